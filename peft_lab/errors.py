@@ -1,0 +1,48 @@
+"""The one exception hierarchy.
+
+Pages and the command line catch :class:`PeftLabError` only and show its message, which is one sentence in the
+learner's terms. Anything else that escapes is a bug and is meant to look like one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PeftLabError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class BadInput(PeftLabError):
+    """A choice that cannot work. ``field`` names the knob or option to show the message at, when there is one."""
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class UnknownName(BadInput):
+    """A name that is in none of the lists; the message offers the nearest known ones."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str], field: str | None = None) -> None:
+        known = list(known)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
+        super().__init__(f"There is no {what} called '{name}'. {hint}", field)
+
+
+class Unsupported(BadInput):
+    """A method that cannot run on this kind of model, with the method's own reason."""
+
+
+class AssetError(PeftLabError):
+    """Weights or data that are missing, could not be fetched, or failed verification."""
+
+
+class RunError(PeftLabError):
+    """A training run that could not start, failed or was lost."""
+
+
+class SimulationError(PeftLabError):
+    """A step that could not be simulated, with the reason."""

@@ -1,0 +1,244 @@
+"""What a method is: knobs, checks, a closed formula, parts to draw, and how it is applied, saved and loaded.
+
+A method is one file with one :class:`MethodSpec`. Everything that needs no torch (knobs, checks, formula, parts) is pure
+Python over a :class:`~peft_lab.shapes.ModelShape`, so that a page answers at once; the rest imports torch and peft
+inside its functions and runs in worker processes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from peft_lab.errors import BadInput, UnknownName, Unsupported
+from peft_lab.methods.knobs import Knob, Values
+from peft_lab.shapes import ModelKind, ModelShape
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftConfig
+
+TaskType = Literal["CAUSAL_LM", "SEQ_CLS", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM"]
+_PLAIN_TASK: dict[ModelKind, TaskType] = {
+    "causal-lm": "CAUSAL_LM",
+    "encoder": "FEATURE_EXTRACTION",
+    "seq2seq": "SEQ_2_SEQ_LM",
+}
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A reference, with the place in it where the method is defined."""
+
+    authors: str
+    year: int
+    title: str
+    arxiv: str
+    section: str
+
+    def __str__(self) -> str:
+        return f"{self.authors} {self.year}, arXiv:{self.arxiv}, {self.section}"
+
+    @property
+    def url(self) -> str:
+        return f"https://arxiv.org/abs/{self.arxiv}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something the learner should know about a choice before anything runs. ``error`` blocks, ``warning`` does not."""
+
+    field: str
+    message: str
+    level: Literal["error", "warning"] = "error"
+
+
+@dataclass(frozen=True)
+class Term:
+    """One summand of a formula: ``count`` modules of ``each`` parameters.
+
+    Attributes:
+        module: group path with ``{}`` for the layer, as in :class:`~peft_lab.shapes.ModuleGroup`.
+        expression: ``each`` as KaTeX with this model's numbers, such as ``16 \\cdot (3072 + 1024)``.
+    """
+
+    module: str
+    expression: str
+    each: int
+    count: int
+
+    @property
+    def total(self) -> int:
+        return self.each * self.count
+
+
+@dataclass(frozen=True)
+class Formula:
+    """The closed form of a method's parameter count on one model.
+
+    Attributes:
+        symbolic: KaTeX with symbols, as in the paper.
+        terms: the same with numbers; they sum to ``trainable``.
+        added: parameters the method adds to the model (0 for BitFit: what it trains was there before).
+        stored: parameters in the saved adapter.
+    """
+
+    symbolic: str
+    terms: tuple[Term, ...]
+    added: int
+    stored: int
+
+    @property
+    def trainable(self) -> int:
+        return sum(term.total for term in self.terms)
+
+
+PartKind = Literal["low_rank", "gate", "columns", "cells", "encoder", "bottleneck", "bias", "quantised", "trainable"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something a method puts into the block, for the drawing.
+
+    Attributes:
+        kind: how it is drawn.
+        at: path of the module group it sits on, or one of the places ``tokens``, ``attention``, ``ffn`` (after or beside the feed-forward part).
+        label: what is written beside it.
+        size: its numbers (``rank``, ``tokens``, ``width`` ...), so that it can be drawn to scale.
+    """
+
+    kind: PartKind
+    at: str
+    label: str
+    size: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How the frozen base is stored. ``bits`` 4 or 8; ``kind`` nf4, fp4 or int8."""
+
+    bits: int
+    kind: Literal["nf4", "fp4", "int8"]
+    double: bool
+    compute_dtype: str
+
+
+class MethodSpec(ABC):
+    """One PEFT method.
+
+    Class attributes:
+        slug: name in URLs, on the command line and in the registry.
+        summary: one sentence under the page's title.
+        refuses: model kinds it cannot run on, each with the reason in the learner's terms.
+        learning_rates: the default per model kind, chosen so that 60 steps visibly learn on the live models.
+        mergeable: whether it can be folded into the base's weights afterwards.
+    """
+
+    slug: ClassVar[str]
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    paper: ClassVar[Paper]
+    knobs: ClassVar[tuple[Knob, ...]]
+    refuses: ClassVar[Mapping[ModelKind, str]] = {}
+    learning_rates: ClassVar[Mapping[ModelKind, float]]
+    mergeable: ClassVar[bool] = False
+    order: ClassVar[int] = 100
+
+    # -- knobs ---------------------------------------------------------------------------------------------------
+
+    def knob(self, name: str) -> Knob:
+        """Raises :class:`UnknownName` for a name that is none of this method's knobs."""
+        for knob in self.knobs:
+            if knob.name == name:
+                return knob
+        raise UnknownName(f"{self.title} knob", name, [knob.name for knob in self.knobs], name)
+
+    def defaults(self, shape: ModelShape) -> dict[str, Any]:
+        """Every knob's value before the learner moves any, on this model."""
+        return {knob.name: knob.default for knob in self.knobs}
+
+    def complete(self, shape: ModelShape, values: Values) -> dict[str, Any]:
+        """Defaults overlaid with ``values``, each checked for type and range.
+
+        Raises:
+            UnknownName: a name that is no knob. BadInput: a value out of range, with the range.
+        """
+        full = self.defaults(shape)
+        for name, value in values.items():
+            full[name] = self.knob(name).check(value)
+        return full
+
+    def problems(self, shape: ModelShape, values: Values) -> tuple[Problem, ...]:
+        """Everything wrong or surprising about ``values`` on this model, found without building anything."""
+        if shape.kind in self.refuses:
+            return (Problem("model", self.refuses[shape.kind]),)
+        try:
+            full = self.complete(shape, values)
+        except BadInput as error:
+            return (Problem(error.field or "", str(error)),)
+        return tuple(self.check(shape, full))
+
+    def check(self, shape: ModelShape, values: Values) -> Sequence[Problem]:
+        """The method's own checks, on complete values. None by default."""
+        return ()
+
+    def require(self, shape: ModelShape, values: Values) -> dict[str, Any]:
+        """Complete values, or the first error raised as :class:`BadInput` (:class:`Unsupported` for the model kind)."""
+        for problem in self.problems(shape, values):
+            if problem.level == "error":
+                kind = Unsupported if problem.field == "model" else BadInput
+                raise kind(problem.message, problem.field)
+        return self.complete(shape, values)
+
+    # -- without torch -------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def formula(self, shape: ModelShape, values: Values) -> Formula:
+        """The closed form, on complete and checked values. Head parameters are never part of it."""
+
+    @abstractmethod
+    def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
+        """What to draw into the block, on complete values (which may still have warnings)."""
+
+    def quantization(self, values: Values) -> Quantization | None:
+        """How the base is stored; ``None`` leaves it in the model's own precision."""
+        return None
+
+    # -- with torch ----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def apply(self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType) -> torch.nn.Module:
+        """Inject the method into a fresh base model (real or meta) and freeze the rest.
+
+        Args:
+            model: a transformers model, changed in place. Wrapping one base twice is a mistake: start from a fresh one.
+            values: complete and checked.
+            task_type: ``SEQ_CLS`` keeps the classification head trainable and saves it with the adapter.
+
+        Returns:
+            the model to train: same call signature, ``generate`` included, trainable parameters marked.
+        """
+
+    @abstractmethod
+    def save(self, model: torch.nn.Module, directory: Path) -> None:
+        """Write ``adapter_config.json`` and ``adapter_model.safetensors`` (trained head included)."""
+
+    @abstractmethod
+    def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
+        """The inverse of :meth:`save`, onto a fresh base: outputs equal to the saved model's."""
+
+    @abstractmethod
+    def state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+        """The tensors that :meth:`save` writes, by name. Works on meta models, so stored size is countable."""
+
+    def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> PeftConfig | None:
+        """The PEFT config these values stand for; ``None`` for methods that PEFT does not have."""
+        return None
+
+
+def plain_task(kind: ModelKind) -> TaskType:
+    """The task type of a model without a task head."""
+    return _PLAIN_TASK[kind]

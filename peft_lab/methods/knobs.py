@@ -1,0 +1,106 @@
+"""Knobs: what a learner can set, with type, range and help, and the parsing of values from text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from peft_lab.errors import BadInput
+
+Values = Mapping[str, Any]
+KnobKind = Literal["int", "float", "bool", "choice", "modules", "text"]
+_YES, _NO = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One setting of a method.
+
+    Attributes:
+        name: the PEFT config's own field name where PEFT has one.
+        label: what stands at the control.
+        kind: ``modules`` is a tuple of target names; its default is chosen per model by the method.
+        help: what it does. ``usual``: the usual range. ``paper``: what the paper used.
+        stops: when given, the slider offers these values only (any value in range stays valid).
+        advanced: shown in a folded section.
+    """
+
+    name: str
+    label: str
+    kind: KnobKind
+    default: Any
+    help: str
+    usual: str = ""
+    paper: str = ""
+    min: float | None = None
+    max: float | None = None
+    choices: tuple[str, ...] = ()
+    stops: tuple[float, ...] = ()
+    advanced: bool = False
+
+    @property
+    def full_help(self) -> str:
+        parts = [self.help]
+        if self.usual:
+            parts.append(f"Usual: {self.usual}.")
+        if self.paper:
+            parts.append(f"Paper: {self.paper}.")
+        return " ".join(parts)
+
+    def check(self, value: Any) -> Any:
+        """``value`` in its own type.
+
+        Raises:
+            BadInput: wrong type or out of range, with the range.
+        """
+        if self.kind == "bool":
+            if not isinstance(value, bool):
+                raise self._bad(value, "is either true or false")
+            return value
+        if self.kind in ("int", "float"):
+            return self._number(value)
+        if self.kind == "choice":
+            if value not in self.choices:
+                raise self._bad(value, f"is one of {', '.join(self.choices)}")
+            return value
+        if self.kind == "modules":
+            if isinstance(value, str):
+                value = value.split(",")
+            names = tuple(dict.fromkeys(str(name).strip() for name in value if str(name).strip()))
+            return names
+        if not isinstance(value, str):
+            raise self._bad(value, "is a text")
+        return value
+
+    def _number(self, value: Any) -> float | int:
+        wrong_type = isinstance(value, bool) or not isinstance(value, int | float)
+        if wrong_type or value != value or (self.kind == "int" and value != int(value)):
+            raise self._bad(value, "is a whole number" if self.kind == "int" else "is a number")
+        if (self.min is not None and value < self.min) or (self.max is not None and value > self.max):
+            raise self._bad(value, f"goes from {self.min:g} to {self.max:g}")
+        return int(value) if self.kind == "int" else float(value)
+
+    def parse(self, text: str) -> Any:
+        """A value from its text on the command line or in an address: ``8``, ``true``, ``q_proj,v_proj``.
+
+        Raises:
+            BadInput: as :meth:`check`.
+        """
+        text = text.strip()
+        if self.kind == "bool":
+            if text.lower() not in _YES + _NO:
+                raise self._bad(text, "is either true or false")
+            return text.lower() in _YES
+        if self.kind in ("int", "float"):
+            try:
+                number = float(text)
+                return self.check(int(text) if self.kind == "int" else number)
+            except ValueError:
+                raise self._bad(text, "is a whole number" if self.kind == "int" else "is a number") from None
+        return self.check(text)
+
+    def _bad(self, value: Any, rule: str) -> BadInput:
+        shown = str(value)
+        shown = shown if len(shown) <= 40 else shown[:37] + "..."
+        return BadInput(f"{self.label} {rule}; '{shown}' is not.", self.name)

@@ -1,0 +1,130 @@
+"""The catalogue: which models can be named, which of them run live, and the shape of each.
+
+A catalogue entry is one JSON file in ``catalogue/``: the config as published, and the shape read off the model built
+from it on the meta device (``python -m tools.refresh_catalogue``; a test compares the two). Any other Hugging Face id
+or local path is resolved by :func:`resolve`, without running remote code.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from peft_lab import shapes
+from peft_lab.errors import BadInput, UnknownName
+from peft_lab.shapes import ModelKind, ModelShape
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model that can be named.
+
+    Attributes:
+        live: whether its weights are fetched by ``python -m peft_lab fetch``, so that it can be trained here.
+        config: the transformers config as a dictionary, ``model_type`` included.
+        source: Hugging Face id, and for live models the package the weights came in.
+        revision: the package version of the weights of a live model; ``None`` for models known by shape only.
+    """
+
+    name: str
+    title: str
+    kind: ModelKind
+    live: bool
+    config: Mapping[str, Any]
+    shape: ModelShape
+    source: str
+    revision: str | None
+    license: str
+
+    @property
+    def parameters(self) -> int:
+        return self.shape.total
+
+
+def _read(text: str) -> ModelEntry:
+    data = json.loads(text)
+    data["shape"] = shapes.from_dict(data["shape"])
+    return ModelEntry(**data)
+
+
+@cache
+def catalogue() -> dict[str, ModelEntry]:
+    """All entries by name, live ones first, then by size."""
+    folder = resources.files("peft_lab") / "catalogue"
+    entries = [_read(path.read_text("utf-8")) for path in folder.iterdir() if path.name.endswith(".json")]
+    entries.sort(key=lambda entry: (not entry.live, entry.parameters))
+    return {entry.name: entry for entry in entries}
+
+
+def get_model(name: str) -> ModelEntry:
+    """A catalogue entry by name.
+
+    Raises:
+        UnknownName: with the nearest name.
+    """
+    try:
+        return catalogue()[name]
+    except KeyError:
+        raise UnknownName("model in the catalogue", name, catalogue(), "model") from None
+
+
+def looks_external(name: str) -> bool:
+    """Whether ``name`` is a Hugging Face id (owner/name) or an existing local folder rather than a catalogue name."""
+    return name not in catalogue() and (bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) or Path(name).is_dir())
+
+
+@cache
+def resolve(name: str) -> ModelEntry:
+    """A catalogue entry, or an entry made from the config of a Hugging Face id or a local folder.
+
+    Imports torch and transformers for names outside the catalogue; never runs code that comes with a model.
+
+    Raises:
+        UnknownName: neither in the catalogue nor an id or a folder.
+        BadInput: the config cannot be had, or is that of no text model.
+    """
+    if not looks_external(name):
+        return get_model(name)
+    from transformers import AutoConfig
+
+    from peft_lab import meta
+
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        reason = "it needs code of its own, which is never run here" if "trust_remote_code" in str(error) else "no config found"
+        raise BadInput(f"'{name}' could not be read as a model ({reason}; is there a connection?).", "model") from error
+    kind = _kind(config, name)
+    shape = meta.read_shape(meta.build(config, kind), config, kind, name, name)
+    return ModelEntry(
+        name=name,
+        title=name,
+        kind=kind,
+        live=True,
+        config=config.to_dict(),
+        shape=shape,
+        source=name,
+        revision=getattr(config, "_commit_hash", None),
+        license="see the model's own page",
+    )
+
+
+def _kind(config: Any, name: str) -> ModelKind:
+    from transformers.models.auto import modeling_auto as auto
+
+    if config.is_encoder_decoder:
+        return "seq2seq"
+    declared = (getattr(config, "architectures", None) or [""])[0]
+    # BERT types are in the causal mapping too, so a declared causal class decides, then membership.
+    encoder = config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and "CausalLM" not in declared
+    if encoder:
+        return "encoder"
+    if config.model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return "causal-lm"
+    raise BadInput(f"'{name}' is a '{config.model_type}' model, which is no language model.", "model")

