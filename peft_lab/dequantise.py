@@ -16,15 +16,16 @@ def dequantise(gguf: Path, into: Path) -> None:
     """
     import torch
     from tokenizers import pre_tokenizers
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+    from transformers import AutoTokenizer, LlamaForCausalLM
 
-    read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16)
+    read = LlamaForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16)
     config = read.config
     # left in place it would mark the saved weights as still quantised
     del config.quantization_config
     config.dtype = torch.bfloat16
-    plain = LlamaForCausalLM(config).to(torch.bfloat16)
+    plain = LlamaForCausalLM(config)
     plain.load_state_dict(read.state_dict())
+    plain.bfloat16()
     plain.generation_config = read.generation_config
     plain.save_pretrained(into)
     for weights in into.glob("*.safetensors"):  # written for the owner alone, whatever the umask says

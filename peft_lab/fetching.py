@@ -14,7 +14,7 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -136,14 +136,12 @@ def _open_member(bundle: zipfile.ZipFile, member: str) -> Iterator[IO[bytes]]:
 
 
 def _largest(folder: Path) -> int:
-    sizes = [0]
+    largest = 0
     for root, _, files in os.walk(folder):
         for file in files:
-            try:
-                sizes.append(os.stat(os.path.join(root, file)).st_size)
-            except FileNotFoundError:  # pip renamed it between listing and looking
-                continue
-    return max(sizes)
+            with suppress(FileNotFoundError):  # pip renamed it between listing and looking
+                largest = max(largest, Path(root, file).stat().st_size)
+    return largest
 
 
 def _explain(wanted: str, log: str) -> str:
