@@ -1,0 +1,57 @@
+# make app     run the app            make test   all checks and tests
+# make fetch   weights and data only  make bench  benchmarks against other tools
+# PYTHON=python3.12 chooses the interpreter for a new environment, PORT=9000 the app's port.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help app fetch test lint types tests bench clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+$(PY):
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or name one with make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "PEFT Lab needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another with make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "$(PYTHON) lacks its venv module: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.txt | $(PY)
+	$(PIP) install -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements.txt requirements-dev.txt | $(PY)
+	$(PIP) install -r requirements-dev.txt
+	@touch $(VENV)/.runtime $@
+
+app: $(VENV)/.runtime
+	@$(PY) -m peft_lab fetch || echo "The app starts without what could not be fetched; 'make fetch' tries again."
+	$(PY) -m streamlit run app.py $(if $(PORT),--server.port $(PORT))
+
+fetch: $(VENV)/.runtime
+	$(PY) -m peft_lab fetch
+
+test: lint types
+	$(PY) -m peft_lab fetch
+	$(PY) -m pytest
+
+lint: $(VENV)/.dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: $(VENV)/.dev
+	$(PY) -m mypy
+
+# for people at work: the quick part only
+tests: $(VENV)/.dev
+	$(PY) -m pytest -m "not slow and not browser"
+
+bench: $(VENV)/.dev
+	$(PY) -m bench
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .peft_lab_home
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,203 @@
+"""What this machine has and what works on it: the answer of ``python -m peft_lab doctor``.
+
+Read as a report: every check says what was found, and where it fails, what to do about it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from peft_lab import assets, units
+
+REQUIREMENTS = Path(__file__).parents[1] / "requirements.txt"
+#: processor features that decide how fast bfloat16 and float32 training is
+CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
+#: full fine-tuning holds every weight four times before activations: itself, its gradient, AdamW's two moments
+COPIES = 4
+
+Check = dict[str, Any]
+
+
+def examine() -> dict[str, Any]:
+    """Look at this machine. Loads torch (a second or more), so keep it out of the web server's process.
+
+    Keys: python, packages {name: version or None}, device, cpu_features, memory (bytes), assets, and checks, a list of
+    {name, ok, detail}. A check that fails is reported, never raised.
+    """
+    packages = _packages()
+    memory = _memory()
+    device = _device() if packages.get("torch") else {"kind": "unknown", "name": "torch is not installed"}
+    features = cpu_features()
+    checks = [
+        _python_check(),
+        _packages_check(packages),
+        _home_check(),
+        _memory_check(memory),
+        _bfloat16_check(device, features),
+        _check("4-bit quantisation", _quantise),
+        *(_asset_check(found) for found in assets.status()),
+    ]
+    return {
+        "python": {
+            "version": platform.python_version(),
+            "executable": sys.executable,
+            "platform": platform.platform(),
+        },
+        "packages": packages,
+        "device": device,
+        "cpu_features": features,
+        "memory": memory,
+        "assets": [asdict(found) | {"path": str(found.path)} for found in assets.status()],
+        "checks": checks,
+    }
+
+
+def requirements() -> dict[str, str]:
+    """The packages the app needs and the versions that will do, from requirements.txt: {"torch": ">=2.9,<3", ...}."""
+    lines = (line.split("#")[0].strip() for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines())
+    found = (re.fullmatch(r"([A-Za-z0-9._-]+)(.*)", line) for line in lines if line)
+    return {match[1]: match[2].strip() for match in found if match}
+
+
+def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """Those of CPU_FEATURES that the processor has; empty where the system does not list them (only Linux does)."""
+    if not cpuinfo.exists():
+        return []
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    listed = next((line for line in lines if line.startswith(("flags", "Features"))), "").split()
+    return [feature for feature in CPU_FEATURES if feature in listed]
+
+
+def _packages() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in requirements():
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _memory() -> dict[str, int]:
+    import psutil
+
+    seen = psutil.virtual_memory()
+    return {"total_bytes": int(seen.total), "available_bytes": int(seen.available)}
+
+
+def _device() -> dict[str, Any]:
+    import torch
+
+    if torch.cuda.is_available():
+        found = torch.cuda.get_device_properties(0)
+        return {
+            "kind": "cuda",
+            "name": found.name,
+            "count": torch.cuda.device_count(),
+            "bytes": found.total_memory,
+        }
+    if torch.backends.mps.is_available():
+        return {"kind": "mps", "name": platform.processor(), "count": 1}
+    return {
+        "kind": "cpu",
+        "name": torch.backends.cpu.get_cpu_capability(),
+        "count": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _check(name: str, look: Callable[[], tuple[bool, str]]) -> Check:
+    """Run a check that may fail in ways of its own; what it raises is the finding."""
+    try:
+        ok, detail = look()
+    except (ImportError, OSError, RuntimeError, ValueError, AttributeError) as trouble:
+        ok, detail = False, f"{type(trouble).__name__}: {trouble}"
+    return {"name": name, "ok": ok, "detail": detail}
+
+
+def _python_check() -> Check:
+    wanted = (3, 11)
+    detail = f"{platform.python_version()}; {'.'.join(map(str, wanted))} or newer is needed"
+    return {"name": "Python", "ok": sys.version_info >= wanted, "detail": detail}
+
+
+def _packages_check(packages: dict[str, str | None]) -> Check:
+    from packaging.specifiers import SpecifierSet
+
+    wrong = []
+    for name, wanted in requirements().items():
+        version = packages[name]
+        if version is None:
+            wrong.append(f"{name} is missing")
+        elif not SpecifierSet(wanted).contains(version, prereleases=True):
+            wrong.append(f"{name} is {version}, wanted {wanted}")
+    detail = (
+        f"{'; '.join(wrong)}: run 'pip install -r requirements.txt'"
+        if wrong
+        else f"all {len(packages)} present"
+    )
+    return {"name": "Packages", "ok": not wrong, "detail": detail}
+
+
+def _home_check() -> Check:
+    home = assets.home()
+    standing = next(folder for folder in (home, *home.parents) if folder.exists())
+    ok = standing.is_dir() and os.access(standing, os.W_OK)
+    detail = (
+        f"{home}, {units.size(shutil.disk_usage(standing).free)} free"
+        if ok
+        else f"{home} cannot be written to"
+    )
+    return {"name": "Folder for weights, data and runs", "ok": ok, "detail": detail}
+
+
+def _memory_check(memory: dict[str, int]) -> Check:
+    free = memory["available_bytes"]
+    needed = COPIES * max(found.bytes for found in assets.status())
+    detail = f"{units.size(free)} of {units.size(memory['total_bytes'])} free"
+    if free < needed:
+        detail += (
+            f"; full fine-tuning of the larger small model takes {units.size(needed)} before activations"
+        )
+    return {"name": "Memory", "ok": free >= needed, "detail": detail}
+
+
+def _bfloat16_check(device: dict[str, Any], features: list[str]) -> Check:
+    native = {"avx512_bf16", "amx_bf16", "bf16"} & set(features)
+    if device["kind"] != "cpu":
+        detail = f"runs on {device['name']}"
+    elif native:
+        detail = f"this processor computes in it ({', '.join(sorted(native))})"
+    else:
+        detail = "this processor does not compute in it: training works, more slowly"
+    return {"name": "bfloat16", "ok": True, "detail": detail}
+
+
+def _quantise() -> tuple[bool, str]:
+    """Quantise normal numbers to NF4 and back: the relative error is known, so a broken build shows."""
+    import torch
+
+    # at import it warns that an optional package of kernels is missing, which costs nothing but speed
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    from bitsandbytes import functional
+
+    weight = torch.randn(256, 256, generator=torch.Generator().manual_seed(0))
+    packed, state = functional.quantize_4bit(weight, quant_type="nf4")
+    back = functional.dequantize_4bit(packed, state)
+    error = float((back - weight).norm() / weight.norm())
+    return 0.05 < error < 0.15, f"NF4 keeps normal weights to a relative error of {error:.3f}"
+
+
+def _asset_check(found: assets.AssetStatus) -> Check:
+    missing = f"not fetched: run 'python -m peft_lab fetch {found.name}' ({units.size(found.download_bytes)})"
+    return {"name": found.title, "ok": found.present, "detail": str(found.path) if found.present else missing}
