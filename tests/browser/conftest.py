@@ -1,0 +1,96 @@
+"""The running app and a real browser."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.browser.driver import CHROMIUM_FLAGS, chromium_path
+from tests.conftest import link, missing
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 60
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _await_health(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    pytest.fail(f"the app did not start:\n{log.read_text(encoding='utf-8', errors='replace')[-3000:]}")
+
+
+@pytest.fixture(scope="session")
+def app_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The running app's own lab folder: the real weights and data, and runs of this session only."""
+    home = tmp_path_factory.mktemp("app-home")
+    link(home)
+    return home
+
+
+@pytest.fixture(scope="session")
+def app_url(app_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of the app, served on a free port for the session."""
+    port = _free_port()
+    url = f"http://localhost:{port}"
+    log = tmp_path_factory.mktemp("app-log") / "streamlit.log"
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    env = {**os.environ, "PEFT_LAB_HOME": str(app_home)}
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            _await_health(server, url, log)
+            yield url
+        finally:
+            # the group: worker processes of the app must not outlive the session
+            os.killpg(server.pid, signal.SIGTERM)
+            try:
+                server.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Chromium as installed on this machine."""
+    path = chromium_path()
+    if path is None:
+        missing("no Chromium here: on Debian, apt install chromium fonts-dejavu-core")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A fresh page 1280 px wide. ``@pytest.mark.parametrize("page", [{...}], indirect=True)`` sets other options of
+    Playwright's new_context (viewport, color_scheme, ...)."""
+    options: dict[str, Any] = {"viewport": {"width": 1280, "height": 1000}, **getattr(request, "param", {})}
+    context = chromium.new_context(**options)
+    yield context.new_page()
+    context.close()

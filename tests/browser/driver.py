@@ -1,0 +1,58 @@
+"""What browser tests do: open a page, wait until it has settled."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from playwright.sync_api import Page
+
+CHROMIUM_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
+
+# connected, no script running, nothing stale or still a placeholder, and all that for a moment: right after a click
+# the page has not yet begun to work
+_SETTLED = """(hold) => {
+  const app = document.querySelector('[data-testid="stApp"]');
+  const still = app !== null
+    && app.getAttribute('data-test-connection-state') === 'CONNECTED'
+    && app.getAttribute('data-test-script-state') === 'notRunning'
+    && document.querySelector('[data-stale="true"]') === null
+    && document.querySelector('[data-testid="stSkeleton"], [data-testid="stAppSkeleton"]') === null;
+  if (!still) { window.__stillSince = undefined; return false; }
+  window.__stillSince ??= performance.now();
+  return performance.now() - window.__stillSince >= hold;
+}"""
+
+
+def chromium_path() -> str | None:
+    """The Chromium of this machine, or None."""
+    if Path("/usr/bin/chromium").exists():
+        return "/usr/bin/chromium"
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((found for name in names if (found := shutil.which(name))), None)
+
+
+def settled(page: Page, timeout: float = 60, hold: float = 0.3) -> Page:
+    """Wait (seconds) until the page has been at rest for ``hold`` seconds; return it."""
+    page.evaluate("window.__stillSince = undefined")
+    page.wait_for_function(_SETTLED, arg=hold * 1000, timeout=timeout * 1000, polling=50)
+    return page
+
+
+def visit(page: Page, url: str, timeout: float = 60) -> Page:
+    """Open an address and wait until it has settled; a Python exception on the page fails the test."""
+    page.goto(url)
+    settled(page, timeout)
+    exceptions = page.locator('[data-testid="stException"]')
+    assert exceptions.count() == 0, f"{url} shows an exception:\n{exceptions.first.inner_text()}"
+    return page

@@ -1,0 +1,99 @@
+"""The doctor: says what is, fails nothing by raising, and names the remedy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from peft_lab import assets, doctor
+
+
+@pytest.fixture(scope="module")
+def report() -> dict[str, object]:
+    return doctor.examine()
+
+
+def test_the_report_has_the_agreed_keys_and_is_json(report: dict[str, object]) -> None:
+    assert list(report) == ["python", "packages", "device", "cpu_features", "memory", "assets", "checks"]
+    json.dumps(report)
+
+
+def test_this_environment_passes(report: dict[str, list[dict[str, object]]]) -> None:
+    titles = {asset.title for asset in assets.ASSETS.values()}
+    failed = [check for check in report["checks"] if not check["ok"] and check["name"] not in titles]
+    assert failed == []
+    for check in report["checks"]:
+        assert set(check) == {"name", "ok", "detail"}
+        assert check["detail"]
+
+
+def test_packages_are_those_required(report: dict[str, dict[str, str]]) -> None:
+    assert set(report["packages"]) == set(doctor.requirements()) >= {"torch", "peft", "streamlit"}
+    assert all(report["packages"].values())
+
+
+def test_requirements_are_read_without_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = tmp_path / "requirements.txt"
+    listed.write_text("# a note\n\nscikit-learn>=1.7,<2 # why\ntorch>=2.9\n")
+    monkeypatch.setattr(doctor, "REQUIREMENTS", listed)
+    assert doctor.requirements() == {"scikit-learn": ">=1.7,<2", "torch": ">=2.9"}
+
+
+def _look(monkeypatch: pytest.MonkeyPatch, name: str) -> dict[str, object]:
+    """The one check, without the slow ones."""
+    monkeypatch.setattr(doctor, "_quantise", lambda: (True, "not looked at"))
+    return next(check for check in doctor.examine()["checks"] if check["name"] == name)
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [("torch>=99", "wanted >=99"), ("no-such-package>=1", "no-such-package is missing")],
+)
+def test_wrong_and_missing_packages_are_named(
+    line: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = tmp_path / "requirements.txt"
+    listed.write_text(f"{line}\n")
+    monkeypatch.setattr(doctor, "REQUIREMENTS", listed)
+    check = _look(monkeypatch, "Packages")
+    assert not check["ok"]
+    assert complaint in str(check["detail"])
+    assert "pip install -r" in str(check["detail"])
+
+
+def test_missing_assets_are_reported_with_the_command(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, asset in assets.ASSETS.items():
+        check = _look(monkeypatch, asset.title)
+        assert not check["ok"]
+        assert f"python -m peft_lab fetch {name}" in str(check["detail"])
+
+
+def test_a_home_that_is_a_file_is_reported(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_home.write_text("")
+    check = _look(monkeypatch, "Folder for weights, data and runs")
+    assert not check["ok"]
+
+
+def test_too_little_memory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_memory", lambda: {"total_bytes": 8, "available_bytes": -1})
+    assert not _look(monkeypatch, "Memory")["ok"]
+
+
+def test_what_a_check_raises_is_its_finding() -> None:
+    def broken() -> tuple[bool, str]:
+        raise OSError("library not found")
+
+    assert doctor._check("x", broken) == {"name": "x", "ok": False, "detail": "OSError: library not found"}
+
+
+def test_processor_features_are_read_from_the_list(tmp_path: Path) -> None:
+    listed = tmp_path / "cpuinfo"
+    listed.write_text("processor: 0\nflags\t\t: fpu avx2 avx512_bf16 other\nflags : none\n")
+    assert doctor.cpu_features(listed) == ["avx2", "avx512_bf16"]
+    listed.write_text("Features\t: fp asimd bf16\n")
+    assert doctor.cpu_features(listed) == ["asimd", "bf16"]
+    assert doctor.cpu_features(tmp_path / "absent") == []

@@ -1,0 +1,223 @@
+"""The rules of the project, each where it would be broken: imports, requirements, targets, theme, licences."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from peft_lab.assets import ASSETS
+from peft_lab.doctor import requirements
+from tests.conftest import missing
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "peft_lab"
+HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "sklearn")
+LIBRARY = [file for file in PACKAGE.rglob("*.py") if PACKAGE / "ui" not in file.parents]
+PAGES = [ROOT / "app.py", *sorted((ROOT / "pages").glob("*.py"))]
+MAX_LINES, MAX_PAGE_LINES = 320, 80
+MAX_TRACKED_BYTES = 1_000_000
+
+
+def _module(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _imports(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+
+
+def _loaded_by(modules: list[str], forbidden: tuple[str, ...]) -> str:
+    """What a fresh Python has loaded of ``forbidden`` after importing ``modules``, and which module brought it."""
+    code = f"""
+import importlib, sys
+for name in {modules!r}:
+    importlib.import_module(name)
+    found = [heavy for heavy in {forbidden!r} if heavy in sys.modules]
+    if found:
+        print(name, "loads", *found)
+        break
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_library_loads_neither_torch_nor_streamlit_at_import() -> None:
+    modules = sorted(_module(file) for file in LIBRARY if file.stem != "__main__")
+    assert _loaded_by(modules, (*HEAVY, "streamlit")) == ""
+
+
+def test_the_pages_code_loads_no_torch_at_import() -> None:
+    modules = sorted(_module(file) for file in (PACKAGE / "ui").rglob("*.py"))
+    assert _loaded_by(modules, HEAVY) == ""
+
+
+@pytest.mark.parametrize("file", LIBRARY, ids=_module)
+def test_streamlit_is_used_in_ui_alone(file: Path) -> None:
+    assert "streamlit" not in set(_imports(file))
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=_module)
+def test_modules_stay_small_and_named(file: Path) -> None:
+    assert file.stem not in ("utils", "util", "helpers", "common", "misc")
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("file", PAGES, ids=lambda file: file.name)
+def test_pages_are_thin(file: Path) -> None:
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= MAX_PAGE_LINES
+    assert not set(_imports(file)) & set(HEAVY)
+
+
+def test_requirements_are_ranges() -> None:
+    for name, wanted in requirements().items():
+        assert re.fullmatch(r">=[0-9.]+,<[0-9.]+", wanted), (
+            f"{name}{wanted} is no range that a later install survives"
+        )
+
+
+def test_what_is_imported_is_required() -> None:
+    owners = metadata.packages_distributions()
+    required = {re.sub(r"[-_.]+", "-", name).lower() for name in requirements()}
+    undeclared = {
+        f"{name} ({_module(file)})"
+        for file in [*PACKAGE.rglob("*.py"), *PAGES]
+        for name in _imports(file)
+        if name not in sys.stdlib_module_names and name != "peft_lab"
+        if not {re.sub(r"[-_.]+", "-", owner).lower() for owner in owners.get(name, ["?"])} & required
+    }
+    assert not undeclared
+
+
+def _git(*arguments: str) -> str:
+    if not shutil.which("git") or not (ROOT / ".git").exists():
+        missing("not a git checkout")
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".venv/bin/python", ".peft_lab_home/models/m/model.safetensors", "peft_lab/__pycache__/a.pyc", "a.gguf"],
+)
+def test_what_is_made_here_is_ignored_by_git(name: str) -> None:
+    assert _git("check-ignore", name).strip() == name
+
+
+def test_no_weights_or_large_files_are_tracked() -> None:
+    files = [ROOT / name for name in _git("ls-files", "-z").split("\0") if name]
+    large = [file.name for file in files if file.exists() and file.stat().st_size > MAX_TRACKED_BYTES]
+    assert not large
+    assert not [file for file in files if file.suffix in (".safetensors", ".gguf", ".bin", ".pt", ".whl")]
+
+
+def test_ci_script_is_strict_executable_bash() -> None:
+    script = ROOT / ".ci/run"
+    assert os.access(script, os.X_OK)
+    assert "set -euo pipefail" in script.read_text(encoding="utf-8")
+    subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def _make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    if not shutil.which("make"):
+        missing("make is not installed")
+    return subprocess.run(
+        ["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_make_test_runs_every_check() -> None:
+    plan = _make("-n", "test", "VENV=nowhere").stdout
+    for step in ("ruff check", "ruff format --check", "mypy", "peft_lab fetch", "pytest"):
+        assert step in plan
+
+
+def test_the_app_starts_although_fetching_fails(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(
+        '#!/bin/sh\necho "called: $*"\ncase "$*" in *fetch*) echo no network >&2; exit 1;; esac\n'
+    )
+    python.chmod(0o755)
+    (tmp_path / ".runtime").touch()
+    done = _make("app", f"VENV={tmp_path}", f"PY={python}", "PORT=9123")
+    assert done.returncode == 0
+    assert "no network" in done.stderr
+    assert "make fetch" in done.stdout
+    assert "called: -m streamlit run app.py --server.port 9123" in done.stdout
+
+
+def test_an_old_python_is_refused_in_words(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 3.9.2\nexit 1\n')
+    python.chmod(0o755)
+    done = _make("app", f"VENV={tmp_path / 'env'}", f"PYTHON={python}")
+    assert done.returncode != 0
+    assert "needs Python 3.11 or newer" in done.stdout
+    assert "3.9.2" in done.stdout
+
+
+def _settings() -> dict[str, dict[str, dict[str, str]]]:
+    return tomllib.loads((ROOT / ".streamlit/config.toml").read_text(encoding="utf-8"))
+
+
+def test_nothing_leaves_the_machine() -> None:
+    settings = _settings()
+    assert settings["browser"]["gatherUsageStats"] is False
+    assert settings["server"]["address"] == "localhost"
+
+
+def _mix(front: str, back: str, alpha: float) -> list[float]:
+    pairs = zip(bytes.fromhex(front[1:]), bytes.fromhex(back[1:]), strict=True)
+    return [alpha * above + (1 - alpha) * below for above, below in pairs]
+
+
+def _luminance(colour: list[float]) -> float:
+    shares = [value / 255 for value in colour]
+    red, green, blue = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in shares)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _contrast(
+    front: str, back: str, alpha: float = 1, tint: str | None = None, tint_alpha: float = 0.1
+) -> float:
+    ground = _mix(tint or back, back, tint_alpha if tint else 1)
+    above = [alpha * a + (1 - alpha) * b for a, b in zip(_mix(front, front, 1), ground, strict=True)]
+    light, dark = sorted((_luminance(above), _luminance(ground)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_texts_have_aa_contrast(mode: str) -> None:
+    theme = _settings()["theme"][mode]
+    grounds = {
+        theme["backgroundColor"],
+        theme["secondaryBackgroundColor"],
+        theme["sidebar"]["backgroundColor"],
+    }  # type: ignore[index]
+    for ground in grounds:
+        assert _contrast(theme["textColor"], ground, alpha=0.6) >= 4.5, f"captions on {ground}"
+        assert _contrast(theme["linkColor"], ground) >= 4.5, f"links on {ground}"
+    primary, page = theme["primaryColor"], theme["backgroundColor"]
+    assert _contrast(primary, page) >= 4.5
+    assert _contrast(primary, page, tint=primary) >= 4.5, "chosen pills: the accent on its own tint"
+
+
+def test_attributions_name_every_fetched_asset() -> None:
+    text = (ROOT / "ATTRIBUTIONS.md").read_text(encoding="utf-8")
+    for asset in ASSETS.values():
+        assert f"`{asset.package}` {asset.version}" in text
+        assert asset.license in text
+    assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
