@@ -1,0 +1,21 @@
+"""The app opens for a new user, and talks to nobody but them."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Page
+
+from tests.browser.driver import visit
+
+
+def test_the_first_page_opens_and_nothing_leaves_the_machine(page: Page, app_url: str) -> None:
+    hosts: set[str | None] = set()
+    page.context.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    visit(page, app_url)
+    assert "PEFT Lab" in page.title()
+    assert page.locator("h1").count() == 1
+    assert hosts <= {"localhost", None}
+    assert errors == []
