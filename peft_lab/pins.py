@@ -81,7 +81,7 @@ _ALL = (
     ),
     Asset(
         name="sentences",
-        title="Sentences with human sentiment ratings (VADER, Hutto & Gilbert 2014)",
+        title="Sentences with human sentiment ratings",
         license="MIT",
         source="https://github.com/cjhutto/vaderSentiment",
         package="vaderSentiment",
