@@ -1,0 +1,21 @@
+"""BitFit: the words of its page."""
+
+from peft_lab.ui.method_page import Words, method_page
+
+WORDS = Words(
+    idea=r"""
+BitFit adds nothing. It trains the **biases** that the model already has, and freezes every matrix. Each layer can only shift its
+activations, never turn them, and for small data sets that is surprisingly often enough.
+
+It presumes that there are biases. BERT and GPT-2 have them; Llama-type models were built without, so there is nothing to train
+there. Nothing is added at inference: the trained biases replace the old ones.
+""",
+    formula=r"h = W_0\,x + b \qquad b \text{ trained},\ W_0 \text{ frozen}",
+    differs=r"""
+- No library is needed: it is a rule about which parameters require a gradient.
+- The paper's smaller variant trains the query bias and the bias of the feed-forward part's first matrix only.
+- Biases want a far larger learning rate than full fine-tuning.
+""",
+)
+
+method_page("bitfit", first_model="minilm-l6", words=WORDS)

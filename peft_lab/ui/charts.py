@@ -1,0 +1,121 @@
+"""Plotly figures. Each takes plain data and returns a figure; colours come from the theme module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from peft_lab.counting import GroupCount
+from peft_lab.ui import theme
+
+CONFIG = {"displayModeBar": False, "responsive": True}
+_MARGIN = {"l": 8, "r": 8, "t": 8, "b": 8}
+
+
+def treemap(tree: Sequence[GroupCount], height: int = 340) -> go.Figure:
+    """Parameters by module: area is the number of parameters, colour the state."""
+    nodes: dict[str, dict[str, Any]] = {}
+
+    def add(key: str, parent: str, label: str, value: int, colour: str) -> None:
+        node = nodes.setdefault(key, {"parent": parent, "label": label, "value": 0, "colour": colour})
+        node["value"] += value
+        if colour == theme.TRAINABLE:
+            node["colour"] = colour
+
+    for group in tree:
+        colour = theme.TRAINABLE if group.role != "frozen" else theme.QUANTISED if group.quantised else theme.FROZEN
+        parts = group.module.replace("{}", "∗").split(".")
+        above = ""
+        for depth, part in enumerate(parts):
+            key = ".".join(parts[: depth + 1])
+            leaf = depth == len(parts) - 1
+            add(key, above, part, group.parameters, colour if leaf else theme.FROZEN)
+            above = key
+    keys = list(nodes)
+    figure = go.Figure(
+        go.Treemap(
+            ids=keys,
+            labels=[nodes[key]["label"] for key in keys],
+            parents=[nodes[key]["parent"] for key in keys],
+            values=[nodes[key]["value"] for key in keys],
+            marker={"colors": [_inner(nodes, key) for key in keys], "line": {"width": 1, "color": "white"}},
+            branchvalues="total",
+            texttemplate="%{label}<br>%{value:,}",
+            hovertemplate="%{id}<br>%{value:,} parameters<br>%{percentRoot:.2%} of the model<extra></extra>",
+            maxdepth=4,
+            tiling={"pad": 1},
+        )
+    )
+    figure.update_layout(margin=_MARGIN, height=height, uniformtext={"minsize": 10, "mode": "hide"})
+    return figure
+
+
+def _inner(nodes: Mapping[str, Mapping[str, Any]], key: str) -> str:
+    """Only leaves carry a state; what contains them is neutral."""
+    has_children = any(node["parent"] == key for node in nodes.values())
+    return "#EEF0F3" if has_children else str(nodes[key]["colour"])
+
+
+def curves(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    x: str,
+    y: str,
+    height: int = 300,
+    until: float | None = None,
+    colours: Mapping[str, str] | None = None,
+    log_y: bool = False,
+) -> go.Figure:
+    """Lines over a common axis: ``name: (xs, ys)``. ``until`` fixes the axis' end, so that it does not jump live."""
+    figure = go.Figure()
+    for index, (name, (xs, ys)) in enumerate(series.items()):
+        colour = (colours or {}).get(name, theme.SERIES[index % len(theme.SERIES)])
+        figure.add_scatter(
+            x=list(xs), y=list(ys), name=name, mode="lines" if len(xs) > 1 else "markers", line={"color": colour, "width": 2},
+            hovertemplate=f"{x} %{{x}}<br>%{{y:.4g}}<extra>{name}</extra>",
+        )  # fmt: skip
+    figure.update_layout(
+        margin={"l": 8, "r": 8, "t": 8, "b": 40},
+        height=height,
+        showlegend=len(series) > 1,
+        legend={"orientation": "h", "y": 1.08, "x": 0},
+        hovermode="x unified",
+    )
+    figure.update_xaxes(title=x, range=None if until is None else [0, until], zeroline=False)
+    figure.update_yaxes(title=y, rangemode="normal" if log_y else "tozero", type="log" if log_y else "linear")
+    return figure
+
+
+def bars(labels: Sequence[str], values: Sequence[float], x: str, height: int | None = None, colour: str = theme.TRAINABLE) -> go.Figure:
+    """Horizontal bars with their values, first label on top."""
+    figure = go.Figure(go.Bar(y=list(labels), x=list(values), orientation="h", marker={"color": colour}))
+    figure.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 40}, height=height or 60 + 26 * len(labels))
+    figure.update_yaxes(autorange="reversed", title=None)
+    figure.update_xaxes(title=x)
+    return figure
+
+
+def heatmap(
+    matrix: Sequence[Sequence[float]], x: str, y: str, unit: str, labels_x: Sequence[str] | None = None,
+    labels_y: Sequence[str] | None = None, diverging: bool = False, height: int = 320,
+) -> go.Figure:  # fmt: skip
+    """A matrix of figures. ``diverging`` centres the colours on zero."""
+    flat = [abs(value) for row in matrix for value in row]
+    limit = max(flat, default=1.0) or 1.0
+    figure = go.Figure(
+        go.Heatmap(
+            z=[list(row) for row in matrix],
+            x=labels_x,
+            y=labels_y,
+            zmin=-limit if diverging else 0,
+            zmax=limit,
+            colorscale=[[0, "#1D4ED8"], [0.5, "#F5F5F4"], [1, theme.TRAINABLE]] if diverging else [[0, "#F5F5F4"], [1, theme.TRAINABLE]],
+            colorbar={"title": {"text": unit, "side": "right"}, "thickness": 10},
+            hovertemplate=f"{x} %{{x}}<br>{y} %{{y}}<br>%{{z:.4g}}<extra></extra>",
+        )
+    )
+    figure.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 40}, height=height)
+    figure.update_xaxes(title=x)
+    figure.update_yaxes(title=y, autorange="reversed")
+    return figure

@@ -1,0 +1,98 @@
+"""Home: what this is, what is on this machine, and the eight methods side by side."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from peft_lab import assets, units
+from peft_lab.methods import all_methods
+from peft_lab.methods.base import MethodSpec
+from peft_lab.models import ModelEntry, catalogue
+from peft_lab.ui import figures, shell
+
+
+def home_page() -> None:
+    shell.open_page()
+    st.title("PEFT Lab")
+    st.markdown(
+        "Parameter-efficient fine-tuning, **applied live to a real pretrained model on this machine**. Move a knob and see "
+        "what is injected and what it costs; press Train and watch it learn."
+    )
+    _missing()
+    left, right = st.columns([11, 5], gap="large")
+    with left:
+        st.markdown("### Eight methods, one frozen model")
+        _methods()
+    with right:
+        with st.container(border=True):
+            st.markdown("### Start here")
+            st.markdown(
+                "1. Open **LoRA** and move the rank: the drawing, the count and the formula follow.\n"
+                "2. On its **Train** tab press *Train*. In about a minute a model that could not write JSON does.\n"
+                "3. Choose a part of the drawing to see its shapes, then look inside what was learnt."
+            )
+            st.page_link(shell.page("lora", "LoRA"), label="Open LoRA", icon=":material/arrow_forward:")
+        with st.container(border=True):
+            st.markdown("### Where figures come from")
+            figures.legend()
+    st.markdown("### Models on this machine")
+    _models()
+
+
+def _missing() -> None:
+    missing = [asset for asset in assets.status() if not asset.present]
+    if not missing:
+        return
+    titles = ", ".join(asset.title for asset in missing)
+    st.warning(
+        f"Not on this machine yet: {titles}. Drawing, counting and formulas work without; training needs them. "
+        "Fetch and verify them with the command below, then reload this page."
+    )
+    st.code("python -m peft_lab fetch", language="bash")
+
+
+def _share(spec: MethodSpec, entry: ModelEntry) -> str:
+    """Trained parameters at the method's defaults, or why it does not apply."""
+    for problem in spec.problems(entry.shape, {}):
+        if problem.level == "error":
+            return "does not apply"
+    formula = spec.formula(entry.shape, spec.complete(entry.shape, {}))
+    share = 100 * formula.trainable / (entry.parameters + formula.added)
+    return f"{units.count(formula.trainable)} · {units.percent(share)}"
+
+
+def _methods() -> None:
+    live = [entry for entry in catalogue().values() if entry.live]
+    widths = [3, 6, *(3 for _ in live)]
+    head = st.columns(widths)
+    for cell, text in zip(head, ("Method", "What is trained", *(entry.title for entry in live)), strict=True):
+        cell.markdown(f"**{text}**")
+    for slug in shell.method_pages():
+        spec = all_methods()[slug]
+        cells = st.columns(widths, vertical_alignment="top")
+        cells[0].page_link(shell.page(slug, spec.title), label=f"**{spec.title}**")
+        cells[1].markdown(spec.summary)
+        for cell, entry in zip(cells[2:], live, strict=True):
+            cell.markdown(_share(spec, entry))
+    st.caption(f"Trained parameters at each method's defaults, and their share of the model. {figures.badge('counted')}")
+
+
+def _models() -> None:
+    live = [entry for entry in catalogue().values() if entry.live]
+    figures.table(
+        ("Model", "Type", "Parameters", "Layers", "Width", "Attention heads", "From", "License"),
+        [
+            (
+                entry.title,
+                entry.kind,
+                units.count(entry.parameters),
+                str(entry.shape.num_layers),
+                f"{entry.shape.hidden:,}",
+                f"{entry.shape.heads} query, {entry.shape.kv_heads} key/value",
+                entry.source,
+                entry.license,
+            )
+            for entry in live
+        ],
+        numeric=(2, 3, 4),
+    )

@@ -1,0 +1,249 @@
+"""The knobs card: model, task and the method's own settings, each with its help and with what is wrong, at the control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from peft_lab.errors import BadInput
+from peft_lab.methods.base import MethodSpec, Problem
+from peft_lab.methods.knobs import Knob
+from peft_lab.models import ModelEntry, catalogue, looks_external
+from peft_lab.shapes import ModelShape
+from peft_lab.tasks import all_tasks
+from peft_lab.ui import state
+
+OWN_TASK = "own"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is set on a method page.
+
+    Attributes:
+        values: complete values; where one is invalid, as the learner left it.
+        problems: everything found; an error among them means that nothing can be computed.
+        task: name of a task, ``own``, or ``None`` where no task fits the model.
+    """
+
+    spec: MethodSpec
+    entry: ModelEntry
+    task: str | None
+    values: Mapping[str, Any]
+    problems: tuple[Problem, ...]
+
+    @property
+    def shape(self) -> ModelShape:
+        return self.entry.shape
+
+    @property
+    def valid(self) -> bool:
+        return all(problem.level != "error" for problem in self.problems)
+
+
+def default_model(spec: MethodSpec, first: str) -> str:
+    """The page's own model, or the first live one on which the method's defaults work."""
+    live = [entry for entry in catalogue().values() if entry.live]
+    candidates = [catalogue()[first], *live]
+    for entry in candidates:
+        if all(problem.level != "error" for problem in spec.problems(entry.shape, {})):
+            return entry.name
+    return first
+
+
+def tasks_for(entry: ModelEntry) -> list[str]:
+    names = [task.name for task in all_tasks() if entry.kind in task.model_kinds]
+    return [*names, OWN_TASK] if names else []
+
+
+def read_model(name: str) -> None:
+    """An address's model: a catalogue name (ids outside it are resolved on the command line only)."""
+    if name not in catalogue():
+        hint = " Ids outside the list work on the command line." if looks_external(name) else ""
+        raise BadInput(f"The address names a model '{name}' that is not in the list.{hint}", "model")
+    state.remember("shared", "model", name)
+
+
+def readers(spec: MethodSpec, first: str) -> dict[str, Any]:
+    """What takes each of this page's parameters out of the address. The model comes first: defaults depend on it."""
+
+    def take(knob: Knob) -> Any:
+        def read(text: str) -> None:
+            value = knob.parse(text)
+            variants = _variants(knob, _current_model(spec, first).shape)
+            if knob.kind == "modules":
+                _remember_modules(spec, knob, _current_model(spec, first).shape, value)
+            else:
+                state.remember(spec.slug, knob.name, value, *variants)
+
+        return read
+
+    table: dict[str, Any] = {"model": read_model, "task": lambda text: state.remember("shared", "task", text)}
+    return table | {knob.name: take(knob) for knob in spec.knobs}
+
+
+def knobs_card(spec: MethodSpec, first: str) -> Choice:
+    """Draw the card and return what is set."""
+    slots: dict[str, Any] = {}
+    entry = _model_control(spec, first, slots)
+    task = _task_control(entry, slots)
+    defaults = spec.defaults(entry.shape)
+    values: dict[str, Any] = {}
+    for knob in (knob for knob in spec.knobs if not knob.advanced):
+        values[knob.name] = _control(spec, knob, defaults[knob.name], entry.shape)
+        slots[knob.name] = st.empty()
+    advanced = [knob for knob in spec.knobs if knob.advanced]
+    lists = [knob for knob in spec.knobs if knob.kind == "modules"]
+    if advanced or lists:
+        with st.expander("More settings"):
+            for knob in lists:
+                values[knob.name] += _other_names(spec, knob, entry.shape)
+            for knob in advanced:
+                values[knob.name] = _control(spec, knob, defaults[knob.name], entry.shape)
+                slots[knob.name] = st.empty()
+            if st.button("Reset to defaults", key=f"{spec.slug}-reset"):
+                state.forget(spec.slug)
+                st.rerun()
+    problems = spec.problems(entry.shape, values)
+    _show_problems(spec, slots, problems)
+    return Choice(spec, entry, task, values, problems)
+
+
+def address(choice: Choice, first: str) -> dict[str, tuple[Any, Any]]:
+    """What the address has to say about the choice: ``name: (value, default)``."""
+    defaults = choice.spec.defaults(choice.shape)
+    tasks = tasks_for(choice.entry)
+    own = {"model": (choice.entry.name, default_model(choice.spec, first))}
+    if choice.task:
+        own["task"] = (choice.task, tasks[0])
+    return own | {name: (value, defaults[name]) for name, value in choice.values.items()}
+
+
+def _current_model(spec: MethodSpec, first: str) -> ModelEntry:
+    name = state.remembered("shared", "model", None)
+    return catalogue().get(name) or catalogue()[default_model(spec, first)]
+
+
+def _model_control(spec: MethodSpec, first: str, slots: dict[str, Any]) -> ModelEntry:
+    names = list(catalogue())
+    current = _current_model(spec, first).name
+    key = state.widget_key("model", spec.slug)
+    if key not in st.session_state:
+        st.session_state[key] = current
+
+    def changed() -> None:
+        state.remember("shared", "model", st.session_state[key])
+
+    name = st.selectbox(
+        "Model",
+        names,
+        key=key,
+        on_change=changed,
+        format_func=lambda name: catalogue()[name].title + ("" if catalogue()[name].live else " · shape only"),
+        help="The first two are on this machine and can be trained. The others are built without their weights: "
+        "everything is counted exactly, nothing is trained.",
+    )
+    slots["model"] = st.empty()
+    return catalogue()[name]
+
+
+def _task_control(entry: ModelEntry, slots: dict[str, Any]) -> str | None:
+    options = tasks_for(entry)
+    if not options:
+        return None
+    titles = {task.name: task.title for task in all_tasks()} | {OWN_TASK: "Your own file"}
+    key = state.widget_key("task", entry.kind)
+    wanted = state.remembered("shared", "task", options[0])
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = wanted if wanted in options else options[0]
+
+    def changed() -> None:
+        state.remember("shared", "task", st.session_state[key])
+
+    task: str = st.selectbox(
+        "Task", options, key=key, format_func=lambda name: titles[name], on_change=changed,
+        help="What the mini fine-tune teaches. Encoders classify sentences, causal models write text.",
+    )  # fmt: skip
+    slots["task"] = st.empty()
+    return task
+
+
+def _variants(knob: Knob, shape: ModelShape) -> tuple[str, ...]:
+    """Module names differ between architectures, so choices of them are remembered for each."""
+    return (shape.model_type,) if knob.kind == "modules" else ()
+
+
+def _remember_modules(spec: MethodSpec, knob: Knob, shape: ModelShape, names: Sequence[str]) -> None:
+    known = module_options(shape)
+    state.remember(spec.slug, knob.name, [name for name in names if name in known], shape.model_type)
+    others = ", ".join(name for name in names if name not in known)
+    state.remember(spec.slug, f"{knob.name}-other", others, shape.model_type)
+
+
+def module_options(shape: ModelShape) -> list[str]:
+    return [*shape.target_names, "all-linear"]
+
+
+def _control(spec: MethodSpec, knob: Knob, default: Any, shape: ModelShape) -> Any:
+    variants = _variants(knob, shape)
+    start = list(default) if knob.kind == "modules" else default
+    key = state.seed_widget(spec.slug, knob.name, start, *variants)
+    value = _widget(knob, key, shape)
+    state.remember(spec.slug, knob.name, value, *variants)
+    return tuple(value) if knob.kind == "modules" else value
+
+
+def _widget(knob: Knob, key: str, shape: ModelShape) -> Any:
+    label, text = knob.label, knob.full_help
+    if knob.kind == "modules":
+        return st.pills(label, module_options(shape), selection_mode="multi", key=key, help=text)
+    if knob.kind == "bool":
+        return st.toggle(label, key=key, help=text)
+    if knob.kind == "choice":
+        if sum(map(len, knob.choices)) <= 24:
+            return st.segmented_control(label, knob.choices, key=key, help=text, required=True, width="stretch")
+        return st.selectbox(label, knob.choices, key=key, help=text)
+    if knob.kind == "text":
+        return st.text_input(label, key=key, help=text)
+    if knob.stops:
+        options = sorted({*knob.stops, st.session_state[key]})
+        return st.select_slider(label, options, key=key, help=text)
+    if knob.kind == "int":
+        return st.slider(label, int(knob.min or 0), int(knob.max or 100), step=1, key=key, help=text)
+    return st.slider(label, float(knob.min or 0.0), float(knob.max or 1.0), step=0.05, key=key, help=text)
+
+
+def _other_names(spec: MethodSpec, knob: Knob, shape: ModelShape) -> tuple[str, ...]:
+    name = f"{knob.name}-other"
+    key = state.seed_widget(spec.slug, name, "", shape.model_type)
+    text = st.text_input(
+        f"{knob.label}: other names", key=key, placeholder="path endings, with commas between",
+        help="Any ending of a module path, as PEFT's target_modules takes it.",
+    )  # fmt: skip
+    state.remember(spec.slug, name, text, shape.model_type)
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _show_problems(spec: MethodSpec, slots: Mapping[str, Any], problems: Sequence[Problem]) -> None:
+    """Each message under its control; the first error of the address is told there as well."""
+    for field, slot in slots.items():
+        lines = [told(problem) for problem in problems if problem.field == field]
+        from_address = state.address_problem(spec.slug, field)
+        if from_address:
+            lines.append(f":red[:material/link_off: From the address: {from_address} The default is used.]")
+        if lines:
+            slot.markdown("  \n".join(lines))
+    placed = set(slots)
+    for problem in problems:
+        if problem.field not in placed:
+            st.markdown(told(problem))
+
+
+def told(problem: Problem) -> str:
+    """A problem as one coloured line."""
+    if problem.level == "error":
+        return f":red[:material/error: {problem.message}]"
+    return f":orange[:material/info: {problem.message}]"

@@ -1,0 +1,126 @@
+"""A method's page: headline, knobs beside the block drawing, and the sections as tabs. Page files only add the words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import streamlit as st
+
+from peft_lab import inspector
+from peft_lab.counting import CountReport, count
+from peft_lab.errors import PeftLabError
+from peft_lab.methods import get_method
+from peft_lab.ui import shell, state
+from peft_lab.ui.block import block
+from peft_lab.ui.inside import view_of
+from peft_lab.ui.knobs import Choice, address, knobs_card, readers
+from peft_lab.ui.runs import last_finished
+from peft_lab.ui.sections.headline import headline
+from peft_lab.ui.sections.idea import idea as idea_section
+from peft_lab.ui.sections.modules import modules
+from peft_lab.ui.sections.parameters import parameters
+from peft_lab.ui.sections.take_away import take_away
+from peft_lab.ui.sections.train import train, training_address, training_readers
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a page says in its own words.
+
+    Attributes:
+        idea: Markdown, one or two short paragraphs; KaTeX between dollar signs.
+        formula: KaTeX of what the method computes.
+        differs: where PEFT's implementation differs from the paper; Markdown list.
+    """
+
+    idea: str
+    formula: str
+    differs: str = ""
+
+
+def method_page(slug: str, first_model: str, words: Words) -> None:
+    """Draw the whole page. ``first_model`` is the live model on which the method shows best."""
+    shell.open_page()
+    spec = get_method(slug)
+    state.read_address(slug, readers(spec, first_model) | training_readers(slug) | {"tab": lambda text: _take_tab(slug, text)})
+    st.title(spec.title)
+    st.markdown(spec.summary)
+    top = st.container()
+    left, right = st.columns([5, 11], gap="medium")
+    with left, st.container(border=True):
+        st.markdown("### Knobs")
+        choice = knobs_card(spec, first_model)
+    report = _count(choice)
+    with top:
+        headline(choice, report, last_finished(choice))
+    with right, st.container(border=True):
+        selected = _drawing(choice)
+    sections: dict[str, Callable[[], None]] = {
+        "Idea": lambda: idea_section(choice, words),
+        "Modules": lambda: modules(choice, _needed(report), selected),
+        "Parameters": lambda: parameters(choice, _needed(report)),
+        "Train": lambda: train(choice),
+    }
+    view = view_of(slug)
+    if view is not None:
+        sections["Look inside"] = lambda: view(choice)
+    sections["Take away"] = lambda: take_away(choice)
+    tab = _tabs(slug, sections, report)
+    state.write_address(address(choice, first_model) | training_address(choice) | {"tab": (tab.lower(), "idea")})
+
+
+def _needed(report: CountReport | None) -> CountReport:
+    assert report is not None  # tabs that need it are not drawn without it
+    return report
+
+
+def _count(choice: Choice) -> CountReport | None:
+    if not choice.valid:
+        return None
+    try:
+        return inspector.ask(count, choice.entry.name, choice.spec.slug, dict(choice.values))
+    except PeftLabError as error:
+        st.error(str(error))
+        return None
+
+
+def _drawing(choice: Choice) -> str | None:
+    shape, key = choice.shape, f"{choice.spec.slug}.selected"
+    parts = choice.spec.parts(shape, choice.values)
+    st.markdown(f"### Injected into {shape.title}")
+    picked = block(
+        shape,
+        parts,
+        quantization=choice.spec.quantization(choice.values),
+        selected=st.session_state.get(key),
+        key=f"block.{choice.spec.slug}",
+    )
+    if picked:
+        st.session_state[key] = picked
+    return st.session_state.get(key)
+
+
+def _take_tab(slug: str, text: str) -> None:
+    state.remember(slug, "tab", text)
+
+
+def _tabs(slug: str, sections: dict[str, Callable[[], None]], report: CountReport | None) -> str:
+    """The sections as tabs; only the open one is computed."""
+    names = list(sections)
+    wanted = str(state.remembered(slug, "tab", "idea")).lower()
+    start = next((name for name in names if name.lower() == wanted), names[0])
+    key = state.widget_key(slug, "tabs")
+    if st.session_state.get(key) not in names:
+        st.session_state[key] = start
+    for name, tab in zip(names, st.tabs(names, key=key, on_change="rerun"), strict=True):
+        if not tab.open:
+            continue
+        with tab:
+            if report is None and name in ("Modules", "Parameters", "Train"):
+                st.info("A setting cannot work as it is; the message stands at its control. Mend it to go on.")
+            else:
+                sections[name]()
+        state.remember(slug, "tab", name.lower())
+        return name
+    return start

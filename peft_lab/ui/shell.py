@@ -1,0 +1,57 @@
+"""Page configuration, navigation, and opening any page by its own address."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from peft_lab.methods import all_methods
+from peft_lab.ui import theme
+
+_OTHER = {
+    "Start": (("home", "Home"),),
+    "Lab": (("memory", "Memory"), ("runs", "Runs")),
+}
+_navigated = False
+
+
+def method_pages() -> tuple[str, ...]:
+    """Slugs of the methods that have a page of their own: all but the full fine-tuning reference."""
+    return tuple(slug for slug in all_methods() if slug != "full")
+
+
+@st.cache_resource
+def _start_services() -> bool:
+    """Once per server: start the processes that count and train, so that the first question is answered warm."""
+    from peft_lab import inspector
+
+    inspector.warm()
+    return True
+
+
+def page(name: str, title: str) -> st.navigation.StreamlitPage:  # type: ignore[name-defined]
+    return st.Page(f"pages/{name}.py", title=title, url_path="" if name == "home" else name, default=name == "home")
+
+
+def run_app() -> None:
+    """What ``app.py`` does: configure, build the navigation from the registry, run the chosen page."""
+    global _navigated
+    _navigated = True
+    st.set_page_config(page_title="PEFT Lab", page_icon=":material/tune:", layout="wide")
+    _start_services()
+    sections = {
+        "Start": [page(*entry) for entry in _OTHER["Start"]],
+        "Methods": [page(slug, all_methods()[slug].title) for slug in method_pages()],
+        "Lab": [page(*entry) for entry in _OTHER["Lab"]],
+    }
+    chosen = st.navigation(sections)
+    theme.apply()
+    chosen.run()
+
+
+def open_page() -> None:
+    """First line of every page. On a cold server Streamlit runs a page opened by its address past ``app.py``.
+
+    Such a run is started again; by then Streamlit knows that the app has a navigation of its own and goes through it.
+    """
+    if not _navigated:
+        st.rerun()

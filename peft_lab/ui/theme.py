@@ -1,0 +1,48 @@
+"""Colours and the little CSS that Streamlit's theme options do not reach."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+TRAINABLE = "#C2410C"
+FROZEN = "#D7DBE2"
+QUANTISED = "#1D4ED8"
+# Memory parts keep one colour each on every page.
+MEMORY = {
+    "weights": "#9CA3AF",
+    "quantisation": "#1D4ED8",
+    "adapter": "#C2410C",
+    "gradients": "#A78BFA",
+    "optimizer": "#E0A82E",
+    "activations": "#5FB8A8",
+    "logits": "#2F7F74",
+    "temporary": "#CBD5E1",
+    "other": "#CBD5E1",
+}
+# Okabe-Ito derived, checked against both backgrounds; the first is the accent.
+SERIES = ("#C2410C", "#2563EB", "#0F9D7A", "#9A6BD6", "#B7791F", "#D6457F", "#5B6B82", "#0E8FB3", "#7A8B1F")
+
+_CSS = """
+<style>
+.block-container { padding-top: 2.2rem; padding-bottom: 4rem; max-width: 1320px; }
+[data-testid="stMetricValue"] { font-variant-numeric: tabular-nums; }
+[data-testid="stMetric"] { padding: 0; }
+.st-key-headline [data-testid="stVerticalBlock"] { gap: 0.25rem; }
+table.figures { border-collapse: collapse; width: 100%; font-size: 0.92rem; }
+table.figures th { text-align: left; font-weight: 600; padding: 0.35rem 0.6rem; border-bottom: 1px solid
+  color-mix(in srgb, currentColor 22%, transparent); }
+table.figures td { padding: 0.35rem 0.6rem; border-bottom: 1px solid color-mix(in srgb, currentColor 10%, transparent);
+  vertical-align: top; }
+table.figures .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+table.figures code { font-size: 0.86em; }
+.figures-scroll { overflow-x: auto; }
+.answer { font-family: "Source Code Pro", monospace; font-size: 0.88rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+.swatch { display: inline-block; width: 0.7em; height: 0.7em; border-radius: 2px; margin-right: 0.35em; }
+@media (max-width: 640px) { .block-container { padding-left: 1rem; padding-right: 1rem; } h1 { font-size: 1.8rem !important; } }
+</style>
+"""
+
+
+def apply() -> None:
+    """Called once per run by the shell."""
+    st.html(_CSS)
