@@ -1,0 +1,62 @@
+"""How large things are drawn: text widths, labels broken into lines, matrix sides and strip thicknesses.
+
+All lengths are SVG user units; at its natural width one unit is one CSS pixel.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+# Widths of a character in em, on the safe side of Source Code Pro and Source Sans, which Streamlit ships, and of DejaVu,
+# which a browser without them falls back to.
+MONO, SANS = 0.605, 0.56
+LINE = 1.18
+ELLIPSIS = "…"
+# Sides grow with the cube root of the real size: 1/8 and 8 times the hidden size both stay readable and distinct.
+EXPONENT = 1 / 3
+
+
+def text_width(text: str, size: float, mono: bool = True) -> float:
+    return len(text) * size * (MONO if mono else SANS)
+
+
+def shorten(text: str, room: float, size: float, mono: bool = True) -> str:
+    """``text``, or its beginning and an ellipsis, so that it is at most ``room`` wide."""
+    if text_width(text, size, mono) <= room:
+        return text
+    keep = max(1, int(room / (size * (MONO if mono else SANS))) - 1)
+    return text[:keep].rstrip("_. ") + ELLIPSIS
+
+
+def break_name(name: str, room: float, size: float) -> tuple[str, ...]:
+    """A module name in as few lines as fit into ``room``, broken after underscores and dots."""
+    lines: list[str] = []
+    for piece in re.findall(r"[^._]*[._]?", name):
+        if lines and text_width(lines[-1] + piece, size) <= room:
+            lines[-1] += piece
+        elif piece:
+            lines.append(piece)
+    return tuple(shorten(line, room, size) for line in lines)
+
+
+def break_words(text: str, room: float, size: float) -> tuple[str, ...]:
+    """Prose in lines of at most ``room``."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and text_width(f"{lines[-1]} {word}", size, mono=False) <= room:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return tuple(shorten(line, room, size, mono=False) for line in lines)
+
+
+def side(real: int, hidden: int, base: float, low: float, high: float) -> float:
+    """Drawn side of a matrix: ``base`` for the hidden size, compressed, and clamped to [low, high] times ``base``."""
+    return base * min(max((real / hidden) ** EXPONENT, low), high)
+
+
+def thickness(rank: int, full: int, most: float) -> float:
+    """Drawn thickness of a strip of ``rank`` beside a matrix whose rank could be ``full``: logarithmic, never invisible."""
+    share = min(1.0, math.log1p(rank) / math.log1p(max(full, 1)))
+    return 2 + (most - 2) * share

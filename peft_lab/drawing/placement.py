@@ -1,0 +1,125 @@
+"""Where each of a method's parts is drawn, and what it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from peft_lab.drawing.anatomy import Anatomy
+from peft_lab.methods.base import Part, Quantization
+from peft_lab.shapes import MATRIX_TYPES, ModelShape, ModuleGroup
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Parts by where they are drawn.
+
+    Attributes:
+        elsewhere: parts on modules that the picture does not show, such as those of a T5 decoder.
+    """
+
+    shape: ModelShape
+    anatomy: Anatomy
+    parts: tuple[Part, ...]
+    quantization: Quantization | None
+
+    def on(self, group: ModuleGroup, *kinds: str) -> tuple[Part, ...]:
+        return tuple(part for part in self.parts if part.at == group.path and part.kind in kinds)
+
+    def first(self, group: ModuleGroup, kind: str) -> Part | None:
+        return next(iter(self.on(group, kind)), None)
+
+    def at(self, place: str, kind: str) -> Part | None:
+        return next((part for part in self.parts if part.at == place and part.kind == kind), None)
+
+    def columns(self, entry: Sequence[ModuleGroup]) -> tuple[Part, ...]:
+        """The prefix of an attention: on its k and v, or on the attention as a whole."""
+        paths = {group.path for group in entry} | {"attention"}
+        return tuple(part for part in self.parts if part.kind == "columns" and part.at in paths)
+
+    @property
+    def has_columns(self) -> bool:
+        return any(part.kind == "columns" for part in self.parts)
+
+    def bottleneck(self, place: str, last: ModuleGroup | None) -> Part | None:
+        """The adapter after the sub-layer: named by its place, or by the matrix it follows."""
+        at = {place, last.path if last else place}
+        return next(
+            (p for p in self.parts if p.kind == "bottleneck" and p.at in at and not is_parallel(p)), None
+        )
+
+    def parallel(self, place: str) -> Part | None:
+        return next(
+            (p for p in self.parts if p.kind == "bottleneck" and p.at == place and is_parallel(p)), None
+        )
+
+    def quantised(self, group: ModuleGroup) -> bool:
+        """As its parts say; without such parts every matrix of the blocks, as bitsandbytes does."""
+        if self.quantization is None:
+            return False
+        if any(part.kind == "quantised" for part in self.parts):
+            return bool(self.on(group, "quantised"))
+        return bool(group.layers) and group.type in MATRIX_TYPES
+
+    @property
+    def elsewhere(self) -> tuple[Part, ...]:
+        places = {group.path for group in self.anatomy.drawn} | {"tokens", "attention", "ffn"}
+        return tuple(part for part in self.parts if part.at not in places)
+
+    # -- words -----------------------------------------------------------------------------------------------------
+
+    def name(self, group: ModuleGroup) -> str:
+        """The module's name, as short as it is unmistakable in its block."""
+        if group.role:
+            return self.shape.target_name(group)
+        return group.path.split(".")[-1]
+
+    def status(self, group: ModuleGroup) -> str:
+        if self.on(group, "trainable"):
+            return "trainable"
+        return "frozen, quantised" if self.quantised(group) else "frozen"
+
+    def label(self, group: ModuleGroup) -> str:
+        """What a screen reader says: ``q_proj, 576×576, frozen, LoRA rank 8``."""
+        said = [
+            part_words(part, group)
+            for part in self.on(group, "low_rank", "gate", "bias", "columns", "bottleneck")
+        ]
+        return ", ".join([self.name(group), dims(group), self.status(group), *said])
+
+
+def is_parallel(part: Part) -> bool:
+    return bool(part.size.get("parallel")) or "parallel" in part.label.lower()
+
+
+def dims(group: ModuleGroup) -> str:
+    """``out×in`` of a matrix, rows×width of an embedding, the length of a norm."""
+    if "weight" not in group.parameters:
+        return "×".join(str(n) for shape in group.parameters.values() for n in shape)
+    weight = group.parameters["weight"]
+    if len(weight) == 2 and group.type == "Conv1D":
+        weight = weight[::-1]
+    return "×".join(str(size) for size in weight)
+
+
+def part_words(part: Part, group: ModuleGroup | None = None) -> str:
+    size = part.size
+    if part.kind == "low_rank":
+        return f"LoRA rank {size['rank']}" + (
+            " with magnitude vector (DoRA)" if size.get("magnitude") else ""
+        )
+    if part.kind == "gate":
+        return f"IA³ vector {part.label} of {size['size']} on its {'input' if size.get('on_input') else 'output'}"
+    if part.kind == "bias":
+        return f"bias of {size['size']} trainable"
+    if part.kind == "columns":
+        return f"{size['tokens']} trainable prefix {'columns' if size['tokens'] > 1 else 'column'} ({part.label})"
+    if part.kind == "cells":
+        return f"{size['tokens']} trainable virtual {'tokens' if size['tokens'] > 1 else 'token'} of width {size['width']}"
+    if part.kind == "encoder":
+        return f"prompt encoder, {part.label} of width {size['width']} and {size['layers']} layers, in training only"
+    if part.kind == "bottleneck":
+        return f"{'parallel ' if is_parallel(part) else ''}adapter of width {size['width']}"
+    if part.kind == "quantised":
+        return "quantised"
+    return "trainable"
