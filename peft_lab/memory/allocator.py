@@ -1,0 +1,159 @@
+"""What PyTorch's CUDA caching allocator reserves for a stream of allocations and frees.
+
+The rules are those of ``c10/cuda/CUDACachingAllocator.cpp`` (class ``DeviceCachingAllocator``) with its
+default settings; the constants are named in ``c10/core/AllocatorConfig.h``, which the torch wheel ships.
+Nothing in here was adjusted to measured figures.
+
+What is modelled: size rounding, the two pools, segment sizes, best fit, splitting, merging of free
+neighbours, ``empty_cache``, and the release of cached segments when the device is full. What is not:
+several streams (training here uses one) and expandable segments (off by default).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from dataclasses import dataclass
+
+MIN_BLOCK = 512  # kMinBlockSize: every size is rounded up to a multiple of it (round_size)
+SMALL_SIZE = 2**20  # kSmallSize: up to here a request is served from the small pool (get_pool)
+SMALL_SEGMENT = 2 * 2**20  # kSmallBuffer: segments of the small pool (get_allocation_size)
+LARGE_SEGMENT = 20 * 2**20  # kLargeBuffer: segment for requests of 1 to 10 MiB (get_allocation_size)
+MIN_LARGE_ALLOC = 10 * 2**20  # kMinLargeAlloc: from here a request gets a segment of its own
+ROUND_LARGE = 2 * 2**20  # kRoundLarge: ... rounded up to a multiple of this
+
+
+class DeviceFull(Exception):
+    """A request does not fit in the device even after the cached segments were released."""
+
+    def __init__(self, requested: int, reserved: int, capacity: int) -> None:
+        super().__init__(f"{requested} bytes requested with {reserved} of {capacity} bytes reserved")
+        self.requested = requested
+        self.reserved = reserved
+        self.capacity = capacity
+
+
+def round_size(nbytes: int) -> int:
+    """Bytes of the block that serves a request of ``nbytes`` (round_size)."""
+    if nbytes < MIN_BLOCK:
+        return MIN_BLOCK
+    return -(-nbytes // MIN_BLOCK) * MIN_BLOCK
+
+
+def segment_size(rounded: int) -> int:
+    """Bytes asked of cudaMalloc when no cached block fits a request (get_allocation_size)."""
+    if rounded <= SMALL_SIZE:
+        return SMALL_SEGMENT
+    if rounded < MIN_LARGE_ALLOC:
+        return LARGE_SEGMENT
+    return -(-rounded // ROUND_LARGE) * ROUND_LARGE
+
+
+@dataclass(eq=False, slots=True)
+class Block:
+    """A piece of a segment; ``before`` and ``after`` are its neighbours inside the same segment."""
+
+    address: int
+    size: int
+    small: bool
+    free: bool = True
+    before: Block | None = None
+    after: Block | None = None
+
+
+class CachingAllocator:
+    """Replays ``malloc`` and ``free`` and keeps the bytes allocated and reserved, with their peaks.
+
+    ``capacity`` is the device's memory in bytes; None means that it never runs out.
+    """
+
+    def __init__(self, capacity: int | None = None) -> None:
+        self.capacity = capacity
+        self.allocated = 0
+        self.reserved = 0
+        self.peak_allocated = 0
+        self.peak_reserved = 0
+        self._next_address = 0
+        self._free: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
+        self._blocks: dict[int, Block] = {}
+
+    def malloc(self, nbytes: int) -> Block:
+        """Serve a request: the smallest cached block that fits, otherwise a new segment.
+
+        Raises DeviceFull when ``capacity`` would be exceeded after releasing every cached segment.
+        """
+        size = round_size(nbytes)
+        small = size <= SMALL_SIZE
+        block = self._best_fit(size, small) or self._new_segment(size, small)
+        remaining = block.size - size
+        # should_split: a small block splits for 512 bytes, a large one only for more than 1 MiB
+        if remaining >= MIN_BLOCK if small else remaining > SMALL_SIZE:
+            rest = Block(block.address + size, remaining, small, True, block, block.after)
+            if block.after is not None:
+                block.after.before = rest
+            block.after = rest
+            block.size = size
+            self._put(rest)
+        block.free = False
+        self.allocated += block.size
+        if self.allocated > self.peak_allocated:
+            self.peak_allocated = self.allocated
+        return block
+
+    def free(self, block: Block) -> None:
+        """Give a block back to its pool, merged with free neighbours (free_block, try_merge_blocks)."""
+        self.allocated -= block.size
+        block.free = True
+        before, after = block.before, block.after
+        if before is not None and before.free:
+            self._take(before)
+            block.address = before.address
+            block.size += before.size
+            block.before = before.before
+            if block.before is not None:
+                block.before.after = block
+        if after is not None and after.free:
+            self._take(after)
+            block.size += after.size
+            block.after = after.after
+            if block.after is not None:
+                block.after.before = block
+        self._put(block)
+
+    def empty_cache(self) -> None:
+        """Return every segment without a live block to the device (release_cached_blocks)."""
+        for pool in self._free.values():
+            for _, address in list(pool):
+                block = self._blocks[address]
+                if block.before is None and block.after is None:
+                    self._take(block)
+                    self.reserved -= block.size
+
+    def _best_fit(self, size: int, small: bool) -> Block | None:
+        pool = self._free[small]
+        index = bisect_left(pool, (size, -1))
+        if index == len(pool):
+            return None
+        _, address = pool.pop(index)
+        return self._blocks.pop(address)
+
+    def _new_segment(self, size: int, small: bool) -> Block:
+        nbytes = segment_size(size)
+        if self.capacity is not None and self.reserved + nbytes > self.capacity:
+            self.empty_cache()
+            if self.reserved + nbytes > self.capacity:
+                raise DeviceFull(nbytes, self.reserved, self.capacity)
+        block = Block(self._next_address, nbytes, small)
+        self._next_address += nbytes
+        self.reserved += nbytes
+        if self.reserved > self.peak_reserved:
+            self.peak_reserved = self.reserved
+        return block
+
+    def _put(self, block: Block) -> None:
+        insort(self._free[block.small], (block.size, block.address))
+        self._blocks[block.address] = block
+
+    def _take(self, block: Block) -> None:
+        pool = self._free[block.small]
+        del pool[bisect_left(pool, (block.size, block.address))]
+        del self._blocks[block.address]

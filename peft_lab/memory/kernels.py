@@ -1,0 +1,140 @@
+"""What CUDA would run where this machine's torch has no CUDA: attention kernels, their scratch, workspaces.
+
+A simulation runs on fake CPU tensors, so an operation that picks its kernel by device would pick the CPU's.
+:func:`cuda_attention` makes ``scaled_dot_product_attention`` take the path of
+``aten/src/ATen/native/transformers/attention.cpp`` for CUDA tensors instead, with the same kernels (which have fake
+implementations), and :data:`workspaces` states the buffers that libraries take from the allocator.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+#: mem-efficient attention wants the mask's rows aligned to this many elements (preprocess_mask, mem_eff_alignment)
+_MASK_ALIGNMENT = 8
+#: flash attention pads the head to a multiple of this (pad_last_dim in the flash branch)
+_HEAD_ALIGNMENT = 8
+#: flash and mem-efficient attention take 16-bit types only / 16 and 32 bit (sdp_utils.cpp, check_dtypes)
+_FLASH_MAX_HEAD = 256
+#: both backwards accumulate dQ in float32 over query rows rounded up to a block of this many
+_QUERY_BLOCK = 128
+
+
+def cublas_workspace(capability: tuple[int, int]) -> int:
+    """Bytes of one cuBLAS workspace (one per thread and stream; cuBLASLt shares it).
+
+    ``parseChosenWorkspaceSize`` in ``aten/src/ATen/cuda/CublasHandlePool.cpp``: ``:4096:2:16:8`` KiB, and 32 MiB
+    on Hopper; since torch 2.7 ``TORCH_CUBLASLT_UNIFIED_WORKSPACE`` is on by default.
+    """
+    if capability == (9, 0):
+        return 4096 * 8 * 1024
+    return 4096 * 1024 * 2 + 16 * 1024 * 8
+
+
+def cuda_attention() -> Any:
+    """A function mode under which attention runs the kernel that CUDA would choose."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class CudaAttention(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            if func is torch.nn.functional.scaled_dot_product_attention:
+                return _attention(*args, **(kwargs or {}))
+            return func(*args, **(kwargs or {}))
+
+    return CudaAttention()
+
+
+def _attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """Flash without a mask, mem-efficient with one, the plain formula where neither takes the inputs.
+
+    The order is that of ``priority_order`` in ``aten/src/ATen/native/transformers/cuda/sdp_utils.cpp``.
+    """
+    import torch
+
+    aten = torch.ops.aten
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    rank4 = query.dim() == key.dim() == value.dim() == 4
+    same_head = query.shape[-1] == value.shape[-1]
+    if rank4 and half and attn_mask is None and same_head and query.shape[-1] <= _FLASH_MAX_HEAD:
+        head = query.shape[-1]
+        padded = [_pad_head(x) for x in (query, key, value)]
+        out = aten._scaled_dot_product_flash_attention(
+            *padded, dropout_p, is_causal, False, scale=head**-0.5 if scale is None else scale
+        )[0]
+        return out[..., :head] if padded[0].shape[-1] != head else out
+    if rank4 and not enable_gqa and query.dtype != torch.float64:
+        bias = None if attn_mask is None else _bias(attn_mask, query, key)
+        grad = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
+        return aten._scaled_dot_product_efficient_attention(  # type: ignore[no-any-return]
+            query, key, value, bias, grad, dropout_p, is_causal, scale=scale
+        )[0]
+    return aten._scaled_dot_product_attention_math(  # type: ignore[no-any-return]
+        query, key, value, attn_mask, dropout_p, is_causal, None, scale=scale, enable_gqa=enable_gqa
+    )[0]
+
+
+def _pad_head(tensor: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    missing = -tensor.shape[-1] % _HEAD_ALIGNMENT
+    return torch.nn.functional.pad(tensor, (0, missing)) if missing else tensor
+
+
+def _bias(mask: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """convert_boolean_attn_mask, then preprocess_mask: additive, rows aligned, expanded over the heads."""
+    import torch
+
+    if mask.dtype == torch.bool:
+        mask = torch.where(mask, 0.0, torch.scalar_tensor(float("-inf"), dtype=query.dtype))
+    aligned = all(stride % _MASK_ALIGNMENT == 0 for stride in mask.stride()[:-1]) and mask.stride(-1) == 1
+    if not aligned:
+        columns = mask.shape[-1]
+        mask = torch.nn.functional.pad(mask, (0, _MASK_ALIGNMENT - columns % _MASK_ALIGNMENT))[..., :columns]
+    return mask.expand(query.shape[0], query.shape[1], query.shape[2], key.shape[2])
+
+
+def scratch() -> dict[Any, Any]:
+    """Bytes that CUDA's attention backwards take from the allocator while they run.
+
+    mem-efficient: ``Params::workspace_size`` in ``mem_eff_attention/kernel_backward.h`` (dQ accumulates in float32
+    since keys are split) and ``delta`` in ``attention_backward.cu``. flash: ``dq_accum`` and ``softmax_d`` in
+    ``flash_attn/flash_api.cpp`` (mha_bwd), and with grouped queries dK and dV for every query head.
+    """
+    import torch
+
+    def rows(query: torch.Tensor) -> int:
+        return -(-query.shape[-2] // _QUERY_BLOCK) * _QUERY_BLOCK
+
+    def efficient(
+        grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, *_: Any, **__: Any
+    ) -> int:
+        heads = query.shape[0] * query.shape[1]
+        return heads * rows(query) * (query.shape[-1] + 1) * 4
+
+    def flash(grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, *_: Any, **__: Any) -> int:
+        heads = query.shape[0] * query.shape[1]
+        total = heads * rows(query) * (-(-query.shape[-1] // 32) * 32 + 1) * 4
+        if key.shape[1] != query.shape[1]:
+            total += 2 * heads * key.shape[-2] * key.shape[-1] * key.element_size()
+        return total
+
+    aten = torch.ops.aten
+    return {
+        aten._scaled_dot_product_efficient_attention_backward.default: efficient,
+        aten._scaled_dot_product_flash_attention_backward.default: flash,
+    }

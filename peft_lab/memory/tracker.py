@@ -1,0 +1,157 @@
+"""Every tensor storage of a run, from its birth to its death.
+
+A :class:`Tracker` sees each operation below autograd, notes every storage that was not there before, and
+learns of its end through a weak reference; it never holds a tensor. The same code serves fake tensors (a
+simulation) and real ones (a measurement). Its result is a :class:`Trace`; peaks, parts, the timeline and what
+an allocator would reserve are all computed from that afterwards.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(slots=True)
+class Storage:
+    """One untyped storage.
+
+    Attributes:
+        nbytes: size as requested; an allocator rounds it up.
+        part: ``weights``, ``quantisation``, ``adapter`` or ``gradients`` where that is known from what it is;
+            empty where it follows from when it lives (see parts.py).
+        layer: index of the repeated layer in whose forward or backward it was made, or whose parameter it
+            belongs to; None outside the layers.
+        logits: made between the output head's input and the end of its backward.
+    """
+
+    nbytes: int
+    part: str = ""
+    layer: int | None = None
+    logits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """From event number ``at`` on: the phase, and the layer being computed (None outside the layers)."""
+
+    at: int
+    phase: str
+    layer: int | None
+
+
+@dataclass
+class Trace:
+    """Events in order: ``i`` is the birth of ``storages[i]``, ``~i`` its end, EMPTY_CACHE the cache's release."""
+
+    storages: list[Storage] = field(default_factory=list)
+    events: list[int] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+
+
+#: An event that is neither birth nor end: torch.cuda.empty_cache(). Far below any ``~i``.
+EMPTY_CACHE = -(2**62)
+
+#: Bytes that a kernel takes and gives back inside one operation, by operation (see kernels.py).
+Scratch = Mapping[Any, Callable[..., int]]
+
+
+class Recorder:
+    """Builds a trace. ``phase``, ``layer`` and ``logits`` are set by whoever drives the run."""
+
+    def __init__(self) -> None:
+        self.trace = Trace()
+        self._known: dict[int, int] = {}
+        self._watch: dict[int, weakref.ref[Any]] = {}
+        self._phase = ""
+        self._layer: int | None = None
+        self.logits = False
+
+    @property
+    def phase(self) -> str:
+        return self._phase
+
+    def enter(self, phase: str | None = None, layer: int | None = None) -> None:
+        """The run is now in ``phase`` (unchanged when None) and in ``layer``."""
+        self._phase = self._phase if phase is None else phase
+        self._layer = layer
+        self.trace.marks.append(Mark(len(self.trace.events), self._phase, layer))
+
+    def empty_cache(self) -> None:
+        self.trace.events.append(EMPTY_CACHE)
+
+    def see(self, tensor: torch.Tensor, part: str = "", layer: int | None = None) -> int:
+        """Note the tensor's storage unless it is known; returns its number in the trace."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        index = self._birth(storage.nbytes(), part, self._layer if layer is None else layer)
+        self._known[key] = index
+        # The callback must not reach the recorder through a cycle with the storage, and the reference has to
+        # live as long as the storage does; both hold with a dictionary of references.
+        self._watch[key] = weakref.ref(storage, lambda _, key=key: self._end(key))
+        return index
+
+    def scratch(self, nbytes: int) -> None:
+        """Memory that lives only inside the operation that is about to return."""
+        self.trace.events.append(~self._birth(nbytes, "", self._layer))
+
+    def number(self, tensor: torch.Tensor) -> int | None:
+        """The number of the tensor's storage, None if it was never seen."""
+        return self._known.get(tensor.untyped_storage()._cdata)
+
+    def _birth(self, nbytes: int, part: str, layer: int | None) -> int:
+        index = len(self.trace.storages)
+        self.trace.storages.append(Storage(nbytes, part, layer, self.logits))
+        self.trace.events.append(index)
+        return index
+
+    def _end(self, key: int) -> None:
+        del self._watch[key]
+        self.trace.events.append(~self._known.pop(key))
+
+    def stop(self) -> Trace:
+        """The trace, complete: what ends later is no longer noted."""
+        self._watch.clear()
+        self._known.clear()
+        return self.trace
+
+
+def tensors_in(result: Any) -> Iterable[torch.Tensor]:
+    """The tensors an operation returned: itself, or those in a tuple or list of outputs."""
+    import torch
+
+    if isinstance(result, torch.Tensor):
+        yield result
+    elif isinstance(result, (tuple, list)):
+        for item in result:
+            yield from tensors_in(item)
+
+
+def recording(recorder: Recorder, scratch: Scratch | None = None) -> Any:
+    """A dispatch mode (a context manager) that reports every operation's new storages to ``recorder``."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    inside = scratch or {}
+
+    class Recording(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            kwargs = kwargs or {}
+            result = func(*args, **kwargs)
+            needs = inside.get(func)
+            if needs is not None:
+                recorder.scratch(needs(*args, **kwargs))
+            for tensor in tensors_in(result):
+                recorder.see(tensor)
+            return result
+
+    return Recording()
