@@ -8,10 +8,22 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class PeftLabError(Exception):
-    """Base of everything this package raises on purpose."""
+    """Base of everything this package raises on purpose. Travels between processes as it is, message and fields."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(kind: type[PeftLabError], args: tuple[Any, ...], fields: dict[str, Any]) -> PeftLabError:
+    """A subclass may take other arguments than its message, so its constructor is passed by."""
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
 
 
 class BadInput(PeftLabError):

@@ -1,0 +1,57 @@
+"""bfloat16 arithmetic with float32 memory.
+
+Multiplying in bfloat16 is twice as fast where the hardware has it, but a weight in bfloat16 forgets any update below
+1/256 of itself. So the trained parameters live twice: in bfloat16 in the model, which computes, and in float32 in the
+optimizer, which remembers (Micikevicius et al. 2017, arXiv 1710.03740, section 3.1). They are few, so this costs little.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+# PEFT's prompt encoders run once a step over a few tokens; their LSTM and MLP stay in float32, and PEFT casts the result.
+_KEPT = "prompt_encoder"
+
+
+def cast_trained(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Put the trained parameters of an adapted model into the base's precision, in place.
+
+    PEFT keeps adapters in float32 beside a 16-bit base, and then casts every activation on the way in and out.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.is_floating_point() and _KEPT not in name:
+            parameter.data = parameter.data.to(dtype)
+
+
+class Masters:
+    """The trained parameters in float32. Those that are float32 in the model are used as they are."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        import torch
+
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._low = [parameter for parameter in trained if parameter.dtype != torch.float32]
+        self._full = [torch.nn.Parameter(parameter.detach().float()) for parameter in self._low]
+        self.parameters = [parameter for parameter in trained if parameter.dtype == torch.float32] + self._full
+
+    def take_gradients(self) -> None:
+        """Move the gradients of the last backward pass from the model to the masters."""
+        for low, full in zip(self._low, self._full, strict=True):
+            full.grad = None if low.grad is None else low.grad.float()
+            low.grad = None
+
+    def publish(self) -> None:
+        """Round the masters into the model, after an optimizer step."""
+        import torch
+
+        if self._low:
+            with torch.no_grad():
+                torch._foreach_copy_(self._low, self._full)
+
+    def restore(self) -> None:
+        """Make the model's parameters the float32 masters, for saving what was learned and not its rounding."""
+        for low, full in zip(self._low, self._full, strict=True):
+            low.data = full.data

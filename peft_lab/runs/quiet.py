@@ -1,0 +1,17 @@
+"""Imported before the libraries: keeps their harmless start-up messages off the terminal."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+
+def _not_about_kernels(record: logging.LogRecord) -> bool:
+    return "kernels-community" not in record.getMessage()
+
+
+# An optional faster kernel of bitsandbytes that is not in the package index; without it, its own kernels are used.
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_not_about_kernels)
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

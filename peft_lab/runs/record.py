@@ -1,0 +1,82 @@
+"""What is kept of a run when it has ended: its figures in one file, made from its events."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any
+
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.store import Run, write_json
+from peft_lab.runs.view import Evaluation, RunView, view
+
+PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
+
+
+def record_of(identity: str, spec: RunSpec, seen: RunView, adapter: str | None) -> dict[str, Any]:
+    """The command line's JSON of a run (bytes as integers, seconds as floats), and what made it beside it."""
+    metric = spec.task_object().metric
+    memory = {key: value for key, value in seen.memory.items() if value is not None}
+    return {
+        "run_id": identity,
+        "status": str(seen.status),
+        "message": seen.message,
+        "steps": seen.step,
+        "seconds": seen.seconds,
+        "steps_per_second": seen.steps_per_second,
+        "tokens_per_second": seen.tokens_per_second,
+        "first_loss_after": seen.first_loss_after,
+        "loss": list(seen.losses),
+        "metric": {
+            "name": metric,
+            "before": _metric(seen.before, metric),
+            "after": _metric(seen.after, metric),
+            "rows": seen.after.rows if seen.after else 0,
+        },
+        "evaluation": {"before": _evaluation(seen.before), "after": _evaluation(seen.after)},
+        "memory": {**memory, "source": "measured"} if memory else None,
+        "trainable": seen.ready.get("trainable"),
+        "head": seen.ready.get("head"),
+        "dtype": seen.ready.get("dtype"),
+        "device": seen.ready.get("device"),
+        "adapter_dir": adapter,
+        "spec": spec.to_dict(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+    }
+
+
+def result(run: Run) -> dict[str, Any]:
+    """:func:`record_of` a run as it stands, ended or not. Raises RunError when its folder cannot be read."""
+    spec = run.spec
+    seen = view(run.events(), spec.steps)
+    adapter = str(run.adapter) if (run.adapter / "adapter_config.json").exists() else None
+    return record_of(run.id, spec, seen, adapter)
+
+
+def write(run: Run) -> None:
+    """Keep the record of a run that has ended in its folder."""
+    write_json(run.folder / "record.json", result(run))
+
+
+def _metric(evaluation: Evaluation | None, name: str) -> float | None:
+    return None if evaluation is None else evaluation.metrics.get(name)
+
+
+def _evaluation(evaluation: Evaluation | None) -> dict[str, Any] | None:
+    if evaluation is None:
+        return None
+    return {"loss": evaluation.loss, "rows": evaluation.rows, "seconds": evaluation.seconds, **evaluation.metrics}
+
+
+def write_insight(run: Run, found: dict[str, Any]) -> None:
+    """Arrays to ``insight.npz``, the rest to ``insight.json``; nothing when nothing was noted."""
+    import numpy as np
+
+    arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
+    plain = {name: value for name, value in found.items() if name not in arrays}
+    if plain:
+        write_json(run.folder / "insight.json", plain)
+    if arrays:
+        scratch = run.folder / ".insight.npz"
+        with scratch.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        scratch.replace(run.folder / "insight.npz")

@@ -1,0 +1,187 @@
+"""What to train, as data: complete, checked before anything runs, and stored with the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+from peft_lab import models, tasks
+from peft_lab.errors import BadInput
+from peft_lab.methods import get_method
+from peft_lab.methods.base import MethodSpec
+from peft_lab.models import ModelEntry
+from peft_lab.tasks import own
+from peft_lab.tasks.base import Task
+
+Schedule = Literal["linear", "cosine"]
+STEPS = 60
+BATCH = {"classification": 32, "generation": 8}
+EVAL_ROWS = {"classification": 1000, "generation": 64}
+PROBES = 8
+PROBE_CHARACTERS = 2000
+MOST_EVAL_ROWS = 100_000
+SHORTEST = 8
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One training run.
+
+    Attributes:
+        model: a live catalogue name, a Hugging Face id or a local folder.
+        values: the method's knobs; those left out are at their defaults for the model.
+        steps: optimizer steps. batch: rows of one step; ``None``: 32 to classify, 8 to generate.
+        seed: of the head, the method's start, the order of rows and dropout. Equal specs give equal curves.
+        learning_rate: peak of the schedule; ``None``: the method's default for the kind of model.
+        max_length: tokens after which rows are cut; ``None``: the task's.
+        warmup: share of the steps in which the learning rate rises; then it falls to zero by ``schedule``.
+        clip: gradients are scaled down to this norm; 0 leaves them.
+        eval_rows: held-out rows to score base and tuned model on, at most what the task has; 0 leaves it out.
+        own_data: for the task ``own``: the learner's file.
+        probes: the learner's sentences, answered by base and tuned model.
+    """
+
+    model: str
+    method: str
+    task: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    steps: int = STEPS
+    batch: int | None = None
+    seed: int = 0
+    learning_rate: float | None = None
+    max_length: int | None = None
+    schedule: Schedule = "linear"
+    warmup: float = 0.1
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    eval_rows: int | None = None
+    own_data: str | None = None
+    probes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "values": dict(self.values), "probes": list(self.probes)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RunSpec:
+        """The inverse of :meth:`to_dict`, also after JSON.
+
+        Raises:
+            BadInput: a field that is missing or not known.
+        """
+        known = {item.name for item in fields(cls)}
+        for name in data:
+            if name not in known:
+                raise BadInput(f"A run has no setting called '{name}'.", name)
+        for name in ("model", "method", "task"):
+            if name not in data:
+                raise BadInput(f"A run needs a {name}.", name)
+        values = {key: tuple(v) if isinstance(v, list) else v for key, v in data.get("values", {}).items()}
+        return cls(**{**data, "values": values, "probes": tuple(data.get("probes", ()))})
+
+    def task_object(self) -> Task:
+        """The task, or the learner's file as one.
+
+        Raises:
+            UnknownName: no such task. BadInput: an unusable file.
+        """
+        if self.task != own.NAME:
+            return tasks.get_task(self.task)
+        if self.own_data is None:
+            raise BadInput("The task 'own' needs a file: CSV or JSON Lines with text,label or prompt,completion.", "own_data")
+        return own.load_file(self.own_data)
+
+    def check(self) -> RunSpec:
+        """This spec with every default filled in.
+
+        Raises:
+            BadInput: the first thing that cannot work, before anything runs; ``field`` names the setting.
+            AssetError: weights or sentences that have to be fetched first.
+        """
+        spec, entry, task = get_method(self.method), entry_of(self.model), self.task_object()
+        _require_trainable(self.model, entry)
+        if entry.kind not in task.model_kinds:
+            raise BadInput(_mismatch(entry, task), "task")
+        values = spec.require(entry.shape, self.values)
+        rate = spec.learning_rates[entry.kind] if self.learning_rate is None else self.learning_rate
+        full = replace(
+            self,
+            values=values,
+            batch=BATCH[task.kind] if self.batch is None else self.batch,
+            learning_rate=rate,
+            max_length=_length(task, entry, spec, values) if self.max_length is None else self.max_length,
+            eval_rows=EVAL_ROWS[task.kind] if self.eval_rows is None else self.eval_rows,
+        )
+        full._check_ranges(entry, spec)
+        task.load()
+        return full
+
+    def _check_ranges(self, entry: ModelEntry, spec: MethodSpec) -> None:
+        room = _room(entry, spec, self.values)
+        _whole("Steps", "steps", self.steps, 1, 100_000)
+        _whole("Batch", "batch", self.batch, 1, 1024)
+        _whole("Seed", "seed", self.seed, 0, 2**32 - 1)
+        _whole("Held-out rows", "eval_rows", self.eval_rows, 0, MOST_EVAL_ROWS)
+        _whole("Maximum length", "max_length", self.max_length, SHORTEST, room or 1_000_000)
+        _number("Learning rate", "learning_rate", self.learning_rate, 0, 10, above=True)
+        _number("Warm-up", "warmup", self.warmup, 0, 0.9)
+        _number("Weight decay", "weight_decay", self.weight_decay, 0, 1)
+        _number("Clipping", "clip", self.clip, 0, 1000)
+        if self.schedule not in ("linear", "cosine"):
+            raise BadInput(f"The schedule is linear or cosine; '{self.schedule}' is neither.", "schedule")
+        if len(self.probes) > PROBES:
+            raise BadInput(f"At most {PROBES} sentences can be tried in one run; these are {len(self.probes)}.", "probes")
+        for probe in self.probes:
+            if not probe.strip() or len(probe) > PROBE_CHARACTERS:
+                raise BadInput(f"A sentence to try has 1 to {PROBE_CHARACTERS} characters; one has {len(probe)}.", "probes")
+
+
+def entry_of(name: str) -> ModelEntry:
+    """The model by name; one outside the catalogue is read in the inspector process, because that imports torch."""
+    if not models.looks_external(name):
+        return models.get_model(name)
+    from peft_lab import inspector
+
+    return inspector.ask(models.resolve, name)
+
+
+def _require_trainable(name: str, entry: ModelEntry) -> None:
+    if not models.looks_external(name):
+        from peft_lab.loading import weights_of
+
+        weights_of(name)
+    if entry.kind == "seq2seq":
+        raise BadInput(f"{entry.title} is an encoder-decoder model: no task here trains those yet.", "model")
+
+
+def _mismatch(entry: ModelEntry, task: Task) -> str:
+    does = "classifies, and is trained on encoders" if task.kind == "classification" else "writes text, and needs a causal model"
+    fitting = [other.name for other in tasks.all_tasks() if entry.kind in other.model_kinds]
+    return f"'{task.name}' {does}; {entry.title} is {_KINDS[entry.kind]}. For it there are {', '.join(fitting)}."
+
+
+_KINDS = {"causal-lm": "a causal language model", "encoder": "an encoder", "seq2seq": "an encoder-decoder model"}
+
+
+def _room(entry: ModelEntry, spec: MethodSpec, values: Mapping[str, Any]) -> int | None:
+    """Positions left for text; ``None`` on models without a fixed number of them."""
+    limit = entry.shape.max_positions
+    return None if limit is None else limit - spec.virtual_tokens(values)
+
+
+def _length(task: Task, entry: ModelEntry, spec: MethodSpec, values: Mapping[str, Any]) -> int:
+    room = _room(entry, spec, values)
+    return task.max_length if room is None else min(task.max_length, room)
+
+
+def _whole(label: str, name: str, value: Any, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise BadInput(f"{label} is a whole number; '{value}' is not.", name)
+    _number(label, name, value, low, high)
+
+
+def _number(label: str, name: str, value: Any, low: float, high: float, above: bool = False) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        raise BadInput(f"{label} is a number; '{value}' is not.", name)
+    if value < low or value > high or (above and value == low):
+        raise BadInput(f"{label} goes from {'above ' if above else ''}{low:,} to {high:,}; {value:,} does not.", name)

@@ -1,0 +1,228 @@
+"""Runs on disk: one folder each under ``PEFT_LAB_HOME/runs``, readable by a person and without this package.
+
+    spec.json       what was to be trained        events.jsonl   everything that happened (events.py)
+    record.json     the figures at the end        adapter/       the trained adapter in PEFT's format
+    insight.json, insight.npz   what the method's own picture needs      worker.log   what the process printed
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from peft_lab import assets
+from peft_lab.errors import BadInput, RunError
+from peft_lab.runs.events import Event, EventLog, EventReader, read_events
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.view import RunView, Status, view
+
+DAMAGED = "damaged"
+STOP = "stop"
+_ID = re.compile(r"[a-z0-9][a-z0-9.-]*")
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One line of the list of runs.
+
+    Attributes:
+        status: a :class:`Status`, or ``damaged`` for a folder that cannot be read; ``problem`` says why.
+        created: seconds since 1970.
+        before, after: headline metric of base and tuned model, a share; ``None`` where it was not evaluated.
+        metric: its name, ``metric_title`` as it is written over a figure.
+        peak_bytes: tensor memory of one training step; seconds: from start to end, or of training until now.
+    """
+
+    id: str
+    status: str
+    created: float
+    model: str = ""
+    method: str = ""
+    task: str = ""
+    steps: int = 0
+    seed: int = 0
+    metric: str = ""
+    metric_title: str = ""
+    before: float | None = None
+    after: float | None = None
+    peak_bytes: int | None = None
+    trainable: int | None = None
+    seconds: float | None = None
+    spec: RunSpec | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder, and how to read it."""
+
+    id: str
+    folder: Path
+
+    @property
+    def spec(self) -> RunSpec:
+        """Raises RunError when the file is missing or cannot be read."""
+        return RunSpec.from_dict(_read_json(self.folder / "spec.json", self.id))
+
+    @property
+    def log(self) -> EventLog:
+        return EventLog(self.folder / "events.jsonl")
+
+    def events(self) -> list[Event]:
+        return read_events(self.folder / "events.jsonl")
+
+    def reader(self) -> EventReader:
+        """An incremental reader for a page that polls."""
+        return EventReader(self.folder / "events.jsonl")
+
+    def view(self) -> RunView:
+        return view(self.events(), self.spec.steps)
+
+    @property
+    def adapter(self) -> Path:
+        return self.folder / "adapter"
+
+    def record(self) -> dict[str, Any]:
+        """The figures of a run that has ended, ``{}`` before (see record.py)."""
+        path = self.folder / "record.json"
+        return _read_json(path, self.id) if path.exists() else {}
+
+    def insight(self) -> dict[str, Any]:
+        """What the method's own picture is drawn from, ``{}`` when the run has none. Arrays are in ``insight.npz``."""
+        path = self.folder / "insight.json"
+        return _read_json(path, self.id) if path.exists() else {}
+
+    # -- stopping: a file, so that any process may ask -----------------------------------------------------------
+
+    def ask_to_stop(self) -> None:
+        (self.folder / STOP).touch()
+
+    def asked_to_stop(self) -> bool:
+        return (self.folder / STOP).exists()
+
+
+def root() -> Path:
+    """The folder of all runs."""
+    return assets.home() / "runs"
+
+
+def create(spec: RunSpec) -> Run:
+    """A new run's folder with its spec; the name tells when, method, model and task."""
+    parent = root()
+    parent.mkdir(parents=True, exist_ok=True)
+    model = re.sub(r"[^a-z0-9]+", "-", Path(spec.model).name.lower()).split("-")[0]
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    while True:
+        identity = f"{stamp}-{spec.method}-{model or 'model'}-{spec.task}-{secrets.token_hex(2)}"
+        folder = parent / identity
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        if spec.own_data is not None:
+            # The learner's file may be gone tomorrow; the run keeps what it was trained on.
+            kept = folder / f"data{Path(spec.own_data).suffix}"
+            shutil.copyfile(spec.own_data, kept)
+            spec = replace(spec, own_data=str(kept))
+        write_json(folder / "spec.json", spec.to_dict())
+        return Run(identity, folder)
+
+
+def get(identity: str) -> Run:
+    """A run by its id.
+
+    Raises:
+        RunError: there is none of that id.
+    """
+    folder = root() / identity
+    if not _ID.fullmatch(identity) or not folder.is_dir():
+        raise RunError(f"There is no run called '{identity}'.")
+    return Run(identity, folder)
+
+
+def runs() -> list[Run]:
+    """All runs, newest first, unreadable ones included."""
+    if not root().is_dir():
+        return []
+    folders = [path for path in root().iterdir() if path.is_dir() and _ID.fullmatch(path.name)]
+    return [Run(path.name, path) for path in sorted(folders, key=lambda path: path.name, reverse=True)]
+
+
+def summaries() -> list[RunSummary]:
+    """The list of runs, newest first. A folder that cannot be read is listed as damaged with the reason."""
+    return [summary(run) for run in runs()]
+
+
+def summary(run: Run) -> RunSummary:
+    """One line of the list; never raises for what is in the folder."""
+    try:
+        spec = run.spec
+        seen = run.view()
+        task = spec.task_object()
+    except (RunError, BadInput, KeyError, TypeError, ValueError, OSError) as error:
+        reason = str(error) if isinstance(error, RunError | BadInput) else f"its events cannot be read ({error})"
+        return RunSummary(run.id, DAMAGED, run.folder.stat().st_mtime, problem=reason)
+    before, after = (which.metrics.get(task.metric) if which else None for which in (seen.before, seen.after))
+    ended = seen.ended - seen.started if seen.ended and seen.started else seen.seconds
+    return RunSummary(
+        id=run.id,
+        status=str(seen.status),
+        created=seen.started or run.folder.stat().st_mtime,
+        model=spec.model,
+        method=spec.method,
+        task=spec.task,
+        steps=spec.steps,
+        seed=spec.seed,
+        metric=task.metric,
+        metric_title=task.metric.replace("_", " ").capitalize(),
+        before=before,
+        after=after,
+        peak_bytes=seen.memory.get("peak_bytes"),
+        trainable=seen.ready.get("trainable"),
+        seconds=ended,
+        spec=spec,
+        problem=seen.message if seen.status in (Status.FAILED, Status.LOST) else "",
+    )
+
+
+def delete(identity: str) -> None:
+    """Remove a run with everything in it.
+
+    Raises:
+        RunError: no such run, or one that has not ended.
+    """
+    run = get(identity)
+    line = summary(run)
+    if line.status != DAMAGED and not Status(line.status).final:
+        raise RunError(f"'{identity}' has not ended; stop it first.")
+    # Out of sight in one step, so that no half-deleted run is ever listed.
+    grave = Path(tempfile.mkdtemp(prefix=".deleted-", dir=root()))
+    run.folder.replace(grave / identity)
+    shutil.rmtree(grave)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write in one step: a reader sees the old file or the new one."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    scratch.replace(path)
+
+
+def _read_json(path: Path, identity: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"'{identity}' has no {path.name}.") from None
+    except (ValueError, OSError) as error:
+        raise RunError(f"{path.name} of '{identity}' cannot be read ({error}).") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path.name} of '{identity}' holds no settings.")
+    return content

@@ -1,0 +1,254 @@
+"""The training loop: load, adapt, learn, save, and score base and tuned model on the same held-out rows.
+
+Training comes first, so that the first loss is on screen in a second or two; the base model is scored last, on a fresh
+copy (wrapping changes a model, and some starts change its weights).
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from peft_lab import insight, loading
+from peft_lab.errors import RunError
+from peft_lab.methods import get_method
+from peft_lab.methods.base import MethodSpec, TaskType
+from peft_lab.runs import batches, measuring
+from peft_lab.runs.batches import Encoded
+from peft_lab.runs.evaluation import Examiner, bare
+from peft_lab.runs.precision import Masters, cast_trained
+from peft_lab.runs.record import write_insight
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.store import Run
+from peft_lab.tasks.base import Row, Task
+
+if TYPE_CHECKING:
+    import torch
+
+SNAPSHOTS = 8
+TRACKED_STEP = 2  # the third step: optimizer states exist, and the first loss is not delayed
+REPORT_EVERY = 0.2  # seconds between progress events of an evaluation
+
+
+class Stopped(Exception):
+    """The learner asked the run to stop during the evaluation. Internal to this module."""
+
+
+@dataclass
+class Prepared:
+    """A run that is ready for its first step."""
+
+    run: Run
+    spec: RunSpec
+    method: MethodSpec
+    task: Task
+    base: loading.Base
+    model: torch.nn.Module
+    rows: list[Encoded]
+    test: list[Row]
+
+
+def train(run: Run) -> tuple[str, str]:
+    """Carry out a run from its spec to its record.
+
+    Returns:
+        the type of the final event, ``done`` or ``stopped``, and its message. The caller writes it, last of all.
+
+    Raises:
+        PeftLabError: what cannot work: a model that does not load, a loss that is no number.
+    """
+    measuring.reset_process_peak()
+    ready = _prepare(run)
+    spec = ready.spec
+    recorder = insight.start(ready.method, ready.model, ready.base.entry.shape, spec.values)
+    masters = Masters(ready.model)
+    try:
+        taken = _learn(ready, masters, recorder)
+    except Stopped as stop:
+        taken = stop.step
+    process_peak = measuring.process_peak()
+    masters.restore()
+    ready.method.save(ready.model, run.adapter)
+    run.log.emit("memory", process_peak_bytes=process_peak)
+    if taken < spec.steps:
+        return "stopped", f"Stopped after {taken} of {spec.steps} steps; the adapter of that moment is saved."
+    cast_trained(ready.model, ready.base.dtype)
+    try:
+        _compare(ready, recorder)
+    except Stopped:
+        return "stopped", f"Stopped in the evaluation; all {spec.steps} steps were made and the adapter is saved."
+    return "done", ""
+
+
+def seed_everything(seed: int) -> None:
+    """Equal seeds, equal runs: the head's start, the method's start, dropout."""
+    from accelerate.utils import set_seed
+
+    set_seed(seed)
+
+
+def fresh_base(spec: RunSpec, task: Task, quantised: bool = True) -> loading.Base:
+    """The model a run starts from: the same every time, its random head included."""
+    method = get_method(spec.method)
+    seed_everything(spec.seed)
+    labels = len(task.labels) if task.kind == "classification" else None
+    base = loading.load_base(spec.model, labels, method.quantization(spec.values) if quantised else None)
+    if labels is not None:
+        base.model.config.id2label = dict(enumerate(task.labels))
+        base.model.config.label2id = {label: number for number, label in enumerate(task.labels)}
+    return base
+
+
+def task_type(task: Task) -> TaskType:
+    """PEFT's name for what is trained."""
+    return "SEQ_CLS" if task.kind == "classification" else "CAUSAL_LM"
+
+
+def _prepare(run: Run) -> Prepared:
+    spec = run.spec
+    method, task = get_method(spec.method), spec.task_object()
+    run.log.emit("phase", name="Loading the model")
+    base = fresh_base(spec, task)
+    seed_everything(spec.seed)
+    model = method.apply(base.model, base.entry.shape, spec.values, task_type(task))
+    cast_trained(model, base.dtype)
+    run.log.emit("phase", name="Reading the sentences")
+    splits = task.load()
+    needed = _needed(spec, len(splits.train))
+    rows = batches.encode(task, [splits.train[number] for number in needed], base.tokenizer, _whole(spec.max_length))
+    named = [(name, p.numel()) for name, p in model.named_parameters() if p.requires_grad]
+    head = sum(size for name, size in named if task.labels and _in_head(name))
+    run.log.emit(
+        "ready",
+        trainable=sum(size for _, size in named) - head,
+        head=head,
+        total=base.entry.shape.total,
+        dtype=str(base.dtype).removeprefix("torch."),
+        device=base.device,
+        learning_rate=spec.learning_rate,
+        rows=len(splits.train),
+    )
+    return Prepared(run, spec, method, task, base, model, rows, list(splits.test[: _whole(spec.eval_rows)]))
+
+
+def _needed(spec: RunSpec, available: int) -> list[int]:
+    """The training rows that the steps will use: no more are encoded. Any prefix of a split is a fair sample."""
+    return list(range(min(available, spec.steps * _whole(spec.batch))))
+
+
+def _in_head(name: str) -> bool:
+    return any(part in ("classifier", "score") for part in name.split("."))
+
+
+def _whole(value: int | None) -> int:
+    """A setting that :meth:`RunSpec.check` has filled in."""
+    if value is None:
+        raise TypeError("this spec has not been through check()")
+    return value
+
+
+# -- learning ----------------------------------------------------------------------------------------------------
+
+
+def _learn(ready: Prepared, masters: Masters, recorder: insight.Recorder) -> int:
+    """All steps, or as many as there were time for before a stop; returns how many. Raises RunError for a loss that is no number."""
+    import torch
+    from accelerate import Accelerator
+
+    spec, model, rows = ready.spec, ready.model, ready.rows
+    rate = spec.learning_rate or 0.0
+    accelerator = Accelerator(cpu=ready.base.device == "cpu", mixed_precision="no")
+    optimizer = torch.optim.AdamW(masters.parameters, lr=rate, weight_decay=spec.weight_decay, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(spec, step))
+    order = batches.plan([len(row) for row in rows], spec.steps, _whole(spec.batch), spec.seed)
+    pad = int(ready.base.tokenizer.pad_token_id or 0)  # type: ignore[arg-type]
+    keep = batches.keeps_logits(bare(model))
+    snapshots = {round(spec.steps * part / SNAPSHOTS) for part in range(1, SNAPSHOTS + 1)}
+    seed_everything(spec.seed)
+    model.train()
+    recorder.snapshot(0)
+    for step, numbers in enumerate(order):
+        if ready.run.asked_to_stop():
+            return step
+        start = time.perf_counter()
+        batch = batches.collate([rows[number] for number in numbers], pad, ready.base.device)
+        tracker = measuring.step_tracker(model, masters, optimizer) if step == min(TRACKED_STEP, spec.steps - 1) else None
+        with measuring.tracking(tracker) as phase:
+            phase("forward")
+            loss = batches.loss_of(model, batch, keep)
+            value = float(loss.detach())
+            phase("backward")
+            accelerator.backward(loss)
+            del loss
+            recorder.after_backward(step)
+            phase("optimizer")
+            masters.take_gradients()
+            norm = float(torch.nn.utils.clip_grad_norm_(masters.parameters, spec.clip or math.inf))
+            used = float(schedule.get_last_lr()[0])
+            optimizer.step()
+            optimizer.zero_grad()
+            masters.publish()
+        schedule.step()
+        if not math.isfinite(value) or not math.isfinite(norm):
+            raise RunError(f"The loss is no number any more at step {step + 1}: a learning rate of {rate:g} is too high here.")
+        seconds = time.perf_counter() - start
+        tokens = int(batch["attention_mask"].sum())
+        extra = {"tracked": True} if tracker is not None else {}
+        ready.run.log.emit("step", step=step + 1, loss=value, lr=used, grad_norm=norm, tokens=tokens, seconds=seconds, **extra)
+        if tracker is not None:
+            ready.run.log.emit("memory", **tracker.result())
+        if step + 1 in snapshots:
+            recorder.snapshot(step + 1)
+    return spec.steps
+
+
+def factor(spec: RunSpec, step: int) -> float:
+    """What the learning rate is multiplied by at ``step`` (from 0): a rise to 1, then a fall towards 0."""
+    rise = round(spec.steps * spec.warmup)
+    if step < rise:
+        return (step + 1) / (rise + 1)
+    left = (spec.steps - step) / max(1, spec.steps - rise)
+    return left if spec.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * (1 - left)))
+
+
+# -- comparing ---------------------------------------------------------------------------------------------------
+
+
+def _compare(ready: Prepared, recorder: insight.Recorder) -> None:
+    """Score the tuned model, note the method's picture, then score a fresh base. Raises Stopped."""
+    examiner = Examiner(ready.task, ready.base.tokenizer, _whole(ready.spec.max_length), ready.base.device)
+    _examine(ready, examiner, "tuned", ready.model)
+    if ready.test:
+        sample = batches.encode(ready.task, ready.test[:4], ready.base.tokenizer, _whole(ready.spec.max_length))
+        batch = batches.collate(sample, int(ready.base.tokenizer.pad_token_id or 0), ready.base.device)  # type: ignore[arg-type]
+        del batch["labels"]
+        found = recorder.finish(ready.model, batch, lambda: fresh_base(ready.spec, ready.task, quantised=False).model)
+        write_insight(ready.run, found)
+    # One model in memory at a time: a large one would not fit twice.
+    del recorder
+    ready.model = ready.base = None  # type: ignore[assignment]
+    gc.collect()
+    _examine(ready, examiner, "base", fresh_base(ready.spec, ready.task).model)
+
+
+def _examine(ready: Prepared, examiner: Examiner, which: str, model: torch.nn.Module) -> None:
+    log = ready.run.log
+    if ready.spec.probes:
+        answers = examiner.answer(model, ready.spec.probes)
+        log.emit("probe", which=which, answers=[asdict(answer) for answer in answers])
+    if not ready.test:
+        return
+    last = 0.0
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        if ready.run.asked_to_stop():
+            raise Stopped
+        if done in (0, total) or time.monotonic() - last > REPORT_EVERY:
+            last = time.monotonic()
+            log.emit("evaluating", which=which, done=done, total=total)
+
+    log.emit("evaluated", which=which, **asdict(examiner.evaluate(model, ready.test, report)))

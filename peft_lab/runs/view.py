@@ -1,0 +1,193 @@
+"""What a run's events mean: its status and its figures, as pure functions that page, command line and queue share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from peft_lab.runs.events import Event
+
+RECENT = 10  # steps over which the speed for the estimate is taken
+
+
+class Status(StrEnum):
+    """Where a run stands. The last four are final."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    EVALUATING = "evaluating"
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    LOST = "lost"
+
+    @property
+    def final(self) -> bool:
+        return self in _FINAL
+
+
+_FINAL = frozenset({Status.DONE, Status.STOPPED, Status.FAILED, Status.LOST})
+_MEANS = {
+    "queued": Status.QUEUED,
+    "starting": Status.STARTING,
+    "phase": Status.STARTING,
+    "ready": Status.RUNNING,
+    "step": Status.RUNNING,
+    "evaluating": Status.EVALUATING,
+    "evaluated": Status.EVALUATING,
+    **{str(status): status for status in _FINAL},
+}
+
+
+def classify(events: Sequence[Event]) -> Status:
+    """The status that the events add up to: that of the first final event, else of the latest that says something.
+
+    A run without any event is queued: its folder is made just before its first event.
+    """
+    status = Status.QUEUED
+    for event in events:
+        status = _MEANS.get(event["type"], status)
+        if status.final:
+            break
+    return status
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says to one probe. ``scores``: probability by label, empty for generated text."""
+
+    text: str
+    answer: str
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Held-out results of one model. ``metrics``: shares between 0 and 1 by name; ``loss`` per label or label token."""
+
+    metrics: dict[str, float]
+    loss: float
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunView:
+    """Everything a page shows of a run.
+
+    Attributes:
+        losses, learning_rates: by step, from step 1.
+        seconds: of training alone: the sum of its steps.
+        steps_per_second, tokens_per_second: over all steps but the one under the memory tracker, which is slower;
+            tokens are real ones, padding left out. ``None`` before there is one.
+        eta: seconds to the last training step at the speed of the latest ones; ``None`` when not training.
+        progress: share of the steps while training, of the rows while evaluating.
+        evaluating: which model is being evaluated, ``tuned`` or ``base``.
+        before, after: held-out results of base and tuned model.
+        memory: ``peak_bytes`` and ``parts`` of one tracked step, ``process_peak_bytes`` of the whole process.
+        ready: what the worker found: trainable, total, head, dtype, device, learning_rate.
+        message: why it failed, stopped or was lost; while starting, what it is doing.
+        first_loss_after: seconds from being submitted to the first loss.
+    """
+
+    status: Status
+    step: int
+    steps: int
+    losses: tuple[float, ...]
+    learning_rates: tuple[float, ...]
+    seconds: float
+    steps_per_second: float | None
+    tokens_per_second: float | None
+    eta: float | None
+    progress: float
+    evaluating: str
+    before: Evaluation | None
+    after: Evaluation | None
+    probes_before: tuple[Answer, ...]
+    probes_after: tuple[Answer, ...]
+    memory: dict[str, Any]
+    ready: dict[str, Any]
+    message: str
+    started: float | None
+    ended: float | None
+    first_loss_after: float | None
+
+
+def view(events: Sequence[Event], steps: int) -> RunView:
+    """The figures of a run of ``steps`` steps from its events, complete or not."""
+    status = classify(events)
+    rows = [event for event in events if event["type"] == "step"]
+    timed = [row for row in rows if not row.get("tracked")]
+    speed = _rate(timed, "steps")
+    latest = {which: _last(events, "evaluating", which) for which in ("tuned", "base")}
+    running = [which for which in ("base", "tuned") if latest[which] and not _last(events, "evaluated", which)]
+    ending = next((event for event in events if _MEANS.get(event["type"], Status.QUEUED).final), None)
+    times = [event["time"] for event in events]
+    left = steps - len(rows)
+    recent = _rate(timed[-RECENT:], "steps")
+    return RunView(
+        status=status,
+        step=len(rows),
+        steps=steps,
+        losses=tuple(row["loss"] for row in rows),
+        learning_rates=tuple(row["lr"] for row in rows),
+        seconds=sum(row["seconds"] for row in rows),
+        steps_per_second=speed,
+        tokens_per_second=_rate(timed, "tokens"),
+        eta=left / recent if status is Status.RUNNING and recent else None,
+        progress=_progress(status, len(rows), steps, latest[running[0]] if running else None),
+        evaluating=running[0] if running and status is Status.EVALUATING else "",
+        before=_evaluation(_last(events, "evaluated", "base")),
+        after=_evaluation(_last(events, "evaluated", "tuned")),
+        probes_before=_answers(_last(events, "probe", "base")),
+        probes_after=_answers(_last(events, "probe", "tuned")),
+        memory={key: value for e in events if e["type"] == "memory" for key, value in _fields(e).items()},
+        ready=_fields(_last(events, "ready")),
+        message=_message(status, events, ending),
+        started=times[0] if times else None,
+        ended=ending["time"] if ending else None,
+        first_loss_after=rows[0]["time"] - times[0] if rows else None,
+    )
+
+
+def _last(events: Sequence[Event], kind: str, which: str | None = None) -> Event | None:
+    hits = (e for e in reversed(events) if e["type"] == kind and (which is None or e.get("which") == which))
+    return next(hits, None)
+
+
+def _fields(event: Event | None) -> dict[str, Any]:
+    return {key: value for key, value in (event or {}).items() if key not in ("type", "time")}
+
+
+def _rate(rows: Sequence[Event], unit: str) -> float | None:
+    seconds = sum(row["seconds"] for row in rows)
+    amount = len(rows) if unit == "steps" else sum(row[unit] for row in rows)
+    return amount / seconds if seconds > 0 else None
+
+
+def _progress(status: Status, step: int, steps: int, evaluating: Event | None) -> float:
+    if status is Status.DONE:
+        return 1.0
+    if status is Status.EVALUATING and evaluating:
+        return float(evaluating["done"] / max(1, evaluating["total"]))
+    return step / steps if steps else 0.0
+
+
+def _evaluation(event: Event | None) -> Evaluation | None:
+    if event is None:
+        return None
+    return Evaluation(event["metrics"], event["loss"], event["rows"], event["seconds"])
+
+
+def _answers(event: Event | None) -> tuple[Answer, ...]:
+    return tuple(Answer(row["text"], row["answer"], row.get("scores", {})) for row in (event or {}).get("answers", ()))
+
+
+def _message(status: Status, events: Sequence[Event], ending: Event | None) -> str:
+    if ending is not None:
+        return str(ending.get("message", ""))
+    phase = _last(events, "phase")
+    return str(phase["name"]) if status is Status.STARTING and phase else ""
