@@ -1,0 +1,237 @@
+"""A learner's own data: a CSV or JSON Lines file with ``text,label`` (classification) or ``prompt,completion``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from peft_lab.tasks.base import Kind, Row, Splits, Task, check_paired
+from peft_lab.tasks.labelled import label_scores
+from peft_lab.tasks.records import Table, bad, read
+from peft_lab.tasks.splitting import hold_out, in_fair_order, same_text
+
+NAME = "own"
+MAX_BYTES = 5_000_000
+MIN_ROWS = 8
+MAX_ROWS = 20_000
+MIN_LABELS = 2
+MAX_LABELS = 20
+#: Different texts a label needs: one to learn from and one to test on.
+MIN_TEXTS_PER_LABEL = 2
+#: Characters of one text, prompt or completion; labels are shorter.
+MAX_CHARS = 4_000
+MAX_LABEL_CHARS = 60
+TEST_SHARE = 0.2
+#: The most texts that are tested on: a test takes time, and a larger one would tell little more.
+MAX_TEST_TEXTS = 500
+#: Where rows are cut, and how long an answer may get.
+MAX_TOKENS = 256
+MAX_NEW_TOKENS = 128
+#: Low for English, so that an answer is not cut off.
+CHARS_PER_TOKEN = 2
+#: The columns of each kind of task: what the model reads, and what it has to answer.
+COLUMNS: dict[Kind, tuple[str, str]] = {
+    "classification": ("text", "label"),
+    "generation": ("prompt", "completion"),
+}
+_EXPECTED = " or ".join(f"{text},{target}" for text, target in COLUMNS.values())
+_NAMED = 5  # how many row numbers a message names
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnTask(Task):
+    """The rows of one uploaded file."""
+
+    splits: Splits = field(repr=False)
+
+    def load(self) -> Splits:
+        return self.splits
+
+    def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
+        """``accuracy`` and ``macro_f1`` (classification), or ``exact_match`` up to spacing (generation)."""
+        if self.kind == "classification":
+            return label_scores(predictions, rows, self.labels)
+        check_paired(predictions, rows)
+        hits = sum(guess.split() == row.target.split() for guess, row in zip(predictions, rows, strict=True))
+        return {"exact_match": hits / len(rows)}
+
+
+def load_file(path: str | Path) -> OwnTask:
+    """:func:`parse` a file. Raises BadInput, also if there is no such file."""
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise _too_large(size)
+        data = path.read_bytes()
+    except (OSError, ValueError) as trouble:  # ValueError: a NUL in the path
+        reason = trouble.strerror if isinstance(trouble, OSError) else trouble
+        raise bad(f"'{path}' cannot be read: {reason}.") from trouble
+    return parse(data, path.name)
+
+
+def parse(data: bytes, filename: str) -> OwnTask:
+    """The task in an uploaded file; ``filename`` ends in .csv or .jsonl. Other columns than the two are ignored.
+
+    The split depends on the texts alone: about a fifth is held out, at most ``MAX_TEST_TEXTS`` texts, from every label,
+    with repeated texts kept together.
+
+    Raises BadInput with one sentence: what is wrong, where, and what would work.
+    """
+    if len(data) > MAX_BYTES:
+        raise _too_large(len(data))
+    table = read(data, filename)
+    kind = _kind(table)
+    rows = _rows(table, kind)
+    if len(rows) > MAX_ROWS:
+        raise bad(f"The file has {len(rows):,} rows; at most {MAX_ROWS:,} are taken. Keep a sample of it.")
+    texts = _texts(rows)
+    if texts < MIN_ROWS:
+        repeated = f" with {texts} different texts" if texts < len(rows) else ""
+        raise bad(f"The file has {len(rows)} rows{repeated}; at least {MIN_ROWS} different ones are needed.")
+    labels = _labels(rows) if kind == "classification" else ()
+    splits = _split(rows, kind)
+    return _task(filename, kind, labels, splits)
+
+
+def _too_large(size: int) -> Exception:
+    return bad(
+        f"The file has {size / 1e6:.1f} MB; at most {MAX_BYTES / 1e6:.0f} MB are taken. Keep a sample of it."
+    )
+
+
+def _kind(table: Table) -> Kind:
+    kinds = [kind for kind, columns in COLUMNS.items() if set(columns) <= set(table.columns)]
+    if len(kinds) == 1:
+        return kinds[0]
+    found = ",".join(table.columns[:12]) + (",…" if len(table.columns) > 12 else "")
+    if kinds:
+        raise bad(f"The columns {found} fit two kinds of task: keep either {_EXPECTED}.")
+    raise bad(f"The columns found are '{found}'; expected are {_EXPECTED}.")
+
+
+def _rows(table: Table, kind: Kind) -> list[Row]:
+    text, target = COLUMNS[kind]
+    texts = _column(table, text, MAX_CHARS)
+    targets = _column(table, target, MAX_LABEL_CHARS if kind == "classification" else MAX_CHARS)
+    return [Row(*pair) for pair in zip(texts, targets, strict=True)]
+
+
+def _column(table: Table, name: str, longest: int) -> list[str]:
+    """The cells of one column as text without space around it. Raises BadInput naming the rows that have none."""
+    cells = [_cell(record.values.get(name)) for record in table.records]
+    faults: dict[str, list[int]] = {}
+    for record, cell in zip(table.records, cells, strict=True):
+        if fault := _fault(cell, longest):
+            faults.setdefault(fault, []).append(record.number)
+    for fault, numbers in faults.items():
+        raise bad(f"The column '{name}' {fault} in {_places(table.unit, numbers)}.")
+    return [cell for cell in cells if cell is not None]
+
+
+def _cell(value: Any) -> str | None:
+    """The text of a cell, '' for a missing one, None for what is no text.
+
+    A whole number, true and false are taken as they are written: labels are often 0 and 1.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value).strip() if isinstance(value, str | int) else None
+
+
+def _fault(cell: str | None, longest: int) -> str | None:
+    if cell is None:
+        return "holds neither text nor a whole number"
+    if not cell:
+        return "is blank"
+    if len(cell) > longest:
+        return f"is longer than {longest:,} characters"
+    if not cell.isascii() and any("\ud800" <= char <= "\udfff" for char in cell):
+        return "holds half of a character (a lone surrogate)"
+    return None
+
+
+def _places(unit: str, numbers: Sequence[int]) -> str:
+    """'row 3', 'rows 3, 7', 'rows 3, 7, 9, 12, 15 and 4 more'."""
+    named = ", ".join(f"{number:,}" for number in numbers[:_NAMED])
+    more = f" and {len(numbers) - _NAMED:,} more" if len(numbers) > _NAMED else ""
+    return f"{unit}{'s' if len(numbers) > 1 else ''} {named}{more}"
+
+
+def _by_label(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Rows by label. All rows of a repeated text go with the label it has first, to stay in one part of the split."""
+    first: dict[str, str] = {}
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(first.setdefault(same_text(row.text), row.target), []).append(row)
+    return groups
+
+
+def _texts(rows: Iterable[Row]) -> int:
+    return len({same_text(row.text) for row in rows})
+
+
+def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
+    labels = sorted({row.target for row in rows})
+    if len(labels) < MIN_LABELS:
+        raise bad(
+            f"Every row has the label '{labels[0]}'; at least {MIN_LABELS} different labels are needed."
+        )
+    if len(labels) > MAX_LABELS:
+        raise bad(
+            f"The column 'label' holds {len(labels):,} different labels; at most {MAX_LABELS} are taken. "
+            "For free answers name the columns prompt,completion."
+        )
+    groups = _by_label(rows)
+    for label in labels:
+        texts = _texts(groups.get(label, ()))
+        if texts < MIN_TEXTS_PER_LABEL:
+            raise bad(
+                f"The label '{label}' has {texts} texts of its own; each label needs at least "
+                f"{MIN_TEXTS_PER_LABEL}, one to learn from and one to test on."
+            )
+    return tuple(labels)
+
+
+def _split(rows: Sequence[Row], kind: Kind) -> Splits:
+    groups = _by_label(rows).values() if kind == "classification" else [rows]
+    share = min(TEST_SHARE, MAX_TEST_TEXTS / _texts(rows))
+    parts = [hold_out(group, max(1, round(share * _texts(group)))) for group in groups]
+    return Splits(
+        in_fair_order(row for part in parts for row in part.train),
+        in_fair_order(row for part in parts for row in part.test),
+    )
+
+
+def _task(filename: str, kind: Kind, labels: tuple[str, ...], splits: Splits) -> OwnTask:
+    text, target = COLUMNS[kind]
+    classifies = kind == "classification"
+    longest = max(len(row.target) for row in (*splits.train, *splits.test))
+    return OwnTask(
+        name=NAME,
+        title=f"Your file {Path(filename).name}",
+        kind=kind,
+        model_kinds=("encoder",) if classifies else ("causal-lm",),
+        labels=labels,
+        metric="accuracy" if classifies else "exact_match",
+        metric_help=(
+            "Share of the held-out rows given their own label. 'macro_f1' averages the F1 score of all labels."
+            if classifies
+            else "Share of the held-out prompts answered with exactly your completion, spacing aside. For free answers "
+            "this stays near zero: look at the loss on the held-out rows instead."
+        ),
+        description=(
+            f"The columns '{text}' and '{target}' of {Path(filename).name}: {len(splits.train):,} rows to train on, "
+            f"{len(splits.test):,} held out. Rows longer than {MAX_TOKENS} tokens are cut."
+        ),
+        source="Your own file; it stays on this machine.",
+        license="yours",
+        max_length=MAX_TOKENS,
+        max_new_tokens=0 if classifies else min(MAX_NEW_TOKENS, longest // CHARS_PER_TOKEN + 8),
+        samples=tuple(dict.fromkeys(row.text for row in (*splits.test, *splits.train)))[:3],
+        splits=splits,
+    )

@@ -1,0 +1,158 @@
+"""Reading a learner's CSV or JSON Lines file into records, with one clear sentence for whatever is wrong with it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from peft_lab.errors import BadInput
+
+FIELD = "file"
+#: File name endings and the formats they stand for.
+SUFFIXES = {".csv": "CSV", ".jsonl": "JSON Lines"}
+DELIMITERS = (",", ";", "\t")
+_SAVE_AS = "save it as UTF-8 (in a spreadsheet: 'CSV UTF-8')"
+_ZIP = b"PK\x03\x04"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row of a file. ``number`` is its row in a spreadsheet (the header is row 1), or its line in JSON Lines."""
+
+    number: int
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """``unit`` is what ``Record.number`` counts, ``row`` or ``line``; ``columns`` are the names found, in order."""
+
+    unit: str
+    columns: tuple[str, ...]
+    records: tuple[Record, ...]
+
+
+def bad(message: str) -> BadInput:
+    return BadInput(message, FIELD)
+
+
+def read(data: bytes, filename: str) -> Table:
+    """The records of a CSV file (comma, semicolon or tab) or of JSON Lines (one object in each line).
+
+    Column names are compared without case or space around them. Raises BadInput.
+    """
+    reader = _reader(filename)
+    return reader(decode(data))
+
+
+def decode(data: bytes) -> str:
+    """The text of ``data``, UTF-8 with or without a byte order mark. Raises BadInput for anything else."""
+    if not data.strip():
+        raise bad("The file is empty.")
+    if data.startswith(_ZIP):
+        raise bad("This is a zip archive or an Excel workbook (.xlsx), not text: export it as 'CSV UTF-8'.")
+    if data.startswith(_UTF16):
+        raise bad(f"The file is in UTF-16: {_SAVE_AS}.")
+    if b"\0" in data:
+        raise bad(
+            f"The file holds binary data (a NUL byte at position {data.index(0):,}), not text in UTF-8."
+        )
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as trouble:
+        line = trouble.object.count(b"\n", 0, trouble.start) + 1
+        byte = trouble.object[trouble.start]
+        raise bad(f"The file is not in UTF-8 (byte 0x{byte:02X} in line {line:,}): {_SAVE_AS}.") from None
+    if not text.strip():
+        raise bad("The file is empty.")
+    return text
+
+
+def _reader(filename: str) -> Callable[[str], Table]:
+    for suffix, reader in zip(SUFFIXES, (_read_csv, _read_jsonl), strict=True):
+        if filename.lower().endswith(suffix):
+            return reader
+    known = " or ".join(f"{suffix} ({title})" for suffix, title in SUFFIXES.items())
+    raise bad(f"'{filename}' cannot be read: the name has to end in {known}.")
+
+
+def column_name(name: str) -> str:
+    return name.strip().lower()
+
+
+def _read_csv(text: str) -> Table:
+    header = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
+    delimiter = max(DELIMITERS, key=header.count)  # the first of them where none occurs
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    columns: tuple[str, ...] = ()
+    records: list[Record] = []
+    number = 0
+    try:
+        for number, cells in enumerate(rows, start=1):
+            if not any(cell.strip() for cell in cells):
+                continue
+            if not columns:
+                columns = _distinct([column_name(cell) for cell in cells])
+            elif len(cells) > len(columns):
+                raise bad(
+                    f"Row {number:,} has {len(cells)} cells but the header names {len(columns)} columns: "
+                    'put a text that holds the separator in double quotes, "like, this".'
+                )
+            else:
+                cells += [""] * (len(columns) - len(cells))
+                records.append(Record(number, dict(zip(columns, cells, strict=True))))
+    except csv.Error as trouble:
+        raise bad(f"Row {number + 1:,} cannot be read as CSV: {trouble}.") from None
+    return Table("row", columns, tuple(records))
+
+
+def _distinct(names: list[str]) -> tuple[str, ...]:
+    for name in names:
+        if name and names.count(name) > 1:
+            raise bad(f"The column '{name}' occurs {names.count(name)} times in the header: keep one.")
+    return tuple(names)
+
+
+def _read_jsonl(text: str) -> Table:
+    columns: dict[str, None] = {}
+    records: list[Record] = []
+    # not splitlines(): JSON strings may hold the Unicode line separators it also splits at
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            values = _json_object(line, number)
+            columns.update(dict.fromkeys(values))
+            records.append(Record(number, values))
+    return Table("line", tuple(columns), tuple(records))
+
+
+def _json_object(line: str, number: int) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except json.JSONDecodeError as trouble:
+        hint = (
+            " JSON Lines has one whole object in each line." if number == 1 and line.strip() in "[{" else ""
+        )
+        raise bad(f"Line {number:,} is not JSON: {trouble.msg} at column {trouble.colno}.{hint}") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, or as many nested brackets
+        raise bad(
+            f"Line {number:,} is not JSON that can be read: its value is too long or too deep."
+        ) from None
+    if not isinstance(found, dict):
+        raise bad(f"Line {number:,} holds {_kind(found)}, where one JSON object in braces was expected.")
+    values = {column_name(key): value for key, value in found.items()}
+    if len(values) < len(found):
+        raise bad(f"Line {number:,} names a column twice.")
+    return values
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    names = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
+    return names[type(value)]
