@@ -10,7 +10,7 @@ from typing import Any
 from peft_lab.tasks.base import Kind, Row, Splits, Task, check_paired
 from peft_lab.tasks.labelled import label_scores
 from peft_lab.tasks.records import Table, bad, read
-from peft_lab.tasks.splitting import hold_out, in_fair_order, same_text
+from peft_lab.tasks.splitting import different_texts, hold_out, in_fair_order, same_text
 
 NAME = "own"
 MAX_BYTES = 5_000_000
@@ -87,7 +87,7 @@ def parse(data: bytes, filename: str) -> OwnTask:
     rows = _rows(table, kind)
     if len(rows) > MAX_ROWS:
         raise bad(f"The file has {len(rows):,} rows; at most {MAX_ROWS:,} are taken. Keep a sample of it.")
-    texts = _texts(rows)
+    texts = different_texts(rows)
     if texts < MIN_ROWS:
         repeated = f" with {texts} different texts" if texts < len(rows) else ""
         raise bad(f"The file has {len(rows)} rows{repeated}; at least {MIN_ROWS} different ones are needed.")
@@ -171,10 +171,6 @@ def _by_label(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return groups
 
 
-def _texts(rows: Iterable[Row]) -> int:
-    return len({same_text(row.text) for row in rows})
-
-
 def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
     labels = sorted({row.target for row in rows})
     if len(labels) < MIN_LABELS:
@@ -188,7 +184,7 @@ def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
         )
     groups = _by_label(rows)
     for label in labels:
-        texts = _texts(groups.get(label, ()))
+        texts = different_texts(groups.get(label, ()))
         if texts < MIN_TEXTS_PER_LABEL:
             raise bad(
                 f"The label '{label}' has {texts} texts of its own; each label needs at least "
@@ -199,8 +195,8 @@ def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
 
 def _split(rows: Sequence[Row], kind: Kind) -> Splits:
     groups = _by_label(rows).values() if kind == "classification" else [rows]
-    share = min(TEST_SHARE, MAX_TEST_TEXTS / _texts(rows))
-    parts = [hold_out(group, max(1, round(share * _texts(group)))) for group in groups]
+    share = min(TEST_SHARE, MAX_TEST_TEXTS / different_texts(rows))
+    parts = [hold_out(group, max(1, round(share * different_texts(group)))) for group in groups]
     return Splits(
         in_fair_order(row for part in parts for row in part.train),
         in_fair_order(row for part in parts for row in part.test),

@@ -15,19 +15,20 @@ from pathlib import Path
 from peft_lab.errors import AssetError
 from peft_lab.tasks.base import Row, Splits, Task
 from peft_lab.tasks.labelled import label_scores
-from peft_lab.tasks.splitting import hold_out
+from peft_lab.tasks.splitting import different_texts, hold_out
 
 ASSET = "sentences"
 LABELS = ("negative", "positive")
 #: A mean rating at most this far from zero is no clear opinion; such sentences are left out.
 NEUTRAL = 0.5
+#: Of the different texts. Some tweets are six variants of one, made to compare punctuation and capitals.
 TEST_SHARE = 0.1
 
 
 @cache
 def _splits(folder: Path, file: str) -> Splits:
     rows = read_ratings(folder / file)
-    return hold_out(rows, round(TEST_SHARE * len(rows)))
+    return hold_out(rows, round(TEST_SHARE * different_texts(rows)))
 
 
 def read_ratings(path: Path) -> list[Row]:

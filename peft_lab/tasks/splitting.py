@@ -27,6 +27,11 @@ def in_fair_order(rows: Iterable[Row]) -> tuple[Row, ...]:
     return tuple(sorted(rows, key=lambda row: (rank(row.text), row.text, row.target)))
 
 
+def different_texts(rows: Iterable[Row]) -> int:
+    """How many texts there are up to repetition."""
+    return len({same_text(row.text) for row in rows})
+
+
 def hold_out(rows: Iterable[Row], texts: int) -> Splits:
     """Hold out the first ``texts`` different texts by :func:`rank` for testing, with all their repetitions."""
     groups: dict[str, list[Row]] = {}
