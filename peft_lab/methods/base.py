@@ -8,7 +8,7 @@ inside its functions and runs in worker processes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -181,7 +181,7 @@ class MethodSpec(ABC):
             return (Problem(error.field or "", str(error)),)
         return tuple(self.check(shape, full))
 
-    def check(self, shape: ModelShape, values: Values) -> Sequence[Problem]:
+    def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         """The method's own checks, on complete values. None by default."""
         return ()
 
@@ -206,6 +206,10 @@ class MethodSpec(ABC):
     def quantization(self, values: Values) -> Quantization | None:
         """How the base is stored; ``None`` leaves it in the model's own precision."""
         return None
+
+    def virtual_tokens(self, values: Values) -> int:
+        """Positions the method takes up in front of the text; 0 for all but the prompt methods."""
+        return 0
 
     # -- with torch ----------------------------------------------------------------------------------------------
 

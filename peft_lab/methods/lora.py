@@ -77,7 +77,7 @@ class Lora(PeftMethod):
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
         return super().defaults(shape) | {"target_modules": default_targets(shape)}
 
-    def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:  # type: ignore[override]
+    def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         yield from target_problems(shape, values["target_modules"])
         rank = values["r"]
         for group in shape.match(values["target_modules"]).groups:

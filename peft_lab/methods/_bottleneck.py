@@ -1,0 +1,199 @@
+"""Bottleneck adapters: the torch side. PEFT has none, so these are ours.
+
+An adapter sits on the output of one linear map of the frozen model (a *host*: the attention's or the feed-forward part's
+output map), as a forward hook with its modules as a child of the host. The model keeps its class, ``generate``, its
+key/value cache and its checkpointing. The hook runs before the dropout that some models apply next; in evaluation
+there is no difference to an adapter after it.
+
+    sequential   y = h + U f(D h + b_d) + b_u                  h: the host's output
+    parallel     y = h + s (U f(D x + b_d) + b_u)              x: the input of the feed-forward part
+
+Several adapters can live on one model; ``set_active`` switches them, for the whole batch or row by row.
+Torch is imported inside the functions; the classes are made once, on first use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.errors import BadInput
+
+if TYPE_CHECKING:
+    import torch
+
+CHILD = "bottleneck"  # attribute of the host module that holds its adapters
+NONLINEARITIES = ("relu", "gelu", "silu", "tanh")
+Active = str | tuple[str | None, ...] | None
+
+
+@cache
+def _classes() -> tuple[type[Any], type[Any]]:
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    class Bottleneck(nn.Module):
+        """``down``: m x d with bias, ``up``: d x m with bias; both normal with the given deviation, cut at twice it."""
+
+        def __init__(self, inputs: int, outputs: int, width: int, nonlinearity: str, std: float, device: Any) -> None:
+            super().__init__()
+            self.down = nn.Linear(inputs, width, device=device)
+            self.up = nn.Linear(width, outputs, device=device)
+            self.nonlinearity = nonlinearity
+            for layer in (self.down, self.up):
+                nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
+                nn.init.zeros_(layer.bias)
+
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            f = getattr(torch if self.nonlinearity == "tanh" else functional, self.nonlinearity)
+            return self.up(f(self.down(hidden.to(self.down.weight.dtype)))).to(hidden.dtype)
+
+    class Site(nn.Module):
+        """All adapters at one host, by name. ``scale`` multiplies the parallel ones."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.adapters = nn.ModuleDict()
+            self.scales: dict[str, float] = {}
+            self.parallel: dict[str, bool] = {}
+            self.active: Active = None
+            self.seen: torch.Tensor | None = None
+
+        def remember(self, module: Any, args: tuple[Any, ...]) -> None:
+            """Hook before the feed-forward part's first map: its input is the parallel adapters' input."""
+            self.seen = args[0]
+
+        def forward(self, module: Any, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+            """Hook after the host."""
+            seen, self.seen = self.seen, None
+            if self.active is None:
+                return output
+            if isinstance(self.active, str):
+                return self._adapt(self.active, output, seen)
+            parts = [
+                output[row : row + 1]
+                if name is None
+                else self._adapt(name, output[row : row + 1], None if seen is None else seen[row : row + 1])
+                for row, name in enumerate(self.active)
+            ]
+            return torch.cat(parts)
+
+        def _adapt(self, name: str, output: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
+            if name not in self.adapters:
+                return output
+            source = seen if self.parallel[name] else output
+            return output + self.scales[name] * self.adapters[name](source)
+
+    return Bottleneck, Site
+
+
+def add(
+    model: torch.nn.Module,
+    name: str,
+    hosts: Sequence[tuple[str, str | None]],
+    *,
+    width: int,
+    nonlinearity: str,
+    std: float,
+    scale: float = 1.0,
+) -> None:
+    """Put a new adapter on a model, active on its own.
+
+    Args:
+        hosts: module paths whose output is adapted, each with the path of the module whose input a parallel adapter
+            reads, or ``None`` for a sequential adapter.
+        width: of the bottleneck.
+        std: deviation of both matrices at the start; small, so that the model starts as it was.
+
+    Raises:
+        BadInput: the name is taken or contains a dot.
+    """
+    if name in names(model) or "." in name or not name:
+        raise BadInput(f"'{name}' cannot name a new adapter here: it is taken, empty or contains a dot.", "adapter")
+    make, _ = _classes()
+    for path, source in hosts:
+        host = model.get_submodule(path)
+        site = _site(host)
+        reader = host if source is None else model.get_submodule(source)
+        inputs = _features(host)[1] if source is None else _features(reader)[0]
+        site.adapters[name] = make(inputs, _features(host)[1], width, nonlinearity, std, _device(host))
+        site.scales[name] = scale
+        site.parallel[name] = source is not None
+        if source is not None and not any(hook == site.remember for hook in reader._forward_pre_hooks.values()):
+            reader.register_forward_pre_hook(site.remember)
+    set_active(model, name)
+
+
+def names(model: torch.nn.Module) -> tuple[str, ...]:
+    """The adapters on a model, in the order in which they were added."""
+    found: dict[str, None] = {}
+    for site in _sites(model).values():
+        found.update(dict.fromkeys(site.adapters))
+    return tuple(found)
+
+
+def set_active(model: torch.nn.Module, active: str | Sequence[str | None] | None) -> None:
+    """Choose the adapter for all rows, one per row of the batch, or none.
+
+    Switching moves no weights: every site looks the name up on its next call.
+
+    Raises:
+        BadInput: a name that is not on the model.
+    """
+    wanted = (active,) if isinstance(active, str | None) else tuple(active)
+    known = names(model)
+    for name in wanted:
+        if name is not None and name not in known:
+            raise BadInput(f"There is no adapter '{name}' on this model; it has {', '.join(known) or 'none'}.", "adapter")
+    chosen: Active = active if isinstance(active, str | None) else tuple(active)
+    for site in _sites(model).values():
+        site.active = chosen
+
+
+def parameters_of(model: torch.nn.Module, name: str) -> dict[str, torch.nn.Parameter]:
+    """The parameters of one adapter by their path in the model, the adapter's name left out."""
+    found = {}
+    for path, site in _sites(model).items():
+        if name in site.adapters:
+            for key, parameter in site.adapters[name].named_parameters():
+                found[f"{path}.{key}"] = parameter
+    return found
+
+
+def remove(model: torch.nn.Module) -> None:
+    """Take all adapters and hooks off; what is left is the base as it was."""
+    for path, site in _sites(model).items():
+        host = model.get_submodule(path.removesuffix(f".{CHILD}"))
+        delattr(host, CHILD)
+        for module in model.modules():
+            hooks: Mapping[int, Any]
+            for hooks in (module._forward_hooks, module._forward_pre_hooks):
+                for key in [key for key, hook in hooks.items() if hook in (site, site.remember)]:
+                    del hooks[key]  # type: ignore[attr-defined]
+
+
+def _site(host: torch.nn.Module) -> Any:
+    site = getattr(host, CHILD, None)
+    if site is None:
+        site = _classes()[1]()
+        host.register_forward_hook(site)
+        setattr(host, CHILD, site)
+    return site
+
+
+def _sites(model: torch.nn.Module) -> dict[str, Any]:
+    kind = _classes()[1]
+    return {path: module for path, module in model.named_modules() if isinstance(module, kind)}
+
+
+def _features(module: Any) -> tuple[int, int]:
+    """Inputs and outputs of a linear map; transformers' ``Conv1D`` names them nx and nf."""
+    if hasattr(module, "in_features"):
+        return module.in_features, module.out_features
+    return module.nx, module.nf
+
+
+def _device(host: torch.nn.Module) -> torch.device:
+    return next(host.parameters()).device

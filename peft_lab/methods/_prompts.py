@@ -1,0 +1,123 @@
+"""What the methods with virtual tokens share: how wide and how many they are in PEFT, and the room they take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.methods._generation import bridge_cache_names
+from peft_lab.methods._peft import PeftMethod
+from peft_lab.methods.base import Problem, TaskType
+from peft_lab.methods.knobs import Knob, Values
+from peft_lab.shapes import ModelShape
+
+if TYPE_CHECKING:
+    import torch
+
+ROOM = 128  # positions: a sentence or two; with fewer left the learner should know
+
+
+def tokens_knob(help_: str, usual: str, paper: str) -> Knob:
+    return Knob(
+        "num_virtual_tokens", "Virtual tokens", "int", 20, help_,
+        usual=usual, paper=paper, min=1, max=1000, stops=(1, 2, 4, 8, 10, 16, 20, 32, 50, 64, 100, 128, 200),
+    )  # fmt: skip
+
+
+def rows(shape: ModelShape, values: Values) -> int:
+    """Rows of PEFT's prompt table: the virtual tokens, twice that on encoder-decoder models.
+
+    PEFT sets ``num_transformer_submodules`` to 2 there, and its forward pass then reads the first half only.
+    """
+    tokens: int = values["num_virtual_tokens"]
+    return tokens * (2 if shape.kind == "seq2seq" else 1)
+
+
+def embedding_width(shape: ModelShape) -> int:
+    """Width of one token's input embedding; the hidden size on nearly all models."""
+    for group in shape.groups:
+        if group.type == "Embedding" and group.parameters["weight"][0] == shape.vocab:
+            return group.parameters["weight"][1]
+    return shape.hidden
+
+
+def room_problems(shape: ModelShape, tokens: int) -> Iterable[Problem]:
+    """Virtual tokens take positions of the model's fixed number of them."""
+    limit = shape.max_positions
+    if limit is None:
+        return
+    if tokens >= limit:
+        yield Problem(
+            "num_virtual_tokens",
+            f"{shape.title} has {limit:,} positions and {tokens:,} virtual tokens would take all of them; "
+            f"choose fewer than {limit:,}.",
+        )
+    elif limit - tokens < ROOM:
+        yield Problem(
+            "num_virtual_tokens",
+            f"{tokens:,} virtual tokens leave {limit - tokens:,} of the {limit:,} positions of {shape.title} for text.",
+            "warning",
+        )
+
+
+class VirtualTokenMethod(PeftMethod):
+    """PEFT's prompt learning: virtual tokens that a prompt encoder outside the base model makes."""
+
+    def virtual_tokens(self, values: Values) -> int:
+        return int(values["num_virtual_tokens"])
+
+    def apply(self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType) -> torch.nn.Module:
+        return bridged(super().apply(model, shape, values, task_type))
+
+    def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
+        return bridged(super().load(model, directory))
+
+    def state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+        return prompt_state(model) if next(model.parameters()).is_meta else super().state(model)
+
+
+def bridged(peft_model: torch.nn.Module) -> torch.nn.Module:
+    bridge_cache_names(peft_model)
+    return peft_model
+
+
+class InputPromptMethod(VirtualTokenMethod):
+    """Virtual tokens in front of the input embeddings: Prompt Tuning and P-Tuning."""
+
+    def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
+        yield from room_problems(shape, values["num_virtual_tokens"])
+        width = embedding_width(shape)
+        if width != shape.hidden:
+            yield Problem(
+                "model",
+                f"{shape.title} has token embeddings of width {width} and a hidden size of {shape.hidden}; "
+                "PEFT makes virtual tokens of the hidden size, which do not fit.",
+            )
+        if shape.kind == "seq2seq":
+            tokens = values["num_virtual_tokens"]
+            yield Problem(
+                "num_virtual_tokens",
+                f"On encoder-decoder models PEFT makes a table of {2 * tokens} rows and uses the first {tokens}, in the "
+                "encoder: half of what is counted never learns.",
+                "warning",
+            )
+
+
+def prompt_state(model: Any) -> dict[str, torch.Tensor]:
+    """What PEFT saves of a prompt method, for a model on the meta device.
+
+    The library copies the prompt to the CPU, which meta tensors cannot do; here that one copy is left out.
+    """
+    from torch.overrides import TorchFunctionMode
+
+    class StayOnMeta(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if getattr(func, "__name__", "") == "cpu" and args and args[0].is_meta:
+                return args[0]
+            return func(*args, **(kwargs or {}))
+
+    from peft import get_peft_model_state_dict
+
+    with StayOnMeta():
+        return dict(get_peft_model_state_dict(model, save_embedding_layers=False))

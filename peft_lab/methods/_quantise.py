@@ -1,0 +1,114 @@
+"""Storing a frozen base in 4 bits: every linear map but the output layer becomes bitsandbytes' ``Linear4bit``.
+
+transformers does this while loading; here it is done to a model that is already in memory, map by map, so that a run, a
+test and a reload share one way. GPT-2's ``Conv1D`` keeps its matrix the other way round and is transposed first, as
+transformers does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.methods._own import in_head
+from peft_lab.methods.base import Quantization
+from peft_lab.shapes import ModelShape, ModuleGroup
+
+if TYPE_CHECKING:
+    import torch
+
+_OUTPUTS = ("lm_head", "cls.predictions.decoder")
+# T5's feed-forward part looks at the type of this map's weight and breaks when it is packed; transformers keeps it too.
+_KEPT = {"t5": ("wo",), "mt5": ("wo",), "umt5": ("wo",)}
+
+
+def quantised(shape: ModelShape) -> tuple[ModuleGroup, ...]:
+    """The linear maps that are stored in 4 bits: all but the output layer, and what an architecture needs whole."""
+    kept = _KEPT.get(shape.model_type, ())
+    return tuple(group for group in shape.matrices if group.path.rpartition(".")[2] not in kept)
+
+
+def needs_quantising(model: torch.nn.Module) -> bool:
+    """False for models that are 4-bit already, and for meta and fake ones, which have no values to quantise."""
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    first = next(model.parameters())
+    return not (getattr(model, "is_loaded_in_4bit", False) or first.is_meta or isinstance(first, FakeTensor))
+
+
+def quantise(model: torch.nn.Module, how: Quantization) -> None:
+    """Replace the linear maps in place and mark the model the way transformers does, so that PEFT adapts it as 4-bit."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    kept = _KEPT.get(str(model.config.model_type), ())  # type: ignore[union-attr]
+    paths = [
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D)
+        and path not in _OUTPUTS
+        and path.rpartition(".")[2] not in kept
+        and not in_head(path)
+    ]
+    for path in paths:
+        parent, _, name = path.rpartition(".")
+        setattr(model.get_submodule(parent), name, _four_bit(model.get_submodule(path), how))
+    marked: Any = model
+    marked.is_loaded_in_4bit = True
+    marked.is_quantized = True
+    marked.config.quantization_config = settings(how)
+    marked.quantization_method = marked.config.quantization_config.quant_method
+
+
+def settings(how: Quantization) -> Any:
+    """The same choice as transformers' ``BitsAndBytesConfig``."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=how.kind,
+        bnb_4bit_use_double_quant=how.double,
+        bnb_4bit_compute_dtype=getattr(torch, how.compute_dtype),
+    )
+
+
+def read_back(model: torch.nn.Module) -> Quantization | None:
+    """How a model is quantised, from what transformers notes on its config; ``None`` when it is not."""
+    noted = getattr(model.config, "quantization_config", None)
+    if noted is None:
+        return None
+    values = noted if isinstance(noted, dict) else noted.to_dict()
+    return Quantization(
+        bits=4,
+        kind=values["bnb_4bit_quant_type"],
+        double=values["bnb_4bit_use_double_quant"],
+        compute_dtype=str(values["bnb_4bit_compute_dtype"]).removeprefix("torch."),
+    )
+
+
+def _four_bit(old: Any, how: Quantization) -> torch.nn.Module:
+    import bitsandbytes as bnb
+    import torch
+    from torch import nn
+
+    matrix = old.weight.data if isinstance(old, nn.Linear) else old.weight.data.T.contiguous()
+    outputs, inputs = matrix.shape
+    with torch.device("meta"):
+        new = bnb.nn.Linear4bit(
+            inputs,
+            outputs,
+            bias=old.bias is not None,
+            compute_dtype=getattr(torch, how.compute_dtype),
+            compress_statistics=how.double,
+            quant_type=how.kind,
+        )
+    new.weight = bnb.nn.Params4bit(
+        matrix, requires_grad=False, compress_statistics=how.double, quant_type=how.kind, module=new
+    ).to(matrix.device)
+    # On CPUs with AVX512-BF16 an evaluation would repack the weights for good, which rounds the block constants, fails on
+    # some shapes, breaks a later merge and lets no gradient through when training goes on.
+    new.support_avx512bf16_for_cpu = False
+    if old.bias is not None:
+        new.bias = nn.Parameter(old.bias.data, requires_grad=False)
+    new.train(old.training)
+    return new

@@ -1,0 +1,145 @@
+r"""IA³: learned vectors that amplify or inhibit activations (Liu et al. 2022, arXiv 2205.05638, section 3.3, eq. 1).
+
+    k <- l_k * (W_k x)      v <- l_v * (W_v x)      ffn <- W_down (l_ff * f(W_up x))        l starts at 1
+
+              x                          f(W_up x)
+              |                              |
+        [ W_k frozen ]                  ( * l_ff )   on the input of the feed-forward target
+              |                              |
+          ( * l_k )   on the output    [ W_down frozen ]
+              |                              |
+              k                              y
+
+One number per feature, so it can be folded into W's rows (or columns) afterwards: l * (W x) = (diag(l) W) x.
+Parameters: d_out per target, d_in per feed-forward target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.methods._peft import PeftMethod
+from peft_lab.methods._targets import default_targets, for_peft, matched, target_problems
+from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
+from peft_lab.methods.knobs import Knob, Values
+from peft_lab.shapes import ModelShape, ModuleGroup
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+# PEFT's own tables, repeated because reading them would import torch; a test holds them equal.
+IA3_TARGETS: Mapping[str, tuple[str, ...]] = {
+    "llama": ("k_proj", "v_proj", "down_proj"),
+    "mistral": ("k_proj", "v_proj", "down_proj"),
+    "qwen2": ("q_proj", "v_proj", "down_proj"),
+    "gemma2": ("q_proj", "v_proj", "down_proj"),
+    "bert": ("key", "value", "output.dense"),
+    "roberta": ("key", "value", "output.dense"),
+    "gpt2": ("c_attn", "mlp.c_proj"),
+    "bloom": ("query_key_value", "mlp.dense_4h_to_h"),
+    "t5": ("k", "v", "wo"),
+}
+IA3_FEEDFORWARD: Mapping[str, tuple[str, ...]] = {
+    "llama": ("down_proj",),
+    "mistral": ("down_proj",),
+    "qwen2": ("down_proj",),
+    "gemma2": ("down_proj",),
+    "bert": ("output.dense",),
+    "roberta": ("output.dense",),
+    "gpt2": ("mlp.c_proj",),
+    "bloom": ("mlp.dense_4h_to_h",),
+    "t5": ("wo",),
+}
+KNOBS = (
+    Knob(
+        "target_modules", "Target modules", "modules", (),
+        "Which maps get a vector: on their output, or on their input when they are feed-forward targets too.",
+        usual="keys, values and the feed-forward down map", paper="k, v and the feed-forward activations",
+    ),
+    Knob(
+        "feedforward_modules", "Of these, feed-forward", "modules", (),
+        "Targets whose vector multiplies the input instead of the output. Each must be a target as well.",
+        usual="the feed-forward down map", paper="the feed-forward down map",
+    ),
+)  # fmt: skip
+
+
+class Ia3(PeftMethod):
+    slug = "ia3"
+    title = "IA³"
+    summary = "Freeze everything. Learn one factor per feature that amplifies or inhibits keys, values and feed-forward activations."
+    paper = Paper(
+        "Liu et al.", 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning", "2205.05638", "section 3.3"
+    )  # fmt: skip
+    knobs = KNOBS
+    learning_rates = {"encoder": 1e-2, "causal-lm": 1e-2, "seq2seq": 1e-2}
+    mergeable = True
+    order = 70
+
+    def defaults(self, shape: ModelShape) -> dict[str, Any]:
+        if shape.model_type in IA3_TARGETS:
+            targets, feedforward = IA3_TARGETS[shape.model_type], IA3_FEEDFORWARD[shape.model_type]
+        else:
+            block = shape.block
+            names = {role: shape.target_name(block[role]) for role in ("k", "v", "qkv", "down") if role in block}
+            targets = tuple(names.values()) or default_targets(shape)
+            feedforward = (names["down"],) if "down" in names else ()
+        return super().defaults(shape) | {"target_modules": targets, "feedforward_modules": feedforward}
+
+    def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
+        targets, feedforward = values["target_modules"], values["feedforward_modules"]
+        yield from target_problems(shape, targets)
+        unmatched = shape.match(feedforward).unmatched if feedforward else ()
+        for name in feedforward:
+            if tuple(targets) == ("all-linear",) and name in unmatched:
+                yield Problem("feedforward_modules", f"'{name}' matches no module of {shape.title}.")
+            elif tuple(targets) != ("all-linear",) and name not in targets:
+                listed = ", ".join(targets)
+                message = f"'{name}' is a feed-forward module but no target (targets: {listed}). Add it to the targets, too."
+                yield Problem("feedforward_modules", message)
+        if any(group.role == "qkv" for group in shape.match(targets).groups):
+            message = f"{shape.title} fuses query, key and value in one map, so the vector scales the queries as well."
+            yield Problem("target_modules", message, "warning")
+
+    def formula(self, shape: ModelShape, values: Values) -> Formula:
+        terms = []
+        for group in matched(shape, values["target_modules"]):
+            size = _size(group, values)
+            terms.append(Term(group.path, str(size), size, group.count))
+        total = sum(term.total for term in terms)
+        symbolic = r"\sum_{\text{targets}} d_{out} + \sum_{\text{feed-forward}} d_{in}"
+        return Formula(symbolic, tuple(terms), added=total, stored=total)
+
+    def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
+        labels = {"q": "l_q", "k": "l_k", "v": "l_v", "qkv": "l_qkv", "o": "l_o"}
+        return tuple(
+            Part(
+                "gate",
+                group.path,
+                "l_ff" if is_feedforward(group, values) else labels.get(str(group.role), "l"),
+                {"size": _size(group, values), "on_input": int(is_feedforward(group, values))},
+            )
+            for group in shape.match(values["target_modules"]).groups
+        )
+
+    def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> PeftConfig:
+        from peft import IA3Config
+
+        return IA3Config(
+            task_type=task_type,
+            target_modules=for_peft(values["target_modules"]),
+            feedforward_modules=list(values["feedforward_modules"]),
+        )
+
+
+def is_feedforward(group: ModuleGroup, values: Values) -> bool:
+    """Whether the vector multiplies the input. PEFT compares plain endings here, without the dot."""
+    return any(path.endswith(name) for path in group.paths for name in values["feedforward_modules"])
+
+
+def _size(group: ModuleGroup, values: Values) -> int:
+    return group.in_features if is_feedforward(group, values) else group.out_features
+
+
+METHOD = Ia3()

@@ -1,0 +1,131 @@
+r"""QLoRA: LoRA beside a base that is stored in 4 bits (Dettmers et al. 2023, arXiv 2305.14314, section 3).
+
+    h = dequantise(W_4bit) x + (alpha / r) B A x
+
+              x ----------------+
+              |                 |
+        [ W in NF4 ]          [ A r x d_in ]     A and B in full precision, trained
+        | + constants |         |
+        | -> bf16     |       [ B d_out x r ]
+              |                 | * alpha / r
+              +------( + )------+
+                       |
+                       h
+
+Every block of 64 weights is divided by its largest magnitude and rounded to 16 values; double quantisation stores those
+magnitudes in 8 bits too. Each forward and backward pass rebuilds W block by block: memory is saved, not time.
+Parameters: LoRA's. The paper adapts every linear map (section 4), which is the default here; PEFT's own is q and v.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.methods import _quantise
+from peft_lab.methods._targets import ALL_LINEAR
+from peft_lab.methods.base import Paper, Part, Quantization, TaskType
+from peft_lab.methods.knobs import Knob, Values
+from peft_lab.methods.lora import Lora
+from peft_lab.shapes import ModelShape
+
+if TYPE_CHECKING:
+    import torch
+    from peft import LoraConfig
+
+BLOCK = 64  # weights that share one constant (section 3)
+BASE_FILE = "base_quantization.json"
+_FIXED = {"use_rslora": False, "use_dora": False, "init_lora_weights": "default", "bias": "none"}
+KNOBS = (
+    Knob(
+        "r", "Rank r", "int", 16, "Width of the bottleneck: capacity and parameters grow with it.",
+        usual="8 to 64", paper="64; the rank did not matter once every layer was adapted (appendix A)", min=1, max=1024,
+        stops=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+    ),
+    Knob(
+        "lora_alpha", "Scaling α", "int", 16, "ΔW is multiplied by α/r.",
+        usual="r to 2r", paper="16", min=1, max=1024, stops=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+    ),
+    Knob(
+        "target_modules", "Target modules", "modules", (ALL_LINEAR,),
+        "Which matrices get a correction. The 4-bit base covers every linear map whatever is chosen here.",
+        usual="all linear maps", paper="all linear maps, needed to match full fine-tuning (figure 2)",
+    ),
+    Knob(
+        "lora_dropout", "Dropout", "float", 0.0, "Applied to the input of A, in training only.",
+        usual="0 to 0.1", paper="0.1 up to 13B, 0.05 above", min=0.0, max=0.9,
+    ),
+    Knob(
+        "bnb_4bit_quant_type", "4-bit type", "choice", "nf4",
+        "nf4: 16 values that suit normally distributed weights. fp4: a 4-bit floating point number.",
+        usual="nf4", paper="nf4, better than fp4 everywhere (table 2)", choices=("nf4", "fp4"),
+    ),
+    Knob(
+        "bnb_4bit_use_double_quant", "Double quantisation", "bool", True,
+        "Store the constants of the blocks in 8 bits as well: 4.13 bits per weight instead of 4.5.", paper="yes",
+    ),
+    Knob(
+        "bnb_4bit_compute_dtype", "Compute type", "choice", "bfloat16", "What the weights are rebuilt to for each multiplication.",
+        usual="bfloat16", paper="bfloat16", choices=("bfloat16", "float16", "float32"), advanced=True,
+    ),
+)  # fmt: skip
+
+
+class QLora(Lora):
+    slug = "qlora"
+    title = "QLoRA"
+    summary = "Store the frozen base in 4 bits. Learn a low-rank correction in full precision beside it."
+    paper = Paper("Dettmers et al.", 2023, "QLoRA: Efficient Finetuning of Quantized LLMs", "2305.14314", "section 3")
+    knobs = KNOBS
+    learning_rates = {"encoder": 2e-3, "causal-lm": 2e-3, "seq2seq": 2e-3}
+    order = 20
+
+    def defaults(self, shape: ModelShape) -> dict[str, Any]:
+        return {knob.name: knob.default for knob in self.knobs}
+
+    def formula(self, shape: ModelShape, values: Values) -> Any:
+        return super().formula(shape, {**values, **_FIXED})
+
+    def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
+        size = {"bits": 4, "block": BLOCK, "double": int(values["bnb_4bit_use_double_quant"])}
+        label = values["bnb_4bit_quant_type"].upper()
+        base = tuple(Part("quantised", group.path, label, size) for group in _quantise.quantised(shape) if group.layers)
+        return base + super().parts(shape, {**values, **_FIXED})
+
+    def scale(self, values: Values) -> float:
+        return super().scale({**values, **_FIXED})
+
+    def quantization(self, values: Values) -> Quantization:
+        return Quantization(
+            bits=4,
+            kind=values["bnb_4bit_quant_type"],
+            double=values["bnb_4bit_use_double_quant"],
+            compute_dtype=values["bnb_4bit_compute_dtype"],
+        )
+
+    def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> LoraConfig:
+        return super().config(shape, {**values, **_FIXED}, task_type)
+
+    def apply(self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType) -> torch.nn.Module:
+        """As :meth:`MethodSpec.apply`; a model with values that is not 4-bit yet is quantised first."""
+        if _quantise.needs_quantising(model):
+            _quantise.quantise(model, self.quantization(values))
+        return super().apply(model, shape, {**values, **_FIXED}, task_type)
+
+    def save(self, model: torch.nn.Module, directory: Path) -> None:
+        super().save(model, directory)
+        how = _quantise.read_back(model)
+        if how is not None:
+            content = json.dumps({name: getattr(how, name) for name in how.__dataclass_fields__}, indent=2)
+            (directory / BASE_FILE).write_text(content + "\n", "utf-8")
+
+    def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
+        """As :meth:`MethodSpec.load`; the base is quantised as it was in training."""
+        noted = directory / BASE_FILE
+        if noted.is_file() and _quantise.needs_quantising(model):
+            _quantise.quantise(model, Quantization(**json.loads(noted.read_text("utf-8"))))
+        return super().load(model, directory)
+
+
+METHOD = QLora()
