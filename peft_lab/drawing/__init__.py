@@ -60,8 +60,8 @@ def draw_block(
     placement = Placement(shape, anatomy, tuple(parts), quantization)
     metrics = NARROW if layout == "narrow" else WIDE
     title = f"One of {anatomy.layers} blocks of {shape.title}"
-    svg, height = compose(metrics, placement, tuple(tokens) or TOKENS, selected, title)
-    return Drawing(svg, describe(placement), metrics.width, height)
+    svg, width, height = compose(metrics, placement, tuple(tokens) or TOKENS, selected, title)
+    return Drawing(svg, describe(placement), width, height)
 
 
 __all__ = ["TOKENS", "Drawing", "Layout", "draw_block"]

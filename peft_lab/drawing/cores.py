@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from peft_lab.drawing.measure import break_words, shorten
+from peft_lab.drawing.measure import LINE, shorten
 from peft_lab.drawing.metrics import Metrics
 from peft_lab.drawing.pieces import PLUS
 from peft_lab.drawing.placement import Placement, part_words
@@ -13,104 +13,93 @@ from peft_lab.drawing.svg import Canvas
 from peft_lab.methods.base import Part
 
 CELL = 12.0
-ACTIVATION = (62.0, 24.0)
-_ACTIVATIONS = {
-    "gelu_pytorch_tanh": "gelu tanh",
-    "gelu_new": "gelu tanh",
-    "gelu_fast": "gelu tanh",
-    "swish": "silu",
-}
-
-
-def heads_text(placement: Placement) -> tuple[str, ...]:
-    shape = placement.shape
-    if shape.heads == shape.kv_heads:
-        return (f"{shape.heads} heads",)
-    return f"{shape.heads} q heads", f"{shape.kv_heads} kv heads"
+PITCH = CELL + 4
+# The tanh forms approximate the same function.
+_ACTIVATIONS = {"gelu_pytorch_tanh": "gelu", "gelu_new": "gelu", "gelu_fast": "gelu", "swish": "silu"}
 
 
 class Attention:
-    """The attention box; with a prefix also the keys and values it looks at, the trained columns first."""
+    """The attention box; with a prefix also the keys and values it looks at, the trained columns first.
+
+    Args:
+        columns: the prefix: one part each on K and V, or one on both where they are made by a fused matrix.
+        texts: how many tokens the text has.
+    """
 
     def __init__(
-        self,
-        metrics: Metrics,
-        placement: Placement,
-        title: str,
-        columns: Sequence[Part],
-        texts: int,
-        selected: str | None,
+        self, metrics: Metrics, placement: Placement, title: str, columns: Sequence[Part], texts: int
     ) -> None:
-        self.metrics, self.placement, self.columns, self.texts = metrics, placement, columns, texts
-        self.selected = selected
+        self.metrics, self.texts = metrics, texts
         self.w = metrics.core
-        name, small = metrics.name, metrics.small
+        name, small, shape = metrics.name, metrics.small, placement.shape
         self.rows = [(line, name, "name") for line in title.replace("-", "- ").split()]
-        self.rows += [(line, small, "note") for line in heads_text(placement)]
+        heads = [f"{shape.heads} heads"]
+        if shape.heads != shape.kv_heads:
+            heads = [f"{shape.heads} q heads", f"{shape.kv_heads} kv heads"]
+        self.rows += [(line, small, "note") for line in heads]
         if columns:
-            self.rows.append((f"+{columns[0].size['tokens']} columns", small, "note accent strong"))
+            count = columns[0].size["tokens"]
+            self.rows.append((f"+{count} column{'s' if count > 1 else ''}", small, "note accent strong"))
+        names = ["K", "V"] if len(columns) == 1 else [part.label[-1].upper() for part in columns]
+        self.strips = (
+            [(label, columns[min(i, len(columns) - 1)]) for i, label in enumerate(names)] if columns else []
+        )
 
     @property
     def least(self) -> float:
         """Least height."""
-        return sum(size for _, size, _ in self.rows) * 1.2 + 12 + len(self.columns) * (CELL + 5)
+        return sum(size for _, size, _ in self.rows) * LINE + 14 + len(self.strips) * PITCH
 
     def draw(self, canvas: Canvas, x: float, cy: float, h: float) -> None:
         canvas.rect(x, cy - h / 2, self.w, h, "box plain")
-        strip = len(self.columns) * (CELL + 5)
-        canvas.lines(x + self.w / 2, cy - strip / 2, self.rows)
-        y = cy - strip / 2 + sum(size for _, size, _ in self.rows) * 0.59 + 4
-        for part in self.columns:
-            self._cells(canvas, part, x + 6, y, self.w - 12)
-            y += CELL + 5
+        strips = len(self.strips) * PITCH
+        canvas.lines(x + self.w / 2, cy - strips / 2, self.rows)
+        y = cy - strips / 2 + sum(size for _, size, _ in self.rows) * LINE / 2 + 4
+        for label, part in self.strips:
+            self._cells(canvas, label, part, x + 6, y, self.w - 12)
+            y += PITCH
 
-    def _cells(self, canvas: Canvas, part: Part, x: float, y: float, room: float) -> None:
+    def _cells(self, canvas: Canvas, label: str, part: Part, x: float, y: float, room: float) -> None:
         count = part.size["tokens"]
-        label_w = 13.0 if "," not in part.label else 0.0
-        room -= label_w
-        share = 0.25 + 0.4 * min(1.0, math.log1p(count) / math.log1p(256))
-        pitch = room * share / count
-        label = f"{part_words(part)}, in every layer"
-        with canvas.choice(part.at, label, (x, y, room + label_w, CELL), part.at == self.selected):
-            if label_w:
-                canvas.text(x + 4, y + CELL / 2, part.label[-1].upper(), self.metrics.small, "small")
-            x += label_w
-            cells(canvas, x, y, room * share, CELL, count, "trained cell")
-            own = room * (1 - share) - 2
-            cells(canvas, x + room * share + 2, y, own, CELL, self.texts, "frozen cell")
-        assert pitch > 0
+        with canvas.choice(part.at, f"{label}: {part_words(part)}, in every layer", (x, y, room, CELL)):
+            canvas.text(x + 4, y + CELL / 2, label, self.metrics.small, "small")
+            x, room = x + 12, room - 12
+            trained = room * (0.12 + 0.6 * min(1.0, math.log1p(count) / math.log1p(256)))
+            cells(canvas, x, y, trained, CELL, count, "trained cell")
+            cells(canvas, x + trained + 2, y, room - trained - 2, CELL, self.texts, "frozen cell")
 
 
 def cells(canvas: Canvas, x: float, y: float, w: float, h: float, count: int, cls: str) -> None:
-    """``count`` cells in a row; where they would be too thin to see, one bar with marks at its ends instead."""
+    """``count`` cells in a row; one bar where they would be too thin to tell apart."""
     pitch = w / count
-    if pitch < 2.2:
-        canvas.rect(x, y, w, h, cls.replace(" cell", ""), 1)
+    if pitch < 1.7:
+        canvas.rect(x, y, w, h, cls, 1)
         return
-    gap = 1.0 if pitch > 4 else 0.6
+    gap = 1.0 if pitch > 4 else 0.5
     for index in range(count):
-        canvas.rect(x + index * pitch, y, pitch - gap, h, cls, 1)
+        canvas.rect(x + index * pitch, y, pitch - gap, h, cls, min(1.0, pitch / 8))
 
 
 class Activation:
     """The nonlinearity between up and down; with a gate matrix also the product of both."""
 
+    w, h = 62.0, 24.0
+
     def __init__(self, metrics: Metrics, placement: Placement, gated: bool) -> None:
         self.metrics, self.gated = metrics, gated
-        self.w, self.h = ACTIVATION
         raw = placement.shape.activation
-        self.name = shorten(_ACTIVATIONS.get(raw, raw), self.w - 4, metrics.small)
+        self.name = shorten(_ACTIVATIONS.get(raw, raw), self.w - 8, metrics.small)
 
     def draw(self, canvas: Canvas, x: float, cy: float, entries: Sequence[tuple[float, float]]) -> None:
         """``entries``: where the lines come from, gate first."""
         if not self.gated:
-            self._box(canvas, x, cy)
             canvas.arrow([entries[0], (x, cy)])
+            self._box(canvas, x, cy)
             return
         (gate_x, gate_y), (up_x, up_y) = entries[0], entries[-1]
         middle = x + self.w / 2
-        self._box(canvas, x, gate_y)
         canvas.arrow([(gate_x, gate_y), (x, gate_y)])
+        self._box(canvas, x, gate_y)
         canvas.arrow([(middle, gate_y + self.h / 2), (middle, cy - PLUS)])
         canvas.arrow([(up_x, up_y), (middle, up_y), (middle, cy + PLUS)])
         joint(canvas, middle, cy, "×")
@@ -126,11 +115,7 @@ class Activation:
 def joint(canvas: Canvas, x: float, y: float, sign: str) -> None:
     """A circle with a plus or a times in it, drawn with lines so that it is centred in every font."""
     canvas.circle(x, y, PLUS, "joint")
-    a = 3.2 if sign == "+" else 2.4
     if sign == "+":
-        canvas.segments([(x - a, y, x + a, y), (x, y - a, x, y + a)], "sign")
+        canvas.segments([(x - 3.2, y, x + 3.2, y), (x, y - 3.2, x, y + 3.2)], "sign")
     else:
-        canvas.segments([(x - a, y - a, x + a, y + a), (x - a, y + a, x + a, y - a)], "sign")
-
-
-__all__ = ["Activation", "Attention", "break_words", "cells", "joint"]
+        canvas.segments([(x - 2.4, y - 2.4, x + 2.4, y + 2.4), (x - 2.4, y + 2.4, x + 2.4, y - 2.4)], "sign")

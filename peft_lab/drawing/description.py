@@ -2,42 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from peft_lab.drawing.placement import Placement, dims, part_words
+from peft_lab.methods.base import Part
+from peft_lab.shapes import ModuleGroup
+
+_PLACES = {"tokens": "the input", "attention": "the attention", "ffn": "the feed-forward part"}
 
 
 def describe(placement: Placement) -> str:
     """What is injected where, with shapes: the text alternative of the drawing."""
     shape, anatomy = placement.shape, placement.anatomy
     stack = f" of the {anatomy.stack}" if anatomy.stack else ""
-    first = (
-        f"One of {anatomy.layers} identical blocks{stack} of {shape.title}, from the tokens at the bottom to the head at "
-        f"the top. The residual stream is {shape.hidden} wide."
-    )
-    matrices = [
-        f"{placement.name(group)} {dims(group)}"
-        for half in anatomy.halves
-        for group in (*half.entry, half.exit)
-        if group is not None
+    sentences = [
+        f"One of {anatomy.layers} identical blocks{stack} of {shape.title}, with the tokens at the bottom and the head "
+        f"at the top. The residual stream is {shape.hidden} wide."
     ]
-    sentences = [first, f"Matrices, out×in: {', '.join(matrices)}."]
+    for half in anatomy.halves:
+        named = [group for group in (*half.entry, half.exit) if group is not None]
+        listed = ", ".join(f"{placement.name(group)} {dims(group)}" for group in named)
+        sentences.append(f"{half.kind.capitalize()}: {listed}.")
     if placement.quantization:
         q = placement.quantization
-        double = ", their block constants quantised as well" if q.double else ""
+        double = ", and their block constants in 8" if q.double else ""
         sentences.append(f"The frozen matrices are stored in {q.bits} bits ({q.kind.upper()}){double}.")
-    groups = {group.path: group for group in shape.groups}
-    for part in placement.parts:
-        if part.kind == "quantised":
-            continue
-        group = groups.get(part.at)
-        where = (
-            placement.name(group)
-            if group
-            else {"tokens": "the input", "ffn": "the feed-forward part"}.get(part.at, part.at)
+    injected = _injected(placement)
+    sentences += injected
+    if not injected:
+        sentences.append(
+            "Nothing is trainable here." + ("" if shape.biases else " This model has no biases.")
         )
-        extra = ""
-        if group is not None and part.kind == "low_rank":
-            extra = f": A {part.size['rank']}×{group.in_features}, B {group.out_features}×{part.size['rank']}"
-        sentences.append(f"On {where} ({part.at}): {part_words(part, group)}{extra}.")
-    if all(part.kind == "quantised" for part in placement.parts):
-        sentences.append("Nothing is trainable." + ("" if shape.biases else " This model has no biases."))
     return " ".join(sentences)
+
+
+def _injected(placement: Placement) -> list[str]:
+    """One sentence for each kind of part, with all the modules it is in."""
+    groups = {group.path: group for group in placement.shape.groups}
+    where: dict[str, list[str]] = {}
+    for part in placement.parts:
+        if part.kind != "quantised":
+            where.setdefault(part_words(part), []).append(_place(placement, part, groups))
+    return [
+        f"{words[0].upper()}{words[1:]}: {', '.join(dict.fromkeys(places))}."
+        for words, places in where.items()
+    ]
+
+
+def _place(placement: Placement, part: Part, groups: Mapping[str, ModuleGroup]) -> str:
+    group = groups.get(part.at)
+    if group is None:
+        return _PLACES.get(part.at, part.at)
+    name = placement.name(group)
+    if placement.anatomy.other_side:
+        side = group.path.split(".")[0]
+        name = f"{side} cross-attention {name}" if "EncDec" in group.path else f"{side} {name}"
+    if part.kind != "low_rank":
+        return name
+    rank = part.size["rank"]
+    return f"{name} (A {rank}×{group.in_features}, B {group.out_features}×{rank})"

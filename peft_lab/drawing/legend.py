@@ -2,46 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from peft_lab.drawing.cores import cells
 from peft_lab.drawing.matrix import hatch
 from peft_lab.drawing.measure import shorten, text_width
 from peft_lab.drawing.metrics import Metrics
 from peft_lab.drawing.placement import Placement
 from peft_lab.drawing.svg import Canvas
+from peft_lab.methods.base import Part, Quantization
 
 SWATCH, ROW = 12.0, 18.0
+_PLAIN = {
+    "bias": ("dots", "bias, one per output"),
+    "gate": ("gate", "a factor per feature"),
+    "columns": ("cells", "prefix columns on K and V"),
+    "cells": ("cells", "virtual tokens"),
+    "bottleneck": ("hourglass", "adapter, waist = width m (log scale)"),
+}
 
 
 def entries(placement: Placement) -> list[tuple[str, str]]:
     """(swatch, text) for each mark that is used."""
-    kinds = {part.kind for part in placement.parts}
-    matrices = [group for group in placement.anatomy.drawn if len(group.parameters.get("weight", ())) == 2]
-    quantised = [group for group in matrices if placement.quantised(group)]
-    frozen = [g for g in placement.anatomy.drawn if not placement.on(g, "trainable") and g not in quantised]
+    drawn = [part for part in placement.parts if part not in placement.elsewhere]
+    kinds = {part.kind for part in drawn}
+    groups = placement.anatomy.drawn
     found = []
-    if frozen:
+    if not all(placement.on(group, "trainable") or placement.quantised(group) for group in groups):
         found.append(("frozen", "frozen"))
-    if quantised and placement.quantization:
-        q = placement.quantization
-        found.append(("quantised", f"frozen in {q.bits} bits ({q.kind.upper()})"))
-        found.append(("constant", "block constants, quantised as well" if q.double else "block constants"))
+    if placement.quantization and any(placement.quantised(group) for group in groups):
+        found += _quantised(placement.quantization, placement.parts)
     if kinds - {"quantised"}:
         found.append(("trained", "trainable"))
     if "low_rank" in kinds:
         found.append(("strip", "strip thickness = rank (log scale)"))
-    if any(part.size.get("magnitude") for part in placement.parts):
+    if any(part.size.get("magnitude") for part in drawn):
         found.append(("dots", "magnitude, one per output"))
-    if "bias" in kinds:
-        found.append(("dots", "bias"))
-    if "gate" in kinds:
-        found.append(("gate", "learned factor per feature"))
-    if "columns" in kinds:
-        found.append(("cells", "prefix columns on K and V"))
-    if "cells" in kinds:
-        found.append(("cells", "virtual tokens"))
-    if "bottleneck" in kinds:
-        found.append(("hourglass", "adapter, waist = its width (log scale)"))
+    found += [entry for kind, entry in _PLAIN.items() if kind in kinds]
+    if unseen := placement.unseen:
+        found.append(("trained", f"not drawn: {', '.join(unseen)}"))
     return found
+
+
+def _quantised(quantization: Quantization, parts: Sequence[Part]) -> list[tuple[str, str]]:
+    block = next(
+        (part.size["block"] for part in parts if part.kind == "quantised" and "block" in part.size), None
+    )
+    per = f"a constant per {block} weights" if block else "constants"
+    found = [("quantised", f"frozen, {quantization.bits} bits ({quantization.kind.upper()})")]
+    if quantization.double:
+        return [*found, ("hollow", f"{per}, itself in 8 bits"), ("constant", "their own constants")]
+    return [*found, ("constant", per)]
 
 
 def height(metrics: Metrics, placement: Placement) -> float:
@@ -72,8 +83,8 @@ def draw(canvas: Canvas, metrics: Metrics, placement: Placement, top: float) -> 
 
 def _swatch(canvas: Canvas, kind: str, x: float, cy: float) -> None:
     half, y = SWATCH / 2, cy - SWATCH / 2
-    if kind == "constant":
-        canvas.rect(x + 3, cy - 3, 5, 5, "constant", 0)
+    if kind in ("constant", "hollow"):
+        canvas.rect(x + 3.5, cy - 2.5, 5, 5, "constant" if kind == "constant" else "constant hollow", 0)
     elif kind == "strip":
         canvas.rect(x, cy - 1.5, SWATCH, 3, "trained", 1)
     elif kind == "dots":
@@ -97,6 +108,6 @@ def _swatch(canvas: Canvas, kind: str, x: float, cy: float) -> None:
         canvas.path(corners, "trained", closed=True)
     elif kind == "quantised":
         canvas.rect(x, y, SWATCH, SWATCH, "box frozen quantised", 2)
-        hatch(canvas, x, y, SWATCH, SWATCH, 4)
+        hatch(canvas, (x, y, SWATCH, SWATCH), 4)
     else:
         canvas.rect(x, y, SWATCH, SWATCH, f"box {kind}", 2)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from peft_lab.drawing.measure import side, thickness
+from peft_lab.drawing.measure import LINE, break_name, shorten, side, thickness
 from peft_lab.drawing.metrics import Metrics
-from peft_lab.drawing.pieces import dots, matrix_rows, text_height
-from peft_lab.drawing.placement import Placement
+from peft_lab.drawing.pieces import DOT, dots
+from peft_lab.drawing.placement import Placement, dims
 from peft_lab.drawing.svg import Canvas
 from peft_lab.methods.base import Part
-from peft_lab.shapes import ModuleGroup
+from peft_lab.shapes import MATRIX_TYPES, ModuleGroup
 
 GATE = 20.0
 CONSTANTS = 10.0  # room for the block constants at the left
-SHORTEST = 0.6
+LETTER = 7.0
+SHORTEST, TALLEST = 0.6, 2.0  # of the height of hidden x hidden
 
 
 class Matrix:
@@ -20,7 +21,7 @@ class Matrix:
 
     Args:
         leftwards: whether the data flows right to left here, so that the input is at the right.
-        flat: drawn with the height of a hidden x hidden matrix whatever its real one (embedding, head: too tall to scale).
+        flat: as high as hidden x hidden whatever it really is: embeddings and heads are too tall to scale.
     """
 
     def __init__(
@@ -28,24 +29,23 @@ class Matrix:
         metrics: Metrics,
         placement: Placement,
         group: ModuleGroup,
-        selected: str | None,
         leftwards: bool = False,
         flat: bool = False,
     ) -> None:
         self.metrics, self.placement, self.group, self.leftwards = metrics, placement, group, leftwards
-        self.selected = group.path == selected
         hidden, (base_w, base_h) = placement.shape.hidden, metrics.matrix
-        self.w = side(group.in_features, hidden, base_w, 1, metrics.widest)
-        if group.type not in ("Linear", "Conv1D"):
-            self.w = base_w
-        self.rows = matrix_rows(metrics, placement, group, self.w - 10)
-        tall = base_h if flat else side(group.out_features, hidden, base_h, SHORTEST, 2)
-        self.h = max(tall, text_height(self.rows) + 3)
+        inputs = group.in_features if group.type in MATRIX_TYPES else hidden
+        self.w = side(inputs, hidden, base_w, 1, metrics.widest)
+        room, small = self.w - 4, metrics.small
+        self.rows = [
+            (line, metrics.name, "name") for line in break_name(placement.name(group), room, metrics.name)
+        ]
+        self.rows.append((shorten(dims(group), room, small), small, "small"))
+        tall = base_h if flat else side(group.out_features, hidden, base_h, SHORTEST, TALLEST)
+        self.h = max(tall, sum(size for _, size, _ in self.rows) * LINE + 3)
         self.quantised = placement.quantised(group)
-        self.trained = bool(placement.on(group, "trainable"))
         self.low_rank = placement.first(group, "low_rank")
         self.gate = placement.first(group, "gate")
-        self.bias = placement.first(group, "bias")
 
     @property
     def gate_left(self) -> bool:
@@ -56,89 +56,89 @@ class Matrix:
     def reach(self) -> tuple[float, float]:
         return CONSTANTS + (GATE + 8 if self.gate_left else 0), self.metrics.lane
 
+    @property
+    def over(self) -> float:
+        return max(self.h / 2, GATE / 2 + 18 if self.gate else 0)
+
     def ports(self, x: float) -> tuple[float, float]:
         left = x - (CONSTANTS if self.quantised else 1)
-        left -= GATE + 8 if self.gate_left else 0
-        right = x + self.w
+        if self.gate_left:
+            left = x - CONSTANTS - GATE
+        return left, x + self.w + self.beside
+
+    @property
+    def beside(self) -> float:
+        """What is used of the lane at the right."""
         if self.low_rank:
-            right += self.metrics.lane - 4
-        elif self.gate and not self.gate_left:
-            right += GATE + 8
-        return left, right
+            dora = 17 if self.low_rank.size.get("magnitude") else 0
+            return 3 + self._thick(self.low_rank) + 2 + LETTER + 3 + dora
+        return GATE + 6 if self.gate and not self.gate_left else 0.0
+
+    def _thick(self, part: Part) -> float:
+        full = min(self.group.in_features, self.group.out_features)
+        return thickness(part.size["rank"], full, self.metrics.strip)
 
     def draw(self, canvas: Canvas, x: float, cy: float) -> None:
-        top, right = cy - self.h / 2, x + self.w
-        box = (
-            x - (CONSTANTS if self.quantised else 0),
-            top,
-            self.w + (CONSTANTS if self.quantised else 0),
-            self.h,
-        )
+        top, before = cy - self.h / 2, CONSTANTS if self.quantised else 0.0
+        box = (x - before, top, self.w + before, self.h)
         if self.low_rank:
-            box = (box[0], top, box[2] + self.metrics.strip + 3, self.h + self.metrics.strip + 3)
-        with canvas.choice(self.group.path, self.placement.label(self.group), box, self.selected):
+            box = (box[0], top, box[2] + self.beside - 1, self.h + self._thick(self.low_rank) + 5)
+        with canvas.choice(self.group.path, self.placement.label(self.group), box):
             self._body(canvas, x, top)
             if self.low_rank:
                 self._strips(canvas, self.low_rank, x, cy)
             if self.gate:
-                self._gate(canvas, self.gate, x - CONSTANTS - GATE if self.gate_left else right + 6, cy)
-            if self.bias:
-                dots(canvas, x if self.leftwards else right, cy, self.h)
+                self._gate(canvas, self.gate, x - CONSTANTS - GATE if self.gate_left else x + self.w + 6, cy)
+            if self.placement.on(self.group, "bias"):
+                dots(canvas, (x, top, self.w, self.h), "left" if self.leftwards else "right")
 
     def _body(self, canvas: Canvas, x: float, top: float) -> None:
-        kind = "trained" if self.trained else "frozen"
+        trained = bool(self.placement.on(self.group, "trainable"))
+        kind = "trained" if trained else "frozen"
         canvas.rect(x, top, self.w, self.h, f"box {kind}{' quantised' if self.quantised else ''}")
         if self.quantised:
-            hatch(canvas, x, top, self.w, self.h)
+            bits = self.placement.quantization.bits if self.placement.quantization else 4
+            hatch(canvas, (x, top, self.w, self.h), 1.5 * bits)
             self._constants(canvas, x - CONSTANTS + 1.5, top)
-        tone = " on-trained" if self.trained else " haloed" if self.quantised else ""
+        tone = " on-trained" if trained else " haloed" if self.quantised else ""
         rows = [(text, size, cls + tone) for text, size, cls in self.rows]
         canvas.lines(x + self.w / 2, top + self.h / 2, rows)
 
     def _constants(self, canvas: Canvas, x: float, top: float) -> None:
+        """Small squares. With double quantisation they are hollow, and one full one stands for their own constants."""
         quantization = self.placement.quantization
         double = bool(quantization and quantization.double)
         count = int(self.h / 7.5)
         for index in range(count):
-            # With double quantisation only the one constant of the constants is left in full precision.
-            hollow = double and index > 0
-            canvas.rect(
-                x,
-                top + (self.h / count) * (index + 0.5) - 2.5,
-                5,
-                5,
-                "constant hollow" if hollow else "constant",
-                0,
-            )
+            y = top + (self.h / count) * (index + 0.5) - 2.5
+            canvas.rect(x, y, 5, 5, "constant hollow" if double and index else "constant", 0)
 
     def _strips(self, canvas: Canvas, part: Part, x: float, cy: float) -> None:
         """B (out x r) stands at the side that counts the outputs, A (r x in) lies along the inputs."""
         top, right, bottom = cy - self.h / 2, x + self.w, cy + self.h / 2
-        full = min(self.group.in_features, self.group.out_features)
-        thick = thickness(part.size["rank"], full, self.metrics.strip)
-        small = self.metrics.small
+        thick, small = self._thick(part), self.metrics.small
         canvas.rect(x, bottom + 3, self.w, thick, "trained", 1)
         canvas.rect(right + 3, top, thick, self.h, "trained light", 1)
-        canvas.text(right + 3 + 3.5, bottom + 3 + max(thick / 2, 4.5), "A", small, "small accent strong")
+        canvas.text(right + 7, bottom + 3 + max(thick / 2, 4.5), "A", small, "small accent strong")
         reach = right + 3 + thick + 2
-        canvas.text(reach + 3.5, cy, "B", small, "small accent strong")
+        canvas.text(reach + LETTER / 2, cy, "B", small, "small accent strong")
         if part.size.get("magnitude"):
-            dots(canvas, reach + 11, cy, self.h)
-            canvas.text(reach + 14, cy, "m", small, "small accent strong", "start")
+            dots(canvas, (reach + LETTER + 3 + DOT, top, 0, self.h), "left")
+            canvas.text(reach + LETTER + 5 + 2 * DOT, cy, "m", small, "small accent strong", "start")
 
     def _gate(self, canvas: Canvas, part: Part, x: float, cy: float) -> None:
         """A vector that multiplies is a diagonal matrix."""
         canvas.rect(x, cy - GATE / 2, GATE, GATE, "gate", 2)
         for index in range(4):
             offset = GATE * (index + 0.5) / 4
-            canvas.circle(x + offset, cy - GATE / 2 + offset, 1.9, "trained")
-        canvas.symbol(x + GATE / 2, cy - GATE / 2 - 8, part.label, self.metrics.small, "small accent strong")
+            canvas.circle(x + offset, cy - GATE / 2 + offset, DOT, "trained")
+        canvas.symbol(x + GATE / 2, cy - GATE / 2 - 10, part.label, self.metrics.small, "small accent strong")
 
 
-def hatch(canvas: Canvas, x: float, y: float, w: float, h: float, step: float = 6) -> None:
-    """Diagonals at 45 degrees, clipped to the rectangle by arithmetic: a pattern would need an id."""
+def hatch(canvas: Canvas, box: tuple[float, float, float, float], step: float) -> None:
+    """Diagonals at 45 degrees, clipped to the box (x, y, w, h) by arithmetic: a pattern would need an id."""
     inset = 1.0
-    x, y, w, h = x + inset, y + inset, w - 2 * inset, h - 2 * inset
+    x, y, w, h = box[0] + inset, box[1] + inset, box[2] - 2 * inset, box[3] - 2 * inset
     lines = []
     offset = step
     while offset < w + h:

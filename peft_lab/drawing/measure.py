@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 import re
 
-# Widths of a character in em, on the safe side of Source Code Pro and Source Sans, which Streamlit ships, and of DejaVu,
-# which a browser without them falls back to.
+# Widths of a character in em: those of Source Code Pro, and on the safe side of Source Sans, which Streamlit ships.
 MONO, SANS = 0.605, 0.56
 LINE = 1.18
 ELLIPSIS = "…"
@@ -30,9 +29,9 @@ def shorten(text: str, room: float, size: float, mono: bool = True) -> str:
 
 
 def break_name(name: str, room: float, size: float) -> tuple[str, ...]:
-    """A module name in as few lines as fit into ``room``, broken after underscores and dots."""
+    """A module name in as few lines as fit into ``room``, broken after underscores and before dots."""
     lines: list[str] = []
-    for piece in re.findall(r"[^._]*[._]?", name):
+    for piece in re.findall(r"\.?[^._]*_?", name):
         if lines and text_width(lines[-1] + piece, size) <= room:
             lines[-1] += piece
         elif piece:
@@ -57,6 +56,6 @@ def side(real: int, hidden: int, base: float, low: float, high: float) -> float:
 
 
 def thickness(rank: int, full: int, most: float) -> float:
-    """Drawn thickness of a strip of ``rank`` beside a matrix whose rank could be ``full``: logarithmic, never invisible."""
+    """Drawn thickness of a strip of ``rank`` beside a matrix of rank up to ``full``: logarithmic, never invisible."""
     share = min(1.0, math.log1p(rank) / math.log1p(max(full, 1)))
     return 2 + (most - 2) * share

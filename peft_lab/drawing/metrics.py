@@ -13,6 +13,7 @@ class Metrics:
     """Lengths in user units; at the layout's natural width one unit is one CSS pixel.
 
     Attributes:
+        width: of the picture; the wide one grows when its pieces need more.
         trunk: x of the residual stream.
         norm: size of a norm's box.
         matrix: width and height of a matrix of hidden x hidden.
@@ -38,12 +39,27 @@ class Metrics:
     small: float
     fold: bool
 
+    @property
+    def first(self) -> float:
+        """x of what comes first on a line, right of the stream: a norm."""
+        return self.trunk + (18 if self.fold else 24)
+
+    @property
+    def bus(self) -> float:
+        """x of the vertical line that feeds the parallel matrices."""
+        return self.first + self.norm[0] + (5 if self.fold else 8)
+
+    @property
+    def column(self) -> float:
+        """x where the parallel matrices stand."""
+        return self.bus + (18 if self.fold else 24)
+
 
 WIDE = Metrics(
-    layout="wide", width=720, trunk=36, norm=(38, 24), matrix=(96, 40), widest=1.4, lane=48, strip=13, below=17,
-    core=104, gap=14, name=12, small=11, fold=False,
+    layout="wide", width=620, trunk=34, norm=(36, 24), matrix=(98, 40), widest=1.35, lane=46, strip=13, below=17,
+    core=100, gap=12, name=12, small=11, fold=False,
 )  # fmt: skip
 NARROW = Metrics(
-    layout="narrow", width=350, trunk=24, norm=(32, 22), matrix=(84, 36), widest=1.4, lane=40, strip=11, below=15,
-    core=86, gap=10, name=11, small=11, fold=True,
+    layout="narrow", width=350, trunk=22, norm=(32, 22), matrix=(86, 36), widest=1.35, lane=38, strip=11, below=15,
+    core=84, gap=8, name=11, small=11, fold=True,
 )  # fmt: skip

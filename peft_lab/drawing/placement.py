@@ -66,13 +66,22 @@ class Placement:
         places = {group.path for group in self.anatomy.drawn} | {"tokens", "attention", "ffn"}
         return tuple(part for part in self.parts if part.at not in places)
 
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """Names of modules with parts that are neither drawn nor in the other half of an encoder-decoder model."""
+        other = self.anatomy.other_side
+        groups = {group.path: group for group in self.shape.groups}
+        inside = [part.at for part in self.elsewhere if not (other and part.at.startswith(other[0] + "."))]
+        return tuple(dict.fromkeys(self.name(groups[at]) if at in groups else at for at in inside))
+
     # -- words -----------------------------------------------------------------------------------------------------
 
     def name(self, group: ModuleGroup) -> str:
         """The module's name, as short as it is unmistakable in its block."""
         if group.role:
             return self.shape.target_name(group)
-        return group.path.split(".")[-1]
+        *above, last = group.path.split(".")
+        return f"{above[-1]}.{last}" if above and last in ("dense", "weight") else last
 
     def status(self, group: ModuleGroup) -> str:
         if self.on(group, "trainable"):
@@ -113,9 +122,10 @@ def part_words(part: Part, group: ModuleGroup | None = None) -> str:
     if part.kind == "bias":
         return f"bias of {size['size']} trainable"
     if part.kind == "columns":
-        return f"{size['tokens']} trainable prefix {'columns' if size['tokens'] > 1 else 'column'} ({part.label})"
+        return f"{size['tokens']} trainable prefix column{'s' if size['tokens'] > 1 else ''} ({part.label})"
     if part.kind == "cells":
-        return f"{size['tokens']} trainable virtual {'tokens' if size['tokens'] > 1 else 'token'} of width {size['width']}"
+        plural = "s" if size["tokens"] > 1 else ""
+        return f"{size['tokens']} trainable virtual token{plural} of width {size['width']}"
     if part.kind == "encoder":
         return f"prompt encoder, {part.label} of width {size['width']} and {size['layers']} layers, in training only"
     if part.kind == "bottleneck":

@@ -5,7 +5,7 @@ from __future__ import annotations
 # Trainable, frozen and quantised are the three colours of the whole app.
 STYLE = """
 .peft-block {
-  --trained: light-dark(#C2410C, #F97316); --trained-light: light-dark(#FDBA8C, #7C3A14);
+  --trained: light-dark(#C2410C, #FB923C); --trained-light: light-dark(#FDBA8C, #8A4A20);
   --on-trained: light-dark(#FFFFFF, #14171C);
   --frozen: light-dark(#D7DBE2, #3A424E); --edge: light-dark(#B4BBC7, #566070);
   --quantised: light-dark(#1D4ED8, #93B4FF);
@@ -23,13 +23,13 @@ STYLE = """
 .peft-block text.on-trained { fill: var(--on-trained); }
 .peft-block .haloed { paint-order: stroke; stroke: var(--frozen); stroke-width: 4px; stroke-linejoin: round; }
 .peft-block .frame { fill: none; stroke: var(--frame); stroke-width: 1.5; }
-.peft-block .frame.behind { stroke-dasharray: none; }
 .peft-block .box { stroke-width: 1; }
 .peft-block .plain { fill: var(--paper); stroke: var(--edge); }
 .peft-block .frozen { fill: var(--frozen); stroke: none; }
 .peft-block .quantised { stroke: var(--quantised); }
 .peft-block .trained { fill: var(--trained); stroke: none; }
 .peft-block .trained.light { fill: var(--trained-light); stroke: var(--trained); }
+.peft-block .cell { stroke: none; }
 .peft-block .gate { fill: var(--paper); stroke: var(--trained); stroke-width: 1.5; }
 .peft-block .hatch { fill: none; stroke: var(--quantised); stroke-width: 1; stroke-opacity: .4; }
 .peft-block .constant { fill: var(--quantised); stroke: var(--quantised); stroke-width: 1; }

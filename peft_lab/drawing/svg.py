@@ -14,10 +14,11 @@ def number(value: float) -> str:
 
 
 class Canvas:
-    """Collects SVG elements in drawing order."""
+    """Collects SVG elements in drawing order. ``selected`` is the path whose choices are outlined."""
 
-    def __init__(self) -> None:
+    def __init__(self, selected: str | None = None) -> None:
         self._out: list[str] = []
+        self.selected = selected
 
     def __str__(self) -> str:
         return "\n".join(self._out)
@@ -59,9 +60,8 @@ class Canvas:
         """``y`` is the middle of the line, not its base."""
         place = "" if anchor == "start" else f' text-anchor="{anchor}"'
         base = y + 0.35 * size
-        self._out.append(
-            f'<text class="{cls}" x="{number(x)}" y="{number(base)}" font-size="{number(size)}"{place}>{escape(text)}</text>'
-        )
+        at = f'x="{number(x)}" y="{number(base)}" font-size="{number(size)}"{place}'
+        self._out.append(f'<text class="{cls}" {at}>{escape(text)}</text>')
 
     def symbol(self, x: float, y: float, symbol: str, size: float, cls: str) -> None:
         """A letter with a subscript, written ``l_k``."""
@@ -82,14 +82,13 @@ class Canvas:
             y += size * LINE
 
     @contextmanager
-    def choice(
-        self, path: str, label: str, box: tuple[float, float, float, float], selected: bool
-    ) -> Iterator[None]:
+    def choice(self, path: str, label: str, box: tuple[float, float, float, float]) -> Iterator[None]:
         """A group that can be chosen by pointer and keyboard; ``box`` (x, y, w, h) is what the outline goes around."""
-        chosen = " chosen" if selected else ""
+        chosen = path == self.selected
         self._out.append(
-            f'<g class="choice{chosen}" tabindex="0" role="button" aria-pressed="{"true" if selected else "false"}" '
-            f'aria-label="{escape(label)}" data-path="{escape(path)}"><title>{escape(label)}</title>'
+            f'<g class="choice{" chosen" if chosen else ""}" tabindex="0" role="button" '
+            f'aria-pressed="{"true" if chosen else "false"}" aria-label="{escape(label)}" data-path="{escape(path)}">'
+            f"<title>{escape(label)}</title>"
         )
         x, y, w, h = box
         self.rect(x - 2.5, y - 2.5, w + 5, h + 5, "ring", 5)
