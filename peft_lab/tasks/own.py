@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from peft_lab.errors import BadInput
 from peft_lab.tasks.base import Kind, Row, Splits, Task, check_paired
 from peft_lab.tasks.labelled import label_scores
-from peft_lab.tasks.records import Table, bad, read
+from peft_lab.tasks.records import Table, bad, read, shorten
 from peft_lab.tasks.splitting import different_texts, hold_out, in_fair_order, same_text
 
 NAME = "own"
@@ -96,7 +97,7 @@ def parse(data: bytes, filename: str) -> OwnTask:
     return _task(filename, kind, labels, splits)
 
 
-def _too_large(size: int) -> Exception:
+def _too_large(size: int) -> BadInput:
     return bad(
         f"The file has {size / 1e6:.1f} MB; at most {MAX_BYTES / 1e6:.0f} MB are taken. Keep a sample of it."
     )
@@ -106,7 +107,7 @@ def _kind(table: Table) -> Kind:
     kinds = [kind for kind, columns in COLUMNS.items() if set(columns) <= set(table.columns)]
     if len(kinds) == 1:
         return kinds[0]
-    found = ",".join(table.columns[:12]) + (",…" if len(table.columns) > 12 else "")
+    found = shorten(",".join(table.columns))
     if kinds:
         raise bad(f"The columns {found} fit two kinds of task: keep either {_EXPECTED}.")
     raise bad(f"The columns found are '{found}'; expected are {_EXPECTED}.")
@@ -186,8 +187,9 @@ def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
     for label in labels:
         texts = different_texts(groups.get(label, ()))
         if texts < MIN_TEXTS_PER_LABEL:
+            plural = "" if texts == 1 else "s"
             raise bad(
-                f"The label '{label}' has {texts} texts of its own; each label needs at least "
+                f"The label '{label}' has {texts} text{plural} of its own; each label needs at least "
                 f"{MIN_TEXTS_PER_LABEL}, one to learn from and one to test on."
             )
     return tuple(labels)

@@ -17,6 +17,7 @@ FIELD = "file"
 SUFFIXES = {".csv": "CSV", ".jsonl": "JSON Lines"}
 DELIMITERS = (",", ";", "\t")
 _SAVE_AS = "save it as UTF-8 (in a spreadsheet: 'CSV UTF-8')"
+_LONGEST_NAME = 120
 _ZIP = b"PK\x03\x04"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -39,7 +40,14 @@ class Table:
 
 
 def bad(message: str) -> BadInput:
-    return BadInput(message, FIELD)
+    """The refusal as one line that can be written anywhere, whatever names of the file it repeats."""
+    line = " ".join(message.split())
+    return BadInput("".join(char if char.isprintable() else ascii(char)[1:-1] for char in line), FIELD)
+
+
+def shorten(text: str) -> str:
+    """Names out of a file, cut to what a message can hold."""
+    return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}…"
 
 
 def read(data: bytes, filename: str) -> Table:
@@ -79,7 +87,7 @@ def _reader(filename: str) -> Callable[[str], Table]:
         if filename.lower().endswith(suffix):
             return reader
     known = " or ".join(f"{suffix} ({title})" for suffix, title in SUFFIXES.items())
-    raise bad(f"'{filename}' cannot be read: the name has to end in {known}.")
+    raise bad(f"'{shorten(filename)}' cannot be read: the name has to end in {known}.")
 
 
 def column_name(name: str) -> str:
@@ -115,7 +123,9 @@ def _read_csv(text: str) -> Table:
 def _distinct(names: list[str]) -> tuple[str, ...]:
     for name in names:
         if name and names.count(name) > 1:
-            raise bad(f"The column '{name}' occurs {names.count(name)} times in the header: keep one.")
+            raise bad(
+                f"The column '{shorten(name)}' occurs {names.count(name)} times in the header: keep one."
+            )
     return tuple(names)
 
 

@@ -130,6 +130,7 @@ def test_repeated_texts_stay_in_one_part() -> None:
         (csv_of(GOOD) + b'\n"never closed,good', "a.csv", ["Row 22", "CSV"]),
         (csv_of(GOOD[:7]), "a.csv", ["7 rows", "at least 8"]),
         (b"text,label", "a.csv", ["0 rows"]),
+        (b"text,label\n" + b"x" * 140_000, "a.csv", ["Row 2", "field limit"]),
         (csv_of([(f"t{n % 3}", "good") for n in range(9)]), "a.csv", ["9 rows with 3 different texts", "at least 8"]),
         (csv_of([(text, "good") for text, _ in GOOD]), "a.csv", ["'good'", "at least 2 different labels"]),
         (csv_of([(f"t{n}", f"l{n // 2}") for n in range(60)]), "a.csv", ["30 different labels", "at most 20"]),
@@ -179,12 +180,15 @@ FILES = st.one_of(
 @given(data=FILES, name=st.sampled_from(["a.csv", "a.jsonl"]) | st.text())
 @example(data=b"text,label\n" + b'"' * 10, name="a.csv")
 @example(data=b"\xef\xbb\xbf\xff", name="a.csv")
-@example(data=b"text,label\n" + b"x" * 140_000, name="a.csv")
+@example(data=b'{"\\ud800": 1}', name="a.jsonl")
+@example(data=b"prose " * 1000, name="a.csv")
 def test_any_bytes_are_a_task_or_a_bad_input(data: bytes, name: str) -> None:
     try:
         task = parse(data, name)
     except BadInput as refused:
-        assert str(refused)
+        message = str(refused)
+        assert message.isprintable()
+        assert len(message) < 400 + 2 * len(name)
         return
     splits = task.load()
     train, test = ({same_text(row.text) for row in part} for part in (splits.train, splits.test))
