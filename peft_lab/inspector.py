@@ -2,8 +2,8 @@
 
     report = inspector.ask(counting.count, "gpt2", "lora", {"r": 8})
 
-A question is a module-level function with JSON-able arguments. Answers are kept by value, equal questions that are under
-way are joined, and a process that dies fails only the questions it had.
+A question is a module-level function with JSON-able arguments. Answers are kept by value, equal questions that are
+under way are joined, and a process that dies fails only the questions it had.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from typing import Any, TypeVar
 
-from peft_lab import processes
+from peft_lab import assets, processes
 from peft_lab.errors import RunError
 
 Answer = TypeVar("Answer")
@@ -78,14 +78,22 @@ class Inspector:
 
     def _running_pool(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, processes.context(), processes.settle_child, (self._threads,))
+            self._pool = ProcessPoolExecutor(
+                1, processes.context(), processes.settle_child, (str(assets.home()), self._threads)
+            )
         return self._pool
 
-    def _settle(self, key: str, pool: ProcessPoolExecutor | None, inner: Future[Answer], outer: Future[Answer]) -> None:
-        error = RunError("The question was dropped: the app is closing.") if inner.cancelled() else inner.exception()
+    def _settle(
+        self, key: str, pool: ProcessPoolExecutor | None, inner: Future[Answer], outer: Future[Answer]
+    ) -> None:
+        error = (
+            RunError("The question was dropped: the app is closing.")
+            if inner.cancelled()
+            else inner.exception()
+        )
         broken = isinstance(error, BrokenProcessPool)
         if broken:
-            error = RunError("The process that answers questions about models was ended (was memory short?); try again.")
+            error = RunError("The process that answers questions about models was ended; try again.")
         if error is None:
             outer.set_result(inner.result())
             return

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-# Processors that multiply bfloat16 natively (x86 server parts, ARM from Neoverse V1 on). Elsewhere it is emulated and slow.
+# Processors that multiply bfloat16 natively (x86 server parts, recent ARM). Elsewhere it is emulated and slow.
 _BF16_CPU = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 
@@ -108,7 +108,9 @@ def load_base(
     try:
         model = factory.from_pretrained(source, **options)
     except (OSError, ValueError) as error:
-        raise BadInput(f"The weights of '{name}' could not be loaded: {_first_line(error)}", "model") from error
+        raise BadInput(
+            f"The weights of '{name}' could not be loaded: {_first_line(error)}", "model"
+        ) from error
     if quantization is None:
         model.to(device())
     model.config.use_cache = True
@@ -126,10 +128,18 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise BadInput(f"No tokenizer could be loaded from '{source}': {_first_line(error)}", "model") from error
+        raise BadInput(
+            f"No tokenizer could be loaded from '{source}': {_first_line(error)}", "model"
+        ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id to pad with; what it is does not matter under an attention mask, only that there is one."""
+    found: Any = tokenizer.pad_token_id
+    return 0 if found is None else int(found)
 
 
 def _first_line(error: Exception) -> str:

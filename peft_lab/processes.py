@@ -16,7 +16,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from multiprocessing import connection, spawn
-from multiprocessing.context import BaseContext, ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
+from multiprocessing.context import (
+    BaseContext,
+    ForkServerContext,
+    ForkServerProcess,
+    SpawnContext,
+    SpawnProcess,
+)
 from pathlib import Path
 from typing import Any
 
@@ -113,15 +119,19 @@ class _SpawnChild(SpawnProcess):
 
 
 class _ForkServer(ForkServerContext):
-    Process = _ForkServerChild  # type: ignore[assignment]
+    Process = _ForkServerChild
 
 
 class _Spawn(SpawnContext):
-    Process = _SpawnChild  # type: ignore[assignment]
+    Process = _SpawnChild
 
 
-def settle_child(threads: int | None = None) -> None:
-    """Called first in every child: end with the parent, leave Ctrl-C to it, compute on ``threads`` cores."""
+def settle_child(home: str, threads: int | None = None) -> None:
+    """Called first in every child: end with the parent, leave Ctrl-C to it, compute on ``threads`` cores (all: ``None``).
+
+    ``home`` is the parent's PEFT_LAB_HOME: the fork server's environment is that of its own start.
+    """
+    os.environ["PEFT_LAB_HOME"] = home
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
     import torch

@@ -37,7 +37,10 @@ class RunRecorder(Recorder):
         self._growth.append({"step": step, "norms": norms})
 
     def finish(
-        self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], fresh_base: Callable[[], torch.nn.Module]
+        self,
+        model: torch.nn.Module,
+        inputs: Mapping[str, torch.Tensor],
+        fresh_base: Callable[[], torch.nn.Module],
     ) -> dict[str, Any]:
         return {
             "step0_gradients": self._gradients,

@@ -27,7 +27,10 @@ class Recorder:
         """Called before training (0), at some steps and after the last one; ``step`` updates have been made."""
 
     def finish(
-        self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], fresh_base: Callable[[], torch.nn.Module]
+        self,
+        model: torch.nn.Module,
+        inputs: Mapping[str, torch.Tensor],
+        fresh_base: Callable[[], torch.nn.Module],
     ) -> dict[str, Any]:
         """Called once with the trained model in eval mode.
 

@@ -1,7 +1,7 @@
 """From rows to batches: tokens, labels, and an order in which equal lengths meet.
 
-A batch costs what its longest row costs, so rows of like length go together; which batch comes when is shuffled. The same
-seed gives the same batches.
+A batch costs what its longest row costs, so rows of like length go together; which batch comes when is shuffled. The
+same seed gives the same batches.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class Encoded:
         return len(self.ids)
 
 
-def encode(task: Task, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
+def encode(
+    task: Task, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[Encoded]:
     """Rows as tokens, at most ``max_length`` of them. A prompt that is too long loses its start, never the completion.
 
     Raises:
@@ -49,14 +51,17 @@ def encode(task: Task, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, 
     if task.kind == "classification":
         index = {label: number for number, label in enumerate(task.labels)}
         texts = tokenizer([row.text for row in rows], truncation=True, max_length=max_length)["input_ids"]
-        return [Encoded(tuple(ids), len(ids), index[row.target]) for ids, row in zip(texts, rows, strict=True)]
+        return [
+            Encoded(tuple(ids), len(ids), index[row.target]) for ids, row in zip(texts, rows, strict=True)
+        ]
     prompts = tokenizer([render(tokenizer, row.text) for row in rows], add_special_tokens=False)["input_ids"]
     ends = tokenizer([completion(tokenizer, row) for row in rows], add_special_tokens=False)["input_ids"]
     encoded = []
     for prompt, end in zip(prompts, ends, strict=True):
         room = max_length - len(end)
         if room < 1:
-            raise BadInput(f"A completion of {len(end)} tokens leaves no room for its prompt in {max_length}.", "max_length")
+            message = f"A completion of {len(end)} tokens leaves no room for its prompt in {max_length}."
+            raise BadInput(message, "max_length")
         kept = prompt[-room:]
         encoded.append(Encoded((*kept, *end), len(kept)))
     return encoded
@@ -111,7 +116,9 @@ def collate(rows: Sequence[Encoded], pad: int, device: str) -> dict[str, torch.T
     ids = torch.full((len(rows), longest), pad)
     mask = torch.zeros((len(rows), longest), dtype=torch.long)
     classes = rows[0].label != IGNORED
-    labels = torch.tensor([row.label for row in rows]) if classes else torch.full((len(rows), longest), IGNORED)
+    labels = (
+        torch.tensor([row.label for row in rows]) if classes else torch.full((len(rows), longest), IGNORED)
+    )
     for number, row in enumerate(rows):
         ids[number, : len(row)] = torch.tensor(row.ids)
         mask[number, : len(row)] = 1
@@ -124,8 +131,8 @@ def collate(rows: Sequence[Encoded], pad: int, device: str) -> dict[str, torch.T
 def loss_of(model: torch.nn.Module, batch: Mapping[str, torch.Tensor], keep: bool) -> torch.Tensor:
     """Mean cross entropy in float32: over rows, or over the completions' tokens.
 
-    The output head is the largest matrix of a small model, so it is applied only from the first position that predicts a
-    completion's token to the last (``keep``: whether the model takes ``logits_to_keep``). Those are counted from the
+    The output head is the largest matrix of a small model, so it is applied only from the first position that predicts
+    a completion's token to the last (``keep``: whether the model takes ``logits_to_keep``). Those are counted from the
     end, because virtual tokens may stand before the text.
     """
     import torch

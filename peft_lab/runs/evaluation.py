@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from peft_lab import loading
 from peft_lab.runs import batches
 from peft_lab.runs.batches import IGNORED, Encoded
 from peft_lab.runs.view import Answer, Evaluation
@@ -20,6 +21,10 @@ ROWS_AT_ONCE = {"classification": 64, "generation": 32}
 Report = Callable[[int, int], None]
 
 
+def silent(done: int, total: int) -> None:
+    """A report to nobody."""
+
+
 @dataclass(frozen=True)
 class Examiner:
     """How to question models on one task."""
@@ -29,7 +34,7 @@ class Examiner:
     max_length: int
     device: str
 
-    def evaluate(self, model: torch.nn.Module, rows: Sequence[Row], report: Report = lambda done, total: None) -> Evaluation:
+    def evaluate(self, model: torch.nn.Module, rows: Sequence[Row], report: Report = silent) -> Evaluation:
         """The task's metrics and the mean loss over ``rows``. ``report(done, total)`` is called as rows are done."""
         import torch
 
@@ -61,15 +66,16 @@ class Examiner:
                 if self.task.kind == "generation":
                     answers.append(Answer(text, self._generate(model, [text])[0].strip()))
                     continue
-                ids = self.tokenizer(text, truncation=True, max_length=self.max_length, return_tensors="pt").to(self.device)
-                shares = model(input_ids=ids["input_ids"], attention_mask=ids["attention_mask"]).logits[0].float().softmax(-1)
-                scores = dict(zip(self.task.labels, shares.tolist(), strict=True))
+                ids = self.tokenizer(text, truncation=True, max_length=self.max_length, return_tensors="pt")
+                ids = ids.to(self.device)
+                logits = model(input_ids=ids["input_ids"], attention_mask=ids["attention_mask"]).logits[0]
+                scores = dict(zip(self.task.labels, logits.float().softmax(-1).tolist(), strict=True))
                 answers.append(Answer(text, max(scores, key=lambda label: scores[label]), scores))
         return answers
 
     @property
     def _pad(self) -> int:
-        return int(self.tokenizer.pad_token_id or 0)  # type: ignore[arg-type]
+        return loading.pad_token(self.tokenizer)
 
     def _groups(self, encoded: Sequence[Encoded]) -> Iterator[list[int]]:
         """Row numbers in batches of like length."""
@@ -78,12 +84,18 @@ class Examiner:
         return (order[first : first + size] for first in range(0, len(order), size))
 
     def _answer(
-        self, model: torch.nn.Module, batch: dict[str, torch.Tensor], texts: Sequence[str], losses: list[tuple[float, int]]
+        self,
+        model: torch.nn.Module,
+        batch: dict[str, torch.Tensor],
+        texts: Sequence[str],
+        losses: list[tuple[float, int]],
     ) -> list[str]:
         import torch
 
         if self.task.kind == "classification":
-            logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
+            logits = model(
+                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+            ).logits.float()
             losses.append((float(torch.nn.functional.cross_entropy(logits, batch["labels"])), len(texts)))
             return [self.task.labels[number] for number in logits.argmax(-1).tolist()]
         amount = int((batch["labels"] != IGNORED).sum())
@@ -94,8 +106,13 @@ class Examiner:
         """Greedy answers. Prompts are padded on the left, so that every answer starts right after its own."""
         prompts = [batches.render(self.tokenizer, text) for text in texts]
         room = self.max_length - 1
-        ids = self.tokenizer(prompts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt")
-        tokens, mask = ids["input_ids"][:, -room:].to(self.device), ids["attention_mask"][:, -room:].to(self.device)
+        ids = self.tokenizer(
+            prompts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
+        )
+        tokens, mask = (
+            ids["input_ids"][:, -room:].to(self.device),
+            ids["attention_mask"][:, -room:].to(self.device),
+        )
         made = model.generate(
             input_ids=tokens,
             attention_mask=mask,
@@ -108,7 +125,10 @@ class Examiner:
             eos_token_id=self.tokenizer.eos_token_id,
         )
         # Prompt methods return the new tokens after the prompt as it was given, like every other model.
-        return [str(text) for text in self.tokenizer.batch_decode(made[:, tokens.shape[1] :], skip_special_tokens=True)]
+        return [
+            str(text)
+            for text in self.tokenizer.batch_decode(made[:, tokens.shape[1] :], skip_special_tokens=True)
+        ]
 
 
 def bare(model: Any) -> Any:

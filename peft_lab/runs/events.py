@@ -76,5 +76,9 @@ def _parse(lines: Iterable[bytes]) -> Iterable[Event]:
             event = json.loads(line)
         except ValueError:
             continue
-        if isinstance(event, dict) and isinstance(event.get("type"), str) and isinstance(event.get("time"), float | int):
+        if (
+            isinstance(event, dict)
+            and isinstance(event.get("type"), str)
+            and isinstance(event.get("time"), float)
+        ):
             yield event

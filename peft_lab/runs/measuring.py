@@ -20,7 +20,7 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def reset_process_peak() -> None:
-    """Forget the process's peak so far (a forked child inherits its parent's). Only Linux can; elsewhere nothing happens."""
+    """Forget the process's peak so far: a forked child inherits its parent's. Does nothing where that is not Linux."""
     if _CLEAR.exists():
         _CLEAR.write_text("5")
 
@@ -35,7 +35,7 @@ def process_peak() -> int:
 
 
 class StepTracker:
-    """Every tensor alive during one step of a real run."""
+    """Every tensor alive during one step of a real run, those that were there before it included."""
 
     def __init__(self, model: torch.nn.Module, masters: Masters, optimizer: torch.optim.Optimizer) -> None:
         self.recorder = tracker.Recorder()
@@ -45,8 +45,8 @@ class StepTracker:
             self.recorder.see(parameter.data, "adapter" if parameter.requires_grad else "weights")
         for buffer in model.buffers():
             self.recorder.see(buffer, "weights")
-        for parameter in masters.parameters:
-            self.recorder.see(parameter.data, "optimizer")
+        for master in masters.parameters:
+            self.recorder.see(master.detach(), "optimizer")
         for state in optimizer.state.values():
             for value in state.values():
                 for tensor in tracker.tensors_in(value):
@@ -79,11 +79,6 @@ class StepTracker:
             if total > peak:
                 peak, at_peak = total, dict(live)
         return {"peak_bytes": peak, "parts": {part: size for part, size in at_peak.items() if size}}
-
-
-def step_tracker(model: torch.nn.Module, masters: Masters, optimizer: torch.optim.Optimizer) -> StepTracker:
-    """A tracker that knows the tensors there are before the step."""
-    return StepTracker(model, masters, optimizer)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 Multiplying in bfloat16 is twice as fast where the hardware has it, but a weight in bfloat16 forgets any update below
 1/256 of itself. So the trained parameters live twice: in bfloat16 in the model, which computes, and in float32 in the
-optimizer, which remembers (Micikevicius et al. 2017, arXiv 1710.03740, section 3.1). They are few, so this costs little.
+optimizer, which remembers (Micikevicius et al. 2017, arXiv 1710.03740, section 3.1). They are few, so it costs little.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-# PEFT's prompt encoders run once a step over a few tokens; their LSTM and MLP stay in float32, and PEFT casts the result.
+# PEFT's prompt encoders run once a step over a few tokens: they stay in float32, and PEFT casts what they make.
 _KEPT = "prompt_encoder"
 
 
-def cast_trained(model: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Put the trained parameters of an adapted model into the base's precision, in place.
+def cast_added(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Put what a method added to a base of ``dtype`` into that precision too, in place.
 
     PEFT keeps adapters in float32 beside a 16-bit base, and then casts every activation on the way in and out.
     """
+    import torch
+
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad and parameter.is_floating_point() and _KEPT not in name:
+        if parameter.dtype == torch.float32 and _KEPT not in name:
             parameter.data = parameter.data.to(dtype)
 
 
@@ -33,9 +35,12 @@ class Masters:
         import torch
 
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._low = [parameter for parameter in trained if parameter.dtype != torch.float32]
-        self._full = [torch.nn.Parameter(parameter.detach().float()) for parameter in self._low]
-        self.parameters = [parameter for parameter in trained if parameter.dtype == torch.float32] + self._full
+        self._low: list[torch.Tensor] = [
+            parameter for parameter in trained if parameter.dtype != torch.float32
+        ]
+        self._full: list[torch.Tensor] = [torch.nn.Parameter(low.detach().float()) for low in self._low]
+        kept = [parameter for parameter in trained if parameter.dtype == torch.float32]
+        self.parameters: list[torch.Tensor] = [*kept, *self._full]
 
     def take_gradients(self) -> None:
         """Move the gradients of the last backward pass from the model to the masters."""

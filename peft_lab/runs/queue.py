@@ -17,7 +17,6 @@ import psutil
 from filelock import FileLock, Timeout
 
 from peft_lab import processes
-from peft_lab.errors import RunError
 from peft_lab.runs import store, worker
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
@@ -117,7 +116,8 @@ class RunQueue:
 def _run(run: Run) -> None:
     """One child process from start to end, and a final event whatever becomes of it."""
     run.log.emit("starting")
-    child: Any = processes.context().Process(target=worker.main, args=(str(run.folder),), name=run.id, daemon=True)  # type: ignore[attr-defined]
+    making: Any = processes.context()
+    child = making.Process(target=worker.main, args=(str(run.folder),), name=run.id, daemon=True)
     child.start()
     asked: float | None = None
     while child.is_alive():
@@ -144,7 +144,9 @@ def _urge(child: Any, waited: float) -> None:
 def _cause(run: Run, code: int | None) -> str:
     """Why a child ended without saying so, in one sentence."""
     if code == -signal.SIGKILL:
-        return "The training process was killed from outside; usually the system does that when memory runs out."
+        return (
+            "The training process was killed from outside; usually the system does that when memory runs out."
+        )
     if code is not None and code < 0:
         return f"The training process was ended by signal {-code} ({signal.Signals(-code).name})."
     log = run.folder / "worker.log"
@@ -208,6 +210,3 @@ def get_queue() -> RunQueue:
     """This process's queue. The first call tidies up after processes that are gone."""
     mark_lost()
     return RunQueue()
-
-
-__all__ = ["RunError", "RunQueue", "get_queue", "mark_lost"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 
 
 def _not_about_kernels(record: logging.LogRecord) -> bool:
@@ -12,6 +13,8 @@ def _not_about_kernels(record: logging.LogRecord) -> bool:
 
 # An optional faster kernel of bitsandbytes that is not in the package index; without it, its own kernels are used.
 logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_not_about_kernels)
+# PEFT asks transformers for a property that transformers has renamed.
+warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

@@ -64,7 +64,12 @@ def _metric(evaluation: Evaluation | None, name: str) -> float | None:
 def _evaluation(evaluation: Evaluation | None) -> dict[str, Any] | None:
     if evaluation is None:
         return None
-    return {"loss": evaluation.loss, "rows": evaluation.rows, "seconds": evaluation.seconds, **evaluation.metrics}
+    return {
+        "loss": evaluation.loss,
+        "rows": evaluation.rows,
+        "seconds": evaluation.seconds,
+        **evaluation.metrics,
+    }
 
 
 def write_insight(run: Run, found: dict[str, Any]) -> None:
@@ -78,5 +83,5 @@ def write_insight(run: Run, found: dict[str, Any]) -> None:
     if arrays:
         scratch = run.folder / ".insight.npz"
         with scratch.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         scratch.replace(run.folder / "insight.npz")

@@ -88,7 +88,10 @@ class RunSpec:
         if self.task != own.NAME:
             return tasks.get_task(self.task)
         if self.own_data is None:
-            raise BadInput("The task 'own' needs a file: CSV or JSON Lines with text,label or prompt,completion.", "own_data")
+            raise BadInput(
+                "The task 'own' needs a file: CSV or JSON Lines of text,label or prompt,completion.",
+                "own_data",
+            )
         return own.load_file(self.own_data)
 
     def check(self) -> RunSpec:
@@ -130,10 +133,13 @@ class RunSpec:
         if self.schedule not in ("linear", "cosine"):
             raise BadInput(f"The schedule is linear or cosine; '{self.schedule}' is neither.", "schedule")
         if len(self.probes) > PROBES:
-            raise BadInput(f"At most {PROBES} sentences can be tried in one run; these are {len(self.probes)}.", "probes")
+            raise BadInput(
+                f"At most {PROBES} sentences can be tried in a run; these are {len(self.probes)}.", "probes"
+            )
         for probe in self.probes:
             if not probe.strip() or len(probe) > PROBE_CHARACTERS:
-                raise BadInput(f"A sentence to try has 1 to {PROBE_CHARACTERS} characters; one has {len(probe)}.", "probes")
+                message = f"A sentence to try has 1 to {PROBE_CHARACTERS} characters; one has {len(probe)}."
+                raise BadInput(message, "probes")
 
 
 def entry_of(name: str) -> ModelEntry:
@@ -155,12 +161,20 @@ def _require_trainable(name: str, entry: ModelEntry) -> None:
 
 
 def _mismatch(entry: ModelEntry, task: Task) -> str:
-    does = "classifies, and is trained on encoders" if task.kind == "classification" else "writes text, and needs a causal model"
+    does = {"classification": "classifies, on an encoder", "generation": "writes text, with a causal model"}[
+        task.kind
+    ]
     fitting = [other.name for other in tasks.all_tasks() if entry.kind in other.model_kinds]
-    return f"'{task.name}' {does}; {entry.title} is {_KINDS[entry.kind]}. For it there are {', '.join(fitting)}."
+    return (
+        f"'{task.name}' {does}; {entry.title} is {_KINDS[entry.kind]}. For it there are {', '.join(fitting)}."
+    )
 
 
-_KINDS = {"causal-lm": "a causal language model", "encoder": "an encoder", "seq2seq": "an encoder-decoder model"}
+_KINDS = {
+    "causal-lm": "a causal language model",
+    "encoder": "an encoder",
+    "seq2seq": "an encoder-decoder model",
+}
 
 
 def _room(entry: ModelEntry, spec: MethodSpec, values: Mapping[str, Any]) -> int | None:
@@ -184,4 +198,6 @@ def _number(label: str, name: str, value: Any, low: float, high: float, above: b
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         raise BadInput(f"{label} is a number; '{value}' is not.", name)
     if value < low or value > high or (above and value == low):
-        raise BadInput(f"{label} goes from {'above ' if above else ''}{low:,} to {high:,}; {value:,} does not.", name)
+        raise BadInput(
+            f"{label} goes from {'above ' if above else ''}{low:,} to {high:,}; {value:,} does not.", name
+        )

@@ -1,8 +1,8 @@
 """Runs on disk: one folder each under ``PEFT_LAB_HOME/runs``, readable by a person and without this package.
 
-    spec.json       what was to be trained        events.jsonl   everything that happened (events.py)
-    record.json     the figures at the end        adapter/       the trained adapter in PEFT's format
-    insight.json, insight.npz   what the method's own picture needs      worker.log   what the process printed
+spec.json       what was to be trained        events.jsonl   everything that happened (events.py)
+record.json     the figures at the end        adapter/       the trained adapter in PEFT's format
+insight.json, insight.npz   what the method's own picture needs      worker.log   what the process printed
 """
 
 from __future__ import annotations
@@ -168,7 +168,9 @@ def summary(run: Run) -> RunSummary:
         seen = run.view()
         task = spec.task_object()
     except (RunError, BadInput, KeyError, TypeError, ValueError, OSError) as error:
-        reason = str(error) if isinstance(error, RunError | BadInput) else f"its events cannot be read ({error})"
+        reason = (
+            str(error) if isinstance(error, RunError | BadInput) else f"its events cannot be read ({error})"
+        )
         return RunSummary(run.id, DAMAGED, run.folder.stat().st_mtime, problem=reason)
     before, after = (which.metrics.get(task.metric) if which else None for which in (seen.before, seen.after))
     ended = seen.ended - seen.started if seen.ended and seen.started else seen.seconds

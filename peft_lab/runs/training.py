@@ -19,7 +19,7 @@ from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.runs import batches, measuring
 from peft_lab.runs.batches import Encoded
 from peft_lab.runs.evaluation import Examiner, bare
-from peft_lab.runs.precision import Masters, cast_trained
+from peft_lab.runs.precision import Masters, cast_added
 from peft_lab.runs.record import write_insight
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
@@ -65,27 +65,27 @@ def train(run: Run) -> tuple[str, str]:
     spec = ready.spec
     recorder = insight.start(ready.method, ready.model, ready.base.entry.shape, spec.values)
     masters = Masters(ready.model)
-    try:
-        taken = _learn(ready, masters, recorder)
-    except Stopped as stop:
-        taken = stop.step
+    taken = _learn(ready, masters, recorder)
     process_peak = measuring.process_peak()
     masters.restore()
     ready.method.save(ready.model, run.adapter)
     run.log.emit("memory", process_peak_bytes=process_peak)
     if taken < spec.steps:
         return "stopped", f"Stopped after {taken} of {spec.steps} steps; the adapter of that moment is saved."
-    cast_trained(ready.model, ready.base.dtype)
+    cast_added(ready.model, ready.base.dtype)
     try:
         _compare(ready, recorder)
     except Stopped:
-        return "stopped", f"Stopped in the evaluation; all {spec.steps} steps were made and the adapter is saved."
+        return (
+            "stopped",
+            f"Stopped in the evaluation; all {spec.steps} steps were made and the adapter is saved.",
+        )
     return "done", ""
 
 
 def seed_everything(seed: int) -> None:
     """Equal seeds, equal runs: the head's start, the method's start, dropout."""
-    from accelerate.utils import set_seed
+    from accelerate.utils import set_seed  # type: ignore[import-untyped]
 
     set_seed(seed)
 
@@ -97,8 +97,9 @@ def fresh_base(spec: RunSpec, task: Task, quantised: bool = True) -> loading.Bas
     labels = len(task.labels) if task.kind == "classification" else None
     base = loading.load_base(spec.model, labels, method.quantization(spec.values) if quantised else None)
     if labels is not None:
-        base.model.config.id2label = dict(enumerate(task.labels))
-        base.model.config.label2id = {label: number for number, label in enumerate(task.labels)}
+        config: Any = base.model.config
+        config.id2label = dict(enumerate(task.labels))
+        config.label2id = {label: number for number, label in enumerate(task.labels)}
     return base
 
 
@@ -114,11 +115,13 @@ def _prepare(run: Run) -> Prepared:
     base = fresh_base(spec, task)
     seed_everything(spec.seed)
     model = method.apply(base.model, base.entry.shape, spec.values, task_type(task))
-    cast_trained(model, base.dtype)
+    cast_added(model, base.dtype)
     run.log.emit("phase", name="Reading the sentences")
     splits = task.load()
     needed = _needed(spec, len(splits.train))
-    rows = batches.encode(task, [splits.train[number] for number in needed], base.tokenizer, _whole(spec.max_length))
+    rows = batches.encode(
+        task, [splits.train[number] for number in needed], base.tokenizer, _whole(spec.max_length)
+    )
     named = [(name, p.numel()) for name, p in model.named_parameters() if p.requires_grad]
     head = sum(size for name, size in named if task.labels and _in_head(name))
     run.log.emit(
@@ -154,9 +157,13 @@ def _whole(value: int | None) -> int:
 
 
 def _learn(ready: Prepared, masters: Masters, recorder: insight.Recorder) -> int:
-    """All steps, or as many as there were time for before a stop; returns how many. Raises RunError for a loss that is no number."""
+    """All steps, or those before a stop; returns how many were made.
+
+    Raises:
+        RunError: a loss that is no number.
+    """
     import torch
-    from accelerate import Accelerator
+    from accelerate import Accelerator  # type: ignore[import-untyped]
 
     spec, model, rows = ready.spec, ready.model, ready.rows
     rate = spec.learning_rate or 0.0
@@ -164,8 +171,9 @@ def _learn(ready: Prepared, masters: Masters, recorder: insight.Recorder) -> int
     optimizer = torch.optim.AdamW(masters.parameters, lr=rate, weight_decay=spec.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(spec, step))
     order = batches.plan([len(row) for row in rows], spec.steps, _whole(spec.batch), spec.seed)
-    pad = int(ready.base.tokenizer.pad_token_id or 0)  # type: ignore[arg-type]
+    pad = loading.pad_token(ready.base.tokenizer)
     keep = batches.keeps_logits(bare(model))
+    tracked = min(TRACKED_STEP, spec.steps - 1)
     snapshots = {round(spec.steps * part / SNAPSHOTS) for part in range(1, SNAPSHOTS + 1)}
     seed_everything(spec.seed)
     model.train()
@@ -175,7 +183,7 @@ def _learn(ready: Prepared, masters: Masters, recorder: insight.Recorder) -> int
             return step
         start = time.perf_counter()
         batch = batches.collate([rows[number] for number in numbers], pad, ready.base.device)
-        tracker = measuring.step_tracker(model, masters, optimizer) if step == min(TRACKED_STEP, spec.steps - 1) else None
+        tracker = measuring.StepTracker(model, masters, optimizer) if step == tracked else None
         with measuring.tracking(tracker) as phase:
             phase("forward")
             loss = batches.loss_of(model, batch, keep)
@@ -193,11 +201,20 @@ def _learn(ready: Prepared, masters: Masters, recorder: insight.Recorder) -> int
             masters.publish()
         schedule.step()
         if not math.isfinite(value) or not math.isfinite(norm):
-            raise RunError(f"The loss is no number any more at step {step + 1}: a learning rate of {rate:g} is too high here.")
+            raise RunError(
+                f"The loss is no number any more at step {step + 1}: {rate:g} is too high a learning rate."
+            )
         seconds = time.perf_counter() - start
-        tokens = int(batch["attention_mask"].sum())
-        extra = {"tracked": True} if tracker is not None else {}
-        ready.run.log.emit("step", step=step + 1, loss=value, lr=used, grad_norm=norm, tokens=tokens, seconds=seconds, **extra)
+        ready.run.log.emit(
+            "step",
+            step=step + 1,
+            loss=value,
+            lr=used,
+            grad_norm=norm,
+            tokens=int(batch["attention_mask"].sum()),
+            seconds=seconds,
+            tracked=tracker is not None,
+        )
         if tracker is not None:
             ready.run.log.emit("memory", **tracker.result())
         if step + 1 in snapshots:
@@ -222,10 +239,14 @@ def _compare(ready: Prepared, recorder: insight.Recorder) -> None:
     examiner = Examiner(ready.task, ready.base.tokenizer, _whole(ready.spec.max_length), ready.base.device)
     _examine(ready, examiner, "tuned", ready.model)
     if ready.test:
-        sample = batches.encode(ready.task, ready.test[:4], ready.base.tokenizer, _whole(ready.spec.max_length))
-        batch = batches.collate(sample, int(ready.base.tokenizer.pad_token_id or 0), ready.base.device)  # type: ignore[arg-type]
+        sample = batches.encode(
+            ready.task, ready.test[:4], ready.base.tokenizer, _whole(ready.spec.max_length)
+        )
+        batch = batches.collate(sample, loading.pad_token(ready.base.tokenizer), ready.base.device)
         del batch["labels"]
-        found = recorder.finish(ready.model, batch, lambda: fresh_base(ready.spec, ready.task, quantised=False).model)
+        found = recorder.finish(
+            ready.model, batch, lambda: fresh_base(ready.spec, ready.task, quantised=False).model
+        )
         write_insight(ready.run, found)
     # One model in memory at a time: a large one would not fit twice.
     del recorder

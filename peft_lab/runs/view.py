@@ -123,7 +123,9 @@ def view(events: Sequence[Event], steps: int) -> RunView:
     timed = [row for row in rows if not row.get("tracked")]
     speed = _rate(timed, "steps")
     latest = {which: _last(events, "evaluating", which) for which in ("tuned", "base")}
-    running = [which for which in ("base", "tuned") if latest[which] and not _last(events, "evaluated", which)]
+    running = [
+        which for which in ("base", "tuned") if latest[which] and not _last(events, "evaluated", which)
+    ]
     ending = next((event for event in events if _MEANS.get(event["type"], Status.QUEUED).final), None)
     times = [event["time"] for event in events]
     left = steps - len(rows)
@@ -183,7 +185,9 @@ def _evaluation(event: Event | None) -> Evaluation | None:
 
 
 def _answers(event: Event | None) -> tuple[Answer, ...]:
-    return tuple(Answer(row["text"], row["answer"], row.get("scores", {})) for row in (event or {}).get("answers", ()))
+    return tuple(
+        Answer(row["text"], row["answer"], row.get("scores", {})) for row in (event or {}).get("answers", ())
+    )
 
 
 def _message(status: Status, events: Sequence[Event], ending: Event | None) -> str:

@@ -12,10 +12,10 @@ from peft_lab.runs.store import Run
 
 
 def main(folder: str) -> None:
-    """Train the run in ``folder``. Errors of this package become its message; any other is a bug and ends in the log."""
+    """Train the run in ``folder``. Errors of this package become its message; any other is a bug, told in the log."""
     run = Run(Path(folder).name, Path(folder))
     _print_to(run.folder / "worker.log")
-    processes.settle_child()
+    processes.settle_child(home=str(run.folder.parent.parent))
     from peft_lab.runs import record, training
 
     try:
