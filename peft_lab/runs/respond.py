@@ -1,0 +1,81 @@
+"""Base and tuned model side by side on any text, for a run that has ended. Asked through the inspector ``answers``."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.errors import BadInput, RunError
+from peft_lab.methods import get_method
+from peft_lab.runs import store
+from peft_lab.runs.spec import PROBE_CHARACTERS, RunSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from peft_lab.runs.evaluation import Examiner
+
+KEPT = 2  # runs whose models stay loaded
+
+_loaded: OrderedDict[str, tuple[Examiner, torch.nn.Module, torch.nn.Module]] = OrderedDict()
+
+
+def ask(identity: str, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """:func:`respond`, carried out in the inspector process; for the web server and the command line.
+
+    Raises:
+        BadInput: no text, or one that is too long. RunError: as :func:`respond`.
+    """
+    from peft_lab import inspector
+
+    for text in texts:
+        if not text.strip() or len(text) > PROBE_CHARACTERS:
+            raise BadInput(
+                f"A text to try has 1 to {PROBE_CHARACTERS:,} characters; this one has {len(text):,}.", "text"
+            )
+    return inspector.get_inspector("answers").ask(respond, identity, list(texts))
+
+
+def respond(identity: str, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """What base and tuned model of a run say to each text.
+
+    The first call for a run loads both models; they stay loaded, those of the two latest runs.
+
+    Returns:
+        ``{text, base, tuned}`` for each text; base and tuned are ``{text, answer, scores}``: a label and all labels'
+        probabilities, or generated text and no scores.
+
+    Raises:
+        RunError: no such run, or one that saved no adapter.
+    """
+    examiner, base, tuned = _models(identity)
+    pairs = zip(examiner.answer(base, texts), examiner.answer(tuned, texts), strict=True)
+    return [{"text": first.text, "base": asdict(first), "tuned": asdict(second)} for first, second in pairs]
+
+
+def _models(identity: str) -> tuple[Examiner, torch.nn.Module, torch.nn.Module]:
+    if identity in _loaded:
+        _loaded.move_to_end(identity)
+        return _loaded[identity]
+    run = store.get(identity)
+    if not (run.adapter / "adapter_config.json").exists():
+        raise RunError(f"'{identity}' saved no adapter, so there is no tuned model to ask.")
+    while len(_loaded) >= KEPT:
+        _loaded.popitem(last=False)
+    _loaded[identity] = _load(run.spec, run)
+    return _loaded[identity]
+
+
+def _load(spec: RunSpec, run: store.Run) -> tuple[Examiner, torch.nn.Module, torch.nn.Module]:
+    from peft_lab.runs.evaluation import Examiner
+    from peft_lab.runs.precision import cast_added
+    from peft_lab.runs.training import fresh_base
+
+    task = spec.task_object()
+    base, second = fresh_base(spec, task), fresh_base(spec, task)
+    tuned = get_method(spec.method).load(second.model, run.adapter)
+    cast_added(tuned, base.dtype)
+    examiner = Examiner(task, base.tokenizer, spec.max_length or task.max_length, base.device)
+    return examiner, base.model.eval(), tuned.eval()
