@@ -7,35 +7,71 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab import meta
 from peft_lab.errors import BadInput
-from peft_lab.methods.base import plain_task
+from peft_lab.methods.base import TaskType, plain_task
 from peft_lab.models import ModelEntry
+from peft_lab.shapes_only import shapes_only
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftConfig
+
+# Fields that PEFT leaves empty by default and then fails on without saying so.
+_REQUIRED = {
+    "ADAPTION_PROMPT": ("adapter_len", "adapter_layers"),
+    "PROMPT_TUNING": ("num_virtual_tokens",),
+    "PREFIX_TUNING": ("num_virtual_tokens",),
+    "P_TUNING": ("num_virtual_tokens",),
+    "MULTITASK_PROMPT_TUNING": ("num_virtual_tokens", "num_tasks"),
+    "CARTRIDGE": ("num_virtual_tokens",),
+    "CPT": ("cpt_token_ids",),
+}
+_IMPOSSIBLE = {
+    "XLORA": "X-LoRA mixes LoRA adapters that are already trained; without those folders there is nothing to count.",
+}
+# Starts that read the weights or a tokenizer and change no shape.
+_LORA_STARTS = ("gaussian", "orthogonal")
+LABELS = 2  # of the head put on when a config is for classification; a head is counted apart
 
 
 def parse(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
     """The config object of a dictionary; a missing task type becomes the model's own.
 
     Raises:
-        BadInput: no or an unknown ``peft_type``, or fields that PEFT rejects.
+        BadInput: no or an unknown ``peft_type``, a required field left empty, or fields that PEFT rejects.
     """
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig
 
     kind = content.get("peft_type")
     if kind not in set(PEFT_TYPE_TO_CONFIG_MAPPING):
         raise BadInput(f"This is no PEFT adapter config: its peft_type is {kind!r}.", "adapter_config")
+    if kind in _IMPOSSIBLE:
+        raise BadInput(_IMPOSSIBLE[kind], "adapter_config")
+    for name in _REQUIRED.get(kind, ()):
+        if content.get(name) is None:
+            raise BadInput(f"This {kind} config leaves {name} empty; without it there is nothing to count.", "adapter_config")
+    values = {**content, "task_type": task_of(entry, content), "inference_mode": False}
     try:
-        config = PeftConfig.from_peft_type(**{**content, "inference_mode": False})
-    except (TypeError, ValueError, KeyError) as error:
+        return PeftConfig.from_peft_type(**values)
+    except (TypeError, ValueError, KeyError, ImportError) as error:
         raise BadInput(f"PEFT does not accept this {kind} config: {error}", "adapter_config") from error
-    config.task_type = config.task_type or plain_task(entry.kind)
-    return config
 
 
-def apply(entry: ModelEntry, content: Mapping[str, Any]) -> torch.nn.Module:
+def task_of(entry: ModelEntry, content: Mapping[str, Any]) -> TaskType:
+    """Classification where the config says so; everything else is counted on the model as it is."""
+    return "SEQ_CLS" if content.get("task_type") == "SEQ_CLS" else plain_task(entry.kind)
+
+
+def build_base(entry: ModelEntry, content: Mapping[str, Any]) -> torch.nn.Module:
+    """The bare model on the meta device, with a head when the config is for classification."""
+    labels = LABELS if task_of(entry, content) == "SEQ_CLS" else None
+    return meta.build(meta.make_config(entry.config), entry.kind, labels)
+
+
+def apply(entry: ModelEntry, content: Mapping[str, Any], base: torch.nn.Module | None = None) -> torch.nn.Module:
     """The adapted model on the meta device.
+
+    Args:
+        base: the bare model, when the caller has one; made by :func:`build_base` otherwise.
 
     Raises:
         BadInput: PEFT refuses the config for this model; the message is PEFT's.
@@ -43,9 +79,35 @@ def apply(entry: ModelEntry, content: Mapping[str, Any]) -> torch.nn.Module:
     from peft import get_peft_model
 
     config = parse(entry, content)
-    base = meta.build(meta.make_config(entry.config), entry.kind)
+    _drop_values(config)
+    model: Any = build_base(entry, content) if base is None else base
     try:
-        adapted: Any = get_peft_model(base, config)  # type: ignore[arg-type]
-    except (ValueError, TypeError, KeyError, RuntimeError, NotImplementedError) as error:
-        raise BadInput(f"PEFT cannot apply this {config.peft_type} config to {entry.title}: {error}", "adapter_config") from error
+        with shapes_only():
+            adapted: Any = get_peft_model(model, config)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, NotImplementedError) as error:
+        kind = content["peft_type"]
+        raise BadInput(f"PEFT cannot apply this {kind} config to {entry.title}: {error}", "adapter_config") from error
+    _complete(adapted)
     return adapted
+
+
+def _drop_values(config: Any) -> None:
+    """Settings that read values and change no shape, at a start that reads none."""
+    start = getattr(config, "init_lora_weights", True)
+    if isinstance(start, str) and start not in _LORA_STARTS:
+        config.init_lora_weights = True
+    if hasattr(config, "prompt_tuning_init"):
+        config.prompt_tuning_init = "RANDOM"
+    if config.peft_type == "SHIRA":
+        # PEFT leaves the positions out without a mask; their number is that of the weights (see _complete).
+        config.mask_fn = None
+
+
+def _complete(adapted: torch.nn.Module) -> None:
+    """SHiRA's stored positions: two integers for every weight."""
+    import torch
+
+    for module in adapted.modules():
+        if hasattr(module, "shira_indices"):
+            for name, weight in module.shira_weight.items():
+                module.shira_indices[name] = torch.empty(2, weight.numel(), dtype=torch.int, device="meta")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.methods.knobs import Values
 from peft_lab.shapes import ModelShape
+from peft_lab.shapes_only import shapes_only
 
 if TYPE_CHECKING:
     import torch
@@ -23,10 +25,7 @@ class PeftMethod(MethodSpec):
         """The PEFT config of complete and checked values."""
 
     def apply(self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType) -> torch.nn.Module:
-        from peft import get_peft_model
-
-        peft_model: Any = get_peft_model(model, self.config(shape, values, task_type))  # type: ignore[arg-type]
-        return peft_model
+        return wrap(model, self.config(shape, values, task_type))
 
     def save(self, model: torch.nn.Module, directory: Path) -> None:
         model.save_pretrained(str(directory), safe_serialization=True)  # type: ignore[operator]
@@ -34,10 +33,24 @@ class PeftMethod(MethodSpec):
     def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
         from peft import PeftModel
 
-        loaded: Any = PeftModel.from_pretrained(model, str(directory))  # type: ignore[arg-type]
+        loaded: Any = PeftModel.from_pretrained(model, str(directory))
         return loaded
 
     def state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
         from peft import get_peft_model_state_dict
 
-        return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
+        with shapes_only() if on_meta(model) else nullcontext():
+            return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
+
+
+def wrap(model: Any, config: PeftConfig) -> torch.nn.Module:
+    """``get_peft_model``; on a meta model nothing is created on the CPU first."""
+    from peft import get_peft_model
+
+    with shapes_only() if on_meta(model) else nullcontext():
+        peft_model: Any = get_peft_model(model, config)
+    return peft_model
+
+
+def on_meta(model: torch.nn.Module) -> bool:
+    return next(model.parameters()).is_meta

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from peft_lab.methods._generation import bridge_cache_names
 from peft_lab.methods._peft import PeftMethod
@@ -73,9 +73,6 @@ class VirtualTokenMethod(PeftMethod):
     def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
         return bridged(super().load(model, directory))
 
-    def state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
-        return prompt_state(model) if next(model.parameters()).is_meta else super().state(model)
-
 
 def bridged(peft_model: torch.nn.Module) -> torch.nn.Module:
     bridge_cache_names(peft_model)
@@ -102,22 +99,3 @@ class InputPromptMethod(VirtualTokenMethod):
                 "encoder: half of what is counted never learns.",
                 "warning",
             )
-
-
-def prompt_state(model: Any) -> dict[str, torch.Tensor]:
-    """What PEFT saves of a prompt method, for a model on the meta device.
-
-    The library copies the prompt to the CPU, which meta tensors cannot do; here that one copy is left out.
-    """
-    from torch.overrides import TorchFunctionMode
-
-    class StayOnMeta(TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if getattr(func, "__name__", "") == "cpu" and args and args[0].is_meta:
-                return args[0]
-            return func(*args, **(kwargs or {}))
-
-    from peft import get_peft_model_state_dict
-
-    with StayOnMeta():
-        return dict(get_peft_model_state_dict(model, save_embedding_layers=False))

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.methods._peft import PeftMethod
+from peft_lab.methods._peft import PeftMethod, on_meta
 from peft_lab.methods._targets import default_targets, for_peft, matched, target_problems
 from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
@@ -139,9 +139,8 @@ class Lora(PeftMethod):
         )
 
     def apply(self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType) -> torch.nn.Module:
-        on_meta = next(model.parameters()).is_meta
         # PiSSA decomposes W, which has no values on meta; the shapes are those of the default start.
-        plain = {**values, "init_lora_weights": "default"} if on_meta else values
+        plain = {**values, "init_lora_weights": "default"} if on_meta(model) else values
         return super().apply(model, shape, plain, task_type)
 
 

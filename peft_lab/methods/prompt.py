@@ -14,8 +14,9 @@ this method wants a large learning rate. Parameters: n d.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from peft_lab.methods._peft import on_meta, wrap
 from peft_lab.methods._prompts import InputPromptMethod, bridged, rows, tokens_knob
 from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
@@ -84,14 +85,11 @@ class PromptTuning(InputPromptMethod):
         )
 
     def apply(self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType) -> torch.nn.Module:
-        from peft import get_peft_model
-
-        if next(model.parameters()).is_meta:
+        if on_meta(model):
             # Only the shapes are asked for, and those are the same for every start.
             values = {**values, "prompt_tuning_init": "RANDOM"}
         tokenizer = getattr(model, "name_or_path", "") or shape.name
-        peft_model: Any = get_peft_model(model, self._config(values, task_type, tokenizer))
-        return bridged(peft_model)
+        return bridged(wrap(model, self._config(values, task_type, tokenizer)))
 
 
 METHOD = PromptTuning()

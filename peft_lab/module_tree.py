@@ -1,0 +1,135 @@
+"""The adapted model as a list of parameter groups: like parameters of all layers in one row, under the bare model's names.
+
+Counting and drawing read this list. Nothing here imports torch at import time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from peft_lab import meta
+
+if TYPE_CHECKING:
+    import torch
+
+Role = Literal["method", "head", "frozen"]
+# Path segments that wrappers put in: PEFT's base layer and its copies of modules it saves whole, the one adapter's
+# name, and the container of our own adapters.
+_INSERTED = frozenset({"base_layer", "modules_to_save", "original_module", "default", "adapters"})
+# A model wrapped by a tuner is below base_model.model, one with a prompt below base_model.
+_WRAPPERS = ("base_model.model.", "base_model.")
+HEADS = ("classifier", "score")
+_SHORT = {"float32": "F32", "bfloat16": "BF16", "float16": "F16", "int64": "I64", "int32": "I32", "uint8": "U8", "int8": "I8"}
+
+
+@dataclass(frozen=True)
+class GroupCount:
+    """Parameters of all modules that differ only in the layer index.
+
+    Attributes:
+        module: path in the bare model with ``{}`` for the layer index.
+        name: the parameter's own name in its module.
+        shape: of one parameter.
+        parameters: of all ``count`` modules together.
+        role: ``method`` (the method's own, trained), ``head`` (task head, trained) or ``frozen``.
+        added: whether the method put it in, rather than the bare model having it.
+        quantised: whether the stored form is 4 or 8 bit.
+    """
+
+    module: str
+    type: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    count: int
+    parameters: int
+    role: Role
+    added: bool
+    quantised: bool = False
+
+
+def read_tree(
+    adapted: torch.nn.Module,
+    bare: Collection[str],
+    *,
+    with_head: bool = False,
+    quantised: Collection[str] = (),
+) -> tuple[GroupCount, ...]:
+    """One row per group of like parameters, in the model's own order. Tied parameters count once.
+
+    Args:
+        bare: the names of the bare model's parameters, from before the method was applied.
+        with_head: whether the model has a task head, whose trained parameters are a role of their own.
+        quantised: paths of the modules whose weight is stored in fewer bits (in the bare model's names).
+    """
+    modules = dict(adapted.named_modules())
+    rows: dict[tuple[Any, ...], list[int]] = {}
+    for full, parameter in adapted.named_parameters():
+        owner, _, name = full.rpartition(".")
+        path, name = _place(owner, name)
+        head = with_head and in_head(path)
+        copied = ".modules_to_save." in f".{full}"
+        # PEFT keeps the untouched head beside the one it trains and saves; only that one is part of the model.
+        if head and ".original_module." in f".{full}":
+            continue
+        role: Role = ("head" if head else "method") if parameter.requires_grad else "frozen"
+        added = not head and (copied or (f"{path}.{name}" if path else name) not in bare)
+        small = not added and name == "weight" and path in quantised
+        pattern, _ = meta.pattern(path)
+        kind = type(modules[owner]).__name__
+        key = (pattern, kind, name, tuple(parameter.shape), dtype_name(parameter), role, added, small)
+        rows.setdefault(key, []).append(parameter.numel())
+    return tuple(
+        GroupCount(module, kind, name, shape, dtype, len(sizes), sum(sizes), role, added, small)
+        for (module, kind, name, shape, dtype, role, added, small), sizes in rows.items()
+    )
+
+
+def in_head(path: str) -> bool:
+    """Whether a path leads into a task head as transformers names them."""
+    return any(part in HEADS for part in path.split("."))
+
+
+def clean_path(path: str) -> str:
+    """A module path as the bare model has it: without wrappers, inserted layers and the adapter's name."""
+    for prefix in _WRAPPERS:
+        if path.startswith(prefix):
+            path = path.removeprefix(prefix)
+            break
+    return ".".join(part for part in path.split(".") if part not in _INSERTED)
+
+
+def _place(owner: str, name: str) -> tuple[str, str]:
+    """Module path and parameter name. A parameter that PEFT files under the adapter's name is called after its slot.
+
+    ``...k_proj.ia3_l`` and ``default`` become ``...k_proj`` and ``ia3_l``.
+    """
+    path = clean_path(owner)
+    if name == "default":
+        path, _, name = path.rpartition(".")
+    return path, name
+
+
+def dtype_name(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def safetensors_bytes(state: Mapping[str, torch.Tensor]) -> int:
+    """The size of a safetensors file of these tensors: 8 bytes, a JSON header padded to 8, and the data.
+
+    Source: the safetensors format description (header length, UTF-8 JSON, data_offsets per tensor).
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    # safetensors orders by falling alignment, then name.
+    for name, tensor in sorted(state.items(), key=lambda item: (-item[1].element_size(), item[0])):
+        end = offset + tensor.numel() * tensor.element_size()
+        kind = dtype_name(tensor)
+        header[name] = {"dtype": _SHORT.get(kind, kind), "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = len(json.dumps(header, separators=(",", ":")).encode())
+    return 8 + math.ceil(text / 8) * 8 + offset

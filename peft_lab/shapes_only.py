@@ -1,0 +1,92 @@
+"""Running PEFT's own set-up code for the shapes it creates, on models without values.
+
+Everything made inside :func:`shapes_only` is on the meta device. Most tuners need no more: nothing is computed, and a
+70B model is adapted in a fraction of a second. A few read values on the way although no shape depends on them; each
+of those reads has a stand-in here, with the reason. A test counts every PEFT type here and on a small real model and
+holds the two equal.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+_LOCK = threading.Lock()  # the stand-ins are set on PEFT's modules, which all threads share
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Create on the meta device and keep there what library code would move to the CPU."""
+    import torch
+    from torch.fx.experimental import _config
+
+    with _LOCK, ExitStack() as stack:
+        for owner, name, stand_in in _stand_ins():
+            stack.callback(setattr, owner, name, owner.__dict__[name])
+            setattr(owner, name, stand_in)
+        # A boolean mask picks an unknown number of entries; the full number serves, as PEFT only samples from them.
+        stack.callback(setattr, _config, "meta_nonzero_assume_all_nonzero", _config.meta_nonzero_assume_all_nonzero)
+        _config.meta_nonzero_assume_all_nonzero = True
+        stack.enter_context(torch.device("meta"))
+        stack.enter_context(_mode())
+        yield
+
+
+def _mode() -> Any:
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class StayOnMeta(TorchFunctionMode):
+        """Copies to the CPU stay where they are; counting into bins gives the bins without their counts."""
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            name = getattr(func, "__name__", "")
+            if name in ("cpu", "to", "bincount") and isinstance(args[0], torch.Tensor) and args[0].is_meta:
+                if name == "cpu":
+                    return args[0]
+                if name == "bincount":
+                    return torch.empty(kwargs.get("minlength", 0), dtype=torch.long, device="meta")
+                args = tuple("meta" if _is_cpu(value) else value for value in args)
+                kwargs = {key: "meta" if _is_cpu(value) else value for key, value in kwargs.items()}
+            return func(*args, **kwargs)
+
+    return StayOnMeta()
+
+
+def _is_cpu(value: Any) -> bool:
+    import torch
+
+    return value == "cpu" if isinstance(value, str) else isinstance(value, torch.device) and value.type == "cpu"
+
+
+def _stand_ins() -> list[tuple[Any, str, Any]]:
+    """(owner, attribute, replacement) for the places in PEFT that read values."""
+    import torch
+    from peft.tuners.adamss import layer as adamss
+    from peft.tuners.boft.layer import BOFTLayer
+
+    def slice_pca(tensor: torch.Tensor, r: int, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """The factors' shapes; the values would come from a decomposition of the weight."""
+        batch, channels, rows, columns = tensor.shape
+        rank = min(r, rows, columns)
+        return torch.empty(batch, channels, rank, columns), torch.empty(batch, channels, rows, rank)
+
+    def clustering(vectors: torch.Tensor, number: int, _: int) -> tuple[torch.Tensor, int]:
+        """Clusters of equal size. Which row is in which depends on the weights, the sum of their sizes does not."""
+        number = min(number, vectors.shape[0])
+        return torch.arange(vectors.shape[0], device="cpu") % number, number
+
+    def permutation(self: Any, indices: torch.Tensor) -> torch.Tensor:
+        return torch.empty(len(indices), len(indices))
+
+    return [
+        (adamss, "slice_pca", slice_pca),
+        (adamss, "clustering_Z", clustering),
+        (BOFTLayer, "perm2mat", permutation),
+    ]
