@@ -96,6 +96,15 @@ def bars(labels: Sequence[str], values: Sequence[float], x: str, height: int | N
     return figure
 
 
+def columns(xs: Sequence[float], ys: Sequence[float], x: str, y: str, height: int = 320, colour: str = theme.TRAINABLE) -> go.Figure:
+    """Vertical bars over whole numbers."""
+    figure = go.Figure(go.Bar(x=list(xs), y=list(ys), marker={"color": colour}, hovertemplate=f"{x} %{{x}}<br>%{{y:.4g}}<extra></extra>"))
+    figure.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 40}, height=height, bargap=0.25)
+    figure.update_xaxes(title=x, dtick=1 if len(xs) <= 20 else None)
+    figure.update_yaxes(title=y)
+    return figure
+
+
 def heatmap(
     matrix: Sequence[Sequence[float]], x: str, y: str, unit: str, labels_x: Sequence[str] | None = None,
     labels_y: Sequence[str] | None = None, diverging: bool = False, height: int = 320,

@@ -26,7 +26,7 @@ def card(label: str, finding: Finding | None, note: str = "", text: str | None =
             st.caption(absent)
             return
         st.metric(label, text or str(finding), help=f"{str(finding.source).capitalize()}: {SOURCE_HELP[finding.source]}.")
-        st.caption(f"{note or finding.note} {badge(finding.source)}".strip())
+        st.markdown(f":small[{note or finding.note}] {badge(finding.source)}".strip())
 
 
 def legend() -> None:

@@ -74,7 +74,7 @@ def _methods() -> None:
         cells[1].markdown(spec.summary)
         for cell, entry in zip(cells[2:], live, strict=True):
             cell.markdown(_share(spec, entry))
-    st.caption(f"Trained parameters at each method's defaults, and their share of the model. {figures.badge('counted')}")
+    st.markdown(f"Trained parameters at each method's defaults, and their share of the model. {figures.badge('counted')}")
 
 
 def _models() -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import streamlit as st
 
 from peft_lab.errors import BadInput
+from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, Problem
 from peft_lab.methods.knobs import Knob
 from peft_lab.models import ModelEntry, catalogue, looks_external
+from peft_lab.runs.spec import RunSpec
 from peft_lab.shapes import ModelShape
 from peft_lab.tasks import all_tasks
 from peft_lab.ui import state
@@ -120,6 +122,25 @@ def address(choice: Choice, first: str) -> dict[str, tuple[Any, Any]]:
     if choice.task:
         own["task"] = (choice.task, tasks[0])
     return own | {name: (value, defaults[name]) for name, value in choice.values.items()}
+
+
+def restore(run: RunSpec) -> None:
+    """Set model, task and knobs as a run had them."""
+    shape = catalogue()[run.model].shape if run.model in catalogue() else None
+    if shape is None:
+        return
+    spec = get_method(run.method)
+    state.forget(run.method)
+    for stale in (state.widget_key("model", run.method), state.widget_key("task", shape.kind)):
+        st.session_state.pop(stale, None)
+    state.remember("shared", "model", run.model)
+    state.remember("shared", "task", run.task)
+    for name, value in run.values.items():
+        knob = spec.knob(name)
+        if knob.kind == "modules":
+            _remember_modules(spec, knob, shape, value)
+        else:
+            state.remember(run.method, name, value)
 
 
 def _current_model(spec: MethodSpec, first: str) -> ModelEntry:

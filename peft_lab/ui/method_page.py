@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import streamlit as st
@@ -39,6 +40,11 @@ class Words:
     differs: str = ""
 
 
+NEEDS_COUNT = ("Modules", "Parameters")
+NEEDS_VALID = (*NEEDS_COUNT, "Train")
+PATIENCE = 1.0  # seconds that a page waits for a count before it is drawn without
+
+
 def method_page(slug: str, first_model: str, words: Words) -> None:
     """Draw the whole page. ``first_model`` is the live model on which the method shows best."""
     shell.open_page()
@@ -66,7 +72,7 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
     if view is not None:
         sections["Look inside"] = lambda: view(choice)
     sections["Take away"] = lambda: take_away(choice)
-    tab = _tabs(slug, sections, report)
+    tab = _tabs(slug, sections, choice, report)
     state.write_address(address(choice, first_model) | training_address(choice) | {"tab": (tab.lower(), "idea")})
 
 
@@ -76,13 +82,29 @@ def _needed(report: CountReport | None) -> CountReport:
 
 
 def _count(choice: Choice) -> CountReport | None:
+    """The count, waited for briefly. While the counting process is still starting, the page goes on without."""
     if not choice.valid:
         return None
+    asked = inspector.submit(count, choice.entry.name, choice.spec.slug, dict(choice.values))
     try:
-        return inspector.ask(count, choice.entry.name, choice.spec.slug, dict(choice.values))
+        return asked.result(timeout=PATIENCE)
+    except TimeoutError:
+        _come_back(asked)
+        return None
     except PeftLabError as error:
         st.error(str(error))
         return None
+
+
+def _come_back(asked: Future[CountReport]) -> None:
+    """Draw the page again as soon as the count is there."""
+
+    @st.fragment(run_every=0.25)
+    def watch() -> None:
+        if asked.done():
+            st.rerun()
+
+    watch()
 
 
 def _drawing(choice: Choice) -> str | None:
@@ -105,7 +127,7 @@ def _take_tab(slug: str, text: str) -> None:
     state.remember(slug, "tab", text)
 
 
-def _tabs(slug: str, sections: dict[str, Callable[[], None]], report: CountReport | None) -> str:
+def _tabs(slug: str, sections: dict[str, Callable[[], None]], choice: Choice, report: CountReport | None) -> str:
     """The sections as tabs; only the open one is computed."""
     names = list(sections)
     wanted = str(state.remembered(slug, "tab", "idea")).lower()
@@ -117,8 +139,10 @@ def _tabs(slug: str, sections: dict[str, Callable[[], None]], report: CountRepor
         if not tab.open:
             continue
         with tab:
-            if report is None and name in ("Modules", "Parameters", "Train"):
+            if not choice.valid and name in NEEDS_VALID:
                 st.info("A setting cannot work as it is; the message stands at its control. Mend it to go on.")
+            elif report is None and name in NEEDS_COUNT:
+                st.markdown("Counting…")
             else:
                 sections[name]()
         state.remember(slug, "tab", name.lower())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
 from peft_lab.methods import all_methods
@@ -9,7 +11,7 @@ from peft_lab.ui import theme
 
 _OTHER = {
     "Start": (("home", "Home"),),
-    "Lab": (("memory", "Memory"), ("runs", "Runs")),
+    "Lab": (("runs", "Runs"),),
 }
 _navigated = False
 
@@ -37,6 +39,7 @@ def run_app() -> None:
     global _navigated
     _navigated = True
     st.set_page_config(page_title="PEFT Lab", page_icon=":material/tune:", layout="wide")
+    st.logo(Path(__file__).with_name("logo.svg"), size="large")
     _start_services()
     sections = {
         "Start": [page(*entry) for entry in _OTHER["Start"]],
@@ -51,7 +54,9 @@ def run_app() -> None:
 def open_page() -> None:
     """First line of every page. On a cold server Streamlit runs a page opened by its address past ``app.py``.
 
-    Such a run is started again; by then Streamlit knows that the app has a navigation of its own and goes through it.
+    Then the app is run from here: its navigation finds the same page by the address, and from that moment on Streamlit
+    goes through ``app.py`` by itself.
     """
     if not _navigated:
-        st.rerun()
+        run_app()
+        st.stop()

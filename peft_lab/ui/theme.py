@@ -38,6 +38,7 @@ table.figures code { font-size: 0.86em; }
 .figures-scroll { overflow-x: auto; }
 .answer { font-family: "Source Code Pro", monospace; font-size: 0.88rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 .swatch { display: inline-block; width: 0.7em; height: 0.7em; border-radius: 2px; margin-right: 0.35em; }
+[data-testid="stBaseButton-primary"], [data-testid="stBaseButton-primary"]:hover { color: light-dark(#FFFFFF, #14171C); }
 @media (max-width: 640px) { .block-container { padding-left: 1rem; padding-right: 1rem; } h1 { font-size: 1.8rem !important; } }
 </style>
 """

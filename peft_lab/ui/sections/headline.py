@@ -16,7 +16,7 @@ def headline(choice: Choice, report: CountReport | None, last: RunSummary | None
     """Trainable parameters, stored size, peak memory and what the last run with this method, model and task reached."""
     with st.container(key="headline"):
         cells = st.columns(4)
-        waiting = "No figure: a setting on the left cannot work." if report is None else ""
+        waiting = "Counting…" if choice.valid else "No figure: a setting below cannot work."
         with cells[0]:
             _trainable(choice, report, waiting)
         with cells[1]:

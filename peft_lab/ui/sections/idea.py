@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from peft_lab.ui import figures
 from peft_lab.ui.knobs import Choice
+from peft_lab.units import Source
 
 if TYPE_CHECKING:
     from peft_lab.ui.method_page import Words
@@ -16,10 +18,11 @@ def idea(choice: Choice, words: Words) -> None:
     left, right = st.columns([3, 2], gap="large")
     paper = choice.spec.paper
     with left:
-        st.markdown(words.idea)
-        st.caption(f"{paper.authors} {paper.year}, [{paper.title}]({paper.url}), {paper.section} :gray-badge[cited]")
-    with right:
         st.latex(words.formula)
+        st.markdown(words.idea)
+        source = f"{paper.authors} {paper.year}, [{paper.title}]({paper.url}), {paper.section}"
+        st.markdown(f":small[{source}] {figures.badge(Source.CITED)}")
+    with right:
         if words.differs:
             st.markdown("**In the library**")
             st.markdown(words.differs)

@@ -19,7 +19,7 @@ def modules(choice: Choice, report: CountReport, selected: str | None) -> None:
     rows = group_rows(report.tree)
     changed = sum(row["modules"] for row in rows if row["state"] == "trainable")
     new = sum(row["modules"] for row in rows if row["added"])
-    left, right = st.columns([3, 2], gap="large")
+    left, right = st.columns([13, 8], gap="medium")
     with left:
         st.markdown(f"#### The tree after applying {choice.spec.title}")
         st.markdown(
@@ -86,7 +86,12 @@ def _tree_table(choice: Choice, rows: Sequence[dict[str, object]], show: str) ->
         selection_mode="single-row",
         key=f"tree.{choice.spec.slug}.{choice.entry.name}.{show}.{len(rows)}",
         height=min(36 * (len(rows) + 1), 560),
-        column_config={"Module": st.column_config.TextColumn(width="large"), "×": st.column_config.NumberColumn(width="small")},
+        column_config={
+            "Module": st.column_config.TextColumn(width=270),
+            "×": st.column_config.NumberColumn(width=48, help="How many modules of this kind"),
+            "Type": st.column_config.TextColumn(width=100),
+            "State": st.column_config.TextColumn(width=90),
+        },
     )
     chosen = event["selection"]["rows"]  # type: ignore[index]
     return str(rows[chosen[0]]["module"]) if chosen and chosen[0] < len(rows) else None

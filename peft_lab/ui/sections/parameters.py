@@ -25,7 +25,7 @@ def parameters(choice: Choice, report: CountReport) -> None:
     with right:
         st.markdown("#### Where the parameters are")
         st.plotly_chart(charts.treemap(report.tree), key=f"treemap.{choice.spec.slug}", config=charts.CONFIG)
-        st.caption(f"Area is the number of parameters; orange is trained. {figures.badge(report.source)}")
+        st.markdown(f"Area is the number of parameters; orange is trained. {figures.badge(report.source)}")
     st.markdown("#### The same setting on well-known models")
     st.caption(
         "By the closed formula, which the tests hold equal to the count. No weights are needed. "
@@ -44,14 +44,14 @@ def _equality(report: CountReport, formula: Formula) -> None:
 
 def _substituted(formula: Formula) -> None:
     rows = [
-        (f"`{term.module.replace('{}', '∗')}`", _plain(term.expression), units.count(term.each), f"{term.count:,}", units.count(term.total))
+        (f"`{term.module.split('{}.')[-1]}`", _plain(term.expression), units.count(term.each), f"{term.count:,}", units.count(term.total))
         for term in formula.terms
     ]
     if len(rows) > 12:
         rest = sum(term.total for term in formula.terms[11:])
         rows = [*rows[:11], (f"and {len(formula.terms) - 11} more", "", "", "", units.count(rest))]
     rows.append(("Sum", "", "", "", units.count(formula.trainable)))
-    figures.table(("Where", "Each", "=", "×", "Parameters"), rows, numeric=(2, 3, 4))
+    figures.table(("Where", "Each", "=", "×", "Parameters"), rows, numeric=(1, 2, 3, 4))
 
 
 def _plain(latex: str) -> str:

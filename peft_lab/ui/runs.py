@@ -1,0 +1,92 @@
+"""Runs as the pages see them: which one is shown where, and the cached reading of finished ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from peft_lab.errors import RunError
+from peft_lab.runs import store
+from peft_lab.runs.store import Run, RunSummary
+from peft_lab.runs.view import Status
+from peft_lab.ui import state
+from peft_lab.ui.knobs import Choice
+
+
+def shown_run(slug: str) -> Run | None:
+    """The run that the learner started or opened on this method's page, while its folder exists."""
+    identity = state.remembered(slug, "run", "")
+    if not identity:
+        return None
+    try:
+        return store.get(identity)
+    except RunError:
+        state.remember(slug, "run", "")
+        return None
+
+
+def show_run(slug: str, identity: str) -> None:
+    """Make ``identity`` the run on the method's page."""
+    state.remember(slug, "run", identity)
+
+
+def last_finished(choice: Choice) -> RunSummary | None:
+    """The newest finished run of this method on this model and task, whatever its knobs were.
+
+    The run that the page shows goes first, so that the headline and the curves below it are of one run.
+    """
+    fitting = [line for line in summaries() if _fits(line, choice)]
+    shown = state.remembered(choice.spec.slug, "run", "")
+    return next((line for line in fitting if line.id == shown), fitting[0] if fitting else None)
+
+
+def finished_of(slug: str) -> list[RunSummary]:
+    """Finished runs of a method, newest first."""
+    return [line for line in summaries() if line.method == slug and line.status == Status.DONE]
+
+
+def summaries() -> list[RunSummary]:
+    """All runs, newest first. Ended ones are read once: their files do not change any more."""
+    return [_summary(run) for run in store.runs()]
+
+
+def _summary(run: Run) -> RunSummary:
+    kept = _ended()
+    line = kept.get(run.id)
+    if line is None:
+        line = store.summary(run)
+        if line.status in {str(status) for status in Status if status.final}:
+            kept[run.id] = line
+    return line
+
+
+@st.cache_resource
+def _ended() -> dict[str, RunSummary]:
+    return {}
+
+
+def _fits(line: RunSummary, choice: Choice) -> bool:
+    same = (line.method, line.model, line.task) == (choice.spec.slug, choice.entry.name, choice.task)
+    return same and line.status == Status.DONE
+
+
+def stale(choice: Choice, run: Run) -> str:
+    """How the run's settings differ from what is set now; empty when they do not."""
+    spec = run.spec
+    if (spec.model, spec.task) != (choice.entry.name, choice.task):
+        return f"This run is of {spec.model} on {spec.task}."
+    changed = [name for name, value in spec.values.items() if value != choice.values.get(name)]
+    if not changed:
+        return ""
+    told = ", ".join(f"{name} = {state.as_text(spec.values[name])}" for name in changed[:4])
+    return f"This run was made with {told}; the knobs have been moved since."
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def read_insight(identity: str) -> dict[str, Any]:
+    """What a finished run noted for its method's picture; ``{}`` when it noted nothing or is gone."""
+    try:
+        return store.get(identity).insight()
+    except RunError:
+        return {}

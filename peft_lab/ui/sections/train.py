@@ -1,0 +1,170 @@
+"""Train: start a mini fine-tune, watch it live, stop it, and compare base with tuned model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from peft_lab import tasks
+from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.runs.queue import get_queue
+from peft_lab.runs.spec import BATCH, STEPS, RunSpec
+from peft_lab.runs.view import Status
+from peft_lab.tasks.base import Task
+from peft_lab.ui import own_data, state
+from peft_lab.ui.knobs import OWN_TASK, Choice, tasks_for
+from peft_lab.ui.runs import show_run, shown_run, stale
+from peft_lab.ui.sections.live import live, try_it
+
+# Name, label, reader, help. The address and the form are both made from this list.
+FIELDS = {
+    "steps": ("Steps", int, "Optimizer steps. The defaults learn visibly within these."),
+    "batch": ("Batch", int, "Rows per step. Memory grows with it."),
+    "lr": ("Learning rate", float, "Peak of the schedule. PEFT methods want far larger ones than full fine-tuning."),
+    "seed": ("Seed", int, "Of the start, the order of the rows and dropout. The same seed gives the same curve."),
+}
+SAY = "say"
+
+
+def train(choice: Choice) -> None:
+    if choice.task is None or not choice.entry.live:
+        _not_here(choice)
+        return
+    run = shown_run(choice.spec.slug)
+    going = run is not None and not run.view().status.final
+    left, right = st.columns([5, 11], gap="large")
+    with left:
+        spec = _form(choice, going)
+        if spec is not None and not going and st.button("Train", type="primary", key=f"{choice.spec.slug}-train", width="stretch"):
+            _start(choice, spec)
+    with right:
+        run = shown_run(choice.spec.slug)
+        if run is None:
+            _before_first_run(choice)
+            return
+        changed = stale(choice, run)
+        if changed:
+            st.markdown(f":orange[:material/history: {changed}]")
+        live(run, choice.spec.slug)
+        if run.view().status is Status.DONE:
+            try_it(run, choice.spec.slug)
+
+
+def _not_here(choice: Choice) -> None:
+    if choice.entry.live:
+        st.info(f"{choice.entry.title} is an encoder-decoder model; there is no training task for those here.")
+        return
+    st.info(
+        f"{choice.entry.title} is known here by its shape: it can be counted and drawn, not trained. "
+        "Choose one of the first two models above to train; the knobs stay as they are."
+    )
+
+
+def _before_first_run(choice: Choice) -> None:
+    task = _task(choice)
+    if task is None:
+        return
+    st.markdown(f"#### {task.title}")
+    st.markdown(task.description)
+    st.markdown(f"**Measured by** {task.metric.replace('_', ' ')}: {task.metric_help}")
+    st.caption(f"{task.source} · {task.license}")
+
+
+def _task(choice: Choice) -> Task | None:
+    return tasks.get_task(choice.task) if choice.task and choice.task != OWN_TASK else None
+
+
+def _default(choice: Choice, name: str) -> Any:
+    kind = "classification" if choice.entry.kind == "encoder" else "generation"
+    rate = choice.spec.learning_rates[choice.entry.kind]
+    return {"steps": STEPS, "batch": BATCH[kind], "lr": rate, "seed": 0}[name]  # type: ignore[index]
+
+
+def _form(choice: Choice, locked: bool) -> RunSpec | None:
+    """The training settings; ``None`` while one of them cannot work, which is then said at it."""
+    slug, kind = choice.spec.slug, choice.entry.kind
+    values: dict[str, Any] = {}
+    cells = [*st.columns(2), *st.columns(2)]
+    for cell, (name, (label, reader, text)) in zip(cells, FIELDS.items(), strict=True):
+        key = state.seed_widget(slug, name, _default(choice, name), kind)
+        with cell:
+            if reader is int:
+                values[name] = st.number_input(label, step=1, key=key, help=text, disabled=locked)
+            else:
+                values[name] = st.number_input(label, step=1e-4, format="%g", key=key, help=text, disabled=locked)
+        state.remember(slug, name, values[name], kind)
+    sentence = _sentence(choice, locked)
+    own = own_data.upload(choice.entry.kind, locked) if choice.task == OWN_TASK else None
+    if choice.task == OWN_TASK and own is None:
+        return None
+    spec = RunSpec(
+        model=choice.entry.name,
+        method=slug,
+        task=str(choice.task),
+        values=dict(choice.values),
+        steps=int(values["steps"]),
+        batch=int(values["batch"]),
+        seed=int(values["seed"]),
+        learning_rate=float(values["lr"]),
+        own_data=own,
+        probes=(sentence,) if sentence.strip() else (),
+    )
+    try:
+        return spec.check()
+    except PeftLabError as error:
+        st.markdown(f":red[:material/error: {error}]")
+        return None
+
+
+def _sentence(choice: Choice, locked: bool) -> str:
+    task = _task(choice)
+    start = task.samples[0] if task else ""
+    key = state.seed_widget(choice.spec.slug, SAY, start, str(choice.task))
+    text = st.text_area(
+        "Your sentence", key=key, height=90, disabled=locked,
+        help="Answered by the base model and by the tuned one, so that you see what was learnt.",
+    )  # fmt: skip
+    state.remember(choice.spec.slug, SAY, text, str(choice.task))
+    return str(text)
+
+
+def _start(choice: Choice, spec: RunSpec) -> None:
+    try:
+        show_run(choice.spec.slug, get_queue().submit(spec))
+    except PeftLabError as error:
+        st.error(str(error))
+        return
+    st.rerun()
+
+
+# -- the address -------------------------------------------------------------------------------------------------
+
+
+def training_readers(slug: str) -> dict[str, Any]:
+    """What takes the training settings out of an address. They are kept for both kinds of model."""
+
+    def take(name: str, reader: type) -> Any:
+        def read(text: str) -> None:
+            try:
+                value = reader(text)
+            except ValueError:
+                raise BadInput(f"The address says {name}={text[:20]}, which is no number.", name) from None
+            for kind in ("encoder", "causal-lm"):
+                state.remember(slug, name, value, kind)
+
+        return read
+
+    table = {name: take(name, reader) for name, (_, reader, _) in FIELDS.items()}
+    return table | {"run": lambda text: show_run(slug, text)}
+
+
+def training_address(choice: Choice) -> dict[str, tuple[Any, Any]]:
+    """What the address has to say about training and the run that is shown."""
+    slug, kind = choice.spec.slug, choice.entry.kind
+    table: dict[str, tuple[Any, Any]] = {"run": (state.remembered(slug, "run", ""), "")}
+    if tasks_for(choice.entry):
+        for name in FIELDS:
+            default = _default(choice, name)
+            table[name] = (state.remembered(slug, name, default, kind), default)
+    return table
