@@ -207,7 +207,7 @@ class Branch:
                 canvas.arrow([(x + piece.w + 6, at.back), (x + piece.w, at.back)])
             piece.draw(canvas, x, at.back)
             points = [(left, at.back)]
-            x -= piece.reach[0] + 2
+            x -= piece.reach[0] + 6
             if self.beside and index == self.joins_after:
                 join = x - PLUS
                 canvas.arrow([*points, (join + PLUS, at.back)])

@@ -72,7 +72,7 @@ class Attention:
 def cells(canvas: Canvas, x: float, y: float, w: float, h: float, count: int, cls: str) -> None:
     """``count`` cells in a row; one bar where they would be too thin to tell apart."""
     pitch = w / count
-    if pitch < 1.7:
+    if pitch < 2.2:
         canvas.rect(x, y, w, h, cls, 1)
         return
     gap = 1.0 if pitch > 4 else 0.5

@@ -44,8 +44,7 @@ def _injected(placement: Placement) -> list[str]:
         if part.kind != "quantised":
             where.setdefault(part_words(part), []).append(_place(placement, part, groups))
     return [
-        f"{words[0].upper()}{words[1:]}: {', '.join(dict.fromkeys(places))}."
-        for words, places in where.items()
+        f"{words[0].upper()}{words[1:]} at {', '.join(dict.fromkeys(at))}." for words, at in where.items()
     ]
 
 

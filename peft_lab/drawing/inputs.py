@@ -15,6 +15,7 @@ from peft_lab.methods.base import Part
 
 STRIP = 26.0  # height of the token strip
 LEFT = 8.0
+BRACKET = 4.0  # over the text's tokens: all of them are looked up
 ENCODER = 34.0
 
 
@@ -35,7 +36,7 @@ def embedding(canvas: Canvas, m: Metrics, placement: Placement, top: float) -> t
         norm.draw(canvas, m.first, cy)
         points = [(m.first, cy)]
     canvas.arrow([*points, (m.trunk + 1, cy)], head=virtual)
-    canvas.arrow([(x + matrix.w / 2, bottom), (x + matrix.w / 2, top + matrix.h)])
+    canvas.arrow([(x + matrix.w / 2, bottom - BRACKET), (x + matrix.w / 2, top + matrix.h)])
     matrix.draw(canvas, x, cy)
     _extras(canvas, m, placement, x + matrix.w + max(matrix.beside, 8) + 2, cy)
     return cy, bottom
@@ -72,7 +73,7 @@ def tokens(
         with canvas.choice(part.at, part_words(part), (x, top, virtual, STRIP)):
             cells(canvas, x, top, virtual, STRIP, count, "trained cell")
         words = f"{count} virtual token{'s' if count > 1 else ''}"
-        canvas.text(m.trunk + 8, top - 9, words, m.small, "note accent strong", "start")
+        canvas.text(m.trunk + 8, top - 12, words, m.small, "note accent strong", "start")
         x += virtual + 4
     _texts(canvas, m, texts, x, top)
     bottom = top + STRIP
@@ -84,6 +85,8 @@ def tokens(
 def _texts(canvas: Canvas, m: Metrics, texts: Sequence[str], x: float, top: float) -> None:
     """As many tokens as are readable, the rest as an ellipsis."""
     room = m.width - LEFT - x
+    ends = (x, m.width - LEFT)
+    canvas.path([(ends[0], top - 1), (ends[0], top - BRACKET), (ends[1], top - BRACKET), (ends[1], top - 1)], "flow")
     widest = max(text_width(text, m.small) for text in texts) + 12
     fit = max(2, int(room / min(widest, 64)))
     row = [*texts] if fit >= len(texts) else [*texts[: fit - 1], ELLIPSIS]
@@ -133,7 +136,7 @@ def prefix_encoder(
     assert encoder is not None
     made, table = _encoder_boxes(m, part, encoder)
     cy = top + ENCODER / 2
-    x = min(middle - made.w / 2, m.width - LEFT - made.w)
+    x = m.width - LEFT - made.w if m.fold else middle - made.w / 2
     start = x - 18 - table.w
     canvas.arrow([(middle, top), (middle, up_to)], "making")
     with canvas.choice(encoder.at, part_words(encoder), (start, top, x + made.w - start, ENCODER)):

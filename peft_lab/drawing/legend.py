@@ -29,7 +29,7 @@ def entries(placement: Placement) -> list[tuple[str, str]]:
     groups = placement.anatomy.drawn
     found = []
     if not all(placement.on(group, "trainable") or placement.quantised(group) for group in groups):
-        found.append(("frozen", "frozen"))
+        found.append(("frozen", "frozen, out×in"))
     if placement.quantization and any(placement.quantised(group) for group in groups):
         found += _quantised(placement.quantization, placement.parts)
     if kinds - {"quantised"}:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 # Widths of a character in em: those of Source Code Pro, and on the safe side of Source Sans, which Streamlit ships.
 MONO, SANS = 0.605, 0.56
@@ -29,25 +30,24 @@ def shorten(text: str, room: float, size: float, mono: bool = True) -> str:
 
 
 def break_name(name: str, room: float, size: float) -> tuple[str, ...]:
-    """A module name in as few lines as fit into ``room``, broken after underscores and before dots."""
+    """A module name in as few lines as fit into ``room``, broken after underscores and after or before dots."""
+    after, before = (
+        _fill(re.findall(pieces, name), room, size)
+        for pieces in (r"[^._]*[._]|[^._]+", r"\.?[^._]*_|\.?[^._]+")
+    )
+    whole = [lines for lines in (after, before) if all(text_width(line, size) <= room for line in lines)]
+    best = min(whole, key=len) if whole else after
+    return tuple(shorten(line, room, size) for line in best)
+
+
+def _fill(pieces: Iterable[str], room: float, size: float) -> list[str]:
     lines: list[str] = []
-    for piece in re.findall(r"\.?[^._]*_?", name):
+    for piece in pieces:
         if lines and text_width(lines[-1] + piece, size) <= room:
             lines[-1] += piece
-        elif piece:
-            lines.append(piece)
-    return tuple(shorten(line, room, size) for line in lines)
-
-
-def break_words(text: str, room: float, size: float) -> tuple[str, ...]:
-    """Prose in lines of at most ``room``."""
-    lines: list[str] = []
-    for word in text.split():
-        if lines and text_width(f"{lines[-1]} {word}", size, mono=False) <= room:
-            lines[-1] += f" {word}"
         else:
-            lines.append(word)
-    return tuple(shorten(line, room, size, mono=False) for line in lines)
+            lines.append(piece)
+    return lines
 
 
 def side(real: int, hidden: int, base: float, low: float, high: float) -> float:

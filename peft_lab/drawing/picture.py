@@ -16,6 +16,7 @@ from peft_lab.drawing.style import STYLE
 from peft_lab.drawing.svg import Canvas, number
 
 HEADER, FOOT = 26.0, 10.0  # inside the frame, over and under the halves
+REMARK = 16.0  # line for a remark at the frame's foot
 APART = 12.0  # between the halves
 BEHIND = 3.5  # offset of the frames behind, which stand for the other blocks
 EDGE = 3.0
@@ -38,7 +39,7 @@ def compose(
     for branch in reversed(branches):
         levels.append((branch, branch.draw(canvas, y, m.width - margin)))
         y += branch.height + APART
-    frame_bottom = y - APART + FOOT
+    frame_bottom = y - APART + FOOT + (REMARK if _remark(placement) else 0)
     y = frame_bottom + 12
     if placement.at("attention", "encoder"):
         branch, at = levels[-1]
@@ -68,13 +69,17 @@ def _frame(canvas: Canvas, m: Metrics, placement: Placement, top: float, bottom:
     count = f"one of {anatomy.layers} identical blocks" if anatomy.layers > 1 else "the only block"
     label = f"{anatomy.stack}: {count}" if anatomy.stack else count
     canvas.text(right - 10, top + 14, label, m.name, "note strong", "end")
-    remark = ""
-    if anatomy.side_by_side:
-        remark = "halves run side by side"
-    elif not placement.shape.biases and not placement.parts:
-        remark = "no biases in this model"
+    remark = _remark(placement)
     if remark:
-        canvas.text(m.first, top + 14, remark, m.small, "note", "start")
+        canvas.text(m.first, bottom - REMARK / 2 - 4, remark, m.small, "note strong", "start")
+
+
+def _remark(placement: Placement) -> str:
+    if placement.anatomy.side_by_side:
+        return "attention and feed-forward run side by side"
+    if not placement.shape.biases and not placement.parts:
+        return "no biases in this model"
+    return ""
 
 
 def _stream(

@@ -91,8 +91,7 @@ class Placement:
     def label(self, group: ModuleGroup) -> str:
         """What a screen reader says: ``q_proj, 576×576, frozen, LoRA rank 8``."""
         said = [
-            part_words(part, group)
-            for part in self.on(group, "low_rank", "gate", "bias", "columns", "bottleneck")
+            part_words(part) for part in self.on(group, "low_rank", "gate", "bias", "columns", "bottleneck")
         ]
         return ", ".join([self.name(group), dims(group), self.status(group), *said])
 
@@ -111,7 +110,8 @@ def dims(group: ModuleGroup) -> str:
     return "×".join(str(size) for size in weight)
 
 
-def part_words(part: Part, group: ModuleGroup | None = None) -> str:
+def part_words(part: Part) -> str:
+    """What a part is, without where it is."""
     size = part.size
     if part.kind == "low_rank":
         return f"LoRA rank {size['rank']}" + (
@@ -122,7 +122,7 @@ def part_words(part: Part, group: ModuleGroup | None = None) -> str:
     if part.kind == "bias":
         return f"bias of {size['size']} trainable"
     if part.kind == "columns":
-        return f"{size['tokens']} trainable prefix column{'s' if size['tokens'] > 1 else ''} ({part.label})"
+        return f"{size['tokens']} trainable prefix column{'s' if size['tokens'] > 1 else ''}"
     if part.kind == "cells":
         plural = "s" if size["tokens"] > 1 else ""
         return f"{size['tokens']} trainable virtual token{plural} of width {size['width']}"
@@ -132,4 +132,4 @@ def part_words(part: Part, group: ModuleGroup | None = None) -> str:
         return f"{'parallel ' if is_parallel(part) else ''}adapter of width {size['width']}"
     if part.kind == "quantised":
         return "quantised"
-    return "trainable"
+    return "all trainable"

@@ -1,0 +1,264 @@
+"""What a drawing shows and says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import pytest
+
+from peft_lab.drawing import draw_block
+from peft_lab.drawing.style import STYLE
+from peft_lab.errors import Unsupported
+from peft_lab.methods import get_method
+from peft_lab.methods.base import Part, Quantization
+from peft_lab.models import catalogue, get_model
+from peft_lab.shapes import ModelShape
+
+NS = "{http://www.w3.org/2000/svg}"
+Q_PROJ = "model.layers.{}.self_attn.q_proj"
+
+
+def shape_of(name: str) -> ModelShape:
+    return get_model(name).shape
+
+
+def draw(slug: str, name: str, **settings: object) -> ET.Element:
+    method, shape = get_method(slug), shape_of(name)
+    values = method.complete(shape, settings)
+    svg = draw_block(shape, method.parts(shape, values), quantized=method.quantization(values)).svg
+    return ET.fromstring(svg)
+
+
+def choices(root: ET.Element, ending: str) -> list[ET.Element]:
+    """Choices whose path is ``ending`` or ends with it after a dot."""
+    return [g for g in root.iter(NS + "g") if f".{g.get('data-path', '')}".endswith(f".{ending}")]
+
+
+def rects(element: ET.Element, cls: str) -> list[ET.Element]:
+    return [r for r in element.iter(NS + "rect") if set(cls.split()) <= set(r.get("class", "").split())]
+
+
+def strips(root: ET.Element, ending: str) -> tuple[float, float]:
+    """Thickness of A (lying) and B (standing)."""
+    (choice,) = choices(root, ending)
+    a, b = (rect for rect in rects(choice, "trained"))
+    return float(a.attrib["height"]), float(b.attrib["width"])
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_every_matrix_of_the_block_is_there_with_its_shape(name: str) -> None:
+    shape = shape_of(name)
+    root = ET.fromstring(draw_block(shape).svg)
+    for group in shape.block.values():
+        (choice,) = choices(root, group.path)
+        label = choice.attrib["aria-label"]
+        assert label.startswith(f"{shape.target_name(group)}, {group.out_features}×{group.in_features}, frozen")
+        assert f"{group.out_features}×{group.in_features}" in [text.text for text in choice.iter(NS + "text")]
+        assert choice.attrib["tabindex"] == "0" and choice.attrib["role"] == "button"
+
+
+def test_conv1d_is_written_out_by_in() -> None:
+    (choice,) = choices(draw("lora", "gpt2"), "attn.c_attn")
+    assert choice.attrib["aria-label"] == "c_attn, 2304×768, frozen, LoRA rank 8"
+
+
+def test_grouped_keys_are_drawn_smaller_than_queries() -> None:
+    root = ET.fromstring(draw_block(shape_of("llama-3.1-8b")).svg)
+    heights = [float(rects(choices(root, f"{n}_proj")[0], "box")[0].attrib["height"]) for n in ("q", "k", "up")]
+    assert heights[1] < 0.8 * heights[0] < 0.8 * heights[2]
+
+
+def test_strip_thickness_follows_the_rank() -> None:
+    seen = [strips(draw("lora", "smollm2-135m", r=rank), "q_proj") for rank in (1, 8, 64, 256)]
+    for thinner, thicker in zip(seen, seen[1:], strict=False):
+        assert thicker[0] >= thinner[0] + 2 and thicker[1] >= thinner[1] + 2
+    assert min(seen[0]) >= 2
+    big = strips(draw("lora", "llama-3.1-70b", r=8), "q_proj")
+    assert big[0] < seen[1][0], "rank 8 is a smaller share of a larger matrix"
+
+
+def test_moving_the_rank_moves_no_box() -> None:
+    def boxes(root: ET.Element) -> list[dict[str, str]]:
+        return [dict(rect.attrib) for rect in rects(root, "box")]
+
+    few = draw("lora", "smollm2-135m", r=1)
+    assert boxes(few) == boxes(draw("lora", "smollm2-135m", r=256, target_modules=("all-linear",)))
+
+
+def test_quantised_matrices_are_hatched_and_have_constants() -> None:
+    root = draw("qlora", "smollm2-135m", bnb_4bit_use_double_quant=True)
+    (choice,) = choices(root, "down_proj")
+    assert rects(choice, "box frozen quantised") and any(p.get("class") == "hatch" for p in choice.iter(NS + "path"))
+    constants = rects(choice, "constant")
+    assert len([c for c in constants if "hollow" not in c.attrib["class"]]) == 1 < len(constants)
+    assert not rects(choices(root, "lm_head")[0], "quantised")
+    single = choices(draw("qlora", "smollm2-135m", bnb_4bit_use_double_quant=False), "down_proj")[0]
+    assert not rects(single, "constant hollow")
+
+
+def test_quantized_alone_hatches_the_block() -> None:
+    shape = shape_of("llama-3.1-8b")
+    eight = Quantization(bits=8, kind="int8", double=False, compute_dtype="float16")
+    assert "hatch" not in re.sub(r"<style>.*?</style>", "", draw_block(shape).svg, flags=re.S)
+    drawing = draw_block(shape, quantized=eight)
+    assert len(re.findall(r'class="box frozen quantised"', drawing.svg)) == len(shape.block) + 1  # and the legend
+    assert "8 bits (INT8)" in drawing.description
+
+
+def test_virtual_tokens_are_cells_of_the_strip() -> None:
+    for count in (1, 8):
+        (choice,) = choices(draw("prompt", "smollm2-135m", num_virtual_tokens=count), "tokens")
+        assert len(rects(choice, "trained cell")) == count
+
+
+def test_prefix_columns_stand_on_keys_and_values() -> None:
+    root = draw("prefix", "smollm2-135m", num_virtual_tokens=4)
+    keys, values = choices(root, "k_proj"), choices(root, "v_proj")
+    assert [len(rects(g, "trained cell")) for g in (keys[1], values[1])] == [4, 4]
+    assert "+4 columns" in "".join(root.itertext())
+    fused = choices(draw("prefix", "gpt2", num_virtual_tokens=4), "c_attn")
+    assert [g.attrib["aria-label"][:2] for g in fused[1:]] == ["K:", "V:"]
+
+
+def test_prefix_on_t5_draws_the_decoder_with_cross_attention() -> None:
+    method, shape = get_method("prefix"), shape_of("t5-base")
+    drawing = draw_block(shape, method.parts(shape, method.complete(shape, {})))
+    assert "decoder: one of 12" in drawing.svg and "EncDecAttention" in drawing.svg
+    lora = draw("lora", "t5-base")
+    words = "".join(lora.itertext())
+    assert "encoder: one of 12" in words and "parts in 4 modules" in words
+
+
+@pytest.mark.parametrize(("placement", "after_attention", "after_ffn"), [("houlsby", 1, 1), ("pfeiffer", 0, 1)])
+def test_adapters_follow_their_host(placement: str, after_attention: int, after_ffn: int) -> None:
+    root = draw("adapters", "smollm2-135m", placement=placement)
+    assert len(choices(root, "o_proj")) == 1 + after_attention
+    assert len(choices(root, "down_proj")) == 1 + after_ffn
+
+
+def test_a_parallel_adapter_stands_beside_the_feed_forward_part() -> None:
+    (choice,) = choices(draw("adapters", "smollm2-135m", placement="parallel"), "ffn")
+    assert choice.attrib["aria-label"] == "parallel adapter of width 64, trainable"
+
+
+def test_gates_sit_where_the_vector_multiplies() -> None:
+    root = draw("ia3", "smollm2-135m")
+
+    def left_of(ending: str) -> bool:
+        (choice,) = choices(root, ending)
+        return float(rects(choice, "gate")[0].attrib["x"]) < float(rects(choice, "box")[0].attrib["x"])
+
+    assert [left_of(name) for name in ("k_proj", "v_proj", "down_proj")] == [False, False, True]
+
+
+def test_biases_are_dots_or_said_to_be_missing() -> None:
+    root = draw("bitfit", "minilm-l6")
+    for ending in ("query", "intermediate.dense", "output.LayerNorm"):
+        for choice in choices(root, ending):
+            assert len(list(choice.iter(NS + "circle"))) >= 3
+    bare = get_method("bitfit"), shape_of("smollm2-135m")
+    drawing = draw_block(bare[1], bare[0].parts(bare[1], {"subset": "all"}))
+    assert "no biases in this model" in drawing.svg
+    assert "no biases" in drawing.description
+
+
+def test_full_fine_tuning_colours_whole_matrices() -> None:
+    root = draw("full", "smollm2-135m")
+    assert all(rects(choices(root, f"{name}_proj")[0], "box trained") for name in ("q", "k", "v", "o", "up", "down"))
+
+
+def test_post_norm_models_have_their_norms_on_the_stream() -> None:
+    def norm_x(name: str, ending: str) -> float:
+        choice = choices(ET.fromstring(draw_block(shape_of(name)).svg), ending)[0]
+        return float(rects(choice, "box")[0].attrib["x"])
+
+    assert norm_x("bert-base", "attention.output.LayerNorm") < norm_x("llama-3.1-8b", "input_layernorm")
+
+
+def test_the_selected_part_is_outlined_and_pressed() -> None:
+    method, shape = get_method("lora"), shape_of("smollm2-135m")
+    parts = method.parts(shape, method.complete(shape, {}))
+    root = ET.fromstring(draw_block(shape, parts, selected=Q_PROJ).svg)
+    pressed = [g for g in root.iter(NS + "g") if g.get("aria-pressed") == "true"]
+    assert [g.attrib["data-path"] for g in pressed] == [Q_PROJ] and "chosen" in pressed[0].attrib["class"]
+    assert 'aria-pressed="true"' not in draw_block(shape, parts).svg
+
+
+def test_description_says_what_is_injected_where() -> None:
+    method, shape = get_method("lora"), shape_of("smollm2-135m")
+    words = draw_block(shape, method.parts(shape, method.complete(shape, {}))).description
+    assert "One of 30 identical blocks of SmolLM2-135M-Instruct" in words
+    assert "LoRA rank 8 at q_proj (A 8×576, B 576×8), v_proj (A 8×576, B 192×8)." in words
+
+
+def test_legend_shows_only_what_occurs() -> None:
+    plain = "".join(draw("lora", "smollm2-135m").itertext())
+    assert "strip thickness" in plain and "adapter, waist" not in plain and "magnitude" not in plain
+    everything = "".join(draw("full", "smollm2-135m").itertext())
+    assert "strip thickness" not in everything
+
+
+def test_same_input_same_text_and_no_ids() -> None:
+    method, shape = get_method("qlora"), shape_of("bert-base")
+    values = method.complete(shape, {})
+    first, second = (
+        draw_block(shape, method.parts(shape, values), quantized=method.quantization(values)) for _ in range(2)
+    )
+    assert first == second
+    assert " id=" not in first.svg, "two drawings share one page"
+
+
+def test_texts_are_escaped_and_shortened() -> None:
+    drawing = draw_block(shape_of("gpt2"), tokens=("<b>", "a&b", "x" * 60))
+    texts = [t.text or "" for t in ET.fromstring(drawing.svg).iter(NS + "text")]
+    assert "<b>" in texts and "a&b" in texts
+    assert not any("x" * 60 in text for text in texts) and any(text.endswith("x…") for text in texts)
+
+
+def test_colours_are_the_apps() -> None:
+    for colour in ("#C2410C", "#D7DBE2", "#1D4ED8"):
+        assert colour in STYLE
+
+
+def _luminance(colour: str) -> float:
+    values = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    r, g, b = (v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in values)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+@pytest.mark.parametrize(
+    ("ink", "ground"),
+    [
+        ("ink", "paper"), ("ink", "frozen"), ("ink", "trained-light"), ("soft", "paper"), ("trained", "paper"),
+        ("on-trained", "trained"),
+    ],
+)  # fmt: skip
+def test_contrast_is_aa(ink: str, ground: str, theme: int) -> None:
+    colours = dict(re.findall(r"--([\w-]+): (?:var\([\w-]+, )?light-dark\((#\w+, #\w+)\)", STYLE))
+    a, b = (_luminance(colours[name].split(", ")[theme]) for name in (ink, ground))
+    assert (max(a, b) + 0.05) / (min(a, b) + 0.05) >= 4.5
+
+
+def test_parts_on_undrawn_modules_are_named() -> None:
+    shape = shape_of("t5-base")
+    at = "encoder.block.{}.layer.0.SelfAttention.relative_attention_bias"
+    svg = draw_block(shape, [Part("trainable", at, "", {"parameters": 1})]).svg
+    assert "not drawn: relative_attention_bias" in svg
+
+
+def test_a_model_without_known_blocks_is_refused_by_name() -> None:
+    shape = shape_of("gpt2")
+    bare = replace(shape, title="Mystery", groups=tuple(g for g in shape.groups if g.role is None))
+    with pytest.raises(Unsupported, match="Mystery"):
+        draw_block(bare)
+
+
+def test_needs_neither_torch_nor_streamlit() -> None:
+    code = "import sys, peft_lab.drawing; print({'torch', 'streamlit', 'transformers'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"

@@ -1,0 +1,111 @@
+"""Nothing overlaps, nothing leaves the picture, no line runs through a label: all models, all methods, both layouts."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from peft_lab.drawing import Layout, draw_block
+from peft_lab.methods import all_methods, get_method
+from peft_lab.methods.base import Part
+from peft_lab.models import catalogue, get_model
+from tests.drawing.geometry import read
+
+LAYOUTS: tuple[Layout, ...] = ("wide", "narrow")
+VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
+    "lora": (
+        {},
+        {"r": 1, "target_modules": ("all-linear",)},
+        {"r": 256, "target_modules": ("all-linear",), "use_dora": True},
+    ),
+    "prefix": ({}, {"prefix_projection": True, "num_virtual_tokens": 100}, {"num_virtual_tokens": 1}),
+    "prompt": ({}, {"num_virtual_tokens": 1}, {"num_virtual_tokens": 200}),
+    "ptuning": ({}, {"encoder_reparameterization_type": "LSTM", "num_virtual_tokens": 3}),
+    "adapters": ({"placement": "houlsby"}, {"placement": "pfeiffer", "bottleneck": 4096}, {"placement": "parallel"}),
+}
+CASES = [
+    (slug, name, index)
+    for slug in all_methods()
+    for name in catalogue()
+    for index in range(len(VARIANTS.get(slug, ({},))))
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("slug", "name", "index"), CASES)
+def test_nothing_collides(slug: str, name: str, index: int, layout: Layout) -> None:
+    method, shape = get_method(slug), get_model(name).shape
+    values = method.complete(shape, VARIANTS.get(slug, ({},))[index])
+    drawing = draw_block(shape, method.parts(shape, values), quantized=method.quantization(values), layout=layout)
+    assert read(drawing.svg).problems() == []
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", catalogue())
+def test_text_is_large_enough(name: str, layout: Layout) -> None:
+    method, shape = get_method("adapters"), get_model(name).shape
+    drawing = draw_block(shape, method.parts(shape, method.complete(shape, {})), layout=layout)
+    shown_at, least = (720, 11.0) if layout == "wide" else (350, 10.0)
+    smallest = min(float(size) for size in re.findall(r'<text[^>]* font-size="([\d.]+)"', drawing.svg))
+    assert smallest * min(1.0, shown_at / drawing.width) >= least
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_mixture_of_parts_is_drawn_without_collisions(data: st.DataObject) -> None:
+    shape = get_model(data.draw(st.sampled_from(sorted(catalogue())))).shape
+    matrices = [group for group in shape.matrices if group.role]
+    chosen = data.draw(st.lists(st.sampled_from(matrices), unique_by=lambda group: group.path))
+    parts: list[Part] = []
+    for group in chosen:
+        kind = data.draw(st.sampled_from(["low_rank", "gate", "bias", "trainable"]))
+        if kind == "low_rank":
+            size = {"rank": data.draw(st.integers(1, 1024)), "magnitude": data.draw(st.integers(0, 1))}
+            parts.append(Part("low_rank", group.path, "A B", size))
+        elif kind == "gate":
+            size = {"size": group.out_features, "on_input": int(group.role == "down")}
+            parts.append(Part("gate", group.path, "l_ff" if group.role == "down" else "l_k", size))
+        elif kind == "bias":
+            parts.append(Part("bias", group.path, "b", {"size": group.out_features}))
+        else:
+            parts.append(Part("trainable", group.path, "", {"parameters": group.each}))
+    if data.draw(st.booleans()):
+        parts.append(Part("cells", "tokens", "P", {"tokens": data.draw(st.integers(1, 1000)), "width": shape.hidden}))
+    words = data.draw(st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=9))
+    quantized, layout = data.draw(st.booleans()), data.draw(st.sampled_from(LAYOUTS))
+    texts = ["".join(ch for ch in word if ch.isprintable() and ord(ch) < 0xD800) or "x" for word in words]
+    drawing = draw_block(shape, parts, quantized=quantized, tokens=texts, layout=layout)
+    assert read(drawing.svg).problems() == []
+
+
+def _svg(body: str) -> str:
+    stream = '<path class="stream" d="M5 90 L5 10"/>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100">{stream}{body}</svg>'
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ('<rect class="box" x="90" y="10" width="20" height="9"/>', "leaves the picture"),
+        (
+            '<rect class="box" x="20" y="10" width="20" height="9"/><rect class="gate" x="35" y="12" width="20" height="9"/>',
+            "overlaps",
+        ),
+        (
+            '<rect class="box" x="20" y="10" width="20" height="20"/>'
+            '<text class="name" x="30" y="25" font-size="12" text-anchor="middle">too long</text>',
+            "sticks out",
+        ),
+        (
+            '<rect class="box" x="20" y="10" width="20" height="20"/><path class="flow" d="M10 20 L60 20"/>',
+            "crosses",
+        ),
+    ],
+)
+def test_the_check_itself_sees_mistakes(body: str, says: str) -> None:
+    assert any(says in problem for problem in read(_svg(body)).problems())
+    assert read(_svg("")).problems() == []
