@@ -1,0 +1,23 @@
+"""The command line: the app without the browser, for scripts, clusters and checks.
+
+Every command prints a table, or with ``--json`` one JSON document on stdout and nothing else there; logs, notes and
+progress go to stderr. Exit status: 0 success, 2 bad input (one line on stderr), 1 anything else that failed on purpose
+(a failed run, weights that are missing), 130 interrupted. A traceback is a bug.
+
+``count`` without ``--method`` or ``--adapter-config`` counts every method that applies to the model; those that do not
+are named on stderr with the reason and left out of the result. A method that is asked for by name and does not apply is
+bad input.
+"""
+
+from __future__ import annotations
+
+from peft_lab.cli import catalog, count, machine
+from peft_lab.cli.application import app, quieten_libraries
+
+__all__ = ["app", "catalog", "count", "machine", "main"]
+
+
+def main() -> None:
+    """Run the command line on this process's arguments and exit."""
+    quieten_libraries()
+    app(prog_name="python -m peft_lab")

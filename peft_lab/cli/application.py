@@ -1,0 +1,118 @@
+"""The typer application: how commands are registered, how failures become one line and an exit status."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from peft_lab.cli import output
+from peft_lab.errors import BadInput, PeftLabError
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+# typer >= 0.26 carries its own copy of click, so the bases are reached through the class that typer exports.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+_ClickError: Any = typer.BadParameter.__mro__[2]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _Command(TyperCommand):
+    """A command during which stdout belongs to its result alone."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with output.reserved_stdout():
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt:
+                raise typer.Abort from None
+
+
+class _Group(TyperGroup):
+    """Turns every expected failure into one line on stderr and the documented exit status."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        def call() -> Any:
+            return super(_Group, self).main(
+                args, prog_name, complete_var, False, windows_expand_args, **extra
+            )
+
+        if not standalone_mode:
+            return call()
+        try:
+            status = call()
+        except BadInput as error:
+            status = _fail(str(error), BAD_INPUT)
+        except PeftLabError as error:
+            status = _fail(str(error), FAILED)
+        except _ClickError as error:
+            status = _fail(_usage(error), BAD_INPUT)
+        except typer.Abort:
+            status = _fail("interrupted", INTERRUPTED)
+        except BrokenPipeError:
+            # The reader (head, less) has what it wanted; Python would complain again when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            status = OK
+        sys.exit(status if isinstance(status, int) else OK)
+
+
+def _usage(error: Any) -> str:
+    message: str = error.format_message()
+    context = getattr(error, "ctx", None)
+    return f"{message} (try '{context.command_path} --help')" if context else message
+
+
+def _fail(message: str, status: int) -> int:
+    """One line whatever the message holds, so that scripts can rely on it."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+app = typer.Typer(
+    cls=_Group,
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _root(context: typer.Context) -> None:
+    """PEFT Lab without the browser: count, simulate and run parameter-efficient fine-tuning.
+
+    Results are tables, or with --json one JSON document. Bytes are whole numbers, times are seconds.
+    """
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def command(name: str) -> Callable[[Function], Function]:
+    """Register a function as the command ``name``."""
+    return app.command(name, cls=_Command)
+
+
+def quieten_libraries() -> None:
+    """Keep libraries' warnings off the terminal: what the learner has to know, we say ourselves, in one line.
+
+    Must run before transformers is imported. Set TRANSFORMERS_VERBOSITY or HF_HUB_VERBOSITY to see their logs.
+    """
+    for name in ("TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    logging.captureWarnings(True)
+    logging.getLogger().addHandler(logging.NullHandler())

@@ -1,0 +1,135 @@
+"""``count``: exact parameter counts of methods or adapter configs on any model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from peft_lab import units
+from peft_lab.cli import options, output
+from peft_lab.cli.application import command
+from peft_lab.counting import CountReport, count, count_config
+from peft_lab.errors import BadInput
+from peft_lab.methods import all_methods
+from peft_lab.methods.base import MethodSpec
+from peft_lab.models import ModelEntry, resolve
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """A report and, where it was asked for by file, the file."""
+
+    report: CountReport
+    file: Path | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        plain = self.report.as_dict()
+        return {**plain, "adapter_config": self.file} if self.file else plain
+
+
+@command("count")
+def count_command(
+    model: options.Model,
+    method: options.Methods = None,
+    sets: options.Sets = None,
+    adapter_config: options.AdapterConfigs = None,
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="NAME", help="Add and report this task's head.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Count parameters, exactly, without any weights. By default every method that applies to the model."""
+    entry = resolve(model)
+    files = [options.read_adapter_config(path) for path in adapter_config or ()]
+    chosen = options.choose_methods(method or ())
+    every = not chosen and not files
+    labels = _labels(task, entry)
+    if labels is not None and files:
+        raise BadInput(
+            "--task adds a head to methods; an adapter config is counted on the bare model.", "task"
+        )
+    specs = list(all_methods().values()) if every else chosen
+    results = list(_count_methods(entry, specs, sets or (), labels, skip=every))
+    results += [_count_file(model, file) for file in files]
+    if not results:
+        raise BadInput(f"No method applies to {entry.title} with these settings.", "method")
+    output.show(
+        [result.as_dict() for result in results],
+        as_json,
+        human=lambda: _human(entry, results, labels is not None),
+    )
+
+
+def _count_methods(
+    entry: ModelEntry, specs: Sequence[MethodSpec], sets: Sequence[str], labels: int | None, skip: bool
+) -> Iterator[_Counted]:
+    values = options.parse_sets(sets, specs)
+    for spec in specs:
+        blocked = [
+            problem for problem in spec.problems(entry.shape, values[spec.slug]) if problem.level == "error"
+        ]
+        if skip and blocked:
+            output.note(f"left out: {spec.slug}: {blocked[0].message}")
+            continue
+        yield _Counted(count(entry.name, spec.slug, values[spec.slug], labels))
+
+
+def _count_file(model: str, file: options.AdapterConfigFile) -> _Counted:
+    try:
+        return _Counted(count_config(model, file.content), file.path)
+    except BadInput as error:
+        raise BadInput(f"{file.path}: {error}", error.field) from error
+
+
+def _labels(task: str | None, entry: ModelEntry) -> int | None:
+    """How many outputs the task's head has; ``None`` for a task without one."""
+    if task is None:
+        return None
+    from peft_lab.tasks import get_task
+
+    found = get_task(task)
+    if entry.kind not in found.model_kinds:
+        kinds = " or ".join(found.model_kinds)
+        raise BadInput(
+            f"The task '{task}' is for {kinds} models; {entry.title} is of kind {entry.kind}.", "task"
+        )
+    return len(found.labels) or None
+
+
+def _human(entry: ModelEntry, results: Sequence[_Counted], with_head: bool) -> list[Any]:
+    columns = {"method": "left", "trainable": "right", "of": "right", "share": "right"}
+    columns |= {"head": "right"} if with_head else {}
+    columns |= {"stored": "right", "formula": "right"}
+    lines = [_line(result, with_head) for result in results]
+    shown = [output.table(f"{entry.title}: parameters (counted)", columns, lines)]
+    if len(results) == 1:
+        groups = [
+            (f"{g.module}.{g.name}", g.role, f"{g.count:,}", units.count(g.parameters))
+            for g in results[0].report.groups
+        ]
+        heads = {"trained": "left", "part": "left", "modules": "right", "parameters": "right"}
+        shown.append(output.table("", heads, groups))
+    return shown
+
+
+def _line(result: _Counted, with_head: bool) -> tuple[str, ...]:
+    report = result.report
+    formula = "" if report.formula is None else units.count(report.formula)
+    if report.formula == report.trainable:
+        formula += " ✓ equal"
+    name = f"{report.method} ({result.file})" if result.file else report.method
+    head = (units.count(report.head),) if with_head else ()
+    share = units.percent(report.percent)
+    return (
+        name,
+        units.count(report.trainable),
+        units.count(report.total),
+        share,
+        *head,
+        units.size(report.stored_bytes),
+        formula,
+    )

@@ -1,0 +1,131 @@
+"""Options that several commands share, and what is made of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from peft_lab.errors import BadInput, UnknownName
+from peft_lab.methods import all_methods, get_method
+from peft_lab.methods.base import MethodSpec
+from peft_lab.methods.knobs import Values
+
+_LARGEST_CONFIG = 4 << 20  # bytes; a real one has a few thousand
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
+Model = Annotated[
+    str, typer.Option("--model", "-m", metavar="NAME", help="Catalogue name, Hugging Face id or local path.")
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option("--method", metavar="SLUG", help="A method; repeat it or separate several with commas."),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A knob of the method; repeatable, lists with commas."),
+]
+AdapterConfigs = Annotated[
+    list[Path] | None,
+    typer.Option("--adapter-config", metavar="FILE", help="Any PEFT adapter_config.json; repeatable."),
+]
+
+
+@dataclass(frozen=True)
+class AdapterConfigFile:
+    """The content of one ``adapter_config.json`` and where it came from."""
+
+    path: Path
+    content: Mapping[str, Any]
+
+
+def split_slugs(texts: Sequence[str]) -> list[str]:
+    """``["lora,ia3", "bitfit"]`` as three slugs, each once, in order; the names are not looked up."""
+    return list(dict.fromkeys(slug.strip() for text in texts for slug in text.split(",") if slug.strip()))
+
+
+def choose_methods(texts: Sequence[str]) -> list[MethodSpec]:
+    """The methods that ``--method`` names. Raises UnknownName, or BadInput for an option without a name in it."""
+    slugs = split_slugs(texts)
+    if texts and not slugs:
+        raise BadInput(f"--method names no method. Known: {', '.join(all_methods())}.", "method")
+    return [get_method(slug) for slug in slugs]
+
+
+def split_assignment(text: str) -> tuple[str, str]:
+    """``key=value`` as a pair. Raises BadInput without a ``=`` or without a key."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise BadInput(f"--set takes KEY=VALUE, such as r=16; '{text}' is not of that form.")
+    return key.strip(), value
+
+
+def parse_sets(texts: Sequence[str], methods: Sequence[MethodSpec]) -> dict[str, dict[str, Any]]:
+    """The knob values that ``--set`` gives, per method slug.
+
+    With several methods a knob goes to those that have it, and at least one has to.
+
+    Raises:
+        UnknownName: no chosen method has the knob; the nearest is named.
+        BadInput: a value that the knob does not take, or a knob set twice.
+    """
+    values: dict[str, dict[str, Any]] = {method.slug: {} for method in methods}
+    seen: set[str] = set()
+    for text in texts:
+        key, value = split_assignment(text)
+        if key in seen:
+            raise BadInput(f"'{key}' is set twice; give it once, lists with commas.", key)
+        seen.add(key)
+        takers = [method for method in methods if any(knob.name == key for knob in method.knobs)]
+        if not takers:
+            raise _unknown_knob(key, methods)
+        for method in takers:
+            values[method.slug][key] = method.knob(key).parse(value)
+    return values
+
+
+def _unknown_knob(key: str, methods: Sequence[MethodSpec]) -> BadInput:
+    if not methods:
+        return BadInput(
+            f"--set {key} changes a knob of a method; an adapter config has its settings in the file.", key
+        )
+    known = dict.fromkeys(knob.name for method in methods for knob in method.knobs)
+    what = f"{methods[0].title} knob" if len(methods) == 1 else "knob of these methods"
+    if not known:
+        return BadInput(f"{methods[0].title} has no knobs, so '{key}' cannot be set.", key)
+    return UnknownName(what, key, known, key)
+
+
+def one_method(slug: str, sets: Sequence[str]) -> tuple[MethodSpec, Values]:
+    """One method by slug and its values, for commands that take exactly one."""
+    method = get_method(slug)
+    return method, parse_sets(sets, [method])[method.slug]
+
+
+def read_adapter_config(path: Path) -> AdapterConfigFile:
+    """Read one ``adapter_config.json``, or that of an adapter folder.
+
+    Raises:
+        BadInput: no such file, or no JSON object in it.
+    """
+    file = path / "adapter_config.json" if path.is_dir() else path
+    try:
+        if file.stat().st_size > _LARGEST_CONFIG:
+            raise BadInput(f"{file} is too large for an adapter config.", "adapter_config")
+        content = json.loads(file.read_text("utf-8-sig"))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise BadInput(f"The adapter config {file} cannot be read: {reason}.", "adapter_config") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{file} is no text in UTF-8, so it is no adapter config.", "adapter_config"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{file} is no valid JSON: {error}.", "adapter_config") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"{file} holds no JSON object, so it is no adapter config.", "adapter_config")
+    return AdapterConfigFile(file, content)

@@ -1,0 +1,163 @@
+"""Exit statuses and streams: what holds for every command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from peft_lab.cli import app
+from peft_lab.cli.application import FAILED
+
+from .conftest import REPO, Run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["coutn"], "'count'"),
+        (["count"], "--model"),
+        (["methods", "--jsn"], "--json"),
+        (["count", "--model"], "--model"),
+        (["fetch", "minilm"], "'minilm-l6'"),
+        (["methods", "surplus"], "surplus"),
+    ],
+)
+def test_usage_errors_are_one_line(run: Run, arguments: list[str], named: str) -> None:
+    assert named in run(*arguments).refused()
+
+
+def test_without_a_command_there_is_help(run: Run) -> None:
+    bare = run()
+    assert bare.status == 0
+    assert "count" in bare.stdout
+    assert run("--help").stdout == bare.stdout
+
+
+def test_failure_that_is_nobodys_input_exits_with_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from peft_lab import assets
+    from peft_lab.errors import AssetError
+
+    def broken(*_: object) -> None:
+        raise AssetError("no connection\nto the index")
+
+    monkeypatch.setattr(assets, "fetch", broken)
+    failed = run("fetch")
+    assert (failed.status, failed.stdout) == (FAILED, "")
+    assert failed.stderr == "error: no connection to the index\n"
+
+
+def test_a_bug_is_not_hidden(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from peft_lab.cli import catalog
+
+    monkeypatch.setattr(catalog, "catalogue", dict[str, object]().__getitem__)
+    with pytest.raises(TypeError):
+        run("models")
+
+
+def test_only_the_document_reaches_stdout(run_process: Run) -> None:
+    """Counting imports torch, peft and bitsandbytes, which have things to say."""
+    done = run_process("count", "--model", "gpt2", "--method", "lora", "--json")
+    assert done.document[0]["model"] == "gpt2"
+    assert done.stderr == ""
+
+
+def test_prints_of_others_go_to_stderr() -> None:
+    """Also what a child process or a C library writes to the descriptor."""
+    script = (
+        "import os, peft_lab.cli.catalog as c, peft_lab.models as m\n"
+        "def noisy():\n"
+        "    print('loud'); os.system('echo louder'); os.write(1, b'loudest'); return m.catalogue()\n"
+        "c.catalogue = noisy\n"
+        "from peft_lab.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "models", "--json"],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("[\n")
+    assert done.stdout.endswith("]\n")
+    for word in ("loud\n", "louder\n", "loudest"):
+        assert word in done.stderr
+        assert word not in done.stdout
+
+
+def test_stdout_is_given_back(run_process: Run) -> None:
+    script = (
+        "from peft_lab.cli import app\n"
+        "app(['models', '--json'], standalone_mode=False)\n"
+        "print('after')\n"
+        "import os; os.write(1, b'descriptor')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPO, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    assert "after" in done.stdout
+    assert "descriptor" in done.stdout
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"'{sys.executable}' -m peft_lab methods --json | head -c 1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], cwd=REPO, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[", "")
+
+
+def test_listing_commands_load_no_torch() -> None:
+    script = (
+        "import sys\n"
+        "from peft_lab.cli import app\n"
+        "for command in ('methods', 'models'):\n"
+        "    app([command, '--json'], standalone_mode=False)\n"
+        "heavy = {'torch', 'transformers', 'peft', 'bitsandbytes', 'streamlit', 'pandas'} & set(sys.modules)\n"
+        "sys.exit(' '.join(heavy) or 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPO, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_tables_in_a_pipe_are_plain(run_process: Run) -> None:
+    done = run_process("models", PYTHONUTF8="1")
+    assert done.status == 0
+    assert "\x1b" not in done.stdout
+    assert "134,515,008" in done.stdout
+
+
+def test_an_old_terminal_gets_what_it_can_show(run_process: Run) -> None:
+    done = run_process("methods", PYTHONIOENCODING="ascii")
+    assert done.status == 0
+    assert "LoRA" in done.stdout
+
+
+def test_interrupt_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from peft_lab import assets
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(assets, "fetch", interrupted)
+    done = run("fetch")
+    assert done.status == 130
+    assert "interrupted" in done.stderr
+
+
+def test_every_command_takes_json() -> None:
+    """The contract's promise, for commands that are yet to come too."""
+    assert app.registered_commands
+    for command in app.registered_commands:
+        assert command.callback is not None
+        assert "as_json" in command.callback.__annotations__, command.name
+
+
+def test_environment_variable_of_the_test_is_not_the_users() -> None:
+    assert os.environ["PEFT_LAB_HOME"]

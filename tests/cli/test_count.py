@@ -1,0 +1,93 @@
+"""``count`` on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from peft_lab.methods import all_methods
+from peft_lab.methods.base import plain_task
+from peft_lab.models import get_model
+
+from .conftest import Run
+
+
+def test_the_contracts_example(run: Run) -> None:
+    command = "count --model llama-3.2-3b --method lora --set r=16 --set target_modules=q_proj,v_proj"
+    (row,) = run(*command.split(), "--json").document
+    assert (row["trainable"], row["total"], row["formula"]) == (4_587_520, 3_217_337_344, 4_587_520)
+    assert row["source"] == "counted"
+    assert isinstance(row["stored_bytes"], int)
+    assert isinstance(row["seconds"], float)
+    assert sum(group["parameters"] for group in row["groups"]) == row["trainable"]
+    assert {"module", "count", "parameters"} <= set(row["groups"][0])
+    shown = run(*command.split()).stdout
+    for text in ("4,587,520", "3,217,337,344", "0.143%", "counted", "equal"):
+        assert text in shown
+
+
+def test_by_default_every_method_that_applies(run: Run) -> None:
+    done = run("count", "--model", "minilm-l6", "--json")
+    shape = get_model("minilm-l6").shape
+    applicable = [slug for slug, method in all_methods().items() if not method.problems(shape, {})]
+    assert [row["method"] for row in done.document] == applicable
+    assert "left out: prefix:" in done.stderr
+
+
+def test_a_method_asked_for_by_name_has_to_apply(run: Run) -> None:
+    refusal = run("count", "--model", "minilm-l6", "--method", "prefix").refused()
+    assert all_methods()["prefix"].refuses["encoder"].split(":")[0] in refusal
+
+
+def test_several_methods_in_the_order_asked(run: Run) -> None:
+    done = run(
+        "count", "--model", "gpt2", "--method", "ia3,lora", "--method", "prompt", "--set", "r=4", "--json"
+    )
+    assert [row["method"] for row in done.document] == ["ia3", "lora", "prompt"]
+
+
+def test_a_misspelt_target_is_named(run: Run) -> None:
+    refusal = run(
+        "count", "--model", "llama-3.2-3b", "--method", "lora", "--set", "target_modules=q_proj,v_porj"
+    ).refused()
+    assert "v_porj" in refusal
+    assert "'v_proj'" in refusal
+
+
+def test_unknown_names_offer_the_nearest(run: Run) -> None:
+    assert "'llama-3.2-3b'" in run("count", "--model", "llama3.2-3b").refused()
+    assert "'lora'" in run("count", "--model", "gpt2", "--method", "lroa").refused()
+
+
+def test_adapter_configs_are_counted_as_given(run: Run, tmp_path: Path) -> None:
+    first, second = tmp_path / "one.json", tmp_path / "two.json"
+    shape = get_model("llama-3.2-3b").shape
+    lora = all_methods()["lora"]
+    config = lora.config(shape, lora.complete(shape, {"r": 16}), plain_task(shape.kind))
+    first.write_text(
+        json.dumps({"peft_type": "LORA", "r": config.r, "target_modules": sorted(config.target_modules)})
+    )
+    second.write_text(json.dumps({"peft_type": "IA3"}))
+    done = run(
+        "count", "--model", "llama-3.2-3b", "--method", "lora", "--set", "r=16",
+        "--adapter-config", str(first), "--adapter-config", str(second), "--json",
+    ).document  # fmt: skip
+    assert [row["method"] for row in done] == ["lora", "lora", "ia3"]
+    assert done[0]["trainable"] == done[1]["trainable"]
+    assert done[1]["adapter_config"] == str(first)
+    assert done[1]["formula"] is None
+
+
+def test_a_config_that_is_none_names_its_file(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    for content in ({}, {"peft_type": "MAGIC"}, {"peft_type": "LORA", "r": 0}, {"peft_type": ["LORA"]}):
+        file.write_text(json.dumps(content))
+        assert str(file) in run("count", "--model", "gpt2", "--adapter-config", str(file)).refused()
+
+
+def test_sets_need_a_method(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    file.write_text('{"peft_type": "LORA"}')
+    assert (
+        "--set r" in run("count", "--model", "gpt2", "--adapter-config", str(file), "--set", "r=2").refused()
+    )
