@@ -31,7 +31,8 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
 }
 PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title>
 <style>body {{ color-scheme: light dark; font: 13px sans-serif; margin: 16px; background: light-dark(#fff, #14171c);
-color: light-dark(#0b1220, #f1f4f8); width: 1110px }} section {{ display: flex; gap: 24px; align-items: start; margin-bottom: 28px }}
+color: light-dark(#0b1220, #f1f4f8); width: 1110px }}
+section {{ display: flex; gap: 24px; align-items: start; margin-bottom: 28px }}
 .w {{ width: 720px }} .n {{ width: 350px }} h2 {{ font-size: 14px; margin: 4px 0 }}</style>{body}"""
 
 
@@ -81,7 +82,7 @@ def photograph(folder: Path, names: list[str], chromium: str | None) -> None:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic"]
         browser = playwright.chromium.launch(executable_path=chromium, args=flags)
         for scheme in ("light", "dark"):
-            page = browser.new_page(color_scheme=scheme, viewport={"width": 1142, "height": 700})  # type: ignore[arg-type]
+            page = browser.new_page(color_scheme=scheme, viewport={"width": 1142, "height": 700})
             for name in names:
                 page.goto((folder / f"{name}.html").resolve().as_uri())
                 page.screenshot(path=str(folder / f"{name}-{scheme}.png"), full_page=True)

@@ -10,19 +10,19 @@ from peft_lab.drawing import TOKENS, draw_block
 from peft_lab.methods.base import Part, Quantization
 from peft_lab.shapes import ModelShape
 
-NARROW_BELOW = 560  # CSS pixels: under this the wide picture's text would be smaller than 8.5 px
+NARROW_BELOW = 540  # CSS pixels: under this the wide picture's text would be smaller than 9.5 px
 
 CSS = f"""
 .host {{ container-type: inline-size; width: 100%; }}
 .narrow {{ display: none; }}
 .narrow > svg, .wide > svg {{ margin: 0 auto; }}
-.wide > svg {{ max-width: 900px; }}
+.wide > svg {{ max-width: 800px; }}
 .narrow > svg {{ max-width: 440px; }}
 @container (max-width: {NARROW_BELOW}px) {{ .narrow {{ display: block; }} .wide {{ display: none; }} }}
 .words {{ position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }}
 """
 
-HTML = '<div class="host"><div class="wide"></div><div class="narrow"></div><p class="words"></p></div>'
+HTML = '<div class="host"><p class="words"></p><div class="wide"></div><div class="narrow"></div></div>'
 
 # The choice is shown at once and sent to the server; pictures are replaced only when they changed, and the focus then
 # goes to the same part of the new picture.
@@ -30,18 +30,20 @@ JS = """
 export default function ({ data, parentElement, setTriggerValue }) {
   const host = parentElement.querySelector(".host");
   const root = host.getRootNode();
+  const same = (place, path) => [...place.querySelectorAll("[data-path]")].filter((part) => part.dataset.path === path);
+
   const show = (place, svg) => {
-    const target = host.querySelector(place);
-    if (target.drawn === svg) return;
-    const focused = root.activeElement;
-    const order = focused && target.contains(focused)
-      ? [...target.querySelectorAll("[data-path]")].filter((g) => g.dataset.path === focused.dataset.path).indexOf(focused) : -1;
-    target.innerHTML = svg;
-    target.drawn = svg;
-    if (order < 0) return;
-    const same = [...target.querySelectorAll("[data-path]")].filter((g) => g.dataset.path === focused.dataset.path);
-    (same[order] || same[0])?.focus({ preventScroll: true });
+    if (place.drawn === svg) return;
+    const focused = place.contains(root.activeElement) ? root.activeElement.closest("[data-path]") : null;
+    const path = focused?.dataset.path;
+    const order = focused ? same(place, path).indexOf(focused) : 0;
+    place.innerHTML = svg;
+    place.drawn = svg;
+    if (!focused) return;
+    const twins = same(place, path);
+    (twins[order] ?? twins[0])?.focus({ preventScroll: true });
   };
+
   const mark = (path) => {
     for (const part of host.querySelectorAll("[data-path]")) {
       const chosen = part.dataset.path === path;
@@ -49,23 +51,23 @@ export default function ({ data, parentElement, setTriggerValue }) {
       part.setAttribute("aria-pressed", String(chosen));
     }
   };
-  show(".wide", data.wide);
-  show(".narrow", data.narrow);
+
   const words = host.querySelector(".words");
   if (words.textContent !== data.words) words.textContent = data.words;
+  show(host.querySelector(".wide"), data.wide);
+  show(host.querySelector(".narrow"), data.narrow);
   mark(data.selected);
 
   const choose = (event) => {
     const part = event.target.closest("[data-path]");
     if (!part) return;
+    event.preventDefault();
     mark(part.dataset.path);
     setTriggerValue("chosen", part.dataset.path);
   };
   host.onclick = choose;
   host.onkeydown = (event) => {
-    if (event.key !== "Enter" && event.key !== " ") return;
-    if (event.target.closest("[data-path]")) event.preventDefault();
-    choose(event);
+    if (event.key === "Enter" || event.key === " ") choose(event);
   };
 }
 """

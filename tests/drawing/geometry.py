@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -109,7 +110,7 @@ def read(svg: str) -> Picture:
                 solids.append(Thing("hourglass", min(xs), min(ys), max(xs), max(ys)))
         elif element.tag == NS + "path" and cls and cls[0] in ("flow", "stream", "making"):
             points = _points(element.attrib["d"])
-            pairs = zip(points, points[1:], strict=False)
+            pairs = itertools.pairwise(points)
             lines += [(cls[0], *a, *b) for a, b in pairs]
     frame = Thing("picture", 0, 0, width, height)
     return Picture(frame, tuple(solids), tuple(texts), tuple(lines))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import sys
@@ -56,7 +57,9 @@ def test_every_matrix_of_the_block_is_there_with_its_shape(name: str) -> None:
     for group in shape.block.values():
         (choice,) = choices(root, group.path)
         label = choice.attrib["aria-label"]
-        assert label.startswith(f"{shape.target_name(group)}, {group.out_features}×{group.in_features}, frozen")
+        assert label.startswith(
+            f"{shape.target_name(group)}, {group.out_features}×{group.in_features}, frozen"
+        )
         assert f"{group.out_features}×{group.in_features}" in [text.text for text in choice.iter(NS + "text")]
         assert choice.attrib["tabindex"] == "0" and choice.attrib["role"] == "button"
 
@@ -68,13 +71,15 @@ def test_conv1d_is_written_out_by_in() -> None:
 
 def test_grouped_keys_are_drawn_smaller_than_queries() -> None:
     root = ET.fromstring(draw_block(shape_of("llama-3.1-8b")).svg)
-    heights = [float(rects(choices(root, f"{n}_proj")[0], "box")[0].attrib["height"]) for n in ("q", "k", "up")]
+    heights = [
+        float(rects(choices(root, f"{n}_proj")[0], "box")[0].attrib["height"]) for n in ("q", "k", "up")
+    ]
     assert heights[1] < 0.8 * heights[0] < 0.8 * heights[2]
 
 
 def test_strip_thickness_follows_the_rank() -> None:
     seen = [strips(draw("lora", "smollm2-135m", r=rank), "q_proj") for rank in (1, 8, 64, 256)]
-    for thinner, thicker in zip(seen, seen[1:], strict=False):
+    for thinner, thicker in itertools.pairwise(seen):
         assert thicker[0] >= thinner[0] + 2 and thicker[1] >= thinner[1] + 2
     assert min(seen[0]) >= 2
     big = strips(draw("lora", "llama-3.1-70b", r=8), "q_proj")
@@ -92,7 +97,9 @@ def test_moving_the_rank_moves_no_box() -> None:
 def test_quantised_matrices_are_hatched_and_have_constants() -> None:
     root = draw("qlora", "smollm2-135m", bnb_4bit_use_double_quant=True)
     (choice,) = choices(root, "down_proj")
-    assert rects(choice, "box frozen quantised") and any(p.get("class") == "hatch" for p in choice.iter(NS + "path"))
+    assert rects(choice, "box frozen quantised") and any(
+        p.get("class") == "hatch" for p in choice.iter(NS + "path")
+    )
     constants = rects(choice, "constant")
     assert len([c for c in constants if "hollow" not in c.attrib["class"]]) == 1 < len(constants)
     assert not rects(choices(root, "lm_head")[0], "quantised")
@@ -105,7 +112,9 @@ def test_quantized_alone_hatches_the_block() -> None:
     eight = Quantization(bits=8, kind="int8", double=False, compute_dtype="float16")
     assert "hatch" not in re.sub(r"<style>.*?</style>", "", draw_block(shape).svg, flags=re.S)
     drawing = draw_block(shape, quantized=eight)
-    assert len(re.findall(r'class="box frozen quantised"', drawing.svg)) == len(shape.block) + 1  # and the legend
+    assert (
+        len(re.findall(r'class="box frozen quantised"', drawing.svg)) == len(shape.block) + 1
+    )  # and the legend
     assert "8 bits (INT8)" in drawing.description
 
 
@@ -133,7 +142,9 @@ def test_prefix_on_t5_draws_the_decoder_with_cross_attention() -> None:
     assert "encoder: one of 12" in words and "parts in 4 modules" in words
 
 
-@pytest.mark.parametrize(("placement", "after_attention", "after_ffn"), [("houlsby", 1, 1), ("pfeiffer", 0, 1)])
+@pytest.mark.parametrize(
+    ("placement", "after_attention", "after_ffn"), [("houlsby", 1, 1), ("pfeiffer", 0, 1)]
+)
 def test_adapters_follow_their_host(placement: str, after_attention: int, after_ffn: int) -> None:
     root = draw("adapters", "smollm2-135m", placement=placement)
     assert len(choices(root, "o_proj")) == 1 + after_attention
@@ -168,7 +179,9 @@ def test_biases_are_dots_or_said_to_be_missing() -> None:
 
 def test_full_fine_tuning_colours_whole_matrices() -> None:
     root = draw("full", "smollm2-135m")
-    assert all(rects(choices(root, f"{name}_proj")[0], "box trained") for name in ("q", "k", "v", "o", "up", "down"))
+    assert all(
+        rects(choices(root, f"{name}_proj")[0], "box trained") for name in ("q", "k", "v", "o", "up", "down")
+    )
 
 
 def test_post_norm_models_have_their_norms_on_the_stream() -> None:
@@ -206,7 +219,8 @@ def test_same_input_same_text_and_no_ids() -> None:
     method, shape = get_method("qlora"), shape_of("bert-base")
     values = method.complete(shape, {})
     first, second = (
-        draw_block(shape, method.parts(shape, values), quantized=method.quantization(values)) for _ in range(2)
+        draw_block(shape, method.parts(shape, values), quantized=method.quantization(values))
+        for _ in range(2)
     )
     assert first == second
     assert " id=" not in first.svg, "two drawings share one page"

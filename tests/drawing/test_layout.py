@@ -25,7 +25,11 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
     "prefix": ({}, {"prefix_projection": True, "num_virtual_tokens": 100}, {"num_virtual_tokens": 1}),
     "prompt": ({}, {"num_virtual_tokens": 1}, {"num_virtual_tokens": 200}),
     "ptuning": ({}, {"encoder_reparameterization_type": "LSTM", "num_virtual_tokens": 3}),
-    "adapters": ({"placement": "houlsby"}, {"placement": "pfeiffer", "bottleneck": 4096}, {"placement": "parallel"}),
+    "adapters": (
+        {"placement": "houlsby"},
+        {"placement": "pfeiffer", "bottleneck": 4096},
+        {"placement": "parallel"},
+    ),
 }
 CASES = [
     (slug, name, index)
@@ -40,7 +44,9 @@ CASES = [
 def test_nothing_collides(slug: str, name: str, index: int, layout: Layout) -> None:
     method, shape = get_method(slug), get_model(name).shape
     values = method.complete(shape, VARIANTS.get(slug, ({},))[index])
-    drawing = draw_block(shape, method.parts(shape, values), quantized=method.quantization(values), layout=layout)
+    drawing = draw_block(
+        shape, method.parts(shape, values), quantized=method.quantization(values), layout=layout
+    )
     assert read(drawing.svg).problems() == []
 
 
@@ -74,7 +80,9 @@ def test_any_mixture_of_parts_is_drawn_without_collisions(data: st.DataObject) -
         else:
             parts.append(Part("trainable", group.path, "", {"parameters": group.each}))
     if data.draw(st.booleans()):
-        parts.append(Part("cells", "tokens", "P", {"tokens": data.draw(st.integers(1, 1000)), "width": shape.hidden}))
+        parts.append(
+            Part("cells", "tokens", "P", {"tokens": data.draw(st.integers(1, 1000)), "width": shape.hidden})
+        )
     words = data.draw(st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=9))
     quantized, layout = data.draw(st.booleans()), data.draw(st.sampled_from(LAYOUTS))
     texts = ["".join(ch for ch in word if ch.isprintable() and ord(ch) < 0xD800) or "x" for word in words]
@@ -92,7 +100,8 @@ def _svg(body: str) -> str:
     [
         ('<rect class="box" x="90" y="10" width="20" height="9"/>', "leaves the picture"),
         (
-            '<rect class="box" x="20" y="10" width="20" height="9"/><rect class="gate" x="35" y="12" width="20" height="9"/>',
+            '<rect class="box" x="20" y="10" width="20" height="9"/>'
+            '<rect class="gate" x="35" y="12" width="20" height="9"/>',
             "overlaps",
         ),
         (
