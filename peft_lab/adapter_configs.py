@@ -42,14 +42,15 @@ def parse(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig
 
     kind = content.get("peft_type")
-    if kind not in set(PEFT_TYPE_TO_CONFIG_MAPPING):
+    if not isinstance(kind, str) or kind not in set(PEFT_TYPE_TO_CONFIG_MAPPING):
         raise BadInput(f"This is no PEFT adapter config: its peft_type is {kind!r}.", "adapter_config")
     if kind in _IMPOSSIBLE:
         raise BadInput(_IMPOSSIBLE[kind], "adapter_config")
     for name in _REQUIRED.get(kind, ()):
         if content.get(name) is None:
             raise BadInput(f"This {kind} config leaves {name} empty; without it there is nothing to count.", "adapter_config")
-    values = {**content, "task_type": task_of(entry, content), "inference_mode": False}
+    # The base is the model asked for, whatever the file was made with.
+    values = {**content, "task_type": task_of(entry, content), "inference_mode": False, "base_model_name_or_path": None}
     try:
         return PeftConfig.from_peft_type(**values)
     except (TypeError, ValueError, KeyError, ImportError) as error:
@@ -98,6 +99,8 @@ def _drop_values(config: Any) -> None:
         config.init_lora_weights = True
     if hasattr(config, "prompt_tuning_init"):
         config.prompt_tuning_init = "RANDOM"
+    if hasattr(config, "progressbar"):
+        config.progressbar = False
     if config.peft_type == "SHIRA":
         # PEFT leaves the positions out without a mask; their number is that of the weights (see _complete).
         config.mask_fn = None

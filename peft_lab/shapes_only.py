@@ -16,6 +16,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+# Filling a tensor that has no values is a detour through several layers of torch, taken for every adapted map.
+_FILLS = frozenset(
+    {"kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_", "trunc_normal_", "orthogonal_"}
+    | {"uniform_", "normal_", "zeros_", "ones_", "constant_", "zero_", "fill_"}
+)
 _LOCK = threading.Lock()  # the stand-ins are set on PEFT's modules, which all threads share
 
 
@@ -47,6 +52,10 @@ def _mode() -> Any:
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
             name = getattr(func, "__name__", "")
+            if name in _FILLS:
+                target = args[0] if args else kwargs["tensor"]
+                if target.is_meta:
+                    return target
             if name in ("cpu", "to", "bincount") and isinstance(args[0], torch.Tensor) and args[0].is_meta:
                 if name == "cpu":
                     return args[0]
@@ -70,6 +79,7 @@ def _stand_ins() -> list[tuple[Any, str, Any]]:
     import torch
     from peft.tuners.adamss import layer as adamss
     from peft.tuners.boft.layer import BOFTLayer
+    from peft.tuners.cpt.model import CPTEmbedding
 
     def slice_pca(tensor: torch.Tensor, r: int, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """The factors' shapes; the values would come from a decomposition of the weight."""
@@ -85,8 +95,13 @@ def _stand_ins() -> list[tuple[Any, str, Any]]:
     def permutation(self: Any, indices: torch.Tensor) -> torch.Tensor:
         return torch.empty(len(indices), len(indices))
 
+    def unprojected(self: Any) -> torch.Tensor:
+        """CPT shortens rows that have grown too long; none has before training."""
+        return self.delta_embedding.weight.detach()
+
     return [
         (adamss, "slice_pca", slice_pca),
         (adamss, "clustering_Z", clustering),
         (BOFTLayer, "perm2mat", permutation),
+        (CPTEmbedding, "get_projection", unprojected),
     ]
