@@ -42,22 +42,22 @@ class Metrics:
     @property
     def first(self) -> float:
         """x of what comes first on a line, right of the stream: a norm."""
-        return self.trunk + (18 if self.fold else 24)
+        return self.trunk + 18
 
     @property
     def bus(self) -> float:
         """x of the vertical line that feeds the parallel matrices."""
-        return self.first + self.norm[0] + (5 if self.fold else 8)
+        return self.first + self.norm[0] + (5 if self.fold else 6)
 
     @property
     def column(self) -> float:
         """x where the parallel matrices stand."""
-        return self.bus + (18 if self.fold else 24)
+        return self.bus + (18 if self.fold else 20)
 
 
 WIDE = Metrics(
-    layout="wide", width=620, trunk=34, norm=(36, 24), matrix=(98, 40), widest=1.35, lane=46, strip=13, below=17,
-    core=100, gap=12, name=12, small=11, fold=False,
+    layout="wide", width=520, trunk=25, norm=(34, 24), matrix=(92, 40), widest=1.35, lane=42, strip=12, below=16,
+    core=90, gap=10, name=12, small=11, fold=False,
 )  # fmt: skip
 NARROW = Metrics(
     layout="narrow", width=350, trunk=22, norm=(32, 22), matrix=(86, 36), widest=1.35, lane=38, strip=11, below=15,

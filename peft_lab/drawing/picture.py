@@ -15,9 +15,9 @@ from peft_lab.drawing.placement import Placement
 from peft_lab.drawing.style import STYLE
 from peft_lab.drawing.svg import Canvas, number
 
-HEADER, FOOT = 26.0, 10.0  # inside the frame, over and under the halves
+HEADER, FOOT = 21.0, 9.0  # inside the frame, over and under the halves
 REMARK = 16.0  # line for a remark at the frame's foot
-APART = 12.0  # between the halves
+APART = 10.0  # between the halves
 BEHIND = 3.5  # offset of the frames behind, which stand for the other blocks
 EDGE = 3.0
 

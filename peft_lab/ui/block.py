@@ -10,14 +10,14 @@ from peft_lab.drawing import TOKENS, draw_block
 from peft_lab.methods.base import Part, Quantization
 from peft_lab.shapes import ModelShape
 
-NARROW_BELOW = 540  # CSS pixels: under this the wide picture's text would be smaller than 9.5 px
+NARROW_BELOW = 450  # CSS pixels: under this the wide picture's text would be smaller than 9.5 px
 
 CSS = f"""
 .host {{ container-type: inline-size; width: 100%; }}
 .narrow {{ display: none; }}
 .narrow > svg, .wide > svg {{ margin: 0 auto; }}
-.wide > svg {{ max-width: 800px; }}
-.narrow > svg {{ max-width: 440px; }}
+.wide > svg {{ max-width: 680px; }}
+.narrow > svg {{ max-width: 400px; }}
 @container (max-width: {NARROW_BELOW}px) {{ .narrow {{ display: block; }} .wide {{ display: none; }} }}
 .words {{ position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }}
 """

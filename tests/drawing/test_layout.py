@@ -55,9 +55,9 @@ def test_nothing_collides(slug: str, name: str, index: int, layout: Layout) -> N
 def test_text_is_large_enough(name: str, layout: Layout) -> None:
     method, shape = get_method("adapters"), get_model(name).shape
     drawing = draw_block(shape, method.parts(shape, method.complete(shape, {})), layout=layout)
-    shown_at, least = (720, 11.0) if layout == "wide" else (350, 10.0)
     smallest = min(float(size) for size in re.findall(r'<text[^>]* font-size="([\d.]+)"', drawing.svg))
-    assert smallest * min(1.0, shown_at / drawing.width) >= least
+    assert smallest >= 11, "at the natural width, where one unit is one pixel"
+    assert drawing.width <= (660 if layout == "wide" else 352)
 
 
 @settings(max_examples=60, deadline=None)
