@@ -28,12 +28,15 @@ class Storage:
         layer: index of the repeated layer in whose forward or backward it was made, or whose parameter it
             belongs to; None outside the layers.
         logits: made between the output head's input and the end of its backward.
+        joined: how many tensors, one for each trained parameter, were stacked into it; 0 for all else. Its size
+            grows with depth.
     """
 
     nbytes: int
     part: str = ""
     layer: int | None = None
     logits: bool = False
+    joined: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,12 @@ class Trace:
     marks: list[Mark] = field(default_factory=list)
 
 
+#: Operations that make one tensor of a list.
+_JOINS = frozenset({"stack.default", "cat.default"})
+
+#: Device of fake tensors that are on the host in a real run (see fake.py); they take no device memory.
+HOST = "meta"
+
 #: An event that is neither birth nor end: torch.cuda.empty_cache(). Far below any ``~i``.
 EMPTY_CACHE = -(2**62)
 
@@ -71,22 +80,30 @@ class Recorder:
         self._phase = ""
         self._layer: int | None = None
         self.logits = False
+        self._last_layer: int | None = None
 
     @property
     def phase(self) -> str:
         return self._phase
 
+    @property
+    def layer(self) -> int | None:
+        return self._layer
+
     def enter(self, phase: str | None = None, layer: int | None = None) -> None:
         """The run is now in ``phase`` (unchanged when None) and in ``layer``."""
         self._phase = self._phase if phase is None else phase
         self._layer = layer
+        self._last_layer = None
         self.trace.marks.append(Mark(len(self.trace.events), self._phase, layer))
 
     def empty_cache(self) -> None:
         self.trace.events.append(EMPTY_CACHE)
 
     def see(self, tensor: torch.Tensor, part: str = "", layer: int | None = None) -> int:
-        """Note the tensor's storage unless it is known; returns its number in the trace."""
+        """Note the tensor's storage unless it is known; returns its number in the trace, -1 for a host tensor's."""
+        if tensor.device.type == HOST:
+            return -1
         storage = tensor.untyped_storage()
         key = storage._cdata
         known = self._known.get(key)
@@ -98,6 +115,39 @@ class Recorder:
         # live as long as the storage does; both hold with a dictionary of references.
         self._watch[key] = weakref.ref(storage, lambda _, key=key: self._end(key))
         return index
+
+    def see_results(self, func: Any, args: tuple[Any, ...], result: Any) -> None:
+        """Note what an operation returned.
+
+        Outside the layers (optimizer, clipping, an extra loss over adapters) a result belongs to the layer of what it
+        was made from: a moment to its parameter's layer, the i-th of a list of norms to the i-th gradient's. Scalars
+        go with what came before them.
+        """
+        for position, tensor in enumerate(tensors_in(result)):
+            if self.number(tensor) is not None:
+                continue
+            layer = self._layer
+            if layer is None:
+                source = args[0] if args else None
+                joins = func.__name__ in _JOINS
+                if isinstance(source, (list, tuple)):
+                    source = source[position] if position < len(source) and not joins else None
+                layer = self.layer_of(source)
+                if layer is None and not joins and tensor.numel() == 1:
+                    layer = self._last_layer
+                self._last_layer = layer
+                index = self.see(tensor, layer=layer)
+                if joins and self._phase == "optimizer" and index >= 0:
+                    self.trace.storages[index].joined = len(args[0])
+            else:
+                self.see(tensor, layer=layer)
+
+    def layer_of(self, tensor: Any) -> int | None:
+        """The layer of a tensor's storage; None outside the layers, or when it was never seen."""
+        import torch
+
+        number = self.number(tensor) if isinstance(tensor, torch.Tensor) else None
+        return None if number is None else self.trace.storages[number].layer
 
     def scratch(self, nbytes: int) -> None:
         """Memory that lives only inside the operation that is about to return."""
@@ -124,6 +174,19 @@ class Recorder:
         return self.trace
 
 
+def scalar_standin(tensor: torch.Tensor) -> bool | int | float:
+    """What code reads when it asks a fake tensor for its value: yes, or one.
+
+    PEFT asks in order to decide whether a module dropout spares this step (``rand(1) > p``) or a norm is finite; yes
+    is the answer that computes, and so the one that needs memory.
+    """
+    import torch
+
+    if tensor.dtype == torch.bool:
+        return True
+    return 1.0 if tensor.is_floating_point() else 1
+
+
 def tensors_in(result: Any) -> Iterable[torch.Tensor]:
     """The tensors an operation returned: itself, or those in a tuple or list of outputs."""
     import torch
@@ -137,21 +200,25 @@ def tensors_in(result: Any) -> Iterable[torch.Tensor]:
 
 def recording(recorder: Recorder, scratch: Scratch | None = None) -> Any:
     """A dispatch mode (a context manager) that reports every operation's new storages to ``recorder``."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensor
     from torch.utils._python_dispatch import TorchDispatchMode
 
     inside = scratch or {}
+    read_scalar = torch.ops.aten._local_scalar_dense.default
 
     class Recording(TorchDispatchMode):
         def __torch_dispatch__(
             self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
         ) -> Any:
             kwargs = kwargs or {}
+            if func is read_scalar and isinstance(args[0], FakeTensor):
+                return scalar_standin(args[0])
             result = func(*args, **kwargs)
+            recorder.see_results(func, args, result)
             needs = inside.get(func)
             if needs is not None:
                 recorder.scratch(needs(*args, **kwargs))
-            for tensor in tensors_in(result):
-                recorder.see(tensor)
             return result
 
     return Recording()

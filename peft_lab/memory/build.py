@@ -1,0 +1,193 @@
+"""A model of any size without values, with a method applied, ready to be stepped on fake tensors."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.errors import SimulationError
+from peft_lab.memory import quantised, standins
+from peft_lab.memory.fake import Faker
+from peft_lab.memory.step import Subject
+from peft_lab.memory.tracker import HOST, Recorder
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftConfig
+    from transformers import PretrainedConfig
+
+#: Where architectures keep their number of layers.
+_DEPTH = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "num_decoder_layers", "encoder_layers", "decoder_layers")
+
+#: Applies a method to a meta model of the given depth and returns the model to train.
+Method = Callable[["torch.nn.Module", int], "torch.nn.Module"]
+
+
+@dataclass(frozen=True)
+class Quantise:
+    """How the base is stored: 4 bits (``kind`` nf4 or fp4, ``double``: constants quantised too) or 8."""
+
+    bits: int
+    kind: str = "nf4"
+    double: bool = True
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """All that is needed to build the model to train, at its own depth or a smaller one.
+
+    Attributes:
+        method: a PEFT config, a callable that applies a method, or None for full fine-tuning.
+        autocast: adapters in float32 beside a 16-bit base, PEFT's default.
+        num_labels: classes of an encoder's head.
+    """
+
+    config: PretrainedConfig
+    kind: str
+    method: PeftConfig | Method | None
+    dtype: torch.dtype
+    quantise: Quantise | None = None
+    autocast: bool = True
+    checkpointing: bool = False
+    num_labels: int = 2
+
+    @property
+    def depth(self) -> int:
+        """Number of repeated layers (of the decoder where there are two stacks)."""
+        text = self.config.get_text_config()
+        for name in _DEPTH:
+            if getattr(text, name, None):
+                return int(getattr(text, name))
+        raise SimulationError(f"The config of a '{self.config.model_type}' model does not say how many layers it has.")
+
+    def at_depth(self, depth: int) -> PretrainedConfig:
+        """The config with ``depth`` layers and everything else as it was."""
+        config = copy.deepcopy(self.config)
+        text = config.get_text_config()
+        own = self.depth
+        for name in _DEPTH:
+            if getattr(text, name, None) == own:
+                setattr(text, name, depth)
+        types = getattr(text, "layer_types", None)
+        if types is not None and len(types) == own:
+            text.layer_types = types[:depth]
+        return config
+
+    def build(self, depth: int | None = None) -> torch.nn.Module:
+        """The model to train on the meta device (PEFT's host tensors on the CPU)."""
+        import torch
+        import transformers
+
+        depth = depth or self.depth
+        config = self.at_depth(depth)
+        if self.kind == "encoder":
+            config.num_labels = self.num_labels
+        factory: Any = {
+            "causal-lm": transformers.AutoModelForCausalLM,
+            "encoder": transformers.AutoModelForSequenceClassification,
+            "seq2seq": transformers.AutoModelForSeq2SeqLM,
+        }[self.kind]
+        with torch.device("meta"):
+            model = factory.from_config(config, dtype=self.dtype)
+        if self.quantise is not None:
+            quantised.quantise_meta(model, self.quantise.bits, self.quantise.kind, self.quantise.double)
+        if self.checkpointing:
+            # As the usual recipes do: the frozen embedding's output must need a gradient for anything to flow.
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            model.enable_input_require_grads()
+        if self.method is None:
+            return model
+        if callable(self.method):
+            return self.method(model, depth)
+        return _apply_config(model, self.method, depth, self.autocast)
+
+
+def _apply_config(model: torch.nn.Module, given: PeftConfig, depth: int, autocast: bool) -> torch.nn.Module:
+    from peft import get_peft_model
+
+    config = copy.deepcopy(given)
+    # Stored prompt configs note the depth of the model they were made for.
+    if getattr(config, "num_layers", None) is not None:
+        config.num_layers = depth  # type: ignore[attr-defined]
+    with standins.building(config):
+        adapted: torch.nn.Module = get_peft_model(model, config, autocast_adapter_dtype=autocast)  # type: ignore[arg-type]
+    return adapted
+
+
+def stacked_layers(model: torch.nn.Module, depth: int) -> Sequence[torch.nn.Module]:
+    """The list of repeated blocks; empty when there is none of that length, or more than one stack."""
+    import torch
+
+    found = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.ModuleList) and len(module) == depth and len({type(m) for m in module}) == 1
+        and any(True for _ in module[0].children())
+    ]
+    return list(found[0]) if len(found) == 1 else []
+
+
+def output_head(model: torch.nn.Module, kind: str) -> torch.nn.Module | None:
+    """The map from hidden states to the vocabulary."""
+    if kind == "encoder":
+        return None
+    base: Any = model
+    while not hasattr(base, "get_output_embeddings") or base.get_output_embeddings() is None:
+        inner = getattr(base, "base_model", None) or getattr(base, "model", None)
+        if inner is None or inner is base:
+            return None
+        base = inner
+    head = base.get_output_embeddings()
+    return head if head is not None else None
+
+
+def make_fake(model: torch.nn.Module, blueprint: Blueprint, recorder: Recorder, depth: int) -> Subject:
+    """Replace the model's tensors by fake ones and note them as present; to be called under a FakeTensorMode."""
+    Faker().model(model)
+    constants = quantised.make_states(model) if blueprint.quantise is not None else []
+    layers = stacked_layers(model, depth)
+    owner: dict[int, int] = {}
+    for index, layer in enumerate(layers):
+        for tensor in _tensors_of(layer):
+            owner.setdefault(tensor.untyped_storage()._cdata, index)
+    base_total = 0
+    for tensor in _tensors_of(model):
+        if tensor.device.type == HOST:
+            continue
+        adapter = tensor.requires_grad and blueprint.method is not None
+        layer = owner.get(tensor.untyped_storage()._cdata)
+        number = recorder.see(tensor, "adapter" if adapter else "weights", layer)
+        if not adapter:
+            base_total += recorder.trace.storages[number].nbytes
+    for tensor in constants:
+        recorder.see(tensor, "quantisation", owner.get(tensor.untyped_storage()._cdata))
+    return Subject(
+        model=model,
+        kind=blueprint.kind,
+        vocabulary=blueprint.config.get_text_config().vocab_size,
+        layers=layers,
+        head=output_head(model, blueprint.kind),
+    )
+
+
+def _tensors_of(module: torch.nn.Module) -> list[torch.Tensor]:
+    """Parameters, buffers and tensor attributes, each storage once and in order."""
+    import torch
+
+    from peft_lab.memory.fake import tensors_held
+
+    seen: set[int] = set()
+    found: list[torch.Tensor] = []
+    for submodule in module.modules():
+        own = [t for t in (*submodule._parameters.values(), *submodule._buffers.values()) if t is not None]
+        for name, value in vars(submodule).items():
+            if name not in ("_parameters", "_buffers", "_modules") and not name.endswith("_hooks"):
+                own += [t for t in tensors_held(value) if isinstance(t, torch.Tensor)]
+        for tensor in own:
+            key = tensor.untyped_storage()._cdata
+            if key not in seen:
+                seen.add(key)
+                found.append(tensor)
+    return found

@@ -1,0 +1,217 @@
+"""What a fine-tune does, phase by phase, reported to a recorder: training steps, evaluation, generation.
+
+The same functions run on fake tensors (a simulation) and on real ones (a measurement). What stays alive between two
+steps is what stays alive in the usual loop: the model's last outputs live until the next ones replace them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.memory.tracker import Recorder
+
+if TYPE_CHECKING:
+    import torch
+
+#: What the benchmark and most recipes clip the gradient's norm to; its value does not matter for memory.
+MAX_NORM = 1.0
+
+
+@dataclass
+class Subject:
+    """A model that can be stepped, and where its parts are.
+
+    Attributes:
+        layers: the repeated blocks, in order; empty when there are none to tell apart.
+        head: the output head, None when the loss is not over a vocabulary.
+        vocabulary: number of token ids, for inputs.
+        kind: ``causal-lm``, ``encoder`` or ``seq2seq``.
+    """
+
+    model: torch.nn.Module
+    kind: str
+    vocabulary: int
+    layers: Sequence[torch.nn.Module] = ()
+    head: torch.nn.Module | None = None
+    outputs: Any = field(default=None, repr=False)
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        return list(self.model.parameters())
+
+
+@contextmanager
+def watching(subject: Subject, recorder: Recorder) -> Iterator[None]:
+    """Tell the recorder which layer is being computed, forward and backward, and what belongs to the logits."""
+    handles: list[Any] = []
+    for index, layer in enumerate(subject.layers):
+        handles += _watch_layer(layer, index, recorder)
+    if subject.head is not None:
+        handles.append(subject.head.register_forward_pre_hook(_head_starts(recorder), with_kwargs=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _watch_layer(layer: torch.nn.Module, index: int, recorder: Recorder) -> list[Any]:
+    import torch
+
+    outer: list[int | None] = []
+
+    def before(module: Any, args: Any, kwargs: Any) -> None:
+        outer.append(recorder.layer)
+        hidden = args[0] if args else kwargs.get("hidden_states")
+        if index == 0 and isinstance(hidden, torch.Tensor) and hidden.requires_grad:
+            hidden.register_hook(lambda _: recorder.enter(layer=None))
+        recorder.enter(layer=index)
+
+    def after(module: Any, args: Any, output: Any) -> None:
+        first = output[0] if isinstance(output, (tuple, list)) else output
+        # Without gradient there is nothing to hook; within a checkpoint's replay the hook of the first pass serves.
+        if isinstance(first, torch.Tensor) and first.requires_grad and recorder.phase != "backward":
+            first.register_hook(lambda _: recorder.enter(layer=index))
+        recorder.enter(layer=outer.pop())
+
+    return [
+        layer.register_forward_pre_hook(before, with_kwargs=True),
+        layer.register_forward_hook(after),
+    ]
+
+
+def _head_starts(recorder: Recorder) -> Callable[..., None]:
+    def starts(module: Any, args: Any, kwargs: Any) -> None:
+        recorder.logits = True
+        hidden = args[0] if args else kwargs.get("input")
+        if hidden is not None and hidden.requires_grad:
+            hidden.register_hook(lambda _: setattr(recorder, "logits", False))
+
+    return starts
+
+
+def train(
+    subject: Subject,
+    recorder: Recorder,
+    optimizer: Any,
+    batch: dict[str, Any],
+    foreach: bool,
+    clip: bool = True,
+) -> None:
+    """One optimizer step: forward with loss, backward, clipping, update."""
+    import torch
+
+    model = subject.model
+    recorder.enter("zero_grad")
+    if optimizer is not None:
+        optimizer.zero_grad()
+    recorder.enter("forward")
+    subject.outputs = model(**batch)
+    loss = subject.outputs.loss if hasattr(subject.outputs, "loss") else subject.outputs[0]
+    recorder.enter("backward")
+    recorder.logits = subject.head is not None
+    if loss.requires_grad:
+        loss.backward()
+    recorder.logits = False
+    recorder.enter("optimizer")
+    for parameter in subject.parameters:
+        if parameter.grad is not None:
+            number = recorder.number(parameter.grad)
+            if number is not None:
+                recorder.trace.storages[number].part = "gradients"
+                recorder.trace.storages[number].layer = recorder.layer_of(parameter)
+    if clip:
+        torch.nn.utils.clip_grad_norm_(subject.parameters, MAX_NORM, foreach=foreach)
+    if optimizer is not None:
+        optimizer.step()
+    recorder.enter("idle")
+
+
+def training_batch(
+    subject: Subject, size: int, length: int, padded: bool, labels: int = 0
+) -> dict[str, torch.Tensor]:
+    """Token ids with labels; ``padded`` adds a mask, as a batch of unequal lengths has.
+
+    ``labels``: number of classes of an encoder's head.
+    """
+    import torch
+
+    ids = torch.zeros(size, length, dtype=torch.long)
+    batch = {"input_ids": ids}
+    if padded:
+        batch["attention_mask"] = torch.ones(size, length, dtype=torch.long)
+    if subject.kind == "encoder":
+        batch["labels"] = torch.zeros(size, dtype=torch.long)
+    else:
+        batch["labels"] = ids.clone()
+    return batch
+
+
+def evaluate(subject: Subject, recorder: Recorder, size: int, length: int) -> None:
+    """Loss on a batch without gradients, example by example, as the benchmark takes it before and after training."""
+    import torch
+
+    recorder.enter("evaluation")
+    with torch.no_grad():
+        ids = torch.zeros(size, length, dtype=torch.long)
+        outputs = subject.model(input_ids=ids, attention_mask=torch.ones(size, length, dtype=torch.long))
+        for row in outputs.logits:
+            torch.nn.functional.cross_entropy(row[-length:], ids[0], reduction="none")
+    recorder.enter("idle")
+
+
+def parameters_of(modules: Iterable[torch.nn.Module]) -> Iterator[tuple[int, torch.Tensor]]:
+    """Every parameter and buffer of the layers, with the layer's index."""
+    for index, module in enumerate(modules):
+        for tensor in (*module.parameters(), *module.buffers()):
+            yield index, tensor
+
+
+def generate(subject: Subject, recorder: Recorder, size: int, prompt: int, new: int) -> None:
+    """Greedy generation with a cache: ``size`` prompts of ``prompt`` tokens, ``new`` tokens each.
+
+    The loop is transformers' ``_sample`` as far as it takes memory: a growing mask, a float32 copy of the last logits.
+    It is written out because PEFT's own ``generate`` for prompt methods asks transformers for a cache by its old name and
+    then computes the whole text again at every token.
+    """
+    import torch
+
+    model = subject.model
+    recorder.enter("generation")
+    with torch.no_grad():
+        ids = torch.zeros(size, prompt, dtype=torch.long)
+        mask = torch.ones(size, prompt, dtype=torch.long)
+        outputs = model(input_ids=ids, attention_mask=mask, use_cache=True, logits_to_keep=1)
+        decoder = inner_model(model)
+        virtual = _cached_tokens(outputs) - prompt
+        if virtual:
+            mask = torch.cat([torch.ones(size, virtual, dtype=torch.long), mask], dim=1)
+        for _ in range(new - 1):
+            logits = outputs.logits[:, -1, :].to(copy=True, dtype=torch.float32)
+            token = logits.argmax(dim=-1)
+            ids = torch.cat([ids, token[:, None]], dim=-1)
+            mask = torch.cat([mask, mask.new_ones(size, 1)], dim=-1)
+            cache = _cache_of(outputs)
+            del outputs, logits
+            outputs = decoder(
+                input_ids=token[:, None], attention_mask=mask, cache=cache, use_cache=True, logits_to_keep=1
+            )
+            del cache
+    recorder.enter("idle")
+
+
+def inner_model(model: torch.nn.Module) -> torch.nn.Module:
+    """The transformers model inside a PEFT model (with its injected modules), without what prompt methods put in front."""
+    config: Any = getattr(model, "active_peft_config", None)
+    return model.base_model if config is not None and config.is_prompt_learning else model  # type: ignore[return-value]
+
+
+def _cache_of(outputs: Any) -> Any:
+    return outputs.cache if getattr(outputs, "cache", None) is not None else outputs.past_key_values
+
+
+def _cached_tokens(outputs: Any) -> int:
+    return int(_cache_of(outputs).get_seq_length())

@@ -1,0 +1,198 @@
+"""Depth without running it: the trace of a few layers, unrolled to any number of them.
+
+A stack of identical layers does the same thing once per layer, so a run with five of them (a first, three middle ones,
+a last) shows all there is to see. The events of the middle layer are repeated, each copy referring to its own
+storages where the original referred to its own and to its neighbours' where the original did; between the copies nothing
+changes. The result is a trace like any other, so peaks, parts, and even what an allocator would reserve come out as if all
+layers had been run.
+
+Nothing is assumed: the middle layers are compared with each other event by event, and where they differ (layers of two
+kinds, adapters in some layers only) there is no unrolling and the model is simulated at its own depth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from peft_lab.memory.tracker import EMPTY_CACHE, Mark, Storage, Trace
+
+#: Layers to run: a first and a last, which have different neighbours, and three between, so that the middle one's
+#: neighbours on both sides are middle ones too.
+DEPTH = 5
+_TEMPLATE = 2
+
+#: A storage by name: its layer (None outside) and its place in the order of births there.
+_Name = tuple[int | None, int]
+
+
+@dataclass
+class _Run:
+    """Consecutive events of one layer (None: outside the layers) with the phase of each."""
+
+    layer: int | None
+    events: list[tuple[int, str]]
+
+
+def unroll(trace: Trace, depth: int, trained_per_layer: int) -> Trace | None:
+    """The trace that ``depth`` layers would leave, from one of DEPTH layers.
+
+    Args:
+        trained_per_layer: trained parameters of one layer, by which lists over all of them grow.
+
+    Returns:
+        None when the layers are not alike, so that nothing can be said without running them.
+    """
+    if depth < DEPTH:
+        return None
+    names, members = _names(trace)
+    if not _alike(trace, members):
+        return None
+    runs = _runs(trace)
+    extra = depth - DEPTH
+    out = _Unrolled(trace, names, members, extra, trained_per_layer)
+    for index, run in enumerate(runs):
+        before = runs[index - 1].layer if index else None
+        after = runs[index + 1].layer if index + 1 < len(runs) else None
+        if run.layer != _TEMPLATE:
+            # A neighbour of the template that does not touch it would be left without its copies.
+            if not out.emit(run, _position(run.layer, extra)):
+                return None
+            continue
+        if (before, after) == (1, 3):
+            twin = runs[index + 1]
+            places = range(_TEMPLATE, _TEMPLATE + extra + 1)
+        elif (before, after) == (3, 1):
+            twin = runs[index + 1]
+            places = range(_TEMPLATE + extra, _TEMPLATE - 1, -1)
+        else:
+            return None
+        if not _same(run, twin, names):
+            return None
+        for place in places:
+            if not out.emit(run, place):
+                return None
+    return out.trace
+
+
+def _position(layer: int | None, extra: int) -> int | None:
+    return layer if layer is None or layer <= _TEMPLATE else layer + extra
+
+
+def _names(trace: Trace) -> tuple[list[_Name], dict[int | None, list[int]]]:
+    members: dict[int | None, list[int]] = {}
+    names: list[_Name] = []
+    for index, storage in enumerate(trace.storages):
+        own = members.setdefault(storage.layer, [])
+        names.append((storage.layer, len(own)))
+        own.append(index)
+    return names, members
+
+
+def _alike(trace: Trace, members: dict[int | None, list[int]]) -> bool:
+    """Whether the three middle layers make the same storages in the same order."""
+
+    def facts(layer: int) -> list[tuple[int, str, bool]]:
+        storages = [trace.storages[index] for index in members.get(layer, [])]
+        return [(storage.nbytes, storage.part, storage.logits) for storage in storages]
+
+    middle = facts(_TEMPLATE)
+    return bool(middle) and facts(_TEMPLATE - 1) == middle == facts(_TEMPLATE + 1)
+
+
+def _runs(trace: Trace) -> list[_Run]:
+    runs: list[_Run] = []
+    marks = iter(trace.marks)
+    upcoming = next(marks, None)
+    phase, computing, left = "", None, None
+    for at, event in enumerate(trace.events):
+        while upcoming is not None and upcoming.at <= at:
+            if computing is not None:
+                left = computing
+            phase, computing = upcoming.phase, upcoming.layer
+            upcoming = next(marks, None)
+        layer = computing
+        if layer is None and event != EMPTY_CACHE:
+            layer = trace.storages[event if event >= 0 else ~event].layer
+            # A layer's input ends when its output has taken its place, just after the layer returned.
+            if event < 0 and left is not None and layer is not None and abs(layer - left) <= 1:
+                layer = left
+            else:
+                left = None
+        if runs and runs[-1].layer == layer:
+            runs[-1].events.append((event, phase))
+        else:
+            runs.append(_Run(layer, [(event, phase)]))
+    return runs
+
+
+def _same(run: _Run, twin: _Run, names: list[_Name]) -> bool:
+    """Whether two middle layers' runs do the same, each seen from its own place.
+
+    A reference to the first or the last layer is compared by its distance only: those layers may number theirs otherwise.
+    """
+
+    def seen_from(own: _Run) -> list[tuple[bool, str, int | None, int]]:
+        assert own.layer is not None
+        view = []
+        for event, phase in own.events:
+            layer, place = names[event if event >= 0 else ~event]
+            distance = None if layer is None else layer - own.layer
+            view.append((event >= 0, phase, distance, -1 if layer in (0, DEPTH - 1) else place))
+        return view
+
+    left, right = seen_from(run), seen_from(twin)
+    if len(left) != len(right):
+        return False
+    return all(
+        a[:3] == b[:3] and (a[3] == b[3] or -1 in (a[3], b[3])) for a, b in zip(left, right, strict=True)
+    )
+
+
+class _Unrolled:
+    """The trace being made. A storage's place counts the layers of the deep model."""
+
+    def __init__(
+        self, trace: Trace, names: list[_Name], members: dict[int | None, list[int]], extra: int, per_layer: int
+    ) -> None:
+        self.trace = Trace()
+        self._source = trace
+        self._names = names
+        self._extra = extra
+        self._per_layer = per_layer
+        self._born: dict[_Name, int] = {}
+        self._at: tuple[str, int | None] = ("", None)
+
+    def emit(self, run: _Run, place: int | None) -> bool:
+        """Append a run as the layer at ``place``; False when it reaches further than its neighbours."""
+        events = self.trace.events
+        for event, phase in run.events:
+            if (phase, place) != self._at:
+                self._at = (phase, place)
+                self.trace.marks.append(Mark(len(events), phase, place))
+            if event == EMPTY_CACHE:
+                events.append(event)
+                continue
+            index = event if event >= 0 else ~event
+            layer, number = self._names[index]
+            target: int | None = None
+            if layer is not None:
+                if run.layer is None or place is None or abs(layer - run.layer) > 1:
+                    return False
+                target = place + layer - run.layer
+            name = (target, number)
+            if event >= 0:
+                self._born[name] = len(self.trace.storages)
+                self.trace.storages.append(self._copy(self._source.storages[index], target))
+                events.append(self._born[name])
+            else:
+                born = self._born.pop(name, None)
+                if born is None:
+                    return False
+                events.append(~born)
+        return True
+
+    def _copy(self, storage: Storage, layer: int | None) -> Storage:
+        nbytes = storage.nbytes
+        if storage.joined:
+            nbytes += nbytes // storage.joined * self._per_layer * self._extra
+        return replace(storage, layer=layer, nbytes=nbytes)
