@@ -48,9 +48,15 @@ def parse(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
         raise BadInput(_IMPOSSIBLE[kind], "adapter_config")
     for name in _REQUIRED.get(kind, ()):
         if content.get(name) is None:
-            raise BadInput(f"This {kind} config leaves {name} empty; without it there is nothing to count.", "adapter_config")
+            message = f"This {kind} config leaves {name} empty; without it there is nothing to count."
+            raise BadInput(message, "adapter_config")
     # The base is the model asked for, whatever the file was made with.
-    values = {**content, "task_type": task_of(entry, content), "inference_mode": False, "base_model_name_or_path": None}
+    values = {
+        **content,
+        "task_type": task_of(entry, content),
+        "inference_mode": False,
+        "base_model_name_or_path": None,
+    }
     try:
         return PeftConfig.from_peft_type(**values)
     except (TypeError, ValueError, KeyError, ImportError) as error:
@@ -68,7 +74,9 @@ def build_base(entry: ModelEntry, content: Mapping[str, Any]) -> torch.nn.Module
     return meta.build(meta.make_config(entry.config), entry.kind, labels)
 
 
-def apply(entry: ModelEntry, content: Mapping[str, Any], base: torch.nn.Module | None = None) -> torch.nn.Module:
+def apply(
+    entry: ModelEntry, content: Mapping[str, Any], base: torch.nn.Module | None = None
+) -> torch.nn.Module:
     """The adapted model on the meta device.
 
     Args:
@@ -87,7 +95,9 @@ def apply(entry: ModelEntry, content: Mapping[str, Any], base: torch.nn.Module |
             adapted: Any = get_peft_model(model, config)
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, NotImplementedError) as error:
         kind = content["peft_type"]
-        raise BadInput(f"PEFT cannot apply this {kind} config to {entry.title}: {error}", "adapter_config") from error
+        raise BadInput(
+            f"PEFT cannot apply this {kind} config to {entry.title}: {error}", "adapter_config"
+        ) from error
     _complete(adapted)
     return adapted
 
@@ -106,7 +116,7 @@ def _drop_values(config: Any) -> None:
         config.mask_fn = None
 
 
-def _complete(adapted: torch.nn.Module) -> None:
+def _complete(adapted: Any) -> None:
     """SHiRA's stored positions: two integers for every weight."""
     import torch
 

@@ -98,7 +98,9 @@ def count(model: str, method: str, values: Values, num_labels: int | None = None
     shape = entry.shape if num_labels is None else _shape_under_head(base, entry)
     bare = frozenset(name for name, _ in base.named_parameters())
     small = _quantised_paths(shape) if spec.quantization(full) else frozenset()
-    adapted = spec.apply(base, entry.shape, full, "SEQ_CLS" if num_labels is not None else plain_task(entry.kind))
+    adapted = spec.apply(
+        base, entry.shape, full, "SEQ_CLS" if num_labels is not None else plain_task(entry.kind)
+    )
     tree = read_tree(adapted, bare, with_head=num_labels is not None, quantised=small)
     report = _report(entry, spec.slug, tree, spec.state(adapted))
     return replace(report, formula=spec.formula(shape, full).trainable, seconds=time.perf_counter() - start)
@@ -124,7 +126,8 @@ def count_config(model: str, adapter_config: Mapping[str, Any]) -> CountReport:
     with shapes_only():
         state = dict(get_peft_model_state_dict(adapted, save_embedding_layers=False))
     with_head = adapter_configs.task_of(entry, adapter_config) == "SEQ_CLS"
-    report = _report(entry, str(adapter_config["peft_type"]).lower(), read_tree(adapted, bare, with_head=with_head), state)
+    tree = read_tree(adapted, bare, with_head=with_head)
+    report = _report(entry, str(adapter_config["peft_type"]).lower(), tree, state)
     return replace(report, seconds=time.perf_counter() - start)
 
 

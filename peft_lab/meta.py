@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig
 
+_ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation", "dense_act_fn")
 _LAYER = re.compile(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)")
 
 
@@ -31,10 +32,14 @@ def make_config(config: Mapping[str, Any]) -> PretrainedConfig:
     try:
         return AutoConfig.for_model(model_type, **values)
     except ValueError as error:
-        raise BadInput(f"The installed transformers does not know the architecture '{model_type}'.", "model") from error
+        raise BadInput(
+            f"The installed transformers does not know the architecture '{model_type}'.", "model"
+        ) from error
 
 
-def build(config: PretrainedConfig, kind: ModelKind, num_labels: int | None = None, dtype: Any = None) -> torch.nn.Module:
+def build(
+    config: PretrainedConfig, kind: ModelKind, num_labels: int | None = None, dtype: Any = None
+) -> torch.nn.Module:
     """The model of ``config`` on the meta device: 0.1 to 0.4 s at any size.
 
     Args:
@@ -54,7 +59,9 @@ def build(config: PretrainedConfig, kind: ModelKind, num_labels: int | None = No
         config.num_labels = num_labels
         factory: Any = AutoModelForSequenceClassification
     else:
-        factory = {"causal-lm": AutoModelForCausalLM, "encoder": AutoModel, "seq2seq": AutoModelForSeq2SeqLM}[kind]
+        factory = {"causal-lm": AutoModelForCausalLM, "encoder": AutoModel, "seq2seq": AutoModelForSeq2SeqLM}[
+            kind
+        ]
     with torch.device("meta"):
         model = factory.from_config(config, dtype=dtype or torch.float32)
     model.tie_weights()
@@ -69,7 +76,9 @@ def pattern(path: str) -> tuple[str, int | None]:
     return path[: found.start()] + "{}" + path[found.end() :], int(found.group())
 
 
-def read_shape(model: torch.nn.Module, config: PretrainedConfig, kind: ModelKind, name: str, title: str) -> ModelShape:
+def read_shape(
+    model: torch.nn.Module, config: PretrainedConfig, kind: ModelKind, name: str, title: str
+) -> ModelShape:
     """Collapse a model's modules into groups that differ only in the layer index."""
     seen: set[int] = set()
     rows: dict[tuple[Any, ...], list[int]] = {}
@@ -81,7 +90,9 @@ def read_shape(model: torch.nn.Module, config: PretrainedConfig, kind: ModelKind
         seen.update(id(value) for value in own.values())
         collapsed, layer = pattern(path)
         shapes = tuple((key, tuple(value.shape)) for key, value in own.items())
-        rows.setdefault((collapsed, type(module).__name__, shapes, tied, layer is None), []).append(layer or 0)
+        rows.setdefault((collapsed, type(module).__name__, shapes, tied, layer is None), []).append(
+            layer or 0
+        )
     groups = tuple(
         ModuleGroup(path, kind_, () if outside else tuple(layers), dict(shapes), tied)
         for (path, kind_, shapes, tied, outside), layers in rows.items()
@@ -102,7 +113,7 @@ def read_shape(model: torch.nn.Module, config: PretrainedConfig, kind: ModelKind
         intermediate=_intermediate(text, hidden),
         vocab=text.vocab_size,
         max_positions=_positions(text),
-        activation=_first(text, "hidden_act", "activation_function", "hidden_activation", "dense_act_fn", default="gelu"),
+        activation=_first(text, *_ACTIVATIONS, default="gelu"),
         groups=groups,
     )
 
@@ -125,5 +136,7 @@ def _first(config: Any, *names: str, default: Any = BadInput) -> Any:
         if value is not None:
             return value
     if default is BadInput:
-        raise BadInput(f"The config of a '{config.model_type}' model states none of {', '.join(names)}.", "model")
+        raise BadInput(
+            f"The config of a '{config.model_type}' model states none of {', '.join(names)}.", "model"
+        )
     return default

@@ -98,8 +98,11 @@ def resolve(name: str) -> ModelEntry:
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        reason = "it needs code of its own, which is never run here" if "trust_remote_code" in str(error) else "no config found"
-        raise BadInput(f"'{name}' could not be read as a model ({reason}; is there a connection?).", "model") from error
+        own_code = "trust_remote_code" in str(error)
+        reason = "it needs code of its own, which is never run here" if own_code else "no config found"
+        raise BadInput(
+            f"'{name}' could not be read as a model ({reason}; is there a connection?).", "model"
+        ) from error
     kind = _kind(config, name)
     shape = meta.read_shape(meta.build(config, kind), config, kind, name, name)
     return ModelEntry(

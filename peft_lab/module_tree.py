@@ -1,4 +1,4 @@
-"""The adapted model as a list of parameter groups: like parameters of all layers in one row, under the bare model's names.
+"""The adapted model as a list of parameter groups: one row for like parameters of all layers, with the bare names.
 
 Counting and drawing read this list. Nothing here imports torch at import time.
 """
@@ -23,7 +23,10 @@ _INSERTED = frozenset({"base_layer", "modules_to_save", "original_module", "defa
 # A model wrapped by a tuner is below base_model.model, one with a prompt below base_model.
 _WRAPPERS = ("base_model.model.", "base_model.")
 HEADS = ("classifier", "score")
-_SHORT = {"float32": "F32", "bfloat16": "BF16", "float16": "F16", "int64": "I64", "int32": "I32", "uint8": "U8", "int8": "I8"}
+_SHORT = {
+    "float64": "F64", "float32": "F32", "bfloat16": "BF16", "float16": "F16",
+    "int64": "I64", "int32": "I32", "uint8": "U8", "int8": "I8", "bool": "BOOL",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def read_tree(
         added = not head and (copied or (f"{path}.{name}" if path else name) not in bare)
         small = not added and name == "weight" and path in quantised
         pattern, _ = meta.pattern(path)
-        kind = type(modules[owner]).__name__
+        kind = "Parameter" if full.endswith(".default") else type(modules[owner]).__name__
         key = (pattern, kind, name, tuple(parameter.shape), dtype_name(parameter), role, added, small)
         rows.setdefault(key, []).append(parameter.numel())
     return tuple(
@@ -129,7 +132,11 @@ def safetensors_bytes(state: Mapping[str, torch.Tensor]) -> int:
     for name, tensor in sorted(state.items(), key=lambda item: (-item[1].element_size(), item[0])):
         end = offset + tensor.numel() * tensor.element_size()
         kind = dtype_name(tensor)
-        header[name] = {"dtype": _SHORT.get(kind, kind), "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        header[name] = {
+            "dtype": _SHORT.get(kind, kind),
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, end],
+        }
         offset = end
     text = len(json.dumps(header, separators=(",", ":")).encode())
     return 8 + math.ceil(text / 8) * 8 + offset

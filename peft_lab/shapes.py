@@ -193,10 +193,13 @@ class ModelShape:
         if isinstance(targets, str):
             hits = [g for g in self.groups if any(re.fullmatch(targets, path) for path in g.paths)]
             return Match(self._restrict(hits, layers), () if hits else (targets,))
-        found, missing = [], []
+        found: list[ModuleGroup] = []
+        missing: list[str] = []
         for name in targets:
             hits = list(self._ending(name))
-            (found if hits else missing).extend(hits or [name])  # type: ignore[arg-type]
+            found.extend(hits)
+            if not hits:
+                missing.append(name)
         unique = [group for group in self.groups if group in found]
         return Match(self._restrict(unique, layers), tuple(missing))
 

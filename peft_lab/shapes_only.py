@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 # Filling a tensor that has no values is a detour through several layers of torch, taken for every adapted map.
 _FILLS = frozenset(
-    {"kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_", "trunc_normal_", "orthogonal_"}
+    {
+        "kaiming_uniform_",
+        "kaiming_normal_",
+        "xavier_uniform_",
+        "xavier_normal_",
+        "trunc_normal_",
+        "orthogonal_",
+    }
     | {"uniform_", "normal_", "zeros_", "ones_", "constant_", "zero_", "fill_"}
 )
 _LOCK = threading.Lock()  # the stand-ins are set on PEFT's modules, which all threads share
@@ -35,7 +42,9 @@ def shapes_only() -> Iterator[None]:
             stack.callback(setattr, owner, name, owner.__dict__[name])
             setattr(owner, name, stand_in)
         # A boolean mask picks an unknown number of entries; the full number serves, as PEFT only samples from them.
-        stack.callback(setattr, _config, "meta_nonzero_assume_all_nonzero", _config.meta_nonzero_assume_all_nonzero)
+        stack.callback(
+            setattr, _config, "meta_nonzero_assume_all_nonzero", _config.meta_nonzero_assume_all_nonzero
+        )
         _config.meta_nonzero_assume_all_nonzero = True
         stack.enter_context(torch.device("meta"))
         stack.enter_context(_mode())
@@ -71,7 +80,9 @@ def _mode() -> Any:
 def _is_cpu(value: Any) -> bool:
     import torch
 
-    return value == "cpu" if isinstance(value, str) else isinstance(value, torch.device) and value.type == "cpu"
+    return (
+        value == "cpu" if isinstance(value, str) else isinstance(value, torch.device) and value.type == "cpu"
+    )
 
 
 def _stand_ins() -> list[tuple[Any, str, Any]]:

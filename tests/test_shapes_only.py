@@ -11,8 +11,9 @@ from peft_lab.errors import BadInput
 from peft_lab.models import ModelEntry
 
 LLAMA = {
-    "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "vocab_size": 96, "max_position_embeddings": 64, "use_cache": False,
+    "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 96,
+    "max_position_embeddings": 64, "use_cache": False,
 }  # fmt: skip
 PROMPT: dict[str, Any] = {"num_virtual_tokens": 4}
 # What a type cannot do without, or what its defaults make too large for a model of width 64.
@@ -39,9 +40,15 @@ NEEDED: dict[str, dict[str, Any]] = {
     "VBLORA": {"vector_length": 8, "num_vectors": 16, "topk": 2, "r": 2},
 }
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    *[("LORA", {"init_lora_weights": start}) for start in ("gaussian", "pissa", "pissa_niter_4", "olora", "orthogonal")],
+    *[
+        ("LORA", {"init_lora_weights": start})
+        for start in ("gaussian", "pissa", "pissa_niter_4", "olora", "orthogonal")
+    ],
     ("LORA", {"use_dora": True, "bias": "all"}),
-    ("LORA", {"target_modules": ["q_proj", "up_proj"], "rank_pattern": {"q_proj": 4}, "layers_to_transform": [1]}),
+    (
+        "LORA",
+        {"target_modules": ["q_proj", "up_proj"], "rank_pattern": {"q_proj": 4}, "layers_to_transform": [1]},
+    ),
     ("LORA", {"modules_to_save": ["lm_head"]}),
     ("LORA", {"target_modules": ["q_proj", "lm_head"]}),
     ("LORA", {"trainable_token_indices": [1, 2]}),
@@ -80,7 +87,10 @@ def signature(model: Any) -> dict[str, tuple[tuple[int, ...], bool]]:
 def state_shapes(model: Any) -> dict[str, tuple[int, ...]]:
     from peft import get_peft_model_state_dict
 
-    return {name: tuple(v.shape) for name, v in get_peft_model_state_dict(model, save_embedding_layers=False).items()}
+    return {
+        name: tuple(v.shape)
+        for name, v in get_peft_model_state_dict(model, save_embedding_layers=False).items()
+    }
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -116,7 +126,9 @@ def test_meta_equals_real(entry: ModelEntry, kind: str, fields: dict[str, Any]) 
 def _sums(parameters: dict[str, tuple[tuple[int, ...], bool]]) -> Any:
     import math
 
-    return sum(math.prod(s) for s, grad in parameters.values() if grad), sum(math.prod(s) for s, _ in parameters.values())
+    return sum(math.prod(s) for s, grad in parameters.values() if grad), sum(
+        math.prod(s) for s, _ in parameters.values()
+    )
 
 
 def _sizes(stored: dict[str, tuple[int, ...]]) -> Any:

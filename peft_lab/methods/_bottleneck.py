@@ -1,8 +1,8 @@
 """Bottleneck adapters: the torch side. PEFT has none, so these are ours.
 
-An adapter sits on the output of one linear map of the frozen model (a *host*: the attention's or the feed-forward part's
-output map), as a forward hook with its modules as a child of the host. The model keeps its class, ``generate``, its
-key/value cache and its checkpointing. The hook runs before the dropout that some models apply next; in evaluation
+An adapter sits on the output of one linear map of the frozen model (a *host*: the attention's or the feed-forward
+part's output map), as a forward hook with its modules as a child of the host. The model keeps its class, ``generate``,
+its key/value cache and its checkpointing. The hook runs before the dropout that some models apply next; in evaluation
 there is no difference to an adapter after it.
 
     sequential   y = h + U f(D h + b_d) + b_u                  h: the host's output
@@ -14,7 +14,7 @@ Torch is imported inside the functions; the classes are made once, on first use.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,9 @@ def _classes() -> tuple[type[Any], type[Any]]:
     class Bottleneck(nn.Module):
         """``down``: m x d with bias, ``up``: d x m with bias; both normal with the given deviation, cut at twice it."""
 
-        def __init__(self, inputs: int, outputs: int, width: int, nonlinearity: str, std: float, device: Any) -> None:
+        def __init__(
+            self, inputs: int, outputs: int, width: int, nonlinearity: str, std: float, device: Any
+        ) -> None:
             super().__init__()
             self.down = nn.Linear(inputs, width, device=device)
             self.up = nn.Linear(width, outputs, device=device)
@@ -111,7 +113,9 @@ def add(
         BadInput: the name is taken or contains a dot.
     """
     if name in names(model) or "." in name or not name:
-        raise BadInput(f"'{name}' cannot name a new adapter here: it is taken, empty or contains a dot.", "adapter")
+        raise BadInput(
+            f"'{name}' cannot name a new adapter here: it is taken, empty or contains a dot.", "adapter"
+        )
     make, _ = _classes()
     for path, source in hosts:
         host = model.get_submodule(path)
@@ -121,7 +125,9 @@ def add(
         site.adapters[name] = make(inputs, _features(host)[1], width, nonlinearity, std, _device(host))
         site.scales[name] = scale
         site.parallel[name] = source is not None
-        if source is not None and not any(hook == site.remember for hook in reader._forward_pre_hooks.values()):
+        if source is not None and not any(
+            hook == site.remember for hook in reader._forward_pre_hooks.values()
+        ):
             reader.register_forward_pre_hook(site.remember)
     set_active(model, name)
 
@@ -146,7 +152,8 @@ def set_active(model: torch.nn.Module, active: str | Sequence[str | None] | None
     known = names(model)
     for name in wanted:
         if name is not None and name not in known:
-            raise BadInput(f"There is no adapter '{name}' on this model; it has {', '.join(known) or 'none'}.", "adapter")
+            listed = ", ".join(known) or "none"
+            raise BadInput(f"There is no adapter '{name}' on this model; it has {listed}.", "adapter")
     chosen: Active = active if isinstance(active, str | None) else tuple(active)
     for site in _sites(model).values():
         site.active = chosen
@@ -168,10 +175,10 @@ def remove(model: torch.nn.Module) -> None:
         host = model.get_submodule(path.removesuffix(f".{CHILD}"))
         delattr(host, CHILD)
         for module in model.modules():
-            hooks: Mapping[int, Any]
+            hooks: dict[int, Any]
             for hooks in (module._forward_hooks, module._forward_pre_hooks):
                 for key in [key for key, hook in hooks.items() if hook in (site, site.remember)]:
-                    del hooks[key]  # type: ignore[attr-defined]
+                    del hooks[key]
 
 
 def _site(host: torch.nn.Module) -> Any:

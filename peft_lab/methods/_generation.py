@@ -28,7 +28,9 @@ class CacheNames:
 
     def from_peft(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """What PEFT makes of it, with the cache under the new name if PEFT replaced it."""
-        inputs: dict[str, Any] = type(self.peft_model).prepare_inputs_for_generation(self.peft_model, *args, **kwargs)
+        inputs: dict[str, Any] = type(self.peft_model).prepare_inputs_for_generation(
+            self.peft_model, *args, **kwargs
+        )
         if self.given is not None:
             cache = inputs.pop("past_key_values", None)
             if cache is not None and cache is not self.given:

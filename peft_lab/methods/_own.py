@@ -42,7 +42,7 @@ def train_only(model: torch.nn.Module, names: Iterable[str], task_type: TaskType
 
 def allow_checkpointing(model: Any) -> None:
     """With frozen embeddings no activation would require a gradient and reentrant checkpointing would return none."""
-    if getattr(model, "is_gradient_checkpointing", False):
+    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
         model.enable_input_require_grads()
 
 
@@ -89,7 +89,10 @@ def copy_into(own: Mapping[str, torch.nn.Parameter], state: Mapping[str, torch.T
     with torch.no_grad():
         for name, tensor in state.items():
             if name not in own or own[name].shape != tensor.shape:
-                raise BadInput(f"The adapter holds '{name}' {tuple(tensor.shape)}, which this model does not have.", "adapter")
+                shape = tuple(tensor.shape)
+                raise BadInput(
+                    f"The adapter holds '{name}' {shape}, which this model does not have.", "adapter"
+                )
             own[name].copy_(tensor)
 
 

@@ -24,7 +24,9 @@ class PeftMethod(MethodSpec):
     def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> PeftConfig:
         """The PEFT config of complete and checked values."""
 
-    def apply(self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType) -> torch.nn.Module:
+    def apply(
+        self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
+    ) -> torch.nn.Module:
         return wrap(model, self.config(shape, values, task_type))
 
     def save(self, model: torch.nn.Module, directory: Path) -> None:

@@ -67,7 +67,9 @@ class VirtualTokenMethod(PeftMethod):
     def virtual_tokens(self, values: Values) -> int:
         return int(values["num_virtual_tokens"])
 
-    def apply(self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType) -> torch.nn.Module:
+    def apply(
+        self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
+    ) -> torch.nn.Module:
         return bridged(super().apply(model, shape, values, task_type))
 
     def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
@@ -95,7 +97,7 @@ class InputPromptMethod(VirtualTokenMethod):
             tokens = values["num_virtual_tokens"]
             yield Problem(
                 "num_virtual_tokens",
-                f"On encoder-decoder models PEFT makes a table of {2 * tokens} rows and uses the first {tokens}, in the "
-                "encoder: half of what is counted never learns.",
+                f"On encoder-decoder models PEFT makes a table of {2 * tokens} rows and uses the first {tokens}, in "
+                "the encoder: half of what is counted never learns.",
                 "warning",
             )

@@ -7,6 +7,7 @@ transformers does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.methods._own import in_head
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _OUTPUTS = ("lm_head", "cls.predictions.decoder")
 # T5's feed-forward part looks at the type of this map's weight and breaks when it is packed; transformers keeps it too.
-_KEPT = {"t5": ("wo",), "mt5": ("wo",), "umt5": ("wo",)}
+_KEPT: Mapping[str, tuple[str, ...]] = {"t5": ("wo",), "mt5": ("wo",), "umt5": ("wo",)}
 
 
 def quantised(shape: ModelShape) -> tuple[ModuleGroup, ...]:
@@ -35,12 +36,12 @@ def needs_quantising(model: torch.nn.Module) -> bool:
     return not (getattr(model, "is_loaded_in_4bit", False) or first.is_meta or isinstance(first, FakeTensor))
 
 
-def quantise(model: torch.nn.Module, how: Quantization) -> None:
-    """Replace the linear maps in place and mark the model the way transformers does, so that PEFT adapts it as 4-bit."""
+def quantise(model: Any, how: Quantization) -> None:
+    """Replace the linear maps in place and mark the model as transformers does, so that PEFT adapts it as 4-bit."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    kept = _KEPT.get(str(model.config.model_type), ())  # type: ignore[union-attr]
+    kept = _KEPT.get(model.config.model_type, ())
     paths = [
         path
         for path, module in model.named_modules()
@@ -52,11 +53,21 @@ def quantise(model: torch.nn.Module, how: Quantization) -> None:
     for path in paths:
         parent, _, name = path.rpartition(".")
         setattr(model.get_submodule(parent), name, _four_bit(model.get_submodule(path), how))
-    marked: Any = model
-    marked.is_loaded_in_4bit = True
-    marked.is_quantized = True
-    marked.config.quantization_config = settings(how)
-    marked.quantization_method = marked.config.quantization_config.quant_method
+    model.is_loaded_in_4bit = True
+    model.is_quantized = True
+    model.config.quantization_config = settings(how)
+    model.quantization_method = model.config.quantization_config.quant_method
+
+
+def keep_packing(model: Any) -> None:
+    """Keep the weights as they were stored, whoever quantised the model.
+
+    On CPUs with AVX512-BF16 the first evaluation would repack them for good: that rounds the constants of the blocks,
+    fails on some shapes, makes a later merge wrong, and lets no gradient through when training goes on.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def settings(how: Quantization) -> Any:
@@ -87,14 +98,14 @@ def read_back(model: torch.nn.Module) -> Quantization | None:
 
 
 def _four_bit(old: Any, how: Quantization) -> torch.nn.Module:
-    import bitsandbytes as bnb
     import torch
+    from bitsandbytes.nn.modules import Linear4bit, Params4bit
     from torch import nn
 
     matrix = old.weight.data if isinstance(old, nn.Linear) else old.weight.data.T.contiguous()
     outputs, inputs = matrix.shape
     with torch.device("meta"):
-        new = bnb.nn.Linear4bit(
+        new = Linear4bit(
             inputs,
             outputs,
             bias=old.bias is not None,
@@ -102,12 +113,10 @@ def _four_bit(old: Any, how: Quantization) -> torch.nn.Module:
             compress_statistics=how.double,
             quant_type=how.kind,
         )
-    new.weight = bnb.nn.Params4bit(
+    packed: Any = Params4bit(
         matrix, requires_grad=False, compress_statistics=how.double, quant_type=how.kind, module=new
-    ).to(matrix.device)
-    # On CPUs with AVX512-BF16 an evaluation would repack the weights for good, which rounds the block constants, fails on
-    # some shapes, breaks a later merge and lets no gradient through when training goes on.
-    new.support_avx512bf16_for_cpu = False
+    )
+    new.weight = packed.to(matrix.device)
     if old.bias is not None:
         new.bias = nn.Parameter(old.bias.data, requires_grad=False)
     new.train(old.training)

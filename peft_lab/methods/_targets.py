@@ -27,7 +27,9 @@ LORA_TARGETS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def default_targets(shape: ModelShape, table: Mapping[str, tuple[str, ...]] = LORA_TARGETS) -> tuple[str, ...]:
+def default_targets(
+    shape: ModelShape, table: Mapping[str, tuple[str, ...]] = LORA_TARGETS
+) -> tuple[str, ...]:
     """The documented default for the architecture; for one without, its query and value maps (or the fused one)."""
     if shape.model_type in table:
         return table[shape.model_type]
@@ -36,13 +38,17 @@ def default_targets(shape: ModelShape, table: Mapping[str, tuple[str, ...]] = LO
     return tuple(shape.target_name(group) for group in roles) or shape.target_names[:1]
 
 
-def target_problems(shape: ModelShape, names: Sequence[str], field: str = "target_modules") -> Iterable[Problem]:
+def target_problems(
+    shape: ModelShape, names: Sequence[str], field: str = "target_modules"
+) -> Iterable[Problem]:
     """Every name must hit a linear map of this model. PEFT lets a partly misspelt list pass in silence; we do not."""
     if not names:
         yield Problem(field, "Choose at least one target module; with none there is nothing to adapt.")
         return
     if ALL_LINEAR in names and len(names) > 1:
-        yield Problem(field, f"'{ALL_LINEAR}' already covers every linear map; choose it alone or name the modules.")
+        yield Problem(
+            field, f"'{ALL_LINEAR}' already covers every linear map; choose it alone or name the modules."
+        )
         return
     match = shape.match(names)
     hit = ", ".join(name for name in names if name not in match.unmatched)
@@ -53,7 +59,9 @@ def target_problems(shape: ModelShape, names: Sequence[str], field: str = "targe
         yield Problem(field, f"'{name}' matches no module of {shape.title}. {advice}{rest}")
     for group in match.groups:
         if group.type not in MATRIX_TYPES:
-            yield Problem(field, f"'{group.path}' is a {group.type}, not a linear map, so it cannot be adapted here.")
+            yield Problem(
+                field, f"'{group.path}' is a {group.type}, not a linear map, so it cannot be adapted here."
+            )
         elif group.tied:
             message = f"'{group.path}' shares its weights with the input embeddings: merging would change those too."
             yield Problem(field, message, "warning")
@@ -69,6 +77,11 @@ def matched(shape: ModelShape, names: Sequence[str]) -> tuple[ModuleGroup, ...]:
         if problem.level == "error":
             raise BadInput(problem.message, problem.field)
     return shape.match(names).groups
+
+
+def stored_transposed(groups: Iterable[ModuleGroup]) -> bool:
+    """Whether the matrices are stored (in, out), as GPT-2's are; PEFT's ``fan_in_fan_out``."""
+    return any(group.type == "Conv1D" for group in groups)
 
 
 def for_peft(names: Sequence[str]) -> list[str] | str:

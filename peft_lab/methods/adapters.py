@@ -19,14 +19,14 @@ Parameters each: 2 m d + d + m. On encoder-decoder models the cross-attention's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.methods import _bottleneck, _own
 from peft_lab.methods.base import Formula, MethodSpec, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
-from peft_lab.shapes import ModelShape, ModuleGroup
+from peft_lab.shapes import ModelKind, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
     import torch
@@ -35,26 +35,34 @@ PEFT_TYPE = "BOTTLENECK"
 KNOBS = (
     Knob(
         "placement", "Placement", "choice", "houlsby",
-        "houlsby: after the attention and after the feed-forward part. pfeiffer: after the feed-forward part only. parallel: beside "
+        "houlsby: after the attention and after the feed-forward part. pfeiffer: after the feed-forward part only. "
+        "parallel: beside "
         "the feed-forward part, reading its input.",
-        usual="pfeiffer for half the parameters and time", paper="two per layer; Pfeiffer et al. 2020 found one enough, He et al. 2021 "
+        usual="pfeiffer for half the parameters and time",
+        paper="two per layer; Pfeiffer et al. 2020 found one enough, He et al. 2021 "
         "preferred it beside the feed-forward part", choices=("houlsby", "pfeiffer", "parallel"),
     ),
     Knob(
-        "bottleneck", "Bottleneck width m", "int", 64, "Width of the hidden layer. Parameters grow with it, 2d+1 per unit.",
+        "bottleneck", "Bottleneck width m", "int", 64,
+        "Width of the hidden layer. Parameters grow with it, 2d+1 per unit.",
         usual="16 to 256", paper="8 to 256", min=1, max=4096, stops=(1, 2, 4, 8, 16, 32, 48, 64, 128, 256, 512),
     ),
     Knob(
-        "nonlinearity", "Nonlinearity f", "choice", "gelu", "The function between the two matrices, and the reason why they cannot be merged.",
-        usual="relu or gelu", paper="gelu in the authors' code; relu in Pfeiffer et al. and He et al.", choices=_bottleneck.NONLINEARITIES,
+        "nonlinearity", "Nonlinearity f", "choice", "gelu",
+        "The function between the two matrices, and the reason why they cannot be merged.",
+        usual="relu or gelu", paper="gelu in the authors' code; relu in Pfeiffer et al. and He et al.",
+        choices=_bottleneck.NONLINEARITIES,
     ),
     Knob(
-        "init_std", "Initial deviation", "float", 1e-3, "Spread of both matrices at the start. Small means the model starts as it was.",
-        usual="0.001 to 0.01", paper="0.001 in the authors' code; scores held below 0.01 (section 3.6)", min=1e-6, max=1.0,
+        "init_std", "Initial deviation", "float", 1e-3,
+        "Spread of both matrices at the start. Small means the model starts as it was.",
+        usual="0.001 to 0.01", paper="0.001 in the authors' code; scores held below 0.01 (section 3.6)", min=1e-6,
+        max=1.0,
         stops=(1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0), advanced=True,
     ),
     Knob(
-        "scale", "Parallel scale s", "float", 4.0, "What the parallel adapter's output is multiplied by. The other placements add theirs as it is.",
+        "scale", "Parallel scale s", "float", 4.0,
+        "What the parallel adapter's output is multiplied by. The other placements add theirs as it is.",
         usual="4", paper="4 (He et al. 2021, section 4.6)", min=0.1, max=16.0, stops=(0.5, 1, 2, 4, 8), advanced=True,
     ),
 )  # fmt: skip
@@ -64,17 +72,28 @@ class Adapters(MethodSpec):
     slug = "adapters"
     title = "Adapters"
     summary = "Insert a small bottleneck network after each sublayer, and train only that."
-    paper = Paper("Houlsby et al.", 2019, "Parameter-Efficient Transfer Learning for NLP", "1902.00751", "section 2.1")
+    paper = Paper(
+        "Houlsby et al.", 2019, "Parameter-Efficient Transfer Learning for NLP", "1902.00751", "section 2.1"
+    )
     knobs = KNOBS
-    learning_rates = {"encoder": 2e-3, "causal-lm": 1e-3, "seq2seq": 1e-3}
+    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
+        "encoder": 2e-3,
+        "causal-lm": 1e-3,
+        "seq2seq": 1e-3,
+    }
     order = 60
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         if not self.hosts(shape, values):
-            yield Problem("model", f"The output maps of {shape.title}'s layers are not known here, so adapters have no place.")
+            message = (
+                f"The output maps of {shape.title}'s layers are not known here, so adapters have no place."
+            )
+            yield Problem("model", message)
         elif values["bottleneck"] >= shape.hidden:
             width = values["bottleneck"]
-            message = f"At width {width} the bottleneck is no narrower than the model itself ({shape.hidden})."
+            message = (
+                f"At width {width} the bottleneck is no narrower than the model itself ({shape.hidden})."
+            )
             yield Problem("bottleneck", message, "warning")
 
     def hosts(self, shape: ModelShape, values: Values) -> list[tuple[ModuleGroup, ModuleGroup | None]]:
@@ -106,7 +125,9 @@ class Adapters(MethodSpec):
             for host, _ in self.hosts(shape, values)
         )
 
-    def apply(self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType) -> torch.nn.Module:
+    def apply(
+        self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
+    ) -> torch.nn.Module:
         return self.add(model, shape, values, task_type, "default")
 
     def add(
@@ -181,7 +202,9 @@ def _notes(model: Any) -> dict[str, dict[str, Any]]:
 def _entrance(shape: ModelShape, host: ModuleGroup) -> ModuleGroup:
     """The first map of the feed-forward part that ends in ``host``: the nearest one before it in the model's order."""
     before = shape.groups[: shape.groups.index(host)]
-    return next(group for group in reversed(before) if group.role in ("up", "gate") and group.layers == host.layers)
+    return next(
+        group for group in reversed(before) if group.role in ("up", "gate") and group.layers == host.layers
+    )
 
 
 def _prefix(model: torch.nn.Module, shape: ModelShape) -> str:

@@ -1,8 +1,8 @@
 """What a method is: knobs, checks, a closed formula, parts to draw, and how it is applied, saved and loaded.
 
-A method is one file with one :class:`MethodSpec`. Everything that needs no torch (knobs, checks, formula, parts) is pure
-Python over a :class:`~peft_lab.shapes.ModelShape`, so that a page answers at once; the rest imports torch and peft
-inside its functions and runs in worker processes.
+A method is one file with one :class:`MethodSpec`. Everything that needs no torch (knobs, checks, formula, parts) is
+pure Python over a :class:`~peft_lab.shapes.ModelShape`, so that a page answers at once; the rest imports torch and
+peft inside its functions and runs in worker processes.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ class Formula:
         return sum(term.total for term in self.terms)
 
 
-PartKind = Literal["low_rank", "gate", "columns", "cells", "encoder", "bottleneck", "bias", "quantised", "trainable"]
+PartKind = Literal[
+    "low_rank", "gate", "columns", "cells", "encoder", "bottleneck", "bias", "quantised", "trainable"
+]
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ class Part:
 
     Attributes:
         kind: how it is drawn.
-        at: path of the module group it sits on, or one of the places ``tokens``, ``attention``, ``ffn`` (after or beside the feed-forward part).
+        at: path of the module group it sits on, or one of the places ``tokens``, ``attention``, ``ffn`` (after or
+            beside the feed-forward part).
         label: what is written beside it.
         size: its numbers (``rank``, ``tokens``, ``width`` ...), so that it can be drawn to scale.
     """
@@ -214,7 +217,9 @@ class MethodSpec(ABC):
     # -- with torch ----------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def apply(self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType) -> torch.nn.Module:
+    def apply(
+        self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
+    ) -> torch.nn.Module:
         """Inject the method into a fresh base model (real or meta) and freeze the rest.
 
         Args:

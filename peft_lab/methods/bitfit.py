@@ -10,21 +10,21 @@ r"""BitFit: train the bias vectors and nothing else (Ben Zaken et al. 2021, arXi
               |
               h
 
-Nothing is added, so nothing is slower afterwards; a model without biases (Llama types) has nothing to train. The subset of
-section 4 trains two kinds only: the query's bias and that of the feed-forward part's first, widening map, which the paper
-calls the second MLP layer (its first is the attention's output map).
+Nothing is added, so nothing is slower afterwards; a model without biases (Llama types) has nothing to train. The
+subset of section 4 trains two kinds only: the query's bias and that of the feed-forward part's first, widening map,
+which the paper calls the second MLP layer (its first is the attention's output map).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from peft_lab.methods import _own
 from peft_lab.methods.base import Formula, MethodSpec, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
-from peft_lab.shapes import ModelShape, ModuleGroup, is_bias
+from peft_lab.shapes import ModelKind, ModelShape, ModuleGroup, is_bias
 
 if TYPE_CHECKING:
     import torch
@@ -34,8 +34,10 @@ SUBSET_ROLES = ("q", "up")  # b_q and b_m2 of section 3
 KNOBS = (
     Knob(
         "subset", "Biases", "choice", "all",
-        "all: every bias, those of the norms included. query_mlp: those of the query and of the feed-forward part's widening map.",
-        usual="all", paper="all, and query_mlp at half the parameters with nearly the same scores", choices=("all", "query_mlp"),
+        "all: every bias, those of the norms included. query_mlp: those of the query and of the feed-forward "
+        "part's widening map.",
+        usual="all", paper="all, and query_mlp at half the parameters with nearly the same scores",
+        choices=("all", "query_mlp"),
     ),
 )  # fmt: skip
 
@@ -45,36 +47,42 @@ class BitFit(MethodSpec):
     title = "BitFit"
     summary = "Train the biases that the model already has, and nothing else."
     paper = Paper(
-        "Ben Zaken et al.", 2021, "BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked Language-models",
+        "Ben Zaken et al.", 2021, "BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked "
+        "Language-models",
         "2106.10199", "section 3",
     )  # fmt: skip
     knobs = KNOBS
-    learning_rates = {"encoder": 3e-3, "causal-lm": 3e-3, "seq2seq": 3e-3}
+    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
+        "encoder": 3e-3,
+        "causal-lm": 3e-3,
+        "seq2seq": 3e-3,
+    }
     order = 80
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         if not shape.biases:
             yield Problem(
                 "model",
-                f"{shape.title} has no biases: its linear maps and norms are built without them, so there is nothing for BitFit "
-                "to train. GPT-2, BERT and RoBERTa have biases everywhere, Qwen2.5 in query, key and value.",
+                f"{shape.title} has no biases: its linear maps and norms are built without them, so there is nothing "
+                "for BitFit to train. GPT-2, BERT and RoBERTa have biases everywhere, Qwen2.5 in query, key and value.",
             )
             return
         if values["subset"] == "all":
             return
         found = {group.role for group, _ in _biases(shape, values)}
         if not found:
-            fused = "qkv" in shape.block
-            reason = "keeps query, key and value in one fused map" if fused else "has no bias at either place"
-            yield Problem("subset", f"{shape.title} {reason}, so the query's bias cannot be trained alone. Choose all.")
+            yield Problem("subset", f"{shape.title} has no bias at either of these places. Choose all.")
         elif found != set(SUBSET_ROLES):
             names = {"q": "the query", "up": "the feed-forward widening map"}
             missing = " and ".join(names[role] for role in SUBSET_ROLES if role not in found)
-            yield Problem("subset", f"{shape.title} has no separate bias for {missing}; only the other one is trained.", "warning")
+            message = f"{shape.title} has no bias of its own for {missing}; only the other one is trained."
+            yield Problem("subset", message, "warning")
 
     def formula(self, shape: ModelShape, values: Values) -> Formula:
         terms = tuple(
-            Term(f"{group.path}.{name}", str(group.parameters[name][0]), group.parameters[name][0], group.count)
+            Term(
+                f"{group.path}.{name}", str(group.parameters[name][0]), group.parameters[name][0], group.count
+            )
             for group, name in _biases(shape, values)
         )
         symbolic = r"\sum |b|" if values["subset"] == "all" else r"L\,(|b_q| + |b_{m_2}|)"
@@ -82,10 +90,13 @@ class BitFit(MethodSpec):
 
     def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
         return tuple(
-            Part("bias", group.path, "b", {"size": group.parameters[name][0]}) for group, name in _biases(shape, values)
+            Part("bias", group.path, "b", {"size": group.parameters[name][0]})
+            for group, name in _biases(shape, values)
         )
 
-    def apply(self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType) -> torch.nn.Module:
+    def apply(
+        self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
+    ) -> torch.nn.Module:
         if values["subset"] == "all":
             names = [name for name, _ in model.named_parameters() if is_bias(name)]
         else:

@@ -9,13 +9,14 @@ each parameter while it runs (Kingma & Ba 2014, arXiv 1412.6980, algorithm 1).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from peft_lab.methods import _own
 from peft_lab.methods.base import Formula, MethodSpec, Paper, Part, TaskType, Term
 from peft_lab.methods.knobs import Values
-from peft_lab.shapes import ModelShape
+from peft_lab.shapes import ModelKind, ModelShape
 
 if TYPE_CHECKING:
     import torch
@@ -27,9 +28,19 @@ class FullFineTuning(MethodSpec):
     slug = "full"
     title = "Full fine-tuning"
     summary = "Train every parameter. The most capacity, the most memory, and a whole model to store for every task."
-    paper = Paper("Howard & Ruder", 2018, "Universal Language Model Fine-tuning for Text Classification", "1801.06146", "section 3")
+    paper = Paper(
+        "Howard & Ruder",
+        2018,
+        "Universal Language Model Fine-tuning for Text Classification",
+        "1801.06146",
+        "section 3",
+    )
     knobs = ()
-    learning_rates = {"encoder": 2e-4, "causal-lm": 1e-4, "seq2seq": 2e-4}
+    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
+        "encoder": 2e-4,
+        "causal-lm": 1e-4,
+        "seq2seq": 2e-4,
+    }
     order = 5
 
     def formula(self, shape: ModelShape, values: Values) -> Formula:
@@ -45,7 +56,9 @@ class FullFineTuning(MethodSpec):
         inside = [group for group in shape.groups if group.layers]
         return tuple(Part("trainable", group.path, "", {"parameters": group.each}) for group in inside)
 
-    def apply(self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType) -> torch.nn.Module:
+    def apply(
+        self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
+    ) -> torch.nn.Module:
         _own.train_only(model, [name for name, _ in model.named_parameters()], task_type)
         return model
 

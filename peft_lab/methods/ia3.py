@@ -17,13 +17,13 @@ Parameters: d_out per target, d_in per feed-forward target.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.methods._peft import PeftMethod
-from peft_lab.methods._targets import default_targets, for_peft, matched, target_problems
+from peft_lab.methods._targets import default_targets, for_peft, matched, stored_transposed, target_problems
 from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
-from peft_lab.shapes import ModelShape, ModuleGroup
+from peft_lab.shapes import ModelKind, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -68,12 +68,19 @@ KNOBS = (
 class Ia3(PeftMethod):
     slug = "ia3"
     title = "IA³"
-    summary = "Freeze everything. Learn one factor per feature that amplifies or inhibits keys, values and feed-forward activations."
+    summary = (
+        "Freeze everything. Learn one factor per feature that amplifies or inhibits keys, values and the FFN."
+    )
     paper = Paper(
-        "Liu et al.", 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning", "2205.05638", "section 3.3"
+        "Liu et al.", 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context "
+        "Learning", "2205.05638", "section 3.3"
     )  # fmt: skip
     knobs = KNOBS
-    learning_rates = {"encoder": 1e-2, "causal-lm": 1e-2, "seq2seq": 1e-2}
+    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
+        "encoder": 1e-2,
+        "causal-lm": 1e-2,
+        "seq2seq": 1e-2,
+    }
     mergeable = True
     order = 70
 
@@ -82,7 +89,9 @@ class Ia3(PeftMethod):
             targets, feedforward = IA3_TARGETS[shape.model_type], IA3_FEEDFORWARD[shape.model_type]
         else:
             block = shape.block
-            names = {role: shape.target_name(block[role]) for role in ("k", "v", "qkv", "down") if role in block}
+            names = {
+                role: shape.target_name(block[role]) for role in ("k", "v", "qkv", "down") if role in block
+            }
             targets = tuple(names.values()) or default_targets(shape)
             feedforward = (names["down"],) if "down" in names else ()
         return super().defaults(shape) | {"target_modules": targets, "feedforward_modules": feedforward}
@@ -96,7 +105,9 @@ class Ia3(PeftMethod):
                 yield Problem("feedforward_modules", f"'{name}' matches no module of {shape.title}.")
             elif tuple(targets) != ("all-linear",) and name not in targets:
                 listed = ", ".join(targets)
-                message = f"'{name}' is a feed-forward module but no target (targets: {listed}). Add it to the targets, too."
+                message = (
+                    f"'{name}' is a feed-forward module but no target ({listed}). Add it to the targets, too."
+                )
                 yield Problem("feedforward_modules", message)
         if any(group.role == "qkv" for group in shape.match(targets).groups):
             message = f"{shape.title} fuses query, key and value in one map, so the vector scales the queries as well."
@@ -130,6 +141,7 @@ class Ia3(PeftMethod):
             task_type=task_type,
             target_modules=for_peft(values["target_modules"]),
             feedforward_modules=list(values["feedforward_modules"]),
+            fan_in_fan_out=stored_transposed(shape.match(values["target_modules"]).groups),
         )
 
 

@@ -17,14 +17,14 @@ Because B starts at zero the model's output is unchanged before the first step. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.methods._peft import PeftMethod, on_meta
-from peft_lab.methods._targets import default_targets, for_peft, matched, target_problems
+from peft_lab.methods._targets import default_targets, for_peft, matched, stored_transposed, target_problems
 from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
-from peft_lab.shapes import ModelShape
+from peft_lab.shapes import ModelKind, ModelShape
 
 if TYPE_CHECKING:
     import torch
@@ -33,14 +33,16 @@ if TYPE_CHECKING:
 KNOBS = (
     Knob(
         "r", "Rank r", "int", 8, "Width of the bottleneck: capacity and parameters grow with it.",
-        usual="4 to 64", paper="1 to 64, 4 or 8 in most tables", min=1, max=1024, stops=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+        usual="4 to 64", paper="1 to 64, 4 or 8 in most tables", min=1, max=1024,
+        stops=(1, 2, 4, 8, 16, 32, 64, 128, 256),
     ),
     Knob(
         "lora_alpha", "Scaling α", "int", 16, "ΔW is multiplied by α/r; doubling α doubles ΔW.",
         usual="r to 2r", paper="fixed to the first r tried", min=1, max=1024, stops=(1, 2, 4, 8, 16, 32, 64, 128, 256),
     ),
     Knob(
-        "target_modules", "Target modules", "modules", (), "Which matrices get a correction. The names are path endings, as in PEFT.",
+        "target_modules", "Target modules", "modules", (),
+        "Which matrices get a correction. The names are path endings, as in PEFT.",
         usual="q and v, or all linear maps", paper="W_q and W_v in most experiments",
     ),
     Knob(
@@ -48,14 +50,18 @@ KNOBS = (
         usual="0 to 0.1", paper="0 to 0.1", min=0.0, max=0.9,
     ),
     Knob(
-        "use_rslora", "rsLoRA", "bool", False, "Scale by α/√r instead of α/r, so that large ranks keep learning (Kalajdzievski 2023).",
+        "use_rslora", "rsLoRA", "bool", False,
+        "Scale by α/√r instead of α/r, so that large ranks keep learning (Kalajdzievski 2023).",
     ),
     Knob(
-        "use_dora", "DoRA", "bool", False, "Also train the length of every output row of W (Liu et al. 2024): one more parameter per output.",
+        "use_dora", "DoRA", "bool", False,
+        "Also train the length of every output row of W (Liu et al. 2024): one more parameter per output.",
     ),
     Knob(
-        "init_lora_weights", "Start", "choice", "default", "How A and B start. default: A Kaiming-uniform, B zero. gaussian: A normal, B zero. "
-        "pissa: both from W's top singular vectors, which changes the base.", choices=("default", "gaussian", "pissa"), advanced=True,
+        "init_lora_weights", "Start", "choice", "default",
+        "How A and B start. default: A Kaiming-uniform, B zero. gaussian: A normal, B zero. "
+        "pissa: both from W's top singular vectors, which changes the base.",
+        choices=("default", "gaussian", "pissa"), advanced=True,
     ),
     Knob(
         "bias", "Biases", "choice", "none", "Also train the biases of the adapted layers, or all of them.",
@@ -68,9 +74,15 @@ class Lora(PeftMethod):
     slug = "lora"
     title = "LoRA"
     summary = "Freeze the weight matrix W. Learn a low-rank correction beside it, and add it to the output."
-    paper = Paper("Hu et al.", 2021, "LoRA: Low-Rank Adaptation of Large Language Models", "2106.09685", "section 4.1")
-    knobs = KNOBS
-    learning_rates = {"encoder": 2e-3, "causal-lm": 2e-3, "seq2seq": 2e-3}
+    paper = Paper(
+        "Hu et al.", 2021, "LoRA: Low-Rank Adaptation of Large Language Models", "2106.09685", "section 4.1"
+    )
+    knobs: ClassVar[tuple[Knob, ...]] = KNOBS
+    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
+        "encoder": 2e-3,
+        "causal-lm": 2e-3,
+        "seq2seq": 2e-3,
+    }
     mergeable = True
     order = 10
 
@@ -96,7 +108,8 @@ class Lora(PeftMethod):
         terms = [
             Term(
                 group.path,
-                rf"{rank} \cdot ({group.in_features} + {group.out_features})" + (f" + {group.out_features}" if dora else ""),
+                rf"{rank} \cdot ({group.in_features} + {group.out_features})"
+                + (f" + {group.out_features}" if dora else ""),
                 rank * (group.in_features + group.out_features) + (group.out_features if dora else 0),
                 group.count,
             )
@@ -136,9 +149,12 @@ class Lora(PeftMethod):
             use_dora=values["use_dora"],
             init_lora_weights=True if start == "default" else start,
             bias=values["bias"],
+            fan_in_fan_out=stored_transposed(shape.match(values["target_modules"]).groups),
         )
 
-    def apply(self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType) -> torch.nn.Module:
+    def apply(
+        self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
+    ) -> torch.nn.Module:
         # PiSSA decomposes W, which has no values on meta; the shapes are those of the default start.
         plain = {**values, "init_lora_weights": "default"} if on_meta(model) else values
         return super().apply(model, shape, plain, task_type)

@@ -7,32 +7,38 @@ r"""Prefix Tuning: learned keys and values before every layer's own (Li & Liang 
               |           |            |
               +--- attention over n + length --- o
 
-The text can attend to the prefix; the prefix attends to nothing. With ``prefix_projection`` the keys and values come from
-a table through an MLP that exists in training only (the paper's reparameterisation). Stored either way: 2 L d_kv n.
+The text can attend to the prefix; the prefix attends to nothing. With ``prefix_projection`` the keys and values come
+from a table through an MLP that exists in training only (the paper's reparameterisation). Stored either way:
+2 L d_kv n.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.methods._prompts import VirtualTokenMethod, room_problems, tokens_knob
 from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
-from peft_lab.shapes import ModelShape, ModuleGroup
+from peft_lab.shapes import ModelKind, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
     from peft import PeftConfig
 
 KNOBS = (
-    tokens_knob("How many key/value pairs stand before the text in every layer.", "10 to 100", "10 for table-to-text, 200 for summaries"),
+    tokens_knob(
+        "How many key/value pairs stand before the text in every layer.", "10 to 100",
+        "10 for table-to-text, 200 for summaries",
+    ),
     Knob(
         "prefix_projection", "Projection", "bool", False,
-        "Make the prefix from a small table through an MLP while training. Steadier, and far more trained parameters than are stored.",
+        "Make the prefix from a small table through an MLP while training. Steadier, and far more trained "
+        "parameters than are stored.",
         paper="yes, direct training was unstable (section 4.3)",
     ),
     Knob(
-        "encoder_hidden_size", "Projection width", "int", 0, "Width of that MLP's hidden layer. Read only with the projection.",
+        "encoder_hidden_size", "Projection width", "int", 0,
+        "Width of that MLP's hidden layer. Read only with the projection.",
         usual="512 to the hidden size", paper="512 for table-to-text, 800 for summaries", min=1, max=16384,
         stops=(64, 128, 256, 512, 768, 800, 1024, 2048, 3072, 4096, 8192),
     ),
@@ -43,13 +49,20 @@ class PrefixTuning(VirtualTokenMethod):
     slug = "prefix"
     title = "Prefix Tuning"
     summary = "Learn key and value vectors that every layer's attention finds before the text."
-    paper = Paper("Li & Liang", 2021, "Prefix-Tuning: Optimizing Continuous Prompts for Generation", "2101.00190", "section 4")
+    paper = Paper(
+        "Li & Liang",
+        2021,
+        "Prefix-Tuning: Optimizing Continuous Prompts for Generation",
+        "2101.00190",
+        "section 4",
+    )
     knobs = KNOBS
-    refuses = {
-        "encoder": "Prefix Tuning writes its keys and values into the model's key/value cache, and an encoder (BERT type) has "
+    refuses: ClassVar[Mapping[ModelKind, str]] = {
+        "encoder": "Prefix Tuning writes its keys and values into the model's key/value cache, and an encoder "
+        "(BERT type) has "
         "none: PEFT refuses it with 'does not support past key values'. Prompt Tuning and P-Tuning work on encoders."
     }
-    learning_rates = {"causal-lm": 1e-2, "seq2seq": 1e-2}
+    learning_rates: ClassVar[Mapping[ModelKind, float]] = {"causal-lm": 1e-2, "seq2seq": 1e-2}
     order = 30
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
@@ -60,8 +73,8 @@ class PrefixTuning(VirtualTokenMethod):
         if shape.kv_width != _width(shape):
             yield Problem(
                 "model",
-                f"The keys of {shape.title} are {shape.kv_width} wide and PEFT would make a prefix {_width(shape)} wide "
-                "(it assumes heads that share the hidden size), which does not fit.",
+                f"The keys of {shape.title} are {shape.kv_width} wide and PEFT would make a prefix {_width(shape)} "
+                "wide (it assumes heads that share the hidden size), which does not fit.",
             )
 
     def formula(self, shape: ModelShape, values: Values) -> Formula:
@@ -74,7 +87,9 @@ class PrefixTuning(VirtualTokenMethod):
         terms = (
             Term("prompt_encoder.embedding", rf"{n} \cdot {d}", n * d, 1),
             Term("prompt_encoder.transform.0", rf"{d} \cdot {h} + {h}", d * h + h, 1),
-            Term("prompt_encoder.transform.2", rf"({h} + 1) \cdot 2 \cdot {layers} \cdot {d}", (h + 1) * out, 1),
+            Term(
+                "prompt_encoder.transform.2", rf"({h} + 1) \cdot 2 \cdot {layers} \cdot {d}", (h + 1) * out, 1
+            ),
         )
         symbolic = r"n\, d_{kv} + (d_{kv}\,h + h) + (h + 1) \cdot 2 L\, d_{kv}"
         return Formula(symbolic, terms, added=sum(term.total for term in terms), stored=stored)
@@ -84,7 +99,10 @@ class PrefixTuning(VirtualTokenMethod):
         columns = tuple(Part("columns", group.path, label, size) for label, group in _key_value(shape))
         if not values["prefix_projection"]:
             return columns
-        return (*columns, Part("encoder", "attention", "MLP", {"width": values["encoder_hidden_size"], "layers": 2}))
+        return (
+            *columns,
+            Part("encoder", "attention", "MLP", {"width": values["encoder_hidden_size"], "layers": 2}),
+        )
 
     def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> PeftConfig:
         from peft import PrefixTuningConfig
@@ -104,7 +122,11 @@ def _width(shape: ModelShape) -> int:
 
 def _key_value(shape: ModelShape) -> list[tuple[str, ModuleGroup]]:
     """Where the prefix appears: keys and values of the (decoder's) self-attention, or the fused map of both."""
-    own = [g for g in shape.groups if g.role and "EncDec" not in g.path and not g.path.startswith("encoder.block")]
+    own = [
+        g
+        for g in shape.groups
+        if g.role and "EncDec" not in g.path and not g.path.startswith("encoder.block")
+    ]
     labels = {"k": "P_k", "v": "P_v", "qkv": "P_k, P_v"}
     return [(labels[str(g.role)], g) for g in own if g.role in labels]
 

@@ -7,36 +7,40 @@ r"""Prompt Tuning: learned input embeddings in front of the text (Lester et al. 
         |  frozen model, unchanged |
         --------------------------
 
-The model is unchanged; it reads a longer input. The loss can only reach P through the whole frozen network, which is why
-this method wants a large learning rate. Parameters: n d.
+The model is unchanged; it reads a longer input. The loss can only reach P through the whole frozen network, which is
+why this method wants a large learning rate. Parameters: n d.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from peft_lab.methods._peft import on_meta, wrap
 from peft_lab.methods._prompts import InputPromptMethod, bridged, rows, tokens_knob
 from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
-from peft_lab.shapes import ModelShape
+from peft_lab.shapes import ModelKind, ModelShape
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftConfig
 
 KNOBS = (
-    tokens_knob("How many learned tokens stand before the text.", "8 to 100", "1 to 150, 100 by default, little gain beyond 20"),
+    tokens_knob(
+        "How many learned tokens stand before the text.", "8 to 100", "1 to 150, 100 by default, little gain beyond 20"
+    ),
     Knob(
         "prompt_tuning_init", "Start", "choice", "RANDOM",
-        "RANDOM: noise, far from any word's embedding. SAMPLE_VOCAB: embeddings of random words. TEXT: embeddings of your text, "
+        "RANDOM: noise, far from any word's embedding. SAMPLE_VOCAB: embeddings of random words. TEXT: embeddings "
+        "of your text, "
         "repeated or cut to the number of tokens.",
         usual="TEXT or SAMPLE_VOCAB", paper="class labels, then sampled vocabulary; random is worst (section 3.2)",
         choices=("RANDOM", "SAMPLE_VOCAB", "TEXT"),
     ),
     Knob(
-        "prompt_tuning_init_text", "Initial text", "text", "Classify the sentiment of this sentence as positive or negative:",
+        "prompt_tuning_init_text", "Initial text", "text",
+        "Classify the sentiment of this sentence as positive or negative:",
         "Read only when the start is TEXT.",
     ),
 )  # fmt: skip
@@ -45,12 +49,20 @@ KNOBS = (
 class PromptTuning(InputPromptMethod):
     slug = "prompt"
     title = "Prompt Tuning"
-    summary = "Leave the model alone. Learn a few input embeddings that stand before the text like words nobody can type."
+    summary = "Leave the model alone. Learn a few input embeddings that stand before the text."
     paper = Paper(
-        "Lester et al.", 2021, "The Power of Scale for Parameter-Efficient Prompt Tuning", "2104.08691", "section 2"
+        "Lester et al.",
+        2021,
+        "The Power of Scale for Parameter-Efficient Prompt Tuning",
+        "2104.08691",
+        "section 2",
     )
     knobs = KNOBS
-    learning_rates = {"encoder": 3e-2, "causal-lm": 3e-2, "seq2seq": 3e-1}
+    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
+        "encoder": 3e-2,
+        "causal-lm": 3e-2,
+        "seq2seq": 3e-1,
+    }
     order = 40
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
@@ -84,7 +96,9 @@ class PromptTuning(InputPromptMethod):
             tokenizer_name_or_path=tokenizer if from_text else None,
         )
 
-    def apply(self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType) -> torch.nn.Module:
+    def apply(
+        self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
+    ) -> torch.nn.Module:
         if on_meta(model):
             # Only the shapes are asked for, and those are the same for every start.
             values = {**values, "prompt_tuning_init": "RANDOM"}

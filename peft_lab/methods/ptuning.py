@@ -15,12 +15,13 @@ encoder's; stored: n d. The paper puts its prompts anywhere in a template; PEFT 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.methods._prompts import InputPromptMethod, rows, tokens_knob
 from peft_lab.methods.base import Formula, Paper, Part, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
-from peft_lab.shapes import ModelShape
+from peft_lab.shapes import ModelKind, ModelShape
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -29,16 +30,20 @@ KNOBS = (
     tokens_knob("How many virtual tokens stand before the text.", "8 to 50", "few, placed by hand in a template"),
     Knob(
         "encoder_reparameterization_type", "Encoder", "choice", "MLP",
-        "What turns the trained table into virtual tokens: three linear layers, or a bidirectional LSTM and two linear layers.",
+        "What turns the trained table into virtual tokens: three linear layers, or a bidirectional LSTM and two "
+        "linear layers.",
         usual="MLP", paper="BiLSTM and a two-layer MLP", choices=("MLP", "LSTM"),
     ),
     Knob(
         "encoder_hidden_size", "Encoder width", "int", 0,
-        "Width of the encoder's hidden layers. PEFT's default is the model's hidden size, which can exceed everything else by far.",
-        usual="128 to the hidden size", min=1, max=16384, stops=(64, 128, 256, 384, 512, 768, 1024, 2048, 3072, 4096, 8192),
+        "Width of the encoder's hidden layers. PEFT's default is the model's hidden size, which can exceed "
+        "everything else by far.",
+        usual="128 to the hidden size", min=1, max=16384,
+        stops=(64, 128, 256, 384, 512, 768, 1024, 2048, 3072, 4096, 8192),
     ),
     Knob(
-        "encoder_num_layers", "LSTM layers", "int", 2, "Layers of the LSTM. The MLP always has its three linear layers.",
+        "encoder_num_layers", "LSTM layers", "int", 2,
+        "Layers of the LSTM. The MLP always has its three linear layers.",
         usual="1 or 2", min=1, max=8, advanced=True,
     ),
     Knob(
@@ -51,10 +56,16 @@ KNOBS = (
 class PTuning(InputPromptMethod):
     slug = "ptuning"
     title = "P-Tuning"
-    summary = "Virtual tokens before the text, made by a small trained encoder that is thrown away after training."
+    summary = (
+        "Virtual tokens before the text, made by a small trained encoder that is thrown away after training."
+    )
     paper = Paper("Liu et al.", 2021, "GPT Understands, Too", "2103.10385", "section 3.2")
     knobs = KNOBS
-    learning_rates = {"encoder": 2e-3, "causal-lm": 2e-3, "seq2seq": 2e-3}
+    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
+        "encoder": 2e-3,
+        "causal-lm": 2e-3,
+        "seq2seq": 2e-3,
+    }
     order = 50
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
@@ -66,14 +77,16 @@ class PTuning(InputPromptMethod):
         n = r"2\,n" if shape.kind == "seq2seq" else "n"
         if values["encoder_reparameterization_type"] == "MLP":
             symbolic = rf"{n}\,d + (d\,h + h) + (h^2 + h) + (h\,d + d)"
-            encoder = [("prompt_encoder.mlp_head.0", d, h), ("prompt_encoder.mlp_head.2", h, h), ("prompt_encoder.mlp_head.4", h, d)]
-            terms = [_linear(*layer) for layer in encoder]
+            encoder = [("0", d, h), ("2", h, h), ("4", h, d)]
+            terms = [_linear(f"prompt_encoder.mlp_head.{layer}", *sizes) for layer, *sizes in encoder]
         else:
-            symbolic = (
-                rf"{n}\,d + 2 \cdot 4h\,(d + h + 2) + 2\,(\ell - 1) \cdot 4h\,(3h + 2) + (4h^2 + 2h) + (2h\,d + d)"
-            )
-            terms = [_lstm(layer, d if layer == 0 else 2 * h, h) for layer in range(values["encoder_num_layers"])]
-            terms += [_linear("prompt_encoder.mlp_head.0", 2 * h, 2 * h), _linear("prompt_encoder.mlp_head.2", 2 * h, d)]
+            lstm = r"2 \cdot 4h\,(d + h + 2) + 2\,(\ell - 1) \cdot 4h\,(3h + 2)"
+            symbolic = rf"{n}\,d + {lstm} + (4h^2 + 2h) + (2h\,d + d)"
+            terms = [
+                _lstm(layer, d if layer == 0 else 2 * h, h) for layer in range(values["encoder_num_layers"])
+            ]
+            terms.append(_linear("prompt_encoder.mlp_head.0", 2 * h, 2 * h))
+            terms.append(_linear("prompt_encoder.mlp_head.2", 2 * h, d))
         total = table.total + sum(term.total for term in terms)
         return Formula(symbolic, (table, *terms), added=total, stored=table.total)
 
@@ -88,14 +101,15 @@ class PTuning(InputPromptMethod):
     def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> PeftConfig:
         from peft import PromptEncoderConfig
 
+        # PEFT warns when an MLP is given these, and ignores them.
         lstm = values["encoder_reparameterization_type"] == "LSTM"
+        more = {name: values[name] for name in ("encoder_num_layers", "encoder_dropout") if lstm}
         return PromptEncoderConfig(
             task_type=task_type,
             num_virtual_tokens=values["num_virtual_tokens"],
             encoder_reparameterization_type=values["encoder_reparameterization_type"],
             encoder_hidden_size=values["encoder_hidden_size"],
-            # PEFT warns when an MLP is given these, and ignores them.
-            **({"encoder_num_layers": values["encoder_num_layers"], "encoder_dropout": values["encoder_dropout"]} if lstm else {}),
+            **more,
         )
 
 
@@ -106,7 +120,8 @@ def _linear(path: str, inputs: int, outputs: int) -> Term:
 def _lstm(layer: int, inputs: int, hidden: int) -> Term:
     """One bidirectional layer: four gates each with input weights, recurrent weights and torch's two biases."""
     each = 2 * 4 * hidden * (inputs + hidden + 2)
-    return Term(f"prompt_encoder.lstm_head (layer {layer})", rf"2 \cdot 4 \cdot {hidden} \cdot ({inputs} + {hidden} + 2)", each, 1)
+    expression = rf"2 \cdot 4 \cdot {hidden} \cdot ({inputs} + {hidden} + 2)"
+    return Term(f"prompt_encoder.lstm_head (layer {layer})", expression, each, 1)
 
 
 METHOD = PTuning()

@@ -20,15 +20,16 @@ Parameters: LoRA's. The paper adapts every linear map (section 4), which is the 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.methods import _quantise
 from peft_lab.methods._targets import ALL_LINEAR
 from peft_lab.methods.base import Paper, Part, Quantization, TaskType
 from peft_lab.methods.knobs import Knob, Values
 from peft_lab.methods.lora import Lora
-from peft_lab.shapes import ModelShape
+from peft_lab.shapes import ModelKind, ModelShape
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +67,8 @@ KNOBS = (
         "Store the constants of the blocks in 8 bits as well: 4.13 bits per weight instead of 4.5.", paper="yes",
     ),
     Knob(
-        "bnb_4bit_compute_dtype", "Compute type", "choice", "bfloat16", "What the weights are rebuilt to for each multiplication.",
+        "bnb_4bit_compute_dtype", "Compute type", "choice", "bfloat16",
+        "What the weights are rebuilt to for each multiplication.",
         usual="bfloat16", paper="bfloat16", choices=("bfloat16", "float16", "float32"), advanced=True,
     ),
 )  # fmt: skip
@@ -76,9 +78,15 @@ class QLora(Lora):
     slug = "qlora"
     title = "QLoRA"
     summary = "Store the frozen base in 4 bits. Learn a low-rank correction in full precision beside it."
-    paper = Paper("Dettmers et al.", 2023, "QLoRA: Efficient Finetuning of Quantized LLMs", "2305.14314", "section 3")
+    paper = Paper(
+        "Dettmers et al.", 2023, "QLoRA: Efficient Finetuning of Quantized LLMs", "2305.14314", "section 3"
+    )
     knobs = KNOBS
-    learning_rates = {"encoder": 2e-3, "causal-lm": 2e-3, "seq2seq": 2e-3}
+    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
+        "encoder": 2e-3,
+        "causal-lm": 2e-3,
+        "seq2seq": 2e-3,
+    }
     order = 20
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
@@ -90,7 +98,9 @@ class QLora(Lora):
     def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
         size = {"bits": 4, "block": BLOCK, "double": int(values["bnb_4bit_use_double_quant"])}
         label = values["bnb_4bit_quant_type"].upper()
-        base = tuple(Part("quantised", group.path, label, size) for group in _quantise.quantised(shape) if group.layers)
+        base = tuple(
+            Part("quantised", group.path, label, size) for group in _quantise.quantised(shape) if group.layers
+        )
         return base + super().parts(shape, {**values, **_FIXED})
 
     def scale(self, values: Values) -> float:
@@ -107,10 +117,13 @@ class QLora(Lora):
     def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> LoraConfig:
         return super().config(shape, {**values, **_FIXED}, task_type)
 
-    def apply(self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType) -> torch.nn.Module:
+    def apply(
+        self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
+    ) -> torch.nn.Module:
         """As :meth:`MethodSpec.apply`; a model with values that is not 4-bit yet is quantised first."""
         if _quantise.needs_quantising(model):
             _quantise.quantise(model, self.quantization(values))
+        _quantise.keep_packing(model)
         return super().apply(model, shape, {**values, **_FIXED}, task_type)
 
     def save(self, model: torch.nn.Module, directory: Path) -> None:
@@ -125,6 +138,7 @@ class QLora(Lora):
         noted = directory / BASE_FILE
         if noted.is_file() and _quantise.needs_quantising(model):
             _quantise.quantise(model, Quantization(**json.loads(noted.read_text("utf-8"))))
+        _quantise.keep_packing(model)
         return super().load(model, directory)
 
 
