@@ -4,18 +4,20 @@ from peft_lab.ui.method_page import Words, method_page
 
 WORDS = Words(
     idea=r"""
-The oldest of the family: a small **bottleneck network** is put into each layer. It projects the hidden state down, applies a
-nonlinearity, projects up again and adds the result to what came in. It starts as a near-identity, so that the model is undisturbed
-at first.
+The oldest of the family: a small **bottleneck network** is put into each layer. It projects the hidden state
+down, applies a nonlinearity, projects up again and adds the result to what came in. It starts as a
+near-identity, so that the model is undisturbed at first.
 
-Because of the nonlinearity an adapter cannot be merged into the weights: it stays as a little extra work per token. In return it
-is a plug: many tasks can share one base, each with its own small file.
+Because of the nonlinearity an adapter cannot be merged into the weights: it stays as a little extra work per
+token. In return it is a plug: many tasks can share one base, each with its own small file.
 """,
     formula=r"h \leftarrow h + W_{up}\,\sigma\!\left(W_{down}\,h\right) \qquad W_{down} \in \mathbb{R}^{m \times d}",
     differs=r"""
-- PEFT has no bottleneck adapter. `AdaptionPromptConfig`, often named in this place, is LLaMA-Adapter: gated prompts.
+- PEFT has no bottleneck adapter. `AdaptionPromptConfig`, often named in this place, is LLaMA-Adapter: gated
+  prompts.
 - The `adapters` library does, but is bound to an older transformers. The modules here are this project's own.
-- **Houlsby**: two per layer, after attention and after the feed-forward part. **Pfeiffer**: one, after the feed-forward part. **Parallel**: beside it, scaled.
+- **Houlsby**: two per layer, after attention and after the feed-forward part. **Pfeiffer**: one, after the
+  feed-forward part. **Parallel**: beside it, scaled.
 """,
 )
 

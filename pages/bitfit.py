@@ -4,11 +4,11 @@ from peft_lab.ui.method_page import Words, method_page
 
 WORDS = Words(
     idea=r"""
-BitFit adds nothing. It trains the **biases** that the model already has, and freezes every matrix. Each layer can only shift its
-activations, never turn them, and for small data sets that is surprisingly often enough.
+BitFit adds nothing. It trains the **biases** that the model already has, and freezes every matrix. Each layer
+can only shift its activations, never turn them, and for small data sets that is surprisingly often enough.
 
-It presumes that there are biases. BERT and GPT-2 have them; Llama-type models were built without, so there is nothing to train
-there. Nothing is added at inference: the trained biases replace the old ones.
+It presumes that there are biases. BERT and GPT-2 have them; Llama-type models were built without, so there is
+nothing to train there. Nothing is added at inference: the trained biases replace the old ones.
 """,
     formula=r"h = W_0\,x + b \qquad b \text{ trained},\ W_0 \text{ frozen}",
     differs=r"""

@@ -4,17 +4,20 @@ from peft_lab.ui.method_page import Words, method_page
 
 WORDS = Words(
     idea=r"""
-IA³ adds no matrix at all. It learns three **vectors** per layer that stretch or shrink what is already there: the keys, the
-values, and the activations inside the feed-forward part. A factor above one amplifies a channel, below one inhibits it.
+IA³ adds no matrix at all. It learns three **vectors** per layer that stretch or shrink what is already there:
+the keys, the values, and the activations inside the feed-forward part. A factor above one amplifies a
+channel, below one inhibits it.
 
-All factors start at one, so the model starts unchanged. And because $l \odot (W x) = (l \odot W)\,x$, they can be multiplied into
-the weights afterwards.
+All factors start at one, so the model starts unchanged. And because $l \odot (W x) = (l \odot W)\,x$, they
+can be multiplied into the weights afterwards.
 """,
     formula=r"k \leftarrow l_k \odot k \qquad v \leftarrow l_v \odot v \qquad f \leftarrow l_{ff} \odot f",
     differs=r"""
-- Feed-forward modules are scaled at their *input*, all others at their output; PEFT has to be told which are which.
+- Feed-forward modules are scaled at their *input*, all others at their output; PEFT has to be told which are
+  which.
 - On some architectures PEFT's default targets differ from the paper's: Qwen2 and Gemma get q and v.
-- The paper trains with two extra losses (unlikelihood and length normalisation); here it is the plain task loss.
+- The paper trains with two extra losses (unlikelihood and length normalisation); here it is the plain task
+  loss.
 """,
 )
 

@@ -4,18 +4,21 @@ from peft_lab.ui.method_page import Words, method_page
 
 WORDS = Words(
     idea=r"""
-A fine-tuned matrix is the pretrained one plus a correction, $W = W_0 + \Delta W$. LoRA's bet is that the correction a task needs
-has **low rank**: it can be written as the product of two thin matrices, $\Delta W = \frac{\alpha}{r} B A$. The big matrix stays
-frozen; only $A$ and $B$ are trained.
+A fine-tuned matrix is the pretrained one plus a correction, $W = W_0 + \Delta W$. LoRA's bet is that the
+correction a task needs has **low rank**: it can be written as the product of two thin matrices, $\Delta W =
+\frac{\alpha}{r} B A$. The big matrix stays frozen; only $A$ and $B$ are trained.
 
-$A$ starts random and $B$ starts at zero, so before the first step the model answers exactly as before. In the first step only
-$B$ receives a gradient; $A$ follows once $B$ has moved. After training the product can be **added into the weights**, and
-inference costs nothing extra.
+$A$ starts random and $B$ starts at zero, so before the first step the model answers exactly as before. In the
+first step only $B$ receives a gradient; $A$ follows once $B$ has moved. After training the product can be
+**added into the weights**, and inference costs nothing extra.
 """,
-    formula=r"h = W_0\,x + \frac{\alpha}{r}\,B\,A\,x \qquad A \in \mathbb{R}^{r \times d_{in}},\; B \in \mathbb{R}^{d_{out} \times r}",
+    formula=r"h = W_0\,x + \frac{\alpha}{r}\,B\,A\,x"
+    r"\qquad A \in \mathbb{R}^{r \times d_{in}},\; B \in \mathbb{R}^{d_{out} \times r}",
     differs=r"""
-- The paper draws $A$ from a normal distribution; PEFT uses Kaiming-uniform, and `init_lora_weights="gaussian"` is the paper's.
-- PEFT passes over a misspelt name in `target_modules` as long as another one matches. Here every name has to match.
+- The paper draws $A$ from a normal distribution; PEFT uses Kaiming-uniform, and
+  `init_lora_weights="gaussian"` is the paper's.
+- PEFT passes over a misspelt name in `target_modules` as long as another one matches. Here every name has to
+  match.
 - Adapter weights are kept in float32 even when the base is in bfloat16.
 """,
 )

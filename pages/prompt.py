@@ -4,18 +4,19 @@ from peft_lab.ui.method_page import Words, method_page
 
 WORDS = Words(
     idea=r"""
-Prompt Tuning trains the **input itself**: a handful of vectors that stand in front of the token embeddings and belong to no
-word. Everything behind them is frozen. It is the smallest method that works through the front door of the model, and one task
-is one small matrix.
+Prompt Tuning trains the **input itself**: a handful of vectors that stand in front of the token embeddings
+and belong to no word. Everything behind them is frozen. It is the smallest method that works through the
+front door of the model, and one task is one small matrix.
 
-The smaller the model, the harder this is: the paper reaches full fine-tuning only near ten billion parameters. Learning rate and
-the text that the vectors start from matter more than the number of vectors.
+The smaller the model, the harder this is: the paper reaches full fine-tuning only near ten billion
+parameters. Learning rate and the text that the vectors start from matter more than the number of vectors.
 """,
     formula=r"h_0 = [\,P;\,E(x)\,] \qquad P \in \mathbb{R}^{n \times d}",
     differs=r"""
 - The paper trains with Adafactor and a learning rate of 0.3; here it is AdamW with the rate on the Train tab.
 - The virtual tokens take up positions: a sequence may be that much shorter.
-- Fewer trained parameters do not mean less memory: the sequence gets longer, and gradients run through the whole model.
+- Fewer trained parameters do not mean less memory: the sequence gets longer, and gradients run through the
+  whole model.
 """,
 )
 

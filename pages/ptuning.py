@@ -4,12 +4,12 @@ from peft_lab.ui.method_page import Words, method_page
 
 WORDS = Words(
     idea=r"""
-P-Tuning trains virtual tokens like Prompt Tuning, but does not train them directly: a small network, an **LSTM or MLP**, produces
-them from a table of its own. Neighbouring virtual tokens then move together, which is easier to optimise. After training the
-network is run once and thrown away; only its output is stored.
+P-Tuning trains virtual tokens like Prompt Tuning, but does not train them directly: a small network, an
+**LSTM or MLP**, produces them from a table of its own. Neighbouring virtual tokens then move together, which
+is easier to optimise. After training the network is run once and thrown away; only its output is stored.
 
-**P-Tuning v2** puts trained prompts in front of *every* layer. That is Prefix Tuning without the projection, aimed at
-classification; PEFT has no class of that name.
+**P-Tuning v2** puts trained prompts in front of *every* layer. That is Prefix Tuning without the projection,
+aimed at classification; PEFT has no class of that name.
 """,
     formula=r"h_0 = [\,f_\theta(e_1), \dots, f_\theta(e_n),\,E(x)\,] \qquad f_\theta:\ \text{LSTM or MLP}",
     differs=r"""

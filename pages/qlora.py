@@ -4,18 +4,20 @@ from peft_lab.ui.method_page import Words, method_page
 
 WORDS = Words(
     idea=r"""
-QLoRA is LoRA on a base that is **stored in four bits**. The frozen weights are cut into blocks; each block keeps one scale and,
-for every weight, the index of the nearest of sixteen values. NF4 places those values at the quantiles of a normal distribution,
-because trained weights are close to normal. **Double quantisation** stores the blocks' scales themselves in eight bits.
+QLoRA is LoRA on a base that is **stored in four bits**. The frozen weights are cut into blocks; each block
+keeps one scale and, for every weight, the index of the nearest of sixteen values. NF4 places those values at
+the quantiles of a normal distribution, because trained weights are close to normal. **Double quantisation**
+stores the blocks' scales themselves in eight bits.
 
-No gradient is needed for the four-bit weights, only *through* them: each matrix is expanded to the compute type for its
-multiplication and dropped again. That saves memory, not time.
+No gradient is needed for the four-bit weights, only *through* them: each matrix is expanded to the compute
+type for its multiplication and dropped again. That saves memory, not time.
 """,
     formula=r"h = \mathrm{dequant}\!\left(W^{\mathrm{NF4}}\right) x + \frac{\alpha}{r}\,B\,A\,x",
     differs=r"""
 - The paper adapts every linear map; PEFT's default for LoRA is q and v only. The default here is the paper's.
 - bitsandbytes leaves the output layer and the embeddings in their own precision, as the paper does.
-- The paper's paged optimizer moves optimizer states to host memory when the GPU runs out; it does not apply on a CPU.
+- The paper's paged optimizer moves optimizer states to host memory when the GPU runs out; it does not apply
+  on a CPU.
 """,
 )
 

@@ -25,7 +25,13 @@ def treemap(tree: Sequence[GroupCount], height: int = 340) -> go.Figure:
             node["colour"] = colour
 
     for group in tree:
-        colour = theme.TRAINABLE if group.role != "frozen" else theme.QUANTISED if group.quantised else theme.FROZEN
+        colour = (
+            theme.TRAINABLE
+            if group.role != "frozen"
+            else theme.QUANTISED
+            if group.quantised
+            else theme.FROZEN
+        )
         parts = group.module.replace("{}", "∗").split(".")
         above = ""
         for depth, part in enumerate(parts):
@@ -72,7 +78,11 @@ def curves(
     for index, (name, (xs, ys)) in enumerate(series.items()):
         colour = (colours or {}).get(name, theme.SERIES[index % len(theme.SERIES)])
         figure.add_scatter(
-            x=list(xs), y=list(ys), name=name, mode="lines" if len(xs) > 1 else "markers", line={"color": colour, "width": 2},
+            x=list(xs),
+            y=list(ys),
+            name=name,
+            mode="lines" if len(xs) > 1 else "markers",
+            line={"color": colour, "width": 2},
             hovertemplate=f"{x} %{{x}}<br>%{{y:.4g}}<extra>{name}</extra>",
         )  # fmt: skip
     figure.update_layout(
@@ -87,7 +97,13 @@ def curves(
     return figure
 
 
-def bars(labels: Sequence[str], values: Sequence[float], x: str, height: int | None = None, colour: str = theme.TRAINABLE) -> go.Figure:
+def bars(
+    labels: Sequence[str],
+    values: Sequence[float],
+    x: str,
+    height: int | None = None,
+    colour: str = theme.TRAINABLE,
+) -> go.Figure:
     """Horizontal bars with their values, first label on top."""
     figure = go.Figure(go.Bar(y=list(labels), x=list(values), orientation="h", marker={"color": colour}))
     figure.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 40}, height=height or 60 + 26 * len(labels))
@@ -96,9 +112,18 @@ def bars(labels: Sequence[str], values: Sequence[float], x: str, height: int | N
     return figure
 
 
-def columns(xs: Sequence[float], ys: Sequence[float], x: str, y: str, height: int = 320, colour: str = theme.TRAINABLE) -> go.Figure:
+def columns(
+    xs: Sequence[float], ys: Sequence[float], x: str, y: str, height: int = 320, colour: str = theme.TRAINABLE
+) -> go.Figure:
     """Vertical bars over whole numbers."""
-    figure = go.Figure(go.Bar(x=list(xs), y=list(ys), marker={"color": colour}, hovertemplate=f"{x} %{{x}}<br>%{{y:.4g}}<extra></extra>"))
+    figure = go.Figure(
+        go.Bar(
+            x=list(xs),
+            y=list(ys),
+            marker={"color": colour},
+            hovertemplate=f"{x} %{{x}}<br>%{{y:.4g}}<extra></extra>",
+        )
+    )
     figure.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 40}, height=height, bargap=0.25)
     figure.update_xaxes(title=x, dtick=1 if len(xs) <= 20 else None)
     figure.update_yaxes(title=y)
@@ -119,7 +144,9 @@ def heatmap(
             y=labels_y,
             zmin=-limit if diverging else 0,
             zmax=limit,
-            colorscale=[[0, "#1D4ED8"], [0.5, "#F5F5F4"], [1, theme.TRAINABLE]] if diverging else [[0, "#F5F5F4"], [1, theme.TRAINABLE]],
+            colorscale=[[0, "#1D4ED8"], [0.5, "#F5F5F4"], [1, theme.TRAINABLE]]
+            if diverging
+            else [[0, "#F5F5F4"], [1, theme.TRAINABLE]],
             colorbar={"title": {"text": unit, "side": "right"}, "thickness": 10},
             hovertemplate=f"{x} %{{x}}<br>{y} %{{y}}<br>%{{z:.4g}}<extra></extra>",
         )

@@ -18,14 +18,20 @@ def badge(source: Source | str) -> str:
     return f":{_BADGE[source]}-badge[{source}]"
 
 
-def card(label: str, finding: Finding | None, note: str = "", text: str | None = None, absent: str = "") -> None:
+def card(
+    label: str, finding: Finding | None, note: str = "", text: str | None = None, absent: str = ""
+) -> None:
     """One headline figure in a bordered box; ``absent`` is what stands there while there is no figure."""
     with st.container(border=True, height="stretch"):
         if finding is None:
             st.metric(label, "–")
             st.caption(absent)
             return
-        st.metric(label, text or str(finding), help=f"{str(finding.source).capitalize()}: {SOURCE_HELP[finding.source]}.")
+        st.metric(
+            label,
+            text or str(finding),
+            help=f"{str(finding.source).capitalize()}: {SOURCE_HELP[finding.source]}.",
+        )
         st.markdown(f":small[{note or finding.note}] {badge(finding.source)}".strip())
 
 
@@ -34,7 +40,9 @@ def legend() -> None:
     st.markdown("  \n".join(f"{badge(source)} {text}" for source, text in SOURCE_HELP.items()))
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], numeric: Iterable[int] = (), caption: str = "") -> None:
+def table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], numeric: Iterable[int] = (), caption: str = ""
+) -> None:
     """A plain table: right-aligned figures, text as given (escaped), scrolls sideways on a phone.
 
     ``numeric`` lists the columns that hold figures. A cell that starts with a backquote is shown as code.
@@ -43,12 +51,16 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], numeric: Iterabl
 
     def cell(tag: str, index: int, text: str) -> str:
         kind = ' class="n"' if index in right else ""
-        inner = f"<code>{html.escape(text[1:-1])}</code>" if text[:1] == text[-1:] == "`" else html.escape(text)
+        inner = (
+            f"<code>{html.escape(text[1:-1])}</code>" if text[:1] == text[-1:] == "`" else html.escape(text)
+        )
         scope = ' scope="col"' if tag == "th" else ""
         return f"<{tag}{kind}{scope}>{inner}</{tag}>"
 
     head = "".join(cell("th", i, text) for i, text in enumerate(header))
-    body = "".join("<tr>" + "".join(cell("td", i, text) for i, text in enumerate(row)) + "</tr>" for row in rows)
+    body = "".join(
+        "<tr>" + "".join(cell("td", i, text) for i, text in enumerate(row)) + "</tr>" for row in rows
+    )
     label = f"<caption style='text-align:left'>{html.escape(caption)}</caption>" if caption else ""
     st.html(
         f'<div class="figures-scroll" tabindex="0"><table class="figures">{label}<thead><tr>{head}</tr></thead>'

@@ -15,8 +15,8 @@ def home_page() -> None:
     shell.open_page()
     st.title("PEFT Lab")
     st.markdown(
-        "Parameter-efficient fine-tuning, **applied live to a real pretrained model on this machine**. Move a knob and see "
-        "what is injected and what it costs; press Train and watch it learn."
+        "Parameter-efficient fine-tuning, **applied live to a real pretrained model on this machine**. Move a knob and "
+        "see what is injected and what it costs; press Train and watch it learn."
     )
     _missing()
     left, right = st.columns([11, 5], gap="large")
@@ -74,7 +74,9 @@ def _methods() -> None:
         cells[1].markdown(spec.summary)
         for cell, entry in zip(cells[2:], live, strict=True):
             cell.markdown(_share(spec, entry))
-    st.markdown(f"Trained parameters at each method's defaults, and their share of the model. {figures.badge('counted')}")
+    st.markdown(
+        f"Trained parameters at each method's defaults, and their share of the model. {figures.badge('counted')}"
+    )
 
 
 def _models() -> None:

@@ -1,4 +1,4 @@
-"""The knobs card: model, task and the method's own settings, each with its help and with what is wrong, at the control."""
+"""The knobs card: model, task and the method's own settings, each with its help and what is wrong, at the control."""
 
 from __future__ import annotations
 
@@ -131,8 +131,7 @@ def restore(run: RunSpec) -> None:
         return
     spec = get_method(run.method)
     state.forget(run.method)
-    for stale in (state.widget_key("model", run.method), state.widget_key("task", shape.kind)):
-        st.session_state.pop(stale, None)
+    state.renew("shared")
     state.remember("shared", "model", run.model)
     state.remember("shared", "task", run.task)
     for name, value in run.values.items():
@@ -151,22 +150,20 @@ def _current_model(spec: MethodSpec, first: str) -> ModelEntry:
 def _model_control(spec: MethodSpec, first: str, slots: dict[str, Any]) -> ModelEntry:
     names = list(catalogue())
     current = _current_model(spec, first).name
-    key = state.widget_key("model", spec.slug)
-    if key not in st.session_state:
-        st.session_state[key] = current
-
-    def changed() -> None:
-        state.remember("shared", "model", st.session_state[key])
-
     name = st.selectbox(
         "Model",
         names,
-        key=key,
-        on_change=changed,
-        format_func=lambda name: catalogue()[name].title + ("" if catalogue()[name].live else " · shape only"),
+        index=names.index(current),
+        key=state.widget_key("shared", "model", spec.slug),
+        format_func=lambda name: (
+            catalogue()[name].title + ("" if catalogue()[name].live else " · shape only")
+        ),
         help="The first two are on this machine and can be trained. The others are built without their weights: "
         "everything is counted exactly, nothing is trained.",
     )
+    # Only a choice is remembered: a learner who has made none meets each method on the model where it shows best.
+    if name != current:
+        state.remember("shared", "model", name)
     slots["model"] = st.empty()
     return catalogue()[name]
 
@@ -176,18 +173,17 @@ def _task_control(entry: ModelEntry, slots: dict[str, Any]) -> str | None:
     if not options:
         return None
     titles = {task.name: task.title for task in all_tasks()} | {OWN_TASK: "Your own file"}
-    key = state.widget_key("task", entry.kind)
-    wanted = state.remembered("shared", "task", options[0])
-    if st.session_state.get(key) not in options:
-        st.session_state[key] = wanted if wanted in options else options[0]
-
-    def changed() -> None:
-        state.remember("shared", "task", st.session_state[key])
-
+    index = state.one_of("shared", "task", options, options[0])
     task: str = st.selectbox(
-        "Task", options, key=key, format_func=lambda name: titles[name], on_change=changed,
+        "Task",
+        options,
+        index=index,
+        key=state.widget_key("shared", "task", entry.kind),
+        format_func=lambda name: titles[name],
         help="What the mini fine-tune teaches. Encoders classify sentences, causal models write text.",
-    )  # fmt: skip
+    )
+    if task != options[index]:
+        state.remember("shared", "task", task)
     slots["task"] = st.empty()
     return task
 
@@ -210,40 +206,47 @@ def module_options(shape: ModelShape) -> list[str]:
 
 def _control(spec: MethodSpec, knob: Knob, default: Any, shape: ModelShape) -> Any:
     variants = _variants(knob, shape)
-    start = list(default) if knob.kind == "modules" else default
-    key = state.seed_widget(spec.slug, knob.name, start, *variants)
-    value = _widget(knob, key, shape)
+    start = state.remembered(spec.slug, knob.name, default, *variants)
+    value = _widget(knob, state.widget_key(spec.slug, knob.name, *variants), start, shape)
     state.remember(spec.slug, knob.name, value, *variants)
     return tuple(value) if knob.kind == "modules" else value
 
 
-def _widget(knob: Knob, key: str, shape: ModelShape) -> Any:
+def _widget(knob: Knob, key: str, start: Any, shape: ModelShape) -> Any:
     label, text = knob.label, knob.full_help
     if knob.kind == "modules":
-        return st.pills(label, module_options(shape), selection_mode="multi", key=key, help=text)
+        known = module_options(shape)
+        chosen = [name for name in start if name in known]
+        return st.pills(label, known, selection_mode="multi", default=chosen, key=key, help=text)
     if knob.kind == "bool":
-        return st.toggle(label, key=key, help=text)
+        return st.toggle(label, value=start, key=key, help=text)
     if knob.kind == "choice":
         if sum(map(len, knob.choices)) <= 24:
-            return st.segmented_control(label, knob.choices, key=key, help=text, required=True, width="stretch")
-        return st.selectbox(label, knob.choices, key=key, help=text)
+            return st.segmented_control(
+                label, knob.choices, default=start, key=key, help=text, required=True, width="stretch"
+            )
+        return st.selectbox(label, knob.choices, index=knob.choices.index(start), key=key, help=text)
     if knob.kind == "text":
-        return st.text_input(label, key=key, help=text)
+        return st.text_input(label, value=start, key=key, help=text)
     if knob.stops:
-        options = sorted({*knob.stops, st.session_state[key]})
-        return st.select_slider(label, options, key=key, help=text)
+        return st.select_slider(label, sorted({*knob.stops, start}), value=start, key=key, help=text)
     if knob.kind == "int":
-        return st.slider(label, int(knob.min or 0), int(knob.max or 100), step=1, key=key, help=text)
-    return st.slider(label, float(knob.min or 0.0), float(knob.max or 1.0), step=0.05, key=key, help=text)
+        return st.slider(
+            label, int(knob.min or 0), int(knob.max or 100), value=start, step=1, key=key, help=text
+        )
+    low, high = float(knob.min or 0.0), float(knob.max or 1.0)
+    return st.slider(label, low, high, value=float(start), step=0.05, key=key, help=text)
 
 
 def _other_names(spec: MethodSpec, knob: Knob, shape: ModelShape) -> tuple[str, ...]:
     name = f"{knob.name}-other"
-    key = state.seed_widget(spec.slug, name, "", shape.model_type)
     text = st.text_input(
-        f"{knob.label}: other names", key=key, placeholder="path endings, with commas between",
+        f"{knob.label}: other names",
+        value=state.remembered(spec.slug, name, "", shape.model_type),
+        key=state.widget_key(spec.slug, name, shape.model_type),
+        placeholder="path endings, with commas between",
         help="Any ending of a module path, as PEFT's target_modules takes it.",
-    )  # fmt: skip
+    )
     state.remember(spec.slug, name, text, shape.model_type)
     return tuple(part.strip() for part in text.split(",") if part.strip())
 

@@ -1,4 +1,4 @@
-"""A method's page: headline, knobs beside the block drawing, and the sections as tabs. Page files only add the words."""
+"""A method's page: headline, knobs beside the block drawing, the sections as tabs. Page files only add the words."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
     """Draw the whole page. ``first_model`` is the live model on which the method shows best."""
     shell.open_page()
     spec = get_method(slug)
-    state.read_address(slug, readers(spec, first_model) | training_readers(slug) | {"tab": lambda text: _take_tab(slug, text)})
+    state.read_address(
+        slug,
+        readers(spec, first_model) | training_readers(slug) | {"tab": lambda text: _take_tab(slug, text)},
+    )
     st.title(spec.title)
     st.markdown(spec.summary)
     top = st.container()
@@ -73,7 +76,9 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
         sections["Look inside"] = lambda: view(choice)
     sections["Take away"] = lambda: take_away(choice)
     tab = _tabs(slug, sections, choice, report)
-    state.write_address(address(choice, first_model) | training_address(choice) | {"tab": (tab.lower(), "idea")})
+    state.write_address(
+        address(choice, first_model) | training_address(choice) | {"tab": (tab.lower(), "idea")}
+    )
 
 
 def _needed(report: CountReport | None) -> CountReport:
@@ -127,20 +132,22 @@ def _take_tab(slug: str, text: str) -> None:
     state.remember(slug, "tab", text)
 
 
-def _tabs(slug: str, sections: dict[str, Callable[[], None]], choice: Choice, report: CountReport | None) -> str:
+def _tabs(
+    slug: str, sections: dict[str, Callable[[], None]], choice: Choice, report: CountReport | None
+) -> str:
     """The sections as tabs; only the open one is computed."""
     names = list(sections)
     wanted = str(state.remembered(slug, "tab", "idea")).lower()
     start = next((name for name in names if name.lower() == wanted), names[0])
     key = state.widget_key(slug, "tabs")
-    if st.session_state.get(key) not in names:
-        st.session_state[key] = start
-    for name, tab in zip(names, st.tabs(names, key=key, on_change="rerun"), strict=True):
+    for name, tab in zip(names, st.tabs(names, default=start, key=key, on_change="rerun"), strict=True):
         if not tab.open:
             continue
         with tab:
             if not choice.valid and name in NEEDS_VALID:
-                st.info("A setting cannot work as it is; the message stands at its control. Mend it to go on.")
+                st.info(
+                    "A setting cannot work as it is; the message stands at its control. Mend it to go on."
+                )
             elif report is None and name in NEEDS_COUNT:
                 st.markdown("Counting…")
             else:

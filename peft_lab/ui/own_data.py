@@ -37,7 +37,9 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
         st.markdown(f":red[:material/error: {error}]")
         return None
     splits = task.load()
-    st.caption(f"{Path(path).name.split('-', 1)[1]}: {len(splits.train):,} rows to train on, {len(splits.test):,} held out.")
+    st.caption(
+        f"{Path(path).name.split('-', 1)[1]}: {len(splits.train):,} rows to train on, {len(splits.test):,} held out."
+    )
     return str(path)
 
 

@@ -22,7 +22,9 @@ REFRESH = 1.0  # seconds, while a run is going
 def runs_page() -> None:
     shell.open_page()
     st.title("Runs")
-    st.markdown("Everything that was trained on this machine. One run trains at a time; others wait for their turn.")
+    st.markdown(
+        "Everything that was trained on this machine. One run trains at a time; others wait for their turn."
+    )
     mark_lost()
     going = any(not _final(line) for line in summaries())
 
@@ -52,7 +54,9 @@ def _table(lines: list[RunSummary]) -> RunSummary | None:
         {
             "Started": [time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line.created)) for line in lines],
             "Status": [line.status for line in lines],
-            "Method": [all_methods()[line.method].title if line.method in all_methods() else "–" for line in lines],
+            "Method": [
+                all_methods()[line.method].title if line.method in all_methods() else "–" for line in lines
+            ],
             "Model": [line.model or "–" for line in lines],
             "Task": [line.task or "–" for line in lines],
             "Steps": [line.steps for line in lines],
@@ -62,9 +66,14 @@ def _table(lines: list[RunSummary]) -> RunSummary | None:
             "Time": [units.seconds(line.seconds) if line.seconds else "–" for line in lines],
         }
     )
-    event = st.dataframe(data, hide_index=True, on_select="rerun", selection_mode="single-row", key="runs-table")
-    st.markdown(f"Choose a row to open, stop or delete it. Before and after: the task's headline metric. {figures.badge('measured')}")
-    rows = event["selection"]["rows"]  # type: ignore[index]
+    event = st.dataframe(
+        data, hide_index=True, on_select="rerun", selection_mode="single-row", key="runs-table"
+    )
+    st.markdown(
+        "Choose a row to open, stop or delete it. Before and after: the task's headline metric. "
+        + figures.badge("measured")
+    )
+    rows = event["selection"]["rows"]
     return lines[rows[0]] if rows and rows[0] < len(lines) else None
 
 
@@ -88,7 +97,11 @@ def _chosen(line: RunSummary) -> None:
         if line.spec is not None:
             settings = line.spec.to_dict()
             values = settings.pop("values")
-            rows = [(f"`{name}`", state.as_text(value)) for name, value in (values | settings).items() if value not in (None, "", [], ())]
+            rows = [
+                (f"`{name}`", state.as_text(value))
+                for name, value in (values | settings).items()
+                if value not in (None, "", [], ())
+            ]
             figures.table(("Setting", "Value"), rows)
 
 
@@ -99,13 +112,15 @@ def _open(line: RunSummary) -> None:
     if line.spec is not None:
         restore(line.spec)
     show_run(line.method, line.id)
-    state.set_choice(line.method, "tabs", "Train")
+    state.remember(line.method, "tab", "train")
     st.switch_page(shell.page(line.method, all_methods()[line.method].title))
 
 
 @st.dialog("Delete this run?")
 def _delete(identity: str) -> None:
-    st.markdown(f"`{identity}` with its adapter and its curves is removed from this machine. This cannot be undone.")
+    st.markdown(
+        f"`{identity}` with its adapter and its curves is removed from this machine. This cannot be undone."
+    )
     yes, no = st.columns(2)
     if yes.button("Delete it", type="primary", width="stretch"):
         try:

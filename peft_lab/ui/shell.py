@@ -31,7 +31,9 @@ def _start_services() -> bool:
 
 
 def page(name: str, title: str) -> st.navigation.StreamlitPage:  # type: ignore[name-defined]
-    return st.Page(f"pages/{name}.py", title=title, url_path="" if name == "home" else name, default=name == "home")
+    return st.Page(
+        f"pages/{name}.py", title=title, url_path="" if name == "home" else name, default=name == "home"
+    )
 
 
 def run_app() -> None:

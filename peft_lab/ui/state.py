@@ -5,13 +5,14 @@ that survives page changes. A page's address carries everything that differs fro
 reproduces the page; opening such an address sets the same choices, and a value that cannot be read is reported at its
 control, with the default kept.
 
-Widgets are given keys made here. Streamlit forgets a widget's value when another page is shown; the dictionary does
-not, and puts it back.
+A control is drawn with the remembered choice as its default and a key made here. Streamlit forgets a control's value
+when another page is shown, and may lose one that was put into its session state when runs follow each other quickly;
+the default it falls back to is then the learner's own choice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -19,6 +20,7 @@ import streamlit as st
 from peft_lab.errors import BadInput
 
 _SETTINGS = "settings"
+_GENERATIONS = "generations"
 _READ = "addresses-read"
 _PROBLEMS = "address-problems"
 
@@ -33,13 +35,9 @@ def scope(name: str) -> dict[str, Any]:
     return _all().setdefault(name, {})
 
 
-def widget_key(scope_name: str, name: str, *variants: str) -> str:
-    """The key of a control. ``variants`` tell controls apart whose options differ, such as the model's modules."""
-    return ".".join((scope_name, name, *variants))
-
-
 def remembered(scope_name: str, name: str, default: Any, *variants: str) -> Any:
-    """What the learner last chose, or ``default``. Choices with variants are remembered for each."""
+    """What the learner last chose, or ``default``. ``variants`` tell choices apart whose options differ, such as the
+    names of a model's modules; each is remembered."""
     return scope(scope_name).get(".".join((name, *variants)), default)
 
 
@@ -47,25 +45,28 @@ def remember(scope_name: str, name: str, value: Any, *variants: str) -> None:
     scope(scope_name)[".".join((name, *variants))] = value
 
 
-def seed_widget(scope_name: str, name: str, default: Any, *variants: str) -> str:
-    """Put the remembered value back into a control that Streamlit has forgotten; returns its key."""
-    key = widget_key(scope_name, name, *variants)
-    if key not in st.session_state:
-        st.session_state[key] = remembered(scope_name, name, default, *variants)
-    return key
+def widget_key(scope_name: str, name: str, *variants: str) -> str:
+    """The key of a control. It changes when the scope's choices are set from code, so that controls start afresh."""
+    generation = st.session_state.setdefault(_GENERATIONS, {}).get(scope_name, 0)
+    return ".".join((scope_name, str(generation), name, *variants))
 
 
-def set_choice(scope_name: str, name: str, value: Any, *variants: str) -> None:
-    """Set a choice from code, as "try it" and selections in charts do. Call it before the control is drawn."""
-    remember(scope_name, name, value, *variants)
-    st.session_state[widget_key(scope_name, name, *variants)] = value
+def one_of(scope_name: str, name: str, options: Sequence[Any], default: Any, *variants: str) -> int:
+    """Index of the remembered choice among ``options``, or of the default where it is none of them any more."""
+    value = remembered(scope_name, name, default, *variants)
+    return options.index(value if value in options else default)
+
+
+def renew(scope_name: str) -> None:
+    """Draw the scope's controls afresh, after choices were set from code."""
+    generations: dict[str, int] = st.session_state.setdefault(_GENERATIONS, {})
+    generations[scope_name] = generations.get(scope_name, 0) + 1
 
 
 def forget(scope_name: str) -> None:
-    """Back to the defaults: drop the scope and its controls."""
+    """Back to the defaults."""
     _all().pop(scope_name, None)
-    for key in [key for key in st.session_state if str(key).startswith(scope_name + ".")]:
-        del st.session_state[key]
+    renew(scope_name)
 
 
 def read_address(page: str, readers: Mapping[str, Callable[[str], None]]) -> None:
@@ -82,7 +83,7 @@ def read_address(page: str, readers: Mapping[str, Callable[[str], None]]) -> Non
     for name, take in readers.items():
         if name in st.query_params:
             try:
-                take(", ".join(st.query_params.get_all(name)) if name == "say" else st.query_params[name])
+                take(st.query_params[name])
             except BadInput as error:
                 problems[f"{page}.{name}"] = str(error)
 

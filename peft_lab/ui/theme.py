@@ -29,17 +29,18 @@ _CSS = """
 [data-testid="stMetric"] { padding: 0; }
 .st-key-headline [data-testid="stVerticalBlock"] { gap: 0.25rem; }
 table.figures { border-collapse: collapse; width: 100%; font-size: 0.92rem; }
-table.figures th { text-align: left; font-weight: 600; padding: 0.35rem 0.6rem; border-bottom: 1px solid
-  color-mix(in srgb, currentColor 22%, transparent); }
-table.figures td { padding: 0.35rem 0.6rem; border-bottom: 1px solid color-mix(in srgb, currentColor 10%, transparent);
-  vertical-align: top; }
+table.figures th { text-align: left; font-weight: 600; padding: 0.35rem 0.6rem;
+  border-bottom: 1px solid color-mix(in srgb, currentColor 22%, transparent); }
+table.figures td { padding: 0.35rem 0.6rem; vertical-align: top;
+  border-bottom: 1px solid color-mix(in srgb, currentColor 10%, transparent); }
 table.figures .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 table.figures code { font-size: 0.86em; }
 .figures-scroll { overflow-x: auto; }
-.answer { font-family: "Source Code Pro", monospace; font-size: 0.88rem; white-space: pre-wrap; overflow-wrap: anywhere; }
-.swatch { display: inline-block; width: 0.7em; height: 0.7em; border-radius: 2px; margin-right: 0.35em; }
-[data-testid="stBaseButton-primary"], [data-testid="stBaseButton-primary"]:hover { color: light-dark(#FFFFFF, #14171C); }
-@media (max-width: 640px) { .block-container { padding-left: 1rem; padding-right: 1rem; } h1 { font-size: 1.8rem !important; } }
+[data-testid="stBaseButton-primary"], [data-testid="stBaseButton-primary"]:hover {
+  color: light-dark(#FFFFFF, #14171C); }
+@media (max-width: 640px) {
+  .block-container { padding-left: 1rem; padding-right: 1rem; }
+  h1 { font-size: 1.8rem !important; } }
 </style>
 """
 

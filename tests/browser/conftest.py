@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +50,13 @@ def app_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture(scope="session")
-def app_url(app_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of the app, served on a free port for the session."""
+@contextmanager
+def served(home: Path, log: Path) -> Iterator[str]:
+    """The app with its own lab folder on a free port, as an address."""
     port = _free_port()
     url = f"http://localhost:{port}"
-    log = tmp_path_factory.mktemp("app-log") / "streamlit.log"
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    env = {**os.environ, "PEFT_LAB_HOME": str(app_home)}
+    env = {**os.environ, "PEFT_LAB_HOME": str(home)}
     with log.open("wb") as output:
         server = subprocess.Popen(
             command, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
@@ -74,6 +73,13 @@ def app_url(app_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                 except subprocess.TimeoutExpired:
                     os.killpg(server.pid, signal.SIGKILL)
             server.wait()
+
+
+@pytest.fixture(scope="session")
+def app_url(app_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of the app, served on a free port for the session."""
+    with served(app_home, tmp_path_factory.mktemp("app-log") / "streamlit.log") as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Look inside a LoRA: ΔW of every layer, its singular values, its growth, the gradients at step 0, and the merge check."""
+"""Look inside a LoRA: ΔW of every layer, its singular values and growth, the step-0 gradients, and the merge check."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def show(choice: Choice) -> None:
     slug = choice.spec.slug
     runs = [line for line in finished_of(slug) if read_insight(line.id).get("corrections")]
     if not runs:
-        st.info("Nothing has been trained yet. Train on the Train tab; what the run learnt is opened up here.")
+        st.info(
+            "Nothing has been trained yet. Train on the Train tab; what the run learnt is opened up here."
+        )
         return
     identity = pick_run(slug, runs)
     found = read_insight(identity)
@@ -40,10 +42,9 @@ def pick_run(slug: str, runs: list[Any]) -> str:
     ids = [line.id for line in runs]
     titles = {line.id: f"{line.model} · {line.task} · {line.steps} steps · {line.id[:15]}" for line in runs}
     shown = state.remembered(slug, "run", ids[0])
-    key = state.seed_widget(slug, "inside-run", shown if shown in ids else ids[0])
-    if st.session_state[key] not in ids:
-        st.session_state[key] = ids[0]
-    identity: str = st.selectbox("Run", ids, key=key, format_func=lambda name: titles[name])
+    index = state.one_of(slug, "inside-run", ids, shown if shown in ids else ids[0])
+    key = state.widget_key(slug, "inside-run")
+    identity: str = st.selectbox("Run", ids, index=index, key=key, format_func=lambda name: titles[name])
     state.remember(slug, "inside-run", identity)
     return identity
 
@@ -51,11 +52,16 @@ def pick_run(slug: str, runs: list[Any]) -> str:
 def _correction(slug: str, rows: list[dict[str, Any]]) -> None:
     names = [row["module"] for row in rows]
     largest = max(rows, key=lambda row: row["ratio"])["module"]
-    key = state.seed_widget(slug, "inside-module", largest)
-    if st.session_state[key] not in names:
-        st.session_state[key] = largest
+    index = state.one_of(slug, "inside-module", names, largest)
+    key = state.widget_key(slug, "inside-module")
     st.markdown(f"#### What was added to one matrix {figures.badge(Source.MEASURED)}")
-    module = st.selectbox("Adapted matrix", names, key=key, help="It opens on the matrix that changed most for its size.")
+    module = st.selectbox(
+        "Adapted matrix",
+        names,
+        index=index,
+        key=key,
+        help="It opens on the matrix that changed most for its size.",
+    )
     state.remember(slug, "inside-module", module)
     row = next(row for row in rows if row["module"] == module)
     left, right = st.columns(2, gap="large")
@@ -65,11 +71,15 @@ def _correction(slug: str, rows: list[dict[str, Any]]) -> None:
         cells = f"{len(row['grid'])} × {len(row['grid'][0])}"
         figure = charts.heatmap(row["grid"], "input, binned", "output, binned", "ΔW", diverging=True)
         st.plotly_chart(figure, key=f"{slug}-delta", config=charts.CONFIG)
-        st.caption(f"Shrunk to {cells} cells; each shows the entry of its patch that is largest in magnitude.")
+        st.caption(
+            f"Shrunk to {cells} cells; each shows the entry of its patch that is largest in magnitude."
+        )
     with right:
         values = row["singular_values"]
         st.markdown(f"**Its {len(values)} singular values**")
-        figure = charts.columns(list(range(1, len(values) + 1)), values, "singular value number", "singular value of ΔW")
+        figure = charts.columns(
+            list(range(1, len(values) + 1)), values, "singular value number", "singular value of ΔW"
+        )
         st.plotly_chart(figure, key=f"{slug}-singular", config=charts.CONFIG)
         st.markdown(
             f"At most {row['rank']} can differ from zero: that is what rank {row['rank']} means. The effective rank "
@@ -79,15 +89,17 @@ def _correction(slug: str, rows: list[dict[str, Any]]) -> None:
 
 def _relative(rows: list[dict[str, Any]]) -> None:
     st.markdown(f"#### How much each layer moved {figures.badge(Source.MEASURED)}")
-    kinds, layers = by_layer(rows)
+    layers = by_layer(rows)
     series = {kind: (list(values), [values[layer] for layer in values]) for kind, values in layers.items()}
     figure = charts.curves(series, "layer", "‖ΔW‖ / ‖W‖", height=300)
     st.plotly_chart(figure, key="lora-relative", config=charts.CONFIG)
     top = max(rows, key=lambda row: row["ratio"])
-    st.caption(f"Frobenius norms. The largest change is {units.percent(100 * top['ratio'])} of its matrix, in {top['module']}.")
+    st.caption(
+        f"Frobenius norms. The largest change is {units.percent(100 * top['ratio'])} of its matrix, in {top['module']}."
+    )
 
 
-def by_layer(rows: list[dict[str, Any]]) -> tuple[list[str], dict[str, dict[int, float]]]:
+def by_layer(rows: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
     """The ratio by kind of module and layer index."""
     from peft_lab.meta import pattern
 
@@ -95,7 +107,7 @@ def by_layer(rows: list[dict[str, Any]]) -> tuple[list[str], dict[str, dict[int,
     for row in rows:
         path, layer = pattern(row["module"])
         table.setdefault(path.split("{}.")[-1], {})[layer or 0] = row["ratio"]
-    return list(table), table
+    return table
 
 
 def _growth(growth: list[dict[str, Any]]) -> None:
@@ -104,7 +116,9 @@ def _growth(growth: list[dict[str, Any]]) -> None:
     total = [sum(norm**2 for norm in point["norms"].values()) ** 0.5 for point in growth]
     figure = charts.curves({"‖ΔW‖": (steps, total)}, "optimizer step", "‖ΔW‖, all layers", height=300)
     st.plotly_chart(figure, key="lora-growth", config=charts.CONFIG)
-    st.caption("It starts at exactly zero, because B does: before the first step the model is the base model.")
+    st.caption(
+        "It starts at exactly zero, because B does: before the first step the model is the base model."
+    )
 
 
 def _gradients(gradients: dict[str, dict[str, float]]) -> None:
@@ -113,12 +127,15 @@ def _gradients(gradients: dict[str, dict[str, float]]) -> None:
     b = [row["B"] for row in gradients.values()]
     figures.table(
         ("Matrix", "Starts as", "Gradient norm at step 0"),
-        [("A", "random", f"{a:.3g} (largest of {len(gradients)})"), ("B", "zero", f"{min(b):.3g} to {max(b):.3g}")],
+        [
+            ("A", "random", f"{a:.3g} (largest of {len(gradients)})"),
+            ("B", "zero", f"{min(b):.3g} to {max(b):.3g}"),
+        ],
         numeric=(2,),
     )
     st.markdown(
-        r"$\partial L/\partial A$ contains $B$, which is zero, so A cannot move yet. $\partial L/\partial B$ contains $A$, which is "
-        "not. With **both** at zero nothing would ever move."
+        r"$\partial L/\partial A$ contains $B$, which is zero, so A cannot move yet. $\partial L/\partial B$ contains "
+        "$A$, which is not. With **both** at zero nothing would ever move."
     )
 
 
@@ -129,7 +146,12 @@ def _merge(rows: list[dict[str, Any]]) -> None:
         return
     figures.table(
         ("Precision", "Largest difference of outputs", "Relative to the largest output"),
-        [(row["dtype"], f"{row['max_difference']:.2g}", units.percent(100 * row["relative"])) for row in rows],
+        [
+            (row["dtype"], f"{row['max_difference']:.2g}", units.percent(100 * row["relative"]))
+            for row in rows
+        ],
         numeric=(1, 2),
     )
-    st.caption("The same held-out sentences with the adapter beside W and with BA added into W. What differs is rounding.")
+    st.caption(
+        "The same held-out sentences with the adapter beside W and with BA added into W. What differs is rounding."
+    )

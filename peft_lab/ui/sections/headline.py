@@ -20,7 +20,7 @@ def headline(choice: Choice, report: CountReport | None, last: RunSummary | None
         with cells[0]:
             _trainable(choice, report, waiting)
         with cells[1]:
-            stored = report and Finding(report.stored_bytes, "bytes", Source.COUNTED)
+            stored = Finding(report.stored_bytes, "bytes", Source.COUNTED) if report else None
             figures.card("Stored adapter", stored, "one safetensors file", absent=waiting)
         with cells[2]:
             _memory(last)

@@ -48,10 +48,18 @@ def _status(run: Run, seen: RunView, slug: str) -> None:
 def _line(run: Run, seen: RunView) -> str:
     """One sentence on where the run stands."""
     step = f"step {seen.step} of {seen.steps}"
-    speed = f" · {seen.steps_per_second:.2g} steps/s · {seen.tokens_per_second:,.0f} tokens/s" if seen.steps_per_second and seen.tokens_per_second else ""
+    speed = (
+        f" · {seen.steps_per_second:.2g} steps/s · {seen.tokens_per_second:,.0f} tokens/s"
+        if seen.steps_per_second and seen.tokens_per_second
+        else ""
+    )
     if seen.status is Status.QUEUED:
         place = get_queue().position(run.id)
-        return f"**Queued** · {place} {'run' if place == 1 else 'runs'} before this one" if place else "**Queued**"
+        return (
+            f"**Queued** · {place} {'run' if place == 1 else 'runs'} before this one"
+            if place
+            else "**Queued**"
+        )
     if seen.status is Status.STARTING:
         return f"**Starting** · {seen.message or 'making a process'}"
     if seen.status is Status.RUNNING:
@@ -60,7 +68,8 @@ def _line(run: Run, seen: RunView) -> str:
     if seen.status is Status.EVALUATING:
         return f"**Trained** · now asking the {seen.evaluating} model the held-out rows · {seen.progress:.0%}"
     if seen.status is Status.DONE:
-        return f"**Done** · {seen.steps} steps in {units.seconds(seen.seconds)}{speed} · {figures.badge(Source.MEASURED)}"
+        took = f"{seen.steps} steps in {units.seconds(seen.seconds)}"
+        return f"**Done** · {took}{speed} · {figures.badge(Source.MEASURED)}"
     if seen.status is Status.STOPPED:
         return f"**Stopped** · {seen.message}"
     return "**Failed**" if seen.status is Status.FAILED else "**Lost**"
@@ -68,7 +77,9 @@ def _line(run: Run, seen: RunView) -> str:
 
 def _curves(run: Run, seen: RunView, slug: str) -> None:
     steps = list(range(1, len(seen.losses) + 1))
-    figure = charts.curves({"loss": (steps, seen.losses)}, "optimizer step", "training loss (nats)", height=260, until=seen.steps)
+    figure = charts.curves(
+        {"loss": (steps, seen.losses)}, "optimizer step", "training loss (nats)", height=260, until=seen.steps
+    )
     st.plotly_chart(figure, key=f"{slug}-loss", config=charts.CONFIG)
 
 
@@ -78,9 +89,17 @@ def _results(run: Run, seen: RunView) -> None:
         metric = run.spec.task_object().metric
         for name, after in seen.after.metrics.items():
             before = f"{seen.before.metrics[name]:.1%}" if seen.before else "…"
-            marked = name.replace("_", " ") + (" (headline)" if name == metric and len(seen.after.metrics) > 1 else "")
+            marked = name.replace("_", " ") + (
+                " (headline)" if name == metric and len(seen.after.metrics) > 1 else ""
+            )
             rows.append((f"{marked}, {seen.after.rows:,} held-out rows", before, f"{after:.1%}"))
-        rows.append(("held-out loss (nats)", f"{seen.before.loss:.3f}" if seen.before else "…", f"{seen.after.loss:.3f}"))
+        rows.append(
+            (
+                "held-out loss (nats)",
+                f"{seen.before.loss:.3f}" if seen.before else "…",
+                f"{seen.after.loss:.3f}",
+            )
+        )
     if rows:
         figures.table(("Held out", "Base", "Tuned"), rows, numeric=(1, 2))
     if seen.probes_after:
@@ -111,13 +130,22 @@ def _memory(seen: RunView) -> None:
     told = " · ".join(f"{name} {units.size(size)}" for name, size in parts if size)
     process = seen.memory.get("process_peak_bytes")
     beside = f" The whole process peaked at {units.size(process)}." if process else ""
-    st.markdown(f"Peak of one step: **{units.size(seen.memory['peak_bytes'])}** ({told}).{beside} {figures.badge(Source.MEASURED)}")
+    st.markdown(
+        f"Peak of one step: **{units.size(seen.memory['peak_bytes'])}** ({told}).{beside} "
+        + figures.badge(Source.MEASURED)
+    )
 
 
 def try_it(run: Run, slug: str) -> None:
     """Any further sentence, answered by both models."""
     with st.form(f"{slug}-ask", border=False):
-        text = st.text_area("Another sentence", key=state.seed_widget(slug, "another", ""), height=80, placeholder="Ask both models something else")
+        text = st.text_area(
+            "Another sentence",
+            value=state.remembered(slug, "another", ""),
+            key=state.widget_key(slug, "another"),
+            height=80,
+            placeholder="Ask both models something else",
+        )
         asked = st.form_submit_button("Ask both models")
     state.remember(slug, "another", text)
     if not asked:

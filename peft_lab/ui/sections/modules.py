@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import streamlit as st
 
@@ -17,19 +18,24 @@ _MARK = {"frozen": "frozen", "method": "trainable", "head": "task head"}
 def modules(choice: Choice, report: CountReport, selected: str | None) -> None:
     """The tree as a table with one row per group of like modules; a selection shows one group's parameters."""
     rows = group_rows(report.tree)
-    changed = sum(row["modules"] for row in rows if row["state"] == "trainable")
-    new = sum(row["modules"] for row in rows if row["added"])
+    changed = sum(row.modules for row in rows if row.state == "trainable")
+    new = sum(row.modules for row in rows if row.added)
     left, right = st.columns([13, 8], gap="medium")
     with left:
         st.markdown(f"#### The tree after applying {choice.spec.title}")
         st.markdown(
-            f"{len(rows)} kinds of module stand for {sum(row['modules'] for row in rows):,} modules; "
+            f"{len(rows)} kinds of module stand for {sum(row.modules for row in rows):,} modules; "
             f"{changed:,} hold trainable parameters, {new:,} are new. {figures.badge(report.source)}"
         )
+        shown = ("All modules", "Trainable only", "Before")
         show = st.segmented_control(
-            "Show", ("All modules", "Trainable only", "Before"), key=state.seed_widget("modules", "show", "All modules"),
-            required=True, label_visibility="collapsed",
-        )  # fmt: skip
+            "Show",
+            shown,
+            default=state.remembered("modules", "show", shown[0]),
+            key=state.widget_key("modules", "show"),
+            required=True,
+            label_visibility="collapsed",
+        )
         state.remember("modules", "show", show)
         visible = [row for row in rows if _visible(row, show)]
         picked = _tree_table(choice, visible, show)
@@ -37,40 +43,49 @@ def modules(choice: Choice, report: CountReport, selected: str | None) -> None:
         _detail(report.tree, picked or selected)
 
 
-def group_rows(tree: Sequence[GroupCount]) -> list[dict[str, object]]:
+@dataclass
+class Row:
+    """All modules that differ only in the layer index, with their parameters summed."""
+
+    module: str
+    type: str
+    modules: int
+    parameters: int = 0
+    state: str = "frozen"
+    added: bool = True
+
+
+def group_rows(tree: Sequence[GroupCount]) -> list[Row]:
     """One row per module group: its parameters summed, its state, whether the method added it."""
-    table: dict[str, dict[str, object]] = {}
+    table: dict[str, Row] = {}
     for group in tree:
-        row = table.setdefault(
-            group.module,
-            {"module": group.module, "type": group.type, "modules": group.count, "parameters": 0, "state": "frozen", "added": True},
-        )
-        row["parameters"] += group.parameters  # type: ignore[operator]
-        row["added"] = bool(row["added"]) and group.added
+        row = table.setdefault(group.module, Row(group.module, group.type, group.count))
+        row.parameters += group.parameters
+        row.added = row.added and group.added
         if group.role != "frozen":
-            row["state"] = _MARK[group.role]
-        elif group.quantised and row["state"] == "frozen":
-            row["state"] = "quantised"
+            row.state = _MARK[group.role]
+        elif group.quantised and row.state == "frozen":
+            row.state = "quantised"
     return list(table.values())
 
 
-def _visible(row: dict[str, object], show: str) -> bool:
+def _visible(row: Row, show: str) -> bool:
     if show == "Before":
-        return not row["added"]
-    return show == "All modules" or row["state"] in ("trainable", "task head")
+        return not row.added
+    return show == "All modules" or row.state in ("trainable", "task head")
 
 
-def _tree_table(choice: Choice, rows: Sequence[dict[str, object]], show: str) -> str | None:
+def _tree_table(choice: Choice, rows: Sequence[Row], show: str) -> str | None:
     import pandas as pd
 
     before = show == "Before"
     data = pd.DataFrame(
         {
-            "Module": [str(row["module"]).replace("{}", "∗") for row in rows],
-            "×": [row["modules"] for row in rows],
-            "Type": [row["type"] for row in rows],
-            "State": ["as published" if before else row["state"] for row in rows],
-            "Parameters": [row["parameters"] for row in rows],
+            "Module": [row.module.replace("{}", "∗") for row in rows],
+            "×": [row.modules for row in rows],
+            "Type": [row.type for row in rows],
+            "State": ["as published" if before else row.state for row in rows],
+            "Parameters": [row.parameters for row in rows],
         }
     )
     colours = {
@@ -78,7 +93,9 @@ def _tree_table(choice: Choice, rows: Sequence[dict[str, object]], show: str) ->
         "task head": "color: #C2410C; font-weight: 600",
         "quantised": "color: #2563EB; font-weight: 600",
     }
-    styled = data.style.format({"Parameters": "{:,}", "×": "{:,}"}).map(lambda v: colours.get(v, ""), subset=["State"])
+    styled = data.style.format({"Parameters": "{:,}", "×": "{:,}"}).map(
+        lambda v: colours.get(v, ""), subset=["State"]
+    )
     event = st.dataframe(
         styled,
         hide_index=True,
@@ -93,7 +110,7 @@ def _tree_table(choice: Choice, rows: Sequence[dict[str, object]], show: str) ->
             "State": st.column_config.TextColumn(width=90),
         },
     )
-    chosen = event["selection"]["rows"]  # type: ignore[index]
+    chosen = event["selection"]["rows"]
     return str(rows[chosen[0]]["module"]) if chosen and chosen[0] < len(rows) else None
 
 

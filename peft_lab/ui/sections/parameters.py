@@ -37,14 +37,24 @@ def parameters(choice: Choice, report: CountReport) -> None:
 def _equality(report: CountReport, formula: Formula) -> None:
     st.latex(formula.symbolic)
     if report.formula == report.trainable:
-        st.markdown(f":green[:material/check: equal] — counted and formula both give **{units.count(report.trainable)}**")
+        st.markdown(
+            f":green[:material/check: equal] — counted and formula both give **{units.count(report.trainable)}**"
+        )
     else:
-        st.error(f"Counted {units.count(report.trainable)}, but the formula gives {units.count(report.formula or 0)}.")
+        st.error(
+            f"Counted {units.count(report.trainable)}, but the formula gives {units.count(report.formula or 0)}."
+        )
 
 
 def _substituted(formula: Formula) -> None:
     rows = [
-        (f"`{term.module.split('{}.')[-1]}`", _plain(term.expression), units.count(term.each), f"{term.count:,}", units.count(term.total))
+        (
+            f"`{term.module.split('{}.')[-1]}`",
+            _plain(term.expression),
+            units.count(term.each),
+            f"{term.count:,}",
+            units.count(term.total),
+        )
         for term in formula.terms
     ]
     if len(rows) > 12:
@@ -56,7 +66,13 @@ def _substituted(formula: Formula) -> None:
 
 def _plain(latex: str) -> str:
     """A term's KaTeX as plain text, for a table cell."""
-    return latex.replace(r"\cdot", "·").replace(r"\times", "×").replace("{", "").replace("}", "").replace("\\", "")
+    return (
+        latex.replace(r"\cdot", "·")
+        .replace(r"\times", "×")
+        .replace("{", "")
+        .replace("}", "")
+        .replace("\\", "")
+    )
 
 
 def _totals(report: CountReport, formula: Formula) -> None:
@@ -81,7 +97,9 @@ def _other_models(choice: Choice) -> None:
         # Names differ between architectures: keep the learner's numbers, take each model's own default targets.
         defaults = spec.defaults(entry.shape)
         values = {
-            name: defaults[name] if spec.knob(name).kind == "modules" and entry.shape.model_type != choice.shape.model_type else value
+            name: defaults[name]
+            if spec.knob(name).kind == "modules" and entry.shape.model_type != choice.shape.model_type
+            else value
             for name, value in choice.values.items()
         }
         try:
@@ -92,6 +110,12 @@ def _other_models(choice: Choice) -> None:
         total = entry.parameters + formula.added
         targets = ", ".join(values["target_modules"]) if "target_modules" in own else ""
         rows.append(
-            (entry.title, units.count(entry.parameters), units.count(formula.trainable), units.percent(100 * formula.trainable / total), targets)
+            (
+                entry.title,
+                units.count(entry.parameters),
+                units.count(formula.trainable),
+                units.percent(100 * formula.trainable / total),
+                targets,
+            )
         )
     figures.table(("Model", "Parameters", "Trained", "Share", "Targets"), rows, numeric=(1, 2, 3))

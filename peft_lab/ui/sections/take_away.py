@@ -35,14 +35,40 @@ def _downloads(identity: str) -> None:
 
     run = store.get(identity)
     files = (
-        ("Script", lambda: export.script(run), f"{identity}.py", "text/x-python", "Repeats the run with the plain libraries."),
-        ("Notebook", lambda: export.notebook(run), f"{identity}.ipynb", "application/x-ipynb+json", "The same, cell by cell."),
-        ("Adapter", lambda: export.adapter_zip(run), f"{identity}.zip", "application/zip", "The PEFT folder (safetensors) with its model card."),
+        (
+            "Script",
+            lambda: export.script(run),
+            f"{identity}.py",
+            "text/x-python",
+            "Repeats the run with the plain libraries.",
+        ),
+        (
+            "Notebook",
+            lambda: export.notebook(run),
+            f"{identity}.ipynb",
+            "application/x-ipynb+json",
+            "The same, cell by cell.",
+        ),
+        (
+            "Adapter",
+            lambda: export.adapter_zip(run),
+            f"{identity}.zip",
+            "application/zip",
+            "The PEFT folder (safetensors) with its model card.",
+        ),
     )
     for label, make, name, mime, text in files:
         button, told = st.columns([2, 3], vertical_alignment="center")
         try:
-            button.download_button(label, make, file_name=name, mime=mime, width="stretch", icon=":material/download:", on_click="ignore")
+            button.download_button(
+                label,
+                make,
+                file_name=name,
+                mime=mime,
+                width="stretch",
+                icon=":material/download:",
+                on_click="ignore",
+            )
             told.markdown(text)
         except PeftLabError as error:
             told.markdown(f":red[:material/error: {error}]")

@@ -21,8 +21,16 @@ from peft_lab.ui.sections.live import live, try_it
 FIELDS = {
     "steps": ("Steps", int, "Optimizer steps. The defaults learn visibly within these."),
     "batch": ("Batch", int, "Rows per step. Memory grows with it."),
-    "lr": ("Learning rate", float, "Peak of the schedule. PEFT methods want far larger ones than full fine-tuning."),
-    "seed": ("Seed", int, "Of the start, the order of the rows and dropout. The same seed gives the same curve."),
+    "lr": (
+        "Learning rate",
+        float,
+        "Peak of the schedule. PEFT methods want far larger ones than full fine-tuning.",
+    ),
+    "seed": (
+        "Seed",
+        int,
+        "Of the start, the order of the rows and dropout. The same seed gives the same curve.",
+    ),
 }
 SAY = "say"
 
@@ -36,7 +44,11 @@ def train(choice: Choice) -> None:
     left, right = st.columns([5, 11], gap="large")
     with left:
         spec = _form(choice, going)
-        if spec is not None and not going and st.button("Train", type="primary", key=f"{choice.spec.slug}-train", width="stretch"):
+        if (
+            spec is not None
+            and not going
+            and st.button("Train", type="primary", key=f"{choice.spec.slug}-train", width="stretch")
+        ):
             _start(choice, spec)
     with right:
         run = shown_run(choice.spec.slug)
@@ -53,7 +65,9 @@ def train(choice: Choice) -> None:
 
 def _not_here(choice: Choice) -> None:
     if choice.entry.live:
-        st.info(f"{choice.entry.title} is an encoder-decoder model; there is no training task for those here.")
+        st.info(
+            f"{choice.entry.title} is an encoder-decoder model; there is no training task for those here."
+        )
         return
     st.info(
         f"{choice.entry.title} is known here by its shape: it can be counted and drawn, not trained. "
@@ -78,7 +92,7 @@ def _task(choice: Choice) -> Task | None:
 def _default(choice: Choice, name: str) -> Any:
     kind = "classification" if choice.entry.kind == "encoder" else "generation"
     rate = choice.spec.learning_rates[choice.entry.kind]
-    return {"steps": STEPS, "batch": BATCH[kind], "lr": rate, "seed": 0}[name]  # type: ignore[index]
+    return {"steps": STEPS, "batch": BATCH[kind], "lr": rate, "seed": 0}[name]
 
 
 def _form(choice: Choice, locked: bool) -> RunSpec | None:
@@ -87,12 +101,17 @@ def _form(choice: Choice, locked: bool) -> RunSpec | None:
     values: dict[str, Any] = {}
     cells = [*st.columns(2), *st.columns(2)]
     for cell, (name, (label, reader, text)) in zip(cells, FIELDS.items(), strict=True):
-        key = state.seed_widget(slug, name, _default(choice, name), kind)
+        key = state.widget_key(slug, name, kind)
+        start = state.remembered(slug, name, _default(choice, name), kind)
         with cell:
             if reader is int:
-                values[name] = st.number_input(label, step=1, key=key, help=text, disabled=locked)
+                values[name] = st.number_input(
+                    label, value=int(start), step=1, key=key, help=text, disabled=locked
+                )
             else:
-                values[name] = st.number_input(label, step=1e-4, format="%g", key=key, help=text, disabled=locked)
+                values[name] = st.number_input(
+                    label, value=float(start), step=1e-4, format="%g", key=key, help=text, disabled=locked
+                )
         state.remember(slug, name, values[name], kind)
     sentence = _sentence(choice, locked)
     own = own_data.upload(choice.entry.kind, locked) if choice.task == OWN_TASK else None
@@ -120,11 +139,14 @@ def _form(choice: Choice, locked: bool) -> RunSpec | None:
 def _sentence(choice: Choice, locked: bool) -> str:
     task = _task(choice)
     start = task.samples[0] if task else ""
-    key = state.seed_widget(choice.spec.slug, SAY, start, str(choice.task))
     text = st.text_area(
-        "Your sentence", key=key, height=90, disabled=locked,
+        "Your sentence",
+        value=state.remembered(choice.spec.slug, SAY, start, str(choice.task)),
+        key=state.widget_key(choice.spec.slug, SAY, str(choice.task)),
+        height=90,
+        disabled=locked,
         help="Answered by the base model and by the tuned one, so that you see what was learnt.",
-    )  # fmt: skip
+    )
     state.remember(choice.spec.slug, SAY, text, str(choice.task))
     return str(text)
 

@@ -1,0 +1,23 @@
+"""Every page opens by its own address, as the first thing that a server is ever asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.browser.conftest import served
+from tests.browser.driver import visit
+
+PAGES = sorted(path.stem for path in (Path(__file__).parents[2] / "pages").glob("*.py"))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_opens_on_a_cold_server(name: str, page: Page, app_home: Path, tmp_path: Path) -> None:
+    address = "" if name == "home" else name
+    with served(app_home, tmp_path / "log") as url:
+        visit(page, f"{url}/{address}")
+        assert page.locator("h1").count() == 1
+        # the app's own navigation, not the list of files that Streamlit makes up by itself
+        assert page.get_by_test_id("stSidebarNav").get_by_text("Methods").count() == 1

@@ -1,0 +1,125 @@
+"""What a person does on a method's page: move, read, train, stop, compare."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.driver import settled, visit
+
+MINUTES = 60_000  # milliseconds
+pytestmark = pytest.mark.weights
+
+
+def trainable(page: Page) -> str:
+    card = page.get_by_test_id("stMetric").filter(has_text="Trainable parameters")
+    return card.get_by_test_id("stMetricValue").inner_text()
+
+
+def train(page: Page) -> None:
+    page.get_by_role("button", name="Train", exact=True).click()
+    expect(page.get_by_text(re.compile("Starting|Training|Trained|Done|Queued")).first).to_be_visible(
+        timeout=MINUTES
+    )
+
+
+def status(page: Page, word: str, minutes: float = 3) -> None:
+    expect(page.locator("strong", has_text=re.compile(f"^{word}$"))).to_be_visible(timeout=minutes * MINUTES)
+
+
+def test_the_rank_changes_count_formula_drawing_and_address(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/lora?tab=parameters")
+    before, drawing = trainable(page), page.locator(".wide svg").inner_html()
+    page.get_by_role("slider", name="Rank r").focus()
+    page.keyboard.press("ArrowRight")
+    settled(page)
+    assert int(trainable(page).replace(",", "")) == 2 * int(before.replace(",", ""))
+    assert page.locator(".wide svg").inner_html() != drawing
+    assert "r=16" in page.url
+    assert page.get_by_text(f"counted and formula both give {trainable(page)}").count() == 1
+
+
+def test_settings_survive_a_change_of_page_and_travel_in_the_address(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/lora?r=32&target_modules=q_proj,o_proj&use_dora=true")
+    shown = trainable(page)
+    page.get_by_role("link", name="IA³").click()
+    expect(page.locator("h1")).to_have_text("IA³")
+    page.get_by_role("link", name="LoRA", exact=True).click()
+    expect(page.locator("h1")).to_have_text("LoRA")
+    settled(page)
+    assert trainable(page) == shown
+    for part in ("r=32", "use_dora=true", "q_proj"):
+        assert part in page.url
+
+
+def test_a_misspelt_target_is_named_at_its_control(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/lora?target_modules=q_proj,v_porj")
+    expect(page.get_by_text("'v_porj' matches no module").first).to_be_visible()
+    expect(page.get_by_text("Did you mean 'v_proj'?").first).to_be_visible()
+    page.get_by_role("tab", name="Train").click()
+    settled(page)
+    assert page.get_by_role("button", name="Train", exact=True).count() == 0
+
+
+def test_a_run_trains_to_the_end_and_base_and_tuned_answers_differ(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/lora?tab=train&steps=30")
+    train(page)
+    status(page, "Done", minutes=4)
+    settled(page)
+    assert page.locator(".js-plotly-plot .scatterlayer .trace").count() == 1
+    cells = (
+        page.locator("table.figures", has=page.get_by_text("Tuned", exact=True))
+        .last.locator("tbody tr")
+        .all_inner_texts()
+    )
+    said = dict(line.split("\t", 1) for line in cells)
+    assert said["Base"] != said["Tuned"]
+    assert '"item"' in said["Tuned"]
+    page.get_by_role("tab", name="Look inside").click()
+    settled(page)
+    expect(page.get_by_text("Merged against unmerged")).to_be_visible()
+    page.get_by_role("tab", name="Take away").click()
+    settled(page)
+    expect(page.get_by_role("button", name="Notebook")).to_be_visible()
+
+
+def test_stop_stops_and_keeps_what_was_learnt(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/lora?tab=train&steps=500")
+    train(page)
+    status(page, "Training")
+    page.get_by_role("button", name="Stop", exact=True).click()
+    status(page, "Stopped")
+    expect(page.get_by_role("button", name="Train", exact=True)).to_be_enabled()
+
+
+def test_a_killed_worker_shows_a_failed_run_and_the_next_one_works(
+    page: Page, app_url: str, app_home: Path
+) -> None:
+    visit(page, f"{app_url}/lora?tab=train&model=minilm-l6&steps=400")
+    train(page)
+    status(page, "Training")
+    os.kill(worker_of(app_home), signal.SIGKILL)
+    status(page, "Failed")
+    expect(page.get_by_text("killed from outside")).to_be_visible()
+    visit(page, f"{app_url}/lora?tab=train&model=minilm-l6&steps=2")
+    train(page)
+    status(page, "Done")
+
+
+def worker_of(home: Path) -> int:
+    """The process that is training: the one that writes the log of the newest run."""
+    newest = max((home / "runs").glob("2*"), key=lambda folder: folder.stat().st_mtime)
+    log = str(newest / "worker.log")
+    for process in psutil.process_iter():
+        try:
+            if str(Path(f"/proc/{process.pid}/fd/1").readlink()) == log:
+                return process.pid
+        except OSError:
+            continue
+    raise AssertionError("no process writes the newest run's log")
