@@ -50,7 +50,7 @@ def draw_block(
         quantized: how the frozen matrices are stored; ``True`` stands for NF4 without double quantisation.
         selected: path of the module group (or place) that is outlined.
         tokens: the text in the strip at the bottom.
-        layout: ``wide`` (520 and more) has every branch on one line, ``narrow`` (350) folds it in two.
+        layout: ``wide`` (530 and more) has every branch on one line, ``narrow`` (350) folds it in two.
 
     Raises:
         Unsupported: the model's blocks have no attention and feed-forward maps that are known by name.

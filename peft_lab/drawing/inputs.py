@@ -86,7 +86,9 @@ def _texts(canvas: Canvas, m: Metrics, texts: Sequence[str], x: float, top: floa
     """As many tokens as are readable, the rest as an ellipsis."""
     room = m.width - LEFT - x
     ends = (x, m.width - LEFT)
-    canvas.path([(ends[0], top - 1), (ends[0], top - BRACKET), (ends[1], top - BRACKET), (ends[1], top - 1)], "flow")
+    canvas.path(
+        [(ends[0], top - 1), (ends[0], top - BRACKET), (ends[1], top - BRACKET), (ends[1], top - 1)], "flow"
+    )
     widest = max(text_width(text, m.small) for text in texts) + 12
     fit = max(2, int(room / min(widest, 64)))
     row = [*texts] if fit >= len(texts) else [*texts[: fit - 1], ELLIPSIS]

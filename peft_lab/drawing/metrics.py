@@ -40,6 +40,11 @@ class Metrics:
     fold: bool
 
     @property
+    def header(self) -> float:
+        """Room at the frame's top for its title; on a line of matrices more of it than under a mere line."""
+        return 26 if self.fold else 21
+
+    @property
     def first(self) -> float:
         """x of what comes first on a line, right of the stream: a norm."""
         return self.trunk + 18
@@ -56,10 +61,10 @@ class Metrics:
 
 
 WIDE = Metrics(
-    layout="wide", width=520, trunk=25, norm=(34, 24), matrix=(92, 40), widest=1.35, lane=42, strip=12, below=16,
-    core=90, gap=10, name=12, small=11, fold=False,
+    layout="wide", width=530, trunk=29, norm=(34, 24), matrix=(96, 40), widest=1.35, lane=42, strip=12, below=16,
+    core=88, gap=10, name=12, small=11, fold=False,
 )  # fmt: skip
 NARROW = Metrics(
-    layout="narrow", width=350, trunk=22, norm=(32, 22), matrix=(86, 36), widest=1.35, lane=38, strip=11, below=15,
+    layout="narrow", width=350, trunk=26, norm=(32, 22), matrix=(86, 36), widest=1.35, lane=38, strip=11, below=15,
     core=84, gap=8, name=11, small=11, fold=True,
 )  # fmt: skip

@@ -15,7 +15,7 @@ from peft_lab.drawing.placement import Placement
 from peft_lab.drawing.style import STYLE
 from peft_lab.drawing.svg import Canvas, number
 
-HEADER, FOOT = 21.0, 9.0  # inside the frame, over and under the halves
+FOOT = 9.0  # inside the frame, under the halves
 REMARK = 16.0  # line for a remark at the frame's foot
 APART = 10.0  # between the halves
 BEHIND = 3.5  # offset of the frames behind, which stand for the other blocks
@@ -34,7 +34,7 @@ def compose(
     canvas = Canvas(selected)
     head_y, y = head.head(canvas, m, placement, 4.0)
     frame_top = y + 2 * BEHIND
-    y = frame_top + HEADER
+    y = frame_top + m.header
     levels: list[tuple[Branch, Levels]] = []
     for branch in reversed(branches):
         levels.append((branch, branch.draw(canvas, y, m.width - margin)))
