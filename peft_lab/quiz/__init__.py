@@ -1,0 +1,1 @@
+"""Interview practice: questions whose answers are computed, flash cards, mock interviews, predictions."""

@@ -1,0 +1,198 @@
+"""Judging what a learner typed: right, close, a near miss that tells what was forgotten, wrong, or unreadable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from peft_lab.quiz.computed import Answer, show
+from peft_lab.quiz.parsing import Reading, read
+from peft_lab.quiz.question import Question
+
+Grade = Literal["right", "close", "near_miss", "wrong", "unreadable"]
+CLOSE = 0.05  # relative; nearer than this, the method was right and the arithmetic was rough
+ENOUGH_DIGITS = 2  # a rounded answer needs that many
+SMALL_WHOLE = 10_000  # below this a whole number can be given exactly
+POINTS: dict[Grade, float] = {"right": 1.0, "close": 0.75, "near_miss": 0.5, "wrong": 0.0, "unreadable": 0.0}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``message`` is one or two sentences for the learner; ``forgot`` is set on a near miss."""
+
+    grade: Grade
+    message: str
+    forgot: str = ""
+
+    @property
+    def points(self) -> float:
+        """Between 0 and 1."""
+        return POINTS[self.grade]
+
+
+def judge(question: Question, answer: Answer | None, text: str, model: str | None = None) -> Verdict:
+    """Judge a typed number, or the number or text of an option of a choice.
+
+    Args:
+        answer: the computed one; ``None`` for a choice whose right option is written.
+        model: what the question was asked about, for the options' texts.
+
+    Raises:
+        ValueError: a free-text question, which the learner rates.
+    """
+    if question.kind == "choice":
+        return _choice(question, question.right_option(answer), text, model)
+    if answer is None:
+        raise ValueError(f"{question.id} has no computed answer to compare with")
+    return judge_number(answer, text)
+
+
+def judge_number(answer: Answer, text: str) -> Verdict:
+    """Judge a typed number against a computed answer."""
+    reading = read(text, expects_bytes=answer.unit == "bytes")
+    if reading is None:
+        hint = " or ".join(_examples(answer))
+        return Verdict("unreadable", f"No number could be read there. Write it like {hint}.")
+    fits = list(_interpretations(reading, answer.unit))
+    if not fits:
+        return Verdict(
+            "wrong", f"That is in {reading.dimension}; the answer is in {answer.unit}: {answer.shown}."
+        )
+    for value, step, note in fits:
+        if _is_right(answer, reading, value, step):
+            return Verdict("right", f"{note or 'Right'}: {answer.shown}.")
+    near = _near_miss(answer, reading, fits)
+    if near:
+        return Verdict("near_miss", f"Near miss. Forgotten: {near}. It is {answer.shown}.", near)
+    if any(
+        _apart(value, answer.value) <= CLOSE or _rounds(answer.value, value, step) for value, step, _ in fits
+    ):
+        return Verdict("close", f"Close: it is {answer.shown}.")
+    return Verdict("wrong", f"Not this time: it is {answer.shown}.")
+
+
+def _interpretations(reading: Reading, unit: str) -> Iterator[tuple[float, float, str]]:
+    """What the number can mean in the answer's unit: value, rounding step, and a note unless the meaning is plain."""
+    value, step, dimension = reading.value, reading.step, reading.dimension
+    if unit == "percent":
+        if dimension in ("percent", ""):
+            yield value, step, ""
+        if dimension == "":
+            yield value * 100, step * 100, "Right as a fraction"
+    elif unit == "bytes":
+        if dimension == "bytes" or dimension == "":
+            yield value, step, ""
+        if dimension == "bits":
+            yield value / 8, step / 8, "Right in bits"
+    elif unit == "bits":
+        if dimension in ("bits", ""):
+            yield value, step, ""
+        if dimension == "bytes":
+            yield value * 8, step * 8, "Right in bytes"
+    elif dimension == "":
+        yield value, step, ""
+    elif dimension == "percent" and unit in ("", "times"):
+        yield value / 100, step / 100, "Right as a percentage"
+
+
+def _is_right(answer: Answer, reading: Reading, value: float, step: float) -> bool:
+    target = answer.value
+    if _apart(value, target) <= max(answer.tolerance, 1e-9):
+        return True
+    small = target == round(target) and abs(target) < SMALL_WHOLE and answer.tolerance == 0
+    return not small and reading.digits >= ENOUGH_DIGITS and _rounds(target, value, step)
+
+
+def _near_miss(answer: Answer, reading: Reading, fits: list[tuple[float, float, str]]) -> str:
+    """What was forgotten, if the number is one of the known slips and not nearer to the answer itself."""
+    best = ""
+    distance = min(_apart(value, answer.value) for value, _, _ in fits)
+    for value, step, _ in fits:
+        for miss in answer.near_misses:
+            apart = _apart(value, miss.value)
+            hit = apart <= max(answer.tolerance, 1e-3) or (
+                reading.digits >= ENOUGH_DIGITS and _rounds(miss.value, value, step)
+            )
+            if hit and apart < distance:
+                best, distance = miss.forgot, apart
+    return best or _unit_slip(answer, reading, fits)
+
+
+def _unit_slip(answer: Answer, reading: Reading, fits: list[tuple[float, float, str]]) -> str:
+    """Slips that can happen with any number: a missing or mistaken unit."""
+    slips: list[tuple[float, str]] = []
+    if answer.value == 0:
+        return ""
+    if answer.unit == "bytes":
+        for power, decimal, binary in (
+            (1, "kB", "KiB"),
+            (2, "MB", "MiB"),
+            (3, "GB", "GiB"),
+            (4, "TB", "TiB"),
+        ):
+            if reading.dimension == "":
+                slips += [(1000.0**power, f"the unit ({decimal})"), (1024.0**power, f"the unit ({binary})")]
+            slips.append(
+                (
+                    (1024 / 1000) ** power,
+                    f"that {decimal} and {binary} differ: a {binary} is 1024 to the power of {power} bytes",
+                )
+            )
+        slips += [
+            (8.0, "that eight bits make a byte, or the direction of it"),
+            (1 / 8, "that eight bits make a byte"),
+        ]
+    slips += [(1000.0**n, "a factor of a thousand: look at the unit again") for n in (-2, -1, 1, 2)]
+    if answer.unit == "percent":
+        slips += [(0.01, "the hundred of a percentage"), (100.0, "that this is a percentage already")]
+    for value, step, _ in fits:
+        for factor, forgot in slips:
+            if _apart(value * factor, answer.value) <= 5e-3 or (
+                reading.digits >= ENOUGH_DIGITS and _rounds(answer.value, value * factor, step * factor)
+            ):
+                return forgot
+    return ""
+
+
+def _apart(value: float, target: float) -> float:
+    """Relative distance; absolute where the target is zero."""
+    return abs(value - target) / (abs(target) or 1.0)
+
+
+def _rounds(target: float, value: float, step: float) -> bool:
+    """Whether ``target`` rounds to ``value`` at the precision in which that was written."""
+    return abs(value - target) <= step * (1 + 1e-9) + math.ulp(target)
+
+
+def _examples(answer: Answer) -> tuple[str, ...]:
+    """How a number of this unit may be written, with figures that tell nothing about the answer."""
+    return {
+        "bytes": ("1.5 GB", "1,500,000 bytes"),
+        "percent": ("2.5%", "0.025"),
+        "parameters": ("1,234,000", "1.2M"),
+    }.get(answer.unit, ("12", "1.2e3"))
+
+
+def _choice(question: Question, right: int, text: str, model: str | None) -> Verdict:
+    options = question.choices(model)
+    given = text.strip().casefold().rstrip(".)")
+    chosen = next((index for index, option in enumerate(options) if option.casefold() == given), None)
+    if chosen is None and len(given) == 1 and given.isascii() and given.isalpha():
+        chosen = ord(given) - ord("a")
+    if chosen is None and given.isascii() and given.isdigit():
+        chosen = int(given) - 1
+    if chosen is None or not 0 <= chosen < len(options):
+        letters = ", ".join(chr(ord("a") + index) for index in range(len(options)))
+        return Verdict("unreadable", f"Choose one of {letters}.")
+    if chosen == right:
+        return Verdict("right", f"Right: {options[right]}.")
+    return Verdict("wrong", f"Not this time: it is {options[right]}.")
+
+
+def shown_near_misses(answer: Answer) -> tuple[str, ...]:
+    """The known slips as lines for a page: the figure and what it comes from."""
+    return tuple(
+        f"{show(miss.value, answer.unit)}: forgotten was {miss.forgot}" for miss in answer.near_misses
+    )

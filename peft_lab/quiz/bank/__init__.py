@@ -1,0 +1,124 @@
+"""The bank: every question by id. A module in this package that defines ``QUESTIONS`` is part of it.
+
+A method of the registry without a module of its own gets one question made for it, so that a new method is asked about
+from its first day.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from functools import cache
+
+from peft_lab.errors import BadInput, UnknownName
+from peft_lab.methods import all_methods
+from peft_lab.methods.base import MethodSpec
+from peft_lab.quiz.computed import Answer, Case, Given
+from peft_lab.quiz.question import LEVELS, TOPICS, Question
+from peft_lab.quiz.working import line, tex
+
+__all__ = ["all_questions", "compute_answer", "get_question", "make_question", "select", "topics"]
+
+# Full fine-tuning is asked about under memory and choosing.
+_ELSEWHERE = frozenset({"full"})
+
+
+@cache
+def all_questions() -> dict[str, Question]:
+    """Every question by id, topics in teaching order, easy ones first within a topic."""
+    found: list[Question] = []
+    names = [info.name for info in pkgutil.iter_modules(__path__) if not info.name.startswith("_")]
+    for name in names:
+        found.extend(importlib.import_module(f"{__name__}.{name}").QUESTIONS)
+    found += [
+        make_question(spec) for slug, spec in all_methods().items() if slug not in {*names, *_ELSEWHERE}
+    ]
+    order = topics()
+    found.sort(key=lambda question: (order.index(question.topic), LEVELS.index(question.level)))
+    bank = {question.id: question for question in found}
+    if len(bank) != len(found):
+        raise ValueError("two questions of the bank have the same id")
+    return bank
+
+
+@cache
+def topics() -> tuple[str, ...]:
+    """Topics in teaching order; methods that the bank does not know come last, under their slug."""
+    extra = [slug for slug in all_methods() if slug not in TOPICS and slug not in _ELSEWHERE]
+    return (*TOPICS, *extra)
+
+
+def get_question(name: str) -> Question:
+    """A question by id. Raises :class:`UnknownName` with the nearest one."""
+    try:
+        return all_questions()[name]
+    except KeyError:
+        raise UnknownName("question", name, all_questions()) from None
+
+
+def select(topic: Iterable[str] = (), level: Iterable[str] = (), model: str | None = None) -> list[Question]:
+    """The questions of these topics and levels; empty means all. With ``model``, those that can be asked about it.
+
+    Raises:
+        UnknownName: a topic or level that there is none of.
+    """
+    wanted_topics, wanted_levels = tuple(topic), tuple(level)
+    for name in wanted_topics:
+        if name not in topics():
+            raise UnknownName("topic", name, topics(), "topic")
+    for name in wanted_levels:
+        if name not in LEVELS:
+            raise UnknownName("level", name, LEVELS, "level")
+    return [
+        question
+        for question in all_questions().values()
+        if (not wanted_topics or question.topic in wanted_topics)
+        and (not wanted_levels or question.level in wanted_levels)
+        and (model is None or question.accepts(model))
+    ]
+
+
+def compute_answer(name: str, model: str | None = None, given: dict[str, Given] | None = None) -> Answer:
+    """The computed answer by id, for the inspector process: ``inspector.ask(compute_answer, "quant-nf4-error")``.
+
+    Raises:
+        BadInput: a question with a written answer, or a model that it does not fit.
+    """
+    answer = get_question(name).compute(model, **(given or {}))
+    if answer is None:
+        raise BadInput(f"The answer to '{name}' is written, not computed.")
+    return answer
+
+
+def make_question(spec: MethodSpec) -> Question:
+    """The count of a method at its defaults, for a method that has no questions of its own."""
+
+    def defaults(case: Case) -> Answer:
+        formula = spec.formula(case.shape, spec.require(case.shape, {}))
+        steps = [line(rf"{term.count} \cdot ({term.expression})") for term in formula.terms]
+        return Answer(
+            formula.trainable, "parameters", (line(formula.symbolic), *steps, line(tex(formula.trainable)))
+        )
+
+    from peft_lab.models import catalogue
+
+    def fits(shape: object) -> bool:
+        return not any(p.level == "error" for p in spec.problems(shape, {}))  # type: ignore[arg-type]
+
+    model = next(name for name, entry in catalogue().items() if fits(entry.shape))
+    return Question(
+        id=f"{spec.slug}-defaults",
+        topic=spec.slug,
+        level="medium",
+        kind="numeric",
+        question=f"How many parameters does {spec.title} train on {{{{model}}}} at its default settings?",
+        answer="{{value}}.",
+        listen_for=("the formula first, then the numbers",),
+        wrong=("a share remembered from another model",),
+        follow_ups=("What is stored, and what exists in training only?",),
+        sources=(str(spec.paper),),
+        model=model,
+        calculate=defaults,
+        fits=fits,
+    )

@@ -1,0 +1,203 @@
+"""Questions on choosing a method."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from peft_lab.quiz.bank import _sources as src
+from peft_lab.quiz.calculations import choosing as calc
+from peft_lab.quiz.fits import gated, one_stack, prefixed, separate_attention
+from peft_lab.quiz.question import Question
+from peft_lab.shapes import ModelShape
+
+MODEL = "llama-3.2-3b"
+ask = partial(Question, topic="choosing", model=MODEL)
+
+
+def smallest_fits(shape: ModelShape) -> bool:
+    return separate_attention(shape) and prefixed(shape)
+
+
+def encoder(shape: ModelShape) -> bool:
+    return shape.kind == "encoder"
+
+
+QUESTIONS = (
+    ask(
+        id="choose-smallest", level="basic", kind="choice", calculate=calc.smallest, fits=smallest_fits,
+        given={"r": 8, "n": 20, "m": 64}, options=calc.titles(calc.SMALL_CANDIDATES),
+        question="On {{model}}, which of these stores the fewest parameters: Houlsby adapters of width {{m}}, LoRA "
+        "of rank {{r}} on PEFT's default targets, a prefix of {{n}} tokens, or a prompt of {{n}} tokens?",
+        answer="{{value}}, with {{least}}: it acts at the input only, all others in every layer.",
+        listen_for=("what grows with depth and what does not", "fewest parameters is not least memory"),
+        wrong=("the one with the smallest-looking setting",),
+        follow_ups=("Order the other three.",),
+        sources=(f"{src.PROMPT}, section 2", src.RUN),
+    ),
+    ask(
+        id="choose-mergeable", level="basic", kind="choice", calculate=calc.mergeable, model=None,
+        options=calc.titles(calc.MERGE_CANDIDATES),
+        question="Latency after training must be exactly that of the base model. Which of these methods allows it?",
+        answer="{{value}}: its vectors can be multiplied into the weights. The others keep extra tokens or extra "
+        "layers.",
+        listen_for=("linear or multiplicative changes merge", "names LoRA as the usual alternative"),
+        wrong=("a method because it has few parameters",),
+        follow_ups=("What if the base is stored in 4 bits?",),
+        sources=(f"{src.IA3}, section 3.3", f"{src.LORA}, section 4.1"),
+    ),
+    ask(
+        id="choose-bitfit-model", level="basic", kind="choice", calculate=calc.has_biases, model=None,
+        options=calc.model_titles(calc.BITFIT_MODELS),
+        question="On which of these models can BitFit train anything?",
+        answer="{{value}}, which has {{biases}} biases. The others were built without.",
+        listen_for=("looks at the architecture before choosing",),
+        wrong=("all of them",),
+        follow_ups=("Where does Qwen2.5 stand?",),
+        sources=(f"{src.BITFIT}, section 3", src.RUN),
+    ),
+    ask(
+        id="choose-prompt-first", level="basic", kind="free", model=None,
+        question="A team asks you to fine-tune a model. What do you ask before choosing a method?",
+        answer="Whether a good prompt, examples in the context or retrieval already do it: fine-tuning teaches "
+        "behaviour and format better than facts. Then: how many examples and how they are checked, which metric "
+        "decides, what hardware, how many tasks and users, what latency, and whether the base's licence allows it. "
+        "A baseline without training comes first.",
+        listen_for=("is training needed at all", "data and metric before method", "constraints of serving"),
+        wrong=("starts with the rank",),
+        follow_ups=("When does retrieval not help?",),
+        sources=(src.BENCH, "the lab's own decision tree"),
+    ),
+    ask(
+        id="choose-least-that-fits", level="medium", kind="choice", calculate=calc.least_that_fits,
+        model="llama-2-7b", fits=gated, given={"gigabytes": 24, "r": 16},
+        options=(
+            "Full fine-tuning in mixed precision with Adam",
+            "LoRA on a bfloat16 base",
+            "QLoRA",
+            "None of these",
+        ),
+        question="A card with {{gigabytes}} GB (decimal) is to train {{model}}. Counting weights, gradients and "
+        "optimizer states only (adapters of rank {{r}} on every linear map, kept in float32), which is the first "
+        "of these that fits?",
+        answer="{{value}}. Full fine-tuning would need {{full}} GB, LoRA {{lora}} GB, QLoRA {{qlora}} GB; "
+        "activations come on top and decide how long the sequences may be.",
+        listen_for=("estimates each in one line", "leaves room for activations"),
+        wrong=("QLoRA by reflex: it costs time",),
+        follow_ups=("What would you do if it fits by a hair?",),
+        sources=(f"{src.ZERO}, section 3.1", f"{src.QLORA}, section 3"),
+    ),
+    ask(
+        id="choose-rank-for-budget", level="medium", kind="numeric", calculate=calc.rank_for_budget,
+        fits=separate_attention, given={"megabytes": 10},
+        question="An adapter file must stay within {{megabytes}} MB (decimal). Which rank can LoRA on the query "
+        "and value maps of {{model}} have at most, stored in bfloat16?",
+        answer="{{value}}.",
+        listen_for=("bytes per rank first", "rounds down"),
+        wrong=("forgets the layers",),
+        follow_ups=("Would you spend the budget on rank or on more target maps?",),
+        sources=(f"{src.LORA}, section 4.1",),
+    ),
+    ask(
+        id="choose-encoder", level="medium", kind="choice", calculate=calc.refuses_encoder, model="bert-base",
+        fits=encoder, options=calc.titles(calc.ENCODER_CANDIDATES),
+        question="Which of these methods does the PEFT library refuse on the encoder {{model}} with a current "
+        "transformers?",
+        answer="{{value}}: it travels as past keys and values, and an encoder keeps none.",
+        listen_for=("limit of the implementation, not of the idea",),
+        wrong=("Prompt Tuning: it only needs input embeddings",),
+        follow_ups=("How could a deep prompt be had on an encoder all the same?",),
+        sources=(src.RUN, f"{src.PTUNING2}, section 3.2"),
+    ),
+    ask(
+        id="choose-methods-that-run", level="medium", kind="numeric", calculate=calc.methods_that_run,
+        model="bert-base", fits=one_stack,
+        question="Of the eight methods LoRA, QLoRA, Prefix Tuning, Prompt Tuning, P-Tuning, Adapters, IA³ and "
+        "BitFit, how many run on {{model}} as it is, with PEFT's prefix and no new biases?",
+        answer="{{value}}. Left out: {{left}}.",
+        listen_for=("encoders have no cache for a prefix", "some decoders have no biases"),
+        wrong=("all eight",),
+        follow_ups=("Which of the rest would you try first for classification, and why?",),
+        sources=(src.RUN,),
+    ),
+    ask(
+        id="choose-few-shot", level="medium", kind="free", model=None,
+        question="You have 60 labelled examples. Compare in-context examples, IA³, LoRA and full fine-tuning.",
+        answer="In-context examples need no training but take context in every request and vary with their order. "
+        "With so few examples capacity is a danger: IA³ or a small LoRA with early stopping, several seeds and a "
+        "held-out set beats full fine-tuning in stability. The paper of IA³ found tuning better and cheaper than "
+        "in-context learning in that setting, on a base made for it.",
+        listen_for=(
+            "variance over seeds and examples",
+            "cost per request against cost once",
+            "validation with few data",
+        ),
+        wrong=("'too few to train'", "reports one run"),
+        follow_ups=("How do you report a result on 60 examples honestly?",),
+        sources=(f"{src.IA3}, sections 3 and 4",),
+    ),
+    ask(
+        id="choose-gpus-for-full", level="hard", kind="numeric", calculate=calc.gpus_for_full,
+        model="llama-3.1-70b", given={"gigabytes": 80},
+        question="Full fine-tuning of {{model}} ({{total}} parameters), mixed precision with Adam, states split "
+        "evenly over GPUs with {{gigabytes}} GB (decimal). How many GPUs at least, activations aside?",
+        answer="{{value}}, for {{need}} GB of states. QLoRA puts the same model on one.",
+        listen_for=("sixteen bytes per parameter", "rounds up, then adds room for activations"),
+        wrong=("divides the weights only",),
+        follow_ups=("What does sharding cost in communication?",),
+        sources=(f"{src.ZERO}, section 3.1",),
+    ),
+    ask(
+        id="choose-when-full", level="hard", kind="free", model=None,
+        question="When is full fine-tuning worth its price?",
+        answer="When much has to be learned: continued pretraining, a new language, code or mathematics with "
+        "millions of examples, where LoRA stays behind at usual ranks. When the model is small, so that the price "
+        "is low. When one task has its own fleet and quality decides. Against it: more forgetting of what the base "
+        "could do, a full copy per task, and a smaller choice of hardware.",
+        listen_for=(
+            "amount of new knowledge",
+            "LoRA forgets less: a trade, not a defect",
+            "tries high-rank LoRA on all maps first",
+        ),
+        wrong=("'full is always better if you can afford it'", "'LoRA always matches full'"),
+        follow_ups=("How would you measure forgetting?",),
+        sources=(f"{src.LEARNS_LESS}, section 4",),
+    ),
+    ask(
+        id="choose-fair-comparison", level="hard", kind="free", model=None,
+        question="You compare five PEFT methods with one learning rate and one seed and crown a winner. What is "
+        "wrong, and what would you do?",
+        answer="Methods want learning rates orders of magnitude apart, so one rate tests the rate. Tune it for "
+        "each with an equal budget, repeat with several seeds and show spread, fix data, steps and base, report "
+        "time and peak memory beside quality, and say what was not tuned. In the published comparison Prompt "
+        "Tuning's accuracy rose sixfold by settings alone.",
+        listen_for=(
+            "per-method learning rate",
+            "seeds and spread",
+            "equal tuning budget",
+            "more than one axis: quality, memory, time",
+        ),
+        wrong=("equal numbers of parameters as the only condition",),
+        follow_ups=("How many seeds are enough to tell two methods apart?",),
+        sources=(src.BENCH,),
+    ),
+    ask(
+        id="choose-variants", level="hard", kind="free", model=None,
+        question="DoRA, rsLoRA, PiSSA, AdaLoRA: for which observation in a run of yours would you reach for each "
+        "of them?",
+        answer="rsLoRA when raising the rank does not help or makes learning slow: the scale shrinks with r. DoRA "
+        "when LoRA stays behind full tuning at low rank and time is no matter; it cost a quarter more time in the "
+        "published comparison without gain. PiSSA when convergence is slow and nobody needs the untouched base. "
+        "AdaLoRA when a fixed budget should be spread unevenly over layers, and only with its rank allocation "
+        "called in the loop. First tune the learning rate of plain LoRA.",
+        listen_for=("symptom, then remedy", "costs named", "plain LoRA well tuned as the baseline"),
+        wrong=("'the newest one'",),
+        follow_ups=("What happens if AdaLoRA's update is never called?",),
+        sources=(
+            f"{src.RSLORA}, section 3",
+            f"{src.DORA}, section 4",
+            f"{src.PISSA}, section 3",
+            f"{src.ADALORA}, section 3",
+            src.BENCH,
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,151 @@
+"""Reading numbers as people type them: ``4,587,520``, ``4.6M``, ``0.14%``, ``13.6 GiB``, ``1/2``, ``2e5``."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+Dimension = Literal["", "percent", "bytes", "bits"]
+_NOTHING = ("none", "no", "zero", "nothing", "null")
+MAX_LENGTH = 80  # characters; more is no number
+
+_COUNTS = {
+    "k": 1e3, "thousand": 1e3, "m": 1e6, "mn": 1e6, "mio": 1e6, "million": 1e6, "millions": 1e6,
+    "g": 1e9, "b": 1e9, "bn": 1e9, "billion": 1e9, "billions": 1e9,
+    "t": 1e12, "tn": 1e12, "trillion": 1e12, "trillions": 1e12,
+}  # fmt: skip
+_PREFIXES = {
+    "": 1.0,
+    "k": 1e3,
+    "m": 1e6,
+    "g": 1e9,
+    "t": 1e12,
+    "ki": 2.0**10,
+    "mi": 2.0**20,
+    "gi": 2.0**30,
+    "ti": 2.0**40,
+}
+_PERCENT = ("%", "percent", "per cent", "pct", "prozent")
+_NUMBER = r"\d[\d,._'\u00a0\u2009\u202f ]*|[.,]\d+"
+_TEXT = re.compile(
+    rf"""^(?P<sign>[-+\u2212])?\s*(?P<number>{_NUMBER}?)
+    (?:\s*(?:e(?P<e>[-+]?\d+)|(?:[x*\u00d7\u00b7]\s*)10\s*(?:\^|\*\*)\s*(?P<power>[-+]?\d+)))?
+    (?:\s*/\s*(?P<below>\d[\d,.]*))?
+    \s*(?P<rest>[^\d]*)$""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_HEDGES = re.compile(
+    r"^(?:~|≈|=|about|approx(?:imately)?\.?|around|roughly|circa|ca\.?|c\.)\s*", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A number as typed.
+
+    Attributes:
+        value: with its multiplier: ``4.6M`` is 4600000, ``2 kB`` is 2000, ``3%`` is 3.
+        dimension: what was written with it; empty for none.
+        step: half the value of the last significant digit, so 50000 for ``4.6M``.
+        digits: significant digits as written; trailing zeros of a whole number do not count.
+    """
+
+    value: float
+    dimension: Dimension
+    step: float
+    digits: int
+
+
+def read(text: str, expects_bytes: bool = False) -> Reading | None:
+    """Read one number, or ``None`` if there is none to be read.
+
+    Args:
+        expects_bytes: a bare ``B`` or ``G`` means bytes rather than billions.
+    """
+    text = _HEDGES.sub("", text.strip()).strip()
+    if not text or len(text) > MAX_LENGTH:
+        return None
+    if text.casefold() in _NOTHING:
+        return Reading(0.0, "", 0.0, 1)
+    found = _TEXT.match(text)
+    if not found:
+        return None
+    plain = _digits(found["number"])
+    unit = _unit(found["rest"].strip().rstrip(".!").strip(), expects_bytes)
+    if plain is None or unit is None:
+        return None
+    factor, dimension = unit
+    exponent = int(found["e"] or found["power"] or 0)
+    if abs(exponent) > 30:
+        return None
+    factor *= 10.0**exponent
+    digits, step = _precision(plain)
+    value = float(plain)
+    if found["below"]:
+        below = _digits(found["below"])
+        if below is None or float(below) == 0:
+            return None
+        value, step, digits = float(Fraction(plain) / Fraction(below)), 0.0, 15
+    value, step = value * factor * (-1 if found["sign"] in ("-", "\u2212") else 1), step * factor
+    return Reading(value, dimension, step, digits) if math.isfinite(value) else None
+
+
+def _digits(text: str) -> str | None:
+    """The number with a point and without separators of thousands; ``None`` if they are misplaced."""
+    text = re.sub(r"[_'\s\u00a0\u2009\u202f]", "", text.strip())
+    text = text.rstrip(",.") if text[:-1].count(text[-1:]) == 0 else text
+    commas, points = text.count(","), text.count(".")
+    if commas and points:
+        # Whichever comes last is the decimal sign.
+        decimal = max(",.", key=text.rfind)
+        group = "," if decimal == "." else "."
+        whole, _, rest = text.rpartition(decimal)
+        if decimal in whole or group in rest or not _grouped(whole, group):
+            return None
+        return f"{whole.replace(group, '')}.{rest}"
+    if commas > 1 or (commas == 1 and re.fullmatch(r"[1-9]\d{0,2},\d{3}", text)):
+        return text.replace(",", "") if _grouped(text, ",") else None
+    if commas:
+        return text.replace(",", ".")
+    if points > 1:
+        return text.replace(".", "") if _grouped(text, ".") else None
+    return text or None
+
+
+def _grouped(text: str, sign: str) -> bool:
+    return bool(re.fullmatch(rf"\d{{1,3}}(?:{re.escape(sign)}\d{{3}})*", text))
+
+
+def _precision(plain: str) -> tuple[int, float]:
+    """Significant digits and half of the last one's place value."""
+    whole, _, fraction = plain.partition(".")
+    if fraction:
+        return len((whole + fraction).lstrip("0")) or 1, 0.5 * 10.0 ** -len(fraction)
+    stripped = whole.rstrip("0")
+    zeros = len(whole) - len(stripped) if stripped else 0
+    return len(stripped.lstrip("0")) or 1, 0.5 * 10.0**zeros
+
+
+def _unit(text: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
+    """The multiplier and dimension of what stands behind a number."""
+    words = text.lower().strip()
+    if words in _PERCENT:
+        return 1.0, "percent"
+    first, _, rest = words.partition(" ")
+    if re.fullmatch(r"(?:[kmgt]i?)?(?:bit|bits)", first):
+        return _PREFIXES[re.sub(r"bits?$", "", first)], "bits"
+    size = re.fullmatch(r"([kmgt]i?)?(?:b|byte|bytes)", first)
+    if size and (size[1] or first != "b" or expects_bytes):
+        return _PREFIXES[size[1] or ""], "bytes"
+    if expects_bytes and first in ("k", "m", "g", "t"):
+        return _PREFIXES[first], "bytes"
+    if first in _COUNTS:
+        further = _unit(rest, expects_bytes) if rest else (1.0, "")
+        return None if further is None else (_COUNTS[first] * further[0], further[1])
+    if "%" in words:
+        return None
+    # Any other words name what was counted: parameters, tokens, times ...
+    return (1.0, "") if re.fullmatch(r"[^\W\d_²³/ .×*-]*[\w ²³/.×*'()-]*", words) else None

@@ -1,0 +1,175 @@
+"""What a question is: a text with numbers from code, a computed or a written answer, and what an interviewer wants.
+
+Texts are templates. ``{{name}}`` is replaced by a number of the chosen model (``{{layers}}``, ``{{q_out}}`` ...), by a
+given of the question (``{{r}}``) or, in an answer, by something the calculation named. Formulas stand between dollar
+signs (KaTeX), code between backticks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from peft_lab.errors import BadInput
+from peft_lab.models import catalogue, resolve
+from peft_lab.quiz.computed import Answer, Case, Given
+from peft_lab.shapes import ModelShape
+
+Level = Literal["basic", "medium", "hard"]
+Kind = Literal["numeric", "choice", "free"]
+Need = Literal["shape", "torch"]
+
+LEVELS: tuple[Level, ...] = ("basic", "medium", "hard")
+TOPICS: Mapping[str, str] = {
+    "lora": "LoRA",
+    "qlora": "QLoRA",
+    "prefix": "Prefix Tuning",
+    "prompt": "Prompt Tuning",
+    "ptuning": "P-Tuning",
+    "adapters": "Adapters",
+    "ia3": "IA³",
+    "bitfit": "BitFit",
+    "memory": "Memory",
+    "quantisation": "Quantisation",
+    "serving": "Serving",
+    "choosing": "Choosing a method",
+    "training": "Training",
+}
+_PLACE = re.compile(r"\{\{(\w+)\}\}")
+
+
+def any_model(shape: ModelShape) -> bool:
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One question of the bank.
+
+    Attributes:
+        question, answer: templates.
+        listen_for: what an interviewer wants to hear. ``wrong``: what is often said instead.
+        follow_ups: what is asked next.
+        model: catalogue name of the model that is asked about at first; ``None`` when no model matters.
+        given: the question's own numbers by placeholder.
+        options, correct: of a choice; ``correct`` is ``None`` when the calculation decides.
+        calculate: the calculation; ``None`` for a written answer.
+        fits: which other models it can be asked about.
+        needs: ``torch`` for a calculation that belongs into the inspector process; there, ask for
+            :func:`peft_lab.quiz.bank.compute_answer`.
+    """
+
+    id: str
+    topic: str
+    level: Level
+    kind: Kind
+    question: str
+    answer: str
+    listen_for: tuple[str, ...]
+    wrong: tuple[str, ...]
+    follow_ups: tuple[str, ...]
+    sources: tuple[str, ...]
+    model: str | None = None
+    given: Mapping[str, Given] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    correct: int | None = None
+    calculate: Callable[[Case], Answer] | None = None
+    fits: Callable[[ModelShape], bool] = any_model
+    needs: Need = "shape"
+
+    @property
+    def computed(self) -> bool:
+        return self.calculate is not None
+
+    def models(self) -> tuple[str, ...]:
+        """Catalogue names of the models that it can be asked about; empty when no model matters."""
+        if self.model is None:
+            return ()
+        return tuple(name for name, entry in catalogue().items() if self.fits(entry.shape))
+
+    def accepts(self, model: str) -> bool:
+        """Whether it can be asked about this model."""
+        return self.model is not None and self.fits(resolve(model).shape)
+
+    def case(self, model: str | None = None, **given: Given) -> Case:
+        """What it is asked about: ``model`` or its own, with some givens changed.
+
+        Raises:
+            BadInput: a model it does not fit, or a given it does not have.
+        """
+        for name in given:
+            if name not in self.given:
+                raise BadInput(f"The question '{self.id}' has no '{name}' to change.", name)
+        if self.model is None:
+            return Case(None, {**self.given, **given})
+        shape = resolve(model or self.model).shape
+        if not self.fits(shape):
+            raise BadInput(
+                f"This question cannot be asked about {shape.title}; try {', '.join(self.models())}.", "model"
+            )
+        return Case(shape, {**self.given, **given})
+
+    def ask(self, model: str | None = None, **given: Given) -> str:
+        """The question's text for a model. Raises :class:`BadInput` as :meth:`case`."""
+        return fill(self.question, _words(self.case(model, **given)))
+
+    def choices(self, model: str | None = None, **given: Given) -> tuple[str, ...]:
+        """The options' texts."""
+        words = _words(self.case(model, **given))
+        return tuple(fill(option, words) for option in self.options)
+
+    def compute(self, model: str | None = None, **given: Given) -> Answer | None:
+        """The computed answer, or ``None`` for a written one. For ``needs="torch"`` call it in the inspector."""
+        return self.calculate(self.case(model, **given)) if self.calculate else None
+
+    def explain(self, computed: Answer | None, model: str | None = None, **given: Given) -> str:
+        """The model answer's text, with the computed numbers in it."""
+        words = _words(self.case(model, **given))
+        if computed is not None:
+            words = {**words, "value": computed.shown, **computed.named}
+        if computed is not None and self.kind == "choice":
+            words["value"] = self.choices(model, **given)[round(computed.value)]
+        return fill(self.answer, words)
+
+    def right_option(self, computed: Answer | None) -> int:
+        """Index of the right option of a choice."""
+        if computed is not None:
+            return round(computed.value)
+        if self.correct is None:
+            raise ValueError(f"{self.id} is no choice")
+        return self.correct
+
+
+def fill(template: str, words: Mapping[str, str]) -> str:
+    """``{{name}}`` replaced. Raises KeyError for a name that is not there: a mistake in the bank."""
+    return _PLACE.sub(lambda place: words[place.group(1)], template)
+
+
+def placeholders(template: str) -> tuple[str, ...]:
+    """The names that a template uses."""
+    return tuple(_PLACE.findall(template))
+
+
+def _words(case: Case) -> dict[str, str]:
+    words = {name: _plain(value) for name, value in case.given.items()}
+    if case.model is None:
+        return words
+    shape = case.model
+    numbers: dict[str, int | None] = {
+        "layers": shape.num_layers, "hidden": shape.hidden, "heads": shape.heads, "kv_heads": shape.kv_heads,
+        "head_dim": shape.head_dim, "kv_width": shape.kv_width, "intermediate": shape.intermediate,
+        "vocab": shape.vocab, "positions": shape.max_positions, "total": shape.total,
+    }  # fmt: skip
+    for role, group in shape.block.items():
+        numbers |= {f"{role}_in": group.in_features, f"{role}_out": group.out_features}
+        words[f"{role}_name"] = f"`{shape.target_name(group)}`"
+    own = {name: _plain(number) for name, number in numbers.items() if number is not None}
+    return {**own, "model": shape.title, **words}
+
+
+def _plain(value: Given) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(_plain(item) for item in value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else value
