@@ -68,7 +68,7 @@ def test_a_misspelt_target_is_named_at_its_control(page: Page, app_url: str) -> 
 
 
 def test_a_run_trains_to_the_end_and_base_and_tuned_answers_differ(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/lora?tab=train&steps=30")
+    visit(page, f"{app_url}/lora?tab=train&steps=30&rows=8")
     train(page)
     status(page, "Done", minutes=4)
     settled(page)
@@ -107,7 +107,7 @@ def test_a_killed_worker_shows_a_failed_run_and_the_next_one_works(
     os.kill(worker_of(app_home), signal.SIGKILL)
     status(page, "Failed")
     expect(page.get_by_text("killed from outside")).to_be_visible()
-    visit(page, f"{app_url}/lora?tab=train&model=minilm-l6&steps=2")
+    visit(page, f"{app_url}/lora?tab=train&model=minilm-l6&steps=2&rows=32")
     train(page)
     status(page, "Done")
 

@@ -9,7 +9,7 @@ import streamlit as st
 from peft_lab import tasks
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.runs.queue import get_queue
-from peft_lab.runs.spec import BATCH, STEPS, RunSpec
+from peft_lab.runs.spec import BATCH, EVAL_ROWS, STEPS, RunSpec
 from peft_lab.runs.view import Status
 from peft_lab.tasks.base import Task
 from peft_lab.ui import own_data, state
@@ -30,6 +30,11 @@ FIELDS = {
         "Seed",
         int,
         "Of the start, the order of the rows and dropout. The same seed gives the same curve.",
+    ),
+    "rows": (
+        "Held-out rows",
+        int,
+        "How many sentences not trained on are asked, base and tuned. More is surer.",
     ),
 }
 SAY = "say"
@@ -92,14 +97,14 @@ def _task(choice: Choice) -> Task | None:
 def _default(choice: Choice, name: str) -> Any:
     kind = "classification" if choice.entry.kind == "encoder" else "generation"
     rate = choice.spec.learning_rates[choice.entry.kind]
-    return {"steps": STEPS, "batch": BATCH[kind], "lr": rate, "seed": 0}[name]
+    return {"steps": STEPS, "batch": BATCH[kind], "lr": rate, "seed": 0, "rows": EVAL_ROWS[kind]}[name]
 
 
 def _form(choice: Choice, locked: bool) -> RunSpec | None:
     """The training settings; ``None`` while one of them cannot work, which is then said at it."""
     slug, kind = choice.spec.slug, choice.entry.kind
     values: dict[str, Any] = {}
-    cells = [*st.columns(2), *st.columns(2)]
+    cells = [cell for _ in range(0, len(FIELDS), 2) for cell in st.columns(2)][: len(FIELDS)]
     for cell, (name, (label, reader, text)) in zip(cells, FIELDS.items(), strict=True):
         key = state.widget_key(slug, name, kind)
         start = state.remembered(slug, name, _default(choice, name), kind)
@@ -125,6 +130,7 @@ def _form(choice: Choice, locked: bool) -> RunSpec | None:
         steps=int(values["steps"]),
         batch=int(values["batch"]),
         seed=int(values["seed"]),
+        eval_rows=int(values["rows"]),
         learning_rate=float(values["lr"]),
         own_data=own,
         probes=(sentence,) if sentence.strip() else (),
