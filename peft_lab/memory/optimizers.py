@@ -56,6 +56,15 @@ class BlockwiseAdam:
         self.state: dict[int, list[torch.Tensor]] = {}
         self._qmaps: list[torch.Tensor] = []
 
+    def paged_bytes(self) -> int:
+        """Bytes of paged states once every parameter has had a gradient."""
+        size = 8 if self.bits == 32 else 2
+        return sum(
+            p.numel() * (size if p.numel() >= _MIN_8BIT else 8)
+            for p in self.parameters
+            if self.paged and p.numel() >= _MIN_PAGED
+        )
+
     def zero_grad(self) -> None:
         for parameter in self.parameters:
             parameter.grad = None

@@ -28,11 +28,12 @@ def quantise_meta(model: torch.nn.Module, bits: int, kind: str = "nf4", double: 
     A model on whose config PEFT reads ``is_loaded_in_4bit`` or ``is_loaded_in_8bit`` gets that mark.
     """
     import torch
+    from transformers.pytorch_utils import Conv1D
 
     for name, module in list(model.named_modules()):
         for child_name, child in list(module.named_children()):
             path = f"{name}.{child_name}" if name else child_name
-            if isinstance(child, torch.nn.Linear) and path.rpartition(".")[2] not in _KEPT:
+            if isinstance(child, torch.nn.Linear | Conv1D) and path.rpartition(".")[2] not in _KEPT:
                 setattr(module, child_name, _quantised(child, bits, kind, double))
     setattr(model, f"is_loaded_in_{bits}bit", True)
     model.is_quantized = True  # type: ignore[assignment]
@@ -43,7 +44,9 @@ def _quantised(linear: torch.nn.Linear, bits: int, kind: str, double: bool) -> t
     import bitsandbytes as bnb
     import torch
 
-    out_features, in_features, dtype = linear.out_features, linear.in_features, linear.weight.dtype
+    # GPT-2's Conv1D stores its matrix the other way round.
+    sizes = tuple(linear.weight.shape) if isinstance(linear, torch.nn.Linear) else tuple(linear.weight.shape)[::-1]
+    (out_features, in_features), dtype = sizes, linear.weight.dtype
     bias = linear.bias is not None
     new: Any
     with torch.device("meta"):

@@ -1,0 +1,301 @@
+"""Simulate: build the model without weights, run the real step on fake tensors, add up.
+
+Imports torch inside; pages and commands call this in the inspector process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.errors import BadInput, SimulationError
+from peft_lab.memory import account, kernels, optimizers, quantised, sparse, step, tracker
+from peft_lab.memory.build import Blueprint, make_fake
+from peft_lab.memory.result import Simulation, largest
+from peft_lab.memory.tracker import Recorder, Trace
+from peft_lab.memory.unroll import DEPTH, unroll
+
+if TYPE_CHECKING:
+    import torch
+
+#: Larger requests are taken for slips of the keyboard.
+_MOST_ROWS, _MOST_TOKENS = 65_536, 4_194_304
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the model is trained.
+
+    Attributes:
+        batch: rows. seq: tokens a row.
+        padded: rows of unequal length, so that attention gets a mask; else all rows are full and it gets none.
+        optimizer: one of :data:`optimizers.OPTIMIZERS`.
+        generate: rows and new tokens of a generation after the step.
+        device: ``cuda`` or ``cpu``: which kernels run and how the optimizer goes through its tensors.
+        capability: compute capability of the GPU (8, 9 for the L40S), for the size of workspaces.
+        capacity: device memory in bytes, None for no limit.
+    """
+
+    batch: int
+    seq: int
+    padded: bool = False
+    optimizer: str = "adamw"
+    generate: tuple[int, int] | None = None
+    device: str = "cuda"
+    capability: tuple[int, int] = (8, 9)
+    capacity: int | None = None
+
+    def check(self) -> None:
+        """Raises BadInput for sizes that cannot be meant."""
+        sizes = [("batch", self.batch, _MOST_ROWS), ("seq", self.seq, _MOST_TOKENS)]
+        if self.generate is not None:
+            sizes += [("generate", self.generate[0], _MOST_ROWS), ("generate", self.generate[1], _MOST_TOKENS)]
+        for name, value, most in sizes:
+            if not 1 <= value <= most:
+                raise BadInput(f"{value:,} is no usable value for {name}: choose from 1 to {most:,}.", name)
+        if self.optimizer not in optimizers.OPTIMIZERS:
+            raise BadInput(
+                f"There is no optimizer called '{self.optimizer}'. Known: {', '.join(optimizers.OPTIMIZERS)}.",
+                "optimizer",
+            )
+
+
+@dataclass
+class Stage:
+    """What a schedule works with: the model on its device, the recorder, and the setting."""
+
+    subject: step.Subject
+    recorder: Recorder
+    optimizer: Any
+    setting: Setting
+
+    def train(self, length: int | None = None, batch: int | None = None) -> None:
+        """One optimizer step on ``batch`` rows of ``length`` tokens (the setting's by default)."""
+        setting = self.setting
+        inputs = step.training_batch(self.subject, batch or setting.batch, length or setting.seq, setting.padded)
+        step.train(self.subject, self.recorder, self.optimizer, inputs, setting.device == "cuda")
+
+
+#: What is run: a list of phases on a stage.
+Schedule = Callable[[Stage], None]
+
+
+def two_steps(stage: Stage) -> None:
+    """Two optimizer steps (the second has the optimizer's states from the start), then generation if asked for."""
+    stage.subject.model.train()
+    stage.train()
+    stage.train()
+    if stage.setting.generate is not None:
+        rows, new = stage.setting.generate
+        stage.subject.outputs = None
+        stage.subject.model.eval()
+        step.generate(stage.subject, stage.recorder, rows, stage.setting.seq, new)
+
+
+def run(blueprint: Blueprint, setting: Setting, schedule: Schedule = two_steps) -> tuple[Trace, int, bool]:
+    """The trace of a schedule, the bytes of optimizer states on the host, and whether it was unrolled.
+
+    Raises:
+        SimulationError: the method needs values, or does something that has no fake implementation; with the reason.
+    """
+    depth = blueprint.depth
+    if depth > DEPTH:
+        trace, stage = _run_at(blueprint, setting, schedule, DEPTH)
+        per_layer = sum(p.requires_grad for p in stage.subject.layers[2].parameters()) if stage.subject.layers else 0
+        deep = unroll(trace, depth, per_layer) if stage.subject.layers else None
+        if deep is not None:
+            host = getattr(stage.optimizer, "host_bytes", 0)
+            if host:
+                host = _host_bytes(blueprint, setting)
+            return deep, host, True
+    trace, stage = _run_at(blueprint, setting, schedule, depth)
+    return trace, getattr(stage.optimizer, "host_bytes", 0), False
+
+
+def _host_bytes(blueprint: Blueprint, setting: Setting) -> int:
+    """Paged states of all layers, which no trace of device memory shows."""
+    optimizer = optimizers.make(setting.optimizer, list(blueprint.build().parameters()), True)
+    return int(optimizer.paged_bytes())
+
+
+def _run_at(blueprint: Blueprint, setting: Setting, schedule: Schedule, depth: int) -> tuple[Trace, Stage]:
+    model = blueprint.build(depth)
+    recorder = Recorder()
+    try:
+        with fake_device(setting.device, blueprint.quantise is not None, recorder) as begin:
+            subject = make_fake(model, blueprint, recorder, depth)
+            optimizer = optimizers.make(setting.optimizer, subject.parameters, setting.device == "cuda")
+            stage = Stage(subject, recorder, optimizer, setting)
+            with begin(), step.watching(subject, recorder):
+                schedule(stage)
+            return recorder.stop(), stage
+    except _fake_failures() as error:
+        raise SimulationError(f"This step cannot be simulated: {str(error).strip().splitlines()[0][:200]}") from error
+
+
+def _fake_failures() -> tuple[type[Exception], ...]:
+    from torch._subclasses.fake_tensor import (
+        DataDependentOutputException,
+        DynamicOutputShapeException,
+        UnsupportedOperatorException,
+    )
+
+    return (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
+
+
+@contextmanager
+def fake_device(device: str, quantise: bool, recorder: Recorder) -> Iterator[Callable[[], Any]]:
+    """Fake tensors whose operations take the kernels of ``device``; the function given starts the recording."""
+    from contextlib import ExitStack
+
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    scratch: dict[Any, Any] = {}
+    if device == "cuda":
+        scratch = kernels.scratch()
+        if quantise:
+            scratch |= quantised.scratch()
+
+    @contextmanager
+    def begin() -> Iterator[None]:
+        with ExitStack() as stack:
+            if device == "cuda":
+                stack.enter_context(kernels.cuda_attention())
+            stack.enter_context(tracker.recording(recorder, scratch))
+            yield
+
+    with FakeTensorMode(allow_non_fake_inputs=True), sparse.sparse_as_dense():
+        yield begin
+
+
+def simulate_blueprint(
+    blueprint: Blueprint, setting: Setting, model: str, method: str, schedule: Schedule = two_steps
+) -> Simulation:
+    """Simulate a blueprint under a setting.
+
+    Raises:
+        BadInput: sizes that cannot be meant. SimulationError: as :func:`run`.
+        DeviceFull: beyond the setting's capacity.
+    """
+    start = time.perf_counter()
+    setting.check()
+    trace, host_bytes, unrolled = run(blueprint, setting, schedule)
+    points = account.timeline(trace)
+    top = largest(points)
+    reserved = None
+    if setting.device == "cuda":
+        weights = sum(s.nbytes for s in trace.storages if s.part in ("weights", "quantisation"))
+        reserved = account.reserve(trace, setting.capability, setting.capacity, warm_up=weights).reserved
+    last = next((i for i in range(len(points) - 1, -1, -1) if points[i].phase == "zero_grad"), 0)
+    return Simulation(
+        model=model,
+        method=method,
+        peak_bytes=top.nbytes,
+        reserved_bytes=reserved,
+        parts=top.parts,
+        points=tuple(points[last:]),
+        host_bytes=host_bytes,
+        unrolled=unrolled,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def simulate(
+    model: str,
+    method: str,
+    values: Mapping[str, Any],
+    setting: Setting,
+    dtype: str = "bfloat16",
+    checkpointing: bool = False,
+) -> Simulation:
+    """Simulate one of the lab's methods on a model of the catalogue, a Hugging Face id or a local path.
+
+    Args:
+        values: the method's knobs; missing ones at their defaults.
+
+    Raises:
+        BadInput: unknown names or values out of range. SimulationError: what cannot be simulated, with the reason.
+    """
+    from peft_lab import meta
+    from peft_lab.methods import get_method
+    from peft_lab.methods.base import plain_task
+    from peft_lab.models import resolve
+
+    entry, spec = resolve(model), get_method(method)
+    full = spec.require(entry.shape, values)
+    task = "SEQ_CLS" if entry.kind == "encoder" else plain_task(entry.kind)
+
+    def apply(base: torch.nn.Module, depth: int) -> torch.nn.Module:
+        shape = entry.shape
+        if depth != shape.num_layers:
+            shape = meta.read_shape(base, base.config, entry.kind, entry.name, entry.title)  # type: ignore[arg-type]
+        return spec.apply(base, shape, full, task)  # type: ignore[arg-type]
+
+    how = spec.quantization(full)
+    blueprint = Blueprint(
+        config=meta.make_config(entry.config),
+        kind=entry.kind,
+        method=None if spec.slug == "full" else apply,
+        dtype=torch_dtype(dtype),
+        quantise=None if how is None else _quantise(how),
+        checkpointing=checkpointing,
+    )
+    return simulate_blueprint(blueprint, setting, entry.name, spec.slug)
+
+
+def _quantise(how: Any) -> Any:
+    from peft_lab.memory.build import Quantise
+
+    return Quantise(how.bits, how.kind, how.double)
+
+
+def simulate_config(
+    model: str,
+    adapter_config: Mapping[str, Any] | None,
+    setting: Setting,
+    dtype: str = "bfloat16",
+    checkpointing: bool = False,
+    quantise: Any = None,
+    schedule: Schedule = two_steps,
+) -> Simulation:
+    """Simulate any PEFT adapter config (None: full fine-tuning) on a model.
+
+    Raises:
+        BadInput: not a PEFT config, or one that PEFT cannot apply here. SimulationError: what cannot be simulated.
+    """
+    from peft_lab import adapter_configs, meta
+    from peft_lab.models import resolve
+
+    entry = resolve(model)
+    config = None if adapter_config is None else adapter_configs.parse(entry, adapter_config)
+    blueprint = Blueprint(
+        config=meta.make_config(entry.config),
+        kind=entry.kind,
+        method=config,
+        dtype=torch_dtype(dtype),
+        quantise=quantise,
+        checkpointing=checkpointing,
+    )
+    name = "full" if config is None else str(getattr(config.peft_type, "value", config.peft_type)).lower()
+    try:
+        return simulate_blueprint(blueprint, setting, entry.name, name, schedule)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadInput(f"PEFT cannot apply this {name} config to {entry.title}: {error}", "adapter_config") from error
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """Raises BadInput for a name that is no precision a model is trained in."""
+    import torch
+
+    known = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+    if name not in known:
+        raise BadInput(f"'{name}' is no precision to train in. Known: {', '.join(known)}.", "dtype")
+    return known[name]
+
+
+def with_size(setting: Setting, batch: int | None = None, seq: int | None = None) -> Setting:
+    """The same setting with another batch or length."""
+    return replace(setting, batch=batch or setting.batch, seq=seq or setting.seq)
