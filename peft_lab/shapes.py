@@ -20,16 +20,20 @@ Role = Literal["q", "k", "v", "qkv", "o", "gate", "up", "down"]
 # BERT's two `output.dense` are told apart.
 _ROLE_SUFFIXES: dict[str, Role] = {
     "q_proj": "q", "query": "q", "SelfAttention.q": "q", "EncDecAttention.q": "q", "q_lin": "q",
+    "query_proj": "q",
     "k_proj": "k", "key": "k", "SelfAttention.k": "k", "EncDecAttention.k": "k", "k_lin": "k",
+    "key_proj": "k",
     "v_proj": "v", "value": "v", "SelfAttention.v": "v", "EncDecAttention.v": "v", "v_lin": "v",
-    "c_attn": "qkv", "query_key_value": "qkv", "qkv_proj": "qkv",
+    "value_proj": "v",
+    "c_attn": "qkv", "query_key_value": "qkv", "qkv_proj": "qkv", "Wqkv": "qkv",
     "o_proj": "o", "attention.output.dense": "o", "attn.c_proj": "o", "self_attention.dense": "o",
     "SelfAttention.o": "o", "EncDecAttention.o": "o", "out_proj": "o", "out_lin": "o",
+    "attention.dense": "o", "self_attn.dense": "o",
     "gate_proj": "gate", "wi_0": "gate",
     "up_proj": "up", "intermediate.dense": "up", "mlp.c_fc": "up", "dense_h_to_4h": "up", "DenseReluDense.wi": "up",
-    "wi_1": "up", "fc1": "up", "gate_up_proj": "up", "lin1": "up",
+    "wi_1": "up", "fc1": "up", "fc_in": "up", "gate_up_proj": "up", "lin1": "up",
     "down_proj": "down", "output.dense": "down", "mlp.c_proj": "down", "dense_4h_to_h": "down",
-    "DenseReluDense.wo": "down", "fc2": "down", "lin2": "down",
+    "DenseReluDense.wo": "down", "fc2": "down", "fc_out": "down", "lin2": "down",
 }  # fmt: skip
 MATRIX_TYPES = ("Linear", "Conv1D")
 ADAPTABLE_TYPES = (*MATRIX_TYPES, "Embedding")

@@ -59,15 +59,18 @@ def quantise(model: Any, how: Quantization) -> None:
     model.quantization_method = model.config.quantization_config.quant_method
 
 
-def keep_packing(model: Any) -> None:
-    """Keep the weights as they were stored, whoever quantised the model.
+def settle(model: Any) -> None:
+    """Keep bitsandbytes from changing a 4-bit model while it is used, whoever quantised it.
 
-    On CPUs with AVX512-BF16 the first evaluation would repack them for good: that rounds the constants of the blocks,
-    fails on some shapes, makes a later merge wrong, and lets no gradient through when training goes on.
+    The first forward pass casts every bias to the compute type, which is done here at once. And on CPUs with
+    AVX512-BF16 the first evaluation would repack the weights for good: that rounds the constants of the blocks, fails
+    on some shapes, makes a later merge wrong, and lets no gradient through when training goes on. It is switched off.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+            if module.bias is not None and module.compute_dtype is not None:
+                module.bias.data = module.bias.data.to(module.compute_dtype)
 
 
 def settings(how: Quantization) -> Any:

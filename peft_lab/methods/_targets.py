@@ -57,6 +57,11 @@ def target_problems(
         advice = f"Did you mean '{near[0]}'?" if near else f"It has {', '.join(shape.target_names)}."
         rest = f" (Only {hit} would be adapted.)" if hit else ""
         yield Problem(field, f"'{name}' matches no module of {shape.title}. {advice}{rest}")
+    for name in names:
+        hits = shape.match((name,)).groups if name not in (ALL_LINEAR, *match.unmatched) else ()
+        if len({group.role for group in hits if group.role}) > 1:
+            places = " and ".join(group.path.split("{}.")[-1] for group in hits)
+            yield Problem(field, f"'{name}' is the ending of {places}: PEFT adapts both.", "warning")
     for group in match.groups:
         if group.type not in MATRIX_TYPES:
             yield Problem(

@@ -53,8 +53,7 @@ class FullFineTuning(MethodSpec):
         return Formula(r"\sum_{\text{all modules}} |\theta|", tuple(terms), added=0, stored=shape.total)
 
     def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
-        inside = [group for group in shape.groups if group.layers]
-        return tuple(Part("trainable", group.path, "", {"parameters": group.each}) for group in inside)
+        return tuple(Part("trainable", group.path, "", {"parameters": group.each}) for group in shape.groups)
 
     def apply(
         self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType

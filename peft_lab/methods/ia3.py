@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.methods._peft import PeftMethod
-from peft_lab.methods._targets import default_targets, for_peft, matched, stored_transposed, target_problems
+from peft_lab.methods._targets import ALL_LINEAR, default_targets, matched, stored_transposed, target_problems
 from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
 from peft_lab.shapes import ModelKind, ModelShape, ModuleGroup
@@ -101,9 +101,9 @@ class Ia3(PeftMethod):
         yield from target_problems(shape, targets)
         unmatched = shape.match(feedforward).unmatched if feedforward else ()
         for name in feedforward:
-            if tuple(targets) == ("all-linear",) and name in unmatched:
+            if tuple(targets) == (ALL_LINEAR,) and name in unmatched:
                 yield Problem("feedforward_modules", f"'{name}' matches no module of {shape.title}.")
-            elif tuple(targets) != ("all-linear",) and name not in targets:
+            elif tuple(targets) != (ALL_LINEAR,) and name not in targets:
                 listed = ", ".join(targets)
                 message = (
                     f"'{name}' is a feed-forward module but no target ({listed}). Add it to the targets, too."
@@ -137,9 +137,14 @@ class Ia3(PeftMethod):
     def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> PeftConfig:
         from peft import IA3Config
 
+        targets = values["target_modules"]
+        if tuple(targets) == (ALL_LINEAR,):
+            # PEFT resolves the shorthand to full paths and then misses the feed-forward names among them.
+            names = [shape.target_name(group) for group in shape.matrices]
+            targets = tuple(dict.fromkeys([*names, *values["feedforward_modules"]]))
         return IA3Config(
             task_type=task_type,
-            target_modules=for_peft(values["target_modules"]),
+            target_modules=list(targets),
             feedforward_modules=list(values["feedforward_modules"]),
             fan_in_fan_out=stored_transposed(shape.match(values["target_modules"]).groups),
         )

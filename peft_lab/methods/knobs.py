@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -67,6 +68,8 @@ class Knob:
         if self.kind == "modules":
             if isinstance(value, str):
                 value = value.split(",")
+            if not isinstance(value, Iterable):
+                raise self._bad(value, "is a list of names")
             names = tuple(dict.fromkeys(str(name).strip() for name in value if str(name).strip()))
             return names
         if not isinstance(value, str):
@@ -75,7 +78,8 @@ class Knob:
 
     def _number(self, value: Any) -> float | int:
         wrong_type = isinstance(value, bool) or not isinstance(value, int | float)
-        if wrong_type or value != value or (self.kind == "int" and value != int(value)):
+        endless = isinstance(value, float) and not math.isfinite(value)
+        if wrong_type or endless or (self.kind == "int" and value != int(value)):
             raise self._bad(value, "is a whole number" if self.kind == "int" else "is a number")
         if (self.min is not None and value < self.min) or (self.max is not None and value > self.max):
             raise self._bad(value, f"goes from {self.min:g} to {self.max:g}")

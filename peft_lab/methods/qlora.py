@@ -123,7 +123,7 @@ class QLora(Lora):
         """As :meth:`MethodSpec.apply`; a model with values that is not 4-bit yet is quantised first."""
         if _quantise.needs_quantising(model):
             _quantise.quantise(model, self.quantization(values))
-        _quantise.keep_packing(model)
+        _quantise.settle(model)
         return super().apply(model, shape, {**values, **_FIXED}, task_type)
 
     def save(self, model: torch.nn.Module, directory: Path) -> None:
@@ -138,7 +138,7 @@ class QLora(Lora):
         noted = directory / BASE_FILE
         if noted.is_file() and _quantise.needs_quantising(model):
             _quantise.quantise(model, Quantization(**json.loads(noted.read_text("utf-8"))))
-        _quantise.keep_packing(model)
+        _quantise.settle(model)
         return super().load(model, directory)
 
 

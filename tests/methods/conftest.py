@@ -1,0 +1,25 @@
+"""How many random combinations the property tests try: a few by default, thousands with PEFT_LAB_EXAMPLES=2000."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "methods",
+    max_examples=int(os.environ.get("PEFT_LAB_EXAMPLES", "15")),
+    deadline=None,
+    derandomize="PEFT_LAB_EXAMPLES" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+settings.load_profile("methods")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Tiny tensors are faster without a thread pool."""
+    import torch
+
+    torch.set_num_threads(1)

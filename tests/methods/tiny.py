@@ -1,0 +1,182 @@
+"""Tiny models of every supported architecture, random but always the same, and one batch for each."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from peft_lab import meta
+from peft_lab.methods.base import MethodSpec, TaskType, plain_task
+from peft_lab.shapes import ModelKind, ModelShape
+
+POSITIONS = 64
+VOCAB = 50
+LABELS = 2
+_LLAMA: dict[str, Any] = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "vocab_size": VOCAB, "max_position_embeddings": POSITIONS,
+}  # fmt: skip
+_BERT: dict[str, Any] = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": VOCAB,
+}  # fmt: skip
+CONFIGS: dict[str, tuple[ModelKind, dict[str, Any]]] = {
+    "llama": ("causal-lm", {"model_type": "llama", **_LLAMA}),
+    "llama-tied": ("causal-lm", {"model_type": "llama", **_LLAMA, "tie_word_embeddings": True}),
+    "qwen2": ("causal-lm", {"model_type": "qwen2", **_LLAMA}),
+    "gemma2": ("causal-lm", {"model_type": "gemma2", **_LLAMA, "head_dim": 16}),
+    "gpt2": (
+        "causal-lm",
+        {
+            "model_type": "gpt2",
+            "n_embd": 32,
+            "n_layer": 2,
+            "n_head": 4,
+            "vocab_size": VOCAB,
+            "n_positions": POSITIONS,
+        },
+    ),
+    "bloom": (
+        "causal-lm",
+        {"model_type": "bloom", "hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": VOCAB},
+    ),
+    "bert": ("encoder", {"model_type": "bert", **_BERT, "max_position_embeddings": POSITIONS}),
+    "roberta": (
+        "encoder",
+        {"model_type": "roberta", **_BERT, "max_position_embeddings": POSITIONS + 2, "type_vocab_size": 1},
+    ),
+    "t5": (
+        "seq2seq",
+        {
+            "model_type": "t5",
+            "d_model": 32,
+            "d_ff": 64,
+            "d_kv": 8,
+            "num_layers": 2,
+            "num_heads": 4,
+            "vocab_size": VOCAB,
+            "decoder_start_token_id": 0,
+        },
+    ),
+}
+MODELS = tuple(CONFIGS)
+DECODERS = tuple(name for name, (kind, _) in CONFIGS.items() if kind == "causal-lm")
+# The encoder's two guises: bare, and with a classification head.
+CASES = tuple(
+    (name, heads) for name, (kind, _) in CONFIGS.items() for heads in ((0, 1) if kind == "encoder" else (0,))
+)
+
+
+def kind_of(name: str) -> ModelKind:
+    return CONFIGS[name][0]
+
+
+@cache
+def shape_of(name: str) -> ModelShape:
+    kind, values = CONFIGS[name]
+    config = meta.make_config(values)
+    return meta.read_shape(meta.build(config, kind), config, kind, name, name.capitalize())
+
+
+@cache
+def shape_under_head(name: str) -> ModelShape:
+    """What a classifier has besides its head: RoBERTa's has no pooler."""
+    from dataclasses import replace
+
+    from peft_lab.module_tree import in_head
+
+    kind, values = CONFIGS[name]
+    config = meta.make_config(values)
+    shape = meta.read_shape(meta.build(config, kind, LABELS), config, kind, name, name)
+    return replace(shape, groups=tuple(group for group in shape.groups if not in_head(group.path)))
+
+
+def build(name: str, head: bool = False) -> Any:
+    """A fresh model with the same random weights every time, in evaluation mode."""
+    import torch
+    import transformers
+
+    kind, values = CONFIGS[name]
+    config = meta.make_config(values)
+    factory: Any = {
+        "causal-lm": transformers.AutoModelForCausalLM,
+        "encoder": transformers.AutoModel,
+        "seq2seq": transformers.AutoModelForSeq2SeqLM,
+    }[kind]
+    if head:
+        config.num_labels = LABELS
+        factory = transformers.AutoModelForSequenceClassification
+    torch.manual_seed(0)
+    model = factory.from_config(config, dtype=torch.float32)
+    with torch.no_grad():
+        # Fresh models have zero biases and unit norms; give them values, so that nothing is right by accident.
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return model.eval()
+
+
+def task_of(name: str, head: bool = False) -> TaskType:
+    return "SEQ_CLS" if head else plain_task(kind_of(name))
+
+
+def batch(name: str, head: bool = False) -> dict[str, Any]:
+    """Three rows of seven tokens, one of them padded; labels where the model takes any."""
+    import torch
+
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(3, VOCAB, (3, 7), generator=generator)
+    mask = torch.ones_like(ids)
+    mask[1, 5:] = 0
+    rows: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+    if head:
+        rows["labels"] = torch.tensor([0, 1, 0])
+    elif kind_of(name) == "causal-lm":
+        rows["labels"] = ids.masked_fill(mask == 0, -100)
+    elif kind_of(name) == "seq2seq":
+        rows["labels"] = torch.randint(3, VOCAB, (3, 5), generator=generator)
+    return rows
+
+
+def outputs(model: Any, rows: dict[str, Any]) -> Any:
+    """Logits, or the last hidden state of a bare encoder."""
+    import torch
+
+    with torch.no_grad():
+        result = model(**rows)
+    return result.logits if "logits" in result else result.last_hidden_state
+
+
+def loss(model: Any, rows: dict[str, Any]) -> Any:
+    result = model(**rows)
+    if result.get("loss") is not None:
+        return result.loss
+    # The pooler has to take part, so that what trains there gets a gradient.
+    extra = 0 if result.get("pooler_output") is None else result.pooler_output.square().mean()
+    return (result.last_hidden_state * _weights_like(result.last_hidden_state)).sum() + extra
+
+
+def _weights_like(tensor: Any) -> Any:
+    import torch
+
+    return torch.randn(tensor.shape, generator=torch.Generator().manual_seed(2))
+
+
+def apply(spec: MethodSpec, name: str, values: dict[str, Any], head: bool = False) -> Any:
+    """The method on a fresh model, with values checked and completed as everywhere."""
+    import torch
+
+    model = build(name, head)
+    torch.manual_seed(3)
+    return spec.apply(model, shape_of(name), spec.require(shape_of(name), values), task_of(name, head))
+
+
+def train_step(model: Any, rows: dict[str, Any], lr: float = 0.1) -> None:
+    """One step of plain gradient descent in training mode, and back to evaluation."""
+    import torch
+
+    model.train()
+    torch.manual_seed(4)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr)
+    loss(model, rows).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    model.eval()
