@@ -11,10 +11,10 @@ bad input.
 
 from __future__ import annotations
 
-from peft_lab.cli import catalog, count, machine
+from peft_lab.cli import catalog, count, machine, runs, train
 from peft_lab.cli.application import app, quieten_libraries
 
-__all__ = ["app", "catalog", "count", "machine", "main"]
+__all__ = ["app", "catalog", "count", "machine", "main", "runs", "train"]
 
 
 def main() -> None:

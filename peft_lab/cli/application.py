@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import sys
@@ -111,8 +112,7 @@ def quieten_libraries() -> None:
 
     Must run before transformers is imported. Set TRANSFORMERS_VERBOSITY or HF_HUB_VERBOSITY to see their logs.
     """
-    for name in ("TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY"):
-        os.environ.setdefault(name, "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    importlib.import_module("peft_lab.runs.quiet")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     logging.captureWarnings(True)
     logging.getLogger().addHandler(logging.NullHandler())

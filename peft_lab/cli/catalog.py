@@ -10,11 +10,13 @@ from peft_lab import assets, units
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.cli.progress import ProgressBars
+from peft_lab.errors import AssetError
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.knobs import Knob
 from peft_lab.models import ModelEntry, catalogue, resolve
 from peft_lab.shapes import ModelKind, ModelShape
+from peft_lab.tasks import Task, all_tasks
 
 
 @command("methods")
@@ -111,6 +113,47 @@ def _model(entry: ModelEntry) -> dict[str, Any]:
         "parameters": entry.parameters,
         "revision": entry.revision,
         "source": entry.source,
+    }
+
+
+@command("tasks")
+def tasks(as_json: options.Json = False) -> None:
+    """What models can be taught here. A file of your own is the task 'own' (train --own FILE)."""
+    rows = [_task(task) for task in all_tasks()]
+
+    def human() -> list[Any]:
+        lines = [
+            (
+                row["name"],
+                row["kind"],
+                "not fetched" if row["rows"] is None else units.count(row["rows"]),
+                row["metric"],
+                row["source"],
+                row["license"],
+            )
+            for row in rows
+        ]
+        columns = dict.fromkeys(("task", "kind", "rows", "metric", "source", "license"), "left") | {
+            "rows": "right"
+        }
+        return [output.table("Tasks", columns, lines)]
+
+    output.show(rows, as_json, human=human)
+
+
+def _task(task: Task) -> dict[str, Any]:
+    rows: int | None = None
+    try:
+        rows = task.rows()
+    except AssetError as missing:
+        output.note(f"{task.name}: {missing}")
+    return {
+        "name": task.name,
+        "kind": task.kind,
+        "rows": rows,
+        "metric": task.metric,
+        "source": task.source,
+        "license": task.license,
     }
 
 

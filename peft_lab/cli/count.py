@@ -69,12 +69,13 @@ def _count_methods(
 ) -> Iterator[_Counted]:
     values = options.parse_sets(sets, specs)
     for spec in specs:
-        blocked = [
-            problem for problem in spec.problems(entry.shape, values[spec.slug]) if problem.level == "error"
-        ]
+        problems = spec.problems(entry.shape, values[spec.slug])
+        blocked = [problem.message for problem in problems if problem.level == "error"]
         if skip and blocked:
-            output.note(f"left out: {spec.slug}: {blocked[0].message}")
+            output.note(f"left out: {spec.slug}: {blocked[0]}")
             continue
+        for problem in problems if not blocked else ():
+            output.note(f"note: {spec.slug}: {problem.message}")
         yield _Counted(count(entry.name, spec.slug, values[spec.slug], labels))
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from peft_lab import assets
 from peft_lab.methods import all_methods
 from peft_lab.models import catalogue
+from peft_lab.tasks import all_tasks
 
 from .conftest import Run
 
@@ -65,3 +68,20 @@ def test_fetch_draws_its_progress_on_stderr(run: Run, monkeypatch: pytest.Monkey
     assert done.document[0]["bytes"] == 1
     title = assets.ASSETS["minilm-l6"].title
     assert done.stderr == f"{title}: started\n{title}: done\n"
+
+
+@pytest.mark.weights
+def test_tasks_with_their_rows(run: Run) -> None:
+    rows = run("tasks", "--json").document
+    assert [row["name"] for row in rows] == [task.name for task in all_tasks()]
+    for row, task in zip(rows, all_tasks(), strict=True):
+        assert set(row) == {"name", "kind", "rows", "metric", "source", "license"}
+        assert row["rows"] == task.rows()
+
+
+def test_tasks_whose_data_is_missing_say_why(run: Run, own_home: Path) -> None:
+    done = run("tasks", "--json")
+    missing = [row["name"] for row in done.document if row["rows"] is None]
+    assert missing == [task.name for task in all_tasks() if task.kind == "classification"]
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == missing
+    assert "peft_lab fetch" in done.stderr

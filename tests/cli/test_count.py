@@ -8,6 +8,7 @@ from pathlib import Path
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import plain_task
 from peft_lab.models import get_model
+from peft_lab.tasks import get_task
 
 from .conftest import Run
 
@@ -29,9 +30,20 @@ def test_the_contracts_example(run: Run) -> None:
 def test_by_default_every_method_that_applies(run: Run) -> None:
     done = run("count", "--model", "minilm-l6", "--json")
     shape = get_model("minilm-l6").shape
-    applicable = [slug for slug, method in all_methods().items() if not method.problems(shape, {})]
-    assert [row["method"] for row in done.document] == applicable
-    assert "left out: prefix:" in done.stderr
+    blocked = {
+        slug
+        for slug, method in all_methods().items()
+        for p in method.problems(shape, {})
+        if p.level == "error"
+    }
+    assert [row["method"] for row in done.document] == [slug for slug in all_methods() if slug not in blocked]
+    assert [line for line in done.stderr.splitlines() if line.startswith("left out: prefix: ")]
+
+
+def test_warnings_are_notes_on_stderr(run: Run) -> None:
+    done = run("count", "--model", "minilm-l6", "--method", "lora", "--set", "r=1000", "--json")
+    assert len(done.document) == 1
+    assert done.stderr.startswith("note: lora: ")
 
 
 def test_a_method_asked_for_by_name_has_to_apply(run: Run) -> None:
@@ -91,3 +103,21 @@ def test_sets_need_a_method(run: Run, tmp_path: Path) -> None:
     assert (
         "--set r" in run("count", "--model", "gpt2", "--adapter-config", str(file), "--set", "r=2").refused()
     )
+
+
+def test_a_tasks_head_is_a_group_of_its_own(run: Run) -> None:
+    command = ("count", "--model", "minilm-l6", "--method", "lora")
+    (bare,) = run(*command, "--json").document
+    (headed,) = run(*command, "--task", "sentiment", "--json").document
+    hidden, labels = get_model("minilm-l6").shape.hidden, len(get_task("sentiment").labels)
+    assert headed["head"] == (hidden + 1) * labels
+    assert headed["trainable"] == bare["trainable"]
+    roles = {group["role"] for group in headed["groups"]}
+    assert roles == {"method", "head"}
+    assert bare["head"] == 0
+    assert "head" in run(*command, "--task", "sentiment").stdout
+
+
+def test_a_task_has_to_suit_the_model(run: Run) -> None:
+    assert "causal-lm" in run("count", "--model", "minilm-l6", "--method", "lora", "--task", "json").refused()
+    assert "'sentiment'" in run("count", "--model", "minilm-l6", "--task", "sentimant").refused()

@@ -1,0 +1,92 @@
+"""``runs``: the run store: list, look at one, stop or delete it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from peft_lab import units
+from peft_lab.cli import options, output
+from peft_lab.cli.application import command
+from peft_lab.cli.train import result_table
+from peft_lab.errors import BadInput
+from peft_lab.runs import record, store
+from peft_lab.runs.queue import get_queue, mark_lost
+from peft_lab.runs.store import Run, RunSummary
+
+
+@command("runs")
+def runs(
+    identity: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Show this run; without it, list all.")
+    ] = None,
+    stop: Annotated[bool, typer.Option("--stop", help="Ask the run to stop after its current step.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete the run with its adapter.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Finished and running runs of this machine, those started in the app included."""
+    mark_lost()
+    if identity is None:
+        if stop or delete:
+            raise BadInput("Name the run to stop or delete.")
+        found = store.summaries()
+        output.show(found, as_json, human=lambda: [_list(found)])
+        return
+    run = known_run(identity)
+    if stop:
+        get_queue().stop(run.id)
+        output.note(f"{run.id} was asked to stop")
+    if delete:
+        summary = store.summary(run)
+        store.delete(run.id)
+        output.show(
+            {**output.plain(summary), "deleted": True}, as_json, human=lambda: [f"{run.id} was deleted."]
+        )
+        return
+    result = record.result(run)
+    output.show(result, as_json, human=lambda: [result_table(result)])
+
+
+def known_run(identity: str) -> Run:
+    """A run by its id. Raises BadInput where there is none."""
+    for run in store.runs():
+        if run.id == identity:
+            return run
+    raise BadInput(
+        f"There is no run called '{identity}'; 'python -m peft_lab runs' lists those there are.", "run"
+    )
+
+
+def _list(found: Sequence[RunSummary]) -> Any:
+    columns = {
+        "run": "left",
+        "status": "left",
+        "started": "left",
+        "method": "left",
+        "model": "left",
+        "task": "left",
+        "steps": "right",
+        "metric": "left",
+        "before": "right",
+        "after": "right",
+        "peak": "right",
+        "took": "right",
+    }
+    caption = (
+        "metrics, peak and time: measured" if found else "No runs yet: 'python -m peft_lab train' makes one."
+    )
+    return output.table("Runs", columns, [_line(row) for row in found], caption)
+
+
+def _line(row: RunSummary) -> tuple[str, ...]:
+    started = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.created))
+    if row.status == store.DAMAGED:
+        return (row.id, row.status, started, row.problem, *[""] * 8)
+    before, after = ("" if value is None else f"{value:.3f}" for value in (row.before, row.after))
+    peak = "" if row.peak_bytes is None else units.size(row.peak_bytes)
+    took = "" if row.seconds is None else units.seconds(row.seconds)
+    what = (row.id, row.status, started, row.method, row.model, row.task, f"{row.steps:,}")
+    return (*what, row.metric_title, before, after, peak, took)

@@ -1,0 +1,244 @@
+"""``train``: a fine-tune in a process of its own, watched from here.
+
+Ctrl-C (or a scheduler's SIGTERM) ends the run after its current step; what was trained until then is reported.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from peft_lab import units
+from peft_lab.cli import options, output
+from peft_lab.cli.application import FAILED, command
+from peft_lab.cli.progress import ProgressBars
+from peft_lab.errors import BadInput
+from peft_lab.runs import record, store
+from peft_lab.runs.queue import RunQueue, get_queue
+from peft_lab.runs.spec import STEPS, RunSpec
+from peft_lab.runs.store import Run
+from peft_lab.runs.view import RunView, Status, view
+from peft_lab.tasks import own
+
+_POLL = 0.1  # seconds
+_LONGEST_STOP = 60.0  # seconds; the queue has forced a run to end long before
+_ADAPTER = "adapter_config.json"
+
+
+class _Interrupted(Exception):
+    """Someone wants the run to end. ``number`` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+@command("train")
+def train(
+    model: options.Model,
+    method: Annotated[str, typer.Option("--method", metavar="SLUG", help="The method to train with.")],
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="NAME", help="What to learn; 'own' with --own FILE.")
+    ] = None,
+    sets: options.Sets = None,
+    steps: Annotated[int, typer.Option("--steps", help="Optimizer steps.")] = STEPS,
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="Rows of one step; the task's usual by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Equal seeds give equal curves.")] = 0,
+    lr: Annotated[
+        float | None, typer.Option("--lr", help="Peak learning rate; the method's own by default.")
+    ] = None,
+    own_file: Annotated[
+        Path | None,
+        typer.Option("--own", metavar="FILE", help="CSV or JSONL: text,label or prompt,completion."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Copy the trained adapter to this folder.")
+    ] = None,
+    eval_rows: Annotated[
+        int | None, typer.Option("--eval-rows", help="Held-out rows to score before and after; 0 for none.")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option("--max-length", help="Tokens after which rows are cut.")
+    ] = None,
+    probes: Annotated[
+        list[str] | None,
+        typer.Option("--probe", metavar="TEXT", help="Ask base and tuned model this; repeatable."),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Fine-tune a model whose weights are here, and report its loss, metric, speed and memory."""
+    chosen, values = options.one_method(method, sets or ())
+    spec = RunSpec(
+        model=model,
+        method=chosen.slug,
+        task=_task(task, own_file),
+        values=values,
+        steps=steps,
+        batch=batch,
+        seed=seed,
+        learning_rate=lr,
+        max_length=max_length,
+        eval_rows=eval_rows,
+        own_data=str(own_file) if own_file else None,
+        probes=tuple(probes or ()),
+    ).check()
+    if out is not None:
+        _prepare(out)
+    run, interrupt = _watched(spec)
+    result = record.result(run)
+    if out is not None and result["adapter_dir"]:
+        shutil.copytree(result["adapter_dir"], out, dirs_exist_ok=True)
+        result["adapter_dir"] = str(out)
+    output.show(result, as_json, human=lambda: [result_table(result)])
+    _leave(run, result, interrupt)
+
+
+def _task(task: str | None, own_file: Path | None) -> str:
+    if own_file is not None and task not in (None, own.NAME):
+        raise BadInput(
+            f"--own is the data of the task '{own.NAME}'; '{task}' brings its own. Leave one out.", "task"
+        )
+    if task == own.NAME and own_file is None:
+        raise BadInput(f"The task '{own.NAME}' is your own data: give the file with --own FILE.", "task")
+    if task is None and own_file is None:
+        raise BadInput("Name a task with --task, or bring your own data with --own FILE.", "task")
+    return task or own.NAME
+
+
+def _prepare(out: Path) -> None:
+    """Make sure that the adapter can be put into ``out`` before time is spent on it. An older adapter is replaced.
+
+    Raises:
+        BadInput: a file, a folder with other things in it, or a place that cannot be written to.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        taken = any(out.iterdir()) and not (out / _ADAPTER).exists()
+    except OSError as error:
+        raise BadInput(f"--out {out} cannot be used: {error.strerror or error}.", "out") from error
+    if taken:
+        raise BadInput(f"--out {out} holds other files; name a new or empty folder.", "out")
+
+
+def _watched(spec: RunSpec) -> tuple[Run, int | None]:
+    """Train, drawing progress, until the run has ended; also the number of the signal that ended it early."""
+    queue = _queue()
+    with _interruptible(), ProgressBars() as bars:
+        run = store.get(queue.submit(spec))
+        try:
+            _follow(run, spec, queue, bars)
+        except _Interrupted as interruption:
+            output.note("stopping after the current step (again to leave at once)")
+            queue.stop(run.id)
+            if not queue.wait(run.id, _LONGEST_STOP).final:
+                output.note(
+                    f"{run.id} does not end by itself; it ends with this command and is marked as lost"
+                )
+            return run, interruption.number
+    return run, None
+
+
+def _queue() -> RunQueue:
+    """The queue, with its processes started deaf to Ctrl-C: the terminal sends it to all, and this one handles it."""
+    from peft_lab import processes
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        processes.start_server()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return get_queue()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """The first signal raises :class:`_Interrupted`; a second one ends this process, and the run with it."""
+
+    def interrupt(number: int, _frame: object) -> NoReturn:
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        raise _Interrupted(number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _follow(run: Run, spec: RunSpec, queue: RunQueue, bars: ProgressBars) -> None:
+    reader = run.reader()
+    events: list[dict[str, Any]] = []
+    while True:
+        new = reader.read()
+        events += new
+        if new:
+            seen = view(events, spec.steps)
+            _draw(bars, seen, queue.position(run.id) if seen.status is Status.QUEUED else 0)
+            if seen.status.final:
+                return
+        time.sleep(_POLL)
+
+
+def _draw(bars: ProgressBars, seen: RunView, waiting: int) -> None:
+    training = seen.step / seen.steps
+    if seen.status is Status.QUEUED:
+        bars.update("Training", 0.0, f"waiting for {waiting} other runs" if waiting else "")
+    elif seen.status is Status.STARTING:
+        bars.update("Training", 0.0, seen.message)
+    elif seen.losses:
+        left = f", {units.seconds(seen.eta)} left" if seen.eta else ""
+        bars.update(
+            "Training", training, f"step {seen.step} of {seen.steps}, loss {seen.losses[-1]:.3f}{left}"
+        )
+    for which, found in (("tuned", seen.after), ("base", seen.before)):
+        if seen.evaluating == which or found:
+            bars.update(f"Evaluating the {which} model", 1.0 if found else seen.progress)
+
+
+def _leave(run: Run, result: Mapping[str, Any], interrupt: int | None) -> None:
+    """Exit as the run ended: 0 when done, 128 + signal when stopped from here, else 1 with the reason."""
+    status = result["status"]
+    if status == Status.DONE:
+        return
+    output.note(f"{'error: ' if interrupt is None else ''}{run.id} {status}: {result['message']}")
+    raise typer.Exit(FAILED if interrupt is None else 128 + interrupt)
+
+
+def result_table(result: Mapping[str, Any]) -> Any:
+    """A run's record as a table, ended or not."""
+    spec, metric, memory, loss = result["spec"], result["metric"], result["memory"] or {}, result["loss"]
+    rows: list[tuple[str, str, str]] = []
+    if result["trainable"] is not None:
+        rows.append(("trainable parameters", units.count(result["trainable"]), "counted"))
+        if result["head"]:
+            rows.append(("and of the task's head", units.count(result["head"]), "counted"))
+    rows.append(("steps", f"{result['steps']:,} of {spec['steps']:,}", ""))
+    if loss:
+        rows.append(("loss, first to last step", f"{loss[0]:.3f} to {loss[-1]:.3f}", "measured"))
+    for which in ("before", "after"):
+        if metric[which] is not None:
+            label = f"{metric['name'].replace('_', ' ')} {which}, {metric['rows']:,} held-out rows"
+            rows.append((label, f"{metric[which]:.3f}", "measured"))
+    rows.append(("training time", units.seconds(result["seconds"]), "measured"))
+    for key, unit in (("steps_per_second", "steps/s"), ("tokens_per_second", "tokens/s")):
+        if result[key] is not None:
+            rows.append(("speed", f"{result[key]:,.4g} {unit}", "measured"))
+    if "peak_bytes" in memory:
+        rows.append(("peak of one step's tensors", units.size(memory["peak_bytes"]), "measured"))
+    title = f"{spec['method']} on {spec['model']}, task {spec['task']}: {result['status']}"
+    saved = f"adapter in {result['adapter_dir']}" if result["adapter_dir"] else "no adapter saved"
+    return output.table(
+        title, {"": "left", "figure": "right", "source": "left"}, rows, f"run {result['run_id']}, {saved}"
+    )

@@ -1,0 +1,198 @@
+"""``train`` and ``runs`` on the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from peft_lab.cli import train
+from peft_lab.runs import store
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.view import Status
+
+from .conftest import REPO, Run
+
+TINY = ("--model", "minilm-l6", "--task", "sentiment", "--steps", "3", "--batch", "4", "--eval-rows", "8")
+CONTRACT = {
+    "run_id",
+    "status",
+    "steps",
+    "seconds",
+    "steps_per_second",
+    "tokens_per_second",
+    "loss",
+    "metric",
+    "memory",
+    "trainable",
+    "adapter_dir",
+}
+
+
+class FakeQueue:
+    """Runs that have ended as soon as they are submitted, in the way that is asked for."""
+
+    def __init__(self, ending: str, message: str) -> None:
+        self.ending, self.message = ending, message
+
+    def submit(self, spec: RunSpec) -> str:
+        run = store.create(spec)
+        run.log.emit("queued", owner={"pid": os.getpid(), "started": time.time()})
+        run.log.emit("starting")
+        ready = {"trainable": 10, "total": 100, "head": 2, "dtype": "float32", "device": "cpu", "rows": 4}
+        run.log.emit("ready", **ready, values={}, learning_rate=1.0)
+        run.log.emit("step", step=1, loss=0.7, lr=1.0, grad_norm=1.0, tokens=40, seconds=0.5)
+        run.log.emit(self.ending, message=self.message)
+        return run.id
+
+
+@pytest.fixture
+def ends(own_home: Path, assets_home: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+    """Make every run end in a given way, in a store of its own."""
+    own_home.mkdir()
+    for part in ("models", "data"):
+        (own_home / part).symlink_to(assets_home / part, target_is_directory=True)
+
+    def prepare(ending: str, message: str = "") -> None:
+        monkeypatch.setattr(train, "_queue", lambda: FakeQueue(ending, message))
+
+    return prepare
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(("ending", "status"), [("done", 0), ("failed", 1), ("lost", 1), ("stopped", 1)])
+def test_the_exit_status_tells_how_the_run_ended(run: Run, ends: object, ending: str, status: int) -> None:
+    ends(ending, "memory\nran out")  # type: ignore[operator]
+    done = run("train", *TINY, "--method", "lora", "--json")
+    document = json.loads(done.stdout)
+    assert done.status == status
+    assert document["status"] == ending
+    assert set(document) >= CONTRACT
+    assert document["loss"] == [0.7]
+    last = done.stderr.splitlines()[-1:]
+    assert last == (
+        [f"error: {document['run_id']} {ending}: memory ran out"] if status else ["Training: started"]
+    )
+    shown = run("runs", document["run_id"]).stdout
+    assert ending in shown
+    assert "0.700" in shown
+    assert document["run_id"] in run("runs").stdout
+
+
+@pytest.mark.weights
+def test_the_run_store(run: Run, ends: object) -> None:
+    assert run("runs", "--json").document == []
+    assert "No runs yet" in run("runs").stdout
+    ends("done")  # type: ignore[operator]
+    identity = run("train", *TINY, "--method", "lora", "--json").document["run_id"]
+    (summary,) = run("runs", "--json").document
+    assert (summary["id"], summary["status"], summary["method"]) == (identity, "done", "lora")
+    assert run("runs", identity, "--json").document["spec"]["steps"] == 3
+    assert run("runs", identity, "--delete", "--json").document["deleted"] is True
+    assert run("runs", "--json").document == []
+    assert identity in run("runs", identity).refused()
+
+
+@pytest.mark.weights
+def test_a_damaged_run_is_listed_with_the_reason(run: Run, own_home: Path) -> None:
+    (own_home / "runs" / "20260101-000000-x").mkdir(parents=True)
+    (row,) = run("runs", "--json").document
+    assert row["status"] == "damaged"
+    assert row["problem"] in run("runs").stdout
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--method", "lora", "--steps", "0"], "Steps"),
+        (["--method", "lora", "--steps", "many"], "--steps"),
+        (["--method", "lora", "--lr", "nan"], "Learning rate"),
+        (["--method", "lora", "--seed", "-1"], "Seed"),
+        (["--method", "lora", "--task", "json"], "encoder"),
+        (["--method", "lora", "--task", "sentimant"], "'sentiment'"),
+        (["--method", "lora", "--task", "own"], "--own"),
+        (["--method", "lora", "--own", "x.csv"], "--own"),
+        (["--method", "lora", "--model", "gpt2"], "shape"),
+        (["--method", "lora,ia3"], "lora,ia3"),
+        (["--method", "prefix"], "Prefix"),
+        (["--method", "lora", "--set", "r=0"], "Rank"),
+        (["--method", "lora", "--out", str(REPO)], "--out"),
+        (["--method", "lora", "--out", str(REPO / "LICENSE")], "--out"),
+    ],
+)
+def test_bad_input_starts_nothing(run: Run, arguments: list[str], said: str) -> None:
+    before = store.runs()
+    assert said in run("train", *TINY, *arguments).refused()
+    assert store.runs() == before
+
+
+def test_a_task_or_a_file(run: Run, tmp_path: Path) -> None:
+    refusal = run("train", "--model", "minilm-l6", "--method", "lora").refused()
+    assert "--task" in refusal
+    assert "--own" in refusal
+    missing = str(tmp_path / "none.csv")
+    assert missing in run("train", "--model", "minilm-l6", "--method", "lora", "--own", missing).refused()
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+def test_training_to_the_end(run_process: Run, tmp_path: Path) -> None:
+    rows = [{"text": f"{word} thing number {n}", "label": word} for n in range(8) for word in ("good", "bad")]
+    data, out = tmp_path / "mine.jsonl", tmp_path / "adapter"
+    data.write_text("\n".join(json.dumps(row) for row in rows))
+    arguments = ("--model", "minilm-l6", "--steps", "3", "--batch", "4", "--method", "ia3")
+    done = run_process(
+        "train", *arguments, "--own", str(data), "--out", str(out), "--probe", "good", "--json"
+    ).document
+    assert set(done) >= CONTRACT
+    assert (done["status"], done["steps"], len(done["loss"])) == (Status.DONE, 3, 3)
+    assert done["metric"]["after"] is not None
+    assert done["memory"]["source"] == "measured"
+    assert isinstance(done["memory"]["peak_bytes"], int)
+    assert done["adapter_dir"] == str(out)
+    assert (out / "adapter_model.safetensors").stat().st_size > 0
+    assert store.summary(store.get(done["run_id"])).task == "own"
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of process groups are POSIX")
+def test_ctrl_c_stops_the_run(own_home: Path, assets_home: Path) -> None:
+    own_home.mkdir()
+    for part in ("models", "data"):
+        (own_home / part).symlink_to(assets_home / part, target_is_directory=True)
+    command = [
+        sys.executable,
+        "-m",
+        "peft_lab",
+        "train",
+        *TINY,
+        "--steps",
+        "5000",
+        "--method",
+        "ia3",
+        "--json",
+    ]
+    child = subprocess.Popen(
+        command, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        while child.poll() is None and not any(one.view().step for one in store.runs()):
+            time.sleep(0.1)
+        os.killpg(child.pid, signal.SIGINT)  # as a terminal does it: to this process and its children
+        out, err = child.communicate(timeout=120)
+    finally:
+        child.kill()
+    document = json.loads(out)
+    assert child.returncode == 128 + signal.SIGINT
+    assert document["status"] == Status.STOPPED
+    assert 0 < document["steps"] < 5000
+    assert err.splitlines()[-1].startswith(f"{document['run_id']} stopped: ")
+    assert "Traceback" not in err
