@@ -132,7 +132,9 @@ class Matrix:
         for index in range(4):
             offset = GATE * (index + 0.5) / 4
             canvas.circle(x + offset, cy - GATE / 2 + offset, DOT, "trained")
-        canvas.symbol(x + GATE / 2, cy - GATE / 2 - 10, part.label, self.metrics.small, "small accent strong")
+        canvas.symbol(
+            x + GATE / 2 + 2, cy - GATE / 2 - 10, part.label, self.metrics.small, "small accent strong"
+        )
 
 
 def hatch(canvas: Canvas, box: tuple[float, float, float, float], step: float) -> None:

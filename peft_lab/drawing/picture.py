@@ -16,7 +16,7 @@ from peft_lab.drawing.style import STYLE
 from peft_lab.drawing.svg import Canvas, number
 
 FOOT = 9.0  # inside the frame, under the halves
-REMARK = 16.0  # line for a remark at the frame's foot
+REMARK = 20.0  # line for a remark at the frame's foot
 APART = 10.0  # between the halves
 BEHIND = 3.5  # offset of the frames behind, which stand for the other blocks
 EDGE = 3.0
@@ -71,7 +71,7 @@ def _frame(canvas: Canvas, m: Metrics, placement: Placement, top: float, bottom:
     canvas.text(right - 10, top + 14, label, m.name, "note strong", "end")
     remark = _remark(placement)
     if remark:
-        canvas.text(m.first, bottom - REMARK / 2 - 4, remark, m.small, "note strong", "start")
+        canvas.text(m.first, bottom - 18, remark, m.small, "note strong", "start")
 
 
 def _remark(placement: Placement) -> str:

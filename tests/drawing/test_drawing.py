@@ -276,3 +276,8 @@ def test_needs_neither_torch_nor_streamlit() -> None:
     code = "import sys, peft_lab.drawing; print({'torch', 'streamlit', 'transformers'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
+
+
+def test_full_fine_tuning_leaves_nothing_grey() -> None:
+    for name in ("smollm2-135m", "bert-base", "t5-base"):
+        assert not rects(draw("full", name), "frozen"), name
