@@ -37,7 +37,7 @@ def card(
 
 def legend() -> None:
     """What the four badges mean."""
-    st.markdown("  \n".join(f"{badge(source)} {text}" for source, text in SOURCE_HELP.items()))
+    st.markdown("\n\n".join(f"{badge(source)} {text}" for source, text in SOURCE_HELP.items()))
 
 
 def table(

@@ -19,7 +19,7 @@ def home_page() -> None:
         "see what is injected and what it costs; press Train and watch it learn."
     )
     _missing()
-    left, right = st.columns([11, 5], gap="large")
+    left, right = st.columns([13, 5], gap="medium")
     with left:
         st.markdown("### Eight methods, one frozen model")
         _methods()
@@ -58,19 +58,19 @@ def _share(spec: MethodSpec, entry: ModelEntry) -> str:
             return "does not apply"
     formula = spec.formula(entry.shape, spec.complete(entry.shape, {}))
     share = 100 * formula.trainable / (entry.parameters + formula.added)
-    return f"{units.count(formula.trainable)} · {units.percent(share)}"
+    return f"{units.count(formula.trainable)}  \n:small[{units.percent(share)} of the model]"
 
 
 def _methods() -> None:
     live = [entry for entry in catalogue().values() if entry.live]
-    widths = [3, 6, *(3 for _ in live)]
+    widths = [3, 7, *(4 for _ in live)]
     head = st.columns(widths)
     for cell, text in zip(head, ("Method", "What is trained", *(entry.title for entry in live)), strict=True):
         cell.markdown(f"**{text}**")
     for slug in shell.method_pages():
         spec = all_methods()[slug]
         cells = st.columns(widths, vertical_alignment="top")
-        cells[0].page_link(shell.page(slug, spec.title), label=f"**{spec.title}**")
+        cells[0].page_link(shell.page(slug, spec.title), label=spec.title)
         cells[1].markdown(spec.summary)
         for cell, entry in zip(cells[2:], live, strict=True):
             cell.markdown(_share(spec, entry))

@@ -83,7 +83,6 @@ def _tree_table(choice: Choice, rows: Sequence[Row], show: str) -> str | None:
         {
             "Module": [row.module.replace("{}", "∗") for row in rows],
             "×": [row.modules for row in rows],
-            "Type": [row.type for row in rows],
             "State": ["as published" if before else row.state for row in rows],
             "Parameters": [row.parameters for row in rows],
         }
@@ -104,10 +103,9 @@ def _tree_table(choice: Choice, rows: Sequence[Row], show: str) -> str | None:
         key=f"tree.{choice.spec.slug}.{choice.entry.name}.{show}.{len(rows)}",
         height=min(36 * (len(rows) + 1), 560),
         column_config={
-            "Module": st.column_config.TextColumn(width=270),
+            "Module": st.column_config.TextColumn(width=260),
             "×": st.column_config.NumberColumn(width=48, help="How many modules of this kind"),
-            "Type": st.column_config.TextColumn(width=100),
-            "State": st.column_config.TextColumn(width=90),
+            "State": st.column_config.TextColumn(width=80),
         },
     )
     chosen = event["selection"]["rows"]
