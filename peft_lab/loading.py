@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from peft_lab import assets
 from peft_lab.doctor import cpu_features
 from peft_lab.errors import BadInput
+from peft_lab.methods import _quantise
+from peft_lab.methods._own import HEADS
 from peft_lab.methods.base import Quantization
 from peft_lab.models import ModelEntry, catalogue, looks_external, resolve
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 # Processors that multiply bfloat16 natively (x86 server parts, recent ARM). Elsewhere it is emulated and slow.
 _BF16_CPU = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+# Never stored in 4 or 8 bits: outputs and task heads. Left to itself transformers 5.24 replaces a head with a bias, and
+# bitsandbytes then fails, because a head that is not in the checkpoint is never quantised.
+KEPT_WHOLE = ("lm_head", *HEADS)
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,8 @@ def load_base(
         ) from error
     if quantization is None:
         model.to(device())
+    else:
+        _quantise.settle(model)
     model.config.use_cache = True
     return Base(model, load_tokenizer(source), entry, dtype, device())
 
@@ -161,10 +168,11 @@ def _bitsandbytes(quantization: Quantization) -> Any:
     from transformers import BitsAndBytesConfig
 
     if quantization.bits == 8:
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(KEPT_WHOLE))
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=quantization.kind,
         bnb_4bit_use_double_quant=quantization.double,
         bnb_4bit_compute_dtype=getattr(torch, quantization.compute_dtype),
+        llm_int8_skip_modules=list(KEPT_WHOLE),
     )
