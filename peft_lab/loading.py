@@ -98,6 +98,8 @@ def load_base(
         BadInput: a model that is not live, needs code of its own, or has no safetensors weights.
         AssetError: weights that have to be fetched first.
     """
+    from safetensors import SafetensorError
+
     from peft_lab.runs import quiet  # noqa: F401  silences the libraries before they are imported
 
     source = weights_of(name)
@@ -112,7 +114,7 @@ def load_base(
         options["num_labels"] = num_labels
     try:
         model = factory.from_pretrained(source, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise BadInput(
             f"The weights of '{name}' could not be loaded: {_first_line(error)}", "model"
         ) from error

@@ -127,7 +127,7 @@ class _Spawn(SpawnContext):
 
 
 def settle_child(home: str, threads: int | None = None) -> None:
-    """Called first in every child: end with the parent, leave Ctrl-C to it, compute on ``threads`` cores (all: ``None``).
+    """Called first in every child: end with the parent, leave Ctrl-C to it, compute on ``threads`` cores (or all).
 
     ``home`` is the parent's PEFT_LAB_HOME: the fork server's environment is that of its own start.
     """

@@ -100,38 +100,52 @@ class RunQueue:
         """Wait for the device, then run. The run's folder may be deleted by hand at any time."""
         lock = FileLock(store.root() / ".device.lock", thread_local=False)
         while run.folder.exists():
+            self._dismiss_waiting()
             if run.asked_to_stop():
-                run.log.emit("stopped", message="Stopped before it started.")
+                _dismiss(run)
                 return
             if not _before(run):
                 try:
                     with lock.acquire(timeout=POLL):
-                        _run(run)
+                        self._run(run)
                     return
                 except Timeout:
                     continue
             time.sleep(POLL)
 
+    def _dismiss_waiting(self) -> None:
+        """Runs behind the first one that were asked to stop need not wait for their turn to do so."""
+        with self._wake:
+            for run in self._mine[1:]:
+                if not run.folder.exists() or run.asked_to_stop():
+                    self._mine.remove(run)
+                    _dismiss(run)
 
-def _run(run: Run) -> None:
-    """One child process from start to end, and a final event whatever becomes of it."""
-    run.log.emit("starting")
-    making: Any = processes.context()
-    child = making.Process(target=worker.main, args=(str(run.folder),), name=run.id, daemon=True)
-    child.start()
-    asked: float | None = None
-    while child.is_alive():
-        child.join(POLL)
-        if asked is None and run.asked_to_stop():
-            asked = time.monotonic()
+    def _run(self, run: Run) -> None:
+        """One child process from start to end, and a final event whatever becomes of it."""
+        run.log.emit("starting")
+        making: Any = processes.context()
+        child = making.Process(target=worker.main, args=(str(run.folder),), name=run.id, daemon=True)
+        child.start()
+        asked: float | None = None
+        while child.is_alive():
+            child.join(POLL)
+            self._dismiss_waiting()
+            if asked is None and run.asked_to_stop():
+                asked = time.monotonic()
+            if asked is not None:
+                _urge(child, time.monotonic() - asked)
+        if not run.folder.exists() or classify(run.events()).final:
+            return
         if asked is not None:
-            _urge(child, time.monotonic() - asked)
-    if not run.folder.exists() or classify(run.events()).final:
-        return
-    if asked is not None:
-        run.log.emit("stopped", message="Stopped in the middle of a step: nothing was saved.")
-    else:
-        run.log.emit("failed", message=_cause(run, child.exitcode))
+            run.log.emit("stopped", message="Stopped in the middle of a step: nothing was saved.")
+        else:
+            run.log.emit("failed", message=_cause(run, child.exitcode))
+
+
+def _dismiss(run: Run) -> None:
+    if run.folder.exists():
+        run.log.emit("stopped", message="Stopped before it started.")
 
 
 def _urge(child: Any, waited: float) -> None:

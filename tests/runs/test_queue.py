@@ -1,0 +1,185 @@
+"""Runs as the app and the command line start them: queued, one at a time, stopped, killed, orphaned."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from peft_lab.errors import BadInput, RunError
+from peft_lab.runs import queue, store
+from peft_lab.runs.queue import RunQueue, get_queue
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.view import Status
+
+pytestmark = pytest.mark.weights
+QUICK = RunSpec("minilm-l6", "lora", "sentiment", steps=2, batch=2, eval_rows=4)
+LONG = replace(QUICK, steps=50_000)
+PATIENCE = 90.0  # a busy machine
+
+
+def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def started(identity: str) -> psutil.Process:
+    """The child of a run that has made its first step."""
+    until(lambda: store.get(identity).view().step >= 1)
+    found = [child for child in psutil.Process().children(recursive=True) if owns(child, identity)]
+    assert len(found) == 1
+    return found[0]
+
+
+def owns(process: psutil.Process, identity: str) -> bool:
+    try:
+        return any(identity in file.path for file in process.open_files())
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def test_a_run_that_cannot_work_leaves_nothing_behind() -> None:
+    before = len(store.runs())
+    with pytest.raises(BadInput):
+        get_queue().submit(replace(QUICK, steps=0))
+    assert len(store.runs()) == before
+
+
+def test_a_killed_child_is_a_failed_run_and_the_next_one_works() -> None:
+    first = get_queue().submit(LONG)
+    second = get_queue().submit(QUICK)
+    child = started(first)
+    assert (get_queue().position(first), get_queue().position(second)) == (0, 1)
+    assert store.get(second).view().status is Status.QUEUED
+    child.kill()
+    assert get_queue().wait(first, PATIENCE) is Status.FAILED
+    assert "killed" in store.get(first).view().message
+    assert get_queue().wait(second, PATIENCE) is Status.DONE
+    assert store.get(second).record()["status"] == "done"
+
+
+def test_stop_ends_a_run_after_its_step_and_keeps_the_adapter() -> None:
+    running, waiting = get_queue().submit(LONG), get_queue().submit(LONG)
+    started(running)
+    get_queue().stop(waiting)
+    assert get_queue().wait(waiting, PATIENCE) is Status.STOPPED
+    asked = time.monotonic()
+    get_queue().stop(running)
+    assert get_queue().wait(running, PATIENCE) is Status.STOPPED
+    assert time.monotonic() - asked < queue.PATIENCE + queue.FORCE + 1
+    run = store.get(running)
+    assert "the adapter of that moment is saved" in run.view().message
+    assert (run.adapter / "adapter_model.safetensors").exists()
+    get_queue().stop(running)  # of one that has ended: nothing happens
+    assert run.view().status is Status.STOPPED
+
+
+def test_a_child_that_does_not_listen_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "PATIENCE", 0.2)
+    monkeypatch.setattr(queue, "FORCE", 0.2)
+    identity = get_queue().submit(LONG)
+    child = started(identity)
+    child.suspend()
+    get_queue().stop(identity)
+    assert get_queue().wait(identity, PATIENCE) is Status.STOPPED
+    until(lambda: not child.is_running())
+
+
+def test_an_error_that_is_a_bug_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = get_queue().submit(replace(QUICK, eval_rows=0))
+    assert get_queue().wait(identity, PATIENCE) is Status.DONE
+    run = store.create(replace(QUICK, model="minilm-l6", method="lora").check())
+    (run.folder / "spec.json").write_text("{")
+    get_queue()._run(run)
+    assert store.read_events(run.folder / "events.jsonl")[-1]["type"] == "failed"
+    store.delete(run.id)
+
+
+def test_runs_of_an_app_that_is_gone_are_lost_and_no_obstacle() -> None:
+    run = store.create(QUICK)
+    run.log.emit("queued", owner={"pid": 2**22 + 1, "started": 0.0})
+    same_number = store.create(QUICK)
+    same_number.log.emit("queued", owner={"pid": os.getpid(), "started": 1.0})
+    assert {run.id, same_number.id} <= set(queue.mark_lost())
+    assert run.view().status is Status.LOST and "ended before" in run.view().message
+    assert queue.mark_lost() == []
+
+
+APP = """
+import sys, time
+from pathlib import Path
+from peft_lab.runs.queue import get_queue
+from peft_lab.runs.spec import RunSpec
+if __name__ == "__main__":
+    Path(sys.argv[1]).open("a").write("x")
+    print(get_queue().submit(RunSpec("minilm-l6", "lora", "sentiment", steps=50_000, batch=2)), flush=True)
+    time.sleep(600)
+else:
+    Path(sys.argv[1]).open("a").write("imported again")
+"""
+
+
+def test_killing_the_app_ends_its_child_and_another_process_sees_it_lost(tmp_path: Path) -> None:
+    script, marks = tmp_path / "app.py", tmp_path / "marks"
+    script.write_text(APP)
+    root = str(Path(queue.__file__).parents[2])
+    app = subprocess.Popen(
+        [sys.executable, str(script), str(marks)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    assert app.stdout is not None
+    identity = app.stdout.readline().strip()
+    until(lambda: store.get(identity).view().step >= 1)
+    descendants = psutil.Process(app.pid).children(recursive=True)
+    assert any(owns(child, identity) for child in descendants)
+    # a run of this process waits for that of the other one
+    mine = RunQueue().submit(QUICK)
+    assert get_queue().position(mine) == 1
+    app.send_signal(signal.SIGKILL)
+    app.wait()
+    until(
+        lambda: (
+            not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in descendants)
+        )
+    )
+    assert get_queue().wait(mine, PATIENCE) is Status.DONE
+    assert identity in queue.mark_lost()
+    assert store.get(identity).view().status is Status.LOST
+    # the child did not run the app's script again
+    assert marks.read_text() == "x"
+
+
+def test_unknown_runs() -> None:
+    for ask in (get_queue().stop, get_queue().position, get_queue().wait):
+        with pytest.raises(RunError, match="no run called"):
+            ask("nope")
+
+
+def test_the_submitting_process_never_imports_torch() -> None:
+    code = (
+        "import sys; from peft_lab.runs.queue import get_queue; from peft_lab.runs.spec import RunSpec;"
+        "from peft_lab import inspector; from peft_lab.runs import respond, record;"
+        "q = get_queue(); i = q.submit(RunSpec('minilm-l6', 'lora', 'sentiment', steps=1, batch=2, eval_rows=2));"
+        "print(q.wait(i)); print([m for m in ('torch', 'transformers', 'peft', 'streamlit') if m in sys.modules])"
+    )
+    root = str(Path(queue.__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": root},
+        timeout=PATIENCE,
+    )
+    assert done.stdout.split("\n")[:2] == ["done", "[]"], done.stderr

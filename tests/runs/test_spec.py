@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peft_lab import inspector
+from peft_lab.errors import AssetError, BadInput, UnknownName, Unsupported
+from peft_lab.runs.spec import RunSpec
+
+GOOD: dict[str, Any] = {"model": "minilm-l6", "method": "lora", "task": "sentiment"}
+
+
+@given(
+    steps=st.integers(),
+    rate=st.none() | st.floats(allow_nan=False),
+    rank=st.integers(),
+    targets=st.lists(st.text()).map(tuple),
+    probes=st.lists(st.text()).map(tuple),
+)
+def test_a_spec_survives_json(
+    steps: int, rate: float | None, rank: int, targets: tuple[str, ...], probes: tuple[str, ...]
+) -> None:
+    values = {"r": rank, "target_modules": targets}
+    spec = RunSpec("m", "lora", "t", values=values, steps=steps, learning_rate=rate, probes=probes)
+    assert RunSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+def test_unknown_or_missing_settings_are_named() -> None:
+    with pytest.raises(BadInput, match="called 'stepz'"):
+        RunSpec.from_dict({**GOOD, "stepz": 3})
+    with pytest.raises(BadInput, match="needs a task"):
+        RunSpec.from_dict({"model": "a", "method": "b"})
+
+
+@pytest.mark.weights
+def test_check_fills_in_every_default() -> None:
+    full = RunSpec(**GOOD).check()
+    assert (
+        full.batch == 32
+        and full.learning_rate
+        and full.max_length
+        and full.eval_rows
+        and full.eval_rows >= 800
+    )
+    assert full.values["target_modules"] == ("query", "value")
+    assert full.check() == full
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    ("changes", "kind", "field", "words"),
+    [
+        ({"model": "minilm"}, UnknownName, "model", "minilm-l6"),
+        ({"model": "gpt2"}, BadInput, "model", "shape only"),
+        ({"method": "laura"}, UnknownName, "method", "lora"),
+        ({"task": "sentimental"}, UnknownName, "task", "sentiment"),
+        ({"task": "json"}, BadInput, "task", "causal"),
+        ({"model": "smollm2-135m"}, BadInput, "task", "json"),
+        ({"task": "own"}, BadInput, "own_data", "file"),
+        ({"method": "prefix"}, Unsupported, "model", "encoder"),
+        ({"values": {"r": 0}}, BadInput, "r", "1 to"),
+        ({"values": {"target_modules": ("query", "valu")}}, BadInput, "target_modules", "value"),
+        ({"steps": 0}, BadInput, "steps", "1 to"),
+        ({"steps": 2.5}, BadInput, "steps", "whole"),
+        ({"steps": True}, BadInput, "steps", "whole"),
+        ({"batch": 0}, BadInput, "batch", "1 to"),
+        ({"seed": -1}, BadInput, "seed", "0 to"),
+        ({"learning_rate": 0.0}, BadInput, "learning_rate", "above"),
+        ({"learning_rate": float("nan")}, BadInput, "learning_rate", "number"),
+        ({"max_length": 4}, BadInput, "max_length", "8 to 512"),
+        ({"max_length": 513}, BadInput, "max_length", "8 to 512"),
+        ({"method": "prompt", "max_length": 500}, BadInput, "max_length", "8 to 492"),
+        ({"schedule": "step"}, BadInput, "schedule", "cosine"),
+        ({"warmup": 1.0}, BadInput, "warmup", "0.9"),
+        ({"weight_decay": -1}, BadInput, "weight_decay", "0 to 1"),
+        ({"clip": -0.1}, BadInput, "clip", "0 to"),
+        ({"eval_rows": -1}, BadInput, "eval_rows", "0 to"),
+        ({"probes": ("  ",)}, BadInput, "probes", "characters"),
+        ({"probes": ("x",) * 9}, BadInput, "probes", "At most"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_runs(
+    changes: dict[str, Any], kind: type[BadInput], field: str, words: str
+) -> None:
+    with pytest.raises(kind, match=words) as caught:
+        RunSpec(**{**GOOD, **changes}).check()
+    assert caught.value.field == field
+
+
+def test_missing_weights_name_the_command(own_home: Path) -> None:
+    with pytest.raises(AssetError, match="peft_lab fetch"):
+        RunSpec(**GOOD).check()
+
+
+@pytest.mark.weights
+def test_own_file_is_read_and_its_faults_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        "text,label\n" + "".join(f"sentence number {n},{'good' if n % 2 else 'bad'}\n" for n in range(20))
+    )
+    full = RunSpec(**{**GOOD, "task": "own", "own_data": str(path)}).check()
+    assert full.task_object().labels == ("bad", "good")
+    path.write_text("text,label\n")
+    with pytest.raises(BadInput, match="rows"):
+        RunSpec(**{**GOOD, "task": "own", "own_data": str(path)}).check()
+
+
+@pytest.fixture
+def closing() -> Iterator[None]:
+    yield
+    inspector.get_inspector().close()
+
+
+def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path, closing: None) -> None:
+    with pytest.raises(BadInput, match="could not be read as a model"):
+        RunSpec(**{**GOOD, "model": str(tmp_path)}).check()

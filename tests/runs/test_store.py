@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from peft_lab.errors import RunError
+from peft_lab.runs import store
+from peft_lab.runs.spec import RunSpec
+
+SPEC = RunSpec("minilm-l6", "lora", "sentiment", values={"r": 4}, steps=3)
+
+
+@pytest.fixture(autouse=True)
+def home(own_home: Path) -> Path:
+    return own_home
+
+
+def ended(spec: RunSpec = SPEC, kind: str = "done") -> store.Run:
+    run = store.create(spec)
+    run.log.emit("queued", owner={"pid": 1, "started": 0.0})
+    run.log.emit(kind, message="why")
+    return run
+
+
+def test_no_runs_is_an_empty_list() -> None:
+    assert store.runs() == [] and store.summaries() == []
+
+
+def test_id_reads_when_what_and_on_what() -> None:
+    run = store.create(SPEC)
+    assert re.fullmatch(r"\d{8}-\d{6}-lora-minilm-sentiment-[0-9a-f]{4}", run.id)
+    assert re.fullmatch(r"[\w.-]+", store.create(RunSpec("/models/My Model (v2)", "lora", "json")).id)
+    assert store.get(run.id).spec == SPEC
+
+
+def test_an_own_file_is_kept_with_the_run(tmp_path: Path) -> None:
+    data = tmp_path / "mine.csv"
+    data.write_text("text,label\n")
+    run = store.create(RunSpec("minilm-l6", "lora", "own", own_data=str(data)))
+    data.unlink()
+    assert Path(str(run.spec.own_data)).read_text() == "text,label\n"
+    assert Path(str(run.spec.own_data)).parent == run.folder
+
+
+def test_summary_of_a_finished_run() -> None:
+    run = store.create(SPEC)
+    run.log.emit("queued")
+    run.log.emit("ready", trainable=12)
+    for which, share in (("tuned", 0.8), ("base", 0.5)):
+        run.log.emit(
+            "evaluated",
+            which=which,
+            metrics={"accuracy": share, "macro_f1": 0.1},
+            loss=1.0,
+            rows=9,
+            seconds=1.0,
+        )
+    run.log.emit("memory", peak_bytes=100, parts={})
+    run.log.emit("done", message="")
+    line = store.summary(run)
+    assert (line.status, line.before, line.after, line.metric, line.metric_title) == (
+        "done",
+        0.5,
+        0.8,
+        "accuracy",
+        "Accuracy",
+    )
+    assert (line.peak_bytes, line.trainable, line.steps, line.problem) == (100, 12, 3, "")
+
+
+def test_newest_first() -> None:
+    old, new = store.create(SPEC), store.create(SPEC)
+    old.folder.rename(old.folder.with_name("20200101-000000-lora-minilm-sentiment-0000"))
+    assert [run.id for run in store.runs()] == [new.id, "20200101-000000-lora-minilm-sentiment-0000"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("spec.json", None, "no spec.json"),
+        ("spec.json", "{", "cannot be read"),
+        ("spec.json", "[]", "no settings"),
+        ("spec.json", '{"model": "a"}', "needs a method"),
+        ("spec.json", '{"model": "a", "method": "lora", "task": "gone"}', "gone"),
+        ("events.jsonl", '{"type": "step", "time": 1.0}\n', "events"),
+    ],
+)
+def test_a_broken_folder_is_listed_with_the_reason_and_can_be_deleted(
+    file: str, content: str | None, reason: str
+) -> None:
+    whole, broken = ended(), ended()
+    if content is None:
+        (broken.folder / file).unlink()
+    else:
+        (broken.folder / file).write_text(content)
+    lines = {line.id: line for line in store.summaries()}
+    assert lines[whole.id].status == "done"
+    assert lines[broken.id].status == store.DAMAGED and reason in lines[broken.id].problem
+    store.delete(broken.id)
+    assert [run.id for run in store.runs()] == [whole.id]
+
+
+def test_files_and_foreign_folders_are_no_runs() -> None:
+    ended()
+    (store.root() / "notes.txt").write_text("hello")
+    (store.root() / ".deleted-abc").mkdir()
+    assert len(store.summaries()) == 1
+
+
+def test_a_run_that_has_not_ended_is_not_deleted() -> None:
+    run = store.create(SPEC)
+    run.log.emit("queued")
+    with pytest.raises(RunError, match="has not ended"):
+        store.delete(run.id)
+    run.log.emit("stopped", message="")
+    store.delete(run.id)
+    assert store.runs() == [] and list(store.root().iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["nope", "../runs", "", ".", "..", "a/b", "/etc"])
+def test_a_name_that_is_no_run(name: str) -> None:
+    ended()
+    with pytest.raises(RunError, match="no run called"):
+        store.get(name)
+
+
+def test_json_is_written_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "record.json"
+    store.write_json(path, {"a": 1})
+
+    def killed(self: Path, target: Path) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 1}
