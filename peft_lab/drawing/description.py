@@ -53,7 +53,7 @@ def _place(placement: Placement, part: Part, groups: Mapping[str, ModuleGroup]) 
     if group is None:
         return _PLACES.get(part.at, part.at)
     name = placement.name(group)
-    if placement.anatomy.other_side:
+    if placement.anatomy.other_side and group.layers:
         side = group.path.split(".")[0]
         name = f"{side} cross-attention {name}" if "EncDec" in group.path else f"{side} {name}"
     if part.kind != "low_rank":

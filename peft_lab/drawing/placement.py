@@ -72,7 +72,9 @@ class Placement:
         other = self.anatomy.other_side
         groups = {group.path: group for group in self.shape.groups}
         inside = [part.at for part in self.elsewhere if not (other and part.at.startswith(other[0] + "."))]
-        return tuple(dict.fromkeys(self.name(groups[at]) if at in groups else at for at in inside))
+        # A module whose parameters are all another one's (tied embeddings) is seen there.
+        own = [at for at in inside if at not in groups or groups[at].each]
+        return tuple(dict.fromkeys(self.name(groups[at]) if at in groups else at for at in own))
 
     # -- words -----------------------------------------------------------------------------------------------------
 
