@@ -58,12 +58,12 @@ def _share(spec: MethodSpec, entry: ModelEntry) -> str:
             return "does not apply"
     formula = spec.formula(entry.shape, spec.complete(entry.shape, {}))
     share = 100 * formula.trainable / (entry.parameters + formula.added)
-    return f"{units.count(formula.trainable)}  \n:small[{units.percent(share)} of the model]"
+    return f"{units.count(formula.trainable)}  \n:small[{units.percent(share)}]"
 
 
 def _methods() -> None:
     live = [entry for entry in catalogue().values() if entry.live]
-    widths = [3, 7, *(4 for _ in live)]
+    widths = [4, 8, *(4 for _ in live)]
     head = st.columns(widths)
     for cell, text in zip(head, ("Method", "What is trained", *(entry.title for entry in live)), strict=True):
         cell.markdown(f"**{text}**")

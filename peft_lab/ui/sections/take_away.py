@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from peft_lab import export
 from peft_lab.errors import PeftLabError
 from peft_lab.runs import store
 from peft_lab.ui.inside.lora import pick_run
@@ -12,13 +13,11 @@ from peft_lab.ui.runs import finished_of
 
 
 def take_away(choice: Choice) -> None:
-    from peft_lab import export
-
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown("#### These settings as code")
         if choice.valid:
-            st.code(export.config_code(choice.spec, choice.entry, choice.values), language="python")
+            st.code(export.config_code(choice.spec, choice.entry, choice.values), language=None, wrap_lines=True)
         else:
             st.info("A setting cannot work as it is; the message stands at its control.")
     with right:
@@ -31,8 +30,6 @@ def take_away(choice: Choice) -> None:
 
 
 def _downloads(identity: str) -> None:
-    from peft_lab import export
-
     run = store.get(identity)
     files = (
         (
