@@ -110,17 +110,21 @@ def add(
         std: deviation of both matrices at the start; small, so that the model starts as it was.
 
     Raises:
-        BadInput: the name is taken or contains a dot.
+        BadInput: the name is taken or contains a dot, or the model has no such hosts.
     """
+    modules = dict(model.named_modules())
+    absent = [path for pair in hosts for path in pair if path is not None and path not in modules]
+    if absent:
+        raise BadInput(f"This adapter belongs on another model: there is no '{absent[0]}' here.", "adapter")
     if name in names(model) or "." in name or not name:
         raise BadInput(
             f"'{name}' cannot name a new adapter here: it is taken, empty or contains a dot.", "adapter"
         )
     make, _ = _classes()
     for path, source in hosts:
-        host = model.get_submodule(path)
+        host = modules[path]
         site = _site(host)
-        reader = host if source is None else model.get_submodule(source)
+        reader = host if source is None else modules[source]
         inputs = _features(host)[1] if source is None else _features(reader)[0]
         site.adapters[name] = make(inputs, _features(host)[1], width, nonlinearity, std, _device(host))
         site.scales[name] = scale

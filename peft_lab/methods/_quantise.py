@@ -57,6 +57,7 @@ def quantise(model: Any, how: Quantization) -> None:
     model.is_quantized = True
     model.config.quantization_config = settings(how)
     model.quantization_method = model.config.quantization_config.quant_method
+    settle(model)
 
 
 def settle(model: Any) -> None:

@@ -20,13 +20,13 @@ Parameters: LoRA's. The paper adapts every linear map (section 4), which is the 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.methods import _quantise
 from peft_lab.methods._targets import ALL_LINEAR
-from peft_lab.methods.base import Paper, Part, Quantization, TaskType
+from peft_lab.methods.base import Paper, Part, Problem, Quantization, TaskType
 from peft_lab.methods.knobs import Knob, Values
 from peft_lab.methods.lora import Lora
 from peft_lab.shapes import ModelKind, ModelShape
@@ -91,6 +91,17 @@ class QLora(Lora):
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
         return {knob.name: knob.default for knob in self.knobs}
+
+    def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
+        yield from super().check(shape, values)
+        ragged = next((group for group in _quantise.quantised(shape) if group.in_features % BLOCK), None)
+        if ragged is not None:
+            yield Problem(
+                "bnb_4bit_quant_type",
+                f"{ragged.path.split('.')[-1]} of {shape.title} has {ragged.in_features} inputs, no multiple of "
+                f"the block of {BLOCK}: bitsandbytes' CPU kernels rebuild such maps wrongly. Use a GPU.",
+                "warning",
+            )
 
     def formula(self, shape: ModelShape, values: Values) -> Any:
         return super().formula(shape, {**values, **_FIXED})

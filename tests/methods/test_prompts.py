@@ -1,0 +1,256 @@
+"""Virtual tokens: where they act, what is stored, and generating with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from peft_lab.errors import BadInput, Unsupported
+from peft_lab.methods import get_method
+from peft_lab.models import get_model
+from tests.methods import tiny
+
+SLUGS = ("prefix", "prompt", "ptuning")
+FOUR = {"num_virtual_tokens": 4}
+
+
+def loud(slug: str, name: str, **values: Any) -> Any:
+    """A model whose virtual tokens are felt."""
+    import torch
+
+    model = tiny.apply(get_method(slug), name, {**FOUR, **values})
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.5)
+    return model.eval()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", tiny.DECODERS)
+@pytest.mark.parametrize("slug", SLUGS)
+def test_generating_equals_one_forward_pass_per_token(slug: str, name: str) -> None:
+    """PEFT and transformers disagree on the cache's name; bridged wrongly, the virtual tokens are lost or repeated."""
+    import torch
+
+    model = loud(slug, name)
+    ids = tiny.batch(name)["input_ids"]
+    result = model.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=False, pad_token_id=0,
+        eos_token_id=49, output_logits=True, return_dict_in_generate=True,
+    )  # fmt: skip
+    for step, logits in enumerate(result.logits):
+        so_far = result.sequences[:, : ids.shape[1] + step]
+        with torch.no_grad():
+            expected = model(input_ids=so_far, attention_mask=torch.ones_like(so_far)).logits[:, -1]
+        torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
+    plain = tiny.build(name)(input_ids=ids).logits[:, -1]
+    assert (result.logits[0] - plain).abs().max() > 1e-3, "the virtual tokens do nothing"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("slug", SLUGS)
+def test_generating_on_an_encoder_decoder(slug: str) -> None:
+    import torch
+
+    model = loud(slug, "t5")
+    rows = tiny.batch("t5")
+    inputs = {"input_ids": rows["input_ids"], "attention_mask": torch.ones_like(rows["input_ids"])}
+    result = model.generate(
+        **inputs,
+        max_new_tokens=5,
+        do_sample=False,
+        eos_token_id=49,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    for step, logits in enumerate(result.logits):
+        with torch.no_grad():
+            so_far = result.sequences[:, : step + 1]
+            expected = model(**inputs, decoder_input_ids=so_far, use_cache=slug == "prefix").logits[:, -1]
+        torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("slug", SLUGS)
+def test_generating_after_loading(slug: str, tmp_path: Any) -> None:
+    import torch
+
+    spec, model = get_method(slug), loud(slug, "llama")
+    ids = tiny.batch("llama")["input_ids"]
+    options = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "max_new_tokens": 5,
+        "do_sample": False,
+    }
+    spec.save(model, tmp_path)
+    loaded = spec.load(tiny.build("llama"), tmp_path)
+    assert torch.equal(loaded.generate(**options), model.generate(**options))
+    assert not torch.equal(loaded.generate(**options), tiny.build("llama").generate(**options))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_prefix_is_keys_and_values_before_the_layers_own() -> None:
+    """One layer of attention by hand: P_k and P_v in front of k and v, seen by every position."""
+    import torch
+
+    model = loud("prefix", "llama")
+    rows = {"input_ids": tiny.batch("llama")["input_ids"]}
+    seen: dict[str, Any] = {}
+    attention = model.get_base_model().model.layers[0].self_attn
+    attention.o_proj.register_forward_pre_hook(lambda _, args: seen.update(mixed=args[0]))
+    for name in "qkv":
+        getattr(attention, f"{name}_proj").register_forward_hook(
+            lambda _, __, out, name=name: seen.update({name: out})
+        )
+    with torch.no_grad():
+        model(**rows)
+        table = model.prompt_encoder["default"].embedding.weight
+        prefix = table.view(4, 2 * 2, 2, 8)  # tokens, layers x (key, value), key/value heads, head size
+        batch, length, _ = seen["q"].shape
+        q, k, v = (seen[name].view(batch, length, -1, 8).transpose(1, 2) for name in "qkv")
+        positions = torch.arange(4, 4 + length)[None]
+        cos, sin = model.get_base_model().model.rotary_emb(q, positions)
+
+        def rotate(t: Any) -> Any:
+            left, right = t.chunk(2, -1)
+            return t * cos[:, None] + torch.cat((-right, left), -1) * sin[:, None]
+
+        p_k, p_v = (prefix[:, part].transpose(0, 1).expand(batch, -1, -1, -1) for part in (0, 1))
+        k = torch.cat((p_k, rotate(k)), 2).repeat_interleave(2, 1)
+        v = torch.cat((p_v, v), 2).repeat_interleave(2, 1)
+        mask = torch.full((length, 4 + length), -torch.inf).triu(5)
+        scores = rotate(q) @ k.transpose(-1, -2) / 8**0.5 + mask
+        expected = (scores.softmax(-1) @ v).transpose(1, 2).reshape(batch, length, -1)
+    torch.testing.assert_close(seen["mixed"], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("slug", ["prompt", "ptuning"])
+@pytest.mark.parametrize("name", ["llama", "bert"])
+def test_prompts_are_embeddings_before_the_text(slug: str, name: str) -> None:
+    import torch
+
+    model = loud(slug, name)
+    ids = tiny.batch(name)["input_ids"]
+    base = tiny.build(name)
+    with torch.no_grad():
+        prompt = model.get_prompt(len(ids))
+        embedded = torch.cat((prompt, base.get_input_embeddings()(ids)), 1)
+        mask = torch.ones(embedded.shape[:2])
+        expected = base(inputs_embeds=embedded, attention_mask=mask)
+        got = model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    key = "logits" if "logits" in got else "last_hidden_state"
+    torch.testing.assert_close(got[key], expected[key], rtol=0, atol=1e-5)
+    assert got[key].shape[1] == ids.shape[1] + 4
+
+
+def test_the_encoder_of_p_tuning_is_not_stored() -> None:
+    spec, shape = get_method("ptuning"), get_model("llama-3.2-3b").shape
+    formula = spec.formula(shape, spec.require(shape, {"num_virtual_tokens": 20}))
+    assert formula.trainable == 28_382_208
+    assert formula.stored == 61_440
+    lstm = spec.formula(shape, spec.require(shape, {"encoder_reparameterization_type": "LSTM"}))
+    assert round(lstm.trainable / 1e6) == 434
+    narrow = spec.formula(shape, spec.require(shape, {"encoder_hidden_size": 128}))
+    assert round(100 * narrow.trainable / shape.total, 3) == 0.027
+
+
+def test_the_projection_of_prefix_tuning_is_not_stored() -> None:
+    spec = get_method("prefix")
+    shares = {"llama-3.2-3b": (59.8, 1.83), "llama-2-7b": (None, 13.9), "gpt2": (None, 10.6)}
+    for name, (millions, percent) in shares.items():
+        shape = get_model(name).shape
+        formula = spec.formula(shape, spec.require(shape, {"prefix_projection": True}))
+        assert formula.stored == 20 * 2 * shape.num_layers * shape.kv_width
+        assert millions is None or round(formula.trainable / 1e6, 1) == millions
+        total = shape.total + formula.added
+        assert 100 * formula.trainable / total == pytest.approx(percent, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("slug", "model", "values", "expected"),
+    [
+        ("prefix", "llama-3.2-3b", {"num_virtual_tokens": 20}, 1_146_880),
+        ("prefix", "roberta-base", {"num_virtual_tokens": 30}, None),
+        ("prefix", "bloomz-560m", {"num_virtual_tokens": 20}, 983_040),
+        ("prompt", "bloomz-560m", {"num_virtual_tokens": 8}, 8_192),
+        ("prompt", "llama-3.2-3b", {"num_virtual_tokens": 20}, 61_440),
+    ],
+)
+def test_published_counts(slug: str, model: str, values: dict[str, Any], expected: int | None) -> None:
+    spec, shape = get_method(slug), get_model(model).shape
+    if expected is None:
+        with pytest.raises(Unsupported, match="past key values"):
+            spec.require(shape, values)
+        return
+    assert spec.formula(shape, spec.require(shape, values)).trainable == expected
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_more_virtual_tokens_than_positions(slug: str) -> None:
+    shape = get_model("gpt2").shape
+    spec = get_method(slug)
+    with pytest.raises(BadInput, match="goes from 1 to 1000"):
+        spec.require(shape, {"num_virtual_tokens": 2000})
+    (warning,) = spec.problems(shape, {"num_virtual_tokens": 1000})
+    assert warning.level == "warning" and "leave 24 of the 1,024 positions" in warning.message
+    tiny_shape = tiny.shape_of("gpt2")
+    with pytest.raises(BadInput, match="would take all of them"):
+        spec.require(tiny_shape, {"num_virtual_tokens": tiny.POSITIONS})
+    assert spec.virtual_tokens(spec.complete(shape, {"num_virtual_tokens": 7})) == 7
+
+
+def test_half_of_the_table_is_not_read_on_encoder_decoder_models() -> None:
+    import torch
+
+    spec = get_method("prompt")
+    (warning,) = spec.problems(tiny.shape_of("t5"), FOUR)
+    assert warning.level == "warning" and "half" in warning.message
+    model = tiny.apply(spec, "t5", FOUR)
+    tiny.loss(model, tiny.batch("t5")).backward()
+    (table,) = [p for p in model.parameters() if p.requires_grad]
+    assert table.grad is not None and table.shape[0] == 8
+    moved = table.grad.abs().sum(1) > 0
+    assert torch.equal(moved, torch.tensor([True] * 4 + [False] * 4))
+
+
+def test_prefix_that_does_not_fit_the_keys_is_refused() -> None:
+    """T5-3b has 32 heads of 128 on a hidden size of 1024; PEFT would make heads of 32."""
+    from dataclasses import replace
+
+    shape = replace(tiny.shape_of("t5"), head_dim=16)
+    with pytest.raises(Unsupported, match="64 wide"):
+        get_method("prefix").require(shape, FOUR)
+
+
+@pytest.mark.weights
+@pytest.mark.filterwarnings("ignore")
+def test_a_text_to_start_from(assets_home: Any) -> None:
+    import torch
+
+    from peft_lab.loading import load_base
+
+    spec = get_method("prompt")
+    base = load_base("minilm-l6", dtype=torch.float32)
+    text = "Is this review positive or negative?"
+    values = {"num_virtual_tokens": 12, "prompt_tuning_init": "TEXT", "prompt_tuning_init_text": text}
+    ids: Any = base.tokenizer(text)["input_ids"]
+    model: Any = spec.apply(
+        base.model, base.entry.shape, spec.require(base.entry.shape, values), "FEATURE_EXTRACTION"
+    )
+    words = base.model.get_input_embeddings().weight
+    start = model.prompt_encoder["default"].embedding.weight
+    expected = words[torch.tensor((ids * 12)[:12])]
+    torch.testing.assert_close(start, expected)
+
+
+def test_an_empty_text_is_no_start() -> None:
+    with pytest.raises(BadInput, match="give a text") as caught:
+        get_method("prompt").require(
+            tiny.shape_of("llama"), {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": " "}
+        )
+    assert caught.value.field == "prompt_tuning_init_text"

@@ -1,0 +1,178 @@
+"""QLoRA: real 4-bit bases on the CPU, the same through both ways of quantising, and honest about what is stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peft_lab.methods import _quantise, get_method
+from peft_lab.methods.base import Quantization
+from peft_lab.models import catalogue, get_model
+from tests.methods import tiny
+
+SPEC = get_method("qlora")
+NF4 = Quantization(4, "nf4", True, "float32")
+
+
+def four_bit(model: Any) -> dict[str, Any]:
+    from bitsandbytes.nn.modules import Linear4bit
+
+    return {path: module for path, module in model.named_modules() if isinstance(module, Linear4bit)}
+
+
+def dequantised(module: Any) -> Any:
+    from bitsandbytes.functional import dequantize_4bit
+
+    return dequantize_4bit(module.weight.data, module.weight.quant_state)
+
+
+@pytest.mark.parametrize("name", tiny.MODELS)
+def test_every_linear_map_but_the_output_is_4_bit(name: str) -> None:
+    import torch
+
+    model = tiny.build(name)
+    _quantise.quantise(model, Quantization(4, "fp4", False, "float32"))
+    found = four_bit(model)
+    assert set(found) == {path for group in _quantise.quantised(tiny.shape_of(name)) for path in group.paths}
+    assert {module.weight.quant_state.quant_type for module in found.values()} == {"fp4"}
+    assert not any(module.weight.quant_state.nested for module in found.values())
+    assert torch.isfinite(tiny.outputs(model, tiny.batch(name))).all()
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("nf4", 0.092), ("fp4", 0.122)])
+@pytest.mark.parametrize("double", [False, True])
+def test_error_on_normal_weights_is_the_known_one(kind: Any, expected: float, double: bool) -> None:
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    torch.manual_seed(0)
+    for old in (torch.nn.Linear(256, 512), Conv1D(512, 256)):
+        torch.nn.init.normal_(old.weight)
+        new = _quantise._four_bit(old, Quantization(4, kind, double, "float32"))
+        weight = old.weight.T if isinstance(old, Conv1D) else old.weight
+        error = (dequantised(new) - weight).norm() / weight.norm()
+        assert error.item() == pytest.approx(expected, abs=0.002)
+        x = torch.randn(3, 256)
+        torch.testing.assert_close(new(x), x @ dequantised(new).T + old.bias, rtol=0, atol=1e-4)
+
+
+def test_widths_that_bitsandbytes_gets_wrong_on_the_cpu_are_warned_about() -> None:
+    import torch
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    (warning,) = SPEC.problems(tiny.shape_of("llama"), {"r": 1})
+    assert warning.level == "warning" and "multiple of the block of 64" in warning.message
+    assert not any(SPEC.problems(entry.shape, {}) for entry in catalogue().values())
+    torch.manual_seed(0)
+    weight = torch.randn(64, 96)
+    error = (dequantize_4bit(*quantize_4bit(weight, quant_type="nf4")) - weight).norm() / weight.norm()
+    assert error > 0.2, "bitsandbytes is right now: take the warning out"
+
+
+def test_the_maps_kept_whole_are_those_that_transformers_keeps() -> None:
+    """T5's output map of the feed-forward part; no other architecture here has one."""
+    for name in tiny.MODELS:
+        model = tiny.build(name)
+        declared = set(getattr(model, "_keep_in_fp32_modules", None) or ())
+        assert set(_quantise._KEPT.get(model.config.model_type, ())) == declared & {"wo"}
+        assert declared <= {"wo"}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["llama", "gpt2", "t5"])
+def test_equals_quantising_while_loading(name: str, tmp_path: Path) -> None:
+    """transformers' own way, from files, and ours in memory give the same weights and outputs."""
+    import torch
+
+    tiny.build(name).save_pretrained(tmp_path)
+    loaded = type(tiny.build(name)).from_pretrained(tmp_path, quantization_config=_quantise.settings(NF4))
+    ours = tiny.build(name)
+    _quantise.quantise(ours, NF4)
+    theirs, mine = four_bit(loaded), four_bit(ours)
+    assert set(theirs) == set(mine)
+    for path, module in theirs.items():
+        assert torch.equal(module.weight.data, mine[path].weight.data), path
+    _quantise.settle(loaded)
+    _quantise.settle(ours)
+    rows = tiny.batch(name)
+    torch.testing.assert_close(tiny.outputs(ours, rows), tiny.outputs(loaded.eval(), rows), rtol=0, atol=1e-5)
+    assert not _quantise.needs_quantising(loaded)
+    assert not _quantise.needs_quantising(ours)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_base_loaded_in_4_bit_is_taken_as_it_is(tmp_path: Path) -> None:
+    tiny.build("llama").save_pretrained(tmp_path)
+    loaded = type(tiny.build("llama")).from_pretrained(tmp_path, quantization_config=_quantise.settings(NF4))
+    before = {path: module.weight.data.clone() for path, module in four_bit(loaded).items()}
+    shape = tiny.shape_of("llama")
+    model = SPEC.apply(loaded, shape, SPEC.require(shape, {}), "CAUSAL_LM")
+    after = {
+        path.split("base_model.model.")[-1].removesuffix(".base_layer"): m
+        for path, m in four_bit(model).items()
+    }
+    assert set(after) == set(before)
+    assert all((after[path].weight.data == before[path]).all() for path in before)
+    tiny.train_step(model, tiny.batch("llama"))
+    SPEC.save(model, tmp_path / "adapter")
+    assert (tmp_path / "adapter" / "base_quantization.json").is_file()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_evaluating_in_between_changes_nothing() -> None:
+    """bitsandbytes repacks 4-bit weights in an evaluation on some CPUs; training on and merging then go wrong."""
+    import torch
+
+    def train(evaluate: bool) -> Any:
+        model = tiny.apply(SPEC, "llama", {"bnb_4bit_compute_dtype": "float32"})
+        weights = {path: module.weight.data.clone() for path, module in four_bit(model).items()}
+        rows = tiny.batch("llama")
+        for _ in range(3):
+            tiny.train_step(model, rows)
+            if evaluate:
+                tiny.outputs(model, rows)
+        for path, module in four_bit(model).items():
+            assert torch.equal(module.weight.data, weights[path])
+            assert not getattr(module.weight.quant_state, "packing_format_for_cpu", False)
+        return tiny.outputs(model, rows)
+
+    torch.testing.assert_close(train(True), train(False), rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_gradients_reach_the_first_layer_through_4_bit_maps() -> None:
+    model = tiny.apply(SPEC, "llama", {})
+    tiny.outputs(model, tiny.batch("llama"))
+    tiny.train_step(model, tiny.batch("llama"))
+    tiny.loss(model.train(), tiny.batch("llama")).backward()
+    missing = [
+        n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())
+    ]
+    assert not missing
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_eight_bit_or_plain_base_says_nothing_about_4_bit() -> None:
+    assert _quantise.read_back(tiny.build("llama")) is None
+
+
+@pytest.mark.parametrize("name", list(catalogue()))
+def test_all_linear_counts_of_the_catalogue(name: str) -> None:
+    from peft_lab.counting import count
+
+    report = count(name, "qlora", {"r": 4})
+    assert report.trainable == report.formula == report.stored_parameters
+    small = sum(group.parameters for group in report.tree if group.quantised)
+    shape = get_model(name).shape
+    assert small == sum(
+        group.count * group.in_features * group.out_features for group in _quantise.quantised(shape)
+    )
+    assert report.total == shape.total + report.trainable
+
+
+def test_counts_of_the_3b_model() -> None:
+    shape = get_model("llama-3.2-3b").shape
+    assert SPEC.formula(shape, SPEC.require(shape, {"r": 16})).trainable == 24_313_856
+    assert SPEC.scale(SPEC.require(shape, {"r": 64, "lora_alpha": 16})) == 0.25
