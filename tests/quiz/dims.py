@@ -75,6 +75,8 @@ class Dims:
 
     @property
     def biases(self) -> int:
+        if self.family == "t5":
+            return 0
         pooler = self.d if self.encoder else 0
         return self.layers * self.map_biases + self.norm_biases + pooler
 

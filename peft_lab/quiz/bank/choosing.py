@@ -100,9 +100,10 @@ QUESTIONS = (
     ask(
         id="choose-encoder", level="medium", kind="choice", calculate=calc.refuses_encoder, model="bert-base",
         fits=encoder, options=calc.titles(calc.ENCODER_CANDIDATES),
-        question="Which of these methods does the PEFT library refuse on the encoder {{model}} with a current "
-        "transformers?",
-        answer="{{value}}: it travels as past keys and values, and an encoder keeps none.",
+        question="{{model}} is to classify sentences. Which of these methods does the PEFT library refuse on it "
+        "with a current transformers?",
+        answer="{{value}}: it travels as past keys and values, and an encoder with a classification head takes "
+        "none.",
         listen_for=("limit of the implementation, not of the idea",),
         wrong=("Prompt Tuning: it only needs input embeddings",),
         follow_ups=("How could a deep prompt be had on an encoder all the same?",),
@@ -112,9 +113,10 @@ QUESTIONS = (
         id="choose-methods-that-run", level="medium", kind="numeric", calculate=calc.methods_that_run,
         model="bert-base", fits=one_stack,
         question="Of the eight methods LoRA, QLoRA, Prefix Tuning, Prompt Tuning, P-Tuning, Adapters, IA³ and "
-        "BitFit, how many run on {{model}} as it is, with PEFT's prefix and no new biases?",
+        "BitFit, how many can be trained on {{model}} as it is (to classify, if it is an encoder), with PEFT's "
+        "prefix and no new biases?",
         answer="{{value}}. Left out: {{left}}.",
-        listen_for=("encoders have no cache for a prefix", "some decoders have no biases"),
+        listen_for=("encoder classifiers take no prefix", "some decoders have no biases"),
         wrong=("all eight",),
         follow_ups=("Which of the rest would you try first for classification, and why?",),
         sources=(src.RUN,),

@@ -166,10 +166,10 @@ QUESTIONS = (
     ),
     ask(
         id="prefix-on-encoders", level="hard", kind="free", model=None,
-        question="PEFT refuses Prefix Tuning on BERT with recent transformers. Why, and what would you do for a "
-        "deep prompt on an encoder?",
-        answer="PEFT hands the prefix to the model as past keys and values, and an encoder has no cache to put "
-        "them in: transformers 5 says it does not support them. The method itself does not need a cache. One can "
+        question="PEFT refuses Prefix Tuning on a BERT classifier with recent transformers. Why, and what would "
+        "you do for a deep prompt on an encoder?",
+        answer="PEFT hands the prefix to the model as past keys and values, and an encoder with a classification "
+        "head does not take any: 'Model does not support past key values'. The method needs no cache. One can "
         "concatenate trained keys and values inside the attention function and widen the mask; that is P-Tuning v2 "
         "on an encoder.",
         listen_for=(

@@ -129,10 +129,10 @@ QUESTIONS = (
         question="You are asked to run P-Tuning v2 with the PEFT library. There is no class of that name. What do "
         "you do, and where can it fail?",
         answer="`PrefixTuningConfig` with the projection off is deep prompting; with `task_type='SEQ_CLS'` the "
-        "head is trained and saved beside it. It goes through the key/value cache, so on BERT types recent "
-        "transformers refuse it, and on encoder-decoder models only the decoder's side gets a prefix. On encoders "
-        "you have to add keys and values in the attention function yourself.",
-        listen_for=("prefix without projection", "the head", "encoders lack a cache"),
+        "head is trained and saved beside it. It goes through the key/value cache, so it is refused for BERT "
+        "classifiers with a recent transformers, and on encoder-decoder models only the decoder's side gets a "
+        "prefix. On encoders you have to add keys and values in the attention function yourself.",
+        listen_for=("prefix without projection", "the head", "encoder classifiers take no past keys and values"),
         wrong=("`PromptEncoderConfig`: that is version 1",),
         follow_ups=("How would you check that the prefix really takes part?",),
         sources=(src.PEFT, src.RUN, f"{src.PTUNING2}, section 3.2"),

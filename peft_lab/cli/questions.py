@@ -1,0 +1,79 @@
+"""``questions``: the interview bank with its answers, computed for a model of choice."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from peft_lab.cli import options, output
+from peft_lab.cli.application import command
+from peft_lab.models import resolve
+from peft_lab.quiz.bank import select
+from peft_lab.quiz.question import TOPICS, Question
+
+
+@command("questions")
+def questions_command(
+    topic: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--topic", metavar="TOPIC", help="A method's slug or another topic; repeat it or use commas."
+        ),
+    ] = None,
+    level: Annotated[
+        list[str] | None, typer.Option("--level", metavar="LEVEL", help="basic, medium or hard; repeatable.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", metavar="NAME", help="Ask about this model wherever a question fits it."
+        ),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Interview questions with answers. Answers that can be computed are computed now."""
+    if model is not None:
+        resolve(model)
+    chosen = select(options.split_slugs(topic or ()), options.split_slugs(level or ()))
+    rows = [_row(question, model) for question in chosen]
+
+    def human() -> list[Any]:
+        lines = [(row["topic"], row["level"], row["question"], row["answer"]) for row in rows]
+        columns = dict.fromkeys(("topic", "level", "question", "answer"), "left")
+        computed = sum(row["computed"] for row in rows)
+        return [
+            output.table("Questions", columns, lines, f"{len(rows)} questions, {computed} answers computed")
+        ]
+
+    output.show(rows, as_json, human=human)
+
+
+def _row(question: Question, model: str | None) -> dict[str, Any]:
+    own = model if model is not None and question.accepts(model) else None
+    answer = question.compute(own)
+    asked = question.ask(own)
+    if question.options:
+        letters = (f"{chr(ord('a') + index)}) {text}" for index, text in enumerate(question.choices(own)))
+        asked = f"{asked} {' '.join(letters)}"
+    return {
+        "id": question.id,
+        "topic": question.topic,
+        "topic_title": TOPICS.get(question.topic, question.topic),
+        "level": question.level,
+        "kind": question.kind,
+        "model": (own or question.model) if question.model else None,
+        "question": asked,
+        "computed": question.computed,
+        "answer": question.explain(answer, own),
+        "value": None if answer is None or question.kind == "choice" else answer.value,
+        "unit": None if answer is None or question.kind == "choice" else answer.unit,
+        "working": [] if answer is None else list(answer.working),
+        "near_misses": []
+        if answer is None
+        else [{"value": m.value, "forgot": m.forgot} for m in answer.near_misses],
+        "listen_for": list(question.listen_for),
+        "wrong": list(question.wrong),
+        "follow_ups": list(question.follow_ups),
+        "sources": list(question.sources),
+    }

@@ -1,0 +1,172 @@
+"""Predict, then run: the learner commits to an option, the experiment runs, its figures decide.
+
+The items are in :mod:`peft_lab.quiz.prediction_bank`. An experiment is either a question to the inspector process
+(counts, simulations, small experiments) or a set of training runs for the queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from peft_lab import inspector
+from peft_lab.errors import BadInput
+from peft_lab.quiz.computed import show
+from peft_lab.runs.spec import RunSpec
+from peft_lab.units import Source
+
+Rule = Literal["largest", "smallest", "bands"]
+Ask = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """An experiment that the inspector answers: ``function(*arguments)`` gives one figure per label.
+
+    ``categorical`` figures only mark the option that came true and are not shown.
+    """
+
+    function: Callable[..., list[float]]
+    labels: tuple[str, ...]
+    unit: str
+    source: Source
+    arguments: tuple[Any, ...] = ()
+    categorical: bool = False
+
+
+@dataclass(frozen=True)
+class Contest:
+    """An experiment that trains: one run per label, compared by what their records say.
+
+    Attributes:
+        figure: path in the record, such as ``("metric", "after")``.
+    """
+
+    runs: tuple[RunSpec, ...]
+    labels: tuple[str, ...]
+    figure: tuple[str, ...]
+    unit: str
+    source: Source = Source.MEASURED
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One result: what it belongs to, and its value in ``unit``."""
+
+    label: str
+    value: float
+    unit: str
+
+    @property
+    def shown(self) -> str:
+        return show(self.value, self.unit)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an experiment said. ``right`` is the index of the option that holds."""
+
+    right: int
+    figures: tuple[Figure, ...]
+    source: Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One thing to predict.
+
+    Attributes:
+        belief: the common belief that it tests.
+        rule: ``largest`` and ``smallest`` compare one figure per option; ``bands`` puts the first figure between
+            limits.
+        bands: for ``bands``: the upper limit of each option but the last.
+        why: two sentences for afterwards.
+        pages: slugs of pages to read on.
+    """
+
+    id: str
+    topic: str
+    belief: str
+    question: str
+    options: tuple[str, ...]
+    experiment: Inquiry | Contest
+    rule: Rule
+    why: str
+    sources: tuple[str, ...]
+    bands: tuple[float, ...] = ()
+    pages: tuple[str, ...] = field(default=())
+
+    @property
+    def trains(self) -> bool:
+        """Whether it needs training runs rather than seconds of the inspector."""
+        return isinstance(self.experiment, Contest)
+
+
+def run(prediction: Prediction, ask: Ask = inspector.ask) -> Outcome:
+    """Run an inquiry and decide. A page that must not wait uses :func:`submission` and :func:`decide`.
+
+    Raises:
+        BadInput: a prediction that trains; submit its runs and give their records to :func:`decide_records`.
+    """
+    function, arguments = submission(prediction)
+    return decide(prediction, ask(function, *arguments))
+
+
+def submission(prediction: Prediction) -> tuple[Callable[..., list[float]], tuple[Any, ...]]:
+    """Function and arguments for ``inspector.submit``. Raises as :func:`run`."""
+    if isinstance(prediction.experiment, Contest):
+        raise BadInput(f"'{prediction.id}' is settled by training runs.")
+    return prediction.experiment.function, prediction.experiment.arguments
+
+
+def decide(prediction: Prediction, values: Sequence[float]) -> Outcome:
+    """The outcome of an experiment's figures, one per label."""
+    experiment = prediction.experiment
+    figures = tuple(
+        Figure(label, value, experiment.unit) for label, value in zip(experiment.labels, values, strict=True)
+    )
+    if prediction.rule == "bands":
+        right = sum(values[0] > limit for limit in prediction.bands)
+    else:
+        best = max(values) if prediction.rule == "largest" else min(values)
+        right = list(values).index(best)
+    shown = () if isinstance(experiment, Inquiry) and experiment.categorical else figures
+    return Outcome(right, shown, experiment.source)
+
+
+def decide_records(prediction: Prediction, records: Sequence[Mapping[str, Any]]) -> Outcome:
+    """The outcome of a contest from its runs' records, in order.
+
+    Raises:
+        BadInput: a run that did not finish, or whose record lacks the figure.
+    """
+    if not isinstance(prediction.experiment, Contest):
+        raise BadInput(f"'{prediction.id}' needs no training runs.")
+    values = []
+    for record in records:
+        value: Any = record
+        for key in prediction.experiment.figure:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is None:
+            name = record.get("run_id", "A run")
+            raise BadInput(
+                f"{name} has no {'.'.join(prediction.experiment.figure)} (status: {record.get('status')})."
+            )
+        values.append(float(value))
+    return decide(prediction, values)
+
+
+def score(prediction: Prediction, outcome: Outcome, guess: int) -> tuple[bool, str]:
+    """Whether a guess (an option's index) was right, and a sentence with the figures.
+
+    Raises:
+        BadInput: no such option.
+    """
+    if not 0 <= guess < len(prediction.options):
+        raise BadInput(f"There are {len(prediction.options)} options to choose from.")
+    shown = ", ".join(
+        f"{figure.label}: {figure.shown}" if figure.label else figure.shown for figure in outcome.figures
+    )
+    said = f"{prediction.options[outcome.right]}." + (f" {shown}." if shown else "")
+    return guess == outcome.right, ("As you said: " if guess == outcome.right else "It is: ") + said
