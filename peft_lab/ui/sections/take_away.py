@@ -17,7 +17,9 @@ def take_away(choice: Choice) -> None:
     with left:
         st.markdown("#### These settings as code")
         if choice.valid:
-            st.code(export.config_code(choice.spec, choice.entry, choice.values), language=None, wrap_lines=True)
+            st.code(
+                export.config_code(choice.spec, choice.entry, choice.values), language=None, wrap_lines=True
+            )
         else:
             st.info("A setting cannot work as it is; the message stands at its control.")
     with right:

@@ -117,6 +117,9 @@ def _form(choice: Choice, locked: bool) -> RunSpec | None:
                 values[name] = st.number_input(
                     label, value=float(start), step=1e-4, format="%g", key=key, help=text, disabled=locked
                 )
+            problem = state.address_problem(slug, name)
+            if problem:
+                st.markdown(f":red[:material/link_off: {problem} The default is used.]")
         state.remember(slug, name, values[name], kind)
     sentence = _sentence(choice, locked)
     own = own_data.upload(choice.entry.kind, locked) if choice.task == OWN_TASK else None
@@ -191,7 +194,7 @@ def training_address(choice: Choice) -> dict[str, tuple[Any, Any]]:
     """What the address has to say about training and the run that is shown."""
     slug, kind = choice.spec.slug, choice.entry.kind
     table: dict[str, tuple[Any, Any]] = {"run": (state.remembered(slug, "run", ""), "")}
-    if tasks_for(choice.entry):
+    if tasks_for(choice.entry) and kind in choice.spec.learning_rates:
         for name in FIELDS:
             default = _default(choice, name)
             table[name] = (state.remembered(slug, name, default, kind), default)

@@ -1,0 +1,96 @@
+"""Every page and every section, through the app, without a browser."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from peft_lab.methods import all_methods
+from peft_lab.ui.shell import method_pages
+
+TABS = ("idea", "modules", "parameters", "train", "look inside", "take away")
+SECONDS = 60
+ROOT = Path(__file__).parents[2]
+
+
+def opened(page: str, **address: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
+    for name, value in address.items():
+        app.query_params[name] = value
+    app.switch_page(f"pages/{page}.py")
+    app.run()
+    # A page does not wait long for the counting process; a browser draws it again by itself.
+    until = time.monotonic() + SECONDS
+    while (
+        any("Counting" in element.value for element in (*app.markdown, *app.caption))
+        and time.monotonic() < until
+    ):
+        app.run()
+    return app
+
+
+def told(app: AppTest) -> str:
+    return "\n".join(element.value for element in app.markdown)
+
+
+def metric(app: AppTest, label: str) -> str:
+    return next(str(card.value) for card in app.metric if card.label == label)
+
+
+@pytest.mark.parametrize("tab", TABS)
+@pytest.mark.parametrize("slug", method_pages())
+def test_every_section_of_every_method_opens(slug: str, tab: str) -> None:
+    app = opened(slug, tab=tab)
+    assert not app.exception
+    assert app.title[0].value == all_methods()[slug].title
+
+
+@pytest.mark.parametrize("page", ["home", "runs"])
+def test_the_other_pages_open(page: str) -> None:
+    app = opened(page)
+    assert not app.exception
+    assert len(app.title) == 1
+
+
+@pytest.mark.parametrize("model", ["llama-3.2-3b", "t5-base", "bloomz-560m", "gemma-2-2b"])
+@pytest.mark.parametrize("slug", method_pages())
+def test_models_known_by_shape_are_counted_or_refused(slug: str, model: str) -> None:
+    app = opened(slug, model=model, tab="parameters")
+    assert not app.exception
+    assert "equal" in told(app) or ":red[" in told(app)
+
+
+def test_the_count_follows_the_address() -> None:
+    app = opened("lora", model="llama-3.2-3b", r="16", target_modules="q_proj,v_proj")
+    assert metric(app, "Trainable parameters") == "4,587,520"
+
+
+@pytest.mark.parametrize(
+    ("page", "address", "message"),
+    [
+        ("lora", {"target_modules": "q_porj"}, "'q_porj' matches no module"),
+        ("lora", {"r": "0"}, "Rank r goes from 1"),
+        ("lora", {"r": "many"}, "is a whole number"),
+        ("lora", {"steps": "x", "tab": "train"}, "which is no number"),
+        ("lora", {"model": "gpt-5"}, "not in the list"),
+        ("bitfit", {"model": "smollm2-135m"}, "bias"),
+        ("prefix", {"model": "minilm-l6"}, "key"),
+        ("ia3", {"feedforward_modules": "query", "target_modules": "key"}, "query"),
+        ("prompt", {"model": "minilm-l6", "num_virtual_tokens": "600"}, "positions"),
+    ],
+)
+def test_an_impossible_choice_is_explained(page: str, address: dict[str, str], message: str) -> None:
+    app = opened(page, **address)
+    assert not app.exception
+    assert any(message in line and line.startswith(":red[") for line in told(app).split("\n"))
+
+
+def test_resetting_goes_back_to_the_defaults() -> None:
+    app = opened("lora", model="llama-3.2-3b", r="16", use_dora="true")
+    changed = metric(app, "Trainable parameters")
+    app.button(key="lora-reset").click().run()
+    assert not app.exception
+    assert metric(app, "Trainable parameters") != changed
