@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from peft_lab.memory import tracker
+from peft_lab.memory import build, tracker
+from peft_lab.memory.account import timeline
+from peft_lab.memory.result import largest
+from peft_lab.memory.step import Subject, watching
 
 if TYPE_CHECKING:
     import torch
 
     from peft_lab.runs.precision import Masters
 
+COARSE = ("weights", "adapter", "gradients", "optimizer", "activations")
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -35,14 +39,23 @@ def process_peak() -> int:
 
 
 class StepTracker:
-    """Every tensor alive during one step of a real run, those that were there before it included."""
+    """Every tensor alive during one step of a real run, those that were there before it included.
 
-    def __init__(self, model: torch.nn.Module, masters: Masters, optimizer: torch.optim.Optimizer) -> None:
+    Its figures are named as a simulation's (:mod:`peft_lab.memory`), so that the two stand side by side.
+    """
+
+    def __init__(
+        self, model: Any, masters: Masters, optimizer: torch.optim.Optimizer, kind: str, num_layers: int
+    ) -> None:
         self.recorder = tracker.Recorder()
         self._model = model
         self._masters = masters
+        layers = build.stacked_layers(model, num_layers)
+        self.subject = Subject(model, kind, 0, layers, head=build.output_head(model, kind))
         for parameter in model.parameters():
             self.recorder.see(parameter.data, "adapter" if parameter.requires_grad else "weights")
+            for constant in _constants(parameter):
+                self.recorder.see(constant, "quantisation")
         for buffer in model.buffers():
             self.recorder.see(buffer, "weights")
         for master in masters.parameters:
@@ -53,32 +66,44 @@ class StepTracker:
                     self.recorder.see(tensor, "optimizer")
 
     def enter(self, phase: str) -> None:
+        if phase == "backward":
+            self.recorder.logits = self.subject.head is not None
         if phase == "optimizer":
+            self.recorder.logits = False
             self._label_gradients()
         self.recorder.enter(phase)
 
     def _label_gradients(self) -> None:
-        for parameter in (*self._model.parameters(), *self._masters.parameters):
+        for parameter in self._model.parameters():
             number = None if parameter.grad is None else self.recorder.number(parameter.grad)
-            if number is not None:
+            if number is not None and number >= 0:
                 self.recorder.trace.storages[number].part = "gradients"
 
     def result(self) -> dict[str, Any]:
-        """``peak_bytes`` of tensors alive at once, and ``parts`` of it at that moment."""
-        trace = self.recorder.stop()
-        live: dict[str, int] = {}
-        total = peak = 0
-        at_peak: dict[str, int] = {}
-        for event in trace.events:
-            born = event >= 0
-            storage = trace.storages[event if born else ~event]
-            change = storage.nbytes if born else -storage.nbytes
-            part = storage.part or "activations"
-            live[part] = live.get(part, 0) + change
-            total += change
-            if total > peak:
-                peak, at_peak = total, dict(live)
-        return {"peak_bytes": peak, "parts": {part: size for part, size in at_peak.items() if size}}
+        """``peak_bytes`` of tensors alive at once, its ``parts`` (finer in ``detail``), and the step's ``timeline``."""
+        points = timeline(self.recorder.stop())
+        top = largest(points)
+        coarse = {name: top.parts[name] for name in COARSE}
+        return {
+            "peak_bytes": top.nbytes,
+            "parts": {**coarse, "other": top.nbytes - sum(coarse.values())},
+            "detail": top.parts,
+            "timeline": [
+                {"phase": point.phase, "layer": point.layer, "bytes": point.nbytes} for point in points
+            ],
+        }
+
+
+def _constants(parameter: Any) -> Iterator[torch.Tensor]:
+    """The block constants beside a 4-bit matrix (bitsandbytes' QuantState)."""
+    import torch
+
+    state = getattr(parameter, "quant_state", None)
+    while state is not None:
+        for value in vars(state).values():
+            if isinstance(value, torch.Tensor):
+                yield value
+        state = getattr(state, "state2", None)
 
 
 @contextmanager
@@ -87,5 +112,5 @@ def tracking(step: StepTracker | None) -> Iterator[Callable[[str], None]]:
     if step is None:
         yield lambda phase: None
         return
-    with tracker.recording(step.recorder):
+    with watching(step.subject, step.recorder), tracker.recording(step.recorder):
         yield step.enter

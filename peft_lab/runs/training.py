@@ -183,7 +183,7 @@ def _learn(ready: Prepared, masters: Masters, recorder: insight.Recorder) -> int
             return step
         start = time.perf_counter()
         batch = batches.collate([rows[number] for number in numbers], pad, ready.base.device)
-        tracker = measuring.StepTracker(model, masters, optimizer) if step == tracked else None
+        tracker = _tracker(ready, masters, optimizer) if step == tracked else None
         with measuring.tracking(tracker) as phase:
             phase("forward")
             loss = batches.loss_of(model, batch, keep)
@@ -220,6 +220,11 @@ def _learn(ready: Prepared, masters: Masters, recorder: insight.Recorder) -> int
         if step + 1 in snapshots:
             recorder.snapshot(step + 1)
     return spec.steps
+
+
+def _tracker(ready: Prepared, masters: Masters, optimizer: torch.optim.Optimizer) -> measuring.StepTracker:
+    entry = ready.base.entry
+    return measuring.StepTracker(ready.model, masters, optimizer, entry.kind, entry.shape.num_layers)
 
 
 def factor(spec: RunSpec, step: int) -> float:
