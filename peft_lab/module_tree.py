@@ -70,17 +70,18 @@ def read_tree(
         quantised: paths of the modules whose weight is stored in fewer bits (in the bare model's names).
     """
     modules = dict(adapted.named_modules())
+    wrapper = _wrapper(adapted, bare)
     rows: dict[tuple[Any, ...], list[int]] = {}
     for full, parameter in adapted.named_parameters():
-        owner, _, name = full.rpartition(".")
-        path, name = _place(owner, name)
+        owner, name = _split(full)
+        path, name = _place(owner, name, wrapper)
         head = with_head and in_head(path)
         copied = ".modules_to_save." in f".{full}"
         # PEFT keeps the untouched head beside the one it trains and saves; only that one is part of the model.
         if head and ".original_module." in f".{full}":
             continue
         role: Role = ("head" if head else "method") if parameter.requires_grad else "frozen"
-        added = not head and (copied or (f"{path}.{name}" if path else name) not in bare)
+        added = not head and (copied or _join(path, name) not in bare)
         small = not added and name == "weight" and path in quantised
         pattern, _ = meta.pattern(path)
         kind = "Parameter" if full.endswith(".default") else type(modules[owner]).__name__
@@ -97,21 +98,45 @@ def in_head(path: str) -> bool:
     return any(part in HEADS for part in path.split("."))
 
 
-def clean_path(path: str) -> str:
-    """A module path as the bare model has it: without wrappers, inserted layers and the adapter's name."""
-    for prefix in _WRAPPERS:
+def clean_path(path: str, wrapper: str | None = None) -> str:
+    """A module path as the bare model has it: without wrappers, inserted layers and the adapter's name.
+
+    Args:
+        wrapper: what stands before the bare model's own paths. By default a tuner's (LoRA, IA3 ...); on a model with a
+            prompt it is ``base_model.`` alone.
+    """
+    for prefix in _WRAPPERS if wrapper is None else (wrapper,):
         if path.startswith(prefix):
             path = path.removeprefix(prefix)
             break
     return ".".join(part for part in path.split(".") if part not in _INSERTED)
 
 
-def _place(owner: str, name: str) -> tuple[str, str]:
+def _wrapper(adapted: torch.nn.Module, bare: Collection[str]) -> str:
+    """The prefix under which the most parameters have the bare model's names."""
+    names = [name for name, _ in adapted.named_parameters()]
+
+    def hits(prefix: str) -> int:
+        return sum(_join(*_place(*_split(name), prefix)) in bare for name in names if name.startswith(prefix))
+
+    return max((*_WRAPPERS, ""), key=hits)
+
+
+def _split(name: str) -> tuple[str, str]:
+    owner, _, own = name.rpartition(".")
+    return owner, own
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _place(owner: str, name: str, wrapper: str) -> tuple[str, str]:
     """Module path and parameter name. A parameter that PEFT files under the adapter's name is called after its slot.
 
     ``...k_proj.ia3_l`` and ``default`` become ``...k_proj`` and ``ia3_l``.
     """
-    path = clean_path(owner)
+    path = clean_path(owner, wrapper)
     if name == "default":
         path, _, name = path.rpartition(".")
     return path, name

@@ -1,0 +1,108 @@
+"""Knobs: values from controls, addresses and command lines, in their own type or refused with the range."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peft_lab.errors import BadInput
+from peft_lab.methods import all_methods
+from peft_lab.methods.knobs import Knob
+
+RANK = Knob("r", "Rank", "int", 8, "help", min=1, max=64)
+RATE = Knob("p", "Dropout", "float", 0.0, "help", min=0.0, max=0.9)
+FLAG = Knob("flag", "Flag", "bool", False, "help")
+KIND = Knob("kind", "Kind", "choice", "a", "help", choices=("a", "b"))
+NAMES = Knob("names", "Names", "modules", (), "help")
+TEXT = Knob("text", "Text", "text", "", "help")
+ALL = [knob for spec in all_methods().values() for knob in spec.knobs]
+
+
+@pytest.mark.parametrize(
+    ("knob", "text", "value"),
+    [
+        (RANK, "8", 8),
+        (RANK, " 64 ", 64),
+        (RATE, "0.25", 0.25),
+        (RATE, "0", 0.0),
+        (RATE, "5e-1", 0.5),
+        (FLAG, "true", True),
+        (FLAG, "No", False),
+        (FLAG, "1", True),
+        (KIND, "b", "b"),
+        (NAMES, "q_proj, v_proj,,q_proj", ("q_proj", "v_proj")),
+        (NAMES, "", ()),
+        (TEXT, "any text", "any text"),
+    ],
+)
+def test_parse(knob: Knob, text: str, value: Any) -> None:
+    parsed = knob.parse(text)
+    assert parsed == value and type(parsed) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("knob", "value", "message"),
+    [
+        (RANK, 0, "Rank goes from 1 to 64; '0' is not"),
+        (RANK, 65, "goes from 1 to 64"),
+        (RANK, 8.5, "is a whole number"),
+        (RANK, True, "is a whole number"),
+        (RANK, "8", "is a whole number"),
+        (RANK, 10**400, "goes from"),
+        (RATE, 1.0, "goes from 0 to 0.9"),
+        (RATE, float("nan"), "is a number"),
+        (RATE, float("inf"), "is a number"),
+        (RATE, None, "is a number"),
+        (FLAG, 1, "either true or false"),
+        (KIND, "c", "is one of a, b"),
+        (KIND, ["a"], "is one of a, b"),
+        (NAMES, 3, "is a list of names"),
+        (NAMES, None, "is a list of names"),
+        (TEXT, 3, "is a text"),
+    ],
+)
+def test_wrong_values_name_the_rule(knob: Knob, value: Any, message: str) -> None:
+    with pytest.raises(BadInput, match=message) as caught:
+        knob.check(value)
+    assert caught.value.field == knob.name
+
+
+@pytest.mark.parametrize("text", ["", "eight", "1.5", "nan", "9" * 5000, "0x10"])
+def test_texts_that_are_no_number(text: str) -> None:
+    with pytest.raises(BadInput, match="Rank"):
+        RANK.parse(text)
+
+
+def test_a_long_value_is_shortened_in_the_message() -> None:
+    with pytest.raises(BadInput) as caught:
+        KIND.check("x" * 1000)
+    assert len(str(caught.value)) < 120
+
+
+@given(text=st.text(max_size=30), knob=st.sampled_from(ALL))
+def test_any_text_parses_or_is_refused(text: str, knob: Knob) -> None:
+    try:
+        value = knob.parse(text)
+    except BadInput as error:
+        assert error.field == knob.name
+    else:
+        assert knob.check(value) == value
+
+
+@given(knob=st.sampled_from([knob for knob in ALL if knob.kind in ("int", "float")]), data=st.data())
+def test_every_number_in_range_survives_text(knob: Knob, data: st.DataObject) -> None:
+    assert knob.min is not None and knob.max is not None
+    numbers: Any = st.integers if knob.kind == "int" else st.floats
+    low, high = (int(knob.min), int(knob.max)) if knob.kind == "int" else (knob.min, knob.max)
+    value = data.draw(numbers(low, high))
+    assert knob.parse(str(value)) == value
+
+
+@pytest.mark.parametrize("knob", ALL, ids=lambda knob: knob.name)
+def test_stops_are_in_range(knob: Knob) -> None:
+    for stop in knob.stops:
+        assert knob.check(int(stop) if knob.kind == "int" else stop) == stop
+    assert knob.help in knob.full_help and knob.paper in knob.full_help

@@ -1,0 +1,50 @@
+"""The registry: all methods in teaching order, unknown ones told the nearest, and no torch for any of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from peft_lab.errors import UnknownName
+from peft_lab.methods import all_methods, get_method
+from peft_lab.methods.base import Paper
+
+
+def test_all_nine_in_teaching_order() -> None:
+    expected = ["full", "lora", "qlora", "prefix", "prompt", "ptuning", "adapters", "ia3", "bitfit"]
+    assert [slug for slug in all_methods() if slug in expected] == expected
+    assert len({method.order for method in all_methods().values()}) == len(all_methods())
+
+
+def test_unknown_method_and_knob() -> None:
+    with pytest.raises(UnknownName, match="no method called 'lroa'") as caught:
+        get_method("lroa")
+    assert caught.value.field == "method"
+    with pytest.raises(UnknownName, match="no LoRA knob called 'rank_'"):
+        get_method("lora").knob("rank_")
+
+
+def test_paper_reference() -> None:
+    paper = Paper("Hu et al.", 2021, "LoRA", "2106.09685", "section 4.1")
+    assert str(paper) == "Hu et al. 2021, arXiv:2106.09685, section 4.1"
+    assert paper.url == "https://arxiv.org/abs/2106.09685"
+
+
+def test_knobs_checks_formulas_and_parts_need_no_torch() -> None:
+    script = """
+import sys
+from peft_lab.methods import all_methods
+from peft_lab.models import catalogue
+for entry in catalogue().values():
+    for spec in all_methods().values():
+        values = spec.complete(entry.shape, {})
+        if not any(p.level == "error" for p in spec.problems(entry.shape, {})):
+            spec.formula(entry.shape, values), spec.parts(entry.shape, values), spec.quantization(values)
+import peft_lab.counting, peft_lab.adapter_configs, peft_lab.meta, peft_lab.module_tree, peft_lab.shapes_only
+heavy = {"torch", "transformers", "peft", "bitsandbytes", "streamlit", "numpy"} & set(sys.modules)
+sys.exit(f"imported {heavy}" if heavy else 0)
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
