@@ -52,7 +52,7 @@ QUESTIONS = (
         id="prefix-cache", level="medium", kind="numeric", calculate=calc.cache_bytes, fits=causal,
         question="How many bytes of key/value cache does one virtual token take per sequence in {{model}}, in "
         "bfloat16? ({{layers}} layers, {{kv_heads}} key/value heads of size {{head_dim}})",
-        answer="{{exact}} bytes: the same as any token of text.",
+        answer="{{value}}: the same as any token of text.",
         listen_for=("2 · layers · kv width · 2 bytes", "a virtual token costs what a real one costs"),
         wrong=("uses all query heads", "forgets that both keys and values are kept"),
         follow_ups=("And for a whole batch?", "Could the prefix be shared between sequences?"),

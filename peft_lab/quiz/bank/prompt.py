@@ -72,7 +72,7 @@ QUESTIONS = (
         id="prompt-bytes", level="medium", kind="numeric", calculate=calc.tensor_bytes, given={"n": 20},
         question="A trained prompt of {{n}} tokens for {{model}} (hidden size {{hidden}}) is stored in float32. "
         "How many bytes of numbers is that?",
-        answer="{{exact}} bytes. {{per_gigabyte}} such tasks fit into a gigabyte.",
+        answer="{{value}}. {{per_gigabyte}} such tasks fit into a gigabyte.",
         listen_for=("four bytes per number", "what that means for serving many tasks"),
         wrong=("forgets the bytes per number",),
         follow_ups=("What else has to be kept to use it again next year?",),

@@ -48,7 +48,6 @@ def projected(case: Case) -> Answer:
         (value - width - out, "the biases of the projection"),
         (value - n * width, "the table that goes into the projection"),
         (n * width + 2 * (width * width + width), "that its output holds the keys and values of all layers"),
-        tolerance=0.0005,
         named={"share": share(value, shape.total + value), "kept": plain(kept), "times": plain(value / kept)},
     )  # fmt: skip
 
@@ -83,7 +82,6 @@ def cache_bytes(case: Case) -> Answer:
         (value // 2 * 4, "that bfloat16 has two bytes, not four"),
         (value // shape.num_layers, "the layers"),
         (value * BITS, "that the question is in bytes, not bits"),
-        named={"exact": f"{value:,}"},
     )  # fmt: skip
 
 

@@ -51,7 +51,7 @@ def tensor_bytes(case: Case) -> Answer:
         (value // SINGLE, "that a float32 number has four bytes"),
         (value // 2, "that it is stored in float32, not in 16 bits"),
         (value * 8, "that the question is in bytes, not bits"),
-        named={"exact": f"{value:,}", "per_gigabyte": f"{10**9 // value:,}"},
+        named={"per_gigabyte": f"{10**9 // value:,}"},
     )  # fmt: skip
 
 
