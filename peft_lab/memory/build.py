@@ -11,7 +11,7 @@ from peft_lab.errors import SimulationError
 from peft_lab.memory import quantised, standins
 from peft_lab.memory.fake import Faker
 from peft_lab.memory.step import Subject
-from peft_lab.memory.tracker import HOST, Recorder
+from peft_lab.memory.tracker import Recorder
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +61,17 @@ class Blueprint:
             if getattr(text, name, None):
                 return int(getattr(text, name))
         raise SimulationError(f"The config of a '{self.config.model_type}' model does not say how many layers it has.")
+
+    @property
+    def period(self) -> int:
+        """How many layers make one repetition: 2 where two kinds alternate, and so on; 1 where all are alike."""
+        types = getattr(self.config.get_text_config(), "layer_types", None)
+        if not types or len(types) != self.depth:
+            return 1
+        return next(
+            (p for p in range(1, len(types)) if len(types) % p == 0 and list(types) == list(types[:p]) * (len(types) // p)),
+            len(types),
+        )
 
     def at_depth(self, depth: int) -> PretrainedConfig:
         """The config with ``depth`` layers and everything else as it was."""
@@ -146,28 +157,23 @@ def output_head(model: torch.nn.Module, kind: str) -> torch.nn.Module | None:
 def make_fake(model: torch.nn.Module, blueprint: Blueprint, recorder: Recorder, depth: int) -> Subject:
     """Replace the model's tensors by fake ones and note them as present; to be called under a FakeTensorMode."""
     Faker().model(model)
-    constants = quantised.make_states(model) if blueprint.quantise is not None else []
+    constants = quantised.make_states(model) if blueprint.quantise is not None else set()
     layers = stacked_layers(model, depth)
     owner: dict[int, int] = {}
     for index, layer in enumerate(layers):
         for tensor in _tensors_of(layer):
-            owner.setdefault(tensor.untyped_storage()._cdata, index)
-    base_total = 0
+            owner.setdefault(tensor.untyped_storage()._cdata, index // blueprint.period)
     for tensor in _tensors_of(model):
-        if tensor.device.type == HOST:
-            continue
+        key = tensor.untyped_storage()._cdata
         adapter = tensor.requires_grad and blueprint.method is not None
-        layer = owner.get(tensor.untyped_storage()._cdata)
-        number = recorder.see(tensor, "adapter" if adapter else "weights", layer)
-        if not adapter:
-            base_total += recorder.trace.storages[number].nbytes
-    for tensor in constants:
-        recorder.see(tensor, "quantisation", owner.get(tensor.untyped_storage()._cdata))
+        part = "quantisation" if key in constants else "adapter" if adapter else "weights"
+        recorder.see(tensor, part, owner.get(key))
     return Subject(
         model=model,
         kind=blueprint.kind,
         vocabulary=blueprint.config.get_text_config().vocab_size,
         layers=layers,
+        period=blueprint.period,
         head=output_head(model, blueprint.kind),
     )
 

@@ -9,6 +9,7 @@ implementations), and :data:`workspaces` states the buffers that libraries take 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 if TYPE_CHECKING:
     import torch
@@ -35,19 +36,14 @@ def cublas_workspace(capability: tuple[int, int]) -> int:
 
 
 def cuda_attention() -> Any:
-    """A function mode under which attention runs the kernel that CUDA would choose."""
+    """A context in which attention runs the kernel that CUDA would choose.
+
+    The function is replaced for everyone in this process: a torch function mode would be off while a checkpoint
+    recomputes a layer inside backward. Simulations run in a process of their own.
+    """
     import torch
-    from torch.overrides import TorchFunctionMode
 
-    class CudaAttention(TorchFunctionMode):
-        def __torch_function__(
-            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-        ) -> Any:
-            if func is torch.nn.functional.scaled_dot_product_attention:
-                return _attention(*args, **(kwargs or {}))
-            return func(*args, **(kwargs or {}))
-
-    return CudaAttention()
+    return patch.object(torch.nn.functional, "scaled_dot_product_attention", _attention)
 
 
 def _attention(

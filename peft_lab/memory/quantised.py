@@ -72,16 +72,20 @@ def _quantised(linear: torch.nn.Linear, bits: int, kind: str, double: bool) -> t
     return new
 
 
-def make_states(model: torch.nn.Module) -> list[torch.Tensor]:
-    """Give each quantised map its constants; to be called under a FakeTensorMode. Returns the constants."""
+def make_states(model: torch.nn.Module) -> set[int]:
+    """Give each quantised map its constants; to be called under a FakeTensorMode.
+
+    Returns the storages (``_cdata``) of the constants; each map lists its own in ``sim_constants``.
+    """
     import bitsandbytes as bnb
     import torch
     from bitsandbytes.functional import QuantState
 
     made: list[torch.Tensor] = []
+    storages: set[int] = set()
 
     def new(*shape: int, dtype: torch.dtype) -> torch.Tensor:
-        made.append(torch.empty(*shape, dtype=dtype))
+        made.append(torch.empty(shape, dtype=dtype))
         return made[-1]
 
     for module in model.modules():
@@ -114,7 +118,11 @@ def make_states(model: torch.nn.Module) -> list[torch.Tensor]:
             module.state.SCB = new(module.out_features, dtype=torch.float32)
             module.state.threshold = 0.0
             module.state.has_fp16_weights = False
-    return made
+        if made:
+            module.sim_constants = list(made)  # type: ignore[assignment]
+            storages.update(tensor.untyped_storage()._cdata for tensor in made)
+            made.clear()
+    return storages
 
 
 def scratch() -> dict[Any, Any]:

@@ -16,7 +16,7 @@ from peft_lab.memory import account, kernels, optimizers, quantised, sparse, ste
 from peft_lab.memory.build import Blueprint, make_fake
 from peft_lab.memory.result import Simulation, largest
 from peft_lab.memory.tracker import Recorder, Trace
-from peft_lab.memory.unroll import DEPTH, unroll
+from peft_lab.memory.unroll import DEPTH, unroll, without_scalars
 
 if TYPE_CHECKING:
     import torch
@@ -101,16 +101,21 @@ def run(blueprint: Blueprint, setting: Setting, schedule: Schedule = two_steps) 
     Raises:
         SimulationError: the method needs values, or does something that has no fake implementation; with the reason.
     """
-    depth = blueprint.depth
-    if depth > DEPTH:
-        trace, stage = _run_at(blueprint, setting, schedule, DEPTH)
-        per_layer = sum(p.requires_grad for p in stage.subject.layers[2].parameters()) if stage.subject.layers else 0
-        deep = unroll(trace, depth, per_layer) if stage.subject.layers else None
-        if deep is not None:
-            host = getattr(stage.optimizer, "host_bytes", 0)
-            if host:
-                host = _host_bytes(blueprint, setting)
-            return deep, host, True
+    depth, period = blueprint.depth, blueprint.period
+    shallow = DEPTH * period
+    if depth > shallow:
+        trace, stage = _run_at(blueprint, setting, schedule, shallow)
+        layers = stage.subject.layers
+        if layers:
+            template = layers[2 * period : 3 * period]
+            trained = sum(p.requires_grad for layer in template for p in layer.parameters())
+            deep = unroll(trace, depth // period, trained) or unroll(without_scalars(trace), depth // period, trained)
+            if deep is None:
+                longer, _ = _run_at(blueprint, setting, schedule, shallow + period)
+                deep = unroll(trace, depth // period, trained, longer)
+            if deep is not None:
+                host = getattr(stage.optimizer, "host_bytes", 0)
+                return deep, _host_bytes(blueprint, setting) if host else 0, True
     trace, stage = _run_at(blueprint, setting, schedule, depth)
     return trace, getattr(stage.optimizer, "host_bytes", 0), False
 

@@ -26,6 +26,8 @@ class Subject:
 
     Attributes:
         layers: the repeated blocks, in order; empty when there are none to tell apart.
+        period: how many blocks make one repetition (2 where sliding and full attention alternate); what is called a
+            layer elsewhere in this package is one repetition.
         head: the output head, None when the loss is not over a vocabulary.
         vocabulary: number of token ids, for inputs.
         kind: ``causal-lm``, ``encoder`` or ``seq2seq``.
@@ -35,6 +37,7 @@ class Subject:
     kind: str
     vocabulary: int
     layers: Sequence[torch.nn.Module] = ()
+    period: int = 1
     head: torch.nn.Module | None = None
     outputs: Any = field(default=None, repr=False)
 
@@ -47,8 +50,9 @@ class Subject:
 def watching(subject: Subject, recorder: Recorder) -> Iterator[None]:
     """Tell the recorder which layer is being computed, forward and backward, and what belongs to the logits."""
     handles: list[Any] = []
+    recorder.edges = frozenset((0, (len(subject.layers) - 1) // subject.period))
     for index, layer in enumerate(subject.layers):
-        handles += _watch_layer(layer, index, recorder)
+        handles += _watch_layer(layer, index == 0, index // subject.period, recorder)
     if subject.head is not None:
         handles.append(subject.head.register_forward_pre_hook(_head_starts(recorder), with_kwargs=True))
     try:
@@ -58,7 +62,7 @@ def watching(subject: Subject, recorder: Recorder) -> Iterator[None]:
             handle.remove()
 
 
-def _watch_layer(layer: torch.nn.Module, index: int, recorder: Recorder) -> list[Any]:
+def _watch_layer(layer: torch.nn.Module, first: bool, index: int, recorder: Recorder) -> list[Any]:
     import torch
 
     outer: list[int | None] = []
@@ -66,7 +70,7 @@ def _watch_layer(layer: torch.nn.Module, index: int, recorder: Recorder) -> list
     def before(module: Any, args: Any, kwargs: Any) -> None:
         outer.append(recorder.layer)
         hidden = args[0] if args else kwargs.get("hidden_states")
-        if index == 0 and isinstance(hidden, torch.Tensor) and hidden.requires_grad:
+        if first and isinstance(hidden, torch.Tensor) and hidden.requires_grad:
             hidden.register_hook(lambda _: recorder.enter(layer=None))
         recorder.enter(layer=index)
 

@@ -81,6 +81,8 @@ class Recorder:
         self._layer: int | None = None
         self.logits = False
         self._last_layer: int | None = None
+        #: the first and the last layer
+        self.edges: frozenset[int] = frozenset()
 
     @property
     def phase(self) -> str:
@@ -121,7 +123,7 @@ class Recorder:
 
         Outside the layers (optimizer, clipping, an extra loss over adapters) a result belongs to the layer of what it
         was made from: a moment to its parameter's layer, the i-th of a list of norms to the i-th gradient's. Scalars
-        go with what came before them.
+        go with what came before them. What the loss makes of the last layer's output belongs to none.
         """
         for position, tensor in enumerate(tensors_in(result)):
             if self.number(tensor) is not None:
@@ -136,6 +138,8 @@ class Recorder:
                 if layer is None and not joins and tensor.numel() == 1:
                     layer = self._last_layer
                 self._last_layer = layer
+                if layer in self.edges and self._phase != "optimizer":
+                    layer = None
                 index = self.see(tensor, layer=layer)
                 if joins and self._phase == "optimizer" and index >= 0:
                     self.trace.storages[index].joined = len(args[0])
