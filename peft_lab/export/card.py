@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from peft_lab import units
-from peft_lab.export.calls import literal, quantisation_source
+from peft_lab.export.calls import UNPACKED, literal, quantisation_source
 from peft_lab.export.facts import Facts
 from peft_lab.export.layout import import_lines
 from peft_lab.export.method_code import bridge_code
@@ -50,9 +50,16 @@ def _results(facts: Facts) -> str:
     if not facts.scored:
         return "## Result\n\nThe run was not scored on held-out rows.\n"
     before, after = facts.record["evaluation"]["before"], facts.record["evaluation"]["after"]
-    names = [facts.task.metric, *(name for name in before if name not in (facts.task.metric, "rows", "seconds"))]
+    names = [
+        facts.task.metric,
+        *(name for name in before if name not in (facts.task.metric, "rows", "seconds")),
+    ]
     rows = [(name.replace("_", " "), f"{before[name]:.4f}", f"{after[name]:.4f}") for name in names]
-    untrained = " The base's classification head is untrained, so its figures are those of guessing." if facts.classifies else ""
+    untrained = (
+        " The base's classification head is untrained, so its figures are those of guessing."
+        if facts.classifies
+        else ""
+    )
     return (
         f"## Result (measured)\n\n{_table(('', 'base', 'tuned'), rows)}\n"
         f"On {after['rows']:,} held-out rows. {facts.task.metric_help}{untrained}\n"
@@ -65,7 +72,8 @@ def _method(facts: Facts) -> str:
     rows = [(knob.label, f"`{knob.name}`", _shown(facts.values[knob.name])) for knob in facts.method.knobs]
     table = f"\n{_table(('setting', 'name', 'value'), rows)}" if rows else ""
     return (
-        f"## Settings of the method\n\n{units.count(facts.record['trainable'])} trained parameters (counted){beside}, of "
+        "## Settings of the method\n\n"
+        f"{units.count(facts.record['trainable'])} trained parameters (counted){beside}, of "
         f"{units.count(facts.entry.parameters)} in the base.\n{table}"
     )
 
@@ -81,7 +89,7 @@ def _training(facts: Facts) -> str:
         ("optimizer", f"AdamW, weight decay {spec.weight_decay:g}, gradients clipped at {spec.clip:g}" if spec.clip
             else f"AdamW, weight decay {spec.weight_decay:g}, gradients not clipped"),
         ("longest row", f"{spec.max_length} tokens"),
-        ("precision", f"{facts.dtype} on {record['device']}" + (", trained parameters kept in float32" if facts.mixed else "")),
+        ("precision", f"{facts.dtype} on {record['device']}{', trained parameters kept in float32' * facts.mixed}"),
         ("loss, first and last step", f"{record['loss'][0]:.4f} and {record['loss'][-1]:.4f}"),
         ("time", f"{units.seconds(record['seconds'])} of steps"),
     ]  # fmt: skip
@@ -93,17 +101,16 @@ def _memory(facts: Facts) -> str:
     if "peak_bytes" not in memory:
         return ""
     parts = ", ".join(f"{name} {units.size(size)}" for name, size in memory["parts"].items())
-    return (
-        f"## Memory (measured)\n\nTensors of one training step at their peak: {units.size(memory['peak_bytes'])} ({parts}).\n"
-    )
+    peak = units.size(memory["peak_bytes"])
+    return f"## Memory (measured)\n\nTensors of one training step at their peak: {peak} ({parts}).\n"
 
 
 def _loading(facts: Facts) -> str:
     note = ""
     if facts.asset and facts.asset.gguf:
         note = (
-            "\nThe weights under this name were never in 4 bits, unlike those of the run, so answers differ a little. The exact "
-            f"ones: `python -m peft_lab fetch {facts.asset.name}`, then that folder in place of the name.\n"
+            "\nThe weights under this name were never in 4 bits, unlike those of the run, so answers differ a little. "
+            f"The exact ones: `python -m peft_lab fetch {facts.asset.name}`, then that folder in place of the name.\n"
         )
     return f"## Loading\n\n```python\n{loading_code(facts)}```\n{note}"
 
@@ -114,9 +121,10 @@ def loading_code(facts: Facts) -> str:
     imports = ["torch", f"transformers:AutoModelFor{kind}", "transformers:AutoTokenizer"]
     options = f", num_labels={len(facts.task.labels)}" if facts.classifies else ""
     how = facts.method.quantization(facts.values)
-    before = ""
+    before = settle = ""
     if how is not None:
         imports.append("transformers:BitsAndBytesConfig")
+        settle = UNPACKED
         before, options = f"stored = {quantisation_source(how)}\n", f"{options}, quantization_config=stored"
     name, folder = literal(facts.hub_id), literal(facts.run.id)
     load = f"model = AutoModelFor{kind}.from_pretrained({name}{options}, dtype=torch.{facts.dtype})\n"
@@ -131,15 +139,18 @@ def loading_code(facts: Facts) -> str:
     elif isinstance(facts.method, FullFineTuning | BitFit):
         imports += ["pathlib:Path", "safetensors.torch:load_file"]
         attach = (
-            f"state = load_file(Path({folder}) / \"adapter_model.safetensors\")\n"
+            f'state = load_file(Path({folder}) / "adapter_model.safetensors")\n'
             "unknown = model.load_state_dict(state, strict=False).unexpected_keys\nassert not unknown\n"
         )
     else:
         imports += ["pathlib:Path", "peft_lab.methods:get_method"]
-        attach = f"model = get_method({literal(facts.method.slug)}).load(model, Path({folder}))  # PEFT Lab's own loader\n"
+        loader = f"get_method({literal(facts.method.slug)}).load"
+        attach = f"model = {loader}(model, Path({folder}))  # PEFT Lab's own loader\n"
     labels = f"labels = {literal(facts.task.labels)}\n" if facts.classifies else ""
     tokenizer = f"tokenizer = AutoTokenizer.from_pretrained({name})\n"
-    return f"{import_lines(imports)}\n\n{bridge}{before}{load}{attach}model.eval()\n{tokenizer}{labels}"
+    return (
+        f"{import_lines(imports)}\n\n{bridge}{before}{load}{settle}{attach}model.eval()\n{tokenizer}{labels}"
+    )
 
 
 def _licences(facts: Facts) -> str:

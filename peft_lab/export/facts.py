@@ -128,7 +128,9 @@ def _require_ended(run: Run, record: Mapping[str, Any]) -> None:
     status = record.get("status")
     if status not in (Status.DONE, Status.STOPPED):
         known = run.view().status
-        reason = f"it is {known}" if not known.final else f"it {'was lost' if known is Status.LOST else known}"
+        reason = (
+            f"it is {known}" if not known.final else f"it {'was lost' if known is Status.LOST else known}"
+        )
         raise BadInput(f"'{run.id}' has no result to take away: {reason}.", "run")
     if not record["loss"]:
         raise BadInput(f"'{run.id}' was stopped before its first step: there is nothing to repeat.", "run")

@@ -9,6 +9,8 @@ from peft_lab.export.facts import Facts
 from peft_lab.export.layout import WIDTH, Section, as_notebook, as_script
 from peft_lab.export.method_code import Applied, applied
 
+_INDENT = 8
+
 
 def script(facts: Facts) -> str:
     how = applied(facts)
@@ -52,26 +54,26 @@ def requirements(facts: Facts, how: Applied) -> list[str]:
 def _header(facts: Facts, how: Applied, what: str) -> str:
     spec, task = facts.spec, facts.task
     stopped = f", stopped after {facts.made}" if facts.made < spec.steps else ""
+    scores = ", scores base and tuned model" if facts.scored else ""
     ours = " and PEFT Lab itself: run it in its folder, or put that on PYTHONPATH" if how.ours else ""
-    lines = [
-        f"{facts.method.title} on {facts.entry.title}: a PEFT Lab run, repeated",
-        "",
-        _line("Run", f"{facts.run.id}: task '{spec.task}' ({task.title}), {spec.steps} steps of {spec.batch} rows{stopped}, seed "
-              f"{spec.seed}, {facts.dtype} on {facts.record['device']}."),
-        _line("Does", f"What the run did, step by step: loads the base model, applies the method, trains, saves the result in a "
-              f"folder named after the run{', scores base and tuned model' if facts.scored else ''} and compares with the "
-              "figures of the run."),
-        _line("Needs", f"Python 3.11 or newer{ours}, and"),
-        # In one line however long, so that it can be copied.
-        f"{' ' * 8}pip install {' '.join(requirements(facts, how))}",
-        _line("Rows", f"{len(facts.train):,} to learn from, {len(facts.test):,} held out, inside this {what}. {task.source.rstrip('.')}. "
-              f"License: {task.license}."),
-        _line("Base", f"{facts.entry.title}, {facts.entry.source}. License: {facts.entry.license}."),
-    ]  # fmt: skip
-    return "\n".join(lines)
+    size = f"{spec.steps} steps of {spec.batch} rows{stopped}, seed {spec.seed}"
+    lines = {
+        "Run": f"{facts.run.id}: task '{spec.task}' ({task.title}), {size}, {facts.dtype} on {facts.record['device']}.",
+        "Does": "What the run did, step by step: loads the base model, applies the method, trains, saves the result "
+        f"in a folder named after the run{scores} and compares with the figures of the run.",
+        "Rows": f"{len(facts.train):,} to learn from, {len(facts.test):,} held out, inside this {what}. "
+        f"{task.source.rstrip('.')}. License: {task.license}.",
+        "Base": f"{facts.entry.title}, {facts.entry.source}. License: {facts.entry.license}.",
+        "Needs": f"Python 3.11 or newer{ours}, and",
+    }
+    filled = [_line(label, text) for label, text in lines.items()]
+    # In one line however long, so that it can be copied.
+    install = f"{' ' * _INDENT}pip install {' '.join(requirements(facts, how))}"
+    return "\n".join(
+        [f"{facts.method.title} on {facts.entry.title}: a PEFT Lab run, repeated", "", *filled, install]
+    )
 
 
 def _line(label: str, text: str) -> str:
-    return textwrap.fill(
-        text, WIDTH, initial_indent=label.ljust(8), subsequent_indent=" " * 8, break_on_hyphens=False, break_long_words=False
-    )  # fmt: skip
+    filled = textwrap.wrap(text, WIDTH - _INDENT, break_on_hyphens=False, break_long_words=False)
+    return "\n".join(f"{label if not number else '':{_INDENT}}{line}" for number, line in enumerate(filled))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,6 @@ from peft_lab.tasks.base import Row
 
 WIDTH = 100
 ROW_MARK = "#| "
-_STANDARD = frozenset(
-    {"hashlib", "inspect", "json", "math", "os", "pathlib", "random", "re", "subprocess", "sys", "tempfile", "typing", "zipfile"}
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ def import_lines(names: Iterable[str]) -> str:
     groups: list[list[str]] = [[], []]
     for module, parts in sorted(modules.items()):
         line = f"from {module} import {', '.join(sorted(parts))}" if parts else f"import {module}"
-        groups[module.split(".")[0] not in _STANDARD].append(line)
+        groups[module.split(".")[0] not in sys.stdlib_module_names].append(line)
     ordered = [sorted(group, key=lambda line: (line.startswith("from"), line)) for group in groups]
     return "\n\n".join("\n".join(group) for group in ordered if group)
 
@@ -57,7 +55,8 @@ def row_lines(rows: Iterable[Row]) -> list[str]:
 def as_script(header: str, sections: Sequence[Section], rows: Sequence[Row]) -> str:
     """One file: the header as its docstring, the sections in order, the rows as comments after the last line."""
     imports = import_lines(name for section in sections for name in section.imports)
-    parts = [f'"""{header.strip()}\n"""\n\n{imports}\n']
+    docstring = header.strip().replace("\\", "\\\\").replace('"', '\\"')
+    parts = [f'"""{docstring}\n"""\n\n{imports}\n']
     for section in sections:
         rule = f"# -- {section.title} ".ljust(WIDTH, "-")
         prose = "".join(

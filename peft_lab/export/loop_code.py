@@ -14,12 +14,12 @@ def precision(facts: Facts) -> Section:
     if not facts.mixed:
         prose = "Everything is in float32."
         code = "parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]"
-        return Section("What is trained", f"{prose}", f"{code}\n{_AMOUNT}")
+        return Section("What is trained", prose, f"{code}\n{_AMOUNT}")
     prose = (
-        f"The model computes in {facts.dtype}, what the method added included. A {facts.dtype} weight forgets updates below "
-        "1/256 of itself, so every trained parameter lives twice: low in the model, which computes, and high in the "
-        "optimizer, which remembers (Micikevicius et al. 2017, arXiv 1710.03740, section 3.1). Prompt encoders run once "
-        "a step over a few tokens and stay in float32."
+        f"The model computes in {facts.dtype}, what the method added included. A {facts.dtype} weight forgets updates "
+        "below 1/256 of itself, so every trained parameter lives twice: low in the model, which computes, and high in "
+        "the optimizer, which remembers (Micikevicius et al. 2017, arXiv 1710.03740, section 3.1). Prompt encoders "
+        "run once a step over a few tokens and stay in float32."
     )
     return Section("What is trained", prose, f"{_CAST}\n\n{_MASTERS}{_AMOUNT}")
 
@@ -39,14 +39,11 @@ def _order_imports(facts: Facts) -> tuple[str, ...]:
 
 
 def loop(facts: Facts) -> Section:
-    masters = ("    for small, big in zip(low, high, strict=True):\n        big.grad = None if small.grad is None else small.grad.float()\n"
-               "        small.grad = None\n")  # fmt: skip
-    publish = "    with torch.no_grad():\n        for small, big in zip(low, high, strict=True):\n            small.copy_(big)\n"
     stop = "    if step == MADE:\n        break\n"
     code = (
         _LOOP.replace("<STOP>", stop if facts.made < facts.spec.steps else "")
-        .replace("<TAKE>", masters if facts.mixed else "")
-        .replace("<PUBLISH>", publish if facts.mixed else "")
+        .replace("<TAKE>", _TAKE if facts.mixed else "")
+        .replace("<PUBLISH>", _PUBLISH if facts.mixed else "")
         .replace("<CLIP>", "CLIP" if facts.spec.clip else 'float("inf")')
     )
     return Section("Training", "", code)
@@ -54,10 +51,14 @@ def loop(facts: Facts) -> Section:
 
 def saving(facts: Facts, code: str, imports: Sequence[str]) -> Section:
     """``code`` writes the model to OUT."""
-    restore = "for small, big in zip(low, high, strict=True):\n    small.data = big.data\n" if facts.mixed else ""
+    restore = (
+        "for small, big in zip(low, high, strict=True):\n    small.data = big.data\n" if facts.mixed else ""
+    )
     back = "for small in low:\n    small.data = small.data.to(DTYPE)\n" if facts.mixed else ""
     prose = "What was learned, in float32 and not its rounding." if facts.mixed else "What was learned."
-    return Section("Saving", prose, f'OUT = Path("{facts.run.id}")\n{restore}{code}{back}', ("pathlib:Path", *imports))
+    return Section(
+        "Saving", prose, f'OUT = Path("{facts.run.id}")\n{restore}{code}{back}', ("pathlib:Path", *imports)
+    )
 
 
 def comparing(facts: Facts) -> Section:
@@ -93,7 +94,9 @@ high = [torch.nn.Parameter(parameter.detach().float()) for parameter in low]
 parameters = [parameter for parameter in trained if parameter.dtype == torch.float32] + high
 """
 
-_AMOUNT = 'print(f"{sum(parameter.numel() for parameter in parameters):,} parameters are trained, a task head included")\n'
+_AMOUNT = """\
+print(f"{sum(parameter.numel() for parameter in parameters):,} parameters are trained, a task head included")
+"""
 
 _ORDER = '''\
 def plan(lengths):
@@ -140,9 +143,21 @@ for step, numbers in enumerate(plan([len(tokens) for tokens, _ in encoded])):
     print(f"step {step + 1:4d}   loss {losses[-1]:.4f}", flush=True)
 """
 
+_TAKE = """\
+    for small, big in zip(low, high, strict=True):
+        big.grad = None if small.grad is None else small.grad.float()
+        small.grad = None
+"""
+
+_PUBLISH = """\
+    with torch.no_grad():
+        for small, big in zip(low, high, strict=True):
+            small.copy_(big)
+"""
+
 _COMPARE_SCORES = """\
 tuned = score(model, test)
-del model  # one model in memory at a time
+del model
 base = score(load_base(), test)
 for which, here, then in (("base", base, RUN_BASE), ("tuned", tuned, RUN_TUNED)):
     print(f"{which:5}  <METRIC> {here[0]:.4f} (run: {then[0]:.4f})   loss {here[1]:.4f} (run: {then[1]:.4f})")

@@ -1,7 +1,7 @@
 """The section in which a method is applied, and the lines that save what it learned.
 
-PEFT's methods are written as the config they were made with. Full fine-tuning, BitFit and bottleneck adapters are written
-out in plain torch. Any other method of our own is imported from this package, and the file says so.
+PEFT's methods are written as the config they were made with. Full fine-tuning, BitFit and bottleneck adapters are
+written out in plain torch. Any other method of our own is imported from this package, and the file says so.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from peft_lab.methods.adapters import Adapters
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.bitfit import SUBSET_ROLES, BitFit
 from peft_lab.methods.full import FullFineTuning
-from peft_lab.shapes import ModuleGroup, ModelShape
+from peft_lab.shapes import ModelShape, ModuleGroup
 
 
 @dataclass(frozen=True)
@@ -107,14 +107,18 @@ def bitfit_code(shape: ModelShape, values: Mapping[str, Any], head: bool) -> str
     if values["subset"] != "all":
         paths = [group.path for group, _ in shape.biases if group.role in SUBSET_ROLES]
         endings = [f"{path.rpartition('{}')[2]}.bias" for path in paths]
-        code = f"trains = [name for name, _ in model.named_parameters() if name.endswith({_tuple(endings)})]\n"
+        code = (
+            f"trains = [name for name, _ in model.named_parameters() if name.endswith({_tuple(endings)})]\n"
+        )
     return f"{code}{_train_only(head)}"
 
 
 def _train_only(head: bool) -> str:
     """Freeze all but the parameters named in ``trains``."""
     if not head:
-        return "for name, parameter in model.named_parameters():\n    parameter.requires_grad = name in trains\n"
+        return (
+            "for name, parameter in model.named_parameters():\n    parameter.requires_grad = name in trains\n"
+        )
     return (
         "for name, parameter in model.named_parameters():\n"
         f"    head = {literal(HEADS[0])} in name or {literal(HEADS[1])} in name\n"
@@ -145,8 +149,8 @@ def adapters_code(method: Adapters, shape: ModelShape, values: Mapping[str, Any]
         reads = "" if entrance is None else f', paths(r"{_pattern(entrance)}")'
         places.append(f'    (paths(r"{_pattern(host)}"), {inputs}, {host.out_features}{reads}),\n')
     attach = _PARALLEL.replace("<SCALE>", repr(values["scale"])) if parallel else _SEQUENTIAL
-    code = f"{code}\n\n{_PATHS}places = [\n{''.join(places)}]\n{attach}\n"
-    return f'{code}trains = [name for name, _ in model.named_parameters() if ".bottleneck." in name]\n{_train_only(head)}'
+    trains = 'trains = [name for name, _ in model.named_parameters() if ".bottleneck." in name]'
+    return f"{code}\n\n{_PATHS}places = [\n{''.join(places)}]\n{attach}\n{trains}\n{_train_only(head)}"
 
 
 def _pattern(group: ModuleGroup) -> str:

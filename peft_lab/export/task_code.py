@@ -12,7 +12,9 @@ from peft_lab.tasks.own import OwnTask
 
 def batches(facts: Facts) -> Section:
     if facts.classifies:
-        return Section("Tokens, batches, loss", "The loss is the mean cross entropy over the rows of a batch.", _CLASSIFY)
+        return Section(
+            "Tokens, batches, loss", "The loss is the mean cross entropy over the rows of a batch.", _CLASSIFY
+        )
     prose = (
         "The model is shown prompt and completion and is asked for the completion's tokens only. The output head is "
         "applied from the first of those to the last; positions count from the end, because a method may put virtual "
@@ -129,7 +131,7 @@ def loss_of(model, batch):
     return torch.nn.functional.cross_entropy(logits[said].float(), targets[said])
 '''
 
-_SCORE_CLASSES = '''\
+_SCORE_CLASSES = """\
 @torch.no_grad()
 def score(model, rows):
     model.eval()
@@ -142,7 +144,7 @@ def score(model, rows):
         total += float(torch.nn.functional.cross_entropy(logits, labels)) * len(labels)
         right += int((logits.argmax(-1) == labels).sum())
     return right / len(rows), total / len(rows)
-'''
+"""
 
 _SCORE_TEXTS = '''\
 def answer(model, texts):

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from peft_lab import loading
+from peft_lab.methods import get_method
+from peft_lab.models import resolve
 from peft_lab.runs import record, store, training
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 
 Train = Callable[..., Run]
+Plain = Callable[[str, str], Run]
 KINDS = ("encoder", "causal-lm")
 
 
@@ -26,16 +29,32 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
     torch.manual_seed(7)
     folder = tmp_path_factory.mktemp("tiny")
-    size: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+    size: dict[str, Any] = {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+    }
     models = {
         "encoder": BertModel(BertConfig(vocab_size=300, max_position_embeddings=160, **size)),
         "causal-lm": LlamaForCausalLM(
-            LlamaConfig(vocab_size=300, max_position_embeddings=256, num_key_value_heads=2, tie_word_embeddings=True, **size)
+            LlamaConfig(
+                vocab_size=300,
+                max_position_embeddings=256,
+                num_key_value_heads=2,
+                tie_word_embeddings=True,
+                **size,
+            )
         ),
     }
     for kind, model in models.items():
         model.save_pretrained(folder / kind)
-        _tokenizer().save_pretrained(folder / kind)
+        tokenizer = _tokenizer()
+        if kind == "causal-lm":
+            tokenizer.chat_template = (
+                "{% for turn in messages %}[{{ turn.role }}]{{ turn.content }}{% endfor %}>"
+            )
+        tokenizer.save_pretrained(folder / kind)
     return {kind: str(folder / kind) for kind in models}
 
 
@@ -45,7 +64,9 @@ def _tokenizer() -> Any:
     from transformers import PreTrainedTokenizerFast
 
     letters = ["<pad>", "</s>", "<unk>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    made = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, [], unk_token="<unk>"))
+    made = Tokenizer(
+        models.BPE({letter: number for number, letter in enumerate(letters)}, [], unk_token="<unk>")
+    )
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
@@ -56,33 +77,79 @@ def _tokenizer() -> Any:
 @pytest.fixture(scope="session")
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A learner's file whose texts hold what could break a script: quotes, backslashes, line breaks, other scripts."""
-    odd = ("it's \"so\" good", "back\\slash \\n", "two\nlines", "'''triple'''", "Ωmega \u2028 sep", '"""x""" #| y', "\u00e9t\u00e9")
+    odd = (
+        'it\'s "so" good',
+        "back\\slash \\n",
+        "two\nlines",
+        "'''triple'''",
+        "Ωmega \u2028 sep",
+        '"""x""" #| y',
+        "\u00e9t\u00e9",
+    )
     path = tmp_path_factory.mktemp("reviews") / "reviews.jsonl"
     rows = [
-        {"text": f"{odd[number % len(odd)]} {number} " + "very " * (number % 5), "label": ("bad", "good")[number % 2]}
+        {
+            "text": f"{odd[number % len(odd)]} {number} " + "very " * (number % 5),
+            "label": ("bad", "good")[number % 2],
+        }
         for number in range(40)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return path
 
 
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PEFT_LAB_HOME that these tests share, so that a run can serve several of them."""
+    return tmp_path_factory.mktemp("lab")
+
+
 @pytest.fixture
-def train(own_home: Path, tiny: dict[str, str], reviews: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
-    """Carry out a short run in this process: ``train("encoder", "lora", r=4, steps=2)``."""
+def train(lab: Path, tiny: dict[str, str], reviews: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """Carry out a short run in this process: ``train("encoder", "lora", {"r": 4}, steps=2)``."""
     import torch
 
+    monkeypatch.setenv("PEFT_LAB_HOME", str(lab))
     # Whatever this processor would choose: the mixed precision is what scripts have to get right.
     monkeypatch.setattr(loading, "compute_dtype", lambda: torch.bfloat16)
 
     def carry_out(kind: str, method: str, values: dict[str, Any] | None = None, **settings: Any) -> Run:
         chosen = {"task": "own", "own_data": str(reviews)} if kind == "encoder" else {"task": "json"}
         small = {"steps": 3, "batch": 4, "eval_rows": 5, "seed": 1}
-        spec = RunSpec(tiny[kind], method, **{**chosen, **small, **settings}, values=values or {})  # type: ignore[arg-type]
-        run = store.create(spec.check())
-        run.log.emit("queued", owner={})
-        ending, message = training.train(run)
-        run.log.emit(ending, message=message)
-        record.write(run)
-        return run
+        return finish(RunSpec(tiny[kind], method, **{**chosen, **small, **settings}, values=values or {}))  # type: ignore[arg-type]
 
     return carry_out
+
+
+def finish(spec: RunSpec) -> Run:
+    """Check a spec, carry the run out in this process and keep its record."""
+    run = store.create(spec.check())
+    run.log.emit("queued", owner={})
+    ending, message = training.train(run)
+    run.log.emit(ending, message=message)
+    record.write(run)
+    return run
+
+
+@pytest.fixture(scope="session")
+def plain_runs() -> dict[tuple[str, str], Run]:
+    return {}
+
+
+@pytest.fixture
+def plain(train: Train, plain_runs: dict[tuple[str, str], Run], tiny: dict[str, str]) -> Plain:
+    """A run of a method at its defaults, carried out once for all tests; skips where the method does not run."""
+
+    def get(kind: str, slug: str) -> Run:
+        if not runs_on(tiny[kind], slug):
+            pytest.skip(f"{slug} does not run on this model")
+        if (kind, slug) not in plain_runs:
+            plain_runs[kind, slug] = train(kind, slug, learning_rate=0.02)
+        return plain_runs[kind, slug]
+
+    return get
+
+
+def runs_on(model: str, slug: str) -> bool:
+    problems = get_method(slug).problems(resolve(model).shape, {})
+    return not any(problem.level == "error" for problem in problems)

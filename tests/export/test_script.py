@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,13 @@ import pytest
 
 from peft_lab import export, loading
 from peft_lab.errors import BadInput
+from peft_lab.export import method_code
 from peft_lab.methods import all_methods
-from peft_lab.models import resolve
 from peft_lab.runs import store
+from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
-from .conftest import KINDS, Train
+
+from .conftest import KINDS, Plain, Train, finish
 
 SAME = 1e-3
 
@@ -44,22 +47,208 @@ def assert_same_adapter(run: Run, left: dict[str, Any]) -> None:
     import torch
     from safetensors.torch import load_file
 
-    mine, its = (load_file(str(Path(folder) / "adapter_model.safetensors")) for folder in (left["OUT"], run.adapter))
+    mine, its = (
+        load_file(str(Path(folder) / "adapter_model.safetensors")) for folder in (left["OUT"], run.adapter)
+    )
     assert {name.replace("adapters.default.", "") for name in its} == set(mine) or set(its) == set(mine)
     for name, tensor in mine.items():
-        other = its[name] if name in its else its[name.replace(".bottleneck.", ".bottleneck.adapters.default.")]
-        torch.testing.assert_close(tensor, other, atol=SAME, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+        other = (
+            its[name] if name in its else its[name.replace(".bottleneck.", ".bottleneck.adapters.default.")]
+        )
+        torch.testing.assert_close(
+            tensor, other, atol=SAME, rtol=0, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("slug", all_methods())
 def test_every_method_is_repeated(
-    slug: str, kind: str, train: Train, tiny: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    slug: str, kind: str, plain: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method, shape = all_methods()[slug], resolve(tiny[kind]).shape
-    if any(problem.level == "error" for problem in method.problems(shape, {})):
-        pytest.skip(f"{method.title} does not run on this model")
-    run = train(kind, slug)
+    run = plain(kind, slug)
     left = carry_out(run, tmp_path, monkeypatch)
     assert_same(run, left)
     assert_same_adapter(run, left)
+
+
+SETTINGS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
+    ("encoder", "lora", {"lora_dropout": 0.3, "use_rslora": True, "bias": "all"}, {"schedule": "cosine", "clip": 0.0}),
+    ("encoder", "lora", {"use_dora": True, "init_lora_weights": "pissa"}, {"weight_decay": 0.1, "warmup": 0.0}),
+    ("encoder", "qlora", {"bnb_4bit_quant_type": "fp4", "bnb_4bit_use_double_quant": False, "lora_dropout": 0.2}, {}),
+    ("encoder", "adapters", {"placement": "parallel", "nonlinearity": "tanh", "init_std": 0.05, "bottleneck": 5}, {}),
+    ("encoder", "adapters", {"placement": "pfeiffer", "nonlinearity": "silu"}, {}),
+    ("causal-lm", "adapters", {"placement": "parallel", "scale": 2.0}, {}),
+    ("encoder", "bitfit", {"subset": "query_mlp"}, {}),
+    ("encoder", "ia3", {"target_modules": ("query", "output.dense"), "feedforward_modules": ("output.dense",)}, {}),
+    ("causal-lm", "prefix", {"prefix_projection": True, "encoder_hidden_size": 24}, {"eval_rows": 0}),
+    ("encoder", "prompt", {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": 'say "yes"'}, {}),
+    ("causal-lm", "prompt", {"prompt_tuning_init": "SAMPLE_VOCAB"}, {"task": "style", "max_length": 160}),
+    ("encoder", "ptuning", {"encoder_reparameterization_type": "LSTM", "encoder_dropout": 0.3}, {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "slug", "values", "settings"), SETTINGS, ids=lambda part: str(part)[:40])
+def test_settings_are_repeated(
+    kind: str,
+    slug: str,
+    values: dict[str, Any],
+    settings: dict[str, Any],
+    train: Train,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = train(kind, slug, values, **settings)
+    left = carry_out(run, tmp_path, monkeypatch)
+    assert left["losses"] == pytest.approx(run.record()["loss"], abs=SAME)
+    assert_same_adapter(run, left)
+    if settings.get("eval_rows") != 0:
+        assert_same(run, left)
+
+
+def test_a_model_without_a_chat_format(
+    tiny: dict[str, str], train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(tiny["causal-lm"], tmp_path / "plain")
+    (folder / "chat_template.jinja").unlink()
+    monkeypatch.setitem(tiny, "causal-lm", str(folder))
+    run = train("causal-lm", "lora", task="style", max_length=160)
+    assert_same(run, carry_out(run, tmp_path, monkeypatch))
+
+
+def test_more_passes_than_rows_and_all_in_float32(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(loading, "compute_dtype", lambda: torch.float32)
+    run = train("encoder", "lora", steps=9, batch=8, max_length=12)
+    text = export.script(run)
+    assert "torch.float32" in text and "high" not in text.partition("#| ")[0]
+    assert_same(run, carry_out(run, tmp_path, monkeypatch))
+
+
+def test_a_stopped_run_is_repeated_as_far_as_it_went(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = iter([False, False, True])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "asked_to_stop", lambda run: next(asked, True))
+        run = train("encoder", "lora", steps=6)
+    assert run.record()["status"] == "stopped" and len(run.record()["loss"]) == 2
+    left = carry_out(run, tmp_path, monkeypatch)
+    assert left["losses"] == pytest.approx(run.record()["loss"], abs=SAME)
+
+
+def test_a_method_that_is_only_ours_is_imported_and_says_so(
+    plain: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other:
+        pass
+
+    monkeypatch.setattr(method_code, "Adapters", Other)
+    run = plain("encoder", "adapters")
+    text = export.script(run)
+    assert "from peft_lab.methods import get_method" in text and "PEFT Lab itself" in text
+    left = carry_out(run, tmp_path, monkeypatch)
+    assert_same(run, left)
+    assert_same_adapter(run, left)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_text_of_a_script_is_clean(kind: str, plain: Plain, tmp_path: Path) -> None:
+    run = plain(kind, "ptuning")
+    path = tmp_path / "repeat.py"
+    path.write_text(export.script(run), "utf-8")
+    rules = ["--isolated", "--select", "E,F,W,B,UP", "--ignore", "E501,E402", "--target-version", "py311"]
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", *rules, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    code = path.read_text("utf-8").partition("#| ")[0]
+    assert "peft_lab" not in code.replace("PEFT_LAB_HOME", ""), "a PEFT method needs nothing of ours"
+    assert run.id in code and "pip install torch==" in code
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "task", "scored"), [("minilm-l6", "sentiment", 8), ("smollm2-135m", "json", 0)]
+)
+def test_a_fresh_process_repeats_a_run_of_a_live_model(
+    model: str, task: str, scored: int, session_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the weights that the app fetched, and a folder that knows nothing of the app."""
+    run = finish(RunSpec(model, "lora", task, steps=3, batch=4, eval_rows=scored))
+    path = tmp_path / "repeat.py"
+    path.write_text(export.script(run), "utf-8")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, str(path)],
+        cwd=tmp_path,
+        env={**environment, "PEFT_LAB_HOME": str(session_home)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert float(last.rpartition(" ")[2]) < SAME, done.stdout
+    assert (tmp_path / run.id / "adapter_model.safetensors").is_file()
+    store.delete(run.id)
+
+
+# -- what cannot be repeated -------------------------------------------------------------------------------------
+
+
+def test_a_run_that_has_not_ended_has_nothing_to_take_away(train: Train, tiny: dict[str, str]) -> None:
+    run = store.create(RunSpec(tiny["causal-lm"], "lora", "json", steps=1).check())
+    run.log.emit("queued", owner={})
+    with pytest.raises(BadInput, match="it is queued"):
+        export.script(run)
+    run.log.emit("failed", message="out of memory")
+    with pytest.raises(BadInput, match="it failed"):
+        export.notebook(run)
+
+
+def test_rows_that_are_not_those_of_the_run_are_refused(train: Train) -> None:
+    run = train("encoder", "lora", steps=1)
+    path = Path(str(run.spec.own_data))
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    path.write_text("".join(lines[:20]), "utf-8")
+    with pytest.raises(BadInput, match="there are 16 now") as caught:
+        export.script(run)
+    assert caught.value.field == "task"
+
+
+def test_a_knob_that_peft_does_not_have_is_refused_away_from_its_default(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft_lab.methods.knobs import Knob
+    from peft_lab.methods.lora import Lora
+
+    extra = Knob("lora_plus", "LoRA+ ratio", "float", 1.0, "B learns faster than A.")
+    run = train("encoder", "lora", steps=1)
+    monkeypatch.setattr(Lora, "knobs", (*Lora.knobs, extra))
+    assert "LoraConfig(" in export.script(run)
+    spec = run.spec
+    store.write_json(
+        run.folder / "spec.json", {**spec.to_dict(), "values": {**spec.values, "lora_plus": 16.0}}
+    )
+    with pytest.raises(BadInput, match=r"LoRA\+ ratio") as caught:
+        export.script(run)
+    assert caught.value.field == "lora_plus"
+
+
+def test_a_setting_of_runs_that_scripts_do_not_know_is_refused(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft_lab.export import facts
+
+    run = train("encoder", "lora", steps=1, clip=0.5)
+    monkeypatch.setattr(facts, "_FOLLOWED", facts._FOLLOWED - {"clip"})
+    with pytest.raises(BadInput, match="'clip'"):
+        export.script(run)
