@@ -19,7 +19,7 @@ Parameters each: 2 m d + d + m. On encoder-decoder models the cross-attention's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -133,7 +133,7 @@ class Adapters(MethodSpec):
     def add(
         self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType, name: str
     ) -> torch.nn.Module:
-        """Put one more adapter on a model and train that one alone. ``_bottleneck.set_active`` switches between them.
+        """Put one more adapter on a model and train that one alone. :meth:`set_active` switches between them.
 
         Raises:
             BadInput: the name is taken.
@@ -148,6 +148,23 @@ class Adapters(MethodSpec):
         own = {id(parameter) for parameter in _bottleneck.parameters_of(model, name).values()}
         _own.train_only(model, [n for n, p in model.named_parameters() if id(p) in own], task_type)
         return model
+
+    def names(self, model: torch.nn.Module) -> tuple[str, ...]:
+        """The adapters on a model."""
+        return _bottleneck.names(model)
+
+    def set_active(self, model: torch.nn.Module, active: str | Sequence[str | None] | None) -> None:
+        """Use one adapter for all rows, one per row of the batch, or none; no weights move.
+
+        Raises:
+            BadInput: a name that is not on the model.
+        """
+        _bottleneck.set_active(model, active)
+
+    def remove(self, model: torch.nn.Module) -> None:
+        """Take all adapters off, which leaves the base as it was."""
+        _bottleneck.remove(model)
+        _notes(model).clear()
 
     def state(self, model: torch.nn.Module, name: str = "default") -> dict[str, torch.Tensor]:
         """The tensors of one adapter, and of the head when it was trained with one."""

@@ -42,6 +42,12 @@ KNOBS = (
         usual="512 to the hidden size", paper="512 for table-to-text, 800 for summaries", min=1, max=16384,
         stops=(64, 128, 256, 512, 768, 800, 1024, 2048, 3072, 4096, 8192),
     ),
+    Knob(
+        "init_weights", "Start", "choice", "zero",
+        "zero: keys and values of zero, which only thin the attention out. random: normal noise, PEFT's own default, "
+        "which throws the model off before it can help.",
+        paper="activations of real words (section 4.3)", choices=("zero", "random"), advanced=True,
+    ),
 )  # fmt: skip
 
 
@@ -112,6 +118,7 @@ class PrefixTuning(VirtualTokenMethod):
             num_virtual_tokens=values["num_virtual_tokens"],
             prefix_projection=values["prefix_projection"],
             encoder_hidden_size=values["encoder_hidden_size"],
+            init_weights="zero" if values["init_weights"] == "zero" else None,
         )
 
 

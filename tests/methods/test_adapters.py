@@ -184,8 +184,8 @@ def three(name: str = "llama") -> tuple[Any, dict[str, Any]]:
         torch.manual_seed(len(label))
         SPEC.add(model, shape, SPEC.require(shape, {**LOUD, **values}), task, label)
     alone = {}
-    for label in _bottleneck.names(model):
-        _bottleneck.set_active(model, label)
+    for label in SPEC.names(model):
+        SPEC.set_active(model, label)
         alone[label] = tiny.outputs(model, tiny.batch(name))
     return model, alone
 
@@ -194,10 +194,10 @@ def test_switching_gives_each_ones_outputs() -> None:
     import torch
 
     model, alone = three()
-    assert _bottleneck.names(model) == ("default", "second", "third")
+    assert SPEC.names(model) == ("default", "second", "third")
     differences = [(alone[a] - alone[b]).abs().max() for a, b in (("default", "second"), ("second", "third"))]
     assert min(differences) > 1e-2
-    _bottleneck.set_active(model, None)
+    SPEC.set_active(model, None)
     torch.testing.assert_close(
         tiny.outputs(model, tiny.batch("llama")), tiny.outputs(tiny.build("llama"), tiny.batch("llama"))
     )
@@ -208,7 +208,7 @@ def test_a_mixed_batch_gives_every_row_its_adapter() -> None:
 
     model, alone = three()
     base = tiny.outputs(tiny.build("llama"), tiny.batch("llama"))
-    _bottleneck.set_active(model, ["third", None, "second"])
+    SPEC.set_active(model, ["third", None, "second"])
     mixed = tiny.outputs(model, tiny.batch("llama"))
     torch.testing.assert_close(
         mixed, torch.stack([alone["third"][0], base[1], alone["second"][2]]), rtol=0, atol=1e-5
@@ -231,7 +231,7 @@ def test_three_saved_and_loaded_side_by_side(tmp_path: Path) -> None:
     for label in alone:
         SPEC.load(served, tmp_path / label, label)
     for label, expected in alone.items():
-        _bottleneck.set_active(served, label)
+        SPEC.set_active(served, label)
         torch.testing.assert_close(tiny.outputs(served, tiny.batch("bert")), expected, rtol=0, atol=1e-6)
 
 
@@ -239,7 +239,7 @@ def test_removed_leaves_the_base() -> None:
     import torch
 
     model, _ = three()
-    _bottleneck.remove(model)
+    SPEC.remove(model)
     base = tiny.build("llama")
     assert [n for n, _ in model.named_modules()] == [n for n, _ in base.named_modules()]
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
@@ -254,7 +254,7 @@ def test_names_that_are_taken_or_unknown() -> None:
     with pytest.raises(BadInput, match="taken"):
         SPEC.add(model, shape, SPEC.require(shape, {}), "CAUSAL_LM", "default")
     with pytest.raises(BadInput, match=r"no adapter 'movies'.*default"):
-        _bottleneck.set_active(model, "movies")
+        SPEC.set_active(model, "movies")
 
 
 def test_another_methods_folder_is_refused(tmp_path: Path) -> None:

@@ -129,6 +129,24 @@ def test_prefix_is_keys_and_values_before_the_layers_own() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("projection", [False, True])
+def test_a_prefix_of_zeros_is_nearer_the_base_and_learns(projection: bool) -> None:
+    rows = tiny.batch("llama")
+    base = tiny.outputs(tiny.build("llama"), rows)
+    distance = {}
+    for start in ("random", "zero"):
+        values = {**FOUR, "prefix_projection": projection, "init_weights": start}
+        model = tiny.apply(get_method("prefix"), "llama", values)
+        distance[start] = (tiny.outputs(model, rows) - base).norm()
+        before = tiny.loss(model, rows).item()
+        for _ in range(5):
+            tiny.train_step(model, rows, lr=0.5)
+        assert tiny.loss(model, rows).item() < before
+    assert distance["zero"] > 0
+    assert projection or distance["zero"] < distance["random"]
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("slug", ["prompt", "ptuning"])
 @pytest.mark.parametrize("name", ["llama", "bert"])
 def test_prompts_are_embeddings_before_the_text(slug: str, name: str) -> None:
