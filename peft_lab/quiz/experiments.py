@@ -84,9 +84,10 @@ def doubled_alpha() -> list[float]:
     model = _lora(_tiny())
     layer = model.get_submodule(_first(model, "lora_A").rsplit(".lora_A", 1)[0])
     torch.nn.init.normal_(layer.lora_B["default"].weight)
-    before = layer.get_delta_weight("default").norm()
-    layer.scale_layer(2.0)
-    return [float(layer.get_delta_weight("default").norm() / before)]
+    with torch.no_grad():
+        before = layer.get_delta_weight("default").norm()
+        layer.scale_layer(2.0)
+        return [float(layer.get_delta_weight("default").norm() / before)]
 
 
 def merge_differences() -> list[float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -209,3 +211,16 @@ def test_two_questions_with_one_id_are_a_mistake(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(lora, "QUESTIONS", (*lora.QUESTIONS, twin))
     with pytest.raises(ValueError, match="same id"):
         bank.all_questions.__wrapped__()
+
+
+def test_nothing_heavy_is_imported() -> None:
+    """A page that asks a question must not pay for torch."""
+    code = (
+        "import sys; from peft_lab.quiz import answers, anki, interview, prediction_bank, report, schedule, transfer\n"
+        "from peft_lab.quiz.bank import all_questions\n"
+        "[q.explain(q.compute()) for q in all_questions().values() if q.needs == 'shape']\n"
+        "heavy = {'torch', 'transformers', 'peft', 'bitsandbytes', 'streamlit'} & set(sys.modules)\n"
+        "print(heavy); sys.exit(len(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
