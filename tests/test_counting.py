@@ -174,6 +174,15 @@ def test_a_config_for_classification_gets_a_head() -> None:
     assert report.head == 2 * 769
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_config_can_be_counted_where_the_method_is_refused() -> None:
+    """PEFT builds a prefix for an encoder, and fails only when it runs."""
+    config = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 30}
+    assert count_config("roberta-base", config).trainable == 552_960
+    with pytest.raises(BadInput, match="past key values"):
+        count("roberta-base", "prefix", {"num_virtual_tokens": 30})
+
+
 @pytest.mark.parametrize(
     ("path", "clean"),
     [

@@ -13,7 +13,7 @@ from peft_lab.models import ModelEntry
 LLAMA = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 96,
-    "max_position_embeddings": 64, "use_cache": False,
+    "max_position_embeddings": 64, "use_cache": False, "tie_word_embeddings": True,
 }  # fmt: skip
 PROMPT: dict[str, Any] = {"num_virtual_tokens": 4}
 # What a type cannot do without, or what its defaults make too large for a model of width 64.
@@ -135,6 +135,23 @@ def _sizes(stored: dict[str, tuple[int, ...]]) -> Any:
     import math
 
     return sum(math.prod(shape) for shape in stored.values())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        ("loftq", {"loftq_config": {"loftq_bits": 4}}),
+        ("eva", {"eva_config": {"rho": 1.0}}),
+        ("corda", {"corda_config": {}}),
+    ],
+)
+def test_starts_that_read_weights_or_data_change_no_shape(
+    entry: ModelEntry, start: str, more: dict[str, Any]
+) -> None:
+    plain = adapter_configs.apply(entry, {"peft_type": "LORA"})
+    other = adapter_configs.apply(entry, {"peft_type": "LORA", "init_lora_weights": start, **more})
+    assert signature(other) == signature(plain)
 
 
 def test_stand_ins_are_taken_out_again() -> None:
