@@ -11,10 +11,10 @@ bad input.
 
 from __future__ import annotations
 
-from peft_lab.cli import catalog, count, machine, runs, train
+from peft_lab.cli import catalog, count, machine, questions, runs, train
 from peft_lab.cli.application import app, quieten_libraries
 
-__all__ = ["app", "catalog", "count", "machine", "main", "runs", "train"]
+__all__ = ["app", "catalog", "count", "machine", "main", "questions", "runs", "train"]
 
 
 def main() -> None:
