@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
+from peft_lab import units
 from peft_lab.counting import GroupCount
 from peft_lab.ui import theme
 
 CONFIG = {"displayModeBar": False, "responsive": True}
+LABEL_SHARE = 0.06  # of the axis, that a phase needs for its name
 _MARGIN = {"l": 8, "r": 8, "t": 8, "b": 8}
 
 
@@ -155,3 +157,88 @@ def heatmap(
     figure.update_xaxes(title=x)
     figure.update_yaxes(title=y, autorange="reversed")
     return figure
+
+
+def memory_bars(
+    rows: Mapping[str, Mapping[str, int]], limit: int | None = None, title: str = ""
+) -> go.Figure:
+    """One bar per row, made of its parts in bytes; ``limit`` draws a line at a device's memory."""
+    figure = go.Figure()
+    for part in _parts(rows.values()):
+        sizes = [parts.get(part, 0) for parts in rows.values()]
+        figure.add_bar(
+            y=list(rows),
+            x=[size / 1e9 for size in sizes],
+            name=part,
+            orientation="h",
+            marker={"color": theme.MEMORY[part]},
+            customdata=[units.size(size) for size in sizes],
+            hovertemplate=f"{part}: %{{customdata}}<extra>%{{y}}</extra>",
+        )
+    if limit is not None:
+        figure.add_vline(x=limit / 1e9, line={"dash": "dash", "width": 2, "color": theme.TRAINABLE})
+        figure.add_annotation(
+            x=limit / 1e9, y=1.02, yref="paper", text=title, showarrow=False, yanchor="bottom"
+        )
+    figure.update_layout(
+        barmode="stack",
+        margin={"l": 8, "r": 8, "t": 30, "b": 40},
+        height=110 + 44 * len(rows),
+        legend={"orientation": "h", "y": 1.12, "x": 0, "yanchor": "bottom", "traceorder": "normal"},
+    )
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(title="GB", rangemode="tozero")
+    return figure
+
+
+def memory_timeline(
+    points: Sequence[tuple[str, int | None, Mapping[str, int]]], height: int = 340
+) -> go.Figure:
+    """Memory over the stretches of a step, stacked by part; the phases are marked along the top."""
+    figure = go.Figure()
+    xs = list(range(len(points)))
+    where = [phase if layer is None else f"{phase}, layer {layer}" for phase, layer, _ in points]
+    for part in _parts(parts for _, _, parts in points):
+        sizes = [parts.get(part, 0) for _, _, parts in points]
+        figure.add_scatter(
+            x=xs,
+            y=[size / 1e9 for size in sizes],
+            name=part,
+            stackgroup="memory",
+            mode="lines",
+            line={"width": 0, "color": theme.MEMORY[part]},
+            fillcolor=theme.MEMORY[part],
+            text=where,
+            customdata=[units.size(size) for size in sizes],
+            hovertemplate="%{customdata}<extra>" + part + "</extra>",
+        )
+    starts = [0, *(index for index in xs[1:] if points[index][0] != points[index - 1][0])]
+    ends = [*starts[1:], len(xs)]
+    for index, end in zip(starts, ends, strict=True):
+        if end - index < len(xs) * LABEL_SHARE:
+            continue  # too short a phase for its name
+        figure.add_vline(x=index, line={"dash": "dot", "width": 1, "color": "#8A94A6"})
+        figure.add_annotation(
+            x=index,
+            y=1,
+            yref="paper",
+            text=points[index][0],
+            showarrow=False,
+            xanchor="left",
+            yanchor="bottom",
+        )
+    figure.update_layout(
+        margin={"l": 8, "r": 8, "t": 30, "b": 40},
+        height=height,
+        hovermode="x unified",
+        legend={"orientation": "h", "y": -0.22, "x": 0},
+    )
+    figure.update_xaxes(title="course of the step, layer by layer", showticklabels=False, zeroline=False)
+    figure.update_yaxes(title="GB alive", rangemode="tozero")
+    return figure
+
+
+def _parts(rows: Iterable[Mapping[str, int]]) -> list[str]:
+    """The parts that occur, in the order in which they are stacked everywhere."""
+    present = {part for parts in rows for part, size in parts.items() if size}
+    return [part for part in theme.MEMORY if part in present]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 
 import streamlit as st
@@ -19,10 +18,12 @@ from peft_lab.ui.knobs import Choice, address, knobs_card, readers
 from peft_lab.ui.runs import last_finished
 from peft_lab.ui.sections.headline import headline
 from peft_lab.ui.sections.idea import idea as idea_section
+from peft_lab.ui.sections.memory import memory
 from peft_lab.ui.sections.modules import modules
 from peft_lab.ui.sections.parameters import parameters
 from peft_lab.ui.sections.take_away import take_away
 from peft_lab.ui.sections.train import train, training_address, training_readers
+from peft_lab.ui.waiting import come_back
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Words:
 
 
 NEEDS_COUNT = ("Modules", "Parameters")
-NEEDS_VALID = (*NEEDS_COUNT, "Train")
+NEEDS_VALID = (*NEEDS_COUNT, "Memory", "Train")
 PATIENCE = 1.0  # seconds that a page waits for a count before it is drawn without
 
 
@@ -69,6 +70,7 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
         "Idea": lambda: idea_section(choice, words),
         "Modules": lambda: modules(choice, _needed(report), selected),
         "Parameters": lambda: parameters(choice, _needed(report)),
+        "Memory": lambda: memory(choice),
         "Train": lambda: train(choice),
     }
     view = view_of(slug)
@@ -94,22 +96,11 @@ def _count(choice: Choice) -> CountReport | None:
     try:
         return asked.result(timeout=PATIENCE)
     except TimeoutError:
-        _come_back(asked)
+        come_back([asked])
         return None
     except PeftLabError as error:
         st.error(str(error))
         return None
-
-
-def _come_back(asked: Future[CountReport]) -> None:
-    """Draw the page again as soon as the count is there."""
-
-    @st.fragment(run_every=0.25)
-    def watch() -> None:
-        if asked.done():
-            st.rerun()
-
-    watch()
 
 
 def _drawing(choice: Choice) -> str | None:

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from peft_lab.methods import all_methods
 from peft_lab.ui.shell import method_pages
 
-TABS = ("idea", "modules", "parameters", "train", "look inside", "take away")
+TABS = ("idea", "modules", "parameters", "memory", "train", "look inside", "take away")
 SECONDS = 60
 ROOT = Path(__file__).parents[2]
 

@@ -1,0 +1,132 @@
+"""Memory: one training step part by part, simulated beside measured, full fine-tuning as the reference."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from peft_lab import inspector, units
+from peft_lab.errors import PeftLabError
+from peft_lab.memory import ask
+from peft_lab.memory.result import Simulation
+from peft_lab.runs.spec import BATCH
+from peft_lab.ui import charts, figures, state
+from peft_lab.ui.knobs import Choice
+from peft_lab.ui.waiting import come_back
+
+FULL = "full"
+OPTIMIZERS = {"adamw": "AdamW", "adamw8bit": "AdamW, 8-bit", "sgd": "SGD"}
+DEVICES = {"cpu": "this processor", "cuda": "a CUDA GPU"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step is: the settings under the section's heading."""
+
+    batch: int
+    seq: int
+    dtype: str
+    optimizer: str
+    device: str
+    checkpointing: bool
+
+    def setting(self) -> dict[str, Any]:
+        return {"batch": self.batch, "seq": self.seq, "optimizer": self.optimizer, "device": self.device}
+
+
+def memory(choice: Choice) -> None:
+    step = _controls(choice)
+    asked = {choice.spec.title: _ask(choice, choice.spec.slug, dict(choice.values), step)}
+    if choice.spec.slug != FULL:
+        asked["Full fine-tuning"] = _ask(choice, FULL, {}, step)
+    come_back(list(asked.values()))
+    found = {name: answer for name, future in asked.items() if (answer := _answer(future)) is not None}
+    if not found:
+        st.markdown("Simulating a step…" if not all(f.done() for f in asked.values()) else "")
+        return
+    st.markdown(f"#### Peak of one training step {figures.badge('simulated')}")
+    rows = {name: answer.parts for name, answer in found.items()}
+    st.plotly_chart(charts.memory_bars(rows), key=f"{choice.spec.slug}-memory", config=charts.CONFIG)
+    _table(found)
+    own = found.get(choice.spec.title)
+    if own is not None:
+        st.markdown(f"#### The step from beginning to end {figures.badge('simulated')}")
+        figure = charts.memory_timeline([(point.phase, point.layer, point.parts) for point in own.points])
+        st.plotly_chart(figure, key=f"{choice.spec.slug}-timeline", config=charts.CONFIG)
+        st.caption(
+            "Left to right: the model at rest, forward through the layers, backward, the optimizer's step."
+        )
+
+
+def _controls(choice: Choice) -> Step:
+    slug, kind = choice.spec.slug, choice.entry.kind
+    cells = st.columns([2, 2, 3, 3, 3, 3], vertical_alignment="bottom")
+    rows = BATCH["classification" if kind == "encoder" else "generation"]
+    batch = cells[0].number_input("Batch", 1, 4096, **_kept(slug, "m-batch", rows))
+    seq = cells[1].number_input(
+        "Tokens per row", 1, choice.shape.max_positions or 131072, **_kept(slug, "m-seq", 64)
+    )
+    dtype = _pick(
+        cells[2], slug, "m-dtype", "Precision of the base", {"bfloat16": "bfloat16", "float32": "float32"}
+    )
+    optimizer = _pick(cells[3], slug, "m-optimizer", "Optimizer", OPTIMIZERS)
+    device = _pick(cells[4], slug, "m-device", "Kernels of", DEVICES)
+    key = state.widget_key(slug, "m-checkpointing")
+    checkpointing = cells[5].toggle(
+        "Checkpointing", value=state.remembered(slug, "m-checkpointing", False), key=key,
+        help="Gradient checkpointing keeps only every layer's input and computes the rest again in the backward pass.",
+    )  # fmt: skip
+    chosen = Step(int(batch), int(seq), dtype, optimizer, device, checkpointing)
+    for name in ("batch", "seq", "dtype", "optimizer", "device", "checkpointing"):
+        state.remember(slug, f"m-{name}", getattr(chosen, name))
+    return chosen
+
+
+def _kept(slug: str, name: str, default: int) -> dict[str, Any]:
+    return {
+        "value": int(state.remembered(slug, name, default)),
+        "step": 1,
+        "key": state.widget_key(slug, name),
+    }
+
+
+def _pick(cell: Any, slug: str, name: str, label: str, titles: dict[str, str]) -> str:
+    options = list(titles)
+    index = state.one_of(slug, name, options, options[0])
+    return str(
+        cell.selectbox(label, options, index, key=state.widget_key(slug, name), format_func=titles.get)
+    )
+
+
+def _ask(choice: Choice, method: str, values: dict[str, Any], step: Step) -> Future[Simulation]:
+    """Asked of a process of its own: a simulation takes a second or more, a count must not wait for it."""
+    worker = inspector.get_inspector("memory")
+    return worker.submit(
+        ask.step, choice.entry.name, method, values, step.setting(), step.dtype, step.checkpointing
+    )
+
+
+def _answer(future: Future[Simulation]) -> Simulation | None:
+    if not future.done():
+        return None
+    try:
+        return future.result()
+    except PeftLabError as error:
+        st.markdown(f":red[:material/error: {error}]")
+        return None
+
+
+def _table(found: dict[str, Simulation]) -> None:
+    names = [
+        name for name in next(iter(found.values())).parts if any(one.parts[name] for one in found.values())
+    ]
+    rows = [(name.capitalize(), *(units.size(one.parts[name]) for one in found.values())) for name in names]
+    rows.append(("Peak, tensors alive", *(units.size(one.peak_bytes) for one in found.values())))
+    if all(one.reserved_bytes for one in found.values()):
+        rows.append(
+            ("Reserved by the allocator", *(units.size(one.reserved_bytes or 0) for one in found.values()))
+        )
+    figures.table(("At the peak", *found), rows, numeric=range(1, len(found) + 1))
