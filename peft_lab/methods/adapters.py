@@ -14,7 +14,8 @@ r"""Adapters: small bottleneck networks inside every layer (Houlsby et al. 2019,
                             ( + )
 
 A nonlinear function between two matrices cannot be folded into the base's weights: an adapter stays, and costs time.
-Parameters each: 2 m d + d + m. On encoder-decoder models the cross-attention's output map gets one too (houlsby).
+Parameters each: 2 m d + d + m. On encoder-decoder models the cross-attention's output map gets one too (houlsby). The
+paper trains new layer norms as well; they are left alone here, as the adapters library does.
 """
 
 from __future__ import annotations

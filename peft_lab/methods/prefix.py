@@ -46,7 +46,7 @@ KNOBS = (
         "init_weights", "Start", "choice", "zero",
         "zero: keys and values of zero, which only thin the attention out. random: normal noise, PEFT's own default, "
         "which throws the model off before it can help.",
-        paper="activations of real words (section 4.3)", choices=("zero", "random"), advanced=True,
+        paper="activations of real words (section 7.4)", choices=("zero", "random"), advanced=True,
     ),
 )  # fmt: skip
 
