@@ -1,0 +1,117 @@
+"""How long a person waits: first page of a fresh server, a deep link, a slider's effect, Train to first loss.
+
+    python -m bench.pages [--repeats 5]
+
+Needs Chromium and the fetched weights. Every figure is the median over the repeats, in seconds, of what a browser sees:
+from the navigation or key press until the page is at rest with the new figure in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.browser.conftest import served
+from tests.browser.driver import CHROMIUM_FLAGS, chromium_path
+from tests.conftest import link
+
+COUNT = "[data-testid=stMetricValue]"
+
+
+def opened(browser: Browser, url: str, ready: str) -> tuple[Page, float]:
+    """A page in a new session, and the seconds until ``ready`` stood on it."""
+    page = browser.new_context(viewport={"width": 1280, "height": 1000}).new_page()
+    start = time.perf_counter()
+    page.goto(url)
+    expect(page.locator(ready).first).to_be_visible(timeout=60_000)
+    return page, time.perf_counter() - start
+
+
+def slider(page: Page) -> float:
+    """Seconds from a key on the rank slider until the count has followed."""
+    card = page.locator(COUNT).first
+    before = card.inner_text()
+    page.get_by_role("slider", name="Rank r").focus()
+    start = time.perf_counter()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        "([where, old]) => document.querySelector(where).innerText !== old", arg=[COUNT, before], polling=10
+    )
+    return time.perf_counter() - start
+
+
+def first_loss(page: Page, home: Path) -> float:
+    """Seconds from the press on Train until the first loss is in the run's events (warm server)."""
+    known = set((home / "runs").glob("2*")) if (home / "runs").exists() else set()
+    start = time.time()
+    page.get_by_role("button", name="Train", exact=True).click()
+    while True:
+        for folder in set((home / "runs").glob("2*")) - known if (home / "runs").exists() else ():
+            log = folder / "events.jsonl"
+            steps = (
+                [line for line in log.read_text().splitlines() if '"type": "step"' in line]
+                if log.exists()
+                else []
+            )
+            if steps:
+                found = float(json.loads(steps[0])["time"]) - start
+                page.get_by_role("button", name="Stop", exact=True).click()
+                expect(page.locator("strong", has_text=re.compile("^Stopped$"))).to_be_visible(timeout=60_000)
+                return found
+        time.sleep(0.01)
+
+
+def measure(repeats: int) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+
+    def note(name: str, take: Callable[[], float]) -> None:
+        found.setdefault(name, []).append(take())
+
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_FLAGS)
+        home = Path(folder) / "home"
+        link(home)
+        log = Path(folder) / "log"
+        for _ in range(repeats):
+            with served(home, log) as url:
+                note("first page of a fresh server", lambda url=url: opened(browser, url, "h1")[1])
+            with served(home, log) as url:
+                note(
+                    "LoRA page of a fresh server, with its count",
+                    lambda url=url: opened(browser, f"{url}/lora", COUNT)[1],
+                )
+        with served(home, log) as url:
+            opened(browser, f"{url}/lora?tab=parameters", "text=counted and formula both give")
+            for _ in range(repeats):
+                note("LoRA page, warm server", lambda url=url: opened(browser, f"{url}/lora", COUNT)[1])
+            page, _ = opened(browser, f"{url}/lora?r=1", COUNT)
+            page.wait_for_timeout(3000)
+            for _ in range(repeats):
+                note("slider to count", lambda: slider(page))
+                page.wait_for_timeout(500)
+            page, _ = opened(browser, f"{url}/lora?tab=train&rows=0&steps=200", "button:has-text('Train')")
+            for _ in range(repeats):
+                note("Train to first loss, SmolLM2", lambda: first_loss(page, home))
+                page.wait_for_timeout(1500)
+        browser.close()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    found = measure(parser.parse_args().repeats)
+    for name, values in found.items():
+        print(f"{name:45} median {statistics.median(values):.2f} s   {min(values):.2f} to {max(values):.2f}")
+
+
+if __name__ == "__main__":
+    main()
