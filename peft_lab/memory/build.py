@@ -161,9 +161,9 @@ def make_fake(model: torch.nn.Module, blueprint: Blueprint, recorder: Recorder, 
     layers = stacked_layers(model, depth)
     owner: dict[int, int] = {}
     for index, layer in enumerate(layers):
-        for tensor in _tensors_of(layer):
+        for tensor in tensors_of(layer):
             owner.setdefault(tensor.untyped_storage()._cdata, index // blueprint.period)
-    for tensor in _tensors_of(model):
+    for tensor in tensors_of(model):
         key = tensor.untyped_storage()._cdata
         adapter = tensor.requires_grad and blueprint.method is not None
         part = "quantisation" if key in constants else "adapter" if adapter else "weights"
@@ -178,7 +178,7 @@ def make_fake(model: torch.nn.Module, blueprint: Blueprint, recorder: Recorder, 
     )
 
 
-def _tensors_of(module: torch.nn.Module) -> list[torch.Tensor]:
+def tensors_of(module: torch.nn.Module) -> list[torch.Tensor]:
     """Parameters, buffers and tensor attributes, each storage once and in order."""
     import torch
 

@@ -110,14 +110,28 @@ def run(blueprint: Blueprint, setting: Setting, schedule: Schedule = two_steps) 
             template = layers[2 * period : 3 * period]
             trained = sum(p.requires_grad for layer in template for p in layer.parameters())
             deep = unroll(trace, depth // period, trained) or unroll(without_scalars(trace), depth // period, trained)
-            if deep is None:
-                longer, _ = _run_at(blueprint, setting, schedule, shallow + period)
-                deep = unroll(trace, depth // period, trained, longer)
-            if deep is not None:
+            if deep is not None and _agrees(deep, blueprint):
                 host = getattr(stage.optimizer, "host_bytes", 0)
                 return deep, _host_bytes(blueprint, setting) if host else 0, True
     trace, stage = _run_at(blueprint, setting, schedule, depth)
     return trace, getattr(stage.optimizer, "host_bytes", 0), False
+
+
+def _agrees(trace: Trace, blueprint: Blueprint) -> bool:
+    """Whether an unrolled model has the adapter of the real one: some methods share matrices between distant layers.
+
+    Read off the deep model on the meta device, except for methods whose adapter is built of real tensors layer by layer
+    (standins.REAL_ADAPTER), where that would take long.
+    """
+    from peft_lab.memory.build import tensors_of
+    from peft_lab.memory.standins import needs_real_adapter
+
+    if needs_real_adapter(blueprint.method):
+        return True
+    present = {"weights", "adapter", "quantisation"}
+    unrolled = sorted(s.nbytes for s in trace.storages if s.part in present and s.part != "quantisation")
+    real = sorted(t.untyped_storage().nbytes() for t in tensors_of(blueprint.build()) if t.untyped_storage().nbytes())
+    return unrolled == real
 
 
 def _host_bytes(blueprint: Blueprint, setting: Setting) -> int:

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 REAL_ADAPTER = frozenset({"ADAMSS", "BOFT", "FROD", "SHIRA", "UNILORA"})
 
 
+def needs_real_adapter(config: Any) -> bool:
+    """Whether a PEFT config (or a callable, or None) belongs to :data:`REAL_ADAPTER`."""
+    peft_type = getattr(config, "peft_type", None)
+    return str(getattr(peft_type, "value", peft_type)) in REAL_ADAPTER
+
+
 @contextmanager
 def building(config: Any) -> Iterator[None]:
     """Stand-ins while PEFT injects the adapter of ``config`` (which may be changed)."""
@@ -30,7 +36,7 @@ def building(config: Any) -> Iterator[None]:
     if peft_type == "SHIRA":
         config.mask_fn = _first_positions
     with ExitStack() as stack:
-        if peft_type in REAL_ADAPTER:
+        if needs_real_adapter(config):
             stack.enter_context(_copies_stay())
         else:
             stack.enter_context(torch.device("meta"))

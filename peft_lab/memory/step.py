@@ -134,19 +134,23 @@ def train(
     recorder.enter("idle")
 
 
-def training_batch(
-    subject: Subject, size: int, length: int, padded: bool, labels: int = 0
-) -> dict[str, torch.Tensor]:
-    """Token ids with labels; ``padded`` adds a mask, as a batch of unequal lengths has.
+def _wants_task_ids(model: torch.nn.Module) -> bool:
+    """Methods that route by task (Poly, multitask prompts) need to be told the task of each row."""
+    config: Any = getattr(model, "active_peft_config", None)
+    kind = getattr(config, "peft_type", None)
+    return str(getattr(kind, "value", kind)) in ("POLY", "MULTITASK_PROMPT_TUNING")
 
-    ``labels``: number of classes of an encoder's head.
-    """
+
+def training_batch(subject: Subject, size: int, length: int, padded: bool) -> dict[str, torch.Tensor]:
+    """Token ids with labels; ``padded`` adds a mask, as a batch of unequal lengths has."""
     import torch
 
     ids = torch.zeros(size, length, dtype=torch.long)
     batch = {"input_ids": ids}
     if padded:
         batch["attention_mask"] = torch.ones(size, length, dtype=torch.long)
+    if _wants_task_ids(subject.model):
+        batch["task_ids"] = torch.zeros(size, dtype=torch.long)
     if subject.kind == "encoder":
         batch["labels"] = torch.zeros(size, dtype=torch.long)
     else:

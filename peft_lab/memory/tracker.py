@@ -60,6 +60,9 @@ class Trace:
 #: Operations that make one tensor of a list.
 _JOINS = frozenset({"stack.default", "cat.default"})
 
+#: Mark on a fake tensor that says where values are infinite or no number.
+_BROKEN = "_says_broken"
+
 #: Device of fake tensors that are on the host in a real run (see fake.py); they take no device memory.
 HOST = "meta"
 
@@ -103,7 +106,7 @@ class Recorder:
         self.trace.events.append(EMPTY_CACHE)
 
     def see(self, tensor: torch.Tensor, part: str = "", layer: int | None = None) -> int:
-        """Note the tensor's storage unless it is known; returns its number in the trace, -1 for a host tensor's."""
+        """Note the tensor's storage unless it is known; returns its number in the trace, -1 when it takes no device memory."""
         if tensor.device.type == HOST:
             return -1
         storage = tensor.untyped_storage()
@@ -111,6 +114,8 @@ class Recorder:
         known = self._known.get(key)
         if known is not None:
             return known
+        if not storage.nbytes():
+            return -1
         index = self._birth(storage.nbytes(), part, self._layer if layer is None else layer)
         self._known[key] = index
         # The callback must not reach the recorder through a cycle with the storage, and the reference has to
@@ -179,15 +184,15 @@ class Recorder:
 
 
 def scalar_standin(tensor: torch.Tensor) -> bool | int | float:
-    """What code reads when it asks a fake tensor for its value: yes, or one.
+    """What code reads when it asks a fake tensor for its value: yes, or one; no, when it asks whether a value is broken.
 
-    PEFT asks in order to decide whether a module dropout spares this step (``rand(1) > p``) or a norm is finite; yes
-    is the answer that computes, and so the one that needs memory.
+    PEFT asks in order to decide whether a module dropout spares this step (``rand(1) > p``), whether a norm is finite or
+    a logit infinite: the answers that compute, and so need memory, are given.
     """
     import torch
 
     if tensor.dtype == torch.bool:
-        return True
+        return not getattr(tensor, _BROKEN, False)
     return 1.0 if tensor.is_floating_point() else 1
 
 
@@ -209,16 +214,27 @@ def recording(recorder: Recorder, scratch: Scratch | None = None) -> Any:
     from torch.utils._python_dispatch import TorchDispatchMode
 
     inside = scratch or {}
-    read_scalar = torch.ops.aten._local_scalar_dense.default
+    aten = torch.ops.aten
+    read_scalar, positions = aten._local_scalar_dense.default, aten.nonzero.default
+    broken = {aten.isinf.default, aten.isnan.default}
+    any_of = {aten.any.default, aten.any.dim}
 
     class Recording(TorchDispatchMode):
         def __torch_dispatch__(
             self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
         ) -> Any:
             kwargs = kwargs or {}
-            if func is read_scalar and isinstance(args[0], FakeTensor):
+            fake = bool(args) and isinstance(args[0], FakeTensor)
+            if fake and func is read_scalar:
                 return scalar_standin(args[0])
+            if fake and func is positions:
+                # A mask that picks from a vector picks all of it: no shape is known that depends on values.
+                result = torch.zeros(args[0].numel(), args[0].dim(), dtype=torch.int64)
+                recorder.see_results(func, args, result)
+                return result
             result = func(*args, **kwargs)
+            if fake and (func in broken or (func in any_of and hasattr(args[0], _BROKEN))):
+                setattr(result, _BROKEN, True)
             recorder.see_results(func, args, result)
             needs = inside.get(func)
             if needs is not None:

@@ -35,32 +35,24 @@ class _Run:
     events: list[tuple[int, str]]
 
 
-def unroll(trace: Trace, depth: int, trained_per_layer: int, longer: Trace | None = None) -> Trace | None:
+def unroll(trace: Trace, depth: int, trained_per_layer: int) -> Trace | None:
     """The trace that ``depth`` layers would leave, from one of DEPTH layers.
 
     Args:
         trained_per_layer: trained parameters of one layer, by which lists over all of them grow.
-        longer: the trace of one layer more, for models that keep something of every layer in one tensor outside
-            them (a prefix is one matrix for all layers): what differs between the two grows by as much per layer.
 
     Returns:
-        None when the layers are not alike, so that nothing can be said without running them.
+        None when the layers are not alike, so that nothing can be said without running them. Prefix tuning is such a
+        case: its one matrix for all layers comes apart outside them, in as many operations as there are layers.
     """
     if depth < DEPTH:
         return None
-    trace = _adopted(trace, DEPTH)
     names, members = _names(trace)
-    growth: dict[int, int] = {}
-    if longer is not None:
-        found = _growth(trace, members, _adopted(longer, DEPTH + 1))
-        if found is None:
-            return None
-        growth = found
     if not _alike(trace, members):
         return None
     runs = _runs(trace)
     extra = depth - DEPTH
-    out = _Unrolled(trace, names, extra, trained_per_layer, growth)
+    out = _Unrolled(trace, names, extra, trained_per_layer)
     for index, run in enumerate(runs):
         before = runs[index - 1].layer if index else None
         after = runs[index + 1].layer if index + 1 < len(runs) else None
@@ -81,42 +73,6 @@ def unroll(trace: Trace, depth: int, trained_per_layer: int, longer: Trace | Non
             if not out.emit(run, place):
                 return None
     return out.trace
-
-
-def _adopted(trace: Trace, depth: int) -> Trace:
-    """Storages made outside the layers but used up inside them (a prefix's keys) belong to the layer that ends them.
-
-    Only where every middle layer has the same of them; what all layers share ends in one of them.
-    """
-    ends: dict[int, list[int]] = {}
-    for run in _runs(trace):
-        for event, _ in run.events:
-            if event < 0 and event != EMPTY_CACHE and run.layer is not None and trace.storages[~event].layer is None:
-                ends.setdefault(run.layer, []).append(~event)
-    wanted = {trace.storages[index].nbytes for index in ends.get(_TEMPLATE, [])}
-    ends = {layer: [i for i in own if trace.storages[i].nbytes in wanted] for layer, own in ends.items()}
-    sizes = [[trace.storages[index].nbytes for index in ends.get(layer, [])] for layer in range(1, depth - 1)]
-    if not sizes[0] or any(other != sizes[0] for other in sizes):
-        return trace
-    storages = list(trace.storages)
-    for layer, indices in ends.items():
-        for index in indices:
-            storages[index] = replace(storages[index], layer=layer)
-    return replace(trace, storages=storages)
-
-
-def _growth(trace: Trace, members: dict[int | None, list[int]], longer: Trace) -> dict[int, int] | None:
-    """By how much each storage outside the layers grows with one layer more; None when there are more of them, too."""
-    _, others = _names(longer)
-    short, long = members.get(None, []), others.get(None, [])
-    if len(short) != len(long):
-        return None
-    grown = {}
-    for own, other in zip(short, long, strict=True):
-        step = longer.storages[other].nbytes - trace.storages[own].nbytes
-        if step and not trace.storages[own].joined:
-            grown[own] = step
-    return grown
 
 
 def _position(layer: int | None, extra: int) -> int | None:
@@ -196,15 +152,12 @@ def _same(run: _Run, twin: _Run, names: list[_Name]) -> bool:
 class _Unrolled:
     """The trace being made. A storage's place counts the layers of the deep model."""
 
-    def __init__(
-        self, trace: Trace, names: list[_Name], extra: int, per_layer: int, growth: dict[int, int]
-    ) -> None:
+    def __init__(self, trace: Trace, names: list[_Name], extra: int, per_layer: int) -> None:
         self.trace = Trace()
         self._source = trace
         self._names = names
         self._extra = extra
         self._per_layer = per_layer
-        self._growth = growth
         self._born: dict[_Name, int] = {}
         self._at: tuple[str, int | None] = ("", None)
 
@@ -239,7 +192,7 @@ class _Unrolled:
 
     def _copy(self, index: int, layer: int | None) -> Storage:
         storage = self._source.storages[index]
-        nbytes = storage.nbytes + self._growth.get(index, 0) * self._extra
+        nbytes = storage.nbytes
         if storage.joined:
             nbytes += nbytes // storage.joined * self._per_layer * self._extra
         return replace(storage, layer=layer, nbytes=nbytes)
