@@ -4,17 +4,18 @@ Every command prints a table, or with ``--json`` one JSON document on stdout and
 progress go to stderr. Exit status: 0 success, 2 bad input (one line on stderr), 1 anything else that failed on purpose
 (a failed run, weights that are missing), 130 interrupted. A traceback is a bug.
 
-``count`` without ``--method`` or ``--adapter-config`` counts every method that applies to the model; those that do not
-are named on stderr with the reason and left out of the result. A method that is asked for by name and does not apply is
-bad input.
+``count`` and ``memory`` without ``--method`` or ``--adapter-config`` take every method that applies to the model; those
+that do not are named on stderr with the reason and left out of the result. A method that is asked for by name and does
+not apply is bad input. Of several simulations one that fails is named on stderr, the others are the result, and the
+exit status is 1.
 """
 
 from __future__ import annotations
 
-from peft_lab.cli import catalog, count, machine, questions, runs, train
+from peft_lab.cli import catalog, count, export, machine, memory, questions, runs, train
 from peft_lab.cli.application import app, quieten_libraries
 
-__all__ = ["app", "catalog", "count", "machine", "main", "questions", "runs", "train"]
+__all__ = ["app", "catalog", "count", "export", "machine", "main", "memory", "questions", "runs", "train"]
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,12 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from peft_lab import units
-from peft_lab.cli import options, output
+from peft_lab.cli import options, output, subjects
 from peft_lab.cli.application import command
 from peft_lab.counting import CountReport, count, count_config
 from peft_lab.errors import BadInput
-from peft_lab.methods import all_methods
-from peft_lab.methods.base import MethodSpec
 from peft_lab.models import ModelEntry, resolve
 
 
@@ -44,39 +42,18 @@ def count_command(
 ) -> None:
     """Count parameters, exactly, without any weights. By default every method that applies to the model."""
     entry = resolve(model)
-    files = [options.read_adapter_config(path) for path in adapter_config or ()]
-    chosen = options.choose_methods(method or ())
-    every = not chosen and not files
     labels = _labels(task, entry)
-    if labels is not None and files:
-        raise BadInput(
-            "--task adds a head to methods; an adapter config is counted on the bare model.", "task"
-        )
-    specs = list(all_methods().values()) if every else chosen
-    results = list(_count_methods(entry, specs, sets or (), labels, skip=every))
-    results += [_count_file(model, file) for file in files]
-    if not results:
-        raise BadInput(f"No method applies to {entry.title} with these settings.", "method")
+    if labels is not None and adapter_config:
+        raise BadInput("--task adds a head to methods; an adapter config says itself what it is for.", "task")
+    chosen = subjects.choose(entry, method, sets, adapter_config)
+    results = [_Counted(count(model, spec.slug, values, labels)) for spec, values in chosen.methods]
+    results += [_count_file(model, file) for file in chosen.files]
+    chosen.tell()
     output.show(
         [result.as_dict() for result in results],
         as_json,
         human=lambda: _human(entry, results, labels is not None),
     )
-
-
-def _count_methods(
-    entry: ModelEntry, specs: Sequence[MethodSpec], sets: Sequence[str], labels: int | None, skip: bool
-) -> Iterator[_Counted]:
-    values = options.parse_sets(sets, specs)
-    for spec in specs:
-        problems = spec.problems(entry.shape, values[spec.slug])
-        blocked = [problem.message for problem in problems if problem.level == "error"]
-        if skip and blocked:
-            output.note(f"left out: {spec.slug}: {blocked[0]}")
-            continue
-        for problem in problems if not blocked else ():
-            output.note(f"note: {spec.slug}: {problem.message}")
-        yield _Counted(count(entry.name, spec.slug, values[spec.slug], labels))
 
 
 def _count_file(model: str, file: options.AdapterConfigFile) -> _Counted:

@@ -57,12 +57,17 @@ def _result_stream() -> Iterator[TextIO]:
 
 
 def show(document: Any, as_json: bool, *, human: Callable[[], Sequence[RenderableType]]) -> None:
-    """Print the command's result: the document, or what ``human`` makes of it."""
+    """Print the command's result: the document, or what ``human`` makes of it (tables; texts as they are)."""
     stream = _reserved[-1] if _reserved else sys.stdout
     if as_json:
         stream.write(json.dumps(plain(document), indent=2, allow_nan=False) + "\n")
     else:
-        _console(stream).print(*human(), sep="\n")
+        console = _console(stream)
+        for part in human():
+            if isinstance(part, str):
+                stream.write(part.removesuffix("\n") + "\n")
+            else:
+                console.print(part)
     stream.flush()
 
 

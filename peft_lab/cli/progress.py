@@ -11,9 +11,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 
 class ProgressBars:
-    """Bars by name. Use as a context manager; :meth:`update` makes a bar when it first hears of it."""
+    """Bars by name. Use as a context manager; :meth:`update` makes a bar when it first hears of it.
 
-    def __init__(self) -> None:
+    ``lines=False`` leaves the lines out where there is no terminal: for work of seconds.
+    """
+
+    def __init__(self, lines: bool = True) -> None:
+        self._lines = lines
         console = Console(file=sys.stderr)
         columns = (
             TextColumn("{task.description}"),
@@ -43,6 +47,8 @@ class ProgressBars:
             if name not in self._tasks:
                 self._tasks[name] = self._bars.add_task(name, total=1.0, detail=detail)
             self._bars.update(self._tasks[name], completed=fraction, detail=detail)
+            return
+        if not self._lines:
             return
         ended = fraction >= 1
         if name not in self._begun and not ended:

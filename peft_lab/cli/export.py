@@ -1,0 +1,46 @@
+"""``export``: a run as a file that repeats it without this package."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from peft_lab import export
+from peft_lab.cli import options, output
+from peft_lab.cli.application import command
+from peft_lab.cli.runs import known_run
+from peft_lab.errors import BadInput
+
+
+class Form(StrEnum):
+    """What a run can be exported as."""
+
+    SCRIPT = "script"
+    NOTEBOOK = "notebook"
+
+
+_WRITERS = {Form.SCRIPT: export.script, Form.NOTEBOOK: export.notebook}
+
+
+@command("export")
+def export_command(
+    identity: Annotated[str, typer.Argument(metavar="ID", help="A run that has ended; 'runs' lists them.")],
+    form: Annotated[Form, typer.Option("--as", help="A Python file or a Jupyter notebook.")] = Form.SCRIPT,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write it here; without, it is printed.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """A script or notebook that repeats a run with the plain libraries, its rows included."""
+    run = known_run(identity)
+    content = _WRITERS[form](run)
+    if out is not None:
+        try:
+            out.write_text(content, "utf-8")
+        except OSError as error:
+            raise BadInput(f"--out {out} cannot be written: {error.strerror or error}.", "out") from error
+    document = {"run_id": run.id, "as": form, "path": out, "content": None if out else content}
+    output.show(document, as_json, human=lambda: [f"{run.id} as {form}: {out}"] if out else [content])

@@ -1,0 +1,66 @@
+"""What ``count`` and ``memory`` are asked about: methods with their values, and adapter configs from files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from peft_lab.cli import options, output
+from peft_lab.cli.options import AdapterConfigFile
+from peft_lab.errors import BadInput
+from peft_lab.methods import all_methods
+from peft_lab.methods.base import MethodSpec
+from peft_lab.methods.knobs import Values
+from peft_lab.models import ModelEntry
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """What is asked about.
+
+    Attributes:
+        methods: those that apply to the model, with the values set for them.
+        files: adapter configs as they were read.
+        notes: warnings, and which methods were left out and why. Told with the result: an error is to stay alone.
+    """
+
+    methods: tuple[tuple[MethodSpec, Values], ...]
+    files: tuple[AdapterConfigFile, ...]
+    notes: tuple[str, ...]
+
+    def tell(self) -> None:
+        for note in self.notes:
+            output.note(note)
+
+
+def choose(
+    entry: ModelEntry,
+    methods: Sequence[str] | None,
+    sets: Sequence[str] | None,
+    adapter_configs: Sequence[Path] | None,
+) -> Subjects:
+    """What the options ask about; with neither methods nor files, every method that applies.
+
+    Raises:
+        BadInput: a name, value or file that cannot work, or nothing that applies.
+    """
+    files = tuple(options.read_adapter_config(path) for path in adapter_configs or ())
+    named = options.choose_methods(methods or ())
+    every = not named and not files
+    specs = list(all_methods().values()) if every else named
+    values = options.parse_sets(sets or (), specs)
+    kept: list[tuple[MethodSpec, Values]] = []
+    notes: list[str] = []
+    for spec in specs:
+        problems = spec.problems(entry.shape, values[spec.slug])
+        blocked = [problem.message for problem in problems if problem.level == "error"]
+        if blocked and every:
+            notes.append(f"left out: {spec.slug}: {blocked[0]}")
+            continue
+        spec.require(entry.shape, values[spec.slug])
+        notes += [f"note: {spec.slug}: {problem.message}" for problem in problems]
+        kept.append((spec, values[spec.slug]))
+    if not kept and not files:
+        raise BadInput(f"No method applies to {entry.title} with these settings.", "method")
+    return Subjects(tuple(kept), files, tuple(notes))
