@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pkgutil
 import signal
 import sys
 import threading
@@ -39,6 +40,8 @@ PRELOADED = (
     "transformers.integrations.bitsandbytes",
     "transformers.quantizers.quantizer_bnb_4bit",
     "peft",
+    "peft.tuners.lora.bnb",
+    "peft.utils.transformers_weight_conversion",
     "accelerate",
     "peft_lab.counting",
     "peft_lab.runs.worker",
@@ -56,8 +59,15 @@ def context() -> BaseContext:
     if sys.platform != "linux":
         return _Spawn()
     made = _ForkServer()
-    made.set_forkserver_preload(list(PRELOADED))
+    made.set_forkserver_preload([*PRELOADED, *_method_modules()])
     return made
+
+
+def _method_modules() -> list[str]:
+    """Method files by module name; a new one needs to be listed nowhere."""
+    from peft_lab import methods
+
+    return [f"{methods.__name__}.{info.name}" for info in pkgutil.iter_modules(methods.__path__)]
 
 
 def start_server() -> None:

@@ -180,7 +180,9 @@ def _myself() -> dict[str, float]:
 def _alive(owner: dict[str, float]) -> bool:
     """Whether the process that queued a run still is there; its start time tells it from another of the same number."""
     try:
-        return abs(psutil.Process(int(owner["pid"])).create_time() - owner["started"]) < 2
+        found = psutil.Process(int(owner["pid"]))
+        # One that was killed and not yet waited for by its parent still has its number.
+        return found.status() != psutil.STATUS_ZOMBIE and abs(found.create_time() - owner["started"]) < 2
     except psutil.NoSuchProcess:
         return False
 
