@@ -23,4 +23,5 @@ def step(
     """
     from peft_lab.memory.simulate import Setting, simulate
 
-    return simulate(model, method, values, Setting(**setting), dtype, checkpointing)
+    given = {**setting, "capability": tuple(setting.get("capability", (8, 9)))}
+    return simulate(model, method, values, Setting(**given), dtype, checkpointing)

@@ -279,8 +279,11 @@ def simulate_config(
     checkpointing: bool = False,
     quantise: Any = None,
     schedule: Schedule = two_steps,
+    autocast: bool = True,
 ) -> Simulation:
     """Simulate any PEFT adapter config (None: full fine-tuning) on a model.
+
+    ``autocast``: adapters in float32 beside a 16-bit base, PEFT's default.
 
     Raises:
         BadInput: not a PEFT config, or one that PEFT cannot apply here. SimulationError: what cannot be simulated.
@@ -296,6 +299,7 @@ def simulate_config(
         method=config,
         dtype=torch_dtype(dtype),
         quantise=quantise,
+        autocast=autocast,
         checkpointing=checkpointing,
     )
     name = "full" if config is None else str(getattr(config.peft_type, "value", config.peft_type)).lower()

@@ -184,7 +184,7 @@ class Recorder:
 
 
 def scalar_standin(tensor: torch.Tensor) -> bool | int | float:
-    """What code reads when it asks a fake tensor for its value: yes, or one; no, when it asks whether a value is broken.
+    """What code reads when it asks a fake tensor for its value: yes, one, the first of a list; no, when it asks whether a value is broken.
 
     PEFT asks in order to decide whether a module dropout spares this step (``rand(1) > p``), whether a norm is finite or
     a logit infinite: the answers that compute, and so need memory, are given.
@@ -193,7 +193,26 @@ def scalar_standin(tensor: torch.Tensor) -> bool | int | float:
 
     if tensor.dtype == torch.bool:
         return not getattr(tensor, _BROKEN, False)
-    return 1.0 if tensor.is_floating_point() else 1
+    return 1.0 if tensor.is_floating_point() else 0
+
+
+def _without_masks(recorder: Recorder, indices: Any) -> list[Any]:
+    """Indices with every mask replaced by positions, which is what the device does first.
+
+    A mask is taken to pick everything: how much it picks depends on values.
+    """
+    import torch
+
+    found: list[Any] = []
+    for index in indices:
+        if index is None or index.dtype not in (torch.bool, torch.uint8):
+            found.append(index)
+            continue
+        for _ in range(index.dim()):
+            position = torch.zeros(index.numel(), dtype=torch.int64)
+            recorder.see(position)
+            found.append(position)
+    return found
 
 
 def tensors_in(result: Any) -> Iterable[torch.Tensor]:
@@ -215,7 +234,14 @@ def recording(recorder: Recorder, scratch: Scratch | None = None) -> Any:
 
     inside = scratch or {}
     aten = torch.ops.aten
-    read_scalar, positions = aten._local_scalar_dense.default, aten.nonzero.default
+    read_scalar = aten._local_scalar_dense.default
+    indexing = {
+        aten.index.Tensor,
+        aten.index_put.default,
+        aten.index_put_.default,
+        aten._index_put_impl_.default,
+        aten._unsafe_index_put.default,
+    }
     broken = {aten.isinf.default, aten.isnan.default}
     any_of = {aten.any.default, aten.any.dim}
 
@@ -227,11 +253,8 @@ def recording(recorder: Recorder, scratch: Scratch | None = None) -> Any:
             fake = bool(args) and isinstance(args[0], FakeTensor)
             if fake and func is read_scalar:
                 return scalar_standin(args[0])
-            if fake and func is positions:
-                # A mask that picks from a vector picks all of it: no shape is known that depends on values.
-                result = torch.zeros(args[0].numel(), args[0].dim(), dtype=torch.int64)
-                recorder.see_results(func, args, result)
-                return result
+            if fake and func in indexing:
+                args = (args[0], _without_masks(recorder, args[1]), *args[2:])
             result = func(*args, **kwargs)
             if fake and (func in broken or (func in any_of and hasattr(args[0], _BROKEN))):
                 setattr(result, _BROKEN, True)
