@@ -58,7 +58,8 @@ def count_command(
 
 def _count_file(model: str, file: options.AdapterConfigFile) -> _Counted:
     try:
-        return _Counted(count_config(model, file.content), file.path)
+        counted = count(model, "full", {}) if file.content is None else count_config(model, file.content)
+        return _Counted(counted, file.path)
     except BadInput as error:
         raise BadInput(f"{file.path}: {error}", error.field) from error
 

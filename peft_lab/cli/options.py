@@ -37,10 +37,10 @@ AdapterConfigs = Annotated[
 
 @dataclass(frozen=True)
 class AdapterConfigFile:
-    """The content of one ``adapter_config.json`` and where it came from."""
+    """The content of one ``adapter_config.json`` and where it came from; ``None`` (null): no adapter."""
 
     path: Path
-    content: Mapping[str, Any]
+    content: Mapping[str, Any] | None
 
 
 def split_slugs(texts: Sequence[str]) -> list[str]:
@@ -126,6 +126,6 @@ def read_adapter_config(path: Path) -> AdapterConfigFile:
         ) from error
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{file} is no valid JSON: {error}.", "adapter_config") from error
-    if not isinstance(content, dict):
+    if content is not None and not isinstance(content, dict):
         raise BadInput(f"{file} holds no JSON object, so it is no adapter config.", "adapter_config")
     return AdapterConfigFile(file, content)

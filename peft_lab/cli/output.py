@@ -62,12 +62,11 @@ def show(document: Any, as_json: bool, *, human: Callable[[], Sequence[Renderabl
     if as_json:
         stream.write(json.dumps(plain(document), indent=2, allow_nan=False) + "\n")
     else:
-        console = _console(stream)
         for part in human():
             if isinstance(part, str):
                 stream.write(part.removesuffix("\n") + "\n")
             else:
-                console.print(part)
+                _print(part, stream)
     stream.flush()
 
 
@@ -76,12 +75,20 @@ def note(message: str) -> None:
     print(" ".join(message.split()), file=sys.stderr)
 
 
-def _console(stream: TextIO) -> Console:
-    return Console(file=stream, width=None if stream.isatty() else _PIPE_WIDTH, highlight=False, emoji=False)
+def _print(part: RenderableType, stream: TextIO) -> None:
+    """On a terminal too narrow for the longest words, lines run over its edge: names broken in pieces help nobody."""
+    console = Console(file=stream, highlight=False, emoji=False)
+    terminal, console.width = console.width, _PIPE_WIDTH
+    if stream.isatty():
+        console.width = max(terminal, console.measure(part).minimum)
+    console.print(part)
 
 
 def table(title: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]], caption: str = "") -> Table:
-    """A table whose ``columns`` map a heading to ``left`` or ``right``. Cells are text already."""
+    """A table whose ``columns`` map a heading to ``left`` or ``right``. Cells are text already.
+
+    Numbers and the first column, which names the row, stay in one piece; other texts are folded.
+    """
     built = Table(
         title=title or None,
         caption=caption or None,
@@ -91,9 +98,11 @@ def table(title: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]],
         title_style="bold",
         pad_edge=False,
     )
-    for heading, side in columns.items():
+    for place, (heading, side) in enumerate(columns.items()):
         right = side == "right"
-        built.add_column(heading, justify="right" if right else "left", no_wrap=right, overflow="fold")
+        built.add_column(
+            heading, justify="right" if right else "left", no_wrap=right or place == 0, overflow="fold"
+        )
     for row in rows:
         built.add_row(*(_cell(value) for value in row))
     return built

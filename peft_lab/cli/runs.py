@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -61,20 +60,8 @@ def known_run(identity: str) -> Run:
 
 
 def _list(found: Sequence[RunSummary]) -> Any:
-    columns = {
-        "run": "left",
-        "status": "left",
-        "started": "left",
-        "method": "left",
-        "model": "left",
-        "task": "left",
-        "steps": "right",
-        "metric": "left",
-        "before": "right",
-        "after": "right",
-        "peak": "right",
-        "took": "right",
-    }
+    columns = {"run": "left", "status": "left", "steps": "right", "metric": "left"}
+    columns |= dict.fromkeys(("before", "after", "peak", "took"), "right")
     caption = (
         "metrics, peak and time: measured" if found else "No runs yet: 'python -m peft_lab train' makes one."
     )
@@ -82,11 +69,10 @@ def _list(found: Sequence[RunSummary]) -> Any:
 
 
 def _line(row: RunSummary) -> tuple[str, ...]:
-    started = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.created))
+    """The id tells when, method, model and task."""
     if row.status == store.DAMAGED:
-        return (row.id, row.status, started, row.problem, *[""] * 8)
+        return (row.id, row.status, "", row.problem, *[""] * 4)
     before, after = ("" if value is None else f"{value:.3f}" for value in (row.before, row.after))
     peak = "" if row.peak_bytes is None else units.size(row.peak_bytes)
     took = "" if row.seconds is None else units.seconds(row.seconds)
-    what = (row.id, row.status, started, row.method, row.model, row.task, f"{row.steps:,}")
-    return (*what, row.metric_title, before, after, peak, took)
+    return (row.id, row.status, f"{row.steps:,}", row.metric_title, before, after, peak, took)

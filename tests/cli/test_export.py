@@ -23,9 +23,7 @@ def finished(own_home: Path) -> store.Run:
 
 
 def test_a_script_is_printed_as_it_is(run: Run, finished: store.Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from peft_lab.cli import export as command
-
-    monkeypatch.setitem(command._WRITERS, command.Form.SCRIPT, lambda _: ODD)
+    monkeypatch.setattr(export, "script", lambda _: ODD)
     assert run("export", finished.id).stdout == ODD
     assert run("export", finished.id, "--as", "script", "--json").document["content"] == ODD
 
@@ -43,12 +41,6 @@ def test_a_notebook_goes_to_a_file(
     assert (document["as"], document["path"], document["content"]) == ("notebook", str(file), None)
     nbformat.validate(nbformat.read(file, 4))
     assert "--out" in run("export", finished.id, "--as", "notebook", "--out", str(tmp_path)).refused()
-
-
-def test_the_writers_are_those_of_the_library() -> None:
-    from peft_lab.cli import export as command
-
-    assert {"script": export.script, "notebook": export.notebook} == command._WRITERS
 
 
 def test_what_cannot_be_exported(run: Run, finished: store.Run) -> None:
