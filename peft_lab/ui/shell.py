@@ -12,6 +12,7 @@ from peft_lab.ui import theme
 _OTHER = {
     "Start": (("home", "Home"),),
     "Lab": (("runs", "Runs"),),
+    "Interview": (("practice", "Practice"), ("misconceptions", "Misconceptions")),
 }
 _navigated = False
 
@@ -19,6 +20,12 @@ _navigated = False
 def method_pages() -> tuple[str, ...]:
     """Slugs of the methods that have a page of their own: all but the full fine-tuning reference."""
     return tuple(slug for slug in all_methods() if slug != "full")
+
+
+def titles() -> dict[str, str]:
+    """Every page of the app by name."""
+    other = {name: title for entries in _OTHER.values() for name, title in entries}
+    return other | {slug: all_methods()[slug].title for slug in method_pages()}
 
 
 @st.cache_resource
@@ -47,6 +54,7 @@ def run_app() -> None:
         "Start": [page(*entry) for entry in _OTHER["Start"]],
         "Methods": [page(slug, all_methods()[slug].title) for slug in method_pages()],
         "Lab": [page(*entry) for entry in _OTHER["Lab"]],
+        "Interview": [page(*entry) for entry in _OTHER["Interview"]],
     }
     chosen = st.navigation(sections)
     theme.apply()

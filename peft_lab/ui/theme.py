@@ -27,6 +27,7 @@ _CSS = """
 .block-container { padding-top: 2.2rem; padding-bottom: 4rem; max-width: 1320px; }
 [data-testid="stMetricValue"] { font-variant-numeric: tabular-nums; }
 [data-testid="stMetric"] { padding: 0; }
+.st-key-question p { font-size: 1.15rem; line-height: 1.5; }
 .st-key-headline [data-testid="stVerticalBlock"] { gap: 0.25rem; }
 table.figures { border-collapse: collapse; width: 100%; font-size: 0.92rem; }
 table.figures th { text-align: left; font-weight: 600; padding: 0.35rem 0.6rem;

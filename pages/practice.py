@@ -1,0 +1,5 @@
+"""Practice: flash cards, the mock interview, predictions."""
+
+from peft_lab.ui.practice.page import practice_page
+
+practice_page()

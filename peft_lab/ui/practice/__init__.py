@@ -1,0 +1,1 @@
+"""Interview practice: flash cards, the mock interview, and predictions that an experiment settles."""

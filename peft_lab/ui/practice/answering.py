@@ -1,0 +1,116 @@
+"""A question on screen: its text, where the answer is typed, how it was judged, and the model answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from peft_lab import inspector
+from peft_lab.quiz.answers import Grade, Verdict, shown_near_misses
+from peft_lab.quiz.bank import compute_answer
+from peft_lab.quiz.computed import Answer
+from peft_lab.quiz.question import Question
+from peft_lab.ui import figures
+from peft_lab.ui.practice.filters import topic_title
+from peft_lab.ui.waiting import come_back
+from peft_lab.units import Source
+
+_SHOWN: dict[Grade, tuple[str, str]] = {
+    "right": ("success", "check_circle"),
+    "close": ("info", "adjust"),
+    "near_miss": ("warning", "near_me"),
+    "wrong": ("error", "cancel"),
+    "unreadable": ("warning", "help"),
+}
+
+
+def ask(question: Question, model: str | None, place: str = "") -> None:
+    """Topic, level and the question itself."""
+    st.markdown(f"## {topic_title(question.topic)} :gray-badge[{question.level}] {place}".strip())
+    with st.container(key="question"):
+        st.markdown(question.ask(model))
+
+
+def entry(question: Question, model: str | None, key: str) -> str:
+    """The control for the answer; what is in it, empty for nothing. An option is given by its number."""
+    if question.kind == "choice":
+        options = question.choices(model)
+        index = st.radio(
+            "Your choice", range(len(options)), index=None, key=key, format_func=options.__getitem__
+        )
+        return "" if index is None else str(index + 1)
+    if question.kind == "free":
+        return st.text_area(
+            "Your answer", key=key, height=110, placeholder="As you would say it, in two or three sentences"
+        )
+    return st.text_input(
+        "Your answer",
+        key=key,
+        placeholder="A number, such as 1,234,000, 1.2M, 2.5% or 1.5 GB",
+        autocomplete="off",
+    )
+
+
+def solution(question: Question, model: str | None) -> tuple[Answer | None, bool]:
+    """The computed answer, ``None`` for a written one; and whether it is known yet (else the page comes back).
+
+    Raises:
+        PeftLabError: it could not be computed.
+    """
+    if question.needs == "shape":
+        return question.compute(model), True
+    future = inspector.get_inspector("answers").submit(compute_answer, question.id, model)
+    come_back([future])
+    return (future.result(), True) if future.done() else (None, False)
+
+
+def judged(verdict: Verdict) -> None:
+    """The verdict in one coloured line; the icon tells it without the colour."""
+    kind, icon = _SHOWN[verdict.grade]
+    getattr(st, kind)(verdict.message, icon=f":material/{icon}:")
+
+
+def model_answer(question: Question, answer: Answer | None, model: str | None) -> None:
+    """The answer and what an interviewer makes of it."""
+    st.markdown(f"### Model answer {_badge(question, answer)}".strip())
+    st.markdown(question.explain(answer, model))
+    if answer is not None:
+        for step in answer.working:
+            _step(step)
+        slips = shown_near_misses(answer)
+        if slips:
+            with st.expander("Figures that come from forgetting something"):
+                _list(slips)
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown("#### An interviewer listens for")
+        _list(question.listen_for)
+        st.markdown("#### Then asks")
+        _list(question.follow_ups)
+    with right:
+        st.markdown("#### Often said, and wrong")
+        _list(question.wrong)
+        st.markdown("#### Sources")
+        st.caption("\n".join(f"- {source}" for source in question.sources))
+
+
+def _badge(question: Question, answer: Answer | None) -> str:
+    if answer is None or question.kind == "choice":
+        return figures.badge(Source.CITED)
+    if question.needs == "torch":
+        return figures.badge(Source.MEASURED)
+    # The formulas work on the shapes of the real model and equal the count; other units are worked out from them.
+    return figures.badge(Source.COUNTED) if answer.unit == "parameters" else ""
+
+
+def _step(step: str) -> None:
+    """One line of the working: a formula stands alone, so that a narrow screen can scroll it."""
+    if step.startswith("$") and step.endswith("$") and step.count("$") == 2:
+        st.latex(step.strip("$"))
+    else:
+        st.markdown(step)
+
+
+def _list(lines: Sequence[str]) -> None:
+    st.markdown("\n".join(f"- {line}" for line in lines))

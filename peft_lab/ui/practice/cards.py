@@ -1,0 +1,177 @@
+"""Flash cards: the due one, the answer, and how well it was known; when it comes back is FSRS's matter."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import streamlit as st
+
+from peft_lab.errors import PeftLabError
+from peft_lab.quiz.answers import Grade, Verdict, judge
+from peft_lab.quiz.bank import get_question
+from peft_lab.quiz.computed import Answer
+from peft_lab.quiz.question import Question
+from peft_lab.quiz.records import RATINGS, RatingName
+from peft_lab.quiz.schedule import Learners
+from peft_lab.ui import state
+from peft_lab.ui.practice import filters
+from peft_lab.ui.practice.answering import ask, entry, judged, model_answer, solution
+from peft_lab.ui.practice.learner import SCOPE
+
+_FITTING: dict[Grade, RatingName] = {
+    "right": "good", "close": "hard", "near_miss": "hard", "wrong": "again", "unreadable": "again",
+}  # fmt: skip
+
+
+def cards(file: Learners, learner: str) -> None:
+    cells = st.columns(3)
+    filters.topic_filter(cells[0])
+    filters.level_filter(cells[1])
+    filters.model_filter(cells[2])
+    names = [question.id for question in filters.pool()]
+    due, fresh = file.due(learner, names), file.fresh(learner, names)
+    st.markdown(f"**{len(due)}** due · **{len(fresh)}** new · {len(names)} questions in this choice")
+    last = state.remembered(SCOPE, "last", "")
+    if last:
+        st.caption(last)
+    if not names:
+        st.info("There is no question of this topic and level. Choose another level.")
+        return
+    name = _on_table(names, due, fresh)
+    if name is None:
+        _nothing_due(file, learner, names)
+        return
+    with st.container(border=True):
+        _card(file, learner, get_question(name), name in due)
+
+
+def _on_table(names: list[str], due: list[str], fresh: list[str]) -> str | None:
+    """The card that is up: it stays until it is rated or the choice excludes it. Then due ones first, then new ones."""
+    name = state.remembered(SCOPE, "card", "")
+    if name in due or name in fresh:
+        return str(name)
+    skipped = state.remembered(SCOPE, "skipped", ())
+    following = [each for each in (*due, *fresh) if each not in skipped] or [*due, *fresh]
+    _put(following[0] if following else "")
+    return following[0] if following else None
+
+
+def _put(name: str) -> None:
+    for entry_name in ("typed", "revealed", "since"):
+        state.scope(SCOPE).pop(entry_name, None)
+    state.remember(SCOPE, "card", name)
+
+
+def _nothing_due(file: Learners, learner: str, names: list[str]) -> None:
+    known = {name: card.due for name, card in file.cards(learner).items() if name in names}
+    soonest = min(known.values())
+    st.success(
+        f"Nothing is due in this choice. The next card comes up in {span(soonest - file.now())}, {date(soonest)}.",
+        icon=":material/event_available:",
+    )
+    if st.button("Look again", icon=":material/refresh:"):
+        st.rerun()
+
+
+def _card(file: Learners, learner: str, question: Question, due: bool) -> None:
+    model = filters.model_for(question)
+    since = state.remembered(SCOPE, "since", None) or file.now()
+    state.remember(SCOPE, "since", since)
+    ask(question, model, ":orange-badge[due]" if due else ":blue-badge[new]")
+    if filters.chosen("model") and question.model and model is None:
+        st.caption("The chosen model does not fit this question; it is asked about its own.")
+    if not state.remembered(SCOPE, "revealed", False):
+        _answer_form(question, model)
+        return
+    try:
+        answer, known = solution(question, model)
+    except PeftLabError as error:
+        st.error(str(error))
+        return
+    if not known:
+        st.markdown("Computing the answer…")
+        return
+    verdict = _verdict(question, answer, model)
+    _rating(file, learner, question, verdict, since)
+    model_answer(question, answer, model)
+
+
+def _answer_form(question: Question, model: str | None) -> None:
+    free = question.kind == "free"
+    with st.form(f"answer-{question.id}", border=False):
+        text = entry(question, model, state.widget_key(SCOPE, "answer", question.id))
+        first, second, _ = st.columns([2, 2, 3])
+        check = first.form_submit_button(
+            "Show the model answer" if free else "Check", type="primary", width="stretch"
+        )
+        reveal = not free and second.form_submit_button("Show the answer", width="stretch")
+    if st.button("Another question", type="tertiary", icon=":material/skip_next:"):
+        skipped = (*state.remembered(SCOPE, "skipped", ()), question.id)
+        state.remember(SCOPE, "skipped", skipped)
+        state.scope(SCOPE).pop("card", None)
+        st.rerun()
+    if check and not free and not text.strip():
+        st.markdown(":red[:material/edit: Type an answer first, or show it.]")
+        return
+    if check or reveal:
+        state.remember(SCOPE, "typed", text if check else "")
+        state.remember(SCOPE, "revealed", True)
+        st.rerun()
+
+
+def _verdict(question: Question, answer: Answer | None, model: str | None) -> Verdict | None:
+    typed = str(state.remembered(SCOPE, "typed", ""))
+    if not typed.strip():
+        return None
+    if question.kind == "free":
+        st.markdown("**You wrote**")
+        st.text(typed)
+        return None
+    verdict = judge(question, answer, typed, model)
+    if question.kind == "numeric":
+        st.markdown(f"You said **{typed.strip()}**.")
+    judged(verdict)
+    return verdict
+
+
+def _rating(
+    file: Learners, learner: str, question: Question, verdict: Verdict | None, since: datetime
+) -> None:
+    st.markdown("### How well did you know it?")
+    coming = file.preview(learner, question.id)
+    fitting = _FITTING[verdict.grade] if verdict else None
+    for cell, rating in zip(st.columns(4), RATINGS, strict=True):
+        pressed = cell.button(
+            f"{rating.capitalize()} · {span(coming[rating] - file.now())}",
+            key=f"rate-{rating}",
+            type="primary" if rating == fitting else "secondary",
+            width="stretch",
+            help=f"Next on {date(coming[rating])}",
+        )
+        if pressed:
+            taken = round((file.now() - since) / timedelta(milliseconds=1))
+            card = file.rate(learner, question.id, rating, taken)
+            state.remember(
+                SCOPE,
+                "last",
+                f"{filters.topic_title(question.topic)} question rated {rating}: due again {date(card.due)}.",
+            )
+            state.scope(SCOPE).pop("card", None)
+            st.rerun()
+
+
+def span(length: timedelta) -> str:
+    """'6 min', '3 h', '12 days': how long until then, rounded."""
+    minutes = max(1, round(length / timedelta(minutes=1)))
+    if minutes < 60:
+        return f"{minutes} min"
+    hours = round(minutes / 60)
+    if hours < 24:
+        return f"{hours} h"
+    days = round(hours / 24)
+    return f"{days} day" if days == 1 else f"{days} days"
+
+
+def date(moment: datetime) -> str:
+    """On this machine's clock."""
+    return moment.astimezone().strftime("%d %b %Y, %H:%M").lstrip("0")

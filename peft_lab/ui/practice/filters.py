@@ -1,0 +1,98 @@
+"""What is practised: topic, level and model; the same choice on every tab and in the address."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peft_lab.errors import BadInput, UnknownName
+from peft_lab.models import catalogue
+from peft_lab.quiz.bank import select, topics
+from peft_lab.quiz.question import LEVELS, TOPICS, Question
+from peft_lab.ui import state
+from peft_lab.ui.practice.learner import SCOPE
+
+ALL = ""  # every topic, every level, each question's own model
+SEED = 1
+
+
+def chosen(name: str) -> str:
+    """The remembered topic, level or model; empty for all of them."""
+    return str(state.remembered(SCOPE, name, ALL))
+
+
+def pool() -> list[Question]:
+    """The questions of the chosen topic and level, in teaching order."""
+    topic, level = chosen("topic"), chosen("level")
+    return select((topic,) if topic else (), (level,) if level else ())
+
+
+def model_for(question: Question) -> str | None:
+    """The chosen model if the question can be asked about it; ``None`` for the question's own."""
+    model = chosen("model")
+    return model if model and question.accepts(model) else None
+
+
+def topic_filter(cell: Any) -> str:
+    return _pick(cell, "topic", "Topic", {ALL: "All topics"} | {name: topic_title(name) for name in topics()})
+
+
+def level_filter(cell: Any) -> str:
+    return _pick(cell, "level", "Level", {ALL: "All levels"} | {name: name.capitalize() for name in LEVELS})
+
+
+def model_filter(cell: Any) -> str:
+    titles = {ALL: "Each question's own"} | {name: entry.title for name, entry in catalogue().items()}
+    return _pick(
+        cell,
+        "model",
+        "Ask about",
+        titles,
+        "Computed questions are asked about this model, and their answers computed for it, wherever it fits.",
+    )
+
+
+def topic_title(topic: str) -> str:
+    return TOPICS.get(topic, topic)
+
+
+def _pick(cell: Any, name: str, label: str, titles: dict[str, str], text: str | None = None) -> str:
+    options = list(titles)
+    index = state.one_of(SCOPE, name, options, ALL)
+    key = state.widget_key(SCOPE, name)
+    value: str = cell.selectbox(label, options, index, key=key, format_func=titles.__getitem__, help=text)
+    problem = state.address_problem(SCOPE, name)
+    if problem:
+        cell.markdown(f":red[:material/link_off: {problem}]")
+    state.remember(SCOPE, name, value)
+    return value
+
+
+def readers() -> dict[str, Any]:
+    """What takes these choices out of an address."""
+
+    def among(name: str, what: str, known: Any) -> Any:
+        def read(text: str) -> None:
+            if text not in known:
+                raise UnknownName(what, text, known, name)
+            state.remember(SCOPE, name, text)
+
+        return read
+
+    def seed(text: str) -> None:
+        if not text.isdecimal():
+            raise BadInput(f"The address says seed={text[:20]}, which is no whole number.", "seed")
+        state.remember(SCOPE, "seed", int(text))
+
+    return {
+        "topic": among("topic", "topic", topics()),
+        "level": among("level", "level", LEVELS),
+        "model": among("model", "model", tuple(catalogue())),
+        "seed": seed,
+    }
+
+
+def address() -> dict[str, tuple[Any, Any]]:
+    """What the address says about them."""
+    return {name: (chosen(name), ALL) for name in ("topic", "level", "model")} | {
+        "seed": (state.remembered(SCOPE, "seed", SEED), SEED)
+    }

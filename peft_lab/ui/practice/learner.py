@@ -1,0 +1,152 @@
+"""Who is practising: the learner's name, a new one, and what they take along or bring in."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from peft_lab import inspector
+from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.quiz import schedule
+from peft_lab.quiz.anki import write_deck
+from peft_lab.quiz.bank import compute_answer
+from peft_lab.quiz.question import Question
+from peft_lab.quiz.schedule import Learners
+from peft_lab.quiz.transfer import export_profile, import_profile
+from peft_lab.ui import state
+
+SCOPE = "practice"
+FIRST = "Me"  # the learner of a new installation, so that nobody has to register before the first question
+
+
+def learners() -> Learners:
+    """The learners' file."""
+    return Learners(clock=schedule.utc_now)
+
+
+def current(file: Learners) -> str:
+    """Who is practising in this session; a first learner is made where there is none."""
+    names = [profile.name for profile in file.profiles()]
+    if not names:
+        try:
+            return file.create(FIRST).name
+        except BadInput:  # another tab was faster
+            return FIRST
+    wanted = str(state.remembered(SCOPE, "profile", FIRST))
+    return wanted if wanted in names else names[0]
+
+
+def take_profile(text: str) -> None:
+    """The learner that the address names. Raises :class:`UnknownName`."""
+    state.remember(SCOPE, "profile", learners().profile(text).name)
+
+
+def choose(name: str) -> None:
+    """Go on as this learner. What is on the table belongs to the one before."""
+    state.remember(SCOPE, "profile", name)
+    clear_table()
+    state.renew(SCOPE)
+
+
+def clear_table() -> None:
+    """No card is up, nothing is typed."""
+    for entry in ("card", "typed", "revealed", "since", "skipped", "last", "report"):
+        state.scope(SCOPE).pop(entry, None)
+
+
+def learner_row(file: Learners, pool: list[Question], model: str | None) -> str:
+    """The row on top of the page: the learner, a new one, files. Returns the learner's name."""
+    who, rest = st.columns(2, vertical_alignment="bottom")
+    before = current(file)
+    names = [profile.name for profile in file.profiles()]
+    name: str = who.selectbox(
+        "Learner",
+        names,
+        index=names.index(before),
+        key=state.widget_key(SCOPE, "profile"),
+        help="Every learner has their own cards, due dates and reports, kept on this machine.",
+    )
+    problem = state.address_problem(SCOPE, "profile")
+    if problem:
+        who.markdown(f":red[:material/link_off: {problem}]")
+    if name != before:
+        choose(name)
+        st.rerun()
+    state.remember(SCOPE, "profile", name)
+    # Side by side on a phone, too: the question should not be pushed off the screen.
+    with rest.container(horizontal=True):
+        with st.popover("New learner", icon=":material/person_add:", width="stretch"):
+            _create(file)
+        with st.popover("Files", icon=":material/swap_vert:", width="stretch"):
+            _files(file, name, pool, model)
+    return name
+
+
+def _create(file: Learners) -> None:
+    with st.form("new-learner", border=False):
+        name = st.text_input("Name", max_chars=40)
+        if not st.form_submit_button("Create", type="primary", width="stretch"):
+            return
+    try:
+        choose(file.create(name).name)
+    except PeftLabError as error:
+        st.error(str(error))
+        return
+    st.rerun()
+
+
+def _files(file: Learners, name: str, pool: list[Question], model: str | None) -> None:
+    def exported() -> str:
+        return json.dumps(export_profile(file, name), indent=1, ensure_ascii=False)
+
+    options: Any = {"width": "stretch", "icon": ":material/download:", "on_click": "ignore"}
+    st.download_button(
+        f"Export {name} (JSON)", exported, f"peft-lab-{name}.json", "application/json", **options
+    )
+    st.download_button(
+        f"Anki deck, {len(pool)} cards",
+        lambda: anki_deck(pool, model),
+        "peft-lab.apkg",
+        "application/octet-stream",
+        disabled=not pool,
+        **options,
+    )
+    st.caption("The deck holds the questions of the topic, level and model chosen below.")
+    with st.form("import-learner", border=False, clear_on_submit=True):
+        upload = st.file_uploader("Import an exported learner", type="json")
+        replace = st.checkbox("Replace a learner of the same name")
+        if not st.form_submit_button("Import", width="stretch"):
+            return
+    try:
+        if upload is None:
+            raise BadInput("Choose an exported file first.")
+        choose(import_profile(file, _parsed(upload.getvalue()), replace=replace))
+    except PeftLabError as error:
+        st.error(str(error))
+        return
+    st.rerun()
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise BadInput("This file is no JSON document.", "file") from error
+
+
+def anki_deck(pool: list[Question], model: str | None) -> bytes:
+    """The deck as a file's content. Answers that need torch come from the process that has it."""
+    worker = inspector.get_inspector("answers")
+    answers = {
+        question.id: worker.ask(compute_answer, question.id, None)
+        for question in pool
+        if question.needs == "torch"
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "peft-lab.apkg"
+        write_deck(path, pool, answers, model)
+        return path.read_bytes()

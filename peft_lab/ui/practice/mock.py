@@ -1,0 +1,194 @@
+"""The mock interview: ten questions against the clock. It is kept with the learner, so a reload does not end it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from peft_lab import units
+from peft_lab.errors import PeftLabError
+from peft_lab.quiz.answers import judge
+from peft_lab.quiz.bank import get_question
+from peft_lab.quiz.interview import MIX, SIZE, Interview, begin, make_plan, ticked_points
+from peft_lab.quiz.question import Question
+from peft_lab.quiz.report import report
+from peft_lab.quiz.schedule import Learners
+from peft_lab.ui import figures, state
+from peft_lab.ui.practice import filters
+from peft_lab.ui.practice.answering import ask, entry, solution
+from peft_lab.ui.practice.cards import date
+from peft_lab.ui.practice.learner import SCOPE
+from peft_lab.ui.practice.report import show_report
+
+KEPT = "interview"
+TICK = 1.0  # seconds between looks at the clock
+
+
+def interview(file: Learners, learner: str) -> None:
+    kept = file.kept(learner, KEPT)
+    if kept is not None:
+        _under_way(file, learner, Interview.from_dict(kept["interview"]), kept["said"])
+        return
+    done = file.results(learner, KEPT)
+    if state.remembered(SCOPE, "report", False) and done:
+        show_report(Interview.from_dict(done[-1].content["interview"]))
+        if st.button("New interview", type="primary", icon=":material/restart_alt:"):
+            state.remember(SCOPE, "report", False)
+            st.rerun()
+        return
+    _before(file, learner)
+
+
+def _before(file: Learners, learner: str) -> None:
+    mix = ", ".join(f"{count} {level}" for level, count in MIX.items())
+    st.markdown("## Ten questions against the clock")
+    st.markdown(
+        f"{mix}; easy ones first, topics as varied as possible. Numbers and choices are judged at once, and you are "
+        "told at the end. After a free answer you tick what you said of the points an interviewer listens for."
+    )
+    cells = st.columns([3, 3, 2], vertical_alignment="bottom")
+    topic = filters.topic_filter(cells[0])
+    model = filters.model_filter(cells[1])
+    seed = cells[2].number_input(
+        "Seed",
+        min_value=0,
+        step=1,
+        value=int(state.remembered(SCOPE, "seed", filters.SEED)),
+        key=state.widget_key(SCOPE, "seed"),
+        help="The same seed gives the same ten questions: send the address to a class, or change it for others.",
+    )
+    problem = state.address_problem(SCOPE, "seed")
+    if problem:
+        cells[2].markdown(f":red[:material/link_off: {problem}]")
+    state.remember(SCOPE, "seed", int(seed))
+    plan = make_plan(int(seed), SIZE, (topic,) if topic else (), model or None)
+    if st.button(
+        f"Start · {units.seconds(plan.seconds)}", type="primary", icon=":material/timer:", key="start"
+    ):
+        _keep(file, learner, begin(plan, file.now()))
+        st.rerun()
+    _past(file, learner)
+
+
+def _past(file: Learners, learner: str) -> None:
+    done = file.results(learner, KEPT)
+    if not done:
+        return
+    st.markdown("### Interviews so far")
+    rows = []
+    for result in reversed(done):
+        held = Interview.from_dict(result.content["interview"])
+        summed = report(held)
+        weak = ", ".join(spot.title for spot in summed.weak[:3]) or "none"
+        rows.append(
+            (
+                date(result.at),
+                f"{summed.total.points:.3g} of {summed.total.questions}",
+                units.seconds(summed.seconds),
+                weak,
+            )
+        )
+    figures.table(("Ended", "Points", "Time", "Weakest topics"), rows, numeric=(1, 2))
+    if st.button("Open the last report", icon=":material/summarize:"):
+        state.remember(SCOPE, "report", True)
+        st.rerun()
+
+
+def _under_way(file: Learners, learner: str, held: Interview, said: str | None) -> None:
+    if held.over(file.now()):
+        _end(file, learner, held)
+        st.rerun()
+    name = held.current
+    assert name is not None  # over otherwise
+    _clock(file, held)
+    question, model = get_question(name), held.plan.model_for(name)
+    number = len(held.replies) + 1
+    with st.container(border=True):
+        ask(question, model, f":gray-badge[{number} of {len(held.plan.questions)}]")
+        if said is None:
+            _answering(file, learner, held, question, model)
+        else:
+            _ticking(file, learner, held, question, said)
+    if st.button("End the interview now", type="tertiary", icon=":material/stop_circle:"):
+        _end(file, learner, held)
+        st.rerun()
+
+
+def _clock(file: Learners, held: Interview) -> None:
+    done = len(held.replies) / len(held.plan.questions)
+
+    @st.fragment(run_every=TICK)
+    def clock() -> None:
+        left = held.left(file.now())
+        st.progress(done, text=f"**{int(left // 60)}:{int(left % 60):02d}** left")
+        if left == 0:
+            st.rerun()
+
+    clock()
+
+
+def _answering(file: Learners, learner: str, held: Interview, question: Question, model: str | None) -> None:
+    with st.form(f"interview-{question.id}", border=False):
+        text = entry(question, model, f"interview.{held.started:%H%M%S}.{question.id}")
+        first, second, _ = st.columns([2, 2, 3])
+        answered = first.form_submit_button("Answer", type="primary", width="stretch")
+        passed = second.form_submit_button("Pass", width="stretch")
+    if passed:
+        _next(file, learner, held.answer("", 0.0, file.now()))
+    if not answered:
+        return
+    if not text.strip():
+        st.markdown(":red[:material/edit: Type an answer first, or pass.]")
+        return
+    if question.kind == "free":
+        _keep(file, learner, held, text)
+        st.rerun()
+    try:
+        answer, _ = solution(question, model)
+    except PeftLabError as error:
+        st.error(str(error))
+        return
+    verdict = judge(question, answer, text, model)
+    if verdict.grade == "unreadable":
+        st.markdown(f":red[:material/edit: {verdict.message}]")
+        return
+    _next(file, learner, held.judged(text, verdict, file.now()))
+
+
+def _ticking(file: Learners, learner: str, held: Interview, question: Question, said: str) -> None:
+    """After a free answer: which of the points it had. Nobody but the learner can tell."""
+    st.markdown("**You said**")
+    st.text(said)
+    with st.form(f"ticks-{question.id}", border=False):
+        st.markdown("**Which of these did you say?**")
+        ticks = [
+            st.checkbox(point, key=f"tick.{held.started:%H%M%S}.{question.id}.{index}")
+            for index, point in enumerate(question.listen_for)
+        ]
+        if not st.form_submit_button("Next question", type="primary"):
+            return
+    points = ticked_points(question, [index for index, ticked in enumerate(ticks) if ticked])
+    _next(file, learner, held.answer(said, points, file.now()))
+
+
+def _next(file: Learners, learner: str, held: Interview) -> None:
+    if held.current is None:
+        _end(file, learner, held)
+    else:
+        _keep(file, learner, held)
+    st.rerun()
+
+
+def _keep(file: Learners, learner: str, held: Interview, said: str | None = None) -> None:
+    file.keep(learner, KEPT, {"interview": held.to_dict(), "said": said})
+
+
+def _end(file: Learners, learner: str, held: Interview) -> None:
+    """Into the results, and the report is up. The next one has other questions."""
+    content: dict[str, Any] = {"interview": held.to_dict(), "report": report(held).to_dict()}
+    file.add_result(learner, KEPT, content)
+    file.keep(learner, KEPT, None)
+    state.remember(SCOPE, "report", True)
+    state.remember(SCOPE, "seed", held.plan.seed + 1)
+    state.renew(SCOPE)

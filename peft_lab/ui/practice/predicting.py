@@ -1,0 +1,180 @@
+"""Predict, then run: the learner commits to an option, the experiment runs, its figures decide.
+
+One component for the Practice page and the Misconceptions page. What was settled is kept with the learner and
+replayed; the experiment can be run again.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any
+
+import streamlit as st
+
+from peft_lab import inspector
+from peft_lab.errors import PeftLabError
+from peft_lab.quiz.prediction_bank import all_predictions, get_prediction
+from peft_lab.quiz.predictions import Contest, Outcome, Prediction, decide, score, submission
+from peft_lab.quiz.records import Result
+from peft_lab.quiz.schedule import Learners
+from peft_lab.ui import state
+from peft_lab.ui.practice.contest import contest, forget_runs
+from peft_lab.ui.practice.outcome import show_outcome
+from peft_lab.ui.waiting import come_back
+from peft_lab.units import Source
+
+KIND = "prediction"
+GUESSES = "guesses"
+
+
+def fitting(topic: str) -> list[str]:
+    """Predictions of a topic, or all."""
+    return [name for name, prediction in all_predictions().items() if not topic or prediction.topic == topic]
+
+
+def settled(file: Learners, learner: str) -> dict[str, dict[str, Any]]:
+    """The learner's latest outcome of every prediction that they committed to."""
+    return {name: result.content for name, result in _settled(file, learner).items()}
+
+
+def _settled(file: Learners, learner: str) -> dict[str, Result]:
+    return {result.content["id"]: result for result in file.results(learner, KIND)}
+
+
+def browse(ids: list[str], scope: str, file: Learners, learner: str) -> str:
+    """Choose a prediction, and predict. Returns the one that is up."""
+    if not ids:
+        st.info("There is no prediction on this topic yet. Choose another topic.")
+        return ""
+    known = _settled(file, learner)
+    first = next((name for name in ids if name not in known), ids[0])
+    shown = state.remembered(scope, "prediction", first)
+    shown = shown if shown in ids else first
+    pick, following = st.columns([5, 1], vertical_alignment="bottom")
+    position = ids.index(shown)
+
+    def title(name: str) -> str:
+        mark = "" if name not in known else " (right)" if known[name].content["correct"] else " (wrong)"
+        return f"{ids.index(name) + 1}. {get_prediction(name).belief}{mark}"
+
+    chosen: str = pick.selectbox(
+        "Belief", ids, position, key=state.widget_key(scope, "prediction", str(len(ids))), format_func=title
+    )
+    if following.button("Next", icon=":material/arrow_forward:", width="stretch", key=f"{scope}-next"):
+        chosen = ids[(position + 1) % len(ids)]
+        state.remember(scope, "prediction", chosen)
+        state.renew(scope)
+        st.rerun()
+    state.remember(scope, "prediction", chosen)
+    with st.container(border=True):
+        predict(get_prediction(chosen), file, learner, known.get(chosen))
+    return chosen
+
+
+def predict(prediction: Prediction, file: Learners, learner: str, before: Result | None) -> None:
+    """One prediction from the question to the figures."""
+    st.markdown(f"## “{prediction.belief}”")
+    with st.container(key="question"):
+        st.markdown(prediction.question)
+    name = f"{learner}/{prediction.id}"
+    guess = state.remembered(GUESSES, name, None)
+    if guess is None and before is not None:
+        outcome = decide(prediction, before.content["values"])
+        show_outcome(prediction, outcome, before.content["guess"], before.at)
+        if st.button("Guess and run again", icon=":material/replay:", key=f"again-{prediction.id}"):
+            state.remember(GUESSES, name, -1)
+            forget_runs(prediction)
+            st.rerun()
+        return
+    if guess is None or guess < 0:
+        _commit(prediction, name)
+        return
+    try:
+        values = _values(prediction)
+    except PeftLabError as error:
+        st.error(str(error))
+        if st.button("Try again", icon=":material/replay:", key=f"retry-{prediction.id}"):
+            forget_runs(prediction)
+            st.rerun()
+        return
+    if values is None:
+        st.markdown(f"You said **{prediction.options[guess]}**.")
+        return
+    outcome = decide(prediction, values)
+    _record(prediction, outcome, guess, values, file, learner)
+    state.scope(GUESSES).pop(name, None)
+    st.rerun()
+
+
+def _commit(prediction: Prediction, name: str) -> None:
+    with st.form(f"guess-{prediction.id}", border=False):
+        options = prediction.options
+        guess = st.radio(
+            "Your prediction",
+            range(len(options)),
+            index=None,
+            format_func=options.__getitem__,
+            key=state.widget_key(GUESSES, name),
+        )
+        pressed = st.form_submit_button("Commit and run", type="primary", icon=":material/play_arrow:")
+    st.caption(_announcement(prediction))
+    if not pressed:
+        return
+    if guess is None:
+        st.markdown(":red[:material/edit: Choose one first.]")
+        return
+    state.remember(GUESSES, name, int(guess))
+    st.rerun()
+
+
+def _announcement(prediction: Prediction) -> str:
+    if isinstance(prediction.experiment, Contest):
+        runs = prediction.experiment.runs
+        return (
+            f"Trains {len(runs)} small models here, {runs[0].steps} steps each, one after the other; finished runs "
+            "with the same settings are used again."
+        )
+    kinds = {
+        Source.COUNTED: "Counts on the model built without its weights.",
+        Source.SIMULATED: "Simulates whole training steps; that takes some seconds.",
+    }
+    return kinds.get(prediction.experiment.source, "Runs a small experiment on this machine; takes seconds.")
+
+
+def _values(prediction: Prediction) -> list[float] | None:
+    """The experiment's figures, or ``None`` while it is under way: the page comes back by itself."""
+    if isinstance(prediction.experiment, Contest):
+        return contest(prediction)
+    future = _asked(prediction)
+    come_back([future])
+    if future.done():
+        return list(future.result())
+    doing = "Simulating…" if prediction.experiment.source is Source.SIMULATED else "Running…"
+    st.markdown(f":material/hourglass_top: {doing}")
+    return None
+
+
+def _asked(prediction: Prediction) -> Future[list[float]]:
+    """Asked of a process that does not count, so that the other pages stay quick."""
+    function, arguments = submission(prediction)
+    simulated = prediction.experiment.source is Source.SIMULATED
+    return inspector.get_inspector("memory" if simulated else "answers").submit(function, *arguments)
+
+
+def _record(
+    prediction: Prediction,
+    outcome: Outcome,
+    guess: int,
+    values: list[float],
+    file: Learners,
+    learner: str,
+) -> None:
+    correct, _ = score(prediction, outcome, guess)
+    content = {
+        "id": prediction.id,
+        "guess": guess,
+        "right": outcome.right,
+        "correct": correct,
+        "values": values,
+    }
+    file.add_result(learner, KIND, content)

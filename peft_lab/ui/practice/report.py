@@ -1,0 +1,91 @@
+"""How an interview went: points, weak spots with pages to read, and every question with its model answer."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from peft_lab import units
+from peft_lab.errors import PeftLabError
+from peft_lab.quiz.bank import get_question
+from peft_lab.quiz.interview import Interview
+from peft_lab.quiz.report import Tally, report
+from peft_lab.ui import figures, shell
+from peft_lab.ui.practice.answering import model_answer, solution
+from peft_lab.ui.practice.filters import topic_title
+
+_FULL = 0.999  # of a point: ticked shares are fractions
+
+
+def show_report(held: Interview) -> None:
+    summed = report(held)
+    total = summed.total
+    st.markdown("## How it went")
+    left, middle, right = st.columns(3)
+    left.metric("Points", f"{total.points:.3g} of {total.questions}", border=True)
+    middle.metric(
+        "Time", f"{units.seconds(summed.seconds)} of {units.seconds(held.plan.seconds)}", border=True
+    )
+    right.metric("Answered", f"{total.questions - summed.unanswered} of {total.questions}", border=True)
+    tallies, weak = st.columns([1, 1], gap="large")
+    with tallies:
+        st.markdown("### By level and topic")
+        rows = [(name.capitalize(), *_cells(tally)) for name, tally in summed.levels.items()]
+        rows += [(topic_title(name), *_cells(tally)) for name, tally in summed.topics.items()]
+        figures.table(("", "Points", "Share"), rows, numeric=(1, 2))
+    with weak:
+        st.markdown("### Read next")
+        if not summed.weak:
+            st.markdown(
+                "No topic below seven tenths of its points. Try another seed, or stay with one topic."
+            )
+        for spot in summed.weak:
+            st.markdown(
+                f"**{spot.title}**, {spot.tally.points:.2g} of {spot.tally.questions} "
+                f"point{'s' if spot.tally.questions > 1 else ''}"
+            )
+            page_links(spot.pages)
+        if summed.forgotten:
+            st.markdown("**Forgotten in near misses**")
+            st.markdown("\n".join(f"- {what}" for what in summed.forgotten))
+    st.markdown("### Question by question")
+    _questions(held)
+
+
+def _cells(tally: Tally) -> tuple[str, str]:
+    return f"{tally.points:.2g} of {tally.questions}", f"{tally.share:.0%}"
+
+
+def page_links(pages: tuple[str, ...]) -> None:
+    """Links to those of these pages that the app has."""
+    titles = shell.titles()
+    for name in pages:
+        if name in titles:
+            st.page_link(
+                shell.page(name, titles[name]),
+                label=f"Open {titles[name]}",
+                icon=":material/arrow_forward:",
+            )
+
+
+def _questions(held: Interview) -> None:
+    given = {reply.question: reply for reply in held.replies}
+    for number, name in enumerate(held.plan.questions, start=1):
+        question, model = get_question(name), held.plan.model_for(name)
+        reply = given.get(name)
+        points = reply.points if reply else 0.0
+        icon = "check_circle" if points > _FULL else "cancel" if points == 0 else "adjust"
+        title = f"{number}. {topic_title(question.topic)} · {points:.2g} of 1 point"
+        with st.expander(title, icon=f":material/{icon}:"):
+            st.markdown(question.ask(model))
+            said = reply.text if reply else ""
+            if question.kind == "choice" and said:
+                said = question.choices(model)[int(said) - 1]
+            st.markdown("**You said**")
+            st.text(said or "Nothing")
+            try:
+                answer, known = solution(question, model)
+            except PeftLabError as error:
+                st.error(str(error))
+                continue
+            if known:
+                model_answer(question, answer, model)
