@@ -11,7 +11,7 @@ from peft_lab.ui import theme
 
 _OTHER = {
     "Start": (("home", "Home"),),
-    "Lab": (("runs", "Runs"),),
+    "Lab": (("memory", "Memory"), ("runs", "Runs")),
     "Interview": (("practice", "Practice"), ("misconceptions", "Misconceptions")),
 }
 _navigated = False

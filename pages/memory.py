@@ -1,0 +1,5 @@
+"""Memory: predict any fine-tune's peak."""
+
+from peft_lab.ui.memory_page import memory_page
+
+memory_page()

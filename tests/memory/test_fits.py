@@ -1,0 +1,52 @@
+"""The search for the largest that fits, and the list of devices."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peft_lab.errors import UnknownName
+from peft_lab.memory.devices import THIS, devices, get_device
+from peft_lab.memory.fits import largest, largest_that_fits, needed
+
+
+@given(limit=st.integers(0, 5000), most=st.integers(1, 4096))
+def test_the_search_is_right_to_one_in_thirty_two_and_asks_little(limit: int, most: int) -> None:
+    asked: list[int] = []
+
+    def fits(size: int) -> bool:
+        asked.append(size)
+        return size <= limit
+
+    found = largest(fits, most)
+    true = min(limit, most)
+    assert found <= true
+    assert true - found <= max(1, true // 32)
+    assert len(asked) <= 20
+    assert max(asked) <= most or most == 1
+
+
+def test_what_fits_fits_and_the_next_larger_does_not() -> None:
+    from peft_lab.memory import ask
+
+    machine = devices()["t4"]
+    small = type(machine)("small", "small", 400_000_000, "cuda", (7, 5), "test")
+    setting = {"batch": 1, "seq": 64}
+    found = largest_that_fits("batch", small, "minilm-l6", "lora", {}, setting, "float32", False, most=64)
+    assert found > 0
+    given_ = {**setting, "device": "cuda", "capability": (7, 5)}
+
+    def need(batch: int) -> int:
+        return needed(ask.step("minilm-l6", "lora", {}, {**given_, "batch": batch}, "float32", False))
+
+    assert need(found) <= small.memory
+    assert found == 64 or need(found + max(2, found // 16)) > small.memory
+
+
+def test_devices_are_sorted_and_named() -> None:
+    gpus = [device for device in devices().values() if device.name != THIS]
+    assert [device.memory for device in gpus] == sorted(device.memory for device in gpus)
+    assert all(device.source for device in gpus)
+    with pytest.raises(UnknownName, match="rtx-4090"):
+        get_device("rtx-409")
