@@ -216,8 +216,8 @@ def _learn(ready: Prepared, masters: Masters, recorder: insight.Recorder) -> int
             tracked=tracker is not None,
         )
         if tracker is not None:
-            rows, length = batch["input_ids"].shape
-            ready.run.log.emit("memory", **tracker.result(), rows=rows, length=length)
+            size, length = batch["input_ids"].shape
+            ready.run.log.emit("memory", **tracker.result(), rows=size, length=length)
         if step + 1 in snapshots:
             recorder.snapshot(step + 1)
     return spec.steps
