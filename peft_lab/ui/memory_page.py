@@ -195,11 +195,9 @@ def _table(found: dict[str, Simulation], refused: dict[str, str], device: Device
     for slug, one in found.items():
         need = fits.needed(one)
         verdict = "fits" if need <= device.memory else f"{units.size(need - device.memory)} too much"
-        rows.append((all_methods()[slug].title, units.size(one.peak_bytes), units.size(need), verdict, ""))
-    rows += [(all_methods()[slug].title, "–", "–", "–", reason) for slug, reason in refused.items()]
-    figures.table(
-        ("Method", "Tensors alive", "Device must have", f"On {device.title}", "Remark"), rows, numeric=(1, 2)
-    )
+        rows.append((all_methods()[slug].title, units.size(one.peak_bytes), units.size(need), verdict))
+    rows += [(all_methods()[slug].title, "–", "–", reason) for slug, reason in refused.items()]
+    figures.table(("Method", "Tensors alive", "Device must have", f"On {device.title}"), rows, numeric=(1, 2))
     own = (
         ""
         if device.kind == "cpu"
