@@ -47,7 +47,9 @@ def _overview(ids: list[str], known: dict[str, dict[str, object]], name: str) ->
     if not seen:
         st.markdown(f"Nothing yet, out of {len(ids)}.")
         return
-    st.markdown(f"{name} settled **{seen}** of {len(ids)} beliefs and guessed **{right}** right.")
+    st.markdown(
+        f"**{seen}** of {len(ids)} beliefs settled, **{right}** of them guessed right. Learner: {name}."
+    )
     rows = []
     for each in ids:
         if each in known:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import streamlit as st
 
@@ -72,16 +73,20 @@ def judged(verdict: Verdict) -> None:
 
 
 def model_answer(question: Question, answer: Answer | None, model: str | None) -> None:
-    """The answer and what an interviewer makes of it."""
+    """The answer and how it comes about."""
     st.markdown(f"### Model answer {_badge(question, answer)}".strip())
     st.markdown(question.explain(answer, model))
-    if answer is not None:
-        for step in answer.working:
-            _step(step)
-        slips = shown_near_misses(answer)
-        if slips:
-            with st.expander("Figures that come from forgetting something"):
-                _list(slips)
+    if answer is None:
+        return
+    _working(answer.working)
+    slips = shown_near_misses(answer)
+    if slips:
+        with st.expander("Figures that come from forgetting something"):
+            _list(slips)
+
+
+def interviewer(question: Question) -> None:
+    """What an interviewer makes of an answer, and where to read on."""
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown("#### An interviewer listens for")
@@ -104,12 +109,18 @@ def _badge(question: Question, answer: Answer | None) -> str:
     return figures.badge(Source.COUNTED) if answer.unit == "parameters" else ""
 
 
-def _step(step: str) -> None:
-    """One line of the working: a formula stands alone, so that a narrow screen can scroll it."""
-    if step.startswith("$") and step.endswith("$") and step.count("$") == 2:
-        st.latex(step.strip("$"))
-    else:
-        st.markdown(step)
+def _working(steps: Sequence[str]) -> None:
+    """The lines of the working; formulas that follow each other as one block, which a narrow screen can scroll."""
+    for is_formula, lines in groupby(steps, key=_is_formula):
+        if is_formula:
+            joined = r" \\[0.4em] ".join(step.strip("$") for step in lines)
+            st.latex(rf"\begin{{gathered}} {joined} \end{{gathered}}")
+        else:
+            st.markdown("\n\n".join(lines))
+
+
+def _is_formula(step: str) -> bool:
+    return step.startswith("$") and step.endswith("$") and step.count("$") == 2
 
 
 def _list(lines: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from peft_lab.quiz.records import RATINGS, RatingName
 from peft_lab.quiz.schedule import Learners
 from peft_lab.ui import state
 from peft_lab.ui.practice import filters
-from peft_lab.ui.practice.answering import ask, entry, judged, model_answer, solution
+from peft_lab.ui.practice.answering import ask, entry, interviewer, judged, model_answer, solution
 from peft_lab.ui.practice.learner import SCOPE
 
 _FITTING: dict[Grade, RatingName] = {
@@ -92,8 +92,14 @@ def _card(file: Learners, learner: str, question: Question, due: bool) -> None:
         st.markdown("Computing the answer…")
         return
     verdict = _verdict(question, answer, model)
-    _rating(file, learner, question, verdict, since)
     model_answer(question, answer, model)
+    # Without a verdict the learner has to compare, and then to rate.
+    if verdict is None:
+        interviewer(question)
+        _rating(file, learner, question, verdict, since)
+    else:
+        _rating(file, learner, question, verdict, since)
+        interviewer(question)
 
 
 def _answer_form(question: Question, model: str | None) -> None:
@@ -140,8 +146,9 @@ def _rating(
     st.markdown("### How well did you know it?")
     coming = file.preview(learner, question.id)
     fitting = _FITTING[verdict.grade] if verdict else None
-    for cell, rating in zip(st.columns(4), RATINGS, strict=True):
-        pressed = cell.button(
+    row = st.container(horizontal=True)
+    for rating in RATINGS:
+        pressed = row.button(
             f"{rating.capitalize()} · {span(coming[rating] - file.now())}",
             key=f"rate-{rating}",
             type="primary" if rating == fitting else "secondary",

@@ -45,7 +45,7 @@ def _evidence(prediction: Prediction, outcome: Outcome) -> None:
         return
     values, axis = _axis(outcome.figures)
     labels = [figure.label for figure in outcome.figures]
-    decisive = labels[values.index(max(values) if prediction.rule == "largest" else min(values))]
+    decisive = labels[outcome.right] if prediction.rule != "bands" else ""
     chart = charts.bars(labels, values, axis, height=70 + 44 * len(labels))
     chart.update_traces(
         marker={
@@ -54,7 +54,7 @@ def _evidence(prediction: Prediction, outcome: Outcome) -> None:
     )
     st.plotly_chart(chart, key=f"outcome-{prediction.id}", config=charts.CONFIG)
     figures.table(
-        ("", axis.split(",")[0].capitalize()),
+        ("Contender", "Result"),
         [(figure.label, figure.shown) for figure in outcome.figures],
         numeric=(1,),
     )

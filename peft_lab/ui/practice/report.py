@@ -10,7 +10,7 @@ from peft_lab.quiz.bank import get_question
 from peft_lab.quiz.interview import Interview
 from peft_lab.quiz.report import Tally, report
 from peft_lab.ui import figures, shell
-from peft_lab.ui.practice.answering import model_answer, solution
+from peft_lab.ui.practice.answering import interviewer, model_answer, solution
 from peft_lab.ui.practice.filters import topic_title
 
 _FULL = 0.999  # of a point: ticked shares are fractions
@@ -89,3 +89,4 @@ def _questions(held: Interview) -> None:
                 continue
             if known:
                 model_answer(question, answer, model)
+                interviewer(question)

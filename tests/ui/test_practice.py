@@ -1,0 +1,241 @@
+"""The Practice and Misconceptions pages, through the app, with a clock of our own and an empty lab folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from peft_lab.quiz import schedule
+from peft_lab.quiz.answers import judge
+from peft_lab.quiz.bank import get_question, select
+from peft_lab.quiz.computed import show
+from peft_lab.quiz.interview import SIZE, make_plan
+from peft_lab.quiz.prediction_bank import all_predictions
+from peft_lab.quiz.schedule import Learners
+from peft_lab.ui.practice.cards import span
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 60
+START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+LEAST_BELIEFS = 12
+
+pytestmark = pytest.mark.usefixtures("own_home")
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(schedule, "utc_now", clock)
+    return clock
+
+
+def opened(page: str = "practice", **address: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
+    for name, value in address.items():
+        app.query_params[name] = value
+    app.switch_page(f"pages/{page}.py")
+    return checked(app.run())
+
+
+def checked(app: AppTest) -> AppTest:
+    assert not app.exception
+    return app
+
+
+def told(app: AppTest) -> str:
+    boxes = (*app.success, *app.info, *app.warning, *app.error)
+    return "\n".join(element.value for element in (*app.markdown, *app.caption, *boxes))
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    """Press the button whose label starts so."""
+    return checked(next(button for button in app.button if button.label.startswith(label)).click().run())
+
+
+def wait_for(app: AppTest, ready: Callable[[AppTest], bool]) -> AppTest:
+    """A browser draws the page again by itself; here it is done by hand."""
+    until = time.monotonic() + SECONDS
+    while not ready(app) and time.monotonic() < until:
+        time.sleep(0.1)
+        checked(app.run())
+    assert ready(app), told(app)
+    return app
+
+
+def test_a_rated_card_goes_to_its_due_date_and_a_new_session_knows(clock: Clock) -> None:
+    app = opened(topic="lora", level="basic")
+    assert "**0** due" in told(app)
+    press(app, "Show the answer")
+    name = "lora-one-map"
+    promised = Learners(clock=clock).preview("Me", name)["easy"]
+    assert any(button.label == f"Easy · {span(promised - clock.now)}" for button in app.button)
+    press(app, "Easy")
+    card = Learners(clock=clock).cards("Me")[name]
+    assert card.due == promised > clock.now
+    assert "rated easy: due again" in told(app)
+
+    clock.now = promised - timedelta(minutes=1)
+    assert "**0** due" in told(opened(topic="lora", level="basic"))
+    clock.now = promised
+    later = opened(topic="lora", level="basic")
+    assert "**1** due" in told(later)
+    assert get_question(name).ask() in told(later), "what is due comes before what is new"
+
+
+def test_every_learner_has_their_own_cards(clock: Clock) -> None:
+    file = Learners(clock=clock)
+    file.create("Ada")
+    file.create("Bo")
+    file.rate("Ada", "lora-one-map", "good")
+    clock.now += timedelta(days=1)
+    app = opened(profile="Ada", topic="lora", level="basic")
+    assert "**1** due" in told(app)
+    app.selectbox[0].set_value("Bo").run()
+    assert "**0** due" in told(checked(app))
+    assert app.query_params["profile"] in ("Bo", ["Bo"])
+
+
+def test_a_learner_is_created_and_a_taken_name_is_refused(clock: Clock) -> None:
+    app = opened()
+    app.text_input[0].set_value("Ada")
+    press(app, "Create")
+    assert app.selectbox[0].value == "Ada"
+    app.text_input[0].set_value("ada")
+    press(app, "Create")
+    assert "There is a profile 'ada' already" in told(app)
+
+
+def answer_box(app: AppTest) -> int:
+    return next(index for index, box in enumerate(app.text_input) if box.label == "Your answer")
+
+
+def test_a_near_miss_says_what_was_forgotten(clock: Clock) -> None:
+    app = opened(topic="lora", level="medium")
+    question = next(each for each in select(("lora",), ("medium",)) if each.ask() in told(app))
+    answer = question.compute()
+    assert answer is not None and answer.near_misses
+    miss = answer.near_misses[0]
+    typed = show(miss.value, "").replace(",", "")
+    app.text_input[answer_box(app)].set_value(typed)
+    press(app, "Check")
+    assert judge(question, answer, typed).message in told(app)
+    assert miss.forgot in told(app)
+
+
+def test_the_model_can_be_changed_and_the_answer_follows(clock: Clock) -> None:
+    question = get_question("lora-one-map")
+    answers = set()
+    for model in ("llama-3.2-1b", "llama-3.1-70b"):
+        app = opened(topic="lora", level="basic", model=model)
+        press(app, "Show the answer")
+        answer = question.compute(model)
+        assert answer is not None and answer.shown in told(app)
+        answers.add(answer.shown)
+    assert len(answers) == 2
+
+
+def test_an_interview_of_ten_ends_in_a_report_with_pages_to_read(clock: Clock) -> None:
+    app = opened(tab="interview", seed="3")
+    press(app, "Start")
+    for number, name in enumerate(make_plan(3).questions, start=1):
+        clock.now += timedelta(seconds=20)
+        question = get_question(name)
+        assert f"{number} of {SIZE}" in told(app)
+        assert question.ask() in told(app)
+        if question.kind == "free":
+            next(box for box in app.text_area if box.label == "Your answer").set_value("It depends.")
+            press(app, "Answer")
+            app.checkbox[-1].set_value(True)
+            press(app, "Next question")
+        elif question.kind == "numeric" and number % 2:
+            answer = question.compute()
+            assert answer is not None
+            app.text_input[answer_box(app)].set_value(f"{answer.value} {answer.unit}")
+            press(app, "Answer")
+        else:
+            press(app, "Pass")
+    assert "## How it went" in told(app)
+    assert "### Read next" in told(app)
+    kept = Learners(clock=clock).results("Me", "interview")
+    assert len(kept) == 1
+    assert len(kept[0].content["interview"]["replies"]) == SIZE
+    # the report and the next seed survive; a new session lists the interview
+    assert "Interviews so far" in told(opened(tab="interview"))
+
+
+def test_an_interview_goes_on_after_a_reload_and_ends_with_the_time(clock: Clock) -> None:
+    press(opened(tab="interview", seed="3"), "Start")
+    again = opened(tab="interview")
+    assert f"1 of {SIZE}" in told(again)
+    clock.now += timedelta(seconds=make_plan(3).seconds)
+    assert "## How it went" in told(checked(again.run()))
+
+
+def test_a_prediction_is_committed_run_and_kept(clock: Clock) -> None:
+    app = opened("misconceptions", belief="predict-value-map")
+    press(app, "Commit and run")
+    assert "Choose one first" in told(app)
+    app.radio[0].set_value(1)
+    press(app, "Commit and run")
+    wait_for(app, lambda app: "What settles it" in told(app))
+    assert "and so it is" in told(app)
+    assert ":blue-badge[counted]" in told(app)
+    later = opened("misconceptions", belief="predict-value-map")
+    assert "and so it is" in told(later), "replayed"
+    assert "**1** of" in told(later)
+    press(later, "Guess and run again")
+    assert later.radio[0].value is None
+
+
+def test_there_are_enough_beliefs_and_each_opens(clock: Clock) -> None:
+    names = list(all_predictions())
+    assert len(names) >= LEAST_BELIEFS
+    app = opened("misconceptions")
+    for name in names[1:]:
+        press(app, "Next")
+        assert all_predictions()[name].belief in told(app)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ({"topic": "lroa"}, "Did you mean 'lora'?"),
+        ({"level": "expert"}, "no level called 'expert'"),
+        ({"model": "gpt-5"}, "no model called"),
+        ({"seed": "x", "tab": "interview"}, "no whole number"),
+        ({"profile": "Nobody"}, "no profile called 'Nobody'"),
+    ],
+)
+def test_a_bad_address_is_told_at_its_control(clock: Clock, address: dict[str, str], message: str) -> None:
+    assert message in told(opened(**address))
+
+
+def test_the_server_never_imports_torch(own_home: Path) -> None:
+    lines = (
+        "import sys",
+        "from tests.ui.test_practice import opened",
+        "for page in ('practice', 'misconceptions'): opened(page)",
+        "opened(tab='interview'); opened(tab='predict')",
+        "sys.exit('torch' in sys.modules)",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
