@@ -21,6 +21,8 @@ from peft_lab.memory.unroll import DEPTH, unroll, without_scalars
 if TYPE_CHECKING:
     import torch
 
+    from peft_lab.models import ModelEntry
+
 #: Larger requests are taken for slips of the keyboard.
 _MOST_ROWS, _MOST_TOKENS = 65_536, 4_194_304
 
@@ -245,6 +247,7 @@ def simulate(
 
     entry, spec = resolve(model), get_method(method)
     full = spec.require(entry.shape, values)
+    _check_length(entry, setting, spec.virtual_tokens(full))
     task = "SEQ_CLS" if entry.kind == "encoder" else plain_task(entry.kind)
 
     def apply(base: torch.nn.Module, depth: int) -> torch.nn.Module:
@@ -263,6 +266,18 @@ def simulate(
         checkpointing=checkpointing,
     )
     return simulate_blueprint(blueprint, setting, entry.name, spec.slug)
+
+
+def _check_length(entry: ModelEntry, setting: Setting, virtual: int) -> None:
+    """Raises BadInput for rows longer than the model has positions for, and for text asked of an encoder."""
+    if setting.generate and entry.kind == "encoder":
+        raise BadInput(f"{entry.title} is an encoder and writes no text: leave the generation out.", "generate")
+    limit = entry.shape.max_positions
+    extra = virtual + (setting.generate[1] if setting.generate else 0)
+    if limit is not None and setting.seq + extra > limit:
+        more = f" and {extra:,} virtual or generated ones" if extra else ""
+        message = f"{entry.title} has {limit:,} positions: {setting.seq:,} tokens{more} do not fit."
+        raise BadInput(message, "seq")
 
 
 def _quantise(how: Any) -> Any:
@@ -293,6 +308,7 @@ def simulate_config(
 
     entry = resolve(model)
     config = None if adapter_config is None else adapter_configs.parse(entry, adapter_config)
+    _check_length(entry, setting, getattr(config, "num_virtual_tokens", None) or 0)
     blueprint = Blueprint(
         config=meta.make_config(entry.config),
         kind=entry.kind,
