@@ -1,0 +1,68 @@
+"""A mock interview as a person takes it, by the keyboard alone, and a prediction on a phone."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from peft_lab.quiz.bank import get_question
+from peft_lab.quiz.interview import SIZE, make_plan
+from tests.browser.driver import settled, visit
+
+SEED = 7
+TABS = 60  # more key presses than there are controls on the page
+# whether the control that has the focus is called so; an icon's name stands in a line of its own
+FOCUSED = """(name) => {
+  const it = document.activeElement;
+  if (!['BUTTON', 'INPUT', 'TEXTAREA'].includes(it.tagName)) return false;
+  const lines = [it.getAttribute('aria-label') || '', ...it.innerText.split('\\n')];
+  return lines.some((line) => line.trim().startsWith(name));
+}"""
+PHONE = {"viewport": {"width": 390, "height": 844}}
+
+
+def reach(page: Page, name: str) -> None:
+    """Press Tab until the control of that name has the focus."""
+    for _ in range(TABS):
+        page.keyboard.press("Tab")
+        if page.evaluate(FOCUSED, name):
+            return
+    raise AssertionError(f"'{name}' cannot be reached by Tab")
+
+
+def press(page: Page, name: str) -> None:
+    reach(page, name)
+    page.keyboard.press("Enter")
+
+
+def test_a_mock_interview_by_keyboard(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/practice?tab=interview&seed={SEED}")
+    press(page, "Start")
+    for number, name in enumerate(make_plan(SEED).questions, start=1):
+        question = get_question(name)
+        expect(page.get_by_text(f"{number} of {SIZE}", exact=True)).to_be_visible()
+        settled(page, hold=0.1)
+        if question.kind == "numeric":
+            reach(page, "Your answer")
+            page.keyboard.type("42")
+            page.keyboard.press("Enter")
+        else:
+            press(page, "Pass")
+    expect(page.get_by_role("heading", name="How it went")).to_be_visible()
+    expect(page.get_by_role("heading", name="Read next")).to_be_visible()
+    settled(page)
+    page.get_by_role("link", name="Open LoRA").last.click()
+    expect(page.locator("h1")).to_have_text("LoRA")
+
+
+@pytest.mark.parametrize("page", [PHONE], indirect=True)
+def test_a_prediction_on_a_phone(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/misconceptions?belief=predict-value-map")
+    page.get_by_text("the value maps").click()
+    page.get_by_role("button", name="Commit and run").click()
+    expect(page.get_by_role("heading", name="What settles it")).to_be_visible(timeout=60_000)
+    settled(page)
+    wide = page.evaluate(
+        "(() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollWidth - m.clientWidth; })()"
+    )
+    assert wide <= 0
