@@ -63,9 +63,7 @@ def _before(file: Learners, learner: str) -> None:
         cells[2].markdown(f":red[:material/link_off: {problem}]")
     state.remember(SCOPE, "seed", int(seed))
     plan = make_plan(int(seed), SIZE, (topic,) if topic else (), model or None)
-    if st.button(
-        f"Start · {units.seconds(plan.seconds)}", type="primary", icon=":material/timer:", key="start"
-    ):
+    if st.button(f"Start · {plan.seconds // 60} min", type="primary", icon=":material/timer:", key="start"):
         _keep(file, learner, begin(plan, file.now()))
         st.rerun()
     _past(file, learner)

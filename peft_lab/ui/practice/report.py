@@ -22,10 +22,9 @@ def show_report(held: Interview) -> None:
     st.markdown("## How it went")
     left, middle, right = st.columns(3)
     left.metric("Points", f"{total.points:.3g} of {total.questions}", border=True)
-    middle.metric(
-        "Time", f"{units.seconds(summed.seconds)} of {units.seconds(held.plan.seconds)}", border=True
-    )
-    right.metric("Answered", f"{total.questions - summed.unanswered} of {total.questions}", border=True)
+    middle.metric(f"Time, of {held.plan.seconds // 60} min", units.seconds(summed.seconds), border=True)
+    answered = sum(bool(reply.text) for reply in held.replies)
+    right.metric("Answered", f"{answered} of {total.questions}", border=True)
     tallies, weak = st.columns([1, 1], gap="large")
     with tallies:
         st.markdown("### By level and topic")
@@ -39,11 +38,9 @@ def show_report(held: Interview) -> None:
                 "No topic below seven tenths of its points. Try another seed, or stay with one topic."
             )
         for spot in summed.weak:
-            st.markdown(
-                f"**{spot.title}**, {spot.tally.points:.2g} of {spot.tally.questions} "
-                f"point{'s' if spot.tally.questions > 1 else ''}"
-            )
-            page_links(spot.pages)
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                st.markdown(f"**{spot.title}**, {_cells(spot.tally)[0]}", width="content")
+                page_links(spot.pages)
         if summed.forgotten:
             st.markdown("**Forgotten in near misses**")
             st.markdown("\n".join(f"- {what}" for what in summed.forgotten))
@@ -64,6 +61,7 @@ def page_links(pages: tuple[str, ...]) -> None:
                 shell.page(name, titles[name]),
                 label=f"Open {titles[name]}",
                 icon=":material/arrow_forward:",
+                width="content",
             )
 
 
