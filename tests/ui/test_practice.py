@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -17,9 +18,12 @@ from peft_lab.quiz.answers import judge
 from peft_lab.quiz.bank import get_question, select
 from peft_lab.quiz.computed import show
 from peft_lab.quiz.interview import SIZE, make_plan
-from peft_lab.quiz.prediction_bank import all_predictions
+from peft_lab.quiz.prediction_bank import all_predictions, get_prediction
+from peft_lab.quiz.predictions import Contest
 from peft_lab.quiz.schedule import Learners
+from peft_lab.runs import store
 from peft_lab.ui.practice.cards import span
+from tests.conftest import link
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60
@@ -202,6 +206,25 @@ def test_a_prediction_is_committed_run_and_kept(clock: Clock) -> None:
     assert "**1** of" in told(later)
     press(later, "Guess and run again")
     assert later.radio[0].value is None
+
+
+@pytest.mark.weights
+def test_a_contest_uses_finished_runs_of_the_same_settings(clock: Clock, own_home: Path) -> None:
+    link(own_home)
+    prediction = get_prediction("predict-learning-rate")
+    assert isinstance(prediction.experiment, Contest)
+    for spec, accuracy in zip(prediction.experiment.runs, (0.75, 0.5), strict=True):
+        run = store.create(spec.check())
+        store.write_json(run.folder / "record.json", {"status": "done", "metric": {"after": accuracy}})
+        run.log.emit("done")
+    app = opened("misconceptions", belief=prediction.id)
+    app.radio[0].set_value(1)
+    press(app, "Commit and run")
+    assert "You said **2e-5**. It is **2e-3**." in told(app)
+    assert ":green-badge[measured]" in told(app)
+    chart = app.get("plotly_chart")[0].proto.spec
+    assert json.loads(chart)["layout"]["yaxis"]["type"] == "category"
+    assert len(store.runs()) == len(prediction.experiment.runs), "nothing was trained"
 
 
 def test_there_are_enough_beliefs_and_each_opens(clock: Clock) -> None:

@@ -87,7 +87,7 @@ def model_answer(question: Question, answer: Answer | None, model: str | None) -
 
 def interviewer(question: Question) -> None:
     """What an interviewer makes of an answer, and where to read on."""
-    left, right = st.columns(2, gap="large")
+    left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("#### An interviewer listens for")
         _list(question.listen_for)
@@ -114,7 +114,7 @@ def _working(steps: Sequence[str]) -> None:
     for is_formula, lines in groupby(steps, key=_is_formula):
         if is_formula:
             joined = r" \\[0.4em] ".join(step.strip("$") for step in lines)
-            st.latex(rf"\begin{{gathered}} {joined} \end{{gathered}}")
+            st.latex(rf"\begin{{array}}{{l}} {joined} \end{{array}}")
         else:
             st.markdown("\n\n".join(lines))
 

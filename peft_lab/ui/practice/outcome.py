@@ -21,7 +21,7 @@ def show_outcome(prediction: Prediction, outcome: Outcome, guess: int, at: datet
         st.success(f"You said **{said}**, and so it is.", icon=":material/check_circle:")
     else:
         st.error(f"You said **{said}**. It is **{truth}**.", icon=":material/cancel:")
-    left, right = st.columns([3, 2], gap="large")
+    left, right = st.columns([3, 2], gap="medium")
     with left:
         st.markdown(f"### What settles it {figures.badge(outcome.source)}")
         _evidence(prediction, outcome)
@@ -52,6 +52,7 @@ def _evidence(prediction: Prediction, outcome: Outcome) -> None:
             "color": [theme.TRAINABLE if label == decisive else theme.MEMORY["weights"] for label in labels]
         }
     )
+    chart.update_yaxes(type="category")  # a label such as 2e-5 is no number
     st.plotly_chart(chart, key=f"outcome-{prediction.id}", config=charts.CONFIG)
     figures.table(
         ("Contender", "Result"),

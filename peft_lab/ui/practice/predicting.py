@@ -89,6 +89,7 @@ def predict(prediction: Prediction, file: Learners, learner: str, before: Result
     if guess is None or guess < 0:
         _commit(prediction, name)
         return
+    st.markdown(f"You said **{prediction.options[guess]}**.")
     try:
         values = _values(prediction)
     except PeftLabError as error:
@@ -98,7 +99,6 @@ def predict(prediction: Prediction, file: Learners, learner: str, before: Result
             st.rerun()
         return
     if values is None:
-        st.markdown(f"You said **{prediction.options[guess]}**.")
         return
     outcome = decide(prediction, values)
     _record(prediction, outcome, guess, values, file, learner)
@@ -131,8 +131,8 @@ def _announcement(prediction: Prediction) -> str:
     if isinstance(prediction.experiment, Contest):
         runs = prediction.experiment.runs
         return (
-            f"Trains {len(runs)} small models here, {runs[0].steps} steps each, one after the other; finished runs "
-            "with the same settings are used again."
+            f"Trains {len(runs)} small models here, {runs[0].steps} steps each, one after the other: a minute or two. "
+            "Finished runs with the same settings are used again."
         )
     kinds = {
         Source.COUNTED: "Counts on the model built without its weights.",
