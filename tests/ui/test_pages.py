@@ -48,7 +48,7 @@ def test_every_section_of_every_method_opens(slug: str, tab: str) -> None:
     assert app.title[0].value == all_methods()[slug].title
 
 
-@pytest.mark.parametrize("page", ["home", "runs"])
+@pytest.mark.parametrize("page", ["home", "runs", "practice", "misconceptions"])
 def test_the_other_pages_open(page: str) -> None:
     app = opened(page)
     assert not app.exception

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +25,7 @@ from peft_lab.quiz.predictions import Contest
 from peft_lab.quiz.schedule import Learners
 from peft_lab.runs import store
 from peft_lab.ui.practice.cards import span
+from peft_lab.ui.practice.learner import anki_deck
 from tests.conftest import link
 
 ROOT = Path(__file__).parents[2]
@@ -153,6 +156,23 @@ def test_the_model_can_be_changed_and_the_answer_follows(clock: Clock) -> None:
         assert answer is not None and answer.shown in told(app)
         answers.add(answer.shown)
     assert len(answers) == 2
+
+
+def test_an_answer_that_needs_torch_comes_from_another_process(clock: Clock) -> None:
+    question = get_question("quant-nf4-error")
+    assert question.needs == "torch"
+    app = opened(topic=question.topic, level=question.level)
+    while question.ask() not in told(app):
+        press(app, "Another question")
+    press(app, "Show the answer")
+    wait_for(app, lambda app: "### Model answer" in told(app))
+    assert ":green-badge[measured]" in told(app)
+
+
+def test_the_anki_deck_holds_what_is_chosen() -> None:
+    deck = anki_deck(select(("lora",), ("basic",)), "llama-3.2-1b")
+    with zipfile.ZipFile(io.BytesIO(deck)) as archive:
+        assert any(name.startswith("collection") for name in archive.namelist())
 
 
 def test_an_interview_of_ten_ends_in_a_report_with_pages_to_read(clock: Clock) -> None:
