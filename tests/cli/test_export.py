@@ -31,11 +31,7 @@ def test_a_script_is_printed_as_it_is(run: Run, finished: store.Run, monkeypatch
 def test_a_notebook_goes_to_a_file(
     run: Run, finished: store.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from peft_lab.cli import export as command
-
-    monkeypatch.setitem(
-        command._WRITERS, command.Form.NOTEBOOK, lambda _: nbformat.writes(nbformat.v4.new_notebook())
-    )
+    monkeypatch.setattr(export, "notebook", lambda _: nbformat.writes(nbformat.v4.new_notebook()))
     file = tmp_path / "run.ipynb"
     document = run("export", finished.id, "--as", "notebook", "--out", str(file), "--json").document
     assert (document["as"], document["path"], document["content"]) == ("notebook", str(file), None)
