@@ -27,9 +27,9 @@ def show(choice: Choice) -> None:
     _correction(slug, rows)
     left, right = st.columns(2, gap="large")
     with left:
-        _relative(rows)
+        _relative(slug, rows)
     with right:
-        _growth(found["growth"])
+        _growth(slug, found["growth"])
     left, right = st.columns(2, gap="large")
     with left:
         _gradients(found["step0_gradients"])
@@ -87,12 +87,12 @@ def _correction(slug: str, rows: list[dict[str, Any]]) -> None:
         )
 
 
-def _relative(rows: list[dict[str, Any]]) -> None:
+def _relative(slug: str, rows: list[dict[str, Any]]) -> None:
     st.markdown(f"#### How much each layer moved {figures.badge(Source.MEASURED)}")
     layers = by_layer(rows)
     series = {kind: (list(values), [values[layer] for layer in values]) for kind, values in layers.items()}
     figure = charts.curves(series, "layer", "‖ΔW‖ / ‖W‖", height=300)
-    st.plotly_chart(figure, key="lora-relative", config=charts.CONFIG)
+    st.plotly_chart(figure, key=f"{slug}-relative", config=charts.CONFIG)
     top = max(rows, key=lambda row: row["ratio"])
     st.caption(
         f"Frobenius norms. The largest change is {units.percent(100 * top['ratio'])} of its matrix, in {top['module']}."
@@ -110,12 +110,12 @@ def by_layer(rows: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
     return table
 
 
-def _growth(growth: list[dict[str, Any]]) -> None:
+def _growth(slug: str, growth: list[dict[str, Any]]) -> None:
     st.markdown(f"#### How ΔW grows while training {figures.badge(Source.MEASURED)}")
     steps = [point["step"] for point in growth]
     total = [sum(norm**2 for norm in point["norms"].values()) ** 0.5 for point in growth]
     figure = charts.curves({"‖ΔW‖": (steps, total)}, "optimizer step", "‖ΔW‖, all layers", height=300)
-    st.plotly_chart(figure, key="lora-growth", config=charts.CONFIG)
+    st.plotly_chart(figure, key=f"{slug}-growth", config=charts.CONFIG)
     st.caption(
         "It starts at exactly zero, because B does: before the first step the model is the base model."
     )
