@@ -240,6 +240,35 @@ def simulate(
     Raises:
         BadInput: unknown names or values out of range. SimulationError: what cannot be simulated, with the reason.
     """
+    from peft_lab.methods import get_method
+    from peft_lab.models import resolve
+
+    entry, spec = resolve(model), get_method(method)
+    _check_length(entry, setting, spec.virtual_tokens(spec.require(entry.shape, values)))
+    blueprint, name, slug = blueprint_of(model, method, values, dtype, checkpointing)
+    return simulate_blueprint(blueprint, setting, name, slug)
+
+
+def _check_length(entry: ModelEntry, setting: Setting, virtual: int) -> None:
+    """Raises BadInput for rows longer than the model has positions for, and for text asked of an encoder."""
+    if setting.generate and entry.kind == "encoder":
+        raise BadInput(f"{entry.title} is an encoder and writes no text: leave the generation out.", "generate")
+    limit = entry.shape.max_positions
+    extra = virtual + (setting.generate[1] if setting.generate else 0)
+    if limit is not None and setting.seq + extra > limit:
+        more = f" and {extra:,} virtual or generated ones" if extra else ""
+        message = f"{entry.title} has {limit:,} positions: {setting.seq:,} tokens{more} do not fit."
+        raise BadInput(message, "seq")
+
+
+def blueprint_of(
+    model: str, method: str, values: Mapping[str, Any], dtype: str, checkpointing: bool = False
+) -> tuple[Blueprint, str, str]:
+    """What to build for one of the lab's methods, with the model's and the method's names.
+
+    Raises:
+        BadInput: unknown names or values out of range.
+    """
     from peft_lab import meta
     from peft_lab.methods import get_method
     from peft_lab.methods.base import plain_task
@@ -247,7 +276,6 @@ def simulate(
 
     entry, spec = resolve(model), get_method(method)
     full = spec.require(entry.shape, values)
-    _check_length(entry, setting, spec.virtual_tokens(full))
     task = "SEQ_CLS" if entry.kind == "encoder" else plain_task(entry.kind)
 
     def apply(base: torch.nn.Module, depth: int) -> torch.nn.Module:
@@ -265,19 +293,7 @@ def simulate(
         quantise=None if how is None else _quantise(how),
         checkpointing=checkpointing,
     )
-    return simulate_blueprint(blueprint, setting, entry.name, spec.slug)
-
-
-def _check_length(entry: ModelEntry, setting: Setting, virtual: int) -> None:
-    """Raises BadInput for rows longer than the model has positions for, and for text asked of an encoder."""
-    if setting.generate and entry.kind == "encoder":
-        raise BadInput(f"{entry.title} is an encoder and writes no text: leave the generation out.", "generate")
-    limit = entry.shape.max_positions
-    extra = virtual + (setting.generate[1] if setting.generate else 0)
-    if limit is not None and setting.seq + extra > limit:
-        more = f" and {extra:,} virtual or generated ones" if extra else ""
-        message = f"{entry.title} has {limit:,} positions: {setting.seq:,} tokens{more} do not fit."
-        raise BadInput(message, "seq")
+    return blueprint, entry.name, spec.slug
 
 
 def _quantise(how: Any) -> Any:
