@@ -69,6 +69,8 @@ def peft_call(
         BadInput: a knob away from its default that neither the config nor the quantisation of the base holds, so that
             the plain libraries would do something else.
     """
+    if type(method).config is MethodSpec.config:
+        return None
     call, fields = inspector.ask(_read, entry.name, method.slug, dict(values), task_type)
     if call is None:
         return None

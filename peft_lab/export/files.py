@@ -34,7 +34,8 @@ def _sections(facts: Facts, how: Applied) -> list[Section]:
 def _method(facts: Facts, how: Applied) -> Section:
     method = facts.method
     head = " The classification head is trained as well." if facts.classifies else ""
-    code = f"model = load_base()\nset_seed(SEED)  # of the method's own start\n{how.code}"
+    define = f"{how.define.strip()}\n\n\n" if how.define else ""
+    code = f"{define}model = load_base()\nset_seed(SEED)  # of the method's own start\n{how.code}"
     return Section(method.title, f"{method.summary}{head} {method.paper}.", code, how.imports)
 
 

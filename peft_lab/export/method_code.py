@@ -29,6 +29,7 @@ class Applied:
 
     Attributes:
         code: takes ``model``, the fresh base, and leaves in ``model`` what is trained.
+        define: classes and functions that the code uses.
         save: writes ``model`` to ``OUT``.
         libraries: packages it needs beside torch and transformers.
         ours: whether it imports this package.
@@ -40,6 +41,7 @@ class Applied:
     save_imports: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
     ours: bool = False
+    define: str = ""
 
 
 def applied(facts: Facts) -> Applied:
@@ -52,7 +54,8 @@ def applied(facts: Facts) -> Applied:
     if isinstance(facts.method, BitFit):
         return _plain(bitfit_code(facts.entry.shape, facts.values, head), ())
     if isinstance(facts.method, Adapters):
-        return _plain(adapters_code(facts.method, facts.entry.shape, facts.values, head), ("re",))
+        define, code = adapters_code(facts.method, facts.entry.shape, facts.values, head)
+        return _plain(code, ("re",), define)
     return _ours(facts)
 
 
@@ -61,14 +64,15 @@ def _peft(facts: Facts) -> Applied:
     assert call is not None
     code = f"config = {call.source('MODEL')}\nmodel = get_peft_model(model, config)\n"
     imports = [f"peft:{call.name}", "peft:get_peft_model"]
+    define = ""
     if call.virtual_tokens and facts.entry.kind != "encoder":
-        code = f"{bridge_code()}\n\n{code}bridge_cache_names(model)\n"
+        define, code = bridge_code(), f"{code}bridge_cache_names(model)\n"
         imports.append("typing:Any")
-    return Applied(code, tuple(imports), "model.save_pretrained(OUT)\n", libraries=("peft",))
+    return Applied(code, tuple(imports), "model.save_pretrained(OUT)\n", libraries=("peft",), define=define)
 
 
-def _plain(code: str, imports: tuple[str, ...]) -> Applied:
-    return Applied(code, imports, _SAVE, ("safetensors.torch:save_file",), ("safetensors",))
+def _plain(code: str, imports: tuple[str, ...], define: str = "") -> Applied:
+    return Applied(code, imports, _SAVE, ("safetensors.torch:save_file",), ("safetensors",), define=define)
 
 
 def _ours(facts: Facts) -> Applied:
@@ -130,8 +134,10 @@ def _tuple(texts: list[str]) -> str:
     return f"({', '.join(map(literal, texts))}{',' if len(texts) == 1 else ''})"
 
 
-def adapters_code(method: Adapters, shape: ModelShape, values: Mapping[str, Any], head: bool) -> str:
-    """Bottleneck adapters in plain torch, in the same order of random numbers as here."""
+def adapters_code(
+    method: Adapters, shape: ModelShape, values: Mapping[str, Any], head: bool
+) -> tuple[str, str]:
+    """Definitions and use of bottleneck adapters in plain torch, in the same order of random numbers as here."""
     nonlinearity = values["nonlinearity"]
     function = "torch.tanh" if nonlinearity == "tanh" else f"torch.nn.functional.{nonlinearity}"
     parallel = values["placement"] == "parallel"
@@ -150,7 +156,7 @@ def adapters_code(method: Adapters, shape: ModelShape, values: Mapping[str, Any]
         places.append(f'    (paths(r"{_pattern(host)}"), {inputs}, {host.out_features}{reads}),\n')
     attach = _PARALLEL.replace("<SCALE>", repr(values["scale"])) if parallel else _SEQUENTIAL
     trains = 'trains = [name for name, _ in model.named_parameters() if ".bottleneck." in name]'
-    return f"{code}\n\n{_PATHS}places = [\n{''.join(places)}]\n{attach}\n{trains}\n{_train_only(head)}"
+    return f"{code}\n\n{_PATHS}", f"places = [\n{''.join(places)}]\n{attach}\n{trains}\n{_train_only(head)}"
 
 
 def _pattern(group: ModuleGroup) -> str:
@@ -185,8 +191,6 @@ _PATHS = '''\
 def paths(pattern):
     """The modules whose path is the pattern, in the order of the layers."""
     return [path for path, _ in model.named_modules() if re.fullmatch(rf"(?:.*\\.)?{pattern}", path)]
-
-
 '''
 
 _SEQUENTIAL = """\
