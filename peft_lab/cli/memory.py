@@ -1,9 +1,15 @@
-"""``memory``: what a training step will need, found by running it on tensors that have shapes but no data."""
+"""``memory``: what a training step will need, found by running it on tensors that have shapes but no data.
+
+``--protocol metamath`` repeats how the published peaks of PEFT's method comparison were taken. It sets everything but
+the batch itself. ``--fits DEVICE`` also searches the largest batch (at the given length) and the longest row (at the
+given batch) whose step fits, by simulating it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,76 +17,143 @@ from typing import Annotated, Any
 import typer
 
 from peft_lab import units
-from peft_lab.cli import options, output, subjects
+from peft_lab.cli import fitting, options, output, subjects
 from peft_lab.cli.application import FAILED, command
+from peft_lab.cli.fitting import Job, Room
 from peft_lab.cli.progress import ProgressBars
 from peft_lab.cli.subjects import Subjects
 from peft_lab.errors import BadInput, SimulationError
+from peft_lab.memory import protocol as metamath
+from peft_lab.memory.devices import Device, get_device
 from peft_lab.memory.optimizers import OPTIMIZERS
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.simulate import Setting, simulate, simulate_config
-from peft_lab.models import resolve
+from peft_lab.methods.base import MethodSpec, plain_task
+from peft_lab.methods.knobs import Values
+from peft_lab.models import ModelEntry, resolve
 
 _PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "other")
+_DTYPE, _OPTIMIZER = "bfloat16", "adamw"
+
+
+class Protocol(StrEnum):
+    """How published peaks were taken."""
+
+    METAMATH = "metamath"
 
 
 @dataclass(frozen=True)
 class _Simulated:
-    """A simulation and, where it was asked for by file, the file."""
+    """A simulation, the file it was asked for by, and what fits."""
 
     simulation: Simulation
     file: Path | None = None
+    room: Room | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        plain = self.simulation.as_dict()
-        return {**plain, "adapter_config": self.file} if self.file else plain
+        more = {"adapter_config": self.file} if self.file else {}
+        return {**self.simulation.as_dict(), **more, **({"fits": self.room.as_dict()} if self.room else {})}
 
 
 @command("memory")
 def memory_command(
     model: options.Model,
-    batch: Annotated[int, typer.Option("--batch", help="Rows of one step.")],
-    seq: Annotated[int, typer.Option("--seq", help="Tokens of one row.")],
+    batch: Annotated[int | None, typer.Option("--batch", help="Rows of one step.")] = None,
+    seq: Annotated[int | None, typer.Option("--seq", help="Tokens of one row.")] = None,
     method: options.Methods = None,
     sets: options.Sets = None,
     adapter_config: options.AdapterConfigs = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="Precision of the base model.")] = "bfloat16",
-    optimizer: Annotated[str, typer.Option("--optimizer", help=f"One of {', '.join(OPTIMIZERS)}.")] = "adamw",
+    dtype: Annotated[str, typer.Option("--dtype", help="Precision of the base model.")] = _DTYPE,
+    optimizer: Annotated[
+        str, typer.Option("--optimizer", help=f"One of {', '.join(OPTIMIZERS)}.")
+    ] = _OPTIMIZER,
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Keep only the layers' inputs and compute the rest again.")
     ] = False,
     generate: Annotated[
         str | None, typer.Option("--generate", metavar="B,NEW", help="Then generate NEW tokens for B rows.")
     ] = None,
+    protocol: Annotated[
+        Protocol | None,
+        typer.Option("--protocol", help="As published peaks were taken; sets all but the batch."),
+    ] = None,
+    fits: Annotated[
+        str | None,
+        typer.Option("--fits", metavar="DEVICE", help="Search what fits on a device, such as a100-80."),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Simulate a training step's memory on a GPU, without weights. By default for every method that applies."""
     entry = resolve(model)
-    setting = Setting(batch, seq, optimizer=optimizer, generate=_generation(generate))
+    device = get_device(fits) if fits else None
+    if protocol:
+        if device:
+            raise BadInput(
+                "--fits searches batches and lengths, which --protocol fixes; use one of them.", "fits"
+            )
+        setting = replace(metamath.SETTING, batch=batch or metamath.SETTING.batch)
+        heading = f"{entry.title}, protocol of the published runs, {setting.batch} rows"
+    else:
+        if batch is None or seq is None:
+            raise BadInput("Give --batch and --seq: rows of a step and tokens of a row.", "batch")
+        setting = Setting(batch, seq, optimizer=optimizer, generate=_generation(generate))
+        heading = f"{entry.title}, {batch:,} × {seq:,} tokens"
     setting.check()
     chosen = subjects.choose(entry, method, sets, adapter_config)
-    results, failed = _simulate_all(chosen, _jobs(entry.name, chosen, setting, dtype, checkpointing))
+    jobs = _published(entry, chosen) if protocol else _jobs(entry.name, chosen, dtype, checkpointing)
+    results, failed = _simulate_all(entry, chosen, jobs, setting, device)
     chosen.tell()
-    output.show(
-        [one.as_dict() for one in results], as_json, human=lambda: [_table(entry.title, setting, results)]
-    )
+    if protocol:
+        unused = [("--seq", seq), ("--generate", generate), ("--checkpointing", checkpointing or None)]
+        unused += [("--dtype", dtype if dtype != _DTYPE else None)]
+        unused += [("--optimizer", optimizer if optimizer != _OPTIMIZER else None)]
+        for option in (name for name, value in unused if value is not None):
+            output.note(f"note: {option} was not used: --protocol {protocol} says how the step is run")
+    output.show([one.as_dict() for one in results], as_json, human=lambda: _tables(heading, results))
     if failed:
         raise typer.Exit(FAILED)
 
 
-Job = tuple[str, Callable[[], Simulation], Path | None]
+Named = tuple[str, Job, Path | None, int]
 
 
-def _jobs(model: str, chosen: Subjects, setting: Setting, dtype: str, checkpointing: bool) -> Iterator[Job]:
-    """Name, simulation and file of everything that was asked about."""
+def _jobs(model: str, chosen: Subjects, dtype: str, checkpointing: bool) -> Iterator[Named]:
+    """Name, simulation, file and virtual tokens of everything that was asked about."""
+
+    def of_method(spec: MethodSpec, values: Values, setting: Setting) -> Simulation:
+        return simulate(model, spec.slug, values, setting, dtype, checkpointing)
+
+    def of_file(content: Any, setting: Setting) -> Simulation:
+        return simulate_config(model, content, setting, dtype, checkpointing)
+
     for spec, values in chosen.methods:
-        yield spec.slug, partial(simulate, model, spec.slug, values, setting, dtype, checkpointing), None
+        virtual = spec.virtual_tokens(values)
+        yield spec.slug, partial(of_method, spec, values), None, virtual
     for file in chosen.files:
-        job = partial(simulate_config, model, file.content, setting, dtype, checkpointing)
-        yield str(file.path), job, file.path
+        virtual = (file.content or {}).get("num_virtual_tokens") or 0
+        yield str(file.path), partial(of_file, file.content), file.path, virtual
 
 
-def _simulate_all(chosen: Subjects, jobs: Iterator[Job]) -> tuple[list[_Simulated], bool]:
+def _published(entry: ModelEntry, chosen: Subjects) -> Iterator[Named]:
+    """The same under the protocol of the published runs, which were all of PEFT's own methods, or full fine-tuning."""
+
+    def run(content: Any, setting: Setting) -> Simulation:
+        return metamath.published(entry.name, content, setting.batch)
+
+    for spec, values in chosen.methods:
+        config = spec.config(entry.shape, spec.complete(entry.shape, values), plain_task(entry.kind))
+        if (config is None and spec.slug != "full") or spec.quantization(spec.complete(entry.shape, values)):
+            raise BadInput(
+                f"The published runs are of PEFT's methods on a 16-bit base; {spec.title} is none.", "method"
+            )
+        yield spec.slug, partial(run, config and config.to_dict()), None, 0
+    for file in chosen.files:
+        yield str(file.path), partial(run, file.content), file.path, 0
+
+
+def _simulate_all(
+    entry: ModelEntry, chosen: Subjects, jobs: Iterator[Named], setting: Setting, device: Device | None
+) -> tuple[list[_Simulated], bool]:
     """All simulations that work, and whether one did not; its reason is told on stderr.
 
     Raises:
@@ -88,20 +161,28 @@ def _simulate_all(chosen: Subjects, jobs: Iterator[Job]) -> tuple[list[_Simulate
     """
     total = len(chosen.methods) + len(chosen.files)
     results: list[_Simulated] = []
-    failed = False
+    failures: list[str] = []
     with ProgressBars(lines=False) as bars:
-        for done, (name, job, file) in enumerate(jobs):
+        for done, (name, job, file, virtual) in enumerate(jobs):
             bars.update("Simulating", done / total, name)
             try:
-                results.append(_Simulated(job(), file))
+                if device is None:
+                    results.append(_Simulated(job(setting), file))
+                else:
+                    limit = entry.shape.max_positions
+                    found = fitting.search(job, setting, device, limit and limit - virtual)
+                    results.append(_Simulated(found[0], file, found[1]))
             except SimulationError as error:
-                if done == total - 1 and not results:
-                    raise
-                output.note(f"error: {name}: {error}")
-                failed = True
+                failures.append(f"{name}: {error}")
             except BadInput as error:
-                raise BadInput(f"{file}: {error}" if file else str(error), error.field) from error
-    return results, failed
+                raise BadInput(
+                    f"{file or name}: {error}" if total > 1 or file else str(error), error.field
+                ) from error
+    if failures and not results:
+        raise SimulationError("; ".join(failures))
+    for failure in failures:
+        output.note(f"error: {failure}")
+    return results, bool(failures)
 
 
 def _generation(text: str | None) -> tuple[int, int] | None:
@@ -109,24 +190,22 @@ def _generation(text: str | None) -> tuple[int, int] | None:
         return None
     parts = [part.strip() for part in text.split(",")]
     if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
-        raise BadInput(
-            f"--generate takes rows and new tokens, such as 50,300; '{text}' is not of that form.", "generate"
-        )
+        message = f"--generate takes rows and new tokens, such as 50,300; '{text}' is not of that form."
+        raise BadInput(message, "generate")
     return int(parts[0]), int(parts[1])
 
 
-def _table(title: str, setting: Setting, results: list[_Simulated]) -> Any:
+def _tables(heading: str, results: list[_Simulated]) -> list[Any]:
     columns = {"method": "left", "peak": "right", "reserved": "right", **dict.fromkeys(_PARTS, "right")}
     lines = []
     for one in results:
-        row = one.as_dict()
+        row = one.simulation.as_dict()
         reserved = "" if row["reserved_bytes"] is None else units.size(row["reserved_bytes"])
         parts = (units.size(row["parts"][part]) for part in _PARTS)
         lines.append((one.file or row["method"], units.size(row["peak_bytes"]), reserved, *parts))
-    hosts = [one for one in results if one.simulation.host_bytes]
-    paged = (
-        f"; {units.size(hosts[0].simulation.host_bytes)} of optimizer states in host memory" if hosts else ""
-    )
+    hosts = [one.simulation.host_bytes for one in results if one.simulation.host_bytes]
+    paged = f"; {units.size(hosts[0])} of optimizer states in host memory" if hosts else ""
     caption = f"peak: tensors alive at once; reserved: what PyTorch's CUDA allocator holds for them{paged}"
-    heading = f"{title}, {setting.batch} × {setting.seq:,} tokens: memory of a training step (simulated)"
-    return output.table(heading, columns, lines, caption)
+    shown = [output.table(f"{heading}: memory of a training step (simulated)", columns, lines, caption)]
+    rooms = [(one.file or one.simulation.method, one.room) for one in results if one.room]
+    return [*shown, fitting.table(rooms)] if rooms else shown

@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 _PIPE_WIDTH = 1000  # a table in a pipe is as wide as its contents: nobody wraps it, grep wants whole lines
+_SHORT = 20  # characters of a cell that is not folded
 _reserved: list[TextIO] = []
 
 
@@ -87,8 +90,9 @@ def _print(part: RenderableType, stream: TextIO) -> None:
 def table(title: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]], caption: str = "") -> Table:
     """A table whose ``columns`` map a heading to ``left`` or ``right``. Cells are text already.
 
-    Numbers and the first column, which names the row, stay in one piece; other texts are folded.
+    Numbers, short texts and the first column, which names the row, stay in one piece; longer texts are folded.
     """
+    cells = [[str(value) for value in row] for row in rows]
     built = Table(
         title=title or None,
         caption=caption or None,
@@ -99,18 +103,15 @@ def table(title: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]],
         pad_edge=False,
     )
     for place, (heading, side) in enumerate(columns.items()):
-        right = side == "right"
+        longest = max(map(cell_len, [heading, *(row[place] for row in cells)]))
+        whole = side == "right" or place == 0 or longest <= _SHORT
+        justify: Literal["left", "right"] = "right" if side == "right" else "left"
         built.add_column(
-            heading, justify="right" if right else "left", no_wrap=right or place == 0, overflow="fold"
+            heading, justify=justify, no_wrap=whole, min_width=longest if whole else None, overflow="fold"
         )
-    for row in rows:
-        built.add_row(*(_cell(value) for value in row))
+    for row in cells:
+        built.add_row(*map(escape, row))
     return built
-
-
-def _cell(value: Any) -> str:
-    """Text as it is: rich would take ``[q_proj]`` for markup."""
-    return str(value).replace("[", r"\[")
 
 
 def plain(value: Any) -> Any:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from peft_lab.cli import memory
+from peft_lab.cli import fitting, memory
 from peft_lab.errors import SimulationError
+from peft_lab.memory import account, protocol
+from peft_lab.memory.devices import get_device
+from peft_lab.memory.result import Simulation
 from peft_lab.memory.simulate import Setting, simulate
+from peft_lab.methods import all_methods
+from peft_lab.models import get_model
 
 from .conftest import Run
 
@@ -79,7 +85,7 @@ def test_one_that_cannot_be_simulated_leaves_the_others(run: Run, monkeypatch: p
     assert [row["method"] for row in json.loads(done.stdout)] == ["lora"]
     assert done.stderr == "error: bitfit: it needs values\n"
     alone = run(*ASK, "--method", "bitfit", "--json")
-    assert (alone.status, alone.stdout, alone.stderr) == (1, "", "error: it needs values\n")
+    assert (alone.status, alone.stdout, alone.stderr) == (1, "", "error: bitfit: it needs values\n")
 
 
 @pytest.mark.parametrize(
@@ -109,3 +115,82 @@ def test_a_bad_config_names_its_file(run: Run, tmp_path: Path) -> None:
     for content in ({"peft_type": "MAGIC"}, {"peft_type": "LORA", "target_modules": ["nowhere"]}):
         file.write_text(json.dumps(content))
         assert str(file) in run(*ASK, "--adapter-config", str(file)).refused()
+
+
+def test_rows_longer_than_the_model(run: Run) -> None:
+    assert "512 positions" in run("memory", "--model", "bert-base", "--batch", "1", "--seq", "513").refused()
+    encoder = ("memory", "--model", "bert-base", "--batch", "1", "--seq", "8", "--method", "lora")
+    assert "encoder" in run(*encoder, "--generate", "1,2").refused()
+
+
+def test_batch_and_length_are_needed(run: Run) -> None:
+    assert "--seq" in run("memory", "--model", "gpt2", "--batch", "2").refused()
+
+
+class Linear:
+    """A step that takes a known number of bytes: 1 MB and 1 kB a token."""
+
+    def __init__(self) -> None:
+        self.asked: list[Setting] = []
+
+    def __call__(self, setting: Setting) -> Simulation:
+        self.asked.append(setting)
+        size = 10**6 + 1000 * setting.batch * setting.seq
+        return Simulation("m", "lora", size, None, dict.fromkeys(account.PARTS, 0), ())
+
+
+def test_what_fits_is_searched_by_simulating() -> None:
+    device = replace(get_device("t4"), memory=10**6 + 1000 * 6400)
+    job = Linear()
+    asked, room = fitting.search(job, Setting(4, 100), device, None)
+    assert asked.peak_bytes == room.needed_bytes == 10**6 + 400_000
+    assert room.fits
+    assert 62 <= room.batch <= 64
+    assert 1550 <= room.seq <= 1600
+    assert len(job.asked) == len(set(job.asked)) < 40
+    assert {(setting.device, setting.capability) for setting in job.asked} == {("cuda", device.capability)}
+    assert fitting.search(Linear(), Setting(4, 100), device, 128)[1].seq >= 124
+    assert fitting.search(Linear(), Setting(4, 100), device, 128)[1].seq <= 128
+    small = fitting.search(Linear(), Setting(4, 100), replace(device, memory=10**6), None)[1]
+    assert (small.fits, small.batch, small.seq) == (False, 0, 0)
+
+
+def test_fits_on_the_command_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "simulate", lambda model, method, values, setting, *rest: Linear()(setting))
+    (row,) = run(*ASK, "--method", "lora", "--fits", "t4", "--json").document
+    assert row["fits"]["device"] == "t4"
+    assert row["fits"]["fits"] is True
+    assert row["fits"]["longest_seq"] <= get_model("gpt2").shape.max_positions
+    assert row["fits"]["largest_batch"] in row["fits"]["simulated"]["batch"]
+    shown = run(*ASK, "--method", "lora", "--fits", "t4").stdout
+    assert get_device("t4").title in shown
+    assert "'t4'" in run(*ASK, "--fits", "t44").refused()
+
+
+def test_the_published_protocol(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents: list[object] = []
+
+    def published(model: str, content: object, batch: int) -> Simulation:
+        contents.append(content)
+        return Linear()(Setting(batch, 1))
+
+    monkeypatch.setattr(protocol, "published", published)
+    nothing = tmp_path / "full.json"
+    nothing.write_text("null")
+    ask = ("memory", "--model", "llama-3.2-3b", "--protocol", "metamath", "--method", "lora,full")
+    done = run(*ask, "--adapter-config", str(nothing), "--seq", "768", "--json")
+    assert len(done.document) == 3
+    assert contents[1:] == [None, None]
+    lora = contents[0]
+    assert isinstance(lora, dict)
+    assert lora["r"] == all_methods()["lora"].knob("r").default
+    assert done.stderr.startswith("note: --seq was not used")
+    for method in ("adapters", "qlora"):
+        assert "published runs" in run(*ask[:-1], method).refused()
+    assert "--fits" in run(*ask, "--fits", "t4").refused()
+    assert "metamath" in run(*ask[:4], "other").refused()
+
+
+def test_the_published_protocol_runs(run: Run) -> None:
+    (row,) = run("memory", "--model", "gpt2", "--protocol", "metamath", "--method", "lora", "--json").document
+    assert row["peak_bytes"] < row["reserved_bytes"]
