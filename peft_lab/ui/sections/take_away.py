@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from peft_lab import export
 from peft_lab.errors import PeftLabError
 from peft_lab.runs import store
+from peft_lab.runs.store import Run
 from peft_lab.ui.inside.lora import pick_run
 from peft_lab.ui.knobs import Choice
 from peft_lab.ui.runs import finished_of
@@ -31,43 +34,37 @@ def take_away(choice: Choice) -> None:
         _downloads(pick_run(choice.spec.slug, runs))
 
 
+# Label, what makes it, ending, type, what it is. Each is made when it is offered, so that what cannot be exported says
+# why in its place instead of failing on the click.
+_FILES: tuple[tuple[str, Callable[[Run], str | bytes], str, str, str], ...] = (
+    ("Script", export.script, "py", "text/x-python", "Repeats the run with the plain libraries."),
+    ("Notebook", export.notebook, "ipynb", "application/x-ipynb+json", "The same, cell by cell."),
+    (
+        "Adapter",
+        export.adapter_zip,
+        "zip",
+        "application/zip",
+        "The adapter folder (safetensors) with its model card.",
+    ),
+)
+
+
 def _downloads(identity: str) -> None:
     run = store.get(identity)
-    files = (
-        (
-            "Script",
-            lambda: export.script(run),
-            f"{identity}.py",
-            "text/x-python",
-            "Repeats the run with the plain libraries.",
-        ),
-        (
-            "Notebook",
-            lambda: export.notebook(run),
-            f"{identity}.ipynb",
-            "application/x-ipynb+json",
-            "The same, cell by cell.",
-        ),
-        (
-            "Adapter",
-            lambda: export.adapter_zip(run),
-            f"{identity}.zip",
-            "application/zip",
-            "The PEFT folder (safetensors) with its model card.",
-        ),
-    )
-    for label, make, name, mime, text in files:
+    for label, make, ending, mime, text in _FILES:
         button, told = st.columns([2, 3], vertical_alignment="center")
         try:
-            button.download_button(
-                label,
-                make,
-                file_name=name,
-                mime=mime,
-                width="stretch",
-                icon=":material/download:",
-                on_click="ignore",
-            )
-            told.markdown(text)
+            data = make(run)
         except PeftLabError as error:
-            told.markdown(f":red[:material/error: {error}]")
+            told.markdown(f":red[:material/error: {label}: {error}]")
+            continue
+        button.download_button(
+            label,
+            data,
+            file_name=f"{identity}.{ending}",
+            mime=mime,
+            width="stretch",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+        told.markdown(text)
