@@ -156,7 +156,11 @@ def _four_bit_class() -> Any:
 def _eight_bit_class() -> Any:
     import bitsandbytes as bnb
     import torch
+    from bitsandbytes.autograd import _functions
     from bitsandbytes.autograd._functions import MatMul8bitLt
+
+    # It says at every multiplication that it works in float16.
+    _functions.logger.setLevel("ERROR")
 
     class SimulatedLinear8bitLt(bnb.nn.Linear8bitLt):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from peft_lab.memory.account import walk
 from peft_lab.memory.tracker import EMPTY_CACHE, Mark, Storage, Trace
 
 #: Layers to run: a first and a last, which have different neighbours, and three between, so that the middle one's
@@ -102,27 +103,40 @@ def _alike(trace: Trace, members: dict[int | None, list[int]]) -> bool:
 
 def _runs(trace: Trace) -> list[_Run]:
     runs: list[_Run] = []
-    marks = iter(trace.marks)
-    upcoming = next(marks, None)
-    phase, computing, left = "", None, None
-    for at, event in enumerate(trace.events):
-        while upcoming is not None and upcoming.at <= at:
-            if computing is not None:
-                left = computing
-            phase, computing = upcoming.phase, upcoming.layer
-            upcoming = next(marks, None)
+    freed: list[tuple[int, int, str]] = []
+
+    def add(layer: int | None, event: int, phase: str) -> None:
+        if not runs or runs[-1].layer != layer:
+            runs.append(_Run(layer, []))
+        runs[-1].events.append((event, phase))
+
+    def flush() -> None:
+        # Nothing happens between them, so their order has no meaning; a graph that falls apart mixes its layers.
+        for layer, event, phase in sorted(freed, key=lambda item: -item[0]):
+            add(layer, event, phase)
+        freed.clear()
+
+    left: int | None = None
+    before: int | None = None
+    for event, phase, computing in walk(trace):
+        if before is not None and computing is None:
+            left = before
+        before = computing
         layer = computing
         if layer is None and event != EMPTY_CACHE:
             layer = trace.storages[event if event >= 0 else ~event].layer
             # A layer's input ends when its output has taken its place, just after the layer returned.
             if event < 0 and left is not None and layer is not None and abs(layer - left) <= 1:
                 layer = left
+            elif event < 0 and layer is not None:
+                left = None
+                freed.append((layer, event, phase))
+                continue
             else:
                 left = None
-        if runs and runs[-1].layer == layer:
-            runs[-1].events.append((event, phase))
-        else:
-            runs.append(_Run(layer, [(event, phase)]))
+        flush()
+        add(layer, event, phase)
+    flush()
     return runs
 
 
