@@ -89,7 +89,7 @@ def _reader(name: str) -> Any:
 
 
 def _options(name: str) -> list[str]:
-    lists = {
+    lists: dict[str, list[str]] = {
         "model": list(catalogue()),
         "device": list(devices()),
         "dtype": list(DTYPES),
@@ -100,7 +100,7 @@ def _options(name: str) -> list[str]:
 
 
 def _controls() -> dict[str, Any]:
-    titles = {
+    titles: dict[str, dict[str, str]] = {
         "model": {name: entry.title for name, entry in catalogue().items()},
         "device": {name: device.title for name, device in devices().items()},
         "dtype": {name: name for name in DTYPES},
@@ -122,7 +122,7 @@ def _controls() -> dict[str, Any]:
         index = state.one_of(SCOPE, name, options, DEFAULTS[name])
         key = state.widget_key(SCOPE, name)
         with cell:
-            chosen[name] = st.selectbox(label, options, index, key=key, format_func=titles[name].get)
+            chosen[name] = st.selectbox(label, options, index, key=key, format_func=titles[name].__getitem__)
             _address_problem(name)
     for cell, name, label in ((top[2], "batch", "Batch, rows"), (top[3], "seq", "Tokens per row")):
         start = int(state.remembered(SCOPE, name, DEFAULTS[name]))
@@ -243,7 +243,14 @@ def _largest(chosen: dict[str, Any], device: Device, slug: str) -> None:
     what, for_which = st.session_state.get(key, (None, None))
     if what is None or for_which != wanted:
         return
-    rest = (chosen["model"], slug, {}, _setting(chosen, device), chosen["dtype"], chosen["checkpointing"])
+    rest: tuple[Any, ...] = (
+        chosen["model"],
+        slug,
+        {},
+        _setting(chosen, device),
+        chosen["dtype"],
+        chosen["checkpointing"],
+    )
     limit = get_model(chosen["model"]).shape.max_positions if what == "seq" else None
     future = inspector.get_inspector("memory-search").submit(fits.question, what, device.name, *rest, limit)
     if not future.done():
@@ -266,7 +273,7 @@ def _lengths(chosen: dict[str, Any], device: Device, slug: str) -> None:
     asked = {}
     for number, length in enumerate(lengths):
         setting = {**_setting(chosen, device), "seq": length}
-        rest = (chosen["model"], slug, {}, setting, chosen["dtype"], chosen["checkpointing"])
+        rest: tuple[Any, ...] = (chosen["model"], slug, {}, setting, chosen["dtype"], chosen["checkpointing"])
         asked[length] = _worker(number).submit(ask.step, *rest)
     done = {
         length: future.result()

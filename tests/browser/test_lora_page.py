@@ -123,3 +123,12 @@ def worker_of(home: Path) -> int:
         except OSError:
             continue
     raise AssertionError("no process writes the newest run's log")
+
+
+def test_choosing_a_part_or_a_row_shows_its_parameters(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/lora?tab=modules")
+    page.locator('.wide svg [data-path$="q_proj"]').first.click()
+    settled(page)
+    detail = page.locator("table.figures")
+    expect(detail.get_by_text("lora_A.weight")).to_be_visible()
+    expect(detail.get_by_text("8 × 576")).to_be_visible()

@@ -109,7 +109,7 @@ def _tree_table(choice: Choice, rows: Sequence[Row], show: str) -> str | None:
         },
     )
     chosen = event["selection"]["rows"]
-    return str(rows[chosen[0]]["module"]) if chosen and chosen[0] < len(rows) else None
+    return rows[chosen[0]].module if chosen and chosen[0] < len(rows) else None
 
 
 def _detail(tree: Sequence[GroupCount], module: str | None) -> None:
