@@ -53,7 +53,8 @@ def singular_values(a: torch.Tensor, b: torch.Tensor, scale: float) -> list[floa
 
 
 def effective_rank(values: list[float]) -> float:
-    """exp of the entropy of the normalised singular values (Roy and Vetterli 2007): r when all are equal, 1 when one rules."""
+    """exp of the entropy of the normalised singular values (Roy and Vetterli 2007): r when all are equal, 1
+    when one rules."""
     import math
 
     total = sum(values)
@@ -75,7 +76,8 @@ def grid(delta: torch.Tensor, size: int = GRID) -> list[list[float]]:
 
 
 def corrections(model: torch.nn.Module) -> list[dict[str, Any]]:
-    """For every adapted matrix: norms of ΔW and W, their ratio, singular values, effective rank and a heat map of ΔW."""
+    """For every adapted matrix: norms of ΔW and W, their ratio, singular values, effective rank and a heat map
+    of ΔW."""
     import torch
 
     rows = []
@@ -112,7 +114,11 @@ def base_weight(module: Any) -> torch.Tensor:
     return weight.detach().float()
 
 
-def merge_check(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], dtypes: tuple[str, ...] = ("float32", "bfloat16")) -> list[dict[str, Any]]:
+def merge_check(
+    model: torch.nn.Module,
+    inputs: Mapping[str, torch.Tensor],
+    dtypes: tuple[str, ...] = ("float32", "bfloat16"),
+) -> list[dict[str, Any]]:
     """Outputs with the adapter beside the weights against outputs with it merged into them, for each dtype.
 
     Works on copies: the given model is left as it is.
@@ -131,5 +137,8 @@ def merge_check(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], dtyp
             merged = unmerged.merge_and_unload()  # type: ignore[operator]
             after = merged.eval()(**inputs).logits.float()
         difference, magnitude = float((after - before).abs().max()), float(before.abs().max())
-        rows.append({"dtype": name, "max_difference": difference, "max_logit": magnitude, "relative": difference / magnitude})
+        relative = difference / magnitude
+        rows.append(
+            {"dtype": name, "max_difference": difference, "max_logit": magnitude, "relative": relative}
+        )
     return rows

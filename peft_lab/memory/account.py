@@ -42,7 +42,8 @@ def parts_of(trace: Trace) -> list[str]:
     """The part of each storage.
 
     What is not known from the start follows from a storage's life: made in a forward pass and still there afterwards is
-    an activation (saved for the backward pass), made by the optimizer and kept is optimizer state, all else is temporary.
+    an activation (saved for the backward pass), made by the optimizer and kept is optimizer state, all else is
+    temporary.
     """
     ends: dict[int, str] = {}
     births: dict[int, str] = {}
@@ -144,7 +145,13 @@ def reserve(
     taken: set[str] = set()
     blocks = {}
     for event, phase, _ in walk(trace):
-        thread = "backward" if phase == "backward" else "forward" if phase not in ("load", "idle", "zero_grad") else ""
+        thread = (
+            "backward"
+            if phase == "backward"
+            else "forward"
+            if phase not in ("load", "idle", "zero_grad")
+            else ""
+        )
         if thread and thread in threads and thread not in taken:
             taken.add(thread)
             allocator.malloc(workspace)

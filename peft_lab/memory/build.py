@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 #: Where architectures keep their number of layers.
-_DEPTH = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "num_decoder_layers", "encoder_layers", "decoder_layers")
+_DEPTH = (
+    "num_hidden_layers",
+    "n_layer",
+    "num_layers",
+    "n_layers",
+    "num_decoder_layers",
+    "encoder_layers",
+    "decoder_layers",
+)
 
 #: Applies a method to a meta model of the given depth and returns the model to train.
 Method = Callable[["torch.nn.Module", int], "torch.nn.Module"]
@@ -60,7 +68,9 @@ class Blueprint:
         for name in _DEPTH:
             if getattr(text, name, None):
                 return int(getattr(text, name))
-        raise SimulationError(f"The config of a '{self.config.model_type}' model does not say how many layers it has.")
+        raise SimulationError(
+            f"The config of a '{self.config.model_type}' model does not say how many layers it has."
+        )
 
     @property
     def period(self) -> int:
@@ -69,7 +79,11 @@ class Blueprint:
         if not types or len(types) != self.depth:
             return 1
         return next(
-            (p for p in range(1, len(types)) if len(types) % p == 0 and list(types) == list(types[:p]) * (len(types) // p)),
+            (
+                p
+                for p in range(1, len(types))
+                if len(types) % p == 0 and list(types) == list(types[:p]) * (len(types) // p)
+            ),
             len(types),
         )
 
@@ -123,7 +137,7 @@ def _apply_config(model: torch.nn.Module, given: PeftConfig, depth: int, autocas
     if getattr(config, "num_layers", None) is not None:
         config.num_layers = depth  # type: ignore[attr-defined]
     with standins.building(config):
-        adapted: torch.nn.Module = get_peft_model(model, config, autocast_adapter_dtype=autocast)  # type: ignore[arg-type]
+        adapted: torch.nn.Module = get_peft_model(model, config, autocast_adapter_dtype=autocast)
     return adapted
 
 
@@ -134,7 +148,9 @@ def stacked_layers(model: torch.nn.Module, depth: int) -> Sequence[torch.nn.Modu
     found = [
         module
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.ModuleList) and len(module) == depth and len({type(m) for m in module}) == 1
+        if isinstance(module, torch.nn.ModuleList)
+        and len(module) == depth
+        and len({type(m) for m in module}) == 1
         and any(True for _ in module[0].children())
     ]
     return list(found[0]) if len(found) == 1 else []

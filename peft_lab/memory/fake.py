@@ -69,10 +69,15 @@ class Faker:
         storage = tensor.untyped_storage()
         base = self._storages.get(storage._cdata)
         if base is None:
-            base = torch.empty(storage.nbytes(), dtype=torch.uint8, device="cpu" if tensor.is_meta else "meta")
+            base = torch.empty(
+                storage.nbytes(), dtype=torch.uint8, device="cpu" if tensor.is_meta else "meta"
+            )
             self._storages[storage._cdata] = base
         twin = torch.empty(0, dtype=tensor.dtype, device=base.device).set_(
-            base.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride()  # type: ignore[arg-type]
+            base.untyped_storage(),
+            tensor.storage_offset(),
+            tensor.shape,
+            tensor.stride(),
         )
         if isinstance(tensor, torch.nn.Parameter):
             twin = torch.nn.Parameter(twin, requires_grad=tensor.requires_grad)

@@ -76,10 +76,10 @@ def _attention(
     if rank4 and not enable_gqa and query.dtype != torch.float64:
         bias = None if attn_mask is None else _bias(attn_mask, query, key)
         grad = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
-        return aten._scaled_dot_product_efficient_attention(  # type: ignore[no-any-return]
+        return aten._scaled_dot_product_efficient_attention(
             query, key, value, bias, grad, dropout_p, is_causal, scale=scale
         )[0]
-    return aten._scaled_dot_product_attention_math(  # type: ignore[no-any-return]
+    return aten._scaled_dot_product_attention_math(
         query, key, value, attn_mask, dropout_p, is_causal, None, scale=scale, enable_gqa=enable_gqa
     )[0]
 
@@ -116,9 +116,7 @@ def scratch() -> dict[Any, Any]:
     def rows(query: torch.Tensor) -> int:
         return -(-query.shape[-2] // _QUERY_BLOCK) * _QUERY_BLOCK
 
-    def efficient(
-        grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, *_: Any, **__: Any
-    ) -> int:
+    def efficient(grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, *_: Any, **__: Any) -> int:
         heads = query.shape[0] * query.shape[1]
         return heads * rows(query) * (query.shape[-1] + 1) * 4
 

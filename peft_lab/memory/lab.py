@@ -1,8 +1,9 @@
 """The lab's own training step on this machine, simulated: what a run's tracked step will measure.
 
-The loop is that of :mod:`peft_lab.runs.training`, with its own helpers where they take fake tensors: everything that the method
-added in the base's precision, float32 masters, the output head only where a completion is predicted, a fused AdamW. What a loss
-picks depends on the batch, so the batch says how much it picks.
+The loop is that of :mod:`peft_lab.runs.training`, with its own helpers where they take fake tensors:
+everything that the method added in the base's precision, float32 masters, the output head only where a
+completion is predicted, a fused AdamW. What a loss picks depends on the batch, so the batch says how much it
+picks.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ class LabBatch:
         if not 0 <= self.kept <= self.length:
             raise BadInput(f"{self.kept:,} positions cannot be kept of a row of {self.length:,}.", "kept")
         if not 0 <= self.predicted <= self.rows * self.kept:
-            raise BadInput(f"{self.predicted:,} predicted tokens are more than there are positions.", "predicted")
+            raise BadInput(
+                f"{self.predicted:,} predicted tokens are more than there are positions.", "predicted"
+            )
 
 
 def simulate_lab(
@@ -140,7 +143,7 @@ def _loss(model: torch.nn.Module, inputs: dict[str, torch.Tensor], batch: LabBat
     import torch
 
     from peft_lab.runs.batches import keeps_logits
-    from peft_lab.runs.training import bare
+    from peft_lab.runs.evaluation import bare
 
     if not batch.kept:
         logits = model(**inputs).logits

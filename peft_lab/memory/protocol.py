@@ -1,10 +1,10 @@
 """How the published peaks were taken (the PEFT library's method comparison, MetaMathQA), as a schedule to simulate.
 
-One process on an L40S: the model is loaded, the loss on unrelated text is taken on 4 rows of 768 tokens, then 5,000 steps run
-on batches of 4, sorted by length within every twenty, with the cache emptied every ten steps. The reserve is fullest at the
-longest batch, right after the cache was emptied; it follows a short batch, whose outputs are still alive. Answers are
-generated in between (50 rows); that stays below the training peak for every published row, so it is left out here and can
-be asked for on its own (``Setting.generate``).
+One process on an L40S: the model is loaded, the loss on unrelated text is taken on 4 rows of 768 tokens, then
+5,000 steps run on batches of 4, sorted by length within every twenty, with the cache emptied every ten steps.
+The reserve is fullest at the longest batch, right after the cache was emptied; it follows a short batch, whose
+outputs are still alive. Answers are generated in between (50 rows); that stays below the training peak for
+every published row, so it is left out here and can be asked for on its own (``Setting.generate``).
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from peft_lab.memory.simulate import Setting, Stage
 if TYPE_CHECKING:
     import torch
 
-#: Tokens of the longest training batch, which was not published. The limit of 768 was not reached: texts are cut at 1,300
-#: characters first, and at 768 the tensors alone would exceed the published reserve of all but three rows. The length is read off one
-#: row (plain LoRA, rank 32: 682 fall 0.6% short of it, 684 are 0.9% over) and is the same for all. It belongs to the data:
+#: Tokens of the longest training batch, which was not published. The limit of 768 was not reached: texts are
+#: cut at 1,300 characters first, and at 768 the tensors alone would exceed the published reserve of all but
+#: three rows. The length is read off one row (plain LoRA, rank 32: 682 fall 0.6% short of it, 684 are 0.9%
+#: over) and is the same for all. It belongs to the data:
 #: nothing in the allocator's model was chosen by the answers.
 LONGEST = 684
-#: A batch from the short end of a bucket. It leaves the optimizer's states and its outputs behind; its length hardly matters.
+#: A batch from the short end of a bucket. It leaves the optimizer's states and its outputs behind; its length
+#: hardly matters.
 SHORT = 250
 #: The loss on unrelated text.
 EVALUATION_ROWS, EVALUATION_TOKENS = 4, 768

@@ -40,19 +40,27 @@ def quantise_meta(model: torch.nn.Module, bits: int, kind: str = "nf4", double: 
     model.quantization_method = "bitsandbytes"  # type: ignore[assignment]
 
 
-def _quantised(linear: torch.nn.Linear, bits: int, kind: str, double: bool) -> torch.nn.Module:
-    import bitsandbytes as bnb
+def _quantised(linear: Any, bits: int, kind: str, double: bool) -> torch.nn.Module:
     import torch
 
     # GPT-2's Conv1D stores its matrix the other way round.
-    sizes = tuple(linear.weight.shape) if isinstance(linear, torch.nn.Linear) else tuple(linear.weight.shape)[::-1]
+    sizes = (
+        tuple(linear.weight.shape)
+        if isinstance(linear, torch.nn.Linear)
+        else tuple(linear.weight.shape)[::-1]
+    )
     (out_features, in_features), dtype = sizes, linear.weight.dtype
     bias = linear.bias is not None
     new: Any
     with torch.device("meta"):
         if bits == 4:
             new = _four_bit_class()(
-                in_features, out_features, bias, compute_dtype=dtype, compress_statistics=double, quant_type=kind
+                in_features,
+                out_features,
+                bias,
+                compute_dtype=dtype,
+                compress_statistics=double,
+                quant_type=kind,
             )
             packed = torch.empty(-(-out_features * in_features // 2), 1, dtype=torch.uint8)
         else:
@@ -77,9 +85,9 @@ def make_states(model: torch.nn.Module) -> set[int]:
 
     Returns the storages (``_cdata``) of the constants; each map lists its own in ``sim_constants``.
     """
-    import bitsandbytes as bnb
     import torch
     from bitsandbytes.functional import QuantState
+    from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 
     made: list[torch.Tensor] = []
     storages: set[int] = set()
@@ -89,7 +97,7 @@ def make_states(model: torch.nn.Module) -> set[int]:
         return made[-1]
 
     for module in model.modules():
-        if isinstance(module, bnb.nn.Linear4bit):
+        if isinstance(module, Linear4bit):
             blocks = -(-module.out_features * module.in_features // BLOCK)
             weight: Any = module.weight
             common = {
@@ -107,13 +115,16 @@ def make_states(model: torch.nn.Module) -> set[int]:
                     dtype=torch.float32,
                 )
                 state = QuantState(
-                    absmax=new(blocks, dtype=torch.uint8), offset=new(dtype=torch.float32), state2=inner, **common
+                    absmax=new(blocks, dtype=torch.uint8),
+                    offset=new(dtype=torch.float32),
+                    state2=inner,
+                    **common,
                 )
             else:
                 state = QuantState(absmax=new(blocks, dtype=torch.float32), **common)
-            module.sim_state = state
+            module.sim_state = state  # type: ignore[assignment]
             weight.quant_state = state
-        elif isinstance(module, bnb.nn.Linear8bitLt):
+        elif isinstance(module, Linear8bitLt):
             module.state.CB = module.weight
             module.state.SCB = new(module.out_features, dtype=torch.float32)
             module.state.threshold = 0.0
@@ -126,7 +137,7 @@ def make_states(model: torch.nn.Module) -> set[int]:
 
 
 def scratch() -> dict[Any, Any]:
-    """The matrix that 4-bit multiplication rebuilds on CUDA when there are many rows (gemm_4bit in its CUDA backend)."""
+    """The matrix that 4-bit multiplication rebuilds on CUDA for many rows (gemm_4bit in its CUDA backend)."""
     import torch
 
     def gemm(inputs: torch.Tensor, packed: torch.Tensor, shape: Any, *_: Any, **__: Any) -> int:
@@ -138,11 +149,10 @@ def scratch() -> dict[Any, Any]:
 
 
 def _four_bit_class() -> Any:
-    import bitsandbytes as bnb
-    import torch
     from bitsandbytes.autograd._functions import MatMul4Bit
+    from bitsandbytes.nn.modules import Linear4bit
 
-    class SimulatedLinear4bit(bnb.nn.Linear4bit):
+    class SimulatedLinear4bit(Linear4bit):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             given = x.dtype
             x = x.to(self.compute_dtype)
@@ -154,15 +164,14 @@ def _four_bit_class() -> Any:
 
 
 def _eight_bit_class() -> Any:
-    import bitsandbytes as bnb
-    import torch
     from bitsandbytes.autograd import _functions
     from bitsandbytes.autograd._functions import MatMul8bitLt
+    from bitsandbytes.nn.modules import Linear8bitLt
 
     # It says at every multiplication that it works in float16.
     _functions.logger.setLevel("ERROR")
 
-    class SimulatedLinear8bitLt(bnb.nn.Linear8bitLt):
+    class SimulatedLinear8bitLt(Linear8bitLt):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             out: torch.Tensor = MatMul8bitLt.apply(x, self.weight, None, self.bias, self.state)
             return out

@@ -54,7 +54,10 @@ class Setting:
         """Raises BadInput for sizes that cannot be meant."""
         sizes = [("batch", self.batch, _MOST_ROWS), ("seq", self.seq, _MOST_TOKENS)]
         if self.generate is not None:
-            sizes += [("generate", self.generate[0], _MOST_ROWS), ("generate", self.generate[1], _MOST_TOKENS)]
+            sizes += [
+                ("generate", self.generate[0], _MOST_ROWS),
+                ("generate", self.generate[1], _MOST_TOKENS),
+            ]
         for name, value, most in sizes:
             if not 1 <= value <= most:
                 raise BadInput(f"{value:,} is no usable value for {name}: choose from 1 to {most:,}.", name)
@@ -77,7 +80,9 @@ class Stage:
     def train(self, length: int | None = None, batch: int | None = None) -> None:
         """One optimizer step on ``batch`` rows of ``length`` tokens (the setting's by default)."""
         setting = self.setting
-        inputs = step.training_batch(self.subject, batch or setting.batch, length or setting.seq, setting.padded)
+        inputs = step.training_batch(
+            self.subject, batch or setting.batch, length or setting.seq, setting.padded
+        )
         step.train(self.subject, self.recorder, self.optimizer, inputs, setting.device == "cuda")
 
 
@@ -111,7 +116,9 @@ def run(blueprint: Blueprint, setting: Setting, schedule: Schedule = two_steps) 
         if layers:
             template = layers[2 * period : 3 * period]
             trained = sum(p.requires_grad for layer in template for p in layer.parameters())
-            deep = unroll(trace, depth // period, trained) or unroll(without_scalars(trace), depth // period, trained)
+            deep = unroll(trace, depth // period, trained) or unroll(
+                without_scalars(trace), depth // period, trained
+            )
             if deep is not None and _agrees(deep, blueprint):
                 host = getattr(stage.optimizer, "host_bytes", 0)
                 return deep, _host_bytes(blueprint, setting) if host else 0, True
@@ -132,7 +139,9 @@ def _agrees(trace: Trace, blueprint: Blueprint) -> bool:
         return True
     present = {"weights", "adapter", "quantisation"}
     unrolled = sorted(s.nbytes for s in trace.storages if s.part in present and s.part != "quantisation")
-    real = sorted(t.untyped_storage().nbytes() for t in tensors_of(blueprint.build()) if t.untyped_storage().nbytes())
+    real = sorted(
+        t.untyped_storage().nbytes() for t in tensors_of(blueprint.build()) if t.untyped_storage().nbytes()
+    )
     return unrolled == real
 
 
@@ -154,7 +163,9 @@ def _run_at(blueprint: Blueprint, setting: Setting, schedule: Schedule, depth: i
                 schedule(stage)
             return recorder.stop(), stage
     except _fake_failures() as error:
-        raise SimulationError(f"This step cannot be simulated: {str(error).strip().splitlines()[0][:200]}") from error
+        raise SimulationError(
+            f"This step cannot be simulated: {str(error).strip().splitlines()[0][:200]}"
+        ) from error
 
 
 def _fake_failures() -> tuple[type[Exception], ...]:
@@ -252,7 +263,9 @@ def simulate(
 def _check_length(entry: ModelEntry, setting: Setting, virtual: int) -> None:
     """Raises BadInput for rows longer than the model has positions for, and for text asked of an encoder."""
     if setting.generate and entry.kind == "encoder":
-        raise BadInput(f"{entry.title} is an encoder and writes no text: leave the generation out.", "generate")
+        raise BadInput(
+            f"{entry.title} is an encoder and writes no text: leave the generation out.", "generate"
+        )
     limit = entry.shape.max_positions
     extra = virtual + (setting.generate[1] if setting.generate else 0)
     if limit is not None and setting.seq + extra > limit:
@@ -281,8 +294,9 @@ def blueprint_of(
     def apply(base: torch.nn.Module, depth: int) -> torch.nn.Module:
         shape = entry.shape
         if depth != shape.num_layers:
-            shape = meta.read_shape(base, base.config, entry.kind, entry.name, entry.title)  # type: ignore[arg-type]
-        return spec.apply(base, shape, full, task)  # type: ignore[arg-type]
+            config: Any = base.config
+            shape = meta.read_shape(base, config, entry.kind, entry.name, entry.title)
+        return spec.apply(base, shape, full, task)
 
     how = spec.quantization(full)
     blueprint = Blueprint(
@@ -338,7 +352,9 @@ def simulate_config(
     try:
         return simulate_blueprint(blueprint, setting, entry.name, name, schedule)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BadInput(f"PEFT cannot apply this {name} config to {entry.title}: {error}", "adapter_config") from error
+        raise BadInput(
+            f"PEFT cannot apply this {name} config to {entry.title}: {error}", "adapter_config"
+        ) from error
 
 
 def torch_dtype(name: str) -> torch.dtype:

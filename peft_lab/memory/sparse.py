@@ -1,7 +1,7 @@
 """Sparse matrices in a simulation: fake tensors have none, so dense operations of the same memory stand in.
 
-A coordinate matrix holds its indices in 64 bits and its values; adding it to a dense matrix or making it dense costs one
-dense result, and the gradient of its values is gathered from the dense gradient, as in
+A coordinate matrix holds its indices in 64 bits and its values; adding it to a dense matrix or making it dense
+costs one dense result, and the gradient of its values is gathered from the dense gradient, as in
 ``aten/src/ATen/native/sparse/cuda/SparseCUDATensorMath.cu`` and ``sparse_constructor_values_backward``.
 """
 
@@ -38,7 +38,9 @@ class Coordinates:
         return torch.zeros(self.shape, dtype=self.values.dtype) + self
 
     def __radd__(self, dense: torch.Tensor) -> torch.Tensor:
-        return dense.index_put((self.indices[0], self.indices[1]), self.values.to(dense.dtype), accumulate=True)
+        return dense.index_put(
+            (self.indices[0], self.indices[1]), self.values.to(dense.dtype), accumulate=True
+        )
 
 
 @contextmanager

@@ -65,12 +65,12 @@ def _copies_stay() -> Any:
                 kwargs["device"] = torch.device("meta")
             return func(*args, **kwargs)
 
-    return CopiesStay()
+    return CopiesStay()  # type: ignore[no-untyped-call]
 
 
 def _even_clusters(rows: torch.Tensor, num_subspaces: int, iterations: int) -> tuple[torch.Tensor, int]:
-    """For k-means over singular vectors: clusters of equal size. Real clusters differ in size by a few rows, which moves
-    rows of B between subspaces but not their number."""
+    """For k-means over singular vectors: clusters of equal size. Real clusters differ in size by a few rows,
+    which moves rows of B between subspaces but not their number."""
     import torch
 
     count = min(num_subspaces, rows.shape[0])
@@ -85,7 +85,9 @@ def _shared_basis(matrices: list[torch.Tensor], regularization_alpha: float) -> 
     return torch.empty(width, width)
 
 
-def _basis_coordinates(self: Any, basis: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _basis_coordinates(
+    self: Any, basis: torch.Tensor, weight: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """For FRoD's solve against that basis: directions (out by in) and their lengths."""
     import torch
 

@@ -182,8 +182,8 @@ def generate(subject: Subject, recorder: Recorder, size: int, prompt: int, new: 
     """Greedy generation with a cache: ``size`` prompts of ``prompt`` tokens, ``new`` tokens each.
 
     The loop is transformers' ``_sample`` as far as it takes memory: a growing mask, a float32 copy of the last logits.
-    It is written out because PEFT's own ``generate`` for prompt methods asks transformers for a cache by its old name and
-    then computes the whole text again at every token.
+    It is written out because PEFT's own ``generate`` for prompt methods asks transformers for a cache by its
+    old name and then computes the whole text again at every token.
     """
     import torch
 
@@ -202,17 +202,22 @@ def generate(subject: Subject, recorder: Recorder, size: int, prompt: int, new: 
             token = logits.argmax(dim=-1)
             ids = torch.cat([ids, token[:, None]], dim=-1)
             mask = torch.cat([mask, mask.new_ones(size, 1)], dim=-1)
-            cache = _cache_of(outputs)
-            del outputs, logits
-            outputs = decoder(
-                input_ids=token[:, None], attention_mask=mask, cache=cache, use_cache=True, logits_to_keep=1
-            )
-            del cache
+            held = {"cache": _cache_of(outputs)}
+            del logits
+            outputs = None  # only its cache lives on
+            step = {
+                "input_ids": token[:, None],
+                "attention_mask": mask,
+                "use_cache": True,
+                "logits_to_keep": 1,
+            }
+            outputs = decoder(**step, cache=held.pop("cache"))
     recorder.enter("idle")
 
 
 def inner_model(model: torch.nn.Module) -> torch.nn.Module:
-    """The transformers model inside a PEFT model (with its injected modules), without what prompt methods put in front."""
+    """The transformers model inside a PEFT model (with its injected modules), without what prompt methods put
+    in front."""
     config: Any = getattr(model, "active_peft_config", None)
     return model.base_model if config is not None and config.is_prompt_learning else model  # type: ignore[return-value]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ class Recorder:
         self.trace.events.append(EMPTY_CACHE)
 
     def see(self, tensor: torch.Tensor, part: str = "", layer: int | None = None) -> int:
-        """Note the tensor's storage unless it is known; returns its number in the trace, -1 when it takes no device memory."""
+        """Note the tensor's storage unless it is known; returns its number in the trace, -1 when it takes no
+        device memory."""
         if tensor.device.type == HOST:
             return -1
         storage = tensor.untyped_storage()
@@ -120,8 +122,11 @@ class Recorder:
         self._known[key] = index
         # The callback must not reach the recorder through a cycle with the storage, and the reference has to
         # live as long as the storage does; both hold with a dictionary of references.
-        self._watch[key] = weakref.ref(storage, lambda _, key=key: self._end(key))
+        self._watch[key] = weakref.ref(storage, partial(self._gone, key))
         return index
+
+    def _gone(self, key: int, _: Any) -> None:
+        self._end(key)
 
     def see_results(self, func: Any, args: tuple[Any, ...], result: Any) -> None:
         """Note what an operation returned.
@@ -184,10 +189,11 @@ class Recorder:
 
 
 def scalar_standin(tensor: torch.Tensor) -> bool | int | float:
-    """What code reads when it asks a fake tensor for its value: yes, one, the first of a list; no, when it asks whether a value is broken.
+    """What code reads when it asks a fake tensor for its value: yes, one, the first of a list; no, when it
+    asks whether a value is broken.
 
-    PEFT asks in order to decide whether a module dropout spares this step (``rand(1) > p``), whether a norm is finite or
-    a logit infinite: the answers that compute, and so need memory, are given.
+    PEFT asks in order to decide whether a module dropout spares this step (``rand(1) > p``), whether a norm is
+    finite or a logit infinite: the answers that compute, and so need memory, are given.
     """
     import torch
 
@@ -264,4 +270,4 @@ def recording(recorder: Recorder, scratch: Scratch | None = None) -> Any:
                 recorder.scratch(needs(*args, **kwargs))
             return result
 
-    return Recording()
+    return Recording()  # type: ignore[no-untyped-call]

@@ -2,9 +2,9 @@
 
 A stack of identical layers does the same thing once per layer, so a run with five of them (a first, three middle ones,
 a last) shows all there is to see. The events of the middle layer are repeated, each copy referring to its own
-storages where the original referred to its own and to its neighbours' where the original did; between the copies nothing
-changes. The result is a trace like any other, so peaks, parts, and even what an allocator would reserve come out as if all
-layers had been run.
+storages where the original referred to its own and to its neighbours' where the original did; between the
+copies nothing changes. The result is a trace like any other, so peaks, parts, and even what an allocator would
+reserve come out as if all layers had been run.
 
 Nothing is assumed: the middle layers are compared with each other event by event, and where they differ (layers of two
 kinds, adapters in some layers only) there is no unrolling and the model is simulated at its own depth.
@@ -143,7 +143,8 @@ def _runs(trace: Trace) -> list[_Run]:
 def _same(run: _Run, twin: _Run, names: list[_Name]) -> bool:
     """Whether two middle layers' runs do the same, each seen from its own place.
 
-    A reference to the first or the last layer is compared by its distance only: those layers may number theirs otherwise.
+    A reference to the first or the last layer is compared by its distance only: those layers may number theirs
+    otherwise.
     """
 
     def seen_from(own: _Run) -> list[tuple[bool, str, int | None, int]]:
@@ -217,7 +218,9 @@ def without_scalars(trace: Trace) -> Trace:
 
     They are 512 bytes each to an allocator, and the only thing that keeps some models from being unrolled.
     """
-    gone = {i for i, s in enumerate(trace.storages) if s.layer is None and 0 < s.nbytes <= _NUMBER and not s.part}
+    gone = {
+        i for i, s in enumerate(trace.storages) if s.layer is None and 0 < s.nbytes <= _NUMBER and not s.part
+    }
     at = 0
     moved: list[Mark] = []
     events: list[int] = []

@@ -22,9 +22,22 @@ def config(kind: str, layers: int) -> Any:
         return transformers.BertConfig(**shape, hidden_size=64, intermediate_size=128, num_attention_heads=4)
     if kind == "gemma":
         return transformers.Gemma2Config(
-            **shape, hidden_size=64, intermediate_size=128, num_attention_heads=4, num_key_value_heads=2, head_dim=16
+            **shape,
+            hidden_size=64,
+            intermediate_size=128,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=16,
         )
-    return transformers.T5Config(vocab_size=640, d_model=64, d_ff=128, num_layers=layers, num_heads=4, d_kv=16)
+    return transformers.T5Config(
+        vocab_size=640,
+        d_model=64,
+        d_ff=128,
+        num_layers=layers,
+        num_heads=4,
+        d_kv=16,
+        decoder_start_token_id=0,
+    )
 
 
 def blueprint(kind: str, layers: int, method: Any, **options: Any) -> Blueprint:

@@ -11,14 +11,23 @@ from peft_lab.memory.allocator import CachingAllocator, DeviceFull, round_size, 
 MIB = 2**20
 
 
-@pytest.mark.parametrize(("nbytes", "block"), [(1, 512), (512, 512), (513, 1024), (MIB, MIB), (MIB + 1, MIB + 512)])
+@pytest.mark.parametrize(
+    ("nbytes", "block"), [(1, 512), (512, 512), (513, 1024), (MIB, MIB), (MIB + 1, MIB + 512)]
+)
 def test_sizes_are_rounded_to_512(nbytes: int, block: int) -> None:
     assert round_size(nbytes) == block
 
 
 @pytest.mark.parametrize(
     ("nbytes", "segment"),
-    [(512, 2 * MIB), (MIB, 2 * MIB), (MIB + 512, 20 * MIB), (10 * MIB - 512, 20 * MIB), (10 * MIB, 10 * MIB), (11 * MIB, 12 * MIB)],
+    [
+        (512, 2 * MIB),
+        (MIB, 2 * MIB),
+        (MIB + 512, 20 * MIB),
+        (10 * MIB - 512, 20 * MIB),
+        (10 * MIB, 10 * MIB),
+        (11 * MIB, 12 * MIB),
+    ],
 )
 def test_segments(nbytes: int, segment: int) -> None:
     assert segment_size(nbytes) == segment

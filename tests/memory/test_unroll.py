@@ -41,7 +41,7 @@ def _figures(blueprint: Any, setting: Setting) -> tuple[bool, int, int, dict[str
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     kind=st.sampled_from(["llama", "gpt2", "bert"]),
     name=st.sampled_from(sorted(METHODS)),
@@ -74,7 +74,8 @@ def test_unrolled_equals_run(
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("kind", "name"), [("llama", "LORA"), ("llama", "FULL"), ("gpt2", "LORA"), ("bert", "LORA"), ("gemma", "LORA")]
+    ("kind", "name"),
+    [("llama", "LORA"), ("llama", "FULL"), ("gpt2", "LORA"), ("bert", "LORA"), ("gemma", "LORA")],
 )
 def test_like_layers_are_unrolled(kind: str, name: str) -> None:
     blueprint = small.blueprint(kind, 12, _method(name, kind))
@@ -88,14 +89,18 @@ def test_quantised_bases_too(bits: int) -> None:
     found = _figures(small.blueprint("llama", 8, _method("LORA", "llama"), quantise=Quantise(bits)), setting)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(simulate, "DEPTH", 10**6)
-        run = _figures(small.blueprint("llama", 8, _method("LORA", "llama"), quantise=Quantise(bits)), setting)
+        run = _figures(
+            small.blueprint("llama", 8, _method("LORA", "llama"), quantise=Quantise(bits)), setting
+        )
     assert found[0]
     assert found[1:] == run[1:]
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_unlike_layers_are_run() -> None:
-    config = small.adapter("LORA", r=4, layers_to_transform=[0, 3], layers_pattern="layers", target_modules=["q_proj"])
+    config = small.adapter(
+        "LORA", r=4, layers_to_transform=[0, 3], layers_pattern="layers", target_modules=["q_proj"]
+    )
     trace, _, unrolled = simulate.run(small.blueprint("llama", 8, config), Setting(2, 16))
     assert not unrolled
     assert sum(s.nbytes for s in trace.storages if s.part == "adapter") == 2 * 4 * (64 + 64) * 4

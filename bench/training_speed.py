@@ -1,0 +1,197 @@
+"""Training throughput against the Hugging Face Trainer: same model, rows, batch, seed, learning rate, steps.
+
+    python -m bench.training_speed [--repeats 3] [--task json --model smollm2-135m] [--method lora] [--steps 60]
+
+Three contenders, one after the other in processes of their own, the round repeated:
+
+    ours      a run of this app (bfloat16 where the processor has it)
+    trainer   transformers.Trainer with the base in the same precision
+    tutorial  transformers.Trainer as most tutorials have it: the base in float32
+
+All three train on the same tokenised rows with the loss on the same tokens. Speed is wall time per step from the fourth
+step on; the final loss is that of the trained model on the same held-out rows, in float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+CONTENDERS = ("ours", "trainer", "tutorial")
+WARM_UP = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--task", default="json")
+    parser.add_argument("--method", default="lora")
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--held-out", type=int, default=64)
+    parser.add_argument("--only", choices=CONTENDERS, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.only:
+        print(json.dumps(_contend(given)))
+        return
+    rounds: list[dict[str, dict[str, Any]]] = []
+    for number in range(given.repeats):
+        rounds.append({name: _measure(name) for name in CONTENDERS})
+        _show(rounds[-1], f"round {number + 1}")
+    print(json.dumps(summary(rounds), indent=2))
+
+
+def summary(rounds: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    """Medians over the rounds; ratios are taken within a round, so that a busy minute hits both sides."""
+    out: dict[str, Any] = {}
+    for name in CONTENDERS:
+        rows = [one[name] for one in rounds]
+        out[name] = {key: statistics.median(row[key] for row in rows) for key in ("steps_per_second", "loss")}
+    for name in CONTENDERS[1:]:
+        ratios = [one["ours"]["steps_per_second"] / one[name]["steps_per_second"] for one in rounds]
+        out[f"ours/{name}"] = {"median": statistics.median(ratios), "all": ratios}
+        out[f"loss ours/{name}"] = out["ours"]["loss"] / out[name]["loss"]
+    return out
+
+
+def _show(one: dict[str, dict[str, Any]], title: str) -> None:
+    text = ", ".join(
+        f"{name} {row['steps_per_second']:.3f} steps/s, loss {row['loss']:.4f}" for name, row in one.items()
+    )
+    print(f"{title}: {text}", file=sys.stderr)
+
+
+def _measure(name: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bench.training_speed", *sys.argv[1:], "--only", name]
+    environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _contend(given: argparse.Namespace) -> dict[str, Any]:
+    from peft_lab import processes
+    from peft_lab.assets import home
+    from peft_lab.runs import quiet  # noqa: F401
+    from peft_lab.runs.spec import RunSpec
+
+    processes.settle_child(str(home()))
+    spec = RunSpec(
+        given.model, given.method, given.task, steps=given.steps, seed=given.seed, eval_rows=0
+    ).check()
+    model, seconds = (_ours if given.only == "ours" else _trainer)(spec, given)
+    return {"steps_per_second": 1 / seconds, "loss": _held_out(model, spec, given.held_out)}
+
+
+def _ours(spec: Any, given: argparse.Namespace) -> tuple[Any, float]:
+    from peft_lab.methods import get_method
+    from peft_lab.runs import training
+    from peft_lab.runs.store import Run, write_json
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run("bench", Path(folder))
+        write_json(run.folder / "spec.json", spec.to_dict())
+        training.train(run)
+        times = [event["time"] for event in run.events() if event["type"] == "step"]
+        base = training.fresh_base(spec, spec.task_object())
+        model = get_method(spec.method).load(base.model, run.adapter)
+    return model, (times[-1] - times[WARM_UP - 1]) / (len(times) - WARM_UP)
+
+
+def _trainer(spec: Any, given: argparse.Namespace) -> tuple[Any, float]:
+    import torch
+    from transformers import (
+        DataCollatorForTokenClassification,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+    )
+
+    from peft_lab import loading
+    from peft_lab.methods import get_method
+    from peft_lab.runs import batches, training
+
+    task, method = spec.task_object(), get_method(spec.method)
+    labels = len(task.labels) if task.kind == "classification" else None
+    training.seed_everything(spec.seed)
+    dtype = torch.float32 if given.only == "tutorial" else loading.compute_dtype()
+    quantization = method.quantization(spec.values)
+    base = loading.load_base(spec.model, labels, quantization, dtype)
+    training.seed_everything(spec.seed)
+    model = method.apply(base.model, base.entry.shape, spec.values, training.task_type(task))
+    rows = batches.encode(task, task.load().train[: spec.steps * spec.batch], base.tokenizer, spec.max_length)
+    times: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *given: Any, **also: Any) -> None:
+            times.append(time.perf_counter())
+
+    collator: Any = DataCollatorWithPadding if labels else DataCollatorForTokenClassification
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            folder,
+            max_steps=spec.steps,
+            per_device_train_batch_size=spec.batch,
+            learning_rate=spec.learning_rate,
+            lr_scheduler_type="linear",
+            warmup_steps=round(spec.warmup * spec.steps),
+            weight_decay=spec.weight_decay,
+            max_grad_norm=spec.clip,
+            seed=spec.seed,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+            use_cpu=base.device == "cpu",
+            dataloader_pin_memory=False,
+        )
+        data = [_as_feature(row) for row in rows]
+        Trainer(model, arguments, collator(base.tokenizer), data, callbacks=[Clock()]).train()
+    return model, (times[-1] - times[WARM_UP - 1]) / (len(times) - WARM_UP)
+
+
+def _as_feature(row: Any) -> dict[str, Any]:
+    from peft_lab.runs.batches import IGNORED
+
+    ids = list(row.ids)
+    labels = row.label if row.label != IGNORED else [IGNORED] * row.prompt + ids[row.prompt :]
+    return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
+
+
+def _held_out(model: Any, spec: Any, rows: int) -> float:
+    """Mean loss on held-out rows, in float32 for every contender."""
+    import torch
+
+    from peft_lab import loading
+    from peft_lab.runs import batches
+    from peft_lab.runs.evaluation import bare
+
+    task = spec.task_object()
+    if not getattr(bare(model), "is_quantized", False):
+        model = model.float()
+    model.eval()
+    tokenizer = loading.load_tokenizer(loading.weights_of(spec.model))
+    encoded = batches.encode(task, task.load().test[:rows], tokenizer, spec.max_length)
+    total = weight = 0.0
+    with torch.no_grad():
+        for row in encoded:
+            batch = batches.collate([row], loading.pad_token(tokenizer), loading.device())
+            amount = 1 if row.label != batches.IGNORED else len(row) - row.prompt
+            total += float(batches.loss_of(model, batch, keep=False)) * amount
+            weight += amount
+    return total / weight
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Simulated beside measured: the tracked step of a real run, on the real weights, with the same tracker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from peft_lab import loading
+from peft_lab.errors import BadInput, Unsupported
+from peft_lab.memory.lab import LabBatch, simulate_lab
+from peft_lab.methods import get_method
+
+METHODS = ("full", "lora", "qlora", "prefix", "prompt", "ptuning", "adapters", "ia3", "bitfit")
+
+
+def _measure(model: str, method: str, rows: int, length: int, completion: int) -> tuple[int, str, int, int]:
+    import torch
+
+    from peft_lab.runs import batches, measuring
+    from peft_lab.runs.precision import Masters, cast_added
+
+    entry, spec = loading.resolve(model), get_method(method)
+    encoder = entry.kind == "encoder"
+    values = spec.require(entry.shape, {})
+    base = loading.load_base(model, 2 if encoder else None, spec.quantization(values))
+    adapted: Any = spec.apply(base.model, entry.shape, values, "SEQ_CLS" if encoder else "CAUSAL_LM")
+    cast_added(adapted, base.dtype)
+    masters = Masters(adapted)
+    optimizer = torch.optim.AdamW(masters.parameters, lr=1e-4, fused=True)
+    lengths = [length - 3 * (row % 2) for row in range(rows)]
+    encoded = [batches.Encoded((5,) * own, own - completion, 1 if encoder else -100) for own in lengths]
+    adapted.train()
+    for step in range(2):
+        batch = batches.collate(encoded, 0, "cpu")
+        tracker = (
+            measuring.StepTracker(adapted, masters, optimizer, entry.kind, entry.shape.num_layers)
+            if step
+            else None
+        )
+        with measuring.tracking(tracker) as phase:
+            phase("forward")
+            loss = batches.loss_of(adapted, batch, True)
+            phase("backward")
+            loss.backward()
+            del loss
+            phase("optimizer")
+            masters.take_gradients()
+            torch.nn.utils.clip_grad_norm_(masters.parameters, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            masters.publish()
+    assert tracker is not None
+    labels = batch["labels"]
+    kept = 0 if encoder else int((labels != -100).any(dim=0).sum())
+    predicted = 0 if encoder else int((labels != -100).sum())
+    return tracker.result()["peak_bytes"], str(base.dtype).removeprefix("torch."), kept, predicted
+
+
+@pytest.mark.weights
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("model", "rows", "length", "completion"), [("minilm-l6", 16, 32, 0), ("smollm2-135m", 4, 32, 12)]
+)
+def test_simulated_is_measured_within_one_percent(
+    model: str, method: str, rows: int, length: int, completion: int
+) -> None:
+    try:
+        measured, dtype, kept, predicted = _measure(model, method, rows, length, completion)
+    except Unsupported as refused:
+        pytest.skip(str(refused))
+    found = simulate_lab(model, method, {}, LabBatch(rows, length, kept, predicted), dtype)
+    assert found.peak_bytes == pytest.approx(measured, rel=0.01)
+
+
+def test_contradictions_are_refused() -> None:
+    with pytest.raises(BadInput):
+        LabBatch(2, 10, kept=11).check()
+    with pytest.raises(BadInput):
+        LabBatch(2, 10, kept=2, predicted=5).check()

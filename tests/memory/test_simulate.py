@@ -1,0 +1,170 @@
+"""Simulations: what is known without simulating must come out, whatever PEFT has must run, bad input is said to be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from peft_lab.errors import BadInput, SimulationError
+from peft_lab.memory import simulate
+from peft_lab.memory.build import Quantise
+from peft_lab.memory.simulate import Setting, simulate_blueprint
+from tests.memory import small
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def _run(kind: str, method: Any, setting: Setting, layers: int = 2, **options: Any) -> Any:
+    return simulate_blueprint(small.blueprint(kind, layers, method, **options), setting, kind, "test")
+
+
+def _bytes(model: Any) -> int:
+    sizes = {
+        t.untyped_storage()._cdata: t.untyped_storage().nbytes()
+        for t in (*model.parameters(), *model.buffers())
+    }
+    return sum(-(-size // 512) * 512 for size in sizes.values())
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "bert", "t5", "gemma"])
+def test_weights_are_the_models_own(kind: str) -> None:
+    found = _run(kind, None, Setting(2, 16))
+    assert found.parts["weights"] == _bytes(small.blueprint(kind, 2, None).build())
+    assert found.peak_bytes == sum(found.parts.values())
+    assert found.reserved_bytes >= found.peak_bytes
+
+
+def test_full_fine_tuning_needs_weights_gradients_and_two_moments() -> None:
+    found = _run("llama", None, Setting(1, 4), layers=4)
+    last = found.points[-1]
+    weights = last.parts["weights"]
+    assert last.parts["gradients"] == pytest.approx(weights, rel=0.01)
+    # two moments in the weights' precision, and a counter that the host keeps
+    assert last.parts["optimizer"] == pytest.approx(2 * weights, rel=0.05)
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_packed_sizes_of_a_4_bit_base(double: bool) -> None:
+    plain = small.blueprint("llama", 2, None).build()
+    maps = [p.numel() for n, p in plain.named_parameters() if "proj" in n]
+    blueprint = small.blueprint("llama", 2, small.adapter("LORA", r=2), quantise=Quantise(4, double=double))
+    trace, _, _ = simulate.run(blueprint, Setting(1, 4))
+    present = {
+        part: sum(s.nbytes for s in trace.storages if s.part == part) for part in ("weights", "quantisation")
+    }
+    whole = sum(t.numel() * t.element_size() for t in (*plain.parameters(), *plain.buffers()))
+    assert present["weights"] == whole - sum(maps) * 2 + sum(maps) // 2
+    # QLoRA, section 3: a constant for 64 weights, in 8 bits with one of 32 bits for 256 of them, or in 32
+    # bits; and code books
+    per_map = (
+        (lambda n: n // 64 + 4 * -(-n // 64 // 256) + 4 * 256 + 4) if double else (lambda n: n // 64 * 4)
+    )
+    assert present["quantisation"] == sum(per_map(n) + 4 * 16 for n in maps)
+
+
+def test_checkpointing_trades_activations() -> None:
+    kept = _run("llama", small.adapter("LORA", r=2), Setting(8, 128), layers=8)
+    again = _run("llama", small.adapter("LORA", r=2), Setting(8, 128), layers=8, checkpointing=True)
+    assert again.peak_bytes < 0.6 * kept.peak_bytes
+
+
+def test_optimizers_in_their_order() -> None:
+    peak = {
+        name: _run("llama", None, Setting(1, 4, optimizer=name), layers=4)
+        for name in ("adamw", "adamw8bit", "sgd")
+    }
+    states = {name: found.points[-1].parts["optimizer"] for name, found in peak.items()}
+    assert states["adamw"] > states["adamw8bit"] > states["sgd"] == 0
+    paged = _run("llama", None, Setting(1, 4, optimizer="paged_adamw"), layers=4)
+    assert paged.host_bytes == 0  # nothing here is large enough to be paged
+
+
+def test_a_mask_costs_repeated_keys() -> None:
+    full = _run("llama", small.adapter("LORA", r=2), Setting(4, 64))
+    padded = _run("llama", small.adapter("LORA", r=2), Setting(4, 64, padded=True))
+    assert padded.parts["activations"] > full.parts["activations"]
+
+
+def test_generation_keeps_keys_and_values() -> None:
+    found = _run("llama", small.adapter("LORA", r=2), Setting(1, 4, generate=(64, 40)))
+    points = [point for point in found.points if point.phase == "generation"]
+    # keys and values: 2 layers, 2 heads of 16, 64 rows of 4 + 39 tokens, 16 bits
+    held = max(point.nbytes - point.parts["weights"] for point in points)
+    assert held >= 2 * 2 * 2 * 16 * 64 * 43 * 2
+    assert max(point.parts["activations"] for point in points) > 0
+
+
+FIELDS: dict[str, dict[str, Any]] = {
+    "ADALORA": {"total_step": 100},
+    "ADAPTION_PROMPT": {"adapter_len": 4, "adapter_layers": 1},
+    "CARTRIDGE": {"num_virtual_tokens": 4},
+    "MULTITASK_PROMPT_TUNING": {"num_virtual_tokens": 4, "num_tasks": 2},
+    "OFT": {"oft_block_size": 8},
+    "PREFIX_TUNING": {"num_virtual_tokens": 4},
+    "PROMPT_TUNING": {"num_virtual_tokens": 4},
+    "PSOFT": {"r": 8},
+    "P_TUNING": {"num_virtual_tokens": 4},
+    "RANDLORA": {"r": 4},
+    "TRAINABLE_TOKENS": {"token_indices": [1, 2]},
+    "VBLORA": {"vector_length": 16, "num_vectors": 32},
+    "VERA": {"r": 8},
+    "PVERA": {"r": 8},
+    "FOURIERFT": {"n_frequency": 20},
+    "WAVEFT": {"n_frequency": 20},
+    "SHIRA": {"r": 2},
+    "C3A": {"block_size": 16},
+    "GRALORA": {"r": 4},
+    "HRA": {"r": 4},
+    "LILY": {"r": 4},
+    "MISS": {"r": 8},
+    "UNILORA": {"r": 2},
+    "FROD": {"progressbar": False},
+    "ROAD": {"group_size": 8},
+    "ADAMSS": {"r": 8, "num_subspaces": 2, "subspace_rank": 1},
+}
+#: CPT's loss sorts tokens by their kinds, X-LoRA mixes trained adapters: there is nothing to simulate without values.
+WITHOUT = {"CPT", "XLORA"}
+
+
+def _all_types() -> list[str]:
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    return sorted(str(kind.value) for kind in PEFT_TYPE_TO_CONFIG_MAPPING if kind.value not in WITHOUT)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "peft_type" in metafunc.fixturenames:
+        metafunc.parametrize("peft_type", _all_types())
+
+
+def test_every_method_of_peft_runs(peft_type: str) -> None:
+    found = _run("llama", small.adapter(peft_type, **FIELDS.get(peft_type, {})), Setting(2, 8))
+    assert found.parts["adapter"] > 0
+    assert found.peak_bytes > found.parts["weights"]
+
+
+def test_what_needs_values_says_so() -> None:
+    config = small.adapter("CPT", cpt_token_ids=[1, 2], cpt_mask=[1, 1], cpt_tokens_type_mask=[1, 2])
+    with pytest.raises(SimulationError, match="cannot be simulated"):
+        _run("llama", config, Setting(2, 8))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        Setting(0, 8),
+        Setting(2, -1),
+        Setting(10**9, 8),
+        Setting(1, 1, optimizer="lion"),
+        Setting(1, 1, generate=(0, 3)),
+    ],
+)
+def test_sizes_that_cannot_be_meant(setting: Setting) -> None:
+    with pytest.raises(BadInput):
+        _run("llama", None, setting)
+
+
+def test_unknown_precision() -> None:
+    with pytest.raises(BadInput, match="precision"):
+        simulate.torch_dtype("int3")
