@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,18 @@ _REQUIRED = {
     "CARTRIDGE": ("num_virtual_tokens",),
     "CPT": ("cpt_token_ids",),
 }
+# What PEFT raises on purpose or by accident for values it cannot use: a zero rank, a broken pattern, a missing package.
+_REFUSALS = (
+    ArithmeticError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    re.error,
+)
 _IMPOSSIBLE = {
     "XLORA": "X-LoRA mixes LoRA adapters that are already trained; without those folders there is nothing to count.",
 }
@@ -93,7 +106,7 @@ def apply(
     try:
         with shapes_only():
             adapted: Any = get_peft_model(model, config)
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, NotImplementedError) as error:
+    except _REFUSALS as error:
         kind = content["peft_type"]
         raise BadInput(
             f"PEFT cannot apply this {kind} config to {entry.title}: {error}", "adapter_config"

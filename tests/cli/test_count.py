@@ -90,9 +90,24 @@ def test_adapter_configs_are_counted_as_given(run: Run, tmp_path: Path) -> None:
     assert done[1]["formula"] is None
 
 
+# Values that PEFT stumbles over instead of refusing them.
+_SLIPS = (
+    {"peft_type": "LORA", "target_modules": "(c_attn"},
+    {"peft_type": "LORA", "target_modules": ["c_attn"], "megatron_config": {"a": 1}},
+    {"peft_type": "LORA", "target_modules": ["c_attn"], "trainable_token_indices": 1e9},
+    {"peft_type": "RANDLORA", "r": 0},
+)
+
+
 def test_a_config_that_is_none_names_its_file(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "x.json"
-    for content in ({}, {"peft_type": "MAGIC"}, {"peft_type": "LORA", "r": 0}, {"peft_type": ["LORA"]}):
+    for content in (
+        {},
+        {"peft_type": "MAGIC"},
+        {"peft_type": "LORA", "r": 0},
+        {"peft_type": ["LORA"]},
+        *_SLIPS,
+    ):
         file.write_text(json.dumps(content))
         assert str(file) in run("count", "--model", "gpt2", "--adapter-config", str(file)).refused()
 
