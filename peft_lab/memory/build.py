@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.errors import SimulationError
+from peft_lab.adapter_configs import REFUSALS
+from peft_lab.errors import BadInput, SimulationError
 from peft_lab.memory import quantised, standins
 from peft_lab.memory.fake import Faker
 from peft_lab.memory.step import Subject
@@ -136,8 +137,14 @@ def _apply_config(model: torch.nn.Module, given: PeftConfig, depth: int, autocas
     # Stored prompt configs note the depth of the model they were made for.
     if getattr(config, "num_layers", None) is not None:
         config.num_layers = depth  # type: ignore[attr-defined]
-    with standins.building(config):
-        adapted: torch.nn.Module = get_peft_model(model, config, autocast_adapter_dtype=autocast)
+    try:
+        with standins.building(config):
+            adapted: torch.nn.Module = get_peft_model(model, config, autocast_adapter_dtype=autocast)
+    except REFUSALS as error:
+        kind = getattr(config.peft_type, "value", config.peft_type)
+        raise BadInput(
+            f"PEFT cannot apply this {kind} config to this model: {error}", "adapter_config"
+        ) from error
     return adapted
 
 

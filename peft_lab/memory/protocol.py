@@ -3,8 +3,9 @@
 One process on an L40S: the model is loaded, the loss on unrelated text is taken on 4 rows of 768 tokens, then
 5,000 steps run on batches of 4, sorted by length within every twenty, with the cache emptied every ten steps.
 The reserve is fullest at the longest batch, right after the cache was emptied; it follows a short batch, whose
-outputs are still alive. Answers are generated in between (50 rows); that stays below the training peak for
-every published row, so it is left out here and can be asked for on its own (``Setting.generate``).
+outputs are still alive. In between, answers are generated (50 rows of at most 300 new tokens). Two rows were
+simulated with that as well, taking prompts of 150 to 190 tokens: 16.9 GB reserved for TinyLoRA and 12.9 GB for
+prefix tuning, below their training peaks. So it is left out here; ``Setting.generate`` asks for it.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from peft_lab.memory.simulate import Setting, Stage
 if TYPE_CHECKING:
     import torch
 
-#: Tokens of the longest training batch, which was not published. The limit of 768 was not reached: texts are
-#: cut at 1,300 characters first, and at 768 the tensors alone would exceed the published reserve of all but
-#: three rows. The length is read off one row (plain LoRA, rank 32: 682 fall 0.6% short of it, 684 are 0.9%
-#: over) and is the same for all. It belongs to the data:
-#: nothing in the allocator's model was chosen by the answers.
+#: Tokens of the longest training batch: the one number here that is inferred from the published peaks, because the
+#: lengths were not published. Below the limit of 768, since texts are cut at 1,300 characters first, and since at 768
+#: the tensors alone exceed most rows' published reserve. At 682 plain LoRA (rank 32) falls 0.6% short of its published
+#: peak, at 684 it is 0.9% over. It is one length for all rows and belongs to the data; the allocator's model and the
+#: step have no such number.
 LONGEST = 684
 #: A batch from the short end of a bucket. It leaves the optimizer's states and its outputs behind; its length
 #: hardly matters.

@@ -69,6 +69,7 @@ def _watch_layer(layer: torch.nn.Module, first: bool, index: int, recorder: Reco
 
     def before(module: Any, args: Any, kwargs: Any) -> None:
         outer.append(recorder.layer)
+        recorder.logits = False  # those of a pass before that had no backward
         hidden = args[0] if args else kwargs.get("hidden_states")
         if first and isinstance(hidden, torch.Tensor) and hidden.requires_grad:
             hidden.register_hook(lambda _: recorder.enter(layer=None))
