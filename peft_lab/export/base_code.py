@@ -29,6 +29,9 @@ def settings(facts: Facts) -> Section:
         lines.insert(2, f"MADE = {facts.made}  # steps after which the run was stopped")
     if facts.classifies:
         lines.append(f"LABELS = {literal(facts.task.labels)}")
+        lines.append(
+            f"HEAD_RATE = {spec.head_learning_rate or spec.learning_rate}  # the head starts at random"
+        )
     if facts.scored:
         lines.append(f"ROWS_AT_ONCE = {ROWS_AT_ONCE[facts.task.kind]}  # when scoring")
         if not facts.classifies:

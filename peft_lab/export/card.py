@@ -86,6 +86,7 @@ def _training(facts: Facts) -> str:
         ("rows a step", spec.batch),
         ("seed", spec.seed),
         ("learning rate", f"{spec.learning_rate:g}, {spec.schedule} after {spec.warmup:.0%} of warm-up"),
+        *([("learning rate of the head", f"{spec.head_learning_rate:g}")] if spec.head_learning_rate else []),
         ("optimizer", f"AdamW, weight decay {spec.weight_decay:g}, gradients clipped at {spec.clip:g}" if spec.clip
             else f"AdamW, weight decay {spec.weight_decay:g}, gradients not clipped"),
         ("longest row", f"{spec.max_length} tokens"),

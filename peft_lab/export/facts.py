@@ -21,8 +21,8 @@ from peft_lab.tasks.base import Row, Task
 # What the written training loop follows. A setting added later has to be written there before it may be used here.
 _FOLLOWED = frozenset(
     {
-        "model", "method", "task", "values", "steps", "batch", "seed", "learning_rate", "max_length", "schedule",
-        "warmup", "weight_decay", "clip", "eval_rows", "own_data", "probes",
+        "model", "method", "task", "values", "steps", "batch", "seed", "learning_rate", "head_learning_rate",
+        "max_length", "schedule", "warmup", "weight_decay", "clip", "eval_rows", "own_data", "probes",
     }
 )  # fmt: skip
 

@@ -41,12 +41,19 @@ def _order_imports(facts: Facts) -> tuple[str, ...]:
 def loop(facts: Facts) -> Section:
     stop = "    if step == MADE:\n        break\n"
     code = (
-        _LOOP.replace("<STOP>", stop if facts.made < facts.spec.steps else "")
+        _LOOP.replace("<GROUPS>", _groups(facts))
+        .replace("<STOP>", stop if facts.made < facts.spec.steps else "")
         .replace("<TAKE>", _TAKE if facts.mixed else "")
         .replace("<PUBLISH>", _PUBLISH if facts.mixed else "")
         .replace("<CLIP>", "CLIP" if facts.spec.clip else 'float("inf")')
     )
     return Section("Training", "", code)
+
+
+def _groups(facts: Facts) -> str:
+    if not facts.classifies:
+        return _GROUPS
+    return _HEAD_GROUPS.replace("<MASTERS>", _HEAD_MASTERS if facts.mixed else "")
 
 
 def saving(facts: Facts, code: str, imports: Sequence[str]) -> Section:
@@ -118,17 +125,17 @@ def plan(lengths):
 
 
 def rate(step):
-    """The learning rate of a step, counted from 0."""
+    """The learning rate of a step, counted from 0, as a share of its peak."""
     rise = round(STEPS * WARMUP)
     if step < rise:
-        return RATE * (step + 1) / (rise + 1)
+        return (step + 1) / (rise + 1)
     left = (STEPS - step) / max(1, STEPS - rise)
-    return RATE * <FALL>
+    return <FALL>
 '''
 
 _LOOP = """\
 encoded = encode(train)
-optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=WEIGHT_DECAY, fused=True)
+<GROUPS>optimizer = torch.optim.AdamW(groups, lr=RATE, weight_decay=WEIGHT_DECAY, fused=True)
 losses = []
 set_seed(SEED)  # of dropout
 model.train()
@@ -136,11 +143,29 @@ for step, numbers in enumerate(plan([len(tokens) for tokens, _ in encoded])):
 <STOP>    loss = loss_of(model, collate([encoded[number] for number in numbers]))
     loss.backward()
 <TAKE>    torch.nn.utils.clip_grad_norm_(parameters, <CLIP>)
-    optimizer.param_groups[0]["lr"] = rate(step)
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * rate(step)
     optimizer.step()
     optimizer.zero_grad()
 <PUBLISH>    losses.append(float(loss.detach()))
     print(f"step {step + 1:4d}   loss {losses[-1]:.4f}", flush=True)
+"""
+
+_GROUPS = """\
+groups = [{"params": parameters, "peak": RATE}]
+"""
+
+_HEAD_GROUPS = """\
+named = list(model.named_parameters())
+heads = {id(parameter) for name, parameter in named if {"classifier", "score"} & set(name.split("."))}
+<MASTERS>groups = [
+    {"params": [parameter for parameter in parameters if id(parameter) not in heads], "peak": RATE},
+    {"params": [parameter for parameter in parameters if id(parameter) in heads], "peak": HEAD_RATE},
+]
+"""
+
+_HEAD_MASTERS = """\
+heads |= {id(big) for small, big in zip(low, high, strict=True) if id(small) in heads}
 """
 
 _TAKE = """\

@@ -78,7 +78,7 @@ class Adapters(MethodSpec):
     )
     knobs = KNOBS
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {
-        "encoder": 2e-3,
+        "encoder": 3e-3,
         "causal-lm": 1e-3,
         "seq2seq": 1e-3,
     }

@@ -137,6 +137,8 @@ class MethodSpec(ABC):
         summary: one sentence under the page's title.
         refuses: model kinds it cannot run on, each with the reason in the learner's terms.
         learning_rates: the default per model kind, chosen so that 60 steps visibly learn on the live models.
+        head_learning_rate: that of a task head, which starts at random and has to be learnt whatever the method;
+            ``None``: the method's own.
         mergeable: whether it can be folded into the base's weights afterwards.
     """
 
@@ -147,6 +149,7 @@ class MethodSpec(ABC):
     knobs: ClassVar[tuple[Knob, ...]]
     refuses: ClassVar[Mapping[ModelKind, str]] = {}
     learning_rates: ClassVar[Mapping[ModelKind, float]]
+    head_learning_rate: ClassVar[float | None] = 2e-2
     mergeable: ClassVar[bool] = False
     order: ClassVar[int] = 100
 

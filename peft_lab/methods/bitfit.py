@@ -53,7 +53,7 @@ class BitFit(MethodSpec):
     )  # fmt: skip
     knobs = KNOBS
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {
-        "encoder": 3e-3,
+        "encoder": 1e-2,
         "causal-lm": 3e-3,
         "seq2seq": 3e-3,
     }

@@ -77,7 +77,7 @@ class Ia3(PeftMethod):
     )  # fmt: skip
     knobs = KNOBS
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {
-        "encoder": 1e-2,
+        "encoder": 3e-2,
         "causal-lm": 1e-2,
         "seq2seq": 1e-2,
     }

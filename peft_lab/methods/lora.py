@@ -79,7 +79,7 @@ class Lora(PeftMethod):
     )
     knobs: ClassVar[tuple[Knob, ...]] = KNOBS
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {
-        "encoder": 2e-3,
+        "encoder": 4e-3,
         "causal-lm": 2e-3,
         "seq2seq": 2e-3,
     }

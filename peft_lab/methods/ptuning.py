@@ -62,7 +62,7 @@ class PTuning(InputPromptMethod):
     paper = Paper("Liu et al.", 2021, "GPT Understands, Too", "2103.10385", "section 3.2")
     knobs = KNOBS
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {
-        "encoder": 2e-3,
+        "encoder": 3e-3,
         "causal-lm": 2e-3,
         "seq2seq": 2e-3,
     }

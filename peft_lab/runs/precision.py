@@ -7,7 +7,7 @@ optimizer, which remembers (Micikevicius et al. 2017, arXiv 1710.03740, section 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,11 @@ def cast_added(model: torch.nn.Module, dtype: torch.dtype) -> None:
             parameter.data = parameter.data.to(dtype)
 
 
+def in_head(name: str) -> bool:
+    """Whether a parameter belongs to a classification head, by its path."""
+    return any(part in ("classifier", "score") for part in name.split("."))
+
+
 class Masters:
     """The trained parameters in float32. Those that are float32 in the model are used as they are."""
 
@@ -41,6 +46,17 @@ class Masters:
         self._full: list[torch.Tensor] = [torch.nn.Parameter(low.detach().float()) for low in self._low]
         kept = [parameter for parameter in trained if parameter.dtype == torch.float32]
         self.parameters: list[torch.Tensor] = [*kept, *self._full]
+        heads = {id(parameter) for name, parameter in model.named_parameters() if in_head(name)}
+        self._heads: list[torch.Tensor] = [parameter for parameter in kept if id(parameter) in heads]
+        self._heads += [full for low, full in zip(self._low, self._full, strict=True) if id(low) in heads]
+
+    def groups(self, head_rate: float | None) -> list[dict[str, Any]]:
+        """The parameters for an optimizer: a task head as a group of its own with its own learning rate."""
+        if head_rate is None or not self._heads:
+            return [{"params": self.parameters}]
+        heads = {id(parameter) for parameter in self._heads}
+        others = [parameter for parameter in self.parameters if id(parameter) not in heads]
+        return [{"params": others}, {"params": self._heads, "lr": head_rate}]
 
     def take_gradients(self) -> None:
         """Move the gradients of the last backward pass from the model to the masters."""

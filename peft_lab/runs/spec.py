@@ -34,6 +34,8 @@ class RunSpec:
         steps: optimizer steps. batch: rows of one step; ``None``: 32 to classify, 8 to generate.
         seed: of the head, the method's start, the order of rows and dropout. Equal specs give equal curves.
         learning_rate: peak of the schedule; ``None``: the method's default for the kind of model.
+        head_learning_rate: the same for a task head; ``None``: the method's default for heads. Without a head it
+            stays ``None``.
         max_length: tokens after which rows are cut; ``None``: the task's.
         warmup: share of the steps in which the learning rate rises; then it falls to zero by ``schedule``.
         clip: gradients are scaled down to this norm; 0 leaves them.
@@ -50,6 +52,7 @@ class RunSpec:
     batch: int | None = None
     seed: int = 0
     learning_rate: float | None = None
+    head_learning_rate: float | None = None
     max_length: int | None = None
     schedule: Schedule = "linear"
     warmup: float = 0.1
@@ -112,12 +115,21 @@ class RunSpec:
             values=values,
             batch=BATCH[task.kind] if self.batch is None else self.batch,
             learning_rate=rate,
+            head_learning_rate=self._head_rate(task, spec, rate),
             max_length=_length(task, entry, spec, values) if self.max_length is None else self.max_length,
             eval_rows=EVAL_ROWS[task.kind] if self.eval_rows is None else self.eval_rows,
         )
         full._check_ranges(entry, spec)
         task.load()
         return full
+
+    def _head_rate(self, task: Task, method: MethodSpec, rate: float) -> float | None:
+        """Of a head that starts at random: it needs larger steps than most methods, or it decides the comparison."""
+        if task.kind != "classification":
+            return None
+        if self.head_learning_rate is not None:
+            return self.head_learning_rate
+        return rate if method.head_learning_rate is None else method.head_learning_rate
 
     def _check_ranges(self, entry: ModelEntry, spec: MethodSpec) -> None:
         room = _room(entry, spec, self.values)
@@ -127,6 +139,10 @@ class RunSpec:
         _whole("Held-out rows", "eval_rows", self.eval_rows, 0, MOST_EVAL_ROWS)
         _whole("Maximum length", "max_length", self.max_length, SHORTEST, room or 1_000_000)
         _number("Learning rate", "learning_rate", self.learning_rate, 0, 10, above=True)
+        if self.head_learning_rate is not None:
+            _number(
+                "The head's learning rate", "head_learning_rate", self.head_learning_rate, 0, 10, above=True
+            )
         _number("Warm-up", "warmup", self.warmup, 0, 0.9)
         _number("Weight decay", "weight_decay", self.weight_decay, 0, 1)
         _number("Clipping", "clip", self.clip, 0, 1000)

@@ -19,7 +19,7 @@ from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.runs import batches, measuring
 from peft_lab.runs.batches import Encoded
 from peft_lab.runs.evaluation import Examiner, bare
-from peft_lab.runs.precision import Masters, cast_added
+from peft_lab.runs.precision import Masters, cast_added, in_head
 from peft_lab.runs.record import write_insight
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
@@ -123,7 +123,7 @@ def _prepare(run: Run) -> Prepared:
         task, [splits.train[number] for number in needed], base.tokenizer, _whole(spec.max_length)
     )
     named = [(name, p.numel()) for name, p in model.named_parameters() if p.requires_grad]
-    head = sum(size for name, size in named if task.labels and _in_head(name))
+    head = sum(size for name, size in named if task.labels and in_head(name))
     run.log.emit(
         "ready",
         trainable=sum(size for _, size in named) - head,
@@ -140,10 +140,6 @@ def _prepare(run: Run) -> Prepared:
 def _needed(spec: RunSpec, available: int) -> list[int]:
     """The training rows that the steps will use: no more are encoded. Any prefix of a split is a fair sample."""
     return list(range(min(available, spec.steps * _whole(spec.batch))))
-
-
-def _in_head(name: str) -> bool:
-    return any(part in ("classifier", "score") for part in name.split("."))
 
 
 def _whole(value: int | None) -> int:
@@ -168,7 +164,8 @@ def _learn(ready: Prepared, masters: Masters, recorder: insight.Recorder) -> int
     spec, model, rows = ready.spec, ready.model, ready.rows
     rate = spec.learning_rate or 0.0
     accelerator = Accelerator(cpu=ready.base.device == "cpu", mixed_precision="no")
-    optimizer = torch.optim.AdamW(masters.parameters, lr=rate, weight_decay=spec.weight_decay, fused=True)
+    groups = masters.groups(spec.head_learning_rate)
+    optimizer = torch.optim.AdamW(groups, lr=rate, weight_decay=spec.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(spec, step))
     order = batches.plan([len(row) for row in rows], spec.steps, _whole(spec.batch), spec.seed)
     pad = loading.pad_token(ready.base.tokenizer)
