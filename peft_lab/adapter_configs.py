@@ -27,7 +27,7 @@ _REQUIRED = {
     "CPT": ("cpt_token_ids",),
 }
 # What PEFT raises on purpose or by accident for values it cannot use: a zero rank, a broken pattern, a missing package.
-_REFUSALS = (
+REFUSALS = (
     ArithmeticError,
     AttributeError,
     ImportError,
@@ -106,7 +106,7 @@ def apply(
     try:
         with shapes_only():
             adapted: Any = get_peft_model(model, config)
-    except _REFUSALS as error:
+    except REFUSALS as error:
         kind = content["peft_type"]
         raise BadInput(
             f"PEFT cannot apply this {kind} config to {entry.title}: {error}", "adapter_config"

@@ -91,7 +91,7 @@ def test_adapter_configs_are_counted_as_given(run: Run, tmp_path: Path) -> None:
 
 
 # Values that PEFT stumbles over instead of refusing them.
-_SLIPS = (
+SLIPS = (
     {"peft_type": "LORA", "target_modules": "(c_attn"},
     {"peft_type": "LORA", "target_modules": ["c_attn"], "megatron_config": {"a": 1}},
     {"peft_type": "LORA", "target_modules": ["c_attn"], "trainable_token_indices": 1e9},
@@ -106,7 +106,7 @@ def test_a_config_that_is_none_names_its_file(run: Run, tmp_path: Path) -> None:
         {"peft_type": "MAGIC"},
         {"peft_type": "LORA", "r": 0},
         {"peft_type": ["LORA"]},
-        *_SLIPS,
+        *SLIPS,
     ):
         file.write_text(json.dumps(content))
         assert str(file) in run("count", "--model", "gpt2", "--adapter-config", str(file)).refused()

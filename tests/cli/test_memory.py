@@ -18,6 +18,7 @@ from peft_lab.methods import all_methods
 from peft_lab.models import get_model
 
 from .conftest import Run
+from .test_count import SLIPS
 
 ASK = ("memory", "--model", "gpt2", "--batch", "2", "--seq", "32")
 PARTS = {"weights", "adapter", "gradients", "optimizer", "activations", "other"}
@@ -112,7 +113,7 @@ def test_bad_input(run: Run, arguments: list[str], said: str) -> None:
 
 def test_a_bad_config_names_its_file(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "x.json"
-    for content in ({"peft_type": "MAGIC"}, {"peft_type": "LORA", "target_modules": ["nowhere"]}):
+    for content in ({"peft_type": "MAGIC"}, {"peft_type": "LORA", "target_modules": ["nowhere"]}, *SLIPS):
         file.write_text(json.dumps(content))
         assert str(file) in run(*ASK, "--adapter-config", str(file)).refused()
 
