@@ -19,8 +19,8 @@ from peft_lab import units
 from peft_lab.cli import options, output
 from peft_lab.cli.application import FAILED, command
 from peft_lab.cli.progress import ProgressBars
-from peft_lab.errors import BadInput
-from peft_lab.runs import record, store
+from peft_lab.errors import BadInput, SimulationError
+from peft_lab.runs import record, simulated, store
 from peft_lab.runs.queue import RunQueue, get_queue
 from peft_lab.runs.spec import STEPS, RunSpec
 from peft_lab.runs.store import Run
@@ -93,12 +93,23 @@ def train(
     if out is not None:
         _prepare(out)
     run, interrupt = _watched(spec)
-    result = record.result(run)
+    result = {**record.result(run), "simulated_peak_bytes": None}
+    if result["status"] == Status.DONE:
+        result["simulated_peak_bytes"] = _simulated(result)
     if out is not None and result["adapter_dir"]:
         shutil.copytree(result["adapter_dir"], out, dirs_exist_ok=True)
         result["adapter_dir"] = str(out)
-    output.show(result, as_json, human=lambda: [result_table(result)])
+    output.show(result, as_json, human=lambda: told(result))
     _leave(run, result, interrupt)
+
+
+def _simulated(result: Mapping[str, Any]) -> int | None:
+    """What the simulation says of the measured step; why it says nothing is told on stderr."""
+    try:
+        return simulated.peak_of_run(result)
+    except (BadInput, SimulationError) as error:
+        output.note(f"note: the step was not simulated: {error}")
+        return None
 
 
 def _task(task: str | None, own_file: Path | None) -> str:
@@ -216,8 +227,8 @@ def _leave(run: Run, result: Mapping[str, Any], interrupt: int | None) -> None:
     raise typer.Exit(FAILED if interrupt is None else 128 + interrupt)
 
 
-def result_table(result: Mapping[str, Any]) -> Any:
-    """A run's record as a table, ended or not."""
+def told(result: Mapping[str, Any]) -> list[Any]:
+    """A run's record for a person, ended or not."""
     spec, metric, memory, loss = result["spec"], result["metric"], result["memory"] or {}, result["loss"]
     rows: list[tuple[str, str, str]] = []
     if result["trainable"] is not None:
@@ -238,7 +249,7 @@ def result_table(result: Mapping[str, Any]) -> Any:
     if "peak_bytes" in memory:
         rows.append(("peak of one step's tensors", units.size(memory["peak_bytes"]), "measured"))
     title = f"{spec['method']} on {spec['model']}, task {spec['task']}: {result['status']}"
-    saved = f"adapter in {result['adapter_dir']}" if result["adapter_dir"] else "no adapter saved"
-    return output.table(
-        title, {"": "left", "figure": "right", "source": "left"}, rows, f"run {result['run_id']}, {saved}"
-    )
+    if result.get("simulated_peak_bytes"):
+        rows.append(("the same step", units.size(result["simulated_peak_bytes"]), "simulated"))
+    figures = output.table(title, {"": "left", "figure": "right", "source": "left"}, rows)
+    return [figures, f"run: {result['run_id']}", f"adapter: {result['adapter_dir'] or 'none saved'}"]

@@ -128,6 +128,24 @@ def collate(rows: Sequence[Encoded], pad: int, device: str) -> dict[str, torch.T
     return {name: tensor.to(device) for name, tensor in made.items()}
 
 
+def size_of(batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """What a step's memory depends on: rows and length, whether a row is padded, and what the loss picks.
+
+    ``kept``: positions at which the head is applied; ``predicted``: tokens that count. Both are 0 when classifying.
+    """
+    rows, length = batch["input_ids"].shape
+    said = batch["labels"] != IGNORED
+    classifies = said.dim() == 1
+    wanted = [] if classifies else said.any(dim=0).nonzero().flatten().tolist()
+    return {
+        "rows": rows,
+        "length": length,
+        "padded": not bool(batch["attention_mask"].all()),
+        "kept": wanted[-1] - wanted[0] + 1 if wanted else 0,
+        "predicted": 0 if classifies else int(said.sum()),
+    }
+
+
 def loss_of(model: torch.nn.Module, batch: Mapping[str, torch.Tensor], keep: bool) -> torch.Tensor:
     """Mean cross entropy in float32: over rows, or over the completions' tokens.
 

@@ -10,7 +10,7 @@ Every event has ``type`` and ``time`` (seconds since 1970). Types and their fiel
     evaluating  which: tuned or base; done, total: rows
     evaluated   which, metrics {name: share}, loss, rows, seconds
     probe       which, answers [{text, answer, scores}]
-    memory      of one step: peak_bytes, parts {}, detail {}, timeline [], rows, length; later process_peak_bytes
+    memory      of one step: peak_bytes, parts {}, detail {}, timeline [], and batches.size_of; later process_peak_bytes
     done | stopped | failed | lost   message
 """
 

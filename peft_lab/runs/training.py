@@ -213,8 +213,7 @@ def _learn(ready: Prepared, masters: Masters, recorder: insight.Recorder) -> int
             tracked=tracker is not None,
         )
         if tracker is not None:
-            size, length = batch["input_ids"].shape
-            ready.run.log.emit("memory", **tracker.result(), rows=size, length=length)
+            ready.run.log.emit("memory", **tracker.result(), **batches.size_of(batch))
         if step + 1 in snapshots:
             recorder.snapshot(step + 1)
     return spec.steps

@@ -30,6 +30,7 @@ CONTRACT = {
     "loss",
     "metric",
     "memory",
+    "simulated_peak_bytes",
     "trainable",
     "adapter_dir",
 }
@@ -156,6 +157,7 @@ def test_training_to_the_end(run_process: Run, tmp_path: Path) -> None:
     assert done["metric"]["after"] is not None
     assert done["memory"]["source"] == "measured"
     assert isinstance(done["memory"]["peak_bytes"], int)
+    assert done["simulated_peak_bytes"] == pytest.approx(done["memory"]["peak_bytes"], rel=0.01)
     assert done["adapter_dir"] == str(out)
     assert (out / "adapter_model.safetensors").stat().st_size > 0
     assert store.summary(store.get(done["run_id"])).task == "own"

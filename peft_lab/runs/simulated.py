@@ -1,0 +1,38 @@
+"""The simulated counterpart of a run's measured step: the same batch, by its size alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from peft_lab import inspector
+
+#: What the ``memory`` event says of the tracked batch; see :class:`peft_lab.memory.lab.LabBatch`.
+BATCH = ("rows", "length", "kept", "predicted", "padded")
+
+
+def peak_of_step(
+    model: str, method: str, values: Mapping[str, Any], batch: Mapping[str, Any], dtype: str, device: str
+) -> int:
+    """Peak of the tensors of one step in bytes. Imports torch.
+
+    Raises:
+        BadInput, SimulationError: as :func:`peft_lab.memory.lab.simulate_lab`.
+    """
+    from peft_lab.memory.lab import LabBatch, simulate_lab
+
+    return simulate_lab(model, method, values, LabBatch(**batch), dtype, device).peak_bytes
+
+
+def peak_of_run(record: Mapping[str, Any]) -> int | None:
+    """The same for the tracked step of a run, from its record; ``None`` where no step was measured.
+
+    Raises:
+        BadInput, SimulationError: the step cannot be simulated, with the reason.
+    """
+    memory, spec = record["memory"] or {}, record["spec"]
+    if not all(name in memory for name in BATCH):
+        return None
+    batch = {name: memory[name] for name in BATCH}
+    asked = (spec["model"], spec["method"], spec["values"], batch, record["dtype"], record["device"])
+    return inspector.ask(peak_of_step, *asked)
