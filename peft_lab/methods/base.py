@@ -149,7 +149,7 @@ class MethodSpec(ABC):
     knobs: ClassVar[tuple[Knob, ...]]
     refuses: ClassVar[Mapping[ModelKind, str]] = {}
     learning_rates: ClassVar[Mapping[ModelKind, float]]
-    head_learning_rate: ClassVar[float | None] = 2e-2
+    head_learning_rate: ClassVar[float | None] = None
     mergeable: ClassVar[bool] = False
     order: ClassVar[int] = 100
 

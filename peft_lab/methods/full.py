@@ -36,7 +36,6 @@ class FullFineTuning(MethodSpec):
         "section 3",
     )
     knobs = ()
-    head_learning_rate = None
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {
         "encoder": 2e-4,
         "causal-lm": 1e-4,

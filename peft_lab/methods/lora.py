@@ -78,6 +78,7 @@ class Lora(PeftMethod):
         "Hu et al.", 2021, "LoRA: Low-Rank Adaptation of Large Language Models", "2106.09685", "section 4.1"
     )
     knobs: ClassVar[tuple[Knob, ...]] = KNOBS
+    head_learning_rate = 2e-2
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {
         "encoder": 4e-3,
         "causal-lm": 2e-3,

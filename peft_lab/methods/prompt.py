@@ -31,7 +31,7 @@ KNOBS = (
         "How many learned tokens stand before the text.", "8 to 100", "1 to 150, 100 by default, little gain beyond 20"
     ),
     Knob(
-        "prompt_tuning_init", "Start", "choice", "RANDOM",
+        "prompt_tuning_init", "Start", "choice", "TEXT",
         "RANDOM: noise, far from any word's embedding. SAMPLE_VOCAB: embeddings of random words. TEXT: embeddings "
         "of your text, "
         "repeated or cut to the number of tokens.",
@@ -58,6 +58,7 @@ class PromptTuning(InputPromptMethod):
         "section 2",
     )
     knobs = KNOBS
+    head_learning_rate = 2e-2
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {
         "encoder": 3e-2,
         "causal-lm": 3e-2,

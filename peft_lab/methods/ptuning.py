@@ -61,6 +61,7 @@ class PTuning(InputPromptMethod):
     )
     paper = Paper("Liu et al.", 2021, "GPT Understands, Too", "2103.10385", "section 3.2")
     knobs = KNOBS
+    head_learning_rate = 2e-2
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {
         "encoder": 3e-3,
         "causal-lm": 2e-3,
