@@ -126,7 +126,13 @@ class RunQueue:
         run.log.emit("starting")
         making: Any = processes.context()
         child = making.Process(target=worker.main, args=(str(run.folder),), name=run.id, daemon=True)
-        child.start()
+        try:
+            child.start()
+        except (OSError, EOFError) as error:
+            # The fork server was killed in between; the next run starts a new one.
+            reason = str(error) or "the process that starts others was ended"
+            run.log.emit("failed", message=f"The training process could not be started: {reason}.")
+            return
         asked: float | None = None
         while child.is_alive():
             child.join(POLL)

@@ -68,6 +68,22 @@ def test_a_killed_child_is_a_failed_run_and_the_next_one_works() -> None:
     assert store.get(second).record()["status"] == "done"
 
 
+def test_a_child_that_cannot_be_made_is_a_failed_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fork server may be killed while it is asked for a child."""
+
+    class Context:
+        class Process:
+            def __init__(self, **_: object) -> None: ...
+
+            def start(self) -> None:
+                raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr(queue.processes, "context", Context)
+    identity = get_queue().submit(QUICK)
+    assert get_queue().wait(identity, PATIENCE) is Status.FAILED
+    assert "could not be started" in store.get(identity).view().message
+
+
 def test_stop_ends_a_run_after_its_step_and_keeps_the_adapter() -> None:
     running, waiting = get_queue().submit(LONG), get_queue().submit(LONG)
     started(running)
