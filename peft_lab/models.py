@@ -91,6 +91,7 @@ def resolve(name: str) -> ModelEntry:
     """
     if not looks_external(name):
         return get_model(name)
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     from peft_lab import meta
@@ -98,13 +99,14 @@ def resolve(name: str) -> ModelEntry:
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        own_code = "trust_remote_code" in str(error)
-        reason = "it needs code of its own, which is never run here" if own_code else "no config found"
-        raise BadInput(
-            f"'{name}' could not be read as a model ({reason}; is there a connection?).", "model"
-        ) from error
+        raise BadInput(f"'{name}' could not be read as a model: {_reason(name, error)}.", "model") from error
+    except (StrictDataclassError, ArithmeticError, AttributeError, TypeError) as error:
+        raise BadInput(f"The config of '{name}' does not hold together: {error}", "model") from error
     kind = _kind(config, name)
-    shape = meta.read_shape(meta.build(config, kind), config, kind, name, name)
+    try:
+        shape = meta.read_shape(meta.build(config, kind), config, kind, name, name)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise BadInput(f"The config of '{name}' makes no model: {error}", "model") from error
     return ModelEntry(
         name=name,
         title=name,
@@ -115,6 +117,16 @@ def resolve(name: str) -> ModelEntry:
         source=name,
         revision=getattr(config, "_commit_hash", None),
         license="see the model's own page",
+    )
+
+
+def _reason(name: str, error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return "it needs code of its own, which is never run here"
+    return (
+        "its folder has no usable config.json"
+        if Path(name).is_dir()
+        else "no config found (is there a connection?)"
     )
 
 

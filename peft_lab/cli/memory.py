@@ -141,8 +141,8 @@ def _published(entry: ModelEntry, chosen: Subjects) -> Iterator[Named]:
         return metamath.published(entry.name, content, setting.batch)
 
     for spec, values in chosen.methods:
-        config = spec.config(entry.shape, spec.complete(entry.shape, values), plain_task(entry.kind))
-        if (config is None and spec.slug != "full") or spec.quantization(spec.complete(entry.shape, values)):
+        config = spec.config(entry.shape, values, plain_task(entry.kind))
+        if (config is None and spec.slug != "full") or spec.quantization(values):
             raise BadInput(
                 f"The published runs are of PEFT's methods on a 16-bit base; {spec.title} is none.", "method"
             )

@@ -20,7 +20,7 @@ class Subjects:
     """What is asked about.
 
     Attributes:
-        methods: those that apply to the model, with the values set for them.
+        methods: those that apply to the model, with complete and checked values.
         files: adapter configs as they were read.
         notes: warnings, and which methods were left out and why. Told with the result: an error is to stay alone.
     """
@@ -58,9 +58,9 @@ def choose(
         if blocked and every:
             notes.append(f"left out: {spec.slug}: {blocked[0]}")
             continue
-        spec.require(entry.shape, values[spec.slug])
+        complete = spec.require(entry.shape, values[spec.slug])
         notes += [f"note: {spec.slug}: {problem.message}" for problem in problems]
-        kept.append((spec, values[spec.slug]))
+        kept.append((spec, complete))
     if not kept and not files:
         raise BadInput(f"No method applies to {entry.title} with these settings.", "method")
     return Subjects(tuple(kept), files, tuple(notes))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import plain_task
-from peft_lab.models import get_model
+from peft_lab.models import get_model, resolve
 from peft_lab.tasks import get_task
 
 from .conftest import Run
@@ -136,3 +136,28 @@ def test_a_tasks_head_is_a_group_of_its_own(run: Run) -> None:
 def test_a_task_has_to_suit_the_model(run: Run) -> None:
     assert "causal-lm" in run("count", "--model", "minilm-l6", "--method", "lora", "--task", "json").refused()
     assert "'sentiment'" in run("count", "--model", "minilm-l6", "--task", "sentimant").refused()
+
+
+def test_a_model_in_a_folder(run: Run, tmp_path: Path) -> None:
+    config: dict[str, object] = {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "vocab_size": 100,
+    }
+    config |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    file = tmp_path / "config.json"
+    ask = ("count", "--model", str(tmp_path), "--method", "lora")
+    assert "no usable config.json" in run(*ask).refused()
+    file.write_text(json.dumps(config))
+    (row,) = run(*ask, "--json").document
+    assert row["trainable"] == row["formula"]
+    resolve.cache_clear()
+    for slip in (
+        {"hidden_size": "wide"},
+        {"num_attention_heads": 0},
+        {"model_type": "vit"},
+        {"model_type": None},
+    ):
+        file.write_text(json.dumps(config | slip))
+        assert str(tmp_path) in run(*ask).refused()

@@ -68,6 +68,14 @@ def test_methods_and_files_have_a_row_each(run: Run, tmp_path: Path) -> None:
     assert rows[0]["peak_bytes"] == rows[2]["peak_bytes"]
 
 
+def test_by_default_every_method_that_applies(run: Run) -> None:
+    done = run(*ASK, "--json")
+    assert [row["method"] for row in done.document] == list(all_methods())
+    bare = run("memory", "--model", "llama-3.2-1b", "--batch", "1", "--seq", "8", "--json")
+    assert [row["method"] for row in bare.document] == [slug for slug in all_methods() if slug != "bitfit"]
+    assert bare.stderr.splitlines()[0].startswith("left out: bitfit: ")
+
+
 def test_the_table_says_what_it_shows(run: Run) -> None:
     shown = run(*ASK, "--method", "lora").stdout
     for word in ("simulated", "reserved", "lora", *PARTS):
