@@ -14,7 +14,7 @@ why this method wants a large learning rate. Parameters: n d.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.methods._peft import on_meta, wrap
 from peft_lab.methods._prompts import InputPromptMethod, bridged, rows, tokens_knob
@@ -31,7 +31,7 @@ KNOBS = (
         "How many learned tokens stand before the text.", "8 to 100", "1 to 150, 100 by default, little gain beyond 20"
     ),
     Knob(
-        "prompt_tuning_init", "Start", "choice", "TEXT",
+        "prompt_tuning_init", "Start", "choice", "SAMPLE_VOCAB",
         "RANDOM: noise, far from any word's embedding. SAMPLE_VOCAB: embeddings of random words. TEXT: embeddings "
         "of your text, "
         "repeated or cut to the number of tokens.",
@@ -65,6 +65,11 @@ class PromptTuning(InputPromptMethod):
         "seq2seq": 3e-1,
     }
     order = 40
+
+    def defaults(self, shape: ModelShape) -> dict[str, Any]:
+        """A text learns most, and needs a tokenizer: it is the default on models whose weights are here."""
+        known = catalogue().get(shape.name)
+        return super().defaults(shape) | ({"prompt_tuning_init": "TEXT"} if known and known.live else {})
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         yield from super().check(shape, values)
