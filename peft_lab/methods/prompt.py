@@ -20,6 +20,7 @@ from peft_lab.methods._peft import on_meta, wrap
 from peft_lab.methods._prompts import InputPromptMethod, bridged, rows, tokens_knob
 from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
+from peft_lab.models import catalogue
 from peft_lab.shapes import ModelKind, ModelShape
 
 if TYPE_CHECKING:
