@@ -11,7 +11,7 @@ from peft_lab.cli import output
 from peft_lab.memory.devices import Device
 from peft_lab.memory.fits import LARGEST, largest, needed
 from peft_lab.memory.result import Simulation
-from peft_lab.memory.simulate import Setting, with_size
+from peft_lab.memory.setting import Setting, with_size
 
 Job = Callable[[Setting], Simulation]
 

@@ -27,7 +27,8 @@ from peft_lab.memory import protocol as metamath
 from peft_lab.memory.devices import Device, get_device
 from peft_lab.memory.optimizers import OPTIMIZERS
 from peft_lab.memory.result import Simulation
-from peft_lab.memory.simulate import Setting, simulate, simulate_config
+from peft_lab.memory.setting import Setting
+from peft_lab.memory.simulate import simulate, simulate_config
 from peft_lab.methods.base import MethodSpec, plain_task
 from peft_lab.methods.knobs import Values
 from peft_lab.models import ModelEntry, resolve

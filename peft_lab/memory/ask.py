@@ -21,7 +21,8 @@ def step(
     Raises:
         BadInput, SimulationError: as there.
     """
-    from peft_lab.memory.simulate import Setting, simulate
+    from peft_lab.memory.setting import Setting
+    from peft_lab.memory.simulate import simulate
 
     given = {**setting, "capability": tuple(setting.get("capability", (8, 9)))}
     return simulate(model, method, values, Setting(**given), dtype, checkpointing)

@@ -18,7 +18,8 @@ from unittest.mock import patch
 
 from peft_lab.memory import simulate, step
 from peft_lab.memory.result import Simulation
-from peft_lab.memory.simulate import Setting, Stage
+from peft_lab.memory.setting import Setting
+from peft_lab.memory.simulate import Stage
 
 if TYPE_CHECKING:
     import torch

@@ -8,13 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.memory import account, kernels, optimizers, quantised, sparse, step, tracker
 from peft_lab.memory.build import Blueprint, make_fake
 from peft_lab.memory.result import Simulation, largest
+from peft_lab.memory.setting import Setting, torch_dtype
 from peft_lab.memory.tracker import Recorder, Trace
 from peft_lab.memory.unroll import DEPTH, unroll, without_scalars
 
@@ -22,50 +23,6 @@ if TYPE_CHECKING:
     import torch
 
     from peft_lab.models import ModelEntry
-
-#: Larger requests are taken for slips of the keyboard.
-_MOST_ROWS, _MOST_TOKENS = 65_536, 4_194_304
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How the model is trained.
-
-    Attributes:
-        batch: rows. seq: tokens a row.
-        padded: rows of unequal length, so that attention gets a mask; else all rows are full and it gets none.
-        optimizer: one of :data:`optimizers.OPTIMIZERS`.
-        generate: rows and new tokens of a generation after the step.
-        device: ``cuda`` or ``cpu``: which kernels run and how the optimizer goes through its tensors.
-        capability: compute capability of the GPU (8, 9 for the L40S), for the size of workspaces.
-        capacity: device memory in bytes, None for no limit.
-    """
-
-    batch: int
-    seq: int
-    padded: bool = False
-    optimizer: str = "adamw"
-    generate: tuple[int, int] | None = None
-    device: str = "cuda"
-    capability: tuple[int, int] = (8, 9)
-    capacity: int | None = None
-
-    def check(self) -> None:
-        """Raises BadInput for sizes that cannot be meant."""
-        sizes = [("batch", self.batch, _MOST_ROWS), ("seq", self.seq, _MOST_TOKENS)]
-        if self.generate is not None:
-            sizes += [
-                ("generate", self.generate[0], _MOST_ROWS),
-                ("generate", self.generate[1], _MOST_TOKENS),
-            ]
-        for name, value, most in sizes:
-            if not 1 <= value <= most:
-                raise BadInput(f"{value:,} is no usable value for {name}: choose from 1 to {most:,}.", name)
-        if self.optimizer not in optimizers.OPTIMIZERS:
-            raise BadInput(
-                f"There is no optimizer called '{self.optimizer}'. Known: {', '.join(optimizers.OPTIMIZERS)}.",
-                "optimizer",
-            )
 
 
 @dataclass
@@ -355,18 +312,3 @@ def simulate_config(
         raise BadInput(
             f"PEFT cannot apply this {name} config to {entry.title}: {error}", "adapter_config"
         ) from error
-
-
-def torch_dtype(name: str) -> torch.dtype:
-    """Raises BadInput for a name that is no precision a model is trained in."""
-    import torch
-
-    known = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-    if name not in known:
-        raise BadInput(f"'{name}' is no precision to train in. Known: {', '.join(known)}.", "dtype")
-    return known[name]
-
-
-def with_size(setting: Setting, batch: int | None = None, seq: int | None = None) -> Setting:
-    """The same setting with another batch or length."""
-    return replace(setting, batch=batch or setting.batch, seq=seq or setting.seq)

@@ -34,7 +34,8 @@ def counted(contenders: Sequence[Sequence[Any]], quantity: str) -> list[float]:
 
 def peaks(contenders: Sequence[Sequence[Any]], batch: int, seq: int) -> list[float]:
     """Simulated peak bytes of a training step of each of (model, method, knobs, checkpointing)."""
-    from peft_lab.memory.simulate import Setting, simulate
+    from peft_lab.memory.setting import Setting
+    from peft_lab.memory.simulate import simulate
 
     setting = Setting(batch=batch, seq=seq)
     return [

@@ -47,7 +47,9 @@ def run_app() -> None:
     """What ``app.py`` does: configure, build the navigation from the registry, run the chosen page."""
     global _navigated
     _navigated = True
-    st.set_page_config(page_title="PEFT Lab", page_icon=str(Path(__file__).with_name("favicon.png")), layout="wide")
+    st.set_page_config(
+        page_title="PEFT Lab", page_icon=str(Path(__file__).with_name("favicon.png")), layout="wide"
+    )
     st.logo(Path(__file__).with_name("logo.svg"), size="large")
     _start_services()
     sections = {

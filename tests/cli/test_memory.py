@@ -13,7 +13,8 @@ from peft_lab.errors import SimulationError
 from peft_lab.memory import account, protocol
 from peft_lab.memory.devices import get_device
 from peft_lab.memory.result import Simulation
-from peft_lab.memory.simulate import Setting, simulate
+from peft_lab.memory.setting import Setting
+from peft_lab.memory.simulate import simulate
 from peft_lab.methods import all_methods
 from peft_lab.models import get_model
 

@@ -9,7 +9,8 @@ import pytest
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.memory import simulate
 from peft_lab.memory.build import Quantise
-from peft_lab.memory.simulate import Setting, simulate_blueprint
+from peft_lab.memory.setting import Setting
+from peft_lab.memory.simulate import simulate_blueprint
 from tests.memory import small
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from peft_lab.memory import account, simulate
 from peft_lab.memory.build import Quantise
-from peft_lab.memory.simulate import Setting
+from peft_lab.memory.setting import Setting
 from tests.memory import small
 
 METHODS: dict[str, dict[str, Any]] = {

@@ -1,0 +1,71 @@
+"""How a step is simulated: its sizes, its optimizer, whose kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from peft_lab.errors import BadInput
+from peft_lab.memory import optimizers
+
+if TYPE_CHECKING:
+    import torch
+
+#: Larger requests are taken for slips of the keyboard.
+_MOST_ROWS, _MOST_TOKENS = 65_536, 4_194_304
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the model is trained.
+
+    Attributes:
+        batch: rows. seq: tokens a row.
+        padded: rows of unequal length, so that attention gets a mask; else all rows are full and it gets none.
+        optimizer: one of :data:`optimizers.OPTIMIZERS`.
+        generate: rows and new tokens of a generation after the step.
+        device: ``cuda`` or ``cpu``: which kernels run and how the optimizer goes through its tensors.
+        capability: compute capability of the GPU (8, 9 for the L40S), for the size of workspaces.
+        capacity: device memory in bytes, None for no limit.
+    """
+
+    batch: int
+    seq: int
+    padded: bool = False
+    optimizer: str = "adamw"
+    generate: tuple[int, int] | None = None
+    device: str = "cuda"
+    capability: tuple[int, int] = (8, 9)
+    capacity: int | None = None
+
+    def check(self) -> None:
+        """Raises BadInput for sizes that cannot be meant."""
+        sizes = [("batch", self.batch, _MOST_ROWS), ("seq", self.seq, _MOST_TOKENS)]
+        if self.generate is not None:
+            sizes += [
+                ("generate", self.generate[0], _MOST_ROWS),
+                ("generate", self.generate[1], _MOST_TOKENS),
+            ]
+        for name, value, most in sizes:
+            if not 1 <= value <= most:
+                raise BadInput(f"{value:,} is no usable value for {name}: choose from 1 to {most:,}.", name)
+        if self.optimizer not in optimizers.OPTIMIZERS:
+            raise BadInput(
+                f"There is no optimizer called '{self.optimizer}'. Known: {', '.join(optimizers.OPTIMIZERS)}.",
+                "optimizer",
+            )
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """Raises BadInput for a name that is no precision a model is trained in."""
+    import torch
+
+    known = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+    if name not in known:
+        raise BadInput(f"'{name}' is no precision to train in. Known: {', '.join(known)}.", "dtype")
+    return known[name]
+
+
+def with_size(setting: Setting, batch: int | None = None, seq: int | None = None) -> Setting:
+    """The same setting with another batch or length."""
+    return replace(setting, batch=batch or setting.batch, seq=seq or setting.seq)
