@@ -205,7 +205,7 @@ def _unfinished() -> list[tuple[float, Run, dict[str, float]]]:
         events = run.events()
         if classify(events).final:
             _ended.add(run.id)
-        elif events and events[0]["type"] == "queued":
+        elif events and events[0]["type"] == "queued" and "owner" in events[0]:
             found.append((float(events[0]["time"]), run, events[0]["owner"]))
     return found
 
