@@ -18,7 +18,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from peft_lab import assets, processes
-from peft_lab.errors import RunError
+from peft_lab.errors import RunError, SimulationError, Unsupported
 
 Answer = TypeVar("Answer")
 KEPT = 256
@@ -97,7 +97,10 @@ class Inspector:
         if error is None:
             outer.set_result(inner.result())
             return
-        # A failure may be mended (weights fetched, memory freed), so it is not kept.
+        # What cannot be is an answer like any other. Other failures may be mended (weights fetched, memory freed).
+        if isinstance(error, SimulationError | Unsupported):
+            outer.set_exception(error)
+            return
         with self._lock:
             if self._answers.get(key) is outer:
                 del self._answers[key]

@@ -194,7 +194,6 @@ def make_fake(model: torch.nn.Module, blueprint: Blueprint, recorder: Recorder, 
     return Subject(
         model=model,
         kind=blueprint.kind,
-        vocabulary=blueprint.config.get_text_config().vocab_size,
         layers=layers,
         period=blueprint.period,
         head=output_head(model, blueprint.kind),

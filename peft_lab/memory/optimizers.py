@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from peft_lab.errors import BadInput
 
 if TYPE_CHECKING:
     import torch
 
-OptimizerName = Literal["adamw", "adamw8bit", "paged_adamw8bit", "paged_adamw", "sgd"]
-OPTIMIZERS: tuple[OptimizerName, ...] = ("adamw", "adamw8bit", "paged_adamw8bit", "paged_adamw", "sgd")
+#: How each is written on a page, in the order in which to offer them.
+OPTIMIZER_TITLES: dict[str, str] = {
+    "adamw": "AdamW",
+    "adamw8bit": "AdamW, 8-bit",
+    "paged_adamw8bit": "AdamW, 8-bit, paged",
+    "paged_adamw": "AdamW, paged",
+    "sgd": "SGD",
+}
+OPTIMIZERS: tuple[str, ...] = tuple(OPTIMIZER_TITLES)
 
 _BLOCK_8BIT = 256  # bitsandbytes/optim/optimizer.py, Optimizer2State.init_state
 _MIN_8BIT = 4096  # min_8bit_size: smaller parameters keep 32-bit moments

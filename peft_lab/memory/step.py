@@ -29,13 +29,11 @@ class Subject:
         period: how many blocks make one repetition (2 where sliding and full attention alternate); what is called a
             layer elsewhere in this package is one repetition.
         head: the output head, None when the loss is not over a vocabulary.
-        vocabulary: number of token ids, for inputs.
         kind: ``causal-lm``, ``encoder`` or ``seq2seq``.
     """
 
     model: torch.nn.Module
     kind: str
-    vocabulary: int
     layers: Sequence[torch.nn.Module] = ()
     period: int = 1
     head: torch.nn.Module | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any
 
@@ -11,7 +12,7 @@ from peft_lab import inspector, units
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.memory import ask, fits
 from peft_lab.memory.devices import Device, devices
-from peft_lab.memory.optimizers import OPTIMIZERS
+from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.memory.result import Simulation
 from peft_lab.methods import all_methods
 from peft_lab.models import catalogue, get_model
@@ -32,13 +33,6 @@ DEFAULTS: dict[str, Any] = {
     "method": "lora",
 }
 DTYPES = ("bfloat16", "float16", "float32")
-OPTIMIZER_TITLES = {
-    "adamw": "AdamW",
-    "adamw8bit": "AdamW, 8-bit",
-    "paged_adamw8bit": "AdamW, 8-bit, paged",
-    "paged_adamw": "AdamW, paged",
-    "sgd": "SGD",
-}
 
 
 def memory_page() -> None:
@@ -51,8 +45,10 @@ def memory_page() -> None:
     )
     chosen = _controls()
     device = devices()[chosen["device"]]
-    asked = _ask_all(chosen, device)
-    found, refused = _answers(asked)
+    refused = _refused(chosen["model"])
+    asked = _ask_all(chosen, device, refused)
+    found, failed = _answers(asked)
+    refused |= failed
     waiting = [future for future in asked.values() if not future.done()]
     st.markdown(f"#### One training step of {get_model(chosen['model']).title}")
     if waiting:
@@ -93,7 +89,7 @@ def _options(name: str) -> list[str]:
         "model": list(catalogue()),
         "device": list(devices()),
         "dtype": list(DTYPES),
-        "optimizer": list(OPTIMIZERS),
+        "optimizer": list(OPTIMIZER_TITLES),
         "method": list(all_methods()),
     }
     return lists.get(name, [])
@@ -161,14 +157,25 @@ def _worker(number: int) -> inspector.Inspector:
     return inspector.get_inspector(f"memory-{number % WORKERS}")
 
 
-def _ask_all(chosen: dict[str, Any], device: Device) -> dict[str, Future[Simulation]]:
-    """Every method at its defaults. Answers are kept, and shared between everybody who asks the same."""
-    setting, model = _setting(chosen, device), chosen["model"]
+def _refused(model: str) -> dict[str, str]:
+    """Methods that cannot run on the model, with their reason; found without simulating anything."""
+    shape, found = get_model(model).shape, {}
+    for slug, method in all_methods().items():
+        errors = [problem.message for problem in method.problems(shape, {}) if problem.level == "error"]
+        if errors:
+            found[slug] = errors[0]
+    return found
+
+
+def _ask_all(chosen: dict[str, Any], device: Device, refused: Iterable[str]) -> dict[str, Future[Simulation]]:
+    """Every method that applies, at its defaults. Answers are kept, and shared between all who ask the same."""
+    setting, model, left_out = _setting(chosen, device), chosen["model"], set(refused)
     return {
         slug: _worker(number).submit(
             ask.step, model, slug, {}, setting, chosen["dtype"], chosen["checkpointing"]
         )
         for number, slug in enumerate(all_methods())
+        if slug not in left_out
     }
 
 

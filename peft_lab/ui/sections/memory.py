@@ -11,6 +11,7 @@ import streamlit as st
 from peft_lab import inspector, units
 from peft_lab.errors import PeftLabError
 from peft_lab.memory import ask
+from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.memory.result import Simulation
 from peft_lab.runs.spec import BATCH
 from peft_lab.ui import charts, figures, state
@@ -18,7 +19,6 @@ from peft_lab.ui.knobs import Choice
 from peft_lab.ui.waiting import come_back
 
 FULL = "full"
-OPTIMIZERS = {"adamw": "AdamW", "adamw8bit": "AdamW, 8-bit", "sgd": "SGD"}
 DEVICES = {"cpu": "this processor", "cuda": "a CUDA GPU"}
 
 
@@ -72,7 +72,7 @@ def _controls(choice: Choice) -> Step:
     dtype = _pick(
         cells[2], slug, "m-dtype", "Precision of the base", {"bfloat16": "bfloat16", "float32": "float32"}
     )
-    optimizer = _pick(cells[3], slug, "m-optimizer", "Optimizer", OPTIMIZERS)
+    optimizer = _pick(cells[3], slug, "m-optimizer", "Optimizer", OPTIMIZER_TITLES)
     device = _pick(cells[4], slug, "m-device", "Kernels of", DEVICES)
     key = state.widget_key(slug, "m-checkpointing")
     checkpointing = cells[5].toggle(
