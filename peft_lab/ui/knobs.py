@@ -194,28 +194,30 @@ def _variants(knob: Knob, shape: ModelShape) -> tuple[str, ...]:
 
 
 def _remember_modules(spec: MethodSpec, knob: Knob, shape: ModelShape, names: Sequence[str]) -> None:
-    known = module_options(shape)
+    known = module_options(spec, knob, shape)
     state.remember(spec.slug, knob.name, [name for name in names if name in known], shape.model_type)
     others = ", ".join(name for name in names if name not in known)
     state.remember(spec.slug, f"{knob.name}-other", others, shape.model_type)
 
 
-def module_options(shape: ModelShape) -> list[str]:
-    return [*shape.target_names, "all-linear"]
+def module_options(spec: MethodSpec, knob: Knob, shape: ModelShape) -> list[str]:
+    """Names to offer: the model's own, and those that the method's defaults use though a shorter one would do."""
+    names = [*shape.target_names, "all-linear", *spec.defaults(shape)[knob.name]]
+    return list(dict.fromkeys(names))
 
 
 def _control(spec: MethodSpec, knob: Knob, default: Any, shape: ModelShape) -> Any:
     variants = _variants(knob, shape)
     start = state.remembered(spec.slug, knob.name, default, *variants)
-    value = _widget(knob, state.widget_key(spec.slug, knob.name, *variants), start, shape)
+    value = _widget(spec, knob, state.widget_key(spec.slug, knob.name, *variants), start, shape)
     state.remember(spec.slug, knob.name, value, *variants)
     return tuple(value) if knob.kind == "modules" else value
 
 
-def _widget(knob: Knob, key: str, start: Any, shape: ModelShape) -> Any:
+def _widget(spec: MethodSpec, knob: Knob, key: str, start: Any, shape: ModelShape) -> Any:
     label, text = knob.label, knob.full_help
     if knob.kind == "modules":
-        known = module_options(shape)
+        known = module_options(spec, knob, shape)
         chosen = [name for name in start if name in known]
         return st.pills(label, known, selection_mode="multi", default=chosen, key=key, help=text)
     if knob.kind == "bool":

@@ -9,6 +9,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.methods import all_methods
+from peft_lab.models import catalogue, get_model
+from peft_lab.ui.knobs import module_options
 from peft_lab.ui.shell import method_pages
 
 TABS = ("idea", "modules", "parameters", "memory", "train", "look inside", "take away")
@@ -82,7 +84,13 @@ def test_the_memory_page_says_what_is_wrong_in_an_address() -> None:
 def test_models_known_by_shape_are_counted_or_refused(slug: str, model: str) -> None:
     app = opened(slug, model=model, tab="parameters")
     assert not app.exception
-    assert "equal" in told(app) or ":red[" in told(app)
+    shape, method = get_model(model).shape, all_methods()[slug]
+    refused = [problem.message for problem in method.problems(shape, {}) if problem.level == "error"]
+    if refused:
+        assert f":red[:material/error: {refused[0]}]" in told(app)
+    else:
+        formula = method.formula(shape, method.complete(shape, {}))
+        assert f"counted and formula both give **{formula.trainable:,}**" in told(app)
 
 
 def test_the_count_follows_the_address() -> None:
@@ -97,6 +105,7 @@ def test_the_count_follows_the_address() -> None:
         ("lora", {"r": "0"}, "Rank r goes from 1"),
         ("lora", {"r": "many"}, "is a whole number"),
         ("lora", {"steps": "x", "tab": "train"}, "which is no number"),
+        ("lora", {"steps": "0", "tab": "train"}, "Steps goes from 1"),
         ("lora", {"model": "gpt-5"}, "not in the list"),
         ("bitfit", {"model": "smollm2-135m"}, "bias"),
         ("prefix", {"model": "minilm-l6"}, "key"),
@@ -116,3 +125,13 @@ def test_resetting_goes_back_to_the_defaults() -> None:
     app.button(key="lora-reset").click().run()
     assert not app.exception
     assert metric(app, "Trainable parameters") != changed
+
+
+@pytest.mark.parametrize("model", sorted(catalogue()))
+@pytest.mark.parametrize("slug", method_pages())
+def test_a_page_starts_from_the_methods_own_defaults(slug: str, model: str) -> None:
+    """What a page offers as targets has to hold every default, or the page would drop it without a word."""
+    shape, method = get_model(model).shape, all_methods()[slug]
+    for knob in method.knobs:
+        if knob.kind == "modules":
+            assert set(method.defaults(shape)[knob.name]) <= set(module_options(method, knob, shape))
