@@ -19,7 +19,8 @@ first step only $B$ receives a gradient; $A$ follows once $B$ has moved. After t
   `init_lora_weights="gaussian"` is the paper's.
 - PEFT passes over a misspelt name in `target_modules` as long as another one matches. Here every name has to
   match.
-- Adapter weights are kept in float32 even when the base is in bfloat16.
+- PEFT keeps adapter weights in float32 beside a bfloat16 base. Here they compute in bfloat16 too, and the
+  optimizer keeps a float32 copy, which is what is saved.
 """,
 )
 

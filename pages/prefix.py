@@ -14,8 +14,8 @@ stored.
 """,
     formula=r"\mathrm{head} = \mathrm{softmax}\!\left(\frac{q\,[P_K;\,K]^{\top}}{\sqrt{d}}\right)[P_V;\,V]",
     differs=r"""
-- PEFT writes the prefix into the key/value cache, which is why models without one (BERT types) cannot take
-  it.
+- PEFT writes the prefix into the key/value cache, which is why classifiers of
+  the BERT type cannot take it.
 - The paper uses the projection by default; PEFT's default is off.
 - With grouped-query attention the prefix has the width of the keys and values, not of the model.
 """,

@@ -36,7 +36,6 @@ _ROLE_SUFFIXES: dict[str, Role] = {
     "DenseReluDense.wo": "down", "fc2": "down", "fc_out": "down", "lin2": "down",
 }  # fmt: skip
 MATRIX_TYPES = ("Linear", "Conv1D")
-ADAPTABLE_TYPES = (*MATRIX_TYPES, "Embedding")
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,6 @@ class Placement:
         paths = {group.path for group in entry} | {"attention"}
         return tuple(part for part in self.parts if part.kind == "columns" and part.at in paths)
 
-    @property
-    def has_columns(self) -> bool:
-        return any(part.kind == "columns" for part in self.parts)
-
     def bottleneck(self, place: str, last: ModuleGroup | None) -> Part | None:
         """The adapter after the sub-layer: named by its place, or by the matrix it follows."""
         at = {place, last.path if last else place}

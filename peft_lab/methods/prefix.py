@@ -64,9 +64,9 @@ class PrefixTuning(VirtualTokenMethod):
     )
     knobs = KNOBS
     refuses: ClassVar[Mapping[ModelKind, str]] = {
-        "encoder": "Prefix Tuning writes its keys and values into the model's key/value cache, and an encoder "
-        "(BERT type) has "
-        "none: PEFT refuses it with 'does not support past key values'. Prompt Tuning and P-Tuning work on encoders."
+        "encoder": "Prefix Tuning writes its keys and values into the model's key/value cache, which a BERT-type "
+        "classifier does not take: PEFT refuses it with 'does not support past key values'. Prompt Tuning and "
+        "P-Tuning work on encoders."
     }
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {"causal-lm": 1e-2, "seq2seq": 1e-2}
     order = 30

@@ -49,9 +49,8 @@ class StepTracker:
     ) -> None:
         self.recorder = tracker.Recorder()
         self._model = model
-        self._masters = masters
         layers = build.stacked_layers(model, num_layers)
-        self.subject = Subject(model, kind, 0, layers, head=build.output_head(model, kind))
+        self.subject = Subject(model, kind, layers, head=build.output_head(model, kind))
         for parameter in model.parameters():
             self.recorder.see(parameter.data, "adapter" if parameter.requires_grad else "weights")
             for constant in _constants(parameter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future
 from typing import Any
 
 from peft_lab import inspector
@@ -24,15 +25,21 @@ def peak_of_step(
     return simulate_lab(model, method, values, LabBatch(**batch), dtype, device).peak_bytes
 
 
-def peak_of_run(record: Mapping[str, Any]) -> int | None:
-    """The same for the tracked step of a run, from its record; ``None`` where no step was measured.
-
-    Raises:
-        BadInput, SimulationError: the step cannot be simulated, with the reason.
-    """
+def ask_of_run(record: Mapping[str, Any]) -> Future[int] | None:
+    """The same for the tracked step of a run, from its record, as a future; ``None`` where no step was measured."""
     memory, spec = record["memory"] or {}, record["spec"]
     if not all(name in memory for name in BATCH):
         return None
     batch = {name: memory[name] for name in BATCH}
     asked = (spec["model"], spec["method"], spec["values"], batch, record["dtype"], record["device"])
-    return inspector.ask(peak_of_step, *asked)
+    return inspector.get_inspector("memory").submit(peak_of_step, *asked)
+
+
+def peak_of_run(record: Mapping[str, Any]) -> int | None:
+    """:func:`ask_of_run`, waited for.
+
+    Raises:
+        BadInput, SimulationError: the step cannot be simulated, with the reason.
+    """
+    asked = ask_of_run(record)
+    return None if asked is None else asked.result()

@@ -8,6 +8,7 @@ from peft_lab import assets, units
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models import ModelEntry, catalogue
+from peft_lab.runs.spec import STEPS
 from peft_lab.ui import figures, shell
 
 
@@ -28,7 +29,7 @@ def home_page() -> None:
             st.markdown("### Start here")
             st.markdown(
                 "1. Open **LoRA** and move the rank: the drawing, the count and the formula follow.\n"
-                "2. On its **Train** tab press *Train*. In about a minute a model that could not write JSON does.\n"
+                f"2. On its **Train** tab press *Train*. Within {STEPS} steps a model that could not write JSON does.\n"
                 "3. Choose a part of the drawing to see its shapes, then look inside what was learnt."
             )
             st.page_link(shell.page("lora", "LoRA"), label="Open LoRA", icon=":material/arrow_forward:")
@@ -75,7 +76,8 @@ def _methods() -> None:
         for cell, entry in zip(cells[2:], live, strict=True):
             cell.markdown(_share(spec, entry))
     st.markdown(
-        f"Trained parameters at each method's defaults, and their share of the model. {figures.badge('counted')}"
+        f"Trained parameters at each method's defaults and their share of the model, by the closed formula, which the "
+        f"tests hold equal to the count. {figures.badge('counted')}"
     )
 
 

@@ -90,3 +90,22 @@ def read_insight(identity: str) -> dict[str, Any]:
         return store.get(identity).insight()
     except RunError:
         return {}
+
+
+def short_id(identity: str) -> str:
+    """The part of a run's id that tells it from others of its kind: ``20261125-001502``."""
+    return identity[:15]
+
+
+def pick_run(slug: str, runs: list[RunSummary]) -> str:
+    """A control for one of the finished runs: the one the page shows, or another."""
+    ids = [line.id for line in runs]
+    titles = {
+        line.id: f"{line.model} · {line.task} · {line.steps} steps · {short_id(line.id)}" for line in runs
+    }
+    shown = state.remembered(slug, "run", ids[0])
+    index = state.one_of(slug, "inside-run", ids, shown if shown in ids else ids[0])
+    key = state.widget_key(slug, "inside-run")
+    identity: str = st.selectbox("Run", ids, index=index, key=key, format_func=lambda name: titles[name])
+    state.remember(slug, "inside-run", identity)
+    return identity

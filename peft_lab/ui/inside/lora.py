@@ -9,7 +9,7 @@ import streamlit as st
 from peft_lab import units
 from peft_lab.ui import charts, figures, state
 from peft_lab.ui.knobs import Choice
-from peft_lab.ui.runs import finished_of, read_insight
+from peft_lab.ui.runs import finished_of, pick_run, read_insight
 from peft_lab.units import Source
 
 
@@ -35,18 +35,6 @@ def show(choice: Choice) -> None:
         _gradients(found["step0_gradients"])
     with right:
         _merge(found["merge"])
-
-
-def pick_run(slug: str, runs: list[Any]) -> str:
-    """Which finished run to open up: the one the page shows, or another."""
-    ids = [line.id for line in runs]
-    titles = {line.id: f"{line.model} · {line.task} · {line.steps} steps · {line.id[:15]}" for line in runs}
-    shown = state.remembered(slug, "run", ids[0])
-    index = state.one_of(slug, "inside-run", ids, shown if shown in ids else ids[0])
-    key = state.widget_key(slug, "inside-run")
-    identity: str = st.selectbox("Run", ids, index=index, key=key, format_func=lambda name: titles[name])
-    state.remember(slug, "inside-run", identity)
-    return identity
 
 
 def _correction(slug: str, rows: list[dict[str, Any]]) -> None:

@@ -9,6 +9,7 @@ from peft_lab.counting import CountReport
 from peft_lab.runs.store import RunSummary
 from peft_lab.ui import figures
 from peft_lab.ui.knobs import Choice
+from peft_lab.ui.runs import short_id
 from peft_lab.units import Finding, Source
 
 
@@ -23,9 +24,9 @@ def headline(choice: Choice, report: CountReport | None, last: RunSummary | None
             stored = Finding(report.stored_bytes, "bytes", Source.COUNTED) if report else None
             figures.card("Stored adapter", stored, "one safetensors file", absent=waiting)
         with cells[2]:
-            _memory(last)
+            _memory(choice, last)
         with cells[3]:
-            _metric(last)
+            _metric(choice, last)
 
 
 def _trainable(choice: Choice, report: CountReport | None, waiting: str) -> None:
@@ -36,18 +37,25 @@ def _trainable(choice: Choice, report: CountReport | None, waiting: str) -> None
     figures.card("Trainable parameters", Finding(report.trainable, "parameters", Source.COUNTED), note)
 
 
-def _memory(last: RunSummary | None) -> None:
+def _memory(choice: Choice, last: RunSummary | None) -> None:
     if last is None or last.peak_bytes is None:
         figures.card("Peak memory, one step", None, absent="Press Train to measure it.")
         return
     finding = Finding(last.peak_bytes, "bytes", Source.MEASURED)
-    figures.card("Peak memory, one step", finding, "tensors alive at once")
+    figures.card("Peak memory, one step", finding, _from(choice, last))
 
 
-def _metric(last: RunSummary | None) -> None:
+def _metric(choice: Choice, last: RunSummary | None) -> None:
     if last is None or last.after is None or last.before is None:
         figures.card("Before → after training", None, absent="Press Train to measure it.")
         return
     finding = Finding(last.after, last.metric, Source.MEASURED)
     text = f"{last.before:.0%} → {last.after:.0%}"
-    figures.card(last.metric_title, finding, f"{last.steps} steps", text=text)
+    figures.card(last.metric_title, finding, _from(choice, last), text=text)
+
+
+def _from(choice: Choice, last: RunSummary) -> str:
+    """The run that a measured figure is of, and a warning where its knobs are not those set now."""
+    spec = last.spec
+    same = spec is not None and all(choice.values.get(name) == value for name, value in spec.values.items())
+    return f"run {short_id(last.id)}, {last.steps} steps" + ("" if same else ", **with other knobs**")

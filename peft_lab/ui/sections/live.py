@@ -6,11 +6,12 @@ import streamlit as st
 
 from peft_lab import units
 from peft_lab.errors import PeftLabError
-from peft_lab.runs import respond
+from peft_lab.runs import record, respond, simulated
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Answer, RunView, Status
 from peft_lab.ui import charts, figures, state
+from peft_lab.ui.waiting import come_back
 from peft_lab.units import Source
 
 REFRESH = 0.5  # seconds between looks at a run that is going
@@ -134,6 +135,32 @@ def _memory(seen: RunView) -> None:
         f"Peak of one step: **{units.size(seen.memory['peak_bytes'])}** ({told}).{beside} "
         + figures.badge(Source.MEASURED)
     )
+
+
+def beside_simulation(run: Run) -> None:
+    """The measured step of a finished run, simulated for the same batch without weights, and how far they are apart."""
+    try:
+        asked = simulated.ask_of_run(record.result(run))
+        if asked is None:
+            return
+        if not asked.done():
+            st.markdown("Simulating the measured step…")
+            come_back([asked])
+            return
+        expected = asked.result()
+    except PeftLabError as error:
+        st.markdown(f"The measured step has no simulation beside it: {error}")
+        return
+    measured = run.view().memory["peak_bytes"]
+    figures.table(
+        ("Peak of one step", "Bytes", ""),
+        [
+            ("Measured", f"{measured:,}", ""),
+            ("Simulated without weights", f"{expected:,}", f"{100 * (expected - measured) / measured:+.2f}%"),
+        ],
+        numeric=(1, 2),
+    )
+    st.markdown(f"{figures.badge(Source.MEASURED)} {figures.badge(Source.SIMULATED)}")
 
 
 def try_it(run: Run, slug: str) -> None:

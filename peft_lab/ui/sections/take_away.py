@@ -10,9 +10,8 @@ from peft_lab import export
 from peft_lab.errors import PeftLabError
 from peft_lab.runs import store
 from peft_lab.runs.store import Run
-from peft_lab.ui.inside.lora import pick_run
 from peft_lab.ui.knobs import Choice
-from peft_lab.ui.runs import finished_of
+from peft_lab.ui.runs import finished_of, pick_run
 
 
 def take_away(choice: Choice) -> None:

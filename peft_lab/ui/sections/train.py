@@ -15,7 +15,7 @@ from peft_lab.tasks.base import Task
 from peft_lab.ui import own_data, state
 from peft_lab.ui.knobs import OWN_TASK, Choice, tasks_for
 from peft_lab.ui.runs import show_run, shown_run, stale
-from peft_lab.ui.sections.live import live, try_it
+from peft_lab.ui.sections.live import beside_simulation, live, try_it
 
 # Name, label, reader, help. The address and the form are both made from this list.
 FIELDS = {
@@ -38,6 +38,15 @@ FIELDS = {
     ),
 }
 SAY = "say"
+# Which control a setting of the run is set at.
+_CONTROL = {
+    "steps": "steps",
+    "batch": "batch",
+    "learning_rate": "lr",
+    "seed": "seed",
+    "eval_rows": "rows",
+    "probes": SAY,
+}
 
 
 def train(choice: Choice) -> None:
@@ -65,6 +74,7 @@ def train(choice: Choice) -> None:
             st.markdown(f":orange[:material/history: {changed}]")
         live(run, choice.spec.slug)
         if run.view().status is Status.DONE:
+            beside_simulation(run)
             try_it(run, choice.spec.slug)
 
 
@@ -104,6 +114,7 @@ def _form(choice: Choice, locked: bool) -> RunSpec | None:
     """The training settings; ``None`` while one of them cannot work, which is then said at it."""
     slug, kind = choice.spec.slug, choice.entry.kind
     values: dict[str, Any] = {}
+    slots: dict[str, Any] = {}
     cells = [cell for _ in range(0, len(FIELDS), 2) for cell in st.columns(2)][: len(FIELDS)]
     for cell, (name, (label, reader, text)) in zip(cells, FIELDS.items(), strict=True):
         key = state.widget_key(slug, name, kind)
@@ -117,11 +128,13 @@ def _form(choice: Choice, locked: bool) -> RunSpec | None:
                 values[name] = st.number_input(
                     label, value=float(start), step=1e-4, format="%g", key=key, help=text, disabled=locked
                 )
+            slots[name] = st.empty()
             problem = state.address_problem(slug, name)
             if problem:
                 st.markdown(f":red[:material/link_off: {problem} The default is used.]")
         state.remember(slug, name, values[name], kind)
     sentence = _sentence(choice, locked)
+    slots[SAY] = st.empty()
     own = own_data.upload(choice.entry.kind, locked) if choice.task == OWN_TASK else None
     if choice.task == OWN_TASK and own is None:
         return None
@@ -139,10 +152,18 @@ def _form(choice: Choice, locked: bool) -> RunSpec | None:
         probes=(sentence,) if sentence.strip() else (),
     )
     try:
-        return spec.check()
+        complete = spec.check()
+    except BadInput as error:
+        slots.get(_CONTROL.get(error.field or "", ""), st).markdown(f":red[:material/error: {error}]")
+        return None
     except PeftLabError as error:
         st.markdown(f":red[:material/error: {error}]")
         return None
+    if complete.head_learning_rate not in (None, complete.learning_rate):
+        slots["lr"].caption(
+            f"The task head, which starts at random, learns at {complete.head_learning_rate:g}."
+        )
+    return complete
 
 
 def _sentence(choice: Choice, locked: bool) -> str:
