@@ -12,6 +12,7 @@ from peft_lab.counting import GroupCount
 from peft_lab.ui import theme
 
 CONFIG = {"displayModeBar": False, "responsive": True}
+FAR = 3  # times the longest bar, beyond which a limit is not drawn to scale
 LABEL_SHARE = 0.06  # of the axis, that a phase needs for its name
 _MARGIN = {"l": 8, "r": 8, "t": 8, "b": 8}
 
@@ -176,9 +177,20 @@ def memory_bars(
             hovertemplate=f"{part}: %{{customdata}}<extra>%{{y}}</extra>",
         )
     if limit is not None:
-        figure.add_vline(x=limit / 1e9, line={"dash": "dash", "width": 2, "color": theme.TRAINABLE})
+        largest = max(sum(parts.values()) for parts in rows.values())
+        # A limit far beyond the bars would shrink them to nothing; it is named at the edge instead.
+        far = limit > FAR * largest
+        at = largest if far else limit
+        if not far:
+            figure.add_vline(x=limit / 1e9, line={"dash": "dash", "width": 2, "color": theme.TRAINABLE})
         figure.add_annotation(
-            x=limit / 1e9, y=1.02, yref="paper", text=title, showarrow=False, yanchor="bottom"
+            x=at / 1e9,
+            y=1.02,
+            yref="paper",
+            text=f"{title}: {units.size(limit)} →" if far else title,
+            showarrow=False,
+            yanchor="bottom",
+            xanchor="right" if far else "center",
         )
     figure.update_layout(
         barmode="stack",

@@ -204,7 +204,7 @@ def _table(found: dict[str, Simulation], refused: dict[str, str], device: Device
         verdict = "fits" if need <= device.memory else f"{units.size(need - device.memory)} too much"
         rows.append((all_methods()[slug].title, units.size(one.peak_bytes), units.size(need), verdict))
     rows += [(all_methods()[slug].title, "–", "–", reason) for slug, reason in refused.items()]
-    figures.table(("Method", "Tensors alive", "Device must have", f"On {device.title}"), rows, numeric=(1, 2))
+    figures.table(("Method", "Tensors alive", "Device must have", "On the device"), rows, numeric=(1, 2))
     own = (
         ""
         if device.kind == "cpu"
