@@ -288,8 +288,10 @@ def _lengths(chosen: dict[str, Any], device: Device, slug: str) -> None:
         if future.done() and not future.exception()
     }
     come_back(list(asked.values()))
+    to_go = sum(not future.done() for future in asked.values())
+    if to_go:
+        st.markdown(f"Simulating: {to_go} of {len(asked)} lengths to go")
     if not done:
-        st.markdown("Simulating…")
         return
     xs = list(done)
     series = {"tensors alive": (xs, [one.peak_bytes / 1e9 for one in done.values()])}
