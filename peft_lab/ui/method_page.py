@@ -23,6 +23,7 @@ from peft_lab.ui.sections.modules import modules
 from peft_lab.ui.sections.parameters import parameters
 from peft_lab.ui.sections.take_away import take_away
 from peft_lab.ui.sections.train import train, training_address, training_readers
+from peft_lab.ui.tabs import tabs
 from peft_lab.ui.waiting import come_back
 
 
@@ -126,23 +127,24 @@ def _take_tab(slug: str, text: str) -> None:
 def _tabs(
     slug: str, sections: dict[str, Callable[[], None]], choice: Choice, report: CountReport | None
 ) -> str:
-    """The sections as tabs; only the open one is computed."""
-    names = list(sections)
     wanted = str(state.remembered(slug, "tab", "idea")).lower()
-    start = next((name for name in names if name.lower() == wanted), names[0])
-    key = state.widget_key(slug, "tabs")
-    for name, tab in zip(names, st.tabs(names, default=start, key=key, on_change="rerun"), strict=True):
-        if not tab.open:
-            continue
-        with tab:
-            if not choice.valid and name in NEEDS_VALID:
-                st.info(
-                    "A setting cannot work as it is; the message stands at its control. Mend it to go on."
-                )
-            elif report is None and name in NEEDS_COUNT:
-                st.markdown("Counting…")
-            else:
-                sections[name]()
-        state.remember(slug, "tab", name.lower())
-        return name
-    return start
+    start = next((name for name in sections if name.lower() == wanted), next(iter(sections)))
+
+    def guarded(name: str) -> Callable[[], None]:
+        if not choice.valid and name in NEEDS_VALID:
+            return _say_invalid
+        if report is None and name in NEEDS_COUNT:
+            return _say_counting
+        return sections[name]
+
+    tab = tabs(slug, {name: guarded(name) for name in sections}, start)
+    state.remember(slug, "tab", tab.lower())
+    return tab
+
+
+def _say_invalid() -> None:
+    st.info("A setting cannot work as it is; the message stands at its control. Mend it to go on.")
+
+
+def _say_counting() -> None:
+    st.markdown("Counting…")

@@ -23,6 +23,7 @@ _SETTINGS = "settings"
 _GENERATIONS = "generations"
 _READ = "addresses-read"
 _PROBLEMS = "address-problems"
+_FIRST = "first-defaults"
 
 
 def _all() -> dict[str, dict[str, Any]]:
@@ -49,6 +50,15 @@ def widget_key(scope_name: str, name: str, *variants: str) -> str:
     """The key of a control. It changes when the scope's choices are set from code, so that controls start afresh."""
     generation = st.session_state.setdefault(_GENERATIONS, {}).get(scope_name, 0)
     return ".".join((scope_name, str(generation), name, *variants))
+
+
+def first_default(key: str, wanted: Any) -> Any:
+    """``wanted`` as it was when the control ``key`` was first drawn; asked anew once Streamlit has forgotten the
+    control."""
+    first: dict[str, Any] = st.session_state.setdefault(_FIRST, {})
+    if key not in st.session_state:
+        first[key] = wanted
+    return first.setdefault(key, wanted)
 
 
 def one_of(scope_name: str, name: str, options: Sequence[Any], default: Any, *variants: str) -> int:

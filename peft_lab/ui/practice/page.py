@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import streamlit as st
 
 from peft_lab.errors import PeftLabError, UnknownName
@@ -13,6 +11,7 @@ from peft_lab.ui.practice.cards import cards
 from peft_lab.ui.practice.learner import FIRST, SCOPE
 from peft_lab.ui.practice.mock import interview
 from peft_lab.ui.practice.predicting import browse, fitting
+from peft_lab.ui.tabs import tabs
 
 TABS = ("cards", "interview", "predict")
 TITLES = {"cards": "Flash cards", "interview": "Mock interview", "predict": "Predict, then run"}
@@ -29,13 +28,15 @@ def practice_page() -> None:
         state.read_address(SCOPE, filters.readers() | {"profile": learner.take_profile, "tab": _take_tab})
         file = learner.learners()
         name = learner.learner_row(file, filters.pool(), filters.chosen("model") or None)
-        tab = _tabs(
-            {
-                "cards": lambda: cards(file, name),
-                "interview": lambda: interview(file, name),
-                "predict": lambda: _predict(name),
-            }
-        )
+        sections = {
+            "cards": lambda: cards(file, name),
+            "interview": lambda: interview(file, name),
+            "predict": lambda: _predict(name),
+        }
+        start = TITLES[str(state.remembered(SCOPE, "tab", TABS[0]))]
+        title = tabs(SCOPE, {TITLES[mode]: draw for mode, draw in sections.items()}, start)
+        tab = next(mode for mode in TABS if TITLES[mode] == title)
+        state.remember(SCOPE, "tab", tab)
     except PeftLabError as error:
         st.error(str(error))
         return
@@ -46,21 +47,6 @@ def _take_tab(text: str) -> None:
     if text not in TABS:
         raise UnknownName("tab", text, TABS, "tab")
     state.remember(SCOPE, "tab", text)
-
-
-def _tabs(sections: dict[str, Callable[[], None]]) -> str:
-    """The modes as tabs; only the open one is computed."""
-    start = str(state.remembered(SCOPE, "tab", TABS[0]))
-    key = state.widget_key(SCOPE, "tabs")
-    tabs = st.tabs(list(TITLES.values()), default=TITLES[start], key=key, on_change="rerun")
-    for name, tab in zip(TABS, tabs, strict=True):
-        if not tab.open:
-            continue
-        state.remember(SCOPE, "tab", name)
-        with tab:
-            sections[name]()
-        return name
-    return start
 
 
 def _predict(name: str) -> None:

@@ -1,0 +1,40 @@
+"""Tabs stay the same tabs while they are clicked through."""
+
+from __future__ import annotations
+
+from streamlit.testing.v1 import AppTest
+
+SCRIPT = """
+import streamlit as st
+from peft_lab.ui import state
+from peft_lab.ui.tabs import tabs
+
+wanted = state.remembered("page", "tab", "Two")
+title = tabs("page", {name: (lambda n=name: st.markdown(f"drawn {n}")) for name in ("One", "Two", "Three")}, wanted)
+state.remember("page", "tab", title)
+"""
+
+
+def identity(app: AppTest) -> str:
+    return str(app.main.children[0].proto.id)
+
+
+def test_only_the_open_tab_is_drawn_and_it_opens_where_asked() -> None:
+    app = AppTest.from_string(SCRIPT).run()
+    assert [text.value for text in app.markdown] == ["drawn Two"]
+
+
+def test_the_tabs_keep_their_identity_when_another_is_remembered() -> None:
+    app = AppTest.from_string(SCRIPT).run()
+    before = identity(app)
+    app.session_state["settings"]["page"]["tab"] = "Three"
+    app.run()
+    assert before
+    assert identity(app) == before
+
+
+def test_a_return_to_the_page_starts_at_the_tab_last_open() -> None:
+    back = AppTest.from_string(SCRIPT)
+    back.session_state["settings"] = {"page": {"tab": "Three"}}
+    back.session_state["first-defaults"] = {"page.0.tabs": "Two"}  # of a visit that Streamlit has forgotten
+    assert [text.value for text in back.run().markdown] == ["drawn Three"]
