@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from peft_lab import inspector
+from peft_lab import experiments, inspector
 from peft_lab.counting import CountReport, count
 from peft_lab.errors import PeftLabError
 from peft_lab.methods import get_method
@@ -23,6 +23,7 @@ from peft_lab.ui.sections.modules import modules
 from peft_lab.ui.sections.parameters import parameters
 from peft_lab.ui.sections.take_away import take_away
 from peft_lab.ui.sections.train import train, training_address, training_readers
+from peft_lab.ui.sections.try_it import try_it
 from peft_lab.ui.tabs import tabs
 from peft_lab.ui.waiting import come_back
 
@@ -74,6 +75,9 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
         "Memory": lambda: memory(choice),
         "Train": lambda: train(choice),
     }
+    tries = experiments.of_method(slug)
+    if tries:
+        sections["Try it"] = lambda: try_it(tries)
     view = view_of(slug)
     if view is not None:
         sections["Look inside"] = lambda: view(choice)

@@ -14,7 +14,8 @@ from peft_lab.runs.queue import get_queue, mark_lost
 from peft_lab.runs.store import RunSummary
 from peft_lab.runs.view import Status
 from peft_lab.ui import figures, shell, state
-from peft_lab.ui.runs import show_run, summaries
+from peft_lab.ui.opening import open_run
+from peft_lab.ui.runs import summaries
 
 REFRESH = 1.0  # seconds, while a run is going
 
@@ -89,7 +90,7 @@ def _chosen(line: RunSummary) -> None:
         open_, stop, delete, _ = st.columns([1, 1, 1, 3])
         readable = line.status != store.DAMAGED and line.method in shell.method_pages()
         if readable and open_.button("Open", key="run-open", type="primary", width="stretch"):
-            _open(line)
+            open_run(line)
         if not _final(line) and stop.button("Stop", key="run-stop", width="stretch"):
             get_queue().stop(line.id)
         if _final(line) and delete.button("Delete", key="run-delete", width="stretch"):
@@ -103,17 +104,6 @@ def _chosen(line: RunSummary) -> None:
                 if value not in (None, "", [], ())
             ]
             figures.table(("Setting", "Value"), rows)
-
-
-def _open(line: RunSummary) -> None:
-    """The method's page with this run's settings and the run itself."""
-    from peft_lab.ui.knobs import restore
-
-    if line.spec is not None:
-        restore(line.spec)
-    show_run(line.method, line.id)
-    state.remember(line.method, "tab", "train")
-    st.switch_page(shell.page(line.method, all_methods()[line.method].title))
 
 
 @st.dialog("Delete this run?")

@@ -1,0 +1,108 @@
+"""Experiments against the runs that there are: which run belongs to which arm, what it gave, and what that says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from peft_lab.errors import BadInput
+from peft_lab.experiments.base import Experiment
+from peft_lab.experiments.quantities import Outcome
+from peft_lab.methods import get_method
+from peft_lab.runs.spec import RunSpec, entry_of
+from peft_lab.runs.store import Run, RunSummary
+from peft_lab.runs.view import Status
+
+_ORDER = (Status.DONE, Status.EVALUATING, Status.RUNNING, Status.STARTING, Status.QUEUED, Status.FAILED)
+_SEEN = {"above": "higher", "below": "lower", "near": "no clear difference"}
+# Settings that ask a run for more figures and change nothing in what it learns.
+_ASKED = ("probes", "compared")
+_WANTED = {"above": "higher", "below": "lower", "near": "about the same"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an arm's run gave: a value for each quantity, or why there is none."""
+
+    label: str
+    values: tuple[float, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What was seen, in a sentence made of the figures. ``holds``: as expected or not; ``None`` when that is open."""
+
+    text: str
+    holds: bool | None
+
+
+def run_of(wanted: RunSpec, lines: Iterable[RunSummary]) -> RunSummary | None:
+    """The run of a complete spec among all runs: a finished one before one that is going, and that before a failed
+    one; the first of several. What else a run was asked for, such as answers, does not matter."""
+    fitting = [line for line in lines if line.status in _ORDER and line.spec and same(wanted, line.spec)]
+    return min(fitting, key=lambda line: _ORDER.index(Status(line.status)), default=None)
+
+
+def same(wanted: RunSpec, other: RunSpec) -> bool:
+    """Whether a kept spec trains what the complete spec ``wanted`` would train. One that was kept before a knob
+    existed has it at its default."""
+    asked = {name: getattr(wanted, name) for name in _ASKED if hasattr(wanted, name)}
+    plain = replace(other, values=wanted.values, **asked)
+    if plain != wanted:
+        return False
+    try:
+        completed = get_method(wanted.method).complete(entry_of(wanted.model).shape, other.values)
+    except BadInput:
+        return False
+    return completed == dict(wanted.values)
+
+
+def outcome_of(run: Run) -> Outcome:
+    """A finished run's figures. Raises RunError when its folder cannot be read."""
+    file = run.adapter / "adapter_model.safetensors"
+    return Outcome(run.record(), run.insight(), file.stat().st_size if file.exists() else 0)
+
+
+def read(experiment: Experiment, label: str, outcome: Outcome) -> Reading:
+    """All quantities of one arm's finished run."""
+    try:
+        return Reading(label, tuple(quantity.read(outcome) for quantity in experiment.quantities))
+    except (KeyError, TypeError, IndexError, ZeroDivisionError):
+        return Reading(label, problem="the run has ended without this figure")
+
+
+def conclude(
+    experiment: Experiment, readings: Sequence[Reading], outcomes: Sequence[Outcome | None]
+) -> Conclusion:
+    """Compare the two arms that the expectation names, whichever way they came out.
+
+    Args:
+        readings: by arm. outcomes: the finished runs by arm, ``None`` for one without; they say what chance allows.
+    """
+    expect, quantity = experiment.expect, experiment.quantity
+    found = {reading.label: (reading, outcome) for reading, outcome in zip(readings, outcomes, strict=True)}
+    (first, one), (second, two) = found[expect.first], found[expect.second]
+    for reading in (first, second):
+        if reading.problem:
+            return Conclusion(f"{_start(reading.label)} gave no figure: {reading.problem}.", None)
+    chance = quantity.chance(one, two) if quantity.chance and one and two else 0.0
+    margin = max(expect.margin, chance)
+    difference = first.values[0] - second.values[0]
+    relation = "near" if abs(difference) <= margin else "above" if difference > 0 else "below"
+    holds = relation == expect.relation
+    figures = (
+        f"{quantity.title}: {quantity.show(first.values[0])} with {expect.first}, "
+        f"{quantity.show(second.values[0])} with {expect.second}"
+    )
+    seen = _SEEN[relation]
+    if relation == "near" and margin:
+        reason = "what chance makes of so few rows" if chance >= expect.margin else "what counts here"
+        seen += f" (up to {quantity.show_difference(margin)} is {reason})"
+    wanted = f"{expect.first} was expected to come out {_WANTED[expect.relation]}"
+    verdict = "As expected" if holds else f"Not as expected: {wanted}"
+    return Conclusion(f"{figures}: {seen}. {verdict}.", holds)
+
+
+def _start(text: str) -> str:
+    return text[:1].upper() + text[1:]

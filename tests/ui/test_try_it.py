@@ -1,0 +1,86 @@
+"""The Try it tab: offered before, and with its figures and its sentence once the runs are there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from peft_lab.experiments import all_experiments, of_method
+from peft_lab.experiments.base import Experiment
+from peft_lab.runs import record, store
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.store import Run
+from tests.ui.test_pages import opened, told
+
+pytestmark = pytest.mark.weights
+RANK = next(experiment for experiment in of_method("lora") if experiment.id == "lora-rank")
+
+
+def ended(spec: RunSpec, score: float) -> Run:
+    """A finished run's folder, made up."""
+    run = store.create(spec.check())
+    run.log.emit("queued", owner={})
+    run.log.emit("ready", trainable=10, head=0, total=100, dtype="float32", device="cpu", learning_rate=1e-3)
+    for step in (1, 2):
+        run.log.emit("step", step=step, loss=1 / step, lr=1e-3, grad_norm=1.0, tokens=10, seconds=0.1)
+    run.log.emit("memory", peak_bytes=1000, parts={})
+    for which in ("tuned", "base"):
+        run.log.emit(
+            "evaluated",
+            which=which,
+            metrics={"accuracy": score, "macro_f1": score},
+            loss=0.5,
+            rows=500,
+            seconds=1,
+        )
+    run.log.emit("done", message="")
+    record.write(run)
+    return run
+
+
+@pytest.fixture
+def finished() -> Iterator[list[Run]]:
+    runs = [ended(spec, score) for spec, score in zip(RANK.specs(), (0.70, 0.80, 0.82, 0.83), strict=True)]
+    yield runs
+    for run in runs:
+        shutil.rmtree(run.folder)
+
+
+def buttons(experiment: Experiment) -> dict[str, str]:
+    app = opened(experiment.method, tab="try it")
+    assert not app.exception
+    return {str(button.key): button.label for button in app.button}
+
+
+@pytest.mark.parametrize("slug", sorted({experiment.method for experiment in all_experiments()}))
+def test_every_experiment_is_offered(slug: str) -> None:
+    experiments = of_method(slug)
+    found = buttons(experiments[0])
+    for experiment in experiments:
+        assert found[f"{experiment.id}-run"] == f"Run it: {len(experiment.arms)} short runs"
+
+
+def test_finished_runs_are_shown_at_once_with_what_they_say(finished: list[Run]) -> None:
+    app = opened("lora", tab="try it")
+    assert not app.exception
+    shown = told(app)
+    assert "83.0% with rank 64, 70.0% with rank 1: higher. Not as expected" in shown
+    assert RANK.why in shown
+    keys = {str(button.key) for button in app.button}
+    assert "lora-rank-run" not in keys and "lora-rank-open-rank 64" in keys
+
+
+def test_the_knobs_are_set_as_a_run_had_them(finished: list[Run]) -> None:
+    app = opened("lora", tab="try it")
+    app.button(key="lora-rank-open-rank 64").click().run()
+    assert not app.exception
+    assert app.query_params["r"] == "64" and app.query_params["lora_alpha"] == "128"
+    assert app.query_params["run"] == finished[-1].id
+
+
+def test_a_missing_run_alone_is_offered(finished: list[Run]) -> None:
+    shutil.rmtree(finished[0].folder)
+    finished[0].folder.mkdir()
+    assert buttons(RANK)["lora-rank-run"] == "Run it: 1 short run"
