@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.methods.knobs import Values
 from peft_lab.shapes import ModelShape
@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 
 class Recorder:
-    """Notes nothing. Subclasses override what they need; the model given to :meth:`__init__` is trained in place."""
+    """Notes nothing. Subclasses override what they need; the model given to :meth:`__init__` is trained in place.
+
+    ``rows``: how many held-out rows :meth:`finish` gets, at most what the run is scored on.
+    """
+
+    rows: ClassVar[int] = 4
 
     def __init__(self, model: torch.nn.Module, shape: ModelShape, values: Values) -> None:
         self.model = model
@@ -35,7 +40,7 @@ class Recorder:
         """Called once with the trained model in eval mode.
 
         Args:
-            inputs: a small held-out batch (input_ids, attention_mask).
+            inputs: the first ``rows`` held-out rows (input_ids, attention_mask), padded on the right.
             fresh_base: makes the base as it was before the method was applied.
 
         Returns:

@@ -74,13 +74,19 @@ def _classes() -> tuple[type[Any], type[Any]]:
                 return output
             if isinstance(self.active, str):
                 return self._adapt(self.active, output, seen)
-            parts = [
-                output[row : row + 1]
-                if name is None
-                else self._adapt(name, output[row : row + 1], None if seen is None else seen[row : row + 1])
-                for row, name in enumerate(self.active)
-            ]
-            return torch.cat(parts)
+            if len(self.active) != len(output):
+                raise BadInput(
+                    f"{len(self.active)} adapters are named for a batch of {len(output)} rows; name one for each.",
+                    "adapter",
+                )
+            mixed = output.clone()
+            for name in dict.fromkeys(self.active):
+                if name is None:
+                    continue
+                # All rows of one adapter at once: two small products for each adapter, not for each row.
+                rows = [row for row, other in enumerate(self.active) if other == name]
+                mixed[rows] = self._adapt(name, output[rows], None if seen is None else seen[rows])
+            return mixed
 
         def _adapt(self, name: str, output: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
             if name not in self.adapters:
@@ -171,6 +177,15 @@ def parameters_of(model: torch.nn.Module, name: str) -> dict[str, torch.nn.Param
             for key, parameter in site.adapters[name].named_parameters():
                 found[f"{path}.{key}"] = parameter
     return found
+
+
+def modules_of(model: torch.nn.Module, name: str) -> dict[str, tuple[torch.nn.Module, float]]:
+    """The module of one adapter at each host, by the host's path, with the factor on its output."""
+    return {
+        path.removesuffix(f".{CHILD}"): (site.adapters[name], site.scales[name])
+        for path, site in _sites(model).items()
+        if name in site.adapters
+    }
 
 
 def remove(model: torch.nn.Module) -> None:

@@ -86,14 +86,18 @@ def copy_into(own: Mapping[str, torch.nn.Parameter], state: Mapping[str, torch.T
     """
     import torch
 
+    require_same(own, state)
     with torch.no_grad():
         for name, tensor in state.items():
-            if name not in own or own[name].shape != tensor.shape:
-                shape = tuple(tensor.shape)
-                raise BadInput(
-                    f"The adapter holds '{name}' {shape}, which this model does not have.", "adapter"
-                )
             own[name].copy_(tensor)
+
+
+def require_same(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> None:
+    """Raises :class:`BadInput` for a tensor of ``state`` that ``own`` has not got in the same shape."""
+    for name, tensor in state.items():
+        if name not in own or own[name].shape != tensor.shape:
+            shape = tuple(tensor.shape)
+            raise BadInput(f"The adapter holds '{name}' {shape}, which this model does not have.", "adapter")
 
 
 def restore(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.methods import _bottleneck, _own
+from peft_lab.methods import _bottleneck, _heads, _own
 from peft_lab.methods.base import Formula, MethodSpec, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
 from peft_lab.shapes import ModelKind, ModelShape, ModuleGroup
@@ -157,28 +157,34 @@ class Adapters(MethodSpec):
     def set_active(self, model: torch.nn.Module, active: str | Sequence[str | None] | None) -> None:
         """Use one adapter for all rows, one per row of the batch, or none; no weights move.
 
+        A loaded classifier answers through the head that was saved with the adapter.
+
         Raises:
             BadInput: a name that is not on the model.
         """
         _bottleneck.set_active(model, active)
+        _heads.set_active(model, active if isinstance(active, str | None) else tuple(active))
 
     def remove(self, model: torch.nn.Module) -> None:
         """Take all adapters off, which leaves the base as it was."""
         _bottleneck.remove(model)
+        _heads.remove(model)
         _notes(model).clear()
 
     def state(self, model: torch.nn.Module, name: str = "default") -> dict[str, torch.Tensor]:
         """The tensors of one adapter, and of the head when it was trained with one."""
         found = {key: parameter.detach() for key, parameter in _bottleneck.parameters_of(model, name).items()}
         if _notes(model)[name]["task_type"] == "SEQ_CLS":
-            found |= {key: p.detach() for key, p in model.named_parameters() if _own.in_head(key)}
+            own = {key: p.detach() for key, p in model.named_parameters() if _own.in_head(key)}
+            kept = _heads.state_of(model, name)
+            found |= kept or {key: tensor for key, tensor in own.items() if f".{_heads.CHILD}." not in key}
         return found
 
     def save(self, model: torch.nn.Module, directory: Path, name: str = "default") -> None:
         _own.write(directory, {"peft_type": PEFT_TYPE, **_notes(model)[name]}, self.state(model, name))
 
     def load(self, model: torch.nn.Module, directory: Path, name: str = "default") -> torch.nn.Module:
-        """Put a saved adapter on a base, beside those that are there, and make it the active one."""
+        """Put a saved adapter on a base, beside those that are there, with its head, and make it the active one."""
         config = _own.read_config(directory, PEFT_TYPE)
         config.pop("peft_type")
         _attach(model, name, config)
@@ -186,7 +192,9 @@ class Adapters(MethodSpec):
         heads = {key: state.pop(key) for key in list(state) if _own.in_head(key)}
         own = _bottleneck.parameters_of(model, name)
         _own.copy_into(own, state)
-        _own.copy_into(dict(model.named_parameters()), heads)
+        if heads:
+            _heads.add(model, name, heads)
+        self.set_active(model, name)
         model.requires_grad_(False)
         model.eval()
         return model
