@@ -59,4 +59,6 @@ def _place(placement: Placement, part: Part, groups: Mapping[str, ModuleGroup]) 
     if part.kind != "low_rank":
         return name
     rank = part.size["rank"]
+    if part.size.get("least", rank) != rank:
+        return f"{name} (A r×{group.in_features}, B {group.out_features}×r)"
     return f"{name} (A {rank}×{group.in_features}, B {group.out_features}×{rank})"

@@ -112,9 +112,9 @@ def part_words(part: Part) -> str:
     """What a part is, without where it is."""
     size = part.size
     if part.kind == "low_rank":
-        return f"LoRA rank {size['rank']}" + (
-            " with magnitude vector (DoRA)" if size.get("magnitude") else ""
-        )
+        least = size.get("least", size["rank"])
+        spread = f"{least} to {size['rank']}" if least != size["rank"] else f"{least}"
+        return f"LoRA rank {spread}" + (" with magnitude vector (DoRA)" if size.get("magnitude") else "")
     if part.kind == "gate":
         return f"IA³ vector {part.label} of {size['size']} on its {'input' if size.get('on_input') else 'output'}"
     if part.kind == "bias":

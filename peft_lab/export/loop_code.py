@@ -9,6 +9,8 @@ from typing import Any
 from peft_lab.export.facts import Facts
 from peft_lab.export.layout import WIDTH, Section
 
+LORA_PLUS = "loraplus_lr_ratio"  # the one knob of a method that belongs to the optimizer
+
 
 def precision(facts: Facts) -> Section:
     if not facts.mixed:
@@ -51,9 +53,31 @@ def loop(facts: Facts) -> Section:
 
 
 def _groups(facts: Facts) -> str:
-    if not facts.classifies:
+    """The optimizer's groups: one, or those with a learning rate of their own beside the rest."""
+    own = []
+    if facts.classifies:
+        own.append(("heads", '{"classifier", "score"} & set(name.split("."))', "HEAD_RATE"))
+    ratio = facts.values.get(LORA_PLUS, 1.0)
+    if ratio != 1.0:
+        own.append(("ups", '".lora_B." in name', f"{ratio!r} * RATE"))
+    if not own:
         return _GROUPS
-    return _HEAD_GROUPS.replace("<MASTERS>", _HEAD_MASTERS if facts.mixed else "")
+    code = "named = list(model.named_parameters())\n"
+    code += "".join(
+        f"{name} = {{id(parameter) for name, parameter in named if {test}}}\n" for name, test, _ in own
+    )
+    if facts.mixed:
+        code += "".join(_OWN_MASTERS.replace("<OWN>", name) for name, _, _ in own)
+    rest = " | ".join(name for name, _, _ in own)
+    lines = [
+        _GROUP.replace("<TEST>", f"not in {rest}" if len(own) == 1 else f"not in ({rest})").replace(
+            "<PEAK>", "RATE"
+        )
+    ]
+    lines += [
+        _GROUP.replace("<TEST>", f"in {name}").replace("<PEAK>", peak) for name, _, peak in reversed(own)
+    ]
+    return f"{code}groups = [\n{''.join(lines)}]\n"
 
 
 def saving(facts: Facts, code: str, imports: Sequence[str]) -> Section:
@@ -155,17 +179,12 @@ _GROUPS = """\
 groups = [{"params": parameters, "peak": RATE}]
 """
 
-_HEAD_GROUPS = """\
-named = list(model.named_parameters())
-heads = {id(parameter) for name, parameter in named if {"classifier", "score"} & set(name.split("."))}
-<MASTERS>groups = [
-    {"params": [parameter for parameter in parameters if id(parameter) not in heads], "peak": RATE},
-    {"params": [parameter for parameter in parameters if id(parameter) in heads], "peak": HEAD_RATE},
-]
+_GROUP = """\
+    {"params": [parameter for parameter in parameters if id(parameter) <TEST>], "peak": <PEAK>},
 """
 
-_HEAD_MASTERS = """\
-heads |= {id(big) for small, big in zip(low, high, strict=True) if id(small) in heads}
+_OWN_MASTERS = """\
+<OWN> |= {id(big) for small, big in zip(low, high, strict=True) if id(small) in <OWN>}
 """
 
 _TAKE = """\

@@ -8,6 +8,7 @@ from typing import Any
 from peft_lab.assets import ASSETS
 from peft_lab.export.calls import TASK_TYPES, literal, peft_call, quantisation_source
 from peft_lab.export.layout import import_lines
+from peft_lab.export.loop_code import LORA_PLUS
 from peft_lab.export.method_code import bitfit_code, ours_code
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.bitfit import BitFit
@@ -19,6 +20,11 @@ _CLASSES = {
     "encoder": "AutoModelForSequenceClassification",
     "seq2seq": "AutoModelForSeq2SeqLM",
 }
+
+_PLUS = """
+# PEFT raises the rate of one-dimensional parameters too, biases for example; PEFT Lab raises that of B alone.
+optimizer = create_loraplus_optimizer(model, torch.optim.AdamW, lr=<RATE>, loraplus_lr_ratio=<RATIO>)
+"""
 
 
 def config_code(method: MethodSpec, entry: ModelEntry, values: Mapping[str, Any]) -> str:
@@ -59,7 +65,14 @@ def _method(
     call = peft_call(entry, method, values, task_type)
     if call is not None:
         body = f"\nconfig = {call.source(literal(hub_id(entry)))}\nmodel = get_peft_model(model, config)\n"
-        return [f"peft:{call.name}", "peft:get_peft_model"], body
+        imports = [f"peft:{call.name}", "peft:get_peft_model"]
+        ratio = values.get(LORA_PLUS, 1.0)
+        if ratio != 1.0:
+            body += _PLUS.replace("<RATE>", repr(method.learning_rates[entry.kind])).replace(
+                "<RATIO>", repr(ratio)
+            )
+            imports += ["torch", "peft.optimizers:create_loraplus_optimizer"]
+        return imports, body
     if isinstance(method, FullFineTuning):
         return [], "# Nothing is added and nothing is frozen: every parameter is trained.\n"
     if isinstance(method, BitFit):

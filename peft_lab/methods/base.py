@@ -217,6 +217,10 @@ class MethodSpec(ABC):
         """Positions the method takes up in front of the text; 0 for all but the prompt methods."""
         return 0
 
+    def rate_factor(self, parameter: str, values: Values) -> float:
+        """What the learning rate of a trained parameter, by its name, is multiplied by: 1 unless a method says more."""
+        return 1.0
+
     # -- with torch ----------------------------------------------------------------------------------------------
 
     @abstractmethod

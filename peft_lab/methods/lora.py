@@ -20,11 +20,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from peft_lab.errors import BadInput
+from peft_lab.methods import _ranks
 from peft_lab.methods._peft import PeftMethod, on_meta
 from peft_lab.methods._targets import default_targets, for_peft, matched, stored_transposed, target_problems
 from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
-from peft_lab.shapes import ModelKind, ModelShape
+from peft_lab.shapes import ModelKind, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
     import torch
@@ -60,8 +62,21 @@ KNOBS = (
     Knob(
         "init_lora_weights", "Start", "choice", "default",
         "How A and B start. default: A Kaiming-uniform, B zero. gaussian: A normal, B zero. "
-        "pissa: both from W's top singular vectors, which changes the base.",
-        choices=("default", "gaussian", "pissa"), advanced=True,
+        "pissa: both from W's top singular vectors, which changes the base (Meng et al. 2024).",
+        paper="gaussian", choices=("default", "gaussian", "pissa"), advanced=True,
+    ),
+    Knob(
+        "loraplus_lr_ratio", "LoRA+ ratio", "float", 1.0,
+        "B learns at this many times the learning rate of A (Hayou et al. 2024). 1 is plain LoRA. It belongs to the "
+        "optimizer: the adapter is the same.",
+        usual="1 to 16", paper="1", min=1.0, max=64.0, stops=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0), advanced=True,
+        of="training",
+    ),
+    Knob(
+        "rank_pattern", "Ranks by module", "text", "",
+        "Other ranks for some matrices, such as 'v_proj=4, 0-9=16': the ending of a name or a range of layers, then "
+        "the rank. The first that fits counts. α stays, so a matrix of another rank is scaled differently too.",
+        paper="one rank for all", advanced=True,
     ),
     Knob(
         "bias", "Biases", "choice", "none", "Also train the biases of the adapted layers, or all of them.",
@@ -92,19 +107,24 @@ class Lora(PeftMethod):
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         yield from target_problems(shape, values["target_modules"])
-        rank = values["r"]
-        for group in shape.match(values["target_modules"]).groups:
+        groups = shape.match(values["target_modules"]).groups
+        yield from _ranks.problems(shape, groups, values["rank_pattern"])
+        for group in groups:
             if "weight" not in group.parameters or len(group.parameters["weight"]) != 2:
                 continue
-            dense = group.in_features * group.out_features
+            dense, narrow = group.in_features * group.out_features, min(group.in_features, group.out_features)
+            rank, name = max(_found(group, values)), group.path.split(".")[-1]
+            if values["init_lora_weights"] == "pissa" and rank > narrow:
+                message = f"{name} has only {narrow} singular vectors to start from; rank {rank} is too much for PiSSA."
+                yield Problem("r", message)
+                break
             if rank * (group.in_features + group.out_features) >= dense:
-                name = group.path.split(".")[-1]
                 message = f"At rank {rank}, A and B hold no fewer parameters than {name} itself ({dense:,})."
                 yield Problem("r", message, "warning")
                 break
 
     def formula(self, shape: ModelShape, values: Values) -> Formula:
-        rank, dora = values["r"], values["use_dora"]
+        dora, ruled = values["use_dora"], bool(values["rank_pattern"].strip())
         groups = matched(shape, values["target_modules"])
         terms = [
             Term(
@@ -112,16 +132,20 @@ class Lora(PeftMethod):
                 rf"{rank} \cdot ({group.in_features} + {group.out_features})"
                 + (f" + {group.out_features}" if dora else ""),
                 rank * (group.in_features + group.out_features) + (group.out_features if dora else 0),
-                group.count,
+                count,
             )
             for group in groups
+            for rank, count in _found(group, values).items()
         ]
         added = sum(term.total for term in terms)
         for group, name in shape.biases:
             if values["bias"] == "all" or (values["bias"] == "lora_only" and group in groups):
                 size = group.parameters[name][0]
                 terms.append(Term(f"{group.path}.{name}", str(size), size, group.count))
-        symbolic = r"\sum_{\text{targets}} r\,(d_{in} + d_{out})" + (" + d_{out}" if dora else "")
+        rank_letter = r"r_i" if ruled else "r"
+        symbolic = rf"\sum_{{\text{{targets}}}} {rank_letter}\,(d_{{in}} + d_{{out}})" + (
+            " + d_{out}" if dora else ""
+        )
         if values["bias"] != "none":
             symbolic += r" \;+\; \sum \text{biases}"
         formula = Formula(symbolic, tuple(terms), added, 0)
@@ -129,17 +153,25 @@ class Lora(PeftMethod):
 
     def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
         groups = shape.match(values["target_modules"]).groups
-        size = {"rank": values["r"], "magnitude": int(values["use_dora"])}
-        return tuple(Part("low_rank", group.path, "A B", size) for group in groups)
+        parts = []
+        for group in groups:
+            found = _found(group, values)
+            size = {"rank": max(found), "least": min(found), "magnitude": int(values["use_dora"])}
+            parts.append(Part("low_rank", group.path, "A B", size))
+        return tuple(parts)
 
     def scale(self, values: Values) -> float:
-        """What BA is multiplied by: alpha/r, or alpha/sqrt(r) with rsLoRA."""
+        """What BA is multiplied by at rank r: alpha/r, or alpha/sqrt(r) with rsLoRA."""
         return float(values["lora_alpha"] / (values["r"] ** 0.5 if values["use_rslora"] else values["r"]))
+
+    def rate_factor(self, parameter: str, values: Values) -> float:
+        return float(values["loraplus_lr_ratio"]) if ".lora_B." in parameter else 1.0
 
     def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> LoraConfig:
         from peft import LoraConfig
 
         start = values["init_lora_weights"]
+        groups = shape.match(values["target_modules"]).groups
         return LoraConfig(
             task_type=task_type,
             r=values["r"],
@@ -150,7 +182,8 @@ class Lora(PeftMethod):
             use_dora=values["use_dora"],
             init_lora_weights=True if start == "default" else start,
             bias=values["bias"],
-            fan_in_fan_out=stored_transposed(shape.match(values["target_modules"]).groups),
+            fan_in_fan_out=stored_transposed(groups),
+            rank_pattern=_ranks.for_peft(groups, values["rank_pattern"]),
         )
 
     def apply(
@@ -159,6 +192,14 @@ class Lora(PeftMethod):
         # PiSSA decomposes W, which has no values on meta; the shapes are those of the default start.
         plain = {**values, "init_lora_weights": "default"} if on_meta(model) else values
         return super().apply(model, shape, plain, task_type)
+
+
+def _found(group: ModuleGroup, values: Values) -> Mapping[int, int]:
+    """How many modules of a group have which rank. A pattern that cannot be read counts as none: it is drawn too."""
+    try:
+        return _ranks.ranks(group, values["r"], values["rank_pattern"])
+    except BadInput:
+        return {values["r"]: group.count}
 
 
 METHOD = Lora()

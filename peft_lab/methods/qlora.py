@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
 BLOCK = 64  # weights that share one constant (section 3)
 BASE_FILE = "base_quantization.json"
-_FIXED = {"use_rslora": False, "use_dora": False, "init_lora_weights": "default", "bias": "none"}
+_FIXED = {
+    "use_rslora": False, "use_dora": False, "init_lora_weights": "default", "bias": "none", "loraplus_lr_ratio": 1.0,
+    "rank_pattern": "",
+}  # fmt: skip
 KNOBS = (
     Knob(
         "r", "Rank r", "int", 16, "Width of the bottleneck: capacity and parameters grow with it.",
@@ -93,7 +96,7 @@ class QLora(Lora):
         return {knob.name: knob.default for knob in self.knobs}
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
-        yield from super().check(shape, values)
+        yield from super().check(shape, {**values, **_FIXED})
         ragged = next((group for group in _quantise.quantised(shape) if group.in_features % BLOCK), None)
         if ragged is not None:
             yield Problem(
@@ -116,6 +119,9 @@ class QLora(Lora):
 
     def scale(self, values: Values) -> float:
         return super().scale({**values, **_FIXED})
+
+    def rate_factor(self, parameter: str, values: Values) -> float:
+        return super().rate_factor(parameter, {**values, **_FIXED})
 
     def quantization(self, values: Values) -> Quantization:
         return Quantization(

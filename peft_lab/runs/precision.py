@@ -7,6 +7,7 @@ optimizer, which remembers (Micikevicius et al. 2017, arXiv 1710.03740, section 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,24 +40,37 @@ class Masters:
     def __init__(self, model: torch.nn.Module) -> None:
         import torch
 
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._low: list[torch.Tensor] = [
-            parameter for parameter in trained if parameter.dtype != torch.float32
-        ]
-        self._full: list[torch.Tensor] = [torch.nn.Parameter(low.detach().float()) for low in self._low]
-        kept = [parameter for parameter in trained if parameter.dtype == torch.float32]
-        self.parameters: list[torch.Tensor] = [*kept, *self._full]
-        heads = {id(parameter) for name, parameter in model.named_parameters() if in_head(name)}
-        self._heads: list[torch.Tensor] = [parameter for parameter in kept if id(parameter) in heads]
-        self._heads += [full for low, full in zip(self._low, self._full, strict=True) if id(low) in heads]
+        named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        low = {name: parameter for name, parameter in named.items() if parameter.dtype != torch.float32}
+        full = {name: torch.nn.Parameter(parameter.detach().float()) for name, parameter in low.items()}
+        self._low: list[torch.Tensor] = list(low.values())
+        self._full: list[torch.Tensor] = list(full.values())
+        kept = {name: parameter for name, parameter in named.items() if name not in low}
+        self._named: dict[str, torch.Tensor] = {**kept, **full}
 
-    def groups(self, head_rate: float | None) -> list[dict[str, Any]]:
-        """The parameters for an optimizer: a task head as a group of its own with its own learning rate."""
-        if head_rate is None or not self._heads:
-            return [{"params": self.parameters}]
-        heads = {id(parameter) for parameter in self._heads}
-        others = [parameter for parameter in self.parameters if id(parameter) not in heads]
-        return [{"params": others}, {"params": self._heads, "lr": head_rate}]
+    @property
+    def parameters(self) -> list[torch.Tensor]:
+        return list(self._named.values())
+
+    def groups(
+        self, rate: float, head_rate: float | None, factor: Callable[[str], float] = lambda name: 1.0
+    ) -> list[dict[str, Any]]:
+        """The parameters for an optimizer, those with the same learning rate in a group.
+
+        Args:
+            rate: of all but a task head. head_rate: of a task head; ``None``: as all others.
+            factor: what a parameter's rate is multiplied by, by its name in the model; a head's is not.
+
+        Returns:
+            the group of the plain ``rate`` first, where there is one.
+        """
+        table: dict[tuple[bool, float], list[torch.Tensor]] = {}
+        for name, parameter in self._named.items():
+            head = head_rate is not None and in_head(name)
+            key = (head, float(head_rate or 0.0) if head else rate * factor(name))
+            table.setdefault(key, []).append(parameter)
+        order = sorted(table, key=lambda key: (key[0], key[1] != rate))
+        return [{"params": table[key], "lr": key[1]} for key in order]
 
     def take_gradients(self) -> None:
         """Move the gradients of the last backward pass from the model to the masters."""

@@ -164,7 +164,9 @@ def _learn(ready: Prepared, masters: Masters, recorder: insight.Recorder) -> int
     spec, model, rows = ready.spec, ready.model, ready.rows
     rate = spec.learning_rate or 0.0
     accelerator = Accelerator(cpu=ready.base.device == "cpu", mixed_precision="no")
-    groups = masters.groups(spec.head_learning_rate)
+    groups = masters.groups(
+        rate, spec.head_learning_rate, lambda name: ready.method.rate_factor(name, spec.values)
+    )
     optimizer = torch.optim.AdamW(groups, lr=rate, weight_decay=spec.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(spec, step))
     order = batches.plan([len(row) for row in rows], spec.steps, _whole(spec.batch), spec.seed)

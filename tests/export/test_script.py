@@ -85,6 +85,7 @@ def test_every_method_is_repeated(
 
 SETTINGS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("encoder", "lora", {"lora_dropout": 0.3, "use_rslora": True, "bias": "all"}, {"schedule": "cosine", "clip": 0.0}),
+    ("encoder", "lora", {"loraplus_lr_ratio": 16.0, "rank_pattern": "0=2, query=3"}, {}),
     ("encoder", "lora", {"use_dora": True, "init_lora_weights": "pissa"}, {"weight_decay": 0.1, "warmup": 0.0}),
     ("encoder", "qlora", {"bnb_4bit_quant_type": "fp4", "bnb_4bit_use_double_quant": False, "lora_dropout": 0.2}, {}),
     ("encoder", "adapters", {"placement": "parallel", "nonlinearity": "tanh", "init_std": 0.05, "bottleneck": 5}, {}),

@@ -54,6 +54,15 @@ def test_a_snippet_trains_what_is_counted(slug: str, kind: str, tiny: dict[str, 
     assert sum(trained.values()) == method.formula(entry.shape, values).trainable
 
 
+def test_lora_plus_is_pefts_own_optimizer(tiny: dict[str, str]) -> None:
+    method, entry = get_method("lora"), resolve(tiny["encoder"])
+    names: dict[str, object] = {}
+    exec(export.config_code(method, entry, {"loraplus_lr_ratio": 8.0, "rank_pattern": "0=2"}), names)
+    rates = {group["lr"] for group in names["optimizer"].param_groups if group["params"]}  # type: ignore[attr-defined]
+    rate = method.learning_rates["encoder"]
+    assert rates == {rate, 8 * rate}
+
+
 def test_values_and_texts_are_written_as_they_are() -> None:
     entry = get_model("minilm-l6")
     code = export.config_code(

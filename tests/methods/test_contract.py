@@ -124,7 +124,16 @@ def values_of(knob: Knob, name: str) -> st.SearchStrategy[Any]:
             | st.just(["nonsense"])
             | known.map(lambda names: [*names, "q_prj"])
         )
+    if knob.name == "rank_pattern":
+        return rank_patterns(name)
     return st.text(max_size=20)
+
+
+def rank_patterns(name: str) -> st.SearchStrategy[str]:
+    """Rules that mostly fit: names of modules, layers and ranges of layers, each with a rank."""
+    places = st.sampled_from([*tiny.shape_of(name).target_names, "0", "1", "0-1", "1-7", "9", "1-0", "q_prj"])
+    rules = st.tuples(places, st.integers(0, 6)).map(lambda rule: f"{rule[0]}={rule[1]}")
+    return st.lists(rules, max_size=3).map(", ".join) | st.text(max_size=20)
 
 
 @st.composite

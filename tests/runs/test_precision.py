@@ -42,3 +42,17 @@ def test_what_was_added_is_cast_but_not_a_prompt_encoder() -> None:
     cast_added(made, torch.bfloat16)
     assert made["lora"].weight.dtype == torch.bfloat16
     assert all(parameter.dtype == torch.float32 for parameter in made["prompt_encoder"].parameters())
+
+
+def test_parameters_are_grouped_by_their_learning_rate() -> None:
+    made = torch.nn.ModuleDict({name: torch.nn.Linear(2, 2) for name in ("first", "second", "classifier")})
+    made["second"].to(torch.bfloat16)
+    masters = Masters(made)
+    one = masters.groups(0.5, None)
+    assert [(group["lr"], len(group["params"])) for group in one] == [(0.5, 6)]
+    groups = masters.groups(0.5, 2.0, lambda name: 16.0 if "weight" in name else 1.0)
+    assert [(group["lr"], len(group["params"])) for group in groups] == [(0.5, 2), (8.0, 2), (2.0, 2)]
+    given = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(given) == sorted(map(id, masters.parameters))
+    assert all(p.dtype == torch.float32 for group in groups for p in group["params"])
+    assert groups[2]["params"] == [made["classifier"].weight, made["classifier"].bias]
