@@ -12,10 +12,22 @@ exit status is 1.
 
 from __future__ import annotations
 
-from peft_lab.cli import catalog, count, export, machine, memory, questions, runs, train
+from peft_lab.cli import catalog, compare, count, export, machine, memory, questions, runs, train
 from peft_lab.cli.application import app, quieten_libraries
 
-__all__ = ["app", "catalog", "count", "export", "machine", "main", "memory", "questions", "runs", "train"]
+__all__ = [
+    "app",
+    "catalog",
+    "compare",
+    "count",
+    "export",
+    "machine",
+    "main",
+    "memory",
+    "questions",
+    "runs",
+    "train",
+]
 
 
 def main() -> None:

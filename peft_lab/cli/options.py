@@ -48,11 +48,11 @@ def split_slugs(texts: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(slug.strip() for text in texts for slug in text.split(",") if slug.strip()))
 
 
-def choose_methods(texts: Sequence[str]) -> list[MethodSpec]:
-    """The methods that ``--method`` names. Raises UnknownName, or BadInput for an option without a name in it."""
+def choose_methods(texts: Sequence[str], option: str = "--method") -> list[MethodSpec]:
+    """The methods that ``option`` names. Raises UnknownName, or BadInput for an option without a name in it."""
     slugs = split_slugs(texts)
     if texts and not slugs:
-        raise BadInput(f"--method names no method. Known: {', '.join(all_methods())}.", "method")
+        raise BadInput(f"{option} names no method. Known: {', '.join(all_methods())}.", "method")
     return [get_method(slug) for slug in slugs]
 
 

@@ -141,7 +141,7 @@ def _prepare(out: Path) -> None:
 
 def _watched(spec: RunSpec) -> tuple[Run, int | None]:
     """Train, drawing progress, until the run has ended; also the number of the signal that ended it early."""
-    queue = _queue()
+    queue = training_queue()
     with _interruptible(), ProgressBars() as bars:
         run = store.get(queue.submit(spec))
         try:
@@ -157,7 +157,7 @@ def _watched(spec: RunSpec) -> tuple[Run, int | None]:
     return run, None
 
 
-def _queue() -> RunQueue:
+def training_queue() -> RunQueue:
     """The queue, with its processes started deaf to Ctrl-C: the terminal sends it to all, and this one handles it."""
     from peft_lab import processes
 

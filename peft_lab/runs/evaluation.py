@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,7 @@ class Examiner:
         report(0, len(rows))
         with torch.no_grad():
             for numbers in self._groups(encoded):
-                batch = batches.collate([encoded[number] for number in numbers], self._pad, self.device)
+                batch = batches.collate([encoded[number] for number in numbers], self.pad, self.device)
                 answers = self._answer(model, batch, [rows[number].text for number in numbers], losses)
                 said |= dict(zip(numbers, answers, strict=True))
                 report(len(said), len(rows))
@@ -66,15 +66,13 @@ class Examiner:
                 if self.task.kind == "generation":
                     answers.append(Answer(text, self._generate(model, [text])[0].strip()))
                     continue
-                ids = self.tokenizer(text, truncation=True, max_length=self.max_length, return_tensors="pt")
-                ids = ids.to(self.device)
-                logits = model(input_ids=ids["input_ids"], attention_mask=ids["attention_mask"]).logits[0]
+                logits = model(**self.prepare([text])).logits[0]
                 scores = dict(zip(self.task.labels, logits.float().softmax(-1).tolist(), strict=True))
                 answers.append(Answer(text, max(scores, key=lambda label: scores[label]), scores))
         return answers
 
     @property
-    def _pad(self) -> int:
+    def pad(self) -> int:
         return loading.pad_token(self.tokenizer)
 
     def _groups(self, encoded: Sequence[Encoded]) -> Iterator[list[int]]:
@@ -102,33 +100,42 @@ class Examiner:
         losses.append((float(batches.loss_of(model, batch, keep=batches.keeps_logits(bare(model)))), amount))
         return self._generate(model, texts)
 
-    def _generate(self, model: Any, texts: Sequence[str]) -> list[str]:
-        """Greedy answers. Prompts are padded on the left, so that every answer starts right after its own."""
-        prompts = [batches.render(self.tokenizer, text) for text in texts]
-        room = self.max_length - 1
-        ids = self.tokenizer(
-            prompts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
-        )
-        tokens, mask = (
-            ids["input_ids"][:, -room:].to(self.device),
-            ids["attention_mask"][:, -room:].to(self.device),
-        )
+    def prepare(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """The model's inputs for these texts. Prompts to be continued are padded on the left, so that every answer
+        starts right after its own."""
+        if self.task.kind == "classification":
+            made: Any = self.tokenizer(
+                list(texts), truncation=True, max_length=self.max_length, padding=True, return_tensors="pt"
+            )
+            room = self.max_length
+        else:
+            prompts = [batches.render(self.tokenizer, text) for text in texts]
+            made = self.tokenizer(
+                prompts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
+            )
+            room = self.max_length - 1
+        return {name: made[name][:, -room:].to(self.device) for name in ("input_ids", "attention_mask")}
+
+    def write(self, model: Any, inputs: Mapping[str, torch.Tensor], new: int, least: int = 0) -> torch.Tensor:
+        """Greedy continuations of at most ``new`` and at least ``least`` tokens: (rows, tokens), inputs left out."""
         made = model.generate(
-            input_ids=tokens,
-            attention_mask=mask,
-            max_new_tokens=self.task.max_new_tokens,
+            **inputs,
+            max_new_tokens=new,
+            min_new_tokens=least or None,
             do_sample=False,
             temperature=None,
             top_p=None,
             top_k=None,
-            pad_token_id=self._pad,
+            pad_token_id=self.pad,
             eos_token_id=self.tokenizer.eos_token_id,
         )
         # Prompt methods return the new tokens after the prompt as it was given, like every other model.
-        return [
-            str(text)
-            for text in self.tokenizer.batch_decode(made[:, tokens.shape[1] :], skip_special_tokens=True)
-        ]
+        continued: torch.Tensor = made[:, inputs["input_ids"].shape[1] :]
+        return continued
+
+    def _generate(self, model: Any, texts: Sequence[str]) -> list[str]:
+        tokens = self.write(model, self.prepare(texts), self.task.max_new_tokens)
+        return [str(text) for text in self.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
 
 
 def bare(model: Any) -> Any:

@@ -44,7 +44,7 @@ class RunQueue:
         complete = spec.check()
         processes.start_server()
         run = store.create(complete)
-        run.log.emit("queued", owner=_myself())
+        run.log.emit("queued", owner=myself())
         with self._wake:
             self._mine.append(run)
             if self._thread is None:
@@ -178,13 +178,15 @@ def _cause(run: Run, code: int | None) -> str:
 # -- owners ------------------------------------------------------------------------------------------------------
 
 
-def _myself() -> dict[str, float]:
+def myself() -> dict[str, float]:
+    """This process as the owner of something on disk: ``{pid, started}``."""
     me = psutil.Process()
     return {"pid": me.pid, "started": me.create_time()}
 
 
-def _alive(owner: dict[str, float]) -> bool:
-    """Whether the process that queued a run still is there; its start time tells it from another of the same number."""
+def alive(owner: dict[str, float]) -> bool:
+    """Whether the process that owns something on disk still is there; its start time tells it from one that has taken
+    its number since."""
     try:
         found = psutil.Process(int(owner["pid"]))
         # One that was killed and not yet waited for by its parent still has its number.
@@ -214,14 +216,14 @@ def _before(run: Run) -> list[Run]:
     """Unfinished runs of living processes that were queued before this one."""
     rows = _unfinished()
     own = next((queued for queued, other, _ in rows if other.id == run.id), time.time())
-    return [other for queued, other, owner in rows if (queued, other.id) < (own, run.id) and _alive(owner)]
+    return [other for queued, other, owner in rows if (queued, other.id) < (own, run.id) and alive(owner)]
 
 
 def mark_lost() -> list[str]:
     """Give runs whose app or command line is gone their final event; returns their ids."""
     lost = []
     for _, run, owner in _unfinished():
-        if not _alive(owner):
+        if not alive(owner):
             run.log.emit("lost", message="The app or command that ran it ended before it was done.")
             lost.append(run.id)
     return lost

@@ -12,7 +12,9 @@ from peft_lab.runs.view import Evaluation, RunView, view
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
 
 
-def record_of(identity: str, spec: RunSpec, seen: RunView, adapter: str | None) -> dict[str, Any]:
+def record_of(
+    identity: str, spec: RunSpec, seen: RunView, adapter: str | None, stored: int | None = None
+) -> dict[str, Any]:
     """The command line's JSON of a run (bytes as integers, seconds as floats), and what made it beside it."""
     metric = spec.task_object().metric
     memory = {key: value for key, value in seen.memory.items() if value is not None}
@@ -32,6 +34,10 @@ def record_of(identity: str, spec: RunSpec, seen: RunView, adapter: str | None) 
             "after": _metric(seen.after, metric),
             "rows": seen.after.rows if seen.after else 0,
         },
+        "inference": seen.inference or None,
+        "unrelated": {"before": seen.unrelated_before, "after": seen.unrelated_after}
+        if seen.unrelated_after
+        else None,
         "evaluation": {"before": _evaluation(seen.before), "after": _evaluation(seen.after)},
         "memory": {**memory, "source": "measured"} if memory else None,
         "trainable": seen.ready.get("trainable"),
@@ -39,6 +45,7 @@ def record_of(identity: str, spec: RunSpec, seen: RunView, adapter: str | None) 
         "dtype": seen.ready.get("dtype"),
         "device": seen.ready.get("device"),
         "adapter_dir": adapter,
+        "stored_bytes": stored,
         "spec": spec.to_dict(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
     }
@@ -49,7 +56,9 @@ def result(run: Run) -> dict[str, Any]:
     spec = run.spec
     seen = view(run.events(), spec.steps)
     adapter = str(run.adapter) if (run.adapter / "adapter_config.json").exists() else None
-    return record_of(run.id, spec, seen, adapter)
+    weights = run.adapter / "adapter_model.safetensors"
+    stored = weights.stat().st_size if weights.exists() else None
+    return record_of(run.id, spec, seen, adapter, stored)
 
 
 def write(run: Run) -> None:

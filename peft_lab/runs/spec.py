@@ -11,6 +11,7 @@ from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models import ModelEntry
+from peft_lab.runs import beyond
 from peft_lab.tasks import own
 from peft_lab.tasks.base import Task
 
@@ -42,6 +43,8 @@ class RunSpec:
         eval_rows: held-out rows to score base and tuned model on, at most what the task has; 0 leaves it out.
         own_data: for the task ``own``: the learner's file.
         probes: the learner's sentences, answered by base and tuned model.
+        compared: also measure what a comparison of methods needs (:mod:`peft_lab.runs.beyond`): the time of inference
+            beside the base's, and the loss on text that has nothing to do with the task.
     """
 
     model: str
@@ -61,6 +64,7 @@ class RunSpec:
     eval_rows: int | None = None
     own_data: str | None = None
     probes: tuple[str, ...] = ()
+    compared: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "values": dict(self.values), "probes": list(self.probes)}
@@ -121,6 +125,8 @@ class RunSpec:
         )
         full._check_ranges(entry, spec)
         task.load()
+        if self.compared:
+            beyond.check(entry.kind)
         return full
 
     def _head_rate(self, task: Task, method: MethodSpec, rate: float) -> float | None:

@@ -16,7 +16,7 @@ from peft_lab import insight, loading
 from peft_lab.errors import RunError
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType
-from peft_lab.runs import batches, measuring
+from peft_lab.runs import batches, beyond, measuring
 from peft_lab.runs.batches import Encoded
 from peft_lab.runs.evaluation import Examiner, bare
 from peft_lab.runs.precision import Masters, cast_added, in_head
@@ -242,6 +242,8 @@ def _compare(ready: Prepared, recorder: insight.Recorder) -> None:
     """Score the tuned model, note the method's picture, then score a fresh base. Raises Stopped."""
     examiner = Examiner(ready.task, ready.base.tokenizer, _whole(ready.spec.max_length), ready.base.device)
     _examine(ready, examiner, "tuned", ready.model)
+    if ready.spec.compared:
+        _beyond(ready, examiner)
     if ready.test:
         sample = batches.encode(
             ready.task, ready.test[:4], ready.base.tokenizer, _whole(ready.spec.max_length)
@@ -254,9 +256,31 @@ def _compare(ready: Prepared, recorder: insight.Recorder) -> None:
         write_insight(ready.run, found)
     # One model in memory at a time: a large one would not fit twice.
     del recorder
+    kind = ready.base.entry.kind
     ready.model = ready.base = None  # type: ignore[assignment]
     gc.collect()
-    _examine(ready, examiner, "base", fresh_base(ready.spec, ready.task).model)
+    base = fresh_base(ready.spec, ready.task).model
+    _examine(ready, examiner, "base", base)
+    if ready.spec.compared and kind == "causal-lm":
+        found = beyond.unrelated(examiner, base, lambda: _heed(ready.run))
+        ready.run.log.emit("unrelated", which="base", **found)
+
+
+def _beyond(ready: Prepared, examiner: Examiner) -> None:
+    """Time the tuned model beside the base in its own precision, and read it the unrelated text."""
+    run = ready.run
+    if ready.base.entry.kind == "causal-lm":
+        found = beyond.unrelated(examiner, ready.model, lambda: _heed(run))
+        run.log.emit("unrelated", which="tuned", **found)
+    if ready.test:
+        plain = fresh_base(ready.spec, ready.task, quantised=False).model
+        found = beyond.inference(examiner, plain, ready.model, ready.test, lambda: _heed(run))
+        run.log.emit("inference", **found)
+
+
+def _heed(run: Run) -> None:
+    if run.asked_to_stop():
+        raise Stopped
 
 
 def _examine(ready: Prepared, examiner: Examiner, which: str, model: torch.nn.Module) -> None:
@@ -270,8 +294,7 @@ def _examine(ready: Prepared, examiner: Examiner, which: str, model: torch.nn.Mo
 
     def report(done: int, total: int) -> None:
         nonlocal last
-        if ready.run.asked_to_stop():
-            raise Stopped
+        _heed(ready.run)
         if done in (0, total) or time.monotonic() - last > REPORT_EVERY:
             last = time.monotonic()
             log.emit("evaluating", which=which, done=done, total=total)

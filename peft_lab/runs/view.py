@@ -87,6 +87,8 @@ class RunView:
         progress: share of the steps while training, of the rows while evaluating.
         evaluating: which model is being evaluated, ``tuned`` or ``base``.
         before, after: held-out results of base and tuned model.
+        inference: what the tuned model's answers take beside the base's; ``{}`` unless the run was to measure it.
+        unrelated_before, unrelated_after: the same of the loss on unrelated text.
         memory: ``peak_bytes`` and ``parts`` of one tracked step, ``process_peak_bytes`` of the whole process.
         ready: what the worker found: trainable, total, head, dtype, device, learning_rate.
         message: why it failed, stopped or was lost; while starting, what it is doing.
@@ -108,6 +110,9 @@ class RunView:
     after: Evaluation | None
     probes_before: tuple[Answer, ...]
     probes_after: tuple[Answer, ...]
+    inference: dict[str, Any]
+    unrelated_before: dict[str, Any]
+    unrelated_after: dict[str, Any]
     memory: dict[str, Any]
     ready: dict[str, Any]
     message: str
@@ -146,6 +151,9 @@ def view(events: Sequence[Event], steps: int) -> RunView:
         after=_evaluation(_last(events, "evaluated", "tuned")),
         probes_before=_answers(_last(events, "probe", "base")),
         probes_after=_answers(_last(events, "probe", "tuned")),
+        inference=_fields(_last(events, "inference")),
+        unrelated_before=_fields(_last(events, "unrelated", "base")),
+        unrelated_after=_fields(_last(events, "unrelated", "tuned")),
         memory={key: value for e in events if e["type"] == "memory" for key, value in _fields(e).items()},
         ready=_fields(_last(events, "ready")),
         message=_message(status, events, ending),

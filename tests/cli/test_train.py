@@ -61,7 +61,7 @@ def ends(own_home: Path, assets_home: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (own_home / part).symlink_to(assets_home / part, target_is_directory=True)
 
     def prepare(ending: str, message: str = "") -> None:
-        monkeypatch.setattr(train, "_queue", lambda: FakeQueue(ending, message))
+        monkeypatch.setattr(train, "training_queue", lambda: FakeQueue(ending, message))
 
     return prepare
 

@@ -1,0 +1,191 @@
+"""``compare``: methods by seeds on one model and task, one run after another; the same command again goes on.
+
+Ctrl-C (or a scheduler's SIGTERM) stops the run under way and the comparison with it; what is finished stays. A command
+that was killed leaves as much.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from peft_lab import units
+from peft_lab.cli import options, output
+from peft_lab.cli.application import FAILED, command
+from peft_lab.cli.progress import ProgressBars
+from peft_lab.cli.train import training_queue
+from peft_lab.compare import carrying, pareto, plan, results, store
+from peft_lab.compare.carrying import Notice
+from peft_lab.compare.store import Comparison
+from peft_lab.errors import BadInput
+from peft_lab.methods import all_methods
+from peft_lab.runs.spec import STEPS
+
+ALL = "all"
+
+
+@command("compare")
+def compare(
+    model: options.Model,
+    task: Annotated[str, typer.Option("--task", metavar="NAME", help="What to learn.")],
+    methods: Annotated[
+        str, typer.Option("--methods", metavar="A,B,C", help="Slugs; 'all' for every method there is.")
+    ] = ALL,
+    sets: options.Sets = None,
+    steps: Annotated[int, typer.Option("--steps", help="Optimizer steps of each run.")] = STEPS,
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="Rows of one step; the task's usual by default.")
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option("--seeds", metavar="0,1,2", help="One run of every method for each.")
+    ] = ",".join(map(str, plan.SEEDS)),
+    eval_rows: Annotated[
+        int | None, typer.Option("--eval-rows", help="Held-out rows to score before and after.")
+    ] = None,
+    axes: Annotated[
+        str, typer.Option("--axes", metavar="X,Y", help="Figures of the Pareto front.")
+    ] = ",".join(pareto.DEFAULT),
+    as_json: options.Json = False,
+) -> None:
+    """Compare methods on the same data in the same order; finished runs are never repeated."""
+    wanted = _methods(methods)
+    values = options.parse_sets(sets or (), [all_methods()[slug] for slug in wanted]) if sets else {}
+    front = _axes(axes)
+    made = plan.make_plan(
+        plan.Wish(
+            model=model,
+            task=task,
+            methods=wanted,
+            steps=steps,
+            batch=batch,
+            seeds=_seeds(seeds),
+            eval_rows=eval_rows,
+            values={slug: given for slug, given in values.items() if given},
+        )
+    )
+    comparison = store.keep(made)
+    for slug, why in made.refused.items():
+        output.note(f"does not apply: {slug}: {why}")
+    ended, signalled = _watched(comparison)
+    found = results.document(comparison, axes=front)
+    output.show(found, as_json, human=lambda: told(found))
+    if not ended:
+        output.note(f"{comparison.id} stopped: {found['done']} of {found['total']} runs are done")
+        raise typer.Exit(128 + signalled if signalled else FAILED)
+    if found["done"] < found["total"]:
+        for row in found["rows"]:
+            if row["status"] in ("failed", "partly failed"):
+                output.note(f"error: {row['method']}: {row['why']}")
+        raise typer.Exit(FAILED)
+
+
+def _methods(text: str) -> tuple[str, ...]:
+    if text.strip() == ALL:
+        return tuple(all_methods())
+    return tuple(spec.slug for spec in options.choose_methods([text], "--methods"))
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise BadInput(
+            f"--seeds takes whole numbers with commas, such as 0,1,2; '{text}' is not that."
+        ) from None
+
+
+def _axes(text: str) -> tuple[str, str]:
+    names = [part.strip() for part in text.split(",")]
+    if len(names) != 2 or names[0] == names[1]:
+        raise BadInput(
+            f"--axes takes two different figures with a comma; known: {', '.join(pareto.AXES)}.", "axes"
+        )
+    return pareto.get_axis(names[0]).name, pareto.get_axis(names[1]).name
+
+
+def _watched(comparison: Comparison) -> tuple[bool, int]:
+    """Carry it out, drawing progress; whether it came to its end, and the signal that ended it early (0 for none)."""
+    with _stopping(comparison) as signals, ProgressBars() as bars:
+
+        def draw(notice: Notice) -> None:
+            share = (notice.done + notice.seen.progress * 0.9) / notice.total
+            what = f"{notice.cell.method}, seed {notice.cell.seed}: {notice.seen.status}"
+            if notice.seen.losses:
+                what += f", step {notice.seen.step} of {notice.seen.steps}, loss {notice.seen.losses[-1]:.3f}"
+            bars.update("Comparing", share, what)
+            bars.update(
+                f"{notice.done + 1} of {notice.total}: {notice.cell.method}, seed {notice.cell.seed}",
+                1.0 if notice.seen.status.final else min(notice.seen.progress, 0.99),
+                what if notice.seen.status.final else "",
+            )
+
+        ended = carrying.carry_out(comparison, training_queue(), draw)
+        if ended:
+            bars.update("Comparing", 1.0)
+    return ended, signals[-1] if signals else 0
+
+
+@contextmanager
+def _stopping(comparison: Comparison) -> Iterator[list[int]]:
+    """The first signal asks the comparison to stop; a second one ends this process, and its run with it."""
+    seen: list[int] = []
+
+    def ask(number: int, _: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        seen.append(number)
+        output.note("stopping after the current step (again to leave at once)")
+        comparison.ask_to_stop()
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def told(found: Mapping[str, Any]) -> list[Any]:
+    """The document for a person."""
+    metric = found["metric"]["title"].lower()
+    columns = {"method": "left", "trained": "right", metric: "right", "± seeds": "right", "time": "right"}
+    columns |= dict.fromkeys(("peak", "stored", "added inference", "forgetting"), "right")
+    columns |= {"merges": "left", "state": "left"}
+    plan_ = found["plan"]
+    title = f"{plan_['model']}, {plan_['task']}, {plan_['steps']:,} steps, seeds {', '.join(map(str, plan_['seeds']))}"
+    table = output.table(
+        title,
+        columns,
+        [_line(row) for row in found["rows"]],
+        "trained: counted; all other figures: measured, means over seeds (peak: the largest)",
+    )
+    return [table, *found["says"], f"comparison: {found['id']}"]
+
+
+def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
+    def shown(value: float | None, text: str) -> str:
+        return "" if value is None else text.format(value)
+
+    added = row["added_seconds"]
+    return (
+        row["method"],
+        ""
+        if row["percent"] is None
+        else f"{units.count(row['trainable'])} ({units.percent(row['percent'])})",
+        shown(row["metric_mean"], "{:.3f}"),
+        shown(row["metric_std"], "{:.3f}"),
+        "" if row["seconds"] is None else units.seconds(row["seconds"]),
+        "" if row["peak_bytes"] is None else units.size(row["peak_bytes"]),
+        "" if row["stored_bytes"] is None else units.size(row["stored_bytes"]),
+        "" if added is None else f"{1000 * added:+.2f} ms/{row['inference_unit']}",
+        shown(row["forgetting_change"], "{:+.3f}"),
+        "yes" if row["mergeable"] else "no",
+        f"{row['status']}{': ' if row['why'] else ''}{row['why']}",
+    )

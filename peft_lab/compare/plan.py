@@ -1,0 +1,172 @@
+"""What is compared: methods by seeds on one model and task, as runs that differ in nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from peft_lab.errors import BadInput
+from peft_lab.methods import all_methods, get_method
+from peft_lab.methods.base import MethodSpec
+from peft_lab.models import ModelEntry
+from peft_lab.runs.spec import STEPS, RunSpec, entry_of
+from peft_lab.tasks import own
+
+SEEDS = (0, 1, 2)
+MOST_SEEDS = 20
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the learner asks for.
+
+    Attributes:
+        methods: slugs in the order of the rows; none for all there are.
+        batch, eval_rows: as in :class:`~peft_lab.runs.spec.RunSpec`; ``None`` for the task's usual.
+        values: knobs by method; those left out are at their defaults.
+    """
+
+    model: str
+    task: str
+    methods: tuple[str, ...] = ()
+    steps: int = STEPS
+    batch: int | None = None
+    seeds: tuple[int, ...] = SEEDS
+    eval_rows: int | None = None
+    values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the comparison: a method with a seed."""
+
+    method: str
+    seed: int
+    spec: RunSpec = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A comparison that can be carried out.
+
+    Attributes:
+        wish: as asked, every setting that concerns all methods filled in.
+        cells: the runs in the order in which they are made: every method with the first seed, then with the second,
+            so that a comparison under way already compares.
+        refused: why a method has no runs, by slug.
+        totals: parameters of the adapted model by slug, task head left out.
+    """
+
+    wish: Wish
+    cells: tuple[Cell, ...]
+    refused: Mapping[str, str]
+    totals: Mapping[str, int]
+
+    @property
+    def id(self) -> str:
+        """The same for equal plans, so that asking for the same comparison again finds it."""
+        told = json.dumps([[cell.spec.to_dict() for cell in self.cells], dict(self.refused)], sort_keys=True)
+        return f"{_safe(self.wish.model)}-{self.wish.task}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "wish": asdict(self.wish),
+            "cells": [{"method": c.method, "seed": c.seed, "spec": c.spec.to_dict()} for c in self.cells],
+            "refused": dict(self.refused),
+            "totals": dict(self.totals),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Plan:
+        """The inverse of :meth:`to_dict`, also after JSON. Raises KeyError or TypeError for anything else."""
+        asked = dict(data["wish"])
+        wish = Wish(**{**asked, "methods": tuple(asked["methods"]), "seeds": tuple(asked["seeds"])})
+        cells = (Cell(c["method"], c["seed"], RunSpec.from_dict(c["spec"])) for c in data["cells"])
+        return cls(wish, tuple(cells), dict(data["refused"]), dict(data["totals"]))
+
+
+def make_plan(wish: Wish) -> Plan:
+    """The runs of a comparison, each checked as the run store would.
+
+    A method that the model cannot take is no error; its reason stands in ``refused``.
+
+    Raises:
+        BadInput: a name, number or knob that cannot work, or no method that applies. AssetError: weights or data that
+            have to be fetched first.
+    """
+    if wish.task == own.NAME:
+        raise BadInput(
+            "Comparisons use the tasks that come with the app; 'own' data is for single runs.", "task"
+        )
+    seeds = _checked_seeds(wish.seeds)
+    specs = _chosen(wish)
+    entry = entry_of(wish.model)
+    refused = {spec.slug: why for spec in specs if (why := _refusal(spec, entry))}
+    kept = [spec for spec in specs if spec.slug not in refused]
+    if not kept:
+        raise BadInput(
+            f"None of these methods applies to {entry.title}: {next(iter(refused.values()))}", "methods"
+        )
+    first = [_spec(wish, spec, seeds[0]).check() for spec in kept]
+    # One length for all: a method that takes up positions must not see shorter rows than the others.
+    length = min(spec.max_length or 0 for spec in first)
+    first = [replace(spec, max_length=length) for spec in first]
+    cells = tuple(
+        Cell(spec.method, seed, replace(spec, seed=seed).check()) for seed in seeds for spec in first
+    )
+    complete = replace(
+        wish,
+        methods=tuple(spec.slug for spec in specs),
+        seeds=seeds,
+        batch=first[0].batch,
+        eval_rows=first[0].eval_rows,
+    )
+    totals = {
+        spec.slug: entry.shape.total + spec.formula(entry.shape, run.values).added
+        for spec, run in zip(kept, first, strict=True)
+    }
+    return Plan(complete, cells, refused, totals)
+
+
+def _chosen(wish: Wish) -> list[MethodSpec]:
+    slugs = list(dict.fromkeys(wish.methods)) or list(all_methods())
+    for slug in wish.values:
+        if slug not in slugs:
+            raise BadInput(f"Knobs are set for '{slug}', which is not compared.", "values")
+    return [get_method(slug) for slug in slugs]
+
+
+def _checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
+    kept = tuple(dict.fromkeys(seeds))
+    if not 1 <= len(kept) <= MOST_SEEDS:
+        raise BadInput(f"A comparison takes 1 to {MOST_SEEDS} seeds; these are {len(kept)}.", "seeds")
+    return kept
+
+
+def _refusal(spec: MethodSpec, entry: ModelEntry) -> str:
+    """Why the method cannot run on this model at all, with whatever knobs; empty where it can."""
+    problems = spec.problems(entry.shape, {})
+    return next((problem.message for problem in problems if problem.level == "error"), "")
+
+
+def _spec(wish: Wish, spec: MethodSpec, seed: int) -> RunSpec:
+    return RunSpec(
+        model=wish.model,
+        method=spec.slug,
+        task=wish.task,
+        values=dict(wish.values.get(spec.slug, {})),
+        steps=wish.steps,
+        batch=wish.batch,
+        seed=seed,
+        eval_rows=wish.eval_rows,
+        compared=True,
+    )
+
+
+def _safe(model: str) -> str:
+    """A model's name as part of a folder's."""
+    name = model.rstrip("/").rsplit("/", 1)[-1].lower()
+    return "".join(char if char.isalnum() and char.isascii() else "-" for char in name).strip("-") or "model"

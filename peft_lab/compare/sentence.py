@@ -1,0 +1,103 @@
+"""What a comparison can and cannot show, in plain sentences worked out from its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from peft_lab.compare.spread import FACTOR, Pair, sampling_error
+
+MOST_NAMED = 6  # pairs named in a sentence; the rest is counted
+
+
+def says(found: Mapping[str, Any], pairs: Sequence[Pair]) -> list[str]:
+    """Sentences, most important first; none while no run is done."""
+    scored = [row for row in found["rows"] if row["metric_values"]]
+    if not scored:
+        return []
+    titles = {row["method"]: row["title"] for row in found["rows"]}
+    return [
+        *_verdict(pairs, titles, len(found["plan"]["seeds"]), scored),
+        *_sample(scored, found["metric"]),
+        *_forgetting(scored),
+        _limits(found),
+        *_missing(found),
+    ]
+
+
+def _verdict(
+    pairs: Sequence[Pair], titles: Mapping[str, str], seeds: int, scored: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    if len(scored) < 2:
+        return ["One method alone: there is nothing to compare with yet."]
+    if not pairs:
+        return [
+            "With one seed no spread is known: no difference between these methods can be told from noise."
+        ]
+    apart = [pair for pair in pairs if pair.apart]
+    noise = [pair for pair in pairs if not pair.apart]
+    rule = (
+        f"Differences under the seed spread are noise: two methods count as told apart when their means differ by more "
+        f"than {FACTOR:g} times the spread of a difference over the seeds."
+    )
+    if not apart:
+        return [rule, f"None of the {len(pairs)} pairs is: this run ranks nothing."]
+    told = f"{len(apart)} of {len(pairs)} pairs are"
+    if not noise:
+        return (
+            [rule, f"All {len(pairs)} pairs are."]
+            if len(pairs) > 1
+            else [rule, f"{_over(apart[0], titles)}."]
+        )
+    if len(noise) <= len(apart):
+        named = _list([f"{titles[p.better]} and {titles[p.worse]}" for p in noise])
+        return [rule, f"{told}. Not told apart: {named}."]
+    return [rule, f"{told}: {_list([_over(pair, titles) for pair in apart])}."]
+
+
+def _over(pair: Pair, titles: Mapping[str, str]) -> str:
+    return f"{titles[pair.better]} over {titles[pair.worse]} by {100 * pair.difference:.1f} points"
+
+
+def _list(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return "; ".join(names[:MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _sample(scored: Sequence[Mapping[str, Any]], metric: Mapping[str, Any]) -> list[str]:
+    rows = metric["rows"]
+    if not rows:
+        return []
+    error = max(sampling_error(row["metric_mean"], rows) for row in scored)
+    return [
+        f"All were scored on the same {rows:,} held-out rows; with other rows each figure could be off by up "
+        f"to {100 * error:.1f} points (one standard error), which more seeds do not reduce."
+    ]
+
+
+def _forgetting(scored: Sequence[Mapping[str, Any]]) -> list[str]:
+    known = [row for row in scored if row["forgetting_change"] is not None]
+    if not known:
+        return []
+    most = max(known, key=lambda row: row["forgetting_change"])
+    return [
+        f"The loss on unrelated text moved most with {most['title']}: {most['forgetting_change']:+.3f} nats per token "
+        f"(adapter in place; taking an adapter off undoes it, full fine-tuning cannot be taken off)."
+    ]
+
+
+def _limits(found: Mapping[str, Any]) -> str:
+    plan = found["plan"]
+    settings = "with its default settings" if not plan["values"] else "with one setting"
+    return (
+        f"Each method ran {settings}, none tuned for this; {plan['steps']:,} steps of {plan['batch']} rows on "
+        f"{plan['model']} and {plan['task']} say nothing about other models, tasks, or longer training."
+    )
+
+
+def _missing(found: Mapping[str, Any]) -> list[str]:
+    if found["done"] == found["total"]:
+        return []
+    return [
+        f"{found['total'] - found['done']} of {found['total']} runs are not done: means are over fewer seeds."
+    ]

@@ -1,0 +1,190 @@
+"""Comparisons on disk: one folder each under ``PEFT_LAB_HOME/comparisons``.
+
+plan.json      what is compared               machines.json   where it ran, one entry for each different machine
+owner.json     the process that carries it out, or the last one that did
+stop           someone asked it to stop       problem.json    why it ended early, if it was not asked to
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from peft_lab import assets
+from peft_lab.compare import machine
+from peft_lab.compare.found import key_of, runs_of, status_of
+from peft_lab.compare.plan import Cell, Plan
+from peft_lab.errors import RunError
+from peft_lab.runs import queue
+from peft_lab.runs.store import Run, write_json
+from peft_lab.runs.view import Status
+
+_ID = re.compile(r"[a-z0-9][a-z0-9.-]*")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a comparison is.
+
+    Attributes:
+        runs: by cell; a cell without a run is left out.
+        pending: cells without a finished run; failed: those of them whose latest run failed.
+        running: whether a living process carries it out.
+    """
+
+    runs: dict[Cell, Run]
+    done: tuple[Cell, ...]
+    failed: tuple[Cell, ...]
+    pending: tuple[Cell, ...]
+    running: bool
+
+    @property
+    def status(self) -> str:
+        """``running``, ``done`` (every run is), ``incomplete`` (some failed, none is left) or ``interrupted``."""
+        if self.running:
+            return "running"
+        if not self.pending:
+            return "done"
+        return "incomplete" if len(self.failed) == len(self.pending) else "interrupted"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One comparison's folder."""
+
+    id: str
+    folder: Path
+
+    @property
+    def plan(self) -> Plan:
+        """Raises RunError when the file is missing or cannot be read."""
+        try:
+            return Plan.from_dict(json.loads((self.folder / "plan.json").read_text("utf-8")))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"The plan of the comparison '{self.id}' cannot be read ({error}).") from error
+
+    @property
+    def created(self) -> float:
+        """Seconds since 1970."""
+        return (self.folder / "plan.json").stat().st_mtime
+
+    @property
+    def machines(self) -> list[dict[str, Any]]:
+        return _read(self.folder / "machines.json", [])
+
+    @property
+    def problem(self) -> str:
+        """Why carrying it out ended early, if nobody asked for that."""
+        return str(_read(self.folder / "problem.json", {}).get("message", ""))
+
+    def note_problem(self, message: str) -> None:
+        write_json(self.folder / "problem.json", {"message": message})
+
+    def standing(self, plan: Plan | None = None) -> Standing:
+        """Read from the run store as it is now."""
+        cells = (plan or self.plan).cells
+        found = runs_of(cell.spec for cell in cells)
+        runs = {cell: run for cell in cells if (run := found.get(key_of(cell.spec)))}
+        status = {cell: status_of(run) for cell, run in runs.items()}
+        done = tuple(cell for cell in cells if status.get(cell) is Status.DONE)
+        failed = tuple(cell for cell in cells if status.get(cell) is Status.FAILED)
+        pending = tuple(cell for cell in cells if cell not in done)
+        return Standing(runs, done, failed, pending, self.running)
+
+    # -- carrying out and stopping -------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        owner = _read(self.folder / "owner.json", {})
+        return bool(owner.get("at_work")) and queue.alive(owner)
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """While this lasts, this process carries the comparison out; stale requests to stop are forgotten.
+
+        Raises:
+            RunError: another process, or another thread of this one, does.
+        """
+        lock = FileLock(self.folder / ".lock", thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(
+                f"The comparison '{self.id}' is under way already, in the app or another command."
+            ) from None
+        me = queue.myself()
+        try:
+            for name in ("stop", "problem.json"):
+                (self.folder / name).unlink(missing_ok=True)
+            write_json(self.folder / "owner.json", {**me, "at_work": True})
+            here = machine.describe()
+            if here not in self.machines:
+                write_json(self.folder / "machines.json", [*self.machines, here])
+            yield
+        finally:
+            write_json(self.folder / "owner.json", {**me, "at_work": False})
+            lock.release()
+
+    def ask_to_stop(self) -> None:
+        (self.folder / "stop").touch()
+
+    def asked_to_stop(self) -> bool:
+        return (self.folder / "stop").exists()
+
+
+def root() -> Path:
+    """The folder of all comparisons."""
+    return assets.home() / "comparisons"
+
+
+def keep(plan: Plan) -> Comparison:
+    """The comparison of that plan, made if there is none yet."""
+    folder = root() / plan.id
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "plan.json").exists():
+        write_json(folder / "plan.json", plan.to_dict())
+    return Comparison(plan.id, folder)
+
+
+def get(identity: str) -> Comparison:
+    """A comparison by its id. Raises RunError where there is none."""
+    folder = root() / identity
+    if not _ID.fullmatch(identity) or not (folder / "plan.json").is_file():
+        raise RunError(f"There is no comparison called '{identity}'.")
+    return Comparison(identity, folder)
+
+
+def comparisons() -> list[Comparison]:
+    """All of them, newest first."""
+    if not root().is_dir():
+        return []
+    found = [Comparison(path.parent.name, path.parent) for path in root().glob("*/plan.json")]
+    return sorted(found, key=lambda one: one.created, reverse=True)
+
+
+def delete(identity: str) -> None:
+    """Forget a comparison; its runs stay in the run store.
+
+    Raises:
+        RunError: no such comparison, or one that is under way.
+    """
+    comparison = get(identity)
+    if comparison.running:
+        raise RunError(f"'{identity}' is under way; stop it first.")
+    shutil.rmtree(comparison.folder)
+
+
+def _read(path: Path, absent: Any) -> Any:
+    """A small file that another process may be replacing, or that is not there."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return absent

@@ -1,0 +1,117 @@
+"""What a comparison of methods asks of a run beyond its task: the time of inference, and what was forgotten.
+
+Time: base and tuned model answer the same requests in turn, one request at a time, and the median of the differences
+is taken: the two then meet the same disturbances. A method that can be merged is measured unmerged.
+
+Forgetting: the loss per token, before and after, on held-out sentences of another task, read as plain text. It needs a
+model with an output over the vocabulary, so there is none for an encoder with a classification head.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from peft_lab import tasks
+from peft_lab.runs import batches
+from peft_lab.runs.evaluation import bare
+
+if TYPE_CHECKING:
+    import torch
+
+    from peft_lab.runs.evaluation import Examiner
+    from peft_lab.shapes import ModelKind
+    from peft_lab.tasks.base import Row
+
+UNRELATED_TASK = "sentiment"
+UNRELATED_ROWS = 64
+UNRELATED_LENGTH = 64  # tokens after which such a sentence is cut
+AT_ONCE = 16
+NEW_TOKENS = 16
+ROUNDS = {"classification": 40, "generation": 6}  # pairs of timed requests
+UNIT = {"classification": "row", "generation": "token"}
+NO_LOSS = (
+    "not measurable here: the loss on text needs a model that predicts words, and this encoder has only the "
+    "classification head of its task"
+)
+
+Model = Any
+
+
+def check(kind: ModelKind) -> None:
+    """Make sure that the unrelated text is here. Raises AssetError."""
+    if kind == "causal-lm":
+        tasks.get_task(UNRELATED_TASK).load()
+
+
+def inference(
+    examiner: Examiner, base: Model, tuned: Model, rows: Sequence[Row], heartbeat: Callable[[], None]
+) -> dict[str, Any]:
+    """The event ``inference``: seconds of one unit (a generated token, its prompt's share included, or a row).
+
+    ``heartbeat`` is called before every pair of requests and may raise.
+    """
+    kind = examiner.task.kind
+    per_request = NEW_TOKENS if kind == "generation" else 1
+    base.eval()
+    tuned.eval()
+    pairs: list[tuple[float, float]] = []
+    for number in range(-1, ROUNDS[kind]):
+        heartbeat()
+        text = rows[number % len(rows)].text
+        order = (base, tuned) if number % 2 else (tuned, base)
+        taken = {id(model): _timed(examiner, model, text) / per_request for model in order}
+        if number >= 0:  # the first pair warms up
+            pairs.append((taken[id(base)], taken[id(tuned)]))
+    return {
+        "unit": UNIT[kind],
+        "amount": per_request,
+        "base_seconds": statistics.median(first for first, _ in pairs),
+        "tuned_seconds": statistics.median(second for _, second in pairs),
+        "added_seconds": statistics.median(second - first for first, second in pairs),
+        "rounds": len(pairs),
+    }
+
+
+def _timed(examiner: Examiner, model: Model, text: str) -> float:
+    import torch
+
+    def settle() -> None:
+        if examiner.device == "cuda":
+            torch.cuda.synchronize()
+
+    request = examiner.prepare([text])
+    with torch.no_grad():
+        settle()
+        start = time.perf_counter()
+        if examiner.task.kind == "classification":
+            model(**request)
+        else:
+            examiner.write(model, request, NEW_TOKENS, least=NEW_TOKENS)
+        settle()
+    return time.perf_counter() - start
+
+
+def unrelated(examiner: Examiner, model: Model, heartbeat: Callable[[], None]) -> dict[str, Any]:
+    """The event ``unrelated`` of one causal model: nats per token; the first token of a row is not predicted."""
+    import torch
+
+    model.eval()
+    rows = tasks.get_task(UNRELATED_TASK).load().test[:UNRELATED_ROWS]
+    ids = examiner.tokenizer([row.text for row in rows], add_special_tokens=False)["input_ids"]
+    encoded = [batches.Encoded(tuple(row[:UNRELATED_LENGTH]), 1) for row in ids if len(row) > 1]
+    encoded.sort(key=len)
+    keep = batches.keeps_logits(bare(model))
+    total, tokens = 0.0, 0
+    with torch.no_grad():
+        for first in range(0, len(encoded), AT_ONCE):
+            heartbeat()
+            batch: dict[str, torch.Tensor] = batches.collate(
+                encoded[first : first + AT_ONCE], examiner.pad, examiner.device
+            )
+            amount = int((batch["labels"] != batches.IGNORED).sum())
+            total += float(batches.loss_of(model, batch, keep)) * amount
+            tokens += amount
+    return {"loss": total / tokens, "tokens": tokens, "rows": len(encoded), "task": UNRELATED_TASK}
