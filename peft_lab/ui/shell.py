@@ -10,9 +10,10 @@ from peft_lab.methods import all_methods
 from peft_lab.ui import theme
 
 _OTHER = {
-    "Start": (("home", "Home"),),
+    "Start": (("home", "Home"), ("tour", "Guided tour")),
     "Lab": (("memory", "Memory"), ("runs", "Runs")),
     "Interview": (("practice", "Practice"), ("misconceptions", "Misconceptions")),
+    "Teach": (("teach", "For teachers"),),
 }
 _navigated = False
 
@@ -45,6 +46,8 @@ def page(name: str, title: str) -> st.navigation.StreamlitPage:  # type: ignore[
 
 def run_app() -> None:
     """What ``app.py`` does: configure, build the navigation from the registry, run the chosen page."""
+    from peft_lab.ui import surroundings  # its parts link to pages, which are named here
+
     global _navigated
     _navigated = True
     st.set_page_config(
@@ -57,10 +60,11 @@ def run_app() -> None:
         "Methods": [page(slug, all_methods()[slug].title) for slug in method_pages()],
         "Lab": [page(*entry) for entry in _OTHER["Lab"]],
         "Interview": [page(*entry) for entry in _OTHER["Interview"]],
+        "Teach": [page(*entry) for entry in _OTHER["Teach"]],
     }
     chosen = st.navigation(sections)
     theme.apply()
-    chosen.run()
+    surroundings.draw(chosen.url_path or "home", chosen.run)
 
 
 def open_page() -> None:

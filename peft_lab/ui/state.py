@@ -24,6 +24,13 @@ _GENERATIONS = "generations"
 _READ = "addresses-read"
 _PROBLEMS = "address-problems"
 _FIRST = "first-defaults"
+_PAGE = "page"
+_CARRIED = "carried"
+_FIXED = "fixed"
+_COMPLETE = "complete-address"
+_DIFFERS = "differing-address"
+# What an address may say besides a page's own settings.
+_AROUND = ("stop", "fixed", "projector")
 
 
 def _all() -> dict[str, dict[str, Any]]:
@@ -83,17 +90,19 @@ def read_address(page: str, readers: Mapping[str, Callable[[str], None]]) -> Non
     """Take the choices out of the address, once per page and session.
 
     ``readers`` maps a parameter to what takes its text; one that raises :class:`BadInput` leaves the default, and the
-    message is kept for :func:`address_problem`.
+    message is kept for :func:`address_problem`. What a teacher has fixed is taken again at every draw: a choice that
+    pages share may have been moved on another one.
     """
     read: set[str] = st.session_state.setdefault(_READ, set())
-    if page in read:
-        return
-    read.add(page)
+    texts = dict(fixed_on(page))
+    if page not in read:
+        read.add(page)
+        texts = st.query_params.to_dict() | texts
     problems: dict[str, str] = st.session_state.setdefault(_PROBLEMS, {})
     for name, take in readers.items():
-        if name in st.query_params:
+        if name in texts:
             try:
-                take(st.query_params[name])
+                take(texts[name])
             except BadInput as error:
                 problems[f"{page}.{name}"] = str(error)
 
@@ -105,10 +114,88 @@ def address_problem(page: str, name: str) -> str | None:
 
 
 def write_address(choices: Mapping[str, tuple[Any, Any]]) -> None:
-    """Make the address say every ``name: (value, default)`` whose value is not the default."""
-    wanted = {name: as_text(value) for name, (value, default) in choices.items() if value != default}
+    """Make the address say every ``name: (value, default)`` whose value is not the default, and what surrounds the
+    page."""
+    st.session_state[_COMPLETE] = {name: as_text(value) for name, (value, _) in choices.items()}
+    own = {name: as_text(value) for name, (value, default) in choices.items() if value != default}
+    st.session_state[_DIFFERS] = own
+    fixed = fixed_on(current_page())
+    marker = {"fixed": ",".join(fixed)} if fixed else {}
+    _show_address(own | fixed | marker | carried())
+
+
+def _show_address(wanted: dict[str, str]) -> None:
     if st.query_params.to_dict() != wanted:
         st.query_params.from_dict(wanted)
+
+
+# -- what surrounds a page ---------------------------------------------------------------------------------------------
+
+
+def enter(page: str) -> None:
+    """The page that is about to be drawn."""
+    st.session_state[_PAGE] = page
+    st.session_state[_COMPLETE] = {}
+    st.session_state[_DIFFERS] = {}
+
+
+def current_page() -> str:
+    return str(st.session_state.get(_PAGE, ""))
+
+
+def begin_afresh(page: str, keep: Sequence[str] = ()) -> None:
+    """Forget what was chosen on the page, so that its address is read as if it were opened for the first time."""
+    kept = {name: scope(page)[name] for name in keep if name in scope(page)}
+    forget(page)
+    forget("shared")
+    scope(page).update(kept)
+    st.session_state.setdefault(_READ, set()).discard(page)
+
+
+def complete_address() -> dict[str, str]:
+    """Every choice of the page that was just drawn, as text, the defaults included; empty for a page without any."""
+    return dict(st.session_state.get(_COMPLETE, {}))
+
+
+def own_address() -> dict[str, str]:
+    """Those of :func:`complete_address` that differ from their defaults."""
+    return dict(st.session_state.get(_DIFFERS, {}))
+
+
+def carry(name: str, text: str) -> None:
+    """Make every page's address say ``name=text`` from now on; empty text ends it."""
+    all_carried: dict[str, str] = st.session_state.setdefault(_CARRIED, {})
+    all_carried.pop(name, None)
+    if text:
+        all_carried[name] = text
+
+
+def carried() -> dict[str, str]:
+    return dict(st.session_state.get(_CARRIED, {}))
+
+
+def finish_address() -> None:
+    """For pages whose own address says nothing: let it say what surrounds them."""
+    if not complete_address():
+        own = {name: text for name, text in st.query_params.to_dict().items() if name not in _AROUND}
+        _show_address(own | carried())
+
+
+def fix(page: str, values: Mapping[str, str]) -> None:
+    """These settings of the page stay as they are, given as in its address; none of them lets all go."""
+    all_fixed: dict[str, dict[str, str]] = st.session_state.setdefault(_FIXED, {})
+    all_fixed[page] = dict(values)
+
+
+def fixed_on(page: str) -> dict[str, str]:
+    """What a teacher has fixed on the page, as in its address."""
+    found: dict[str, str] = st.session_state.get(_FIXED, {}).get(page, {})
+    return found
+
+
+def is_fixed(name: str) -> bool:
+    """Whether the control of that name on the page being drawn is to be shown locked."""
+    return name in fixed_on(current_page())
 
 
 def as_text(value: Any) -> str:

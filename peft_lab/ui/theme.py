@@ -37,11 +37,23 @@ table.figures td { padding: 0.35rem 0.6rem; vertical-align: top;
 table.figures .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 table.figures code { font-size: 0.86em; }
 .figures-scroll { overflow-x: auto; }
+.st-key-tour-bar { border-left: 4px solid light-dark(#BF3F0B, #FFB070); }
+.st-key-tour-bar p { font-size: 0.95rem; }
 [data-testid="stBaseButton-primary"], [data-testid="stBaseButton-primary"]:hover {
   color: light-dark(#FFFFFF, #14171C); }
 @media (max-width: 640px) {
   .block-container { padding-left: 1rem; padding-right: 1rem; }
   h1 { font-size: 1.8rem !important; } }
+</style>
+"""
+
+# For a room: larger type, in charts too, and nothing beside the page itself.
+PROJECTOR = """
+<style>
+html { font-size: 21px !important; }
+[data-testid="stSidebar"], [data-testid="stHeader"], [data-testid="stExpandSidebarButton"] { display: none !important; }
+.block-container { max-width: 100% !important; padding-top: 1.2rem !important; }
+.js-plotly-plot text, #js-plotly-tester text { font-size: 16px !important; }
 </style>
 """
 

@@ -1,0 +1,135 @@
+"""The newcomer's path: about half an hour from "what is a figure here" to the first interview questions.
+
+Numbers in the words are computed (:mod:`peft_lab.tour.figures`); settings stand as in the pages' addresses.
+"""
+
+from __future__ import annotations
+
+from peft_lab.tour.path import Path, Stop
+
+_SMOL = {"model": "smollm2-135m"}
+_MINILM = {"model": "minilm-l6"}
+_LLAMA = {"model": "llama-3.2-3b"}
+
+NEWCOMER = Path(
+    "PEFT in half an hour",
+    (
+        Stop(
+            page="home",
+            title="Where figures come from",
+            read="The box **Where figures come from**: every figure in this lab wears one of four badges.",
+            move="Nothing yet. Look down the table of methods: what each of them trains, and how little that is.",
+            see="No method is cheapest everywhere: compare the two columns, and find the one that trains nothing on "
+            "one of the models.",
+            minutes=2,
+        ),
+        Stop(
+            page="lora",
+            title="A thin correction beside a frozen matrix",
+            settings=_SMOL,
+            read="The **Idea** below: the formula, and why $B$ starts at zero.",
+            move="*Rank r*, one step to the right.",
+            see="The orange strips $A$ and $B$ grow thicker and the count goes from {count} to {count r=16}: it is "
+            "proportional to the rank.",
+            minutes=3,
+        ),
+        Stop(
+            page="lora",
+            title="Count it, as in an interview",
+            settings={**_LLAMA, "r": "16", "tab": "parameters"},
+            read="The formula with this model's numbers. Its value maps have fewer outputs than its query maps "
+            "(grouped-query attention), so they are cheaper.",
+            move="Add `o_proj` to the target modules; then choose `all-linear` alone.",
+            see="{count} parameters, then {count target_modules=q_proj,v_proj,o_proj}, then "
+            "{count target_modules=all-linear}. No weights were needed for any of it.",
+            minutes=3,
+        ),
+        Stop(
+            page="lora",
+            title="Watch it learn",
+            settings={**_SMOL, "tab": "train"},
+            read="What the task asks for: a sentence turned into JSON, which the base model cannot do yet.",
+            move="Press **Train**. Everything runs on this machine; it takes a minute or two.",
+            see="The loss falls within a few steps. Afterwards your sentence is answered by the base model and by the "
+            "tuned one, and the headline shows the measured score.",
+            minutes=4,
+        ),
+        Stop(
+            page="lora",
+            title="What was learnt",
+            settings={**_SMOL, "tab": "look inside"},
+            read="ΔW of one matrix, from the run that you have just made.",
+            move="Choose another *Adapted matrix*, in an early layer and in a late one.",
+            see="Never more singular values than the rank. In the first step $B$ gets a gradient and $A$ gets none; "
+            "merged and unmerged model answer alike.",
+            minutes=3,
+        ),
+        Stop(
+            page="memory",
+            title="What a training step needs",
+            settings=_LLAMA,
+            read="The bars: grey is the model itself, the same for every method but QLoRA.",
+            move="*Gradient checkpointing* on, and off again. Then twice the *Tokens per row*.",
+            see="Activations are the part that moves. IA³ trains far less than LoRA and still needs more memory.",
+            minutes=3,
+        ),
+        Stop(
+            page="qlora",
+            title="The same correction on a 4-bit base",
+            settings=_SMOL,
+            read="The **Idea** below: sixteen values, chosen for normally distributed weights.",
+            move="*Double quantisation* off and on, in *More settings* if it is not in sight.",
+            see="The frozen matrices are hatched in blue: they are stored in four bits. What is trained is LoRA as "
+            "before, on all linear maps: {count} parameters.",
+            minutes=2,
+        ),
+        Stop(
+            page="prefix",
+            title="Trained and stored are two numbers",
+            settings={**_SMOL, "tab": "parameters"},
+            read="Keys and values that no token has made, in front of every layer's own.",
+            move="*Projection* on.",
+            see="{count} trained parameters become {count prefix_projection=true}, and the stored adapter stays as "
+            "it was: the projection exists in training only.",
+            minutes=2,
+        ),
+        Stop(
+            page="adapters",
+            title="What cannot be merged",
+            settings=_MINILM,
+            read="The **Idea** below: down, a nonlinearity, up, added to what was there.",
+            move="*Placement* from houlsby to pfeiffer.",
+            see="One hourglass instead of two, {count placement=pfeiffer} parameters instead of {count}. Because of "
+            "the nonlinearity no weight matrix can take it in.",
+            minutes=2,
+        ),
+        Stop(
+            page="bitfit",
+            title="A method with nothing to train",
+            settings=_SMOL,
+            read="The message at *Model*: this kind of model has no biases.",
+            move="*Model* to all-MiniLM-L6-v2.",
+            see="Now there are biases, and {count model=minilm-l6} of them are trained. Methods depend on the "
+            "architecture, not only on the task.",
+            minutes=1,
+        ),
+        Stop(
+            page="misconceptions",
+            title="Fewer parameters, less memory?",
+            settings={"belief": "predict-ia3-peak"},
+            read="The belief and the question. You have met the answer on the Memory page.",
+            move="Commit to a guess and let the experiment run.",
+            see="The chart that settles it, and why. More of these wait in the list above it.",
+            minutes=2,
+        ),
+        Stop(
+            page="practice",
+            title="Your first interview questions",
+            settings={"topic": "lora", "level": "basic"},
+            read="The question. Answer before you look.",
+            move="Answer three cards and rate each by how well you knew it.",
+            see="Each button says when the card comes back. Tomorrow some are due: that is how they stay known.",
+            minutes=4,
+        ),
+    ),
+)

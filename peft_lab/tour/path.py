@@ -1,0 +1,164 @@
+"""What a path is: stops, each a page with exact settings and a few words, checked before anything is shown."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from peft_lab.errors import BadInput, UnknownName
+
+MOST_STOPS = 40
+MOST_SETTINGS = 60
+LONGEST_TITLE = 80
+LONGEST_TEXT = 800
+LONGEST_VALUE = 300
+MOST_MINUTES = 60
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
+# Parts of an address that are no setting of a page: they say what surrounds it.
+RESERVED = ("stop", "fixed", "projector", "path")
+
+
+@dataclass(frozen=True)
+class Stop:
+    """One stop.
+
+    Attributes:
+        page: name of the page, as in its address.
+        settings: what the page's address says, as text: everything that differs from the page's defaults, and for a
+            fixed setting its value whatever the default is.
+        read, move, see: what to do there, one or two sentences each; at least one of them is given.
+        minutes: how long it takes about.
+        fixed: settings that the learner cannot move; each has its value in ``settings``.
+    """
+
+    page: str
+    title: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    read: str = ""
+    move: str = ""
+    see: str = ""
+    minutes: int = 2
+    fixed: tuple[str, ...] = ()
+
+    def check(self, pages: Collection[str]) -> Stop:
+        """Itself.
+
+        Raises:
+            BadInput: a page that there is none of, words that are missing or too long, settings that can be none.
+        """
+        if self.page not in pages:
+            raise UnknownName("page", self.page, pages, "page")
+        _words("title", self.title, LONGEST_TITLE)
+        if not self.title.strip():
+            raise BadInput("Every stop needs a title.", "title")
+        for name, text in (("read", self.read), ("move", self.move), ("see", self.see)):
+            _words(name, text, LONGEST_TEXT)
+        if not 1 <= self.minutes <= MOST_MINUTES:
+            raise BadInput(f"A stop takes 1 to {MOST_MINUTES} minutes.", "minutes")
+        self._check_settings()
+        return self
+
+    def _check_settings(self) -> None:
+        if len(self.settings) > MOST_SETTINGS:
+            raise BadInput(f"A stop has at most {MOST_SETTINGS} settings.", "settings")
+        for name, value in self.settings.items():
+            if not _NAME.fullmatch(name) or name in RESERVED:
+                raise BadInput(f"'{name[:40]}' is no setting of a page.", "settings")
+            _words(name, value, LONGEST_VALUE)
+        for name in self.fixed:
+            if name not in self.settings:
+                raise BadInput(f"'{name[:40]}' is to be fixed but has no value.", "fixed")
+
+
+@dataclass(frozen=True)
+class Path:
+    """A title and its stops, in order."""
+
+    title: str
+    stops: tuple[Stop, ...]
+
+    @property
+    def id(self) -> str:
+        """Ten letters and digits that tell paths apart: equal content, equal id."""
+        text = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    @property
+    def minutes(self) -> int:
+        return sum(stop.minutes for stop in self.stops)
+
+    def check(self, pages: Collection[str]) -> Path:
+        """Itself. Raises :class:`BadInput` as :meth:`Stop.check`, naming the stop."""
+        _words("title", self.title, LONGEST_TITLE)
+        if not self.title.strip():
+            raise BadInput("A path needs a title.", "title")
+        if not 1 <= len(self.stops) <= MOST_STOPS:
+            raise BadInput(f"A path has 1 to {MOST_STOPS} stops; this one has {len(self.stops)}.", "stops")
+        for number, stop in enumerate(self.stops, start=1):
+            try:
+                stop.check(pages)
+            except BadInput as error:
+                raise BadInput(f"Stop {number}: {error}", error.field) from error
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; what is empty is left out."""
+        return {"title": self.title, "stops": [_plain(stop) for stop in self.stops]}
+
+    @classmethod
+    def from_dict(cls, data: Any, pages: Collection[str]) -> Path:
+        """The inverse of :meth:`to_dict`, checked.
+
+        Raises:
+            BadInput: anything else, or a path that cannot be followed here.
+        """
+        try:
+            stops = tuple(_stop(entry) for entry in data["stops"])
+            return cls(_text(data["title"]), stops).check(pages)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BadInput(f"This path is damaged: {type(error).__name__}: {error}.", "path") from error
+
+
+def _plain(stop: Stop) -> dict[str, Any]:
+    plain = {
+        "page": stop.page, "title": stop.title, "settings": dict(stop.settings), "read": stop.read, "move": stop.move,
+        "see": stop.see, "minutes": stop.minutes, "fixed": list(stop.fixed),
+    }  # fmt: skip
+    return {name: value for name, value in plain.items() if value}
+
+
+def _stop(data: Mapping[str, Any]) -> Stop:
+    unknown = set(data) - set(Stop.__dataclass_fields__)
+    if unknown:
+        raise TypeError(f"a stop has no '{min(unknown)[:40]}'")
+    minutes = data.get("minutes", 2)
+    if isinstance(minutes, bool) or not isinstance(minutes, int):
+        raise TypeError("minutes are a whole number")
+    return Stop(
+        page=_text(data["page"]),
+        title=_text(data["title"]),
+        settings={_text(name): _text(value) for name, value in data.get("settings", {}).items()},
+        read=_text(data.get("read", "")),
+        move=_text(data.get("move", "")),
+        see=_text(data.get("see", "")),
+        minutes=minutes,
+        fixed=tuple(_text(name) for name in data.get("fixed", ())),
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:40]!r} is no text")
+    return value
+
+
+def _words(name: str, text: str, longest: int) -> None:
+    if len(text) > longest:
+        raise BadInput(f"'{name}' has {len(text)} characters; at most {longest} are shown.", name)
+    if any(unicodedata.category(letter) in ("Cc", "Cs", "Cn") and letter != "\n" for letter in text):
+        raise BadInput(f"'{name}' holds characters that cannot be shown.", name)

@@ -1,0 +1,81 @@
+"""How far a learner is on each path, kept with the learner: it survives restarts and travels with an export."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from peft_lab.errors import BadInput
+from peft_lab.quiz.schedule import Learners
+from peft_lab.tour.newcomer import NEWCOMER
+from peft_lab.tour.path import Path
+
+FIRST = "newcomer"  # the id of the path that everybody has
+_PATHS = "paths"
+_PLACE = "place"
+_LAST = "last-path"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``at``: the stop that was last open, ``None`` before the first; ``visited``: all that were."""
+
+    at: int | None = None
+    visited: frozenset[int] = frozenset()
+
+
+def path_id(path: Path) -> str:
+    return FIRST if path == NEWCOMER else path.id
+
+
+def progress(file: Learners, learner: str, identity: str) -> Progress:
+    """How far the learner is on a path. Raises :class:`UnknownName` for a learner that there is none of."""
+    kept = file.kept(learner, f"{_PLACE}.{identity}")
+    if kept is None:
+        return Progress()
+    try:
+        return Progress(int(kept["at"]), frozenset(int(index) for index in kept["visited"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{learner}'s place on the path cannot be read: {kept!r}"[:200]) from error
+
+
+def visit(file: Learners, learner: str, identity: str, index: int) -> None:
+    """Note that a stop was opened."""
+    visited = progress(file, learner, identity).visited | {index}
+    file.keep(learner, f"{_PLACE}.{identity}", {"at": index, "visited": sorted(visited)})
+    file.keep(learner, _LAST, identity)
+
+
+def last(file: Learners, learner: str) -> str:
+    """The path that the learner was on last; the newcomer's at first."""
+    return str(file.kept(learner, _LAST, FIRST))
+
+
+def start_over(file: Learners, learner: str, identity: str) -> None:
+    """Forget how far the learner is on a path."""
+    file.keep(learner, f"{_PLACE}.{identity}", None)
+
+
+def paths(file: Learners, learner: str, pages: Collection[str]) -> dict[str, Path]:
+    """The paths that the learner can follow, by id: the newcomer's and those that were taken in."""
+    kept: list[Any] = file.kept(learner, _PATHS, [])
+    found = [Path.from_dict(entry, pages) for entry in kept]
+    return {FIRST: NEWCOMER} | {path.id: path for path in found}
+
+
+def take_in(file: Learners, learner: str, path: Path, pages: Collection[str]) -> str:
+    """Keep a teacher's path with the learner; its id. A path that is there already is kept once."""
+    known = paths(file, learner, pages)
+    identity = path_id(path)
+    if identity not in known:
+        own = [each.to_dict() for name, each in known.items() if name != FIRST]
+        file.keep(learner, _PATHS, [*own, path.to_dict()])
+    return identity
+
+
+def let_go(file: Learners, learner: str, identity: str, pages: Collection[str]) -> None:
+    """Forget a path that was taken in, and the place on it."""
+    own = {name: each for name, each in paths(file, learner, pages).items() if name not in (FIRST, identity)}
+    file.keep(learner, _PATHS, [each.to_dict() for each in own.values()])
+    start_over(file, learner, identity)

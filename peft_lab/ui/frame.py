@@ -1,0 +1,95 @@
+"""What surrounds every page: the stop of a path that it belongs to, what a teacher has fixed on it, projector mode.
+
+All three travel in the address: ``stop=newcomer.3``, ``fixed=model,r``, ``projector=on``.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from peft_lab.ui import state, theme
+
+SCOPE = "frame"
+# Who practises is no setting of a page: a stop must not make it somebody else.
+_KEPT = ("profile",)
+
+
+def enter(page: str, lockable: bool) -> bool:
+    """Read what the address says about the surroundings, before the page is drawn.
+
+    Args:
+        lockable: whether the page shows fixed settings as locked; on others ``fixed`` says nothing.
+
+    Returns:
+        whether a stop has just been arrived at, and its progress is to be noted.
+    """
+    state.enter(page)
+    address = st.query_params.to_dict()
+    if not state.remembered(SCOPE, "entered", False):
+        state.remember(SCOPE, "entered", True)
+        state.carry("projector", "on" if address.get("projector") == "on" else "")
+    arrived = address.get("stop", "") not in ("", state.carried().get("stop"))
+    if arrived:
+        state.carry("stop", address["stop"])
+    fixed = _fixed(address) if lockable else {}
+    if arrived or (fixed and fixed != state.fixed_on(page)):
+        state.begin_afresh(page, _KEPT)
+        state.fix(page, fixed)
+    return arrived
+
+
+def _fixed(address: dict[str, str]) -> dict[str, str]:
+    """The settings that the address fixes; a name without a value fixes nothing."""
+    names = address.get("fixed", "").split(",")
+    return {name: address[name] for name in names if name in address}
+
+
+def leave_path() -> None:
+    """No page belongs to a stop any more."""
+    state.carry("stop", "")
+    st.query_params.pop("stop", None)
+
+
+def unlock(page: str) -> None:
+    """The learner goes on freely on this page."""
+    state.fix(page, {})
+    st.query_params.pop("fixed", None)
+
+
+def locked_note(page: str, labels: dict[str, str]) -> None:
+    """Says what is fixed on the page, and offers to go on freely."""
+    fixed = state.fixed_on(page)
+    if not fixed:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", key="locked-note"):
+        names = ", ".join(labels.get(name, name) for name in fixed)
+        st.markdown(f":material/lock: **Set by the teacher:** {names}.")
+        if st.button("Go on freely", icon=":material/lock_open:", type="tertiary"):
+            unlock(page)
+            st.rerun()
+
+
+def projecting() -> bool:
+    return state.carried().get("projector") == "on"
+
+
+def projector_style() -> None:
+    if projecting():
+        st.html(theme.PROJECTOR)
+
+
+def projector_switch() -> None:
+    """The switch in the side bar; in projector mode, where that is hidden, a button at the foot of the page."""
+    if not projecting():
+        with st.sidebar:
+            pressed = st.button(
+                "Projector mode", icon=":material/present_to_all:", type="tertiary", key="project"
+            )
+    else:
+        pressed = st.button(
+            "Leave projector mode", icon=":material/close_fullscreen:", type="tertiary", key="unproject"
+        )
+    if pressed:
+        state.carry("projector", "" if projecting() else "on")
+        st.query_params.pop("projector", None)
+        st.rerun()

@@ -1,0 +1,22 @@
+"""A page with what surrounds it: the bar of the path above, what is locked, and the side bar's own entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from peft_lab.ui import frame, state
+from peft_lab.ui.tour import settings
+from peft_lab.ui.tour.bar import bar
+from peft_lab.ui.tour.share import share
+
+
+def draw(page: str, run: Callable[[], None]) -> None:
+    """Everything that the app shows for one page."""
+    arrived = frame.enter(page, settings.lockable(page))
+    frame.projector_style()
+    bar(page, arrived)
+    frame.locked_note(page, settings.labels(page))
+    run()
+    state.finish_address()
+    share(page)
+    frame.projector_switch()

@@ -1,0 +1,137 @@
+"""The Guided tour page: the path, how far the learner is, where to go on; and paths that teachers have made."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.quiz.schedule import Learners
+from peft_lab.tour import progress, sharing
+from peft_lab.tour.path import Path
+from peft_lab.ui import shell, state
+from peft_lab.ui.practice import learner
+from peft_lab.ui.tour import links
+
+SCOPE = "tour"
+
+
+def tour_page() -> None:
+    shell.open_page()
+    st.title("Guided tour")
+    st.markdown(
+        "From stop to stop through the lab: what to **read**, what to **move**, what to **see**. Every link opens its "
+        "page with exact settings; a bar on top of it leads on, and back here."
+    )
+    try:
+        state.read_address(SCOPE, {"path": _take_path})
+        file = learner.learners()
+        name = learner.current(file)
+        problem = state.address_problem(SCOPE, "path")
+        if problem:
+            st.markdown(f":red[:material/link_off: {problem}]")
+        _received(file, name)
+        known = progress.paths(file, name, shell.titles())
+        identity = _choose(file, name, known)
+        _path(file, name, identity, known[identity])
+        _another(file, name)
+    except PeftLabError as error:
+        st.error(str(error))
+        return
+    state.write_address({"path": (state.remembered(SCOPE, "received", ""), "")})
+
+
+def _take_path(text: str) -> None:
+    sharing.unpack(text, shell.titles())
+    state.remember(SCOPE, "received", text)
+
+
+def _received(file: Learners, name: str) -> None:
+    """A path that came with the address: shown first, taken in on request."""
+    text = state.remembered(SCOPE, "received", "")
+    if not text:
+        return
+    path = sharing.unpack(text, shell.titles())
+    with st.container(border=True, key="received-path"):
+        st.markdown("### A path was sent to you")
+        title = links.said(path.stops[0], path.title, path.id)
+        st.markdown(f"**{title}** · {len(path.stops)} stops, about {path.minutes} minutes")
+        if st.button("Follow this path", type="primary", icon=":material/route:"):
+            _follow(file, name, path)
+
+
+def _follow(file: Learners, name: str, path: Path) -> None:
+    identity = progress.take_in(file, name, path, shell.titles())
+    state.remember(SCOPE, "received", "")
+    state.remember(SCOPE, "chosen", identity)
+    state.renew(SCOPE)
+    st.rerun()
+
+
+def _choose(file: Learners, name: str, known: dict[str, Path]) -> str:
+    ids = list(known)
+    first = progress.last(file, name)
+    first = first if first in ids else progress.FIRST
+    if len(ids) == 1:
+        return ids[0]
+    index = state.one_of(SCOPE, "chosen", ids, first)
+    key = state.widget_key(SCOPE, "chosen", str(len(ids)))
+    identity: str = st.selectbox("Path", ids, index, key=key, format_func=lambda each: known[each].title)
+    state.remember(SCOPE, "chosen", identity)
+    return identity
+
+
+def _path(file: Learners, name: str, identity: str, path: Path) -> None:
+    place = progress.progress(file, name, identity)
+    done = len(place.visited & set(range(len(path.stops))))
+    st.markdown(f"## {links.said(path.stops[0], path.title, identity)}")
+    st.progress(
+        done / len(path.stops),
+        text=f"**{done}** of {len(path.stops)} stops visited · about {path.minutes} minutes in all · learner: {name}",
+    )
+    index = place.at if place.at is not None and place.at < len(path.stops) else 0
+    begun = place.at is not None
+    with st.container(horizontal=True):
+        label = f"Go on at stop {index + 1}" if begun else "Start"
+        if st.button(label, type="primary", icon=":material/play_arrow:", key="go-on"):
+            state.carry("stop", "")
+            links.go(path.stops[index], links.place(identity, index))
+        if begun and st.button("Start over", icon=":material/restart_alt:", type="tertiary"):
+            progress.start_over(file, name, identity)
+            state.carry("stop", "")
+            st.rerun()
+        if identity != progress.FIRST and st.button(
+            "Remove this path", icon=":material/delete:", type="tertiary"
+        ):
+            progress.let_go(file, name, identity, shell.titles())
+            state.scope(SCOPE).pop("chosen", None)
+            state.carry("stop", "")
+            state.renew(SCOPE)
+            st.rerun()
+    for number, stop in enumerate(path.stops):
+        seen = number in place.visited
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            icon = "check_circle" if seen else "radio_button_unchecked"
+            title = links.said(stop, stop.title, identity)
+            links.page_link(stop, links.place(identity, number), f"{number + 1}. {title}", icon)
+            state_of = " · visited" if seen else ""
+            st.markdown(
+                f":small[{shell.titles()[stop.page]} · {stop.minutes} min{state_of}]", width="content"
+            )
+
+
+def _another(file: Learners, name: str) -> None:
+    with st.expander("Another path", icon=":material/upload_file:"):
+        st.markdown("A teacher's path comes as a link, which opens here by itself, or as a file.")
+        with st.form("take-path", border=False, clear_on_submit=True):
+            upload = st.file_uploader("Path file", type="json")
+            pressed = st.form_submit_button("Take it in")
+        st.page_link(
+            shell.page("teach", shell.titles()["teach"]),
+            label="Make a path of your own",
+            icon=":material/edit_road:",
+        )
+    if not pressed:
+        return
+    if upload is None:
+        raise BadInput("Choose a path file first.", "path")
+    _follow(file, name, sharing.from_file(upload.getvalue(), shell.titles()))

@@ -1,0 +1,32 @@
+"""Which settings of a page a teacher can fix, and what they are called."""
+
+from __future__ import annotations
+
+from peft_lab.methods import all_methods, get_method
+from peft_lab.ui import shell
+
+# Pages whose controls are shown locked when they are fixed. The others open with the settings and can be moved.
+_OTHER_PAGES = ("memory", "practice")
+# Where one looks, which run is shown and who practises are no settings of an experiment.
+_FREE = frozenset({"tab", "run", "profile", "method"})
+_LABELS = {
+    "model": "Model", "task": "Task", "steps": "Steps", "batch": "Batch", "lr": "Learning rate", "seed": "Seed",
+    "rows": "Held-out rows", "seq": "Tokens per row", "device": "Device", "dtype": "Precision of the base",
+    "optimizer": "Optimizer", "checkpointing": "Gradient checkpointing", "topic": "Topic", "level": "Level",
+}  # fmt: skip
+
+
+def lockable(page: str) -> bool:
+    return page in shell.method_pages() or page in _OTHER_PAGES
+
+
+def fixable(names: list[str] | dict[str, str]) -> list[str]:
+    """Those of a page's settings that can be fixed."""
+    return [name for name in names if name not in _FREE]
+
+
+def labels(page: str) -> dict[str, str]:
+    """What stands at the controls, by the setting's name."""
+    if page not in all_methods():
+        return _LABELS
+    return _LABELS | {knob.name: knob.label for knob in get_method(page).knobs}

@@ -1,0 +1,74 @@
+"""Every page's "Teach with this page": a link that opens it as it is now, with settings fixed, or a stop of a path."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from peft_lab.errors import PeftLabError
+from peft_lab.tour import draft
+from peft_lab.tour.path import Stop
+from peft_lab.ui import shell, state
+from peft_lab.ui.practice import learner
+from peft_lab.ui.tour import links
+from peft_lab.ui.tour.settings import fixable, labels, lockable
+
+SCOPE = "share"
+_NO_STOPS = ("tour", "teach")
+
+
+def share(page: str) -> None:
+    """Draw it in the side bar, after the page: only then its address is known."""
+    if page in _NO_STOPS:
+        return
+    with (
+        st.sidebar,
+        st.popover("Teach with this page", icon=":material/school:", type="tertiary", key="share"),
+    ):
+        stop = _as_it_is(page)
+        projector = st.checkbox("Open in projector mode", key=state.widget_key(SCOPE, "projector", page))
+        st.markdown("**Link to this page as it is set now**")
+        around = {"projector": "on"} if projector else {}
+        st.code(links.absolute(page, links.address(stop) | around), language=None, wrap_lines=True)
+        if stop.settings.get("task") == "own":
+            st.markdown(":orange[:material/info: A file of your own does not travel with a link.]")
+        if st.button("Add to my path", icon=":material/add_location:", key="add-stop", width="stretch"):
+            _add(stop)
+        added = state.remembered(SCOPE, "added", "")
+        if added:
+            st.markdown(added)
+            st.page_link(
+                shell.page("teach", shell.titles()["teach"]),
+                label="Open my path",
+                icon=":material/edit_road:",
+            )
+            state.remember(SCOPE, "added", "")
+
+
+def _as_it_is(page: str) -> Stop:
+    complete, settings = state.complete_address(), state.own_address()
+    fixed: list[str] = []
+    if lockable(page):
+        names = fixable(complete)
+        free = st.multiselect(
+            "The class may move",
+            names,
+            key=state.widget_key(SCOPE, "free", page, "-".join(names)),
+            format_func=lambda name: labels(page).get(name, name),
+            placeholder="Nothing: all is fixed",
+            help="Everything else opens locked, marked as set by the teacher.",
+        )
+        fixed = [name for name in names if name not in free]
+    settings |= {name: complete[name] for name in fixed}
+    return Stop(page=page, title=shell.titles()[page], settings=settings, fixed=tuple(fixed))
+
+
+def _add(stop: Stop) -> None:
+    try:
+        file = learner.learners()
+        name = learner.current(file)
+        path = draft.added(draft.load(file, name, shell.titles()), stop)
+        draft.save(file, name, path, shell.titles())
+    except PeftLabError as error:
+        state.remember(SCOPE, "added", f":red[:material/error: {error}]")
+        return
+    state.remember(SCOPE, "added", f":material/check: Stop {len(path.stops)} of “{path.title}”.")
