@@ -1,5 +1,5 @@
 """Memory: predict any fine-tune's peak."""
 
-from peft_lab.ui.memory_page import memory_page
+from peft_lab.ui.memory.page import memory_page
 
 memory_page()

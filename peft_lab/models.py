@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -26,7 +27,8 @@ class ModelEntry:
     """One model that can be named.
 
     Attributes:
-        live: whether its weights are fetched by ``python -m peft_lab fetch``, so that it can be trained here.
+        live: whether its weights are fetched by ``python -m peft_lab fetch``, so that it can be trained here; for a
+            model outside the catalogue, whether they are on this machine.
         config: the transformers config as a dictionary, ``model_type`` included.
         source: Hugging Face id, and for live models the package the weights came in.
         revision: the package version of the weights of a live model; ``None`` for models known by shape only.
@@ -76,7 +78,24 @@ def get_model(name: str) -> ModelEntry:
 
 def looks_external(name: str) -> bool:
     """Whether ``name`` is a Hugging Face id (owner/name) or an existing local folder rather than a catalogue name."""
-    return name not in catalogue() and (bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) or Path(name).is_dir())
+    return name not in catalogue() and (bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) or is_folder(name))
+
+
+def is_folder(name: str) -> bool:
+    """Whether there is such a folder; text that cannot be a path is none."""
+    with suppress(OSError, ValueError):
+        return Path(name).is_dir()
+    return False
+
+
+def has_weights(name: str) -> bool:
+    """Whether the safetensors weights of a folder or a Hugging Face id are on this machine already."""
+    if is_folder(name):
+        return any(Path(name).glob("*.safetensors"))
+    from huggingface_hub import try_to_load_from_cache
+
+    files = ("model.safetensors", "model.safetensors.index.json")
+    return any(isinstance(try_to_load_from_cache(name, file), str) for file in files)
 
 
 @cache
@@ -90,6 +109,10 @@ def resolve(name: str) -> ModelEntry:
         BadInput: the config cannot be had, or is that of no text model.
     """
     if not looks_external(name):
+        if name not in catalogue() and ("/" in name or name.startswith((".", "~"))):
+            raise BadInput(
+                f"'{name[:200]}' is neither a folder on this machine nor a Hugging Face id.", "model"
+            )
         return get_model(name)
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
@@ -103,15 +126,16 @@ def resolve(name: str) -> ModelEntry:
     except (StrictDataclassError, ArithmeticError, AttributeError, TypeError) as error:
         raise BadInput(f"The config of '{name}' does not hold together: {error}", "model") from error
     kind = _kind(config, name)
+    title = Path(name).resolve().name if is_folder(name) else name
     try:
-        shape = meta.read_shape(meta.build(config, kind), config, kind, name, name)
+        shape = meta.read_shape(meta.build(config, kind), config, kind, name, title)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise BadInput(f"The config of '{name}' makes no model: {error}", "model") from error
     return ModelEntry(
         name=name,
-        title=name,
+        title=title,
         kind=kind,
-        live=True,
+        live=has_weights(name),
         config=config.to_dict(),
         shape=shape,
         source=name,
@@ -123,11 +147,16 @@ def resolve(name: str) -> ModelEntry:
 def _reason(name: str, error: Exception) -> str:
     if "trust_remote_code" in str(error):
         return "it needs code of its own, which is never run here"
-    return (
-        "its folder has no usable config.json"
-        if Path(name).is_dir()
-        else "no config found (is there a connection?)"
-    )
+    if is_folder(name):
+        return "its folder has no usable config.json"
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    causes = [error, error.__cause__, error.__context__]
+    if any(isinstance(cause, GatedRepoError) for cause in causes):
+        return "its owner wants its terms accepted on its page first"
+    if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
+        return "the Hugging Face Hub has no such model, or only for those it is shared with"
+    return "the Hugging Face Hub was not reached and nothing of it is kept here (is there a connection?)"
 
 
 def _kind(config: Any, name: str) -> ModelKind:

@@ -15,7 +15,7 @@ from peft_lab.methods import all_methods
 from peft_lab.models import catalogue
 from peft_lab.module_tree import clean_path
 
-PUBLISHED = Path(__file__).parent / "data" / "metamath_llama32_3b.csv"
+PUBLISHED = Path(__file__).parents[1] / "peft_lab/published/metamath_llama32_3b.csv"
 
 
 def published() -> list[dict[str, str]]:

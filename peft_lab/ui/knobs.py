@@ -8,15 +8,16 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.errors import BadInput
+from peft_lab.errors import PeftLabError
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, Problem
 from peft_lab.methods.knobs import Knob
-from peft_lab.models import ModelEntry, catalogue, looks_external
+from peft_lab.models import ModelEntry, catalogue
 from peft_lab.runs.spec import RunSpec
 from peft_lab.shapes import ModelShape
 from peft_lab.tasks import all_tasks
 from peft_lab.ui import state
+from peft_lab.ui.model_choice import entry_of, from_address, model_control
 
 OWN_TASK = "own"
 
@@ -61,12 +62,9 @@ def tasks_for(entry: ModelEntry) -> list[str]:
     return [*names, OWN_TASK] if names else []
 
 
-def read_model(name: str) -> None:
-    """An address's model: a catalogue name (ids outside it are resolved on the command line only)."""
-    if name not in catalogue():
-        hint = " Ids outside the list work on the command line." if looks_external(name) else ""
-        raise BadInput(f"The address names a model '{name}' that is not in the list.{hint}", "model")
-    state.remember("shared", "model", name)
+def read_model(text: str) -> None:
+    """An address's model: a catalogue name, a Hugging Face id or a folder."""
+    state.remember("shared", "model", from_address(text))
 
 
 def readers(spec: MethodSpec, first: str) -> dict[str, Any]:
@@ -125,11 +123,11 @@ def address(choice: Choice, first: str) -> dict[str, tuple[Any, Any]]:
 
 
 def restore(run: RunSpec) -> None:
-    """Set model, task and knobs as a run had them."""
-    shape = catalogue()[run.model].shape if run.model in catalogue() else None
-    if shape is None:
+    """Set model, task and knobs as a run had them; nothing where its model's folder is gone."""
+    try:
+        spec, shape = get_method(run.method), entry_of(run.model).shape
+    except (PeftLabError, TimeoutError):
         return
-    spec = get_method(run.method)
     state.forget(run.method)
     state.renew("shared")
     state.remember("shared", "model", run.model)
@@ -143,29 +141,17 @@ def restore(run: RunSpec) -> None:
 
 
 def _current_model(spec: MethodSpec, first: str) -> ModelEntry:
-    name = state.remembered("shared", "model", None)
-    return catalogue().get(name) or catalogue()[default_model(spec, first)]
+    return entry_of(state.remembered("shared", "model", None) or default_model(spec, first))
 
 
 def _model_control(spec: MethodSpec, first: str, slots: dict[str, Any]) -> ModelEntry:
-    names = list(catalogue())
-    current = _current_model(spec, first).name
-    name = st.selectbox(
-        "Model",
-        names,
-        index=names.index(current),
-        key=state.widget_key("shared", "model", spec.slug),
-        format_func=lambda name: (
-            catalogue()[name].title + ("" if catalogue()[name].live else " · shape only")
-        ),
-        help="The first two are on this machine and can be trained. The others are built without their weights: "
-        "everything is counted exactly, nothing is trained.",
-    )
+    current = _current_model(spec, first)
+    entry = model_control(current, state.widget_key("shared", "model", spec.slug))
     # Only a choice is remembered: a learner who has made none meets each method on the model where it shows best.
-    if name != current:
-        state.remember("shared", "model", name)
+    if entry.name != current.name:
+        state.remember("shared", "model", entry.name)
     slots["model"] = st.empty()
-    return catalogue()[name]
+    return entry
 
 
 def _task_control(entry: ModelEntry, slots: dict[str, Any]) -> str | None:

@@ -1,0 +1,135 @@
+"""Published peaks of real trainings, and the same trainings simulated: how far the simulation can be trusted.
+
+The rows are those of the PEFT library's method comparison; how they were taken, and so how they are simulated, is told
+in :mod:`peft_lab.memory.protocol`. ``simulated.json`` keeps what :func:`simulate` says, so that a page shows all rows
+at once.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from peft_lab.errors import UnknownName
+from peft_lab.memory.result import Simulation
+
+MODEL = "llama-3.2-3b"
+SOURCE = "PEFT library, method comparison on MetaMathQA (Apache-2.0)"
+ADDRESS = "https://github.com/huggingface/peft/tree/main/method_comparison/MetaMathQA"
+DATA = "metamath_llama32_3b.csv"
+RESULTS = "simulated.json"
+_PREFIX = "--llama-3.2-3B-"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published experiment.
+
+    Attributes:
+        reserved: the most that PyTorch's allocator held, in bytes.
+        batch: rows of a training step.
+        config: the PEFT config it was run with; ``None`` for full fine-tuning.
+        trainable: parameters. seconds: of training. accuracy: on the test set, 0 to 1.
+    """
+
+    experiment: str
+    reserved: int
+    batch: int
+    config: Mapping[str, Any] | None
+    trainable: int
+    seconds: float
+    accuracy: float
+
+    @property
+    def title(self) -> str:
+        """'lora--llama-3.2-3B-rank32' -> 'lora, rank32'."""
+        kind, _, variant = self.experiment.partition(_PREFIX)
+        return kind if variant in ("", "default") else f"{kind}, {variant}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the simulation says of a row: bytes, or why it could not be simulated."""
+
+    reserved: int | None
+    tensors: int | None
+    reason: str = ""
+
+    @classmethod
+    def of(cls, simulation: Simulation) -> Outcome:
+        return cls(simulation.reserved_bytes, simulation.peak_bytes)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far simulated and published are apart, in percent of the published figure, over ``ran`` of ``rows`` rows."""
+
+    rows: int
+    ran: int
+    median: float
+    largest: float
+
+
+@cache
+def rows() -> dict[str, Row]:
+    """All published rows by experiment."""
+    text = (resources.files(__package__) / DATA).read_text("utf-8")
+    return {row["experiment"]: _read(row) for row in csv.DictReader(text.splitlines())}
+
+
+def _read(row: Mapping[str, str]) -> Row:
+    return Row(
+        row["experiment"],
+        int(row["peak_reserved_bytes"]),
+        int(row["batch"]),
+        json.loads(row["adapter_config"]),
+        int(row["trainable_parameters"]),
+        float(row["train_seconds"]),
+        float(row["test_accuracy"]),
+    )
+
+
+@cache
+def simulated() -> dict[str, Outcome]:
+    """The kept outcome of each row, by experiment."""
+    kept = json.loads((resources.files(__package__) / RESULTS).read_text("utf-8"))
+    return {experiment: Outcome(**outcome) for experiment, outcome in kept["rows"].items()}
+
+
+@cache
+def simulated_with() -> dict[str, str]:
+    """Versions of the libraries that the kept outcomes were made with."""
+    kept = json.loads((resources.files(__package__) / RESULTS).read_text("utf-8"))
+    return dict(kept["packages"])
+
+
+def simulate(experiment: str) -> Simulation:
+    """Simulate one row under its protocol. Imports torch; pages ask this of another process.
+
+    Raises:
+        UnknownName: no such row. SimulationError: it cannot be simulated, with the reason.
+    """
+    from peft_lab.memory import protocol
+
+    if experiment not in rows():
+        raise UnknownName("published row", experiment, rows(), "experiment")
+    row = rows()[experiment]
+    return protocol.published(MODEL, row.config, row.batch)
+
+
+def error(row: Row, outcome: Outcome) -> float | None:
+    """Simulated against published in percent, positive where the simulation says more."""
+    return None if outcome.reserved is None else 100 * (outcome.reserved / row.reserved - 1)
+
+
+def agreement(errors: Iterable[float | None]) -> Agreement:
+    """Over all rows. Raises ValueError when none of them ran."""
+    given = list(errors)
+    sizes = [abs(one) for one in given if one is not None]
+    return Agreement(len(given), len(sizes), statistics.median(sizes), max(sizes))

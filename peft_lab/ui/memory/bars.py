@@ -1,0 +1,67 @@
+"""Every method that runs on the model: a bar of its parts, the device's limit, and a table of what it needs."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from peft_lab import units
+from peft_lab.memory import fits
+from peft_lab.methods import all_methods
+from peft_lab.models import ModelEntry
+from peft_lab.ui import charts, figures
+from peft_lab.ui.memory.answers import BARS, Answers, collect, progress
+from peft_lab.ui.memory.controls import Chosen
+
+
+def refusals(entry: ModelEntry) -> dict[str, str]:
+    """Methods that cannot run on the model, with their reason; found without simulating anything."""
+    found = {}
+    for slug, method in all_methods().items():
+        errors = [problem.message for problem in method.problems(entry.shape, {}) if problem.level == "error"]
+        if errors:
+            found[slug] = errors[0]
+    return found
+
+
+def overview(chosen: Chosen) -> Answers:
+    """Draw bars and table; return what is known of each method."""
+    refused = refusals(chosen.entry)
+    asked = {slug: chosen.simulate(BARS, slug) for slug in all_methods() if slug not in refused}
+    answers = collect(asked)
+    st.markdown(f"#### One training step of {chosen.entry.title}")
+    progress(answers, "methods")
+    answers = Answers(answers.found, refused | dict(answers.refused), answers.waiting)
+    if answers.found:
+        _bars(answers, chosen)
+    if answers.found or answers.refused:
+        _table(answers, chosen)
+    return answers
+
+
+def _bars(answers: Answers, chosen: Chosen) -> None:
+    rows = {all_methods()[slug].title: one.parts for slug, one in answers.found.items()}
+    figure = charts.memory_bars(rows, chosen.device.memory, chosen.device.title)
+    st.plotly_chart(figure, key="memory-bars", config=charts.CONFIG)
+
+
+def _name(slug: str) -> str:
+    return all_methods()[slug].title.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _table(answers: Answers, chosen: Chosen) -> None:
+    device, rows = chosen.device, []
+    for slug, one in answers.found.items():
+        need = fits.needed(one)
+        verdict = "fits" if need <= device.memory else f"{units.size(need - device.memory)} too much"
+        rows.append((_name(slug), units.size(one.peak_bytes), units.size(need), verdict))
+    rows += [(_name(slug), "–", "–", reason) for slug, reason in answers.refused.items()]
+    figures.table(("Method", "Tensors alive", "Device must have", "On the device"), rows, numeric=(1, 2))
+    own = (
+        ""
+        if device.kind == "cpu"
+        else " What the driver and CUDA's context take, some hundred MB, comes on top."
+    )
+    st.caption(
+        "Every method at its defaults. Tensors alive: exact. Device must have: what PyTorch's caching allocator would "
+        f"reserve for them, by its documented rules.{own} Memory of the device: {device.source}."
+    )

@@ -1,0 +1,219 @@
+"""What is simulated: model, device, sizes, precision, optimizer; in the controls and in the page's address."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from peft_lab.crew import get_crew
+from peft_lab.errors import BadInput, UnknownName
+from peft_lab.memory import ask, fits
+from peft_lab.memory.devices import Device, devices
+from peft_lab.memory.optimizers import OPTIMIZER_TITLES
+from peft_lab.memory.result import Simulation
+from peft_lab.methods import all_methods
+from peft_lab.models import ModelEntry
+from peft_lab.ui import state
+from peft_lab.ui.model_choice import entry_of, from_address, model_control
+
+SCOPE = "memory"
+DEFAULTS: dict[str, Any] = {
+    "model": "llama-3.2-3b",
+    "device": "rtx-4090",
+    "batch": 4,
+    "seq": 768,
+    "dtype": "bfloat16",
+    "optimizer": "adamw",
+    "checkpointing": False,
+    "method": "lora",
+    "tab": "timeline",
+}
+DTYPES = ("bfloat16", "float16", "float32")
+SIZES = {"batch": "Batch, rows", "seq": "Tokens per row"}
+_WHAT = {"dtype": "precision"}
+_NO_GPU = (8, 9)  # a capability is asked for in any case; a processor's kernels ignore it
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is set. ``problems`` says what cannot work, by control; with one of them nothing is simulated."""
+
+    entry: ModelEntry
+    device: Device
+    batch: int
+    seq: int
+    dtype: str
+    optimizer: str
+    checkpointing: bool
+    problems: Mapping[str, str]
+
+    def setting(self, sizes: Mapping[str, int] | None = None) -> dict[str, Any]:
+        """The fields of :class:`peft_lab.memory.setting.Setting`, as set here but for the sizes given."""
+        return {
+            "batch": self.batch,
+            "seq": self.seq,
+            "optimizer": self.optimizer,
+            "device": self.device.kind,
+            "capability": list(self.device.capability if self.device.kind == "cuda" else _NO_GPU),
+            **(sizes or {}),
+        }
+
+    def simulate(
+        self,
+        urgency: int,
+        slug: str,
+        sizes: Mapping[str, int] | None = None,
+        model: str | None = None,
+        checkpointing: bool | None = None,
+    ) -> Future[Simulation]:
+        """One method's step at its defaults, as set here but for what is given. Answers are kept for all visitors."""
+        kept = self.checkpointing if checkpointing is None else checkpointing
+        name = model or self.entry.name
+        return get_crew().submit(urgency, ask.step, name, slug, {}, self.setting(sizes), self.dtype, kept)
+
+    def search(self, urgency: int, what: str, slug: str) -> Future[int]:
+        """The largest ``batch`` or ``seq`` that fits on the device, 0 when not even 1 does."""
+        limit, method = self.entry.shape.max_positions, all_methods()[slug]
+        virtual = method.virtual_tokens(method.complete(self.entry.shape, {}))
+        most = limit - virtual if limit and what == "seq" else None
+        rest: list[Any] = [self.entry.name, slug, {}, self.setting(), self.dtype, self.checkpointing, most]
+        return get_crew().submit(urgency, fits.question, what, self.device.name, *rest)
+
+    def key(self) -> tuple[Any, ...]:
+        """By which what was found for these settings is told from what was found for others."""
+        return (
+            self.entry.name, self.device.name, self.batch, self.seq, self.dtype, self.optimizer,
+            self.checkpointing,
+        )  # fmt: skip
+
+
+def readers() -> dict[str, Any]:
+    """What takes each setting out of the address."""
+    return {name: _reader(name) for name in DEFAULTS}
+
+
+def _reader(name: str) -> Any:
+    def read(text: str) -> None:
+        default = DEFAULTS[name]
+        value: Any = text
+        if name == "model":
+            value = from_address(text)
+        elif isinstance(default, bool):
+            value = text == "true"
+        elif isinstance(default, int):
+            try:
+                value = int(text[:20])
+            except ValueError:
+                raise BadInput(f"'{text[:20]}' is no whole number.", name) from None
+            _check_size(name, value)
+        elif name in titles() and text not in titles()[name]:
+            raise UnknownName(_WHAT.get(name, name), text[:60], titles()[name], name)
+        state.remember(SCOPE, name, value)
+
+    return read
+
+
+def titles() -> dict[str, dict[str, str]]:
+    """What can be chosen from a list, and how each is written."""
+    return {
+        "device": {name: device.title for name, device in devices().items()},
+        "dtype": {name: name for name in DTYPES},
+        "optimizer": OPTIMIZER_TITLES,
+        "method": {slug: method.title for slug, method in all_methods().items()},
+    }
+
+
+def _check_size(name: str, value: int) -> None:
+    if not 1 <= value <= fits.LARGEST[name]:
+        raise BadInput(f"{SIZES[name]}: from 1 to {fits.LARGEST[name]:,}; {value:,} is not.", name)
+
+
+def controls() -> Chosen:
+    """Draw the controls, each with what is wrong under it."""
+    top, bottom = st.columns([3, 3, 2, 2]), st.columns([3, 3, 4], vertical_alignment="bottom")
+    with top[0]:
+        current = entry_of(state.remembered(SCOPE, "model", DEFAULTS["model"]))
+        entry = model_control(current, state.widget_key(SCOPE, "model"))
+        state.remember(SCOPE, "model", entry.name)
+        _address_problem("model")
+    device = devices()[_pick(top[1], "device", "Device")]
+    problems: dict[str, str] = {}
+    batch = _size(top[2], "batch", None, problems)
+    seq = _size(top[3], "seq", entry, problems)
+    dtype = _pick(bottom[0], "dtype", "Precision of the base")
+    optimizer = _pick(bottom[1], "optimizer", "Optimizer")
+    checkpointing = bottom[2].toggle(
+        "Gradient checkpointing",
+        value=bool(state.remembered(SCOPE, "checkpointing", False)),
+        key=state.widget_key(SCOPE, "checkpointing"),
+        help="Keeps only every layer's input and computes the rest again in the backward pass: less memory, more time.",
+    )
+    state.remember(SCOPE, "checkpointing", checkpointing)
+    return Chosen(entry, device, batch, seq, dtype, optimizer, checkpointing, problems)
+
+
+def _pick(cell: Any, name: str, label: str) -> str:
+    known = titles()[name]
+    index = state.one_of(SCOPE, name, list(known), DEFAULTS[name])
+    with cell:
+        key = state.widget_key(SCOPE, name)
+        value = str(st.selectbox(label, list(known), index, key=key, format_func=known.__getitem__))
+        _address_problem(name)
+    state.remember(SCOPE, name, value)
+    return value
+
+
+def _size(cell: Any, name: str, entry: ModelEntry | None, problems: dict[str, str]) -> int:
+    """A size without bounds of the control's own, which would refuse a number without saying why."""
+    start = int(state.remembered(SCOPE, name, DEFAULTS[name]))
+    with cell:
+        key = state.widget_key(SCOPE, name)
+        value = int(st.number_input(SIZES[name], value=start, step=1, key=key))
+        _address_problem(name)
+        state.remember(SCOPE, name, value)
+        try:
+            _check_size(name, value)
+        except BadInput as error:
+            problems[name] = str(error)
+        limit = entry.shape.max_positions if entry else None
+        if entry and limit and name not in problems and value > limit:
+            problems[name] = f"{entry.title} has {limit:,} positions."
+        if name in problems:
+            st.markdown(f":red[:material/error: {problems[name]}]")
+            if limit and st.button(f"Use {limit:,}", key=f"{key}-limit"):
+                set_page(**{name: limit})
+    return value
+
+
+def set_page(**choices: Any) -> None:
+    """Set controls from code and draw the page again."""
+    for name, value in choices.items():
+        state.remember(SCOPE, name, value)
+    state.renew(SCOPE)
+    st.rerun()
+
+
+def address(chosen: Chosen) -> dict[str, tuple[Any, Any]]:
+    """What the address has to say: ``name: (value, default)``. A size that cannot be is left out."""
+    values = {
+        "model": chosen.entry.name,
+        "device": chosen.device.name,
+        "batch": chosen.batch,
+        "seq": chosen.seq,
+        "dtype": chosen.dtype,
+        "optimizer": chosen.optimizer,
+        "checkpointing": chosen.checkpointing,
+        "method": state.remembered(SCOPE, "method", DEFAULTS["method"]),
+        "tab": state.remembered(SCOPE, "tab", DEFAULTS["tab"]),
+    }
+    return {name: (value, DEFAULTS[name]) for name, value in values.items() if name not in chosen.problems}
+
+
+def _address_problem(name: str) -> None:
+    problem = state.address_problem(SCOPE, name)
+    if problem:
+        st.markdown(f":red[:material/link_off: From the address: {problem} The default is used.]")

@@ -1,0 +1,72 @@
+"""What length and batch cost: needed memory over either, a line for each chosen method, with the device's limit."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from peft_lab.memory import fits
+from peft_lab.methods import all_methods
+from peft_lab.ui import charts, figures, state, theme
+from peft_lab.ui.memory.answers import TAB, Answers, collect, progress
+from peft_lab.ui.memory.controls import SCOPE, SIZES, Chosen
+from peft_lab.ui.memory.drawings import cost_curves
+
+STOPS = {"seq": (128, 256, 512, 1024, 2048), "batch": (1, 2, 4, 8, 16)}
+TITLES = {"seq": "Length", "batch": "Batch"}
+FIRST = ("full", "lora", "qlora")
+
+
+def curves(chosen: Chosen, answers: Answers) -> None:
+    if not answers.found:
+        return
+    left, right = st.columns([1, 3], vertical_alignment="bottom")
+    over = left.segmented_control(
+        "Cost of", list(TITLES), default="seq", format_func=TITLES.__getitem__, required=True,
+        key=state.widget_key(SCOPE, "over"), width="stretch",
+    )  # fmt: skip
+    slugs = list(answers.found)
+    kept = state.remembered(SCOPE, "curves", FIRST)
+    methods = right.multiselect(
+        "Methods",
+        slugs,
+        default=[slug for slug in kept if slug in slugs],
+        format_func=lambda slug: all_methods()[slug].title,
+        key=state.widget_key(SCOPE, "curves"),
+    )
+    state.remember(SCOPE, "curves", tuple(methods))
+    sizes = stops(chosen, over)
+    asked = {(slug, size): chosen.simulate(TAB, slug, {over: size}) for slug in methods for size in sizes}
+    found = collect(asked)
+    progress(found, "points")
+    series = {}
+    for slug in methods:
+        own = {size: fits.needed(one) for (name, size), one in found.found.items() if name == slug}
+        if own:
+            series[all_methods()[slug].title] = (sorted(own), [own[size] for size in sorted(own)])
+    if series:
+        x = "tokens per row" if over == "seq" else "rows"
+        device = chosen.device
+        figure = cost_curves(series, x, getattr(chosen, over), device.memory, device.title, colours())
+        st.plotly_chart(figure, key=f"memory-{over}", config=charts.CONFIG)
+    rest = "batch" if over == "seq" else "seq"
+    st.markdown(
+        f"Dots are simulated, {SIZES[rest].lower()}: {getattr(chosen, rest):,}; the dotted line is what is set "
+        f"above. {figures.badge('simulated')}"
+    )
+    for slug in methods:
+        reasons = {reason for (name, _), reason in found.refused.items() if name == slug}
+        for reason in sorted(reasons):
+            st.caption(f"{all_methods()[slug].title}, some points: {reason}")
+
+
+def colours() -> dict[str, str]:
+    """A colour for each method, whichever others are drawn."""
+    titles = [method.title for method in all_methods().values()]
+    return {title: theme.SERIES[index % len(theme.SERIES)] for index, title in enumerate(titles)}
+
+
+def stops(chosen: Chosen, over: str) -> list[int]:
+    """Sizes to simulate, the one that is set among them, up to what the model has positions for."""
+    limit = chosen.entry.shape.max_positions if over == "seq" else None
+    sizes = {*STOPS[over], getattr(chosen, over)}
+    return sorted(size for size in sizes if limit is None or size <= limit)

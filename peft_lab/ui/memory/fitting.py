@@ -1,0 +1,110 @@
+"""What is the largest batch, the longest row, the largest model that fits: searched by simulating, on request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from peft_lab import units
+from peft_lab.errors import PeftLabError
+from peft_lab.memory import fits
+from peft_lab.methods import all_methods
+from peft_lab.models import catalogue
+from peft_lab.ui import figures
+from peft_lab.ui.memory.answers import SEARCH, Answers, collect, progress
+from peft_lab.ui.memory.bars import refusals
+from peft_lab.ui.memory.controls import Chosen
+from peft_lab.ui.memory.timeline import pick_method
+from peft_lab.ui.waiting import come_back
+
+KEY = "memory-search"
+BUTTONS = {"batch": "Largest batch", "seq": "Longest rows", "model": "Largest model"}
+
+
+def fitting(chosen: Chosen, answers: Answers) -> None:
+    cells = st.columns([4, 3, 3, 3], vertical_alignment="bottom")
+    with cells[0]:
+        slug = pick_method(answers, "method-fits")
+    if slug is None:
+        return
+    wanted = (slug, *chosen.key())
+    for cell, (what, label) in zip(cells[1:], BUTTONS.items(), strict=True):
+        if cell.button(label, key=f"find-{what}", width="stretch"):
+            st.session_state[KEY] = (what, wanted)
+    what, for_which = st.session_state.get(KEY, (None, None))
+    if what is None or for_which != wanted:
+        st.markdown(
+            f"Searched on {chosen.device.title} ({units.size(chosen.device.memory)}), all other settings as above. "
+            "A size is doubled until the step no longer fits, then halved in: about ten simulations."
+        )
+    elif what == "model":
+        _models(chosen, slug)
+    else:
+        _size(what, chosen, slug)
+
+
+def _size(what: str, chosen: Chosen, slug: str) -> None:
+    future = chosen.search(SEARCH, what, slug)
+    come_back([future])
+    if not future.done():
+        st.markdown("Searching: about ten simulations…")
+        return
+    try:
+        size = future.result()
+    except PeftLabError as error:
+        st.markdown(f":red[:material/error: {error}]")
+        return
+    row, unit = ("row", "rows") if what == "batch" else ("token", "tokens per row")
+    rest = f"{chosen.seq:,} tokens" if what == "batch" else f"{chosen.batch:,} rows"
+    said = f"**{size:,} {unit}** of {rest}" if what == "batch" else f"**{size:,} {unit}** at {rest}"
+    limit = chosen.entry.shape.max_positions
+    if what == "seq" and size == limit:
+        said += ", which are all the positions it has"
+    if not size:
+        said = f"Not even one {row} fits"
+    st.markdown(
+        f"{all_methods()[slug].title} of {chosen.entry.title} on {chosen.device.title}: {said}. "
+        f"{figures.badge('simulated')}"
+    )
+
+
+def _models(chosen: Chosen, slug: str) -> None:
+    """The catalogue from small to large; rows get no longer than a model has positions for."""
+    entries = sorted(catalogue().values(), key=lambda entry: entry.parameters)
+    refused = {entry.name: refusals(entry)[slug] for entry in entries if slug in refusals(entry)}
+    asked = {}
+    for entry in entries:
+        if entry.name not in refused:
+            seq = min(chosen.seq, entry.shape.max_positions or chosen.seq)
+            asked[entry.name] = chosen.simulate(SEARCH, slug, {"seq": seq}, model=entry.name)
+    answers = collect(asked)
+    progress(answers, "models")
+    refused |= answers.refused
+    device = chosen.device
+    fitting = [entry for entry in entries if _fits(answers, entry.name, device.memory)]
+    if not answers.waiting:
+        said = f"**{fitting[-1].title}** is the largest" if fitting else "None of the models"
+        st.markdown(
+            f"{said} in the list whose step with {all_methods()[slug].title} fits on {device.title}. "
+            f"{figures.badge('simulated')}"
+        )
+    rows: list[Any] = []
+    for entry in reversed(entries):
+        one = answers.found.get(entry.name)
+        size = units.short_count(entry.parameters)
+        if one is not None:
+            need = fits.needed(one)
+            over = need - device.memory
+            rows.append(
+                (entry.title, size, units.size(need), "fits" if over <= 0 else f"{units.size(over)} too much")
+            )
+        elif entry.name in refused:
+            rows.append((entry.title, size, "–", refused[entry.name]))
+    if rows:
+        figures.table(("Model", "Parameters", "Device must have", "On the device"), rows, numeric=(1, 2))
+
+
+def _fits(answers: Answers, name: str, memory: int) -> bool:
+    one = answers.found.get(name)
+    return one is not None and fits.needed(one) <= memory

@@ -1,0 +1,187 @@
+"""Why memory goes where it goes: four short lessons whose every figure is taken from what the page shows.
+
+A lesson holds on any model that has its methods; its button sets the page to a case that shows it well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from peft_lab import units
+from peft_lab.memory.account import Point
+from peft_lab.memory.optimizers import OPTIMIZER_TITLES
+from peft_lab.memory.result import Simulation
+from peft_lab.methods import all_methods
+from peft_lab.models import get_model
+from peft_lab.shapes import MATRIX_TYPES, ModelShape
+from peft_lab.ui import charts, figures
+from peft_lab.ui.memory.answers import TAB, Answers, collect
+from peft_lab.ui.memory.controls import DEFAULTS, Chosen, set_page
+
+_WIDTH = {"bfloat16": 2, "float16": 2, "float32": 4}  # bytes of a number
+ON, OFF = "with checkpointing", "without"
+Parts = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Told:
+    """A lesson's sentences, and the bars they are read off."""
+
+    text: str
+    rows: Mapping[str, Parts]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """``preset``: settings that show it well. ``needs``: what has to be simulated for it."""
+
+    key: str
+    title: str
+    preset: Mapping[str, Any]
+    needs: tuple[str, ...]
+    tell: Callable[[Chosen, Mapping[str, Simulation]], Told]
+
+
+def lessons(chosen: Chosen, answers: Answers) -> None:
+    toggled = collect({name: chosen.simulate(TAB, "lora", checkpointing=name == ON) for name in (ON, OFF)})
+    found = {**answers.found, **toggled.found}
+    columns = st.columns(2, gap="medium")
+    for index, lesson in enumerate(LESSONS):
+        with columns[index % 2], st.container(border=True):
+            _draw(lesson, chosen, found)
+
+
+def _draw(lesson: Lesson, chosen: Chosen, found: Mapping[str, Simulation]) -> None:
+    st.markdown(f"#### {lesson.title}")
+    if all(name in found for name in lesson.needs):
+        told = lesson.tell(chosen, found)
+        st.markdown(f"{told.text} {figures.badge('simulated')}")
+        figure = charts.memory_bars(told.rows)
+        height = 70 + 34 * len(told.rows)
+        figure.update_layout(showlegend=False, height=height, margin={"l": 8, "r": 8, "t": 4, "b": 36})
+        st.plotly_chart(figure, key=f"lesson-{lesson.key}", config=charts.CONFIG)
+        st.caption(f"{told.caption} Colours as in the bars above.")
+    else:
+        lacking = ", ".join(
+            all_methods()[name].title for name in lesson.needs if name in all_methods() and name not in found
+        )
+        st.markdown(f"Not simulated for {chosen.entry.title}: {lacking or 'one of the two steps'}.")
+    preset = {**DEFAULTS, **lesson.preset, "tab": "why"}
+    if is_set(chosen, preset):
+        st.markdown(":material/check: The page is set to this lesson's example.")
+    elif st.button(
+        f"Show it on {get_model(preset['model']).title}", key=f"preset-{lesson.key}", width="stretch"
+    ):
+        set_page(**preset)
+
+
+def is_set(chosen: Chosen, preset: Mapping[str, Any]) -> bool:
+    own = (chosen.entry.name, chosen.device.name, chosen.batch, chosen.seq, chosen.dtype, chosen.optimizer)
+    names = ("model", "device", "batch", "seq", "dtype", "optimizer")
+    return own == tuple(preset[name] for name in names) and chosen.checkpointing == preset["checkpointing"]
+
+
+def fullest(simulation: Simulation) -> Point:
+    """The moment with the most activations kept."""
+    return max(simulation.points, key=lambda point: point.parts["activations"])
+
+
+def _trained(simulation: Simulation) -> int:
+    """Gradients and optimizer states, each when there is most of it."""
+    return sum(max(point.parts[part] for point in simulation.points) for part in ("gradients", "optimizer"))
+
+
+def _lora(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
+    full, lora = found["full"], found["lora"]
+    kept = fullest(full).parts["activations"], fullest(lora).parts["activations"]
+    saved = _trained(full), _trained(lora)
+    text = (
+        f"The backward pass has to travel through every frozen layer to reach the adapters, and what it needs there is "
+        f"kept all the same: **{units.size(kept[1])}** of activations, {kept[1] / kept[0]:.0%} of the "
+        f"{units.size(kept[0])} that full fine-tuning keeps. What LoRA saves is what belongs to trained weights: "
+        f"gradients and {OPTIMIZER_TITLES[chosen.optimizer]} states shrink from {units.size(saved[0])} to "
+        f"{units.size(saved[1])}."
+    )
+    rows = {"Full": fullest(full).parts, "LoRA": fullest(lora).parts}
+    return Told(text, rows, "At the moment with the most activations.")
+
+
+def _ia3(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
+    ia3, lora, shape = found["ia3"], found["lora"], chosen.entry.shape
+    count = {
+        slug: all_methods()[slug].formula(shape, all_methods()[slug].require(shape, {})).trainable
+        for slug in ("ia3", "lora")
+    }
+    difference = ia3.peak_bytes - lora.peak_bytes
+    than = "more" if difference > 0 else "less"
+    text = (
+        f"IA³ trains {units.short_count(count['ia3'])} numbers, LoRA {units.short_count(count['lora'])}; its step "
+        f"peaks at **{units.size(abs(difference))} {than}** ({units.size(ia3.peak_bytes)} against "
+        f"{units.size(lora.peak_bytes)}). The gradient of a vector needs everything that the vector multiplied: keys, "
+        f"values and the {shape.intermediate:,} inner values of the feed-forward part, for every token in every layer. "
+        f"LoRA keeps the inputs of its matrices, {shape.hidden:,} wide, and what is only r wide."
+    )
+    rows = {"IA³": fullest(ia3).parts, "LoRA": fullest(lora).parts}
+    return Told(text, rows, "At the moment with the most activations.")
+
+
+def _checkpointing(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
+    on, off, shape = found[ON], found[OFF], chosen.entry.shape
+    inputs = chosen.batch * chosen.seq * shape.hidden * _WIDTH[chosen.dtype] * shape.num_layers
+    kept = fullest(off).parts["activations"], fullest(on).parts["activations"]
+    largest = max(on.parts, key=lambda part: on.parts[part] if part != "weights" else -1)
+    text = (
+        f"With LoRA the step's peak falls from {units.size(off.peak_bytes)} to **{units.size(on.peak_bytes)}**, "
+        f"activations from {units.size(kept[0])} to {units.size(kept[1])}: only the layers' inputs stay "
+        f"({chosen.batch:,} × {chosen.seq:,} × {shape.hidden:,} numbers for each of {shape.num_layers} layers, "
+        f"{units.size(inputs)}), and one layer at a time is computed again on the way back. The price is a second "
+        f"forward pass in every step (Chen et al. 2016, arXiv 1604.06174). Next to the weights, most of what is left "
+        f"is {'the ' if largest == 'logits' else ''}{largest}: {units.size(on.parts[largest])}."
+    )
+    return Told(text, {"Without": off.parts, "With": on.parts}, "LoRA, at the peak.")
+
+
+def in_four_bits(shape: ModelShape) -> int:
+    """Weights that QLoRA packs: of every linear map but the output head."""
+    maps = (group for group in shape.groups if group.type in MATRIX_TYPES and group.path != "lm_head")
+    return sum(group.count * math.prod(group.parameters["weight"]) for group in maps)
+
+
+def _qlora(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
+    one, shape = found["qlora"], chosen.entry.shape
+    packed = in_four_bits(shape)
+    whole = one.parts["weights"] - packed // 2
+    trained = sum(one.parts[part] for part in ("adapter", "gradients", "optimizer"))
+    rest = {name: one.parts[name] for name in ("activations", "logits", "temporary")}
+    text = (
+        f"Of **{units.size(one.peak_bytes)}** ({one.peak_bytes / 2**30:.1f} GiB) at the peak, "
+        f"{units.size(packed // 2)} are {units.short_count(packed)} weights in 4 bits and "
+        f"{units.size(one.parts['quantisation'])} the constants of their blocks. Embeddings, output head and norms "
+        f"stay in {8 * _WIDTH[chosen.dtype]} bits: {units.size(whole)}. The adapter with gradients and optimizer "
+        f"states takes {units.size(trained)}, activations {units.size(rest['activations'])}, logits and loss "
+        f"{units.size(rest['logits'])}. In {8 * _WIDTH[chosen.dtype]} bits the weights alone would be "
+        f"{units.size(chosen.entry.parameters * _WIDTH[chosen.dtype])}."
+    )
+    return Told(text, {"QLoRA": one.parts}, "At the peak.")
+
+
+_SMALL = {"model": DEFAULTS["model"], "method": "lora"}
+LESSONS = (
+    Lesson("lora", "Why LoRA does not shrink activations", _SMALL, ("full", "lora"), _lora),
+    Lesson("ia3", "Why IA³ can peak above LoRA", {**_SMALL, "method": "ia3"}, ("ia3", "lora"), _ia3),
+    Lesson("checkpointing", "What checkpointing trades", _SMALL, (ON, OFF), _checkpointing),
+    Lesson(
+        "qlora",
+        "Where QLoRA's memory goes",
+        {"model": "llama-3.1-70b", "device": "a100-80", "batch": 1, "seq": 1024, "checkpointing": True,
+         "method": "qlora"},
+        ("qlora",),
+        _qlora,
+    ),
+)  # fmt: skip

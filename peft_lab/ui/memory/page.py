@@ -1,0 +1,57 @@
+"""Memory: every method's training step on one model, against the memory of a real device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import streamlit as st
+
+from peft_lab.ui import figures, shell, state
+from peft_lab.ui.memory.bars import overview
+from peft_lab.ui.memory.controls import DEFAULTS, SCOPE, address, controls, readers
+from peft_lab.ui.memory.curves import curves
+from peft_lab.ui.memory.fitting import fitting
+from peft_lab.ui.memory.lessons import lessons
+from peft_lab.ui.memory.published import published_peaks
+from peft_lab.ui.memory.timeline import timeline
+from peft_lab.ui.tabs import tabs
+
+TABS = {
+    "timeline": "Step by step",
+    "fits": "What fits",
+    "curves": "Cost curves",
+    "why": "Why",
+    "published": "Published peaks",
+}
+
+
+def memory_page() -> None:
+    shell.open_page()
+    state.read_address(SCOPE, readers())
+    st.title("Memory")
+    st.markdown(
+        "What a training step needs, before anything is downloaded: the real step is run on tensors that have shapes "
+        f"but no data, and every byte is added up. {figures.badge('simulated')}"
+    )
+    chosen = controls()
+    answers = overview(chosen) if not chosen.problems else None
+    if answers is None:
+        st.info("A setting cannot work as it is; the message stands at its control. Mend it to go on.")
+    sections: dict[str, Callable[[], None]] = {TABS["published"]: published_peaks}
+    if answers is not None:
+        own = {
+            "timeline": partial(timeline, chosen, answers),
+            "fits": partial(fitting, chosen, answers),
+            "curves": partial(curves, chosen, answers),
+            "why": partial(lessons, chosen, answers),
+        }
+        sections = {TABS[name]: draw for name, draw in own.items()} | sections
+    _tabs(sections)
+    state.write_address(address(chosen))
+
+
+def _tabs(sections: dict[str, Callable[[], None]]) -> None:
+    wanted = TABS.get(str(state.remembered(SCOPE, "tab", DEFAULTS["tab"])), "")
+    title = tabs(SCOPE, sections, wanted if wanted in sections else next(iter(sections)))
+    state.remember(SCOPE, "tab", next(name for name, text in TABS.items() if text == title))

@@ -1,0 +1,101 @@
+"""Published peaks of real trainings beside the same trainings simulated."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from peft_lab import published, units
+from peft_lab.crew import get_crew
+from peft_lab.errors import PeftLabError
+from peft_lab.models import get_model
+from peft_lab.ui import charts, figures, state
+from peft_lab.ui.memory.answers import TAB
+from peft_lab.ui.memory.controls import SCOPE
+from peft_lab.ui.memory.drawings import against, errors
+from peft_lab.ui.waiting import come_back
+
+BAND = 5.0  # percent: what is called close
+KEY = "memory-published-now"
+
+
+def published_peaks() -> None:
+    rows, outcomes = published.rows(), published.simulated()
+    ran = {name: row for name, row in rows.items() if outcomes[name].reserved is not None}
+    percents = [published.error(row, outcomes[name]) for name, row in rows.items()]
+    agreement = published.agreement(percents)
+    model = get_model(published.MODEL).title
+    st.markdown(
+        f"{agreement.rows} trainings of {model} on one NVIDIA L40S, as published {figures.badge('cited')}, and the "
+        f"same simulated {figures.badge('simulated')}: reserved memory is **{agreement.median:.1f}%** apart in the "
+        f"median and {agreement.largest:.1f}% at most; {agreement.ran} of {agreement.rows} can be simulated."
+    )
+    left, right = st.columns(2, gap="medium")
+    titles = [row.title for row in ran.values()]
+    reserved = [outcomes[name].reserved or 0 for name in ran]
+    with left:
+        st.markdown("#### Simulated against published")
+        figure = against(titles, [row.reserved for row in ran.values()], reserved, BAND)
+        st.plotly_chart(figure, key="memory-published", config=charts.CONFIG)
+    with right:
+        st.markdown("#### Error of each row")
+        sizes = [one for one in percents if one is not None]
+        st.plotly_chart(errors(titles, sizes, BAND), key="memory-errors", config=charts.CONFIG)
+    _one_row()
+    with st.expander("All rows"):
+        figures.table(
+            ("Run", "Trained", "Published", "Simulated", "Error"),
+            [_line(row, outcomes[name]) for name, row in rows.items()],
+            numeric=(1, 2, 3, 4),
+        )
+    versions = ", ".join(f"{name} {version}" for name, version in published.simulated_with().items())
+    st.caption(
+        f"Published: [{published.SOURCE}]({published.ADDRESS}), reserved bytes at the peak. Simulated with {versions} "
+        "by `python -m tools.simulate_published`. One number is inferred from these rows, the length of the longest "
+        "batch, which was not published (`peft_lab/memory/protocol.py`); the allocator's model has no fitted number."
+    )
+
+
+def _line(row: published.Row, outcome: published.Outcome) -> tuple[str, ...]:
+    error = published.error(row, outcome)
+    return (
+        row.title,
+        units.count(row.trainable),
+        units.size(row.reserved),
+        outcome.reason if outcome.reserved is None else units.size(outcome.reserved),
+        "–" if error is None else f"{error:+.1f}%",
+    )
+
+
+def _one_row() -> None:
+    """A row simulated before the learner's eyes, in some seconds."""
+    rows = published.rows()
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    name = left.selectbox(
+        "A row to simulate here and now",
+        list(rows),
+        list(rows).index(next(name for name in rows if name.startswith("lora"))),
+        key=state.widget_key(SCOPE, "published-row"),
+        format_func=lambda name: rows[name].title,
+    )
+    if right.button("Simulate this row now", key="simulate-row", width="stretch"):
+        st.session_state[KEY] = name
+    if st.session_state.get(KEY) != name:
+        return
+    future = get_crew().submit(TAB, published.simulate, name)
+    come_back([future])
+    if not future.done():
+        st.markdown("Simulating the training step of this row, its evaluation before it, and the allocator…")
+        return
+    try:
+        found = future.result()
+    except PeftLabError as problem:
+        st.markdown(f":red[:material/error: {problem}]")
+        return
+    row, outcome = rows[name], published.Outcome.of(found)
+    kept = published.simulated()[name].reserved
+    same = "the same as kept" if outcome.reserved == kept else f"kept: {units.size(kept or 0)}"
+    st.markdown(
+        f"**{row.title}**: {units.size(outcome.reserved or 0)} reserved {figures.badge('simulated')} in "
+        f"{units.seconds(found.seconds)}, {same}; published {units.size(row.reserved)} {figures.badge('cited')}, "
+        f"error {published.error(row, outcome):+.1f}%."
+    )

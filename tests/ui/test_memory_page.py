@@ -1,0 +1,157 @@
+"""The Memory page through the app, without a browser: every tab, presets, models by folder, errors at their control."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from peft_lab import published
+from peft_lab.methods import all_methods
+from tests.ui.test_pages import SECONDS, opened, told
+
+SMALL = {"model": "minilm-l6", "device": "this-machine", "batch": "2", "seq": "16"}
+LLAMA = {
+    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 512, "hidden_size": 64,
+    "intermediate_size": 160, "num_hidden_layers": 7, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+}  # fmt: skip
+
+
+def settled(app: AppTest) -> AppTest:
+    """Drawn again until nothing is waited for, as a browser does by itself."""
+    until = time.monotonic() + 2 * SECONDS
+    while time.monotonic() < until and (app.get("progress") or "Simulating the" in told(app)):
+        time.sleep(0.1)
+        app.run()
+    assert not app.exception
+    return app
+
+
+def tables(app: AppTest) -> str:
+    return "\n".join(element.proto.body for element in app.get("html"))
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> str:
+    folder = tmp_path / "my-llama"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(LLAMA), "utf-8")
+    return str(folder)
+
+
+def test_every_method_or_its_reason() -> None:
+    app = settled(opened("memory", **SMALL))
+    shown = tables(app).replace("\N{NO-BREAK SPACE}", " ")
+    assert "fits" in shown
+    assert all(method.title in shown for method in all_methods().values())
+    moments = next(slider for slider in app.select_slider if slider.label == "Moment")
+    assert "the peak" in told(app)
+    moments.set_value(0).run()
+    assert not app.exception
+    assert "the peak" not in told(app)
+
+
+@pytest.mark.parametrize(
+    ("tab", "expected"),
+    [
+        ("fits", "Searched on"),
+        pytest.param("curves", "Dots are simulated", marks=pytest.mark.slow),
+        ("why", "Why LoRA does not shrink activations"),
+        ("published", f"{len(published.rows())} trainings of"),
+    ],
+)
+def test_every_tab_opens(tab: str, expected: str) -> None:
+    app = settled(opened("memory", tab=tab, **SMALL))
+    assert expected in told(app)
+
+
+@pytest.mark.slow
+def test_the_longest_row_is_searched() -> None:
+    app = settled(opened("memory", tab="fits", **{**SMALL, "seq": "512"}))
+    app.button(key="find-seq").click().run()
+    until = time.monotonic() + SECONDS
+    while "Searching" in told(app) and time.monotonic() < until:
+        time.sleep(0.2)
+        app.run()
+    assert "**512 tokens per row** at 2 rows, which are all the positions" in told(app)
+
+
+def test_a_lessons_button_sets_the_page() -> None:
+    app = opened("memory", tab="why", **SMALL)
+    app.button(key="preset-ia3").click().run()
+    assert not app.exception
+    assert "One training step of Llama 3.2 3B" in told(app)
+    assert app.query_params["tab"] in ("why", ["why"])
+    assert "model" not in app.query_params
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ({"device": "abacus"}, "There is no device called 'abacus'"),
+        ({"batch": "-3"}, "from 1 to"),
+        ({"seq": "many"}, "'many' is no whole number"),
+        ({"dtype": "int1"}, "There is no precision called 'int1'"),
+        ({"model": "no-such-model"}, "no model in the catalogue called 'no-such-model'"),
+        ({"model": "/no/such/folder"}, "neither a folder on this machine nor a Hugging Face id"),
+        ({"model": "nobody-here/no-such-model"}, "was not reached"),
+    ],
+)
+def test_what_is_wrong_in_an_address_is_said_at_its_control(address: dict[str, str], message: str) -> None:
+    app = opened("memory", tab="published", **address)
+    assert not app.exception
+    lines = [line for line in told(app).split("\n") if message in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(":red[") and "The default is used" in lines[0]
+
+
+@pytest.mark.parametrize("size", [0, -4, 10**9])
+def test_a_size_that_cannot_be_is_said_at_its_control(size: int) -> None:
+    app = opened("memory", tab="published", **SMALL)
+    control = next(number for number in app.number_input if number.label.startswith("Batch"))
+    control.set_value(size).run()
+    assert not app.exception
+    assert f"from 1 to 4,096; {size:,} is not." in told(app)
+    assert "One training step" not in told(app)
+
+
+def test_rows_longer_than_the_model_has_positions_for() -> None:
+    app = opened("memory", **{**SMALL, "seq": "4000"})
+    assert "MiniLM-L6 has 512 positions" in told(app) or "has 512 positions" in told(app)
+    next(button for button in app.button if button.label == "Use 512").click().run()
+    assert "One training step of" in told(app)
+    assert app.query_params["seq"] in ("512", ["512"])
+
+
+def test_a_folder_in_the_address_is_simulated_and_stays_there(llama: str) -> None:
+    app = settled(opened("memory", model=llama, batch="2", seq="32"))
+    assert "One training step of my-llama" in told(app)
+    assert "not trained" in "\n".join(caption.value for caption in app.caption)
+    assert app.query_params["model"] in (llama, [llama])
+
+
+def test_a_folder_works_on_method_pages_too(llama: str) -> None:
+    app = opened("lora", model=llama, tab="parameters")
+    assert not app.exception
+    assert "Injected into my-llama" in told(app)
+    # r 8 on q (64 to 64) and v (64 to 32) of seven layers
+    assert f"counted and formula both give **{7 * 8 * (64 + 64 + 64 + 32):,}**" in told(app)
+
+
+def test_a_folder_without_weights_is_not_trained(llama: str) -> None:
+    app = opened("lora", model=llama, tab="train")
+    assert not app.exception
+    assert not [button for button in app.button if button.label == "Train"]
+    assert any("known here by its shape" in info.value for info in app.info)
+
+
+@pytest.mark.parametrize("page", ["memory", "lora"])
+def test_a_config_that_is_no_language_model(page: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}), "utf-8")
+    app = opened(page, model=str(tmp_path), tab="published")
+    assert not app.exception
+    assert any("no language model" in line and line.startswith(":red[") for line in told(app).split("\n"))

@@ -1,0 +1,46 @@
+"""Simulate every published row again: ``python -m tools.simulate_published``.
+
+Writes ``peft_lab/published/simulated.json``, which the Memory page shows beside the published figures.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+
+from peft_lab import published
+from peft_lab.errors import PeftLabError
+from peft_lab.published import Outcome
+
+FILE = Path(published.__file__).parent / published.RESULTS
+PACKAGES = ("torch", "transformers", "peft")
+
+
+def outcome(experiment: str) -> Outcome:
+    """What the simulation says of a row, or why it says nothing."""
+    try:
+        return Outcome.of(published.simulate(experiment))
+    except PeftLabError as error:
+        return Outcome(None, None, str(error))
+
+
+def main() -> None:
+    found = {}
+    for experiment, row in published.rows().items():
+        found[experiment] = outcome(experiment)
+        error = published.error(row, found[experiment])
+        told = found[experiment].reason if error is None else f"{error:+.2f}%"
+        print(f"{experiment:<48}{told}", file=sys.stderr, flush=True)
+    kept = {
+        "command": "python -m tools.simulate_published",
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "rows": {experiment: asdict(one) for experiment, one in found.items()},
+    }
+    FILE.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
