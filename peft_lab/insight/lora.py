@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-GRID = 48
+GRID = 32  # cells along each side of a heat map
 ADAPTER = "default"
 
 
@@ -62,45 +62,81 @@ def effective_rank(values: list[float]) -> float:
     return math.exp(-sum(share * math.log(share) for share in shares)) if shares else 0.0
 
 
-def grid(delta: torch.Tensor, size: int = GRID) -> list[list[float]]:
-    """``delta`` shrunk to at most size x size cells; each keeps the entry of its patch that is largest in magnitude."""
+def grid(a: torch.Tensor, b: torch.Tensor, scale: float, size: int = GRID) -> torch.Tensor:
+    """``scale * b @ a`` as at most size x size cells, each the root mean square of the entries in it.
+
+    A cell's sum of squares is the inner product of two r x r Gram matrices, that of its rows of b and that of its
+    columns of a, so no d_out x d_in matrix is made.
+
+    Returns:
+        (min(size, d_out), min(size, d_in)) in float32.
+    """
     import torch
 
-    rows, columns = (min(size, n) for n in delta.shape)
-    flat = delta.float()[None, None]
-    high = torch.nn.functional.adaptive_max_pool2d(flat, (rows, columns))[0, 0]
-    low = -torch.nn.functional.adaptive_max_pool2d(-flat, (rows, columns))[0, 0]
-    strongest = torch.where(high.abs() >= low.abs(), high, low)
-    cells: list[list[float]] = [[float(f"{value:.3g}") for value in row] for row in strongest.tolist()]
-    return cells
+    left, tall = _grams(b.float(), size)
+    right, wide = _grams(a.float().T, size)
+    mean = left @ right.T / (tall[:, None] * wide[None, :])
+    return torch.sqrt(mean.clamp_min(0)) * abs(scale)
 
 
-def corrections(model: torch.nn.Module) -> list[dict[str, Any]]:
-    """For every adapted matrix: norms of ΔW and W, their ratio, singular values, effective rank and a heat map
-    of ΔW."""
+def _grams(matrix: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gram matrices (bins, r*r) of the rows of a d x r matrix in nearly equal bins, and the rows of each bin."""
+    import torch
+
+    parts = torch.tensor_split(matrix, min(size, matrix.shape[0]))
+    grams = torch.stack([(part.T @ part).flatten() for part in parts])
+    return grams, torch.tensor([float(len(part)) for part in parts])
+
+
+Factors = tuple["torch.Tensor", "torch.Tensor"]
+
+
+def start_factors(model: torch.nn.Module) -> dict[str, Factors]:
+    """A and B of every matrix whose correction is not zero before training: PiSSA's. Copies, in float32."""
+    kept = {}
+    for path, module in layers(model):
+        a, b = (matrix[ADAPTER].weight.detach().float() for matrix in (module.lora_A, module.lora_B))
+        if bool(b.any()):
+            kept[path] = (a.clone(), b.clone())
+    return kept
+
+
+def change(module: Any, start: Factors | None) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """A, B and scale whose product is what training added to W: BA, less the BA it started from (PiSSA)."""
+    import torch
+
+    a, b = (matrix[ADAPTER].weight.detach().float() for matrix in (module.lora_A, module.lora_B))
+    if start is not None:
+        a, b = torch.cat([a, start[0]]), torch.cat([b, -start[1]], dim=1)
+    return a, b, float(module.scaling[ADAPTER])
+
+
+def corrections(model: torch.nn.Module, starts: Mapping[str, Factors] | None = None) -> list[dict[str, Any]]:
+    """For every adapted matrix: norms of ΔW and of the pretrained W, their ratio, singular values, effective rank."""
     import torch
 
     rows = []
     with torch.no_grad():
         for path, module in layers(model):
-            a, b = module.lora_A[ADAPTER].weight, module.lora_B[ADAPTER].weight
-            scale = float(module.scaling[ADAPTER])
+            start = (starts or {}).get(path)
+            a, b, scale = change(module, start)
             values = singular_values(a, b, scale)
-            delta = scale * (b.float() @ a.float())
             weight = base_weight(module)
-            norm, base = float(delta.norm()), float(weight.norm())
+            if start is not None:
+                moved = scale * (start[1] @ start[0])
+                weight = weight + (moved.T if weight.shape != moved.shape else moved)
+            norm, base = sum(value**2 for value in values) ** 0.5, float(weight.norm())
             rows.append(
                 {
                     "module": path,
-                    "shape": list(delta.shape),
-                    "rank": int(a.shape[0]),
+                    "shape": [int(b.shape[0]), int(a.shape[1])],
+                    "rank": int(module.r[ADAPTER]),
                     "scale": scale,
                     "norm": norm,
                     "base_norm": base,
                     "ratio": norm / base if base else 0.0,
                     "singular_values": values,
                     "effective_rank": effective_rank(values),
-                    "grid": grid(delta),
                 }
             )
     return rows
@@ -124,21 +160,36 @@ def merge_check(
     Works on copies: the given model is left as it is.
 
     Returns:
-        one row per dtype: largest absolute difference of the logits, the logits' own largest magnitude, their ratio.
+        one row per dtype: largest absolute difference of the logits after merging, the logits' own largest magnitude,
+        their ratio; and after taking the correction out again: largest difference, and the share of W's entries that
+        are no longer what they were.
     """
     import torch
 
     rows = []
     for name in dtypes:
-        dtype = getattr(torch, name)
-        unmerged = copy.deepcopy(model).to(dtype).eval()
+        tried: Any = copy.deepcopy(model).to(getattr(torch, name)).eval()
+        kept = {path: module.get_base_layer().weight.detach().clone() for path, module in layers(tried)}
         with torch.no_grad():
-            before = unmerged(**inputs).logits.float()
-            merged = unmerged.merge_and_unload()  # type: ignore[operator]
-            after = merged.eval()(**inputs).logits.float()
-        difference, magnitude = float((after - before).abs().max()), float(before.abs().max())
-        relative = difference / magnitude
+            before = tried(**inputs).logits.float()
+            tried.merge_adapter()
+            merged = tried(**inputs).logits.float()
+            tried.unmerge_adapter()
+            back = tried(**inputs).logits.float()
+        magnitude = float(before.abs().max())
+        difference = float((merged - before).abs().max())
+        entries = sum(weight.numel() for weight in kept.values())
+        changed = sum(
+            int((module.get_base_layer().weight != kept[path]).sum()) for path, module in layers(tried)
+        )
         rows.append(
-            {"dtype": name, "max_difference": difference, "max_logit": magnitude, "relative": relative}
+            {
+                "dtype": name,
+                "max_difference": difference,
+                "max_logit": magnitude,
+                "relative": difference / magnitude,
+                "unmerged_difference": float((back - before).abs().max()),
+                "changed_share": changed / entries,
+            }
         )
     return rows

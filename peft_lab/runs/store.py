@@ -100,6 +100,16 @@ class Run:
         path = self.folder / "insight.json"
         return _read_json(path, self.id) if path.exists() else {}
 
+    def arrays(self) -> dict[str, Any]:
+        """The numpy arrays beside :meth:`insight`, by name; ``{}`` when there are none."""
+        import numpy as np
+
+        path = self.folder / "insight.npz"
+        if not path.exists():
+            return {}
+        with np.load(path) as kept:
+            return dict(kept)
+
     # -- stopping: a file, so that any process may ask -----------------------------------------------------------
 
     def ask_to_stop(self) -> None:

@@ -92,6 +92,15 @@ def read_insight(identity: str) -> dict[str, Any]:
         return {}
 
 
+@st.cache_data(max_entries=8, show_spinner=False)
+def read_arrays(identity: str) -> dict[str, Any]:
+    """The arrays that a finished run noted for its method's picture; ``{}`` when there are none or it is gone."""
+    try:
+        return store.get(identity).arrays()
+    except RunError:
+        return {}
+
+
 def short_id(identity: str) -> str:
     """The part of a run's id that tells it from others of its kind: ``20261125-001502``."""
     return identity[:15]

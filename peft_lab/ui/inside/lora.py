@@ -1,4 +1,4 @@
-"""Look inside a LoRA: ΔW of every layer, its singular values and growth, the step-0 gradients, and the merge check."""
+"""Look inside a LoRA: ΔW of every layer along the training, its singular values, the step-0 gradients, the merge."""
 
 from __future__ import annotations
 
@@ -7,29 +7,32 @@ from typing import Any
 import streamlit as st
 
 from peft_lab import units
+from peft_lab.insight.lora import GRID
+from peft_lab.runs import store
 from peft_lab.ui import charts, figures, state
+from peft_lab.ui.inside.playing import played
 from peft_lab.ui.knobs import Choice
-from peft_lab.ui.runs import finished_of, pick_run, read_insight
+from peft_lab.ui.runs import finished_of, pick_run, read_arrays, read_insight
 from peft_lab.units import Source
+
+Row = dict[str, Any]
 
 
 def show(choice: Choice) -> None:
     slug = choice.spec.slug
-    runs = [line for line in finished_of(slug) if read_insight(line.id).get("corrections")]
-    if not runs:
-        st.info(
-            "Nothing has been trained yet. Train on the Train tab; what the run learnt is opened up here."
-        )
+    identity = chosen_run(slug)
+    if identity is None:
         return
-    identity = pick_run(slug, runs)
     found = read_insight(identity)
     rows = found["corrections"]
-    _correction(slug, rows)
+    row = _matrix(slug, rows)
+    growth = found["growth"]
+    played(slug, [snapshot["step"] for snapshot in growth], lambda index: _at(slug, identity, row, index))
     left, right = st.columns(2, gap="large")
     with left:
         _relative(slug, rows)
     with right:
-        _growth(slug, found["growth"])
+        _growth(slug, growth)
     left, right = st.columns(2, gap="large")
     with left:
         _gradients(found["step0_gradients"])
@@ -37,45 +40,82 @@ def show(choice: Choice) -> None:
         _merge(found["merge"])
 
 
-def _correction(slug: str, rows: list[dict[str, Any]]) -> None:
+def chosen_run(slug: str) -> str | None:
+    """The finished run to open up, picked by the learner; ``None``, with what to do, where there is none."""
+    runs = [line for line in finished_of(slug) if _complete(read_insight(line.id))]
+    if not runs:
+        st.info(
+            "Nothing has been trained yet. Train on the Train tab; what the run learnt is opened up here."
+        )
+        return None
+    return pick_run(slug, runs)
+
+
+def _complete(found: dict[str, Any]) -> bool:
+    """Whether a run noted everything that is shown here; those of an earlier version noted less."""
+    return bool(found.get("corrections")) and "singular_values" in found["growth"][0]
+
+
+def _matrix(slug: str, rows: list[Row]) -> Row:
     names = [row["module"] for row in rows]
     largest = max(rows, key=lambda row: row["ratio"])["module"]
     index = state.one_of(slug, "inside-module", names, largest)
-    key = state.widget_key(slug, "inside-module")
     st.markdown(f"#### What was added to one matrix {figures.badge(Source.MEASURED)}")
     module = st.selectbox(
         "Adapted matrix",
         names,
         index=index,
-        key=key,
+        key=state.widget_key(slug, "inside-module"),
         help="It opens on the matrix that changed most for its size.",
     )
     state.remember(slug, "inside-module", module)
-    row = next(row for row in rows if row["module"] == module)
+    return next(row for row in rows if row["module"] == module)
+
+
+def _at(slug: str, identity: str, row: Row, index: int) -> None:
+    """One matrix at one snapshot. The axes are those of the whole training, so that what grows is seen to grow."""
+    found = read_insight(identity)
+    growth = found["growth"]
+    name, snapshot = row["module"], growth[index]
+    names = [each["module"] for each in found["corrections"]]
+    stacked = read_arrays(identity)["grids"][:, names.index(name)].astype(float) * found["largest_cell"]
+    out, into = row["shape"]
+    cells = stacked[index][: min(GRID, out), : min(GRID, into)].tolist()
+    highest = float(stacked[:, : min(GRID, out), : min(GRID, into)].max())
     left, right = st.columns(2, gap="large")
     with left:
-        out, into = row["shape"]
         st.markdown(f"**ΔW, {out:,} × {into:,}**")
-        cells = f"{len(row['grid'])} × {len(row['grid'][0])}"
-        figure = charts.heatmap(row["grid"], "input, binned", "output, binned", "ΔW", diverging=True)
+        figure = charts.heatmap(cells, "input, binned", "output, binned", "root mean square")
+        figure.update_traces(zmin=0, zmax=highest or 1.0)
         st.plotly_chart(figure, key=f"{slug}-delta", config=charts.CONFIG)
         st.caption(
-            f"Shrunk to {cells} cells; each shows the entry of its patch that is largest in magnitude."
+            f"{len(cells)} × {len(cells[0])} cells; each shows the root mean square of the entries of ΔW in it."
         )
     with right:
-        values = row["singular_values"]
+        values = snapshot["singular_values"][name]
         st.markdown(f"**Its {len(values)} singular values**")
         figure = charts.columns(
             list(range(1, len(values) + 1)), values, "singular value number", "singular value of ΔW"
         )
+        top = max(max(each["singular_values"][name]) for each in growth)
+        figure.update_yaxes(range=[0, 1.05 * top or 1.0])
         st.plotly_chart(figure, key=f"{slug}-singular", config=charts.CONFIG)
+        ratio = snapshot["norms"][name] / row["base_norm"]
         st.markdown(
-            f"At most {row['rank']} can differ from zero: that is what rank {row['rank']} means. The effective rank "
-            f"(exponential of the entropy of their shares) is **{row['effective_rank']:.1f}**."
+            f"All others are zero: that is what rank {row['rank']} means. The effective rank (exponential of the "
+            f"entropy of their shares) is **{snapshot['effective_ranks'][name]:.1f}**; "
+            f"‖ΔW‖ is **{units.percent(100 * ratio)}** of ‖W‖."
         )
+    values_of_run = store.get(identity).spec.values
+    if values_of_run.get("init_lora_weights") == "pissa":
+        st.caption(
+            "PiSSA starts from W's own top directions; ΔW is what training added to W: up to twice the rank."
+        )
+    if values_of_run.get("use_dora"):
+        st.caption("DoRA also rescales every row of W + ΔW; what is shown is ΔW = (α/r)·BA alone.")
 
 
-def _relative(slug: str, rows: list[dict[str, Any]]) -> None:
+def _relative(slug: str, rows: list[Row]) -> None:
     st.markdown(f"#### How much each layer moved {figures.badge(Source.MEASURED)}")
     layers = by_layer(rows)
     series = {kind: (list(values), [values[layer] for layer in values]) for kind, values in layers.items()}
@@ -87,7 +127,7 @@ def _relative(slug: str, rows: list[dict[str, Any]]) -> None:
     )
 
 
-def by_layer(rows: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
+def by_layer(rows: list[Row]) -> dict[str, dict[int, float]]:
     """The ratio by kind of module and layer index."""
     from peft_lab.meta import pattern
 
@@ -98,48 +138,66 @@ def by_layer(rows: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
     return table
 
 
-def _growth(slug: str, growth: list[dict[str, Any]]) -> None:
-    st.markdown(f"#### How ΔW grows while training {figures.badge(Source.MEASURED)}")
-    steps = [point["step"] for point in growth]
-    total = [sum(norm**2 for norm in point["norms"].values()) ** 0.5 for point in growth]
-    figure = charts.curves({"‖ΔW‖": (steps, total)}, "optimizer step", "‖ΔW‖, all layers", height=300)
+def _growth(slug: str, growth: list[Row]) -> None:
+    st.markdown(f"#### How the corrections grew {figures.badge(Source.MEASURED)}")
+    steps = [snapshot["step"] for snapshot in growth]
+    totals = [sum(norm**2 for norm in snapshot["norms"].values()) ** 0.5 for snapshot in growth]
+    figure = charts.curves({"‖ΔW‖": (steps, totals)}, "optimizer step", "‖ΔW‖ over all layers", height=300)
     st.plotly_chart(figure, key=f"{slug}-growth", config=charts.CONFIG)
-    st.caption(
-        "It starts at exactly zero, because B does: before the first step the model is the base model."
-    )
+    st.caption("Zero at first: before the first step the tuned model is the base model.")
 
 
 def _gradients(gradients: dict[str, dict[str, float]]) -> None:
     st.markdown(f"#### Gradients in the first step {figures.badge(Source.MEASURED)}")
-    a = max(row["A"] for row in gradients.values())
-    b = [row["B"] for row in gradients.values()]
+    a, b = ([row[matrix] for row in gradients.values()] for matrix in ("A", "B"))
+    at_zero = max(a) == 0
     figures.table(
         ("Matrix", "Starts as", "Gradient norm at step 0"),
         [
-            ("A", "random", f"{a:.3g} (largest of {len(gradients)})"),
-            ("B", "zero", f"{min(b):.3g} to {max(b):.3g}"),
+            ("A", "random" if at_zero else "W's top directions", _range(a)),
+            ("B", "zero" if at_zero else "W's top directions", _range(b)),
         ],
         numeric=(2,),
     )
-    st.markdown(
-        r"$\partial L/\partial A$ contains $B$, which is zero, so A cannot move yet. $\partial L/\partial B$ contains "
-        "$A$, which is not. With **both** at zero nothing would ever move."
-    )
+    if at_zero:
+        st.markdown(
+            r"$\partial L/\partial A$ contains $B$, which is zero, so A cannot move yet. $\partial L/\partial B$ "
+            "contains $A$, which is not. With **both** at zero nothing would ever move."
+        )
+    else:
+        st.markdown("Both start away from zero, so both move from the first step on.")
 
 
-def _merge(rows: list[dict[str, Any]]) -> None:
-    st.markdown(f"#### Merged against unmerged {figures.badge(Source.MEASURED)}")
+def _range(values: list[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{high:.3g} in all {len(values)}" if low == high else f"{low:.3g} to {high:.3g}"
+
+
+def _merge(rows: list[Row]) -> None:
+    st.markdown(f"#### Merged, and unmerged again {figures.badge(Source.MEASURED)}")
     if not rows:
-        st.markdown("Merging into a four-bit base is not exact, and is not checked for this run.")
         return
     figures.table(
-        ("Precision", "Largest difference of outputs", "Relative to the largest output"),
+        (
+            "Precision",
+            "Merged: outputs differ by",
+            "of the largest output",
+            "Unmerged: by",
+            "W's entries changed",
+        ),
         [
-            (row["dtype"], f"{row['max_difference']:.2g}", units.percent(100 * row["relative"]))
+            (
+                row["dtype"],
+                f"{row['max_difference']:.2g}",
+                units.percent(100 * row["relative"]),
+                f"{row['unmerged_difference']:.2g}",
+                units.percent(100 * row["changed_share"]),
+            )
             for row in rows
         ],
-        numeric=(1, 2),
+        numeric=(1, 2, 3, 4),
     )
     st.caption(
-        "The same held-out sentences with the adapter beside W and with BA added into W. What differs is rounding."
+        "The same held-out sentences with the adapter beside W, with BA added into W, and with BA taken out again. "
+        "What differs is rounding: a merged W that is unmerged is not bit for bit what it was, so keep the base."
     )
