@@ -88,7 +88,7 @@ def _told(plan: Plan) -> dict[str, Any]:
         "seeds": list(wish.seeds),
         "eval_rows": wish.eval_rows,
         "max_length": spec.max_length,
-        "values": {slug: dict(values) for slug, values in wish.values.items()},
+        "values": {slug: _plain(values) for slug, values in wish.values.items()},
     }
 
 
@@ -141,10 +141,14 @@ def _row(plan: Plan, slug: str, standing: Standing, records: Mapping[Cell, Recor
         **_forgetting([each["unrelated"] for each in mine.values() if each.get("unrelated")], bool(mine)),
         "learning_rate": cells[0].spec.learning_rate if cells else None,
         "head_learning_rate": cells[0].spec.head_learning_rate if cells else None,
-        "values": dict(cells[0].spec.values) if cells else {},
+        "values": _plain(cells[0].spec.values) if cells else {},
         "loss": _curve([each["loss"] for each in mine.values()]),
     }
     return row
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def _state(plan: Plan, slug: str, cells: Sequence[Cell], standing: Standing) -> dict[str, str]:
