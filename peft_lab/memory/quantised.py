@@ -1,12 +1,14 @@
 """4-bit and 8-bit bases in a simulation: the packed sizes, and bitsandbytes' own forward and backward.
 
 bitsandbytes' parameter class refuses tensors without values, so a linear map gets a plain packed parameter and a
-quantisation state of fake tensors; the operations that run are the library's (they have fake implementations).
+quantisation state of such tensors; the operations that run are the library's (they have fake implementations).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from peft_lab.methods._quantise import kept_whole
 
 if TYPE_CHECKING:
     import torch
@@ -23,17 +25,19 @@ _FUSED_ROWS = 512
 
 
 def quantise_meta(model: torch.nn.Module, bits: int, kind: str = "nf4", double: bool = True) -> None:
-    """Replace the linear maps of a meta model (all but output heads) by quantised ones, packed sizes and all.
+    """Replace the linear maps of a meta model by quantised ones, packed sizes and all.
 
-    A model on whose config PEFT reads ``is_loaded_in_4bit`` or ``is_loaded_in_8bit`` gets that mark.
+    Output heads stay, and what an architecture needs whole. A model on whose config PEFT reads ``is_loaded_in_4bit`` or ``is_loaded_in_8bit`` gets that mark.
     """
     import torch
     from transformers.pytorch_utils import Conv1D
 
+    config: Any = model.config
+    kept = (*_KEPT, *kept_whole(config.model_type))
     for name, module in list(model.named_modules()):
         for child_name, child in list(module.named_children()):
             path = f"{name}.{child_name}" if name else child_name
-            if isinstance(child, torch.nn.Linear | Conv1D) and path.rpartition(".")[2] not in _KEPT:
+            if isinstance(child, torch.nn.Linear | Conv1D) and path.rpartition(".")[2] not in kept:
                 setattr(module, child_name, _quantised(child, bits, kind, double))
     setattr(model, f"is_loaded_in_{bits}bit", True)
     model.is_quantized = True  # type: ignore[assignment]
@@ -81,7 +85,7 @@ def _quantised(linear: Any, bits: int, kind: str, double: bool) -> torch.nn.Modu
 
 
 def make_states(model: torch.nn.Module) -> set[int]:
-    """Give each quantised map its constants; to be called under a FakeTensorMode.
+    """Give each quantised map its constants; to be called on a fake device.
 
     Returns the storages (``_cdata``) of the constants; each map lists its own in ``sim_constants``.
     """

@@ -24,8 +24,13 @@ _KEPT: Mapping[str, tuple[str, ...]] = {"t5": ("wo",), "mt5": ("wo",), "umt5": (
 
 def quantised(shape: ModelShape) -> tuple[ModuleGroup, ...]:
     """The linear maps that are stored in 4 bits: all but the output layer, and what an architecture needs whole."""
-    kept = _KEPT.get(shape.model_type, ())
+    kept = kept_whole(shape.model_type)
     return tuple(group for group in shape.matrices if group.path.rpartition(".")[2] not in kept)
+
+
+def kept_whole(model_type: str) -> tuple[str, ...]:
+    """Last path segments of the linear maps that an architecture needs unquantised, output layers aside."""
+    return _KEPT.get(model_type, ())
 
 
 def needs_quantising(model: torch.nn.Module) -> bool:
@@ -41,7 +46,7 @@ def quantise(model: Any, how: Quantization) -> None:
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    kept = _KEPT.get(model.config.model_type, ())
+    kept = kept_whole(model.config.model_type)
     paths = [
         path
         for path, module in model.named_modules()
