@@ -83,7 +83,10 @@ def percent(number: float) -> str:
 
 
 def seconds(number: float) -> str:
-    """'0.42 s', '37 s', '4 min 10 s'."""
+    """'12 µs', '4.2 ms', '0.42 s', '37 s', '4 min 10 s'."""
+    for limit, unit, scale in ((1e-3, "µs", 1e6), (0.1, "ms", 1e3)):
+        if 0 < number < limit:
+            return f"{number * scale:.2g} {unit}"
     if number < 10:
         return f"{number:.2g} s"
     if number < 90:

@@ -142,9 +142,12 @@ def fits(
 
 
 def _without_function(module: Any, reads: torch.Tensor) -> torch.Tensor:
+    import torch
+
     down, up = module.down, module.up
-    inside = reads.double() @ down.weight.double().T + down.bias.double()
-    return inside @ up.weight.double().T + up.bias.double()
+    with torch.no_grad():
+        inside = reads.double() @ down.weight.double().T + down.bias.double()
+        return inside @ up.weight.double().T + up.bias.double()
 
 
 @contextmanager

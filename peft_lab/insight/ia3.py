@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.insight import lora
-
 if TYPE_CHECKING:
     import torch
 
@@ -18,6 +16,8 @@ CELLS = 64  # of a vector on screen
 BINS = 40
 FELT = 0.05  # distance from 1 from which a factor counts as amplifying or inhibiting
 LISTED = 8  # strongest factors of each direction
+# The map behind the attention and the one that makes the values it averages, by the endings of their paths.
+TWINS = {"attention.output.dense": "attention.self.value", "self_attn.o_proj": "self_attn.v_proj"}
 
 
 def vectors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor, bool]]:
@@ -46,13 +46,24 @@ def row(path: str, vector: torch.Tensor) -> dict[str, Any]:
     return {
         "module": path,
         "size": vector.numel(),
-        "cells": lora.grid(distance[None], CELLS)[0],
+        "cells": cells(distance),
         "rms": float(distance.square().mean().sqrt()),
         "low": float(vector.min()),
         "high": float(vector.max()),
         "amplified": int((distance > FELT).sum()),
         "inhibited": int((distance < -FELT).sum()),
     }
+
+
+def cells(vector: torch.Tensor) -> list[float]:
+    """``vector`` shrunk to at most CELLS cells; each keeps the entry of its patch that is largest in magnitude."""
+    import torch
+
+    flat, size = vector[None, None], min(CELLS, vector.numel())
+    high = torch.nn.functional.adaptive_max_pool1d(flat, size)[0, 0]
+    low = -torch.nn.functional.adaptive_max_pool1d(-flat, size)[0, 0]
+    strongest = torch.where(high.abs() >= low.abs(), high, low)
+    return [float(f"{value:.3g}") for value in strongest.tolist()]
 
 
 def histograms(
@@ -87,6 +98,28 @@ def kind_of(path: str) -> str:
     from peft_lab.meta import pattern
 
     return pattern(path)[0].split("{}.")[-1]
+
+
+def twins(snapshot: Mapping[str, torch.Tensor], on_input: Sequence[str]) -> dict[str, Any]:
+    """Vectors on the values and on the input of the map behind the attention, which do the same: ``l ⊙ Σ p v = Σ p
+    (l ⊙ v)``. Empty where a model has only one of them, or shares values between heads.
+
+    Returns:
+        ``size``: factors of either; ``correlation`` of the two.
+    """
+    import torch
+
+    pairs = [
+        (snapshot[value], snapshot[path])
+        for path in on_input
+        for ending, other in TWINS.items()
+        if path.endswith(ending) and (value := path.removesuffix(ending) + other) in snapshot
+        if len(snapshot[value]) == len(snapshot[path])
+    ]
+    if not pairs:
+        return {}
+    sides = torch.stack([torch.cat([pair[side] for pair in pairs]) for side in (0, 1)])
+    return {"size": sides.shape[1], "correlation": float(torch.corrcoef(sides)[0, 1])}
 
 
 def strongest(snapshot: Mapping[str, torch.Tensor]) -> dict[str, list[dict[str, Any]]]:

@@ -28,6 +28,7 @@ class RunRecorder(Recorder):
         inputs: Mapping[str, torch.Tensor],
         fresh_base: Callable[[], torch.nn.Module],
     ) -> dict[str, Any]:
+        on_input = [path for path, _, inside in ia3.vectors(model) if inside]
         edges, spread = ia3.histograms([vectors for _, vectors in self._kept])
         return {
             "snapshots": [
@@ -39,7 +40,8 @@ class RunRecorder(Recorder):
                 for (step, vectors), counts in zip(self._kept, spread, strict=True)
             ],
             "edges": edges,
-            "on_input": [path for path, _, on_input in ia3.vectors(model) if on_input],
+            "on_input": on_input,
+            "twins": ia3.twins(self._kept[-1][1], on_input),
             "strongest": ia3.strongest(self._kept[-1][1]),
             "merge": lora.merge_check(model, inputs),
         }

@@ -245,9 +245,8 @@ def _compare(ready: Prepared, recorder: insight.Recorder) -> None:
     if ready.spec.compared:
         _beyond(ready, examiner)
     if ready.test:
-        sample = batches.encode(
-            ready.task, ready.test[:4], ready.base.tokenizer, _whole(ready.spec.max_length)
-        )
+        seen = ready.test[: recorder.rows]
+        sample = batches.encode(ready.task, seen, ready.base.tokenizer, _whole(ready.spec.max_length))
         batch = batches.collate(sample, loading.pad_token(ready.base.tokenizer), ready.base.device)
         del batch["labels"]
         found = recorder.finish(

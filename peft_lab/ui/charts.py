@@ -136,10 +136,11 @@ def columns(
 def heatmap(
     matrix: Sequence[Sequence[float]], x: str, y: str, unit: str, labels_x: Sequence[str] | None = None,
     labels_y: Sequence[str] | None = None, diverging: bool = False, height: int = 320,
+    limit: float | None = None,
 ) -> go.Figure:  # fmt: skip
-    """A matrix of figures. ``diverging`` centres the colours on zero."""
-    flat = [abs(value) for row in matrix for value in row]
-    limit = max(flat, default=1.0) or 1.0
+    """A matrix of figures. ``diverging`` centres the colours on zero; ``limit`` is where they end, by default at the
+    largest magnitude."""
+    limit = limit or max((abs(value) for row in matrix for value in row), default=1.0) or 1.0
     figure = go.Figure(
         go.Heatmap(
             z=[list(row) for row in matrix],

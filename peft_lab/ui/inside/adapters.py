@@ -1,0 +1,155 @@
+"""Look inside adapters: what each adds while it learns, why none can be merged, and three domains on one base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from peft_lab import units
+from peft_lab.ui import charts, figures
+from peft_lab.ui.inside import domains
+from peft_lab.ui.inside.playing import played
+from peft_lab.ui.knobs import Choice
+from peft_lab.ui.runs import finished_of, pick_run, read_insight
+from peft_lab.units import Source
+
+SLUG = "adapters"
+
+
+def show(choice: Choice) -> None:
+    runs = [line for line in finished_of(SLUG) if read_insight(line.id).get("snapshots")]
+    if runs:
+        found = read_insight(pick_run(SLUG, runs))
+        _added(found)
+        _not_linear(found)
+    else:
+        st.info(
+            "Nothing has been trained yet. Train on the Train tab; what the adapters learnt is opened up here."
+        )
+    domains.show()
+
+
+def by_kind(values: Mapping[str, float]) -> dict[str, dict[int, float]]:
+    """Figures of module paths as ``kind: {layer: figure}``."""
+    from peft_lab.meta import pattern
+
+    table: dict[str, dict[int, float]] = {}
+    for path, value in values.items():
+        kind, layer = pattern(path)
+        table.setdefault(kind.split("{}.")[-1], {})[layer or 0] = value
+    return table
+
+
+def _added(found: dict[str, Any]) -> None:
+    st.markdown(f"#### What each adapter adds to what it reads {figures.badge(Source.MEASURED)}")
+    shots = found["snapshots"]
+    top = max(value for shot in shots for value in shot["added"].values())
+
+    def draw(index: int) -> None:
+        shot = shots[index]
+        series = {
+            kind: (list(layers), [100 * value for value in layers.values()])
+            for kind, layers in by_kind(shot["added"]).items()
+        }
+        figure = charts.curves(series, "layer", "‖W_up f(W_down h)‖ / ‖h‖, %", height=300)
+        figure.update_yaxes(range=[0, 105 * top])
+        figure.update_traces(mode="lines+markers")
+        st.plotly_chart(figure, key=f"{SLUG}-added", config=charts.CONFIG)
+        largest = max(shot["added"].values())
+        st.markdown(
+            f"After **{shot['step']} steps** an adapter adds at most **{units.percent(100 * largest)}** of what it "
+            f"reads (mean over tokens). Switching all of them on moves a logit by at most "
+            f"**{shot['logit_change']:.2g}**."
+        )
+
+    played(SLUG, [shot["step"] for shot in shots], draw)
+    st.caption(
+        f"{found['tokens']:,} tokens of {found['rows']} held-out rows, in {found['dtype']}. At step 0 both matrices "
+        "are tiny, so the model is all but the base model; nothing is exactly zero, or nothing could learn."
+    )
+
+
+def _not_linear(found: dict[str, Any]) -> None:
+    st.markdown(f"#### Why they cannot be merged {figures.badge(Source.MEASURED)}")
+    st.markdown(
+        "Only a linear map can be added into the matrix before it. So here is the **best linear map in each adapter's "
+        "place**, fitted by least squares to what the trained adapter reads and gives, and judged on other rows: how "
+        "much of the adapter's output does it miss?"
+    )
+    missed, lines = found["missed"], found["straightened"]
+    if not missed:
+        st.info(
+            "This run had too few held-out rows to fit linear maps to (it takes two tokens for each input). Train "
+            "with more held-out rows."
+        )
+        return
+    series: dict[str, Any] = {}
+    for kind, layers in by_kind({path: row["trained"] for path, row in missed.items()}).items():
+        series[f"{kind}, trained"] = (list(layers), [100 * value for value in layers.values()])
+    for name, key in (("at the start", "start"), ("without f: a LoRA", "without_function")):
+        worst = _worst({path: row[key] for path, row in missed.items()})
+        series[name] = (list(worst), [100 * value for value in worst.values()])
+    figure = charts.curves(series, "layer", "missed by the best line, %", height=320)
+    figure.update_traces(mode="lines+markers")
+    st.plotly_chart(figure, key=f"{SLUG}-missed", config=charts.CONFIG)
+    largest = max(row["trained"] for row in missed.values())
+    straight = max(row["without_function"] for row in missed.values())
+    st.markdown(
+        f"The trained adapters are missed by up to **{units.percent(100 * largest)}**; the same matrices without "
+        f"{found['nonlinearity']} by {straight:.0e} of their output, which is rounding. {_at_the_start(found)}"
+    )
+    _merged_anyway(lines, found)
+
+
+def _at_the_start(found: dict[str, Any]) -> str:
+    """Why the untrained adapters are near a line, or not."""
+    start = units.percent(100 * max(row["start"] for row in found["missed"].values()))
+    if found["nonlinearity"] == "relu":
+        return f"relu has its kink at zero, so it is no line from the start on ({start})."
+    return (
+        f"At the start the best line misses {start}: the hidden values are tiny, and around zero a smooth function is "
+        "nearly a line. What cannot be merged is learnt."
+    )
+
+
+def _worst(values: Mapping[str, float]) -> dict[int, float]:
+    """The largest figure of each layer."""
+    found: dict[int, float] = {}
+    for layers in by_kind(values).values():
+        for layer, value in layers.items():
+            found[layer] = max(value, found.get(layer, 0.0))
+    return dict(sorted(found.items()))
+
+
+def _merged_anyway(lines: dict[str, Any], found: dict[str, Any]) -> None:
+    rows = [
+        (
+            "Adapters, the best lines merged",
+            f"{lines['max_difference']:.2g}",
+            units.percent(100 * lines["max_difference"] / lines["max_logit"]),
+            f"{lines['changed']} of {lines['rows']}",
+        )
+    ]
+    lora = next((line for line in finished_of("lora") if read_insight(line.id).get("merge")), None)
+    if lora is not None:
+        merge = next(row for row in read_insight(lora.id)["merge"] if row["dtype"] == "float32")
+        rows.append(
+            (
+                "LoRA, merged in float32",
+                f"{merge['max_difference']:.2g}",
+                units.percent(100 * merge["relative"]),
+                "–",
+            )
+        )
+    figures.table(
+        ("Merged all the same", "Largest change of a logit", "Of the largest logit", "Answers that change"),
+        rows,
+        numeric=(1, 2, 3),
+    )
+    fitted = found["fitted"]
+    other = "" if lora is not None else " Train a LoRA and its merge stands beside it."
+    st.caption(
+        f"Fitted to {fitted['tokens']:,} tokens, judged on {fitted['judged']:,} others; in {found['dtype']}.{other}"
+    )
