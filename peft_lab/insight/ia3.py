@@ -5,6 +5,8 @@ Works on a ``PeftModel`` whose layers hold ``ia3_l``; torch is imported inside.
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -132,3 +134,41 @@ def strongest(snapshot: Mapping[str, torch.Tensor]) -> dict[str, list[dict[str, 
     ]  # fmt: skip
     rows.sort(key=lambda row: float(row["factor"]))
     return {"amplified": rows[: -LISTED - 1 : -1], "inhibited": rows[:LISTED]}
+
+
+def merge_check(
+    model: torch.nn.Module,
+    inputs: Mapping[str, torch.Tensor],
+    dtypes: Sequence[str] = ("float32", "bfloat16"),
+) -> list[dict[str, Any]]:
+    """Outputs with the vectors beside the weights, multiplied into them, and divided out again, for each dtype.
+
+    Works on copies: the given model is left as it is.
+
+    Returns:
+        one row per dtype: largest absolute differences of the logits after merging and after taking it back, and the
+        logits' own largest magnitude.
+    """
+    import torch
+
+    rows = []
+    for name in dtypes:
+        tried: Any = copy.deepcopy(model).to(getattr(torch, name)).eval()
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # PEFT says that dividing is not exact, which is what is measured here
+            before = tried(**inputs).logits.float()
+            tried.merge_adapter()
+            merged = tried(**inputs).logits.float()
+            tried.unmerge_adapter()
+            back = tried(**inputs).logits.float()
+        rows.append(
+            {
+                "dtype": name,
+                "max_difference": float((merged - before).abs().max()),
+                "back_difference": float((back - before).abs().max()),
+                "max_logit": float(before.abs().max()),
+            }
+        )
+    return rows

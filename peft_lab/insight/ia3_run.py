@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.insight import ia3, lora
+from peft_lab.insight import ia3
 from peft_lab.insight.recorder import Recorder
 from peft_lab.methods.knobs import Values
 from peft_lab.shapes import ModelShape
@@ -43,5 +43,5 @@ class RunRecorder(Recorder):
             "on_input": on_input,
             "twins": ia3.twins(self._kept[-1][1], on_input),
             "strongest": ia3.strongest(self._kept[-1][1]),
-            "merge": lora.merge_check(model, inputs),
+            "merge": ia3.merge_check(model, inputs),
         }

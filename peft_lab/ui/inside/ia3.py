@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from peft_lab import inspector, units
+from peft_lab import inspector
 from peft_lab.errors import PeftLabError
 from peft_lab.insight import ia3, ia3_targets
 from peft_lab.ui import charts, figures, state, theme
@@ -135,12 +135,18 @@ def _named(path: str) -> str:
 def _merge(rows: list[dict[str, Any]]) -> None:
     st.markdown(f"#### Merged against unmerged {figures.badge(Source.MEASURED)}")
     figures.table(
-        ("Precision", "Largest difference", "Of the largest output"),
+        ("Precision", "Merged", "And taken out again", "Largest output"),
         [
-            (row["dtype"], f"{row['max_difference']:.2g}", units.percent(100 * row["relative"]))
+            (
+                row["dtype"],
+                f"{row['max_difference']:.2g}",
+                f"{row['back_difference']:.2g}" if "back_difference" in row else "–",
+                f"{row['max_logit']:.3g}",
+            )
             for row in rows
         ],
-        numeric=(1, 2),
+        numeric=(1, 2, 3),
+        caption="Largest change of an output",
     )
     st.markdown(
         r"$l \odot (W x) = (\mathrm{diag}(l)\,W)\,x$: a factor on the output multiplies a row of $W$ (and of the "
