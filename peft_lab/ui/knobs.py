@@ -104,7 +104,9 @@ def knobs_card(spec: MethodSpec, first: str) -> Choice:
             for knob in advanced:
                 values[knob.name] = _control(spec, knob, defaults[knob.name], entry.shape)
                 slots[knob.name] = st.empty()
-            if st.button("Reset to defaults", key=f"{spec.slug}-reset"):
+            if st.button(
+                "Reset to defaults", key=f"{spec.slug}-reset", disabled=bool(state.fixed_on(spec.slug))
+            ):
                 state.forget(spec.slug)
                 st.rerun()
     problems = spec.problems(entry.shape, values)
@@ -166,6 +168,7 @@ def _task_control(entry: ModelEntry, slots: dict[str, Any]) -> str | None:
         index=index,
         key=state.widget_key("shared", "task", entry.kind),
         format_func=lambda name: titles[name],
+        disabled=state.is_fixed("task"),
         help="What the mini fine-tune teaches. Encoders classify sentences, causal models write text.",
     )
     if task != options[index]:
@@ -201,29 +204,28 @@ def _control(spec: MethodSpec, knob: Knob, default: Any, shape: ModelShape) -> A
 
 
 def _widget(spec: MethodSpec, knob: Knob, key: str, start: Any, shape: ModelShape) -> Any:
-    label, text = knob.label, knob.full_help
+    label = knob.label
+    rest: dict[str, Any] = {"key": key, "help": knob.full_help, "disabled": state.is_fixed(knob.name)}
     if knob.kind == "modules":
         known = module_options(spec, knob, shape)
         chosen = [name for name in start if name in known]
-        return st.pills(label, known, selection_mode="multi", default=chosen, key=key, help=text)
+        return st.pills(label, known, selection_mode="multi", default=chosen, **rest)
     if knob.kind == "bool":
-        return st.toggle(label, value=start, key=key, help=text)
+        return st.toggle(label, value=start, **rest)
     if knob.kind == "choice":
         if sum(map(len, knob.choices)) <= 24:
             return st.segmented_control(
-                label, knob.choices, default=start, key=key, help=text, required=True, width="stretch"
+                label, knob.choices, default=start, **rest, required=True, width="stretch"
             )
-        return st.selectbox(label, knob.choices, index=knob.choices.index(start), key=key, help=text)
+        return st.selectbox(label, knob.choices, index=knob.choices.index(start), **rest)
     if knob.kind == "text":
-        return st.text_input(label, value=start, key=key, help=text)
+        return st.text_input(label, value=start, **rest)
     if knob.stops:
-        return st.select_slider(label, sorted({*knob.stops, start}), value=start, key=key, help=text)
+        return st.select_slider(label, sorted({*knob.stops, start}), value=start, **rest)
     if knob.kind == "int":
-        return st.slider(
-            label, int(knob.min or 0), int(knob.max or 100), value=start, step=1, key=key, help=text
-        )
+        return st.slider(label, int(knob.min or 0), int(knob.max or 100), value=start, step=1, **rest)
     low, high = float(knob.min or 0.0), float(knob.max or 1.0)
-    return st.slider(label, low, high, value=float(start), step=0.05, key=key, help=text)
+    return st.slider(label, low, high, value=float(start), step=0.05, **rest)
 
 
 def _other_names(spec: MethodSpec, knob: Knob, shape: ModelShape) -> tuple[str, ...]:
@@ -233,6 +235,7 @@ def _other_names(spec: MethodSpec, knob: Knob, shape: ModelShape) -> tuple[str, 
         value=state.remembered(spec.slug, name, "", shape.model_type),
         key=state.widget_key(spec.slug, name, shape.model_type),
         placeholder="path endings, with commas between",
+        disabled=state.is_fixed(knob.name),
         help="Any ending of a module path, as PEFT's target_modules takes it.",
     )
     state.remember(spec.slug, name, text, shape.model_type)

@@ -86,6 +86,7 @@ def model_control(current: ModelEntry, key: str) -> ModelEntry:
         format_func=_title,
         help=HELP,
         accept_new_options=True,
+        disabled=state.is_fixed("model"),
     )
     entry, told = _chosen(typed, current)
     if told:

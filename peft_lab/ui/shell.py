@@ -62,7 +62,7 @@ def run_app() -> None:
         "Interview": [page(*entry) for entry in _OTHER["Interview"]],
         "Teach": [page(*entry) for entry in _OTHER["Teach"]],
     }
-    chosen = st.navigation(sections)
+    chosen = st.navigation(sections, expanded=True)
     theme.apply()
     surroundings.draw(chosen.url_path or "home", chosen.run)
 

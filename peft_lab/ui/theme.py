@@ -37,8 +37,11 @@ table.figures td { padding: 0.35rem 0.6rem; vertical-align: top;
 table.figures .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 table.figures code { font-size: 0.86em; }
 .figures-scroll { overflow-x: auto; }
+/* what stands above the title must not lie under the app's header */
+.block-container:has(.st-key-tour-bar, .st-key-locked-note) { padding-top: 4.2rem; }
 .st-key-tour-bar { border-left: 4px solid light-dark(#BF3F0B, #FFB070); }
 .st-key-tour-bar p { font-size: 0.95rem; }
+.st-key-tour-stops a p, .st-key-tour-stops a span { white-space: normal; overflow: visible; }
 [data-testid="stBaseButton-primary"], [data-testid="stBaseButton-primary"]:hover {
   color: light-dark(#FFFFFF, #14171C); }
 @media (max-width: 640px) {

@@ -150,6 +150,7 @@ def controls() -> Chosen:
         "Gradient checkpointing",
         value=bool(state.remembered(SCOPE, "checkpointing", False)),
         key=state.widget_key(SCOPE, "checkpointing"),
+        disabled=state.is_fixed("checkpointing"),
         help="Keeps only every layer's input and computes the rest again in the backward pass: less memory, more time.",
     )
     state.remember(SCOPE, "checkpointing", checkpointing)
@@ -161,7 +162,8 @@ def _pick(cell: Any, name: str, label: str) -> str:
     index = state.one_of(SCOPE, name, list(known), DEFAULTS[name])
     with cell:
         key = state.widget_key(SCOPE, name)
-        value = str(st.selectbox(label, list(known), index, key=key, format_func=known.__getitem__))
+        rest: dict[str, Any] = {"key": key, "disabled": state.is_fixed(name)}
+        value = str(st.selectbox(label, list(known), index, format_func=known.__getitem__, **rest))
         _address_problem(name)
     state.remember(SCOPE, name, value)
     return value
@@ -172,7 +174,8 @@ def _size(cell: Any, name: str, entry: ModelEntry | None, problems: dict[str, st
     start = int(state.remembered(SCOPE, name, DEFAULTS[name]))
     with cell:
         key = state.widget_key(SCOPE, name)
-        value = int(st.number_input(SIZES[name], value=start, step=1, key=key))
+        shut = state.is_fixed(name)
+        value = int(st.number_input(SIZES[name], value=start, step=1, key=key, disabled=shut))
         _address_problem(name)
         state.remember(SCOPE, name, value)
         try:

@@ -59,7 +59,15 @@ def _pick(cell: Any, name: str, label: str, titles: dict[str, str], text: str | 
     options = list(titles)
     index = state.one_of(SCOPE, name, options, ALL)
     key = state.widget_key(SCOPE, name)
-    value: str = cell.selectbox(label, options, index, key=key, format_func=titles.__getitem__, help=text)
+    value: str = cell.selectbox(
+        label,
+        options,
+        index,
+        key=key,
+        format_func=titles.__getitem__,
+        help=text,
+        disabled=state.is_fixed(name),
+    )
     problem = state.address_problem(SCOPE, name)
     if problem:
         cell.markdown(f":red[:material/link_off: {problem}]")

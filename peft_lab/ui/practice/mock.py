@@ -56,6 +56,7 @@ def _before(file: Learners, learner: str) -> None:
         step=1,
         value=int(state.remembered(SCOPE, "seed", filters.SEED)),
         key=state.widget_key(SCOPE, "seed"),
+        disabled=state.is_fixed("seed"),
         help="The same seed gives the same ten questions: send the address to a class, or change it for others.",
     )
     problem = state.address_problem(SCOPE, "seed")

@@ -117,16 +117,16 @@ def _form(choice: Choice, locked: bool) -> RunSpec | None:
     slots: dict[str, Any] = {}
     cells = [cell for _ in range(0, len(FIELDS), 2) for cell in st.columns(2)][: len(FIELDS)]
     for cell, (name, (label, reader, text)) in zip(cells, FIELDS.items(), strict=True):
-        key = state.widget_key(slug, name, kind)
+        key, shut = state.widget_key(slug, name, kind), locked or state.is_fixed(name)
         start = state.remembered(slug, name, _default(choice, name), kind)
         with cell:
             if reader is int:
                 values[name] = st.number_input(
-                    label, value=int(start), step=1, key=key, help=text, disabled=locked
+                    label, value=int(start), step=1, key=key, help=text, disabled=shut
                 )
             else:
                 values[name] = st.number_input(
-                    label, value=float(start), step=1e-4, format="%g", key=key, help=text, disabled=locked
+                    label, value=float(start), step=1e-4, format="%g", key=key, help=text, disabled=shut
                 )
             slots[name] = st.empty()
             problem = state.address_problem(slug, name)

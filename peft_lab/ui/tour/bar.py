@@ -70,7 +70,7 @@ def _stop(identity: str, path: Path, index: int) -> None:
     ]
     if given:
         for cell, (title, icon, text) in zip(st.columns(len(given)), given, strict=True):
-            cell.markdown(f":material/{icon}: **{title}**\n\n{links.said(stop, text, identity)}")
+            cell.markdown(f":material/{icon}: **{title}**  \n{links.said(stop, text, identity)}")
 
 
 def _elsewhere(identity: str, path: Path, index: int) -> None:

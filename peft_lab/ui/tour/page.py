@@ -107,16 +107,12 @@ def _path(file: Learners, name: str, identity: str, path: Path) -> None:
             state.carry("stop", "")
             state.renew(SCOPE)
             st.rerun()
-    for number, stop in enumerate(path.stops):
-        seen = number in place.visited
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            icon = "check_circle" if seen else "radio_button_unchecked"
+    with st.container(gap="xxsmall", key="tour-stops"):
+        for number, stop in enumerate(path.stops):
+            icon = "check_circle" if number in place.visited else "radio_button_unchecked"
             title = links.said(stop, stop.title, identity)
-            links.page_link(stop, links.place(identity, number), f"{number + 1}. {title}", icon)
-            state_of = " · visited" if seen else ""
-            st.markdown(
-                f":small[{shell.titles()[stop.page]} · {stop.minutes} min{state_of}]", width="content"
-            )
+            where = f":small[{shell.titles()[stop.page]} · {stop.minutes} min]"
+            links.page_link(stop, links.place(identity, number), f"**{number + 1}. {title}** {where}", icon)
 
 
 def _another(file: Learners, name: str) -> None:

@@ -1,0 +1,233 @@
+"""The tour through the app: exact settings at every stop, the place kept, a teacher's path made, sent and followed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from peft_lab.quiz.schedule import Learners
+from peft_lab.tour import draft, progress, sharing
+from peft_lab.tour.newcomer import NEWCOMER
+from peft_lab.tour.path import Path as Tour
+from peft_lab.tour.path import Stop
+from peft_lab.tour.progress import FIRST
+from peft_lab.ui import shell, state
+from peft_lab.ui.tour import links
+from tests.conftest import link
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 60
+LESSON = Tour(
+    "A lesson",
+    (
+        Stop(
+            page="lora",
+            title="Rank",
+            settings={"model": "gpt2", "r": "16"},
+            see="![](http://x.test/a.png) *x*",
+            fixed=("model", "r"),
+        ),
+        Stop(page="home", title="Home"),
+    ),
+)
+
+
+@pytest.fixture(autouse=True)
+def home(own_home: Path) -> None:
+    link(own_home)
+
+
+def opened(page: str, **address: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
+    for name, value in address.items():
+        app.query_params[name] = value
+    app.switch_page(f"pages/{page}.py")
+    return again(app)
+
+
+def again(app: AppTest) -> AppTest:
+    """Draw it once more as on a cold server: AppTest runs a page's file, which then runs the app around it."""
+    shell._navigated = False
+    app.run()
+    assert not app.exception
+    return app
+
+
+def told(app: AppTest) -> str:
+    boxes = (*app.success, *app.info, *app.warning, *app.error)
+    return "\n".join(element.value for element in (*app.markdown, *app.caption, *boxes))
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    next(button for button in app.button if button.label.startswith(label)).click()
+    return again(app)
+
+
+def address_of(app: AppTest) -> dict[str, str]:
+    return {name: value[-1] if isinstance(value, list) else value for name, value in app.query_params.items()}
+
+
+def control(app: AppTest, kind: str, label: str) -> Any:
+    return next(widget for widget in getattr(app, kind) if widget.label == label)
+
+
+@pytest.mark.parametrize("index", range(len(NEWCOMER.stops)), ids=lambda index: NEWCOMER.stops[index].title)
+def test_a_stop_opens_with_exactly_its_settings(index: int) -> None:
+    stop, where = NEWCOMER.stops[index], links.place(FIRST, index)
+    app = opened(stop.page, **links.address(stop, where))
+    complete, differing = app.session_state[state._COMPLETE], app.session_state[state._DIFFERS]
+    assert {name: complete[name] for name in stop.settings} == stop.settings
+    assert set(differing) <= set(stop.settings), "nothing else is moved"
+    assert "link_off" not in told(app), "every setting could be read"
+    assert f"**Stop {index + 1} of {len(NEWCOMER.stops)}**" in told(app)
+    for text in (stop.read, stop.move, stop.see):
+        assert links.said(stop, text, FIRST) in told(app)
+    assert address_of(app) == {**differing, "stop": where}
+    assert progress.progress(Learners(), "Me", FIRST).at == index
+
+
+def test_a_stop_is_set_up_anew_whatever_was_moved_before() -> None:
+    app = opened("lora", r="64", use_dora="true", model="gpt2")
+    stop = NEWCOMER.stops[1]
+    app.query_params.clear()
+    for name, value in links.address(stop, links.place(FIRST, 1)).items():
+        app.query_params[name] = value
+    again(app)
+    assert app.session_state[state._COMPLETE]["r"] == "8"
+    assert app.session_state[state._COMPLETE]["model"] == stop.settings["model"]
+    # moved here, it stays moved: only an arrival sets up
+    control(app, "select_slider", "Rank r").set_value(32)
+    assert address_of(again(app))["r"] == "32"
+
+
+def test_one_finds_back_from_another_page_and_the_place_survives_a_restart() -> None:
+    app = opened("ia3", stop=links.place(FIRST, 2))
+    assert "You have left stop 3" in told(app)
+    press(app, "Leave")
+    assert "You have left" not in told(app)
+    assert "stop" not in address_of(app)
+    app = opened("tour")
+    assert "**1** of 12 stops visited".replace("12", str(len(NEWCOMER.stops))) in told_progress(app)
+    assert any(button.label == "Go on at stop 3" for button in app.button)
+    press(app, "Start over")
+    assert progress.progress(Learners(), "Me", FIRST).at is None
+    assert any(button.label == "Start" for button in app.button)
+
+
+def told_progress(app: AppTest) -> str:
+    return "\n".join(bar.proto.text for bar in app.get("progress"))
+
+
+@pytest.mark.parametrize(
+    "text", ["newcomer.99", "newcomer.0", "gone.1", "x", "newcomer.", "newcomer.1e3", "newcomer.²"]
+)
+def test_a_stop_that_is_not_known_is_said(text: str) -> None:
+    app = opened("home", stop=text)
+    assert "a path that this learner has not taken in" in told(app)
+
+
+def test_what_the_teacher_has_fixed_is_locked_until_one_goes_on_freely() -> None:
+    app = opened(
+        "lora", fixed="model,r,lora_alpha", model="gpt2", r="16", lora_alpha="16", lora_dropout="0.1"
+    )
+    assert "Set by the teacher:** Model, Rank r, Scaling α." in told(app)
+    rank = control(app, "select_slider", "Rank r")
+    assert (rank.disabled, rank.value) == (True, 16)
+    assert control(app, "selectbox", "Model").disabled
+    assert not control(app, "slider", "Dropout").disabled
+    assert control(app, "button", "Reset to defaults").disabled
+    # a fixed value is said even where it is the default: defaults may change, a lesson must not
+    assert address_of(app)["lora_alpha"] == "16"
+    assert address_of(app)["fixed"] == "model,r,lora_alpha"
+    press(app, "Go on freely")
+    assert not control(app, "select_slider", "Rank r").disabled
+    assert control(app, "select_slider", "Rank r").value == 16
+    assert "fixed" not in address_of(app)
+
+
+def test_training_settings_and_seed_are_locked() -> None:
+    app = opened("lora", fixed="seed,steps", seed="7", steps="20", tab="train")
+    for label, value in (("Seed", 7), ("Steps", 20)):
+        field = control(app, "number_input", label)
+        assert (field.disabled, field.value) == (True, value)
+    assert not control(app, "number_input", "Batch").disabled
+    assert any(button.label == "Train" for button in app.button)
+
+
+def test_practice_is_locked_too() -> None:
+    app = opened("practice", fixed="topic,level", topic="lora", level="basic")
+    for label in ("Topic", "Level"):
+        assert control(app, "selectbox", label).disabled
+    assert not control(app, "selectbox", "Learner").disabled
+
+
+def test_any_page_becomes_a_stop_with_all_fixed_or_some_free() -> None:
+    app = opened("lora", model="llama-3.2-3b", r="16")
+    press(app, "Add to my path")
+    free = next(widget for widget in app.multiselect if widget.label == "The class may move")
+    free.set_value(["lora_alpha"])
+    again(app)
+    press(app, "Add to my path")
+    all_fixed, some_free = draft.load(Learners(), "Me", shell.titles()).stops
+    assert all_fixed.settings["r"] == "16"
+    assert all_fixed.settings["model"] == "llama-3.2-3b"
+    assert {"r", "model", "task", "lora_alpha", "seed"} <= set(all_fixed.fixed)
+    assert "tab" not in all_fixed.fixed
+    assert set(all_fixed.fixed) - set(some_free.fixed) == {"lora_alpha"}
+    later = opened("lora", **links.address(all_fixed))
+    assert {
+        name: later.session_state[state._COMPLETE][name] for name in all_fixed.settings
+    } == all_fixed.settings
+
+
+def test_a_path_is_given_words_ordered_and_sent() -> None:
+    file = Learners()
+    file.create("Me")
+    draft.save(file, "Me", LESSON, shell.titles())
+    app = opened("teach")
+    press(app, "Down")
+    assert [stop.title for stop in draft.load(file, "Me", shell.titles()).stops] == ["Home", "Rank"]
+    control(app, "text_area", "Move").set_value("Nothing.")
+    press(app, "Save the words")
+    control(app, "text_input", "Title of the path").set_value("Monday")
+    again(app)
+    path = draft.load(file, "Me", shell.titles())
+    assert (path.title, path.stops[0].move) == ("Monday", "Nothing.")
+    sent = again(app).code[0].value
+    assert sent.endswith("/tour?path=" + sharing.pack(path))
+
+
+def test_a_sent_path_is_shown_taken_in_and_followed() -> None:
+    app = opened("tour", path=sharing.pack(LESSON))
+    assert "A path was sent to you" in told(app)
+    press(app, "Follow this path")
+    assert "## A lesson" in told(app)
+    assert "path" not in address_of(app)
+    assert LESSON.id in progress.paths(Learners(), "Me", shell.titles())
+    stop = LESSON.stops[0]
+    first = opened("lora", **links.address(stop, links.place(LESSON.id, 0)))
+    assert "**Stop 1 of 2**" in told(first)
+    assert "![](" not in told(first), "a teacher's words cannot fetch pictures"
+    assert r"\!\[\]\(http\://x\.test/a\.png\)" in told(first)
+    assert control(first, "select_slider", "Rank r").disabled
+
+
+@pytest.mark.parametrize("text", ["x", "AAAA", sharing.pack(LESSON)[:-6]])
+def test_a_damaged_path_is_said(text: str) -> None:
+    app = opened("tour", path=text)
+    assert ":red[:material/link_off: The path in this link is damaged" in told(app)
+    assert "A path was sent to you" not in told(app)
+
+
+def test_projector_mode_is_switched_and_travels_in_the_address() -> None:
+    app = opened("lora", r="16")
+    press(app, "Projector mode")
+    assert address_of(app) == {"r": "16", "projector": "on"}
+    assert any("stSidebar" in element.proto.body for element in app.get("html"))
+    again = opened("home", projector="on")
+    assert address_of(again) == {"projector": "on"}
+    press(again, "Leave projector mode")
+    assert address_of(again) == {}
