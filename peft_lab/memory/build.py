@@ -1,4 +1,4 @@
-"""A model of any size without values, with a method applied, ready to be stepped on fake tensors."""
+"""A model of any size without values, with a method applied, ready to be stepped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.adapter_configs import REFUSALS
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.memory import quantised, standins
-from peft_lab.memory.fake import Faker
+from peft_lab.memory.fake import tensors_held
 from peft_lab.memory.step import Subject
 from peft_lab.memory.tracker import Recorder
 
@@ -177,9 +177,8 @@ def output_head(model: torch.nn.Module, kind: str) -> torch.nn.Module | None:
     return head if head is not None else None
 
 
-def make_fake(model: torch.nn.Module, blueprint: Blueprint, recorder: Recorder, depth: int) -> Subject:
-    """Replace the model's tensors by fake ones and note them as present; to be called under a FakeTensorMode."""
-    Faker().model(model)
+def make_subject(model: torch.nn.Module, blueprint: Blueprint, recorder: Recorder, depth: int) -> Subject:
+    """Note the model's tensors as present; to be called on a fake device."""
     constants = quantised.make_states(model) if blueprint.quantise is not None else set()
     layers = stacked_layers(model, depth)
     owner: dict[int, int] = {}
@@ -202,17 +201,13 @@ def make_fake(model: torch.nn.Module, blueprint: Blueprint, recorder: Recorder, 
 
 def tensors_of(module: torch.nn.Module) -> list[torch.Tensor]:
     """Parameters, buffers and tensor attributes, each storage once and in order."""
-    import torch
-
-    from peft_lab.memory.fake import tensors_held
-
     seen: set[int] = set()
     found: list[torch.Tensor] = []
     for submodule in module.modules():
         own = [t for t in (*submodule._parameters.values(), *submodule._buffers.values()) if t is not None]
         for name, value in vars(submodule).items():
             if name not in ("_parameters", "_buffers", "_modules") and not name.endswith("_hooks"):
-                own += [t for t in tensors_held(value) if isinstance(t, torch.Tensor)]
+                own += tensors_held(value)
         for tensor in own:
             key = tensor.untyped_storage()._cdata
             if key not in seen:

@@ -1,13 +1,14 @@
-"""What CUDA would run where this machine's torch has no CUDA: attention kernels, their scratch, workspaces.
+"""What a device would run where the tensors are on none: attention kernels, their scratch, workspaces.
 
-A simulation runs on fake CPU tensors, so an operation that picks its kernel by device would pick the CPU's.
-:func:`cuda_attention` makes ``scaled_dot_product_attention`` take the path of
-``aten/src/ATen/native/transformers/attention.cpp`` for CUDA tensors instead, with the same kernels (which have fake
-implementations), and :data:`workspaces` states the buffers that libraries take from the allocator.
+A simulation runs on tensors of torch's meta device, so an operation that picks its kernel by device would pick a
+general one. :func:`attention` makes ``scaled_dot_product_attention`` take the path of
+``aten/src/ATen/native/transformers/attention.cpp`` for the device in question instead, with the same kernels (which
+have fake implementations), and :func:`scratch` states the buffers that they take from the allocator.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -35,18 +36,22 @@ def cublas_workspace(capability: tuple[int, int]) -> int:
     return 4096 * 1024 * 2 + 16 * 1024 * 8
 
 
-def cuda_attention() -> Any:
-    """A context in which attention runs the kernel that CUDA would choose.
+def attention(device: str) -> Any:
+    """A context in which attention runs the kernel that ``cuda`` or ``cpu`` would choose.
 
     The function is replaced for everyone in this process: a torch function mode would be off while a checkpoint
     recomputes a layer inside backward. Simulations run in a process of their own.
     """
     import torch
 
-    return patch.object(torch.nn.functional, "scaled_dot_product_attention", _attention)
+    return patch.object(
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        _cuda_attention if device == "cuda" else _cpu_attention,
+    )
 
 
-def _attention(
+def _cuda_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -84,6 +89,62 @@ def _attention(
     )[0]
 
 
+def _cpu_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """What this processor's torch chooses, asked with small tensors that have values."""
+    import torch
+
+    aten = torch.ops.aten
+    mask = None if attn_mask is None else _additive(attn_mask, query)
+    shapes = tuple(tuple(x.shape) for x in (query, key, value))
+    masked = None if mask is None else (tuple(mask.shape), mask.requires_grad)
+    if _cpu_is_flash(shapes, masked, query.dtype, dropout_p, is_causal, enable_gqa):
+        return aten._scaled_dot_product_flash_attention_for_cpu(
+            query, key, value, dropout_p, is_causal, attn_mask=mask, scale=scale
+        )[0]
+    return aten._scaled_dot_product_attention_math(
+        query, key, value, mask, dropout_p, is_causal, None, scale=scale, enable_gqa=enable_gqa
+    )[0]
+
+
+@cache
+def _cpu_is_flash(
+    shapes: tuple[tuple[int, ...], ...],
+    masked: tuple[tuple[int, ...], bool] | None,
+    dtype: torch.dtype,
+    dropout: float,
+    causal: bool,
+    grouped: bool,
+) -> bool:
+    """``torch._fused_sdp_choice`` on the CPU: it looks at which sizes are equal, not at how large they are."""
+    import torch
+    from torch.nn.attention import SDPBackend
+
+    if any(len(shape) != 4 for shape in shapes):
+        return False
+    sizes = sorted({size for shape in shapes for size in (shape[0], shape[2])} - {0, 1})
+    small = {size: 2 + place for place, size in enumerate(sizes)} | {0: 0, 1: 1}
+    inputs = [(small[rows], heads, small[length], width) for rows, heads, length, width in shapes]
+    mask = None
+    if masked is not None:
+        *outer, length, width = masked[0]
+        outer = [small[size] if place == 0 else size for place, size in enumerate(outer)]
+        mask = torch.empty(
+            (*outer, small[length], small[width]), dtype=dtype, device="cpu", requires_grad=masked[1]
+        )
+    tensors = [torch.empty(shape, dtype=dtype, device="cpu") for shape in inputs]
+    choice = torch._fused_sdp_choice(*tensors, mask, dropout, causal, scale=None, enable_gqa=grouped)
+    return bool(choice == SDPBackend.FLASH_ATTENTION.value)
+
+
 def _pad_head(tensor: torch.Tensor) -> torch.Tensor:
     import torch
 
@@ -92,16 +153,24 @@ def _pad_head(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _bias(mask: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """convert_boolean_attn_mask, then preprocess_mask: additive, rows aligned, expanded over the heads."""
+    """preprocess_mask: additive, rows aligned, expanded over the heads."""
     import torch
 
-    if mask.dtype == torch.bool:
-        mask = torch.where(mask, 0.0, torch.scalar_tensor(float("-inf"), dtype=query.dtype))
+    mask = _additive(mask, query)
     aligned = all(stride % _MASK_ALIGNMENT == 0 for stride in mask.stride()[:-1]) and mask.stride(-1) == 1
     if not aligned:
         columns = mask.shape[-1]
         mask = torch.nn.functional.pad(mask, (0, _MASK_ALIGNMENT - columns % _MASK_ALIGNMENT))[..., :columns]
     return mask.expand(query.shape[0], query.shape[1], query.shape[2], key.shape[2])
+
+
+def _additive(mask: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    """convert_boolean_attn_mask"""
+    import torch
+
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.where(mask, 0.0, torch.scalar_tensor(float("-inf"), dtype=query.dtype))
 
 
 def scratch() -> dict[Any, Any]:

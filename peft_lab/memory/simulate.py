@@ -1,4 +1,4 @@
-"""Simulate: build the model without weights, run the real step on fake tensors, add up.
+"""Simulate: build the model without weights, run the real step on tensors without values, add up.
 
 Imports torch inside; pages and commands call this in the inspector process.
 """
@@ -6,14 +6,14 @@ Imports torch inside; pages and commands call this in the inspector process.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.errors import BadInput, SimulationError
-from peft_lab.memory import account, kernels, optimizers, quantised, sparse, step, tracker
-from peft_lab.memory.build import Blueprint, make_fake
+from peft_lab.memory import account, optimizers, step
+from peft_lab.memory.build import Blueprint, make_subject
+from peft_lab.memory.fake import HOST, fake_device
 from peft_lab.memory.result import Simulation, largest
 from peft_lab.memory.setting import Setting, torch_dtype
 from peft_lab.memory.tracker import Recorder, Trace
@@ -110,54 +110,19 @@ def _host_bytes(blueprint: Blueprint, setting: Setting) -> int:
 
 def _run_at(blueprint: Blueprint, setting: Setting, schedule: Schedule, depth: int) -> tuple[Trace, Stage]:
     model = blueprint.build(depth)
-    recorder = Recorder()
+    recorder = Recorder(HOST)
     try:
         with fake_device(setting.device, blueprint.quantise is not None, recorder) as begin:
-            subject = make_fake(model, blueprint, recorder, depth)
+            subject = make_subject(model, blueprint, recorder, depth)
             optimizer = optimizers.make(setting.optimizer, subject.parameters, setting.device == "cuda")
             stage = Stage(subject, recorder, optimizer, setting)
             with begin(), step.watching(subject, recorder):
                 schedule(stage)
             return recorder.stop(), stage
-    except _fake_failures() as error:
+    except NotImplementedError as error:
         raise SimulationError(
             f"This step cannot be simulated: {str(error).strip().splitlines()[0][:200]}"
         ) from error
-
-
-def _fake_failures() -> tuple[type[Exception], ...]:
-    from torch._subclasses.fake_tensor import (
-        DataDependentOutputException,
-        DynamicOutputShapeException,
-        UnsupportedOperatorException,
-    )
-
-    return (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
-
-
-@contextmanager
-def fake_device(device: str, quantise: bool, recorder: Recorder) -> Iterator[Callable[[], Any]]:
-    """Fake tensors whose operations take the kernels of ``device``; the function given starts the recording."""
-    from contextlib import ExitStack
-
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    scratch: dict[Any, Any] = {}
-    if device == "cuda":
-        scratch = kernels.scratch()
-        if quantise:
-            scratch |= quantised.scratch()
-
-    @contextmanager
-    def begin() -> Iterator[None]:
-        with ExitStack() as stack:
-            if device == "cuda":
-                stack.enter_context(kernels.cuda_attention())
-            stack.enter_context(tracker.recording(recorder, scratch))
-            yield
-
-    with FakeTensorMode(allow_non_fake_inputs=True), sparse.sparse_as_dense():
-        yield begin
 
 
 def simulate_blueprint(

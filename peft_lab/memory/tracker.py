@@ -1,7 +1,7 @@
 """Every tensor storage of a run, from its birth to its death.
 
 A :class:`Tracker` sees each operation below autograd, notes every storage that was not there before, and
-learns of its end through a weak reference; it never holds a tensor. The same code serves fake tensors (a
+learns of its end through a weak reference; it never holds a tensor. The same code serves tensors without values (a
 simulation) and real ones (a measurement). Its result is a :class:`Trace`; peaks, parts, the timeline and what
 an allocator would reserve are all computed from that afterwards.
 """
@@ -61,11 +61,8 @@ class Trace:
 #: Operations that make one tensor of a list.
 _JOINS = frozenset({"stack.default", "cat.default"})
 
-#: Mark on a fake tensor that says where values are infinite or no number.
+#: Mark on a tensor without values that says where values are infinite or no number.
 _BROKEN = "_says_broken"
-
-#: Device of fake tensors that are on the host in a real run (see fake.py); they take no device memory.
-HOST = "meta"
 
 #: An event that is neither birth nor end: torch.cuda.empty_cache(). Far below any ``~i``.
 EMPTY_CACHE = -(2**62)
@@ -75,10 +72,14 @@ Scratch = Mapping[Any, Callable[..., int]]
 
 
 class Recorder:
-    """Builds a trace. ``phase``, ``layer`` and ``logits`` are set by whoever drives the run."""
+    """Builds a trace. ``phase``, ``layer`` and ``logits`` are set by whoever drives the run.
 
-    def __init__(self) -> None:
+    ``host``: the type of device whose tensors take no memory of the device that is recorded (see fake.py).
+    """
+
+    def __init__(self, host: str | None = None) -> None:
         self.trace = Trace()
+        self._host = host
         self._known: dict[int, int] = {}
         self._watch: dict[int, weakref.ref[Any]] = {}
         self._phase = ""
@@ -109,7 +110,7 @@ class Recorder:
     def see(self, tensor: torch.Tensor, part: str = "", layer: int | None = None) -> int:
         """Note the tensor's storage unless it is known; returns its number in the trace, -1 when it takes no
         device memory."""
-        if tensor.device.type == HOST:
+        if self._host is not None and tensor.device.type == self._host:
             return -1
         storage = tensor.untyped_storage()
         key = storage._cdata
@@ -189,7 +190,7 @@ class Recorder:
 
 
 def scalar_standin(tensor: torch.Tensor) -> bool | int | float:
-    """What code reads when it asks a fake tensor for its value: yes, one, the first of a list; no, when it
+    """What code reads when it asks a tensor without values for one: yes, one, the first of a list; no, when it
     asks whether a value is broken.
 
     PEFT asks in order to decide whether a module dropout spares this step (``rand(1) > p``), whether a norm is
@@ -235,7 +236,6 @@ def tensors_in(result: Any) -> Iterable[torch.Tensor]:
 def recording(recorder: Recorder, scratch: Scratch | None = None) -> Any:
     """A dispatch mode (a context manager) that reports every operation's new storages to ``recorder``."""
     import torch
-    from torch._subclasses.fake_tensor import FakeTensor
     from torch.utils._python_dispatch import TorchDispatchMode
 
     inside = scratch or {}
@@ -256,13 +256,12 @@ def recording(recorder: Recorder, scratch: Scratch | None = None) -> Any:
             self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
         ) -> Any:
             kwargs = kwargs or {}
-            fake = bool(args) and isinstance(args[0], FakeTensor)
-            if fake and func is read_scalar:
+            if func is read_scalar and args[0].is_meta:
                 return scalar_standin(args[0])
-            if fake and func in indexing:
+            if func in indexing and args[0].is_meta:
                 args = (args[0], _without_masks(recorder, args[1]), *args[2:])
             result = func(*args, **kwargs)
-            if fake and (func in broken or (func in any_of and hasattr(args[0], _BROKEN))):
+            if func in broken or (func in any_of and hasattr(args[0], _BROKEN)):
                 setattr(result, _BROKEN, True)
             recorder.see_results(func, args, result)
             needs = inside.get(func)
