@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
@@ -10,6 +11,7 @@ from peft_lab import units
 from peft_lab.insight.lora import GRID
 from peft_lab.runs import store
 from peft_lab.ui import charts, figures, state
+from peft_lab.ui.inside.blending import two_adapters
 from peft_lab.ui.inside.playing import played
 from peft_lab.ui.knobs import Choice
 from peft_lab.ui.runs import finished_of, pick_run, read_arrays, read_insight
@@ -38,6 +40,8 @@ def show(choice: Choice) -> None:
         _gradients(found["step0_gradients"])
     with right:
         _merge(found["merge"])
+    if slug == "lora":
+        two_adapters(slug, identity)
 
 
 def chosen_run(slug: str) -> str | None:
@@ -102,9 +106,9 @@ def _at(slug: str, identity: str, row: Row, index: int) -> None:
         st.plotly_chart(figure, key=f"{slug}-singular", config=charts.CONFIG)
         ratio = snapshot["norms"][name] / row["base_norm"]
         st.markdown(
-            f"All others are zero: that is what rank {row['rank']} means. The effective rank (exponential of the "
-            f"entropy of their shares) is **{snapshot['effective_ranks'][name]:.1f}**; "
-            f"‖ΔW‖ is **{units.percent(100 * ratio)}** of ‖W‖."
+            f"The other {min(out, into) - len(values):,} are exactly zero: rank {row['rank']} leaves no more. The "
+            f"effective rank (exponential of the entropy of their shares) is "
+            f"**{snapshot['effective_ranks'][name]:.1f}**; ‖ΔW‖ is **{units.percent(100 * ratio)}** of ‖W‖."
         )
     values_of_run = store.get(identity).spec.values
     if values_of_run.get("init_lora_weights") == "pissa":
@@ -177,26 +181,14 @@ def _merge(rows: list[Row]) -> None:
     st.markdown(f"#### Merged, and unmerged again {figures.badge(Source.MEASURED)}")
     if not rows:
         return
-    figures.table(
-        (
-            "Precision",
-            "Merged: outputs differ by",
-            "of the largest output",
-            "Unmerged: by",
-            "W's entries changed",
-        ),
-        [
-            (
-                row["dtype"],
-                f"{row['max_difference']:.2g}",
-                units.percent(100 * row["relative"]),
-                f"{row['unmerged_difference']:.2g}",
-                units.percent(100 * row["changed_share"]),
-            )
-            for row in rows
-        ],
-        numeric=(1, 2, 3, 4),
+    lines: tuple[tuple[str, Callable[[Row], str]], ...] = (
+        ("Merged: outputs differ by", lambda row: f"{row['max_difference']:.2g}"),
+        ("of the largest output", lambda row: units.percent(100 * row["relative"])),
+        ("Unmerged again: by", lambda row: f"{row['unmerged_difference']:.2g}"),
+        ("Entries of W that changed", lambda row: units.percent(100 * row["changed_share"])),
     )
+    cells = [(title, *(written(row) for row in rows)) for title, written in lines]
+    figures.table(("", *(row["dtype"] for row in rows)), cells, numeric=range(1, len(rows) + 1))
     st.caption(
         "The same held-out sentences with the adapter beside W, with BA added into W, and with BA taken out again. "
         "What differs is rounding: a merged W that is unmerged is not bit for bit what it was, so keep the base."
