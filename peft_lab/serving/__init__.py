@@ -6,7 +6,16 @@ needs torch, :func:`peft_lab.serving.measure.measure`, is asked through the insp
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peft_lab import assets
+from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
+
+Runs = Mapping[str, Mapping[str, str]]  # run ids by method and domain
 
 DOMAINS = {"movies": "sentiment", "products": "products", "tweets": "tweets"}
 METHODS = ("adapters", "lora")
@@ -21,3 +30,27 @@ def specs(method: str) -> dict[str, RunSpec]:
         domain: RunSpec(MODEL, method, task, steps=STEPS, eval_rows=SCORED).check()
         for domain, task in DOMAINS.items()
     }
+
+
+def keep(runs: Runs, found: Mapping[str, Any]) -> None:
+    """Keep what was measured on these runs: it takes a while, and the next visit wants it at once."""
+    store.write_json(_file(), {"runs": runs, "found": found})
+
+
+def kept(runs: Runs) -> dict[str, Any] | None:
+    """What was measured on just these runs, if it was."""
+    try:
+        content = json.loads(_file().read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    same = isinstance(content, dict) and content.get("runs") == runs
+    return content["found"] if same else None
+
+
+def forget() -> None:
+    """Drop what is kept, to measure again."""
+    _file().unlink(missing_ok=True)
+
+
+def _file() -> Path:
+    return assets.home() / "serving.json"

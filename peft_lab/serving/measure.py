@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.serving import DOMAINS, SCORED
+from peft_lab.serving import DOMAINS, SCORED, Runs, keep
 from peft_lab.serving.served import Batch, Served, ServedAdapters, ServedLora
 
 if TYPE_CHECKING:
@@ -17,18 +18,18 @@ if TYPE_CHECKING:
 
 REQUESTS = 8  # of each domain in the mixed batch
 SHOWN = 2  # of them on screen
-REPEATS = 15
+REPEATS = 9
 SWITCHES = 200
 AT_ONCE = 64  # rows of one forward pass when scoring
 
 
-def measure(adapters: Mapping[str, str], loras: Mapping[str, str]) -> dict[str, Any]:
-    """Everything that is shown of the finished runs, by domain, of both methods.
+def measure(runs: Runs) -> dict[str, Any]:
+    """Everything that is shown of the finished runs, kept for the next visit.
 
     Returns:
-        for each method: ``accuracy`` by adapter and domain, ``mixed_difference`` (largest difference of a row's logits
-        from those it gets in a batch of its own kind), ``seconds`` of a batch and of a switch, ``stored_bytes``;
-        ``examples``, the mixed batch itself.
+        ``methods``: for each its ``accuracy`` by adapter and domain, ``mixed_difference`` (largest difference of a
+        row's logits from those it gets in a batch of its own kind), ``seconds`` of a batch and of a switch, and
+        ``stored_bytes``. ``examples``: the first rows of the mixed batch.
 
     Raises:
         RunError: a run that is gone.
@@ -36,26 +37,29 @@ def measure(adapters: Mapping[str, str], loras: Mapping[str, str]) -> dict[str, 
     import torch
 
     with torch.no_grad():
-        ours = ServedAdapters(adapters)
+        ours, theirs = ServedAdapters(runs["adapters"]), ServedLora(runs["lora"])
         rows = _rows(ours.base)
         batch, asked = _mixed_batch(ours.base, rows)
-        found = {"adapters": _measured(ours, rows, batch, asked)}
+        served: dict[str, Served] = {"adapters": ours, "lora": theirs}
+        answered = {name: _answered(each, rows, batch, asked) for name, each in served.items()}
         examples = _examples(ours, rows, batch, asked)
-        theirs = ServedLora(loras)
-        found["lora"] = _measured(theirs, rows, batch, asked)
-        theirs.use(next(iter(loras)))
-        found["lora"]["seconds"]["merge"] = _seconds(theirs.merge_and_unmerge)
-    return {
-        "methods": found,
+        times = _times(served, theirs, batch, asked)
+    found = {
+        "methods": {
+            name: {**answered[name], "seconds": times[name], "stored_bytes": each.stored_bytes}
+            for name, each in served.items()
+        },
         "examples": examples,
         "requests": len(asked),
         "scored": {name: len(pairs) for name, pairs in rows.items()},
         "base_bytes": ours.base.entry.shape.total * 4,
         "dtype": str(ours.base.dtype).removeprefix("torch."),
     }
+    keep(runs, found)
+    return found
 
 
-def _measured(served: Served, rows: Mapping[str, Any], batch: Batch, asked: Sequence[str]) -> dict[str, Any]:
+def _answered(served: Served, rows: Mapping[str, Any], batch: Batch, asked: Sequence[str]) -> dict[str, Any]:
     import torch
 
     accuracy = {
@@ -72,15 +76,36 @@ def _measured(served: Served, rows: Mapping[str, Any], batch: Batch, asked: Sequ
         "accuracy": accuracy,
         "mixed_difference": float((together - alone).abs().max()),
         "max_logit": float(alone.abs().max()),
-        "seconds": {
-            "bare": _seconds(lambda: served.bare(batch)),
-            "mixed": _seconds(lambda: served.mixed(batch, asked)),
-            "one": _seconds(lambda: _one(served, batch)),
-            "apart": _seconds(lambda: _apart(served, batch, asked)),
-            "switch": _switch_seconds(served),
-        },
-        "stored_bytes": served.stored_bytes,
     }
+
+
+def _times(
+    served: Mapping[str, Served], lora: ServedLora, batch: Batch, asked: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Medians in seconds. All kinds of work take turns, so that whatever else the machine does meets all alike."""
+    work: dict[tuple[str, str], Callable[[], Any]] = {}
+    for name, each in served.items():
+        work |= {
+            (name, "bare"): partial(each.bare, batch),
+            (name, "one"): partial(_one, each, batch),
+            (name, "mixed"): partial(each.mixed, batch, asked),
+            (name, "apart"): partial(_apart, each, batch, asked),
+        }
+    lora.use(next(iter(lora.runs)))
+    work["lora", "merge"] = lora.merge_and_unmerge
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in work}
+    for turn in range(REPEATS + 1):
+        for key, task in work.items():
+            start = time.perf_counter()
+            task()
+            if turn:  # the first does not count
+                times[key].append(time.perf_counter() - start)
+    found: dict[str, dict[str, float]] = {
+        name: {"switch": _switch_seconds(each)} for name, each in served.items()
+    }
+    for (name, kind), taken in times.items():
+        found[name][kind] = median(taken)
+    return found
 
 
 def _one(served: Served, batch: Batch) -> None:
@@ -103,17 +128,6 @@ def _switch_seconds(served: Served) -> float:
     for turn in range(SWITCHES):
         start = time.perf_counter()
         served.use(names[turn % len(names)])
-        times.append(time.perf_counter() - start)
-    return median(times)
-
-
-def _seconds(work: Callable[[], Any]) -> float:
-    """Median of several turns, after one that does not count."""
-    work()
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        work()
         times.append(time.perf_counter() - start)
     return median(times)
 
