@@ -12,12 +12,25 @@ exit status is 1.
 
 from __future__ import annotations
 
-from peft_lab.cli import catalog, compare, count, export, machine, memory, questions, runs, train
+from peft_lab.cli import (
+    catalog,
+    claims,
+    compare,
+    count,
+    export,
+    machine,
+    memory,
+    questions,
+    recommend,
+    runs,
+    train,
+)
 from peft_lab.cli.application import app, quieten_libraries
 
 __all__ = [
     "app",
     "catalog",
+    "claims",
     "compare",
     "count",
     "export",
@@ -25,6 +38,7 @@ __all__ = [
     "main",
     "memory",
     "questions",
+    "recommend",
     "runs",
     "train",
 ]

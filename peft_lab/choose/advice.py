@@ -1,0 +1,194 @@
+"""The leaves: a method with its configuration, the reasons for it, and what comes next when it cannot be.
+
+Texts are templates; ``{name}`` is filled by :mod:`peft_lab.choose.words` with figures of the situation, each
+computed or cited there. Reasons carry what they rest on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from peft_lab.methods import get_method
+from peft_lab.quiz.bank import _sources as src
+from peft_lab.shapes import ModelShape
+from peft_lab.units import Source
+
+PROMPTING, NOTHING = "prompting", "none"  # outcomes that are no method of the registry
+ALL = ("all-linear",)
+QUERY_VALUE = ("query-value",)  # stands for the architecture's own names, see :func:`knobs`
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why: a text, where it comes from, and which kind of source that is."""
+
+    text: str
+    source: str
+    kind: Source = Source.CITED
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One piece of advice.
+
+    Attributes:
+        method: slug, or ``prompting`` or ``none``.
+        values: knobs that differ from the method's defaults.
+        reasons: why it is right where the tree leads to it.
+        others: advice to fall back on, best first; the first that can be is also the runner-up.
+        instead: when it is better than what was chosen, as the runner-up's text.
+    """
+
+    id: str
+    method: str
+    reasons: tuple[Reason, ...]
+    others: tuple[str, ...] = ()
+    instead: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        names = {PROMPTING: "Prompting, no training", NOTHING: "Another model or device"}
+        return names.get(self.method) or get_method(self.method).title
+
+    def knobs(self, shape: ModelShape) -> dict[str, Any]:
+        """The values for a model: ``query-value`` is what LoRA adapts there by default."""
+        values = dict(self.values)
+        if values.get("target_modules") == QUERY_VALUE:
+            values["target_modules"] = get_method("lora").defaults(shape)["target_modules"]
+        return values
+
+
+_BENCH = "In the published comparison on {bench_base} {name} reached {accuracy} of the answers, LoRA {lora_accuracy}."
+_FOLDS = "Its vectors can be multiplied into the weights, so that nothing is added to a request."
+_TRAINS = "It trains {trained} parameters of {model}, {share}, and stores {stored} for a task."
+_FOUR = "stores the base in 4 bits: choose it when memory is short, at the price of time."
+_COUNT = "closed formula, held equal to the count"
+
+_ADVICE = (
+    Advice("prompt-only", PROMPTING, (
+        Reason("What a prompt does needs no training, no adapter and no second model to look after.", "by definition",
+               Source.CITED),
+        Reason("Its price is paid in every request: examples in the context are read again each time, which is why "
+               "tuning gets cheaper when requests are many.", f"{src.IA3}, section 1"),
+    )),
+    Advice("nothing", NOTHING, (
+        Reason("Even one row on a 4-bit base needs {qlora_least}; {device} has {memory}.", "simulated training step",
+               Source.SIMULATED),
+        Reason("{smaller}", "simulated training steps of the catalogue's models", Source.SIMULATED),
+    )),
+    Advice("qlora", "qlora", (
+        Reason("With the base in 16 bits one row needs {lora_least}, more than the {memory} of {device}; in 4 bits "
+               "{qlora_least} are enough.", "simulated training steps", Source.SIMULATED),
+        Reason("A 4-bit base with adapters on every linear map matched 16-bit fine-tuning.",
+               f"{src.QLORA}, section 4"),
+        Reason("It saves memory, not time: every multiplication rebuilds its weights.", f"{src.QLORA}, section 3"),
+    ), ("qlora-small", "qlora-least"), _FOUR),
+    Advice("qlora-small", "qlora", (
+        Reason("The room for a task allows no more than rank {r} on two maps of each layer: {stored}.", _COUNT,
+               Source.COUNTED),
+        Reason("With the base in 16 bits one row needs {lora_least}, more than the {memory} of {device}.",
+               "simulated training step", Source.SIMULATED),
+        Reason("Adapters on every linear map would be better.", f"{src.QLORA}, section 4"),
+    ), ("qlora-least",), _FOUR, {"r": 8, "target_modules": QUERY_VALUE}),
+    Advice("qlora-least", "qlora", (
+        Reason("The room for a task allows no more than rank {r} on two maps of each layer: {stored}.", _COUNT,
+               Source.COUNTED),
+        Reason("With the base in 16 bits one row needs {lora_least}, more than the {memory} of {device}.",
+               "simulated training step", Source.SIMULATED),
+        Reason("Adapters on every linear map would be better.", f"{src.QLORA}, section 4"),
+    ), (), _FOUR, {"r": 1, "target_modules": QUERY_VALUE}),
+    Advice("no-way", NOTHING, ()),
+    Advice("lora", "lora", (
+        Reason("It can be merged into the weights: a request takes as long as on the base.",
+               f"{src.LORA}, section 4.1"),
+        Reason("Adapting every linear map is what it takes to match full fine-tuning; the rank matters less.",
+               f"{src.QLORA}, section 4, figure 2"),
+        Reason("In the published comparison on {bench_base} it reached {lora_accuracy} of the answers, full "
+               "fine-tuning {full_accuracy}.", src.BENCH),
+    ), ("lora-small", "qlora", "ia3"), "has more capacity, merges, and is what every tool supports.",
+        {"r": 16, "lora_alpha": 32, "target_modules": ALL}),
+    Advice("lora-small", "lora", (
+        Reason("It is LoRA at its defaults, the largest that the room for a task allows.", _COUNT, Source.COUNTED),
+    ), ("ia3", "qlora"), "has more capacity, merges, and is what every tool supports."),
+    Advice("lora-large", "lora", (
+        Reason("From about {many} rows on LoRA fell behind full fine-tuning, less so at high rank on every linear map.",
+               f"{src.LEARNS_LESS}, section 4"),
+        Reason("Full fine-tuning needs {full_least} even for one row, and {device} has {memory}.",
+               "simulated training step", Source.SIMULATED),
+        Reason("Rank {r} with the scale α/√r, so that the large rank keeps learning.", f"{src.RSLORA}, section 3"),
+    ), ("lora", "lora-small", "qlora"), "has more capacity than a small rank and still merges.",
+        {"r": 64, "lora_alpha": 16, "target_modules": ALL, "use_rslora": True}),
+    Advice("full", "full", (
+        Reason("With {many} rows and more, full fine-tuning learns more than LoRA.", f"{src.LEARNS_LESS}, section 4"),
+        Reason("It fits: a step needs {needed} of the {memory} of {device}.", "simulated training step",
+               Source.SIMULATED),
+        Reason("One task means one copy, so a whole model to store is no obstacle here: {stored}.", _COUNT,
+               Source.COUNTED),
+    ), ("lora-large", "lora", "lora-small", "qlora"), "learns more from very many rows, and forgets more."),
+    Advice("adapters", "adapters", (
+        Reason("{trained} parameters for a task beside one shared base, swapped for each request while the base stays.",
+               f"{src.HOULSBY}, section 1"),
+        Reason("One adapter after the feed-forward part of every layer is enough, at half the price of two.",
+               f"{src.PFEIFFER}, section 3"),
+        Reason("The price is time: layers in sequence took {adapter_latency} to {adapter_latency_most} longer for a "
+               "single row.", f"{src.LORA}, table 1"),
+    ), ("lora-small", "ia3", "qlora"), "are made for swapping between tasks; they cannot be merged.",
+        {"placement": "pfeiffer", "bottleneck": 64}),
+    Advice("ia3", "ia3", (
+        Reason("Made for few examples: with dozens of rows it beat both in-context learning and full fine-tuning of "
+               "the same base.", f"{src.IA3}, section 4"),
+        Reason(_TRAINS, _COUNT, Source.COUNTED),
+        Reason(_FOLDS, f"{src.IA3}, section 3.3"),
+    ), ("lora-small", "prompt", "qlora"), "is steadier with few rows and far smaller."),
+    Advice("ia3-many", "ia3", (
+        Reason(_FOLDS, f"{src.IA3}, section 3.3"),
+        Reason("{model} has no biases throughout, so BitFit, which would add nothing either, has too little to train.",
+               "counted on the model", Source.COUNTED),
+        Reason(_TRAINS, _COUNT, Source.COUNTED),
+    ), ("lora-small", "prompt", "qlora"), "folds into the weights and is far smaller."),
+    Advice("ia3-small", "ia3", (
+        Reason(_TRAINS, _COUNT, Source.COUNTED),
+        Reason("It acts in every layer with one number per feature, the least that does.", f"{src.IA3}, section 3.3"),
+        Reason(_BENCH, src.BENCH),
+    ), ("prompt", "prompt-short", "lora-small", "qlora"), "acts in every layer and stays small."),
+    Advice("bitfit", "bitfit", (
+        Reason("With small and medium data it kept up with full fine-tuning on BERT models, and sometimes won.",
+               f"{src.BITFIT}, section 4"),
+        Reason("{model} has {trained} biases, {share} of its parameters; nothing is added.", _COUNT, Source.COUNTED),
+    ), ("ia3", "lora-small", "qlora"), "changes only the biases that are there and adds nothing."),
+    Advice("bitfit-many", "bitfit", (
+        Reason("Tasks differ in their biases alone: they are swapped, nothing is added, and a request takes as long as "
+               "on the base.", f"{src.BITFIT}, section 1"),
+        Reason("{model} has {trained} biases, {share} of its parameters: {stored} for a task.", _COUNT, Source.COUNTED),
+    ), ("ia3-many", "lora-small", "qlora"), "changes only the biases that are there and adds nothing."),
+    Advice("prefix", "prefix", (
+        Reason("It was made for conditional generation with few parameters: tables to text and summaries.",
+               f"{src.PREFIX}, section 6"),
+        Reason("It stores {stored} for a task; the trained keys and values lengthen every layer's attention.",
+               _COUNT, Source.COUNTED),
+        Reason("Its settings decide: in the published comparison on {bench_base} {name} reached {accuracy}, LoRA "
+               "{lora_accuracy}.", src.BENCH),
+    ), ("lora", "lora-small", "ia3", "qlora"), "leaves the weights alone and suits encoder-decoders."),
+    Advice("prompt", "prompt", (
+        Reason("From about {scale} parameters on Prompt Tuning comes near full fine-tuning; {model} has {total}.",
+               f"{src.PROMPT}, section 3"),
+        Reason("{stored} for a task, the least of all; requests of different tasks can share a batch.",
+               f"{src.PROMPT}, section 2"),
+        Reason("{trained} parameters are trained, {share} of the model.", _COUNT, Source.COUNTED),
+    ), ("prompt-short", "ia3", "lora-small"), "stores the least of all; settings and start decide whether it learns."),
+    Advice("prompt-short", "prompt", (
+        Reason("Nothing larger fits into the room for a task: {stored}.", _COUNT, Source.COUNTED),
+    ), (), "stores the least of all; settings and start decide whether it learns.", {"num_virtual_tokens": 8}),
+    Advice("ptuning", "ptuning", (
+        Reason("It was made for decoders on language understanding, where it brought GPT to BERT's level.",
+               f"{src.PTUNING}, section 4"),
+        Reason("Only the virtual tokens are stored, {stored}; the encoder that makes them is thrown away.", _COUNT,
+               Source.COUNTED),
+        Reason(_BENCH, src.BENCH),
+    ), ("prompt", "prompt-short", "ia3", "lora-small"), "stores as little as Prompt Tuning and is easier to train.",
+        {"encoder_hidden_size": 128}),
+)  # fmt: skip
+ADVICE: Mapping[str, Advice] = {advice.id: advice for advice in _ADVICE}

@@ -1,0 +1,62 @@
+"""The answers to the tree's questions in a situation, each with the figure behind it."""
+
+from __future__ import annotations
+
+from peft_lab import units
+from peft_lab.choose import counted
+from peft_lab.choose.cited import ADAPTER_LATENCY, FEW_ROWS, MANY_ROWS
+from peft_lab.choose.room import Room
+from peft_lab.choose.situation import Situation, lora_bytes
+from peft_lab.methods import get_method
+
+TOLD = "told"  # how an answer was had that the person gave
+
+
+def answer(key: str, situation: Situation, room: Room) -> tuple[str, str]:
+    """A question's answer in this situation, and the figure behind it."""
+    if key in ("kind", "biases", "scale"):
+        return counted.answers(situation.shape)[key], counted.said(key, situation.shape)
+    if key == "base":
+        return _base(situation, room)
+    if key == "full":
+        value = room.full()
+        return value, f"it takes {units.size(room.least('full'))} with one row, of {units.size(room.memory)}"
+    return told(key, situation)
+
+
+def told(key: str, situation: Situation) -> tuple[str, str]:
+    """As :func:`answer`, for the questions that only the person can answer."""
+    if key == "tasks":
+        return ("one" if situation.tasks == 1 else "many"), f"{situation.tasks:,} served from one base"
+    if key == "rows":
+        few, many = FEW_ROWS.value, MANY_ROWS.value
+        value = "few" if situation.rows < few else "many" if situation.rows >= many else "some"
+        limit = f"fewer than {few:,.0f}" if value == "few" else f"{many:,.0f} or more"
+        between = f"{few:,.0f} to {many:,.0f}"
+        return value, f"{situation.rows:,} rows; the answer holds for {between if value == 'some' else limit}"
+    if key == "latency":
+        longer = situation.latency
+        strict = longer is not None and longer < ADAPTER_LATENCY.value
+        said = "no limit" if longer is None else f"at most {units.percent(longer)} longer"
+        return ("strict" if strict else "relaxed"), f"{said}; adapters took {ADAPTER_LATENCY} longer or more"
+    if key == "storage":
+        room_for_one, lora = situation.storage, lora_bytes(situation.shape)
+        said = "no limit" if room_for_one is None else units.size(room_for_one)
+        tight = room_for_one is not None and room_for_one < lora
+        return (
+            "tight" if tight else "roomy"
+        ), f"{said} for a task; LoRA at its defaults stores {units.size(lora)}"
+    if key == "output":
+        return situation.comes_out, "as you say" if situation.output else "what such a model is used for"
+    reached = "reaches" if situation.prompting == "yes" else "does not reach"
+    return situation.prompting, f"a prompt {reached} the target"
+
+
+def _base(situation: Situation, room: Room) -> tuple[str, str]:
+    value = room.base()
+    least = {"sixteen": "lora", "four": "qlora", "none": "qlora"}[value]
+    step = room.step(least, {})
+    needs = units.size(step.needed if step else room.least(least))
+    rows = f"{step.batch if step else 1} × {situation.seq:,} tokens"
+    title = get_method(least).title
+    return value, f"{title} with {rows} needs {needs} of {units.size(room.memory)}"

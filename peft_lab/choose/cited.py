@@ -1,0 +1,22 @@
+"""Figures from the literature that the tree decides by or gives as reasons. Each stands here once, with its place."""
+
+from __future__ import annotations
+
+from peft_lab.quiz.bank import _sources as src
+from peft_lab.units import Finding, Source
+
+
+def _cited(value: float, unit: str, note: str) -> Finding:
+    return Finding(value, unit, Source.CITED, note)
+
+
+#: Below so many rows the few-shot results hold: BitFit's paper calls its tasks small to medium, T-Few's have dozens.
+FEW_ROWS = _cited(1_000, "rows", f"{src.BITFIT}, section 4; {src.IA3}, section 4")
+#: From so many rows on LoRA fell behind full fine-tuning.
+MANY_ROWS = _cited(100_000, "rows", f"{src.LEARNS_LESS}, section 4")
+#: Prompt Tuning comes near full fine-tuning at this size of the base.
+PROMPT_SCALE = _cited(10_000_000_000, "parameters", f"{src.PROMPT}, section 3, figure 1")
+_PLAIN, _ONE_SEQUENTIAL, _TWO_SEQUENTIAL = 19.8, 23.9, 25.8  # ms a forward pass
+#: What adapters added to GPT-2 medium's forward pass, one row of 128 tokens: smaller and larger of two kinds.
+ADAPTER_LATENCY = _cited(100 * (_ONE_SEQUENTIAL / _PLAIN - 1), "percent", f"{src.LORA}, table 1")
+ADAPTER_LATENCY_MOST = _cited(100 * (_TWO_SEQUENTIAL / _PLAIN - 1), "percent", f"{src.LORA}, table 1")

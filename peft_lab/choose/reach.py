@@ -1,0 +1,64 @@
+"""From a place in the tree back to a situation: what has to be answered to get there, and nothing else changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from peft_lab.choose import counted, examples
+from peft_lab.choose.answers import told
+from peft_lab.choose.situation import FOUND, WORDS, Situation, tight
+from peft_lab.choose.tree import NODES, Place
+from peft_lab.errors import UnknownName
+
+USUAL = Situation()
+
+
+def find_place(name: str) -> Place:
+    """A place by its id. Raises UnknownName."""
+    from peft_lab.choose.tree import places
+
+    known = {place.id: place for place in places()}
+    if name not in known:
+        raise UnknownName("place in the tree", name, known)
+    return known[name]
+
+
+def reach(situation: Situation, place: Place, known: Mapping[str, str]) -> Situation:
+    """The situation that leads to ``place``.
+
+    Args:
+        known: what the simulation found for this situation, by question; only these answers count as given.
+
+    Where an answer is one that the lab finds itself and it is not so here, an example model on an example device is
+    taken. Where no example is like that either, the nearest is, and the path shows where it leads.
+    """
+    wanted = {NODES[node].question: values for node, values in place.way}
+    facts = {key: values for key, values in wanted.items() if key in FOUND}
+    if wanted.get("output") == ("generation",):
+        facts.setdefault("kind", ("causal-lm", "seq2seq"))
+    here = {
+        **counted.answers(situation.shape),
+        **{key: known[key] for key in ("base", "full") if key in known},
+    }
+    if any(here.get(key) not in values for key, values in facts.items()):
+        example = examples.find(facts)
+        situation = replace(
+            situation, model=example.model, device=example.device, batch=USUAL.batch, seq=USUAL.seq, output=""
+        )
+    for key, values in wanted.items():
+        if key in FOUND or _told(key, situation) in values:
+            continue
+        situation = _set(situation, key, values[0])
+    return situation
+
+
+def _told(key: str, situation: Situation) -> str:
+    """What the situation answers; none of these questions needs the simulation."""
+    return told(key, situation)[0]
+
+
+def _set(situation: Situation, key: str, value: str) -> Situation:
+    if (key, value) == ("storage", "tight"):
+        return replace(situation, storage=tight(situation.shape))
+    return replace(situation, **{key: WORDS[key][value]})

@@ -1,0 +1,231 @@
+"""Walk the tree for a situation, check what it advises, and say why.
+
+A piece of advice has to apply to the model, to fit on the device (simulated) and into the room for a task (counted).
+What does not is overruled by the next that does, and the trace says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from peft_lab import units
+from peft_lab.choose import words
+from peft_lab.choose.advice import ADVICE, NOTHING, PROMPTING, Advice
+from peft_lab.choose.answers import TOLD, answer
+from peft_lab.choose.room import Room, Step
+from peft_lab.choose.situation import Situation, stored_bytes
+from peft_lab.choose.tree import NODES, QUESTIONS, ROOT, label
+from peft_lab.errors import BadInput, SimulationError
+from peft_lab.methods import get_method
+from peft_lab.units import Source
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One question of the path. ``how`` is ``told`` or a source; ``because`` the figure behind the answer."""
+
+    node: str
+    question: str
+    value: str
+    label: str
+    how: str
+    because: str
+
+
+@dataclass(frozen=True)
+class Why:
+    """One reason."""
+
+    text: str
+    source: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The ready configuration: knobs, how a step is run, and what it takes."""
+
+    values: Mapping[str, Any]
+    batch: int
+    seq: int
+    checkpointing: bool
+    accumulate: int
+    learning_rate: float
+    needed_bytes: int
+    memory_bytes: int
+    trainable: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the tree says and what can be: ``others`` goes on through what could stand in, worked out when asked."""
+
+    path: tuple[Answered, ...]
+    advice: Advice
+    plan: Plan | None
+    overruled: list[str]
+    others: Iterator[tuple[Advice, Plan]]
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to do. ``plan`` is ``None`` where nothing is trained; ``runner_up`` where nothing comes second."""
+
+    method: str
+    advice: str
+    title: str
+    why: tuple[Why, ...]
+    path: tuple[Answered, ...]
+    plan: Plan | None
+    runner_up: str | None
+    runner_up_text: str
+    overruled: tuple[str, ...] = ()
+
+
+def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None = None) -> Recommendation:
+    """The recommendation for a situation.
+
+    Args:
+        claims: answers that were given to questions the lab answers itself; they have to be what it finds.
+
+    Raises:
+        BadInput: the situation or a claim cannot be. SimulationError: a step that cannot be simulated.
+    """
+    situation.check()
+    _check_claims(situation, room, claims or {})
+    decided = decide(situation, room)
+    chosen, plan, path = decided.advice, decided.plan, decided.path
+    known = words.Words(situation, room, chosen, plan)
+    named: tuple[str, str] | None = None
+    if chosen.method == PROMPTING:
+        trained = decide(replace(situation, prompting="no"), room).advice
+        named = trained.method, f"If the prompt is not enough after all: {trained.title}."
+    elif chosen.method == NOTHING:
+        named = _on_a_smaller_model(situation, room, "qlora")
+    elif chosen.method == "qlora":
+        named = _on_a_smaller_model(situation, room, "lora")
+    else:
+        second = next((advice for advice, _ in decided.others if advice.method != chosen.method), None)
+        named = (second.method, f"{second.title} {second.instead}") if second else None
+    return _result(chosen, known, path, plan, named, tuple(decided.overruled))
+
+
+def decide(situation: Situation, room: Room) -> Decision:
+    """The advice alone, without reasons and runner-up. Raises as :func:`recommend`."""
+    situation.check()
+    path, leaf = walk(situation, room)
+    if leaf.method in (PROMPTING, NOTHING):
+        return Decision(path, leaf, None, [], iter(()))
+    overruled: list[str] = []
+    possible = _possible(situation, room, leaf, overruled)
+    chosen, plan = next(possible, (ADVICE["no-way"], None))
+    return Decision(path, chosen, plan, list(overruled), possible)
+
+
+def walk(
+    situation: Situation, room: Room, given: Mapping[str, str] | None = None
+) -> tuple[tuple[Answered, ...], Advice]:
+    """The way through the tree and where it ends. ``given`` answers questions otherwise than the situation does."""
+    path: list[Answered] = []
+    at = ROOT
+    while at in NODES:
+        node = NODES[at]
+        question = QUESTIONS[node.question]
+        if given and question.key in given:
+            value, because, how = given[question.key], "", TOLD
+        else:
+            value, because = answer(question.key, situation, room)
+            how = TOLD if question.by == "you" else question.by
+        branch = next(branch for branch in node.branches if value in branch.values)
+        path.append(Answered(at, question.key, value, label(branch, question), how, because))
+        at = branch.to
+    return tuple(path), ADVICE[at]
+
+
+def _check_claims(situation: Situation, room: Room, claims: Mapping[str, str]) -> None:
+    for key, value in claims.items():
+        found, because = answer(key, situation, room)
+        if found != value:
+            raise BadInput(
+                f"{key}={value} is not so for this model and device: {because} ({key}={found}).", key
+            )
+
+
+def _on_a_smaller_model(situation: Situation, room: Room, method: str) -> tuple[str, str] | None:
+    """What to do on this device with less of a model."""
+    title = words.smaller_model(situation, room, method)
+    return (method, f"{get_method(method).title} on {title}, which fits this device.") if title else None
+
+
+def _possible(
+    situation: Situation, room: Room, leaf: Advice, overruled: list[str]
+) -> Iterator[tuple[Advice, Plan]]:
+    """The leaf and what may stand in for it, as far as it can be; reasons against what cannot go to ``overruled``."""
+    for advice in (leaf, *(ADVICE[name] for name in leaf.others)):
+        reason, step = _obstacle(situation, room, advice)
+        if step is not None:
+            yield advice, _plan(situation, room, advice, step)
+        else:
+            overruled.append(f"{advice.title}: {reason}")
+
+
+def _obstacle(situation: Situation, room: Room, advice: Advice) -> tuple[str, Step | None]:
+    shape = situation.shape
+    try:
+        values = advice.knobs(shape)
+        stored = stored_bytes(shape, advice.method, values)
+        if situation.storage is not None and stored > situation.storage:
+            return f"it stores {units.size(stored)}, {units.size(situation.storage)} are allowed.", None
+        step = room.step(advice.method, values)
+    except (BadInput, SimulationError) as error:
+        return str(error), None
+    if step is None:
+        return f"even one row needs {units.size(room.least(advice.method, values))}.", None
+    return "", step
+
+
+def _plan(situation: Situation, room: Room, advice: Advice, step: Step) -> Plan:
+    shape, spec = situation.shape, get_method(advice.method)
+    values = spec.complete(shape, advice.knobs(shape))
+    return Plan(
+        values=values,
+        batch=step.batch,
+        seq=situation.seq,
+        checkpointing=step.checkpointing,
+        accumulate=step.accumulate,
+        learning_rate=spec.learning_rates[shape.kind],
+        needed_bytes=step.needed,
+        memory_bytes=room.memory,
+        trainable=spec.formula(shape, values).trainable,
+        stored_bytes=stored_bytes(shape, advice.method, values),
+    )
+
+
+def _result(
+    advice: Advice,
+    known: words.Words,
+    path: tuple[Answered, ...],
+    plan: Plan | None,
+    runner: tuple[str, str] | None,
+    overruled: tuple[str, ...],
+) -> Recommendation:
+    why = [Why(reason.text.format_map(known), reason.source, str(reason.kind)) for reason in advice.reasons]
+    if advice.method == NOTHING:
+        why += [
+            Why(reason, "simulated training step, closed formula", str(Source.SIMULATED))
+            for reason in overruled
+        ]
+    why += [
+        Why(words.sentence(step.because), _found_how(step.how), step.how) for step in path if step.how != TOLD
+    ]
+    slug, text = runner or (None, "")
+    return Recommendation(
+        advice.method, advice.id, advice.title, tuple(why), path, plan, slug, text, overruled
+    )
+
+
+def _found_how(how: str) -> str:
+    return "simulated training step" if how == Source.SIMULATED else "counted on the model"

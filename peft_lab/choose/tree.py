@@ -1,0 +1,191 @@
+"""The decision tree as data: what is asked in which order, and where each answer leads.
+
+The source text's six leaves are all there (QLoRA, LoRA, adapters, IA³ or Prompt Tuning, BitFit, Prefix Tuning). It asks
+one thing each; what it lacked stands before and between: is training needed, does the step fit, is the model able to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from peft_lab.choose.advice import ADVICE
+
+ROOT = "prompting"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One thing to know.
+
+    Attributes:
+        short: as it stands in the drawing. full: as it is asked.
+        help: how to find out, and why it matters.
+        answers: value -> words.
+        by: ``you`` for what only the person knows, ``counted`` or ``simulated`` for what the lab finds itself.
+    """
+
+    key: str
+    short: str
+    full: str
+    help: str
+    answers: Mapping[str, str]
+    by: str
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Where answers lead: ``to`` is a node or a piece of advice. ``label`` names them together."""
+
+    values: tuple[str, ...]
+    to: str
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A place in the tree where a question is asked."""
+
+    id: str
+    question: str
+    branches: tuple[Branch, ...]
+
+
+_QUESTIONS = (
+    Question(
+        "prompting", "Is a prompt enough?", "Does a good prompt already reach the target?",
+        "Write down the target, then measure a prompt with a few examples in it on held-out rows. No training is "
+        "cheaper than any training.",
+        {"yes": "Yes, measured", "no": "No"}, "you",
+    ),
+    Question(
+        "base", "Does a step fit?", "Does a training step fit on the device?",
+        "Asked of the memory simulation: a LoRA step with the base in 16 bits and with the base in 4 bits, with and "
+        "without checkpointing, down to a single row.",
+        {"sixteen": "Yes, in 16 bits", "four": "In 4 bits only", "none": "Not even so"}, "simulated",
+    ),
+    Question(
+        "tasks", "How many tasks?", "How many tasks are served from one base?",
+        "Tasks whose requests arrive mixed share one base in memory; what differs is swapped for each request.",
+        {"one": "One", "many": "Several"}, "you",
+    ),
+    Question(
+        "latency", "May it be slower?", "May a request take longer than on the base?",
+        "Judged against what adapter layers added in a published measurement, one row at a time.",
+        {"strict": "No", "relaxed": "Yes"}, "you",
+    ),
+    Question(
+        "biases", "Has it biases?", "Do the model's linear maps have biases?",
+        "Counted on the model: every linear map inside the layers has to have one.",
+        {"yes": "Yes", "no": "No"}, "counted",
+    ),
+    Question(
+        "storage", "Room per task?", "How much may one task store?",
+        "Tight: LoRA at its defaults on this model is larger than that, at four bytes a number.",
+        {"tight": "Tight", "roomy": "Roomy"}, "you",
+    ),
+    Question(
+        "scale", "A very large base?", "Is the base large enough for Prompt Tuning to work?",
+        "Counted, against the size at which Prompt Tuning came near full fine-tuning.",
+        {"large": "Yes", "small": "No"}, "counted",
+    ),
+    Question(
+        "output", "What comes out?", "Does the model choose a class or write text?",
+        "Encoders choose, encoder-decoders and decoders can do both.",
+        {"classification": "A class", "generation": "Text"}, "you",
+    ),
+    Question(
+        "rows", "How many rows?", "How many training rows are there?",
+        "Good rows, without duplicates. The limits are where published results change, not sharp edges.",
+        {"few": "Few", "some": "Some", "many": "Very many"}, "you",
+    ),
+    Question(
+        "kind", "What type of model?", "Is the model an encoder, a decoder, or both?",
+        "Read off its config.",
+        {"encoder": "Encoder", "causal-lm": "Decoder", "seq2seq": "Encoder-decoder"}, "counted",
+    ),
+    Question(
+        "full", "Would full fit?", "Would even full fine-tuning fit?",
+        "Asked of the memory simulation: every parameter trained in bfloat16 with AdamW.",
+        {"yes": "Yes", "no": "No"}, "simulated",
+    ),
+)  # fmt: skip
+QUESTIONS: Mapping[str, Question] = {question.key: question for question in _QUESTIONS}
+
+_NODES = (
+    Node("prompting", "prompting", (Branch(("yes",), "prompt-only"), Branch(("no",), "base"))),
+    Node("base", "base", (
+        Branch(("none",), "nothing"), Branch(("four",), "qlora"), Branch(("sixteen",), "tasks"),
+    )),
+    Node("tasks", "tasks", (Branch(("many",), "many-latency"), Branch(("one",), "output"))),
+    Node("many-latency", "latency", (
+        Branch(("strict",), "many-biases"), Branch(("relaxed",), "many-storage"),
+    )),
+    Node("many-biases", "biases", (Branch(("yes",), "bitfit-many"), Branch(("no",), "ia3-many"))),
+    Node("many-storage", "storage", (Branch(("roomy",), "adapters"), Branch(("tight",), "many-scale"))),
+    Node("many-scale", "scale", (Branch(("large",), "prompt"), Branch(("small",), "ia3-small"))),
+    Node("output", "output", (
+        Branch(("classification",), "class-rows"), Branch(("generation",), "text-kind"),
+    )),
+    Node("class-rows", "rows", (
+        Branch(("few",), "class-biases"), Branch(("some",), "class-storage"), Branch(("many",), "class-full"),
+    )),
+    Node("class-biases", "biases", (Branch(("yes",), "bitfit"), Branch(("no",), "ia3"))),
+    Node("class-storage", "storage", (Branch(("roomy",), "lora"), Branch(("tight",), "class-kind"))),
+    Node("class-kind", "kind", (
+        Branch(("causal-lm",), "ptuning"), Branch(("encoder", "seq2seq"), "ia3-small", "With an encoder"),
+    )),
+    Node("class-full", "full", (Branch(("yes",), "full"), Branch(("no",), "lora-large"))),
+    Node("text-kind", "kind", (
+        Branch(("seq2seq",), "both-rows"), Branch(("causal-lm",), "text-rows"),
+    )),
+    Node("both-rows", "rows", (
+        Branch(("few",), "ia3"), Branch(("some", "many"), "both-latency", "More"),
+    )),
+    Node("both-latency", "latency", (Branch(("relaxed",), "prefix"), Branch(("strict",), "lora"))),
+    Node("text-rows", "rows", (
+        Branch(("few",), "ia3"), Branch(("some",), "text-storage"), Branch(("many",), "text-full"),
+    )),
+    Node("text-storage", "storage", (Branch(("roomy",), "lora"), Branch(("tight",), "ia3-small"))),
+    Node("text-full", "full", (Branch(("yes",), "full"), Branch(("no",), "lora-large"))),
+)  # fmt: skip
+NODES: Mapping[str, Node] = {node.id: node for node in _NODES}
+
+
+def label(branch: Branch, question: Question) -> str:
+    """What stands on a branch."""
+    return branch.label or " or ".join(question.answers[value] for value in branch.values)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A node or a leaf with the way to it: ``(node, value)`` pairs from the root. One for each place of the drawing."""
+
+    target: str
+    way: tuple[tuple[str, tuple[str, ...]], ...]
+
+    @property
+    def leaf(self) -> bool:
+        return self.target in ADVICE
+
+    @property
+    def id(self) -> str:
+        """Unique: the node's own name, or the parent's with the answer for a leaf."""
+        if not self.leaf:
+            return self.target
+        parent, values = self.way[-1]
+        return f"{parent}.{values[0]}"
+
+
+@cache
+def places() -> tuple[Place, ...]:
+    """Every place of the tree, depth first, the root first."""
+    return tuple(_below(ROOT, ()))
+
+
+def _below(target: str, way: tuple[tuple[str, tuple[str, ...]], ...]) -> Iterator[Place]:
+    yield Place(target, way)
+    if target in NODES:
+        for branch in NODES[target].branches:
+            yield from _below(branch.to, (*way, (target, branch.values)))

@@ -1,0 +1,163 @@
+"""The figures that reasons name, each worked out when a text asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from peft_lab import published, units
+from peft_lab.choose import cited
+from peft_lab.choose.situation import stored_bytes
+from peft_lab.memory.devices import devices
+from peft_lab.methods import get_method
+from peft_lab.models import catalogue, get_model
+
+if TYPE_CHECKING:
+    from peft_lab.choose.advice import Advice
+    from peft_lab.choose.recommend import Plan
+    from peft_lab.choose.room import Room
+    from peft_lab.choose.situation import Situation
+
+#: Which published row shows a method.
+PUBLISHED = {
+    "full": "full-finetuning--llama-3.2-3B-lr_0.00001",
+    "lora": "lora--llama-3.2-3B-rank32",
+    "ia3": "ia3--llama-3.2-3B-default",
+    "prefix": "prefixtuning--llama-3.2-3B-lr_0.001",
+    "prompt": "prompt_tuning--llama-3.2-3B-default",
+    "ptuning": "ptuning--llama-3.2-3B-default",
+}
+
+
+class Words(dict[str, str]):
+    """Fills a template: ``text.format_map(Words(...))``. A name that is no method below is a bug and a KeyError."""
+
+    def __init__(self, situation: Situation, room: Room, advice: Advice, plan: Plan | None) -> None:
+        super().__init__()
+        self._situation, self._room, self._advice, self._plan = situation, room, advice, plan
+
+    def __missing__(self, name: str) -> str:
+        found: Callable[[], str] | None = getattr(self, f"_{name}", None)
+        if found is None or not callable(found):
+            raise KeyError(name)
+        return found()
+
+    # -- the situation -------------------------------------------------------------------------------------------
+
+    def _model(self) -> str:
+        return self._situation.shape.title
+
+    def _total(self) -> str:
+        return units.short_count(self._situation.shape.total)
+
+    def _device(self) -> str:
+        return self._situation.hardware.title
+
+    def _memory(self) -> str:
+        return units.size(self._room.memory)
+
+    # -- simulated -----------------------------------------------------------------------------------------------
+
+    def _needed(self) -> str:
+        return units.size(self._planned().needed_bytes)
+
+    def _lora_least(self) -> str:
+        return units.size(self._room.least("lora"))
+
+    def _qlora_least(self) -> str:
+        return units.size(self._room.least("qlora"))
+
+    def _full_least(self) -> str:
+        return units.size(self._room.least("full"))
+
+    def _smaller(self) -> str:
+        """The largest smaller model that fits here, and the smallest device on which this one fits."""
+        fitting = smaller_model(self._situation, self._room, "qlora")
+        parts = [
+            f"{fitting} with QLoRA would fit here."
+            if fitting
+            else "No smaller model of this kind fits either."
+        ]
+        least = self._room.least("qlora")
+        larger = [device for device in devices().values() if device.kind == "cuda" and device.memory >= least]
+        parts.append(
+            f"{larger[0].title}, would hold this model." if larger else "No device in the list holds it."
+        )
+        return " ".join(parts)
+
+    # -- counted -------------------------------------------------------------------------------------------------
+
+    def _trained(self) -> str:
+        return units.count(self._planned().trainable)
+
+    def _share(self) -> str:
+        shape, plan = self._situation.shape, self._planned()
+        added = get_method(self._advice.method).formula(shape, plan.values).added
+        return units.percent(100 * plan.trainable / (shape.total + added))
+
+    def _stored(self) -> str:
+        return units.size(stored_bytes(self._situation.shape, self._advice.method, self._planned().values))
+
+    def _r(self) -> str:
+        return str(self._planned().values["r"])
+
+    # -- cited ---------------------------------------------------------------------------------------------------
+
+    def _name(self) -> str:
+        return get_method(self._advice.method).title
+
+    def _accuracy(self) -> str:
+        return accuracy(self._advice.method)
+
+    def _lora_accuracy(self) -> str:
+        return accuracy("lora")
+
+    def _full_accuracy(self) -> str:
+        return accuracy("full")
+
+    def _bench_base(self) -> str:
+        return get_model(published.MODEL).title
+
+    def _many(self) -> str:
+        return f"{cited.MANY_ROWS.value:,.0f}"
+
+    def _scale(self) -> str:
+        return units.short_count(cited.PROMPT_SCALE.value)
+
+    def _adapter_latency(self) -> str:
+        return str(cited.ADAPTER_LATENCY)
+
+    def _adapter_latency_most(self) -> str:
+        return str(cited.ADAPTER_LATENCY_MOST)
+
+    def _planned(self) -> Any:
+        if self._plan is None:
+            raise KeyError("plan")
+        return self._plan
+
+
+def accuracy(method: str) -> str:
+    """Share of right answers in the published comparison."""
+    return units.percent(100 * published.rows()[PUBLISHED[method]].accuracy)
+
+
+def smaller_model(situation: Situation, room: Room, method: str) -> str | None:
+    """The largest catalogue model of the same kind, smaller than this one, on which a step of ``method`` fits."""
+    from dataclasses import replace
+
+    shape = situation.shape
+    same = [
+        entry for entry in catalogue().values() if entry.kind == shape.kind and entry.parameters < shape.total
+    ]
+    for entry in sorted(same, key=lambda entry: -entry.parameters):
+        limit = entry.shape.max_positions
+        if limit is not None and situation.seq > limit:
+            continue
+        if room.for_model(replace(situation, model=entry.name)).step(method, {}) is not None:
+            return entry.title
+    return None
+
+
+def sentence(text: str) -> str:
+    """Upper case first, a full stop last."""
+    return f"{text[:1].upper()}{text[1:]}."

@@ -1,0 +1,38 @@
+"""Claims about PEFT, each with what it says and code that finds out what is so.
+
+A module in this package that defines ``CLAIMS`` is part of it. ``base`` says what a claim is, ``judge`` how a verdict
+follows from figures.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+
+from peft_lab.claims.base import Claim
+from peft_lab.errors import UnknownName
+
+_HELPERS = frozenset({"base", "judge", "ask", "figures", "kept"})
+
+
+@cache
+def all_claims() -> dict[str, Claim]:
+    """Every claim by id, the source text's first."""
+    found: list[Claim] = []
+    for info in pkgutil.iter_modules(__path__):
+        if info.name not in _HELPERS:
+            found.extend(importlib.import_module(f"{__name__}.{info.name}").CLAIMS)
+    found.sort(key=lambda claim: (claim.origin != "text", claim.topic_order))
+    known = {claim.id: claim for claim in found}
+    if len(known) != len(found):
+        raise ValueError("two claims have the same id")
+    return known
+
+
+def get_claim(name: str) -> Claim:
+    """A claim by id. Raises :class:`UnknownName` with the nearest one."""
+    try:
+        return all_claims()[name]
+    except KeyError:
+        raise UnknownName("claim", name, all_claims(), "claim") from None

@@ -1,0 +1,152 @@
+"""What a claim is: a quotation, and a check that works on a model and says what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, Literal
+
+from peft_lab.errors import BadInput
+from peft_lab.methods import get_method
+from peft_lab.models import catalogue, resolve
+from peft_lab.quiz.question import TOPICS
+from peft_lab.shapes import ModelShape
+from peft_lab.units import Source
+
+Verdict = Literal["right", "imprecise", "wrong"]
+VERDICTS: tuple[Verdict, ...] = ("right", "imprecise", "wrong")
+Origin = Literal["text", "saying"]
+FIRST = "llama-3.2-3b"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a check found on one model.
+
+    Attributes:
+        verdict: follows from the figures wherever figures decide.
+        found: the figures, in one or two sentences without a full stop at the end of the last.
+        why: what explains them.
+        values: the figures themselves, by name, as the machine found them.
+    """
+
+    verdict: Verdict
+    found: str
+    why: str
+    values: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model a claim is checked on."""
+
+    name: str
+
+    @property
+    def shape(self) -> ModelShape:
+        return resolve(self.name).shape
+
+    def trained(self, method: str, **values: Any) -> int:
+        """Trainable parameters by the method's formula. Raises BadInput where it cannot be applied."""
+        spec = get_method(method)
+        return spec.formula(self.shape, spec.require(self.shape, values)).trainable
+
+    def stored(self, method: str, **values: Any) -> int:
+        """Stored parameters by the method's formula."""
+        spec = get_method(method)
+        return spec.formula(self.shape, spec.require(self.shape, values)).stored
+
+    def total(self, method: str, **values: Any) -> int:
+        """All parameters, those that the method adds included."""
+        spec = get_method(method)
+        return self.shape.total + spec.formula(self.shape, spec.require(self.shape, values)).added
+
+    def share(self, method: str, **values: Any) -> float:
+        """Trainable parameters in percent of all."""
+        return 100 * self.trained(method, **values) / self.total(method, **values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One claim.
+
+    Attributes:
+        claim: what is meant, as a short sentence. said: the words themselves.
+        origin: ``text`` for the source text, ``saying`` for what is often said.
+        topic: as in :data:`peft_lab.quiz.question.TOPICS`.
+        check: works on a model. needs: ``torch`` for one that belongs into the inspector process.
+        source: where what is found comes from. how: by which code or reference.
+        model: on which model it is checked first; ``None`` where none matters.
+        fits: which models it can be checked on.
+    """
+
+    id: str
+    claim: str
+    said: str
+    topic: str
+    check: Callable[[Subject], Found]
+    source: Source
+    how: str
+    origin: Origin = "text"
+    needs: Literal["shape", "torch"] = "shape"
+    model: str | None = FIRST
+    fits: Callable[[ModelShape], bool] = field(default=lambda shape: True)
+
+    @property
+    def topic_order(self) -> int:
+        return list(TOPICS).index(self.topic)
+
+    def models(self) -> tuple[str, ...]:
+        """Catalogue names of the models it can be checked on; empty when none matters."""
+        if self.model is None:
+            return ()
+        return tuple(name for name, entry in catalogue().items() if self.fits(entry.shape))
+
+    def on(self, model: str | None = None) -> Found:
+        """What is found on a model, its own by default.
+
+        Raises:
+            BadInput: a model that it cannot be checked on. SimulationError: a step that cannot be simulated.
+        """
+        name = model or self.model or FIRST
+        shape = resolve(name).shape
+        if self.model is not None and not self.fits(shape):
+            raise BadInput(
+                f"This cannot be checked on {shape.title}; try {', '.join(self.models())}.", "model"
+            )
+        return self.check(Subject(name))
+
+    @property
+    def general(self) -> bool:
+        """Whether it is checked on every model of the catalogue at once, and the verdict is about them all."""
+        return self.needs == "shape" and self.model is not None
+
+
+@cache
+def on_all(claim_id: str) -> dict[str, Found]:
+    """What is found on each model of the catalogue that a general claim can be checked on."""
+    from peft_lab.claims import get_claim
+
+    claim = get_claim(claim_id)
+    return {name: claim.on(name) for name in claim.models()} if claim.general else {}
+
+
+def settled(name: str, model: str | None = None) -> tuple[Found, bool]:
+    """What is found, kept results included, and whether it was kept. Runs torch for what is neither kept nor simple."""
+    from peft_lab.claims import get_claim, kept
+
+    claim = get_claim(name)
+    known = kept.found(name) if claim.needs == "torch" and model in (None, claim.model) else None
+    return (known, True) if known is not None else (claim.on(model), False)
+
+
+def overall(claim: Claim, here: Found) -> Found:
+    """The verdict on the claim as it stands: right where it holds on every model, wrong where on none.
+
+    A claim that is not general has the verdict of the model it was checked on.
+    """
+    verdicts = {found.verdict for found in on_all(claim.id).values()}
+    if not verdicts:
+        return here
+    return replace(here, verdict=verdicts.pop() if len(verdicts) == 1 else "imprecise")

@@ -1,0 +1,231 @@
+"""Claims that a small experiment settles: run in the inspector process on a small model or on random numbers."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from peft_lab import units
+from peft_lab.claims.base import Claim, Found, Subject
+from peft_lab.claims.figures import share, times
+from peft_lab.claims.judge import both, holds
+from peft_lab.quiz import experiments as run
+from peft_lab.quiz import fourbit
+from peft_lab.quiz.working import block_entries
+from peft_lab.units import Source
+
+small = partial(
+    Claim, source=Source.MEASURED, needs="torch", model=None,
+    how="a small experiment with a fixed seed, run when this is shown",
+)  # fmt: skip
+EXACT = 0.01  # percent: rounding of float32
+STEPS, TOKENS = 20, 8
+
+
+def _nf4(model: Subject) -> Found:
+    nf4, fp4, integer = run.four_bit_errors()
+    return Found(
+        holds(nf4 < fp4),
+        f"relative error on normally distributed weights: NF4 {share(nf4)}, FP4 {share(fp4)}, evenly spaced integers "
+        f"{share(integer)}",
+        "NF4's values are quantiles of the normal distribution, so each is used equally often.",
+        {"nf4": nf4, "fp4": fp4},
+    )
+
+
+def _merge(model: Subject) -> Found:
+    exact, rounded = run.merge_differences()
+    return Found(
+        "right" if exact < EXACT and rounded < EXACT else "imprecise" if exact < EXACT else "wrong",
+        f"outputs after merging differ by {share(exact)} in float32 and by {share(rounded)} in bfloat16",
+        "Merged, a request costs what it cost before. Adding a small ΔW to a larger W rounds it, which shows in 16 "
+        "bits.",
+        {"float32": exact, "bfloat16": rounded},
+    )
+
+
+def _overhead(model: Subject) -> Found:
+    (lost,) = run.merged_into_four_bits()
+    return Found(
+        "imprecise",
+        f"merging the correction into the 4-bit weights changes it by {share(100 * lost)} of its own size",
+        "While the base stays in 4 bits every multiplication rebuilds its weights. Merging removes that, but the sum "
+        "is "
+        "rounded, to 4 bits coarsely and to 16 bits away from the base that was trained against.",
+        {"lost": lost},
+    )
+
+
+def _alpha(model: Subject) -> Found:
+    (ratio,) = run.doubled_alpha()
+    return Found(
+        "imprecise",
+        f"twice the α multiplies ΔW by {ratio:.3g}, whatever was learnt",
+        "It scales the output of BA, in training and after it; a learning rate only scales the steps. With Adam, whose "
+        "steps do not depend on the gradients' size, the two act alike on how fast ΔW grows, and no further.",
+        {"ratio": ratio},
+    )
+
+
+def _both_learn(model: Subject) -> Found:
+    first, second = run.first_gradients()
+    return Found(
+        both(first > 0, second > 0),
+        f"norm of the first gradient: {first:.3g} for A, {second:.3g} for B",
+        "B starts at zero, so nothing reaches A in the first step; B moves first, then A.",
+        {"A": first, "B": second},
+    )
+
+
+def _zero(model: Subject) -> Found:
+    usual, nothing = run.trained_from_zero(STEPS)
+    return Found(
+        holds(nothing > 0),
+        f"after {STEPS} steps the loss has fallen by {usual:.3g} with B at zero, by {nothing:.3g} with both",
+        "The gradient of each is a product with the other: with both at zero neither ever moves.",
+        {"usual": usual, "nothing": nothing},
+    )
+
+
+def _misspelt(model: Subject) -> Found:
+    refused, warned, passed = run.misspelt_target()
+    said = "refuses it" if refused else "warns" if warned else "says nothing and adapts the rest"
+    return Found(
+        holds(not passed),
+        f"with 1 of 2 target names misspelt PEFT {said}",
+        "It only objects when no name at all matches. This lab names every target that matches nothing.",
+        {"passed": passed},
+    )
+
+
+def _activations(model: Subject) -> Found:
+    (kept,) = run.saved_share()
+    return Found(
+        holds(kept < 50),
+        f"LoRA keeps {share(kept)} of the bytes that full fine-tuning keeps for the backward pass",
+        "Gradients still have to travel through the frozen layers, which need their inputs' nonlinear parts.",
+        {"kept": kept},
+    )
+
+
+def _twice(model: Subject) -> Found:
+    (ratio,) = run.wrapped_twice()
+    return Found(
+        holds(ratio == 1),
+        f"the second wrapping trains {times(ratio)} as many parameters as on a fresh base",
+        "The first adapter's layers stay in the model and stay trainable. Start from a fresh base or unload first.",
+        {"ratio": ratio},
+    )
+
+
+def _pissa(model: Subject) -> Found:
+    started, off = run.pissa_disabled()
+    return Found(
+        holds(off < EXACT),
+        f"with the adapter off, outputs differ from the original model's by {share(off)}",
+        "PiSSA takes W's strongest directions out of the base and puts them into the adapter.",
+        {"off": off, "started": started},
+    )
+
+
+def _positions(model: Subject) -> Found:
+    (plain,), (longer,) = run.prompt_positions(1), run.prompt_positions(TOKENS)
+    return Found(
+        holds(longer == plain),
+        f"{TOKENS - 1} more virtual tokens give {longer - plain:.0f} more positions of logits",
+        "Virtual tokens are part of the sequence: they take positions, attention and cache.",
+        {"more": longer - plain},
+    )
+
+
+def _encoder(model: Subject) -> Found:
+    runs, _ = run.prefix_on_encoder()
+    return Found(
+        holds(bool(runs)),
+        f"of 1 try on a BERT-type classifier {runs:.0f} ran",
+        "PEFT hands the prefix over as past keys and values, which such models do not take in transformers today.",
+        {"runs": runs},
+    )
+
+
+def _four_bits(model: Subject) -> Found:
+    single, double = fourbit.bits(double=False), fourbit.bits(double=True)
+    return Found(
+        holds(double <= fourbit.CODE_BITS),
+        f"{single:.4g} bits a weight, {double:.4g} with double quantisation",
+        "Every block of weights has a constant, which is stored too.",
+        {"single": single, "double": double},
+    )
+
+
+def _double(model: Subject) -> Found:
+    single, double = fourbit.bits(double=False), fourbit.bits(double=True)
+    saved = block_entries(model.shape) * (single - double) / 8
+    return Found(
+        holds(saved > 0),
+        f"{single - double:.3g} bits a weight, {units.size(saved)} on {model.shape.title}",
+        "The constants of the blocks are stored in fewer bits themselves.",
+        {"saved": saved},
+    )
+
+
+CLAIMS = (
+    small(
+        id="nf4-better", topic="quantisation", check=_nf4, claim="NF4 is better than FP4.",
+        said="NormalFloat4 — better than fp4",
+    ),
+    Claim(
+        id="double-quantisation", topic="quantisation", check=_double, source=Source.COUNTED,
+        how="bits of code and constants, times the weights of the layers",
+        claim="Double quantisation saves extra memory.", said="nested quantization saves extra memory",
+    ),
+    small(
+        id="lora-merges", topic="lora", check=_merge, claim="LoRA merges back into the base at no cost.",
+        said="merges back into base model at inference (zero overhead)",
+    ),
+    small(
+        id="lora-alpha", topic="lora", check=_alpha, claim="α/r is the effective learning rate.",
+        said="scaling factor (alpha/r = effective lr scale)",
+    ),
+    small(
+        id="qlora-overhead", topic="qlora", check=_overhead, claim="QLoRA has a quantisation overhead at inference.",
+        said="QLoRA | Quantization overhead",
+    ),
+    small(
+        id="both-learn", topic="lora", check=_both_learn, origin="saying",
+        claim="A and B both learn from the first step.", said="A and B are trained together from the start.",
+    ),
+    small(
+        id="zero-start", topic="lora", check=_zero, origin="saying",
+        claim="Starting A and B both at zero works as well.", said="Just zero both: the model starts unchanged.",
+    ),
+    small(
+        id="misspelt-target", topic="lora", check=_misspelt, origin="saying",
+        claim="PEFT tells you when a target module is misspelt.", said="If it ran, the targets were right.",
+    ),
+    small(
+        id="lora-activations", topic="memory", check=_activations, origin="saying",
+        claim="LoRA saves most of the activations.", said="Frozen layers need no activations.",
+    ),
+    small(
+        id="wrapped-twice", topic="training", check=_twice, origin="saying",
+        claim="Wrapping a model again replaces the adapter.", said="Call get_peft_model again for the next one.",
+    ),
+    small(
+        id="pissa-off", topic="lora", check=_pissa, origin="saying",
+        claim="Switching the adapter off always gives the original model back.",
+        said="Disable the adapter and you have the base.",
+    ),
+    small(
+        id="prompt-free", topic="prompt", check=_positions, origin="saying",
+        claim="Virtual tokens cost nothing at inference.", said="Soft prompts are free once trained.",
+    ),
+    small(
+        id="prefix-anywhere", topic="prefix", check=_encoder, origin="saying",
+        claim="Prefix Tuning works on any transformer.", said="Every attention layer can take a prefix.",
+    ),
+    Claim(
+        id="four-bits", topic="quantisation", check=_four_bits, source=Source.COUNTED, origin="saying", model=None,
+        how="code and constants, Dettmers et al. 2023, section 3",
+        claim="A 4-bit weight takes 4 bits.", said="4-bit means 4 bits per weight.",
+    ),
+)  # fmt: skip

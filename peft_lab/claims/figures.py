@@ -1,0 +1,56 @@
+"""Simulations, experiments and published figures that several checks ask for."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from peft_lab import published, units
+from peft_lab.choose.words import PUBLISHED
+
+if TYPE_CHECKING:
+    from peft_lab.memory.result import Simulation
+
+BATCH, SEQ = 4, 512  # of the steps that are simulated, where a claim says nothing
+FEWEST = 1  # rows
+
+
+def share(value: float) -> str:
+    """A percentage as it is written."""
+    return units.percent(value)
+
+
+def simulated(
+    model: str, method: str, values: dict[str, Any] | None = None, batch: int = BATCH, seq: int = SEQ,
+    checkpointing: bool = False,
+) -> Simulation:  # fmt: skip
+    """A training step in bfloat16 with AdamW. Imports torch; each is run once per process.
+
+    Raises:
+        BadInput, SimulationError: as :func:`peft_lab.memory.simulate.simulate`.
+    """
+    frozen = tuple(sorted((values or {}).items()))
+    return _simulated(model, method, frozen, batch, seq, checkpointing)
+
+
+@lru_cache(maxsize=128)
+def _simulated(
+    model: str, method: str, values: tuple[tuple[str, Any], ...], batch: int, seq: int, checkpointing: bool
+) -> Simulation:
+    from peft_lab.memory import ask
+
+    return ask.step(model, method, dict(values), {"batch": batch, "seq": seq}, "bfloat16", checkpointing)
+
+
+def accuracy(method: str) -> float:
+    """Percent of right answers in the published comparison."""
+    return 100 * published.rows()[PUBLISHED[method]].accuracy
+
+
+def published_row(experiment: str) -> published.Row:
+    return published.rows()[experiment]
+
+
+def times(value: float) -> str:
+    """How many times: three digits."""
+    return f"{value:,.3g} times"

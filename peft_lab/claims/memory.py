@@ -1,0 +1,207 @@
+"""What the source text says about memory. Steps are simulated; bytes of weights and states follow from the count."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from peft_lab import units
+from peft_lab.choose.words import PUBLISHED
+from peft_lab.claims.base import Claim, Found, Subject
+from peft_lab.claims.figures import FEWEST, SEQ, published_row, share, simulated
+from peft_lab.claims.judge import ABOUT, about, both, holds
+from peft_lab.memory import fits
+from peft_lab.memory.devices import devices
+from peft_lab.methods import get_method
+from peft_lab.quiz.bank import _sources as src
+from peft_lab.quiz.calculations.memory import MIXED
+from peft_lab.quiz.fits import causal, separate_attention, takes
+from peft_lab.shapes import ModelShape
+from peft_lab.units import Source
+
+sim = partial(
+    Claim, source=Source.SIMULATED, needs="torch", how="the real training step on tensors without data"
+)
+HALF = 2  # bytes
+PURE = 4 * HALF  # weights, gradients and two moments, all in 16 bits
+STATED_FULL, STATED_PEFT = 112e9, 16e9
+MINIMAL = 0.5  # of LoRA's memory at most, to be called so
+LONG = 1024
+RANK_70B = 64
+CONSUMER = "GeForce"
+
+
+def _full(model: Subject) -> Found:
+    total = model.shape.total
+    mixed, pure = total * MIXED, total * PURE
+    step = simulated(model.name, "full", batch=FEWEST)
+    matches_mixed, matches_pure = (about(value, STATED_FULL) == "right" for value in (mixed, pure))
+    return Found(
+        both(matches_mixed or matches_pure, matches_pure),
+        f"{units.size(mixed)} of states in mixed precision with Adam, {units.size(pure)} all in 16 bits; a simulated "
+        f"step in 16 bits with one row of {SEQ} tokens needs {units.size(fits.needed(step))}",
+        f"{MIXED} bytes a parameter is mixed precision: weight, gradient, float copy and two moments. In pure half "
+        f"precision it is {PURE}. Activations come on top either way.",
+        {"mixed": mixed, "pure": pure, "step": fits.needed(step)},
+    )
+
+
+def _under(model: Subject) -> Found:
+    lora = fits.needed(simulated(model.name, "lora", batch=FEWEST, checkpointing=True))
+    qlora = fits.needed(simulated(model.name, "qlora", batch=FEWEST, checkpointing=True))
+    return Found(
+        both(qlora < STATED_PEFT, lora < STATED_PEFT),
+        f"a checkpointed step with one row of {SEQ} tokens needs {units.size(lora)} with LoRA and "
+        f"{units.size(qlora)} with QLoRA",
+        "The frozen weights stay in memory whatever is trained: PEFT saves gradients and optimizer states, and a 4-bit "
+        "base saves weights.",
+        {"lora": lora, "qlora": qlora},
+    )
+
+
+def _seventy(model: Subject) -> Found:
+    names = [model.shape.target_name(model.shape.block[role]) for role in ("q", "k", "v", "o")]
+    needs = fits.needed(
+        simulated(
+            model.name,
+            "qlora",
+            {"r": RANK_70B, "target_modules": tuple(names)},
+            FEWEST,
+            LONG,
+            checkpointing=True,
+        )
+    )
+    holding = [device for device in devices().values() if device.kind == "cuda" and device.memory >= needs]
+    where = (
+        f"fits on {len(holding)} of the GPUs listed here, from {holding[0].title}"
+        if holding
+        else "fits on none"
+    )
+    return Found(
+        holds(bool(holding)),
+        f"the snippet's own setting needs {units.size(needs)} for one row of {LONG:,} tokens, checkpointed: {where}",
+        "The weights in 4 bits are most of it; activations of one row add little when they are computed again.",
+        {"needed": needs},
+    )
+
+
+def _consumer(model: Subject) -> Found:
+    needs = fits.needed(simulated(model.name, "qlora", batch=FEWEST, checkpointing=True))
+    cards = [device for device in devices().values() if device.title.startswith(CONSUMER)]
+    largest = max(cards, key=lambda device: device.memory)
+    return Found(
+        holds(needs <= largest.memory),
+        f"QLoRA needs {units.size(needs)} for one row of {SEQ} tokens; {largest.title}, the largest consumer card "
+        f"listed here, has {units.size(largest.memory)}",
+        "Four bits for every weight already are more than a consumer card has where the model is that large.",
+        {"needed": needs, "card": largest.memory},
+    )
+
+
+def _prompt_minimal(model: Subject) -> Found:
+    prompt, lora = (fits.needed(simulated(model.name, slug)) for slug in ("prompt", "lora"))
+    published = [published_row(PUBLISHED[slug]).reserved for slug in ("prompt", "lora")]
+    return Found(
+        both(prompt < MINIMAL * lora, published[0] < MINIMAL * published[1]),
+        f"a step needs {units.size(prompt)} with Prompt Tuning and {units.size(lora)} with LoRA; published peaks on "
+        f"Llama: {units.size(published[0])} and {units.size(published[1])}",
+        "Few trained parameters are not little memory: weights and activations stay as they are, and the virtual "
+        "tokens "
+        "lengthen every row.",
+        {"prompt": prompt, "lora": lora},
+    )
+
+
+def _fewer_is_less(model: Subject) -> Found:
+    slugs = [slug for slug in ("lora", "ia3", "prompt") if takes(slug, model.shape)]
+    peaks = {slug: fits.needed(simulated(model.name, slug)) for slug in slugs}
+    trained = {slug: model.trained(slug) for slug in slugs}
+    titles = [
+        f"{get_method(slug).title} trains {units.count(trained[slug])} and needs {units.size(peaks[slug])}"
+        for slug in sorted(slugs, key=trained.__getitem__)
+    ]
+    by_count, by_peak = (sorted(slugs, key=order.__getitem__) for order in (trained, peaks))
+    return Found(
+        holds(by_count == by_peak),
+        "; ".join(titles),
+        "The peak is weights and activations. Fewer trained parameters only shrink gradients and optimizer states, "
+        "which are small already.",
+        {f"{slug}_peak": peaks[slug] for slug in slugs},
+    )
+
+
+def _checkpointing(model: Subject) -> Found:
+    plain, again = (
+        simulated(model.name, "lora", checkpointing=checkpointing).peak_bytes
+        for checkpointing in (False, True)
+    )
+    ratio = again / plain
+    return Found(
+        "right" if abs(ratio - 0.5) <= 0.5 * ABOUT else "imprecise",
+        f"the peak of a LoRA step falls from {units.size(plain)} to {units.size(again)}, to {share(100 * ratio)}",
+        "It takes away most activations and nothing else: how much that is depends on batch, length and model.",
+        {"ratio": ratio},
+    )
+
+
+def _optimizer(model: Subject) -> Found:
+    step = simulated(model.name, "lora")
+    part = step.parts["optimizer"] / step.peak_bytes
+    largest = max(step.parts, key=step.parts.__getitem__)
+    return Found(
+        holds(largest == "optimizer"),
+        f"optimizer states are {share(100 * part)} of a LoRA step's peak; the largest part is {largest} with "
+        f"{share(100 * step.parts[largest] / step.peak_bytes)}",
+        "Adam keeps two numbers for each trained parameter, and LoRA trains few. Weights and activations remain.",
+        {"optimizer_share": part},
+    )
+
+
+def _quantisable(shape: ModelShape) -> bool:
+    return separate_attention(shape) and causal(shape)
+
+
+def _with_prompt(shape: ModelShape) -> bool:
+    return takes("prompt", shape) and takes("lora", shape)
+
+
+CLAIMS = (
+    sim(
+        id="memory-full-7b", topic="memory", check=_full, model="llama-2-7b",
+        claim="Full fine-tuning of a 7B model takes about 112 GB in fp16.",
+        said="Full fine-tuning a 7B parameter model requires ~112 GB of GPU memory (in fp16).",
+        how="bytes per parameter times the count, beside a simulated step",
+    ),
+    sim(
+        id="memory-under-16", topic="memory", check=_under, model="llama-2-7b", fits=_quantisable,
+        claim="PEFT brings a 7B model under 16 GB.", said="PEFT methods can reduce this to under 16 GB",
+    ),
+    sim(
+        id="qlora-70b", topic="qlora", check=_seventy, model="llama-3.1-70b", fits=_quantisable,
+        claim="QLoRA makes fine-tuning 70B models feasible on a single GPU.",
+        said="makes fine-tuning 70B models feasible on a single GPU",
+    ),
+    sim(
+        id="qlora-consumer", topic="qlora", check=_consumer, model="llama-3.1-70b", fits=_quantisable,
+        claim="QLoRA fine-tunes 70B models on consumer GPUs.",
+        said="Fine-tuning very large models (30B–70B+) on consumer GPUs.",
+    ),
+    sim(
+        id="prompt-minimal-memory", topic="prompt", check=_prompt_minimal, fits=_with_prompt,
+        claim="Prompt Tuning takes minimal GPU memory.", said="Prompt Tuning | <0.01% | Minimal",
+        how=f"simulated training steps, beside {src.BENCH}",
+    ),
+    sim(
+        id="fewer-is-less-memory", topic="memory", check=_fewer_is_less, origin="saying", model="llama-3.2-3b",
+        claim="Fewer trained parameters mean less peak memory.",
+        said="The fewer parameters you train, the less memory you need.", fits=_with_prompt,
+    ),
+    sim(
+        id="checkpointing-halves", topic="memory", check=_checkpointing, origin="saying",
+        claim="Gradient checkpointing halves the memory.", said="Turn on checkpointing and the memory halves.",
+    ),
+    sim(
+        id="lora-optimizer", topic="memory", check=_optimizer, origin="saying",
+        claim="With LoRA the optimizer states are what takes the memory.",
+        said="It is Adam's states that fill the card.",
+    ),
+)  # fmt: skip

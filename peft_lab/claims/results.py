@@ -1,0 +1,147 @@
+"""Claims about how well methods do: published results decide, and say of what they are."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from peft_lab import published, units
+from peft_lab.choose.cited import FEW_ROWS, PROMPT_SCALE
+from peft_lab.choose.words import PUBLISHED
+from peft_lab.claims.base import Claim, Found, Subject
+from peft_lab.claims.figures import accuracy, published_row, share, times
+from peft_lab.claims.judge import holds
+from peft_lab.models import catalogue
+from peft_lab.quiz.bank import _sources as src
+from peft_lab.units import Source
+
+cited = partial(Claim, source=Source.CITED, model=None)
+DORA = "lora--llama-3.2-3B-rank32-dora"
+TUNED_IA3 = "ia3--llama-3.2-3B-all-attn-5k-lr0.005"
+
+
+def _prompt_good(model: Subject) -> Found:
+    prompt, lora = accuracy("prompt"), accuracy("lora")
+    return Found(
+        holds(prompt >= lora / 2),
+        f"{share(prompt)} right answers with PEFT's defaults, LoRA {share(lora)}",
+        "It matches full fine-tuning only on very large models, and learning rate and start move it more than anything "
+        "else.",
+        {"prompt": prompt, "lora": lora},
+    )
+
+
+def _near_baseline(model: Subject) -> Found:
+    full, lora = accuracy("full"), accuracy("lora")
+    return Found(
+        holds(lora >= 0.95 * full),
+        f"LoRA {share(lora)} right answers, full fine-tuning {share(full)}, one seed each",
+        "Near the baseline where the task is narrow; with very many rows LoRA stays behind.",
+        {"full": full, "lora": lora},
+    )
+
+
+def _full_best(model: Subject) -> Found:
+    found = _near_baseline(model)
+    best = max(published.rows().values(), key=lambda row: row.accuracy)
+    return Found(
+        holds(best.config is None),
+        f"{best.title} {share(100 * best.accuracy)}, full fine-tuning {share(accuracy('full'))}, one seed each",
+        "More parameters can fit the training data better and forget more of the rest; settings decide.",
+        found.values | {"best": 100 * best.accuracy},
+    )
+
+
+def _dora(model: Subject) -> Found:
+    dora, lora = published_row(DORA), published_row(PUBLISHED["lora"])
+    slower = 100 * (dora.seconds / lora.seconds - 1)
+    return Found(
+        holds(dora.accuracy > lora.accuracy),
+        f"DoRA {share(100 * dora.accuracy)} right answers, LoRA {share(100 * lora.accuracy)}, at {share(slower)} more "
+        "time",
+        "One seed of one task; no gain is visible here, the price is.",
+        {"dora": dora.accuracy, "lora": lora.accuracy, "slower": slower},
+    )
+
+
+def _settings(model: Subject) -> Found:
+    plain, tuned = published_row(PUBLISHED["ia3"]), published_row(TUNED_IA3)
+    gain = 100 * (tuned.accuracy - plain.accuracy)
+    gap = accuracy("lora") - 100 * plain.accuracy
+    return Found(
+        holds(gain < gap / 2),
+        f"other targets and learning rate take IA³ from {share(100 * plain.accuracy)} to "
+        f"{share(100 * tuned.accuracy)}; "
+        f"LoRA has {share(accuracy('lora'))}",
+        "A comparison at one setting compares settings as much as methods.",
+        {"gain": gain, "gap": gap},
+    )
+
+
+def _scale(model: Subject) -> Found:
+    large = [entry for entry in catalogue().values() if entry.parameters >= PROMPT_SCALE.value]
+    return Found(
+        "right",
+        f"near full fine-tuning from about {units.short_count(PROMPT_SCALE.value)} parameters on; {len(large)} of "
+        f"{len(catalogue())} models listed here are as large",
+        "On smaller models it stays behind, by more the smaller they are.",
+        {"scale": PROMPT_SCALE.value},
+    )
+
+
+def _bitfit_small(model: Subject) -> Found:
+    return Found(
+        "right",
+        f"on BERT models it kept up with full fine-tuning, most clearly where rows were few (up to some "
+        f"{FEW_ROWS.value:,.0f})",
+        "With more data full fine-tuning pulls ahead.",
+        {"few": FEW_ROWS.value},
+    )
+
+
+def _seq2seq(model: Subject) -> Found:
+    prefix = accuracy("prefix")
+    return Found(
+        "imprecise",
+        f"made for tables to text and summaries, where it came near full fine-tuning; on a decoder and mathematics it "
+        f"reached {share(prefix)}, LoRA {share(accuracy('lora'))}, {times(accuracy('lora') / prefix)} as much",
+        "Good evidence for the tasks of its paper, which used decoders too; nothing makes it the first choice for all "
+        "text-to-text tasks.",
+        {"prefix": prefix},
+    )
+
+
+CLAIMS = (
+    cited(
+        id="prompt-good", topic="prompt", check=_prompt_good, how=src.BENCH,
+        claim="Prompt Tuning performs well.", said="Prompt Tuning | <0.01% | Minimal | Good",
+    ),
+    cited(
+        id="lora-near-baseline", topic="lora", check=_near_baseline, how=src.BENCH,
+        claim="LoRA comes near full fine-tuning.", said="PEFT (LoRA) | 0.1–1% | Low | Near-baseline",
+    ),
+    cited(
+        id="prompt-large-scale", topic="prompt", check=_scale, how=f"{src.PROMPT}, section 3, figure 1",
+        claim="Prompt Tuning works well above 10B.", said="Works well at large model scales (>10B).",
+    ),
+    cited(
+        id="bitfit-small-data", topic="bitfit", check=_bitfit_small, how=f"{src.BITFIT}, section 4",
+        claim="BitFit suits small data sets.", said="Simple classification tasks with small datasets",
+    ),
+    cited(
+        id="prefix-seq2seq", topic="prefix", check=_seq2seq, how=f"{src.PREFIX}, section 6; {src.BENCH}",
+        claim="For text-to-text tasks, take Prefix Tuning.",
+        said="Seq2seq (translation, summarization)? → Prefix Tuning",
+    ),
+    cited(
+        id="full-always-best", topic="choosing", check=_full_best, how=src.BENCH, origin="saying",
+        claim="Full fine-tuning is always the most accurate.", said="If you can afford it, tune everything.",
+    ),
+    cited(
+        id="dora-better", topic="lora", check=_dora, how=src.BENCH, origin="saying",
+        claim="DoRA is better than LoRA.", said="DoRA is LoRA, only better.",
+    ),
+    cited(
+        id="method-matters-most", topic="choosing", check=_settings, how=src.BENCH, origin="saying",
+        claim="The method matters more than its settings.", said="Pick the right method, the defaults will do.",
+    ),
+)  # fmt: skip

@@ -1,0 +1,78 @@
+"""``claims``: what is said about PEFT, what is found, and the verdict."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from peft_lab.claims import all_claims, get_claim
+from peft_lab.claims.base import Claim, Found, on_all, overall, settled
+from peft_lab.cli import options, output
+from peft_lab.cli.application import command
+from peft_lab.errors import BadInput
+from peft_lab.models import resolve
+
+
+@command("claims")
+def claims_command(
+    claim: Annotated[
+        list[str] | None,
+        typer.Option("--claim", metavar="ID", help="One claim by its id; repeat it or use commas."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="NAME", help="Check on this model wherever a claim can be."),
+    ] = None,
+    run: Annotated[
+        bool,
+        typer.Option("--run", help="Run simulations and experiments again instead of reading what is kept."),
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Claims about PEFT, each with what it says, what is found by code, and the verdict."""
+    if model is not None:
+        resolve(model)
+    named = [get_claim(name) for name in options.split_slugs(claim or ())]
+    rows = [_row(each, model, run, bool(named)) for each in named or all_claims().values()]
+
+    def human() -> list[Any]:
+        columns = dict.fromkeys(("claim", "found", "verdict", "source"), "left")
+        lines = [(row["claim"], row["found"], row["verdict"], row["source"]) for row in rows]
+        tally = ", ".join(
+            f"{sum(row['verdict'] == verdict for row in rows)} {verdict}"
+            for verdict in ("right", "imprecise", "wrong")
+        )
+        return [output.table("Claims", columns, lines, f"{len(rows)} claims: {tally}")]
+
+    output.show(rows, as_json, human=human)
+
+
+def _row(claim: Claim, model: str | None, run: bool, named: bool) -> dict[str, Any]:
+    """One claim as the contract has it. With ``model``, the verdict is about that model alone."""
+    on = model if model is not None and claim.model is not None and claim.fits(resolve(model).shape) else None
+    if model is not None and on is None and named:
+        raise BadInput(
+            f"'{claim.id}' cannot be checked on {resolve(model).shape.title}"
+            + (f"; try {', '.join(claim.models())}." if claim.model else ": it is about no model."),
+            "model",
+        )
+    here, was_kept = (claim.on(on), False) if run else settled(claim.id, on)
+    found: Found = here if on is not None else overall(claim, here)
+    return {
+        "id": claim.id,
+        "claim": claim.claim,
+        "stated": claim.said,
+        "found": found.found,
+        "verdict": found.verdict,
+        "source": str(claim.source),
+        "how": claim.how,
+        "why": found.why,
+        "origin": claim.origin,
+        "topic": claim.topic,
+        "model": None if claim.model is None else on or claim.model,
+        "on_this_model": here.verdict,
+        "on_models": {name: each.verdict for name, each in on_all(claim.id).items()},
+        "values": found.values,
+        "kept": was_kept,
+    }

@@ -1,0 +1,64 @@
+"""Run the simulations that ship with the decision tree, for every place that can be clicked:
+
+    python -m tools.refresh_choices [--all] [SCENARIOS.json OUT.json]
+
+Only what is missing is run; ``--all`` runs everything again. With a file of scenarios, those instead, for the tests.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from peft_lab.choose import kept
+from peft_lab.choose.flips import flips
+from peft_lab.choose.reach import reach
+from peft_lab.choose.recommend import recommend
+from peft_lab.choose.room import room_of
+from peft_lab.choose.situation import Situation, parse
+from peft_lab.choose.tree import places
+
+TARGET = Path(kept.__file__).with_name(kept.FILE)
+PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
+
+
+def clicked() -> list[Situation]:
+    """A situation for each place, starting from the usual one."""
+    found = [reach(Situation(), place, {}) for place in places()]
+    return [Situation(), *dict.fromkeys(found)]
+
+
+def main(arguments: list[str]) -> None:
+    again, files = "--all" in arguments, [name for name in arguments if name != "--all"]
+    target, situations = TARGET, clicked()
+    if files:
+        scenarios = json.loads(Path(files[0]).read_text("utf-8"))
+        target, situations = Path(files[1]), [parse(each["answers"].items())[0] for each in scenarios]
+    if again:
+        target.unlink(missing_ok=True)
+    with kept.watching() as asked:
+        for number, situation in enumerate(situations, start=1):
+            here = room_of(situation)
+            found = recommend(situation, here)
+            changes = len(flips(situation, here, found)) if not files else 0
+            print(
+                f"{number}/{len(situations)} {situation.model} on {situation.device}: {found.method}, {changes} flips"
+            )
+            _write(target, asked if not files else _new(asked))
+
+
+def _new(asked: dict[str, int]) -> dict[str, int]:
+    """What does not ship already."""
+    return {settings: needed for settings, needed in asked.items() if settings not in kept.simulations()}
+
+
+def _write(target: Path, needed: dict[str, int]) -> None:
+    versions = {name: metadata.version(name) for name in PACKAGES}
+    content = {"packages": versions, "bytes": dict(sorted(needed.items()))}
+    target.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,28 @@
+"""Run every check that needs torch, on its first model, and keep what it finds:
+
+python -m tools.refresh_claims
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from peft_lab.claims import all_claims, kept
+
+TARGET = Path(kept.__file__).with_name(kept.FILE)
+
+
+def main() -> None:
+    found = {}
+    for name, claim in all_claims().items():
+        if claim.needs == "torch":
+            found[name] = asdict(claim.on())
+            print(f"{name}: {found[name]['verdict']}: {found[name]['found']}")
+    content = {"packages": kept.versions(), "found": found}
+    TARGET.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
