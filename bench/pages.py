@@ -24,6 +24,13 @@ from tests.browser.driver import CHROMIUM_FLAGS, chromium_path
 from tests.conftest import link
 
 COUNT = "[data-testid=stMetricValue]"
+BARS = "table.figures"
+# every row of the memory table that has figures has other ones, and as many rows as before are there
+_MOVED = """old => {
+  const rows = [...(document.querySelector("table.figures")?.rows ?? [])].map(row => row.innerText);
+  return rows.length === old.length
+    && rows.slice(1).every((row, place) => row.includes("\u2013") || row !== old[place + 1]);
+}"""
 
 
 def opened(browser: Browser, url: str, ready: str) -> tuple[Page, float]:
@@ -46,6 +53,26 @@ def slider(page: Page) -> float:
         "([where, old]) => document.querySelector(where).innerText !== old", arg=[COUNT, before], polling=10
     )
     return time.perf_counter() - start
+
+
+def bars(page: Page) -> float:
+    """Seconds from a key on the Memory page's batch until every method's figures have followed."""
+    before = page.locator(BARS).first.evaluate("table => [...table.rows].map(row => row.innerText)")
+    page.get_by_label("Batch, rows").focus()
+    start = time.perf_counter()
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    page.wait_for_function(_MOVED, arg=before, polling=10, timeout=60_000)
+    return time.perf_counter() - start
+
+
+def memory_page(browser: Browser, url: str) -> Page:
+    """The Memory page with all its bars: Llama 3.2 3B, every method that runs on it."""
+    page, _ = opened(browser, f"{url}/memory", BARS)
+    expect(page.get_by_role("slider", name="Moment")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("Simulating")).to_have_count(0, timeout=120_000)
+    page.wait_for_timeout(3000)
+    return page
 
 
 def first_loss(page: Page, home: Path) -> float:
@@ -96,6 +123,10 @@ def measure(repeats: int) -> dict[str, list[float]]:
             page.wait_for_timeout(3000)
             for _ in range(repeats):
                 note("slider to count", lambda: slider(page))
+                page.wait_for_timeout(500)
+            page = memory_page(browser, url)
+            for _ in range(repeats):
+                note("Memory page: batch to bars of all methods", lambda page=page: bars(page))
                 page.wait_for_timeout(500)
             page, _ = opened(browser, f"{url}/lora?tab=train&rows=0&steps=200", "button:has-text('Train')")
             for _ in range(repeats):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,10 +17,14 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from peft_lab import shapes
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.shapes import ModelKind, ModelShape
+
+CONNECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,8 @@ def resolve(name: str) -> ModelEntry:
     from peft_lab import meta
 
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        here = is_folder(name) or not _hub_answers()
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=here)
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"'{name}' could not be read as a model: {_reason(name, error)}.", "model") from error
     except (StrictDataclassError, ArithmeticError, AttributeError, TypeError) as error:
@@ -142,6 +148,22 @@ def resolve(name: str) -> ModelEntry:
         revision=getattr(config, "_commit_hash", None),
         license="see the model's own page",
     )
+
+
+def _hub_answers() -> bool:
+    """Whether the hub can be connected to. Asked first: transformers tries one that cannot for half a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if getproxies():
+        return True
+    hub = urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((hub.hostname or "", hub.port or 443), timeout=CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def _reason(name: str, error: Exception) -> str:

@@ -103,6 +103,37 @@ def test_an_empty_folder_and_an_id_without_a_connection(tmp_path: Path) -> None:
         resolve("nobody-here/no-such-model")
 
 
+@pytest.mark.parametrize(
+    "name", ["/no/such/folder", "a/b/c", "~nobody/models", "x/" + "y" * 5000, "\0/name/here"]
+)
+def test_text_that_is_neither_folder_nor_id(name: str) -> None:
+    with pytest.raises(
+        BadInput, match=r"neither a folder on this machine nor a Hugging Face id|was not reached"
+    ):
+        resolve(name)
+
+
+def test_a_hub_that_cannot_be_reached_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "https://localhost:1")
+    monkeypatch.setattr(models, "getproxies", dict)
+    assert not models._hub_answers()
+    monkeypatch.setattr(models, "getproxies", lambda: {"https": "a proxy"})
+    assert models._hub_answers()
+
+
+def test_weights_of_a_folder_decide_whether_it_can_be_trained(tmp_path: Path) -> None:
+    _, values = tiny.CONFIGS["llama"]
+    place = folder(tmp_path / "my-model", values)
+    assert not resolve(place).live
+    assert resolve(place).title == "my-model"
+    (tmp_path / "my-model" / "model.safetensors").touch()
+    resolve.cache_clear()
+    assert resolve(place).live
+
+
 def test_a_config_without_a_type() -> None:
     with pytest.raises(BadInput, match="no model_type"):
         meta.make_config({"hidden_size": 8})

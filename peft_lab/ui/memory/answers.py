@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,10 @@ class Answers:
         return len(self.found) + len(self.refused) + self.waiting
 
 
-def collect(asked: Mapping[Any, Future[Simulation]]) -> Answers:
-    """Sort futures; while some are open, the page comes back by itself."""
+def collect(asked: Mapping[Any, Future[Simulation]], patience: float = 0) -> Answers:
+    """Sort futures, after ``patience`` seconds or when all are there; with some open the page comes back by itself."""
+    if patience:
+        wait(asked.values(), timeout=patience)
     found: dict[Any, Simulation] = {}
     refused: dict[Any, str] = {}
     for name, future in asked.items():

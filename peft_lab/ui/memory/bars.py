@@ -12,6 +12,9 @@ from peft_lab.ui import charts, figures
 from peft_lab.ui.memory.answers import BARS, Answers, collect, progress
 from peft_lab.ui.memory.controls import Chosen
 
+PATIENCE = 0.8  # seconds that a change waits for all of its bars
+DRAWN = "memory-drawn"
+
 
 def refusals(entry: ModelEntry) -> dict[str, str]:
     """Methods that cannot run on the model, with their reason; found without simulating anything."""
@@ -27,7 +30,9 @@ def overview(chosen: Chosen) -> Answers:
     """Draw bars and table; return what is known of each method."""
     refused = refusals(chosen.entry)
     asked = {slug: chosen.simulate(BARS, slug) for slug in all_methods() if slug not in refused}
-    answers = collect(asked)
+    # Bars that are there already are moved in one go; a page that is just opened is drawn at once.
+    answers = collect(asked, PATIENCE if st.session_state.get(DRAWN) else 0)
+    st.session_state[DRAWN] = bool(answers.found)
     st.markdown(f"#### One training step of {chosen.entry.title}")
     progress(answers, "methods")
     answers = Answers(answers.found, refused | dict(answers.refused), answers.waiting)

@@ -17,6 +17,7 @@ from peft_lab.memory.account import Point
 from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.memory.result import Simulation
 from peft_lab.methods import all_methods
+from peft_lab.methods._quantise import kept_whole
 from peft_lab.models import get_model
 from peft_lab.shapes import MATRIX_TYPES, ModelShape
 from peft_lab.ui import charts, figures
@@ -148,8 +149,13 @@ def _checkpointing(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
 
 
 def in_four_bits(shape: ModelShape) -> int:
-    """Weights that QLoRA packs: of every linear map but the output head."""
-    maps = (group for group in shape.groups if group.type in MATRIX_TYPES and group.path != "lm_head")
+    """Weights that QLoRA packs: of every linear map but the output head and what the architecture needs whole."""
+    whole = ("lm_head", *kept_whole(shape.model_type))
+    maps = (
+        group
+        for group in shape.groups
+        if group.type in MATRIX_TYPES and group.path.rpartition(".")[2] not in whole
+    )
     return sum(group.count * math.prod(group.parameters["weight"]) for group in maps)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab import inspector, units
+from peft_lab import units
+from peft_lab.crew import get_crew
 from peft_lab.errors import PeftLabError
 from peft_lab.memory import ask
 from peft_lab.memory.optimizers import OPTIMIZER_TITLES
@@ -102,10 +103,9 @@ def _pick(cell: Any, slug: str, name: str, label: str, titles: dict[str, str]) -
 
 
 def _ask(choice: Choice, method: str, values: dict[str, Any], step: Step) -> Future[Simulation]:
-    """Asked of a process of its own: a simulation takes a second or more, a count must not wait for it."""
-    worker = inspector.get_inspector("memory")
-    return worker.submit(
-        ask.step, choice.entry.name, method, values, step.setting(), step.dtype, step.checkpointing
+    """Asked of processes of their own, as a count must not wait for it; refusals are kept like any other answer."""
+    return get_crew().submit(
+        0, ask.step, choice.entry.name, method, values, step.setting(), step.dtype, step.checkpointing
     )
 
 
