@@ -163,13 +163,13 @@ def told(found: Mapping[str, Any]) -> list[Any]:
     table = output.table(
         title,
         columns,
-        [_line(row) for row in found["rows"]],
+        [_line(row, found["inference_unit"]) for row in found["rows"]],
         "trained: counted; all other figures: measured, means over seeds (peak: the largest)",
     )
     return [table, *found["says"], f"comparison: {found['id']}"]
 
 
-def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _line(row: Mapping[str, Any], unit: str) -> tuple[str, ...]:
     def shown(value: float | None, text: str) -> str:
         return "" if value is None else text.format(value)
 
@@ -184,7 +184,7 @@ def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
         "" if row["seconds"] is None else units.seconds(row["seconds"]),
         "" if row["peak_bytes"] is None else units.size(row["peak_bytes"]),
         "" if row["stored_bytes"] is None else units.size(row["stored_bytes"]),
-        "" if added is None else f"{1000 * added:+.2f} ms/{row['inference_unit']}",
+        "" if added is None else f"{1000 * added:+.2f} ms/{unit}",
         shown(row["forgetting_change"], "{:+.3f}"),
         "yes" if row["mergeable"] else "no",
         f"{row['status']}{': ' if row['why'] else ''}{row['why']}",

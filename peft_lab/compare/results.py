@@ -28,8 +28,9 @@ def document(
 ) -> dict[str, Any]:
     """Everything about a comparison, under way or finished.
 
-    Keys: id, status, command, created, plan, metric {name, title, help, rows}, machines, packages, device, dtype,
-    done, total, rows (:func:`_row`), pareto_axes, pareto (methods on the front), pairs (:class:`spread.Pair`), says.
+    Keys: id, status, command, created, plan, metric {name, title, rows}, inference_unit, machines, packages, device,
+    dtype, done, total, rows (:func:`_row`), pareto_axes, pareto (methods on the front), pairs (:class:`spread.Pair`),
+    says.
 
     Raises:
         RunError: a plan or record that cannot be read. UnknownName: an axis.
@@ -51,6 +52,7 @@ def document(
             "title": task.metric.replace("_", " ").capitalize(),
             "rows": one["metric"]["rows"] if one else 0,
         },
+        "inference_unit": beyond.UNIT[task.kind],
         "machines": comparison.machines,
         "packages": _versions(records.values()),
         "device": one.get("device"),
@@ -176,7 +178,6 @@ def _over_seeds(name: str, values: Sequence[float]) -> dict[str, float | None]:
 
 def _inference(found: Sequence[Record]) -> dict[str, Any]:
     return {
-        "inference_unit": found[0]["unit"] if found else None,
         "base_inference_seconds": spread.mean([each["base_seconds"] for each in found]),
         **_over_seeds("added_seconds", [each["added_seconds"] for each in found]),
     }

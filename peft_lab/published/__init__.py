@@ -36,6 +36,7 @@ class Row:
         batch: rows of a training step.
         config: the PEFT config it was run with; ``None`` for full fine-tuning.
         trainable: parameters. seconds: of training. accuracy: on the test set, 0 to 1.
+        total: parameters of the adapted model. stored: bytes of the saved adapter.
     """
 
     experiment: str
@@ -45,6 +46,8 @@ class Row:
     trainable: int
     seconds: float
     accuracy: float
+    total: int
+    stored: int
 
     @property
     def title(self) -> str:
@@ -92,6 +95,8 @@ def _read(row: Mapping[str, str]) -> Row:
         int(row["trainable_parameters"]),
         float(row["train_seconds"]),
         float(row["test_accuracy"]),
+        int(row["total_parameters"]),
+        int(row["stored_bytes"]),
     )
 
 

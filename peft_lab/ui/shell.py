@@ -11,7 +11,7 @@ from peft_lab.ui import theme
 
 _OTHER = {
     "Start": (("home", "Home"), ("tour", "Guided tour")),
-    "Lab": (("memory", "Memory"), ("runs", "Runs")),
+    "Lab": (("compare", "Compare"), ("memory", "Memory"), ("runs", "Runs")),
     "Interview": (("practice", "Practice"), ("misconceptions", "Misconceptions")),
     "Teach": (("teach", "For teachers"),),
 }

@@ -20,6 +20,8 @@ MEMORY = {
     "other": "#CBD5E1",
 }
 # Okabe-Ito derived, checked against both backgrounds; the first is the accent.
+QUIET = "#8A94A6"  # lines and points that carry no method's colour
+BAND_OPACITY = 0.14
 SERIES = ("#C2410C", "#2563EB", "#0F9D7A", "#9A6BD6", "#B7791F", "#D6457F", "#5B6B82", "#0E8FB3", "#7A8B1F")
 
 _CSS = """
@@ -36,6 +38,17 @@ table.figures td { padding: 0.35rem 0.6rem; vertical-align: top;
   border-bottom: 1px solid color-mix(in srgb, currentColor 10%, transparent); }
 table.figures .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 table.figures code { font-size: 0.86em; }
+table.compare th[scope="row"] { white-space: nowrap; border-bottom: 1px solid color-mix(in srgb, currentColor 10%, transparent); }
+table.compare th.n { vertical-align: bottom; }
+table.compare tr.front th { box-shadow: inset 3px 0 0 #C2410C; }
+table.compare .why, table.compare .note { font-weight: 400; opacity: 0.8; }
+table.compare .why div { max-width: min(46rem, 62vw); }
+.source { font-size: 0.8em; font-weight: 400; padding: 0 0.35em; border-radius: 0.35em;
+  background: color-mix(in srgb, currentColor 12%, transparent); }
+.source.measured { color: light-dark(#15803D, #86EFAC); }
+.source.counted { color: light-dark(#1D4ED8, #93B4FF); }
+.source.simulated { color: light-dark(#6D28D9, #C4B5FD); }
+.source.cited { color: light-dark(#475569, #CBD5E1); }
 .figures-scroll { overflow-x: auto; }
 /* what stands above the title must not lie under the app's header */
 .block-container:has(.st-key-tour-bar, .st-key-locked-note) { padding-top: 4.2rem; }

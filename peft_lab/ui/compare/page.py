@@ -1,0 +1,153 @@
+"""Compare: choose methods, watch them run one after another, and read what can and cannot be concluded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from peft_lab.compare import pareto, results, store
+from peft_lab.compare.pareto import AXES
+from peft_lab.compare.plan import Plan
+from peft_lab.compare.shipped import all_shipped
+from peft_lab.errors import PeftLabError, UnknownName
+from peft_lab.models import catalogue
+from peft_lab.tasks import get_task
+from peft_lab.ui import shell, state
+from peft_lab.ui.compare import setup
+from peft_lab.ui.compare.published import rows_table
+from peft_lab.ui.compare.setup import SCOPE
+from peft_lab.ui.compare.showing import show
+from peft_lab.ui.compare.watching import begin, watch
+
+
+def compare_page() -> None:
+    shell.open_page()
+    state.read_address(
+        SCOPE, setup.readers() | {"comparison": _take_comparison, "x": _axis("x"), "y": _axis("y")}
+    )
+    st.title("Compare")
+    st.markdown(
+        "Methods on the same rows in the same order, several seeds each, one run after another. Every run is an "
+        "ordinary run: it is on the Runs page, and one that exists already is not repeated."
+    )
+    try:
+        shown = _page()
+    except PeftLabError as error:
+        st.error(str(error))
+        return
+    rows_table()
+    state.write_address(
+        setup.address()
+        | {"comparison": (shown, _first(_titles()))}
+        | {
+            name: (state.remembered(SCOPE, name, default), default)
+            for name, default in zip("xy", pareto.DEFAULT, strict=True)
+        }
+    )
+
+
+def _page() -> str:
+    """Draw everything; the id of the comparison that is shown, empty for none."""
+    titles = _titles()
+    with st.expander("New comparison", expanded=not titles, icon=":material/add:"):
+        _new()
+    if not titles:
+        st.info("Nothing has been compared here yet: choose above and press Compare.")
+        return ""
+    shown = _choose(titles)
+    shipped = all_shipped().get(shown)
+    if shipped is not None and not (store.root() / shown).exists():
+        show(shipped)
+        return shown
+    comparison = store.get(shown)
+    plan = comparison.plan
+    watch(comparison, plan)
+    show(results.document(comparison))
+    return shown
+
+
+def _new() -> None:
+    plan = setup.form()
+    if plan is None:
+        return
+    done, total = setup.already_done(plan), len(plan.cells)
+    kept = f", {done} of them done already" if done else ""
+    left, right = st.columns([1, 4], vertical_alignment="center")
+    pressed = left.button("Compare", type="primary", key="compare-start", width="stretch")
+    right.markdown(f"{total} runs of {plan.wish.steps:,} steps{kept}.")
+    if pressed:
+        comparison = store.keep(plan)
+        begin(comparison)
+        state.renew(SCOPE)
+        state.remember(SCOPE, "comparison", comparison.id)
+        st.rerun()
+
+
+def _titles() -> dict[str, str]:
+    """Comparisons made here, newest first, then those that come with the app."""
+    titles = {}
+    for comparison in store.comparisons():
+        try:
+            titles[comparison.id] = _title(_told(comparison.plan), "made here")
+        except PeftLabError as error:
+            titles[comparison.id] = str(error)
+    for identity, document in all_shipped().items():
+        titles.setdefault(identity, _title(document["plan"], "comes with the app"))
+    return titles
+
+
+def _told(plan: Plan) -> dict[str, Any]:
+    wish = plan.wish
+    return {
+        "model": wish.model,
+        "task": wish.task,
+        "steps": wish.steps,
+        "seeds": wish.seeds,
+        "methods": wish.methods,
+    }
+
+
+def _title(plan: dict[str, Any], where: str) -> str:
+    known = catalogue().get(plan["model"])
+    model = known.title if known else plan["model"]
+    seeds = len(plan["seeds"])
+    return (
+        f"{model} · {get_task(plan['task']).title} · {len(plan['methods'])} methods · {plan['steps']:,} steps · "
+        f"{seeds} seed{'s' if seeds > 1 else ''} · {where}"
+    )
+
+
+def _first(titles: dict[str, str]) -> str:
+    return next(iter(titles), "")
+
+
+def _choose(titles: dict[str, str]) -> str:
+    problem = state.address_problem(SCOPE, "comparison")
+    index = state.one_of(SCOPE, "comparison", list(titles), _first(titles))
+    shown: str = st.selectbox(
+        "Comparison",
+        list(titles),
+        index=index,
+        format_func=lambda identity: titles[identity],
+        key=state.widget_key(SCOPE, "comparison"),
+    )
+    if problem:
+        st.markdown(f":red[:material/link_off: {problem}]")
+    state.remember(SCOPE, "comparison", shown)
+    return shown
+
+
+def _take_comparison(text: str) -> None:
+    if text not in _titles():
+        raise UnknownName("comparison", text[:80], _titles(), "comparison")
+    state.remember(SCOPE, "comparison", text)
+
+
+def _axis(name: str) -> Any:
+    def take(text: str) -> None:
+        if text not in AXES:
+            raise UnknownName("axis", text[:40], AXES, name)
+        state.remember(SCOPE, name, text)
+
+    return take

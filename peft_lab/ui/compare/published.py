@@ -1,0 +1,59 @@
+"""The published comparison beside ours, on the same axes, marked as cited."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from peft_lab import published as source
+from peft_lab import units
+from peft_lab.compare import cited, pareto
+from peft_lab.compare.pareto import Axis
+from peft_lab.models import get_model
+from peft_lab.ui import figures, theme
+from peft_lab.ui.compare import drawings
+
+
+def plot(x: Axis, y: Axis) -> None:
+    """The published rows on these axes, or which of the two was not published."""
+    st.markdown(f"#### {cited.heading()} {figures.badge('cited')}")
+    missing = [axis.title for axis in (x, y) if axis.name not in cited.TITLES]
+    if missing:
+        names = " and ".join(title.format(metric="", unit="token").lower() for title in missing)
+        st.markdown(f"Not published there: {names}.")
+        return
+    rows = cited.rows()
+    front = pareto.front(rows, x.name, y.name)
+    titles = {str(row["method"]): str(row["title"]) for row in rows}
+    st.markdown(f":small[Not beaten on both by any other: {', '.join(titles[name] for name in front)}.]")
+    palette = dict.fromkeys(front, theme.QUIET)
+    labelled = [row if row["method"] in front else {**row, "label": ""} for row in rows]
+    figure = drawings.scatter(labelled, x, y, cited.TITLES, front, palette)
+    st.plotly_chart(figure, key="compare-cited", config=drawings.config(f"published-{x.name}-{y.name}"))
+
+
+def rows_table() -> None:
+    """All published rows, with where they are from and what differs from ours."""
+    rows = sorted(cited.rows(), key=lambda row: -row["metric_mean"])
+    parameters = units.short_count(get_model(source.MODEL).parameters)
+    with st.expander(f"The published comparison: {len(rows)} runs of a model with {parameters} parameters"):
+        st.markdown(
+            f"{figures.badge('cited')} [{source.SOURCE}]({source.ADDRESS}): {cited.heading()}, one run each, so no "
+            "spread is known. Its peak is what the allocator reserved over the whole run, an evaluation that generates "
+            "included; ours counts the tensors of one training step. Read it for the order of methods, not against "
+            "our figures."
+        )
+        figures.table(
+            ("Run", "Trained", cited.TITLES["metric_mean"], "Training", "Peak reserved", "Stored"),
+            [
+                (
+                    str(row["title"]),
+                    f"{units.short_count(row['trainable'])} ({units.percent(row['percent'])})",
+                    f"{row['metric_mean']:.1%}",
+                    units.seconds(row["seconds"]),
+                    units.size(row["peak_bytes"]),
+                    units.size(row["stored_bytes"]),
+                )
+                for row in rows
+            ],
+            numeric=(1, 2, 3, 4, 5),
+        )

@@ -1,0 +1,100 @@
+"""A comparison under way: how far it is, Stop, and going on after an interruption."""
+
+from __future__ import annotations
+
+import statistics
+
+import streamlit as st
+
+from peft_lab import units
+from peft_lab.compare import carrying
+from peft_lab.compare.plan import Plan
+from peft_lab.compare.store import Comparison, Standing
+from peft_lab.methods import all_methods
+from peft_lab.runs.queue import get_queue, mark_lost
+from peft_lab.runs.view import Status
+from peft_lab.ui import state
+from peft_lab.ui.compare.setup import SCOPE
+
+REFRESH = 1.0  # seconds between looks
+STEPS_SHARE = 0.7  # of a run's progress that its steps make up; the rest is its evaluation
+
+
+def begin(comparison: Comparison) -> None:
+    """Carry it out here, or go on with it."""
+    carrying.start(comparison, get_queue())
+
+
+def watch(comparison: Comparison, plan: Plan) -> None:
+    """Draw how far it is; comes back by itself while it goes on, and draws the page anew when a run is done."""
+    standing = comparison.standing(plan)
+    going = standing.running or carrying.at_work(comparison)
+    if standing.status == "done" and not going:
+        return
+    if not going:
+        mark_lost()
+        _rest(comparison, standing, plan)
+        return
+    before = len(standing.done) + len(standing.failed)
+
+    @st.fragment(run_every=REFRESH)
+    def progress() -> None:
+        now = comparison.standing(plan)
+        still = now.running or carrying.at_work(comparison)
+        if not still or len(now.done) + len(now.failed) != before:
+            st.rerun()
+        _bar(comparison, plan, now)
+
+    progress()
+
+
+def _bar(comparison: Comparison, plan: Plan, standing: Standing) -> None:
+    total, done = len(plan.cells), len(standing.done)
+    text, share = f"**{done} of {total} runs done**", 0.0
+    for cell in standing.pending:
+        run = standing.runs.get(cell)
+        if run is None:
+            continue
+        seen = run.view()
+        if seen.status.final:
+            continue
+        text += f" · {all_methods()[cell.method].title}, seed {cell.seed}: {seen.status}"
+        share = seen.step / seen.steps
+        if seen.status is Status.RUNNING and seen.losses:
+            text += f", step {seen.step} of {seen.steps}, loss {seen.losses[-1]:.3f}"
+        break
+    left = _left(standing)
+    if left:
+        text += f" · about {units.seconds(left)} left at the pace so far"
+    bar, stop = st.columns([6, 1], vertical_alignment="center")
+    bar.progress(min(1.0, (done + STEPS_SHARE * share) / total), text=text)
+    if comparison.asked_to_stop():
+        stop.markdown("Stopping after this step…")
+    elif stop.button("Stop", key="compare-stop", width="stretch"):
+        comparison.ask_to_stop()
+        st.rerun(scope="fragment")
+
+
+def _left(standing: Standing) -> float | None:
+    """Seconds, from how long the finished runs took from start to end."""
+    views = [standing.runs[cell].view() for cell in standing.done]
+    taken = [seen.ended - seen.started for seen in views if seen.ended and seen.started]
+    return statistics.fmean(taken) * len(standing.pending) if taken else None
+
+
+def _rest(comparison: Comparison, standing: Standing, plan: Plan) -> None:
+    """Not under way and not complete: say so and offer to go on."""
+    done, total = len(standing.done), len(plan.cells)
+    left, right = st.columns([4, 1], vertical_alignment="center")
+    if standing.status == "incomplete":
+        left.warning(
+            f"{done} of {total} runs are done, {len(standing.failed)} failed; the reasons are in the table."
+        )
+        label = "Try again"
+    else:
+        why = comparison.problem or "It was stopped, or the app ended in its middle."
+        left.warning(f"{done} of {total} runs are done. {why} Finished runs are kept and not repeated.")
+        label = "Go on"
+    if right.button(label, type="primary", key=state.widget_key(SCOPE, "resume"), width="stretch"):
+        begin(comparison)
+        st.rerun()

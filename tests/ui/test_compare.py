@@ -1,0 +1,234 @@
+"""The Compare page, through the app, without a browser and without training."""
+
+from __future__ import annotations
+
+import ast
+import re
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from peft_lab.compare import carrying, results, shipped, store
+from peft_lab.compare.plan import make_plan
+from peft_lab.methods import all_methods
+from peft_lab.ui.compare import drawings, page, table, watching
+from tests.compare.conftest import WISH, FakeQueue
+from tests.conftest import link
+
+pytestmark = pytest.mark.weights
+ROOT = Path(__file__).parents[2]
+SECONDS = 60
+
+
+@pytest.fixture
+def runner(own_home: Path, assets_home: object, monkeypatch: pytest.MonkeyPatch) -> FakeQueue:
+    """A lab of its own in which runs are over at once, and nothing that came with the app."""
+    link(own_home)
+    made = FakeQueue()
+    monkeypatch.setattr(watching, "get_queue", lambda: made)
+    ship(monkeypatch, {})
+    return made
+
+
+def ship(monkeypatch: pytest.MonkeyPatch, documents: dict[str, Any]) -> None:
+    monkeypatch.setattr(page, "all_shipped", lambda: documents)
+
+
+def opened(**address: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
+    for name, value in address.items():
+        app.query_params[name] = value
+    app.switch_page("pages/compare.py")
+    app.run()
+    assert not app.exception
+    return app
+
+
+def told(app: AppTest) -> str:
+    texts = [element.value for element in (*app.markdown, *app.info, *app.warning, *app.error)]
+    return "\n".join([*texts, *(element.proto.body for element in app.get("html"))])
+
+
+def finished(runner: FakeQueue) -> dict[str, Any]:
+    comparison = store.keep(make_plan(WISH))
+    carrying.carry_out(comparison, runner)
+    return results.document(comparison)
+
+
+def settle(app: AppTest) -> None:
+    until = time.monotonic() + SECONDS
+    while any(carrying.at_work(each) for each in store.comparisons()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    app.run()
+
+
+def test_it_opens_with_nothing_compared(runner: FakeQueue) -> None:
+    app = opened()
+    assert "Nothing has been compared" in told(app)
+    assert app.button(key="compare-start")
+    assert any("published comparison" in each.label for each in app.expander)
+
+
+def test_a_comparison_is_made_from_the_form_and_shown(runner: FakeQueue) -> None:
+    app = opened(methods="lora,bitfit,prefix", steps="2", seeds="2", batch="4", rows="100")
+    assert "4 runs of 2 steps" in told(app)
+    app.button(key="compare-start").click().run()
+    settle(app)
+    assert not app.exception
+    assert [(spec.method, spec.seed) for spec in runner.submitted] == [
+        ("lora", 0), ("bitfit", 0), ("lora", 1), ("bitfit", 1),
+    ]  # fmt: skip
+    shown = told(app)
+    assert "LoRA over BitFit by 10.0 points" in shown
+    assert "Does not apply: Prefix Tuning writes" in shown
+    assert "4 runs of 2 steps, 4 of them done already" in shown
+
+
+def test_every_figure_of_the_table_is_the_documents(
+    runner: FakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other figures in the document are other figures on the page: nothing is typed in."""
+    found = finished(runner)
+    store.delete(found["id"])
+    odd = {"metric_mean": 0.4321, "metric_std": 0.0123, "metric_before": 0.2468, "trainable": 1357,
+           "percent": 0.0777, "seconds": 83.0, "peak_bytes": 91_000_000, "stored_bytes": 6_540,
+           "added_seconds": 0.00789, "base_inference_seconds": 0.1}  # fmt: skip
+    found["rows"][0].update(odd, metric_values=[0.42, 0.43, 0.4463])
+    ship(monkeypatch, {found["id"]: results.with_conclusions(found)})
+    shown = told(opened())
+    for text in ("43.2 ± 1.2%", "24.7%", "1,357 (0.0777%)", "83 s", "91.0 MB", "6.54 kB", "+7.89 ms (+8%)"):
+        assert text in shown, text
+    assert "comes with the app" in "".join(opened().selectbox(key="compare.0.comparison").options)
+
+
+SHOWN = (*sorted((ROOT / "peft_lab/ui/compare").glob("*.py")), ROOT / "peft_lab/compare/sentence.py")
+
+
+@pytest.mark.parametrize("file", SHOWN, ids=lambda file: file.stem)
+def test_no_text_of_the_page_has_a_number_typed_into_it(file: Path) -> None:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    formats = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FormattedValue) and node.format_spec
+        for part in ast.walk(node.format_spec)
+    }
+    texts = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and id(node) not in docstrings | formats
+    ]
+    typed = [text for text in texts if re.search(r"\d", _without_markup(text))]
+    assert not typed
+
+
+def _without_markup(text: str) -> str:
+    """Tags, Plotly's templates and number formats are no text that is shown."""
+    return re.sub(r"%\{[^}]*\}|<[^>]*>|^\.\d%$", "", text)
+
+
+def test_what_was_interrupted_goes_on_without_repeating(runner: FakeQueue) -> None:
+    comparison = store.keep(make_plan(replace(WISH, seeds=(0, 1))))
+    runner.endings = {("lora", 1): "lost", ("bitfit", 1): "lost"}
+    carrying.carry_out(comparison, runner)
+    app = opened()
+    assert "2 of 4 runs are done." in told(app)
+    assert "means are over fewer seeds" in told(app)
+    runner.endings, before = {}, len(runner.submitted)
+    next(button for button in app.button if button.label == "Go on").click().run()
+    settle(app)
+    assert [(spec.method, spec.seed) for spec in runner.submitted[before:]] == [("lora", 1), ("bitfit", 1)]
+    assert not [button for button in app.button if button.label == "Go on"]
+
+
+def test_while_it_goes_on_it_can_be_stopped(runner: FakeQueue) -> None:
+    comparison = store.keep(make_plan(WISH))
+    with comparison.claimed():
+        app = opened()
+        assert "0 of 6 runs done" in app.get("progress")[0].proto.text
+        app.button(key="compare-stop").click().run()
+        assert comparison.asked_to_stop()
+
+
+def test_a_method_that_failed_says_why_in_its_row(runner: FakeQueue) -> None:
+    runner.endings = {("bitfit", seed): "failed" for seed in WISH.seeds}
+    finished(runner)
+    app = opened()
+    assert "Failed: as the test wanted" in told(app)
+    assert "3 of 6 runs are done, 3 failed" in told(app)
+    assert [button.label for button in app.button if button.label == "Try again"]
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ({"model": "gpt-5"}, "no model that can be trained here"),
+        ({"task": "json"}, "no task for this model"),
+        ({"methods": "lorra"}, "'lora'"),
+        ({"steps": "many"}, "no whole number"),
+        ({"steps": "0"}, "Steps goes from 1"),
+        ({"seeds": "99"}, "Seeds goes from 1 to 20"),
+        ({"comparison": "none"}, "no comparison"),
+    ],
+)
+def test_an_address_that_cannot_be_read_is_told(
+    runner: FakeQueue, address: dict[str, str], said: str
+) -> None:
+    finished(runner)
+    assert said in told(opened(**address))
+
+
+def test_the_address_chooses_axes_and_says_them(runner: FakeQueue) -> None:
+    finished(runner)
+    app = opened(x="peak_bytes", y="seconds")
+    assert (app.query_params["x"], app.query_params["y"]) == ("peak_bytes", "seconds")
+    assert "Not beaten on both by any other: LoRA, BitFit" in told(app)  # equal on both
+    unpublished = opened(x="added_seconds")
+    assert "Not published there: added inference time per token" in told(unpublished)
+
+
+def test_the_csv_has_every_method_and_every_seed(runner: FakeQueue) -> None:
+    import csv
+    import io
+
+    found = finished(runner)
+    rows = {row["method"]: row for row in csv.DictReader(io.StringIO(table.as_csv(found)))}
+    assert set(rows) == {"lora", "bitfit", "prefix"}
+    assert float(rows["lora"]["accuracy_seed_2"]) == pytest.approx(0.82)
+    assert float(rows["lora"]["metric_mean"]) == pytest.approx(0.81)
+    assert rows["prefix"]["metric_mean"] == "" and "cache" in rows["prefix"]["why"]
+    assert int(rows["lora"]["peak_bytes"]) == 1002
+
+
+def test_curves_are_averaged_and_banded(runner: FakeQueue) -> None:
+    assert drawings.smooth([1.0, 2.0, 3.0, 4.0], 2) == [1.0, 1.5, 2.5, 3.5]
+    assert drawings.smooth([None, None], 3) == [None, None]
+    found = finished(runner)
+    rows = [row for row in found["rows"] if row["loss"]["mean"]]
+    figure = drawings.learning_curves(rows)
+    bands = [trace for trace in figure.data if trace.fill == "toself"]
+    lines = [trace for trace in figure.data if trace.fill is None]
+    assert len(bands) == len(lines) == 2
+    assert list(lines[0].y) == pytest.approx([1.01, 0.91])
+    assert list(bands[0].y) == pytest.approx([1.02, 0.92, 0.90, 1.00])
+    assert set(drawings.colours()) == set(all_methods())
+
+
+def test_shipped_documents_draw() -> None:
+    for found in shipped.all_shipped().values():
+        assert table.html_table(found).count("<tr") == len(found["rows"]) + 1
+        drawings.learning_curves([row for row in found["rows"] if row["loss"]["mean"]])
