@@ -1,0 +1,82 @@
+"""Look inside adapters, IA³ and BitFit: drawn from a real run, played along its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from peft_lab.runs import record, store, training
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.store import Run
+from peft_lab.ui.inside.adapters import by_kind
+from peft_lab.ui.inside.bitfit import grid
+
+from .test_pages import opened, told
+
+SLUGS = ("adapters", "ia3", "bitfit")
+
+
+def test_figures_are_sorted_by_kind_and_layer() -> None:
+    found = by_kind({"bert.encoder.layer.0.output.dense": 1.0, "bert.encoder.layer.1.output.dense": 2.0})
+    assert found == {"output.dense": {0: 1.0, 1: 2.0}}
+
+
+def test_a_bias_that_a_layer_lacks_is_no_zero() -> None:
+    moves = [
+        {"bias": "h.0.ln.bias", "moved": 1.0},
+        {"bias": "h.1.ln.bias", "moved": 2.0},
+        {"bias": "h.1.fc.bias", "moved": 3.0},
+        {"bias": "ln_f.bias", "moved": 9.0},
+    ]
+    assert grid(moves) == (["ln", "fc"], [0, 1], [[1.0, 2.0], [None, 3.0]])
+
+
+@pytest.fixture(scope="module")
+def runs(assets_home: Path) -> Iterator[dict[str, Run]]:
+    """A short run of each on MiniLM, with a rate at which two steps are felt."""
+    made = {}
+    for slug in SLUGS:
+        spec = RunSpec("minilm-l6", slug, "sentiment", steps=2, batch=8, eval_rows=64, learning_rate=0.05)
+        run = store.create(spec.check())
+        run.log.emit("queued", owner={})
+        ending, message = training.train(run)
+        run.log.emit(ending, message=message)
+        record.write(run)
+        made[slug] = run
+    yield made
+    for run in made.values():
+        store.delete(run.id)
+
+
+def shown(slug: str) -> AppTest:
+    app = opened(slug, tab="look inside")
+    assert not app.exception
+    return app
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+@pytest.mark.parametrize("slug", SLUGS)
+def test_a_run_is_opened_up_and_played(slug: str, runs: dict[str, Run]) -> None:
+    app = shown(slug)
+    words = told(app)
+    assert "After **2 steps**" in words and "Nothing has been trained" not in words
+    slider = next(item for item in app.select_slider if item.label == "Training step")
+    slider.set_value(0).run()
+    assert not app.exception
+    assert "After **0 steps**" in told(app)
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+def test_what_each_shows(runs: dict[str, Run]) -> None:
+    words = {slug: told(shown(slug)) for slug in SLUGS}
+    assert "Why they cannot be merged" in words["adapters"] and "Three domains, one base" in words["adapters"]
+    found = runs["adapters"].insight()
+    assert found["snapshots"][0]["logit_change"] < 0.01 < found["snapshots"][-1]["logit_change"]
+    assert "factors for nothing" in words["ia3"]
+    assert "The keys' biases move and mean nothing" in words["bitfit"]
+    assert "has no biases" in words["bitfit"]
