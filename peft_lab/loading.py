@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from peft_lab import assets
 from peft_lab.doctor import cpu_features
@@ -26,6 +26,7 @@ _BF16_CPU = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 # Never stored in 4 or 8 bits: outputs and task heads. Left to itself transformers 5.24 replaces a head with a bias, and
 # bitsandbytes then fails, because a head that is not in the checkpoint is never quantised.
 KEPT_WHOLE = ("lm_head", *HEADS)
+SHORT_ROWS = 128  # tokens up to which plain attention trains faster on a CPU than the fused one
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,15 @@ def compute_dtype() -> torch.dtype:
     return torch.bfloat16 if _BF16_CPU & set(cpu_features()) else torch.float32
 
 
+def attention_for(device: str, max_length: int) -> Literal["sdpa", "eager"]:
+    """Which of transformers' attention implementations trains fastest.
+
+    torch's fused attention saves memory where rows are long; on a CPU and short rows its backward pass costs three
+    times what the plain matrix products cost (a sixth of a whole step, see DECISIONS.md).
+    """
+    return "eager" if device == "cpu" and max_length <= SHORT_ROWS else "sdpa"
+
+
 def weights_of(name: str) -> str:
     """The folder or Hugging Face id to load from.
 
@@ -85,6 +95,7 @@ def load_base(
     num_labels: int | None = None,
     quantization: Quantization | None = None,
     dtype: torch.dtype | None = None,
+    attention: str | None = None,
 ) -> Base:
     """The model with its pretrained weights, and its tokenizer.
 
@@ -93,6 +104,7 @@ def load_base(
         num_labels: puts a fresh classification head of that size on an encoder. Seed torch before: the head is random.
         quantization: stores the linear maps in 4 or 8 bit (bitsandbytes), on the CPU too.
         dtype: of everything else; :func:`compute_dtype` when ``None``.
+        attention: one of transformers' implementations, as :func:`attention_for` names it; ``None``: its own choice.
 
     Raises:
         BadInput: a model that is not live, needs code of its own, or has no safetensors weights.
@@ -109,6 +121,8 @@ def load_base(
     if quantization is not None:
         options["quantization_config"] = _bitsandbytes(quantization)
         options["device_map"] = {"": device()}
+    if attention is not None:
+        options["attn_implementation"] = attention
     factory = _factory(entry, num_labels)
     if num_labels is not None:
         options["num_labels"] = num_labels

@@ -70,7 +70,7 @@ def base(facts: Facts) -> Section:
     where, found = _where(facts, imports)
     kind = "SequenceClassification" if facts.classifies else "CausalLM"
     imports.append(f"transformers:AutoModelFor{kind}")
-    options = "dtype=DTYPE"
+    options = f"dtype=DTYPE, attn_implementation={literal(facts.attention)}"
     if facts.classifies:
         options = f"num_labels=len(LABELS), {options}"
     quantised = facts.method.quantization(facts.values)

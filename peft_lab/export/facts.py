@@ -9,6 +9,7 @@ from typing import Any
 from peft_lab.assets import ASSETS
 from peft_lab.errors import BadInput
 from peft_lab.export.calls import PeftCall, peft_call
+from peft_lab.loading import attention_for
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.models import ModelEntry
@@ -59,6 +60,11 @@ class Facts:
     @property
     def dtype(self) -> str:
         return str(self.record["dtype"])
+
+    @property
+    def attention(self) -> str:
+        """The attention implementation that the run computed with."""
+        return attention_for(str(self.record["device"]), self.spec.max_length or self.task.max_length)
 
     @property
     def mixed(self) -> bool:

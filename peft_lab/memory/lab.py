@@ -29,6 +29,7 @@ class LabBatch:
         rows, length: its size; padded: whether a row is shorter than the longest.
         kept: positions at which the head is applied (from the first that predicts a completion to the last).
         predicted: tokens that the loss counts, over all rows. Both are 0 when classifying.
+        attention: which of transformers' implementations computes it; ``None``: its own choice.
     """
 
     rows: int
@@ -36,6 +37,7 @@ class LabBatch:
     kept: int = 0
     predicted: int = 0
     padded: bool = True
+    attention: str | None = None
 
     def check(self) -> None:
         """Raises BadInput for numbers that contradict each other."""
@@ -63,6 +65,8 @@ def simulate_lab(
     def applied(base: torch.nn.Module, depth: int) -> torch.nn.Module:
         from peft_lab.runs.precision import cast_added
 
+        if batch.attention is not None:
+            base.set_attn_implementation(batch.attention)  # type: ignore[operator]
         adapted = base if inner is None else inner(base, depth)  # type: ignore[operator]
         cast_added(adapted, blueprint.dtype)
         return adapted

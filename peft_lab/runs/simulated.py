@@ -30,7 +30,7 @@ def ask_of_run(record: Mapping[str, Any]) -> Future[int] | None:
     memory, spec = record["memory"] or {}, record["spec"]
     if not all(name in memory for name in BATCH):
         return None
-    batch = {name: memory[name] for name in BATCH}
+    batch = {name: memory[name] for name in BATCH} | {"attention": memory.get("attention")}
     asked = (spec["model"], spec["method"], spec["values"], batch, record["dtype"], record["device"])
     return inspector.get_inspector("memory").submit(peak_of_step, *asked)
 

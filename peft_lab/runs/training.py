@@ -95,12 +95,17 @@ def fresh_base(spec: RunSpec, task: Task, quantised: bool = True) -> loading.Bas
     method = get_method(spec.method)
     seed_everything(spec.seed)
     labels = len(task.labels) if task.kind == "classification" else None
-    base = loading.load_base(spec.model, labels, method.quantization(spec.values) if quantised else None)
+    quantization = method.quantization(spec.values) if quantised else None
+    base = loading.load_base(spec.model, labels, quantization, attention=_attention(spec))
     if labels is not None:
         config: Any = base.model.config
         config.id2label = dict(enumerate(task.labels))
         config.label2id = {label: number for number, label in enumerate(task.labels)}
     return base
+
+
+def _attention(spec: RunSpec) -> str:
+    return loading.attention_for(loading.device(), _whole(spec.max_length))
 
 
 def task_type(task: Task) -> TaskType:
@@ -215,7 +220,9 @@ def _learn(ready: Prepared, masters: Masters, recorder: insight.Recorder) -> int
             tracked=tracker is not None,
         )
         if tracker is not None:
-            ready.run.log.emit("memory", **tracker.result(), **batches.size_of(batch))
+            ready.run.log.emit(
+                "memory", **tracker.result(), **batches.size_of(batch), attention=_attention(spec)
+            )
         if step + 1 in snapshots:
             recorder.snapshot(step + 1)
     return spec.steps

@@ -14,7 +14,9 @@ from peft_lab.methods import get_method
 METHODS = ("full", "lora", "qlora", "prefix", "prompt", "ptuning", "adapters", "ia3", "bitfit")
 
 
-def _measure(model: str, method: str, rows: int, length: int, completion: int) -> tuple[int, str, int, int]:
+def _measure(
+    model: str, method: str, rows: int, length: int, completion: int, attention: str
+) -> tuple[int, str, int, int]:
     import torch
 
     from peft_lab.runs import batches, measuring
@@ -23,7 +25,7 @@ def _measure(model: str, method: str, rows: int, length: int, completion: int) -
     entry, spec = loading.resolve(model), get_method(method)
     encoder = entry.kind == "encoder"
     values = spec.require(entry.shape, {})
-    base = loading.load_base(model, 2 if encoder else None, spec.quantization(values))
+    base = loading.load_base(model, 2 if encoder else None, spec.quantization(values), attention=attention)
     adapted: Any = spec.apply(base.model, entry.shape, values, "SEQ_CLS" if encoder else "CAUSAL_LM")
     cast_added(adapted, base.dtype)
     masters = Masters(adapted)
@@ -61,16 +63,22 @@ def _measure(model: str, method: str, rows: int, length: int, completion: int) -
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
-    ("model", "rows", "length", "completion"), [("minilm-l6", 16, 32, 0), ("smollm2-135m", 4, 32, 12)]
+    ("model", "rows", "length", "completion", "attention"),
+    [
+        ("minilm-l6", 16, 32, 0, "eager"),
+        ("smollm2-135m", 4, 32, 12, "eager"),
+        ("smollm2-135m", 2, 40, 12, "sdpa"),
+    ],
 )
 def test_simulated_is_measured_within_one_percent(
-    model: str, method: str, rows: int, length: int, completion: int
+    model: str, method: str, rows: int, length: int, completion: int, attention: str
 ) -> None:
     try:
-        measured, dtype, kept, predicted = _measure(model, method, rows, length, completion)
+        measured, dtype, kept, predicted = _measure(model, method, rows, length, completion, attention)
     except Unsupported as refused:
         pytest.skip(str(refused))
-    found = simulate_lab(model, method, {}, LabBatch(rows, length, kept, predicted), dtype)
+    batch = LabBatch(rows, length, kept, predicted, attention=attention)
+    found = simulate_lab(model, method, {}, batch, dtype)
     assert found.peak_bytes == pytest.approx(measured, rel=0.01)
 
 
