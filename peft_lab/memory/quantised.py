@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.methods._own import in_head
 from peft_lab.methods._quantise import kept_whole
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def quantise_meta(model: torch.nn.Module, bits: int, kind: str = "nf4", double: 
     for name, module in list(model.named_modules()):
         for child_name, child in list(module.named_children()):
             path = f"{name}.{child_name}" if name else child_name
-            if isinstance(child, torch.nn.Linear | Conv1D) and path.rpartition(".")[2] not in kept:
+            whole = path.rpartition(".")[2] in kept or in_head(path)
+            if isinstance(child, torch.nn.Linear | Conv1D) and not whole:
                 setattr(module, child_name, _quantised(child, bits, kind, double))
     setattr(model, f"is_loaded_in_{bits}bit", True)
     model.is_quantized = True  # type: ignore[assignment]
