@@ -53,6 +53,12 @@ class Advice:
         names = {PROMPTING: "Prompting, no training", NOTHING: "Another model or device"}
         return names.get(self.method) or get_method(self.method).title
 
+    @property
+    def short(self) -> str:
+        """As it stands in the drawing."""
+        names = {PROMPTING: "Prompting", NOTHING: "Too large", "full": "Full tuning"}
+        return names.get(self.method) or self.title
+
     def knobs(self, shape: ModelShape) -> dict[str, Any]:
         """The values for a model: ``query-value`` is what LoRA adapts there by default."""
         values = dict(self.values)

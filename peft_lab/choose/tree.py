@@ -24,6 +24,7 @@ class Question:
         help: how to find out, and why it matters.
         answers: value -> words.
         by: ``you`` for what only the person knows, ``counted`` or ``simulated`` for what the lab finds itself.
+        line: where the line between the answers comes from; empty where none is drawn.
     """
 
     key: str
@@ -32,6 +33,7 @@ class Question:
     help: str
     answers: Mapping[str, str]
     by: str
+    line: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Node:
 
 _QUESTIONS = (
     Question(
-        "prompting", "Is a prompt enough?", "Does a good prompt already reach the target?",
+        "prompting", "Prompt enough?", "Does a good prompt already reach the target?",
         "Write down the target, then measure a prompt with a few examples in it on held-out rows. No training is "
         "cheaper than any training.",
         {"yes": "Yes, measured", "no": "No"}, "you",
@@ -63,7 +65,7 @@ _QUESTIONS = (
         "base", "Does a step fit?", "Does a training step fit on the device?",
         "Asked of the memory simulation: a LoRA step with the base in 16 bits and with the base in 4 bits, with and "
         "without checkpointing, down to a single row.",
-        {"sixteen": "Yes, in 16 bits", "four": "In 4 bits only", "none": "Not even so"}, "simulated",
+        {"sixteen": "Yes, in 16 bits", "four": "In 4 bits only", "none": "Not even so"}, "simulated", "simulated",
     ),
     Question(
         "tasks", "How many tasks?", "How many tasks are served from one base?",
@@ -71,9 +73,9 @@ _QUESTIONS = (
         {"one": "One", "many": "Several"}, "you",
     ),
     Question(
-        "latency", "May it be slower?", "May a request take longer than on the base?",
+        "latency", "Slower allowed?", "May a request take longer than on the base?",
         "Judged against what adapter layers added in a published measurement, one row at a time.",
-        {"strict": "No", "relaxed": "Yes"}, "you",
+        {"strict": "No", "relaxed": "Yes"}, "you", "cited",
     ),
     Question(
         "biases", "Has it biases?", "Do the model's linear maps have biases?",
@@ -83,12 +85,12 @@ _QUESTIONS = (
     Question(
         "storage", "Room per task?", "How much may one task store?",
         "Tight: LoRA at its defaults on this model is larger than that, at four bytes a number.",
-        {"tight": "Tight", "roomy": "Roomy"}, "you",
+        {"tight": "Tight", "roomy": "Roomy"}, "you", "counted",
     ),
     Question(
-        "scale", "A very large base?", "Is the base large enough for Prompt Tuning to work?",
+        "scale", "A large base?", "Is the base large enough for Prompt Tuning to work?",
         "Counted, against the size at which Prompt Tuning came near full fine-tuning.",
-        {"large": "Yes", "small": "No"}, "counted",
+        {"large": "Yes", "small": "No"}, "counted", "cited",
     ),
     Question(
         "output", "What comes out?", "Does the model choose a class or write text?",
@@ -98,17 +100,17 @@ _QUESTIONS = (
     Question(
         "rows", "How many rows?", "How many training rows are there?",
         "Good rows, without duplicates. The limits are where published results change, not sharp edges.",
-        {"few": "Few", "some": "Some", "many": "Very many"}, "you",
+        {"few": "Few", "some": "Some", "many": "Very many"}, "you", "cited",
     ),
     Question(
-        "kind", "What type of model?", "Is the model an encoder, a decoder, or both?",
+        "kind", "Which type?", "Is the model an encoder, a decoder, or both?",
         "Read off its config.",
         {"encoder": "Encoder", "causal-lm": "Decoder", "seq2seq": "Encoder-decoder"}, "counted",
     ),
     Question(
         "full", "Would full fit?", "Would even full fine-tuning fit?",
         "Asked of the memory simulation: every parameter trained in bfloat16 with AdamW.",
-        {"yes": "Yes", "no": "No"}, "simulated",
+        {"yes": "Yes", "no": "No"}, "simulated", "simulated",
     ),
 )  # fmt: skip
 QUESTIONS: Mapping[str, Question] = {question.key: question for question in _QUESTIONS}

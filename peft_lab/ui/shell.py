@@ -12,6 +12,7 @@ from peft_lab.ui import theme
 _OTHER = {
     "Start": (("home", "Home"), ("tour", "Guided tour")),
     "Lab": (("compare", "Compare"), ("memory", "Memory"), ("runs", "Runs")),
+    "Decide": (("choose", "Choose a method"),),
     "Interview": (("practice", "Practice"), ("misconceptions", "Misconceptions")),
     "Teach": (("teach", "For teachers"),),
 }
@@ -59,6 +60,7 @@ def run_app() -> None:
         "Start": [page(*entry) for entry in _OTHER["Start"]],
         "Methods": [page(slug, all_methods()[slug].title) for slug in method_pages()],
         "Lab": [page(*entry) for entry in _OTHER["Lab"]],
+        "Decide": [page(*entry) for entry in _OTHER["Decide"]],
         "Interview": [page(*entry) for entry in _OTHER["Interview"]],
         "Teach": [page(*entry) for entry in _OTHER["Teach"]],
     }

@@ -1,0 +1,59 @@
+"""What speaks for a method: runs of this lab and published ones, side by side and never mixed."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from peft_lab import published, units
+from peft_lab.choose.words import PUBLISHED
+from peft_lab.methods import get_method
+from peft_lab.models import catalogue, get_model
+from peft_lab.runs import store
+from peft_lab.runs.view import Status
+from peft_lab.ui import figures, shell
+from peft_lab.ui.runs import short_id
+
+MOST_RUNS = 5
+
+
+def evidence(method: str) -> None:
+    """Both tables for a method."""
+    st.markdown("#### Evidence")
+    own, cited = st.columns(2, gap="large")
+    with own:
+        st.markdown(f"Runs on this machine {figures.badge('measured')}")
+        _own(method)
+    with cited:
+        st.markdown(f"Published, {get_model(published.MODEL).title}, one seed {figures.badge('cited')}")
+        _cited(method)
+
+
+def _own(method: str) -> None:
+    runs = [line for line in store.summaries() if line.method == method and line.status == Status.DONE]
+    scored = [line for line in runs if line.after is not None and line.before is not None]
+    if not scored:
+        st.markdown(f"None with {get_method(method).title} yet. Its Train tab makes one in a minute or two.")
+    rows = []
+    for line in scored[:MOST_RUNS]:
+        assert line.before is not None and line.after is not None
+        title = catalogue()[line.model].title if line.model in catalogue() else line.model
+        score = f"{line.before:.0%} → {line.after:.0%}"
+        rows.append((short_id(line.id), title, line.task, f"{line.steps}", score))
+    if rows:
+        figures.table(("Run", "Model", "Task", "Steps", "Before → after"), rows, numeric=(3, 4))
+    for name in ("compare", "runs"):
+        if name in shell.titles():
+            st.page_link(shell.page(name, shell.titles()[name]), label=f"Open {shell.titles()[name]}")
+
+
+def _cited(method: str) -> None:
+    shown = [slug for slug in dict.fromkeys((method, "lora", "full")) if slug in PUBLISHED]
+    if method not in PUBLISHED:
+        st.markdown(f"{get_method(method).title} is not among the published rows; these are for comparison.")
+    rows = []
+    for slug in shown:
+        row = published.rows()[PUBLISHED[slug]]
+        right = units.percent(100 * row.accuracy)
+        rows.append((row.title, right, units.size(row.reserved), units.seconds(row.seconds)))
+    figures.table(("Row", "Right answers", "Peak", "Time"), rows, numeric=(1, 2, 3))
+    st.markdown(f":small[[{published.SOURCE}]({published.ADDRESS})]")

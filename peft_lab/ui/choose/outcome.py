@@ -1,0 +1,125 @@
+"""What is recommended: method, configuration, reasons with their sources, runner-up, trace, and what would flip it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from peft_lab import units
+from peft_lab.choose.answers import TOLD
+from peft_lab.choose.flips import Flip
+from peft_lab.choose.recommend import Plan, Recommendation
+from peft_lab.choose.situation import Situation
+from peft_lab.choose.tree import QUESTIONS
+from peft_lab.methods import get_method
+from peft_lab.ui import figures, shell, state
+from peft_lab.units import Finding, Source
+
+
+def headline(situation: Situation, found: Recommendation) -> None:
+    """The method, and the figures of its configuration."""
+    st.markdown(f"## {found.title}")
+    plan = found.plan
+    if plan is None:
+        return
+    shape = situation.shape
+    cells = st.columns(3)
+    formula = get_method(found.method).formula(shape, plan.values)
+    share = units.percent(100 * plan.trainable / (shape.total + formula.added))
+    with cells[0]:
+        trained = Finding(plan.trainable, "parameters", Source.COUNTED)
+        figures.card("Trained", trained, f"{share} of {shape.title}", text=units.short_count(plan.trainable))
+    with cells[1]:
+        stored = Finding(plan.stored_bytes, "bytes", Source.COUNTED)
+        figures.card("Stored for a task", stored, "four bytes a number")
+    with cells[2]:
+        needed = Finding(plan.needed_bytes, "bytes", Source.SIMULATED)
+        figures.card("A training step", needed, f"of {units.size(plan.memory_bytes)}")
+
+
+def configuration(situation: Situation, found: Recommendation) -> None:
+    """The ready knobs, and the way to the method's page with them set."""
+    plan = found.plan
+    if plan is None:
+        return
+    spec = get_method(found.method)
+    st.markdown("#### Ready configuration")
+    usual = spec.defaults(situation.shape)
+    rows = [
+        (f"`{name}`", state.as_text(value), "" if value == usual[name] else state.as_text(usual[name]))
+        for name, value in plan.values.items()
+        if not spec.knob(name).advanced or value != usual[name]
+    ]
+    rows += [(name, text, "") for name, text in _step(plan)]
+    figures.table(("Setting", "Value", "Default, where it differs"), rows)
+    target, query = page_with(situation, found.method, plan)
+    title = shell.titles()[target]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button(
+            f"Open {title} with this", icon=":material/arrow_forward:", type="primary", key="choose-open"
+        ):
+            state.begin_afresh(target)
+            st.switch_page(shell.page(target, title), query_params=query)
+        st.markdown(f"[as a link]({target}?{urlencode(query)})", width="content")
+
+
+def _step(plan: Plan) -> list[tuple[str, str]]:
+    step = f"{plan.batch} × {plan.seq:,} tokens"
+    more = [f"{plan.accumulate} accumulated"] if plan.accumulate > 1 else []
+    more += ["gradient checkpointing"] if plan.checkpointing else []
+    return [("step", ", ".join([step, *more])), ("learning rate", f"{plan.learning_rate:g}")]
+
+
+def page_with(situation: Situation, method: str, plan: Plan) -> tuple[str, dict[str, str]]:
+    """The page that shows this configuration, and its address. Full fine-tuning has none but that of memory."""
+    if method == "full":
+        same: dict[str, Any] = {"model": situation.model, "device": situation.device, "method": method}
+        sizes = {"batch": plan.batch, "seq": plan.seq, "checkpointing": plan.checkpointing}
+        return "memory", {name: state.as_text(value) for name, value in (same | sizes).items()}
+    usual = get_method(method).defaults(situation.shape)
+    changed = {name: state.as_text(value) for name, value in plan.values.items() if value != usual[name]}
+    return method, {"model": situation.model, **changed}
+
+
+def reasons(found: Recommendation) -> None:
+    """Why, each with its source and badge."""
+    st.markdown("#### Why")
+    lines = [f"- {why.text} {figures.badge(why.kind)}  \n  :small[{why.source}]" for why in found.why]
+    st.markdown("\n".join(lines))
+    if found.overruled:
+        st.markdown("**What the tree says first cannot be here:**")
+        st.markdown("\n".join(f"- {text} {figures.badge('simulated')}" for text in found.overruled))
+    if found.runner_up:
+        st.markdown(f"**Runner-up.** {found.runner_up_text}")
+
+
+def trace(found: Recommendation) -> None:
+    """Every answer of the path: whose it is, and the figure behind it."""
+    st.markdown("#### How it was decided")
+    for number, step in enumerate(found.path, start=1):
+        who = ":gray-badge[you]" if step.how == TOLD else figures.badge(step.how)
+        question = QUESTIONS[step.question]
+        line = figures.badge(question.line) if step.how == TOLD and question.line else ""
+        st.markdown(f"{number}. {question.full} **{step.label}** {who}  \n   :small[{step.because}] {line}")
+
+
+def flipping(changes: Sequence[Flip]) -> Flip | None:
+    """What would flip the choice; returns the change that was chosen."""
+    st.markdown("#### What would flip it")
+    if not changes:
+        st.markdown("No single answer does.")
+        return None
+    chosen = None
+    for number, flip in enumerate(changes):
+        line = QUESTIONS[flip.question].line
+        how = figures.badge(line) if line else ""
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(f"{flip.text} → **{flip.title}** {how}", width="content")
+            if flip.told and st.button(
+                "Try", key=state.widget_key("choose", f"flip-{number}"), help=flip.text
+            ):
+                chosen = flip
+    return chosen

@@ -1,0 +1,133 @@
+"""Choose a method: a tree to walk, the same as numbers, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, replace
+from typing import Any
+
+import streamlit as st
+
+from peft_lab import inspector
+from peft_lab.choose import ask
+from peft_lab.choose.answers import told
+from peft_lab.choose.flips import Flip
+from peft_lab.choose.reach import find_place, reach
+from peft_lab.choose.recommend import Recommendation
+from peft_lab.choose.situation import Situation
+from peft_lab.choose.tree import ROOT
+from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.methods import all_methods
+from peft_lab.ui import shell, state
+from peft_lab.ui.choose import form, outcome, picture
+from peft_lab.ui.choose.evidence import evidence
+from peft_lab.ui.choose.form import SCOPE
+from peft_lab.ui.choose.walking import walk
+from peft_lab.ui.waiting import come_back
+
+PATIENCE = 0.8  # seconds that the page waits for a recommendation before it is drawn without
+_PATH = "known-path"
+
+
+def choose_page() -> None:
+    shell.open_page()
+    state.read_address(SCOPE, form.readers())
+    st.title("Choose a method")
+    st.markdown(
+        "Choose an answer and the path lights up. What fits is **asked of the memory simulation**, what a model has is "
+        "counted on it; the rest only you know. Arrow keys move through the tree, Enter chooses."
+    )
+    above = st.container()
+    left, right = st.columns([4, 7], gap="large")
+    with left, st.container(border=True):
+        st.markdown("### Your situation")
+        situation = form.form()
+        if st.button("Back to the first example", key="choose-reset"):
+            form.take(Situation())
+            st.rerun()
+    found, asked = _recommendation(situation, left)
+    with above:
+        chosen = walk(_lit(situation, found))
+    if chosen:
+        _go(situation, chosen)
+    with right:
+        if found is not None:
+            _outcome(situation, found)
+        elif asked is not None:
+            st.markdown("Asking the memory simulation…")
+    if found is not None:
+        _below(situation, found)
+    come_back([asked] if asked is not None else [])
+    state.write_address(form.address(situation))
+
+
+def _recommendation(situation: Situation, place: Any) -> tuple[Recommendation | None, Future[Any] | None]:
+    """What is recommended, or what is still waited for; neither where the situation contradicts itself."""
+    try:
+        situation.check()
+        asked = _ask(ask.recommendation, situation)
+        try:
+            found: Recommendation = asked.result(timeout=PATIENCE)
+        except TimeoutError:
+            return None, asked
+    except BadInput as error:
+        place.markdown(form.told(error))
+        return None, None
+    except PeftLabError as error:
+        place.error(str(error))
+        return None, None
+    st.session_state[_PATH] = (asdict(situation), {step.question: step.value for step in found.path})
+    return found, None
+
+
+def _ask(function: Any, situation: Situation) -> Future[Any]:
+    return inspector.get_inspector("choose").submit(function, asdict(situation))
+
+
+def _lit(situation: Situation, found: Recommendation | None) -> Sequence[str]:
+    """The path; while it is not known, as far as it goes without the simulation."""
+    if found is not None:
+        return picture.lit_places([(step.node, step.value) for step in found.path])
+    return picture.lit_places([(ROOT, told(ROOT, situation)[0])])
+
+
+def _go(situation: Situation, place: str) -> None:
+    """Answer what leads to the place, and draw the page again."""
+    told_for, known = st.session_state.get(_PATH, ({}, {}))
+    form.take(reach(situation, find_place(place), known if told_for == asdict(situation) else {}))
+    st.rerun()
+
+
+def _outcome(situation: Situation, found: Recommendation) -> None:
+    outcome.headline(situation, found)
+    outcome.reasons(found)
+    outcome.configuration(situation, found)
+
+
+def _below(situation: Situation, found: Recommendation) -> None:
+    first, second = st.columns(2, gap="large")
+    with first:
+        outcome.trace(found)
+    with second:
+        flip = _flips(situation)
+    if flip is not None:
+        form.take(replace(situation, **flip.told))
+        st.rerun()
+    if found.method in all_methods():
+        evidence(found.method)
+
+
+def _flips(situation: Situation) -> Flip | None:
+    asked = _ask(ask.flips, situation)
+    try:
+        changes: tuple[Flip, ...] = asked.result(timeout=PATIENCE)
+    except TimeoutError:
+        st.markdown("#### What would flip it")
+        st.markdown("Changing one answer after the other…")
+        come_back([asked])
+        return None
+    except PeftLabError as error:
+        st.markdown(f":red[:material/error: {error}]")
+        return None
+    return outcome.flipping(changes)

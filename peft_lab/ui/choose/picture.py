@@ -1,0 +1,147 @@
+"""The decision tree as pictures: the whole of it from left to right, and the path alone for narrow screens."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from peft_lab.choose.advice import ADVICE
+from peft_lab.choose.tree import NODES, QUESTIONS, ROOT, Place, label, places
+
+BOX, HIGH = 108, 36  # of a box
+GAP, ROW = 12, 41  # space between columns, distance of rows
+EDGE = 2
+
+
+def lit_places(path: Sequence[tuple[str, str]]) -> list[str]:
+    """Ids of the places that a path of ``(node, value)`` goes through, the root first."""
+    found = [ROOT]
+    for node, value in path:
+        branch = next(branch for branch in NODES[node].branches if value in branch.values)
+        found.append(branch.to if branch.to in NODES else f"{node}.{branch.values[0]}")
+    return found
+
+
+def answer_of(place: Place) -> str:
+    """What stands on the branch that leads to a place; empty for the root."""
+    if not place.way:
+        return ""
+    parent, values = place.way[-1]
+    branch = next(branch for branch in NODES[parent].branches if branch.values == values)
+    return label(branch, QUESTIONS[NODES[parent].question])
+
+
+def says(place: Place) -> str:
+    """What stands in a box: the question asked there, or the advice."""
+    return ADVICE[place.target].short if place.leaf else QUESTIONS[NODES[place.target].question].short
+
+
+def tree(lit: Sequence[str], offered: bool = True) -> str:
+    """The whole tree as SVG. Places are tree items: arrow keys move, Enter chooses.
+
+    Args:
+        lit: ids of the places on the path, in order. offered: whether places can be chosen.
+    """
+    spots = _spots()
+    width = max(x for x, _ in spots.values()) + BOX + EDGE
+    height = max(y for _, y in spots.values()) + HIGH + EDGE
+    on = set(lit)
+    edges = []
+    for place in sorted(places(), key=lambda place: place.id in on):
+        x, y = spots[place.id]
+        if place.way:
+            edges.append(_edge(spots[place.way[-1][0]], (x, y), place.id in on))
+    current = lit[-1] if lit else ROOT
+    boxes = [_box(place, spots[place.id], place.id in on, place.id == current, offered) for place in places()]
+    return (
+        f'<svg viewBox="0 0 {width} {height}" role="tree" aria-label="Decision tree" '
+        f'xmlns="http://www.w3.org/2000/svg">{"".join(edges)}{"".join(boxes)}</svg>'
+    )
+
+
+def _spots() -> dict[str, tuple[float, float]]:
+    """Upper left corner of every box: leaves in rows of their own, questions in the middle of what follows them."""
+    found: dict[str, tuple[float, float]] = {}
+    row = 0
+
+    def put(place: Place) -> float:
+        nonlocal row
+        x = EDGE + len(place.way) * (BOX + GAP)
+        if place.leaf:
+            y = EDGE + row * ROW
+            row += 1
+        else:
+            below = [put(child) for child in children(place)]
+            y = (below[0] + below[-1]) / 2
+        found[place.id] = (x, y)
+        return y
+
+    put(places()[0])
+    return found
+
+
+def children(place: Place) -> list[Place]:
+    """The places one answer further."""
+    return [
+        each
+        for each in places()
+        if each.way and each.way[:-1] == place.way and each.way[-1][0] == place.target
+    ]
+
+
+def _edge(start: tuple[float, float], end: tuple[float, float], lit: bool) -> str:
+    x1, y1, x2, y2 = start[0] + BOX, start[1] + HIGH / 2, end[0], end[1] + HIGH / 2
+    middle = x1 + GAP / 2
+    kind = "edge lit" if lit else "edge"
+    return f'<path class="{kind}" d="M{x1:g} {y1:g}H{middle:g}V{y2:g}H{x2:g}"/>'
+
+
+def _box(place: Place, spot: tuple[float, float], lit: bool, current: bool, offered: bool) -> str:
+    x, y = spot
+    answer, text = answer_of(place), says(place)
+    kind = " ".join(
+        name for name, on in (("place", True), ("leaf", place.leaf), ("lit", lit), ("end", current)) if on
+    )
+    above = html.escape(answer)
+    spoken = html.escape(f"{answer}: {text}" if answer else text, quote=True)
+    parent = "" if not place.way else place.way[-1][0]
+    lines = (
+        f'<text class="answer" x="{x + BOX / 2:g}" y="{y + 14:g}">{above}</text>'
+        f'<text class="says" x="{x + BOX / 2:g}" y="{y + 29:g}">{html.escape(text)}</text>'
+        if answer
+        else f'<text class="says" x="{x + BOX / 2:g}" y="{y + 22:g}">{html.escape(text)}</text>'
+    )
+    return (
+        f'<g class="{kind}" role="treeitem" aria-level="{len(place.way) + 1}" aria-selected="{str(lit).lower()}" '
+        f'aria-label="{spoken}" aria-disabled="{str(not offered).lower()}" tabindex="{0 if current else -1}" '
+        f'data-place="{place.id}" data-parent="{parent}">'
+        f'<rect x="{x:g}" y="{y:g}" width="{BOX}" height="{HIGH}" rx="6"/>{lines}</g>'
+    )
+
+
+def path(lit: Sequence[str], offered: bool = True) -> str:
+    """The path as HTML: its questions with all their answers as buttons, those given lit; the leaf at the end."""
+    known = {place.id: place for place in places()}
+    parts = []
+    for identity in lit:
+        place = known[identity]
+        if place.leaf:
+            parts.append(f'<p class="found">{html.escape(ADVICE[place.target].title)}</p>')
+            continue
+        question = QUESTIONS[NODES[place.target].question]
+        buttons = "".join(_button(child, child.id in lit, offered) for child in children(place))
+        parts.append(
+            f'<div class="asked" role="group" aria-label="{html.escape(question.full, quote=True)}">'
+            f"<p>{html.escape(question.full)}</p>{buttons}</div>"
+        )
+    return f'<div class="path">{"".join(parts)}</div>'
+
+
+def _button(place: Place, lit: bool, offered: bool) -> str:
+    off = "" if offered else " disabled"
+    pressed = str(lit).lower()
+    kind = "place lit" if lit else "place"
+    return (
+        f'<button type="button" class="{kind}" aria-pressed="{pressed}" data-place="{place.id}"{off}>'
+        f"{html.escape(answer_of(place))}</button>"
+    )
