@@ -71,15 +71,17 @@ def parts_of(trace: Trace) -> list[str]:
 
 
 def walk(trace: Trace) -> list[tuple[int, str, int | None]]:
-    """Every event with its phase and layer."""
+    """Every event with its phase and layer. Of a finished trace: what was found once is kept with it."""
+    if len(trace.walked) == len(trace.events):
+        return trace.walked
     out: list[tuple[int, str, int | None]] = []
-    marks = trace.marks
-    position, phase, layer = 0, "load", None
-    for at, event in enumerate(trace.events):
-        while position < len(marks) and marks[position].at <= at:
-            phase, layer = marks[position].phase or phase, marks[position].layer
-            position += 1
-        out.append((event, phase, layer))
+    phase, layer, start = "load", None, 0
+    for mark in (*trace.marks, None):
+        stop = len(trace.events) if mark is None else mark.at
+        out += [(event, phase, layer) for event in trace.events[start:stop]]
+        if mark is not None:
+            phase, layer, start = mark.phase or phase, mark.layer, stop
+    trace.walked = out
     return out
 
 

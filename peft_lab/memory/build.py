@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     import torch
     from peft import PeftConfig
     from transformers import PretrainedConfig
+
+    from peft_lab.methods.base import Formula
+    from peft_lab.shapes import ModelShape
 
 #: Where architectures keep their number of layers.
 _DEPTH = (
@@ -51,6 +55,7 @@ class Blueprint:
         method: a PEFT config, a callable that applies a method, or None for full fine-tuning.
         autocast: adapters in float32 beside a 16-bit base, PEFT's default.
         num_labels: classes of an encoder's head.
+        alike: every layer is known to get the same, so that a few of them show all there is (see :func:`layers_alike`).
     """
 
     config: PretrainedConfig
@@ -61,6 +66,7 @@ class Blueprint:
     autocast: bool = True
     checkpointing: bool = False
     num_labels: int = 2
+    alike: bool = False
 
     @property
     def depth(self) -> int:
@@ -87,6 +93,21 @@ class Blueprint:
             ),
             len(types),
         )
+
+    def key(self) -> str | None:
+        """What is built, as a text; None where a callable applies the method."""
+        if callable(self.method):
+            return None
+        method = None if self.method is None else self.method.to_dict()
+        parts = [
+            self.config.to_dict(),
+            method,
+            str(self.dtype),
+            repr(self.quantise),
+            self.autocast,
+            self.kind,
+        ]
+        return json.dumps(parts, sort_keys=True, default=str)
 
     def at_depth(self, depth: int) -> PretrainedConfig:
         """The config with ``depth`` layers and everything else as it was."""
@@ -128,6 +149,17 @@ class Blueprint:
         if callable(self.method):
             return self.method(model, depth)
         return _apply_config(model, self.method, depth, self.autocast)
+
+
+def layers_alike(shape: ModelShape, formula: Formula) -> bool:
+    """Whether a model's layers all have the same modules, and a method adds the same to each of them and nothing that
+    layers share. The formulas are held equal to PEFT's own count by tests; nothing has to be built to ask them."""
+    every = tuple(range(shape.num_layers))
+    outside = tuple(group.path for group in shape.groups if not group.layers)
+    return all(group.layers in ((), every) for group in shape.groups) and all(
+        term.count == len(every) if "{}" in term.module else term.module.startswith(outside)
+        for term in formula.terms
+    )
 
 
 def _apply_config(model: torch.nn.Module, given: PeftConfig, depth: int, autocast: bool) -> torch.nn.Module:

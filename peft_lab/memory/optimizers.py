@@ -51,7 +51,7 @@ def make(name: str, parameters: Sequence[torch.nn.Parameter], foreach: bool) -> 
 class BlockwiseAdam:
     """bitsandbytes' AdamW: its states, made in its order; its kernels work in place and take nothing more.
 
-    Paged states live in memory that the host and the device share and count for the host (``host_bytes``): the driver
+    Paged states live in memory that the host and the device share and count for the host (``paged_bytes``): the driver
     moves pages to the device while there is room.
     """
 
@@ -59,17 +59,16 @@ class BlockwiseAdam:
         self.parameters = parameters
         self.bits = bits
         self.paged = paged
-        self.host_bytes = 0
         self.state: dict[int, list[torch.Tensor]] = {}
         self._qmaps: list[torch.Tensor] = []
 
-    def paged_bytes(self) -> int:
-        """Bytes of paged states once every parameter has had a gradient."""
+    def paged_bytes(self, parameters: Sequence[torch.nn.Parameter] | None = None) -> int:
+        """Bytes of paged states once every parameter (or each of these) has had a gradient."""
         size = 8 if self.bits == 32 else 2
         return sum(
             p.numel() * (size if p.numel() >= _MIN_8BIT else 8)
-            for p in self.parameters
-            if self.paged and p.numel() >= _MIN_PAGED
+            for p in (self.parameters if parameters is None else parameters)
+            if p.requires_grad and self.paged and p.numel() >= _MIN_PAGED
         )
 
     def zero_grad(self) -> None:
@@ -100,6 +99,5 @@ class BlockwiseAdam:
         import torch
 
         if self.paged and parameter.numel() >= _MIN_PAGED:
-            self.host_bytes += 2 * parameter.numel() * dtype.itemsize
             return []
         return [torch.zeros_like(parameter, dtype=dtype) for _ in range(2)]

@@ -6,13 +6,14 @@ Imports torch inside; pages and commands call this in the inspector process.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.memory import account, optimizers, step
-from peft_lab.memory.build import Blueprint, make_subject
+from peft_lab.memory.build import Blueprint, layers_alike, make_subject
 from peft_lab.memory.fake import HOST, fake_device
 from peft_lab.memory.result import Simulation, largest
 from peft_lab.memory.setting import Setting, torch_dtype
@@ -71,16 +72,16 @@ def run(blueprint: Blueprint, setting: Setting, schedule: Schedule = two_steps) 
         trace, stage = _run_at(blueprint, setting, schedule, shallow)
         layers = stage.subject.layers
         if layers:
-            template = layers[2 * period : 3 * period]
-            trained = sum(p.requires_grad for layer in template for p in layer.parameters())
+            template = [p for layer in layers[2 * period : 3 * period] for p in layer.parameters()]
+            trained = sum(p.requires_grad for p in template)
             deep = unroll(trace, depth // period, trained) or unroll(
                 without_scalars(trace), depth // period, trained
             )
-            if deep is not None and _agrees(deep, blueprint):
-                host = getattr(stage.optimizer, "host_bytes", 0)
-                return deep, _host_bytes(blueprint, setting) if host else 0, True
+            if deep is not None and (blueprint.alike or _agrees(deep, blueprint)):
+                more = depth // period - DEPTH
+                return deep, _host_bytes(stage) + more * _host_bytes(stage, template), True
     trace, stage = _run_at(blueprint, setting, schedule, depth)
-    return trace, getattr(stage.optimizer, "host_bytes", 0), False
+    return trace, _host_bytes(stage), False
 
 
 def _agrees(trace: Trace, blueprint: Blueprint) -> bool:
@@ -89,23 +90,38 @@ def _agrees(trace: Trace, blueprint: Blueprint) -> bool:
     Read off the deep model on the meta device, except for methods whose adapter is built of real tensors layer by layer
     (standins.REAL_ADAPTER), where that would take long.
     """
-    from peft_lab.memory.build import tensors_of
     from peft_lab.memory.standins import needs_real_adapter
 
     if needs_real_adapter(blueprint.method):
         return True
-    present = {"weights", "adapter", "quantisation"}
-    unrolled = sorted(s.nbytes for s in trace.storages if s.part in present and s.part != "quantisation")
-    real = sorted(
-        t.untyped_storage().nbytes() for t in tensors_of(blueprint.build()) if t.untyped_storage().nbytes()
-    )
-    return unrolled == real
+    unrolled = sorted(s.nbytes for s in trace.storages if s.part in ("weights", "adapter"))
+    return unrolled == list(_sizes(blueprint))
 
 
-def _host_bytes(blueprint: Blueprint, setting: Setting) -> int:
-    """Paged states of all layers, which no trace of device memory shows."""
-    optimizer = optimizers.make(setting.optimizer, list(blueprint.build().parameters()), True)
-    return int(optimizer.paged_bytes())
+_known_sizes: OrderedDict[str, tuple[int, ...]] = OrderedDict()
+_KEPT = 64
+
+
+def _sizes(blueprint: Blueprint) -> tuple[int, ...]:
+    """Bytes of every storage of the model at its own depth; kept, because they do not change with batch or length."""
+    from peft_lab.memory.build import tensors_of
+
+    key = blueprint.key()
+    found = None if key is None else _known_sizes.get(key)
+    if found is None:
+        sizes = (t.untyped_storage().nbytes() for t in tensors_of(blueprint.build()))
+        found = tuple(sorted(size for size in sizes if size))
+        if key is not None:
+            _known_sizes[key] = found
+            if len(_known_sizes) > _KEPT:
+                _known_sizes.popitem(last=False)
+    return found
+
+
+def _host_bytes(stage: Stage, parameters: Sequence[Any] | None = None) -> int:
+    """Paged states, which no trace of device memory shows: of all parameters, or of some."""
+    paged = getattr(stage.optimizer, "paged_bytes", None)
+    return 0 if paged is None else int(paged(parameters))
 
 
 def _run_at(blueprint: Blueprint, setting: Setting, schedule: Schedule, depth: int) -> tuple[Trace, Stage]:
@@ -228,6 +244,7 @@ def blueprint_of(
         dtype=torch_dtype(dtype),
         quantise=None if how is None else _quantise(how),
         checkpointing=checkpointing,
+        alike=layers_alike(entry.shape, spec.formula(entry.shape, full)),
     )
     return blueprint, entry.name, spec.slug
 

@@ -56,6 +56,7 @@ class Trace:
     storages: list[Storage] = field(default_factory=list)
     events: list[int] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
+    walked: list[tuple[int, str, int | None]] = field(default_factory=list, repr=False, compare=False)
 
 
 #: Operations that make one tensor of a list.

@@ -178,7 +178,9 @@ class _Unrolled:
 
     def emit(self, run: _Run, place: int | None) -> bool:
         """Append a run as the layer at ``place``; False when it reaches further than its neighbours."""
-        events = self.trace.events
+        events, storages, born, names = self.trace.events, self.trace.storages, self._born, self._names
+        own = run.layer
+        moved = 0 if place is None or own is None else place - own
         for event, phase in run.events:
             if (phase, place) != self._at:
                 self._at = (phase, place)
@@ -187,30 +189,29 @@ class _Unrolled:
                 events.append(event)
                 continue
             index = event if event >= 0 else ~event
-            layer, number = self._names[index]
-            target: int | None = None
+            layer, number = names[index]
             if layer is not None:
-                if run.layer is None or place is None or abs(layer - run.layer) > 1:
+                if own is None or place is None or not -1 <= layer - own <= 1:
                     return False
-                target = place + layer - run.layer
-            name = (target, number)
+                layer += moved
+            name = (layer, number)
             if event >= 0:
-                self._born[name] = len(self.trace.storages)
-                self.trace.storages.append(self._copy(index, target))
-                events.append(self._born[name])
+                born[name] = len(storages)
+                events.append(len(storages))
+                storages.append(self._copy(index, layer))
             else:
-                born = self._born.pop(name, None)
-                if born is None:
+                at = born.pop(name, None)
+                if at is None:
                     return False
-                events.append(~born)
+                events.append(~at)
         return True
 
     def _copy(self, index: int, layer: int | None) -> Storage:
-        storage = self._source.storages[index]
-        nbytes = storage.nbytes
-        if storage.joined:
-            nbytes += nbytes // storage.joined * self._per_layer * self._extra
-        return replace(storage, layer=layer, nbytes=nbytes)
+        made = self._source.storages[index]
+        nbytes = made.nbytes
+        if made.joined:
+            nbytes += nbytes // made.joined * self._per_layer * self._extra
+        return Storage(nbytes, made.part, layer, made.logits, made.joined)
 
 
 def without_scalars(trace: Trace) -> Trace:
