@@ -175,7 +175,7 @@ CLAIMS = (
         claim="IA³ costs scaling vectors at inference.", said="IA³ | <0.01% | Scaling vectors",
     ),
     Claim(
-        id="qlora-by-size", topic="choosing", check=_large_limited, source=Source.SIMULATED, model=None,
+        id="qlora-by-size", topic="choosing", check=_large_limited, source=Source.SIMULATED, model=None, needs="torch",
         how="the decision tree, asked with simulated steps",
         claim="Above 30B on a limited GPU, take QLoRA.", said="Large model (>30B) on limited GPU? → QLoRA",
     ),

@@ -13,7 +13,11 @@ _OTHER = {
     "Start": (("home", "Home"), ("tour", "Guided tour")),
     "Lab": (("compare", "Compare"), ("memory", "Memory"), ("runs", "Runs")),
     "Decide": (("choose", "Choose a method"),),
-    "Interview": (("practice", "Practice"), ("misconceptions", "Misconceptions")),
+    "Interview": (
+        ("practice", "Practice"),
+        ("misconceptions", "Misconceptions"),
+        ("fact_check", "Fact check"),
+    ),
     "Teach": (("teach", "For teachers"),),
 }
 _navigated = False

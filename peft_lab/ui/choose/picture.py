@@ -68,7 +68,7 @@ def _spots() -> dict[str, tuple[float, float]]:
         nonlocal row
         x = EDGE + len(place.way) * (BOX + GAP)
         if place.leaf:
-            y = EDGE + row * ROW
+            y = float(EDGE + row * ROW)
             row += 1
         else:
             below = [put(child) for child in children(place)]

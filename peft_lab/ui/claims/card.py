@@ -1,0 +1,117 @@
+"""One claim: what it says, what is found, the verdict, why, and on which models it holds."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+
+import streamlit as st
+
+from peft_lab import inspector
+from peft_lab.claims import ask
+from peft_lab.claims.base import VERDICTS, Claim, Found, Verdict, on_all, overall
+from peft_lab.claims.kept import found as kept_result
+from peft_lab.errors import PeftLabError
+from peft_lab.models import get_model
+from peft_lab.ui import figures, state
+from peft_lab.ui.waiting import come_back
+
+BADGES: dict[str, str] = {
+    "right": ":green-badge[:material/check: right]",
+    "imprecise": ":orange-badge[:material/tune: imprecise]",
+    "wrong": ":red-badge[:material/close: wrong]",
+}
+NOT_RUN = ":gray-badge[not run yet]"
+PATIENCE = 1.0  # seconds
+SCOPE = "facts"
+_RUN = "facts-run"
+
+
+def verdict_of(claim: Claim) -> Verdict | None:
+    """The verdict on the claim as it stands; ``None`` where its experiment has neither been kept nor run here."""
+    if claim.needs == "torch":
+        known = kept_result(claim.id) or _answered(claim, None)
+        return None if known is None else known.verdict
+    return overall(claim, claim.on()).verdict
+
+
+def card(claim: Claim, model: str | None, opened: bool) -> bool:
+    """Draw one claim, ``opened`` at first; whether it is open. Only an open one is checked."""
+    verdict = verdict_of(claim)
+    badge = NOT_RUN if verdict is None else BADGES[verdict]
+    key = state.widget_key(SCOPE, f"card-{claim.id}")
+    drawn = st.expander(
+        f"{badge} {claim.claim}", expanded=state.first_default(key, opened), key=key, on_change="rerun"
+    )
+    if not drawn.open:
+        return False
+    with drawn:
+        st.markdown(f"**It says** “{_plain(claim.said)}”")
+        found = _found(claim, model)
+        if found is not None:
+            _finding(claim, found, model)
+    return True
+
+
+def _finding(claim: Claim, found: Found, model: str | None) -> None:
+    st.markdown(f"**We find** {found.found}. {figures.badge(claim.source)}")
+    name = model or claim.model
+    all_found = on_all(claim.id)
+    if name is not None and (all_found or model is not None):
+        st.markdown(f"On {get_model(name).title}: {BADGES[found.verdict]}")
+    st.markdown(found.why)
+    st.markdown(f":small[How: {claim.how}.]")
+    if all_found:
+        counts = {
+            verdict: sum(each.verdict == verdict for each in all_found.values()) for verdict in VERDICTS
+        }
+        said = ", ".join(f"{verdict} on {count}" for verdict, count in counts.items() if count)
+        st.markdown(
+            f"**When does it hold?** Of {len(all_found)} models: {said}. {figures.badge(claim.source)}"
+        )
+        rows = [(get_model(each).title, there.found, there.verdict) for each, there in all_found.items()]
+        figures.table(("Model", "Found", "Verdict"), rows)
+    elif claim.needs == "torch" and claim.model is not None and model is None:
+        st.markdown(":small[Choose a model above to run it there.]")
+
+
+def _found(claim: Claim, model: str | None) -> Found | None:
+    """What is found, waited for briefly where it has to be run."""
+    if claim.needs == "shape":
+        return claim.on(model)
+    again_key = f"facts-again-{claim.id}"
+    first = model in (None, claim.model)
+    if first and not st.session_state.get(again_key):
+        known = kept_result(claim.id)
+        if known is not None:
+            if st.button(
+                "Run it now", key=f"{again_key}-button", help="What is shown was kept from an earlier run."
+            ):
+                st.session_state[again_key] = True
+                st.rerun()
+            return known
+    asked = _ask(claim, None if first else model)
+    try:
+        return asked.result(timeout=PATIENCE)
+    except TimeoutError:
+        st.markdown("Running…")
+        come_back([asked])
+    except PeftLabError as error:
+        st.markdown(f":red[:material/error: {error}]")
+    return None
+
+
+def _ask(claim: Claim, model: str | None) -> Future[Found]:
+    asked: Future[Found] = inspector.get_inspector("claims").submit(ask.found, claim.id, model)
+    st.session_state.setdefault(_RUN, {})[(claim.id, model)] = asked
+    return asked
+
+
+def _answered(claim: Claim, model: str | None) -> Found | None:
+    """The answer, if the claim was run in this server already."""
+    asked = st.session_state.setdefault(_RUN, {}).get((claim.id, model))
+    return asked.result() if asked is not None and asked.done() and not asked.exception() else None
+
+
+def _plain(text: str) -> str:
+    """A quotation as text: nothing in it is markup."""
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]()#+-.!|<>~$:" else letter for letter in text)
