@@ -59,15 +59,16 @@ def answers(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch
     """Logits of each row, float32: of the class, or of the token after the last one."""
     import torch
 
-    found = []
+    found: list[Any] = [None] * len(inputs["input_ids"])
     with torch.no_grad():
-        for chunk in _chunks(inputs):
+        for rows, chunk in _chunks(inputs):
             logits = model(**chunk).logits
             if logits.dim() == 3:
                 last = chunk["attention_mask"].sum(1) - 1
                 logits = logits[torch.arange(len(logits)), last]
-            found.append(logits.float())
-    return torch.cat(found)
+            for row, values in zip(rows, logits.float(), strict=True):
+                found[row] = values
+    return torch.stack(found)
 
 
 def activations(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -75,10 +76,10 @@ def activations(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> d
     width) in float32, and under ``rows`` the row of every token."""
     import torch
 
-    mask = inputs["attention_mask"].bool()
     with listening(model) as heard:
         answers(model, inputs)
-    masks = [chunk["attention_mask"].bool() for chunk in _chunks(inputs)]
+    chunks = list(_chunks(inputs))
+    masks = [chunk["attention_mask"].bool() for _, chunk in chunks]
     found: dict[str, Any] = {
         path: tuple(
             torch.cat([pair[side][real] for pair, real in zip(pairs, masks, strict=True)]).float()
@@ -86,7 +87,11 @@ def activations(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> d
         )
         for path, pairs in heard.items()
     }
-    return found | {"rows": torch.arange(len(mask), device=mask.device)[:, None].expand_as(mask)[mask]}
+    rows = [
+        torch.tensor(rows, device=real.device)[:, None].expand_as(real)[real]
+        for (rows, _), real in zip(chunks, masks, strict=True)
+    ]
+    return found | {"rows": torch.cat(rows)}
 
 
 def added(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, float]:
@@ -126,6 +131,8 @@ def fits(
 
     Empty when there are too few tokens to fit.
     """
+    import torch
+
     heard = activations(model, inputs)
     rows = heard.pop("rows")
     train = rows < int(FITTED * len(inputs["input_ids"]))
@@ -134,10 +141,15 @@ def fits(
     for path, (reads, gives) in heard.items():
         if int(train.sum()) < ENOUGH * reads.shape[1] or bool(train.all()):
             return {}
-        line = fit(reads[train], gives[train])
-        straight = _without_function(modules[path][0], reads)
-        control = missed(fit(reads[train], straight[train]), reads[~train], straight[~train])
-        found[path] = (line, missed(line, reads[~train], gives[~train]), control)
+        straight, width = _without_function(modules[path][0], reads), gives.shape[1]
+        both = fit(reads[train], torch.cat([gives[train], straight[train]], 1))
+        line = Affine(both.matrix[:, :width], both.offset[:width])
+        control = Affine(both.matrix[:, width:], both.offset[width:])
+        found[path] = (
+            line,
+            missed(line, reads[~train], gives[~train]),
+            missed(control, reads[~train], straight[~train]),
+        )
     return found
 
 
@@ -169,9 +181,11 @@ def straightened(model: torch.nn.Module, lines: Mapping[str, Affine]) -> Iterato
             handle.remove()
 
 
-def _chunks(inputs: Mapping[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
-    rows = len(inputs["input_ids"])
-    names = ("input_ids", "attention_mask")
-    return [
-        {name: inputs[name][first : first + AT_ONCE] for name in names} for first in range(0, rows, AT_ONCE)
-    ]
+def _chunks(inputs: Mapping[str, torch.Tensor]) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
+    """Rows of like length together, each chunk as long as its longest row, with the rows' numbers."""
+    lengths = inputs["attention_mask"].sum(1)
+    order = lengths.argsort(stable=True).tolist()
+    for first in range(0, len(order), AT_ONCE):
+        rows = order[first : first + AT_ONCE]
+        longest = int(lengths[rows].max())
+        yield rows, {name: inputs[name][rows, :longest] for name in ("input_ids", "attention_mask")}

@@ -58,7 +58,9 @@ def test_what_is_added_is_the_difference_at_the_host(placement: str) -> None:
     _bottleneck.set_active(adapted, None)
     adapters.answers(adapted, inputs)
     reads, gives = heard[path]
-    real = inputs["attention_mask"].bool()
+    order = inputs["attention_mask"].sum(1).argsort(stable=True)
+    real = inputs["attention_mask"][order].bool()
+    assert heard["rows"].tolist() == order.repeat_interleave(real.sum(1)).tolist()
     torch.testing.assert_close(gives, (outputs[0] - outputs[-1])[real], atol=1e-5, rtol=0)
     assert reads.shape == gives.shape == (int(real.sum()), 32)
 
