@@ -76,8 +76,8 @@ def peft_call(
         return None
     held = fields | set(_bitsandbytes(method.quantization(values)))
     for knob in method.knobs:
-        if knob.of == "training":
-            continue  # written where the optimizer is made
+        if knob.of != "method":
+            continue  # written where the optimizer is made, or where the method is applied
         if knob.name not in held and values[knob.name] != method.defaults(entry.shape)[knob.name]:
             raise BadInput(
                 f"'{knob.label}' is not part of PEFT's {call.name}, so the plain libraries alone cannot repeat it.",

@@ -11,6 +11,7 @@ from peft_lab.export.calls import UNPACKED, literal, quantisation_source
 from peft_lab.export.facts import Facts
 from peft_lab.export.layout import import_lines
 from peft_lab.export.method_code import bridge_code
+from peft_lab.export.prompt_code import DEEP_IMPORTS, deep_define, is_deep_encoder
 from peft_lab.methods.bitfit import BitFit
 from peft_lab.methods.full import FullFineTuning
 
@@ -129,7 +130,8 @@ def loading_code(facts: Facts) -> str:
         before, options = f"stored = {quantisation_source(how)}\n", f"{options}, quantization_config=stored"
     name, folder = literal(facts.hub_id), literal(facts.run.id)
     load = f"model = AutoModelFor{kind}.from_pretrained({name}{options}, dtype=torch.{facts.dtype})\n"
-    bridge = ""
+    bridge = attach = ""
+    deep = is_deep_encoder(facts.method, facts.call, facts.values)
     if facts.call is not None:
         imports.append("peft:PeftModel")
         attach = f"model = PeftModel.from_pretrained(model, {folder})\n"
@@ -137,9 +139,13 @@ def loading_code(facts: Facts) -> str:
             imports.append("typing:Any")
             bridge = f"\n{bridge_code()}\n\n"
             attach += "bridge_cache_names(model)\n"
-    elif isinstance(facts.method, FullFineTuning | BitFit):
+    elif isinstance(facts.method, FullFineTuning | BitFit) or deep:
         imports += ["pathlib:Path", "safetensors.torch:load_file"]
-        attach = (
+        if deep:
+            imports += DEEP_IMPORTS
+            bridge = f"\n{deep_define()}\n\n"
+            attach = f'add_prompts(model, {facts.values["num_virtual_tokens"]}, "zero")\n'
+        attach += (
             f'state = load_file(Path({folder}) / "adapter_model.safetensors")\n'
             "unknown = model.load_state_dict(state, strict=False).unexpected_keys\nassert not unknown\n"
         )

@@ -14,6 +14,7 @@ from typing import Any
 
 from peft_lab.export.calls import literal
 from peft_lab.export.facts import Facts
+from peft_lab.export.prompt_code import DEEP_IMPORTS, deep_code, deep_define, is_deep_encoder, text_start
 from peft_lab.methods import _generation
 from peft_lab.methods._own import HEADS
 from peft_lab.methods.adapters import Adapters
@@ -56,6 +57,8 @@ def applied(facts: Facts) -> Applied:
     if isinstance(facts.method, Adapters):
         define, code = adapters_code(facts.method, facts.entry.shape, facts.values, head)
         return _plain(code, ("re",), define)
+    if is_deep_encoder(facts.method, facts.call, facts.values):
+        return _plain(f"{deep_code(facts.values)}{_train_only(head)}", DEEP_IMPORTS, deep_define())
     return _ours(facts)
 
 
@@ -64,6 +67,10 @@ def _peft(facts: Facts) -> Applied:
     assert call is not None
     code = f"config = {call.source('MODEL')}\nmodel = get_peft_model(model, config)\n"
     imports = [f"peft:{call.name}", "peft:get_peft_model"]
+    start = text_start(call, facts.values)
+    if start:
+        code += start
+        imports.append("peft:initialize_kv_prefix_from_text")
     define = ""
     if call.virtual_tokens and facts.entry.kind != "encoder":
         define, code = bridge_code(), f"{code}bridge_cache_names(model)\n"

@@ -10,6 +10,7 @@ from peft_lab.export.calls import TASK_TYPES, literal, peft_call, quantisation_s
 from peft_lab.export.layout import import_lines
 from peft_lab.export.loop_code import LORA_PLUS
 from peft_lab.export.method_code import bitfit_code, ours_code
+from peft_lab.export.prompt_code import text_start
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.bitfit import BitFit
 from peft_lab.methods.full import FullFineTuning
@@ -66,9 +67,13 @@ def _method(
     if call is not None:
         body = f"\nconfig = {call.source(literal(hub_id(entry)))}\nmodel = get_peft_model(model, config)\n"
         imports = [f"peft:{call.name}", "peft:get_peft_model"]
+        start = text_start(call, values)
+        if start:
+            body += f"\ntokenizer = AutoTokenizer.from_pretrained({literal(hub_id(entry))})\n{start}"
+            imports += ["peft:initialize_kv_prefix_from_text", "transformers:AutoTokenizer"]
         ratio = values.get(LORA_PLUS, 1.0)
         if ratio != 1.0:
-            body += _PLUS.replace("<RATE>", repr(method.learning_rates[entry.kind])).replace(
+            body += _PLUS.replace("<RATE>", repr(method.learning_rate(entry.kind, values))).replace(
                 "<RATIO>", repr(ratio)
             )
             imports += ["torch", "peft.optimizers:create_loraplus_optimizer"]

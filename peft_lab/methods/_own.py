@@ -63,12 +63,18 @@ def write(directory: Path, config: Mapping[str, Any], state: Mapping[str, torch.
 
 def read_config(directory: Path, peft_type: str) -> dict[str, Any]:
     """Raises :class:`BadInput` when the folder holds no adapter of this type."""
+    config = read_any_config(directory)
+    if config.get("peft_type") != peft_type:
+        raise BadInput(f"This adapter is of type {config.get('peft_type')}, not {peft_type}.", "adapter")
+    return config
+
+
+def read_any_config(directory: Path) -> dict[str, Any]:
+    """The config of an adapter of any type. Raises :class:`BadInput` when there is none."""
     path = directory / CONFIG_FILE
     if not path.is_file():
         raise BadInput(f"There is no {CONFIG_FILE} in {directory.name}.", "adapter")
     config: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    if config.get("peft_type") != peft_type:
-        raise BadInput(f"This adapter is of type {config.get('peft_type')}, not {peft_type}.", "adapter")
     return config
 
 

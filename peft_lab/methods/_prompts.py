@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from peft_lab.methods._generation import bridge_cache_names
 from peft_lab.methods._peft import PeftMethod
@@ -74,6 +74,47 @@ class VirtualTokenMethod(PeftMethod):
 
     def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
         return bridged(super().load(model, directory))
+
+
+def text_knobs(
+    start: str, choices: tuple[str, ...], help_: str, paper: str, default: str
+) -> tuple[Knob, Knob]:
+    """Where trained keys and values start: one of ``choices``, ``text`` among them, and that text."""
+    return (
+        Knob(start, "Start", "choice", default, help_, paper=paper, choices=choices, advanced=True),
+        Knob(
+            "init_text", "Initial text", "text",
+            "Classify the sentiment of this sentence as positive or negative:",
+            "Read only when the start is text.", advanced=True, of="application",
+        ),
+    )  # fmt: skip
+
+
+def text_problems(values: Values, start: str) -> Iterable[Problem]:
+    """A start from a text without a text."""
+    if values[start] == "text" and not values["init_text"].strip():
+        yield Problem("init_text", "The start is text, so give a text to start from.")
+
+
+def text_ids(model: Any, text: str, tokens: int) -> list[int]:
+    """The text as ``tokens`` ids of the model's own tokenizer, repeated or cut."""
+    from peft_lab.loading import load_tokenizer
+
+    tokenizer = load_tokenizer(model.name_or_path)
+    ids: Any = tokenizer(" ".join([text] * tokens), truncation=True, max_length=tokens)["input_ids"]
+    return list(ids)
+
+
+def start_from_text(peft_model: Any, text: str, tokens: int) -> None:
+    """Fill a prefix with a text's keys and values in the frozen model, by PEFT's own function."""
+    from peft import initialize_kv_prefix_from_text
+
+    from peft_lab.loading import load_tokenizer
+
+    tokenizer = load_tokenizer(peft_model.get_base_model().name_or_path)
+    initialize_kv_prefix_from_text(
+        peft_model, tokenizer, text=" ".join([text] * tokens), use_chat_template=False, max_length=tokens
+    )
 
 
 def bridged(peft_model: torch.nn.Module) -> torch.nn.Module:

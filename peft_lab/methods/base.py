@@ -217,6 +217,10 @@ class MethodSpec(ABC):
         """Positions the method takes up in front of the text; 0 for all but the prompt methods."""
         return 0
 
+    def learning_rate(self, kind: ModelKind, values: Values) -> float:
+        """The default learning rate: that of the model kind, unless a knob makes another method of it."""
+        return self.learning_rates[kind]
+
     def rate_factor(self, parameter: str, values: Values) -> float:
         """What the learning rate of a trained parameter, by its name, is multiplied by: 1 unless a method says more."""
         return 1.0

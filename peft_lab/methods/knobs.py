@@ -25,7 +25,8 @@ class Knob:
         help: what it does. ``usual``: the usual range. ``paper``: what the paper used.
         stops: when given, the slider offers these values only (any value in range stays valid).
         advanced: shown in a folded section.
-        of: ``training`` for a setting of the optimizer, which leaves the model and its config as they are.
+        of: ``training`` for a setting of the optimizer, which leaves the model and its config as they are;
+            ``application`` for what applying the method does beyond PEFT's config, such as starting from a text.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Knob:
     choices: tuple[str, ...] = ()
     stops: tuple[float, ...] = ()
     advanced: bool = False
-    of: Literal["method", "training"] = "method"
+    of: Literal["method", "training", "application"] = "method"
 
     @property
     def full_help(self) -> str:

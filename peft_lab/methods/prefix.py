@@ -17,12 +17,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.methods._prompts import VirtualTokenMethod, room_problems, tokens_knob
+from peft_lab.methods._peft import on_meta, wrap
+from peft_lab.methods._prompts import (
+    VirtualTokenMethod,
+    bridged,
+    room_problems,
+    start_from_text,
+    text_knobs,
+    text_problems,
+    tokens_knob,
+)
 from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
+from peft_lab.models import catalogue
 from peft_lab.shapes import ModelKind, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftConfig
 
 KNOBS = (
@@ -42,11 +53,12 @@ KNOBS = (
         usual="512 to the hidden size", paper="512 for table-to-text, 800 for summaries", min=1, max=16384,
         stops=(64, 128, 256, 512, 768, 800, 1024, 2048, 3072, 4096, 8192),
     ),
-    Knob(
-        "init_weights", "Start", "choice", "zero",
-        "zero: keys and values of zero, which only thin the attention out. random: normal noise, PEFT's own default, "
-        "which throws the model off before it can help.",
-        paper="activations of real words (section 7.4)", choices=("zero", "random"), advanced=True,
+    *text_knobs(
+        "init_weights", ("zero", "random", "text"),
+        "zero: keys and values of zero; all virtual tokens are then alike, get the same gradients and stay alike. "
+        "random: normal noise, PEFT's own default, which throws the model off before it can help. text: the keys and "
+        "values of your text in the frozen model.",
+        "activations of real words (section 7.4)", "zero",
     ),
 )  # fmt: skip
 
@@ -65,14 +77,17 @@ class PrefixTuning(VirtualTokenMethod):
     knobs = KNOBS
     refuses: ClassVar[Mapping[ModelKind, str]] = {
         "encoder": "Prefix Tuning writes its keys and values into the model's key/value cache, which a BERT-type "
-        "classifier does not take: PEFT refuses it with 'does not support past key values'. Prompt Tuning and "
-        "P-Tuning work on encoders."
+        "classifier does not take: PEFT refuses it with 'does not support past key values'. The same keys and values "
+        "can be trained there through the attention function: P-Tuning with its version set to v2 does."
     }
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {"causal-lm": 1e-2, "seq2seq": 1e-2}
     order = 30
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
-        return super().defaults(shape) | {"encoder_hidden_size": _width(shape)}
+        """A text needs a tokenizer: it is the default on models whose weights are here."""
+        known = catalogue().get(shape.name)
+        start = {"init_weights": "text"} if known and known.live and shape.kind == "causal-lm" else {}
+        return super().defaults(shape) | {"encoder_hidden_size": _width(shape)} | start
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         yield from room_problems(shape, values["num_virtual_tokens"])
@@ -81,6 +96,17 @@ class PrefixTuning(VirtualTokenMethod):
                 "model",
                 f"The keys of {shape.title} are {shape.kv_width} wide and PEFT would make a prefix {_width(shape)} "
                 "wide (it assumes heads that share the hidden size), which does not fit.",
+            )
+        yield from text_problems(values, "init_weights")
+        if values["init_weights"] == "text" and shape.kind == "seq2seq":
+            yield Problem(
+                "init_weights", "PEFT reads the keys and values of a text from decoders only; choose zero."
+            )
+        elif values["init_weights"] == "text" and values["prefix_projection"]:
+            yield Problem(
+                "init_weights",
+                "With the projection the prefix comes out of the MLP, which no text fits into: it starts at zero.",
+                "warning",
             )
 
     def formula(self, shape: ModelShape, values: Values) -> Formula:
@@ -118,8 +144,21 @@ class PrefixTuning(VirtualTokenMethod):
             num_virtual_tokens=values["num_virtual_tokens"],
             prefix_projection=values["prefix_projection"],
             encoder_hidden_size=values["encoder_hidden_size"],
-            init_weights="zero" if values["init_weights"] == "zero" else None,
+            init_weights=None if values["init_weights"] == "random" else "zero",
         )
+
+    def apply(
+        self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
+    ) -> torch.nn.Module:
+        adapted = wrap(model, self.config(shape, values, task_type))
+        if starts_from_text(values) and not on_meta(model):
+            start_from_text(adapted, values["init_text"], values["num_virtual_tokens"])
+        return bridged(adapted)
+
+
+def starts_from_text(values: Values) -> bool:
+    """Whether the prefix itself is filled with a text's keys and values."""
+    return values["init_weights"] == "text" and not values["prefix_projection"]
 
 
 def _width(shape: ModelShape) -> int:

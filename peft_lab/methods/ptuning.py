@@ -11,27 +11,51 @@ r"""P-Tuning: virtual tokens made by a small encoder (Liu et al. 2021, arXiv 210
 
 The encoder ties the virtual tokens together and makes them easier to optimise. Parameters in training: n d and the
 encoder's; stored: n d. The paper puts its prompts anywhere in a template; PEFT puts them in front.
+
+Version 2 (Liu et al. 2022, arXiv 2110.07602, section 3.2) has no encoder and trains keys and values in front of every
+layer's: on decoders that is PEFT's Prefix Tuning without its projection, on encoders :mod:`peft_lab.methods._deep`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.methods._prompts import InputPromptMethod, rows, tokens_knob
-from peft_lab.methods.base import Formula, Paper, Part, TaskType, Term
+from peft_lab.methods import _deep, _own
+from peft_lab.methods._peft import on_meta
+from peft_lab.methods._prompts import (
+    InputPromptMethod,
+    rows,
+    text_ids,
+    text_knobs,
+    text_problems,
+    tokens_knob,
+)
+from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
+from peft_lab.methods.prefix import METHOD as PREFIX
+from peft_lab.models import catalogue
 from peft_lab.shapes import ModelKind, ModelShape
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftConfig
 
+DEEP_TYPE = "DEEP_PROMPTS"
+DEEP = ("num_virtual_tokens", "init_weights", "init_text")  # the knobs that version 2 reads
 KNOBS = (
+    Knob(
+        "version", "Version", "choice", "v1",
+        "v1: virtual tokens in front of the input, made by an encoder. v2: deep prompts, trained keys and values in "
+        "front of every layer's, without an encoder.",
+        choices=("v1", "v2"), of="application",
+    ),
     tokens_knob("How many virtual tokens stand before the text.", "8 to 50", "few, placed by hand in a template"),
     Knob(
         "encoder_reparameterization_type", "Encoder", "choice", "MLP",
         "What turns the trained table into virtual tokens: three linear layers, or a bidirectional LSTM and two "
-        "linear layers.",
+        "linear layers. Version 1 only, as all about the encoder.",
         usual="MLP", paper="BiLSTM and a two-layer MLP", choices=("MLP", "LSTM"),
     ),
     Knob(
@@ -50,6 +74,12 @@ KNOBS = (
         "encoder_dropout", "LSTM dropout", "float", 0.0, "Between the layers of the LSTM, in training only.",
         usual="0", min=0.0, max=0.9, advanced=True,
     ),
+    *text_knobs(
+        "init_weights", ("zero", "random", "text"),
+        "Of version 2. zero: all virtual tokens are alike and stay alike. random: normal noise. text: the keys and "
+        "values of your text in the frozen model.",
+        "random", "zero",
+    ),
 )  # fmt: skip
 
 
@@ -67,12 +97,37 @@ class PTuning(InputPromptMethod):
         "causal-lm": 2e-3,
         "seq2seq": 2e-3,
     }
+    deep_learning_rates: ClassVar[Mapping[ModelKind, float]] = {"encoder": 1e-2, **PREFIX.learning_rates}
     order = 50
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
-        return super().defaults(shape) | {"encoder_hidden_size": shape.hidden}
+        """A text needs a tokenizer: it is the default on models whose weights are here."""
+        known = catalogue().get(shape.name)
+        start = {"init_weights": "text"} if known and known.live and shape.kind != "seq2seq" else {}
+        return super().defaults(shape) | {"encoder_hidden_size": shape.hidden} | start
+
+    def learning_rate(self, kind: ModelKind, values: Values) -> float:
+        return (self.deep_learning_rates if is_deep(values) else self.learning_rates)[kind]
+
+    def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
+        if not is_deep(values):
+            yield from super().check(shape, values)
+        elif shape.kind != "encoder":
+            yield from PREFIX.check(shape, _as_prefix(shape, values))
+        elif not _deep.fits(shape):
+            yield Problem(
+                "version",
+                f"Deep prompts go into attention modules called '{_deep.ATTENTION}', as BERT, RoBERTa and ELECTRA "
+                f"have them; {shape.title} has none. Version v1 works.",
+            )
+        else:
+            yield from text_problems(values, "init_weights")
+
+    # -- without torch -------------------------------------------------------------------------------------------
 
     def formula(self, shape: ModelShape, values: Values) -> Formula:
+        if is_deep(values):
+            return _deep_formula(shape, values)
         count, d, h = rows(shape, values), shape.hidden, values["encoder_hidden_size"]
         table = Term("prompt_encoder.embedding", rf"{count} \cdot {d}", count * d, 1)
         n = r"2\,n" if shape.kind == "seq2seq" else "n"
@@ -92,6 +147,8 @@ class PTuning(InputPromptMethod):
         return Formula(symbolic, (table, *terms), added=total, stored=table.total)
 
     def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
+        if is_deep(values):
+            return PREFIX.parts(shape, _as_prefix(shape, values))
         kind = values["encoder_reparameterization_type"]
         layers = 3 if kind == "MLP" else values["encoder_num_layers"]
         return (
@@ -99,9 +156,18 @@ class PTuning(InputPromptMethod):
             Part("encoder", "tokens", kind, {"width": values["encoder_hidden_size"], "layers": layers}),
         )
 
-    def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> PeftConfig:
+    # -- with torch ----------------------------------------------------------------------------------------------
+
+    def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> PeftConfig | None:  # type: ignore[override]
         from peft import PromptEncoderConfig
 
+        if is_deep(values):
+            # On encoders PEFT has nothing of the kind.
+            return (
+                None
+                if shape.kind == "encoder"
+                else PREFIX.config(shape, _as_prefix(shape, values), task_type)
+            )
         # PEFT warns when an MLP is given these, and ignores them.
         lstm = values["encoder_reparameterization_type"] == "LSTM"
         more = {name: values[name] for name in ("encoder_num_layers", "encoder_dropout") if lstm}
@@ -112,6 +178,61 @@ class PTuning(InputPromptMethod):
             encoder_hidden_size=values["encoder_hidden_size"],
             **more,
         )
+
+    def apply(
+        self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
+    ) -> torch.nn.Module:
+        if not is_deep(values):
+            return super().apply(model, shape, values, task_type)
+        if shape.kind != "encoder":
+            return PREFIX.apply(model, shape, _as_prefix(shape, values), task_type)
+        tokens, start = values["num_virtual_tokens"], values["init_weights"]
+        if on_meta(model):
+            start = "zero"  # only the shapes are asked for, and those are the same for every start
+        ids = text_ids(model, values["init_text"], tokens) if start == "text" else []
+        _own.train_only(model, _deep.add_prompts(model, tokens, start, ids), task_type)
+        return model
+
+    def state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+        return super().state(model) if hasattr(model, "peft_config") else _own.trained_state(model)
+
+    def save(self, model: torch.nn.Module, directory: Path) -> None:
+        if hasattr(model, "peft_config"):
+            super().save(model, directory)
+            return
+        state = self.state(model)
+        tokens = next(tensor.shape[1] for name, tensor in state.items() if _deep.CHILD in name)
+        _own.write(directory, {"peft_type": DEEP_TYPE, "num_virtual_tokens": tokens}, state)
+
+    def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
+        config = _own.read_any_config(directory)
+        if config.get("peft_type") != DEEP_TYPE:
+            return super().load(model, directory)
+        _deep.add_prompts(model, config["num_virtual_tokens"], "zero")
+        _own.restore(model, _own.read_state(directory))
+        return model
+
+
+def is_deep(values: Values) -> bool:
+    """Whether the settings are those of version 2."""
+    return bool(values["version"] == "v2")
+
+
+def _as_prefix(shape: ModelShape, values: Values) -> dict[str, Any]:
+    """The same as Prefix Tuning's settings."""
+    own = {name: values[name] for name in DEEP}
+    return PREFIX.defaults(shape) | own | {"prefix_projection": False}
+
+
+def _deep_formula(shape: ModelShape, values: Values) -> Formula:
+    if shape.kind != "encoder":
+        return PREFIX.formula(shape, _as_prefix(shape, values))
+    n, keys = values["num_virtual_tokens"], _deep.attention(shape)
+    d = keys.out_features
+    path = f"{keys.path.rpartition('.')[0]}.{_deep.CHILD}"
+    terms = tuple(Term(f"{path}.{name}", rf"{n} \cdot {d}", n * d, keys.count) for name in ("key", "value"))
+    total = sum(term.total for term in terms)
+    return Formula(r"n \cdot 2 L\, d_{kv}", terms, added=total, stored=total)
 
 
 def _linear(path: str, inputs: int, outputs: int) -> Term:

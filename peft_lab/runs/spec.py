@@ -113,7 +113,7 @@ class RunSpec:
         if entry.kind not in task.model_kinds:
             raise BadInput(_mismatch(entry, task), "task")
         values = spec.require(entry.shape, self.values)
-        rate = spec.learning_rates[entry.kind] if self.learning_rate is None else self.learning_rate
+        rate = spec.learning_rate(entry.kind, values) if self.learning_rate is None else self.learning_rate
         full = replace(
             self,
             values=values,

@@ -97,6 +97,10 @@ SETTINGS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("encoder", "prompt", {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": 'say "yes"'}, {}),
     ("causal-lm", "prompt", {"prompt_tuning_init": "SAMPLE_VOCAB"}, {"task": "style", "max_length": 160}),
     ("encoder", "ptuning", {"encoder_reparameterization_type": "LSTM", "encoder_dropout": 0.3}, {}),
+    ("encoder", "ptuning", {"version": "v2", "init_weights": "text", "num_virtual_tokens": 5}, {"learning_rate": 0.02}),
+    ("encoder", "ptuning", {"version": "v2", "init_weights": "random"}, {}),
+    ("causal-lm", "ptuning", {"version": "v2", "init_weights": "text", "init_text": 'an "order"'}, {"eval_rows": 0}),
+    ("causal-lm", "prefix", {"init_weights": "text", "num_virtual_tokens": 9}, {}),
 ]  # fmt: skip
 
 

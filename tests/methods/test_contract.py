@@ -144,8 +144,8 @@ def choices(draw: st.DrawFn, slug: str) -> tuple[str, bool, dict[str, Any]]:
     values = small(spec)
     for knob in spec.knobs:
         # A text to start from needs a tokenizer, which these models lack; tested with the real weights.
-        if draw(st.booleans()) and knob.name != "prompt_tuning_init_text":
-            values[knob.name] = draw(values_of(knob, name).filter(lambda value: value != "TEXT"))
+        if draw(st.booleans()) and knob.name not in ("prompt_tuning_init_text", "init_text"):
+            values[knob.name] = draw(values_of(knob, name).filter(lambda value: value not in ("TEXT", "text")))
     return name, bool(head), values
 
 

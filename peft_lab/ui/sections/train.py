@@ -106,8 +106,14 @@ def _task(choice: Choice) -> Task | None:
 
 def _default(choice: Choice, name: str) -> Any:
     kind = "classification" if choice.entry.kind == "encoder" else "generation"
-    rate = choice.spec.learning_rates[choice.entry.kind]
+    rate = choice.spec.learning_rate(choice.entry.kind, choice.values)
     return {"steps": STEPS, "batch": BATCH[kind], "lr": rate, "seed": 0, "rows": EVAL_ROWS[kind]}[name]
+
+
+def _kept(choice: Choice, name: str) -> Any:
+    """The learner's own setting, or the default where there is none."""
+    kept = state.remembered(choice.spec.slug, name, None, choice.entry.kind)
+    return _default(choice, name) if kept is None else kept
 
 
 def _form(choice: Choice, locked: bool) -> RunSpec | None:
@@ -117,8 +123,10 @@ def _form(choice: Choice, locked: bool) -> RunSpec | None:
     slots: dict[str, Any] = {}
     cells = [cell for _ in range(0, len(FIELDS), 2) for cell in st.columns(2)][: len(FIELDS)]
     for cell, (name, (label, reader, text)) in zip(cells, FIELDS.items(), strict=True):
-        key, shut = state.widget_key(slug, name, kind), locked or state.is_fixed(name)
-        start = state.remembered(slug, name, _default(choice, name), kind)
+        default = _default(choice, name)
+        # A knob may move the default of the learning rate: the control then starts afresh.
+        key, shut = state.widget_key(slug, name, kind, f"{default:g}"), locked or state.is_fixed(name)
+        start = _kept(choice, name)
         with cell:
             if reader is int:
                 values[name] = st.number_input(
@@ -132,7 +140,7 @@ def _form(choice: Choice, locked: bool) -> RunSpec | None:
             problem = state.address_problem(slug, name)
             if problem:
                 st.markdown(f":red[:material/link_off: {problem} The default is used.]")
-        state.remember(slug, name, values[name], kind)
+        state.remember(slug, name, None if values[name] == default else values[name], kind)
     sentence = _sentence(choice, locked)
     slots[SAY] = st.empty()
     own = own_data.upload(choice.entry.kind, locked) if choice.task == OWN_TASK else None
@@ -217,6 +225,5 @@ def training_address(choice: Choice) -> dict[str, tuple[Any, Any]]:
     table: dict[str, tuple[Any, Any]] = {"run": (state.remembered(slug, "run", ""), "")}
     if tasks_for(choice.entry) and kind in choice.spec.learning_rates:
         for name in FIELDS:
-            default = _default(choice, name)
-            table[name] = (state.remembered(slug, name, default, kind), default)
+            table[name] = (_kept(choice, name), _default(choice, name))
     return table
