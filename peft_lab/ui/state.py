@@ -29,6 +29,7 @@ _CARRIED = "carried"
 _FIXED = "fixed"
 _COMPLETE = "complete-address"
 _DIFFERS = "differing-address"
+_UNSAID = "address-to-be-shown"
 # What an address may say besides a page's own settings.
 _AROUND = ("stop", "fixed", "projector")
 
@@ -125,7 +126,7 @@ def write_address(choices: Mapping[str, tuple[Any, Any]]) -> None:
 
 
 def _show_address(wanted: dict[str, str]) -> None:
-    if st.query_params.to_dict() != wanted:
+    if st.session_state.pop(_UNSAID, False) or st.query_params.to_dict() != wanted:
         st.query_params.from_dict(wanted)
 
 
@@ -150,6 +151,8 @@ def begin_afresh(page: str, keep: Sequence[str] = ()) -> None:
     forget("shared")
     scope(page).update(kept)
     st.session_state.setdefault(_READ, set()).discard(page)
+    # A link from a page to itself changes what the server knows of the address, not what the browser shows.
+    st.session_state[_UNSAID] = True
 
 
 def complete_address() -> dict[str, str]:

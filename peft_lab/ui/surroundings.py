@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from peft_lab.ui import frame, state
+from peft_lab.ui.mending import mend
 from peft_lab.ui.tour import settings
 from peft_lab.ui.tour.bar import bar
 from peft_lab.ui.tour.share import share
@@ -14,6 +15,7 @@ def draw(page: str, run: Callable[[], None]) -> None:
     """Everything that the app shows for one page."""
     arrived = frame.enter(page, settings.lockable(page))
     frame.projector_style()
+    mend()
     bar(page, arrived)
     frame.locked_note(page, settings.labels(page))
     run()

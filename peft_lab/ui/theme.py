@@ -19,9 +19,11 @@ MEMORY = {
     "temporary": "#CBD5E1",
     "other": "#CBD5E1",
 }
-# Okabe-Ito derived, checked against both backgrounds; the first is the accent.
 QUIET = "#8A94A6"  # lines and points that carry no method's colour
 BAND_OPACITY = 0.14
+FINE_TICKS = "D2"  # Plotly's word for ticks at ones, twos and fives of a logarithmic axis
+PERCENT_TICKS = ".0%"
+# Okabe-Ito derived, checked against both backgrounds; the first is the accent.
 SERIES = ("#C2410C", "#2563EB", "#0F9D7A", "#9A6BD6", "#B7791F", "#D6457F", "#5B6B82", "#0E8FB3", "#7A8B1F")
 
 _CSS = """
@@ -42,7 +44,8 @@ table.compare th[scope="row"] { white-space: nowrap; border-bottom: 1px solid co
 table.compare th.n { vertical-align: bottom; }
 table.compare tr.front th { box-shadow: inset 3px 0 0 #C2410C; }
 table.compare .why, table.compare .note { font-weight: 400; opacity: 0.8; }
-table.compare .why div { max-width: min(46rem, 62vw); }
+table.compare .why div { max-width: min(42rem, 62vw); }
+table.compare td, table.compare th { padding-inline: 0.5rem; }
 .source { font-size: 0.8em; font-weight: 400; padding: 0 0.35em; border-radius: 0.35em;
   background: color-mix(in srgb, currentColor 12%, transparent); }
 .source.measured { color: light-dark(#15803D, #86EFAC); }
@@ -55,7 +58,9 @@ table.compare .why div { max-width: min(46rem, 62vw); }
 .st-key-tour-bar { border-left: 4px solid light-dark(#BF3F0B, #FFB070); }
 .st-key-tour-bar p { font-size: 0.95rem; }
 .st-key-tour-stops a p, .st-key-tour-stops a span { white-space: normal; overflow: visible; }
-[data-testid="stBaseButton-primary"], [data-testid="stBaseButton-primary"]:hover {
+/* Streamlit pales the label of a locked control to a contrast of 2.6 */
+[data-testid="stWidgetLabel"] p { color: light-dark(#0B1220, #F1F4F8); }
+[data-testid^="stBaseButton-primary"], [data-testid^="stBaseButton-primary"]:hover {
   color: light-dark(#FFFFFF, #14171C); }
 @media (max-width: 640px) {
   .block-container { padding-left: 1rem; padding-right: 1rem; }

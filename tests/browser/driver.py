@@ -33,6 +33,30 @@ _SETTLED = """(hold) => {
   return performance.now() - window.__stillSince >= hold;
 }"""
 
+MOST_TABS = 120  # more key presses than there are controls on any page
+# whether the control that has the focus is called so; an icon's name stands in a line of its own
+_FOCUSED = """(name) => {
+  const it = document.activeElement;
+  if (!['A', 'BUTTON', 'INPUT', 'TEXTAREA', 'SUMMARY'].includes(it.tagName)) return false;
+  const lines = [it.getAttribute('aria-label') || '', ...it.innerText.split('\\n')];
+  return lines.some((line) => line.trim().startsWith(name));
+}"""
+
+
+def reach(page: Page, name: str) -> None:
+    """Press Tab until the control of that name has the focus."""
+    for _ in range(MOST_TABS):
+        page.keyboard.press("Tab")
+        if page.evaluate(_FOCUSED, name):
+            return
+    raise AssertionError(f"'{name}' cannot be reached by Tab")
+
+
+def press(page: Page, name: str) -> None:
+    """Reach a control by Tab and press Enter."""
+    reach(page, name)
+    page.keyboard.press("Enter")
+
 
 def chromium_path() -> str | None:
     """The Chromium of this machine, or None."""

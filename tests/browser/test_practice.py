@@ -7,32 +7,10 @@ from playwright.sync_api import Page, expect
 
 from peft_lab.quiz.bank import get_question
 from peft_lab.quiz.interview import SIZE, make_plan
-from tests.browser.driver import settled, visit
+from tests.browser.driver import press, reach, settled, visit
 
 SEED = 7
-TABS = 60  # more key presses than there are controls on the page
-# whether the control that has the focus is called so; an icon's name stands in a line of its own
-FOCUSED = """(name) => {
-  const it = document.activeElement;
-  if (!['BUTTON', 'INPUT', 'TEXTAREA'].includes(it.tagName)) return false;
-  const lines = [it.getAttribute('aria-label') || '', ...it.innerText.split('\\n')];
-  return lines.some((line) => line.trim().startsWith(name));
-}"""
 PHONE = {"viewport": {"width": 390, "height": 844}}
-
-
-def reach(page: Page, name: str) -> None:
-    """Press Tab until the control of that name has the focus."""
-    for _ in range(TABS):
-        page.keyboard.press("Tab")
-        if page.evaluate(FOCUSED, name):
-            return
-    raise AssertionError(f"'{name}' cannot be reached by Tab")
-
-
-def press(page: Page, name: str) -> None:
-    reach(page, name)
-    page.keyboard.press("Enter")
 
 
 def test_a_mock_interview_by_keyboard(page: Page, app_url: str) -> None:
@@ -51,7 +29,7 @@ def test_a_mock_interview_by_keyboard(page: Page, app_url: str) -> None:
     expect(page.get_by_role("heading", name="How it went")).to_be_visible()
     expect(page.get_by_role("heading", name="Read next")).to_be_visible()
     settled(page)
-    page.get_by_role("link", name="Open LoRA").last.click()
+    press(page, "Open LoRA")
     expect(page.locator("h1")).to_have_text("LoRA")
 
 

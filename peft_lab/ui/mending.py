@@ -1,0 +1,38 @@
+"""A flaw of Streamlit's own markup that a screen reader meets on every page, mended in the browser.
+
+With sections the navigation puts blocks between its list and the entries, so that neither is a list any more: each
+section is made a list of its own, named by its heading.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+_JS = """
+export default function () {
+  const mend = () => {
+    const all = document.querySelector('[data-testid="stSidebarNavItems"]');
+    if (all === null) return;
+    for (const section of all.querySelectorAll(":scope > div:not([role])")) {
+      const heading = section.querySelector("header");
+      if (heading === null) continue;
+      all.setAttribute("role", "presentation");
+      section.setAttribute("role", "list");
+      section.setAttribute("aria-label", heading.innerText.split("\\n")[0]);
+      heading.setAttribute("role", "presentation");
+    }
+  };
+  mend();
+  const watcher = new MutationObserver(mend);
+  watcher.observe(document.body, { childList: true, subtree: true });
+  return () => watcher.disconnect();
+}
+"""
+
+_mount = st.components.v2.component("peft_mending", html="<span></span>", js=_JS)
+
+
+def mend() -> None:
+    """Called once per run, before the page is drawn: a page that fails is mended as well."""
+    with st.sidebar:
+        _mount(key="mending", height=0)

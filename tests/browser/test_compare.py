@@ -1,0 +1,55 @@
+"""A small comparison as a person makes it: start, stop, go on, read, save."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.driver import settled, visit
+
+PATIENCE = 240_000  # milliseconds: four real runs on a busy machine
+SMALL = "model=minilm-l6&methods=lora,bitfit,prefix&steps=3&seeds=2&batch=2&rows=8"
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_a_comparison_is_stopped_goes_on_and_is_saved(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/compare?{SMALL}")
+    if not page.get_by_role("button", name="Compare", exact=True).is_visible():
+        page.get_by_text("New comparison").click()  # closed where one has shipped
+    page.get_by_role("button", name="Compare", exact=True).click()
+    page.get_by_role("button", name="Stop", exact=True).click(timeout=PATIENCE)
+    go_on = page.get_by_role("button", name="Go on")
+    expect(go_on).to_be_visible(timeout=PATIENCE)
+    go_on.click()
+    expect(page.get_by_text("What this shows")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("button", name="Stop", exact=True)).to_be_hidden(timeout=PATIENCE)
+    settled(page)
+    table = page.locator("table.compare")
+    expect(table).to_contain_text("Does not apply: Prefix Tuning")
+    expect(table.locator("tbody tr")).to_have_count(3)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Table as CSV").click()
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
+    assert [row["method"] for row in rows] == ["lora", "bitfit", "prefix"]
+    assert all(row["metric_mean"] for row in rows[:2])
+    figure = page.locator(".js-plotly-plot").first
+    figure.hover()
+    with page.expect_download() as image:
+        figure.locator(".modebar-btn").first.click()
+    drawn = Path(image.value.path()).read_text("utf-8")
+    assert drawn.lstrip().startswith("<svg") and "LoRA" in drawn
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("page", [{"viewport": {"width": 390, "height": 844}}], indirect=True)
+def test_on_a_phone_nothing_is_wider_than_the_screen(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/compare")
+    wide = page.evaluate(
+        "(() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollWidth - m.clientWidth; })()"
+    )
+    assert wide <= 0

@@ -1,0 +1,85 @@
+"""The whole tour as a newcomer walks it, by the keyboard alone; a lesson that a teacher has sent."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from peft_lab.tour import sharing
+from peft_lab.tour.newcomer import NEWCOMER
+from peft_lab.tour.path import Path, Stop
+from peft_lab.ui.shell import titles
+from tests.browser.driver import press, reach, settled, visit
+
+LESSON = Path(
+    "Monday",
+    (
+        Stop(
+            page="lora",
+            title="Nothing moves",
+            settings={"model": "gpt2", "r": "16", "tab": "parameters"},
+            read="The formula.",
+            fixed=("model", "r"),
+        ),
+    ),
+)
+
+
+def metric(page: Page, label: str) -> str:
+    return page.get_by_test_id("stMetric").filter(has_text=label).get_by_test_id("stMetricValue").inner_text()
+
+
+@pytest.mark.slow
+def test_the_whole_tour_by_keyboard(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/tour")
+    press(page, "Start")
+    for number, stop in enumerate(NEWCOMER.stops, start=1):
+        expect(page.get_by_text(f"Stop {number} of {len(NEWCOMER.stops)}")).to_be_visible(timeout=60_000)
+        expect(page.locator("h1")).to_have_text("PEFT Lab" if stop.page == "home" else titles()[stop.page])
+        settled(page, hold=0.1)
+        assert page.get_by_test_id("stException").count() == 0
+        for name, value in stop.settings.items():
+            assert f"{name}={value.replace(' ', '+')}" in page.url or name in ("model", "belief")
+        if number == 2:
+            before = int(metric(page, "Trainable parameters").replace(",", ""))
+            reach(page, "Rank r")
+            page.keyboard.press("ArrowRight")
+            expect(page.get_by_text(f"{2 * before:,}").first).to_be_visible(timeout=60_000)
+        if number < len(NEWCOMER.stops):
+            page.evaluate("document.activeElement.blur()")
+            press(page, "Next stop")
+    press(page, "Finish")
+    expect(page.get_by_text(f"{len(NEWCOMER.stops)} of {len(NEWCOMER.stops)} stops visited")).to_be_visible()
+
+
+@pytest.mark.slow
+def test_a_lesson_that_was_sent(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/tour?path={sharing.pack(LESSON)}")
+    page.get_by_role("button", name="Follow this path").click()
+    expect(page.get_by_role("heading", name="Monday")).to_be_visible()
+    settled(page)
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.get_by_text("Set by the teacher: Model, Rank r.")).to_be_visible(timeout=60_000)
+    settled(page)
+    assert (
+        page.get_by_role("slider", name="Rank r").get_attribute("aria-disabled") == "true"
+        or not page.get_by_role("slider", name="Rank r").is_enabled()
+    )
+    assert page.get_by_role("slider", name="Scaling α").is_enabled()
+    # the lesson's own address opens it again
+    address = page.url
+    visit(page, address)
+    expect(page.get_by_text("Stop 1 of 1")).to_be_visible()
+    page.get_by_role("button", name="Go on freely").click()
+    expect(page.get_by_text("Set by the teacher")).to_have_count(0)
+
+
+def test_projector_mode_hides_all_but_the_page(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/misconceptions?projector=on")
+    expect(page.get_by_test_id("stSidebar")).to_be_hidden()
+    size = "parseFloat(getComputedStyle(document.querySelector('[data-testid=stMain] p')).fontSize)"
+    large = page.evaluate(size)
+    page.get_by_role("button", name="Leave projector mode").click()
+    expect(page.get_by_test_id("stSidebar")).to_be_visible()
+    settled(page)
+    assert large > 1.2 * page.evaluate(size)
