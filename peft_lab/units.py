@@ -86,7 +86,8 @@ def seconds(number: float) -> str:
     """'12 µs', '4.2 ms', '0.42 s', '37 s', '4 min 10 s'."""
     for limit, unit, scale in ((1e-3, "µs", 1e6), (0.1, "ms", 1e3)):
         if 0 < number < limit:
-            return f"{number * scale:.2g} {unit}"
+            scaled = number * scale
+            return f"{scaled:.0f} {unit}" if scaled >= 10 else f"{scaled:.2g} {unit}"
     if number < 10:
         return f"{number:.2g} s"
     if number < 90:
