@@ -92,7 +92,12 @@ def curves(
         margin={"l": 8, "r": 8, "t": 8, "b": 40},
         height=height,
         showlegend=len(series) > 1,
-        legend={"orientation": "h", "y": 1.08, "x": 0},
+        legend={
+            "orientation": "h",
+            "y": 1.02,
+            "x": 0,
+            "yanchor": "bottom",
+        },  # above, however many lines it takes
         hovermode="x unified",
     )
     figure.update_xaxes(title=x, range=None if until is None else [0, until], zeroline=False)

@@ -126,7 +126,7 @@ def _worst(values: Mapping[str, float]) -> dict[int, float]:
 def _merged_anyway(lines: dict[str, Any], found: dict[str, Any]) -> None:
     rows = [
         (
-            "Adapters, the best lines merged",
+            "Adapters, best lines",
             f"{lines['max_difference']:.2g}",
             units.percent(100 * lines["max_difference"] / lines["max_logit"]),
             f"{lines['changed']} of {lines['rows']}",
@@ -137,14 +137,14 @@ def _merged_anyway(lines: dict[str, Any], found: dict[str, Any]) -> None:
         merge = next(row for row in read_insight(lora.id)["merge"] if row["dtype"] == "float32")
         rows.append(
             (
-                "LoRA, merged in float32",
+                "LoRA, in float32",
                 f"{merge['max_difference']:.2g}",
                 units.percent(100 * merge["relative"]),
                 "–",
             )
         )
     figures.table(
-        ("Merged all the same", "Largest change of a logit", "Of the largest logit", "Answers that change"),
+        ("Merged all the same", "Logit change", "Of the largest", "Answers changed"),
         rows,
         numeric=(1, 2, 3),
     )

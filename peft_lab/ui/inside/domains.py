@@ -148,9 +148,11 @@ def _accuracies(seen: dict[str, Any]) -> None:
                 ],
                 numeric=range(1, 4),
             )
-    rows = min(seen["scored"].values())
+    amounts = seen["scored"]
+    rows = min(amounts.values())
     st.caption(
-        f"Share of {rows} held-out rows of each domain; by chance alone such a share moves by up to "
+        f"Share of the held-out rows ({', '.join(f'{rows} {name}' for name, rows in amounts.items())}) that get the "
+        "label people gave them; by chance alone such a share moves by up to "
         f"{200 * sqrt(0.25 / rows):.0f} points. The base is one and the same for all nine."
     )
 
