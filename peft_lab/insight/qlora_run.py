@@ -1,16 +1,24 @@
-"""What a QLoRA run notes: as LoRA. Merging is no exact operation into a 4-bit base and is not checked here."""
+"""What a QLoRA run notes: as LoRA, and what every way of merging it gives."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.insight import lora_run
+from peft_lab.insight import lora_run, qlora
 
 if TYPE_CHECKING:
     import torch
 
 
 class RunRecorder(lora_run.RunRecorder):
+    def finish(
+        self,
+        model: torch.nn.Module,
+        inputs: Mapping[str, torch.Tensor],
+        fresh_base: Callable[[], torch.nn.Module],
+    ) -> dict[str, Any]:
+        return super().finish(model, inputs, fresh_base) | {"merges": qlora.merges(model, inputs, fresh_base)}
+
     def _merge(self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
         return []

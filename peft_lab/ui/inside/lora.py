@@ -25,6 +25,12 @@ def show(choice: Choice) -> None:
     identity = chosen_run(slug)
     if identity is None:
         return
+    trained(slug, identity)
+    two_adapters(slug, identity)
+
+
+def trained(slug: str, identity: str) -> None:
+    """What one finished run learnt."""
     found = read_insight(identity)
     rows = found["corrections"]
     row = _matrix(slug, rows)
@@ -38,10 +44,9 @@ def show(choice: Choice) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         _gradients(found["step0_gradients"])
-    with right:
-        _merge(found["merge"])
-    if slug == "lora":
-        two_adapters(slug, identity)
+    if found["merge"]:
+        with right:
+            _merge(found["merge"])
 
 
 def chosen_run(slug: str) -> str | None:
@@ -179,8 +184,6 @@ def _range(values: list[float]) -> str:
 
 def _merge(rows: list[Row]) -> None:
     st.markdown(f"#### Merged, and unmerged again {figures.badge(Source.MEASURED)}")
-    if not rows:
-        return
     lines: tuple[tuple[str, Callable[[Row], str]], ...] = (
         ("Merged: outputs differ by", lambda row: f"{row['max_difference']:.2g}"),
         ("of the largest output", lambda row: units.percent(100 * row["relative"])),

@@ -1,0 +1,102 @@
+"""Look inside of LoRA and QLoRA, drawn from what a recorder noted on a tiny model, at every snapshot."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from peft_lab.experiments import of_method
+from peft_lab.insight import qlora_run, storage
+from peft_lab.insight.lora_run import RunRecorder
+from peft_lab.methods import get_method
+from peft_lab.runs import record
+from peft_lab.runs.store import Run
+from tests.methods import tiny
+from tests.ui.test_pages import opened, told
+from tests.ui.test_try_it import ended
+
+pytestmark = [pytest.mark.weights, pytest.mark.filterwarnings("ignore")]
+
+
+def noted(slug: str, values: dict[str, Any]) -> dict[str, Any]:
+    """What a run's recorder keeps, of two steps of a tiny model."""
+    recorder_of = qlora_run.RunRecorder if slug == "qlora" else RunRecorder
+    model = tiny.apply(get_method(slug), "llama", values)
+    recorder = recorder_of(model, tiny.shape_of("llama"), values)
+    rows = tiny.batch("llama")
+    recorder.snapshot(0)
+    tiny.loss(model, rows).backward()
+    recorder.after_backward(0)
+    for step in (1, 2):
+        tiny.train_step(model, rows)
+        recorder.snapshot(step)
+    inputs = {key: rows[key] for key in ("input_ids", "attention_mask")}
+    return recorder.finish(model.eval(), inputs, lambda: tiny.build("llama"))
+
+
+def made_up(slug: str, values: dict[str, Any]) -> Run:
+    spec = replace(of_method("lora")[0].specs()[0], method=slug, values=values)
+    run = ended(spec, 0.8)
+    record.write_insight(run, noted(slug, values))
+    return run
+
+
+@pytest.fixture
+def runs() -> Iterator[list[Run]]:
+    made = [made_up("lora", {"r": 3}), made_up("lora", {"r": 2}), made_up("qlora", {"r": 3})]
+    yield made
+    for run in made:
+        shutil.rmtree(run.folder)
+
+
+def test_a_lora_is_played_along_its_training(runs: list[Run]) -> None:
+    app = opened("lora", tab="look inside", run=runs[0].id)
+    assert not app.exception
+    assert "**Its 3 singular values**" in told(app)
+    assert "#### Merged, and unmerged again" in told(app) and "#### Two adapters on one base" in told(app)
+    slider = next(slider for slider in app.select_slider if slider.label == "Training step")
+    assert slider.value == 2
+    slider.set_value(0).run()
+    assert not app.exception
+    assert "‖ΔW‖ is **0%** of ‖W‖" in told(app)
+
+
+def test_two_runs_of_one_base_can_be_combined(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    from peft_lab.insight import blending
+
+    answer = {"text": "x", "answer": "positive", "scores": {"positive": 0.75, "negative": 0.25}}
+    rows = [{"weight": weight, "losses": [0.5, 0.6], **answer} for weight in blending.WEIGHTS]
+    monkeypatch.setattr(blending, "ask", lambda *given: rows)
+    app = opened("lora", tab="look inside", run=runs[0].id)
+    next(button for button in app.button if button.label == "Combine them").click().run()
+    assert not app.exception
+    tables = "\n".join(element.proto.body for element in app.get("html"))
+    assert tables.count("positive (75%)") == len(blending.WEIGHTS)
+
+
+def test_a_qlora_shows_its_storage_and_its_merges(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    found: Future[dict[str, Any]] = Future()
+    errors = dict.fromkeys(storage.FORMS, 0.1)
+    size = {"memory": 10, "disk": 11, "bits": 4.5}
+    found.set_result(
+        {
+            "modules": [{"path": "layer.0.query", "shape": [4, 4], "errors": errors, "histogram": [1] * storage.BINS}],
+            "codes": {"nf4": [-1.0, 0.0, 1.0], "fp4": [-1.0, 0.0, 0.0, 1.0]},
+            "sizes": {"bfloat16": size, **dict.fromkeys(storage.FORMS, size)},
+            "weights": 100,
+            "kept": 5,
+            "dtype": "bfloat16",
+        }
+    )  # fmt: skip
+    monkeypatch.setattr(storage, "ask", lambda model: found)
+    app = opened("qlora", model="minilm-l6", tab="look inside", run=runs[2].id)
+    assert not app.exception
+    shown = told(app)
+    assert "the 3 different values of NF4" in shown and "#### Three ways to merge" in shown
+    tables = "\n".join(element.proto.body for element in app.get("html"))
+    assert "into a fresh base that was never rounded" in tables and "NF4, double quantisation" in tables
