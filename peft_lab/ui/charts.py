@@ -92,12 +92,8 @@ def curves(
         margin={"l": 8, "r": 8, "t": 8, "b": 40},
         height=height,
         showlegend=len(series) > 1,
-        legend={
-            "orientation": "h",
-            "y": 1.02,
-            "x": 0,
-            "yanchor": "bottom",
-        },  # above, however many lines it takes
+        # Above the curves, however many lines it takes.
+        legend={"orientation": "h", "y": 1.02, "x": 0, "yanchor": "bottom"},
         hovermode="x unified",
     )
     figure.update_xaxes(title=x, range=None if until is None else [0, until], zeroline=False)

@@ -61,6 +61,9 @@ def _moves(found: dict[str, Any]) -> None:
         figure.update_xaxes(type="category")
         st.plotly_chart(figure, key=f"{SLUG}-moves", config=charts.CONFIG)
         most = max(shots[index]["moves"], key=lambda row: row["moved"])
+        if not most["moved"]:
+            st.markdown(f"After **{shots[index]['step']} steps** no bias has moved.")
+            return
         st.markdown(
             f"After **{shots[index]['step']} steps** the furthest is `{most['bias']}`: its entries moved by "
             f"**{most['moved']:.3f}** (root mean square), from values of {most['start']:.3f}."
