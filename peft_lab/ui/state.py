@@ -12,6 +12,7 @@ the default it falls back to is then the learner's own choice.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ _SETTINGS = "settings"
 _GENERATIONS = "generations"
 _READ = "addresses-read"
 _PROBLEMS = "address-problems"
+_TOLD = "address-problems-told"
 _FIRST = "first-defaults"
 _PAGE = "page"
 _CARRIED = "carried"
@@ -30,6 +32,7 @@ _FIXED = "fixed"
 _COMPLETE = "complete-address"
 _DIFFERS = "differing-address"
 _UNSAID = "address-to-be-shown"
+_CONTROL = re.compile(r"[^.]+\.\d+\.")  # as widget_key makes them
 # What an address may say besides a page's own settings.
 _AROUND = ("stop", "fixed", "projector")
 
@@ -109,9 +112,19 @@ def read_address(page: str, readers: Mapping[str, Callable[[str], None]]) -> Non
 
 
 def address_problem(page: str, name: str) -> str | None:
-    """Why a value in the address could not be used; told once, at its control."""
+    """Why a value in the address could not be used; told at its control until a choice is changed, as a page that
+    waits for an answer draws itself again before anyone can have read it."""
     problems: dict[str, str] = st.session_state.setdefault(_PROBLEMS, {})
-    return problems.pop(f"{page}.{name}", None)
+    told: dict[str, dict[str, Any]] = st.session_state.setdefault(_TOLD, {})
+    key = f"{page}.{name}"
+    if key not in problems:
+        return None
+    now = {str(at): value for at, value in st.session_state.items() if _CONTROL.match(str(at))}
+    if any(at in now and now[at] != value for at, value in told.get(key, {}).items()):
+        del problems[key], told[key]
+        return None
+    told[key] = now
+    return problems[key]
 
 
 def write_address(choices: Mapping[str, tuple[Any, Any]]) -> None:

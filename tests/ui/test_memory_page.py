@@ -45,7 +45,7 @@ def llama(tmp_path: Path) -> str:
 
 def test_every_method_or_its_reason() -> None:
     app = settled(opened("memory", **SMALL))
-    shown = tables(app).replace("\N{NO-BREAK SPACE}", " ")
+    shown = tables(app).replace("\N{NO-BREAK SPACE}", " ") + told(app)
     assert "fits" in shown
     assert all(method.title in shown for method in all_methods().values())
     moments = next(slider for slider in app.select_slider if slider.label == "Moment")
@@ -107,6 +107,13 @@ def test_what_is_wrong_in_an_address_is_said_at_its_control(address: dict[str, s
     lines = [line for line in told(app).split("\n") if message in line]
     assert len(lines) == 1
     assert lines[0].startswith(":red[") and "The default is used" in lines[0]
+
+
+def test_what_is_wrong_in_an_address_stays_until_a_choice_is_changed() -> None:
+    app = opened("memory", tab="published", batch="-3").run()
+    assert "From the address" in told(app)
+    next(number for number in app.number_input if number.label == "Tokens per row").set_value(64).run()
+    assert "From the address" not in told(app)
 
 
 @pytest.mark.parametrize("size", [0, -4, 10**9])

@@ -6,6 +6,7 @@ import streamlit as st
 
 from peft_lab import units
 from peft_lab.memory import fits
+from peft_lab.memory.devices import Device
 from peft_lab.methods import all_methods
 from peft_lab.models import ModelEntry
 from peft_lab.ui import charts, figures
@@ -13,7 +14,7 @@ from peft_lab.ui.memory.answers import BARS, Answers, collect, progress
 from peft_lab.ui.memory.controls import Chosen
 
 PATIENCE = 0.8  # seconds that a change waits for all of its bars
-DRAWN = "memory-drawn"
+DRAWN, SECONDS = "memory-drawn", "memory-seconds"
 
 
 def refusals(entry: ModelEntry) -> dict[str, str]:
@@ -29,17 +30,26 @@ def refusals(entry: ModelEntry) -> dict[str, str]:
 def overview(chosen: Chosen) -> Answers:
     """Draw bars and table; return what is known of each method."""
     refused = refusals(chosen.entry)
-    asked = {slug: chosen.simulate(BARS, slug) for slug in all_methods() if slug not in refused}
+    slugs = [slug for slug in all_methods() if slug not in refused]
+    # What was asked last is taken first, so the one that took longest is asked last: it must not be the one left over.
+    seconds: dict[str, float] = st.session_state.setdefault(SECONDS, {})
+    futures = {
+        slug: chosen.simulate(BARS, slug) for slug in sorted(slugs, key=lambda slug: seconds.get(slug, 0))
+    }
+    asked = {slug: futures[slug] for slug in slugs}
     # Bars that are there already are moved in one go; a page that is just opened is drawn at once.
     answers = collect(asked, PATIENCE if st.session_state.get(DRAWN) else 0)
     st.session_state[DRAWN] = bool(answers.found)
+    seconds.update({slug: one.seconds for slug, one in answers.found.items()})
     st.markdown(f"#### One training step of {chosen.entry.title}")
     progress(answers, "methods")
     answers = Answers(answers.found, refused | dict(answers.refused), answers.waiting)
     if answers.found:
         _bars(answers, chosen)
-    if answers.found or answers.refused:
         _table(answers, chosen)
+    if answers.refused:
+        told = (f"{all_methods()[slug].title}: {reason}" for slug, reason in answers.refused.items())
+        st.markdown("  \n".join(told))
     return answers
 
 
@@ -49,17 +59,28 @@ def _bars(answers: Answers, chosen: Chosen) -> None:
     st.plotly_chart(figure, key="memory-bars", config=charts.CONFIG)
 
 
-def _name(slug: str) -> str:
-    return all_methods()[slug].title.replace(" ", "\N{NO-BREAK SPACE}")
+def kept(text: str) -> str:
+    """A cell's text on one line: a narrow screen scrolls the table instead of breaking words."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def verdict(need: int, device: Device) -> str:
+    over = need - device.memory
+    return "fits" if over <= 0 else kept(f"{units.size(over)} too much")
 
 
 def _table(answers: Answers, chosen: Chosen) -> None:
     device, rows = chosen.device, []
     for slug, one in answers.found.items():
         need = fits.needed(one)
-        verdict = "fits" if need <= device.memory else f"{units.size(need - device.memory)} too much"
-        rows.append((_name(slug), units.size(one.peak_bytes), units.size(need), verdict))
-    rows += [(_name(slug), "–", "–", reason) for slug, reason in answers.refused.items()]
+        rows.append(
+            (
+                kept(all_methods()[slug].title),
+                units.size(one.peak_bytes),
+                units.size(need),
+                verdict(need, device),
+            )
+        )
     figures.table(("Method", "Tensors alive", "Device must have", "On the device"), rows, numeric=(1, 2))
     own = (
         ""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from peft_lab import units
@@ -13,7 +11,7 @@ from peft_lab.methods import all_methods
 from peft_lab.models import catalogue
 from peft_lab.ui import figures
 from peft_lab.ui.memory.answers import SEARCH, Answers, collect, progress
-from peft_lab.ui.memory.bars import refusals
+from peft_lab.ui.memory.bars import kept, refusals, verdict
 from peft_lab.ui.memory.controls import Chosen
 from peft_lab.ui.memory.timeline import pick_method
 from peft_lab.ui.waiting import come_back
@@ -89,20 +87,16 @@ def _models(chosen: Chosen, slug: str) -> None:
             f"{said} in the list whose step with {all_methods()[slug].title} fits on {device.title}. "
             f"{figures.badge('simulated')}"
         )
-    rows: list[Any] = []
+    rows = []
     for entry in reversed(entries):
-        one = answers.found.get(entry.name)
-        size = units.short_count(entry.parameters)
-        if one is not None:
-            need = fits.needed(one)
-            over = need - device.memory
-            rows.append(
-                (entry.title, size, units.size(need), "fits" if over <= 0 else f"{units.size(over)} too much")
-            )
-        elif entry.name in refused:
-            rows.append((entry.title, size, "–", refused[entry.name]))
+        if entry.name in answers.found:
+            need = fits.needed(answers.found[entry.name])
+            size = units.short_count(entry.parameters)
+            rows.append((kept(entry.title), size, units.size(need), verdict(need, device)))
     if rows:
         figures.table(("Model", "Parameters", "Device must have", "On the device"), rows, numeric=(1, 2))
+    for name, reason in refused.items():
+        st.caption(f"{catalogue()[name].title}: {reason}")
 
 
 def _fits(answers: Answers, name: str, memory: int) -> bool:
