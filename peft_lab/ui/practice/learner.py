@@ -20,6 +20,7 @@ from peft_lab.quiz.transfer import export_profile, import_profile
 from peft_lab.ui import state
 
 SCOPE = "practice"
+GUESSES = "guesses"  # scope of the predictions that are committed to and not settled yet
 FIRST = "Me"  # the learner of a new installation, so that nobody has to register before the first question
 
 
@@ -83,6 +84,8 @@ def learner_row(file: Learners, pool: list[Question], model: str | None) -> str:
             _create(file)
         with st.popover("Files", icon=":material/swap_vert:", width="stretch"):
             _files(file, name, pool, model)
+        with st.popover("Delete", icon=":material/person_remove:", width="stretch"):
+            _delete(file, name)
     return name
 
 
@@ -96,6 +99,22 @@ def _create(file: Learners) -> None:
     except PeftLabError as error:
         st.error(str(error))
         return
+    st.rerun()
+
+
+def _delete(file: Learners, name: str) -> None:
+    st.markdown(
+        f"All of **{name}**'s cards, due dates, reports, predictions and places on paths are deleted from this "
+        "machine. An export under *Files* keeps them."
+    )
+    sure = st.checkbox(f"Delete {name} for good", key=state.widget_key(SCOPE, "delete", name))
+    if not st.button("Delete", type="primary", disabled=not sure, width="stretch", key="delete-learner"):
+        return
+    file.remove(name)
+    state.scope(SCOPE).pop("profile", None)
+    clear_table()
+    state.forget(GUESSES)
+    state.renew(SCOPE)
     st.rerun()
 
 

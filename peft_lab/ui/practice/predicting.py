@@ -19,12 +19,12 @@ from peft_lab.quiz.records import Result
 from peft_lab.quiz.schedule import Learners
 from peft_lab.ui import state
 from peft_lab.ui.practice.contest import contest, forget_runs
+from peft_lab.ui.practice.learner import GUESSES
 from peft_lab.ui.practice.outcome import show_outcome
 from peft_lab.ui.waiting import come_back
 from peft_lab.units import Source
 
 KIND = "prediction"
-GUESSES = "guesses"
 
 
 def fitting(topic: str) -> list[str]:
