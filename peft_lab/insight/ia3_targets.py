@@ -16,8 +16,8 @@ from peft_lab.shapes import ModelShape, ModuleGroup
 PAPER = ("k", "v", "down")
 # Architectures of PEFT's table that are not in the catalogue: built from transformers' default config for them.
 OTHERS = ("opt", "phi", "gpt_neo")
-_KIND = {"q": "queries", "k": "keys", "v": "values", "qkv": "queries, keys and values", "o": "attention output",
-         "down": "feed-forward", "up": "feed-forward, widening", "gate": "gate"}  # fmt: skip
+# As the paper's vectors are called: l_k, l_v, l_ff.
+_KIND = {"q": "q", "k": "k", "v": "v", "qkv": "q+k+v", "o": "o", "gate": "gate", "up": "up", "down": "ff"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Row:
 
     Attributes:
         model: which one was counted.
-        paper, peft: what is scaled, in words. paper_count, peft_count: trained factors.
+        paper, peft: what is scaled: ``k, v, ff``. paper_count, peft_count: trained factors.
         fused: keys and values come from one map with the queries, so the paper's choice cannot be made.
     """
 
@@ -94,4 +94,4 @@ def _default_shape(architecture: str) -> ModelShape:
 
     config = meta.make_config({"model_type": architecture})
     model = meta.build(config, "causal-lm")
-    return meta.read_shape(model, config, "causal-lm", architecture, f"{architecture}, default size")
+    return meta.read_shape(model, config, "causal-lm", architecture, "default size")

@@ -86,8 +86,9 @@ def test_pefts_defaults_in_the_table_are_counted_right() -> None:
         shape = get_model(model).shape
         mine = ia3_targets.row(shape, *SPEC.defaults(shape).values())
         assert mine.peft_count == count(model, "ia3", {}).trainable
-    assert "queries" in rows["opt"]["peft"] and "values" not in rows["opt"]["peft"]
-    assert "queries" in rows["qwen2"]["peft"] and not rows["qwen2"]["same"]
+    assert rows["opt"]["peft"] == "q, k, ff" and rows["opt"]["paper"] == "k, v, ff"
+    assert rows["qwen2"]["peft"] == "q, v, ff" and not rows["qwen2"]["same"]
+    assert rows["bert"]["peft"] == "k, v, o, ff"
     assert rows["llama"]["same"] and rows["t5"]["same"]
     assert rows["gpt2"]["fused"] and not rows["bert"]["same"]
     bert = get_model("bert-base").shape

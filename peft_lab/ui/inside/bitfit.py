@@ -81,7 +81,7 @@ def _put_back(found: dict[str, Any]) -> None:
     for row in found["snapshots"][-1]["moves"]:
         moved.setdefault(bitfit.kind_of(row["bias"])[0], []).append(row["moved"])
     figures.table(
-        ("Put back as they were", "Had moved by (RMS)", "Mean change of a logit", "Answers that change"),
+        ("Put back to the start", "Had moved", "Logit change", "Answers changed"),
         [
             (
                 f"`{row['kind']}`",
@@ -93,6 +93,7 @@ def _put_back(found: dict[str, Any]) -> None:
         ],
         numeric=(1, 2, 3),
     )
+    st.caption("Moves as root mean squares, logit changes as means. One kind at a time, in all layers.")
     if any(row["kind"] == KEY for row in found["put_back"]):
         st.markdown(
             "**The keys' biases move and mean nothing.** A bias on the key adds the same number to all scores of one "

@@ -135,7 +135,7 @@ def _named(path: str) -> str:
 def _merge(rows: list[dict[str, Any]]) -> None:
     st.markdown(f"#### Merged against unmerged {figures.badge(Source.MEASURED)}")
     figures.table(
-        ("Precision", "Merged", "And taken out again", "Largest output"),
+        ("Precision", "Merged", "Undone", "Of outputs to"),
         [
             (
                 row["dtype"],
@@ -146,7 +146,7 @@ def _merge(rows: list[dict[str, Any]]) -> None:
             for row in rows
         ],
         numeric=(1, 2, 3),
-        caption="Largest change of an output",
+        caption="Largest change of an output, when merged and when that is undone",
     )
     st.markdown(
         r"$l \odot (W x) = (\mathrm{diag}(l)\,W)\,x$: a factor on the output multiplies a row of $W$ (and of the "
@@ -179,22 +179,21 @@ def _targets() -> None:
         st.error(str(error))
         return
     figures.table(
-        ("Architecture", "Counted on", "PEFT's default scales", "Paper's choice", "PEFT's"),
+        ("Counted on", "PEFT's default", "Factors", "Paper's choice"),
         [
             (
-                row["architecture"],
-                row["model"],
-                row["peft"] + " (the paper's)" * row["same"],
-                "fused" if row["fused"] else f"{row['paper_count']:,}",
+                f"{row['model']} ({row['architecture']})",
+                row["peft"],
                 f"{row['peft_count']:,}",
+                "fused" if row["fused"] else "the same" if row["same"] else f"{row['paper_count']:,}",
             )
             for row in rows
         ],
-        numeric=(3, 4),
+        numeric=(2, 3),
     )
     other = sum(not row["same"] for row in rows)
     st.markdown(
-        f"On **{other} of {len(rows)}** architectures PEFT's default is not the paper's choice: keys, values and the "
-        "activations inside the feed-forward part. Where query, key and value are one fused map, the paper's choice "
-        "cannot be made. Set the targets yourself where it matters."
+        f"On **{other} of {len(rows)}** architectures PEFT's default is not the paper's choice, k, v and ff: keys, "
+        "values and the activations inside the feed-forward part (o: the attention's output map). Where query, key and "
+        "value are one fused map, the paper's choice cannot be made. Set the targets yourself where it matters."
     )
