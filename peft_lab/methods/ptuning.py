@@ -97,7 +97,7 @@ class PTuning(InputPromptMethod):
         "causal-lm": 2e-3,
         "seq2seq": 2e-3,
     }
-    deep_learning_rates: ClassVar[Mapping[ModelKind, float]] = {"encoder": 1e-2, **PREFIX.learning_rates}
+    deep_learning_rates: ClassVar[Mapping[ModelKind, float]] = {"encoder": 3e-2, **PREFIX.learning_rates}
     order = 50
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:

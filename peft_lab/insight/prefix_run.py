@@ -1,0 +1,9 @@
+"""What a run of Prefix Tuning notes: the attention on its prefix along the steps, and what the prefix costs in time."""
+
+from __future__ import annotations
+
+from peft_lab.insight.deep_prompts import DeepRecorder
+
+
+class RunRecorder(DeepRecorder):
+    """The prefix is all there is to it."""

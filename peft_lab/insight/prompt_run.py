@@ -1,0 +1,9 @@
+"""What a run of Prompt Tuning notes: its virtual tokens along the steps, read against the vocabulary."""
+
+from __future__ import annotations
+
+from peft_lab.insight.soft_tokens import SoftTokenRecorder
+
+
+class RunRecorder(SoftTokenRecorder):
+    """The soft tokens are all there is to it."""
