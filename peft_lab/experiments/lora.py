@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 from peft_lab.experiments.base import Arm, Expectation, Experiment
-from peft_lab.experiments.quantities import LOSS, METRIC, STORED, TRAINED, Outcome, Quantity
+from peft_lab.experiments.quantities import LOSS, METRIC, STEP_SECONDS, STORED, TRAINED, Outcome, Quantity
 from peft_lab.units import Source
 
 _here = partial(Experiment, method="lora", model="minilm-l6", task="sentiment")
+_RANK, _ALPHA = 64, 16
 # α grows with r, so that BA is scaled alike and the arms differ in capacity alone.
 _RANKS = tuple(Arm(f"rank {rank}", {"r": rank, "lora_alpha": 2 * rank}) for rank in (1, 4, 16, 64))
 
@@ -23,6 +24,12 @@ def _used_share(outcome: Outcome) -> float:
     return float(sum(row["effective_rank"] / row["rank"] for row in rows) / len(rows))
 
 
+def _moved(outcome: Outcome) -> float:
+    rows = outcome.insight["corrections"]
+    return float(sum(row["ratio"] for row in rows) / len(rows))
+
+
+MOVED = Quantity("‖ΔW‖ / ‖W‖, mean of all matrices", "share", Source.MEASURED, _moved)
 USED = Quantity("Effective rank of ΔW, mean of all matrices", "", Source.MEASURED, _used)
 USED_SHARE = Quantity("Share of the rank that is used", "share", Source.MEASURED, _used_share)
 
@@ -63,5 +70,55 @@ EXPERIMENTS = (
         quantities=(METRIC, LOSS),
         expect=Expectation("2e-5", "below", "4e-3"),
         source="PEFT method comparison, MetaMathQA: settings move a result more than the choice of method",
+    ),
+    _here(
+        id="lora-alpha",
+        title="Twice α",
+        question="α goes from 16 to 32 and nothing else changes: what becomes of the correction?",
+        why="ΔW is (α/r)·BA, so the same A and B count twice. Adam's steps do not depend on the size of a gradient, so "
+        "A and B move about as far as before: α acts like a second learning rate.",
+        arms=(Arm("α 16", {"lora_alpha": 16}), Arm("α 32", {"lora_alpha": 32})),
+        quantities=(MOVED, METRIC, LOSS),
+        expect=Expectation("α 32", "above", "α 16"),
+        source="Hu et al. 2021, arXiv 2106.09685, section 4.1",
+    ),
+    _here(
+        id="lora-rslora",
+        title="A large rank with a small α",
+        question=f"Rank {_RANK} at α {_ALPHA}: how far do α/r and rsLoRA's α/√r let the matrices move?",
+        why=f"The same A and B are multiplied by {_ALPHA / _RANK:g} with α/r and by {_ALPHA / _RANK**0.5:g} with α/√r. "
+        "Dividing by the rank keeps large ranks from learning; dividing by its root does not.",
+        arms=(
+            Arm("LoRA", {"r": _RANK, "lora_alpha": _ALPHA}),
+            Arm("rsLoRA", {"r": _RANK, "lora_alpha": _ALPHA, "use_rslora": True}),
+        ),
+        quantities=(MOVED, METRIC, LOSS),
+        expect=Expectation("rsLoRA", "above", "LoRA"),
+        source="Kalajdzievski 2023, arXiv 2312.03732, section 3",
+    ),
+    _here(
+        id="lora-plus",
+        title="B faster than A",
+        question="A low rate for A, and sixteen times that for B: does it learn more than the low rate for both?",
+        why="B starts at zero and has further to go, so one rate for both is too small for B or too large for A. LoRA+ "
+        "gives B its own.",
+        arms=(
+            Arm("one rate", learning_rate=5e-4),
+            Arm("ratio 16", {"loraplus_lr_ratio": 16.0}, learning_rate=5e-4),
+        ),
+        quantities=(LOSS, METRIC, MOVED),
+        expect=Expectation("ratio 16", "below", "one rate"),
+        source="Hayou et al. 2024, arXiv 2402.12354",
+    ),
+    _here(
+        id="lora-dora",
+        title="What DoRA costs",
+        question="DoRA trains one more number for every output. Does a step take longer for it?",
+        why="The numbers are few, but every forward pass has to measure the rows of W + ΔW to rescale them. The "
+        "published comparison found DoRA slower and no better on its task.",
+        arms=(Arm("LoRA", {"lora_alpha": 16}), Arm("DoRA", {"use_dora": True})),
+        quantities=(STEP_SECONDS, METRIC, TRAINED),
+        expect=Expectation("DoRA", "above", "LoRA"),
+        source="Liu et al. 2024, arXiv 2402.09353, section 4; PEFT method comparison, MetaMathQA",
     ),
 )

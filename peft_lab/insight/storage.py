@@ -27,7 +27,7 @@ def ask(model: str) -> Future[dict[str, Any]]:
 
 
 def survey(model: str) -> dict[str, Any]:
-    """Every linear map of a model's blocks in every form.
+    """Every linear map of a model but its output layer, in every form.
 
     Returns:
         ``modules``: by matrix its path, shape, ``errors`` by form (norm of what is lost over the matrix's norm) and
@@ -82,7 +82,7 @@ def matrices(model: Any, shape: Any) -> Iterator[tuple[str, torch.Tensor]]:
     from peft_lab.methods._quantise import quantised
 
     for group in quantised(shape):
-        for path in group.paths if group.layers else ():
+        for path in group.paths:
             weight = model.get_submodule(path).weight.detach().float()
             yield path, weight.T.contiguous() if group.type == "Conv1D" else weight
 

@@ -84,7 +84,9 @@ def _errors(slug: str, found: dict[str, Any]) -> None:
     for form in ("nf4", "fp4", "int8"):
         layers: dict[int, list[float]] = {}
         for row in found["modules"]:
-            layers.setdefault(pattern(row["path"])[1] or 0, []).append(row["errors"][form])
+            layer = pattern(row["path"])[1]
+            if layer is not None:
+                layers.setdefault(layer, []).append(row["errors"][form])
         means = [(sum(error**2 for error in errors) / len(errors)) ** 0.5 for errors in layers.values()]
         series[TITLES[form]] = ([float(layer) for layer in layers], means)
     figure = charts.curves(series, "layer", "‖W stored − W‖ / ‖W‖", height=340)
