@@ -15,7 +15,8 @@ nothing to train there. Nothing is added at inference: the trained biases replac
 - No library is needed: it is a rule about which parameters require a gradient. As in the paper it goes by name: every
   parameter called bias, those of the norms included, and the task head.
 - The paper's smaller variant trains the query bias and the bias of the feed-forward part's first matrix only.
-- The key's bias is trained like the others and changes nothing: softmax does not see it. *Look inside* shows it.
+- The key's bias is trained like the others and changes nothing on BERT and GPT-2 types: softmax does not see it. *Look
+  inside* shows it.
 - Biases want a far larger learning rate than full fine-tuning.
 """,
 )

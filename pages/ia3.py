@@ -17,7 +17,7 @@ can be multiplied into the weights afterwards.
   which.
 - On some architectures PEFT's default targets differ from the paper's: Qwen2 and Gemma get q and v, OPT q and k. *Look
   inside* counts them.
-- On BERT types `output.dense` also hits the attention's output map, where a factor repeats what the values' already does.
+- On BERT types `output.dense` also hits the attention's output map, where a factor repeats what the values' does.
 - The paper trains with two extra losses (unlikelihood and length normalisation); here it is the plain task
   loss.
 """,
