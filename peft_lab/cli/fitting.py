@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from peft_lab import units
 from peft_lab.cli import output
 from peft_lab.memory.devices import Device
-from peft_lab.memory.fits import LARGEST, largest, needed
+from peft_lab.memory.fits import LARGEST, ModelFit, largest, needed
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.setting import Setting, with_size
 
@@ -24,6 +24,7 @@ class Room:
         needed_bytes: what the step takes of the device's memory.
         batch: rows that fit, at the given length. seq: tokens, at the given batch. 0: not even one.
         simulated: sizes that were tried.
+        models: the same step on the models of the catalogue; empty when that was not asked.
     """
 
     device: Device
@@ -31,6 +32,7 @@ class Room:
     batch: int
     seq: int
     simulated: dict[str, list[int]]
+    models: tuple[ModelFit, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -45,6 +47,7 @@ class Room:
             "largest_batch": self.batch,
             "longest_seq": self.seq,
             "simulated": self.simulated,
+            "models": [asdict(one) for one in self.models],
         }
 
 
@@ -99,3 +102,18 @@ def table(rows: Sequence[tuple[Any, Room]]) -> Any:
     title = f"{device.title}: {units.size(device.memory)} (simulated)"
     caption = "largest batch at the length given, longest row at the batch given; searched to within 1 in 32"
     return output.table(title, columns, lines, caption)
+
+
+def models_table(name: Any, room: Room) -> Any:
+    """The models that were tried with one method, the largest first."""
+    columns = {"model": "left", "parameters": "right", "needs": "right", "fits": "left"}
+    lines = [
+        (
+            one.title,
+            units.short_count(one.parameters),
+            "" if one.needed_bytes is None else units.size(one.needed_bytes),
+            one.reason or ("yes" if one.fits else "no"),
+        )
+        for one in reversed(room.models)
+    ]
+    return output.table(f"{name} on {room.device.title}: models (simulated)", columns, lines)

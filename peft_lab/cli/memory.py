@@ -2,13 +2,14 @@
 
 ``--protocol metamath`` repeats how the published peaks of PEFT's method comparison were taken. It sets everything but
 the batch itself. ``--fits DEVICE`` also searches the largest batch (at the given length) and the longest row (at the
-given batch) whose step fits, by simulating it.
+given batch) whose step fits, by simulating it; asked about one method, it simulates the step on every model of the
+catalogue too, so that the largest that fits is known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from peft_lab.cli.subjects import Subjects
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.memory import protocol as metamath
 from peft_lab.memory.devices import Device, get_device
+from peft_lab.memory.fits import models_that_fit
 from peft_lab.memory.optimizers import OPTIMIZERS
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.setting import Setting
@@ -103,6 +105,8 @@ def memory_command(
     chosen = subjects.choose(entry, method, sets, adapter_config)
     jobs = _published(entry, chosen) if protocol else _jobs(entry.name, chosen, dtype, checkpointing)
     results, failed = _simulate_all(entry, chosen, jobs, setting, device)
+    if device and len(chosen.methods) == len(results) == 1:
+        results = [_on_all_models(entry, chosen, results[0], setting, device, dtype, checkpointing)]
     chosen.tell()
     if protocol:
         unused = [("--seq", seq), ("--generate", generate), ("--checkpointing", checkpointing or None)]
@@ -186,6 +190,25 @@ def _simulate_all(
     return results, bool(failures)
 
 
+def _on_all_models(
+    entry: ModelEntry,
+    chosen: Subjects,
+    result: _Simulated,
+    setting: Setting,
+    device: Device,
+    dtype: str,
+    checkpointing: bool,
+) -> _Simulated:
+    """The same step on the models of the catalogue, with the knobs that were moved."""
+    if result.room is None:
+        return result
+    spec, values = chosen.methods[0]
+    usual = spec.defaults(entry.shape)
+    moved = {name: value for name, value in values.items() if value != usual[name]}
+    models = models_that_fit(device, spec.slug, moved, asdict(setting), dtype, checkpointing)
+    return replace(result, room=replace(result.room, models=models))
+
+
 def _generation(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
@@ -209,4 +232,7 @@ def _tables(heading: str, results: list[_Simulated]) -> list[Any]:
     caption = f"peak: tensors alive at once; reserved: what PyTorch's CUDA allocator holds for them{paged}"
     shown = [output.table(f"{heading}: memory of a training step (simulated)", columns, lines, caption)]
     rooms = [(one.file or one.simulation.method, one.room) for one in results if one.room]
-    return [*shown, fitting.table(rooms)] if rooms else shown
+    if rooms:
+        shown.append(fitting.table(rooms))
+    shown += [fitting.models_table(name, room) for name, room in rooms if room.models]
+    return shown

@@ -28,7 +28,8 @@ _FUSED_ROWS = 512
 def quantise_meta(model: torch.nn.Module, bits: int, kind: str = "nf4", double: bool = True) -> None:
     """Replace the linear maps of a meta model by quantised ones, packed sizes and all.
 
-    Output heads stay, and what an architecture needs whole. A model on whose config PEFT reads ``is_loaded_in_4bit`` or ``is_loaded_in_8bit`` gets that mark.
+    Output heads stay, and what an architecture needs whole. A model on whose config PEFT reads ``is_loaded_in_4bit``
+    or ``is_loaded_in_8bit`` gets that mark.
     """
     import torch
     from transformers.pytorch_utils import Conv1D

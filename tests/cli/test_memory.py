@@ -10,7 +10,7 @@ import pytest
 
 from peft_lab.cli import fitting, memory
 from peft_lab.errors import SimulationError
-from peft_lab.memory import account, protocol
+from peft_lab.memory import account, fits, protocol
 from peft_lab.memory.devices import get_device
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.setting import Setting
@@ -167,7 +167,13 @@ def test_what_fits_is_searched_by_simulating() -> None:
 
 def test_fits_on_the_command_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "simulate", lambda model, method, values, setting, *rest: Linear()(setting))
-    (row,) = run(*ASK, "--method", "lora", "--fits", "t4", "--json").document
+    one = fits.ModelFit("gpt2", "GPT-2", 124, 10, True)
+    asked: list[object] = []
+    monkeypatch.setattr(memory, "models_that_fit", lambda *given: asked.extend(given) or (one,))
+    (row,) = run(*ASK, "--method", "lora", "--set", "r=4", "--fits", "t4", "--json").document
+    assert row["fits"]["models"][0]["needed_bytes"] == 10
+    assert asked[2] == {"r": 4}
+    assert "models" not in run(*ASK, "--method", "lora,ia3", "--fits", "t4").stdout
     assert row["fits"]["device"] == "t4"
     assert row["fits"]["fits"] is True
     assert row["fits"]["longest_seq"] <= get_model("gpt2").shape.max_positions

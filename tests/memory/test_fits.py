@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from peft_lab.errors import UnknownName
 from peft_lab.memory.devices import THIS, devices, get_device
-from peft_lab.memory.fits import largest, largest_that_fits, needed
+from peft_lab.memory.fits import curve, largest, largest_that_fits, longest_row, models_that_fit, needed
 
 
 @given(limit=st.integers(0, 5000), most=st.integers(1, 4096))
@@ -50,3 +50,21 @@ def test_devices_are_sorted_and_named() -> None:
     assert all(device.source for device in gpus)
     with pytest.raises(UnknownName, match="rtx-4090"):
         get_device("rtx-409")
+
+
+def test_models_are_each_simulated_and_refusals_are_told() -> None:
+    setting = {"batch": 1, "seq": 600}
+    names = ("minilm-l6", "gpt2", "llama-3.2-1b")
+    rows = models_that_fit(get_device("t4"), "bitfit", {}, setting, "bfloat16", False, names)
+    assert [row.model for row in rows] == ["minilm-l6", "gpt2", "llama-3.2-1b"]
+    assert [row.fits for row in rows] == [True, True, False]
+    assert "no biases" in rows[2].reason and rows[2].needed_bytes is None
+    assert rows[0].needed_bytes is not None and rows[0].needed_bytes < (rows[1].needed_bytes or 0)
+    assert longest_row("minilm-l6", "bitfit", {}, setting) == 512
+    assert longest_row("gpt2", "prompt", {"num_virtual_tokens": 20}, {"batch": 1, "seq": 1024}) == 1004
+
+
+def test_a_curve_has_a_simulation_at_each_point() -> None:
+    found = curve("batch", (1, 4), "minilm-l6", "lora", {}, {"batch": 2, "seq": 16}, "float32", False)
+    assert set(found) == {1, 4}
+    assert found[1].peak_bytes < found[4].peak_bytes
