@@ -110,6 +110,8 @@ def _axes(text: str) -> tuple[str, str]:
 
 def _watched(comparison: Comparison) -> tuple[bool, int]:
     """Carry it out, drawing progress; whether it came to its end, and the signal that ended it early (0 for none)."""
+    if not comparison.running:
+        comparison.begin_afresh()
     with _stopping(comparison) as signals, ProgressBars() as bars:
 
         def draw(notice: Notice) -> None:

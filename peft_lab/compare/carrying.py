@@ -120,6 +120,7 @@ def start(comparison: Comparison, runner: Queue) -> None:
     """
     if at_work(comparison):
         return
+    comparison.begin_afresh()
 
     def work() -> None:
         try:

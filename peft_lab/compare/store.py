@@ -108,7 +108,7 @@ class Comparison:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """While this lasts, this process carries the comparison out; stale requests to stop are forgotten.
+        """While this lasts, this process carries the comparison out. A request to stop is answered with its end.
 
         Raises:
             RunError: another process, or another thread of this one, does.
@@ -122,16 +122,21 @@ class Comparison:
             ) from None
         me = queue.myself()
         try:
-            for name in ("stop", "problem.json"):
-                (self.folder / name).unlink(missing_ok=True)
             write_json(self.folder / "owner.json", {**me, "at_work": True})
             here = machine.describe()
             if here not in self.machines:
                 write_json(self.folder / "machines.json", [*self.machines, here])
             yield
         finally:
+            (self.folder / "stop").unlink(missing_ok=True)
             write_json(self.folder / "owner.json", {**me, "at_work": False})
             lock.release()
+
+    def begin_afresh(self) -> None:
+        """Forget what an earlier attempt left: a request to stop that a killed process never answered, its problem.
+        Before carrying out, by whoever wants it carried out: a request that comes later is meant."""
+        for name in ("stop", "problem.json"):
+            (self.folder / name).unlink(missing_ok=True)
 
     def ask_to_stop(self) -> None:
         (self.folder / "stop").touch()

@@ -25,6 +25,13 @@ def made(runner: FakeQueue) -> Comparison:
     return store.keep(make_plan(WISH))
 
 
+def wait(comparison: Comparison) -> None:
+    until = time.monotonic() + 60
+    while carrying.at_work(comparison):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def test_all_runs_are_made_in_order_and_never_again(runner: FakeQueue) -> None:
     comparison = made(runner)
     assert comparison.standing().status == "interrupted"
@@ -87,6 +94,15 @@ def test_stop_ends_it_before_the_next_run(runner: FakeQueue) -> None:
     assert len(runner.submitted) == 6
 
 
+def test_a_request_to_stop_that_was_never_answered_is_forgotten(runner: FakeQueue) -> None:
+    comparison = made(runner)
+    comparison.ask_to_stop()
+    comparison.note_problem("an old one")
+    carrying.start(comparison, runner)
+    wait(comparison)
+    assert comparison.standing().status == "done" and comparison.problem == ""
+
+
 def test_it_is_carried_out_by_one_at_a_time(runner: FakeQueue) -> None:
     comparison = made(runner)
     with comparison.claimed():
@@ -114,10 +130,7 @@ def test_a_run_under_way_elsewhere_is_waited_for(runner: FakeQueue) -> None:
     time.sleep(3 * carrying.POLL)
     assert not runner.submitted
     other.log.emit("done", message="")
-    until = time.monotonic() + 30
-    while carrying.at_work(comparison):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait(comparison)
     assert len(runner.submitted) == 5
 
 
@@ -129,10 +142,7 @@ def test_what_ends_a_thread_early_is_told(runner: FakeQueue) -> None:
 
     runner.before = refuse
     carrying.start(comparison, runner)
-    until = time.monotonic() + 30
-    while carrying.at_work(comparison):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait(comparison)
     assert comparison.problem == "no room"
 
 

@@ -14,7 +14,8 @@ from peft_lab.methods import all_methods
 from peft_lab.ui import theme
 
 Row = Mapping[str, Any]
-WIDE = 30  # times the smallest value, from which an axis is logarithmic
+GIGA = 1e10  # bytes, from which an axis is in GB
+WIDE = 8  # times the smallest value, from which an axis is logarithmic
 SMOOTH = 12  # a curve is averaged over this part of its steps
 _MARGIN = {"l": 8, "r": 8, "t": 8, "b": 40}
 
@@ -104,22 +105,27 @@ def scatter(
     titles: Mapping[str, str],
     front: Sequence[str],
     palette: Mapping[str, str],
-    height: int = 420,
+    named: Sequence[str],
+    height: int = 440,
 ) -> go.Figure:
     """Rows as points on two axes, spreads as bars where they are known; the front is joined by a line.
 
     Args:
         titles: what stands at each axis, by its name.
-        palette: colours by method; points without one are grey.
+        palette: colours by method; points without one are grey, and only coloured ones are in the legend.
+        named: methods whose names stand at their points.
     """
     figure = go.Figure()
     points = {
         row["method"]: row for row in rows if row.get(x.name) is not None and row.get(y.name) is not None
     }
+    (x_unit, x_size), (y_unit, y_size) = (
+        _drawn_in([row[axis.name] for row in points.values()], axis) for axis in (x, y)
+    )
     on_front = sorted((points[name] for name in front if name in points), key=lambda row: row[x.name])
     figure.add_scatter(
-        x=[_scaled(row[x.name], x) for row in on_front],
-        y=[_scaled(row[y.name], y) for row in on_front],
+        x=[row[x.name] / x_size for row in on_front],
+        y=[row[y.name] / y_size for row in on_front],
         mode="lines",
         line={"dash": "dot", "width": 1.5, "color": theme.QUIET},
         hoverinfo="skip",
@@ -127,19 +133,19 @@ def scatter(
     )
     # Neighbours' names above and below their points in turn, so that they hide each other less.
     above = {
-        name: place % 2 == 0
-        for place, name in enumerate(sorted(points, key=lambda name: points[name][x.name]))
+        name: place % 2 == 0 or len(named) == 2
+        for place, name in enumerate(sorted(named, key=lambda name: points[name][x.name]))
     }
     for name, row in points.items():
         chosen = name in front
         figure.add_scatter(
-            x=[_scaled(row[x.name], x)],
-            y=[_scaled(row[y.name], y)],
-            error_x=_bars(row, x),
-            error_y=_bars(row, y),
+            x=[row[x.name] / x_size],
+            y=[row[y.name] / y_size],
+            error_x=_bars(row, x, x_size),
+            error_y=_bars(row, y, y_size),
             mode="markers+text",
-            text=[f"<b>{row['title']}</b>" if chosen else row.get("label", row["title"])],
-            textposition="top center" if above[name] else "bottom center",
+            text=[f"<b>{row['title']}</b>" if name in named else ""],
+            textposition="top center" if above.get(name, True) else "bottom center",
             marker={
                 "size": 11 if chosen else 8,
                 "color": palette.get(name, theme.QUIET),
@@ -148,41 +154,49 @@ def scatter(
             },
             hovertemplate=f"{titles[x.name]}: {_shown(row[x.name], x)}<br>{titles[y.name]}: "
             f"{_shown(row[y.name], y)}<extra>{row['title']}</extra>",
-            showlegend=False,
+            name=row["title"],
+            showlegend=name in palette,
             cliponaxis=False,
         )
-    figure.update_layout(margin={**_MARGIN, "t": 24, "r": 24}, height=height)
-    for update, axis in ((figure.update_xaxes, x), (figure.update_yaxes, y)):
-        values = [row[axis.name] for row in points.values()]
-        update(title=f"{titles[axis.name]}{_unit(axis)}", zeroline=False, **_scale(values, axis))
+    figure.update_layout(
+        margin={**_MARGIN, "t": 24, "r": 24},
+        height=height,
+        legend={"orientation": "h", "y": -0.2, "x": 0, "yanchor": "top", "itemclick": False},
+    )
+    sides = ((figure.update_xaxes, x, x_unit, x_size), (figure.update_yaxes, y, y_unit, y_size))
+    for update, axis, unit, size in sides:
+        values = [row[axis.name] / size for row in points.values()]
+        title = f"{titles[axis.name]}, {unit}" if unit else titles[axis.name]
+        update(title=title, zeroline=False, **_scale(values, axis))
     return figure
 
 
 def _scale(values: Sequence[float], axis: Axis) -> dict[str, Any]:
-    """Logarithmic where the values span far; a share as percent."""
-    if values and min(values) > 0 and max(values) > WIDE * min(values):
-        low, high = (math.log10(_scaled(value, axis)) for value in (min(values), max(values)))
-        return {"type": "log", "range": [low - 0.4, high + 0.4], "dtick": 1}
-    return {"type": "linear", "tickformat": ".0%" if axis.unit == "share" else None}
+    """Logarithmic where the values span far; a share as percent. ``values`` as they are drawn."""
+    if axis.unit != "share" and values and min(values) > 0 and max(values) > WIDE * min(values):
+        low, high = math.log10(min(values)), math.log10(max(values))
+        room = (high - low) / 10
+        return {
+            "type": "log",
+            "range": [low - room, high + room],
+            "dtick": 1 if high - low > 2 else theme.FINE_TICKS,
+        }
+    return {"type": "linear", "tickformat": theme.PERCENT_TICKS if axis.unit == "share" else None}
 
 
-_SHOWN_UNIT = {"bytes": ("MB", 1e6), "seconds": ("s", 1.0), "nats/token": ("nats/token", 1.0)}
+def _drawn_in(values: Sequence[float], axis: Axis) -> tuple[str, float]:
+    """The unit that an axis is drawn in, and its size."""
+    if axis.unit == "bytes":
+        large = max(values, default=0.0) >= GIGA
+        return ("GB", 1e9) if large else ("MB", 1e6)
+    return {"seconds": ("s", 1.0), "nats/token": ("nats/token", 1.0)}.get(axis.unit, ("", 1.0))
 
 
-def _scaled(value: float, axis: Axis) -> float:
-    return value / _SHOWN_UNIT.get(axis.unit, ("", 1.0))[1]
-
-
-def _unit(axis: Axis) -> str:
-    name = _SHOWN_UNIT.get(axis.unit, ("", 1.0))[0]
-    return f", {name}" if name else ""
-
-
-def _bars(row: Row, axis: Axis) -> dict[str, Any] | None:
+def _bars(row: Row, axis: Axis, size: float) -> dict[str, Any] | None:
     spread = row.get(f"{axis.name.removesuffix('_mean')}_std")
     if not spread:
         return None
-    return {"type": "data", "array": [_scaled(spread, axis)], "thickness": 1, "width": 3}
+    return {"type": "data", "array": [spread / size], "thickness": 1, "width": 3}
 
 
 def _shown(value: float, axis: Axis) -> str:

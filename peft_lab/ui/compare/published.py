@@ -9,7 +9,7 @@ from peft_lab import units
 from peft_lab.compare import cited, pareto
 from peft_lab.compare.pareto import Axis
 from peft_lab.models import get_model
-from peft_lab.ui import figures, theme
+from peft_lab.ui import figures
 from peft_lab.ui.compare import drawings
 
 
@@ -25,9 +25,8 @@ def plot(x: Axis, y: Axis) -> None:
     front = pareto.front(rows, x.name, y.name)
     titles = {str(row["method"]): str(row["title"]) for row in rows}
     st.markdown(f":small[Not beaten on both by any other: {', '.join(titles[name] for name in front)}.]")
-    palette = dict.fromkeys(front, theme.QUIET)
-    labelled = [row if row["method"] in front else {**row, "label": ""} for row in rows]
-    figure = drawings.scatter(labelled, x, y, cited.TITLES, front, palette)
+    ends = list(dict.fromkeys((front[0], front[-1])))
+    figure = drawings.scatter(rows, x, y, cited.TITLES, front, {}, ends)
     st.plotly_chart(figure, key="compare-cited", config=drawings.config(f"published-{x.name}-{y.name}"))
 
 

@@ -27,7 +27,7 @@ def show(found: Document) -> None:
     st.html(table.html_table(found))
     if not scored:
         return
-    st.markdown(f"{figures.badge('measured')} {_place(found)}")
+    st.markdown(f"{figures.badge('measured')} {_place(found)} {_marked(found)}")
     _exports(found)
     _plots(found)
     st.markdown("### Learning curves")
@@ -73,6 +73,18 @@ def _place(found: Document) -> str:
     return f"on {places or 'an unknown machine'} ({found['device']}, {found['dtype']}), {found['created']}.{note}"
 
 
+def _marked(found: Document) -> str:
+    names = axis_titles(found)
+    x, y = (names[found["pareto_axes"][name]].lower() for name in "xy")
+    return f"Marked in colour: not beaten on both {x} and {y} by any other."
+
+
+def _before(found: Document) -> str:
+    before = [row["metric_before"] for row in found["rows"] if row["metric_before"] is not None]
+    low, high = f"{min(before):.1%}", f"{max(before):.1%}"
+    return f"{found['metric']['title']} before training: {low if low == high else f'{low} to {high}'}."
+
+
 def _how(found: Document) -> str:
     """How each figure was taken, as a list."""
     versions = ", ".join(f"{name} {' and '.join(each)}" for name, each in found["packages"].items())
@@ -85,6 +97,7 @@ def _how(found: Document) -> str:
     parts = [
         f"Trained: {figures.badge('counted')} on the adapted model.{head}",
         f"All others {figures.badge('measured')}: means over seeds, ± the sample standard deviation.",
+        _before(found),
         "Peak of a step: tensors alive at once in one training step, the largest over seeds.",
         "Stored: the file of what was trained. Training: the steps alone.",
         f"Added per {found['inference_unit']}: one request at a time, unmerged, in turn with the base model in its own "
@@ -97,7 +110,7 @@ def _how(found: Document) -> str:
     elif known:
         parts.insert(
             -2,
-            f"Loss on unrelated text: nats per token over {known['forgetting_tokens']:,} tokens of held-out "
+            f"Unrelated loss: nats per token over {known['forgetting_tokens']:,} tokens of held-out "
             f"'{known['forgetting_task']}' sentences, base to tuned, the adapter in place.",
         )
     return "\n".join(f"- {part}" for part in parts)
@@ -164,7 +177,7 @@ def _ours(found: Document, x: Axis, y: Axis) -> None:
         st.markdown(f"No method here has both figures: {_reason(found, x, y)}")
         return
     st.markdown(f":small[Not beaten on both by any other: {', '.join(titles[name] for name in front)}.]")
-    figure = drawings.scatter(found["rows"], x, y, axis_titles(found), front, drawings.colours())
+    figure = drawings.scatter(found["rows"], x, y, axis_titles(found), front, drawings.colours(), front)
     st.plotly_chart(figure, key="compare-pareto", config=drawings.config(f"{found['id']}-{x.name}-{y.name}"))
 
 

@@ -34,7 +34,6 @@ def columns(found: Mapping[str, Any]) -> list[Column]:
     made = [
         Column("Trained", Source.COUNTED, _trained, "trainable"),
         Column(found["metric"]["title"], measured, _metric, "metric_mean"),
-        Column("Before", measured, lambda row: f"{row['metric_before']:.1%}", "metric_before"),
         Column("Training", measured, lambda row: units.seconds(row["seconds"]), "seconds"),
         Column("Peak of a step", measured, lambda row: units.size(row["peak_bytes"]), "peak_bytes"),
         Column("Stored", measured, lambda row: units.size(row["stored_bytes"]), "stored_bytes"),
@@ -42,7 +41,7 @@ def columns(found: Mapping[str, Any]) -> list[Column]:
         Column("Merges", None, lambda row: "yes" if row["mergeable"] else "no", "mergeable"),
     ]
     if any(row["forgetting_change"] is not None for row in found["rows"]):
-        made.append(Column("Loss on unrelated text", measured, _forgetting, "forgetting_change"))
+        made.append(Column("Unrelated loss", measured, _forgetting, "forgetting_change"))
     return made
 
 

@@ -70,9 +70,9 @@ def _bar(comparison: Comparison, plan: Plan, standing: Standing) -> None:
     bar.progress(min(1.0, (done + STEPS_SHARE * share) / total), text=text)
     if comparison.asked_to_stop():
         stop.markdown("Stopping after this step…")
-    elif stop.button("Stop", key="compare-stop", width="stretch"):
-        comparison.ask_to_stop()
-        st.rerun(scope="fragment")
+    else:
+        # A callback is heard even when the page is drawn anew before it comes to this button.
+        stop.button("Stop", key="compare-stop", width="stretch", on_click=comparison.ask_to_stop)
 
 
 def _left(standing: Standing) -> float | None:
