@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from peft_lab.choose import kept
+from peft_lab.choose.examples import EXAMPLES
 from peft_lab.choose.flips import flips
 from peft_lab.choose.reach import reach
 from peft_lab.choose.recommend import recommend
@@ -39,6 +40,9 @@ def main(arguments: list[str]) -> None:
     if again:
         target.unlink(missing_ok=True)
     with kept.watching() as asked:
+        for example in () if files else EXAMPLES:
+            room = room_of(Situation(model=example.model, device=example.device))
+            print(f"{example.model} on {example.device}: {room.base()}, full {room.full()}")
         for number, situation in enumerate(situations, start=1):
             here = room_of(situation)
             found = recommend(situation, here)

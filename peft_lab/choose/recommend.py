@@ -179,6 +179,11 @@ def _obstacle(situation: Situation, room: Room, advice: Advice) -> tuple[str, St
         stored = stored_bytes(shape, advice.method, values)
         if situation.storage is not None and stored > situation.storage:
             return f"it stores {units.size(stored)}, {units.size(situation.storage)} are allowed.", None
+        spec = get_method(advice.method)
+        virtual, limit = spec.virtual_tokens(spec.complete(shape, values)), shape.max_positions
+        if limit is not None and situation.seq + virtual > limit:
+            more = f"{situation.seq:,} tokens and {virtual:,} virtual ones"
+            return f"{shape.title} has {limit:,} positions, {more} do not fit.", None
         step = room.step(advice.method, values)
     except (BadInput, SimulationError) as error:
         return str(error), None

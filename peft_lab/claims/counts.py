@@ -154,7 +154,7 @@ def _bitfit_share(model: Subject) -> Found:
     if not model.shape.biases:
         return Found(
             "wrong",
-            f"0 biases in {model.shape.title}",
+            f"{len(model.shape.biases)} biases in {model.shape.title}",
             "Llama-type models are built without biases: there is nothing to train.",
             {"share": 0.0},
         )

@@ -32,7 +32,7 @@ def _bitfit_free(model: Subject) -> Found:
     if not shape.biases:
         return Found(
             "wrong",
-            f"0 biases in {shape.title}",
+            f"{len(shape.biases)} biases in {shape.title}",
             "Where there are none, nothing can be trained.",
             {"added": 0},
         )
@@ -47,11 +47,13 @@ def _bitfit_free(model: Subject) -> Found:
 
 def _bitfit_simplest(model: Subject) -> Found:
     shape = model.shape
+    there = takes("bitfit", shape)
+    biases = model.trained("bitfit") if there else len(shape.biases)
     return Found(
-        holds(takes("bitfit", shape)),
-        f"{units.count(len(shape.biases))} kinds of bias in {shape.title}",
+        holds(there),
+        f"{units.count(biases)} biases to train in {shape.title}",
         "The advice asks for the task only. The model decides first: Llama-type models have no biases.",
-        {"biases": len(shape.biases)},
+        {"biases": biases},
     )
 
 
@@ -111,7 +113,7 @@ def _ia3_cost(model: Subject) -> Found:
     ia3 = get_method("ia3")
     return Found(
         "imprecise" if ia3.mergeable else "right",
-        f"{units.count(model.trained('ia3'))} multiplications a token if they are kept apart, 0 when merged",
+        f"{units.count(model.trained('ia3'))} multiplications a token if they are kept apart, none when merged",
         "l⊙(Wx) = (l⊙W)x: the vectors can be multiplied into the weights, and nothing is left of them.",
         {"vectors": model.trained("ia3")},
     )

@@ -1,0 +1,37 @@
+"""Simulations of the scenarios as they were run, so that quick tests ask the real figures without running them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peft_lab.choose import kept, room
+
+FILE = Path(__file__).parent / "simulated.json"
+
+
+@pytest.fixture
+def kept_simulations(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What was simulated for the scenarios and ships with the lab; a simulation that is in neither fails the test."""
+    known = {**kept.simulations(), **json.loads(FILE.read_text("utf-8"))["bytes"]}
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError(f"not kept: {arguments}; run tools.refresh_choices")
+
+    monkeypatch.setattr(kept, "simulations", lambda: known)
+    monkeypatch.setattr(room.ask, "step", refuse)
+    room._simulated.cache_clear()
+    yield
+    room._simulated.cache_clear()
+
+
+@pytest.fixture
+def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every simulation is run."""
+    monkeypatch.setattr(kept, "simulations", dict)
+    room._simulated.cache_clear()
+    yield
+    room._simulated.cache_clear()

@@ -1,0 +1,77 @@
+"""Answers as text: words, numbers, sizes, aliases, and what is wrong with them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from peft_lab.choose.situation import FOUND, KEYS, Situation, lora_bytes, parse
+from peft_lab.errors import BadInput
+from peft_lab.models import get_model
+
+
+def parsed(**answers: str) -> Situation:
+    return parse(answers.items())[0]
+
+
+def test_words_and_numbers_are_the_same_answers() -> None:
+    assert parsed(tasks="one", rows="some", latency="relaxed", storage="roomy", prompting="no") == Situation()
+    assert parsed(tasks="1,000", rows="2e6", latency="5%", storage="0.5MB").storage == 500_000
+    assert parsed(rows="2e6").rows == 2_000_000
+    assert parsed(gpu="t4").device == "t4"
+    assert parsed(gpu="24GB").hardware.memory == 24 * 2**30
+    assert parsed(storage="tight").storage < lora_bytes(get_model("llama-3.2-3b").shape)  # type: ignore[operator]
+
+
+def test_found_answers_choose_an_example() -> None:
+    assert parsed(kind="encoder").model == "bert-base"
+    assert parsed(kind="decoder", biases="yes").model == "gpt2"
+    assert parsed(base="four").device == "rtx-3060"
+    assert parsed(scale="large", base="sixteen").device == "h200"
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ({"rows": "lots"}, "rows is few, some, many or a number"),
+        ({"rows": "0"}, "from 1 to"),
+        ({"rows": "-3"}, "rows is"),
+        ({"batch": "1.5"}, "whole number"),
+        ({"colour": "red"}, "no question called 'colour'"),
+        ({"tsaks": "2"}, "Did you mean 'tasks'"),
+        ({"device": "abacus"}, "no device called"),
+        ({"model": "gpt-5"}, "gpt-5"),
+        ({"model": "bert-base", "output": "generation"}, "writes no text"),
+        ({"model": "bert-base", "kind": "decoder"}, "is an encoder"),
+        ({"model": "bert-base", "seq": "600"}, "512 positions"),
+        ({"kind": "encoder", "biases": "no"}, "No example model"),
+        ({"storage": "huge"}, "storage is tight, roomy or a size"),
+        ({"storage": "0"}, "storage is"),
+        ({"prompting": "maybe"}, "prompting is yes, no"),
+        ({"kind": "rnn"}, "kind is encoder"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(answers: dict[str, str], message: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        parse(answers.items())
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_answer_is_given_once() -> None:
+    with pytest.raises(BadInput, match="answered twice"):
+        parse([("device", "t4"), ("gpu", "a10")])
+
+
+@given(some.sampled_from([*KEYS, *FOUND]), some.text(max_size=20))
+@settings(deadline=None, max_examples=60)
+def test_any_text_is_read_or_refused(key: str, text: str) -> None:
+    if key == "model":  # anything may be the name of a folder or of a model elsewhere
+        text = text.replace("/", "")
+    try:
+        situation, _ = parse([(key, text)])
+    except BadInput as error:
+        assert str(error)
+    else:
+        situation.check()

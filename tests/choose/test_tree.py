@@ -1,0 +1,87 @@
+"""The tree itself: complete, without contradictions, every place within reach."""
+
+from __future__ import annotations
+
+import pytest
+
+from peft_lab.choose.advice import ADVICE
+from peft_lab.choose.examples import EXAMPLES
+from peft_lab.choose.reach import reach
+from peft_lab.choose.recommend import decide, walk
+from peft_lab.choose.room import room_of
+from peft_lab.choose.situation import FOUND, WORDS, Situation
+from peft_lab.choose.tree import NODES, QUESTIONS, ROOT, Place, places
+from peft_lab.methods import all_methods
+from peft_lab.ui.choose.picture import lit_places
+
+SOURCE_TEXT = {"qlora", "lora", "adapters", "ia3", "prompt", "bitfit", "prefix"}
+by_place = pytest.mark.parametrize("place", places(), ids=lambda place: place.id)
+
+
+def test_every_answer_leads_somewhere_exactly_once() -> None:
+    for node in NODES.values():
+        values = [value for branch in node.branches for value in branch.values]
+        known = QUESTIONS[node.question].answers
+        assert len(values) == len(set(values))
+        # an encoder that writes text cannot be asked for
+        missing = {"encoder"} if node.id == "text-kind" else set()
+        assert set(values) == set(known) - missing
+
+
+def test_every_node_has_one_way_to_it_and_every_advice_is_used() -> None:
+    below = [branch.to for node in NODES.values() for branch in node.branches]
+    questions = [target for target in below if target in NODES]
+    assert sorted(questions) == sorted(set(NODES) - {ROOT})
+    in_tree = {target for target in below if target in ADVICE}
+    fallbacks = {name for advice in ADVICE.values() for name in advice.others} | {"no-way"}
+    assert in_tree | fallbacks == set(ADVICE)
+    assert {ADVICE[name].method for name in in_tree} >= SOURCE_TEXT
+
+
+@by_place
+def test_no_path_asks_twice_or_contradicts_itself(place: Place) -> None:
+    asked = [NODES[node].question for node, _ in place.way]
+    assert len(asked) == len(set(asked))
+
+
+@pytest.mark.usefixtures("kept_simulations")
+@by_place
+def test_every_place_is_reached_from_the_usual_situation(place: Place) -> None:
+    situation = reach(Situation(), place, {})
+    path, leaf = walk(situation, room_of(situation))
+    assert place.id in lit_places([(step.node, step.value) for step in path])
+    decided = decide(situation, room_of(situation))
+    if place.leaf:
+        assert leaf.id == place.target
+        assert decided.advice.method == ADVICE[place.target].method, "what the leaf says can be done"
+
+
+@pytest.mark.usefixtures("kept_simulations")
+def test_reaching_a_place_changes_no_more_than_it_has_to() -> None:
+    start = Situation(rows=500, tasks=7, latency=0.0)
+    for place in places():
+        if place.id == "many-biases":
+            assert reach(start, place, {"base": "sixteen"}) == start
+
+
+@pytest.mark.usefixtures("kept_simulations")
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.model} on {example.device}")
+def test_examples_are_as_they_say(example: object) -> None:
+    room = room_of(Situation(model=example.model, device=example.device))  # type: ignore[attr-defined]
+    assert room.base() == example.base  # type: ignore[attr-defined]
+    assert room.full() == example.full  # type: ignore[attr-defined]
+
+
+def test_what_the_lab_finds_is_not_asked_and_the_rest_has_words() -> None:
+    told = {key for key, question in QUESTIONS.items() if question.by == "you"}
+    assert told | set(FOUND) == set(QUESTIONS)
+    assert told <= set(WORDS)
+
+
+def test_every_advice_has_reasons_with_sources_and_knobs_that_exist() -> None:
+    for advice in ADVICE.values():
+        assert advice.reasons or advice.id == "no-way"
+        assert all(reason.source for reason in advice.reasons)
+        if advice.method in all_methods():
+            for name in advice.values:
+                all_methods()[advice.method].knob(name)

@@ -1,0 +1,187 @@
+"""Claims: complete, checked by code, and no found figure typed in."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peft_lab import choose, claims
+from peft_lab.claims import all_claims, get_claim, kept
+from peft_lab.claims.base import VERDICTS, Claim, Subject, on_all, overall, settled
+from peft_lab.claims.judge import about, both, within
+from peft_lab.counting import count
+from peft_lab.errors import BadInput, UnknownName
+from peft_lab.quiz.question import TOPICS
+from peft_lab.ui import choose as choose_page
+from peft_lab.ui import claims as claims_page
+
+QUICK = [claim for claim in all_claims().values() if claim.needs == "shape"]
+GENERAL = [claim for claim in QUICK if claim.general]
+# Quotations and references are typed: they are what was said, and where. So are names.
+TYPED = {"claim", "said", "how", "id", "model", "topic"}
+NAMES = re.compile(
+    r"(4|8|16)[- ]bits?\b|bfloat16|float(16|32)|\b[78]B\b|GPT-?2|T5\b|[NF]F?P?4\b|rank 1\b|of 1 try|arXiv:\S+"
+    r"|\d+ of PEFT|with 1 of 2"
+)
+
+
+def by_id(claim: Claim) -> str:
+    return claim.id
+
+
+def test_there_are_enough_of_both_kinds() -> None:
+    origins = [claim.origin for claim in all_claims().values()]
+    assert origins.count("text") >= 25
+    assert origins.count("saying") >= 12
+    assert {claim.topic for claim in all_claims().values()} <= set(TOPICS)
+
+
+@pytest.mark.parametrize("claim", QUICK, ids=by_id)
+def test_a_verdict_comes_with_a_figure_and_a_reason(claim: Claim) -> None:
+    found = claim.on()
+    assert found.verdict in VERDICTS
+    assert re.search(r"\d", found.found)
+    assert found.found[-1] != "."
+    assert found.why.endswith(".")
+    assert found.values
+    assert claim.how
+    assert claim.said
+
+
+@pytest.mark.parametrize("claim", GENERAL, ids=by_id)
+def test_another_model_gives_other_figures(claim: Claim) -> None:
+    """What is typed in stays the same whatever the model."""
+    found = on_all(claim.id)
+    if claim.id in ("lora-formula", "bitfit-free"):  # a ratio and a zero that hold on every model
+        assert len(found) >= 12
+        return
+    assert len({tuple(each.values.items()) for each in found.values()}) > len(found) / 3
+    assert len({each.found for each in found.values()}) > len(found) / 2
+
+
+@pytest.mark.parametrize("claim", GENERAL, ids=by_id)
+def test_the_verdict_on_a_claim_is_about_all_models(claim: Claim) -> None:
+    verdicts = {each.verdict for each in on_all(claim.id).values()}
+    assert overall(claim, claim.on()).verdict == (verdicts.pop() if len(verdicts) == 1 else "imprecise")
+
+
+def test_what_is_found_is_what_is_counted() -> None:
+    report = count("llama-3.2-3b", "lora", {"r": 16, "target_modules": ["q_proj", "v_proj"]})
+    found = get_claim("lora-count").on()
+    assert (found.values["trainable"], found.values["total"]) == (report.trainable, report.total)
+    assert f"{report.trainable:,}" in found.found
+    ia3 = count("bert-base", "ia3", {})
+    assert get_claim("ia3-share").on("bert-base").values["share"] == pytest.approx(ia3.percent)
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [
+        ("lora-count", "wrong"),
+        ("lora-share", "right"),
+        ("prefix-share", "imprecise"),
+        ("prompt-share", "imprecise"),
+        ("ptuning-small", "imprecise"),
+        ("ptuning-v2", "right"),
+        ("ia3-share", "imprecise"),
+        ("bitfit-share", "imprecise"),
+        ("bitfit-free", "imprecise"),
+        ("memory-full-7b", "imprecise"),
+        ("qlora-70b", "right"),
+        ("adapters-snippet", "wrong"),
+        ("fewer-is-less-memory", "wrong"),
+    ],
+)
+def test_verdicts_are_those_of_the_checked_facts(name: str, verdict: str) -> None:
+    assert overall(get_claim(name), settled(name)[0]).verdict == verdict
+
+
+def test_a_claim_follows_the_model() -> None:
+    claim = get_claim("ia3-share")
+    assert claim.on("llama-3.2-3b").verdict == "right"
+    assert claim.on("bert-base").verdict == "imprecise"
+    assert get_claim("bitfit-share").on("llama-3.2-1b").verdict == "wrong"
+
+
+def test_what_cannot_be_checked_is_refused() -> None:
+    with pytest.raises(BadInput, match="cannot be checked on BERT"):
+        get_claim("prefix-share").on("bert-base")
+    with pytest.raises(UnknownName, match="Did you mean 'ia3-share'"):
+        get_claim("ia3-shar")
+
+
+def test_judging() -> None:
+    assert [within(value, 1, 4) for value in (1, 0.5, 40, 41, 0.09)] == [
+        "right", "imprecise", "imprecise", "wrong", "wrong",
+    ]  # fmt: skip
+    assert [about(value, 100) for value in (75, 126, 1001)] == ["right", "imprecise", "wrong"]
+    assert [both(True, True), both(True, False), both(False, False)] == ["right", "imprecise", "wrong"]
+
+
+def _texts(file: Path) -> Iterator[tuple[int, str]]:
+    """String literals, f-strings' fixed parts among them, that a reader may see as found: no quotations, no names."""
+    tree = ast.parse(file.read_text("utf-8"))
+    skipped: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            skipped.add(node.value)
+        if isinstance(node, ast.keyword) and node.arg in TYPED:
+            skipped |= set(ast.walk(node.value))
+        if isinstance(node, ast.JoinedStr):
+            formats = [part.format_spec for part in node.values if isinstance(part, ast.FormattedValue)]
+            skipped |= {each for spec in formats if spec for each in ast.walk(spec)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in skipped:
+            yield node.lineno, node.value
+
+
+FILES = [
+    *Path(claims.__path__[0]).glob("*.py"),
+    *(
+        Path(choose.__path__[0]) / name
+        for name in ("advice.py", "tree.py", "answers.py", "recommend.py", "words.py")
+    ),
+    Path(choose.__path__[0]) / "flips.py",
+    *(
+        Path(package.__path__[0]) / name
+        for package, name in ((choose_page, "outcome.py"), (choose_page, "page.py"))
+    ),
+    Path(choose_page.__path__[0]) / "evidence.py",
+    Path(claims_page.__path__[0]) / "card.py",
+]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_no_figure_is_typed_into_a_text(file: Path) -> None:
+    typed = []
+    for line, text in _texts(file):
+        sentence = " " in text.strip() and not text.startswith((", section", ", table"))
+        if (
+            sentence
+            and re.search(r"\d", NAMES.sub("", text))
+            and not re.search(r"section|figure \d|table \d", text)
+        ):
+            typed.append(f"{line}: {text}")
+    assert not typed
+
+
+def test_kept_results_are_of_the_installed_libraries_or_not_used() -> None:
+    for claim in all_claims().values():
+        found = kept.found(claim.id)
+        assert found is None or claim.needs == "torch"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("claim", [c for c in all_claims().values() if c.needs == "torch"], ids=by_id)
+def test_kept_results_are_found_again(claim: Claim) -> None:
+    if claim.id in ("qlora-70b", "qlora-consumer") and kept.found(claim.id) is None:
+        pytest.skip("nothing kept for these libraries")
+    found, known = claim.check(Subject(claim.model or "llama-3.2-3b")), kept.found(claim.id)
+    assert re.search(r"\d", found.found)
+    if known is not None:
+        assert known.verdict == found.verdict
+        assert known.values == pytest.approx(found.values, rel=0.02, abs=1e-6)

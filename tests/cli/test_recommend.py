@@ -1,0 +1,105 @@
+"""``recommend`` and ``claims`` on the command line. What they ask the simulation ships with the lab."""
+
+from __future__ import annotations
+
+import pytest
+
+from peft_lab.choose.room import _simulated
+from peft_lab.claims import all_claims
+from peft_lab.claims import kept as kept_claims
+from peft_lab.methods import get_method
+from peft_lab.models import get_model
+
+from .conftest import Run
+
+
+def test_the_contracts_fields(run: Run) -> None:
+    _simulated.cache_clear()
+    found = run("recommend", "--json").document
+    assert {"method", "why", "runner_up", "flips_if", "path", "config"} <= set(found)
+    assert found["method"] == "lora"
+    assert found["runner_up"] != found["method"]
+    assert get_method("lora").require(get_model("llama-3.2-3b").shape, found["config"]) == {
+        **found["config"],
+        "target_modules": tuple(found["config"]["target_modules"]),
+    }
+    assert all({"text", "source", "kind"} == set(why) for why in found["why"])
+    assert {step["how"] for step in found["path"]} == {"told", "simulated", "counted"}
+    assert found["training"]["needed_bytes"] <= found["training"]["memory_bytes"]
+    flipped = {flip["question"]: flip["method"] for flip in found["flips_if"]}
+    assert flipped["base"] == "qlora"
+    assert flipped["prompting"] == "prompting"
+
+
+@pytest.mark.parametrize(
+    ("answers", "method"),
+    [
+        (["prompting=yes"], "prompting"),
+        (["base=none"], "none"),
+        (["base=four"], "qlora"),
+        (["kind=encoder", "rows=few"], "bitfit"),
+        (["kind=seq2seq"], "prefix"),
+        (["tasks=many"], "adapters"),
+        (["tasks=30", "latency=0"], "ia3"),
+        (["full=yes", "rows=many"], "full"),
+    ],
+)
+def test_words_are_enough(run: Run, answers: list[str], method: str) -> None:
+    arguments = [part for answer in answers for part in ("--answer", answer)]
+    assert run("recommend", *arguments, "--json").document["method"] == method
+
+
+def test_it_reads_as_a_text(run: Run) -> None:
+    shown = run("recommend").stdout
+    assert shown.startswith("LoRA\n")
+    assert "What would flip it" in shown
+    assert "Runner-up: QLoRA" in shown
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("rows", "KEY=VALUE"),
+        ("rows=", "KEY=VALUE"),
+        ("rows=lots", "rows is few, some, many or a number"),
+        ("colour=red", "no question called 'colour'"),
+        ("device=abacus", "24GB"),
+        ("model=nope", "nope"),
+    ],
+)
+def test_a_bad_answer_is_refused_in_one_line(run: Run, answer: str, message: str) -> None:
+    assert message in run("recommend", "--answer", answer).refused()
+
+
+def test_an_answer_that_the_simulation_contradicts_is_refused(run: Run) -> None:
+    refused = run("recommend", "--answer", "base=four", "--answer", "model=llama-3.2-3b").refused()
+    assert "base=sixteen" in refused
+
+
+def test_claims_have_the_contracts_fields(run: Run) -> None:
+    quick = [
+        name for name, claim in all_claims().items() if claim.needs == "shape" or kept_claims.found(name)
+    ]
+    rows = run("claims", "--claim", ",".join(quick), "--json").document
+    assert [row["id"] for row in rows] == quick
+    for row in rows:
+        assert {"claim", "stated", "found", "verdict", "source", "how"} <= set(row)
+        assert row["verdict"] in ("right", "imprecise", "wrong")
+        assert row["source"] in ("counted", "simulated", "measured", "cited")
+    counted = next(row for row in rows if row["id"] == "lora-count")
+    assert counted["values"] == {"trainable": 4_587_520, "total": 3_217_337_344}
+
+
+def test_claims_on_another_model(run: Run) -> None:
+    (small,) = run("claims", "--claim", "ia3-share", "--model", "bert-base", "--json").document
+    (large,) = run("claims", "--claim", "ia3-share", "--model", "llama-3.2-3b", "--json").document
+    assert (small["verdict"], large["verdict"]) == ("imprecise", "right")
+    assert small["found"] != large["found"]
+    assert "cannot be checked" in run("claims", "--claim", "prefix-share", "--model", "bert-base").refused()
+    assert "Did you mean" in run("claims", "--claim", "ia3-shar").refused()
+
+
+def test_claims_as_a_table(run: Run) -> None:
+    shown = run("claims", "--claim", "four-bits,ia3-share").stdout
+    assert "4.127" in shown
+    assert "2 claims: 0 right, 1 imprecise, 1 wrong" in shown

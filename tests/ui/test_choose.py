@@ -1,0 +1,156 @@
+"""The pages Choose a method and Fact check, through the app, and the pictures of the tree."""
+
+from __future__ import annotations
+
+import re
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from peft_lab.choose.situation import Situation
+from peft_lab.choose.tree import places
+from peft_lab.claims import all_claims, get_claim
+from peft_lab.methods import get_method
+from peft_lab.models import get_model
+from peft_lab.ui.choose import picture
+from peft_lab.ui.choose.outcome import page_with
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 90
+WAITING = ("Asking the memory", "Changing one answer", "Running…")
+
+
+def opened(page: str, **address: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
+    for name, value in address.items():
+        app.query_params[name] = value
+    app.switch_page(f"pages/{page}.py")
+    app.run()
+    return settled(app)
+
+
+def settled(app: AppTest) -> AppTest:
+    """A page does not wait long for a process; a browser draws it again by itself."""
+    until = time.monotonic() + SECONDS
+    while any(text in told(app) for text in WAITING) and time.monotonic() < until:
+        time.sleep(0.2)
+        app.run()
+    assert not app.exception
+    return app
+
+
+def told(app: AppTest) -> str:
+    return "\n".join(element.value for element in app.markdown)
+
+
+def method(app: AppTest) -> str:
+    return next(line.removeprefix("## ") for line in told(app).split("\n") if line.startswith("## "))
+
+
+def test_the_first_situation_is_answered_with_reasons_and_flips() -> None:
+    app = opened("choose")
+    assert method(app) == "LoRA"
+    for heading in ("Why", "Ready configuration", "How it was decided", "What would flip it", "Evidence"):
+        assert f"#### {heading}" in told(app)
+    assert "simulated" in told(app)
+    assert "A device with less than" in told(app)
+
+
+def test_every_answer_is_in_the_address_and_the_address_gives_them_back() -> None:
+    app = opened("choose", tasks="30", latency="0", rows="500")
+    assert method(app) == "IA³"
+    assert app.number_input(key="choose.0.tasks").value == 30
+    app.number_input(key="choose.0.latency").set_value(50.0)
+    settled(app.run())
+    assert method(app) == "Adapters"
+    assert dict(app.query_params) == {"tasks": "30", "rows": "500", "latency": "50"}
+
+
+def test_a_flip_can_be_tried() -> None:
+    app = opened("choose")
+    flip = next(button for button in app.button if button.label == "Try" and "rows" in str(button.help))
+    wanted = re.search(rf"{re.escape(str(flip.help))} → \*\*(.+?)\*\*", told(app))
+    assert wanted is not None
+    flip.click()
+    settled(app.run())
+    assert method(app) == wanted[1]
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ({"device": "abacus"}, "no device called 'abacus'"),
+        ({"rows": "lots"}, "rows is few"),
+        ({"model": "gpt-5"}, "gpt-5"),
+        ({"model": "bert-base", "output": "generation"}, "writes no text"),
+    ],
+)
+def test_what_is_wrong_with_an_address_is_said(address: dict[str, str], message: str) -> None:
+    app = opened("choose", **address)
+    assert any(message in line and line.startswith(":red[") for line in told(app).split("\n"))
+
+
+def test_the_configuration_opens_on_the_methods_page() -> None:
+    app = opened("choose", rows="200000", device="t4", model="llama-3.2-1b", storage="900000000")
+    link = next(
+        re.search(r"\[as a link\]\((.+?)\)", line) for line in told(app).split("\n") if "as a link" in line
+    )
+    assert link is not None
+    address = {name: values[0] for name, values in parse_qs(urlparse(link[1]).query).items()}
+    page = urlparse(link[1]).path
+    spec = get_method(page)
+    shape = get_model(address["model"]).shape
+    values = {name: spec.knob(name).parse(text) for name, text in address.items() if name != "model"}
+    assert spec.require(shape, values)["r"] == values["r"]
+    there = opened(page, **address)
+    assert f"{spec.formula(shape, spec.complete(shape, values)).trainable:,}" in {
+        str(card.value) for card in there.metric
+    }
+
+
+def test_full_fine_tuning_opens_on_the_memory_page() -> None:
+    from peft_lab.choose.recommend import Plan
+
+    plan = Plan({}, 4, 512, True, 1, 1e-4, 1, 2, 3, 4)
+    page, address = page_with(Situation(), "full", plan)
+    assert page == "memory"
+    assert address["checkpointing"] == "true"
+
+
+def test_the_picture_shows_every_place_once_and_the_path_lit() -> None:
+    lit = picture.lit_places([("prompting", "no"), ("base", "four")])
+    assert lit == ["prompting", "base", "base.four"]
+    drawn = ElementTree.fromstring(picture.tree(lit))
+    items = [each for each in drawn.iter() if each.get("role") == "treeitem"]
+    assert [each.get("data-place") for each in items] == [place.id for place in places()]
+    assert [each.get("data-place") for each in items if each.get("aria-selected") == "true"] == lit
+    assert [each.get("tabindex") for each in items].count("0") == 1
+    boxes = [each.find("{http://www.w3.org/2000/svg}rect") for each in items]
+    corners = {(box.get("x"), box.get("y")) for box in boxes if box is not None}
+    assert len(corners) == len(items), "no two boxes in one place"
+    assert 'data-place="base.four"' in picture.path(lit)
+
+
+def test_fact_check_lists_all_and_shows_the_one_in_the_address() -> None:
+    app = opened("fact_check", claim="ia3-share")
+    assert len(app.expander) == len(all_claims())
+    assert get_claim("ia3-share").on().found in told(app)
+    assert "When does it hold?" in told(app)
+
+
+def test_fact_check_follows_the_model_and_the_filters() -> None:
+    app = opened("fact_check", claim="ia3-share", model="bert-base", topic="ia3")
+    assert get_claim("ia3-share").on("bert-base").found in told(app)
+    assert get_claim("ia3-share").on("llama-3.2-3b").found not in told(app)
+    assert len(app.expander) == sum(claim.topic == "ia3" for claim in all_claims().values())
+    assert opened("fact_check", verdict="wrong", origin="saying", topic="choosing").expander
+
+
+def test_fact_check_says_what_is_wrong_in_an_address() -> None:
+    app = opened("fact_check", verdict="maybe", claim="moon")
+    assert "no verdict called 'maybe'" in told(app)
+    assert "no claim called 'moon'" in told(app)
