@@ -168,9 +168,9 @@ def _qlora(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
     text = (
         f"Of **{units.size(one.peak_bytes)}** ({one.peak_bytes / 2**30:.1f} GiB) at the peak, "
         f"{units.size(packed // 2)} are {units.short_count(packed)} weights in 4 bits and "
-        f"{units.size(one.parts['quantisation'])} the constants of their blocks. Embeddings, output head and norms "
-        f"stay in {8 * _WIDTH[chosen.dtype]} bits: {units.size(whole)}. The adapter with gradients and optimizer "
-        f"states takes {units.size(trained)}, activations {units.size(rest['activations'])}, logits and loss "
+        f"{units.size(one.parts['quantisation'])} the constants of their blocks. All else (embeddings, output head, "
+        f"norms) stays in {8 * _WIDTH[chosen.dtype]} bits: {units.size(whole)}. The adapter with gradients and "
+        f"optimizer states takes {units.size(trained)}, activations {units.size(rest['activations'])}, logits and loss "
         f"{units.size(rest['logits'])}. In {8 * _WIDTH[chosen.dtype]} bits the weights alone would be "
         f"{units.size(chosen.entry.parameters * _WIDTH[chosen.dtype])}."
     )

@@ -1,0 +1,67 @@
+"""The Memory page's lessons: what they say of bytes adds up to what was simulated."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from peft_lab.memory import ask
+from peft_lab.memory.devices import get_device
+from peft_lab.memory.result import Simulation
+from peft_lab.models import get_model
+from peft_lab.ui.memory.controls import DEFAULTS, Chosen
+from peft_lab.ui.memory.lessons import LESSONS, OFF, ON, fullest, in_four_bits, is_set
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def chosen(model: str, batch: int = 2, seq: int = 64) -> Chosen:
+    return Chosen(get_model(model), get_device("rtx-4090"), batch, seq, "bfloat16", "adamw", False, {})
+
+
+def simulated(on: Chosen, slug: str, checkpointing: bool = False) -> Simulation:
+    return ask.step(on.entry.name, slug, {}, on.setting(), on.dtype, checkpointing)
+
+
+@pytest.fixture(scope="module")
+def small() -> dict[str, Simulation]:
+    on = chosen("smollm2-135m")
+    found = {slug: simulated(on, slug) for slug in ("full", "lora", "ia3", "qlora")}
+    return found | {ON: simulated(on, "lora", True), OFF: found["lora"]}
+
+
+@pytest.mark.parametrize(
+    "model", ["smollm2-135m", "bert-base", "gpt2", pytest.param("t5-base", marks=pytest.mark.slow)]
+)
+def test_what_is_packed_and_what_is_not_are_all_the_weights(model: str) -> None:
+    one = simulated(chosen(model), "qlora")
+    packed = in_four_bits(get_model(model).shape)
+    whole = get_model(model).parameters - packed
+    # a little more: each tensor is rounded up to 512 bytes
+    assert packed // 2 + 2 * whole <= one.parts["weights"] <= (packed // 2 + 2 * whole) * 1.001
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.key)
+def test_every_lesson_is_told_from_figures(lesson: object, small: dict[str, Simulation]) -> None:
+    told = lesson.tell(chosen("smollm2-135m"), small)  # type: ignore[attr-defined]
+    assert re.search(r"\*\*[\d.]+ [MG]B", told.text)
+    assert all(sum(parts.values()) > 0 for parts in told.rows.values())
+
+
+def test_lessons_hold_where_they_are_shown(small: dict[str, Simulation]) -> None:
+    kept = {name: fullest(one).parts["activations"] for name, one in small.items()}
+    assert kept["lora"] > 0.7 * kept["full"]
+    assert small["ia3"].peak_bytes > small["lora"].peak_bytes
+    assert kept[ON] < kept[OFF] / 2
+
+
+def test_each_preset_is_known_when_it_is_set() -> None:
+    for lesson in LESSONS:
+        preset = {**DEFAULTS, **lesson.preset}
+        on = Chosen(
+            get_model(preset["model"]), get_device(preset["device"]), preset["batch"], preset["seq"],
+            preset["dtype"], preset["optimizer"], preset["checkpointing"], {},
+        )  # fmt: skip
+        assert is_set(on, preset)
+        assert not is_set(chosen("gpt2"), preset)
