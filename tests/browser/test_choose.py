@@ -1,0 +1,84 @@
+"""Walking the decision tree by the keyboard, on a phone, and into a method's page."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.driver import settled, visit
+
+PHONE = {"viewport": {"width": 390, "height": 844}}
+TABS = 60
+SECONDS = 60_000
+# the tree's own root, wherever the component keeps it
+IN_TREE = """() => {
+  const deep = (node) => node?.shadowRoot?.activeElement ? deep(node.shadowRoot.activeElement) : node;
+  return deep(document.activeElement)?.dataset?.place ?? null;
+}"""
+
+
+def recommended(page: Page, title: str) -> None:
+    settled(page)
+    expect(page.get_by_role("heading", name=title, exact=True, level=2)).to_be_visible(timeout=SECONDS)
+    settled(page)
+
+
+def press(page: Page, *keys: str) -> str:
+    for key in keys:
+        page.keyboard.press(key)
+    return str(page.evaluate(IN_TREE))
+
+
+def test_the_tree_by_keyboard(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/choose")
+    recommended(page, "LoRA")
+    for _ in range(TABS):
+        if press(page, "Tab") == "text-storage.roomy":
+            break
+    assert page.evaluate(IN_TREE) == "text-storage.roomy", "Tab leads to the end of the lit path"
+    assert press(page, "ArrowLeft", "ArrowLeft") == "text-rows"
+    assert press(page, "ArrowRight") == "text-storage", "along the lit path"
+    assert press(page, "ArrowUp") == "text-rows.few"
+    page.keyboard.press("Enter")
+    recommended(page, "IA³")
+    assert "rows=" in page.url
+    assert page.evaluate(IN_TREE) == "text-rows.few", "the focus stays where it was"
+    assert press(page, "Home") == "prompting"
+    press(page, "ArrowRight", "ArrowUp")
+    page.keyboard.press("Enter")
+    recommended(page, "Prompting, no training")
+    assert "prompting=yes" in page.url
+
+
+def test_the_configuration_opens_on_the_methods_page(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/choose")
+    recommended(page, "LoRA")
+    page.get_by_role("button", name="Open LoRA with this").click()
+    expect(page.locator("h1")).to_have_text("LoRA")
+    settled(page)
+    assert "target_modules=all-linear" in page.url
+    assert "r=16" in page.url
+    expect(page.get_by_text("24,313,856").first).to_be_visible(timeout=SECONDS)
+
+
+@pytest.mark.parametrize("page", [PHONE], indirect=True)
+def test_the_path_on_a_phone(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/choose?tasks=20")
+    recommended(page, "Adapters")
+    question = page.get_by_role("group", name="May a request take longer than on the base?")
+    question.get_by_role("button", name="No").click()
+    recommended(page, "IA³")
+    wide = page.evaluate(
+        "(() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollWidth - m.clientWidth; })()"
+    )
+    assert wide <= 0
+
+
+def test_a_claim_is_checked_on_another_model(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/fact_check?claim=ia3-share&topic=ia3")
+    expect(page.get_by_text("On Llama 3.2 3B:")).to_be_visible(timeout=SECONDS)
+    page.get_by_label("Check on").click()
+    page.get_by_role("option", name="BERT-base (uncased)").click()
+    settled(page)
+    expect(page.get_by_text("On BERT-base (uncased):")).to_be_visible(timeout=SECONDS)
+    assert "model=bert-base" in page.url
