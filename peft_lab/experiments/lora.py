@@ -29,9 +29,9 @@ def _moved(outcome: Outcome) -> float:
     return float(sum(row["ratio"] for row in rows) / len(rows))
 
 
-MOVED = Quantity("‖ΔW‖ / ‖W‖, mean of all matrices", "share", Source.MEASURED, _moved)
-USED = Quantity("Effective rank of ΔW, mean of all matrices", "", Source.MEASURED, _used)
-USED_SHARE = Quantity("Share of the rank that is used", "share", Source.MEASURED, _used_share)
+MOVED = Quantity("Mean ‖ΔW‖ / ‖W‖", "share", Source.MEASURED, _moved)
+USED = Quantity("Mean effective rank", "", Source.MEASURED, _used)
+USED_SHARE = Quantity("Share of r", "share", Source.MEASURED, _used_share)
 
 EXPERIMENTS = (
     _here(

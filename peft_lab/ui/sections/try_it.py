@@ -45,8 +45,8 @@ class Found:
 
 def try_it(experiments: Sequence[Experiment]) -> None:
     st.markdown(
-        "Guess first, then run it. One click trains every row below as an ordinary run, with everything else at its "
-        "default; a run that is there already is used again."
+        "Guess first, then run it. One click trains each variant as an ordinary run with all other settings at their "
+        "defaults; a run that is there already is used again."
     )
     for experiment in experiments:
         with st.container(border=True):
@@ -67,7 +67,10 @@ def _experiment(experiment: Experiment) -> None:
     @st.fragment(run_every=REFRESH if going else None)
     def part() -> None:
         now = look(experiment, specs)
-        _arms(experiment, now)
+        if any(item.line for item in now):
+            _arms(experiment, now)
+        else:
+            st.markdown(f":small[{_planned(now)}]")
         _button(experiment, now)
         if any(item.status is Status.DONE for item in now) or going:
             _curves(experiment, now)
@@ -97,9 +100,16 @@ def _arms(experiment: Experiment, found: Sequence[Found]) -> None:
         shown = reading.values if reading else ()
         cells = [quantity.show(value) for quantity, value in zip(experiment.quantities, shown, strict=False)]
         cells += ["–"] * (len(experiment.quantities) - len(cells))
-        rows.append((item.arm.label, _status(item), *cells))
-    header = ("", "Run", *(quantity.title for quantity in experiment.quantities))
-    figures.table(header, rows, numeric=range(2, len(header)))
+        rows.append((item.arm.label, *cells, _status(item)))
+    header = ("", *(quantity.title for quantity in experiment.quantities), "Run")
+    figures.table(header, rows, numeric=range(1, len(header) - 1))
+
+
+def _planned(found: Sequence[Found]) -> str:
+    """The arms in a line, while there is nothing to tell of them."""
+    steps = sorted({item.spec.steps for item in found})
+    told = f"{steps[0]} steps each" if len(steps) == 1 else f"{steps[0]} to {steps[-1]} steps"
+    return f"{' · '.join(item.arm.label for item in found)} — {told}"
 
 
 def _status(item: Found) -> str:
