@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from peft_lab import units
+from peft_lab.runs.store import RunSummary
 from peft_lab.ui import charts, figures
 from peft_lab.ui.inside import domains
 from peft_lab.ui.inside.playing import played
@@ -28,7 +29,36 @@ def show(choice: Choice) -> None:
         st.info(
             "Nothing has been trained yet. Train on the Train tab; what the adapters learnt is opened up here."
         )
+    _placements(choice)
     domains.show()
+
+
+def _placements(choice: Choice) -> None:
+    st.markdown(f"#### Three places for the same network {figures.badge(Source.COUNTED)}")
+    spec, shape = choice.spec, choice.shape
+    rows = []
+    for placement in spec.knob("placement").choices:
+        values = {**choice.values, "placement": placement}
+        if any(problem.level == "error" for problem in spec.problems(shape, values)):
+            continue
+        formula = spec.formula(shape, spec.complete(shape, values))
+        places = sum(term.count for term in formula.terms)
+        lines = [line for line in finished_of(SLUG) if _trained_so(line, choice, values)]
+        score = next((f"{line.after:.1%}" for line in lines if line.after is not None), "–")
+        share = units.percent(100 * formula.trainable / (shape.total + formula.added))
+        rows.append((placement, f"{places:,}", f"{formula.trainable:,}", share, score))
+    header = ("Placement", "Adapters", "Trained", "Of the model", "Latest score")
+    figures.table(header, rows, numeric=range(1, 5))
+    st.caption(
+        f"On {shape.title} with the knobs as they are. Houlsby: after the attention and after the feed-forward part. "
+        "Pfeiffer: after the latter only. Parallel: beside it, from the same input. Scores are of finished runs with "
+        "just these knobs, on this task."
+    )
+
+
+def _trained_so(line: RunSummary, choice: Choice, values: Mapping[str, Any]) -> bool:
+    same = (line.model, line.task) == (choice.entry.name, choice.task)
+    return same and line.spec is not None and dict(line.spec.values) == dict(values)
 
 
 def by_kind(values: Mapping[str, float]) -> dict[str, dict[int, float]]:

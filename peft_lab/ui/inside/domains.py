@@ -140,8 +140,9 @@ def _accuracies(seen: dict[str, Any]) -> None:
     st.markdown(f"##### Who answers what how well {figures.badge(Source.MEASURED)}")
     for column, (method, found) in zip(st.columns(2, gap="large"), seen["methods"].items(), strict=True):
         with column:
+            st.markdown(f"**{TITLES[method]}**")
             figures.table(
-                (f"{TITLES[method]}, trained on", *(f"on {domain}" for domain in serving.DOMAINS)),
+                ("Trained on", *(f"on {domain}" for domain in serving.DOMAINS)),
                 [
                     (name, *(f"{share:.1%}" for share in shares.values()))
                     for name, shares in found["accuracy"].items()
