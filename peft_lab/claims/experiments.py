@@ -10,6 +10,7 @@ from peft_lab.claims.figures import share, times
 from peft_lab.claims.judge import both, holds
 from peft_lab.quiz import experiments as run
 from peft_lab.quiz import fourbit
+from peft_lab.quiz import library_experiments as library
 from peft_lab.quiz.working import block_entries
 from peft_lab.units import Source
 
@@ -87,7 +88,7 @@ def _zero(model: Subject) -> Found:
 
 
 def _misspelt(model: Subject) -> Found:
-    refused, warned, passed = run.misspelt_target()
+    refused, warned, passed, *_ = library.misspelt_target()
     said = "refuses it" if refused else "warns" if warned else "says nothing and adapts the rest"
     return Found(
         holds(not passed),
@@ -108,7 +109,7 @@ def _activations(model: Subject) -> Found:
 
 
 def _twice(model: Subject) -> Found:
-    (ratio,) = run.wrapped_twice()
+    (ratio,) = library.wrapped_twice()
     return Found(
         holds(ratio == 1),
         f"the second wrapping trains {times(ratio)} as many parameters as on a fresh base",
@@ -118,7 +119,7 @@ def _twice(model: Subject) -> Found:
 
 
 def _pissa(model: Subject) -> Found:
-    started, off = run.pissa_disabled()
+    started, off = library.pissa_disabled()
     return Found(
         holds(off < EXACT),
         f"with the adapter off, outputs differ from the original model's by {share(off)}",
@@ -128,7 +129,7 @@ def _pissa(model: Subject) -> Found:
 
 
 def _positions(model: Subject) -> Found:
-    (plain,), (longer,) = run.prompt_positions(1), run.prompt_positions(TOKENS)
+    (plain,), (longer,) = library.prompt_positions(1), library.prompt_positions(TOKENS)
     return Found(
         holds(longer == plain),
         f"{TOKENS - 1} more virtual tokens give {longer - plain:.0f} more positions of logits",
@@ -138,7 +139,7 @@ def _positions(model: Subject) -> Found:
 
 
 def _encoder(model: Subject) -> Found:
-    runs, _ = run.prefix_on_encoder()
+    runs, *_ = library.prefix_on_encoder()
     return Found(
         holds(bool(runs)),
         f"of 1 try on a BERT-type classifier {runs:.0f} ran",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from peft_lab.quiz import experiments as run
+from peft_lab.quiz import library_experiments as library
 from peft_lab.quiz.bank import _sources as src
 from peft_lab.quiz.predictions import Contest, Inquiry, Prediction
 from peft_lab.runs.spec import RunSpec
@@ -128,7 +129,13 @@ PREDICTIONS = (
         question="LoRA through PEFT with the targets q_proj and v_porj. What happens?",
         options=("an error", "a warning", "nothing: q_proj is adapted alone"),
         experiment=Inquiry(
-            run.misspelt_target, ("an error", "a warning", "nothing"), "", Source.MEASURED, (), True
+            library.misspelt_target,
+            ("an error", "a warning", "nothing"),
+            "adapted modules",
+            Source.MEASURED,
+            (),
+            True,
+            ("q_proj", "v_porj"),
         ),
         rule="largest",
         why="PEFT is content when one of the names matches. Compare the trainable count with the formula, or print "
@@ -143,7 +150,7 @@ PREDICTIONS = (
         question="One base is wrapped for q, then again for v. Compared with a fresh base wrapped for v, how many "
         "parameters are trainable?",
         options=("as many", "more"),
-        experiment=Inquiry(run.wrapped_twice, ("",), "times", Source.MEASURED),
+        experiment=Inquiry(library.wrapped_twice, ("",), "times", Source.MEASURED),
         rule="bands",
         bands=(1.01,),
         why="The base is changed in place, and the first adapter is still in it and trainable. Start from a fresh "
@@ -158,7 +165,7 @@ PREDICTIONS = (
         question="A causal model with a soft prompt of 20 tokens is given 12 tokens. For how many positions do "
         "logits come back?",
         options=("12", "20", "32"),
-        experiment=Inquiry(run.prompt_positions, ("",), "positions", Source.MEASURED, (20,)),
+        experiment=Inquiry(library.prompt_positions, ("",), "positions", Source.MEASURED, (20,)),
         rule="bands",
         bands=(12.5, 20.5),
         why="The virtual tokens are positions like others, and the model answers at each of them. Labels and "
@@ -173,7 +180,7 @@ PREDICTIONS = (
         question="LoRA started by PiSSA, before any training. Where are the outputs further from the original "
         "model's: with the adapter on, or switched off?",
         options=("on", "off"),
-        experiment=Inquiry(run.pissa_disabled, ("on", "off"), "percent", Source.MEASURED),
+        experiment=Inquiry(library.pissa_disabled, ("on", "off"), "percent", Source.MEASURED),
         rule="largest",
         why="PiSSA moves the top singular vectors of W into the adapter and leaves the rest as the base. Without "
         "the adapter the most important part of every adapted matrix is missing.",
@@ -187,7 +194,15 @@ PREDICTIONS = (
         question="PEFT's Prefix Tuning on a BERT that classifies sentences: what happens on the first forward "
         "pass?",
         options=("it runs", "it is refused"),
-        experiment=Inquiry(run.prefix_on_encoder, ("runs", "refused"), "", Source.MEASURED, (), True),
+        experiment=Inquiry(
+            library.prefix_on_encoder,
+            ("runs", "refused"),
+            "sentences answered",
+            Source.MEASURED,
+            (),
+            True,
+            ("Prefix Tuning", "Prompt Tuning", "LoRA"),
+        ),
         rule="largest",
         why="The prefix travels as past keys and values, and with current transformers a BERT classifier takes "
         "none. Prompt Tuning and P-Tuning need input embeddings only.",

@@ -24,7 +24,8 @@ Ask = Callable[..., Any]
 class Inquiry:
     """An experiment that the inspector answers: ``function(*arguments)`` gives one figure per label.
 
-    ``categorical`` figures only mark the option that came true and are not shown.
+    ``categorical`` figures only mark the option that came true and are not shown; ``evidence`` names further figures
+    behind them, in ``unit``, which are.
     """
 
     function: Callable[..., list[float]]
@@ -33,6 +34,7 @@ class Inquiry:
     source: Source
     arguments: tuple[Any, ...] = ()
     categorical: bool = False
+    evidence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,18 +123,25 @@ def submission(prediction: Prediction) -> tuple[Callable[..., list[float]], tupl
 
 
 def decide(prediction: Prediction, values: Sequence[float]) -> Outcome:
-    """The outcome of an experiment's figures, one per label."""
+    """The outcome of an experiment's figures, one per label and then one per piece of evidence.
+
+    Raises:
+        BadInput: another number of figures, such as those that an earlier version kept.
+    """
     experiment = prediction.experiment
-    figures = tuple(
-        Figure(label, value, experiment.unit) for label, value in zip(experiment.labels, values, strict=True)
-    )
+    evidence = experiment.evidence if isinstance(experiment, Inquiry) else ()
+    deciding, count = list(values[: len(experiment.labels)]), len(experiment.labels) + len(evidence)
+    if len(values) != count:
+        raise BadInput(f"'{prediction.id}' has {count} figures, not {len(values)}. Run it again.")
     if prediction.rule == "bands":
-        right = sum(values[0] > limit for limit in prediction.bands)
+        right = sum(deciding[0] > limit for limit in prediction.bands)
     else:
-        best = max(values) if prediction.rule == "largest" else min(values)
-        right = list(values).index(best)
-    shown = () if isinstance(experiment, Inquiry) and experiment.categorical else figures
-    return Outcome(right, shown, experiment.source)
+        right = deciding.index(max(deciding) if prediction.rule == "largest" else min(deciding))
+    hidden = isinstance(experiment, Inquiry) and experiment.categorical
+    named = [] if hidden else list(zip(experiment.labels, deciding, strict=True))
+    named += zip(evidence, values[len(deciding) :], strict=True)
+    figures = tuple(Figure(label, value, experiment.unit) for label, value in named)
+    return Outcome(right, figures, experiment.source)
 
 
 def decide_records(prediction: Prediction, records: Sequence[Mapping[str, Any]]) -> Outcome:

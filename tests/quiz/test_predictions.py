@@ -125,10 +125,12 @@ def test_figures_in_the_message() -> None:
         "It is: the value maps. q_proj: 3,000,000 parameters, v_proj: 1,835,008 parameters"
     )
     silent = get_prediction("predict-misspelt")
-    assert score(silent, decide(silent, [0, 0, 1]), 2) == (
+    assert score(silent, decide(silent, [0, 0, 1, 4, 0]), 2) == (
         True,
-        "As you said: nothing: q_proj is adapted alone.",
+        "As you said: nothing: q_proj is adapted alone. q_proj: 4 adapted modules, v_porj: 0 adapted modules.",
     )
+    with pytest.raises(BadInput, match="has 5 figures, not 3"):
+        decide(silent, [0, 0, 1])
 
 
 def test_contests_are_decided_by_records() -> None:

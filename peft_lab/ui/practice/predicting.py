@@ -12,7 +12,7 @@ from typing import Any
 import streamlit as st
 
 from peft_lab import inspector
-from peft_lab.errors import PeftLabError
+from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.quiz.prediction_bank import all_predictions, get_prediction
 from peft_lab.quiz.predictions import Contest, Outcome, Prediction, decide, score, submission
 from peft_lab.quiz.records import Result
@@ -78,8 +78,8 @@ def predict(prediction: Prediction, file: Learners, learner: str, before: Result
         st.markdown(prediction.question)
     name = f"{learner}/{prediction.id}"
     guess = state.remembered(GUESSES, name, None)
-    if guess is None and before is not None:
-        outcome = decide(prediction, before.content["values"])
+    outcome = None if guess is not None or before is None else _replayed(prediction, before)
+    if outcome is not None and before is not None:
         show_outcome(prediction, outcome, before.content["guess"], before.at)
         if st.button("Guess and run again", icon=":material/replay:", key=f"again-{prediction.id}"):
             state.remember(GUESSES, name, -1)
@@ -104,6 +104,15 @@ def predict(prediction: Prediction, file: Learners, learner: str, before: Result
     _record(prediction, outcome, guess, values, file, learner)
     state.scope(GUESSES).pop(name, None)
     st.rerun()
+
+
+def _replayed(prediction: Prediction, before: Result) -> Outcome | None:
+    """What was settled; ``None`` where an earlier version kept other figures than the experiment gives now."""
+    try:
+        return decide(prediction, before.content["values"])
+    except BadInput:
+        st.caption("This experiment has changed since you guessed; its earlier result is not shown.")
+        return None
 
 
 def _commit(prediction: Prediction, name: str) -> None:
