@@ -28,7 +28,7 @@ def merges(model: Any, inputs: Inputs, fresh_base: Callable[[], torch.nn.Module]
     Returns:
         rows of ``way``, ``outputs``: the distance of the outputs from the trained model's over the distance between
         the trained model and its base (0: the same, 1: off by as much as training changed), and ``weights``: the same
-        of the adapted matrices, over the norm of the correction.
+        of the adapted matrices, over the norm of the correction. A way that fails has its ``problem`` instead.
     """
     import torch
 
@@ -40,8 +40,12 @@ def merges(model: Any, inputs: Inputs, fresh_base: Callable[[], torch.nn.Module]
         wanted = {path: expanded[path] + _delta(module) for path, module in lora.layers(model)}
         correction = sum(float((wanted[path] - expanded[path]).norm()) ** 2 for path in wanted) ** 0.5
         rows = []
-        for way, make in _ways(model, fresh_base):
-            merged = make()
+        for way, make in _ways(model, inputs, fresh_base):
+            try:
+                merged = make()
+            except (RuntimeError, ValueError) as error:  # repacking fails on some shapes
+                rows.append({"way": way, "problem": str(error)})
+                continue
             moved = {path: _weight(merged.get_submodule(path)) for path in wanted}
             lost = sum(float((moved[path] - wanted[path]).norm()) ** 2 for path in wanted) ** 0.5
             apart = float((_outputs(merged, inputs) - trained).norm())
@@ -51,11 +55,29 @@ def merges(model: Any, inputs: Inputs, fresh_base: Callable[[], torch.nn.Module]
 
 
 def _ways(
-    model: Any, fresh_base: Callable[[], torch.nn.Module]
+    model: Any, inputs: Inputs, fresh_base: Callable[[], torch.nn.Module]
 ) -> Iterator[tuple[str, Callable[[], torch.nn.Module]]]:
     yield "expanded", lambda: _into(_expanded(model, fresh_base()), model)
     yield "fresh", lambda: _into(fresh_base(), model)
     yield "rounded again", lambda: copy.deepcopy(model).merge_and_unload()
+    if _repacks():
+        yield "repacked", lambda: _evaluated(copy.deepcopy(model), inputs).merge_and_unload()
+
+
+def _repacks() -> bool:
+    """Whether bitsandbytes repacks four-bit weights on this processor when they are first used in an evaluation."""
+    from bitsandbytes.functional import has_avx512bf16
+
+    return bool(has_avx512bf16())
+
+
+def _evaluated(model: Any, inputs: Inputs) -> Any:
+    """The model after an evaluation as bitsandbytes does it when it is left alone."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = True
+    model(**inputs)
+    return model
 
 
 def _into(base: Any, model: Any) -> torch.nn.Module:

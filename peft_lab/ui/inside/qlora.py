@@ -18,11 +18,13 @@ _WAYS = {
     "expanded": "into the four-bit base, expanded",
     "fresh": "into a fresh base that was never rounded",
     "rounded again": "into the four-bit base, rounded again",
+    "repacked": "the same after an ordinary evaluation",
 }
 _VERDICTS = {
     "expanded": "The model that was trained, at full size",
     "fresh": "Usual, and close to the better base; not the model that was trained",
     "rounded again": "Small, and the correction is rounded away in part",
+    "repacked": "The evaluation had repacked the weights, which merging does not know of",
 }
 
 
@@ -39,22 +41,20 @@ def show(choice: Choice) -> None:
 def _merges(rows: list[dict[str, Any]]) -> None:
     if not rows:
         return
-    st.markdown(f"#### Three ways to merge {figures.badge(Source.MEASURED)}")
+    st.markdown(f"#### Ways to merge {figures.badge(Source.MEASURED)}")
     figures.table(
         ("Merged", "Outputs off by", "Weights off by", ""),
-        [
-            (
-                _WAYS[row["way"]],
-                units.percent(100 * row["outputs"]),
-                units.percent(100 * row["weights"]),
-                _VERDICTS[row["way"]],
-            )
-            for row in rows
-        ],
+        [(_WAYS[row["way"]], *_off(row)) for row in rows],
         numeric=(1, 2),
     )
     st.caption(
         "Against the trained model, adapter beside four-bit base, on held-out sentences. 100% is as far as the adapter "
-        "itself moved the outputs, or the weights. On some processors bitsandbytes repacks four-bit weights in the "
-        "first evaluation, after which a merge is wrong: that is switched off here, and each way starts afresh."
+        "itself moved the outputs, or the weights. So that none is merged wrongly, repacking is switched off here."
     )
+
+
+def _off(row: dict[str, Any]) -> tuple[str, str, str]:
+    if "problem" in row:
+        return "–", "–", f"Fails: {row['problem']}"
+    outputs, weights = (units.percent(100 * row[name]) for name in ("outputs", "weights"))
+    return outputs, weights, _VERDICTS[row["way"]]
