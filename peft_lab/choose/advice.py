@@ -67,7 +67,7 @@ class Advice:
         return values
 
 
-_BENCH = "In the published comparison on {bench_base} {name} reached {accuracy} of the answers, LoRA {lora_accuracy}."
+_BENCH = "In the published comparison on {bench_base} {name} reached {accuracy} right answers, LoRA {lora_accuracy}."
 _FOLDS = "Its vectors can be multiplied into the weights, so that nothing is added to a request."
 _TRAINS = "It trains {trained} parameters of {model}, {share}, and stores {stored} for a task."
 _FOUR = "stores the base in 4 bits: choose it when memory is short, at the price of time."
@@ -112,7 +112,7 @@ _ADVICE = (
                f"{src.LORA}, section 4.1"),
         Reason("Adapting every linear map is what it takes to match full fine-tuning; the rank matters less.",
                f"{src.QLORA}, section 4, figure 2"),
-        Reason("In the published comparison on {bench_base} it reached {lora_accuracy} of the answers, full "
+        Reason("In the published comparison on {bench_base} it reached {lora_accuracy} right answers, full "
                "fine-tuning {full_accuracy}.", src.BENCH),
     ), ("lora-small", "qlora", "ia3"), "has more capacity, merges, and is what every tool supports.",
         {"r": 16, "lora_alpha": 32, "target_modules": ALL}),
@@ -175,8 +175,8 @@ _ADVICE = (
                f"{src.PREFIX}, section 6"),
         Reason("It stores {stored} for a task; the trained keys and values lengthen every layer's attention.",
                _COUNT, Source.COUNTED),
-        Reason("Its settings decide: in the published comparison on {bench_base} {name} reached {accuracy}, LoRA "
-               "{lora_accuracy}.", src.BENCH),
+        Reason("Its settings decide: in the published comparison on {bench_base} {name} reached {accuracy} right "
+               "answers, LoRA {lora_accuracy}.", src.BENCH),
     ), ("lora", "lora-small", "ia3", "qlora"), "leaves the weights alone and suits encoder-decoders."),
     Advice("prompt", "prompt", (
         Reason("From about {scale} parameters on Prompt Tuning comes near full fine-tuning; {model} has {total}.",

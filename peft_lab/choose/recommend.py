@@ -66,7 +66,7 @@ class Decision:
     path: tuple[Answered, ...]
     advice: Advice
     plan: Plan | None
-    overruled: list[str]
+    overruled: list[Why]
     others: Iterator[tuple[Advice, Plan]]
 
 
@@ -82,7 +82,7 @@ class Recommendation:
     plan: Plan | None
     runner_up: str | None
     runner_up_text: str
-    overruled: tuple[str, ...] = ()
+    overruled: tuple[Why, ...] = ()
 
 
 def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None = None) -> Recommendation:
@@ -119,7 +119,7 @@ def decide(situation: Situation, room: Room) -> Decision:
     path, leaf = walk(situation, room)
     if leaf.method in (PROMPTING, NOTHING):
         return Decision(path, leaf, None, [], iter(()))
-    overruled: list[str] = []
+    overruled: list[Why] = []
     possible = _possible(situation, room, leaf, overruled)
     chosen, plan = next(possible, (ADVICE["no-way"], None))
     return Decision(path, chosen, plan, list(overruled), possible)
@@ -161,35 +161,40 @@ def _on_a_smaller_model(situation: Situation, room: Room, method: str) -> tuple[
 
 
 def _possible(
-    situation: Situation, room: Room, leaf: Advice, overruled: list[str]
+    situation: Situation, room: Room, leaf: Advice, overruled: list[Why]
 ) -> Iterator[tuple[Advice, Plan]]:
     """The leaf and what may stand in for it, as far as it can be; reasons against what cannot go to ``overruled``."""
     for advice in (leaf, *(ADVICE[name] for name in leaf.others)):
-        reason, step = _obstacle(situation, room, advice)
-        if step is not None:
-            yield advice, _plan(situation, room, advice, step)
+        found = _step(situation, room, advice)
+        if isinstance(found, Step):
+            yield advice, _plan(situation, room, advice, found)
         else:
-            overruled.append(f"{advice.title}: {reason}")
+            overruled.append(replace(found, text=f"{advice.title}: {found.text}"))
 
 
-def _obstacle(situation: Situation, room: Room, advice: Advice) -> tuple[str, Step | None]:
-    shape = situation.shape
+def _step(situation: Situation, room: Room, advice: Advice) -> Step | Why:
+    """A step that fits, or why there is none."""
+    shape, spec = situation.shape, get_method(advice.method)
     try:
         values = advice.knobs(shape)
         stored = stored_bytes(shape, advice.method, values)
         if situation.storage is not None and stored > situation.storage:
-            return f"it stores {units.size(stored)}, {units.size(situation.storage)} are allowed.", None
-        spec = get_method(advice.method)
+            return _against(f"it stores {units.size(stored)}, {units.size(situation.storage)} are allowed.")
         virtual, limit = spec.virtual_tokens(spec.complete(shape, values)), shape.max_positions
         if limit is not None and situation.seq + virtual > limit:
             more = f"{situation.seq:,} tokens and {virtual:,} virtual ones"
-            return f"{shape.title} has {limit:,} positions, {more} do not fit.", None
+            return _against(f"{shape.title} has {limit:,} positions, {more} do not fit.")
         step = room.step(advice.method, values)
     except (BadInput, SimulationError) as error:
-        return str(error), None
+        return _against(str(error))
     if step is None:
-        return f"even one row needs {units.size(room.least(advice.method, values))}.", None
-    return "", step
+        least = units.size(room.least(advice.method, values))
+        return Why(f"even one row needs {least}.", _found_how(Source.SIMULATED), str(Source.SIMULATED))
+    return step
+
+
+def _against(text: str) -> Why:
+    return Why(text, _found_how(Source.COUNTED), str(Source.COUNTED))
 
 
 def _plan(situation: Situation, room: Room, advice: Advice, step: Step) -> Plan:
@@ -215,14 +220,11 @@ def _result(
     path: tuple[Answered, ...],
     plan: Plan | None,
     runner: tuple[str, str] | None,
-    overruled: tuple[str, ...],
+    overruled: tuple[Why, ...],
 ) -> Recommendation:
     why = [Why(reason.text.format_map(known), reason.source, str(reason.kind)) for reason in advice.reasons]
     if advice.method == NOTHING:
-        why += [
-            Why(reason, "simulated training step, closed formula", str(Source.SIMULATED))
-            for reason in overruled
-        ]
+        why += overruled
     why += [
         Why(words.sentence(step.because), _found_how(step.how), step.how) for step in path if step.how != TOLD
     ]

@@ -78,7 +78,7 @@ _QUESTIONS = (
         {"strict": "No", "relaxed": "Yes"}, "you", "cited",
     ),
     Question(
-        "biases", "Has it biases?", "Do the model's linear maps have biases?",
+        "biases", "Any biases?", "Do the model's linear maps have biases?",
         "Counted on the model: every linear map inside the layers has to have one.",
         {"yes": "Yes", "no": "No"}, "counted",
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from peft_lab import units
-from peft_lab.claims.base import Claim, Found, Subject
+from peft_lab.claims.base import FIRST, Claim, Found, Subject
 from peft_lab.claims.figures import share, times
 from peft_lab.claims.judge import about, holds, within
 from peft_lab.methods import get_method
@@ -193,13 +193,18 @@ def _scale(model: Subject) -> Found:
     )
 
 
+def _is_meant(shape: ModelShape) -> bool:
+    """The one model that the figures are about."""
+    return shape.name == FIRST
+
+
 def _has_lora(shape: ModelShape) -> bool:
     return takes("lora", shape)
 
 
 CLAIMS = (
     counted(
-        id="lora-count", topic="lora", check=_lora_count, fits=_has_lora,
+        id="lora-count", topic="lora", check=_lora_count, fits=_is_meant,
         claim="LoRA at rank 16 on q and v of Llama 3.2 3B trains 4,718,592 of 3,216,749,568 parameters.",
         said="# trainable params: 4,718,592 || all params: 3,216,749,568 || trainable%: 0.15%",
     ),

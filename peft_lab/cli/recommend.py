@@ -67,7 +67,7 @@ def document(situation: Situation, found: Recommendation, changes: Sequence[Flip
         "path": [asdict(step) for step in found.path],
         "config": {} if plan is None else dict(plan.values),
         "training": training,
-        "overruled": list(found.overruled),
+        "overruled": [asdict(why) for why in found.overruled],
         "situation": asdict(situation),
     }
 
@@ -89,7 +89,7 @@ def _human(situation: Situation, found: Recommendation, changes: Sequence[Flip])
     reasons = [(why.text, why.source, why.kind) for why in found.why]
     parts.append(output.table("Why", {"reason": "left", "source": "left", "kind": "left"}, reasons))
     if found.overruled:
-        parts += ["Overruled:", *(f"  {text}" for text in found.overruled)]
+        parts += ["Overruled:", *(f"  {why.text}" for why in found.overruled)]
     if found.runner_up:
         parts.append(f"Runner-up: {found.runner_up_text}")
     if changes:

@@ -100,7 +100,8 @@ def test_the_simulation_overrules_the_tree() -> None:
 
     found = recommend(situation, Room(situation, ask))  # type: ignore[arg-type]
     assert found.method == "lora"
-    assert found.overruled[0].startswith("IA³: even one row needs 30.0 GB")
+    assert found.overruled[0].text == "IA³: even one row needs 30.0 GB."
+    assert found.overruled[0].kind == "simulated"
     assert found.path[-1].label == "Few"
 
 

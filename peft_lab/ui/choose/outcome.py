@@ -89,9 +89,9 @@ def reasons(found: Recommendation) -> None:
     st.markdown("#### Why")
     lines = [f"- {why.text} {figures.badge(why.kind)}  \n  :small[{why.source}]" for why in found.why]
     st.markdown("\n".join(lines))
-    if found.overruled:
+    if found.overruled and found.plan is not None:
         st.markdown("**What the tree says first cannot be here:**")
-        st.markdown("\n".join(f"- {text} {figures.badge('simulated')}" for text in found.overruled))
+        st.markdown("\n".join(f"- {why.text} {figures.badge(why.kind)}" for why in found.overruled))
     if found.runner_up:
         st.markdown(f"**Runner-up.** {found.runner_up_text}")
 

@@ -56,11 +56,11 @@ def _finding(claim: Claim, found: Found, model: str | None) -> None:
     st.markdown(f"**We find** {found.found}. {figures.badge(claim.source)}")
     name = model or claim.model
     all_found = on_all(claim.id)
-    if name is not None and (all_found or model is not None):
+    if name is not None and (len(all_found) > 1 or model is not None):
         st.markdown(f"On {get_model(name).title}: {BADGES[found.verdict]}")
     st.markdown(found.why)
     st.markdown(f":small[How: {claim.how}.]")
-    if all_found:
+    if len(all_found) > 1:
         counts = {
             verdict: sum(each.verdict == verdict for each in all_found.values()) for verdict in VERDICTS
         }
