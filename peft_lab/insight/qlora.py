@@ -39,7 +39,7 @@ def merges(model: Any, inputs: Inputs, fresh_base: Callable[[], torch.nn.Module]
         expanded = {path: lora.base_weight(module) for path, module in lora.layers(model)}
         wanted = {path: expanded[path] + _delta(module) for path, module in lora.layers(model)}
         correction = sum(float((wanted[path] - expanded[path]).norm()) ** 2 for path in wanted) ** 0.5
-        rows = []
+        rows: list[dict[str, Any]] = []
         for way, make in _ways(model, inputs, fresh_base):
             try:
                 merged = make()
