@@ -57,7 +57,8 @@ def test_percent(value: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (1.2e-5, "12 µs"), (4.9e-4, "490 µs"), (0.0042, "4.2 ms"), (0.421, "0.42 s"), (9.9, "9.9 s"), (37.2, "37 s"), (90, "1 min 30 s"), (250, "4 min 10 s"),
+        (1.2e-5, "12 µs"), (4.9e-4, "490 µs"), (0.0042, "4.2 ms"), (0.421, "0.42 s"), (9.9, "9.9 s"),
+        (37.2, "37 s"), (90, "1 min 30 s"), (250, "4 min 10 s"),
     ],
 )  # fmt: skip
 def test_seconds(value: float, text: str) -> None:

@@ -58,5 +58,7 @@ def pairs(scores: Mapping[str, Sequence[float]], rows: int) -> list[Pair]:
 
 
 def sampling_error(share: float, rows: int) -> float:
-    """Standard error of a share counted on that many rows, had other rows been held out (binomial)."""
-    return math.sqrt(max(share * (1 - share), 0.0) / rows)
+    """Standard error of a share counted on that many rows, had other rows been held out: binomial, with two rows of
+    either kind added, so that none or all of a few rows is not taken for certainty (Agresti & Coull 1998)."""
+    share = (share * rows + 2) / (rows + 4)
+    return math.sqrt(share * (1 - share) / (rows + 4))

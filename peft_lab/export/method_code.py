@@ -12,9 +12,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from peft_lab.export.calls import literal
+from peft_lab.export.calls import PeftCall, literal
 from peft_lab.export.facts import Facts
-from peft_lab.export.prompt_code import DEEP_IMPORTS, deep_code, deep_define, is_deep_encoder, text_start
+from peft_lab.export.prompt_code import (
+    DEEP_IMPORTS,
+    deep_code,
+    deep_define,
+    is_deep_encoder,
+    still_define,
+    text_start,
+    words_define,
+    words_start,
+)
 from peft_lab.methods import _generation
 from peft_lab.methods._own import HEADS
 from peft_lab.methods.adapters import Adapters
@@ -58,7 +67,8 @@ def applied(facts: Facts) -> Applied:
         define, code = adapters_code(facts.method, facts.entry.shape, facts.values, head)
         return _plain(code, ("re",), define)
     if is_deep_encoder(facts.method, facts.call, facts.values):
-        return _plain(f"{deep_code(facts.values)}{_train_only(head)}", DEEP_IMPORTS, deep_define())
+        code = f"without_dropout(model)\n{deep_code(facts.values)}{_train_only(head)}"
+        return _plain(code, DEEP_IMPORTS, f"{deep_define()}\n\n{still_define()}")
     return _ours(facts)
 
 
@@ -67,15 +77,29 @@ def _peft(facts: Facts) -> Applied:
     assert call is not None
     code = f"config = {call.source('MODEL')}\nmodel = get_peft_model(model, config)\n"
     imports = [f"peft:{call.name}", "peft:get_peft_model"]
+    define = ""
+    if call.virtual_tokens:
+        define, code = _prompts(facts, call, code, imports)
+    return Applied(code, tuple(imports), "model.save_pretrained(OUT)\n", libraries=("peft",), define=define)
+
+
+def _prompts(facts: Facts, call: PeftCall, code: str, imports: list[str]) -> tuple[str, str]:
+    """Definitions and code of PEFT's prompt methods, with what their configs cannot say."""
+    parts = [still_define()]
+    code = f"without_dropout(model)\n{code}"
+    imports.append("typing:Any")
     start = text_start(call, facts.values)
     if start:
-        code += start
         imports.append("peft:initialize_kv_prefix_from_text")
-    define = ""
-    if call.virtual_tokens and facts.entry.kind != "encoder":
-        define, code = bridge_code(), f"{code}bridge_cache_names(model)\n"
-        imports.append("typing:Any")
-    return Applied(code, tuple(imports), "model.save_pretrained(OUT)\n", libraries=("peft",), define=define)
+    words = words_start(call, facts.values)
+    if words:
+        parts.append(words_define())
+        imports.append("collections.abc:Sequence")
+    code = f"{code}{start}{words}"
+    if facts.entry.kind != "encoder":
+        parts.append(bridge_code())
+        code += "bridge_cache_names(model)\n"
+    return "\n\n".join(parts), code
 
 
 def _plain(code: str, imports: tuple[str, ...], define: str = "") -> Applied:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from peft_lab.export.calls import PeftCall, literal
-from peft_lab.methods import _deep
+from peft_lab.methods import _deep, _prompt_start
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.ptuning import PTuning, is_deep
 
@@ -33,6 +33,27 @@ def text_start(call: PeftCall, values: Mapping[str, Any]) -> str:
     )
 
 
+def words_start(call: PeftCall, values: Mapping[str, Any]) -> str:
+    """The lines that let P-Tuning's encoder start as a text, ``""`` for any other start."""
+    if call.name != "PromptEncoderConfig" or values["init_weights"] != "text":
+        return ""
+    return f"{_ids(values)}start_as_words(model, ids)\n"
+
+
+def still_define() -> str:
+    """The function that switches the dropout of a frozen base off."""
+    return inspect.getsource(_prompt_start.without_dropout)
+
+
+def words_define() -> str:
+    return inspect.getsource(_prompt_start.start_as_words)
+
+
+def _ids(values: Mapping[str, Any]) -> str:
+    tokens = values["num_virtual_tokens"]
+    return f'text = {_repeated(values)}\nids = tokenizer(text, truncation=True, max_length={tokens})["input_ids"]\n'
+
+
 def _projected(values: Mapping[str, Any]) -> bool:
     return bool(values.get("prefix_projection", False))
 
@@ -52,8 +73,4 @@ def deep_code(values: Mapping[str, Any]) -> str:
     tokens, start = values["num_virtual_tokens"], values["init_weights"]
     if start != "text":
         return f"trains = add_prompts(model, {tokens}, {literal(start)})\n"
-    return (
-        f"text = {_repeated(values)}\n"
-        f'ids = tokenizer(text, truncation=True, max_length={tokens})["input_ids"]\n'
-        f'trains = add_prompts(model, {tokens}, "text", ids)\n'
-    )
+    return f'{_ids(values)}trains = add_prompts(model, {tokens}, "text", ids)\n'

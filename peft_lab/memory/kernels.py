@@ -140,8 +140,8 @@ def _cpu_is_flash(
         mask = torch.empty(
             (*outer, small[length], small[width]), dtype=dtype, device="cpu", requires_grad=masked[1]
         )
-    tensors = [torch.empty(shape, dtype=dtype, device="cpu") for shape in inputs]
-    choice = torch._fused_sdp_choice(*tensors, mask, dropout, causal, scale=None, enable_gqa=grouped)
+    query, key, value = (torch.empty(shape, dtype=dtype, device="cpu") for shape in inputs)
+    choice = torch._fused_sdp_choice(query, key, value, mask, dropout, causal, scale=None, enable_gqa=grouped)
     return bool(choice == SDPBackend.FLASH_ATTENTION.value)
 
 

@@ -240,7 +240,15 @@ def blueprint_of(
         if depth != shape.num_layers:
             config: Any = base.config
             shape = meta.read_shape(base, config, entry.kind, entry.name, entry.title)
-        return spec.apply(base, shape, full, task)
+        try:
+            return spec.apply(base, shape, full, task)
+        except ValueError as error:
+            if not checkpointing:
+                raise
+            # PEFT looks at the base's setting while it applies a method (prefixes go through the cache, which is off).
+            raise SimulationError(
+                f"{spec.title} cannot be trained with gradient checkpointing: {error}"
+            ) from error
 
     how = spec.quantization(full)
     blueprint = Blueprint(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from peft_lab.methods._generation import bridge_cache_names
 from peft_lab.methods._peft import PeftMethod
+from peft_lab.methods._prompt_start import without_dropout
 from peft_lab.methods.base import Problem, TaskType
 from peft_lab.methods.knobs import Knob, Values
 from peft_lab.shapes import ModelShape
@@ -62,7 +63,10 @@ def room_problems(shape: ModelShape, tokens: int) -> Iterable[Problem]:
 
 
 class VirtualTokenMethod(PeftMethod):
-    """PEFT's prompt learning: virtual tokens that a prompt encoder outside the base model makes."""
+    """PEFT's prompt learning: virtual tokens that a prompt encoder outside the base model makes.
+
+    The base is frozen, and so is its dropout: see :func:`without_dropout`.
+    """
 
     def virtual_tokens(self, values: Values) -> int:
         return int(values["num_virtual_tokens"])
@@ -70,6 +74,7 @@ class VirtualTokenMethod(PeftMethod):
     def apply(
         self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
     ) -> torch.nn.Module:
+        without_dropout(model)
         return bridged(super().apply(model, shape, values, task_type))
 
     def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
@@ -77,11 +82,16 @@ class VirtualTokenMethod(PeftMethod):
 
 
 def text_knobs(
-    start: str, choices: tuple[str, ...], help_: str, paper: str, default: str
+    start: str,
+    choices: tuple[str, ...],
+    help_: str,
+    paper: str,
+    default: str,
+    of: Literal["method", "application"] = "method",
 ) -> tuple[Knob, Knob]:
-    """Where trained keys and values start: one of ``choices``, ``text`` among them, and that text."""
+    """Where trained vectors start: one of ``choices``, ``text`` among them, and that text."""
     return (
-        Knob(start, "Start", "choice", default, help_, paper=paper, choices=choices, advanced=True),
+        Knob(start, "Start", "choice", default, help_, paper=paper, choices=choices, advanced=True, of=of),
         Knob(
             "init_text", "Initial text", "text",
             "Classify the sentiment of this sentence as positive or negative:",

@@ -128,7 +128,7 @@ class Ia3(PeftMethod):
             Part(
                 "gate",
                 group.path,
-                "l_ff" if is_feedforward(group, values) else labels.get(str(group.role), "l"),
+                labels.get(str(group.role), "l_ff" if is_feedforward(group, values) else "l"),
                 {"size": _size(group, values), "on_input": int(is_feedforward(group, values))},
             )
             for group in shape.match(values["target_modules"]).groups

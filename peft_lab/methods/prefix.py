@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.methods._peft import on_meta, wrap
+from peft_lab.methods._prompt_start import without_dropout
 from peft_lab.methods._prompts import (
     VirtualTokenMethod,
     bridged,
@@ -150,6 +151,7 @@ class PrefixTuning(VirtualTokenMethod):
     def apply(
         self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
     ) -> torch.nn.Module:
+        without_dropout(model)
         adapted = wrap(model, self.config(shape, values, task_type))
         if starts_from_text(values) and not on_meta(model):
             start_from_text(adapted, values["init_text"], values["num_virtual_tokens"])

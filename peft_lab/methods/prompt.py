@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.methods._peft import on_meta, wrap
+from peft_lab.methods._prompt_start import without_dropout
 from peft_lab.methods._prompts import InputPromptMethod, bridged, rows, tokens_knob
 from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
@@ -110,6 +111,7 @@ class PromptTuning(InputPromptMethod):
             # Only the shapes are asked for, and those are the same for every start.
             values = {**values, "prompt_tuning_init": "RANDOM"}
         tokenizer = getattr(model, "name_or_path", "") or shape.name
+        without_dropout(model)
         return bridged(wrap(model, self._config(values, task_type, tokenizer)))
 
 

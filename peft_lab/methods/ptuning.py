@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.methods import _deep, _own
 from peft_lab.methods._peft import on_meta
+from peft_lab.methods._prompt_start import start_as_words, without_dropout
 from peft_lab.methods._prompts import (
     InputPromptMethod,
     rows,
@@ -75,10 +76,11 @@ KNOBS = (
         usual="0", min=0.0, max=0.9, advanced=True,
     ),
     *text_knobs(
-        "init_weights", ("zero", "random", "text"),
-        "Of version 2. zero: all virtual tokens are alike and stay alike. random: normal noise. text: the keys and "
-        "values of your text in the frozen model.",
-        "random", "zero",
+        "init_weights", ("random", "text", "zero"),
+        "random: noise, as PEFT starts. text: version 1 sets the encoder's last layer so that it makes the embeddings "
+        "of your text, version 2 takes its keys and values in the frozen model. zero: version 2 only; all virtual "
+        "tokens are alike and stay alike.",
+        "random", "random", of="application",
     ),
 )  # fmt: skip
 
@@ -112,6 +114,7 @@ class PTuning(InputPromptMethod):
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         if not is_deep(values):
             yield from super().check(shape, values)
+            yield from self._check_start(shape, values)
         elif shape.kind != "encoder":
             yield from PREFIX.check(shape, _as_prefix(shape, values))
         elif not _deep.fits(shape):
@@ -122,6 +125,14 @@ class PTuning(InputPromptMethod):
             )
         else:
             yield from text_problems(values, "init_weights")
+
+    def _check_start(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
+        """Where an encoder cannot start."""
+        yield from text_problems(values, "init_weights")
+        if values["init_weights"] == "zero":
+            yield Problem("init_weights", "An encoder starts random or from a text; zero is for version v2.")
+        elif values["init_weights"] == "text" and shape.kind == "seq2seq":
+            yield Problem("init_weights", "On encoder-decoder models an encoder starts random only.")
 
     # -- without torch -------------------------------------------------------------------------------------------
 
@@ -183,9 +194,13 @@ class PTuning(InputPromptMethod):
         self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
     ) -> torch.nn.Module:
         if not is_deep(values):
-            return super().apply(model, shape, values, task_type)
+            adapted = super().apply(model, shape, values, task_type)
+            if values["init_weights"] == "text" and not on_meta(model):
+                start_as_words(adapted, text_ids(model, values["init_text"], values["num_virtual_tokens"]))
+            return adapted
         if shape.kind != "encoder":
             return PREFIX.apply(model, shape, _as_prefix(shape, values), task_type)
+        without_dropout(model)
         tokens, start = values["num_virtual_tokens"], values["init_weights"]
         if on_meta(model):
             start = "zero"  # only the shapes are asked for, and those are the same for every start

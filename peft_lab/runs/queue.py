@@ -17,7 +17,8 @@ import psutil
 from filelock import FileLock, Timeout
 
 from peft_lab import processes
-from peft_lab.runs import store, worker
+from peft_lab.errors import PeftLabError
+from peft_lab.runs import admission, store, worker
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status, classify
@@ -39,10 +40,14 @@ class RunQueue:
         """Check and queue a run; returns its id at once.
 
         Raises:
-            BadInput: a spec that cannot work; nothing is kept of it. AssetError: weights or data are not here.
+            BadInput: a spec that cannot work, or a run that cannot fit into memory; nothing is kept of it.
+            AssetError: weights or data are not here.
         """
         complete = spec.check()
         processes.start_server()
+        # What runs now holds memory that will be free then: a run that has to wait is asked when its turn comes.
+        if not any(alive(owner) for _, _, owner in _unfinished()):
+            admission.require(complete)
         run = store.create(complete)
         run.log.emit("queued", owner=myself())
         with self._wake:
@@ -123,6 +128,10 @@ class RunQueue:
 
     def _run(self, run: Run) -> None:
         """One child process from start to end, and a final event whatever becomes of it."""
+        problem = _refusal(run)
+        if problem is not None:
+            run.log.emit("failed", message=problem)
+            return
         run.log.emit("starting")
         making: Any = processes.context()
         child = making.Process(target=worker.main, args=(str(run.folder),), name=run.id, daemon=True)
@@ -147,6 +156,14 @@ class RunQueue:
             run.log.emit("stopped", message="Stopped in the middle of a step: nothing was saved.")
         else:
             run.log.emit("failed", message=_cause(run, child.exitcode))
+
+
+def _refusal(run: Run) -> str | None:
+    """Why there is no room for a run now. Where that cannot be found out, the run itself will say what is wrong."""
+    try:
+        return admission.refusal(run.spec)
+    except PeftLabError:
+        return None
 
 
 def _dismiss(run: Run) -> None:

@@ -40,7 +40,9 @@ table.figures td { padding: 0.35rem 0.6rem; vertical-align: top;
   border-bottom: 1px solid color-mix(in srgb, currentColor 10%, transparent); }
 table.figures .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 table.figures code { font-size: 0.86em; }
-table.compare th[scope="row"] { white-space: nowrap; border-bottom: 1px solid color-mix(in srgb, currentColor 10%, transparent); }
+table.compare th[scope="row"] {
+  white-space: nowrap; border-bottom: 1px solid color-mix(in srgb, currentColor 10%, transparent);
+}
 table.compare th.n { vertical-align: bottom; }
 table.compare tr.front th { box-shadow: inset 3px 0 0 #C2410C; }
 table.compare .why, table.compare .note { font-weight: 400; opacity: 0.8; }

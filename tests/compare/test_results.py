@@ -46,7 +46,7 @@ def test_pairs_and_sentences_follow_from_the_rows(runner: FakeQueue) -> None:
     told = " ".join(found["says"])
     assert "LoRA over BitFit by 10.0 points" in told
     assert "noise" in told
-    worst = 100 * math.sqrt(0.71 * 0.29 / 100)
+    worst = 100 * math.sqrt((73 / 104) * (31 / 104) / 104)
     assert f"off by up to {worst:.1f} points" in told
     lora = next(row for row in found["rows"] if row["method"] == "lora")
     lora["metric_values"] = [0.5, 0.8, 0.95]

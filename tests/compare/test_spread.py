@@ -47,6 +47,13 @@ def test_methods_with_one_seed_are_in_no_pair() -> None:
     assert spread.pairs({"a": [0.5], "b": [0.6, 0.7]}, 10) == []
 
 
+def test_none_of_few_rows_is_no_certainty() -> None:
+    assert spread.sampling_error(0.0, 2) > 0.15
+    assert spread.sampling_error(0.5, 10_000) == pytest.approx(0.005, rel=0.01)
+    assert spread.sampling_error(0.0, 1000) == pytest.approx(spread.sampling_error(1.0, 1000))
+    assert spread.sampling_error(0.0, 1000) < 0.003
+
+
 def row(method: str, trainable: int | None, metric: float | None) -> dict[str, object]:
     return {"method": method, "trainable": trainable, "metric_mean": metric}
 

@@ -41,6 +41,8 @@ def test_the_adapter_loads_by_the_cards_code(
     exec(found[1], names)
     spec = run.spec
     base = training.fresh_base(spec, spec.task_object())
+    # A short run trains with plain attention; the card loads the model as transformers does by default.
+    base.model.set_attn_implementation("sdpa")
     wanted = get_method(slug).load(base.model, run.adapter).eval()
     ids = base.tokenizer(["one more row", "and one"], return_tensors="pt", padding=True)
     inputs = {name: ids[name] for name in ("input_ids", "attention_mask")}

@@ -99,6 +99,7 @@ SETTINGS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("encoder", "ptuning", {"encoder_reparameterization_type": "LSTM", "encoder_dropout": 0.3}, {}),
     ("encoder", "ptuning", {"version": "v2", "init_weights": "text", "num_virtual_tokens": 5}, {"learning_rate": 0.02}),
     ("encoder", "ptuning", {"version": "v2", "init_weights": "random"}, {}),
+    ("encoder", "ptuning", {"init_weights": "text", "num_virtual_tokens": 6}, {"eval_rows": 0}),
     ("causal-lm", "ptuning", {"version": "v2", "init_weights": "text", "init_text": 'an "order"'}, {"eval_rows": 0}),
     ("causal-lm", "prefix", {"init_weights": "text", "num_virtual_tokens": 9}, {}),
 ]  # fmt: skip

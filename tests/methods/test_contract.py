@@ -145,7 +145,9 @@ def choices(draw: st.DrawFn, slug: str) -> tuple[str, bool, dict[str, Any]]:
     for knob in spec.knobs:
         # A text to start from needs a tokenizer, which these models lack; tested with the real weights.
         if draw(st.booleans()) and knob.name not in ("prompt_tuning_init_text", "init_text"):
-            values[knob.name] = draw(values_of(knob, name).filter(lambda value: value not in ("TEXT", "text")))
+            values[knob.name] = draw(
+                values_of(knob, name).filter(lambda value: value not in ("TEXT", "text"))
+            )
     return name, bool(head), values
 
 

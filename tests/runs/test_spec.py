@@ -63,7 +63,7 @@ def test_check_fills_in_every_default() -> None:
         ({"task": "json"}, BadInput, "task", "causal"),
         ({"model": "smollm2-135m"}, BadInput, "task", "json"),
         ({"task": "own"}, BadInput, "own_data", "file"),
-        ({"method": "prefix"}, Unsupported, "model", "encoder"),
+        ({"method": "prefix"}, Unsupported, "model", "cache"),
         ({"values": {"r": 0}}, BadInput, "r", "1 to"),
         ({"values": {"target_modules": ("query", "valu")}}, BadInput, "target_modules", "value"),
         ({"steps": 0}, BadInput, "steps", "1 to"),

@@ -101,7 +101,7 @@ def test_every_figure_of_the_table_is_the_documents(
     found["rows"][0].update(odd, metric_values=[0.42, 0.43, 0.4463])
     ship(monkeypatch, {found["id"]: results.with_conclusions(found)})
     shown = told(opened())
-    for text in ("43.2 ± 1.2%", "1,357 (0.0777%)", "83 s", "91.0 MB", "6.54 kB", "+7.89 ms (+8%)"):
+    for text in ("43.2 ± 1.2%", "1,357<br>", "0.0777%", "83 s", "91.0 MB", "6.54 kB", "+7.89 ms<br>", "+8%"):
         assert text in shown, text
     assert "Accuracy before training: 24.7% to" in shown
     assert "comes with the app" in "".join(opened().selectbox(key="compare.0.comparison").options)

@@ -74,7 +74,11 @@ def test_a_run_is_opened_up_and_played(slug: str, runs: dict[str, Run]) -> None:
 @pytest.mark.slow
 def test_what_each_shows(runs: dict[str, Run]) -> None:
     words = {slug: told(shown(slug)) for slug in SLUGS}
-    for title in ("Why they cannot be merged", "Three domains, one base", "Three places for the same network"):
+    for title in (
+        "Why they cannot be merged",
+        "Three domains, one base",
+        "Three places for the same network",
+    ):
         assert title in words["adapters"]
     found = runs["adapters"].insight()
     assert found["snapshots"][0]["logit_change"] < 0.01 < found["snapshots"][-1]["logit_change"]

@@ -21,10 +21,13 @@ from peft_lab.quiz.bank import get_question, select
 from peft_lab.quiz.computed import show
 from peft_lab.quiz.interview import SIZE, make_plan
 from peft_lab.quiz.prediction_bank import all_predictions, get_prediction
-from peft_lab.quiz.predictions import Contest
+from peft_lab.quiz.predictions import Contest, Inquiry, decide
 from peft_lab.quiz.schedule import Learners
+from peft_lab.quiz.stored import same_runs, stored
 from peft_lab.runs import store
+from peft_lab.ui import theme
 from peft_lab.ui.practice.cards import span
+from peft_lab.ui.practice.evidence import chart_of
 from peft_lab.ui.practice.learner import anki_deck
 from tests.conftest import link
 
@@ -245,6 +248,68 @@ def test_a_contest_uses_finished_runs_of_the_same_settings(clock: Clock, own_hom
     chart = app.get("plotly_chart")[0].proto.spec
     assert json.loads(chart)["layout"]["yaxis"]["type"] == "category"
     assert len(store.runs()) == len(prediction.experiment.runs), "nothing was trained"
+
+
+@pytest.mark.parametrize("name", list(all_predictions()))
+def test_a_chart_settles_every_belief(name: str) -> None:
+    prediction = all_predictions()[name]
+    experiment = prediction.experiment
+    count = len(experiment.labels) + (len(experiment.evidence) if isinstance(experiment, Inquiry) else 0)
+    for value in (0.5, 2.0, 40.0):
+        outcome = decide(prediction, [value + index for index in range(count)])
+        (trace,) = chart_of(prediction, outcome).data
+        colours = list(trace.marker.color)
+        if prediction.rule == "bands":
+            low = trace.base[outcome.right]
+            assert low <= value <= low + trace.x[outcome.right], "the figure lies in the range that is marked"
+            assert len(colours) == len(prediction.options)
+        if not (isinstance(experiment, Inquiry) and experiment.categorical):
+            assert [index for index, colour in enumerate(colours) if colour == theme.TRAINABLE] == [
+                outcome.right
+            ]
+
+
+@pytest.mark.parametrize("name", [name for name, each in all_predictions().items() if each.trains])
+def test_a_stored_run_is_replayed_at_once(clock: Clock, name: str) -> None:
+    prediction = get_prediction(name)
+    kept = stored(prediction)
+    assert kept is not None, "made anew by python -m tools.store_contests"
+    outcome = decide(prediction, kept.values)
+    app = opened("misconceptions", belief=name)
+    app.radio[0].set_value(outcome.right)
+    press(app, "Commit and replay")
+    assert "and so it is" in told(app)
+    assert f"Replayed; measured {kept.measured}." in told(app)
+    assert not store.runs(), "nothing was trained"
+
+
+def test_stored_figures_of_other_runs_are_not_used() -> None:
+    prediction = next(each for each in all_predictions().values() if each.trains)
+    assert isinstance(prediction.experiment, Contest)
+    specs = [run.to_dict() for run in prediction.experiment.runs]
+    assert same_runs(specs, prediction.experiment)
+    assert not same_runs([specs[0], {**specs[1], "steps": 61}], prediction.experiment)
+    assert not same_runs(specs[::-1], prediction.experiment)
+
+
+@pytest.mark.weights
+def test_stored_figures_are_of_todays_defaults(own_home: Path) -> None:
+    link(own_home)
+    for prediction in all_predictions().values():
+        kept = stored(prediction)
+        if isinstance(prediction.experiment, Contest):
+            assert kept is not None
+            assert list(kept.complete) == [run.check() for run in prediction.experiment.runs]
+
+
+def test_what_an_earlier_version_kept_is_not_shown_as_it_is(clock: Clock) -> None:
+    file = Learners(clock=clock)
+    file.create("Me")
+    old = {"id": "predict-misspelt", "guess": 2, "right": 2, "correct": True, "values": [0.0, 0.0, 1.0]}
+    file.add_result("Me", "prediction", old)
+    app = opened("misconceptions", belief="predict-misspelt")
+    assert "This experiment has changed since you guessed" in told(app)
+    assert any(button.label == "Commit and run" for button in app.button)
 
 
 def test_there_are_enough_beliefs_and_each_opens(clock: Clock) -> None:

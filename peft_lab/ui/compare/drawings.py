@@ -88,7 +88,8 @@ def learning_curves(rows: Sequence[Row], height: int = 420) -> go.Figure:
         hovermode="x unified",
         legend={"orientation": "h", "y": -0.2, "x": 0, "yanchor": "top"},
     )
-    figure.update_xaxes(title="step", zeroline=False)
+    longest = max((len(row["loss"]["mean"]) for row in rows), default=0)
+    figure.update_xaxes(title="step", zeroline=False, dtick=1 if longest <= SMOOTH else None)
     figure.update_yaxes(title="training loss, nats")
     return figure
 
@@ -181,7 +182,9 @@ def _scale(values: Sequence[float], axis: Axis) -> dict[str, Any]:
             "range": [low - room, high + room],
             "dtick": 1 if high - low > 2 else theme.FINE_TICKS,
         }
-    return {"type": "linear", "tickformat": theme.PERCENT_TICKS if axis.unit == "share" else None}
+    if axis.unit == "share":
+        return {"type": "linear", "tickformat": theme.PERCENT_TICKS, "rangemode": "nonnegative"}
+    return {"type": "linear"}
 
 
 def _drawn_in(values: Sequence[float], axis: Axis) -> tuple[str, float]:

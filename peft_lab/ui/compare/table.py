@@ -20,7 +20,7 @@ _NOT_IN_CSV = ("loss", "values", "runs", "metric_values", "title")
 
 @dataclass(frozen=True)
 class Column:
-    """``shown`` writes a row's figure; rows without it have a dash."""
+    """``shown`` writes a row's figure, what is after a line break small under it; rows without it have a dash."""
 
     title: str
     source: Source | None
@@ -46,7 +46,7 @@ def columns(found: Mapping[str, Any]) -> list[Column]:
 
 
 def _trained(row: Row) -> str:
-    share = "" if row["percent"] is None else f" ({units.percent(row['percent'])})"
+    share = "" if row["percent"] is None else f"\n{units.percent(row['percent'])}"
     return f"{units.short_count(row['trainable'])}{share}"
 
 
@@ -57,7 +57,7 @@ def _metric(row: Row) -> str:
 
 def _added(row: Row) -> str:
     share = row["added_seconds"] / row["base_inference_seconds"]
-    return f"{1000 * row['added_seconds']:+.2f} ms ({share:+.0%})"
+    return f"{1000 * row['added_seconds']:+.2f} ms\n{share:+.0%}"
 
 
 def _forgetting(row: Row) -> str:
@@ -89,11 +89,16 @@ def _line(row: Row, shown: Sequence[Column], front: bool) -> str:
     note = "" if row["status"] == "done" else f"{row['status']}{': ' if row['why'] else ''}{row['why']}"
     under = f'<br><span class="note">{html.escape(note)}</span>' if note else ""
     cells = "".join(
-        f'<td class="n">{html.escape(column.shown(row)) if row.get(column.needs) is not None else ABSENT}</td>'
+        f'<td class="n">{_stacked(column.shown(row)) if row.get(column.needs) is not None else ABSENT}</td>'
         for column in shown
     )
     mark = ' class="front"' if front else ""
     return f'<tr{mark}><th scope="row">{title}{under}</th>{cells}</tr>'
+
+
+def _stacked(text: str) -> str:
+    first, _, second = html.escape(text).partition("\n")
+    return f'{first}<br><span class="note">{second}</span>' if second else first
 
 
 def as_csv(found: Mapping[str, Any]) -> str:

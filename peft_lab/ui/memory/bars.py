@@ -76,18 +76,18 @@ def _table(answers: Answers, chosen: Chosen) -> None:
         rows.append(
             (
                 kept(all_methods()[slug].title),
-                units.size(one.peak_bytes),
                 units.size(need),
                 verdict(need, device),
+                units.size(one.peak_bytes),
             )
         )
-    figures.table(("Method", "Tensors alive", "Device must have", "On the device"), rows, numeric=(1, 2))
+    figures.table(("Method", "Device must have", "On the device", "Tensors alive"), rows, numeric=(1, 3))
     own = (
         ""
         if device.kind == "cpu"
         else " What the driver and CUDA's context take, some hundred MB, comes on top."
     )
     st.caption(
-        "Every method at its defaults. Tensors alive: exact. Device must have: what PyTorch's caching allocator would "
-        f"reserve for them, by its documented rules.{own} Memory of the device: {device.source}."
+        "Every method at its defaults. Tensors alive: exact, at the peak. Device must have: what PyTorch's caching "
+        f"allocator would reserve for them, by its documented rules.{own} Memory of the device: {device.source}."
     )

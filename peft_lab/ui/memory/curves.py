@@ -24,7 +24,8 @@ def curves(chosen: Chosen, answers: Answers) -> None:
         "Cost of", list(TITLES), default="seq", format_func=TITLES.__getitem__, required=True,
         key=state.widget_key(SCOPE, "over"), width="stretch",
     )  # fmt: skip
-    slugs = list(answers.found)
+    # Options do not wait for answers: with others the control would forget what is chosen.
+    slugs = [slug for slug in all_methods() if slug not in answers.refused]
     kept = state.remembered(SCOPE, "curves", FIRST)
     methods = right.multiselect(
         "Methods",

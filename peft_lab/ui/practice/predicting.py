@@ -17,6 +17,7 @@ from peft_lab.quiz.prediction_bank import all_predictions, get_prediction
 from peft_lab.quiz.predictions import Contest, Outcome, Prediction, decide, score, submission
 from peft_lab.quiz.records import Result
 from peft_lab.quiz.schedule import Learners
+from peft_lab.quiz.stored import stored
 from peft_lab.ui import state
 from peft_lab.ui.practice.contest import contest, forget_runs
 from peft_lab.ui.practice.learner import GUESSES
@@ -80,14 +81,15 @@ def predict(prediction: Prediction, file: Learners, learner: str, before: Result
     guess = state.remembered(GUESSES, name, None)
     outcome = None if guess is not None or before is None else _replayed(prediction, before)
     if outcome is not None and before is not None:
-        show_outcome(prediction, outcome, before.content["guess"], before.at)
+        content = before.content
+        show_outcome(prediction, outcome, content["guess"], before.at, content.get("measured", ""))
         if st.button("Guess and run again", icon=":material/replay:", key=f"again-{prediction.id}"):
             state.remember(GUESSES, name, -1)
             forget_runs(prediction)
             st.rerun()
         return
     if guess is None or guess < 0:
-        _commit(prediction, name)
+        _commit(prediction, name, file, learner)
         return
     st.markdown(f"You said **{prediction.options[guess]}**.")
     try:
@@ -100,8 +102,7 @@ def predict(prediction: Prediction, file: Learners, learner: str, before: Result
         return
     if values is None:
         return
-    outcome = decide(prediction, values)
-    _record(prediction, outcome, guess, values, file, learner)
+    _record(prediction, guess, values, file, learner)
     state.scope(GUESSES).pop(name, None)
     st.rerun()
 
@@ -115,7 +116,8 @@ def _replayed(prediction: Prediction, before: Result) -> Outcome | None:
         return None
 
 
-def _commit(prediction: Prediction, name: str) -> None:
+def _commit(prediction: Prediction, name: str, file: Learners, learner: str) -> None:
+    kept = stored(prediction)
     with st.form(f"guess-{prediction.id}", border=False):
         options = prediction.options
         guess = st.radio(
@@ -125,14 +127,22 @@ def _commit(prediction: Prediction, name: str) -> None:
             format_func=options.__getitem__,
             key=state.widget_key(GUESSES, name),
         )
-        pressed = st.form_submit_button("Commit and run", type="primary", icon=":material/play_arrow:")
-    st.caption(_announcement(prediction))
-    if not pressed:
+        with st.container(horizontal=True):
+            pressed = st.form_submit_button("Commit and run", type="primary", icon=":material/play_arrow:")
+            replay = kept is not None and st.form_submit_button(
+                "Commit and replay a stored run", icon=":material/replay:"
+            )
+    st.caption(_announcement(prediction) + (f" Stored: measured {kept.measured}." if kept else ""))
+    if not pressed and not replay:
         return
     if guess is None:
         st.markdown(":red[:material/edit: Choose one first.]")
         return
-    state.remember(GUESSES, name, int(guess))
+    if replay and kept is not None:
+        _record(prediction, int(guess), list(kept.values), file, learner, kept.measured)
+        state.scope(GUESSES).pop(name, None)
+    else:
+        state.remember(GUESSES, name, int(guess))
     st.rerun()
 
 
@@ -172,12 +182,14 @@ def _asked(prediction: Prediction) -> Future[list[float]]:
 
 def _record(
     prediction: Prediction,
-    outcome: Outcome,
     guess: int,
     values: list[float],
     file: Learners,
     learner: str,
+    measured: str = "",
 ) -> None:
+    """Keep what was guessed and found; ``measured`` for figures that were not taken here."""
+    outcome = decide(prediction, values)
     correct, _ = score(prediction, outcome, guess)
     content = {
         "id": prediction.id,
@@ -185,5 +197,6 @@ def _record(
         "right": outcome.right,
         "correct": correct,
         "values": values,
+        "measured": measured,
     }
     file.add_result(learner, KIND, content)

@@ -57,13 +57,13 @@ def train(choice: Choice) -> None:
     going = run is not None and not run.view().status.final
     left, right = st.columns([5, 11], gap="large")
     with left:
-        spec = _form(choice, going)
+        spec, slots = _form(choice, going)
         if (
             spec is not None
             and not going
             and st.button("Train", type="primary", key=f"{choice.spec.slug}-train", width="stretch")
         ):
-            _start(choice, spec)
+            _start(choice, spec, slots)
     with right:
         run = shown_run(choice.spec.slug)
         if run is None:
@@ -116,8 +116,8 @@ def _kept(choice: Choice, name: str) -> Any:
     return _default(choice, name) if kept is None else kept
 
 
-def _form(choice: Choice, locked: bool) -> RunSpec | None:
-    """The training settings; ``None`` while one of them cannot work, which is then said at it."""
+def _form(choice: Choice, locked: bool) -> tuple[RunSpec | None, dict[str, Any]]:
+    """The training settings; ``None`` while one of them cannot work, which is then said at it. And where to say so."""
     slug, kind = choice.spec.slug, choice.entry.kind
     values: dict[str, Any] = {}
     slots: dict[str, Any] = {}
@@ -145,7 +145,7 @@ def _form(choice: Choice, locked: bool) -> RunSpec | None:
     slots[SAY] = st.empty()
     own = own_data.upload(choice.entry.kind, locked) if choice.task == OWN_TASK else None
     if choice.task == OWN_TASK and own is None:
-        return None
+        return None, slots
     spec = RunSpec(
         model=choice.entry.name,
         method=slug,
@@ -161,17 +161,20 @@ def _form(choice: Choice, locked: bool) -> RunSpec | None:
     )
     try:
         complete = spec.check()
-    except BadInput as error:
-        slots.get(_CONTROL.get(error.field or "", ""), st).markdown(f":red[:material/error: {error}]")
-        return None
     except PeftLabError as error:
-        st.markdown(f":red[:material/error: {error}]")
-        return None
+        _say(error, slots)
+        return None, slots
     if complete.head_learning_rate not in (None, complete.learning_rate):
         slots["lr"].caption(
             f"The task head, which starts at random, learns at {complete.head_learning_rate:g}."
         )
-    return complete
+    return complete, slots
+
+
+def _say(error: PeftLabError, slots: dict[str, Any]) -> None:
+    """What is wrong, at the control it is about."""
+    field = error.field if isinstance(error, BadInput) else None
+    slots.get(_CONTROL.get(field or "", ""), st).markdown(f":red[:material/error: {error}]")
 
 
 def _sentence(choice: Choice, locked: bool) -> str:
@@ -189,12 +192,15 @@ def _sentence(choice: Choice, locked: bool) -> str:
     return str(text)
 
 
-def _start(choice: Choice, spec: RunSpec) -> None:
+def _start(choice: Choice, spec: RunSpec, slots: dict[str, Any]) -> None:
+    """Train. Only a run that may not fit into memory takes a moment, in which its step is simulated."""
     try:
-        show_run(choice.spec.slug, get_queue().submit(spec))
+        with st.spinner("Checking"):
+            identity = get_queue().submit(spec)
     except PeftLabError as error:
-        st.error(str(error))
+        _say(error, slots)
         return
+    show_run(choice.spec.slug, identity)
     st.rerun()
 
 

@@ -1,0 +1,44 @@
+"""How virtual tokens and the frozen model around them start, beyond what PEFT's configs can say.
+
+Each function is also written, word for word, into exported scripts. Torch is imported inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def without_dropout(model: Any) -> None:
+    """Switch the dropout of a frozen base off.
+
+    Dropout keeps weights that are trained from relying on each other; here none of them is trained, and it would only
+    blur the little that reaches the prompt.
+    """
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+
+
+def start_as_words(model: Any, ids: Sequence[int]) -> None:
+    """Set the last layer of P-Tuning's prompt encoder so that the encoder makes the embeddings of these tokens.
+
+    Of all last layers that do, the smallest (pseudoinverse). With fewer hidden features than tokens they are met as
+    well as least squares can.
+    """
+    import torch
+
+    encoder = model.prompt_encoder["default"]
+    words = model.get_base_model().get_input_embeddings().weight.detach()
+    encoder.eval()
+    with torch.no_grad():
+        hidden = encoder.embedding.weight[None]
+        if hasattr(encoder, "lstm_head"):
+            hidden = encoder.lstm_head(hidden)[0]
+        features = encoder.mlp_head[:-1](hidden)[0].double()
+        wanted = words[torch.tensor(list(ids), device=words.device)].double()
+        encoder.mlp_head[-1].weight.copy_((torch.linalg.pinv(features) @ wanted).T)
+        encoder.mlp_head[-1].bias.zero_()
+    encoder.train()

@@ -1,0 +1,265 @@
+"""Before a run starts: does it fit into the memory that is free? What cannot is refused, with what would.
+
+Three questions, each asked only when the one before leaves it open, so that a run that obviously fits is not delayed:
+
+1. A bound that needs no torch and a millisecond: parameters, trained copies and, for every token of a batch of the
+   longest rows, all that any layer reads and writes. Tests hold it above the simulation for every method. Most runs of
+   the live models are decided here.
+2. The step itself, simulated in a process of its own (a second) on the largest batch that the run will really make:
+   its rows are encoded and put in order as the run does it. So a refusal is never about rows that do not exist.
+3. Only for a refusal: the same step with fewer rows, with shorter rows, with other methods, until something fits.
+
+On the CPU a run has what the system calls available, less :data:`RESERVE`; on a GPU what the driver calls free. It is
+asked again when a waiting run's turn comes: other runs may have ended, or other programs started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from peft_lab import inspector, units
+from peft_lab.errors import BadInput, PeftLabError, SimulationError
+from peft_lab.methods import all_methods, get_method
+from peft_lab.runs.spec import SHORTEST, RunSpec, entry_of
+from peft_lab.shapes import ModelShape
+
+#: What the run's process needs beside its tensors: the interpreter, the libraries, the allocator's slack. Peaks of real
+#: runs were 0.59 to 0.80 GB above their tensors.
+RESERVE = 2**30
+_DRIVER = Path("/proc/driver/nvidia/version")
+_CGROUP = Path("/sys/fs/cgroup")
+_WORD = 4  # bytes of a number in float32, the widest that occurs
+# Parameter and master copy, a gradient of each, two moments, and two temporaries of clipping and copying.
+_PER_TRAINED = 8 * _WORD
+_PER_FEATURE = (
+    2  # tensors kept as wide as what a matrix reads and writes: inputs, outputs, casts, an adapter's
+)
+_PER_SCORE = 2  # attention's scores: their softmax and a dropout mask
+_PER_LOGIT = 3  # logits, their softmax, their gradient
+_PASSES = 4  # over the rows, among which the largest batch is sought
+
+
+def require(spec: RunSpec) -> None:
+    """Let a checked spec pass, or refuse it.
+
+    Raises:
+        BadInput: it cannot fit; ``field`` is ``batch``. RunError: the process that simulates died.
+    """
+    problem = refusal(spec)
+    if problem is not None:
+        raise BadInput(problem, "batch")
+
+
+def refusal(spec: RunSpec) -> str | None:
+    """Why a checked spec cannot fit and what would, in one line; ``None`` when it fits or nothing can be said."""
+    device, free = free_memory()
+    if bound(spec) <= free:
+        return None
+    data = spec.to_dict()
+    try:
+        needed = inspector.get_inspector("memory").ask(needed_bytes, data, device)
+    except SimulationError:
+        return None  # a method that cannot be simulated is not refused for it
+    if needed <= free:
+        return None
+    would = inspector.get_inspector("memory").ask(what_fits, data, device, free)
+    kept = f", beside {units.size(RESERVE)} for Python and its libraries" if device == "cpu" else ""
+    return (
+        f"This run cannot fit: a step needs {units.size(needed)}, and {units.size(max(0, free))} are free on this "
+        f"{'machine' if device == 'cpu' else 'GPU'}{kept}. {_sentence(would)}"
+    )
+
+
+def free_memory() -> tuple[str, int]:
+    """The device a run will have, and the bytes its tensors may take there now."""
+    if _DRIVER.exists():
+        free = inspector.ask(gpu_free, _again())
+        if free is not None:
+            return "cuda", free
+    return "cpu", min(psutil.virtual_memory().available, _group_free()) - RESERVE
+
+
+def _again() -> int:
+    """A number that makes a question new: free memory is not to be answered from what was said before."""
+    global _asked
+    _asked += 1
+    return _asked
+
+
+_asked = 0
+
+
+def gpu_free(_: int) -> int | None:
+    """Free memory of the GPU; ``None`` where torch finds none. Imports torch."""
+    import torch
+
+    return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else None
+
+
+def _group_free() -> float:
+    """What the container this runs in has left, if it has a limit."""
+    limit, used = _CGROUP / "memory.max", _CGROUP / "memory.current"
+    try:
+        most = limit.read_text("ascii").strip()
+        return float("inf") if most == "max" else int(most) - int(used.read_text("ascii"))
+    except (OSError, ValueError):
+        return float("inf")
+
+
+# -- 1: the bound ------------------------------------------------------------------------------------------------
+
+
+def bound(spec: RunSpec) -> int:
+    """Bytes that no step of a checked spec can exceed, from the model's shape alone."""
+    entry, method = entry_of(spec.model), get_method(spec.method)
+    shape = entry.shape
+    head = shape.hidden * shape.hidden + 2 * shape.hidden + 2
+    trained = method.formula(shape, spec.values).trainable + (head if shape.kind == "encoder" else 0)
+    length = (spec.max_length or 0) + method.virtual_tokens(spec.values)
+    return _bound(shape, trained, spec.batch or 0, length)
+
+
+def _bound(shape: ModelShape, trained: int, rows: int, length: int) -> int:
+    wide = sum(
+        group.count
+        * sum(sum(sizes) if len(sizes) == 2 else 2 * shape.hidden for sizes in group.parameters.values())
+        for group in shape.groups
+        if group.layers
+    )
+    scores = shape.num_layers * shape.heads * length * _PER_SCORE
+    logits = _PER_LOGIT * shape.vocab if shape.kind != "encoder" else 0
+    tokens = rows * length
+    return (
+        _WORD * (3 * shape.total // 2 + tokens * (_PER_FEATURE * wide + scores + logits))
+        + _PER_TRAINED * trained
+    )
+
+
+# -- 2: the largest step, simulated ------------------------------------------------------------------------------
+
+
+def needed_bytes(data: Mapping[str, Any], device: str) -> int:
+    """Memory of the largest step of a run. Imports torch; asked in another process.
+
+    Raises:
+        SimulationError: the method cannot be simulated. PeftLabError: its data cannot be read.
+    """
+    spec = RunSpec.from_dict(data)
+    return _simulated(spec, largest_batch(spec), device)
+
+
+def largest_batch(spec: RunSpec) -> dict[str, Any]:
+    """The size of the batch with the most tokens among those that the run will make.
+
+    The fields are those of :class:`peft_lab.memory.lab.LabBatch`.
+    """
+    from peft_lab import loading
+    from peft_lab.runs import batches
+
+    task, rows = spec.task_object(), spec.batch or 1
+    tokenizer = loading.load_tokenizer(loading.weights_of(spec.model))
+    train = task.load().train
+    # Later passes over the same rows bring no longer ones.
+    steps = min(spec.steps, -(-_PASSES * len(train) // rows))
+    encoded = batches.encode(
+        task, train[: min(len(train), steps * rows)], tokenizer, spec.max_length or SHORTEST
+    )
+    order = batches.plan([len(row) for row in encoded], steps, rows, spec.seed)
+    made = ([encoded[number] for number in numbers] for numbers in order)
+    most = max(made, key=lambda batch: len(batch) * max(len(row) for row in batch))
+    length = max(len(row) for row in most)
+    writes = task.kind != "classification"
+    return {
+        "rows": len(most),
+        "length": length,
+        "padded": any(len(row) < length for row in most),
+        "kept": length - min(row.prompt for row in most) if writes else 0,
+        "predicted": sum(len(row) - row.prompt for row in most) if writes else 0,
+    }
+
+
+def _simulated(spec: RunSpec, batch: Mapping[str, Any], device: str) -> int:
+    from peft_lab import loading
+    from peft_lab.memory.fits import needed
+    from peft_lab.memory.lab import LabBatch, simulate_lab
+
+    dtype = str(loading.compute_dtype()).removeprefix("torch.")
+    return needed(simulate_lab(spec.model, spec.method, spec.values, LabBatch(**batch), dtype, device))
+
+
+# -- 3: what would fit -------------------------------------------------------------------------------------------
+
+
+def what_fits(data: Mapping[str, Any], device: str, free: int) -> dict[str, Any]:
+    """What of a refused run would fit, all else equal: ``batch`` rows or rows cut to ``length`` tokens, found by
+    halving (0: not even the least), or ``methods`` by title, at their defaults.
+
+    Imports torch; asked in another process.
+    """
+    spec = RunSpec.from_dict(data)
+    batch = largest_batch(spec)
+
+    def fits(changed: RunSpec, sizes: Mapping[str, Any]) -> bool:
+        return _simulated(changed, sizes, device) <= free
+
+    rows = _halved(batch["rows"], 1, lambda size: fits(spec, _smaller(batch, rows=size)))
+    length = _halved(batch["length"], SHORTEST, lambda size: fits(spec, _smaller(batch, length=size)))
+    return {
+        "batch": rows,
+        "length": length,
+        "methods": [title for title, other in _others(spec) if _tries(fits, other, batch)],
+    }
+
+
+def _halved(size: int, least: int, fits: Callable[[int], bool]) -> int:
+    """The first of a half, a quarter ... that fits; 0 when none does. Few questions: someone waits for the answer."""
+    size //= 2
+    while size >= least and not fits(size):
+        size //= 2
+    return size if size >= least else 0
+
+
+def _smaller(batch: Mapping[str, Any], **size: int) -> dict[str, Any]:
+    """A batch with fewer or shorter rows; what the loss picks shrinks along."""
+    made = {**batch, **size}
+    made["kept"] = min(batch["kept"], made["length"])
+    made["predicted"] = min(batch["predicted"], made["rows"] * made["kept"])
+    made["padded"] = batch["padded"] and made["rows"] > 1
+    return made
+
+
+def _others(spec: RunSpec) -> list[tuple[str, RunSpec]]:
+    """The other methods that run on the model, at their defaults."""
+    shape = entry_of(spec.model).shape
+    found = []
+    for slug, method in all_methods().items():
+        if slug != spec.method and not any(
+            problem.level == "error" for problem in method.problems(shape, {})
+        ):
+            found.append((method.title, replace(spec, method=slug, values=method.require(shape, {}))))
+    return found
+
+
+def _tries(fits: Callable[..., bool], spec: RunSpec, batch: Mapping[str, Any]) -> bool:
+    try:
+        return fits(spec, batch)
+    except PeftLabError:
+        return False
+
+
+def _sentence(would: Mapping[str, Any]) -> str:
+    ways = []
+    if would["batch"]:
+        ways.append(f"a batch of {would['batch']:,}")
+    if would["length"]:
+        ways.append(f"rows cut to {would['length']:,} tokens")
+    if would["methods"]:
+        ways.append("the method " + " or ".join(would["methods"]))
+    if not ways:
+        return "No smaller batch, shorter rows or other method on this model would fit."
+    return f"What would fit: {', or '.join(ways)}."

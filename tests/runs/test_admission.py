@@ -1,0 +1,113 @@
+"""A run that cannot fit is refused before it starts, with the figure and with what would fit; one that fits is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from peft_lab import units
+from peft_lab.errors import BadInput, SimulationError
+from peft_lab.memory.lab import LabBatch, simulate_lab
+from peft_lab.methods import all_methods
+from peft_lab.models import get_model
+from peft_lab.runs import admission, store
+from peft_lab.runs.queue import RunQueue, get_queue
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.view import Status
+
+RUN = RunSpec("minilm-l6", "lora", "sentiment", steps=2, batch=32, eval_rows=0)
+PLENTY = 2**40
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def free(monkeypatch: pytest.MonkeyPatch, nbytes: int) -> None:
+    monkeypatch.setattr(admission, "free_memory", lambda: ("cpu", nbytes))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("slug", list(all_methods()))
+@pytest.mark.parametrize(("model", "rows", "length"), [("minilm-l6", 8, 40), ("smollm2-135m", 2, 96)])
+def test_the_bound_is_above_the_simulation(model: str, rows: int, length: int, slug: str, dtype: str) -> None:
+    shape, method = get_model(model).shape, all_methods()[slug]
+    if any(problem.level == "error" for problem in method.problems(shape, {})):
+        pytest.skip("does not run on this model")
+    values = method.require(shape, {})
+    kept = length // 2 if shape.kind != "encoder" else 0
+    found = simulate_lab(model, slug, values, LabBatch(rows, length, kept, rows * kept), dtype)
+    spec = RunSpec(model, slug, "sentiment", values, batch=rows, max_length=length)
+    assert found.peak_bytes <= admission.bound(spec)
+
+
+@pytest.mark.weights
+def test_a_run_that_obviously_fits_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    free(monkeypatch, PLENTY)
+    monkeypatch.setattr(admission.inspector, "get_inspector", None)
+    assert admission.refusal(RUN.check()) is None
+
+
+@pytest.mark.weights
+def test_one_line_says_how_much_and_what_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = RUN.check()
+    needed = admission.inspector.get_inspector("memory").ask(admission.needed_bytes, spec.to_dict(), "cpu")
+    free(monkeypatch, needed)
+    assert admission.refusal(spec) is None
+    free(monkeypatch, needed - 1)
+    said = admission.refusal(spec)
+    assert said is not None and "\n" not in said
+    for part in ("cannot fit", units.size(needed), "a batch of 16", "tokens"):
+        assert part in said
+    free(monkeypatch, 1)
+    assert "No smaller batch" in (admission.refusal(spec) or "")
+
+
+def test_halving_asks_little() -> None:
+    asked: list[int] = []
+
+    def fits(size: int) -> bool:
+        asked.append(size)
+        return size <= 9
+
+    assert admission._halved(64, 1, fits) == 8
+    assert asked == [32, 16, 8]
+    assert admission._halved(64, 16, fits) == 0
+    assert admission._halved(1, 1, fits) == 0
+
+
+@pytest.mark.weights
+def test_what_cannot_be_simulated_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unable:
+        def ask(self, *_: Any) -> int:
+            raise SimulationError("it needs values")
+
+    free(monkeypatch, 1)
+    monkeypatch.setattr(admission.inspector, "get_inspector", lambda _: Unable())
+    assert admission.refusal(RUN.check()) is None
+
+
+@pytest.mark.weights
+def test_the_queue_refuses_at_submit_and_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = len(store.runs())
+    free(monkeypatch, 1)
+    with pytest.raises(BadInput, match="cannot fit") as refused:
+        get_queue().submit(RUN)
+    assert refused.value.field == "batch"
+    assert len(store.runs()) == before
+
+
+@pytest.mark.weights
+def test_a_waiting_run_is_asked_again_at_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = store.create(RUN.check())
+    free(monkeypatch, 1)
+    RunQueue()._run(run)
+    assert run.view().status is Status.FAILED
+    assert "cannot fit" in run.view().message
+    store.delete(run.id)
+
+
+def test_free_memory_is_less_than_the_system_says() -> None:
+    import psutil
+
+    device, nbytes = admission.free_memory()
+    if device == "cpu":
+        assert nbytes < psutil.virtual_memory().total - admission.RESERVE
