@@ -59,4 +59,4 @@ def _base(situation: Situation, room: Room) -> tuple[str, str]:
     needs = units.size(step.needed if step else room.least(least))
     rows = f"{step.batch if step else 1} × {situation.seq:,} tokens"
     title = get_method(least).title
-    return value, f"{title} with {rows} needs {needs} of {units.size(room.memory)}"
+    return value, f"{title} at its defaults with {rows} needs {needs} of {units.size(room.memory)}"

@@ -102,13 +102,13 @@ def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator
 def _model(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
     """Another kind of model, all else equal: where the tree would lead, not checked on a device."""
     texts = {
-        "encoder": "The model were an encoder",
-        "causal-lm": "The model were a decoder",
-        "seq2seq": "The model were an encoder-decoder",
-        "biases.yes": "The model's linear maps had biases",
-        "biases.no": "The model's linear maps had no biases",
-        "scale.large": f"The base had {units.short_count(PROMPT_SCALE.value)} parameters or more",
-        "scale.small": f"The base had fewer than {units.short_count(PROMPT_SCALE.value)} parameters",
+        "encoder": "If the model were an encoder",
+        "causal-lm": "If the model were a decoder",
+        "seq2seq": "If the model were an encoder-decoder",
+        "biases.yes": "If the model's linear maps had biases",
+        "biases.no": "If the model's linear maps had no biases",
+        "scale.large": f"If the base had {units.short_count(PROMPT_SCALE.value)} parameters or more",
+        "scale.small": f"If the base had fewer than {units.short_count(PROMPT_SCALE.value)} parameters",
     }
     for step in found.path:
         if step.question not in MODEL_QUESTIONS:

@@ -98,6 +98,6 @@ def _limits(found: Mapping[str, Any]) -> str:
 def _missing(found: Mapping[str, Any]) -> list[str]:
     if found["done"] == found["total"]:
         return []
-    return [
-        f"{found['total'] - found['done']} of {found['total']} runs are not done: means are over fewer seeds."
-    ]
+    left = found["total"] - found["done"]
+    verb = "is" if left == 1 else "are"
+    return [f"{left} of {found['total']} runs {verb} not done: means are over fewer seeds."]

@@ -14,6 +14,7 @@ from peft_lab.ui import theme
 CONFIG = {"displayModeBar": False, "responsive": True}
 FAR = 3  # times the longest bar, beyond which a limit is not drawn to scale
 LABEL_SHARE = 0.06  # of the axis, that a phase needs for its name
+LABEL_LINE = 14  # pixels, the height of such a name
 _MARGIN = {"l": 8, "r": 8, "t": 8, "b": 8}
 
 
@@ -226,6 +227,7 @@ def memory_timeline(
             customdata=[units.size(size) for size in sizes],
             hovertemplate="%{customdata}<extra>" + part + "</extra>",
         )
+    above = 0
     starts = [0, *(index for index in xs[1:] if points[index][0] != points[index - 1][0])]
     ends = [*starts[1:], len(xs)]
     for index, end in zip(starts, ends, strict=True):
@@ -240,9 +242,12 @@ def memory_timeline(
             showarrow=False,
             xanchor="left",
             yanchor="bottom",
+            # In two lines by turns: on a narrow screen neighbours would run into each other.
+            yshift=LABEL_LINE * above,
         )
+        above = 1 - above
     figure.update_layout(
-        margin={"l": 8, "r": 8, "t": 30, "b": 40},
+        margin={"l": 8, "r": 8, "t": 30 + LABEL_LINE, "b": 40},
         height=height,
         hovermode="x unified",
         legend={"orientation": "h", "y": -0.22, "x": 0},

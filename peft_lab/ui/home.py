@@ -52,29 +52,38 @@ def _missing() -> None:
     st.code("python -m peft_lab fetch", language="bash")
 
 
-def _share(spec: MethodSpec, entry: ModelEntry) -> str:
-    """Trained parameters at the method's defaults, or why it does not apply."""
+def _share(spec: MethodSpec, entry: ModelEntry) -> tuple[str, str | None]:
+    """Trained parameters at the method's defaults; or that it does not apply, and why."""
     for problem in spec.problems(entry.shape, {}):
         if problem.level == "error":
-            return "does not apply"
+            return "does not apply", problem.message
     formula = spec.formula(entry.shape, spec.complete(entry.shape, {}))
     share = 100 * formula.trainable / (entry.parameters + formula.added)
-    return f"{units.count(formula.trainable)}  \n:small[{units.percent(share)}]"
+    return f"{units.count(formula.trainable)}  \n:small[{units.percent(share)}]", None
 
 
 def _methods() -> None:
     live = [entry for entry in catalogue().values() if entry.live]
     widths = [4, 8, *(4 for _ in live)]
-    head = st.columns(widths)
-    for cell, text in zip(head, ("Method", "What is trained", *(entry.title for entry in live)), strict=True):
-        cell.markdown(f"**{text}**")
-    for slug in shell.method_pages():
-        spec = all_methods()[slug]
-        cells = st.columns(widths, vertical_alignment="top")
-        cells[0].page_link(shell.page(slug, spec.title), label=spec.title)
-        cells[1].markdown(spec.summary)
-        for cell, entry in zip(cells[2:], live, strict=True):
-            cell.markdown(_share(spec, entry))
+    with st.container(key="methods"):
+        with st.container(key="methods-head"):
+            head = st.columns(widths)
+        for cell, text in zip(
+            head, ("Method", "What is trained", *(entry.title for entry in live)), strict=True
+        ):
+            cell.markdown(f"**{text}**")
+        for slug in shell.method_pages():
+            spec = all_methods()[slug]
+            cells = st.columns(widths, vertical_alignment="top")
+            cells[0].page_link(shell.page(slug, spec.title), label=f"**{spec.title}**")
+            cells[1].markdown(spec.summary)
+            for cell, entry in zip(cells[2:], live, strict=True):
+                text, why = _share(spec, entry)
+                # A phone shows no head: there every figure names its model.
+                with cell, st.container(gap=None):
+                    with st.container(key=f"narrow-{slug}-{entry.name}"):
+                        st.markdown(f":small[{entry.title}]")
+                    st.markdown(text, help=why)
     st.markdown(
         f"Trained parameters at each method's defaults and their share of the model, by the closed formula, which the "
         f"tests hold equal to the count. {figures.badge('counted')}"

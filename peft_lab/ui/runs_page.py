@@ -9,6 +9,7 @@ import streamlit as st
 from peft_lab import units
 from peft_lab.errors import PeftLabError
 from peft_lab.methods import all_methods
+from peft_lab.models import catalogue
 from peft_lab.runs import store
 from peft_lab.runs.queue import get_queue, mark_lost
 from peft_lab.runs.store import RunSummary
@@ -17,6 +18,7 @@ from peft_lab.ui import figures, shell, state
 from peft_lab.ui.opening import open_run
 from peft_lab.ui.runs import summaries
 
+FIGURES = ("Before", "After", "Peak", "Time")  # columns of texts that are figures
 REFRESH = 1.0  # seconds, while a run is going
 
 
@@ -34,6 +36,12 @@ def runs_page() -> None:
         lines = summaries()
         if not lines:
             st.info("No runs yet. Open a method and press Train.")
+            st.page_link(
+                shell.page("lora", shell.titles()["lora"]),
+                label="Open LoRA",
+                icon=":material/arrow_forward:",
+                query_params={"tab": "train"},
+            )
             return
         chosen = _table(lines)
         if chosen is not None:
@@ -58,7 +66,7 @@ def _table(lines: list[RunSummary]) -> RunSummary | None:
             "Method": [
                 all_methods()[line.method].title if line.method in all_methods() else "–" for line in lines
             ],
-            "Model": [line.model or "–" for line in lines],
+            "Model": [_model(line.model) for line in lines],
             "Task": [line.task or "–" for line in lines],
             "Steps": [line.steps for line in lines],
             "Before": [_share(line.before) for line in lines],
@@ -68,7 +76,12 @@ def _table(lines: list[RunSummary]) -> RunSummary | None:
         }
     )
     event = st.dataframe(
-        data, hide_index=True, on_select="rerun", selection_mode="single-row", key="runs-table"
+        data,
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        key="runs-table",
+        column_config={name: st.column_config.TextColumn(alignment="right") for name in FIGURES},
     )
     st.markdown(
         "Choose a row to open, stop or delete it. Before and after: the task's headline metric. "
@@ -76,6 +89,10 @@ def _table(lines: list[RunSummary]) -> RunSummary | None:
     )
     rows = event["selection"]["rows"]
     return lines[rows[0]] if rows and rows[0] < len(lines) else None
+
+
+def _model(name: str) -> str:
+    return catalogue()[name].title if name in catalogue() else name or "–"
 
 
 def _share(value: float | None) -> str:

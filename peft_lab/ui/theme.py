@@ -23,6 +23,7 @@ QUIET = "#8A94A6"  # lines and points that carry no method's colour
 BAND_OPACITY = 0.14
 FINE_TICKS = "D2"  # Plotly's word for ticks at ones, twos and fives of a logarithmic axis
 PERCENT_TICKS = ".0%"
+FINE_PERCENT_TICKS = ".1%"
 # Okabe-Ito derived, checked against both backgrounds; the first is the accent.
 SERIES = ("#C2410C", "#2563EB", "#0F9D7A", "#9A6BD6", "#B7791F", "#D6457F", "#5B6B82", "#0E8FB3", "#7A8B1F")
 
@@ -64,7 +65,14 @@ table.compare td, table.compare th { padding-inline: 0.5rem; }
 [data-testid="stWidgetLabel"] p { color: light-dark(#0B1220, #F1F4F8); }
 [data-testid^="stBaseButton-primary"], [data-testid^="stBaseButton-primary"]:hover {
   color: light-dark(#FFFFFF, #14171C); }
+[class*="st-key-narrow-"] { display: none; }
+/* the links of a table begin where its head does */
+.st-key-methods [data-testid="stPageLink-NavLink"] { padding-left: 0; }
 @media (max-width: 640px) {
+  .st-key-methods-head { display: none; }
+  [class*="st-key-narrow-"] { display: flex; }
+  .st-key-methods [data-testid="stHorizontalBlock"] { gap: 0.25rem 1rem; }
+  .st-key-methods [data-testid="stColumn"]:nth-child(n+3) { min-width: 0; flex: 1 1 40%; }
   .block-container { padding-left: 1rem; padding-right: 1rem; }
   h1 { font-size: 1.8rem !important; } }
 </style>

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.compare import carrying, results, shipped, store
+from peft_lab.compare import carrying, pareto, results, shipped, store
 from peft_lab.compare.plan import make_plan
 from peft_lab.methods import all_methods
 from peft_lab.ui.compare import drawings, page, table, watching
@@ -72,6 +72,8 @@ def test_it_opens_with_nothing_compared(runner: FakeQueue) -> None:
     assert "Nothing has been compared" in told(app)
     assert app.button(key="compare-start")
     assert any("published comparison" in each.label for each in app.expander)
+    assert "Llama 3.2 3B, MetaMathQA" in told(app)  # until then there is the published plot
+    assert len(app.get("plotly_chart")) == 1
 
 
 def test_a_comparison_is_made_from_the_form_and_shown(runner: FakeQueue) -> None:
@@ -190,7 +192,13 @@ def test_an_address_that_cannot_be_read_is_told(
     runner: FakeQueue, address: dict[str, str], said: str
 ) -> None:
     finished(runner)
-    assert said in told(opened(**address))
+    app = opened(**address)
+    assert said in told(app)
+    form = next(each for each in app.expander if each.label == "New comparison")
+    assert (
+        form.proto.expanded == any(name in address for name in ("model", "task", "methods"))
+        or "steps" in address
+    )
 
 
 def test_the_address_chooses_axes_and_says_them(runner: FakeQueue) -> None:
@@ -213,6 +221,18 @@ def test_the_csv_has_every_method_and_every_seed(runner: FakeQueue) -> None:
     assert float(rows["lora"]["metric_mean"]) == pytest.approx(0.81)
     assert rows["prefix"]["metric_mean"] == "" and "cache" in rows["prefix"]["why"]
     assert int(rows["lora"]["peak_bytes"]) == 1002
+
+
+def test_percents_along_an_axis_do_not_repeat() -> None:
+    axes = [pareto.get_axis(name) for name in pareto.DEFAULT]
+    titles = {axis.name: axis.title for axis in axes}
+    for worst, ticks in ((0.54, ".1%"), (0.10, ".0%")):
+        rows = [
+            {"method": name, "title": name, "trainable": 10, "metric_mean": value}
+            for name, value in (("lora", 0.55), ("bitfit", worst))
+        ]
+        figure = drawings.scatter(rows, *axes, titles, ["lora"], {}, [])
+        assert figure.layout.yaxis.tickformat == ticks
 
 
 def test_curves_are_averaged_and_banded(runner: FakeQueue) -> None:

@@ -10,7 +10,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from peft_lab import published
+from peft_lab.memory.account import Point
 from peft_lab.methods import all_methods
+from peft_lab.ui.memory.timeline import places
 from tests.ui.test_pages import SECONDS, opened, told
 
 SMALL = {"model": "minilm-l6", "device": "this-machine", "batch": "2", "seq": "16"}
@@ -59,7 +61,7 @@ def test_every_method_or_its_reason() -> None:
     ("tab", "expected"),
     [
         ("fits", "Searched on"),
-        pytest.param("curves", "Dots are simulated", marks=pytest.mark.slow),
+        pytest.param("curves", "Every dot is a simulated step of", marks=pytest.mark.slow),
         ("why", "Why LoRA does not shrink activations"),
         ("published", f"{len(published.rows())} trainings of"),
     ],
@@ -70,6 +72,21 @@ def test_every_tab_opens(tab: str, expected: str) -> None:
 
 
 @pytest.mark.slow
+def test_no_two_moments_of_a_step_have_the_same_name() -> None:
+    phases = [("forward", None), ("forward", 0), ("backward", None), ("backward", None), ("backward", 0),
+              ("backward", None), ("optimizer", None), ("idle", None)]  # fmt: skip
+    names = places([Point(phase, layer, 1, {}) for phase, layer in phases])
+    assert names[0] == "forward, before the layers"
+    assert names[3] == "backward, before the layers (2 of 2)"
+    assert names[4:] == [
+        "backward, layer 0",
+        "backward, after the layers",
+        "optimizer's step",
+        "after the step",
+    ]
+    assert len(set(names)) == len(names)
+
+
 def test_the_longest_row_is_searched() -> None:
     app = settled(opened("memory", tab="fits", **{**SMALL, "seq": "512"}))
     app.button(key="find-seq").click().run()
@@ -96,6 +113,7 @@ def test_a_lessons_button_sets_the_page() -> None:
         ({"batch": "-3"}, "from 1 to"),
         ({"seq": "many"}, "'many' is no whole number"),
         ({"dtype": "int1"}, "There is no precision called 'int1'"),
+        ({"checkpointing": "maybe"}, "'maybe' is neither true nor false"),
         ({"model": "no-such-model"}, "no model in the catalogue called 'no-such-model'"),
         ({"model": "/no/such/folder"}, "neither a folder on this machine nor a Hugging Face id"),
         ({"model": "nobody-here/no-such-model"}, "was not reached"),
@@ -107,6 +125,17 @@ def test_what_is_wrong_in_an_address_is_said_at_its_control(address: dict[str, s
     lines = [line for line in told(app).split("\n") if message in line]
     assert len(lines) == 1
     assert lines[0].startswith(":red[") and "The default is used" in lines[0]
+
+
+def test_a_tab_or_method_that_is_none_is_said() -> None:
+    shown = told(settled(opened("memory", **SMALL, tab="attic", method="lorra")))
+    assert "There is no tab called 'attic'" in shown
+    assert "There is no method called 'lorra'" in shown
+
+
+def test_where_qlora_needs_more_than_lora_it_is_told_why() -> None:
+    app = settled(opened("memory", **SMALL | {"batch": "64", "seq": "128"}))
+    assert "**QLoRA above LoRA?** By default QLoRA adapts all-linear, LoRA query, value" in told(app)
 
 
 def test_what_is_wrong_in_an_address_stays_until_a_choice_is_changed() -> None:

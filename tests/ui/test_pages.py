@@ -57,6 +57,12 @@ def test_the_other_pages_open(page: str) -> None:
     assert len(app.title) == 1
 
 
+def test_home_says_why_a_method_does_not_apply() -> None:
+    app = opened("home")
+    helps = [element.proto.help for element in app.markdown if element.value == "does not apply"]
+    assert len(helps) == 2 and all(helps)
+
+
 @pytest.mark.parametrize("model", ["llama-3.2-3b", "t5-base", "bloomz-560m", "gemma-2-2b"])
 @pytest.mark.parametrize("slug", method_pages())
 def test_models_known_by_shape_are_counted_or_refused(slug: str, model: str) -> None:

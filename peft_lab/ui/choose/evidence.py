@@ -38,9 +38,9 @@ def _own(method: str) -> None:
         assert line.before is not None and line.after is not None
         title = catalogue()[line.model].title if line.model in catalogue() else line.model
         score = f"{line.before:.0%} → {line.after:.0%}"
-        rows.append((short_id(line.id), title, line.task, f"{line.steps}", score))
+        rows.append((short_id(line.id), f"{title}, {line.task}", f"{line.steps}", score))
     if rows:
-        figures.table(("Run", "Model", "Task", "Steps", "Before → after"), rows, numeric=(3, 4))
+        figures.table(("Run", "Model and task", "Steps", "Before → after"), rows, numeric=(2, 3))
     for name in ("compare", "runs"):
         if name in shell.titles():
             st.page_link(shell.page(name, shell.titles()[name]), label=f"Open {shell.titles()[name]}")

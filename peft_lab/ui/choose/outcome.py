@@ -15,6 +15,8 @@ from peft_lab.choose.recommend import Plan, Recommendation
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.tree import QUESTIONS
 from peft_lab.methods import get_method
+from peft_lab.models import catalogue
+from peft_lab.runs.spec import STEPS
 from peft_lab.ui import figures, shell, state
 from peft_lab.units import Finding, Source
 
@@ -55,6 +57,11 @@ def configuration(situation: Situation, found: Recommendation) -> None:
     ]
     rows += [(name, text, "") for name, text in _step(plan)]
     figures.table(("Setting", "Value", "Default, where it differs"), rows)
+    if situation.model not in catalogue() or not catalogue()[situation.model].live:
+        st.caption(
+            f"The learning rate is the one that learns visibly within {STEPS} steps on the small models here. Nothing "
+            f"was trained on {situation.shape.title}: it has to be tuned there."
+        )
     target, query = page_with(situation, found.method, plan)
     title = shell.titles()[target]
     with st.container(horizontal=True, vertical_alignment="center"):

@@ -16,6 +16,7 @@ from peft_lab.ui import theme
 Row = Mapping[str, Any]
 GIGA = 1e10  # bytes, from which an axis is in GB
 WIDE = 8  # times the smallest value, from which an axis is logarithmic
+CLOSE = 0.1  # a span of shares, below which whole percents would repeat along an axis
 SMOOTH = 12  # a curve is averaged over this part of its steps
 _MARGIN = {"l": 8, "r": 8, "t": 8, "b": 40}
 
@@ -66,6 +67,7 @@ def learning_curves(rows: Sequence[Row], height: int = 420) -> go.Figure:
             figure.add_scatter(
                 x=steps + steps[::-1],
                 y=high + low[::-1],
+                mode="lines",  # short curves would get a marker at every step of the band's edge
                 fill="toself",
                 fillcolor=_faint(colour),
                 line={"width": 0},
@@ -183,7 +185,9 @@ def _scale(values: Sequence[float], axis: Axis) -> dict[str, Any]:
             "dtick": 1 if high - low > 2 else theme.FINE_TICKS,
         }
     if axis.unit == "share":
-        return {"type": "linear", "tickformat": theme.PERCENT_TICKS, "rangemode": "nonnegative"}
+        close = max(values, default=0.0) - min(values, default=0.0) < CLOSE
+        ticks = theme.FINE_PERCENT_TICKS if close else theme.PERCENT_TICKS
+        return {"type": "linear", "tickformat": ticks, "rangemode": "nonnegative"}
     return {"type": "linear"}
 
 

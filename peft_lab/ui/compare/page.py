@@ -14,8 +14,7 @@ from peft_lab.errors import PeftLabError, UnknownName
 from peft_lab.models import catalogue
 from peft_lab.tasks import get_task
 from peft_lab.ui import shell, state
-from peft_lab.ui.compare import setup
-from peft_lab.ui.compare.published import rows_table
+from peft_lab.ui.compare import published, setup
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.compare.showing import show
 from peft_lab.ui.compare.watching import begin, watch
@@ -36,7 +35,7 @@ def compare_page() -> None:
     except PeftLabError as error:
         st.error(str(error))
         return
-    rows_table()
+    published.rows_table()
     state.write_address(
         setup.address()
         | {"comparison": (shown, _first(_titles()))}
@@ -50,10 +49,13 @@ def compare_page() -> None:
 def _page() -> str:
     """Draw everything; the id of the comparison that is shown, empty for none."""
     titles = _titles()
-    with st.expander("New comparison", expanded=not titles, icon=":material/add:"):
+    with st.expander("New comparison", expanded=not titles or setup.misread(), icon=":material/add:"):
         _new()
     if not titles:
-        st.info("Nothing has been compared here yet: choose above and press Compare.")
+        st.info(
+            "Nothing has been compared here yet: choose above and press Compare. Until then, what others published:"
+        )
+        published.plot(*(pareto.get_axis(name) for name in pareto.DEFAULT))
         return ""
     shown = _choose(titles)
     shipped = all_shipped().get(shown)

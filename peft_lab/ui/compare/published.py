@@ -24,7 +24,7 @@ def plot(x: Axis, y: Axis) -> None:
     rows = cited.rows()
     front = pareto.front(rows, x.name, y.name)
     titles = {str(row["method"]): str(row["title"]) for row in rows}
-    st.markdown(f":small[Not beaten on both by any other: {', '.join(titles[name] for name in front)}.]")
+    st.markdown(f":small[Not beaten on both by any other: {'; '.join(titles[name] for name in front)}.]")
     ends = list(dict.fromkeys((front[0], front[-1])))
     figure = drawings.scatter(rows, x, y, cited.TITLES, front, {}, ends)
     st.plotly_chart(figure, key="compare-cited", config=drawings.config(f"published-{x.name}-{y.name}"))

@@ -113,6 +113,14 @@ def address() -> dict[str, tuple[Any, Any]]:
     }
 
 
+def misread() -> bool:
+    """Whether the address said something of the form that cannot be used: its message stands in the form, which stays
+    open from then on, so that mending it does not close it."""
+    wrong = [state.address_problem(SCOPE, name) for name in ("model", "task", "methods", *NUMBERS)]
+    state.remember(SCOPE, "misread", state.remembered(SCOPE, "misread", False) or any(wrong))
+    return bool(state.remembered(SCOPE, "misread", False))
+
+
 def _model() -> str:
     return str(state.remembered(SCOPE, "model", next(iter(live_models()))))
 

@@ -48,7 +48,11 @@ def overview(chosen: Chosen) -> Answers:
         _bars(answers, chosen)
         _table(answers, chosen)
     if answers.refused:
-        told = (f"{all_methods()[slug].title}: {reason}" for slug, reason in answers.refused.items())
+        titles = {slug: all_methods()[slug].title for slug in answers.refused}
+        told = (
+            reason if reason.startswith(titles[slug]) else f"{titles[slug]}: {reason}"
+            for slug, reason in answers.refused.items()
+        )
         st.markdown("  \n".join(told))
     return answers
 
@@ -90,4 +94,22 @@ def _table(answers: Answers, chosen: Chosen) -> None:
     st.caption(
         "Every method at its defaults. Tensors alive: exact, at the peak. Device must have: what PyTorch's caching "
         f"allocator would reserve for them, by its documented rules.{own} Memory of the device: {device.source}."
+    )
+    if {"lora", "qlora"} <= answers.found.keys():
+        _targets(answers, chosen.entry)
+
+
+def _targets(answers: Answers, entry: ModelEntry) -> None:
+    """Where QLoRA needs more than LoRA it is for what it adapts: their defaults differ."""
+    lora, qlora = answers.found["lora"], answers.found["qlora"]
+    if fits.needed(qlora) <= fits.needed(lora):
+        return
+    own, all_linear = (
+        ", ".join(all_methods()[slug].defaults(entry.shape)["target_modules"]) for slug in ("lora", "qlora")
+    )
+    st.markdown(
+        f"**QLoRA above LoRA?** By default QLoRA adapts {all_linear}, LoRA {own}. Weights shrink from "
+        f"{units.size(lora.parts['weights'])} to {units.size(qlora.parts['weights'])}, but activations grow from "
+        f"{units.size(lora.parts['activations'])} to {units.size(qlora.parts['activations'])}. "
+        f"{figures.badge('simulated')}"
     )

@@ -32,6 +32,13 @@ DEFAULTS: dict[str, Any] = {
     "method": "lora",
     "tab": "timeline",
 }
+TABS = {
+    "timeline": "Step by step",
+    "fits": "What fits",
+    "curves": "Cost curves",
+    "why": "Why",
+    "published": "Published peaks",
+}
 DTYPES = ("bfloat16", "float16", "float32")
 SIZES = {"batch": "Batch, rows", "seq": "Tokens per row"}
 _WHAT = {"dtype": "precision"}
@@ -103,6 +110,8 @@ def _reader(name: str) -> Any:
         if name == "model":
             value = from_address(text)
         elif isinstance(default, bool):
+            if text not in ("true", "false"):
+                raise BadInput(f"'{text[:20]}' is neither true nor false.", name)
             value = text == "true"
         elif isinstance(default, int):
             try:
@@ -124,6 +133,7 @@ def titles() -> dict[str, dict[str, str]]:
         "dtype": {name: name for name in DTYPES},
         "optimizer": OPTIMIZER_TITLES,
         "method": {slug: method.title for slug, method in all_methods().items()},
+        "tab": TABS,
     }
 
 
@@ -139,7 +149,7 @@ def controls() -> Chosen:
         current = entry_of(state.remembered(SCOPE, "model", DEFAULTS["model"]))
         entry = model_control(current, state.widget_key(SCOPE, "model"))
         state.remember(SCOPE, "model", entry.name)
-        _address_problem("model")
+        address_problem("model")
     device = devices()[_pick(top[1], "device", "Device")]
     problems: dict[str, str] = {}
     batch = _size(top[2], "batch", None, problems)
@@ -154,6 +164,8 @@ def controls() -> Chosen:
         help="Keeps only every layer's input and computes the rest again in the backward pass: less memory, more time.",
     )
     state.remember(SCOPE, "checkpointing", checkpointing)
+    with bottom[2]:
+        address_problem("checkpointing")
     return Chosen(entry, device, batch, seq, dtype, optimizer, checkpointing, problems)
 
 
@@ -164,7 +176,7 @@ def _pick(cell: Any, name: str, label: str) -> str:
         key = state.widget_key(SCOPE, name)
         rest: dict[str, Any] = {"key": key, "disabled": state.is_fixed(name)}
         value = str(st.selectbox(label, list(known), index, format_func=known.__getitem__, **rest))
-        _address_problem(name)
+        address_problem(name)
     state.remember(SCOPE, name, value)
     return value
 
@@ -176,7 +188,7 @@ def _size(cell: Any, name: str, entry: ModelEntry | None, problems: dict[str, st
         key = state.widget_key(SCOPE, name)
         shut = state.is_fixed(name)
         value = int(st.number_input(SIZES[name], value=start, step=1, key=key, disabled=shut))
-        _address_problem(name)
+        address_problem(name)
         state.remember(SCOPE, name, value)
         try:
             _check_size(name, value)
@@ -216,7 +228,8 @@ def address(chosen: Chosen) -> dict[str, tuple[Any, Any]]:
     return {name: (value, DEFAULTS[name]) for name, value in values.items() if name not in chosen.problems}
 
 
-def _address_problem(name: str) -> None:
+def address_problem(name: str) -> None:
+    """Say under a control what the address said of it and could not be used."""
     problem = state.address_problem(SCOPE, name)
     if problem:
         st.markdown(f":red[:material/link_off: From the address: {problem} The default is used.]")

@@ -8,11 +8,12 @@ from peft_lab.memory import fits
 from peft_lab.methods import all_methods
 from peft_lab.ui import charts, figures, state, theme
 from peft_lab.ui.memory.answers import TAB, Answers, collect, progress
-from peft_lab.ui.memory.controls import SCOPE, SIZES, Chosen
+from peft_lab.ui.memory.controls import SCOPE, Chosen
 from peft_lab.ui.memory.drawings import cost_curves
 
 STOPS = {"seq": (128, 256, 512, 1024, 2048), "batch": (1, 2, 4, 8, 16)}
 TITLES = {"seq": "Length", "batch": "Batch"}
+UNITS = {"seq": "tokens per row", "batch": "rows"}
 FIRST = ("full", "lora", "qlora")
 
 
@@ -45,13 +46,13 @@ def curves(chosen: Chosen, answers: Answers) -> None:
         if own:
             series[all_methods()[slug].title] = (sorted(own), [own[size] for size in sorted(own)])
     if series:
-        x = "tokens per row" if over == "seq" else "rows"
+        x = UNITS[over]
         device = chosen.device
         figure = cost_curves(series, x, getattr(chosen, over), device.memory, device.title, colours())
         st.plotly_chart(figure, key=f"memory-{over}", config=charts.CONFIG)
     rest = "batch" if over == "seq" else "seq"
     st.markdown(
-        f"Dots are simulated, {SIZES[rest].lower()}: {getattr(chosen, rest):,}; the dotted line is what is set "
+        f"Every dot is a simulated step of {getattr(chosen, rest):,} {UNITS[rest]}; the dotted line is what is set "
         f"above. {figures.badge('simulated')}"
     )
     for slug in methods:

@@ -45,8 +45,8 @@ def cost_curves(
         figure.add_hline(y=limit / 1e9, line={"dash": "dash", "width": 2, "color": _QUIET})
     figure.add_annotation(
         x=0, xref="paper", xanchor="left",
-        y=1 if far else limit / 1e9, yref="paper" if far else "y", yanchor="bottom",
-        text=f"{device}: {units.size(limit)}" + (", far above" if far else ""),
+        y=1, yref="paper", yanchor="bottom",  # above the plot, where no line crosses it
+        text=("" if far else "– – ") + f"{device}: {units.size(limit)}" + (", far above" if far else ""),
         showarrow=False,
     )  # fmt: skip
     figure.add_vline(x=now, line={"dash": "dot", "width": 1, "color": _QUIET})

@@ -9,21 +9,13 @@ import streamlit as st
 
 from peft_lab.ui import figures, shell, state
 from peft_lab.ui.memory.bars import overview
-from peft_lab.ui.memory.controls import DEFAULTS, SCOPE, address, controls, readers
+from peft_lab.ui.memory.controls import DEFAULTS, SCOPE, TABS, address, address_problem, controls, readers
 from peft_lab.ui.memory.curves import curves
 from peft_lab.ui.memory.fitting import fitting
 from peft_lab.ui.memory.lessons import lessons
 from peft_lab.ui.memory.published import published_peaks
 from peft_lab.ui.memory.timeline import timeline
 from peft_lab.ui.tabs import tabs
-
-TABS = {
-    "timeline": "Step by step",
-    "fits": "What fits",
-    "curves": "Cost curves",
-    "why": "Why",
-    "published": "Published peaks",
-}
 
 
 def memory_page() -> None:
@@ -47,6 +39,7 @@ def memory_page() -> None:
             "why": partial(lessons, chosen, answers),
         }
         sections = {TABS[name]: draw for name, draw in own.items()} | sections
+    address_problem("tab")
     _tabs(sections)
     state.write_address(address(chosen))
 

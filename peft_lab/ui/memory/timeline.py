@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import streamlit as st
@@ -11,7 +12,7 @@ from peft_lab.memory.account import Point
 from peft_lab.methods import all_methods
 from peft_lab.ui import charts, figures, state
 from peft_lab.ui.memory.answers import Answers
-from peft_lab.ui.memory.controls import DEFAULTS, SCOPE, Chosen
+from peft_lab.ui.memory.controls import DEFAULTS, SCOPE, Chosen, address_problem
 
 #: What a part is, said at the moment that is looked at.
 MEANING = {
@@ -40,6 +41,7 @@ def pick_method(answers: Answers, key: str = "method") -> str | None:
         key=state.widget_key(SCOPE, key),
         format_func=lambda name: all_methods()[name].title,
     )
+    address_problem("method")
     # A method that does not run on this model is kept in mind for the next one.
     if slug != slugs[index]:
         state.remember(SCOPE, "method", slug)
@@ -58,20 +60,21 @@ def timeline(chosen: Chosen, answers: Answers) -> None:
 @st.fragment
 def _scrub(points: Sequence[Point], key: str) -> None:
     """Only this is drawn again while the slider moves."""
-    chart, told = st.columns([11, 5], gap="medium")
+    chart, told = st.columns([5, 3], gap="medium")
     peak = max(range(len(points)), key=lambda index: points[index].nbytes)
+    names = places(points)
     with told:
         at: int = st.select_slider(
             "Moment",
             range(len(points)),
             value=peak,
             key=key,
-            format_func=lambda index: place(points[index]),
+            format_func=names.__getitem__,
             help="Starts at the peak. Arrow keys move it one layer at a time.",
         )
         point = points[at]
         st.markdown(
-            f"**{place(point)}**: {units.size(point.nbytes)} alive"
+            f"**{names[at]}**: {units.size(point.nbytes)} alive"
             + (", the peak" if point.nbytes == points[peak].nbytes else "")
             + f" {figures.badge('simulated')}"
         )
@@ -89,8 +92,23 @@ def _share(part: float) -> str:
     return f"{part:.1%}" if part >= 0.001 else "below 0.1%"
 
 
-def place(point: Point) -> str:
-    """'backward, layer 12'; layers are counted from 0, as in module names."""
-    names = {"zero_grad": "gradients cleared", "optimizer": "optimizer's step", "idle": "after the step"}
-    phase = names.get(point.phase, point.phase)
-    return phase if point.layer is None else f"{phase}, layer {point.layer}"
+def places(points: Sequence[Point]) -> list[str]:
+    """What each moment is called: 'backward, layer 12', layers counted from 0 as in module names. No name comes twice,
+    as the slider tells its moments apart by their names."""
+    titles = {"zero_grad": "gradients cleared", "optimizer": "optimizer's step", "idle": "after the step"}
+    names: list[str] = []
+    for index, point in enumerate(points):
+        name = titles.get(point.phase, point.phase)
+        if point.layer is not None:
+            name += f", layer {point.layer}"
+        elif any(one.phase == point.phase and one.layer is not None for one in points):
+            before = all(one.layer is None for one in points[:index] if one.phase == point.phase)
+            name += ", before the layers" if before else ", after the layers"
+        names.append(name)
+    totals = Counter(names)
+    seen: Counter[str] = Counter()
+    for index, name in enumerate(names):
+        seen[name] += 1
+        if totals[name] > 1:
+            names[index] = f"{name} ({seen[name]} of {totals[name]})"
+    return names

@@ -22,7 +22,8 @@ def bar(page: str, arrived: bool) -> None:
     try:
         file = learner.learners()
         name = learner.current(file)
-        found = _find(text, progress.paths(file, name, shell.titles()))
+        known = progress.paths(file, name, shell.titles())
+        found = _find(text, known)
         if found is not None and arrived:
             progress.visit(file, name, found[0], found[2])
     except PeftLabError as error:
@@ -30,7 +31,7 @@ def bar(page: str, arrived: bool) -> None:
         return
     with st.container(border=True, key="tour-bar"):
         if found is None:
-            _unknown()
+            _unknown(text, known)
         elif found[1].stops[found[2]].page == page:
             _stop(*found)
         else:
@@ -85,12 +86,17 @@ def _elsewhere(identity: str, path: Path, index: int) -> None:
         _leave()
 
 
-def _unknown() -> None:
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(
+def _unknown(text: str, known: dict[str, Path]) -> None:
+    path = known.get(text.partition(".")[0])
+    if path is None:
+        said = (
             "This address belongs to a stop of a path that this learner has not taken in. The settings below are those "
             "of the stop; for its words, open the path's own link."
         )
+    else:
+        said = f"This address names a stop that the path does not have; its stops are 1 to {len(path.stops)}."
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(said)
         _overview()
         _leave()
 
