@@ -34,9 +34,11 @@ app: $(VENV)/.runtime
 fetch: $(VENV)/.runtime
 	$(PY) -m peft_lab fetch
 
+# Two at a time, a file to a worker; what drives a browser or takes long alone, as it needs both cores itself.
 test: lint types
 	$(PY) -m peft_lab fetch
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile -m "not browser"
+	$(PY) -m pytest -m browser
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff check .

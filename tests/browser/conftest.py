@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.browser.driver import CHROMIUM_FLAGS, chromium_path
 from tests.conftest import link, missing
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60
+expect.set_options(timeout=30_000)  # two busy cores: an expectation that holds is met at once anyway
 
 
 def _free_port() -> int:
@@ -100,5 +101,15 @@ def page(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     Playwright's new_context (viewport, color_scheme, ...)."""
     options: dict[str, Any] = {"viewport": {"width": 1280, "height": 1000}, **getattr(request, "param", {})}
     context = chromium.new_context(**options)
-    yield context.new_page()
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(error.stack or str(error)))
+    page.on("console", lambda line: errors.append(line.text) if _broken(line) else None)
+    yield page
     context.close()
+    assert not errors, "the browser met errors:\n" + "\n".join(errors)
+
+
+def _broken(line: ConsoleMessage) -> bool:
+    """Errors of the page's own code; a file that is not there is told by the page's contents."""
+    return line.type == "error" and "Failed to load resource" not in line.text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, TimeoutError
 
 CHROMIUM_FLAGS = [
     "--headless",
@@ -31,6 +31,17 @@ _SETTLED = """(hold) => {
   if (!still) { window.__stillSince = undefined; return false; }
   window.__stillSince ??= performance.now();
   return performance.now() - window.__stillSince >= hold;
+}"""
+
+_STATE = """() => {
+  const app = document.querySelector('[data-testid="stApp"]');
+  return {
+    connection: app?.getAttribute('data-test-connection-state'),
+    script: app?.getAttribute('data-test-script-state'),
+    stale: document.querySelectorAll('[data-stale="true"]').length,
+    skeletons: document.querySelectorAll('[data-testid="stSkeleton"], [data-testid="stAppSkeleton"]').length,
+    focus: document.activeElement.outerHTML.slice(0, 200),
+  };
 }"""
 
 MOST_TABS = 120  # more key presses than there are controls on any page
@@ -69,7 +80,10 @@ def chromium_path() -> str | None:
 def settled(page: Page, timeout: float = 60, hold: float = 0.3) -> Page:
     """Wait (seconds) until the page has been at rest for ``hold`` seconds; return it."""
     page.evaluate("window.__stillSince = undefined")
-    page.wait_for_function(_SETTLED, arg=hold * 1000, timeout=timeout * 1000, polling=50)
+    try:
+        page.wait_for_function(_SETTLED, arg=hold * 1000, timeout=timeout * 1000, polling=50)
+    except TimeoutError as error:
+        raise AssertionError(f"{page.url} does not come to rest: {page.evaluate(_STATE)}") from error
     return page
 
 

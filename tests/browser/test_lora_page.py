@@ -83,7 +83,7 @@ def test_a_run_trains_to_the_end_and_base_and_tuned_answers_differ(page: Page, a
     assert '"item"' in said["Tuned"]
     page.get_by_role("tab", name="Look inside").click()
     settled(page)
-    expect(page.get_by_role("heading", name="Merged against unmerged")).to_be_visible(timeout=MINUTES)
+    expect(page.get_by_role("heading", name="Merged, and unmerged again")).to_be_visible(timeout=MINUTES)
     page.get_by_role("tab", name="Take away").click()
     settled(page)
     expect(page.get_by_role("button", name="Notebook")).to_be_visible(timeout=MINUTES)
