@@ -16,6 +16,7 @@ from peft_lab.runs.store import RunSummary
 from peft_lab.runs.view import Status
 from peft_lab.ui import figures, shell, state
 from peft_lab.ui.opening import open_run
+from peft_lab.ui.parts import part
 from peft_lab.ui.runs import summaries
 
 FIGURES = ("Before", "After", "Peak", "Time")  # columns of texts that are figures
@@ -31,7 +32,6 @@ def runs_page() -> None:
     mark_lost()
     going = any(not _final(line) for line in summaries())
 
-    @st.fragment(run_every=REFRESH if going else None)
     def table() -> None:
         lines = summaries()
         if not lines:
@@ -49,7 +49,7 @@ def runs_page() -> None:
         if going and all(_final(line) for line in lines):
             st.rerun()
 
-    table()
+    part(table, every=REFRESH if going else None)
 
 
 def _final(line: RunSummary) -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 
 import streamlit as st
 
+from peft_lab.ui.parts import part
+
 LOOK = 0.25  # seconds between looks at an answer that is still to come
 
 
@@ -17,9 +19,8 @@ def come_back(asked: Sequence[Future[Any]]) -> None:
     if not open_:
         return
 
-    @st.fragment(run_every=LOOK)
     def watch() -> None:
         if any(future.done() for future in open_):
             st.rerun()
 
-    watch()
+    part(watch, every=LOOK)

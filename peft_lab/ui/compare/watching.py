@@ -15,6 +15,7 @@ from peft_lab.runs.queue import get_queue, mark_lost
 from peft_lab.runs.view import Status
 from peft_lab.ui import state
 from peft_lab.ui.compare.setup import SCOPE
+from peft_lab.ui.parts import part
 
 REFRESH = 1.0  # seconds between looks
 STEPS_SHARE = 0.7  # of a run's progress that its steps make up; the rest is its evaluation
@@ -37,7 +38,6 @@ def watch(comparison: Comparison, plan: Plan) -> None:
         return
     before = len(standing.done) + len(standing.failed)
 
-    @st.fragment(run_every=REFRESH)
     def progress() -> None:
         now = comparison.standing(plan)
         still = now.running or carrying.at_work(comparison)
@@ -45,7 +45,7 @@ def watch(comparison: Comparison, plan: Plan) -> None:
             st.rerun()
         _bar(comparison, plan, now)
 
-    progress()
+    part(progress, every=REFRESH)
 
 
 def _bar(comparison: Comparison, plan: Plan, standing: Standing) -> None:

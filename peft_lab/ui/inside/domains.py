@@ -18,6 +18,7 @@ from peft_lab.runs.store import RunSummary
 from peft_lab.runs.view import Status
 from peft_lab.serving.measure import measure
 from peft_lab.ui import figures
+from peft_lab.ui.parts import part
 from peft_lab.ui.runs import summaries
 from peft_lab.ui.waiting import come_back
 from peft_lab.units import Source
@@ -45,14 +46,13 @@ def show() -> None:
         return
     going = any(_going(line) for lines in found.values() for line in lines.values())
 
-    @st.fragment(run_every=REFRESH if going else None)
-    def part() -> None:
+    def standing() -> None:
         now = _look(wanted)
         _progress(now)
         if going and not any(_going(line) for lines in now.values() for line in lines.values()):
             st.rerun()
 
-    part()
+    part(standing, every=REFRESH if going else None)
     if not going:
         _button(wanted, found)
 

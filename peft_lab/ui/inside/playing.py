@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from peft_lab.ui import state
+from peft_lab.ui.parts import part
 
 PAUSE = 0.7  # seconds between snapshots while playing
 
@@ -18,8 +19,7 @@ def played(slug: str, steps: Sequence[int], draw: Callable[[int], None], name: s
     """
     going = bool(state.remembered(slug, f"{name}-plays", False))
 
-    @st.fragment(run_every=PAUSE if going else None)
-    def part() -> None:
+    def snapshot() -> None:
         index = min(int(state.remembered(slug, name, len(steps) - 1)), len(steps) - 1)
         if going:
             index = min(index + 1, len(steps) - 1)
@@ -30,7 +30,7 @@ def played(slug: str, steps: Sequence[int], draw: Callable[[int], None], name: s
             state.remember(slug, f"{name}-plays", False)
             st.rerun()
 
-    part()
+    part(snapshot, every=PAUSE if going else None)
 
 
 def _controls(slug: str, name: str, steps: Sequence[int], index: int, going: bool) -> int:

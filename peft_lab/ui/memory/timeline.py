@@ -13,6 +13,7 @@ from peft_lab.methods import all_methods
 from peft_lab.ui import charts, figures, state
 from peft_lab.ui.memory.answers import Answers
 from peft_lab.ui.memory.controls import DEFAULTS, SCOPE, Chosen, address_problem
+from peft_lab.ui.parts import part
 
 #: What a part is, said at the moment that is looked at.
 MEANING = {
@@ -54,10 +55,10 @@ def timeline(chosen: Chosen, answers: Answers) -> None:
     if slug is None:
         return
     # A key of its own for every step that is shown: the slider then starts at that step's peak.
-    _scrub(answers.found[slug].points, f"scrub-{hash((slug, *chosen.key()))}")
+    points, key = answers.found[slug].points, f"scrub-{hash((slug, *chosen.key()))}"
+    part(lambda: _scrub(points, key))
 
 
-@st.fragment
 def _scrub(points: Sequence[Point], key: str) -> None:
     """Only this is drawn again while the slider moves."""
     chart, told = st.columns([5, 3], gap="medium")

@@ -12,6 +12,7 @@ from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.ui import state
+from peft_lab.ui.parts import part
 from peft_lab.ui.runs import summaries
 
 SCOPE = "contests"
@@ -59,7 +60,6 @@ def _finished(spec: RunSpec) -> str | None:
 
 
 def _progress(labels: tuple[str, ...], runs: list[Run]) -> None:
-    @st.fragment(run_every=REFRESH)
     def progress() -> None:
         views = [run.view() for run in runs]
         for label, seen in zip(labels, views, strict=True):
@@ -68,4 +68,4 @@ def _progress(labels: tuple[str, ...], runs: list[Run]) -> None:
         if broken or all(seen.status.final for seen in views):
             st.rerun()
 
-    progress()
+    part(progress, every=REFRESH)

@@ -15,6 +15,7 @@ from peft_lab.quiz.question import Question
 from peft_lab.quiz.report import report
 from peft_lab.quiz.schedule import Learners
 from peft_lab.ui import figures, state
+from peft_lab.ui.parts import part
 from peft_lab.ui.practice import filters
 from peft_lab.ui.practice.answering import ask, entry, solution
 from peft_lab.ui.practice.cards import date
@@ -117,14 +118,13 @@ def _under_way(file: Learners, learner: str, held: Interview, said: str | None) 
 def _clock(file: Learners, held: Interview) -> None:
     done = len(held.replies) / len(held.plan.questions)
 
-    @st.fragment(run_every=TICK)
     def clock() -> None:
         left = held.left(file.now())
         st.progress(done, text=f"**{int(left // 60)}:{int(left % 60):02d}** left")
         if left == 0:
             st.rerun()
 
-    clock()
+    part(clock, every=TICK)
 
 
 def _answering(file: Learners, learner: str, held: Interview, question: Question, model: str | None) -> None:

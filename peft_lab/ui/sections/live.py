@@ -11,6 +11,7 @@ from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Answer, RunView, Status
 from peft_lab.ui import charts, figures, state
+from peft_lab.ui.parts import part
 from peft_lab.ui.waiting import come_back
 from peft_lab.units import Source
 
@@ -21,8 +22,7 @@ def live(run: Run, slug: str) -> None:
     """The run as it stands; refreshed by itself until it has ended, then once more with the whole page."""
     going = not run.view().status.final
 
-    @st.fragment(run_every=REFRESH if going else None)
-    def part() -> None:
+    def standing() -> None:
         seen = run.view()
         _status(run, seen, slug)
         _curves(run, seen, slug)
@@ -30,7 +30,7 @@ def live(run: Run, slug: str) -> None:
         if going and seen.status.final:
             st.rerun()
 
-    part()
+    part(standing, every=REFRESH if going else None)
 
 
 def _status(run: Run, seen: RunView, slug: str) -> None:

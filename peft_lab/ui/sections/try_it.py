@@ -20,6 +20,7 @@ from peft_lab.runs.store import RunSummary
 from peft_lab.runs.view import Status
 from peft_lab.ui import charts, figures
 from peft_lab.ui.opening import open_run
+from peft_lab.ui.parts import part
 from peft_lab.ui.runs import summaries
 from peft_lab.units import Source
 
@@ -64,8 +65,7 @@ def _experiment(experiment: Experiment) -> None:
     found = look(experiment, specs)
     going = any(item.going for item in found)
 
-    @st.fragment(run_every=REFRESH if going else None)
-    def part() -> None:
+    def standing() -> None:
         now = look(experiment, specs)
         if any(item.line for item in now):
             _arms(experiment, now)
@@ -79,7 +79,7 @@ def _experiment(experiment: Experiment) -> None:
         if going and not any(item.going for item in now):
             st.rerun()
 
-    part()
+    part(standing, every=REFRESH if going else None)
 
 
 def look(experiment: Experiment, specs: Sequence[RunSpec]) -> list[Found]:

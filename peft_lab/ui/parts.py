@@ -1,0 +1,20 @@
+"""Parts of a page that are drawn again by themselves, each in a container of its own.
+
+When a part's turn comes just after the whole page was drawn, Streamlit takes back what that part had drawn and the
+browser has not been sent yet, and sends the rest (ForwardMsgQueue.clear). Whatever followed the part in the same
+container would then reach the browser before it, at a position that does not exist, and the browser gives up on the
+whole page ("Bad delta path index"). In a container of its own nothing follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+
+def part(draw: Callable[[], None], every: float | None = None) -> None:
+    """Draw a part that can be drawn again without the rest: when one of its controls is used, and each ``every``
+    seconds. Not for use within another part: what a part drew is taken back without the parts in it."""
+    with st.container():
+        st.fragment(draw, run_every=every)()
