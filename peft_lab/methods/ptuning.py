@@ -95,7 +95,7 @@ class PTuning(InputPromptMethod):
     knobs = KNOBS
     head_learning_rate = 2e-2
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {
-        "encoder": 3e-3,
+        "encoder": 2e-3,
         "causal-lm": 2e-3,
         "seq2seq": 2e-3,
     }
