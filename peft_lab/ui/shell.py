@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from peft_lab.methods import all_methods
 from peft_lab.ui import theme
@@ -54,6 +56,7 @@ def run_app() -> None:
     from peft_lab.ui import surroundings  # its parts link to pages, which are named here
 
     global _navigated
+    asked = asked_page()
     _navigated = True
     st.set_page_config(
         page_title="PEFT Lab", page_icon=str(Path(__file__).with_name("favicon.png")), layout="wide"
@@ -68,9 +71,33 @@ def run_app() -> None:
         "Interview": [page(*entry) for entry in _OTHER["Interview"]],
         "Teach": [page(*entry) for entry in _OTHER["Teach"]],
     }
+    keep_page(asked)
     chosen = st.navigation(sections, expanded=True)
     theme.apply()
     surroundings.draw(chosen.url_path or "home", chosen.run)
+
+
+def asked_page() -> str:
+    """What this run was asked for, as Streamlit identifies pages; empty for a page opened by its address, which has
+    only a name yet. To be read before anything else."""
+    with suppress(AttributeError):
+        context = get_script_run_ctx()
+        if context is not None and context.page_script_hash != context.pages_manager.main_script_hash:
+            return context.page_script_hash
+    return ""
+
+
+def keep_page(asked: str) -> None:
+    """Let the navigation choose the page that this run was asked for.
+
+    Which page is meant stands in the session, and a run of the page before that is about to start over (as it does
+    when an answer came) still writes its own there: a click on a link would then lead to where one already is. These
+    are Streamlit's inner parts; under a version that has them no more, nothing is done.
+    """
+    with suppress(AttributeError):
+        context = get_script_run_ctx()
+        if context is not None and asked:
+            context.pages_manager.set_script_intent(asked, "")
 
 
 def open_page() -> None:

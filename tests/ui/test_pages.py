@@ -57,6 +57,33 @@ def test_the_other_pages_open(page: str) -> None:
     assert len(app.title) == 1
 
 
+def _clicked_away(kept: bool) -> None:
+    """An app of two pages: the second was asked for, then a run of the first wrote itself into the session."""
+    import streamlit as st
+    from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+    from peft_lab.ui import shell
+
+    first, second = (st.Page(lambda: None, title=name, url_path=name) for name in ("first", "second"))
+    context = get_script_run_ctx()
+    assert context is not None
+    context.set_mpa_v2_page(second._script_hash)  # as a run begins that was asked for the second page
+    asked = shell.asked_page()
+    context.pages_manager.set_script_intent(first._script_hash, "")
+    if kept:
+        shell.keep_page(asked)
+    st.write(st.navigation([first, second]).title)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_link_leads_on_although_the_page_before_starts_over(kept: bool) -> None:
+    """Seen in a browser, when an answer came just as a link was clicked. Once the second case fails, Streamlit has
+    mended it and ``keep_page`` can go."""
+    app = AppTest.from_function(_clicked_away, kwargs={"kept": kept}).run()
+    assert not app.exception
+    assert app.markdown[0].value == ("second" if kept else "first")
+
+
 def test_home_says_why_a_method_does_not_apply() -> None:
     app = opened("home")
     helps = [element.proto.help for element in app.markdown if element.value == "does not apply"]
