@@ -19,12 +19,11 @@ from peft_lab.export.prompt_code import (
     deep_code,
     deep_define,
     is_deep_encoder,
-    still_define,
     text_start,
     words_define,
     words_start,
 )
-from peft_lab.methods import _generation
+from peft_lab.methods import _dropout, _generation
 from peft_lab.methods._own import HEADS
 from peft_lab.methods.adapters import Adapters
 from peft_lab.methods.base import MethodSpec
@@ -62,7 +61,8 @@ def applied(facts: Facts) -> Applied:
     if isinstance(facts.method, FullFineTuning):
         return _plain("model.requires_grad_(True)\n", ())
     if isinstance(facts.method, BitFit):
-        return _plain(bitfit_code(facts.entry.shape, facts.values, head), ())
+        code = f"without_dropout(model)\n{bitfit_code(facts.entry.shape, facts.values, head)}"
+        return _plain(code, ("typing:Any",), still_define())
     if isinstance(facts.method, Adapters):
         define, code = adapters_code(facts.method, facts.entry.shape, facts.values, head)
         return _plain(code, ("re",), define)
@@ -128,6 +128,11 @@ def ours_code(method: MethodSpec, model: str, values: Mapping[str, Any], task_ty
         f"method, shape = get_method({literal(method.slug)}), resolve({literal(model)}).shape\n"
         f"model = method.apply(model, shape, method.require(shape, values), {literal(task_type)})\n"
     )
+
+
+def still_define() -> str:
+    """The function that switches the dropout of a frozen base off."""
+    return inspect.getsource(_dropout.without_dropout)
 
 
 def bridge_code() -> str:

@@ -40,11 +40,6 @@ def words_start(call: PeftCall, values: Mapping[str, Any]) -> str:
     return f"{_ids(values)}start_as_words(model, ids)\n"
 
 
-def still_define() -> str:
-    """The function that switches the dropout of a frozen base off."""
-    return inspect.getsource(_prompt_start.without_dropout)
-
-
 def words_define() -> str:
     return inspect.getsource(_prompt_start.start_as_words)
 

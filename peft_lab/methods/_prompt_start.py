@@ -9,19 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def without_dropout(model: Any) -> None:
-    """Switch the dropout of a frozen base off.
-
-    Dropout keeps weights that are trained from relying on each other; here none of them is trained, and it would only
-    blur the little that reaches the prompt.
-    """
-    import torch
-
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-
-
 def start_as_words(model: Any, ids: Sequence[int]) -> None:
     """Set the last layer of P-Tuning's prompt encoder so that the encoder makes the embeddings of these tokens.
 

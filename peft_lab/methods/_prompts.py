@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from peft_lab.methods._dropout import without_dropout
 from peft_lab.methods._generation import bridge_cache_names
 from peft_lab.methods._peft import PeftMethod
-from peft_lab.methods._prompt_start import without_dropout
 from peft_lab.methods.base import Problem, TaskType
 from peft_lab.methods.knobs import Knob, Values
 from peft_lab.shapes import ModelShape

@@ -13,6 +13,8 @@ r"""BitFit: train the bias vectors and nothing else (Ben Zaken et al. 2021, arXi
 Nothing is added, so nothing is slower afterwards; a model without biases (Llama types) has nothing to train. The
 subset of section 4 trains two kinds only: the query's bias and that of the feed-forward part's first, widening map,
 which the paper calls the second MLP layer (its first is the attention's output map).
+
+The frozen model's dropout is off while the biases train, which the paper does not say.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from peft_lab.methods import _own
+from peft_lab.methods._dropout import without_dropout
 from peft_lab.methods.base import Formula, MethodSpec, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
 from peft_lab.shapes import ModelKind, ModelShape, ModuleGroup, is_bias
@@ -103,6 +106,7 @@ class BitFit(MethodSpec):
             wanted = tuple(f"{path}.{name}" for group, name in _biases(shape, values) for path in group.paths)
             # A classifier holds the bare model under one more name, such as "bert.".
             names = [n for n, _ in model.named_parameters() if n in wanted or n.partition(".")[2] in wanted]
+        without_dropout(model)
         _own.train_only(model, names, task_type)
         return model
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from peft_lab.methods._dropout import without_dropout
 from peft_lab.methods._peft import on_meta, wrap
-from peft_lab.methods._prompt_start import without_dropout
 from peft_lab.methods._prompts import InputPromptMethod, bridged, rows, tokens_knob
 from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values

@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.methods import _deep, _own
+from peft_lab.methods._dropout import without_dropout
 from peft_lab.methods._peft import on_meta
-from peft_lab.methods._prompt_start import start_as_words, without_dropout
+from peft_lab.methods._prompt_start import start_as_words
 from peft_lab.methods._prompts import (
     InputPromptMethod,
     rows,
