@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
+from peft_lab.runs.events import Event
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run, write_json
 from peft_lab.runs.view import Evaluation, RunView, view
@@ -51,10 +54,13 @@ def record_of(
     }
 
 
-def result(run: Run) -> dict[str, Any]:
-    """:func:`record_of` a run as it stands, ended or not. Raises RunError when its folder cannot be read."""
+def result(run: Run, further: Sequence[Event] = ()) -> dict[str, Any]:
+    """:func:`record_of` a run as it stands, ended or not, with events that are ``further`` than those of its file.
+
+    Raises RunError when its folder cannot be read.
+    """
     spec = run.spec
-    seen = view(run.events(), spec.steps)
+    seen = view([*run.events(), *further], spec.steps)
     adapter = str(run.adapter) if (run.adapter / "adapter_config.json").exists() else None
     weights = run.adapter / "adapter_model.safetensors"
     stored = weights.stat().st_size if weights.exists() else None
@@ -64,6 +70,13 @@ def result(run: Run) -> dict[str, Any]:
 def write(run: Run) -> None:
     """Keep the record of a run that has ended in its folder."""
     write_json(run.folder / "record.json", result(run))
+
+
+def end(run: Run, ending: str, message: str) -> None:
+    """Keep the record, then tell of the ending: whoever reads that a run has ended finds its record."""
+    last = {"type": ending, "time": time.time(), "message": message}
+    write_json(run.folder / "record.json", result(run, [last]))
+    run.log.emit(ending, message=message)
 
 
 def _metric(evaluation: Evaluation | None, name: str) -> float | None:

@@ -22,8 +22,7 @@ def main(folder: str) -> None:
         ending, message = training.train(run)
     except PeftLabError as error:
         ending, message = "failed", str(error)
-    run.log.emit(ending, message=message)
-    record.write(run)
+    record.end(run, ending, message)
 
 
 def _print_to(path: Path) -> None:
