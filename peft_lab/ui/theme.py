@@ -51,7 +51,7 @@ table.compare .why div { max-width: min(42rem, 62vw); }
 table.compare td, table.compare th { padding-inline: 0.5rem; }
 .source { font-size: 0.8em; font-weight: 400; padding: 0 0.35em; border-radius: 0.35em;
   background: color-mix(in srgb, currentColor 12%, transparent); }
-.source.measured { color: light-dark(#15803D, #86EFAC); }
+.source.measured { color: light-dark(#166534, #86EFAC); }
 .source.counted { color: light-dark(#1D4ED8, #93B4FF); }
 .source.simulated { color: light-dark(#6D28D9, #C4B5FD); }
 .source.cited { color: light-dark(#475569, #CBD5E1); }

@@ -110,6 +110,17 @@ def page(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     assert not errors, "the browser met errors:\n" + "\n".join(errors)
 
 
+#: What is said when a test's own server has been stopped before its page is closed, or a file is not there (which the
+#: page's contents tell).
+_NO_FAULT = (
+    "Failed to load resource",
+    "disconnected from server",
+    "WebSocket",
+    "reaching server endpoint",
+    "Is Streamlit still running",
+)
+
+
 def _broken(line: ConsoleMessage) -> bool:
-    """Errors of the page's own code; a file that is not there is told by the page's contents."""
-    return line.type == "error" and "Failed to load resource" not in line.text
+    """Errors of the page's own code."""
+    return line.type == "error" and not any(part in line.text for part in _NO_FAULT)

@@ -64,8 +64,11 @@ def reach(page: Page, name: str) -> None:
 
 
 def press(page: Page, name: str) -> None:
-    """Reach a control by Tab and press Enter."""
+    """Reach a control by Tab and press Enter once the focus stays there: a page that is drawn anew may take it."""
     reach(page, name)
+    page.wait_for_timeout(100)
+    if not page.evaluate(_FOCUSED, name):
+        reach(page, name)
     page.keyboard.press("Enter")
 
 
