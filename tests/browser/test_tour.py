@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path as FilePath
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -9,7 +12,9 @@ from peft_lab.tour import sharing
 from peft_lab.tour.newcomer import NEWCOMER
 from peft_lab.tour.path import Path, Stop
 from peft_lab.ui.shell import titles
+from tests.browser.conftest import served
 from tests.browser.driver import press, reach, settled, visit
+from tests.conftest import link
 
 LESSON = Path(
     "Monday",
@@ -29,9 +34,19 @@ def metric(page: Page, label: str) -> str:
     return page.get_by_test_id("stMetric").filter(has_text=label).get_by_test_id("stMetricValue").inner_text()
 
 
+@pytest.fixture
+def newcomers_url(tmp_path: FilePath) -> Iterator[str]:
+    """An app that nobody has used yet."""
+    home = tmp_path / "home"
+    home.mkdir()
+    link(home)
+    with served(home, tmp_path / "server.log") as url:
+        yield url
+
+
 @pytest.mark.slow
-def test_the_whole_tour_by_keyboard(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/tour")
+def test_the_whole_tour_by_keyboard(page: Page, newcomers_url: str) -> None:
+    visit(page, f"{newcomers_url}/tour")
     press(page, "Start")
     for number, stop in enumerate(NEWCOMER.stops, start=1):
         expect(page.get_by_text(f"Stop {number} of {len(NEWCOMER.stops)}")).to_be_visible(timeout=60_000)
