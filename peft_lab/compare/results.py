@@ -95,7 +95,7 @@ def _told(plan: Plan) -> dict[str, Any]:
 
 
 def _record(run: Run) -> Record:
-    return run.record() or record.result(run)  # the file is written a moment after the run's last event
+    return run.record() or record.result(run)  # a run that was killed left no file
 
 
 def _versions(records: Sequence[Record] | Any) -> dict[str, list[str]]:
