@@ -90,7 +90,8 @@ def _limits(found: Mapping[str, Any]) -> str:
     plan = found["plan"]
     settings = "with its default settings" if not plan["values"] else "with one setting"
     return (
-        f"Each method ran {settings}, none tuned for this; {plan['steps']:,} steps of {plan['batch']} rows on "
+        f"Each method ran {settings}; the app's defaults were chosen by trying them on its own models and tasks. "
+        f"{plan['steps']:,} steps of {plan['batch']} rows on "
         f"{plan['model']} and {plan['task']} say nothing about other models, tasks, or longer training."
     )
 
