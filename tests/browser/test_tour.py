@@ -36,7 +36,7 @@ def metric(page: Page, label: str) -> str:
 
 @pytest.fixture
 def newcomers_url(tmp_path: FilePath) -> Iterator[str]:
-    """An app that nobody has used yet."""
+    """An app that nobody has used yet: where a stop was visited, the tour says "Go on" instead of "Start"."""
     home = tmp_path / "home"
     home.mkdir()
     link(home)
