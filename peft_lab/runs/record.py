@@ -67,11 +67,6 @@ def result(run: Run, further: Sequence[Event] = ()) -> dict[str, Any]:
     return record_of(run.id, spec, seen, adapter, stored)
 
 
-def write(run: Run) -> None:
-    """Keep the record of a run that has ended in its folder."""
-    write_json(run.folder / "record.json", result(run))
-
-
 def end(run: Run, ending: str, message: str) -> None:
     """Keep the record, then tell of the ending: whoever reads that a run has ended finds its record."""
     last = {"type": ending, "time": time.time(), "message": message}

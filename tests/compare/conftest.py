@@ -45,8 +45,7 @@ class FakeQueue:
         timed = {"unit": "row", "amount": 1, "base_seconds": 0.01, "tuned_seconds": 0.012, "rounds": 4}
         run.log.emit("inference", **timed, added_seconds=0.002)
         ending = self.endings.get((spec.method, spec.seed), "done")
-        run.log.emit(ending, message="" if ending == "done" else "as the test wanted")
-        record.write(run)
+        record.end(run, ending, "" if ending == "done" else "as the test wanted")
         return run.id
 
     def stop(self, identity: str) -> None:

@@ -27,9 +27,7 @@ def carry_out(spec: RunSpec) -> Run:
     run = store.create(spec.check())
     run.log.emit("queued")
     run.log.emit("starting")
-    ending, message = training.train(run)
-    run.log.emit(ending, message=message)
-    record.write(run)
+    record.end(run, *training.train(run))
     return run
 
 

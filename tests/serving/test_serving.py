@@ -47,9 +47,7 @@ def test_adapters_and_lora_serve_mixed_requests(assets_home: Path, monkeypatch: 
             spec = RunSpec(serving.MODEL, method, task, steps=2, batch=4, eval_rows=0, learning_rate=0.02)
             run = store.create(spec.check())
             run.log.emit("queued", owner={})
-            ending, message = training.train(run)
-            run.log.emit(ending, message=message)
-            record.write(run)
+            record.end(run, *training.train(run))
             runs.setdefault(method, {})[domain] = run.id
     monkeypatch.setattr(measuring, "REQUESTS", 2)
     found = measuring.measure(runs)

@@ -42,9 +42,7 @@ def runs(assets_home: Path) -> Iterator[dict[str, Run]]:
         spec = RunSpec("minilm-l6", slug, "sentiment", steps=2, batch=8, eval_rows=64, learning_rate=0.05)
         run = store.create(spec.check())
         run.log.emit("queued", owner={})
-        ending, message = training.train(run)
-        run.log.emit(ending, message=message)
-        record.write(run)
+        record.end(run, *training.train(run))
         made[slug] = run
     yield made
     for run in made.values():

@@ -35,8 +35,7 @@ def ended(spec: RunSpec, score: float) -> Run:
             rows=500,
             seconds=1,
         )
-    run.log.emit("done", message="")
-    record.write(run)
+    record.end(run, "done", "")
     return run
 
 
