@@ -2,7 +2,8 @@
 
     python -m bench.first_loss [--repeats 5]
 
-Cold: the first run of a server that has just started, with the fork server still importing. Warm: every later one.
+Cold: the first run of a server that has just started, with the fork server still importing. Warm: every later one. The
+runs are long enough for their memory to be tracked in a later step than the first, as in any run a learner makes.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import argparse
 import json
 import statistics
 
-from peft_lab.runs import store
+from peft_lab.runs import store, training
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunSpec
 
+STEPS = training.TRACKED_STEP + 2
 CASES = (
     ("minilm-l6", "sentiment", "lora"),
     ("smollm2-135m", "json", "lora"),
@@ -28,9 +30,9 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
-    out = {"cold": first_loss(RunSpec(*_spec(CASES[0]), steps=1, eval_rows=0))}
+    out = {"cold": first_loss(RunSpec(*_spec(CASES[0]), steps=STEPS, eval_rows=0))}
     for case in CASES:
-        times = [first_loss(RunSpec(*_spec(case), steps=1, eval_rows=0)) for _ in range(repeats)]
+        times = [first_loss(RunSpec(*_spec(case), steps=STEPS, eval_rows=0)) for _ in range(repeats)]
         out[" ".join(case)] = statistics.median(times)
     print(json.dumps(out, indent=2))
 
