@@ -40,6 +40,11 @@ def legend() -> None:
     st.markdown("\n\n".join(f"{badge(source)} {text}" for source, text in SOURCE_HELP.items()))
 
 
+def unbroken(text: str) -> str:
+    """A cell's text on one line: a narrow screen breaks between such parts or scrolls the table."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def table(
     header: Sequence[str], rows: Iterable[Sequence[str]], numeric: Iterable[int] = (), caption: str = ""
 ) -> None:

@@ -61,7 +61,7 @@ def _table(lines: list[RunSummary]) -> RunSummary | None:
 
     data = pd.DataFrame(
         {
-            "Started": [time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line.created)) for line in lines],
+            "Started": [time.strftime("%Y-%m-%d %H:%M", time.localtime(line.created)) for line in lines],
             "Status": [line.status for line in lines],
             "Method": [
                 all_methods()[line.method].title if line.method in all_methods() else "–" for line in lines

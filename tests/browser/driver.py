@@ -45,8 +45,8 @@ _STATE = """() => {
 }"""
 
 MOST_TABS = 120  # more key presses than there are controls on any page
-# whether the control that has the focus is called so, up to what follows a dot ("Start · 20 min"), and not merely begins
-# so ("Start over"); an icon's name stands in a line of its own
+# whether the control that has the focus is called so, up to what follows a dot ("Start · 20 min"), and not merely
+# begins so ("Start over"); an icon's name stands in a line of its own
 _FOCUSED = """(name) => {
   const it = document.activeElement;
   if (!['A', 'BUTTON', 'INPUT', 'TEXTAREA', 'SUMMARY'].includes(it.tagName)) return false;

@@ -32,7 +32,7 @@ def _words(slug: str, found: dict[str, Any]) -> None:
         shot = shots[index]
         rows = []
         for number, near in enumerate(shot["nearest"][:SHOWN]):
-            nearest = "  ".join(f"{word} {cosine:.2f}" for word, cosine in near)
+            nearest = "  ".join(figures.unbroken(f"{word} {cosine:.2f}") for word, cosine in near)
             rows.append(
                 (
                     str(number),

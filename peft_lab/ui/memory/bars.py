@@ -63,14 +63,9 @@ def _bars(answers: Answers, chosen: Chosen) -> None:
     st.plotly_chart(figure, key="memory-bars", config=charts.CONFIG)
 
 
-def kept(text: str) -> str:
-    """A cell's text on one line: a narrow screen scrolls the table instead of breaking words."""
-    return text.replace(" ", "\N{NO-BREAK SPACE}")
-
-
 def verdict(need: int, device: Device) -> str:
     over = need - device.memory
-    return "fits" if over <= 0 else kept(f"{units.size(over)} too much")
+    return "fits" if over <= 0 else figures.unbroken(f"{units.size(over)} too much")
 
 
 def _table(answers: Answers, chosen: Chosen) -> None:
@@ -79,7 +74,7 @@ def _table(answers: Answers, chosen: Chosen) -> None:
         need = fits.needed(one)
         rows.append(
             (
-                kept(all_methods()[slug].title),
+                figures.unbroken(all_methods()[slug].title),
                 units.size(need),
                 verdict(need, device),
                 units.size(one.peak_bytes),

@@ -11,7 +11,7 @@ from peft_lab.methods import all_methods
 from peft_lab.models import catalogue
 from peft_lab.ui import figures
 from peft_lab.ui.memory.answers import SEARCH, Answers, collect, progress
-from peft_lab.ui.memory.bars import kept, refusals, verdict
+from peft_lab.ui.memory.bars import refusals, verdict
 from peft_lab.ui.memory.controls import Chosen
 from peft_lab.ui.memory.timeline import pick_method
 from peft_lab.ui.waiting import come_back
@@ -92,7 +92,7 @@ def _models(chosen: Chosen, slug: str) -> None:
         if entry.name in answers.found:
             need = fits.needed(answers.found[entry.name])
             size = units.short_count(entry.parameters)
-            rows.append((kept(entry.title), size, units.size(need), verdict(need, device)))
+            rows.append((figures.unbroken(entry.title), size, units.size(need), verdict(need, device)))
     if rows:
         figures.table(("Model", "Parameters", "Device must have", "On the device"), rows, numeric=(1, 2))
     for name, reason in refused.items():
