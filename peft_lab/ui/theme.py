@@ -74,6 +74,8 @@ table.compare td, table.compare th { padding-inline: 0.5rem; }
   .st-key-methods [data-testid="stHorizontalBlock"] { gap: 0.25rem 1rem; }
   .st-key-methods [data-testid="stColumn"]:nth-child(n+3) { min-width: 0; flex: 1 1 40%; }
   .block-container { padding-left: 1rem; padding-right: 1rem; }
+  /* all tabs in view, the open one too: Streamlit lets them scroll away sideways */
+  [data-testid="stTabs"] [role="tablist"] { flex-wrap: wrap; row-gap: 0; }
   h1 { font-size: 1.8rem !important; } }
 </style>
 """

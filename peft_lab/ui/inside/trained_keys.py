@@ -124,7 +124,7 @@ def cache_bytes(shape: ModelShape, tokens: int, each: int) -> int:
 def trained_and_stored(rows: list[tuple[str, Formula]]) -> None:
     """Trained beside stored parameters, by the closed formula, one row a setting."""
     figures.table(
-        ("Setting", "Trained", "Stored", "Thrown away after training"),
+        ("Setting", "Trained", "Stored", "Thrown away"),
         [
             (
                 name,
