@@ -21,6 +21,8 @@ token. In return it is a plug: many tasks can share one base, each with its own 
 - A classifier's head belongs to its adapter: of several on one base, each answers through its own.
 - **Houlsby**: two per layer, after attention and after the feed-forward part. **Pfeiffer**: one, after the
   feed-forward part. **Parallel**: beside it, scaled.
+- The `adapters` library's Pfeiffer reads what comes *after* the residual and the layer norm, and the norm is applied
+  again behind it; here it reads the feed-forward output before both. The parameters are the same.
 """,
 )
 

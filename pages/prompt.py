@@ -15,6 +15,8 @@ parameters. Learning rate and the text that the vectors start from matter more t
     differs=r"""
 - The paper trains with Adafactor and a learning rate of 0.3; here it is AdamW with the rate on the Train tab.
 - The virtual tokens take up positions: a sequence may be that much shorter.
+- On BERT types the virtual tokens stand before `[CLS]`, and the pooler reads the first position: the classifier
+  sees the first virtual token instead.
 - Fewer trained parameters do not mean less memory: the sequence gets longer, and gradients run through the
   whole model.
 """,

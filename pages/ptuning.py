@@ -5,8 +5,9 @@ from peft_lab.ui.method_page import Words, method_page
 WORDS = Words(
     idea=r"""
 P-Tuning trains virtual tokens like Prompt Tuning, but does not train them directly: a small network, an
-**LSTM or MLP**, produces them from a table of its own. Neighbouring virtual tokens then move together, which
-is easier to optimise. After training the network is run once and thrown away; only its output is stored.
+**LSTM or MLP**, produces them from a table of its own. All virtual tokens share its weights, and with the LSTM
+each also depends on its neighbours. After training the network is run once and thrown away; only its output is
+stored.
 
 **P-Tuning v2** puts trained prompts in front of *every* layer. That is Prefix Tuning without the projection,
 aimed at classification; PEFT has no class of that name.
@@ -16,6 +17,8 @@ aimed at classification; PEFT has no class of that name.
 - PEFT's default encoder is an MLP as wide as the model, so that far more is trained than stored.
 - The paper places virtual tokens anywhere in a template; PEFT puts them in front.
 - The paper also trains with the base unfrozen; PEFT freezes it.
+- On BERT types the virtual tokens stand before `[CLS]`, and the pooler reads the first position: in version 1 the
+  classifier sees the first virtual token instead.
 """,
 )
 

@@ -15,7 +15,7 @@ type for its multiplication and dropped again. That saves memory, not time.
     formula=r"h = \mathrm{dequant}\!\left(W^{\mathrm{NF4}}\right) x + \frac{\alpha}{r}\,B\,A\,x",
     differs=r"""
 - The paper adapts every linear map; PEFT's default for LoRA is q and v only. The default here is the paper's.
-- bitsandbytes leaves the output layer and the embeddings in their own precision, as the paper does.
+- transformers leaves the output layer and the embeddings in their own precision, as the paper does.
 - The paper's paged optimizer moves optimizer states to host memory when the GPU runs out; it does not apply
   on a CPU.
 """,

@@ -100,8 +100,8 @@ EXPERIMENTS = (
         id="lora-plus",
         title="B faster than A",
         question="A low rate for A, and sixteen times that for B: does it learn more than the low rate for both?",
-        why="B starts at zero and has further to go, so one rate for both is too small for B or too large for A. LoRA+ "
-        "gives B its own.",
+        why="In a wide model one rate for both matrices does not let features be learnt efficiently: B needs the "
+        "larger one, the more so the wider the model. LoRA+ gives B its own.",
         arms=(
             Arm("one rate", learning_rate=5e-4),
             Arm("ratio 16", {"loraplus_lr_ratio": 16.0}, learning_rate=5e-4),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +11,7 @@ from peft_lab.methods._generation import bridge_cache_names
 from peft_lab.methods._peft import PeftMethod
 from peft_lab.methods.base import Problem, TaskType
 from peft_lab.methods.knobs import Knob, Values
-from peft_lab.shapes import ModelShape
+from peft_lab.shapes import ModelKind, ModelShape
 
 if TYPE_CHECKING:
     import torch
@@ -62,6 +62,14 @@ def room_problems(shape: ModelShape, tokens: int) -> Iterable[Problem]:
         )
 
 
+#: What virtual tokens start from: encoders classify here, and what writes text follows a form (JSON, a voice).
+START_TEXTS: Mapping[ModelKind, str] = {
+    "encoder": "Classify the sentiment of this sentence as positive or negative:",
+    "causal-lm": "Answer in the right form, and write nothing else:",
+    "seq2seq": "Answer in the right form, and write nothing else:",
+}
+
+
 class VirtualTokenMethod(PeftMethod):
     """PEFT's prompt learning: virtual tokens that a prompt encoder outside the base model makes.
 
@@ -94,7 +102,7 @@ def text_knobs(
         Knob(start, "Start", "choice", default, help_, paper=paper, choices=choices, advanced=True, of=of),
         Knob(
             "init_text", "Initial text", "text",
-            "Classify the sentiment of this sentence as positive or negative:",
+            START_TEXTS["encoder"],
             "Read only when the start is text.", advanced=True, of="application",
         ),
     )  # fmt: skip

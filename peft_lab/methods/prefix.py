@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from peft_lab.methods._dropout import without_dropout
 from peft_lab.methods._peft import on_meta, wrap
 from peft_lab.methods._prompts import (
+    START_TEXTS,
     VirtualTokenMethod,
     bridged,
     room_problems,
@@ -56,7 +57,8 @@ KNOBS = (
     ),
     *text_knobs(
         "init_weights", ("zero", "random", "text"),
-        "zero: keys and values of zero; all virtual tokens are then alike, get the same gradients and stay alike. "
+        "zero: keys and values of zero; all virtual tokens are then alike and, without the projection, get the same "
+        "gradients and stay alike. "
         "random: normal noise, PEFT's own default, which throws the model off before it can help. text: the keys and "
         "values of your text in the frozen model.",
         "activations of real words (section 7.4)", "zero",
@@ -88,7 +90,8 @@ class PrefixTuning(VirtualTokenMethod):
         """A text needs a tokenizer: it is the default on models whose weights are here."""
         known = catalogue().get(shape.name)
         start = {"init_weights": "text"} if known and known.live and shape.kind == "causal-lm" else {}
-        return super().defaults(shape) | {"encoder_hidden_size": _width(shape)} | start
+        text = {"init_text": START_TEXTS[shape.kind]}
+        return super().defaults(shape) | {"encoder_hidden_size": _width(shape)} | text | start
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         yield from room_problems(shape, values["num_virtual_tokens"])
@@ -106,7 +109,7 @@ class PrefixTuning(VirtualTokenMethod):
         elif values["init_weights"] == "text" and values["prefix_projection"]:
             yield Problem(
                 "init_weights",
-                "With the projection the prefix comes out of the MLP, which no text fits into: it starts at zero.",
+                "With the projection the prefix comes out of the MLP, into which PEFT fills no text: it starts at zero.",
                 "warning",
             )
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.methods._dropout import without_dropout
 from peft_lab.methods._peft import on_meta, wrap
-from peft_lab.methods._prompts import InputPromptMethod, bridged, rows, tokens_knob
+from peft_lab.methods._prompts import START_TEXTS, InputPromptMethod, bridged, rows, tokens_knob
 from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
 from peft_lab.models import catalogue
@@ -42,7 +42,7 @@ KNOBS = (
     ),
     Knob(
         "prompt_tuning_init_text", "Initial text", "text",
-        "Classify the sentiment of this sentence as positive or negative:",
+        START_TEXTS["encoder"],
         "Read only when the start is TEXT.",
     ),
 )  # fmt: skip
@@ -71,7 +71,10 @@ class PromptTuning(InputPromptMethod):
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
         """A text learns most, and needs a tokenizer: it is the default on models whose weights are here."""
         known = catalogue().get(shape.name)
-        return super().defaults(shape) | ({"prompt_tuning_init": "TEXT"} if known and known.live else {})
+        text = {"prompt_tuning_init_text": START_TEXTS[shape.kind]}
+        return (
+            super().defaults(shape) | text | ({"prompt_tuning_init": "TEXT"} if known and known.live else {})
+        )
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         yield from super().check(shape, values)

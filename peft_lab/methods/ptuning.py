@@ -27,6 +27,7 @@ from peft_lab.methods._dropout import without_dropout
 from peft_lab.methods._peft import on_meta
 from peft_lab.methods._prompt_start import start_as_words
 from peft_lab.methods._prompts import (
+    START_TEXTS,
     InputPromptMethod,
     rows,
     text_ids,
@@ -107,7 +108,8 @@ class PTuning(InputPromptMethod):
         """A text needs a tokenizer: it is the default on models whose weights are here."""
         known = catalogue().get(shape.name)
         start = {"init_weights": "text"} if known and known.live and shape.kind != "seq2seq" else {}
-        return super().defaults(shape) | {"encoder_hidden_size": shape.hidden} | start
+        text = {"init_text": START_TEXTS[shape.kind]}
+        return super().defaults(shape) | {"encoder_hidden_size": shape.hidden} | text | start
 
     def learning_rate(self, kind: ModelKind, values: Values) -> float:
         return (self.deep_learning_rates if is_deep(values) else self.learning_rates)[kind]

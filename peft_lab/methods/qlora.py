@@ -4,7 +4,7 @@ r"""QLoRA: LoRA beside a base that is stored in 4 bits (Dettmers et al. 2023, ar
 
               x ----------------+
               |                 |
-        [ W in NF4 ]          [ A r x d_in ]     A and B in full precision, trained
+        [ W in NF4 ]          [ A r x d_in ]     A and B in 16 or 32 bits, trained
         | + constants |         |
         | -> bf16     |       [ B d_out x r ]
               |                 | * alpha / r
@@ -80,7 +80,7 @@ KNOBS = (
 class QLora(Lora):
     slug = "qlora"
     title = "QLoRA"
-    summary = "Store the frozen base in 4 bits. Learn a low-rank correction in full precision beside it."
+    summary = "Store the frozen base in 4 bits. Learn a low-rank correction in 16 or 32 bits beside it."
     paper = Paper(
         "Dettmers et al.", 2023, "QLoRA: Efficient Finetuning of Quantized LLMs", "2305.14314", "section 3"
     )

@@ -97,7 +97,7 @@ def _added(found: dict[str, Any]) -> None:
     played(SLUG, [shot["step"] for shot in shots], draw)
     st.caption(
         f"{found['tokens']:,} tokens of {found['rows']} held-out rows, in {found['dtype']}. At step 0 both matrices "
-        "are tiny, so the model is all but the base model; nothing is exactly zero, or nothing could learn."
+        "are tiny, so the model is all but the base model; with both at exactly zero neither would get a gradient."
     )
 
 

@@ -52,7 +52,13 @@ def _settings(choice: Choice) -> Iterator[tuple[str, Formula]]:
     widths = sorted({128, int(choice.values["encoder_hidden_size"]), shape.hidden})
     for kind in ("MLP", "LSTM"):
         for width in widths:
-            values = {"version": "v1", "encoder_reparameterization_type": kind, "encoder_hidden_size": width}
+            # the start does not change what is counted, and version 2 has one that version 1 refuses
+            values = {
+                "version": "v1",
+                "init_weights": "random",
+                "encoder_reparameterization_type": kind,
+                "encoder_hidden_size": width,
+            }
             try:
                 full = spec.require(shape, {**choice.values, **values})
             except BadInput:
@@ -88,8 +94,8 @@ def _beside_prefix(choice: Choice) -> None:
     figures.table(("Method", "Trained in front of", "Encoder", "Trained", "Stored"), lines, numeric=(3, 4))
     st.markdown(
         "Version 2 **is** Prefix Tuning without the projection, aimed at classification; PEFT has no class of that "
-        "name. On decoders both are one PEFT config. On encoders, which PEFT refuses, they go through transformers' "
-        "attention function here."
+        "name. On decoders both are one PEFT config. On encoders, where PEFT refuses it, version 2 goes through "
+        "transformers' attention function here."
     )
     for reason in reasons:
         st.markdown(f":orange[:material/info: {reason}]")
