@@ -90,7 +90,8 @@ class Matrix:
             if self.gate:
                 self._gate(canvas, self.gate, x - CONSTANTS - GATE if self.gate_left else x + self.w + 6, cy)
             if self.placement.on(self.group, "bias"):
-                dots(canvas, (x, top, self.w, self.h), "left" if self.leftwards else "right")
+                away = self.leftwards or bool(self.low_rank)  # B stands at the right
+                dots(canvas, (x, top, self.w, self.h), "left" if away else "right")
 
     def _body(self, canvas: Canvas, x: float, top: float) -> None:
         trained = bool(self.placement.on(self.group, "trainable"))

@@ -17,7 +17,7 @@ Because B starts at zero the model's output is unchanged before the first step. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.errors import BadInput
@@ -138,10 +138,9 @@ class Lora(PeftMethod):
             for rank, count in _found(group, values).items()
         ]
         added = sum(term.total for term in terms)
-        for group, name in shape.biases:
-            if values["bias"] == "all" or (values["bias"] == "lora_only" and group in groups):
-                size = group.parameters[name][0]
-                terms.append(Term(f"{group.path}.{name}", str(size), size, group.count))
+        for group, name in _biases(shape, groups, values["bias"]):
+            size = group.parameters[name][0]
+            terms.append(Term(f"{group.path}.{name}", str(size), size, group.count))
         rank_letter = r"r_i" if ruled else "r"
         symbolic = rf"\sum_{{\text{{targets}}}} {rank_letter}\,(d_{{in}} + d_{{out}})" + (
             " + d_{out}" if dora else ""
@@ -158,6 +157,8 @@ class Lora(PeftMethod):
             found = _found(group, values)
             size = {"rank": max(found), "least": min(found), "magnitude": int(values["use_dora"])}
             parts.append(Part("low_rank", group.path, "A B", size))
+        for group, name in _biases(shape, groups, values["bias"]):
+            parts.append(Part("bias", group.path, "b", {"size": group.parameters[name][0]}))
         return tuple(parts)
 
     def scale(self, values: Values) -> float:
@@ -192,6 +193,15 @@ class Lora(PeftMethod):
         # PiSSA decomposes W, which has no values on meta; the shapes are those of the default start.
         plain = {**values, "init_lora_weights": "default"} if on_meta(model) else values
         return super().apply(model, shape, plain, task_type)
+
+
+def _biases(
+    shape: ModelShape, targets: Sequence[ModuleGroup], which: str
+) -> Iterator[tuple[ModuleGroup, str]]:
+    """The biases that are trained too: ``all``, those of the targets (``lora_only``), or ``none``."""
+    for group, name in shape.biases:
+        if which == "all" or (which == "lora_only" and group in targets):
+            yield group, name
 
 
 def _found(group: ModuleGroup, values: Values) -> Mapping[int, int]:

@@ -109,7 +109,7 @@ class PrefixTuning(VirtualTokenMethod):
         elif values["init_weights"] == "text" and values["prefix_projection"]:
             yield Problem(
                 "init_weights",
-                "With the projection the prefix comes out of the MLP, into which PEFT fills no text: it starts at zero.",
+                "With the projection the prefix comes out of the MLP. PEFT fills no text in there: it starts at zero.",
                 "warning",
             )
 

@@ -50,6 +50,20 @@ def strips(root: ET.Element, ending: str) -> tuple[float, float]:
     return float(a.attrib["height"]), float(b.attrib["width"])
 
 
+def test_loras_bias_knob_shows_trained_biases() -> None:
+    def dotted(bias: str) -> list[str]:
+        root = draw("lora", "gpt2", bias=bias)
+        trained = [
+            g for g in root.iter(NS + "g") if "bias of" in g.get("aria-label", "") and g.get("data-path")
+        ]
+        assert all(any(True for _ in g.iter(NS + "circle")) for g in trained)
+        return sorted(g.attrib["data-path"] for g in trained)
+
+    assert dotted("none") == []
+    assert [path.rpartition(".")[2] for path in dotted("lora_only")] == ["c_attn"]
+    assert {path.rpartition(".")[2] for path in dotted("all")} >= {"c_attn", "c_proj", "c_fc"}
+
+
 @pytest.mark.parametrize("name", catalogue())
 def test_every_matrix_of_the_block_is_there_with_its_shape(name: str) -> None:
     shape = shape_of(name)
