@@ -1,4 +1,4 @@
-"""Take away: the code of what was done, a script and a notebook that repeat a run, and the adapter itself."""
+"""Take away: the code of what was done, what repeats a run, the adapter itself, and interview questions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from peft_lab.runs import store
 from peft_lab.runs.store import Run
 from peft_lab.ui.knobs import Choice
 from peft_lab.ui.runs import finished_of, pick_run
+from peft_lab.ui.sections.interview import interview_questions
 
 
 def take_away(choice: Choice) -> None:
@@ -27,10 +28,12 @@ def take_away(choice: Choice) -> None:
     with right:
         st.markdown("#### A finished run to take along")
         runs = finished_of(choice.spec.slug)
-        if not runs:
+        if runs:
+            _downloads(pick_run(choice.spec.slug, runs))
+        else:
             st.info("Train once on the Train tab; script, notebook and adapter of that run are offered here.")
-            return
-        _downloads(pick_run(choice.spec.slug, runs))
+    st.divider()
+    interview_questions(choice)
 
 
 # Label, what makes it, ending, type, what it is. Each is made when it is offered, so that what cannot be exported says

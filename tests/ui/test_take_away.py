@@ -1,0 +1,144 @@
+"""Take away: interview questions on the method of the page, about the model that is chosen there."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from peft_lab.errors import SimulationError
+from peft_lab.methods import all_methods
+from peft_lab.models import catalogue, get_model
+from peft_lab.quiz.bank import all_questions
+from peft_lab.quiz.question import LEVELS
+from peft_lab.ui.practice.filters import topic_title
+from peft_lab.ui.sections import interview
+from peft_lab.ui.sections.interview import chosen_questions
+from peft_lab.ui.shell import method_pages
+
+SECONDS = 60
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.usefixtures("own_home")
+
+
+def opened(slug: str, **address: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
+    for name, value in (address | {"tab": "take away"}).items():
+        app.query_params[name] = value
+    app.switch_page(f"pages/{slug}.py")
+    return checked(app.run())
+
+
+def checked(app: AppTest) -> AppTest:
+    assert not app.exception
+    return app
+
+
+def told(app: AppTest) -> str:
+    return "\n".join(element.value for element in (*app.markdown, *app.caption))
+
+
+def answers(app: AppTest) -> list[str]:
+    """What the folded answers say."""
+    folded = [each for each in app.expander if each.label == "Answer"]
+    return ["\n".join(element.value for element in each.markdown) for each in folded]
+
+
+@pytest.mark.parametrize("slug", method_pages())
+def test_every_method_asks_one_question_a_level_with_its_answer_folded(slug: str) -> None:
+    app = opened(slug)
+    model = str(app.selectbox[0].value)
+    asked = chosen_questions(all_methods()[slug], catalogue()[model])
+    assert tuple(question.level for question, _ in asked) == LEVELS
+    shown = answers(app)
+    assert len(shown) == len(asked)
+    for (question, about), answer in zip(asked, shown, strict=True):
+        assert question.topic == slug
+        assert question.ask(about) in told(app)
+        assert question.explain(question.compute(about), about) in answer
+        assert "### Model answer" in answer
+        counted = question.computed and question.compute(about).unit == "parameters"  # type: ignore[union-attr]
+        assert "[counted]" in answer or not counted
+        assert "[cited]" in answer or question.computed
+    assert f"#### Interview questions on {all_methods()[slug].title}" in told(app)
+
+
+@pytest.mark.parametrize("slug", method_pages())
+@pytest.mark.parametrize("model", catalogue())
+def test_questions_that_fit_the_model_are_computed_for_it(slug: str, model: str) -> None:
+    spec = all_methods()[slug]
+    for question, about in chosen_questions(spec, get_model(model)):
+        others = [
+            other
+            for other in all_questions().values()
+            if (other.topic, other.level) == (slug, question.level)
+        ]
+        if any(other.computed and other.accepts(model) for other in others):
+            assert question.computed and about == model
+        else:
+            assert about is None or not question.computed
+        question.ask(about)
+        question.explain(question.compute(about), about)
+
+
+def test_a_choice_shows_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    choice = next(each for each in all_questions().values() if each.topic == "ia3" and each.kind == "choice")
+    monkeypatch.setattr(interview, "select", lambda topic, level: [choice])
+    app = opened("ia3")
+    assert all(option in told(app) for option in choice.choices())
+
+
+def test_a_model_outside_the_catalogue_leaves_questions_to_their_own_models() -> None:
+    """Reading it would import torch into the web server."""
+    entry = replace(get_model("minilm-l6"), name="somebody/their-model")
+    asked = chosen_questions(all_methods()["lora"], entry)
+    assert len(asked) == len(LEVELS) and all(about is None for _, about in asked)
+
+
+def test_an_answer_that_takes_long_does_not_hold_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def slow(question: object, model: str | None) -> tuple[None, bool]:
+        asked.append(str(model))
+        return None, False
+
+    monkeypatch.setattr(interview, "solution", slow)
+    started = time.monotonic()
+    app = opened("lora")
+    assert time.monotonic() - started < SECONDS / 2
+    assert len(asked) == len(LEVELS) and answers(app) == ["Computing the answer…"] * len(LEVELS)
+
+
+def test_an_answer_that_cannot_be_had_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(question: object, model: str | None) -> None:
+        raise SimulationError("no room")
+
+    monkeypatch.setattr(interview, "solution", broken)
+    assert [error.value for error in opened("lora").error] == ["no room"] * len(LEVELS)
+
+
+def test_the_button_leads_to_practice_with_topic_and_model() -> None:
+    app = opened("adapters", model="minilm-l6")
+    checked(app.button(key="practise-adapters").click().run())
+    assert app.title[0].value == "Practice"
+    chosen = {box.label: box.value for box in app.selectbox}
+    assert chosen["Topic"] == "adapters" and chosen["Ask about"] == "minilm-l6" and chosen["Level"] == ""
+    assert topic_title("adapters") in told(app)
+
+
+def test_the_button_leads_there_although_practice_was_open_with_another_topic() -> None:
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
+    app.query_params["topic"] = "lora"
+    app.query_params["level"] = "hard"
+    app.switch_page("pages/practice.py")
+    checked(app.run())
+    app.switch_page("pages/bitfit.py")
+    app.query_params["tab"] = "take away"
+    checked(app.run())
+    checked(app.button(key="practise-bitfit").click().run())
+    chosen = {box.label: box.value for box in app.selectbox}
+    assert chosen["Topic"] == "bitfit" and chosen["Level"] == ""
