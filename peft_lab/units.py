@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
+
+TINY_PERCENT = 1e-5  # below it zeros would only be counted wrong
 
 
 class Source(StrEnum):
@@ -73,12 +76,16 @@ def size(number: float) -> str:
 
 
 def percent(number: float) -> str:
-    """A share of 100 with three significant digits: 0.14259 -> '0.143%'; tiny shares keep their digits."""
+    """A share of 100 with three significant digits: 0.14259 -> '0.143%'; tiny shares keep two: '0.000093%'."""
     if number == 0:
         return "0%"
     if abs(number) >= 99.95:
         return f"{number:.0f}%"
-    text = f"{number:.3g}" if abs(number) >= 1e-4 else f"{number:.1e}"
+    if abs(number) >= 1e-4:
+        return f"{number:.3g}%"
+    text = f"{number:.1e}"
+    if abs(number) >= TINY_PERCENT:
+        text = f"{Decimal(text):f}".rstrip("0")
     return f"{text}%"
 
 
