@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from peft_lab.quiz.computed import Answer, show
+from peft_lab import units
+from peft_lab.quiz.computed import Answer, NearMiss, Whole, show
 from peft_lab.quiz.parsing import Reading, read
 from peft_lab.quiz.question import Question
 
@@ -55,6 +56,8 @@ def judge_number(answer: Answer, text: str) -> Verdict:
     if reading is None:
         hint = " or ".join(_examples(answer))
         return Verdict("unreadable", f"No number could be read there. Write it like {hint}.")
+    if reading.dimension == "percent" and answer.wholes:
+        return _judge_share(answer, reading)
     fits = list(_interpretations(reading, answer.unit))
     if not fits:
         return Verdict(
@@ -63,7 +66,7 @@ def judge_number(answer: Answer, text: str) -> Verdict:
     for value, step, note in fits:
         if _is_right(answer, reading, value, step):
             return Verdict("right", f"{note or 'Right'}: {answer.shown}.")
-    near = _near_miss(answer, reading, fits)
+    near = _known_slip(answer, reading, fits) or _unit_slip(answer, reading, fits)
     if near:
         return Verdict("near_miss", f"Near miss. Forgotten: {near}. It is {answer.shown}.", near)
     if any(
@@ -105,7 +108,39 @@ def _is_right(answer: Answer, reading: Reading, value: float, step: float) -> bo
     return not small and reading.digits >= ENOUGH_DIGITS and _rounds(target, value, step)
 
 
-def _near_miss(answer: Answer, reading: Reading, fits: list[tuple[float, float, str]]) -> str:
+def _judge_share(answer: Answer, reading: Reading) -> Verdict:
+    """Judge a percentage where a count was asked for: right if the count is that share of the model.
+
+    Only what rounds to the share counts. Near it is no merit: another setting of the method may be as near.
+    """
+    fits = [(reading.value, reading.step, "")]
+    shares = [_as_share(answer, whole) for whole in answer.wholes]
+    told = [
+        f"{units.percent(share.value)} of {whole.name}"
+        for share, whole in zip(shares, answer.wholes, strict=True)
+    ]
+    for share, text in zip(shares, told, strict=True):
+        if _is_right(share, reading, reading.value, reading.step):
+            return Verdict("right", f"Right as a share: {answer.shown}, {text}.")
+    near = next(filter(None, (_known_slip(share, reading, fits) for share in shares)), "")
+    if near:
+        return Verdict("near_miss", f"Near miss. Forgotten: {near}. It is {answer.shown}, {told[0]}.", near)
+    if any(_rounds(share.value, reading.value, reading.step) for share in shares):
+        return Verdict("close", f"Close, but roughly rounded: it is {answer.shown}, {told[0]}.")
+    return Verdict("wrong", f"Not this time: it is {answer.shown}, {' or '.join(told)}.")
+
+
+def _as_share(answer: Answer, whole: Whole) -> Answer:
+    """The same answer in percent of ``whole``, with its slips."""
+    slips = [NearMiss(whole.share(miss.value), miss.forgot) for miss in answer.near_misses]
+    if whole.added:
+        slips.append(
+            NearMiss(100 * answer.value / whole.size, "the added parameters themselves in the denominator")
+        )
+    return Answer(whole.share(answer.value), "percent", (), tuple(slips), answer.tolerance)
+
+
+def _known_slip(answer: Answer, reading: Reading, fits: list[tuple[float, float, str]]) -> str:
     """What was forgotten, if the number is one of the known slips and not nearer to the answer itself."""
     best = ""
     distance = min(_apart(value, answer.value) for value, _, _ in fits)
@@ -117,7 +152,7 @@ def _near_miss(answer: Answer, reading: Reading, fits: list[tuple[float, float, 
             )
             if hit and apart < distance:
                 best, distance = miss.forgot, apart
-    return best or _unit_slip(answer, reading, fits)
+    return best
 
 
 def _unit_slip(answer: Answer, reading: Reading, fits: list[tuple[float, float, str]]) -> str:

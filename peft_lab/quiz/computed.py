@@ -23,6 +23,24 @@ class NearMiss:
 
 
 @dataclass(frozen=True)
+class Whole:
+    """What a count of parameters can be stated as a share of.
+
+    Attributes:
+        size: parameters without the counted ones, if those are ``added`` to it; else with them.
+        name: completes "0.1% of ...".
+    """
+
+    size: int
+    name: str = "all parameters"
+    added: bool = True
+
+    def share(self, count: float) -> float:
+        """``count`` as a percentage."""
+        return 100 * count / (self.size + count if self.added else self.size)
+
+
+@dataclass(frozen=True)
 class Answer:
     """A computed answer.
 
@@ -32,6 +50,7 @@ class Answer:
         working: the steps with their numbers, each one line of text with KaTeX.
         tolerance: relative; what is right beside correct rounding.
         named: further texts for the answer's template.
+        wholes: of a count of parameters: what a learner may state it as a percentage of.
     """
 
     value: float
@@ -40,6 +59,7 @@ class Answer:
     near_misses: tuple[NearMiss, ...] = ()
     tolerance: float = 0.0
     named: Mapping[str, str] = field(default_factory=dict)
+    wholes: tuple[Whole, ...] = ()
 
     @property
     def shown(self) -> str:
@@ -100,13 +120,19 @@ class Case:
         return spec.formula(self.shape, spec.require(self.shape, values)).stored
 
 
+def three_digits(value: float) -> str:
+    """Three significant digits without an exponent: ``0.143``, ``13.6``, ``1,050``."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:.3g}"
+
+
 def show(value: float, unit: str) -> str:
     """A value with its unit; bytes in decimal and binary units, whole numbers whole."""
     if unit == "bytes":
         if abs(value) < 1e6:
             return f"{round(value):,} bytes"
-        binary = f"{value / 2**30:.3g} GiB" if abs(value) >= 2**30 else f"{value / 2**20:.3g} MiB"
-        return f"{units.size(value)} ({binary})"
+        power, name = (30, "GiB") if abs(value) >= 2**30 else (20, "MiB")
+        return f"{units.size(value)} ({three_digits(value / 2**power)} {name})"
     if unit == "percent":
         return units.percent(value)
     if unit == "parameters" and value != round(value):

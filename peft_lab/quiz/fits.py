@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from peft_lab.methods import get_method
 from peft_lab.shapes import ModelShape
 
@@ -40,6 +42,15 @@ def without_biases(shape: ModelShape) -> bool:
 def few_positions(shape: ModelShape) -> bool:
     """A fixed and small number of positions."""
     return one_stack(shape) and shape.max_positions is not None and shape.max_positions <= FEW_POSITIONS
+
+
+def room_for(length: int) -> Callable[[ModelShape], bool]:
+    """Causal models whose positions, if they are limited, reach for so many tokens."""
+
+    def fits(shape: ModelShape) -> bool:
+        return causal(shape) and (shape.max_positions is None or shape.max_positions >= length)
+
+    return fits
 
 
 def takes(slug: str, shape: ModelShape) -> bool:

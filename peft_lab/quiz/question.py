@@ -16,6 +16,7 @@ from peft_lab.errors import BadInput
 from peft_lab.models import catalogue, resolve
 from peft_lab.quiz.computed import Answer, Case, Given
 from peft_lab.shapes import ModelShape
+from peft_lab.units import Source
 
 Level = Literal["basic", "medium", "hard"]
 Kind = Literal["numeric", "choice", "free"]
@@ -57,6 +58,7 @@ class Question:
         options, correct: of a choice; ``correct`` is ``None`` when the calculation decides.
         calculate: the calculation; ``None`` for a written answer.
         fits: which other models it can be asked about.
+        origin: where its figure comes from, when that is not what :attr:`source` concludes.
         needs: ``torch`` for a calculation that belongs into the inspector process; there, ask for
             :func:`peft_lab.quiz.bank.compute_answer`.
     """
@@ -78,10 +80,24 @@ class Question:
     calculate: Callable[[Case], Answer] | None = None
     fits: Callable[[ModelShape], bool] = any_model
     needs: Need = "shape"
+    origin: Source | None = None
 
     @property
     def computed(self) -> bool:
         return self.calculate is not None
+
+    @property
+    def source(self) -> Source:
+        """Where its answer comes from.
+
+        A figure about a model is worked out from the shapes read off it. One without a model follows from a rule of
+        the papers and manuals in ``sources``, as a written answer does.
+        """
+        if self.origin is not None:
+            return self.origin
+        if self.needs == "torch":
+            return Source.MEASURED
+        return Source.COUNTED if self.computed and self.model else Source.CITED
 
     def models(self) -> tuple[str, ...]:
         """Catalogue names of the models that it can be asked about; empty when no model matters."""

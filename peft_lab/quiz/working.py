@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from peft_lab import units
-from peft_lab.quiz.computed import Answer, Case, NearMiss
+from peft_lab.quiz.computed import Answer, Case, NearMiss, Whole
 from peft_lab.shapes import ModelShape, ModuleGroup
 
 NO_GQA = "grouped-query attention: keys and values are narrower than queries here"
@@ -55,9 +55,20 @@ def result(
     *pairs: tuple[float, str],
     tolerance: float = 0.0,
     named: dict[str, str] | None = None,
+    wholes: tuple[Whole, ...] = (),
 ) -> Answer:
     """An answer whose near misses are given as pairs of value and what was forgotten."""
-    return Answer(value, unit, tuple(working), misses(value, *pairs), tolerance, named or {})
+    return Answer(value, unit, tuple(working), misses(value, *pairs), tolerance, named or {}, wholes)
+
+
+def beside(case: Case) -> tuple[Whole, ...]:
+    """For parameters that are added to the model: a share of the model with them."""
+    return (Whole(case.shape.total),)
+
+
+def within(case: Case) -> tuple[Whole, ...]:
+    """For parameters that the model has anyway: a share of the model as it is."""
+    return (Whole(case.shape.total, added=False),)
 
 
 def entries(group: ModuleGroup) -> int:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peft_lab.models import resolve
 from peft_lab.quiz.answers import judge, judge_number, shown_near_misses
 from peft_lab.quiz.bank import all_questions, get_question
 from peft_lab.quiz.computed import Answer, NearMiss
+from peft_lab.quiz.question import Question
 
 COMPUTED = [q for q in all_questions().values() if q.computed and q.needs == "shape" and q.kind == "numeric"]
 
@@ -32,6 +36,27 @@ def grade(name: str, text: str) -> str:
         ("lora-query-value", "9M", "wrong"),
         ("lora-query-value", "4.6 GB", "wrong"),
         ("lora-query-value", "many", "unreadable"),
+        ("lora-query-value", "0.14%", "right"),
+        ("lora-query-value", "0.143%", "right"),
+        ("lora-query-value", "0.1426%", "right"),
+        ("lora-query-value", "about 0.14 percent", "right"),
+        ("lora-query-value", "0.1%", "close"),
+        ("lora-query-value", "0.15%", "near_miss"),
+        ("lora-query-value", "0.1428%", "near_miss"),
+        ("lora-query-value", "0.14", "wrong"),
+        ("lora-query-value", "0.147%", "near_miss"),
+        ("lora-query-value", "0.145%", "wrong"),
+        ("lora-query-value", "14%", "wrong"),
+        ("lora-query-value", "5%", "wrong"),
+        ("lora-query-value", "4718592", "near_miss"),
+        ("lora-one-map", "1.04%", "right"),
+        ("lora-one-map", "0.0031%", "right"),
+        ("prefix-projected", "1.83%", "right"),
+        ("prefix-projected", "0.036%", "near_miss"),
+        ("prompt-count", "0.0019%", "right"),
+        ("bitfit-count", "0.094%", "right"),
+        ("bitfit-none", "0%", "right"),
+        ("bitfit-none", "0.08%", "wrong"),
         ("prompt-share", "0.0049%", "right"),
         ("prompt-share", "0.0049", "right"),
         ("prompt-share", "0.000049", "right"),
@@ -72,6 +97,11 @@ def test_grades(name: str, text: str, expected: str) -> None:
     ("name", "text", "forgot"),
     [
         ("lora-query-value", "5505024", "grouped-query attention"),
+        ("lora-query-value", "4718592", "grouped-query attention"),
+        ("lora-query-value", "4718592", "24 is the number of heads, the number of layers is 28"),
+        ("lora-query-value", "3,932,160", "24 is the number of heads"),
+        ("lora-query-value", "0.171%", "grouped-query attention"),
+        ("lora-query-value", "0.1428%", "in the denominator"),
         ("lora-scale", "16", "division by r"),
         ("memory-mixed-adam", "53.9 GB", "optimizer states"),
         ("memory-mixed-adam", "27 GB", "optimizer states"),
@@ -99,6 +129,36 @@ def test_own_figures(question) -> None:  # type: ignore[no-untyped-def]
     for miss in answer.near_misses:
         verdict = judge_number(answer, f"{miss.value:.12g}{unit}")
         assert verdict.grade == "near_miss", (miss, verdict)
+
+
+def test_a_share_says_what_it_is_of() -> None:
+    """A percentage where a count was asked for: the verdict names both, whether it is right or not."""
+    question = get_question("lora-query-value")
+    answer = question.compute()
+    for text, beginning in (("0.14%", "Right as a share: "), ("5%", "Not this time: it is ")):
+        verdict = judge(question, answer, text)
+        assert verdict.message == f"{beginning}4,587,520 parameters, 0.143% of all parameters."
+    assert "0.143% of all parameters" in judge(question, answer, "0.15%").message
+    without = Answer(1536, "parameters", ("",))
+    assert "in percent; the answer is in parameters" in judge_number(without, "5%").message
+
+
+COUNTS = [q for q in COMPUTED if q.model and q.compute().unit == "parameters"]  # type: ignore[union-attr]
+
+
+@given(st.sampled_from(COUNTS), st.data(), st.integers(2, 6), st.floats(1.2, 1.7))
+def test_every_count_can_be_given_as_a_share(
+    question: Question, data: st.DataObject, digits: int, factor: float
+) -> None:
+    """On any model, rounded to any precision, of the model with what is added to it; another share is not right."""
+    model = data.draw(st.sampled_from(question.models()))
+    answer = question.compute(model)
+    assert answer is not None
+    total = resolve(model).shape.total + (0 if question.topic == "bitfit" else answer.value)
+    share = 100 * answer.value / total
+    assert judge_number(answer, f"{Decimal(f'{share:.{digits - 1}e}'):f}%").grade == "right"
+    if answer.value and question.id != "lora-one-map":  # that one may also be stated as a share of the matrix
+        assert judge_number(answer, f"{share * factor:.12f}%").grade in ("wrong", "near_miss")
 
 
 def test_small_whole_numbers_are_wanted_exactly() -> None:

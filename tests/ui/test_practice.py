@@ -172,6 +172,35 @@ def test_an_answer_that_needs_torch_comes_from_another_process(clock: Clock) -> 
     assert ":green-badge[measured]" in told(app)
 
 
+@pytest.mark.parametrize(
+    ("name", "badge"),
+    [
+        ("choose-smallest", ":blue-badge[counted]"),  # a choice that is computed
+        ("memory-weights", ":blue-badge[counted]"),  # in bytes
+        ("bitfit-share", ":blue-badge[counted]"),  # in percent
+        ("quant-levels", ":gray-badge[cited]"),  # no model: the paper's rule
+        ("ia3-start", ":gray-badge[cited]"),  # a written choice
+    ],
+)
+def test_every_answer_shows_where_it_comes_from(clock: Clock, name: str, badge: str) -> None:
+    question = get_question(name)
+    app = opened(topic=question.topic, level=question.level)
+    while question.ask() not in told(app):
+        press(app, "Another question")
+    press(app, "Show the answer")
+    assert f"### Model answer {badge}" in told(app)
+
+
+def test_a_percentage_of_the_model_is_right_for_a_count(clock: Clock) -> None:
+    question = get_question("lora-query-value")
+    app = opened(topic="lora", level="medium")
+    while question.ask() not in told(app):
+        press(app, "Another question")
+    app.text_input[answer_box(app)].set_value("0.14%")
+    press(app, "Check")
+    assert "Right as a share" in told(app)
+
+
 def test_the_anki_deck_holds_what_is_chosen() -> None:
     deck = anki_deck(select(("lora",), ("basic",)), "llama-3.2-1b")
     with zipfile.ZipFile(io.BytesIO(deck)) as archive:

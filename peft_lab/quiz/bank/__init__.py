@@ -14,7 +14,7 @@ from functools import cache
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import MethodSpec
-from peft_lab.quiz.computed import Answer, Case, Given
+from peft_lab.quiz.computed import Answer, Case, Given, Whole
 from peft_lab.quiz.question import LEVELS, TOPICS, Question
 from peft_lab.quiz.working import line, tex
 
@@ -98,7 +98,10 @@ def make_question(spec: MethodSpec) -> Question:
         formula = spec.formula(case.shape, spec.require(case.shape, {}))
         steps = [line(rf"{term.count} \cdot ({term.expression})") for term in formula.terms]
         return Answer(
-            formula.trainable, "parameters", (line(formula.symbolic), *steps, line(tex(formula.trainable)))
+            formula.trainable,
+            "parameters",
+            (line(formula.symbolic), *steps, line(tex(formula.trainable))),
+            wholes=(Whole(case.shape.total, added=formula.added > 0),),
         )
 
     from peft_lab.models import catalogue

@@ -75,8 +75,8 @@ QUESTIONS = (
         model="minilm-l6", given={"m": 64, "domains": 3},
         question="One {{model}} serves {{domains}} domains, each with its Pfeiffer adapters of width {{m}}, all in "
         "float32. How many bytes of parameters are in memory?",
-        answer="{{value}}: one base and {{domains}} adapters of {{adapter}} MB. Fine-tuned copies would take "
-        "{{copies}} MB.",
+        answer="{{value}}: one base and {{domains}} adapters of {{adapter}} each. Fine-tuned copies would take "
+        "{{copies}}.",
         listen_for=("base once", "adapters switch by name, no weights move"),
         wrong=("counts the base for each domain",),
         follow_ups=("How can one batch hold requests of different domains?",),

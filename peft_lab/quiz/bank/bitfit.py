@@ -116,8 +116,8 @@ QUESTIONS = (
         "heads and {{kv_heads}} key/value heads of size {{head_dim}}). How many parameters does BitFit train?",
         answer="{{value}}, {{share}} of all: far below what BitFit has on BERT.",
         listen_for=("grouped-query attention in the bias, too", "doubts that so few places suffice"),
-        wrong=("three times the hidden size per layer",),
-        follow_ups=("Which of these biases cannot be expected to help?",),
+        wrong=("three times the hidden size per layer where keys and values are narrower",),
+        follow_ups=("Does the key's bias act here, unlike in BERT?",),
         sources=(src.RUN, f"{src.BITFIT}, section 3"),
     ),
     ask(

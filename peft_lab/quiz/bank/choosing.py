@@ -9,6 +9,7 @@ from peft_lab.quiz.calculations import choosing as calc
 from peft_lab.quiz.fits import gated, one_stack, prefixed, separate_attention
 from peft_lab.quiz.question import Question
 from peft_lab.shapes import ModelShape
+from peft_lab.units import Source
 
 MODEL = "llama-3.2-3b"
 ask = partial(Question, topic="choosing", model=MODEL)
@@ -16,6 +17,11 @@ ask = partial(Question, topic="choosing", model=MODEL)
 
 def smallest_fits(shape: ModelShape) -> bool:
     return separate_attention(shape) and prefixed(shape)
+
+
+def too_large_for_one_gpu(shape: ModelShape) -> bool:
+    """Its states in full fine-tuning exceed one card, so that splitting them is a question."""
+    return shape.total * calc.FULL_STATE > calc.GPU_GIGABYTES * 10**9
 
 
 def encoder(shape: ModelShape) -> bool:
@@ -47,6 +53,7 @@ QUESTIONS = (
     ),
     ask(
         id="choose-bitfit-model", level="basic", kind="choice", calculate=calc.has_biases, model=None,
+        origin=Source.COUNTED,
         options=calc.model_titles(calc.BITFIT_MODELS),
         question="On which of these models can BitFit train anything?",
         answer="{{value}}, which has {{biases}} biases. The others were built without.",
@@ -65,7 +72,7 @@ QUESTIONS = (
         listen_for=("is training needed at all", "data and metric before method", "constraints of serving"),
         wrong=("starts with the rank",),
         follow_ups=("When does retrieval not help?",),
-        sources=(src.BENCH, "the lab's own decision tree"),
+        sources=("the lab's own decision tree, which asks first whether a prompt reaches the target",),
     ),
     ask(
         id="choose-least-that-fits", level="medium", kind="choice", calculate=calc.least_that_fits,
@@ -82,7 +89,7 @@ QUESTIONS = (
         answer="{{value}}. Full fine-tuning would need {{full}} GB, LoRA {{lora}} GB, QLoRA {{qlora}} GB; "
         "activations come on top and decide how long the sequences may be.",
         listen_for=("estimates each in one line", "leaves room for activations"),
-        wrong=("QLoRA by reflex: it costs time",),
+        wrong=("picks by reflex instead of estimating: quantising costs time, too",),
         follow_ups=("What would you do if it fits by a hair?",),
         sources=(f"{src.ZERO}, section 3.1", f"{src.QLORA}, section 3"),
     ),
@@ -117,7 +124,7 @@ QUESTIONS = (
         "prefix and no new biases?",
         answer="{{value}}. Left out: {{left}}.",
         listen_for=("encoder classifiers take no prefix", "some decoders have no biases"),
-        wrong=("all eight",),
+        wrong=("a number given before looking at the model's kind and its biases",),
         follow_ups=("Which of the rest would you try first for classification, and why?",),
         sources=(src.RUN,),
     ),
@@ -139,10 +146,10 @@ QUESTIONS = (
     ),
     ask(
         id="choose-gpus-for-full", level="hard", kind="numeric", calculate=calc.gpus_for_full,
-        model="llama-3.1-70b", given={"gigabytes": 80},
+        model="llama-3.1-70b", fits=too_large_for_one_gpu, given={"gigabytes": calc.GPU_GIGABYTES},
         question="Full fine-tuning of {{model}} ({{total}} parameters), mixed precision with Adam, states split "
         "evenly over GPUs with {{gigabytes}} GB (decimal). How many GPUs at least, activations aside?",
-        answer="{{value}}, for {{need}} GB of states. QLoRA puts the same model on one.",
+        answer="{{value}}, for {{need}} GB of states. QLoRA's base takes {{small}} GB and fits on {{few}}.",
         listen_for=("sixteen bytes per parameter", "rounds up, then adds room for activations"),
         wrong=("divides the weights only",),
         follow_ups=("What does sharding cost in communication?",),

@@ -73,14 +73,15 @@ QUESTIONS = (
     ),
     ask(
         id="ia3-share", level="medium", kind="numeric", calculate=calc.share_of_model, model="bert-base",
-        question="'IA³ trains under 0.01% of a model.' What is its share on {{model}} ({{total}} parameters, "
+        given={"claimed": 0.01},
+        question="'IA³ trains under {{claimed}}% of a model.' What is its share on {{model}} ({{total}} parameters, "
         "{{layers}} layers, hidden {{hidden}}, feed-forward {{intermediate}}), with vectors on keys, values and "
         "feed-forward activations?",
-        answer="{{value}}, that is {{trained}} numbers. With PEFT's default targets it is {{default}}. Such shares "
-        "belong to one model: vectors grow with the width, matrices with its square.",
+        answer="{{value}}, that is {{trained}} numbers. With PEFT's default targets it is {{default}}. The sentence "
+        "{{holds}} here. Such shares belong to one model: vectors grow with the width, matrices with its square.",
         listen_for=("computes instead of quoting", "the share falls with width"),
-        wrong=("'under 0.01%'",),
-        follow_ups=("On which models does the sentence hold?",),
+        wrong=("a percentage from memory, for every model",),
+        follow_ups=("On which other models does the sentence hold?",),
         sources=(f"{src.IA3}, section 3.3", src.RUN),
     ),
     ask(
@@ -90,7 +91,7 @@ QUESTIONS = (
         answer="{{value}}. It says nothing on memory: both keep nearly the same activations, and IA³'s products "
         "keep a few more.",
         listen_for=("works out both per layer", "does not conclude anything on peak memory"),
-        wrong=("forgets that values are narrow",),
+        wrong=("takes values to be as wide as queries where they are narrower",),
         follow_ups=("Which of them peaks higher in training, and why?",),
         sources=(f"{src.IA3}, section 3.3", f"{src.LORA}, section 4.2"),
     ),

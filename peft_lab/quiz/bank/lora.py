@@ -49,7 +49,9 @@ QUESTIONS = (
             "gives a share at once",
         ),
         wrong=(
-            "takes v to be as wide as q: a published tutorial's figure for this model is wrong for a like reason",
+            "takes v to be as wide as q where there are fewer key/value heads",
+            "takes the number of heads for that of layers: a published tutorial's figure for Llama 3.2 3B makes both "
+            "slips",
             "counts one layer",
         ),
         follow_ups=("What changes if you adapt every linear map?", "How large is the file of this adapter?"),

@@ -6,11 +6,12 @@ from functools import partial
 
 from peft_lab.quiz.bank import _sources as src
 from peft_lab.quiz.calculations import memory as calc
-from peft_lab.quiz.fits import causal, separate_attention
+from peft_lab.quiz.fits import room_for, separate_attention
 from peft_lab.quiz.question import Question
 from peft_lab.shapes import ModelShape
 
 MODEL = "llama-3.2-3b"
+CACHED, TRAINED = 4096, 768  # tokens of a sequence, when generating and in a training step
 ask = partial(Question, topic="memory", model=MODEL)
 
 
@@ -110,8 +111,8 @@ QUESTIONS = (
         sources=(f"{src.ADAM}, algorithm 1", f"{src.LORA}, section 4.2"),
     ),
     ask(
-        id="memory-cache", level="medium", kind="numeric", calculate=calc.cache, fits=causal,
-        given={"tokens": 4096, "batch": 8},
+        id="memory-cache", level="medium", kind="numeric", calculate=calc.cache, fits=room_for(CACHED),
+        given={"tokens": CACHED, "batch": 8},
         question="How large is {{model}}'s key/value cache for {{batch}} sequences of {{tokens}} tokens in "
         "bfloat16? ({{layers}} layers, {{kv_heads}} key/value heads of size {{head_dim}})",
         answer="{{value}}, beside {{weights}} GB of weights.",
@@ -119,7 +120,7 @@ QUESTIONS = (
             "keys and values, layers, kv width, bytes, tokens, batch: six factors",
             "compares with the weights",
         ),
-        wrong=("uses all query heads", "forgets the batch"),
+        wrong=("uses all query heads where there are fewer key/value heads", "forgets the batch"),
         follow_ups=("Which PEFT methods make it larger?",),
         sources=(f"{src.GQA}, section 2", src.ALGEBRA),
     ),
@@ -164,8 +165,8 @@ QUESTIONS = (
         sources=(f"{src.LORA}, section 4.2", f"{src.ADAM}, algorithm 1"),
     ),
     ask(
-        id="memory-logits", level="hard", kind="numeric", calculate=calc.logits, fits=causal,
-        given={"tokens": 768, "batch": 4},
+        id="memory-logits", level="hard", kind="numeric", calculate=calc.logits, fits=room_for(TRAINED),
+        given={"tokens": TRAINED, "batch": 4},
         question="A training step of {{model}} (vocabulary {{vocab}}, hidden {{hidden}}) with {{batch}} sequences "
         "of {{tokens}} tokens computes its loss on float32 logits of every position. How many bytes is that one "
         "tensor?",
@@ -181,8 +182,8 @@ QUESTIONS = (
         sources=(src.RUN, src.ALGEBRA),
     ),
     ask(
-        id="memory-checkpoints", level="hard", kind="numeric", calculate=calc.checkpoints, fits=causal,
-        given={"tokens": 768, "batch": 4},
+        id="memory-checkpoints", level="hard", kind="numeric", calculate=calc.checkpoints, fits=room_for(TRAINED),
+        given={"tokens": TRAINED, "batch": 4},
         question="With gradient checkpointing only each layer's input is kept. How many bytes is that for "
         "{{model}} ({{layers}} layers, hidden {{hidden}}), {{batch}} sequences of {{tokens}} tokens, bfloat16?",
         answer="{{value}}, plus one layer's inner activations at a time while it is recomputed.",

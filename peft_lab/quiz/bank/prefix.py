@@ -29,7 +29,10 @@ QUESTIONS = (
             "every layer has its own",
             "kv width, not hidden size, under grouped-query attention",
         ),
-        wrong=("n times the hidden size: that is Prompt Tuning", "uses the query width"),
+        wrong=(
+            "n times the hidden size: that is Prompt Tuning",
+            "uses the query width where keys and values are narrower",
+        ),
         follow_ups=("What does the projection add?", "What do these tokens cost at inference?"),
         sources=(f"{src.PREFIX}, section 4.2", src.PEFT),
     ),
@@ -54,23 +57,26 @@ QUESTIONS = (
         "bfloat16? ({{layers}} layers, {{kv_heads}} key/value heads of size {{head_dim}})",
         answer="{{value}}: the same as any token of text.",
         listen_for=("2 · layers · kv width · 2 bytes", "a virtual token costs what a real one costs"),
-        wrong=("uses all query heads", "forgets that both keys and values are kept"),
+        wrong=(
+            "uses all query heads where there are fewer key/value heads",
+            "forgets that both keys and values are kept",
+        ),
         follow_ups=("And for a whole batch?", "Could the prefix be shared between sequences?"),
         sources=(f"{src.GQA}, section 2", src.ALGEBRA),
     ),
     ask(
         id="prefix-projected-share", level="medium", kind="numeric", calculate=calc.projected_share, model="gpt2",
-        given={"n": 20},
+        given={"n": 20, "claimed": 1},
         question="Prefix Tuning on {{model}} with {{n}} virtual tokens and `prefix_projection=True`, the "
         "projection as wide as the keys ({{kv_width}}). Which share of all parameters, adapter included, is "
         "trained?",
-        answer="{{value}}. Stored is the prefix alone: {{kept}}. 'Prefix Tuning trains under one percent' is true "
-        "of what is kept, not of what is trained here.",
+        answer="{{value}}. Stored is the prefix alone: {{kept}}. That Prefix Tuning trains under {{claimed}}% is true "
+        "{{verdict}}.",
         listen_for=(
-            "the projection's last layer produces keys and values for all layers, so it is huge",
+            "the projection's last layer produces keys and values for all layers, so it is the largest part",
             "trained against stored",
         ),
-        wrong=("under 1%, from memory",),
+        wrong=("the share of what is stored", "a percentage from memory, for every model"),
         follow_ups=("What of it has to be kept after training?", "What does that mean for optimizer memory?"),
         sources=(f"{src.PREFIX}, section 4.3", src.RUN),
     ),

@@ -37,7 +37,7 @@ QUESTIONS = (
         answer="{{value}}, that is {{trained}} numbers. The share falls as models grow: width grows slower than "
         "the number of parameters.",
         listen_for=("orders of magnitude: thousands out of hundreds of millions", "larger models, smaller share"),
-        wrong=("'0.01%', from memory, for every model",),
+        wrong=("a percentage from memory, for every model",),
         follow_ups=("Does such a small share mean little memory in training?",),
         sources=(f"{src.PROMPT}, section 2",),
     ),

@@ -113,8 +113,8 @@ QUESTIONS = (
         question="What does QLoRA not save?",
         answer="Time: every pass rebuilds the weights. Activations: they are as large as with LoRA and dominate "
         "long sequences until you checkpoint. The parts that stay in 16 bits: embeddings, output layer, norms. And "
-        "the logits. So the gain is large for large models and small batches, and on a 3B model one report saw "
-        "only 7% less memory for 35% more time.",
+        "the logits. So the gain is large for large models and small batches, and little on a small model with long "
+        "sequences.",
         listen_for=(
             "time",
             "activations and logits",
@@ -123,7 +123,7 @@ QUESTIONS = (
         ),
         wrong=("'it makes everything four times smaller'", "'it trains faster because numbers are smaller'"),
         follow_ups=("When would you prefer LoRA on the same card?", "What does gradient checkpointing add?"),
-        sources=(f"{src.QLORA}, section 2", src.BENCH),
+        sources=(f"{src.QLORA}, sections 2 and 3",),
     ),
     ask(
         id="qlora-gradient-path", level="medium", kind="free", model=None,

@@ -6,11 +6,12 @@ from functools import partial
 
 from peft_lab.quiz.bank import _sources as src
 from peft_lab.quiz.calculations import serving as calc
-from peft_lab.quiz.fits import causal, gated, separate_attention
+from peft_lab.quiz.fits import gated, room_for, separate_attention
 from peft_lab.quiz.question import Question
 from peft_lab.shapes import ModelShape
 
 MODEL = "llama-3.2-3b"
+REQUEST, VIRTUAL = 2048, 100  # tokens of a request, and virtual ones in front of them
 ask = partial(Question, topic="serving", model=MODEL)
 
 
@@ -138,8 +139,8 @@ QUESTIONS = (
         sources=(f"{src.LORA}, section 4.1", f"{src.SCALING}, section 2.1"),
     ),
     ask(
-        id="serve-requests-lost", level="hard", kind="numeric", calculate=calc.requests_lost, fits=causal,
-        given={"n": 100, "length": 2048, "gigabytes": 20},
+        id="serve-requests-lost", level="hard", kind="numeric", calculate=calc.requests_lost,
+        fits=room_for(REQUEST + VIRTUAL), given={"n": VIRTUAL, "length": REQUEST, "gigabytes": 20},
         question="{{gigabytes}} GB (decimal) are left for the key/value cache of {{model}} in bfloat16 ({{layers}} "
         "layers, {{kv_heads}} key/value heads of size {{head_dim}}), requests have {{length}} tokens. How many "
         "fewer requests fit at once if each also carries {{n}} virtual tokens of its own?",

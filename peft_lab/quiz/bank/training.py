@@ -27,7 +27,7 @@ QUESTIONS = (
         listen_for=("rounds up within each epoch",),
         wrong=("rounds down", "one epoch"),
         follow_ups=("And with gradient accumulation?",),
-        sources=(src.ALGEBRA,),
+        sources=("PyTorch documentation, torch.utils.data.DataLoader, drop_last", src.ALGEBRA),
     ),
     ask(
         id="train-effective-batch", level="basic", kind="numeric", calculate=calc.effective_batch,
@@ -38,7 +38,7 @@ QUESTIONS = (
         listen_for=("product of the three", "accumulation saves activations, not time"),
         wrong=("forgets the devices",),
         follow_ups=("What has to change when you halve the devices?",),
-        sources=(src.ALGEBRA,),
+        sources=("Transformers documentation, Trainer, gradient accumulation", src.ALGEBRA),
     ),
     ask(
         id="train-warm-up", level="basic", kind="numeric", calculate=calc.warm_up,
@@ -71,7 +71,7 @@ QUESTIONS = (
         listen_for=("masked labels", "compute is paid for all tokens", "logits only needed for labelled positions"),
         wrong=("completion over prompt",),
         follow_ups=("When would you train on the prompt as well?",),
-        sources=(src.ALGEBRA, src.RUN),
+        sources=("PyTorch documentation, torch.nn.CrossEntropyLoss, ignore_index", src.ALGEBRA, src.RUN),
     ),
     ask(
         id="train-padding", level="medium", kind="numeric", calculate=calc.padding,
@@ -82,7 +82,7 @@ QUESTIONS = (
         listen_for=("longest times count as the denominator", "a remedy: length-sorted batches or packing"),
         wrong=("relative to the text instead of all positions",),
         follow_ups=("What is the risk of strict sorting by length?",),
-        sources=(src.RUN, src.ALGEBRA),
+        sources=("Transformers documentation, padding and truncation", src.RUN, src.ALGEBRA),
     ),
     ask(
         id="train-first-gradient", level="medium", kind="choice", calculate=calc.first_gradient,

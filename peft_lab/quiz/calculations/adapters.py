@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from peft_lab import units
 from peft_lab.quiz.computed import Answer, Case
-from peft_lab.quiz.working import block_entries, line, plain, result, share, tex
+from peft_lab.quiz.working import beside, block_entries, line, plain, result, share, tex
 
 SINGLE = 4  # bytes of float32
 
@@ -17,6 +18,7 @@ def one(case: Case) -> Answer:
         (2 * m * d, "the biases"),
         (m * d + m, "the way back up: an adapter has two matrices"),
         (m * d + d + m, "one of the two matrices"),
+        wholes=beside(case),
     )  # fmt: skip
 
 
@@ -34,6 +36,7 @@ def houlsby(case: Case) -> Answer:
         (2 * layers * 2 * m * d, "the biases"),
         (2 * each, "the layers"),
         named={"share": share(value, case.shape.total + value)},
+        wholes=beside(case),
     )  # fmt: skip
 
 
@@ -127,5 +130,5 @@ def three_domains(case: Case) -> Answer:
         (base + adapter, "that every domain has its own adapter"),
         (value // SINGLE, "that a float32 number has four bytes"),
         tolerance=0.003,
-        named={"copies": plain(domains * base / 1e6), "adapter": plain(adapter / 1e6)},
+        named={"copies": units.size(domains * base), "adapter": units.size(adapter)},
     )  # fmt: skip

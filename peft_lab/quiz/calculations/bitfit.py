@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peft_lab.quiz.computed import Answer, Case
-from peft_lab.quiz.working import line, plain, result, share, tex
+from peft_lab.quiz.working import line, plain, result, share, tex, within
 
 
 def _norms(case: Case) -> int:
@@ -26,6 +26,7 @@ def all_biases(case: Case) -> Answer:
         (value - outside, "the biases outside the layers"),
         (one, "the layers"),
         named={"share": share(value, case.shape.total), "outside": plain(outside)},
+        wholes=within(case),
     )  # fmt: skip
 
 
@@ -46,7 +47,11 @@ def none_here(case: Case) -> Answer:
     outputs = sum(group.out_features for group in case.shape.block.values()) * case.shape.num_layers
     steps = [line(rf"\text{{parameters whose name ends in bias}}: {found}")]
     return result(
-        found, "parameters", steps, (outputs, "to look: these linear maps are built without biases")
+        found,
+        "parameters",
+        steps,
+        (outputs, "to look: these linear maps are built without biases"),
+        wholes=within(case),
     )
 
 
@@ -61,6 +66,7 @@ def subset(case: Case) -> Answer:
         (every, "that only two kinds are trained here"),
         (value // layers, "the layers"),
         named={"share": share(value, every)},
+        wholes=within(case),
     )  # fmt: skip
 
 
@@ -78,6 +84,7 @@ def attention_only(case: Case) -> Answer:
         (layers * 3 * q.out_features, "grouped-query attention: keys and values are narrower than queries here"),
         (value // layers, "the layers"),
         named={"share": share(value, case.shape.total)},
+        wholes=within(case),
     )  # fmt: skip
 
 
@@ -114,4 +121,5 @@ def inert_keys(case: Case) -> Answer:
         (k.bias, "the layers"),
         (0, "that softmax does not see what is added to all scores of a row"),
         named={"share": share(value, every)},
+        wholes=within(case),
     )  # fmt: skip

@@ -10,10 +10,12 @@ from peft_lab.models import get_model
 from peft_lab.quiz import fourbit
 from peft_lab.quiz.computed import Answer, Case
 from peft_lab.quiz.working import BITS, block_entries, both, line, plain, result, tex
+from peft_lab.shapes import ModelShape
 
 HALF, SINGLE = 2, 4  # bytes per number
 FULL_STATE = 16  # bytes per parameter: mixed precision with Adam
 ADAPTER_STATE = 16  # bytes per parameter: float32 weight, gradient and two moments
+GPU_GIGABYTES = 80  # decimal, of the card that full fine-tuning is asked about
 BITFIT_MODELS = ("llama-3.2-3b", "mistral-7b", "gpt2", "gemma-2-2b")
 MERGE_CANDIDATES = ("prefix", "adapters", "ia3", "ptuning")
 ENCODER_CANDIDATES = ("lora", "prompt", "prefix", "ia3")
@@ -37,16 +39,24 @@ def _only(flags: Sequence[bool]) -> int:
     return list(flags).index(True)
 
 
+def _four_bit_bytes(shape: ModelShape) -> float:
+    """The layers' maps in NF4 with double quantisation, the rest in 16 bits."""
+    weights = block_entries(shape)
+    return weights * fourbit.bits(double=True) / BITS + (shape.total - weights) * HALF
+
+
 def least_that_fits(case: Case) -> Answer:
     shape, room = case.shape, case["gigabytes"] * 10**9
     adapter = case.trained("lora", r=case["r"], target_modules=["all-linear"]) * ADAPTER_STATE
-    weights = block_entries(shape)
     full = shape.total * FULL_STATE
     lora = shape.total * HALF + adapter
-    qlora = weights * fourbit.bits(double=True) / BITS + (shape.total - weights) * HALF + adapter
+    qlora = _four_bit_bytes(shape) + adapter
     sizes = {"Full fine-tuning": full, "LoRA": lora, "QLoRA": qlora}
     right = next((index for index, size in enumerate(sizes.values()) if size <= room), len(sizes))
-    steps = [line(rf"\text{{{name}}}: {size / 1e9:.3g}\ \text{{GB}}") for name, size in sizes.items()]
+    steps = [
+        line(rf"\text{{{name}}}: {tex(float(f'{size / 1e9:.3g}'))}\ \text{{GB}}")
+        for name, size in sizes.items()
+    ]
     named = {"full": plain(full / 1e9), "lora": plain(lora / 1e9), "qlora": plain(qlora / 1e9)}
     return Answer(right, "option", tuple(steps), named=named)
 
@@ -74,6 +84,8 @@ def gpus_for_full(case: Case) -> Answer:
     gigabytes = case["gigabytes"]
     need = case.shape.total * FULL_STATE
     value = math.ceil(need / (gigabytes * 1e9))
+    small = _four_bit_bytes(case.shape)
+    few = math.ceil(small / (gigabytes * 1e9))
     steps = [
         line(rf"{tex(case.shape.total)} \cdot {FULL_STATE} = {tex(need)}\ \text{{bytes}}"),
         line(rf"\left\lceil \frac{{{tex(need)}}}{{{gigabytes} \cdot 10^9}} \right\rceil = {value}"),
@@ -86,7 +98,11 @@ def gpus_for_full(case: Case) -> Answer:
             "the float32 copy and float32 moments of mixed precision",
         ),
         (math.floor(need / (gigabytes * 1e9)), "to round up"),
-        named={"need": plain(need / 1e9)},
+        named={
+            "need": plain(need / 1e9),
+            "small": plain(small / 1e9),
+            "few": "one of them" if few == 1 else f"{few} of them",
+        },
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from peft_lab.methods import get_method
 from peft_lab.quiz.computed import Answer, Case
-from peft_lab.quiz.working import NO_GQA, line, plain, result, share, tex, widest_kv
+from peft_lab.quiz.working import NO_GQA, beside, line, plain, result, share, tex, widest_kv
 
 SINGLE = 4  # bytes of float32
 
@@ -41,6 +41,7 @@ def vectors(case: Case) -> Answer:
         (layers * (k.out_features + v.out_features), "the feed-forward vector"),
         (value // layers, "the layers"),
         named={"share": share(value, shape.total + value)},
+        wholes=beside(case),
     )  # fmt: skip
 
 
@@ -53,7 +54,11 @@ def share_of_model(case: Case) -> Answer:
         "percent",
         steps,
         (value / case.shape.num_layers, "the layers"),
-        named={"trained": plain(trained), "default": share(case.trained("ia3"), case.shape.total)},
+        named={
+            "trained": plain(trained),
+            "default": share(case.trained("ia3"), case.shape.total),
+            "holds": "holds" if value < case.number("claimed") else "does not hold",
+        },
     )
 
 
@@ -112,6 +117,7 @@ def fused(case: Case) -> Answer:
         (layers * (kept + down.in_features), "that the map is fused, so the queries are scaled as well"),
         (value // layers, "the layers"),
         named={"queries": plain(layers * qkv.out_features // 3)},
+        wholes=beside(case),
     )  # fmt: skip
 
 

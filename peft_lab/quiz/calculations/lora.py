@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from peft_lab.quiz.computed import Answer, Case
+from peft_lab.quiz.computed import Answer, Case, Whole
 from peft_lab.quiz.working import (
     NO_GQA,
+    beside,
     both,
     entries,
     line,
@@ -31,6 +32,7 @@ def one_map(case: Case) -> Answer:
         (entries(q), "the factorisation: that is the whole matrix"),
         (r * entries(q), "that inputs and outputs are added, not multiplied"),
         named={"share": share(value, entries(q))},
+        wholes=(Whole(case.shape.total), Whole(entries(q), "the matrix", added=False)),
     )  # fmt: skip
 
 
@@ -38,6 +40,9 @@ def query_value(case: Case) -> Answer:
     q, v, r, layers = case.matrix("q"), case.matrix("v"), case["r"], case.shape.num_layers
     names = [case.shape.target_name(group) for group in (q, v)]
     value = case.trained("lora", r=r, target_modules=names)
+    heads = case.shape.heads
+    mixed_up = f"the layers: {heads} is the number of heads, the number of layers is {layers}"
+    twice = f"two things: {NO_GQA}, and {mixed_up}" if both(v) != both(q) else mixed_up
     steps = [
         line(rf"q: {r} \cdot ({tex(q.in_features)} + {tex(q.out_features)}) = {tex(r * both(q))}"),
         line(rf"v: {r} \cdot ({tex(v.in_features)} + {tex(v.out_features)}) = {tex(r * both(v))}"),
@@ -50,11 +55,14 @@ def query_value(case: Case) -> Answer:
         (layers * r * (q.in_features + v.in_features), "B: the correction is a product of two matrices"),
         (layers * r * (q.out_features + v.out_features), "A: the correction is a product of two matrices"),
         (layers * r * both(q), "the values: two maps per layer are adapted"),
+        (2 * heads * r * both(q), twice),
+        (heads * r * (both(q) + both(v)), mixed_up),
         named={
             "share": share(value, case.shape.total + value),
             "q_each": plain(r * both(q)),
             "v_each": plain(r * both(v)),
         },
+        wholes=beside(case),
     )  # fmt: skip
 
 
@@ -77,6 +85,7 @@ def every_map(case: Case) -> Answer:
         (layers * r * sum(sums[:4]), "the feed-forward part: all linear maps are adapted, not the attention alone"),
         (each, "the layers"),
         named={"attention": share(sum(sums[:4]), sum(sums))},
+        wholes=beside(case),
     )  # fmt: skip
 
 
@@ -155,6 +164,7 @@ def magnitudes(case: Case) -> Answer:
         value, "parameters", steps,
         (2 * layers * q.out_features, NO_GQA),
         (q.out_features + v.out_features, "the layers"),
+        wholes=beside(case),
     )  # fmt: skip
 
 

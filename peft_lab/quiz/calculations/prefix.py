@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peft_lab.quiz.computed import Answer, Case
-from peft_lab.quiz.working import BITS, NO_GQA, line, plain, result, share, tex, widest_kv
+from peft_lab.quiz.working import BITS, NO_GQA, beside, line, plain, result, share, tex, widest_kv
 
 HALF_PRECISION = 2  # bytes of bf16 or fp16
 
@@ -23,6 +23,7 @@ def stored(case: Case) -> Answer:
         (value // shape.num_layers, "the layers: each of them has its own prefix"),
         (n * shape.hidden, "that this is not Prompt Tuning: a prefix stands in every layer"),
         named={"share": share(value, shape.total + value)},
+        wholes=beside(case),
     )  # fmt: skip
 
 
@@ -49,6 +50,7 @@ def projected(case: Case) -> Answer:
         (value - n * width, "the table that goes into the projection"),
         (n * width + 2 * (width * width + width), "that its output holds the keys and values of all layers"),
         named={"share": share(value, shape.total + value), "kept": plain(kept), "times": plain(value / kept)},
+        wholes=beside(case),
     )  # fmt: skip
 
 
@@ -57,12 +59,18 @@ def projected_share(case: Case) -> Answer:
     trained = case.trained("prefix", num_virtual_tokens=n, prefix_projection=True, encoder_hidden_size=width)
     kept = case.stored("prefix", num_virtual_tokens=n)
     value = 100 * trained / (shape.total + trained)
+    if value < case["claimed"]:  # what is kept is less than what is trained
+        verdict = "both of what is kept and of what is trained here"
+    elif 100 * kept / (shape.total + kept) < case["claimed"]:
+        verdict = "of what is kept, not of what is trained here"
+    else:
+        verdict = "neither of what is kept nor of what is trained here"
     steps = [line(rf"\frac{{{tex(trained)}}}{{{tex(shape.total)} + {tex(trained)}}} = {tex(value)}\,\%")]
     return result(
         value, "percent", steps,
         (100 * kept / (shape.total + kept), "the projection, which is trained as well"),
         (100 * trained / shape.total, "the adapter itself in the denominator"),
-        named={"kept": share(kept, shape.total + kept)},
+        named={"kept": share(kept, shape.total + kept), "verdict": verdict},
     )  # fmt: skip
 
 

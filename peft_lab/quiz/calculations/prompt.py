@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peft_lab.quiz.computed import Answer, Case
-from peft_lab.quiz.working import both, line, plain, product, result, share, tex
+from peft_lab.quiz.working import beside, both, line, plain, product, result, share, tex
 
 SINGLE = 4  # bytes of float32
 
@@ -21,6 +21,7 @@ def count(case: Case) -> Answer:
         ),
         (n * shape.vocab, "that a soft token is an embedding, not a distribution over words"),
         named={"share": share(value, shape.total + value)},
+        wholes=beside(case),
     )  # fmt: skip
 
 
@@ -115,6 +116,7 @@ def seq2seq_rows(case: Case) -> Answer:
         steps,
         (n * d, "that PEFT makes one table for the encoder and one for the decoder"),
         named={"used": plain(n * d)},
+        wholes=beside(case),
     )
 
 

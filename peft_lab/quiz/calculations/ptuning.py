@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peft_lab.quiz.computed import Answer, Case
-from peft_lab.quiz.working import line, plain, result, share, tex, widest_kv
+from peft_lab.quiz.working import beside, line, plain, result, share, tex, widest_kv
 
 SINGLE = 4  # bytes of float32
 
@@ -19,6 +19,7 @@ def stored(case: Case) -> Answer:
         (trained - value, "the tokens: it is the encoder that goes"),
         (2 * shape.num_layers * shape.kv_width * n, "that version 1 acts at the input only"),
         named={"bytes": plain(value * SINGLE / 1e6), "trained": plain(trained)},
+        wholes=beside(case),
     )  # fmt: skip
 
 
@@ -40,6 +41,7 @@ def mlp(case: Case) -> Answer:
         (value - 2 * h - d, "the biases"),
         tolerance=0.0005,
         named={"share": share(value, case.shape.total + value)},
+        wholes=beside(case),
     )  # fmt: skip
 
 
@@ -56,6 +58,7 @@ def default_width(case: Case) -> Answer:
         (n * d + 2 * (d * d + d), "that the MLP has three linear layers"),
         tolerance=0.0005,
         named={"share": share(value, case.shape.total + value), "times": plain(value / (n * d))},
+        wholes=beside(case),
     )  # fmt: skip
 
 
@@ -82,6 +85,7 @@ def lstm(case: Case) -> Answer:
         (n * d, "the encoder, which is trained as well"),
         tolerance=0.001,
         named={"share": share(value, case.shape.total + value)},
+        wholes=beside(case),
     )  # fmt: skip
 
 
@@ -116,4 +120,5 @@ def deep_prompts(case: Case) -> Answer:
             "grouped-query attention: keys and values are narrower than queries here",
         ),
         named={"share": share(value, shape.total + value)},
+        wholes=beside(case),
     )  # fmt: skip

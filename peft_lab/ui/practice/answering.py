@@ -15,7 +15,6 @@ from peft_lab.quiz.question import Question
 from peft_lab.ui import figures
 from peft_lab.ui.practice.filters import topic_title
 from peft_lab.ui.waiting import come_back
-from peft_lab.units import Source
 
 _SHOWN: dict[Grade, tuple[str, str]] = {
     "right": ("success", "check_circle"),
@@ -74,7 +73,7 @@ def judged(verdict: Verdict) -> None:
 
 def model_answer(question: Question, answer: Answer | None, model: str | None) -> None:
     """The answer and how it comes about."""
-    st.markdown(f"### Model answer {_badge(question, answer)}".strip())
+    st.markdown(f"### Model answer {figures.badge(question.source)}")
     st.markdown(question.explain(answer, model))
     if answer is None:
         return
@@ -98,15 +97,6 @@ def interviewer(question: Question) -> None:
         _list(question.wrong)
         st.markdown("#### Sources")
         st.caption("\n".join(f"- {source}" for source in question.sources))
-
-
-def _badge(question: Question, answer: Answer | None) -> str:
-    if answer is None or question.kind == "choice":
-        return figures.badge(Source.CITED)
-    if question.needs == "torch":
-        return figures.badge(Source.MEASURED)
-    # The formulas work on the shapes of the real model and equal the count; other units are worked out from them.
-    return figures.badge(Source.COUNTED) if answer.unit == "parameters" else ""
 
 
 def _working(steps: Sequence[str]) -> None:
