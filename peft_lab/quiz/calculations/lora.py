@@ -42,7 +42,7 @@ def query_value(case: Case) -> Answer:
     value = case.trained("lora", r=r, target_modules=names)
     heads = case.shape.heads
     mixed_up = f"the layers: {heads} is the number of heads, the number of layers is {layers}"
-    twice = f"two things: {NO_GQA}, and {mixed_up}" if both(v) != both(q) else mixed_up
+    twice = f"{NO_GQA}; and {mixed_up}" if both(v) != both(q) else mixed_up
     steps = [
         line(rf"q: {r} \cdot ({tex(q.in_features)} + {tex(q.out_features)}) = {tex(r * both(q))}"),
         line(rf"v: {r} \cdot ({tex(v.in_features)} + {tex(v.out_features)}) = {tex(r * both(v))}"),
