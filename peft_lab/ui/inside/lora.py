@@ -111,8 +111,8 @@ def _at(slug: str, identity: str, row: Row, index: int) -> None:
         st.plotly_chart(figure, key=f"{slug}-singular", config=charts.CONFIG)
         ratio = snapshot["norms"][name] / row["base_norm"]
         st.markdown(
-            f"The other {min(out, into) - len(values):,} are exactly zero: a product of {len(values)} columns has no more. The "
-            f"effective rank (exponential of the entropy of their shares) is "
+            f"The other {min(out, into) - len(values):,} are exactly zero: a product of {len(values)} columns has no "
+            f"more. The effective rank (exponential of the entropy of their shares) is "
             f"**{snapshot['effective_ranks'][name]:.1f}**; ‖ΔW‖ is **{units.percent(100 * ratio)}** of ‖W‖."
         )
     values_of_run = store.get(identity).spec.values

@@ -93,27 +93,41 @@ def _costs(shape: ModelShape, found: dict[str, Any]) -> None:
     st.markdown("#### What it costs afterwards")
     tokens, each = found["virtual_tokens"], found["bytes_each"]
     timed = found["latency"]
-    kept = cache_bytes(shape, tokens, each)
-    unit = "one generated token" if timed["unit"] == "token" else "one pass"
-    slower = timed["with"] / timed["without"] - 1 if timed["without"] else 0.0
-    figures.table(
-        ("", "Without", "With", "Source"),
-        [
-            ("Keys and values kept for a sequence", "0 B", units.size(kept), "counted"),
-            (
-                f"Time of {unit}, after {timed['length']} tokens",
-                units.seconds(timed["without"]),
-                units.seconds(timed["with"]),
-                "measured",
-            ),
-        ],
-        numeric=(1, 2),
-    )
-    st.markdown(
+    generates = timed["unit"] == "token"
+    rows = [
+        (
+            f"Time of one {'generated token' if generates else 'pass'}, after {timed['length']} tokens",
+            units.seconds(timed["without"]),
+            units.seconds(timed["with"]),
+            "measured",
+        )
+    ]
+    if generates:
+        kept = units.size(cache_bytes(shape, tokens, each))
+        rows.insert(0, ("Keys and values kept for a sequence", "0 B", kept, "counted"))
+    figures.table(("", "Without", "With", "Source"), rows, numeric=(1, 2))
+    memory = (
         f"{tokens} virtual tokens × 2 × {shape.num_layers} layers × {shape.kv_width} wide × {each} bytes, **for every "
-        f"sequence** of a batch: that is what {tokens} tokens of text would take. In time, {slower:+.0%} in this run: "
-        "medians of a few rounds on this machine, so a few percent either way are noise."
+        f"sequence** of a batch: that is what {tokens} tokens of text would take."
+        if generates
+        else f"Nothing is kept between passes; each layer's attention is {tokens} keys longer."
     )
+    st.markdown(f"{memory} {slower(timed)}")
+
+
+def slower(timed: dict[str, Any]) -> str:
+    """What the times say: nothing where the rounds with and without the trained keys overlap."""
+    rounds = timed.get("rounds")
+    if rounds is None:  # a run of an earlier version kept the medians only
+        return "How far the times of single rounds lay apart was not kept: a small difference may be noise."
+    spread = ", ".join(
+        f"{units.seconds(rounds[name][0])} to {units.seconds(rounds[name][-1])} {name}"
+        for name in ("without", "with")
+    )
+    said = f"Medians of {len(rounds['with'])} rounds ({spread})"
+    if rounds["with"][0] <= rounds["without"][-1] and rounds["without"][0] <= rounds["with"][-1]:
+        return f"{said}: they overlap, so no difference was measured."
+    return f"{said}: {timed['with'] / timed['without'] - 1:+.0%}."
 
 
 def cache_bytes(shape: ModelShape, tokens: int, each: int) -> int:

@@ -1,0 +1,59 @@
+"""Look inside virtual tokens: drawn from a real run, played along its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peft_lab.runs import record, store, training
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.store import Run
+from peft_lab.ui.inside.trained_keys import slower
+
+from .test_pages import opened, told
+
+V2 = {"version": "v2", "init_weights": "zero"}
+SPECS = {
+    "prompt": RunSpec("minilm-l6", "prompt", "sentiment", steps=2, batch=8, eval_rows=8),
+    "ptuning": RunSpec("minilm-l6", "ptuning", "sentiment", steps=2, batch=8, eval_rows=8),
+    "ptuning-v2": RunSpec("minilm-l6", "ptuning", "sentiment", V2, steps=2, batch=8, eval_rows=8),
+    "prefix": RunSpec("smollm2-135m", "prefix", "json", steps=2, batch=2, eval_rows=1),
+}
+
+
+@pytest.fixture(scope="module", params=SPECS)
+def run(request: pytest.FixtureRequest, assets_home: Path) -> Iterator[Run]:
+    made = store.create(SPECS[request.param].check())
+    made.log.emit("queued", owner={})
+    record.end(made, *training.train(made))
+    yield made
+    store.delete(made.id)
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+def test_a_run_is_opened_up_and_played(run: Run) -> None:
+    spec = run.spec
+    app = opened(spec.method, tab="look inside", model=spec.model, task=spec.task)
+    assert not app.exception
+    words = told(app)
+    assert "After **2 steps**" in words and "Nothing has been trained" not in words
+    next(item for item in app.select_slider if item.label == "Training step").set_value(0).run()
+    assert not app.exception
+    assert "After **0 steps**" in told(app)
+    keeps = "for every sequence" in words
+    assert keeps == (spec.method == "prefix"), "only what generates keeps keys and values"
+    if spec.values.get("version") == "v2":
+        assert "Nothing is kept between passes" in words
+
+
+def test_times_that_overlap_show_no_difference() -> None:
+    def timed(slow: tuple[float, float]) -> str:
+        rounds = {"without": [0.010, 0.012], "with": list(slow)}
+        return slower({"without": 0.011, "with": sum(slow) / 2, "rounds": rounds})
+
+    assert "no difference was measured" in timed((0.009, 0.011))
+    assert "+100%" in timed((0.021, 0.023))
+    assert "may be noise" in slower({"without": 1.0, "with": 0.8})
