@@ -43,12 +43,14 @@ class Expectation:
         relation: ``above`` and ``below`` need a difference that is larger than ``margin`` and than chance; ``near``
             expects one that is not.
         margin: in the quantity's own unit, as :meth:`Quantity.read` gives it.
+        reseeded: pairs of arms that differ in nothing but the seed. A difference has to be larger than theirs.
     """
 
     first: str
     relation: Relation
     second: str
     margin: float = 0.0
+    reseeded: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ def _moved(outcome: Outcome) -> float:
     return float(sum(row["ratio"] for row in rows) / len(rows))
 
 
-MOVED = Quantity("Mean ‖ΔW‖ / ‖W‖", "share", Source.MEASURED, _moved)
-USED = Quantity("Mean effective rank", "", Source.MEASURED, _used)
-USED_SHARE = Quantity("Share of r", "share", Source.MEASURED, _used_share)
+MOVED = Quantity("Mean ‖ΔW‖ / ‖W‖", "share", Source.MEASURED, _moved, tab="look inside")
+USED = Quantity("Mean effective rank", "", Source.MEASURED, _used, tab="look inside")
+USED_SHARE = Quantity("Share of r", "share", Source.MEASURED, _used_share, tab="look inside")
 
 EXPERIMENTS = (
     _here(

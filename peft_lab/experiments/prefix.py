@@ -25,8 +25,8 @@ def _on_prefix(outcome: Outcome) -> float:
     return sum(map(sum, share)) / sum(map(len, share))
 
 
-APART = Quantity("Difference between the virtual tokens", "share", Source.MEASURED, _apart)
-ON_PREFIX = Quantity("Attention on the prefix", "share", Source.MEASURED, _on_prefix)
+APART = Quantity("Difference between the virtual tokens", "share", Source.MEASURED, _apart, tab="look inside")
+ON_PREFIX = Quantity("Attention on the prefix", "share", Source.MEASURED, _on_prefix, tab="look inside")
 
 EXPERIMENTS = (
     _here(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any
+from typing import Any, Literal
 
 from peft_lab import units
 from peft_lab.units import Source
@@ -36,6 +36,7 @@ class Quantity:
         unit: ``share`` is written in percent; the others as :func:`peft_lab.units.show` writes them.
         read: takes it from a run. Raises KeyError or TypeError where the run has no such figure.
         chance: how far apart two runs may be by chance, from both; ``None``: every difference counts.
+        tab: where a method's page shows it for a run.
     """
 
     title: str
@@ -43,6 +44,7 @@ class Quantity:
     source: Source
     read: Callable[[Outcome], float]
     chance: Callable[[Outcome, Outcome], float] | None = None
+    tab: Literal["train", "look inside"] = "train"
 
     def show(self, value: float) -> str:
         return f"{100 * value:.1f}%" if self.unit == "share" else units.show(value, self.unit)

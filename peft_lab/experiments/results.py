@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from peft_lab.errors import BadInput
-from peft_lab.experiments.base import Experiment
+from peft_lab.experiments.base import Expectation, Experiment
 from peft_lab.experiments.quantities import Outcome
 from peft_lab.methods import get_method
 from peft_lab.runs.spec import RunSpec, entry_of
@@ -87,7 +87,10 @@ def conclude(
         if reading.problem:
             return Conclusion(f"{_start(reading.label)} gave no figure: {reading.problem}.", None)
     chance = quantity.chance(one, two) if quantity.chance and one and two else 0.0
-    margin = max(expect.margin, chance)
+    reseeded = _between_seeds(expect, {label: reading for label, (reading, _) in found.items()})
+    if reseeded is None:
+        return Conclusion("A run with another seed gave no figure: what chance makes is not known.", None)
+    margin = max(expect.margin, chance, reseeded)
     difference = first.values[0] - second.values[0]
     relation = "near" if abs(difference) <= margin else "above" if difference > 0 else "below"
     holds = relation == expect.relation
@@ -97,11 +100,24 @@ def conclude(
     )
     seen = _SEEN[relation]
     if relation == "near" and margin:
-        reason = "what chance makes of so few rows" if chance >= expect.margin else "what counts here"
+        reasons = {
+            expect.margin: "what counts here",
+            chance: "what chance makes of so few rows",
+            reseeded: "what another seed makes",
+        }
+        reason = reasons[margin]
         seen += f" (up to {quantity.show_difference(margin)} is {reason})"
     wanted = f"{expect.first} was expected to come out {_WANTED[expect.relation]}"
     verdict = "As expected" if holds else f"Not as expected: {wanted}"
     return Conclusion(f"{figures}: {seen}. {verdict}.", holds)
+
+
+def _between_seeds(expect: Expectation, readings: Mapping[str, Reading]) -> float | None:
+    """The largest difference that a seed alone made; ``None`` when one of those runs gave no figure."""
+    pairs = [(readings[one], readings[other]) for one, other in expect.reseeded]
+    if any(reading.problem for pair in pairs for reading in pair):
+        return None
+    return max((abs(one.values[0] - other.values[0]) for one, other in pairs), default=0.0)
 
 
 def _start(text: str) -> str:

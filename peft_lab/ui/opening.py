@@ -11,10 +11,10 @@ from peft_lab.ui.knobs import restore
 from peft_lab.ui.runs import show_run
 
 
-def open_run(line: RunSummary) -> None:
-    """Leave for the method's page, on which ``line`` is the run shown on the Train tab."""
+def open_run(line: RunSummary, tab: str = "train") -> None:
+    """Leave for the method's page, on whose ``tab`` ``line`` is the run shown, with its knobs set."""
     if line.spec is not None:
         restore(line.spec)
     show_run(line.method, line.id)
-    state.remember(line.method, "tab", "train")
+    state.remember(line.method, "tab", tab)
     st.switch_page(shell.page(line.method, all_methods()[line.method].title))

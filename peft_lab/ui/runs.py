@@ -27,8 +27,9 @@ def shown_run(slug: str) -> Run | None:
 
 
 def show_run(slug: str, identity: str) -> None:
-    """Make ``identity`` the run on the method's page."""
+    """Make ``identity`` the run on the method's page, on every tab."""
     state.remember(slug, "run", identity)
+    state.remember(slug, "inside-run", identity)
 
 
 def last_finished(choice: Choice) -> RunSummary | None:

@@ -129,6 +129,20 @@ def test_more_rows_leave_less_to_chance() -> None:
     assert concluded(experiment_of(METRIC, "near"), *many).holds is False
 
 
+def test_a_difference_within_that_of_two_seeds_is_none() -> None:
+    def told(other_seed: float) -> results.Conclusion:
+        plain = experiment_of(LOSS, "near")
+        experiment = replace(
+            plain,
+            arms=(*plain.arms, Arm("one, again")),
+            expect=replace(plain.expect, reseeded=(("one", "one, again"),)),
+        )
+        return concluded(experiment, outcome(loss=0.50), outcome(loss=0.55), outcome(loss=other_seed))
+
+    assert told(0.57).holds and "what another seed makes" in told(0.57).text
+    assert not told(0.51).holds
+
+
 def test_a_margin_of_the_experiments_own() -> None:
     pair = outcome(loss=1.00), outcome(loss=1.05)
     assert concluded(experiment_of(LOSS, "near", 0.1), *pair).holds is True

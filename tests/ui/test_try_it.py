@@ -77,6 +77,20 @@ def test_the_knobs_are_set_as_a_run_had_them(finished: list[Run]) -> None:
     assert not app.exception
     assert app.query_params["r"] == "64" and app.query_params["lora_alpha"] == "128"
     assert app.query_params["run"] == finished[-1].id
+    assert "tab" not in app.query_params or app.query_params["tab"] == "train"
+
+
+def test_a_run_opens_where_its_figure_stands() -> None:
+    """Made up without what LoRA notes, so that there is no figure yet; the way to it is there all the same."""
+    used = next(experiment for experiment in of_method("lora") if experiment.quantity.tab == "look inside")
+    runs = [ended(spec, 0.8) for spec in used.specs()]
+    app = opened("lora", tab="try it")
+    assert any("under Look inside" in caption.value for caption in app.caption)
+    app.button(key=f"{used.id}-open-{used.arms[-1].label}").click().run()
+    assert not app.exception
+    assert app.query_params["tab"] == "look inside"
+    for run in runs:
+        shutil.rmtree(run.folder)
 
 
 def test_a_missing_run_alone_is_offered(finished: list[Run]) -> None:

@@ -24,6 +24,7 @@ from peft_lab.ui.parts import part
 from peft_lab.ui.runs import summaries
 from peft_lab.units import Source
 
+PLACES = {"train": "Train", "look inside": "Look inside"}  # tabs by what the address calls them
 REFRESH = 0.7  # seconds between looks at runs that are going
 
 
@@ -179,13 +180,17 @@ def _said(experiment: Experiment, found: Sequence[Found]) -> None:
     ]
     st.markdown(f"{icon} **{told.text}** {figures.badge(Source.MEASURED)}")
     st.markdown(experiment.why)
-    st.caption(f"{experiment.source}. One seed each: a small difference may turn with another.")
+    seeds = "" if experiment.expect.reseeded else " One seed each: a small difference may turn with another."
+    st.caption(
+        f"{experiment.source}.{seeds} Open a run to have its knobs set and to see {experiment.quantity.title} on "
+        f"its page, under {PLACES[experiment.quantity.tab]}."
+    )
     with st.container(horizontal=True):
         for item in found:
             if item.line and st.button(
                 f"Open {item.arm.label}", key=f"{experiment.id}-open-{item.arm.label}"
             ):
-                open_run(item.line)
+                open_run(item.line, experiment.quantity.tab)
 
 
 def _outcomes(found: Sequence[Found]) -> list[Outcome | None]:
