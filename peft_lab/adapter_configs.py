@@ -101,7 +101,7 @@ def apply(
     from peft import get_peft_model
 
     config = parse(entry, content)
-    _drop_values(config)
+    drop_values(config)
     model: Any = build_base(entry, content) if base is None else base
     try:
         with shapes_only():
@@ -115,7 +115,7 @@ def apply(
     return adapted
 
 
-def _drop_values(config: Any) -> None:
+def drop_values(config: Any) -> None:
     """Settings that read values and change no shape, at a start that reads none."""
     start = getattr(config, "init_lora_weights", True)
     if isinstance(start, str) and start not in _LORA_STARTS:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.adapter_configs import REFUSALS
+from peft_lab.adapter_configs import REFUSALS, drop_values
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.memory import quantised, standins
 from peft_lab.memory.fake import tensors_held
 from peft_lab.memory.step import Subject
 from peft_lab.memory.tracker import Recorder
+from peft_lab.shapes_only import shapes_only
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +35,11 @@ _DEPTH = (
     "encoder_layers",
     "decoder_layers",
 )
+
+#: Fields of PEFT configs that name modules, and what a layer's number looks like in them: a digit, or a class of
+#: digits, that is no part of a word (``c_attn2`` and ``wi_0`` are names).
+_NAMING = re.compile(r"target_modules|exclude_modules|modules_to_save|target_parameters|\w+_pattern")
+_LAYER_NUMBER = re.compile(r"(?<!\w)\d|\\d(?![+*])")
 
 #: Applies a method to a meta model of the given depth and returns the model to train.
 Method = Callable[["torch.nn.Module", int], "torch.nn.Module"]
@@ -150,6 +157,21 @@ class Blueprint:
             return self.method(model, depth)
         return _apply_config(model, self.method, depth, self.autocast)
 
+    def counted(self) -> torch.nn.Module:
+        """The model at its own depth as it is counted: all of it on the meta device, without values.
+
+        Raises:
+            BadInput: the method is no PEFT config, or one that PEFT cannot apply here.
+        """
+        from peft import PeftConfig
+
+        if not isinstance(self.method, PeftConfig):
+            raise BadInput("Only a PEFT config is counted.", "adapter_config")
+        config = copy.deepcopy(self.method)
+        drop_values(config)
+        with shapes_only():
+            return _apply(replace(self, method=None).build(), config, self.depth, self.autocast)
+
 
 def layers_alike(shape: ModelShape, formula: Formula) -> bool:
     """Whether a model's layers all have the same modules, and a method adds the same to each of them and nothing that
@@ -162,22 +184,49 @@ def layers_alike(shape: ModelShape, formula: Formula) -> bool:
     )
 
 
+def names_layers(method: PeftConfig | Method | None) -> bool:
+    """Whether a PEFT config says which layers it is for, so that a model of fewer layers is another thing to it."""
+    if method is None or callable(method):
+        return False
+    if any(getattr(method, name, None) is not None for name in ("layers_to_transform", "layer_replication")):
+        return True
+    named = (value for name, value in vars(method).items() if _NAMING.fullmatch(name))
+    return any(_LAYER_NUMBER.search(text) for value in named for text in _texts(value))
+
+
+def _texts(value: Any) -> list[str]:
+    """A pattern, the names in a list, or the keys of a mapping."""
+    found = [value] if isinstance(value, str) else list(value or ())
+    return [text for text in found if isinstance(text, str)]
+
+
 def _apply_config(model: torch.nn.Module, given: PeftConfig, depth: int, autocast: bool) -> torch.nn.Module:
+    config = copy.deepcopy(given)
+    with standins.building(config):
+        return _apply(model, config, depth, autocast)
+
+
+def _apply(model: torch.nn.Module, config: PeftConfig, depth: int, autocast: bool) -> torch.nn.Module:
     from peft import get_peft_model
 
-    config = copy.deepcopy(given)
     # Stored prompt configs note the depth of the model they were made for.
     if getattr(config, "num_layers", None) is not None:
         config.num_layers = depth  # type: ignore[attr-defined]
     try:
-        with standins.building(config):
-            adapted: torch.nn.Module = get_peft_model(model, config, autocast_adapter_dtype=autocast)
+        adapted: torch.nn.Module = get_peft_model(model, config, autocast_adapter_dtype=autocast)
     except REFUSALS as error:
         kind = getattr(config.peft_type, "value", config.peft_type)
         raise BadInput(
             f"PEFT cannot apply this {kind} config to this model: {error}", "adapter_config"
         ) from error
     return adapted
+
+
+def adapted_modules(modules: Iterable[torch.nn.Module]) -> int:
+    """How many maps PEFT has put an adapter on."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return sum(isinstance(inner, BaseTunerLayer) for module in modules for inner in module.modules())
 
 
 def stacked_layers(model: torch.nn.Module, depth: int) -> Sequence[torch.nn.Module]:

@@ -9,15 +9,25 @@ import gc
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.errors import BadInput, SimulationError
+from peft_lab.adapter_configs import REFUSALS
+from peft_lab.errors import BadInput, PeftLabError, SimulationError
 from peft_lab.memory import account, optimizers, step
-from peft_lab.memory.build import Blueprint, layers_alike, make_subject
+from peft_lab.memory.build import (
+    Blueprint,
+    adapted_modules,
+    layers_alike,
+    make_subject,
+    names_layers,
+    tensors_of,
+)
 from peft_lab.memory.fake import HOST, fake_device
 from peft_lab.memory.result import Simulation, largest
 from peft_lab.memory.setting import Setting, torch_dtype
+from peft_lab.memory.standins import needs_real_adapter
 from peft_lab.memory.tracker import Recorder, Trace
 from peft_lab.memory.unroll import DEPTH, unroll, without_scalars
 
@@ -67,55 +77,72 @@ def run(blueprint: Blueprint, setting: Setting, schedule: Schedule = two_steps) 
     Raises:
         SimulationError: the method needs values, or does something that has no fake implementation; with the reason.
     """
-    depth, period = blueprint.depth, blueprint.period
-    shallow = DEPTH * period
-    if depth > shallow:
-        trace, stage = _run_at(blueprint, setting, schedule, shallow)
-        layers = stage.subject.layers
-        if layers:
-            template = [p for layer in layers[2 * period : 3 * period] for p in layer.parameters()]
-            trained = sum(p.requires_grad for p in template)
-            deep = unroll(trace, depth // period, trained) or unroll(
-                without_scalars(trace), depth // period, trained
-            )
-            if deep is not None and (blueprint.alike or _agrees(deep, blueprint)):
-                more = depth // period - DEPTH
-                return deep, _host_bytes(stage) + more * _host_bytes(stage, template), True
+    depth = blueprint.depth
+    if depth > DEPTH * blueprint.period and not names_layers(blueprint.method):
+        # What does not suit a few layers may suit all of them, and what suits neither says so at full depth.
+        with suppress(PeftLabError, *REFUSALS):
+            found = _unrolled(blueprint, setting, schedule)
+            if found is not None:
+                return (*found, True)
     trace, stage = _run_at(blueprint, setting, schedule, depth)
     return trace, _host_bytes(stage), False
 
 
-def _agrees(trace: Trace, blueprint: Blueprint) -> bool:
+def _unrolled(blueprint: Blueprint, setting: Setting, schedule: Schedule) -> tuple[Trace, int] | None:
+    """The trace and the bytes on the host from a few layers; None where those do not show what all of them do."""
+    period = blueprint.period
+    trace, stage = _run_at(blueprint, setting, schedule, DEPTH * period)
+    layers = stage.subject.layers
+    if not layers:
+        return None
+    repeated = layers[2 * period : 3 * period]
+    template = [p for layer in repeated for p in layer.parameters()]
+    trained = sum(p.requires_grad for p in template)
+    times = blueprint.depth // period
+    deep = unroll(trace, times, trained) or unroll(without_scalars(trace), times, trained)
+    if deep is None:
+        return None
+    adapted = adapted_modules([stage.subject.model]) + (times - DEPTH) * adapted_modules(repeated)
+    if not (blueprint.alike or _agrees(deep, adapted, blueprint)):
+        return None
+    return deep, _host_bytes(stage) + (times - DEPTH) * _host_bytes(stage, template)
+
+
+def _agrees(trace: Trace, adapted: int, blueprint: Blueprint) -> bool:
     """Whether an unrolled model has the adapter of the real one: some methods share matrices between distant layers.
 
-    Read off the deep model on the meta device, except for methods whose adapter is built of real tensors layer by layer
-    (standins.REAL_ADAPTER), where that would take long.
+    Read off the deep model on the meta device. Where an adapter is built of real tensors layer by layer
+    (standins.REAL_ADAPTER), which would take long, it is compared with the adapter that is counted; and since what all
+    layers share does not say in how many of them it is used, so are the modules that are adapted.
     """
-    from peft_lab.memory.standins import needs_real_adapter
-
-    if needs_real_adapter(blueprint.method):
-        return True
-    unrolled = sorted(s.nbytes for s in trace.storages if s.part in ("weights", "adapter"))
-    return unrolled == list(_sizes(blueprint))
+    real = needs_real_adapter(blueprint.method)
+    parts = ("adapter",) if real else ("weights", "adapter")
+    unrolled = sorted(s.nbytes for s in trace.storages if s.part in parts)
+    return [*([adapted] if real else []), *unrolled] == list(_facts(blueprint))
 
 
-_known_sizes: OrderedDict[str, tuple[int, ...]] = OrderedDict()
+_known_facts: OrderedDict[str, tuple[int, ...]] = OrderedDict()
 _KEPT = 64
 
 
-def _sizes(blueprint: Blueprint) -> tuple[int, ...]:
-    """Bytes of every storage of the model at its own depth; kept, because they do not change with batch or length."""
-    from peft_lab.memory.build import tensors_of
-
+def _facts(blueprint: Blueprint) -> tuple[int, ...]:
+    """Of the model at its own depth: bytes of every storage; or the number of adapted modules and bytes of the trained
+    storages (see :func:`_agrees`). Kept, because they do not change with batch or length."""
     key = blueprint.key()
-    found = None if key is None else _known_sizes.get(key)
+    found = None if key is None else _known_facts.get(key)
     if found is None:
-        sizes = (t.untyped_storage().nbytes() for t in tensors_of(blueprint.build()))
-        found = tuple(sorted(size for size in sizes if size))
+        if needs_real_adapter(blueprint.method):
+            model = blueprint.counted()
+            first = (adapted_modules([model]),)
+            tensors = [t for t in tensors_of(model) if t.requires_grad]
+        else:
+            first, tensors = (), tensors_of(blueprint.build())
+        sizes = (t.untyped_storage().nbytes() for t in tensors)
+        found = (*first, *sorted(size for size in sizes if size))
         if key is not None:
-            _known_sizes[key] = found
-            if len(_known_sizes) > _KEPT:
-                _known_sizes.popitem(last=False)
+            _known_facts[key] = found
+            if len(_known_facts) > _KEPT:
+                _known_facts.popitem(last=False)
     return found
 
 
