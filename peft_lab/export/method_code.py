@@ -7,13 +7,12 @@ written out in plain torch. Any other method of our own is imported from this pa
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from peft_lab.export.adapters_code import adapters_code, hosts_code
 from peft_lab.export.calls import PeftCall, literal
-from peft_lab.export.facts import Facts
 from peft_lab.export.prompt_code import (
     DEEP_IMPORTS,
     deep_code,
@@ -23,13 +22,48 @@ from peft_lab.export.prompt_code import (
     words_define,
     words_start,
 )
-from peft_lab.methods import _dropout, _generation
-from peft_lab.methods._own import HEADS
+from peft_lab.methods import _dropout, _generation, adapters, bitfit, full, ptuning
+from peft_lab.methods._own import CONFIG_FILE, HEADS, WEIGHTS_FILE
 from peft_lab.methods.adapters import Adapters
-from peft_lab.methods.base import MethodSpec
+from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.methods.bitfit import SUBSET_ROLES, BitFit
 from peft_lab.methods.full import FullFineTuning
-from peft_lab.shapes import ModelShape, ModuleGroup
+from peft_lab.models import ModelEntry
+from peft_lab.shapes import ModelShape
+
+
+class Settings(Protocol):
+    """What decides how a method is written: that of a run (:class:`~peft_lab.export.facts.Facts`) or of a page."""
+
+    @property
+    def method(self) -> MethodSpec: ...
+
+    @property
+    def entry(self) -> ModelEntry: ...
+
+    @property
+    def values(self) -> Mapping[str, Any]: ...
+
+    @property
+    def call(self) -> PeftCall | None: ...
+
+    @property
+    def task_type(self) -> TaskType: ...
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """What a prompt method does to a model beyond PEFT's config.
+
+    Attributes:
+        define: functions that the code uses.
+        code: follows the model that PEFT made; reads ``model`` and, with ``reads_tokenizer``, ``tokenizer``.
+    """
+
+    define: str
+    code: str
+    imports: tuple[str, ...]
+    reads_tokenizer: bool
 
 
 @dataclass(frozen=True)
@@ -42,6 +76,7 @@ class Applied:
         save: writes ``model`` to ``OUT``.
         libraries: packages it needs beside torch and transformers.
         ours: whether it imports this package.
+        reads: the names beside ``model`` that the code finds set: ``tokenizer``, ``DEVICE``.
     """
 
     code: str
@@ -51,70 +86,90 @@ class Applied:
     libraries: tuple[str, ...] = ()
     ours: bool = False
     define: str = ""
+    reads: tuple[str, ...] = ()
 
 
-def applied(facts: Facts) -> Applied:
-    """How to write the method of a run. Raises BadInput for settings that cannot be written."""
-    if facts.call is not None:
-        return _peft(facts)
-    head = facts.classifies
-    if isinstance(facts.method, FullFineTuning):
-        return _plain("model.requires_grad_(True)\n", ())
-    if isinstance(facts.method, BitFit):
-        code = f"without_dropout(model)\n{bitfit_code(facts.entry.shape, facts.values, head)}"
-        return _plain(code, ("typing:Any",), still_define())
-    if isinstance(facts.method, Adapters):
-        define, code = adapters_code(facts.method, facts.entry.shape, facts.values, head)
-        return _plain(code, ("re",), define)
-    if is_deep_encoder(facts.method, facts.call, facts.values):
-        code = f"without_dropout(model)\n{deep_code(facts.values)}{_train_only(head)}"
-        return _plain(code, DEEP_IMPORTS, f"{deep_define()}\n\n{still_define()}")
-    return _ours(facts)
+def applied(how: Settings) -> Applied:
+    """How to write a method. Raises BadInput for settings that cannot be written."""
+    if how.call is not None:
+        return _peft(how, how.call)
+    head = how.task_type == "SEQ_CLS"
+    if isinstance(how.method, FullFineTuning):
+        return _plain("model.requires_grad_(True)\n", (), _config(full.PEFT_TYPE))
+    if isinstance(how.method, BitFit):
+        code = f"without_dropout(model)\n{bitfit_code(how.entry.shape, how.values, head)}"
+        return _plain(code, ("typing:Any",), _config(bitfit.PEFT_TYPE), still_define())
+    if isinstance(how.method, Adapters):
+        define, code = adapters_code(how.method, how.entry.shape, how.values)
+        config = _config(adapters.PEFT_TYPE, **how.values, task_type=how.task_type) + hosts_code(how.values)
+        return _plain(f"{code}{_train_only(head)}", ("re", "torch"), config, define, ("DEVICE",))
+    if is_deep_encoder(how.method, how.call, how.values):
+        code = f"without_dropout(model)\n{deep_code(how.values)}{_train_only(head)}"
+        config = _config(ptuning.DEEP_TYPE, num_virtual_tokens=how.values["num_virtual_tokens"])
+        reads = ("tokenizer",) if how.values["init_weights"] == "text" else ()
+        define = f"{deep_define()}\n\n{still_define()}"
+        return _plain(code, (*DEEP_IMPORTS, "torch"), config, define, reads)
+    return _ours(how)
 
 
-def _peft(facts: Facts) -> Applied:
-    call = facts.call
-    assert call is not None
+def _peft(how: Settings, call: PeftCall) -> Applied:
     code = f"config = {call.source('MODEL')}\nmodel = get_peft_model(model, config)\n"
-    imports = [f"peft:{call.name}", "peft:get_peft_model"]
+    imports: tuple[str, ...] = (f"peft:{call.name}", "peft:get_peft_model")
     define = ""
     if call.virtual_tokens:
-        define, code = _prompts(facts, call, code, imports)
-    return Applied(code, tuple(imports), "model.save_pretrained(OUT)\n", libraries=("peft",), define=define)
+        more = beyond(how, call)
+        define, imports = more.define, (*imports, *more.imports)
+        code = f"without_dropout(model)\n{code}{more.code}"
+    return Applied(code, imports, "model.save_pretrained(OUT)\n", libraries=("peft",), define=define)
 
 
-def _prompts(facts: Facts, call: PeftCall, code: str, imports: list[str]) -> tuple[str, str]:
-    """Definitions and code of PEFT's prompt methods, with what their configs cannot say."""
-    parts = [still_define()]
-    code = f"without_dropout(model)\n{code}"
-    imports.append("typing:Any")
-    start = text_start(call, facts.values)
+def beyond(how: Settings, call: PeftCall) -> Beyond:
+    """What the configs of PEFT's prompt methods cannot say. ``without_dropout`` is defined, and called by whoever
+    writes the code: it may stand before or after the model that PEFT makes."""
+    parts, imports = [still_define()], ["typing:Any"]
+    start, words = text_start(call, how.values), words_start(call, how.values)
     if start:
         imports.append("peft:initialize_kv_prefix_from_text")
-    words = words_start(call, facts.values)
     if words:
         parts.append(words_define())
         imports.append("collections.abc:Sequence")
-    code = f"{code}{start}{words}"
-    if facts.entry.kind != "encoder":
+    code = f"{start}{words}"
+    if how.entry.kind != "encoder":
         parts.append(bridge_code())
         code += "bridge_cache_names(model)\n"
-    return "\n\n".join(parts), code
+    return Beyond("\n\n".join(parts), code, tuple(imports), reads_tokenizer=bool(start or words))
 
 
-def _plain(code: str, imports: tuple[str, ...], define: str = "") -> Applied:
-    return Applied(code, imports, _SAVE, ("safetensors.torch:save_file",), ("safetensors",), define=define)
+def _plain(
+    code: str, imports: tuple[str, ...], config: str, define: str = "", reads: tuple[str, ...] = ()
+) -> Applied:
+    """A method in plain torch. ``config``: the lines of what PEFT Lab's own loader reads beside the tensors."""
+    return Applied(
+        code,
+        imports,
+        _SAVE.replace("<CONFIG>", f"{{\n{config}}}"),
+        ("json", "safetensors.torch:save_file"),
+        ("safetensors",),
+        define=define,
+        reads=reads,
+    )
 
 
-def _ours(facts: Facts) -> Applied:
+def _config(peft_type: str, **values: Any) -> str:
+    """The lines of a saved config."""
+    config = {"peft_type": peft_type, **values}
+    return "".join(f"    {literal(name)}: {literal(value)},\n" for name, value in config.items())
+
+
+def _ours(how: Settings) -> Applied:
     code = (
         "# This method is not in PEFT and too long to write out: it comes from PEFT Lab itself.\n"
-        f"{ours_code(facts.method, facts.spec.model, facts.values, facts.task_type)}"
+        f"{ours_code(how.method, how.entry.name, how.values, how.task_type)}"
     )
     return Applied(
         code,
         ("peft_lab.methods:get_method", "peft_lab.models:resolve"),
-        f"get_method({literal(facts.method.slug)}).save(model, OUT)\n",
+        f"get_method({literal(how.method.slug)}).save(model, OUT)\n",
         libraries=("peft", "safetensors"),
         ours=True,
     )
@@ -170,79 +225,10 @@ def _tuple(texts: list[str]) -> str:
     return f"({', '.join(map(literal, texts))}{',' if len(texts) == 1 else ''})"
 
 
-def adapters_code(
-    method: Adapters, shape: ModelShape, values: Mapping[str, Any], head: bool
-) -> tuple[str, str]:
-    """Definitions and use of bottleneck adapters in plain torch, in the same order of random numbers as here."""
-    nonlinearity = values["nonlinearity"]
-    function = "torch.tanh" if nonlinearity == "tanh" else f"torch.nn.functional.{nonlinearity}"
-    parallel = values["placement"] == "parallel"
-    code = _ADAPTERS
-    for mark, value in (
-        ("WIDTH", str(values["bottleneck"])),
-        ("STD", repr(values["init_std"])),
-        ("FUNCTION", function),
-        ("SCALE", repr(values["scale"])),
-    ):
-        code = code.replace(f"<{mark}>", value)
-    places = []
-    for host, entrance in method.hosts(shape, values):
-        inputs = host.out_features if entrance is None else entrance.in_features
-        reads = "" if entrance is None else f', paths(r"{_pattern(entrance)}")'
-        places.append(f'    (paths(r"{_pattern(host)}"), {inputs}, {host.out_features}{reads}),\n')
-    attach = _PARALLEL.replace("<SCALE>", repr(values["scale"])) if parallel else _SEQUENTIAL
-    trains = 'trains = [name for name, _ in model.named_parameters() if ".bottleneck." in name]'
-    return f"{code}\n\n{_PATHS}", f"places = [\n{''.join(places)}]\n{attach}\n{trains}\n{_train_only(head)}"
-
-
-def _pattern(group: ModuleGroup) -> str:
-    """A regular expression for the end of a group's paths: a classifier holds the bare model under one more name."""
-    return re.escape(group.path).replace(r"\{\}", r"\d+")
-
-
-_SAVE = """\
+_SAVE = f"""\
 OUT.mkdir(exist_ok=True)
-state = {name: parameter.detach().clone() for name, parameter in model.named_parameters() if parameter.requires_grad}
-save_file(state, OUT / "adapter_model.safetensors")
-"""
-
-_ADAPTERS = '''\
-class Bottleneck(torch.nn.Module):
-    """Down to a few features, a nonlinear function, and up again. Both matrices start tiny."""
-
-    def __init__(self, inputs, outputs):
-        super().__init__()
-        self.down = torch.nn.Linear(inputs, <WIDTH>, device=DEVICE)
-        self.up = torch.nn.Linear(<WIDTH>, outputs, device=DEVICE)
-        for layer in (self.down, self.up):
-            torch.nn.init.trunc_normal_(layer.weight, std=<STD>, a=-2 * <STD>, b=2 * <STD>)
-            torch.nn.init.zeros_(layer.bias)
-
-    def forward(self, hidden):
-        inside = <FUNCTION>(self.down(hidden.to(self.down.weight.dtype)))
-        return self.up(inside).to(hidden.dtype)
-'''
-
-_PATHS = '''\
-def paths(pattern):
-    """The modules whose path is the pattern, in the order of the layers."""
-    return [path for path, _ in model.named_modules() if re.fullmatch(rf"(?:.*\\.)?{pattern}", path)]
-'''
-
-_SEQUENTIAL = """\
-for hosts, inputs, outputs in places:
-    for path in hosts:
-        host = model.get_submodule(path)
-        host.bottleneck = Bottleneck(inputs, outputs)
-        host.register_forward_hook(lambda host, inputs, output: output + host.bottleneck(output))
-"""
-
-_PARALLEL = """\
-for hosts, inputs, outputs, entrances in places:
-    for path, entrance in zip(hosts, entrances, strict=True):
-        host = model.get_submodule(path)
-        host.bottleneck = Bottleneck(inputs, outputs)
-        reader = model.get_submodule(entrance)
-        reader.register_forward_pre_hook(lambda reader, inputs, host=host: setattr(host, "seen", inputs[0]))
-        host.register_forward_hook(lambda host, inputs, output: output + <SCALE> * host.bottleneck(host.seen))
+state = {{name: parameter.detach().clone() for name, parameter in model.named_parameters() if parameter.requires_grad}}
+save_file(state, OUT / {literal(WEIGHTS_FILE)})
+config = <CONFIG>
+(OUT / {literal(CONFIG_FILE)}).write_text(json.dumps(config, indent=2) + "\\n", "utf-8")
 """

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from peft_lab.assets import ASSETS
-from peft_lab.export.calls import TASK_TYPES, literal, peft_call, quantisation_source
+from peft_lab.export.calls import (
+    TASK_TYPES,
+    UNPACKED,
+    PeftCall,
+    literal,
+    peft_call,
+    quantisation_source,
+)
 from peft_lab.export.layout import import_lines
 from peft_lab.export.loop_code import LORA_PLUS
-from peft_lab.export.method_code import bitfit_code, ours_code
-from peft_lab.export.prompt_code import text_start
-from peft_lab.methods.base import MethodSpec
-from peft_lab.methods.bitfit import BitFit
+from peft_lab.export.method_code import applied, beyond
+from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.methods.full import FullFineTuning
 from peft_lab.models import ModelEntry
 
@@ -22,6 +28,14 @@ _CLASSES = {
     "seq2seq": "AutoModelForSeq2SeqLM",
 }
 
+_BEYOND = """
+# What the config cannot say.
+"""
+
+_PLAIN = """
+# Not in PEFT: what PEFT Lab does, in plain torch.
+"""
+
 _PLUS = """
 # PEFT raises the rate of one-dimensional parameters too, biases for example; PEFT Lab raises that of B alone.
 optimizer = create_loraplus_optimizer(model, torch.optim.AdamW, lr=<RATE>, loraplus_lr_ratio=<RATIO>)
@@ -29,9 +43,10 @@ optimizer = create_loraplus_optimizer(model, torch.optim.AdamW, lr=<RATE>, lorap
 
 
 def config_code(method: MethodSpec, entry: ModelEntry, values: Mapping[str, Any]) -> str:
-    """The short Python text that loads the model and applies the method; every line of it runs.
+    """The Python text that loads the model and applies the method; every line of it runs.
 
-    Methods that PEFT does not have are plain torch where that is short, else they come from this package.
+    It is what exported files do, with the same definitions: methods that PEFT does not have are plain torch, and what
+    PEFT's configs cannot say follows them. Seeds, precision and the training are left to the script of a run.
 
     Raises:
         BadInput: settings that cannot work, with the reason; ``field`` names the knob.
@@ -39,18 +54,20 @@ def config_code(method: MethodSpec, entry: ModelEntry, values: Mapping[str, Any]
     """
     full = method.require(entry.shape, values)
     task_type = TASK_TYPES[entry.kind]
-    imports, body = _method(method, entry, full, task_type)
+    call = peft_call(entry, method, full, task_type)
+    imports, body = _method(_Page(method, entry, full, call, task_type))
     how = method.quantization(full)
     options = ", num_labels=2" if entry.kind == "encoder" else ""
-    prepare = ""
+    prepare = settle = ""
     if how is not None:
         imports += ["torch", "transformers:BitsAndBytesConfig"]
         prepare = f"stored = {quantisation_source(how)}\n"
         options += ", quantization_config=stored"
+        settle = UNPACKED
     loader = _CLASSES[entry.kind]
     imports.append(f"transformers:{loader}")
     load = f"model = {loader}.from_pretrained({literal(hub_id(entry))}{options})\n"
-    return f"{import_lines(imports)}\n\n{prepare}{load}{body}"
+    return f"{import_lines(imports)}\n\n{prepare}{load}{settle}{body}"
 
 
 def hub_id(entry: ModelEntry) -> str:
@@ -59,28 +76,52 @@ def hub_id(entry: ModelEntry) -> str:
     return asset.hub_id if asset and asset.hub_id else entry.source
 
 
-def _method(
-    method: MethodSpec, entry: ModelEntry, values: Mapping[str, Any], task_type: Any
-) -> tuple[list[str], str]:
-    """The imports and lines of one method."""
-    call = peft_call(entry, method, values, task_type)
-    if call is not None:
-        body = f"\nconfig = {call.source(literal(hub_id(entry)))}\nmodel = get_peft_model(model, config)\n"
-        imports = [f"peft:{call.name}", "peft:get_peft_model"]
-        start = text_start(call, values)
-        if start:
-            body += f"\ntokenizer = AutoTokenizer.from_pretrained({literal(hub_id(entry))})\n{start}"
-            imports += ["peft:initialize_kv_prefix_from_text", "transformers:AutoTokenizer"]
-        ratio = values.get(LORA_PLUS, 1.0)
-        if ratio != 1.0:
-            body += _PLUS.replace("<RATE>", repr(method.learning_rate(entry.kind, values))).replace(
-                "<RATIO>", repr(ratio)
-            )
-            imports += ["torch", "peft.optimizers:create_loraplus_optimizer"]
-        return imports, body
-    if isinstance(method, FullFineTuning):
+@dataclass(frozen=True)
+class _Page:
+    """The settings of a page, as :class:`~peft_lab.export.method_code.Settings` names them."""
+
+    method: MethodSpec
+    entry: ModelEntry
+    values: Mapping[str, Any]
+    call: PeftCall | None
+    task_type: TaskType
+
+    @property
+    def tokenizer(self) -> str:
+        return f"tokenizer = AutoTokenizer.from_pretrained({literal(hub_id(self.entry))})\n"
+
+
+def _method(page: _Page) -> tuple[list[str], str]:
+    """The imports and lines of one method. What matters comes first, long definitions where they are needed."""
+    if page.call is not None:
+        return _peft(page, page.call)
+    if isinstance(page.method, FullFineTuning):
         return [], "# Nothing is added and nothing is frozen: every parameter is trained.\n"
-    if isinstance(method, BitFit):
-        return [], f"\n{bitfit_code(entry.shape, values, task_type == 'SEQ_CLS')}"
-    names = ["peft_lab.methods:get_method", "peft_lab.models:resolve"]
-    return names, f"\n# Not in PEFT: PEFT Lab's own.\n{ours_code(method, entry.name, values, task_type)}"
+    how = applied(page)
+    imports, before = list(how.imports), ""
+    if "DEVICE" in how.reads:
+        before = "DEVICE = model.device\n"
+    if "tokenizer" in how.reads:
+        before = page.tokenizer
+        imports.append("transformers:AutoTokenizer")
+    if how.define:
+        before += f"{_PLAIN}\n\n{how.define.strip()}\n\n"
+    return imports, f"{before}\n{how.code}"
+
+
+def _peft(page: _Page, call: PeftCall) -> tuple[list[str], str]:
+    body = f"\nconfig = {call.source(literal(hub_id(page.entry)))}\nmodel = get_peft_model(model, config)\n"
+    imports = [f"peft:{call.name}", "peft:get_peft_model"]
+    if call.virtual_tokens:
+        more = beyond(page, call)
+        imports += more.imports
+        if more.reads_tokenizer:
+            body += page.tokenizer
+            imports.append("transformers:AutoTokenizer")
+        body += f"{_BEYOND}\n\n{more.define.strip()}\n\n\nwithout_dropout(model)\n{more.code}"
+    ratio = page.values.get(LORA_PLUS, 1.0)
+    if ratio != 1.0:
+        rate = page.method.learning_rate(page.entry.kind, page.values)
+        body += _PLUS.replace("<RATE>", repr(rate)).replace("<RATIO>", repr(ratio))
+        imports += ["torch", "peft.optimizers:create_loraplus_optimizer"]
+    return imports, body

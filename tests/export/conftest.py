@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
     for kind, model in models.items():
         model.save_pretrained(folder / kind)
-        tokenizer = _tokenizer()
+        tokenizer = byte_tokenizer()
         if kind == "causal-lm":
             tokenizer.chat_template = (
                 "{% for turn in messages %}[{{ turn.role }}]{{ turn.content }}{% endfor %}>"
@@ -58,7 +59,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {kind: str(folder / kind) for kind in models}
 
 
-def _tokenizer() -> Any:
+def byte_tokenizer() -> Any:
     """A byte a token; the first two are the padding and the end."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -152,3 +153,24 @@ def plain(train: Train, plain_runs: dict[tuple[str, str], Run], tiny: dict[str, 
 def runs_on(model: str, slug: str) -> bool:
     problems = get_method(slug).problems(resolve(model).shape, {})
     return not any(problem.level == "error" for problem in problems)
+
+
+def assert_loads(run: Run, card: str, adapter: Path) -> None:
+    """The card's code, in the folder that holds the run's, makes the model that the lab's own loader makes of
+    ``adapter``."""
+    import torch
+
+    found = re.search(r"```python\n(.*?)```", card, re.DOTALL)
+    assert found
+    names: dict[str, Any] = {}
+    exec(found[1], names)
+    spec = run.spec
+    base = training.fresh_base(spec, spec.task_object())
+    # A short run trains with plain attention; the card loads the model as transformers does by default.
+    base.model.set_attn_implementation("sdpa")
+    wanted = get_method(spec.method).load(base.model, adapter).eval()
+    ids = base.tokenizer(["one more row", "and one"], return_tensors="pt", padding=True)
+    inputs = {name: ids[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        mine, its = names["model"](**inputs).logits, wanted(**inputs).logits
+    torch.testing.assert_close(mine, its, atol=1e-6, rtol=0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import zipfile
 from pathlib import Path
 
@@ -12,11 +11,11 @@ import pytest
 
 from peft_lab import export
 from peft_lab.errors import BadInput
-from peft_lab.methods import all_methods, get_method
-from peft_lab.runs import store, training
+from peft_lab.methods import all_methods
+from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
 
-from .conftest import KINDS, Plain, Train, finish
+from .conftest import KINDS, Plain, Train, assert_loads, finish
 
 
 def unpack(content: bytes, folder: Path) -> None:
@@ -30,26 +29,10 @@ def unpack(content: bytes, folder: Path) -> None:
 def test_the_adapter_loads_by_the_cards_code(
     slug: str, kind: str, plain: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
-
     run = plain(kind, slug)
     unpack(export.adapter_zip(run), tmp_path)
     monkeypatch.chdir(tmp_path)
-    found = re.search(r"```python\n(.*?)```", (tmp_path / run.id / "README.md").read_text("utf-8"), re.DOTALL)
-    assert found
-    names: dict[str, object] = {}
-    exec(found[1], names)
-    spec = run.spec
-    base = training.fresh_base(spec, spec.task_object())
-    # A short run trains with plain attention; the card loads the model as transformers does by default.
-    base.model.set_attn_implementation("sdpa")
-    wanted = get_method(slug).load(base.model, run.adapter).eval()
-    ids = base.tokenizer(["one more row", "and one"], return_tensors="pt", padding=True)
-    inputs = {name: ids[name] for name in ("input_ids", "attention_mask")}
-    with torch.no_grad():
-        model: torch.nn.Module = names["model"]  # type: ignore[assignment]
-        mine, its = model(**inputs).logits, wanted(**inputs).logits
-    torch.testing.assert_close(mine, its, atol=1e-6, rtol=0)
+    assert_loads(run, (tmp_path / run.id / "README.md").read_text("utf-8"), run.adapter)
 
 
 def test_the_card_is_filled_in_from_the_run(train: Train) -> None:

@@ -12,7 +12,7 @@ import pytest
 from peft_lab import export
 from peft_lab.methods import all_methods
 
-from .conftest import KINDS, Plain, runs_on
+from .conftest import KINDS, Plain
 from .test_script import assert_same
 
 
@@ -22,11 +22,12 @@ def cells(text: str) -> list[str]:
     return [cell.source for cell in book.cells if cell.cell_type == "code"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("slug", all_methods())
 def test_every_methods_notebook_makes_the_runs_numbers(
-    slug: str, plain: Plain, tiny: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    slug: str, kind: str, plain: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = plain(next(kind for kind in KINDS if runs_on(tiny[kind], slug)), slug)
+    run = plain(kind, slug)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "__main__"}
     for source in cells(export.notebook(run)):

@@ -20,7 +20,7 @@ from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 
-from .conftest import KINDS, Plain, Train, finish
+from .conftest import KINDS, Plain, Train, assert_loads, finish
 
 SAME = 1e-3
 
@@ -81,6 +81,8 @@ def test_every_method_is_repeated(
     left = carry_out(run, tmp_path, monkeypatch)
     assert_same(run, left)
     assert_same_adapter(run, left)
+    # What the script saved, in its folder, by the code of the model card and by the lab.
+    assert_loads(run, export.model_card(run), Path(left["OUT"]))
 
 
 SETTINGS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
@@ -119,6 +121,7 @@ def test_settings_are_repeated(
     left = carry_out(run, tmp_path, monkeypatch)
     assert left["losses"] == pytest.approx(run.record()["loss"], abs=SAME)
     assert_same_adapter(run, left)
+    assert_loads(run, export.model_card(run), Path(left["OUT"]))
     if settings.get("eval_rows") != 0:
         assert_same(run, left)
 

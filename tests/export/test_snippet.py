@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from peft_lab import export
+from peft_lab import export, loading
 from peft_lab.errors import BadInput
-from peft_lab.methods import all_methods, get_method
+from peft_lab.export.calls import TASK_TYPES
+from peft_lab.methods import _quantise, all_methods, get_method
 from peft_lab.models import catalogue, get_model, resolve
 
-from .conftest import KINDS, runs_on
+from .conftest import KINDS, byte_tokenizer, runs_on
+from .test_script import assert_clean
 
 
 @pytest.mark.parametrize("name", ["minilm-l6", "smollm2-135m", "gpt2", "t5-base"])
 @pytest.mark.parametrize("slug", all_methods())
-def test_every_snippet_is_python_that_names_the_knobs(slug: str, name: str) -> None:
+def test_every_snippet_is_python_that_names_the_knobs(slug: str, name: str, tmp_path: Path) -> None:
     method, entry = get_method(slug), catalogue()[name]
     if any(problem.level == "error" for problem in method.problems(entry.shape, {})):
         with pytest.raises(BadInput):
             export.config_code(method, entry, {})
         return
     code = export.config_code(method, entry, {})
-    compile(code, "snippet", "exec")
-    assert "from_pretrained(" in code and len(code.splitlines()) < 50
+    (tmp_path / "snippet.py").write_text(code, "utf-8")
+    assert_clean(tmp_path / "snippet.py")
+    assert "from_pretrained(" in code and "peft_lab" not in code
     if "get_peft_model" in code:
+        first, _, rest = code.partition("# What the config cannot say.")
+        assert "get_peft_model(model" in first and len(first.splitlines()) < 30, "what matters comes first"
+        assert bool(rest) == (slug in VIRTUAL)
         for knob in method.knobs:
             if (
                 not knob.advanced
@@ -34,6 +41,126 @@ def test_every_snippet_is_python_that_names_the_knobs(slug: str, name: str) -> N
                 and knob.name != "encoder_hidden_size"
             ):
                 assert f"{knob.name}=" in code
+
+
+@pytest.fixture(scope="session")
+def all_kinds(tiny: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The tiny models, and a T5 beside them: no run takes one, but its settings are shown as code."""
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    torch.manual_seed(7)
+    folder = tmp_path_factory.mktemp("tiny-t5")
+    size = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4}
+    config = T5Config(vocab_size=300, decoder_start_token_id=0, **size)
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return {**tiny, "seq2seq": str(folder)}
+
+
+# Beside the defaults, which are tried for every method and kind.
+SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
+    ("lora", "encoder", {"use_dora": True, "init_lora_weights": "pissa", "lora_dropout": 0.3}),
+    ("qlora", "causal-lm", {"bnb_4bit_quant_type": "fp4", "bnb_4bit_use_double_quant": False}),
+    ("prefix", "causal-lm", {"init_weights": "text", "num_virtual_tokens": 9}),
+    ("prefix", "causal-lm", {"init_weights": "random"}),
+    ("prefix", "causal-lm", {"prefix_projection": True, "encoder_hidden_size": 24}),
+    ("prompt", "encoder", {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": 'say "yes"'}),
+    ("prompt", "causal-lm", {"prompt_tuning_init": "TEXT"}),
+    ("ptuning", "encoder", {"init_weights": "text"}),
+    ("ptuning", "causal-lm", {"init_weights": "text", "init_text": 'an "order"'}),
+    ("ptuning", "causal-lm", {"init_weights": "text", "encoder_reparameterization_type": "LSTM"}),
+    ("ptuning", "encoder", {"version": "v2", "init_weights": "text", "num_virtual_tokens": 5}),
+    ("ptuning", "encoder", {"version": "v2", "init_weights": "random"}),
+    ("ptuning", "encoder", {"version": "v2", "init_weights": "zero"}),
+    ("ptuning", "causal-lm", {"version": "v2", "init_weights": "text"}),
+    ("adapters", "encoder", {"placement": "parallel", "nonlinearity": "tanh", "bottleneck": 5}),
+    ("adapters", "causal-lm", {"placement": "parallel", "scale": 2.0}),
+    ("adapters", "encoder", {"placement": "pfeiffer", "nonlinearity": "silu", "init_std": 0.05}),
+    ("bitfit", "encoder", {"subset": "query_mlp"}),
+]
+VIRTUAL = ("prefix", "prompt", "ptuning")
+DEFAULTS: list[tuple[str, str, dict[str, Any]]] = [
+    (slug, kind, {}) for slug in all_methods() for kind in TASK_TYPES
+]
+
+
+@pytest.mark.parametrize(("slug", "kind", "values"), [*DEFAULTS, *SETTINGS], ids=lambda part: str(part)[:40])
+def test_a_snippet_makes_the_model_that_the_method_makes(
+    slug: str, kind: str, values: dict[str, Any], all_kinds: dict[str, str]
+) -> None:
+    """At its start, in training with its dropout, and with all that is trained moved: not only the same start, but the
+    same function of what is trained."""
+    import torch
+
+    if not runs_on(all_kinds[kind], slug):
+        pytest.skip(f"{slug} does not run on this model")
+    torch.manual_seed(3)
+    names: dict[str, Any] = {}
+    exec(export.config_code(get_method(slug), resolve(all_kinds[kind]), values), names)
+    torch.manual_seed(3)
+    wanted = applied_by_the_lab(all_kinds[kind], slug, values)
+    mine, its = trained(names["model"]), trained(wanted)
+    assert mine.keys() == its.keys()
+    assert_equal_outputs(names["model"].eval(), wanted.eval())
+    torch.manual_seed(4)
+    with torch.no_grad():
+        for name, parameter in mine.items():
+            torch.testing.assert_close(parameter, its[name], atol=0, rtol=0)
+            parameter.add_(0.1 * torch.randn_like(parameter))
+            its[name].copy_(parameter)
+    assert_equal_outputs(names["model"].eval(), wanted.eval())
+    assert_equal_outputs(names["model"].train(), wanted.train())
+
+
+def applied_by_the_lab(model: str, slug: str, values: dict[str, Any]) -> Any:
+    """The method put on a base that was loaded as the snippet does."""
+    import transformers
+
+    method, entry = get_method(slug), resolve(model)
+    full = method.require(entry.shape, values)
+    how = method.quantization(full)
+    loader, options = {
+        "encoder": (transformers.AutoModelForSequenceClassification, {"num_labels": 2}),
+        "causal-lm": (transformers.AutoModelForCausalLM, {}),
+        "seq2seq": (transformers.AutoModelForSeq2SeqLM, {}),
+    }[entry.kind]
+    if how is not None:
+        options["quantization_config"] = loading._bitsandbytes(how)
+    base = loader.from_pretrained(model, **options)
+    if how is not None:
+        _quantise.settle(base)
+    return method.apply(base, entry.shape, full, TASK_TYPES[entry.kind])
+
+
+def trained(model: Any) -> dict[str, Any]:
+    """The trained parameters by name, in one order; those of adapters without the adapter's name."""
+    found = {
+        name.replace(".adapters.default.", "."): parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+    return dict(sorted(found.items()))
+
+
+def assert_equal_outputs(mine: Any, its: Any) -> None:
+    import torch
+
+    ids = torch.tensor([[5, 60, 61, 62], [9, 80, 7, 33]])
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if mine.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = ids[:, :2]
+    found = []
+    for model in (mine, its):
+        torch.manual_seed(5)
+        with torch.no_grad():
+            found.append(model(**inputs).logits)
+    torch.testing.assert_close(*found, atol=0, rtol=0)
+    if mine.training or not mine.can_generate():
+        return
+    inputs.pop("decoder_input_ids", None)
+    said = [model.generate(**inputs, max_new_tokens=4, do_sample=False) for model in (mine, its)]
+    assert said[0].tolist() == said[1].tolist()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,91 @@
+"""Bottleneck adapters in plain torch, as exported files and the settings' code write them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from peft_lab.methods.adapters import Adapters
+from peft_lab.shapes import ModelShape, ModuleGroup
+
+
+def adapters_code(method: Adapters, shape: ModelShape, values: Mapping[str, Any]) -> tuple[str, str]:
+    """Definitions and use of bottleneck adapters in plain torch, in the same order of random numbers as here.
+
+    The code reads ``model`` and ``DEVICE`` and leaves the new parameters' names in ``trains``.
+    """
+    nonlinearity = values["nonlinearity"]
+    function = "torch.tanh" if nonlinearity == "tanh" else f"torch.nn.functional.{nonlinearity}"
+    parallel = values["placement"] == "parallel"
+    code = _ADAPTERS
+    for mark, value in (
+        ("WIDTH", str(values["bottleneck"])),
+        ("STD", repr(values["init_std"])),
+        ("FUNCTION", function),
+        ("SCALE", repr(values["scale"])),
+    ):
+        code = code.replace(f"<{mark}>", value)
+    places = []
+    for host, entrance in method.hosts(shape, values):
+        inputs = host.out_features if entrance is None else entrance.in_features
+        reads = "" if entrance is None else f', paths(r"{_pattern(entrance)}")'
+        places.append(f'    (paths(r"{_pattern(host)}"), {inputs}, {host.out_features}{reads}),\n')
+    attach = _PARALLEL.replace("<SCALE>", repr(values["scale"])) if parallel else _SEQUENTIAL
+    trains = 'trains = [name for name, _ in model.named_parameters() if ".bottleneck." in name]'
+    return f"{code}\n\n{_PATHS}", f"places = [\n{''.join(places)}]\n{attach}\n{trains}\n"
+
+
+def _pattern(group: ModuleGroup) -> str:
+    """A regular expression for the end of a group's paths: a classifier holds the bare model under one more name."""
+    return re.escape(group.path).replace(r"\{\}", r"\d+")
+
+
+def hosts_code(values: Mapping[str, Any]) -> str:
+    """The line of the config that says where each adapter sits and, of a parallel one, whose input it reads."""
+    each = "[path, None] for hosts, _, _ in places for path in hosts"
+    if values["placement"] == "parallel":
+        each = "pair for hosts, _, _, entrances in places for pair in zip(hosts, entrances, strict=True)"
+    return f'    "hosts": [{each}],\n'
+
+
+_ADAPTERS = '''\
+class Bottleneck(torch.nn.Module):
+    """Down to a few features, a nonlinear function, and up again. Both matrices start tiny."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.down = torch.nn.Linear(inputs, <WIDTH>, device=DEVICE)
+        self.up = torch.nn.Linear(<WIDTH>, outputs, device=DEVICE)
+        for layer in (self.down, self.up):
+            torch.nn.init.trunc_normal_(layer.weight, std=<STD>, a=-2 * <STD>, b=2 * <STD>)
+            torch.nn.init.zeros_(layer.bias)
+
+    def forward(self, hidden):
+        inside = <FUNCTION>(self.down(hidden.to(self.down.weight.dtype)))
+        return self.up(inside).to(hidden.dtype)
+'''
+
+_PATHS = '''\
+def paths(pattern):
+    """The modules whose path is the pattern, in the order of the layers."""
+    return [path for path, _ in model.named_modules() if re.fullmatch(rf"(?:.*\\.)?{pattern}", path)]
+'''
+
+_SEQUENTIAL = """\
+for hosts, inputs, outputs in places:
+    for path in hosts:
+        host = model.get_submodule(path)
+        host.bottleneck = Bottleneck(inputs, outputs)
+        host.register_forward_hook(lambda host, inputs, output: output + host.bottleneck(output))
+"""
+
+_PARALLEL = """\
+for hosts, inputs, outputs, entrances in places:
+    for path, entrance in zip(hosts, entrances, strict=True):
+        host = model.get_submodule(path)
+        host.bottleneck = Bottleneck(inputs, outputs)
+        reader = model.get_submodule(entrance)
+        reader.register_forward_pre_hook(lambda reader, inputs, host=host: setattr(host, "seen", inputs[0]))
+        host.register_forward_hook(lambda host, inputs, output: output + <SCALE> * host.bottleneck(host.seen))
+"""
