@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.quiz.bank import _sources as src
 from peft_lab.shapes import ModelShape
@@ -17,16 +18,25 @@ from peft_lab.units import Source
 
 PROMPTING, NOTHING = "prompting", "none"  # outcomes that are no method of the registry
 ALL = ("all-linear",)
-QUERY_VALUE = ("query-value",)  # stands for the architecture's own names, see :func:`knobs`
+# These stand for the architecture's own names, see :meth:`Advice.knobs`.
+QUERY_VALUE = ("query-value",)
+KEYS = ("keys",)
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why: a text, where it comes from, and which kind of source that is."""
+    """Why: a text, where it comes from, and which kind of source that is.
+
+    Attributes:
+        kind: ``None`` for what follows from a definition: there is nothing to count or to cite.
+        when: a question and the answer with which alone this is a reason; ``None`` for a reason that always is one.
+            Advice is also what others fall back on, so not every reason holds wherever the advice is given.
+    """
 
     text: str
     source: str
-    kind: Source = Source.CITED
+    kind: Source | None = Source.CITED
+    when: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,23 +70,42 @@ class Advice:
         return names.get(self.method) or self.title
 
     def knobs(self, shape: ModelShape) -> dict[str, Any]:
-        """The values for a model: ``query-value`` is what LoRA adapts there by default."""
+        """The values for a model: ``query-value`` is what LoRA adapts there by default, ``keys`` its map of keys."""
         values = dict(self.values)
         if values.get("target_modules") == QUERY_VALUE:
             values["target_modules"] = get_method("lora").defaults(shape)["target_modules"]
+        if values.get("target_modules") == KEYS:
+            block = shape.block
+            role = next((role for role in ("k", "qkv") if role in block), None)
+            if role is None:
+                raise BadInput(f"{shape.title} has no map of keys by a name that is known.", "target_modules")
+            values["target_modules"] = (shape.target_name(block[role]),)
         return values
 
 
+ONE, MANY = ("tasks", "one"), ("tasks", "many")
+SMALLEST = ("prompt", "prompt-short", "ia3-least")  # where hardly anything may be stored
+
 _BENCH = "In the published comparison on {bench_base} {name} reached {accuracy} right answers, LoRA {lora_accuracy}."
-_FOLDS = "Its vectors can be multiplied into the weights, so that nothing is added to a request."
+_FOLDS = (
+    Reason("Its vectors can be multiplied into the weights, so that nothing is added to a request.",
+           f"{src.IA3}, section 3.3", when=ONE),
+    Reason("Kept apart it costs one multiplication per feature; merging needs a copy of the base per task.",
+           f"{src.IA3}, section 3.3", when=MANY),
+)  # fmt: skip
 _TRAINS = "It trains {trained} parameters of {model}, {share}, and stores {stored} for a task."
 _FOUR = "stores the base in 4 bits: choose it when memory is short, at the price of time."
+_PROMPT_PRICE = Reason(
+    "The price: below about {scale} parameters it stays behind full fine-tuning, and {model} has {total}.",
+    f"{src.PROMPT}, section 3", when=("scale", "small"),
+)  # fmt: skip
+_PROMPT_INSTEAD = "stores little; settings and start decide whether it learns."
 _COUNT = "closed formula, held equal to the count"
 
 _ADVICE = (
     Advice("prompt-only", PROMPTING, (
         Reason("What a prompt does needs no training, no adapter and no second model to look after.", "by definition",
-               Source.CITED),
+               None),
         Reason("Its price is paid in every request: examples in the context are read again each time, which is why "
                "tuning gets cheaper when requests are many.", f"{src.IA3}, section 1"),
     )),
@@ -93,15 +122,15 @@ _ADVICE = (
         Reason("It saves memory, not time: every multiplication rebuilds its weights.", f"{src.QLORA}, section 3"),
     ), ("qlora-small", "qlora-least"), _FOUR),
     Advice("qlora-small", "qlora", (
-        Reason("The room for a task allows no more than rank {r} on two maps of each layer: {stored}.", _COUNT,
-               Source.COUNTED),
+        Reason("Rank {r} on two maps of each layer is a smaller setting that fits the room for a task: {stored}.",
+               _COUNT, Source.COUNTED),
         Reason("With the base in 16 bits one row needs {lora_least}, more than the {memory} of {device}.",
                "simulated training step", Source.SIMULATED),
         Reason("Adapters on every linear map would be better.", f"{src.QLORA}, section 4"),
     ), ("qlora-least",), _FOUR, {"r": 8, "target_modules": QUERY_VALUE}),
     Advice("qlora-least", "qlora", (
-        Reason("The room for a task allows no more than rank {r} on two maps of each layer: {stored}.", _COUNT,
-               Source.COUNTED),
+        Reason("Rank {r} on two maps of each layer is a smaller setting that fits the room for a task: {stored}.",
+               _COUNT, Source.COUNTED),
         Reason("With the base in 16 bits one row needs {lora_least}, more than the {memory} of {device}.",
                "simulated training step", Source.SIMULATED),
         Reason("Adapters on every linear map would be better.", f"{src.QLORA}, section 4"),
@@ -114,18 +143,23 @@ _ADVICE = (
                f"{src.QLORA}, section 4, figure 2"),
         Reason("In the published comparison on {bench_base} it reached {lora_accuracy} right answers, full "
                "fine-tuning {full_accuracy}.", src.BENCH),
-    ), ("lora-small", "qlora", "ia3"), "has more capacity, merges, and is what every tool supports.",
+    ), ("lora-small", "qlora", "ia3-small"), "has more capacity, merges, and is what every tool supports.",
         {"r": 16, "lora_alpha": 32, "target_modules": ALL}),
     Advice("lora-small", "lora", (
-        Reason("It is LoRA at its defaults, the largest that the room for a task allows.", _COUNT, Source.COUNTED),
-    ), ("ia3", "qlora"), "has more capacity, merges, and is what every tool supports."),
+        Reason("LoRA at its defaults fits the device and the room for a task: it stores {stored}.", _COUNT,
+               Source.COUNTED),
+        Reason("It can be merged into the weights: a request takes as long as on the base.",
+               f"{src.LORA}, section 4.1", when=ONE),
+        Reason("Kept apart it costs two thin products per map; merging needs a copy of the base per task.",
+               f"{src.LORA}, section 4.2", when=MANY),
+    ), ("ia3", "qlora"), "has more capacity and is what every tool supports."),
     Advice("lora-large", "lora", (
         Reason("From about {many} rows on LoRA fell behind full fine-tuning, less so at high rank on every linear map.",
                f"{src.LEARNS_LESS}, section 4"),
         Reason("Full fine-tuning needs {full_least} even for one row, and {device} has {memory}.",
-               "simulated training step", Source.SIMULATED),
+               "simulated training step", Source.SIMULATED, ("full", "no")),
         Reason("Rank {r} with the scale α/√r, so that the large rank keeps learning.", f"{src.RSLORA}, section 3"),
-    ), ("lora", "lora-small", "qlora"), "has more capacity than a small rank and still merges.",
+    ), ("lora", "lora-small", "qlora", "ia3-small", *SMALLEST), "has more capacity than a small rank and still merges.",
         {"r": 64, "lora_alpha": 16, "target_modules": ALL, "use_rslora": True}),
     Advice("full", "full", (
         Reason("With {many} rows and more, full fine-tuning learns more than LoRA.", f"{src.LEARNS_LESS}, section 4"),
@@ -133,7 +167,8 @@ _ADVICE = (
                Source.SIMULATED),
         Reason("One task means one copy, so a whole model to store is no obstacle here: {stored}.", _COUNT,
                Source.COUNTED),
-    ), ("lora-large", "lora", "lora-small", "qlora"), "learns more from very many rows, and forgets more."),
+    ), ("lora-large", "lora", "lora-small", "qlora", "ia3-small", *SMALLEST),
+        "learns more from very many rows, and forgets more."),
     Advice("adapters", "adapters", (
         Reason("{trained} parameters for a task beside one shared base, swapped for each request while the base stays.",
                f"{src.HOULSBY}, section 1"),
@@ -141,35 +176,41 @@ _ADVICE = (
                f"{src.PFEIFFER}, section 3"),
         Reason("The price is time: layers in sequence took {adapter_latency} to {adapter_latency_most} longer for a "
                "single row.", f"{src.LORA}, table 1"),
-    ), ("lora-small", "ia3", "qlora"), "are made for swapping between tasks; they cannot be merged.",
+    ), ("lora-small", "ia3-small", "qlora"), "are made for swapping between tasks; they cannot be merged.",
         {"placement": "pfeiffer", "bottleneck": 64}),
     Advice("ia3", "ia3", (
         Reason("Made for few examples: with dozens of rows it beat both in-context learning and full fine-tuning of "
-               "the same base.", f"{src.IA3}, section 4"),
+               "the same base.", f"{src.IA3}, section 4", when=("rows", "few")),
         Reason(_TRAINS, _COUNT, Source.COUNTED),
-        Reason(_FOLDS, f"{src.IA3}, section 3.3"),
-    ), ("lora-small", "prompt", "qlora"), "is steadier with few rows and far smaller."),
+        *_FOLDS,
+    ), ("lora-small", *SMALLEST, "qlora"), "is steadier with few rows and far smaller."),
     Advice("ia3-many", "ia3", (
-        Reason(_FOLDS, f"{src.IA3}, section 3.3"),
-        Reason("{model} has no biases throughout, so BitFit, which would add nothing either, has too little to train.",
-               "counted on the model", Source.COUNTED),
+        *_FOLDS,
+        Reason("{model} has no biases throughout, so BitFit, which would add nothing, has too little to train.",
+               "counted on the model", Source.COUNTED, ("biases", "no")),
         Reason(_TRAINS, _COUNT, Source.COUNTED),
-    ), ("lora-small", "prompt", "qlora"), "folds into the weights and is far smaller."),
+    ), ("lora-small", *SMALLEST, "qlora"), "costs one multiplication per feature and is far smaller."),
     Advice("ia3-small", "ia3", (
         Reason(_TRAINS, _COUNT, Source.COUNTED),
-        Reason("It acts in every layer with one number per feature, the least that does.", f"{src.IA3}, section 3.3"),
+        Reason("It acts in every layer with one number per feature.", f"{src.IA3}, section 3.3"),
         Reason(_BENCH, src.BENCH),
-    ), ("prompt", "prompt-short", "lora-small", "qlora"), "acts in every layer and stays small."),
+    ), (*SMALLEST, "lora-small", "qlora"), "acts in every layer and stays small."),
+    Advice("ia3-least", "ia3", (
+        Reason("One vector on the keys of each layer is a smaller setting that fits the room for a task: {stored}.",
+               _COUNT, Source.COUNTED),
+        *_FOLDS,
+        Reason("The paper has vectors on values and the feed-forward part as well.", f"{src.IA3}, section 3.3"),
+    ), (), "acts in every layer and stays small.", {"target_modules": KEYS, "feedforward_modules": ()}),
     Advice("bitfit", "bitfit", (
         Reason("With small and medium data it kept up with full fine-tuning on BERT models, and sometimes won.",
                f"{src.BITFIT}, section 4"),
         Reason("{model} has {trained} biases, {share} of its parameters; nothing is added.", _COUNT, Source.COUNTED),
-    ), ("ia3", "lora-small", "qlora"), "changes only the biases that are there and adds nothing."),
+    ), ("ia3", "lora-small", *SMALLEST, "qlora"), "changes only the biases that are there and adds nothing."),
     Advice("bitfit-many", "bitfit", (
         Reason("Tasks differ in their biases alone: they are swapped, nothing is added, and a request takes as long as "
                "on the base.", f"{src.BITFIT}, section 1"),
         Reason("{model} has {trained} biases, {share} of its parameters: {stored} for a task.", _COUNT, Source.COUNTED),
-    ), ("ia3-many", "lora-small", "qlora"), "changes only the biases that are there and adds nothing."),
+    ), ("ia3-many", "lora-small", *SMALLEST, "qlora"), "changes only the biases that are there and adds nothing."),
     Advice("prefix", "prefix", (
         Reason("It was made for conditional generation with few parameters: tables to text and summaries.",
                f"{src.PREFIX}, section 6"),
@@ -177,24 +218,28 @@ _ADVICE = (
                _COUNT, Source.COUNTED),
         Reason("Its settings decide: in the published comparison on {bench_base} {name} reached {accuracy} right "
                "answers, LoRA {lora_accuracy}.", src.BENCH),
-    ), ("lora", "lora-small", "ia3", "qlora"), "leaves the weights alone and suits encoder-decoders."),
+    ), ("lora", "lora-small", "ia3-small", *SMALLEST, "qlora"), "leaves the weights alone and suits encoder-decoders."),
     Advice("prompt", "prompt", (
         Reason("From about {scale} parameters on Prompt Tuning comes near full fine-tuning; {model} has {total}.",
-               f"{src.PROMPT}, section 3"),
-        Reason("{stored} for a task, the least of all; requests of different tasks can share a batch.",
-               f"{src.PROMPT}, section 2"),
-        Reason("{trained} parameters are trained, {share} of the model.", _COUNT, Source.COUNTED),
-    ), ("prompt-short", "ia3", "lora-small"), "stores the least of all; settings and start decide whether it learns."),
+               f"{src.PROMPT}, section 3", when=("scale", "large")),
+        Reason("It trains {trained} parameters, {share} of {model}, and stores {stored} for a task.", _COUNT,
+               Source.COUNTED),
+        Reason("Requests of different tasks can share a batch.", f"{src.PROMPT}, section 2", when=MANY),
+        _PROMPT_PRICE,
+    ), ("prompt-short", "ia3-small", "ia3-least", "lora-small"), _PROMPT_INSTEAD),
     Advice("prompt-short", "prompt", (
-        Reason("Nothing larger fits into the room for a task: {stored}.", _COUNT, Source.COUNTED),
-    ), (), "stores the least of all; settings and start decide whether it learns.", {"num_virtual_tokens": 8}),
+        Reason("{tokens} virtual tokens are a smaller setting that fits: {stored} for a task.", _COUNT,
+               Source.COUNTED),
+        _PROMPT_PRICE,
+    ), (), _PROMPT_INSTEAD, {"num_virtual_tokens": 8}),
     Advice("ptuning", "ptuning", (
         Reason("It was made for decoders on language understanding, where it brought GPT to BERT's level.",
                f"{src.PTUNING}, section 4"),
         Reason("Only the virtual tokens are stored, {stored}; the encoder that makes them is thrown away.", _COUNT,
                Source.COUNTED),
         Reason(_BENCH, src.BENCH),
-    ), ("prompt", "prompt-short", "ia3", "lora-small"), "stores as little as Prompt Tuning and is easier to train.",
+    ), ("prompt", "prompt-short", "ia3-small", "ia3-least", "lora-small"),
+        "stores as little as Prompt Tuning and is easier to train.",
         {"encoder_hidden_size": 128}),
 )  # fmt: skip
 ADVICE: Mapping[str, Advice] = {advice.id: advice for advice in _ADVICE}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from peft_lab import units
 from peft_lab.choose import counted
-from peft_lab.choose.cited import ADAPTER_LATENCY, FEW_ROWS, MANY_ROWS
+from peft_lab.choose.cited import ADAPTER_LATENCY, MANY_ROWS
 from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation, lora_bytes
+from peft_lab.choose.tree import FEW_ROWS
 from peft_lab.methods import get_method
 
 TOLD = "told"  # how an answer was had that the person gave
@@ -29,10 +30,11 @@ def told(key: str, situation: Situation) -> tuple[str, str]:
     if key == "tasks":
         return ("one" if situation.tasks == 1 else "many"), f"{situation.tasks:,} served from one base"
     if key == "rows":
-        few, many = FEW_ROWS.value, MANY_ROWS.value
+        few, many = FEW_ROWS, MANY_ROWS.value
         value = "few" if situation.rows < few else "many" if situation.rows >= many else "some"
-        limit = f"fewer than {few:,.0f}" if value == "few" else f"{many:,.0f} or more"
-        between = f"{few:,.0f} to {many:,.0f}"
+        own = f"{few:,}, a line of this lab's own"
+        limit = f"fewer than {own}" if value == "few" else f"{many:,.0f} or more"
+        between = f"{own}, to {many:,.0f}"
         return value, f"{situation.rows:,} rows; the answer holds for {between if value == 'some' else limit}"
     if key == "latency":
         longer = situation.latency

@@ -10,8 +10,8 @@ def _cited(value: float, unit: str, note: str) -> Finding:
     return Finding(value, unit, Source.CITED, note)
 
 
-#: Below so many rows the few-shot results hold: BitFit's paper calls its tasks small to medium, T-Few's have dozens.
-FEW_ROWS = _cited(1_000, "rows", f"{src.BITFIT}, section 4; {src.IA3}, section 4")
+#: Share of biases in BERT base, which BitFit trains.
+BIASES_OF_BERT = _cited(0.09, "percent", f"{src.BITFIT}, section 3")
 #: From so many rows on LoRA fell behind full fine-tuning.
 MANY_ROWS = _cited(100_000, "rows", f"{src.LEARNS_LESS}, section 4")
 #: Prompt Tuning comes near full fine-tuning at this size of the base.

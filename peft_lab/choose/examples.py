@@ -35,6 +35,7 @@ EXAMPLES = (
     Example("llama-3.2-3b", "a100-80", "sixteen", "yes"),
     Example("bert-base", "t4", "sixteen", "yes"),
     Example("t5-base", "t4", "sixteen", "yes"),
+    Example("t5-base", "2GB", "sixteen", "no"),
     Example("gpt2", "t4", "sixteen", "yes"),
     Example("llama-3.1-8b", "rtx-3060", "four", "no"),
     Example("llama-3.1-70b", "rtx-4090", "none", "no"),

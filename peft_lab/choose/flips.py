@@ -8,11 +8,12 @@ from typing import Any
 
 from peft_lab import units
 from peft_lab.choose.advice import ADVICE
-from peft_lab.choose.cited import ADAPTER_LATENCY, FEW_ROWS, MANY_ROWS, PROMPT_SCALE
-from peft_lab.choose.recommend import Recommendation, decide, walk
+from peft_lab.choose.answers import told
+from peft_lab.choose.cited import ADAPTER_LATENCY, MANY_ROWS, PROMPT_SCALE
+from peft_lab.choose.recommend import Recommendation, decide, lengthens, walk
 from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation, lora_bytes, tight
-from peft_lab.choose.tree import QUESTIONS
+from peft_lab.choose.tree import FEW_ROWS, QUESTIONS
 from peft_lab.errors import BadInput
 
 MODEL_QUESTIONS = ("kind", "biases", "scale")
@@ -44,7 +45,7 @@ def flips(situation: Situation, room: Room, found: Recommendation) -> tuple[Flip
 
 def _told(situation: Situation, room: Room) -> Iterator[Flip]:
     """Answers of the person: each of the others that there are."""
-    few, many = int(FEW_ROWS.value), int(MANY_ROWS.value)
+    few, many = FEW_ROWS, int(MANY_ROWS.value)
     lora = lora_bytes(situation.shape)
     changes: tuple[tuple[str, str, str, Any, str], ...] = (
         ("prompting", "yes", "prompting", "yes", "A prompt reaches the target"),
@@ -61,9 +62,8 @@ def _told(situation: Situation, room: Room) -> Iterator[Flip]:
         ("storage", "tight", "storage", tight(situation.shape), f"Less than {units.size(lora)} for a task"),
         ("storage", "roomy", "storage", None, f"{units.size(lora)} or more for a task"),
     )
-    now = {step.question: step.value for step in walk(situation, room)[0]}
     for question, value, name, setting, text in changes:
-        if now.get(question) == value or getattr(situation, name) == setting:
+        if told(question, situation)[0] == value or getattr(situation, name) == setting:
             continue
         try:
             then = decide(replace(situation, **{name: setting}), room).advice
@@ -117,6 +117,8 @@ def _model(situation: Situation, room: Room, found: Recommendation) -> Iterator[
             if value == step.value or not _branches(step.node, value):
                 continue
             _, leaf = walk(situation, room, {step.question: value})
+            if lengthens(situation, leaf):  # overruled there as it is here
+                continue
             text = texts.get(value) or texts[f"{step.question}.{value}"]
             yield Flip(step.question, value, text, leaf.method, ADVICE[leaf.id].title, {})
 

@@ -1,19 +1,21 @@
 """Walk the tree for a situation, check what it advises, and say why.
 
-A piece of advice has to apply to the model, to fit on the device (simulated) and into the room for a task (counted).
-What does not is overruled by the next that does, and the trace says so.
+A piece of advice has to apply to the model, to fit on the device (simulated) and into the room for a task (counted),
+and to leave requests as long as they are where they may take no longer. What does not is overruled by the next that
+does, and the trace says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from peft_lab import units
-from peft_lab.choose import words
-from peft_lab.choose.advice import ADVICE, NOTHING, PROMPTING, Advice
+from peft_lab.choose import answers, words
+from peft_lab.choose.advice import ADVICE, NOTHING, PROMPTING, Advice, Reason
 from peft_lab.choose.answers import TOLD, answer
+from peft_lab.choose.cited import ADAPTER_LATENCY
 from peft_lab.choose.room import Room, Step
 from peft_lab.choose.situation import Situation, stored_bytes
 from peft_lab.choose.tree import NODES, QUESTIONS, ROOT, label
@@ -36,7 +38,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Why:
-    """One reason."""
+    """One reason. ``kind`` is its source's, empty where the text follows from a definition."""
 
     text: str
     source: str
@@ -103,6 +105,8 @@ def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None
     if chosen.method == PROMPTING:
         trained = decide(replace(situation, prompting="no"), room).advice
         named = trained.method, f"If the prompt is not enough after all: {trained.title}."
+    elif chosen.id == "no-way":  # a smaller model is no way out where the room for a task is too small
+        named = None
     elif chosen.method == NOTHING:
         named = _on_a_smaller_model(situation, room, "qlora")
     elif chosen.method == "qlora":
@@ -110,7 +114,8 @@ def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None
     else:
         second = next((advice for advice, _ in decided.others if advice.method != chosen.method), None)
         named = (second.method, f"{second.title} {second.instead}") if second else None
-    return _result(chosen, known, path, plan, named, tuple(decided.overruled))
+    reasons = [reason for reason in chosen.reasons if _is_so(reason, situation, room)]
+    return _result(chosen, reasons, known, path, plan, named, tuple(decided.overruled))
 
 
 def decide(situation: Situation, room: Room) -> Decision:
@@ -181,6 +186,9 @@ def _step(situation: Situation, room: Room, advice: Advice) -> Step | Why:
         if situation.storage is not None and stored > situation.storage:
             return _against(f"it stores {units.size(stored)}, {units.size(situation.storage)} are allowed.")
         virtual, limit = spec.virtual_tokens(spec.complete(shape, values)), shape.max_positions
+        longer = lengthens(situation, advice)
+        if longer is not None:
+            return longer
         if limit is not None and situation.seq + virtual > limit:
             more = f"{situation.seq:,} tokens and {virtual:,} virtual ones"
             return _against(f"{shape.title} has {limit:,} positions, {more} do not fit.")
@@ -191,6 +199,21 @@ def _step(situation: Situation, room: Room, advice: Advice) -> Step | Why:
         least = units.size(room.least(advice.method, values))
         return Why(f"even one row needs {least}.", _found_how(Source.SIMULATED), str(Source.SIMULATED))
     return step
+
+
+def lengthens(situation: Situation, advice: Advice) -> Why | None:
+    """The reason against what makes requests longer and cannot be merged, where they may take no longer."""
+    if answers.told("latency", situation)[0] == "relaxed" or situation.latency is None:
+        return None
+    allowed = f"at most {units.percent(situation.latency)} more time is allowed."
+    spec = get_method(advice.method)
+    virtual = spec.virtual_tokens(spec.complete(situation.shape, advice.knobs(situation.shape)))
+    if virtual:
+        return _against(f"its {virtual:,} virtual tokens lengthen every request; {allowed}")
+    if advice.method == "adapters":
+        text = f"its layers in sequence took {ADAPTER_LATENCY} longer or more; {allowed}"
+        return Why(text, ADAPTER_LATENCY.note, str(ADAPTER_LATENCY.source))
+    return None
 
 
 def _against(text: str) -> Why:
@@ -214,15 +237,24 @@ def _plan(situation: Situation, room: Room, advice: Advice, step: Step) -> Plan:
     )
 
 
+def _is_so(reason: Reason, situation: Situation, room: Room) -> bool:
+    """Whether a reason holds in this situation."""
+    if reason.when is None:
+        return True
+    question, value = reason.when
+    return answer(question, situation, room)[0] == value
+
+
 def _result(
     advice: Advice,
+    reasons: Sequence[Reason],
     known: words.Words,
     path: tuple[Answered, ...],
     plan: Plan | None,
     runner: tuple[str, str] | None,
     overruled: tuple[Why, ...],
 ) -> Recommendation:
-    why = [Why(reason.text.format_map(known), reason.source, str(reason.kind)) for reason in advice.reasons]
+    why = [Why(reason.text.format_map(known), reason.source, str(reason.kind or "")) for reason in reasons]
     if advice.method == NOTHING:
         why += overruled
     why += [

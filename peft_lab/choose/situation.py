@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from peft_lab.choose import examples
-from peft_lab.choose.cited import FEW_ROWS, MANY_ROWS
-from peft_lab.choose.tree import QUESTIONS
+from peft_lab.choose.cited import MANY_ROWS
+from peft_lab.choose.tree import FEW_ROWS, QUESTIONS
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.memory.devices import GIB, Device, devices, get_device
 from peft_lab.methods import get_method
@@ -84,7 +84,7 @@ WORDS: Mapping[str, Mapping[str, Any]] = {
     "prompting": {"yes": "yes", "no": "no"},
     "tasks": {"one": 1, "many": 20},
     "output": {"classification": "classification", "generation": "generation"},
-    "rows": {"few": int(FEW_ROWS.value) // 10, "some": 10_000, "many": int(MANY_ROWS.value)},
+    "rows": {"few": FEW_ROWS // 10, "some": 10_000, "many": int(MANY_ROWS.value)},
     "latency": {"strict": 0.0, "relaxed": None},
     "storage": {"roomy": None},
 }

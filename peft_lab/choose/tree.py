@@ -13,6 +13,9 @@ from functools import cache
 from peft_lab.choose.advice import ADVICE
 
 ROOT = "prompting"
+#: Below so many rows the tree takes what was made for few. The line is the lab's own: BitFit's paper speaks of small to
+#: medium data, the one on IA³ trains on dozens of examples, and neither says where that ends.
+FEW_ROWS = 1_000
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Question:
         answers: value -> words.
         by: ``you`` for what only the person knows, ``counted`` or ``simulated`` for what the lab finds itself.
         line: where the line between the answers comes from; empty where none is drawn.
+        own: answers that end at a line which the lab drew itself.
     """
 
     key: str
@@ -34,6 +38,11 @@ class Question:
     answers: Mapping[str, str]
     by: str
     line: str = ""
+    own: tuple[str, ...] = ()
+
+    def drawn(self, value: str) -> str:
+        """Which source drew the line that an answer ends at; empty where there is none, or where the lab drew it."""
+        return "" if value in self.own else self.line
 
 
 @dataclass(frozen=True)
@@ -99,8 +108,9 @@ _QUESTIONS = (
     ),
     Question(
         "rows", "How many rows?", "How many training rows are there?",
-        "Good rows, without duplicates. The limits are where published results change, not sharp edges.",
-        {"few": "Few", "some": "Some", "many": "Very many"}, "you", "cited",
+        "Good rows, without duplicates. The upper limit is where LoRA fell behind in published results, the lower one "
+        "is this lab's own; neither is a sharp edge.",
+        {"few": "Few", "some": "Some", "many": "Very many"}, "you", "cited", ("few", "some"),
     ),
     Question(
         "kind", "Which type?", "Is the model an encoder, a decoder, or both?",
@@ -143,9 +153,10 @@ _NODES = (
         Branch(("seq2seq",), "both-rows"), Branch(("causal-lm",), "text-rows"),
     )),
     Node("both-rows", "rows", (
-        Branch(("few",), "ia3"), Branch(("some", "many"), "both-latency", "More"),
+        Branch(("few",), "ia3"), Branch(("some",), "both-latency"), Branch(("many",), "both-full"),
     )),
     Node("both-latency", "latency", (Branch(("relaxed",), "prefix"), Branch(("strict",), "lora"))),
+    Node("both-full", "full", (Branch(("yes",), "full"), Branch(("no",), "lora-large"))),
     Node("text-rows", "rows", (
         Branch(("few",), "ia3"), Branch(("some",), "text-storage"), Branch(("many",), "text-full"),
     )),

@@ -101,6 +101,9 @@ class Words(dict[str, str]):
     def _r(self) -> str:
         return str(self._planned().values["r"])
 
+    def _tokens(self) -> str:
+        return str(self._planned().values["num_virtual_tokens"])
+
     # -- cited ---------------------------------------------------------------------------------------------------
 
     def _name(self) -> str:

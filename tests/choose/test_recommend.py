@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from peft_lab.choose.advice import NOTHING, PROMPTING
+from peft_lab.choose.advice import ADVICE, NOTHING, PROMPTING
+from peft_lab.choose.cited import ADAPTER_LATENCY, PROMPT_SCALE
+from peft_lab.choose.counted import answers
 from peft_lab.choose.flips import flips
-from peft_lab.choose.recommend import recommend
+from peft_lab.choose.recommend import Why, _step, recommend
+from peft_lab.choose.room import Step
 from peft_lab.choose.situation import Situation, stored_bytes
+from peft_lab.choose.tree import FEW_ROWS
 from peft_lab.errors import BadInput
 from peft_lab.memory.devices import devices
 from peft_lab.methods import get_method
@@ -59,8 +64,88 @@ def test_what_is_recommended_can_be(situation: Situation) -> None:
     assert situation.storage is None or plan.stored_bytes <= situation.storage
     assert plan.stored_bytes == stored_bytes(shape, found.method, plan.values)
     assert all(problem.level != "error" for problem in get_method(found.method).problems(shape, plan.values))
-    if situation.latency == 0 and situation.tasks > 1 and not found.overruled:
-        assert found.method in ("bitfit", "ia3", "qlora"), "nothing may be added to a request"
+    if situation.latency is not None and situation.latency < ADAPTER_LATENCY.value:
+        assert found.method in ("bitfit", "ia3", "qlora", "lora", "full"), "nothing may be added to a request"
+        if situation.tasks > 1 and not found.overruled:
+            assert found.method in ("bitfit", "ia3", "qlora")
+
+
+@given(situations.filter(possible))
+@settings(max_examples=100, deadline=None)
+def test_nothing_is_possible_only_where_nothing_is(situation: Situation) -> None:
+    """No false alarm: where the tree gives up for want of room, the smallest prompt and vectors do not fit either."""
+    room = standin.room(situation)
+    found = recommend(situation, room)
+    if found.advice != "no-way" or room.base() != "sixteen":
+        return
+    for name in ("prompt-short", "ia3-least", "lora-small"):
+        assert not isinstance(_step(situation, room, ADVICE[name]), Step), name
+
+
+@given(situations.filter(possible))
+@settings(max_examples=60, deadline=None)
+def test_every_reason_is_one_here(situation: Situation) -> None:
+    """Reasons that depend on an answer are given where it is so; none of them says the opposite of the path."""
+    room = standin.room(situation)
+    found = recommend(situation, room)
+    texts = " ".join(why.text for why in found.why)
+    large = situation.shape.total >= PROMPT_SCALE.value
+    if found.method == "prompt":
+        assert ("comes near full" in texts) == (large and found.advice == "prompt")
+        assert ("stays behind full" in texts) == (not large)
+    if found.method == "ia3" and "multiplied into the weights" in texts:
+        assert situation.tasks == 1
+    if "Made for few examples" in texts:
+        assert situation.rows < FEW_ROWS
+    if "has no biases throughout" in texts:
+        assert answers(situation.shape)["biases"] == "no"
+    if "Full fine-tuning needs" in texts:
+        assert room.full() == "no"
+
+
+@pytest.mark.parametrize(
+    ("given_answers", "method", "against"),
+    [
+        ({"output": "classification", "storage": 250_000, "latency": 0.0}, "ia3", "virtual tokens lengthen"),
+        ({"storage": 200_000, "latency": 0.0}, "ia3", "virtual tokens lengthen"),
+        ({"storage": 200_000}, "prompt", "it stores"),
+        ({"rows": 500, "storage": 200_000}, "prompt", "it stores"),
+        ({"model": "bert-base", "rows": 300, "storage": 50_000, "seq": 128}, "prompt", "it stores"),
+        ({"model": "bert-base", "rows": 300, "storage": 50_000}, "ia3", "positions"),
+        ({"rows": 200_000, "storage": 250_000}, "prompt", "it stores"),
+    ],
+)
+def test_little_room_and_no_time_are_both_heard(
+    given_answers: dict[str, Any], method: str, against: str
+) -> None:
+    situation = Situation(**given_answers)
+    found = recommend(situation, standin.room(situation))
+    assert found.method == method
+    assert any(against in why.text for why in found.overruled)
+
+
+def test_adapters_give_way_where_no_request_may_take_longer() -> None:
+    """No leaf under that answer has adapters; what falls back on them would be refused by the published latency."""
+    situation = Situation(latency=0.0)
+    found = _step(situation, standin.room(situation), ADVICE["adapters"])
+    assert isinstance(found, Why)
+    assert found.kind == "cited"
+    assert str(ADAPTER_LATENCY) in found.text
+
+
+def test_where_many_rows_are_an_encoder_decoder_is_tuned_in_full() -> None:
+    situation = Situation(model="t5-base", rows=1_000_000)
+    assert recommend(situation, standin.room(situation)).method == "full"
+    small = replace(situation, device="2GB", batch=1, seq=64)
+    room = standin.room(small)
+    found = recommend(small, room.with_memory(room.least("full") - 1))
+    assert found.advice == "lora-large"
+
+
+def test_what_follows_from_a_definition_has_no_badge() -> None:
+    found = recommend(Situation(prompting="yes"), standin.room(Situation(prompting="yes")))
+    kinds = {why.source: why.kind for why in found.why}
+    assert kinds["by definition"] == ""
 
 
 @given(situations.filter(possible))
@@ -74,6 +159,25 @@ def test_what_would_flip_it_does(situation: Situation) -> None:
         if flip.told:
             then = replace(situation, **flip.told)
             assert recommend(then, standin.room(then)).method == flip.method
+
+
+def test_a_flip_is_no_answer_that_is_given_already() -> None:
+    """Where the room for a task is tight, though the path did not ask for it, "less" is no change."""
+    situation = Situation(rows=500, storage=200_000)
+    room = standin.room(situation)
+    changes = flips(situation, room, recommend(situation, room))
+    assert not any((flip.question, flip.value) == ("storage", "tight") for flip in changes)
+
+
+def test_another_model_is_no_way_round_the_latency() -> None:
+    situation = Situation(model="t5-base", output="classification", storage=300_000, latency=0.0)
+    room = standin.room(situation)
+    found = recommend(situation, room)
+    assert "kind" in {step.question for step in found.path}
+    assert not {flip.method for flip in flips(situation, room, found)} & {"prefix", "prompt", "adapters"}
+    assert all(
+        flip.question == "latency" for flip in flips(situation, room, found) if flip.method == "ptuning"
+    )
 
 
 def test_memory_flips_at_the_byte() -> None:

@@ -78,10 +78,19 @@ def test_what_the_lab_finds_is_not_asked_and_the_rest_has_words() -> None:
     assert told <= set(WORDS)
 
 
+def test_a_line_of_the_labs_own_has_no_badge() -> None:
+    assert [QUESTIONS["rows"].drawn(value) for value in ("few", "some", "many")] == ["", "", "cited"]
+    for question in QUESTIONS.values():
+        assert set(question.own) <= set(question.answers)
+
+
 def test_every_advice_has_reasons_with_sources_and_knobs_that_exist() -> None:
     for advice in ADVICE.values():
         assert advice.reasons or advice.id == "no-way"
         assert all(reason.source for reason in advice.reasons)
+        assert advice.id == "no-way" or any(reason.when is None for reason in advice.reasons)
+        for question, value in filter(None, (reason.when for reason in advice.reasons)):
+            assert value in QUESTIONS[question].answers
         if advice.method in all_methods():
             for name in advice.values:
                 all_methods()[advice.method].knob(name)

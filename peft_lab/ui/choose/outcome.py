@@ -94,7 +94,11 @@ def page_with(situation: Situation, method: str, plan: Plan) -> tuple[str, dict[
 def reasons(found: Recommendation) -> None:
     """Why, each with its source and badge."""
     st.markdown("#### Why")
-    lines = [f"- {why.text} {figures.badge(why.kind)}  \n  :small[{why.source}]" for why in found.why]
+    badges = [figures.badge(why.kind) if why.kind else "" for why in found.why]
+    lines = [
+        f"- {why.text} {badge}  \n  :small[{why.source}]"
+        for why, badge in zip(found.why, badges, strict=True)
+    ]
     st.markdown("\n".join(lines))
     if found.overruled and found.plan is not None:
         st.markdown("**What the tree says first cannot be here:**")
@@ -109,7 +113,8 @@ def trace(found: Recommendation) -> None:
     for number, step in enumerate(found.path, start=1):
         who = ":gray-badge[you]" if step.how == TOLD else figures.badge(step.how)
         question = QUESTIONS[step.question]
-        line = figures.badge(question.line) if step.how == TOLD and question.line else ""
+        drawn = question.drawn(step.value) if step.how == TOLD else ""
+        line = figures.badge(drawn) if drawn else ""
         st.markdown(f"{number}. {question.full} **{step.label}** {who}  \n   :small[{step.because}] {line}")
 
 
@@ -121,7 +126,7 @@ def flipping(changes: Sequence[Flip]) -> Flip | None:
         return None
     chosen = None
     for number, flip in enumerate(changes):
-        line = QUESTIONS[flip.question].line
+        line = QUESTIONS[flip.question].drawn(flip.value)
         how = figures.badge(line) if line else ""
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"{flip.text} → **{flip.title}** {how}", width="content")
