@@ -29,12 +29,14 @@ class Found:
         found: the figures, in one or two sentences without a full stop at the end of the last.
         why: what explains them.
         values: the figures themselves, by name, as the machine found them.
+        cited: published figures beside those of ``found``, as a sentence of the same kind; empty where there are none.
     """
 
     verdict: Verdict
     found: str
     why: str
     values: dict[str, float] = field(default_factory=dict)
+    cited: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from peft_lab.units import Source
 
 small = partial(
     Claim, source=Source.MEASURED, needs="torch", model=None,
-    how="a small experiment with a fixed seed, run when this is shown",
+    how="a small experiment with a fixed seed",
 )  # fmt: skip
 EXACT = 0.01  # percent: rounding of float32
 STEPS, TOKENS = 20, 8
@@ -28,7 +28,8 @@ def _nf4(model: Subject) -> Found:
         holds(nf4 < fp4),
         f"relative error on normally distributed weights: NF4 {share(nf4)}, FP4 {share(fp4)}, evenly spaced integers "
         f"{share(integer)}",
-        "NF4's values are quantiles of the normal distribution, so each is used equally often.",
+        "NF4's values are quantiles of the normal distribution, so that its codes are used more evenly than an "
+        "even grid's, and values are dense where weights are.",
         {"nf4": nf4, "fp4": fp4},
     )
 

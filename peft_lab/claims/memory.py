@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from peft_lab import units
 from peft_lab.choose.words import PUBLISHED
@@ -12,6 +15,8 @@ from peft_lab.claims.judge import ABOUT, about, both, holds
 from peft_lab.memory import fits
 from peft_lab.memory.devices import devices
 from peft_lab.methods import get_method
+from peft_lab.models import get_model
+from peft_lab.published import MODEL as PUBLISHED_ON
 from peft_lab.quiz.bank import _sources as src
 from peft_lab.quiz.calculations.memory import MIXED
 from peft_lab.quiz.fits import causal, separate_attention, takes
@@ -28,6 +33,12 @@ MINIMAL = 0.5  # of LoRA's memory at most, to be called so
 LONG = 1024
 RANK_70B = 64
 CONSUMER = "GeForce"
+#: Touvron et al. 2023, LLaMA, arXiv:2302.13971, table 2, and the config that was published with it.
+LLAMA_30B = {
+    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 6656, "intermediate_size": 17920,
+    "num_hidden_layers": 60, "num_attention_heads": 52, "vocab_size": 32000, "max_position_embeddings": 2048,
+    "tie_word_embeddings": False,
+}  # fmt: skip
 
 
 def _full(model: Subject) -> Found:
@@ -86,15 +97,26 @@ def _seventy(model: Subject) -> Found:
 
 def _consumer(model: Subject) -> Found:
     needs = fits.needed(simulated(model.name, "qlora", batch=FEWEST, checkpointing=True))
+    total, least = _llama_30b()
     cards = [device for device in devices().values() if device.title.startswith(CONSUMER)]
     largest = max(cards, key=lambda device: device.memory)
     return Found(
-        holds(needs <= largest.memory),
-        f"QLoRA needs {units.size(needs)} for one row of {SEQ} tokens; {largest.title}, the largest consumer card "
-        f"listed here, has {units.size(largest.memory)}",
-        "Four bits for every weight already are more than a consumer card has where the model is that large.",
-        {"needed": needs, "card": largest.memory},
+        both(least <= largest.memory, needs <= largest.memory),
+        f"for one row of {SEQ} tokens QLoRA needs {units.size(least)} on the first LLaMA of "
+        f"{units.short_count(total)} parameters and {units.size(needs)} on {model.shape.title}; {largest.title}, the "
+        f"largest consumer card listed here, has {units.size(largest.memory)}",
+        "Four bits for every weight are what decides: they fit such a card up to some size of the model and not beyond "
+        "it.",
+        {"needed": needs, "smaller": least, "card": largest.memory},
     )
+
+
+def _llama_30b() -> tuple[int, int]:
+    """Parameters of the model at the lower end of what the text says, and what its smallest QLoRA step needs."""
+    with TemporaryDirectory() as folder:
+        Path(folder, "config.json").write_text(json.dumps(LLAMA_30B), "utf-8")
+        step = simulated(folder, "qlora", batch=FEWEST, checkpointing=True)
+        return Subject(folder).shape.total, fits.needed(step)
 
 
 def _prompt_minimal(model: Subject) -> Found:
@@ -102,12 +124,13 @@ def _prompt_minimal(model: Subject) -> Found:
     published = [published_row(PUBLISHED[slug]).reserved for slug in ("prompt", "lora")]
     return Found(
         both(prompt < MINIMAL * lora, published[0] < MINIMAL * published[1]),
-        f"a step needs {units.size(prompt)} with Prompt Tuning and {units.size(lora)} with LoRA; published peaks on "
-        f"Llama: {units.size(published[0])} and {units.size(published[1])}",
+        f"a step needs {units.size(prompt)} with Prompt Tuning and {units.size(lora)} with LoRA",
         "Few trained parameters are not little memory: weights and activations stay as they are, and the virtual "
         "tokens "
         "lengthen every row.",
         {"prompt": prompt, "lora": lora},
+        f"Published peaks on {get_model(PUBLISHED_ON).title}: {units.size(published[0])} and "
+        f"{units.size(published[1])}",
     )
 
 
@@ -182,7 +205,7 @@ CLAIMS = (
     ),
     sim(
         id="qlora-consumer", topic="qlora", check=_consumer, model="llama-3.1-70b", fits=_quantisable,
-        claim="QLoRA fine-tunes 70B models on consumer GPUs.",
+        claim="QLoRA fine-tunes models of 30B to 70B and more on consumer GPUs.",
         said="Fine-tuning very large models (30B–70B+) on consumer GPUs.",
     ),
     sim(

@@ -11,13 +11,16 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from peft_lab.choose.recommend import recommend
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.tree import places
 from peft_lab.claims import all_claims, get_claim
+from peft_lab.claims.base import settled as settled_claim
 from peft_lab.methods import get_method
 from peft_lab.models import get_model
 from peft_lab.ui.choose import picture
 from peft_lab.ui.choose.outcome import page_with
+from tests.choose import standin
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 90
@@ -112,6 +115,16 @@ def test_the_configuration_opens_on_the_methods_page() -> None:
     }
 
 
+def test_an_empty_setting_survives_the_way_to_the_methods_page() -> None:
+    """IA³ on the keys alone has no feed-forward targets: the address has to say so, or the page takes its defaults."""
+    situation = Situation(output="classification", storage=250_000, latency=0.0)
+    found = recommend(situation, standin.room(situation))
+    assert found.plan is not None
+    page, address = page_with(situation, found.method, found.plan)
+    assert address["feedforward_modules"] == ""
+    assert f"{found.plan.trainable:,}" in {str(card.value) for card in opened(page, **address).metric}
+
+
 def test_full_fine_tuning_opens_on_the_memory_page() -> None:
     from peft_lab.choose.recommend import Plan
 
@@ -140,6 +153,14 @@ def test_fact_check_lists_all_and_shows_the_one_in_the_address() -> None:
     assert len(app.expander) == len(all_claims())
     assert get_claim("ia3-share").on().found in told(app)
     assert "When does it hold?" in told(app)
+
+
+def test_fact_check_says_what_is_kept_and_badges_what_is_cited() -> None:
+    shown = told(opened("fact_check", claim="prompt-minimal-memory"))
+    found, was_kept = settled_claim("prompt-minimal-memory")
+    assert re.search(rf"{re.escape(found.found)}\. :\S+-badge\[simulated\]", shown)
+    assert re.search(rf"{re.escape(found.cited)}\. :\S+-badge\[cited\]", shown)
+    assert ("Kept from a run with torch" in shown) == was_kept
 
 
 def test_fact_check_follows_the_model_and_the_filters() -> None:

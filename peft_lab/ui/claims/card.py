@@ -10,10 +10,12 @@ from peft_lab import inspector
 from peft_lab.claims import ask
 from peft_lab.claims.base import VERDICTS, Claim, Found, Verdict, on_all, overall
 from peft_lab.claims.kept import found as kept_result
+from peft_lab.claims.kept import versions
 from peft_lab.errors import PeftLabError
 from peft_lab.models import get_model
 from peft_lab.ui import figures, state
 from peft_lab.ui.waiting import come_back
+from peft_lab.units import Source
 
 BADGES: dict[str, str] = {
     "right": ":green-badge[:material/check: right]",
@@ -53,7 +55,8 @@ def card(claim: Claim, model: str | None, opened: bool) -> bool:
 
 
 def _finding(claim: Claim, found: Found, model: str | None) -> None:
-    st.markdown(f"**We find** {found.found}. {figures.badge(claim.source)}")
+    cited = f" {found.cited}. {figures.badge(Source.CITED)}" if found.cited else ""
+    st.markdown(f"**We find** {found.found}. {figures.badge(claim.source)}{cited}")
     name = model or claim.model
     all_found = on_all(claim.id)
     if name is not None and (len(all_found) > 1 or model is not None):
@@ -88,6 +91,7 @@ def _found(claim: Claim, model: str | None) -> Found | None:
             ):
                 st.session_state[again_key] = True
                 st.rerun()
+            st.markdown(f":small[Kept from a run with {_libraries()}; Run it now repeats it.]")
             return known
     asked = _ask(claim, None if first else model)
     try:
@@ -110,6 +114,11 @@ def _answered(claim: Claim, model: str | None) -> Found | None:
     """The answer, if the claim was run in this server already."""
     asked = st.session_state.setdefault(_RUN, {}).get((claim.id, model))
     return asked.result() if asked is not None and asked.done() and not asked.exception() else None
+
+
+def _libraries() -> str:
+    """The libraries that kept results were found with, as they are installed: others would not be shown."""
+    return ", ".join(f"{name} {version}" for name, version in versions().items())
 
 
 def _plain(text: str) -> str:
