@@ -174,10 +174,8 @@ def test_another_model_is_no_way_round_the_latency() -> None:
     room = standin.room(situation)
     found = recommend(situation, room)
     assert "kind" in {step.question for step in found.path}
-    assert not {flip.method for flip in flips(situation, room, found)} & {"prefix", "prompt", "adapters"}
-    assert all(
-        flip.question == "latency" for flip in flips(situation, room, found) if flip.method == "ptuning"
-    )
+    longer = {"prefix", "prompt", "ptuning", "adapters"}
+    assert all(flip.question == "latency" for flip in flips(situation, room, found) if flip.method in longer)
 
 
 def test_memory_flips_at_the_byte() -> None:
