@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.ui.inside.trained_keys import slower
 
+from .test_memory_page import tables
 from .test_pages import opened, told
 
 V2 = {"version": "v2", "init_weights": "zero"}
@@ -47,6 +49,19 @@ def test_a_run_is_opened_up_and_played(run: Run) -> None:
     assert keeps == (spec.method == "prefix"), "only what generates keeps keys and values"
     if spec.values.get("version") == "v2":
         assert "Nothing is kept between passes" in words
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+def test_its_step_stands_measured_beside_simulated(run: Run) -> None:
+    spec = run.spec
+    app = opened(spec.method, tab="memory", model=spec.model, task=spec.task)
+    assert not app.exception
+    words = told(app)
+    assert "A step that was run" in words and "a batch of the same size" in words
+    (row,) = (line for line in tables(app).split("<tr>") if "Simulated without weights" in line)
+    (error,) = re.findall(r"([+-]\d+\.\d+)%", row)
+    assert abs(float(error)) <= 1
 
 
 def test_times_that_overlap_show_no_difference() -> None:

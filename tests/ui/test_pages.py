@@ -15,6 +15,7 @@ from peft_lab.ui.shell import method_pages
 
 TABS = ("idea", "modules", "parameters", "memory", "train", "look inside", "take away")
 SECONDS = 60
+COMING = ("Counting", "Simulating a step", "Simulating the measured step")
 ROOT = Path(__file__).parents[2]
 
 
@@ -24,10 +25,10 @@ def opened(page: str, **address: str) -> AppTest:
         app.query_params[name] = value
     app.switch_page(f"pages/{page}.py")
     app.run()
-    # A page does not wait long for the counting process; a browser draws it again by itself.
+    # A page does not wait long for what counts and simulates; a browser draws it again by itself.
     until = time.monotonic() + SECONDS
     while (
-        any("Counting" in element.value for element in (*app.markdown, *app.caption))
+        any(word in element.value for element in (*app.markdown, *app.caption) for word in COMING)
         and time.monotonic() < until
     ):
         app.run()

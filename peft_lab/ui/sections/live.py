@@ -137,12 +137,16 @@ def _memory(seen: RunView) -> None:
     )
 
 
-def beside_simulation(run: Run) -> None:
-    """The measured step of a finished run, simulated for the same batch without weights, and how far they are apart."""
+def beside_simulation(run: Run, heading: str = "") -> None:
+    """The measured step of a finished run, simulated for the same batch without weights, and how far they are apart.
+
+    Nothing, not even the ``heading``, for a run of an earlier version, which did not note its batch.
+    """
     try:
         asked = simulated.ask_of_run(record.result(run))
         if asked is None:
             return
+        st.markdown(heading)
         if not asked.done():
             st.markdown("Simulating the measured step…")
             come_back([asked])
@@ -160,7 +164,10 @@ def beside_simulation(run: Run) -> None:
         ],
         numeric=(1, 2),
     )
-    st.markdown(f"{figures.badge(Source.MEASURED)} {figures.badge(Source.SIMULATED)}")
+    st.markdown(
+        f"{figures.badge(Source.MEASURED)} {figures.badge(Source.SIMULATED)} with the run's knobs and a batch of the "
+        "same size"
+    )
 
 
 def try_it(run: Run, slug: str) -> None:

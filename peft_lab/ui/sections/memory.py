@@ -14,9 +14,12 @@ from peft_lab.errors import PeftLabError
 from peft_lab.memory import ask
 from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.memory.result import Simulation
+from peft_lab.runs import store
 from peft_lab.runs.spec import BATCH
 from peft_lab.ui import charts, figures, state
 from peft_lab.ui.knobs import Choice
+from peft_lab.ui.runs import last_finished, short_id
+from peft_lab.ui.sections.live import beside_simulation
 from peft_lab.ui.waiting import come_back
 
 FULL = "full"
@@ -60,11 +63,20 @@ def memory(choice: Choice) -> None:
         st.caption(
             "Left to right: the model at rest, forward through the layers, backward, the optimizer's step."
         )
+    _measured(choice)
+
+
+def _measured(choice: Choice) -> None:
+    """The last run's own step, which had its own batch and knobs, beside a simulation of just that step."""
+    line = last_finished(choice)
+    if line is None:
+        return
+    beside_simulation(store.get(line.id), f"#### A step that was run: {short_id(line.id)}")
 
 
 def _controls(choice: Choice) -> Step:
     slug, kind = choice.spec.slug, choice.entry.kind
-    cells = st.columns([2, 2, 3, 3, 3, 3], vertical_alignment="bottom")
+    cells = st.columns([4, 4, 6, 5, 6, 7], vertical_alignment="bottom")
     rows = BATCH["classification" if kind == "encoder" else "generation"]
     batch = cells[0].number_input("Batch", 1, 4096, **_kept(slug, "m-batch", rows))
     seq = cells[1].number_input(

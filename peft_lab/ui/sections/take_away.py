@@ -14,15 +14,16 @@ from peft_lab.ui.knobs import Choice
 from peft_lab.ui.runs import finished_of, pick_run
 from peft_lab.ui.sections.interview import interview_questions
 
+LINES = 40  # of code that stand on the page at once
+HEIGHT = 640  # pixels that longer code gets
+
 
 def take_away(choice: Choice) -> None:
-    left, right = st.columns(2, gap="large")
+    left, right = st.columns([4, 3], gap="large")
     with left:
         st.markdown("#### These settings as code")
         if choice.valid:
-            st.code(
-                export.config_code(choice.spec, choice.entry, choice.values), language=None, wrap_lines=True
-            )
+            _settings(choice)
         else:
             st.info("A setting cannot work as it is; the message stands at its control.")
     with right:
@@ -34,6 +35,13 @@ def take_away(choice: Choice) -> None:
             st.info("Train once on the Train tab; script, notebook and adapter of that run are offered here.")
     st.divider()
     interview_questions(choice)
+
+
+def _settings(choice: Choice) -> None:
+    """The code. Where long definitions follow what matters they are scrolled to."""
+    code = export.config_code(choice.spec, choice.entry, choice.values)
+    long = code.count("\n") > LINES
+    st.code(code, language=None, wrap_lines=True, height=HEIGHT if long else "content")
 
 
 # Label, what makes it, ending, type, what it is. Each is made when it is offered, so that what cannot be exported says
