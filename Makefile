@@ -1,5 +1,6 @@
 # make app     run the app            make test   all checks and tests
 # make fetch   weights and data only  make bench  benchmarks against other tools
+# make contract  thousands of random settings of every method, new ones each time (some minutes)
 # PYTHON=python3.12 chooses the interpreter for a new environment, PORT=9000 the app's port.
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help app fetch test lint types tests bench clean
+.PHONY: help app fetch test lint types tests contract bench clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -50,6 +51,9 @@ types: $(VENV)/.dev
 # for people at work: the quick part only
 tests: $(VENV)/.dev
 	$(PY) -m pytest -m "not slow and not browser"
+
+contract: $(VENV)/.dev
+	PEFT_LAB_EXAMPLES=400 $(PY) -m pytest tests/methods/test_contract.py -k "any_knobs or checks_never"
 
 bench: $(VENV)/.dev
 	$(PY) -m bench
