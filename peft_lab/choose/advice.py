@@ -143,7 +143,7 @@ _ADVICE = (
                f"{src.QLORA}, section 4, figure 2"),
         Reason("In the published comparison on {bench_base} it reached {lora_accuracy} right answers, full "
                "fine-tuning {full_accuracy}.", src.BENCH),
-    ), ("lora-small", "qlora", "ia3-small"), "has more capacity, merges, and is what every tool supports.",
+    ), ("lora-small", "qlora", "ia3-small", *SMALLEST), "has more capacity, merges, and is what every tool supports.",
         {"r": 16, "lora_alpha": 32, "target_modules": ALL}),
     Advice("lora-small", "lora", (
         Reason("LoRA at its defaults fits the device and the room for a task: it stores {stored}.", _COUNT,
@@ -183,13 +183,13 @@ _ADVICE = (
                "the same base.", f"{src.IA3}, section 4", when=("rows", "few")),
         Reason(_TRAINS, _COUNT, Source.COUNTED),
         *_FOLDS,
-    ), ("lora-small", *SMALLEST, "qlora"), "is steadier with few rows and far smaller."),
+    ), ("lora-small", *SMALLEST, "qlora"), "was made for few rows and stays small."),
     Advice("ia3-many", "ia3", (
         *_FOLDS,
         Reason("{model} has no biases throughout, so BitFit, which would add nothing, has too little to train.",
                "counted on the model", Source.COUNTED, ("biases", "no")),
         Reason(_TRAINS, _COUNT, Source.COUNTED),
-    ), ("lora-small", *SMALLEST, "qlora"), "costs one multiplication per feature and is far smaller."),
+    ), ("lora-small", *SMALLEST, "qlora"), "costs one multiplication per feature and stays small."),
     Advice("ia3-small", "ia3", (
         Reason(_TRAINS, _COUNT, Source.COUNTED),
         Reason("It acts in every layer with one number per feature.", f"{src.IA3}, section 3.3"),

@@ -20,8 +20,8 @@ def answer(key: str, situation: Situation, room: Room) -> tuple[str, str]:
     if key == "base":
         return _base(situation, room)
     if key == "full":
-        value = room.full()
-        return value, f"it takes {units.size(room.least('full'))} with one row, of {units.size(room.memory)}"
+        least = units.size(room.least("full"))
+        return room.full(), f"full fine-tuning takes {least} with one row, of {units.size(room.memory)}"
     return told(key, situation)
 
 

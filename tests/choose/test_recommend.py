@@ -113,6 +113,7 @@ def test_every_reason_is_one_here(situation: Situation) -> None:
         ({"model": "bert-base", "rows": 300, "storage": 50_000, "seq": 128}, "prompt", "it stores"),
         ({"model": "bert-base", "rows": 300, "storage": 50_000}, "ia3", "positions"),
         ({"rows": 200_000, "storage": 250_000}, "prompt", "it stores"),
+        ({"model": "t5-base", "storage": 200_000, "latency": 0.0}, "ia3", "virtual tokens lengthen"),
     ],
 )
 def test_little_room_and_no_time_are_both_heard(
