@@ -47,11 +47,15 @@ Method = Callable[["torch.nn.Module", int], "torch.nn.Module"]
 
 @dataclass(frozen=True)
 class Quantise:
-    """How the base is stored: 4 bits (``kind`` nf4 or fp4, ``double``: constants quantised too) or 8."""
+    """How the base is stored: 4 bits (``kind`` nf4 or fp4, ``double``: constants quantised too) or 8.
+
+    ``compute``: what 4-bit maps compute in, None for the base's own precision.
+    """
 
     bits: int
     kind: str = "nf4"
     double: bool = True
+    compute: torch.dtype | None = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,8 @@ class Blueprint:
         with torch.device("meta"):
             model = factory.from_config(config, dtype=self.dtype)
         if self.quantise is not None:
-            quantised.quantise_meta(model, self.quantise.bits, self.quantise.kind, self.quantise.double)
+            how = self.quantise
+            quantised.quantise_meta(model, how.bits, how.kind, how.double, how.compute)
         if self.checkpointing:
             # As the usual recipes do: the frozen embedding's output must need a gradient for anything to flow.
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -25,8 +25,16 @@ _KEPT = ("lm_head", "score", "classifier", "embed_out")
 _FUSED_ROWS = 512
 
 
-def quantise_meta(model: torch.nn.Module, bits: int, kind: str = "nf4", double: bool = True) -> None:
+def quantise_meta(
+    model: torch.nn.Module,
+    bits: int,
+    kind: str = "nf4",
+    double: bool = True,
+    compute: torch.dtype | None = None,
+) -> None:
     """Replace the linear maps of a meta model by quantised ones, packed sizes and all.
+
+    4-bit maps compute in ``compute`` (None: the precision that their weights had).
 
     Output heads stay, and what an architecture needs whole. A model on whose config PEFT reads ``is_loaded_in_4bit``
     or ``is_loaded_in_8bit`` gets that mark.
@@ -41,13 +49,15 @@ def quantise_meta(model: torch.nn.Module, bits: int, kind: str = "nf4", double: 
             path = f"{name}.{child_name}" if name else child_name
             whole = path.rpartition(".")[2] in kept or in_head(path)
             if isinstance(child, torch.nn.Linear | Conv1D) and not whole:
-                setattr(module, child_name, _quantised(child, bits, kind, double))
+                setattr(module, child_name, _quantised(child, bits, kind, double, compute))
     setattr(model, f"is_loaded_in_{bits}bit", True)
     model.is_quantized = True  # type: ignore[assignment]
     model.quantization_method = "bitsandbytes"  # type: ignore[assignment]
 
 
-def _quantised(linear: Any, bits: int, kind: str, double: bool) -> torch.nn.Module:
+def _quantised(
+    linear: Any, bits: int, kind: str, double: bool, compute: torch.dtype | None
+) -> torch.nn.Module:
     import torch
 
     # GPT-2's Conv1D stores its matrix the other way round.
@@ -65,7 +75,7 @@ def _quantised(linear: Any, bits: int, kind: str, double: bool) -> torch.nn.Modu
                 in_features,
                 out_features,
                 bias,
-                compute_dtype=dtype,
+                compute_dtype=compute or dtype,
                 compress_statistics=double,
                 quant_type=kind,
             )
@@ -83,6 +93,9 @@ def _quantised(linear: Any, bits: int, kind: str, double: bool) -> torch.nn.Modu
         weight.bnb_quantized = True
     if bias:
         new.bias = linear.bias
+        if bits == 4 and compute is not None:
+            # The first forward pass casts it for good.
+            new.bias.data = new.bias.data.to(compute)
     new.sim_dtype = dtype
     return new
 

@@ -133,7 +133,7 @@ def _facts(blueprint: Blueprint) -> tuple[int, ...]:
     if found is None:
         if needs_real_adapter(blueprint.method):
             model = blueprint.counted()
-            first = (adapted_modules([model]),)
+            first: tuple[int, ...] = (adapted_modules([model]),)
             tensors = [t for t in tensors_of(model) if t.requires_grad]
         else:
             first, tensors = (), tensors_of(blueprint.build())
@@ -293,7 +293,7 @@ def blueprint_of(
 def _quantise(how: Any) -> Any:
     from peft_lab.memory.build import Quantise
 
-    return Quantise(how.bits, how.kind, how.double)
+    return Quantise(how.bits, how.kind, how.double, torch_dtype(how.compute_dtype))
 
 
 def simulate_config(

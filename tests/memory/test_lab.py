@@ -15,7 +15,14 @@ METHODS = ("full", "lora", "qlora", "prefix", "prompt", "ptuning", "adapters", "
 
 
 def _measure(
-    model: str, method: str, rows: int, length: int, completion: int, attention: str
+    model: str,
+    method: str,
+    rows: int,
+    length: int,
+    completion: int,
+    attention: str,
+    given: dict[str, Any] | None = None,
+    dtype: Any = None,
 ) -> tuple[int, str, int, int]:
     import torch
 
@@ -24,8 +31,9 @@ def _measure(
 
     entry, spec = loading.resolve(model), get_method(method)
     encoder = entry.kind == "encoder"
-    values = spec.require(entry.shape, {})
-    base = loading.load_base(model, 2 if encoder else None, spec.quantization(values), attention=attention)
+    values = spec.require(entry.shape, given or {})
+    how = spec.quantization(values)
+    base = loading.load_base(model, 2 if encoder else None, how, dtype, attention=attention)
     adapted: Any = spec.apply(base.model, entry.shape, values, "SEQ_CLS" if encoder else "CAUSAL_LM")
     cast_added(adapted, base.dtype)
     masters = Masters(adapted)
@@ -80,6 +88,22 @@ def test_simulated_is_measured_within_one_percent(
     batch = LabBatch(rows, length, kept, predicted, attention=attention)
     found = simulate_lab(model, method, {}, batch, dtype)
     assert found.peak_bytes == pytest.approx(measured, rel=0.01)
+
+
+@pytest.mark.weights
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("base", ["float32", "bfloat16"])
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+def test_what_a_4_bit_base_computes_in_is_measured_too(base: str, compute: str) -> None:
+    import torch
+
+    values = {"bnb_4bit_compute_dtype": compute}
+    measured, dtype, kept, predicted = _measure(
+        "minilm-l6", "qlora", 16, 32, 0, "eager", values, getattr(torch, base)
+    )
+    batch = LabBatch(16, 32, kept, predicted, attention="eager")
+    found = simulate_lab("minilm-l6", "qlora", values, batch, dtype)
+    assert found.peak_bytes == pytest.approx(measured, rel=0.002)
 
 
 def test_contradictions_are_refused() -> None:

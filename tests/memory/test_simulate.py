@@ -64,6 +64,16 @@ def test_packed_sizes_of_a_4_bit_base(double: bool) -> None:
     assert present["quantisation"] == sum(per_map(n) + 4 * 16 for n in maps)
 
 
+def test_what_a_4_bit_base_computes_in_costs_activations() -> None:
+    peaks = {
+        compute: simulate.simulate(
+            "minilm-l6", "qlora", {"bnb_4bit_compute_dtype": compute}, Setting(16, 64)
+        ).peak_bytes
+        for compute in ("float32", "bfloat16")
+    }
+    assert peaks["float32"] > peaks["bfloat16"]
+
+
 def test_checkpointing_trades_activations() -> None:
     kept = _run("llama", small.adapter("LORA", r=2), Setting(8, 128), layers=8)
     again = _run("llama", small.adapter("LORA", r=2), Setting(8, 128), layers=8, checkpointing=True)
