@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from peft_lab import units
+from peft_lab.runs import store
 from peft_lab.runs.store import RunSummary
 from peft_lab.ui import charts, figures
 from peft_lab.ui.inside import domains
@@ -22,9 +23,10 @@ SLUG = "adapters"
 def show(choice: Choice) -> None:
     runs = [line for line in finished_of(SLUG) if read_insight(line.id).get("snapshots")]
     if runs:
-        found = read_insight(pick_run(SLUG, runs))
+        identity = pick_run(SLUG, runs)
+        found = read_insight(identity)
         _added(found)
-        _not_linear(found)
+        _not_linear(found, store.get(identity).spec.values.get("placement") == "parallel")
     else:
         st.info(
             "Nothing has been trained yet. Train on the Train tab; what the adapters learnt is opened up here."
@@ -101,12 +103,17 @@ def _added(found: dict[str, Any]) -> None:
     )
 
 
-def _not_linear(found: dict[str, Any]) -> None:
+def _not_linear(found: dict[str, Any], parallel: bool) -> None:
     st.markdown(f"#### Why they cannot be merged {figures.badge(Source.MEASURED)}")
+    place = (
+        "A parallel adapter leads from the feed-forward part's input to its output, past the nonlinearity between: "
+        "not even a linear one has a matrix to go into. How far from linear it is can be seen all the same"
+        if parallel
+        else "Only a linear map can be added into the matrix before it"
+    )
     st.markdown(
-        "Only a linear map can be added into the matrix before it. So here is the **best linear map in each adapter's "
-        "place**, fitted by least squares to what the trained adapter reads and gives, and judged on other rows: how "
-        "much of the adapter's output does it miss?"
+        f"{place}. So here is the **best linear map in each adapter's place**, fitted by least squares to what the "
+        "trained adapter reads and gives, and judged on other rows: how much of the adapter's output does it miss?"
     )
     missed, lines = found["missed"], found["straightened"]
     if not missed:
@@ -130,7 +137,7 @@ def _not_linear(found: dict[str, Any]) -> None:
         f"The trained adapters are missed by up to **{units.percent(100 * largest)}**; the same matrices without "
         f"{found['nonlinearity']} by {straight:.0e} of their output, which is rounding. {_at_the_start(found)}"
     )
-    _merged_anyway(lines, found)
+    _merged_anyway(lines, found, "Linear all the same" if parallel else "Merged all the same")
 
 
 def _at_the_start(found: dict[str, Any]) -> str:
@@ -153,7 +160,7 @@ def _worst(values: Mapping[str, float]) -> dict[int, float]:
     return dict(sorted(found.items()))
 
 
-def _merged_anyway(lines: dict[str, Any], found: dict[str, Any]) -> None:
+def _merged_anyway(lines: dict[str, Any], found: dict[str, Any], title: str) -> None:
     rows = [
         (
             "Adapters, best lines",
@@ -174,7 +181,7 @@ def _merged_anyway(lines: dict[str, Any], found: dict[str, Any]) -> None:
             )
         )
     figures.table(
-        ("Merged all the same", "Logit change", "Of the largest", "Answers changed"),
+        (title, "Logit change", "Of the largest", "Answers changed"),
         rows,
         numeric=(1, 2, 3),
     )
