@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.errors import SimulationError
+from peft_lab import export
+from peft_lab.errors import BadInput, SimulationError
 from peft_lab.methods import all_methods
 from peft_lab.models import catalogue, get_model
 from peft_lab.quiz.bank import all_questions
@@ -65,6 +66,24 @@ def test_every_method_asks_one_question_a_level_with_its_answer_folded(slug: str
         assert "[counted]" in answer or not counted
         assert "[cited]" in answer or question.computed
     assert f"#### Interview questions on {all_methods()[slug].title}" in told(app)
+
+
+def test_long_code_is_whole_and_says_how_long_it_is() -> None:
+    for slug, model in (("lora", "smollm2-135m"), ("prompt", "smollm2-135m")):
+        app = opened(slug, model=model)
+        code = app.code[0].value
+        assert code == export.config_code(all_methods()[slug], get_model(model), {}).strip()
+        lines = f"{code.count(chr(10)) + 1} lines"
+        assert any(element.value.startswith(lines) for element in app.caption) == (slug == "prompt")
+
+
+def test_settings_that_cannot_be_written_say_why_and_leave_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*settings: object) -> str:
+        raise BadInput("'Odd' is not part of PEFT's LoraConfig.", "odd")
+
+    monkeypatch.setattr(export, "config_code", refused)
+    app = opened("lora")
+    assert "not part of PEFT" in app.error[0].value and len(answers(app)) == len(LEVELS)
 
 
 @pytest.mark.parametrize("slug", method_pages())

@@ -38,10 +38,21 @@ def take_away(choice: Choice) -> None:
 
 
 def _settings(choice: Choice) -> None:
-    """The code. Where long definitions follow what matters they are scrolled to."""
-    code = export.config_code(choice.spec, choice.entry, choice.values)
-    long = code.count("\n") > LINES
-    st.code(code, language=None, wrap_lines=True, height=HEIGHT if long else "content")
+    """The code. Where long definitions follow what matters, they are scrolled to.
+
+    The container scrolls, and not the code block: it holds the copy button, so that a keyboard gets to it.
+    """
+    try:
+        code = export.config_code(choice.spec, choice.entry, choice.values)
+    except PeftLabError as error:
+        st.error(str(error))
+        return
+    lines = code.count("\n")
+    long = lines > LINES
+    with st.container(height=HEIGHT if long else "content", border=long):
+        st.code(code, language=None, wrap_lines=True)
+    if long:
+        st.caption(f"{lines} lines: scroll for the definitions, or copy them all.")
 
 
 # Label, what makes it, ending, type, what it is. Each is made when it is offered, so that what cannot be exported says
