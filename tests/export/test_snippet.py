@@ -45,17 +45,19 @@ def test_every_snippet_is_python_that_names_the_knobs(slug: str, name: str, tmp_
 
 @pytest.fixture(scope="session")
 def all_kinds(tiny: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The tiny models, and a T5 beside them: no run takes one, but its settings are shown as code."""
+    """The tiny models; a T5, which no run takes but whose settings are shown; a decoder with biases and Conv1D."""
     import torch
-    from transformers import T5Config, T5ForConditionalGeneration
+    from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
 
     torch.manual_seed(7)
-    folder = tmp_path_factory.mktemp("tiny-t5")
+    folder, gpt2 = tmp_path_factory.mktemp("tiny-t5"), tmp_path_factory.mktemp("tiny-gpt2")
     size = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4}
     config = T5Config(vocab_size=300, decoder_start_token_id=0, **size)
     T5ForConditionalGeneration(config).save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
-    return {**tiny, "seq2seq": str(folder)}
+    GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=64, n_layer=2, n_head=4)).save_pretrained(gpt2)
+    for made in (folder, gpt2):
+        byte_tokenizer().save_pretrained(made)
+    return {**tiny, "seq2seq": str(folder), "gpt2": str(gpt2)}
 
 
 # Beside the defaults, which are tried for every method and kind.
@@ -77,11 +79,12 @@ SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
     ("adapters", "encoder", {"placement": "parallel", "nonlinearity": "tanh", "bottleneck": 5}),
     ("adapters", "causal-lm", {"placement": "parallel", "scale": 2.0}),
     ("adapters", "encoder", {"placement": "pfeiffer", "nonlinearity": "silu", "init_std": 0.05}),
+    ("adapters", "gpt2", {"placement": "parallel"}),
     ("bitfit", "encoder", {"subset": "query_mlp"}),
 ]
 VIRTUAL = ("prefix", "prompt", "ptuning")
 DEFAULTS: list[tuple[str, str, dict[str, Any]]] = [
-    (slug, kind, {}) for slug in all_methods() for kind in TASK_TYPES
+    (slug, kind, {}) for slug in all_methods() for kind in (*KINDS, "seq2seq", "gpt2")
 ]
 
 
