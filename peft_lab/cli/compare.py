@@ -188,6 +188,6 @@ def _line(row: Mapping[str, Any], unit: str) -> tuple[str, ...]:
         "" if row["stored_bytes"] is None else units.size(row["stored_bytes"]),
         "" if added is None else f"{1000 * added:+.2f} ms/{unit}",
         shown(row["forgetting_change"], "{:+.3f}"),
-        "yes" if row["mergeable"] else "no",
+        results.merging(row),
         f"{row['status']}{': ' if row['why'] else ''}{row['why']}",
     )

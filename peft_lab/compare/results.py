@@ -149,6 +149,13 @@ def _row(plan: Plan, slug: str, standing: Standing, records: Mapping[Cell, Recor
     return row
 
 
+def merging(row: Mapping[str, Any]) -> str:
+    """Whether a row's method can be merged, in words; one that adds nothing to the model needs no merge."""
+    if not get_method(row["method"]).adds:
+        return "needs none"
+    return "yes" if row["mergeable"] else "no"
+
+
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 

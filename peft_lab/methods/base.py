@@ -140,6 +140,7 @@ class MethodSpec(ABC):
         head_learning_rate: that of a task head, which starts at random and has to be learnt whatever the method;
             ``None``: the method's own.
         mergeable: whether it can be folded into the base's weights afterwards.
+        adds: whether it puts anything into the model. What trains the model's own parameters has nothing to merge.
     """
 
     slug: ClassVar[str]
@@ -151,6 +152,7 @@ class MethodSpec(ABC):
     learning_rates: ClassVar[Mapping[ModelKind, float]]
     head_learning_rate: ClassVar[float | None] = None
     mergeable: ClassVar[bool] = False
+    adds: ClassVar[bool] = True
     order: ClassVar[int] = 100
 
     # -- knobs ---------------------------------------------------------------------------------------------------

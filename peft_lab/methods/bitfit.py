@@ -60,6 +60,7 @@ class BitFit(MethodSpec):
         "causal-lm": 3e-3,
         "seq2seq": 3e-3,
     }
+    adds = False
     order = 80
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:

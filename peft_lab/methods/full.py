@@ -41,6 +41,7 @@ class FullFineTuning(MethodSpec):
         "causal-lm": 1e-4,
         "seq2seq": 2e-4,
     }
+    adds = False
     order = 5
 
     def formula(self, shape: ModelShape, values: Values) -> Formula:

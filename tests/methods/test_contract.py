@@ -236,6 +236,9 @@ def test_every_method_explains_itself(slug: str) -> None:
     assert spec.paper.url.startswith("https://arxiv.org/abs/")
     for kind in ("causal-lm", "encoder", "seq2seq"):
         assert (kind in spec.learning_rates) != (kind in spec.refuses)
+    shape = tiny.shape_of("gpt2")
+    assert spec.adds == (spec.formula(shape, spec.require(shape, small(spec))).added > 0)
+    assert spec.adds or not spec.mergeable
     for knob in spec.knobs:
         assert knob.help and knob.label
         assert not (knob.kind in ("int", "float") and (knob.min is None or knob.max is None))

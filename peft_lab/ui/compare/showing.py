@@ -21,7 +21,7 @@ def show(found: Document) -> None:
     """Everything below the progress; nothing but the table while no run is done."""
     scored = [row for row in found["rows"] if row["metric_mean"] is not None]
     if scored:
-        st.markdown("### What this shows")
+        st.markdown(f"### What this shows {figures.badge('measured')}")
         _sentences(found)
     st.markdown("### Methods")
     st.html(table.html_table(found))
@@ -60,6 +60,10 @@ def _sentences(found: Document) -> None:
                 for pair in found["pairs"]
             ],
             numeric=(2, 3),
+        )
+        st.markdown(
+            "Noise: what a difference has to be above to count, twice the deviation of a difference over these seeds. "
+            f"{figures.badge('measured')}"
         )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peft_lab import units
+from peft_lab.compare import results
 from peft_lab.units import Source
 
 Row = Mapping[str, Any]
@@ -38,7 +39,7 @@ def columns(found: Mapping[str, Any]) -> list[Column]:
         Column("Peak of a step", measured, lambda row: units.size(row["peak_bytes"]), "peak_bytes"),
         Column("Stored", measured, lambda row: units.size(row["stored_bytes"]), "stored_bytes"),
         Column(f"Added per {found['inference_unit']}", measured, _added, "added_seconds"),
-        Column("Merges", None, lambda row: "yes" if row["mergeable"] else "no", "mergeable"),
+        Column("Merges", None, results.merging, "mergeable"),
     ]
     if any(row["forgetting_change"] is not None for row in found["rows"]):
         made.append(Column("Unrelated loss", measured, _forgetting, "forgetting_change"))
