@@ -43,7 +43,7 @@ def parts_of(trace: Trace) -> list[str]:
 
     What is not known from the start follows from a storage's life: made in a forward pass and still there afterwards is
     an activation (saved for the backward pass), made by the optimizer and kept is optimizer state, all else is
-    temporary.
+    temporary. Keys and values of a generation are said to be activations by the step itself.
     """
     ends: dict[int, str] = {}
     births: dict[int, str] = {}

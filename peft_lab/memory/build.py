@@ -65,7 +65,8 @@ class Blueprint:
     Attributes:
         method: a PEFT config, a callable that applies a method, or None for full fine-tuning.
         autocast: adapters in float32 beside a 16-bit base, PEFT's default.
-        num_labels: classes of an encoder's head.
+        kind: ``causal-lm``, ``seq2seq``, or ``encoder``: anything with a classification head.
+        num_labels: classes of that head.
         alike: every layer is known to get the same, so that a few of them show all there is (see :func:`layers_alike`).
     """
 
@@ -142,6 +143,9 @@ class Blueprint:
         config = self.at_depth(depth)
         if self.kind == "encoder":
             config.num_labels = self.num_labels
+            # A decoder's head reads the last token that is no padding, and asks which one is.
+            if config.get_text_config().pad_token_id is None:
+                config.get_text_config().pad_token_id = 0
         factory: Any = {
             "causal-lm": transformers.AutoModelForCausalLM,
             "encoder": transformers.AutoModelForSequenceClassification,

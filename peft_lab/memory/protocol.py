@@ -16,10 +16,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+from peft_lab import adapter_configs
+from peft_lab.errors import BadInput
 from peft_lab.memory import simulate, step
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import Stage
+from peft_lab.models import resolve
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +59,11 @@ def published(model: str, adapter_config: Mapping[str, Any] | None, batch: int =
     Raises:
         BadInput, SimulationError: as :func:`simulate.simulate_config`.
     """
+    entry = resolve(model)
+    classifies = adapter_config is not None and adapter_configs.task_of(entry, adapter_config) == "SEQ_CLS"
+    if entry.kind != "causal-lm" or classifies:
+        what = f"{entry.title} is none" if entry.kind != "causal-lm" else "this config is for classification"
+        raise BadInput(f"The published runs are of decoders that learn to write text; {what}.", "protocol")
     setting = replace(SETTING, batch=batch)
     if adapter_config is not None and adapter_config.get("peft_type") == "OSF":
         with osf_before_021():

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 #: Larger requests are taken for slips of the keyboard.
 _MOST_ROWS, _MOST_TOKENS = 65_536, 4_194_304
+#: Of all rows together: above, torch cannot count the bytes of an attention matrix, which no device could hold.
+_MOST_IN_A_STEP = 2**30
+#: Every token of a generation is a pass of its own: so many are simulated in a minute or two.
+_MOST_NEW = 4096
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,19 @@ class Setting:
         if self.generate is not None:
             sizes += [
                 ("generate", self.generate[0], _MOST_ROWS),
-                ("generate", self.generate[1], _MOST_TOKENS),
+                ("generate", self.generate[1], _MOST_NEW),
             ]
         for name, value, most in sizes:
             if not 1 <= value <= most:
                 raise BadInput(f"{value:,} is no usable value for {name}: choose from 1 to {most:,}.", name)
+        rows, new = self.generate or (0, 0)
+        tokens = max(self.batch * self.seq, rows * (self.seq + new))
+        if tokens > _MOST_IN_A_STEP:
+            raise BadInput(
+                f"{tokens:,} tokens in all rows together are more than can be meant: choose up to "
+                f"{_MOST_IN_A_STEP:,}.",
+                "batch" if self.batch * self.seq == tokens else "generate",
+            )
         if self.optimizer not in optimizers.OPTIMIZERS:
             raise BadInput(
                 f"There is no optimizer called '{self.optimizer}'. Known: {', '.join(optimizers.OPTIMIZERS)}.",

@@ -27,7 +27,7 @@ from peft_lab.memory.build import (
 from peft_lab.memory.fake import HOST, fake_device
 from peft_lab.memory.result import Simulation, largest
 from peft_lab.memory.setting import Setting, torch_dtype
-from peft_lab.memory.standins import needs_real_adapter
+from peft_lab.memory.standins import needs_real_adapter, refusal
 from peft_lab.memory.tracker import Recorder, Trace
 from peft_lab.memory.unroll import DEPTH, unroll, without_scalars
 
@@ -77,6 +77,9 @@ def run(blueprint: Blueprint, setting: Setting, schedule: Schedule = two_steps) 
     Raises:
         SimulationError: the method needs values, or does something that has no fake implementation; with the reason.
     """
+    reason = refusal(blueprint.method, blueprint.checkpointing)
+    if reason is not None:
+        raise SimulationError(reason)
     depth = blueprint.depth
     if depth > DEPTH * blueprint.period and not names_layers(blueprint.method):
         # What does not suit a few layers may suit all of them, and what suits neither says so at full depth.
@@ -226,17 +229,24 @@ def simulate(
     from peft_lab.models import resolve
 
     entry, spec = resolve(model), get_method(method)
-    _check_length(entry, setting, spec.virtual_tokens(spec.require(entry.shape, values)))
+    _check_length(entry, entry.kind, setting, spec.virtual_tokens(spec.require(entry.shape, values)))
     blueprint, name, slug = blueprint_of(model, method, values, dtype, checkpointing)
     return simulate_blueprint(blueprint, setting, name, slug)
 
 
-def _check_length(entry: ModelEntry, setting: Setting, virtual: int) -> None:
-    """Raises BadInput for rows longer than the model has positions for, and for text asked of an encoder."""
-    if setting.generate and entry.kind == "encoder":
-        raise BadInput(
-            f"{entry.title} is an encoder and writes no text: leave the generation out.", "generate"
-        )
+def _check_length(entry: ModelEntry, kind: str, setting: Setting, virtual: int) -> None:
+    """Raises BadInput for rows longer than the model has positions for, and for text asked of what writes none.
+
+    ``kind``: of what is trained, ``encoder`` for a classifier.
+    """
+    if setting.generate and kind != "causal-lm":
+        what = {
+            "encoder": f"{entry.title} is an encoder and writes no text",
+            "seq2seq": f"{entry.title} has an encoder beside its decoder, and writing text is simulated for decoders "
+            "alone",
+            "causal-lm": "A config for classification has no text written",
+        }[entry.kind]
+        raise BadInput(f"{what}: leave the generation out.", "generate")
     limit = entry.shape.max_positions
     extra = virtual + (setting.generate[1] if setting.generate else 0)
     if limit is not None and setting.seq + extra > limit:
@@ -318,10 +328,20 @@ def simulate_config(
 
     entry = resolve(model)
     config = None if adapter_config is None else adapter_configs.parse(entry, adapter_config)
-    _check_length(entry, setting, getattr(config, "num_virtual_tokens", None) or 0)
+    kind: str = entry.kind
+    if config is not None and adapter_config is not None:
+        # As it is counted: a start that reads values leaves every shape what it is.
+        adapter_configs.drop_values(config)
+        if adapter_configs.task_of(entry, adapter_config) == "SEQ_CLS":
+            kind = "encoder"
+            if entry.kind == "seq2seq":
+                raise SimulationError(
+                    f"{entry.title} would classify at its end-of-text token: without a text it cannot be simulated."
+                )
+    _check_length(entry, kind, setting, getattr(config, "num_virtual_tokens", None) or 0)
     blueprint = Blueprint(
         config=meta.make_config(entry.config),
-        kind=entry.kind,
+        kind=kind,
         method=config,
         dtype=torch_dtype(dtype),
         quantise=quantise,
@@ -331,7 +351,10 @@ def simulate_config(
     name = "full" if config is None else str(getattr(config.peft_type, "value", config.peft_type)).lower()
     try:
         return simulate_blueprint(blueprint, setting, entry.name, name, schedule)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except REFUSALS as error:
+        if config is None:
+            raise
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BadInput(
-            f"PEFT cannot apply this {name} config to {entry.title}: {error}", "adapter_config"
+            f"PEFT cannot apply this {name} config to {entry.title}: {said}", "adapter_config"
         ) from error

@@ -27,6 +27,22 @@ def needs_real_adapter(config: Any) -> bool:
     return str(getattr(peft_type, "value", peft_type)) in REAL_ADAPTER
 
 
+def refusal(config: Any, checkpointing: bool) -> str | None:
+    """Why a step with a PEFT config (or a callable, or None) cannot be simulated, where no stand-in would do."""
+    peft_type = getattr(config, "peft_type", None)
+    kind = str(getattr(peft_type, "value", peft_type))
+    if kind == "CPT":
+        return "CPT's loss goes by which tokens are context, input and label: without a text it cannot be simulated."
+    if getattr(config, "alora_invocation_tokens", None):
+        return "aLoRA starts where its invocation tokens stand in the text: without a text it cannot be simulated."
+    if kind == "POLY" and checkpointing:
+        return (
+            "Poly cannot be trained with gradient checkpointing: PEFT tells its modules the task in the forward pass "
+            "only, and layers are computed again after it."
+        )
+    return None
+
+
 @contextmanager
 def building(config: Any) -> Iterator[None]:
     """Stand-ins while PEFT injects the adapter of ``config`` (which may be changed)."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.memory.fake import tensors_held
 from peft_lab.memory.tracker import Recorder
 
 if TYPE_CHECKING:
@@ -140,6 +141,13 @@ def _wants_task_ids(model: torch.nn.Module) -> bool:
     return str(getattr(kind, "value", kind)) in ("POLY", "MULTITASK_PROMPT_TUNING")
 
 
+def _tasks(model: torch.nn.Module, size: int) -> dict[str, torch.Tensor]:
+    """The task of each of ``size`` rows, for methods that ask for it."""
+    import torch
+
+    return {"task_ids": torch.zeros(size, dtype=torch.long)} if _wants_task_ids(model) else {}
+
+
 def training_batch(subject: Subject, size: int, length: int, padded: bool) -> dict[str, torch.Tensor]:
     """Token ids with labels; ``padded`` adds a mask, as a batch of unequal lengths has."""
     import torch
@@ -148,8 +156,7 @@ def training_batch(subject: Subject, size: int, length: int, padded: bool) -> di
     batch = {"input_ids": ids}
     if padded:
         batch["attention_mask"] = torch.ones(size, length, dtype=torch.long)
-    if _wants_task_ids(subject.model):
-        batch["task_ids"] = torch.zeros(size, dtype=torch.long)
+    batch |= _tasks(subject.model, size)
     if subject.kind == "encoder":
         batch["labels"] = torch.zeros(size, dtype=torch.long)
     else:
@@ -164,7 +171,8 @@ def evaluate(subject: Subject, recorder: Recorder, size: int, length: int) -> No
     recorder.enter("evaluation")
     with torch.no_grad():
         ids = torch.zeros(size, length, dtype=torch.long)
-        outputs = subject.model(input_ids=ids, attention_mask=torch.ones(size, length, dtype=torch.long))
+        mask = torch.ones(size, length, dtype=torch.long)
+        outputs = subject.model(input_ids=ids, attention_mask=mask, **_tasks(subject.model, size))
         for row in outputs.logits:
             torch.nn.functional.cross_entropy(row[-length:], ids[0], reduction="none")
     recorder.enter("idle")
@@ -191,8 +199,12 @@ def generate(subject: Subject, recorder: Recorder, size: int, prompt: int, new: 
     with torch.no_grad():
         ids = torch.zeros(size, prompt, dtype=torch.long)
         mask = torch.ones(size, prompt, dtype=torch.long)
-        outputs = model(input_ids=ids, attention_mask=mask, use_cache=True, logits_to_keep=1)
+        tasks = _tasks(model, size)
+        outputs = model(input_ids=ids, attention_mask=mask, use_cache=True, logits_to_keep=1, **tasks)
+        _keep(recorder, _cache_of(outputs))
         decoder = inner_model(model)
+        if decoder is not model:
+            tasks = {}  # what asked for them is in the cache by now
         virtual = _cached_tokens(outputs) - prompt
         if virtual:
             mask = torch.cat([torch.ones(size, virtual, dtype=torch.long), mask], dim=1)
@@ -210,7 +222,8 @@ def generate(subject: Subject, recorder: Recorder, size: int, prompt: int, new: 
                 "use_cache": True,
                 "logits_to_keep": 1,
             }
-            outputs = decoder(**step, cache=held.pop("cache"))
+            outputs = decoder(**step, **tasks, cache=held.pop("cache"))
+            _keep(recorder, _cache_of(outputs))
     recorder.enter("idle")
 
 
@@ -223,6 +236,15 @@ def inner_model(model: torch.nn.Module) -> torch.nn.Module:
 
 def _cache_of(outputs: Any) -> Any:
     return outputs.cache if getattr(outputs, "cache", None) is not None else outputs.past_key_values
+
+
+def _keep(recorder: Recorder, cache: Any) -> None:
+    """Keys and values outlive the pass that made them, as activations do, although longer ones replace them."""
+    for layer in getattr(cache, "layers", ()):
+        for tensor in tensors_held(vars(layer)):
+            number = recorder.number(tensor)
+            if number is not None and not recorder.trace.storages[number].part:
+                recorder.trace.storages[number].part = "activations"
 
 
 def _cached_tokens(outputs: Any) -> int:
