@@ -20,10 +20,11 @@ from peft_lab.runs.view import Status
 from peft_lab.tasks.base import Row, Task
 
 # What the written training loop follows. A setting added later has to be written there before it may be used here.
+# "compared" asks a run for further measurements and changes nothing in what it learns.
 _FOLLOWED = frozenset(
     {
         "model", "method", "task", "values", "steps", "batch", "seed", "learning_rate", "head_learning_rate",
-        "max_length", "schedule", "warmup", "weight_decay", "clip", "eval_rows", "own_data", "probes",
+        "max_length", "schedule", "warmup", "weight_decay", "clip", "eval_rows", "own_data", "probes", "compared",
     }
 )  # fmt: skip
 

@@ -267,3 +267,14 @@ def test_a_setting_of_runs_that_scripts_do_not_know_is_refused(
     monkeypatch.setattr(facts, "_FOLLOWED", facts._FOLLOWED - {"clip"})
     with pytest.raises(BadInput, match="'clip'"):
         export.script(run)
+
+
+def test_a_run_of_a_comparison_is_exported_as_any_other(train: Train) -> None:
+    """It measured more, and learnt the same."""
+    plain, compared = (train("encoder", "lora", steps=1, compared=asked) for asked in (False, True))
+    assert compared.spec.compared and not plain.spec.compared
+    texts = [export.script(run).replace(run.id, "ID") for run in (plain, compared)]
+    assert [line for line in texts[0].splitlines() if "LEARNING" in line or "STEPS" in line] == [
+        line for line in texts[1].splitlines() if "LEARNING" in line or "STEPS" in line
+    ]
+    assert export.adapter_zip(compared)
