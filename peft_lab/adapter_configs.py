@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ _REQUIRED = {
     "CARTRIDGE": ("num_virtual_tokens",),
     "CPT": ("cpt_token_ids",),
 }
+# Those of them that are sizes; PEFT builds on any value and fails later, or makes an adapter of nothing.
+_NUMBERS = frozenset({"adapter_len", "adapter_layers", "num_virtual_tokens", "num_tasks"})
 # What PEFT raises on purpose or by accident for values it cannot use: a zero rank, a broken pattern, a missing package.
 REFUSALS = (
     ArithmeticError,
@@ -50,7 +53,8 @@ def parse(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
     """The config object of a dictionary; a missing task type becomes the model's own.
 
     Raises:
-        BadInput: no or an unknown ``peft_type``, a required field left empty, or fields that PEFT rejects.
+        BadInput: no or an unknown ``peft_type``, a required field left empty or no number, sizes of another model, or
+            fields that PEFT rejects.
     """
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig
 
@@ -60,8 +64,12 @@ def parse(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
     if kind in _IMPOSSIBLE:
         raise BadInput(_IMPOSSIBLE[kind], "adapter_config")
     for name in _REQUIRED.get(kind, ()):
-        if content.get(name) is None:
+        value = content.get(name)
+        if value is None:
             message = f"This {kind} config leaves {name} empty; without it there is nothing to count."
+            raise BadInput(message, "adapter_config")
+        if name in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            message = f"This {kind} config says {name} {value!r}; it takes a whole number from 1."
             raise BadInput(message, "adapter_config")
     # The base is the model asked for, whatever the file was made with.
     values = {
@@ -71,9 +79,34 @@ def parse(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
         "base_model_name_or_path": None,
     }
     try:
-        return PeftConfig.from_peft_type(**values)
+        config = PeftConfig.from_peft_type(**values)
     except (TypeError, ValueError, KeyError, ImportError) as error:
         raise BadInput(f"PEFT does not accept this {kind} config: {error}", "adapter_config") from error
+    if config.is_prompt_learning:
+        _check_sizes(entry, kind, config)
+    return config
+
+
+def _check_sizes(entry: ModelEntry, kind: str, config: PeftConfig) -> None:
+    """Raises BadInput for a prompt config that states another model's sizes: PEFT believes it and fails later on."""
+    from peft.utils.other import _prepare_prompt_learning_config
+
+    blank: Any = copy.copy(config)
+    blank.num_layers = blank.token_dim = blank.num_attention_heads = None
+    own = _prepare_prompt_learning_config(blank, meta.make_config(entry.config))
+    # Prefixes are as wide as the keys: PEFT stores their width, and works it out itself from the model's own.
+    right = {
+        "num_layers": (own.num_layers,),
+        "token_dim": (own.token_dim, entry.shape.hidden),
+        "num_attention_heads": (own.num_attention_heads, entry.shape.heads),
+    }
+    for name, known in right.items():
+        given = getattr(config, name, None)
+        if given is not None and given not in known:
+            raise BadInput(
+                f"This {kind} config says {name} {given!r}; {entry.title} has {getattr(own, name):,}.",
+                "adapter_config",
+            )
 
 
 def task_of(entry: ModelEntry, content: Mapping[str, Any]) -> TaskType:

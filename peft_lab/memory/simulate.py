@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.adapter_configs import REFUSALS
-from peft_lab.errors import BadInput, PeftLabError, SimulationError
+from peft_lab.errors import BadInput, PeftLabError, SimulationError, Unsupported
 from peft_lab.memory import account, optimizers, step
 from peft_lab.memory.build import (
     Blueprint,
@@ -280,11 +280,13 @@ def blueprint_of(
         try:
             return spec.apply(base, shape, full, task)
         except ValueError as error:
-            if not checkpointing:
+            # PEFT looks at the base's setting while it applies a method.
+            if not (checkpointing and "checkpointing" in str(error)):
                 raise
-            # PEFT looks at the base's setting while it applies a method (prefixes go through the cache, which is off).
-            raise SimulationError(
-                f"{spec.title} cannot be trained with gradient checkpointing: {error}"
+            raise Unsupported(
+                f"{spec.title} cannot be trained with gradient checkpointing: PEFT hands its vectors to the layers in "
+                "the cache, which is off then.",
+                "checkpointing",
             ) from error
 
     how = spec.quantization(full)

@@ -204,6 +204,14 @@ def _refused(model: str, content: Any, **more: Any) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize("start", ["olora", "corda", "pissa"])
+def test_starts_that_read_values_are_simulated_as_they_are_counted(start: str) -> None:
+    content = {"peft_type": "LORA", "r": 8, "target_modules": ["c_attn"]}
+    plain = simulate.simulate_config("gpt2", content, Setting(2, 8))
+    found = simulate.simulate_config("gpt2", {**content, "init_lora_weights": start}, Setting(2, 8))
+    assert (found.peak_bytes, found.reserved_bytes) == (plain.peak_bytes, plain.reserved_bytes)
+
+
 def test_an_encoder_with_a_decoder_is_not_asked_for_what_is_not_simulated() -> None:
     content = {"peft_type": "LORA", "r": 8}
     assert "leave the generation out" in _refused("t5-base", content, generate=(1, 2))
