@@ -23,10 +23,10 @@ from peft_lab.cli.application import FAILED, command
 from peft_lab.cli.fitting import Job, Room
 from peft_lab.cli.progress import ProgressBars
 from peft_lab.cli.subjects import Subjects
-from peft_lab.errors import BadInput, SimulationError
+from peft_lab.errors import BadInput, SimulationError, Unsupported
 from peft_lab.memory import protocol as metamath
 from peft_lab.memory.devices import Device, get_device
-from peft_lab.memory.fits import models_that_fit
+from peft_lab.memory.fits import LARGEST, models_that_fit
 from peft_lab.memory.optimizers import OPTIMIZERS
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.setting import Setting
@@ -47,15 +47,17 @@ class Protocol(StrEnum):
 
 @dataclass(frozen=True)
 class _Simulated:
-    """A simulation, the file it was asked for by, and what fits."""
+    """A simulation, the file it was asked for by, what fits, and which of its sizes are where the search ended."""
 
     simulation: Simulation
     file: Path | None = None
     room: Room | None = None
+    at_least: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         more = {"adapter_config": self.file} if self.file else {}
-        return {**self.simulation.as_dict(), **more, **({"fits": self.room.as_dict()} if self.room else {})}
+        room = {"fits": {**self.room.as_dict(), "at_least": list(self.at_least)}} if self.room else {}
+        return {**self.simulation.as_dict(), **more, **room}
 
 
 @command("memory")
@@ -88,13 +90,13 @@ def memory_command(
 ) -> None:
     """Simulate a training step's memory on a GPU, without weights. By default for every method that applies."""
     entry = resolve(model)
-    device = get_device(fits) if fits else None
+    device = None if fits is None else get_device(fits)
     if protocol:
         if device:
             raise BadInput(
                 "--fits searches batches and lengths, which --protocol fixes; use one of them.", "fits"
             )
-        setting = replace(metamath.SETTING, batch=batch or metamath.SETTING.batch)
+        setting = metamath.SETTING if batch is None else replace(metamath.SETTING, batch=batch)
         heading = f"{entry.title}, protocol of the published runs, {setting.batch} rows"
     else:
         if batch is None or seq is None:
@@ -104,10 +106,13 @@ def memory_command(
     setting.check()
     chosen = subjects.choose(entry, method, sets, adapter_config)
     jobs = _published(entry, chosen) if protocol else _jobs(entry.name, chosen, dtype, checkpointing)
-    results, failed = _simulate_all(entry, chosen, jobs, setting, device)
+    every = not method and not adapter_config
+    results, failed, left_out = _simulate_all(entry, chosen, jobs, setting, device, every)
     if device and len(chosen.methods) == len(results) == 1:
         results = [_on_all_models(entry, chosen, results[0], setting, device, dtype, checkpointing)]
     chosen.tell()
+    for note in (*left_out, *_cut_short(results)):
+        output.note(note)
     if protocol:
         unused = [("--seq", seq), ("--generate", generate), ("--checkpointing", checkpointing or None)]
         unused += [("--dtype", dtype if dtype != _DTYPE else None)]
@@ -135,7 +140,8 @@ def _jobs(model: str, chosen: Subjects, dtype: str, checkpointing: bool) -> Iter
         virtual = spec.virtual_tokens(values)
         yield spec.slug, partial(of_method, spec, values), None, virtual
     for file in chosen.files:
-        virtual = (file.content or {}).get("num_virtual_tokens") or 0
+        said = (file.content or {}).get("num_virtual_tokens")
+        virtual = said if isinstance(said, int) else 0  # what is no number is refused with the config
         yield str(file.path), partial(of_file, file.content), file.path, virtual
 
 
@@ -157,9 +163,16 @@ def _published(entry: ModelEntry, chosen: Subjects) -> Iterator[Named]:
 
 
 def _simulate_all(
-    entry: ModelEntry, chosen: Subjects, jobs: Iterator[Named], setting: Setting, device: Device | None
-) -> tuple[list[_Simulated], bool]:
-    """All simulations that work, and whether one did not; its reason is told on stderr.
+    entry: ModelEntry,
+    chosen: Subjects,
+    jobs: Iterator[Named],
+    setting: Setting,
+    device: Device | None,
+    every: bool,
+) -> tuple[list[_Simulated], bool, list[str]]:
+    """All simulations that work; whether one did not (its reason is told on stderr); and notes on those left out.
+
+    ``every``: nobody asked for a method in particular, so one that does not suit the step is left out.
 
     Raises:
         BadInput: a config that cannot be applied, with its file. SimulationError: none of them works.
@@ -167,6 +180,7 @@ def _simulate_all(
     total = len(chosen.methods) + len(chosen.files)
     results: list[_Simulated] = []
     failures: list[str] = []
+    left_out: list[str] = []
     with ProgressBars(lines=False) as bars:
         for done, (name, job, file, virtual) in enumerate(jobs):
             bars.update("Simulating", done / total, name)
@@ -175,8 +189,13 @@ def _simulate_all(
                     results.append(_Simulated(job(setting), file))
                 else:
                     limit = entry.shape.max_positions
-                    found = fitting.search(job, setting, device, limit and limit - virtual)
-                    results.append(_Simulated(found[0], file, found[1]))
+                    limit = limit and limit - virtual
+                    simulation, room = fitting.search(job, setting, device, limit)
+                    results.append(_Simulated(simulation, file, room, _at_least(room, limit)))
+            except Unsupported as error:
+                if not every:
+                    raise
+                left_out.append(f"left out: {name}: {error}")
             except SimulationError as error:
                 failures.append(f"{name}: {error}")
             except BadInput as error:
@@ -187,7 +206,25 @@ def _simulate_all(
         raise SimulationError("; ".join(failures))
     for failure in failures:
         output.note(f"error: {failure}")
-    return results, bool(failures)
+    return results, bool(failures), left_out
+
+
+def _cut_short(results: list[_Simulated]) -> list[str]:
+    """What a search did not look beyond: there the answer is a lower bound."""
+    units_of = {"batch": "rows", "seq": "tokens a row"}
+    return [
+        f"note: {one.file or one.simulation.method}: at least {LARGEST[what]:,} {units_of[what]} fit; "
+        "no larger size was searched"
+        for one in results
+        for what in one.at_least
+    ]
+
+
+def _at_least(room: Room, positions: int | None) -> tuple[str, ...]:
+    """Which sizes the search ended at, although the model has ``positions`` for more (None: for any number)."""
+    longest = positions is None or positions > LARGEST["seq"]
+    found = {"batch": room.batch == LARGEST["batch"], "seq": longest and room.seq == LARGEST["seq"]}
+    return tuple(what for what, ended in found.items() if ended)
 
 
 def _on_all_models(

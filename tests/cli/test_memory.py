@@ -120,6 +120,27 @@ def test_bad_input(run: Run, arguments: list[str], said: str) -> None:
     assert said in run(*ASK, *arguments).refused()
 
 
+def test_nothing_is_taken_for_not_given(run: Run) -> None:
+    """An empty or a zero option is a slip, not the default."""
+    assert "batch" in run("memory", "--model", "gpt2", "--protocol", "metamath", "--batch", "0").refused()
+    assert "no device called ''" in run(*ASK, "--method", "lora", "--fits", "").refused()
+
+
+def test_methods_that_cannot_be_checkpointed_are_left_out(run: Run) -> None:
+    done = run(*ASK, "--checkpointing", "--json")
+    assert [row["method"] for row in done.document] == [slug for slug in all_methods() if slug != "prefix"]
+    assert "left out: prefix: Prefix Tuning cannot be trained with gradient checkpointing" in done.stderr
+    assert "gradient checkpointing" in run(*ASK, "--checkpointing", "--method", "prefix").refused()
+
+
+def test_numbers_of_virtual_tokens_that_are_none(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    for more in ((), ("--fits", "t4")):
+        for value in ("20", [1], 0, True):
+            file.write_text(json.dumps({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": value}))
+            assert "a whole number from 1" in run(*ASK, *more, "--adapter-config", str(file)).refused()
+
+
 def test_a_bad_config_names_its_file(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "x.json"
     for content in ({"peft_type": "MAGIC"}, {"peft_type": "LORA", "target_modules": ["nowhere"]}, *SLIPS):
@@ -181,6 +202,22 @@ def test_fits_on_the_command_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     shown = run(*ASK, "--method", "lora", "--fits", "t4").stdout
     assert get_device("t4").title in shown
     assert "'t4'" in run(*ASK, "--fits", "t44").refused()
+
+
+def test_where_a_search_ends_is_a_lower_bound(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tiny(model: str, method: str, values: object, setting: Setting, *rest: object) -> Simulation:
+        return Simulation("m", "lora", setting.batch, None, dict.fromkeys(account.PARTS, 0), ())
+
+    monkeypatch.setattr(memory, "simulate", tiny)
+    monkeypatch.setattr(memory, "models_that_fit", lambda *given: ())
+    done = run(*ASK, "--method", "lora", "--fits", "t4", "--json")
+    # GPT-2's rows end at its positions, not at the search's.
+    assert done.document[0]["fits"]["at_least"] == ["batch"]
+    assert "at least 4,096 rows fit" in done.stderr
+    ask = ("memory", "--model", "llama-3.2-1b", "--batch", "1", "--seq", "8", "--method", "lora")
+    room = run(*ask, "--fits", "t4", "--json").document[0]["fits"]
+    assert room["longest_seq"] == fits.LARGEST["seq"] == get_model("llama-3.2-1b").shape.max_positions
+    assert room["at_least"] == ["batch"]
 
 
 def test_the_published_protocol(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from peft_lab import published
 from peft_lab.memory.account import Point
+from peft_lab.memory.devices import devices
 from peft_lab.methods import all_methods
+from peft_lab.models import get_model
+from peft_lab.ui.memory import fitting
+from peft_lab.ui.memory.answers import Answers
+from peft_lab.ui.memory.controls import Chosen
 from peft_lab.ui.memory.timeline import places
 from tests.ui.test_pages import SECONDS, opened, told
 
@@ -95,6 +102,39 @@ def test_the_longest_row_is_searched() -> None:
         time.sleep(0.2)
         app.run()
     assert "**512 tokens per row** at 2 rows, which are all the positions" in told(app)
+
+
+def test_the_search_for_a_model_leaves_room_for_virtual_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str | None, int] = {}
+
+    def simulate(self: Chosen, urgency: int, slug: str, sizes: Any, model: str | None = None) -> Future[Any]:
+        asked[model] = sizes["seq"]
+        return Future()
+
+    monkeypatch.setattr(Chosen, "simulate", simulate)
+    monkeypatch.setattr(fitting, "collect", lambda asked: Answers({}, {}, len(asked)))
+    monkeypatch.setattr(fitting, "progress", lambda *given: None)
+    device = devices()["h200"]
+    fitting._models(Chosen(get_model("gpt2"), device, 1, 1024, "bfloat16", "adamw", False, {}), "prompt")
+    prompts = all_methods()["prompt"].knob("num_virtual_tokens").default
+    assert asked["gpt2"] == 1024 - prompts
+    assert asked["llama-3.2-1b"] == 1024
+
+
+@pytest.mark.parametrize(
+    ("what", "size", "least"), [("batch", 4096, True), ("batch", 40, False), ("seq", 512, False)]
+)
+def test_where_a_search_ends_is_a_lower_bound(
+    what: str, size: int, least: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: Future[int] = Future()
+    done.set_result(size)
+    monkeypatch.setattr(Chosen, "search", lambda *given: done)
+    said: list[str] = []
+    monkeypatch.setattr(fitting.st, "markdown", said.append)
+    chosen = Chosen(get_model("minilm-l6"), devices()["h200"], 1, 8, "bfloat16", "adamw", False, {})
+    fitting._size(what, chosen, "lora")
+    assert ("at least" in said[0]) == least
 
 
 def test_a_lessons_button_sets_the_page() -> None:

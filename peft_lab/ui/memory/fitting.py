@@ -54,11 +54,15 @@ def _size(what: str, chosen: Chosen, slug: str) -> None:
         st.markdown(f":red[:material/error: {error}]")
         return
     row, unit = ("row", "rows") if what == "batch" else ("token", "tokens per row")
-    rest = f"{chosen.seq:,} tokens" if what == "batch" else f"{chosen.batch:,} rows"
-    said = f"**{size:,} {unit}** of {rest}" if what == "batch" else f"**{size:,} {unit}** at {rest}"
     limit = chosen.entry.shape.max_positions
-    if what == "seq" and size == limit:
+    whole = what == "seq" and size == limit
+    least = "at least " if size == fits.LARGEST[what] and not whole else ""
+    rest = f"{chosen.seq:,} tokens" if what == "batch" else f"{chosen.batch:,} rows"
+    said = f"**{least}{size:,} {unit}** {'of' if what == 'batch' else 'at'} {rest}"
+    if whole:
         said += ", which are all the positions it has"
+    elif least:
+        said += "; no larger size was searched"
     if not size:
         said = f"Not even one {row} fits"
     st.markdown(
@@ -68,13 +72,13 @@ def _size(what: str, chosen: Chosen, slug: str) -> None:
 
 
 def _models(chosen: Chosen, slug: str) -> None:
-    """The catalogue from small to large; rows get no longer than a model has positions for."""
+    """The catalogue from small to large; rows get no longer than a model has positions for, beside the method's own."""
     entries = sorted(catalogue().values(), key=lambda entry: entry.parameters)
     refused = {entry.name: refusals(entry)[slug] for entry in entries if slug in refusals(entry)}
     asked = {}
     for entry in entries:
         if entry.name not in refused:
-            seq = min(chosen.seq, entry.shape.max_positions or chosen.seq)
+            seq = fits.longest_row(entry.name, slug, {}, chosen.setting())
             asked[entry.name] = chosen.simulate(SEARCH, slug, {"seq": seq}, model=entry.name)
     answers = collect(asked)
     progress(answers, "models")
