@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 
 import streamlit as st
 
@@ -100,13 +99,10 @@ def interviewer(question: Question) -> None:
 
 
 def _working(steps: Sequence[str]) -> None:
-    """The lines of the working; formulas that follow each other as one block, which a narrow screen can scroll."""
-    for is_formula, lines in groupby(steps, key=_is_formula):
-        if is_formula:
-            joined = r" \\[0.4em] ".join(step.strip("$") for step in lines)
-            st.latex(rf"\begin{{array}}{{l}} {joined} \end{{array}}")
-        else:
-            st.markdown("\n\n".join(lines))
+    """The lines of the working. Formulas stand in the text, where a long one breaks on a narrow screen: as a display it
+    would scroll, out of the keyboard's reach."""
+    lines = (rf"$\displaystyle {step.strip('$')}$" if _is_formula(step) else step for step in steps)
+    st.markdown("\n\n".join(lines))
 
 
 def _is_formula(step: str) -> bool:
