@@ -25,6 +25,16 @@ from peft_lab.errors import BadInput, UnknownName
 from peft_lab.shapes import ModelKind, ModelShape
 
 CONNECT_SECONDS = 5.0
+#: Where architectures keep the number of layers of a stack.
+DEPTH_FIELDS = (
+    "num_hidden_layers",
+    "n_layer",
+    "num_layers",
+    "n_layers",
+    "num_decoder_layers",
+    "encoder_layers",
+    "decoder_layers",
+)
 
 
 @dataclass(frozen=True)
@@ -132,6 +142,7 @@ def resolve(name: str) -> ModelEntry:
     except (StrictDataclassError, ArithmeticError, AttributeError, TypeError) as error:
         raise BadInput(f"The config of '{name}' does not hold together: {error}", "model") from error
     kind = _kind(config, name)
+    _check_depth(config, name)
     title = Path(name).resolve().name if is_folder(name) else name
     try:
         shape = meta.read_shape(meta.build(config, kind), config, kind, name, title)
@@ -184,7 +195,11 @@ def _reason(name: str, error: Exception) -> str:
 def _kind(config: Any, name: str) -> ModelKind:
     from transformers.models.auto import modeling_auto as auto
 
+    none = BadInput(f"'{name}' is a '{config.model_type}' model, which is no language model.", "model")
     if config.is_encoder_decoder:
+        # So are models that hear or see; only those that read text and write it are meant.
+        if config.model_type not in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+            raise none
         return "seq2seq"
     declared = (getattr(config, "architectures", None) or [""])[0]
     # BERT types are in the causal mapping too, so a declared causal class decides, then membership.
@@ -193,4 +208,15 @@ def _kind(config: Any, name: str) -> ModelKind:
         return "encoder"
     if config.model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return "causal-lm"
-    raise BadInput(f"'{name}' is a '{config.model_type}' model, which is no language model.", "model")
+    raise none
+
+
+def _check_depth(config: Any, name: str) -> None:
+    """Raises BadInput for a stack without layers, which transformers builds or fails on as it happens."""
+    text = config.get_text_config()
+    for field in DEPTH_FIELDS:
+        layers = getattr(text, field, None)
+        if isinstance(layers, int) and layers < 1:
+            raise BadInput(
+                f"The config of '{name}' says {field} {layers}; a model has at least one layer.", "model"
+            )

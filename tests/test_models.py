@@ -83,6 +83,23 @@ def test_a_local_folder(name: str, tmp_path: Path) -> None:
         ({}, "could not be read as a model"),
         ({"model_type": "vit"}, "no language model"),
         ({"model_type": "made-up"}, "could not be read as a model"),
+        ({"model_type": "whisper"}, "'whisper' model, which is no language model"),
+        ({"model_type": "detr"}, "no language model"),
+        (
+            {
+                "model_type": "vision-encoder-decoder",
+                "encoder": {"model_type": "vit"},
+                "decoder": {"model_type": "gpt2"},
+            },
+            "no language model",
+        ),
+        (
+            {"model_type": "llama", "num_hidden_layers": 0},
+            "num_hidden_layers 0; a model has at least one layer",
+        ),
+        ({"model_type": "llama", "num_hidden_layers": -4}, "num_hidden_layers -4; a model has at least one"),
+        ({"model_type": "gpt2", "n_layer": 0}, "0; a model has at least one layer"),
+        ({"model_type": "t5", "num_layers": 2, "num_decoder_layers": -1}, "num_decoder_layers -1"),
         (
             {"auto_map": {"AutoConfig": "evil.Config"}, "model_type": "evil"},
             "code of its own, which is never run",

@@ -15,6 +15,7 @@ from peft_lab.memory import quantised, standins
 from peft_lab.memory.fake import tensors_held
 from peft_lab.memory.step import Subject
 from peft_lab.memory.tracker import Recorder
+from peft_lab.models import DEPTH_FIELDS
 from peft_lab.shapes_only import shapes_only
 
 if TYPE_CHECKING:
@@ -24,17 +25,6 @@ if TYPE_CHECKING:
 
     from peft_lab.methods.base import Formula
     from peft_lab.shapes import ModelShape
-
-#: Where architectures keep their number of layers.
-_DEPTH = (
-    "num_hidden_layers",
-    "n_layer",
-    "num_layers",
-    "n_layers",
-    "num_decoder_layers",
-    "encoder_layers",
-    "decoder_layers",
-)
 
 #: Fields of PEFT configs that name modules, and what a layer's number looks like in them: a digit, or a class of
 #: digits, that is no part of a word (``c_attn2`` and ``wi_0`` are names).
@@ -84,7 +74,7 @@ class Blueprint:
     def depth(self) -> int:
         """Number of repeated layers (of the decoder where there are two stacks)."""
         text = self.config.get_text_config()
-        for name in _DEPTH:
+        for name in DEPTH_FIELDS:
             if getattr(text, name, None):
                 return int(getattr(text, name))
         raise SimulationError(
@@ -126,7 +116,7 @@ class Blueprint:
         config = copy.deepcopy(self.config)
         text = config.get_text_config()
         own = self.depth
-        for name in _DEPTH:
+        for name in DEPTH_FIELDS:
             if getattr(text, name, None) == own:
                 setattr(text, name, depth)
         types = getattr(text, "layer_types", None)
