@@ -3,9 +3,11 @@
 One process on an L40S: the model is loaded, the loss on unrelated text is taken on 4 rows of 768 tokens, then
 5,000 steps run on batches of 4, sorted by length within every twenty, with the cache emptied every ten steps.
 The reserve is fullest at the longest batch, right after the cache was emptied; it follows a short batch, whose
-outputs are still alive. In between, answers are generated (50 rows of at most 300 new tokens). Two rows were
-simulated with that as well, taking prompts of 150 to 190 tokens: 16.9 GB reserved for TinyLoRA and 12.9 GB for
-prefix tuning, below their training peaks. So it is left out here; ``Setting.generate`` asks for it.
+outputs are still alive. In between, answers are generated (50 rows of at most 300 new tokens). That is left out
+here, not because it is small: with prompts of 190 tokens, after a step on one such row, 19.5 GB are reserved for
+TinyLoRA (published: 20.1 GB) and 12.9 GB for prefix tuning (published: 22.0 GB). Both are below the training's peak, so
+that they do not decide it; how long the prompts were was not published, and longer ones take more.
+``Setting.generate`` asks for it.
 """
 
 from __future__ import annotations
