@@ -76,6 +76,9 @@ table.compare td, table.compare th { padding-inline: 0.5rem; }
   .block-container { padding-left: 1rem; padding-right: 1rem; }
   /* all tabs in view, the open one too: Streamlit lets them scroll away sideways */
   [data-testid="stTabs"] [role="tablist"] { flex-wrap: wrap; row-gap: 0; }
+  /* a long formula breaks between its terms: one that scrolls cannot be reached by keyboard */
+  .katex-display > .katex { white-space: normal !important; line-height: 1.5; }
+  .katex-display { padding: 3px; }
   h1 { font-size: 1.8rem !important; } }
 </style>
 """

@@ -69,6 +69,37 @@ def test_a_page_has_no_serious_violation(address: str, reader: Page, app_url: st
         assert severe(reader) == [], scheme
 
 
+NARROW = (
+    "adapters",
+    "qlora?tab=modules",
+    "prefix?tab=parameters",
+    "lora?tab=memory",
+    "prompt?tab=try it",
+    "ptuning?tab=take away",
+    "compare",
+    "practice",
+)
+_UNFOLD = """() => document.querySelectorAll('[data-testid="stMain"] details:not([open]) > summary')
+  .forEach(summary => summary.click())"""
+_SIDEWAYS = "document.documentElement.scrollWidth > window.innerWidth"
+
+
+@pytest.mark.parametrize("address", NARROW)
+def test_a_narrow_screen_with_everything_unfolded(address: str, reader: Page, app_url: str) -> None:
+    size = reader.viewport_size
+    reader.set_viewport_size({"width": 390, "height": 1000})
+    reader.emulate_media(color_scheme="dark")
+    try:
+        visit(reader, f"{app_url}/{address}")
+        reader.evaluate(_UNFOLD)
+        settled(reader)
+        assert severe(reader) == []
+        assert not reader.evaluate(_SIDEWAYS), "the page itself does not scroll sideways"
+    finally:
+        assert size is not None
+        reader.set_viewport_size(size)
+
+
 def test_the_check_finds_what_is_wrong(reader: Page, app_url: str) -> None:
     reader.emulate_media(color_scheme="light")
     visit(reader, f"{app_url}/tour")
