@@ -109,6 +109,10 @@ def test_generation_keeps_keys_and_values() -> None:
     held = max(point.nbytes - point.parts["weights"] for point in points)
     assert held >= held_by_the_cache(43)
     assert max(point.parts["activations"] for point in points) >= held_by_the_cache(43)
+    # From the first token on, and what a longer one replaces too: halfway the cache holds 4 + 20 tokens.
+    halfway = points[len(points) // 2 :]
+    assert min(point.parts["activations"] for point in halfway[:-1]) >= held_by_the_cache(4 + 19)
+    assert max(point.parts["temporary"] for point in halfway) < held_by_the_cache(43)
 
 
 @pytest.mark.parametrize("name", ["POLY", "MULTITASK_PROMPT_TUNING"])
