@@ -1,4 +1,4 @@
-"""How many random combinations the property tests try: 60 of each method by default, thousands with ``make contract``."""
+"""How many random combinations the property tests try: 60 of each method, thousands with ``make contract``."""
 
 from __future__ import annotations
 
