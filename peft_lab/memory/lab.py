@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.errors import BadInput
 from peft_lab.memory.result import Simulation
+from peft_lab.memory.running import Stage
 from peft_lab.memory.setting import Setting
-from peft_lab.memory.simulate import Stage, blueprint_of, simulate_blueprint
+from peft_lab.memory.simulate import blueprint_of, simulate_blueprint
 
 if TYPE_CHECKING:
     import torch

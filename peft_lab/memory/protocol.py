@@ -22,8 +22,8 @@ from peft_lab import adapter_configs
 from peft_lab.errors import BadInput
 from peft_lab.memory import simulate, step
 from peft_lab.memory.result import Simulation
+from peft_lab.memory.running import Stage
 from peft_lab.memory.setting import Setting
-from peft_lab.memory.simulate import Stage
 from peft_lab.models import resolve
 
 if TYPE_CHECKING:

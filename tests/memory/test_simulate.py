@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from peft_lab.errors import BadInput, SimulationError
-from peft_lab.memory import protocol, simulate
+from peft_lab.memory import protocol, running, simulate
 from peft_lab.memory.build import Quantise
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import simulate_blueprint
@@ -51,7 +51,7 @@ def test_packed_sizes_of_a_4_bit_base(double: bool) -> None:
     plain = small.blueprint("llama", 2, None).build()
     maps = [p.numel() for n, p in plain.named_parameters() if "proj" in n]
     blueprint = small.blueprint("llama", 2, small.adapter("LORA", r=2), quantise=Quantise(4, double=double))
-    trace, _, _ = simulate.run(blueprint, Setting(1, 4))
+    trace, _, _ = running.run(blueprint, Setting(1, 4))
     present = {
         part: sum(s.nbytes for s in trace.storages if s.part == part) for part in ("weights", "quantisation")
     }
@@ -120,7 +120,7 @@ def test_methods_that_ask_for_the_task_are_told_it(name: str) -> None:
     config = small.adapter(name, **FIELDS.get(name, {}))
     found = _run("llama", config, Setting(2, 8, generate=(3, 4)))
     assert "generation" in {point.phase for point in found.points}
-    trained = simulate.run(small.blueprint("llama", 2, config), Setting(2, 8), protocol.training)[0]
+    trained = running.run(small.blueprint("llama", 2, config), Setting(2, 8), protocol.training)[0]
     assert "evaluation" in {mark.phase for mark in trained.marks}
 
 

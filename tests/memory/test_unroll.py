@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from peft_lab.memory import account, simulate
+from peft_lab.memory import account, running, simulate
 from peft_lab.memory.build import Quantise, names_layers
 from peft_lab.memory.setting import Setting
 from tests.memory import small
@@ -36,7 +36,7 @@ def _method(name: str, kind: str) -> Any:
 
 
 def _figures(blueprint: Any, setting: Setting) -> tuple[bool, int, int, dict[str, int], int]:
-    trace, _, unrolled = simulate.run(blueprint, setting)
+    trace, _, unrolled = running.run(blueprint, setting)
     points = account.timeline(trace)
     top = max(points, key=lambda point: point.nbytes)
     return unrolled, top.nbytes, account.reserve(trace, (8, 9)).reserved, top.parts, len(trace.events)
@@ -68,7 +68,7 @@ def test_unrolled_equals_run(
 
     found = _figures(blueprint(), setting)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simulate, "DEPTH", 10**6)
+        patch.setattr(running, "DEPTH", 10**6)
         run = _figures(blueprint(), setting)
     assert not run[0]
     assert found[1:] == run[1:]
@@ -105,7 +105,7 @@ def _fill(value: Any, at: list[int]) -> Any:
 def _both_ways(blueprint: Callable[[], Any], setting: Setting) -> tuple[Any, Any]:
     found = _figures(blueprint(), setting)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simulate, "DEPTH", 10**6)
+        patch.setattr(running, "DEPTH", 10**6)
         return found, _figures(blueprint(), setting)
 
 
@@ -148,7 +148,7 @@ def test_adapters_that_are_built_of_values(
     """The check is the count: with the layers' numbers unseen it still tells that five layers are not all."""
     targets: Any = ["q_proj"]
     if only is not None:
-        monkeypatch.setattr(simulate, "names_layers", lambda method: False)
+        monkeypatch.setattr(running, "names_layers", lambda method: False)
         targets = rf".*\.({'|'.join(map(str, only))})\.self_attn\.q_proj"
     config = small.adapter(name, target_modules=targets, **DATA_DEPENDENT[name])
     found, run = _both_ways(lambda: small.blueprint("llama", 8, config), Setting(2, 16))
@@ -198,7 +198,7 @@ def test_one_of_the_labs_methods_in_one_layer() -> None:
 )
 def test_like_layers_are_unrolled(kind: str, name: str) -> None:
     blueprint = small.blueprint(kind, 12, _method(name, kind))
-    assert simulate.run(blueprint, Setting(2, 16))[2]
+    assert running.run(blueprint, Setting(2, 16))[2]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -207,7 +207,7 @@ def test_quantised_bases_too(bits: int) -> None:
     setting = Setting(2, 32)
     found = _figures(small.blueprint("llama", 8, _method("LORA", "llama"), quantise=Quantise(bits)), setting)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simulate, "DEPTH", 10**6)
+        patch.setattr(running, "DEPTH", 10**6)
         run = _figures(
             small.blueprint("llama", 8, _method("LORA", "llama"), quantise=Quantise(bits)), setting
         )
@@ -220,7 +220,7 @@ def test_unlike_layers_are_run() -> None:
     config = small.adapter(
         "LORA", r=4, layers_to_transform=[0, 3], layers_pattern="layers", target_modules=["q_proj"]
     )
-    trace, _, unrolled = simulate.run(small.blueprint("llama", 8, config), Setting(2, 16))
+    trace, _, unrolled = running.run(small.blueprint("llama", 8, config), Setting(2, 16))
     assert not unrolled
     assert sum(s.nbytes for s in trace.storages if s.part == "adapter") == 2 * 4 * (64 + 64) * 4
 
@@ -229,4 +229,4 @@ def test_unlike_layers_are_run() -> None:
 def test_matrices_shared_over_distance_are_run() -> None:
     """Lily gives every ``stride_A`` layers one A: five layers do not show how many there are."""
     config = small.adapter("LILY", r=4, stride_A=4, num_B=2, target_modules=["up_proj"])
-    assert not simulate.run(small.blueprint("llama", 12, config), Setting(2, 16))[2]
+    assert not running.run(small.blueprint("llama", 12, config), Setting(2, 16))[2]

@@ -1,0 +1,157 @@
+"""A training step at a model's full depth: of a few layers where they show what all of them do, else of all.
+
+What is run is a schedule on a stage; how the trace of a few layers is repeated is :mod:`peft_lab.memory.unroll`'s.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from peft_lab.adapter_configs import REFUSALS
+from peft_lab.errors import PeftLabError, SimulationError
+from peft_lab.memory import optimizers, step
+from peft_lab.memory.build import Blueprint, adapted_modules, make_subject, names_layers, tensors_of
+from peft_lab.memory.fake import HOST, fake_device
+from peft_lab.memory.setting import Setting
+from peft_lab.memory.standins import needs_real_adapter, refusal
+from peft_lab.memory.tracker import Recorder, Trace
+from peft_lab.memory.unroll import DEPTH, unroll, without_scalars
+
+
+@dataclass
+class Stage:
+    """What a schedule works with: the model on its device, the recorder, and the setting."""
+
+    subject: step.Subject
+    recorder: Recorder
+    optimizer: Any
+    setting: Setting
+
+    def train(self, length: int | None = None, batch: int | None = None) -> None:
+        """One optimizer step on ``batch`` rows of ``length`` tokens (the setting's by default)."""
+        setting = self.setting
+        inputs = step.training_batch(
+            self.subject, batch or setting.batch, length or setting.seq, setting.padded
+        )
+        step.train(self.subject, self.recorder, self.optimizer, inputs, setting.device == "cuda")
+
+
+#: What is run: a list of phases on a stage.
+Schedule = Callable[[Stage], None]
+
+
+def two_steps(stage: Stage) -> None:
+    """Two optimizer steps (the second has the optimizer's states from the start), then generation if asked for."""
+    stage.subject.model.train()
+    stage.train()
+    stage.train()
+    if stage.setting.generate is not None:
+        rows, new = stage.setting.generate
+        stage.subject.outputs = None
+        stage.subject.model.eval()
+        step.generate(stage.subject, stage.recorder, rows, stage.setting.seq, new)
+
+
+def run(blueprint: Blueprint, setting: Setting, schedule: Schedule = two_steps) -> tuple[Trace, int, bool]:
+    """The trace of a schedule, the bytes of optimizer states on the host, and whether it was unrolled.
+
+    Raises:
+        SimulationError: the method needs values, or does something that has no fake implementation; with the reason.
+    """
+    reason = refusal(blueprint.method, blueprint.checkpointing)
+    if reason is not None:
+        raise SimulationError(reason)
+    depth = blueprint.depth
+    if depth > DEPTH * blueprint.period and not names_layers(blueprint.method):
+        # What does not suit a few layers may suit all of them, and what suits neither says so at full depth.
+        with suppress(PeftLabError, *REFUSALS):
+            found = _unrolled(blueprint, setting, schedule)
+            if found is not None:
+                return (*found, True)
+    trace, stage = _run_at(blueprint, setting, schedule, depth)
+    return trace, _host_bytes(stage), False
+
+
+def _unrolled(blueprint: Blueprint, setting: Setting, schedule: Schedule) -> tuple[Trace, int] | None:
+    """The trace and the bytes on the host from a few layers; None where those do not show what all of them do."""
+    period = blueprint.period
+    trace, stage = _run_at(blueprint, setting, schedule, DEPTH * period)
+    layers = stage.subject.layers
+    if not layers:
+        return None
+    repeated = layers[2 * period : 3 * period]
+    template = [p for layer in repeated for p in layer.parameters()]
+    trained = sum(p.requires_grad for p in template)
+    times = blueprint.depth // period
+    deep = unroll(trace, times, trained) or unroll(without_scalars(trace), times, trained)
+    if deep is None:
+        return None
+    adapted = adapted_modules([stage.subject.model]) + (times - DEPTH) * adapted_modules(repeated)
+    if not (blueprint.alike or _agrees(deep, adapted, blueprint)):
+        return None
+    return deep, _host_bytes(stage) + (times - DEPTH) * _host_bytes(stage, template)
+
+
+def _agrees(trace: Trace, adapted: int, blueprint: Blueprint) -> bool:
+    """Whether an unrolled model has the adapter of the real one: some methods share matrices between distant layers.
+
+    Read off the deep model on the meta device. Where an adapter is built of real tensors layer by layer
+    (standins.REAL_ADAPTER), which would take long, it is compared with the adapter that is counted; and since what all
+    layers share does not say in how many of them it is used, so are the modules that are adapted.
+    """
+    real = needs_real_adapter(blueprint.method)
+    parts = ("adapter",) if real else ("weights", "adapter")
+    unrolled = sorted(s.nbytes for s in trace.storages if s.part in parts)
+    return [*([adapted] if real else []), *unrolled] == list(_facts(blueprint))
+
+
+_known_facts: OrderedDict[str, tuple[int, ...]] = OrderedDict()
+_KEPT = 64
+
+
+def _facts(blueprint: Blueprint) -> tuple[int, ...]:
+    """Of the model at its own depth: bytes of every storage; or the number of adapted modules and bytes of the trained
+    storages (see :func:`_agrees`). Kept, because they do not change with batch or length."""
+    key = blueprint.key()
+    found = None if key is None else _known_facts.get(key)
+    if found is None:
+        if needs_real_adapter(blueprint.method):
+            model = blueprint.counted()
+            first: tuple[int, ...] = (adapted_modules([model]),)
+            tensors = [t for t in tensors_of(model) if t.requires_grad]
+        else:
+            first, tensors = (), tensors_of(blueprint.build())
+        sizes = (t.untyped_storage().nbytes() for t in tensors)
+        found = (*first, *sorted(size for size in sizes if size))
+        if key is not None:
+            _known_facts[key] = found
+            if len(_known_facts) > _KEPT:
+                _known_facts.popitem(last=False)
+    return found
+
+
+def _host_bytes(stage: Stage, parameters: Sequence[Any] | None = None) -> int:
+    """Paged states, which no trace of device memory shows: of all parameters, or of some."""
+    paged = getattr(stage.optimizer, "paged_bytes", None)
+    return 0 if paged is None else int(paged(parameters))
+
+
+def _run_at(blueprint: Blueprint, setting: Setting, schedule: Schedule, depth: int) -> tuple[Trace, Stage]:
+    model = blueprint.build(depth)
+    recorder = Recorder(HOST)
+    try:
+        with fake_device(setting.device, blueprint.quantise is not None, recorder) as begin:
+            subject = make_subject(model, blueprint, recorder, depth)
+            optimizer = optimizers.make(setting.optimizer, subject.parameters, setting.device == "cuda")
+            stage = Stage(subject, recorder, optimizer, setting)
+            with begin(), step.watching(subject, recorder):
+                schedule(stage)
+            return recorder.stop(), stage
+    except NotImplementedError as error:
+        raise SimulationError(
+            f"This step cannot be simulated: {str(error).strip().splitlines()[0][:200]}"
+        ) from error
