@@ -65,11 +65,12 @@ def train(run: Run) -> tuple[str, str]:
     spec = ready.spec
     recorder = insight.start(ready.method, ready.model, ready.base.entry.shape, spec.values)
     masters = Masters(ready.model)
+    measuring.reset_device_peaks()
     taken = _learn(ready, masters, recorder)
-    process_peak = measuring.process_peak()
+    process_peak, device_peaks = measuring.process_peak(), measuring.device_peaks()
     masters.restore()
     ready.method.save(ready.model, run.adapter)
-    run.log.emit("memory", process_peak_bytes=process_peak)
+    run.log.emit("memory", process_peak_bytes=process_peak, **device_peaks)
     if taken < spec.steps:
         return "stopped", f"Stopped after {taken} of {spec.steps} steps; the adapter of that moment is saved."
     cast_added(ready.model, ready.base.dtype)

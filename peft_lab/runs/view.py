@@ -89,7 +89,8 @@ class RunView:
         before, after: held-out results of base and tuned model.
         inference: what the tuned model's answers take beside the base's; ``{}`` unless the run was to measure it.
         unrelated_before, unrelated_after: the same of the loss on unrelated text.
-        memory: ``peak_bytes`` and ``parts`` of one tracked step, ``process_peak_bytes`` of the whole process.
+        memory: ``peak_bytes`` and ``parts`` of one tracked step, ``process_peak_bytes`` of the whole process; on
+            a GPU ``device_allocated_bytes`` and ``device_reserved_bytes``, its allocator's peaks over all steps.
         ready: what the worker found: trainable, total, head, dtype, device, learning_rate.
         message: why it failed, stopped or was lost; while starting, what it is doing.
         first_loss_after: seconds from being submitted to the first loss.

@@ -13,7 +13,7 @@ from peft_lab import loading
 from peft_lab.counting import count
 from peft_lab.errors import RunError
 from peft_lab.methods import get_method
-from peft_lab.runs import record, respond, store, training
+from peft_lab.runs import measuring, record, respond, store, training
 from peft_lab.runs.evaluation import Examiner
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
@@ -55,6 +55,19 @@ def test_a_run_says_everything_that_a_page_shows(finished: Run) -> None:
     assert seen.learning_rates[0] < max(seen.learning_rates) and seen.learning_rates[-1] < max(
         seen.learning_rates
     )
+
+
+def test_on_a_gpu_its_allocators_peaks_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no GPU here: the allocator's own figures are stood in for, to see where they go."""
+    calls: list[str] = []
+    assert measuring.device_peaks() == {} or torch.cuda.is_available()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: calls.append("reset"))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 11)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 13)
+    measuring.reset_device_peaks()
+    assert calls == ["reset"]
+    assert measuring.device_peaks() == {"device_allocated_bytes": 11, "device_reserved_bytes": 13}
 
 
 def test_trainable_is_what_counting_says(finished: Run) -> None:

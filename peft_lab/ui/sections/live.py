@@ -131,6 +131,10 @@ def _memory(seen: RunView) -> None:
     told = " · ".join(f"{name} {units.size(size)}" for name, size in parts if size)
     process = seen.memory.get("process_peak_bytes")
     beside = f" The whole process peaked at {units.size(process)}." if process else ""
+    reserved = seen.memory.get("device_reserved_bytes")
+    if reserved:
+        allocated = units.size(seen.memory["device_allocated_bytes"])
+        beside += f" The GPU's allocator gave out {allocated} at most, of {units.size(reserved)} that it had reserved."
     st.markdown(
         f"Peak of one step: **{units.size(seen.memory['peak_bytes'])}** ({told}).{beside} "
         + figures.badge(Source.MEASURED)
