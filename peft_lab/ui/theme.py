@@ -48,7 +48,8 @@ table.compare th.n { vertical-align: bottom; }
 table.compare tr.front th { box-shadow: inset 3px 0 0 #C2410C; }
 table.compare .why, table.compare .note { font-weight: 400; opacity: 0.8; }
 table.compare .why div { max-width: min(42rem, 62vw); }
-table.compare td, table.compare th { padding-inline: 0.5rem; }
+table.compare { font-size: 0.86rem; }
+table.compare td, table.compare th { padding-inline: 0.3rem; }
 .source { font-size: 0.8em; font-weight: 400; padding: 0 0.35em; border-radius: 0.35em;
   background: color-mix(in srgb, currentColor 12%, transparent); }
 .source.measured { color: light-dark(#166534, #86EFAC); }
