@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.conftest import served
 from tests.browser.driver import settled, visit
+from tests.conftest import link
 
 PATIENCE = 240_000  # milliseconds: four real runs on a busy machine
 SMALL = "model=minilm-l6&methods=lora,bitfit,prefix&steps=3&seeds=2&batch=2&rows=8"
@@ -47,6 +52,54 @@ def test_a_comparison_is_stopped_goes_on_and_is_saved(page: Page, app_url: str) 
         figure.locator(".modebar-btn").first.click()
     drawn = Path(image.value.path()).read_text("utf-8")
     assert drawn.lstrip().startswith("<svg") and "LoRA" in drawn
+
+
+def killed(url: str) -> None:
+    """kill -9 for the app behind an address, and nothing for what it had started."""
+    port = url.rpartition(":")[2]
+    (server,) = (child for child in psutil.Process().children() if port in child.cmdline())
+    server.kill()
+    server.wait(10)
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_a_comparison_outlives_the_app(page: Page, tmp_path: Path) -> None:
+    """The app is killed in the middle of the second run; started again, it goes on with that one."""
+    home = tmp_path / "home"
+    link(home)
+
+    def ended() -> dict[str, float]:
+        records = home.glob("runs/*/record.json")
+        return {found.parent.name: found.stat().st_mtime for found in records}
+
+    with served(home, tmp_path / "first.log") as url:
+        visit(page, f"{url}/compare?{SMALL.replace('steps=3', 'steps=25')}")
+        if not page.get_by_role("button", name="Compare", exact=True).is_visible():
+            page.get_by_text("New comparison").click()
+        page.get_by_role("button", name="Compare", exact=True).click()
+        until = time.monotonic() + PATIENCE / 1000
+        while not ended() and time.monotonic() < until:
+            time.sleep(0.05)
+        killed(url)
+        done = ended()
+        assert len(done) == 1
+    with served(home, tmp_path / "second.log") as url:
+        visit(page, f"{url}/compare")
+        page.get_by_role("button", name="Go on").click(timeout=PATIENCE)
+        expect(page.locator(".st-key-compare-stop button")).to_be_hidden(timeout=PATIENCE)
+        expect(page.locator("table.compare tbody tr")).to_have_count(3, timeout=PATIENCE)
+        until = time.monotonic() + PATIENCE / 1000
+        while len(ended()) < 4 and time.monotonic() < until:
+            time.sleep(0.2)
+    kept = ended()
+    finished = [
+        name
+        for name in kept
+        if json.loads((home / "runs" / name / "record.json").read_text())["status"] == "done"
+    ]
+    assert len(finished) == 4, "two methods, two seeds"
+    assert all(kept[name] == when for name, when in done.items()), "what was finished is not repeated"
 
 
 @pytest.mark.weights
