@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from peft_lab import inspector
+from peft_lab.errors import PeftLabError
 from peft_lab.quiz.answers import Grade, Verdict, shown_near_misses
 from peft_lab.quiz.bank import compute_answer
 from peft_lab.quiz.computed import Answer
@@ -62,6 +63,18 @@ def solution(question: Question, model: str | None) -> tuple[Answer | None, bool
     future = inspector.get_inspector("answers").submit(compute_answer, question.id, model)
     come_back([future])
     return (future.result(), True) if future.done() else (None, False)
+
+
+def shown_solution(question: Question, model: str | None) -> tuple[Answer | None, bool]:
+    """:func:`solution`; where it is not known, the page says that it is being computed, or why it cannot be."""
+    try:
+        answer, known = solution(question, model)
+    except PeftLabError as error:
+        st.error(str(error))
+        return None, False
+    if not known:
+        st.markdown("Computing the answer…")
+    return answer, known
 
 
 def judged(verdict: Verdict) -> None:

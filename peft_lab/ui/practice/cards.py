@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 
 import streamlit as st
 
-from peft_lab.errors import PeftLabError
 from peft_lab.quiz.answers import Grade, Verdict, judge
 from peft_lab.quiz.bank import get_question
 from peft_lab.quiz.computed import Answer
@@ -15,7 +14,7 @@ from peft_lab.quiz.records import RATINGS, RatingName
 from peft_lab.quiz.schedule import Learners
 from peft_lab.ui import state
 from peft_lab.ui.practice import filters
-from peft_lab.ui.practice.answering import ask, entry, interviewer, judged, model_answer, solution
+from peft_lab.ui.practice.answering import ask, entry, interviewer, judged, model_answer, shown_solution
 from peft_lab.ui.practice.learner import SCOPE
 
 _FITTING: dict[Grade, RatingName] = {
@@ -83,13 +82,8 @@ def _card(file: Learners, learner: str, question: Question, due: bool) -> None:
     if not state.remembered(SCOPE, "revealed", False):
         _answer_form(question, model)
         return
-    try:
-        answer, known = solution(question, model)
-    except PeftLabError as error:
-        st.error(str(error))
-        return
+    answer, known = shown_solution(question, model)
     if not known:
-        st.markdown("Computing the answer…")
         return
     verdict = _verdict(question, answer, model)
     model_answer(question, answer, model)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from peft_lab.errors import PeftLabError
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models import ModelEntry, catalogue
 from peft_lab.quiz.bank import select
 from peft_lab.quiz.question import LEVELS, Question
 from peft_lab.ui import shell, state
 from peft_lab.ui.knobs import Choice
-from peft_lab.ui.practice.answering import interviewer, model_answer, solution
+from peft_lab.ui.practice.answering import interviewer, model_answer, shown_solution
 from peft_lab.ui.practice.learner import SCOPE as PRACTICE
 
 
@@ -57,13 +56,8 @@ def _question(question: Question, model: str | None) -> None:
     if question.kind == "choice":
         st.markdown("\n".join(f"- {option}" for option in question.choices(model)))
     with st.expander("Answer", icon=":material/visibility:"):
-        try:
-            answer, known = solution(question, model)
-        except PeftLabError as error:
-            st.error(str(error))
-            return
+        answer, known = shown_solution(question, model)
         if not known:
-            st.markdown("Computing the answer…")
             return
         model_answer(question, answer, model)
         interviewer(question)
