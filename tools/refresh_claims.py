@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 from peft_lab.claims import all_claims, kept
+from peft_lab.compare import machine
 
 TARGET = Path(kept.__file__).with_name(kept.FILE)
 
@@ -20,7 +22,13 @@ def main() -> None:
         if claim.needs == "torch":
             found[name] = asdict(claim.on())
             print(f"{name}: {found[name]['verdict']}: {found[name]['found']}")
-    content = {"packages": kept.versions(), "found": found}
+    here = machine.describe()
+    content = {
+        "packages": kept.versions(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": f"{here['cores']} cores of {here['processor']} ({here['system']}, Python {here['python']})",
+        "found": found,
+    }
     TARGET.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 

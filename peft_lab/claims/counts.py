@@ -18,6 +18,8 @@ counted = partial(
     Claim, source=Source.COUNTED, how="closed formula on the model's shapes, held equal to the count"
 )
 STATED_TRAINABLE, STATED_TOTAL = 4_718_592, 3_216_749_568
+QLORA_RANK = 64  # of the text's snippet
+LOW, HIGH = 0.1, 1.0  # percent, as the text has it for both
 RANK, TOKENS, FEW_TOKENS, WIDTH, BOTTLENECK, ALPHA = 16, 20, 8, 128, 64, 32
 NEAR = 2  # times: still "slightly"
 ADAPTERS_PAPER = (0.5, 8.0)  # percent; Houlsby et al. 2019, abstract and section 3
@@ -54,12 +56,30 @@ def _lora_count(model: Subject) -> Found:
 def _lora_share(model: Subject) -> Found:
     small = model.share("lora", r=RANK, target_modules=_targets(model.shape))
     large = model.share("lora", r=RANK, target_modules=["all-linear"])
-    low, high = 0.1, 1.0
     return Found(
-        both(low <= small <= high, low <= large <= high),
+        both(LOW <= small <= HIGH, LOW <= large <= HIGH),
         f"rank {RANK}: {share(small)} on query and value, {share(large)} on every linear map",
         "The share follows from rank, targets and width: it falls as models get wider and rises with the targets.",
         {"query_value": small, "all": large},
+    )
+
+
+def _quantised(shape: ModelShape) -> bool:
+    return separate_attention(shape) and takes("qlora", shape)
+
+
+def _qlora_share(model: Subject) -> Found:
+    shape = model.shape
+    targets = [shape.target_name(shape.block[role]) for role in ("q", "k", "v", "o")]
+    snippet = model.share("qlora", r=QLORA_RANK, target_modules=targets)
+    usual = model.share("qlora")
+    return Found(
+        both(LOW <= snippet <= HIGH, LOW <= usual <= HIGH),
+        f"{share(snippet)} with the snippet's rank {QLORA_RANK} on the attention's maps, {share(usual)} at this lab's "
+        "defaults",
+        "The share is LoRA's: 4 bits change the bytes of the base, not how many parameters it has. PEFT's own print "
+        "counts packed weights as what they stand for.",
+        {"snippet": snippet, "usual": usual},
     )
 
 
@@ -219,6 +239,10 @@ CLAIMS = (
     counted(
         id="lora-share", topic="lora", check=_lora_share, fits=_has_lora,
         claim="LoRA trains 0.1 to 1% of the parameters.", said="LoRA | 0.1–1%",
+    ),
+    counted(
+        id="qlora-share", topic="qlora", check=_qlora_share, fits=_quantised,
+        claim="QLoRA trains 0.1 to 1% of the parameters.", said="QLoRA | 0.1–1%",
     ),
     counted(
         id="lora-formula", topic="lora", check=_scale, fits=_has_lora,

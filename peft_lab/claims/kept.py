@@ -1,19 +1,43 @@
 """Results that ship with the lab, of the checks that take seconds: those that need torch, on their first model.
 
-``found.json`` is written by ``python -m tools.refresh_claims``; a slow test runs every check again. A result found with
-other versions of the libraries is not used.
+``found.json`` is written by ``python -m tools.refresh_claims``; a slow test runs every check again. It says with which
+libraries, where and when they were found, and so does whoever shows them.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, resources
+from typing import Any
 
 from peft_lab.claims.base import Found
 
 FILE = "found.json"
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """How the kept results were found.
+
+    Attributes:
+        packages: name -> version. date: year-month-day. machine: processor and system, as a sentence would have it.
+    """
+
+    packages: Mapping[str, str]
+    date: str
+    machine: str
+
+    def __str__(self) -> str:
+        libraries = ", ".join(f"{name} {version}" for name, version in self.packages.items())
+        return f"{self.date} on {self.machine}, with {libraries}"
+
+    def differing(self) -> dict[str, str]:
+        """The libraries that are installed here in another version, with that version."""
+        return {name: here for name, here in versions().items() if here != self.packages[name]}
 
 
 def versions() -> dict[str, str]:
@@ -22,16 +46,19 @@ def versions() -> dict[str, str]:
 
 
 @cache
-def _read() -> dict[str, Found]:
-    file = resources.files(__package__) / FILE
-    if not file.is_file():
-        return {}
-    content = json.loads(file.read_text("utf-8"))
-    if content["packages"] != versions():
-        return {}
-    return {name: Found(**found) for name, found in content["found"].items()}
+def taken() -> Taken:
+    """How, where and when the kept results were found."""
+    content = _read()
+    return Taken(content["packages"], content["date"], content["machine"])
 
 
 def found(claim: str) -> Found | None:
-    """The kept result of a claim, ``None`` where there is none that holds for the installed libraries."""
-    return _read().get(claim)
+    """The kept result of a claim, ``None`` where there is none."""
+    known = _read()["found"].get(claim)
+    return Found(**known) if known is not None else None
+
+
+@cache
+def _read() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((resources.files(__package__) / FILE).read_text("utf-8"))
+    return content

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
-from peft_lab.claims import all_claims, get_claim
+from peft_lab.claims import all_claims, get_claim, kept
 from peft_lab.claims.base import Claim, Found, on_all, overall, settled
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
@@ -38,14 +39,27 @@ def claims_command(
 
     def human() -> list[Any]:
         columns = dict.fromkeys(("claim", "found", "verdict", "source"), "left")
-        lines = [(row["claim"], row["found"], row["verdict"], row["source"]) for row in rows]
+        lines = [
+            (row["claim"], f"{row['found']}. {row['cited']}".strip(" ."), row["verdict"], _sources(row))
+            for row in rows
+        ]
         tally = ", ".join(
             f"{sum(row['verdict'] == verdict for row in rows)} {verdict}"
             for verdict in ("right", "imprecise", "wrong")
         )
-        return [output.table("Claims", columns, lines, f"{len(rows)} claims: {tally}")]
+        old = (
+            f"\nKept from a run of {kept.taken()}; --run repeats it."
+            if any(row["kept"] for row in rows)
+            else ""
+        )
+        return [output.table("Claims", columns, lines, f"{len(rows)} claims: {tally}{old}")]
 
     output.show(rows, as_json, human=human)
+
+
+def _sources(row: Mapping[str, Any]) -> str:
+    """Where the figures of a line come from."""
+    return f"{row['source']}, cited" if row["cited"] else str(row["source"])
 
 
 def _row(claim: Claim, model: str | None, run: bool, named: bool) -> dict[str, Any]:
@@ -74,5 +88,7 @@ def _row(claim: Claim, model: str | None, run: bool, named: bool) -> dict[str, A
         "on_this_model": here.verdict,
         "on_models": {name: each.verdict for name, each in on_all(claim.id).items()},
         "values": found.values,
+        "cited": found.cited,
         "kept": was_kept,
+        "kept_from": str(kept.taken()) if was_kept else None,
     }

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from peft_lab.choose.recommend import recommend
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.tree import places
-from peft_lab.claims import all_claims, get_claim
+from peft_lab.claims import all_claims, get_claim, kept
 from peft_lab.claims.base import settled as settled_claim
 from peft_lab.methods import get_method
 from peft_lab.models import get_model
@@ -160,7 +160,12 @@ def test_fact_check_says_what_is_kept_and_badges_what_is_cited() -> None:
     found, was_kept = settled_claim("prompt-minimal-memory")
     assert re.search(rf"{re.escape(found.found)}\. :\S+-badge\[simulated\]", shown)
     assert re.search(rf"{re.escape(found.cited)}\. :\S+-badge\[cited\]", shown)
-    assert ("Kept from a run with torch" in shown) == was_kept
+    assert was_kept
+    assert f"Kept from a run of {kept.taken()}" in shown
+    other = kept.taken().differing()
+    assert all(
+        f"Installed here: {name} {version}" in shown or len(other) > 1 for name, version in other.items()
+    )
 
 
 def test_fact_check_follows_the_model_and_the_filters() -> None:

@@ -126,8 +126,11 @@ def flipping(changes: Sequence[Flip]) -> Flip | None:
         return None
     chosen = None
     for number, flip in enumerate(changes):
-        line = QUESTIONS[flip.question].drawn(flip.value)
+        question = QUESTIONS[flip.question]
+        line = question.drawn(flip.value)
         how = figures.badge(line) if line else ""
+        if flip.value in question.own:
+            how = ":small[a line of this lab's own]"
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"{flip.text} → **{flip.title}** {how}", width="content")
             if flip.told and st.button(

@@ -10,7 +10,7 @@ from peft_lab import inspector
 from peft_lab.claims import ask
 from peft_lab.claims.base import VERDICTS, Claim, Found, Verdict, on_all, overall
 from peft_lab.claims.kept import found as kept_result
-from peft_lab.claims.kept import versions
+from peft_lab.claims.kept import taken
 from peft_lab.errors import PeftLabError
 from peft_lab.models import get_model
 from peft_lab.ui import figures, state
@@ -91,7 +91,7 @@ def _found(claim: Claim, model: str | None) -> Found | None:
             ):
                 st.session_state[again_key] = True
                 st.rerun()
-            st.markdown(f":small[Kept from a run with {_libraries()}; Run it now repeats it.]")
+            st.markdown(f":small[{_kept_from()}]")
             return known
     asked = _ask(claim, None if first else model)
     try:
@@ -116,9 +116,15 @@ def _answered(claim: Claim, model: str | None) -> Found | None:
     return asked.result() if asked is not None and asked.done() and not asked.exception() else None
 
 
-def _libraries() -> str:
-    """The libraries that kept results were found with, as they are installed: others would not be shown."""
-    return ", ".join(f"{name} {version}" for name, version in versions().items())
+def _kept_from() -> str:
+    """How a kept result was found, and what is otherwise here."""
+    other = ", ".join(f"{name} {version}" for name, version in taken().differing().items())
+    here = (
+        f"Installed here: {other}. Run it now shows whether it still holds."
+        if other
+        else "Run it now repeats it."
+    )
+    return f"Kept from a run of {taken()}. {here}"
 
 
 def _plain(text: str) -> str:

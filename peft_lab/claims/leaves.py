@@ -1,0 +1,160 @@
+"""The source text's leaves and "best for" lines that name a method for a wish: who else grants it, at what price."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from peft_lab import published, units
+from peft_lab.claims.base import Claim, Found, Subject
+from peft_lab.claims.figures import accuracy, share
+from peft_lab.claims.judge import both, holds
+from peft_lab.compare.shipped import all_shipped
+from peft_lab.methods import all_methods, get_method
+from peft_lab.models import get_model
+from peft_lab.quiz.bank import _sources as src
+from peft_lab.quiz.fits import one_stack, takes
+from peft_lab.shapes import ModelShape
+from peft_lab.units import Source
+
+counted = partial(Claim, source=Source.COUNTED, topic="choosing", fits=one_stack)
+TASKS = 20
+BYTES = 4  # of a stored number: adapters are saved in float32
+UNDER = 16  # GB, as the text has it
+
+
+def _methods(shape: ModelShape) -> list[str]:
+    """Slugs of the parameter-efficient methods that run on a model at their defaults."""
+    return [slug for slug in all_methods() if slug != "full" and takes(slug, shape)]
+
+
+def _titles(slugs: list[str]) -> str:
+    return ", ".join(get_method(slug).title for slug in slugs)
+
+
+def _leaves_nothing(slug: str, shape: ModelShape) -> bool:
+    """Whether a request takes what it takes on the base: merged, or with nothing added."""
+    spec = get_method(slug)
+    return spec.mergeable or not spec.formula(shape, spec.complete(shape, {})).added
+
+
+def _no_overhead(model: Subject) -> Found:
+    shape = model.shape
+    methods = _methods(shape)
+    free = [slug for slug in methods if _leaves_nothing(slug, shape)]
+    return Found(
+        "imprecise" if len(free) > 1 and "lora" in free else holds(free == ["lora"]),
+        f"{len(free)} of the {len(methods)} methods that run on {shape.title} can leave nothing behind: "
+        f"{_titles(free)}",
+        "What changes weights can be added to them, what changes biases adds nothing from the start. Merging also ends "
+        "the swapping: merged, every task needs a model of its own.",
+        {"free": len(free), "methods": len(methods)},
+    )
+
+
+def _many_tasks(model: Subject) -> Found:
+    shape = model.shape
+    stored = {slug: model.stored(slug) * BYTES for slug in _methods(shape) if slug != "qlora"}
+    least = sorted(stored, key=stored.__getitem__)[:3]
+    said = ", ".join(f"{get_method(slug).title} {units.size(TASKS * stored[slug])}" for slug in least)
+    verdict = "right" if least[0] == "adapters" else "imprecise"
+    return Found(
+        verdict,  # type: ignore[arg-type]
+        f"{TASKS} tasks store {units.size(TASKS * stored['adapters'])} as adapter layers, "
+        f"{units.size(TASKS * stored['lora'])} as LoRA; least: {said}",
+        "Whatever stays apart from the base can be swapped for each request, and most of it is smaller. Adapter layers "
+        "also make every request longer, as they cannot be merged.",
+        {slug: float(size) for slug, size in stored.items()},
+    )  # fmt: skip
+
+
+def _few_shot(model: Subject) -> Found:
+    shape = model.shape
+    trained = {slug: model.trained(slug) for slug in _methods(shape)}
+    order = sorted(trained, key=trained.__getitem__)
+    named = [slug for slug in ("ia3", "prompt") if slug in trained]
+    said = ", ".join(f"{get_method(slug).title} {units.count(trained[slug])}" for slug in order[:3])
+    return Found(
+        both(*(slug in order[:2] for slug in named)) if len(named) > 1 else "imprecise",
+        f"fewest trained at their defaults on {shape.title}: {said}",
+        "Few parameters are one thing, few rows another. IA³ was made for few rows and tested there; Prompt Tuning "
+        "needs a large base and many steps.",
+        {slug: float(count) for slug, count in trained.items()},
+    )
+
+
+def _comparable(model: Subject) -> Found:
+    rows = published.rows().values()
+    fit = [row for row in rows if row.reserved < UNDER * 10**9]
+    small = min((row for row in rows if row.config is not None), key=lambda row: row.reserved)
+    near = [row for row in rows if row.config is not None and 100 * row.accuracy >= accuracy("full")]
+    return Found(
+        "wrong" if not near else "right" if any(row in near for row in fit) else "imprecise",
+        f"{len(near)} of {len(rows) - 1} published runs were as good as full fine-tuning ({share(accuracy('full'))} "
+        f"right answers); {len(fit)} stayed under {units.size(UNDER * 10**9)}, the least was "
+        f"{units.size(small.reserved)} on {get_model(published.MODEL).title}",
+        "Accuracy and memory are two separate choices: a method decides the first, base precision, row length and "
+        "checkpointing most of the second.",
+        {"near": len(near), "fit": len(fit), "least": small.reserved},
+    )
+
+
+def _clearly_above(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """By more than the spreads over seeds of both."""
+    return bool(row["metric_mean"] - other["metric_mean"] > row["metric_std"] + other["metric_std"])
+
+
+def _ptuning_nlu(model: Subject) -> Found:
+    shipped = next(each for each in all_shipped().values() if each["metric"]["name"] == "accuracy")
+    rows = {row["method"]: row for row in shipped["rows"]}
+    own, prefix = rows["ptuning"], rows["prefix"]
+    others = [
+        row for slug, row in rows.items() if slug not in ("full", "ptuning") and row["status"] == "done"
+    ]
+    above = [row for row in others if _clearly_above(row, own)]
+    compared = (
+        f"Prefix Tuning got {prefix['metric_mean']:.1%}"
+        if prefix["status"] == "done"
+        else "PEFT refuses Prefix Tuning there"
+    )
+    return Found(
+        both(not above, accuracy("ptuning") > accuracy("prefix")),
+        f"as a classifier on {get_model(shipped['plan']['model']).title} P-Tuning got {own['metric_mean']:.1%} right, "
+        f"clearly less than {len(above)} of {len(others)} other methods; {compared}",
+        "It was made for understanding with decoders, where a prompt's wording mattered much. In its deep form, v2, it "
+        "stands where Prefix Tuning cannot.",
+        {"ptuning": own["metric_mean"], "above": len(above)},
+        f"In the published comparison (mathematics) P-Tuning had {share(accuracy('ptuning'))} right answers, Prefix "
+        f"Tuning {share(accuracy('prefix'))}",
+    )
+
+
+CLAIMS = (
+    counted(
+        id="leaf-no-overhead", check=_no_overhead, how="parameters that each method adds, and whether it merges",
+        claim="For zero inference overhead, take LoRA.", said="Need zero inference overhead (merge weights)? → LoRA",
+    ),
+    counted(
+        id="leaf-many-tasks", check=_many_tasks, how="stored parameters by each method's formula, four bytes each",
+        claim="For many tasks on one base, take adapter layers.",
+        said="Serving many tasks on one base model? → Adapter Layers (swap per request)",
+    ),
+    counted(
+        id="leaf-few-shot", check=_few_shot, how="trainable parameters by each method's formula",
+        claim="For few rows and few parameters, take IA³ or Prompt Tuning.",
+        said="Minimal params, few-shot setting? → IA³ or Prompt Tuning",
+    ),
+    Claim(
+        id="comparable-performance", topic="choosing", check=_comparable, model=None, source=Source.CITED,
+        how=src.BENCH,
+        claim="Under 16 GB, PEFT performs like full fine-tuning.",
+        said="PEFT methods can reduce this to under 16 GB while achieving comparable performance.",
+    ),
+    Claim(
+        id="ptuning-nlu", topic="ptuning", check=_ptuning_nlu, model=None, source=Source.MEASURED,
+        how=f"the comparison on sentiment that ships with this lab; {src.BENCH}",
+        claim="P-Tuning is for classification, where Prefix Tuning underperforms.",
+        said="NLU tasks (classification, NER) where prefix tuning underperforms.",
+    ),
+)  # fmt: skip
