@@ -48,7 +48,7 @@ def _quantised(quantization: Quantization, parts: Sequence[Part]) -> list[tuple[
     block = next(
         (part.size["block"] for part in parts if part.kind == "quantised" and "block" in part.size), None
     )
-    per = f"a constant per {block} weights" if block else "constants"
+    per = f"a constant per {block} weights" if block else "a constant per row"
     found = [("quantised", f"frozen, {quantization.bits} bits ({quantization.kind.upper()})")]
     if quantization.double:
         return [*found, ("hollow", f"{per}, itself in 8 bits"), ("constant", "their own constants")]

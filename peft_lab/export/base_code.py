@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 
 from peft_lab import dequantise
-from peft_lab.export.calls import UNPACKED, literal, quantisation_source
+from peft_lab.export.calls import after_loading, literal, quantisation_source
 from peft_lab.export.facts import Facts
 from peft_lab.export.layout import ROW_MARK, Section, row_lines
 from peft_lab.pins import Asset
@@ -80,7 +80,9 @@ def base(facts: Facts) -> Section:
         call = quantisation_source(quantised)
         before = f"stored = {call}\n"
         options += ', quantization_config=stored, device_map={"": DEVICE}'
-        settle, move = textwrap.indent(UNPACKED, "    "), "model"
+        lines, needed = after_loading(quantised)
+        imports += needed
+        settle, move = textwrap.indent(lines, "    "), "model"
     why = "  # the new classification head starts random" if facts.classifies else ""
     code = f"""\
 {found}

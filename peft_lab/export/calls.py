@@ -22,11 +22,15 @@ from peft_lab.shapes import ModelKind
 
 TOKENIZER = "tokenizer_name_or_path"
 # For code that evaluates a 4-bit base; see peft_lab.methods._quantise.settle.
-UNPACKED = """\
+_UNPACKED = """\
 # On processors with AVX512-BF16 the first evaluation would repack the 4-bit weights for good, with rounding.
 for module in model.modules():
     if hasattr(module, "support_avx512bf16_for_cpu"):
         module.support_avx512bf16_for_cpu = False
+"""
+_UNTOLD = """\
+# bitsandbytes tells at every multiplication that an 8-bit matrix rounds its inputs too.
+getLogger("bitsandbytes.autograd._functions").setLevel("ERROR")
 """
 TASK_TYPES: Mapping[ModelKind, TaskType] = {
     "causal-lm": "CAUSAL_LM",
@@ -127,6 +131,11 @@ def quantisation_source(how: Quantization) -> str:
     lines = [f"    {name}={text},\n" for name, text in _bitsandbytes(how).items()]
     lines.append(f"    llm_int8_skip_modules={literal(KEPT_WHOLE)},\n")
     return f"BitsAndBytesConfig(\n{''.join(lines)})"
+
+
+def after_loading(how: Quantization) -> tuple[str, tuple[str, ...]]:
+    """What has to follow once ``model`` is loaded in few bits, as lines, and what they import."""
+    return (_UNTOLD, ("logging:getLogger",)) if how.bits == 8 else (_UNPACKED, ())
 
 
 def _bitsandbytes(how: Quantization | None) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from peft_lab import units
-from peft_lab.export.calls import UNPACKED, literal, quantisation_source
+from peft_lab.export.calls import after_loading, literal, quantisation_source
 from peft_lab.export.facts import Facts
 from peft_lab.export.layout import import_lines
 from peft_lab.export.method_code import bridge_code
@@ -125,8 +125,8 @@ def loading_code(facts: Facts) -> str:
     how = facts.method.quantization(facts.values)
     before = settle = ""
     if how is not None:
-        imports.append("transformers:BitsAndBytesConfig")
-        settle = UNPACKED
+        settle, needed = after_loading(how)
+        imports += ["transformers:BitsAndBytesConfig", *needed]
         before, options = f"stored = {quantisation_source(how)}\n", f"{options}, quantization_config=stored"
     name, folder = literal(facts.hub_id), literal(facts.run.id)
     load = f"model = AutoModelFor{kind}.from_pretrained({name}{options}, dtype=torch.{facts.dtype})\n"

@@ -9,8 +9,8 @@ from typing import Any
 from peft_lab.assets import ASSETS
 from peft_lab.export.calls import (
     TASK_TYPES,
-    UNPACKED,
     PeftCall,
+    after_loading,
     literal,
     peft_call,
     quantisation_source,
@@ -60,10 +60,10 @@ def config_code(method: MethodSpec, entry: ModelEntry, values: Mapping[str, Any]
     options = ", num_labels=2" if entry.kind == "encoder" else ""
     prepare = settle = ""
     if how is not None:
-        imports += ["torch", "transformers:BitsAndBytesConfig"]
+        settle, needed = after_loading(how)
+        imports += ["torch", "transformers:BitsAndBytesConfig", *needed]
         prepare = f"stored = {quantisation_source(how)}\n"
         options += ", quantization_config=stored"
-        settle = UNPACKED
     loader = _CLASSES[entry.kind]
     imports.append(f"transformers:{loader}")
     load = f"model = {loader}.from_pretrained({literal(hub_id(entry))}{options})\n"

@@ -9,6 +9,8 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.methods import _quantise
+
 if TYPE_CHECKING:
     import torch
 
@@ -143,11 +145,8 @@ def corrections(model: torch.nn.Module, starts: Mapping[str, Factors] | None = N
 
 
 def base_weight(module: Any) -> torch.Tensor:
-    """The frozen matrix of an adapted module in float32, expanded when it is stored in four bits."""
-    from peft.utils.integrations import dequantize_module_weight
-
-    weight: torch.Tensor = dequantize_module_weight(module.get_base_layer())
-    return weight.detach().float()
+    """The frozen matrix of an adapted module in float32, expanded when it is stored in few bits."""
+    return _quantise.expanded(module.get_base_layer()).detach().float()
 
 
 def merge_check(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.insight import lora
+from peft_lab.methods import _quantise
 
 if TYPE_CHECKING:
     import torch
@@ -54,14 +55,42 @@ def merges(model: Any, inputs: Inputs, fresh_base: Callable[[], torch.nn.Module]
         return rows
 
 
+def rounding(model: Any, inputs: Inputs, fresh_base: Callable[[], torch.nn.Module]) -> dict[str, Any]:
+    """What storing the base in few bits does to what it says, before any adapter.
+
+    Returns:
+        ``bits``: of a stored weight. ``outputs``: norm of the difference between the outputs of the rounded base and
+        those of the base in its own precision, over the norm of the latter (0: none); ``training``: the same for the
+        rounded base with and without the adapter, over the same norm.
+    """
+    import torch
+
+    with torch.no_grad():
+        plain = _outputs(fresh_base().eval(), inputs)
+        trained = _outputs(model, inputs)
+        with model.disable_adapter():
+            rounded = _outputs(model, inputs)
+    norm = float(plain.norm())
+    return {
+        "bits": _bits(model),
+        "outputs": float((rounded - plain).norm()) / norm,
+        "training": float((trained - rounded).norm()) / norm,
+    }
+
+
 def _ways(
     model: Any, inputs: Inputs, fresh_base: Callable[[], torch.nn.Module]
 ) -> Iterator[tuple[str, Callable[[], torch.nn.Module]]]:
     yield "expanded", lambda: _into(_expanded(model, fresh_base()), model)
     yield "fresh", lambda: _into(fresh_base(), model)
     yield "rounded again", lambda: copy.deepcopy(model).merge_and_unload()
-    if _repacks():
+    if _repacks() and _bits(model) == 4:
         yield "repacked", lambda: _evaluated(copy.deepcopy(model), inputs).merge_and_unload()
+
+
+def _bits(model: Any) -> int:
+    """In how many bits the base stores its linear maps."""
+    return 8 if getattr(model, "is_loaded_in_8bit", False) else 4
 
 
 def _repacks() -> bool:
@@ -93,13 +122,13 @@ def _into(base: Any, model: Any) -> torch.nn.Module:
 
 
 def _expanded(model: Any, base: Any) -> Any:
-    """``base`` with the linear maps that the trained model stores in four bits, as they come back."""
-    from bitsandbytes.nn.modules import Linear4bit
+    """``base`` with the linear maps that the trained model stores in few bits, as they come back."""
+    from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 
     from peft_lab.module_tree import clean_path
 
     for path, module in model.named_modules():
-        if isinstance(module, Linear4bit):
+        if isinstance(module, Linear4bit | Linear8bitLt):
             place = base.get_submodule(clean_path(path))
             found = _weight(module)
             place.weight.copy_(found.T if _transposed(place) else found)
@@ -107,10 +136,8 @@ def _expanded(model: Any, base: Any) -> Any:
 
 
 def _weight(module: Any) -> torch.Tensor:
-    """(outputs, inputs) in float32, expanded where it is stored in four bits."""
-    from peft.utils.integrations import dequantize_module_weight
-
-    weight: torch.Tensor = dequantize_module_weight(module).detach().float()
+    """(outputs, inputs) in float32, expanded where it is stored in few bits."""
+    weight = _quantise.expanded(module).detach().float()
     return weight.T if _transposed(module) else weight
 
 

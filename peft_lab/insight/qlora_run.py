@@ -1,4 +1,4 @@
-"""What a QLoRA run notes: as LoRA, and what every way of merging it gives."""
+"""What a QLoRA run notes: as LoRA, what rounding its base did, and what every way of merging it gives."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ class RunRecorder(lora_run.RunRecorder):
         inputs: Mapping[str, torch.Tensor],
         fresh_base: Callable[[], torch.nn.Module],
     ) -> dict[str, Any]:
-        return super().finish(model, inputs, fresh_base) | {"merges": qlora.merges(model, inputs, fresh_base)}
+        return super().finish(model, inputs, fresh_base) | {
+            "rounding": qlora.rounding(model, inputs, fresh_base),
+            "merges": qlora.merges(model, inputs, fresh_base),
+        }
 
     def _merge(self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
         return []

@@ -1,4 +1,4 @@
-r"""QLoRA: LoRA beside a base that is stored in 4 bits (Dettmers et al. 2023, arXiv 2305.14314, section 3).
+r"""QLoRA: LoRA beside a base that is stored in 4 bits, or 8 (Dettmers et al. 2023, arXiv 2305.14314, section 3).
 
     h = dequantise(W_4bit) x + (alpha / r) B A x
 
@@ -13,7 +13,8 @@ r"""QLoRA: LoRA beside a base that is stored in 4 bits (Dettmers et al. 2023, ar
                        h
 
 Every block of 64 weights is divided by its largest magnitude and rounded to 16 values; double quantisation stores those
-magnitudes in 8 bits too. Each forward and backward pass rebuilds W block by block: memory is saved, not time.
+magnitudes in 8 bits too. In 8 bits every row has one scale (LLM.int8(), Dettmers et al. 2022, arXiv 2208.07339). Each
+forward and backward pass rebuilds W block by block: memory is saved, not time.
 Parameters: LoRA's. The paper adapts every linear map (section 4), which is the default here; PEFT's own is q and v.
 """
 
@@ -53,12 +54,18 @@ KNOBS = (
     ),
     Knob(
         "target_modules", "Target modules", "modules", (ALL_LINEAR,),
-        "Which matrices get a correction. The 4-bit base covers every linear map whatever is chosen here.",
+        "Which matrices get a correction. The rounded base covers every linear map whatever is chosen here.",
         usual="all linear maps", paper="all linear maps, needed to match full fine-tuning (figure 2)",
     ),
     Knob(
         "lora_dropout", "Dropout", "float", 0.0, "Applied to the input of A, in training only.",
         usual="0 to 0.1", paper="0.1 up to 13B, 0.05 above", min=0.0, max=0.9,
+    ),
+    Knob(
+        "load_in_8bit", "8 bits instead of 4", "bool", False,
+        "Store the base in int8 (LLM.int8()): twice the bytes, a tenth of the error. The 4-bit settings below then say "
+        "nothing.",
+        usual="no: 4 bits", paper="no: 4 bits do as well (table 3)",
     ),
     Knob(
         "bnb_4bit_quant_type", "4-bit type", "choice", "nf4",
@@ -97,6 +104,8 @@ class QLora(Lora):
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         yield from super().check(shape, {**values, **_FIXED})
+        if values["load_in_8bit"]:
+            return
         ragged = next((group for group in _quantise.quantised(shape) if group.in_features % BLOCK), None)
         if ragged is not None:
             yield Problem(
@@ -110,10 +119,12 @@ class QLora(Lora):
         return super().formula(shape, {**values, **_FIXED})
 
     def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
-        size = {"bits": 4, "block": BLOCK, "double": int(values["bnb_4bit_use_double_quant"])}
-        label = values["bnb_4bit_quant_type"].upper()
+        how = self.quantization(values)
+        size = {"bits": how.bits, "double": int(how.double)} | ({"block": BLOCK} if how.bits == 4 else {})
         base = tuple(
-            Part("quantised", group.path, label, size) for group in _quantise.quantised(shape) if group.layers
+            Part("quantised", group.path, how.kind.upper(), size)
+            for group in _quantise.quantised(shape)
+            if group.layers
         )
         return base + super().parts(shape, {**values, **_FIXED})
 
@@ -124,6 +135,8 @@ class QLora(Lora):
         return super().rate_factor(parameter, {**values, **_FIXED})
 
     def quantization(self, values: Values) -> Quantization:
+        if values["load_in_8bit"]:
+            return _quantise.INT8
         return Quantization(
             bits=4,
             kind=values["bnb_4bit_quant_type"],
@@ -137,7 +150,7 @@ class QLora(Lora):
     def apply(
         self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
     ) -> torch.nn.Module:
-        """As :meth:`MethodSpec.apply`; a model with values that is not 4-bit yet is quantised first."""
+        """As :meth:`MethodSpec.apply`; a model with values that is not quantised yet is quantised first."""
         if _quantise.needs_quantising(model):
             _quantise.quantise(model, self.quantization(values))
         _quantise.settle(model)

@@ -78,6 +78,9 @@ class StepTracker:
             self.recorder.see(parameter.data, "adapter" if parameter.requires_grad else "weights")
             for constant in _constants(parameter):
                 self.recorder.see(constant, "quantisation")
+        for module in model.modules():
+            for constant in _scales(module):
+                self.recorder.see(constant, "quantisation")
         for buffer in model.buffers():
             self.recorder.see(buffer, "weights")
         for master in masters.parameters:
@@ -126,6 +129,14 @@ def _constants(parameter: Any) -> Iterator[torch.Tensor]:
             if isinstance(value, torch.Tensor):
                 yield value
         state = getattr(state, "state2", None)
+
+
+def _scales(module: Any) -> Iterator[torch.Tensor]:
+    """The scales of an 8-bit matrix's rows: beside the weight at first, in the module's state once it was used."""
+    for owner in (getattr(module, "weight", None), getattr(module, "state", None)):
+        scales = getattr(owner, "SCB", None)
+        if scales is not None:
+            yield scales
 
 
 @contextmanager

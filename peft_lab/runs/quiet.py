@@ -11,8 +11,14 @@ def _not_about_kernels(record: logging.LogRecord) -> bool:
     return "kernels-community" not in record.getMessage()
 
 
+def _not_about_float16(record: logging.LogRecord) -> bool:
+    return "inputs will be cast" not in record.getMessage()
+
+
 # An optional faster kernel of bitsandbytes that is not in the package index; without it, its own kernels are used.
 logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_not_about_kernels)
+# Said at every multiplication of an 8-bit matrix, on every kind of device.
+logging.getLogger("bitsandbytes.autograd._functions").addFilter(_not_about_float16)
 # PEFT asks transformers for a property that transformers has renamed.
 warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

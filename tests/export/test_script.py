@@ -90,6 +90,8 @@ SETTINGS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("encoder", "lora", {"loraplus_lr_ratio": 16.0, "rank_pattern": "0=2, query=3"}, {}),
     ("encoder", "lora", {"use_dora": True, "init_lora_weights": "pissa"}, {"weight_decay": 0.1, "warmup": 0.0}),
     ("encoder", "qlora", {"bnb_4bit_quant_type": "fp4", "bnb_4bit_use_double_quant": False, "lora_dropout": 0.2}, {}),
+    ("encoder", "qlora", {"load_in_8bit": True}, {}),
+    ("causal-lm", "qlora", {"load_in_8bit": True, "r": 4}, {}),
     ("encoder", "adapters", {"placement": "parallel", "nonlinearity": "tanh", "init_std": 0.05, "bottleneck": 5}, {}),
     ("encoder", "adapters", {"placement": "pfeiffer", "nonlinearity": "silu"}, {}),
     ("causal-lm", "adapters", {"placement": "parallel", "scale": 2.0}, {}),

@@ -64,6 +64,8 @@ def all_kinds(tiny: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
 SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
     ("lora", "encoder", {"use_dora": True, "init_lora_weights": "pissa", "lora_dropout": 0.3}),
     ("qlora", "causal-lm", {"bnb_4bit_quant_type": "fp4", "bnb_4bit_use_double_quant": False}),
+    ("qlora", "encoder", {"load_in_8bit": True}),
+    ("qlora", "gpt2", {"load_in_8bit": True}),
     ("prefix", "causal-lm", {"init_weights": "text", "num_virtual_tokens": 9}),
     ("prefix", "causal-lm", {"init_weights": "random"}),
     ("prefix", "causal-lm", {"prefix_projection": True, "encoder_hidden_size": 24}),

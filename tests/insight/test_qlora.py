@@ -86,3 +86,43 @@ def test_only_the_expanded_base_gives_the_model_that_was_trained(name: str) -> N
     repacked = found.get("repacked", {})
     assert "problem" in repacked or repacked.get("outputs", 1) > 0.02
     assert (tiny.outputs(model, inputs) == before).all(), "the trained model is left as it is"
+
+
+@pytest.mark.parametrize(("values", "bits"), [({"load_in_8bit": True}, 8), ({}, 4)])
+def test_what_rounding_does_to_the_outputs(values: dict[str, Any], bits: int) -> None:
+    model = tiny.apply(SPEC, "llama", {"r": 4, **values})
+    rows = tiny.batch("llama")
+    inputs = {key: rows[key] for key in ("input_ids", "attention_mask")}
+    untrained = qlora.rounding(model.eval(), inputs, lambda: tiny.build("llama"))
+    assert untrained["bits"] == bits
+    assert untrained["training"] == 0 < untrained["outputs"]
+    for _ in range(3):
+        tiny.train_step(model, rows)
+    trained = qlora.rounding(model.eval(), inputs, lambda: tiny.build("llama"))
+    assert trained["outputs"] == pytest.approx(untrained["outputs"]) and trained["training"] > 0
+
+
+def test_eight_bits_round_less_than_four() -> None:
+    rows = tiny.batch("llama")
+    inputs = {key: rows[key] for key in ("input_ids", "attention_mask")}
+    eight, four = (
+        qlora.rounding(tiny.apply(SPEC, "llama", values).eval(), inputs, lambda: tiny.build("llama"))[
+            "outputs"
+        ]
+        for values in ({"load_in_8bit": True}, {"bnb_4bit_compute_dtype": "float32"})
+    )
+    assert eight < four
+
+
+def test_an_8_bit_base_can_be_merged_every_way() -> None:
+    model = tiny.apply(SPEC, "llama", {"r": 4, "load_in_8bit": True})
+    rows = tiny.batch("llama")
+    for _ in range(3):
+        tiny.train_step(model, rows)
+    inputs = {key: rows[key] for key in ("input_ids", "attention_mask")}
+    before = tiny.outputs(model, inputs)
+    found = {row["way"]: row for row in qlora.merges(model.eval(), inputs, lambda: tiny.build("llama"))}
+    assert set(found) == {"expanded", "fresh", "rounded again"}
+    assert found["expanded"]["weights"] < 1e-3, "the same weights, up to float32"
+    assert found["rounded again"]["weights"] > 0.02
+    assert (tiny.outputs(model, inputs) == before).all()

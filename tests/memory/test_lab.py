@@ -106,6 +106,18 @@ def test_what_a_4_bit_base_computes_in_is_measured_too(base: str, compute: str) 
     assert found.peak_bytes == pytest.approx(measured, rel=0.002)
 
 
+@pytest.mark.weights
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("model", "rows", "completion"), [("minilm-l6", 16, 0), ("smollm2-135m", 4, 12)])
+def test_an_8_bit_base_is_measured_too(model: str, rows: int, completion: int) -> None:
+    """What is left out: inputs beyond the threshold, which depend on the data."""
+    values = {"load_in_8bit": True}
+    measured, dtype, kept, predicted = _measure(model, "qlora", rows, 32, completion, "eager", values)
+    batch = LabBatch(rows, 32, kept, predicted, attention="eager")
+    found = simulate_lab(model, "qlora", values, batch, dtype)
+    assert found.peak_bytes == pytest.approx(measured, rel=0.01)
+
+
 def test_contradictions_are_refused() -> None:
     with pytest.raises(BadInput):
         LabBatch(2, 10, kept=11).check()

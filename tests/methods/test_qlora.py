@@ -50,7 +50,7 @@ def test_error_on_normal_weights_is_the_known_one(kind: Any, expected: float, do
     torch.manual_seed(0)
     for old in (torch.nn.Linear(256, 512), Conv1D(512, 256)):
         torch.nn.init.normal_(old.weight)
-        new = _quantise._four_bit(old, Quantization(4, kind, double, "float32"))
+        new = _quantise._stored(old, Quantization(4, kind, double, "float32"))
         weight = old.weight.T if isinstance(old, Conv1D) else old.weight
         error = (dequantised(new) - weight).norm() / weight.norm()
         assert error.item() == pytest.approx(expected, abs=0.002)
@@ -176,3 +176,66 @@ def test_counts_of_the_3b_model() -> None:
     shape = get_model("llama-3.2-3b").shape
     assert SPEC.formula(shape, SPEC.require(shape, {"r": 16})).trainable == 24_313_856
     assert SPEC.scale(SPEC.require(shape, {"r": 64, "lora_alpha": 16})) == 0.25
+
+
+def eight_bit(model: Any) -> dict[str, Any]:
+    from bitsandbytes.nn.modules import Linear8bitLt
+
+    return {path: module for path, module in model.named_modules() if isinstance(module, Linear8bitLt)}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", tiny.MODELS)
+def test_in_8_bits_every_linear_map_but_the_output_has_a_scale_for_each_row(name: str) -> None:
+    import torch
+
+    plain, model = tiny.build(name), tiny.build(name)
+    _quantise.quantise(model, _quantise.INT8)
+    found = eight_bit(model)
+    assert set(found) == {path for group in _quantise.quantised(tiny.shape_of(name)) for path in group.paths}
+    assert not four_bit(model)
+    assert not _quantise.needs_quantising(model)
+    assert _quantise.read_back(model) == _quantise.INT8
+    for path, module in found.items():
+        assert module.weight.dtype == torch.int8
+        assert module.weight.SCB.shape == (module.out_features,)
+        original: Any = plain.get_submodule(path)
+        weight = original.weight if isinstance(original, torch.nn.Linear) else original.weight.T
+        rebuilt = _quantise.expanded(module)
+        # Half a step of a row's 255 and rounding to float16 on the way.
+        step = weight.abs().amax(dim=1, keepdim=True) / 127
+        assert ((rebuilt - weight).abs() <= 0.51 * step + 1e-3 * weight.abs()).all()
+    assert torch.isfinite(tiny.outputs(model, tiny.batch(name))).all()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bert"])
+def test_8_bits_equal_quantising_while_loading(name: str, tmp_path: Path) -> None:
+    import torch
+
+    tiny.build(name).save_pretrained(tmp_path)
+    loaded = type(tiny.build(name)).from_pretrained(
+        tmp_path, quantization_config=_quantise.settings(_quantise.INT8), device_map={"": "cpu"}
+    )
+    ours = tiny.build(name)
+    _quantise.quantise(ours, _quantise.INT8)
+    theirs, mine = eight_bit(loaded), eight_bit(ours)
+    assert set(theirs) == set(mine)
+    for path, module in theirs.items():
+        assert torch.equal(module.weight.data, mine[path].weight.data), path
+        assert module.state.threshold == mine[path].state.threshold == _quantise.OUTLIERS
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_reading_an_8_bit_matrix_in_between_changes_nothing() -> None:
+    """PEFT's own way to read one loses its scales on a CPU, and the next forward pass fails."""
+    import torch
+
+    model = tiny.apply(SPEC, "llama", {"load_in_8bit": True})
+    rows = tiny.batch("llama")
+    before = tiny.outputs(model, rows)
+    for module in eight_bit(model).values():
+        _quantise.expanded(module)
+    torch.testing.assert_close(tiny.outputs(model, rows), before, rtol=0, atol=0)
+    tiny.train_step(model, rows)
+    assert not torch.equal(tiny.outputs(model, rows), before)

@@ -15,9 +15,9 @@ from peft_lab.ui.runs import read_insight
 from peft_lab.units import Source
 
 _WAYS = {
-    "expanded": "into the four-bit base, expanded",
+    "expanded": "into the rounded base, expanded",
     "fresh": "into a fresh base that was never rounded",
-    "rounded again": "into the four-bit base, rounded again",
+    "rounded again": "into the rounded base, rounded again",
     "repacked": "the same after an ordinary evaluation",
 }
 _VERDICTS = {
@@ -26,6 +26,7 @@ _VERDICTS = {
     "rounded again": "Small, and the correction is rounded away in part",
     "repacked": "The evaluation had repacked the weights, which merging does not know of",
 }
+_EIGHT_BITS = "Near, at full size: in 8 bits the inputs of every matrix are rounded too, merged they are not"
 
 
 def show(choice: Choice) -> None:
@@ -34,27 +35,46 @@ def show(choice: Choice) -> None:
     identity = lora.chosen_run(choice.spec.slug)
     if identity is None:
         return
-    _merges(read_insight(identity).get("merges", []))
+    known = read_insight(identity)
+    rounding = known.get("rounding", {})
+    _rounding(rounding, choice.entry.kind)
+    _merges(known.get("merges", []), rounding.get("bits", 4))
     lora.trained(choice.spec.slug, identity)
 
 
-def _merges(rows: list[dict[str, Any]]) -> None:
+def _rounding(found: dict[str, Any], kind: str) -> None:
+    """What the fewer bits of the base did to its outputs, beside what training did. Earlier runs did not note it."""
+    if not found:
+        return
+    st.markdown(f"#### What rounding the base does {figures.badge(Source.MEASURED)}")
+    outputs, training = (units.percent(100 * found[name]) for name in ("outputs", "training"))
+    small = " Its head starts at random, so they are small." if kind == "encoder" else ""
+    st.markdown(
+        f"Before any adapter the rounded base's outputs are off by **{outputs}** from those of the base in its own "
+        f"precision; the trained adapter then moves them by **{training}**. Both in percent of the norm of the base's "
+        f"outputs, on held-out sentences.{small}"
+    )
+
+
+def _merges(rows: list[dict[str, Any]], bits: int) -> None:
     if not rows:
         return
     st.markdown(f"#### Ways to merge {figures.badge(Source.MEASURED)}")
     figures.table(
         ("Merged", "Outputs off by", "Weights off by", ""),
-        [(_WAYS[row["way"]], *_off(row)) for row in rows],
+        [(_WAYS[row["way"]], *_off(row, bits)) for row in rows],
         numeric=(1, 2),
     )
+    repacking = " So that none is merged wrongly, repacking is switched off here." if bits == 4 else ""
     st.caption(
-        "Against the trained model, adapter beside four-bit base, on held-out sentences. 100% is as far as the adapter "
-        "itself moved the outputs, or the weights. So that none is merged wrongly, repacking is switched off here."
+        "Against the trained model, adapter beside rounded base, on held-out sentences. 100% is as far as the adapter "
+        f"itself moved the outputs, or the weights.{repacking}"
     )
 
 
-def _off(row: dict[str, Any]) -> tuple[str, str, str]:
+def _off(row: dict[str, Any], bits: int) -> tuple[str, str, str]:
     if "problem" in row:
         return "–", "–", f"Fails: {row['problem']}"
     outputs, weights = (units.percent(100 * row[name]) for name in ("outputs", "weights"))
-    return outputs, weights, _VERDICTS[row["way"]]
+    rounded_inputs = bits == 8 and row["way"] == "expanded"
+    return outputs, weights, _EIGHT_BITS if rounded_inputs else _VERDICTS[row["way"]]

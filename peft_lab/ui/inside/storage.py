@@ -37,7 +37,7 @@ def stored_base(choice: Choice) -> None:
     except PeftLabError as error:
         st.markdown(f":red[:material/error: {error}]")
         return
-    kind = choice.values["bnb_4bit_quant_type"]
+    kind = "int8" if choice.values["load_in_8bit"] else choice.values["bnb_4bit_quant_type"]
     left, right = st.columns(2, gap="large")
     with left:
         _code_book(slug, found, kind)
@@ -47,8 +47,9 @@ def stored_base(choice: Choice) -> None:
 
 
 def _code_book(slug: str, found: dict[str, Any], kind: str) -> None:
-    """The histogram of one matrix, each weight as a share of its block's largest, with the 16 values to choose from."""
-    st.markdown(f"#### Sixteen values for every weight {figures.badge(Source.MEASURED)}")
+    """The histogram of one matrix, each weight as a share of its block's largest, with the values to choose from."""
+    number = "255" if kind == "int8" else "Sixteen"
+    st.markdown(f"#### {number} values for every weight {figures.badge(Source.MEASURED)}")
     paths = [row["path"] for row in found["modules"]]
     path = st.selectbox(
         "Matrix",
@@ -64,14 +65,20 @@ def _code_book(slug: str, found: dict[str, Any], kind: str) -> None:
     figure = charts.columns(centres, counts, "weight / largest of its block", "weights", colour="#8A94A6")
     figure.update_layout(bargap=0)
     figure.update_xaxes(dtick=0.5)
-    for value in found["codes"][kind]:
+    codes = found["codes"].get(kind, ())
+    for value in codes:
         figure.add_vline(x=value, line={"width": 1.5, "color": "#1D4ED8"})
     st.plotly_chart(figure, key=f"{slug}-code-book", config=charts.CONFIG)
-    different = len(set(found["codes"][kind]))
+    lost = f"Lost in this matrix: **{units.percent(100 * row['errors'][kind])}** of its norm."
+    if kind == "int8":
+        st.markdown(
+            "In 8 bits the values are even steps from a row's largest magnitude to its negative, too close to draw: "
+            f"each weight becomes the nearest. {lost}"
+        )
+        return
     st.markdown(
-        f"Blue: the {different} different values of {kind.upper()}. Each weight becomes the nearest of them, times the "
-        f"largest of its block of {BLOCK}. Lost in this matrix: "
-        f"**{units.percent(100 * row['errors'][kind])}** of its norm."
+        f"Blue: the {len(set(codes))} different values of {kind.upper()}. Each weight becomes the nearest of them, "
+        f"times the largest of its block of {BLOCK}. {lost}"
     )
 
 
