@@ -17,6 +17,8 @@ _PLAIN = Arm("16 bits", _SETTING, method="lora")
 _NF4 = Arm("NF4", _SETTING)
 _FP4 = Arm("FP4", {**_SETTING, "bnb_4bit_quant_type": "fp4"})
 
+_INT8 = Arm("int8", {**_SETTING, "load_in_8bit": True})
+
 EXPERIMENTS = (
     _encoder(
         id="qlora-loss",
@@ -41,11 +43,12 @@ EXPERIMENTS = (
     ),
     _causal(
         id="qlora-types",
-        title="NF4 against FP4",
-        question="Four bits either way, before any training: which of the two types hurts the model more?",
+        title="NF4 against FP4 and int8",
+        question="Before any training: which of the two four-bit types hurts the model more, and what do eight bits?",
         why="NF4 puts its sixteen values where normally distributed weights are, FP4 spaces them as a floating point "
-        "number does. The loss is the base's own, so nothing that was learnt can hide the difference.",
-        arms=(_PLAIN, _NF4, _FP4),
+        "number does; int8 has 255 even steps. The loss is the base's own, so nothing that was learnt can hide the "
+        "difference.",
+        arms=(_PLAIN, _INT8, _NF4, _FP4),
         quantities=(BASE_LOSS,),
         expect=Expectation("FP4", "above", "NF4"),
         source="Dettmers et al. 2023, arXiv 2305.14314, section 4, table 2",

@@ -93,17 +93,21 @@ def text_knobs(
     start: str,
     choices: tuple[str, ...],
     help_: str,
-    paper: str,
+    papers: tuple[str, str],
     default: str,
     of: Literal["method", "application"] = "method",
 ) -> tuple[Knob, Knob]:
-    """Where trained vectors start: one of ``choices``, ``text`` among them, and that text."""
+    """Where trained vectors start: one of ``choices``, ``text`` among them, and that text; ``papers`` on both."""
     return (
-        Knob(start, "Start", "choice", default, help_, paper=paper, choices=choices, advanced=True, of=of),
+        Knob(
+            start, "Start", "choice", default, help_, usual="random, PEFT's default", paper=papers[0],
+            choices=choices, advanced=True, of=of,
+        ),
         Knob(
             "init_text", "Initial text", "text",
             START_TEXTS["encoder"],
-            "Read only when the start is text.", advanced=True, of="application",
+            "Read only when the start is text.", usual="the task in one sentence", paper=papers[1],
+            advanced=True, of="application",
         ),
     )  # fmt: skip
 

@@ -54,16 +54,18 @@ KNOBS = (
     Knob(
         "use_rslora", "rsLoRA", "bool", False,
         "Scale by α/√r instead of α/r, so that large ranks keep learning (Kalajdzievski 2023).",
+        usual="off; on for ranks of 64 and more", paper="off: it came later",
     ),
     Knob(
         "use_dora", "DoRA", "bool", False,
         "Also train the length of every output row of W (Liu et al. 2024): one more parameter per output.",
+        usual="off", paper="off: it came later",
     ),
     Knob(
         "init_lora_weights", "Start", "choice", "default",
         "How A and B start. default: A Kaiming-uniform, B zero. gaussian: A normal, B zero. "
         "pissa: both from W's top singular vectors, which changes the base (Meng et al. 2024).",
-        paper="gaussian", choices=("default", "gaussian", "pissa"), advanced=True,
+        usual="default", paper="gaussian", choices=("default", "gaussian", "pissa"), advanced=True,
     ),
     Knob(
         "loraplus_lr_ratio", "LoRA+ ratio", "float", 1.0,
@@ -76,11 +78,11 @@ KNOBS = (
         "rank_pattern", "Ranks by module", "text", "",
         "Other ranks for some matrices, such as 'v_proj=4, 0-9=16': the ending of a name or a range of layers, then "
         "the rank. The first that fits counts. α stays, so a matrix of another rank is scaled differently too.",
-        paper="one rank for all", advanced=True,
+        usual="empty", paper="one rank for all", advanced=True,
     ),
     Knob(
         "bias", "Biases", "choice", "none", "Also train the biases of the adapted layers, or all of them.",
-        choices=("none", "lora_only", "all"), paper="none", advanced=True,
+        choices=("none", "lora_only", "all"), usual="none", paper="none", advanced=True,
     ),
 )  # fmt: skip
 

@@ -47,6 +47,7 @@ KNOBS = (
         "prefix_projection", "Projection", "bool", False,
         "Make the prefix from a small table through an MLP while training. Steadier, and far more trained "
         "parameters than are stored.",
+        usual="no; yes where training it directly is unstable",
         paper="yes, direct training was unstable (section 4.3)",
     ),
     Knob(
@@ -61,7 +62,7 @@ KNOBS = (
         "gradients and stay alike. "
         "random: normal noise, PEFT's own default, which throws the model off before it can help. text: the keys and "
         "values of your text in the frozen model.",
-        "activations of real words (section 7.4)", "zero",
+        ("activations of real words", "words of the task, slightly better than others (section 7.4)"), "zero",
     ),
 )  # fmt: skip
 

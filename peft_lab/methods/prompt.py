@@ -44,6 +44,7 @@ KNOBS = (
         "prompt_tuning_init_text", "Initial text", "text",
         START_TEXTS["encoder"],
         "Read only when the start is TEXT.",
+        usual="the task in one sentence", paper="none: sampled words or class labels instead (section 3.2)",
     ),
 )  # fmt: skip
 

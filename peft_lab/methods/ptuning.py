@@ -52,7 +52,8 @@ KNOBS = (
         "version", "Version", "choice", "v1",
         "v1: virtual tokens in front of the input, made by an encoder. v2: deep prompts, trained keys and values in "
         "front of every layer's, without an encoder.",
-        choices=("v1", "v2"), of="application",
+        usual="v1 for decoders, v2 for encoders",
+        paper="v1: arXiv 2103.10385; v2: Liu et al. 2022, arXiv 2110.07602", choices=("v1", "v2"), of="application",
     ),
     tokens_knob("How many virtual tokens stand before the text.", "8 to 50", "few, placed by hand in a template"),
     Knob(
@@ -65,24 +66,24 @@ KNOBS = (
         "encoder_hidden_size", "Encoder width", "int", 0,
         "Width of the encoder's hidden layers. PEFT's default is the model's hidden size, which can exceed "
         "everything else by far.",
-        usual="128 to the hidden size", min=1, max=16384,
+        usual="128 to the hidden size", paper="not said", min=1, max=16384,
         stops=(64, 128, 256, 384, 512, 768, 1024, 2048, 3072, 4096, 8192),
     ),
     Knob(
         "encoder_num_layers", "LSTM layers", "int", 2,
         "Layers of the LSTM. The MLP always has its three linear layers.",
-        usual="1 or 2", min=1, max=8, advanced=True,
+        usual="1 or 2", paper="not said", min=1, max=8, advanced=True,
     ),
     Knob(
         "encoder_dropout", "LSTM dropout", "float", 0.0, "Between the layers of the LSTM, in training only.",
-        usual="0", min=0.0, max=0.9, advanced=True,
+        usual="0", paper="not said", min=0.0, max=0.9, advanced=True,
     ),
     *text_knobs(
         "init_weights", ("random", "text", "zero"),
         "random: noise, as PEFT starts. text: version 1 sets the encoder's last layer so that it makes the embeddings "
         "of your text, version 2 takes its keys and values in the frozen model. zero: version 2 only; all virtual "
         "tokens are alike and stay alike.",
-        "random", "random", of="application",
+        ("random", "none"), "random", of="application",
     ),
 )  # fmt: skip
 

@@ -74,7 +74,8 @@ KNOBS = (
     ),
     Knob(
         "bnb_4bit_use_double_quant", "Double quantisation", "bool", True,
-        "Store the constants of the blocks in 8 bits as well: 4.13 bits per weight instead of 4.5.", paper="yes",
+        "Store the constants of the blocks in 8 bits as well: 4.13 bits per weight instead of 4.5.",
+        usual="yes", paper="yes",
     ),
     Knob(
         "bnb_4bit_compute_dtype", "Compute type", "choice", "bfloat16",

@@ -26,6 +26,13 @@ def test_unknown_method_and_knob() -> None:
         get_method("lora").knob("rank_")
 
 
+@pytest.mark.parametrize("slug", list(all_methods()))
+def test_every_knob_says_what_is_usual_and_what_the_paper_used(slug: str) -> None:
+    for knob in get_method(slug).knobs:
+        assert knob.usual and knob.paper, knob.name
+        assert f"Usual: {knob.usual}." in knob.full_help and f"Paper: {knob.paper}." in knob.full_help
+
+
 def test_paper_reference() -> None:
     paper = Paper("Hu et al.", 2021, "LoRA", "2106.09685", "section 4.1")
     assert str(paper) == "Hu et al. 2021, arXiv:2106.09685, section 4.1"
