@@ -11,7 +11,7 @@ from peft_lab.choose import examples
 from peft_lab.choose.cited import MANY_ROWS
 from peft_lab.choose.tree import FEW_ROWS, QUESTIONS
 from peft_lab.errors import BadInput, UnknownName
-from peft_lab.memory.devices import GIB, Device, devices, get_device
+from peft_lab.memory.devices import GIB, TAKEN, Device, devices, get_device
 from peft_lab.methods import get_method
 from peft_lab.models import looks_external, resolve
 from peft_lab.shapes import ModelShape
@@ -100,10 +100,17 @@ def device_of(text: str) -> Device:
     if match is None or not match[2]:
         raise UnknownName("device", text, (*devices(), "or a size such as 24GB"), "device")
     # Memory chips are counted in GiB, and cards are sold as if it were GB.
-    memory = int(float(match[1].replace(",", "")) * GIB)
+    memory = int(float(match[1].replace(",", "")) * GIB) - TAKEN
     if match[2].lower() not in ("gb", "gib") or memory <= 0:
         raise BadInput(f"'{text}' is no memory of a device; write it as 24GB.", "device")
-    return Device(text, f"a card with {match[1]} GB", memory, "cuda", (8, 9), "as you said")
+    return Device(
+        text,
+        f"a card with {match[1]} GB",
+        memory,
+        "cuda",
+        (8, 9),
+        "as you said, less 1 GiB for driver and context",
+    )
 
 
 def lora_bytes(shape: ModelShape) -> int:

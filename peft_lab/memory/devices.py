@@ -1,13 +1,22 @@
-"""Devices to ask about: real GPUs with the memory their makers state, and this machine."""
+"""Devices to ask about: real GPUs with the memory that their driver reports, and this machine's own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from peft_lab.errors import UnknownName
 
-GIB = 2**30
+GIB, MIB = 2**30, 2**20
+#: Of a GPU's memory as nvidia-smi totals it, what PyTorch never has: 0.35 to 0.6 GiB that the driver keeps ("total
+#: capacity" in PyTorch's messages from T4, L40, RTX 4090 and RTX 5090; GitHub issues CatVTON 133, Qwen3-VL 2097, VGen
+#: 104, Wan2.1 465), and some hundred MB of CUDA's context. Taken as 1 GiB, on the safe side.
+TAKEN = GIB
+#: The part of it that PyTorch's own figure for a GPU still holds: the context.
+CONTEXT = GIB // 2
+_DRIVER = Path("/proc/driver/nvidia/version")
+_GROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True)
@@ -15,10 +24,10 @@ class Device:
     """One device.
 
     Attributes:
-        memory: bytes, as sold: a part of it, some hundred MB, is the driver's and CUDA's own.
+        memory: bytes that a training can have there.
         kind: ``cuda`` or ``cpu``: whose kernels and allocator are simulated.
         capability: compute capability of a GPU, on which the size of workspaces depends.
-        source: where the memory is stated.
+        source: where the memory is from, as a sentence would have it.
     """
 
     name: str
@@ -29,38 +38,85 @@ class Device:
     source: str
 
 
-# name, title, memory as its maker states it (counted in GiB, as memory chips are), compute capability. Source: NVIDIA's
-# data sheet or product page of that name; capabilities: NVIDIA, "CUDA GPU Compute Capability".
+# name, title, MiB of nvidia-smi's total with the card's usual settings (error correction takes a part of it on T4, A10,
+# L4 and L40S), compute capability. Sources: GitHub, modal-labs/modal-client 2797 for the data-centre cards up to
+# H100; nvidia-smi outputs in issues for the others. Capabilities: NVIDIA, "CUDA GPU Compute Capability".
 _GPUS = (
-    ("t4", "T4, 16 GB", 16, (7, 5)),
-    ("rtx-3060", "GeForce RTX 3060, 12 GB", 12, (8, 6)),
-    ("rtx-4090", "GeForce RTX 4090, 24 GB", 24, (8, 9)),
-    ("rtx-5090", "GeForce RTX 5090, 32 GB", 32, (12, 0)),
-    ("a10", "A10, 24 GB", 24, (8, 6)),
-    ("l4", "L4, 24 GB", 24, (8, 9)),
-    ("rtx-6000-ada", "RTX 6000 Ada, 48 GB", 48, (8, 9)),
-    ("l40s", "L40S, 48 GB", 48, (8, 9)),
-    ("a100-40", "A100, 40 GB", 40, (8, 0)),
-    ("a100-80", "A100, 80 GB", 80, (8, 0)),
-    ("h100", "H100, 80 GB", 80, (9, 0)),
-    ("h200", "H200, 141 GB", 141, (9, 0)),
+    ("t4", "T4, 16 GB", 15_360, (7, 5)),
+    ("rtx-3060", "GeForce RTX 3060, 12 GB", 12_288, (8, 6)),
+    ("rtx-4090", "GeForce RTX 4090, 24 GB", 24_564, (8, 9)),
+    ("rtx-5090", "GeForce RTX 5090, 32 GB", 32_607, (12, 0)),
+    ("a10", "A10, 24 GB", 23_028, (8, 6)),
+    ("l4", "L4, 24 GB", 23_034, (8, 9)),
+    ("rtx-6000-ada", "RTX 6000 Ada, 48 GB", 49_140, (8, 9)),
+    ("l40s", "L40S, 48 GB", 46_068, (8, 9)),
+    ("a100-40", "A100, 40 GB", 40_960, (8, 0)),
+    ("a100-80", "A100, 80 GB", 81_920, (8, 0)),
+    ("h100", "H100, 80 GB", 81_559, (9, 0)),
+    ("h200", "H200, 141 GB", 143_771, (9, 0)),
 )
-THIS = "this-machine"
+THIS, THIS_GPU = "this-machine", "this-gpu"
 
 
 @cache
 def devices() -> dict[str, Device]:
-    """All by name, this machine first, GPUs by memory. The machine's own figure is its installed main memory."""
+    """All by name: this machine's processor, its GPU where it has one, then the others by memory."""
+    others = [
+        Device(
+            name,
+            title,
+            mib * MIB - TAKEN,
+            "cuda",
+            capability,
+            "nvidia-smi's total less 1 GiB for driver and context",
+        )
+        for name, title, mib, capability in sorted(_GPUS, key=lambda row: (row[2], row[0]))
+    ]
+    own = this_gpu()
+    return {device.name: device for device in (_processor(), *([own] if own else []), *others)}
+
+
+def _processor() -> Device:
+    """This machine's main memory, or what the container this runs in may have of it."""
     import psutil
 
-    machine = Device(
-        THIS, "This machine's processor", psutil.virtual_memory().total, "cpu", (0, 0), "measured"
+    memory = int(psutil.virtual_memory().total)
+    try:
+        limit = int(_GROUP.read_text("ascii"))
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        limit = memory
+    source = "installed here" if memory <= limit else "what this container may have"
+    return Device(THIS, "This machine's processor", min(memory, limit), "cpu", (0, 0), source)
+
+
+def this_gpu() -> Device | None:
+    """This machine's first GPU, asked of torch in another process; ``None`` where there is no NVIDIA driver."""
+    if not _DRIVER.exists():
+        return None
+    from peft_lab import inspector
+
+    known = inspector.ask(gpu_facts)
+    if known is None:
+        return None
+    name, memory, capability = known
+    return Device(
+        THIS_GPU,
+        f"This machine's {name}",
+        memory - CONTEXT,
+        "cuda",
+        capability,
+        "PyTorch's figure less 0.5 GiB for CUDA's context",
     )
-    gpus = [
-        Device(name, title, size * GIB, "cuda", capability, f"NVIDIA, {title.split(',')[0]} data sheet")
-        for name, title, size, capability in sorted(_GPUS, key=lambda row: (row[2], row[0]))
-    ]
-    return {device.name: device for device in (machine, *gpus)}
+
+
+def gpu_facts() -> tuple[str, int, tuple[int, int]] | None:
+    """Name, memory in bytes and compute capability of the first GPU; ``None`` where torch finds none. Imports torch."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    found = torch.cuda.get_device_properties(0)
+    return found.name, int(found.total_memory), (found.major, found.minor)
 
 
 def get_device(name: str) -> Device:

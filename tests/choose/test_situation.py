@@ -20,7 +20,7 @@ def test_words_and_numbers_are_the_same_answers() -> None:
     assert parsed(tasks="1,000", rows="2e6", latency="5%", storage="0.5MB").storage == 500_000
     assert parsed(rows="2e6").rows == 2_000_000
     assert parsed(gpu="t4").device == "t4"
-    assert parsed(gpu="24GB").hardware.memory == 24 * 2**30
+    assert parsed(gpu="24GB").hardware.memory == 23 * 2**30
     assert parsed(storage="tight").storage < lora_bytes(get_model("llama-3.2-3b").shape)  # type: ignore[operator]
 
 

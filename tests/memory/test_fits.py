@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peft_lab import inspector
 from peft_lab.errors import UnknownName
-from peft_lab.memory.devices import THIS, devices, get_device
+from peft_lab.memory import devices as device_list
+from peft_lab.memory.devices import TAKEN, THIS, THIS_GPU, devices, get_device
 from peft_lab.memory.fits import curve, largest, largest_that_fits, longest_row, models_that_fit, needed
 
 
@@ -45,11 +49,49 @@ def test_what_fits_fits_and_the_next_larger_does_not() -> None:
 
 
 def test_devices_are_sorted_and_named() -> None:
-    gpus = [device for device in devices().values() if device.name != THIS]
+    gpus = [device for device in devices().values() if device.name not in (THIS, THIS_GPU)]
     assert [device.memory for device in gpus] == sorted(device.memory for device in gpus)
     assert all(device.source for device in gpus)
     with pytest.raises(UnknownName, match="rtx-4090"):
         get_device("rtx-409")
+
+
+def test_a_gpu_has_what_its_driver_reports_less_what_is_taken() -> None:
+    assert get_device("t4").memory == 15_360 * 2**20 - TAKEN
+    # As PyTorch said in messages from such cards, in GiB, before the context: a training never has more.
+    for name, capacity in {"t4": 14.56, "l40s": 44.39, "rtx-4090": 23.64, "rtx-5090": 31.37}.items():
+        assert capacity - 1 < get_device(name).memory / 2**30 < capacity
+
+
+def test_a_container_has_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(device_list, "_GROUP", limit)
+    whole = device_list._processor()
+    for text in ("max", ""):
+        limit.write_text(text)
+        assert device_list._processor() == whole
+    limit.write_text(str(whole.memory // 2))
+    assert device_list._processor().memory == whole.memory // 2
+    assert "container" in device_list._processor().source
+
+
+def test_this_machines_gpu_is_one_of_the_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch says stands in for a GPU; without a driver nobody is asked."""
+    monkeypatch.setattr(device_list, "_DRIVER", tmp_path / "none")
+    assert device_list.this_gpu() is None
+    driver = tmp_path / "version"
+    driver.write_text("")
+    monkeypatch.setattr(device_list, "_DRIVER", driver)
+    asked: list[object] = []
+    monkeypatch.setattr(
+        inspector, "ask", lambda question: asked.append(question) or ("H100", 80 * 2**30, (9, 0))
+    )
+    own = device_list.this_gpu()
+    assert own and asked == [device_list.gpu_facts]
+    assert (own.kind, own.capability, own.memory) == ("cuda", (9, 0), 80 * 2**30 - device_list.CONTEXT)
+    assert "H100" in own.title
+    monkeypatch.setattr(inspector, "ask", lambda question: None)
+    assert device_list.this_gpu() is None
 
 
 def test_models_are_each_simulated_and_refusals_are_told() -> None:

@@ -81,14 +81,10 @@ def _table(answers: Answers, chosen: Chosen) -> None:
             )
         )
     figures.table(("Method", "Device must have", "On the device", "Tensors alive"), rows, numeric=(1, 3))
-    own = (
-        ""
-        if device.kind == "cpu"
-        else " What the driver and CUDA's context take, some hundred MB, comes on top."
-    )
     st.caption(
         "Every method at its defaults. Tensors alive: exact, at the peak. Device must have: what PyTorch's caching "
-        f"allocator would reserve for them, by its documented rules.{own} Memory of the device: {device.source}."
+        f"allocator would reserve for them, by its documented rules. {device.title}: {units.size(device.memory)}, "
+        f"{device.source}."
     )
     if {"lora", "qlora"} <= answers.found.keys():
         _targets(answers, chosen.entry)
