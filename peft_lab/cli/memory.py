@@ -1,9 +1,9 @@
 """``memory``: what a training step will need, found by running it on tensors that have shapes but no data.
 
 ``--protocol metamath`` repeats how the published peaks of PEFT's method comparison were taken. It sets everything but
-the batch itself. ``--fits DEVICE`` also searches the largest batch (at the given length) and the longest row (at the
-given batch) whose step fits, by simulating it; asked about one method, it simulates the step on every model of the
-catalogue too, so that the largest that fits is known.
+the batch itself; ``--generate`` adds the answers that were generated in between. ``--fits DEVICE`` also searches the
+largest batch (at the given length) and the longest row (at the given batch) whose step fits, by simulating it; asked
+about one method, it simulates the step on every model of the catalogue too, so that the largest that fits is known.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def memory_command(
     method: options.Methods = None,
     sets: options.Sets = None,
     adapter_config: options.AdapterConfigs = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="Precision of the base model.")] = _DTYPE,
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="What the base is stored in: a precision, or nf4, fp4, int8.")
+    ] = _DTYPE,
     optimizer: Annotated[
         str, typer.Option("--optimizer", help=f"One of {', '.join(OPTIMIZERS)}.")
     ] = _OPTIMIZER,
@@ -80,7 +82,9 @@ def memory_command(
     ] = None,
     protocol: Annotated[
         Protocol | None,
-        typer.Option("--protocol", help="As published peaks were taken; sets all but the batch."),
+        typer.Option(
+            "--protocol", help="As published peaks were taken; sets all but the batch and what is generated."
+        ),
     ] = None,
     fits: Annotated[
         str | None,
@@ -96,7 +100,8 @@ def memory_command(
             raise BadInput(
                 "--fits searches batches and lengths, which --protocol fixes; use one of them.", "fits"
             )
-        setting = metamath.SETTING if batch is None else replace(metamath.SETTING, batch=batch)
+        rows = metamath.SETTING.batch if batch is None else batch
+        setting = replace(metamath.SETTING, batch=rows, generate=_generation(generate))
         heading = f"{entry.title}, protocol of the published runs, {setting.batch} rows"
     else:
         if batch is None or seq is None:
@@ -114,7 +119,7 @@ def memory_command(
     for note in (*left_out, *_cut_short(results)):
         output.note(note)
     if protocol:
-        unused = [("--seq", seq), ("--generate", generate), ("--checkpointing", checkpointing or None)]
+        unused: list[tuple[str, Any]] = [("--seq", seq), ("--checkpointing", checkpointing or None)]
         unused += [("--dtype", dtype if dtype != _DTYPE else None)]
         unused += [("--optimizer", optimizer if optimizer != _OPTIMIZER else None)]
         for option in (name for name, value in unused if value is not None):
@@ -149,7 +154,7 @@ def _published(entry: ModelEntry, chosen: Subjects) -> Iterator[Named]:
     """The same under the protocol of the published runs, which were all of PEFT's own methods, or full fine-tuning."""
 
     def run(content: Any, setting: Setting) -> Simulation:
-        return metamath.published(entry.name, content, setting.batch)
+        return metamath.published(entry.name, content, setting.batch, setting.generate)
 
     for spec, values in chosen.methods:
         config = spec.config(entry.shape, values, plain_task(entry.kind))

@@ -4,10 +4,9 @@ One process on an L40S: the model is loaded, the loss on unrelated text is taken
 5,000 steps run on batches of 4, sorted by length within every twenty, with the cache emptied every ten steps.
 The reserve is fullest at the longest batch, right after the cache was emptied; it follows a short batch, whose
 outputs are still alive. In between, answers are generated (50 rows of at most 300 new tokens). That is left out
-here, not because it is small: with prompts of 190 tokens, after a step on one such row, 19.5 GB are reserved for
-TinyLoRA (published: 20.1 GB) and 12.9 GB for prefix tuning (published: 22.0 GB). Both are below the training's peak, so
-that they do not decide it; how long the prompts were was not published, and longer ones take more.
-``Setting.generate`` asks for it.
+unless it is asked for, not because it is small: with prompts of 190 tokens, after a step on one such row, 19.5 GB are
+reserved for TinyLoRA (published: 20.1 GB) and 12.9 GB for prefix tuning (published: 22.0 GB). Both are below the
+training's peak, so that they do not decide it; how long the prompts were was not published, and longer ones take more.
 """
 
 from __future__ import annotations
@@ -40,12 +39,14 @@ LONGEST = 684
 SHORT = 250
 #: The loss on unrelated text.
 EVALUATION_ROWS, EVALUATION_TOKENS = 4, 768
+#: Of the questions that are answered; not published, see above.
+PROMPT = 190
 #: Four rows, padded to the longest; the L40S is of compute capability 8.9.
 SETTING = Setting(batch=4, seq=LONGEST, padded=True, capability=(8, 9))
 
 
 def training(stage: Stage) -> None:
-    """Loss on unrelated text, a short step, the cache emptied, the longest step."""
+    """Loss on unrelated text, a short step, the cache emptied, the longest step, and answers if they are asked for."""
     model = stage.subject.model
     model.eval()
     step.evaluate(stage.subject, stage.recorder, EVALUATION_ROWS, EVALUATION_TOKENS)
@@ -53,10 +54,19 @@ def training(stage: Stage) -> None:
     stage.train(SHORT)
     stage.recorder.empty_cache()
     stage.train(stage.setting.seq)
+    if stage.setting.generate is not None:
+        stage.generate(PROMPT)
 
 
-def published(model: str, adapter_config: Mapping[str, Any] | None, batch: int = SETTING.batch) -> Simulation:
+def published(
+    model: str,
+    adapter_config: Mapping[str, Any] | None,
+    batch: int = SETTING.batch,
+    generate: tuple[int, int] | None = None,
+) -> Simulation:
     """Simulate one row of the comparison: an adapter config (None: full fine-tuning) under its protocol.
+
+    ``generate``: rows and new tokens of the answers generated after the steps (the comparison's were 50 and 300).
 
     Raises:
         BadInput, SimulationError: as :func:`simulate.simulate_config`.
@@ -66,7 +76,7 @@ def published(model: str, adapter_config: Mapping[str, Any] | None, batch: int =
     if entry.kind != "causal-lm" or classifies:
         what = f"{entry.title} is none" if entry.kind != "causal-lm" else "this config is for classification"
         raise BadInput(f"The published runs are of decoders that learn to write text; {what}.", "protocol")
-    setting = replace(SETTING, batch=batch)
+    setting = replace(SETTING, batch=batch, generate=generate)
     if adapter_config is not None and adapter_config.get("peft_type") == "OSF":
         with osf_before_021():
             return simulate.simulate_config(model, adapter_config, setting, schedule=training, autocast=False)

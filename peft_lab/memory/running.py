@@ -39,6 +39,14 @@ class Stage:
         )
         step.train(self.subject, self.recorder, self.optimizer, inputs, setting.device == "cuda")
 
+    def generate(self, prompt: int) -> None:
+        """The setting's rows and new tokens after prompts of ``prompt`` tokens; what the step put out is gone then."""
+        if self.setting.generate is None:
+            raise ValueError("the setting has no generation")
+        self.subject.outputs = None
+        self.subject.model.eval()
+        step.generate(self.subject, self.recorder, self.setting.generate[0], prompt, self.setting.generate[1])
+
 
 #: What is run: a list of phases on a stage.
 Schedule = Callable[[Stage], None]
@@ -50,10 +58,7 @@ def two_steps(stage: Stage) -> None:
     stage.train()
     stage.train()
     if stage.setting.generate is not None:
-        rows, new = stage.setting.generate
-        stage.subject.outputs = None
-        stage.subject.model.eval()
-        step.generate(stage.subject, stage.recorder, rows, stage.setting.seq, new)
+        stage.generate(stage.setting.seq)
 
 
 def run(blueprint: Blueprint, setting: Setting, schedule: Schedule = two_steps) -> tuple[Trace, int, bool]:

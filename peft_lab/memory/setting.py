@@ -17,6 +17,7 @@ _MOST_ROWS, _MOST_TOKENS = 65_536, 4_194_304
 _MOST_IN_A_STEP = 2**30
 #: Every token of a generation is a pass of its own: so many are simulated in a minute or two.
 _MOST_NEW = 4096
+PRECISIONS = ("bfloat16", "float16", "float32")
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,10 @@ def torch_dtype(name: str) -> torch.dtype:
     """Raises BadInput for a name that is no precision a model is trained in."""
     import torch
 
-    known = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-    if name not in known:
-        raise BadInput(f"'{name}' is no precision to train in. Known: {', '.join(known)}.", "dtype")
-    return known[name]
+    if name not in PRECISIONS:
+        raise BadInput(f"'{name}' is no precision to train in. Known: {', '.join(PRECISIONS)}.", "dtype")
+    found: torch.dtype = getattr(torch, name)
+    return found
 
 
 def with_size(setting: Setting, batch: int | None = None, seq: int | None = None) -> Setting:

@@ -13,15 +13,29 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.adapter_configs import REFUSALS
 from peft_lab.errors import BadInput, SimulationError, Unsupported
 from peft_lab.memory import account
-from peft_lab.memory.build import Blueprint, layers_alike
+from peft_lab.memory.build import Blueprint, Quantise, layers_alike
 from peft_lab.memory.result import Simulation, largest
 from peft_lab.memory.running import Schedule, run, two_steps
-from peft_lab.memory.setting import Setting, torch_dtype
+from peft_lab.memory.setting import PRECISIONS, Setting, torch_dtype
 
 if TYPE_CHECKING:
     import torch
 
     from peft_lab.models import ModelEntry
+
+
+#: What a base can be stored in beside the precisions; all else is then in bfloat16. Double quantisation as in QLoRA.
+PACKED = {"nf4": Quantise(4, "nf4"), "fp4": Quantise(4, "fp4"), "int8": Quantise(8, "int8", double=False)}
+
+
+def stored_in(dtype: str) -> tuple[torch.dtype, Quantise | None]:
+    """The precision that a name stands for, and how the linear maps are packed. Raises BadInput for other names."""
+    if dtype in PACKED:
+        return torch_dtype("bfloat16"), PACKED[dtype]
+    if dtype not in PRECISIONS:
+        known = ", ".join((*PRECISIONS, *PACKED))
+        raise BadInput(f"'{dtype}' is nothing a base model is stored in. Known: {known}.", "dtype")
+    return torch_dtype(dtype), None
 
 
 def simulate_blueprint(
@@ -73,6 +87,7 @@ def simulate(
 
     Args:
         values: the method's knobs; missing ones at their defaults.
+        dtype: of the base, or what its linear maps are packed in (:data:`PACKED`).
 
     Raises:
         BadInput: unknown names or values out of range. SimulationError: what cannot be simulated, with the reason.
@@ -141,22 +156,37 @@ def blueprint_of(
                 "checkpointing",
             ) from error
 
+    precision, packed = stored_in(dtype)
     how = spec.quantization(full)
+    if packed is not None and how is not None:
+        raise Unsupported(
+            f"{spec.title}'s own settings say how the base is stored: leave its precision at bfloat16.",
+            "dtype",
+        )
+    _check_trainable(spec.slug, packed)
     blueprint = Blueprint(
         config=meta.make_config(entry.config),
         kind=entry.kind,
         method=None if spec.slug == "full" else apply,
-        dtype=torch_dtype(dtype),
-        quantise=None if how is None else _quantise(how),
+        dtype=precision,
+        quantise=packed if how is None else _quantise(how),
         checkpointing=checkpointing,
         alike=layers_alike(entry.shape, spec.formula(entry.shape, full)),
     )
     return blueprint, entry.name, spec.slug
 
 
-def _quantise(how: Any) -> Any:
-    from peft_lab.memory.build import Quantise
+def _check_trainable(method: str, packed: Quantise | None) -> None:
+    """Raises Unsupported for training weights that are stored in few bits."""
+    if method == "full" and packed is not None:
+        raise Unsupported(
+            f"Full fine-tuning changes the weights themselves, which {packed.bits} bits do not let: store the base in "
+            "16 or 32.",
+            "dtype",
+        )
 
+
+def _quantise(how: Any) -> Quantise:
     return Quantise(how.bits, how.kind, how.double, torch_dtype(how.compute_dtype))
 
 
@@ -166,13 +196,12 @@ def simulate_config(
     setting: Setting,
     dtype: str = "bfloat16",
     checkpointing: bool = False,
-    quantise: Any = None,
     schedule: Schedule = two_steps,
     autocast: bool = True,
 ) -> Simulation:
     """Simulate any PEFT adapter config (None: full fine-tuning) on a model.
 
-    ``autocast``: adapters in float32 beside a 16-bit base, PEFT's default.
+    ``dtype``: as in :func:`simulate`. ``autocast``: adapters in float32 beside a 16-bit base, PEFT's default.
 
     Raises:
         BadInput: not a PEFT config, or one that PEFT cannot apply here. SimulationError: what cannot be simulated.
@@ -193,12 +222,15 @@ def simulate_config(
                     f"{entry.title} would classify at its end-of-text token: without a text it cannot be simulated."
                 )
     _check_length(entry, kind, setting, getattr(config, "num_virtual_tokens", None) or 0)
+    precision, packed = stored_in(dtype)
+    if config is None:
+        _check_trainable("full", packed)
     blueprint = Blueprint(
         config=meta.make_config(entry.config),
         kind=kind,
         method=config,
-        dtype=torch_dtype(dtype),
-        quantise=quantise,
+        dtype=precision,
+        quantise=packed,
         autocast=autocast,
         checkpointing=checkpointing,
     )

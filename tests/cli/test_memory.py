@@ -223,8 +223,9 @@ def test_where_a_search_ends_is_a_lower_bound(run: Run, monkeypatch: pytest.Monk
 def test_the_published_protocol(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contents: list[object] = []
 
-    def published(model: str, content: object, batch: int) -> Simulation:
+    def published(model: str, content: object, batch: int, generate: object) -> Simulation:
         contents.append(content)
+        assert generate is None
         return Linear()(Setting(batch, 1))
 
     monkeypatch.setattr(protocol, "published", published)
@@ -242,6 +243,40 @@ def test_the_published_protocol(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
         assert "published runs" in run(*ask[:-1], method).refused()
     assert "--fits" in run(*ask, "--fits", "t4").refused()
     assert "metamath" in run(*ask[:4], "other").refused()
+
+
+def test_the_protocols_answers_are_generated_when_asked_for(run: Run) -> None:
+    ask = ("memory", "--model", "gpt2", "--protocol", "metamath", "--method", "lora")
+    (usual,) = run(*ask, "--json").document
+    done = run(*ask, "--generate", "400,30", "--json")
+    assert "not used" not in done.stderr
+    assert any(point["phase"] == "generation" for point in done.document[0]["timeline"])
+    assert done.document[0]["reserved_bytes"] > usual["reserved_bytes"]
+
+
+def test_a_packed_base_is_a_precision(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps({"peft_type": "LORA", "r": 8, "target_modules": ["c_attn"]}))
+
+    def weights(dtype: str, *method: str) -> int:
+        (row,) = run(*ASK, *(method or ("--adapter-config", str(file))), "--dtype", dtype, "--json").document
+        found: int = row["parts"]["weights"]
+        return found
+
+    sixteen, eight, four = (weights(dtype) for dtype in ("bfloat16", "int8", "nf4"))
+    linear = sum(
+        group.count * group.in_features * group.out_features for group in get_model("gpt2").shape.matrices
+    )
+    assert sixteen - eight == linear
+    assert eight - four == linear // 2
+    assert weights("bfloat16", "--method", "qlora", "--set", "load_in_8bit=true") == eight
+    assert weights("fp4", "--method", "prefix") == pytest.approx(four, abs=1024)
+    assert "16 or 32" in run(*ASK, "--method", "full", "--dtype", "nf4").refused()
+    assert "own settings" in run(*ASK, "--method", "qlora", "--dtype", "int8").refused()
+    everything = run(*ASK, "--dtype", "nf4", "--json")
+    assert {"full", "qlora"}.isdisjoint(row["method"] for row in everything.document)
+    assert "left out: full" in everything.stderr
+    assert "int8" in run(*ASK, "--method", "lora", "--dtype", "int3").refused()
 
 
 def test_the_published_protocol_runs(run: Run) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
+from peft_lab import units
 from peft_lab.memory import ask
 from peft_lab.memory.devices import get_device
 from peft_lab.memory.result import Simulation
 from peft_lab.models import get_model
 from peft_lab.ui.memory.controls import DEFAULTS, Chosen
-from peft_lab.ui.memory.lessons import LESSONS, OFF, ON, fullest, in_four_bits, is_set
+from peft_lab.ui.memory.lessons import LESSONS, OFF, ON, fullest, is_set, quantised_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -36,10 +38,22 @@ def small() -> dict[str, Simulation]:
 )
 def test_what_is_packed_and_what_is_not_are_all_the_weights(model: str) -> None:
     one = simulated(chosen(model), "qlora")
-    packed = in_four_bits(get_model(model).shape)
+    packed = quantised_weights(get_model(model).shape)
     whole = get_model(model).parameters - packed
     # a little more: each tensor is rounded up to 512 bytes
     assert packed // 2 + 2 * whole <= one.parts["weights"] <= (packed // 2 + 2 * whole) * 1.001
+
+
+def test_eight_bits_are_told_as_such() -> None:
+    on = replace(chosen("minilm-l6"), dtype="int8")
+    values, dtype = on.base_for("qlora")
+    one = ask.step(on.entry.name, "qlora", values, on.setting(), dtype, False)
+    lesson = next(lesson for lesson in LESSONS if lesson.key == "qlora")
+    text = lesson.tell(on, {"qlora": one}).text
+    packed = quantised_weights(get_model("minilm-l6").shape)
+    assert (
+        f"{units.size(packed)} are" in text and "in 8 bits and" in text and "constants of their rows" in text
+    )
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.key)

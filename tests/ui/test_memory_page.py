@@ -231,3 +231,16 @@ def test_a_config_that_is_no_language_model(page: str, tmp_path: Path) -> None:
     app = opened(page, model=str(tmp_path), tab="published")
     assert not app.exception
     assert any("no language model" in line and line.startswith(":red[") for line in told(app).split("\n"))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "nf4"])
+def test_a_base_in_few_bits_for_every_method(dtype: str) -> None:
+    app = settled(opened("memory", **SMALL, dtype=dtype, tab="why"))
+    shown = tables(app).replace("\N{NO-BREAK SPACE}", " ") + told(app)
+    assert "Full fine-tuning changes the weights themselves" in shown
+    rows = [
+        title for title in (method.title for method in all_methods().values()) if f">{title}</td>" in shown
+    ]
+    assert {"LoRA", "QLoRA", "BitFit"} <= set(rows) and "Full fine-tuning" not in rows
+    bits = {"int8": "weights in 8 bits", "nf4": "weights in 4 bits"}[dtype]
+    assert bits in shown

@@ -15,6 +15,7 @@ from peft_lab.memory import ask, fits
 from peft_lab.memory.devices import Device, devices
 from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.memory.result import Simulation
+from peft_lab.memory.setting import PRECISIONS
 from peft_lab.methods import all_methods
 from peft_lab.models import ModelEntry
 from peft_lab.ui import state
@@ -39,7 +40,7 @@ TABS = {
     "why": "Why",
     "published": "Published peaks",
 }
-DTYPES = ("bfloat16", "float16", "float32")
+DTYPES = {name: name for name in PRECISIONS} | {"int8": "8 bits (int8)", "nf4": "4 bits (NF4)"}
 SIZES = {"batch": "Batch, rows", "seq": "Tokens per row"}
 _WHAT = {"dtype": "precision"}
 _NO_GPU = (8, 9)  # a capability is asked for in any case; a processor's kernels ignore it
@@ -80,14 +81,22 @@ class Chosen:
         """One method's step at its defaults, as set here but for what is given. Answers are kept for all visitors."""
         kept = self.checkpointing if checkpointing is None else checkpointing
         name = model or self.entry.name
-        return get_crew().submit(urgency, ask.step, name, slug, {}, self.setting(sizes), self.dtype, kept)
+        values, dtype = self.base_for(slug)
+        return get_crew().submit(urgency, ask.step, name, slug, values, self.setting(sizes), dtype, kept)
+
+    def base_for(self, slug: str) -> tuple[dict[str, Any], str]:
+        """The knobs and the precision by which a method gets the base as it is set here: QLoRA packs it itself."""
+        if slug != "qlora" or self.dtype in PRECISIONS:
+            return {}, self.dtype
+        return ({"load_in_8bit": True} if self.dtype == "int8" else {}), PRECISIONS[0]
 
     def search(self, urgency: int, what: str, slug: str) -> Future[int]:
         """The largest ``batch`` or ``seq`` that fits on the device, 0 when not even 1 does."""
         limit, method = self.entry.shape.max_positions, all_methods()[slug]
         virtual = method.virtual_tokens(method.complete(self.entry.shape, {}))
         most = limit - virtual if limit and what == "seq" else None
-        rest: list[Any] = [self.entry.name, slug, {}, self.setting(), self.dtype, self.checkpointing, most]
+        values, dtype = self.base_for(slug)
+        rest: list[Any] = [self.entry.name, slug, values, self.setting(), dtype, self.checkpointing, most]
         return get_crew().submit(urgency, fits.question, what, self.device.name, *rest)
 
     def key(self) -> tuple[Any, ...]:
@@ -130,7 +139,7 @@ def titles() -> dict[str, dict[str, str]]:
     """What can be chosen from a list, and how each is written."""
     return {
         "device": {name: device.title for name, device in devices().items()},
-        "dtype": {name: name for name in DTYPES},
+        "dtype": DTYPES,
         "optimizer": OPTIMIZER_TITLES,
         "method": {slug: method.title for slug, method in all_methods().items()},
         "tab": TABS,
@@ -154,7 +163,7 @@ def controls() -> Chosen:
     problems: dict[str, str] = {}
     batch = _size(top[2], "batch", None, problems)
     seq = _size(top[3], "seq", entry, problems)
-    dtype = _pick(bottom[0], "dtype", "Precision of the base")
+    dtype = _pick(bottom[0], "dtype", "The base is stored in")
     optimizer = _pick(bottom[1], "optimizer", "Optimizer")
     checkpointing = bottom[2].toggle(
         "Gradient checkpointing",

@@ -24,7 +24,8 @@ from peft_lab.ui import charts, figures
 from peft_lab.ui.memory.answers import TAB, Answers, collect
 from peft_lab.ui.memory.controls import DEFAULTS, Chosen, set_page
 
-_WIDTH = {"bfloat16": 2, "float16": 2, "float32": 4}  # bytes of a number
+# Bytes of a number that is not packed.
+_WIDTH = {"bfloat16": 2, "float16": 2, "float32": 4, "int8": 2, "nf4": 2}
 ON, OFF = "with checkpointing", "without"
 Parts = Mapping[str, int]
 
@@ -148,7 +149,7 @@ def _checkpointing(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
     return Told(text, {"Without": off.parts, "With": on.parts}, "LoRA, at the peak.")
 
 
-def in_four_bits(shape: ModelShape) -> int:
+def quantised_weights(shape: ModelShape) -> int:
     """Weights that QLoRA packs: of every linear map but the output head and what the architecture needs whole."""
     whole = ("lm_head", *kept_whole(shape.model_type))
     maps = (
@@ -161,14 +162,15 @@ def in_four_bits(shape: ModelShape) -> int:
 
 def _qlora(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
     one, shape = found["qlora"], chosen.entry.shape
-    packed = in_four_bits(shape)
-    whole = one.parts["weights"] - packed // 2
+    bits, unit = (8, "rows") if chosen.dtype == "int8" else (4, "blocks")
+    packed = quantised_weights(shape)
+    whole = one.parts["weights"] - packed * bits // 8
     trained = sum(one.parts[part] for part in ("adapter", "gradients", "optimizer"))
     rest = {name: one.parts[name] for name in ("activations", "logits", "temporary")}
     text = (
         f"Of **{units.size(one.peak_bytes)}** ({one.peak_bytes / 2**30:.1f} GiB) at the peak, "
-        f"{units.size(packed // 2)} are {units.short_count(packed)} weights in 4 bits and "
-        f"{units.size(one.parts['quantisation'])} the constants of their blocks. All else (embeddings, output head, "
+        f"{units.size(packed * bits // 8)} are {units.short_count(packed)} weights in {bits} bits and "
+        f"{units.size(one.parts['quantisation'])} the constants of their {unit}. All else (embeddings, output head, "
         f"norms) stays in {8 * _WIDTH[chosen.dtype]} bits: {units.size(whole)}. The adapter with gradients and "
         f"optimizer states takes {units.size(trained)}, activations {units.size(rest['activations'])}, logits and loss "
         f"{units.size(rest['logits'])}. In {8 * _WIDTH[chosen.dtype]} bits the weights alone would be "

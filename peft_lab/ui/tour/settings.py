@@ -11,7 +11,7 @@ _OTHER_PAGES = ("memory", "practice")
 _FREE = frozenset({"tab", "run", "profile", "method"})
 _LABELS = {
     "model": "Model", "task": "Task", "steps": "Steps", "batch": "Batch", "lr": "Learning rate", "seed": "Seed",
-    "rows": "Held-out rows", "seq": "Tokens per row", "device": "Device", "dtype": "Precision of the base",
+    "rows": "Held-out rows", "seq": "Tokens per row", "device": "Device", "dtype": "The base is stored in",
     "optimizer": "Optimizer", "checkpointing": "Gradient checkpointing", "topic": "Topic", "level": "Level",
 }  # fmt: skip
 
