@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.memory.known_shapes import carry_out
+
 if TYPE_CHECKING:
     import torch
 
@@ -261,7 +263,7 @@ def recording(recorder: Recorder, scratch: Scratch | None = None) -> Any:
                 return scalar_standin(args[0])
             if func in indexing and args[0].is_meta:
                 args = (args[0], _without_masks(recorder, args[1]), *args[2:])
-            result = func(*args, **kwargs)
+            result = carry_out(func, args, kwargs)
             if func in broken or (func in any_of and hasattr(args[0], _BROKEN)):
                 setattr(result, _BROKEN, True)
             recorder.see_results(func, args, result)

@@ -1,0 +1,123 @@
+"""Operations that are known by their inputs' shapes: the same results, and the same trace, as when they are run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from peft_lab.memory import known_shapes, running, tracker
+from peft_lab.memory.setting import Setting
+from peft_lab.memory.simulate import blueprint_of
+from peft_lab.memory.tracker import Trace
+from peft_lab.methods import all_methods
+from peft_lab.methods.base import Problem
+from peft_lab.models import get_model
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_shapes, "_known", {})
+
+
+def traced(model: str, method: str, setting: Setting) -> Trace:
+    blueprint, _, _ = blueprint_of(model, method, {}, "bfloat16")
+    trace, _ = running._run_at(blueprint, setting, running.two_steps, 2)
+    return trace
+
+
+def events(trace: Trace) -> list[tuple[bool, int, str, int | None]]:
+    numbers = [(event >= 0, event if event >= 0 else ~event) for event in trace.events]
+    storages = trace.storages
+    return [(born, storages[n].nbytes, storages[n].part, storages[n].layer) for born, n in numbers]
+
+
+@pytest.mark.parametrize("method", list(all_methods()))
+@pytest.mark.parametrize(
+    ("model", "setting"),
+    [
+        ("smollm2-135m", Setting(2, 24)),
+        ("minilm-l6", Setting(3, 16, device="cpu")),
+        ("gpt2", Setting(2, 8, generate=(3, 4))),
+    ],
+)
+def test_a_step_leaves_the_same_trace(
+    model: str, method: str, setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems: list[Problem] = list(all_methods()[method].problems(get_model(model).shape, {}))
+    if any(problem.level == "error" for problem in problems):
+        pytest.skip(problems[0].message)
+    first, again = traced(model, method, setting), traced(model, method, setting)
+    assert known_shapes._known, "something is known"
+    monkeypatch.setattr(tracker, "carry_out", lambda func, args, kwargs: func(*args, **kwargs))
+    assert events(first) == events(again) == events(traced(model, method, setting))
+
+
+def called(func: Any, *args: Any, **kwargs: Any) -> Any:
+    return known_shapes.carry_out(func, args, kwargs)
+
+
+def test_a_result_is_made_anew_and_alike() -> None:
+    import torch
+
+    aten = torch.ops.aten
+    rows, weight = torch.empty(3, 4, device="meta"), torch.empty(4, 5, device="meta", dtype=torch.float32)
+    one, two = called(aten.mm.default, rows, weight), called(aten.mm.default, rows, weight)
+    assert one.shape == two.shape == (3, 5) and two.dtype == torch.float32 and two.is_meta
+    assert one.untyped_storage()._cdata != two.untyped_storage()._cdata
+    assert len(known_shapes._known) == 1
+    # Two outputs, one of them of another type.
+    kept, indices = called(aten.topk.default, rows, 2)
+    again = called(aten.topk.default, rows, 2)
+    assert type(again) is type((kept, indices)) or isinstance(again, tuple)
+    assert [each.dtype for each in again] == [kept.dtype, indices.dtype]
+
+
+def test_what_differs_is_not_taken_for_the_same() -> None:
+    import torch
+
+    aten = torch.ops.aten
+    whole = torch.empty(4, 4, device="meta", dtype=torch.int64)
+    assert called(aten.add.Tensor, whole, 1).dtype == torch.int64
+    assert called(aten.add.Tensor, whole, 1.0).dtype == torch.float32
+    assert called(aten.add.Tensor, whole, True).dtype == torch.int64
+    assert called(aten.clone.default, whole.t()).stride() == (1, 4)
+    assert called(aten.clone.default, whole).stride() == (4, 1)
+    assert called(aten.sum.dim_IntList, whole, [0], True).shape == (1, 4)
+    assert called(aten.sum.dim_IntList, whole, [0], False).shape == (4,)
+
+
+def test_what_changes_or_returns_an_input_is_run() -> None:
+    import torch
+
+    aten = torch.ops.aten
+    tensor = torch.empty(4, 4, device="meta")
+    for func, args in (
+        (aten.view.default, (tensor, [16])),
+        (aten._unsafe_view.default, (tensor, [16])),
+        (aten.add_.Tensor, (tensor, 1)),
+        (aten.t.default, (tensor,)),
+    ):
+        result = called(func, *args)
+        assert result.untyped_storage()._cdata == tensor.untyped_storage()._cdata
+    assert not known_shapes._known
+
+
+def test_tensors_with_values_are_computed_with() -> None:
+    import torch
+
+    one = torch.ones(2, 2)
+    assert called(torch.ops.aten.mm.default, one, one).sum() == 8
+    assert called(torch.ops.aten._local_scalar_dense.default, torch.tensor(3)) == 3
+    assert not known_shapes._known
+
+
+def test_what_is_known_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(known_shapes, "_KEPT", 3)
+    for size in range(1, 9):
+        called(torch.ops.aten.relu.default, torch.empty(size, device="meta"))
+        assert len(known_shapes._known) <= 3
