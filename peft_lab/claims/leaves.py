@@ -45,8 +45,7 @@ def _no_overhead(model: Subject) -> Found:
     free = [slug for slug in methods if _leaves_nothing(slug, shape)]
     return Found(
         "imprecise" if len(free) > 1 and "lora" in free else holds(free == ["lora"]),
-        f"{len(free)} of the {len(methods)} methods that run on {shape.title} can leave nothing behind: "
-        f"{_titles(free)}",
+        f"{len(free)} of the {len(methods)} methods that run here can leave nothing behind: {_titles(free)}",
         "What changes weights can be added to them, what changes biases adds nothing from the start. Merging also ends "
         "the swapping: merged, every task needs a model of its own.",
         {"free": len(free), "methods": len(methods)},
@@ -77,7 +76,7 @@ def _few_shot(model: Subject) -> Found:
     said = ", ".join(f"{get_method(slug).title} {units.count(trained[slug])}" for slug in order[:3])
     return Found(
         both(*(slug in order[:2] for slug in named)) if len(named) > 1 else "imprecise",
-        f"fewest trained at their defaults on {shape.title}: {said}",
+        f"fewest trained at their defaults: {said}",
         "Few parameters are one thing, few rows another. IA³ was made for few rows and tested there; Prompt Tuning "
         "needs a large base and many steps.",
         {slug: float(count) for slug, count in trained.items()},

@@ -25,6 +25,7 @@ class Knob:
         help: what it does. ``usual``: the usual range. ``paper``: what the paper used.
         stops: when given, the slider offers these values only (any value in range stays valid).
         advanced: shown in a folded section.
+        read_when: another knob and the values of it with which alone this one is read; ``None`` for one that always is.
         of: ``training`` for a setting of the optimizer, which leaves the model and its config as they are;
             ``application`` for what applying the method does beyond PEFT's config, such as starting from a text.
     """
@@ -41,6 +42,7 @@ class Knob:
     choices: tuple[str, ...] = ()
     stops: tuple[float, ...] = ()
     advanced: bool = False
+    read_when: tuple[str, tuple[Any, ...]] | None = None
     of: Literal["method", "training", "application"] = "method"
 
     @property
@@ -111,3 +113,12 @@ class Knob:
         shown = str(value)
         shown = shown if len(shown) <= 40 else shown[:37] + "..."
         return BadInput(f"{self.label} {rule}; '{shown}' is not.", self.name)
+
+
+def is_read(knob: Knob, knobs: Iterable[Knob], values: Values) -> bool:
+    """Whether a knob says anything beside these values of the others; those that are not given have not been asked."""
+    if knob.read_when is None:
+        return True
+    name, wanted = knob.read_when
+    by_name = {other.name: other for other in knobs}
+    return name not in values or (values[name] in wanted and is_read(by_name[name], by_name.values(), values))

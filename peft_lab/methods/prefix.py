@@ -54,6 +54,7 @@ KNOBS = (
         "encoder_hidden_size", "Projection width", "int", 0,
         "Width of that MLP's hidden layer. Read only with the projection.",
         usual="512 to the hidden size", paper="512 for table-to-text, 800 for summaries", min=1, max=16384,
+        read_when=("prefix_projection", (True,)),
         stops=(64, 128, 256, 512, 768, 800, 1024, 2048, 3072, 4096, 8192),
     ),
     *text_knobs(

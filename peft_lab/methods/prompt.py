@@ -45,6 +45,7 @@ KNOBS = (
         START_TEXTS["encoder"],
         "Read only when the start is TEXT.",
         usual="the task in one sentence", paper="none: sampled words or class labels instead (section 3.2)",
+        read_when=("prompt_tuning_init", ("TEXT",)),
     ),
 )  # fmt: skip
 

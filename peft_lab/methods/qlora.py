@@ -42,6 +42,7 @@ _FIXED = {
     "use_rslora": False, "use_dora": False, "init_lora_weights": "default", "bias": "none", "loraplus_lr_ratio": 1.0,
     "rank_pattern": "",
 }  # fmt: skip
+_FOUR = ("load_in_8bit", (False,))
 KNOBS = (
     Knob(
         "r", "Rank r", "int", 16, "Width of the bottleneck: capacity and parameters grow with it.",
@@ -70,17 +71,17 @@ KNOBS = (
     Knob(
         "bnb_4bit_quant_type", "4-bit type", "choice", "nf4",
         "nf4: 16 values that suit normally distributed weights. fp4: a 4-bit floating point number.",
-        usual="nf4", paper="nf4, better than fp4 everywhere (table 2)", choices=("nf4", "fp4"),
+        usual="nf4", paper="nf4, better than fp4 everywhere (table 2)", choices=("nf4", "fp4"), read_when=_FOUR,
     ),
     Knob(
         "bnb_4bit_use_double_quant", "Double quantisation", "bool", True,
         "Store the constants of the blocks in 8 bits as well: 4.13 bits per weight instead of 4.5.",
-        usual="yes", paper="yes",
+        usual="yes", paper="yes", read_when=_FOUR,
     ),
     Knob(
         "bnb_4bit_compute_dtype", "Compute type", "choice", "bfloat16",
         "What the weights are rebuilt to for each multiplication.",
-        usual="bfloat16", paper="bfloat16", choices=("bfloat16", "float16", "float32"), advanced=True,
+        usual="bfloat16", paper="bfloat16", choices=("bfloat16", "float16", "float32"), advanced=True, read_when=_FOUR,
     ),
 )  # fmt: skip
 

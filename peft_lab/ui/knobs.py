@@ -11,7 +11,7 @@ import streamlit as st
 from peft_lab.errors import PeftLabError
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, Problem
-from peft_lab.methods.knobs import Knob
+from peft_lab.methods.knobs import Knob, is_read
 from peft_lab.models import ModelEntry, catalogue
 from peft_lab.runs.spec import RunSpec
 from peft_lab.shapes import ModelShape
@@ -93,7 +93,7 @@ def knobs_card(spec: MethodSpec, first: str) -> Choice:
     defaults = spec.defaults(entry.shape)
     values: dict[str, Any] = {}
     for knob in (knob for knob in spec.knobs if not knob.advanced):
-        values[knob.name] = _control(spec, knob, defaults[knob.name], entry.shape)
+        values[knob.name] = _control(spec, knob, defaults[knob.name], entry.shape, values)
         slots[knob.name] = st.empty()
     advanced = [knob for knob in spec.knobs if knob.advanced]
     lists = [knob for knob in spec.knobs if knob.kind == "modules"]
@@ -102,7 +102,7 @@ def knobs_card(spec: MethodSpec, first: str) -> Choice:
             for knob in lists:
                 values[knob.name] += _other_names(spec, knob, entry.shape)
             for knob in advanced:
-                values[knob.name] = _control(spec, knob, defaults[knob.name], entry.shape)
+                values[knob.name] = _control(spec, knob, defaults[knob.name], entry.shape, values)
                 slots[knob.name] = st.empty()
             if st.button(
                 "Reset to defaults", key=f"{spec.slug}-reset", disabled=bool(state.fixed_on(spec.slug))
@@ -195,17 +195,20 @@ def module_options(spec: MethodSpec, knob: Knob, shape: ModelShape) -> list[str]
     return list(dict.fromkeys(names))
 
 
-def _control(spec: MethodSpec, knob: Knob, default: Any, shape: ModelShape) -> Any:
+def _control(spec: MethodSpec, knob: Knob, default: Any, shape: ModelShape, above: Mapping[str, Any]) -> Any:
+    """One knob's control; it rests where the knobs ``above`` say that it is not read."""
     variants = _variants(knob, shape)
     start = state.remembered(spec.slug, knob.name, default, *variants)
-    value = _widget(spec, knob, state.widget_key(spec.slug, knob.name, *variants), start, shape)
+    rests = not is_read(knob, spec.knobs, above)
+    value = _widget(spec, knob, state.widget_key(spec.slug, knob.name, *variants), start, shape, rests)
     state.remember(spec.slug, knob.name, value, *variants)
     return tuple(value) if knob.kind == "modules" else value
 
 
-def _widget(spec: MethodSpec, knob: Knob, key: str, start: Any, shape: ModelShape) -> Any:
+def _widget(spec: MethodSpec, knob: Knob, key: str, start: Any, shape: ModelShape, rests: bool) -> Any:
     label = knob.label
-    rest: dict[str, Any] = {"key": key, "help": knob.full_help, "disabled": state.is_fixed(knob.name)}
+    shut = rests or state.is_fixed(knob.name)
+    rest: dict[str, Any] = {"key": key, "help": knob.full_help, "disabled": shut}
     if knob.kind == "modules":
         known = module_options(spec, knob, shape)
         chosen = [name for name in start if name in known]

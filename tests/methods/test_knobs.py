@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peft_lab.errors import BadInput
-from peft_lab.methods import all_methods
-from peft_lab.methods.knobs import Knob
+from peft_lab.methods import all_methods, get_method
+from peft_lab.methods.knobs import Knob, is_read
+from peft_lab.models import get_model
 
 RANK = Knob("r", "Rank", "int", 8, "help", min=1, max=64)
 RATE = Knob("p", "Dropout", "float", 0.0, "help", min=0.0, max=0.9)
@@ -106,3 +107,51 @@ def test_stops_are_in_range(knob: Knob) -> None:
     for stop in knob.stops:
         assert knob.check(int(stop) if knob.kind == "int" else stop) == stop
     assert knob.help in knob.full_help and knob.paper in knob.full_help
+
+
+@pytest.mark.parametrize("slug", list(all_methods()))
+def test_what_decides_whether_a_knob_is_read_stands_before_it(slug: str) -> None:
+    knobs = get_method(slug).knobs
+    drawn = [knob.name for knob in sorted(knobs, key=lambda knob: knob.advanced)]
+    for knob in knobs:
+        if knob.read_when is not None:
+            name, wanted = knob.read_when
+            assert drawn.index(name) < drawn.index(knob.name)
+            assert all(get_method(slug).knob(name).check(value) == value for value in wanted)
+
+
+@pytest.mark.parametrize("slug", list(all_methods()))
+@pytest.mark.parametrize("model", ["smollm2-135m", "bert-base"])
+def test_a_knob_that_is_not_read_changes_nothing(slug: str, model: str) -> None:
+    """Neither the count nor PEFT's config, but for the setting itself."""
+    spec, shape = get_method(slug), get_model(model).shape
+    for knob in spec.knobs:
+        if knob.read_when is None or knob.kind == "text":
+            continue
+        decides = spec.knob(knob.read_when[0])
+        others = decides.choices or (True, False)
+        for other in set(others) - set(knob.read_when[1]):
+            values = spec.complete(shape, {decides.name: other})
+            assert not is_read(knob, spec.knobs, values)
+            moved = values | {knob.name: moved_from(knob, values[knob.name])}
+            if any(problem.level == "error" for problem in spec.problems(shape, values)):
+                continue
+            assert spec.formula(shape, moved).trainable == spec.formula(shape, values).trainable
+            assert spec.quantization(moved) == spec.quantization(values)
+
+
+def moved_from(knob: Knob, value: Any) -> Any:
+    if knob.kind == "choice":
+        return next(other for other in knob.choices if other != value)
+    if knob.kind == "bool":
+        return not value
+    return knob.max if value != knob.max else knob.min
+
+
+def test_a_knob_rests_where_the_one_that_decides_rests_itself() -> None:
+    knobs = get_method("ptuning").knobs
+    dropout = get_method("ptuning").knob("encoder_dropout")
+    lstm = {"encoder_reparameterization_type": "LSTM"}
+    assert is_read(dropout, knobs, {"version": "v1", **lstm})
+    assert not is_read(dropout, knobs, {"version": "v1", "encoder_reparameterization_type": "MLP"})
+    assert not is_read(dropout, knobs, {"version": "v2", **lstm})

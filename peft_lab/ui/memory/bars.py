@@ -98,9 +98,11 @@ def _targets(answers: Answers, entry: ModelEntry) -> None:
     own, all_linear = (
         ", ".join(all_methods()[slug].defaults(entry.shape)["target_modules"]) for slug in ("lora", "qlora")
     )
+    smaller = qlora.parts["weights"] < 0.99 * lora.parts["weights"]  # unless LoRA's base is packed too
+    weights = f"{units.size(lora.parts['weights'])} to {units.size(qlora.parts['weights'])}"
     st.markdown(
-        f"**QLoRA above LoRA?** By default QLoRA adapts {all_linear}, LoRA {own}. Weights shrink from "
-        f"{units.size(lora.parts['weights'])} to {units.size(qlora.parts['weights'])}, but activations grow from "
+        f"**QLoRA above LoRA?** By default QLoRA adapts {all_linear}, LoRA {own}. "
+        f"{f'Weights shrink from {weights}, but activations' if smaller else 'Activations'} grow from "
         f"{units.size(lora.parts['activations'])} to {units.size(qlora.parts['activations'])}. "
         f"{figures.badge('simulated')}"
     )

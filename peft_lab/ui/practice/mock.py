@@ -7,7 +7,6 @@ from typing import Any
 import streamlit as st
 
 from peft_lab import units
-from peft_lab.errors import PeftLabError
 from peft_lab.quiz.answers import judge
 from peft_lab.quiz.bank import get_question
 from peft_lab.quiz.interview import MIX, SIZE, Interview, begin, make_plan, ticked_points
@@ -17,7 +16,7 @@ from peft_lab.quiz.schedule import Learners
 from peft_lab.ui import figures, state
 from peft_lab.ui.parts import part
 from peft_lab.ui.practice import filters
-from peft_lab.ui.practice.answering import ask, entry, solution
+from peft_lab.ui.practice.answering import ask, entry, shown_solution
 from peft_lab.ui.practice.cards import date
 from peft_lab.ui.practice.learner import SCOPE
 from peft_lab.ui.practice.report import show_report
@@ -143,10 +142,8 @@ def _answering(file: Learners, learner: str, held: Interview, question: Question
     if question.kind == "free":
         _keep(file, learner, held, text)
         st.rerun()
-    try:
-        answer, _ = solution(question, model)
-    except PeftLabError as error:
-        st.error(str(error))
+    answer, known = shown_solution(question, model)
+    if not known:
         return
     verdict = judge(question, answer, text, model)
     if verdict.grade == "unreadable":

@@ -5,12 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from peft_lab import units
-from peft_lab.errors import PeftLabError
 from peft_lab.quiz.bank import get_question
 from peft_lab.quiz.interview import Interview
 from peft_lab.quiz.report import Tally, report
 from peft_lab.ui import figures, shell
-from peft_lab.ui.practice.answering import interviewer, model_answer, solution
+from peft_lab.ui.practice.answering import interviewer, model_answer, shown_solution
 from peft_lab.ui.practice.filters import topic_title
 
 _FULL = 0.999  # of a point: ticked shares are fractions
@@ -80,11 +79,7 @@ def _questions(held: Interview) -> None:
                 said = question.choices(model)[int(said) - 1]
             st.markdown("**You said**")
             st.text(said or "Nothing")
-            try:
-                answer, known = solution(question, model)
-            except PeftLabError as error:
-                st.error(str(error))
-                continue
+            answer, known = shown_solution(question, model)
             if known:
                 model_answer(question, answer, model)
                 interviewer(question)
