@@ -9,7 +9,7 @@ import streamlit as st
 
 from peft_lab import experiments, inspector
 from peft_lab.counting import CountReport, count
-from peft_lab.errors import PeftLabError
+from peft_lab.errors import PeftLabError, UnknownName
 from peft_lab.methods import get_method
 from peft_lab.ui import shell, state
 from peft_lab.ui.block import block
@@ -43,6 +43,7 @@ class Words:
     differs: str = ""
 
 
+TITLES = ("Idea", "Modules", "Parameters", "Memory", "Train", "Try it", "Look inside", "Take away")
 NEEDS_COUNT = ("Modules", "Parameters")
 NEEDS_VALID = (*NEEDS_COUNT, "Memory", "Train")
 PATIENCE = 1.0  # seconds that a page waits for a count before it is drawn without
@@ -125,6 +126,9 @@ def _drawing(choice: Choice) -> str | None:
 
 
 def _take_tab(slug: str, text: str) -> None:
+    known = [title.lower() for title in TITLES]
+    if text.lower() not in known:
+        raise UnknownName("tab", text[:60], known, "tab")
     state.remember(slug, "tab", text)
 
 
@@ -141,6 +145,9 @@ def _tabs(
             return _say_counting
         return sections[name]
 
+    problem = state.address_problem(slug, "tab")
+    if problem:
+        st.markdown(f":red[:material/link_off: From the address: {problem}]")
     tab = tabs(slug, {name: guarded(name) for name in sections}, start)
     state.remember(slug, "tab", tab.lower())
     return tab

@@ -20,6 +20,7 @@ from peft_lab.ui.memory import fitting
 from peft_lab.ui.memory.answers import Answers
 from peft_lab.ui.memory.controls import Chosen
 from peft_lab.ui.memory.timeline import places
+from peft_lab.ui.method_page import TITLES
 from tests.ui.test_pages import SECONDS, opened, told
 
 SMALL = {"model": "minilm-l6", "device": "this-machine", "batch": "2", "seq": "16"}
@@ -165,6 +166,13 @@ def test_what_is_wrong_in_an_address_is_said_at_its_control(address: dict[str, s
     lines = [line for line in told(app).split("\n") if message in line]
     assert len(lines) == 1
     assert lines[0].startswith(":red[") and "The default is used" in lines[0]
+
+
+@pytest.mark.parametrize("slug", [slug for slug in all_methods() if slug != "full"])
+def test_a_tab_of_a_methods_page_that_is_none_is_said(slug: str) -> None:
+    app = opened(slug, tab="inside")
+    assert "no tab called 'inside'. Did you mean 'look inside'?" in told(app)
+    assert [tab.label for tab in app.tabs] == list(TITLES)
 
 
 def test_a_tab_or_method_that_is_none_is_said() -> None:
