@@ -31,7 +31,8 @@ def survey(model: str) -> dict[str, Any]:
 
     Returns:
         ``modules``: by matrix its path, shape, ``errors`` by form (norm of what is lost over the matrix's norm) and
-        ``histogram`` of its weights, each divided by the largest of its block, over [-1, 1];
+        ``histogram`` of its weights, each divided by the largest of its block (``row_histogram``: of its row), over
+        [-1, 1];
         ``codes``: the 16 values of nf4 and fp4;
         ``sizes``: by form, and for the weights as loaded: bytes in memory and on disk, and bits per weight;
         ``kept``: bytes of everything else, which stays as it is.
@@ -62,7 +63,8 @@ def survey(model: str) -> dict[str, Any]:
                 "path": path,
                 "shape": list(weight.shape),
                 "errors": errors,
-                "histogram": histogram(weight),
+                "histogram": histogram(weight, BLOCK),
+                "row_histogram": histogram(weight, weight.shape[1]),
             }
         )
     sizes[plain] = {"memory": weights * width, "disk": weights * width}
@@ -119,11 +121,11 @@ def _constants(state: Any) -> int:
     return total
 
 
-def histogram(weight: torch.Tensor) -> list[int]:
-    """How many weights fall into each bin, each divided by the largest magnitude of its block."""
+def histogram(weight: torch.Tensor, size: int) -> list[int]:
+    """How many weights fall into each bin, each divided by the largest magnitude of its ``size`` neighbours."""
     import torch
 
-    blocks = weight.flatten()[: weight.numel() // BLOCK * BLOCK].reshape(-1, BLOCK)
+    blocks = weight.flatten()[: weight.numel() // size * size].reshape(-1, size)
     shares = blocks / blocks.abs().amax(dim=1, keepdim=True).clamp_min(1e-12)
     counts: list[int] = torch.histc(shares, BINS, -1, 1).long().tolist()
     return counts

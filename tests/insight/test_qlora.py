@@ -47,9 +47,10 @@ def test_the_histogram_counts_every_weight_once_and_every_block_reaches_one() ->
     import torch
 
     torch.manual_seed(0)
-    counts = storage.histogram(torch.randn(32, 128))
-    assert len(counts) == storage.BINS and sum(counts) == 32 * 128
-    assert counts[0] + counts[-1] >= 32 * 128 // BLOCK
+    for size in (BLOCK, 128):
+        counts = storage.histogram(torch.randn(32, 128), size)
+        assert len(counts) == storage.BINS and sum(counts) == 32 * 128
+        assert counts[0] + counts[-1] >= 32 * 128 // size
 
 
 @pytest.mark.weights
@@ -58,7 +59,8 @@ def test_the_survey_of_a_real_model() -> None:
     found = storage.survey("minilm-l6")
     shape = get_model("minilm-l6").shape
     blocks = sum(group.count * group.in_features * group.out_features for group in shape.matrices)
-    assert found["weights"] == blocks == sum(sum(row["histogram"]) for row in found["modules"])
+    for histogram in ("histogram", "row_histogram"):
+        assert found["weights"] == blocks == sum(sum(row[histogram]) for row in found["modules"])
     assert all(row["errors"]["nf4"] < row["errors"]["fp4"] for row in found["modules"])
     sizes = found["sizes"]
     assert (

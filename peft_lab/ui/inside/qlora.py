@@ -21,12 +21,12 @@ _WAYS = {
     "repacked": "the same after an ordinary evaluation",
 }
 _VERDICTS = {
-    "expanded": "The model that was trained, at full size",
-    "fresh": "Usual, and close to the better base; not the model that was trained",
-    "rounded again": "Small, and the correction is rounded away in part",
-    "repacked": "The evaluation had repacked the weights, which merging does not know of",
+    "expanded": "the model that was trained, at full size.",
+    "fresh": "usual, and close to the better base; not the model that was trained.",
+    "rounded again": "small, and the correction is rounded away in part.",
+    "repacked": "the evaluation had repacked the weights, which merging does not know of.",
 }
-_EIGHT_BITS = "Near, at full size: in 8 bits the inputs of every matrix are rounded too, merged they are not"
+_EIGHT_BITS = "near, at full size: in 8 bits the inputs of every matrix are rounded too, merged they are not."
 
 
 def show(choice: Choice) -> None:
@@ -61,20 +61,27 @@ def _merges(rows: list[dict[str, Any]], bits: int) -> None:
         return
     st.markdown(f"#### Ways to merge {figures.badge(Source.MEASURED)}")
     figures.table(
-        ("Merged", "Outputs off by", "Weights off by", ""),
-        [(_WAYS[row["way"]], *_off(row, bits)) for row in rows],
+        ("Merged", "Outputs off by", "Weights off by"),
+        [(_WAYS[row["way"]], *_off(row)) for row in rows],
         numeric=(1, 2),
     )
+    told = (f"- **{_WAYS[row['way']].capitalize()}:** {_verdict(row, bits)}" for row in rows)
+    st.markdown("\n".join(told))
     repacking = " So that none is merged wrongly, repacking is switched off here." if bits == 4 else ""
     st.caption(
         "Against the trained model, adapter beside rounded base, on held-out sentences. 100% is as far as the adapter "
-        f"itself moved the outputs, or the weights.{repacking}"
+        "itself moved the outputs, or the weights. Merged weights are rounded to the base's own precision, and of a "
+        f"small correction that is much.{repacking}"
     )
 
 
-def _off(row: dict[str, Any], bits: int) -> tuple[str, str, str]:
+def _off(row: dict[str, Any]) -> tuple[str, str]:
     if "problem" in row:
-        return "–", "–", f"Fails: {row['problem']}"
-    outputs, weights = (units.percent(100 * row[name]) for name in ("outputs", "weights"))
-    rounded_inputs = bits == 8 and row["way"] == "expanded"
-    return outputs, weights, _EIGHT_BITS if rounded_inputs else _VERDICTS[row["way"]]
+        return "–", "–"
+    return units.percent(100 * row["outputs"]), units.percent(100 * row["weights"])
+
+
+def _verdict(row: dict[str, Any], bits: int) -> str:
+    if "problem" in row:
+        return f"fails: {row['problem']}."
+    return _EIGHT_BITS if bits == 8 and row["way"] == "expanded" else _VERDICTS[row["way"]]

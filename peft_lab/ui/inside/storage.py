@@ -47,7 +47,8 @@ def stored_base(choice: Choice) -> None:
 
 
 def _code_book(slug: str, found: dict[str, Any], kind: str) -> None:
-    """The histogram of one matrix, each weight as a share of its block's largest, with the values to choose from."""
+    """The histogram of one matrix, each weight as a share of the largest that shares its scale, with the values to
+    choose from."""
     number = "255" if kind == "int8" else "Sixteen"
     st.markdown(f"#### {number} values for every weight {figures.badge(Source.MEASURED)}")
     paths = [row["path"] for row in found["modules"]]
@@ -59,10 +60,10 @@ def _code_book(slug: str, found: dict[str, Any], kind: str) -> None:
     )
     state.remember(slug, "stored-module", path)
     row = next(row for row in found["modules"] if row["path"] == path)
-    counts = row["histogram"]
+    counts, unit = (row["row_histogram"], "row") if kind == "int8" else (row["histogram"], "block")
     width = 2 / len(counts)
     centres = [-1 + width * (index + 0.5) for index in range(len(counts))]
-    figure = charts.columns(centres, counts, "weight / largest of its block", "weights", colour="#8A94A6")
+    figure = charts.columns(centres, counts, f"weight / largest of its {unit}", "weights", colour="#8A94A6")
     figure.update_layout(bargap=0)
     figure.update_xaxes(dtick=0.5)
     codes = found["codes"].get(kind, ())
