@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from peft_lab import units
 from peft_lab.choose import answers, words
 from peft_lab.choose.advice import ADVICE, NOTHING, PROMPTING, Advice, Reason
 from peft_lab.choose.answers import TOLD, answer
 from peft_lab.choose.cited import ADAPTER_LATENCY
-from peft_lab.choose.room import Room, Step
+from peft_lab.choose.room import Plan, Room, Step
 from peft_lab.choose.situation import Situation, stored_bytes
 from peft_lab.choose.tree import NODES, QUESTIONS, ROOT, label
 from peft_lab.errors import BadInput, SimulationError
@@ -43,22 +42,6 @@ class Why:
     text: str
     source: str
     kind: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The ready configuration: knobs, how a step is run, and what it takes."""
-
-    values: Mapping[str, Any]
-    batch: int
-    seq: int
-    checkpointing: bool
-    accumulate: int
-    learning_rate: float
-    needed_bytes: int
-    memory_bytes: int
-    trainable: int
-    stored_bytes: int
 
 
 @dataclass(frozen=True)

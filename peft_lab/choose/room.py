@@ -26,6 +26,22 @@ class Step:
     accumulate: int = 1
 
 
+@dataclass(frozen=True)
+class Plan:
+    """The ready configuration: knobs, how a step is run, and what it takes."""
+
+    values: Mapping[str, Any]
+    batch: int
+    seq: int
+    checkpointing: bool
+    accumulate: int
+    learning_rate: float
+    needed_bytes: int
+    memory_bytes: int
+    trainable: int
+    stored_bytes: int
+
+
 #: What is needed on the situation's device, as a function of the rest.
 Ask = Callable[[Situation], Needed]
 

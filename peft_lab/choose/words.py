@@ -14,8 +14,7 @@ from peft_lab.models import catalogue, get_model
 
 if TYPE_CHECKING:
     from peft_lab.choose.advice import Advice
-    from peft_lab.choose.recommend import Plan
-    from peft_lab.choose.room import Room
+    from peft_lab.choose.room import Plan, Room
     from peft_lab.choose.situation import Situation
 
 #: Which published row shows a method.

@@ -134,15 +134,6 @@ def on_all(claim_id: str) -> dict[str, Found]:
     return {name: claim.on(name) for name in claim.models()} if claim.general else {}
 
 
-def settled(name: str, model: str | None = None) -> tuple[Found, bool]:
-    """What is found, kept results included, and whether it was kept. Runs torch for what is neither kept nor simple."""
-    from peft_lab.claims import get_claim, kept
-
-    claim = get_claim(name)
-    known = kept.found(name) if claim.needs == "torch" and model in (None, claim.model) else None
-    return (known, True) if known is not None else (claim.on(model), False)
-
-
 def overall(claim: Claim, here: Found) -> Found:
     """The verdict on the claim as it stands: right where it holds on every model, wrong where on none.
 

@@ -58,6 +58,15 @@ def found(claim: str) -> Found | None:
     return Found(**known) if known is not None else None
 
 
+def settled(name: str, model: str | None = None) -> tuple[Found, bool]:
+    """What is found, kept results included, and whether it was kept. Runs torch for what is neither kept nor simple."""
+    from peft_lab.claims import get_claim
+
+    claim = get_claim(name)
+    known = found(name) if claim.needs == "torch" and model in (None, claim.model) else None
+    return (known, True) if known is not None else (claim.on(model), False)
+
+
 @cache
 def _read() -> dict[str, Any]:
     content: dict[str, Any] = json.loads((resources.files(__package__) / FILE).read_text("utf-8"))

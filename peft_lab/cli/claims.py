@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from peft_lab.claims import all_claims, get_claim, kept
-from peft_lab.claims.base import Claim, Found, on_all, overall, settled
+from peft_lab.claims.base import Claim, Found, on_all, overall
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.errors import BadInput
@@ -71,7 +71,7 @@ def _row(claim: Claim, model: str | None, run: bool, named: bool) -> dict[str, A
             + (f"; try {', '.join(claim.models())}." if claim.model else ": it is about no model."),
             "model",
         )
-    here, was_kept = (claim.on(on), False) if run else settled(claim.id, on)
+    here, was_kept = (claim.on(on), False) if run else kept.settled(claim.id, on)
     found: Found = here if on is not None else overall(claim, here)
     return {
         "id": claim.id,

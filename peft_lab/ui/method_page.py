@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import streamlit as st
 
@@ -17,6 +16,7 @@ from peft_lab.ui.inside import view_of
 from peft_lab.ui.knobs import Choice, address, knobs_card, readers
 from peft_lab.ui.runs import last_finished
 from peft_lab.ui.sections.headline import headline
+from peft_lab.ui.sections.idea import Words
 from peft_lab.ui.sections.idea import idea as idea_section
 from peft_lab.ui.sections.memory import memory
 from peft_lab.ui.sections.modules import modules
@@ -27,22 +27,7 @@ from peft_lab.ui.sections.try_it import try_it
 from peft_lab.ui.tabs import tabs
 from peft_lab.ui.waiting import come_back
 
-
-@dataclass(frozen=True)
-class Words:
-    """What a page says in its own words.
-
-    Attributes:
-        idea: Markdown, one or two short paragraphs; KaTeX between dollar signs.
-        formula: KaTeX of what the method computes.
-        differs: where PEFT's implementation differs from the paper; Markdown list.
-    """
-
-    idea: str
-    formula: str
-    differs: str = ""
-
-
+__all__ = ["Words", "method_page"]  # all that a page file needs
 TITLES = ("Idea", "Modules", "Parameters", "Memory", "Train", "Try it", "Look inside", "Take away")
 NEEDS_COUNT = ("Modules", "Parameters")
 NEEDS_VALID = (*NEEDS_COUNT, "Memory", "Train")

@@ -11,7 +11,7 @@ import pytest
 
 from peft_lab import choose, claims, compare
 from peft_lab.claims import all_claims, get_claim, kept
-from peft_lab.claims.base import VERDICTS, Claim, Subject, on_all, overall, settled
+from peft_lab.claims.base import VERDICTS, Claim, Subject, on_all, overall
 from peft_lab.claims.judge import about, both, within
 from peft_lab.counting import count
 from peft_lab.errors import BadInput, UnknownName
@@ -100,7 +100,7 @@ def test_what_is_found_is_what_is_counted() -> None:
     ],
 )
 def test_verdicts_are_those_of_the_checked_facts(name: str, verdict: str) -> None:
-    assert overall(get_claim(name), settled(name)[0]).verdict == verdict
+    assert overall(get_claim(name), kept.settled(name)[0]).verdict == verdict
 
 
 def test_the_stated_count_is_explained() -> None:
@@ -111,7 +111,7 @@ def test_the_stated_count_is_explained() -> None:
 
 
 def test_cited_figures_stand_apart_from_simulated_ones() -> None:
-    found, _ = settled("prompt-minimal-memory")
+    found, _ = kept.settled("prompt-minimal-memory")
     assert "ublished" not in found.found
     assert found.cited.startswith("Published peaks")
 

@@ -15,7 +15,6 @@ from peft_lab.choose.recommend import recommend
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.tree import places
 from peft_lab.claims import all_claims, get_claim, kept
-from peft_lab.claims.base import settled as settled_claim
 from peft_lab.methods import get_method
 from peft_lab.models import get_model
 from peft_lab.ui.choose import picture
@@ -126,7 +125,7 @@ def test_an_empty_setting_survives_the_way_to_the_methods_page() -> None:
 
 
 def test_full_fine_tuning_opens_on_the_memory_page() -> None:
-    from peft_lab.choose.recommend import Plan
+    from peft_lab.choose.room import Plan
 
     plan = Plan({}, 4, 512, True, 1, 1e-4, 1, 2, 3, 4)
     page, address = page_with(Situation(), "full", plan)
@@ -157,7 +156,7 @@ def test_fact_check_lists_all_and_shows_the_one_in_the_address() -> None:
 
 def test_fact_check_says_what_is_kept_and_badges_what_is_cited() -> None:
     shown = told(opened("fact_check", claim="prompt-minimal-memory"))
-    found, was_kept = settled_claim("prompt-minimal-memory")
+    found, was_kept = kept.settled("prompt-minimal-memory")
     assert re.search(rf"{re.escape(found.found)}\. :\S+-badge\[simulated\]", shown)
     assert re.search(rf"{re.escape(found.cited)}\. :\S+-badge\[cited\]", shown)
     assert was_kept

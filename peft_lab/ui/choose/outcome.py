@@ -11,7 +11,8 @@ import streamlit as st
 from peft_lab import units
 from peft_lab.choose.answers import TOLD
 from peft_lab.choose.flips import Flip
-from peft_lab.choose.recommend import Plan, Recommendation
+from peft_lab.choose.recommend import Recommendation
+from peft_lab.choose.room import Plan
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.tree import QUESTIONS
 from peft_lab.methods import get_method

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import streamlit as st
 
@@ -10,8 +10,20 @@ from peft_lab.ui import figures
 from peft_lab.ui.knobs import Choice
 from peft_lab.units import Source
 
-if TYPE_CHECKING:
-    from peft_lab.ui.method_page import Words
+
+@dataclass(frozen=True)
+class Words:
+    """What a page says in its own words.
+
+    Attributes:
+        idea: Markdown, one or two short paragraphs; KaTeX between dollar signs.
+        formula: KaTeX of what the method computes.
+        differs: where PEFT's implementation differs from the paper; Markdown list.
+    """
+
+    idea: str
+    formula: str
+    differs: str = ""
 
 
 def idea(choice: Choice, words: Words) -> None:
