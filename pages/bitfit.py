@@ -18,8 +18,8 @@ nothing to train there. Nothing is added at inference: the trained biases replac
 - The key's bias is trained like the others and changes nothing on BERT and GPT-2 types: softmax does not see it. *Look
   inside* shows it.
 - Biases want a far larger learning rate than full fine-tuning.
-- The frozen model's dropout is off while the biases train, which the paper does not say: sixty steps teach the small
-  encoder more without it (DECISIONS.md has the figures).
+- The frozen model's dropout is off while the biases train, which the paper does not say: it would hide from a few
+  trained numbers what they did.
 """,
 )
 

@@ -12,10 +12,11 @@ stores the blocks' scales themselves in eight bits.
 No gradient is needed for the four-bit weights, only *through* them: each matrix is expanded to the compute
 type for its multiplication and dropped again. That saves memory, not time.
 
-Eight bits instead are LLM.int8(): one scale for each row, 255 even steps, and the inputs of each matrix rounded
-too, but for the few beyond a threshold. Twice the bytes of four bits, a tenth of their error.
+Eight bits instead are LLM.int8(): one scale for each row, 255 even steps. The inputs are rounded too, but for the
+few beyond a threshold, and integers are multiplied; only the backward pass expands. Twice the bytes, a tenth of
+the error.
 """,
-    formula=r"h = \mathrm{dequant}\!\left(W^{\mathrm{NF4}}\right) x + \frac{\alpha}{r}\,B\,A\,x",
+    formula=r"h = \mathrm{dequant}\!\left(W_{\mathrm{stored}}\right) x + \frac{\alpha}{r}\,B\,A\,x",
     differs=r"""
 - The paper adapts every linear map; PEFT's default for LoRA is q and v only. The default here is the paper's.
 - transformers leaves the output layer and the embeddings in their own precision, as the paper does.

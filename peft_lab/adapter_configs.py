@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from peft_lab import meta
 from peft_lab.errors import BadInput
@@ -46,6 +46,7 @@ _IMPOSSIBLE = {
 }
 # Starts that read the weights or a tokenizer and change no shape.
 _LORA_STARTS = ("gaussian", "orthogonal")
+_MOST = 10_000_000  # of any number in a config; seeds are smaller, and no model is as wide
 LABELS = 2  # of the head put on when a config is for classification; a head is counted apart
 
 
@@ -71,6 +72,7 @@ def parse(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
         if name in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             message = f"This {kind} config says {name} {value!r}; it takes a whole number from 1."
             raise BadInput(message, "adapter_config")
+    _check_values(entry, kind, content)
     # The base is the model asked for, whatever the file was made with.
     values = {
         **content,
@@ -85,6 +87,50 @@ def parse(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
     if config.is_prompt_learning:
         _check_sizes(entry, kind, config)
     return config
+
+
+def _check_values(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> None:
+    """Raises BadInput for values that PEFT takes and cannot mean: unknown tasks and starts, sizes beyond any model."""
+    from peft import LoraConfig, TaskType
+
+    task = content.get("task_type")
+    if task is not None and task not in {each.value for each in TaskType}:
+        raise BadInput(f"This {kind} config is for {task!r}, which is no task of PEFT's.", "adapter_config")
+    start = content.get("init_lora_weights")
+    hints = get_type_hints(LoraConfig)["init_lora_weights"]
+    known = {name for hint in get_args(hints) for name in get_args(hint)}
+    if (
+        kind == "LORA"
+        and isinstance(start, str)
+        and start not in known
+        and not start.startswith("pissa_niter_")
+    ):
+        raise BadInput(
+            f"This LORA config starts from {start!r}, which PEFT does not know: {', '.join(sorted(known))}.",
+            "adapter_config",
+        )
+    for name, value in content.items():
+        if isinstance(value, int) and abs(value) > _MOST:
+            raise BadInput(
+                f"This {kind} config says {name} {value:,}: more than can be meant.", "adapter_config"
+            )
+    vocabulary = entry.config.get("vocab_size")
+    indices = content.get("token_indices")
+    if isinstance(indices, list) and isinstance(vocabulary, int):
+        beyond = next(
+            (each for each in indices if isinstance(each, int) and not 0 <= each < vocabulary), None
+        )
+        if beyond is not None:
+            raise BadInput(
+                f"This {kind} config names token {beyond:,}; {entry.title} has {vocabulary:,}.",
+                "adapter_config",
+            )
+
+
+def said(error: Exception) -> str:
+    """What PEFT raised, as the end of a sentence."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"one of its values has the wrong type ({text})" if isinstance(error, TypeError) else text
 
 
 def _check_sizes(entry: ModelEntry, kind: str, config: PeftConfig) -> None:
@@ -142,7 +188,7 @@ def apply(
     except REFUSALS as error:
         kind = content["peft_type"]
         raise BadInput(
-            f"PEFT cannot apply this {kind} config to {entry.title}: {error}", "adapter_config"
+            f"PEFT cannot apply this {kind} config to {entry.title}: {said(error)}", "adapter_config"
         ) from error
     _complete(adapted)
     return adapted

@@ -26,6 +26,7 @@ from peft_lab.shapes import ModelKind, ModelShape
 
 CONNECT_SECONDS = 5.0
 #: Where architectures keep the number of layers of a stack.
+MOST_LAYERS = 1_000
 DEPTH_FIELDS = (
     "num_hidden_layers",
     "n_layer",
@@ -212,11 +213,20 @@ def _kind(config: Any, name: str) -> ModelKind:
 
 
 def _check_depth(config: Any, name: str) -> None:
-    """Raises BadInput for a stack without layers, which transformers builds or fails on as it happens."""
+    """Raises BadInput for stacks without layers or without end, and for no words: transformers builds what it can."""
     text = config.get_text_config()
+    words = getattr(text, "vocab_size", None)
+    if isinstance(words, int) and words < 1:
+        raise BadInput(
+            f"The config of '{name}' says vocab_size {words}; a model has at least one token.", "model"
+        )
     for field in DEPTH_FIELDS:
         layers = getattr(text, field, None)
         if isinstance(layers, int) and layers < 1:
             raise BadInput(
                 f"The config of '{name}' says {field} {layers}; a model has at least one layer.", "model"
+            )
+        if isinstance(layers, int) and layers > MOST_LAYERS:
+            raise BadInput(
+                f"The config of '{name}' says {field} {layers:,}: more than can be meant.", "model"
             )

@@ -99,6 +99,11 @@ def test_a_local_folder(name: str, tmp_path: Path) -> None:
         ),
         ({"model_type": "llama", "num_hidden_layers": -4}, "num_hidden_layers -4; a model has at least one"),
         ({"model_type": "gpt2", "n_layer": 0}, "0; a model has at least one layer"),
+        (
+            {"model_type": "llama", "num_hidden_layers": 1_000_000},
+            "num_hidden_layers 1,000,000: more than can be",
+        ),
+        ({"model_type": "llama", "vocab_size": 0}, "vocab_size 0; a model has at least one token"),
         ({"model_type": "t5", "num_layers": 2, "num_decoder_layers": -1}, "num_decoder_layers -1"),
         (
             {"auto_map": {"AutoConfig": "evil.Config"}, "model_type": "evil"},

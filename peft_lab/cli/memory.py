@@ -100,6 +100,7 @@ def memory_command(
             raise BadInput(
                 "--fits searches batches and lengths, which --protocol fixes; use one of them.", "fits"
             )
+        metamath.check(entry)
         rows = metamath.SETTING.batch if batch is None else batch
         setting = replace(metamath.SETTING, batch=rows, generate=_generation(generate))
         heading = f"{entry.title}, protocol of the published runs, {setting.batch} rows"

@@ -14,6 +14,7 @@ from peft_lab.export.method_code import bridge_code
 from peft_lab.export.prompt_code import DEEP_IMPORTS, deep_define, is_deep_encoder
 from peft_lab.methods.bitfit import BitFit
 from peft_lab.methods.full import FullFineTuning
+from peft_lab.methods.knobs import read
 
 
 def model_card(facts: Facts) -> str:
@@ -70,7 +71,12 @@ def _results(facts: Facts) -> str:
 def _method(facts: Facts) -> str:
     head = facts.record["head"]
     beside = f" and {units.count(head)} in the classification head" if head else ""
-    rows = [(knob.label, f"`{knob.name}`", _shown(facts.values[knob.name])) for knob in facts.method.knobs]
+    said = read(facts.method.knobs, facts.values)
+    rows = [
+        (knob.label, f"`{knob.name}`", _shown(said[knob.name]))
+        for knob in facts.method.knobs
+        if knob.name in said
+    ]
     table = f"\n{_table(('setting', 'name', 'value'), rows)}" if rows else ""
     return (
         "## Settings of the method\n\n"

@@ -13,17 +13,18 @@ LORA_PLUS = "loraplus_lr_ratio"  # the one knob of a method that belongs to the 
 
 
 def precision(facts: Facts) -> Section:
+    amount = _AMOUNT.replace("<HEAD>", ", a task head included" if facts.classifies else "")
     if not facts.mixed:
         prose = "Everything is in float32."
         code = "parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]"
-        return Section("What is trained", prose, f"{code}\n{_AMOUNT}")
+        return Section("What is trained", prose, f"{code}\n{amount}")
     prose = (
         f"The model computes in {facts.dtype}, what the method added included. A {facts.dtype} weight forgets updates "
         "below 1/256 of itself, so every trained parameter lives twice: low in the model, which computes, and high in "
         "the optimizer, which remembers (Micikevicius et al. 2017, arXiv 1710.03740, section 3.1). Prompt encoders "
         "run once a step over a few tokens and stay in float32."
     )
-    return Section("What is trained", prose, f"{_CAST}\n\n{_MASTERS}{_AMOUNT}")
+    return Section("What is trained", prose, f"{_CAST}\n\n{_MASTERS}{amount}")
 
 
 def order(facts: Facts) -> Section:
@@ -126,7 +127,7 @@ parameters = [parameter for parameter in trained if parameter.dtype == torch.flo
 """
 
 _AMOUNT = """\
-print(f"{sum(parameter.numel() for parameter in parameters):,} parameters are trained, a task head included")
+print(f"{sum(parameter.numel() for parameter in parameters):,} parameters are trained<HEAD>")
 """
 
 _ORDER = '''\

@@ -61,7 +61,7 @@ def config_code(method: MethodSpec, entry: ModelEntry, values: Mapping[str, Any]
     prepare = settle = ""
     if how is not None:
         settle, needed = after_loading(how)
-        imports += ["torch", "transformers:BitsAndBytesConfig", *needed]
+        imports += ["transformers:BitsAndBytesConfig", *needed, *(["torch"] if how.bits == 4 else [])]
         prepare = f"stored = {quantisation_source(how)}\n"
         options += ", quantization_config=stored"
     loader = _CLASSES[entry.kind]

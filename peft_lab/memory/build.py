@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.adapter_configs import REFUSALS, drop_values
+from peft_lab.adapter_configs import REFUSALS, drop_values, said
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.memory import quantised, standins
 from peft_lab.memory.fake import tensors_held
@@ -216,7 +216,7 @@ def _apply(model: torch.nn.Module, config: PeftConfig, depth: int, autocast: boo
     except REFUSALS as error:
         kind = getattr(config.peft_type, "value", config.peft_type)
         raise BadInput(
-            f"PEFT cannot apply this {kind} config to this model: {error}", "adapter_config"
+            f"PEFT cannot apply this {kind} config to this model: {said(error)}", "adapter_config"
         ) from error
     return adapted
 

@@ -67,6 +67,7 @@ def _cuda_attention(
     """
     import torch
 
+    _check_types(query, key, value)
     aten = torch.ops.aten
     half = query.dtype in (torch.float16, torch.bfloat16)
     rank4 = query.dim() == key.dim() == value.dim() == 4
@@ -102,6 +103,7 @@ def _cpu_attention(
     """What this processor's torch chooses, asked with small tensors that have values."""
     import torch
 
+    _check_types(query, key, value)
     aten = torch.ops.aten
     mask = None if attn_mask is None else _additive(attn_mask, query)
     shapes = tuple(tuple(x.shape) for x in (query, key, value))
@@ -113,6 +115,13 @@ def _cpu_attention(
     return aten._scaled_dot_product_attention_math(
         query, key, value, mask, dropout_p, is_causal, None, scale=scale, enable_gqa=enable_gqa
     )[0]
+
+
+def _check_types(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+    """Raises RuntimeError as attention.cpp does (``validate_sdpa_input``): the fake kernels take anything."""
+    if not query.dtype == key.dtype == value.dtype:
+        types = " and ".join(str(x.dtype).removeprefix("torch.") for x in (query, key, value))
+        raise RuntimeError(f"attention takes query, key and value of one type and was given {types}")
 
 
 @cache

@@ -23,7 +23,7 @@ from peft_lab.memory import simulate, step
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.running import Stage
 from peft_lab.memory.setting import Setting
-from peft_lab.models import resolve
+from peft_lab.models import ModelEntry, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +43,15 @@ EVALUATION_ROWS, EVALUATION_TOKENS = 4, 768
 PROMPT = 190
 #: Four rows, padded to the longest; the L40S is of compute capability 8.9.
 SETTING = Setting(batch=4, seq=LONGEST, padded=True, capability=(8, 9))
+
+
+_DECODERS = "The published runs are of decoders that learn to write text;"
+
+
+def check(entry: ModelEntry) -> None:
+    """Raises BadInput for a model that is no decoder."""
+    if entry.kind != "causal-lm":
+        raise BadInput(f"{_DECODERS} {entry.title} is none.", "protocol")
 
 
 def training(stage: Stage) -> None:
@@ -72,10 +81,9 @@ def published(
         BadInput, SimulationError: as :func:`simulate.simulate_config`.
     """
     entry = resolve(model)
-    classifies = adapter_config is not None and adapter_configs.task_of(entry, adapter_config) == "SEQ_CLS"
-    if entry.kind != "causal-lm" or classifies:
-        what = f"{entry.title} is none" if entry.kind != "causal-lm" else "this config is for classification"
-        raise BadInput(f"The published runs are of decoders that learn to write text; {what}.", "protocol")
+    check(entry)
+    if adapter_config is not None and adapter_configs.task_of(entry, adapter_config) == "SEQ_CLS":
+        raise BadInput(f"{_DECODERS} this config is for classification.", "protocol")
     setting = replace(SETTING, batch=batch, generate=generate)
     if adapter_config is not None and adapter_config.get("peft_type") == "OSF":
         with osf_before_021():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peft_lab.adapter_configs import REFUSALS
-from peft_lab.errors import PeftLabError, SimulationError
+from peft_lab.errors import PeftLabError, SimulationError, Unsupported
 from peft_lab.memory import optimizers, step
 from peft_lab.memory.build import Blueprint, adapted_modules, make_subject, names_layers, tensors_of
 from peft_lab.memory.fake import HOST, fake_device
@@ -66,10 +66,25 @@ def run(blueprint: Blueprint, setting: Setting, schedule: Schedule = two_steps) 
 
     Raises:
         SimulationError: the method needs values, or does something that has no fake implementation; with the reason.
+        Unsupported: what a packed base makes impossible.
     """
     reason = refusal(blueprint.method, blueprint.checkpointing)
     if reason is not None:
         raise SimulationError(reason)
+    try:
+        return _run(blueprint, setting, schedule)
+    except REFUSALS as error:
+        if blueprint.quantise is None:
+            raise
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise Unsupported(
+            f"On a base in {blueprint.quantise.bits} bits this cannot be trained as it is, or not be simulated: "
+            f"{said}.",
+            "dtype",
+        ) from error
+
+
+def _run(blueprint: Blueprint, setting: Setting, schedule: Schedule) -> tuple[Trace, int, bool]:
     depth = blueprint.depth
     if depth > DEPTH * blueprint.period and not names_layers(blueprint.method):
         # What does not suit a few layers may suit all of them, and what suits neither says so at full depth.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from peft_lab.models import ModelEntry
 
 
+_TASKS = (None, "CAUSAL_LM", "SEQ_2_SEQ_LM", "SEQ_CLS")
 #: What a base can be stored in beside the precisions; all else is then in bfloat16. Double quantisation as in QLoRA.
 PACKED = {"nf4": Quantise(4, "nf4"), "fp4": Quantise(4, "fp4"), "int8": Quantise(8, "int8", double=False)}
 
@@ -163,7 +164,7 @@ def blueprint_of(
             f"{spec.title}'s own settings say how the base is stored: leave its precision at bfloat16.",
             "dtype",
         )
-    _check_trainable(spec.slug, packed)
+    _check_trainable(spec.slug, packed, bool(full.get("use_dora")))
     blueprint = Blueprint(
         config=meta.make_config(entry.config),
         kind=entry.kind,
@@ -176,8 +177,14 @@ def blueprint_of(
     return blueprint, entry.name, spec.slug
 
 
-def _check_trainable(method: str, packed: Quantise | None) -> None:
-    """Raises Unsupported for training weights that are stored in few bits."""
+def _check_trainable(method: str, packed: Quantise | None, dora: bool = False) -> None:
+    """Raises Unsupported for training weights that are stored in few bits, and for reading them."""
+    if dora and packed is not None and packed.bits == 4:
+        raise Unsupported(
+            "DoRA starts from the norms of the base's weights, which have no values here once they are packed into 4 "
+            "bits: store the base in 8 or more.",
+            "dtype",
+        )
     if method == "full" and packed is not None:
         raise Unsupported(
             f"Full fine-tuning changes the weights themselves, which {packed.bits} bits do not let: store the base in "
@@ -215,6 +222,7 @@ def simulate_config(
     if config is not None and adapter_config is not None:
         # As it is counted: a start that reads values leaves every shape what it is.
         adapter_configs.drop_values(config)
+        _check_task(adapter_config)
         if adapter_configs.task_of(entry, adapter_config) == "SEQ_CLS":
             kind = "encoder"
             if entry.kind == "seq2seq":
@@ -223,8 +231,7 @@ def simulate_config(
                 )
     _check_length(entry, kind, setting, getattr(config, "num_virtual_tokens", None) or 0)
     precision, packed = stored_in(dtype)
-    if config is None:
-        _check_trainable("full", packed)
+    _check_trainable("full" if config is None else "", packed, bool(getattr(config, "use_dora", False)))
     blueprint = Blueprint(
         config=meta.make_config(entry.config),
         kind=kind,
@@ -240,7 +247,17 @@ def simulate_config(
     except REFUSALS as error:
         if config is None:
             raise
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BadInput(
-            f"PEFT cannot apply this {name} config to {entry.title}: {said}", "adapter_config"
+            f"PEFT cannot apply this {name} config to {entry.title}: {adapter_configs.said(error)}",
+            "adapter_config",
         ) from error
+
+
+def _check_task(adapter_config: Mapping[str, Any]) -> None:
+    """Raises BadInput for a task whose head and loss are not simulated."""
+    task = adapter_config.get("task_type")
+    if task not in _TASKS:
+        raise BadInput(
+            f"This config is for {task}; steps are simulated for {', '.join(filter(None, _TASKS))}, or with no task.",
+            "adapter_config",
+        )

@@ -57,8 +57,8 @@ KNOBS = (
     Knob(
         "init_std", "Initial deviation", "float", 1e-3,
         "Spread of both matrices at the start. Small means the model starts as it was.",
-        usual="0.001 to 0.01", paper="0.001 in the authors' code; scores held below 0.01 (section 3.6)", min=1e-6,
-        max=1.0,
+        usual="0.001 to 0.01", paper="0.01, and scores held below it (section 3.6); 0.001 in the authors' code",
+        min=1e-6, max=1.0,
         stops=(1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0), advanced=True,
     ),
     Knob(

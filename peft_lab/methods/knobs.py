@@ -122,3 +122,11 @@ def is_read(knob: Knob, knobs: Iterable[Knob], values: Values) -> bool:
     name, wanted = knob.read_when
     by_name = {other.name: other for other in knobs}
     return name not in values or (values[name] in wanted and is_read(by_name[name], by_name.values(), values))
+
+
+def read(knobs: Iterable[Knob], values: Values) -> dict[str, Any]:
+    """The values that say anything beside each other; two settings that agree in them are the same."""
+    known = tuple(knobs)
+    return {
+        knob.name: values[knob.name] for knob in known if knob.name in values and is_read(knob, known, values)
+    }

@@ -13,8 +13,9 @@ r"""QLoRA: LoRA beside a base that is stored in 4 bits, or 8 (Dettmers et al. 20
                        h
 
 Every block of 64 weights is divided by its largest magnitude and rounded to 16 values; double quantisation stores those
-magnitudes in 8 bits too. In 8 bits every row has one scale (LLM.int8(), Dettmers et al. 2022, arXiv 2208.07339). Each
-forward and backward pass rebuilds W block by block: memory is saved, not time.
+magnitudes in 8 bits too. Each forward and backward pass rebuilds W block by block: memory is saved, not time. In 8 bits
+(LLM.int8(), Dettmers et al. 2022, arXiv 2208.07339) every row has one scale, x is rounded too, and the forward pass
+multiplies integers; only the backward pass rebuilds W.
 Parameters: LoRA's. The paper adapts every linear map (section 4), which is the default here; PEFT's own is q and v.
 """
 
@@ -89,7 +90,7 @@ KNOBS = (
 class QLora(Lora):
     slug = "qlora"
     title = "QLoRA"
-    summary = "Store the frozen base in 4 bits. Learn a low-rank correction in 16 or 32 bits beside it."
+    summary = "Store the frozen base in 4 bits, or 8. Learn a low-rank correction in 16 or 32 bits beside it."
     paper = Paper(
         "Dettmers et al.", 2023, "QLoRA: Efficient Finetuning of Quantized LLMs", "2305.14314", "section 3"
     )

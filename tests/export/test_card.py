@@ -55,6 +55,12 @@ def test_the_card_is_filled_in_from_the_run(train: Train) -> None:
     assert json.loads(fields["library_name"]) == "peft"
 
 
+def test_the_card_names_the_settings_that_were_in_force(train: Train) -> None:
+    card = export.model_card(train("encoder", "qlora", {"load_in_8bit": True}, steps=1))
+    assert "`load_in_8bit`" in card and "`bnb_4bit_quant_type`" not in card
+    assert "`bnb_4bit_quant_type`" in export.model_card(train("encoder", "qlora", steps=1))
+
+
 def test_a_run_without_scores_says_so(train: Train) -> None:
     card = export.model_card(train("causal-lm", "lora", steps=1, eval_rows=0))
     assert "not scored" in card and "base | tuned" not in card

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.errors import BadInput, SimulationError
+from peft_lab.errors import BadInput, SimulationError, Unsupported
 from peft_lab.memory import protocol, running, simulate
 from peft_lab.memory.build import Quantise
 from peft_lab.memory.setting import Setting
@@ -206,6 +206,44 @@ def _refused(model: str, content: Any, **more: Any) -> str:
     with pytest.raises(BadInput) as caught:
         simulate.simulate_config(model, content, Setting(2, 8, **more))
     return str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["gemma-2-2b", "bloomz-560m", "smollm2-135m"])
+@pytest.mark.parametrize("dtype", ["int8", "nf4"])
+def test_vectors_beside_a_packed_base_need_autocast_and_are_refused(model: str, dtype: str) -> None:
+    """PEFT leaves keys and values in float32 there, which attention does not take beside queries in 16 bits."""
+    with pytest.raises(Unsupported, match="bits this cannot be trained as it is"):
+        simulate.simulate(model, "ia3", {}, Setting(2, 16), dtype)
+
+
+def test_norms_of_packed_weights_are_not_known() -> None:
+    with pytest.raises(Unsupported, match="DoRA starts from the norms"):
+        simulate.simulate("smollm2-135m", "lora", {"use_dora": True}, Setting(1, 8), "nf4")
+    content = {"peft_type": "LORA", "r": 8, "use_dora": True, "target_modules": ["q_proj"]}
+    with pytest.raises(Unsupported, match="DoRA starts from the norms"):
+        simulate.simulate_config("smollm2-135m", content, Setting(1, 8), "fp4")
+    assert simulate.simulate_config("smollm2-135m", content, Setting(1, 8), "int8").peak_bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"task_type": "TOKEN_CLS"}, "steps are simulated for CAUSAL_LM"),
+        ({"task_type": "FOO"}, "'FOO', which is no task"),
+        ({"init_lora_weights": "foo"}, "starts from 'foo', which PEFT does not know"),
+        ({"r": 10**9}, "r 1,000,000,000: more than can be meant"),
+        ({"r": "eight"}, "one of its values has the wrong type"),
+        ({"r": None}, "one of its values has the wrong type"),
+        ({"target_modules": 5}, "one of its values has the wrong type"),
+    ],
+)
+def test_configs_that_cannot_be_meant(content: dict[str, Any], message: str) -> None:
+    assert message in _refused("smollm2-135m", {"peft_type": "LORA", "r": 8, **content})
+
+
+def test_tokens_beyond_the_vocabulary() -> None:
+    content = {"peft_type": "TRAINABLE_TOKENS", "token_indices": [1, 9_999_999]}
+    assert "names token 9,999,999" in _refused("smollm2-135m", content)
 
 
 @pytest.mark.parametrize("start", ["olora", "corda", "pissa"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from peft_lab.errors import BadInput
 from peft_lab.methods import all_methods, get_method
-from peft_lab.methods.knobs import Knob, is_read
+from peft_lab.methods.knobs import Knob, is_read, read
 from peft_lab.models import get_model
 
 RANK = Knob("r", "Rank", "int", 8, "help", min=1, max=64)
@@ -146,6 +146,18 @@ def moved_from(knob: Knob, value: Any) -> Any:
     if knob.kind == "bool":
         return not value
     return knob.max if value != knob.max else knob.min
+
+
+def test_settings_that_agree_in_what_is_read_are_the_same() -> None:
+    knobs = get_method("qlora").knobs
+    values = {"r": 8, "load_in_8bit": True, "bnb_4bit_quant_type": "nf4"}
+    assert (
+        read(knobs, values)
+        == read(knobs, values | {"bnb_4bit_quant_type": "fp4"})
+        == {"r": 8, "load_in_8bit": True}
+    )
+    four = values | {"load_in_8bit": False}
+    assert read(knobs, four) != read(knobs, four | {"bnb_4bit_quant_type": "fp4"})
 
 
 def test_a_knob_rests_where_the_one_that_decides_rests_itself() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from peft_lab import units
+from peft_lab.methods.knobs import read
 from peft_lab.runs import store
 from peft_lab.runs.store import RunSummary
 from peft_lab.ui import charts, figures
@@ -60,7 +61,8 @@ def _placements(choice: Choice) -> None:
 
 def _trained_so(line: RunSummary, choice: Choice, values: Mapping[str, Any]) -> bool:
     same = (line.model, line.task) == (choice.entry.name, choice.task)
-    return same and line.spec is not None and dict(line.spec.values) == dict(values)
+    knobs = choice.spec.knobs
+    return same and line.spec is not None and read(knobs, line.spec.values) == read(knobs, values)
 
 
 def by_kind(values: Mapping[str, float]) -> dict[str, dict[int, float]]:
@@ -171,10 +173,11 @@ def _merged_anyway(lines: dict[str, Any], found: dict[str, Any], title: str) -> 
     ]
     lora = next((line for line in finished_of("lora") if read_insight(line.id).get("merge")), None)
     if lora is not None:
-        merge = next(row for row in read_insight(lora.id)["merge"] if row["dtype"] == "float32")
+        merges = {row["dtype"]: row for row in read_insight(lora.id)["merge"]}
+        merge = merges.get(found["dtype"]) or next(iter(merges.values()))
         rows.append(
             (
-                "LoRA, in float32",
+                f"LoRA, in {merge['dtype']}",
                 f"{merge['max_difference']:.2g}",
                 units.percent(100 * merge["relative"]),
                 "–",

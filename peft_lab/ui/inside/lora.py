@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 def show(choice: Choice) -> None:
     slug = choice.spec.slug
-    identity = chosen_run(slug)
+    identity = chosen_run(slug, choice.entry.name)
     if identity is None:
         return
     trained(slug, identity)
@@ -49,9 +49,11 @@ def trained(slug: str, identity: str) -> None:
             _merge(found["merge"])
 
 
-def chosen_run(slug: str) -> str | None:
-    """The finished run to open up, picked by the learner; ``None``, with what to do, where there is none."""
+def chosen_run(slug: str, model: str) -> str | None:
+    """The finished run to open up, picked by the learner, those on ``model`` first; ``None``, with what to do, where
+    there is none."""
     runs = [line for line in finished_of(slug) if _complete(read_insight(line.id))]
+    runs.sort(key=lambda line: line.model != model)
     if not runs:
         st.info(
             "Nothing has been trained yet. Train on the Train tab; what the run learnt is opened up here."
@@ -131,20 +133,32 @@ def _relative(slug: str, rows: list[Row]) -> None:
     figure = charts.curves(series, "layer", "‖ΔW‖ / ‖W‖", height=300)
     st.plotly_chart(figure, key=f"{slug}-relative", config=charts.CONFIG)
     top = max(rows, key=lambda row: row["ratio"])
+    outside = ", ".join(
+        f"{row['module']} {units.percent(100 * row['ratio'])}" for row in rows if layer_of(row) is None
+    )
     st.caption(
         f"Frobenius norms. The largest change is {units.percent(100 * top['ratio'])} of its matrix, in {top['module']}."
+        + (f" Outside the layers: {outside}." if outside else "")
     )
 
 
 def by_layer(rows: list[Row]) -> dict[str, dict[int, float]]:
-    """The ratio by kind of module and layer index."""
+    """The ratio by kind of module and layer index; what stands outside the layers is left out."""
     from peft_lab.meta import pattern
 
     table: dict[str, dict[int, float]] = {}
     for row in rows:
         path, layer = pattern(row["module"])
-        table.setdefault(path.split("{}.")[-1], {})[layer or 0] = row["ratio"]
+        if layer is not None:
+            table.setdefault(path.split("{}.")[-1], {})[layer] = row["ratio"]
     return table
+
+
+def layer_of(row: Row) -> int | None:
+    """The layer that a matrix is in."""
+    from peft_lab.meta import pattern
+
+    return pattern(row["module"])[1]
 
 
 def _growth(slug: str, growth: list[Row]) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import streamlit as st
 
 from peft_lab import units
+from peft_lab.runs import store
+from peft_lab.runs.spec import entry_of
 from peft_lab.ui import figures
 from peft_lab.ui.inside import lora
 from peft_lab.ui.inside.storage import stored_base
@@ -26,18 +28,21 @@ _VERDICTS = {
     "rounded again": "small, and the correction is rounded away in part.",
     "repacked": "the evaluation had repacked the weights, which merging does not know of.",
 }
-_EIGHT_BITS = "near, at full size: in 8 bits the inputs of every matrix are rounded too, merged they are not."
+_EIGHT_BITS = {
+    "expanded": "near, at full size: in 8 bits the inputs of every matrix are rounded too, merged they are not.",
+    "fresh": "near as well, with nothing rounded at all.",
+}
 
 
 def show(choice: Choice) -> None:
     stored_base(choice)
     st.divider()
-    identity = lora.chosen_run(choice.spec.slug)
+    identity = lora.chosen_run(choice.spec.slug, choice.entry.name)
     if identity is None:
         return
     known = read_insight(identity)
     rounding = known.get("rounding", {})
-    _rounding(rounding, choice.entry.kind)
+    _rounding(rounding, entry_of(store.get(identity).spec.model).kind)
     _merges(known.get("merges", []), rounding.get("bits", 4))
     lora.trained(choice.spec.slug, identity)
 
@@ -84,4 +89,4 @@ def _off(row: dict[str, Any]) -> tuple[str, str]:
 def _verdict(row: dict[str, Any], bits: int) -> str:
     if "problem" in row:
         return f"fails: {row['problem']}."
-    return _EIGHT_BITS if bits == 8 and row["way"] == "expanded" else _VERDICTS[row["way"]]
+    return (_VERDICTS | _EIGHT_BITS if bits == 8 else _VERDICTS)[row["way"]]

@@ -6,7 +6,7 @@ import streamlit as st
 
 from peft_lab import units
 from peft_lab.memory import fits
-from peft_lab.memory.devices import Device
+from peft_lab.memory.devices import GIB, Device
 from peft_lab.methods import all_methods
 from peft_lab.models import ModelEntry
 from peft_lab.ui import charts, figures
@@ -59,7 +59,8 @@ def overview(chosen: Chosen) -> Answers:
 
 def _bars(answers: Answers, chosen: Chosen) -> None:
     rows = {all_methods()[slug].title: one.parts for slug, one in answers.found.items()}
-    figure = charts.memory_bars(rows, chosen.device.memory, chosen.device.title)
+    limit = chosen.device.memory
+    figure = charts.memory_bars(rows, limit, f"{chosen.device.title}: {units.size(limit)} usable")
     st.plotly_chart(figure, key="memory-bars", config=charts.CONFIG)
 
 
@@ -80,11 +81,12 @@ def _table(answers: Answers, chosen: Chosen) -> None:
                 units.size(one.peak_bytes),
             )
         )
-    figures.table(("Method", "Device must have", "On the device", "Tensors alive"), rows, numeric=(1, 3))
+    figures.table(("Method", "Must have", "On device", "Tensors"), rows, numeric=(1, 3))
     st.caption(
-        "Every method at its defaults. Tensors alive: exact, at the peak. Device must have: what PyTorch's caching "
-        f"allocator would reserve for them, by its documented rules. {device.title}: {units.size(device.memory)}, "
-        f"{device.source}."
+        "Every method at its defaults. Must have: what PyTorch's caching allocator would reserve, by its documented "
+        "rules. Tensors: those alive at the peak, exact. "
+        f"Usable on {device.title}: {units.size(device.memory)} ({device.memory / GIB:.1f} GiB, in which cards are "
+        f"counted), {device.source}."
     )
     if {"lora", "qlora"} <= answers.found.keys():
         _targets(answers, chosen.entry)

@@ -40,7 +40,11 @@ TABS = {
     "why": "Why",
     "published": "Published peaks",
 }
-DTYPES = {name: name for name in PRECISIONS} | {"int8": "8 bits (int8)", "nf4": "4 bits (NF4)"}
+DTYPES = {name: name for name in PRECISIONS} | {
+    "int8": "8 bits (int8)",
+    "nf4": "4 bits (NF4)",
+    "fp4": "4 bits (FP4)",
+}
 SIZES = {"batch": "Batch, rows", "seq": "Tokens per row"}
 _WHAT = {"dtype": "precision"}
 _NO_GPU = (8, 9)  # a capability is asked for in any case; a processor's kernels ignore it
@@ -88,7 +92,8 @@ class Chosen:
         """The knobs and the precision by which a method gets the base as it is set here: QLoRA packs it itself."""
         if slug != "qlora" or self.dtype in PRECISIONS:
             return {}, self.dtype
-        return ({"load_in_8bit": True} if self.dtype == "int8" else {}), PRECISIONS[0]
+        own = {"load_in_8bit": True} if self.dtype == "int8" else {"bnb_4bit_quant_type": self.dtype}
+        return own, PRECISIONS[0]
 
     def search(self, urgency: int, what: str, slug: str) -> Future[int]:
         """The largest ``batch`` or ``seq`` that fits on the device, 0 when not even 1 does."""

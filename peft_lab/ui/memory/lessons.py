@@ -16,7 +16,6 @@ from peft_lab import units
 from peft_lab.memory.account import Point
 from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.memory.result import Simulation
-from peft_lab.memory.setting import PRECISIONS
 from peft_lab.methods import all_methods
 from peft_lab.methods._quantise import kept_whole
 from peft_lab.models import get_model
@@ -26,7 +25,7 @@ from peft_lab.ui.memory.answers import TAB, Answers, collect
 from peft_lab.ui.memory.controls import DEFAULTS, Chosen, set_page
 
 # Bytes of a number that is not packed.
-_WIDTH = {"bfloat16": 2, "float16": 2, "float32": 4, "int8": 2, "nf4": 2}
+_WIDTH = {"bfloat16": 2, "float16": 2, "float32": 4, "int8": 2, "nf4": 2, "fp4": 2}
 ON, OFF = "with checkpointing", "without"
 Parts = Mapping[str, int]
 
@@ -130,8 +129,6 @@ def _ia3(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
         f"values and the {shape.intermediate:,} inner values of the feed-forward part, for every token in every layer. "
         f"LoRA keeps the inputs of its matrices, {shape.hidden:,} wide, and what is only r wide."
     )
-    if chosen.dtype not in PRECISIONS:
-        text += " Beside packed matrices PEFT's IA³ also computes in 32 bits instead of 16."
     rows = {"IA³": fullest(ia3).parts, "LoRA": fullest(lora).parts}
     return Told(text, rows, "At the moment with the most activations.")
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import streamlit as st
 
 from peft_lab import units
 from peft_lab.counting import CountReport
+from peft_lab.methods.knobs import read
 from peft_lab.runs.store import RunSummary
 from peft_lab.ui import figures
 from peft_lab.ui.knobs import Choice
@@ -57,5 +61,11 @@ def _metric(choice: Choice, last: RunSummary | None) -> None:
 def _from(choice: Choice, last: RunSummary) -> str:
     """The run that a measured figure is of, and a warning where its knobs are not those set now."""
     spec = last.spec
-    same = spec is not None and all(choice.values.get(name) == value for name, value in spec.values.items())
+    same = spec is not None and _read(choice, choice.values) == _read(
+        choice, {**choice.values, **spec.values}
+    )
     return f"run {short_id(last.id)}, {last.steps} steps" + ("" if same else ", **with other knobs**")
+
+
+def _read(choice: Choice, values: Mapping[str, Any]) -> dict[str, Any]:
+    return read(choice.spec.knobs, values)

@@ -72,6 +72,11 @@ def _measured(choice: Choice) -> None:
     if line is None:
         return
     beside_simulation(store.get(line.id), f"#### A step that was run: {short_id(line.id)}")
+    st.caption(
+        "The bars above are the usual way on a GPU: adapters in float32, full fine-tuning with states in the base's "
+        "precision, logits at every position. Runs here keep what is trained in the base's precision beside float32 "
+        "copies, compute logits only where something is predicted, and pad rows to a batch's longest."
+    )
 
 
 def _controls(choice: Choice) -> Step:
