@@ -110,13 +110,13 @@ _ADVICE = (
                "tuning gets cheaper when requests are many.", f"{src.IA3}, section 1"),
     )),
     Advice("nothing", NOTHING, (
-        Reason("Even one row on a 4-bit base needs {qlora_least}; {device} has {memory}.", "simulated training step",
-               Source.SIMULATED),
+        Reason("Even one row on a 4-bit base needs {qlora_least}; {device} leaves {memory} to it.",
+               "simulated training step", Source.SIMULATED),
         Reason("{smaller}", "simulated training steps of the catalogue's models", Source.SIMULATED),
     )),
     Advice("qlora", "qlora", (
-        Reason("With the base in 16 bits one row needs {lora_least}, more than the {memory} of {device}; in 4 bits "
-               "{qlora_least} are enough.", "simulated training steps", Source.SIMULATED),
+        Reason("With the base in 16 bits one row needs {lora_least}, more than the {memory} usable on {device}; in 4 "
+               "bits {qlora_least} are enough.", "simulated training steps", Source.SIMULATED),
         Reason("A 4-bit base with adapters on every linear map matched 16-bit fine-tuning.",
                f"{src.QLORA}, section 4"),
         Reason("It saves memory, not time: every multiplication rebuilds its weights.", f"{src.QLORA}, section 3"),
@@ -124,14 +124,14 @@ _ADVICE = (
     Advice("qlora-small", "qlora", (
         Reason("Rank {r} on two maps of each layer is a smaller setting that fits the room for a task: {stored}.",
                _COUNT, Source.COUNTED),
-        Reason("With the base in 16 bits one row needs {lora_least}, more than the {memory} of {device}.",
+        Reason("With the base in 16 bits one row needs {lora_least}, more than the {memory} usable on {device}.",
                "simulated training step", Source.SIMULATED),
         Reason("Adapters on every linear map would be better.", f"{src.QLORA}, section 4"),
     ), ("qlora-least",), _FOUR, {"r": 8, "target_modules": QUERY_VALUE}),
     Advice("qlora-least", "qlora", (
         Reason("Rank {r} on two maps of each layer is a smaller setting that fits the room for a task: {stored}.",
                _COUNT, Source.COUNTED),
-        Reason("With the base in 16 bits one row needs {lora_least}, more than the {memory} of {device}.",
+        Reason("With the base in 16 bits one row needs {lora_least}, more than the {memory} usable on {device}.",
                "simulated training step", Source.SIMULATED),
         Reason("Adapters on every linear map would be better.", f"{src.QLORA}, section 4"),
     ), (), _FOUR, {"r": 1, "target_modules": QUERY_VALUE}),
@@ -143,7 +143,7 @@ _ADVICE = (
                f"{src.QLORA}, section 4, figure 2"),
         Reason("In the published comparison on {bench_base} it reached {lora_accuracy} right answers, full "
                "fine-tuning {full_accuracy}.", src.BENCH),
-    ), ("lora-small", "qlora", "ia3-small", *SMALLEST), "has more capacity, merges, and is what every tool supports.",
+    ), ("lora-small", "qlora", "ia3-small", *SMALLEST), "merges, stores little, and is what every tool supports.",
         {"r": 16, "lora_alpha": 32, "target_modules": ALL}),
     Advice("lora-small", "lora", (
         Reason("LoRA at its defaults fits the device and the room for a task: it stores {stored}.", _COUNT,
@@ -152,18 +152,18 @@ _ADVICE = (
                f"{src.LORA}, section 4.1", when=ONE),
         Reason("Kept apart it costs two thin products per map; merging needs a copy of the base per task.",
                f"{src.LORA}, section 4.2", when=MANY),
-    ), ("ia3", "qlora"), "has more capacity and is what every tool supports."),
+    ), ("ia3", "qlora"), "can be merged, and is what every tool supports."),
     Advice("lora-large", "lora", (
         Reason("From about {many} rows on LoRA fell behind full fine-tuning, less so at high rank on every linear map.",
                f"{src.LEARNS_LESS}, section 4"),
-        Reason("Full fine-tuning needs {full_least} even for one row, and {device} has {memory}.",
+        Reason("Full fine-tuning needs {full_least} even for one row, and {device} leaves {memory} to it.",
                "simulated training step", Source.SIMULATED, ("full", "no")),
         Reason("Rank {r} with the scale α/√r, so that the large rank keeps learning.", f"{src.RSLORA}, section 3"),
     ), ("lora", "lora-small", "qlora", "ia3-small", *SMALLEST), "has more capacity than a small rank and still merges.",
         {"r": 64, "lora_alpha": 16, "target_modules": ALL, "use_rslora": True}),
     Advice("full", "full", (
         Reason("With {many} rows and more, full fine-tuning learns more than LoRA.", f"{src.LEARNS_LESS}, section 4"),
-        Reason("It fits: a step needs {needed} of the {memory} of {device}.", "simulated training step",
+        Reason("It fits: a step needs {needed} of the {memory} usable on {device}.", "simulated training step",
                Source.SIMULATED),
         Reason("One task means one copy, so a whole model to store is no obstacle here: {stored}.", _COUNT,
                Source.COUNTED),

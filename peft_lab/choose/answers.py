@@ -21,7 +21,10 @@ def answer(key: str, situation: Situation, room: Room) -> tuple[str, str]:
         return _base(situation, room)
     if key == "full":
         least = units.size(room.least("full"))
-        return room.full(), f"full fine-tuning takes {least} with one row, of {units.size(room.memory)}"
+        return (
+            room.full(),
+            f"full fine-tuning takes {least} with one row, of {units.size(room.memory)} usable",
+        )
     return told(key, situation)
 
 
@@ -61,4 +64,4 @@ def _base(situation: Situation, room: Room) -> tuple[str, str]:
     needs = units.size(step.needed if step else room.least(least))
     rows = f"{step.batch if step else 1} × {situation.seq:,} tokens"
     title = get_method(least).title
-    return value, f"{title} at its defaults with {rows} needs {needs} of {units.size(room.memory)}"
+    return value, f"{title} at its defaults with {rows} needs {needs} of {units.size(room.memory)} usable"

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from peft_lab import units
-from peft_lab.choose.advice import ADVICE
+from peft_lab.choose.advice import ADVICE, NOTHING, PROMPTING, Advice
 from peft_lab.choose.answers import told
 from peft_lab.choose.cited import ADAPTER_LATENCY, MANY_ROWS, PROMPT_SCALE
 from peft_lab.choose.recommend import Recommendation, decide, lengthens, walk
 from peft_lab.choose.room import Room
-from peft_lab.choose.situation import Situation, lora_bytes, tight
+from peft_lab.choose.situation import Situation, lora_bytes, stored_bytes
 from peft_lab.choose.tree import FEW_ROWS, QUESTIONS
 from peft_lab.errors import BadInput
+from peft_lab.memory.devices import card_size
 
 MODEL_QUESTIONS = ("kind", "biases", "scale")
 
@@ -39,14 +41,18 @@ class Flip:
 
 def flips(situation: Situation, room: Room, found: Recommendation) -> tuple[Flip, ...]:
     """Every single change that leads to another method. Raises as :func:`recommend`."""
-    found_flips = (*_told(situation, room), *_memory(situation, room, found), *_model(situation, room, found))
+    found_flips = (
+        *_told(situation, room),
+        *_storage(situation, room, found),
+        *_memory(situation, room, found),
+        *_model(situation, room, found),
+    )
     return tuple(flip for flip in found_flips if flip.method != found.method)
 
 
 def _told(situation: Situation, room: Room) -> Iterator[Flip]:
     """Answers of the person: each of the others that there are."""
     few, many = FEW_ROWS, int(MANY_ROWS.value)
-    lora = lora_bytes(situation.shape)
     changes: tuple[tuple[str, str, str, Any, str], ...] = (
         ("prompting", "yes", "prompting", "yes", "A prompt reaches the target"),
         ("prompting", "no", "prompting", "no", "The prompt is not enough"),
@@ -59,8 +65,6 @@ def _told(situation: Situation, room: Room) -> Iterator[Flip]:
         ("rows", "many", "rows", many, f"{many:,} rows or more"),
         ("latency", "strict", "latency", 0.0, f"Less than {ADAPTER_LATENCY} more time for a request"),
         ("latency", "relaxed", "latency", None, f"{ADAPTER_LATENCY} more time for a request, or no limit"),
-        ("storage", "tight", "storage", tight(situation.shape), f"Less than {units.size(lora)} for a task"),
-        ("storage", "roomy", "storage", None, f"{units.size(lora)} or more for a task"),
     )
     for question, value, name, setting, text in changes:
         if told(question, situation)[0] == value or getattr(situation, name) == setting:
@@ -70,6 +74,37 @@ def _told(situation: Situation, room: Room) -> Iterator[Flip]:
         except BadInput:  # this answer contradicts the others, such as text from an encoder
             continue
         yield Flip(question, value, text, then.method, then.title, {name: setting})
+
+
+def _storage(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
+    """The room for a task with which another method comes out: the nearest below and above the room there is.
+
+    What can be stored changes the advice only where something that could be advised just fits, or just does not.
+    """
+    sizes = sorted({lora_bytes(situation.shape), *_sizes(situation)})
+    allowed = situation.storage
+    below = [size for size in reversed(sizes) if allowed is None or size <= allowed]
+    above = [size for size in sizes if allowed is not None and size > allowed]
+    for candidates, step, text in (
+        (below, -1, "Less than {} for a task"),
+        (above, 0, "{} or more for a task"),
+    ):
+        for size in candidates:
+            other = replace(situation, storage=size + step)
+            then = decide(other, room).advice
+            if then.method != found.method:
+                said, setting = text.format(units.size(size)), {"storage": size + step}
+                yield Flip("storage", told("storage", other)[0], said, then.method, then.title, setting)
+                break
+
+
+def _sizes(situation: Situation) -> Iterator[int]:
+    """What each piece of advice stores on the model, as far as it runs there."""
+    for advice in ADVICE.values():
+        if advice.method in (PROMPTING, NOTHING):
+            continue
+        with suppress(BadInput):
+            yield stored_bytes(situation.shape, advice.method, advice.knobs(situation.shape))
 
 
 def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
@@ -91,11 +126,9 @@ def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator
     for question, value, needs, more in edges:
         other = room.with_memory(needs if more else needs - 1)
         then = decide(situation, other).advice
-        text = (
-            f"A device with {units.size(needs)} or more"
-            if more
-            else f"A device with less than {units.size(needs)}"
-        )
+        size = card_size(needs) if situation.hardware.kind == "cuda" else units.size(needs)
+        what = "A card" if situation.hardware.kind == "cuda" else "A machine"
+        text = f"{what} with {size} or more" if more else f"{what} with less than {size}"
         yield Flip(question, value, text, then.method, then.title, {})
 
 
@@ -117,10 +150,19 @@ def _model(situation: Situation, room: Room, found: Recommendation) -> Iterator[
             if value == step.value or not _branches(step.node, value):
                 continue
             _, leaf = walk(situation, room, {step.question: value})
-            if lengthens(situation, leaf):  # overruled there as it is here
+            if lengthens(situation, leaf) or _too_large(situation, leaf):  # overruled there as it is here
                 continue
             text = texts.get(value) or texts[f"{step.question}.{value}"]
             yield Flip(step.question, value, text, leaf.method, ADVICE[leaf.id].title, {})
+
+
+def _too_large(situation: Situation, leaf: Advice) -> bool:
+    """Whether advice stores more than is allowed, or may: that can only be told where it runs on the model there is."""
+    if situation.storage is None or leaf.method in (PROMPTING, NOTHING):
+        return False
+    with suppress(BadInput):
+        return stored_bytes(situation.shape, leaf.method, leaf.knobs(situation.shape)) > situation.storage
+    return True
 
 
 def _branches(node: str, value: str) -> bool:

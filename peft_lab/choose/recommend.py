@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from peft_lab import units
+from peft_lab import published, units
 from peft_lab.choose import answers, words
 from peft_lab.choose.advice import ADVICE, NOTHING, PROMPTING, Advice, Reason
 from peft_lab.choose.answers import TOLD, answer
@@ -21,6 +21,9 @@ from peft_lab.choose.tree import NODES, QUESTIONS, ROOT, label
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.methods import get_method
 from peft_lab.units import Source
+
+_BFLOAT16 = (8, 0)  # compute capability from which a GPU multiplies it
+_TIGHT = 0.95  # of the memory: nearer to it than the simulation is exact
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,17 @@ def _possible(
         if isinstance(found, Step):
             yield advice, _plan(situation, room, advice, found)
         else:
-            overruled.append(replace(found, text=f"{advice.title}: {found.text}"))
+            overruled.append(replace(found, text=f"{_named(advice)}: {found.text}"))
+
+
+def _named(advice: Advice) -> str:
+    """The method with the settings that tell this advice from others of it."""
+    said = ", ".join(f"{name} {_plain(value)}" for name, value in advice.values.items())
+    return f"{advice.title} ({said or 'defaults'})"
+
+
+def _plain(value: object) -> str:
+    return "+".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
 def _step(situation: Situation, room: Room, advice: Advice) -> Step | Why:
@@ -206,6 +219,8 @@ def _against(text: str) -> Why:
 def _plan(situation: Situation, room: Room, advice: Advice, step: Step) -> Plan:
     shape, spec = situation.shape, get_method(advice.method)
     values = spec.complete(shape, advice.knobs(shape))
+    if situation.hardware.kind == "cuda" and situation.hardware.capability < _BFLOAT16:
+        values = {name: "float16" if value == "bfloat16" else value for name, value in values.items()}
     return Plan(
         values=values,
         batch=step.batch,
@@ -240,6 +255,10 @@ def _result(
     why = [Why(reason.text.format_map(known), reason.source, str(reason.kind or "")) for reason in reasons]
     if advice.method == NOTHING:
         why += overruled
+    if plan is not None and plan.needed_bytes > _TIGHT * plan.memory_bytes:
+        share, off = units.percent(100 * plan.needed_bytes / plan.memory_bytes), _largest()
+        text = f"It is tight: the step takes {share} of what is usable, and simulated peaks were up to {off} off."
+        why.append(Why(text, _found_how(Source.SIMULATED), str(Source.SIMULATED)))
     why += [
         Why(words.sentence(step.because), _found_how(step.how), step.how) for step in path if step.how != TOLD
     ]
@@ -247,6 +266,14 @@ def _result(
     return Recommendation(
         advice.method, advice.id, advice.title, tuple(why), path, plan, slug, text, overruled
     )
+
+
+def _largest() -> str:
+    """How far the simulation was off at most, of all published peaks."""
+    errors = [
+        published.error(published.rows()[name], outcome) for name, outcome in published.simulated().items()
+    ]
+    return units.percent(published.agreement(errors).largest)
 
 
 def _found_how(how: str) -> str:

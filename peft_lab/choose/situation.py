@@ -101,8 +101,12 @@ def device_of(text: str) -> Device:
         raise UnknownName("device", text, (*devices(), "or a size such as 24GB"), "device")
     # Memory chips are counted in GiB, and cards are sold as if it were GB.
     memory = int(float(match[1].replace(",", "")) * GIB) - TAKEN
-    if match[2].lower() not in ("gb", "gib") or memory <= 0:
+    if match[2].lower() not in ("gb", "gib"):
         raise BadInput(f"'{text}' is no memory of a device; write it as 24GB.", "device")
+    if memory <= 0:
+        raise BadInput(
+            f"A device with {text} has nothing left for a training: driver and context take 1 GiB.", "device"
+        )
     return Device(
         text,
         f"a card with {match[1]} GB",

@@ -144,7 +144,8 @@ def accuracy(method: str) -> str:
 
 
 def smaller_model(situation: Situation, room: Room, method: str) -> str | None:
-    """The largest catalogue model of the same kind, smaller than this one, on which a step of ``method`` fits."""
+    """The largest catalogue model of the same kind, smaller than this one, on which a step of ``method`` at its
+    defaults fits the device, and what it stores the room for a task."""
     from dataclasses import replace
 
     shape = situation.shape
@@ -154,6 +155,9 @@ def smaller_model(situation: Situation, room: Room, method: str) -> str | None:
     for entry in sorted(same, key=lambda entry: -entry.parameters):
         limit = entry.shape.max_positions
         if limit is not None and situation.seq > limit:
+            continue
+        stored = stored_bytes(entry.shape, method, {})
+        if situation.storage is not None and stored > situation.storage:
             continue
         if room.for_model(replace(situation, model=entry.name)).step(method, {}) is not None:
             return entry.title

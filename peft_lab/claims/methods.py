@@ -126,9 +126,7 @@ def _large_limited(model: Subject) -> Found:
         methods.append(decided.advice.method)
         assert decided.plan is not None
         needs[name] = float(decided.plan.needed_bytes)
-        step = (
-            f"a step needs {units.size(decided.plan.needed_bytes)} of {units.size(decided.plan.memory_bytes)}"
-        )
+        step = f"a step needs {units.size(decided.plan.needed_bytes)} of {units.size(decided.plan.memory_bytes)} usable"
         title, card = get_model(name).title, devices()[device].title.partition(",")[0]
         said.append(f"{title} on a {card}: {decided.advice.title} ({step})")
     return Found(

@@ -119,6 +119,12 @@ def gpu_facts() -> tuple[str, int, tuple[int, int]] | None:
     return found.name, int(found.total_memory), (found.major, found.minor)
 
 
+def card_size(needed: int) -> str:
+    """A GPU that leaves so many bytes to a training, as cards are sold: in GiB, written as GB."""
+    hundredths = -(-(needed + TAKEN) * 100 // GIB)
+    return f"{hundredths / 100:g} GB"
+
+
 def get_device(name: str) -> Device:
     """Raises :class:`UnknownName` with the nearest name."""
     try:

@@ -14,9 +14,10 @@ from peft_lab.choose.cited import ADAPTER_LATENCY, PROMPT_SCALE
 from peft_lab.choose.counted import answers
 from peft_lab.choose.flips import flips
 from peft_lab.choose.recommend import Why, _step, recommend
-from peft_lab.choose.room import Step
+from peft_lab.choose.room import Needed, Room, Step
 from peft_lab.choose.situation import Situation, stored_bytes
 from peft_lab.choose.tree import FEW_ROWS
+from peft_lab.choose.words import smaller_model
 from peft_lab.errors import BadInput
 from peft_lab.memory.devices import devices
 from peft_lab.methods import get_method
@@ -162,12 +163,64 @@ def test_what_would_flip_it_does(situation: Situation) -> None:
             assert recommend(then, standin.room(then)).method == flip.method
 
 
-def test_a_flip_is_no_answer_that_is_given_already() -> None:
-    """Where the room for a task is tight, though the path did not ask for it, "less" is no change."""
-    situation = Situation(rows=500, storage=200_000)
+@given(situations.filter(possible), some.sampled_from([None, 100, 150_000, 2_000_000, 20_000_000]))
+@settings(max_examples=30, deadline=None)
+def test_the_room_for_a_task_flips_at_the_byte(situation: Situation, storage: int | None) -> None:
+    """With one byte more, or less, than the text says nothing changes yet; and no flip leads past another."""
+    here = replace(situation, storage=storage)
+    room = standin.room(here)
+    found = recommend(here, room)
+    for flip in flips(here, room, found):
+        if flip.question != "storage":
+            continue
+        size = flip.told["storage"]
+        less = flip.text.startswith("Less than")
+        assert storage is None or (size < storage if less else size > storage)
+        back = replace(here, storage=size + 1 if less else size - 1)
+        assert recommend(back, room).method == found.method
+
+
+def test_where_nothing_can_be_stored_more_room_is_the_way() -> None:
+    situation = Situation(storage=100)
     room = standin.room(situation)
-    changes = flips(situation, room, recommend(situation, room))
-    assert not any((flip.question, flip.value) == ("storage", "tight") for flip in changes)
+    found = recommend(situation, room)
+    assert found.method == "none"
+    change = next(flip for flip in flips(situation, room, found) if flip.question == "storage")
+    assert change.text.endswith("or more for a task") and change.method == "prompt"
+
+
+def test_a_card_without_bfloat16_multiplies_in_float16() -> None:
+    for device, dtype in (("t4", "float16"), ("rtx-3060", "bfloat16")):
+        situation = Situation(model="qwen2.5-7b", device=device, batch=1)
+        plan = recommend(situation, Room(situation, four_bits_only)).plan
+        assert plan is not None and plan.values["bnb_4bit_compute_dtype"] == dtype
+
+
+def four_bits_only(_: Situation) -> Needed:
+    def needed(method: str, values: object, batch: int, checkpointing: bool) -> int:
+        return (5 if method == "qlora" else 50) * 10**9
+
+    return needed
+
+
+def test_what_only_just_fits_is_said_to_be_tight() -> None:
+    situation = Situation()
+    room = standin.room(situation)
+    step = recommend(situation, room).plan
+    assert step is not None
+    tight = recommend(situation, room.with_memory(step.needed_bytes + 10**6))
+    assert any(why.text.startswith("It is tight") and why.kind == "simulated" for why in tight.why)
+    assert not any(
+        "tight" in why.text for why in recommend(situation, room.with_memory(4 * step.needed_bytes)).why
+    )
+
+
+def test_a_smaller_model_stores_no_more_than_is_allowed() -> None:
+    situation = Situation(model="qwen2.5-7b", device="t4", storage=2_520_000, tasks=5)
+    title = smaller_model(situation, standin.room(situation), "lora")
+    if title is not None:
+        entry = next(each for each in catalogue().values() if each.title == title)
+        assert stored_bytes(entry.shape, "lora", {}) <= 2_520_000
 
 
 def test_another_model_is_no_way_round_the_latency() -> None:
@@ -199,11 +252,9 @@ def test_the_simulation_overrules_the_tree() -> None:
 
         return needed
 
-    from peft_lab.choose.room import Room
-
     found = recommend(situation, Room(situation, ask))  # type: ignore[arg-type]
     assert found.method == "lora"
-    assert found.overruled[0].text == "IA³: even one row needs 30.0 GB."
+    assert found.overruled[0].text == "IA³ (defaults): even one row needs 30.0 GB."
     assert found.overruled[0].kind == "simulated"
     assert found.path[-1].label == "Few"
 

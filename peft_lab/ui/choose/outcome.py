@@ -40,7 +40,7 @@ def headline(situation: Situation, found: Recommendation) -> None:
         figures.card("Stored for a task", stored, "four bytes a number")
     with cells[2]:
         needed = Finding(plan.needed_bytes, "bytes", Source.SIMULATED)
-        figures.card("A training step", needed, f"of {units.size(plan.memory_bytes)}")
+        figures.card("A training step", needed, f"of {units.size(plan.memory_bytes)} usable")
 
 
 def configuration(situation: Situation, found: Recommendation) -> None:
