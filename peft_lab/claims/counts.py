@@ -169,7 +169,7 @@ def _ia3_below_lora(model: Subject) -> Found:
     ia3, least = model.trained("ia3"), model.trained("lora", r=1, target_modules=_targets(model.shape))
     lora = model.trained("lora", target_modules=_targets(model.shape))
     return Found(
-        holds(ia3 < lora),
+        both(ia3 < lora, ia3 < least),
         f"{units.count(ia3)} against {units.count(lora)} of LoRA at its defaults; at rank 1 LoRA has "
         f"{units.count(least)}",
         "LoRA has two vectors for each rank and matrix; IA³ has one vector for each, as long as the matrix's output or "
@@ -241,7 +241,7 @@ CLAIMS = (
         claim="LoRA trains 0.1 to 1% of the parameters.", said="LoRA | 0.1–1%",
     ),
     counted(
-        id="qlora-share", topic="qlora", check=_qlora_share, fits=_quantised,
+        id="qlora-share", topic="qlora", check=_qlora_share, fits=_quantised, model="llama-3.1-70b",
         claim="QLoRA trains 0.1 to 1% of the parameters.", said="QLoRA | 0.1–1%",
     ),
     counted(

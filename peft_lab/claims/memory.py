@@ -10,10 +10,11 @@ from tempfile import TemporaryDirectory
 from peft_lab import units
 from peft_lab.choose.words import PUBLISHED
 from peft_lab.claims.base import Claim, Found, Subject
-from peft_lab.claims.figures import FEWEST, SEQ, published_row, share, simulated
+from peft_lab.claims.figures import BATCH, FEWEST, SEQ, published_row, share, simulated
 from peft_lab.claims.judge import ABOUT, about, both, holds
 from peft_lab.memory import fits
 from peft_lab.memory.devices import devices
+from peft_lab.memory.result import Simulation
 from peft_lab.methods import get_method
 from peft_lab.models import get_model
 from peft_lab.published import MODEL as PUBLISHED_ON
@@ -31,6 +32,7 @@ PURE = 4 * HALF  # weights, gradients and two moments, all in 16 bits
 STATED_FULL, STATED_PEFT = 112e9, 16e9
 MINIMAL = 0.5  # of LoRA's memory at most, to be called so
 LONG = 1024
+STEP = f"{BATCH} rows of {SEQ} tokens"  # where a claim says nothing
 RANK_70B = 64
 CONSUMER = "GeForce"
 #: Touvron et al. 2023, LLaMA, arXiv:2302.13971, table 2, and the config that was published with it.
@@ -51,9 +53,23 @@ def _full(model: Subject) -> Found:
         f"{units.size(mixed)} of states in mixed precision with Adam, {units.size(pure)} all in 16 bits; a simulated "
         f"step in 16 bits with one row of {SEQ} tokens needs {units.size(fits.needed(step))}",
         f"{MIXED} bytes a parameter is mixed precision: weight, gradient, float copy and two moments. In pure half "
-        f"precision it is {PURE}. Activations come on top either way.",
+        f"precision it is {PURE}. What comes on top at the step's peak is {_on_top(step)}.",
         {"mixed": mixed, "pure": pure, "step": fits.needed(step)},
     )
+
+
+def _on_top(step: Simulation) -> str:
+    """The largest part of a peak that is none of the states."""
+    parts = {
+        name: size for name, size in step.parts.items() if name in ("activations", "logits", "temporary")
+    }
+    largest = max(parts, key=parts.__getitem__)
+    names = {
+        "activations": "activations",
+        "logits": "logits and loss",
+        "temporary": "what the optimizer needs meanwhile",
+    }
+    return f"above all {names[largest]}, {units.size(parts[largest])}"
 
 
 def _under(model: Subject) -> Found:
@@ -121,16 +137,33 @@ def _llama_30b() -> tuple[int, int]:
 
 def _prompt_minimal(model: Subject) -> Found:
     prompt, lora = (fits.needed(simulated(model.name, slug)) for slug in ("prompt", "lora"))
-    published = [published_row(PUBLISHED[slug]).reserved for slug in ("prompt", "lora")]
+    rows = [published_row(PUBLISHED[slug]) for slug in ("prompt", "lora")]
+    published = [row.reserved for row in rows]
+    tokens, rank = (rows[0].config or {})["num_virtual_tokens"], (rows[1].config or {})["r"]
     return Found(
         both(prompt < MINIMAL * lora, published[0] < MINIMAL * published[1]),
-        f"a step needs {units.size(prompt)} with Prompt Tuning and {units.size(lora)} with LoRA",
+        f"a step of {STEP} needs {units.size(prompt)} with Prompt Tuning and {units.size(lora)} with LoRA",
         "Few trained parameters are not little memory: weights and activations stay as they are, and the virtual "
         "tokens "
         "lengthen every row.",
         {"prompt": prompt, "lora": lora},
-        f"Published peaks on {get_model(PUBLISHED_ON).title}: {units.size(published[0])} and "
-        f"{units.size(published[1])}",
+        f"Published peaks on {get_model(PUBLISHED_ON).title}: {units.size(published[0])} with {tokens} virtual tokens "
+        f"and {units.size(published[1])} with LoRA of rank {rank}",
+    )
+
+
+def _qlora_very_low(model: Subject) -> Found:
+    """LoRA's own targets for both, so that the base alone differs."""
+    names = tuple(get_method("lora").defaults(model.shape)["target_modules"])
+    full, lora = (fits.needed(simulated(model.name, slug)) for slug in ("full", "lora"))
+    qlora = fits.needed(simulated(model.name, "qlora", {"target_modules": names}))
+    return Found(
+        both(qlora < lora, qlora < MINIMAL * lora),
+        f"a step of {STEP} needs {units.size(qlora)} with QLoRA, {units.size(lora)} with LoRA on the same maps and "
+        f"{units.size(full)} with full fine-tuning",
+        "Four bits take away three quarters of the frozen weights, and nothing of activations and logits. Where the "
+        "weights are most of the step, as on large models with few tokens, that is most of it.",
+        {"qlora": qlora, "lora": lora, "full": full},
     )
 
 
@@ -145,7 +178,7 @@ def _fewer_is_less(model: Subject) -> Found:
     by_count, by_peak = (sorted(slugs, key=order.__getitem__) for order in (trained, peaks))
     return Found(
         holds(by_count == by_peak),
-        "; ".join(titles),
+        f"in a step of {STEP} " + "; ".join(titles),
         "The peak is weights and activations. Fewer trained parameters only shrink gradients and optimizer states, "
         "which are small already.",
         {f"{slug}_peak": peaks[slug] for slug in slugs},
@@ -154,13 +187,14 @@ def _fewer_is_less(model: Subject) -> Found:
 
 def _checkpointing(model: Subject) -> Found:
     plain, again = (
-        simulated(model.name, "lora", checkpointing=checkpointing).peak_bytes
+        fits.needed(simulated(model.name, "lora", checkpointing=checkpointing))
         for checkpointing in (False, True)
     )
     ratio = again / plain
     return Found(
         "right" if abs(ratio - 0.5) <= 0.5 * ABOUT else "imprecise",
-        f"the peak of a LoRA step falls from {units.size(plain)} to {units.size(again)}, to {share(100 * ratio)}",
+        f"the peak of a LoRA step of {STEP} falls from {units.size(plain)} to {units.size(again)}, to "
+        f"{share(100 * ratio)}",
         "It takes away most activations and nothing else: how much that is depends on batch, length and model.",
         {"ratio": ratio},
     )
@@ -172,8 +206,8 @@ def _optimizer(model: Subject) -> Found:
     largest = max(step.parts, key=step.parts.__getitem__)
     return Found(
         holds(largest == "optimizer"),
-        f"optimizer states are {share(100 * part)} of a LoRA step's peak; the largest part is {largest} with "
-        f"{share(100 * step.parts[largest] / step.peak_bytes)}",
+        f"with {STEP} optimizer states are {share(100 * part)} of a LoRA step's peak; the largest part is {largest} "
+        f"with {share(100 * step.parts[largest] / step.peak_bytes)}",
         "Adam keeps two numbers for each trained parameter, and LoRA trains few. Weights and activations remain.",
         {"optimizer_share": part},
     )
@@ -207,6 +241,10 @@ CLAIMS = (
         id="qlora-consumer", topic="qlora", check=_consumer, model="llama-3.1-70b", fits=_quantisable,
         claim="QLoRA fine-tunes models of 30B to 70B and more on consumer GPUs.",
         said="Fine-tuning very large models (30B–70B+) on consumer GPUs.",
+    ),
+    sim(
+        id="qlora-very-low", topic="qlora", check=_qlora_very_low, fits=_quantisable,
+        claim="QLoRA needs very little GPU memory.", said="PEFT (QLoRA) | 0.1–1% | Very low | Near-baseline",
     ),
     sim(
         id="prompt-minimal-memory", topic="prompt", check=_prompt_minimal, fits=_with_prompt,

@@ -15,12 +15,12 @@ from peft_lab.memory.devices import devices
 from peft_lab.methods import get_method
 from peft_lab.models import get_model
 from peft_lab.quiz.bank import _sources as src
-from peft_lab.quiz.fits import one_stack, prefixed, takes
+from peft_lab.quiz.fits import one_stack, prefixed, takes, with_biases
 from peft_lab.units import Source
 
 read = partial(Claim, source=Source.COUNTED)
 cited = partial(Claim, source=Source.CITED, model=None)
-TOKENS = 20
+TOKENS, CLASSES = 20, 2
 BYTES = 2  # of a cached number
 DORA = "lora--llama-3.2-3B-rank32-dora"
 TUNED_IA3 = "ia3--llama-3.2-3B-all-attn-5k-lr0.005"
@@ -54,6 +54,16 @@ def _bitfit_simplest(model: Subject) -> Found:
         f"{units.count(biases)} biases to train in {shape.title}",
         "The advice asks for the task only. The model decides first: Llama-type models have no biases.",
         {"biases": biases},
+    )
+
+
+def _bitfit_snippet(model: Subject) -> Found:
+    frozen = CLASSES * model.shape.hidden
+    return Found(
+        both(bool(model.shape.biases), frozen == 0),
+        f"{units.count(frozen)} weights of a new head for {CLASSES} classes stay at their random start",
+        "The rule by name also freezes what was put on for the task. The paper trains the head too.",
+        {"frozen": frozen},
     )
 
 
@@ -142,6 +152,12 @@ CLAIMS = (
         id="bitfit-free", topic="bitfit", check=_bitfit_free, model="bert-base", fits=one_stack,
         how="parameters that the method adds, by its formula",
         claim="BitFit costs nothing at inference.", said="BitFit | ~0.08% | None",
+    ),
+    read(
+        id="bitfit-snippet", topic="bitfit", check=_bitfit_snippet, model="bert-base", fits=with_biases,
+        how="the head that transformers puts on, by the model's width",
+        claim="Freezing every parameter without 'bias' in its name is all there is to it.",
+        said='if "bias" not in name: param.requires_grad = False',
     ),
     read(
         id="bitfit-classification", topic="choosing", check=_bitfit_simplest, fits=one_stack,

@@ -101,6 +101,7 @@ def make_plan(wish: Wish) -> Plan:
         raise BadInput(
             "Comparisons use the tasks that come with the app; 'own' data is for single runs.", "task"
         )
+    _check_rows(wish)
     seeds = _checked_seeds(wish.seeds)
     specs = _chosen(wish)
     entry = entry_of(wish.model)
@@ -137,6 +138,11 @@ def _chosen(wish: Wish) -> list[MethodSpec]:
         if slug not in slugs:
             raise BadInput(f"Knobs are set for '{slug}', which is not compared.", "values")
     return [get_method(slug) for slug in slugs]
+
+
+def _check_rows(wish: Wish) -> None:
+    if wish.eval_rows == 0:
+        raise BadInput("A comparison needs rows to score the methods on; none are asked for.", "eval_rows")
 
 
 def _checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:

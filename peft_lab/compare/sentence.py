@@ -70,8 +70,8 @@ def _sample(scored: Sequence[Mapping[str, Any]], metric: Mapping[str, Any]) -> l
         return []
     error = max(sampling_error(row["metric_mean"], rows) for row in scored)
     return [
-        f"All were scored on the same {rows:,} held-out rows; with other rows each figure could be off by up "
-        f"to {100 * error:.1f} points (one standard error), which more seeds do not reduce."
+        f"All were scored on the same {rows:,} held-out rows; with other rows a figure would differ by some "
+        f"{100 * error:.1f} points (one standard error at most), which more seeds do not reduce."
     ]
 
 
@@ -91,7 +91,7 @@ def _limits(found: Mapping[str, Any]) -> str:
     settings = "with its default settings" if not plan["values"] else "with one setting"
     return (
         f"Each method ran {settings}; the app's defaults were chosen by trying them on its own models and tasks. "
-        f"{plan['steps']:,} steps of {plan['batch']} rows on "
+        f"{plan['steps']:,} step{'' if plan['steps'] == 1 else 's'} of {plan['batch']} rows on "
         f"{plan['model']} and {plan['task']} say nothing about other models, tasks, or longer training."
     )
 

@@ -60,6 +60,7 @@ def test_an_equal_wish_is_the_same_comparison_also_after_json() -> None:
         ({"methods": ("prefix",)}, "None of these methods applies"),
         ({"seeds": ()}, "1 to 20 seeds"),
         ({"steps": 0}, "Steps"),
+        ({"eval_rows": 0}, "rows to score"),
         ({"task": "json"}, "encoder"),
         ({"task": "own"}, "single runs"),
         ({"values": {"ia3": {}}}, "'ia3'"),

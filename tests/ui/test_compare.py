@@ -99,11 +99,22 @@ def test_every_figure_of_the_table_is_the_documents(
     store.delete(found["id"])
     odd = {"metric_mean": 0.4321, "metric_std": 0.0123, "metric_before": 0.2468, "trainable": 1357,
            "percent": 0.0777, "seconds": 83.0, "peak_bytes": 91_000_000, "stored_bytes": 6_540,
-           "added_seconds": 0.00789, "base_inference_seconds": 0.1}  # fmt: skip
+           "seconds_std": 7.0, "added_seconds": 0.00789, "added_seconds_std": 0.0021,
+           "base_inference_seconds": 0.1}  # fmt: skip
     found["rows"][0].update(odd, metric_values=[0.42, 0.43, 0.4463])
     ship(monkeypatch, {found["id"]: results.with_conclusions(found)})
     shown = told(opened())
-    for text in ("43.2 ± 1.2%", "1,357<br>", "0.0777%", "83 s", "91.0 MB", "6.54 kB", "+7.89 ms<br>", "+8%"):
+    for text in (
+        "43.2 ± 1.2%",
+        "1,357<br>",
+        "0.0777%",
+        "83 s<br>",
+        "± 7 s",
+        "91.0 MB",
+        "6.54 kB",
+        "+7.9 ± 2.1 ms<br>",
+        "+8%",
+    ):
         assert text in shown, text
     assert "Accuracy before training: 24.7% to" in shown
     assert "comes with the app" in "".join(opened().selectbox(key="compare.0.comparison").options)

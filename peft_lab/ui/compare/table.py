@@ -35,7 +35,7 @@ def columns(found: Mapping[str, Any]) -> list[Column]:
     made = [
         Column("Trained", Source.COUNTED, _trained, "trainable"),
         Column(found["metric"]["title"], measured, _metric, "metric_mean"),
-        Column("Training", measured, lambda row: units.seconds(row["seconds"]), "seconds"),
+        Column("Training", measured, _training, "seconds"),
         Column("Peak of a step", measured, lambda row: units.size(row["peak_bytes"]), "peak_bytes"),
         Column("Stored", measured, lambda row: units.size(row["stored_bytes"]), "stored_bytes"),
         Column(f"Added per {found['inference_unit']}", measured, _added, "added_seconds"),
@@ -56,9 +56,15 @@ def _metric(row: Row) -> str:
     return f"{100 * row['metric_mean']:.1f}{spread}%"
 
 
+def _training(row: Row) -> str:
+    spread = row["seconds_std"]
+    return units.seconds(row["seconds"]) + ("" if spread is None else f"\n± {units.seconds(spread)}")
+
+
 def _added(row: Row) -> str:
-    share = row["added_seconds"] / row["base_inference_seconds"]
-    return f"{1000 * row['added_seconds']:+.2f} ms\n{share:+.0%}"
+    share, spread = row["added_seconds"] / row["base_inference_seconds"], row["added_seconds_std"]
+    within = "" if spread is None else f" ± {1000 * spread:.1f}"
+    return f"{1000 * row['added_seconds']:+.1f}{within} ms\n{share:+.0%}"
 
 
 def _forgetting(row: Row) -> str:
