@@ -66,7 +66,7 @@ def _bars(answers: Answers, chosen: Chosen) -> None:
 
 def verdict(need: int, device: Device) -> str:
     over = need - device.memory
-    return "fits" if over <= 0 else figures.unbroken(f"{units.size(over)} too much")
+    return "fits" if over <= 0 else figures.unbroken(f"{units.size(over)} over")
 
 
 def _table(answers: Answers, chosen: Chosen) -> None:
