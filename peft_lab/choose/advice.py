@@ -83,7 +83,7 @@ class Advice:
         return values
 
 
-ONE, MANY = ("tasks", "one"), ("tasks", "many")
+ONE, MANY, SOME = ("tasks", "one"), ("tasks", "many"), ("rows", "some")
 SMALLEST = ("prompt", "prompt-short", "ia3-least")  # where hardly anything may be stored
 
 _BENCH = "In the published comparison on {bench_base} {name} reached {accuracy} right answers, LoRA {lora_accuracy}."
@@ -140,9 +140,11 @@ _ADVICE = (
         Reason("It can be merged into the weights: a request takes as long as on the base.",
                f"{src.LORA}, section 4.1"),
         Reason("Adapting every linear map is what it takes to match full fine-tuning; the rank matters less.",
-               f"{src.QLORA}, section 4, figure 2"),
+               f"{src.QLORA}, section 4, figure 2", when=SOME),
         Reason("In the published comparison on {bench_base} it reached {lora_accuracy} right answers, full "
-               "fine-tuning {full_accuracy}.", src.BENCH),
+               "fine-tuning {full_accuracy}.", src.BENCH, when=SOME),
+        Reason("From about {many} rows on LoRA fell behind full fine-tuning, less so on every linear map.",
+               f"{src.LEARNS_LESS}, section 4", when=("rows", "many")),
     ), ("lora-small", "qlora", "ia3-small", *SMALLEST), "merges, stores little, and is what every tool supports.",
         {"r": 16, "lora_alpha": 32, "target_modules": ALL}),
     Advice("lora-small", "lora", (
