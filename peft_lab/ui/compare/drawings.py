@@ -134,11 +134,7 @@ def scatter(
         hoverinfo="skip",
         showlegend=False,
     )
-    # Neighbours' names above and below their points in turn, so that they hide each other less.
-    above = {
-        name: place % 2 == 0 or len(named) == 2
-        for place, name in enumerate(sorted(named, key=lambda name: points[name][x.name]))
-    }
+    beside = _places([row["method"] for row in on_front if row["method"] in named], on_front, y)
     for name, row in points.items():
         chosen = name in front
         figure.add_scatter(
@@ -148,7 +144,7 @@ def scatter(
             error_y=_bars(row, y, y_size),
             mode="markers+text",
             text=[f"<b>{row['title']}</b>" if name in named else ""],
-            textposition="top center" if above.get(name, True) else "bottom center",
+            textposition=beside.get(name, "top center"),
             marker={
                 "size": 11 if chosen else 8,
                 "color": palette.get(name, theme.QUIET),
@@ -172,6 +168,16 @@ def scatter(
         title = f"{titles[axis.name]}, {unit}" if unit else titles[axis.name]
         update(title=title, zeroline=False, **_scale(values, axis))
     return figure
+
+
+def _places(names: Sequence[str], front: Sequence[Row], y: Axis) -> dict[str, str]:
+    """Where each name stands at its point: on the side that the line of the front does not take, and inside the plot
+    at its ends."""
+    rises = len(front) < 2 or front[-1][y.name] >= front[0][y.name]
+    places = dict.fromkeys(names, "top left" if rises else "top right")
+    if names:
+        places[names[0 if rises else -1]] = "middle right" if rises else "bottom center"
+    return places
 
 
 def _scale(values: Sequence[float], axis: Axis) -> dict[str, Any]:
