@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 #: Larger requests are taken for slips of the keyboard.
 _MOST_ROWS, _MOST_TOKENS = 65_536, 4_194_304
-#: Of all rows together: a thousand times what a step has; eight times as many and torch cannot count an attention matrix.
+#: Of all rows together: far above any step. At eight times as many torch cannot count an attention matrix.
 _MOST_IN_A_STEP = 2**27
 #: Every token of a generation is a pass of its own: so many are simulated in a minute or two.
 _MOST_NEW = 4096
