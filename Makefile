@@ -1,5 +1,6 @@
-# make app     run the app            make test   all checks and tests
-# make fetch   weights and data only  make bench  benchmarks against other tools
+# make app     run the app            make test   checks and tests, some ten minutes
+# make fetch   weights and data only  make slow   the tests that take longest
+# make bench   benchmarks against other tools
 # make contract  thousands of random settings of every method, new ones each time (some minutes)
 # PYTHON=python3.12 chooses the interpreter for a new environment, PORT=9000 the app's port.
 
@@ -9,10 +10,10 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help app fetch test lint types tests contract bench clean
+.PHONY: help app fetch test slow lint types tests contract bench clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -nE 's/^# ((make|PYTHON).*)/\1/p' Makefile
 
 $(PY):
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or name one with make PYTHON=..."; exit 1; }
@@ -38,8 +39,14 @@ fetch: $(VENV)/.runtime
 # Two at a time, a file to a worker; what drives a browser or takes long alone, as it needs both cores itself.
 test: lint types
 	$(PY) -m peft_lab fetch
-	$(PY) -m pytest -n 2 --dist loadfile -m "not browser"
-	$(PY) -m pytest -m browser
+	$(PY) -m pytest -n 2 --dist loadfile -m "not browser and not slow"
+	$(PY) -m pytest -m "browser and not slow"
+
+# After make test, and with it in CI: real trainings, large simulations, every page looked at by axe.
+slow: $(VENV)/.dev
+	$(PY) -m peft_lab fetch
+	$(PY) -m pytest -n 2 --dist loadfile -m "slow and not browser"
+	$(PY) -m pytest -m "browser and slow"
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff check .
@@ -48,7 +55,7 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(PY) -m mypy
 
-# for people at work: the quick part only
+# for people at work: without a browser
 tests: $(VENV)/.dev
 	$(PY) -m pytest -m "not slow and not browser"
 
