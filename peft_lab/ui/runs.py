@@ -107,8 +107,9 @@ def short_id(identity: str) -> str:
     return identity[:15]
 
 
-def pick_run(slug: str, runs: list[RunSummary]) -> str:
-    """A control for one of the finished runs: the one the page shows, or another."""
+def pick_run(slug: str, runs: list[RunSummary], model: str) -> str:
+    """A control for one of the finished runs: the one the page shows, or another; those on ``model`` come first."""
+    runs = sorted(runs, key=lambda line: line.model != model)
     ids = [line.id for line in runs]
     titles = {
         line.id: f"{line.model} · {line.task} · {line.steps} steps · {short_id(line.id)}" for line in runs

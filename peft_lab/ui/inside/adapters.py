@@ -10,6 +10,7 @@ import streamlit as st
 from peft_lab import units
 from peft_lab.methods.knobs import read
 from peft_lab.runs import store
+from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import RunSummary
 from peft_lab.ui import charts, figures
 from peft_lab.ui.inside import domains
@@ -24,10 +25,10 @@ SLUG = "adapters"
 def show(choice: Choice) -> None:
     runs = [line for line in finished_of(SLUG) if read_insight(line.id).get("snapshots")]
     if runs:
-        identity = pick_run(SLUG, runs)
+        identity = pick_run(SLUG, runs, choice.entry.name)
         found = read_insight(identity)
         _added(found)
-        _not_linear(found, store.get(identity).spec.values.get("placement") == "parallel")
+        _not_linear(found, store.get(identity).spec)
     else:
         st.info(
             "Nothing has been trained yet. Train on the Train tab; what the adapters learnt is opened up here."
@@ -105,7 +106,8 @@ def _added(found: dict[str, Any]) -> None:
     )
 
 
-def _not_linear(found: dict[str, Any], parallel: bool) -> None:
+def _not_linear(found: dict[str, Any], run: RunSpec) -> None:
+    parallel = run.values.get("placement") == "parallel"
     st.markdown(f"#### Why they cannot be merged {figures.badge(Source.MEASURED)}")
     place = (
         "A parallel adapter leads from the feed-forward part's input to its output, past the nonlinearity between: "
@@ -139,7 +141,7 @@ def _not_linear(found: dict[str, Any], parallel: bool) -> None:
         f"The trained adapters are missed by up to **{units.percent(100 * largest)}**; the same matrices without "
         f"{found['nonlinearity']} by {straight:.0e} of their output, which is rounding. {_at_the_start(found)}"
     )
-    _merged_anyway(lines, found, "Linear all the same" if parallel else "Merged all the same")
+    _merged_anyway(lines, found, "Linear all the same" if parallel else "Merged all the same", run.model)
 
 
 def _at_the_start(found: dict[str, Any]) -> str:
@@ -162,34 +164,33 @@ def _worst(values: Mapping[str, float]) -> dict[int, float]:
     return dict(sorted(found.items()))
 
 
-def _merged_anyway(lines: dict[str, Any], found: dict[str, Any], title: str) -> None:
+def _merged_anyway(lines: dict[str, Any], found: dict[str, Any], title: str, model: str) -> None:
+    """Beside it the merges of a LoRA on the same model in each precision, which show what rounding alone does."""
     rows = [
         (
-            "Adapters, best lines",
+            f"Adapters, best lines, {found['dtype']}",
             f"{lines['max_difference']:.2g}",
             units.percent(100 * lines["max_difference"] / lines["max_logit"]),
             f"{lines['changed']} of {lines['rows']}",
         )
     ]
-    lora = next((line for line in finished_of("lora") if read_insight(line.id).get("merge")), None)
-    if lora is not None:
-        merges = {row["dtype"]: row for row in read_insight(lora.id)["merge"]}
-        merge = merges.get(found["dtype"]) or next(iter(merges.values()))
-        rows.append(
-            (
-                f"LoRA, in {merge['dtype']}",
-                f"{merge['max_difference']:.2g}",
-                units.percent(100 * merge["relative"]),
-                "–",
-            )
-        )
+    lora = next(
+        (line for line in finished_of("lora") if line.model == model and read_insight(line.id).get("merge")),
+        None,
+    )
+    for merge in read_insight(lora.id)["merge"] if lora is not None else ():
+        moved = (f"{merge['max_difference']:.2g}", units.percent(100 * merge["relative"]))
+        rows.append((f"LoRA, {merge['dtype']}", *moved, "–"))
     figures.table(
         (title, "Logit change", "Of the largest", "Answers changed"),
         rows,
         numeric=(1, 2, 3),
     )
     fitted = found["fitted"]
-    other = "" if lora is not None else " Train a LoRA and its merge stands beside it."
-    st.caption(
-        f"Fitted to {fitted['tokens']:,} tokens, judged on {fitted['judged']:,} others; in {found['dtype']}.{other}"
+    other = (
+        "What LoRA's merge changes is rounding, which is large in 16 bits; in float32 next to nothing is left of it. "
+        "Of an adapter's what the lines miss is left in any precision."
+        if lora is not None
+        else "Train a LoRA on this model and its merge stands beside it."
     )
+    st.caption(f"Fitted to {fitted['tokens']:,} tokens, judged on {fitted['judged']:,} others. {other}")

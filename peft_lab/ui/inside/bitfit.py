@@ -23,7 +23,7 @@ KEY = "attention.self.key"
 def show(choice: Choice) -> None:
     runs = [line for line in finished_of(SLUG) if read_insight(line.id).get("snapshots")]
     if runs:
-        found = read_insight(pick_run(SLUG, runs))
+        found = read_insight(pick_run(SLUG, runs, choice.entry.name))
         _moves(found)
         _put_back(found)
     else:

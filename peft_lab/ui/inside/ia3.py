@@ -24,7 +24,7 @@ SLUG = "ia3"
 def show(choice: Choice) -> None:
     runs = [line for line in finished_of(SLUG) if read_insight(line.id).get("snapshots")]
     if runs:
-        found = read_insight(pick_run(SLUG, runs))
+        found = read_insight(pick_run(SLUG, runs, choice.entry.name))
         _vectors(found)
         left, right = st.columns(2, gap="large")
         with left:

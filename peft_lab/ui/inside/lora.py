@@ -53,13 +53,12 @@ def chosen_run(slug: str, model: str) -> str | None:
     """The finished run to open up, picked by the learner, those on ``model`` first; ``None``, with what to do, where
     there is none."""
     runs = [line for line in finished_of(slug) if _complete(read_insight(line.id))]
-    runs.sort(key=lambda line: line.model != model)
     if not runs:
         st.info(
             "Nothing has been trained yet. Train on the Train tab; what the run learnt is opened up here."
         )
         return None
-    return pick_run(slug, runs)
+    return pick_run(slug, runs, model)
 
 
 def _complete(found: dict[str, Any]) -> bool:

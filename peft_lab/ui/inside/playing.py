@@ -10,6 +10,7 @@ from peft_lab.ui import state
 from peft_lab.ui.parts import part
 
 PAUSE = 0.7  # seconds between snapshots while playing
+BUTTON = 110  # pixels
 
 
 def played(slug: str, steps: Sequence[int], draw: Callable[[int], None], name: str = "inside-step") -> None:
@@ -34,7 +35,9 @@ def played(slug: str, steps: Sequence[int], draw: Callable[[int], None], name: s
 
 
 def _controls(slug: str, name: str, steps: Sequence[int], index: int, going: bool) -> int:
-    left, right = st.columns([1, 5], vertical_alignment="bottom")
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    # In half of a page's width a share of it would cut the button's word.
+    left, right = row.container(width=BUTTON), row.container()
     # A slider that follows the playing has to be a new one at each tick: a control keeps its own value.
     variant = f"at-{index}" if going else "-".join(map(str, steps))
     with right:

@@ -17,7 +17,7 @@ def show(choice: Choice) -> None:
     slug = choice.spec.slug
     runs = [line for line in finished_of(slug) if read_insight(line.id).get("attention")]
     if runs:
-        identity = pick_run(slug, runs)
+        identity = pick_run(slug, runs, choice.entry.name)
         trained_keys.show_run(slug, identity, read_insight(identity))
     else:
         st.info(

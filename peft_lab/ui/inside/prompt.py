@@ -17,4 +17,4 @@ def show(choice: Choice) -> None:
             "Nothing has been trained yet. Train on the Train tab; what the soft tokens became is opened up here."
         )
         return
-    soft.show_run(slug, read_insight(pick_run(slug, runs)))
+    soft.show_run(slug, read_insight(pick_run(slug, runs, choice.entry.name)))

@@ -21,7 +21,7 @@ def show(choice: Choice) -> None:
     slug = choice.spec.slug
     runs = [line for line in finished_of(slug) if {"soft_tokens", "attention"} & set(read_insight(line.id))]
     if runs:
-        identity = pick_run(slug, runs)
+        identity = pick_run(slug, runs, choice.entry.name)
         found = read_insight(identity)
         if "attention" in found:
             trained_keys.show_run(slug, identity, found)

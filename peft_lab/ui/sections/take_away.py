@@ -30,7 +30,7 @@ def take_away(choice: Choice) -> None:
         st.markdown("#### A finished run to take along")
         runs = finished_of(choice.spec.slug)
         if runs:
-            _downloads(pick_run(choice.spec.slug, runs))
+            _downloads(pick_run(choice.spec.slug, runs, choice.entry.name))
         else:
             st.info("Train once on the Train tab; script, notebook and adapter of that run are offered here.")
     st.divider()
