@@ -25,8 +25,8 @@ from peft_lab.errors import BadInput, UnknownName
 from peft_lab.shapes import ModelKind, ModelShape
 
 CONNECT_SECONDS = 5.0
+MOST_LAYERS = 1_000  # of a stack; more are taken for a slip
 #: Where architectures keep the number of layers of a stack.
-MOST_LAYERS = 1_000
 DEPTH_FIELDS = (
     "num_hidden_layers",
     "n_layer",

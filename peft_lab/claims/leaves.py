@@ -117,8 +117,8 @@ def _ptuning_nlu(model: Subject) -> Found:
     return Found(
         both(not above, accuracy("ptuning") > accuracy("prefix")),
         f"as a classifier on {get_model(shipped['plan']['model']).title} P-Tuning got {own['metric_mean']:.1%} right, "
-        f"less than {len(above)} of {len(others)} other methods by more than the spread over seeds explains "
-        f"({_titles(above)}); {compared}",
+        f"less than {len(above)} of {len(others)} other methods by more than the spread over seeds explains"
+        f"{f' ({_titles(above)})' if above else ''}; {compared}",
         "It was made for understanding with decoders, where a prompt's wording mattered much. In its deep form, v2, it "
         "stands where Prefix Tuning cannot.",
         {"ptuning": own["metric_mean"], "above": len(above)},

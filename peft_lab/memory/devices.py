@@ -40,7 +40,8 @@ class Device:
 
 # name, title, MiB of nvidia-smi's total with the card's usual settings (error correction takes a part of it on T4, A10,
 # L4 and L40S), compute capability. Sources: GitHub, modal-labs/modal-client 2797 for the data-centre cards up to
-# H100; nvidia-smi outputs in issues for the others. Capabilities: NVIDIA, "CUDA GPU Compute Capability".
+# H100; nvidia-smi outputs in issues for the GeForce cards. For RTX 6000 Ada and H200 none was found to cite: theirs are
+# the totals as they are commonly printed. Capabilities: NVIDIA, "CUDA GPU Compute Capability".
 _GPUS = (
     ("t4", "T4, 16 GB", 15_360, (7, 5)),
     ("rtx-3060", "GeForce RTX 3060, 12 GB", 12_288, (8, 6)),

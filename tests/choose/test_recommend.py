@@ -218,9 +218,10 @@ def test_what_only_just_fits_is_said_to_be_tight() -> None:
 def test_a_smaller_model_stores_no_more_than_is_allowed() -> None:
     situation = Situation(model="qwen2.5-7b", device="t4", storage=2_520_000, tasks=5)
     title = smaller_model(situation, standin.room(situation), "lora")
-    if title is not None:
-        entry = next(each for each in catalogue().values() if each.title == title)
-        assert stored_bytes(entry.shape, "lora", {}) <= 2_520_000
+    entry = next(each for each in catalogue().values() if each.title == title)
+    assert stored_bytes(entry.shape, "lora", {}) <= 2_520_000
+    roomier = smaller_model(replace(situation, storage=None), standin.room(situation), "lora")
+    assert roomier is not None and roomier != title
 
 
 def test_another_model_is_no_way_round_the_latency() -> None:
