@@ -15,8 +15,8 @@ GIB, MIB = 2**30, 2**20
 TAKEN = GIB
 #: The part of it that PyTorch's own figure for a GPU still holds: the context.
 CONTEXT = GIB // 2
-_DRIVER = Path("/proc/driver/nvidia/version")
-_GROUP = Path("/sys/fs/cgroup/memory.max")
+#: There where an NVIDIA driver is; and where a container finds its limits.
+DRIVER, GROUP = Path("/proc/driver/nvidia/version"), Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _processor() -> Device:
 
     memory = int(psutil.virtual_memory().total)
     try:
-        limit = int(_GROUP.read_text("ascii"))
+        limit = int((GROUP / "memory.max").read_text("ascii"))
     except (OSError, ValueError):  # no container, or one without a limit ("max")
         limit = memory
     source = "installed here" if memory <= limit else "what this container may have"
@@ -92,7 +92,7 @@ def _processor() -> Device:
 
 def this_gpu() -> Device | None:
     """This machine's first GPU, asked of torch in another process; ``None`` where there is no NVIDIA driver."""
-    if not _DRIVER.exists():
+    if not DRIVER.exists():
         return None
     from peft_lab import inspector
 

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from peft_lab import inspector, units
 from peft_lab.errors import BadInput, PeftLabError, SimulationError
+from peft_lab.memory.devices import DRIVER as _DRIVER
+from peft_lab.memory.devices import GROUP as _CGROUP
 from peft_lab.methods import all_methods, get_method
 from peft_lab.runs.spec import SHORTEST, RunSpec, entry_of
 from peft_lab.shapes import ModelShape
@@ -31,8 +32,6 @@ from peft_lab.shapes import ModelShape
 #: What the run's process needs beside its tensors: the interpreter, the libraries, the allocator's slack. Peaks of real
 #: runs were 0.59 to 0.80 GB above their tensors.
 RESERVE = 2**30
-_DRIVER = Path("/proc/driver/nvidia/version")
-_CGROUP = Path("/sys/fs/cgroup")
 _WORD = 4  # bytes of a number in float32, the widest that occurs
 # Parameter and master copy, a gradient of each, two moments, and two temporaries of clipping and copying.
 _PER_TRAINED = 8 * _WORD

@@ -65,7 +65,7 @@ def test_a_gpu_has_what_its_driver_reports_less_what_is_taken() -> None:
 
 def test_a_container_has_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr(device_list, "_GROUP", limit)
+    monkeypatch.setattr(device_list, "GROUP", tmp_path)
     whole = device_list._processor()
     for text in ("max", ""):
         limit.write_text(text)
@@ -77,11 +77,11 @@ def test_a_container_has_what_it_is_given(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_this_machines_gpu_is_one_of_the_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What torch says stands in for a GPU; without a driver nobody is asked."""
-    monkeypatch.setattr(device_list, "_DRIVER", tmp_path / "none")
+    monkeypatch.setattr(device_list, "DRIVER", tmp_path / "none")
     assert device_list.this_gpu() is None
     driver = tmp_path / "version"
     driver.write_text("")
-    monkeypatch.setattr(device_list, "_DRIVER", driver)
+    monkeypatch.setattr(device_list, "DRIVER", driver)
     asked: list[object] = []
     monkeypatch.setattr(
         inspector, "ask", lambda question: asked.append(question) or ("H100", 80 * 2**30, (9, 0))
