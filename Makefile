@@ -1,6 +1,7 @@
 # make app     run the app            make test   checks and tests, some ten minutes
 # make fetch   weights and data only  make slow   the tests that take longest
 # make bench   benchmarks against other tools
+# make ends    the tests nearest to the libraries, with the oldest and the newest releases allowed
 # make contract  thousands of random settings of every method, new ones each time (some minutes)
 # PYTHON=python3.12 chooses the interpreter for a new environment, PORT=9000 the app's port.
 
@@ -10,7 +11,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help app fetch test slow lint types tests contract bench clean
+.PHONY: help app fetch test slow ends lint types tests contract bench clean
 
 help:
 	@sed -nE 's/^# ((make|PYTHON).*)/\1/p' Makefile
@@ -21,12 +22,12 @@ $(PY):
 	@$(PYTHON) -c 'import ensurepip, venv' || { echo "$(PYTHON) lacks its venv module: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.runtime: requirements.txt | $(PY)
-	$(PIP) install -r requirements.txt
+$(VENV)/.runtime: requirements.txt constraints.txt | $(PY)
+	$(PIP) install -r requirements.txt -c constraints.txt
 	@touch $@
 
-$(VENV)/.dev: requirements.txt requirements-dev.txt | $(PY)
-	$(PIP) install -r requirements-dev.txt
+$(VENV)/.dev: requirements.txt requirements-dev.txt constraints.txt | $(PY)
+	$(PIP) install -r requirements-dev.txt -c constraints.txt
 	@touch $(VENV)/.runtime $@
 
 app: $(VENV)/.runtime
@@ -48,6 +49,17 @@ slow: $(VENV)/.dev
 	$(PY) -m pytest -n 2 --dist loadfile -m "slow and not browser"
 	$(PY) -m pytest -m "browser and slow"
 
+# Both ends of every range in requirements.txt: the oldest releases it allows, and what a plain install gets today.
+ENDS := tests/methods/test_contract.py tests/counting tests/memory/test_lab.py tests/training tests/cli/test_count.py
+ends: $(VENV)/.dev
+	$(PY) -m tools.lowest > $(VENV)/lowest.txt
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip --disable-pip-version-check install -q -r requirements-dev.txt -c $(VENV)/lowest.txt
+	$(VENV)-oldest/bin/python -m pytest -q -m "not slow and not browser" $(ENDS)
+	$(PYTHON) -m venv $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip --disable-pip-version-check install -q -r requirements-dev.txt
+	$(VENV)-newest/bin/python -m pytest -q -m "not slow and not browser" $(ENDS)
+
 lint: $(VENV)/.dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -66,5 +78,5 @@ bench: $(VENV)/.dev
 	$(PY) -m bench
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .peft_lab_home
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis .peft_lab_home
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

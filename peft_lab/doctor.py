@@ -63,8 +63,15 @@ def examine() -> dict[str, Any]:
 
 
 def requirements() -> dict[str, str]:
-    """The packages the app needs and the versions that will do, from requirements.txt: {"torch": ">=2.9,<3", ...}."""
-    lines = (line.split("#")[0].strip() for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines())
+    """The packages the app needs and the versions that will do: {"torch": ">=2.9,<3", ...}.
+
+    From requirements.txt, or where the app is installed without its checkout from what the package says of itself.
+    """
+    if REQUIREMENTS.is_file():
+        stated = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
+    else:
+        stated = metadata.requires("peft-lab") or []
+    lines = (line.split("#")[0].split(";")[0].strip() for line in stated)
     found = (re.fullmatch(r"([A-Za-z0-9._-]+)(.*)", line) for line in lines if line)
     return {match[1]: match[2].strip() for match in found if match}
 
