@@ -132,7 +132,12 @@ def _check_sizes(entry: ModelEntry, kind: str, config: PeftConfig) -> None:
 
     blank: Any = copy.copy(config)
     blank.num_layers = blank.token_dim = blank.num_attention_heads = None
-    own = _prepare_prompt_learning_config(blank, meta.make_config(entry.config))
+    try:
+        own = _prepare_prompt_learning_config(blank, meta.make_config(entry.config))
+    except REFUSALS as error:
+        raise BadInput(
+            f"PEFT cannot apply this {kind} config to {entry.title}: {said(error)}", "adapter_config"
+        ) from error
     # Prefixes are as wide as the keys: PEFT stores their width, and works it out itself from the model's own.
     right = {
         "num_layers": (own.num_layers,),
