@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 _ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation", "dense_act_fn")
+_HEADS = ("num_attention_heads", "n_head", "num_heads")
 _LAYER = re.compile(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)")
 
 
@@ -80,6 +81,8 @@ def read_shape(
     model: torch.nn.Module, config: PretrainedConfig, kind: ModelKind, name: str, title: str
 ) -> ModelShape:
     """Collapse a model's modules into groups that differ only in the layer index."""
+    import torch
+
     seen: set[int] = set()
     rows: dict[tuple[Any, ...], list[int]] = {}
     for path, module in model.named_modules():
@@ -90,16 +93,19 @@ def read_shape(
         seen.update(id(value) for value in own.values())
         collapsed, layer = pattern(path)
         shapes = tuple((key, tuple(value.shape)) for key, value in own.items())
-        rows.setdefault((collapsed, type(module).__name__, shapes, tied, layer is None), []).append(
-            layer or 0
-        )
+        # A linear map of an architecture's own class (Falcon's) is one to PEFT, so it is one here.
+        type_ = "Linear" if isinstance(module, torch.nn.Linear) else type(module).__name__
+        rows.setdefault((collapsed, type_, shapes, tied, layer is None), []).append(layer or 0)
     groups = tuple(
         ModuleGroup(path, kind_, () if outside else tuple(layers), dict(shapes), tied)
         for (path, kind_, shapes, tied, outside), layers in rows.items()
     )
     text = config.get_text_config()
-    heads = _first(text, "num_attention_heads", "n_head", "num_heads")
     hidden = _first(text, "hidden_size", "n_embd", "d_model")
+    attends = _attends(model, text)
+    heads = _first(text, *_HEADS) if attends else 0
+    kv_heads = (getattr(text, "num_key_value_heads", None) or heads) if attends else 0
+    head_dim = getattr(text, "head_dim", None) or getattr(text, "d_kv", None) if attends else 0
     return ModelShape(
         name=name,
         title=title,
@@ -108,14 +114,25 @@ def read_shape(
         hidden=hidden,
         num_layers=_first(text, "num_hidden_layers", "n_layer", "num_layers"),
         heads=heads,
-        kv_heads=getattr(text, "num_key_value_heads", None) or heads,
-        head_dim=getattr(text, "head_dim", None) or getattr(text, "d_kv", None) or hidden // heads,
+        kv_heads=kv_heads,
+        head_dim=hidden // heads if head_dim is None else head_dim,
         intermediate=_intermediate(text, hidden),
         vocab=text.vocab_size,
         max_positions=_positions(text),
         activation=_first(text, *_ACTIVATIONS, default="gelu"),
         groups=groups,
     )
+
+
+def _attends(model: Any, text: Any) -> bool:
+    """Whether there are keys and values to attend to: Mamba, RWKV and their kin carry a state instead.
+
+    Mamba-2 calls parts of its state heads, RWKV calls its mixing attention: neither has both.
+    """
+    if not getattr(model, "_is_stateful", False):
+        return True
+    named = any("attention" in type(module).__name__.lower() for module in model.modules())
+    return named and any(getattr(text, name, None) is not None for name in _HEADS)
 
 
 def _intermediate(config: Any, hidden: int) -> int:

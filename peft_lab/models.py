@@ -196,7 +196,15 @@ def _reason(name: str, error: Exception) -> str:
 def _kind(config: Any, name: str) -> ModelKind:
     from transformers.models.auto import modeling_auto as auto
 
-    none = BadInput(f"'{name}' is a '{config.model_type}' model, which is no language model.", "model")
+    from peft_lab.senses import what_it_is
+
+    other = what_it_is(config.model_type)
+    message = (
+        f"'{name}' is {other} ('{config.model_type}'); the lab counts language models."
+        if other
+        else f"'{name}' is a '{config.model_type}' model, which is no language model."
+    )
+    none = BadInput(message, "model")
     if config.is_encoder_decoder:
         # So are models that hear or see; only those that read text and write it are meant.
         if config.model_type not in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:

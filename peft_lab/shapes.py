@@ -31,9 +31,9 @@ _ROLE_SUFFIXES: dict[str, Role] = {
     "attention.dense": "o", "self_attn.dense": "o",
     "gate_proj": "gate", "wi_0": "gate",
     "up_proj": "up", "intermediate.dense": "up", "mlp.c_fc": "up", "dense_h_to_4h": "up", "DenseReluDense.wi": "up",
-    "wi_1": "up", "fc1": "up", "fc_in": "up", "gate_up_proj": "up", "lin1": "up",
+    "wi_1": "up", "fc1": "up", "fc_in": "up", "gate_up_proj": "up", "lin1": "up", "ffn": "up",
     "down_proj": "down", "output.dense": "down", "mlp.c_proj": "down", "dense_4h_to_h": "down",
-    "DenseReluDense.wo": "down", "fc2": "down", "fc_out": "down", "lin2": "down",
+    "DenseReluDense.wo": "down", "fc2": "down", "fc_out": "down", "lin2": "down", "ffn_output": "down",
 }  # fmt: skip
 MATRIX_TYPES = ("Linear", "Conv1D")
 
@@ -112,6 +112,7 @@ class ModelShape:
 
     Attributes:
         hidden: width of the residual stream (``hidden_size``).
+        heads, kv_heads, head_dim: of the attention; 0 where a model carries a state instead (Mamba, RWKV).
         kv_width: width of one token's keys (or values): kv_heads x head_dim.
         max_positions: the longest sequence the model has positions for; ``None`` without a fixed limit (T5).
     """
@@ -225,7 +226,7 @@ def is_bias(parameter: str) -> bool:
 
 
 def _is_output(group: ModuleGroup) -> bool:
-    return group.path in ("lm_head", "classifier", "score", "cls.predictions.decoder")
+    return group.path in ("lm_head", "embed_out", "head", "classifier", "score", "cls.predictions.decoder")
 
 
 def from_dict(data: Mapping[str, Any]) -> ModelShape:

@@ -22,14 +22,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.errors import BadInput
 from peft_lab.methods import _ranks
-from peft_lab.methods._peft import PeftMethod, on_meta
-from peft_lab.methods._targets import default_targets, for_peft, matched, stored_transposed, target_problems
+from peft_lab.methods._peft import PeftMethod
+from peft_lab.methods._tables import lora_targets
+from peft_lab.methods._targets import (
+    default_problems,
+    default_targets,
+    for_peft,
+    matched,
+    stored_transposed,
+    target_problems,
+)
 from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
 from peft_lab.shapes import ModelKind, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
-    import torch
     from peft import LoraConfig
 
 KNOBS = (
@@ -109,6 +116,7 @@ class Lora(PeftMethod):
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         yield from target_problems(shape, values["target_modules"])
+        yield from default_problems(shape, values["target_modules"], default_targets(shape), lora_targets())
         groups = shape.match(values["target_modules"]).groups
         yield from _ranks.problems(shape, groups, values["rank_pattern"])
         for group in groups:
@@ -188,13 +196,6 @@ class Lora(PeftMethod):
             fan_in_fan_out=stored_transposed(groups),
             rank_pattern=_ranks.for_peft(groups, values["rank_pattern"]),
         )
-
-    def apply(
-        self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
-    ) -> torch.nn.Module:
-        # PiSSA decomposes W, which has no values on meta; the shapes are those of the default start.
-        plain = {**values, "init_lora_weights": "default"} if on_meta(model) else values
-        return super().apply(model, shape, plain, task_type)
 
 
 def _biases(

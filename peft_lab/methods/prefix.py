@@ -96,6 +96,13 @@ class PrefixTuning(VirtualTokenMethod):
         return super().defaults(shape) | {"encoder_hidden_size": _width(shape)} | text | start
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
+        if not shape.heads:
+            yield Problem(
+                "model",
+                f"{shape.title} carries a state from token to token and has no keys and values, so a prefix has no "
+                "place.",
+            )
+            return
         yield from room_problems(shape, values["num_virtual_tokens"])
         if shape.kv_width != _width(shape):
             yield Problem(

@@ -41,9 +41,7 @@ def _equality(report: CountReport, formula: Formula) -> None:
             f":green[:material/check: equal] — counted and formula both give **{units.count(report.trainable)}**"
         )
     else:
-        st.error(
-            f"Counted {units.count(report.trainable)}, but the formula gives {units.count(report.formula or 0)}."
-        )
+        st.warning(f"{report.difference} {figures.badge(report.source)}")
 
 
 def _substituted(formula: Formula) -> None:
@@ -84,6 +82,8 @@ def _totals(report: CountReport, formula: Formula) -> None:
         ("Stored parameters", units.count(report.stored_parameters - report.head)),
         ("Stored file", f"{units.size(report.stored_bytes)} ({report.stored_bytes:,} B)"),
     ]
+    if report.lora_fa is not None:
+        rows.insert(1, ("Trained with LoRA-FA's optimizer (freezes A)", units.count(report.lora_fa)))
     if report.head:
         rows.append(("Task head, trained and stored beside it", units.count(report.head)))
     figures.table(("", "Counted"), rows, numeric=(1,))
