@@ -38,9 +38,9 @@ class Mixture:
     shared: tuple[str, ...] = ()
     transposed: bool = False
 
-    def holds(self, path: str) -> bool:
-        """Whether a module is a part of it."""
-        return path.startswith(f"{self.path}.")
+    def holds(self, path: str, layers: Iterable[int]) -> bool:
+        """Whether modules of that path, in those layers, are parts of it. Other layers may have plain ones there."""
+        return path.startswith(f"{self.path}.") and set(layers) <= set(self.layers)
 
     @property
     def chosen(self) -> str:

@@ -106,9 +106,9 @@ class ModelShape:
                     found.append(ModuleGroup(f"{group.path}.{name}", PARAMETER, group.layers, {"weight": weight}))
         return tuple(found)
 
-    def mixture_of(self, path: str) -> Mixture | None:
-        """The mixture that a module is a part of."""
-        return next((mixture for mixture in self.mixtures if mixture.holds(path)), None)
+    def mixture_of(self, group: ModuleGroup) -> Mixture | None:
+        """The mixture that a group is a part of."""
+        return next((mixture for mixture in self.mixtures if mixture.holds(group.path, group.layers)), None)
 
     def target_name(self, group: ModuleGroup) -> str:
         """The shortest suffix of a group's path that names it alone, or the longest one there is.

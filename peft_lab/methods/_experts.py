@@ -97,18 +97,29 @@ def problems(shape: ModelShape, values: Values) -> Iterable[Problem]:
             has = ", ".join(parameter_names(shape)) or "none that PEFT could adapt"
             yield Problem("target_parameters", f"'{name}' is no bare parameter of {shape.title}; it has {has}.")
     yield from _fusion_problems(shape, names)
-    router = next((g for g in shape.match(kept).groups if g.path in _linear_routers(shape)), None)
-    if router is not None:
-        yield Problem(
-            "target_modules",
-            f"The router of {shape.title} ({router.path.rpartition('.')[2]}) is a linear map that returns two things, "
-            "and PEFT's LoRA layer cannot stand around it: the first step fails. Name the other modules.",
-        )
+    yield from router_problems(shape, shape.match(kept).groups)
     stacks = [target.group for target in targets(shape, names, parameters) if target.group in shape.bare]
     if stacks:
         yield from _stack_problems(shape, values, [name for name in names if name not in kept])
     elif shape.mixtures and not wanted:
         yield from _out_of_reach(shape, names)
+
+
+def router_problems(shape: ModelShape, groups: Iterable[ModuleGroup]) -> Iterable[Problem]:
+    """Routers of a class derived from a linear map (Llama 4) give back two things, which PEFT's layers cannot take."""
+    routers = linear_routers(shape)
+    for group in groups:
+        if group in routers:
+            yield Problem(
+                "target_modules",
+                f"The router of {shape.title} ({group.path.rpartition('.')[2]}) is a linear map that gives back two "
+                "things, and no PEFT layer can stand around it: the first step would fail. Name the other modules.",
+            )
+
+
+def linear_routers(shape: ModelShape) -> tuple[ModuleGroup, ...]:
+    paths = {mixture.router for mixture in shape.mixtures}
+    return tuple(group for group in shape.groups if group.linear and group.path in paths)
 
 
 def _fusion_problems(shape: ModelShape, names: Sequence[str]) -> Iterable[Problem]:
@@ -169,12 +180,6 @@ def _out_of_reach(shape: ModelShape, names: Sequence[str]) -> Iterable[Problem]:
             "stacked in bare parameters, no linear maps. Target parameters does.",
             "warning",
         )
-
-
-def _linear_routers(shape: ModelShape) -> set[str]:
-    """Routers of a class derived from a linear map that gives back more than one (Llama 4)."""
-    routers = {mixture.router for mixture in shape.mixtures}
-    return {group.path for group in shape.groups if group.linear and group.path in routers}
 
 
 def parameter_names(shape: ModelShape) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from peft_lab.methods._experts import router_problems
 from peft_lab.methods._peft import PeftMethod
 from peft_lab.methods._targets import ALL_LINEAR, default_targets, matched, stored_transposed, target_problems
 from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
@@ -109,6 +110,7 @@ class Ia3(PeftMethod):
                     f"'{name}' is a feed-forward module but no target ({listed}). Add it to the targets, too."
                 )
                 yield Problem("feedforward_modules", message)
+        yield from router_problems(shape, shape.match(targets).groups)
         yield from _expert_problems(shape)
         if any(group.role == "qkv" for group in shape.match(targets).groups):
             message = f"{shape.title} fuses query, key and value in one map, so the vector scales the queries as well."
@@ -155,7 +157,7 @@ def _expert_problems(shape: ModelShape) -> Iterable[Problem]:
     if not shape.mixtures:
         return
     shared = any(mixture.shared for mixture in shape.mixtures)
-    elsewhere = any(g.role == "down" for g in shape.groups if g.is_matrix and not shape.mixture_of(g.path))
+    elsewhere = any(g.role == "down" for g in shape.groups if g.is_matrix and not shape.mixture_of(g))
     where = [name for name, there in (("the shared expert", shared), ("layers without experts", elsewhere)) if there]
     rest = f"; {' and '.join(where)} can have one" if where else ""
     yield Problem(

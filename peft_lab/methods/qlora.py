@@ -104,7 +104,12 @@ class QLora(Lora):
     order = 20
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
-        return {knob.name: knob.default for knob in self.knobs}
+        """All linear maps; by name where one of them is a router that cannot be adapted."""
+        own = {knob.name: knob.default for knob in self.knobs}
+        routers = {shape.target_name(group) for group in _experts.linear_routers(shape)}
+        if routers:
+            own["target_modules"] = tuple(name for name in shape.target_names if name not in routers)
+        return own
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         yield from super().check(shape, {**values, **_FIXED})
