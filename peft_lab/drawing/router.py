@@ -20,14 +20,17 @@ class Router:
         self.m = metrics
         self.matrix = Matrix(metrics, placement, half.router) if half.router else None
         mixture = half.mixture
-        self.rows = [(f"one of {mixture.experts} experts drawn", "note strong")]
-        if mixture.per_token:
-            self.rows.append((f"{mixture.per_token} used per token", "note"))
+        if self.matrix and mixture.per_token:
+            self.rows = [
+                (f"router: {mixture.per_token} of {mixture.experts}", "note strong"),
+                ("for each token", "note"),
+            ]
+        else:
+            self.rows = [(f"{mixture.experts} experts", "note strong")]
+            self.rows += [(f"{mixture.per_token} used per token", "note")] if mixture.per_token else []
         if half.shared:
             count = sum(bool(placement.on(g, "low_rank", "gate", "trainable", "bias")) for g in half.shared)
-            words = "and a shared expert, for every token"
-            if count:
-                words = f"and a shared expert: {count} part{'s' if count > 1 else ''} in it"
+            words = f"shared: {count} part{'s' if count > 1 else ''}" if count else "+ shared expert"
             self.rows.append((words, "note accent strong" if count else "note"))
 
     @property

@@ -225,7 +225,8 @@ def _biases(shape: ModelShape, targets: Sequence[Target], which: str) -> Iterato
     """The biases that are trained too: ``all``, those of the targets (``lora_only``), or ``none``."""
     adapted = [target.group for target in targets]
     for group, name in shape.biases:
-        if which == "all" or (which == "lora_only" and name == "bias" and group in adapted):
+        # PEFT goes by the name alone here; stacked experts have biases of other names.
+        if name == "bias" and (which == "all" or (which == "lora_only" and group in adapted)):
             yield group, name
 
 
