@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from peft_lab import meta
+from peft_lab.differences import explain
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.base import plain_task
@@ -34,6 +35,7 @@ class CountReport:
     Attributes:
         stored_bytes: the size of the saved ``adapter_model.safetensors``: header and tensors.
         formula: the closed form's trainable count, ``None`` where there is none (a bare adapter config).
+        difference: where formula and count differ, and in what; empty where they are equal.
         tree: every parameter group of the adapted model, frozen ones included.
     """
 
@@ -49,6 +51,7 @@ class CountReport:
     tree: tuple[GroupCount, ...] = field(repr=False)
     seconds: float = 0.0
     source: str = "counted"
+    difference: str = ""
 
     @property
     def groups(self) -> tuple[GroupCount, ...]:
@@ -102,8 +105,13 @@ def count(model: str, method: str, values: Values, num_labels: int | None = None
         base, entry.shape, full, "SEQ_CLS" if num_labels is not None else plain_task(entry.kind)
     )
     tree = read_tree(adapted, bare, with_head=num_labels is not None, quantised=small)
-    report = _report(entry, spec.slug, tree, spec.state(adapted))
-    return replace(report, formula=spec.formula(shape, full).trainable, seconds=time.perf_counter() - start)
+    report, formula = _report(entry, spec.slug, tree, spec.state(adapted)), spec.formula(shape, full)
+    return replace(
+        report,
+        formula=formula.trainable,
+        difference=explain(formula, tree),
+        seconds=time.perf_counter() - start,
+    )
 
 
 @_uncollected()

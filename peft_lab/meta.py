@@ -189,7 +189,8 @@ def _renamed(model_type: str) -> dict[str, str]:
     """What PEFT's LoRA takes for other names on this architecture, from its own table."""
     from peft.utils import transformers_weight_conversion as conversion
 
-    kind = conversion._MODEL_TO_CONVERSION_PATTERN.get(model_type)
+    kinds: Mapping[str, str] = vars(conversion)["_MODEL_TO_CONVERSION_PATTERN"]
+    kind = kinds.get(model_type)
     if kind not in conversion._MOE_FUSED_TARGETS:
         return {}
     return dict(conversion._MOE_TARGET_MODULE_MAPPING.get(kind, {}))

@@ -53,7 +53,9 @@ def from_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[Mixture, ...]:
     """Rebuild mixtures from their stored form (see :func:`to_rows`)."""
     made = []
     for row in rows:
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in row.items()
+        }
         made.append(Mixture(**values))
     return tuple(made)
 
@@ -62,9 +64,7 @@ def to_rows(mixtures: Iterable[Mixture]) -> list[dict[str, Any]]:
     rows = []
     for mixture in mixtures:
         row = {field.name: getattr(mixture, field.name) for field in fields(mixture)}
-        rows.append(
-            {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}
-        )
+        rows.append({key: list(value) if isinstance(value, tuple) else value for key, value in row.items()})
     return rows
 
 

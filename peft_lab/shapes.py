@@ -103,7 +103,9 @@ class ModelShape:
                         continue
                     flip = len(sides) == 3 and mixture.transposed
                     weight = (sides[0], sides[2], sides[1]) if flip else sides
-                    found.append(ModuleGroup(f"{group.path}.{name}", PARAMETER, group.layers, {"weight": weight}))
+                    found.append(
+                        ModuleGroup(f"{group.path}.{name}", PARAMETER, group.layers, {"weight": weight})
+                    )
         return tuple(found)
 
     def mixture_of(self, group: ModuleGroup) -> Mixture | None:

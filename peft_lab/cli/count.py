@@ -49,6 +49,9 @@ def count_command(
     results = [_Counted(count(model, spec.slug, values, labels)) for spec, values in chosen.methods]
     results += [_count_file(model, file) for file in chosen.files]
     chosen.tell()
+    for result in results:
+        if result.report.difference:
+            output.note(f"{result.report.method}: {result.report.difference}")
     output.show(
         [result.as_dict() for result in results],
         as_json,
@@ -100,6 +103,8 @@ def _line(result: _Counted, with_head: bool) -> tuple[str, ...]:
     formula = "" if report.formula is None else units.count(report.formula)
     if report.formula == report.trainable:
         formula += " ✓ equal"
+    elif report.formula is not None:
+        formula += " ≠ differs"
     name = f"{report.method} ({result.file})" if result.file else report.method
     head = (units.count(report.head),) if with_head else ()
     share = units.percent(report.percent)

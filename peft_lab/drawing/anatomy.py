@@ -24,7 +24,7 @@ class Half:
 
     Attributes:
         inner: matrices inside the attention, between ``entry`` and the heads (multi-head latent attention).
-        mixture: where the feed-forward part is a mixture of experts: then ``entry`` and ``exit`` are those of its stacks.
+        mixture: where the feed-forward part is a mixture of experts; ``entry`` and ``exit`` are then its stacks.
         router: the router's matrix. shared: matrices of the expert that every token passes.
         entry: the parallel matrices the branch starts with (q, k, v or the fused one; gate and up, or up alone).
         exit: the matrix that writes back to the residual stream.
@@ -192,7 +192,9 @@ def _experts(shape: ModelShape, mixture: Mixture) -> Half | None:
     if half is None:
         return None
     own = [*shape.bare, *shape.groups]
-    router = next((g for g in own if mixture.router and g.path in (mixture.router, f"{mixture.router}.weight")), None)
+    router = next(
+        (g for g in own if mixture.router and g.path in (mixture.router, f"{mixture.router}.weight")), None
+    )
     shared = tuple(g for g in shape.groups if g.path in mixture.shared and g.layers == mixture.layers)
     return replace(half, mixture=mixture, router=router, shared=shared)
 

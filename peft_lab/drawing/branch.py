@@ -138,7 +138,9 @@ class Branch:
         if self.beside:
             self._parallel(canvas, self.beside, at, first, join)
         if self.choice:
-            self.choice.draw(canvas, cy + self.row / 2 + m.below, (cy + self.stack / 2 - self.entry[-1].h / 2))
+            self.choice.draw(
+                canvas, cy + self.row / 2 + m.below, (cy + self.stack / 2 - self.entry[-1].h / 2)
+            )
         return at
 
     def _entries(self, canvas: Canvas, cy: float, cross: bool) -> list[tuple[float, float]]:

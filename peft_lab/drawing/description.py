@@ -17,7 +17,11 @@ def describe(placement: Placement) -> str:
     stack = f" of the {anatomy.stack}" if anatomy.stack else ""
     count = f"One of {anatomy.layers} identical blocks"
     if anatomy.others:
-        count = f"One of {anatomy.layers} blocks of this form" if anatomy.layers > 1 else "The only block of this form"
+        count = (
+            f"One of {anatomy.layers} blocks of this form"
+            if anatomy.layers > 1
+            else "The only block of this form"
+        )
     sentences = [
         f"{count}{stack} of {shape.title}, with the tokens at the bottom and the head "
         f"at the top. The residual stream is {shape.hidden} wide."
@@ -30,7 +34,9 @@ def describe(placement: Placement) -> str:
         listed = ", ".join(f"{placement.name(group)} {dims(group)}" for group in named)
         sentences.append(f"{half.kind.capitalize()}: {listed}.")
         if half.mixture:
-            sentences.append(_mixture(half.mixture, placement.name(half.router) if half.router else None, half.shared))
+            sentences.append(
+                _mixture(half.mixture, placement.name(half.router) if half.router else None, half.shared)
+            )
     if placement.quantization:
         q = placement.quantization
         double = ", and their block constants in 8" if q.double else ""

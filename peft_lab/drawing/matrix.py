@@ -18,7 +18,9 @@ SHORTEST, TALLEST = 0.6, 2.0  # of the height of hidden x hidden
 
 
 class Matrix:
-    """One matrix, out x in, or one of a stack of them: height and width follow the real ones (compressed, see :func:`measure.side`).
+    """One matrix, out x in, or one of a stack of them.
+
+    Height and width follow the real ones (compressed, see :func:`measure.side`).
 
     Args:
         leftwards: whether the data flows right to left here, so that the input is at the right.

@@ -39,7 +39,7 @@ class Placement:
         return tuple(part for part in self.parts if part.kind == "columns" and part.at in paths)
 
     def bottleneck(self, place: str, last: ModuleGroup | None) -> Part | None:
-        """The adapter after the sub-layer: named by its place, by the matrix it follows or by its mixture of experts."""
+        """The adapter after the sub-layer: named by its place, the matrix it follows or its mixture of experts."""
         at = {place, last.path if last else place}
         if last and (mixture := self.shape.mixture_of(last)):
             at.add(mixture.path)

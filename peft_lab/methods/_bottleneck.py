@@ -1,9 +1,9 @@
 """Bottleneck adapters: the torch side. PEFT has none, so these are ours.
 
 An adapter sits on the output of one module of the frozen model (a *host*: the attention's or the feed-forward part's
-output map, or a mixture of experts as a whole), as a forward hook with its modules as a child of the host. The model keeps its class, ``generate``,
-its key/value cache and its checkpointing. The hook runs before the dropout that some models apply next; in evaluation
-there is no difference to an adapter after it.
+output map, or a mixture of experts as a whole), as a forward hook with its modules as a child of the host. The model
+keeps its class, ``generate``, its key/value cache and its checkpointing. The hook runs before the dropout that some
+models apply next; in evaluation there is no difference to an adapter after it.
 
     sequential   y = h + U f(D h + b_d) + b_u                  h: the host's output
     parallel     y = h + s (U f(D x + b_d) + b_u)              x: the input of the feed-forward part
@@ -78,23 +78,25 @@ def _classes() -> tuple[type[Any], type[Any]]:
 
         def _rows(self, output: torch.Tensor, given: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
             """By the rows of ``given``, the host's input; output as it came."""
-            shaped = output.view(*given.shape[:-1], output.shape[-1])
-            return self._mixed(shaped, seen).view(output.shape)
-
-        def _mixed(self, output: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
+            shaped = output.reshape(*given.shape[:-1], output.shape[-1])
             if isinstance(self.active, str):
-                return self._adapt(self.active, output, seen)
-            if len(self.active) != len(output):
+                return self._adapt(self.active, shaped, seen).reshape(output.shape)
+            return self._mixed(self.active or (), shaped, seen).reshape(output.shape)
+
+        def _mixed(
+            self, active: tuple[str | None, ...], output: torch.Tensor, seen: torch.Tensor | None
+        ) -> torch.Tensor:
+            if len(active) != len(output):
                 raise BadInput(
-                    f"{len(self.active)} adapters are named for a batch of {len(output)} rows; name one for each.",
+                    f"{len(active)} adapters are named for a batch of {len(output)} rows; name one for each.",
                     "adapter",
                 )
             mixed = output.clone()
-            for name in dict.fromkeys(self.active):
+            for name in dict.fromkeys(active):
                 if name is None:
                     continue
                 # All rows of one adapter at once: two small products for each adapter, not for each row.
-                rows = [row for row, other in enumerate(self.active) if other == name]
+                rows = [row for row, other in enumerate(active) if other == name]
                 mixed[rows] = self._adapt(name, output[rows], None if seen is None else seen[rows])
             return mixed
 
@@ -120,8 +122,8 @@ def add(
     """Put a new adapter on a model, active on its own.
 
     Args:
-        hosts: module paths (linear maps or whole feed-forward parts) whose output is adapted, each with the path of the module whose input a parallel adapter
-            reads, or ``None`` for a sequential adapter.
+        hosts: paths of modules (linear maps, whole feed-forward parts) whose output is adapted, each with the path of
+            the module whose input a parallel adapter reads, or ``None`` for a sequential adapter.
         width: of the bottleneck.
         std: deviation of both matrices at the start; small, so that the model starts as it was.
 

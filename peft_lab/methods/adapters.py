@@ -15,8 +15,9 @@ r"""Adapters: small bottleneck networks inside every layer (Houlsby et al. 2019,
 
 A nonlinear function between two matrices cannot be folded into the base's weights: an adapter stays, and costs time.
 Parameters each: 2 m d + d + m. Where a feed-forward part is a mixture of experts, its adapter stands after (or beside)
-the mixture as a whole, so that every token passes it whatever the router chose. On encoder-decoder models the cross-attention's output map gets one too (houlsby). The
-paper trains new layer norms as well; they are left alone here, as the adapters library does.
+the mixture as a whole, so that every token passes it whatever the router chose. On encoder-decoder models the
+cross-attention's output map gets one too (houlsby). The paper trains new layer norms as well; they are left alone here,
+as the adapters library does.
 """
 
 from __future__ import annotations
@@ -88,7 +89,9 @@ class Adapters(MethodSpec):
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         if not self.hosts(shape, values):
-            message = f"{shape.title} has no {_SUBLAYERS[-1]} by names known here, so adapters have no place there."
+            message = (
+                f"{shape.title} has no {_SUBLAYERS[-1]} by names known here, so adapters have no place there."
+            )
             yield Problem("placement" if _has(shape, "o") else "model", message)
             return
         yield from _place_problems(shape, values)
@@ -243,13 +246,19 @@ def _has(shape: ModelShape, role: str) -> set[int]:
 
 def _place_problems(shape: ModelShape, values: Values) -> Iterable[Problem]:
     """Layers that get fewer adapters than the placement says, and where one stands on a mixture of experts."""
-    wanted = {"o": _SUBLAYERS[0], "down": _SUBLAYERS[1]} if values["placement"] == "houlsby" else {"down": _SUBLAYERS[1]}
+    wanted = {"down": _SUBLAYERS[1]}
+    if values["placement"] == "houlsby":
+        wanted = {"o": _SUBLAYERS[0], **wanted}
     for role, name in wanted.items():
         without = shape.num_layers - len(_has(shape, role))
         if without > 0:
-            message = f"{without} of the {shape.num_layers} layers of {shape.title} have no {name} by names known here and get "
-            message += "one adapter, not two." if len(wanted) > 1 else "no adapter."
-            yield Problem("placement", message, "warning")
+            got = "one adapter, not two" if len(wanted) > 1 else "no adapter"
+            yield Problem(
+                "placement",
+                f"{without} of the {shape.num_layers} layers of {shape.title} have no {name} by names known here, and "
+                f"get {got}.",
+                "warning",
+            )
     if shape.mixtures:
         place = "beside" if values["placement"] == "parallel" else "after"
         yield Problem(

@@ -91,7 +91,9 @@ class Ia3(PeftMethod):
         else:
             block = shape.block
             names = {
-                role: shape.target_name(block[role]) for role in ("k", "v", "qkv", "kv", "down") if role in block
+                role: shape.target_name(block[role])
+                for role in ("k", "v", "qkv", "kv", "down")
+                if role in block
             }
             targets = tuple(names.values()) or default_targets(shape)
             feedforward = (names["down"],) if "down" in names else ()
@@ -158,12 +160,16 @@ def _expert_problems(shape: ModelShape) -> Iterable[Problem]:
         return
     shared = any(mixture.shared for mixture in shape.mixtures)
     elsewhere = any(g.role == "down" for g in shape.groups if g.is_matrix and not shape.mixture_of(g))
-    where = [name for name, there in (("the shared expert", shared), ("layers without experts", elsewhere)) if there]
+    where = [
+        name
+        for name, there in (("the shared expert", shared), ("layers without experts", elsewhere))
+        if there
+    ]
     rest = f"; {' and '.join(where)} can have one" if where else ""
     yield Problem(
         "feedforward_modules",
-        f"The experts that the router of {shape.title} chooses from get no feed-forward vector: they are stacked in bare "
-        f"parameters, and PEFT's IA³ multiplies at linear maps only{rest}.",
+        f"The experts that the router of {shape.title} chooses from get no feed-forward vector: they are stacked in "
+        f"bare parameters, and PEFT's IA³ multiplies at linear maps only{rest}.",
         "warning",
     )
 

@@ -144,7 +144,11 @@ class Lora(PeftMethod):
     def formula(self, shape: ModelShape, values: Values) -> Formula:
         dora, ruled = values["use_dora"], bool(values["rank_pattern"].strip())
         targets = _experts.checked(shape, values)
-        terms = [_term(target.group, rank, count, dora) for target in targets for rank, count in _found(target, values).items()]
+        terms = [
+            _term(target.group, rank, count, dora)
+            for target in targets
+            for rank, count in _found(target, values).items()
+        ]
         added = sum(term.total for term in terms)
         for group, name in _biases(shape, targets, values["bias"]):
             size = math.prod(group.parameters[name])

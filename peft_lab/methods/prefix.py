@@ -191,8 +191,8 @@ def _without_keys(shape: ModelShape) -> str:
         return f"{shape.title} has no attention by names known here, so no keys and values for a prefix to stand before."
     if len(found) < shape.num_layers:
         return (
-            f"Only {len(found)} of the {shape.num_layers} layers of {shape.title} have keys and values; the others keep "
-            "a running state instead. PEFT makes a prefix for all of them, which its cache does not take."
+            f"Only {len(found)} of the {shape.num_layers} layers of {shape.title} have keys and values; the others "
+            "keep a running state instead. PEFT makes a prefix for all of them, which its cache does not take."
         )
     return ""
 

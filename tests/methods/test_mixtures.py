@@ -70,7 +70,9 @@ def test_what_is_read_off_a_mixture() -> None:
     (mixture,) = entry_of("deepseek_v3").shape.mixtures
     assert (mixture.experts, mixture.per_token, mixture.layers) == (4, 2, (1, 2))
     assert mixture.router == "model.layers.{}.mlp.gate" and len(mixture.shared) == 3
-    assert [entry_of(name).shape.mixtures[0].transposed for name in ("mixtral", "gpt_oss", "llama4_text")] == [
+    assert [
+        entry_of(name).shape.mixtures[0].transposed for name in ("mixtral", "gpt_oss", "llama4_text")
+    ] == [
         False,
         True,
         True,
@@ -133,7 +135,12 @@ def test_what_peft_could_not_build_is_refused_in_a_sentence(
     ("name", "slug", "values", "says"),
     [
         ("gpt_oss", "lora", {"target_modules": ALL}, "does not reach the experts"),
-        ("deepseek_v3", "lora", {"target_modules": ALL}, "leaves out the linear maps of the same names: mlp.gate_proj"),
+        (
+            "deepseek_v3",
+            "lora",
+            {"target_modules": ALL},
+            "leaves out the linear maps of the same names: mlp.gate_proj",
+        ),
         ("mixtral", "qlora", {}, "stay as they are"),
         ("falcon", "qlora", {}, "Nothing of Falcon gets smaller"),
         ("mixtral", "ia3", {}, "get no feed-forward vector"),
@@ -152,7 +159,10 @@ def test_q_lora_rounds_neither_experts_nor_falcons_maps() -> None:
     from peft_lab.methods._quantise import quantise, quantised
 
     for name in ("mixtral", "falcon", "llama4_text"):
-        model, how = built(name), get_method("qlora").quantization(get_method("qlora").defaults(entry_of(name).shape))
+        model, how = (
+            built(name),
+            get_method("qlora").quantization(get_method("qlora").defaults(entry_of(name).shape)),
+        )
         assert how is not None
         quantise(model, how)
         small = {path for path, module in model.named_modules() if type(module).__name__ == "Linear4bit"}
@@ -185,3 +195,30 @@ def test_adapters_stand_on_every_layer_and_learn(name: str, placement: str) -> N
     assert float((all_rows - plain).abs().max()) > 1e-4
     torch.testing.assert_close(mixed[0], all_rows[0])
     torch.testing.assert_close(mixed[1], plain[1])
+
+
+def test_a_count_that_differs_says_where(counted: Count, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from peft_lab.methods.lora import Lora
+
+    assert counted("mixtral", "lora", {"target_modules": ALL}).difference == ""
+    whole = Lora.formula
+    monkeypatch.setattr(Lora, "formula", lambda self, *of: replace(f := whole(self, *of), terms=f.terms[1:]))
+    report = counted("mixtral", "lora", {})
+    assert report.trainable != report.formula
+    assert "self_attn.q_proj" in report.difference and "by the formula" in report.difference
+
+
+@pytest.mark.parametrize("name", ["mixtral", "gpt_oss", "llama4_text"])
+def test_memory_is_simulated_or_refused_in_a_sentence(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from peft_lab import models
+    from peft_lab.errors import Unsupported
+    from peft_lab.memory.setting import Setting
+    from peft_lab.memory.simulate import simulate
+
+    monkeypatch.setattr(models, "resolve", entry_of)
+    assert simulate(name, "lora", {}, Setting(batch=2, seq=16)).peak_bytes > 0
+    with pytest.raises(Unsupported, match="stacked experts"):
+        simulate(name, "lora", {"target_modules": ("q_proj",), "target_parameters": ("experts.down_proj",)},
+                 Setting(batch=2, seq=16))  # fmt: skip

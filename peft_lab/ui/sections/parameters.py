@@ -42,7 +42,8 @@ def _equality(report: CountReport, formula: Formula) -> None:
         )
     else:
         st.error(
-            f"Counted {units.count(report.trainable)}, but the formula gives {units.count(report.formula or 0)}."
+            f"Counted {units.count(report.trainable)}, but the formula gives {units.count(report.formula or 0)}. "
+            f"{report.difference}"
         )
 
 
