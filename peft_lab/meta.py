@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from peft_lab import mixtures
 from peft_lab.errors import BadInput
+from peft_lab.mixtures import Mixture
 from peft_lab.shapes import ModelKind, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ def read_shape(
     model: torch.nn.Module, config: PretrainedConfig, kind: ModelKind, name: str, title: str
 ) -> ModelShape:
     """Collapse a model's modules into groups that differ only in the layer index."""
-    import torch
+    from torch import nn
 
     seen: set[int] = set()
     rows: dict[tuple[Any, ...], list[int]] = {}
@@ -93,18 +95,17 @@ def read_shape(
         seen.update(id(value) for value in own.values())
         collapsed, layer = pattern(path)
         shapes = tuple((key, tuple(value.shape)) for key, value in own.items())
-        # A linear map of an architecture's own class (Falcon's) is one to PEFT, so it is one here.
-        type_ = "Linear" if isinstance(module, torch.nn.Linear) else type(module).__name__
-        rows.setdefault((collapsed, type_, shapes, tied, layer is None), []).append(layer or 0)
+        linear = isinstance(module, nn.Linear) and type(module) is not nn.Linear
+        key = (collapsed, type(module).__name__, shapes, tied, linear, layer is None)
+        rows.setdefault(key, []).append(layer or 0)
     groups = tuple(
-        ModuleGroup(path, kind_, () if outside else tuple(layers), dict(shapes), tied)
-        for (path, kind_, shapes, tied, outside), layers in rows.items()
+        ModuleGroup(path, kind_, () if outside else tuple(layers), dict(shapes), tied, linear)
+        for (path, kind_, shapes, tied, linear, outside), layers in rows.items()
     )
     text = config.get_text_config()
     hidden = _first(text, "hidden_size", "n_embd", "d_model")
     attends = _attends(model, text)
     heads = _first(text, *_HEADS) if attends else 0
-    kv_heads = (getattr(text, "num_key_value_heads", None) or heads) if attends else 0
     head_dim = getattr(text, "head_dim", None) or getattr(text, "d_kv", None) if attends else 0
     return ModelShape(
         name=name,
@@ -114,13 +115,15 @@ def read_shape(
         hidden=hidden,
         num_layers=_first(text, "num_hidden_layers", "n_layer", "num_layers"),
         heads=heads,
-        kv_heads=kv_heads,
+        kv_heads=_kv_heads(text, heads) if attends else 0,
         head_dim=hidden // heads if head_dim is None else head_dim,
         intermediate=_intermediate(text, hidden),
         vocab=text.vocab_size,
         max_positions=_positions(text),
         activation=_first(text, *_ACTIVATIONS, default="gelu"),
         groups=groups,
+        mixtures=_mixtures(model, groups, text, hidden),
+        renamed=_renamed(config.model_type),
     )
 
 
@@ -133,6 +136,78 @@ def _attends(model: Any, text: Any) -> bool:
         return True
     named = any("attention" in type(module).__name__.lower() for module in model.modules())
     return named and any(getattr(text, name, None) is not None for name in _HEADS)
+
+
+def _kv_heads(config: Any, heads: int) -> int:
+    """Falcon's first form keeps one head of keys for all; its second widens its few before they are kept."""
+    if config.model_type == "falcon":
+        return 1 if config.multi_query and not config.new_decoder_architecture else heads
+    return getattr(config, "num_key_value_heads", None) or heads
+
+
+def _mixtures(
+    model: torch.nn.Module, groups: Sequence[ModuleGroup], config: Any, hidden: int
+) -> tuple[Mixture, ...]:
+    """The feed-forward parts that hold stacked experts, or a list of them."""
+    inside: dict[tuple[str, tuple[int, ...]], list[ModuleGroup]] = {}
+    numbers: dict[str, set[int]] = {}
+    for group in groups:
+        if found := mixtures.listed(group.path):
+            numbers.setdefault(found[0], set()).add(found[1])
+            inside.setdefault((found[0], group.layers), [])
+        elif group.layers and mixtures.is_stack(group.type, group.parameters):
+            inside.setdefault((group.path.rpartition(".")[0], group.layers), []).append(group)
+    per_token = _first(
+        config, "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", default=None
+    )
+    return tuple(
+        _mixture(model, groups, path, layers, stacks, len(numbers.get(path, ())), per_token, hidden)
+        for (path, layers), stacks in inside.items()
+    )
+
+
+def _mixture(
+    model: torch.nn.Module,
+    groups: Sequence[ModuleGroup],
+    path: str,
+    layers: tuple[int, ...],
+    stacks: Sequence[ModuleGroup],
+    listed: int,
+    per_token: int | None,
+    hidden: int,
+) -> Mixture:
+    sides = [shape for group in stacks for shape in group.parameters.values() if len(shape) == 3]
+    experts = sides[0][0] if sides else listed
+    own = [
+        group
+        for group in groups
+        if group.layers == layers and group.path.startswith(f"{path}.") and not mixtures.listed(group.path)
+    ]
+    routers = (g.path for g in own if g not in stacks and g.parameters.get("weight") == (experts, hidden))
+    # transformers marks experts that are stored (in, out); Llama 4's are, and are not marked.
+    marked = any(getattr(model.get_submodule(group.paths[0]), "is_transposed", False) for group in stacks)
+    flipped = bool(sides) and sides[-1][2] == hidden != sides[-1][1]  # the last one writes back to the stream
+    return Mixture(
+        path=path,
+        layers=layers,
+        experts=experts,
+        per_token=per_token,
+        stacks=tuple(group.path for group in stacks),
+        router=next(routers, None),
+        shared=tuple(group.path for group in own if group.role in ("gate", "up", "down")),
+        transposed=marked or flipped,
+    )
+
+
+def _renamed(model_type: str) -> dict[str, str]:
+    """What PEFT's LoRA takes for other names on this architecture, from its own table."""
+    from peft.utils import transformers_weight_conversion as conversion
+
+    kinds: Mapping[str, str] = vars(conversion)["_MODEL_TO_CONVERSION_PATTERN"]
+    kind = kinds.get(model_type)
+    if kind not in conversion._MOE_FUSED_TARGETS:
+        return {}
+    return dict(conversion._MOE_TARGET_MODULE_MAPPING.get(kind, {}))
 
 
 def _intermediate(config: Any, hidden: int) -> int:

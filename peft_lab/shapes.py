@@ -6,96 +6,21 @@ Everything a closed formula or a drawing needs, without torch. A shape is read o
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
+from peft_lab import mixtures as experts
+from peft_lab.mixtures import Mixture
+from peft_lab.module_groups import MATRIX_TYPES, PARAMETER, ModuleGroup, Role, is_bias
+
+__all__ = [
+    "MATRIX_TYPES", "PARAMETER", "Match", "Mixture", "ModelKind", "ModelShape", "ModuleGroup", "Role", "from_dict",
+    "is_bias", "to_dict",
+]  # fmt: skip
 ModelKind = Literal["causal-lm", "encoder", "seq2seq"]
-Role = Literal["q", "k", "v", "qkv", "o", "gate", "up", "down"]
-
-# Last path segments by which the public architectures name the matrices of a block. Longest suffix wins, so that
-# BERT's two `output.dense` are told apart.
-_ROLE_SUFFIXES: dict[str, Role] = {
-    "q_proj": "q", "query": "q", "SelfAttention.q": "q", "EncDecAttention.q": "q", "q_lin": "q",
-    "query_proj": "q",
-    "k_proj": "k", "key": "k", "SelfAttention.k": "k", "EncDecAttention.k": "k", "k_lin": "k",
-    "key_proj": "k",
-    "v_proj": "v", "value": "v", "SelfAttention.v": "v", "EncDecAttention.v": "v", "v_lin": "v",
-    "value_proj": "v",
-    "c_attn": "qkv", "query_key_value": "qkv", "qkv_proj": "qkv", "Wqkv": "qkv",
-    "o_proj": "o", "attention.output.dense": "o", "attn.c_proj": "o", "self_attention.dense": "o",
-    "SelfAttention.o": "o", "EncDecAttention.o": "o", "out_proj": "o", "out_lin": "o",
-    "attention.dense": "o", "self_attn.dense": "o",
-    "gate_proj": "gate", "wi_0": "gate",
-    "up_proj": "up", "intermediate.dense": "up", "mlp.c_fc": "up", "dense_h_to_4h": "up", "DenseReluDense.wi": "up",
-    "wi_1": "up", "fc1": "up", "fc_in": "up", "gate_up_proj": "up", "lin1": "up", "ffn": "up",
-    "down_proj": "down", "output.dense": "down", "mlp.c_proj": "down", "dense_4h_to_h": "down",
-    "DenseReluDense.wo": "down", "fc2": "down", "fc_out": "down", "lin2": "down", "ffn_output": "down",
-}  # fmt: skip
-MATRIX_TYPES = ("Linear", "Conv1D")
-
-
-@dataclass(frozen=True)
-class ModuleGroup:
-    """Modules that differ only in their layer index.
-
-    Attributes:
-        path: dotted path with ``{}`` for the layer index, or a plain path when there is only one.
-        type: class name, such as ``Linear``, ``Conv1D``, ``Embedding``, ``LayerNorm``.
-        layers: the layer indices that have it; empty for a module outside the layers.
-        parameters: own parameters by name, each with its shape as torch stores it.
-        tied: names of parameters that are shared with another module and so count once, there.
-    """
-
-    path: str
-    type: str
-    layers: tuple[int, ...]
-    parameters: Mapping[str, tuple[int, ...]]
-    tied: tuple[str, ...] = ()
-
-    @property
-    def count(self) -> int:
-        return len(self.layers) or 1
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        return tuple(self.path.replace("{}", str(index)) for index in self.layers) or (self.path,)
-
-    @property
-    def in_features(self) -> int:
-        """Inputs of a matrix. ``Conv1D`` (GPT-2) stores (in, out), ``Linear`` (out, in), ``Embedding`` (rows, dim)."""
-        weight = self.parameters["weight"]
-        return weight[0] if self.type in ("Conv1D", "Embedding") else weight[1]
-
-    @property
-    def out_features(self) -> int:
-        weight = self.parameters["weight"]
-        return weight[1] if self.type in ("Conv1D", "Embedding") else weight[0]
-
-    @property
-    def bias(self) -> int:
-        """Entries of the bias, 0 without one."""
-        return math.prod(self.parameters.get("bias", (0,)))
-
-    @property
-    def each(self) -> int:
-        """Parameters of one of the modules, tied ones left out."""
-        return sum(math.prod(shape) for name, shape in self.parameters.items() if name not in self.tied)
-
-    @cached_property
-    def role(self) -> Role | None:
-        """What the matrix does in its block, from its name; ``None`` outside blocks and for other modules."""
-        if not self.layers or self.type not in MATRIX_TYPES:
-            return None
-        hits = [suffix for suffix in _ROLE_SUFFIXES if self.path.endswith("." + suffix)]
-        return _ROLE_SUFFIXES[max(hits, key=len)] if hits else None
-
-    @property
-    def is_norm(self) -> bool:
-        return "norm" in self.type.lower()
 
 
 @dataclass(frozen=True)
@@ -115,6 +40,9 @@ class ModelShape:
         heads, kv_heads, head_dim: of the attention; 0 where a model carries a state instead (Mamba, RWKV).
         kv_width: width of one token's keys (or values): kv_heads x head_dim.
         max_positions: the longest sequence the model has positions for; ``None`` without a fixed limit (T5).
+        mixtures: its feed-forward parts that are mixtures of experts.
+        renamed: names of linear maps that PEFT's LoRA takes for parameters of the router or the experts, because they
+            were called so before the experts were stacked: old name to the ending of the parameter's path.
     """
 
     name: str
@@ -131,6 +59,8 @@ class ModelShape:
     max_positions: int | None
     activation: str
     groups: tuple[ModuleGroup, ...]
+    mixtures: tuple[Mixture, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def kv_width(self) -> int:
@@ -158,7 +88,30 @@ class ModelShape:
     @cached_property
     def matrices(self) -> tuple[ModuleGroup, ...]:
         """Every linear map that PEFT's ``all-linear`` adapts: all of them but the output layer."""
-        return tuple(group for group in self.groups if group.type in MATRIX_TYPES and not _is_output(group))
+        return tuple(group for group in self.groups if group.is_matrix and not _is_output(group))
+
+    @cached_property
+    def bare(self) -> tuple[ModuleGroup, ...]:
+        """The matrices of routers and stacked experts that are no linear maps, each as a group: (expert, out, in)."""
+        found = []
+        for mixture in self.mixtures:
+            for group in self.groups:
+                inside = group.path in mixture.stacks or group.path == mixture.router
+                if not inside or group.is_matrix or group.layers != mixture.layers:
+                    continue
+                for name, sides in group.parameters.items():
+                    if len(sides) < 2 or name.endswith("bias"):
+                        continue
+                    flip = len(sides) == 3 and mixture.transposed
+                    weight = (sides[0], sides[2], sides[1]) if flip else sides
+                    found.append(
+                        ModuleGroup(f"{group.path}.{name}", PARAMETER, group.layers, {"weight": weight})
+                    )
+        return tuple(found)
+
+    def mixture_of(self, group: ModuleGroup) -> Mixture | None:
+        """The mixture that a group is a part of."""
+        return next((mixture for mixture in self.mixtures if mixture.holds(group.path, group.layers)), None)
 
     def target_name(self, group: ModuleGroup) -> str:
         """The shortest suffix of a group's path that names it alone, or the longest one there is.
@@ -177,7 +130,7 @@ class ModelShape:
     @cached_property
     def target_names(self) -> tuple[str, ...]:
         """Names to offer as targets: the block's matrices, in reading order."""
-        order = ("q", "k", "v", "qkv", "o", "gate", "up", "down")
+        order = ("latent", "q", "k", "v", "qkv", "kv", "o", "gate", "up", "down")
         inside = sorted((g for g in self.matrices if g.role), key=lambda g: order.index(str(g.role)))
         names = [self.target_name(group) for group in inside]
         names += [self.target_name(group) for group in self.matrices if group.layers and not group.role]
@@ -216,13 +169,8 @@ class ModelShape:
         for group in groups:
             indices = tuple(index for index in group.layers if index in wanted)
             if indices:
-                kept.append(ModuleGroup(group.path, group.type, indices, group.parameters, group.tied))
+                kept.append(replace(group, layers=indices))
         return tuple(kept)
-
-
-def is_bias(parameter: str) -> bool:
-    """Whether a parameter's own name makes it a bias (``bias``, ``relative_attention_bias`` is a module, not one)."""
-    return parameter.rpartition(".")[2] == "bias"
 
 
 def _is_output(group: ModuleGroup) -> bool:
@@ -238,10 +186,12 @@ def from_dict(data: Mapping[str, Any]) -> ModelShape:
             layers=tuple(range(row["layers"])) if isinstance(row["layers"], int) else tuple(row["layers"]),
             parameters={name: tuple(shape) for name, shape in row["parameters"].items()},
             tied=tuple(row.get("tied", ())),
+            linear=row.get("linear", False),
         )
         for row in data["groups"]
     )
-    return ModelShape(**{**data, "groups": groups})
+    mixtures = experts.from_rows(data.get("mixtures", ()))
+    return ModelShape(**{**data, "groups": groups, "mixtures": mixtures})
 
 
 def to_dict(shape: ModelShape) -> dict[str, Any]:
@@ -257,6 +207,17 @@ def to_dict(shape: ModelShape) -> dict[str, Any]:
         }
         if group.tied:
             row["tied"] = list(group.tied)
+        if group.linear:
+            row["linear"] = True
         rows.append(row)
-    plain = {name: getattr(shape, name) for name in shape.__dataclass_fields__ if name != "groups"}
-    return {**plain, "groups": rows}
+    stored: dict[str, Any] = {
+        name: getattr(shape, name)
+        for name in shape.__dataclass_fields__
+        if name not in ("groups", "mixtures", "renamed")
+    }
+    stored["groups"] = rows
+    if shape.mixtures:
+        stored["mixtures"] = experts.to_rows(shape.mixtures)
+    if shape.renamed:
+        stored["renamed"] = dict(shape.renamed)
+    return stored

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from peft_lab.drawing import forms
 from peft_lab.errors import Unsupported
 from peft_lab.methods.base import Part
-from peft_lab.shapes import MATRIX_TYPES, ModelShape, ModuleGroup
+from peft_lab.shapes import MATRIX_TYPES, Mixture, ModelShape, ModuleGroup
 
 # These compute x + attention(norm(x)) + mlp(norm(x)); all others in the catalogue go through one after the other.
 SIDE_BY_SIDE = ("gpt_neox", "gptj", "phi", "falcon", "codegen", "cohere")
-Kind = Literal["attention", "cross-attention", "feed-forward"]
+Kind = Literal["attention", "cross-attention", "linear attention", "state-space mixer", "feed-forward"]
+# Norms inside an attention or mixer, which belong to its box.
+_INNER_NORMS = ("q_norm", "k_norm", "q_a_layernorm", "kv_a_layernorm", "linear_attn.norm", "mixer.norm")
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,9 @@ class Half:
     """One residual branch of a block: attention or feed-forward.
 
     Attributes:
+        inner: matrices inside the attention, between ``entry`` and the heads (multi-head latent attention).
+        mixture: where the feed-forward part is a mixture of experts; ``entry`` and ``exit`` are then its stacks.
+        router: the router's matrix. shared: matrices of the expert that every token passes.
         entry: the parallel matrices the branch starts with (q, k, v or the fused one; gate and up, or up alone).
         exit: the matrix that writes back to the residual stream.
         before: norm at the start of the branch. after: norm at its end (Gemma 2).
@@ -32,6 +38,10 @@ class Half:
     before: ModuleGroup | None = None
     after: ModuleGroup | None = None
     on_stream: ModuleGroup | None = None
+    inner: tuple[ModuleGroup, ...] = ()
+    mixture: Mixture | None = None
+    router: ModuleGroup | None = None
+    shared: tuple[ModuleGroup, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,8 @@ class Anatomy:
 
     Attributes:
         extra_embeddings: positions and token types, added to the word embeddings.
-        layers: how many identical blocks there are.
+        layers: how many blocks there are like the one that is drawn.
+        others: how many there are of other forms, each with what it consists of in words.
         head: matrices after the last block, in order.
         other_side: title and matrices of the half of an encoder-decoder model that is not drawn.
         stack: what to call the block's half of an encoder-decoder model, else empty.
@@ -51,6 +62,7 @@ class Anatomy:
     embedding_norm: ModuleGroup | None
     halves: tuple[Half, ...]
     layers: int
+    others: tuple[tuple[int, str], ...]
     final_norm: ModuleGroup | None
     head: tuple[ModuleGroup, ...]
     stack: str
@@ -61,7 +73,7 @@ class Anatomy:
     def drawn(self) -> tuple[ModuleGroup, ...]:
         found = [self.embedding, *self.extra_embeddings, self.embedding_norm, self.final_norm, *self.head]
         for half in self.halves:
-            found += [half.before, *half.entry, half.exit, half.after, half.on_stream]
+            found += [half.before, *half.entry, half.exit, half.after, half.on_stream, half.router]
         return tuple(group for group in found if group is not None)
 
 
@@ -73,10 +85,7 @@ def read(shape: ModelShape, parts: Sequence[Part] = ()) -> Anatomy:
     """
     stacks = _stacks(shape)
     if not stacks:
-        raise Unsupported(
-            f"The blocks of {shape.title} have no attention or feed-forward maps that are known by name.",
-            "model",
-        )
+        raise _unknown(shape)
     prefix = next(iter(stacks))
     for name in stacks:
         inside = [part.at for part in parts if "{}" in part.at]
@@ -95,7 +104,10 @@ def read(shape: ModelShape, parts: Sequence[Part] = ()) -> Anatomy:
     )
     embedding_norm = next((norm for norm in norms if "embed" in norm.path), None)
     head = [group for group in own if group.type in MATRIX_TYPES]
-    first = stacks[prefix]
+    first, layers, others = forms.chosen(shape, stacks[prefix], parts)
+    halves = _halves(shape, first)
+    if not halves:
+        raise _unknown(shape)
     other = next(
         ((_side(name).rstrip("."), tuple(found)) for name, found in stacks.items() if name != prefix), None
     )
@@ -104,13 +116,22 @@ def read(shape: ModelShape, parts: Sequence[Part] = ()) -> Anatomy:
         embedding=word,
         extra_embeddings=tuple(group for group in free if group is not word),
         embedding_norm=embedding_norm,
-        halves=_halves(shape, first),
-        layers=max(group.count for group in first),
+        halves=halves,
+        layers=layers,
+        others=others,
         final_norm=next((norm for norm in norms if norm is not embedding_norm), None),
         head=() if is_encoder else tuple(head),
         stack=_side(prefix).rstrip(".") if sides else "",
         other_side=other,
-        side_by_side=shape.model_type in SIDE_BY_SIDE,
+        # A norm between the halves says that one comes after the other (Falcon can be built either way).
+        side_by_side=shape.model_type in SIDE_BY_SIDE
+        and not any("post_attention" in group.path for group in first if group.is_norm),
+    )
+
+
+def _unknown(shape: ModelShape) -> Unsupported:
+    return Unsupported(
+        f"The blocks of {shape.title} have no attention or feed-forward maps that are known by name.", "model"
     )
 
 
@@ -131,23 +152,51 @@ def _stacks(shape: ModelShape) -> dict[str, list[ModuleGroup]]:
 def _halves(shape: ModelShape, groups: Sequence[ModuleGroup]) -> tuple[Half, ...]:
     cross = [group for group in groups if "EncDecAttention" in group.path]
     rest = [group for group in groups if group not in cross]
-    # Norms of single heads (q_norm, k_norm) belong to the attention box.
-    norms = [g for g in rest if g.is_norm and not g.path.endswith(("q_norm", "k_norm"))]
-    halves = [_half("attention", rest), _half("cross-attention", cross), _half("feed-forward", rest)]
-    present = [half for half in halves if half is not None]
-    ordered = _place_norms(norms, present)
-    return ordered
+    norms = [g for g in rest if g.is_norm and not g.path.endswith(_INNER_NORMS)]
+    if len(norms) == 2:  # Falcon registers the one between the halves first
+        norms.sort(key=lambda norm: "post_attention" in norm.path)
+    mixture = next((m for m in shape.mixtures if any(m.holds(g.path, g.layers) for g in rest)), None)
+    feed = _experts(shape, mixture) if mixture and mixture.stacks else _half("feed-forward", rest)
+    halves = [_half("attention", rest) or _stateful(rest), _half("cross-attention", cross), feed]
+    return _place_norms(norms, [half for half in halves if half is not None])
 
 
 def _half(kind: Kind, groups: Sequence[ModuleGroup]) -> Half | None:
     by_role = {group.role: group for group in reversed(groups) if group.role}
     if kind == "feed-forward":
         entry = tuple(by_role[role] for role in ("gate", "up") if role in by_role)
-        last = by_role.get("down")
-    else:
-        entry = tuple(by_role[role] for role in ("q", "k", "v", "qkv") if role in by_role)
-        last = by_role.get("o")
+        return Half(kind, entry, by_role.get("down")) if entry else None
+    entry = tuple(by_role[role] for role in ("q", "k", "v", "qkv") if role in by_role)
+    latent = tuple(group for group in groups if group.role == "latent")
+    if latent:
+        whole = tuple(group for group in entry if not any(".q_a" in g.path for g in latent))
+        inner = tuple(by_role[role] for role in ("q", "kv") if role in by_role and by_role[role] not in whole)
+        return Half(kind, (*whole, *latent), by_role.get("o"), inner=inner)
+    return Half(kind, entry, by_role.get("o")) if entry else None
+
+
+def _stateful(groups: Sequence[ModuleGroup]) -> Half | None:
+    """What stands in an attention's place and keeps a state: the maps beside the one that writes back."""
+    last = next((group for group in groups if group.role == "o"), None)
+    if last is None:
+        return None
+    beside = last.path.rpartition(".")[0]
+    entry = tuple(g for g in groups if g.is_matrix and g is not last and g.path.rpartition(".")[0] == beside)
+    kind: Kind = "linear attention" if "linear_attn" in beside else "state-space mixer"
     return Half(kind, entry, last) if entry else None
+
+
+def _experts(shape: ModelShape, mixture: Mixture) -> Half | None:
+    stacks = [group for group in shape.bare if group.stacked > 1 and mixture.holds(group.path, group.layers)]
+    half = _half("feed-forward", stacks)
+    if half is None:
+        return None
+    own = [*shape.bare, *shape.groups]
+    router = next(
+        (g for g in own if mixture.router and g.path in (mixture.router, f"{mixture.router}.weight")), None
+    )
+    shared = tuple(g for g in shape.groups if g.path in mixture.shared and g.layers == mixture.layers)
+    return replace(half, mixture=mixture, router=router, shared=shared)
 
 
 def _place_norms(norms: Sequence[ModuleGroup], halves: Sequence[Half]) -> tuple[Half, ...]:
@@ -165,5 +214,5 @@ def _place_norms(norms: Sequence[ModuleGroup], halves: Sequence[Half]) -> tuple[
             before, after = norms[2 * index], norms[2 * index + 1]
         elif index < len(norms):
             before = norms[index]
-        placed.append(Half(half.kind, half.entry, half.exit, before, after, stream))
+        placed.append(replace(half, before=before, after=after, on_stream=stream))
     return tuple(placed)

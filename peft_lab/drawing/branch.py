@@ -14,6 +14,7 @@ from peft_lab.drawing.matrix import GATE, Matrix
 from peft_lab.drawing.metrics import Metrics
 from peft_lab.drawing.pieces import PLUS, Hourglass, Norm, Piece
 from peft_lab.drawing.placement import Placement
+from peft_lab.drawing.router import Router
 from peft_lab.drawing.svg import Canvas
 
 ROOM = 5.0  # between a strip and the matrix under it
@@ -50,9 +51,10 @@ class Branch:
             self.core = Activation(metrics, placement, gated=len(self.entry) > 1)
         else:
             columns = placement.columns(half.entry) if half.kind == "attention" else ()
-            self.core = Attention(metrics, placement, half.kind, columns, texts)
+            self.core = Attention(metrics, placement, half, columns, texts)
         parallel = placement.parallel(place)
         self.beside = Hourglass(metrics, parallel) if parallel and feed else None
+        self.choice = Router(metrics, placement, half) if half.mixture else None
         self.tail = self._tail(place)
         self.joins_after = len(self.tail) - (
             1 if half.after else 0
@@ -92,7 +94,8 @@ class Branch:
 
     @property
     def height(self) -> float:
-        return self.above + self.between + self.row + self.m.below
+        under = self.choice.height if self.choice else 0.0
+        return self.above + self.between + self.row + self.m.below + under
 
     @property
     def reach(self) -> float:
@@ -134,6 +137,10 @@ class Branch:
             join = self._straight(canvas, outlet, core_x + self.core.w, at)
         if self.beside:
             self._parallel(canvas, self.beside, at, first, join)
+        if self.choice:
+            self.choice.draw(
+                canvas, cy + self.row / 2 + m.below, (cy + self.stack / 2 - self.entry[-1].h / 2)
+            )
         return at
 
     def _entries(self, canvas: Canvas, cy: float, cross: bool) -> list[tuple[float, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from peft_lab.drawing.anatomy import Half
 from peft_lab.drawing.measure import LINE, shorten
 from peft_lab.drawing.metrics import Metrics
 from peft_lab.drawing.pieces import PLUS
@@ -27,16 +28,19 @@ class Attention:
     """
 
     def __init__(
-        self, metrics: Metrics, placement: Placement, title: str, columns: Sequence[Part], texts: int
+        self, metrics: Metrics, placement: Placement, half: Half, columns: Sequence[Part], texts: int
     ) -> None:
         self.metrics, self.texts = metrics, texts
         self.w = metrics.core
         name, small, shape = metrics.name, metrics.small, placement.shape
-        self.rows = [(line, name, "name") for line in title.replace("-", "- ").split()]
+        self.rows = [(line, name, "name") for line in half.kind.replace("-", "- ").split()]
         heads = [f"{shape.heads} heads"]
-        if shape.heads != shape.kv_heads:
+        if half.kind not in ("attention", "cross-attention"):
+            heads = ["keeps a state"]
+        elif shape.heads != shape.kv_heads:
             heads = [f"{shape.heads} q heads", f"{shape.kv_heads} kv heads"]
         self.rows += [(line, small, "note") for line in heads]
+        self.rows += [(f"+ {placement.name(group)}", small, "note") for group in half.inner]
         if columns:
             count = columns[0].size["tokens"]
             self.rows.append((f"+{count} column{'s' if count > 1 else ''}", small, "note accent strong"))

@@ -39,6 +39,9 @@ def entries(placement: Placement) -> list[tuple[str, str]]:
     if any(part.size.get("magnitude") for part in drawn):
         found.append(("dots", "magnitude, one per output"))
     found += [entry for kind, entry in _PLAIN.items() if kind in kinds]
+    mixture = next((half.mixture for half in placement.anatomy.halves if half.mixture), None)
+    if mixture:
+        found.append(("cards", f"one of {mixture.experts} experts, ×{mixture.experts}"))
     if unseen := placement.unseen:
         found.append(("trained", f"not drawn: {', '.join(unseen)}"))
     return found
@@ -106,6 +109,9 @@ def _swatch(canvas: Canvas, kind: str, x: float, cy: float) -> None:
             (x, y + SWATCH),
         ]
         canvas.path(corners, "trained", closed=True)
+    elif kind == "cards":
+        for shift in (4.0, 2.0, 0.0):
+            canvas.rect(x + 4 - shift, y + 4 - shift, SWATCH - 4, SWATCH - 4, "frame card", 1)
     elif kind == "quantised":
         canvas.rect(x, y, SWATCH, SWATCH, "box frozen quantised", 2)
         hatch(canvas, (x, y, SWATCH, SWATCH), 4)

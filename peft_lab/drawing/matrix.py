@@ -8,16 +8,19 @@ from peft_lab.drawing.pieces import DOT, dots
 from peft_lab.drawing.placement import Placement, dims
 from peft_lab.drawing.svg import Canvas
 from peft_lab.methods.base import Part
-from peft_lab.shapes import MATRIX_TYPES, ModuleGroup
+from peft_lab.shapes import PARAMETER, ModuleGroup
 
 GATE = 20.0
 CONSTANTS = 10.0  # room for the block constants at the left
 LETTER = 7.0
+CARDS, CARD = 2, 3.0  # behind a matrix that stands for those of all experts, and their offset
 SHORTEST, TALLEST = 0.6, 2.0  # of the height of hidden x hidden
 
 
 class Matrix:
-    """One matrix, out x in: height and width follow the real ones (compressed, see :func:`measure.side`).
+    """One matrix, out x in, or one of a stack of them.
+
+    Height and width follow the real ones (compressed, see :func:`measure.side`).
 
     Args:
         leftwards: whether the data flows right to left here, so that the input is at the right.
@@ -34,7 +37,7 @@ class Matrix:
     ) -> None:
         self.metrics, self.placement, self.group, self.leftwards = metrics, placement, group, leftwards
         hidden, (base_w, base_h) = placement.shape.hidden, metrics.matrix
-        inputs = group.in_features if group.type in MATRIX_TYPES else hidden
+        inputs = group.in_features if group.is_matrix or group.type == PARAMETER else hidden
         self.w = side(inputs, hidden, base_w, 1, metrics.widest)
         room, small = self.w - 4, metrics.small
         self.rows = [
@@ -44,6 +47,7 @@ class Matrix:
         tall = base_h if flat else side(group.out_features, hidden, base_h, SHORTEST, TALLEST)
         self.h = max(tall, sum(size for _, size, _ in self.rows) * LINE + 3)
         self.quantised = placement.quantised(group)
+        self.cards = CARDS if group.stacked > 1 else 0
         self.low_rank = placement.first(group, "low_rank")
         self.gate = placement.first(group, "gate")
 
@@ -61,7 +65,7 @@ class Matrix:
         return max(self.h / 2, GATE / 2 + 18 if self.gate else 0)
 
     def ports(self, x: float) -> tuple[float, float]:
-        left = x - (CONSTANTS if self.quantised else 1)
+        left = x - (CONSTANTS if self.quantised else 1 + CARD * self.cards)
         if self.gate_left:
             left = x - CONSTANTS - GATE
         return left, x + self.w + self.beside
@@ -94,6 +98,8 @@ class Matrix:
                 dots(canvas, (x, top, self.w, self.h), "left" if away else "right")
 
     def _body(self, canvas: Canvas, x: float, top: float) -> None:
+        for index in range(self.cards, 0, -1):
+            canvas.rect(x - CARD * index, top - CARD * index, self.w, self.h, "frame card")
         trained = bool(self.placement.on(self.group, "trainable"))
         kind = "trained" if trained else "frozen"
         canvas.rect(x, top, self.w, self.h, f"box {kind}{' quantised' if self.quantised else ''}")

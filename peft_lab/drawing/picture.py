@@ -66,7 +66,11 @@ def _frame(canvas: Canvas, m: Metrics, placement: Placement, top: float, bottom:
         shift = BEHIND * index
         canvas.rect(EDGE + shift, top - shift, right - EDGE, bottom - top, "frame", 8)
     anatomy = placement.anatomy
+    rest = sum(count for count, _ in anatomy.others)
     count = f"one of {anatomy.layers} identical blocks" if anatomy.layers > 1 else "the only block"
+    if rest:
+        like = f"one of {anatomy.layers} such blocks" if anatomy.layers > 1 else "the only such block"
+        count = f"{like}; {rest} differ" + ("s" if rest == 1 else "")
     label = f"{anatomy.stack}: {count}" if anatomy.stack else count
     canvas.text(right - 10, top + 14, label, m.name, "note strong", "end")
     remark = _remark(placement)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from peft_lab.drawing.anatomy import Anatomy
 from peft_lab.methods.base import Part, Quantization
-from peft_lab.shapes import MATRIX_TYPES, ModelShape, ModuleGroup
+from peft_lab.shapes import MATRIX_TYPES, PARAMETER, ModelShape, ModuleGroup
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Placement:
     quantization: Quantization | None
 
     def on(self, group: ModuleGroup, *kinds: str) -> tuple[Part, ...]:
-        return tuple(part for part in self.parts if part.at == group.path and part.kind in kinds)
+        places = {group.path, holder(group)}
+        return tuple(part for part in self.parts if part.at in places and part.kind in kinds)
 
     def first(self, group: ModuleGroup, kind: str) -> Part | None:
         return next(iter(self.on(group, kind)), None)
@@ -38,8 +39,10 @@ class Placement:
         return tuple(part for part in self.parts if part.kind == "columns" and part.at in paths)
 
     def bottleneck(self, place: str, last: ModuleGroup | None) -> Part | None:
-        """The adapter after the sub-layer: named by its place, or by the matrix it follows."""
+        """The adapter after the sub-layer: named by its place, the matrix it follows or its mixture of experts."""
         at = {place, last.path if last else place}
+        if last and (mixture := self.shape.mixture_of(last)):
+            at.add(mixture.path)
         return next(
             (p for p in self.parts if p.kind == "bottleneck" and p.at in at and not is_parallel(p)), None
         )
@@ -59,14 +62,17 @@ class Placement:
 
     @property
     def elsewhere(self) -> tuple[Part, ...]:
-        places = {group.path for group in self.anatomy.drawn} | {"tokens", "attention", "ffn"}
+        drawn = self.anatomy.drawn
+        places = {group.path for group in drawn} | {holder(group) for group in drawn}
+        places |= {"tokens", "attention", "ffn"}
+        places |= {half.mixture.path for half in self.anatomy.halves if half.mixture}
         return tuple(part for part in self.parts if part.at not in places)
 
     @property
     def unseen(self) -> tuple[str, ...]:
         """Names of modules with parts that are neither drawn nor in the other half of an encoder-decoder model."""
         other = self.anatomy.other_side
-        groups = {group.path: group for group in self.shape.groups}
+        groups = {group.path: group for group in (*self.shape.groups, *self.shape.bare)}
         inside = [part.at for part in self.elsewhere if not (other and part.at.startswith(other[0] + "."))]
         # A module whose parameters are all another one's (tied embeddings) is seen there.
         own = [at for at in inside if at not in groups or groups[at].each]
@@ -76,10 +82,14 @@ class Placement:
 
     def name(self, group: ModuleGroup) -> str:
         """The module's name, as short as it is unmistakable in its block."""
+        if group.is_matrix and self.shape.mixture_of(group):  # a shared expert's, named like a dense layer's
+            return ".".join(group.path.split(".")[-2:])
         if group.role:
             return self.shape.target_name(group)
         *above, last = group.path.split(".")
-        return f"{above[-1]}.{last}" if above and last in ("dense", "weight") else last
+        if last == "weight":
+            return above[-1]
+        return f"{above[-1]}.{last}" if above and last == "dense" else last
 
     def status(self, group: ModuleGroup) -> str:
         if self.on(group, "trainable"):
@@ -92,6 +102,11 @@ class Placement:
             part_words(part) for part in self.on(group, "low_rank", "gate", "bias", "columns", "bottleneck")
         ]
         return ", ".join([self.name(group), dims(group), self.status(group), *said])
+
+
+def holder(group: ModuleGroup) -> str:
+    """The module that a bare parameter belongs to; a module is its own."""
+    return group.path.rpartition(".")[0] if group.type == PARAMETER else group.path
 
 
 def is_parallel(part: Part) -> bool:

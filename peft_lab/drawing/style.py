@@ -23,6 +23,8 @@ STYLE = """
 .peft-block text.on-trained { fill: var(--on-trained); }
 .peft-block .haloed { paint-order: stroke; stroke: var(--frozen); stroke-width: 4px; stroke-linejoin: round; }
 .peft-block .frame { fill: none; stroke: var(--frame); stroke-width: 1.5; }
+.peft-block .frame.card { fill: var(--paper); stroke: var(--edge); stroke-width: 1; }
+.peft-block .frame.mixture { stroke: var(--edge); stroke-dasharray: 4 3; stroke-width: 1.25; }
 .peft-block .box { stroke-width: 1; }
 .peft-block .plain { fill: var(--paper); stroke: var(--edge); }
 .peft-block .frozen { fill: var(--frozen); stroke: none; }

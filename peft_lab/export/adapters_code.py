@@ -31,9 +31,23 @@ def adapters_code(method: Adapters, shape: ModelShape, values: Mapping[str, Any]
         inputs = host.out_features if entrance is None else entrance.in_features
         reads = "" if entrance is None else f', paths(r"{_pattern(entrance)}")'
         places.append(f'    (paths(r"{_pattern(host)}"), {inputs}, {host.out_features}{reads}),\n')
-    attach = _PARALLEL.replace("<SCALE>", repr(values["scale"])) if parallel else _SEQUENTIAL
+    attach = (_PARALLEL if parallel else _SEQUENTIAL).replace("<SUM>", _sum(shape, values))
     trains = 'trains = [name for name, _ in model.named_parameters() if ".bottleneck." in name]'
     return f"{code}\n\n{_PATHS}", f"places = [\n{''.join(places)}]\n{attach}\n{trains}\n"
+
+
+def _sum(shape: ModelShape, values: Mapping[str, Any]) -> str:
+    """What a hook gives back. A mixture of experts may give back a tuple, and its output flattened."""
+    if values["placement"] != "parallel":
+        added = "{0} + host.bottleneck({0})"
+    elif shape.mixtures:
+        added = "{0} + " + repr(values["scale"]) + " * host.bottleneck(host.seen).view({0}.shape)"
+    else:
+        added = "{0} + " + repr(values["scale"]) + " * host.bottleneck(host.seen)"
+    if not shape.mixtures:
+        return added.format("output")
+    whole = f"({added.format('output[0]')}, *output[1:])"
+    return f"{whole} if isinstance(output, tuple) else {added.format('output')}"
 
 
 def _pattern(group: ModuleGroup) -> str:
@@ -77,7 +91,7 @@ for hosts, inputs, outputs in places:
     for path in hosts:
         host = model.get_submodule(path)
         host.bottleneck = Bottleneck(inputs, outputs)
-        host.register_forward_hook(lambda host, inputs, output: output + host.bottleneck(output))
+        host.register_forward_hook(lambda host, inputs, output: <SUM>)
 """
 
 _PARALLEL = """\
@@ -87,5 +101,5 @@ for hosts, inputs, outputs, entrances in places:
         host.bottleneck = Bottleneck(inputs, outputs)
         reader = model.get_submodule(entrance)
         reader.register_forward_pre_hook(lambda reader, inputs, host=host: setattr(host, "seen", inputs[0]))
-        host.register_forward_hook(lambda host, inputs, output: output + <SCALE> * host.bottleneck(host.seen))
+        host.register_forward_hook(lambda host, inputs, output: <SUM>)
 """

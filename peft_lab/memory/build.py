@@ -121,7 +121,7 @@ class Blueprint:
             if getattr(text, name, None) == own:
                 setattr(text, name, depth)
         types = getattr(text, "layer_types", None)
-        if types is not None and len(types) == own:
+        if types is not None and len(types) == own and "layer_types" in vars(text):  # Mamba-2's is worked out
             text.layer_types = types[:depth]
         return config
 

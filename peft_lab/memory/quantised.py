@@ -48,7 +48,8 @@ def quantise_meta(
         for child_name, child in list(module.named_children()):
             path = f"{name}.{child_name}" if name else child_name
             whole = path.rpartition(".")[2] in kept or in_head(path)
-            if isinstance(child, torch.nn.Linear | Conv1D) and not whole:
+            plain = type(child) is torch.nn.Linear or isinstance(child, Conv1D)
+            if plain and not whole:
                 setattr(module, child_name, _quantised(child, bits, kind, double, compute))
     setattr(model, f"is_loaded_in_{bits}bit", True)
     model.is_quantized = True  # type: ignore[assignment]

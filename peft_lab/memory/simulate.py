@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.errors import BadInput, SimulationError, Unsupported
@@ -21,7 +21,9 @@ from peft_lab.refusals import REFUSALS, said
 if TYPE_CHECKING:
     import torch
 
+    from peft_lab.methods.base import Part
     from peft_lab.models import ModelEntry
+    from peft_lab.shapes import ModelShape
 
 
 _TASKS = (None, "CAUSAL_LM", "SEQ_2_SEQ_LM", "SEQ_CLS")
@@ -97,9 +99,28 @@ def simulate(
     from peft_lab.models import resolve
 
     entry, spec = resolve(model), get_method(method)
-    _check_length(entry, entry.kind, setting, spec.virtual_tokens(spec.require(entry.shape, values)))
+    full = spec.require(entry.shape, values)
+    _check_length(entry, entry.kind, setting, spec.virtual_tokens(full))
+    _check_stacks(entry.shape, spec.parts(entry.shape, full))
     blueprint, name, slug = blueprint_of(model, method, values, dtype, checkpointing)
-    return simulate_blueprint(blueprint, setting, name, slug)
+    try:
+        return simulate_blueprint(blueprint, setting, name, slug)
+    except REFUSALS as error:
+        raise SimulationError(
+            f"A step of {entry.title} with {spec.title} could not be simulated: {said(error)}."
+        ) from error
+
+
+def _check_stacks(shape: ModelShape, parts: Sequence[Part]) -> None:
+    """Raises Unsupported for corrections of parameters that are no linear maps."""
+    stacks = {group.path for group in shape.bare}
+    if any(part.kind == "low_rank" and part.at in stacks for part in parts):
+        raise Unsupported(
+            f"The memory simulation cannot follow LoRA into the router and the stacked experts of {shape.title}: PEFT "
+            "rebuilds a stack with its correction in every pass, which torch does not do without values. Target the "
+            "attention's maps alone.",
+            "target_modules",
+        )
 
 
 def _check_length(entry: ModelEntry, kind: str, setting: Setting, virtual: int) -> None:

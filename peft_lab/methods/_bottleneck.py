@@ -1,9 +1,9 @@
 """Bottleneck adapters: the torch side. PEFT has none, so these are ours.
 
-An adapter sits on the output of one linear map of the frozen model (a *host*: the attention's or the feed-forward
-part's output map), as a forward hook with its modules as a child of the host. The model keeps its class, ``generate``,
-its key/value cache and its checkpointing. The hook runs before the dropout that some models apply next; in evaluation
-there is no difference to an adapter after it.
+An adapter sits on the output of one module of the frozen model (a *host*: the attention's or the feed-forward part's
+output map, or a mixture of experts as a whole), as a forward hook with its modules as a child of the host. The model
+keeps its class, ``generate``, its key/value cache and its checkpointing. The hook runs before the dropout that some
+models apply next; in evaluation there is no difference to an adapter after it.
 
     sequential   y = h + U f(D h + b_d) + b_u                  h: the host's output
     parallel     y = h + s (U f(D x + b_d) + b_u)              x: the input of the feed-forward part
@@ -67,24 +67,36 @@ def _classes() -> tuple[type[Any], type[Any]]:
             """Hook before the feed-forward part's first map: its input is the parallel adapters' input."""
             self.seen = args[0]
 
-        def forward(self, module: Any, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-            """Hook after the host."""
+        def forward(self, module: Any, args: tuple[Any, ...], output: Any) -> Any:
+            """Hook after the host. A mixture of experts may give back more than its output, and that flattened."""
             seen, self.seen = self.seen, None
             if self.active is None:
                 return output
+            if isinstance(output, tuple):
+                return (self._rows(output[0], args[0], seen), *output[1:])
+            return self._rows(output, args[0], seen)
+
+        def _rows(self, output: torch.Tensor, given: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
+            """By the rows of ``given``, the host's input; output as it came."""
+            shaped = output.reshape(*given.shape[:-1], output.shape[-1])
             if isinstance(self.active, str):
-                return self._adapt(self.active, output, seen)
-            if len(self.active) != len(output):
+                return self._adapt(self.active, shaped, seen).reshape(output.shape)
+            return self._mixed(self.active or (), shaped, seen).reshape(output.shape)
+
+        def _mixed(
+            self, active: tuple[str | None, ...], output: torch.Tensor, seen: torch.Tensor | None
+        ) -> torch.Tensor:
+            if len(active) != len(output):
                 raise BadInput(
-                    f"{len(self.active)} adapters are named for a batch of {len(output)} rows; name one for each.",
+                    f"{len(active)} adapters are named for a batch of {len(output)} rows; name one for each.",
                     "adapter",
                 )
             mixed = output.clone()
-            for name in dict.fromkeys(self.active):
+            for name in dict.fromkeys(active):
                 if name is None:
                     continue
                 # All rows of one adapter at once: two small products for each adapter, not for each row.
-                rows = [row for row, other in enumerate(self.active) if other == name]
+                rows = [row for row, other in enumerate(active) if other == name]
                 mixed[rows] = self._adapt(name, output[rows], None if seen is None else seen[rows])
             return mixed
 
@@ -110,8 +122,8 @@ def add(
     """Put a new adapter on a model, active on its own.
 
     Args:
-        hosts: module paths whose output is adapted, each with the path of the module whose input a parallel adapter
-            reads, or ``None`` for a sequential adapter.
+        hosts: paths of modules (linear maps, whole feed-forward parts) whose output is adapted, each with the path of
+            the module whose input a parallel adapter reads, or ``None`` for a sequential adapter.
         width: of the bottleneck.
         std: deviation of both matrices at the start; small, so that the model starts as it was.
 
@@ -131,8 +143,9 @@ def add(
         host = modules[path]
         site = _site(host)
         reader = host if source is None else modules[source]
-        inputs = _features(host)[1] if source is None else _features(reader)[0]
-        site.adapters[name] = make(inputs, _features(host)[1], width, nonlinearity, std, _device(host))
+        outputs = _features(host, model)[1]
+        inputs = outputs if source is None else _features(reader, model)[0]
+        site.adapters[name] = make(inputs, outputs, width, nonlinearity, std, _device(host))
         site.scales[name] = scale
         site.parallel[name] = source is not None
         if source is not None and not any(
@@ -214,11 +227,14 @@ def _sites(model: torch.nn.Module) -> dict[str, Any]:
     return {path: module for path, module in model.named_modules() if isinstance(module, kind)}
 
 
-def _features(module: Any) -> tuple[int, int]:
-    """Inputs and outputs of a linear map; transformers' ``Conv1D`` names them nx and nf."""
+def _features(module: Any, model: Any) -> tuple[int, int]:
+    """Inputs and outputs: of a linear map, of transformers' ``Conv1D`` (nx and nf), of a whole feed-forward part."""
     if hasattr(module, "in_features"):
         return module.in_features, module.out_features
-    return module.nx, module.nf
+    if hasattr(module, "nx"):
+        return module.nx, module.nf
+    hidden: int = model.config.get_text_config().hidden_size
+    return hidden, hidden
 
 
 def _device(host: torch.nn.Module) -> torch.device:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.methods._own import in_head
 from peft_lab.methods.base import Quantization
-from peft_lab.shapes import ModelShape, ModuleGroup
+from peft_lab.shapes import MATRIX_TYPES, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
     import torch
@@ -28,9 +28,17 @@ _KEPT: Mapping[str, tuple[str, ...]] = {"t5": ("wo",), "mt5": ("wo",), "umt5": (
 
 
 def quantised(shape: ModelShape) -> tuple[ModuleGroup, ...]:
-    """The linear maps that are stored in few bits: all but the output layer, and what an architecture needs whole."""
+    """The linear maps that are stored in few bits: all but the output layer, and what an architecture needs whole.
+
+    As in transformers, maps of a class derived from ``Linear`` stay (Falcon's, Llama 4's router): the class is replaced
+    as a whole, and with it what it does beyond multiplying. Stacked experts are no linear maps and stay too.
+    """
     kept = kept_whole(shape.model_type)
-    return tuple(group for group in shape.matrices if group.path.rpartition(".")[2] not in kept)
+    return tuple(
+        group
+        for group in shape.matrices
+        if group.type in MATRIX_TYPES and group.path.rpartition(".")[2] not in kept
+    )
 
 
 def kept_whole(model_type: str) -> tuple[str, ...]:
@@ -56,7 +64,7 @@ def quantise(model: Any, how: Quantization) -> None:
     paths = [
         path
         for path, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D)
+        if (type(module) is nn.Linear or isinstance(module, Conv1D))
         and path not in _OUTPUTS
         and path.rpartition(".")[2] not in kept
         and not in_head(path)

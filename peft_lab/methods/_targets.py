@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from peft_lab.errors import BadInput
 from peft_lab.methods._tables import Table, lora_targets
 from peft_lab.methods.base import Problem
-from peft_lab.shapes import MATRIX_TYPES, ModelShape, ModuleGroup
+from peft_lab.shapes import ModelShape, ModuleGroup
 
 ALL_LINEAR = "all-linear"
 
@@ -84,7 +84,7 @@ def target_problems(
             places = " and ".join(group.path.split("{}.")[-1] for group in hits)
             yield Problem(field, f"'{name}' is the ending of {places}: PEFT adapts both.", "warning")
     for group in match.groups:
-        if group.type not in MATRIX_TYPES:
+        if not group.is_matrix:
             yield Problem(
                 field, f"'{group.path}' is a {group.type}, not a linear map, so it cannot be adapted here."
             )

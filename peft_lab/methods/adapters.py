@@ -14,8 +14,10 @@ r"""Adapters: small bottleneck networks inside every layer (Houlsby et al. 2019,
                             ( + )
 
 A nonlinear function between two matrices cannot be folded into the base's weights: an adapter stays, and costs time.
-Parameters each: 2 m d + d + m. On encoder-decoder models the cross-attention's output map gets one too (houlsby). The
-paper trains new layer norms as well; they are left alone here, as the adapters library does.
+Parameters each: 2 m d + d + m. Where a feed-forward part is a mixture of experts, its adapter stands after (or beside)
+the mixture as a whole, so that every token passes it whatever the router chose. On encoder-decoder models the
+cross-attention's output map gets one too (houlsby). The paper trains new layer norms as well; they are left alone here,
+as the adapters library does.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from peft_lab.methods import _bottleneck, _heads, _own
 from peft_lab.methods.base import Formula, MethodSpec, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
-from peft_lab.shapes import ModelKind, ModelShape, ModuleGroup
+from peft_lab.shapes import Mixture, ModelKind, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
     import torch
@@ -88,10 +90,12 @@ class Adapters(MethodSpec):
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         if not self.hosts(shape, values):
             message = (
-                f"The output maps of {shape.title}'s layers are not known here, so adapters have no place."
+                f"{shape.title} has no {_SUBLAYERS[-1]} by names known here, so adapters have no place there."
             )
-            yield Problem("model", message)
-        elif values["bottleneck"] >= shape.hidden:
+            yield Problem("placement" if _has(shape, "o") else "model", message)
+            return
+        yield from _place_problems(shape, values)
+        if values["bottleneck"] >= shape.hidden:
             width = values["bottleneck"]
             message = (
                 f"At width {width} the bottleneck is no narrower than the model itself ({shape.hidden})."
@@ -99,11 +103,16 @@ class Adapters(MethodSpec):
             yield Problem("bottleneck", message, "warning")
 
     def hosts(self, shape: ModelShape, values: Values) -> list[tuple[ModuleGroup, ModuleGroup | None]]:
-        """The maps whose output is adapted, each with the map whose input a parallel adapter reads."""
+        """The maps whose output is adapted, each with the map whose input a parallel adapter reads.
+
+        A mixture of experts is one host as a whole: what its experts' sum is added to is what an adapter reads.
+        """
         roles = ("o", "down") if values["placement"] == "houlsby" else ("down",)
         parallel = values["placement"] == "parallel"
-        found = [group for group in shape.groups if group.role in roles]
-        return [(group, _entrance(shape, group) if parallel else None) for group in found]
+        found = [g for g in shape.groups if g.role in roles and not shape.mixture_of(g)]
+        single = [(group, _entrance(shape, group) if parallel else None) for group in found]
+        wholes = [_whole(shape, mixture) for mixture in shape.mixtures]
+        return [*single, *((whole, whole if parallel else None) for whole in wholes)]
 
     def formula(self, shape: ModelShape, values: Values) -> Formula:
         m = values["bottleneck"]
@@ -224,6 +233,45 @@ def _notes(model: Any) -> dict[str, dict[str, Any]]:
         model._peft_lab_adapters = {}
     notes: dict[str, dict[str, Any]] = model._peft_lab_adapters
     return notes
+
+
+_SUBLAYERS = ("attention", "feed-forward part")
+
+
+def _has(shape: ModelShape, role: str) -> set[int]:
+    """The layers with an output map of that role, or a mixture in its place."""
+    own = {layer for g in shape.groups if g.role == role and not shape.mixture_of(g) for layer in g.layers}
+    return own | {layer for m in shape.mixtures if role == "down" for layer in m.layers}
+
+
+def _place_problems(shape: ModelShape, values: Values) -> Iterable[Problem]:
+    """Layers that get fewer adapters than the placement says, and where one stands on a mixture of experts."""
+    wanted = {"down": _SUBLAYERS[1]}
+    if values["placement"] == "houlsby":
+        wanted = {"o": _SUBLAYERS[0], **wanted}
+    for role, name in wanted.items():
+        without = shape.num_layers - len(_has(shape, role))
+        if without > 0:
+            got = "one adapter, not two" if len(wanted) > 1 else "no adapter"
+            yield Problem(
+                "placement",
+                f"{without} of the {shape.num_layers} layers of {shape.title} have no {name} by names known here, and "
+                f"get {got}.",
+                "warning",
+            )
+    if shape.mixtures:
+        place = "beside" if values["placement"] == "parallel" else "after"
+        yield Problem(
+            "placement",
+            f"{shape.title} has {shape.mixtures[0].experts} experts in a feed-forward part: one adapter stands {place} "
+            "them all, on their sum, and none in a single expert.",
+            "warning",
+        )
+
+
+def _whole(shape: ModelShape, mixture: Mixture) -> ModuleGroup:
+    """A mixture of experts as a host: a module that is as wide at both ends as the stream."""
+    return ModuleGroup(mixture.path, "Mixture", mixture.layers, {"weight": (shape.hidden, shape.hidden)})
 
 
 def _entrance(shape: ModelShape, host: ModuleGroup) -> ModuleGroup:

@@ -168,6 +168,11 @@ class MethodSpec(ABC):
         """Every knob's value before the learner moves any, on this model."""
         return {knob.name: knob.default for knob in self.knobs}
 
+    def options(self, knob: Knob, shape: ModelShape) -> tuple[str, ...]:
+        """Names to offer for a list of modules; none where this model has nothing for it to name."""
+        names = (*shape.target_names, "all-linear", *self.defaults(shape)[knob.name])
+        return tuple(dict.fromkeys(names))
+
     def complete(self, shape: ModelShape, values: Values) -> dict[str, Any]:
         """Defaults overlaid with ``values``, each checked for type and range.
 

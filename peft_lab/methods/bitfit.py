@@ -19,6 +19,7 @@ The frozen model's dropout is off while the biases train, which the paper does n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -85,7 +86,10 @@ class BitFit(MethodSpec):
     def formula(self, shape: ModelShape, values: Values) -> Formula:
         terms = tuple(
             Term(
-                f"{group.path}.{name}", str(group.parameters[name][0]), group.parameters[name][0], group.count
+                f"{group.path}.{name}",
+                r" \cdot ".join(str(side) for side in group.parameters[name]),
+                math.prod(group.parameters[name]),
+                group.count,
             )
             for group, name in _biases(shape, values)
         )
@@ -94,7 +98,7 @@ class BitFit(MethodSpec):
 
     def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
         return tuple(
-            Part("bias", group.path, "b", {"size": group.parameters[name][0]})
+            Part("bias", group.path, "b", {"size": math.prod(group.parameters[name])})
             for group, name in _biases(shape, values)
         )
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from peft_lab.methods._experts import router_problems
 from peft_lab.methods._peft import PeftMethod
 from peft_lab.methods._tables import ia3_feedforward, ia3_targets
 from peft_lab.methods._targets import (
@@ -76,7 +77,9 @@ class Ia3(PeftMethod):
         if not targets:
             block = shape.block
             names = {
-                role: shape.target_name(block[role]) for role in ("k", "v", "qkv", "down") if role in block
+                role: shape.target_name(block[role])
+                for role in ("k", "v", "qkv", "kv", "down")
+                if role in block
             }
             targets = tuple(names.values()) or default_targets(shape)
             feedforward = (names["down"],) if "down" in names else ()
@@ -96,6 +99,8 @@ class Ia3(PeftMethod):
                     f"'{name}' is a feed-forward module but no target ({listed}). Add it to the targets, too."
                 )
                 yield Problem("feedforward_modules", message)
+        yield from router_problems(shape, shape.match(targets).groups)
+        yield from _expert_problems(shape)
         if any(group.role == "qkv" for group in shape.match(targets).groups):
             message = f"{shape.title} fuses query, key and value in one map, so the vector scales the queries as well."
             yield Problem("target_modules", message, "warning")
@@ -110,7 +115,7 @@ class Ia3(PeftMethod):
         return Formula(symbolic, tuple(terms), added=total, stored=total)
 
     def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
-        labels = {"q": "l_q", "k": "l_k", "v": "l_v", "qkv": "l_qkv", "o": "l_o"}
+        labels = {"q": "l_q", "k": "l_k", "v": "l_v", "qkv": "l_qkv", "kv": "l_kv", "o": "l_o"}
         return tuple(
             Part(
                 "gate",
@@ -135,6 +140,25 @@ class Ia3(PeftMethod):
             feedforward_modules=list(values["feedforward_modules"]),
             fan_in_fan_out=stored_transposed(shape.match(values["target_modules"]).groups),
         )
+
+
+def _expert_problems(shape: ModelShape) -> Iterable[Problem]:
+    if not shape.mixtures:
+        return
+    shared = any(mixture.shared for mixture in shape.mixtures)
+    elsewhere = any(g.role == "down" for g in shape.groups if g.is_matrix and not shape.mixture_of(g))
+    where = [
+        name
+        for name, there in (("the shared expert", shared), ("layers without experts", elsewhere))
+        if there
+    ]
+    rest = f"; {' and '.join(where)} can have one" if where else ""
+    yield Problem(
+        "feedforward_modules",
+        f"The experts that the router of {shape.title} chooses from get no feed-forward vector: they are stacked in "
+        f"bare parameters, and PEFT's IA³ multiplies at linear maps only{rest}.",
+        "warning",
+    )
 
 
 def is_feedforward(group: ModuleGroup, values: Values) -> bool:

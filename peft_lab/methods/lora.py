@@ -12,33 +12,40 @@ r"""LoRA: a trained low-rank correction beside a frozen matrix (Hu et al. 2021, 
                        |
                        h
 
-Because B starts at zero the model's output is unchanged before the first step. Parameters per target: r (d_in + d_out).
+Because B starts at zero the model's output is unchanged before the first step. Parameters per target: r (d_in + d_out);
+per stack of E experts: r E (d_in + d_out).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.errors import BadInput
-from peft_lab.methods import _ranks
+from peft_lab.methods import _experts, _ranks
+from peft_lab.methods._experts import Target
 from peft_lab.methods._peft import PeftMethod
 from peft_lab.methods._tables import lora_targets
 from peft_lab.methods._targets import (
     default_problems,
     default_targets,
     for_peft,
-    matched,
     stored_transposed,
-    target_problems,
 )
 from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
-from peft_lab.shapes import ModelKind, ModelShape, ModuleGroup
+from peft_lab.shapes import PARAMETER, ModelKind, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
     from peft import LoraConfig
 
+PARAMETERS = Knob(
+    "target_parameters", "Target parameters", "modules", (),
+    "Experts of a mixture are stacked in bare parameters, which no name of a module reaches. Each expert gets an A "
+    "and a B of its own.",
+    usual="none: the attention's maps alone", paper="none: no model of the paper has experts",
+)  # fmt: skip
 KNOBS = (
     Knob(
         "r", "Rank r", "int", 8, "Width of the bottleneck: capacity and parameters grow with it.",
@@ -54,6 +61,7 @@ KNOBS = (
         "Which matrices get a correction. The names are path endings, as in PEFT.",
         usual="q and v, or all linear maps", paper="W_q and W_v in most experiments",
     ),
+    PARAMETERS,
     Knob(
         "lora_dropout", "Dropout", "float", 0.0, "Applied to the input of A, in training only.",
         usual="0 to 0.1", paper="0 to 0.1", min=0.0, max=0.9,
@@ -114,16 +122,22 @@ class Lora(PeftMethod):
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
         return super().defaults(shape) | {"target_modules": default_targets(shape)}
 
+    def options(self, knob: Knob, shape: ModelShape) -> tuple[str, ...]:
+        if knob.name == PARAMETERS.name:
+            return _experts.parameter_names(shape)
+        return super().options(knob, shape)
+
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
-        yield from target_problems(shape, values["target_modules"])
+        yield from _experts.problems(shape, values)
         yield from default_problems(shape, values["target_modules"], default_targets(shape), lora_targets())
-        groups = shape.match(values["target_modules"]).groups
-        yield from _ranks.problems(shape, groups, values["rank_pattern"])
-        for group in groups:
-            if "weight" not in group.parameters or len(group.parameters["weight"]) != 2:
+        targets = _targets(shape, values)
+        yield from _ranks.problems(shape, [target.group for target in targets], values["rank_pattern"])
+        for target in targets:
+            group = target.group
+            if not (group.is_matrix or group.type == PARAMETER) or "weight" not in group.parameters:
                 continue
             dense, narrow = group.in_features * group.out_features, min(group.in_features, group.out_features)
-            rank, name = max(_found(group, values)), group.path.split(".")[-1]
+            rank, name = max(_found(target, values)), group.path.split(".")[-1]
             if values["init_lora_weights"] == "pissa" and rank > narrow:
                 message = f"{name} has only {narrow} singular vectors to start from; rank {rank} is too much for PiSSA."
                 yield Problem("r", message)
@@ -135,40 +149,36 @@ class Lora(PeftMethod):
 
     def formula(self, shape: ModelShape, values: Values) -> Formula:
         dora, ruled = values["use_dora"], bool(values["rank_pattern"].strip())
-        groups = matched(shape, values["target_modules"])
+        targets = _experts.checked(shape, values)
         terms = [
-            Term(
-                group.path,
-                rf"{rank} \cdot ({group.in_features} + {group.out_features})"
-                + (f" + {group.out_features}" if dora else ""),
-                rank * (group.in_features + group.out_features) + (group.out_features if dora else 0),
-                count,
-            )
-            for group in groups
-            for rank, count in _found(group, values).items()
+            _term(target.group, rank, count, dora)
+            for target in targets
+            for rank, count in _found(target, values).items()
         ]
         added = sum(term.total for term in terms)
-        for group, name in _biases(shape, groups, values["bias"]):
-            size = group.parameters[name][0]
+        for group, name in _biases(shape, targets, values["bias"]):
+            size = math.prod(group.parameters[name])
             terms.append(Term(f"{group.path}.{name}", str(size), size, group.count))
         rank_letter = r"r_i" if ruled else "r"
         symbolic = rf"\sum_{{\text{{targets}}}} {rank_letter}\,(d_{{in}} + d_{{out}})" + (
             " + d_{out}" if dora else ""
         )
+        if any(target.group.stacked > 1 for target in targets):
+            symbolic += rf" \;+\; \sum_{{\text{{stacks}}}} {rank_letter}\,E\,(d_{{in}} + d_{{out}})"
         if values["bias"] != "none":
             symbolic += r" \;+\; \sum \text{biases}"
         formula = Formula(symbolic, tuple(terms), added, 0)
         return Formula(symbolic, tuple(terms), added, formula.trainable)
 
     def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
-        groups = shape.match(values["target_modules"]).groups
+        targets = _targets(shape, values)
         parts = []
-        for group in groups:
-            found = _found(group, values)
+        for target in targets:
+            found = _found(target, values)
             size = {"rank": max(found), "least": min(found), "magnitude": int(values["use_dora"])}
-            parts.append(Part("low_rank", group.path, "A B", size))
-        for group, name in _biases(shape, groups, values["bias"]):
-            parts.append(Part("bias", group.path, "b", {"size": group.parameters[name][0]}))
+            parts.append(Part("low_rank", target.group.path, "A B", size))
+        for group, name in _biases(shape, targets, values["bias"]):
+            parts.append(Part("bias", group.path, "b", {"size": math.prod(group.parameters[name])}))
         return tuple(parts)
 
     def scale(self, values: Values) -> float:
@@ -182,13 +192,14 @@ class Lora(PeftMethod):
         from peft import LoraConfig
 
         start = values["init_lora_weights"]
-        groups = shape.match(values["target_modules"]).groups
+        groups = [target.group for target in _targets(shape, values)]
         return LoraConfig(
             task_type=task_type,
             r=values["r"],
             lora_alpha=values["lora_alpha"],
             lora_dropout=values["lora_dropout"],
             target_modules=for_peft(values["target_modules"]),
+            target_parameters=list(values["target_parameters"]) or None,
             use_rslora=values["use_rslora"],
             use_dora=values["use_dora"],
             init_lora_weights=True if start == "default" else start,
@@ -198,21 +209,37 @@ class Lora(PeftMethod):
         )
 
 
-def _biases(
-    shape: ModelShape, targets: Sequence[ModuleGroup], which: str
-) -> Iterator[tuple[ModuleGroup, str]]:
+def _targets(shape: ModelShape, values: Values) -> tuple[Target, ...]:
+    return _experts.targets(shape, values["target_modules"], values["target_parameters"])
+
+
+def _term(group: ModuleGroup, rank: int, count: int, dora: bool) -> Term:
+    inputs, outputs, experts = group.in_features, group.out_features, group.stacked
+    times = rf"{rank} \cdot {experts}" if experts > 1 else f"{rank}"
+    return Term(
+        group.path,
+        rf"{times} \cdot ({inputs} + {outputs})" + (f" + {outputs}" if dora else ""),
+        rank * experts * (inputs + outputs) + (outputs if dora else 0),
+        count,
+    )
+
+
+def _biases(shape: ModelShape, targets: Sequence[Target], which: str) -> Iterator[tuple[ModuleGroup, str]]:
     """The biases that are trained too: ``all``, those of the targets (``lora_only``), or ``none``."""
+    adapted = [target.group for target in targets]
     for group, name in shape.biases:
-        if which == "all" or (which == "lora_only" and group in targets):
+        # PEFT goes by the name alone here; stacked experts have biases of other names.
+        if name == "bias" and (which == "all" or (which == "lora_only" and group in adapted)):
             yield group, name
 
 
-def _found(group: ModuleGroup, values: Values) -> Mapping[int, int]:
+def _found(target: Target, values: Values) -> Mapping[int, int]:
     """How many modules of a group have which rank. A pattern that cannot be read counts as none: it is drawn too."""
+    rank = values["r"] * target.factor
     try:
-        return _ranks.ranks(group, values["r"], values["rank_pattern"])
+        return _ranks.ranks(target.group, rank, values["rank_pattern"])
     except BadInput:
-        return {values["r"]: group.count}
+        return {rank: target.group.count}
 
 
 METHOD = Lora()

@@ -104,7 +104,9 @@ class PrefixTuning(VirtualTokenMethod):
             )
             return
         yield from room_problems(shape, values["num_virtual_tokens"])
-        if shape.kv_width != _width(shape):
+        if without := _without_keys(shape):
+            yield Problem("model", without)
+        elif shape.kv_width != _width(shape):
             yield Problem(
                 "model",
                 f"The keys of {shape.title} are {shape.kv_width} wide and PEFT would make a prefix {_width(shape)} "
@@ -176,8 +178,30 @@ def starts_from_text(values: Values) -> bool:
 
 
 def _width(shape: ModelShape) -> int:
-    """Width of PEFT's prefix per layer: the keys' with grouped-query attention, else the hidden size."""
-    return shape.hidden if shape.kind == "seq2seq" else shape.kv_width
+    """Width of PEFT's prefix per layer: the keys' with grouped-query attention, else the hidden size.
+
+    PEFT knows grouped queries by ``num_key_value_heads`` in the config, which Falcon's has not.
+    """
+    ungrouped = shape.kind == "seq2seq" or shape.model_type == "falcon"
+    return shape.hidden if ungrouped else shape.kv_width
+
+
+def _without_keys(shape: ModelShape) -> str:
+    """Why a model's layers take no prefix; empty where they do."""
+    if any(group.role == "kv" for group in shape.groups):
+        return (
+            f"{shape.title} makes keys and values of different widths from one compressed vector (multi-head latent "
+            "attention); PEFT makes a prefix of one width for both, which does not fit its cache."
+        )
+    found = {layer for group in shape.groups if group.role in ("k", "qkv") for layer in group.layers}
+    if not found:
+        return f"{shape.title} has no attention by names known here, so there is nothing for a prefix to stand before."
+    if len(found) < shape.num_layers:
+        return (
+            f"Only {len(found)} of the {shape.num_layers} layers of {shape.title} have keys and values; the others "
+            "keep a running state instead. PEFT makes a prefix for all of them, which its cache does not take."
+        )
+    return ""
 
 
 def _key_value(shape: ModelShape) -> list[tuple[str, ModuleGroup]]:

@@ -26,11 +26,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.methods import _quantise
+from peft_lab.methods import _experts, _quantise
 from peft_lab.methods._targets import ALL_LINEAR
 from peft_lab.methods.base import Paper, Part, Problem, Quantization, TaskType
 from peft_lab.methods.knobs import Knob, Values
-from peft_lab.methods.lora import Lora
+from peft_lab.methods.lora import PARAMETERS, Lora
 from peft_lab.shapes import ModelKind, ModelShape
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ KNOBS = (
         "Which matrices get a correction. The rounded base covers every linear map whatever is chosen here.",
         usual="all linear maps", paper="all linear maps, needed to match full fine-tuning (figure 2)",
     ),
+    PARAMETERS,
     Knob(
         "lora_dropout", "Dropout", "float", 0.0, "Applied to the input of A, in training only.",
         usual="0 to 0.1", paper="0.1 up to 13B, 0.05 above", min=0.0, max=0.9,
@@ -103,10 +104,16 @@ class QLora(Lora):
     order = 20
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
-        return {knob.name: knob.default for knob in self.knobs}
+        """All linear maps; by name where one of them is a router that cannot be adapted."""
+        own = {knob.name: knob.default for knob in self.knobs}
+        routers = {shape.target_name(group) for group in _experts.linear_routers(shape)}
+        if routers:
+            own["target_modules"] = tuple(name for name in shape.target_names if name not in routers)
+        return own
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         yield from super().check(shape, {**values, **_FIXED})
+        yield from _whole(shape)
         if values["load_in_8bit"]:
             return
         ragged = next((group for group in _quantise.quantised(shape) if group.in_features % BLOCK), None)
@@ -173,6 +180,24 @@ class QLora(Lora):
             _quantise.quantise(model, Quantization(**json.loads(noted.read_text("utf-8"))))
         _quantise.settle(model)
         return super().load(model, directory)
+
+
+def _whole(shape: ModelShape) -> Iterable[Problem]:
+    """What stays in its own precision though it is most of the model."""
+    if shape.mixtures:
+        yield Problem(
+            "load_in_8bit",
+            f"The base shrinks little: bitsandbytes rounds linear maps, and the experts of {shape.title}, "
+            f"{_experts.share(shape)} of its parameters, are stacked in bare parameters that stay as they are.",
+            "warning",
+        )
+    elif not any(group.layers for group in _quantise.quantised(shape)):
+        yield Problem(
+            "load_in_8bit",
+            f"Nothing of {shape.title} gets smaller: its linear maps are of a class of their own, which transformers "
+            "leaves in the model's precision.",
+            "warning",
+        )
 
 
 METHOD = QLora()

@@ -93,10 +93,13 @@ def knobs_card(spec: MethodSpec, first: str) -> Choice:
     defaults = spec.defaults(entry.shape)
     values: dict[str, Any] = {}
     for knob in (knob for knob in spec.knobs if not knob.advanced):
+        if knob.kind == "modules" and not spec.options(knob, entry.shape):
+            values[knob.name] = ()
+            continue
         values[knob.name] = _control(spec, knob, defaults[knob.name], entry.shape, values)
         slots[knob.name] = st.empty()
     advanced = [knob for knob in spec.knobs if knob.advanced]
-    lists = [knob for knob in spec.knobs if knob.kind == "modules"]
+    lists = [knob for knob in spec.knobs if knob.kind == "modules" and knob.name in slots]
     if advanced or lists:
         with st.expander("More settings"):
             for knob in lists:
@@ -190,9 +193,7 @@ def _remember_modules(spec: MethodSpec, knob: Knob, shape: ModelShape, names: Se
 
 
 def module_options(spec: MethodSpec, knob: Knob, shape: ModelShape) -> list[str]:
-    """Names to offer: the model's own, and those that the method's defaults use though a shorter one would do."""
-    names = [*shape.target_names, "all-linear", *spec.defaults(shape)[knob.name]]
-    return list(dict.fromkeys(names))
+    return list(spec.options(knob, shape))
 
 
 def _control(spec: MethodSpec, knob: Knob, default: Any, shape: ModelShape, above: Mapping[str, Any]) -> Any:

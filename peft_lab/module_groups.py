@@ -1,0 +1,117 @@
+"""Groups of a model's modules that differ only in the layer index, and what role a matrix plays in its block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+# latent: the compressing maps of multi-head latent attention, before q and kv.
+Role = Literal["q", "k", "v", "qkv", "kv", "latent", "o", "gate", "up", "down"]
+
+# Last path segments by which the public architectures name the matrices of a block. Longest suffix wins, so that
+# BERT's two `output.dense` are told apart.
+_ROLE_SUFFIXES: dict[str, Role] = {
+    "q_proj": "q", "query": "q", "SelfAttention.q": "q", "EncDecAttention.q": "q", "q_lin": "q",
+    "query_proj": "q",
+    "k_proj": "k", "key": "k", "SelfAttention.k": "k", "EncDecAttention.k": "k", "k_lin": "k",
+    "key_proj": "k",
+    "v_proj": "v", "value": "v", "SelfAttention.v": "v", "EncDecAttention.v": "v", "v_lin": "v",
+    "value_proj": "v",
+    "q_a_proj": "latent", "kv_a_proj_with_mqa": "latent", "q_b_proj": "q", "kv_b_proj": "kv",
+    "c_attn": "qkv", "query_key_value": "qkv", "qkv_proj": "qkv", "Wqkv": "qkv",
+    "o_proj": "o", "attention.output.dense": "o", "attn.c_proj": "o", "self_attention.dense": "o",
+    "SelfAttention.o": "o", "EncDecAttention.o": "o", "out_proj": "o", "out_lin": "o",
+    "attention.dense": "o", "self_attn.dense": "o",
+    "gate_proj": "gate", "wi_0": "gate",
+    "up_proj": "up", "intermediate.dense": "up", "mlp.c_fc": "up", "dense_h_to_4h": "up", "DenseReluDense.wi": "up",
+    "wi_1": "up", "fc1": "up", "fc_in": "up", "gate_up_proj": "up", "lin1": "up", "ffn": "up",
+    "down_proj": "down", "output.dense": "down", "mlp.c_proj": "down", "dense_4h_to_h": "down",
+    "DenseReluDense.wo": "down", "fc2": "down", "fc_out": "down", "lin2": "down", "ffn_output": "down",
+}  # fmt: skip
+MATRIX_TYPES = ("Linear", "Conv1D")
+PARAMETER = "Parameter"  # type of a bare parameter that stands as a group of its own
+
+
+@dataclass(frozen=True)
+class ModuleGroup:
+    """Modules that differ only in their layer index.
+
+    Attributes:
+        path: dotted path with ``{}`` for the layer index, or a plain path when there is only one.
+        type: class name, such as ``Linear``, ``Conv1D``, ``Embedding``, ``LayerNorm``.
+        layers: the layer indices that have it; empty for a module outside the layers.
+        parameters: own parameters by name, each with its shape as torch stores it.
+        tied: names of parameters that are shared with another module and so count once, there.
+        linear: whether a class of another name is a linear map all the same (Falcon's, Llama 4's router).
+    """
+
+    path: str
+    type: str
+    layers: tuple[int, ...]
+    parameters: Mapping[str, tuple[int, ...]]
+    tied: tuple[str, ...] = ()
+    linear: bool = False
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it is a linear map, which PEFT adapts by the module's name."""
+        return self.type in MATRIX_TYPES or self.linear
+
+    @property
+    def stacked(self) -> int:
+        """How many matrices of this size stand in one: those of all experts in a stack, else 1."""
+        weight = self.parameters.get("weight", ())
+        return weight[0] if self.type == PARAMETER and len(weight) == 3 else 1
+
+    @property
+    def count(self) -> int:
+        return len(self.layers) or 1
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return tuple(self.path.replace("{}", str(index)) for index in self.layers) or (self.path,)
+
+    @property
+    def in_features(self) -> int:
+        """Inputs of a matrix. ``Conv1D`` (GPT-2) stores (in, out), ``Linear`` (out, in), ``Embedding`` (rows, dim)."""
+        weight = self.parameters["weight"]
+        return weight[0] if self.type in ("Conv1D", "Embedding") else weight[-1]
+
+    @property
+    def out_features(self) -> int:
+        weight = self.parameters["weight"]
+        return weight[1] if self.type in ("Conv1D", "Embedding") else weight[-2]
+
+    @property
+    def bias(self) -> int:
+        """Entries of the bias, 0 without one."""
+        return math.prod(self.parameters.get("bias", (0,)))
+
+    @property
+    def each(self) -> int:
+        """Parameters of one of the modules, tied ones left out."""
+        return sum(math.prod(shape) for name, shape in self.parameters.items() if name not in self.tied)
+
+    @cached_property
+    def role(self) -> Role | None:
+        """What the matrix does in its block, from its name; ``None`` outside blocks and for other modules."""
+        if not self.layers or not (self.is_matrix or self.type == PARAMETER):
+            return None
+        hits = [suffix for suffix in _ROLE_SUFFIXES if self.path.endswith("." + suffix)]
+        return _ROLE_SUFFIXES[max(hits, key=len)] if hits else None
+
+    @property
+    def is_norm(self) -> bool:
+        return "norm" in self.type.lower()
+
+
+def is_bias(parameter: str) -> bool:
+    """Whether a parameter's own name makes it a bias: ``bias``, ``down_proj_bias`` of stacked experts.
+
+    T5's ``relative_attention_bias`` is a module, not one.
+    """
+    own = parameter.rpartition(".")[2]
+    return own == "bias" or own.endswith("_bias")
