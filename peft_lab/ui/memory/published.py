@@ -15,6 +15,7 @@ from peft_lab.ui.memory.drawings import against, errors
 from peft_lab.ui.waiting import come_back
 
 BAND = 5.0  # percent: what is called close
+BAR = 14  # pixels for each row's error
 KEY = "memory-published-now"
 
 
@@ -39,7 +40,8 @@ def published_peaks() -> None:
     with right:
         st.markdown("#### Error of each row")
         sizes = [one for one in percents if one is not None]
-        st.plotly_chart(errors(titles, sizes, BAND), key="memory-errors", config=charts.CONFIG)
+        figure = errors(titles, sizes, BAND, BAR * len(sizes))
+        st.plotly_chart(figure, key="memory-errors", config=charts.CONFIG)
     _one_row()
     with st.expander("All rows"):
         figures.table(
@@ -50,8 +52,9 @@ def published_peaks() -> None:
     versions = ", ".join(f"{name} {version}" for name, version in published.simulated_with().items())
     st.caption(
         f"Published: [{published.SOURCE}]({published.ADDRESS}), reserved bytes at the peak. Simulated with {versions} "
-        "by `python -m tools.simulate_published`. One number is inferred from these rows, the length of the longest "
-        "batch, which was not published (`peft_lab/memory/protocol.py`); the allocator's model has no fitted number."
+        "by `python -m tools.simulate_published`. One number is inferred, the length of the longest batch, which was not "
+        "published: from the row of plain LoRA of rank 32 (`peft_lab/memory/protocol.py`). The allocator's model has "
+        "no fitted number."
     )
 
 
