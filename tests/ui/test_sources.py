@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from peft_lab.choose.answers import OWN_LIMIT
 from peft_lab.compare.shipped import all_shipped
 from peft_lab.memory.devices import devices
 from peft_lab.models import catalogue
@@ -18,7 +19,7 @@ BADGE = re.compile("|".join(rf"-badge\[{source}\]|source {source}" for source in
 # What a person said or set, what was said by others, and who they are: no figures that the page found.
 YOURS = (
     ":gray-badge[you]",
-    "a line of this lab's own",
+    OWN_LIMIT,
     " of them done already",
     "Setting</th>",
     "as a link](",

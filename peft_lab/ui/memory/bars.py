@@ -6,7 +6,7 @@ import streamlit as st
 
 from peft_lab import units
 from peft_lab.memory import fits
-from peft_lab.memory.devices import GIB, Device
+from peft_lab.memory.devices import SOLD, Device
 from peft_lab.methods import all_methods
 from peft_lab.models import ModelEntry
 from peft_lab.ui import charts, figures
@@ -61,7 +61,7 @@ def overview(chosen: Chosen) -> Answers:
 def _bars(answers: Answers, chosen: Chosen) -> None:
     rows = {all_methods()[slug].title: one.parts for slug, one in answers.found.items()}
     limit = chosen.device.memory
-    figure = charts.memory_bars(rows, limit, f"{chosen.device.title}: {units.size(limit)} usable")
+    figure = charts.memory_bars(rows, limit, f"{chosen.device.holding}: {units.size(limit)} usable")
     st.plotly_chart(figure, key="memory-bars", config=charts.CONFIG)
 
 
@@ -86,8 +86,8 @@ def _table(answers: Answers, chosen: Chosen) -> None:
     st.caption(
         f"{_settings(answers, chosen)} Must have: what PyTorch's caching allocator would reserve, by its documented "
         "rules. Tensors: those alive at the peak, exact. "
-        f"Usable on {device.title}: {units.size(device.memory)} ({device.memory / GIB:.1f} GiB, in which cards are "
-        f"counted), {device.source}."
+        f"Usable on {device.holding}: {units.size(device.memory)}, {device.source}."
+        f"{f' {SOLD}' if device.holding != device.title else ''}"
     )
     if chosen.targets == OWN and {"lora", "qlora"} <= answers.found.keys():
         _targets(answers, chosen.entry)
