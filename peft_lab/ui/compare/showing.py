@@ -80,7 +80,7 @@ def _place(found: Document) -> str:
 def _marked(found: Document) -> str:
     names = axis_titles(found)
     x, y = (names[found["pareto_axes"][name]].lower() for name in "xy")
-    return f"In colour: the Pareto front of {x} and {y}, the methods that no other beats on one without losing the other."
+    return f"In colour: the Pareto front of {x} and {y}. No method beats one of these on either without losing on the other."
 
 
 def _before(found: Document) -> str:

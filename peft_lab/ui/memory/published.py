@@ -52,8 +52,8 @@ def published_peaks() -> None:
     versions = ", ".join(f"{name} {version}" for name, version in published.simulated_with().items())
     st.caption(
         f"Published: [{published.SOURCE}]({published.ADDRESS}), reserved bytes at the peak. Simulated with {versions} "
-        "by `python -m tools.simulate_published`. One number is inferred, the length of the longest batch, which was not "
-        "published: from the row of plain LoRA of rank 32 (`peft_lab/memory/protocol.py`). The allocator's model has "
+        "by `python -m tools.simulate_published`. One number is inferred, the length of the longest batch, which was "
+        "not published: from the row of plain LoRA of rank 32 (`peft_lab/memory/protocol.py`). The allocator's model has "
         "no fitted number."
     )
 
