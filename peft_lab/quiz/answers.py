@@ -129,7 +129,9 @@ def _is_right(answer: Answer, reading: Reading, value: float, step: float) -> bo
 def _as_shown(answer: Answer) -> float | None:
     """The answer as rounded where it is shown, in which zeros at the end are left out: 0.0900% is 0.09%."""
     shown = read(answer.shown.split(" (")[0], expects_bytes=answer.unit == "bytes")
-    return None if shown is None else next((value for value, _, _ in _interpretations(shown, answer.unit)), None)
+    return (
+        None if shown is None else next((value for value, _, _ in _interpretations(shown, answer.unit)), None)
+    )
 
 
 def _judge_share(answer: Answer, reading: Reading) -> Verdict:

@@ -124,7 +124,8 @@ def test_b_is_bytes_only_where_bytes_are_expected(text: str, expects: float, oth
 @pytest.mark.parametrize(
     "text",
     ["", "   ", "abc", "12,34,5", "1.2.3", "1,2,3", "1,2345,678", "5 %%", "1/0", "1e400", "4,096 × 4,096", "2^",
-     "2^0.5", "0^-1", "2^9999", "2^(3", "--3", "3 4/5 6", "tenable", "three and a half", "two hundred and fifty", "9" * 200, "%", "GB", "nan", "inf"],
+     "2^0.5", "0^-1", "2^9999", "2^(3", "--3", "3 4/5 6", "tenable",
+     "three and a half", "two hundred and fifty", "9" * 200, "%", "GB", "nan", "inf"],
 )  # fmt: skip
 def test_what_is_no_number(text: str) -> None:
     assert read(text) is None

@@ -13,16 +13,21 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from peft_lab import published
+from peft_lab.choose.room import Room, Step
+from peft_lab.choose.situation import Situation
 from peft_lab.memory import ask, fits
 from peft_lab.memory.account import Point
 from peft_lab.memory.devices import devices
 from peft_lab.methods import all_methods
 from peft_lab.models import get_model
+from peft_lab.ui import figures
 from peft_lab.ui.memory import fitting
 from peft_lab.ui.memory.answers import Answers
+from peft_lab.ui.memory.bars import verdict
 from peft_lab.ui.memory.controls import DEFAULTS, Chosen
 from peft_lab.ui.memory.timeline import places
 from peft_lab.ui.method_page import TITLES
+from tests.ui.badges import sources, without_badge
 from tests.ui.test_pages import SECONDS, opened, told
 
 SMALL = {"model": "minilm-l6", "device": "this-machine", "batch": "2", "seq": "16"}
@@ -74,6 +79,7 @@ def test_every_method_or_its_reason() -> None:
 @pytest.mark.parametrize(
     ("tab", "expected"),
     [
+        ("timeline", "the peak"),
         ("fits", "Searched on"),
         pytest.param("curves", "Every dot is a simulated step of", marks=pytest.mark.slow),
         ("why", "Why LoRA does not shrink activations"),
@@ -83,6 +89,9 @@ def test_every_method_or_its_reason() -> None:
 def test_every_tab_opens(tab: str, expected: str) -> None:
     app = settled(opened("memory", tab=tab, **SMALL))
     assert expected in told(app)
+    assert not without_badge(app)[1]
+    # nothing is measured here, and only what others published is cited
+    assert sources(app) == {"simulated"} | ({"cited"} if tab == "published" else set())
 
 
 @pytest.mark.slow
@@ -142,6 +151,15 @@ def test_where_a_search_ends_is_a_lower_bound(
     chosen = Chosen(get_model("minilm-l6"), devices()["h200"], 1, 8, "bfloat16", "adamw", False, {})
     fitting._size(what, chosen, "lora")
     assert ("at least" in said[0]) == least
+
+
+def test_a_step_of_exactly_what_is_usable_fits() -> None:
+    device = devices()["t4"]
+    assert verdict(device.memory, device) == "fits"
+    assert verdict(device.memory + 1, device) == figures.unbroken("1 B over")
+    room = Room(Situation(device="t4"), lambda _: lambda *step: device.memory)
+    assert room.step("lora", {}) == Step(Situation().batch, False, device.memory)
+    assert room.with_memory(device.memory - 1).step("lora", {}) is None
 
 
 def test_a_lessons_button_sets_the_page() -> None:

@@ -80,7 +80,9 @@ def _place(found: Document) -> str:
 def _marked(found: Document) -> str:
     names = axis_titles(found)
     x, y = (names[found["pareto_axes"][name]].lower() for name in "xy")
-    return f"In colour: the Pareto front of {x} and {y}. No method beats one of these on either without losing on the other."
+    return (
+        f"In colour: the Pareto front of {x} and {y}. Nothing beats these on one without losing on the other."
+    )
 
 
 def _before(found: Document) -> str:

@@ -42,7 +42,7 @@ def overview(chosen: Chosen) -> Answers:
     answers = collect(asked, PATIENCE if st.session_state.get(DRAWN) else 0)
     st.session_state[DRAWN] = bool(answers.found)
     seconds.update({slug: one.seconds for slug, one in answers.found.items()})
-    st.markdown(f"#### One training step of {chosen.entry.title}")
+    st.markdown(f"#### One training step of {chosen.entry.title} {figures.badge('simulated')}")
     progress(answers, "methods")
     answers = Answers(answers.found, refused | dict(answers.refused), answers.waiting)
     if answers.found:
