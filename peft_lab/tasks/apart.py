@@ -19,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from peft_lab.errors import BadInput, RunError
 from peft_lab.tasks import own
@@ -106,24 +106,34 @@ def _read(data: bytes, ending: str, heed: Callable[[], object]) -> Content:
         )  # fmt: skip
     except OSError as trouble:
         raise RunError(f"No process could be started to read the file: {trouble.strerror}.") from trouble
+    stdin, child.stdin = child.stdin, None
+    sender = threading.Thread(target=_send, args=(stdin, data), daemon=True)
+    sender.start()
     try:
-        answer, log = _answer(child, data, heed)
+        answer, log = _answer(child, heed)
     finally:
         if child.poll() is None:
             child.kill()
         child.wait()
-        for stream in (child.stdin, child.stdout, child.stderr):
-            with suppress(OSError):
-                stream.close()  # type: ignore[union-attr]
+        sender.join()
+        for stream in (child.stdout, child.stderr):
+            if stream is not None:
+                stream.close()
     return _content(child.returncode, answer, log)
 
 
-def _answer(child: subprocess.Popen[bytes], data: bytes, heed: Callable[[], object]) -> tuple[bytes, bytes]:
+def _send(stdin: IO[bytes] | None, data: bytes) -> None:
+    if stdin is not None:
+        with suppress(OSError), stdin:  # a process that has ended takes no more
+            stdin.write(data)
+
+
+def _answer(child: subprocess.Popen[bytes], heed: Callable[[], object]) -> tuple[bytes, bytes]:
     deadline = time.monotonic() + SECONDS
     while True:
         heed()
         try:
-            return child.communicate(data, timeout=_LOOK)
+            return child.communicate(timeout=_LOOK)
         except subprocess.TimeoutExpired:
             if time.monotonic() > deadline:
                 raise _too_long() from None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.errors import BadInput
+from peft_lab.tasks import records
 from peft_lab.tasks.base import Kind, Row, Splits, Task, check_paired
 from peft_lab.tasks.labelled import label_scores
 from peft_lab.tasks.lookalikes import alike, is_blank
@@ -18,6 +19,7 @@ from peft_lab.tasks.splitting import different_texts, hold_out, in_fair_order, s
 NAME = "own"
 MAX_BYTES = 5_000_000
 MIN_ROWS = 8
+MAX_ROWS = records.MAX_ROWS
 MIN_LABELS = 2
 MAX_LABELS = 20
 #: Different texts a label needs: one to learn from and one to test on.
