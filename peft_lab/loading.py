@@ -124,6 +124,8 @@ def load_base(
     if quantization is not None:
         options["quantization_config"] = _bitsandbytes(quantization)
         options["device_map"] = {"": device()}
+    if attention is None and looks_external(name):
+        attention = "eager"  # what its config asks for may be code of a repository's
     if attention is not None:
         options["attn_implementation"] = attention
     factory = _factory(entry, num_labels)

@@ -25,7 +25,7 @@ from peft_lab.errors import BadInput, RunError
 from peft_lab.tasks import own
 from peft_lab.tasks.base import Row, Splits
 from peft_lab.tasks.own import Content, OwnTask
-from peft_lab.tasks.records import bad
+from peft_lab.tasks.records import bad, shorten
 
 #: Of the process that reads: processor time, time on a busy machine, and memory. The largest file that is taken needs
 #: about a second and 70 MB.
@@ -50,7 +50,7 @@ def load_file(path: str | Path, heed: Callable[[], object] = lambda: None) -> Ow
         data = _bytes(path)
     except (OSError, ValueError) as trouble:  # ValueError: a NUL in the path
         reason = trouble.strerror if isinstance(trouble, OSError) else trouble
-        raise bad(f"'{path}' cannot be read: {reason}.") from trouble
+        raise bad(f"'{shorten(str(path))}' cannot be read: {reason}.") from trouble
     return load(data, path.name, heed)
 
 
