@@ -12,6 +12,7 @@ import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,7 @@ def _content(content: bytes | str) -> Callable[[Path], None]:
 
 
 def campaign(
-    amount: int = CASES, seed: int = 0, report: Callable[[str], None] = print
+    amount: int = CASES, seed: int = 0, report: Callable[[str], None] = print, first: int = 0
 ) -> list[dict[str, Any]]:
     """Rows {what, tried, tracebacks, hangs, lost, notes} of ``count -m FOLDER`` over the cases, methods in turn."""
     from peft_lab.methods import all_methods
@@ -220,7 +221,7 @@ def campaign(
     methods = tuple(all_methods())
     outcomes: list[tuple[str, Outcome]] = []
     with tempfile.TemporaryDirectory() as place:
-        for number, (what, put) in enumerate(cases(amount, seed)):
+        for number, (what, put) in islice(enumerate(cases(first + amount, seed)), first, None):
             folder = Path(place) / str(number)
             folder.mkdir()
             put(folder)

@@ -127,13 +127,13 @@ def _consistent(
             outcome.faults.append(f"counted {report.trainable:,}, by the formula {report.formula:,}")
 
 
-def cases(amount: int = CASES, seed: int = 0) -> Iterator[tuple[str, Outcome]]:
-    """Each combination with what became of it."""
+def cases(amount: int = CASES, seed: int = 0, every: int = COUNTED) -> Iterator[tuple[str, Outcome]]:
+    """Each combination with what became of it; one of ``every`` is counted too."""
     rng = random.Random(seed)
     for number in range(amount):
         spec, entry, values, text = combination(rng)
         what = f"{spec.slug} on {entry.name} with {values!r:.300} {text or ''!r:.100}"
-        yield what, tried(spec, entry, values, text, counted=number % COUNTED == 0)
+        yield what, tried(spec, entry, values, text, counted=number % every == 0)
 
 
 def campaign(

@@ -65,7 +65,8 @@ def _bytes(path: Path) -> bytes:
             raise OSError(0, "it is a device or a pipe, not a file; save the rows to a file first")
         if found.st_size > own.MAX_BYTES:
             raise own.too_large(found.st_size)
-        return stream.read(own.MAX_BYTES + 1)  # what grows meanwhile, or has no end, is cut and refused
+        # what grows meanwhile, or has no end, is cut and refused; nothing comes where one would have to wait
+        return stream.read(own.MAX_BYTES + 1) or b""
 
 
 def load(data: bytes, filename: str, heed: Callable[[], object] = lambda: None) -> OwnTask:
