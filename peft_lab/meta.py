@@ -33,11 +33,23 @@ def make_config(config: Mapping[str, Any]) -> PretrainedConfig:
     if not model_type:
         raise BadInput("This config has no model_type, so the architecture is unknown.", "model")
     try:
-        return AutoConfig.for_model(model_type, **values)
+        config = AutoConfig.for_model(model_type, **values)
+        forget_kernels(config)
+        return config
     except ValueError as error:
         raise BadInput(
             f"The installed transformers does not know the architecture '{model_type}'.", "model"
         ) from error
+
+
+def forget_kernels(config: PretrainedConfig) -> None:
+    """Leave the choice of attention and expert kernels to transformers.
+
+    A config may name kernels that are not installed, or a repository to load them from, which would be code of its own;
+    parameters and shapes do not depend on it.
+    """
+    for name in ("_attn_implementation", "_experts_implementation"):
+        setattr(config, name, None)  # of its parts too
 
 
 def build(

@@ -60,11 +60,17 @@ def result(run: Run, further: Sequence[Event] = ()) -> dict[str, Any]:
     Raises RunError when its folder cannot be read.
     """
     spec = run.spec
-    seen = view([*run.events(), *further], spec.steps)
+    events = [*run.events(), *further]
+    seen = view(events, spec.steps)
     adapter = str(run.adapter) if (run.adapter / "adapter_config.json").exists() else None
     weights = run.adapter / "adapter_model.safetensors"
     stored = weights.stat().st_size if weights.exists() else None
-    return record_of(run.id, spec, seen, adapter, stored)
+    return {**record_of(run.id, spec, seen, adapter, stored), "inputs": _inputs(events)}
+
+
+def _inputs(events: Sequence[Event]) -> dict[str, dict[str, str]] | None:
+    """SHA-256 of the files the run was made from; ``None`` for one that ended before, or is older than their record."""
+    return next((event["files"] for event in events if event["type"] == "inputs"), None)
 
 
 def end(run: Run, ending: str, message: str) -> None:

@@ -12,7 +12,7 @@ from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models import ModelEntry
 from peft_lab.runs import beyond
-from peft_lab.tasks import own
+from peft_lab.tasks import apart, own
 from peft_lab.tasks.base import Task
 
 Schedule = Literal["linear", "cosine"]
@@ -99,7 +99,7 @@ class RunSpec:
                 "The task 'own' needs a file: CSV or JSON Lines of text,label or prompt,completion.",
                 "own_data",
             )
-        return own.load_file(self.own_data)
+        return apart.load_file(self.own_data)
 
     def check(self) -> RunSpec:
         """This spec with every default filled in.

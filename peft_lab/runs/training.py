@@ -16,7 +16,7 @@ from peft_lab import insight, loading
 from peft_lab.errors import RunError
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType
-from peft_lab.runs import batches, beyond, measuring
+from peft_lab.runs import batches, beyond, inputs, measuring
 from peft_lab.runs.batches import Encoded
 from peft_lab.runs.evaluation import Examiner, bare
 from peft_lab.runs.precision import Masters, cast_added, in_head
@@ -128,6 +128,7 @@ def _prepare(run: Run) -> Prepared:
     rows = batches.encode(
         task, [splits.train[number] for number in needed], base.tokenizer, _whole(spec.max_length)
     )
+    run.log.emit("inputs", files=inputs.hashes(spec, task, base.entry))
     named = [(name, p.numel()) for name, p in model.named_parameters() if p.requires_grad]
     head = sum(size for name, size in named if task.labels and in_head(name))
     run.log.emit(
