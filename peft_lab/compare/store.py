@@ -23,7 +23,7 @@ from peft_lab.compare import machine
 from peft_lab.compare.found import key_of, runs_of, status_of
 from peft_lab.compare.plan import Cell, Plan
 from peft_lab.errors import RunError
-from peft_lab.runs import queue
+from peft_lab.runs import owners
 from peft_lab.runs.store import Run, write_json
 from peft_lab.runs.view import Status
 
@@ -78,7 +78,7 @@ class Comparison:
 
     @property
     def machines(self) -> list[dict[str, Any]]:
-        return _read(self.folder / "machines.json", [])
+        return [row for row in _read(self.folder / "machines.json", []) if isinstance(row, dict)]
 
     @property
     def problem(self) -> str:
@@ -103,8 +103,18 @@ class Comparison:
 
     @property
     def running(self) -> bool:
-        owner = _read(self.folder / "owner.json", {})
-        return bool(owner.get("at_work")) and queue.alive(owner)
+        """Whether a living process carries it out."""
+        content = _read(self.folder / "owner.json", {})
+        owner = owners.read(content)
+        if owner is None or not content.get("at_work"):
+            return False
+        # Here the process table knows; only another host has to be listened to.
+        heard = None if owners.here(owner) else owners.heard(self.folder / owners.BEAT)
+        return not owners.gone(owner, heard)
+
+    def beat(self) -> None:
+        """Say that this process still carries it out; to be called every few seconds while it does."""
+        owners.touch(self.folder)
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -120,8 +130,9 @@ class Comparison:
             raise RunError(
                 f"The comparison '{self.id}' is under way already, in the app or another command."
             ) from None
-        me = queue.myself()
+        me = owners.myself().to_dict()
         try:
+            self.beat()
             write_json(self.folder / "owner.json", {**me, "at_work": True})
             here = machine.describe()
             if here not in self.machines:
@@ -188,8 +199,9 @@ def delete(identity: str) -> None:
 
 
 def _read(path: Path, absent: Any) -> Any:
-    """A small file that another process may be replacing, or that is not there."""
+    """A small file that is not there yet, or that may hold anything: then it says as little as none."""
     try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
         return absent
+    return content if isinstance(content, type(absent)) else absent

@@ -60,7 +60,8 @@ def result(run: Run, further: Sequence[Event] = ()) -> dict[str, Any]:
     Raises RunError when its folder cannot be read.
     """
     spec = run.spec
-    seen = view([*run.events(), *further], spec.steps)
+    events = [*run.events(), *further]
+    seen = view(events, spec.steps, run.gone(events))
     adapter = str(run.adapter) if (run.adapter / "adapter_config.json").exists() else None
     weights = run.adapter / "adapter_model.safetensors"
     stored = weights.stat().st_size if weights.exists() else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import math
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from peft_lab import insight, loading
 from peft_lab.errors import RunError
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType
-from peft_lab.runs import batches, beyond, measuring
+from peft_lab.runs import batches, beyond, measuring, stopping
 from peft_lab.runs.batches import Encoded
 from peft_lab.runs.evaluation import Examiner, bare
 from peft_lab.runs.precision import Masters, cast_added, in_head
@@ -69,7 +70,7 @@ def train(run: Run) -> tuple[str, str]:
     taken = _learn(ready, masters, recorder)
     process_peak, device_peaks = measuring.process_peak(), measuring.device_peaks()
     masters.restore()
-    ready.method.save(ready.model, run.adapter)
+    _save(ready)
     run.log.emit("memory", process_peak_bytes=process_peak, **device_peaks)
     if taken < spec.steps:
         return "stopped", f"Stopped after {taken} of {spec.steps} steps; the adapter of that moment is saved."
@@ -82,6 +83,17 @@ def train(run: Run) -> tuple[str, str]:
             f"Stopped in the evaluation; all {spec.steps} steps were made and the adapter is saved.",
         )
     return "done", ""
+
+
+def _save(ready: Prepared) -> None:
+    """Keep the adapter, in one step: a process that is killed meanwhile, or a full disk, leaves no half of one."""
+    scratch = ready.run.folder / ".adapter"
+    try:
+        ready.method.save(ready.model, scratch)
+        shutil.rmtree(ready.run.adapter, ignore_errors=True)
+        scratch.replace(ready.run.adapter)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def seed_everything(seed: int) -> None:
@@ -184,7 +196,7 @@ def _learn(ready: Prepared, masters: Masters, recorder: insight.Recorder) -> int
     model.train()
     recorder.snapshot(0)
     for step, numbers in enumerate(order):
-        if ready.run.asked_to_stop():
+        if stopping.asked(ready.run):
             return step
         start = time.perf_counter()
         batch = batches.collate([rows[number] for number in numbers], pad, ready.base.device)
@@ -286,7 +298,7 @@ def _beyond(ready: Prepared, examiner: Examiner) -> None:
 
 
 def _heed(run: Run) -> None:
-    if run.asked_to_stop():
+    if stopping.asked(run):
         raise Stopped
 
 

@@ -11,7 +11,7 @@ from peft_lab.errors import PeftLabError
 from peft_lab.methods import all_methods
 from peft_lab.models import catalogue
 from peft_lab.runs import store
-from peft_lab.runs.queue import get_queue, mark_lost
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import RunSummary
 from peft_lab.runs.view import Status
 from peft_lab.ui import figures, shell, state
@@ -29,7 +29,6 @@ def runs_page() -> None:
     st.markdown(
         "Everything that was trained on this machine. One run trains at a time; others wait for their turn."
     )
-    mark_lost()
     going = any(not _final(line) for line in summaries())
 
     def table() -> None:
