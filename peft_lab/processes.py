@@ -157,7 +157,10 @@ def cores() -> int:
 
 
 def _watch_parent(orphaned: Callable[[], None] | None) -> None:
-    """The parent's sentinel is watched because PR_SET_PDEATHSIG fires at the end of the *thread* that made the child."""
+    """End when the parent does.
+
+    Its sentinel is watched because PR_SET_PDEATHSIG fires at the end of the *thread* that made the child.
+    """
     parent = multiprocessing.parent_process()
     if parent is None:
         return

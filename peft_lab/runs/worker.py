@@ -26,6 +26,8 @@ def main(folder: str) -> None:
         _end(run, *_trained(run))
     except OSError as error:
         code = storage.number(error)
+        if not run.folder.exists():
+            return  # deleted by hand
         if code is None:
             raise
         os._exit(STORAGE + code)
