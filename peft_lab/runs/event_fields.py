@@ -12,10 +12,10 @@ from peft_lab.runs.events import Event
 Check = Callable[[Any], bool]
 
 
-def damage(events: Sequence[Event]) -> str:
+def damage(events: Sequence[Event], ended: bool) -> str:
     """What is wrong with the first event that cannot be read; empty when all can.
 
-    Types and fields that are not known here are left alone.
+    Types and fields that are not known here are left alone, and who held a run that has ``ended`` matters no more.
     """
     for number, event in enumerate(events, 1):
         for name, check in _NEEDED.get(event["type"], {}).items():
@@ -24,7 +24,12 @@ def damage(events: Sequence[Event]) -> str:
         for name, check in _OPTIONAL.get(event["type"], {}).items():
             if event.get(name) is not None and not check(event[name]):
                 return f"event {number}, {event['type']}, has no usable '{name}'"
-        if event["type"] == "queued" and "owner" in event and owners.read(event["owner"]) is None:
+        if (
+            not ended
+            and event["type"] == "queued"
+            and "owner" in event
+            and owners.read(event["owner"]) is None
+        ):
             return f"event {number}, queued, has no usable 'owner'"
     return ""
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from peft_lab import assets, storage
 from peft_lab.errors import PeftLabError, RunError
-from peft_lab.runs import owners
+from peft_lab.runs import kept, owners
 from peft_lab.runs.events import Event, EventLog, EventReader, read_events
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.spec import RunSpec
@@ -73,7 +73,7 @@ class Run:
     @property
     def spec(self) -> RunSpec:
         """Raises RunError when the file is missing or cannot be read."""
-        return RunSpec.from_dict(_read_json(self.folder / "spec.json", self.id))
+        return RunSpec.from_dict(kept.read_json(self.folder, "spec.json"))
 
     @property
     def log(self) -> EventLog:
@@ -121,24 +121,16 @@ class Run:
         return self.folder / "adapter"
 
     def record(self) -> dict[str, Any]:
-        """The figures of a run that has ended, ``{}`` before (see record.py)."""
-        path = self.folder / "record.json"
-        return _read_json(path, self.id) if path.exists() else {}
+        """The figures of a run that has ended, ``{}`` before (see record.py). Raises RunError when damaged."""
+        return kept.record(self.folder)
 
     def insight(self) -> dict[str, Any]:
-        """What the method's own picture is drawn from, ``{}`` when the run has none. Arrays are in ``insight.npz``."""
-        path = self.folder / "insight.json"
-        return _read_json(path, self.id) if path.exists() else {}
+        """What the method's own picture is drawn from; see :func:`peft_lab.runs.kept.insight`."""
+        return kept.insight(self.folder)
 
     def arrays(self) -> dict[str, Any]:
-        """The numpy arrays beside :meth:`insight`, by name; ``{}`` when there are none."""
-        import numpy as np
-
-        path = self.folder / "insight.npz"
-        if not path.exists():
-            return {}
-        with np.load(path) as kept:
-            return dict(kept)
+        """The numpy arrays beside :meth:`insight`; see :func:`peft_lab.runs.kept.arrays`."""
+        return kept.arrays(self.folder)
 
     # -- stopping: a file, so that any process may ask -----------------------------------------------------------
 
@@ -171,9 +163,9 @@ def create(spec: RunSpec, owner: Owner | None = None) -> Run:
         folder = _new_folder(spec)
         if spec.own_data is not None:
             # The learner's file may be gone tomorrow; the run keeps what it was trained on.
-            kept = folder / f"data{Path(spec.own_data).suffix}"
-            shutil.copyfile(spec.own_data, kept)
-            spec = replace(spec, own_data=str(kept))
+            copy = folder / f"data{Path(spec.own_data).suffix}"
+            shutil.copyfile(spec.own_data, copy)
+            spec = replace(spec, own_data=str(copy))
         write_json(folder / "spec.json", spec.to_dict())
         run = Run(folder.name, folder)
         if owner is not None:
@@ -232,6 +224,7 @@ def summary(run: Run) -> RunSummary:
         spec = run.spec
         seen = run.view()
         task = spec.task_object()
+        run.record()
     except PeftLabError as error:
         return RunSummary(run.id, DAMAGED, _created(run), problem=str(error))
     before, after = (which.metrics.get(task.metric) if which else None for which in (seen.before, seen.after))
@@ -294,15 +287,3 @@ def write_json(path: Path, content: Any) -> None:
         # Half a file on a full disk would take what room there is.
         scratch.unlink(missing_ok=True)
         raise
-
-
-def _read_json(path: Path, identity: str) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"'{identity}' has no {path.name}.") from None
-    except (ValueError, OSError) as error:
-        raise RunError(f"{path.name} of '{identity}' cannot be read ({error}).") from error
-    if not isinstance(content, dict):
-        raise RunError(f"{path.name} of '{identity}' holds no settings.")
-    return content

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import gc
 import math
-import shutil
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from peft_lab import insight, loading
 from peft_lab.errors import RunError
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType
-from peft_lab.runs import batches, beyond, measuring, stopping
+from peft_lab.runs import batches, beyond, kept, measuring, stopping
 from peft_lab.runs.batches import Encoded
 from peft_lab.runs.evaluation import Examiner, bare
 from peft_lab.runs.precision import Masters, cast_added, in_head
@@ -70,7 +70,7 @@ def train(run: Run) -> tuple[str, str]:
     taken = _learn(ready, masters, recorder)
     process_peak, device_peaks = measuring.process_peak(), measuring.device_peaks()
     masters.restore()
-    _save(ready)
+    kept.save_adapter(run.folder, partial(ready.method.save, ready.model))
     run.log.emit("memory", process_peak_bytes=process_peak, **device_peaks)
     if taken < spec.steps:
         return "stopped", f"Stopped after {taken} of {spec.steps} steps; the adapter of that moment is saved."
@@ -83,17 +83,6 @@ def train(run: Run) -> tuple[str, str]:
             f"Stopped in the evaluation; all {spec.steps} steps were made and the adapter is saved.",
         )
     return "done", ""
-
-
-def _save(ready: Prepared) -> None:
-    """Keep the adapter, in one step: a process that is killed meanwhile, or a full disk, leaves no half of one."""
-    scratch = ready.run.folder / ".adapter"
-    try:
-        ready.method.save(ready.model, scratch)
-        shutil.rmtree(ready.run.adapter, ignore_errors=True)
-        scratch.replace(ready.run.adapter)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def seed_everything(seed: int) -> None:

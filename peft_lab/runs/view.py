@@ -134,7 +134,7 @@ def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
     Raises:
         RunError: an event that is not what events are.
     """
-    damage = event_fields.damage(events)
+    damage = event_fields.damage(events, ended=classify(events, gone="").final)
     if damage:
         raise RunError(f"Its events cannot be read: {damage}.")
     status = classify(events, gone)
