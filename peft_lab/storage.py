@@ -5,7 +5,11 @@ from __future__ import annotations
 import errno
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from peft_lab.errors import RunError
 
 _WHY = {
     errno.ENOSPC: "the disk is full",
@@ -48,6 +52,18 @@ def told(error: BaseException, folder: Path) -> str | None:
     """One sentence on an error that is the disk's, ``None`` on any other. ``folder``: where was to be written."""
     code = number(error)
     return None if code is None else f"Nothing can be written to {folder}: {why(code)}."
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Inside it, what the disk refuses is a RunError of one sentence."""
+    try:
+        yield
+    except OSError as error:
+        sentence = told(error, folder)
+        if sentence is None:
+            raise
+        raise RunError(sentence) from error
 
 
 def free(folder: Path) -> int | None:

@@ -98,7 +98,18 @@ def test_an_owner_that_cannot_live_is_gone(owner: dict[str, Any]) -> None:
     assert run.view().status is Status.LOST
 
 
-GARBAGE = (b"", b"{", b"null", b"[]", b"7", b'"text"', b"\x00" * 64, b"\xff\xfe\xfd", b"[" * 5000, b'{"a": 1}')
+GARBAGE = (
+    b"",
+    b"{",
+    b"null",
+    b"[]",
+    b"7",
+    b'"text"',
+    b"\x00" * 64,
+    b"\xff\xfe\xfd",
+    b"[" * 5000,
+    b'{"a": 1}',
+)
 
 
 @pytest.mark.parametrize("name", ["spec.json", "events.jsonl", "record.json"])
