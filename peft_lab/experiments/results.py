@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from peft_lab.errors import BadInput, RunError
+from peft_lab.errors import BadInput
 from peft_lab.experiments.base import Expectation, Experiment
 from peft_lab.experiments.quantities import Outcome
 from peft_lab.methods import get_method
@@ -62,15 +61,7 @@ def same(wanted: RunSpec, other: RunSpec) -> bool:
 def outcome_of(run: Run) -> Outcome:
     """A finished run's figures. Raises RunError when its folder cannot be read."""
     file = run.adapter / "adapter_model.safetensors"
-    return Outcome(run.record(), _insight(run), file.stat().st_size if file.exists() else 0)
-
-
-def _insight(run: Run) -> dict[str, Any]:
-    """Nothing where it is damaged: the figures that need it then are those that the run has ended without."""
-    try:
-        return run.insight()
-    except RunError:
-        return {}
+    return Outcome(run.record(), run.insight(), file.stat().st_size if file.exists() else 0)
 
 
 def read(experiment: Experiment, label: str, outcome: Outcome) -> Reading:

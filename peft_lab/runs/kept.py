@@ -43,12 +43,20 @@ def record(folder: Path) -> dict[str, Any]:
     return content
 
 
+def check(folder: Path) -> None:
+    """Read what a run left behind but its adapter, which may be large. Raises RunError when any of it is damaged."""
+    record(folder)
+    insight(folder)
+
+
 def insight(folder: Path) -> dict[str, Any]:
-    """What the method's own picture is drawn from, ``{}`` when the run has none. Raises RunError when it is damaged."""
-    if not (folder / INSIGHT).exists():
-        return {}
-    require_sound(folder, INSIGHT)
-    return read_json(folder, INSIGHT)
+    """What the method's own picture is drawn from, ``{}`` when the run has none.
+
+    Raises RunError when it, or the arrays that belong to it, are damaged.
+    """
+    for name in (INSIGHT, ARRAYS):
+        require_sound(folder, name)
+    return read_json(folder, INSIGHT) if (folder / INSIGHT).exists() else {}
 
 
 def arrays(folder: Path) -> dict[str, Any]:
@@ -56,9 +64,9 @@ def arrays(folder: Path) -> dict[str, Any]:
     import numpy as np
 
     path = folder / ARRAYS
+    require_sound(folder, ARRAYS)
     if not path.exists():
         return {}
-    require_sound(folder, ARRAYS)
     try:
         with np.load(path) as kept:
             return dict(kept)

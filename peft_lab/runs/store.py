@@ -224,7 +224,7 @@ def summary(run: Run) -> RunSummary:
         spec = run.spec
         seen = run.view()
         task = spec.task_object()
-        run.record()
+        kept.check(run.folder)
     except PeftLabError as error:
         return RunSummary(run.id, DAMAGED, _created(run), problem=str(error))
     before, after = (which.metrics.get(task.metric) if which else None for which in (seen.before, seen.after))

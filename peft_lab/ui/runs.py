@@ -99,7 +99,9 @@ def stale(choice: Choice, run: Run) -> str:
 def read_insight(identity: str) -> dict[str, Any]:
     """What a finished run noted for its method's picture; ``{}`` when it noted nothing or is gone."""
     try:
-        return store.get(identity).insight()
+        run = store.get(identity)
+        run.arrays()  # a picture needs both
+        return run.insight()
     except RunError:
         return {}
 
