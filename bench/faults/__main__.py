@@ -26,6 +26,8 @@ def main() -> None:
         if name not in known:
             parser.error(f"there is no campaign '{name}': {', '.join(known)}")
     weights = assets.home()
+    table = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what Streamlit prints of an error on a page is no part of the table
     os.environ["HF_HUB_OFFLINE"] = "1"
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="peft-lab-faults-", ignore_cleanup_errors=True) as scratch:
@@ -39,9 +41,13 @@ def main() -> None:
                 print(f"{name}: {_line(row)} {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
                 for detail in row.trouble:
                     print(f"    {detail}", file=sys.stderr, flush=True)
-    print("| fault | tried | tracebacks | hangs | lost | what happened |\n|---|---:|---:|---:|---:|---|")
+    print(
+        "| fault | tried | tracebacks | hangs | lost | what happened |\n|---|---:|---:|---:|---:|---|",
+        file=table,
+    )
     for row in rows:
-        print(_line(row))
+        print(_line(row), file=table)
+    table.close()
     sys.exit(any(row.tracebacks or row.hangs or row.lost for row in rows))
 
 

@@ -18,7 +18,7 @@ from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 
-PATIENCE = 120.0  # seconds, on a busy machine
+PATIENCE = 240.0  # seconds, on a busy machine
 QUICK = RunSpec("minilm-l6", "lora", "sentiment", steps=2, batch=2, eval_rows=4)
 #: Long enough in every phase to be met there.
 VICTIM = RunSpec("minilm-l6", "lora", "sentiment", steps=40, batch=2, eval_rows=96, probes=("A fine film.",))

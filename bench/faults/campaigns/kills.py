@@ -51,8 +51,10 @@ def run(place: Place, times: int | None) -> Iterator[Row]:
         for title, victim, number in VICTIMS:
             row = Row(f"{title}, {signal.Signals(number).name}")
             endings: dict[str, int] = {}
+            # A queued run has no process of its own yet.
+            phases = [phase for phase in PHASES if victim != "worker" or phase != "queued"]
             for count in range(times or TIMES):
-                phase = list(PHASES)[count % len(PHASES)]
+                phase = phases[count % len(phases)]
                 label = f"{row.what}, {phase}"
                 try:
                     status = _once(app, row, victim, number, phase, label, chance)
