@@ -2,6 +2,7 @@
 # make fetch   weights and data only  make slow   the tests that take longest
 # make bench   benchmarks against other tools
 # make ends    the tests nearest to the libraries, with the oldest and the newest releases allowed
+# make faults  kills, full disks, damaged files, by the hundred: the table of bench/RESULTS.md (an hour; root for the disks)
 # make contract  thousands of random settings of every method, new ones each time (some minutes)
 # PYTHON=python3.12 chooses the interpreter for a new environment, PORT=9000 the app's port.
 
@@ -11,7 +12,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help app fetch test slow ends lint types tests contract bench clean
+.PHONY: help app fetch test slow ends lint types tests contract bench faults clean
 
 help:
 	@sed -nE 's/^# ((make|PYTHON).*)/\1/p' Makefile
@@ -76,6 +77,9 @@ contract: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(PY) -m bench
+
+faults: $(VENV)/.dev
+	$(PY) -m bench.faults
 
 clean:
 	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis .peft_lab_home

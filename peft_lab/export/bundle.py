@@ -11,6 +11,7 @@ from peft_lab.errors import BadInput
 from peft_lab.export.card import licences, model_card
 from peft_lab.export.facts import Facts
 from peft_lab.methods._own import CONFIG_FILE, WEIGHTS_FILE
+from peft_lab.runs import kept
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that zip files know: equal runs make equal files
 _PATHS = ("base_model_name_or_path", "tokenizer_name_or_path")
@@ -20,11 +21,12 @@ def adapter_zip(facts: Facts) -> bytes:
     """The folder, named after the run, with its model card and a note on licences.
 
     Raises:
-        BadInput: the run kept no adapter.
+        BadInput: the run kept no adapter. RunError: it is damaged.
     """
     folder = facts.run.adapter
     if not (folder / CONFIG_FILE).is_file() or not (folder / WEIGHTS_FILE).is_file():
         raise BadInput(f"'{facts.run.id}' saved no adapter, so there is none to take away.", "run")
+    kept.adapter(folder.parent)
     texts = {"README.md": model_card(facts), "LICENSES.md": f"# Licences\n\n{licences(facts)}"}
     texts[CONFIG_FILE] = _config(folder / CONFIG_FILE, facts.hub_id)
     made = io.BytesIO()

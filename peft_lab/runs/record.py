@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
+from peft_lab.runs import kept
 from peft_lab.runs.events import Event
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run, write_json
@@ -61,7 +62,7 @@ def result(run: Run, further: Sequence[Event] = ()) -> dict[str, Any]:
     """
     spec = run.spec
     events = [*run.events(), *further]
-    seen = view(events, spec.steps)
+    seen = view(events, spec.steps, run.gone(events))
     adapter = str(run.adapter) if (run.adapter / "adapter_config.json").exists() else None
     weights = run.adapter / "adapter_model.safetensors"
     stored = weights.stat().st_size if weights.exists() else None
@@ -76,7 +77,7 @@ def _inputs(events: Sequence[Event]) -> dict[str, dict[str, str]] | None:
 def end(run: Run, ending: str, message: str) -> None:
     """Keep the record, then tell of the ending: whoever reads that a run has ended finds its record."""
     last = {"type": ending, "time": time.time(), "message": message}
-    write_json(run.folder / "record.json", result(run, [last]))
+    write_json(run.folder / kept.RECORD, {**result(run, [last]), "files": kept.hashes(run.folder)})
     run.log.emit(ending, message=message)
 
 

@@ -166,7 +166,11 @@ def test_training_to_the_end(run_process: Run, tmp_path: Path) -> None:
 @pytest.mark.weights
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of process groups are POSIX")
-def test_ctrl_c_stops_the_run(own_home: Path, assets_home: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_run_and_keeps_its_adapter(
+    own_home: Path, assets_home: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C as a terminal sends it, SIGTERM as a scheduler does: to the command and all its children."""
     own_home.mkdir()
     for part in ("models", "data"):
         (own_home / part).symlink_to(assets_home / part, target_is_directory=True)
@@ -188,13 +192,14 @@ def test_ctrl_c_stops_the_run(own_home: Path, assets_home: Path) -> None:
     try:
         while child.poll() is None and not any(one.view().step for one in store.runs()):
             time.sleep(0.1)
-        os.killpg(child.pid, signal.SIGINT)  # as a terminal does it: to this process and its children
+        os.killpg(child.pid, number)
         out, err = child.communicate(timeout=120)
     finally:
         child.kill()
     document = json.loads(out)
-    assert child.returncode == 128 + signal.SIGINT
+    assert child.returncode == 128 + number
     assert document["status"] == Status.STOPPED
+    assert (Path(document["adapter_dir"]) / "adapter_model.safetensors").stat().st_size > 0
     assert 0 < document["steps"] < 5000
     assert err.splitlines()[-1].startswith(f"{document['run_id']} stopped: ")
     assert "Traceback" not in err
