@@ -68,9 +68,12 @@ def result(run: Run, further: Sequence[Event] = ()) -> dict[str, Any]:
 
 
 def end(run: Run, ending: str, message: str) -> None:
-    """Keep the record, then tell of the ending: whoever reads that a run has ended finds its record."""
+    """Keep record and model card, then tell of the ending: whoever reads that a run has ended finds both."""
+    from peft_lab.export.bundle import write_papers  # it reads runs itself
+
     last = {"type": ending, "time": time.time(), "message": message}
     write_json(run.folder / "record.json", result(run, [last]))
+    write_papers(run)
     run.log.emit(ending, message=message)
 
 
