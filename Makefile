@@ -2,6 +2,7 @@
 # make fetch   weights and data only  make slow   the tests that take longest
 # make bench   benchmarks against other tools
 # make contract  thousands of random settings of every method, new ones each time (some minutes)
+# make mutants   small changes to the code that a test has to notice (SAMPLE=60 of each package, SEED=1, ONLY=choose; hours)
 # PYTHON=python3.12 chooses the interpreter for a new environment, PORT=9000 the app's port.
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help app fetch test slow lint types tests contract bench clean
+.PHONY: help app fetch test slow lint types tests contract mutants bench clean
 
 help:
 	@sed -nE 's/^# ((make|PYTHON).*)/\1/p' Makefile
@@ -61,6 +62,9 @@ tests: $(VENV)/.dev
 
 contract: $(VENV)/.dev
 	PEFT_LAB_EXAMPLES=400 $(PY) -m pytest tests/methods/test_contract.py -k "any_knobs or checks_never"
+
+mutants: $(VENV)/.dev
+	$(PY) -m tools.mutants --sample $(or $(SAMPLE),100) --seed $(or $(SEED),0) $(ONLY)
 
 bench: $(VENV)/.dev
 	$(PY) -m bench

@@ -48,6 +48,11 @@ def test_small_blocks_share_a_segment_and_large_ones_split_only_for_more_than_a_
     assert large.reserved == 52 * MIB
 
 
+def test_nothing_is_reserved_before_the_first_request() -> None:
+    fresh = CachingAllocator()
+    assert (fresh.allocated, fresh.reserved, fresh.peak_allocated, fresh.peak_reserved) == (0, 0, 0, 0)
+
+
 def test_best_fit_and_merging() -> None:
     allocator = CachingAllocator()
     blocks = [allocator.malloc(size * MIB) for size in (64, 32, 48)]

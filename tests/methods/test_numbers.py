@@ -87,7 +87,7 @@ def test_switches(slug: str, name: str) -> None:
 
 
 def test_a_width_that_is_not_given_is_the_models() -> None:
-    """The 0 of the tables stands for the model's own: of its keys for a prefix, of its inputs for P-Tuning's encoder."""
+    """The 0 of the tables stands for the model's own: its keys' for a prefix, its inputs' for P-Tuning."""
     shape = get_model("smollm2-135m").shape
     widths = {
         slug: get_method(slug).complete(shape, {})["encoder_hidden_size"] for slug in ("prefix", "ptuning")
