@@ -73,8 +73,10 @@ def end(run: Run, ending: str, message: str) -> None:
 
     last = {"type": ending, "time": time.time(), "message": message}
     write_json(run.folder / "record.json", result(run, [last]))
-    write_papers(run)
-    run.log.emit(ending, message=message)
+    try:
+        write_papers(run)
+    finally:
+        run.log.emit(ending, message=message)
 
 
 def _metric(evaluation: Evaluation | None, name: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -15,7 +16,7 @@ import pytest
 from peft_lab import export
 from peft_lab.assets import ASSETS
 from peft_lab.errors import BadInput
-from peft_lab.export import loading_code
+from peft_lab.export import bundle, loading_code
 from peft_lab.methods import all_methods
 from peft_lab.models import get_model
 from peft_lab.runs import store, training
@@ -114,6 +115,22 @@ def test_a_run_stopped_before_its_first_step_has_a_card_too(
     card = (run.adapter / "README.md").read_text("utf-8")
     assert "| steps | 0 of 6 (stopped) |" in card and "not scored" in card
     assert_loads(run, card, run.adapter)
+
+
+def test_a_card_that_cannot_be_written_does_not_cost_the_run_its_end(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full to the last byte: the run has ended all the same, with its adapter as it was saved."""
+
+    def full(path: Path, *_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(bundle, "model_card", full)
+    with pytest.raises(OSError, match="No space"):
+        train("encoder", "lora", steps=1, eval_rows=0)
+    run = store.runs()[0]
+    assert run.view().status == "done" and run.record()["status"] == "done"
+    assert json.loads((run.adapter / "adapter_config.json").read_text("utf-8"))["peft_type"] == "LORA"
 
 
 def test_a_method_without_code_of_its_own_loads_through_the_lab(
