@@ -53,6 +53,13 @@ def test_nothing_is_reserved_before_the_first_request() -> None:
     assert (fresh.allocated, fresh.reserved, fresh.peak_allocated, fresh.peak_reserved) == (0, 0, 0, 0)
 
 
+def test_what_fits_exactly_is_used_again_the_first_block_too() -> None:
+    allocator = CachingAllocator()
+    allocator.free(allocator.malloc(40 * MIB))
+    assert allocator.malloc(40 * MIB).address == 0
+    assert allocator.reserved == 40 * MIB
+
+
 def test_best_fit_and_merging() -> None:
     allocator = CachingAllocator()
     blocks = [allocator.malloc(size * MIB) for size in (64, 32, 48)]
