@@ -328,3 +328,53 @@ def test_shares_are_of_the_base_with_what_is_added() -> None:
     share = 100 * formula.trainable / (LLAMA.total + formula.added)
     assert any(f"{share:.2g}" in why.text for why in found.why)
     assert words.accuracy("lora") == "48%" or words.accuracy("lora").startswith("47.8")
+
+
+@pytest.mark.parametrize(
+    ("device", "now", "then", "more"), [("rtx-4090", "no", "yes", True), ("a100-80", "yes", "no", False)]
+)
+def test_with_very_many_rows_memory_for_full_fine_tuning_is_what_turns_it(
+    device: str, now: str, then: str, more: bool
+) -> None:
+    situation = Situation(device=device, rows=10**6)
+
+    def ask(_: Situation) -> Needed:
+        return lambda method, values, batch, checkpointing: (40 if method == "full" else 10) * 10**9
+
+    room = Room(situation, ask)
+    found = recommend(situation, room)
+    assert {step.question: step.value for step in found.path}["full"] == now
+    (flip,) = (flip for flip in flips(situation, room, found) if flip.question == "full")
+    assert (flip.value, "or more" in flip.text, flip.method) == (then, more, "full" if more else "lora")
+
+
+def test_another_kind_of_model_is_among_what_would_turn_it() -> None:
+    """Told for the questions that the path asked of the model, and for their other answers alone."""
+    situation = Situation(model="t5-base", device="t4")
+    room = standin.room(situation)
+    found = recommend(situation, room)
+    kinds = [(flip.question, flip.value) for flip in flips(situation, room, found) if flip.question == "kind"]
+    assert found.method == "prefix" and kinds == [("kind", "causal-lm")]
+    assert all(not flip.told for flip in flips(situation, room, found) if flip.question == "kind")
+
+
+def test_what_a_flip_sets_is_what_its_words_mean() -> None:
+    """The person's answers, set just beyond the line: one task and two, no time at all or no limit."""
+    start = Situation(tasks=2, rows=5_000, latency=None)
+    room = standin.room(start)
+    set_to = {
+        (flip.question, flip.value): flip.told
+        for flip in flips(start, room, recommend(start, room))
+        if flip.told
+    }
+    assert set_to["latency", "strict"] == {"latency": 0.0}
+    assert set_to["tasks", "one"] == {"tasks": 1}
+    back = replace(start, tasks=1)
+    room = Room(back, stub(dict.fromkeys(STEPS, 1)))  # anything fits
+    set_to = {
+        (flip.question, flip.value): flip.told
+        for flip in flips(back, room, recommend(back, room))
+        if flip.told
+    }
+    assert set_to["tasks", "many"] == {"tasks": 2}
+    assert set_to["rows", "few"] == {"rows": FEW_ROWS - 1} and set_to["rows", "many"] == {"rows": 100_000}

@@ -72,7 +72,7 @@ class Outcome:
 def try_all(tree: Path, package: Package, mutants: Sequence[Mutant]) -> list[Mutant]:
     """Those that no test noticed. Raises SystemExit when the tests fail on the code as it is."""
     limits: dict[tuple[str, ...], int] = {}
-    survived = []
+    survived: list[Mutant] = []
     for number, mutant in enumerate(mutants):
         if number and number % 10 == 0:
             print(f"-- {number} of {len(mutants)}: {len(survived)} survived", flush=True)
