@@ -4,6 +4,7 @@
 # make ends    the tests nearest to the libraries, with the oldest and the newest releases allowed
 # make faults  kills, full disks, damaged files, by the hundred: the table of bench/RESULTS.md (an hour; root for the disks)
 # make contract  thousands of random settings of every method, new ones each time (some minutes)
+# make mutants   small changes to the code that a test has to notice (SAMPLE=60 of each package, SEED=1, ONLY=choose; hours)
 # PYTHON=python3.12 chooses the interpreter for a new environment, PORT=9000 the app's port.
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help app fetch test slow ends lint types tests contract bench faults clean
+.PHONY: help app fetch test slow ends lint types tests contract mutants bench faults clean
 
 help:
 	@sed -nE 's/^# ((make|PYTHON).*)/\1/p' Makefile
@@ -74,6 +75,9 @@ tests: $(VENV)/.dev
 
 contract: $(VENV)/.dev
 	PEFT_LAB_EXAMPLES=400 $(PY) -m pytest tests/methods/test_contract.py -k "any_knobs or checks_never"
+
+mutants: $(VENV)/.dev
+	$(PY) -m tools.mutants --sample $(or $(SAMPLE),100) --seed $(or $(SEED),0) $(ONLY)
 
 bench: $(VENV)/.dev
 	$(PY) -m bench

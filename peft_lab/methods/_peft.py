@@ -33,6 +33,8 @@ class PeftMethod(MethodSpec):
 
     def save(self, model: torch.nn.Module, directory: Path) -> None:
         model.save_pretrained(str(directory), safe_serialization=True)  # type: ignore[operator]
+        # A form to be filled in, with a path of this machine. The card of a run is written by peft_lab/export.
+        (directory / "README.md").unlink(missing_ok=True)
 
     def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
         from peft import PeftModel

@@ -75,10 +75,18 @@ def _inputs(events: Sequence[Event]) -> dict[str, dict[str, str]] | None:
 
 
 def end(run: Run, ending: str, message: str) -> None:
-    """Keep the record, then tell of the ending: whoever reads that a run has ended finds its record."""
+    """Keep record and model card, then tell of the ending: whoever reads that a run has ended finds both."""
+    from peft_lab.export.bundle import write_papers  # it reads runs itself
+
     last = {"type": ending, "time": time.time(), "message": message}
-    write_json(run.folder / kept.RECORD, {**result(run, [last]), "files": kept.hashes(run.folder)})
-    run.log.emit(ending, message=message)
+    found = result(run, [last])
+    write_json(run.folder / kept.RECORD, found)
+    try:
+        write_papers(run)
+    finally:
+        # the card is among the files that the record vouches for
+        write_json(run.folder / kept.RECORD, {**found, "files": kept.hashes(run.folder)})
+        run.log.emit(ending, message=message)
 
 
 def _metric(evaluation: Evaluation | None, name: str) -> float | None:

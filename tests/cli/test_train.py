@@ -144,7 +144,7 @@ def test_a_task_or_a_file(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.weights
 @pytest.mark.slow
-def test_training_to_the_end(run_process: Run, tmp_path: Path) -> None:
+def test_training_to_the_end(run_process: Run, assets_home: Path, tmp_path: Path) -> None:
     rows = [{"text": f"{word} thing number {n}", "label": word} for n in range(8) for word in ("good", "bad")]
     data, out = tmp_path / "mine.jsonl", tmp_path / "adapter"
     data.write_text("\n".join(json.dumps(row) for row in rows))
@@ -160,6 +160,13 @@ def test_training_to_the_end(run_process: Run, tmp_path: Path) -> None:
     assert done["simulated_peak_bytes"] == pytest.approx(done["memory"]["peak_bytes"], rel=0.01)
     assert done["adapter_dir"] == str(out)
     assert (out / "adapter_model.safetensors").stat().st_size > 0
+    # Nobody else has the folder of this machine that the base was loaded from.
+    home = str(assets_home.resolve())
+    for name in ("README.md", "LICENSES.md", "adapter_config.json"):
+        text = (out / name).read_text("utf-8")
+        assert "sentence-transformers/all-MiniLM-L6-v2" in text
+        assert str(assets_home) not in text and home not in text
+    assert f"{done['metric']['after']:.4f}" in (out / "README.md").read_text("utf-8")
     assert store.summary(store.get(done["run_id"])).task == "own"
 
 
