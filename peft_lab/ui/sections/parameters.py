@@ -11,6 +11,7 @@ from peft_lab.methods.base import Formula
 from peft_lab.models import catalogue
 from peft_lab.ui import charts, figures
 from peft_lab.ui.knobs import Choice
+from peft_lab.ui.treemap import areas, caption, treemap
 
 
 def parameters(choice: Choice, report: CountReport) -> None:
@@ -24,12 +25,13 @@ def parameters(choice: Choice, report: CountReport) -> None:
         _totals(report, formula)
     with right:
         st.markdown("#### Where the parameters are")
-        st.plotly_chart(charts.treemap(report.tree), key=f"treemap.{choice.spec.slug}", config=charts.CONFIG)
-        st.markdown(f"Area is the number of parameters; orange is trained. {figures.badge(report.source)}")
+        found = areas(report.tree)
+        st.plotly_chart(treemap(found), key=f"treemap.{choice.spec.slug}", config=charts.CONFIG)
+        st.markdown(f"{caption(found)} {figures.badge(report.source)}")
     st.markdown("#### The same setting on well-known models")
     st.caption(
-        "By the closed formula, which the tests hold equal to the count. No weights are needed. "
-        f"Choose a model above to see it counted module by module. {figures.badge('counted')}"
+        "Worked out with the formula above, so no weights are needed. "
+        f"To see one of them counted module by module, choose it as the model. {figures.badge('counted')}"
     )
     _other_models(choice)
 
@@ -50,8 +52,7 @@ def _substituted(formula: Formula) -> None:
     rows = [
         (
             f"`{term.module.split('{}.')[-1]}`",
-            _plain(term.expression),
-            units.count(term.each),
+            f"{_plain(term.expression)} = {units.count(term.each)}",
             f"{term.count:,}",
             units.count(term.total),
         )
@@ -59,9 +60,9 @@ def _substituted(formula: Formula) -> None:
     ]
     if len(rows) > 12:
         rest = sum(term.total for term in formula.terms[11:])
-        rows = [*rows[:11], (f"and {len(formula.terms) - 11} more", "", "", "", units.count(rest))]
-    rows.append(("Sum", "", "", "", units.count(formula.trainable)))
-    figures.table(("Where", "Each", "=", "×", "Parameters"), rows, numeric=(1, 2, 3, 4))
+        rows = [*rows[:11], (f"and {len(formula.terms) - 11} more", "", "", units.count(rest))]
+    rows.append(("Sum", "", "", units.count(formula.trainable)))
+    figures.table(("Where", "Each", "×", "Parameters"), rows, numeric=(2, 3))
 
 
 def _plain(latex: str) -> str:
