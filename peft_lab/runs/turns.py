@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import RunView, Status
 
-SCORED = ("tuned", "base")  # in this order, each on all held-out rows
-
 
 @dataclass(frozen=True)
 class Pace:
@@ -35,38 +33,40 @@ def pace(seen: RunView) -> Pace:
     )
 
 
-def left(seen: RunView, spec: RunSpec, known: Pace) -> float | None:
-    """Seconds until a run of ``spec`` has ended, about; ``None`` where a speed that it depends on was never measured.
+@dataclass(frozen=True)
+class Left:
+    """About how many seconds are left. ``whole``: of everything; else of the parts whose speed was measured."""
+
+    seconds: float
+    whole: bool = True
+
+
+def left(seen: RunView, spec: RunSpec, known: Pace) -> Left:
+    """What a run of ``spec`` still has to do.
 
     Args:
-        known: of an earlier run like it; what the run has measured of itself goes first.
+        known: the pace of an earlier run like it; what the run has measured of itself goes first.
     """
     if seen.status.final:
-        return 0.0
+        return Left(0.0)
     own = pace(seen).filled(known)
-    rows = _rows_left(seen, spec)
     steps = max(0, spec.steps - seen.step) if seen.status is not Status.EVALUATING else 0
-    parts = (_times(steps, own.step), _times(rows, own.row))
-    return None if None in parts else sum(part for part in parts if part is not None)
-
-
-def _times(amount: float, each: float | None) -> float | None:
-    if amount <= 0:
-        return 0.0
-    return None if each is None else amount * each
+    amounts = ((steps, own.step), (_rows_left(seen, spec), own.row))
+    return Left(
+        sum(amount * each for amount, each in amounts if each is not None),
+        all(each is not None for amount, each in amounts if amount > 0),
+    )
 
 
 def _rows_left(seen: RunView, spec: RunSpec) -> float:
     """Held-out rows still to be asked, of both models together."""
-    done = {"tuned": seen.after is not None, "base": seen.before is not None}
-    rows = float(sum(spec.eval_rows or 0 for which in SCORED if not done[which]))
+    scored = (seen.after is not None) + (seen.before is not None)
+    rows = float((2 - scored) * (spec.eval_rows or 0))
     if seen.status is Status.EVALUATING and seen.evaluating:
         rows -= seen.progress * (spec.eval_rows or 0)
     return max(0.0, rows)
 
 
-def all_left(each: Sequence[float | None]) -> float | None:
-    """Of several runs one after another; ``None`` as soon as one of them is unknown."""
-    if any(seconds is None for seconds in each):
-        return None
-    return sum(seconds for seconds in each if seconds is not None)
+def all_left(each: Sequence[Left]) -> Left:
+    """Of several runs one after another."""
+    return Left(sum(one.seconds for one in each), all(one.whole for one in each))

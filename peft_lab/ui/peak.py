@@ -10,6 +10,7 @@ from typing import Any
 from peft_lab.crew import get_crew
 from peft_lab.errors import PeftLabError, RunError
 from peft_lab.methods.knobs import read
+from peft_lab.runs import store
 from peft_lab.runs.expected import step_ahead
 from peft_lab.runs.spec import RunSpec
 from peft_lab.ui.knobs import Choice
@@ -18,6 +19,8 @@ from peft_lab.ui.sections import settings
 from peft_lab.ui.sections.memory import ask_step, step_now
 from peft_lab.units import Finding, Source, size
 
+# What decides which rows are in the measured batch, and how long they are.
+OF_THE_BATCH = ("batch", "max_length", "seed", "steps")
 URGENCY = 1  # after what an open Memory tab asks for
 
 
@@ -60,17 +63,16 @@ def expect(choice: Choice) -> Expected:
 def peak(choice: Choice, expected: Expected) -> Peak:
     """The figure for what is set now.
 
-    A measured one is shown from the moment that the run has it, for as long as the knobs and the batch are the run's.
+    A measured one is shown from the moment that the run has it, for as long as the run's settings are those set now.
     """
-    measured = _measured(choice)
+    measured, beside = _measured(choice), ""
     if measured is not None:
-        identity, spec, found, steps = measured
+        identity, spec, memory = measured
         if expected.spec is None or alike(choice, spec, expected.spec):
-            note = f"run {short_id(identity)}, {steps} steps"
-            return Peak(Finding(found, "bytes", Source.MEASURED), note)
-        beside = f"; run {short_id(identity)} with other settings: {size(found)} measured"
-    else:
-        beside = ""
+            size_of = f"{_batch(memory)}, " if "rows" in memory else ""
+            found = Finding(memory["peak_bytes"], "bytes", Source.MEASURED)
+            return Peak(found, f"{size_of}run {short_id(identity)}")
+        beside = f"; measured with other settings: {size(memory['peak_bytes'])} (run {short_id(identity)})"
     if expected.answer is None:
         return Peak(None, expected.problem)
     if not expected.answer.done() or expected.answer.cancelled():
@@ -81,27 +83,29 @@ def peak(choice: Choice, expected: Expected) -> Peak:
         return Peak(None, f"Cannot be simulated: {error}")
     if expected.spec is not None:
         total, batch = answer
-        note = f"batch of {batch['rows']} × {batch['length']} tokens, not trained yet{beside}"
-        return Peak(Finding(total, "bytes", Source.SIMULATED), note)
+        return Peak(Finding(total, "bytes", Source.SIMULATED), _batch(batch) + beside)
     step = step_now(choice)
-    why = "known by its shape only" if not choice.entry.live else "no training task here"
-    note = f"batch of {step.batch} × {step.seq} tokens in {step.dtype}; {why}"
+    note = f"batch of {step.batch} × {step.seq} tokens in {step.dtype}"
     return Peak(Finding(answer.peak_bytes, "bytes", Source.SIMULATED), note)
 
 
-def _measured(choice: Choice) -> tuple[str, RunSpec, int, int] | None:
-    """Of the run that the page shows, ended or not, else of the last finished one: id, spec, bytes, steps."""
+def _batch(found: Mapping[str, Any]) -> str:
+    return f"batch of {found['rows']} × {found['length']} tokens"
+
+
+def _measured(choice: Choice) -> tuple[str, RunSpec, dict[str, Any]] | None:
+    """Of the run that the page shows, ended or not, else of the last finished one: id, spec, what it measured."""
     shown = shown_run(choice.spec.slug)
     try:
         if shown is not None and _same_subject(shown.spec, choice):
             seen = shown.view()
             if seen.memory.get("peak_bytes"):
-                return shown.id, shown.spec, int(seen.memory["peak_bytes"]), seen.steps
+                return shown.id, shown.spec, seen.memory
             if not seen.status.final:
                 return None
         line = last_finished(choice)
         if line is not None and line.peak_bytes and line.spec is not None:
-            return line.id, line.spec, line.peak_bytes, line.steps
+            return line.id, line.spec, store.get(line.id).view().memory
     except RunError:
         return None
     return None
@@ -112,9 +116,9 @@ def _same_subject(spec: RunSpec, choice: Choice) -> bool:
 
 
 def alike(choice: Choice, spec: RunSpec, now: RunSpec) -> bool:
-    """Whether a step of ``spec`` takes what one of ``now`` takes: equal knobs, and rows of the same number and cut."""
-    same_rows = (spec.batch, spec.max_length) == (now.batch, now.max_length)
-    return same_rows and _read(choice, spec.values) == _read(choice, now.values)
+    """Whether a run of ``spec`` measures the very step that one of ``now`` would: equal knobs, and the same batch."""
+    same_batch = all(getattr(spec, name) == getattr(now, name) for name in OF_THE_BATCH)
+    return same_batch and _read(choice, spec.values) == _read(choice, now.values)
 
 
 def _read(choice: Choice, values: Mapping[str, Any]) -> dict[str, Any]:

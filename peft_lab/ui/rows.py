@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-FOLD_BELOW = 480  # CSS pixels under which the cells of a row stand under its first one
+FOLD_BELOW = 400  # CSS pixels under which the cells of a row stand under its first one
 
 CSS = f"""
 .host {{ container-type: inline-size; max-height: 36rem; overflow: auto;
@@ -28,7 +28,7 @@ button {{ all: unset; cursor: pointer; overflow-wrap: anywhere; }}
 button:focus-visible {{ outline: 2px solid var(--st-primary-color); outline-offset: 2px; }}
 @container (max-width: {FOLD_BELOW}px) {{
   thead {{ position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }}
-  tbody tr {{ display: grid; grid-template-columns: repeat(3, auto); justify-content: space-between;
+  tbody tr {{ display: grid; grid-template-columns: 4rem 1fr auto;
     padding: 0.25rem 0; }}
   tbody th {{ grid-column: 1 / -1; padding-bottom: 0; }}
   tbody td {{ padding-top: 0.1rem; }}

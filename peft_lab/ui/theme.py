@@ -40,7 +40,7 @@ table.figures th { text-align: left; font-weight: 600; padding: 0.35rem 0.6rem;
 table.figures td { padding: 0.35rem 0.6rem; vertical-align: top;
   border-bottom: 1px solid color-mix(in srgb, currentColor 10%, transparent); }
 table.figures .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-table.figures code { font-size: 0.86em; }
+table.figures code { font-size: 0.86em; overflow-wrap: anywhere; }
 table.compare th[scope="row"] {
   white-space: nowrap; border-bottom: 1px solid color-mix(in srgb, currentColor 10%, transparent);
 }

@@ -14,7 +14,7 @@ from peft_lab.ui import theme
 
 VISIBLE = 0.05  # of the picture, that all trained areas together take at least
 LEAST = 0.004  # of the picture, that one of them takes at least
-_NEUTRAL = "#EEF0F3"
+_NEUTRAL = "#B9C0CC"  # behind the areas of one place; dark letters are legible on it in both themes
 _LAYERS = re.compile(r"^(.*?)\.?\{\}\.?(.*)$")
 
 
@@ -90,7 +90,9 @@ def caption(all_areas: Sequence[Area]) -> str:
     if any(area.enlarged for area in all_areas):
         trained = sum(area.parameters for area in all_areas if area.state == "trained")
         share = units.percent(100 * trained / sum(area.parameters for area in all_areas))
-        text += f" Orange is **not to scale**: at {share} of the area it would be too small to see."
+        text += (
+            f" Orange is **not to scale**: it is {share} of the parameters, drawn large enough to be seen."
+        )
     return text
 
 

@@ -11,7 +11,7 @@ from peft_lab.models import catalogue
 from peft_lab.runs import store, turns
 from peft_lab.runs.queue import alive
 from peft_lab.runs.store import Run, RunSummary
-from peft_lab.runs.turns import Pace
+from peft_lab.runs.turns import Left, Pace
 from peft_lab.runs.view import RunView, Status
 from peft_lab.ui.opening import open_run
 from peft_lab.ui.runs import summaries
@@ -25,8 +25,7 @@ def turn(run: Run, slug: str) -> None:
     if not before:
         st.markdown("**Queued** · it is next")
         return
-    about = starts_in(before)
-    when = "" if about is None else f" · starts in about {roughly(about)}"
+    when = begins(starts_in(before))
     number = len(before)
     st.markdown(f"**Queued** · {number} {'run' if number == 1 else 'runs'} before this one{when}")
     for line, seen in before[:SHOWN]:
@@ -69,11 +68,19 @@ def _owned(run: Run) -> bool:
     return owner is not None and alive(owner)
 
 
-def starts_in(before: list[tuple[RunSummary, RunView]]) -> float | None:
-    """Seconds until all of them have ended, about."""
-    return turns.all_left(
-        [turns.left(seen, line.spec, _known(line)) if line.spec else None for line, seen in before]
-    )
+def starts_in(before: list[tuple[RunSummary, RunView]]) -> Left:
+    """Until all of them have ended."""
+    each = [
+        turns.left(seen, line.spec, _known(line)) if line.spec else Left(0, False) for line, seen in before
+    ]
+    return turns.all_left(each)
+
+
+def begins(waits: Left) -> str:
+    """When the turn comes, as the end of a line; empty where nothing is known."""
+    if waits.whole:
+        return f" · starts in about {roughly(waits.seconds)}"
+    return f" · starts in {roughly(waits.seconds)} at the earliest" if waits.seconds > 0 else ""
 
 
 def _known(line: RunSummary) -> Pace:
