@@ -27,7 +27,7 @@ _mount = st.components.v2.component("peft_browser_mark", html="<span hidden></sp
 
 
 def _told() -> str | None:
-    found = st.context.cookies.get(COOKIE, "")
+    found = str(st.context.cookies.get(COOKIE, ""))
     return found if _FORM.fullmatch(found) else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -118,7 +119,17 @@ def _same_subject(spec: RunSpec, choice: Choice) -> bool:
 def alike(choice: Choice, spec: RunSpec, now: RunSpec) -> bool:
     """Whether a run of ``spec`` measures the very step that one of ``now`` would: equal knobs, and the same batch."""
     same_batch = all(getattr(spec, name) == getattr(now, name) for name in OF_THE_BATCH)
-    return same_batch and _read(choice, spec.values) == _read(choice, now.values)
+    return same_batch and _same_file(spec, now) and _read(choice, spec.values) == _read(choice, now.values)
+
+
+def _same_file(spec: RunSpec, now: RunSpec) -> bool:
+    """Whether both train on the same file of the learner, or on none; a run has a copy of its own."""
+    if spec.own_data is None or now.own_data is None:
+        return spec.own_data == now.own_data
+    try:
+        return filecmp.cmp(spec.own_data, now.own_data, shallow=False)
+    except OSError:
+        return False
 
 
 def _read(choice: Choice, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import streamlit as st
 
-from peft_lab import units
 from peft_lab.errors import RunError
 from peft_lab.methods import all_methods
 from peft_lab.models import catalogue
@@ -65,7 +64,7 @@ def _owned(run: Run) -> bool:
     """Whether the process that queued the run still is there; what nobody will start is not waited for."""
     events = run.events()
     owner = events[0].get("owner") if events else None
-    return owner is not None and alive(owner)
+    return isinstance(owner, dict) and {"pid", "started"} <= owner.keys() and alive(owner)
 
 
 def starts_in(before: list[tuple[RunSummary, RunView]]) -> Left:
@@ -96,8 +95,9 @@ def _known(line: RunSummary) -> Pace:
 
 def roughly(seconds: float) -> str:
     """An estimate is not told to the second: '20 s', '3 min', '1 h 10 min'."""
-    if seconds < 90:
-        return units.seconds(max(10, 10 * round(seconds / 10)))
+    tens = max(10, 10 * round(seconds / 10))
+    if tens < 120:
+        return f"{tens} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
