@@ -73,7 +73,7 @@ def peak(choice: Choice, expected: Expected) -> Peak:
             size_of = f"{_batch(memory)}, " if "rows" in memory else ""
             found = Finding(memory["peak_bytes"], "bytes", Source.MEASURED)
             return Peak(found, f"{size_of}run {short_id(identity)}")
-        beside = f"; measured with other settings: {size(memory['peak_bytes'])} (run {short_id(identity)})"
+        beside = f"; {size(memory['peak_bytes'])} measured with other settings"
     if expected.answer is None:
         return Peak(None, expected.problem)
     if not expected.answer.done() or expected.answer.cancelled():

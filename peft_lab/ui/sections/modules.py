@@ -28,7 +28,8 @@ def modules(choice: Choice, report: CountReport, selected: str | None) -> None:
         st.markdown(f"#### The tree after applying {choice.spec.title}")
         st.markdown(
             f"{len(lines)} kinds of module stand for {sum(row.modules for row in lines):,} modules; "
-            f"{changed:,} hold trainable parameters, {new:,} are new. {figures.badge(report.source)}"
+            f"{changed:,} {'holds' if changed == 1 else 'hold'} trainable parameters, "
+            f"{new:,} {'is' if new == 1 else 'are'} new. {figures.badge(report.source)}"
         )
         shown = ("All modules", "Trainable only", "Before")
         show = st.segmented_control(
