@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 from peft_lab.drawing.anatomy import read
 from peft_lab.drawing.description import describe
+from peft_lab.drawing.example import strip_of
 from peft_lab.drawing.metrics import NARROW, WIDE, Layout
 from peft_lab.drawing.picture import compose
 from peft_lab.drawing.placement import Placement
 from peft_lab.methods.base import Part, Quantization
 from peft_lab.shapes import ModelShape
 
-TOKENS = ("Order", "for", "Anna", ":", "two", "large", "pizzas")
+TOKENS = ("Any", "text", "goes", "in", "here", ",", "token", "by", "token")  # where no task is chosen
 _PLAIN_4BIT = Quantization(bits=4, kind="nf4", double=False, compute_dtype="bfloat16")
 
 
@@ -64,4 +65,4 @@ def draw_block(
     return Drawing(svg, describe(placement), width, height)
 
 
-__all__ = ["TOKENS", "Drawing", "Layout", "draw_block"]
+__all__ = ["TOKENS", "Drawing", "Layout", "draw_block", "strip_of"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import streamlit as st
 
 from peft_lab.drawing import TOKENS, draw_block
 from peft_lab.methods.base import Part, Quantization
 from peft_lab.shapes import ModelShape
+from peft_lab.ui.part_details import HEADER, Detail
 
 NARROW_BELOW = 450  # CSS pixels: under this the wide picture's text would be smaller than 9.5 px
 
@@ -19,10 +21,31 @@ CSS = f"""
 .wide > svg {{ max-width: 680px; }}
 .narrow > svg {{ max-width: 400px; }}
 @container (max-width: {NARROW_BELOW}px) {{ .narrow {{ display: block; }} .wide {{ display: none; }} }}
+.host {{ position: relative; font-family: var(--st-font); color: var(--st-text-color); }}
+.panel {{ position: absolute; z-index: 5; box-sizing: border-box; width: min(27rem, 100%); max-height: 20rem;
+  overflow: auto;
+  padding: 0.6rem 0.75rem; border: 1px solid var(--st-border-color); border-radius: 0.5rem; font-size: 0.84rem;
+  background: var(--st-background-color); box-shadow: 0 6px 24px rgb(0 0 0 / 0.22); }}
+.panel[hidden] {{ display: none; }}
+.panel h4 {{ margin: 0 2rem 0.35rem 0; font-size: 0.84rem; font-weight: 600; overflow-wrap: anywhere;
+  font-family: var(--st-code-font); }}
+.panel p {{ margin: 0; }}
+.panel table {{ border-collapse: collapse; width: 100%; }}
+.panel th, .panel td {{ padding: 0.2rem 0.5rem 0.2rem 0; text-align: left; vertical-align: top; font-weight: 400; }}
+.panel thead th {{ font-weight: 600; border-bottom: 1px solid var(--st-border-color); }}
+.panel tbody th {{ font-family: var(--st-code-font); overflow-wrap: anywhere; }}
+.panel .n {{ text-align: right; padding-right: 0; white-space: nowrap; font-variant-numeric: tabular-nums; }}
+.panel button {{ all: unset; position: absolute; top: 0.3rem; right: 0.4rem; padding: 0.15rem 0.45rem; cursor: pointer;
+  border-radius: 0.3rem; font-size: 1rem; line-height: 1.2; }}
+.panel button:hover {{ background: var(--st-secondary-background-color); }}
+.panel button:focus-visible {{ outline: 2px solid var(--st-primary-color); }}
 .words {{ position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }}
 """
 
-HTML = '<div class="host"><p class="words"></p><div class="wide"></div><div class="narrow"></div></div>'
+HTML = (
+    '<div class="host"><p class="words"></p><div class="wide"></div><div class="narrow"></div>'
+    '<div class="panel" role="status" hidden></div></div>'
+)
 
 # The choice is shown at once and sent to the server; pictures are replaced only when they changed, and the focus then
 # goes to the same part of the new picture.
@@ -46,10 +69,79 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
   const mark = (path) => {
     for (const part of host.querySelectorAll("[data-path]")) {
-      const chosen = part.dataset.path === path;
+      const here = part.dataset.path;
+      const chosen = path === here || Boolean(path?.startsWith(here + "."));
       part.classList.toggle("chosen", chosen);
       part.setAttribute("aria-pressed", String(chosen));
     }
+  };
+
+  // The answer stands beside the part that was chosen, inside the window.
+  const panel = host.querySelector(".panel");
+  const EDGE = 8;
+  const HEADER = 64; // Streamlit's bar over the page
+
+  const make = (tag, text, kind = "") => {
+    const made = document.createElement(tag);
+    made.className = kind;
+    made.textContent = text;
+    return made;
+  };
+
+  const fill = (told) => {
+    const close = make("button", "×");
+    close.setAttribute("aria-label", "Close");
+    close.onclick = (event) => { event.stopPropagation(); shut(); };
+    panel.replaceChildren(close, make("h4", told.title));
+    if (told.note) panel.append(make("p", told.note));
+    if (!told.rows.length) return;
+    const table = document.createElement("table");
+    const line = (tag, cells) => {
+      const row = document.createElement("tr");
+      cells.forEach((text, index) => row.append(make(index ? tag : "th", text, index === cells.length - 1 ? "n" : "")));
+      return row;
+    };
+    table.createTHead().append(line("th", data.header));
+    table.createTBody().append(...told.rows.map((cells) => line("td", cells)));
+    panel.append(table);
+  };
+
+  const place = (part) => {
+    const [at, around] = [part.getBoundingClientRect(), host.getBoundingClientRect()];
+    const [width, height] = [panel.offsetWidth, panel.offsetHeight];
+    let top = at.bottom + EDGE;
+    if (top + height > window.innerHeight - EDGE) top = at.top - height - EDGE;
+    if (top < HEADER) top = Math.max(HEADER, window.innerHeight - height - EDGE);
+    const left = Math.min(Math.max(at.left + at.width / 2 - width / 2, around.left), around.right - width);
+    panel.style.top = `${top - around.top}px`;
+    panel.style.left = `${left - around.left}px`;
+  };
+
+  const shut = () => {
+    const part = host.opened;
+    host.opened = undefined;
+    panel.hidden = true;
+    if (part && panel.contains(root.activeElement)) same(host, part)[0]?.focus({ preventScroll: true });
+  };
+
+  const open = (path, part) => {
+    const told = data.details[path];
+    if (!told) return shut();
+    host.opened = path;
+    panel.hidden = false;
+    panel.drawn = JSON.stringify(told);
+    fill(told);
+    place(part);
+  };
+
+  // What is open follows the knobs and a count that arrives.
+  const again = () => {
+    if (!host.opened) return;
+    const told = data.details[host.opened];
+    if (!told) return shut();
+    if (panel.drawn === JSON.stringify(told)) return;
+    panel.drawn = JSON.stringify(told);
+    fill(told);
   };
 
   const words = host.querySelector(".words");
@@ -57,17 +149,23 @@ export default function ({ data, parentElement, setTriggerValue }) {
   show(host.querySelector(".wide"), data.wide);
   show(host.querySelector(".narrow"), data.narrow);
   mark(data.selected);
+  again();
 
   const choose = (event) => {
+    if (panel.contains(event.target)) return;
     const part = event.target.closest("[data-path]");
-    if (!part) return;
+    if (!part) return shut();
     event.preventDefault();
-    mark(part.dataset.path);
-    setTriggerValue("chosen", part.dataset.path);
+    const path = part.dataset.path;
+    if (host.opened === path) return shut();
+    mark(path);
+    open(path, part);
+    setTriggerValue("chosen", path);
   };
   host.onclick = choose;
   host.onkeydown = (event) => {
     if (event.key === "Enter" || event.key === " ") choose(event);
+    else if (event.key === "Escape") shut();
   };
 }
 """
@@ -82,11 +180,13 @@ def block(
     selected: str | None = None,
     key: str = "block",
     tokens: Sequence[str] = TOKENS,
+    details: Mapping[str, Detail] | None = None,
 ) -> str | None:
     """Show the drawing.
 
     Args:
         selected: the path to outline, from wherever it was chosen.
+        details: by path, what is shown beside a part when it is chosen.
 
     Returns:
         The path that was just chosen in the drawing, in the one script run that this choice caused; else ``None``.
@@ -105,6 +205,8 @@ def block(
             "narrow": narrow.svg,
             "words": wide.description,
             "selected": just_chosen or selected,
+            "details": {path: asdict(one) for path, one in (details or {}).items()},
+            "header": HEADER,
         },
         on_chosen_change=lambda: None,
     )

@@ -3,69 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import plotly.graph_objects as go
 
 from peft_lab import units
-from peft_lab.counting import GroupCount
 from peft_lab.ui import theme
 
 CONFIG = {"displayModeBar": False, "responsive": True}
 FAR = 3  # times the longest bar, beyond which a limit is not drawn to scale
 LABEL_SHARE = 0.06  # of the axis, that a phase needs for its name
 LABEL_LINE = 14  # pixels, the height of such a name
-_MARGIN = {"l": 8, "r": 8, "t": 8, "b": 8}
-
-
-def treemap(tree: Sequence[GroupCount], height: int = 340) -> go.Figure:
-    """Parameters by module: area is the number of parameters, colour the state."""
-    nodes: dict[str, dict[str, Any]] = {}
-
-    def add(key: str, parent: str, label: str, value: int, colour: str) -> None:
-        node = nodes.setdefault(key, {"parent": parent, "label": label, "value": 0, "colour": colour})
-        node["value"] += value
-        if colour == theme.TRAINABLE:
-            node["colour"] = colour
-
-    for group in tree:
-        colour = (
-            theme.TRAINABLE
-            if group.role != "frozen"
-            else theme.QUANTISED
-            if group.quantised
-            else theme.FROZEN
-        )
-        parts = group.module.replace("{}", "∗").split(".")
-        above = ""
-        for depth, part in enumerate(parts):
-            key = ".".join(parts[: depth + 1])
-            leaf = depth == len(parts) - 1
-            add(key, above, part, group.parameters, colour if leaf else theme.FROZEN)
-            above = key
-    keys = list(nodes)
-    figure = go.Figure(
-        go.Treemap(
-            ids=keys,
-            labels=[nodes[key]["label"] for key in keys],
-            parents=[nodes[key]["parent"] for key in keys],
-            values=[nodes[key]["value"] for key in keys],
-            marker={"colors": [_inner(nodes, key) for key in keys], "line": {"width": 1, "color": "white"}},
-            branchvalues="total",
-            texttemplate="%{label}<br>%{value:,}",
-            hovertemplate="%{id}<br>%{value:,} parameters<br>%{percentRoot:.2%} of the model<extra></extra>",
-            maxdepth=4,
-            tiling={"pad": 1},
-        )
-    )
-    figure.update_layout(margin=_MARGIN, height=height, uniformtext={"minsize": 10, "mode": "hide"})
-    return figure
-
-
-def _inner(nodes: Mapping[str, Mapping[str, Any]], key: str) -> str:
-    """Only leaves carry a state; what contains them is neutral."""
-    has_children = any(node["parent"] == key for node in nodes.values())
-    return "#EEF0F3" if has_children else str(nodes[key]["colour"])
 
 
 def curves(

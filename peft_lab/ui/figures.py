@@ -46,11 +46,17 @@ def unbroken(text: str) -> str:
 
 
 def table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], numeric: Iterable[int] = (), caption: str = ""
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    numeric: Iterable[int] = (),
+    caption: str = "",
+    fold: bool = False,
 ) -> None:
     """A plain table: right-aligned figures, text as given (escaped), scrolls sideways on a phone.
 
-    ``numeric`` lists the columns that hold figures. A cell that starts with a backquote is shown as code.
+    ``numeric`` lists the columns that hold figures. With ``fold`` a phone shows a row's other cells, each with its
+    column's name, under the first one, and nothing has to be scrolled. A cell that starts with a backquote is shown
+    as code.
     """
     right = set(numeric)
 
@@ -59,7 +65,9 @@ def table(
         inner = (
             f"<code>{html.escape(text[1:-1])}</code>" if text[:1] == text[-1:] == "`" else html.escape(text)
         )
-        scope = ' scope="col"' if tag == "th" else ""
+        scope = (
+            ' scope="col"' if tag == "th" else f' data-label="{html.escape(header[index])}"' if fold else ""
+        )
         return f"<{tag}{kind}{scope}>{inner}</{tag}>"
 
     head = "".join(cell("th", i, text) for i, text in enumerate(header))
@@ -67,7 +75,8 @@ def table(
         "<tr>" + "".join(cell("td", i, text) for i, text in enumerate(row)) + "</tr>" for row in rows
     )
     label = f"<caption style='text-align:left'>{html.escape(caption)}</caption>" if caption else ""
+    folds = " fold" if fold else ""
     st.html(
-        f'<div class="figures-scroll" tabindex="0"><table class="figures">{label}<thead><tr>{head}</tr></thead>'
+        f'<div class="figures-scroll" tabindex="0"><table class="figures{folds}">{label}<thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )

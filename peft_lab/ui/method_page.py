@@ -8,21 +8,27 @@ import streamlit as st
 
 from peft_lab import experiments, inspector
 from peft_lab.counting import CountReport, count
+from peft_lab.drawing import TOKENS, strip_of
 from peft_lab.errors import PeftLabError, UnknownName
 from peft_lab.methods import get_method
 from peft_lab.ui import shell, state
 from peft_lab.ui.block import block
+from peft_lab.ui.browser_mark import keep_mark
 from peft_lab.ui.inside import view_of
 from peft_lab.ui.knobs import Choice, address, knobs_card, readers
-from peft_lab.ui.runs import last_finished
+from peft_lab.ui.part_details import detail
+from peft_lab.ui.peak import expect
+from peft_lab.ui.rows import just_chosen
+from peft_lab.ui.runs import show_run
 from peft_lab.ui.sections.headline import headline
 from peft_lab.ui.sections.idea import Words
 from peft_lab.ui.sections.idea import idea as idea_section
 from peft_lab.ui.sections.memory import memory
-from peft_lab.ui.sections.modules import modules
+from peft_lab.ui.sections.modules import modules, tree_key
 from peft_lab.ui.sections.parameters import parameters
+from peft_lab.ui.sections.settings import example_task, training_address, training_readers
 from peft_lab.ui.sections.take_away import take_away
-from peft_lab.ui.sections.train import train, training_address, training_readers
+from peft_lab.ui.sections.train import train
 from peft_lab.ui.sections.try_it import try_it
 from peft_lab.ui.tabs import tabs
 from peft_lab.ui.waiting import come_back
@@ -40,7 +46,10 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
     spec = get_method(slug)
     state.read_address(
         slug,
-        readers(spec, first_model) | training_readers(slug) | {"tab": lambda text: _take_tab(slug, text)},
+        readers(spec, first_model)
+        | training_readers(slug)
+        | {"run": lambda text: show_run(slug, text)}
+        | {"tab": lambda text: _take_tab(slug, text)},
     )
     st.title(spec.title)
     st.markdown(spec.summary)
@@ -50,10 +59,11 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
         st.markdown("### Knobs")
         choice = knobs_card(spec, first_model)
     report = _count(choice)
+    expected = expect(choice)
     with top:
-        headline(choice, report, last_finished(choice))
+        headline(choice, report, expected)
     with right, st.container(border=True):
-        selected = _drawing(choice)
+        selected = _drawing(choice, report)
     sections: dict[str, Callable[[], None]] = {
         "Idea": lambda: idea_section(choice, words),
         "Modules": lambda: modules(choice, _needed(report), selected),
@@ -69,6 +79,9 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
         sections["Look inside"] = lambda: view(choice)
     sections["Take away"] = lambda: take_away(choice)
     tab = _tabs(slug, sections, choice, report)
+    if expected.answer is not None:
+        come_back([expected.answer])
+    keep_mark()
     state.write_address(
         address(choice, first_model) | training_address(choice) | {"tab": (tab.lower(), "idea")}
     )
@@ -94,20 +107,33 @@ def _count(choice: Choice) -> CountReport | None:
         return None
 
 
-def _drawing(choice: Choice) -> str | None:
+def _drawing(choice: Choice, report: CountReport | None) -> str | None:
+    """The drawing with the chosen task's example; returns the path that is chosen, in it or in the tree below."""
     shape, key = choice.shape, f"{choice.spec.slug}.selected"
     parts = choice.spec.parts(shape, choice.values)
     st.markdown(f"### Injected into {shape.title}")
+    in_tree = just_chosen(tree_key(choice))
+    if in_tree:
+        st.session_state[key] = in_tree
+    paths = {*(group.path for group in shape.groups), *(part.at for part in parts)}
     picked = block(
         shape,
         parts,
         quantization=choice.spec.quantization(choice.values),
         selected=st.session_state.get(key),
         key=f"block.{choice.spec.slug}",
+        tokens=_example(choice),
+        details={path: detail(path, report, shape, parts) for path in paths},
     )
     if picked:
         st.session_state[key] = picked
     return st.session_state.get(key)
+
+
+def _example(choice: Choice) -> tuple[str, ...]:
+    """The words in the token strip: of the task's own example."""
+    task = example_task(choice)
+    return strip_of(task.samples[0]) if task and task.samples else TOKENS
 
 
 def _take_tab(slug: str, text: str) -> None:
@@ -139,7 +165,7 @@ def _tabs(
 
 
 def _say_invalid() -> None:
-    st.info("One of the settings is not possible; the reason is written under it. Change it to go on.")
+    st.info("One of the settings above cannot work. The red line under its control says why.")
 
 
 def _say_counting() -> None:

@@ -7,19 +7,27 @@ from typing import Any
 import streamlit as st
 
 from peft_lab.errors import PeftLabError, RunError
-from peft_lab.runs import store
+from peft_lab.runs import starters, store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run, RunSummary
 from peft_lab.runs.view import Status
 from peft_lab.ui import state
+from peft_lab.ui.browser_mark import browser_mark
 from peft_lab.ui.knobs import Choice
 
 
 def shown_run(slug: str) -> Run | None:
-    """The run that the learner started or opened on this method's page, while its folder exists."""
+    """The run that the learner started or opened on this method's page, while its folder exists.
+
+    Where the page has none, that is the run which this browser started and which has not ended: a page that is opened
+    anew finds it.
+    """
     identity = state.remembered(slug, "run", "")
     if not identity:
-        return None
+        under_way = live_run(slug)
+        if under_way is not None:
+            show_run(slug, under_way.id)
+        return under_way
     try:
         run = store.get(identity)
         run.view()  # a damaged one is told of in the list of runs; nothing can be drawn of it
@@ -35,6 +43,17 @@ def stop(identity: str) -> None:
         get_queue().stop(identity)
     except PeftLabError as error:
         st.error(str(error))
+
+
+def live_run(slug: str) -> Run | None:
+    """The newest run of this method that this browser started and that has not ended."""
+    mark = browser_mark()
+    for line in summaries():
+        if line.method == slug and line.status != store.DAMAGED and not Status(line.status).final:
+            run = store.get(line.id)
+            if starters.started_by(run) == mark:
+                return run
+    return None
 
 
 def show_run(slug: str, identity: str) -> None:
@@ -118,6 +137,15 @@ def read_arrays(identity: str) -> dict[str, Any]:
 def short_id(identity: str) -> str:
     """The part of a run's id that tells it from others of its kind: ``20261125-001502``."""
     return identity[:15]
+
+
+def nothing_to_open(slug: str, what: str, verb: str = "is") -> None:
+    """Says why a method's picture is not there yet, and when it will be."""
+    run = shown_run(slug)
+    if run is not None and not run.view().status.final:
+        st.info(f"A run is under way (see the Train tab). When it has ended, {what} {verb} shown here.")
+    else:
+        st.info(f"No finished run yet. Train on the Train tab; afterwards {what} {verb} shown here.")
 
 
 def pick_run(slug: str, runs: list[RunSummary], model: str) -> str:

@@ -16,10 +16,12 @@ from peft_lab.runs.view import Status
 from peft_lab.ui import figures, shell, state
 from peft_lab.ui.opening import open_run
 from peft_lab.ui.parts import part
+from peft_lab.ui.rows import Column, RowOf, rows
 from peft_lab.ui.runs import stop as ask_to_stop
 from peft_lab.ui.runs import summaries
 
-FIGURES = ("Before", "After", "Peak", "Time")  # columns of texts that are figures
+COLUMNS = ("Started", "Status", "Method", "Model", "Task", "Steps", "Before", "After", "Peak", "Time")
+FIGURES = ("Steps", "Before", "After", "Peak", "Time")
 REFRESH = 1.0  # seconds, while a run is going
 
 
@@ -56,38 +58,33 @@ def _final(line: RunSummary) -> bool:
 
 
 def _table(lines: list[RunSummary]) -> RunSummary | None:
-    import pandas as pd
-
-    data = pd.DataFrame(
-        {
-            "Started": [time.strftime("%Y-%m-%d %H:%M", time.localtime(line.created)) for line in lines],
-            "Status": [line.status for line in lines],
-            "Method": [
-                all_methods()[line.method].title if line.method in all_methods() else "–" for line in lines
-            ],
-            "Model": [_model(line.model) for line in lines],
-            "Task": [line.task or "–" for line in lines],
-            "Steps": [line.steps for line in lines],
-            "Before": [_share(line.before) for line in lines],
-            "After": [_share(line.after) for line in lines],
-            "Peak": [units.size(line.peak_bytes) if line.peak_bytes else "–" for line in lines],
-            "Time": [units.seconds(line.seconds) if line.seconds else "–" for line in lines],
-        }
-    )
-    event = st.dataframe(
-        data,
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        key="runs-table",
-        column_config={name: st.column_config.TextColumn(alignment="right") for name in FIGURES},
-    )
+    columns = [Column(name, numeric=name in FIGURES) for name in COLUMNS]
+    made = [RowOf(line.id, _cells(line)) for line in lines]
+    picked = rows(columns, made, "runs-table", "Runs", state.remembered("runs", "chosen", None))
+    if picked:
+        state.remember("runs", "chosen", picked)
     st.markdown(
-        "Choose a row to open, stop or delete it. Before and after: the task's headline metric. "
-        + figures.badge("measured")
+        "Choose a row to open, stop or delete the run. *Before* and *After* are the task's main score, of the base "
+        "model and of the trained one. " + figures.badge("measured")
     )
-    rows = event["selection"]["rows"]
-    return lines[rows[0]] if rows and rows[0] < len(lines) else None
+    chosen = state.remembered("runs", "chosen", None)
+    return next((line for line in lines if line.id == chosen), None)
+
+
+def _cells(line: RunSummary) -> tuple[str, ...]:
+    """One line of the table, in the order of ``COLUMNS``."""
+    return (
+        time.strftime("%Y-%m-%d %H:%M", time.localtime(line.created)),
+        line.status,
+        all_methods()[line.method].title if line.method in all_methods() else "–",
+        _model(line.model),
+        line.task or "–",
+        f"{line.steps:,}",
+        _share(line.before),
+        _share(line.after),
+        units.size(line.peak_bytes) if line.peak_bytes else "–",
+        units.seconds(line.seconds) if line.seconds else "–",
+    )
 
 
 def _model(name: str) -> str:
@@ -114,12 +111,12 @@ def _chosen(line: RunSummary) -> None:
         if line.spec is not None:
             settings = line.spec.to_dict()
             values = settings.pop("values")
-            rows = [
+            told = [
                 (f"`{name}`", state.as_text(value))
                 for name, value in (values | settings).items()
                 if value not in (None, "", [], ())
             ]
-            figures.table(("Setting", "Value"), rows)
+            figures.table(("Setting", "Value"), told)
 
 
 @st.dialog("Delete this run?")

@@ -40,7 +40,7 @@ table.figures th { text-align: left; font-weight: 600; padding: 0.35rem 0.6rem;
 table.figures td { padding: 0.35rem 0.6rem; vertical-align: top;
   border-bottom: 1px solid color-mix(in srgb, currentColor 10%, transparent); }
 table.figures .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-table.figures code { font-size: 0.86em; }
+table.figures code { font-size: 0.86em; overflow-wrap: anywhere; }
 table.compare th[scope="row"] {
   white-space: nowrap; border-bottom: 1px solid color-mix(in srgb, currentColor 10%, transparent);
 }
@@ -80,6 +80,15 @@ table.compare td, table.compare th { padding-inline: 0.3rem; }
   /* a long formula breaks between its terms: one that scrolls cannot be reached by keyboard */
   .katex-display > .katex { white-space: normal !important; line-height: 1.5; }
   .katex-display { padding: 3px; }
+  table.figures.fold, table.figures.fold tbody { display: block; }
+  table.figures.fold thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+  table.figures.fold tr { display: grid; grid-template-columns: repeat(3, auto); justify-content: space-between;
+    padding: 0.3rem 0; border-bottom: 1px solid color-mix(in srgb, currentColor 10%, transparent); }
+  table.figures.fold td { border: 0; padding: 0.1rem 0.6rem; text-align: left; }
+  table.figures.fold td:first-child, table.figures.fold td:nth-child(n+5) { grid-column: 1 / -1; }
+  table.figures.fold td:empty { display: none; }
+  table.figures.fold td:nth-child(n+2)::before { content: attr(data-label); display: block; font-size: 0.85em;
+    opacity: 0.75; }
   h1 { font-size: 1.8rem !important; } }
 </style>
 """

@@ -13,7 +13,7 @@ from peft_lab import loading
 from peft_lab.counting import count
 from peft_lab.errors import RunError
 from peft_lab.methods import get_method
-from peft_lab.runs import measuring, record, respond, store, training
+from peft_lab.runs import expected, measuring, record, respond, store, training
 from peft_lab.runs.evaluation import Examiner
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
@@ -55,6 +55,13 @@ def test_a_run_says_everything_that_a_page_shows(finished: Run) -> None:
     assert seen.learning_rates[0] < max(seen.learning_rates) and seen.learning_rates[-1] < max(
         seen.learning_rates
     )
+
+
+def test_the_step_told_before_a_run_is_the_one_that_it_measures(finished: Run) -> None:
+    told, batch = expected.step_ahead(finished.spec.to_dict())
+    measured = finished.view().memory
+    assert batch == {name: measured[name] for name in batch}
+    assert told == pytest.approx(measured["peak_bytes"], rel=0.05)
 
 
 def test_on_a_gpu_its_allocators_peaks_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

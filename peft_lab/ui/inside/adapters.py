@@ -16,7 +16,7 @@ from peft_lab.ui import charts, figures
 from peft_lab.ui.inside import domains
 from peft_lab.ui.inside.playing import played
 from peft_lab.ui.knobs import Choice
-from peft_lab.ui.runs import finished_of, pick_run, read_insight
+from peft_lab.ui.runs import finished_of, nothing_to_open, pick_run, read_insight
 from peft_lab.units import Source
 
 SLUG = "adapters"
@@ -30,9 +30,7 @@ def show(choice: Choice) -> None:
         _added(found)
         _not_linear(found, store.get(identity).spec)
     else:
-        st.info(
-            "Nothing has been trained yet. Train on the Train tab; what the adapters learnt is opened up here."
-        )
+        nothing_to_open(SLUG, "what the adapters learnt")
     _placements(choice)
     domains.show()
 

@@ -13,7 +13,7 @@ from peft_lab.models import catalogue
 from peft_lab.ui import charts, figures
 from peft_lab.ui.inside.playing import played
 from peft_lab.ui.knobs import Choice
-from peft_lab.ui.runs import finished_of, pick_run, read_insight
+from peft_lab.ui.runs import finished_of, nothing_to_open, pick_run, read_insight
 from peft_lab.units import Source
 
 SLUG = "bitfit"
@@ -27,7 +27,7 @@ def show(choice: Choice) -> None:
         _moves(found)
         _put_back(found)
     else:
-        st.info("Nothing has been trained yet. Train on the Train tab; how the biases moved is shown here.")
+        nothing_to_open(SLUG, "how the biases moved")
     left, right = st.columns(2, gap="large")
     with left:
         _subsets(choice)

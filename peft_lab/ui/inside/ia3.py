@@ -14,7 +14,7 @@ from peft_lab.insight import ia3, ia3_targets
 from peft_lab.ui import charts, figures, state, theme
 from peft_lab.ui.inside.playing import played
 from peft_lab.ui.knobs import Choice
-from peft_lab.ui.runs import finished_of, pick_run, read_insight
+from peft_lab.ui.runs import finished_of, nothing_to_open, pick_run, read_insight
 from peft_lab.ui.waiting import come_back
 from peft_lab.units import Source
 
@@ -33,9 +33,7 @@ def show(choice: Choice) -> None:
             _merge(found["merge"])
             _twins(found.get("twins", {}))
     else:
-        st.info(
-            "Nothing has been trained yet. Train on the Train tab; the learnt vectors are opened up here."
-        )
+        nothing_to_open(SLUG, "the learnt vectors", "are")
     _targets()
 
 

@@ -14,7 +14,7 @@ from peft_lab.ui import charts, figures, state
 from peft_lab.ui.inside.blending import two_adapters
 from peft_lab.ui.inside.playing import played
 from peft_lab.ui.knobs import Choice
-from peft_lab.ui.runs import finished_of, pick_run, read_arrays, read_insight
+from peft_lab.ui.runs import finished_of, nothing_to_open, pick_run, read_arrays, read_insight
 from peft_lab.units import Source
 
 Row = dict[str, Any]
@@ -54,9 +54,7 @@ def chosen_run(slug: str, model: str) -> str | None:
     there is none."""
     runs = [line for line in finished_of(slug) if _complete(read_insight(line.id))]
     if not runs:
-        st.info(
-            "Nothing has been trained yet. Train on the Train tab; what the run learnt is opened up here."
-        )
+        nothing_to_open(slug, "what the run learnt")
         return None
     return pick_run(slug, runs, model)
 

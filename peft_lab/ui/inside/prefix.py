@@ -9,7 +9,7 @@ from peft_lab.methods.base import Formula
 from peft_lab.ui import figures
 from peft_lab.ui.inside import trained_keys
 from peft_lab.ui.knobs import Choice
-from peft_lab.ui.runs import finished_of, pick_run, read_insight
+from peft_lab.ui.runs import finished_of, nothing_to_open, pick_run, read_insight
 from peft_lab.units import Source
 
 
@@ -20,9 +20,7 @@ def show(choice: Choice) -> None:
         identity = pick_run(slug, runs, choice.entry.name)
         trained_keys.show_run(slug, identity, read_insight(identity))
     else:
-        st.info(
-            "Nothing has been trained yet. Train on the Train tab; what the prefix does is opened up here."
-        )
+        nothing_to_open(slug, "what the prefix does")
     _projection(choice)
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
 from peft_lab.ui.inside import soft
 from peft_lab.ui.knobs import Choice
-from peft_lab.ui.runs import finished_of, pick_run, read_insight
+from peft_lab.ui.runs import finished_of, nothing_to_open, pick_run, read_insight
 
 
 def show(choice: Choice) -> None:
     slug = choice.spec.slug
     runs = [line for line in finished_of(slug) if read_insight(line.id).get("soft_tokens")]
     if not runs:
-        st.info(
-            "Nothing has been trained yet. Train on the Train tab; what the soft tokens became is opened up here."
-        )
+        nothing_to_open(slug, "what the soft tokens became")
         return
     soft.show_run(slug, read_insight(pick_run(slug, runs, choice.entry.name)))

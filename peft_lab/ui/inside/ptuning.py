@@ -13,7 +13,7 @@ from peft_lab.methods.base import Formula
 from peft_lab.ui import figures
 from peft_lab.ui.inside import soft, trained_keys
 from peft_lab.ui.knobs import Choice
-from peft_lab.ui.runs import finished_of, pick_run, read_insight
+from peft_lab.ui.runs import finished_of, nothing_to_open, pick_run, read_insight
 from peft_lab.units import Source
 
 
@@ -28,9 +28,7 @@ def show(choice: Choice) -> None:
         else:
             soft.show_run(slug, found)
     else:
-        st.info(
-            "Nothing has been trained yet. Train on the Train tab; what the encoder makes is opened up here."
-        )
+        nothing_to_open(slug, "what the encoder makes")
     left, right = st.columns(2, gap="large")
     with left:
         _encoders(choice)

@@ -7,12 +7,12 @@ import streamlit as st
 from peft_lab import units
 from peft_lab.errors import PeftLabError
 from peft_lab.runs import record, respond, simulated
-from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Answer, RunView, Status
 from peft_lab.ui import charts, figures, state
 from peft_lab.ui.parts import part
 from peft_lab.ui.runs import stop as ask_to_stop
+from peft_lab.ui.sections.turn import turn
 from peft_lab.ui.waiting import come_back
 from peft_lab.units import Source
 
@@ -36,18 +36,22 @@ def live(run: Run, slug: str) -> None:
 
 def _status(run: Run, seen: RunView, slug: str) -> None:
     text, stop = st.columns([4, 1], vertical_alignment="center")
-    text.markdown(_line(run, seen))
+    with text:
+        if seen.status is Status.QUEUED:
+            turn(run, slug)
+        else:
+            st.markdown(_line(seen))
     if not seen.status.final:
         asked = run.asked_to_stop()
         if stop.button("Stopping…" if asked else "Stop", key=f"{slug}-stop", disabled=asked, width="stretch"):
             ask_to_stop(run.id)
     if seen.status in (Status.FAILED, Status.LOST):
         st.error(seen.message)
-    if not seen.status.final:
+    if not seen.status.final and seen.status is not Status.QUEUED:
         st.progress(min(1.0, seen.progress))
 
 
-def _line(run: Run, seen: RunView) -> str:
+def _line(seen: RunView) -> str:
     """One sentence on where the run stands."""
     step = f"step {seen.step} of {seen.steps}"
     speed = (
@@ -55,29 +59,25 @@ def _line(run: Run, seen: RunView) -> str:
         if seen.steps_per_second and seen.tokens_per_second
         else ""
     )
-    if seen.status is Status.QUEUED:
-        place = get_queue().position(run.id)
-        return (
-            f"**Queued** · {place} {'run' if place == 1 else 'runs'} before this one"
-            if place
-            else "**Queued**"
-        )
     if seen.status is Status.STARTING:
         return f"**Starting** · {seen.message or 'making a process'}"
     if seen.status is Status.RUNNING:
         left = f" · {units.seconds(seen.eta)} left" if seen.eta else ""
         return f"**Training** · {step}{speed}{left}"
     if seen.status is Status.EVALUATING:
-        return f"**Trained** · now asking the {seen.evaluating} model the held-out rows · {seen.progress:.0%}"
+        return f"**Trained** · scoring the {seen.evaluating} model on the held-out rows · {seen.progress:.0%} done"
     if seen.status is Status.DONE:
         took = f"{seen.steps} steps in {units.seconds(seen.seconds)}"
         return f"**Done** · {took}{speed} · {figures.badge(Source.MEASURED)}"
     if seen.status is Status.STOPPED:
-        return f"**Stopped** · {seen.message}"
+        # The message is a sentence of its own: "Stopped after 3 of 60 steps; ..."
+        return f"**Stopped** {seen.message.removeprefix('Stopped').strip()}"
     return "**Failed**" if seen.status is Status.FAILED else "**Lost**"
 
 
 def _curves(run: Run, seen: RunView, slug: str) -> None:
+    if seen.status is Status.QUEUED:
+        return
     steps = list(range(1, len(seen.losses) + 1))
     figure = charts.curves(
         {"loss": (steps, seen.losses)}, "optimizer step", "training loss (nats)", height=260, until=seen.steps

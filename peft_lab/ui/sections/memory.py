@@ -23,6 +23,7 @@ from peft_lab.ui.sections.live import beside_simulation
 from peft_lab.ui.waiting import come_back
 
 FULL = "full"
+DTYPES = {"bfloat16": "bfloat16", "float32": "float32"}
 DEVICES = {"cpu": "this processor", "cuda": "a CUDA GPU"}
 
 
@@ -43,9 +44,9 @@ class Step:
 
 def memory(choice: Choice) -> None:
     step = _controls(choice)
-    asked = {choice.spec.title: _ask(choice, choice.spec.slug, dict(choice.values), step)}
+    asked = {choice.spec.title: ask_step(choice, choice.spec.slug, dict(choice.values), step)}
     if choice.spec.slug != FULL:
-        asked["Full fine-tuning"] = _ask(choice, FULL, {}, step)
+        asked["Full fine-tuning"] = ask_step(choice, FULL, {}, step)
     come_back(list(asked.values()))
     found = {name: answer for name, future in asked.items() if (answer := _answer(future)) is not None}
     if not found:
@@ -79,26 +80,42 @@ def _measured(choice: Choice) -> None:
     )
 
 
+def _usual(choice: Choice) -> dict[str, Any]:
+    """The settings that a learner who moved none has."""
+    rows = BATCH["classification" if choice.entry.kind == "encoder" else "generation"]
+    first = {"batch": rows, "seq": 64, "dtype": next(iter(DTYPES)), "optimizer": next(iter(OPTIMIZER_TITLES))}
+    return {**first, "device": next(iter(DEVICES)), "checkpointing": False}
+
+
+def step_now(choice: Choice) -> Step:
+    """The step that is set, whether or not its controls are drawn."""
+    slug = choice.spec.slug
+    now = {
+        name: st.session_state.get(
+            state.widget_key(slug, f"m-{name}"), state.remembered(slug, f"m-{name}", first)
+        )
+        for name, first in _usual(choice).items()
+    }
+    return Step(**now)
+
+
 def _controls(choice: Choice) -> Step:
-    slug, kind = choice.spec.slug, choice.entry.kind
+    slug, usual = choice.spec.slug, _usual(choice)
     cells = st.columns([4, 4, 6, 5, 6, 7], vertical_alignment="bottom")
-    rows = BATCH["classification" if kind == "encoder" else "generation"]
-    batch = cells[0].number_input("Batch", 1, 4096, **_kept(slug, "m-batch", rows))
+    batch = cells[0].number_input("Batch", 1, 4096, **_kept(slug, "m-batch", usual["batch"]))
     seq = cells[1].number_input(
-        "Tokens per row", 1, choice.shape.max_positions or 131072, **_kept(slug, "m-seq", 64)
+        "Tokens per row", 1, choice.shape.max_positions or 131072, **_kept(slug, "m-seq", usual["seq"])
     )
-    dtype = _pick(
-        cells[2], slug, "m-dtype", "Precision of the base", {"bfloat16": "bfloat16", "float32": "float32"}
-    )
+    dtype = _pick(cells[2], slug, "m-dtype", "Precision of the base", DTYPES)
     optimizer = _pick(cells[3], slug, "m-optimizer", "Optimizer", OPTIMIZER_TITLES)
-    device = _pick(cells[4], slug, "m-device", "Kernels of", DEVICES)
+    device = _pick(cells[4], slug, "m-device", "Runs on", DEVICES)
     key = state.widget_key(slug, "m-checkpointing")
     checkpointing = cells[5].toggle(
         "Checkpointing", value=state.remembered(slug, "m-checkpointing", False), key=key,
         help="Gradient checkpointing keeps only every layer's input and computes the rest again in the backward pass.",
     )  # fmt: skip
     chosen = Step(int(batch), int(seq), dtype, optimizer, device, checkpointing)
-    for name in ("batch", "seq", "dtype", "optimizer", "device", "checkpointing"):
+    for name in usual:
         state.remember(slug, f"m-{name}", getattr(chosen, name))
     return chosen
 
@@ -119,10 +136,12 @@ def _pick(cell: Any, slug: str, name: str, label: str, titles: dict[str, str]) -
     )
 
 
-def _ask(choice: Choice, method: str, values: dict[str, Any], step: Step) -> Future[Simulation]:
+def ask_step(
+    choice: Choice, method: str, values: dict[str, Any], step: Step, urgency: int = 0
+) -> Future[Simulation]:
     """Asked of processes of their own, as a count must not wait for it; refusals are kept like any other answer."""
     return get_crew().submit(
-        0, ask.step, choice.entry.name, method, values, step.setting(), step.dtype, step.checkpointing
+        urgency, ask.step, choice.entry.name, method, values, step.setting(), step.dtype, step.checkpointing
     )
 
 

@@ -11,21 +11,25 @@ from peft_lab import units
 from peft_lab.counting import CountReport, GroupCount
 from peft_lab.ui import figures, state
 from peft_lab.ui.knobs import Choice
+from peft_lab.ui.part_details import HEADER, detail, plain
+from peft_lab.ui.rows import Column, RowOf, rows
 
+_KIND = {"trainable": "trained", "task head": "trained", "quantised": "packed"}
 _MARK = {"frozen": "frozen", "method": "trainable", "head": "task head"}
 
 
 def modules(choice: Choice, report: CountReport, selected: str | None) -> None:
     """The tree as a table with one row per group of like modules; a selection shows one group's parameters."""
-    rows = group_rows(report.tree)
-    changed = sum(row.modules for row in rows if row.state == "trainable")
-    new = sum(row.modules for row in rows if row.added)
-    left, right = st.columns([13, 8], gap="medium")
+    lines = group_rows(report.tree)
+    changed = sum(row.modules for row in lines if row.state == "trainable")
+    new = sum(row.modules for row in lines if row.added)
+    left, right = st.columns([11, 9], gap="medium")
     with left:
         st.markdown(f"#### The tree after applying {choice.spec.title}")
         st.markdown(
-            f"{len(rows)} kinds of module stand for {sum(row.modules for row in rows):,} modules; "
-            f"{changed:,} hold trainable parameters, {new:,} are new. {figures.badge(report.source)}"
+            f"{len(lines)} kinds of module stand for {sum(row.modules for row in lines):,} modules; "
+            f"{changed:,} {'holds' if changed == 1 else 'hold'} trainable parameters, "
+            f"{new:,} {'is' if new == 1 else 'are'} new. {figures.badge(report.source)}"
         )
         shown = ("All modules", "Trainable only", "Before")
         show = st.segmented_control(
@@ -37,10 +41,10 @@ def modules(choice: Choice, report: CountReport, selected: str | None) -> None:
             label_visibility="collapsed",
         )
         state.remember("modules", "show", show)
-        visible = [row for row in rows if _visible(row, show)]
-        picked = _tree_table(choice, visible, show)
+        visible = [row for row in lines if _visible(row, show)]
+        picked = _tree_table(choice, visible, show, selected)
     with right:
-        _detail(report.tree, picked or selected)
+        _detail(choice, report, picked or selected)
 
 
 @dataclass
@@ -75,61 +79,42 @@ def _visible(row: Row, show: str) -> bool:
     return show == "All modules" or row.state in ("trainable", "task head")
 
 
-def _tree_table(choice: Choice, rows: Sequence[Row], show: str) -> str | None:
-    import pandas as pd
+def tree_key(choice: Choice) -> str:
+    return f"tree.{choice.spec.slug}"
 
+
+def _tree_table(choice: Choice, lines: Sequence[Row], show: str, selected: str | None) -> str | None:
     before = show == "Before"
-    data = pd.DataFrame(
-        {
-            "Module": [row.module.replace("{}", "∗") for row in rows],
-            "×": [row.modules for row in rows],
-            "State": ["as published" if before else row.state for row in rows],
-            "Parameters": [row.parameters for row in rows],
-        }
+    columns = (
+        Column("Module"),
+        Column("×", numeric=True, help="How many modules of this kind"),
+        Column("State"),
+        Column("Parameters", numeric=True),
     )
-    colours = {
-        "trainable": "color: #C2410C; font-weight: 600",
-        "task head": "color: #C2410C; font-weight: 600",
-        "quantised": "color: #2563EB; font-weight: 600",
-    }
-    styled = data.style.format({"Parameters": "{:,}", "×": "{:,}"}).map(
-        lambda v: colours.get(v, ""), subset=["State"]
-    )
-    event = st.dataframe(
-        styled,
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        key=f"tree.{choice.spec.slug}.{choice.entry.name}.{show}.{len(rows)}",
-        height=min(36 * (len(rows) + 1), 560),
-        column_config={
-            "Module": st.column_config.TextColumn(width=260),
-            "×": st.column_config.NumberColumn(width=48, help="How many modules of this kind"),
-            "State": st.column_config.TextColumn(width=80),
-        },
-    )
-    chosen = event["selection"]["rows"]
-    return rows[chosen[0]].module if chosen and chosen[0] < len(rows) else None
+    made = [
+        RowOf(
+            row.module,
+            (
+                plain(row.module),
+                f"{row.modules:,}",
+                "as published" if before else row.state,
+                units.count(row.parameters),
+            ),
+            () if before else ("", "", _KIND.get(row.state, "")),
+        )
+        for row in lines
+    ]
+    return rows(columns, made, tree_key(choice), "Modules of the model", selected)
 
 
-def _detail(tree: Sequence[GroupCount], module: str | None) -> None:
+def _detail(choice: Choice, report: CountReport, module: str | None) -> None:
     st.markdown("#### One module")
-    groups = [g for g in tree if module and (g.module == module or g.module.startswith(f"{module}."))]
-    if not groups:
+    if not module:
         st.caption("Choose a row, or a part of the drawing, to see its parameters.")
         return
-    st.markdown(f"`{str(module).replace('{}', '∗')}`")
-    figures.table(
-        ("Parameter", "Shape", "Type", "State", "Parameters, all layers"),
-        [
-            (
-                f"`{(g.module + '.' + g.name).removeprefix(str(module) + '.')}`",
-                " × ".join(f"{n:,}" for n in g.shape),
-                g.dtype,
-                "quantised" if g.quantised else _MARK[g.role],
-                units.count(g.parameters),
-            )
-            for g in groups
-        ],
-        numeric=(1, 4),
-    )
+    found = detail(module, report, choice.shape, choice.spec.parts(choice.shape, choice.values))
+    st.markdown(f"`{found.title}`")
+    if found.note:
+        st.caption(found.note)
+        return
+    figures.table(HEADER, [(f"`{name}`", what, number) for name, what, number in found.rows], numeric=(2,))

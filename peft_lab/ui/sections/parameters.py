@@ -7,16 +7,19 @@ import streamlit as st
 from peft_lab import units
 from peft_lab.counting import CountReport
 from peft_lab.errors import BadInput
-from peft_lab.methods.base import Formula
+from peft_lab.methods.base import Formula, Term
 from peft_lab.models import catalogue
 from peft_lab.ui import charts, figures
 from peft_lab.ui.knobs import Choice
+from peft_lab.ui.treemap import areas, caption, treemap
+
+SHORT = 20  # characters of an expression that is kept on one line
 
 
 def parameters(choice: Choice, report: CountReport) -> None:
     """Counted figures with the closed formula, which must be equal and says so."""
     formula = choice.spec.formula(choice.shape, choice.values)
-    left, right = st.columns([1, 1], gap="large")
+    left, right = st.columns([6, 5], gap="large")
     with left:
         st.markdown(f"#### Counted, and by formula {figures.badge(report.source)}")
         _equality(report, formula)
@@ -24,12 +27,13 @@ def parameters(choice: Choice, report: CountReport) -> None:
         _totals(report, formula)
     with right:
         st.markdown("#### Where the parameters are")
-        st.plotly_chart(charts.treemap(report.tree), key=f"treemap.{choice.spec.slug}", config=charts.CONFIG)
-        st.markdown(f"Area is the number of parameters; orange is trained. {figures.badge(report.source)}")
+        found = areas(report.tree)
+        st.plotly_chart(treemap(found), key=f"treemap.{choice.spec.slug}", config=charts.CONFIG)
+        st.markdown(f"{caption(found)} {figures.badge(report.source)}")
     st.markdown("#### The same setting on well-known models")
     st.caption(
-        "By the closed formula, which the tests hold equal to the count. No weights are needed. "
-        f"Choose a model above to see it counted module by module. {figures.badge('counted')}"
+        "Worked out with the formula above, so no weights are needed. "
+        f"To see one of them counted module by module, choose it as the model. {figures.badge('counted')}"
     )
     _other_models(choice)
 
@@ -48,8 +52,7 @@ def _substituted(formula: Formula) -> None:
     rows = [
         (
             f"`{term.module.split('{}.')[-1]}`",
-            _plain(term.expression),
-            units.count(term.each),
+            _each(term),
             f"{term.count:,}",
             units.count(term.total),
         )
@@ -57,9 +60,18 @@ def _substituted(formula: Formula) -> None:
     ]
     if len(rows) > 12:
         rest = sum(term.total for term in formula.terms[11:])
-        rows = [*rows[:11], (f"and {len(formula.terms) - 11} more", "", "", "", units.count(rest))]
-    rows.append(("Sum", "", "", "", units.count(formula.trainable)))
-    figures.table(("Where", "Each", "=", "×", "Parameters"), rows, numeric=(1, 2, 3, 4))
+        rows = [*rows[:11], (f"and {len(formula.terms) - 11} more", "", "", units.count(rest))]
+    rows.append(("Sum", "", "", units.count(formula.trainable)))
+    figures.table(("Where", "Each", "×", "Parameters"), rows, numeric=(2, 3))
+
+
+def _each(term: Term) -> str:
+    """``8 · (576 + 192) = 6,144``, which breaks before the equals sign where it has to."""
+    plain, number = _plain(term.expression), units.count(term.each)
+    if plain in (number, str(term.each)):
+        return number
+    result = figures.unbroken(f"= {number}")
+    return f"{figures.unbroken(plain) if len(plain) <= SHORT else plain} {result}"
 
 
 def _plain(latex: str) -> str:
@@ -105,7 +117,7 @@ def _other_models(choice: Choice) -> None:
         try:
             formula = spec.formula(entry.shape, spec.require(entry.shape, values))
         except BadInput as error:
-            rows.append((entry.title, units.count(entry.parameters), "–", str(error), ""))
+            rows.append((entry.title, units.count(entry.parameters), "–", "–", str(error)))
             continue
         total = entry.parameters + formula.added
         targets = ", ".join(values["target_modules"]) if "target_modules" in own else ""
@@ -118,4 +130,7 @@ def _other_models(choice: Choice) -> None:
                 targets,
             )
         )
-    figures.table(("Model", "Parameters", "Trained", "Share", "Targets"), rows, numeric=(1, 2, 3))
+    last = "Targets" if "target_modules" in own else "Remark" if any(row[4] for row in rows) else ""
+    width = 5 if last else 4
+    header = ("Model", "Parameters", "Trained", "Share", last)[:width]
+    figures.table(header, [row[:width] for row in rows], numeric=(1, 2, 3), fold=True)

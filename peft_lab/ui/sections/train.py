@@ -6,38 +6,21 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab import tasks
 from peft_lab.errors import AssetError, BadInput, PeftLabError
+from peft_lab.runs import starters, store
 from peft_lab.runs.queue import get_queue
-from peft_lab.runs.spec import BATCH, EVAL_ROWS, STEPS, RunSpec
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.tasks import rated
-from peft_lab.tasks.base import Task
 from peft_lab.ui import fetch_again, own_data, state
-from peft_lab.ui.knobs import OWN_TASK, Choice, tasks_for
-from peft_lab.ui.runs import show_run, shown_run, stale
+from peft_lab.ui.browser_mark import browser_mark
+from peft_lab.ui.knobs import OWN_TASK, Choice
+from peft_lab.ui.runs import live_run, show_run, shown_run, stale
+from peft_lab.ui.sections import settings
 from peft_lab.ui.sections.live import beside_simulation, live, try_it
+from peft_lab.ui.sections.settings import FIELDS, task_of
 
-# Name, label, reader, help. The address and the form are both made from this list.
-FIELDS = {
-    "steps": ("Steps", int, "Optimizer steps. The defaults learn visibly within these."),
-    "batch": ("Batch", int, "Rows per step. Memory grows with it."),
-    "lr": (
-        "Learning rate",
-        float,
-        "Peak of the schedule. PEFT methods want far larger ones than full fine-tuning.",
-    ),
-    "seed": (
-        "Seed",
-        int,
-        "Of the start, the order of the rows and dropout. The same seed gives the same curve.",
-    ),
-    "rows": (
-        "Held-out rows",
-        int,
-        "How many sentences not trained on are asked, base and tuned. More is surer.",
-    ),
-}
 SAY = "say"
 # Which control a setting of the run is set at.
 _CONTROL = {
@@ -73,6 +56,7 @@ def train(choice: Choice) -> None:
         if run is None:
             _before_first_run(choice)
             return
+        _another(choice.spec.slug, run)
         changed = stale(choice, run)
         if changed:
             st.markdown(f":orange[:material/history: {changed}]")
@@ -84,7 +68,21 @@ def train(choice: Choice) -> None:
 
 def _needed(choice: Choice) -> set[str]:
     """The assets that a training of this choice reads."""
-    return {choice.entry.name, *((rated.ASSET,) if isinstance(_task(choice), rated.RatedSentences) else ())}
+    return {choice.entry.name, *((rated.ASSET,) if isinstance(task_of(choice), rated.RatedSentences) else ())}
+
+
+def _another(slug: str, shown: Run) -> None:
+    """The way to the run of this learner that is under way, while the page shows one that has ended."""
+    if not shown.view().status.final:
+        return
+    under_way = live_run(slug)
+    if under_way is None:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(":material/hourglass_top: Another run that you started here has not ended yet.")
+        if st.button("Show it", key=f"{slug}-show-live", type="tertiary"):
+            show_run(slug, under_way.id)
+            st.rerun()
 
 
 def _not_here(choice: Choice) -> None:
@@ -100,29 +98,13 @@ def _not_here(choice: Choice) -> None:
 
 
 def _before_first_run(choice: Choice) -> None:
-    task = _task(choice)
+    task = task_of(choice)
     if task is None:
         return
     st.markdown(f"#### {task.title}")
     st.markdown(task.description)
     st.markdown(f"**Measured by** {task.metric.replace('_', ' ')}: {task.metric_help}")
     st.caption(f"{task.source} · {task.license}")
-
-
-def _task(choice: Choice) -> Task | None:
-    return tasks.get_task(choice.task) if choice.task and choice.task != OWN_TASK else None
-
-
-def _default(choice: Choice, name: str) -> Any:
-    kind = "classification" if choice.entry.kind == "encoder" else "generation"
-    rate = choice.spec.learning_rate(choice.entry.kind, choice.values)
-    return {"steps": STEPS, "batch": BATCH[kind], "lr": rate, "seed": 0, "rows": EVAL_ROWS[kind]}[name]
-
-
-def _kept(choice: Choice, name: str) -> Any:
-    """The learner's own setting, or the default where there is none."""
-    kept = state.remembered(choice.spec.slug, name, None, choice.entry.kind)
-    return _default(choice, name) if kept is None else kept
 
 
 def _form(choice: Choice, locked: bool) -> tuple[RunSpec | None, dict[str, Any]]:
@@ -132,10 +114,8 @@ def _form(choice: Choice, locked: bool) -> tuple[RunSpec | None, dict[str, Any]]
     slots: dict[str, Any] = {}
     cells = [cell for _ in range(0, len(FIELDS), 2) for cell in st.columns(2)][: len(FIELDS)]
     for cell, (name, (label, reader, text)) in zip(cells, FIELDS.items(), strict=True):
-        default = _default(choice, name)
-        # A knob may move the default of the learning rate: the control then starts afresh.
-        key, shut = state.widget_key(slug, name, kind, f"{default:g}"), locked or state.is_fixed(name)
-        start = _kept(choice, name)
+        key, shut = settings.key_of(choice, name), locked or state.is_fixed(name)
+        start, usual = settings.kept(choice, name), settings.default(choice, name)
         with cell:
             if reader is int:
                 values[name] = st.number_input(
@@ -149,25 +129,13 @@ def _form(choice: Choice, locked: bool) -> tuple[RunSpec | None, dict[str, Any]]
             problem = state.address_problem(slug, name)
             if problem:
                 st.markdown(f":red[:material/link_off: {problem} The default is used.]")
-        state.remember(slug, name, None if values[name] == default else values[name], kind)
+        state.remember(slug, name, None if values[name] == usual else values[name], kind)
     sentence = _sentence(choice, locked)
     slots[SAY] = st.empty()
     own = own_data.upload(choice.entry.kind, locked) if choice.task == OWN_TASK else None
     if choice.task == OWN_TASK and own is None:
         return None, slots
-    spec = RunSpec(
-        model=choice.entry.name,
-        method=slug,
-        task=str(choice.task),
-        values=dict(choice.values),
-        steps=int(values["steps"]),
-        batch=int(values["batch"]),
-        seed=int(values["seed"]),
-        eval_rows=int(values["rows"]),
-        learning_rate=float(values["lr"]),
-        own_data=own,
-        probes=(sentence,) if sentence.strip() else (),
-    )
+    spec = settings.spec_of(choice, values, own, (sentence,) if sentence.strip() else ())
     try:
         complete = spec.check()
     except AssetError:  # said above the form, with a button
@@ -189,7 +157,7 @@ def _say(error: PeftLabError, slots: dict[str, Any]) -> None:
 
 
 def _sentence(choice: Choice, locked: bool) -> str:
-    task = _task(choice)
+    task = task_of(choice)
     start = task.samples[0] if task else ""
     text = st.text_area(
         "Your sentence",
@@ -211,36 +179,6 @@ def _start(choice: Choice, spec: RunSpec, slots: dict[str, Any]) -> None:
     except PeftLabError as error:
         _say(error, slots)
         return
+    starters.note(store.get(identity), browser_mark())
     show_run(choice.spec.slug, identity)
     st.rerun()
-
-
-# -- the address -------------------------------------------------------------------------------------------------
-
-
-def training_readers(slug: str) -> dict[str, Any]:
-    """What takes the training settings out of an address. They are kept for both kinds of model."""
-
-    def take(name: str, reader: type) -> Any:
-        def read(text: str) -> None:
-            try:
-                value = reader(text)
-            except ValueError:
-                raise BadInput(f"The address says {name}={text[:20]}, which is no number.", name) from None
-            for kind in ("encoder", "causal-lm"):
-                state.remember(slug, name, value, kind)
-
-        return read
-
-    table = {name: take(name, reader) for name, (_, reader, _) in FIELDS.items()}
-    return table | {"run": lambda text: show_run(slug, text)}
-
-
-def training_address(choice: Choice) -> dict[str, tuple[Any, Any]]:
-    """What the address has to say about training and the run that is shown."""
-    slug, kind = choice.spec.slug, choice.entry.kind
-    table: dict[str, tuple[Any, Any]] = {"run": (state.remembered(slug, "run", ""), "")}
-    if tasks_for(choice.entry) and kind in choice.spec.learning_rates:
-        for name in FIELDS:
-            table[name] = (_kept(choice, name), _default(choice, name))
-    return table

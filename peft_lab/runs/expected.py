@@ -1,0 +1,47 @@
+"""What a run's measured step will take, before it is trained: the very batch that the run will track, simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from peft_lab.runs.simulated import peak_of_step
+from peft_lab.runs.spec import RunSpec
+
+
+def step_ahead(data: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Peak of the tensors of the step that a run of this spec will measure, in bytes, and the size of its batch.
+
+    The rows are encoded, put in order and padded as :mod:`peft_lab.runs.training` does, so that the figure before a
+    run and the figure of the run are of one batch. The spec has been through :meth:`RunSpec.check`.
+
+    Imports torch; asked in another process.
+
+    Raises:
+        BadInput, SimulationError: the step cannot be simulated. AssetError: weights or sentences are not here.
+    """
+    from peft_lab import loading
+
+    spec = RunSpec.from_dict(data)
+    device = loading.device()
+    batch = tracked_batch(spec)
+    asked = {**batch, "attention": loading.attention_for(device, spec.max_length or 0)}
+    dtype = str(loading.compute_dtype()).removeprefix("torch.")
+    return peak_of_step(spec.model, spec.method, spec.values, asked, dtype, device), batch
+
+
+def tracked_batch(spec: RunSpec) -> dict[str, Any]:
+    """The size of the batch under the memory tracker: :func:`peft_lab.runs.batches.size_of`. Imports torch."""
+    from peft_lab import loading
+    from peft_lab.runs import batches
+    from peft_lab.runs.training import TRACKED_STEP
+
+    task, size = spec.task_object(), spec.batch or 1
+    tokenizer = loading.load_tokenizer(loading.weights_of(spec.model))
+    train = task.load().train
+    needed = train[: min(len(train), spec.steps * size)]
+    rows = batches.encode(task, needed, tokenizer, spec.max_length or 1)
+    order = batches.plan([len(row) for row in rows], spec.steps, size, spec.seed)
+    numbers = order[min(TRACKED_STEP, spec.steps - 1)]
+    pad = loading.pad_token(tokenizer)
+    return batches.size_of(batches.collate([rows[number] for number in numbers], pad, "cpu"))

@@ -1,0 +1,152 @@
+"""What is seen of a method's page: whole tables, an answer beside the part that was chosen, one truth about a run."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.browser.driver import settled, visit
+
+pytestmark = pytest.mark.weights
+WIDE = {"viewport": {"width": 1280, "height": 800}}
+PHONE = {"viewport": {"width": 390, "height": 844}}
+SIZES = pytest.mark.parametrize("page", [WIDE, PHONE], indirect=True, ids=["1280", "390"])
+MINUTES = 60_000
+
+# Every table's last cells, with how far they stand out of what contains them, in pixels.
+_CUT = """() => {
+  const places = [...document.querySelectorAll('.figures-scroll')];
+  for (const part of document.querySelectorAll('[data-testid="stBidiComponentRegular"], [data-testid^="stBidi"]'))
+    for (const root of [part, ...part.querySelectorAll('*')])
+      places.push(...(root.shadowRoot ?? root).querySelectorAll('.host'));
+  const told = [];
+  for (const place of new Set(places)) {
+    const box = place.getBoundingClientRect();
+    for (const row of place.querySelectorAll('tbody tr')) {
+      const last = row.lastElementChild.getBoundingClientRect();
+      const out = Math.max(last.right - box.right, box.left - last.left);
+      if (last.width) told.push([row.innerText.replace(/\\s+/g, ' '), out]);
+    }
+  }
+  return told;
+}"""
+
+
+def cut(page: Page) -> list[str]:
+    """Rows whose last cell is not wholly inside its table's frame."""
+    rows = page.evaluate(_CUT)
+    assert len(rows) > 5, "no tables were found"
+    return [text for text, out in rows if out > 1]
+
+
+@SIZES
+@pytest.mark.parametrize("method", ["lora", "bitfit", "ptuning"])
+def test_the_last_column_is_in_view_without_scrolling(page: Page, app_url: str, method: str) -> None:
+    visit(page, f"{app_url}/{method}?tab=modules&model=minilm-l6")
+    row = page.get_by_role("button", name=re.compile(r"output\.dense$")).first
+    row.click()
+    settled(page)
+    expect(page.get_by_role("heading", name="One module")).to_be_visible()
+    assert cut(page) == []
+    page.get_by_role("tab", name="Parameters").click()
+    settled(page)
+    assert cut(page) == []
+
+
+def box(place: Locator) -> dict[str, float]:
+    found = place.bounding_box()
+    assert found is not None
+    return dict(found)
+
+
+def assert_in_view(page: Page, place: Locator) -> None:
+    expect(place).to_be_visible()
+    found, size = box(place), page.viewport_size
+    assert size is not None
+    assert found["x"] >= 0 and found["x"] + found["width"] <= size["width"]
+    assert found["y"] >= 0 and found["y"] + found["height"] <= size["height"]
+
+
+@SIZES
+def test_a_chosen_part_is_answered_beside_it_in_view(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/lora?tab=idea")
+    drawing = page.locator(".wide svg, .narrow svg").locator("visible=true")
+    for at in ("q_proj", "lm_head"):
+        part = drawing.locator(f'[data-path$="{at}"]').first
+        part.click()
+        panel = page.locator(".panel")
+        assert_in_view(page, panel)
+        expect(panel).to_contain_text(at)
+        page.keyboard.press("Escape")
+        expect(panel).to_be_hidden()
+    part = drawing.locator('[data-path$="v_proj"]').first
+    part.click()
+    for words in ("lora_A.weight", "8 × 576, float32, trainable", "138,240", "192 × 576", "3,317,760"):
+        expect(page.locator(".panel")).to_contain_text(words)
+    settled(page)
+    assert_in_view(page, page.locator(".panel"))  # it stays when the page has been drawn again
+
+
+def test_a_part_is_answered_and_the_answer_closed_by_keyboard(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/prompt?tab=idea&model=minilm-l6")
+    part = page.locator('.wide svg [data-path="tokens"]')
+    part.focus()
+    page.keyboard.press("Enter")
+    panel = page.locator(".panel")
+    assert_in_view(page, panel)
+    expect(panel).to_contain_text("prompt_encoder.embedding.weight")
+    expect(panel).to_contain_text("20 × 384, float32, trainable")
+    page.keyboard.press("Escape")
+    expect(panel).to_be_hidden()
+    expect(part).to_be_focused()
+
+
+def test_the_drawing_and_the_tree_choose_the_same_part(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/lora?tab=modules")
+    row = page.get_by_role("button", name="model.layers.∗.self_attn.q_proj.lora_A")
+    row.focus()
+    page.keyboard.press("Enter")
+    settled(page)
+    expect(page.locator('.wide svg [data-path$="q_proj"]').first).to_have_attribute("aria-pressed", "true")
+    expect(row).to_have_attribute("aria-pressed", "true")
+    expect(row).to_be_focused()
+
+
+def tile(page: Page, label: str) -> Locator:
+    return (
+        page.get_by_test_id("stVerticalBlock")
+        .filter(has=page.get_by_test_id("stMetric").filter(has_text=label))
+        .last
+    )
+
+
+def test_a_page_in_a_new_tab_knows_of_the_run_and_both_places_say_the_same_peak(
+    page: Page, app_url: str, chromium: Browser
+) -> None:
+    visit(page, f"{app_url}/lora?tab=train&model=minilm-l6&steps=300&rows=32")
+    expect(tile(page, "Peak memory")).to_contain_text("simulated", timeout=2 * MINUTES)
+    page.get_by_role("button", name="Train", exact=True).click()
+    expect(page.get_by_text("Peak of one step:")).to_be_visible(timeout=2 * MINUTES)
+    said = page.get_by_text("Peak of one step:").locator("strong").inner_text()
+    expect(tile(page, "Peak memory")).to_contain_text("measured")
+    expect(tile(page, "Peak memory")).to_contain_text(said)
+
+    other: Any = page.context.new_page()
+    other.goto(f"{app_url}/lora?tab=train&model=minilm-l6")
+    expect(other.get_by_role("button", name="Stop", exact=True)).to_be_visible()
+    assert other.get_by_role("button", name="Train", exact=True).count() == 0
+    assert "run=2" in other.url
+    other.get_by_role("button", name="Stop", exact=True).click()
+    expect(other.locator("strong", has_text=re.compile("^Stopped$"))).to_be_visible(timeout=2 * MINUTES)
+    expect(other.get_by_text("Stopped after")).to_be_visible()
+
+    stranger = chromium.new_context()
+    try:
+        theirs = visit(stranger.new_page(), f"{app_url}/lora?tab=train&model=minilm-l6")
+        expect(theirs.get_by_role("button", name="Train", exact=True)).to_be_visible()
+        assert "run=2" not in theirs.url
+    finally:
+        stranger.close()

@@ -1,0 +1,210 @@
+"""One truth about a run on its method's page: which run is shown, its peak, and when a queued one starts."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from peft_lab.runs import starters, store
+from peft_lab.runs.queue import myself
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.store import Run
+from peft_lab.runs.turns import Left
+from peft_lab.ui import browser_mark
+from peft_lab.ui.sections.turn import begins, roughly
+
+from .test_pages import opened, told
+
+pytestmark = pytest.mark.weights
+MARK = "a-browser-of-these-tests"
+LITTLE = {"model": "minilm-l6", "tab": "train", "steps": "2", "batch": "4"}
+SECONDS = 180  # the first simulation starts processes, on a machine that may be busy
+
+
+@pytest.fixture
+def runs(assets_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Makes runs as this browser's pages would leave them on disk, without training."""
+    monkeypatch.setattr(browser_mark, "_told", lambda: MARK)
+    made: list[Run] = []
+
+    def make(*events: dict[str, Any], mark: str | None = MARK, **settings: Any) -> Run:
+        spec = RunSpec(
+            "minilm-l6", **{"method": "bitfit", "task": "sentiment", "steps": 2, "batch": 4} | settings
+        )
+        run = store.create(spec.check())
+        run.log.emit("queued", owner=myself())
+        for event in events:
+            run.log.emit(**event)
+        if mark is not None:
+            starters.note(run, mark)
+        made.append(run)
+        return run
+
+    yield make
+    for run in made:
+        if not run.view().status.final:
+            run.log.emit(
+                "stopped", message="Stopped after 1 of 2 steps; the adapter of that moment is saved."
+            )
+        store.delete(run.id)
+
+
+START = {"kind": "starting"}
+READY = {"kind": "ready", "trainable": 5}
+
+
+def step(number: int, seconds: float = 0.5) -> dict[str, Any]:
+    return {
+        "kind": "step",
+        "step": number,
+        "loss": 1.0,
+        "lr": 0.1,
+        "grad_norm": 1.0,
+        "tokens": 9,
+        "seconds": seconds,
+    }
+
+
+def memory(peak: int) -> dict[str, Any]:
+    return {"kind": "memory", "peak_bytes": peak, "parts": {"weights": peak}, "rows": 4, "length": 11}
+
+
+def tile(app: AppTest, label: str = "Peak memory, one step") -> tuple[str, str]:
+    """The figure of a headline tile, and what stands under it."""
+    until = time.monotonic() + SECONDS
+    while any("Being simulated" in element.value for element in app.caption) and time.monotonic() < until:
+        time.sleep(0.2)
+        app.run()
+    assert not app.exception
+    (cell,) = [list(cell.children.values()) for cell in _cells(app.main, label)]
+    (card,) = [element for element in cell if element.type == "metric"]
+    beside = [str(element.value) for element in cell if element.type in ("markdown", "caption")]
+    return str(card.value), " ".join(beside)
+
+
+def _cells(block: Any, label: str) -> Iterator[Any]:
+    """The innermost blocks that hold the figure of that name."""
+    inside = list(block.children.values())
+    if any(getattr(element, "label", None) == label and element.type == "metric" for element in inside):
+        yield block
+    for element in inside:
+        if hasattr(element, "children"):
+            yield from _cells(element, label)
+
+
+def test_before_a_run_the_peak_is_simulated_and_measured_as_soon_as_it_is_there(runs: Any) -> None:
+    app = opened("bitfit", **LITTLE)
+    value, note = tile(app)
+    assert re.fullmatch(r"[\d.]+ MB", value)
+    assert "simulated" in note and "batch of 4 × " in note
+
+    run = runs(START, READY, step(1))  # trains, nothing measured yet
+    app = opened("bitfit", **LITTLE, run=run.id)
+    assert tile(app)[0] == value
+
+    run.log.emit(**memory(811_000_000))
+    app = opened("bitfit", **LITTLE, run=run.id)
+    value, note = tile(app)
+    assert value == "811 MB"
+    assert "measured" in note and "batch of 4 × 11 tokens" in note
+    assert "Peak of one step: **811 MB**" in told(app)
+
+    run.log.emit("stopped", message="Stopped after 1 of 2 steps; the adapter of that moment is saved.")
+    app = opened("bitfit", **LITTLE, run=run.id)
+    assert tile(app)[0] == "811 MB"
+    assert "**Stopped** after 1 of 2 steps; the adapter of that moment is saved." in told(app)
+
+
+@pytest.mark.parametrize("moved", [{"subset": "query_mlp"}, {"batch": "8"}])
+def test_a_figure_measured_with_other_settings_is_not_passed_off_as_that_of_these(
+    runs: Any, moved: dict[str, str]
+) -> None:
+    run = runs(START, READY, step(1), memory(811_000_000))
+    value, note = tile(opened("bitfit", **LITTLE | moved, run=run.id))
+    assert value != "811 MB"
+    assert "simulated" in note and "811 MB measured with other settings" in note
+
+
+def test_a_model_known_by_its_shape_has_a_simulated_peak_and_is_not_told_to_train() -> None:
+    app = opened("bitfit", model="gpt2", tab="train")
+    value, note = tile(app)
+    assert re.fullmatch(r"[\d.]+ [MG]B", value)
+    assert "simulated" in note and "batch of 8 × 64 tokens in bfloat16" in note
+    assert tile(app, "Before → after training") == (
+        "–",
+        "This model is known by its shape only: it is not trained here.",
+    )
+
+
+def test_a_page_opened_anew_finds_the_run_of_its_own_browser(runs: Any) -> None:
+    run = runs(START, READY, step(1))
+    app = opened("bitfit", model="minilm-l6", tab="train")
+    assert "**Training** · step 1 of 2" in told(app)
+    assert app.query_params["run"] == run.id
+    assert not [button for button in app.button if button.label == "Train"]
+    looking = opened("bitfit", model="minilm-l6", tab="look inside")
+    assert any("A run is under way" in info.value for info in looking.info)
+
+
+@pytest.mark.parametrize("mark", [None, "another-browser-entirely"])
+def test_nobody_elses_run_is_taken_for_ones_own(runs: Any, mark: str | None) -> None:
+    runs(START, READY, step(1), mark=mark)
+    app = opened("bitfit", model="minilm-l6", tab="train")
+    assert [button for button in app.button if button.label == "Train"]
+    assert "run" not in app.query_params
+
+
+def test_a_run_that_ended_gives_the_way_to_the_one_that_has_not(runs: Any) -> None:
+    old = runs(START, READY, step(1), {"kind": "done", "message": ""})
+    new = runs(START, READY, step(1))
+    app = opened("bitfit", model="minilm-l6", tab="train", run=old.id)
+    assert "has not ended yet" in told(app)
+    app.button(key="bitfit-show-live").click().run()
+    assert app.query_params["run"] == new.id
+
+
+def test_a_queued_run_says_what_is_before_it_and_about_when_it_starts(runs: Any) -> None:
+    first = runs(START, READY, step(1, seconds=30.0), method="lora", eval_rows=0)
+    queued = runs()
+    app = opened("bitfit", model="minilm-l6", tab="train", run=queued.id)
+    assert "**Queued** · 1 run before this one · starts in about 30 s" in told(app)
+    way = app.button(key=f"bitfit-before-{first.id}")
+    assert way.label == "LoRA on all-MiniLM-L6-v2 · step 1 of 2"
+
+
+def test_a_queued_run_waits_for_no_one_who_is_gone(runs: Any) -> None:
+    gone = runs(START, READY, mark=None)
+    text = gone.log.path.read_text("utf-8").replace('"started": ', '"started": 1')
+    gone.log.path.write_text(text, "utf-8")
+    queued = runs()
+    app = opened("bitfit", model="minilm-l6", tab="train", run=queued.id)
+    assert "**Queued** · it is next" in told(app)
+
+
+def test_what_is_not_known_is_not_told() -> None:
+    assert begins(Left(200.0)) == " · starts in about 3 min"
+    assert begins(Left(42.0, whole=False)) == " · starts in 40 s at the earliest"
+    assert begins(Left(0.0, whole=False)) == ""
+    assert [roughly(seconds) for seconds in (2, 89, 3600, 7500)] == ["10 s", "90 s", "1 h 0 min", "2 h 5 min"]
+
+
+def test_a_damaged_note_of_who_started_a_run_is_nobodys(runs: Any) -> None:
+    run = runs(mark=None)
+    for content in ("", "[]", '{"browser": 3}', "\x00"):
+        (run.folder / starters.FILE).write_text(content, "utf-8")
+        assert starters.started_by(run) is None
+
+
+@pytest.mark.parametrize(
+    ("task", "first", "other"), [("sentiment", "warm", "Best"), ("tweets", "Best", "warm")]
+)
+def test_the_token_strip_shows_the_chosen_tasks_example(task: str, first: str, other: str) -> None:
+    app = opened("lora", model="minilm-l6", task=task)
+    (drawing,) = [part.proto.json for part in app.get("bidi_component") if "narrow" in part.proto.json]
+    assert f">{first}<" in drawing and "Anna" not in drawing and f">{other}<" not in drawing
