@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urljoin
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from peft_lab.tour.figures import fill, has_figures
 from peft_lab.tour.path import Stop
@@ -58,9 +59,20 @@ def go(stop: Stop, where: str) -> None:
 
 def absolute(page: str, parameters: Mapping[str, str]) -> str:
     """The whole address of a page, as it can be sent to others."""
-    base = (st.context.url or "").rstrip("/")
     query = f"?{urlencode(parameters, quote_via=quote, safe=',')}" if parameters else ""
-    return f"{base}/{'' if page == 'home' else page}{query}"
+    return f"{root()}{'' if page == 'home' else page}{query}"
+
+
+def root() -> str:
+    """Where the app lies, as the learner's browser sees it, with a slash at the end; behind a proxy too.
+
+    Pages lie side by side, so this is what stands before the last part of the address, whichever page that names: after
+    a click it is still the page before. ``st.context.url`` is no help: it takes the name of a page off the end of the
+    address's text ("lora" off "/qlora") and puts on that of another.
+    """
+    context = get_script_run_ctx()
+    seen = context.context_info.url if context is not None and context.context_info is not None else ""
+    return urljoin(seen, ".") if seen else "/"
 
 
 def said(stop: Stop, text: str, identity: str) -> str:

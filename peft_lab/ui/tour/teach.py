@@ -13,7 +13,7 @@ from peft_lab.tour import draft, progress, sharing
 from peft_lab.tour.path import LONGEST_TEXT, LONGEST_TITLE, MOST_MINUTES, Path, Stop
 from peft_lab.ui import shell, state
 from peft_lab.ui.practice import learner
-from peft_lab.ui.tour import links
+from peft_lab.ui.tour import links, qr
 from peft_lab.ui.tour.settings import labels
 
 SCOPE = "teach"
@@ -111,8 +111,10 @@ def _keep(file: Learners, name: str, path: Path) -> None:
 def _share(file: Learners, name: str, path: Path) -> None:
     st.markdown("## Share it")
     try:
-        st.code(links.absolute("tour", {"path": sharing.pack(path)}), language=None, wrap_lines=True)
+        link = links.absolute("tour", {"path": sharing.pack(path)})
+        st.code(link, language=None, wrap_lines=True)
         st.caption("One link: it opens the Guided tour page with this path. The path itself is in the link.")
+        qr.show(link)
     except BadInput as error:
         st.markdown(f":orange[:material/info: {error}]")
     with st.container(horizontal=True):
