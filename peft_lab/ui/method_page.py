@@ -12,6 +12,7 @@ from peft_lab.errors import PeftLabError, UnknownName
 from peft_lab.methods import get_method
 from peft_lab.ui import shell, state
 from peft_lab.ui.block import block
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.inside import view_of
 from peft_lab.ui.knobs import Choice, address, knobs_card, readers
 from peft_lab.ui.runs import last_finished
@@ -90,14 +91,14 @@ def _count(choice: Choice) -> CountReport | None:
         come_back([asked])
         return None
     except PeftLabError as error:
-        st.error(str(error))
+        st.error(plain(error))
         return None
 
 
 def _drawing(choice: Choice) -> str | None:
     shape, key = choice.shape, f"{choice.spec.slug}.selected"
     parts = choice.spec.parts(shape, choice.values)
-    st.markdown(f"### Injected into {shape.title}")
+    st.markdown(f"### Injected into {plain(shape.title)}")
     picked = block(
         shape,
         parts,
@@ -132,7 +133,7 @@ def _tabs(
 
     problem = state.address_problem(slug, "tab")
     if problem:
-        st.markdown(f":red[:material/link_off: From the address: {problem}]")
+        st.markdown(f":red[:material/link_off: From the address: {plain(problem)}]")
     tab = tabs(slug, {name: guarded(name) for name in sections}, start)
     state.remember(slug, "tab", tab.lower())
     return tab

@@ -12,6 +12,7 @@ from peft_lab.errors import BadInput
 from peft_lab.shapes import ModelKind
 from peft_lab.tasks import own
 from peft_lab.ui import state
+from peft_lab.ui.foreign import plain
 
 _COLUMNS = {"encoder": "text,label", "causal-lm": "prompt,completion"}
 
@@ -34,11 +35,12 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
         if kind not in task.model_kinds:
             raise BadInput(f"This file has other columns; this kind of model trains on {wanted}.", "own_data")
     except BadInput as error:
-        st.markdown(f":red[:material/error: {error}]")
+        st.markdown(f":red[:material/error: {plain(error)}]")
         return None
     splits = task.load()
     st.caption(
-        f"{Path(path).name.split('-', 1)[1]}: {len(splits.train):,} rows to train on, {len(splits.test):,} held out."
+        f"{plain(Path(path).name.split('-', 1)[1])}: "
+        f"{len(splits.train):,} rows to train on, {len(splits.test):,} held out."
     )
     return str(path)
 

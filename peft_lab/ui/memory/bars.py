@@ -10,6 +10,7 @@ from peft_lab.memory.devices import GIB, Device
 from peft_lab.methods import all_methods
 from peft_lab.models import ModelEntry
 from peft_lab.ui import charts, figures
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.answers import BARS, Answers, collect, progress
 from peft_lab.ui.memory.controls import Chosen
 
@@ -41,7 +42,7 @@ def overview(chosen: Chosen) -> Answers:
     answers = collect(asked, PATIENCE if st.session_state.get(DRAWN) else 0)
     st.session_state[DRAWN] = bool(answers.found)
     seconds.update({slug: one.seconds for slug, one in answers.found.items()})
-    st.markdown(f"#### One training step of {chosen.entry.title}")
+    st.markdown(f"#### One training step of {plain(chosen.entry.title)}")
     progress(answers, "methods")
     answers = Answers(answers.found, refused | dict(answers.refused), answers.waiting)
     if answers.found:
@@ -50,7 +51,7 @@ def overview(chosen: Chosen) -> Answers:
     if answers.refused:
         titles = {slug: all_methods()[slug].title for slug in answers.refused}
         told = (
-            reason if reason.startswith(titles[slug]) else f"{titles[slug]}: {reason}"
+            plain(reason if reason.startswith(titles[slug]) else f"{titles[slug]}: {reason}")
             for slug, reason in answers.refused.items()
         )
         st.markdown("  \n".join(told))

@@ -11,6 +11,7 @@ from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Answer, RunView, Status
 from peft_lab.ui import charts, figures, state
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.parts import part
 from peft_lab.ui.waiting import come_back
 from peft_lab.units import Source
@@ -41,7 +42,7 @@ def _status(run: Run, seen: RunView, slug: str) -> None:
         if stop.button("Stopping…" if asked else "Stop", key=f"{slug}-stop", disabled=asked, width="stretch"):
             get_queue().stop(run.id)
     if seen.status in (Status.FAILED, Status.LOST):
-        st.error(seen.message)
+        st.error(plain(seen.message))
     if not seen.status.final:
         st.progress(min(1.0, seen.progress))
 
@@ -62,7 +63,7 @@ def _line(run: Run, seen: RunView) -> str:
             else "**Queued**"
         )
     if seen.status is Status.STARTING:
-        return f"**Starting** · {seen.message or 'making a process'}"
+        return f"**Starting** · {plain(seen.message or 'making a process')}"
     if seen.status is Status.RUNNING:
         left = f" · {units.seconds(seen.eta)} left" if seen.eta else ""
         return f"**Training** · {step}{speed}{left}"
@@ -72,7 +73,7 @@ def _line(run: Run, seen: RunView) -> str:
         took = f"{seen.steps} steps in {units.seconds(seen.seconds)}"
         return f"**Done** · {took}{speed} · {figures.badge(Source.MEASURED)}"
     if seen.status is Status.STOPPED:
-        return f"**Stopped** · {seen.message}"
+        return f"**Stopped** · {plain(seen.message)}"
     return "**Failed**" if seen.status is Status.FAILED else "**Lost**"
 
 
@@ -157,7 +158,7 @@ def beside_simulation(run: Run, heading: str = "") -> None:
             return
         expected = asked.result()
     except PeftLabError as error:
-        st.markdown(f"The measured step has no simulation beside it: {error}")
+        st.markdown(f"The measured step has no simulation beside it: {plain(error)}")
         return
     measured = run.view().memory["peak_bytes"]
     figures.table(
@@ -192,6 +193,6 @@ def try_it(run: Run, slug: str) -> None:
         with st.spinner("Both models are answering…"):
             pairs = respond.ask(run.id, [text])
     except PeftLabError as error:
-        st.markdown(f":red[:material/error: {error}]")
+        st.markdown(f":red[:material/error: {plain(error)}]")
         return
     answers([Answer(**row["base"]) for row in pairs], [Answer(**row["tuned"]) for row in pairs])

@@ -10,6 +10,7 @@ import streamlit as st
 from peft_lab import units
 from peft_lab.counting import CountReport, GroupCount
 from peft_lab.ui import figures, state
+from peft_lab.ui.foreign import code
 from peft_lab.ui.knobs import Choice
 
 _MARK = {"frozen": "frozen", "method": "trainable", "head": "task head"}
@@ -118,7 +119,7 @@ def _detail(tree: Sequence[GroupCount], module: str | None) -> None:
     if not groups:
         st.caption("Choose a row, or a part of the drawing, to see its parameters.")
         return
-    st.markdown(f"`{str(module).replace('{}', '∗')}`")
+    st.markdown(code(str(module).replace("{}", "∗")))
     figures.table(
         ("Parameter", "Shape", "Type", "State", "Parameters, all layers"),
         [

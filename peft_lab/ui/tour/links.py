@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from urllib.parse import quote, urlencode, urljoin
 
@@ -13,9 +12,8 @@ from peft_lab.tour.figures import fill, has_figures
 from peft_lab.tour.path import Stop
 from peft_lab.tour.progress import FIRST
 from peft_lab.ui import figures, shell
+from peft_lab.ui.foreign import plain
 from peft_lab.units import Source
-
-_MARKS = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$:<>&])")
 
 
 def address(stop: Stop, place: str = "") -> dict[str, str]:
@@ -79,7 +77,7 @@ def said(stop: Stop, text: str, identity: str) -> str:
     """A stop's words as markdown. Those of the lab's own path may be formatted and hold computed figures; a teacher's
     are shown as they were typed, so that a link from elsewhere cannot bring in pictures or other addresses."""
     if identity != FIRST:
-        return _MARKS.sub(r"\\\1", text)
+        return "  \n".join(plain(line) for line in text.splitlines())
     if not has_figures(text):
         return text
     return f"{fill(stop, text)} {figures.badge(Source.COUNTED)}"

@@ -8,6 +8,7 @@ from peft_lab.errors import PeftLabError
 from peft_lab.tour import draft
 from peft_lab.tour.path import Stop
 from peft_lab.ui import shell, state
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
 from peft_lab.ui.tour import links, qr
 from peft_lab.ui.tour.settings import fixable, labels, lockable
@@ -77,6 +78,6 @@ def _add(stop: Stop) -> None:
         path = draft.added(draft.load(file, name, shell.titles()), stop)
         draft.save(file, name, path, shell.titles())
     except PeftLabError as error:
-        state.remember(SCOPE, "added", f":red[:material/error: {error}]")
+        state.remember(SCOPE, "added", f":red[:material/error: {plain(error)}]")
         return
-    state.remember(SCOPE, "added", f":material/check: Stop {len(path.stops)} of “{path.title}”.")
+    state.remember(SCOPE, "added", f":material/check: Stop {len(path.stops)} of “{plain(path.title)}”.")
