@@ -6,6 +6,9 @@ would take the folder ``pages`` for its own list of pages and show their file na
 
 import streamlit as st
 
-from peft_lab.ui import ending, guard
+from peft_lab.ui import ending, guard, shell
 
-app = st.App("peft_lab/ui/main.py", middleware=guard.middleware(), lifespan=ending.in_order)
+if __name__ == "__main__":  # run as the script itself, as Streamlit's AppTest does
+    shell.run_app()
+else:
+    app = st.App("peft_lab/ui/main.py", middleware=guard.middleware(), lifespan=ending.in_order)
