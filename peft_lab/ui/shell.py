@@ -101,10 +101,11 @@ def keep_page(asked: str) -> None:
 
 
 def open_page() -> None:
-    """First line of every page. On a cold server Streamlit runs a page opened by its address past ``app.py``.
+    """First line of every page. Where Streamlit discovers pages by itself, as AppTest does beside ``app.py``, it runs a
+    page past the app.
 
     Then the app is run from here: its navigation finds the same page by the address, and from that moment on Streamlit
-    goes through ``app.py`` by itself.
+    goes through the app by itself.
     """
     if not _navigated:
         run_app()
