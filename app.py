@@ -1,5 +1,14 @@
-"""PEFT Lab. Page configuration and navigation only; start with ``streamlit run app.py`` or ``make app``."""
+"""PEFT Lab as a web application: what answers, and to whom. Start it with ``streamlit run app.py`` or ``make app``.
 
-from peft_lab.ui import shell
+Streamlit finds ``app`` here and serves it. The script that draws the pages lies elsewhere: beside this file Streamlit
+would take the folder ``pages`` for its own list of pages and show their file names until the app's navigation came.
+"""
 
-shell.run_app()
+import streamlit as st
+
+from peft_lab.ui import ending, guard, shell
+
+if __name__ == "__main__":  # run as the script itself, as Streamlit's AppTest does
+    shell.run_app()
+else:
+    app = st.App("peft_lab/ui/main.py", middleware=guard.middleware(), lifespan=ending.in_order)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import streamlit as st
 
 from peft_lab.ui import state, theme
+from peft_lab.ui.foreign import plain
 
 SCOPE = "frame"
 # Who practises is no setting of a page: a stop must not make it somebody else.
@@ -62,7 +63,7 @@ def locked_note(page: str, labels: dict[str, str]) -> None:
     if not fixed:
         return
     with st.container(horizontal=True, vertical_alignment="center", key="locked-note"):
-        names = ", ".join(labels.get(name, name) for name in fixed)
+        names = ", ".join(labels.get(name) or plain(name) for name in fixed)
         st.markdown(f":material/lock: **Set by the teacher:** {names}.")
         if st.button("Go on freely", icon=":material/lock_open:", type="tertiary"):
             unlock(page)

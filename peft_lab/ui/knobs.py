@@ -17,6 +17,7 @@ from peft_lab.runs.spec import RunSpec
 from peft_lab.shapes import ModelShape
 from peft_lab.tasks import all_tasks
 from peft_lab.ui import state
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.model_choice import entry_of, from_address, model_control
 
 OWN_TASK = "own"
@@ -252,7 +253,9 @@ def _show_problems(spec: MethodSpec, slots: Mapping[str, Any], problems: Sequenc
         lines = [told(problem) for problem in problems if problem.field == field]
         from_address = state.address_problem(spec.slug, field)
         if from_address:
-            lines.append(f":red[:material/link_off: From the address: {from_address} The default is used.]")
+            lines.append(
+                f":red[:material/link_off: From the address: {plain(from_address)} The default is used.]"
+            )
         if lines:
             slot.markdown("  \n".join(lines))
     placed = set(slots)
@@ -264,5 +267,5 @@ def _show_problems(spec: MethodSpec, slots: Mapping[str, Any], problems: Sequenc
 def told(problem: Problem) -> str:
     """A problem as one coloured line."""
     if problem.level == "error":
-        return f":red[:material/error: {problem.message}]"
-    return f":orange[:material/info: {problem.message}]"
+        return f":red[:material/error: {plain(problem.message)}]"
+    return f":orange[:material/info: {plain(problem.message)}]"

@@ -14,6 +14,7 @@ from peft_lab.methods import get_method
 from peft_lab.ui import shell, state
 from peft_lab.ui.block import block
 from peft_lab.ui.browser_mark import keep_mark
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.inside import view_of
 from peft_lab.ui.knobs import Choice, address, knobs_card, readers
 from peft_lab.ui.part_details import detail
@@ -103,7 +104,7 @@ def _count(choice: Choice) -> CountReport | None:
         come_back([asked])
         return None
     except PeftLabError as error:
-        st.error(str(error))
+        st.error(plain(error))
         return None
 
 
@@ -111,7 +112,7 @@ def _drawing(choice: Choice, report: CountReport | None) -> str | None:
     """The drawing with the chosen task's example; returns the path that is chosen, in it or in the tree below."""
     shape, key = choice.shape, f"{choice.spec.slug}.selected"
     parts = choice.spec.parts(shape, choice.values)
-    st.markdown(f"### Injected into {shape.title}")
+    st.markdown(f"### Injected into {plain(shape.title)}")
     in_tree = just_chosen(tree_key(choice))
     if in_tree:
         st.session_state[key] = in_tree
@@ -158,7 +159,7 @@ def _tabs(
 
     problem = state.address_problem(slug, "tab")
     if problem:
-        st.markdown(f":red[:material/link_off: From the address: {problem}]")
+        st.markdown(f":red[:material/link_off: From the address: {plain(problem)}]")
     tab = tabs(slug, {name: guarded(name) for name in sections}, start)
     state.remember(slug, "tab", tab.lower())
     return tab

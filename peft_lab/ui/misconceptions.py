@@ -7,6 +7,7 @@ import streamlit as st
 from peft_lab.errors import PeftLabError
 from peft_lab.quiz.prediction_bank import all_predictions, get_prediction
 from peft_lab.ui import figures, shell, state
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
 from peft_lab.ui.practice.predicting import browse, settled
 
@@ -27,11 +28,11 @@ def misconceptions_page() -> None:
         ids = list(all_predictions())
         problem = state.address_problem(SCOPE, "belief")
         if problem:
-            st.markdown(f":red[:material/link_off: {problem}]")
+            st.markdown(f":red[:material/link_off: {plain(problem)}]")
         shown = browse(ids, SCOPE, file, name)
         _overview(ids, settled(file, name), name)
     except PeftLabError as error:
-        st.error(str(error))
+        st.error(plain(error))
         return
     state.write_address({"belief": (shown, ids[0])})
 
@@ -48,7 +49,7 @@ def _overview(ids: list[str], known: dict[str, dict[str, object]], name: str) ->
         st.markdown(f"You have not settled any of the {len(ids)} beliefs yet.")
         return
     st.markdown(
-        f"**{seen}** of {len(ids)} beliefs settled, **{right}** of them guessed right. Learner: {name}."
+        f"**{seen}** of {len(ids)} beliefs settled, **{right}** of them guessed right. Learner: {plain(name)}."
     )
     rows = []
     for each in ids:

@@ -16,6 +16,7 @@ from peft_lab import inspector, models
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.models import ModelEntry, catalogue
 from peft_lab.ui import state
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.waiting import come_back
 
 SCOPE = "models"
@@ -104,9 +105,9 @@ def _chosen(typed: str | None, current: ModelEntry) -> tuple[ModelEntry, str]:
         return entry_of(name, PATIENCE), ""
     except TimeoutError:
         come_back([_look_up(name)])
-        return current, f"Looking for '{name}'…"
+        return current, f"Looking for '{plain(name)}'…"
     except PeftLabError as error:
-        return current, f":red[:material/error: {error} Shown is still {current.title}.]"
+        return current, f":red[:material/error: {plain(error)} Shown is still {plain(current.title)}.]"
 
 
 def _look_up(name: str) -> Future[ModelEntry]:

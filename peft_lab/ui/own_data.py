@@ -14,6 +14,7 @@ from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.shapes import ModelKind
 from peft_lab.tasks import apart, own
 from peft_lab.ui import state
+from peft_lab.ui.foreign import plain
 
 _COLUMNS = {"encoder": "text,label", "causal-lm": "prompt,completion"}
 
@@ -38,13 +39,14 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
         if kind not in task.model_kinds:
             raise BadInput(f"This file has other columns; this kind of model trains on {wanted}.", "own_data")
     except PeftLabError as error:
-        st.markdown(f":red[:material/error: {error}]")
+        st.markdown(f":red[:material/error: {plain(error)}]")
         return None
     finally:
         slot.empty()
     splits = task.load()
     st.caption(
-        f"{Path(path).name.split('-', 1)[1]}: {len(splits.train):,} rows to train on, {len(splits.test):,} held out."
+        f"{plain(Path(path).name.split('-', 1)[1])}: "
+        f"{len(splits.train):,} rows to train on, {len(splits.test):,} held out."
     )
     return str(path)
 

@@ -14,6 +14,7 @@ from peft_lab.runs import store
 from peft_lab.runs.store import RunSummary
 from peft_lab.runs.view import Status
 from peft_lab.ui import figures, shell, state
+from peft_lab.ui.foreign import code, plain
 from peft_lab.ui.opening import open_run
 from peft_lab.ui.parts import part
 from peft_lab.ui.rows import Column, RowOf, rows
@@ -97,9 +98,9 @@ def _share(value: float | None) -> str:
 
 def _chosen(line: RunSummary) -> None:
     with st.container(border=True):
-        st.markdown(f"`{line.id}`")
+        st.markdown(code(line.id))
         if line.problem:
-            st.markdown(f":red[:material/error: {line.problem}]")
+            st.markdown(f":red[:material/error: {plain(line.problem)}]")
         open_, stop, delete, _ = st.columns([1, 1, 1, 3])
         readable = line.status != store.DAMAGED and line.method in shell.method_pages()
         if readable and open_.button("Open", key="run-open", type="primary", width="stretch"):
@@ -122,14 +123,14 @@ def _chosen(line: RunSummary) -> None:
 @st.dialog("Delete this run?")
 def _delete(identity: str) -> None:
     st.markdown(
-        f"`{identity}` with its adapter and its curves is removed from this machine. This cannot be undone."
+        f"{code(identity)} with its adapter and its curves is removed from this machine. This cannot be undone."
     )
     yes, no = st.columns(2)
     if yes.button("Delete it", type="primary", width="stretch"):
         try:
             store.delete(identity)
         except PeftLabError as error:
-            st.error(str(error))
+            st.error(plain(error))
             return
         st.rerun()
     if no.button("Keep it", width="stretch"):

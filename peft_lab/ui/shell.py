@@ -22,6 +22,7 @@ _OTHER = {
     ),
     "Teach": (("teach", "For teachers"),),
 }
+_PAGES = Path(__file__).parents[2] / "pages"
 _navigated = False
 
 
@@ -46,13 +47,12 @@ def _start_services() -> bool:
 
 
 def page(name: str, title: str) -> st.navigation.StreamlitPage:  # type: ignore[name-defined]
-    return st.Page(
-        f"pages/{name}.py", title=title, url_path="" if name == "home" else name, default=name == "home"
-    )
+    file = _PAGES / f"{name}.py"
+    return st.Page(file, title=title, url_path="" if name == "home" else name, default=name == "home")
 
 
 def run_app() -> None:
-    """What ``app.py`` does: configure, build the navigation from the registry, run the chosen page."""
+    """What every run does: configure, build the navigation from the registry, run the chosen page."""
     from peft_lab.ui import surroundings  # its parts link to pages, which are named here
 
     global _navigated
@@ -101,10 +101,11 @@ def keep_page(asked: str) -> None:
 
 
 def open_page() -> None:
-    """First line of every page. On a cold server Streamlit runs a page opened by its address past ``app.py``.
+    """First line of every page. Where Streamlit discovers pages by itself, as AppTest does beside ``app.py``, it runs a
+    page past the app.
 
     Then the app is run from here: its navigation finds the same page by the address, and from that moment on Streamlit
-    goes through ``app.py`` by itself.
+    goes through the app by itself.
     """
     if not _navigated:
         run_app()

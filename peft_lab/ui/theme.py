@@ -67,6 +67,8 @@ table.compare td, table.compare th { padding-inline: 0.3rem; }
 [data-testid^="stBaseButton-primary"], [data-testid^="stBaseButton-primary"]:hover {
   color: light-dark(#FFFFFF, #14171C); }
 [class*="st-key-narrow-"] { display: none; }
+/* a code for the phones of a whole room: as large as fits the screen */
+.st-key-qr img { width: auto !important; max-width: min(100%, 65vh) !important; height: auto; }
 /* the links of a table begin where its head does */
 .st-key-methods [data-testid="stPageLink-NavLink"] { padding-left: 0; }
 @media (max-width: 640px) {

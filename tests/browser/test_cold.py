@@ -8,12 +8,21 @@ import pytest
 from playwright.sync_api import Page
 
 from peft_lab.methods import all_methods
+from peft_lab.ui.shell import titles
 from tests.browser.conftest import served
 from tests.browser.driver import visit
 
 PAGES = sorted(path.stem for path in (Path(__file__).parents[2] / "pages").glob("*.py"))
 # They are one page with other words; one of them is opened in every test run.
 ALIKE = {slug for slug in all_methods() if slug != "lora"}
+# Every text that ever stands in the navigation.
+_NOTE_ENTRIES = """
+  window.entries = [];
+  new MutationObserver(() => {
+    for (const link of document.querySelectorAll('[data-testid="stSidebarNavLink"]'))
+      if (link.innerText && !window.entries.includes(link.innerText)) window.entries.push(link.innerText);
+  }).observe(document, { childList: true, subtree: true, characterData: true });
+"""
 
 
 @pytest.mark.parametrize(
@@ -21,8 +30,10 @@ ALIKE = {slug for slug in all_methods() if slug != "lora"}
 )
 def test_a_page_opens_on_a_cold_server(name: str, page: Page, app_home: Path, tmp_path: Path) -> None:
     address = "" if name == "home" else name
+    page.add_init_script(_NOTE_ENTRIES)
     with served(app_home, tmp_path / "log") as url:
         visit(page, f"{url}/{address}")
         assert page.locator("h1").count() == 1
-        # the app's own navigation, not the list of files that Streamlit makes up by itself
         assert page.get_by_test_id("stSidebarNav").get_by_text("Methods").count() == 1
+        # at no moment the list of files that Streamlit would make up by itself
+        assert set(page.evaluate("window.entries")) == set(titles().values())

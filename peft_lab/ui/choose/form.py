@@ -13,6 +13,7 @@ from peft_lab.errors import BadInput, UnknownName
 from peft_lab.memory.devices import devices
 from peft_lab.models import catalogue
 from peft_lab.ui import state
+from peft_lab.ui.foreign import plain
 
 SCOPE = "choose"
 USUAL = Situation()
@@ -133,9 +134,9 @@ def _open(cell: Any, name: str, text: str, current: float | None, empty: str, he
 def _problem(cell: Any, name: str) -> None:
     problem = state.address_problem(SCOPE, name)
     if problem:
-        cell.markdown(f":red[:material/link_off: From the address: {problem} The default is used.]")
+        cell.markdown(f":red[:material/link_off: From the address: {plain(problem)} The default is used.]")
 
 
 def told(error: BadInput) -> str:
     """A contradiction, as one line."""
-    return f":red[:material/error: {error}]"
+    return f":red[:material/error: {plain(error)}]"

@@ -19,6 +19,7 @@ from peft_lab.methods import get_method
 from peft_lab.models import catalogue
 from peft_lab.runs.spec import STEPS
 from peft_lab.ui import figures, shell, state
+from peft_lab.ui.foreign import plain
 from peft_lab.units import Finding, Source
 
 
@@ -34,7 +35,9 @@ def headline(situation: Situation, found: Recommendation) -> None:
     share = units.percent(100 * plan.trainable / (shape.total + formula.added))
     with cells[0]:
         trained = Finding(plan.trainable, "parameters", Source.COUNTED)
-        figures.card("Trained", trained, f"{share} of {shape.title}", text=units.short_count(plan.trainable))
+        figures.card(
+            "Trained", trained, f"{share} of {plain(shape.title)}", text=units.short_count(plan.trainable)
+        )
     with cells[1]:
         stored = Finding(plan.stored_bytes, "bytes", Source.COUNTED)
         figures.card("Stored for a task", stored, "four bytes a number")
@@ -61,7 +64,7 @@ def configuration(situation: Situation, found: Recommendation) -> None:
     if situation.model not in catalogue() or not catalogue()[situation.model].live:
         st.caption(
             f"The learning rate is the one that learns visibly within {STEPS} steps on the small models here. Nothing "
-            f"was trained on {situation.shape.title}: it has to be tuned there."
+            f"was trained on {plain(situation.shape.title)}: it has to be tuned there."
         )
     target, query = page_with(situation, found.method, plan)
     title = shell.titles()[target]

@@ -24,6 +24,7 @@ from peft_lab.ui.choose import form, outcome, picture
 from peft_lab.ui.choose.evidence import evidence
 from peft_lab.ui.choose.form import SCOPE
 from peft_lab.ui.choose.walking import walk
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.waiting import come_back
 
 PATIENCE = 0.8  # seconds that the page waits for a recommendation before it is drawn without
@@ -75,7 +76,7 @@ def _recommendation(situation: Situation, place: Any) -> tuple[Recommendation | 
         place.markdown(form.told(error))
         return None, None
     except PeftLabError as error:
-        place.error(str(error))
+        place.error(plain(error))
         return None, None
     st.session_state[_PATH] = (asdict(situation), {step.question: step.value for step in found.path})
     return found, None
@@ -128,6 +129,6 @@ def _flips(situation: Situation) -> Flip | None:
         come_back([asked])
         return None
     except PeftLabError as error:
-        st.markdown(f":red[:material/error: {error}]")
+        st.markdown(f":red[:material/error: {plain(error)}]")
         return None
     return outcome.flipping(changes)

@@ -14,6 +14,7 @@ from peft_lab.claims.kept import taken
 from peft_lab.errors import PeftLabError
 from peft_lab.models import get_model
 from peft_lab.ui import figures, state
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.waiting import come_back
 from peft_lab.units import Source
 
@@ -47,7 +48,7 @@ def card(claim: Claim, model: str | None, opened: bool) -> bool:
     if not drawn.open:
         return False
     with drawn:
-        st.markdown(f"**It says** “{_plain(claim.said)}”")
+        st.markdown(f"**It says** “{plain(claim.said)}”")
         found = _found(claim, model)
         if found is not None:
             _finding(claim, found, model)
@@ -60,7 +61,7 @@ def _finding(claim: Claim, found: Found, model: str | None) -> None:
     name = model or claim.model
     all_found = on_all(claim.id)
     if name is not None and (len(all_found) > 1 or model is not None):
-        st.markdown(f"On {get_model(name).title}: {BADGES[found.verdict]}")
+        st.markdown(f"On {plain(get_model(name).title)}: {BADGES[found.verdict]}")
     st.markdown(found.why)
     st.markdown(f":small[How: {claim.how}.]")
     if len(all_found) > 1:
@@ -100,7 +101,7 @@ def _found(claim: Claim, model: str | None) -> Found | None:
         st.markdown("Running…")
         come_back([asked])
     except PeftLabError as error:
-        st.markdown(f":red[:material/error: {error}]")
+        st.markdown(f":red[:material/error: {plain(error)}]")
     return None
 
 
@@ -125,8 +126,3 @@ def _kept_from() -> str:
         else "Run it now repeats it."
     )
     return f"Kept from a run of {taken()}. {here}"
-
-
-def _plain(text: str) -> str:
-    """A quotation as text: nothing in it is markup."""
-    return "".join(f"\\{letter}" if letter in "\\`*_{}[]()#+-.!|<>~$:" else letter for letter in text)

@@ -14,6 +14,7 @@ from peft_lab.models import catalogue, get_model
 from peft_lab.quiz.question import TOPICS
 from peft_lab.ui import shell, state
 from peft_lab.ui.claims.card import BADGES, card, verdict_of
+from peft_lab.ui.foreign import plain
 
 SCOPE = "facts"
 ALL = "all"
@@ -87,11 +88,11 @@ def _controls() -> dict[str, str]:
             )
             problem = state.address_problem(SCOPE, name)
             if problem:
-                st.markdown(f":red[:material/link_off: From the address: {problem}]")
+                st.markdown(f":red[:material/link_off: From the address: {plain(problem)}]")
         state.remember(SCOPE, name, chosen[name])
     problem = state.address_problem(SCOPE, "claim")
     if problem:
-        st.markdown(f":red[:material/link_off: From the address: {problem}]")
+        st.markdown(f":red[:material/link_off: From the address: {plain(problem)}]")
     return chosen
 
 
@@ -109,7 +110,7 @@ def _select(chosen: dict[str, str]) -> list[Claim]:
         found = [claim for claim in found if claim not in left_out]
         if left_out:
             st.caption(
-                f"{len(left_out)} of these claims are about no model or cannot be checked on {shape.title}."
+                f"{len(left_out)} of these claims are about no model or cannot be checked on {plain(shape.title)}."
             )
     return found
 

@@ -18,6 +18,7 @@ from peft_lab.ui.compare import published, setup
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.compare.showing import show
 from peft_lab.ui.compare.watching import begin, watch
+from peft_lab.ui.foreign import plain
 
 
 def compare_page() -> None:
@@ -33,7 +34,7 @@ def compare_page() -> None:
     try:
         shown = _page()
     except PeftLabError as error:
-        st.error(str(error))
+        st.error(plain(error))
         return
     published.rows_table()
     state.write_address(
@@ -139,7 +140,7 @@ def _choose(titles: dict[str, str]) -> str:
         key=state.widget_key(SCOPE, "comparison"),
     )
     if problem:
-        st.markdown(f":red[:material/link_off: {problem}]")
+        st.markdown(f":red[:material/link_off: {plain(problem)}]")
     state.remember(SCOPE, "comparison", shown)
     return shown
 

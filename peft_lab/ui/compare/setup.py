@@ -15,6 +15,7 @@ from peft_lab.models import ModelEntry, catalogue
 from peft_lab.runs.spec import BATCH, EVAL_ROWS, STEPS
 from peft_lab.tasks import all_tasks, get_task
 from peft_lab.ui import state
+from peft_lab.ui.foreign import plain
 
 SCOPE = "compare"
 # label, help; the address names them so too
@@ -191,7 +192,7 @@ def _number(name: str, model: str, slots: dict[str, Any]) -> int:
 def _told(slots: Mapping[str, Any], name: str) -> None:
     problem = state.address_problem(SCOPE, name)
     if problem:
-        slots[name].markdown(f":red[:material/link_off: {problem} The default is used.]")
+        slots[name].markdown(f":red[:material/link_off: {plain(problem)} The default is used.]")
 
 
 def _planned(
@@ -216,7 +217,7 @@ def _planned(
     except PeftLabError as error:
         field = (error.field or "") if isinstance(error, BadInput) else ""
         place = slots.get(_FIELD.get(field, field), st)
-        place.markdown(f":red[:material/error: {error}]")
+        place.markdown(f":red[:material/error: {plain(error)}]")
         return None
 
 

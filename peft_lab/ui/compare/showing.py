@@ -13,6 +13,7 @@ from peft_lab.compare.pareto import AXES, Axis
 from peft_lab.ui import figures, state
 from peft_lab.ui.compare import drawings, published, table
 from peft_lab.ui.compare.setup import SCOPE
+from peft_lab.ui.foreign import plain
 
 Document = Mapping[str, Any]
 
@@ -70,10 +71,10 @@ def _sentences(found: Document) -> None:
 def _place(found: Document) -> str:
     """Where and when the figures were measured."""
     places = "; ".join(
-        f"{machine['cores']} cores of {machine['processor']}, {units.size(machine['memory_bytes'])} of memory"
+        f"{machine['cores']} cores of {plain(machine['processor'])}, {units.size(machine['memory_bytes'])} of memory"
         for machine in found["machines"]
     )
-    note = f" {found['note']}" if found.get("note") else ""
+    note = f" {plain(found['note'])}" if found.get("note") else ""
     return f"on {places or 'an unknown machine'} ({found['device']}, {found['dtype']}), {found['created']}.{note}"
 
 
@@ -176,7 +177,7 @@ def axis_titles(found: Document) -> dict[str, str]:
 def _ours(found: Document, x: Axis, y: Axis) -> None:
     plan = found["plan"]
     sources = " ".join(figures.badge(source) for source in dict.fromkeys((x.source, y.source)))
-    st.markdown(f"#### {plan['model']}, {plan['task']} {sources}")
+    st.markdown(f"#### {plain(plan['model'])}, {plain(plan['task'])} {sources}")
     front = pareto.front(found["rows"], x.name, y.name)
     titles = {row["method"]: row["title"] for row in found["rows"]}
     if not front:

@@ -15,6 +15,7 @@ from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
 from peft_lab.ui import state
 from peft_lab.ui.compare.setup import SCOPE
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.parts import part
 
 REFRESH = 1.0  # seconds between looks
@@ -91,7 +92,7 @@ def _rest(comparison: Comparison, standing: Standing, plan: Plan) -> None:
         )
         label = "Try again"
     else:
-        why = comparison.problem or "It was stopped, or the app ended in its middle."
+        why = plain(comparison.problem) or "It was stopped, or the app ended in its middle."
         left.warning(f"{done} of {total} runs are done. {why} Finished runs are kept and not repeated.")
         label = "Go on"
     if right.button(label, type="primary", key=state.widget_key(SCOPE, "resume"), width="stretch"):

@@ -13,6 +13,7 @@ from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import RunSummary
 from peft_lab.ui import charts, figures
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.inside import domains
 from peft_lab.ui.inside.playing import played
 from peft_lab.ui.knobs import Choice
@@ -52,7 +53,8 @@ def _placements(choice: Choice) -> None:
     header = ("Placement", "Adapters", "Trained", "Of the model", "Latest score")
     figures.table(header, rows, numeric=range(1, 5))
     st.caption(
-        f"On {shape.title} with the knobs as they are. Houlsby: after the attention and after the feed-forward part. "
+        f"On {plain(shape.title)} with the knobs as they are. "
+        "Houlsby: after the attention and after the feed-forward part. "
         "Pfeiffer: after the latter only. Parallel: beside it, from the same input. Scores are of finished runs with "
         "just these knobs, on this task."
     )

@@ -11,6 +11,7 @@ from peft_lab.insight import bitfit
 from peft_lab.methods import get_method
 from peft_lab.models import catalogue
 from peft_lab.ui import charts, figures
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.inside.playing import played
 from peft_lab.ui.knobs import Choice
 from peft_lab.ui.runs import finished_of, nothing_to_open, pick_run, read_insight
@@ -149,4 +150,4 @@ def _who_has_biases() -> None:
     figures.table(("Model", "Entries of biases", "Of the model"), rows, numeric=(1, 2))
     without = next(entry for entry in catalogue().values() if not entry.shape.biases)
     (problem,) = spec.problems(without.shape, {})
-    st.markdown(f"With 0 there is nothing to train, and BitFit says so: *{problem.message}*")
+    st.markdown(f"With 0 there is nothing to train, and BitFit says so: *{plain(problem.message)}*")

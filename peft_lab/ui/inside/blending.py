@@ -12,6 +12,7 @@ from peft_lab.runs import store
 from peft_lab.runs.store import RunSummary
 from peft_lab.runs.view import Answer
 from peft_lab.ui import charts, figures, state
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs import finished_of, short_id
 from peft_lab.ui.sections.live import said
 from peft_lab.units import Source
@@ -47,7 +48,7 @@ def two_adapters(slug: str, identity: str) -> None:
         with st.spinner("Loading the base and combining both adapters…"):
             rows = blending.ask(identity, second, text)
     except PeftLabError as error:
-        st.markdown(f":red[:material/error: {error}]")
+        st.markdown(f":red[:material/error: {plain(error)}]")
         return
     _shown(slug, first.task, store.get(second).spec.task, rows)
 
@@ -55,8 +56,10 @@ def two_adapters(slug: str, identity: str) -> None:
 def _missing(model: str, reasons: list[str]) -> str:
     """What to do where no other run fits, or why those that there are do not."""
     if reasons:
-        return f"No other run combines with this one. {reasons[0]}"
-    return f"Train a second LoRA on {model}, on another task for example; then both can be combined here."
+        return f"No other run combines with this one. {plain(reasons[0])}"
+    return (
+        f"Train a second LoRA on {plain(model)}, on another task for example; then both can be combined here."
+    )
 
 
 def _second(slug: str, lines: list[RunSummary]) -> str:

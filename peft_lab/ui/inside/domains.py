@@ -18,6 +18,7 @@ from peft_lab.runs.store import RunSummary
 from peft_lab.runs.view import Status
 from peft_lab.serving.measure import measure
 from peft_lab.ui import figures
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.parts import part
 from peft_lab.ui.runs import summaries
 from peft_lab.ui.waiting import come_back
@@ -38,7 +39,7 @@ def show() -> None:
     try:
         wanted = {method: serving.specs(method) for method in serving.METHODS}
     except PeftLabError as error:
-        st.markdown(f":orange[:material/info: It cannot run here: {error}]")
+        st.markdown(f":orange[:material/info: It cannot run here: {plain(error)}]")
         return
     found = _look(wanted)
     if all(_status(line) is Status.DONE for lines in found.values() for line in lines.values()):
@@ -107,7 +108,7 @@ def _button(wanted: Mapping[str, Mapping[str, RunSpec]], found: Found) -> None:
         for spec in missing:
             get_queue().submit(spec)
     except PeftLabError as error:
-        st.error(str(error))
+        st.error(plain(error))
         return
     st.rerun()
 
@@ -124,7 +125,7 @@ def _served(found: Found) -> None:
         try:
             seen = asked.result()
         except PeftLabError as error:
-            st.error(str(error))
+            st.error(plain(error))
             return
     _accuracies(seen)
     _requests(seen)

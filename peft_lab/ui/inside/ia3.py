@@ -12,6 +12,7 @@ from peft_lab import inspector
 from peft_lab.errors import PeftLabError
 from peft_lab.insight import ia3, ia3_targets
 from peft_lab.ui import charts, figures, state, theme
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.inside.playing import played
 from peft_lab.ui.knobs import Choice
 from peft_lab.ui.runs import finished_of, nothing_to_open, pick_run, read_insight
@@ -174,7 +175,7 @@ def _targets() -> None:
     try:
         rows = asked.result()
     except PeftLabError as error:
-        st.error(str(error))
+        st.error(plain(error))
         return
     figures.table(
         ("Counted on", "PEFT's default", "Factors", "Paper's choice"),

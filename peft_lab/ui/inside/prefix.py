@@ -7,6 +7,7 @@ import streamlit as st
 from peft_lab.errors import BadInput
 from peft_lab.methods.base import Formula
 from peft_lab.ui import figures
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.inside import trained_keys
 from peft_lab.ui.knobs import Choice
 from peft_lab.ui.runs import finished_of, nothing_to_open, pick_run, read_insight
@@ -31,7 +32,7 @@ def _projection(choice: Choice) -> None:
         try:
             full = choice.spec.require(choice.shape, {**choice.values, "prefix_projection": on})
         except BadInput as error:
-            st.markdown(str(error))
+            st.markdown(plain(error))
             return
         name = f"projection {'on' if on else 'off'}" + (
             f", width {full['encoder_hidden_size']:,}" if on else ""
@@ -39,6 +40,7 @@ def _projection(choice: Choice) -> None:
         rows.append((name, choice.spec.formula(choice.shape, full)))
     trained_keys.trained_and_stored(rows)
     st.markdown(
-        f"With the knobs as they are, on {choice.shape.title}. The projection's MLP makes the prefix while training; "
+        f"With the knobs as they are, on {plain(choice.shape.title)}. "
+        "The projection's MLP makes the prefix while training; "
         "afterwards it is run once, its output is stored, and the MLP is thrown away."
     )

@@ -11,6 +11,7 @@ from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.base import Formula
 from peft_lab.ui import figures
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.inside import soft, trained_keys
 from peft_lab.ui.knobs import Choice
 from peft_lab.ui.runs import finished_of, nothing_to_open, pick_run, read_insight
@@ -40,8 +41,8 @@ def _encoders(choice: Choice) -> None:
     st.markdown(f"#### The encoder, trained and thrown away {figures.badge(Source.COUNTED)}")
     trained_keys.trained_and_stored(list(_settings(choice)))
     st.markdown(
-        f"On {choice.shape.title}, {choice.values['num_virtual_tokens']} virtual tokens. The encoder exists while "
-        "training only: afterwards it is run once, and what is stored is what it made."
+        f"On {plain(choice.shape.title)}, {choice.values['num_virtual_tokens']} virtual tokens. "
+        "The encoder exists while training only: afterwards it is run once, and what is stored is what it made."
     )
 
 
@@ -96,4 +97,4 @@ def _beside_prefix(choice: Choice) -> None:
         "transformers' attention function here."
     )
     for reason in reasons:
-        st.markdown(f":orange[:material/info: {reason}]")
+        st.markdown(f":orange[:material/info: {plain(reason)}]")

@@ -10,6 +10,7 @@ from peft_lab import units
 from peft_lab.runs import store
 from peft_lab.runs.spec import entry_of
 from peft_lab.ui import figures
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.inside import lora
 from peft_lab.ui.inside.storage import stored_base
 from peft_lab.ui.knobs import Choice
@@ -88,5 +89,5 @@ def _off(row: dict[str, Any]) -> tuple[str, str]:
 
 def _verdict(row: dict[str, Any], bits: int) -> str:
     if "problem" in row:
-        return f"fails: {row['problem']}."
+        return f"fails: {plain(row['problem'])}."
     return (_VERDICTS | _EIGHT_BITS if bits == 8 else _VERDICTS)[row["way"]]

@@ -11,6 +11,7 @@ from peft_lab.errors import PeftLabError
 from peft_lab.insight import storage
 from peft_lab.methods.qlora import BLOCK
 from peft_lab.ui import charts, figures, state
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.knobs import Choice
 from peft_lab.ui.waiting import come_back
 from peft_lab.units import Source
@@ -23,7 +24,7 @@ def stored_base(choice: Choice) -> None:
     slug = choice.spec.slug
     if not choice.entry.live:
         st.info(
-            f"The weights of {choice.entry.title} are not here, so their rounding cannot be shown. "
+            f"The weights of {plain(choice.entry.title)} are not here, so their rounding cannot be shown. "
             "Choose a model that can be trained."
         )
         return
@@ -35,7 +36,7 @@ def stored_base(choice: Choice) -> None:
     try:
         found = asked.result()
     except PeftLabError as error:
-        st.markdown(f":red[:material/error: {error}]")
+        st.markdown(f":red[:material/error: {plain(error)}]")
         return
     kind = "int8" if choice.values["load_in_8bit"] else choice.values["bnb_4bit_quant_type"]
     left, right = st.columns(2, gap="large")

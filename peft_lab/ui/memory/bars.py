@@ -10,6 +10,7 @@ from peft_lab.memory.devices import SOLD, Device
 from peft_lab.methods import all_methods
 from peft_lab.models import ModelEntry
 from peft_lab.ui import charts, figures
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.answers import BARS, Answers, collect, progress
 from peft_lab.ui.memory.controls import Chosen
 from peft_lab.ui.memory.targets import OWN, listed, low_rank_methods, named
@@ -42,7 +43,7 @@ def overview(chosen: Chosen) -> Answers:
     answers = collect(asked, PATIENCE if st.session_state.get(DRAWN) else 0)
     st.session_state[DRAWN] = bool(answers.found)
     seconds.update({slug: one.seconds for slug, one in answers.found.items()})
-    st.markdown(f"#### One training step of {chosen.entry.title} {figures.badge('simulated')}")
+    st.markdown(f"#### One training step of {plain(chosen.entry.title)} {figures.badge('simulated')}")
     progress(answers, "methods")
     answers = Answers(answers.found, refused | dict(answers.refused), answers.waiting)
     if answers.found:
@@ -51,7 +52,7 @@ def overview(chosen: Chosen) -> Answers:
     if answers.refused:
         titles = {slug: all_methods()[slug].title for slug in answers.refused}
         told = (
-            reason if reason.startswith(titles[slug]) else f"{titles[slug]}: {reason}"
+            plain(reason if reason.startswith(titles[slug]) else f"{titles[slug]}: {reason}")
             for slug, reason in answers.refused.items()
         )
         st.markdown("  \n".join(told))

@@ -19,6 +19,7 @@ from peft_lab.memory.setting import PRECISIONS
 from peft_lab.methods import all_methods
 from peft_lab.models import ModelEntry, get_model
 from peft_lab.ui import state
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.targets import TARGETS, values_for
 from peft_lab.ui.model_choice import entry_of, from_address, model_control
 
@@ -224,7 +225,7 @@ def _size(cell: Any, name: str, entry: ModelEntry | None, problems: dict[str, st
         if entry and limit and name not in problems and value > limit:
             problems[name] = f"{entry.title} has {limit:,} positions."
         if name in problems:
-            st.markdown(f":red[:material/error: {problems[name]}]")
+            st.markdown(f":red[:material/error: {plain(problems[name])}]")
             if limit and st.button(f"Use {limit:,}", key=f"{key}-limit"):
                 set_page(**{name: limit})
     return value
@@ -259,4 +260,4 @@ def address_problem(name: str) -> None:
     """Say under a control what the address said of it and could not be used."""
     problem = state.address_problem(SCOPE, name)
     if problem:
-        st.markdown(f":red[:material/link_off: From the address: {problem} The default is used.]")
+        st.markdown(f":red[:material/link_off: From the address: {plain(problem)} The default is used.]")

@@ -7,6 +7,7 @@ import streamlit as st
 from peft_lab.memory import fits
 from peft_lab.methods import all_methods
 from peft_lab.ui import charts, figures, state, theme
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.answers import TAB, Answers, collect, progress
 from peft_lab.ui.memory.controls import SCOPE, Chosen
 from peft_lab.ui.memory.drawings import cost_curves
@@ -58,7 +59,7 @@ def curves(chosen: Chosen, answers: Answers) -> None:
     for slug in methods:
         reasons = {reason for (name, _), reason in found.refused.items() if name == slug}
         for reason in sorted(reasons):
-            st.caption(f"{all_methods()[slug].title}, some points: {reason}")
+            st.caption(f"{all_methods()[slug].title}, some points: {plain(reason)}")
 
 
 def colours() -> dict[str, str]:

@@ -10,6 +10,7 @@ from peft_lab.memory import fits
 from peft_lab.methods import all_methods
 from peft_lab.models import catalogue
 from peft_lab.ui import figures
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.answers import SEARCH, Answers, collect, progress
 from peft_lab.ui.memory.bars import refusals, verdict
 from peft_lab.ui.memory.controls import Chosen
@@ -52,7 +53,7 @@ def _size(what: str, chosen: Chosen, slug: str) -> None:
     try:
         size = future.result()
     except PeftLabError as error:
-        st.markdown(f":red[:material/error: {error}]")
+        st.markdown(f":red[:material/error: {plain(error)}]")
         return
     row, unit = ("row", "rows") if what == "batch" else ("token", "tokens per row")
     limit = chosen.entry.shape.max_positions
@@ -67,7 +68,7 @@ def _size(what: str, chosen: Chosen, slug: str) -> None:
     if not size:
         said = f"Not even one {row} fits"
     st.markdown(
-        f"{all_methods()[slug].title} of {chosen.entry.title} on {chosen.device.holding}: {said}. "
+        f"{all_methods()[slug].title} of {plain(chosen.entry.title)} on {chosen.device.holding}: {said}. "
         f"{figures.badge('simulated')}"
     )
 
@@ -101,7 +102,7 @@ def _models(chosen: Chosen, slug: str) -> None:
     if rows:
         figures.table(("Model", "Parameters", "Device must have", "On the device"), rows, numeric=(1, 2))
     for name, reason in refused.items():
-        st.caption(f"{catalogue()[name].title}: {reason}")
+        st.caption(f"{catalogue()[name].title}: {plain(reason)}")
 
 
 def _fits(answers: Answers, name: str, memory: int) -> bool:

@@ -21,6 +21,7 @@ from peft_lab.methods._quantise import kept_whole
 from peft_lab.models import get_model
 from peft_lab.shapes import MATRIX_TYPES, ModelShape
 from peft_lab.ui import charts, figures
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.answers import TAB, Answers, collect
 from peft_lab.ui.memory.controls import DEFAULTS, Chosen, set_page
 
@@ -73,7 +74,7 @@ def _draw(lesson: Lesson, chosen: Chosen, found: Mapping[str, Simulation]) -> No
         lacking = ", ".join(
             all_methods()[name].title for name in lesson.needs if name in all_methods() and name not in found
         )
-        st.markdown(f"Not simulated for {chosen.entry.title}: {lacking or 'one of the two steps'}.")
+        st.markdown(f"Not simulated for {plain(chosen.entry.title)}: {lacking or 'one of the two steps'}.")
     preset = {**DEFAULTS, **lesson.preset, "tab": "why"}
     if is_set(chosen, preset):
         st.markdown(":material/check: The page is set to this lesson's example.")

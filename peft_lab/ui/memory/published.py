@@ -9,6 +9,7 @@ from peft_lab.crew import get_crew
 from peft_lab.errors import PeftLabError
 from peft_lab.models import get_model
 from peft_lab.ui import charts, figures, state
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.answers import TAB
 from peft_lab.ui.memory.controls import SCOPE
 from peft_lab.ui.memory.drawings import against, errors
@@ -96,7 +97,7 @@ def _one_row() -> None:
     try:
         found = future.result()
     except PeftLabError as problem:
-        st.markdown(f":red[:material/error: {problem}]")
+        st.markdown(f":red[:material/error: {plain(problem)}]")
         return
     row, outcome = rows[name], published.Outcome.of(found)
     kept = published.simulated()[name].reserved

@@ -13,6 +13,7 @@ from peft_lab.quiz.bank import compute_answer
 from peft_lab.quiz.computed import Answer
 from peft_lab.quiz.question import Question
 from peft_lab.ui import figures
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.filters import topic_title
 from peft_lab.ui.waiting import come_back
 
@@ -70,7 +71,7 @@ def shown_solution(question: Question, model: str | None) -> tuple[Answer | None
     try:
         answer, known = solution(question, model)
     except PeftLabError as error:
-        st.error(str(error))
+        st.error(plain(error))
         return None, False
     if not known:
         st.markdown("Computing the answer…")

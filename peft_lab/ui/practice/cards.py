@@ -13,6 +13,7 @@ from peft_lab.quiz.question import Question
 from peft_lab.quiz.records import RATINGS, RatingName
 from peft_lab.quiz.schedule import Learners
 from peft_lab.ui import state
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import filters
 from peft_lab.ui.practice.answering import ask, entry, interviewer, judged, model_answer, shown_solution
 from peft_lab.ui.practice.learner import SCOPE
@@ -129,7 +130,7 @@ def _verdict(question: Question, answer: Answer | None, model: str | None) -> Ve
         return None
     verdict = judge(question, answer, typed, model)
     if question.kind == "numeric":
-        st.markdown(f"You said **{typed.strip()}**.")
+        st.markdown(f"You said **{plain(typed)}**.")
     judged(verdict)
     return verdict
 

@@ -9,6 +9,7 @@ from peft_lab.models import catalogue
 from peft_lab.quiz.bank import select, topics
 from peft_lab.quiz.question import LEVELS, TOPICS, Question
 from peft_lab.ui import state
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.learner import SCOPE
 
 ALL = ""  # every topic, every level, each question's own model
@@ -70,7 +71,7 @@ def _pick(cell: Any, name: str, label: str, titles: dict[str, str], text: str | 
     )
     problem = state.address_problem(SCOPE, name)
     if problem:
-        cell.markdown(f":red[:material/link_off: {problem}]")
+        cell.markdown(f":red[:material/link_off: {plain(problem)}]")
     state.remember(SCOPE, name, value)
     return value
 

@@ -18,6 +18,7 @@ from peft_lab.quiz.question import Question
 from peft_lab.quiz.schedule import Learners
 from peft_lab.quiz.transfer import export_profile, import_profile
 from peft_lab.ui import state
+from peft_lab.ui.foreign import plain
 
 SCOPE = "practice"
 GUESSES = "guesses"  # scope of the predictions that are committed to and not settled yet
@@ -73,7 +74,7 @@ def learner_row(file: Learners, pool: list[Question], model: str | None) -> str:
     )
     problem = state.address_problem(SCOPE, "profile")
     if problem:
-        who.markdown(f":red[:material/link_off: {problem}]")
+        who.markdown(f":red[:material/link_off: {plain(problem)}]")
     if name != before:
         choose(name)
         st.rerun()
@@ -97,17 +98,17 @@ def _create(file: Learners) -> None:
     try:
         choose(file.create(name).name)
     except PeftLabError as error:
-        st.error(str(error))
+        st.error(plain(error))
         return
     st.rerun()
 
 
 def _delete(file: Learners, name: str) -> None:
     st.markdown(
-        f"All of **{name}**'s cards, due dates, reports, predictions and places on paths are deleted from this "
+        f"All of **{plain(name)}**'s cards, due dates, reports, predictions and places on paths are deleted from this "
         "machine. An export under *Files* keeps them."
     )
-    sure = st.checkbox(f"Delete {name} for good", key=state.widget_key(SCOPE, "delete", name))
+    sure = st.checkbox(f"Delete {plain(name)} for good", key=state.widget_key(SCOPE, "delete", name))
     if not st.button("Delete", type="primary", disabled=not sure, width="stretch", key="delete-learner"):
         return
     file.remove(name)
@@ -124,7 +125,7 @@ def _files(file: Learners, name: str, pool: list[Question], model: str | None) -
 
     options: Any = {"width": "stretch", "icon": ":material/download:", "on_click": "ignore"}
     st.download_button(
-        f"Export {name} (JSON)", exported, f"peft-lab-{name}.json", "application/json", **options
+        f"Export {plain(name)} (JSON)", exported, f"peft-lab-{name}.json", "application/json", **options
     )
     st.download_button(
         f"Anki deck, {len(pool)} cards",
@@ -145,7 +146,7 @@ def _files(file: Learners, name: str, pool: list[Question], model: str | None) -
             raise BadInput("Choose an exported file first.")
         choose(import_profile(file, _parsed(upload.getvalue()), replace=replace))
     except PeftLabError as error:
-        st.error(str(error))
+        st.error(plain(error))
         return
     st.rerun()
 

@@ -14,6 +14,7 @@ from peft_lab.quiz.question import Question
 from peft_lab.quiz.report import report
 from peft_lab.quiz.schedule import Learners
 from peft_lab.ui import figures, state
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.parts import part
 from peft_lab.ui.practice import filters
 from peft_lab.ui.practice.answering import ask, entry, shown_solution
@@ -61,7 +62,7 @@ def _before(file: Learners, learner: str) -> None:
     )
     problem = state.address_problem(SCOPE, "seed")
     if problem:
-        cells[2].markdown(f":red[:material/link_off: {problem}]")
+        cells[2].markdown(f":red[:material/link_off: {plain(problem)}]")
     state.remember(SCOPE, "seed", int(seed))
     plan = make_plan(int(seed), SIZE, (topic,) if topic else (), model or None)
     if st.button(f"Start · {plan.seconds // 60} min", type="primary", icon=":material/timer:", key="start"):
@@ -147,7 +148,7 @@ def _answering(file: Learners, learner: str, held: Interview, question: Question
         return
     verdict = judge(question, answer, text, model)
     if verdict.grade == "unreadable":
-        st.markdown(f":red[:material/edit: {verdict.message}]")
+        st.markdown(f":red[:material/edit: {plain(verdict.message)}]")
         return
     _next(file, learner, held.judged(text, verdict, file.now()))
 

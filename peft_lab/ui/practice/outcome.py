@@ -8,6 +8,7 @@ import streamlit as st
 
 from peft_lab.quiz.predictions import Outcome, Prediction, score
 from peft_lab.ui import figures
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.cards import date
 from peft_lab.ui.practice.evidence import evidence
 from peft_lab.ui.practice.report import page_links
@@ -27,7 +28,7 @@ def show_outcome(
     with left:
         st.markdown(f"### What settles it {figures.badge(outcome.source)}")
         evidence(prediction, outcome)
-        st.caption(f"Replayed; measured {measured}." if measured else f"Run here on {date(at)}.")
+        st.caption(f"Replayed; measured {plain(measured)}." if measured else f"Run here on {date(at)}.")
     with right:
         st.markdown("### Why")
         st.markdown(prediction.why)

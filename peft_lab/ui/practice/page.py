@@ -6,6 +6,7 @@ import streamlit as st
 
 from peft_lab.errors import PeftLabError, UnknownName
 from peft_lab.ui import shell, state
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import filters, learner
 from peft_lab.ui.practice.cards import cards
 from peft_lab.ui.practice.learner import FIRST, SCOPE
@@ -38,7 +39,7 @@ def practice_page() -> None:
         tab = next(mode for mode in TABS if TITLES[mode] == title)
         state.remember(SCOPE, "tab", tab)
     except PeftLabError as error:
-        st.error(str(error))
+        st.error(plain(error))
         return
     state.write_address(filters.address() | {"profile": (name, FIRST), "tab": (tab, TABS[0])})
 

@@ -19,6 +19,7 @@ from peft_lab.quiz.records import Result
 from peft_lab.quiz.schedule import Learners
 from peft_lab.quiz.stored import stored
 from peft_lab.ui import state
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.contest import contest, forget_runs
 from peft_lab.ui.practice.learner import GUESSES
 from peft_lab.ui.practice.outcome import show_outcome
@@ -95,7 +96,7 @@ def predict(prediction: Prediction, file: Learners, learner: str, before: Result
     try:
         values = _values(prediction)
     except PeftLabError as error:
-        st.error(str(error))
+        st.error(plain(error))
         if st.button("Try again", icon=":material/replay:", key=f"retry-{prediction.id}"):
             forget_runs(prediction)
             st.rerun()

@@ -10,6 +10,7 @@ from peft_lab.runs import record, respond, simulated
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Answer, RunView, Status
 from peft_lab.ui import charts, figures, state
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.parts import part
 from peft_lab.ui.runs import stop as ask_to_stop
 from peft_lab.ui.sections.turn import turn
@@ -46,7 +47,7 @@ def _status(run: Run, seen: RunView, slug: str) -> None:
         if stop.button("Stopping…" if asked else "Stop", key=f"{slug}-stop", disabled=asked, width="stretch"):
             ask_to_stop(run.id)
     if seen.status in (Status.FAILED, Status.LOST):
-        st.error(seen.message)
+        st.error(plain(seen.message))
     if not seen.status.final and seen.status is not Status.QUEUED:
         st.progress(min(1.0, seen.progress))
 
@@ -60,7 +61,7 @@ def _line(seen: RunView) -> str:
         else ""
     )
     if seen.status is Status.STARTING:
-        return f"**Starting** · {seen.message or 'making a process'}"
+        return f"**Starting** · {plain(seen.message or 'making a process')}"
     if seen.status is Status.RUNNING:
         left = f" · {units.seconds(seen.eta)} left" if seen.eta else ""
         return f"**Training** · {step}{speed}{left}"
@@ -71,7 +72,7 @@ def _line(seen: RunView) -> str:
         return f"**Done** · {took}{speed} · {figures.badge(Source.MEASURED)}"
     if seen.status is Status.STOPPED:
         # The message is a sentence of its own: "Stopped after 3 of 60 steps; ..."
-        return f"**Stopped** {seen.message.removeprefix('Stopped').strip()}"
+        return f"**Stopped** {plain(seen.message.removeprefix('Stopped').strip())}"
     return "**Failed**" if seen.status is Status.FAILED else "**Lost**"
 
 
@@ -158,7 +159,7 @@ def beside_simulation(run: Run, heading: str = "") -> None:
             return
         expected = asked.result()
     except PeftLabError as error:
-        st.markdown(f"The measured step has no simulation beside it: {error}")
+        st.markdown(f"The measured step has no simulation beside it: {plain(error)}")
         return
     measured = run.view().memory["peak_bytes"]
     figures.table(
@@ -193,6 +194,6 @@ def try_it(run: Run, slug: str) -> None:
         with st.spinner("Both models are answering…"):
             pairs = respond.ask(run.id, [text])
     except PeftLabError as error:
-        st.markdown(f":red[:material/error: {error}]")
+        st.markdown(f":red[:material/error: {plain(error)}]")
         return
     answers([Answer(**row["base"]) for row in pairs], [Answer(**row["tuned"]) for row in pairs])

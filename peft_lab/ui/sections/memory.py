@@ -17,6 +17,7 @@ from peft_lab.memory.result import Simulation
 from peft_lab.runs import store
 from peft_lab.runs.spec import BATCH
 from peft_lab.ui import charts, figures, state
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.knobs import Choice
 from peft_lab.ui.runs import last_finished, short_id
 from peft_lab.ui.sections.live import beside_simulation
@@ -151,7 +152,7 @@ def _answer(future: Future[Simulation]) -> Simulation | None:
     try:
         return future.result()
     except PeftLabError as error:
-        st.markdown(f":red[:material/error: {error}]")
+        st.markdown(f":red[:material/error: {plain(error)}]")
         return None
 
 

@@ -10,6 +10,8 @@ import streamlit as st
 from peft_lab import units
 from peft_lab.counting import CountReport, GroupCount
 from peft_lab.ui import figures, state
+from peft_lab.ui.foreign import code
+from peft_lab.ui.foreign import plain as escaped
 from peft_lab.ui.knobs import Choice
 from peft_lab.ui.part_details import HEADER, detail, plain
 from peft_lab.ui.rows import Column, RowOf, rows
@@ -113,8 +115,8 @@ def _detail(choice: Choice, report: CountReport, module: str | None) -> None:
         st.caption("Choose a row, or a part of the drawing, to see its parameters.")
         return
     found = detail(module, report, choice.shape, choice.spec.parts(choice.shape, choice.values))
-    st.markdown(f"`{found.title}`")
+    st.markdown(code(found.title))
     if found.note:
-        st.caption(found.note)
+        st.caption(escaped(found.note))
         return
-    figures.table(HEADER, [(f"`{name}`", what, number) for name, what, number in found.rows], numeric=(2,))
+    figures.table(HEADER, [(code(name), what, number) for name, what, number in found.rows], numeric=(2,))

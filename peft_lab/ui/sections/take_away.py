@@ -10,6 +10,7 @@ from peft_lab import export
 from peft_lab.errors import PeftLabError
 from peft_lab.runs import store
 from peft_lab.runs.store import Run
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.knobs import Choice
 from peft_lab.ui.runs import finished_of, pick_run
 from peft_lab.ui.sections.interview import interview_questions
@@ -45,7 +46,7 @@ def _settings(choice: Choice) -> None:
     try:
         code = export.config_code(choice.spec, choice.entry, choice.values)
     except PeftLabError as error:
-        st.error(str(error))
+        st.error(plain(error))
         return
     lines = code.count("\n")
     long = lines > LINES
@@ -77,7 +78,7 @@ def _downloads(identity: str) -> None:
         try:
             data = make(run)
         except PeftLabError as error:
-            told.markdown(f":red[:material/error: {label}: {error}]")
+            told.markdown(f":red[:material/error: {label}: {plain(error)}]")
             continue
         button.download_button(
             label,

@@ -15,6 +15,7 @@ from peft_lab.runs.view import Status
 from peft_lab.tasks import rated
 from peft_lab.ui import fetch_again, own_data, state
 from peft_lab.ui.browser_mark import browser_mark
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.knobs import OWN_TASK, Choice
 from peft_lab.ui.runs import live_run, show_run, shown_run, stale
 from peft_lab.ui.sections import settings
@@ -88,11 +89,11 @@ def _another(slug: str, shown: Run) -> None:
 def _not_here(choice: Choice) -> None:
     if choice.entry.live:
         st.info(
-            f"{choice.entry.title} is an encoder-decoder model; there is no training task for those here."
+            f"{plain(choice.entry.title)} is an encoder-decoder model; there is no training task for those here."
         )
         return
     st.info(
-        f"{choice.entry.title} is known here by its shape: it can be counted and drawn, not trained. "
+        f"{plain(choice.entry.title)} is known here by its shape: it can be counted and drawn, not trained. "
         "Choose one of the first two models above to train; the knobs stay as they are."
     )
 
@@ -101,8 +102,8 @@ def _before_first_run(choice: Choice) -> None:
     task = task_of(choice)
     if task is None:
         return
-    st.markdown(f"#### {task.title}")
-    st.markdown(task.description)
+    st.markdown(f"#### {plain(task.title)}")
+    st.markdown(plain(task.description))
     st.markdown(f"**Measured by** {task.metric.replace('_', ' ')}: {task.metric_help}")
     st.caption(f"{task.source} · {task.license}")
 
@@ -128,7 +129,7 @@ def _form(choice: Choice, locked: bool) -> tuple[RunSpec | None, dict[str, Any]]
             slots[name] = st.empty()
             problem = state.address_problem(slug, name)
             if problem:
-                st.markdown(f":red[:material/link_off: {problem} The default is used.]")
+                st.markdown(f":red[:material/link_off: {plain(problem)} The default is used.]")
         state.remember(slug, name, None if values[name] == usual else values[name], kind)
     sentence = _sentence(choice, locked)
     slots[SAY] = st.empty()
@@ -153,7 +154,7 @@ def _form(choice: Choice, locked: bool) -> tuple[RunSpec | None, dict[str, Any]]
 def _say(error: PeftLabError, slots: dict[str, Any]) -> None:
     """What is wrong, at the control it is about."""
     field = error.field if isinstance(error, BadInput) else None
-    slots.get(_CONTROL.get(field or "", ""), st).markdown(f":red[:material/error: {error}]")
+    slots.get(_CONTROL.get(field or "", ""), st).markdown(f":red[:material/error: {plain(error)}]")
 
 
 def _sentence(choice: Choice, locked: bool) -> str:

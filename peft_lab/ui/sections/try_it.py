@@ -19,6 +19,7 @@ from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import RunSummary
 from peft_lab.runs.view import Status
 from peft_lab.ui import charts, figures
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.opening import open_run
 from peft_lab.ui.parts import part
 from peft_lab.ui.runs import stop as ask_to_stop
@@ -62,7 +63,7 @@ def _experiment(experiment: Experiment) -> None:
     try:
         specs = [spec.check() for spec in experiment.specs()]
     except PeftLabError as error:
-        st.markdown(f":orange[:material/info: It cannot run here: {error}]")
+        st.markdown(f":orange[:material/info: It cannot run here: {plain(error)}]")
         return
     found = look(experiment, specs)
     going = any(item.going for item in found)
@@ -148,7 +149,7 @@ def _button(experiment: Experiment, found: Sequence[Found]) -> None:
             for item in missing:
                 get_queue().submit(item.spec)
         except PeftLabError as error:
-            st.error(str(error))
+            st.error(plain(error))
             return
         st.rerun()
 

@@ -8,6 +8,7 @@ from peft_lab.errors import PeftLabError
 from peft_lab.tour import progress
 from peft_lab.tour.path import Path
 from peft_lab.ui import frame, shell, state
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
 from peft_lab.ui.tour import links
 
@@ -27,7 +28,7 @@ def bar(page: str, arrived: bool) -> None:
         if found is not None and arrived:
             progress.visit(file, name, found[0], found[2])
     except PeftLabError as error:
-        st.error(str(error))
+        st.error(plain(error))
         return
     with st.container(border=True, key="tour-bar"):
         if found is None:

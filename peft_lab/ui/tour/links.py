@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urljoin
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from peft_lab.tour.figures import fill, has_figures
 from peft_lab.tour.path import Stop
 from peft_lab.tour.progress import FIRST
 from peft_lab.ui import figures, shell
+from peft_lab.ui.foreign import plain
 from peft_lab.units import Source
-
-_MARKS = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$:<>&])")
 
 
 def address(stop: Stop, place: str = "") -> dict[str, str]:
@@ -58,16 +57,27 @@ def go(stop: Stop, where: str) -> None:
 
 def absolute(page: str, parameters: Mapping[str, str]) -> str:
     """The whole address of a page, as it can be sent to others."""
-    base = (st.context.url or "").rstrip("/")
     query = f"?{urlencode(parameters, quote_via=quote, safe=',')}" if parameters else ""
-    return f"{base}/{'' if page == 'home' else page}{query}"
+    return f"{root()}{'' if page == 'home' else page}{query}"
+
+
+def root() -> str:
+    """Where the app lies, as the learner's browser sees it, with a slash at the end; behind a proxy too.
+
+    Pages lie side by side, so this is what stands before the last part of the address, whichever page that names: after
+    a click it is still the page before. ``st.context.url`` is no help: it takes the name of a page off the end of the
+    address's text ("lora" off "/qlora") and puts on that of another.
+    """
+    context = get_script_run_ctx()
+    seen = context.context_info.url if context is not None and context.context_info is not None else ""
+    return urljoin(seen, ".") if seen else "/"
 
 
 def said(stop: Stop, text: str, identity: str) -> str:
     """A stop's words as markdown. Those of the lab's own path may be formatted and hold computed figures; a teacher's
     are shown as they were typed, so that a link from elsewhere cannot bring in pictures or other addresses."""
     if identity != FIRST:
-        return _MARKS.sub(r"\\\1", text)
+        return "  \n".join(plain(line) for line in text.splitlines())
     if not has_figures(text):
         return text
     return f"{fill(stop, text)} {figures.badge(Source.COUNTED)}"

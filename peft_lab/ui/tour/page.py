@@ -9,6 +9,7 @@ from peft_lab.quiz.schedule import Learners
 from peft_lab.tour import progress, sharing
 from peft_lab.tour.path import Path
 from peft_lab.ui import shell, state
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
 from peft_lab.ui.tour import links
 
@@ -28,14 +29,14 @@ def tour_page() -> None:
         name = learner.current(file)
         problem = state.address_problem(SCOPE, "path")
         if problem:
-            st.markdown(f":red[:material/link_off: {problem}]")
+            st.markdown(f":red[:material/link_off: {plain(problem)}]")
         _received(file, name)
         known = progress.paths(file, name, shell.titles())
         identity = _choose(file, name, known)
         _path(file, name, identity, known[identity])
         _another(file, name)
     except PeftLabError as error:
-        st.error(str(error))
+        st.error(plain(error))
         return
     state.write_address({"path": (state.remembered(SCOPE, "received", ""), "")})
 
@@ -86,7 +87,7 @@ def _path(file: Learners, name: str, identity: str, path: Path) -> None:
     st.markdown(f"## {links.said(path.stops[0], path.title, identity)}")
     st.progress(
         done / len(path.stops),
-        text=f"**{done}** of {path.length} visited · about {path.minutes} minutes in all · learner: {name}",
+        text=f"**{done}** of {path.length} visited · about {path.minutes} minutes in all · learner: {plain(name)}",
     )
     index = place.at if place.at is not None and place.at < len(path.stops) else 0
     begun = place.at is not None

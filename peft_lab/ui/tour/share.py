@@ -8,8 +8,9 @@ from peft_lab.errors import PeftLabError
 from peft_lab.tour import draft
 from peft_lab.tour.path import Stop
 from peft_lab.ui import shell, state
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
-from peft_lab.ui.tour import links
+from peft_lab.ui.tour import links, qr
 from peft_lab.ui.tour.settings import fixable, labels, lockable
 
 SCOPE = "share"
@@ -20,15 +21,21 @@ def share(page: str) -> None:
     """Draw it in the side bar, after the page: only then its address is known."""
     if page in _NO_STOPS:
         return
-    with (
-        st.sidebar,
-        st.popover("Teach with this page", icon=":material/school:", type="tertiary", key="share"),
-    ):
+    with st.sidebar:
+        drawer = st.popover(
+            "Teach with this page",
+            icon=":material/school:",
+            type="tertiary",
+            key=f"share-{page}",
+            on_change="rerun",
+        )
+    with drawer:
         stop = _as_it_is(page)
         projector = st.checkbox("Open in projector mode", key=state.widget_key(SCOPE, "projector", page))
         st.markdown("**Link to this page as it is set now**")
         around = {"projector": "on"} if projector else {}
-        st.code(links.absolute(page, links.address(stop) | around), language=None, wrap_lines=True)
+        link = links.absolute(page, links.address(stop) | around)
+        st.code(link, language=None, wrap_lines=True)
         if stop.settings.get("task") == "own":
             st.markdown(":orange[:material/info: A file of your own does not travel with a link.]")
         if st.button("Add to my path", icon=":material/add_location:", key="add-stop", width="stretch"):
@@ -42,6 +49,8 @@ def share(page: str) -> None:
                 icon=":material/edit_road:",
             )
             state.remember(SCOPE, "added", "")
+        if drawer.open:  # drawing it takes 20 to 60 ms, which every move of a knob would wait for
+            qr.show(link)
 
 
 def _as_it_is(page: str) -> Stop:
@@ -69,6 +78,6 @@ def _add(stop: Stop) -> None:
         path = draft.added(draft.load(file, name, shell.titles()), stop)
         draft.save(file, name, path, shell.titles())
     except PeftLabError as error:
-        state.remember(SCOPE, "added", f":red[:material/error: {error}]")
+        state.remember(SCOPE, "added", f":red[:material/error: {plain(error)}]")
         return
-    state.remember(SCOPE, "added", f":material/check: Stop {len(path.stops)} of “{path.title}”.")
+    state.remember(SCOPE, "added", f":material/check: Stop {len(path.stops)} of “{plain(path.title)}”.")

@@ -12,8 +12,9 @@ from peft_lab.quiz.schedule import Learners
 from peft_lab.tour import draft, progress, sharing
 from peft_lab.tour.path import LONGEST_TEXT, LONGEST_TITLE, MOST_MINUTES, Path, Stop
 from peft_lab.ui import shell, state
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
-from peft_lab.ui.tour import links
+from peft_lab.ui.tour import links, qr
 from peft_lab.ui.tour.settings import labels
 
 SCOPE = "teach"
@@ -41,7 +42,7 @@ def teach_page() -> None:
             )
         _edit_file(file, name)
     except PeftLabError as error:
-        st.error(str(error))
+        st.error(plain(error))
 
 
 def _title(file: Learners, name: str, path: Path) -> Path:
@@ -111,10 +112,12 @@ def _keep(file: Learners, name: str, path: Path) -> None:
 def _share(file: Learners, name: str, path: Path) -> None:
     st.markdown("## Share it")
     try:
-        st.code(links.absolute("tour", {"path": sharing.pack(path)}), language=None, wrap_lines=True)
+        link = links.absolute("tour", {"path": sharing.pack(path)})
+        st.code(link, language=None, wrap_lines=True)
         st.caption("One link: it opens the Guided tour page with this path. The path itself is in the link.")
+        qr.show(link)
     except BadInput as error:
-        st.markdown(f":orange[:material/info: {error}]")
+        st.markdown(f":orange[:material/info: {plain(error)}]")
     with st.container(horizontal=True):
         st.download_button(
             "Path as a file",

@@ -1,0 +1,42 @@
+"""An address as a QR code that a class reads off the projector with its phones."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import segno
+import streamlit as st
+
+# 117 squares a side: at full screen on a projector of 1,080 lines each is 8 pixels wide.
+_LARGEST_VERSION = 25
+_SIZE = 800  # CSS pixels a side, where the screen has as many
+_BORDER = 4  # white squares around it, which readers need
+
+
+def show(address: str) -> None:
+    """Draw the code of the address, as large as fits the screen (``theme.py``)."""
+    picture = drawn(address)
+    if picture is None:
+        st.markdown(
+            ":orange[:material/info: This link is too long for a QR code that phones can read. Send it instead.]"
+        )
+        return
+    with st.container(key="qr"):
+        st.image(picture, width="stretch", alt="QR code of the link")
+
+
+@lru_cache(maxsize=32)
+def drawn(address: str) -> str | None:
+    """The code as SVG, dark on white in every theme; ``None`` where it would be too fine to be read from afar.
+
+    At the lowest level of error correction the squares are largest, which counts more for a clean screen than mending
+    does; where a code of the same size has room for a higher level it gets it.
+    """
+    try:
+        code = segno.make(address, error="l", version=None, micro=False, boost_error=True)
+    except segno.DataOverflowError:
+        return None
+    if int(code.version) > _LARGEST_VERSION:
+        return None
+    scale = _SIZE // code.symbol_size(border=_BORDER)[0]
+    return code.svg_inline(scale=scale, border=_BORDER, dark="#000", light="#fff")

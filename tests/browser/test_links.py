@@ -1,0 +1,145 @@
+"""A link made on any page, however it was reached, opens that page with its settings for somebody else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import zxingcpp
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from peft_lab.ui.shell import titles
+from tests.browser.conftest import served
+from tests.browser.driver import CHROMIUM_FLAGS, chromium_path, settled, visit
+from tests.browser.proxy import certificate, proxied
+from tests.conftest import link
+
+SHARED = [name for name in titles() if name not in ("tour", "teach")]
+QUICK = ("home", "qlora")  # the others are slow
+BASE = "lora"  # the folder that the app lies in may be called like a page
+NAME = "lab.example"
+
+
+def made(page: Page) -> str:
+    """The link that the page offers, in projector mode."""
+    page.get_by_role("button", name="Teach with this page").click()
+    settled(page)
+    page.get_by_text("Open in projector mode").click()
+    settled(page)
+    code = page.get_by_test_id("stPopoverBody").get_by_test_id("stCode")
+    expect(code).to_contain_text("projector=on")
+    return code.inner_text().strip()
+
+
+def opened_elsewhere(browser: Browser, address: str) -> Page:
+    """The address, as a student opens it."""
+    return visit(
+        browser.new_context(ignore_https_errors=True, viewport={"width": 1280, "height": 1000}).new_page(),
+        address,
+    )
+
+
+def heading(name: str) -> str:
+    return "PEFT Lab" if name == "home" else titles()[name]
+
+
+def leads(browser: Browser, address: str, root: str, name: str) -> None:
+    """Check that the address is the page's own, and that it opens the page as it was set."""
+    assert address.partition("?")[0] == f"{root}/{'' if name == 'home' else name}"
+    student = opened_elsewhere(browser, address)
+    expect(student.locator("h1")).to_have_text(heading(name))
+    expect(student.get_by_test_id("stSidebar")).to_be_hidden()
+    if "fixed=" in address:
+        expect(student.get_by_text("Set by the teacher:")).to_be_visible()
+    student.context.close()
+
+
+def code_on(page: Page) -> str:
+    """What a phone reads off the screen."""
+    [found] = zxingcpp.read_barcodes(Image.open(BytesIO(page.screenshot())))
+    return found.text
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SHARED]
+)
+def test_a_page_opened_by_its_address_makes_its_link(
+    name: str, page: Page, chromium: Browser, app_url: str
+) -> None:
+    visit(page, f"{app_url}/{'' if name == 'home' else name}")
+    leads(chromium, made(page), app_url, name)
+
+
+@pytest.mark.slow
+def test_every_page_reached_by_a_click_makes_its_link(page: Page, app_url: str) -> None:
+    visit(page, app_url)
+    for name in reversed(SHARED):
+        page.get_by_test_id("stSidebarNav").get_by_role("link", name=titles()[name], exact=True).click()
+        expect(page.locator("h1")).to_have_text(heading(name))
+        settled(page)
+        assert made(page).partition("?")[0] == f"{app_url}/{'' if name == 'home' else name}"
+        page.keyboard.press("Escape")
+
+
+def test_a_phone_reads_the_code_beside_the_link(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/qlora")
+    address = made(page)
+    assert len(address) > 200, "the page's settings are in it"
+    code = page.get_by_role("img", name="QR code of the link")
+    code.scroll_into_view_if_needed()
+    box = code.bounding_box()
+    assert box is not None
+    assert min(box["width"], box["height"]) >= 600, "large enough for a room"
+    assert code_on(page) == address
+
+
+@pytest.fixture(scope="module")
+def below_a_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An app of its own that lies under a path and answers to another name too."""
+    home = tmp_path_factory.mktemp("home")
+    link(home)
+    with served(home, home / "server.log", BASE, PEFT_LAB_HOSTS=NAME) as url:
+        yield url
+
+
+def check_from_everywhere(page: Page, browser: Browser, root: str) -> None:
+    """Opened by address, reached by click, loaded again; the link of a path."""
+    visit(page, f"{root}/qlora")
+    leads(browser, made(page), root, "qlora")
+    page.keyboard.press("Escape")
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name="LoRA", exact=True).click()
+    expect(page.locator("h1")).to_have_text("LoRA")
+    settled(page)
+    leads(browser, made(page), root, "lora")
+    page.get_by_role("button", name="Add to my path").click()
+    settled(page)
+    visit(page, page.url)  # loaded again
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name="For teachers", exact=True).click()
+    expect(page.locator("h1")).to_have_text("For teachers")
+    settled(page)
+    address = page.get_by_test_id("stMain").get_by_test_id("stCode").inner_text().strip()
+    assert address.startswith(f"{root}/tour?path=")
+    student = opened_elsewhere(browser, address)
+    expect(student.get_by_text("A path was sent to you")).to_be_visible()
+    student.context.close()
+
+
+@pytest.mark.slow
+def test_below_a_folder(page: Page, chromium: Browser, below_a_folder: str) -> None:
+    check_from_everywhere(page, chromium, below_a_folder)
+
+
+@pytest.mark.slow
+def test_behind_a_proxy_with_another_name_and_scheme(
+    chromium: Browser, below_a_folder: str, tmp_path: Path
+) -> None:
+    flags = [*CHROMIUM_FLAGS, f"--host-resolver-rules=MAP {NAME} 127.0.0.1"]
+    browser = chromium.browser_type.launch(executable_path=chromium_path(), args=flags)
+    with proxied(int(urlsplit(below_a_folder).port or 0), certificate(tmp_path, NAME)) as port:
+        page = browser.new_context(ignore_https_errors=True).new_page()
+        check_from_everywhere(page, browser, f"https://{NAME}:{port}/{BASE}")
+        browser.close()
