@@ -188,7 +188,7 @@ def _without_keys(shape: ModelShape) -> str:
         )
     found = {layer for group in shape.groups if group.role in ("k", "qkv") for layer in group.layers}
     if not found:
-        return f"{shape.title} has no attention by names known here, so no keys and values for a prefix to stand before."
+        return f"{shape.title} has no attention known by name, so no keys and values for a prefix to stand before."
     if len(found) < shape.num_layers:
         return (
             f"Only {len(found)} of the {shape.num_layers} layers of {shape.title} have keys and values; the others "
