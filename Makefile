@@ -1,7 +1,10 @@
 # make app     run the app            make test   checks and tests, some ten minutes
 # make fetch   weights and data only  make slow   the tests that take longest
 # make bench   benchmarks against other tools
+# make ends    the tests nearest to the libraries, with the oldest and the newest releases allowed
+# make faults  kills, full disks, damaged files, by the hundred: the table of bench/RESULTS.md (an hour; root for the disks)
 # make contract  thousands of random settings of every method, new ones each time (some minutes)
+# make mutants   small changes to the code that a test has to notice (SAMPLE=60 of each package, SEED=1, ONLY=choose; hours)
 # PYTHON=python3.12 chooses the interpreter for a new environment, PORT=9000 the app's port.
 
 PYTHON ?= python3
@@ -10,7 +13,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help app fetch test slow lint types tests contract bench clean
+.PHONY: help app fetch test slow ends lint types tests contract mutants bench faults clean
 
 help:
 	@sed -nE 's/^# ((make|PYTHON).*)/\1/p' Makefile
@@ -21,12 +24,12 @@ $(PY):
 	@$(PYTHON) -c 'import ensurepip, venv' || { echo "$(PYTHON) lacks its venv module: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.runtime: requirements.txt | $(PY)
-	$(PIP) install -r requirements.txt
+$(VENV)/.runtime: requirements.txt constraints.txt | $(PY)
+	$(PIP) install -r requirements.txt -c constraints.txt
 	@touch $@
 
-$(VENV)/.dev: requirements.txt requirements-dev.txt | $(PY)
-	$(PIP) install -r requirements-dev.txt
+$(VENV)/.dev: requirements.txt requirements-dev.txt constraints.txt | $(PY)
+	$(PIP) install -r requirements-dev.txt -c constraints.txt
 	@touch $(VENV)/.runtime $@
 
 app: $(VENV)/.runtime
@@ -48,6 +51,17 @@ slow: $(VENV)/.dev
 	$(PY) -m pytest -n 2 --dist loadfile -m "slow and not browser"
 	$(PY) -m pytest -m "browser and slow"
 
+# Both ends of every range in requirements.txt: the oldest releases it allows, and what a plain install gets today.
+ENDS := tests/methods/test_contract.py tests/counting tests/memory/test_lab.py tests/training tests/cli/test_count.py
+ends: $(VENV)/.dev
+	$(PY) -m tools.lowest > $(VENV)/lowest.txt
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip --disable-pip-version-check install -q -r requirements-dev.txt -c $(VENV)/lowest.txt
+	$(VENV)-oldest/bin/python -m pytest -q -m "not slow and not browser" $(ENDS)
+	$(PYTHON) -m venv $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip --disable-pip-version-check install -q -r requirements-dev.txt
+	$(VENV)-newest/bin/python -m pytest -q -m "not slow and not browser" $(ENDS)
+
 lint: $(VENV)/.dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -62,9 +76,15 @@ tests: $(VENV)/.dev
 contract: $(VENV)/.dev
 	PEFT_LAB_EXAMPLES=400 $(PY) -m pytest tests/methods/test_contract.py -k "any_knobs or checks_never"
 
+mutants: $(VENV)/.dev
+	$(PY) -m tools.mutants --sample $(or $(SAMPLE),100) --seed $(or $(SEED),0) $(ONLY)
+
 bench: $(VENV)/.dev
 	$(PY) -m bench
 
+faults: $(VENV)/.dev
+	$(PY) -m bench.faults
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .peft_lab_home
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis .peft_lab_home
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,13 +1,11 @@
-"""Published peaks beside simulated ones: ``python -m bench.memory_published FILE.csv [--json FILE]``.
+"""Published peaks beside simulated ones: ``python -m bench.memory_published [--json FILE]``.
 
-The CSV has the columns of the published comparison: experiment, peak_reserved_bytes, batch, adapter_config (JSON).
 Prints a table and the distribution of the error; nothing in the simulation is adjusted to it.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import statistics
 import sys
@@ -15,34 +13,32 @@ import time
 from pathlib import Path
 from typing import Any
 
+from peft_lab import published
 from peft_lab.errors import PeftLabError
 from peft_lab.memory import protocol
 
-MODEL = "llama-3.2-3b"
 _CLOSE, _MEDIAN = 5.0, 2.0
 
 
-def compare(path: Path, only: str = "") -> list[dict[str, Any]]:
+def compare(only: str = "") -> list[dict[str, Any]]:
     """One row for each experiment whose name contains ``only``."""
     rows = []
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if only in row["experiment"]:
-                rows.append(_compare(row))
-                print(_line(rows[-1]), file=sys.stderr, flush=True)
+    for name, row in published.rows().items():
+        if only in name:
+            rows.append(_compare(row))
+            print(_line(rows[-1]), file=sys.stderr, flush=True)
     return rows
 
 
-def _compare(row: dict[str, str]) -> dict[str, Any]:
-    published = int(row["peak_reserved_bytes"])
+def _compare(row: published.Row) -> dict[str, Any]:
     start = time.perf_counter()
-    result: dict[str, Any] = {"experiment": row["experiment"], "published": published}
+    result: dict[str, Any] = {"experiment": row.experiment, "published": row.reserved}
     try:
-        found = protocol.published(MODEL, json.loads(row["adapter_config"]), int(row["batch"]))
+        found = protocol.published(published.MODEL, row.config, row.batch)
     except PeftLabError as error:
         return {**result, "error": str(error), "seconds": time.perf_counter() - start}
     assert found.reserved_bytes is not None
-    percent = 100 * (found.reserved_bytes / published - 1)
+    percent = 100 * (found.reserved_bytes / row.reserved - 1)
     return {
         **result,
         "simulated": found.reserved_bytes,
@@ -75,11 +71,10 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("csv", type=Path)
     parser.add_argument("--json", type=Path, help="write rows and summary here")
     parser.add_argument("--only", default="", help="experiments whose name contains this")
     options = parser.parse_args()
-    rows = compare(options.csv, options.only)
+    rows = compare(options.only)
     print(f"{'experiment':<48}{'publ. GB':>8}{'sim. GB':>8}{'error':>9}")
     for row in rows:
         print(_line(row))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
@@ -11,6 +10,7 @@ from peft_lab import meta
 from peft_lab.errors import BadInput
 from peft_lab.methods.base import TaskType, plain_task
 from peft_lab.models import ModelEntry
+from peft_lab.refusals import REFUSALS, said
 from peft_lab.shapes_only import shapes_only
 
 if TYPE_CHECKING:
@@ -29,23 +29,16 @@ _REQUIRED = {
 }
 # Those of them that are sizes; PEFT builds on any value and fails later, or makes an adapter of nothing.
 _NUMBERS = frozenset({"adapter_len", "adapter_layers", "num_virtual_tokens", "num_tasks"})
-# What PEFT raises on purpose or by accident for values it cannot use: a zero rank, a broken pattern, a missing package.
-REFUSALS = (
-    ArithmeticError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    re.error,
-)
 _IMPOSSIBLE = {
     "XLORA": "X-LoRA mixes LoRA adapters that are already trained; without those folders there is nothing to count.",
 }
-# Starts that read the weights or a tokenizer and change no shape.
-_LORA_STARTS = ("gaussian", "orthogonal")
+# Starts of LoRA that need a pass over data or a quantiser before; what is trained is that of the default start.
+_PREPARED = ("corda", "loftq")
+# Starts that a simulated step keeps: they read no values, or (MiCA) freeze something. The others change neither shapes
+# nor what is trained, where the rank is no larger than the matrix.
+_SIMULATED = ("gaussian", "orthogonal", "mica")
+# Accepted by PEFT, though its own list of starts leaves it out.
+_UNLISTED = frozenset({"lora_ga"})
 _MOST = 10_000_000  # of any number in a config; seeds are smaller, and no model is as wide
 LABELS = 2  # of the head put on when a config is for classification; a head is counted apart
 
@@ -98,7 +91,7 @@ def _check_values(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> N
         raise BadInput(f"This {kind} config is for {task!r}, which is no task of PEFT's.", "adapter_config")
     start = content.get("init_lora_weights")
     hints = get_type_hints(LoraConfig)["init_lora_weights"]
-    known = {name for hint in get_args(hints) for name in get_args(hint)}
+    known = {name for hint in get_args(hints) for name in get_args(hint)} | _UNLISTED
     if (
         kind == "LORA"
         and isinstance(start, str)
@@ -114,6 +107,12 @@ def _check_values(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> N
             raise BadInput(
                 f"This {kind} config says {name} {value:,}: more than can be meant.", "adapter_config"
             )
+    if kind == "ADAMSS" and content.get("use_dynamic_rank"):
+        raise BadInput(
+            "This ADAMSS config has its ranks chosen by the singular values of the weights (use_dynamic_rank), so "
+            "without the weights they cannot be counted.",
+            "adapter_config",
+        )
     vocabulary = entry.config.get("vocab_size")
     indices = content.get("token_indices")
     if isinstance(indices, list) and isinstance(vocabulary, int):
@@ -127,19 +126,18 @@ def _check_values(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> N
             )
 
 
-def said(error: Exception) -> str:
-    """What PEFT raised, as the end of a sentence."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return f"one of its values has the wrong type ({text})" if isinstance(error, TypeError) else text
-
-
 def _check_sizes(entry: ModelEntry, kind: str, config: PeftConfig) -> None:
     """Raises BadInput for a prompt config that states another model's sizes: PEFT believes it and fails later on."""
     from peft.utils.other import _prepare_prompt_learning_config
 
     blank: Any = copy.copy(config)
     blank.num_layers = blank.token_dim = blank.num_attention_heads = None
-    own = _prepare_prompt_learning_config(blank, meta.make_config(entry.config))
+    try:
+        own = _prepare_prompt_learning_config(blank, meta.make_config(entry.config))
+    except REFUSALS as error:
+        raise BadInput(
+            f"PEFT cannot apply this {kind} config to {entry.title}: {said(error)}", "adapter_config"
+        ) from error
     # Prefixes are as wide as the keys: PEFT stores their width, and works it out itself from the model's own.
     right = {
         "num_layers": (own.num_layers,),
@@ -180,7 +178,9 @@ def apply(
     from peft import get_peft_model
 
     config = parse(entry, content)
-    drop_values(config)
+    _drop_reads(config)
+    if getattr(config, "init_lora_weights", True) in _PREPARED:
+        config.init_lora_weights = True  # type: ignore[attr-defined]
     model: Any = build_base(entry, content) if base is None else base
     try:
         with shapes_only():
@@ -195,10 +195,15 @@ def apply(
 
 
 def drop_values(config: Any) -> None:
-    """Settings that read values and change no shape, at a start that reads none."""
+    """For a simulated step: settings that read values, at a start that reads none. What is trained stays the same."""
     start = getattr(config, "init_lora_weights", True)
-    if isinstance(start, str) and start not in _LORA_STARTS:
+    if isinstance(start, str) and start not in _SIMULATED:
         config.init_lora_weights = True
+    _drop_reads(config)
+
+
+def _drop_reads(config: Any) -> None:
+    """Settings that read a tokenizer, files or random positions and change no shape."""
     if hasattr(config, "prompt_tuning_init"):
         config.prompt_tuning_init = "RANDOM"
     if hasattr(config, "progressbar"):
@@ -206,6 +211,21 @@ def drop_values(config: Any) -> None:
     if config.peft_type == "SHIRA":
         # PEFT leaves the positions out without a mask; their number is that of the weights (see _complete).
         config.mask_fn = None
+
+
+def note(content: Mapping[str, Any]) -> str | None:
+    """What a count of this config leaves open, as a sentence; ``None`` where it is the whole truth."""
+    if content.get("peft_type") == "ADAMSS":
+        return (
+            "AdaMSS sorts the rows of each matrix into clusters by their values. Without the weights, clusters of "
+            "equal size are counted; with uneven ones a little less is trained."
+        )
+    if content.get("init_lora_weights") == "eva":
+        return (
+            "EVA moves ranks between matrices once it has seen your data, which changes the count; this is the count "
+            "before."
+        )
+    return None
 
 
 def _complete(adapted: Any) -> None:

@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from peft_lab import soundness
 from peft_lab.errors import AssetError, UnknownName
 from peft_lab.fetching import download, extract, run, sha256
 from peft_lab.pins import ASSETS, Asset
+from peft_lab.soundness import PROVENANCE, FileRecord
 
 __all__ = [
     "ASSETS",
@@ -31,18 +33,21 @@ __all__ = [
     "Progress",
     "fetch",
     "home",
+    "owner_of",
     "path",
     "status",
+    "verified",
 ]
-
-PROVENANCE = "provenance.json"
 
 Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
 class AssetStatus:
-    """Whether an asset is here. ``bytes`` is what it takes on disk (0 if absent), ``download_bytes`` what it costs."""
+    """Whether an asset is here. ``bytes`` is what it takes on disk (0 if absent), ``download_bytes`` what it costs.
+
+    ``damaged`` names files that are known to hold other bytes than were fetched; such an asset is not ``present``.
+    """
 
     name: str
     title: str
@@ -51,6 +56,7 @@ class AssetStatus:
     path: Path
     bytes: int
     download_bytes: int
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,36 +81,86 @@ def home() -> Path:
 
 
 def path(name: str) -> Path:
-    """The folder of a fetched asset. Raises UnknownName, or AssetError naming the command that fetches it."""
+    """The folder of a fetched asset, by a look at its files; :func:`verified` hashes them.
+
+    Raises UnknownName, or AssetError naming the command that fetches it: it is not here, or is known to be damaged.
+    """
     asset = _asset(name)
     folder = home() / asset.folder
     if _intact(asset, folder) is None:
         raise AssetError(f"{asset.title} is not on this machine yet: run 'python -m peft_lab fetch {name}'.")
+    if damaged := soundness.known_damage(folder, _note(asset)):
+        raise _damage(asset, damaged)
     return folder
 
 
-def status() -> list[AssetStatus]:
-    """What is here and what is not, from file sizes and times alone."""
+def verified(name: str, files: Iterable[str] | None = None) -> dict[str, str]:
+    """SHA-256 by file of a fetched asset (or of some of its ``files``), whose bytes are as fetched.
+
+    Hashes on first use in this process (0.3 to 0.5 s for the larger model), so call it where the bytes are read and not
+    in the web server. Raises what :func:`path` raises, AssetError also for bytes that are not those fetched.
+    """
+    asset, folder = _asset(name), path(name)
+    record = soundness.recorded(folder, asset.sha256) or {}
+    names = tuple(record if files is None else files)
+    if missing := [file for file in names if file not in record]:
+        raise _damage(asset, missing)
+    wanted = {file: record[file] for file in names}
+    if damaged := soundness.damaged(folder, wanted, _note(asset)):
+        raise _damage(asset, damaged)
+    return {file: entry.sha256 for file, entry in wanted.items()}
+
+
+def owner_of(folder: str | Path) -> str | None:
+    """The asset that a folder belongs to; ``None`` for any other folder."""
+    return next((asset.name for asset in ASSETS.values() if home() / asset.folder == Path(folder)), None)
+
+
+def _note(asset: Asset) -> Path:
+    """Where damage is noted: in the lab folder itself, as the asset's may be a link to one that others use."""
+    return home() / f".damaged-{asset.name}.json"
+
+
+def _damage(asset: Asset, files: Iterable[str]) -> AssetError:
+    return AssetError(
+        f"{asset.title} is damaged on this disk ({', '.join(files)} no longer holds what was fetched): "
+        f"run 'python -m peft_lab fetch {asset.name}' to fetch it again."
+    )
+
+
+def status(verify: bool = False) -> list[AssetStatus]:
+    """What is here and what is not: from sizes, times and known damage alone, or with ``verify`` from every byte."""
     found = []
     for asset in ASSETS.values():
         folder = home() / asset.folder
         size = _intact(asset, folder)
+        damaged: tuple[str, ...] = ()
+        if size is not None:
+            damaged = soundness.known_damage(folder, _note(asset)) or (_damaged(asset) if verify else ())
         found.append(
             AssetStatus(
                 name=asset.name,
                 title=asset.title,
                 license=asset.license,
-                present=size is not None,
+                present=size is not None and not damaged,
                 path=folder,
                 bytes=size or 0,
                 download_bytes=asset.download_bytes,
+                damaged=damaged,
             )
         )
     return found
 
 
+def _damaged(asset: Asset) -> tuple[str, ...]:
+    """Files that hold other bytes than were fetched, by hashing all of them."""
+    folder = home() / asset.folder
+    return soundness.damaged(folder, soundness.recorded(folder, asset.sha256) or {}, _note(asset))
+
+
 def fetch(names: Iterable[str] = (), progress: Progress | None = None) -> list[FetchResult]:
-    """Download, verify and unpack the named assets (all by default); one that is already here costs a look.
+    """Download, verify and unpack the named assets (all by default); one that is already here is hashed, and fetched
+    again if any byte has changed.
 
     ``progress(name, fraction)`` is called now and then, ending at 1. Safe to call from several processes at once.
     Raises UnknownName, or AssetError with the reason; a failed fetch leaves what was there before, and nothing else.
@@ -123,12 +179,13 @@ def _fetch(asset: Asset, progress: Progress) -> FetchResult:
     started = time.perf_counter()
     folder = home() / asset.folder
     try:
-        size = _intact(asset, folder)
+        size = _whole(asset, folder)
         if size is None:
             with _workplace(asset) as scratch:
-                size = _intact(asset, folder)  # another process may have brought it while this one waited
+                size = _whole(asset, folder)  # another process may have brought it while this one waited
                 if size is None:
                     size = _bring(asset, folder, scratch, progress)
+                    _note(asset).unlink(missing_ok=True)
     except OSError as trouble:
         raise AssetError(f"{asset.title} could not be stored under {home()}: {trouble}") from trouble
     progress(asset.name, 1.0)
@@ -216,24 +273,27 @@ def _write_provenance(asset: Asset, archive: str, folder: Path) -> int:
     return sum(entry["bytes"] for entry in files.values())
 
 
+def _whole(asset: Asset, folder: Path) -> int | None:
+    """Bytes of an asset that is here with every byte as fetched."""
+    size = _intact(asset, folder)
+    return None if size is None or _damaged(asset) else size
+
+
 def _intact(asset: Asset, folder: Path) -> int | None:
     """Bytes of the asset as unpacked from the pinned file, or None if anything is missing, changed or of another pin.
 
     Sizes and times are enough where they agree; a copied folder with other times has its contents checked.
     """
+    record = soundness.recorded(folder, asset.sha256)
     try:
-        record: dict[str, Any] = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
-        if record["sha256"] != asset.sha256:
-            return None
-        total = 0
-        for name, entry in record["files"].items():
-            file = folder / name
-            found = file.stat()
-            if found.st_size != entry["bytes"]:
-                return None
-            if found.st_mtime_ns != entry["mtime_ns"] and sha256(file) != entry["sha256"]:
-                return None
-            total += found.st_size
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError):
+        fits = record is not None and all(_fits(folder / name, entry) for name, entry in record.items())
+    except OSError:
         return None
-    return total
+    return sum(entry.bytes for entry in record.values()) if record is not None and fits else None
+
+
+def _fits(file: Path, entry: FileRecord) -> bool:
+    found = file.stat()
+    if found.st_size != entry.bytes:
+        return False
+    return found.st_mtime_ns == entry.mtime_ns or soundness.digest(file) == entry.sha256

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from peft_lab import meta
-from peft_lab.differences import explain
+from peft_lab.differences import difference
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
+from peft_lab.methods._own import in_head
 from peft_lab.methods.base import plain_task
 from peft_lab.methods.knobs import Values
+from peft_lab.methods.lora import Lora
 from peft_lab.models import ModelEntry, resolve
-from peft_lab.module_tree import GroupCount, clean_path, in_head, read_tree, safetensors_bytes
+from peft_lab.module_tree import GroupCount, clean_path, read_tree, safetensors_bytes
 from peft_lab.shapes import ModelShape
 
 if TYPE_CHECKING:
@@ -35,7 +37,9 @@ class CountReport:
     Attributes:
         stored_bytes: the size of the saved ``adapter_model.safetensors``: header and tensors.
         formula: the closed form's trainable count, ``None`` where there is none (a bare adapter config).
-        difference: where formula and count differ, and in what; empty where they are equal.
+        difference: why the formula gives another number than the count, as a sentence; ``None`` where it does not.
+        lora_fa: what is trained of it under LoRA-FA's optimizer, which freezes A; ``None`` for other methods than LoRA.
+        note: what the count leaves open, as a sentence.
         tree: every parameter group of the adapted model, frozen ones included.
     """
 
@@ -49,9 +53,11 @@ class CountReport:
     formula: int | None
     head: int
     tree: tuple[GroupCount, ...] = field(repr=False)
+    difference: str | None = None
+    lora_fa: int | None = None
+    note: str | None = None
     seconds: float = 0.0
     source: str = "counted"
-    difference: str = ""
 
     @property
     def groups(self) -> tuple[GroupCount, ...]:
@@ -105,11 +111,13 @@ def count(model: str, method: str, values: Values, num_labels: int | None = None
         base, entry.shape, full, "SEQ_CLS" if num_labels is not None else plain_task(entry.kind)
     )
     tree = read_tree(adapted, bare, with_head=num_labels is not None, quantised=small)
-    report, formula = _report(entry, spec.slug, tree, spec.state(adapted)), spec.formula(shape, full)
+    report = _report(entry, spec.slug, tree, spec.state(adapted))
+    formula = spec.formula(shape, full)
     return replace(
         report,
         formula=formula.trainable,
-        difference=explain(formula, tree),
+        difference=difference(formula, tree),
+        lora_fa=_under_lora_fa(tree) if isinstance(spec, Lora) else None,
         seconds=time.perf_counter() - start,
     )
 
@@ -135,8 +143,35 @@ def count_config(model: str, adapter_config: Mapping[str, Any]) -> CountReport:
         state = dict(get_peft_model_state_dict(adapted, save_embedding_layers=False))
     with_head = adapter_configs.task_of(entry, adapter_config) == "SEQ_CLS"
     tree = read_tree(adapted, bare, with_head=with_head)
-    report = _report(entry, str(adapter_config["peft_type"]).lower(), tree, state)
-    return replace(report, seconds=time.perf_counter() - start)
+    kind = str(adapter_config["peft_type"])
+    report = _report(entry, kind.lower(), tree, state)
+    return replace(
+        report,
+        lora_fa=_under_lora_fa(tree) if kind == "LORA" else None,
+        note=" ".join(filter(None, (adapter_configs.note(adapter_config), _frozen(tree)))) or None,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _under_lora_fa(tree: Iterable[GroupCount]) -> int:
+    """What PEFT's ``create_lorafa_optimizer`` leaves trained: it freezes every parameter with lora_A in its name."""
+    return sum(
+        group.parameters
+        for group in tree
+        if group.role == "method" and "lora_A" not in f"{group.module}.{group.name}"
+    )
+
+
+def _frozen(tree: Iterable[GroupCount]) -> str | None:
+    """What PEFT puts in and does not train, as MiCA does with B."""
+    kept = [group for group in tree if group.role == "frozen" and group.added]
+    if not kept:
+        return None
+    names = sorted(
+        {group.module.rpartition(".")[2] if group.name == "weight" else group.name for group in kept}
+    )
+    total = sum(group.parameters for group in kept)
+    return f"PEFT also puts in {total:,} parameters that stay frozen ({', '.join(names)})."
 
 
 def _report(

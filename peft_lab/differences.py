@@ -1,35 +1,52 @@
-"""Why a formula and a count differ, where they do: module by module. Both being shown, silence would be a lie."""
+"""Why a closed formula gives another number than the count: places it does not know, and those that PEFT leaves out."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from peft_lab.methods.base import Formula
 from peft_lab.module_tree import GroupCount
 
-MOST = 3  # modules that are named
+_NAMED = 3  # places named in a sentence; the rest is summed up
 
 
-def explain(formula: Formula, tree: Iterable[GroupCount]) -> str:
-    """One sentence that names what was counted otherwise than the formula says; empty where both agree."""
-    told: dict[str, int] = {}
+def difference(formula: Formula, tree: Iterable[GroupCount]) -> str | None:
+    """One sentence with the places and their parameters; ``None`` where formula and count agree.
+
+    Args:
+        tree: the counted model's groups; those trained by the method are compared.
+    """
+    trained = [group for group in tree if group.role == "method"]
+    counted = sum(group.parameters for group in trained)
+    if counted == formula.trainable:
+        return None
+    surplus: Counter[str] = Counter()
     for term in formula.terms:
-        told[term.module] = told.get(term.module, 0) + term.total
-    counted: dict[str, int] = {}
-    for group in tree:
-        if group.role == "method":
-            path = f"{group.module}.{group.name}"
-            places = [place for place in told if path == place or path.startswith(f"{place}.")]
-            # What stands in a stack is trained under the stack's own name.
-            place = max(places, key=len) if places else group.module
-            counted[place] = counted.get(place, 0) + group.parameters
-    if sum(told.values()) == sum(counted.values()):
-        return ""
-    differing = [
-        f"{place.split('{}.')[-1]} ({counted.get(place, 0):,} counted, {told.get(place, 0):,} by the formula)"
-        for place in dict.fromkeys([*counted, *told])
-        if counted.get(place, 0) != told.get(place, 0)
-    ]
-    named = ", ".join(differing[:MOST])
-    more = f" and {len(differing) - MOST} more" if len(differing) > MOST else ""
-    return f"The count is right: it is of what was built. The formula does not know this architecture at {named}{more}."
+        surplus[term.module] -= term.total
+    for group in trained:
+        surplus[_place(group, formula)] += group.parameters
+    more = {place: number for place, number in surplus.items() if number > 0}
+    less = {place: -number for place, number in surplus.items() if number < 0}
+    parts = []
+    if more:
+        parts.append(f"PEFT trains {_told(more)} that the formula does not know")
+    if less:
+        parts.append(f"the formula counts {_told(less)} that PEFT leaves out")
+    sentence = ", and ".join(parts)
+    return f"The closed formula gives {formula.trainable:,}, the count {counted:,}: {sentence}. The count is right."
+
+
+def _place(group: GroupCount, formula: Formula) -> str:
+    """The term a group belongs to: the longest one that its path begins with; its own path where there is none."""
+    path = f"{group.module}.{group.name}"
+    terms = [term.module for term in formula.terms if f"{path}.".startswith(f"{term.module}.")]
+    return max(terms, key=len, default=group.module)
+
+
+def _told(places: dict[str, int]) -> str:
+    largest = sorted(places, key=lambda place: -places[place])
+    told = [f"{places[place]:,} in {place.rpartition('{}.')[2]}" for place in largest[:_NAMED]]
+    if len(largest) > _NAMED:
+        told.append(f"{sum(places[place] for place in largest[_NAMED:]):,} elsewhere")
+    return told[0] if len(told) == 1 else f"{', '.join(told[:-1])} and {told[-1]}"

@@ -28,8 +28,10 @@ COPIES = 4
 Check = dict[str, Any]
 
 
-def examine() -> dict[str, Any]:
+def examine(verify: bool = False) -> dict[str, Any]:
     """Look at this machine. Loads torch (a second or more), so keep it out of the web server's process.
+
+    With ``verify`` every byte of weights and data is hashed; without, they are said to be present, no more.
 
     Keys: python, packages {name: version or None}, device, cpu_features, memory (bytes), assets, and checks, a list of
     {name, ok, detail}. A check that fails is reported, never raised.
@@ -38,6 +40,7 @@ def examine() -> dict[str, Any]:
     memory = _memory()
     device = _device() if packages.get("torch") else {"kind": "unknown", "name": "torch is not installed"}
     features = cpu_features()
+    found_assets = assets.status(verify)
     checks = [
         _python_check(),
         _packages_check(packages),
@@ -45,7 +48,7 @@ def examine() -> dict[str, Any]:
         _memory_check(memory),
         _bfloat16_check(device, features),
         _check("4-bit quantisation", _quantise),
-        *(_asset_check(found) for found in assets.status()),
+        *(_asset_check(found, verify) for found in found_assets),
     ]
     return {
         "python": {
@@ -57,14 +60,21 @@ def examine() -> dict[str, Any]:
         "device": device,
         "cpu_features": features,
         "memory": memory,
-        "assets": [asdict(found) | {"path": str(found.path)} for found in assets.status()],
+        "assets": [asdict(found) | {"path": str(found.path)} for found in found_assets],
         "checks": checks,
     }
 
 
 def requirements() -> dict[str, str]:
-    """The packages the app needs and the versions that will do, from requirements.txt: {"torch": ">=2.9,<3", ...}."""
-    lines = (line.split("#")[0].strip() for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines())
+    """The packages the app needs and the versions that will do: {"torch": ">=2.9,<3", ...}.
+
+    From requirements.txt, or where the app is installed without its checkout from what the package says of itself.
+    """
+    if REQUIREMENTS.is_file():
+        stated = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
+    else:
+        stated = metadata.requires("peft-lab") or []
+    lines = (line.split("#")[0].split(";")[0].strip() for line in stated)
     found = (re.fullmatch(r"([A-Za-z0-9._-]+)(.*)", line) for line in lines if line)
     return {match[1]: match[2].strip() for match in found if match}
 
@@ -198,6 +208,12 @@ def _quantise() -> tuple[bool, str]:
     return 0.05 < error < 0.15, f"NF4 keeps normal weights to a relative error of {error:.3f}"
 
 
-def _asset_check(found: assets.AssetStatus) -> Check:
-    missing = f"not fetched: run 'python -m peft_lab fetch {found.name}' ({units.size(found.download_bytes)})"
-    return {"name": found.title, "ok": found.present, "detail": str(found.path) if found.present else missing}
+def _asset_check(found: assets.AssetStatus, verified: bool) -> Check:
+    remedy = f"run 'python -m peft_lab fetch {found.name}' ({units.size(found.download_bytes)})"
+    if found.damaged:
+        detail = f"damaged: {', '.join(found.damaged)} no longer holds what was fetched: {remedy}"
+    elif not found.present:
+        detail = f"not fetched: {remedy}"
+    else:
+        detail = f"{'verified, every byte' if verified else 'present'}: {found.path}"
+    return {"name": found.title, "ok": found.present, "detail": detail}

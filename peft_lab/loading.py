@@ -5,6 +5,9 @@ Torch and transformers are imported inside; called from worker processes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -108,7 +111,7 @@ def load_base(
 
     Raises:
         BadInput: a model that is not live, needs code of its own, or has no safetensors weights.
-        AssetError: weights that have to be fetched first.
+        AssetError: weights that have to be fetched first, or again: they are damaged.
     """
     from safetensors import SafetensorError
 
@@ -121,13 +124,16 @@ def load_base(
     if quantization is not None:
         options["quantization_config"] = _bitsandbytes(quantization)
         options["device_map"] = {"": device()}
+    if attention is None and looks_external(name):
+        attention = "eager"  # what its config asks for may be code of a repository's
     if attention is not None:
         options["attn_implementation"] = attention
     factory = _factory(entry, num_labels)
     if num_labels is not None:
         options["num_labels"] = num_labels
     try:
-        model = factory.from_pretrained(source, **options)
+        with _verified(source):
+            model = factory.from_pretrained(source, **options)
     except (OSError, ValueError, SafetensorError) as error:
         raise BadInput(
             f"The weights of '{name}' could not be loaded: {_first_line(error)}", "model"
@@ -144,12 +150,13 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """The tokenizer that belongs to the weights at ``source``, with a padding token.
 
     Raises:
-        BadInput: none there, or one that needs code of its own.
+        BadInput: none there, or one that needs code of its own. AssetError: it is damaged.
     """
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        with _verified(source):
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise BadInput(
             f"No tokenizer could be loaded from '{source}': {_first_line(error)}", "model"
@@ -163,6 +170,21 @@ def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
     """The id to pad with; what it is does not matter under an attention mask, only that there is one."""
     found: Any = tokenizer.pad_token_id
     return 0 if found is None else int(found)
+
+
+@contextmanager
+def _verified(source: str) -> Iterator[None]:
+    """Hash what is fetched while it is loaded. Damage is what is told, whatever else the loading said."""
+    name = assets.owner_of(source)
+    if name is None:
+        yield
+        return
+    with ThreadPoolExecutor(1) as aside:
+        hashes = aside.submit(assets.verified, name)
+        try:
+            yield
+        finally:
+            hashes.result()
 
 
 def _first_line(error: Exception) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 _ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation", "dense_act_fn")
+_HEADS = ("num_attention_heads", "n_head", "num_heads")
 _LAYER = re.compile(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)")
 
 
@@ -32,11 +33,23 @@ def make_config(config: Mapping[str, Any]) -> PretrainedConfig:
     if not model_type:
         raise BadInput("This config has no model_type, so the architecture is unknown.", "model")
     try:
-        return AutoConfig.for_model(model_type, **values)
+        config = AutoConfig.for_model(model_type, **values)
+        forget_kernels(config)
+        return config
     except ValueError as error:
         raise BadInput(
             f"The installed transformers does not know the architecture '{model_type}'.", "model"
         ) from error
+
+
+def forget_kernels(config: PretrainedConfig) -> None:
+    """Leave the choice of attention and expert kernels to transformers.
+
+    A config may name kernels that are not installed, or a repository to load them from, which would be code of its own;
+    parameters and shapes do not depend on it.
+    """
+    for name in ("_attn_implementation", "_experts_implementation"):
+        setattr(config, name, None)  # of its parts too
 
 
 def build(
@@ -102,8 +115,10 @@ def read_shape(
         for (path, kind_, shapes, tied, linear, outside), layers in rows.items()
     )
     text = config.get_text_config()
-    heads = _first(text, "num_attention_heads", "n_head", "num_heads")
     hidden = _first(text, "hidden_size", "n_embd", "d_model")
+    attends = _attends(model, text)
+    heads = _first(text, *_HEADS) if attends else 0
+    head_dim = getattr(text, "head_dim", None) or getattr(text, "d_kv", None) if attends else 0
     return ModelShape(
         name=name,
         title=title,
@@ -112,8 +127,8 @@ def read_shape(
         hidden=hidden,
         num_layers=_first(text, "num_hidden_layers", "n_layer", "num_layers"),
         heads=heads,
-        kv_heads=_kv_heads(text, heads),
-        head_dim=getattr(text, "head_dim", None) or getattr(text, "d_kv", None) or hidden // heads,
+        kv_heads=_kv_heads(text, heads) if attends else 0,
+        head_dim=hidden // heads if head_dim is None else head_dim,
         intermediate=_intermediate(text, hidden),
         vocab=text.vocab_size,
         max_positions=_positions(text),
@@ -122,6 +137,17 @@ def read_shape(
         mixtures=_mixtures(model, groups, text, hidden),
         renamed=_renamed(config.model_type),
     )
+
+
+def _attends(model: Any, text: Any) -> bool:
+    """Whether there are keys and values to attend to: Mamba, RWKV and their kin carry a state instead.
+
+    Mamba-2 calls parts of its state heads, RWKV calls its mixing attention: neither has both.
+    """
+    if not getattr(model, "_is_stateful", False):
+        return True
+    named = any("attention" in type(module).__name__.lower() for module in model.modules())
+    return named and any(getattr(text, name, None) is not None for name in _HEADS)
 
 
 def _kv_heads(config: Any, heads: int) -> int:

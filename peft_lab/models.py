@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +26,22 @@ from peft_lab.errors import BadInput, UnknownName
 from peft_lab.shapes import ModelKind, ModelShape
 
 CONNECT_SECONDS = 5.0
+_LONGEST_REASON = 200
 MOST_LAYERS = 1_000  # of a stack; more are taken for a slip
+LARGEST_CONFIG = 5_000_000  # bytes; published ones have some thousand
+# What transformers and torch raise over settings that fit no model, besides what their own checks say.
+_UNFIT = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 #: Where architectures keep the number of layers of a stack.
 DEPTH_FIELDS = (
     "num_hidden_layers",
@@ -137,18 +153,21 @@ def resolve(name: str) -> ModelEntry:
 
     try:
         here = is_folder(name) or not _hub_answers()
+        if is_folder(name):
+            _check_file(Path(name) / "config.json")
         config = AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=here)
+        meta.forget_kernels(config)
+        kind = _kind(config, name)
+        _check_depth(config, name)
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"'{name}' could not be read as a model: {_reason(name, error)}.", "model") from error
-    except (StrictDataclassError, ArithmeticError, AttributeError, TypeError) as error:
-        raise BadInput(f"The config of '{name}' does not hold together: {error}", "model") from error
-    kind = _kind(config, name)
-    _check_depth(config, name)
+    except (StrictDataclassError, *_UNFIT) as error:
+        raise BadInput(f"The config of '{name}' does not hold together: {_said(error)}", "model") from error
     title = Path(name).resolve().name if is_folder(name) else name
     try:
         shape = meta.read_shape(meta.build(config, kind), config, kind, name, title)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise BadInput(f"The config of '{name}' makes no model: {error}", "model") from error
+    except (StrictDataclassError, *_UNFIT) as error:
+        raise BadInput(f"The config of '{name}' makes no model: {_said(error)}", "model") from error
     return ModelEntry(
         name=name,
         title=title,
@@ -160,6 +179,20 @@ def resolve(name: str) -> ModelEntry:
         revision=getattr(config, "_commit_hash", None),
         license="see the model's own page",
     )
+
+
+def _check_file(config: Path) -> None:
+    """Raises OSError for what is no file (a pipe would be waited for, a device read without end) or far too large."""
+    found = config.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_CONFIG:
+        raise OSError(f"{config} is no file of a config's size")
+
+
+def _said(error: Exception) -> str:
+    """What a library says in its first sentence or so, on one line; some name no more than a key."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = f"there is no {text}" if isinstance(error, KeyError) else text
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
 
 
 def _hub_answers() -> bool:
@@ -181,6 +214,8 @@ def _hub_answers() -> bool:
 def _reason(name: str, error: Exception) -> str:
     if "trust_remote_code" in str(error):
         return "it needs code of its own, which is never run here"
+    if "model type" in str(error) or "Unrecognized model" in str(error):
+        return "the installed transformers does not know its architecture"
     if is_folder(name):
         return "its folder has no usable config.json"
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
@@ -196,13 +231,22 @@ def _reason(name: str, error: Exception) -> str:
 def _kind(config: Any, name: str) -> ModelKind:
     from transformers.models.auto import modeling_auto as auto
 
-    none = BadInput(f"'{name}' is a '{config.model_type}' model, which is no language model.", "model")
+    from peft_lab.senses import what_it_is
+
+    other = what_it_is(config.model_type)
+    message = (
+        f"'{name}' is {other} ('{config.model_type}'); the lab counts language models."
+        if other
+        else f"'{name}' is a '{config.model_type}' model, which is no language model."
+    )
+    none = BadInput(message, "model")
     if config.is_encoder_decoder:
         # So are models that hear or see; only those that read text and write it are meant.
         if config.model_type not in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
             raise none
         return "seq2seq"
-    declared = (getattr(config, "architectures", None) or [""])[0]
+    named = getattr(config, "architectures", None)
+    declared = str(named[0]) if isinstance(named, list) and named else ""
     # BERT types are in the causal mapping too, so a declared causal class decides, then membership.
     encoder = config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and "CausalLM" not in declared
     if encoder:

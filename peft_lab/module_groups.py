@@ -27,9 +27,9 @@ _ROLE_SUFFIXES: dict[str, Role] = {
     "attention.dense": "o", "self_attn.dense": "o",
     "gate_proj": "gate", "wi_0": "gate",
     "up_proj": "up", "intermediate.dense": "up", "mlp.c_fc": "up", "dense_h_to_4h": "up", "DenseReluDense.wi": "up",
-    "wi_1": "up", "fc1": "up", "fc_in": "up", "gate_up_proj": "up", "lin1": "up",
+    "wi_1": "up", "fc1": "up", "fc_in": "up", "gate_up_proj": "up", "lin1": "up", "ffn": "up",
     "down_proj": "down", "output.dense": "down", "mlp.c_proj": "down", "dense_4h_to_h": "down",
-    "DenseReluDense.wo": "down", "fc2": "down", "fc_out": "down", "lin2": "down",
+    "DenseReluDense.wo": "down", "fc2": "down", "fc_out": "down", "lin2": "down", "ffn_output": "down",
 }  # fmt: skip
 MATRIX_TYPES = ("Linear", "Conv1D")
 PARAMETER = "Parameter"  # type of a bare parameter that stands as a group of its own

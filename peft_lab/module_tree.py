@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from peft_lab import meta
+from peft_lab.methods._own import in_head
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +23,6 @@ Role = Literal["method", "head", "frozen"]
 _INSERTED = frozenset({"base_layer", "modules_to_save", "original_module", "default", "adapters"})
 # A model wrapped by a tuner is below base_model.model, one with a prompt below base_model.
 _WRAPPERS = ("base_model.model.", "base_model.")
-HEADS = ("classifier", "score")
 _SHORT = {
     "float64": "F64", "float32": "F32", "bfloat16": "BF16", "float16": "F16",
     "int64": "I64", "int32": "I32", "uint8": "U8", "int8": "I8", "bool": "BOOL",
@@ -91,11 +91,6 @@ def read_tree(
         GroupCount(module, kind, name, shape, dtype, len(sizes), sum(sizes), role, added, small)
         for (module, kind, name, shape, dtype, role, added, small), sizes in rows.items()
     )
-
-
-def in_head(path: str) -> bool:
-    """Whether a path leads into a task head as transformers names them."""
-    return any(part in HEADS for part in path.split("."))
 
 
 def clean_path(path: str, wrapper: str | None = None) -> str:

@@ -136,14 +136,16 @@ class _Spawn(SpawnContext):
     Process = _SpawnChild
 
 
-def settle_child(home: str, threads: int | None = None) -> None:
+def settle_child(home: str, threads: int | None = None, orphaned: Callable[[], None] | None = None) -> None:
     """Called first in every child: end with the parent, leave Ctrl-C to it, compute on ``threads`` cores (or all).
 
-    ``home`` is the parent's PEFT_LAB_HOME: the fork server's environment is that of its own start.
+    ``home`` is the parent's PEFT_LAB_HOME: the fork server's environment is that of its own start. ``orphaned`` is
+    called, from a thread, when the parent is gone, killed included, and has to end this process; by default it ends
+    at once.
     """
     os.environ["PEFT_LAB_HOME"] = home
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with_parent()
+    _watch_parent(orphaned)
     import torch
 
     torch.set_num_threads(threads or cores())
@@ -154,10 +156,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _end_with_parent() -> None:
-    """Exit as soon as the parent process is gone, killed included.
+def _watch_parent(orphaned: Callable[[], None] | None) -> None:
+    """End when the parent does.
 
-    The parent's sentinel is watched because PR_SET_PDEATHSIG fires at the end of the *thread* that made the child.
+    Its sentinel is watched because PR_SET_PDEATHSIG fires at the end of the *thread* that made the child.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -165,6 +167,8 @@ def _end_with_parent() -> None:
 
     def watch() -> None:
         connection.wait([parent.sentinel])
+        if orphaned is not None:
+            orphaned()
         os._exit(1)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()

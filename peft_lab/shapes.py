@@ -37,6 +37,7 @@ class ModelShape:
 
     Attributes:
         hidden: width of the residual stream (``hidden_size``).
+        heads, kv_heads, head_dim: of the attention; 0 where a model carries a state instead (Mamba, RWKV).
         kv_width: width of one token's keys (or values): kv_heads x head_dim.
         max_positions: the longest sequence the model has positions for; ``None`` without a fixed limit (T5).
         mixtures: its feed-forward parts that are mixtures of experts.
@@ -173,7 +174,7 @@ class ModelShape:
 
 
 def _is_output(group: ModuleGroup) -> bool:
-    return group.path in ("lm_head", "classifier", "score", "cls.predictions.decoder")
+    return group.path in ("lm_head", "embed_out", "head", "classifier", "score", "cls.predictions.decoder")
 
 
 def from_dict(data: Mapping[str, Any]) -> ModelShape:

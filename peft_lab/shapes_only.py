@@ -91,6 +91,9 @@ def _stand_ins() -> list[tuple[Any, str, Any]]:
     from peft.tuners.adamss import layer as adamss
     from peft.tuners.boft.layer import BOFTLayer
     from peft.tuners.cpt.model import CPTEmbedding
+    from peft.tuners.lora import monteclora as lora_monteclora
+    from peft.tuners.lora.layer import Embedding, LoraLayer
+    from peft.tuners.lora.variants import KasaLinearVariant, MontecloraLinearVariant
 
     def slice_pca(tensor: torch.Tensor, r: int, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """The factors' shapes; the values would come from a decomposition of the weight."""
@@ -110,7 +113,37 @@ def _stand_ins() -> list[tuple[Any, str, Any]]:
         """CPT shortens rows that have grown too long; none has before training."""
         return self.delta_embedding.weight.detach()
 
+    start_kasa, start_monteclora = KasaLinearVariant.init, MontecloraLinearVariant.init
+
+    def mica(self: Any, adapter: str) -> None:
+        """On the meta device PEFT leaves MiCA's start out, and with it the check of the rank."""
+        shape = tuple(self.get_base_layer().weight.shape)
+        if self.r[adapter] > min(shape):
+            raise ValueError(
+                f"MiCA takes a rank of at most {min(shape)} for weights of {shape}, not {self.r[adapter]}"
+            )
+
+    def kasa(module: Any, adapter_name: str, **more: Any) -> None:
+        """As for MiCA: the truncation is put off, and with it the check."""
+        start_kasa(module, adapter_name, **more)
+        shape, rank = tuple(module.get_base_layer().weight.shape), module.r[adapter_name]
+        if rank >= min(shape):
+            raise ValueError(f"KaSA takes a rank below {min(shape)} for weights of {shape}, not {rank}")
+
+    def monteclora(module: Any, adapter_name: str, config: Any, **more: Any) -> None:
+        """The sampler, whose deviations are trained, is put off until there are values."""
+        start_monteclora(module, adapter_name, config, **more)
+        module.lora_monteclora_sampler[adapter_name] = MontecloraLinearVariant._create_sampler(
+            module, adapter_name, config.monteclora_config
+        )
+
     return [
+        (LoraLayer, "mica_init", mica),
+        (Embedding, "mica_init", mica),
+        (KasaLinearVariant, "init", staticmethod(kasa)),
+        (MontecloraLinearVariant, "init", staticmethod(monteclora)),
+        # Random numbers drawn in advance: no parameters.
+        (lora_monteclora, "BufferedMontecloraSampler", lambda *_, **__: None),
         (adamss, "slice_pca", slice_pca),
         (adamss, "clustering_Z", clustering),
         (BOFTLayer, "perm2mat", permutation),

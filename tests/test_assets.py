@@ -221,6 +221,24 @@ def test_a_changed_file_of_the_same_size_is_noticed(index: Path) -> None:
     assert not assets.status()[0].present
 
 
+def test_bit_rot_is_fetched_again(index: Path) -> None:
+    [result] = assets.fetch()
+    weights = result.path / "weights.bin"
+    before = weights.stat()
+    weights.write_bytes(b"w" * 49_999 + b"v")
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert assets.status()[0].present  # a look does not tell
+    assert assets.status(verify=True)[0].damaged == ("weights.bin",)
+    with pytest.raises(
+        AssetError, match=r"weights\.bin no longer holds .* 'python -m peft_lab fetch sample'"
+    ):
+        assets.verified("sample")
+    assets.fetch()
+    assert weights.read_bytes() == b"w" * 50_000
+    assert assets.status()[0].present
+    assert set(assets.verified("sample")) == {"weights.bin", "rows.txt"}
+
+
 def test_a_copied_home_is_as_good(
     index: Path, own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab import shapes
+from peft_lab import meta, shapes
 from peft_lab.models import catalogue, get_model
 from peft_lab.shapes import ModuleGroup
 
@@ -145,3 +145,16 @@ def test_matched_and_unmatched_are_complete(name: str, data: st.DataObject) -> N
 def test_parameters_of_the_catalogue() -> None:
     assert get_model("llama-3.2-3b").parameters == 3_212_749_824
     assert get_model("smollm2-135m").parameters == 134_515_008
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_in_a_gated_t5_the_first_map_is_the_gate() -> None:
+    """transformers' T5DenseGatedActDense: act(wi_0(x)) * wi_1(x)."""
+    config = {
+        "model_type": "t5", "d_model": 32, "d_ff": 64, "d_kv": 8, "num_layers": 2, "num_heads": 4, "vocab_size": 50,
+        "decoder_start_token_id": 0, "feed_forward_proj": "gated-gelu",
+    }  # fmt: skip
+    made = meta.make_config(config)
+    groups = meta.read_shape(meta.build(made, "seq2seq"), made, "seq2seq", "gated", "Gated").groups
+    roles = {group.path.rpartition(".")[2]: group.role for group in groups if "DenseReluDense" in group.path}
+    assert (roles["wi_0"], roles["wi_1"], roles["wo"]) == ("gate", "up", "down")

@@ -42,8 +42,25 @@ NEEDED: dict[str, dict[str, Any]] = {
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *[
         ("LORA", {"init_lora_weights": start})
-        for start in ("gaussian", "pissa", "pissa_niter_4", "olora", "orthogonal")
+        for start in (
+            "gaussian",
+            "pissa",
+            "pissa_niter_4",
+            "olora",
+            "orthogonal",
+            "eva",
+            "lora_ga",
+            "mica",
+            False,
+        )
     ],
+    # More rows than the matrix has singular vectors: these starts then make a smaller adapter than asked for.
+    *[("LORA", {"init_lora_weights": start, "r": 40}) for start in ("pissa", "pissa_niter_4", "olora")],
+    ("LORA", {"init_lora_weights": "mica", "bias": "all", "target_modules": ["embed_tokens", "q_proj"]}),
+    ("LORA", {"kasa_config": {}}),
+    ("LORA", {"velora_config": {}}),
+    ("LORA", {"monteclora_config": {}}),
+    ("LORA", {"layer_replication": [[0, 2], [1, 2]]}),
     ("LORA", {"use_dora": True, "bias": "all"}),
     (
         "LORA",
@@ -142,11 +159,10 @@ def _sizes(stored: dict[str, tuple[int, ...]]) -> Any:
     ("start", "more"),
     [
         ("loftq", {"loftq_config": {"loftq_bits": 4}}),
-        ("eva", {"eva_config": {"rho": 1.0}}),
         ("corda", {"corda_config": {}}),
     ],
 )
-def test_starts_that_read_weights_or_data_change_no_shape(
+def test_starts_that_need_a_run_over_data_before_change_no_shape(
     entry: ModelEntry, start: str, more: dict[str, Any]
 ) -> None:
     plain = adapter_configs.apply(entry, {"peft_type": "LORA"})
@@ -181,6 +197,12 @@ def test_stand_ins_are_taken_out_again() -> None:
         ({"peft_type": "LORA", "r": 8, "target_modules": ["qq"]}, "Target modules"),
         ({"peft_type": "LORA", "r": -3}, "positive integer"),
         ({"peft_type": "ADALORA"}, "total_step"),
+        ({"peft_type": "LORA", "r": 40, "init_lora_weights": "mica"}, "a rank of at most 32"),
+        ({"peft_type": "LORA", "r": 64, "kasa_config": {}}, "a rank below 64"),
+        ({"peft_type": "LORA", "r": 7, "init_lora_weights": "orthogonal"}, "even"),
+        ({"peft_type": "LORA", "init_lora_weights": "mica", "use_dora": True}, "variant combination"),
+        ({"peft_type": "LORA", "init_lora_weights": "micah"}, "which PEFT does not know"),
+        ({"peft_type": "ADAMSS", "use_dynamic_rank": True}, "singular values of the weights"),
     ],
 )
 def test_unusable_configs_say_why(entry: ModelEntry, content: dict[str, Any], message: str) -> None:

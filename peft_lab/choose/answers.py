@@ -7,14 +7,23 @@ from peft_lab.choose import counted
 from peft_lab.choose.cited import ADAPTER_LATENCY, MANY_ROWS
 from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation, lora_bytes
-from peft_lab.choose.tree import FEW_ROWS
+from peft_lab.choose.tree import FEW_ROWS, QUESTIONS
+from peft_lab.errors import UnknownName
 from peft_lab.methods import get_method
 
 TOLD = "told"  # how an answer was had that the person gave
+ASKED = tuple(key for key, question in QUESTIONS.items() if question.by == "you")
+OWN_LIMIT = "a limit that this lab chose"  # no paper gives it, so it has no badge
 
 
 def answer(key: str, situation: Situation, room: Room) -> tuple[str, str]:
-    """A question's answer in this situation, and the figure behind it."""
+    """A question's answer in this situation, and the figure behind it.
+
+    Raises:
+        UnknownName: no question of the tree has this key.
+    """
+    if key not in QUESTIONS:
+        raise UnknownName("question", key, QUESTIONS, "answer")
     if key in ("kind", "biases", "scale"):
         return counted.answers(situation.shape)[key], counted.said(key, situation.shape)
     if key == "base":
@@ -23,22 +32,28 @@ def answer(key: str, situation: Situation, room: Room) -> tuple[str, str]:
         least = units.size(room.least("full"))
         return (
             room.full(),
-            f"full fine-tuning takes {least} with one row, of {units.size(room.memory)} usable",
+            f"one row of full fine-tuning needs {least}; {units.size(room.memory)} are usable",
         )
     return told(key, situation)
 
 
 def told(key: str, situation: Situation) -> tuple[str, str]:
-    """As :func:`answer`, for the questions that only the person can answer."""
+    """As :func:`answer`, for the questions that only the person can answer.
+
+    Raises:
+        UnknownName: none of those questions has this key.
+    """
+    if key not in ASKED:
+        raise UnknownName("question to you", key, ASKED, "answer")
     if key == "tasks":
         return ("one" if situation.tasks == 1 else "many"), f"{situation.tasks:,} served from one base"
     if key == "rows":
         few, many = FEW_ROWS, MANY_ROWS.value
         value = "few" if situation.rows < few else "many" if situation.rows >= many else "some"
-        own = f"{few:,}, a line of this lab's own"
-        limit = f"fewer than {own}" if value == "few" else f"{many:,.0f} or more"
-        between = f"{own}, to {many:,.0f}"
-        return value, f"{situation.rows:,} rows; the answer holds for {between if value == 'some' else limit}"
+        own = f"{few:,} rows ({OWN_LIMIT})"
+        limit = f"fewer than {own}" if value == "few" else f"{many:,.0f} rows or more"
+        between = f"{own} up to {many:,.0f}"
+        return value, f"{situation.rows:,} rows; this answer means {between if value == 'some' else limit}"
     if key == "latency":
         longer = situation.latency
         strict = longer is not None and longer < ADAPTER_LATENCY.value
@@ -64,4 +79,4 @@ def _base(situation: Situation, room: Room) -> tuple[str, str]:
     needs = units.size(step.needed if step else room.least(least))
     rows = f"{step.batch if step else 1} × {situation.seq:,} tokens"
     title = get_method(least).title
-    return value, f"{title} at its defaults with {rows} needs {needs} of {units.size(room.memory)} usable"
+    return value, f"{title} at its defaults with {rows} needs {needs}; {units.size(room.memory)} are usable"

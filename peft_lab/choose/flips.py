@@ -126,9 +126,10 @@ def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator
     for question, value, needs, more in edges:
         other = room.with_memory(needs if more else needs - 1)
         then = decide(situation, other).advice
-        size = card_size(needs) if situation.hardware.kind == "cuda" else units.size(needs)
-        what = "A card" if situation.hardware.kind == "cuda" else "A machine"
-        text = f"{what} with {size} or more" if more else f"{what} with less than {size}"
+        card = situation.hardware.kind == "cuda"
+        size = card_size(needs) if card else units.size(needs)
+        what = "A card sold as" if card else "A machine with"
+        text = f"{what} {size} or more" if more else f"{what} less than {size}"
         yield Flip(question, value, text, then.method, then.title, {})
 
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from peft_lab import units
 from peft_lab.choose import examples
 from peft_lab.choose.cited import MANY_ROWS
 from peft_lab.choose.tree import FEW_ROWS, QUESTIONS
 from peft_lab.errors import BadInput, UnknownName
-from peft_lab.memory.devices import GIB, TAKEN, Device, devices, get_device
+from peft_lab.memory.devices import GIB, TAKEN, Device, devices, get_device, sold_as
 from peft_lab.methods import get_method
 from peft_lab.models import looks_external, resolve
 from peft_lab.shapes import ModelShape
@@ -99,22 +100,15 @@ def device_of(text: str) -> Device:
         return get_device(text)
     if match is None or not match[2]:
         raise UnknownName("device", text, (*devices(), "or a size such as 24GB"), "device")
-    # Memory chips are counted in GiB, and cards are sold as if it were GB.
-    memory = int(float(match[1].replace(",", "")) * GIB) - TAKEN
     if match[2].lower() not in ("gb", "gib"):
         raise BadInput(f"'{text}' is no memory of a device; write it as 24GB.", "device")
-    if memory <= 0:
+    card = sold_as(text, float(match[1].replace(",", "").replace("_", "")))
+    if card.memory <= 0:
         raise BadInput(
-            f"A device with {text} has nothing left for a training: driver and context take 1 GiB.", "device"
+            f"A device with {text} has nothing left for a training: driver and context take {units.size(TAKEN)}.",
+            "device",
         )
-    return Device(
-        text,
-        f"a card with {match[1]} GB",
-        memory,
-        "cuda",
-        (8, 9),
-        "as you said, less 1 GiB for driver and context",
-    )
+    return card
 
 
 def lora_bytes(shape: ModelShape) -> int:

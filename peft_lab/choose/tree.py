@@ -109,7 +109,7 @@ _QUESTIONS = (
     Question(
         "rows", "How many rows?", "How many training rows are there?",
         "Good rows, without duplicates. The upper limit is where LoRA fell behind in published results, the lower one "
-        "is this lab's own; neither is a sharp edge.",
+        "was chosen by this lab; neither is a sharp edge.",
         {"few": "Few", "some": "Some", "many": "Very many"}, "you", "cited", ("few", "some"),
     ),
     Question(

@@ -50,7 +50,7 @@ class Words(dict[str, str]):
         return units.short_count(self._situation.shape.total)
 
     def _device(self) -> str:
-        return self._situation.hardware.title
+        return self._situation.hardware.holding
 
     def _memory(self) -> str:
         return units.size(self._room.memory)
@@ -80,7 +80,7 @@ class Words(dict[str, str]):
         least = self._room.least("qlora")
         larger = [device for device in devices().values() if device.kind == "cuda" and device.memory >= least]
         parts.append(
-            f"{larger[0].title}, would hold this model." if larger else "No device in the list holds it."
+            f"{larger[0].holding} would hold this model." if larger else "No device in the list holds it."
         )
         return " ".join(parts)
 

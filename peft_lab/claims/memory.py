@@ -119,7 +119,7 @@ def _consumer(model: Subject) -> Found:
     return Found(
         both(least <= largest.memory, needs <= largest.memory),
         f"for one row of {SEQ} tokens QLoRA needs {units.size(least)} on the first LLaMA of "
-        f"{units.short_count(total)} parameters and {units.size(needs)} on {model.shape.title}; {largest.title}, the "
+        f"{units.short_count(total)} parameters and {units.size(needs)} on {model.shape.title}; {largest.holding}, the "
         f"largest consumer card listed here, has {units.size(largest.memory)} usable",
         "Four bits for every weight are what decides: they fit such a card up to some size of the model and not beyond "
         "it.",

@@ -66,7 +66,8 @@ def _dora(model: Subject) -> Found:
     return Found(
         "imprecise" if abs(gain) <= error else holds(gain > 0),
         f"DoRA {right[0]} right of {units.count(TESTED)} answers, LoRA {right[1]}: {abs(gain):.1f} points "
-        f"{'more' if gain > 0 else 'fewer'} where one standard error is {error:.1f}, at {share(slower)} more time",
+        f"{'more' if gain > 0 else 'fewer'} where one standard error is {error:.1f}, and its training "
+        f"steps took {share(slower)} longer",
         "One seed of one task: a difference that small decides nothing. No gain is visible, the price in time is.",
         {"dora": dora.accuracy, "lora": lora.accuracy, "slower": slower, "error": error},
     )

@@ -12,6 +12,9 @@ exit status is 1.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from peft_lab.cli import (
     catalog,
     claims,
@@ -23,6 +26,7 @@ from peft_lab.cli import (
     questions,
     recommend,
     runs,
+    start,
     train,
 )
 from peft_lab.cli.application import app, quieten_libraries
@@ -40,11 +44,12 @@ __all__ = [
     "questions",
     "recommend",
     "runs",
+    "start",
     "train",
 ]
 
 
 def main() -> None:
-    """Run the command line on this process's arguments and exit."""
+    """Run the command line on this process's arguments and exit. Its name in messages is the one it was called by."""
     quieten_libraries()
-    app(prog_name="python -m peft_lab")
+    app(prog_name="peft-lab" if Path(sys.argv[0]).stem == "peft-lab" else "python -m peft_lab")

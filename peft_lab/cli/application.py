@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from peft_lab import assets, storage
 from peft_lab.cli import output
 from peft_lab.errors import BadInput, PeftLabError
 
@@ -68,6 +69,11 @@ class _Group(TyperGroup):
             # The reader (head, less) has what it wanted; Python would complain again when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             status = OK
+        except OSError as error:
+            told = storage.told(error, assets.home())
+            if told is None:
+                raise
+            status = _fail(told, FAILED)
         sys.exit(status if isinstance(status, int) else OK)
 
 

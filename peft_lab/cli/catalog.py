@@ -164,7 +164,7 @@ def fetch(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Download, verify and unpack weights and data. What is already here is only looked at."""
+    """Download, verify and unpack weights and data. What is here is hashed, and fetched again if it is damaged."""
     with ProgressBars() as bars:
         results = assets.fetch(
             names or (), lambda name, fraction: bars.update(assets.ASSETS[name].title, fraction)

@@ -46,17 +46,34 @@ def count_command(
     if labels is not None and adapter_config:
         raise BadInput("--task adds a head to methods; an adapter config says itself what it is for.", "task")
     chosen = subjects.choose(entry, method, sets, adapter_config)
-    results = [_Counted(count(model, spec.slug, values, labels)) for spec, values in chosen.methods]
+    results, left_out = [], []
+    for spec, values in chosen.methods:
+        try:
+            results.append(_Counted(count(model, spec.slug, values, labels)))
+        except BadInput as error:
+            if method:
+                raise
+            left_out.append(f"left out: {spec.slug}: {error}")  # nobody asked for it by name
     results += [_count_file(model, file) for file in chosen.files]
+    if not results:
+        raise BadInput(f"No method applies to {entry.title} with these settings.", "method")
     chosen.tell()
-    for result in results:
-        if result.report.difference:
-            output.note(f"{result.report.method}: {result.report.difference}")
+    for told in (*left_out, *_remarks(results)):
+        output.note(told)
     output.show(
         [result.as_dict() for result in results],
         as_json,
         human=lambda: _human(entry, results, labels is not None),
     )
+
+
+def _remarks(results: Sequence[_Counted]) -> list[str]:
+    """Where formula and count differ and why, and what a count leaves open."""
+    told = []
+    for result in results:
+        name = result.file or result.report.method
+        told += [f"note: {name}: {text}" for text in (result.report.difference, result.report.note) if text]
+    return told
 
 
 def _count_file(model: str, file: options.AdapterConfigFile) -> _Counted:
@@ -87,7 +104,7 @@ def _human(entry: ModelEntry, results: Sequence[_Counted], with_head: bool) -> l
     columns |= {"head": "right"} if with_head else {}
     columns |= {"stored": "right", "formula": "right"}
     lines = [_line(result, with_head) for result in results]
-    shown = [output.table(f"{entry.title}: parameters (counted)", columns, lines)]
+    shown: list[Any] = [output.table(f"{entry.title}: parameters (counted)", columns, lines)]
     if len(results) == 1:
         groups = [
             (f"{g.module}.{g.name}", g.role, f"{g.count:,}", units.count(g.parameters))
@@ -95,16 +112,19 @@ def _human(entry: ModelEntry, results: Sequence[_Counted], with_head: bool) -> l
         ]
         heads = {"trained": "left", "part": "left", "modules": "right", "parameters": "right"}
         shown.append(output.table("", heads, groups))
+        fewer = results[0].report.lora_fa
+        if fewer is not None:
+            shown.append(
+                f"With PEFT's LoRA-FA optimizer, which freezes every A: {units.count(fewer)} of these are trained."
+            )
     return shown
 
 
 def _line(result: _Counted, with_head: bool) -> tuple[str, ...]:
     report = result.report
     formula = "" if report.formula is None else units.count(report.formula)
-    if report.formula == report.trainable:
-        formula += " ✓ equal"
-    elif report.formula is not None:
-        formula += " ≠ differs"
+    if report.formula is not None:
+        formula += " ✓ equal" if report.formula == report.trainable else " ≠ counted"
     name = f"{report.method} ({result.file})" if result.file else report.method
     head = (units.count(report.head),) if with_head else ()
     share = units.percent(report.percent)

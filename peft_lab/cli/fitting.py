@@ -99,7 +99,7 @@ def table(rows: Sequence[tuple[Any, Room]]) -> Any:
         for name, room in rows
     ]
     device = rows[0][1].device
-    title = f"{device.title}: {units.size(device.memory)} (simulated)"
+    title = f"{device.holding}: {units.size(device.memory)} usable (simulated)"
     caption = "largest batch at the length given, longest row at the batch given; searched to within 1 in 32"
     return output.table(title, columns, lines, caption)
 
@@ -116,4 +116,4 @@ def models_table(name: Any, room: Room) -> Any:
         )
         for one in reversed(room.models)
     ]
-    return output.table(f"{name} on {room.device.title}: models (simulated)", columns, lines)
+    return output.table(f"{name} on {room.device.holding}: models (simulated)", columns, lines)

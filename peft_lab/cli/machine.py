@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from peft_lab import doctor
 from peft_lab.cli import options, output
@@ -10,9 +12,14 @@ from peft_lab.cli.application import command
 
 
 @command("doctor")
-def doctor_command(as_json: options.Json = False) -> None:
+def doctor_command(
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Also hash all weights and data, to find damage on the disk.")
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
     """Look at this machine: packages, device, memory, weights. A failed check says what to do about it."""
-    found = doctor.examine()
+    found = doctor.examine(verify)
 
     def human() -> list[Any]:
         lines = [

@@ -13,7 +13,7 @@ from peft_lab.cli.application import command
 from peft_lab.cli.train import told
 from peft_lab.errors import BadInput
 from peft_lab.runs import record, store
-from peft_lab.runs.queue import get_queue, mark_lost
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run, RunSummary
 
 
@@ -27,7 +27,6 @@ def runs(
     as_json: options.Json = False,
 ) -> None:
     """Finished and running runs of this machine, those started in the app included."""
-    mark_lost()
     if identity is None:
         if stop or delete:
             raise BadInput("Name the run to stop or delete.")

@@ -195,7 +195,7 @@ def _follow(run: Run, spec: RunSpec, queue: RunQueue, bars: ProgressBars) -> Non
         new = reader.read()
         events += new
         if new:
-            seen = view(events, spec.steps)
+            seen = view(events, spec.steps, run.gone(events))
             _draw(bars, seen, queue.position(run.id) if seen.status is Status.QUEUED else 0)
             if seen.status.final:
                 return

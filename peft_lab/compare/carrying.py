@@ -13,7 +13,7 @@ from peft_lab.compare.found import key_of, runs_of, status_of
 from peft_lab.compare.plan import Cell
 from peft_lab.compare.store import Comparison
 from peft_lab.errors import PeftLabError
-from peft_lab.runs import queue, store
+from peft_lab.runs import store
 from peft_lab.runs.events import Event
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
@@ -54,7 +54,6 @@ def carry_out(
     """
     plan = comparison.plan
     with comparison.claimed():
-        queue.mark_lost()
         for cell in comparison.standing(plan).pending:
             if comparison.asked_to_stop():
                 return False
@@ -86,10 +85,11 @@ def _see_through(comparison: Comparison, run: Run, runner: Queue, notice: Callab
     asked = False
     try:
         while True:
+            comparison.beat()
             new = reader.read()
             events += new
-            if new:
-                seen = view(events, steps)
+            if new or run.gone(events):
+                seen = view(events, steps, run.gone(events))
                 notice(seen)
                 if seen.status.final:
                     return not asked

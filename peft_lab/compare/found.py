@@ -38,8 +38,9 @@ def runs_of(specs: Iterable[RunSpec]) -> dict[str, Run]:
 def status_of(run: Run) -> Status:
     """As :meth:`Run.view` has it, read once for a run that has ended."""
     if run.folder not in _ended:
-        status = classify(run.events())
-        if not status.final:
+        events = run.events()
+        status = classify(events, run.gone(events))
+        if not status.final or not classify(events, gone="").final:
             return status
         _ended[run.folder] = status
     return _ended[run.folder]

@@ -15,6 +15,7 @@ from peft_lab.compare.plan import Cell, Plan
 from peft_lab.compare.sentence import says
 from peft_lab.compare.store import Comparison, Standing
 from peft_lab.compare.wording import command_of
+from peft_lab.errors import RunError
 from peft_lab.methods import get_method
 from peft_lab.runs import beyond, record
 from peft_lab.runs.store import Run
@@ -95,7 +96,11 @@ def _told(plan: Plan) -> dict[str, Any]:
 
 
 def _record(run: Run) -> Record:
-    return run.record() or record.result(run)  # a run that was killed left no file
+    try:
+        found = run.record()
+    except RunError:
+        found = {}  # its events, from which the file was made, still tell
+    return found or record.result(run)  # a run that was killed left no file
 
 
 def _versions(records: Sequence[Record] | Any) -> dict[str, list[str]]:

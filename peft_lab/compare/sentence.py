@@ -37,21 +37,21 @@ def _verdict(
     apart = [pair for pair in pairs if pair.apart]
     noise = [pair for pair in pairs if not pair.apart]
     rule = (
-        f"Differences under the seed spread are noise: two methods count as told apart when their means differ by more "
-        f"than {FACTOR:g} times the spread of a difference over the seeds."
+        f"A difference between two methods counts when it is more than {FACTOR:g} times its own spread over the seeds; "
+        "anything smaller may be noise."
     )
     if not apart:
-        return [rule, f"None of the {len(pairs)} pairs is: this run ranks nothing."]
-    told = f"{len(apart)} of {len(pairs)} pairs are"
+        return [rule, f"None of the {len(pairs)} pairs differs by that much: this comparison ranks nothing."]
+    told = f"{len(apart)} of {len(pairs)} pairs differ{'s' if len(apart) == 1 else ''} by that much"
     if not noise:
         return (
-            [rule, f"All {len(pairs)} pairs are."]
+            [rule, f"All {len(pairs)} pairs differ by that much."]
             if len(pairs) > 1
             else [rule, f"{_over(apart[0], titles)}."]
         )
     if len(noise) <= len(apart):
         named = _list([f"{titles[p.better]} and {titles[p.worse]}" for p in noise])
-        return [rule, f"{told}. Not told apart: {named}."]
+        return [rule, f"{told}. Too close to tell apart: {named}."]
     return [rule, f"{told}: {_list([_over(pair, titles) for pair in apart])}."]
 
 

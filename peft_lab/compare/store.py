@@ -11,22 +11,23 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from peft_lab import assets
+from peft_lab import assets, storage
 from peft_lab.compare import machine
 from peft_lab.compare.found import key_of, runs_of, status_of
 from peft_lab.compare.plan import Cell, Plan
 from peft_lab.errors import RunError
-from peft_lab.runs import queue
+from peft_lab.runs import owners
 from peft_lab.runs.store import Run, write_json
 from peft_lab.runs.view import Status
 
+_asked_here: set[Path] = set()
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
@@ -78,7 +79,7 @@ class Comparison:
 
     @property
     def machines(self) -> list[dict[str, Any]]:
-        return _read(self.folder / "machines.json", [])
+        return [row for row in _read(self.folder / "machines.json", []) if isinstance(row, dict)]
 
     @property
     def problem(self) -> str:
@@ -86,7 +87,9 @@ class Comparison:
         return str(_read(self.folder / "problem.json", {}).get("message", ""))
 
     def note_problem(self, message: str) -> None:
-        write_json(self.folder / "problem.json", {"message": message})
+        """As far as the disk takes it."""
+        with suppress(OSError):
+            write_json(self.folder / "problem.json", {"message": message})
 
     def standing(self, plan: Plan | None = None) -> Standing:
         """Read from the run store as it is now."""
@@ -103,8 +106,18 @@ class Comparison:
 
     @property
     def running(self) -> bool:
-        owner = _read(self.folder / "owner.json", {})
-        return bool(owner.get("at_work")) and queue.alive(owner)
+        """Whether a living process carries it out."""
+        content = _read(self.folder / "owner.json", {})
+        owner = owners.read(content)
+        if owner is None or not content.get("at_work"):
+            return False
+        # Here the process table knows; only another host has to be listened to.
+        heard = None if owners.here(owner) else owners.heard(self.folder / owners.BEAT)
+        return not owners.gone(owner, heard)
+
+    def beat(self) -> None:
+        """Say that this process still carries it out; to be called every few seconds while it does."""
+        owners.touch(self.folder)
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -115,34 +128,49 @@ class Comparison:
         """
         lock = FileLock(self.folder / ".lock", thread_local=False)
         try:
-            lock.acquire(timeout=0)
+            with storage.writing(self.folder):
+                lock.acquire(timeout=0)
         except Timeout:
             raise RunError(
                 f"The comparison '{self.id}' is under way already, in the app or another command."
             ) from None
-        me = queue.myself()
+        me = owners.myself().to_dict()
         try:
-            write_json(self.folder / "owner.json", {**me, "at_work": True})
-            here = machine.describe()
-            if here not in self.machines:
-                write_json(self.folder / "machines.json", [*self.machines, here])
+            self.beat()
+            with storage.writing(self.folder):
+                write_json(self.folder / "owner.json", {**me, "at_work": True})
+                here = machine.describe()
+                if here not in self.machines:
+                    write_json(self.folder / "machines.json", [*self.machines, here])
             yield
         finally:
-            (self.folder / "stop").unlink(missing_ok=True)
-            write_json(self.folder / "owner.json", {**me, "at_work": False})
-            lock.release()
+            _asked_here.discard(self.folder)
+            try:
+                # Where neither can be written, the end of this process ends its claim.
+                with suppress(OSError):
+                    (self.folder / "stop").unlink(missing_ok=True)
+                    write_json(self.folder / "owner.json", {**me, "at_work": False})
+            finally:
+                lock.release()
 
     def begin_afresh(self) -> None:
         """Forget what an earlier attempt left: a request to stop that a killed process never answered, its problem.
         Before carrying out, by whoever wants it carried out: a request that comes later is meant."""
-        for name in ("stop", "problem.json"):
-            (self.folder / name).unlink(missing_ok=True)
+        _asked_here.discard(self.folder)
+        with storage.writing(self.folder):
+            for name in ("stop", "problem.json"):
+                (self.folder / name).unlink(missing_ok=True)
 
     def ask_to_stop(self) -> None:
-        (self.folder / "stop").touch()
+        try:
+            (self.folder / "stop").touch()
+        except OSError:
+            _asked_here.add(
+                self.folder
+            )  # if it is this process that works on it, it need not be told by a file
 
     def asked_to_stop(self) -> bool:
-        return (self.folder / "stop").exists()
+        return self.folder in _asked_here or (self.folder / "stop").exists()
 
 
 def root() -> Path:
@@ -151,11 +179,12 @@ def root() -> Path:
 
 
 def keep(plan: Plan) -> Comparison:
-    """The comparison of that plan, made if there is none yet."""
+    """The comparison of that plan, made if there is none yet. Raises RunError where nothing can be written."""
     folder = root() / plan.id
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "plan.json").exists():
-        write_json(folder / "plan.json", plan.to_dict())
+    with storage.writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "plan.json").exists():
+            write_json(folder / "plan.json", plan.to_dict())
     return Comparison(plan.id, folder)
 
 
@@ -184,12 +213,14 @@ def delete(identity: str) -> None:
     comparison = get(identity)
     if comparison.running:
         raise RunError(f"'{identity}' is under way; stop it first.")
-    shutil.rmtree(comparison.folder)
+    with storage.writing(comparison.folder):
+        shutil.rmtree(comparison.folder)
 
 
 def _read(path: Path, absent: Any) -> Any:
-    """A small file that another process may be replacing, or that is not there."""
+    """A small file that is not there yet, or that may hold anything: then it says as little as none."""
     try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
         return absent
+    return content if isinstance(content, type(absent)) else absent

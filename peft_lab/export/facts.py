@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from peft_lab.assets import ASSETS
@@ -12,7 +13,7 @@ from peft_lab.export.calls import PeftCall, peft_call
 from peft_lab.loading import attention_for
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType
-from peft_lab.models import ModelEntry
+from peft_lab.models import ModelEntry, is_folder
 from peft_lab.pins import Asset
 from peft_lab.runs.spec import RunSpec, entry_of
 from peft_lab.runs.store import Run
@@ -30,13 +31,11 @@ _FOLLOWED = frozenset(
 
 
 @dataclass(frozen=True)
-class Facts:
-    """One run.
+class Outcome:
+    """One run and what came of it: what its adapter's model card tells.
 
     Attributes:
         values: all knobs. record: the figures at the end (record.py of the runs).
-        call: the PEFT config; ``None`` for a method that PEFT does not have.
-        train: the rows that the steps drew from. test: the rows that were scored.
     """
 
     run: Run
@@ -46,9 +45,6 @@ class Facts:
     task: Task
     values: Mapping[str, Any]
     record: Mapping[str, Any]
-    call: PeftCall | None
-    train: tuple[Row, ...]
-    test: tuple[Row, ...]
 
     @property
     def classifies(self) -> bool:
@@ -89,8 +85,48 @@ class Facts:
 
     @property
     def hub_id(self) -> str:
-        """Hugging Face id of the base, or the learner's own name for it."""
-        return self.asset.hub_id if self.asset and self.asset.hub_id else self.spec.model
+        """Hugging Face id of the base, or the last part of a folder's path: the rest is this machine's alone."""
+        if self.asset and self.asset.hub_id:
+            return self.asset.hub_id
+        return Path(self.spec.model).resolve().name if self.unnamed else self.spec.model
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether the base is a folder of the learner's, without a name that others could fetch it by."""
+        return is_folder(self.spec.model)
+
+
+@dataclass(frozen=True)
+class Facts(Outcome):
+    """One run with what repeats it.
+
+    Attributes:
+        call: the PEFT config; ``None`` for a method that PEFT does not have.
+        train: the rows that the steps drew from. test: the rows that were scored.
+    """
+
+    call: PeftCall | None
+    train: tuple[Row, ...]
+    test: tuple[Row, ...]
+
+
+def outcome(run: Run, entry: ModelEntry | None = None) -> Outcome:
+    """What is known of a run whose record is written. ``entry``: its model, where it is at hand.
+
+    Raises:
+        BadInput: settings that are not what they were. RunError: a folder that cannot be read.
+    """
+    spec = run.spec
+    method, entry = get_method(spec.method), entry or entry_of(spec.model)
+    return Outcome(
+        run=run,
+        spec=spec,
+        method=method,
+        entry=entry,
+        task=spec.task_object(),
+        values=method.require(entry.shape, spec.values),
+        record=run.record(),
+    )
 
 
 def gather(run: Run) -> Facts:
@@ -105,8 +141,8 @@ def gather(run: Run) -> Facts:
     for field in fields(spec):
         if field.name not in _FOLLOWED and getattr(spec, field.name) != field.default:
             raise BadInput(f"A script cannot repeat the setting '{field.name}' yet.", field.name)
-    method, entry, task = get_method(spec.method), entry_of(spec.model), spec.task_object()
-    values = method.require(entry.shape, spec.values)
+    known = outcome(run)
+    method, entry, task, values = known.method, known.entry, known.task, known.values
     splits = task.load()
     ready = run.view().ready
     if ready.get("rows", len(splits.train)) != len(splits.train):
@@ -118,13 +154,7 @@ def gather(run: Run) -> Facts:
     task_type: TaskType = "SEQ_CLS" if task.kind == "classification" else "CAUSAL_LM"
     drawn = min(len(splits.train), spec.steps * (spec.batch or 1))
     return Facts(
-        run=run,
-        spec=spec,
-        method=method,
-        entry=entry,
-        task=task,
-        values=values,
-        record=record,
+        **{field.name: getattr(known, field.name) for field in fields(known)},
         call=peft_call(entry, method, values, task_type),
         train=splits.train[:drawn],
         test=splits.test[: spec.eval_rows or 0],

@@ -34,9 +34,7 @@ class DeviceFull(Exception):
 
 def round_size(nbytes: int) -> int:
     """Bytes of the block that serves a request of ``nbytes`` (round_size)."""
-    if nbytes < MIN_BLOCK:
-        return MIN_BLOCK
-    return -(-nbytes // MIN_BLOCK) * MIN_BLOCK
+    return max(MIN_BLOCK, -(-nbytes // MIN_BLOCK) * MIN_BLOCK)
 
 
 def segment_size(rounded: int) -> int:
@@ -95,8 +93,7 @@ class CachingAllocator:
             self._put(rest)
         block.free = False
         self.allocated += block.size
-        if self.allocated > self.peak_allocated:
-            self.peak_allocated = self.allocated
+        self.peak_allocated = max(self.peak_allocated, self.allocated)
         return block
 
     def free(self, block: Block) -> None:
@@ -145,8 +142,7 @@ class CachingAllocator:
         block = Block(self._next_address, nbytes, small)
         self._next_address += nbytes
         self.reserved += nbytes
-        if self.reserved > self.peak_reserved:
-            self.peak_reserved = self.reserved
+        self.peak_reserved = max(self.peak_reserved, self.reserved)
         return block
 
     def _put(self, block: Block) -> None:

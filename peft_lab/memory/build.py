@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.adapter_configs import REFUSALS, drop_values, said
+from peft_lab.adapter_configs import drop_values
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.memory import quantised, standins
 from peft_lab.memory.fake import tensors_held
 from peft_lab.memory.step import Subject
 from peft_lab.memory.tracker import Recorder
 from peft_lab.models import DEPTH_FIELDS
+from peft_lab.refusals import REFUSALS, said
 from peft_lab.shapes_only import shapes_only
 
 if TYPE_CHECKING:

@@ -1,4 +1,9 @@
-"""Devices to ask about: real GPUs with the memory that their driver reports, and this machine's own."""
+"""Devices to ask about: real GPUs with the memory that their driver reports, and this machine's own.
+
+Cards are sold by GiB, written as GB: a card of 24 GB holds 25.8 billion bytes. Everything else here counts a GB as a
+billion bytes, so a card is named as it is sold in lists only (:attr:`Device.title`); beside other figures it stands
+with what it holds (:attr:`Device.holding`).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from peft_lab import units
 from peft_lab.errors import UnknownName
 
 GIB, MIB = 2**30, 2**20
@@ -15,6 +21,8 @@ GIB, MIB = 2**30, 2**20
 TAKEN = GIB
 #: The part of it that PyTorch's own figure for a GPU still holds: the context.
 CONTEXT = GIB // 2
+#: Said once where a card's memory is shown.
+SOLD = f"Cards are sold by GiB, written as GB: 24 GB on the box are {units.size(24 * GIB)}."
 #: There where an NVIDIA driver is; and where a container finds its limits.
 DRIVER, GROUP = Path("/proc/driver/nvidia/version"), Path("/sys/fs/cgroup")
 
@@ -24,7 +32,7 @@ class Device:
     """One device.
 
     Attributes:
-        memory: bytes that a training can have there.
+        title: as it is sold. memory: bytes that a training can have there. total: bytes that it holds.
         kind: ``cuda`` or ``cpu``: whose kernels and allocator are simulated.
         capability: compute capability of a GPU, on which the size of workspaces depends.
         source: where the memory is from, as a sentence would have it.
@@ -36,6 +44,13 @@ class Device:
     kind: str
     capability: tuple[int, int]
     source: str
+    total: int
+
+    @property
+    def holding(self) -> str:
+        """With what it holds, in the same unit as other figures: 'GeForce RTX 4090 with 25.8 GB'."""
+        name, _, sold = self.title.partition(", ")
+        return f"{name} with {units.size(self.total)}" if sold.endswith("GB") else self.title
 
 
 # name, title, MiB of nvidia-smi's total with the card's usual settings (error correction takes a part of it on T4, A10,
@@ -69,7 +84,8 @@ def devices() -> dict[str, Device]:
             mib * MIB - TAKEN,
             "cuda",
             capability,
-            "nvidia-smi's total less 1 GiB for driver and context",
+            f"nvidia-smi's total less {units.size(TAKEN)} for driver and context",
+            mib * MIB,
         )
         for name, title, mib, capability in sorted(_GPUS, key=lambda row: (row[2], row[0]))
     ]
@@ -87,7 +103,8 @@ def _processor() -> Device:
     except (OSError, ValueError):  # no container, or one without a limit ("max")
         limit = memory
     source = "installed here" if memory <= limit else "what this container may have"
-    return Device(THIS, "This machine's processor", min(memory, limit), "cpu", (0, 0), source)
+    memory = min(memory, limit)
+    return Device(THIS, "This machine's processor", memory, "cpu", (0, 0), source, memory)
 
 
 def this_gpu() -> Device | None:
@@ -106,7 +123,8 @@ def this_gpu() -> Device | None:
         memory - CONTEXT,
         "cuda",
         capability,
-        "PyTorch's figure less 0.5 GiB for CUDA's context",
+        f"PyTorch's figure less {units.size(CONTEXT)} for CUDA's context",
+        memory,
     )
 
 
@@ -120,10 +138,18 @@ def gpu_facts() -> tuple[str, int, tuple[int, int]] | None:
     return found.name, int(found.total_memory), (found.major, found.minor)
 
 
+def sold_as(text: str, gigabytes: float) -> Device:
+    """A card of no name, by the size under which it is sold. ``text``: what it is called in addresses."""
+    total = int(gigabytes * GIB)
+    title = f"a card sold as {gigabytes:g} GB"
+    taken = f"as you said, less {units.size(TAKEN)} for driver and context"
+    return Device(text, f"{title} ({units.size(total)})", total - TAKEN, "cuda", (8, 9), taken, total)
+
+
 def card_size(needed: int) -> str:
-    """A GPU that leaves so many bytes to a training, as cards are sold: in GiB, written as GB."""
+    """A GPU that leaves so many bytes to a training: under which size it is sold, and what that is in bytes."""
     hundredths = -(-(needed + TAKEN) * 100 // GIB)
-    return f"{hundredths / 100:g} GB"
+    return f"{hundredths / 100:g} GB ({units.size(needed + TAKEN)})"
 
 
 def get_device(name: str) -> Device:

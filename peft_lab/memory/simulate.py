@@ -10,13 +10,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.adapter_configs import REFUSALS, said
 from peft_lab.errors import BadInput, SimulationError, Unsupported
 from peft_lab.memory import account
 from peft_lab.memory.build import Blueprint, Quantise, layers_alike
 from peft_lab.memory.result import Simulation, largest
 from peft_lab.memory.running import Schedule, run, two_steps
 from peft_lab.memory.setting import PRECISIONS, Setting, torch_dtype
+from peft_lab.refusals import REFUSALS, said
 
 if TYPE_CHECKING:
     import torch
@@ -269,7 +269,7 @@ def simulate_config(
         if config is None:
             raise
         raise BadInput(
-            f"PEFT cannot apply this {name} config to {entry.title}: {adapter_configs.said(error)}",
+            f"PEFT cannot apply this {name} config to {entry.title}: {said(error)}",
             "adapter_config",
         ) from error
 

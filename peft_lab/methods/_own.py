@@ -24,8 +24,11 @@ _NOTE = "_peft_lab_trained"
 
 
 def in_head(name: str) -> bool:
-    """Whether a parameter belongs to a task head that transformers puts on a model."""
-    return any(part in HEADS for part in name.split("."))
+    """Whether a parameter or module belongs to a task head that transformers puts on a model.
+
+    By the ending, as PEFT decides what to save whole: DistilBERT's ``pre_classifier`` is part of its head.
+    """
+    return any(part.endswith(HEADS) for part in name.split("."))
 
 
 def train_only(model: torch.nn.Module, names: Iterable[str], task_type: TaskType) -> None:

@@ -7,8 +7,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.errors import BadInput
 from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.methods.knobs import Values
+from peft_lab.refusals import REFUSALS, said
 from peft_lab.shapes import ModelShape
 from peft_lab.shapes_only import shapes_only
 
@@ -31,6 +33,8 @@ class PeftMethod(MethodSpec):
 
     def save(self, model: torch.nn.Module, directory: Path) -> None:
         model.save_pretrained(str(directory), safe_serialization=True)  # type: ignore[operator]
+        # A form to be filled in, with a path of this machine. The card of a run is written by peft_lab/export.
+        (directory / "README.md").unlink(missing_ok=True)
 
     def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
         from peft import PeftModel
@@ -46,11 +50,22 @@ class PeftMethod(MethodSpec):
 
 
 def wrap(model: Any, config: PeftConfig) -> torch.nn.Module:
-    """``get_peft_model``; on a meta model nothing is created on the CPU first."""
+    """``get_peft_model``; on a meta model nothing is created on the CPU first.
+
+    Raises:
+        BadInput: PEFT refuses these settings on this model, with PEFT's reason.
+    """
     from peft import get_peft_model
 
     with shapes_only() if on_meta(model) else nullcontext():
-        peft_model: Any = get_peft_model(model, config)
+        try:
+            peft_model: Any = get_peft_model(model, config)
+        except REFUSALS as error:
+            kind = getattr(config.peft_type, "value", config.peft_type)
+            architecture = model.config.model_type
+            raise BadInput(
+                f"PEFT cannot put {kind} with these settings on a '{architecture}' model: {said(error)}"
+            ) from error
     return peft_model
 
 

@@ -1,41 +1,62 @@
-"""Target modules: the documented defaults per architecture, and what is wrong with a list of names.
-
-The defaults are PEFT's own tables (``peft.utils.constants``), repeated here because reading them would import torch; a
-test holds the two equal.
-"""
+"""Target modules: the defaults per architecture (PEFT's own tables), and what is wrong with a list of names."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from peft_lab.errors import BadInput
+from peft_lab.methods._tables import Table, lora_targets
 from peft_lab.methods.base import Problem
 from peft_lab.shapes import ModelShape, ModuleGroup
 
 ALL_LINEAR = "all-linear"
-LORA_TARGETS: Mapping[str, tuple[str, ...]] = {
-    "llama": ("q_proj", "v_proj"),
-    "mistral": ("q_proj", "v_proj"),
-    "qwen2": ("q_proj", "v_proj"),
-    "gemma2": ("q_proj", "v_proj"),
-    "bert": ("query", "value"),
-    "roberta": ("query", "value"),
-    "gpt2": ("c_attn",),
-    "bloom": ("query_key_value",),
-    "t5": ("q", "v"),
-}
 
 
-def default_targets(
-    shape: ModelShape, table: Mapping[str, tuple[str, ...]] = LORA_TARGETS
-) -> tuple[str, ...]:
-    """The documented default for the architecture; for one without, its query and value maps (or the fused one)."""
-    if shape.model_type in table:
-        return table[shape.model_type]
+def documented(shape: ModelShape, table: Table) -> tuple[str, ...]:
+    """What PEFT's table names for the architecture, as far as this model has it; empty where it names nothing."""
+    names = table.get(shape.model_type, ())
+    if isinstance(names, str):
+        return tuple(dict.fromkeys(shape.target_name(group) for group in shape.match(names).groups))
+    missing = shape.match(names).unmatched
+    return tuple(name for name in names if name not in missing)
+
+
+def default_targets(shape: ModelShape) -> tuple[str, ...]:
+    """PEFT's default for the architecture; for one without, its query and value maps (or the fused one)."""
+    return documented(shape, lora_targets()) or _query_and_value(shape)
+
+
+def _query_and_value(shape: ModelShape) -> tuple[str, ...]:
     block = shape.block
     roles = [block[role] for role in ("q", "v", "qkv") if role in block]
-    return tuple(shape.target_name(group) for group in roles) or shape.target_names[:1]
+    # Without either, the first map of a layer: in Mamba the one into its state, as PEFT refuses the one out of it.
+    first = next((group for group in shape.matrices if group.layers), None)
+    return tuple(shape.target_name(group) for group in roles) or (
+        () if first is None else (shape.target_name(first),)
+    )
+
+
+def default_problems(
+    shape: ModelShape, names: Sequence[str], defaults: Sequence[str], table: Table
+) -> Iterable[Problem]:
+    """Where the defaults are not PEFT's, or not all of them."""
+    if tuple(names) != tuple(defaults) or not names:
+        return
+    listed = ", ".join(names)
+    if shape.model_type not in table:
+        message = f"PEFT names no default targets for '{shape.model_type}' models; the lab takes {listed}."
+        yield Problem("target_modules", message, "warning")
+        return
+    known = table[shape.model_type]
+    missing = shape.match(known).unmatched
+    if missing and not isinstance(known, str):
+        yield Problem(
+            "target_modules",
+            f"PEFT's defaults for '{shape.model_type}' models also name {' and '.join(missing)}, which "
+            f"{shape.title} does not have; {listed} is left.",
+            "warning",
+        )
 
 
 def target_problems(

@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.methods._experts import router_problems
 from peft_lab.methods._peft import PeftMethod
-from peft_lab.methods._targets import ALL_LINEAR, default_targets, matched, stored_transposed, target_problems
+from peft_lab.methods._tables import ia3_feedforward, ia3_targets
+from peft_lab.methods._targets import (
+    ALL_LINEAR,
+    default_problems,
+    default_targets,
+    documented,
+    matched,
+    stored_transposed,
+    target_problems,
+)
 from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
 from peft_lab.shapes import ModelKind, ModelShape, ModuleGroup
@@ -29,29 +38,6 @@ from peft_lab.shapes import ModelKind, ModelShape, ModuleGroup
 if TYPE_CHECKING:
     from peft import PeftConfig
 
-# PEFT's own tables, repeated because reading them would import torch; a test holds them equal.
-IA3_TARGETS: Mapping[str, tuple[str, ...]] = {
-    "llama": ("k_proj", "v_proj", "down_proj"),
-    "mistral": ("k_proj", "v_proj", "down_proj"),
-    "qwen2": ("q_proj", "v_proj", "down_proj"),
-    "gemma2": ("q_proj", "v_proj", "down_proj"),
-    "bert": ("key", "value", "output.dense"),
-    "roberta": ("key", "value", "output.dense"),
-    "gpt2": ("c_attn", "mlp.c_proj"),
-    "bloom": ("query_key_value", "mlp.dense_4h_to_h"),
-    "t5": ("k", "v", "wo"),
-}
-IA3_FEEDFORWARD: Mapping[str, tuple[str, ...]] = {
-    "llama": ("down_proj",),
-    "mistral": ("down_proj",),
-    "qwen2": ("down_proj",),
-    "gemma2": ("down_proj",),
-    "bert": ("output.dense",),
-    "roberta": ("output.dense",),
-    "gpt2": ("mlp.c_proj",),
-    "bloom": ("mlp.dense_4h_to_h",),
-    "t5": ("wo",),
-}
 KNOBS = (
     Knob(
         "target_modules", "Target modules", "modules", (),
@@ -86,9 +72,9 @@ class Ia3(PeftMethod):
     order = 70
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
-        if shape.model_type in IA3_TARGETS:
-            targets, feedforward = IA3_TARGETS[shape.model_type], IA3_FEEDFORWARD[shape.model_type]
-        else:
+        targets = documented(shape, ia3_targets())
+        feedforward = tuple(name for name in documented(shape, ia3_feedforward()) if name in targets)
+        if not targets:
             block = shape.block
             names = {
                 role: shape.target_name(block[role])
@@ -102,6 +88,7 @@ class Ia3(PeftMethod):
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         targets, feedforward = values["target_modules"], values["feedforward_modules"]
         yield from target_problems(shape, targets)
+        yield from default_problems(shape, targets, self.defaults(shape)["target_modules"], ia3_targets())
         unmatched = shape.match(feedforward).unmatched if feedforward else ()
         for name in feedforward:
             if tuple(targets) == (ALL_LINEAR,) and name in unmatched:

@@ -25,14 +25,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from peft_lab.errors import BadInput
 from peft_lab.methods import _experts, _ranks
 from peft_lab.methods._experts import Target
-from peft_lab.methods._peft import PeftMethod, on_meta
-from peft_lab.methods._targets import default_targets, for_peft, stored_transposed
+from peft_lab.methods._peft import PeftMethod
+from peft_lab.methods._tables import lora_targets
+from peft_lab.methods._targets import (
+    default_problems,
+    default_targets,
+    for_peft,
+    stored_transposed,
+)
 from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
 from peft_lab.shapes import PARAMETER, ModelKind, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
-    import torch
     from peft import LoraConfig
 
 PARAMETERS = Knob(
@@ -124,11 +129,12 @@ class Lora(PeftMethod):
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         yield from _experts.problems(shape, values)
+        yield from default_problems(shape, values["target_modules"], default_targets(shape), lora_targets())
         targets = _targets(shape, values)
         yield from _ranks.problems(shape, [target.group for target in targets], values["rank_pattern"])
         for target in targets:
             group = target.group
-            if not (group.is_matrix or group.type == PARAMETER):
+            if not (group.is_matrix or group.type == PARAMETER) or "weight" not in group.parameters:
                 continue
             dense, narrow = group.in_features * group.out_features, min(group.in_features, group.out_features)
             rank, name = max(_found(target, values)), group.path.removesuffix(".weight").split(".")[-1]
@@ -201,13 +207,6 @@ class Lora(PeftMethod):
             fan_in_fan_out=stored_transposed(groups),
             rank_pattern=_ranks.for_peft(groups, values["rank_pattern"]),
         )
-
-    def apply(
-        self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
-    ) -> torch.nn.Module:
-        # PiSSA decomposes W, which has no values on meta; the shapes are those of the default start.
-        plain = {**values, "init_lora_weights": "default"} if on_meta(model) else values
-        return super().apply(model, shape, plain, task_type)
 
 
 def _targets(shape: ModelShape, values: Values) -> tuple[Target, ...]:

@@ -96,6 +96,13 @@ class PrefixTuning(VirtualTokenMethod):
         return super().defaults(shape) | {"encoder_hidden_size": _width(shape)} | text | start
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
+        if not shape.heads:
+            yield Problem(
+                "model",
+                f"{shape.title} carries a state from token to token and has no keys and values, so a prefix has no "
+                "place.",
+            )
+            return
         yield from room_problems(shape, values["num_virtual_tokens"])
         if without := _without_keys(shape):
             yield Problem("model", without)
@@ -188,7 +195,7 @@ def _without_keys(shape: ModelShape) -> str:
         )
     found = {layer for group in shape.groups if group.role in ("k", "qkv") for layer in group.layers}
     if not found:
-        return f"{shape.title} has no attention known by name, so no keys and values for a prefix to stand before."
+        return f"{shape.title} has no attention by names known here, so there is nothing for a prefix to stand before."
     if len(found) < shape.num_layers:
         return (
             f"Only {len(found)} of the {shape.num_layers} layers of {shape.title} have keys and values; the others "

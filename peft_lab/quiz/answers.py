@@ -8,13 +8,24 @@ from dataclasses import dataclass
 from typing import Literal
 
 from peft_lab import units
+from peft_lab.quiz import slips
 from peft_lab.quiz.computed import Answer, NearMiss, Whole, show
 from peft_lab.quiz.parsing import Reading, read
 from peft_lab.quiz.question import Question
+from peft_lab.quiz.slips import Factor, Slip
 
+Fit = tuple[float, float, str]
 Grade = Literal["right", "close", "near_miss", "wrong", "unreadable"]
 CLOSE = 0.05  # relative; nearer than this, the method was right and the arithmetic was rough
 ENOUGH_DIGITS = 2  # a rounded answer needs that many
+NEAR_UNIT, NEAR_FACTOR = 5e-3, 1e-3  # relative: what is taken for the answer with that slip
+SECONDS = {
+    "s": 1.0,
+    "seconds": 1.0,
+    "ms": 1e-3,
+    "milliseconds": 1e-3,
+    "minutes": 60.0,
+}  # units of answers in time
 SMALL_WHOLE = 10_000  # below this a whole number can be given exactly
 POINTS: dict[Grade, float] = {"right": 1.0, "close": 0.75, "near_miss": 0.5, "wrong": 0.0, "unreadable": 0.0}
 
@@ -47,11 +58,11 @@ def judge(question: Question, answer: Answer | None, text: str, model: str | Non
         return _choice(question, question.right_option(answer), text, model)
     if answer is None:
         raise ValueError(f"{question.id} has no computed answer to compare with")
-    return judge_number(answer, text)
+    return judge_number(answer, text, slips.factors(question.case(model)))
 
 
-def judge_number(answer: Answer, text: str) -> Verdict:
-    """Judge a typed number against a computed answer."""
+def judge_number(answer: Answer, text: str, factors: tuple[Factor, ...] = ()) -> Verdict:
+    """Judge a typed number against a computed answer. ``factors``: what may be missing in it or be there twice."""
     reading = read(text, expects_bytes=answer.unit == "bytes")
     if reading is None:
         hint = " or ".join(_examples(answer))
@@ -60,13 +71,16 @@ def judge_number(answer: Answer, text: str) -> Verdict:
         return _judge_share(answer, reading)
     fits = list(_interpretations(reading, answer.unit))
     if not fits:
-        return Verdict(
-            "wrong", f"That is in {reading.dimension}; the answer is in {answer.unit}: {answer.shown}."
-        )
+        where = f"in {answer.unit}" if answer.unit else "a plain number"
+        return Verdict("wrong", f"That is in {reading.dimension}; the answer is {where}: {answer.shown}.")
     for value, step, note in fits:
         if _is_right(answer, reading, value, step):
             return Verdict("right", f"{note or 'Right'}: {answer.shown}.")
-    near = _known_slip(answer, reading, fits) or _unit_slip(answer, reading, fits)
+    near = _known_slip(answer, reading, fits)
+    other = None if near else _any_slip(answer, reading, fits, factors)
+    if other and other.is_it:
+        return Verdict("near_miss", f"Near miss. This is {other.forgot}. It is {answer.shown}.", other.forgot)
+    near = other.forgot if other else near
     if near:
         return Verdict("near_miss", f"Near miss. Forgotten: {near}. It is {answer.shown}.", near)
     if any(
@@ -76,7 +90,7 @@ def judge_number(answer: Answer, text: str) -> Verdict:
     return Verdict("wrong", f"Not this time: it is {answer.shown}.")
 
 
-def _interpretations(reading: Reading, unit: str) -> Iterator[tuple[float, float, str]]:
+def _interpretations(reading: Reading, unit: str) -> Iterator[Fit]:
     """What the number can mean in the answer's unit: value, rounding step, and a note unless the meaning is plain."""
     value, step, dimension = reading.value, reading.step, reading.dimension
     if unit == "percent":
@@ -96,6 +110,8 @@ def _interpretations(reading: Reading, unit: str) -> Iterator[tuple[float, float
             yield value * 8, step * 8, "Right in bytes"
     elif dimension == "":
         yield value, step, ""
+    elif dimension == "seconds" and unit in SECONDS:
+        yield value / SECONDS[unit], step / SECONDS[unit], ""
     elif dimension == "percent" and unit in ("", "times"):
         yield value / 100, step / 100, "Right as a percentage"
 
@@ -104,8 +120,18 @@ def _is_right(answer: Answer, reading: Reading, value: float, step: float) -> bo
     target = answer.value
     if _apart(value, target) <= max(answer.tolerance, 1e-9):
         return True
+    if value == _as_shown(answer):
+        return True
     small = target == round(target) and abs(target) < SMALL_WHOLE and answer.tolerance == 0
     return not small and reading.digits >= ENOUGH_DIGITS and _rounds(target, value, step)
+
+
+def _as_shown(answer: Answer) -> float | None:
+    """The answer as rounded where it is shown, in which zeros at the end are left out: 0.0900% is 0.09%."""
+    shown = read(answer.shown.split(" (")[0], expects_bytes=answer.unit == "bytes")
+    return (
+        None if shown is None else next((value for value, _, _ in _interpretations(shown, answer.unit)), None)
+    )
 
 
 def _judge_share(answer: Answer, reading: Reading) -> Verdict:
@@ -132,15 +158,15 @@ def _judge_share(answer: Answer, reading: Reading) -> Verdict:
 
 def _as_share(answer: Answer, whole: Whole) -> Answer:
     """The same answer in percent of ``whole``, with its slips."""
-    slips = [NearMiss(whole.share(miss.value), miss.forgot) for miss in answer.near_misses]
+    missed = [NearMiss(whole.share(miss.value), miss.forgot) for miss in answer.near_misses]
     if whole.added:
-        slips.append(
+        missed.append(
             NearMiss(100 * answer.value / whole.size, "the added parameters themselves in the denominator")
         )
-    return Answer(whole.share(answer.value), "percent", (), tuple(slips), answer.tolerance)
+    return Answer(whole.share(answer.value), "percent", (), tuple(missed), answer.tolerance)
 
 
-def _known_slip(answer: Answer, reading: Reading, fits: list[tuple[float, float, str]]) -> str:
+def _known_slip(answer: Answer, reading: Reading, fits: list[Fit]) -> str:
     """What was forgotten, if the number is one of the known slips and not nearer to the answer itself."""
     best = ""
     distance = min(_apart(value, answer.value) for value, _, _ in fits)
@@ -155,40 +181,20 @@ def _known_slip(answer: Answer, reading: Reading, fits: list[tuple[float, float,
     return best
 
 
-def _unit_slip(answer: Answer, reading: Reading, fits: list[tuple[float, float, str]]) -> str:
-    """Slips that can happen with any number: a missing or mistaken unit."""
-    slips: list[tuple[float, str]] = []
+def _any_slip(answer: Answer, reading: Reading, fits: list[Fit], known: tuple[Factor, ...]) -> Slip | None:
+    """A slip that can happen with any number: of the unit, of a factor."""
     if answer.value == 0:
-        return ""
-    if answer.unit == "bytes":
-        for power, decimal, binary in (
-            (1, "kB", "KiB"),
-            (2, "MB", "MiB"),
-            (3, "GB", "GiB"),
-            (4, "TB", "TiB"),
-        ):
-            if reading.dimension == "":
-                slips += [(1000.0**power, f"the unit ({decimal})"), (1024.0**power, f"the unit ({binary})")]
-            slips.append(
-                (
-                    (1024 / 1000) ** power,
-                    f"that {decimal} and {binary} differ: a {binary} is 1024 to the power of {power} bytes",
-                )
-            )
-        slips += [
-            (8.0, "that eight bits make a byte, or the direction of it"),
-            (1 / 8, "that eight bits make a byte"),
-        ]
-    slips += [(1000.0**n, "a factor of a thousand: look at the unit again") for n in (-2, -1, 1, 2)]
-    if answer.unit == "percent":
-        slips += [(0.01, "the hundred of a percentage"), (100.0, "that this is a percentage already")]
-    for value, step, _ in fits:
-        for factor, forgot in slips:
-            if _apart(value * factor, answer.value) <= 5e-3 or (
-                reading.digits >= ENOUGH_DIGITS and _rounds(answer.value, value * factor, step * factor)
-            ):
-                return forgot
-    return ""
+        return None
+    of_unit, of_factor = slips.unit_slips(answer, reading), slips.factor_slips(answer, known)
+    for found, near in ((of_unit, NEAR_UNIT), (of_factor, NEAR_FACTOR)):
+        for one in found:
+            for value, step, _ in fits:
+                times = one.times
+                if _apart(value * times, answer.value) <= near or (
+                    reading.digits >= ENOUGH_DIGITS and _rounds(answer.value, value * times, step * times)
+                ):
+                    return one
+    return None
 
 
 def _apart(value: float, target: float) -> float:

@@ -1,4 +1,6 @@
-"""Reading numbers as people type them: ``4,587,520``, ``4.6M``, ``0.14%``, ``13.6 GiB``, ``1/2``, ``2e5``."""
+"""Reading numbers as people type them: ``4,587,520``, ``4.6M``, ``0.14%``, ``13.6 GiB``, ``1/2``, ``2e5``, ``2^-7``,
+``three``, ``3 ms``.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-Dimension = Literal["", "percent", "bytes", "bits"]
+Dimension = Literal["", "percent", "bytes", "bits", "seconds"]
 _NOTHING = ("none", "no", "zero", "nothing", "null")
 MAX_LENGTH = 80  # characters; more is no number
 
 _COUNTS = {
+    "dozen": 12, "hundred": 1e2,
     "k": 1e3, "thousand": 1e3, "m": 1e6, "mn": 1e6, "mio": 1e6, "million": 1e6, "millions": 1e6,
     "g": 1e9, "b": 1e9, "bn": 1e9, "billion": 1e9, "billions": 1e9,
     "t": 1e12, "tn": 1e12, "trillion": 1e12, "trillions": 1e12,
@@ -28,13 +31,56 @@ _PREFIXES = {
     "gi": 2.0**30,
     "ti": 2.0**40,
 }
+_LONG = {
+    "kilo": "k", "mega": "m", "giga": "g", "tera": "t", "kibi": "ki", "mebi": "mi", "gibi": "gi", "tebi": "ti",
+}  # fmt: skip
+_SECONDS = {"n": 1e-9, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "m": 1e-3, "": 1.0}  # micro sign and Greek mu
+_LONG_SECONDS = {"nano": "n", "micro": "u", "milli": "m", "": ""}
+_MINUTES = {
+    "min": 60.0,
+    "mins": 60.0,
+    "minute": 60.0,
+    "minutes": 60.0,
+    "hour": 3600.0,
+    "hours": 3600.0,
+    "h": 3600.0,
+}
+_UNITS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_WORDS = {
+    **{word: number for number, word in enumerate(_UNITS)},
+    **{f"{ten}{between}{unit}": 20 + 10 * index + number
+       for index, ten in enumerate(_TENS) for between in "- " for number, unit in enumerate(_UNITS[1:10], 1)},
+    **{word: 20 + 10 * index for index, word in enumerate(_TENS)},
+}  # fmt: skip
+_WORD = re.compile(rf"^(?:{'|'.join(sorted(_WORDS, key=len, reverse=True))})(?![\w-])", re.IGNORECASE)
+_MORE = re.compile(rf"\b(?:and|{'|'.join(_WORDS)})\b")  # what would have to be added to the number before it
+_PARTS = {
+    "half": "1/2",
+    "a half": "1/2",
+    "one half": "1/2",
+    "a third": "1/3",
+    "a quarter": "1/4",
+    "one quarter": "1/4",
+}
+_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
+_SUPERSCRIPT = re.compile(r"(?<=\d)\s?([⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
+MOST_POWER = 400  # beyond it no float is left
 _PERCENT = ("%", "percent", "per cent", "pct", "prozent")
 _NUMBER = r"\d[\d,._'\u00a0\u2009\u202f ]*|[.,]\d+"
 _TEXT = re.compile(
     rf"""^(?P<sign>[-+\u2212])?\s*(?P<number>{_NUMBER}?)
-    (?:\s*(?:e(?P<e>[-+]?\d+)|(?:[x*\u00d7\u00b7]\s*)10\s*(?:\^|\*\*)\s*(?P<power>[-+]?\d+)))?
+    (?:\s*e(?P<e>[-+]?\d+))?
     (?:\s*/\s*(?P<below>\d[\d,.]*))?
     \s*(?P<rest>[^\d]*)$""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_POWER = re.compile(
+    rf"""^(?P<sign>[-+\u2212])?\s*(?:(?P<number>{_NUMBER}?)\s*[x*\u00d7\u00b7]\s*)?(?P<base>{_NUMBER}?)
+    \s*(?:\^|\*\*)\s*(?P<open>[({{])?\s*(?P<power>[-+\u2212]?\s?\d+)\s*(?(open)[)}}])\s*(?P<rest>[^\d]*)$""",
     re.VERBOSE | re.IGNORECASE,
 )
 _HEDGES = re.compile(
@@ -70,6 +116,9 @@ def read(text: str, expects_bytes: bool = False) -> Reading | None:
         return None
     if text.casefold() in _NOTHING:
         return Reading(0.0, "", 0.0, 1)
+    text = _SUPERSCRIPT.sub(lambda raised: "^" + raised[1].translate(_RAISED), _spelt(text))
+    if power := _POWER.match(text):
+        return _read_power(power, expects_bytes)
     found = _TEXT.match(text)
     if not found:
         return None
@@ -78,7 +127,7 @@ def read(text: str, expects_bytes: bool = False) -> Reading | None:
     if plain is None or unit is None:
         return None
     factor, dimension = unit
-    exponent = int(found["e"] or found["power"] or 0)
+    exponent = int(found["e"] or 0)
     if abs(exponent) > 30:
         return None
     factor *= 10.0**exponent
@@ -91,6 +140,29 @@ def read(text: str, expects_bytes: bool = False) -> Reading | None:
         value, step, digits = float(Fraction(plain) / Fraction(below)), 0.0, 15
     value, step = value * factor * (-1 if found["sign"] in ("-", "\u2212") else 1), step * factor
     return Reading(value, dimension, step, digits) if math.isfinite(value) else None
+
+
+def _spelt(text: str) -> str:
+    """A number word at the beginning as digits: ``twenty-four layers`` is ``24 layers``."""
+    if text.casefold() in _PARTS:
+        return _PARTS[text.casefold()]
+    return _WORD.sub(lambda word: str(_WORDS[word[0].casefold()]), text)
+
+
+def _read_power(found: re.Match[str], expects_bytes: bool) -> Reading | None:
+    """``2^-7`` is exact; ``3 x 10^5`` is as precise as its three."""
+    base, unit = _digits(found["base"]), _unit(found["rest"].strip().rstrip(".!").strip(), expects_bytes)
+    times = _digits(found["number"]) if found["number"] else "1"
+    exponent = int(found["power"].replace("\u2212", "-").replace(" ", ""))
+    if base is None or times is None or unit is None or abs(exponent) > MOST_POWER:
+        return None
+    try:
+        raised = float(base) ** exponent * unit[0]
+    except (OverflowError, ZeroDivisionError):
+        return None
+    value = float(times) * raised * (-1 if found["sign"] in ("-", "\u2212") else 1)
+    digits, step = _precision(times) if found["number"] else (15, 0.0)
+    return Reading(value, unit[1], step * raised, digits) if math.isfinite(value) else None
 
 
 def _digits(text: str) -> str | None:
@@ -129,12 +201,31 @@ def _precision(plain: str) -> tuple[int, float]:
     return len(stripped.lstrip("0")) or 1, 0.5 * 10.0**zeros
 
 
+def _time(unit: str) -> float | None:
+    """Seconds that a unit of time stands for."""
+    if unit in _MINUTES:
+        return _MINUTES[unit]
+    if short := re.fullmatch(r"([nuµμm]?)(?:s|sec|secs)", unit):
+        return _SECONDS[short[1]]
+    if long := re.fullmatch(r"(nano|micro|milli|)seconds?", unit):
+        return _SECONDS[_LONG_SECONDS[long[1]]]
+    return None
+
+
 def _unit(text: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
     """The multiplier and dimension of what stands behind a number."""
     words = text.lower().strip()
     if words in _PERCENT:
         return 1.0, "percent"
+    if _MORE.search(words):
+        return None
     first, _, rest = words.partition(" ")
+    for long, short in _LONG.items():
+        if re.fullmatch(rf"{long}(?:bytes?|bits?)", first):
+            first = short + first.removeprefix(long)
+    time = _time(first)
+    if time is not None:
+        return time, "seconds"
     if re.fullmatch(r"(?:[kmgt]i?)?(?:bit|bits)", first):
         return _PREFIXES[re.sub(r"bits?$", "", first)], "bits"
     size = re.fullmatch(r"([kmgt]i?)?(?:b|byte|bytes)", first)

@@ -64,11 +64,9 @@ def transaction(path: Path) -> Iterator[sqlite3.Connection]:
     """One connection with one transaction: everything inside is written, or nothing.
 
     Raises:
-        BadInput: the file is no database of ours, or was written by a newer version.
+        BadInput: the file is no database of ours, was written by a newer version, or cannot be written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
-    connection.row_factory = sqlite3.Row
+    connection = _connected(path)
     try:
         connection.execute("PRAGMA foreign_keys = ON")
         # Immediate, because a read that turns into a write cannot wait for another writer and would fail at once.
@@ -81,6 +79,16 @@ def transaction(path: Path) -> Iterator[sqlite3.Connection]:
     finally:
         # Closing rolls back what was not committed.
         connection.close()
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
+    except (OSError, sqlite3.DatabaseError) as error:
+        raise BadInput(f"The learners' file {path.name} cannot be used: {error}.") from error
+    connection.row_factory = sqlite3.Row
+    return connection
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:

@@ -39,11 +39,11 @@ def share(part: float, whole: float) -> str:
     return units.percent(100 * part / whole)
 
 
-def misses(value: float, *pairs: tuple[float, str]) -> tuple[NearMiss, ...]:
-    """Near misses, each value once, without those that coincide with the answer on this model."""
+def misses(value: float, *pairs: tuple[float, str], tolerance: float = 0.0) -> tuple[NearMiss, ...]:
+    """Near misses, each value once, without those that coincide with the answer on this model or pass for it."""
     found: dict[float, str] = {}
     for wrong, forgot in pairs:
-        if wrong != value:
+        if abs(wrong - value) > tolerance * abs(value):
             found.setdefault(wrong, forgot)
     return tuple(NearMiss(wrong, forgot) for wrong, forgot in found.items())
 
@@ -58,7 +58,15 @@ def result(
     wholes: tuple[Whole, ...] = (),
 ) -> Answer:
     """An answer whose near misses are given as pairs of value and what was forgotten."""
-    return Answer(value, unit, tuple(working), misses(value, *pairs), tolerance, named or {}, wholes)
+    return Answer(
+        value,
+        unit,
+        tuple(working),
+        misses(value, *pairs, tolerance=tolerance),
+        tolerance,
+        named or {},
+        wholes,
+    )
 
 
 def beside(case: Case) -> tuple[Whole, ...]:

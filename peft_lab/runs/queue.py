@@ -1,24 +1,30 @@
 """Who trains next: one run at a time on this machine, across the app and any number of command lines.
 
-Every process that submits has a queue with one runner thread. A run waits for all that were submitted before it, by any
-process that lives; a file lock makes sure of it. Each run is a child process of its own. Its ending is read from its
-events; the exit code only explains a missing one.
+Every process that submits has a queue with one runner thread. A run waits for all that were submitted before it on this
+machine, by any process that lives; a file lock makes sure of it. Each run is a child process of its own. Its ending is
+read from its events; the exit code only explains a missing one. No fault of the disk ends the thread: the run that met
+it fails with the reason, and the next one is taken.
 """
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import signal
 import threading
 import time
+from contextlib import suppress
 from functools import cache
-from typing import Any
+from pathlib import Path
 
-import psutil
 from filelock import FileLock, Timeout
 
-from peft_lab import processes
-from peft_lab.errors import PeftLabError
-from peft_lab.runs import admission, store, worker
+from peft_lab import processes, storage
+from peft_lab.errors import PeftLabError, RunError
+from peft_lab.runs import admission, events, owners, room, store
+from peft_lab.runs.child import Child
+from peft_lab.runs.events import Event
+from peft_lab.runs.owners import Heart, Owner
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status, classify
@@ -27,6 +33,8 @@ POLL = 0.1  # seconds between looks at a waiting or running run
 PATIENCE = 6.0  # seconds a run gets to stop by itself, at the end of a step
 FORCE = 2.0  # seconds after terminate, before kill
 
+_log = logging.getLogger(__name__)
+
 
 class RunQueue:
     """This process's runs. Safe to use from any thread."""
@@ -34,39 +42,59 @@ class RunQueue:
     def __init__(self) -> None:
         self._wake = threading.Condition()
         self._mine: list[Run] = []
+        self._stopping: set[Path] = set()
         self._thread: threading.Thread | None = None
+        self._heart = Heart(lambda: [run.folder for run in list(self._mine)])
 
     def submit(self, spec: RunSpec) -> str:
         """Check and queue a run; returns its id at once.
 
         Raises:
             BadInput: a spec that cannot work, or a run that cannot fit into memory; nothing is kept of it.
-            AssetError: weights or data are not here.
+            AssetError: weights or data are not here. RunError: no room on the disk, or it cannot be written to.
         """
         complete = spec.check()
+        room.require(complete)
         processes.start_server()
         # What runs now holds memory that will be free then: a run that has to wait is asked when its turn comes.
-        if not any(alive(owner) for _, _, owner in _unfinished()):
+        if not unfinished():
             admission.require(complete)
-        run = store.create(complete)
-        run.log.emit("queued", owner=myself())
+        run = store.create(complete, owners.myself())
+        owners.touch(run.folder)
         with self._wake:
             self._mine.append(run)
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._work, name="run-queue", daemon=True)
                 self._thread.start()
+            self._heart.start()
             self._wake.notify_all()
         return run.id
 
     def stop(self, identity: str) -> None:
-        """Ask a run to stop. It ends after its current step, or is ended after some seconds.
+        """Ask a run to stop. It ends after its current step, or is ended after some seconds; one whose app or command
+        is gone has ended, and that is written down.
 
         Raises:
-            RunError: no such run.
+            RunError: no such run, or it cannot be told to stop because the disk cannot be written to.
         """
         run = store.get(identity)
-        if not run.view().status.final:
-            run.ask_to_stop()
+        seen = run.events()
+        gone = run.gone(seen)
+        if classify(seen, gone="").final:
+            return
+        try:
+            if gone:
+                run.log.emit("lost", message=gone)
+            else:
+                run.ask_to_stop()
+        except OSError as error:
+            with self._wake:
+                if run in self._mine:
+                    self._stopping.add(run.folder)  # this process needs no file to know
+                    return
+            raise RunError(
+                storage.told(error, run.folder) or f"'{identity}' cannot be told to stop ({error})."
+            ) from error
 
     def position(self, identity: str) -> int:
         """How many runs go before this one: 0 when it is its turn, or it has had it.
@@ -75,16 +103,16 @@ class RunQueue:
             RunError: no such run.
         """
         run = store.get(identity)
-        return 0 if classify(run.events()) is not Status.QUEUED else len(_before(run))
+        return 0 if run.status() is not Status.QUEUED else len(before(run))
 
     def wait(self, identity: str, timeout: float | None = None) -> Status:
         """Wait until a run has ended; its status then, or at the timeout."""
         run = store.get(identity)
-        reader, events = run.reader(), []
+        reader, seen = run.reader(), []
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            events += reader.read()
-            status = classify(events)
+            seen += reader.read()
+            status = classify(seen, run.gone(seen))
             if status.final or (deadline is not None and time.monotonic() > deadline):
                 return status
             time.sleep(POLL)
@@ -95,21 +123,31 @@ class RunQueue:
         while True:
             with self._wake:
                 while not self._mine:
-                    self._wake.wait()
+                    self._wake.wait(1.0)
+                    events.tell_untold()
                 run = self._mine[0]
-            self._turn(run)
+            try:
+                self._turn(run)
+            except Exception as error:  # noqa: BLE001  a dead thread would be the end of all training
+                # Whatever it was, the runs behind this one can do nothing for it.
+                told = storage.told(error, run.folder)
+                if told is None:
+                    _log.exception("the queue met an error while %s had its turn", run.id)
+                    told = f"An error in the app itself ended this run ({type(error).__name__}: {error})."
+                _end(run, "failed", told)
             with self._wake:
+                self._stopping.discard(run.folder)
                 self._mine.remove(run)
 
     def _turn(self, run: Run) -> None:
         """Wait for the device, then run. The run's folder may be deleted by hand at any time."""
-        lock = FileLock(store.root() / ".device.lock", thread_local=False)
+        lock = FileLock(store.root() / f".device-{_machine_key()}.lock", thread_local=False)
         while run.folder.exists():
             self._dismiss_waiting()
-            if run.asked_to_stop():
-                _dismiss(run)
+            if self._wants_stop(run):
+                _end(run, "stopped", "Stopped before it started.")
                 return
-            if not _before(run):
+            if not before(run):
                 try:
                     with lock.acquire(timeout=POLL):
                         self._run(run)
@@ -118,130 +156,139 @@ class RunQueue:
                     continue
             time.sleep(POLL)
 
+    def _wants_stop(self, run: Run) -> bool:
+        return run.folder in self._stopping or run.asked_to_stop()
+
     def _dismiss_waiting(self) -> None:
         """Runs behind the first one that were asked to stop need not wait for their turn to do so."""
         with self._wake:
             for run in self._mine[1:]:
-                if not run.folder.exists() or run.asked_to_stop():
+                if not run.folder.exists() or self._wants_stop(run):
                     self._mine.remove(run)
-                    _dismiss(run)
+                    _end(run, "stopped", "Stopped before it started.")
 
     def _run(self, run: Run) -> None:
         """One child process from start to end, and a final event whatever becomes of it."""
         problem = _refusal(run)
         if problem is not None:
-            run.log.emit("failed", message=problem)
+            _end(run, "failed", problem)
             return
         run.log.emit("starting")
-        making: Any = processes.context()
-        child = making.Process(target=worker.main, args=(str(run.folder),), name=run.id, daemon=True)
         try:
-            child.start()
-        except (OSError, EOFError) as error:
-            # The fork server was killed in between; the next run starts a new one.
-            reason = str(error) or "the process that starts others was ended"
-            run.log.emit("failed", message=f"The training process could not be started: {reason}.")
+            child = Child(run)
+        except RunError as error:
+            _end(run, "failed", str(error))
             return
         asked: float | None = None
-        while child.is_alive():
-            child.join(POLL)
+        while child.alive():
+            child.wait(POLL)
             self._dismiss_waiting()
-            if asked is None and run.asked_to_stop():
+            if asked is None and self._wants_stop(run):
                 asked = time.monotonic()
+                if not run.asked_to_stop():
+                    child.signal(signal.SIGTERM)
             if asked is not None:
                 _urge(child, time.monotonic() - asked)
-        if not run.folder.exists() or classify(run.events()).final:
+        if not run.folder.exists() or classify(run.events(), gone="").final:
             return
         if asked is not None:
-            run.log.emit("stopped", message="Stopped in the middle of a step: nothing was saved.")
+            _end(run, "stopped", "Stopped in the middle of a step: nothing was saved.")
         else:
-            run.log.emit("failed", message=_cause(run, child.exitcode))
+            _end(run, "failed", child.cause())
 
 
 def _refusal(run: Run) -> str | None:
     """Why there is no room for a run now. Where that cannot be found out, the run itself will say what is wrong."""
     try:
-        return admission.refusal(run.spec)
+        return room.refusal(run.spec) or admission.refusal(run.spec)
     except PeftLabError:
         return None
 
 
-def _dismiss(run: Run) -> None:
+def _end(run: Run, ending: str, message: str) -> None:
     if run.folder.exists():
-        run.log.emit("stopped", message="Stopped before it started.")
+        run.log.end(ending, message=message)
 
 
-def _urge(child: Any, waited: float) -> None:
+def _urge(child: Child, waited: float) -> None:
     if waited > PATIENCE + FORCE:
-        child.kill()
+        child.signal(signal.SIGKILL)
     elif waited > PATIENCE:
-        child.terminate()
+        child.signal(signal.SIGTERM)
 
 
-def _cause(run: Run, code: int | None) -> str:
-    """Why a child ended without saying so, in one sentence."""
-    if code == -signal.SIGKILL:
-        return (
-            "The training process was killed from outside; usually the system does that when memory runs out."
-        )
-    if code is not None and code < 0:
-        return f"The training process was ended by signal {-code} ({signal.Signals(-code).name})."
-    log = run.folder / "worker.log"
-    lines = log.read_text("utf-8", "replace").strip().splitlines() if log.exists() else []
-    reason = f": {lines[-1]}" if lines else ""
-    return f"The training process ended with an error (exit code {code}){reason}"
+def _machine_key() -> str:
+    return hashlib.sha256(owners.machine().encode()).hexdigest()[:8]
 
 
-# -- owners ------------------------------------------------------------------------------------------------------
+# -- all queues on this disk -------------------------------------------------------------------------------------
 
 
-def myself() -> dict[str, float]:
-    """This process as the owner of something on disk: ``{pid, started}``."""
-    me = psutil.Process()
-    return {"pid": me.pid, "started": me.create_time()}
+class _Known:
+    """What a queue needs of a run's events, read as they are added: who holds it, and whether it has ended."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.reader = run.reader()
+        self.kept: list[Event] = []
+        self.ended = False  # for good
+
+    def look(self) -> None:
+        with suppress(OSError):  # it will be read when it can be
+            new = self.reader.read()
+            self.ended = self.ended or classify(new, gone="").final
+            self.kept += [event for event in new if event["type"] in ("queued", "worker")]
 
 
-def alive(owner: dict[str, float]) -> bool:
-    """Whether the process that owns something on disk still is there; its start time tells it from one that has taken
-    its number since."""
-    try:
-        found = psutil.Process(int(owner["pid"]))
-        # One that was killed and not yet waited for by its parent still has its number.
-        return found.status() != psutil.STATUS_ZOMBIE and abs(found.create_time() - owner["started"]) < 2
-    except psutil.NoSuchProcess:
-        return False
+_known: dict[Path, _Known] = {}
+_looking = threading.Lock()
 
 
-_ended: set[str] = set()  # an ending is for good, so those files are read once
-
-
-def _unfinished() -> list[tuple[float, Run, dict[str, float]]]:
-    """Runs that have not ended, with the time they were queued and their owner."""
+def _open_runs() -> list[tuple[float, Run, Owner, str]]:
+    """Runs without a final event: when they were queued, their owner, and why it is gone. Those whose owner cannot be
+    read are left out: they hold up nobody."""
     found = []
-    for run in store.runs():
-        if run.id in _ended:
-            continue
-        events = run.events()
-        if classify(events).final:
-            _ended.add(run.id)
-        elif events and events[0]["type"] == "queued" and "owner" in events[0]:
-            found.append((float(events[0]["time"]), run, events[0]["owner"]))
+    with _looking:
+        listed = store.runs()
+        for folder in _known.keys() - {run.folder for run in listed}:
+            del _known[folder]
+        for run in listed:
+            known = _known.setdefault(run.folder, _Known(run))
+            if not known.ended:
+                known.look()
+            owner = run.owner(known.kept)
+            if not known.ended and owner is not None:
+                found.append((float(known.kept[0]["time"]), run, owner, run.gone(known.kept)))
     return found
 
 
-def _before(run: Run) -> list[Run]:
-    """Unfinished runs of living processes that were queued before this one."""
-    rows = _unfinished()
-    own = next((queued for queued, other, _ in rows if other.id == run.id), time.time())
-    return [other for queued, other, owner in rows if (queued, other.id) < (own, run.id) and alive(owner)]
+def unfinished() -> list[tuple[float, Run]]:
+    """Runs on this machine that are held by a living process and have not ended, with the time they were queued."""
+    return [
+        (queued, run) for queued, run, owner, gone in _open_runs() if owners.same_machine(owner) and not gone
+    ]
+
+
+def before(run: Run) -> list[Run]:
+    """Unfinished runs that were queued before this one on its machine, by processes that live; the oldest first."""
+    rows = sorted(unfinished(), key=lambda row: (row[0], row[1].id))
+    own = next((queued for queued, other in rows if other.id == run.id), time.time())
+    return [other for queued, other in rows if (queued, other.id) < (own, run.id)]
 
 
 def mark_lost() -> list[str]:
-    """Give runs whose app or command line is gone their final event; returns their ids."""
+    """Give runs of this host whose app or command is gone their final event, where the disk takes it; their ids.
+
+    Nothing depends on it (:func:`~peft_lab.runs.view.classify`): it keeps what is known from depending on the process
+    table. Runs of other hosts are left alone, as silence may be the network's.
+    """
     lost = []
-    for _, run, owner in _unfinished():
-        if not alive(owner):
-            run.log.emit("lost", message="The app or command that ran it ended before it was done.")
+    for _, run, owner, gone in _open_runs():
+        if gone and owners.here(owner) and not owners.running(owner):
+            try:
+                run.log.emit("lost", message=gone)
+            except OSError:
+                continue
             lost.append(run.id)
     return lost
 

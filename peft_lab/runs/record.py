@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
+from peft_lab.runs import kept
 from peft_lab.runs.events import Event
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run, write_json
@@ -60,18 +61,32 @@ def result(run: Run, further: Sequence[Event] = ()) -> dict[str, Any]:
     Raises RunError when its folder cannot be read.
     """
     spec = run.spec
-    seen = view([*run.events(), *further], spec.steps)
+    events = [*run.events(), *further]
+    seen = view(events, spec.steps, run.gone(events))
     adapter = str(run.adapter) if (run.adapter / "adapter_config.json").exists() else None
     weights = run.adapter / "adapter_model.safetensors"
     stored = weights.stat().st_size if weights.exists() else None
-    return record_of(run.id, spec, seen, adapter, stored)
+    return {**record_of(run.id, spec, seen, adapter, stored), "inputs": _inputs(events)}
+
+
+def _inputs(events: Sequence[Event]) -> dict[str, dict[str, str]] | None:
+    """SHA-256 of the files the run was made from; ``None`` for one that ended before, or is older than their record."""
+    return next((event["files"] for event in events if event["type"] == "inputs"), None)
 
 
 def end(run: Run, ending: str, message: str) -> None:
-    """Keep the record, then tell of the ending: whoever reads that a run has ended finds its record."""
+    """Keep record and model card, then tell of the ending: whoever reads that a run has ended finds both."""
+    from peft_lab.export.bundle import write_papers  # it reads runs itself
+
     last = {"type": ending, "time": time.time(), "message": message}
-    write_json(run.folder / "record.json", result(run, [last]))
-    run.log.emit(ending, message=message)
+    found = result(run, [last])
+    write_json(run.folder / kept.RECORD, found)
+    try:
+        write_papers(run)
+    finally:
+        # the card is among the files that the record vouches for
+        write_json(run.folder / kept.RECORD, {**found, "files": kept.hashes(run.folder)})
+        run.log.emit(ending, message=message)
 
 
 def _metric(evaluation: Evaluation | None, name: str) -> float | None:

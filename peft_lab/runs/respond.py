@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.errors import BadInput, RunError
+from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.runs import store
+from peft_lab.runs import kept, store
 from peft_lab.runs.spec import PROBE_CHARACTERS, RunSpec
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def respond(identity: str, texts: Sequence[str]) -> list[dict[str, Any]]:
         probabilities, or generated text and no scores.
 
     Raises:
-        RunError: no such run, or one that saved no adapter.
+        RunError: no such run, or one that saved no adapter or whose adapter is damaged.
     """
     examiner, base, tuned = _models(identity)
     pairs = zip(examiner.answer(base, texts), examiner.answer(tuned, texts), strict=True)
@@ -60,8 +60,7 @@ def _models(identity: str) -> tuple[Examiner, torch.nn.Module, torch.nn.Module]:
         _loaded.move_to_end(identity)
         return _loaded[identity]
     run = store.get(identity)
-    if not (run.adapter / "adapter_config.json").exists():
-        raise RunError(f"'{identity}' saved no adapter, so there is no tuned model to ask.")
+    kept.adapter(run.folder)
     while len(_loaded) >= KEPT:
         _loaded.popitem(last=False)
     _loaded[identity] = _load(run.spec, run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models import ModelEntry
 from peft_lab.runs import beyond
-from peft_lab.tasks import own
+from peft_lab.tasks import apart, own
 from peft_lab.tasks.base import Task
 
 Schedule = Literal["linear", "cosine"]
@@ -74,7 +74,7 @@ class RunSpec:
         """The inverse of :meth:`to_dict`, also after JSON.
 
         Raises:
-            BadInput: a field that is missing or not known.
+            BadInput: a field that is missing, not known or of a wrong kind.
         """
         known = {item.name for item in fields(cls)}
         for name in data:
@@ -83,6 +83,9 @@ class RunSpec:
         for name in ("model", "method", "task"):
             if name not in data:
                 raise BadInput(f"A run needs a {name}.", name)
+        for name, value in data.items():
+            if not _KINDS_OF_FIELDS[name](value):
+                raise BadInput(f"A run's {name} cannot be {str(value)[:40]!r}.", name)
         values = {key: tuple(v) if isinstance(v, list) else v for key, v in data.get("values", {}).items()}
         return cls(**{**data, "values": values, "probes": tuple(data.get("probes", ()))})
 
@@ -99,7 +102,7 @@ class RunSpec:
                 "The task 'own' needs a file: CSV or JSON Lines of text,label or prompt,completion.",
                 "own_data",
             )
-        return own.load_file(self.own_data)
+        return apart.load_file(self.own_data)
 
     def check(self) -> RunSpec:
         """This spec with every default filled in.
@@ -162,6 +165,28 @@ class RunSpec:
             if not probe.strip() or len(probe) > PROBE_CHARACTERS:
                 message = f"A sentence to try has 1 to {PROBE_CHARACTERS} characters; one has {len(probe)}."
                 raise BadInput(message, "probes")
+
+
+def _is(*kinds: type, none: bool = False) -> Callable[[Any], bool]:
+    """Whether a stored value is of one of the kinds; a truth value is no number."""
+    return lambda value: (none and value is None) or type(value) in kinds
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
+
+
+_KINDS_OF_FIELDS: Mapping[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("model", "method", "task", "schedule"), _is(str)),
+    **dict.fromkeys(("steps", "seed"), _is(int)),
+    **dict.fromkeys(("batch", "max_length", "eval_rows"), _is(int, none=True)),
+    **dict.fromkeys(("learning_rate", "head_learning_rate"), _is(int, float, none=True)),
+    **dict.fromkeys(("warmup", "weight_decay", "clip"), _is(int, float)),
+    "values": lambda value: isinstance(value, Mapping),
+    "own_data": _is(str, none=True),
+    "probes": _texts,
+    "compared": _is(bool),
+}
 
 
 def entry_of(name: str) -> ModelEntry:

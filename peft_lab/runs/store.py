@@ -14,15 +14,18 @@ import secrets
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from peft_lab import assets
-from peft_lab.errors import BadInput, RunError
+from peft_lab import assets, storage
+from peft_lab.errors import PeftLabError, RunError
+from peft_lab.runs import kept, owners
 from peft_lab.runs.events import Event, EventLog, EventReader, read_events
+from peft_lab.runs.owners import Owner
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.view import RunView, Status, view
+from peft_lab.runs.view import RunView, Status, classify, view
 
 DAMAGED = "damaged"
 STOP = "stop"
@@ -70,45 +73,64 @@ class Run:
     @property
     def spec(self) -> RunSpec:
         """Raises RunError when the file is missing or cannot be read."""
-        return RunSpec.from_dict(_read_json(self.folder / "spec.json", self.id))
+        return RunSpec.from_dict(kept.read_json(self.folder, "spec.json"))
 
     @property
     def log(self) -> EventLog:
         return EventLog(self.folder / "events.jsonl")
 
     def events(self) -> list[Event]:
-        return read_events(self.folder / "events.jsonl")
+        """Raises RunError when the file is there and cannot be read."""
+        try:
+            return read_events(self.folder / "events.jsonl")
+        except OSError as error:
+            raise RunError(f"events.jsonl of '{self.id}' cannot be read ({error}).") from error
 
     def reader(self) -> EventReader:
         """An incremental reader for a page that polls."""
         return EventReader(self.folder / "events.jsonl")
 
     def view(self) -> RunView:
-        return view(self.events(), self.spec.steps)
+        """Raises RunError or BadInput when what is stored cannot be read."""
+        events = self.events()
+        return view(events, self.spec.steps, self.gone(events))
+
+    def status(self) -> Status:
+        """Where it stands, whatever its spec. Raises RunError when its events cannot be read."""
+        events = self.events()
+        return classify(events, self.gone(events))
+
+    def gone(self, events: Sequence[Event]) -> str:
+        """Why the process that holds the run is taken for gone, in one sentence; empty while it lives.
+
+        A run's child saves what it has when its app ends: until then it holds the run itself.
+        """
+        queue, worker = _owner(events, "queued"), _owner(events, "worker")
+        beat = owners.heard(self.folder / owners.BEAT)
+        if queue is None or not owners.here(queue):
+            beat = owners.heard(self.folder / owners.BEAT, self.folder / "events.jsonl")
+        reason = owners.gone(queue, beat)
+        return "" if reason and worker and owners.here(worker) and owners.running(worker) else reason
+
+    def owner(self, events: Sequence[Event]) -> Owner | None:
+        """The process whose queue holds it; ``None`` where its file names none."""
+        return _owner(events, "queued")
 
     @property
     def adapter(self) -> Path:
         return self.folder / "adapter"
 
     def record(self) -> dict[str, Any]:
-        """The figures of a run that has ended, ``{}`` before (see record.py)."""
-        path = self.folder / "record.json"
-        return _read_json(path, self.id) if path.exists() else {}
+        """The figures of a run that has ended, ``{}`` before (see record.py). Raises RunError when damaged."""
+        return kept.record(self.folder)
 
     def insight(self) -> dict[str, Any]:
-        """What the method's own picture is drawn from, ``{}`` when the run has none. Arrays are in ``insight.npz``."""
-        path = self.folder / "insight.json"
-        return _read_json(path, self.id) if path.exists() else {}
+        """What the method's own picture is drawn from; see :func:`peft_lab.runs.kept.insight`."""
+        return kept.insight(self.folder)
 
     def arrays(self) -> dict[str, Any]:
-        """The numpy arrays beside :meth:`insight`, by name; ``{}`` when there are none."""
-        import numpy as np
-
-        path = self.folder / "insight.npz"
-        if not path.exists():
-            return {}
-        with np.load(path) as kept:
-            return dict(kept)
+        """The numpy arrays beside :meth:`insight`; see :func:`peft_lab.runs.kept.arrays`."""
+        return kept.arrays(self.folder)
 
     # -- stopping: a file, so that any process may ask -----------------------------------------------------------
 
@@ -119,31 +141,53 @@ class Run:
         return (self.folder / STOP).exists()
 
 
+def _owner(events: Sequence[Event], kind: str) -> Owner | None:
+    return next((owners.read(event.get("owner")) for event in events if event["type"] == kind), None)
+
+
 def root() -> Path:
     """The folder of all runs."""
     return assets.home() / "runs"
 
 
-def create(spec: RunSpec) -> Run:
-    """A new run's folder with its spec; the name tells when, method, model and task."""
-    parent = root()
-    parent.mkdir(parents=True, exist_ok=True)
+def create(spec: RunSpec, owner: Owner | None = None) -> Run:
+    """A new run's folder with its spec, and its first event where an ``owner`` queues it; the name tells when, method,
+    model and task. What cannot be written whole is not left behind.
+
+    Raises:
+        RunError: nothing can be written there, in one sentence.
+    """
+    folder: Path | None = None
+    try:
+        root().mkdir(parents=True, exist_ok=True)
+        folder = _new_folder(spec)
+        if spec.own_data is not None:
+            # The learner's file may be gone tomorrow; the run keeps what it was trained on.
+            copy = folder / f"data{Path(spec.own_data).suffix}"
+            shutil.copyfile(spec.own_data, copy)
+            spec = replace(spec, own_data=str(copy))
+        write_json(folder / "spec.json", spec.to_dict())
+        run = Run(folder.name, folder)
+        if owner is not None:
+            run.log.emit("queued", owner=owner.to_dict())
+    except OSError as error:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        told = storage.told(error, root()) or f"The run could not be stored under {root()} ({error})."
+        raise RunError(told) from error
+    return run
+
+
+def _new_folder(spec: RunSpec) -> Path:
     model = re.sub(r"[^a-z0-9]+", "-", Path(spec.model).name.lower()).split("-")[0]
     stamp = time.strftime("%Y%m%d-%H%M%S")
     while True:
-        identity = f"{stamp}-{spec.method}-{model or 'model'}-{spec.task}-{secrets.token_hex(2)}"
-        folder = parent / identity
+        folder = root() / f"{stamp}-{spec.method}-{model or 'model'}-{spec.task}-{secrets.token_hex(2)}"
         try:
             folder.mkdir()
         except FileExistsError:
             continue
-        if spec.own_data is not None:
-            # The learner's file may be gone tomorrow; the run keeps what it was trained on.
-            kept = folder / f"data{Path(spec.own_data).suffix}"
-            shutil.copyfile(spec.own_data, kept)
-            spec = replace(spec, own_data=str(kept))
-        write_json(folder / "spec.json", spec.to_dict())
-        return Run(identity, folder)
+        return folder
 
 
 def get(identity: str) -> Run:
@@ -159,10 +203,13 @@ def get(identity: str) -> Run:
 
 
 def runs() -> list[Run]:
-    """All runs, newest first, unreadable ones included."""
+    """All runs, newest first, unreadable ones included. Raises RunError when the folder itself cannot be read."""
     if not root().is_dir():
         return []
-    folders = [path for path in root().iterdir() if path.is_dir() and _ID.fullmatch(path.name)]
+    try:
+        folders = [path for path in root().iterdir() if path.is_dir() and _ID.fullmatch(path.name)]
+    except OSError as error:
+        raise RunError(f"The runs in {root()} cannot be listed ({error.strerror or error}).") from error
     return [Run(path.name, path) for path in sorted(folders, key=lambda path: path.name, reverse=True)]
 
 
@@ -177,17 +224,15 @@ def summary(run: Run) -> RunSummary:
         spec = run.spec
         seen = run.view()
         task = spec.task_object()
-    except (RunError, BadInput, KeyError, TypeError, ValueError, OSError) as error:
-        reason = (
-            str(error) if isinstance(error, RunError | BadInput) else f"its events cannot be read ({error})"
-        )
-        return RunSummary(run.id, DAMAGED, run.folder.stat().st_mtime, problem=reason)
+        kept.check(run.folder)
+    except PeftLabError as error:
+        return RunSummary(run.id, DAMAGED, _created(run), problem=str(error))
     before, after = (which.metrics.get(task.metric) if which else None for which in (seen.before, seen.after))
     ended = seen.ended - seen.started if seen.ended and seen.started else seen.seconds
     return RunSummary(
         id=run.id,
         status=str(seen.status),
-        created=seen.started or run.folder.stat().st_mtime,
+        created=seen.started or _created(run),
         model=spec.model,
         method=spec.method,
         task=spec.task,
@@ -205,36 +250,40 @@ def summary(run: Run) -> RunSummary:
     )
 
 
+def _created(run: Run) -> float:
+    try:
+        return run.folder.stat().st_mtime
+    except OSError:
+        return 0.0  # deleted just now
+
+
 def delete(identity: str) -> None:
     """Remove a run with everything in it.
 
     Raises:
-        RunError: no such run, or one that has not ended.
+        RunError: no such run, one that has not ended, or a disk that cannot be written to.
     """
     run = get(identity)
     line = summary(run)
     if line.status != DAMAGED and not Status(line.status).final:
         raise RunError(f"'{identity}' has not ended; stop it first.")
     # Out of sight in one step, so that no half-deleted run is ever listed.
-    grave = Path(tempfile.mkdtemp(prefix=".deleted-", dir=root()))
-    run.folder.replace(grave / identity)
-    shutil.rmtree(grave)
+    try:
+        grave = Path(tempfile.mkdtemp(prefix=".deleted-", dir=root()))
+        run.folder.replace(grave / identity)
+        shutil.rmtree(grave)
+    except OSError as error:
+        told = storage.told(error, root()) or f"'{identity}' cannot be deleted ({error.strerror or error})."
+        raise RunError(told) from error
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write in one step: a reader sees the old file or the new one."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-    scratch.replace(path)
-
-
-def _read_json(path: Path, identity: str) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"'{identity}' has no {path.name}.") from None
-    except (ValueError, OSError) as error:
-        raise RunError(f"{path.name} of '{identity}' cannot be read ({error}).") from error
-    if not isinstance(content, dict):
-        raise RunError(f"{path.name} of '{identity}' holds no settings.")
-    return content
+        scratch.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+        scratch.replace(path)
+    except OSError:
+        # Half a file on a full disk would take what room there is.
+        scratch.unlink(missing_ok=True)
+        raise

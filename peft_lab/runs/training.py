@@ -10,13 +10,14 @@ import gc
 import math
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from peft_lab import insight, loading
 from peft_lab.errors import RunError
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType
-from peft_lab.runs import batches, beyond, measuring
+from peft_lab.runs import batches, beyond, inputs, kept, measuring, stopping
 from peft_lab.runs.batches import Encoded
 from peft_lab.runs.evaluation import Examiner, bare
 from peft_lab.runs.precision import Masters, cast_added, in_head
@@ -69,7 +70,7 @@ def train(run: Run) -> tuple[str, str]:
     taken = _learn(ready, masters, recorder)
     process_peak, device_peaks = measuring.process_peak(), measuring.device_peaks()
     masters.restore()
-    ready.method.save(ready.model, run.adapter)
+    kept.save_adapter(run.folder, partial(ready.method.save, ready.model))
     run.log.emit("memory", process_peak_bytes=process_peak, **device_peaks)
     if taken < spec.steps:
         return "stopped", f"Stopped after {taken} of {spec.steps} steps; the adapter of that moment is saved."
@@ -128,6 +129,7 @@ def _prepare(run: Run) -> Prepared:
     rows = batches.encode(
         task, [splits.train[number] for number in needed], base.tokenizer, _whole(spec.max_length)
     )
+    run.log.emit("inputs", files=inputs.hashes(spec, task, base.entry))
     named = [(name, p.numel()) for name, p in model.named_parameters() if p.requires_grad]
     head = sum(size for name, size in named if task.labels and in_head(name))
     run.log.emit(
@@ -184,7 +186,7 @@ def _learn(ready: Prepared, masters: Masters, recorder: insight.Recorder) -> int
     model.train()
     recorder.snapshot(0)
     for step, numbers in enumerate(order):
-        if ready.run.asked_to_stop():
+        if stopping.asked(ready.run):
             return step
         start = time.perf_counter()
         batch = batches.collate([rows[number] for number in numbers], pad, ready.base.device)
@@ -286,7 +288,7 @@ def _beyond(ready: Prepared, examiner: Examiner) -> None:
 
 
 def _heed(run: Run) -> None:
-    if run.asked_to_stop():
+    if stopping.asked(run):
         raise Stopped
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from peft_lab.errors import RunError
+from peft_lab.runs import event_fields
 from peft_lab.runs.events import Event
 
 RECENT = 10  # steps over which the speed for the estimate is taken
@@ -42,17 +44,21 @@ _MEANS = {
 }
 
 
-def classify(events: Sequence[Event]) -> Status:
-    """The status that the events add up to: that of the first final event, else of the latest that says something.
+def classify(events: Sequence[Event], gone: str) -> Status:
+    """Where a run stands, from all that is known of it; nothing else decides on a status.
 
-    A run without any event is queued: its folder is made just before its first event.
+    Args:
+        events: the first final one decides, else the latest that says something. A run without any event is queued:
+            its folder is made just before its first event.
+        gone: why the process that held it is taken for gone, empty while it lives
+            (:meth:`peft_lab.runs.store.Run.gone`). A run that nobody holds and that has not ended is lost.
     """
     status = Status.QUEUED
     for event in events:
         status = _MEANS.get(event["type"], status)
         if status.final:
-            break
-    return status
+            return status
+    return Status.LOST if gone else status
 
 
 @dataclass(frozen=True)
@@ -122,9 +128,16 @@ class RunView:
     first_loss_after: float | None
 
 
-def view(events: Sequence[Event], steps: int) -> RunView:
-    """The figures of a run of ``steps`` steps from its events, complete or not."""
-    status = classify(events)
+def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
+    """The figures of a run of ``steps`` steps from its events, complete or not; ``gone`` as in :func:`classify`.
+
+    Raises:
+        RunError: an event that is not what events are.
+    """
+    damage = event_fields.damage(events, ended=classify(events, gone="").final)
+    if damage:
+        raise RunError(f"Its events cannot be read: {damage}.")
+    status = classify(events, gone)
     rows = [event for event in events if event["type"] == "step"]
     timed = [row for row in rows if not row.get("tracked")]
     speed = _rate(timed, "steps")
@@ -157,9 +170,9 @@ def view(events: Sequence[Event], steps: int) -> RunView:
         unrelated_after=_fields(_last(events, "unrelated", "tuned")),
         memory={key: value for e in events if e["type"] == "memory" for key, value in _fields(e).items()},
         ready=_fields(_last(events, "ready")),
-        message=_message(status, events, ending),
+        message=_message(status, events, ending, gone),
         started=times[0] if times else None,
-        ended=ending["time"] if ending else None,
+        ended=ending["time"] if ending else times[-1] if status.final and times else None,
         first_loss_after=rows[0]["time"] - times[0] if rows else None,
     )
 
@@ -199,8 +212,10 @@ def _answers(event: Event | None) -> tuple[Answer, ...]:
     )
 
 
-def _message(status: Status, events: Sequence[Event], ending: Event | None) -> str:
+def _message(status: Status, events: Sequence[Event], ending: Event | None, gone: str) -> str:
     if ending is not None:
         return str(ending.get("message", ""))
+    if status is Status.LOST:
+        return gone
     phase = _last(events, "phase")
     return str(phase["name"]) if status is Status.STARTING and phase else ""

@@ -6,23 +6,56 @@ import os
 import sys
 from pathlib import Path
 
-from peft_lab import processes
+from peft_lab import processes, storage
 from peft_lab.errors import PeftLabError
+from peft_lab.runs import owners, stopping
 from peft_lab.runs.store import Run
+
+#: Exit code, plus the system's number of the fault, of a process that could not write its ending down.
+STORAGE = 100
 
 
 def main(folder: str) -> None:
     """Train the run in ``folder``. Errors of this package become its message; any other is a bug, told in the log."""
     run = Run(Path(folder).name, Path(folder))
-    _print_to(run.folder / "worker.log")
-    processes.settle_child(home=str(run.folder.parent.parent))
-    from peft_lab.runs import record, training
+    stopping.listen()
+    try:
+        _print_to(run.folder / "worker.log")
+        run.log.emit("worker", owner=owners.myself().to_dict())
+        processes.settle_child(home=str(run.folder.parent.parent), orphaned=stopping.end_soon)
+        _end(run, *_trained(run))
+    except OSError as error:
+        code = storage.number(error)
+        if not run.folder.exists():
+            return  # deleted by hand
+        if code is None:
+            raise
+        os._exit(STORAGE + code)
+
+
+def _trained(run: Run) -> tuple[str, str]:
+    """How the training ended, and its message. A fault of the disk is told as that, whichever library met it."""
+    from peft_lab.runs import training
 
     try:
-        ending, message = training.train(run)
+        return training.train(run)
     except PeftLabError as error:
-        ending, message = "failed", str(error)
-    record.end(run, ending, message)
+        return "failed", str(error)
+    except Exception as error:
+        told = storage.told(error, run.folder)
+        if told is None:
+            raise
+        return "failed", told
+
+
+def _end(run: Run, ending: str, message: str) -> None:
+    """Keep the record and tell of the ending. Where only the record finds no room, the events still tell."""
+    from peft_lab.runs import record
+
+    try:
+        record.end(run, ending, message)
+    except OSError:
+        run.log.emit(ending, message=message)
 
 
 def _print_to(path: Path) -> None:

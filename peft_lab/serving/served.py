@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.methods import get_method
 from peft_lab.methods.adapters import Adapters
-from peft_lab.runs import store
+from peft_lab.runs import kept, store
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,7 @@ class Served(ABC):
 class ServedAdapters(Served):
     def attach(self, base: torch.nn.Module) -> torch.nn.Module:
         for name, run in self.runs.items():
-            _adapters().load(base, run.adapter, name)
+            _adapters().load(base, kept.adapter(run.folder), name)
         return base
 
     def use(self, name: str) -> None:
@@ -80,9 +80,9 @@ class ServedLora(Served):
         from peft import PeftModel
 
         (first, run), *others = self.runs.items()
-        model: Any = PeftModel.from_pretrained(base, str(run.adapter), adapter_name=first)
+        model: Any = PeftModel.from_pretrained(base, str(kept.adapter(run.folder)), adapter_name=first)
         for name, other in others:
-            model.load_adapter(str(other.adapter), adapter_name=name)
+            model.load_adapter(str(kept.adapter(other.folder)), adapter_name=name)
         return model
 
     def use(self, name: str) -> None:

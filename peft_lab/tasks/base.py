@@ -83,6 +83,13 @@ class Task(ABC):
         splits = self.load()
         return len(splits.train) + len(splits.test)
 
+    def inputs(self) -> dict[str, dict[str, str]]:
+        """SHA-256 by file, by asset, of what the rows were read from; empty for rows that are made here.
+
+        Raises what :meth:`load` raises.
+        """
+        return {}
+
     @abstractmethod
     def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
         """Compare ``predictions`` (label names, or generated text) with the targets of ``rows``, in the same order.

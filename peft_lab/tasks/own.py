@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from peft_lab.errors import BadInput
+from peft_lab.tasks import records
 from peft_lab.tasks.base import Kind, Row, Splits, Task, check_paired
 from peft_lab.tasks.labelled import label_scores
-from peft_lab.tasks.records import Table, bad, read, shorten
+from peft_lab.tasks.lookalikes import alike, is_blank
+from peft_lab.tasks.records import Table, bad, read, reader_of, shorten
 from peft_lab.tasks.splitting import different_texts, hold_out, in_fair_order, same_text
 
 NAME = "own"
 MAX_BYTES = 5_000_000
 MIN_ROWS = 8
-MAX_ROWS = 20_000
+MAX_ROWS = records.MAX_ROWS
 MIN_LABELS = 2
 MAX_LABELS = 20
 #: Different texts a label needs: one to learn from and one to test on.
@@ -38,17 +41,22 @@ COLUMNS: dict[Kind, tuple[str, str]] = {
     "generation": ("prompt", "completion"),
 }
 _EXPECTED = " or ".join(f"{text},{target}" for text, target in COLUMNS.values())
+_TITLE = "Your file "
 _NAMED = 5  # how many row numbers a message names
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnTask(Task):
-    """The rows of one uploaded file."""
+    """The rows of one uploaded file. ``sha256`` is of its bytes."""
 
     splits: Splits = field(repr=False)
+    sha256: str
 
     def load(self) -> Splits:
         return self.splits
+
+    def inputs(self) -> dict[str, dict[str, str]]:
+        return {NAME: {self.title.removeprefix(_TITLE): self.sha256}}
 
     def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
         """``accuracy`` and ``macro_f1`` (classification), or ``exact_match`` up to spacing (generation)."""
@@ -59,45 +67,48 @@ class OwnTask(Task):
         return {"exact_match": hits / len(rows)}
 
 
-def load_file(path: str | Path) -> OwnTask:
-    """:func:`parse` a file. Raises BadInput, also if there is no such file."""
-    path = Path(path)
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise _too_large(size)
-        data = path.read_bytes()
-    except (OSError, ValueError) as trouble:  # ValueError: a NUL in the path
-        reason = trouble.strerror if isinstance(trouble, OSError) else trouble
-        raise bad(f"'{path}' cannot be read: {reason}.") from trouble
-    return parse(data, path.name)
+@dataclass(frozen=True)
+class Content:
+    """What is in a file, whatever it is called."""
+
+    kind: Kind
+    labels: tuple[str, ...]
+    splits: Splits = field(repr=False)
 
 
 def parse(data: bytes, filename: str) -> OwnTask:
     """The task in an uploaded file; ``filename`` ends in .csv or .jsonl. Other columns than the two are ignored.
 
     The split depends on the texts alone: about a fifth is held out, at most ``MAX_TEST_TEXTS`` texts, from every label,
-    with repeated texts kept together.
+    with repeated texts kept together. What reads files of strangers is :mod:`peft_lab.tasks.apart`.
 
     Raises BadInput with one sentence: what is wrong, where, and what would work.
     """
+    return task_of(filename, data, content(data, filename))
+
+
+def check(data: bytes, filename: str) -> None:
+    """What can be refused without reading. Raises BadInput."""
     if len(data) > MAX_BYTES:
-        raise _too_large(len(data))
-    table = read(data, filename)
+        raise too_large(len(data))
+    reader_of(filename)
+
+
+def content(data: bytes, filename: str) -> Content:
+    """See :func:`parse`."""
+    check(data, filename)
+    table = read(data, filename, {name for names in COLUMNS.values() for name in names})
     kind = _kind(table)
     rows = _rows(table, kind)
-    if len(rows) > MAX_ROWS:
-        raise bad(f"The file has {len(rows):,} rows; at most {MAX_ROWS:,} are taken. Keep a sample of it.")
     texts = different_texts(rows)
     if texts < MIN_ROWS:
         repeated = f" with {texts} different texts" if texts < len(rows) else ""
         raise bad(f"The file has {len(rows)} rows{repeated}; at least {MIN_ROWS} different ones are needed.")
     labels = _labels(rows) if kind == "classification" else ()
-    splits = _split(rows, kind)
-    return _task(filename, kind, labels, splits)
+    return Content(kind, labels, _split(rows, kind))
 
 
-def _too_large(size: int) -> BadInput:
+def too_large(size: int) -> BadInput:
     return bad(
         f"The file has {size / 1e6:.1f} MB; at most {MAX_BYTES / 1e6:.0f} MB are taken. Keep a sample of it."
     )
@@ -147,7 +158,7 @@ def _cell(value: Any) -> str | None:
 def _fault(cell: str | None, longest: int) -> str | None:
     if cell is None:
         return "holds neither text nor a whole number"
-    if not cell:
+    if is_blank(cell):
         return "is blank"
     if len(cell) > longest:
         return f"is longer than {longest:,} characters"
@@ -174,6 +185,11 @@ def _by_label(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
     labels = sorted({row.target for row in rows})
+    if pair := alike(labels):
+        raise bad(
+            f"The labels '{pair[0]}' and '{pair[1]}' look the same but are written differently, so they would count as "
+            "two: write them alike."
+        )
     if len(labels) < MIN_LABELS:
         raise bad(
             f"Every row has the label '{labels[0]}'; at least {MIN_LABELS} different labels are needed."
@@ -205,16 +221,18 @@ def _split(rows: Sequence[Row], kind: Kind) -> Splits:
     )
 
 
-def _task(filename: str, kind: Kind, labels: tuple[str, ...], splits: Splits) -> OwnTask:
+def task_of(filename: str, data: bytes, found: Content) -> OwnTask:
+    """The task that a file of that name with that content is."""
+    kind, splits = found.kind, found.splits
     text, target = COLUMNS[kind]
     classifies = kind == "classification"
     longest = max(len(row.target) for row in (*splits.train, *splits.test))
     return OwnTask(
         name=NAME,
-        title=f"Your file {Path(filename).name}",
+        title=f"{_TITLE}{Path(filename).name}",
         kind=kind,
         model_kinds=("encoder",) if classifies else ("causal-lm",),
-        labels=labels,
+        labels=found.labels,
         metric="accuracy" if classifies else "exact_match",
         metric_help=(
             "Share of the held-out rows given their own label. 'macro_f1' averages the F1 score of all labels."
@@ -232,4 +250,5 @@ def _task(filename: str, kind: Kind, labels: tuple[str, ...], splits: Splits) ->
         max_new_tokens=0 if classifies else min(MAX_NEW_TOKENS, longest // CHARS_PER_TOKEN + 8),
         samples=tuple(dict.fromkeys(row.text for row in (*splits.test, *splits.train)))[:3],
         splits=splits,
+        sha256=hashlib.sha256(data).hexdigest(),
     )

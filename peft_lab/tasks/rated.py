@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from peft_lab.errors import AssetError
@@ -25,8 +25,9 @@ NEUTRAL = 0.5
 TEST_SHARE = 0.1
 
 
-@cache
-def _splits(folder: Path, file: str) -> Splits:
+@lru_cache(maxsize=16)
+def _splits(folder: Path, file: str, sha256: str) -> Splits:
+    """``sha256`` is of the file: other bytes are read anew."""
     rows = read_ratings(folder / file)
     return hold_out(rows, round(TEST_SHARE * different_texts(rows)))
 
@@ -73,7 +74,13 @@ class RatedSentences(Task):
     def load(self) -> Splits:
         from peft_lab import assets
 
-        return _splits(assets.path(ASSET), self.file)
+        return _splits(assets.path(ASSET), self.file, self.inputs()[ASSET][self.file])
+
+    def inputs(self) -> dict[str, dict[str, str]]:
+        from peft_lab import assets
+
+        # the web server may: it is a megabyte
+        return {ASSET: assets.verified(ASSET, [self.file])}
 
     def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
         """``accuracy`` and ``macro_f1``."""

@@ -1,4 +1,7 @@
-"""Reading a learner's CSV or JSON Lines file into records, with one clear sentence for whatever is wrong with it."""
+"""Reading a learner's CSV or JSON Lines file into records, with one clear sentence for whatever is wrong with it.
+
+Limits hold while reading: no more rows or columns are made than are taken, and of a row only the wanted cells are kept.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from peft_lab.errors import BadInput
@@ -18,13 +23,18 @@ SUFFIXES = {".csv": "CSV", ".jsonl": "JSON Lines"}
 DELIMITERS = (",", ";", "\t")
 _SAVE_AS = "save it as UTF-8 (in a spreadsheet: 'CSV UTF-8')"
 _LONGEST_NAME = 120
+MAX_ROWS = 20_000
+MAX_COLUMNS = 1_000
 _ZIP = b"PK\x03\x04"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
 class Record:
-    """One row of a file. ``number`` is its row in a spreadsheet (the header is row 1), or its line in JSON Lines."""
+    """One row of a file, with the cells of the wanted columns.
+
+    ``number`` is its row in a spreadsheet (the header is row 1), or its line in JSON Lines.
+    """
 
     number: int
     values: Mapping[str, Any]
@@ -50,13 +60,14 @@ def shorten(text: str) -> str:
     return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}…"
 
 
-def read(data: bytes, filename: str) -> Table:
+def read(data: bytes, filename: str, wanted: Container[str]) -> Table:
     """The records of a CSV file (comma, semicolon or tab) or of JSON Lines (one object in each line).
 
-    Column names are compared without case or space around them. Raises BadInput.
+    Column names are compared without case or space around them; only cells of ``wanted`` columns are kept. Raises
+    BadInput, as soon as there are too many rows or columns.
     """
-    reader = _reader(filename)
-    return reader(decode(data))
+    reader = reader_of(filename)
+    return reader(decode(data), wanted)
 
 
 def decode(data: bytes) -> str:
@@ -82,7 +93,8 @@ def decode(data: bytes) -> str:
     return text
 
 
-def _reader(filename: str) -> Callable[[str], Table]:
+def reader_of(filename: str) -> Callable[[str, Container[str]], Table]:
+    """What reads a file of that name. Raises BadInput for another ending than those of :data:`SUFFIXES`."""
     for suffix, reader in zip(SUFFIXES, (_read_csv, _read_jsonl), strict=True):
         if filename.lower().endswith(suffix):
             return reader
@@ -94,11 +106,12 @@ def column_name(name: str) -> str:
     return name.strip().lower()
 
 
-def _read_csv(text: str) -> Table:
+def _read_csv(text: str, wanted: Container[str]) -> Table:
     header = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
     delimiter = max(DELIMITERS, key=header.count)  # the first of them where none occurs
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     columns: tuple[str, ...] = ()
+    kept: list[tuple[int, str]] = []
     records: list[Record] = []
     number = 0
     try:
@@ -107,37 +120,53 @@ def _read_csv(text: str) -> Table:
                 continue
             if not columns:
                 columns = _distinct([column_name(cell) for cell in cells])
+                kept = [(place, name) for place, name in enumerate(columns) if name in wanted]
             elif len(cells) > len(columns):
                 raise bad(
-                    f"Row {number:,} has {len(cells)} cells but the header names {len(columns)} columns: "
+                    f"Row {number:,} has {len(cells):,} cells but the header names {len(columns):,} columns: "
                     'put a text that holds the separator in double quotes, "like, this".'
                 )
             else:
-                cells += [""] * (len(columns) - len(cells))
-                records.append(Record(number, dict(zip(columns, cells, strict=True))))
+                values = {name: cells[place] if place < len(cells) else "" for place, name in kept}
+                _add(records, Record(number, values))
     except csv.Error as trouble:
         raise bad(f"Row {number + 1:,} cannot be read as CSV: {trouble}.") from None
     return Table("row", columns, tuple(records))
 
 
+def _add(records: list[Record], record: Record) -> None:
+    if len(records) == MAX_ROWS:
+        raise bad(f"The file has more than {MAX_ROWS:,} rows, the most that are taken. Keep a sample of it.")
+    records.append(record)
+
+
+def _few(columns: Iterable[str], count: int) -> None:
+    if count > MAX_COLUMNS:
+        first = shorten(", ".join(columns))
+        raise bad(
+            f"The file has {count:,} columns ({first}); at most {MAX_COLUMNS:,} are taken. Leave some out."
+        )
+
+
 def _distinct(names: list[str]) -> tuple[str, ...]:
-    for name in names:
-        if name and names.count(name) > 1:
-            raise bad(
-                f"The column '{shorten(name)}' occurs {names.count(name)} times in the header: keep one."
-            )
+    _few(names[:3], len(names))
+    for name, times in Counter(names).items():
+        if name and times > 1:
+            raise bad(f"The column '{shorten(name)}' occurs {times} times in the header: keep one.")
     return tuple(names)
 
 
-def _read_jsonl(text: str) -> Table:
+def _read_jsonl(text: str, wanted: Container[str]) -> Table:
     columns: dict[str, None] = {}
     records: list[Record] = []
     # not splitlines(): JSON strings may hold the Unicode line separators it also splits at
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
         if line.strip():
             values = _json_object(line, number)
             columns.update(dict.fromkeys(values))
-            records.append(Record(number, values))
+            _few(islice(columns, 3), len(columns))
+            kept = {name: value for name, value in values.items() if name in wanted}
+            _add(records, Record(number, kept))
     return Table("line", tuple(columns), tuple(records))
 
 

@@ -89,6 +89,11 @@ class Path:
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     @property
+    def length(self) -> str:
+        """How many stops it has, in words: '1 stop', '12 stops'."""
+        return f"{len(self.stops)} stop{'' if len(self.stops) == 1 else 's'}"
+
+    @property
     def minutes(self) -> int:
         return sum(stop.minutes for stop in self.stops)
 

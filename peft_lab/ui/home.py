@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from peft_lab import assets, units
+from peft_lab import units
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models import ModelEntry, catalogue
 from peft_lab.runs.spec import STEPS
-from peft_lab.ui import figures, shell
+from peft_lab.ui import fetch_again, figures, shell
 
 
 def home_page() -> None:
@@ -19,7 +19,7 @@ def home_page() -> None:
         "Parameter-efficient fine-tuning, **applied live to a real pretrained model on this machine**. Move a knob and "
         "see what is injected and what it costs; press Train and watch it learn."
     )
-    _missing()
+    fetch_again.offer("home")
     left, right = st.columns([13, 5], gap="medium")
     with left:
         st.markdown("### Eight methods, one frozen model")
@@ -38,18 +38,6 @@ def home_page() -> None:
             figures.legend()
     st.markdown("### Models on this machine")
     _models()
-
-
-def _missing() -> None:
-    missing = [asset for asset in assets.status() if not asset.present]
-    if not missing:
-        return
-    titles = ", ".join(asset.title for asset in missing)
-    st.warning(
-        f"Not on this machine yet: {titles}. Drawing, counting and formulas work without; training needs them. "
-        "Fetch and verify them with the command below, then reload this page."
-    )
-    st.code("python -m peft_lab fetch", language="bash")
 
 
 def _share(spec: MethodSpec, entry: ModelEntry) -> tuple[str, str | None]:

@@ -139,7 +139,7 @@ def _tabs(
 
 
 def _say_invalid() -> None:
-    st.info("A setting cannot work as it is; the message stands at its control. Mend it to go on.")
+    st.info("One of the settings is not possible; the reason is written under it. Change it to go on.")
 
 
 def _say_counting() -> None:

@@ -45,7 +45,7 @@ def _overview(ids: list[str], known: dict[str, dict[str, object]], name: str) ->
     right = sum(bool(known[each]["correct"]) for each in ids if each in known)
     seen = sum(each in known for each in ids)
     if not seen:
-        st.markdown(f"Nothing yet, out of {len(ids)}.")
+        st.markdown(f"You have not settled any of the {len(ids)} beliefs yet.")
         return
     st.markdown(
         f"**{seen}** of {len(ids)} beliefs settled, **{right}** of them guessed right. Learner: {name}."

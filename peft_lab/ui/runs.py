@@ -6,8 +6,9 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.errors import RunError
+from peft_lab.errors import PeftLabError, RunError
 from peft_lab.runs import store
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run, RunSummary
 from peft_lab.runs.view import Status
 from peft_lab.ui import state
@@ -20,10 +21,20 @@ def shown_run(slug: str) -> Run | None:
     if not identity:
         return None
     try:
-        return store.get(identity)
-    except RunError:
+        run = store.get(identity)
+        run.view()  # a damaged one is told of in the list of runs; nothing can be drawn of it
+        return run
+    except PeftLabError:
         state.remember(slug, "run", "")
         return None
+
+
+def stop(identity: str) -> None:
+    """Ask a run to stop, or say why it cannot be told."""
+    try:
+        get_queue().stop(identity)
+    except PeftLabError as error:
+        st.error(str(error))
 
 
 def show_run(slug: str, identity: str) -> None:
@@ -88,7 +99,9 @@ def stale(choice: Choice, run: Run) -> str:
 def read_insight(identity: str) -> dict[str, Any]:
     """What a finished run noted for its method's picture; ``{}`` when it noted nothing or is gone."""
     try:
-        return store.get(identity).insight()
+        run = store.get(identity)
+        run.arrays()  # a picture needs both
+        return run.insight()
     except RunError:
         return {}
 

@@ -11,12 +11,12 @@ from peft_lab.errors import PeftLabError
 from peft_lab.methods import all_methods
 from peft_lab.models import catalogue
 from peft_lab.runs import store
-from peft_lab.runs.queue import get_queue, mark_lost
 from peft_lab.runs.store import RunSummary
 from peft_lab.runs.view import Status
 from peft_lab.ui import figures, shell, state
 from peft_lab.ui.opening import open_run
 from peft_lab.ui.parts import part
+from peft_lab.ui.runs import stop as ask_to_stop
 from peft_lab.ui.runs import summaries
 
 FIGURES = ("Before", "After", "Peak", "Time")  # columns of texts that are figures
@@ -29,7 +29,6 @@ def runs_page() -> None:
     st.markdown(
         "Everything that was trained on this machine. One run trains at a time; others wait for their turn."
     )
-    mark_lost()
     going = any(not _final(line) for line in summaries())
 
     def table() -> None:
@@ -109,7 +108,7 @@ def _chosen(line: RunSummary) -> None:
         if readable and open_.button("Open", key="run-open", type="primary", width="stretch"):
             open_run(line)
         if not _final(line) and stop.button("Stop", key="run-stop", width="stretch"):
-            get_queue().stop(line.id)
+            ask_to_stop(line.id)
         if _final(line) and delete.button("Delete", key="run-delete", width="stretch"):
             _delete(line.id)
         if line.spec is not None:

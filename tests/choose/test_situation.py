@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from peft_lab import units
+from peft_lab.choose import answers
+from peft_lab.choose.recommend import recommend
+from peft_lab.choose.room import Room
 from peft_lab.choose.situation import FOUND, KEYS, Situation, lora_bytes, parse
+from peft_lab.choose.tree import QUESTIONS
 from peft_lab.errors import BadInput
+from peft_lab.memory.devices import Device, card_size, devices
 from peft_lab.models import get_model
 
 
@@ -22,6 +30,41 @@ def test_words_and_numbers_are_the_same_answers() -> None:
     assert parsed(gpu="t4").device == "t4"
     assert parsed(gpu="24GB").hardware.memory == 23 * 2**30
     assert parsed(storage="tight").storage < lora_bytes(get_model("llama-3.2-3b").shape)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("gigabytes", [8, 16, 24, 40.5])
+def test_a_card_leaves_less_than_it_holds(gigabytes: float) -> None:
+    """One unit: 24 GB as cards are sold are 25.8 billion bytes, of which 24.7 are usable."""
+    card = parsed(gpu=f"{gigabytes:g}GB").hardware
+    assert card.total == gigabytes * 2**30 and card.memory == card.total - 2**30
+    assert card.holding == f"a card sold as {gigabytes:g} GB ({units.size(card.total)})"
+
+
+def test_what_a_card_leaves_and_holds_is_told_in_one_unit() -> None:
+    situation = parsed(model="llama-3.1-70b", gpu="24GB")
+    room = Room(situation, lambda _: lambda *step: 10**12)
+    said = recommend(situation, room).why[0].text
+    assert "a card sold as 24 GB (25.8 GB) leaves 24.7 GB to it" in said
+    assert card_size(23 * 2**30) == "24 GB (25.8 GB)"
+
+
+@pytest.mark.parametrize("device", devices().values(), ids=lambda device: device.name)
+def test_no_device_is_told_to_leave_more_than_it_holds(device: Device) -> None:
+    """Every size beside a device's name, whatever it is sold as, is one that holds what is usable."""
+    for text in re.findall(r"([\d.]+) GB", device.holding):
+        assert float(text) * 1e9 > device.memory
+
+
+def test_a_key_that_is_no_question_is_an_error() -> None:
+    with pytest.raises(BadInput, match=r"no question to you called 'tsaks'\. Did you mean 'tasks'"):
+        answers.told("tsaks", Situation())
+    with pytest.raises(BadInput, match="no question to you called 'base'"):  # the simulation's to answer
+        answers.told("base", Situation())
+    with pytest.raises(BadInput, match=r"no question called 'kidn'\. Did you mean 'kind'"):
+        answers.answer("kidn", Situation(), Room(Situation(), lambda _: lambda *step: 1))
+    assert {answers.told(key, Situation())[0] for key in answers.ASKED} <= {
+        value for key in answers.ASKED for value in QUESTIONS[key].answers
+    }
 
 
 def test_found_answers_choose_an_example() -> None:

@@ -78,7 +78,7 @@ def test_what_the_lab_finds_is_not_asked_and_the_rest_has_words() -> None:
     assert told <= set(WORDS)
 
 
-def test_a_line_of_the_labs_own_has_no_badge() -> None:
+def test_a_limit_that_the_lab_chose_has_no_badge() -> None:
     assert [QUESTIONS["rows"].drawn(value) for value in ("few", "some", "many")] == ["", "", "cited"]
     for question in QUESTIONS.values():
         assert set(question.own) <= set(question.answers)

@@ -152,10 +152,12 @@ def test_interrupt_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_every_command_takes_json() -> None:
-    """The contract's promise, for commands that are yet to come too."""
+    """The contract's promise, for commands that are yet to come too. What starts the app has no result."""
     assert app.registered_commands
     for command in app.registered_commands:
         assert command.callback is not None
+        if command.name == "app":
+            continue
         assert "as_json" in command.callback.__annotations__, command.name
 
 

@@ -46,13 +46,14 @@ def test_models_lists_the_catalogue(run: Run) -> None:
 
 
 @pytest.mark.weights
-def test_a_second_fetch_is_instant(run: Run) -> None:
+def test_a_second_fetch_only_hashes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assets, "download", None)
     rows = run("fetch", "--json").document
     assert [row["name"] for row in rows] == list(assets.ASSETS)
     for row in rows:
         assert set(row) == {"name", "path", "bytes", "sha256", "seconds"}
         assert row["sha256"] == assets.ASSETS[row["name"]].sha256
-        assert row["seconds"] < 1
+        assert row["seconds"] < 30  # half a second on a quiet machine
     (one,) = run("fetch", "minilm-l6", "--json").document
     assert one["name"] == "minilm-l6"
 

@@ -12,7 +12,7 @@ from .conftest import Run
 def test_doctor_reports_what_it_found(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     found = doctor.examine()
     found["checks"].append({"name": "Weather", "ok": False, "detail": "[rain] stay in"})
-    monkeypatch.setattr(doctor, "examine", lambda: found)
+    monkeypatch.setattr(doctor, "examine", lambda verify: found)
     document = run("doctor", "--json").document
     assert set(document) == {"python", "packages", "device", "cpu_features", "memory", "assets", "checks"}
     assert all(set(check) == {"name", "ok", "detail"} for check in document["checks"])

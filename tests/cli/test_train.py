@@ -144,7 +144,7 @@ def test_a_task_or_a_file(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.weights
 @pytest.mark.slow
-def test_training_to_the_end(run_process: Run, tmp_path: Path) -> None:
+def test_training_to_the_end(run_process: Run, assets_home: Path, tmp_path: Path) -> None:
     rows = [{"text": f"{word} thing number {n}", "label": word} for n in range(8) for word in ("good", "bad")]
     data, out = tmp_path / "mine.jsonl", tmp_path / "adapter"
     data.write_text("\n".join(json.dumps(row) for row in rows))
@@ -160,13 +160,24 @@ def test_training_to_the_end(run_process: Run, tmp_path: Path) -> None:
     assert done["simulated_peak_bytes"] == pytest.approx(done["memory"]["peak_bytes"], rel=0.01)
     assert done["adapter_dir"] == str(out)
     assert (out / "adapter_model.safetensors").stat().st_size > 0
+    # Nobody else has the folder of this machine that the base was loaded from.
+    home = str(assets_home.resolve())
+    for name in ("README.md", "LICENSES.md", "adapter_config.json"):
+        text = (out / name).read_text("utf-8")
+        assert "sentence-transformers/all-MiniLM-L6-v2" in text
+        assert str(assets_home) not in text and home not in text
+    assert f"{done['metric']['after']:.4f}" in (out / "README.md").read_text("utf-8")
     assert store.summary(store.get(done["run_id"])).task == "own"
 
 
 @pytest.mark.weights
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of process groups are POSIX")
-def test_ctrl_c_stops_the_run(own_home: Path, assets_home: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_run_and_keeps_its_adapter(
+    own_home: Path, assets_home: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C as a terminal sends it, SIGTERM as a scheduler does: to the command and all its children."""
     own_home.mkdir()
     for part in ("models", "data"):
         (own_home / part).symlink_to(assets_home / part, target_is_directory=True)
@@ -188,13 +199,14 @@ def test_ctrl_c_stops_the_run(own_home: Path, assets_home: Path) -> None:
     try:
         while child.poll() is None and not any(one.view().step for one in store.runs()):
             time.sleep(0.1)
-        os.killpg(child.pid, signal.SIGINT)  # as a terminal does it: to this process and its children
+        os.killpg(child.pid, number)
         out, err = child.communicate(timeout=120)
     finally:
         child.kill()
     document = json.loads(out)
-    assert child.returncode == 128 + signal.SIGINT
+    assert child.returncode == 128 + number
     assert document["status"] == Status.STOPPED
+    assert (Path(document["adapter_dir"]) / "adapter_model.safetensors").stat().st_size > 0
     assert 0 < document["steps"] < 5000
     assert err.splitlines()[-1].startswith(f"{document['run_id']} stopped: ")
     assert "Traceback" not in err

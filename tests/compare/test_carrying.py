@@ -12,7 +12,7 @@ from peft_lab.compare import carrying, store
 from peft_lab.compare.plan import make_plan
 from peft_lab.compare.store import Comparison
 from peft_lab.errors import RunError
-from peft_lab.runs import queue
+from peft_lab.runs import owners
 from peft_lab.runs import store as runs
 from peft_lab.runs.spec import RunSpec
 
@@ -114,7 +114,7 @@ def test_it_is_carried_out_by_one_at_a_time(runner: FakeQueue) -> None:
 
 def test_a_killed_owner_is_none(runner: FakeQueue) -> None:
     comparison = made(runner)
-    owner = {**queue.myself(), "at_work": True}
+    owner = {**owners.myself().to_dict(), "at_work": True}
     runs.write_json(comparison.folder / "owner.json", owner)
     assert comparison.running
     runs.write_json(comparison.folder / "owner.json", {**owner, "started": owner["started"] - 100})
@@ -125,7 +125,7 @@ def test_a_run_under_way_elsewhere_is_waited_for(runner: FakeQueue) -> None:
     comparison = made(runner)
     spec = comparison.plan.cells[0].spec
     other = runs.create(spec)
-    other.log.emit("queued", owner=queue.myself())
+    other.log.emit("queued", owner=owners.myself().to_dict())
     carrying.start(comparison, runner)
     time.sleep(3 * carrying.POLL)
     assert not runner.submitted

@@ -65,6 +65,17 @@ def test_the_front_is_what_nothing_beats_on_both_axes() -> None:
         pareto.front(rows, "trainble", "metric_mean")
 
 
+def test_which_end_of_each_axis_is_wanted() -> None:
+    """Accuracy is wanted high; whatever is paid for it, time as well, is wanted low."""
+    assert {name for name, axis in pareto.AXES.items() if axis.better == "high"} == {"metric_mean"}
+    for name in set(pareto.AXES) - {"metric_mean"}:
+        rows = [
+            {"method": "dear", "metric_mean": 0.8, name: 9.0},
+            {"method": "cheap", "metric_mean": 0.8, name: 4.0},
+        ]
+        assert pareto.front(rows, name, "metric_mean") == ["cheap"], name
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12))
 def test_every_point_is_on_the_front_or_beaten_by_one_that_is(points: list[tuple[int, int]]) -> None:
     rows = [row(str(number), x, float(y)) for number, (x, y) in enumerate(points)]

@@ -156,15 +156,24 @@ def runs_on(model: str, slug: str) -> bool:
 
 
 def assert_loads(run: Run, card: str, adapter: Path) -> None:
-    """The card's code, in the folder that holds the run's, makes the model that the lab's own loader makes of
-    ``adapter``."""
+    """The card's code, carried out in the adapter's folder, makes the model that the lab's own loader makes of it.
+
+    A base without a public name lies where the card says: a folder of that name beside.
+    """
     import torch
 
     found = re.search(r"```python\n(.*?)```", card, re.DOTALL)
     assert found
-    names: dict[str, Any] = {}
-    exec(found[1], names)
     spec = run.spec
+    beside = adapter.resolve() / Path(spec.model).name
+    names: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(adapter)
+        beside.symlink_to(spec.model, target_is_directory=True)
+        try:
+            exec(found[1], names)
+        finally:
+            beside.unlink()
     base = training.fresh_base(spec, spec.task_object())
     # A short run trains with plain attention; the card loads the model as transformers does by default.
     base.model.set_attn_implementation("sdpa")

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from peft_lab import export
+from peft_lab.assets import ASSETS
 from peft_lab.errors import BadInput
+from peft_lab.export import bundle, loading_code
 from peft_lab.methods import all_methods
-from peft_lab.runs import store
+from peft_lab.models import get_model
+from peft_lab.runs import store, training
 from peft_lab.runs.spec import RunSpec
 
 from .conftest import KINDS, Plain, Train, assert_loads, finish
@@ -26,13 +33,20 @@ def unpack(content: bytes, folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("slug", all_methods())
-def test_the_adapter_loads_by_the_cards_code(
-    slug: str, kind: str, plain: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_adapter_loads_by_the_cards_code(slug: str, kind: str, plain: Plain, tmp_path: Path) -> None:
+    """The card in the run's own folder, and the same in the folder that is given away."""
     run = plain(kind, slug)
+    card = (run.adapter / "README.md").read_text("utf-8")
+    code = card.partition("```python")[2].partition("```")[0]
+    assert "peft_lab" not in code and card == export.model_card(run)
     unpack(export.adapter_zip(run), tmp_path)
-    monkeypatch.chdir(tmp_path)
-    assert_loads(run, (tmp_path / run.id / "README.md").read_text("utf-8"), run.adapter)
+    given = tmp_path / run.id
+    assert {path.name: path.read_bytes() for path in given.iterdir()} == {
+        path.name: path.read_bytes() for path in run.adapter.iterdir()
+    }
+    for path in given.glob("*[mn]"):  # .json, .md
+        assert str(Path(run.spec.model).parent) not in path.read_text("utf-8"), path.name
+    assert_loads(run, card, given)
 
 
 def test_the_card_is_filled_in_from_the_run(train: Train) -> None:
@@ -51,7 +65,7 @@ def test_the_card_is_filled_in_from_the_run(train: Train) -> None:
         assert number in card
     front = card.split("---\n")[1]
     fields = dict(line.split(": ", 1) for line in front.strip().splitlines())
-    assert json.loads(fields["base_model"]) == run.spec.model
+    assert "base_model" not in fields, "a folder has no public name, and the Hub takes no other"
     assert json.loads(fields["library_name"]) == "peft"
 
 
@@ -90,3 +104,90 @@ def test_a_run_without_an_adapter_has_none_to_give(train: Train) -> None:
     (run.adapter / "adapter_model.safetensors").unlink()
     with pytest.raises(BadInput, match="saved no adapter"):
         export.adapter_zip(run)
+
+
+def test_a_run_stopped_before_its_first_step_has_a_card_too(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its adapter is saved as it started, and says so."""
+    monkeypatch.setattr(store.Run, "asked_to_stop", lambda run: True)
+    run = train("encoder", "bitfit", steps=6)
+    card = (run.adapter / "README.md").read_text("utf-8")
+    assert "| steps | 0 of 6 (stopped) |" in card and "not scored" in card
+    assert_loads(run, card, run.adapter)
+
+
+def test_a_card_that_cannot_be_written_does_not_cost_the_run_its_end(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full to the last byte: the run has ended all the same, with its adapter as it was saved."""
+
+    def full(path: Path, *_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(bundle, "model_card", full)
+    with pytest.raises(OSError, match="No space"):
+        train("encoder", "lora", steps=1, eval_rows=0)
+    run = store.runs()[0]
+    assert run.view().status == "done" and run.record()["status"] == "done"
+    assert json.loads((run.adapter / "adapter_config.json").read_text("utf-8"))["peft_type"] == "LORA"
+
+
+def test_a_method_without_code_of_its_own_loads_through_the_lab(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other:
+        pass
+
+    monkeypatch.setattr(loading_code, "Adapters", Other)
+    run = plain("encoder", "adapters")
+    card = export.model_card(run)
+    assert "from peft_lab.methods import get_method" in card and "PEFT Lab has to be installed" in card
+    assert_loads(run, card, run.adapter)
+
+
+def test_no_folder_of_an_adapter_holds_peft_s_blank_card(tiny: dict[str, str], tmp_path: Path) -> None:
+    """Nor does one whose run was lost between saving and its end."""
+    from peft_lab.methods import get_method
+
+    spec = RunSpec(tiny["causal-lm"], "lora", "json", steps=1).check()
+    base, method = training.fresh_base(spec, spec.task_object()), get_method("lora")
+    method.save(method.apply(base.model, base.entry.shape, spec.values, "CAUSAL_LM"), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "slug", "task"), [("minilm-l6", "adapters", "sentiment"), ("smollm2-135m", "prompt", "json")]
+)
+def test_the_card_of_a_live_model_loads_by_its_public_name(
+    model: str, slug: str, task: str, assets_home: Path, tmp_path: Path
+) -> None:
+    """In a process that has nothing but the libraries, and the base where the hub's downloads are kept."""
+    run = finish(RunSpec(model, slug, task, steps=1, batch=2, eval_rows=0))
+    public = str(ASSETS[model].hub_id)
+    kept = tmp_path / "hub" / f"models--{public.replace('/', '--')}"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text("0" * 40)
+    (kept / "snapshots").mkdir()
+    (kept / "snapshots" / ("0" * 40)).symlink_to(assets_home / ASSETS[model].folder, target_is_directory=True)
+    code = (run.adapter / "README.md").read_text("utf-8").partition("```python\n")[2].partition("```")[0]
+    assert f'BASE = "{public}"' in code
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nprint(sum(p.numel() for p in model.parameters()))"],
+        cwd=run.adapter,
+        env={**environment, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    added = run.record()["trainable"] + run.record()["head"]
+    assert int(done.stdout.split()[-1]) == get_model(model).shape.total + added
+    store.delete(run.id)

@@ -14,7 +14,7 @@ import pytest
 
 from peft_lab import export, loading
 from peft_lab.errors import BadInput
-from peft_lab.export import method_code
+from peft_lab.export import facts, method_code
 from peft_lab.methods import all_methods
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
@@ -218,6 +218,68 @@ def test_a_fresh_process_repeats_a_run_of_a_live_model(
     store.delete(run.id)
 
 
+# -- without the base --------------------------------------------------------------------------------------------
+
+
+def test_a_script_without_its_base_says_what_to_do(
+    tiny: dict[str, str], train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that is gone, and a name that the hub is needed for, without a network."""
+    folder = str(shutil.copytree(tiny["encoder"], tmp_path / "mine"))
+    monkeypatch.setitem(tiny, "encoder", folder)
+    run = train("encoder", "lora", steps=1, eval_rows=0)
+    of_a_folder = export.script(run)
+    monkeypatch.setattr(facts, "is_folder", lambda name: False)
+    of_a_name = export.script(run).replace(f'MODEL = "{folder}"', 'MODEL = "someone/gone"')
+    shutil.rmtree(folder)
+    path = tmp_path / "repeat.py"
+    for text, told in (
+        (of_a_folder, f"{folder} is not on this machine: set it to the folder of your copy"),
+        (
+            of_a_name,
+            "someone/gone is not on this machine.*: connect to the internet and start again, or set MODEL",
+        ),
+    ):
+        path.write_text(text, "utf-8")
+        with pytest.raises(SystemExit, match=told):
+            runpy.run_path(str(path))
+
+
+def test_a_base_that_is_here_and_damaged_is_not_said_to_be_missing(
+    tiny: dict[str, str], train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(tiny["encoder"], tmp_path / "mine")
+    monkeypatch.setitem(tiny, "encoder", str(folder))
+    run = train("encoder", "lora", steps=1, eval_rows=0)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(OSError, match=r"model\.safetensors"):
+        carry_out(run, tmp_path, monkeypatch)
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "task"), [("minilm-l6", "sentiment"), ("smollm2-135m", "json")])
+def test_a_live_models_script_without_network_ends_in_one_sentence(
+    model: str, task: str, session_home: Path, tmp_path: Path
+) -> None:
+    run = finish(RunSpec(model, "lora", task, steps=1, batch=2, eval_rows=0))
+    path = tmp_path / "repeat.py"
+    path.write_text(export.script(run), "utf-8")
+    store.delete(run.id)
+    nothing = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "none"), "PIP_NO_INDEX": "1"}
+    done = subprocess.run(
+        [sys.executable, str(path)],
+        cwd=tmp_path,
+        env={**os.environ, **nothing, "PEFT_LAB_HOME": str(tmp_path / "none")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "could not be fetched: connect to the internet" in done.stderr.splitlines()[-1]
+
+
 # -- what cannot be repeated -------------------------------------------------------------------------------------
 
 
@@ -263,8 +325,6 @@ def test_a_knob_that_peft_does_not_have_is_refused_away_from_its_default(
 def test_a_setting_of_runs_that_scripts_do_not_know_is_refused(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from peft_lab.export import facts
-
     run = train("encoder", "lora", steps=1, clip=0.5)
     monkeypatch.setattr(facts, "_FOLLOWED", facts._FOLLOWED - {"clip"})
     with pytest.raises(BadInput, match="'clip'"):

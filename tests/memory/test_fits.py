@@ -35,7 +35,7 @@ def test_what_fits_fits_and_the_next_larger_does_not() -> None:
     from peft_lab.memory import ask
 
     machine = devices()["t4"]
-    small = type(machine)("small", "small", 400_000_000, "cuda", (7, 5), "test")
+    small = type(machine)("small", "small", 400_000_000, "cuda", (7, 5), "test", 400_000_000)
     setting = {"batch": 1, "seq": 64}
     found = largest_that_fits("batch", small, "minilm-l6", "lora", {}, setting, "float32", False, most=64)
     assert found > 0

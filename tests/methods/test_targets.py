@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from peft_lab.errors import BadInput
-from peft_lab.methods import _targets, get_method
-from peft_lab.methods import ia3 as ia3_module
+from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.methods import _tables, _targets, get_method
 from peft_lab.models import catalogue, get_model
 from tests.methods import tiny
 
@@ -16,17 +18,30 @@ LORA, IA3 = get_method("lora"), get_method("ia3")
 
 
 def test_tables_are_pefts() -> None:
+    """Read from the source without importing it, and equal to what PEFT imports, for every architecture."""
     from peft.utils import constants
 
     pairs = [
-        (_targets.LORA_TARGETS, constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING),
-        (ia3_module.IA3_TARGETS, constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING),
-        (ia3_module.IA3_FEEDFORWARD, constants.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING),
+        (_tables.lora_targets(), constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING),
+        (_tables.ia3_targets(), constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING),
+        (_tables.ia3_feedforward(), constants.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING),
     ]
     types = {entry.shape.model_type for entry in catalogue().values()}
     for ours, theirs in pairs:
-        assert {kind: list(names) for kind, names in ours.items()} == {kind: theirs[kind] for kind in ours}
+        assert {
+            kind: names if isinstance(names, str) else list(names) for kind, names in ours.items()
+        } == theirs
         assert types <= set(ours)
+
+
+def test_reading_the_tables_imports_no_torch() -> None:
+    code = "import sys; from peft_lab.methods import _tables; _tables.lora_targets(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_peft_that_keeps_its_tables_elsewhere_is_told() -> None:
+    with pytest.raises(PeftLabError, match="does not state its default targets"):
+        _tables._read("MOVED")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -120,13 +135,55 @@ def test_known_counts(method: str, model: str, values: dict[str, Any], expected:
     assert spec.formula(shape, spec.require(shape, values)).trainable == expected
 
 
-def test_architectures_without_a_table_get_the_paper_s_maps() -> None:
-    from dataclasses import replace
-
+def test_architectures_without_a_table_get_the_paper_s_maps_and_say_so() -> None:
     unknown = replace(get_model("llama-3.2-3b").shape, model_type="brand-new")
     assert _targets.default_targets(unknown) == ("q_proj", "v_proj")
     assert IA3.defaults(unknown)["target_modules"] == ("k_proj", "v_proj", "down_proj")
     assert IA3.defaults(unknown)["feedforward_modules"] == ("down_proj",)
+    for spec in (LORA, IA3):
+        (told,) = spec.problems(unknown, {})
+        assert (
+            told.level == "warning" and "PEFT names no default targets for 'brand-new' models" in told.message
+        )
+    assert not LORA.problems(unknown, {"target_modules": ("q_proj",)})
     fused = replace(get_model("bloomz-560m").shape, model_type="brand-new")
     assert IA3.defaults(fused)["target_modules"] == ("query_key_value", "dense_4h_to_h")
     assert not [p for p in IA3.problems(fused, {}) if p.level == "error"]
+
+
+def test_what_pefts_table_names_and_the_model_lacks_is_told() -> None:
+    """PEFT's table for Mixtral names w2, which transformers has since put into one parameter with all experts."""
+    shape = replace(get_model("llama-3.2-3b").shape, model_type="mixtral")
+    assert IA3.defaults(shape)["target_modules"] == ("k_proj", "v_proj")
+    assert IA3.defaults(shape)["feedforward_modules"] == ()
+    (told,) = IA3.problems(shape, {})
+    assert told.level == "warning" and "also name w2, which Llama 3.2 3B does not have" in told.message
+
+
+def test_a_table_with_a_pattern_becomes_names() -> None:
+    table = {"llama": r".*self_attn\.(q_proj|v_proj)"}
+    assert _targets.documented(get_model("llama-3.2-3b").shape, table) == ("q_proj", "v_proj")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("values", "lora", "ia3"),
+    [
+        ({"model_type": "falcon"}, ("query_key_value",), ("query_key_value", "dense_4h_to_h")),
+        ({"model_type": "phi"}, ("q_proj", "v_proj", "fc1", "fc2"), ("q_proj", "v_proj", "fc2")),
+        ({"model_type": "gpt_neo", "num_layers": 2, "attention_types": [[["global", "local"], 1]]},
+         ("q_proj", "v_proj"), ("q_proj", "v_proj", "c_proj")),
+        ({"model_type": "qwen3"}, ("q_proj", "v_proj"), ("q_proj", "v_proj", "down_proj")),
+    ],
+    ids=lambda value: value["model_type"] if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_defaults_outside_the_catalogue(
+    values: dict[str, Any], lora: tuple[str, ...], ia3: tuple[str, ...]
+) -> None:
+    from peft_lab import meta
+
+    config = meta.make_config(values)
+    shape = meta.read_shape(meta.build(config, "causal-lm"), config, "causal-lm", "x", "X")
+    assert LORA.defaults(shape)["target_modules"] == lora
+    assert IA3.defaults(shape)["target_modules"] == ia3
+    assert not LORA.problems(shape, {}) and not [p for p in IA3.problems(shape, {}) if p.level == "error"]

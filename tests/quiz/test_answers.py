@@ -120,15 +120,77 @@ def test_a_near_miss_says_what_was_forgotten(name: str, text: str, forgot: str) 
     assert 0 < verdict.points < 1
 
 
+def written(answer: Answer, value: float) -> str:
+    """A figure in full, as somebody types it who is asked for this answer."""
+    return f"{value:.15g}{ {'percent': '%', 'bytes': ' bytes', 'bits': ' bits'}.get(answer.unit, '') }"
+
+
 @pytest.mark.parametrize("question", COMPUTED, ids=lambda question: question.id)
-def test_own_figures(question) -> None:  # type: ignore[no-untyped-def]
-    """The shown answer is right, and every known slip, written in full, is called a near miss."""
+def test_own_figures(question: Question) -> None:
+    """On every model the shown answer is right, and every known slip, in full, gets the words that belong to it."""
+    for model in question.models() or (None,):
+        answer = question.compute(model)
+        assert answer is not None
+        assert judge(question, answer, answer.shown.split(" (")[0], model).grade == "right", answer.shown
+        for miss in answer.near_misses:
+            verdict = judge(question, answer, written(answer, miss.value), model)
+            assert (verdict.grade, verdict.forgot) == ("near_miss", miss.forgot), (model, miss.value)
+            assert miss.forgot in verdict.message
+
+
+@pytest.mark.parametrize("question", COMPUTED, ids=lambda question: question.id)
+@pytest.mark.parametrize(
+    ("factor", "words"), [(2, "exactly twice the answer"), (0.5, "exactly half the answer")]
+)
+def test_twice_and_half_are_named(question: Question, factor: float, words: str) -> None:
+    """By the calculation's own words, a unit's or a factor's where there are such; else as what they are."""
+    for model in question.models() or (None,):
+        answer = question.compute(model)
+        assert answer is not None
+        if not answer.value:
+            continue
+        verdict = judge(question, answer, written(answer, factor * answer.value), model)
+        assert verdict.grade == "near_miss", (model, verdict)
+        own = {miss.forgot for miss in answer.near_misses}
+        assert verdict.forgot in own or verdict.forgot.startswith(words) or "number" in verdict.forgot
+
+
+def test_what_was_counted_twice_is_named() -> None:
+    question = get_question("lora-one-map")
+    verdict = judge(question, question.compute(), "196,608")
+    assert verdict.grade == "near_miss"
+    assert "A and B already: both were counted twice" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("name", "times", "words"),
+    [
+        ("memory-weights", 32 * 32, None),
+        ("memory-weights", 32, "the answer times 32, the number of layers: it is in there once too often"),
+        ("memory-weights", 1 / 32, "the answer divided by 32, the number of layers: it is missing"),
+        ("memory-weights", 1 / 4, "a quarter of the answer: count the bytes of each number again"),
+        ("quant-width-bytes", 7, "the answer times 7, a number that the question gives"),
+    ],
+)
+def test_a_factor_that_is_missing_or_used_twice_is_named(name: str, times: float, words: str | None) -> None:
+    question = get_question(name)
     answer = question.compute()
-    assert judge_number(answer, answer.shown.split(" (")[0]).grade == "right", answer.shown
-    unit = {"percent": "%", "bytes": " bytes", "bits": " bits"}.get(answer.unit, "")
-    for miss in answer.near_misses:
-        verdict = judge_number(answer, f"{miss.value:.12g}{unit}")
-        assert verdict.grade == "near_miss", (miss, verdict)
+    assert answer is not None
+    verdict = judge(question, answer, written(answer, times * answer.value))
+    if words is None:
+        assert verdict.grade == "wrong"
+    else:
+        assert (verdict.grade, words in verdict.message) == ("near_miss", True), verdict
+
+
+def test_times_are_read_in_any_unit() -> None:
+    question = get_question("serve-swap-time")
+    answer = question.compute()
+    assert answer is not None and answer.unit == "ms"
+    for text in (f"{answer.value:.4g} ms", f"{answer.value / 1000:.4g} s", f"{answer.value:.4g}e-3 seconds"):
+        assert judge(question, answer, text).grade == "right", text
+    assert judge(question, answer, f"{answer.value:.4g} s").grade == "near_miss"
+    assert "a plain number" in judge_number(Answer(3, "", ("",)), "3 ms").message
 
 
 def test_a_share_says_what_it_is_of() -> None:

@@ -147,6 +147,29 @@ def test_report_names_weak_spots_with_pages() -> None:
     json.dumps(found.to_dict())
 
 
+def test_the_weakest_topic_comes_first() -> None:
+    """By the share of points; of two with the same share the one with more questions."""
+    plan = next(
+        plan for plan in map(make_plan, range(50)) if len({get_question(n).topic for n in plan.questions}) > 4
+    )
+    order = list(dict.fromkeys(get_question(name).topic for name in plan.questions))
+    points = {topic: (len(order) - place) / (2 * len(order)) for place, topic in enumerate(order)}
+    interview = begin(plan, NOON)
+    for name in plan.questions:
+        asked = interview.asked or NOON
+        interview = interview.answer("x", points[get_question(name).topic], asked + timedelta(seconds=5), "")
+    found = report(interview).weak
+    assert [spot.topic for spot in found] == order[
+        ::-1
+    ]  # the later a topic was asked, the fewer points it got
+    shares = [spot.tally.share for spot in found]
+    assert shares == sorted(shares) and shares[0] < shares[-1]
+    nothing = report(begin(plan, NOON)).weak
+    assert [spot.tally.questions for spot in nothing] == sorted(
+        (spot.tally.questions for spot in nothing), reverse=True
+    )
+
+
 def test_a_perfect_interview_has_no_weak_spots() -> None:
     interview = begin(make_plan(2), NOON)
     now = NOON

@@ -44,6 +44,24 @@ from peft_lab.quiz.parsing import read
         ("92 tokens", 92),
         ("3x", 3),
         ("none", 0),
+        ("2^-7", 2**-7),
+        ("2**-7", 2**-7),
+        ("2⁻⁷", 2**-7),
+        ("2^(-7)", 2**-7),
+        ("2^{\u22127}", 2**-7),
+        ("2 ^ 4", 16),
+        ("10^5", 100_000),
+        ("10⁵ parameters", 100_000),
+        ("3 x 2^10", 3072),
+        ("1,024^2", 2**20),
+        ("-2^3", -8),
+        ("three", 3),
+        ("about Twenty-four layers", 24),
+        ("ten", 10),
+        ("three million", 3_000_000),
+        ("two hundred", 200),
+        ("one dozen", 12),
+        ("half", 0.5),
         ("1,234.5", 1234.5),
         ("1.234,5", 1234.5),
     ],
@@ -72,6 +90,18 @@ def test_values(text: str, value: float) -> None:
         ("4.5 bits per weight", 4.5, "bits"),
         ("108 Gbit", 108e9, "bits"),
         ("2 million bytes", 2e6, "bytes"),
+        ("2^30 bytes", 2**30, "bytes"),
+        ("14.6 gigabytes", 14.6e9, "bytes"),
+        ("three kibibytes", 3072, "bytes"),
+        ("8 megabits", 8e6, "bits"),
+        ("3 ms", 3e-3, "seconds"),
+        ("3e-3 s", 3e-3, "seconds"),
+        ("0.003 seconds", 3e-3, "seconds"),
+        ("3 milliseconds", 3e-3, "seconds"),
+        ("250 µs", 250e-6, "seconds"),
+        ("250 us", 250e-6, "seconds"),
+        ("40 ns", 40e-9, "seconds"),
+        ("2 min", 120, "seconds"),
     ],
 )
 def test_units(text: str, value: float, dimension: str) -> None:
@@ -93,8 +123,9 @@ def test_b_is_bytes_only_where_bytes_are_expected(text: str, expects: float, oth
 
 @pytest.mark.parametrize(
     "text",
-    ["", "   ", "abc", "12,34,5", "1.2.3", "1,2,3", "1,2345,678", "5 %%", "1/0", "1e400", "4,096 × 4,096", "2^4",
-     "--3", "3 4/5 6", "ten", "9" * 200, "%", "GB", "nan", "inf"],
+    ["", "   ", "abc", "12,34,5", "1.2.3", "1,2,3", "1,2345,678", "5 %%", "1/0", "1e400", "4,096 × 4,096", "2^",
+     "2^0.5", "0^-1", "2^9999", "2^(3", "--3", "3 4/5 6", "tenable",
+     "three and a half", "two hundred and fifty", "9" * 200, "%", "GB", "nan", "inf"],
 )  # fmt: skip
 def test_what_is_no_number(text: str) -> None:
     assert read(text) is None
@@ -135,6 +166,40 @@ def test_sizes_come_back(number: float, unit: str) -> None:
     reading = read(f"{number:.4f} {unit}")
     assert reading is not None
     assert reading.value == pytest.approx(round(number, 4) * (1024 if "i" in unit else 1000) ** power)
+
+
+@given(
+    st.integers(2, 60),
+    st.integers(-30, 30),
+    st.sampled_from(["{}^{}", "{}**{}", "{} ^ {}", "{}^({})", "{}^{{{}}}", "= {}^{}", "super"]),
+)
+def test_powers_come_back(base: int, power: int, form: str) -> None:
+    raised = "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(each)] if each.isdigit() else "⁻" for each in str(power))
+    reading = read(f"{base}{raised}" if form == "super" else form.format(base, power))
+    assert reading is not None
+    assert reading.value == pytest.approx(float(base) ** power, rel=1e-12)
+    assert reading.step == 0
+
+
+@given(st.integers(0, 99), st.sampled_from(["", " layers", " parameters"]), st.booleans())
+def test_number_words_come_back(number: int, behind: str, large: bool) -> None:
+    units = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+    small = [*units.split(), "seventeen", "eighteen", "nineteen"]
+    tens = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+    word = small[number] if number < 20 else tens[number // 10 - 2]
+    if number >= 20 and number % 10:
+        word += f"-{small[number % 10]}"
+    reading = read((word.upper() if large else word) + behind)
+    assert reading is not None and reading.value == number
+
+
+@given(st.floats(0.01, 999), st.sampled_from([("ms", -3), ("µs", -6), ("us", -6), ("ns", -9), ("s", 0)]))
+def test_times_with_a_prefix_are_those_with_an_exponent(number: float, unit: tuple[str, int]) -> None:
+    name, power = unit
+    short, long = read(f"{number:.4f} {name}"), read(f"{number:.4f}e{power} s")
+    assert short is not None and long is not None
+    assert short.dimension == long.dimension == "seconds"
+    assert short.value == pytest.approx(long.value) and short.digits == long.digits
 
 
 @given(st.text(max_size=60))

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,37 +14,13 @@ import psutil
 import pytest
 
 from peft_lab.errors import BadInput, RunError
-from peft_lab.runs import queue, store
+from peft_lab.runs import child, queue, store
 from peft_lab.runs.queue import RunQueue, get_queue
-from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
 
+from .driving import LONG, PATIENCE, QUICK, owns, started, until
+
 pytestmark = pytest.mark.weights
-QUICK = RunSpec("minilm-l6", "lora", "sentiment", steps=2, batch=2, eval_rows=4)
-LONG = replace(QUICK, steps=50_000)
-PATIENCE = 90.0  # a busy machine
-
-
-def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
-
-def started(identity: str) -> psutil.Process:
-    """The child of a run that has made its first step."""
-    until(lambda: store.get(identity).view().step >= 1)
-    found = [child for child in psutil.Process().children(recursive=True) if owns(child, identity)]
-    assert len(found) == 1
-    return found[0]
-
-
-def owns(process: psutil.Process, identity: str) -> bool:
-    try:
-        return any(identity in file.path for file in process.open_files())
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False
 
 
 def test_a_run_that_cannot_work_leaves_nothing_behind() -> None:
@@ -78,7 +53,7 @@ def test_a_child_that_cannot_be_made_is_a_failed_run(monkeypatch: pytest.MonkeyP
             def start(self) -> None:
                 raise EOFError("unexpected EOF")
 
-    monkeypatch.setattr(queue.processes, "context", Context)
+    monkeypatch.setattr(child.processes, "context", Context)
     identity = get_queue().submit(QUICK)
     assert get_queue().wait(identity, PATIENCE) is Status.FAILED
     assert "could not be started" in store.get(identity).view().message
@@ -145,7 +120,7 @@ else:
 """
 
 
-def test_killing_the_app_ends_its_child_and_another_process_sees_it_lost(tmp_path: Path) -> None:
+def test_killing_the_app_saves_its_run_and_another_process_takes_its_turn(tmp_path: Path) -> None:
     script, marks = tmp_path / "app.py", tmp_path / "marks"
     script.write_text(APP)
     root = str(Path(queue.__file__).parents[2])
@@ -171,8 +146,11 @@ def test_killing_the_app_ends_its_child_and_another_process_sees_it_lost(tmp_pat
         )
     )
     assert get_queue().wait(mine, PATIENCE) is Status.DONE
-    assert identity in queue.mark_lost()
-    assert store.get(identity).view().status is Status.LOST
+    # nobody waits for it any more, but what it has learnt is kept, as a Stop keeps it
+    run = store.get(identity)
+    assert run.view().status is Status.STOPPED
+    assert run.record()["status"] == "stopped" and run.record()["steps"] >= 1
+    assert (run.adapter / "adapter_model.safetensors").stat().st_size > 0
     # the child did not run the app's script again
     assert marks.read_text() == "x"
 

@@ -9,9 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab import inspector
+from peft_lab import inspector, published
+from peft_lab.choose.situation import Situation
+from peft_lab.compare.shipped import all_shipped
 from peft_lab.errors import AssetError, BadInput, UnknownName, Unsupported
-from peft_lab.runs.spec import RunSpec
+from peft_lab.memory import protocol
+from peft_lab.runs.spec import BATCH, RunSpec
+from peft_lab.tasks import get_task
+from peft_lab.ui.memory.controls import DEFAULTS
 
 GOOD: dict[str, Any] = {"model": "minilm-l6", "method": "lora", "task": "sentiment"}
 
@@ -39,6 +44,17 @@ def test_unknown_or_missing_settings_are_named() -> None:
 
 
 @pytest.mark.weights
+def test_usual_batches_are_those_that_were_compared_and_published() -> None:
+    """What a run takes unless told otherwise is what the shipped comparisons ran with; the pages that simulate start
+    from the published rows' batch."""
+    compared = {
+        get_task(found["plan"]["task"]).kind: found["plan"]["batch"] for found in all_shipped().values()
+    }
+    assert compared == BATCH == {"classification": 32, "generation": 8}
+    assert {row.batch for row in published.rows().values()} == {4}
+    assert Situation().batch == DEFAULTS["batch"] == protocol.SETTING.batch == 4
+
+
 def test_check_fills_in_every_default() -> None:
     full = RunSpec(**GOOD).check()
     assert (

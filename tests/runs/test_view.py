@@ -41,14 +41,14 @@ def step(number: int, time: float, loss: float = 1.0, seconds: float = 0.5, **fi
     ],
 )
 def test_status(kinds: list[str], status: Status) -> None:
-    assert classify([event(kind) for kind in kinds]) is status
+    assert classify([event(kind) for kind in kinds], "") is status
 
 
 @given(st.lists(st.sampled_from(KINDS), max_size=20), st.lists(st.sampled_from(KINDS), max_size=5))
 def test_an_ending_is_for_good(kinds: list[str], later: list[str]) -> None:
-    before = classify([event(kind) for kind in kinds])
+    before = classify([event(kind) for kind in kinds], "")
     if before.final:
-        assert classify([event(kind) for kind in kinds + later]) is before
+        assert classify([event(kind) for kind in kinds + later], "") is before
 
 
 def test_view_of_a_run_in_the_middle() -> None:
@@ -63,7 +63,7 @@ def test_view_of_a_run_in_the_middle() -> None:
         event("memory", 15.6, peak_bytes=7, parts={"weights": 7}),
         step(4, 16.0, loss=1.0),
     ]
-    seen = view(events, steps=10)
+    seen = view(events, steps=10, gone="")
     assert seen.status is Status.RUNNING
     assert seen.losses == (2.0, 1.5, 1.2, 1.0)
     assert (seen.step, seen.steps, seen.progress) == (4, 10, 0.4)
@@ -78,7 +78,7 @@ def test_view_of_a_run_in_the_middle() -> None:
 
 
 def test_view_says_what_is_done_before_the_first_step() -> None:
-    seen = view([event("queued"), event("starting"), event("phase", name="Loading the model")], 5)
+    seen = view([event("queued"), event("starting"), event("phase", name="Loading the model")], 5, "")
     assert seen.message == "Loading the model"
     assert seen.eta is None and seen.progress == 0
 
@@ -86,12 +86,12 @@ def test_view_says_what_is_done_before_the_first_step() -> None:
 def test_view_of_the_evaluation_and_the_end() -> None:
     events = [event("queued"), event("starting"), event("ready"), step(1, 1.0)]
     events.append(event("evaluating", 2.0, which="tuned", done=32, total=64))
-    assert (view(events, 1).evaluating, view(events, 1).progress) == ("tuned", 0.5)
+    assert (view(events, 1, "").evaluating, view(events, 1, "").progress) == ("tuned", 0.5)
     events.append(
         event("evaluated", 3.0, which="tuned", metrics={"accuracy": 0.8}, loss=0.4, rows=64, seconds=1.0)
     )
     events.append(event("evaluating", 3.0, which="base", done=16, total=64))
-    assert (view(events, 1).evaluating, view(events, 1).progress) == ("base", 0.25)
+    assert (view(events, 1, "").evaluating, view(events, 1, "").progress) == ("base", 0.25)
     events.append(
         event("evaluated", 4.0, which="base", metrics={"accuracy": 0.5}, loss=0.7, rows=64, seconds=1.0)
     )
@@ -100,7 +100,7 @@ def test_view_of_the_evaluation_and_the_end() -> None:
     )
     events.append(event("memory", 4.1, process_peak_bytes=9))
     events.append(event("done", 5.0, message=""))
-    seen = view(events, 1)
+    seen = view(events, 1, "")
     assert seen.before and seen.before.metrics == {"accuracy": 0.5}
     assert seen.after and seen.after.rows == 64
     assert seen.probes_before[0].answer == "no" and seen.probes_after == ()
@@ -113,4 +113,4 @@ def test_view_of_the_evaluation_and_the_end() -> None:
 
 
 def test_view_gives_the_reason_of_a_failure() -> None:
-    assert view([event("queued"), event("failed", message="killed")], 3).message == "killed"
+    assert view([event("queued"), event("failed", message="killed")], 3, "").message == "killed"

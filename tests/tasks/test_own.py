@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from peft_lab.errors import BadInput
 from peft_lab.tasks import own
-from peft_lab.tasks.own import OwnTask, load_file, parse
+from peft_lab.tasks.apart import load_file
+from peft_lab.tasks.own import OwnTask, parse
 from peft_lab.tasks.splitting import same_text
 
 GOOD = [(f"sentence number {n}", "good" if n % 2 else "bad") for n in range(20)]
@@ -134,6 +135,21 @@ def test_repeated_texts_stay_in_one_part() -> None:
         (csv_of([(f"t{n % 3}", "good") for n in range(9)]), "a.csv", ["9 rows with 3 different texts", "at least 8"]),
         (csv_of([(text, "good") for text, _ in GOOD]), "a.csv", ["'good'", "at least 2 different labels"]),
         (csv_of([(f"t{n}", f"l{n // 2}") for n in range(60)]), "a.csv", ["30 different labels", "at most 20"]),
+        (b"a" + b",b" * 300_000 + b"\n1,2", "a.csv", ["300,001 columns", "at most 1,000"]),
+        (json.dumps({f"k{n}": n for n in range(1001)}).encode(), "a.jsonl", ["1,001 columns", "k0, k1, k2"]),
+        (csv_of([*GOOD, ("x", "\u200b")]), "a.csv", ["'label'", "blank", "row 22"]),
+        (
+            csv_of([*GOOD, ("x", "good\u200b")]), "a.csv",
+            ["'good' and 'good[U+200B zero width space]' look the same", "write them alike"],
+        ),
+        (
+            csv_of([*GOOD, ("x", "caf\u00e9"), ("y", "cafe\u0301")]), "a.csv",
+            ["'cafe[U+0301 combining acute accent]'", "'caf[U+00E9 latin small letter e with acute]'"],
+        ),
+        (
+            csv_of([*GOOD, ("x", "not good"), ("y", "not\u00a0good")]), "a.csv",
+            ["'not[U+0020 space]good' and 'not[U+00A0 no-break space]good'"],
+        ),
         (csv_of([*GOOD, ("once", "rare")]), "a.csv", ["'rare'", "1 text", "at least 2"]),
         (csv_of([*GOOD, (GOOD[0][0], "echo")]), "a.csv", ["'echo'", "0 texts of its own"]),
     ],
@@ -146,7 +162,7 @@ def test_each_refusal_says_what_is_wrong(data: bytes, name: str, parts: list[str
 
 def test_too_many_rows() -> None:
     many = b"text,label\n" + b"".join(b"%d,a\n" % n for n in range(own.MAX_ROWS + 1))
-    assert "20,001 rows" in refusal(many)
+    assert "more than 20,000 rows" in refusal(many)
 
 
 def test_load_file(tmp_path: Path) -> None:

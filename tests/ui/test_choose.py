@@ -59,7 +59,7 @@ def test_the_first_situation_is_answered_with_reasons_and_flips() -> None:
     for heading in ("Why", "Ready configuration", "How it was decided", "What would flip it", "Evidence"):
         assert f"#### {heading}" in told(app)
     assert "simulated" in told(app)
-    assert "A card with less than" in told(app)
+    assert "A card sold as less than" in told(app)
 
 
 def test_every_answer_is_in_the_address_and_the_address_gives_them_back() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from peft_lab import published, units
 from peft_lab.compare import carrying, pareto, results, shipped, store
 from peft_lab.compare.plan import make_plan
 from peft_lab.methods import all_methods
@@ -74,6 +75,20 @@ def test_it_opens_with_nothing_compared(runner: FakeQueue) -> None:
     assert any("published comparison" in each.label for each in app.expander)
     assert "Llama 3.2 3B, MetaMathQA" in told(app)  # until then there is the published plot
     assert len(app.get("plotly_chart")) == 1
+
+
+def test_published_training_time_is_that_of_the_steps(runner: FakeQueue) -> None:
+    rows = published.rows()
+    lora = rows["lora--llama-3.2-3B-rank32"]
+    app = opened()
+    table = next(
+        element.proto.body for element in app.get("html") if ">Final test</th>" in element.proto.body
+    )
+    line = next(part for part in table.split("<tr>") if f">{lora.title}</td>" in part)
+    assert "9 min 45 s" in line  # 585.19 s of 5,000 steps
+    assert f"{units.seconds(lora.testing)}</td>" in line and f"{units.seconds(lora.evaluating)}</td>" in line
+    assert units.seconds(lora.seconds + lora.testing) not in table
+    assert table.count("<tr>") == len(rows) + 1
 
 
 def test_a_comparison_is_made_from_the_form_and_shown(runner: FakeQueue) -> None:
@@ -216,7 +231,7 @@ def test_the_address_chooses_axes_and_says_them(runner: FakeQueue) -> None:
     finished(runner)
     app = opened(x="peak_bytes", y="seconds")
     assert (app.query_params["x"], app.query_params["y"]) == ("peak_bytes", "seconds")
-    assert "Not beaten on both by any other: LoRA, BitFit" in told(app)  # equal on both
+    assert "Pareto front, from left to right: LoRA, BitFit." in told(app)  # equal on both
     unpublished = opened(x="added_seconds")
     assert "Not published there: added inference time per token" in told(unpublished)
 

@@ -75,7 +75,7 @@ def test_each_preset_is_known_when_it_is_set() -> None:
         preset = {**DEFAULTS, **lesson.preset}
         on = Chosen(
             get_model(preset["model"]), get_device(preset["device"]), preset["batch"], preset["seq"],
-            preset["dtype"], preset["optimizer"], preset["checkpointing"], {},
+            preset["dtype"], preset["optimizer"], preset["checkpointing"], {}, preset["targets"],
         )  # fmt: skip
         assert is_set(on, preset)
         assert not is_set(chosen("gpt2"), preset)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,21 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from peft_lab import published
+from peft_lab.choose.room import Room, Step
+from peft_lab.choose.situation import Situation
+from peft_lab.memory import ask, fits
 from peft_lab.memory.account import Point
 from peft_lab.memory.devices import devices
 from peft_lab.methods import all_methods
 from peft_lab.models import get_model
+from peft_lab.ui import figures
 from peft_lab.ui.memory import fitting
 from peft_lab.ui.memory.answers import Answers
-from peft_lab.ui.memory.controls import Chosen
+from peft_lab.ui.memory.bars import verdict
+from peft_lab.ui.memory.controls import DEFAULTS, Chosen
 from peft_lab.ui.memory.timeline import places
 from peft_lab.ui.method_page import TITLES
+from tests.ui.badges import sources, without_badge
 from tests.ui.test_pages import SECONDS, opened, told
 
 SMALL = {"model": "minilm-l6", "device": "this-machine", "batch": "2", "seq": "16"}
@@ -39,6 +46,10 @@ def settled(app: AppTest) -> AppTest:
         app.run()
     assert not app.exception
     return app
+
+
+def captions(app: AppTest) -> str:
+    return "\n".join(caption.value for caption in app.caption)
 
 
 def tables(app: AppTest) -> str:
@@ -68,6 +79,7 @@ def test_every_method_or_its_reason() -> None:
 @pytest.mark.parametrize(
     ("tab", "expected"),
     [
+        ("timeline", "the peak"),
         ("fits", "Searched on"),
         pytest.param("curves", "Every dot is a simulated step of", marks=pytest.mark.slow),
         ("why", "Why LoRA does not shrink activations"),
@@ -77,6 +89,9 @@ def test_every_method_or_its_reason() -> None:
 def test_every_tab_opens(tab: str, expected: str) -> None:
     app = settled(opened("memory", tab=tab, **SMALL))
     assert expected in told(app)
+    assert not without_badge(app)[1]
+    # nothing is measured here, and only what others published is cited
+    assert sources(app) == {"simulated"} | ({"cited"} if tab == "published" else set())
 
 
 @pytest.mark.slow
@@ -138,6 +153,15 @@ def test_where_a_search_ends_is_a_lower_bound(
     assert ("at least" in said[0]) == least
 
 
+def test_a_step_of_exactly_what_is_usable_fits() -> None:
+    device = devices()["t4"]
+    assert verdict(device.memory, device) == "fits"
+    assert verdict(device.memory + 1, device) == figures.unbroken("1 B over")
+    room = Room(Situation(device="t4"), lambda _: lambda *step: device.memory)
+    assert room.step("lora", {}) == Step(Situation().batch, False, device.memory)
+    assert room.with_memory(device.memory - 1).step("lora", {}) is None
+
+
 def test_a_lessons_button_sets_the_page() -> None:
     app = opened("memory", tab="why", **SMALL)
     app.button(key="preset-ia3").click().run()
@@ -154,6 +178,7 @@ def test_a_lessons_button_sets_the_page() -> None:
         ({"batch": "-3"}, "from 1 to"),
         ({"seq": "many"}, "'many' is no whole number"),
         ({"dtype": "int1"}, "There is no precision called 'int1'"),
+        ({"targets": "all"}, "There is no choice of targets called 'all'"),
         ({"checkpointing": "maybe"}, "'maybe' is neither true nor false"),
         ({"model": "no-such-model"}, "no model in the catalogue called 'no-such-model'"),
         ({"model": "/no/such/folder"}, "neither a folder on this machine nor a Hugging Face id"),
@@ -182,8 +207,46 @@ def test_a_tab_or_method_that_is_none_is_said() -> None:
 
 
 def test_where_qlora_needs_more_than_lora_it_is_told_why() -> None:
-    app = settled(opened("memory", **SMALL | {"batch": "64", "seq": "128"}))
-    assert "**QLoRA above LoRA?** By default QLoRA adapts all-linear, LoRA query, value" in told(app)
+    app = settled(opened("memory", **SMALL | {"batch": "64", "seq": "128", "targets": "own"}))
+    assert "**QLoRA above LoRA?** By default QLoRA adapts every linear map, LoRA query, value" in told(app)
+    assert app.query_params["targets"] in ("own", ["own"])
+    assert "Every method at its defaults." in captions(app)
+
+
+def test_by_default_the_low_rank_methods_adapt_the_same_maps() -> None:
+    app = settled(opened("memory", **SMALL))
+    assert "LoRA and QLoRA adapt query, value; all else" in captions(app)
+    assert "targets" not in app.query_params
+    control = next(box for box in app.selectbox if box.label == "LoRA and QLoRA adapt")
+    settled(control.set_value("all-linear").run())
+    assert "LoRA and QLoRA adapt every linear map; all else" in captions(app)
+    assert app.query_params["targets"] in ("all-linear", ["all-linear"])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_first_chart_shows_what_four_bits_save() -> None:
+    """As the page opens: QLoRA needs less than LoRA on the same maps; by their own defaults it would need more."""
+    entry = get_model(str(DEFAULTS["model"]))
+    chosen = Chosen(
+        entry, devices()[DEFAULTS["device"]], DEFAULTS["batch"], DEFAULTS["seq"], DEFAULTS["dtype"],
+        DEFAULTS["optimizer"], DEFAULTS["checkpointing"], {},
+    )  # fmt: skip
+    need = {}
+    for slug in ("lora", "qlora"):
+        values, dtype = chosen.base_for(slug)
+        assert values == {"target_modules": ("q_proj", "v_proj")}
+        need[slug] = fits.needed(ask.step(entry.name, slug, values, chosen.setting(), dtype, False))
+    assert need["qlora"] < need["lora"] <= chosen.device.memory
+    assert replace(chosen, targets="own").base_for("qlora") == ({}, "bfloat16")
+
+
+def test_targets_are_those_of_the_model_that_is_simulated() -> None:
+    chosen = Chosen(get_model("minilm-l6"), devices()["h200"], 1, 8, "nf4", "adamw", False, {})
+    assert chosen.base_for("qlora", "gpt2")[0] == {
+        "target_modules": ("c_attn",),
+        "bnb_4bit_quant_type": "nf4",
+    }
+    assert chosen.base_for("ia3", "gpt2") == ({}, "nf4")
 
 
 def test_what_is_wrong_in_an_address_stays_until_a_choice_is_changed() -> None:
@@ -214,7 +277,7 @@ def test_rows_longer_than_the_model_has_positions_for() -> None:
 def test_a_folder_in_the_address_is_simulated_and_stays_there(llama: str) -> None:
     app = settled(opened("memory", model=llama, batch="2", seq="32"))
     assert "One training step of my-llama" in told(app)
-    assert "not trained" in "\n".join(caption.value for caption in app.caption)
+    assert "not trained" in captions(app)
     assert app.query_params["model"] in (llama, [llama])
 
 

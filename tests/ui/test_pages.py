@@ -12,6 +12,8 @@ from peft_lab.methods import all_methods
 from peft_lab.models import catalogue, get_model
 from peft_lab.ui.knobs import module_options
 from peft_lab.ui.shell import method_pages
+from tests.conftest import link
+from tests.ui.badges import cards, sources, without_badge
 
 TABS = ("idea", "modules", "parameters", "memory", "train", "look inside", "take away")
 SECONDS = 60
@@ -45,10 +47,30 @@ def metric(app: AppTest, label: str) -> str:
 
 @pytest.mark.parametrize("tab", TABS)
 @pytest.mark.parametrize("slug", method_pages())
-def test_every_section_of_every_method_opens(slug: str, tab: str) -> None:
+def test_every_section_of_every_method_opens(slug: str, tab: str, own_home: Path) -> None:
+    """In a lab where nothing was trained: each figure has a badge beside it, and none is called measured."""
+    link(own_home)
     app = opened(slug, tab=tab)
     assert not app.exception
     assert app.title[0].value == all_methods()[slug].title
+    if tab != "idea":  # words and a formula
+        assert not without_badge(app)[1]
+    shown = cards(app)
+    assert shown["Trainable parameters"][1] == shown["Stored adapter"][1] == "counted"
+    headline = {source for _, source in shown.values()}
+    assert headline <= {
+        "counted",
+        "simulated",
+    }  # a peak that stands there before a training is a simulated one
+    own = {
+        "memory": {"simulated"},
+        "modules": {"counted"},
+        "parameters": {"counted"},
+        "train": set(),
+        "look inside": set(),
+    }
+    if tab in own:
+        assert own[tab] <= sources(app) <= own[tab] | headline
 
 
 @pytest.mark.parametrize("page", ["home", "runs", "practice", "misconceptions"])

@@ -1,40 +1,23 @@
-"""Compare, Choose a method and Fact check: every figure on the page stands beside the badge of its source."""
+"""Every page: each figure stands beside the badge of its source, and the badge tells the truth."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import pytest
 
+from peft_lab.compare import pareto
 from peft_lab.compare.shipped import all_shipped
-from peft_lab.memory.devices import devices
-from peft_lab.models import catalogue
-from peft_lab.units import Source
+from peft_lab.runs import store
+from peft_lab.ui import figures, shell
+from peft_lab.ui.compare import table
+from peft_lab.units import Finding, Source
+from tests.compare.conftest import FakeQueue
+from tests.conftest import link
+from tests.ui import test_pages
+from tests.ui.badges import cards, sources, without_badge
 from tests.ui.test_choose import opened
 
-BADGE = re.compile("|".join(rf"-badge\[{source}\]|source {source}" for source in Source))
-# What a person said or set, what was said by others, and who they are: no figures that the page found.
-YOURS = (
-    ":gray-badge[you]",
-    "a line of this lab's own",
-    " of them done already",
-    "Setting</th>",
-    "as a link](",
-)
-LISTED = re.compile(r"\d+ claims: |\d+ of these claims|\d+ runs of \d+ steps")  # how much was asked for
-QUOTED = ("**It says**", ":small[How:", ":small[Kept from a run", ":small[[PEFT library")
-NAMES = re.compile(
-    "|".join(
-        [
-            *(re.escape(entry.title) for entry in catalogue().values()),
-            *(re.escape(name) for name in catalogue()),
-            *(re.escape(device.title) for device in devices().values()),
-            r"<h\d|#{1,6} |P-Tuning v2|tabindex=\S+|within \d+ steps on the small models",
-        ]
-    )
-)
 PAGES = [
     *(("compare", {"comparison": name}) for name in all_shipped()),
     ("choose", {}),
@@ -47,48 +30,96 @@ PAGES = [
     ("fact_check", {"claim": "lora-near-baseline"}),
     ("fact_check", {"claim": "nf4-better"}),
     ("fact_check", {"claim": "lora-share", "model": "qwen2.5-0.5b"}),
+    *((name, {}) for name in ("home", "tour", "runs", "practice", "misconceptions", "teach")),
 ]  # fmt: skip
+WITHOUT_FIGURES = (
+    "tour",
+    "practice",
+    "misconceptions",
+    "teach",
+    "runs",
+)  # in a home where nothing was done yet
 
 
-def text_of(element: Any) -> str:
-    """What a reader sees of an element; all of it for a table and a chart."""
-    if element.type in ("markdown", "caption", "text"):
-        return str(element.value)
-    if element.type == "metric":
-        return f"{element.value} {element.delta}"
-    if element.type in ("html", "plotly_chart"):
-        return str(element.proto)
-    return ""
+@pytest.fixture
+def untouched(own_home: Path, assets_home: object) -> Path:
+    """A lab in which nothing was trained."""
+    link(own_home)
+    return own_home
 
 
-def blocks(block: Any) -> Iterator[list[str]]:
-    """The texts of each block, in reading order."""
-    inside = list(block.children.values())
-    yield [text for child in inside if not hasattr(child, "children") and (text := text_of(child))]
-    for child in inside:
-        if hasattr(child, "children"):
-            yield from blocks(child)
+def test_every_page_is_looked_at() -> None:
+    """The methods' pages in test_pages.py and the Memory page in test_memory_page.py, where their tabs are opened."""
+    assert {page for page, _ in PAGES} == set(shell.titles()) - {*shell.method_pages(), "memory"}
 
 
+@pytest.mark.weights
 @pytest.mark.parametrize(
     ("page", "address"),
     PAGES,
     ids=lambda value: value if isinstance(value, str) else "-".join(value.values()),
 )
-def test_a_figure_stands_beside_the_badge_of_its_source(page: str, address: dict[str, str]) -> None:
+def test_a_figure_stands_beside_the_badge_of_its_source(
+    page: str, address: dict[str, str], untouched: Path
+) -> None:
     app = opened(page, **address)
-    seen, without = 0, []
-    for texts in blocks(app.main):
-        for place, text in enumerate(texts):
-            if not re.search(r"\d", NAMES.sub("", text)) or any(words in text for words in YOURS):
-                continue
-            if text.startswith(QUOTED) or LISTED.match(text):
-                continue
-            seen += 1
-            before = (
-                1 if BADGE.search(texts[place - 1]) else 2
-            )  # a line may stand between a heading and its chart
-            if not any(BADGE.search(near) for near in texts[max(0, place - before) : place + 2]):
-                without.append(text[:300])
+    seen, without = without_badge(app)
+    if page == "home":  # a wide table of counts, cell by cell, under the one badge that they share
+        assert {"counted"} <= sources(app)
+        return
     assert not without
-    assert seen
+    assert seen or page in WITHOUT_FIGURES
+
+
+@pytest.mark.weights
+def test_choose_says_of_each_headline_figure_where_it_is_from(untouched: Path) -> None:
+    found = cards(opened("choose"))
+    assert {label: source for label, (_, source) in found.items()} == {
+        "Trained": "counted",
+        "Stored for a task": "counted",
+        "A training step": "simulated",
+    }
+
+
+@pytest.mark.weights
+def test_what_a_run_measured_is_called_so_and_is_that_runs(untouched: Path) -> None:
+    """A run with figures that nothing else has: they stand beside the measured badge, and only they."""
+    from peft_lab.runs.spec import RunSpec
+
+    spec = RunSpec("minilm-l6", "lora", "sentiment", steps=2, batch=4, seed=3, eval_rows=100).check()
+    identity = FakeQueue().submit(spec)
+    measured = store.get(identity).view().memory["peak_bytes"]
+    found = cards(test_pages.opened("lora", model="minilm-l6", task="sentiment", tab="modules"))
+    sure = {label: figure for label, (figure, source) in found.items() if source == "measured"}
+    assert sure["Peak memory, one step"] == str(Finding(measured, "bytes", Source.MEASURED))
+    assert {label for label, (_, source) in found.items() if source == "counted"} == {
+        "Trainable parameters",
+        "Stored adapter",
+    }
+    assert len(sure) == 2 and any(figure.endswith("83%") for figure in sure.values())
+
+
+@pytest.mark.parametrize("source", Source)
+def test_a_card_shows_the_source_of_its_finding(source: Source) -> None:
+    from streamlit.testing.v1 import AppTest
+
+    def one(name: str) -> None:
+        from peft_lab.ui import figures
+        from peft_lab.units import Finding, Source
+
+        figures.card("Some figure", Finding(7, "parameters", Source(name)), "a note")
+
+    app = AppTest.from_function(one, kwargs={"name": str(source)}).run()
+    assert cards(app) == {"Some figure": ("7", str(source))}
+    assert app.metric[0].proto.help.startswith(str(source).capitalize())
+    assert figures.badge(source) in app.markdown[0].value
+
+
+def test_the_table_of_a_comparison_names_the_sources_of_its_axes() -> None:
+    """Parameters are counted, all else was measured in the runs; the plot's axes say the same."""
+    for found in all_shipped().values():
+        shown = {column.needs: column.source for column in table.columns(found) if column.source}
+        assert shown == {name: pareto.AXES[name].source for name in shown}
+        assert {name for name, source in shown.items() if source is Source.COUNTED} == {"trainable"}
+        head = table.html_table(found).partition("</thead>")[0]
+        assert head.count("source measured") == len(shown) - 1 and head.count("source counted") == 1

@@ -29,6 +29,7 @@ def one_map(case: Case) -> Answer:
     return result(
         value, "parameters", steps,
         (r * q.in_features, "B: the correction is a product of two matrices"),
+        (2 * value, "that r times inputs and outputs together is A and B already: both were counted twice"),
         (entries(q), "the factorisation: that is the whole matrix"),
         (r * entries(q), "that inputs and outputs are added, not multiplied"),
         named={"share": share(value, entries(q))},

@@ -54,6 +54,7 @@ def _cited(method: str) -> None:
     for slug in shown:
         row = published.rows()[PUBLISHED[slug]]
         right = units.percent(100 * row.accuracy)
-        rows.append((row.title, right, units.size(row.reserved), units.seconds(row.seconds)))
-    figures.table(("Row", "Right answers", "Peak", "Time"), rows, numeric=(1, 2, 3))
+        times = units.seconds(row.seconds), units.seconds(row.testing)
+        rows.append((row.title, right, units.size(row.reserved), *times))
+    figures.table(("Row", "Right answers", "Peak", "Training", "Final test"), rows, numeric=(1, 2, 3, 4))
     st.markdown(f":small[[{published.SOURCE}]({published.ADDRESS})]")

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from peft_lab.choose.cited import ADAPTER_LATENCY
-from peft_lab.choose.situation import KEYS, MOST, Situation, read_value
+from peft_lab.choose.situation import KEYS, MOST, Situation, device_of, read_value
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.memory.devices import devices
 from peft_lab.models import catalogue
@@ -103,7 +103,8 @@ def _devices(current: str) -> list[str]:
 
 
 def _device_title(name: str) -> str:
-    return devices()[name].title if name in devices() else f"A card with {name}"
+    title = device_of(name).title
+    return title[:1].upper() + title[1:]
 
 
 def _choice(cell: Any, name: str, text: str, options: list[str], current: str, titled: Any) -> str:

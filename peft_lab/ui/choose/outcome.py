@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from peft_lab import units
-from peft_lab.choose.answers import TOLD
+from peft_lab.choose.answers import OWN_LIMIT, TOLD
 from peft_lab.choose.flips import Flip
 from peft_lab.choose.recommend import Recommendation
 from peft_lab.choose.room import Plan
@@ -131,7 +131,7 @@ def flipping(changes: Sequence[Flip]) -> Flip | None:
         line = question.drawn(flip.value)
         how = figures.badge(line) if line else ""
         if flip.value in question.own:
-            how = ":small[a line of this lab's own]"
+            how = f":small[{OWN_LIMIT}]"
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"{flip.text} → **{flip.title}** {how}", width="content")
             if flip.told and st.button(

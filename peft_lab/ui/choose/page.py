@@ -35,8 +35,8 @@ def choose_page() -> None:
     state.read_address(SCOPE, form.readers())
     st.title("Choose a method")
     st.markdown(
-        "Choose an answer and the path lights up. What fits is **asked of the memory simulation**, what a model has is "
-        "counted on it; the rest only you know. Arrow keys move through the tree, Enter chooses."
+        "Choose an answer and the path lights up. You say what is known to you alone; whether a training step fits is "
+        "**simulated**, and what the model consists of is counted. Arrow keys move through the tree, Enter chooses."
     )
     above = st.container()
     left, right = st.columns([4, 7], gap="large")

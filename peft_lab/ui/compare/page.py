@@ -79,8 +79,12 @@ def _new() -> None:
     pressed = left.button("Compare", type="primary", key="compare-start", width="stretch")
     right.markdown(f"{total} runs of {plan.wish.steps:,} steps{kept}.")
     if pressed:
-        comparison = store.keep(plan)
-        begin(comparison)
+        try:
+            comparison = store.keep(plan)
+            begin(comparison)
+        except PeftLabError as error:
+            st.error(str(error))
+            return
         state.renew(SCOPE)
         state.remember(SCOPE, "comparison", comparison.id)
         st.rerun()

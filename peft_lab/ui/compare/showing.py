@@ -80,7 +80,9 @@ def _place(found: Document) -> str:
 def _marked(found: Document) -> str:
     names = axis_titles(found)
     x, y = (names[found["pareto_axes"][name]].lower() for name in "xy")
-    return f"Marked in colour: not beaten on both {x} and {y} by any other."
+    return (
+        f"In colour: the Pareto front of {x} and {y}. Nothing beats these on one without losing on the other."
+    )
 
 
 def _before(found: Document) -> str:
@@ -180,7 +182,7 @@ def _ours(found: Document, x: Axis, y: Axis) -> None:
     if not front:
         st.markdown(f"No method here has both figures: {_reason(found, x, y)}")
         return
-    st.markdown(f":small[Not beaten on both by any other: {', '.join(titles[name] for name in front)}.]")
+    st.markdown(f":small[Pareto front, from left to right: {', '.join(titles[name] for name in front)}.]")
     figure = drawings.scatter(found["rows"], x, y, axis_titles(found), front, drawings.colours(), front)
     st.plotly_chart(figure, key="compare-pareto", config=drawings.config(f"{found['id']}-{x.name}-{y.name}"))
 

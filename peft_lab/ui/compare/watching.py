@@ -11,7 +11,7 @@ from peft_lab.compare import carrying
 from peft_lab.compare.plan import Plan
 from peft_lab.compare.store import Comparison, Standing
 from peft_lab.methods import all_methods
-from peft_lab.runs.queue import get_queue, mark_lost
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
 from peft_lab.ui import state
 from peft_lab.ui.compare.setup import SCOPE
@@ -33,7 +33,6 @@ def watch(comparison: Comparison, plan: Plan) -> None:
     if standing.status == "done" and not going:
         return
     if not going:
-        mark_lost()
         _rest(comparison, standing, plan)
         return
     before = len(standing.done) + len(standing.failed)

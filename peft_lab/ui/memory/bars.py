@@ -6,12 +6,13 @@ import streamlit as st
 
 from peft_lab import units
 from peft_lab.memory import fits
-from peft_lab.memory.devices import GIB, Device
+from peft_lab.memory.devices import SOLD, Device
 from peft_lab.methods import all_methods
 from peft_lab.models import ModelEntry
 from peft_lab.ui import charts, figures
 from peft_lab.ui.memory.answers import BARS, Answers, collect, progress
 from peft_lab.ui.memory.controls import Chosen
+from peft_lab.ui.memory.targets import OWN, listed, low_rank_methods, named
 
 PATIENCE = 0.8  # seconds that a change waits for all of its bars
 DRAWN, SECONDS = "memory-drawn", "memory-seconds"
@@ -41,7 +42,7 @@ def overview(chosen: Chosen) -> Answers:
     answers = collect(asked, PATIENCE if st.session_state.get(DRAWN) else 0)
     st.session_state[DRAWN] = bool(answers.found)
     seconds.update({slug: one.seconds for slug, one in answers.found.items()})
-    st.markdown(f"#### One training step of {chosen.entry.title}")
+    st.markdown(f"#### One training step of {chosen.entry.title} {figures.badge('simulated')}")
     progress(answers, "methods")
     answers = Answers(answers.found, refused | dict(answers.refused), answers.waiting)
     if answers.found:
@@ -60,7 +61,7 @@ def overview(chosen: Chosen) -> Answers:
 def _bars(answers: Answers, chosen: Chosen) -> None:
     rows = {all_methods()[slug].title: one.parts for slug, one in answers.found.items()}
     limit = chosen.device.memory
-    figure = charts.memory_bars(rows, limit, f"{chosen.device.title}: {units.size(limit)} usable")
+    figure = charts.memory_bars(rows, limit, f"{chosen.device.holding}: {units.size(limit)} usable")
     st.plotly_chart(figure, key="memory-bars", config=charts.CONFIG)
 
 
@@ -83,13 +84,24 @@ def _table(answers: Answers, chosen: Chosen) -> None:
         )
     figures.table(("Method", "Must have", "On device", "Tensors"), rows, numeric=(1, 3))
     st.caption(
-        "Every method at its defaults. Must have: what PyTorch's caching allocator would reserve, by its documented "
+        f"{_settings(answers, chosen)} Must have: what PyTorch's caching allocator would reserve, by its documented "
         "rules. Tensors: those alive at the peak, exact. "
-        f"Usable on {device.title}: {units.size(device.memory)} ({device.memory / GIB:.1f} GiB, in which cards are "
-        f"counted), {device.source}."
+        f"Usable on {device.holding}: {units.size(device.memory)}, {device.source}."
+        f"{f' {SOLD}' if device.holding != device.title else ''}"
     )
-    if {"lora", "qlora"} <= answers.found.keys():
+    if chosen.targets == OWN and {"lora", "qlora"} <= answers.found.keys():
         _targets(answers, chosen.entry)
+
+
+def _settings(answers: Answers, chosen: Chosen) -> str:
+    """How the methods are set, in a sentence or two."""
+    shown = [slug for slug in low_rank_methods() if slug in answers.found]
+    if chosen.targets == OWN or not shown:
+        return "Every method at its defaults."
+    titles = " and ".join(all_methods()[slug].title for slug in shown)
+    maps = listed(named(shown[0], chosen.entry.shape, chosen.targets))
+    verb = "adapt" if len(shown) > 1 else "adapts"
+    return f"{titles} {verb} {maps}; all else is at each method's defaults."
 
 
 def _targets(answers: Answers, entry: ModelEntry) -> None:
@@ -97,13 +109,11 @@ def _targets(answers: Answers, entry: ModelEntry) -> None:
     lora, qlora = answers.found["lora"], answers.found["qlora"]
     if fits.needed(qlora) <= fits.needed(lora):
         return
-    own, all_linear = (
-        ", ".join(all_methods()[slug].defaults(entry.shape)["target_modules"]) for slug in ("lora", "qlora")
-    )
+    own, wide = (listed(named(slug, entry.shape, OWN)) for slug in ("lora", "qlora"))
     smaller = qlora.parts["weights"] < 0.99 * lora.parts["weights"]  # unless LoRA's base is packed too
     weights = f"{units.size(lora.parts['weights'])} to {units.size(qlora.parts['weights'])}"
     st.markdown(
-        f"**QLoRA above LoRA?** By default QLoRA adapts {all_linear}, LoRA {own}. "
+        f"**QLoRA above LoRA?** By default QLoRA adapts {wide}, LoRA {own}. "
         f"{f'Weights shrink from {weights}, but activations' if smaller else 'Activations'} grow from "
         f"{units.size(lora.parts['activations'])} to {units.size(qlora.parts['activations'])}. "
         f"{figures.badge('simulated')}"

@@ -17,8 +17,9 @@ from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.setting import PRECISIONS
 from peft_lab.methods import all_methods
-from peft_lab.models import ModelEntry
+from peft_lab.models import ModelEntry, get_model
 from peft_lab.ui import state
+from peft_lab.ui.memory.targets import TARGETS, values_for
 from peft_lab.ui.model_choice import entry_of, from_address, model_control
 
 SCOPE = "memory"
@@ -30,6 +31,7 @@ DEFAULTS: dict[str, Any] = {
     "dtype": "bfloat16",
     "optimizer": "adamw",
     "checkpointing": False,
+    "targets": "query-value",
     "method": "lora",
     "tab": "timeline",
 }
@@ -46,7 +48,11 @@ DTYPES = {name: name for name in PRECISIONS} | {
     "fp4": "4 bits (FP4)",
 }
 SIZES = {"batch": "Batch, rows", "seq": "Tokens per row"}
-_WHAT = {"dtype": "precision"}
+_WHAT = {"dtype": "precision", "targets": "choice of targets"}
+_TARGETS_HELP = (
+    "With the same maps in both, their bars differ by the method alone. By default LoRA adapts query and value, QLoRA "
+    "every linear map, which keeps far more activations."
+)
 _NO_GPU = (8, 9)  # a capability is asked for in any case; a processor's kernels ignore it
 
 
@@ -62,6 +68,7 @@ class Chosen:
     optimizer: str
     checkpointing: bool
     problems: Mapping[str, str]
+    targets: str = DEFAULTS["targets"]
 
     def setting(self, sizes: Mapping[str, int] | None = None) -> dict[str, Any]:
         """The fields of :class:`peft_lab.memory.setting.Setting`, as set here but for the sizes given."""
@@ -82,18 +89,20 @@ class Chosen:
         model: str | None = None,
         checkpointing: bool | None = None,
     ) -> Future[Simulation]:
-        """One method's step at its defaults, as set here but for what is given. Answers are kept for all visitors."""
+        """One method's step as set here but for what is given, the rest at its defaults. Answers are kept for all
+        visitors."""
         kept = self.checkpointing if checkpointing is None else checkpointing
         name = model or self.entry.name
-        values, dtype = self.base_for(slug)
+        values, dtype = self.base_for(slug, model)
         return get_crew().submit(urgency, ask.step, name, slug, values, self.setting(sizes), dtype, kept)
 
-    def base_for(self, slug: str) -> tuple[dict[str, Any], str]:
-        """The knobs and the precision by which a method gets the base as it is set here: QLoRA packs it itself."""
+    def base_for(self, slug: str, model: str | None = None) -> tuple[dict[str, Any], str]:
+        """The knobs and the precision by which a method gets targets and base as set here: QLoRA packs it itself."""
+        values = values_for(slug, get_model(model).shape if model else self.entry.shape, self.targets)
         if slug != "qlora" or self.dtype in PRECISIONS:
-            return {}, self.dtype
+            return values, self.dtype
         own = {"load_in_8bit": True} if self.dtype == "int8" else {"bnb_4bit_quant_type": self.dtype}
-        return own, PRECISIONS[0]
+        return {**values, **own}, PRECISIONS[0]
 
     def search(self, urgency: int, what: str, slug: str) -> Future[int]:
         """The largest ``batch`` or ``seq`` that fits on the device, 0 when not even 1 does."""
@@ -108,7 +117,7 @@ class Chosen:
         """By which what was found for these settings is told from what was found for others."""
         return (
             self.entry.name, self.device.name, self.batch, self.seq, self.dtype, self.optimizer,
-            self.checkpointing,
+            self.checkpointing, self.targets,
         )  # fmt: skip
 
 
@@ -146,6 +155,7 @@ def titles() -> dict[str, dict[str, str]]:
         "device": {name: device.title for name, device in devices().items()},
         "dtype": DTYPES,
         "optimizer": OPTIMIZER_TITLES,
+        "targets": TARGETS,
         "method": {slug: method.title for slug, method in all_methods().items()},
         "tab": TABS,
     }
@@ -158,7 +168,7 @@ def _check_size(name: str, value: int) -> None:
 
 def controls() -> Chosen:
     """Draw the controls, each with what is wrong under it."""
-    top, bottom = st.columns([3, 3, 2, 2]), st.columns([3, 3, 4], vertical_alignment="bottom")
+    top, bottom = st.columns([3, 3, 2, 2]), st.columns([3, 2, 3, 2], vertical_alignment="bottom")
     with top[0]:
         current = entry_of(state.remembered(SCOPE, "model", DEFAULTS["model"]))
         entry = model_control(current, state.widget_key(SCOPE, "model"))
@@ -170,25 +180,27 @@ def controls() -> Chosen:
     seq = _size(top[3], "seq", entry, problems)
     dtype = _pick(bottom[0], "dtype", "The base is stored in")
     optimizer = _pick(bottom[1], "optimizer", "Optimizer")
-    checkpointing = bottom[2].toggle(
-        "Gradient checkpointing",
+    targets = _pick(bottom[2], "targets", "LoRA and QLoRA adapt", _TARGETS_HELP)
+    checkpointing = bottom[3].toggle(
+        "Checkpointing",
         value=bool(state.remembered(SCOPE, "checkpointing", False)),
         key=state.widget_key(SCOPE, "checkpointing"),
         disabled=state.is_fixed("checkpointing"),
-        help="Keeps only every layer's input and computes the rest again in the backward pass: less memory, more time.",
+        help="Gradient checkpointing keeps only every layer's input and computes the rest again in the backward pass: "
+        "less memory, more time.",
     )
     state.remember(SCOPE, "checkpointing", checkpointing)
-    with bottom[2]:
+    with bottom[3]:
         address_problem("checkpointing")
-    return Chosen(entry, device, batch, seq, dtype, optimizer, checkpointing, problems)
+    return Chosen(entry, device, batch, seq, dtype, optimizer, checkpointing, problems, targets)
 
 
-def _pick(cell: Any, name: str, label: str) -> str:
+def _pick(cell: Any, name: str, label: str, told: str | None = None) -> str:
     known = titles()[name]
     index = state.one_of(SCOPE, name, list(known), DEFAULTS[name])
     with cell:
         key = state.widget_key(SCOPE, name)
-        rest: dict[str, Any] = {"key": key, "disabled": state.is_fixed(name)}
+        rest: dict[str, Any] = {"key": key, "disabled": state.is_fixed(name), "help": told}
         value = str(st.selectbox(label, list(known), index, format_func=known.__getitem__, **rest))
         address_problem(name)
     state.remember(SCOPE, name, value)
@@ -236,6 +248,7 @@ def address(chosen: Chosen) -> dict[str, tuple[Any, Any]]:
         "dtype": chosen.dtype,
         "optimizer": chosen.optimizer,
         "checkpointing": chosen.checkpointing,
+        "targets": chosen.targets,
         "method": state.remembered(SCOPE, "method", DEFAULTS["method"]),
         "tab": state.remembered(SCOPE, "tab", DEFAULTS["tab"]),
     }

@@ -48,7 +48,7 @@ def curves(chosen: Chosen, answers: Answers) -> None:
     if series:
         x = UNITS[over]
         device = chosen.device
-        figure = cost_curves(series, x, getattr(chosen, over), device.memory, device.title, colours())
+        figure = cost_curves(series, x, getattr(chosen, over), device.memory, device.holding, colours())
         st.plotly_chart(figure, key=f"memory-{over}", config=charts.CONFIG)
     rest = "batch" if over == "seq" else "seq"
     st.markdown(

@@ -33,7 +33,8 @@ def fitting(chosen: Chosen, answers: Answers) -> None:
     what, for_which = st.session_state.get(KEY, (None, None))
     if what is None or for_which != wanted:
         st.markdown(
-            f"Searched on {chosen.device.title} ({units.size(chosen.device.memory)}), all other settings as above. "
+            f"Searched on {chosen.device.holding} ({units.size(chosen.device.memory)} usable), all other settings as "
+            "above. "
             "A size is doubled until the step no longer fits, then halved in: about ten simulations."
         )
     elif what == "model":
@@ -66,7 +67,7 @@ def _size(what: str, chosen: Chosen, slug: str) -> None:
     if not size:
         said = f"Not even one {row} fits"
     st.markdown(
-        f"{all_methods()[slug].title} of {chosen.entry.title} on {chosen.device.title}: {said}. "
+        f"{all_methods()[slug].title} of {chosen.entry.title} on {chosen.device.holding}: {said}. "
         f"{figures.badge('simulated')}"
     )
 
@@ -88,7 +89,7 @@ def _models(chosen: Chosen, slug: str) -> None:
     if not answers.waiting:
         said = f"**{fitting[-1].title}** is the largest" if fitting else "None of the models"
         st.markdown(
-            f"{said} in the list whose step with {all_methods()[slug].title} fits on {device.title}. "
+            f"{said} in the list whose step with {all_methods()[slug].title} fits on {device.holding}. "
             f"{figures.badge('simulated')}"
         )
     rows = []

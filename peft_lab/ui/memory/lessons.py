@@ -84,9 +84,8 @@ def _draw(lesson: Lesson, chosen: Chosen, found: Mapping[str, Simulation]) -> No
 
 
 def is_set(chosen: Chosen, preset: Mapping[str, Any]) -> bool:
-    own = (chosen.entry.name, chosen.device.name, chosen.batch, chosen.seq, chosen.dtype, chosen.optimizer)
-    names = ("model", "device", "batch", "seq", "dtype", "optimizer")
-    return own == tuple(preset[name] for name in names) and chosen.checkpointing == preset["checkpointing"]
+    names = ("model", "device", "batch", "seq", "dtype", "optimizer", "checkpointing", "targets")
+    return chosen.key() == tuple(preset[name] for name in names)
 
 
 def fullest(simulation: Simulation) -> Point:
@@ -188,7 +187,7 @@ LESSONS = (
         "qlora",
         "Where QLoRA's memory goes",
         {"model": "llama-3.1-70b", "device": "a100-80", "batch": 1, "seq": 1024, "checkpointing": True,
-         "method": "qlora"},
+         "targets": "all-linear", "method": "qlora"},
         ("qlora",),
         _qlora,
     ),

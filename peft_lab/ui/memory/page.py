@@ -29,7 +29,9 @@ def memory_page() -> None:
     chosen = controls()
     answers = overview(chosen) if not chosen.problems else None
     if answers is None:
-        st.info("A setting cannot work as it is; the message stands at its control. Mend it to go on.")
+        st.info(
+            "One of the settings above is not possible; the reason is written under it. Change it to see the bars."
+        )
     sections: dict[str, Callable[[], None]] = {TABS["published"]: published_peaks}
     if answers is not None:
         own = {

@@ -15,6 +15,7 @@ from peft_lab.ui.memory.drawings import against, errors
 from peft_lab.ui.waiting import come_back
 
 BAND = 5.0  # percent: what is called close
+BAR = 14  # pixels for each row's error
 KEY = "memory-published-now"
 
 
@@ -29,19 +30,24 @@ def published_peaks() -> None:
         f"same simulated {figures.badge('simulated')}: reserved memory is **{agreement.median:.1f}%** apart in the "
         f"median and {agreement.largest:.1f}% at most; {agreement.ran} of {agreement.rows} can be simulated."
     )
+    both = f"{figures.badge('simulated')} {figures.badge('cited')}"
     left, right = st.columns(2, gap="medium")
     titles = [row.title for row in ran.values()]
     reserved = [outcomes[name].reserved or 0 for name in ran]
     with left:
-        st.markdown("#### Simulated against published")
+        st.markdown(f"#### Simulated against published {both}")
         figure = against(titles, [row.reserved for row in ran.values()], reserved, BAND)
         st.plotly_chart(figure, key="memory-published", config=charts.CONFIG)
     with right:
-        st.markdown("#### Error of each row")
+        st.markdown(f"#### Error of each row {both}")
         sizes = [one for one in percents if one is not None]
-        st.plotly_chart(errors(titles, sizes, BAND), key="memory-errors", config=charts.CONFIG)
+        figure = errors(titles, sizes, BAND, BAR * len(sizes))
+        st.plotly_chart(figure, key="memory-errors", config=charts.CONFIG)
     _one_row()
     with st.expander("All rows"):
+        st.markdown(
+            f"Published {figures.badge('cited')} and simulated {figures.badge('simulated')} peaks, reserved bytes"
+        )
         figures.table(
             ("Run", "Trained", "Published", "Simulated", "Error"),
             [_line(row, outcomes[name]) for name, row in rows.items()],
@@ -50,8 +56,9 @@ def published_peaks() -> None:
     versions = ", ".join(f"{name} {version}" for name, version in published.simulated_with().items())
     st.caption(
         f"Published: [{published.SOURCE}]({published.ADDRESS}), reserved bytes at the peak. Simulated with {versions} "
-        "by `python -m tools.simulate_published`. One number is inferred from these rows, the length of the longest "
-        "batch, which was not published (`peft_lab/memory/protocol.py`); the allocator's model has no fitted number."
+        "by `python -m tools.simulate_published`. One number is inferred, the length of the longest batch, which was "
+        "not published: from the row of plain LoRA of rank 32 (`peft_lab/memory/protocol.py`). The allocator's model "
+        "has no fitted number."
     )
 
 

@@ -84,6 +84,7 @@ def _scrub(points: Sequence[Point], key: str) -> None:
         figures.table(("Alive", "Bytes", "Share"), rows, numeric=(1, 2))
         st.caption("; ".join(f"{part}: {MEANING[part]}" for _, part in present) + ".")
     with chart:
+        st.markdown(f"#### What is alive, moment by moment {figures.badge('simulated')}")
         figure = charts.memory_timeline([(one.phase, one.layer, one.parts) for one in points], height=420)
         figure.add_vline(x=at, line={"width": 2, "color": "#5B6B82"})
         st.plotly_chart(figure, key=f"{key}-chart", config=charts.CONFIG)

@@ -7,7 +7,7 @@ import streamlit as st
 from peft_lab.errors import RunError
 from peft_lab.quiz.predictions import Contest, Prediction, decide_records
 from peft_lab.runs import store
-from peft_lab.runs.queue import get_queue, mark_lost
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
@@ -46,7 +46,6 @@ def forget_runs(prediction: Prediction) -> None:
 def _runs(prediction: Prediction, experiment: Contest) -> list[Run]:
     identities = state.remembered(SCOPE, prediction.id, None)
     if identities is None:
-        mark_lost()
         identities = [_finished(spec) or get_queue().submit(spec) for spec in experiment.runs]
         state.remember(SCOPE, prediction.id, identities)
     return [store.get(identity) for identity in identities]

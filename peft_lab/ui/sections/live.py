@@ -12,6 +12,7 @@ from peft_lab.runs.store import Run
 from peft_lab.runs.view import Answer, RunView, Status
 from peft_lab.ui import charts, figures, state
 from peft_lab.ui.parts import part
+from peft_lab.ui.runs import stop as ask_to_stop
 from peft_lab.ui.waiting import come_back
 from peft_lab.units import Source
 
@@ -39,7 +40,7 @@ def _status(run: Run, seen: RunView, slug: str) -> None:
     if not seen.status.final:
         asked = run.asked_to_stop()
         if stop.button("Stopping…" if asked else "Stop", key=f"{slug}-stop", disabled=asked, width="stretch"):
-            get_queue().stop(run.id)
+            ask_to_stop(run.id)
     if seen.status in (Status.FAILED, Status.LOST):
         st.error(seen.message)
     if not seen.status.final:

@@ -18,7 +18,7 @@ def parameters(choice: Choice, report: CountReport) -> None:
     formula = choice.spec.formula(choice.shape, choice.values)
     left, right = st.columns([1, 1], gap="large")
     with left:
-        st.markdown("#### Counted, and by formula")
+        st.markdown(f"#### Counted, and by formula {figures.badge(report.source)}")
         _equality(report, formula)
         _substituted(formula)
         _totals(report, formula)
@@ -41,10 +41,7 @@ def _equality(report: CountReport, formula: Formula) -> None:
             f":green[:material/check: equal] — counted and formula both give **{units.count(report.trainable)}**"
         )
     else:
-        st.error(
-            f"Counted {units.count(report.trainable)}, but the formula gives {units.count(report.formula or 0)}. "
-            f"{report.difference}"
-        )
+        st.warning(f"{report.difference} {figures.badge(report.source)}")
 
 
 def _substituted(formula: Formula) -> None:
@@ -85,6 +82,8 @@ def _totals(report: CountReport, formula: Formula) -> None:
         ("Stored parameters", units.count(report.stored_parameters - report.head)),
         ("Stored file", f"{units.size(report.stored_bytes)} ({report.stored_bytes:,} B)"),
     ]
+    if report.lora_fa is not None:
+        rows.insert(1, ("Trained with LoRA-FA's optimizer (freezes A)", units.count(report.lora_fa)))
     if report.head:
         rows.append(("Task head, trained and stored beside it", units.count(report.head)))
     figures.table(("", "Counted"), rows, numeric=(1,))

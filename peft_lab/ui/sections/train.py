@@ -7,12 +7,13 @@ from typing import Any
 import streamlit as st
 
 from peft_lab import tasks
-from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.errors import AssetError, BadInput, PeftLabError
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import BATCH, EVAL_ROWS, STEPS, RunSpec
 from peft_lab.runs.view import Status
+from peft_lab.tasks import rated
 from peft_lab.tasks.base import Task
-from peft_lab.ui import own_data, state
+from peft_lab.ui import fetch_again, own_data, state
 from peft_lab.ui.knobs import OWN_TASK, Choice, tasks_for
 from peft_lab.ui.runs import show_run, shown_run, stale
 from peft_lab.ui.sections.live import beside_simulation, live, try_it
@@ -53,6 +54,7 @@ def train(choice: Choice) -> None:
     if choice.task is None or not choice.entry.live:
         _not_here(choice)
         return
+    lacking = st.container()
     run = shown_run(choice.spec.slug)
     going = run is not None and not run.view().status.final
     left, right = st.columns([5, 11], gap="large")
@@ -64,6 +66,8 @@ def train(choice: Choice) -> None:
             and st.button("Train", type="primary", key=f"{choice.spec.slug}-train", width="stretch")
         ):
             _start(choice, spec, slots)
+    with lacking:  # drawn last: reading the sentences may have found them damaged
+        fetch_again.offer("train", _needed(choice))
     with right:
         run = shown_run(choice.spec.slug)
         if run is None:
@@ -76,6 +80,11 @@ def train(choice: Choice) -> None:
         if run.view().status is Status.DONE:
             beside_simulation(run)
             try_it(run, choice.spec.slug)
+
+
+def _needed(choice: Choice) -> set[str]:
+    """The assets that a training of this choice reads."""
+    return {choice.entry.name, *((rated.ASSET,) if isinstance(_task(choice), rated.RatedSentences) else ())}
 
 
 def _not_here(choice: Choice) -> None:
@@ -161,6 +170,8 @@ def _form(choice: Choice, locked: bool) -> tuple[RunSpec | None, dict[str, Any]]
     )
     try:
         complete = spec.check()
+    except AssetError:  # said above the form, with a button
+        return None, slots
     except PeftLabError as error:
         _say(error, slots)
         return None, slots

@@ -21,6 +21,7 @@ from peft_lab.runs.view import Status
 from peft_lab.ui import charts, figures
 from peft_lab.ui.opening import open_run
 from peft_lab.ui.parts import part
+from peft_lab.ui.runs import stop as ask_to_stop
 from peft_lab.ui.runs import summaries
 from peft_lab.units import Source
 
@@ -135,7 +136,7 @@ def _button(experiment: Experiment, found: Sequence[Found]) -> None:
         if st.button("Stop", key=f"{experiment.id}-stop", icon=":material/stop:"):
             for item in found:
                 if item.going and item.line:
-                    get_queue().stop(item.line.id)
+                    ask_to_stop(item.line.id)
         return
     if not missing:
         return

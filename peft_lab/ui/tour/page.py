@@ -54,7 +54,7 @@ def _received(file: Learners, name: str) -> None:
     with st.container(border=True, key="received-path"):
         st.markdown("### A path was sent to you")
         title = links.said(path.stops[0], path.title, path.id)
-        st.markdown(f"**{title}** · {len(path.stops)} stops, about {path.minutes} minutes")
+        st.markdown(f"**{title}** · {path.length}, about {path.minutes} minutes")
         if st.button("Follow this path", type="primary", icon=":material/route:"):
             _follow(file, name, path)
 
@@ -86,7 +86,7 @@ def _path(file: Learners, name: str, identity: str, path: Path) -> None:
     st.markdown(f"## {links.said(path.stops[0], path.title, identity)}")
     st.progress(
         done / len(path.stops),
-        text=f"**{done}** of {len(path.stops)} stops visited · about {path.minutes} minutes in all · learner: {name}",
+        text=f"**{done}** of {path.length} visited · about {path.minutes} minutes in all · learner: {name}",
     )
     index = place.at if place.at is not None and place.at < len(path.stops) else 0
     begun = place.at is not None

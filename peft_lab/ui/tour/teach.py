@@ -55,7 +55,7 @@ def _title(file: Learners, name: str, path: Path) -> Path:
 
 
 def _stops(file: Learners, name: str, path: Path) -> None:
-    st.markdown(f"## {len(path.stops)} stops, about {path.minutes} minutes")
+    st.markdown(f"## {path.length}, about {path.minutes} minutes")
     for index, stop in enumerate(path.stops):
         title = links.said(stop, stop.title, path.id)
         with st.expander(f"{index + 1}. {title} · {shell.titles()[stop.page]}", key=f"stop-{index}"):
@@ -137,7 +137,7 @@ def _share(file: Learners, name: str, path: Path) -> None:
 
 def _edit_file(file: Learners, name: str) -> None:
     with (
-        st.expander("Go on with a path file", icon=":material/upload_file:"),
+        st.expander("Continue from a saved path file", icon=":material/upload_file:"),
         st.form("edit-path", border=False),
     ):
         upload = st.file_uploader("Path file", type="json")

@@ -1,0 +1,143 @@
+"""Cases in processes of their own, forked from this one with the slow imports done: limits, and what came out."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import resource
+import signal
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_PATIENCE = 5.0
+_BUSY = 4  # times as long a case may take on a busy machine: what counts is processor time
+
+
+@dataclass
+class Outcome:
+    """What one case came to. ``faults`` are what must not be."""
+
+    status: int | None = None
+    stdout: str = ""
+    stderr: str = ""
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    traceback: str = ""
+    hung: bool = False
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def fine(self) -> bool:
+        return not (self.traceback or self.hung or self.faults)
+
+    @property
+    def told(self) -> str:
+        """What is wrong with it, in a line."""
+        if self.hung:
+            return f"hung for {self.seconds:.0f} s"
+        last = self.traceback.strip().splitlines()[-1:] or ["fine"]
+        return "; ".join([*self.faults, *(last if self.traceback or not self.faults else [])])
+
+
+def apart(
+    function: Callable[..., Any], arguments: Sequence[Any], seconds: float, memory: int
+) -> tuple[Outcome, Any]:
+    """Call a function in a process of its own; its result is ``None`` if it raised, hung or died.
+
+    Args:
+        seconds: processor time it may take. memory: bytes of address space.
+    """
+    making = multiprocessing.get_context("fork")
+    here, there = making.Pipe(duplex=False)
+    child = making.Process(
+        target=_call, args=(there, function, arguments, (round(seconds), memory)), daemon=True
+    )
+    start = time.monotonic()
+    child.start()
+    there.close()
+    found: dict[str, Any] = {}
+    try:
+        if here.poll(_BUSY * seconds):
+            found = here.recv()
+    except EOFError:
+        pass
+    outcome = Outcome(seconds=time.monotonic() - start)
+    outcome.hung = not found and child.is_alive()
+    child.join(0 if outcome.hung else _PATIENCE)
+    if child.is_alive():
+        child.kill()
+        child.join()
+    outcome.hung = outcome.hung or child.exitcode == -signal.SIGXCPU
+    if not found and not outcome.hung:
+        outcome.faults.append(f"the process died (exit code {child.exitcode})")
+    outcome.traceback = found.get("traceback", "")
+    outcome.peak_bytes = found.get("peak", 0)
+    return outcome, found.get("result")
+
+
+def _call(pipe: Any, function: Callable[..., Any], arguments: Sequence[Any], limits: tuple[int, int]) -> None:
+    spent = round(time.process_time())
+    resource.setrlimit(resource.RLIMIT_CPU, (spent + limits[0], spent + limits[0] + 5))
+    resource.setrlimit(resource.RLIMIT_AS, (limits[1], limits[1]))
+    found: dict[str, Any] = {}
+    try:
+        found["result"] = function(*arguments)
+    except BaseException:  # noqa: BLE001  whatever it is, it is what the campaign looks for
+        found["traceback"] = traceback.format_exc()
+    found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    pipe.send(found)
+
+
+def cli(arguments: Sequence[str], seconds: float, memory: int) -> Outcome:
+    """The command line in a forked process. Right is a result (status 0), or one line on stderr (status 1 or 2)."""
+    outcome, result = apart(_cli, (list(arguments),), seconds, memory)
+    if result is None:
+        return outcome
+    outcome.status, outcome.stdout, outcome.stderr = result
+    if "Traceback" in outcome.stderr:
+        outcome.traceback = outcome.stderr
+    lines = [line for line in outcome.stderr.splitlines() if line.startswith("error: ")]
+    if outcome.status not in (0, 2):
+        outcome.faults.append(f"exit status {outcome.status}: {outcome.stderr.strip()[-300:]}")
+    elif outcome.status == 2 and (len(lines) != 1 or outcome.stderr.strip() != lines[0]):
+        outcome.faults.append(f"not one line: {outcome.stderr[:300]!r}")
+    return outcome
+
+
+def _cli(arguments: list[str]) -> tuple[int, str, str]:
+    from typer.testing import CliRunner
+
+    from peft_lab.cli import app
+
+    done = CliRunner().invoke(app, arguments)
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
+def summed(what: str, outcomes: Sequence[tuple[str, Outcome]], lost: int = 0) -> dict[str, Any]:
+    """A campaign's row."""
+    wrong = [f"{name}: {found.told}" for name, found in outcomes if not found.fine]
+    slowest = max((found.seconds for _, found in outcomes), default=0.0)
+    peak = max((found.peak_bytes for _, found in outcomes), default=0)
+    notes = f"slowest {slowest:.1f} s, most memory {peak / 1e6:.0f} MB"
+    faults = sum(bool(found.faults) for _, found in outcomes)
+    return {
+        "what": what,
+        "tried": len(outcomes),
+        "tracebacks": sum(bool(found.traceback) for _, found in outcomes),
+        "hangs": sum(found.hung for _, found in outcomes),
+        "lost": lost,
+        "notes": f"{notes}; {faults} faults" + (f": {'; '.join(wrong[:5])}" if wrong else ""),
+    }
+
+
+def preload() -> None:
+    """The slow imports, so that forked cases have them. Nothing is computed: OpenMP's threads do not survive a fork."""
+    from peft_lab import processes
+
+    for name in processes.PRELOADED:
+        importlib.import_module(name)

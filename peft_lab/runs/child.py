@@ -1,0 +1,104 @@
+"""One run's child process as its queue sees it: making it, watching it, ending it, and why it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from typing import Any
+
+import psutil
+
+from peft_lab import processes, storage
+from peft_lab.errors import RunError
+from peft_lab.runs import owners, worker
+from peft_lab.runs.owners import Owner
+from peft_lab.runs.store import Run
+
+#: What multiprocessing reports when the fork server, which alone could know the exit code, is gone.
+_NOBODY_KNOWS = 255
+_ATTEMPTS = 2
+
+
+class Child:
+    """A run's process. It outlives the fork server: when that is gone, the process table says whether it lives."""
+
+    def __init__(self, run: Run) -> None:
+        """Start it.
+
+        Raises:
+            RunError: no process can be made.
+        """
+        self._run = run
+        self._process = _made(run)
+        self._known = _looked_up(self._process.pid)
+
+    def alive(self) -> bool:
+        if self._process.is_alive():
+            return True
+        return self._process.exitcode == _NOBODY_KNOWS and self._there()
+
+    def wait(self, seconds: float) -> None:
+        """Until it ends, but no longer than ``seconds``."""
+        if self._process.is_alive():
+            self._process.join(seconds)
+        elif self.alive():
+            time.sleep(seconds)
+
+    def signal(self, number: int) -> None:
+        if self.alive() and self._there() and self._process.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
+
+    def _there(self) -> bool:
+        return self._known is not None and owners.running(self._known)
+
+    def cause(self) -> str:
+        """Why it ended without saying so, in one sentence."""
+        code = self._process.exitcode
+        if code == -signal.SIGKILL:
+            return "The training process was killed from outside; usually the system does that when memory runs out."
+        if code is not None and code < 0:
+            return f"The training process was ended by signal {-code} ({signal.Signals(-code).name})."
+        if code == _NOBODY_KNOWS:
+            return (
+                "The training process was ended from outside together with the process that starts trainings; "
+                "the next run starts a new one."
+            )
+        if code is not None and code > worker.STORAGE:
+            return f"The run could not write its files: {storage.why(code - worker.STORAGE)}."
+        return f"The training process ended with an error (exit code {code}){self._last_words()}"
+
+    def _last_words(self) -> str:
+        try:
+            lines = (self._run.folder / "worker.log").read_text("utf-8", "replace").strip().splitlines()
+        except OSError:
+            return ""
+        return f": {lines[-1]}" if lines else ""
+
+
+def _made(run: Run) -> Any:
+    making: Any = processes.context()
+    for attempt in range(_ATTEMPTS):
+        process = making.Process(target=worker.main, args=(str(run.folder),), name=run.id, daemon=True)
+        try:
+            process.start()
+            return process
+        except (EOFError, ConnectionError) as error:
+            # The fork server was killed while it was asked for a child; asking again starts a new one.
+            if attempt + 1 == _ATTEMPTS:
+                reason = str(error) or "the process that starts others was ended"
+                raise RunError(f"The training process could not be started: {reason}.") from error
+        except OSError as error:
+            raise RunError(
+                f"The training process could not be started: {error.strerror or error}."
+            ) from error
+    raise AssertionError("unreachable")
+
+
+def _looked_up(pid: int | None) -> Owner | None:
+    try:
+        return Owner(int(pid or 0), psutil.Process(pid).create_time())
+    except (psutil.Error, ValueError):
+        return None

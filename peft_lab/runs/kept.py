@@ -1,0 +1,155 @@
+"""What a run leaves behind, read back: each file holds what was written there, or is said to be damaged.
+
+The record holds the SHA-256 of the other files. Runs of versions before have none; their files are taken as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from peft_lab.errors import RunError
+from peft_lab.fetching import sha256
+from peft_lab.runs.event_fields import Check, number, table_of, text
+
+RECORD, INSIGHT, ARRAYS, ADAPTER = "record.json", "insight.json", "insight.npz", "adapter"
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON object from a run's folder. Raises RunError when there is none."""
+    try:
+        content = json.loads((folder / name).read_text("utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"'{folder.name}' has no {name}.") from None
+    except (ValueError, RecursionError, OSError) as error:
+        raise RunError(f"{name} of '{folder.name}' cannot be read ({error}).") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{name} of '{folder.name}' holds no settings.")
+    return content
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """The figures of a run that has ended (record.py), ``{}`` before. Raises RunError when they cannot be read."""
+    if not (folder / RECORD).exists():
+        return {}
+    content = read_json(folder, RECORD)
+    for name, check in _FIELDS.items():
+        if not check(content.get(name)):
+            raise RunError(f"{RECORD} of '{folder.name}' cannot be read (no usable '{name}').")
+    return content
+
+
+def check(folder: Path) -> None:
+    """Read what a run left behind but its adapter, which may be large. Raises RunError when any of it is damaged."""
+    record(folder)
+    insight(folder)
+
+
+def insight(folder: Path) -> dict[str, Any]:
+    """What the method's own picture is drawn from, ``{}`` when the run has none.
+
+    Raises RunError when it, or the arrays that belong to it, are damaged.
+    """
+    for name in (INSIGHT, ARRAYS):
+        require_sound(folder, name)
+    return read_json(folder, INSIGHT) if (folder / INSIGHT).exists() else {}
+
+
+def arrays(folder: Path) -> dict[str, Any]:
+    """The numpy arrays beside :func:`insight`, by name; ``{}`` when there are none. Raises RunError when damaged."""
+    import numpy as np
+
+    path = folder / ARRAYS
+    require_sound(folder, ARRAYS)
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path) as kept:
+            return dict(kept)
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise RunError(f"{ARRAYS} of '{folder.name}' cannot be read ({error}).") from error
+
+
+def adapter(folder: Path) -> Path:
+    """The trained adapter's folder. Hashes it, so not for the web server. Raises RunError: none there, or damaged."""
+    if not (folder / ADAPTER / "adapter_config.json").exists():
+        raise RunError(f"'{folder.name}' saved no adapter, so there is no tuned model to ask.")
+    hashed = _hashes(folder)
+    for name in hashed:
+        if name.startswith(f"{ADAPTER}/"):
+            require_sound(folder, name)
+    return folder / ADAPTER
+
+
+def save_adapter(folder: Path, write: Callable[[Path], None]) -> None:
+    """Keep what ``write`` puts into the folder that it is given as the run's adapter, in one step: a process that is
+    killed meanwhile, or a full disk, leaves no half of one."""
+    scratch = folder / f".{ADAPTER}"
+    try:
+        write(scratch)
+        shutil.rmtree(folder / ADAPTER, ignore_errors=True)
+        scratch.replace(folder / ADAPTER)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of what a run has written by its end, by path inside its folder. Raises OSError."""
+    files = [folder / INSIGHT, folder / ARRAYS, *(folder / ADAPTER).rglob("*")]
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(files) if path.is_file()}
+
+
+def require_sound(folder: Path, name: str) -> None:
+    """Raises RunError when a file of a run holds other bytes than its record says."""
+    expected = _hashes(folder).get(name)
+    if expected is None:
+        return
+    try:
+        sound = sha256(folder / name) == expected
+    except OSError as error:
+        raise RunError(f"{name} of '{folder.name}' cannot be read ({error.strerror or error}).") from error
+    if not sound:
+        raise RunError(f"{name} of '{folder.name}' is damaged: it is not what the run wrote. Train it again.")
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    found: dict[str, str] = record(folder).get("files") or {}
+    return found
+
+
+def _perhaps(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _metric(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and text(value.get("name"))
+        and all(_perhaps(number)(value.get(name)) for name in ("before", "after", "rows"))
+    )
+
+
+def _memory(value: Any) -> bool:
+    sizes = ("peak_bytes", "process_peak_bytes", "device_allocated_bytes", "device_reserved_bytes")
+    return isinstance(value, dict) and all(_perhaps(number)(value.get(name)) for name in sizes)
+
+
+_FIELDS: Mapping[str, Check] = {
+    **dict.fromkeys(("run_id", "status", "message"), text),
+    **dict.fromkeys(("steps", "seconds"), number),
+    **dict.fromkeys(("steps_per_second", "tokens_per_second", "first_loss_after"), _perhaps(number)),
+    **dict.fromkeys(("trainable", "head", "stored_bytes"), _perhaps(number)),
+    **dict.fromkeys(("dtype", "device", "adapter_dir"), _perhaps(text)),
+    "loss": lambda value: isinstance(value, list) and all(map(number, value)),
+    "metric": _metric,
+    "memory": _perhaps(_memory),
+    "inference": _perhaps(lambda value: isinstance(value, dict)),
+    "unrelated": _perhaps(lambda value: isinstance(value, dict)),
+    "spec": lambda value: isinstance(value, dict),
+    "packages": _perhaps(table_of(text)),
+    "files": _perhaps(table_of(text)),
+}

@@ -1,0 +1,184 @@
+"""A learner's file, read in a process of its own: once per content, with limits on time and memory.
+
+Whatever is in the file, the process that asks only waits, and can give up. ``python -m peft_lab.tasks.apart ENDING``
+reads a file's bytes from stdin and answers on stdout with one JSON document.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from peft_lab.errors import BadInput, RunError
+from peft_lab.tasks import own
+from peft_lab.tasks.base import Row, Splits
+from peft_lab.tasks.own import Content, OwnTask
+from peft_lab.tasks.records import bad, shorten
+
+#: Of the process that reads: processor time, time on a busy machine, and memory. The largest file that is taken needs
+#: about a second and 70 MB.
+CPU_SECONDS = 10
+SECONDS = 30.0
+MEMORY = 256 * 2**20
+KEPT = 16  # files whose content, or refusal, is kept in this process
+_LOOK = 0.05
+_SIGNAL = 128
+
+_known: OrderedDict[tuple[str, str], Content | BadInput] = OrderedDict()
+_lock = threading.Lock()
+
+
+def load_file(path: str | Path, heed: Callable[[], object] = lambda: None) -> OwnTask:
+    """The task in a file on this machine. See :func:`load`.
+
+    Raises BadInput also if there is no such file, or it is a device, a pipe or a folder: those are not read at all.
+    """
+    path = Path(path)
+    try:
+        data = _bytes(path)
+    except (OSError, ValueError) as trouble:  # ValueError: a NUL in the path
+        reason = trouble.strerror if isinstance(trouble, OSError) else trouble
+        raise bad(f"'{shorten(str(path))}' cannot be read: {reason}.") from trouble
+    return load(data, path.name, heed)
+
+
+def _bytes(path: Path) -> bytes:
+    # not waited for: opening a pipe would last until somebody writes to it
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(descriptor, "rb") as stream:  # noqa: PTH123  a descriptor, not a path
+        found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(0, "it is a folder")
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(0, "it is a device or a pipe, not a file; save the rows to a file first")
+        if found.st_size > own.MAX_BYTES:
+            raise own.too_large(found.st_size)
+        # what grows meanwhile, or has no end, is cut and refused; nothing comes where one would have to wait
+        return stream.read(own.MAX_BYTES + 1) or b""
+
+
+def load(data: bytes, filename: str, heed: Callable[[], object] = lambda: None) -> OwnTask:
+    """The task in an uploaded file, as :func:`peft_lab.tasks.own.parse` makes it.
+
+    Equal bytes are read once by this process and its answer kept. ``heed`` is called every few hundredths of a second
+    while the file is read; what it raises ends the reading.
+
+    Raises BadInput, for a file that is too long to read too. RunError: the reading process was ended from outside.
+    """
+    own.check(data, filename)
+    key = hashlib.sha256(data).hexdigest(), Path(filename).suffix.lower()
+    with _lock:
+        found = _known.get(key)
+    if found is None:
+        try:
+            found = _read(data, key[1], heed)
+        except BadInput as refusal:
+            found = refusal
+        with _lock:
+            _known[key] = found
+            while len(_known) > KEPT:
+                _known.popitem(last=False)
+    if isinstance(found, BadInput):
+        raise BadInput(str(found), found.field)
+    return own.task_of(filename, data, found)
+
+
+def _read(data: bytes, ending: str, heed: Callable[[], object]) -> Content:
+    root = str(Path(__file__).resolve().parents[2])
+    search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-P", "-m", "peft_lab.tasks.apart", ending]
+    try:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": search},
+        )  # fmt: skip
+    except OSError as trouble:
+        raise RunError(f"No process could be started to read the file: {trouble.strerror}.") from trouble
+    stdin, child.stdin = child.stdin, None
+    sender = threading.Thread(target=_send, args=(stdin, data), daemon=True)
+    sender.start()
+    try:
+        answer, log = _answer(child, heed)
+    finally:
+        if child.poll() is None:
+            child.kill()
+        child.wait()
+        sender.join()
+        for stream in (child.stdout, child.stderr):
+            if stream is not None:
+                stream.close()
+    return _content(child.returncode, answer, log)
+
+
+def _send(stdin: IO[bytes] | None, data: bytes) -> None:
+    if stdin is not None:
+        with suppress(OSError), stdin:  # a process that has ended takes no more
+            stdin.write(data)
+
+
+def _answer(child: subprocess.Popen[bytes], heed: Callable[[], object]) -> tuple[bytes, bytes]:
+    deadline = time.monotonic() + SECONDS
+    while True:
+        heed()
+        try:
+            return child.communicate(timeout=_LOOK)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > deadline:
+                raise _too_long() from None
+
+
+def _too_long() -> BadInput:
+    return bad(f"The file takes more than {CPU_SECONDS} seconds to read. Keep a sample of it.")
+
+
+def _content(code: int, answer: bytes, log: bytes) -> Content:
+    if code == -getattr(signal, "SIGXCPU", _SIGNAL):
+        raise _too_long()
+    if code != 0:
+        said = log.decode("utf-8", "replace").strip().splitlines()[-1:] or [f"exit code {code}"]
+        raise RunError(f"The process that reads the file was ended: {said[0]}.")
+    found: dict[str, Any] = json.loads(answer)
+    if "refused" in found:
+        raise BadInput(found["refused"], found["field"])
+    parts = (tuple(Row(text, target) for text, target in found[part]) for part in ("train", "test"))
+    return Content(found["kind"], tuple(found["labels"]), Splits(*parts))
+
+
+# -- in the process of its own -----------------------------------------------------------------------------------
+
+
+def main(ending: str) -> None:
+    """Read stdin, answer on stdout."""
+    with suppress(ImportError, ValueError, OSError):  # Windows has no such limits
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    try:
+        found = own.content(sys.stdin.buffer.read(own.MAX_BYTES + 1), f"file{ending}")
+        parts = {"train": found.splits.train, "test": found.splits.test}
+        rows = {name: [(row.text, row.target) for row in part] for name, part in parts.items()}
+        answer = json.dumps({"kind": found.kind, "labels": found.labels, **rows})
+    except BadInput as refusal:
+        answer = json.dumps({"refused": str(refusal), "field": refusal.field})
+    except MemoryError:
+        full = bad(f"The file takes more than {MEMORY // 2**20} MB of memory to read. Keep a sample of it.")
+        answer = json.dumps({"refused": str(full), "field": full.field})
+    sys.stdout.write(answer)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,380 @@
+"""Every line that the tree draws, on both of its sides: where an answer changes, it changes there and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from peft_lab.choose import cited, counted, words
+from peft_lab.choose.advice import ADVICE
+from peft_lab.choose.answers import told
+from peft_lab.choose.flips import flips
+from peft_lab.choose.recommend import Why, _step, recommend, walk
+from peft_lab.choose.room import Needed, Room, Step
+from peft_lab.choose.situation import (
+    MOST,
+    WORDS,
+    Situation,
+    device_of,
+    lora_bytes,
+    parse,
+    stored_bytes,
+    tight,
+)
+from peft_lab.choose.tree import FEW_ROWS
+from peft_lab.errors import BadInput, UnknownName
+from peft_lab.memory.devices import GIB, TAKEN, card_size, devices
+from peft_lab.methods import get_method
+from peft_lab.models import catalogue, get_model
+from tests.choose import standin
+
+LLAMA = get_model("llama-3.2-3b").shape
+LORA_3B = 4 * 28 * 8 * (2 * 3072 + 3072 + 1024)  # bytes: rank 8 on query and value of 28 layers, in float32
+
+
+def stub(needs: Mapping[tuple[int, bool], int]) -> Any:
+    """A simulation that knows a few steps by rows and checkpointing, whatever the method."""
+
+    def ask(_: Situation) -> Needed:
+        return lambda method, values, batch, checkpointing: needs[batch, checkpointing]
+
+    return ask
+
+
+STEPS = {(4, False): 100, (4, True): 60, (1, True): 30}
+
+
+@pytest.mark.parametrize(
+    ("memory", "step"),
+    [
+        (100, Step(4, False, 100, 1)), (99, Step(4, True, 60, 1)), (60, Step(4, True, 60, 1)),
+        (59, Step(1, True, 30, 4)), (30, Step(1, True, 30, 4)), (29, None), (0, None),
+    ],
+)  # fmt: skip
+def test_the_largest_step_that_fits_is_taken(memory: int, step: Step | None) -> None:
+    """Whole, else checkpointed, else row by row; what needs exactly what there is fits."""
+    room = Room(Situation(batch=4), stub(STEPS), memory)
+    assert room.step("lora", {}) == step
+    assert room.base() == ("sixteen" if step else "none")
+    assert room.full() == ("yes" if step else "no")
+    assert room.least("lora") == 30
+
+
+def test_four_bits_are_the_answer_where_only_they_fit() -> None:
+    def ask(_: Situation) -> Needed:
+        return lambda method, values, batch, checkpointing: 5 if method == "qlora" else 50
+
+    assert Room(Situation(), ask, 5).base() == "four"
+    assert Room(Situation(), ask).memory == Situation().hardware.memory
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "question", "answer", "said"),
+    [
+        ("rows", FEW_ROWS - 1, "rows", "few", "999 "),
+        ("rows", FEW_ROWS, "rows", "some", "1,000 "),
+        ("rows", 99_999, "rows", "some", "99,999 "),
+        ("rows", 100_000, "rows", "many", "100,000 "),
+        ("tasks", 1, "tasks", "one", "1 "),
+        ("tasks", 2, "tasks", "many", "2 "),
+        ("latency", None, "latency", "relaxed", ""),
+        ("latency", cited.ADAPTER_LATENCY.value, "latency", "relaxed", "20.7%"),
+        ("latency", cited.ADAPTER_LATENCY.value - 0.01, "latency", "strict", "20.7%"),
+        ("latency", 0.0, "latency", "strict", "0%"),
+        ("storage", None, "storage", "roomy", ""),
+        ("storage", LORA_3B, "storage", "roomy", "9.18 MB"),
+        ("storage", LORA_3B - 1, "storage", "tight", "9.18 MB"),
+        ("prompting", "yes", "prompting", "yes", "reaches"),
+        ("prompting", "no", "prompting", "no", "not reach"),
+        ("output", "", "output", "generation", ""),
+        ("output", "classification", "output", "classification", ""),
+    ],
+)
+def test_what_is_told_is_read_at_its_line(
+    field: str, value: Any, question: str, answer: str, said: str
+) -> None:
+    found, because = told(question, replace(Situation(), **{field: value}))
+    assert found == answer
+    assert said in because
+
+
+def test_an_encoder_chooses_unless_it_is_said_otherwise() -> None:
+    assert told("output", Situation(model="bert-base"))[0] == "classification"
+    assert told("output", Situation(model="t5-base"))[0] == "generation"
+
+
+def test_what_a_task_stores() -> None:
+    assert lora_bytes(LLAMA) == LORA_3B
+    assert stored_bytes(LLAMA, "prompt", {"num_virtual_tokens": 8}) == 4 * 8 * 3072
+    assert tight(LLAMA) == LORA_3B // 4
+
+
+def test_what_is_counted_on_a_model() -> None:
+    """A scale of its own: from exactly the cited size on a base is large."""
+    at = int(cited.PROMPT_SCALE.value)
+    groups = LLAMA.groups
+    for total, answer in ((at - 1, "small"), (at, "large")):
+        shape = replace(LLAMA, groups=(*groups, _filling(total - LLAMA.total)))
+        assert shape.total == total
+        assert counted.answers(shape)["scale"] == answer
+    assert counted.biased(LLAMA) == 0 and counted.answers(LLAMA)["biases"] == "no"
+    bert = get_model("bert-base").shape
+    assert counted.biased(bert) == 6 and counted.answers(bert)["biases"] == "yes"
+    assert counted.said("biases", bert).startswith("6 of the 6 linear maps")
+    some_have = (
+        get_model("qwen2.5-0.5b").shape if "qwen2.5-0.5b" in catalogue() else get_model("qwen2.5-7b").shape
+    )
+    assert counted.said("biases", some_have).startswith("3 of the 7")
+    assert counted.answers(some_have)["biases"] == "no"
+
+
+def _filling(parameters: int) -> Any:
+    norm = next(group for group in LLAMA.groups if not group.layers)
+    return replace(norm, path="filling", parameters={"weight": (parameters,)}, tied=())
+
+
+def test_the_cited_figures() -> None:
+    """As their sources print them; the shares are worked out from milliseconds."""
+    figures = {
+        "BIASES_OF_BERT": 0.09, "MANY_ROWS": 1e5, "PROMPT_SCALE": 1e10, "PROMPT_RATE": 23.4,
+        "PROMPT_VOCABULARY": 34.3, "ADAPTER_LATENCY": 100 * 4.1 / 19.8, "ADAPTER_LATENCY_MOST": 100 * 6 / 19.8,
+    }  # fmt: skip
+    assert {name: getattr(cited, name).value for name in figures} == pytest.approx(figures)
+
+
+def parsed(**answers: str) -> Situation:
+    return parse(answers.items())[0]
+
+
+def test_what_is_assumed_where_nothing_is_said() -> None:
+    assert Situation() == Situation(
+        "no",
+        "llama-3.2-3b",
+        "rtx-4090",
+        batch=4,
+        seq=512,
+        tasks=1,
+        output="",
+        rows=10_000,
+        latency=None,
+        storage=None,
+    )
+    numbers = {key: dict(values) for key, values in WORDS.items() if key in ("tasks", "rows", "latency")}
+    assert numbers == {
+        "tasks": {"one": 1, "many": 20},
+        "rows": {"few": 100, "some": 10_000, "many": 100_000},
+        "latency": {"strict": 0.0, "relaxed": None},
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("batch", 4096), ("tasks", 10**6), ("rows", 10**10), ("seq", 131_072)]
+)
+def test_numbers_up_to_the_largest_are_read(name: str, most: int) -> None:
+    assert MOST[name] == most
+    for value in (1, most):
+        assert getattr(parsed(**{name: str(value), "model": "llama-3.2-3b"}), name) == value
+    for value in (0, most + 1):
+        with pytest.raises(BadInput, match=f"from 1 to {most:,}"):
+            parsed(**{name: str(value)})
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1", 1),
+        ("7b", 7),
+        ("2 KB", 2_000),
+        ("0.5mb", 500_000),
+        ("1,000", 1_000),
+        ("3GB", 3 * 10**9),
+        ("1gib", 2**30),
+    ],
+)
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert parsed(storage=text).storage == size
+
+
+def test_less_than_a_byte_is_no_size_and_long_nonsense_is_cut() -> None:
+    for text in ("0.9", "0.0001kb", "x" * 99):
+        with pytest.raises(BadInput, match="storage is tight") as caught:
+            parsed(storage=text)
+        assert "x" * 41 not in str(caught.value)
+    with pytest.raises(BadInput) as caught:
+        parsed(rows="y" * 99)
+    assert f"'{'y' * 40}'" in str(caught.value)
+
+
+def test_a_device_by_its_size() -> None:
+    assert device_of("24GB").memory == 24 * GIB - TAKEN == device_of("24 gib").memory
+    assert device_of("1.5GB").memory == GIB // 2
+    assert device_of("24GB").capability >= (8, 0) and device_of("24GB").kind == "cuda"
+    for text in ("1GB", "0.5GB"):
+        with pytest.raises(BadInput, match="nothing left"):
+            device_of(text)
+    with pytest.raises(BadInput, match="write it as 24GB"):
+        device_of("24000MB")
+    for text in ("24", "card"):
+        with pytest.raises(UnknownName):
+            device_of(text)
+
+
+def test_rows_and_virtual_tokens_have_to_fit_the_positions() -> None:
+    bert, prompt = Situation(model="bert-base", seq=512), ADVICE["prompt-short"]
+    assert bert.check() is bert
+    with pytest.raises(BadInput, match="512 positions"):
+        replace(bert, seq=513).check()
+    fits = replace(bert, seq=504)
+    assert isinstance(_step(fits, standin.room(fits), prompt), Step)
+    longer = replace(bert, seq=505)
+    found = _step(longer, standin.room(longer), prompt)
+    assert isinstance(found, Why) and "505 tokens and 8 virtual ones" in found.text
+
+
+def test_what_a_task_may_store_is_allowed_to_the_byte() -> None:
+    advice = ADVICE["lora-small"]
+    for storage, possible in ((LORA_3B, True), (LORA_3B - 1, False)):
+        situation = Situation(storage=storage)
+        assert isinstance(_step(situation, standin.room(situation), advice), Step) == possible
+
+
+def test_tight_is_more_than_nineteen_twentieths() -> None:
+    situation = Situation()
+    for needed, told_so in ((95, False), (96, True)):
+        found = recommend(situation, Room(situation, stub(dict.fromkeys(STEPS, needed)), 100))
+        assert found.plan is not None and found.plan.needed_bytes == needed
+        tight_ones = [why.text for why in found.why if why.text.startswith("It is tight")]
+        assert bool(tight_ones) == told_so
+        if told_so:
+            assert "takes 96" in tight_ones[0]
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype"), [("t4", "float16"), ("a100-80", "bfloat16"), ("rtx-4090", "bfloat16")]
+)
+def test_bfloat16_from_compute_capability_8_0(device: str, dtype: str) -> None:
+    def ask(_: Situation) -> Needed:
+        return lambda method, values, batch, checkpointing: 1 if method == "qlora" else 10**15
+
+    situation = Situation(device=device)
+    plan = recommend(situation, Room(situation, ask)).plan
+    assert plan is not None and plan.values["bnb_4bit_compute_dtype"] == dtype
+
+
+@given(
+    some.builds(
+        Situation,
+        model=some.sampled_from(["llama-3.2-3b", "qwen2.5-7b", "t5-base", "llama-3.1-70b", "bert-base"]),
+        device=some.sampled_from([name for name in devices() if name != "this-machine"]),
+        batch=some.sampled_from([1, 4, 16]),
+        seq=some.sampled_from([128, 512]),
+        rows=some.sampled_from([5_000, 10**6]),
+    )
+)
+@settings(max_examples=25, deadline=None)
+def test_another_device_is_named_by_what_the_step_needs(situation: Situation) -> None:
+    """The memory at which an answer turns: with it the answer is so, and on the other side of it is not."""
+    room = standin.room(situation)
+    for flip in flips(situation, room, recommend(situation, room)):
+        if flip.question not in ("base", "full"):
+            continue
+        of = {"full": "full", "four": "lora", "none": "qlora", "sixteen": "lora"}
+        method = of[flip.question if flip.question == "full" else flip.value]
+        if flip.value == "four" and "or more" in flip.text:
+            method = "qlora"
+        edge = room.least(method)
+        more = flip.text.endswith("or more")
+        at = room.with_memory(edge if more else edge - 1)
+        path = {step.question: step.value for step in walk(situation, at)[0]}
+        assert path[flip.question] == flip.value
+        back = room.with_memory(edge - 1 if more else edge)
+        assert {step.question: step.value for step in walk(situation, back)[0]}.get(
+            flip.question
+        ) != flip.value
+        assert card_size(edge) in flip.text
+
+
+def test_a_smaller_model_is_the_largest_that_can_be() -> None:
+    """Of the same kind, smaller, with positions enough; on a device where anything fits, the next one down."""
+    situation = Situation(model="llama-3.1-70b")
+    room = Room(situation, stub(dict.fromkeys(STEPS, 1)))
+    kind = [entry for entry in catalogue().values() if entry.kind == "causal-lm"]
+    less = sorted((e for e in kind if e.parameters < situation.shape.total), key=lambda e: e.parameters)
+    assert words.smaller_model(situation, room, "lora") == less[-1].title
+    assert words.smaller_model(replace(situation, model=less[0].name), room, "lora") is None
+    for seq in (1024, 1025):  # the positions of GPT-2
+        after = replace(situation, model="llama-3.2-3b", seq=seq, storage=2_000_000)
+        able = [
+            e for e in less
+            if e.parameters < after.shape.total
+            and (e.shape.max_positions is None or e.shape.max_positions >= seq)
+            and stored_bytes(e.shape, "lora", {}) <= 2_000_000
+        ]  # fmt: skip
+        assert words.smaller_model(after, room, "lora") == (able[-1].title if able else None)
+    nothing = Room(situation, stub(dict.fromkeys(STEPS, 10**15)))
+    assert words.smaller_model(situation, nothing, "lora") is None
+
+
+def test_shares_are_of_the_base_with_what_is_added() -> None:
+    situation = Situation(rows=50)
+    found = recommend(situation, standin.room(situation))
+    assert found.method == "ia3" and found.plan is not None
+    formula = get_method("ia3").formula(LLAMA, found.plan.values)
+    share = 100 * formula.trainable / (LLAMA.total + formula.added)
+    assert any(f"{share:.2g}" in why.text for why in found.why)
+    assert words.accuracy("lora") == "48%" or words.accuracy("lora").startswith("47.8")
+
+
+@pytest.mark.parametrize(
+    ("device", "now", "then", "more"), [("rtx-4090", "no", "yes", True), ("a100-80", "yes", "no", False)]
+)
+def test_with_very_many_rows_memory_for_full_fine_tuning_is_what_turns_it(
+    device: str, now: str, then: str, more: bool
+) -> None:
+    situation = Situation(device=device, rows=10**6)
+
+    def ask(_: Situation) -> Needed:
+        return lambda method, values, batch, checkpointing: (40 if method == "full" else 10) * 10**9
+
+    room = Room(situation, ask)
+    found = recommend(situation, room)
+    assert {step.question: step.value for step in found.path}["full"] == now
+    (flip,) = (flip for flip in flips(situation, room, found) if flip.question == "full")
+    assert (flip.value, "or more" in flip.text, flip.method) == (then, more, "full" if more else "lora")
+
+
+def test_another_kind_of_model_is_among_what_would_turn_it() -> None:
+    """Told for the questions that the path asked of the model, and for their other answers alone."""
+    situation = Situation(model="t5-base", device="t4")
+    room = standin.room(situation)
+    found = recommend(situation, room)
+    kinds = [(flip.question, flip.value) for flip in flips(situation, room, found) if flip.question == "kind"]
+    assert found.method == "prefix" and kinds == [("kind", "causal-lm")]
+    assert all(not flip.told for flip in flips(situation, room, found) if flip.question == "kind")
+
+
+def test_what_a_flip_sets_is_what_its_words_mean() -> None:
+    """The person's answers, set just beyond the line: one task and two, no time at all or no limit."""
+    start = Situation(tasks=2, rows=5_000, latency=None)
+    room = standin.room(start)
+    set_to = {
+        (flip.question, flip.value): flip.told
+        for flip in flips(start, room, recommend(start, room))
+        if flip.told
+    }
+    assert set_to["latency", "strict"] == {"latency": 0.0}
+    assert set_to["tasks", "one"] == {"tasks": 1}
+    back = replace(start, tasks=1)
+    room = Room(back, stub(dict.fromkeys(STEPS, 1)))  # anything fits
+    set_to = {
+        (flip.question, flip.value): flip.told
+        for flip in flips(back, room, recommend(back, room))
+        if flip.told
+    }
+    assert set_to["tasks", "many"] == {"tasks": 2}
+    assert set_to["rows", "few"] == {"rows": FEW_ROWS - 1} and set_to["rows", "many"] == {"rows": 100_000}

@@ -1,0 +1,10 @@
+"""A sample of the random settings that bench/faults tries: an answer or a sentence."""
+
+from __future__ import annotations
+
+from bench.faults import knobs
+
+
+def test_any_settings_on_any_model_are_answered() -> None:
+    for what, found in knobs.cases(400, seed=7, every=400):
+        assert found.fine, f"{what}: {found.told}\n{found.traceback}"

@@ -1,0 +1,105 @@
+"""The numbers that methods start from and the ranges of their knobs, as pages, README and stored results have them.
+
+What a comparison measured, and what a page says is usual, holds for these. A change here is a decision to be noted.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from peft_lab.methods import all_methods, get_method
+from peft_lab.methods.knobs import Knob
+from peft_lab.models import get_model
+
+# slug -> learning rates of encoder, causal-lm and seq2seq, and of the head
+RATES: dict[str, tuple[float | None, ...]] = {
+    "full": (2e-4, 1e-4, 2e-4, None),
+    "lora": (4e-3, 2e-3, 2e-3, 2e-2),
+    "qlora": (2e-3, 2e-3, 2e-3, 2e-2),
+    "prefix": (None, 1e-2, 1e-2, None),
+    "prompt": (3e-2, 3e-2, 3e-1, 2e-2),
+    "ptuning": (2e-3, 2e-3, 2e-3, 2e-2),
+    "adapters": (3e-3, 1e-3, 1e-3, None),
+    "ia3": (3e-2, 1e-2, 1e-2, None),
+    "bitfit": (1e-2, 3e-3, 3e-3, None),
+}
+# slug, knob -> smallest, default, largest
+RANGES: dict[tuple[str, str], tuple[float, float, float]] = {
+    ("lora", "r"): (1, 8, 1024),
+    ("lora", "lora_alpha"): (1, 16, 1024),
+    ("lora", "lora_dropout"): (0.0, 0.0, 0.9),
+    ("lora", "loraplus_lr_ratio"): (1.0, 1.0, 64.0),
+    ("qlora", "r"): (1, 16, 1024),
+    ("qlora", "lora_alpha"): (1, 16, 1024),
+    ("qlora", "lora_dropout"): (0.0, 0.0, 0.9),
+    ("prefix", "num_virtual_tokens"): (1, 20, 1000),
+    ("prefix", "encoder_hidden_size"): (1, 0, 16384),
+    ("prompt", "num_virtual_tokens"): (1, 20, 1000),
+    ("ptuning", "num_virtual_tokens"): (1, 20, 1000),
+    ("ptuning", "encoder_hidden_size"): (1, 0, 16384),
+    ("ptuning", "encoder_num_layers"): (1, 2, 8),
+    ("ptuning", "encoder_dropout"): (0.0, 0.0, 0.9),
+    ("adapters", "bottleneck"): (1, 64, 4096),
+    ("adapters", "init_std"): (1e-6, 1e-3, 1.0),
+    ("adapters", "scale"): (0.1, 4.0, 16.0),
+}
+SWITCHES = {
+    ("lora", "use_rslora"): False,
+    ("lora", "use_dora"): False,
+    ("qlora", "load_in_8bit"): False,
+    ("qlora", "bnb_4bit_use_double_quant"): True,
+    ("prefix", "prefix_projection"): False,
+}
+MERGED = {"lora", "qlora", "ia3"}
+ADDS_NOTHING = {"full", "bitfit"}
+
+
+def test_every_method_is_in_the_tables() -> None:
+    assert list(RATES) == list(all_methods()), "in teaching order"
+    numbers = {
+        (slug, k.name) for slug, m in all_methods().items() for k in m.knobs if k.kind in ("int", "float")
+    }
+    assert set(RANGES) <= numbers
+
+
+@pytest.mark.parametrize("slug", RATES)
+def test_rates(slug: str) -> None:
+    method = get_method(slug)
+    kinds = ("encoder", "causal-lm", "seq2seq")
+    assert (*(method.learning_rates.get(kind) for kind in kinds), method.head_learning_rate) == RATES[slug]  # type: ignore[call-overload]
+    assert (method.mergeable, method.adds) == (slug in MERGED, slug not in ADDS_NOTHING)
+
+
+@pytest.mark.parametrize(("slug", "name"), RANGES)
+def test_ranges(slug: str, name: str) -> None:
+    """Both ends are allowed; what is offered on the slider lies between them and goes up."""
+    knob = get_method(slug).knob(name)
+    assert (knob.min, knob.default, knob.max) == RANGES[slug, name]
+    assert knob.check(knob.min) == knob.min and knob.check(knob.max) == knob.max
+    assert list(knob.stops) == sorted(set(knob.stops))
+    if knob.kind == "int" and knob.stops and name != "encoder_hidden_size":
+        assert {1, 2, 4, 8, 16, 32, 64, 128} <= set(knob.stops) or name == "encoder_num_layers"
+
+
+@pytest.mark.parametrize(("slug", "name"), SWITCHES)
+def test_switches(slug: str, name: str) -> None:
+    assert get_method(slug).knob(name).default is SWITCHES[slug, name]
+
+
+def test_a_width_that_is_not_given_is_the_models() -> None:
+    """The 0 of the tables stands for the model's own: its keys' for a prefix, its inputs' for P-Tuning."""
+    shape = get_model("smollm2-135m").shape
+    widths = {
+        slug: get_method(slug).complete(shape, {})["encoder_hidden_size"] for slug in ("prefix", "ptuning")
+    }
+    assert widths == {"prefix": 3 * 64, "ptuning": 576}
+
+
+def test_a_shown_value_is_cut_after_forty_characters() -> None:
+    from peft_lab.errors import BadInput
+
+    knob = Knob("name", "Name", "int", 1, "help", min=1, max=9)
+    for text, shown in (("x" * 40, "x" * 40), ("x" * 41, "x" * 37 + "...")):
+        with pytest.raises(BadInput) as caught:
+            knob.parse(text)
+        assert f"'{shown}'" in str(caught.value)

@@ -1,0 +1,42 @@
+"""Warnings about sizes begin exactly where what they say is so, and not one step before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from peft_lab.methods import get_method
+from peft_lab.methods._prompts import ROOM
+from peft_lab.models import get_model
+
+GPT2 = get_model("gpt2").shape
+
+
+@pytest.mark.parametrize(
+    ("method", "model", "knob", "last_quiet", "first_warned", "words"),
+    [
+        # r (768 + 768) = 768 * 768 at r = 384
+        ("lora", "bert-base", "r", 383, 384, "hold no fewer parameters than query itself (589,824)"),
+        ("adapters", "bert-base", "bottleneck", 767, 768, "no narrower than the model itself (768)"),
+        (
+            "prompt",
+            "gpt2",
+            "num_virtual_tokens",
+            1024 - ROOM,
+            1024 - ROOM + 1,
+            f"leave {ROOM - 1} of the 1,024",
+        ),
+    ],
+)
+def test_a_size_is_warned_of_from_where_it_is_so(
+    method: str, model: str, knob: str, last_quiet: int, first_warned: int, words: str
+) -> None:
+    spec, shape = get_method(method), get_model(model).shape
+
+    def warned(value: int) -> list[Any]:
+        return [problem for problem in spec.problems(shape, {knob: value}) if problem.level == "warning"]
+
+    assert not warned(last_quiet)
+    (problem,) = warned(first_warned)
+    assert problem.field == knob and words in problem.message

@@ -1,0 +1,205 @@
+"""The lab's counts against PEFT itself: random tiny models of many architectures, really built, under random settings.
+
+    PEFT_LAB_EXAMPLES=3000 PEFT_LAB_SEED=7 pytest tests/oracle -m slow
+
+What is held equal: trained parameters, all parameters, stored parameters; and the closed formula, or the count says why
+not. What PEFT refuses the lab refuses; what only the lab refuses has one of the reasons named here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import traceback
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from peft_lab.counting import CountReport, count, count_config
+from peft_lab.errors import PeftLabError
+from peft_lab.methods import get_method
+from peft_lab.methods._own import in_head
+from peft_lab.methods.base import plain_task
+from peft_lab.models import ModelEntry, resolve
+from peft_lab.refusals import REFUSALS
+from tests.oracle import architectures, cases
+
+EXAMPLES = int(os.environ.get("PEFT_LAB_EXAMPLES", "300"))
+SEED = int(os.environ.get("PEFT_LAB_SEED", "20261"))
+LABELS = 3
+# Why the lab refuses what PEFT builds: it would not run, or not mean what is asked for.
+OWN_REASONS = {
+    "runs nowhere": r"key/value cache|token embeddings of width|which does not fit|carries a state",
+    "nothing to train": r"has no biases|has no bias at either",
+    "no place": r"output maps of .* are not known|Deep prompts go into",
+    "names": r"matches no module|at least one target|not a linear map|fits no adapted matrix|never counts",
+    "PiSSA's rank": r"singular vectors",
+    "ranks": r"is a feed-forward module but no target",
+}
+
+
+@dataclass(frozen=True)
+class Real:
+    """What PEFT built: trained parameters without a head, the head's, all of them, and the saved ones."""
+
+    trainable: int
+    head: int
+    total: int
+    stored: int
+
+
+def build(entry: ModelEntry, labels: int | None) -> Any:
+    """The model with real weights."""
+    import torch
+    import transformers
+
+    from peft_lab import meta
+
+    config = meta.make_config(entry.config)
+    factory: Any = {
+        "causal-lm": transformers.AutoModelForCausalLM,
+        "encoder": transformers.AutoModel,
+        "seq2seq": transformers.AutoModelForSeq2SeqLM,
+    }[entry.kind]
+    if labels is not None:
+        config.num_labels = labels
+        factory = transformers.AutoModelForSequenceClassification
+    torch.manual_seed(0)
+    return factory.from_config(config, dtype=torch.float32)
+
+
+def measure(model: Any, state: dict[str, Any]) -> Real:
+    head = total = trainable = 0
+    for name, parameter in model.named_parameters():
+        if in_head(name):
+            head += parameter.numel() if parameter.requires_grad else 0
+            continue
+        total += parameter.numel()
+        trainable += parameter.numel() if parameter.requires_grad else 0
+    return Real(trainable, head, total, sum(tensor.numel() for tensor in state.values()))
+
+
+def by_peft(model: Any, config: Any) -> Real:
+    from peft import get_peft_model, get_peft_model_state_dict
+
+    adapted: Any = get_peft_model(model, config)
+    return measure(adapted, dict(get_peft_model_state_dict(adapted, save_embedding_layers=False)))
+
+
+def by_the_method(entry: ModelEntry, slug: str, values: dict[str, Any], labels: int | None) -> Real:
+    """For methods that PEFT does not have: the method itself on real weights."""
+    spec, model = get_method(slug), build(entry, labels)
+    task = "SEQ_CLS" if labels is not None else plain_task(entry.kind)
+    adapted = spec.apply(model, entry.shape, spec.require(entry.shape, values), task)  # type: ignore[arg-type]
+    return measure(adapted, spec.state(adapted))
+
+
+def attempt(function: Any, *args: Any) -> tuple[Any, str | None]:
+    """The result, or the refusal as text; anything else goes up."""
+    try:
+        return function(*args), None
+    except PeftLabError as error:
+        return None, str(error)
+
+
+def real_or_refusal(function: Any, *args: Any) -> tuple[Real | None, str | None]:
+    try:
+        return function(*args), None
+    except (*REFUSALS, PeftLabError, NotImplementedError, AssertionError) as error:
+        return None, f"{type(error).__name__}: {error}"
+
+
+def compare(
+    experts: bool, report: CountReport | None, refusal: str | None, real: Real | None, peft: str | None
+) -> str | None:
+    """What is wrong, or ``None``."""
+    if report is None:
+        assert refusal is not None
+        if not refusal.rstrip().endswith((".", "?", ")", "!")) and peft is None:
+            return f"no sentence: {refusal}"
+        if real is None or any(re.search(reason, refusal) for reason in OWN_REASONS.values()):
+            return None
+        return f"the lab refuses what PEFT builds ({real}): {refusal}"
+    if real is None:
+        return f"the lab counts {report.trainable}, PEFT refuses: {peft}"
+    counted = Real(report.trainable, report.head, report.total, report.stored_parameters)
+    if counted != real:
+        return f"counted {counted}, real {real}"
+    if report.formula in (None, report.trainable):
+        return None
+    if not report.difference:
+        return f"the formula says {report.formula}, the count {report.trainable}, and nothing says why"
+    if experts and "expert" in report.difference:
+        return None
+    return report.difference
+
+
+def one(random: Random, folder: Path, types: list[str]) -> tuple[str, str | None]:
+    """One example: what was asked, and what is wrong with the answer."""
+    from transformers.pytorch_utils import Conv1D
+
+    config = architectures.draw(random)
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    name = str(folder)
+    entry = resolve(name)
+    experts = config["model_type"] in architectures.EXPERTS
+    if random.random() < 0.3:
+        content = cases.adapter_config(random, entry.shape, types)
+        asked = f"{json.dumps(config)} {json.dumps(content)}"
+        report, refusal = attempt(count_config, name, content)
+
+        def config_on_real() -> Real:
+            from peft import PeftConfig
+
+            task = content.get("task_type", plain_task(entry.kind))
+            return by_peft(build(entry, None), PeftConfig.from_peft_type(**{**content, "task_type": task}))
+
+        real, peft = real_or_refusal(config_on_real)
+        return asked, compare(experts, report, refusal, real, peft)
+    slug = random.choice(tuple(cases.METHODS))
+    values = cases.METHODS[slug](random, entry.shape)
+    labels = LABELS if entry.kind == "encoder" and random.random() < 0.5 else None
+    asked = f"{json.dumps(config)} {slug} {values} labels={labels}"
+    report, refusal = attempt(count, name, slug, values, labels)
+
+    def method_on_real() -> Real:
+        model = build(entry, labels)
+        conv = any(isinstance(module, Conv1D) for module in model.modules())
+        task = "SEQ_CLS" if labels is not None else plain_task(entry.kind)
+        config = cases.peft_config(slug, values, entry.shape, task, conv)
+        return by_the_method(entry, slug, values, labels) if config is None else by_peft(model, config)
+
+    real, peft = real_or_refusal(method_on_real)
+    return asked, compare(experts, report, refusal, real, peft)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_counts_are_pefts(tmp_path: Path) -> None:
+    import torch
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    torch.set_num_threads(1)
+    print(f"seed {SEED}, {EXAMPLES} examples")
+    types = sorted(str(getattr(kind, "value", kind)) for kind in PEFT_TYPE_TO_CONFIG_MAPPING)
+    types = [kind for kind in types if kind not in cases.LEFT_OUT]
+    wrong = []
+    seen: Counter[str] = Counter()
+    for number in range(EXAMPLES):
+        random = Random(f"{SEED}-{number}")
+        asked = "?"
+        try:
+            asked, trouble = one(random, tmp_path / str(number), types)
+        except Exception:  # noqa: BLE001  every other exception is a finding too
+            trouble = traceback.format_exc()
+        seen["wrong" if trouble else "right"] += 1
+        if trouble:
+            wrong.append(f"example {number}: {asked}\n    {trouble}")
+    print(dict(seen))
+    assert not wrong, f"{len(wrong)} of {EXAMPLES} (seed {SEED}):\n" + "\n".join(wrong)

@@ -1,0 +1,133 @@
+"""A run that is ended from outside: by a signal to it, to its app or command, or to the process that starts others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from peft_lab.runs import child, queue, stopping, store
+from peft_lab.runs.queue import get_queue
+from peft_lab.runs.store import Run
+from peft_lab.runs.view import Status
+
+from .driving import LONG, PATIENCE, QUICK, started, until
+
+pytestmark = [
+    pytest.mark.weights,
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX"),
+]
+
+
+def saved(run: Run) -> bool:
+    """Whether it ended as Stop ends it: status, record and a whole adapter."""
+    files = run.adapter / "adapter_model.safetensors", run.adapter / "adapter_config.json"
+    return (
+        run.view().status is Status.STOPPED
+        and run.record()["status"] == "stopped"
+        and run.record()["steps"] == run.view().step >= 1
+        and all(file.stat().st_size > 0 for file in files)
+    )
+
+
+def test_sigterm_to_the_run_saves_as_stop_does() -> None:
+    identity = get_queue().submit(LONG)
+    started(identity).terminate()
+    assert get_queue().wait(identity, PATIENCE) is Status.STOPPED
+    assert saved(store.get(identity))
+
+
+SERVER = """
+import signal, sys, time
+from dataclasses import replace
+from peft_lab.runs.queue import get_queue
+from peft_lab.runs.spec import RunSpec
+if __name__ == "__main__":
+    # As Streamlit takes it: its loop ends, and the interpreter with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    print(get_queue().submit(RunSpec("minilm-l6", "lora", "sentiment", steps=50_000, batch=2)), flush=True)
+    time.sleep(600)
+"""
+
+
+def launched(script: Path) -> tuple[subprocess.Popen[str], str]:
+    script.write_text(SERVER)
+    server = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(queue.__file__).parents[2])},
+        start_new_session=True,
+    )
+    assert server.stdout is not None
+    return server, server.stdout.readline().strip()
+
+
+@pytest.mark.parametrize("everyone", [False, True], ids=["the app alone", "all its processes"])
+def test_sigterm_to_the_app_saves_its_run(tmp_path: Path, everyone: bool) -> None:
+    """A service manager ends the app, or the app with all its children."""
+    server, identity = launched(tmp_path / "server.py")
+    run = store.get(identity)
+    until(lambda: run.view().step >= 1)
+    begun = time.monotonic()
+    os.killpg(server.pid, signal.SIGTERM) if everyone else server.terminate()
+    server.wait(PATIENCE)
+    until(lambda: run.view().status.final)
+    assert time.monotonic() - begun < stopping.GRACE + PATIENCE / 2
+    assert saved(run)
+
+
+def test_a_run_outlives_the_process_that_starts_others_and_the_next_one_starts() -> None:
+    identity, waiting = get_queue().submit(replace(QUICK, steps=40)), get_queue().submit(QUICK)
+    started(identity)
+    _fork_server().kill()
+    assert get_queue().wait(identity, PATIENCE) is Status.DONE
+    assert get_queue().wait(waiting, PATIENCE) is Status.DONE
+
+
+def test_a_run_that_is_killed_with_the_process_that_starts_others_says_so() -> None:
+    identity = get_queue().submit(LONG)
+    process = started(identity)
+    _fork_server().kill()
+    process.kill()
+    assert get_queue().wait(identity, PATIENCE) is Status.FAILED
+    message = store.get(identity).view().message
+    assert "the process that starts trainings" in message and "255" not in message
+    following = get_queue().submit(QUICK)
+    assert get_queue().wait(following, PATIENCE) is Status.DONE
+
+
+def _fork_server() -> psutil.Process:
+    known: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    return psutil.Process(known._forkserver_pid)
+
+
+def test_a_fork_server_killed_while_it_is_asked_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    real = child.processes.context()
+
+    class Context:
+        def Process(self, **arguments: Any) -> Any:
+            made = real.Process(**arguments)  # type: ignore[attr-defined]
+            if not calls:
+                made.start = fail
+            return made
+
+    def fail() -> None:
+        calls.append(1)
+        raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr(child.processes, "context", Context)
+    identity = get_queue().submit(QUICK)
+    assert get_queue().wait(identity, PATIENCE) is Status.DONE
+    assert calls == [1]

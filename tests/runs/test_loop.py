@@ -1,0 +1,302 @@
+"""The training loop step by step, on models of a few thousand parameters: what is done when, and with which numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from peft_lab import inspector, loading
+from peft_lab.errors import RunError
+from peft_lab.runs import record, store, training
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.store import Run
+from tests.conftest import link
+from tests.export.conftest import byte_tokenizer
+
+WIDTH, LAYERS, ROWS = 64, 2, 40
+RATE = 0.01
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders of a BERT and a Llama with random weights."""
+    import torch
+    from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(7)
+    size: dict[str, Any] = {
+        "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 4, "intermediate_size": 96,
+        "vocab_size": 300, "max_position_embeddings": 256,
+    }  # fmt: skip
+    made = {"encoder": BertModel(BertConfig(**size)), "causal-lm": LlamaForCausalLM(LlamaConfig(**size))}
+    folder = tmp_path_factory.mktemp("models")
+    for kind, model in made.items():
+        model.save_pretrained(folder / kind)
+        tokenizer = byte_tokenizer()
+        tokenizer.chat_template = "{% for turn in messages %}{{ turn.content }}{% endfor %}>"
+        tokenizer.save_pretrained(folder / kind)
+    return {kind: str(folder / kind) for kind in made}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    lines = (
+        json.dumps({"text": f"row {n} " * (1 + n % 3), "label": ("bad", "good")[n % 2]}) for n in range(ROWS)
+    )
+    path.write_text("\n".join(lines))
+    return str(path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_this_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A home of these tests' own, nothing asked of other processes, and the same precision everywhere."""
+    import torch
+
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("home")
+        link(home)
+        patch.setenv("PEFT_LAB_HOME", str(home))
+        patch.setattr(inspector, "ask", lambda function, *given: function(*given))
+        patch.setattr(loading, "compute_dtype", lambda: torch.float32)
+        yield
+
+
+@pytest.fixture(scope="module")
+def spec(models: dict[str, str], rows: str) -> RunSpec:
+    return RunSpec(
+        models["encoder"], "lora", "own", {"r": 2}, steps=16, batch=4, eval_rows=5, seed=1, learning_rate=RATE,
+        own_data=rows, probes=("a row",), warmup=0.25,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def generates(models: dict[str, str]) -> RunSpec:
+    return RunSpec(
+        models["causal-lm"], "lora", "json", {"r": 2}, steps=2, batch=2, eval_rows=1, compared=True
+    )
+
+
+def begun(spec: RunSpec) -> Run:
+    run = store.create(spec.check())
+    run.log.emit("queued", owner={})
+    return run
+
+
+def carried_out(spec: RunSpec) -> Run:
+    run = begun(spec)
+    record.end(run, *training.train(run))
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(spec: RunSpec) -> Run:
+    return carried_out(spec)
+
+
+def of(run: Run, kind: str) -> list[dict[str, Any]]:
+    return [event for event in run.events() if event["type"] == kind]
+
+
+def test_the_rate_rises_to_its_peak_and_falls_to_nothing(spec: RunSpec) -> None:
+    """(k + 1) / (rise + 1) during the warm-up; then what is left of the steps, as a line or half a cosine."""
+    rise, steps = 5, 20
+    asked = replace(spec, steps=steps, warmup=0.25)
+    up = [(step + 1) / (rise + 1) for step in range(rise)]
+    gone = [(step - rise) / (steps - rise) for step in range(rise, steps + 1)]
+    for schedule, down in (
+        ("linear", [1 - part for part in gone]),
+        ("cosine", [0.5 * (1 + math.cos(math.pi * part)) for part in gone]),
+    ):
+        named = replace(asked, schedule=schedule)  # type: ignore[arg-type]
+        assert [training.factor(named, step) for step in range(steps + 1)] == pytest.approx([*up, *down])
+    assert [training.factor(replace(spec, steps=4, warmup=0.75), step) for step in range(5)] == [
+        0.25,
+        0.5,
+        0.75,
+        1,
+        0,
+    ]
+    assert training.factor(replace(spec, steps=4, warmup=1.0), 4) == 0, "asked once more after the last step"
+    assert training.factor(replace(spec, warmup=0.0), 0) == 1
+
+
+def test_every_step_is_told_with_the_rate_it_was_made_at(finished: Run) -> None:
+    spec, steps = finished.spec, of(finished, "step")
+    assert [step["step"] for step in steps] == list(range(1, 17))
+    assert [step["lr"] for step in steps] == pytest.approx(
+        [RATE * training.factor(spec, at) for at in range(16)]
+    )
+    assert all(0 < step["seconds"] < 60 and step["tokens"] >= 4 and step["grad_norm"] > 0 for step in steps)
+    assert [step["step"] for step in steps if step["tracked"]] == [3], "when the optimizer has its states"
+    assert len([event for event in of(finished, "memory") if "peak_bytes" in event]) == 1
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_short_run_measures_its_last_step(spec: RunSpec, steps: int) -> None:
+    run = carried_out(replace(spec, steps=steps, eval_rows=0, probes=()))
+    assert [step["step"] for step in of(run, "step") if step["tracked"]] == [steps]
+
+
+def test_what_is_trained_is_counted_without_the_head(finished: Run) -> None:
+    (ready,) = of(finished, "ready")
+    assert ready["trainable"] == LAYERS * 2 * 2 * (WIDTH + WIDTH)  # A and B of rank 2, on query and value
+    assert ready["head"] == 2 * (WIDTH + 1)
+    assert ready["rows"] == len(finished.spec.task_object().load().train)
+    assert (ready["dtype"], ready["learning_rate"]) == ("float32", RATE)
+
+
+def test_a_causal_model_has_no_head(generates: RunSpec) -> None:
+    run = carried_out(replace(generates, eval_rows=0, steps=1, compared=False))
+    (ready,) = of(run, "ready")
+    assert ready["head"] == 0 and ready["trainable"] > 0
+
+
+def test_the_weights_are_noted_eight_times_on_the_way(finished: Run) -> None:
+    assert [row["step"] for row in finished.insight()["growth"]] == [0, 2, 4, 6, 8, 10, 12, 14, 16]
+
+
+def test_tuned_and_base_model_are_scored_and_asked(finished: Run) -> None:
+    assert [(event["which"], event["rows"]) for event in of(finished, "evaluated")] == [
+        ("tuned", 5),
+        ("base", 5),
+    ]
+    assert [event["which"] for event in of(finished, "probe")] == ["tuned", "base"]
+    assert of(finished, "evaluating")[0]["done"] == 0 and of(finished, "evaluating")[-1]["done"] == 5
+    assert of(finished, "inference") == of(finished, "unrelated") == []
+
+
+def test_nothing_is_scored_or_asked_unasked(spec: RunSpec) -> None:
+    run = carried_out(replace(spec, steps=1, eval_rows=0, probes=()))
+    assert of(run, "evaluated") == of(run, "evaluating") == of(run, "probe") == []
+    assert run.insight() == {} and run.view().status == "done"
+
+
+@pytest.mark.weights
+def test_a_comparison_times_both_models_and_reads_unrelated_text(
+    spec: RunSpec, generates: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that writes is read the text, one that classifies is not; both are timed."""
+    loaded: list[bool] = []
+    true_base = training.fresh_base
+    monkeypatch.setattr(
+        training,
+        "fresh_base",
+        lambda spec, task, quantised=True: loaded.append(quantised) or true_base(spec, task, quantised),
+    )
+    run = carried_out(generates)
+    assert [event["which"] for event in of(run, "unrelated")] == ["tuned", "base"]
+    assert len(of(run, "inference")) == 1
+    assert loaded[0] and not loaded[1] and loaded[-1], "the run's own, the plain one beside it, and the base"
+    run = carried_out(replace(spec, steps=1, eval_rows=2, compared=True))
+    assert of(run, "unrelated") == [] and len(of(run, "inference")) == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_base_in_few_bits_is_had_whole_where_it_is_asked_for(spec: RunSpec) -> None:
+    few = replace(spec, method="qlora", values={}).check()
+    task = few.task_object()
+
+    def packed(**asked: bool) -> int:
+        model = training.fresh_base(few, task, **asked).model
+        return sum(type(module).__name__ == "Linear4bit" for module in model.modules())
+
+    assert packed() > 0 and packed(quantised=False) == 0
+    config: Any = training.fresh_base(few, task).model.config
+    assert config.id2label == dict(enumerate(task.labels)) and set(config.label2id) == set(task.labels)
+
+
+def test_a_stop_is_heard_before_the_next_step(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begun(spec)
+    monkeypatch.setattr(Run, "asked_to_stop", lambda run: len(of(run, "step")) == 3)
+    ending, message = training.train(run)
+    assert ending == "stopped" and "after 3 of 16" in message and run.adapter.is_dir()
+    assert of(run, "evaluated") == []
+
+
+def test_a_stop_after_the_last_step_ends_the_scoring(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begun(replace(spec, steps=2, probes=()))
+    monkeypatch.setattr(Run, "asked_to_stop", lambda run: len(of(run, "step")) == 2)
+    ending, message = training.train(run)
+    assert ending == "stopped" and "all 2 steps" in message and of(run, "evaluated") == []
+
+
+@pytest.mark.parametrize(("loss", "norm"), [(math.inf, 1.0), (1.0, math.inf), (math.nan, math.nan)])
+def test_what_is_no_number_ends_the_run(
+    loss: float, norm: float, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the loss, or in the gradients alone; the step is named as a person counts."""
+    import torch
+
+    calls = iter(range(99))
+    true_loss = training.batches.loss_of
+
+    def second(normal: float, wrong: float) -> float:
+        return wrong if next(calls) // 2 else normal
+
+    monkeypatch.setattr(training.batches, "loss_of", lambda *given: true_loss(*given) * second(1.0, loss))
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(second(1.0, norm)))
+    with pytest.raises(RunError, match=r"step 2: 0\.01 is too high"):
+        training.train(begun(spec))
+
+
+def test_gradients_are_clipped_at_what_is_asked_and_with_nought_not_at_all(
+    spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    limits: list[float] = []
+    clip = torch.nn.utils.clip_grad_norm_
+    monkeypatch.setattr(
+        torch.nn.utils, "clip_grad_norm_", lambda given, limit: limits.append(limit) or clip(given, limit)
+    )
+    for asked in (0.5, 0.0):
+        carried_out(replace(spec, steps=1, clip=asked, eval_rows=0, probes=()))
+    assert limits == [0.5, math.inf]
+
+
+def test_only_rows_that_the_steps_use_are_read(spec: RunSpec) -> None:
+    asked = replace(spec, steps=3, batch=4)
+    assert training._needed(asked, ROWS) == list(range(12))
+    assert training._needed(asked, 7) == list(range(7))
+    with pytest.raises(TypeError, match="check"):
+        training._needed(replace(asked, batch=None), ROWS)
+
+
+class Slow:
+    """Scores ten rows, one every 80 ms, on a clock of its own."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def evaluate(self, _: object, rows: list[object], report: Callable[[int, int], None]) -> Any:
+        from peft_lab.runs.view import Evaluation
+
+        for done in range(len(rows) + 1):
+            report(done, len(rows))
+            self.now += 0.08
+        return Evaluation(loss=1.0, rows=len(rows), seconds=1.0, metrics={})
+
+
+def test_progress_is_told_five_times_a_second_and_at_both_ends(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told: list[int] = []
+
+    def emit(kind: str, **said: Any) -> None:
+        if kind == "evaluating":
+            told.append(said["done"])
+
+    slow = Slow()
+    run = SimpleNamespace(log=SimpleNamespace(emit=emit), asked_to_stop=lambda: False)
+    ready: Any = SimpleNamespace(run=run, spec=SimpleNamespace(probes=()), test=[None] * 10)
+    monkeypatch.setattr(training.time, "monotonic", lambda: slow.now)
+    training._examine(ready, slow, "tuned", None)  # type: ignore[arg-type]
+    assert told == [0, 3, 6, 9, 10]

@@ -1,0 +1,45 @@
+"""Room on the disk: what a run is said to need is never less than what it writes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from peft_lab import storage
+from peft_lab.runs import room, store
+from peft_lab.runs.queue import get_queue
+from peft_lab.runs.view import Status
+
+from .driving import PATIENCE, QUICK
+
+pytestmark = pytest.mark.weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["full", "qlora", "ia3"])
+def test_a_real_run_writes_no_more_than_it_was_said_to_need(method: str) -> None:
+    identity = get_queue().submit(replace(QUICK, method=method, steps=9, probes=("A film.",), eval_rows=200))
+    assert get_queue().wait(identity, PATIENCE) is Status.DONE
+    run = store.get(identity)
+    written = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
+    assert written <= room.needed_bytes(run.spec)
+
+
+def test_it_grows_with_what_is_stored() -> None:
+    def needed(**changes: object) -> int:
+        return room.needed_bytes(replace(QUICK, **changes).check())  # type: ignore[arg-type]
+
+    small, large = needed(values={"r": 4}), needed(values={"r": 64})
+    # two factors on two maps of 384 by 384 in six layers, 60 more ranks, in float32
+    assert large - small == 60 * 2 * 384 * 2 * 6 * 4
+    assert needed(method="full") - small > 80e6
+    assert needed(steps=10_000) - needed(steps=2) > 2e6
+
+
+def test_a_reserve_is_left_and_an_unknown_disk_refuses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = QUICK.check()
+    needed = room.needed_bytes(spec)
+    for free, fits in ((needed + room.RESERVE, True), (needed + room.RESERVE - 1, False), (None, True)):
+        monkeypatch.setattr(storage, "free", lambda _, free=free: free)
+        assert (room.refusal(spec) is None) == fits

@@ -1,0 +1,140 @@
+"""What stands on a page and which badge is beside it, read off an app that ran without a browser.
+
+A figure is text with a digit in it. Not every digit is a figure that the app found: names, settings, questions and
+their own numbers, quotations and references are told apart here, each with the reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from streamlit.testing.v1 import AppTest
+
+from peft_lab.choose.answers import OWN_LIMIT
+from peft_lab.memory.devices import devices
+from peft_lab.methods import all_methods
+from peft_lab.models import catalogue
+from peft_lab.quiz.bank import all_questions
+from peft_lab.quiz.prediction_bank import all_predictions
+from peft_lab.quiz.question import LEVELS
+from peft_lab.tasks import all_tasks
+from peft_lab.units import Source
+
+#: A badge, in text and in a table's head; a column whose head is the source in words says the same.
+BADGE = re.compile(
+    "|".join(rf"-badge\[{source}\]|source {source}|>{source.capitalize()}</th>" for source in Source)
+)
+_FOUND = re.compile("|".join(rf"-badge\[({source})\]|source ({source})\\?\"" for source in Source))
+# What a person said or set, what was said by others, and who they are: no figures that the page found.
+YOURS = (
+    ":gray-badge[you]",
+    OWN_LIMIT,
+    " of them done already",
+    "Setting</th>",
+    "as a link](",
+    "Usable on ",  # a device's memory, with its source in words
+    "Searched on ",
+    "The task head, which",  # a setting
+    ":red[:material/error:",  # a setting that cannot work, with what it was set to
+    " in this choice",  # how many cards were asked for
+)
+LISTED = re.compile(
+    r"\d+ claims: |\d+ of these claims|\d+ runs of \d+ steps|You have not settled any of the|\d+ lines: |1\. Open any page"
+)  # how much there is or was asked for
+QUOTED = ("**It says**", ":small[How:", ":small[Kept from a run", ":small[[PEFT library")
+#: A question has givens of its own, and a wrong answer's figures are wrong on purpose.
+ASKED = tuple(f":gray-badge[{level}]" for level in LEVELS)
+WRONG = ": forgotten was "
+REFERENCE = re.compile(r"(?:- )?[\w.,&’' -]+ (?:19|20)\d\d\b|(?:- )?run with torch")
+NAMES = re.compile(
+    "|".join(
+        [
+            *(re.escape(entry.title) for entry in catalogue().values()),
+            *(re.escape(name) for name in catalogue()),
+            *(re.escape(device.title) for device in devices().values()),
+            *(re.escape(device.holding) for device in devices().values()),
+            r"<h\d|#{1,6} |\bv2\b|tabindex=\S+|within \d+ steps on the small models|0% |\$[^$]*\$|`[^`]*`",
+        ]
+    )
+)
+
+
+def text_of(element: Any) -> str:
+    """What a reader sees of an element; all of it for a table and a chart."""
+    if element.type in ("markdown", "caption", "text"):
+        return str(element.value)
+    if element.type == "metric":
+        return f"{element.value} {element.delta}"
+    if element.type in ("html", "plotly_chart"):
+        return str(element.proto)
+    return ""
+
+
+def blocks(block: Any) -> Iterator[list[str]]:
+    """The texts of each block, in reading order."""
+    inside = list(block.children.values())
+    yield [text for child in inside if not hasattr(child, "children") and (text := text_of(child))]
+    for child in inside:
+        if hasattr(child, "children"):
+            yield from blocks(child)
+
+
+def _described() -> set[str]:
+    """What methods, tasks, questions and beliefs say themselves: nothing that the page found."""
+    texts = {method.summary for method in all_methods().values()}
+    for question in all_questions().values():
+        lists = (question.listen_for, question.wrong, question.follow_ups, question.sources)
+        texts |= {question.ask(), *("\n".join(f"- {line}" for line in lines) for lines in lists)}
+    texts |= {prediction.question for prediction in all_predictions().values()}
+    for task in all_tasks():
+        scored = f"**Measured by** {task.metric.replace('_', ' ')}: {task.metric_help}"
+        texts |= {task.description, f"{task.source} · {task.license}", scored}
+    return texts
+
+
+def without_badge(app: AppTest) -> tuple[int, list[str]]:
+    """How many figures the page shows, and those that have no badge of a source beside them."""
+    seen, without, described = 0, [], _described()
+    for texts in blocks(app.main):
+        for place, text in enumerate(texts):
+            if not re.search(r"\d", NAMES.sub("", text)) or any(words in text for words in YOURS):
+                continue
+            if text in described or text.startswith((*QUOTED, *ASKED)) or LISTED.match(text):
+                continue
+            if (
+                WRONG in text
+                or REFERENCE.match(text)
+                or (place and any(level in texts[place - 1] for level in ASKED))
+            ):
+                continue
+            seen += 1
+            # a line may stand between a heading and its chart
+            before = 1 if BADGE.search(texts[place - 1]) else 2
+            if not any(BADGE.search(near) for near in texts[max(0, place - before) : place + 2]):
+                without.append(text[:300])
+    return seen, without
+
+
+def sources(app: AppTest) -> set[str]:
+    """Every source that the page names in a badge."""
+    found = _FOUND.findall("\n".join(text for texts in blocks(app.main) for text in texts))
+    return {name for names in found for name in names if name}
+
+
+def cards(app: AppTest) -> dict[str, tuple[str, str]]:
+    """Each headline card that has a figure: its label, with the figure and the badge under it."""
+    found = {}
+
+    def walk(block: Any) -> None:
+        inside = list(block.children.values())
+        for child, following in zip(inside, [*inside[1:], None], strict=False):
+            if getattr(child, "type", "") == "metric" and child.value != "–":
+                badge = _FOUND.search(text_of(following)) if following is not None else None
+                found[child.label] = (str(child.value), next(filter(None, badge.groups())) if badge else "")
+            if hasattr(child, "children"):
+                walk(child)
+
+    walk(app.main)
+    return found
