@@ -76,7 +76,7 @@ def _method(known: Outcome) -> str:
     rows = [
         (knob.label, f"`{knob.name}`", _shown(said[knob.name]))
         for knob in known.method.knobs
-        if knob.name in said
+        if knob.name in said and said[knob.name] != ()
     ]
     table = f"\n{_table(('setting', 'name', 'value'), rows)}" if rows else ""
     return (

@@ -137,7 +137,7 @@ class Lora(PeftMethod):
             if not (group.is_matrix or group.type == PARAMETER) or "weight" not in group.parameters:
                 continue
             dense, narrow = group.in_features * group.out_features, min(group.in_features, group.out_features)
-            rank, name = max(_found(target, values)), group.path.split(".")[-1]
+            rank, name = max(_found(target, values)), group.path.removesuffix(".weight").split(".")[-1]
             if values["init_lora_weights"] == "pissa" and rank > narrow:
                 message = f"{name} has only {narrow} singular vectors to start from; rank {rank} is too much for PiSSA."
                 yield Problem("r", message)

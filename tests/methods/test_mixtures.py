@@ -222,3 +222,25 @@ def test_memory_is_simulated_or_refused_in_a_sentence(name: str, monkeypatch: py
     with pytest.raises(Unsupported, match="stacked experts"):
         simulate(name, "lora", {"target_modules": ("q_proj",), "target_parameters": ("experts.down_proj",)},
                  Setting(batch=2, seq=16))  # fmt: skip
+
+
+def test_mixtral_8x7b_counts_what_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    """46,702,792,704 parameters; A and B for each of 8 experts by the names of the paper's every linear map."""
+    from dataclasses import replace
+
+    from peft_lab import counting, meta
+
+    values = CONFIGS["mixtral"] | {
+        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "vocab_size": 32000, "num_local_experts": 8,
+    }  # fmt: skip
+    config = meta.make_config(values)
+    shape = meta.read_shape(meta.build(config, "causal-lm"), config, "causal-lm", "mixtral", "Mixtral")
+    assert shape.total == 46_702_792_704
+    monkeypatch.setattr(
+        counting, "resolve", lambda _: replace(entry_of("mixtral"), config=values, shape=shape)
+    )
+    attention = 32 * 16 * (2 * (4096 + 4096) + 2 * (4096 + 1024))
+    experts = 32 * 8 * (32 * (4096 + 28672) + 16 * (14336 + 4096))
+    report = counting.count("mixtral", "qlora", {})
+    assert report.trainable == report.formula == attention + experts + 32 * 16 * (4096 + 8) == 359_665_664
