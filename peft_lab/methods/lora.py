@@ -119,15 +119,14 @@ class Lora(PeftMethod):
         yield from default_problems(shape, values["target_modules"], default_targets(shape), lora_targets())
         groups = shape.match(values["target_modules"]).groups
         yield from _ranks.problems(shape, groups, values["rank_pattern"])
-        for group in groups:
-            if "weight" not in group.parameters or len(group.parameters["weight"]) != 2:
-                continue
-            dense, narrow = group.in_features * group.out_features, min(group.in_features, group.out_features)
-            rank, name = max(_found(group, values)), group.path.split(".")[-1]
-            if values["init_lora_weights"] == "pissa" and rank > narrow:
-                message = f"{name} has only {narrow} singular vectors to start from; rank {rank} is too much for PiSSA."
-                yield Problem("r", message)
-                break
+        sized = [
+            (group, max(_found(group, values)))
+            for group in groups
+            if len(group.parameters.get("weight", ())) == 2
+        ]
+        yield from _pissa_problems(sized) if values["init_lora_weights"] == "pissa" else ()
+        for group, rank in sized:
+            dense, name = group.in_features * group.out_features, group.path.split(".")[-1]
             if rank * (group.in_features + group.out_features) >= dense:
                 message = f"At rank {rank}, A and B hold no fewer parameters than {name} itself ({dense:,})."
                 yield Problem("r", message, "warning")
@@ -196,6 +195,19 @@ class Lora(PeftMethod):
             fan_in_fan_out=stored_transposed(groups),
             rank_pattern=_ranks.for_peft(groups, values["rank_pattern"]),
         )
+
+
+def _pissa_problems(sized: Iterable[tuple[ModuleGroup, int]]) -> Iterator[Problem]:
+    """The first matrix with fewer singular vectors than its rank."""
+    for group, rank in sized:
+        narrow = min(group.in_features, group.out_features)
+        if rank > narrow:
+            name = group.path.split(".")[-1]
+            message = (
+                f"{name} has only {narrow} singular vectors to start from; rank {rank} is too much for PiSSA."
+            )
+            yield Problem("r", message)
+            return
 
 
 def _biases(
