@@ -17,7 +17,9 @@ def difference(formula: Formula, tree: Iterable[GroupCount]) -> str | None:
     Args:
         tree: the counted model's groups; those trained by the method are compared.
     """
-    trained = [group for group in tree if group.role == "method"]
+    groups = tuple(tree)
+    trained = [group for group in groups if group.role == "method"]
+    bare = {group.module for group in groups if not group.added}
     counted = sum(group.parameters for group in trained)
     if counted == formula.trainable:
         return None
@@ -25,7 +27,11 @@ def difference(formula: Formula, tree: Iterable[GroupCount]) -> str | None:
     for term in formula.terms:
         surplus[term.module] -= term.total
     for group in trained:
-        surplus[_place(group, formula)] += group.parameters
+        path = f"{group.module}.{group.name}"
+        place = (
+            _longest((term.module for term in formula.terms), path) or _longest(bare, path) or group.module
+        )
+        surplus[place] += group.parameters
     more = {place: number for place, number in surplus.items() if number > 0}
     less = {place: -number for place, number in surplus.items() if number < 0}
     parts = []
@@ -37,11 +43,9 @@ def difference(formula: Formula, tree: Iterable[GroupCount]) -> str | None:
     return f"The closed formula gives {formula.trainable:,}, the count {counted:,}: {sentence}. The count is right."
 
 
-def _place(group: GroupCount, formula: Formula) -> str:
-    """The term a group belongs to: the longest one that its path begins with; its own path where there is none."""
-    path = f"{group.module}.{group.name}"
-    terms = [term.module for term in formula.terms if f"{path}.".startswith(f"{term.module}.")]
-    return max(terms, key=len, default=group.module)
+def _longest(places: Iterable[str], path: str) -> str:
+    """The longest of the places that a path begins with; empty where there is none."""
+    return max((place for place in places if f"{path}.".startswith(f"{place}.")), key=len, default="")
 
 
 def _told(places: dict[str, int]) -> str:

@@ -132,16 +132,16 @@ class Lora(PeftMethod):
         yield from default_problems(shape, values["target_modules"], default_targets(shape), lora_targets())
         targets = _targets(shape, values)
         yield from _ranks.problems(shape, [target.group for target in targets], values["rank_pattern"])
-        for target in targets:
-            group = target.group
-            if not (group.is_matrix or group.type == PARAMETER) or "weight" not in group.parameters:
-                continue
-            dense, narrow = group.in_features * group.out_features, min(group.in_features, group.out_features)
-            rank, name = max(_found(target, values)), group.path.removesuffix(".weight").split(".")[-1]
-            if values["init_lora_weights"] == "pissa" and rank > narrow:
-                message = f"{name} has only {narrow} singular vectors to start from; rank {rank} is too much for PiSSA."
-                yield Problem("r", message)
-                break
+        sized = [
+            (target.group, max(_found(target, values)))
+            for target in targets
+            if (target.group.is_matrix or target.group.type == PARAMETER)
+            and "weight" in target.group.parameters
+        ]
+        yield from _pissa_problems(sized) if values["init_lora_weights"] == "pissa" else ()
+        for group, rank in sized:
+            dense = group.in_features * group.out_features
+            name = group.path.removesuffix(".weight").split(".")[-1]
             if rank * (group.in_features + group.out_features) >= dense:
                 message = f"At rank {rank}, A and B hold no fewer parameters than {name} itself ({dense:,})."
                 yield Problem("r", message, "warning")
@@ -222,6 +222,19 @@ def _term(group: ModuleGroup, rank: int, count: int, dora: bool) -> Term:
         rank * experts * (inputs + outputs) + (outputs if dora else 0),
         count,
     )
+
+
+def _pissa_problems(sized: Iterable[tuple[ModuleGroup, int]]) -> Iterator[Problem]:
+    """The first matrix with fewer singular vectors than its rank."""
+    for group, rank in sized:
+        narrow = min(group.in_features, group.out_features)
+        if rank > narrow:
+            name = group.path.removesuffix(".weight").split(".")[-1]
+            message = (
+                f"{name} has only {narrow} singular vectors to start from; rank {rank} is too much for PiSSA."
+            )
+            yield Problem("r", message)
+            return
 
 
 def _biases(shape: ModelShape, targets: Sequence[Target], which: str) -> Iterator[tuple[ModuleGroup, str]]:

