@@ -41,7 +41,8 @@ YOURS = (
     " in this choice",  # how many cards were asked for
 )
 LISTED = re.compile(
-    r"\d+ claims: |\d+ of these claims|\d+ runs of \d+ steps|You have not settled any of the|\d+ lines: |1\. Open any page"
+    r"\d+ claims: |\d+ of these claims|\d+ runs of \d+ steps|You have not settled any of the|\d+ lines: |"
+    r"1\. Open any page"
 )  # how much there is or was asked for
 QUOTED = ("**It says**", ":small[How:", ":small[Kept from a run", ":small[[PEFT library")
 #: A question has givens of its own, and a wrong answer's figures are wrong on purpose.
