@@ -50,11 +50,15 @@ def _cited(method: str) -> None:
     shown = [slug for slug in dict.fromkeys((method, "lora", "full")) if slug in PUBLISHED]
     if method not in PUBLISHED:
         st.markdown(f"{get_method(method).title} is not among the published rows; these are for comparison.")
-    rows = []
+    rows, tests = [], []
     for slug in shown:
         row = published.rows()[PUBLISHED[slug]]
         right = units.percent(100 * row.accuracy)
-        times = units.seconds(row.seconds), units.seconds(row.testing)
-        rows.append((row.title, right, units.size(row.reserved), *times))
-    figures.table(("Row", "Right answers", "Peak", "Training", "Final test"), rows, numeric=(1, 2, 3, 4))
+        rows.append((row.title, right, units.size(row.reserved), units.seconds(row.seconds)))
+        tests.append(f"{units.seconds(row.testing)} ({row.title})")
+    figures.table(("Row", "Right answers", "Peak", "Training"), rows, numeric=(1, 2, 3))
+    st.markdown(
+        f":small[Training is the time of all steps. The final test took another {'; '.join(tests)}.] "
+        f"{figures.badge('cited')}"
+    )
     st.markdown(f":small[[{published.SOURCE}]({published.ADDRESS})]")

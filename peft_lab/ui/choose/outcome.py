@@ -134,7 +134,7 @@ def flipping(changes: Sequence[Flip]) -> Flip | None:
         line = question.drawn(flip.value)
         how = figures.badge(line) if line else ""
         if flip.value in question.own:
-            how = f":small[{OWN_LIMIT}]"
+            how = f":small[({OWN_LIMIT})]"
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"{flip.text} → **{flip.title}** {how}", width="content")
             if flip.told and st.button(

@@ -25,8 +25,7 @@ def plot(x: Axis, y: Axis) -> None:
     front = pareto.front(rows, x.name, y.name)
     titles = {str(row["method"]): str(row["title"]) for row in rows}
     st.markdown(f":small[Pareto front, from left to right: {'; '.join(titles[name] for name in front)}.]")
-    ends = list(dict.fromkeys((front[0], front[-1])))
-    figure = drawings.scatter(rows, x, y, cited.TITLES, front, {}, ends)
+    figure = drawings.scatter(rows, x, y, cited.TITLES, front, {}, front[-1:])
     st.plotly_chart(figure, key="compare-cited", config=drawings.config(f"published-{x.name}-{y.name}"))
 
 
