@@ -41,8 +41,12 @@ def _fetch(wanting: Sequence[AssetStatus]) -> None:
     """Fetch, with a bar. It ends when the page is left: Streamlit raises at the next sign of progress."""
     titles = {one.name: one.title for one in wanting}
     bar = st.progress(0.0)
+
+    def show(name: str, share: float) -> None:
+        bar.progress(share, text=f"Fetching {titles[name]}")
+
     try:
-        assets.fetch(titles, lambda name, share: bar.progress(share, text=f"Fetching {titles[name]}"))
+        assets.fetch(titles, show)
     except PeftLabError as error:
         bar.empty()
         st.markdown(f":red[:material/error: {error}]")
