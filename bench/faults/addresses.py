@@ -246,7 +246,10 @@ def _opened(context: Any, url: str, address: str) -> Outcome:
     page.on("pageerror", lambda error: outcome.faults.append(f"page error: {str(error)[:200]}"))
     page.on("request", lambda asked: _own(outcome, own, asked.url))
     try:
-        page.goto(url + address, timeout=SECONDS * 1000)
+        answer = page.goto(url + address, timeout=SECONDS * 1000)
+        if answer is not None and answer.status >= 400:
+            return outcome  # no address of the app's, and said so
+        page.wait_for_selector('[data-testid="stApp"]', timeout=SECONDS * 1000)
         page.wait_for_function(_SETTLED, timeout=SECONDS * 1000, polling=100)
         page.wait_for_timeout(150)
         shown = page.locator('[data-testid="stException"]')
@@ -255,7 +258,9 @@ def _opened(context: Any, url: str, address: str) -> Outcome:
         if added := page.evaluate(_ADDED, FOREIGN):
             outcome.faults.append(f"{added} pictures or links put in by the address")
     except TimeoutError:
-        outcome.hung = True
+        outcome.hung = page.locator('[data-testid="stApp"]').count() > 0
+        if not outcome.hung:
+            outcome.faults.append("a blank page")
     except Error as error:
         outcome.faults.append(f"not opened: {str(error)[:200]}")
     finally:

@@ -9,6 +9,7 @@ import streamlit as st
 from peft_lab import assets, units
 from peft_lab.assets import AssetStatus
 from peft_lab.errors import PeftLabError
+from peft_lab.ui.foreign import plain
 
 
 def offer(where: str, needed: Collection[str] | None = None) -> None:
@@ -31,7 +32,8 @@ def offer(where: str, needed: Collection[str] | None = None) -> None:
 def _told(one: AssetStatus) -> str:
     if one.damaged:
         return (
-            f"**{one.title}** is damaged on this disk: {', '.join(one.damaged)} no longer holds what was fetched. "
+            f"**{one.title}** is damaged on this disk: {plain(', '.join(one.damaged))} no longer holds what was "
+            "fetched. "
             "Nothing is trained on it until it is fetched again."
         )
     return f"**{one.title}** is not on this machine yet. Counting and drawing work without it; training needs it."
@@ -42,13 +44,13 @@ def _fetch(wanting: Sequence[AssetStatus]) -> None:
     titles = {one.name: one.title for one in wanting}
     bar = st.progress(0.0)
 
-    def advance(name: str, share: float) -> None:
+    def show(name: str, share: float) -> None:
         bar.progress(share, text=f"Fetching {titles[name]}")
 
     try:
-        assets.fetch(titles, advance)
+        assets.fetch(titles, show)
     except PeftLabError as error:
         bar.empty()
-        st.markdown(f":red[:material/error: {error}]")
+        st.markdown(f":red[:material/error: {plain(error)}]")
         return
     st.rerun()

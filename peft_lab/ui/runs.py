@@ -13,6 +13,7 @@ from peft_lab.runs.store import Run, RunSummary
 from peft_lab.runs.view import Status
 from peft_lab.ui import state
 from peft_lab.ui.browser_mark import browser_mark
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.knobs import Choice
 
 
@@ -42,7 +43,7 @@ def stop(identity: str) -> None:
     try:
         get_queue().stop(identity)
     except PeftLabError as error:
-        st.error(str(error))
+        st.error(plain(error))
 
 
 def live_run(slug: str) -> Run | None:

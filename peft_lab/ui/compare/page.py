@@ -84,7 +84,7 @@ def _new() -> None:
             comparison = store.keep(plan)
             begin(comparison)
         except PeftLabError as error:
-            st.error(str(error))
+            st.error(plain(error))
             return
         state.renew(SCOPE)
         state.remember(SCOPE, "comparison", comparison.id)

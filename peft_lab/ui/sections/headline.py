@@ -13,6 +13,7 @@ from peft_lab.errors import RunError
 from peft_lab.methods.knobs import read
 from peft_lab.runs.store import RunSummary
 from peft_lab.ui import figures
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.knobs import Choice
 from peft_lab.ui.parts import part
 from peft_lab.ui.peak import Expected, peak
@@ -57,7 +58,7 @@ def _tiles(choice: Choice, report: CountReport | None, expected: Expected) -> No
             figures.card("Stored adapter", stored, "one safetensors file", absent=waiting)
         with cells[2]:
             found = peak(choice, expected)
-            figures.card("Peak memory, one step", found.finding, found.note, absent=found.note)
+            figures.card("Peak memory, one step", found.finding, plain(found.note), absent=plain(found.note))
         with cells[3]:
             _metric(choice, last_finished(choice))
 

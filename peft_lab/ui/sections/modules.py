@@ -10,10 +10,10 @@ import streamlit as st
 from peft_lab import units
 from peft_lab.counting import CountReport, GroupCount
 from peft_lab.ui import figures, state
-from peft_lab.ui.foreign import code
-from peft_lab.ui.foreign import plain as escaped
+from peft_lab.ui.foreign import code, plain
 from peft_lab.ui.knobs import Choice
-from peft_lab.ui.part_details import HEADER, detail, plain
+from peft_lab.ui.part_details import HEADER, detail
+from peft_lab.ui.part_details import plain as shown_path
 from peft_lab.ui.rows import Column, RowOf, rows
 
 _KIND = {"trainable": "trained", "task head": "trained", "quantised": "packed"}
@@ -97,7 +97,7 @@ def _tree_table(choice: Choice, lines: Sequence[Row], show: str, selected: str |
         RowOf(
             row.module,
             (
-                plain(row.module),
+                shown_path(row.module),
                 f"{row.modules:,}",
                 "as published" if before else row.state,
                 units.count(row.parameters),
@@ -117,6 +117,6 @@ def _detail(choice: Choice, report: CountReport, module: str | None) -> None:
     found = detail(module, report, choice.shape, choice.spec.parts(choice.shape, choice.values))
     st.markdown(code(found.title))
     if found.note:
-        st.caption(escaped(found.note))
+        st.caption(plain(found.note))
         return
     figures.table(HEADER, [(code(name), what, number) for name, what, number in found.rows], numeric=(2,))

@@ -10,6 +10,7 @@ from peft_lab.errors import BadInput
 from peft_lab.methods.base import Formula, Term
 from peft_lab.models import catalogue
 from peft_lab.ui import charts, figures
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.knobs import Choice
 from peft_lab.ui.treemap import areas, caption, treemap
 
@@ -45,7 +46,7 @@ def _equality(report: CountReport, formula: Formula) -> None:
             f":green[:material/check: equal] — counted and formula both give **{units.count(report.trainable)}**"
         )
     else:
-        st.warning(f"{report.difference} {figures.badge(report.source)}")
+        st.warning(f"{plain(report.difference)} {figures.badge(report.source)}")
 
 
 def _substituted(formula: Formula) -> None:

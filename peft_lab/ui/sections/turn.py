@@ -9,6 +9,7 @@ from peft_lab.models import catalogue
 from peft_lab.runs.ahead import Before, ahead, starts_in
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.opening import open_run
 from peft_lab.ui.runs import summaries
 
@@ -27,7 +28,7 @@ def turn(run: Run, slug: str) -> None:
     st.markdown(f"**Queued** · {number} {'run' if number == 1 else 'runs'} before this one{when}")
     for other in before[:SHOWN]:
         opens = st.button(
-            f"{described(other)} · {_standing(other)}",
+            f"{plain(described(other))} · {_standing(other)}",
             key=f"{slug}-before-{other.id}",
             icon=":material/arrow_forward:",
             type="tertiary",
