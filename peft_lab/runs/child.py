@@ -18,7 +18,8 @@ from peft_lab.runs.store import Run
 
 #: What multiprocessing reports when the fork server, which alone could know the exit code, is gone.
 _NOBODY_KNOWS = 255
-_ATTEMPTS = 2
+_ATTEMPTS = 5
+_BETWEEN = 0.3  # seconds: a process that is being killed still takes questions for a moment
 
 
 class Child:
@@ -90,6 +91,7 @@ def _made(run: Run) -> Any:
             if attempt + 1 == _ATTEMPTS:
                 reason = str(error) or "the process that starts others was ended"
                 raise RunError(f"The training process could not be started: {reason}.") from error
+            time.sleep(_BETWEEN)
         except OSError as error:
             raise RunError(
                 f"The training process could not be started: {error.strerror or error}."
