@@ -104,7 +104,7 @@ def _human(entry: ModelEntry, results: Sequence[_Counted], with_head: bool) -> l
     columns |= {"head": "right"} if with_head else {}
     columns |= {"stored": "right", "formula": "right"}
     lines = [_line(result, with_head) for result in results]
-    shown = [output.table(f"{entry.title}: parameters (counted)", columns, lines)]
+    shown: list[Any] = [output.table(f"{entry.title}: parameters (counted)", columns, lines)]
     if len(results) == 1:
         groups = [
             (f"{g.module}.{g.name}", g.role, f"{g.count:,}", units.count(g.parameters))
