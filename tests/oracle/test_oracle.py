@@ -37,7 +37,7 @@ OWN_REASONS = {
     "runs nowhere": r"key/value cache|token embeddings of width|which does not fit|carries a state",
     "nothing to train": r"has no biases|has no bias at either",
     "no place": r"output maps of .* are not known|Deep prompts go into",
-    "names": r"matches no module|at least one target|not a linear map|fits no adapted matrix|never counts",
+    "names": r"is an? (Conv1d|Embedding), not a linear map|fits no adapted matrix|never counts",
     "PiSSA's rank": r"singular vectors",
     "ranks": r"is a feed-forward module but no target",
 }
