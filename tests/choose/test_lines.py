@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 from peft_lab.choose import cited, counted, words
 from peft_lab.choose.advice import ADVICE
 from peft_lab.choose.answers import told
-from peft_lab.choose.flips import flips
+from peft_lab.choose.flips import _too_large, flips
 from peft_lab.choose.recommend import Why, _step, recommend, walk
 from peft_lab.choose.room import Needed, Room, Step
 from peft_lab.choose.situation import (
@@ -27,7 +27,7 @@ from peft_lab.choose.situation import (
     tight,
 )
 from peft_lab.choose.tree import FEW_ROWS
-from peft_lab.errors import BadInput, UnknownName
+from peft_lab.errors import BadInput, SimulationError, UnknownName
 from peft_lab.memory.devices import GIB, TAKEN, card_size, devices
 from peft_lab.methods import get_method
 from peft_lab.models import catalogue, get_model
@@ -378,3 +378,40 @@ def test_what_a_flip_sets_is_what_its_words_mean() -> None:
     }
     assert set_to["tasks", "many"] == {"tasks": 2}
     assert set_to["rows", "few"] == {"rows": FEW_ROWS - 1} and set_to["rows", "many"] == {"rows": 100_000}
+
+
+def test_advice_stores_too_much_from_the_first_byte_over() -> None:
+    for storage, too_large in ((None, False), (LORA_3B, False), (LORA_3B - 1, True)):
+        assert _too_large(Situation(storage=storage), ADVICE["lora-small"]) == too_large
+    assert not _too_large(Situation(storage=1), ADVICE["nothing"])
+
+
+def test_something_comes_second_unless_nothing_can_be_stored() -> None:
+    situation = Situation()
+    found = recommend(situation, standin.room(situation))
+    assert found.method == "lora" and found.runner_up == "qlora" and found.runner_up_text.startswith("QLoRA ")
+    little = replace(situation, storage=10)
+    found = recommend(little, standin.room(little))
+    assert found.advice == "no-way" and found.runner_up is None and found.runner_up_text == ""
+
+
+def test_a_step_that_cannot_be_simulated_is_passed_over_with_the_reason() -> None:
+    def ask(_: Situation) -> Needed:
+        def needed(method: str, values: Mapping[str, Any], batch: int, checkpointing: bool) -> int:
+            raise SimulationError("this one has no shapes")
+
+        return needed
+
+    found = _step(Situation(), Room(Situation(), ask), ADVICE["lora-small"])
+    assert isinstance(found, Why) and found.text == "this one has no shapes"
+
+
+def test_where_nothing_fits_the_smallest_card_that_would_hold_it_is_named() -> None:
+    needs = 60 * 10**9
+    situation = Situation(model="llama-3.1-70b")
+    found = recommend(situation, Room(situation, stub(dict.fromkeys(STEPS, needs))))
+    assert found.advice == "nothing"
+    held = [device.title for device in devices().values() if device.kind == "cuda" and device.memory >= needs]
+    told_devices = " ".join(why.text for why in found.why)
+    assert f"{held[0]}, would hold" in told_devices and "fits either" in told_devices
+    assert found.runner_up is None
