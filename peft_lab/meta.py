@@ -30,9 +30,9 @@ def make_config(config: Mapping[str, Any]) -> PretrainedConfig:
     if not model_type:
         raise BadInput("This config has no model_type, so the architecture is unknown.", "model")
     try:
-        config = AutoConfig.for_model(model_type, **values)
-        forget_kernels(config)
-        return config
+        made = AutoConfig.for_model(model_type, **values)
+        forget_kernels(made)
+        return made
     except ValueError as error:
         raise BadInput(
             f"The installed transformers does not know the architecture '{model_type}'.", "model"
