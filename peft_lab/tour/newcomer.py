@@ -69,7 +69,7 @@ NEWCOMER = Path(
             title="What a training step needs",
             settings=_LLAMA,
             read="The bars: grey is the model itself, the same for every method but QLoRA.",
-            move="*Gradient checkpointing* on, and off again. Then twice the *Tokens per row*.",
+            move="*Checkpointing* on, and off again. Then twice the *Tokens per row*.",
             see="Activations are the part that moves. IA³ trains far less than LoRA and still needs more memory.",
             minutes=3,
         ),

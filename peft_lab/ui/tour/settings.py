@@ -12,7 +12,8 @@ _FREE = frozenset({"tab", "run", "profile", "method"})
 _LABELS = {
     "model": "Model", "task": "Task", "steps": "Steps", "batch": "Batch", "lr": "Learning rate", "seed": "Seed",
     "rows": "Held-out rows", "seq": "Tokens per row", "device": "Device", "dtype": "The base is stored in",
-    "optimizer": "Optimizer", "checkpointing": "Gradient checkpointing", "topic": "Topic", "level": "Level",
+    "optimizer": "Optimizer", "checkpointing": "Gradient checkpointing",
+    "targets": "LoRA and QLoRA adapt", "topic": "Topic", "level": "Level",
 }  # fmt: skip
 
 
