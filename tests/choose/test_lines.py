@@ -318,6 +318,16 @@ def test_a_smaller_model_is_the_largest_that_can_be() -> None:
         assert words.smaller_model(after, room, "lora") == (able[-1].title if able else None)
     nothing = Room(situation, stub(dict.fromkeys(STEPS, 10**15)))
     assert words.smaller_model(situation, nothing, "lora") is None
+    # GPT-2, with 1,024 positions, is the only smaller one; Llama 2 7B, with 4,096, is the next below Mistral 7B
+    for model, seq, name in (
+        ("smollm2-135m", 1024, "gpt2"),
+        ("smollm2-135m", 1025, None),
+        ("mistral-7b", 4096, "llama-2-7b"),
+        ("mistral-7b", 4097, "llama-3.2-3b"),
+    ):
+        there = replace(situation, model=model, seq=seq)
+        title = get_model(name).title if name else None
+        assert words.smaller_model(there, room.for_model(there), "lora") == title
 
 
 def test_shares_are_of_the_base_with_what_is_added() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from peft_lab.compare import carrying, store
+from peft_lab.compare import carrying, found, store
 from peft_lab.compare.plan import make_plan
 from peft_lab.compare.store import Comparison
 from peft_lab.errors import RunError
@@ -164,3 +164,37 @@ def test_a_damaged_plan_says_so(runner: FakeQueue) -> None:
     (comparison.folder / "plan.json").write_text("{")
     with pytest.raises(RunError, match="cannot be read"):
         comparison.standing()
+
+
+def test_what_watches_and_fails_ends_the_run_it_watched(runner: FakeQueue) -> None:
+    """An interrupt too: whoever leaves must not leave a training behind."""
+
+    class Gone(BaseException):
+        pass
+
+    def leave(_: object) -> None:
+        raise Gone
+
+    comparison = made(runner)
+    with pytest.raises(Gone):
+        carrying.carry_out(comparison, runner, leave)
+    (run,) = runs.runs()
+    assert run.asked_to_stop() and not comparison.running
+
+
+def test_its_thread_ends_with_the_process(runner: FakeQueue) -> None:
+    comparison = made(runner)
+    carrying.start(comparison, runner)
+    assert carrying._threads[comparison.id].daemon
+    wait(comparison)
+
+
+def test_a_run_under_way_is_looked_at_again_and_a_damaged_one_passed_over(runner: FakeQueue) -> None:
+    spec = made(runner).plan.cells[0].spec
+    run = runs.create(spec)
+    run.log.emit("queued", owner=queue.myself())
+    assert not found.status_of(run).final
+    run.log.emit("done", message="")
+    assert str(found.status_of(run)) == "done"
+    (runs.create(spec).folder / "spec.json").write_text("{")
+    assert [each.id for each in found.runs_of([spec]).values()] == [run.id]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from peft_lab.compare import carrying, pareto, results, shipped, store
+from peft_lab.compare import carrying, machine, pareto, plan, results, shipped, store
 from peft_lab.compare.plan import MOST_SEEDS, SEEDS, make_plan
 from peft_lab.compare.sentence import MOST_NAMED, says
 from peft_lab.compare.spread import Pair, mean, pairs, sampling_error
@@ -189,6 +190,7 @@ def test_forgetting_is_the_rise_of_the_loss() -> None:
     assert (told["forgetting_before"], told["forgetting_after"], told["forgetting_change"]) == (1.0, 2.0, 1.0)
     assert told["forgetting_change_std"] == pytest.approx(math.sqrt(0.5))
     assert (told["forgetting_tokens"], told["forgetting_task"], told["forgetting_why"]) == (7, "x", "")
+    assert results._forgetting(seeds[:1], True)["forgetting_task"] == "x"
     curve = results._curve([[3.0, 2.0, 9.0], [1.0, 1.0]])
     assert curve["mean"] == [2.0, 1.5], "as far as all of them went"
 
@@ -233,3 +235,22 @@ def test_only_what_is_finished_ships(status: str, done: int, ships: bool) -> Non
         "mean": [1.235, None], "std": [0.0001234, None],
     }  # fmt: skip
     assert kept["note"] == "quiet" and not {"pairs", "says"} & set(kept)
+
+
+@pytest.mark.parametrize(
+    ("model", "safe"),
+    [("minilm-l6", "minilm-l6"), ("Org/My_Model.v2", "my-model-v2"), ("/a/b/Ünï/", "n"), ("///", "model")],
+)
+def test_a_comparisons_folder_is_called_after_the_last_part_of_its_model(model: str, safe: str) -> None:
+    assert plan._safe(model) == safe
+
+
+def test_the_processor_is_named_as_the_kernel_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "cpuinfo"
+    info.write_text("processor\t: 0\nmodel name\t: A Fast One: 2 GHz \nmodel name\t: Another\n")
+    monkeypatch.setattr(machine, "_CPUINFO", info)
+    assert machine.describe()["processor"] == "A Fast One: 2 GHz"
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "none")
+    assert machine.describe()["processor"]
