@@ -6,7 +6,8 @@ would take the folder ``pages`` for its own list of pages and show their file na
 
 import streamlit as st
 
-from peft_lab.ui import ending, guard, shell
+from peft_lab.ui import shell
+from peft_lab.ui.server import ending, guard
 
 if __name__ == "__main__":  # run as the script itself, as Streamlit's AppTest does
     shell.run_app()

@@ -18,11 +18,11 @@ from typing import Any
 
 import psutil
 
-from peft_lab.crew import get_crew
-from peft_lab.inspector import Inspector
 from peft_lab.memory import ask
 from peft_lab.methods import all_methods
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
+from peft_lab.workers.crew import get_crew
+from peft_lab.workers.inspector import Inspector
 
 CASES = (
     ("llama-3.2-3b", "lora", 4, 768, False),

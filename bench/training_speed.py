@@ -84,10 +84,12 @@ def _measure(name: str) -> dict[str, Any]:
 
 
 def _contend(given: argparse.Namespace) -> dict[str, Any]:
-    from peft_lab import processes
-    from peft_lab.assets import home
-    from peft_lab.runs import quiet  # noqa: F401
+    from peft_lab.assets.store import home
     from peft_lab.runs.spec import RunSpec
+    from peft_lab.workers import (
+        processes,
+        quiet,  # noqa: F401
+    )
 
     processes.settle_child(str(home()))
     spec = RunSpec(
@@ -122,9 +124,10 @@ def _trainer(spec: Any, given: argparse.Namespace) -> tuple[Any, float]:
         TrainingArguments,
     )
 
-    from peft_lab import loading
     from peft_lab.methods import get_method
-    from peft_lab.runs import batches, training
+    from peft_lab.models import loading
+    from peft_lab.runs import training
+    from peft_lab.training import batches
 
     task, method = spec.task_object(), get_method(spec.method)
     labels = len(task.labels) if task.kind == "classification" else None
@@ -175,7 +178,7 @@ def _trainer(spec: Any, given: argparse.Namespace) -> tuple[Any, float]:
 
 
 def _as_feature(row: Any) -> dict[str, Any]:
-    from peft_lab.runs.batches import IGNORED
+    from peft_lab.training.batches import IGNORED
 
     ids = list(row.ids)
     labels = row.label if row.label != IGNORED else [IGNORED] * row.prompt + ids[row.prompt :]
@@ -186,9 +189,9 @@ def _held_out(model: Any, spec: Any, rows: int) -> float:
     """Mean loss on held-out rows, in float32 for every contender."""
     import torch
 
-    from peft_lab import loading
-    from peft_lab.runs import batches
-    from peft_lab.runs.evaluation import bare
+    from peft_lab.models import loading
+    from peft_lab.training import batches
+    from peft_lab.training.evaluation import bare
 
     task = spec.task_object()
     if not getattr(bare(model), "is_quantized", False):

@@ -1,6 +1,6 @@
 """LoRA: the words of its page."""
 
-from peft_lab.ui.method_page import Words, method_page
+from peft_lab.ui.method.page import Words, method_page
 
 WORDS = Words(
     idea=r"""

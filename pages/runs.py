@@ -1,5 +1,5 @@
 """Runs: everything that was trained here."""
 
-from peft_lab.ui.runs_page import runs_page
+from peft_lab.ui.runs.page import runs_page
 
 runs_page()

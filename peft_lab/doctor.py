@@ -17,7 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from peft_lab import assets, units
+from peft_lab import units
+from peft_lab.assets import store as assets
 
 REQUIREMENTS = Path(__file__).parents[1] / "requirements.txt"
 #: processor features that decide how fast bfloat16 and float32 training is

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab import assets
+from peft_lab.assets import store as assets
 from peft_lab.errors import AssetError
 
 IN_CI = os.environ.get("CI") == "true"

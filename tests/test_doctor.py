@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab import assets, doctor
+from peft_lab import doctor
+from peft_lab.assets import store as assets
 
 
 @pytest.fixture(scope="module")

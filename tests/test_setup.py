@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.assets import ASSETS
+from peft_lab.assets.store import ASSETS
 from peft_lab.doctor import requirements
 from tests.conftest import missing
 

@@ -12,7 +12,7 @@ from typing import Any
 from peft_lab.drawing import draw_block
 from peft_lab.errors import PeftLabError
 from peft_lab.methods import all_methods
-from peft_lab.models import catalogue
+from peft_lab.models.catalogue import catalogue
 
 VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
     "lora": (

@@ -1,4 +1,4 @@
-"""Write ``peft_lab/catalogue/*.json``: every config as published, and the shape of the model it builds.
+"""Write ``peft_lab/models/data/*.json``: every config as published, and the shape of the model it builds.
 
 Run ``python -m tools.refresh_catalogue`` after adding a config to :data:`ENTRIES` or when transformers renames
 modules. The parameter totals at the end are the published ones; a differing total is an error in the config.
@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from peft_lab import meta, shapes
+from peft_lab.models import meta, shapes
 
-FOLDER = Path(__file__).parent.parent / "peft_lab" / "catalogue"
+FOLDER = Path(__file__).parent.parent / "peft_lab" / "models" / "data"
 
 
 def llama(

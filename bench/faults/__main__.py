@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.faults import campaigns
 from bench.faults.rows import Place, Row
-from peft_lab import assets
+from peft_lab.assets import store as assets
 
 
 def main() -> None:

@@ -137,7 +137,7 @@ def summed(what: str, outcomes: Sequence[tuple[str, Outcome]], lost: int = 0) ->
 
 def preload() -> None:
     """The slow imports, so that forked cases have them. Nothing is computed: OpenMP's threads do not survive a fork."""
-    from peft_lab import processes
+    from peft_lab.workers import processes
 
     for name in processes.PRELOADED:
         importlib.import_module(name)

@@ -155,7 +155,7 @@ def _texts() -> Iterator[tuple[str, bytes | str]]:
 
 def cases(amount: int = CASES, seed: int = 0) -> Iterator[tuple[str, Callable[[Path], None]]]:
     """What it is, and what puts it into an empty folder. The listed ones first, then random changes of real configs."""
-    from peft_lab.models import catalogue
+    from peft_lab.models.catalogue import catalogue
 
     listed = [*_listed()]
     yield from listed[:amount]

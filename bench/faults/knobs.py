@@ -17,7 +17,7 @@ from peft_lab.errors import PeftLabError
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.knobs import Knob
-from peft_lab.models import ModelEntry, catalogue
+from peft_lab.models.catalogue import ModelEntry, catalogue
 
 CASES = 3000
 COUNTED = (
@@ -120,7 +120,7 @@ def _consistent(
     if entry.kind in spec.learning_rates:
         spec.learning_rate(entry.kind, full)
     if counted and entry.parameters < _ROOM:
-        from peft_lab.counting import count
+        from peft_lab.counting.count import count
 
         report = _refused(outcome, lambda: count(entry.name, spec.slug, full))
         if report is not None and report.trainable != report.formula:

@@ -89,9 +89,10 @@ class Server:
 def _answer(question: list[Any]) -> Any:
     from multiprocessing import forkserver
 
-    from peft_lab import counting, inspector
+    from peft_lab.counting import count as counting
     from peft_lab.runs.queue import get_queue
     from peft_lab.runs.spec import RunSpec
+    from peft_lab.workers import inspector
 
     if question[0] == "submit":
         return get_queue().submit(RunSpec.from_dict(question[1]))
@@ -123,7 +124,7 @@ def _listen(out: Any) -> None:
 def main() -> None:
     from streamlit.web import bootstrap
 
-    from peft_lab import inspector
+    from peft_lab.workers import inspector
 
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what Streamlit prints is no answer

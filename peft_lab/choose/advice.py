@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from peft_lab import references as src
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.quiz.bank import _sources as src
-from peft_lab.shapes import ModelShape
+from peft_lab.models.shapes import ModelShape
 from peft_lab.units import Source
 
 PROMPTING, NOTHING = "prompting", "none"  # outcomes that are no method of the registry

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peft_lab import published
-from peft_lab.quiz.bank import _sources as src
+from peft_lab import references as src
 from peft_lab.units import Finding, Source
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from peft_lab import units
 from peft_lab.choose.cited import PROMPT_SCALE
-from peft_lab.shapes import ModelShape
+from peft_lab.models.shapes import ModelShape
 
 _KINDS = {"encoder": "an encoder", "causal-lm": "a decoder", "seq2seq": "an encoder-decoder"}
 

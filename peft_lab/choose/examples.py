@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from peft_lab.choose import counted
 from peft_lab.errors import BadInput
-from peft_lab.models import get_model, resolve
+from peft_lab.models.catalogue import get_model, resolve
 
 
 @dataclass(frozen=True)

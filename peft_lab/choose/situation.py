@@ -14,8 +14,8 @@ from peft_lab.choose.tree import FEW_ROWS, QUESTIONS
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.memory.devices import GIB, TAKEN, Device, devices, get_device, sold_as
 from peft_lab.methods import get_method
-from peft_lab.models import looks_external, resolve
-from peft_lab.shapes import ModelShape
+from peft_lab.models.catalogue import looks_external, resolve
+from peft_lab.models.shapes import ModelShape
 
 BYTES = 4  # of a stored number: adapters are saved in float32
 SHARE_OF_LORA = 4  # ``tight`` stands for this part of what LoRA stores at its defaults

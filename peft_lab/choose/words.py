@@ -10,7 +10,7 @@ from peft_lab.choose import cited
 from peft_lab.choose.situation import stored_bytes
 from peft_lab.memory.devices import devices
 from peft_lab.methods import get_method
-from peft_lab.models import catalogue, get_model
+from peft_lab.models.catalogue import catalogue, get_model
 
 if TYPE_CHECKING:
     from peft_lab.choose.advice import Advice

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.models import catalogue, resolve
+from peft_lab.models.catalogue import catalogue, resolve
+from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.question import TOPICS
-from peft_lab.shapes import ModelShape
 from peft_lab.units import Source
 
 Verdict = Literal["right", "imprecise", "wrong"]

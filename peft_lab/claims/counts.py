@@ -9,9 +9,9 @@ from peft_lab.claims.base import FIRST, Claim, Found, Subject
 from peft_lab.claims.figures import share, times
 from peft_lab.claims.judge import about, both, holds, within
 from peft_lab.methods import get_method
-from peft_lab.methods.lora import Lora
+from peft_lab.methods.lora.spec import Lora
+from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.fits import one_stack, prefixed, prompted, separate_attention, takes
-from peft_lab.shapes import ModelShape
 from peft_lab.units import Source
 
 counted = partial(

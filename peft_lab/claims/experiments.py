@@ -9,7 +9,7 @@ from peft_lab.claims.base import Claim, Found, Subject
 from peft_lab.claims.figures import share, times
 from peft_lab.claims.judge import both, holds
 from peft_lab.compare.shipped import all_shipped
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
 from peft_lab.quiz import experiments as run
 from peft_lab.quiz import fourbit
 from peft_lab.quiz import library_experiments as library

@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import partial
 
 from peft_lab import published, units
+from peft_lab import references as src
 from peft_lab.claims.base import Claim, Found, Subject
 from peft_lab.claims.figures import accuracy, share
 from peft_lab.claims.judge import both, holds
 from peft_lab.compare.shipped import all_shipped
 from peft_lab.methods import all_methods, get_method
-from peft_lab.models import get_model
-from peft_lab.quiz.bank import _sources as src
+from peft_lab.models.catalogue import get_model
+from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.fits import one_stack, takes
-from peft_lab.shapes import ModelShape
 from peft_lab.units import Source
 
 counted = partial(Claim, source=Source.COUNTED, topic="choosing", fits=one_stack)

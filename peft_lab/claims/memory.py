@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from peft_lab import references as src
 from peft_lab import units
 from peft_lab.choose.words import PUBLISHED
 from peft_lab.claims.base import Claim, Found, Subject
@@ -16,12 +17,11 @@ from peft_lab.memory import fits
 from peft_lab.memory.devices import devices
 from peft_lab.memory.result import Simulation
 from peft_lab.methods import get_method
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
+from peft_lab.models.shapes import ModelShape
 from peft_lab.published import MODEL as PUBLISHED_ON
-from peft_lab.quiz.bank import _sources as src
 from peft_lab.quiz.calculations.memory import MIXED
 from peft_lab.quiz.fits import causal, separate_attention, takes
-from peft_lab.shapes import ModelShape
 from peft_lab.units import Source
 
 sim = partial(

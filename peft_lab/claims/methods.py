@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from peft_lab import references as src
 from peft_lab import units
 from peft_lab.choose.cited import ADAPTER_LATENCY, ADAPTER_LATENCY_MOST
 from peft_lab.choose.recommend import decide
@@ -13,8 +14,7 @@ from peft_lab.claims.base import Claim, Found, Subject
 from peft_lab.claims.judge import both, holds
 from peft_lab.memory.devices import devices
 from peft_lab.methods import get_method
-from peft_lab.models import get_model
-from peft_lab.quiz.bank import _sources as src
+from peft_lab.models.catalogue import get_model
 from peft_lab.quiz.fits import one_stack, prefixed, takes, with_biases
 from peft_lab.units import Source
 

@@ -6,13 +6,13 @@ from functools import partial
 from math import sqrt
 
 from peft_lab import published, units
+from peft_lab import references as src
 from peft_lab.choose.cited import BIASES_OF_BERT, PROMPT_RATE, PROMPT_SCALE, PROMPT_VOCABULARY
 from peft_lab.choose.words import PUBLISHED
 from peft_lab.claims.base import Claim, Found, Subject
 from peft_lab.claims.figures import accuracy, published_row, share, times
 from peft_lab.claims.judge import both, holds
-from peft_lab.models import catalogue
-from peft_lab.quiz.bank import _sources as src
+from peft_lab.models.catalogue import catalogue
 from peft_lab.units import Source
 
 cited = partial(Claim, source=Source.CITED, model=None)

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from peft_lab import assets, storage
+from peft_lab import disk as storage
+from peft_lab.assets import store as assets
 from peft_lab.cli import output
 from peft_lab.errors import BadInput, PeftLabError
 
@@ -118,7 +119,7 @@ def quieten_libraries() -> None:
 
     Must run before transformers is imported. Set TRANSFORMERS_VERBOSITY or HF_HUB_VERBOSITY to see their logs.
     """
-    importlib.import_module("peft_lab.runs.quiet")
+    importlib.import_module("peft_lab.workers.quiet")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     logging.captureWarnings(True)
     logging.getLogger().addHandler(logging.NullHandler())

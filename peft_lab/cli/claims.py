@@ -12,7 +12,7 @@ from peft_lab.claims.base import Claim, Found, on_all, overall
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.errors import BadInput
-from peft_lab.models import resolve
+from peft_lab.models.catalogue import resolve
 
 
 @command("claims")

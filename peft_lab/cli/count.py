@@ -12,9 +12,9 @@ import typer
 from peft_lab import units
 from peft_lab.cli import options, output, subjects
 from peft_lab.cli.application import command
-from peft_lab.counting import CountReport, count, count_config
+from peft_lab.counting.count import CountReport, count, count_config
 from peft_lab.errors import BadInput
-from peft_lab.models import ModelEntry, resolve
+from peft_lab.models.catalogue import ModelEntry, resolve
 
 
 @dataclass(frozen=True)

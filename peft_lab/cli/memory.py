@@ -33,7 +33,7 @@ from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import simulate, simulate_config
 from peft_lab.methods.base import MethodSpec, plain_task
 from peft_lab.methods.knobs import Values
-from peft_lab.models import ModelEntry, resolve
+from peft_lab.models.catalogue import ModelEntry, resolve
 
 _PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "other")
 _DTYPE, _OPTIMIZER = "bfloat16", "adamw"

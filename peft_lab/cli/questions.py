@@ -8,7 +8,7 @@ import typer
 
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
-from peft_lab.models import resolve
+from peft_lab.models.catalogue import resolve
 from peft_lab.quiz.bank import select
 from peft_lab.quiz.question import TOPICS, Question
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from peft_lab import assets
+from peft_lab.assets import store as assets
 from peft_lab.cli.application import command
 from peft_lab.cli.progress import ProgressBars
 from peft_lab.errors import AssetError, PeftLabError

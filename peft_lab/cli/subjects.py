@@ -12,7 +12,7 @@ from peft_lab.errors import BadInput
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.knobs import Values
-from peft_lab.models import ModelEntry
+from peft_lab.models.catalogue import ModelEntry
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ def _watched(spec: RunSpec) -> tuple[Run, int | None]:
 
 def training_queue() -> RunQueue:
     """The queue, with its processes started deaf to Ctrl-C: the terminal sends it to all, and this one handles it."""
-    from peft_lab import processes
+    from peft_lab.workers import processes
 
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

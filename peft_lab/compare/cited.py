@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from peft_lab import published
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
 
 #: Axes of :mod:`peft_lab.compare.pareto` that the published rows have, with what they are called there.
 TITLES = {

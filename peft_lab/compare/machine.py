@@ -6,7 +6,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from peft_lab import doctor, processes
+from peft_lab import doctor
+from peft_lab.workers import processes
 
 _CPUINFO = Path("/proc/cpuinfo")
 

@@ -11,7 +11,7 @@ from typing import Any
 from peft_lab.errors import BadInput
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
-from peft_lab.models import ModelEntry
+from peft_lab.models.catalogue import ModelEntry
 from peft_lab.runs.spec import STEPS, RunSpec, entry_of
 from peft_lab.tasks import own
 

@@ -18,7 +18,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from peft_lab import assets, storage
+from peft_lab import disk as storage
+from peft_lab.assets import store as assets
 from peft_lab.compare import machine
 from peft_lab.compare.found import key_of, runs_of, status_of
 from peft_lab.compare.plan import Cell, Plan

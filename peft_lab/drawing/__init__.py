@@ -15,7 +15,7 @@ from peft_lab.drawing.metrics import NARROW, WIDE, Layout
 from peft_lab.drawing.picture import compose
 from peft_lab.drawing.placement import Placement
 from peft_lab.methods.base import Part, Quantization
-from peft_lab.shapes import ModelShape
+from peft_lab.models.shapes import ModelShape
 
 TOKENS = ("Any", "text", "goes", "in", "here", ",", "token", "by", "token")  # where no task is chosen
 _PLAIN_4BIT = Quantization(bits=4, kind="nf4", double=False, compute_dtype="bfloat16")

@@ -9,7 +9,7 @@ from typing import Literal
 from peft_lab.drawing import forms
 from peft_lab.errors import Unsupported
 from peft_lab.methods.base import Part
-from peft_lab.shapes import MATRIX_TYPES, Mixture, ModelShape, ModuleGroup
+from peft_lab.models.shapes import MATRIX_TYPES, Mixture, ModelShape, ModuleGroup
 
 # These compute x + attention(norm(x)) + mlp(norm(x)); all others in the catalogue go through one after the other.
 SIDE_BY_SIDE = ("gpt_neox", "gptj", "phi", "falcon", "codegen", "cohere")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from peft_lab.drawing.placement import Placement, dims, part_words
 from peft_lab.methods.base import Part
-from peft_lab.shapes import Mixture, ModuleGroup
+from peft_lab.models.shapes import Mixture, ModuleGroup
 
 _PLACES = {"tokens": "the input", "attention": "the attention", "ffn": "the feed-forward part"}
 

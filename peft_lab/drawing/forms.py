@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from peft_lab.methods.base import Part
-from peft_lab.shapes import ModelShape, ModuleGroup
+from peft_lab.models.shapes import ModelShape, ModuleGroup
 
 Others = tuple[tuple[int, str], ...]
 

@@ -8,7 +8,7 @@ from peft_lab.drawing.pieces import DOT, dots
 from peft_lab.drawing.placement import Placement, dims
 from peft_lab.drawing.svg import Canvas
 from peft_lab.methods.base import Part
-from peft_lab.shapes import PARAMETER, ModuleGroup
+from peft_lab.models.shapes import PARAMETER, ModuleGroup
 
 GATE = 20.0
 CONSTANTS = 10.0  # room for the block constants at the left

@@ -9,7 +9,7 @@ from peft_lab.drawing.metrics import Metrics
 from peft_lab.drawing.placement import Placement, is_parallel, part_words
 from peft_lab.drawing.svg import Canvas
 from peft_lab.methods.base import Part
-from peft_lab.shapes import ModuleGroup
+from peft_lab.models.shapes import ModuleGroup
 
 PLUS = 7.0  # radius of a sum's circle
 DOT = 1.9

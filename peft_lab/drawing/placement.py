@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from peft_lab.drawing.anatomy import Anatomy
 from peft_lab.methods.base import Part, Quantization
-from peft_lab.shapes import MATRIX_TYPES, PARAMETER, ModelShape, ModuleGroup
+from peft_lab.models.shapes import MATRIX_TYPES, PARAMETER, ModelShape, ModuleGroup
 
 
 @dataclass(frozen=True)

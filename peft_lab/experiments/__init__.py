@@ -1,26 +1,21 @@
-"""Small experiments that show what a method can and cannot do. A module here named after a method's slug holds its own.
+"""Small experiments that show what a method can and cannot do; each method's own stand in its folder.
 
-Such a module defines ``EXPERIMENTS``, a tuple of :class:`~peft_lab.experiments.base.Experiment`; nothing else lists it.
+``methods/<slug>/experiments.py`` defines ``EXPERIMENTS``, a tuple of :class:`~peft_lab.experiments.base.Experiment`; nothing else lists it.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from functools import cache
 
 from peft_lab.experiments.base import Experiment
-from peft_lab.methods import all_methods
+from peft_lab.methods import all_methods, part_of
 
 
 @cache
 def of_method(slug: str) -> tuple[Experiment, ...]:
     """The experiments of a method, in the order in which they are shown; empty for a method without any."""
-    name = f"{__name__}.{slug}"
-    if importlib.util.find_spec(name) is None:
-        return ()
-    found: tuple[Experiment, ...] = importlib.import_module(name).EXPERIMENTS
-    return found
+    own = part_of(slug, "experiments")
+    return () if own is None else own.EXPERIMENTS
 
 
 def all_experiments() -> tuple[Experiment, ...]:

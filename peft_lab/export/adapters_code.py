@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from peft_lab.methods.adapters import Adapters
-from peft_lab.shapes import ModelShape, ModuleGroup
+from peft_lab.methods.adapters.spec import Adapters
+from peft_lab.models.shapes import ModelShape, ModuleGroup
 
 
 def adapters_code(method: Adapters, shape: ModelShape, values: Mapping[str, Any]) -> tuple[str, str]:

@@ -6,13 +6,13 @@ import inspect
 import textwrap
 from pathlib import Path
 
-from peft_lab import dequantise
+from peft_lab.assets import dequantise
+from peft_lab.assets.pins import Asset
 from peft_lab.export.calls import after_loading, literal, quantisation_source
 from peft_lab.export.facts import Facts
 from peft_lab.export.layout import ROW_MARK, Section, row_lines
-from peft_lab.pins import Asset
-from peft_lab.runs.batches import WINDOW
-from peft_lab.runs.evaluation import ROWS_AT_ONCE
+from peft_lab.training.batches import WINDOW
+from peft_lab.training.evaluation import ROWS_AT_ONCE
 
 
 def settings(facts: Facts) -> Section:

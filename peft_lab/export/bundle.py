@@ -11,8 +11,8 @@ from pathlib import Path
 from peft_lab.errors import BadInput
 from peft_lab.export.card import licences, model_card
 from peft_lab.export.facts import Facts, Outcome, outcome
-from peft_lab.methods._own import CONFIG_FILE, WEIGHTS_FILE, read_any_config
-from peft_lab.models import resolve
+from peft_lab.methods.shared.own_format import CONFIG_FILE, WEIGHTS_FILE, read_any_config
+from peft_lab.models.catalogue import resolve
 from peft_lab.runs import kept
 from peft_lab.runs.store import Run
 

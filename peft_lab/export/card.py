@@ -9,7 +9,7 @@ from typing import Any
 from peft_lab import units
 from peft_lab.export.facts import Outcome
 from peft_lab.export.loading_code import is_peft, loading_code
-from peft_lab.methods.full import FullFineTuning
+from peft_lab.methods.full.spec import FullFineTuning
 from peft_lab.methods.knobs import read
 
 

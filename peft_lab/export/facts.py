@@ -7,14 +7,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from peft_lab.assets import ASSETS
+from peft_lab.assets.pins import Asset
+from peft_lab.assets.store import ASSETS
 from peft_lab.errors import BadInput
 from peft_lab.export.calls import PeftCall, peft_call
-from peft_lab.loading import attention_for
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType
-from peft_lab.models import ModelEntry, is_folder
-from peft_lab.pins import Asset
+from peft_lab.models.catalogue import ModelEntry, is_folder
+from peft_lab.models.loading import attention_for
 from peft_lab.runs.spec import RunSpec, entry_of
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status

@@ -10,12 +10,12 @@ from peft_lab.export.facts import Outcome
 from peft_lab.export.layout import import_lines
 from peft_lab.export.method_code import bridge_code
 from peft_lab.export.prompt_code import DEEP_IMPORTS, deep_define
-from peft_lab.methods._own import WEIGHTS_FILE, read_any_config
-from peft_lab.methods._peft import PeftMethod
-from peft_lab.methods.adapters import Adapters
-from peft_lab.methods.bitfit import BitFit
-from peft_lab.methods.full import FullFineTuning
-from peft_lab.methods.ptuning import DEEP_TYPE
+from peft_lab.methods.adapters.spec import Adapters
+from peft_lab.methods.bitfit.spec import BitFit
+from peft_lab.methods.full.spec import FullFineTuning
+from peft_lab.methods.ptuning.spec import DEEP_TYPE
+from peft_lab.methods.shared.own_format import WEIGHTS_FILE, read_any_config
+from peft_lab.methods.shared.peft_backed import PeftMethod
 
 
 @dataclass(frozen=True)

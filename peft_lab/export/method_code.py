@@ -22,14 +22,18 @@ from peft_lab.export.prompt_code import (
     words_define,
     words_start,
 )
-from peft_lab.methods import _dropout, _generation, adapters, bitfit, full, ptuning
-from peft_lab.methods._own import CONFIG_FILE, HEADS, WEIGHTS_FILE
-from peft_lab.methods.adapters import Adapters
+from peft_lab.methods.adapters import spec as adapters
+from peft_lab.methods.adapters.spec import Adapters
 from peft_lab.methods.base import MethodSpec, TaskType
-from peft_lab.methods.bitfit import SUBSET_ROLES, BitFit
-from peft_lab.methods.full import FullFineTuning
-from peft_lab.models import ModelEntry
-from peft_lab.shapes import ModelShape
+from peft_lab.methods.bitfit import spec as bitfit
+from peft_lab.methods.bitfit.spec import SUBSET_ROLES, BitFit
+from peft_lab.methods.full import spec as full
+from peft_lab.methods.full.spec import FullFineTuning
+from peft_lab.methods.ptuning import spec as ptuning
+from peft_lab.methods.shared import dropout, generation
+from peft_lab.methods.shared.own_format import CONFIG_FILE, HEADS, WEIGHTS_FILE
+from peft_lab.models.catalogue import ModelEntry
+from peft_lab.models.shapes import ModelShape
 
 
 class Settings(Protocol):
@@ -168,7 +172,7 @@ def _ours(how: Settings) -> Applied:
     )
     return Applied(
         code,
-        ("peft_lab.methods:get_method", "peft_lab.models:resolve"),
+        ("peft_lab.methods:get_method", "peft_lab.models.catalogue:resolve"),
         f"get_method({literal(how.method.slug)}).save(model, OUT)\n",
         libraries=("peft", "safetensors"),
         ours=True,
@@ -187,13 +191,13 @@ def ours_code(method: MethodSpec, model: str, values: Mapping[str, Any], task_ty
 
 def still_define() -> str:
     """The function that switches the dropout of a frozen base off."""
-    return inspect.getsource(_dropout.without_dropout)
+    return inspect.getsource(dropout.without_dropout)
 
 
 def bridge_code() -> str:
     """The workaround for generation with PEFT's prompt methods, word for word as it is used here."""
-    why = "".join(f"# {line}".rstrip() + "\n" for line in str(_generation.__doc__).strip().splitlines())
-    return f"{why}{inspect.getsource(_generation.CacheNames)}\n\n{inspect.getsource(_generation.bridge_cache_names)}"
+    why = "".join(f"# {line}".rstrip() + "\n" for line in str(generation.__doc__).strip().splitlines())
+    return f"{why}{inspect.getsource(generation.CacheNames)}\n\n{inspect.getsource(generation.bridge_cache_names)}"
 
 
 def bitfit_code(shape: ModelShape, values: Mapping[str, Any], head: bool) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from peft_lab.export.calls import PeftCall, literal
-from peft_lab.methods import _deep, _prompt_start
 from peft_lab.methods.base import MethodSpec
-from peft_lab.methods.ptuning import PTuning, is_deep
+from peft_lab.methods.ptuning.spec import PTuning, is_deep
+from peft_lab.methods.shared import deep, prompt_start
 
 DEEP_IMPORTS = ("collections.abc:Iterator", "collections.abc:Sequence", "typing:Any")
-_SOURCES = (_deep.attend, _deep.add_prompts, _deep.use, _deep.layers, _deep.keys_and_values)
+_SOURCES = (deep.attend, deep.add_prompts, deep.use, deep.layers, deep.keys_and_values)
 
 
 def is_deep_encoder(method: MethodSpec, call: PeftCall | None, values: Mapping[str, Any]) -> bool:
@@ -41,7 +41,7 @@ def words_start(call: PeftCall, values: Mapping[str, Any]) -> str:
 
 
 def words_define() -> str:
-    return inspect.getsource(_prompt_start.start_as_words)
+    return inspect.getsource(prompt_start.start_as_words)
 
 
 def _ids(values: Mapping[str, Any]) -> str:
@@ -59,7 +59,9 @@ def _repeated(values: Mapping[str, Any]) -> str:
 
 def deep_define() -> str:
     """The functions that put deep prompts into an encoder, word for word as they are used here."""
-    names = f"NAME = {literal(_deep.NAME)}\nCHILD = {literal(_deep.CHILD)}\nATTENTION = {literal(_deep.ATTENTION)}\n"
+    names = (
+        f"NAME = {literal(deep.NAME)}\nCHILD = {literal(deep.CHILD)}\nATTENTION = {literal(deep.ATTENTION)}\n"
+    )
     return names + "".join(f"\n\n{inspect.getsource(function)}" for function in _SOURCES)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from peft_lab.assets import ASSETS
+from peft_lab.assets.store import ASSETS
 from peft_lab.export.calls import (
     TASK_TYPES,
     PeftCall,
@@ -19,8 +19,8 @@ from peft_lab.export.layout import import_lines
 from peft_lab.export.loop_code import LORA_PLUS
 from peft_lab.export.method_code import applied, beyond
 from peft_lab.methods.base import MethodSpec, TaskType
-from peft_lab.methods.full import FullFineTuning
-from peft_lab.models import ModelEntry
+from peft_lab.methods.full.spec import FullFineTuning
+from peft_lab.models.catalogue import ModelEntry
 
 _CLASSES = {
     "causal-lm": "AutoModelForCausalLM",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from typing import TYPE_CHECKING
 
 from peft_lab.insight.recorder import Recorder
+from peft_lab.methods import part_of
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.knobs import Values
-from peft_lab.shapes import ModelShape
+from peft_lab.models.shapes import ModelShape
 
 if TYPE_CHECKING:
     import torch
@@ -20,10 +19,8 @@ __all__ = ["Recorder", "start"]
 def start(method: MethodSpec, model: torch.nn.Module, shape: ModelShape, values: Values) -> Recorder:
     """The recorder of a method's run on an adapted model that has not been trained.
 
-    A module ``peft_lab/insight/<slug>_run.py`` with a class ``RunRecorder`` provides it; without one nothing is noted.
+    The class ``RunRecorder`` in the method's ``recording`` provides it; without one nothing is noted.
     """
-    name = f"{__name__}.{method.slug}_run"
-    if importlib.util.find_spec(name) is None:
-        return Recorder(model, shape, values)
-    kind: type[Recorder] = importlib.import_module(name).RunRecorder
+    recording = part_of(method.slug, "recording")
+    kind: type[Recorder] = Recorder if recording is None else recording.RunRecorder
     return kind(model, shape, values)

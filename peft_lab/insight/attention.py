@@ -1,6 +1,6 @@
 """How much of the attention lands on trained keys, by layer and head, and what they cost in time.
 
-Works on models in eval mode, with PEFT's Prefix Tuning or with deep prompts (:mod:`peft_lab.methods._deep`).
+Works on models in eval mode, with PEFT's Prefix Tuning or with deep prompts (:mod:`peft_lab.methods.shared.deep`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.methods import _deep
+from peft_lab.methods.shared import deep
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +77,7 @@ def _of_prompts(model: Any, inputs: Mapping[str, torch.Tensor]) -> list[torch.Te
             tokens = keys.shape[2] - key.shape[2]
             scores[..., tokens:] = scores[..., tokens:].masked_fill(~mask, -torch.inf)
         kept.append(scores.softmax(-1))
-        return _deep.attend(module, query, key, value, mask, **options)
+        return deep.attend(module, query, key, value, mask, **options)
 
     AttentionInterface.register(WATCHED, watch)
     AttentionMaskInterface.register(WATCHED, sdpa_mask)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from peft_lab.insight import attention
 from peft_lab.insight.recorder import Recorder
 from peft_lab.insight.soft_tokens import ADAPTER, made_tokens
-from peft_lab.methods import _deep
 from peft_lab.methods.knobs import Values
-from peft_lab.shapes import ModelShape
+from peft_lab.methods.shared import deep
+from peft_lab.models.shapes import ModelShape
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +63,7 @@ def prefix_of(model: Any) -> dict[str, torch.Tensor]:
     return {
         name: parameter.detach().clone()
         for name, parameter in model.named_parameters()
-        if f".{_deep.CHILD}." in name
+        if f".{deep.CHILD}." in name
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.methods.knobs import Values
-from peft_lab.shapes import ModelShape
+from peft_lab.models.shapes import ModelShape
 
 if TYPE_CHECKING:
     import torch

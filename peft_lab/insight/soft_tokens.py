@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.insight.recorder import Recorder
 from peft_lab.methods.knobs import Values
-from peft_lab.shapes import ModelShape
+from peft_lab.models.shapes import ModelShape
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +63,7 @@ class SoftTokenRecorder(Recorder):
         inputs: Mapping[str, torch.Tensor],
         fresh_base: Callable[[], torch.nn.Module],
     ) -> dict[str, Any]:
-        from peft_lab.loading import load_tokenizer
+        from peft_lab.models.loading import load_tokenizer
 
         base: Any = model.get_base_model()  # type: ignore[operator]
         words = base.get_input_embeddings().weight.detach().cpu()

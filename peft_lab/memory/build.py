@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.adapter_configs import drop_values
+from peft_lab.counting.adapter_configs import drop_values
+from peft_lab.counting.refusals import REFUSALS, said
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.memory import quantised, standins
 from peft_lab.memory.fake import tensors_held
 from peft_lab.memory.step import Subject
 from peft_lab.memory.tracker import Recorder
-from peft_lab.models import DEPTH_FIELDS
-from peft_lab.refusals import REFUSALS, said
-from peft_lab.shapes_only import shapes_only
+from peft_lab.models.catalogue import DEPTH_FIELDS
+from peft_lab.models.shapes_only import shapes_only
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
     from peft_lab.methods.base import Formula
-    from peft_lab.shapes import ModelShape
+    from peft_lab.models.shapes import ModelShape
 
 #: Fields of PEFT configs that name modules, and what a layer's number looks like in them: a digit, or a class of
 #: digits, that is no part of a word (``c_attn2`` and ``wi_0`` are names).

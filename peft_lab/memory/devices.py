@@ -111,7 +111,7 @@ def this_gpu() -> Device | None:
     """This machine's first GPU, asked of torch in another process; ``None`` where there is no NVIDIA driver."""
     if not DRIVER.exists():
         return None
-    from peft_lab import inspector
+    from peft_lab.workers import inspector
 
     known = inspector.ask(gpu_facts)
     if known is None:

@@ -92,7 +92,7 @@ def models_that_fit(
 
     Rows are cut to the positions that a model has. ``values``: the knobs that are not at their defaults.
     """
-    from peft_lab.models import catalogue
+    from peft_lab.models.catalogue import catalogue
 
     chosen = [entry for name, entry in catalogue().items() if names is None or name in set(names)]
     found = []
@@ -116,7 +116,7 @@ def longest_row(model: str, method: str, values: Mapping[str, Any], setting: Map
         BadInput: the method does not run on the model.
     """
     from peft_lab.methods import get_method
-    from peft_lab.models import resolve
+    from peft_lab.models.catalogue import resolve
 
     shape, spec = resolve(model).shape, get_method(method)
     taken = spec.virtual_tokens(spec.require(shape, values)) + (setting.get("generate") or (0, 0))[1]

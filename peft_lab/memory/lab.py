@@ -64,7 +64,7 @@ def simulate_lab(
     inner = blueprint.method
 
     def applied(base: torch.nn.Module, depth: int) -> torch.nn.Module:
-        from peft_lab.runs.precision import cast_added
+        from peft_lab.training.precision import cast_added
 
         if batch.attention is not None:
             base.set_attn_implementation(batch.attention)  # type: ignore[operator]
@@ -73,7 +73,7 @@ def simulate_lab(
         return adapted
 
     def schedule(stage: Stage) -> None:
-        from peft_lab.runs.precision import Masters
+        from peft_lab.training.precision import Masters
 
         masters = Masters(stage.subject.model)
         for master in masters.parameters:
@@ -148,8 +148,8 @@ def _loss(model: torch.nn.Module, inputs: dict[str, torch.Tensor], batch: LabBat
     """``runs.batches.loss_of`` with what it reads from the labels given."""
     import torch
 
-    from peft_lab.runs.batches import keeps_logits
-    from peft_lab.runs.evaluation import bare
+    from peft_lab.training.batches import keeps_logits
+    from peft_lab.training.evaluation import bare
 
     if not batch.kept:
         logits = model(**inputs).logits

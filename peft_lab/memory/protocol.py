@@ -17,13 +17,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from peft_lab import adapter_configs
+from peft_lab.counting import adapter_configs
 from peft_lab.errors import BadInput
 from peft_lab.memory import simulate, step
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.running import Stage
 from peft_lab.memory.setting import Setting
-from peft_lab.models import ModelEntry, resolve
+from peft_lab.models.catalogue import ModelEntry, resolve
 
 if TYPE_CHECKING:
     import torch

@@ -10,20 +10,20 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.counting.refusals import REFUSALS, said
 from peft_lab.errors import BadInput, SimulationError, Unsupported
 from peft_lab.memory import account
 from peft_lab.memory.build import Blueprint, Quantise, layers_alike
 from peft_lab.memory.result import Simulation, largest
 from peft_lab.memory.running import Schedule, run, two_steps
 from peft_lab.memory.setting import PRECISIONS, Setting, torch_dtype
-from peft_lab.refusals import REFUSALS, said
 
 if TYPE_CHECKING:
     import torch
 
     from peft_lab.methods.base import Part
-    from peft_lab.models import ModelEntry
-    from peft_lab.shapes import ModelShape
+    from peft_lab.models.catalogue import ModelEntry
+    from peft_lab.models.shapes import ModelShape
 
 
 _TASKS = (None, "CAUSAL_LM", "SEQ_2_SEQ_LM", "SEQ_CLS")
@@ -96,7 +96,7 @@ def simulate(
         BadInput: unknown names or values out of range. SimulationError: what cannot be simulated, with the reason.
     """
     from peft_lab.methods import get_method
-    from peft_lab.models import resolve
+    from peft_lab.models.catalogue import resolve
 
     entry, spec = resolve(model), get_method(method)
     full = spec.require(entry.shape, values)
@@ -152,10 +152,10 @@ def blueprint_of(
     Raises:
         BadInput: unknown names or values out of range.
     """
-    from peft_lab import meta
     from peft_lab.methods import get_method
     from peft_lab.methods.base import plain_task
-    from peft_lab.models import resolve
+    from peft_lab.models import meta
+    from peft_lab.models.catalogue import resolve
 
     entry, spec = resolve(model), get_method(method)
     full = spec.require(entry.shape, values)
@@ -234,8 +234,9 @@ def simulate_config(
     Raises:
         BadInput: not a PEFT config, or one that PEFT cannot apply here. SimulationError: what cannot be simulated.
     """
-    from peft_lab import adapter_configs, meta
-    from peft_lab.models import resolve
+    from peft_lab.counting import adapter_configs
+    from peft_lab.models import meta
+    from peft_lab.models.catalogue import resolve
 
     entry = resolve(model)
     config = None if adapter_config is None else adapter_configs.parse(entry, adapter_config)

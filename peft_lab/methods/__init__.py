@@ -1,31 +1,52 @@
-"""The registry. A module in this package that defines ``METHOD`` is a method; nothing else has to list it."""
+"""The registry. A folder in this package whose ``spec`` defines ``METHOD`` is a method; nothing else has to list it.
+
+    methods/<slug>/spec.py          METHOD: formula, knobs, how it is applied
+                   recording.py     RunRecorder: what a run notes for the method's own picture
+                   experiments.py   EXPERIMENTS of its "Try it"
+                   questions.py     QUESTIONS of the interview, with calculations.py beside it
+                   claims.py        CLAIMS that are about this method alone
+
+All but the spec may be missing.
+"""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 from functools import cache
+from types import ModuleType
 
 from peft_lab.errors import UnknownName
 from peft_lab.methods.base import MethodSpec
 
-_HELPERS = frozenset({"base", "knobs"})
+_SHARED = frozenset({"shared"})
 
 
 @cache
 def all_methods() -> dict[str, MethodSpec]:
     """Every method by slug, in teaching order. A broken method file fails here, loudly and by name."""
     found = []
-    for info in pkgutil.iter_modules(__path__):
-        if info.name in _HELPERS or info.name.startswith("_"):
-            continue
-        module = importlib.import_module(f"{__name__}.{info.name}")
-        method = getattr(module, "METHOD", None)
+    for slug in folders():
+        method = getattr(importlib.import_module(f"{__name__}.{slug}.spec"), "METHOD", None)
         if not isinstance(method, MethodSpec):
-            raise TypeError(f"peft_lab/methods/{info.name}.py defines no METHOD")
+            raise TypeError(f"peft_lab/methods/{slug}/spec.py defines no METHOD")
         found.append(method)
     found.sort(key=lambda method: (method.order, method.slug))
     return {method.slug: method for method in found}
+
+
+def folders() -> tuple[str, ...]:
+    """The names of the methods' folders, without importing any of them."""
+    return tuple(
+        info.name for info in pkgutil.iter_modules(__path__) if info.ispkg and info.name not in _SHARED
+    )
+
+
+def part_of(slug: str, part: str) -> ModuleType | None:
+    """A method's own module of that name (``questions``, ``recording``, ...), or ``None`` where it has none."""
+    name = f"{__name__}.{slug}.{part}"
+    return None if importlib.util.find_spec(name) is None else importlib.import_module(name)
 
 
 def get_method(slug: str) -> MethodSpec:

@@ -1,7 +1,7 @@
 """What a method is: knobs, checks, a closed formula, parts to draw, and how it is applied, saved and loaded.
 
 A method is one file with one :class:`MethodSpec`. Everything that needs no torch (knobs, checks, formula, parts) is
-pure Python over a :class:`~peft_lab.shapes.ModelShape`, so that a page answers at once; the rest imports torch and
+pure Python over a :class:`~peft_lab.models.shapes.ModelShape`, so that a page answers at once; the rest imports torch and
 peft inside its functions and runs in worker processes.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from peft_lab.errors import BadInput, UnknownName, Unsupported
 from peft_lab.methods.knobs import Knob, Values
-from peft_lab.shapes import ModelKind, ModelShape
+from peft_lab.models.shapes import ModelKind, ModelShape
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +61,7 @@ class Term:
     """One summand of a formula: ``count`` modules of ``each`` parameters.
 
     Attributes:
-        module: group path with ``{}`` for the layer, as in :class:`~peft_lab.shapes.ModuleGroup`.
+        module: group path with ``{}`` for the layer, as in :class:`~peft_lab.models.shapes.ModuleGroup`.
         expression: ``each`` as KaTeX with this model's numbers, such as ``16 \\cdot (3072 + 1024)``.
     """
 

@@ -9,7 +9,7 @@ from typing import Any
 from peft_lab import units
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.shapes import ModelShape, ModuleGroup, Role
+from peft_lab.models.shapes import ModelShape, ModuleGroup, Role
 
 Given = int | float | str | tuple[int, ...]
 

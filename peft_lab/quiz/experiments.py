@@ -22,7 +22,7 @@ from peft_lab.quiz.tiny import (
 
 def counted(contenders: Sequence[Sequence[Any]], quantity: str) -> list[float]:
     """Count each of (model, method, knobs) and read ``quantity`` off the report: ``trainable``, ``percent`` ..."""
-    from peft_lab.counting import count
+    from peft_lab.counting.count import count
 
     return [float(getattr(count(model, method, values), quantity)) for model, method, values in contenders]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from peft_lab.methods import get_method
-from peft_lab.shapes import ModelShape
+from peft_lab.models.shapes import ModelShape
 
 FEW_POSITIONS = 8192  # where positions are scarce enough to be worth a question
 

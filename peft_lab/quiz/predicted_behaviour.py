@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from peft_lab import references as src
 from peft_lab.quiz import experiments as run
 from peft_lab.quiz import library_experiments as library
-from peft_lab.quiz.bank import _sources as src
 from peft_lab.quiz.predictions import Contest, Inquiry, Prediction
 from peft_lab.runs.spec import RunSpec
 from peft_lab.units import Source

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from peft_lab import references as src
 from peft_lab.quiz import experiments as run
-from peft_lab.quiz.bank import _sources as src
 from peft_lab.quiz.predictions import Inquiry, Prediction
 from peft_lab.units import Source
 

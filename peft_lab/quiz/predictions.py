@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from peft_lab import inspector
 from peft_lab.errors import BadInput
 from peft_lab.quiz.computed import show
 from peft_lab.runs.spec import RunSpec
 from peft_lab.units import Source
+from peft_lab.workers import inspector
 
 Rule = Literal["largest", "smallest", "bands"]
 Ask = Callable[..., Any]

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from peft_lab.errors import BadInput
-from peft_lab.models import catalogue, resolve
+from peft_lab.models.catalogue import catalogue, resolve
+from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.computed import Answer, Case, Given
-from peft_lab.shapes import ModelShape
 from peft_lab.units import Source
 
 Level = Literal["basic", "medium", "hard"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from peft_lab import units
+from peft_lab.models.shapes import ModelShape, ModuleGroup
 from peft_lab.quiz.computed import Answer, Case, NearMiss, Whole
-from peft_lab.shapes import ModelShape, ModuleGroup
 
 NO_GQA = "grouped-query attention: keys and values are narrower than queries here"
 BITS = 8  # per byte

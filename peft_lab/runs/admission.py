@@ -21,13 +21,14 @@ from typing import Any
 
 import psutil
 
-from peft_lab import inspector, units
+from peft_lab import units
 from peft_lab.errors import BadInput, PeftLabError, SimulationError
 from peft_lab.memory.devices import DRIVER as _DRIVER
 from peft_lab.memory.devices import GROUP as _CGROUP
 from peft_lab.methods import all_methods, get_method
+from peft_lab.models.shapes import ModelShape
 from peft_lab.runs.spec import SHORTEST, RunSpec, entry_of
-from peft_lab.shapes import ModelShape
+from peft_lab.workers import inspector
 
 #: What the run's process needs beside its tensors: the interpreter, the libraries, the allocator's slack. Peaks of real
 #: runs were 0.59 to 0.80 GB above their tensors.
@@ -157,8 +158,8 @@ def largest_batch(spec: RunSpec) -> dict[str, Any]:
 
     The fields are those of :class:`peft_lab.memory.lab.LabBatch`.
     """
-    from peft_lab import loading
-    from peft_lab.runs import batches
+    from peft_lab.models import loading
+    from peft_lab.training import batches
 
     task, rows = spec.task_object(), spec.batch or 1
     tokenizer = loading.load_tokenizer(loading.weights_of(spec.model))
@@ -183,9 +184,9 @@ def largest_batch(spec: RunSpec) -> dict[str, Any]:
 
 
 def _simulated(spec: RunSpec, batch: Mapping[str, Any], device: str) -> int:
-    from peft_lab import loading
     from peft_lab.memory.fits import needed
     from peft_lab.memory.lab import LabBatch, simulate_lab
+    from peft_lab.models import loading
 
     dtype = str(loading.compute_dtype()).removeprefix("torch.")
     return needed(simulate_lab(spec.model, spec.method, spec.values, LabBatch(**batch), dtype, device))

@@ -15,15 +15,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from peft_lab import tasks
-from peft_lab.runs import batches
-from peft_lab.runs.evaluation import bare
+from peft_lab.training import batches
+from peft_lab.training.evaluation import bare
 
 if TYPE_CHECKING:
     import torch
 
-    from peft_lab.runs.evaluation import Examiner
-    from peft_lab.shapes import ModelKind
+    from peft_lab.models.shapes import ModelKind
     from peft_lab.tasks.base import Row
+    from peft_lab.training.evaluation import Examiner
 
 UNRELATED_TASK = "sentiment"
 UNRELATED_ROWS = 64

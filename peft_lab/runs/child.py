@@ -10,11 +10,12 @@ from typing import Any
 
 import psutil
 
-from peft_lab import processes, storage
+from peft_lab import disk as storage
 from peft_lab.errors import RunError
 from peft_lab.runs import owners, worker
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.store import Run
+from peft_lab.workers import processes
 
 #: What multiprocessing reports when the fork server, which alone could know the exit code, is gone.
 _NOBODY_KNOWS = 255

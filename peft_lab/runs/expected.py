@@ -20,7 +20,7 @@ def step_ahead(data: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
     Raises:
         BadInput, SimulationError: the step cannot be simulated. AssetError: weights or sentences are not here.
     """
-    from peft_lab import loading
+    from peft_lab.models import loading
 
     spec = RunSpec.from_dict(data)
     device = loading.device()
@@ -31,10 +31,10 @@ def step_ahead(data: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
 
 
 def tracked_batch(spec: RunSpec) -> dict[str, Any]:
-    """The size of the batch under the memory tracker: :func:`peft_lab.runs.batches.size_of`. Imports torch."""
-    from peft_lab import loading
-    from peft_lab.runs import batches
+    """The size of the batch under the memory tracker: :func:`peft_lab.training.batches.size_of`. Imports torch."""
+    from peft_lab.models import loading
     from peft_lab.runs.training import TRACKED_STEP
+    from peft_lab.training import batches
 
     task, size = spec.task_object(), spec.batch or 1
     tokenizer = loading.load_tokenizer(loading.weights_of(spec.model))

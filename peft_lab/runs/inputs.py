@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from peft_lab import assets, models, soundness, tasks
-from peft_lab.models import ModelEntry
+from peft_lab import tasks
+from peft_lab.assets import soundness
+from peft_lab.assets import store as assets
+from peft_lab.models import catalogue as models
+from peft_lab.models.catalogue import ModelEntry
 from peft_lab.runs import beyond
 from peft_lab.runs.spec import RunSpec
 from peft_lab.tasks.base import Task

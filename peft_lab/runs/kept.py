@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from peft_lab.assets.fetching import sha256
 from peft_lab.errors import RunError
-from peft_lab.fetching import sha256
 from peft_lab.runs.event_fields import Check, number, table_of, text
 
 RECORD, INSIGHT, ARRAYS, ADAPTER = "record.json", "insight.json", "insight.npz", "adapter"

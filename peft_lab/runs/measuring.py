@@ -17,7 +17,7 @@ from peft_lab.memory.step import Subject, watching
 if TYPE_CHECKING:
     import torch
 
-    from peft_lab.runs.precision import Masters
+    from peft_lab.training.precision import Masters
 
 COARSE = ("weights", "adapter", "gradients", "optimizer", "activations")
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from peft_lab import processes, storage
+from peft_lab import disk as storage
 from peft_lab.errors import PeftLabError, RunError
 from peft_lab.runs import admission, events, owners, room, store
 from peft_lab.runs.child import Child
@@ -28,6 +28,7 @@ from peft_lab.runs.owners import Heart, Owner
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status, classify
+from peft_lab.workers import processes
 
 POLL = 0.1  # seconds between looks at a waiting or running run
 PATIENCE = 6.0  # seconds a run gets to stop by itself, at the end of a step

@@ -15,7 +15,7 @@ from peft_lab.runs.spec import PROBE_CHARACTERS, RunSpec
 if TYPE_CHECKING:
     import torch
 
-    from peft_lab.runs.evaluation import Examiner
+    from peft_lab.training.evaluation import Examiner
 
 KEPT = 2  # runs whose models stay loaded
 
@@ -28,7 +28,7 @@ def ask(identity: str, texts: Sequence[str]) -> list[dict[str, Any]]:
     Raises:
         BadInput: no text, or one that is too long. RunError: as :func:`respond`.
     """
-    from peft_lab import inspector
+    from peft_lab.workers import inspector
 
     for text in texts:
         if not text.strip() or len(text) > PROBE_CHARACTERS:
@@ -68,9 +68,9 @@ def _models(identity: str) -> tuple[Examiner, torch.nn.Module, torch.nn.Module]:
 
 
 def _load(spec: RunSpec, run: store.Run) -> tuple[Examiner, torch.nn.Module, torch.nn.Module]:
-    from peft_lab.runs.evaluation import Examiner
-    from peft_lab.runs.precision import cast_added
     from peft_lab.runs.training import fresh_base
+    from peft_lab.training.evaluation import Examiner
+    from peft_lab.training.precision import cast_added
 
     task = spec.task_object()
     base, second = fresh_base(spec, task), fresh_base(spec, task)

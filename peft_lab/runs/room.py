@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from peft_lab import storage, units
+from peft_lab import disk as storage
+from peft_lab import units
 from peft_lab.errors import RunError
 from peft_lab.methods import get_method
 from peft_lab.runs import store

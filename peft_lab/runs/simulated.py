@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from peft_lab import inspector
+from peft_lab.workers import inspector
 
 #: What the ``memory`` event says of the tracked batch; see :class:`peft_lab.memory.lab.LabBatch`.
 BATCH = ("rows", "length", "kept", "predicted", "padded")

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from peft_lab import models, tasks
+from peft_lab import tasks
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
-from peft_lab.models import ModelEntry
+from peft_lab.models import catalogue as models
+from peft_lab.models.catalogue import ModelEntry
 from peft_lab.runs import beyond
 from peft_lab.tasks import apart, own
 from peft_lab.tasks.base import Task
@@ -193,14 +194,14 @@ def entry_of(name: str) -> ModelEntry:
     """The model by name; one outside the catalogue is read in the inspector process, because that imports torch."""
     if not models.looks_external(name):
         return models.get_model(name)
-    from peft_lab import inspector
+    from peft_lab.workers import inspector
 
     return inspector.ask(models.resolve, name)
 
 
 def _require_trainable(name: str, entry: ModelEntry) -> None:
     if not models.looks_external(name):
-        from peft_lab.loading import weights_of
+        from peft_lab.models.loading import weights_of
 
         weights_of(name)
     if entry.kind == "seq2seq":

@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from peft_lab import assets, storage
+from peft_lab import disk as storage
+from peft_lab.assets import store as assets
 from peft_lab.errors import PeftLabError, RunError
 from peft_lab.runs import kept, owners
 from peft_lab.runs.events import Event, EventLog, EventReader, read_events

@@ -13,18 +13,20 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from peft_lab import insight, loading
+from peft_lab import insight
 from peft_lab.errors import RunError
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType
-from peft_lab.runs import batches, beyond, inputs, kept, measuring, stopping
-from peft_lab.runs.batches import Encoded
-from peft_lab.runs.evaluation import Examiner, bare
-from peft_lab.runs.precision import Masters, cast_added, in_head
+from peft_lab.models import loading
+from peft_lab.runs import beyond, inputs, kept, measuring, stopping
 from peft_lab.runs.record import write_insight
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.tasks.base import Row, Task
+from peft_lab.training import batches
+from peft_lab.training.batches import Encoded
+from peft_lab.training.evaluation import Examiner, bare
+from peft_lab.training.precision import Masters, cast_added, in_head
 
 if TYPE_CHECKING:
     import torch

@@ -6,10 +6,11 @@ import os
 import sys
 from pathlib import Path
 
-from peft_lab import processes, storage
+from peft_lab import disk as storage
 from peft_lab.errors import PeftLabError
 from peft_lab.runs import owners, stopping
 from peft_lab.runs.store import Run
+from peft_lab.workers import processes
 
 #: Exit code, plus the system's number of the fault, of a process that could not write its ending down.
 STORAGE = 100

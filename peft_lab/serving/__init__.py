@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from peft_lab import assets
+from peft_lab.assets import store as assets
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
 

@@ -14,7 +14,7 @@ from peft_lab.serving.served import Batch, Served, ServedAdapters, ServedLora
 if TYPE_CHECKING:
     import torch
 
-    from peft_lab.loading import Base
+    from peft_lab.models.loading import Base
 
 REQUESTS = 8  # of each domain in the mixed batch
 SHOWN = 2  # of them on screen
@@ -135,7 +135,7 @@ def _switch_seconds(served: Served) -> float:
 def _rows(base: Base) -> dict[str, Any]:
     """Held-out rows of every domain, each with its tokens."""
     from peft_lab import tasks
-    from peft_lab.runs import batches
+    from peft_lab.training import batches
 
     found = {}
     for domain, name in DOMAINS.items():
@@ -148,8 +148,8 @@ def _rows(base: Base) -> dict[str, Any]:
 
 
 def _collate(base: Base, encoded: Sequence[Any]) -> tuple[Batch, torch.Tensor]:
-    from peft_lab import loading
-    from peft_lab.runs import batches
+    from peft_lab.models import loading
+    from peft_lab.training import batches
 
     batch = batches.collate(encoded, loading.pad_token(base.tokenizer), base.device)
     return batch, batch.pop("labels")

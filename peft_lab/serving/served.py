@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.methods import get_method
-from peft_lab.methods.adapters import Adapters
+from peft_lab.methods.adapters.spec import Adapters
 from peft_lab.runs import kept, store
 
 if TYPE_CHECKING:
     import torch
 
-    from peft_lab.loading import Base
+    from peft_lab.models.loading import Base
 
 Batch = dict[str, "torch.Tensor"]
 
@@ -22,8 +22,8 @@ class Served(ABC):
     """One base with an adapter for each domain."""
 
     def __init__(self, runs: Mapping[str, str]) -> None:
-        from peft_lab.runs.precision import cast_added
         from peft_lab.runs.training import fresh_base
+        from peft_lab.training.precision import cast_added
 
         self.runs = {name: store.get(identity) for name, identity in runs.items()}
         spec = next(iter(self.runs.values())).spec

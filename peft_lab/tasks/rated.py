@@ -72,12 +72,12 @@ class RatedSentences(Task):
     file: str
 
     def load(self) -> Splits:
-        from peft_lab import assets
+        from peft_lab.assets import store as assets
 
         return _splits(assets.path(ASSET), self.file, self.inputs()[ASSET][self.file])
 
     def inputs(self) -> dict[str, dict[str, str]]:
-        from peft_lab import assets
+        from peft_lab.assets import store as assets
 
         # the web server may: it is a megabyte
         return {ASSET: assets.verified(ASSET, [self.file])}

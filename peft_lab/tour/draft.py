@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from peft_lab.errors import BadInput
-from peft_lab.quiz.schedule import Learners
+from peft_lab.learners.schedule import Learners
 from peft_lab.tour.path import MOST_STOPS, Path, Stop
 
 _DRAFT = "draft-path"

@@ -7,7 +7,7 @@ import re
 from peft_lab import units
 from peft_lab.errors import BadInput
 from peft_lab.methods import all_methods, get_method
-from peft_lab.models import catalogue
+from peft_lab.models.catalogue import catalogue
 from peft_lab.tour.path import Stop
 
 _PLACE = re.compile(r"\{count(?: ([a-z_0-9]+=[^}\s]+(?: [a-z_0-9]+=[^}\s]+)*))?\}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peft_lab.errors import BadInput
-from peft_lab.quiz.schedule import Learners
+from peft_lab.learners.schedule import Learners
 from peft_lab.tour.newcomer import NEWCOMER
 from peft_lab.tour.path import Path
 

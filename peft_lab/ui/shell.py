@@ -40,7 +40,7 @@ def titles() -> dict[str, str]:
 @st.cache_resource
 def _start_services() -> bool:
     """Once per server: start the processes that count and train, so that the first question is answered warm."""
-    from peft_lab import inspector
+    from peft_lab.workers import inspector
 
     inspector.warm()
     return True

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from peft_lab.ui import frame, state
-from peft_lab.ui.mending import mend
+from peft_lab.ui import state
+from peft_lab.ui.components import frame
+from peft_lab.ui.components.mending import mend
 from peft_lab.ui.tour import settings
 from peft_lab.ui.tour.bar import bar
 from peft_lab.ui.tour.share import share

@@ -8,8 +8,8 @@ from urllib.parse import quote, urlencode
 import pytest
 from playwright.sync_api import Page, expect
 
-from peft_lab.quiz import schedule
-from peft_lab.quiz.schedule import Learners
+from peft_lab.learners import schedule
+from peft_lab.learners.schedule import Learners
 from peft_lab.tour import sharing
 from peft_lab.tour.path import Path, Stop
 from peft_lab.ui.shell import titles

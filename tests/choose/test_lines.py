@@ -30,7 +30,7 @@ from peft_lab.choose.tree import FEW_ROWS
 from peft_lab.errors import BadInput, SimulationError, UnknownName
 from peft_lab.memory.devices import GIB, TAKEN, card_size, devices
 from peft_lab.methods import get_method
-from peft_lab.models import catalogue, get_model
+from peft_lab.models.catalogue import catalogue, get_model
 from tests.choose import standin
 
 LLAMA = get_model("llama-3.2-3b").shape

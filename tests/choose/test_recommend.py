@@ -21,7 +21,7 @@ from peft_lab.choose.words import smaller_model
 from peft_lab.errors import BadInput
 from peft_lab.memory.devices import devices
 from peft_lab.methods import get_method
-from peft_lab.models import catalogue
+from peft_lab.models.catalogue import catalogue
 from tests.choose import standin
 
 situations = some.builds(

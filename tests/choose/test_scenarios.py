@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from peft_lab import references as src
 from peft_lab.choose.advice import ADVICE, NOTHING, PROMPTING
 from peft_lab.choose.recommend import Recommendation, recommend
 from peft_lab.choose.room import room_of
 from peft_lab.choose.situation import parse
-from peft_lab.quiz.bank import _sources as src
 
 SCENARIOS = json.loads((Path(__file__).parent / "scenarios.json").read_text("utf-8"))
 by_name = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario["name"])

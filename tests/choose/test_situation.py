@@ -16,7 +16,7 @@ from peft_lab.choose.situation import FOUND, KEYS, Situation, lora_bytes, parse
 from peft_lab.choose.tree import QUESTIONS
 from peft_lab.errors import BadInput
 from peft_lab.memory.devices import Device, card_size, devices
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
 
 
 def parsed(**answers: str) -> Situation:

@@ -37,7 +37,7 @@ def test_without_a_command_there_is_help(run: Run) -> None:
 
 
 def test_failure_that_is_nobodys_input_exits_with_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from peft_lab import assets
+    from peft_lab.assets import store as assets
     from peft_lab.errors import AssetError
 
     def broken(*_: object) -> None:
@@ -67,7 +67,7 @@ def test_only_the_document_reaches_stdout(run_process: Run) -> None:
 def test_prints_of_others_go_to_stderr() -> None:
     """Also what a child process or a C library writes to the descriptor."""
     script = (
-        "import os, peft_lab.cli.catalog as c, peft_lab.models as m\n"
+        "import os, peft_lab.cli.catalog as c, peft_lab.models.catalogue as m\n"
         "def noisy():\n"
         "    print('loud'); os.system('echo louder'); os.write(1, b'loudest'); return m.catalogue()\n"
         "c.catalogue = noisy\n"
@@ -140,7 +140,7 @@ def test_an_old_terminal_gets_what_it_can_show(run_process: Run) -> None:
 
 
 def test_interrupt_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from peft_lab import assets
+    from peft_lab.assets import store as assets
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

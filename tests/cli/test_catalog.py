@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab import assets
+from peft_lab.assets import store as assets
 from peft_lab.methods import all_methods
-from peft_lab.models import catalogue
+from peft_lab.models.catalogue import catalogue
 from peft_lab.tasks import all_tasks
 
 from .conftest import Run

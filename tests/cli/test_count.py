@@ -10,7 +10,7 @@ import pytest
 
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import plain_task
-from peft_lab.models import get_model, resolve
+from peft_lab.models.catalogue import get_model, resolve
 from peft_lab.tasks import get_task
 
 from .conftest import Run

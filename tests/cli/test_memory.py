@@ -16,7 +16,7 @@ from peft_lab.memory.result import Simulation
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import simulate
 from peft_lab.methods import all_methods
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
 
 from .conftest import Run
 from .test_count import SLIPS

@@ -8,7 +8,7 @@ from peft_lab.choose.room import _simulated
 from peft_lab.claims import all_claims
 from peft_lab.claims import kept as kept_claims
 from peft_lab.methods import get_method
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
 
 from .conftest import Run
 

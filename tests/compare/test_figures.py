@@ -14,7 +14,7 @@ from peft_lab.compare.sentence import MOST_NAMED, says
 from peft_lab.compare.spread import Pair, mean, pairs, sampling_error
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
 
 from .conftest import WISH, FakeQueue
 

@@ -10,7 +10,7 @@ import pytest
 from peft_lab.compare import carrying, cited, pareto, results, shipped, store
 from peft_lab.compare.plan import make_plan
 from peft_lab.methods import all_methods
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
 from peft_lab.tasks import get_task
 from tools import ship_comparison
 

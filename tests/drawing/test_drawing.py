@@ -16,8 +16,8 @@ from peft_lab.drawing.style import STYLE
 from peft_lab.errors import Unsupported
 from peft_lab.methods import get_method
 from peft_lab.methods.base import Part, Quantization
-from peft_lab.models import catalogue, get_model
-from peft_lab.shapes import ModelShape
+from peft_lab.models.catalogue import catalogue, get_model
+from peft_lab.models.shapes import ModelShape
 
 NS = "{http://www.w3.org/2000/svg}"
 Q_PROJ = "model.layers.{}.self_attn.q_proj"

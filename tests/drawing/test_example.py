@@ -6,7 +6,7 @@ import pytest
 
 from peft_lab.drawing import draw_block, strip_of
 from peft_lab.drawing.example import MOST
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
 from peft_lab.tasks import all_tasks
 
 

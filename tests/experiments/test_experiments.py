@@ -23,7 +23,7 @@ from peft_lab.experiments.quantities import (
     Outcome,
 )
 from peft_lab.methods import all_methods
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import RunSummary
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from peft_lab import loading
 from peft_lab.methods import get_method
-from peft_lab.models import resolve
+from peft_lab.models import loading
+from peft_lab.models.catalogue import resolve
 from peft_lab.runs import record, store, training
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run

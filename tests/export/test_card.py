@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from peft_lab import export
-from peft_lab.assets import ASSETS
+from peft_lab.assets.store import ASSETS
 from peft_lab.errors import BadInput
 from peft_lab.export import bundle, loading_code
 from peft_lab.methods import all_methods
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
 from peft_lab.runs import store, training
 from peft_lab.runs.spec import RunSpec
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from peft_lab import export, loading
+from peft_lab import export
 from peft_lab.errors import BadInput
 from peft_lab.export import facts, method_code
 from peft_lab.methods import all_methods
+from peft_lab.models import loading
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
@@ -307,7 +308,7 @@ def test_a_knob_that_peft_does_not_have_is_refused_away_from_its_default(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from peft_lab.methods.knobs import Knob
-    from peft_lab.methods.lora import Lora
+    from peft_lab.methods.lora.spec import Lora
 
     extra = Knob("lora_plus", "LoRA+ ratio", "float", 1.0, "B learns faster than A.")
     run = train("encoder", "lora", steps=1)

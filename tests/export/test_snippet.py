@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from peft_lab import export, loading
+from peft_lab import export
 from peft_lab.errors import BadInput
 from peft_lab.export.calls import TASK_TYPES
-from peft_lab.methods import _quantise, all_methods, get_method
-from peft_lab.models import catalogue, get_model, resolve
+from peft_lab.methods import all_methods, get_method
+from peft_lab.methods.shared import quantise
+from peft_lab.models import loading
+from peft_lab.models.catalogue import catalogue, get_model, resolve
 
 from .conftest import KINDS, byte_tokenizer, runs_on
 from .test_script import assert_clean
@@ -136,7 +138,7 @@ def applied_by_the_lab(model: str, slug: str, values: dict[str, Any]) -> Any:
         options["quantization_config"] = loading._bitsandbytes(how)
     base = loader.from_pretrained(model, **options)
     if how is not None:
-        _quantise.settle(base)
+        quantise.settle(base)
     return method.apply(base, entry.shape, full, TASK_TYPES[entry.kind])
 
 

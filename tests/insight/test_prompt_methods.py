@@ -154,7 +154,7 @@ def test_reading_the_encoder_draws_no_random_number() -> None:
 def test_virtual_tokens_that_start_as_words_are_nearest_to_them(slug: str, assets_home: Any) -> None:
     import torch
 
-    from peft_lab.loading import load_base
+    from peft_lab.models.loading import load_base
 
     base = load_base("minilm-l6", dtype=torch.float32)
     spec, shape = get_method(slug), base.entry.shape

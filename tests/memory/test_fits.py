@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab import inspector
 from peft_lab.errors import UnknownName
 from peft_lab.memory import devices as device_list
 from peft_lab.memory.devices import TAKEN, THIS, THIS_GPU, devices, get_device
 from peft_lab.memory.fits import curve, largest, largest_that_fits, longest_row, models_that_fit, needed
+from peft_lab.workers import inspector
 
 
 @given(limit=st.integers(0, 5000), most=st.integers(1, 4096))

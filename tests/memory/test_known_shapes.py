@@ -12,7 +12,7 @@ from peft_lab.memory.simulate import blueprint_of
 from peft_lab.memory.tracker import Trace
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import Problem
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from peft_lab import loading
 from peft_lab.errors import BadInput, Unsupported
 from peft_lab.memory.lab import LabBatch, simulate_lab
 from peft_lab.methods import get_method
+from peft_lab.models import loading
 
 METHODS = ("full", "lora", "qlora", "prefix", "prompt", "ptuning", "adapters", "ia3", "bitfit")
 
@@ -26,8 +26,9 @@ def _measure(
 ) -> tuple[int, str, int, int]:
     import torch
 
-    from peft_lab.runs import batches, measuring
-    from peft_lab.runs.precision import Masters, cast_added
+    from peft_lab.runs import measuring
+    from peft_lab.training import batches
+    from peft_lab.training.precision import Masters, cast_added
 
     entry, spec = loading.resolve(model), get_method(method)
     encoder = entry.kind == "encoder"

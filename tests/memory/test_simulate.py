@@ -11,7 +11,7 @@ from peft_lab.memory import protocol, running, simulate
 from peft_lab.memory.build import Quantise
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import simulate_blueprint
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
 from tests.memory import small
 
 pytestmark = pytest.mark.filterwarnings("ignore")

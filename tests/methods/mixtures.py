@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from peft_lab import counting, meta
-from peft_lab.counting import CountReport
-from peft_lab.models import ModelEntry
+from peft_lab.counting import count as counting
+from peft_lab.counting.count import CountReport
+from peft_lab.models import meta
+from peft_lab.models.catalogue import ModelEntry
 
 _QWEN: dict[str, Any] = {
     "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 128,

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from peft_lab.errors import BadInput
-from peft_lab.methods import _heads, get_method
-from peft_lab.methods.adapters import Adapters
+from peft_lab.methods import get_method
+from peft_lab.methods.adapters.spec import Adapters
+from peft_lab.methods.shared import task_heads
 from tests.methods import tiny
 
 SPEC = get_method("adapters")
@@ -86,7 +87,7 @@ def test_removed_heads_leave_the_base(served: tuple[str, Any, dict[str, Any]]) -
 def test_a_head_of_another_size_is_refused() -> None:
     base = tiny.build("bert", head=True)
     with pytest.raises(BadInput, match=r"classifier\.weight"):
-        _heads.add(base, "movies", {"classifier.weight": torch.zeros(5, 32)})
+        task_heads.add(base, "movies", {"classifier.weight": torch.zeros(5, 32)})
 
 
 def test_a_name_for_every_row_is_needed(served: tuple[str, Any, dict[str, Any]]) -> None:

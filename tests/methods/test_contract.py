@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from peft_lab.errors import BadInput
 from peft_lab.methods import all_methods, get_method
-from peft_lab.methods._own import in_head
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.knobs import Knob
+from peft_lab.methods.shared.own_format import in_head
 from tests.methods import tiny
 
 METHODS = tuple(all_methods())

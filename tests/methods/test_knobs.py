@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from peft_lab.errors import BadInput
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.knobs import Knob, is_read, read
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
 
 RANK = Knob("r", "Rank", "int", 8, "help", min=1, max=64)
 RATE = Knob("p", "Dropout", "float", 0.0, "help", min=0.0, max=0.9)

@@ -9,7 +9,7 @@ import pytest
 
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.knobs import Knob
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
 
 # slug -> learning rates of encoder, causal-lm and seq2seq, and of the head
 RATES: dict[str, tuple[float | None, ...]] = {

@@ -8,7 +8,7 @@ import pytest
 
 from peft_lab.errors import BadInput, Unsupported
 from peft_lab.methods import get_method
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
 from tests.methods import tiny
 
 SLUGS = ("prefix", "prompt", "ptuning")
@@ -250,7 +250,7 @@ def test_prefix_that_does_not_fit_the_keys_is_refused() -> None:
 def test_a_text_to_start_from(assets_home: Any) -> None:
     import torch
 
-    from peft_lab.loading import load_base
+    from peft_lab.models.loading import load_base
 
     spec = get_method("prompt")
     base = load_base("minilm-l6", dtype=torch.float32)

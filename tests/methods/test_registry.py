@@ -43,13 +43,14 @@ def test_knobs_checks_formulas_and_parts_need_no_torch() -> None:
     script = """
 import sys
 from peft_lab.methods import all_methods
-from peft_lab.models import catalogue
+from peft_lab.models.catalogue import catalogue
 for entry in catalogue().values():
     for spec in all_methods().values():
         values = spec.complete(entry.shape, {})
         if not any(p.level == "error" for p in spec.problems(entry.shape, {})):
             spec.formula(entry.shape, values), spec.parts(entry.shape, values), spec.quantization(values)
-import peft_lab.counting, peft_lab.adapter_configs, peft_lab.meta, peft_lab.module_tree, peft_lab.shapes_only
+import peft_lab.counting.count, peft_lab.counting.adapter_configs, peft_lab.models.meta
+import peft_lab.models.module_tree, peft_lab.models.shapes_only
 heavy = {"torch", "transformers", "peft", "bitsandbytes", "streamlit", "numpy"} & set(sys.modules)
 sys.exit(f"imported {heavy}" if heavy else 0)
 """

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from peft_lab import meta
 from peft_lab.methods.base import MethodSpec, TaskType, plain_task
-from peft_lab.shapes import ModelKind, ModelShape
+from peft_lab.models import meta
+from peft_lab.models.shapes import ModelKind, ModelShape
 
 POSITIONS = 64
 VOCAB = 50
@@ -82,7 +82,7 @@ def shape_under_head(name: str) -> ModelShape:
     """What a classifier has besides its head: RoBERTa's has no pooler."""
     from dataclasses import replace
 
-    from peft_lab.methods._own import in_head
+    from peft_lab.methods.shared.own_format import in_head
 
     kind, values = CONFIGS[name]
     config = meta.make_config(values)

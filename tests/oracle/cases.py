@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from peft_lab.methods import get_method
-from peft_lab.shapes import MATRIX_TYPES, ModelShape
+from peft_lab.models.shapes import MATRIX_TYPES, ModelShape
 from tests.oracle.architectures import EXPERTS
 
 Values = dict[str, Any]

@@ -20,13 +20,13 @@ from typing import Any
 
 import pytest
 
-from peft_lab.counting import CountReport, count, count_config
+from peft_lab.counting.count import CountReport, count, count_config
+from peft_lab.counting.refusals import REFUSALS
 from peft_lab.errors import PeftLabError
 from peft_lab.methods import get_method
-from peft_lab.methods._own import in_head
 from peft_lab.methods.base import plain_task
-from peft_lab.models import ModelEntry, resolve
-from peft_lab.refusals import REFUSALS
+from peft_lab.methods.shared.own_format import in_head
+from peft_lab.models.catalogue import ModelEntry, resolve
 from tests.oracle import architectures, cases
 
 EXAMPLES = int(os.environ.get("PEFT_LAB_EXAMPLES", "300"))
@@ -60,7 +60,7 @@ def build(entry: ModelEntry, labels: int | None) -> Any:
     import torch
     import transformers
 
-    from peft_lab import meta
+    from peft_lab.models import meta
 
     config = meta.make_config(entry.config)
     factory: Any = {

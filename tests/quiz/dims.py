@@ -1,13 +1,13 @@
 """Sizes of a catalogue model, read from its published config alone, for recomputing answers by other means.
 
-Nothing here uses :mod:`peft_lab.shapes` or a method's formula.
+Nothing here uses :mod:`peft_lab.models.shapes` or a method's formula.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
 
 LLAMA_LIKE = ("llama", "mistral", "qwen2", "gemma2")
 FUSED = ("gpt2", "bloom")

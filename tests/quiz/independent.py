@@ -12,7 +12,7 @@ from itertools import pairwise
 from statistics import NormalDist
 from typing import Any
 
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
 from tests.quiz.dims import Dims, dims
 
 Givens = Mapping[str, Any]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab.models import resolve
+from peft_lab.models.catalogue import resolve
 from peft_lab.quiz.answers import judge, judge_number, shown_near_misses
 from peft_lab.quiz.bank import all_questions, get_question
 from peft_lab.quiz.computed import Answer, NearMiss

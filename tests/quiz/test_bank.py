@@ -13,7 +13,7 @@ import pytest
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import MethodSpec
-from peft_lab.models import catalogue
+from peft_lab.models.catalogue import catalogue
 from peft_lab.quiz import bank
 from peft_lab.quiz.bank import all_questions, get_question, make_question, select, topics
 from peft_lab.quiz.computed import Answer
@@ -205,7 +205,7 @@ def test_a_new_method_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_two_questions_with_one_id_are_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
-    from peft_lab.quiz.bank import lora
+    from peft_lab.methods.lora import questions as lora
 
     twin = replace(get_question("lora-scale"), question="another text")
     monkeypatch.setattr(lora, "QUESTIONS", (*lora.QUESTIONS, twin))

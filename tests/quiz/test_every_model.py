@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from peft_lab.models import resolve
+from peft_lab.models.catalogue import resolve
 from peft_lab.quiz.answers import judge
 from peft_lab.quiz.bank import all_questions, get_question
-from peft_lab.quiz.bank._sources import ALGEBRA, RUN
 from peft_lab.quiz.computed import Answer
 from peft_lab.quiz.question import Question
 from peft_lab.quiz.working import NO_GQA
+from peft_lab.references import ALGEBRA, RUN
 from peft_lab.units import Source
 
 COMPUTED = [q for q in all_questions().values() if q.computed and q.needs == "shape"]

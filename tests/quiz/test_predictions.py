@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from peft_lab import inspector
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.quiz.prediction_bank import all_predictions, get_prediction
 from peft_lab.quiz.predictions import (
@@ -24,6 +23,7 @@ from peft_lab.quiz.predictions import (
 )
 from peft_lab.quiz.question import TOPICS
 from peft_lab.units import Source
+from peft_lab.workers import inspector
 
 EXPECTED = {
     "predict-ia3-peak": "IA³",

@@ -10,7 +10,7 @@ from peft_lab import units
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.memory.lab import LabBatch, simulate_lab
 from peft_lab.methods import all_methods
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
 from peft_lab.runs import admission, store
 from peft_lab.runs.queue import RunQueue, get_queue
 from peft_lab.runs.spec import RunSpec

@@ -8,12 +8,12 @@ import math
 import pytest
 import torch
 
-from peft_lab import loading
 from peft_lab.methods import get_method
+from peft_lab.models import loading
 from peft_lab.runs import beyond
-from peft_lab.runs.evaluation import Examiner
 from peft_lab.runs.training import seed_everything
 from peft_lab.tasks import Row, get_task
+from peft_lab.training.evaluation import Examiner
 
 pytestmark = pytest.mark.weights
 

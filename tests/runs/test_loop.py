@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from peft_lab import inspector, loading
 from peft_lab.errors import RunError
+from peft_lab.models import loading
 from peft_lab.runs import record, store, training
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
+from peft_lab.workers import inspector
 from tests.conftest import link
 from tests.export.conftest import byte_tokenizer
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from peft_lab.errors import BadInput
-from peft_lab.runs import batches, simulated
+from peft_lab.runs import simulated
+from peft_lab.training import batches
 
 
 def batch(labels: list[Any], mask: list[list[int]]) -> dict[str, torch.Tensor]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab import inspector, published
+from peft_lab import published
 from peft_lab.choose.situation import Situation
 from peft_lab.compare.shipped import all_shipped
 from peft_lab.errors import AssetError, BadInput, UnknownName, Unsupported
@@ -17,6 +17,7 @@ from peft_lab.memory import protocol
 from peft_lab.runs.spec import BATCH, RunSpec
 from peft_lab.tasks import get_task
 from peft_lab.ui.memory.controls import DEFAULTS
+from peft_lab.workers import inspector
 
 GOOD: dict[str, Any] = {"model": "minilm-l6", "method": "lora", "task": "sentiment"}
 

@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from peft_lab import loading
-from peft_lab.counting import count
+from peft_lab.counting.count import count
 from peft_lab.errors import RunError
 from peft_lab.methods import get_method
+from peft_lab.models import loading
 from peft_lab.runs import expected, measuring, record, respond, store, training
-from peft_lab.runs.evaluation import Examiner
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
+from peft_lab.training.evaluation import Examiner
 
 pytestmark = pytest.mark.weights
 SENTENCES = ("A wonderful film.", "Dull and far too long.")

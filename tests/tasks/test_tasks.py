@@ -87,7 +87,7 @@ def test_samples_are_not_test_rows(task: Task) -> None:
 @pytest.mark.weights
 @pytest.mark.parametrize("task", EVERY)
 def test_lengths_hold_nearly_every_row(task: Task) -> None:
-    from peft_lab import assets
+    from peft_lab.assets import store as assets
 
     transformers = pytest.importorskip("transformers")
     encoder = task.kind == "classification"

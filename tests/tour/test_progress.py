@@ -7,8 +7,8 @@ from pathlib import Path as File
 import pytest
 
 from peft_lab.errors import BadInput, UnknownName
-from peft_lab.quiz.schedule import Learners
-from peft_lab.quiz.transfer import export_profile, import_profile
+from peft_lab.learners.schedule import Learners
+from peft_lab.learners.transfer import export_profile, import_profile
 from peft_lab.tour import draft, progress
 from peft_lab.tour.newcomer import NEWCOMER
 from peft_lab.tour.path import Path, Stop

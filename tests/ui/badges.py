@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 from peft_lab.choose.answers import OWN_LIMIT
 from peft_lab.memory.devices import devices
 from peft_lab.methods import all_methods
-from peft_lab.models import catalogue
+from peft_lab.models.catalogue import catalogue
 from peft_lab.quiz.bank import all_questions
 from peft_lab.quiz.prediction_bank import all_predictions
 from peft_lab.quiz.question import LEVELS

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.drawing import draw_block
 from peft_lab.methods import get_method
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
 
 Q_PROJ = "model.layers.{}.self_attn.q_proj"
 
@@ -18,8 +18,8 @@ def _page(rank: int, selected: str | None) -> None:
     import streamlit as st
 
     from peft_lab.methods import get_method
-    from peft_lab.models import get_model
-    from peft_lab.ui.block import block
+    from peft_lab.models.catalogue import get_model
+    from peft_lab.ui.components.block import block
 
     shape, method = get_model("smollm2-135m").shape, get_method("lora")
     parts = method.parts(shape, method.complete(shape, {"r": rank}))

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from peft_lab.ui import charts, theme
+from peft_lab.ui import theme
+from peft_lab.ui.components import charts
 
 
 def plain(figure: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:

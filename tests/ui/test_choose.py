@@ -16,7 +16,7 @@ from peft_lab.choose.situation import Situation
 from peft_lab.choose.tree import places
 from peft_lab.claims import all_claims, get_claim, kept
 from peft_lab.methods import get_method
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
 from peft_lab.ui.choose import picture
 from peft_lab.ui.choose.outcome import page_with
 from tests.choose import standin

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from peft_lab.ui.hosts import Hosts, from_environment, name_of, own_names
+from peft_lab.ui.server.hosts import Hosts, from_environment, name_of, own_names
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from streamlit.testing.v1 import AppTest
 from peft_lab.runs import record, store, training
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.ui.inside.adapters import by_kind
-from peft_lab.ui.inside.bitfit import grid
+from peft_lab.ui.method.inside.adapters import by_kind
+from peft_lab.ui.method.inside.bitfit import grid
 
 from .test_pages import opened, told
 

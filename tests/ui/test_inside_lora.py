@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from peft_lab.experiments import of_method
-from peft_lab.insight import qlora_run, storage
-from peft_lab.insight.lora_run import RunRecorder
 from peft_lab.methods import get_method
+from peft_lab.methods.lora.recording import RunRecorder
+from peft_lab.methods.qlora import recording as qlora_run
+from peft_lab.methods.qlora import storage
 from peft_lab.runs import record
 from peft_lab.runs.store import Run
 from tests.methods import tiny
@@ -67,7 +68,7 @@ def test_a_lora_is_played_along_its_training(runs: list[Run]) -> None:
 
 
 def test_two_runs_of_one_base_can_be_combined(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    from peft_lab.insight import blending
+    from peft_lab.methods.lora import blending
 
     answer = {"text": "x", "answer": "positive", "scores": {"positive": 0.75, "negative": 0.25}}
     rows = [{"weight": weight, "losses": [0.5, 0.6], **answer} for weight in blending.WEIGHTS]

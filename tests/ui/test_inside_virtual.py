@@ -11,7 +11,7 @@ import pytest
 from peft_lab.runs import record, store, training
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.ui.inside.trained_keys import slower
+from peft_lab.ui.method.inside.trained_keys import slower
 
 from .test_memory_page import tables
 from .test_pages import opened, told

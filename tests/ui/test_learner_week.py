@@ -15,10 +15,10 @@ import pytest
 from fsrs import Card, Rating, Scheduler
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.quiz import schedule
+from peft_lab.learners import schedule
+from peft_lab.learners.schedule import Learners
+from peft_lab.learners.transfer import export_profile
 from peft_lab.quiz.bank import get_question, select
-from peft_lab.quiz.schedule import Learners
-from peft_lab.quiz.transfer import export_profile
 from peft_lab.tour import progress
 from peft_lab.tour.progress import FIRST
 from peft_lab.ui.practice.learner import anki_deck

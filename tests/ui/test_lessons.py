@@ -11,7 +11,7 @@ from peft_lab import units
 from peft_lab.memory import ask
 from peft_lab.memory.devices import get_device
 from peft_lab.memory.result import Simulation
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
 from peft_lab.ui.memory.controls import DEFAULTS, Chosen
 from peft_lab.ui.memory.lessons import LESSONS, OFF, ON, fullest, is_set, quantised_weights
 

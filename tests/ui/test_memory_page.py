@@ -19,14 +19,14 @@ from peft_lab.memory import ask, fits
 from peft_lab.memory.account import Point
 from peft_lab.memory.devices import devices
 from peft_lab.methods import all_methods
-from peft_lab.models import get_model
-from peft_lab.ui import figures
+from peft_lab.models.catalogue import get_model
+from peft_lab.ui.components import figures
 from peft_lab.ui.memory import fitting
 from peft_lab.ui.memory.answers import Answers
 from peft_lab.ui.memory.bars import verdict
 from peft_lab.ui.memory.controls import DEFAULTS, Chosen
 from peft_lab.ui.memory.timeline import places
-from peft_lab.ui.method_page import TITLES
+from peft_lab.ui.method.page import TITLES
 from tests.ui.badges import sources, without_badge
 from tests.ui.test_pages import SECONDS, opened, told
 

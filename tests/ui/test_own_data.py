@@ -18,7 +18,7 @@ GOOD = b"text,label\n" + b"".join(b"sentence %d,%s\n" % (n, (b"a", b"b")[n % 2])
 def _page() -> None:
     import streamlit as st
 
-    from peft_lab.ui import own_data
+    from peft_lab.ui.components import own_data
 
     st.session_state["path"] = own_data.upload("encoder", False)
 
@@ -60,7 +60,7 @@ def test_the_reading_ends_when_the_page_is_left(own_home: Path, monkeypatch: pyt
     """Streamlit stops a run of a page whose tab was closed by raising where the page shows something."""
     from streamlit.runtime.scriptrunner_utils.exceptions import StopException
 
-    from peft_lab.ui import own_data
+    from peft_lab.ui.components import own_data
 
     apart._known.clear()
     ended: list[int | None] = []

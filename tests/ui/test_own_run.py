@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peft_lab.runs.turns import Left
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.runs import starters, store
 from peft_lab.runs.queue import myself
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.runs.turns import Left
-from peft_lab.ui import browser_mark
-from peft_lab.ui.sections.turn import begins, roughly
+from peft_lab.ui.method.sections.turn import begins, roughly
+from peft_lab.ui.server import browser_mark
 
 from .test_pages import opened, told
 

@@ -9,8 +9,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.methods import all_methods
-from peft_lab.models import catalogue, get_model
-from peft_lab.ui.knobs import module_options
+from peft_lab.models.catalogue import catalogue, get_model
+from peft_lab.ui.components.knobs import module_options
 from peft_lab.ui.shell import method_pages
 from tests.conftest import link
 from tests.ui.badges import cards, sources, without_badge

@@ -9,9 +9,9 @@ TOLD = "The closed formula gives 60, the count 100: PEFT trains 40 in mlp.expert
 
 
 def _page(difference: str | None, lora_fa: int | None) -> None:
-    from peft_lab.counting import CountReport
+    from peft_lab.counting.count import CountReport
     from peft_lab.methods.base import Formula, Term
-    from peft_lab.ui.sections import parameters
+    from peft_lab.ui.method.sections import parameters
 
     formula = Formula("r", (Term("q_proj", "60", 60, 1),), 60, 60)
     report = CountReport(

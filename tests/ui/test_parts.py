@@ -17,7 +17,7 @@ UI = Path(__file__).parents[2] / "peft_lab/ui"
 def _with_part() -> None:
     import streamlit as st
 
-    from peft_lab.ui.parts import part
+    from peft_lab.ui.components.parts import part
 
     st.write("before")
     part(lambda: st.write("part"), every=60)

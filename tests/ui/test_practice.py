@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.quiz import schedule
+from peft_lab.learners import schedule
+from peft_lab.learners.schedule import Learners
 from peft_lab.quiz.answers import judge
 from peft_lab.quiz.bank import get_question, select
 from peft_lab.quiz.computed import show
 from peft_lab.quiz.interview import SIZE, make_plan
 from peft_lab.quiz.prediction_bank import all_predictions, get_prediction
 from peft_lab.quiz.predictions import Contest, Inquiry, decide
-from peft_lab.quiz.schedule import Learners
 from peft_lab.quiz.stored import same_runs, stored
 from peft_lab.runs import store
 from peft_lab.ui import theme

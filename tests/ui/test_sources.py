@@ -9,8 +9,9 @@ import pytest
 from peft_lab.compare import pareto
 from peft_lab.compare.shipped import all_shipped
 from peft_lab.runs import store
-from peft_lab.ui import figures, shell
+from peft_lab.ui import shell
 from peft_lab.ui.compare import table
+from peft_lab.ui.components import figures
 from peft_lab.units import Finding, Source
 from tests.compare.conftest import FakeQueue
 from tests.conftest import link
@@ -104,7 +105,7 @@ def test_a_card_shows_the_source_of_its_finding(source: Source) -> None:
     from streamlit.testing.v1 import AppTest
 
     def one(name: str) -> None:
-        from peft_lab.ui import figures
+        from peft_lab.ui.components import figures
         from peft_lab.units import Finding, Source
 
         figures.card("Some figure", Finding(7, "parameters", Source(name)), "a note")

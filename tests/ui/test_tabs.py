@@ -7,7 +7,7 @@ from streamlit.testing.v1 import AppTest
 SCRIPT = """
 import streamlit as st
 from peft_lab.ui import state
-from peft_lab.ui.tabs import tabs
+from peft_lab.ui.components.tabs import tabs
 
 wanted = state.remembered("page", "tab", "Two")
 title = tabs("page", {name: (lambda n=name: st.markdown(f"drawn {n}")) for name in ("One", "Two", "Three")}, wanted)

@@ -11,13 +11,13 @@ from streamlit.testing.v1 import AppTest
 from peft_lab import export
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.methods import all_methods
-from peft_lab.models import catalogue, get_model
+from peft_lab.models.catalogue import catalogue, get_model
 from peft_lab.quiz.bank import all_questions
 from peft_lab.quiz.question import LEVELS
+from peft_lab.ui.method.sections import interview
+from peft_lab.ui.method.sections.interview import chosen_questions
 from peft_lab.ui.practice import answering
 from peft_lab.ui.practice.filters import topic_title
-from peft_lab.ui.sections import interview
-from peft_lab.ui.sections.interview import chosen_questions
 from peft_lab.ui.shell import method_pages
 
 SECONDS = 60

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.quiz.schedule import Learners
+from peft_lab.learners.schedule import Learners
 from peft_lab.tour import draft, progress, sharing
 from peft_lab.tour.newcomer import NEWCOMER
 from peft_lab.tour.path import Path as Tour

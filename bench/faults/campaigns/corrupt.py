@@ -13,11 +13,12 @@ from typer.testing import CliRunner
 
 from bench.faults.rows import LIMIT, Place, Row
 from bench.faults.watching import QUICK, VICTIM
-from peft_lab import assets, export, serving
+from peft_lab import export, serving
+from peft_lab.assets import store as assets
 from peft_lab.cli import app
 from peft_lab.compare import plan as plans
 from peft_lab.compare import store as comparisons
-from peft_lab.quiz.schedule import Learners
+from peft_lab.learners.schedule import Learners
 from peft_lab.runs import kept, queue, respond, store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run

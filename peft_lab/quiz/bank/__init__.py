@@ -1,6 +1,6 @@
-"""The bank: every question by id. A module in this package that defines ``QUESTIONS`` is part of it.
+"""The bank: every question by id. Those of a method stand in its folder, those of other topics in this package.
 
-A method of the registry without a module of its own gets one question made for it, so that a new method is asked about
+A method of the registry without questions of its own gets one question made for it, so that a new method is asked about
 from its first day.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from functools import cache
 
 from peft_lab.errors import BadInput, UnknownName
-from peft_lab.methods import all_methods
+from peft_lab.methods import all_methods, part_of
 from peft_lab.methods.base import MethodSpec
 from peft_lab.quiz.computed import Answer, Case, Given, Whole
 from peft_lab.quiz.question import LEVELS, TOPICS, Question
@@ -28,12 +28,14 @@ _ELSEWHERE = frozenset({"full"})
 def all_questions() -> dict[str, Question]:
     """Every question by id, topics in teaching order, easy ones first within a topic."""
     found: list[Question] = []
-    names = [info.name for info in pkgutil.iter_modules(__path__) if not info.name.startswith("_")]
-    for name in names:
-        found.extend(importlib.import_module(f"{__name__}.{name}").QUESTIONS)
-    found += [
-        make_question(spec) for slug, spec in all_methods().items() if slug not in {*names, *_ELSEWHERE}
-    ]
+    for info in pkgutil.iter_modules(__path__):
+        found.extend(importlib.import_module(f"{__name__}.{info.name}").QUESTIONS)
+    for slug, spec in all_methods().items():
+        own = part_of(slug, "questions")
+        if own is not None:
+            found.extend(own.QUESTIONS)
+        elif slug not in _ELSEWHERE:
+            found.append(make_question(spec))
     order = topics()
     found.sort(key=lambda question: (order.index(question.topic), LEVELS.index(question.level)))
     bank = {question.id: question for question in found}
@@ -104,7 +106,7 @@ def make_question(spec: MethodSpec) -> Question:
             wholes=(Whole(case.shape.total, added=formula.added > 0),),
         )
 
-    from peft_lab.models import catalogue
+    from peft_lab.models.catalogue import catalogue
 
     def fits(shape: object) -> bool:
         return not any(p.level == "error" for p in spec.problems(shape, {}))  # type: ignore[arg-type]

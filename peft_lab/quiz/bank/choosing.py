@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from peft_lab.quiz.bank import _sources as src
+from peft_lab import references as src
+from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.calculations import choosing as calc
 from peft_lab.quiz.fits import gated, one_stack, prefixed, separate_attention
 from peft_lab.quiz.question import Question
-from peft_lab.shapes import ModelShape
 from peft_lab.units import Source
 
 MODEL = "llama-3.2-3b"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from peft_lab.quiz.bank import _sources as src
+from peft_lab import references as src
 from peft_lab.quiz.calculations import quantisation as calc
 from peft_lab.quiz.question import Question
 

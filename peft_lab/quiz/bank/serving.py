@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from peft_lab.quiz.bank import _sources as src
+from peft_lab import references as src
+from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.calculations import serving as calc
 from peft_lab.quiz.fits import gated, room_for, separate_attention
 from peft_lab.quiz.question import Question
-from peft_lab.shapes import ModelShape
 
 MODEL = "llama-3.2-3b"
 REQUEST, VIRTUAL = 2048, 100  # tokens of a request, and virtual ones in front of them

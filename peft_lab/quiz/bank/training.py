@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from peft_lab.quiz.bank import _sources as src
+from peft_lab import references as src
+from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.calculations import training as calc
 from peft_lab.quiz.fits import causal, gated
 from peft_lab.quiz.question import Question
-from peft_lab.shapes import ModelShape
 
 ask = partial(Question, topic="training", model=None)
 

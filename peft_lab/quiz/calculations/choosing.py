@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 
 from peft_lab.methods import all_methods, get_method
-from peft_lab.models import get_model
+from peft_lab.models.catalogue import get_model
+from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz import fourbit
 from peft_lab.quiz.computed import Answer, Case
 from peft_lab.quiz.working import BITS, block_entries, both, line, plain, result, tex
-from peft_lab.shapes import ModelShape
 
 HALF, SINGLE = 2, 4  # bytes per number
 FULL_STATE = 16  # bytes per parameter: mixed precision with Adam

@@ -7,11 +7,12 @@ import streamlit as st
 from peft_lab import published, units
 from peft_lab.choose.words import PUBLISHED
 from peft_lab.methods import get_method
-from peft_lab.models import catalogue, get_model
+from peft_lab.models.catalogue import catalogue, get_model
 from peft_lab.runs import store
 from peft_lab.runs.view import Status
-from peft_lab.ui import figures, shell
-from peft_lab.ui.runs import short_id
+from peft_lab.ui import shell
+from peft_lab.ui.components import figures
+from peft_lab.ui.runs.shown import short_id
 
 MOST_RUNS = 5
 

@@ -11,7 +11,7 @@ from peft_lab.choose.cited import ADAPTER_LATENCY
 from peft_lab.choose.situation import KEYS, MOST, Situation, device_of, read_value
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.memory.devices import devices
-from peft_lab.models import catalogue
+from peft_lab.models.catalogue import catalogue
 from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
 

@@ -16,9 +16,10 @@ from peft_lab.choose.room import Plan
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.tree import QUESTIONS
 from peft_lab.methods import get_method
-from peft_lab.models import catalogue
+from peft_lab.models.catalogue import catalogue
 from peft_lab.runs.spec import STEPS
-from peft_lab.ui import figures, shell, state
+from peft_lab.ui import shell, state
+from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
 from peft_lab.units import Finding, Source
 

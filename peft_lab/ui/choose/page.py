@@ -9,7 +9,6 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab import inspector
 from peft_lab.choose import ask
 from peft_lab.choose.answers import told
 from peft_lab.choose.flips import Flip
@@ -24,8 +23,9 @@ from peft_lab.ui.choose import form, outcome, picture
 from peft_lab.ui.choose.evidence import evidence
 from peft_lab.ui.choose.form import SCOPE
 from peft_lab.ui.choose.walking import walk
+from peft_lab.ui.components.waiting import come_back
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.waiting import come_back
+from peft_lab.workers import inspector
 
 PATIENCE = 0.8  # seconds that the page waits for a recommendation before it is drawn without
 _PATH = "known-path"

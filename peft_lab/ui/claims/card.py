@@ -6,17 +6,18 @@ from concurrent.futures import Future
 
 import streamlit as st
 
-from peft_lab import inspector
 from peft_lab.claims import ask
 from peft_lab.claims.base import VERDICTS, Claim, Found, Verdict, on_all, overall
 from peft_lab.claims.kept import found as kept_result
 from peft_lab.claims.kept import taken
 from peft_lab.errors import PeftLabError
-from peft_lab.models import get_model
-from peft_lab.ui import figures, state
+from peft_lab.models.catalogue import get_model
+from peft_lab.ui import state
+from peft_lab.ui.components import figures
+from peft_lab.ui.components.waiting import come_back
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.waiting import come_back
 from peft_lab.units import Source
+from peft_lab.workers import inspector
 
 BADGES: dict[str, str] = {
     "right": ":green-badge[:material/check: right]",

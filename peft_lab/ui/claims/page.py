@@ -10,7 +10,7 @@ import streamlit as st
 from peft_lab.claims import all_claims
 from peft_lab.claims.base import VERDICTS, Claim, Verdict
 from peft_lab.errors import UnknownName
-from peft_lab.models import catalogue, get_model
+from peft_lab.models.catalogue import catalogue, get_model
 from peft_lab.quiz.question import TOPICS
 from peft_lab.ui import shell, state
 from peft_lab.ui.claims.card import BADGES, card, verdict_of

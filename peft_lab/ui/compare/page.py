@@ -11,7 +11,7 @@ from peft_lab.compare.pareto import AXES
 from peft_lab.compare.plan import Plan
 from peft_lab.compare.shipped import all_shipped
 from peft_lab.errors import PeftLabError, UnknownName
-from peft_lab.models import catalogue
+from peft_lab.models.catalogue import catalogue
 from peft_lab.tasks import get_task
 from peft_lab.ui import shell, state
 from peft_lab.ui.compare import published, setup

@@ -8,9 +8,9 @@ from peft_lab import published as source
 from peft_lab import units
 from peft_lab.compare import cited, pareto
 from peft_lab.compare.pareto import Axis
-from peft_lab.models import get_model
-from peft_lab.ui import figures
+from peft_lab.models.catalogue import get_model
 from peft_lab.ui.compare import drawings
+from peft_lab.ui.components import figures
 
 
 def plot(x: Axis, y: Axis) -> None:

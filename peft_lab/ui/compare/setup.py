@@ -11,7 +11,7 @@ from peft_lab.compare.plan import MOST_SEEDS, SEEDS, Plan, Wish, make_plan
 from peft_lab.compare.store import Comparison
 from peft_lab.errors import BadInput, PeftLabError, UnknownName
 from peft_lab.methods import all_methods, get_method
-from peft_lab.models import ModelEntry, catalogue
+from peft_lab.models.catalogue import ModelEntry, catalogue
 from peft_lab.runs.spec import BATCH, EVAL_ROWS, STEPS
 from peft_lab.tasks import all_tasks, get_task
 from peft_lab.ui import state

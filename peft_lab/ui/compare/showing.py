@@ -10,9 +10,10 @@ import streamlit as st
 from peft_lab import units
 from peft_lab.compare import pareto
 from peft_lab.compare.pareto import AXES, Axis
-from peft_lab.ui import figures, state
+from peft_lab.ui import state
 from peft_lab.ui.compare import drawings, published, table
 from peft_lab.ui.compare.setup import SCOPE
+from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
 
 Document = Mapping[str, Any]

@@ -15,8 +15,8 @@ from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
 from peft_lab.ui import state
 from peft_lab.ui.compare.setup import SCOPE
+from peft_lab.ui.components.parts import part
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.parts import part
 
 REFRESH = 1.0  # seconds between looks
 STEPS_SHARE = 0.7  # of a run's progress that its steps make up; the rest is its evaluation

@@ -11,7 +11,7 @@ import streamlit as st
 
 from peft_lab.errors import PeftLabError
 from peft_lab.memory.result import Simulation
-from peft_lab.ui.waiting import come_back
+from peft_lab.ui.components.waiting import come_back
 
 #: What is answered first. Bars are what every change is for.
 BARS, TAB, SEARCH = 0, 1, 2

@@ -8,8 +8,8 @@ from peft_lab import units
 from peft_lab.memory import fits
 from peft_lab.memory.devices import SOLD, Device
 from peft_lab.methods import all_methods
-from peft_lab.models import ModelEntry
-from peft_lab.ui import charts, figures
+from peft_lab.models.catalogue import ModelEntry
+from peft_lab.ui.components import charts, figures
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.answers import BARS, Answers, collect, progress
 from peft_lab.ui.memory.controls import Chosen

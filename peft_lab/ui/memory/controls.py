@@ -9,7 +9,6 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.crew import get_crew
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.memory import ask, fits
 from peft_lab.memory.devices import Device, devices
@@ -17,11 +16,12 @@ from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.setting import PRECISIONS
 from peft_lab.methods import all_methods
-from peft_lab.models import ModelEntry, get_model
+from peft_lab.models.catalogue import ModelEntry, get_model
 from peft_lab.ui import state
+from peft_lab.ui.components.model_choice import entry_of, from_address, model_control
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.targets import TARGETS, values_for
-from peft_lab.ui.model_choice import entry_of, from_address, model_control
+from peft_lab.workers.crew import get_crew
 
 SCOPE = "memory"
 DEFAULTS: dict[str, Any] = {

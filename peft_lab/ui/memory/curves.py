@@ -6,7 +6,8 @@ import streamlit as st
 
 from peft_lab.memory import fits
 from peft_lab.methods import all_methods
-from peft_lab.ui import charts, figures, state, theme
+from peft_lab.ui import state, theme
+from peft_lab.ui.components import charts, figures
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.answers import TAB, Answers, collect, progress
 from peft_lab.ui.memory.controls import SCOPE, Chosen

@@ -8,14 +8,14 @@ from peft_lab import units
 from peft_lab.errors import PeftLabError
 from peft_lab.memory import fits
 from peft_lab.methods import all_methods
-from peft_lab.models import catalogue
-from peft_lab.ui import figures
+from peft_lab.models.catalogue import catalogue
+from peft_lab.ui.components import figures
+from peft_lab.ui.components.waiting import come_back
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.answers import SEARCH, Answers, collect, progress
 from peft_lab.ui.memory.bars import refusals, verdict
 from peft_lab.ui.memory.controls import Chosen
 from peft_lab.ui.memory.timeline import pick_method
-from peft_lab.ui.waiting import come_back
 
 KEY = "memory-search"
 BUTTONS = {"batch": "Largest batch", "seq": "Longest rows", "model": "Largest model"}

@@ -17,10 +17,10 @@ from peft_lab.memory.account import Point
 from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.memory.result import Simulation
 from peft_lab.methods import all_methods
-from peft_lab.methods._quantise import kept_whole
-from peft_lab.models import get_model
-from peft_lab.shapes import MATRIX_TYPES, ModelShape
-from peft_lab.ui import charts, figures
+from peft_lab.methods.shared.quantise import kept_whole
+from peft_lab.models.catalogue import get_model
+from peft_lab.models.shapes import MATRIX_TYPES, ModelShape
+from peft_lab.ui.components import charts, figures
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.answers import TAB, Answers, collect
 from peft_lab.ui.memory.controls import DEFAULTS, Chosen, set_page

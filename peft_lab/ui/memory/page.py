@@ -7,7 +7,9 @@ from functools import partial
 
 import streamlit as st
 
-from peft_lab.ui import figures, shell, state
+from peft_lab.ui import shell, state
+from peft_lab.ui.components import figures
+from peft_lab.ui.components.tabs import tabs
 from peft_lab.ui.memory.bars import overview
 from peft_lab.ui.memory.controls import DEFAULTS, SCOPE, TABS, address, address_problem, controls, readers
 from peft_lab.ui.memory.curves import curves
@@ -15,7 +17,6 @@ from peft_lab.ui.memory.fitting import fitting
 from peft_lab.ui.memory.lessons import lessons
 from peft_lab.ui.memory.published import published_peaks
 from peft_lab.ui.memory.timeline import timeline
-from peft_lab.ui.tabs import tabs
 
 
 def memory_page() -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import streamlit as st
 
 from peft_lab import published, units
-from peft_lab.crew import get_crew
 from peft_lab.errors import PeftLabError
-from peft_lab.models import get_model
-from peft_lab.ui import charts, figures, state
+from peft_lab.models.catalogue import get_model
+from peft_lab.ui import state
+from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.waiting import come_back
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.answers import TAB
 from peft_lab.ui.memory.controls import SCOPE
 from peft_lab.ui.memory.drawings import against, errors
-from peft_lab.ui.waiting import come_back
+from peft_lab.workers.crew import get_crew
 
 BAND = 5.0  # percent: what is called close
 BAR = 14  # pixels for each row's error

@@ -7,7 +7,7 @@ from typing import Any
 
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
-from peft_lab.shapes import ModelShape
+from peft_lab.models.shapes import ModelShape
 
 OWN = "own"
 TARGETS = {

@@ -10,10 +10,11 @@ import streamlit as st
 from peft_lab import units
 from peft_lab.memory.account import Point
 from peft_lab.methods import all_methods
-from peft_lab.ui import charts, figures, state
+from peft_lab.ui import state
+from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.parts import part
 from peft_lab.ui.memory.answers import Answers
 from peft_lab.ui.memory.controls import DEFAULTS, SCOPE, Chosen, address_problem
-from peft_lab.ui.parts import part
 
 #: What a part is, said at the moment that is looked at.
 MEANING = {

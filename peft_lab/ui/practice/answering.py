@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from peft_lab import inspector
 from peft_lab.errors import PeftLabError
 from peft_lab.quiz.answers import Grade, Verdict, shown_near_misses
 from peft_lab.quiz.bank import compute_answer
 from peft_lab.quiz.computed import Answer
 from peft_lab.quiz.question import Question
-from peft_lab.ui import figures
+from peft_lab.ui.components import figures
+from peft_lab.ui.components.waiting import come_back
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.filters import topic_title
-from peft_lab.ui.waiting import come_back
+from peft_lab.workers import inspector
 
 _SHOWN: dict[Grade, tuple[str, str]] = {
     "right": ("success", "check_circle"),

@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 
 import streamlit as st
 
+from peft_lab.learners.records import RATINGS, RatingName
+from peft_lab.learners.schedule import Learners
 from peft_lab.quiz.answers import Grade, Verdict, judge
 from peft_lab.quiz.bank import get_question
 from peft_lab.quiz.computed import Answer
 from peft_lab.quiz.question import Question
-from peft_lab.quiz.records import RATINGS, RatingName
-from peft_lab.quiz.schedule import Learners
 from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import filters

@@ -12,8 +12,8 @@ from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.ui import state
-from peft_lab.ui.parts import part
-from peft_lab.ui.runs import summaries
+from peft_lab.ui.components.parts import part
+from peft_lab.ui.runs.shown import summaries
 
 SCOPE = "contests"
 REFRESH = 1.0  # seconds between looks at the runs

@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from peft_lab.quiz.predictions import Figure, Inquiry, Outcome, Prediction
-from peft_lab.ui import charts, figures, theme
+from peft_lab.ui import theme
+from peft_lab.ui.components import charts, figures
 
 _GIGA = 1e9
 _ROOM = 1.3  # the axis ends that much beyond the figure and the last limit

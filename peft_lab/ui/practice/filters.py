@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from peft_lab.errors import BadInput, UnknownName
-from peft_lab.models import catalogue
+from peft_lab.models.catalogue import catalogue
 from peft_lab.quiz.bank import select, topics
 from peft_lab.quiz.question import LEVELS, TOPICS, Question
 from peft_lab.ui import state

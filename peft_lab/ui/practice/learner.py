@@ -9,16 +9,16 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab import inspector
 from peft_lab.errors import BadInput, PeftLabError
-from peft_lab.quiz import schedule
+from peft_lab.learners import schedule
+from peft_lab.learners.schedule import Learners
+from peft_lab.learners.transfer import export_profile, import_profile
 from peft_lab.quiz.anki import write_deck
 from peft_lab.quiz.bank import compute_answer
 from peft_lab.quiz.question import Question
-from peft_lab.quiz.schedule import Learners
-from peft_lab.quiz.transfer import export_profile, import_profile
 from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
+from peft_lab.workers import inspector
 
 SCOPE = "practice"
 GUESSES = "guesses"  # scope of the predictions that are committed to and not settled yet

@@ -7,15 +7,16 @@ from typing import Any
 import streamlit as st
 
 from peft_lab import units
+from peft_lab.learners.schedule import Learners
 from peft_lab.quiz.answers import judge
 from peft_lab.quiz.bank import get_question
 from peft_lab.quiz.interview import MIX, SIZE, Interview, begin, make_plan, ticked_points
 from peft_lab.quiz.question import Question
 from peft_lab.quiz.report import report
-from peft_lab.quiz.schedule import Learners
-from peft_lab.ui import figures, state
+from peft_lab.ui import state
+from peft_lab.ui.components import figures
+from peft_lab.ui.components.parts import part
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.parts import part
 from peft_lab.ui.practice import filters
 from peft_lab.ui.practice.answering import ask, entry, shown_solution
 from peft_lab.ui.practice.cards import date

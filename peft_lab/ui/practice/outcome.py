@@ -7,7 +7,7 @@ from datetime import datetime
 import streamlit as st
 
 from peft_lab.quiz.predictions import Outcome, Prediction, score
-from peft_lab.ui import figures
+from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.cards import date
 from peft_lab.ui.practice.evidence import evidence

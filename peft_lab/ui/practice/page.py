@@ -6,13 +6,13 @@ import streamlit as st
 
 from peft_lab.errors import PeftLabError, UnknownName
 from peft_lab.ui import shell, state
+from peft_lab.ui.components.tabs import tabs
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import filters, learner
 from peft_lab.ui.practice.cards import cards
 from peft_lab.ui.practice.learner import FIRST, SCOPE
 from peft_lab.ui.practice.mock import interview
 from peft_lab.ui.practice.predicting import browse, fitting
-from peft_lab.ui.tabs import tabs
 
 TABS = ("cards", "interview", "predict")
 TITLES = {"cards": "Flash cards", "interview": "Mock interview", "predict": "Predict, then run"}

@@ -11,20 +11,20 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab import inspector
 from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.learners.records import Result
+from peft_lab.learners.schedule import Learners
 from peft_lab.quiz.prediction_bank import all_predictions, get_prediction
 from peft_lab.quiz.predictions import Contest, Outcome, Prediction, decide, score, submission
-from peft_lab.quiz.records import Result
-from peft_lab.quiz.schedule import Learners
 from peft_lab.quiz.stored import stored
 from peft_lab.ui import state
+from peft_lab.ui.components.waiting import come_back
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.contest import contest, forget_runs
 from peft_lab.ui.practice.learner import GUESSES
 from peft_lab.ui.practice.outcome import show_outcome
-from peft_lab.ui.waiting import come_back
 from peft_lab.units import Source
+from peft_lab.workers import inspector
 
 KIND = "prediction"
 

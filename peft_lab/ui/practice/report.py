@@ -8,7 +8,8 @@ from peft_lab import units
 from peft_lab.quiz.bank import get_question
 from peft_lab.quiz.interview import Interview
 from peft_lab.quiz.report import Tally, report
-from peft_lab.ui import figures, shell
+from peft_lab.ui import shell
+from peft_lab.ui.components import figures
 from peft_lab.ui.practice.answering import interviewer, model_answer, shown_solution
 from peft_lab.ui.practice.filters import topic_title
 

@@ -7,7 +7,8 @@ import streamlit as st
 from peft_lab.errors import PeftLabError
 from peft_lab.tour import progress
 from peft_lab.tour.path import Path
-from peft_lab.ui import frame, shell, state
+from peft_lab.ui import shell, state
+from peft_lab.ui.components import frame
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
 from peft_lab.ui.tour import links

@@ -11,7 +11,8 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from peft_lab.tour.figures import fill, has_figures
 from peft_lab.tour.path import Stop
 from peft_lab.tour.progress import FIRST
-from peft_lab.ui import figures, shell
+from peft_lab.ui import shell
+from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
 from peft_lab.units import Source
 

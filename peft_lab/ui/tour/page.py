@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from peft_lab.errors import BadInput, PeftLabError
-from peft_lab.quiz.schedule import Learners
+from peft_lab.learners.schedule import Learners
 from peft_lab.tour import progress, sharing
 from peft_lab.tour.path import Path
 from peft_lab.ui import shell, state

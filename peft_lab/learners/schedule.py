@@ -1,0 +1,227 @@
+"""Flash cards: when each question is due for each learner, by the FSRS algorithm of py-fsrs.
+
+Due dates are exactly py-fsrs's. Its random fuzz, which spreads cards of large collections over days, is off: the same
+ratings at the same times give the same dates.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from fsrs import Rating, Scheduler
+
+from peft_lab.errors import BadInput, UnknownName
+from peft_lab.learners import storage
+from peft_lab.learners.records import (
+    RATINGS,
+    CardView,
+    Profile,
+    RatingName,
+    Result,
+    Review,
+    check_name,
+    check_retention,
+    find,
+    load_card,
+    read_card,
+    read_time,
+    save_card,
+    view,
+    write_time,
+)
+
+RETENTION = 0.9  # py-fsrs's default: the chance to know a card on the day it comes up
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Learners:
+    """All learners in one file. Every call is one transaction, so tabs and processes can share the file.
+
+    Args:
+        path: the file; PEFT_LAB_HOME's by default.
+        clock: gives the current time, in UTC; tests give their own.
+    """
+
+    def __init__(self, path: Path | None = None, clock: Clock = utc_now) -> None:
+        self.path = path or storage.default_path()
+        self._clock = clock
+
+    def now(self) -> datetime:
+        """The clock's time in UTC, as py-fsrs wants it."""
+        return self._clock().astimezone(UTC)
+
+    # -- profiles --------------------------------------------------------------------------------------------------
+
+    def profiles(self) -> tuple[Profile, ...]:
+        """All learners by name."""
+        with storage.transaction(self.path) as db:
+            names = [row["name"] for row in db.execute("SELECT name FROM profiles ORDER BY name")]
+            return tuple(self._profile(db, name) for name in names)
+
+    def profile(self, name: str) -> Profile:
+        """One learner. Raises :class:`UnknownName`."""
+        with storage.transaction(self.path) as db:
+            return self._profile(db, find(db, name))
+
+    def create(self, name: str, retention: float = RETENTION) -> Profile:
+        """A new learner.
+
+        Raises:
+            BadInput: an empty, overlong or taken name (case does not count), or a retention out of range.
+        """
+        name, retention = check_name(name), check_retention(retention)
+        with storage.transaction(self.path) as db:
+            if db.execute("SELECT 1 FROM profiles WHERE name = ?", (name,)).fetchone():
+                raise BadInput(f"There is a profile '{name}' already.", "profile")
+            db.execute("INSERT INTO profiles VALUES (?, ?, ?)", (name, write_time(self.now()), retention))
+            return self._profile(db, name)
+
+    def remove(self, name: str) -> None:
+        """Delete a learner and all that belongs to them. Raises :class:`UnknownName`."""
+        with storage.transaction(self.path) as db:
+            db.execute("DELETE FROM profiles WHERE name = ?", (find(db, name),))
+
+    def set_retention(self, name: str, retention: float) -> None:
+        """How likely a card should still be known when it comes up; later ratings use it. Raises :class:`BadInput`."""
+        retention = check_retention(retention)
+        with storage.transaction(self.path) as db:
+            db.execute("UPDATE profiles SET retention = ? WHERE name = ?", (retention, find(db, name)))
+
+    def _profile(self, db: sqlite3.Connection, name: str) -> Profile:
+        row = db.execute("SELECT * FROM profiles WHERE name = ?", (name,)).fetchone()
+        now = write_time(self.now())
+        cards, due = db.execute(
+            "SELECT COUNT(*), COUNT(CASE WHEN due <= ? THEN 1 END) FROM cards WHERE profile = ?", (now, name)
+        ).fetchone()
+        reviews = db.execute("SELECT COUNT(*) FROM reviews WHERE profile = ?", (name,)).fetchone()[0]
+        return Profile(row["name"], read_time(row["created"]), row["retention"], cards, reviews, due)
+
+    # -- cards -----------------------------------------------------------------------------------------------------
+
+    def rate(
+        self, profile: str, question: str, rating: RatingName, milliseconds: int | None = None
+    ) -> CardView:
+        """Record how well a question was known, now, and schedule it.
+
+        Raises:
+            UnknownName: a learner or rating that there is none of.
+        """
+        grade = _rating(rating)
+        now = self.now()
+        with storage.transaction(self.path) as db:
+            name = find(db, profile)
+            card, _ = _scheduler(db, name).review_card(
+                load_card(db, name, question, now), grade, now, milliseconds
+            )
+            save_card(db, name, question, card)
+            db.execute(
+                "INSERT INTO reviews (profile, question, rating, at, milliseconds) VALUES (?, ?, ?, ?, ?)",
+                (name, question, int(grade), write_time(now), milliseconds),
+            )
+        return view(question, card)
+
+    def preview(self, profile: str, question: str) -> dict[RatingName, datetime]:
+        """When the question would be due next after each rating, given now."""
+        now = self.now()
+        with storage.transaction(self.path) as db:
+            name = find(db, profile)
+            scheduler = _scheduler(db, name)
+            return {
+                rating: scheduler.review_card(load_card(db, name, question, now), _rating(rating), now)[0].due
+                for rating in RATINGS
+            }
+
+    def cards(self, profile: str) -> dict[str, CardView]:
+        """Every rated question's card, by question."""
+        with storage.transaction(self.path) as db:
+            rows = db.execute(
+                "SELECT * FROM cards WHERE profile = ? ORDER BY due, question", (find(db, profile),)
+            )
+            return {row["question"]: view(row["question"], read_card(row)) for row in rows}
+
+    def due(self, profile: str, among: Iterable[str]) -> list[str]:
+        """Those of these questions that are due now, longest overdue first."""
+        wanted, now = set(among), self.now()
+        return [name for name, card in self.cards(profile).items() if card.due <= now and name in wanted]
+
+    def fresh(self, profile: str, among: Iterable[str]) -> list[str]:
+        """Those of these questions that were never rated, in the given order."""
+        known = self.cards(profile)
+        return [name for name in among if name not in known]
+
+    def forecast(self, profile: str, days: int) -> list[int]:
+        """How many cards come up in each of the next days of 24 hours; the first entry includes what is overdue."""
+        counts, now = [0] * days, self.now()
+        for card in self.cards(profile).values():
+            index = max(0, (card.due - now) // timedelta(days=1))
+            if index < days:
+                counts[index] += 1
+        return counts
+
+    def retrievability(self, profile: str) -> dict[str, float]:
+        """How likely each rated question is known now, between 0 and 1, as FSRS estimates it."""
+        now = self.now()
+        with storage.transaction(self.path) as db:
+            name = find(db, profile)
+            scheduler = _scheduler(db, name)
+            rows = db.execute("SELECT * FROM cards WHERE profile = ?", (name,)).fetchall()
+        return {row["question"]: scheduler.get_card_retrievability(read_card(row), now) for row in rows}
+
+    def reviews(self, profile: str) -> tuple[Review, ...]:
+        """Every rating, oldest first."""
+        with storage.transaction(self.path) as db:
+            rows = db.execute("SELECT * FROM reviews WHERE profile = ? ORDER BY at, id", (find(db, profile),))
+            return tuple(
+                Review(row["question"], RATINGS[row["rating"] - 1], read_time(row["at"]), row["milliseconds"])
+                for row in rows
+            )
+
+    # -- everything else a learner does ------------------------------------------------------------------------------
+
+    def add_result(self, profile: str, kind: str, content: Any) -> None:
+        """Keep the outcome of an interview or a prediction. ``content`` has to be JSON-able."""
+        with storage.transaction(self.path) as db:
+            values = (find(db, profile), kind, write_time(self.now()), json.dumps(content))
+            db.execute("INSERT INTO results (profile, kind, at, content) VALUES (?, ?, ?, ?)", values)
+
+    def results(self, profile: str, kind: str) -> tuple[Result, ...]:
+        """The kept outcomes of one kind, oldest first."""
+        query = "SELECT * FROM results WHERE profile = ? AND kind = ? ORDER BY at, id"
+        with storage.transaction(self.path) as db:
+            rows = db.execute(query, (find(db, profile), kind)).fetchall()
+        return tuple(Result(row["kind"], read_time(row["at"]), json.loads(row["content"])) for row in rows)
+
+    def keep(self, profile: str, key: str, value: Any) -> None:
+        """Remember a setting or a place (in the tour, say), replacing the last one. ``value`` has to be JSON-able."""
+        with storage.transaction(self.path) as db:
+            db.execute(
+                "INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (find(db, profile), key, json.dumps(value))
+            )
+
+    def kept(self, profile: str, key: str, default: Any = None) -> Any:
+        """What was last kept under this key."""
+        with storage.transaction(self.path) as db:
+            row = db.execute(
+                "SELECT value FROM kept WHERE profile = ? AND key = ?", (find(db, profile), key)
+            ).fetchone()
+        return default if row is None else json.loads(row["value"])
+
+
+def _rating(name: str) -> Rating:
+    if name not in RATINGS:
+        raise UnknownName("rating", name, RATINGS, "rating")
+    return Rating[name.capitalize()]
+
+
+def _scheduler(db: sqlite3.Connection, profile: str) -> Scheduler:
+    retention = db.execute("SELECT retention FROM profiles WHERE name = ?", (profile,)).fetchone()[0]
+    return Scheduler(desired_retention=retention, enable_fuzzing=False)

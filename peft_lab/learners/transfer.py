@@ -1,0 +1,145 @@
+"""A learner as one JSON document, to carry to another machine and back."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+from fsrs import Card, Rating, State
+
+from peft_lab.errors import BadInput
+from peft_lab.learners import storage
+from peft_lab.learners.records import RETENTION_RANGE, check_name, find, read_time, save_card, write_time
+from peft_lab.learners.schedule import Learners
+
+FORMAT = "peft-lab-learner"
+VERSION = 1
+
+
+def export_profile(learners: Learners, name: str) -> dict[str, Any]:
+    """Everything that is known of one learner. Raises :class:`UnknownName`."""
+    with storage.transaction(learners.path) as db:
+        profile = find(db, name)
+        row = db.execute("SELECT * FROM profiles WHERE name = ?", (profile,)).fetchone()
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "profile": profile,
+            "created": row["created"],
+            "retention": row["retention"],
+            "cards": _rows(db, "SELECT * FROM cards WHERE profile = ? ORDER BY question", profile),
+            "reviews": _rows(db, "SELECT * FROM reviews WHERE profile = ? ORDER BY at, id", profile),
+            "results": [
+                {**each, "content": json.loads(each["content"])}
+                for each in _rows(db, "SELECT * FROM results WHERE profile = ? ORDER BY at, id", profile)
+            ],
+            "kept": {
+                each["key"]: json.loads(each["value"])
+                for each in _rows(db, "SELECT * FROM kept WHERE profile = ? ORDER BY key", profile)
+            },
+        }
+
+
+def import_profile(learners: Learners, data: Any, name: str | None = None, replace: bool = False) -> str:
+    """Bring a learner in; all of it or nothing.
+
+    Args:
+        data: what :func:`export_profile` gave, perhaps by way of a file.
+        name: another name than the exported one.
+        replace: overwrite a learner of that name.
+
+    Returns:
+        the learner's name.
+
+    Raises:
+        BadInput: not such a document, a damaged one, or a name that is taken.
+    """
+    if not isinstance(data, Mapping) or data.get("format") != FORMAT:
+        raise BadInput("This is no exported learner of PEFT Lab.", "file")
+    if data.get("version") != VERSION:
+        raise BadInput(
+            f"This learner was exported in format {data.get('version')}; this PEFT Lab reads {VERSION}.",
+            "file",
+        )
+    target = check_name(name or str(data.get("profile", "")))
+    with storage.transaction(learners.path) as db:
+        taken = db.execute("SELECT name FROM profiles WHERE name = ?", (target,)).fetchone()
+        if taken and not replace:
+            raise BadInput(
+                f"There is a profile '{taken['name']}' already; choose another name or replace it.", "profile"
+            )
+        db.execute("DELETE FROM profiles WHERE name = ?", (target,))
+        try:
+            _insert(db, target, data)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            # The transaction is rolled back, and with it the deletion.
+            raise BadInput(
+                f"The exported learner is damaged: {type(error).__name__}: {error}.", "file"
+            ) from error
+    return target
+
+
+def _insert(db: sqlite3.Connection, name: str, data: Mapping[str, Any]) -> None:
+    retention = float(data["retention"])
+    if not RETENTION_RANGE[0] <= retention <= RETENTION_RANGE[1]:
+        raise ValueError(f"retention {retention}")
+    db.execute("INSERT INTO profiles VALUES (?, ?, ?)", (name, _time(data["created"]), retention))
+    for row in data["cards"]:
+        save_card(db, name, _text(row["question"]), _card(row))
+    for row in data["reviews"]:
+        values = (
+            name,
+            _text(row["question"]),
+            int(Rating(row["rating"])),
+            _time(row["at"]),
+            _whole(row["milliseconds"]),
+        )
+        db.execute(
+            "INSERT INTO reviews (profile, question, rating, at, milliseconds) VALUES (?, ?, ?, ?, ?)", values
+        )
+    for row in data["results"]:
+        result = (name, _text(row["kind"]), _time(row["at"]), json.dumps(row["content"]))
+        db.execute("INSERT INTO results (profile, kind, at, content) VALUES (?, ?, ?, ?)", result)
+    for key, value in data["kept"].items():
+        db.execute("INSERT INTO kept VALUES (?, ?, ?)", (name, _text(key), json.dumps(value)))
+
+
+def _card(row: Mapping[str, Any]) -> Card:
+    return Card(
+        card_id=0,
+        state=State(row["state"]),
+        step=_whole(row["step"]),
+        stability=_number(row["stability"]),
+        difficulty=_number(row["difficulty"]),
+        due=read_time(row["due"]),
+        last_review=read_time(row["last_review"]) if row["last_review"] else None,
+    )
+
+
+def _rows(db: sqlite3.Connection, query: str, profile: str) -> list[dict[str, Any]]:
+    return [
+        {key: row[key] for key in tuple(row.keys()) if key not in ("id", "profile")}
+        for row in db.execute(query, (profile,))
+    ]
+
+
+def _time(text: Any) -> str:
+    return write_time(read_time(_text(text)))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _whole(value: Any) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise TypeError(f"{value!r} is no whole number")
+    return value

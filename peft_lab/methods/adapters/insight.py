@@ -1,0 +1,191 @@
+"""What adapters learnt: how much each adds to what it reads, and how far it is from anything linear.
+
+A linear map could be added into the frozen matrix before it, as LoRA's can. So the best one in each adapter's place is
+fitted to real activations, and what it gets wrong is what merging would lose. Torch is imported inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.methods.shared import bottleneck
+
+if TYPE_CHECKING:
+    import torch
+
+ADAPTER = "default"
+AT_ONCE = 16  # rows of one forward pass
+FITTED = 0.75  # share of the rows whose tokens the linear maps are fitted to; the rest judges them
+ENOUGH = 2  # tokens for each input of the map; with fewer, a fit says nothing
+TINY = 1e-10  # eigenvalues of the inputs' covariance below this share of the largest are taken as zero
+
+Seen = dict[str, "torch.Tensor"]
+
+
+@dataclass(frozen=True)
+class Affine:
+    """``x @ matrix + offset``: (tokens, d_in) to (tokens, d_out), float64."""
+
+    matrix: torch.Tensor
+    offset: torch.Tensor
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return x.double() @ self.matrix + self.offset
+
+
+@contextmanager
+def listening(model: torch.nn.Module) -> Iterator[dict[str, list[Any]]]:
+    """What every adapter reads and gives, by its host's path, while the model runs: pairs (rows, length, width)."""
+    heard: dict[str, list[Any]] = {}
+    handles = []
+    for path, (module, scale) in bottleneck.modules_of(model, ADAPTER).items():
+        heard[path] = []
+
+        def note(_: Any, args: Any, output: Any, path: str = path, scale: float = scale) -> None:
+            heard[path].append((args[0].detach(), output.detach() * scale))
+
+        handles.append(module.register_forward_hook(note))
+    try:
+        yield heard
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def answers(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Logits of each row, float32: of the class, or of the token after the last one."""
+    import torch
+
+    found: list[Any] = [None] * len(inputs["input_ids"])
+    with torch.no_grad():
+        for rows, chunk in _chunks(inputs):
+            logits = model(**chunk).logits
+            if logits.dim() == 3:
+                last = chunk["attention_mask"].sum(1) - 1
+                logits = logits[torch.arange(len(logits)), last]
+            for row, values in zip(rows, logits.float(), strict=True):
+                found[row] = values
+    return torch.stack(found)
+
+
+def activations(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """What each adapter reads and gives on the real tokens of ``inputs``: ``path: (reads, gives)``, both (tokens,
+    width) in float32, and under ``rows`` the row of every token."""
+    import torch
+
+    with listening(model) as heard:
+        answers(model, inputs)
+    chunks = list(_chunks(inputs))
+    masks = [chunk["attention_mask"].bool() for _, chunk in chunks]
+    found: dict[str, Any] = {
+        path: tuple(
+            torch.cat([pair[side][real] for pair, real in zip(pairs, masks, strict=True)]).float()
+            for side in (0, 1)
+        )
+        for path, pairs in heard.items()
+    }
+    rows = [
+        torch.tensor(rows, device=real.device)[:, None].expand_as(real)[real]
+        for (rows, _), real in zip(chunks, masks, strict=True)
+    ]
+    return found | {"rows": torch.cat(rows)}
+
+
+def added(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """Mean over tokens of ‖what the adapter gives‖ / ‖what it reads‖, by the host's path."""
+    heard = activations(model, inputs)
+    del heard["rows"]
+    return {
+        path: float((gives.norm(dim=1) / reads.norm(dim=1)).mean()) for path, (reads, gives) in heard.items()
+    }
+
+
+def fit(x: torch.Tensor, y: torch.Tensor) -> Affine:
+    """The affine map from ``x`` (tokens, d_in) to ``y`` (tokens, d_out) with the least squared error."""
+    import torch
+
+    x, y = x.double(), y.double()
+    middle_x, middle_y = x.mean(0), y.mean(0)
+    centred = x - middle_x
+    values, vectors = torch.linalg.eigh(centred.T @ centred)
+    inverse = torch.where(values > TINY * values[-1], 1 / values, 0.0)
+    matrix = vectors @ (inverse[:, None] * (vectors.T @ (centred.T @ (y - middle_y))))
+    return Affine(matrix, middle_y - middle_x @ matrix)
+
+
+def missed(line: Affine, x: torch.Tensor, y: torch.Tensor) -> float:
+    """‖y - line(x)‖ / ‖y - its mean‖: 0 for a linear ``y``, 1 for a line that does no better than a constant."""
+    wanted = y.double()
+    spread = float((wanted - wanted.mean(0)).norm())
+    return float((wanted - line(x)).norm()) / spread if spread else 0.0
+
+
+def fits(
+    model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]
+) -> dict[str, tuple[Affine, float, float]]:
+    """For every adapter: the best affine map in its place, what that misses on other rows, and what the same fit
+    misses of the same matrices without their nonlinear function, which is what a LoRA computes.
+
+    Empty when there are too few tokens to fit.
+    """
+    import torch
+
+    heard = activations(model, inputs)
+    rows = heard.pop("rows")
+    train = rows < int(FITTED * len(inputs["input_ids"]))
+    modules = bottleneck.modules_of(model, ADAPTER)
+    found = {}
+    for path, (reads, gives) in heard.items():
+        if int(train.sum()) < ENOUGH * reads.shape[1] or bool(train.all()):
+            return {}
+        straight, width = _without_function(modules[path][0], reads), gives.shape[1]
+        both = fit(reads[train], torch.cat([gives[train], straight[train]], 1))
+        line = Affine(both.matrix[:, :width], both.offset[:width])
+        control = Affine(both.matrix[:, width:], both.offset[width:])
+        found[path] = (
+            line,
+            missed(line, reads[~train], gives[~train]),
+            missed(control, reads[~train], straight[~train]),
+        )
+    return found
+
+
+def _without_function(module: Any, reads: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    down, up = module.down, module.up
+    with torch.no_grad():
+        inside = reads.double() @ down.weight.double().T + down.bias.double()
+        return inside @ up.weight.double().T + up.bias.double()
+
+
+@contextmanager
+def straightened(model: torch.nn.Module, lines: Mapping[str, Affine]) -> Iterator[None]:
+    """The model with an affine map in every adapter's place: what merging would leave."""
+    handles = []
+    for path, (module, scale) in bottleneck.modules_of(model, ADAPTER).items():
+
+        def replace(
+            _: Any, args: Any, output: Any, line: Affine = lines[path], scale: float = scale
+        ) -> torch.Tensor:
+            return (line(args[0]) / scale).to(output.dtype)
+
+        handles.append(module.register_forward_hook(replace))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _chunks(inputs: Mapping[str, torch.Tensor]) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
+    """Rows of like length together, each chunk as long as its longest row, with the rows' numbers."""
+    lengths = inputs["attention_mask"].sum(1)
+    order = lengths.argsort(stable=True).tolist()
+    for first in range(0, len(order), AT_ONCE):
+        rows = order[first : first + AT_ONCE]
+        longest = int(lengths[rows].max())
+        yield rows, {name: inputs[name][rows, :longest] for name in ("input_ids", "attention_mask")}

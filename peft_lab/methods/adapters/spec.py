@@ -1,0 +1,294 @@
+r"""Adapters: small bottleneck networks inside every layer (Houlsby et al. 2019, arXiv 1902.00751, section 2.1).
+
+    h <- h + W_up f(W_down h + b_down) + b_up        W_down: m x d    W_up: d x m
+
+        attention -> o --[ adapter ]--( + x )-- FFN --[ adapter ]--( + )     houlsby: two per layer
+        attention -> o ---------------( + x )-- FFN --[ adapter ]--( + )     pfeiffer: one per layer
+
+                              h                     +-[ adapter * s ]-+
+                             / \                    |                 |
+                   [ d -> m ]   |          x -------+----- FFN ----( + )     parallel: beside the FFN
+                       f        |
+                   [ m -> d ]   |          near identity: both matrices start tiny, so the model starts as it was
+                             \ /
+                            ( + )
+
+A nonlinear function between two matrices cannot be folded into the base's weights: an adapter stays, and costs time.
+Parameters each: 2 m d + d + m. Where a feed-forward part is a mixture of experts, its adapter stands after (or beside)
+the mixture as a whole, so that every token passes it whatever the router chose. On encoder-decoder models the
+cross-attention's output map gets one too (houlsby). The paper trains new layer norms as well; they are left alone here,
+as the adapters library does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from peft_lab.methods.base import Formula, MethodSpec, Paper, Part, Problem, TaskType, Term
+from peft_lab.methods.knobs import Knob, Values
+from peft_lab.methods.shared import bottleneck, own_format, task_heads
+from peft_lab.models.shapes import Mixture, ModelKind, ModelShape, ModuleGroup
+
+if TYPE_CHECKING:
+    import torch
+
+PEFT_TYPE = "BOTTLENECK"
+KNOBS = (
+    Knob(
+        "placement", "Placement", "choice", "houlsby",
+        "houlsby: after the attention and after the feed-forward part. pfeiffer: after the feed-forward part only. "
+        "parallel: beside "
+        "the feed-forward part, reading its input.",
+        usual="pfeiffer for half the parameters and time",
+        paper="two per layer; Pfeiffer et al. 2020 found one enough, He et al. 2021 "
+        "preferred it beside the feed-forward part", choices=("houlsby", "pfeiffer", "parallel"),
+    ),
+    Knob(
+        "bottleneck", "Bottleneck width m", "int", 64,
+        "Width of the hidden layer. Parameters grow with it, 2d+1 per unit.",
+        usual="16 to 256", paper="8 to 256", min=1, max=4096, stops=(1, 2, 4, 8, 16, 32, 48, 64, 128, 256, 512),
+    ),
+    Knob(
+        "nonlinearity", "Nonlinearity f", "choice", "gelu",
+        "The function between the two matrices, and the reason why they cannot be merged.",
+        usual="relu or gelu", paper="gelu in the authors' code; relu in Pfeiffer et al. and He et al.",
+        choices=bottleneck.NONLINEARITIES,
+    ),
+    Knob(
+        "init_std", "Initial deviation", "float", 1e-3,
+        "Spread of both matrices at the start. Small means the model starts as it was.",
+        usual="0.001 to 0.01", paper="0.01, and scores held below it (section 3.6); 0.001 in the authors' code",
+        min=1e-6, max=1.0,
+        stops=(1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0), advanced=True,
+    ),
+    Knob(
+        "scale", "Parallel scale s", "float", 4.0,
+        "What the parallel adapter's output is multiplied by. The other placements add theirs as it is.",
+        usual="4", paper="4 (He et al. 2021, section 4.6)", min=0.1, max=16.0, stops=(0.5, 1, 2, 4, 8), advanced=True,
+        read_when=("placement", ("parallel",)),
+    ),
+)  # fmt: skip
+
+
+class Adapters(MethodSpec):
+    slug = "adapters"
+    title = "Adapters"
+    summary = "Insert a small bottleneck network after each sublayer, and train only that."
+    paper = Paper(
+        "Houlsby et al.", 2019, "Parameter-Efficient Transfer Learning for NLP", "1902.00751", "section 2.1"
+    )
+    knobs = KNOBS
+    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
+        "encoder": 3e-3,
+        "causal-lm": 1e-3,
+        "seq2seq": 1e-3,
+    }
+    order = 60
+
+    def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
+        if not self.hosts(shape, values):
+            message = (
+                f"{shape.title} has no {_SUBLAYERS[-1]} by names known here, so adapters have no place there."
+            )
+            yield Problem("placement" if _has(shape, "o") else "model", message)
+            return
+        yield from _place_problems(shape, values)
+        if values["bottleneck"] >= shape.hidden:
+            width = values["bottleneck"]
+            message = (
+                f"At width {width} the bottleneck is no narrower than the model itself ({shape.hidden})."
+            )
+            yield Problem("bottleneck", message, "warning")
+
+    def hosts(self, shape: ModelShape, values: Values) -> list[tuple[ModuleGroup, ModuleGroup | None]]:
+        """The maps whose output is adapted, each with the map whose input a parallel adapter reads.
+
+        A mixture of experts is one host as a whole: what its experts' sum is added to is what an adapter reads.
+        """
+        roles = ("o", "down") if values["placement"] == "houlsby" else ("down",)
+        parallel = values["placement"] == "parallel"
+        found = [g for g in shape.groups if g.role in roles and not shape.mixture_of(g)]
+        single = [(group, _entrance(shape, group) if parallel else None) for group in found]
+        wholes = [_whole(shape, mixture) for mixture in shape.mixtures]
+        return [*single, *((whole, whole if parallel else None) for whole in wholes)]
+
+    def formula(self, shape: ModelShape, values: Values) -> Formula:
+        m = values["bottleneck"]
+        terms = []
+        for host, entrance in self.hosts(shape, values):
+            inputs, outputs = (entrance.in_features if entrance else host.out_features), host.out_features
+            expression = (
+                rf"2 \cdot {m} \cdot {inputs} + {inputs} + {m}"
+                if inputs == outputs
+                else rf"{m} \cdot ({inputs} + {outputs}) + {outputs} + {m}"
+            )
+            terms.append(Term(host.path, expression, m * (inputs + outputs) + outputs + m, host.count))
+        total = sum(term.total for term in terms)
+        return Formula(r"\sum_{\text{places}} (2\,m\,d + d + m)", tuple(terms), added=total, stored=total)
+
+    def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
+        parallel = values["placement"] == "parallel"
+        size = {"width": values["bottleneck"], "hidden": shape.hidden, "parallel": int(parallel)}
+        return tuple(
+            Part("bottleneck", "ffn" if parallel else host.path, values["nonlinearity"], size)
+            for host, _ in self.hosts(shape, values)
+        )
+
+    def apply(
+        self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
+    ) -> torch.nn.Module:
+        return self.add(model, shape, values, task_type, "default")
+
+    def add(
+        self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType, name: str
+    ) -> torch.nn.Module:
+        """Put one more adapter on a model and train that one alone. :meth:`set_active` switches between them.
+
+        Raises:
+            BadInput: the name is taken.
+        """
+        prefix = _prefix(model, shape)
+        hosts = [
+            (prefix + path, None if entrance is None else prefix + entrance.paths[index])
+            for host, entrance in self.hosts(shape, values)
+            for index, path in enumerate(host.paths)
+        ]
+        _attach(model, name, {**_settings(values), "task_type": task_type, "hosts": hosts})
+        own = {id(parameter) for parameter in bottleneck.parameters_of(model, name).values()}
+        own_format.train_only(model, [n for n, p in model.named_parameters() if id(p) in own], task_type)
+        return model
+
+    def names(self, model: torch.nn.Module) -> tuple[str, ...]:
+        """The adapters on a model."""
+        return bottleneck.names(model)
+
+    def set_active(self, model: torch.nn.Module, active: str | Sequence[str | None] | None) -> None:
+        """Use one adapter for all rows, one per row of the batch, or none; no weights move.
+
+        A loaded classifier answers through the head that was saved with the adapter.
+
+        Raises:
+            BadInput: a name that is not on the model.
+        """
+        bottleneck.set_active(model, active)
+        task_heads.set_active(model, active if isinstance(active, str | None) else tuple(active))
+
+    def remove(self, model: torch.nn.Module) -> None:
+        """Take all adapters off, which leaves the base as it was."""
+        bottleneck.remove(model)
+        task_heads.remove(model)
+        _notes(model).clear()
+
+    def state(self, model: torch.nn.Module, name: str = "default") -> dict[str, torch.Tensor]:
+        """The tensors of one adapter, and of the head when it was trained with one."""
+        found = {key: parameter.detach() for key, parameter in bottleneck.parameters_of(model, name).items()}
+        if _notes(model)[name]["task_type"] == "SEQ_CLS":
+            own = {key: p.detach() for key, p in model.named_parameters() if own_format.in_head(key)}
+            kept = task_heads.state_of(model, name)
+            found |= kept or {
+                key: tensor for key, tensor in own.items() if f".{task_heads.CHILD}." not in key
+            }
+        return found
+
+    def save(self, model: torch.nn.Module, directory: Path, name: str = "default") -> None:
+        own_format.write(directory, {"peft_type": PEFT_TYPE, **_notes(model)[name]}, self.state(model, name))
+
+    def load(self, model: torch.nn.Module, directory: Path, name: str = "default") -> torch.nn.Module:
+        """Put a saved adapter on a base, beside those that are there, with its head, and make it the active one."""
+        config = own_format.read_config(directory, PEFT_TYPE)
+        config.pop("peft_type")
+        _attach(model, name, config)
+        state = own_format.read_state(directory)
+        heads = {key: state.pop(key) for key in list(state) if own_format.in_head(key)}
+        own = bottleneck.parameters_of(model, name)
+        own_format.copy_into(own, state)
+        if heads:
+            task_heads.add(model, name, heads)
+        self.set_active(model, name)
+        model.requires_grad_(False)
+        model.eval()
+        return model
+
+
+def _settings(values: Values) -> dict[str, Any]:
+    return {knob.name: values[knob.name] for knob in KNOBS}
+
+
+def _attach(model: Any, name: str, config: dict[str, Any]) -> None:
+    bottleneck.add(
+        model,
+        name,
+        [(host, source) for host, source in config["hosts"]],
+        width=config["bottleneck"],
+        nonlinearity=config["nonlinearity"],
+        std=config["init_std"],
+        scale=config["scale"] if config["placement"] == "parallel" else 1.0,
+    )
+    _notes(model)[name] = config
+
+
+def _notes(model: Any) -> dict[str, dict[str, Any]]:
+    """The settings of every adapter on a model, kept on it."""
+    if not hasattr(model, "_peft_lab_adapters"):
+        model._peft_lab_adapters = {}
+    notes: dict[str, dict[str, Any]] = model._peft_lab_adapters
+    return notes
+
+
+_SUBLAYERS = ("attention", "feed-forward part")
+
+
+def _has(shape: ModelShape, role: str) -> set[int]:
+    """The layers with an output map of that role, or a mixture in its place."""
+    own = {layer for g in shape.groups if g.role == role and not shape.mixture_of(g) for layer in g.layers}
+    return own | {layer for m in shape.mixtures if role == "down" for layer in m.layers}
+
+
+def _place_problems(shape: ModelShape, values: Values) -> Iterable[Problem]:
+    """Layers that get fewer adapters than the placement says, and where one stands on a mixture of experts."""
+    wanted = {"down": _SUBLAYERS[1]}
+    if values["placement"] == "houlsby":
+        wanted = {"o": _SUBLAYERS[0], **wanted}
+    for role, name in wanted.items():
+        without = shape.num_layers - len(_has(shape, role))
+        if without > 0:
+            got = "one adapter, not two" if len(wanted) > 1 else "no adapter"
+            yield Problem(
+                "placement",
+                f"{without} of the {shape.num_layers} layers of {shape.title} have no {name} by names known here, and "
+                f"get {got}.",
+                "warning",
+            )
+    if shape.mixtures:
+        place = "beside" if values["placement"] == "parallel" else "after"
+        yield Problem(
+            "placement",
+            f"{shape.title} has {shape.mixtures[0].experts} experts in a feed-forward part: one adapter stands {place} "
+            "them all, on their sum, and none in a single expert.",
+            "warning",
+        )
+
+
+def _whole(shape: ModelShape, mixture: Mixture) -> ModuleGroup:
+    """A mixture of experts as a host: a module that is as wide at both ends as the stream."""
+    return ModuleGroup(mixture.path, "Mixture", mixture.layers, {"weight": (shape.hidden, shape.hidden)})
+
+
+def _entrance(shape: ModelShape, host: ModuleGroup) -> ModuleGroup:
+    """The first map of the feed-forward part that ends in ``host``: the nearest one before it in the model's order."""
+    before = shape.groups[: shape.groups.index(host)]
+    return next(
+        group for group in reversed(before) if group.role in ("up", "gate") and group.layers == host.layers
+    )
+
+
+def _prefix(model: torch.nn.Module, shape: ModelShape) -> str:
+    """A classifier holds the bare model under one more name, such as ``bert.``."""
+    known = next(path for group in shape.groups for path in group.paths)
+    found = next(path for path, _ in model.named_modules() if path == known or path.endswith("." + known))
+    return found.removesuffix(known)
+
+
+METHOD = Adapters()

@@ -1,0 +1,167 @@
+"""Questions on BitFit."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from peft_lab import references as src
+from peft_lab.methods.bitfit import calculations as calc
+from peft_lab.models.shapes import ModelShape
+from peft_lab.quiz.fits import with_biases, without_biases
+from peft_lab.quiz.question import Question
+
+MODEL = "bert-base"
+ask = partial(Question, topic="bitfit", model=MODEL, fits=with_biases)
+
+
+def full_of_biases(shape: ModelShape) -> bool:
+    """BERT types: a bias in every linear map, learned absolute positions, separate query and key."""
+    return with_biases(shape) and shape.kind == "encoder"
+
+
+def with_norm_biases(shape: ModelShape) -> bool:
+    return with_biases(shape) and any(group.is_norm for group, _ in shape.biases)
+
+
+def only_in_attention(shape: ModelShape) -> bool:
+    return bool(shape.biases) and all(group.role in ("q", "k", "v") for group, _ in shape.biases)
+
+
+QUESTIONS = (
+    ask(
+        id="bitfit-share", level="basic", kind="numeric", calculate=calc.share_of_model,
+        question="Which share of {{model}}'s {{total}} parameters are biases ({{layers}} layers, hidden "
+        "{{hidden}}, feed-forward {{intermediate}}), norms included?",
+        answer="{{value}}: {{trained}} numbers.",
+        listen_for=("one bias per output", "norms have them, too", "nothing is added, so the total stays"),
+        wrong=("a percent or more",),
+        follow_ups=("And on a Llama?",),
+        sources=(f"{src.BITFIT}, section 3",),
+    ),
+    ask(
+        id="bitfit-none", level="basic", kind="numeric", calculate=calc.none_here, model="llama-3.2-3b",
+        fits=without_biases,
+        question="How many parameters does BitFit train on {{model}}?",
+        answer="{{value}}: its linear maps and norms have no biases, so there is nothing to train. Adding new "
+        "biases is possible, but it is another method.",
+        listen_for=("asks whether the architecture has biases", "RMSNorm has a scale only"),
+        wrong=("0.08%, quoted from another model",),
+        follow_ups=("Which current models do have some?",),
+        sources=(f"{src.BITFIT}, section 3", src.RUN),
+    ),
+    ask(
+        id="bitfit-inference", level="basic", kind="free", model=None,
+        question="Why does BitFit cost nothing at inference? Under which condition is that so?",
+        answer="It changes values of parameters that the model has anyway; no module, no multiplication and no "
+        "position is added. The condition is that the biases exist: on a model built without them they would have "
+        "to be added, as extra work and extra code.",
+        listen_for=(
+            "no added structure",
+            "condition named",
+            "per-task storage is small, but switching tasks means exchanging the biases",
+        ),
+        wrong=("'because it has few parameters': LoRA unmerged has few, too, and costs time",),
+        follow_ups=("How would you serve several BitFit tasks in one batch?",),
+        sources=(f"{src.BITFIT}, section 3",),
+    ),
+    ask(
+        id="bitfit-count", level="medium", kind="numeric", calculate=calc.all_biases, fits=full_of_biases,
+        question="Count the biases of {{model}}: {{layers}} layers with query, key, value, attention output "
+        "({{hidden}} each), feed-forward {{hidden}} → {{intermediate}} → {{hidden}} and two norms; outside, the "
+        "norm of the embeddings and the pooler.",
+        answer="{{value}}, {{share}} of all parameters. {{outside}} of them are outside the layers.",
+        listen_for=("sorted by layer and outside", "the widening map has the largest bias"),
+        wrong=("forgets norms", "forgets the pooler"),
+        follow_ups=("Which half of them did the paper find sufficient?",),
+        sources=(f"{src.BITFIT}, section 3",),
+    ),
+    ask(
+        id="bitfit-subset", level="medium", kind="numeric", calculate=calc.subset, fits=full_of_biases,
+        question="The paper also trains two kinds of bias alone: the query's and that of the feed-forward part's "
+        "widening map. How many parameters is that on {{model}} ({{layers}} layers, hidden {{hidden}}, "
+        "feed-forward {{intermediate}})?",
+        answer="{{value}}, {{share}} of all biases, at nearly the same scores.",
+        listen_for=("hidden plus feed-forward width, per layer", "an ablation that tells which biases matter"),
+        wrong=("takes both to be as wide as the model",),
+        follow_ups=("Why could just these two matter most?",),
+        sources=(f"{src.BITFIT}, section 4",),
+    ),
+    ask(
+        id="bitfit-rate", level="medium", kind="free", model=None,
+        question="You run BitFit with the learning rate of your last full fine-tuning and it learns nothing. What "
+        "do you change?",
+        answer="Raise the rate by one or two orders of magnitude: of the order of 1e-3 instead of 1e-5. Few "
+        "parameters with small effect have to carry the change. Also look whether any parameter is trainable, "
+        "whether the head is, and whether weight decay pulls on the biases.",
+        listen_for=("rate, with an order of magnitude", "checks what is trainable", "head"),
+        wrong=("trains longer at the same rate",),
+        follow_ups=("How would you find a good rate in three short runs?",),
+        sources=(f"{src.BITFIT}, section 4", src.RUN),
+    ),
+    ask(
+        id="bitfit-why-no-bias", level="medium", kind="free", model=None,
+        question="Why do Llama-type models have no biases, and what does that teach about BitFit?",
+        answer="Large decoders dropped them: PaLM reports steadier training without, and quality did not suffer. "
+        "Qwen2 kept them for queries, keys and values only. So BitFit belongs to BERT, RoBERTa and GPT-2 types; a "
+        "method that depends on a detail of the architecture can vanish with it.",
+        listen_for=("architecture decides applicability", "an example with biases in attention only"),
+        wrong=("that biases are folded into the norms",),
+        follow_ups=("What is the closest thing to BitFit that a Llama allows?",),
+        sources=(f"{src.PALM}, section 2", src.RUN),
+    ),
+    ask(
+        id="bitfit-attention-only", level="hard", kind="numeric", calculate=calc.attention_only,
+        model="qwen2.5-0.5b", fits=only_in_attention,
+        question="{{model}} has biases in its query, key and value maps only ({{layers}} layers, {{heads}} query "
+        "heads and {{kv_heads}} key/value heads of size {{head_dim}}). How many parameters does BitFit train?",
+        answer="{{value}}, {{share}} of all: far below what BitFit has on BERT.",
+        listen_for=("grouped-query attention in the bias, too", "doubts that so few places suffice"),
+        wrong=("three times the hidden size per layer where keys and values are narrower",),
+        follow_ups=("Does the key's bias act here, unlike in BERT?",),
+        sources=(src.RUN, f"{src.BITFIT}, section 3"),
+    ),
+    ask(
+        id="bitfit-norm-share", level="hard", kind="numeric", calculate=calc.norm_share, fits=with_norm_biases,
+        question="Which share of {{model}}'s biases sits in its norms ({{layers}} layers, hidden {{hidden}}, "
+        "feed-forward {{intermediate}})?",
+        answer="{{value}}.",
+        listen_for=("counts the norm outside the layers", "ratio of like things"),
+        wrong=("forgets that norms have biases",),
+        follow_ups=("Would training the norms' scales as well still be BitFit?",),
+        sources=(f"{src.BITFIT}, section 3",),
+    ),
+    ask(
+        id="bitfit-inert-keys", level="hard", kind="numeric", calculate=calc.inert_keys, fits=full_of_biases,
+        question="In {{model}} ({{layers}} layers, keys {{kv_width}} wide, absolute positions) some of the biases "
+        "that BitFit trains cannot change any output. Which ones, and how many numbers are they?",
+        answer="The key's: it adds the same amount to all scores of a query, and softmax ignores that. {{value}}, "
+        "{{share}} of all biases, whose gradient is zero but for rounding.",
+        listen_for=(
+            "softmax is invariant to a shift",
+            "the query's bias is different: it meets each key",
+            "absolute positions: with rotary ones the key's bias acts",
+        ),
+        wrong=("all attention biases", "none"),
+        follow_ups=(
+            "Does this hold with rotary position embeddings?",
+            "How would you see it in a trained BitFit model?",
+        ),
+        sources=(src.ALGEBRA, f"{src.TRANSFORMER}, section 3.2"),
+    ),
+    ask(
+        id="bitfit-limits", level="hard", kind="free", model=None,
+        question="What can a change of biases do to a network, and what can it not do? Predict when BitFit fails.",
+        answer="It shifts pre-activations by constants that do not depend on the input: which units are on, how "
+        "strongly parts are weighted before norms and softmax. It cannot create new interactions between features, "
+        "since all products stay as they were. It exposes what pretraining left there: enough for classification "
+        "with few data, not for new knowledge or long generation in a new format.",
+        listen_for=(
+            "input-independent shifts, input-dependent effects through nonlinearities",
+            "exposing against learning",
+            "small data against large",
+        ),
+        wrong=("that constant shifts have no effect beyond the last layer",),
+        follow_ups=("How did it compare with full fine-tuning as data grew in the paper?",),
+        sources=(f"{src.BITFIT}, sections 3 and 4",),
+    ),
+)  # fmt: skip

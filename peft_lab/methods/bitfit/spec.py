@@ -1,0 +1,136 @@
+r"""BitFit: train the bias vectors and nothing else (Ben Zaken et al. 2021, arXiv 2106.10199, section 3).
+
+    W x + b        W frozen, b trained
+
+              x
+              |
+        [ W frozen ]
+              |
+            ( + b )   trained
+              |
+              h
+
+Nothing is added, so nothing is slower afterwards; a model without biases (Llama types) has nothing to train. The
+subset of section 4 trains two kinds only: the query's bias and that of the feed-forward part's first, widening map,
+which the paper calls the second MLP layer (its first is the attention's output map).
+
+The frozen model's dropout is off while the biases train, which the paper does not say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from peft_lab.methods.base import Formula, MethodSpec, Paper, Part, Problem, TaskType, Term
+from peft_lab.methods.knobs import Knob, Values
+from peft_lab.methods.shared import own_format
+from peft_lab.methods.shared.dropout import without_dropout
+from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup, is_bias
+
+if TYPE_CHECKING:
+    import torch
+
+PEFT_TYPE = "BITFIT"
+SUBSET_ROLES = ("q", "up")  # b_q and b_m2 of section 3
+KNOBS = (
+    Knob(
+        "subset", "Biases", "choice", "all",
+        "all: every bias, those of the norms included. query_mlp: those of the query and of the feed-forward "
+        "part's widening map.",
+        usual="all", paper="all, and query_mlp at half the parameters with nearly the same scores",
+        choices=("all", "query_mlp"),
+    ),
+)  # fmt: skip
+
+
+class BitFit(MethodSpec):
+    slug = "bitfit"
+    title = "BitFit"
+    summary = "Train the biases that the model already has, and nothing else."
+    paper = Paper(
+        "Ben Zaken et al.", 2021, "BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked "
+        "Language-models",
+        "2106.10199", "section 3",
+    )  # fmt: skip
+    knobs = KNOBS
+    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
+        "encoder": 1e-2,
+        "causal-lm": 3e-3,
+        "seq2seq": 3e-3,
+    }
+    adds = False
+    order = 80
+
+    def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
+        if not shape.biases:
+            yield Problem(
+                "model",
+                f"{shape.title} has no biases: its linear maps and norms are built without them, so there is nothing "
+                "for BitFit to train. GPT-2, BERT and RoBERTa have biases everywhere, Qwen2.5 in query, key and value.",
+            )
+            return
+        if values["subset"] == "all":
+            return
+        found = {group.role for group, _ in _biases(shape, values)}
+        if not found:
+            yield Problem("subset", f"{shape.title} has no bias at either of these places. Choose all.")
+        elif found != set(SUBSET_ROLES):
+            names = {"q": "the query", "up": "the feed-forward widening map"}
+            missing = " and ".join(names[role] for role in SUBSET_ROLES if role not in found)
+            message = f"{shape.title} has no bias of its own for {missing}; only the other one is trained."
+            yield Problem("subset", message, "warning")
+
+    def formula(self, shape: ModelShape, values: Values) -> Formula:
+        terms = tuple(
+            Term(
+                f"{group.path}.{name}",
+                r" \cdot ".join(str(side) for side in group.parameters[name]),
+                math.prod(group.parameters[name]),
+                group.count,
+            )
+            for group, name in _biases(shape, values)
+        )
+        symbolic = r"\sum |b|" if values["subset"] == "all" else r"L\,(|b_q| + |b_{m_2}|)"
+        return Formula(symbolic, terms, added=0, stored=sum(term.total for term in terms))
+
+    def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
+        return tuple(
+            Part("bias", group.path, "b", {"size": math.prod(group.parameters[name])})
+            for group, name in _biases(shape, values)
+        )
+
+    def apply(
+        self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
+    ) -> torch.nn.Module:
+        if values["subset"] == "all":
+            names = [name for name, _ in model.named_parameters() if is_bias(name)]
+        else:
+            wanted = tuple(f"{path}.{name}" for group, name in _biases(shape, values) for path in group.paths)
+            # A classifier holds the bare model under one more name, such as "bert.".
+            names = [n for n, _ in model.named_parameters() if n in wanted or n.partition(".")[2] in wanted]
+        without_dropout(model)
+        own_format.train_only(model, names, task_type)
+        return model
+
+    def state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+        return own_format.trained_state(model)
+
+    def save(self, model: torch.nn.Module, directory: Path) -> None:
+        own_format.write(directory, {"peft_type": PEFT_TYPE}, self.state(model))
+
+    def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
+        own_format.read_config(directory, PEFT_TYPE)
+        own_format.restore(model, own_format.read_state(directory))
+        return model
+
+
+def _biases(shape: ModelShape, values: Values) -> list[tuple[ModuleGroup, str]]:
+    if values["subset"] == "all":
+        return list(shape.biases)
+    return [(group, name) for group, name in shape.biases if group.role in SUBSET_ROLES]
+
+
+METHOD = BitFit()

@@ -1,0 +1,77 @@
+r"""Full fine-tuning: every parameter of the model is trained. The reference for everything else here.
+
+    theta <- theta - update        all of theta, nothing added
+
+Parameters: all of them, tied ones once. What a run stores is a whole new model, and the optimizer keeps two moments for
+each parameter while it runs (Kingma & Ba 2014, arXiv 1412.6980, algorithm 1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from peft_lab.methods.base import Formula, MethodSpec, Paper, Part, TaskType, Term
+from peft_lab.methods.knobs import Values
+from peft_lab.methods.shared import own_format
+from peft_lab.models.shapes import ModelKind, ModelShape
+
+if TYPE_CHECKING:
+    import torch
+
+PEFT_TYPE = "FULL"
+
+
+class FullFineTuning(MethodSpec):
+    slug = "full"
+    title = "Full fine-tuning"
+    summary = "Train every parameter. The most capacity, the most memory, and a whole model to store for every task."
+    paper = Paper(
+        "Howard & Ruder",
+        2018,
+        "Universal Language Model Fine-tuning for Text Classification",
+        "1801.06146",
+        "section 3",
+    )
+    knobs = ()
+    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
+        "encoder": 2e-4,
+        "causal-lm": 1e-4,
+        "seq2seq": 2e-4,
+    }
+    adds = False
+    order = 5
+
+    def formula(self, shape: ModelShape, values: Values) -> Formula:
+        terms = []
+        for group in shape.groups:
+            own = [dims for name, dims in group.parameters.items() if name not in group.tied]
+            if own:
+                expression = " + ".join(r" \cdot ".join(str(size) for size in dims) for dims in own)
+                terms.append(Term(group.path, expression, sum(math.prod(dims) for dims in own), group.count))
+        return Formula(r"\sum_{\text{all modules}} |\theta|", tuple(terms), added=0, stored=shape.total)
+
+    def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
+        return tuple(Part("trainable", group.path, "", {"parameters": group.each}) for group in shape.groups)
+
+    def apply(
+        self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
+    ) -> torch.nn.Module:
+        own_format.train_only(model, [name for name, _ in model.named_parameters()], task_type)
+        return model
+
+    def state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+        return own_format.trained_state(model)
+
+    def save(self, model: torch.nn.Module, directory: Path) -> None:
+        own_format.write(directory, {"peft_type": PEFT_TYPE}, self.state(model))
+
+    def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
+        own_format.read_config(directory, PEFT_TYPE)
+        own_format.restore(model, own_format.read_state(directory))
+        return model
+
+
+METHOD = FullFineTuning()

@@ -1,0 +1,174 @@
+"""What IA³ learnt: the factors of every target, which channels they amplify and which they inhibit.
+
+Works on a ``PeftModel`` whose layers hold ``ia3_l``; torch is imported inside.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+ADAPTER = "default"
+CELLS = 64  # of a vector on screen
+BINS = 40
+FELT = 0.05  # distance from 1 from which a factor counts as amplifying or inhibiting
+LISTED = 8  # strongest factors of each direction
+# The map behind the attention and the one that makes the values it averages, by the endings of their paths.
+TWINS = {"attention.output.dense": "attention.self.value", "self_attn.o_proj": "self_attn.v_proj"}
+
+
+def vectors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor, bool]]:
+    """Every vector with its module's path in the bare model and whether it multiplies the input."""
+    from peft_lab.counting.count import clean_path
+
+    for name, module in model.named_modules():
+        if ADAPTER in getattr(module, "ia3_l", {}):
+            held: Any = module
+            yield clean_path(name), held.ia3_l[ADAPTER].detach().flatten().float(), bool(held.is_feedforward)
+
+
+def copies(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """All vectors as they are now, by path."""
+    return {path: vector.clone() for path, vector, _ in vectors(model)}
+
+
+def row(path: str, vector: torch.Tensor) -> dict[str, Any]:
+    """One vector for the screen.
+
+    Returns:
+        ``cells``: distances from 1, each cell the furthest of its patch; ``rms`` of all distances; smallest and
+        largest factor; how many are above 1 + FELT and below 1 - FELT.
+    """
+    distance = vector - 1
+    return {
+        "module": path,
+        "size": vector.numel(),
+        "cells": cells(distance),
+        "rms": float(distance.square().mean().sqrt()),
+        "low": float(vector.min()),
+        "high": float(vector.max()),
+        "amplified": int((distance > FELT).sum()),
+        "inhibited": int((distance < -FELT).sum()),
+    }
+
+
+def cells(vector: torch.Tensor) -> list[float]:
+    """``vector`` shrunk to at most CELLS cells; each keeps the entry of its patch that is largest in magnitude."""
+    import torch
+
+    flat, size = vector[None, None], min(CELLS, vector.numel())
+    high = torch.nn.functional.adaptive_max_pool1d(flat, size)[0, 0]
+    low = -torch.nn.functional.adaptive_max_pool1d(-flat, size)[0, 0]
+    strongest = torch.where(high.abs() >= low.abs(), high, low)
+    return [float(f"{value:.3g}") for value in strongest.tolist()]
+
+
+def histograms(
+    snapshots: Sequence[Mapping[str, torch.Tensor]],
+) -> tuple[list[float], list[dict[str, list[int]]]]:
+    """How the factors of each kind of target are spread, with the same bins at every snapshot.
+
+    Returns:
+        the BINS + 1 edges; for each snapshot the numbers of factors by kind (path without the layer index).
+    """
+    import torch
+
+    values = torch.cat([vector for snapshot in snapshots for vector in snapshot.values()])
+    reach = max(float((values - 1).abs().max()), 2 * FELT) * 1.001
+    edges = torch.linspace(1 - reach, 1 + reach, BINS + 1)
+    found = []
+    for snapshot in snapshots:
+        kinds: dict[str, list[torch.Tensor]] = {}
+        for path, vector in snapshot.items():
+            kinds.setdefault(kind_of(path), []).append(vector.cpu())
+        found.append(
+            {
+                kind: torch.histogram(torch.cat(parts), edges).hist.int().tolist()
+                for kind, parts in kinds.items()
+            }
+        )
+    return edges.tolist(), found
+
+
+def kind_of(path: str) -> str:
+    """``attention.self.key`` of ``encoder.layer.3.attention.self.key``."""
+    from peft_lab.models.meta import pattern
+
+    return pattern(path)[0].split("{}.")[-1]
+
+
+def twins(snapshot: Mapping[str, torch.Tensor], on_input: Sequence[str]) -> dict[str, Any]:
+    """Vectors on the values and on the input of the map behind the attention, which do the same: ``l ⊙ Σ p v = Σ p
+    (l ⊙ v)``. Empty where a model has only one of them, or shares values between heads.
+
+    Returns:
+        ``size``: factors of either; ``correlation`` of the two.
+    """
+    import torch
+
+    pairs = [
+        (snapshot[value], snapshot[path])
+        for path in on_input
+        for ending, other in TWINS.items()
+        if path.endswith(ending) and (value := path.removesuffix(ending) + other) in snapshot
+        if len(snapshot[value]) == len(snapshot[path])
+    ]
+    if not pairs:
+        return {}
+    sides = torch.stack([torch.cat([pair[side] for pair in pairs]) for side in (0, 1)])
+    return {"size": sides.shape[1], "correlation": float(torch.corrcoef(sides)[0, 1])}
+
+
+def strongest(snapshot: Mapping[str, torch.Tensor]) -> dict[str, list[dict[str, Any]]]:
+    """The LISTED largest and smallest factors of all, with module and channel."""
+    rows: list[dict[str, Any]] = [
+        {"module": path, "channel": int(channel), "factor": float(vector[channel])}
+        for path, vector in snapshot.items()
+        for channel in {*vector.topk(min(LISTED, len(vector))).indices.tolist(),
+                        *vector.topk(min(LISTED, len(vector)), largest=False).indices.tolist()}
+    ]  # fmt: skip
+    rows.sort(key=lambda row: float(row["factor"]))
+    return {"amplified": rows[: -LISTED - 1 : -1], "inhibited": rows[:LISTED]}
+
+
+def merge_check(
+    model: torch.nn.Module,
+    inputs: Mapping[str, torch.Tensor],
+    dtypes: Sequence[str] = ("float32", "bfloat16"),
+) -> list[dict[str, Any]]:
+    """Outputs with the vectors beside the weights, multiplied into them, and divided out again, for each dtype.
+
+    Works on copies: the given model is left as it is.
+
+    Returns:
+        one row per dtype: largest absolute differences of the logits after merging and after taking it back, and the
+        logits' own largest magnitude.
+    """
+    import torch
+
+    rows = []
+    for name in dtypes:
+        tried: Any = copy.deepcopy(model).to(getattr(torch, name)).eval()
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # PEFT says that dividing is not exact, which is what is measured here
+            before = tried(**inputs).logits.float()
+            tried.merge_adapter()
+            merged = tried(**inputs).logits.float()
+            tried.unmerge_adapter()
+            back = tried(**inputs).logits.float()
+        rows.append(
+            {
+                "dtype": name,
+                "max_difference": float((merged - before).abs().max()),
+                "back_difference": float((back - before).abs().max()),
+                "max_logit": float(before.abs().max()),
+            }
+        )
+    return rows

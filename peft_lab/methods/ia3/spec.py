@@ -1,0 +1,173 @@
+r"""IA³: learned vectors that amplify or inhibit activations (Liu et al. 2022, arXiv 2205.05638, section 3.3, eq. 1).
+
+    k <- l_k * (W_k x)      v <- l_v * (W_v x)      ffn <- W_down (l_ff * f(W_up x))        l starts at 1
+
+              x                          f(W_up x)
+              |                              |
+        [ W_k frozen ]                  ( * l_ff )   on the input of the feed-forward target
+              |                              |
+          ( * l_k )   on the output    [ W_down frozen ]
+              |                              |
+              k                              y
+
+One number per feature, so it can be folded into W's rows (or columns) afterwards: l * (W x) = (diag(l) W) x.
+Parameters: d_out per target, d_in per feed-forward target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
+from peft_lab.methods.knobs import Knob, Values
+from peft_lab.methods.shared.experts import router_problems
+from peft_lab.methods.shared.peft_backed import PeftMethod
+from peft_lab.methods.shared.tables import ia3_feedforward, ia3_targets
+from peft_lab.methods.shared.targets import (
+    ALL_LINEAR,
+    default_problems,
+    default_targets,
+    documented,
+    matched,
+    stored_transposed,
+    target_problems,
+)
+from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+KNOBS = (
+    Knob(
+        "target_modules", "Target modules", "modules", (),
+        "Which maps get a vector: on their output, or on their input when they are feed-forward targets too.",
+        usual="keys, values and the feed-forward down map", paper="k, v and the feed-forward activations",
+    ),
+    Knob(
+        "feedforward_modules", "Of these, feed-forward", "modules", (),
+        "Targets whose vector multiplies the input instead of the output. Each must be a target as well.",
+        usual="the feed-forward down map", paper="the feed-forward down map",
+    ),
+)  # fmt: skip
+
+
+class Ia3(PeftMethod):
+    slug = "ia3"
+    title = "IA³"
+    summary = (
+        "Freeze everything. Learn one factor per feature that amplifies or inhibits keys, values and the FFN."
+    )
+    paper = Paper(
+        "Liu et al.", 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context "
+        "Learning", "2205.05638", "section 3.3"
+    )  # fmt: skip
+    knobs = KNOBS
+    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
+        "encoder": 3e-2,
+        "causal-lm": 1e-2,
+        "seq2seq": 1e-2,
+    }
+    mergeable = True
+    order = 70
+
+    def defaults(self, shape: ModelShape) -> dict[str, Any]:
+        targets = documented(shape, ia3_targets())
+        feedforward = tuple(name for name in documented(shape, ia3_feedforward()) if name in targets)
+        if not targets:
+            block = shape.block
+            names = {
+                role: shape.target_name(block[role])
+                for role in ("k", "v", "qkv", "kv", "down")
+                if role in block
+            }
+            targets = tuple(names.values()) or default_targets(shape)
+            feedforward = (names["down"],) if "down" in names else ()
+        return super().defaults(shape) | {"target_modules": targets, "feedforward_modules": feedforward}
+
+    def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
+        targets, feedforward = values["target_modules"], values["feedforward_modules"]
+        yield from target_problems(shape, targets)
+        yield from default_problems(shape, targets, self.defaults(shape)["target_modules"], ia3_targets())
+        unmatched = shape.match(feedforward).unmatched if feedforward else ()
+        for name in feedforward:
+            if tuple(targets) == (ALL_LINEAR,) and name in unmatched:
+                yield Problem("feedforward_modules", f"'{name}' matches no module of {shape.title}.")
+            elif tuple(targets) != (ALL_LINEAR,) and name not in targets:
+                listed = ", ".join(targets)
+                message = (
+                    f"'{name}' is a feed-forward module but no target ({listed}). Add it to the targets, too."
+                )
+                yield Problem("feedforward_modules", message)
+        yield from router_problems(shape, shape.match(targets).groups)
+        yield from _expert_problems(shape)
+        if any(group.role == "qkv" for group in shape.match(targets).groups):
+            message = f"{shape.title} fuses query, key and value in one map, so the vector scales the queries as well."
+            yield Problem("target_modules", message, "warning")
+
+    def formula(self, shape: ModelShape, values: Values) -> Formula:
+        terms = []
+        for group in matched(shape, values["target_modules"]):
+            size = _size(group, values)
+            terms.append(Term(group.path, str(size), size, group.count))
+        total = sum(term.total for term in terms)
+        symbolic = r"\sum_{\text{targets}} d_{out} + \sum_{\text{feed-forward}} d_{in}"
+        return Formula(symbolic, tuple(terms), added=total, stored=total)
+
+    def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
+        labels = {"q": "l_q", "k": "l_k", "v": "l_v", "qkv": "l_qkv", "kv": "l_kv", "o": "l_o"}
+        return tuple(
+            Part(
+                "gate",
+                group.path,
+                labels.get(str(group.role), "l_ff" if is_feedforward(group, values) else "l"),
+                {"size": _size(group, values), "on_input": int(is_feedforward(group, values))},
+            )
+            for group in shape.match(values["target_modules"]).groups
+        )
+
+    def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> PeftConfig:
+        from peft import IA3Config
+
+        targets = values["target_modules"]
+        if tuple(targets) == (ALL_LINEAR,):
+            # PEFT resolves the shorthand to full paths and then misses the feed-forward names among them.
+            names = [shape.target_name(group) for group in shape.matrices]
+            targets = tuple(dict.fromkeys([*names, *values["feedforward_modules"]]))
+        return IA3Config(
+            task_type=task_type,
+            target_modules=list(targets),
+            feedforward_modules=list(values["feedforward_modules"]),
+            fan_in_fan_out=stored_transposed(shape.match(values["target_modules"]).groups),
+        )
+
+
+def _expert_problems(shape: ModelShape) -> Iterable[Problem]:
+    if not shape.mixtures:
+        return
+    shared = any(mixture.shared for mixture in shape.mixtures)
+    elsewhere = any(g.role == "down" for g in shape.groups if g.is_matrix and not shape.mixture_of(g))
+    where = [
+        name
+        for name, there in (("the shared expert", shared), ("layers without experts", elsewhere))
+        if there
+    ]
+    rest = f"; {' and '.join(where)} can have one" if where else ""
+    yield Problem(
+        "feedforward_modules",
+        f"The experts that the router of {shape.title} chooses from get no feed-forward vector: they are stacked in "
+        f"bare parameters, and PEFT's IA³ multiplies at linear maps only{rest}.",
+        "warning",
+    )
+
+
+def is_feedforward(group: ModuleGroup, values: Values) -> bool:
+    """Whether the vector multiplies the input. PEFT compares plain endings here, without the dot."""
+    return any(path.endswith(name) for path in group.paths for name in values["feedforward_modules"])
+
+
+def _size(group: ModuleGroup, values: Values) -> int:
+    return group.in_features if is_feedforward(group, values) else group.out_features
+
+
+METHOD = Ia3()

@@ -1,0 +1,288 @@
+"""Questions on LoRA."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from peft_lab import references as src
+from peft_lab.methods.lora import calculations as calc
+from peft_lab.quiz.fits import gated, separate_attention
+from peft_lab.quiz.question import Question
+
+MODEL = "llama-3.2-3b"
+ask = partial(Question, topic="lora", model=MODEL)
+
+QUESTIONS = (
+    ask(
+        id="lora-one-map", level="basic", kind="numeric", calculate=calc.one_map, fits=separate_attention,
+        given={"r": 16},
+        question="LoRA of rank {{r}} adapts one query map of {{model}}, {{q_name}} with {{q_in}} inputs and "
+        "{{q_out}} outputs. How many parameters does that add?",
+        answer="$r(d_{in} + d_{out})$: A holds r rows of inputs and B r columns of outputs, together {{value}}. "
+        "That is {{share}} of the matrix they correct.",
+        listen_for=(
+            "A is $r \\times d_{in}$, B is $d_{out} \\times r$",
+            "the cost is linear in the rank",
+            "W itself stays and is not counted",
+        ),
+        wrong=(
+            "$2dr$ for every matrix: true for square ones only",
+            "$r^2$: no matrix of that shape is trained in LoRA",
+        ),
+        follow_ups=(
+            "And for a value map under grouped-query attention?",
+            "From which rank on is it no longer smaller than W?",
+        ),
+        sources=(f"{src.LORA}, section 4.1",),
+    ),
+    ask(
+        id="lora-query-value", level="medium", kind="numeric", calculate=calc.query_value, fits=separate_attention,
+        given={"r": 16},
+        question="How many parameters does LoRA of rank {{r}} on the query and value maps of {{model}} train? It "
+        "has {{layers}} layers, hidden size {{hidden}}, {{heads}} query heads and {{kv_heads}} key/value heads of "
+        "size {{head_dim}}.",
+        answer="{{value}}, {{share}} of all parameters. A query map has {{q_out}} outputs and costs {{q_each}}, a "
+        "value map has {{v_out}} and costs {{v_each}}.",
+        listen_for=(
+            "reads the heads before multiplying: v is only kv_heads × head_dim wide",
+            "multiplies by the layers",
+            "gives a share at once",
+        ),
+        wrong=(
+            "takes v to be as wide as q where there are fewer key/value heads",
+            "takes the number of heads for that of layers: a published tutorial's figure for Llama 3.2 3B makes both "
+            "slips",
+            "counts one layer",
+        ),
+        follow_ups=("What changes if you adapt every linear map?", "How large is the file of this adapter?"),
+        sources=(f"{src.LORA}, section 4.2", f"{src.GQA}, section 2"),
+    ),
+    ask(
+        id="lora-all-linear", level="medium", kind="numeric", calculate=calc.every_map, fits=gated, given={"r": 16},
+        question="How many parameters does LoRA of rank {{r}} on every linear map of {{model}}'s {{layers}} blocks "
+        "(hidden {{hidden}}, feed-forward {{intermediate}}, keys and values {{kv_width}} wide) train?",
+        answer="{{value}}. The attention maps are only {{attention}} of it: the feed-forward part has the widest "
+        "matrices, and there are three of them.",
+        listen_for=(
+            "seven maps per block: q, k, v, o, gate, up, down",
+            "most of the cost is in the feed-forward part",
+        ),
+        wrong=(
+            "forgets the gate of a gated feed-forward part",
+            "adds the output layer: PEFT's `all-linear` leaves it out",
+        ),
+        follow_ups=("With a fixed budget of parameters, would you rather raise the rank or adapt more maps?",),
+        sources=(f"{src.QLORA}, section 4 and figure 2", f"{src.LORA}, section 7.1"),
+    ),
+    ask(
+        id="lora-break-even", level="hard", kind="numeric", calculate=calc.break_even, fits=separate_attention,
+        question="At which rank do A and B on a value map of {{model}} ({{v_in}} inputs, {{v_out}} outputs) hold "
+        "as many parameters as the map itself?",
+        answer="At {{value}}, where $r(d_{in}+d_{out})$ reaches $d_{in} d_{out}$. For the query map it is "
+        "{{q_even}}.",
+        listen_for=(
+            "sets the two counts equal and solves for r",
+            "the narrow side decides",
+            "sees that this is far above useful ranks",
+        ),
+        wrong=(
+            "names the smaller dimension: there the rank stops limiting, but A and B are already larger than W",
+        ),
+        follow_ups=(
+            "Does LoRA at full rank equal full fine-tuning?",
+            "Why may training at high rank still behave differently?",
+        ),
+        sources=(f"{src.LORA}, section 4.1",),
+    ),
+    ask(
+        id="lora-scale", level="basic", kind="numeric", calculate=calc.plain_scale, model=None,
+        given={"alpha": 16, "r": 64},
+        question="LoRA with α = {{alpha}} and r = {{r}}: what is the product BA multiplied by?",
+        answer="By α/r = {{value}}.",
+        listen_for=("α/r, so raising the rank alone makes the correction smaller",),
+        wrong=("α itself", "r/α"),
+        follow_ups=(
+            "What would you do to α when you raise r?",
+            "Why is α often called a learning rate in disguise?",
+        ),
+        sources=(f"{src.LORA}, section 4.1",),
+    ),
+    ask(
+        id="lora-rslora", level="medium", kind="numeric", calculate=calc.rank_stabilised, model=None,
+        given={"alpha": 16, "r": 64},
+        question="Rank-stabilised LoRA (`use_rslora=True`) with α = {{alpha}} and r = {{r}}: what is BA multiplied "
+        "by?",
+        answer="By α/√r = {{value}}, which is {{ratio}} times the {{plain}} of plain LoRA.",
+        listen_for=(
+            "the square root keeps the size of the correction independent of r",
+            "matters at large ranks only",
+        ),
+        wrong=("that it changes the parameter count", "that it is a different initialisation"),
+        follow_ups=("Why does α/r make large ranks learn slowly?",),
+        sources=(f"{src.RSLORA}, section 3",),
+    ),
+    ask(
+        id="lora-scale-drop", level="medium", kind="numeric", calculate=calc.scale_drop, model=None,
+        given={"r": 8, "larger": 64},
+        question="You raise r from {{r}} to {{larger}} and leave α alone. How many times smaller does LoRA's "
+        "scaling factor become?",
+        answer="{{value}} times. With rsLoRA it would be {{rooted}} times. Comparing ranks at one fixed α "
+        "therefore compares two things at once.",
+        listen_for=(
+            "the scale is inversely proportional to r",
+            "a fair sweep over ranks fixes α/r or tunes the learning rate again",
+        ),
+        wrong=("that nothing changes because α is the scale",),
+        follow_ups=("How would you set up a fair comparison of ranks?",),
+        sources=(f"{src.LORA}, section 4.1", f"{src.RSLORA}, section 3"),
+    ),
+    ask(
+        id="lora-dora-extra", level="medium", kind="numeric", calculate=calc.magnitudes, fits=separate_attention,
+        question="How many parameters does DoRA train on top of LoRA on the query and value maps of {{model}} "
+        "({{layers}} layers, outputs {{q_out}} and {{v_out}})?",
+        answer="One magnitude per output of each adapted map: {{value}}, whatever the rank.",
+        listen_for=(
+            "one number per output row, independent of r",
+            "the price is time, not parameters: the norm of W + ΔW is needed in every step",
+        ),
+        wrong=("that it doubles LoRA's count",),
+        follow_ups=("Can DoRA be merged?", "What did it gain in the published comparison?"),
+        sources=(f"{src.DORA}, section 4", src.BENCH),
+    ),
+    ask(
+        id="lora-summed-rank", level="hard", kind="numeric", calculate=calc.summed_rank, fits=separate_attention,
+        given={"r": 16, "other": 8},
+        question="You merge two LoRA adapters, of rank {{r}} and rank {{other}}, into the same query map. What is "
+        "the largest rank that the total change of W can have?",
+        answer="{{value}}: the sum of both products is again a product of two thin matrices, stacked side by side.",
+        listen_for=(
+            "ranks add at most",
+            "so a sum can be stored again as one adapter without loss, at the summed rank",
+        ),
+        wrong=(
+            "the larger of the two",
+            "that a merged matrix has full rank, so the change has as well: W has, ΔW has not",
+        ),
+        follow_ups=(
+            "How would you subtract a merged adapter?",
+            "What does averaging A and B separately do instead?",
+        ),
+        sources=(src.ALGEBRA, f"{src.LORA}, section 4.1"),
+    ),
+    ask(
+        id="lora-compression", level="basic", kind="numeric", calculate=calc.compression, fits=separate_attention,
+        given={"r": 8},
+        question="How many times fewer parameters does LoRA of rank {{r}} train on {{q_name}} of {{model}} "
+        "({{q_out}} × {{q_in}}) than training the matrix itself?",
+        answer="{{value}} fewer: $d_{in} d_{out}$ against $r(d_{in}+d_{out})$.",
+        listen_for=("the factor grows with the width of the model", "so LoRA's share shrinks on larger models"),
+        wrong=("d/r: off by two for a square matrix, since A and B are both trained",),
+        follow_ups=("Does memory shrink by the same factor? What does not shrink?",),
+        sources=(f"{src.LORA}, section 4.1",),
+    ),
+    ask(
+        id="lora-why-b-zero", level="basic", kind="free", model=None,
+        question="Why does LoRA start B at zero and A at random values?",
+        answer="With B = 0 the product BA is zero, so the adapted model is exactly the pretrained one before the "
+        "first step and training starts from a known good point. A must not be zero as well: the gradient of B "
+        "contains A x, so a random A lets B move at once, and A follows when B has left zero.",
+        listen_for=(
+            "output unchanged at step 0",
+            "one of the two must be non-zero for any gradient to flow",
+            "A's first gradient is zero, B's is not",
+        ),
+        wrong=(
+            "to save memory",
+            "so that weights stay small: this is about the starting point, not regularisation",
+        ),
+        follow_ups=("What if both were zero? What if both were random?", "Would A = 0 and B random work too?"),
+        sources=(f"{src.LORA}, section 4.1", src.RUN),
+    ),
+    ask(
+        id="lora-both-zero", level="hard", kind="free", model=None,
+        question="A colleague initialises both A and B with zeros 'to be safe'. The loss curve is flat. Derive "
+        "why.",
+        answer="With $h = W_0x + s\\,BAx$ and $g = \\partial L/\\partial h$ the gradients are $\\partial "
+        "L/\\partial B = s\\,g\\,(Ax)^\\top$ and $\\partial L/\\partial A = s\\,B^\\top g\\,x^\\top$. Each "
+        "contains the other matrix, so at A = B = 0 both vanish and stay zero for every input: a saddle point that "
+        "gradient descent cannot leave. With A random only the second one is zero, for one step.",
+        listen_for=(
+            "writes both gradients down",
+            "sees that each contains the other factor",
+            "names it a saddle point, not a local minimum",
+        ),
+        wrong=(
+            "blames the learning rate",
+            "says that zero weights always fail: zero B alone is fine, as are zero biases",
+        ),
+        follow_ups=(
+            "Would weight decay or momentum help?",
+            "LoRA+ gives A and B different learning rates. Why might that help?",
+        ),
+        sources=(src.ALGEBRA, src.RUN),
+    ),
+    ask(
+        id="lora-why-low-rank", level="medium", kind="free", model=None,
+        question="Why should a low-rank correction be enough? Say what is assumed and when you would doubt it.",
+        answer="The assumption is about the change, not the weights: adapting a pretrained model to a task needs "
+        "few directions, because most features are there already. Pretrained models can be tuned in surprisingly "
+        "small random subspaces, and LoRA's own tests found small ranks as good as large ones on its tasks. Doubt "
+        "it when much new knowledge has to go in, as in continued pretraining on a new language or on code: there "
+        "full fine-tuning learns more and its change has a much higher rank.",
+        listen_for=("ΔW is low rank, W is not", "intrinsic dimension as evidence", "a case where it fails"),
+        wrong=("that pretrained weight matrices are themselves of low rank", "that a higher rank is always better"),
+        follow_ups=("How would you check on your own run whether the rank was enough?",),
+        sources=(f"{src.INTRINSIC}, sections 3 and 4", f"{src.LORA}, section 7.2", f"{src.LEARNS_LESS}, section 4"),
+    ),
+    ask(
+        id="lora-pissa", level="hard", kind="free", model=None,
+        question="PiSSA starts A and B from the top singular vectors of W. What does that change about the base "
+        "model, and what can go wrong later?",
+        answer="The principal part moves into the adapter, so the frozen matrix keeps only the residual: W is "
+        "split, not copied. At step 0 the sum is still W, but the base alone is not the original model any more. "
+        "Disabling the adapter, sharing the base between adapters, or loading the saved A and B on the untouched "
+        "model all give wrong outputs; convert it to a plain LoRA difference before sharing.",
+        listen_for=(
+            "base becomes the residual",
+            "disabling the adapter does not give the original model back",
+            "conversion when saving",
+        ),
+        wrong=("that it is only another random start", "that B is zero here too"),
+        follow_ups=("Why might it converge faster?", "Which other starts change the base?"),
+        sources=(f"{src.PISSA}, section 3", src.RUN),
+    ),
+    ask(
+        id="lora-which-targets", level="medium", kind="free", model=None,
+        question="Which matrices would you adapt first, and how would you decide between a higher rank on few and "
+        "a lower rank on many?",
+        answer="Query and value maps are the historic default and the cheapest start. With the budget fixed, "
+        "spreading a small rank over more matrices has mostly beaten a large rank on few: LoRA's paper saw that "
+        "for attention maps, and QLoRA needed all linear maps to match full fine-tuning. Then tune the learning "
+        "rate for each setting, because the scale and the number of moving parts change together.",
+        listen_for=(
+            "coverage before rank",
+            "one budget for the comparison",
+            "learning rate tuned for each setting",
+        ),
+        wrong=("'always q and v, the paper says so'", "raising the rank as the first remedy for a poor result"),
+        follow_ups=("When would you adapt the embeddings or the output layer, too?",),
+        sources=(f"{src.LORA}, section 7.1", f"{src.QLORA}, section 4"),
+    ),
+    ask(
+        id="lora-tied-head", level="hard", kind="free", model=None,
+        question="You add `lm_head` to the LoRA targets of a model with tied embeddings, train, and merge. What "
+        "have you changed?",
+        answer="Tied models use one matrix for reading tokens and for scoring them. While the adapter is apart "
+        "only the output side is corrected. Merging adds the correction to the shared matrix, so the input "
+        "embeddings change as well and the merged model is not the one that was trained. Untie first, or leave the "
+        "output layer alone.",
+        listen_for=(
+            "one matrix, two uses",
+            "unmerged and merged models differ",
+            "a check: compare outputs before and after merging",
+        ),
+        wrong=("that merging is always exact up to rounding",),
+        follow_ups=("How would you notice in a test?",),
+        sources=(src.PEFT, src.RUN),
+    ),
+)  # fmt: skip

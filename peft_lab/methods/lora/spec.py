@@ -1,0 +1,253 @@
+r"""LoRA: a trained low-rank correction beside a frozen matrix (Hu et al. 2021, arXiv 2106.09685, section 4.1, eq. 3).
+
+    h = W0 x + (alpha / r) B A x        A: r x d_in, random    B: d_out x r, zero
+
+              x ----------------+
+              |                 |
+        [ W0 d_out x d_in ]   [ A r x d_in ]
+              | frozen          |  trainable
+              |               [ B d_out x r ]
+              |                 | * alpha / r
+              +------( + )------+
+                       |
+                       h
+
+Because B starts at zero the model's output is unchanged before the first step. Parameters per target: r (d_in + d_out);
+per stack of E experts: r E (d_in + d_out).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from peft_lab.errors import BadInput
+from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
+from peft_lab.methods.knobs import Knob, Values
+from peft_lab.methods.shared import experts, ranks
+from peft_lab.methods.shared.experts import Target
+from peft_lab.methods.shared.peft_backed import PeftMethod
+from peft_lab.methods.shared.tables import lora_targets
+from peft_lab.methods.shared.targets import default_problems, default_targets, for_peft, stored_transposed
+from peft_lab.models.shapes import PARAMETER, ModelKind, ModelShape, ModuleGroup
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+PARAMETERS = Knob(
+    "target_parameters", "Target parameters", "modules", (),
+    "Experts of a mixture are stacked in bare parameters, which no name of a module reaches. Each expert gets an A "
+    "and a B of its own.",
+    usual="none: the attention's maps alone", paper="none: no model of the paper has experts",
+)  # fmt: skip
+KNOBS = (
+    Knob(
+        "r", "Rank r", "int", 8, "Width of the bottleneck: capacity and parameters grow with it.",
+        usual="4 to 64", paper="1 to 64, 4 or 8 in most tables", min=1, max=1024,
+        stops=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+    ),
+    Knob(
+        "lora_alpha", "Scaling α", "int", 16, "ΔW is multiplied by α/r; doubling α doubles ΔW.",
+        usual="r to 2r", paper="fixed to the first r tried", min=1, max=1024, stops=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+    ),
+    Knob(
+        "target_modules", "Target modules", "modules", (),
+        "Which matrices get a correction. The names are path endings, as in PEFT.",
+        usual="q and v, or all linear maps", paper="W_q and W_v in most experiments",
+    ),
+    PARAMETERS,
+    Knob(
+        "lora_dropout", "Dropout", "float", 0.0, "Applied to the input of A, in training only.",
+        usual="0 to 0.1", paper="0 to 0.1", min=0.0, max=0.9,
+    ),
+    Knob(
+        "use_rslora", "rsLoRA", "bool", False,
+        "Scale by α/√r instead of α/r, so that large ranks keep learning (Kalajdzievski 2023).",
+        usual="off; on for ranks of 64 and more", paper="off: it came later",
+    ),
+    Knob(
+        "use_dora", "DoRA", "bool", False,
+        "Also train the length of every output row of W (Liu et al. 2024): one more parameter per output.",
+        usual="off", paper="off: it came later",
+    ),
+    Knob(
+        "init_lora_weights", "Start", "choice", "default",
+        "How A and B start. default: A Kaiming-uniform, B zero. gaussian: A normal, B zero. "
+        "pissa: both from W's top singular vectors, which changes the base (Meng et al. 2024).",
+        usual="default", paper="gaussian", choices=("default", "gaussian", "pissa"), advanced=True,
+    ),
+    Knob(
+        "loraplus_lr_ratio", "LoRA+ ratio", "float", 1.0,
+        "B learns at this many times the learning rate of A (Hayou et al. 2024). 1 is plain LoRA. It belongs to the "
+        "optimizer: the adapter is the same.",
+        usual="1 to 16", paper="1", min=1.0, max=64.0, stops=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0), advanced=True,
+        of="training",
+    ),
+    Knob(
+        "rank_pattern", "Ranks by module", "text", "",
+        "Other ranks for some matrices, such as 'v_proj=4, 0-9=16': the ending of a name or a range of layers, then "
+        "the rank. The first that fits counts. α stays, so a matrix of another rank is scaled differently too.",
+        usual="empty", paper="one rank for all", advanced=True,
+    ),
+    Knob(
+        "bias", "Biases", "choice", "none", "Also train the biases of the adapted layers, or all of them.",
+        choices=("none", "lora_only", "all"), usual="none", paper="none", advanced=True,
+    ),
+)  # fmt: skip
+
+
+class Lora(PeftMethod):
+    slug = "lora"
+    title = "LoRA"
+    summary = "Freeze the weight matrix W. Learn a low-rank correction beside it, and add it to the output."
+    paper = Paper(
+        "Hu et al.", 2021, "LoRA: Low-Rank Adaptation of Large Language Models", "2106.09685", "section 4.1"
+    )
+    knobs: ClassVar[tuple[Knob, ...]] = KNOBS
+    head_learning_rate = 2e-2
+    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
+        "encoder": 4e-3,
+        "causal-lm": 2e-3,
+        "seq2seq": 2e-3,
+    }
+    mergeable = True
+    order = 10
+
+    def defaults(self, shape: ModelShape) -> dict[str, Any]:
+        return super().defaults(shape) | {"target_modules": default_targets(shape)}
+
+    def options(self, knob: Knob, shape: ModelShape) -> tuple[str, ...]:
+        if knob.name == PARAMETERS.name:
+            return experts.parameter_names(shape)
+        return super().options(knob, shape)
+
+    def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
+        yield from experts.problems(shape, values)
+        yield from default_problems(shape, values["target_modules"], default_targets(shape), lora_targets())
+        targets = _targets(shape, values)
+        yield from ranks.problems(shape, [target.group for target in targets], values["rank_pattern"])
+        sized = [
+            (target.group, max(_found(target, values)))
+            for target in targets
+            if (target.group.is_matrix or target.group.type == PARAMETER)
+            and "weight" in target.group.parameters
+        ]
+        yield from _pissa_problems(sized) if values["init_lora_weights"] == "pissa" else ()
+        for group, rank in sized:
+            dense = group.in_features * group.out_features
+            name = group.path.removesuffix(".weight").split(".")[-1]
+            if rank * (group.in_features + group.out_features) >= dense:
+                message = f"At rank {rank}, A and B hold no fewer parameters than {name} itself ({dense:,})."
+                yield Problem("r", message, "warning")
+                break
+
+    def formula(self, shape: ModelShape, values: Values) -> Formula:
+        dora, ruled = values["use_dora"], bool(values["rank_pattern"].strip())
+        targets = experts.checked(shape, values)
+        terms = [
+            _term(target.group, rank, count, dora)
+            for target in targets
+            for rank, count in _found(target, values).items()
+        ]
+        added = sum(term.total for term in terms)
+        for group, name in _biases(shape, targets, values["bias"]):
+            size = math.prod(group.parameters[name])
+            terms.append(Term(f"{group.path}.{name}", str(size), size, group.count))
+        rank_letter = r"r_i" if ruled else "r"
+        symbolic = rf"\sum_{{\text{{targets}}}} {rank_letter}\,(d_{{in}} + d_{{out}})" + (
+            " + d_{out}" if dora else ""
+        )
+        if any(target.group.stacked > 1 for target in targets):
+            symbolic += rf" \;+\; \sum_{{\text{{stacks}}}} {rank_letter}\,E\,(d_{{in}} + d_{{out}})"
+        if values["bias"] != "none":
+            symbolic += r" \;+\; \sum \text{biases}"
+        formula = Formula(symbolic, tuple(terms), added, 0)
+        return Formula(symbolic, tuple(terms), added, formula.trainable)
+
+    def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
+        targets = _targets(shape, values)
+        parts = []
+        for target in targets:
+            found = _found(target, values)
+            size = {"rank": max(found), "least": min(found), "magnitude": int(values["use_dora"])}
+            parts.append(Part("low_rank", target.group.path, "A B", size))
+        for group, name in _biases(shape, targets, values["bias"]):
+            parts.append(Part("bias", group.path, "b", {"size": math.prod(group.parameters[name])}))
+        return tuple(parts)
+
+    def scale(self, values: Values) -> float:
+        """What BA is multiplied by at rank r: alpha/r, or alpha/sqrt(r) with rsLoRA."""
+        return float(values["lora_alpha"] / (values["r"] ** 0.5 if values["use_rslora"] else values["r"]))
+
+    def rate_factor(self, parameter: str, values: Values) -> float:
+        return float(values["loraplus_lr_ratio"]) if ".lora_B." in parameter else 1.0
+
+    def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> LoraConfig:
+        from peft import LoraConfig
+
+        start = values["init_lora_weights"]
+        groups = [target.group for target in _targets(shape, values)]
+        return LoraConfig(
+            task_type=task_type,
+            r=values["r"],
+            lora_alpha=values["lora_alpha"],
+            lora_dropout=values["lora_dropout"],
+            target_modules=for_peft(values["target_modules"]),
+            target_parameters=list(values["target_parameters"]) or None,
+            use_rslora=values["use_rslora"],
+            use_dora=values["use_dora"],
+            init_lora_weights=True if start == "default" else start,
+            bias=values["bias"],
+            fan_in_fan_out=stored_transposed(groups),
+            rank_pattern=ranks.for_peft(groups, values["rank_pattern"]),
+        )
+
+
+def _targets(shape: ModelShape, values: Values) -> tuple[Target, ...]:
+    return experts.targets(shape, values["target_modules"], values["target_parameters"])
+
+
+def _term(group: ModuleGroup, rank: int, count: int, dora: bool) -> Term:
+    inputs, outputs, experts = group.in_features, group.out_features, group.stacked
+    times = rf"{rank} \cdot {experts}" if experts > 1 else f"{rank}"
+    return Term(
+        group.path,
+        rf"{times} \cdot ({inputs} + {outputs})" + (f" + {outputs}" if dora else ""),
+        rank * experts * (inputs + outputs) + (outputs if dora else 0),
+        count,
+    )
+
+
+def _pissa_problems(sized: Iterable[tuple[ModuleGroup, int]]) -> Iterator[Problem]:
+    """The first matrix with fewer singular vectors than its rank."""
+    for group, rank in sized:
+        narrow = min(group.in_features, group.out_features)
+        if rank > narrow:
+            name = group.path.removesuffix(".weight").split(".")[-1]
+            message = (
+                f"{name} has only {narrow} singular vectors to start from; rank {rank} is too much for PiSSA."
+            )
+            yield Problem("r", message)
+            return
+
+
+def _biases(shape: ModelShape, targets: Sequence[Target], which: str) -> Iterator[tuple[ModuleGroup, str]]:
+    """The biases that are trained too: ``all``, those of the targets (``lora_only``), or ``none``."""
+    adapted = [target.group for target in targets]
+    for group, name in shape.biases:
+        # PEFT goes by the name alone here; stacked experts have biases of other names.
+        if name == "bias" and (which == "all" or (which == "lora_only" and group in adapted)):
+            yield group, name
+
+
+def _found(target: Target, values: Values) -> Mapping[int, int]:
+    """How many modules of a group have which rank. A pattern that cannot be read counts as none: it is drawn too."""
+    rank = values["r"] * target.factor
+    try:
+        return ranks.ranks(target.group, rank, values["rank_pattern"])
+    except BadInput:
+        return {rank: target.group.count}
+
+
+METHOD = Lora()

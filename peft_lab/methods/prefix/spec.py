@@ -1,0 +1,218 @@
+r"""Prefix Tuning: learned keys and values before every layer's own (Li & Liang 2021, arXiv 2101.00190, section 4).
+
+    attention( q,  [P_k; k],  [P_v; v] )        P_k, P_v: n x d_kv per layer, trained
+
+              q           k            v
+              |      [P P P|k k k] [P P P|v v v]     the prefix is in no layer's input: it is written into the cache
+              |           |            |
+              +--- attention over n + length --- o
+
+The text can attend to the prefix; the prefix attends to nothing. With ``prefix_projection`` the keys and values come
+from a table through an MLP that exists in training only (the paper's reparameterisation). Stored either way:
+2 L d_kv n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
+from peft_lab.methods.knobs import Knob, Values
+from peft_lab.methods.shared.dropout import without_dropout
+from peft_lab.methods.shared.peft_backed import on_meta, wrap
+from peft_lab.methods.shared.prompts import (
+    START_TEXTS,
+    VirtualTokenMethod,
+    bridged,
+    room_problems,
+    start_from_text,
+    text_knobs,
+    text_problems,
+    tokens_knob,
+)
+from peft_lab.models.catalogue import catalogue
+from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftConfig
+
+KNOBS = (
+    tokens_knob(
+        "How many key/value pairs stand before the text in every layer.", "10 to 100",
+        "10 for table-to-text, 200 for summaries",
+    ),
+    Knob(
+        "prefix_projection", "Projection", "bool", False,
+        "Make the prefix from a small table through an MLP while training. Steadier, and far more trained "
+        "parameters than are stored.",
+        usual="no; yes where training it directly is unstable",
+        paper="yes, direct training was unstable (section 4.3)",
+    ),
+    Knob(
+        "encoder_hidden_size", "Projection width", "int", 0,
+        "Width of that MLP's hidden layer. Read only with the projection.",
+        usual="512 to the hidden size", paper="512 for table-to-text, 800 for summaries", min=1, max=16384,
+        read_when=("prefix_projection", (True,)),
+        stops=(64, 128, 256, 512, 768, 800, 1024, 2048, 3072, 4096, 8192),
+    ),
+    *text_knobs(
+        "init_weights", ("zero", "random", "text"),
+        "zero: keys and values of zero; all virtual tokens are then alike and, without the projection, get the same "
+        "gradients and stay alike. "
+        "random: normal noise, PEFT's own default, which throws the model off before it can help. text: the keys and "
+        "values of your text in the frozen model.",
+        ("activations of real words", "words of the task, slightly better than others (section 7.4)"), "zero",
+    ),
+)  # fmt: skip
+
+
+class PrefixTuning(VirtualTokenMethod):
+    slug = "prefix"
+    title = "Prefix Tuning"
+    summary = "Learn key and value vectors that every layer's attention finds before the text."
+    paper = Paper(
+        "Li & Liang",
+        2021,
+        "Prefix-Tuning: Optimizing Continuous Prompts for Generation",
+        "2101.00190",
+        "section 4",
+    )
+    knobs = KNOBS
+    refuses: ClassVar[Mapping[ModelKind, str]] = {
+        "encoder": "Prefix Tuning writes its keys and values into the model's key/value cache, which a BERT-type "
+        "classifier does not take: PEFT refuses it with 'does not support past key values'. The same keys and values "
+        "can be trained there through the attention function: P-Tuning with its version set to v2 does."
+    }
+    learning_rates: ClassVar[Mapping[ModelKind, float]] = {"causal-lm": 1e-2, "seq2seq": 1e-2}
+    order = 30
+
+    def defaults(self, shape: ModelShape) -> dict[str, Any]:
+        """A text needs a tokenizer: it is the default on models whose weights are here."""
+        known = catalogue().get(shape.name)
+        start = {"init_weights": "text"} if known and known.live and shape.kind == "causal-lm" else {}
+        text = {"init_text": START_TEXTS[shape.kind]}
+        return super().defaults(shape) | {"encoder_hidden_size": _width(shape)} | text | start
+
+    def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
+        if not shape.heads:
+            yield Problem(
+                "model",
+                f"{shape.title} carries a state from token to token and has no keys and values, so a prefix has no "
+                "place.",
+            )
+            return
+        yield from room_problems(shape, values["num_virtual_tokens"])
+        if without := _without_keys(shape):
+            yield Problem("model", without)
+        elif shape.kv_width != _width(shape):
+            yield Problem(
+                "model",
+                f"The keys of {shape.title} are {shape.kv_width} wide and PEFT would make a prefix {_width(shape)} "
+                "wide (it assumes heads that share the hidden size), which does not fit.",
+            )
+        yield from text_problems(values, "init_weights")
+        if values["init_weights"] == "text" and shape.kind == "seq2seq":
+            yield Problem(
+                "init_weights", "PEFT reads the keys and values of a text from decoders only; choose zero."
+            )
+        elif values["init_weights"] == "text" and values["prefix_projection"]:
+            yield Problem(
+                "init_weights",
+                "With the projection the prefix comes out of the MLP. PEFT fills no text in there: it starts at zero.",
+                "warning",
+            )
+
+    def formula(self, shape: ModelShape, values: Values) -> Formula:
+        n, d, layers = values["num_virtual_tokens"], _width(shape), shape.num_layers
+        stored = n * 2 * layers * d
+        if not values["prefix_projection"]:
+            term = Term("prompt_encoder.embedding", rf"{n} \cdot 2 \cdot {layers} \cdot {d}", stored, 1)
+            return Formula(r"n \cdot 2 L\, d_{kv}", (term,), added=stored, stored=stored)
+        h, out = values["encoder_hidden_size"], 2 * layers * d
+        terms = (
+            Term("prompt_encoder.embedding", rf"{n} \cdot {d}", n * d, 1),
+            Term("prompt_encoder.transform.0", rf"{d} \cdot {h} + {h}", d * h + h, 1),
+            Term(
+                "prompt_encoder.transform.2", rf"({h} + 1) \cdot 2 \cdot {layers} \cdot {d}", (h + 1) * out, 1
+            ),
+        )
+        symbolic = r"n\, d_{kv} + (d_{kv}\,h + h) + (h + 1) \cdot 2 L\, d_{kv}"
+        return Formula(symbolic, terms, added=sum(term.total for term in terms), stored=stored)
+
+    def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
+        size = {"tokens": values["num_virtual_tokens"], "width": _width(shape), "layers": shape.num_layers}
+        columns = tuple(Part("columns", group.path, label, size) for label, group in _key_value(shape))
+        if not values["prefix_projection"]:
+            return columns
+        return (
+            *columns,
+            Part("encoder", "attention", "MLP", {"width": values["encoder_hidden_size"], "layers": 2}),
+        )
+
+    def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> PeftConfig:
+        from peft import PrefixTuningConfig
+
+        return PrefixTuningConfig(
+            task_type=task_type,
+            num_virtual_tokens=values["num_virtual_tokens"],
+            prefix_projection=values["prefix_projection"],
+            encoder_hidden_size=values["encoder_hidden_size"],
+            init_weights=None if values["init_weights"] == "random" else "zero",
+        )
+
+    def apply(
+        self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
+    ) -> torch.nn.Module:
+        without_dropout(model)
+        adapted = wrap(model, self.config(shape, values, task_type))
+        if starts_from_text(values) and not on_meta(model):
+            start_from_text(adapted, values["init_text"], values["num_virtual_tokens"])
+        return bridged(adapted)
+
+
+def starts_from_text(values: Values) -> bool:
+    """Whether the prefix itself is filled with a text's keys and values."""
+    return values["init_weights"] == "text" and not values["prefix_projection"]
+
+
+def _width(shape: ModelShape) -> int:
+    """Width of PEFT's prefix per layer: the keys' with grouped-query attention, else the hidden size.
+
+    PEFT knows grouped queries by ``num_key_value_heads`` in the config, which Falcon's has not.
+    """
+    ungrouped = shape.kind == "seq2seq" or shape.model_type == "falcon"
+    return shape.hidden if ungrouped else shape.kv_width
+
+
+def _without_keys(shape: ModelShape) -> str:
+    """Why a model's layers take no prefix; empty where they do."""
+    if any(group.role == "kv" for group in shape.groups):
+        return (
+            f"{shape.title} makes keys and values of different widths from one compressed vector (multi-head latent "
+            "attention); PEFT makes a prefix of one width for both, which does not fit its cache."
+        )
+    found = {layer for group in shape.groups if group.role in ("k", "qkv") for layer in group.layers}
+    if not found:
+        return f"{shape.title} has no attention by names known here, so there is nothing for a prefix to stand before."
+    if len(found) < shape.num_layers:
+        return (
+            f"Only {len(found)} of the {shape.num_layers} layers of {shape.title} have keys and values; the others "
+            "keep a running state instead. PEFT makes a prefix for all of them, which its cache does not take."
+        )
+    return ""
+
+
+def _key_value(shape: ModelShape) -> list[tuple[str, ModuleGroup]]:
+    """Where the prefix appears: keys and values of the (decoder's) self-attention, or the fused map of both."""
+    own = [
+        g
+        for g in shape.groups
+        if g.role and "EncDec" not in g.path and not g.path.startswith("encoder.block")
+    ]
+    labels = {"k": "P_k", "v": "P_v", "qkv": "P_k, P_v"}
+    return [(labels[str(g.role)], g) for g in own if g.role in labels]
+
+
+METHOD = PrefixTuning()

@@ -1,0 +1,207 @@
+"""Questions on QLoRA, the method. Number formats are asked about in ``quantisation``."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from peft_lab import references as src
+from peft_lab.methods.qlora import calculations as calc
+from peft_lab.quiz.fits import gated
+from peft_lab.quiz.question import Question
+
+MODEL = "llama-2-7b"
+ask = partial(Question, topic="qlora", model=MODEL, fits=gated)
+
+QUESTIONS = (
+    ask(
+        id="qlora-ingredients", level="basic", kind="free", model=None,
+        question="Name the ingredients of QLoRA and what each of them contributes.",
+        answer="4-bit NormalFloat stores the frozen weights in 16 values placed for normally distributed numbers. "
+        "Double quantisation stores the scaling constants of the blocks in 8 bits too. Paged optimizers let "
+        "optimizer states move to CPU memory during spikes. And ordinary LoRA adapters in 16 or 32 bits on every "
+        "linear map carry everything that is learned.",
+        listen_for=(
+            "NF4, double quantisation, paged optimizers, LoRA on all linear maps",
+            "only the adapter is trained",
+            "what each saves",
+        ),
+        wrong=("that training happens in 4 bits", "that the adapter is quantised as well"),
+        follow_ups=("Which of these saves the most?", "Which could you drop without losing quality?"),
+        sources=(f"{src.QLORA}, section 3",),
+    ),
+    ask(
+        id="qlora-storage-compute", level="basic", kind="choice", model=None, correct=1,
+        options=(
+            "In 4 bits",
+            "In the compute type, bfloat16 say, after rebuilding the weights",
+            "In 8 bits",
+            "In 4 bits forward, 16 bits backward",
+        ),
+        question="A QLoRA layer multiplies an activation with its frozen weight. In which precision?",
+        answer="In the compute type: 4 bits is how the weight is stored. Each forward and backward pass rebuilds "
+        "it to bfloat16 first, which costs time.",
+        listen_for=(
+            "storage type against compute type",
+            "dequantised block by block, every time",
+            "so memory is saved and time is not",
+        ),
+        wrong=("in 4 bits, on special hardware",),
+        follow_ups=("What does that mean for training speed, and for inference?",),
+        sources=(f"{src.QLORA}, section 3, eq. 5",),
+    ),
+    ask(
+        id="qlora-base-bytes", level="basic", kind="numeric", calculate=calc.base_bytes,
+        question="The linear maps of {{model}}'s blocks are stored in NF4 with double quantisation (blocks of 64, "
+        "constants in 8 bits in groups of 256). How many bytes do they take?",
+        answer="{{value}}: a little more than half a byte for each weight.",
+        listen_for=("adds the constants to the 4 bits", "divides by eight"),
+        wrong=("half a byte each: the constants are missing", "a quarter of 16 bits for the whole model"),
+        follow_ups=("What else of the model takes memory, and in which precision?",),
+        sources=(f"{src.QLORA}, section 3",),
+    ),
+    ask(
+        id="qlora-largest", level="basic", kind="numeric", calculate=calc.largest_model, model=None,
+        given={"gigabytes": 24},
+        question="A card has {{gigabytes}} GB (decimal). If nothing but NF4 weights with double quantisation had "
+        "to fit, how many parameters could the model have?",
+        answer="{{value}} at best. Real room is needed for 16-bit embeddings, the adapter with gradients and "
+        "optimizer states, and the activations.",
+        listen_for=("bits per weight with constants", "says at once why it is only an upper bound"),
+        wrong=("takes 4 bits flat", "promises that this model could be trained there"),
+        follow_ups=("What would you subtract first?", "How does sequence length change it?"),
+        sources=(f"{src.QLORA}, section 3",),
+    ),
+    ask(
+        id="qlora-model-bytes", level="medium", kind="numeric", calculate=calc.model_bytes, model="llama-3.2-3b",
+        question="bitsandbytes stores the linear maps of {{model}}'s blocks in NF4 with double quantisation; "
+        "embeddings, norms and the output layer stay in bfloat16. How large is the model in memory?",
+        answer="{{value}}, against {{half}} GB in bfloat16. {{rest}} of it is what was not quantised.",
+        listen_for=("asks what is left out of the quantisation", "large vocabularies make that part heavy"),
+        wrong=("a quarter of the 16-bit size", "counts a tied output layer twice"),
+        follow_ups=("Why does a small model with a large vocabulary gain so little?",),
+        sources=(f"{src.QLORA}, section 3", src.RUN),
+    ),
+    ask(
+        id="qlora-left-in-half", level="medium", kind="numeric", calculate=calc.left_in_half, model="llama-3.2-1b",
+        question="Which share of {{model}}'s parameters is not in the blocks' linear maps and so stays in 16 bits "
+        "under QLoRA? (vocabulary {{vocab}}, hidden {{hidden}})",
+        answer="{{value}} of the parameters, and {{bytes_share}} of the bytes, because everything around them has "
+        "shrunk.",
+        listen_for=(
+            "the embedding dominates: vocabulary × hidden",
+            "its share of the bytes is far larger than of the parameters",
+        ),
+        wrong=("that the norms matter", "that all parameters are quantised"),
+        follow_ups=("Would you quantise the embedding?", "How does this share behave from 1B to 70B?"),
+        sources=(src.RUN, f"{src.QLORA}, section 3"),
+    ),
+    ask(
+        id="qlora-adapter-against-base", level="medium", kind="numeric", calculate=calc.adapter_against_base,
+        given={"r": 64},
+        question="QLoRA with r = {{r}} on every linear map of {{model}}, adapter in float32, base in NF4 with "
+        "double quantisation (embeddings, norms and output layer in bfloat16). The adapter's bytes are which "
+        "percentage of the base's?",
+        answer="{{value}}. With float32 gradients and two Adam moments the adapter's own training state comes to "
+        "{{training}} GB: beside a 4-bit base a large rank is no longer free.",
+        listen_for=("4 bytes against half a byte per number", "gradients and moments multiply the adapter by four"),
+        wrong=("'under one percent': true of a 16-bit base and a small rank",),
+        follow_ups=("How could you shrink it?",),
+        sources=(f"{src.QLORA}, section 2", f"{src.ADAM}, algorithm 1"),
+    ),
+    ask(
+        id="qlora-not-saved", level="medium", kind="free", model=None,
+        question="What does QLoRA not save?",
+        answer="Time: every pass rebuilds the weights. Activations: they are as large as with LoRA and dominate "
+        "long sequences until you checkpoint. The parts that stay in 16 bits: embeddings, output layer, norms. And "
+        "the logits. So the gain is large for large models and small batches, and little on a small model with long "
+        "sequences.",
+        listen_for=(
+            "time",
+            "activations and logits",
+            "embeddings and output layer",
+            "the gain depends on model size and sequence length",
+        ),
+        wrong=("'it makes everything four times smaller'", "'it trains faster because numbers are smaller'"),
+        follow_ups=("When would you prefer LoRA on the same card?", "What does gradient checkpointing add?"),
+        sources=(f"{src.QLORA}, sections 2 and 3",),
+    ),
+    ask(
+        id="qlora-gradient-path", level="medium", kind="free", model=None,
+        question="If the base is in 4 bits and frozen, how does a gradient reach an adapter in the first layer?",
+        answer="Backpropagation needs the gradient with respect to each layer's input, not to its weights. That is "
+        "the rebuilt weight, transposed, times the incoming gradient, so the base is dequantised again in the "
+        "backward pass. No gradient for the 4-bit values is formed: rounding has none of use.",
+        listen_for=(
+            "gradient for inputs and gradient for weights are different things",
+            "dequantised in backward too",
+            "no straight-through estimator needed",
+        ),
+        wrong=("that gradients are quantised as well", "that frozen layers need no backward pass"),
+        follow_ups=("Which layers' backward passes can be skipped entirely?",),
+        sources=(f"{src.QLORA}, section 3, eq. 5",),
+    ),
+    ask(
+        id="qlora-paged", level="medium", kind="free", model=None,
+        question="What is a paged optimizer, and when does it help?",
+        answer="Its states live in unified memory that the driver moves page by page between GPU and CPU. It helps "
+        "against spikes: when one long batch would run out of memory, states are evicted and come back for the "
+        "update. If states are moved in every step it becomes slow, and with LoRA the states are small anyway.",
+        listen_for=(
+            "unified memory, automatic eviction",
+            "a cushion for spikes, not a way to train bigger models all the time",
+        ),
+        wrong=("that it compresses the states: 8-bit optimizers do that",),
+        follow_ups=("How large are the states for an adapter of 40 million parameters?",),
+        sources=(f"{src.QLORA}, section 3",),
+    ),
+    ask(
+        id="qlora-saved-share", level="hard", kind="numeric", calculate=calc.saved_share, model="llama-3.2-1b",
+        question="By which percentage do the weights of {{model}} shrink under NF4 with double quantisation, "
+        "embeddings, norms and output layer left in 16 bits?",
+        answer="By {{value}}, not by the {{ideal}} that the bits of one weight suggest.",
+        listen_for=("weighs the two parts", "tied embeddings are one matrix"),
+        wrong=("three quarters",),
+        follow_ups=("For which models is the difference negligible?",),
+        sources=(f"{src.QLORA}, section 3", src.RUN),
+    ),
+    ask(
+        id="qlora-numel", level="hard", kind="numeric", calculate=calc.naive_numel,
+        question="You load {{model}} in 4 bits and print `p.numel()` of one query map's weight ({{q_out}} × "
+        "{{q_in}}). What do you see?",
+        answer="{{value}}: the tensor holds bytes, each with two weights. Sums over such a model are too small, so "
+        "a percentage printed from them is too large.",
+        listen_for=("packed storage", "why 'trainable %' of a 4-bit model can be wrong"),
+        wrong=("the true count", "that the model really lost half its weights"),
+        follow_ups=("How would you count correctly?",),
+        sources=(src.RUN,),
+    ),
+    ask(
+        id="qlora-merge", level="hard", kind="free", model=None,
+        question="Your QLoRA adapter is trained. How do you merge it, and what is lost each way?",
+        answer="Merging into the 16-bit original: the adapter was trained beside the rounded weights, so it meets "
+        "a base it never saw; small error, full-size model. Dequantising the 4-bit base and adding ΔW in 16 bits "
+        "keeps the function it was trained with. Rounding the sum to 4 bits again costs about as much as ΔW "
+        "itself, since a small correction disappears between two code values. Serving unmerged is exact but "
+        "slower.",
+        listen_for=(
+            "names the base that the adapter was trained with",
+            "re-quantising can swallow ΔW",
+            "measures outputs before and after",
+        ),
+        wrong=("'merge_and_unload, done'",),
+        follow_ups=("How would you measure which way is best for your model?",),
+        sources=(src.RUN, f"{src.LOFTQ}, section 3"),
+    ),
+    ask(
+        id="qlora-step-zero", level="hard", kind="free", model=None,
+        question="LoRA leaves the model unchanged at step 0. Does QLoRA? What do LoftQ and similar starts do about "
+        "it?",
+        answer="The adapter changes nothing, but the base is already the rounded one, so step 0 is the quantised "
+        "model with its error. LoftQ chooses A, B and the quantised base together so that their sum is close to "
+        "the original weights: the adapter then starts by undoing part of the rounding.",
+        listen_for=("two different 'bases'", "initialisation as error compensation", "B is then not zero"),
+        wrong=("that B = 0 makes the model equal to the 16-bit one",),
+        follow_ups=("What happens if you later switch that adapter off?",),
+        sources=(f"{src.LOFTQ}, section 3", f"{src.QLORA}, section 3"),
+    ),
+)  # fmt: skip

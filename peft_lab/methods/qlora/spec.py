@@ -1,0 +1,203 @@
+r"""QLoRA: LoRA beside a base that is stored in 4 bits, or 8 (Dettmers et al. 2023, arXiv 2305.14314, section 3).
+
+    h = dequantise(W_4bit) x + (alpha / r) B A x
+
+              x ----------------+
+              |                 |
+        [ W in NF4 ]          [ A r x d_in ]     A and B in 16 or 32 bits, trained
+        | + constants |         |
+        | -> bf16     |       [ B d_out x r ]
+              |                 | * alpha / r
+              +------( + )------+
+                       |
+                       h
+
+Every block of 64 weights is divided by its largest magnitude and rounded to 16 values; double quantisation stores those
+magnitudes in 8 bits too. Each forward and backward pass rebuilds W block by block: memory is saved, not time. In 8 bits
+(LLM.int8(), Dettmers et al. 2022, arXiv 2208.07339) every row has one scale, x is rounded too, and the forward pass
+multiplies integers; only the backward pass rebuilds W.
+Parameters: LoRA's. The paper adapts every linear map (section 4), which is the default here; PEFT's own is q and v.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from peft_lab.methods.base import Paper, Part, Problem, Quantization, TaskType
+from peft_lab.methods.knobs import Knob, Values
+from peft_lab.methods.lora.spec import PARAMETERS, Lora
+from peft_lab.methods.shared import experts, quantise
+from peft_lab.methods.shared.targets import ALL_LINEAR
+from peft_lab.models.shapes import ModelKind, ModelShape
+
+if TYPE_CHECKING:
+    import torch
+    from peft import LoraConfig
+
+BLOCK = 64  # weights that share one constant (section 3)
+BASE_FILE = "base_quantization.json"
+_FIXED = {
+    "use_rslora": False, "use_dora": False, "init_lora_weights": "default", "bias": "none", "loraplus_lr_ratio": 1.0,
+    "rank_pattern": "",
+}  # fmt: skip
+_FOUR = ("load_in_8bit", (False,))
+KNOBS = (
+    Knob(
+        "r", "Rank r", "int", 16, "Width of the bottleneck: capacity and parameters grow with it.",
+        usual="8 to 64", paper="64; the rank did not matter once every layer was adapted (appendix A)", min=1, max=1024,
+        stops=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+    ),
+    Knob(
+        "lora_alpha", "Scaling α", "int", 16, "ΔW is multiplied by α/r.",
+        usual="r to 2r", paper="16", min=1, max=1024, stops=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+    ),
+    Knob(
+        "target_modules", "Target modules", "modules", (ALL_LINEAR,),
+        "Which matrices get a correction. The rounded base covers every linear map whatever is chosen here.",
+        usual="all linear maps", paper="all linear maps, needed to match full fine-tuning (figure 2)",
+    ),
+    PARAMETERS,
+    Knob(
+        "lora_dropout", "Dropout", "float", 0.0, "Applied to the input of A, in training only.",
+        usual="0 to 0.1", paper="0.1 up to 13B, 0.05 above", min=0.0, max=0.9,
+    ),
+    Knob(
+        "load_in_8bit", "8 bits instead of 4", "bool", False,
+        "Store the base in int8 (LLM.int8()): twice the bytes, a tenth of the error. The 4-bit settings below then say "
+        "nothing.",
+        usual="no: 4 bits", paper="no: 4 bits do as well (table 3)",
+    ),
+    Knob(
+        "bnb_4bit_quant_type", "4-bit type", "choice", "nf4",
+        "nf4: 16 values that suit normally distributed weights. fp4: a 4-bit floating point number.",
+        usual="nf4", paper="nf4, better than fp4 everywhere (table 2)", choices=("nf4", "fp4"), read_when=_FOUR,
+    ),
+    Knob(
+        "bnb_4bit_use_double_quant", "Double quantisation", "bool", True,
+        "Store the constants of the blocks in 8 bits as well: 4.13 bits per weight instead of 4.5.",
+        usual="yes", paper="yes", read_when=_FOUR,
+    ),
+    Knob(
+        "bnb_4bit_compute_dtype", "Compute type", "choice", "bfloat16",
+        "What the weights are rebuilt to for each multiplication.",
+        usual="bfloat16", paper="bfloat16", choices=("bfloat16", "float16", "float32"), advanced=True, read_when=_FOUR,
+    ),
+)  # fmt: skip
+
+
+class QLora(Lora):
+    slug = "qlora"
+    title = "QLoRA"
+    summary = "Store the frozen base in 4 bits, or 8. Learn a low-rank correction in 16 or 32 bits beside it."
+    paper = Paper(
+        "Dettmers et al.", 2023, "QLoRA: Efficient Finetuning of Quantized LLMs", "2305.14314", "section 3"
+    )
+    knobs = KNOBS
+    learning_rates: ClassVar[Mapping[ModelKind, float]] = {
+        "encoder": 2e-3,
+        "causal-lm": 2e-3,
+        "seq2seq": 2e-3,
+    }
+    order = 20
+
+    def defaults(self, shape: ModelShape) -> dict[str, Any]:
+        """All linear maps; by name where one of them is a router that cannot be adapted."""
+        own = {knob.name: knob.default for knob in self.knobs}
+        routers = {shape.target_name(group) for group in experts.linear_routers(shape)}
+        if routers:
+            own["target_modules"] = tuple(name for name in shape.target_names if name not in routers)
+        return own
+
+    def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
+        yield from super().check(shape, {**values, **_FIXED})
+        yield from _whole(shape)
+        if values["load_in_8bit"]:
+            return
+        ragged = next((group for group in quantise.quantised(shape) if group.in_features % BLOCK), None)
+        if ragged is not None:
+            yield Problem(
+                "bnb_4bit_quant_type",
+                f"{ragged.path.split('.')[-1]} of {shape.title} has {ragged.in_features} inputs, no multiple of "
+                f"the block of {BLOCK}: bitsandbytes' CPU kernels rebuild such maps wrongly. Use a GPU.",
+                "warning",
+            )
+
+    def formula(self, shape: ModelShape, values: Values) -> Any:
+        return super().formula(shape, {**values, **_FIXED})
+
+    def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
+        how = self.quantization(values)
+        size = {"bits": how.bits, "double": int(how.double)} | ({"block": BLOCK} if how.bits == 4 else {})
+        base = tuple(
+            Part("quantised", group.path, how.kind.upper(), size)
+            for group in quantise.quantised(shape)
+            if group.layers
+        )
+        return base + super().parts(shape, {**values, **_FIXED})
+
+    def scale(self, values: Values) -> float:
+        return super().scale({**values, **_FIXED})
+
+    def rate_factor(self, parameter: str, values: Values) -> float:
+        return super().rate_factor(parameter, {**values, **_FIXED})
+
+    def quantization(self, values: Values) -> Quantization:
+        if values["load_in_8bit"]:
+            return quantise.INT8
+        return Quantization(
+            bits=4,
+            kind=values["bnb_4bit_quant_type"],
+            double=values["bnb_4bit_use_double_quant"],
+            compute_dtype=values["bnb_4bit_compute_dtype"],
+        )
+
+    def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> LoraConfig:
+        return super().config(shape, {**values, **_FIXED}, task_type)
+
+    def apply(
+        self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
+    ) -> torch.nn.Module:
+        """As :meth:`MethodSpec.apply`; a model with values that is not quantised yet is quantised first."""
+        if quantise.needs_quantising(model):
+            quantise.quantise(model, self.quantization(values))
+        quantise.settle(model)
+        return super().apply(model, shape, {**values, **_FIXED}, task_type)
+
+    def save(self, model: torch.nn.Module, directory: Path) -> None:
+        super().save(model, directory)
+        how = quantise.read_back(model)
+        if how is not None:
+            content = json.dumps({name: getattr(how, name) for name in how.__dataclass_fields__}, indent=2)
+            (directory / BASE_FILE).write_text(content + "\n", "utf-8")
+
+    def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
+        """As :meth:`MethodSpec.load`; the base is quantised as it was in training."""
+        noted = directory / BASE_FILE
+        if noted.is_file() and quantise.needs_quantising(model):
+            quantise.quantise(model, Quantization(**json.loads(noted.read_text("utf-8"))))
+        quantise.settle(model)
+        return super().load(model, directory)
+
+
+def _whole(shape: ModelShape) -> Iterable[Problem]:
+    """What stays in its own precision though it is most of the model."""
+    if shape.mixtures:
+        yield Problem(
+            "load_in_8bit",
+            f"The base shrinks little: bitsandbytes rounds linear maps, and the experts of {shape.title}, "
+            f"{experts.share(shape)} of its parameters, are stacked in bare parameters that stay as they are.",
+            "warning",
+        )
+    elif not any(group.layers for group in quantise.quantised(shape)):
+        yield Problem(
+            "load_in_8bit",
+            f"Nothing of {shape.title} gets smaller: its linear maps are of a class of their own, which transformers "
+            "leaves in the model's precision.",
+            "warning",
+        )
+
+
+METHOD = QLora()

@@ -1,0 +1,73 @@
+"""What all methods share that are PEFT's own: apply, save, load and state are the library's calls."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.counting.refusals import REFUSALS, said
+from peft_lab.errors import BadInput
+from peft_lab.methods.base import MethodSpec, TaskType
+from peft_lab.methods.knobs import Values
+from peft_lab.models.shapes import ModelShape
+from peft_lab.models.shapes_only import shapes_only
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftConfig
+
+
+class PeftMethod(MethodSpec):
+    """A method applied by ``peft.get_peft_model`` with the config that :meth:`config` makes."""
+
+    @abstractmethod
+    def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> PeftConfig:
+        """The PEFT config of complete and checked values."""
+
+    def apply(
+        self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
+    ) -> torch.nn.Module:
+        return wrap(model, self.config(shape, values, task_type))
+
+    def save(self, model: torch.nn.Module, directory: Path) -> None:
+        model.save_pretrained(str(directory), safe_serialization=True)  # type: ignore[operator]
+        # A form to be filled in, with a path of this machine. The card of a run is written by peft_lab/export.
+        (directory / "README.md").unlink(missing_ok=True)
+
+    def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
+        from peft import PeftModel
+
+        loaded: Any = PeftModel.from_pretrained(model, str(directory))
+        return loaded
+
+    def state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+        from peft import get_peft_model_state_dict
+
+        with shapes_only() if on_meta(model) else nullcontext():
+            return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
+
+
+def wrap(model: Any, config: PeftConfig) -> torch.nn.Module:
+    """``get_peft_model``; on a meta model nothing is created on the CPU first.
+
+    Raises:
+        BadInput: PEFT refuses these settings on this model, with PEFT's reason.
+    """
+    from peft import get_peft_model
+
+    with shapes_only() if on_meta(model) else nullcontext():
+        try:
+            peft_model: Any = get_peft_model(model, config)
+        except REFUSALS as error:
+            kind = getattr(config.peft_type, "value", config.peft_type)
+            architecture = model.config.model_type
+            raise BadInput(
+                f"PEFT cannot put {kind} with these settings on a '{architecture}' model: {said(error)}"
+            ) from error
+    return peft_model
+
+
+def on_meta(model: torch.nn.Module) -> bool:
+    return next(model.parameters()).is_meta

@@ -1,0 +1,183 @@
+"""Storing a frozen base in 4 or 8 bits: every linear map but the output layer becomes bitsandbytes' ``Linear4bit`` or
+``Linear8bitLt``.
+
+transformers does this while loading; here it is done to a model that is already in memory, map by map, so that a run, a
+test and a reload share one way. GPT-2's ``Conv1D`` keeps its matrix the other way round and is transposed first, as
+transformers does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.methods.base import Quantization
+from peft_lab.methods.shared.own_format import in_head
+from peft_lab.models.shapes import MATRIX_TYPES, ModelShape, ModuleGroup
+
+if TYPE_CHECKING:
+    import torch
+
+#: Eight bits: 255 even steps and one scale for each row (Dettmers et al. 2022, arXiv 2208.07339, section 3).
+INT8 = Quantization(8, "int8", False, "float16")
+#: Inputs beyond this magnitude are multiplied unrounded; the paper's value and transformers' (``llm_int8_threshold``).
+OUTLIERS = 6.0
+_OUTPUTS = ("lm_head", "cls.predictions.decoder")
+# T5's feed-forward part looks at the type of this map's weight and breaks when it is packed; transformers keeps it too.
+_KEPT: Mapping[str, tuple[str, ...]] = {"t5": ("wo",), "mt5": ("wo",), "umt5": ("wo",)}
+
+
+def quantised(shape: ModelShape) -> tuple[ModuleGroup, ...]:
+    """The linear maps that are stored in few bits: all but the output layer, and what an architecture needs whole.
+
+    As in transformers, maps of a class derived from ``Linear`` stay (Falcon's, Llama 4's router): the class is replaced
+    as a whole, and with it what it does beyond multiplying. Stacked experts are no linear maps and stay too.
+    """
+    kept = kept_whole(shape.model_type)
+    return tuple(
+        group
+        for group in shape.matrices
+        if group.type in MATRIX_TYPES and group.path.rpartition(".")[2] not in kept
+    )
+
+
+def kept_whole(model_type: str) -> tuple[str, ...]:
+    """Last path segments of the linear maps that an architecture needs unquantised, output layers aside."""
+    return _KEPT.get(model_type, ())
+
+
+def needs_quantising(model: torch.nn.Module) -> bool:
+    """False for models that are quantised already, and for meta and fake ones, which have no values to quantise."""
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    first = next(model.parameters())
+    stored = any(getattr(model, f"is_loaded_in_{bits}bit", False) for bits in (4, 8))
+    return not (stored or first.is_meta or isinstance(first, FakeTensor))
+
+
+def quantise(model: Any, how: Quantization) -> None:
+    """Replace the linear maps in place and mark the model as transformers does, so that PEFT adapts it as such."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    kept = kept_whole(model.config.model_type)
+    paths = [
+        path
+        for path, module in model.named_modules()
+        if (type(module) is nn.Linear or isinstance(module, Conv1D))
+        and path not in _OUTPUTS
+        and path.rpartition(".")[2] not in kept
+        and not in_head(path)
+    ]
+    for path in paths:
+        parent, _, name = path.rpartition(".")
+        setattr(model.get_submodule(parent), name, _stored(model.get_submodule(path), how))
+    setattr(model, f"is_loaded_in_{how.bits}bit", True)
+    model.is_quantized = True
+    model.config.quantization_config = settings(how)
+    model.quantization_method = model.config.quantization_config.quant_method
+    settle(model)
+
+
+def settle(model: Any) -> None:
+    """Keep bitsandbytes from changing a 4-bit model while it is used, whoever quantised it.
+
+    The first forward pass casts every bias to the compute type, which is done here at once. And on CPUs with
+    AVX512-BF16 the first evaluation would repack the weights for good: that rounds the constants of the blocks, fails
+    on some shapes, makes a later merge wrong, and lets no gradient through when training goes on. It is switched off.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+            if module.bias is not None and module.compute_dtype is not None:
+                module.bias.data = module.bias.data.to(module.compute_dtype)
+
+
+def settings(how: Quantization) -> Any:
+    """The same choice as transformers' ``BitsAndBytesConfig``."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if how.bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=how.kind,
+        bnb_4bit_use_double_quant=how.double,
+        bnb_4bit_compute_dtype=getattr(torch, how.compute_dtype),
+    )
+
+
+def read_back(model: torch.nn.Module) -> Quantization | None:
+    """How a model is quantised, from what transformers notes on its config; ``None`` when it is not."""
+    noted = getattr(model.config, "quantization_config", None)
+    if noted is None:
+        return None
+    values = noted if isinstance(noted, dict) else noted.to_dict()
+    if values.get("load_in_8bit"):
+        return INT8
+    return Quantization(
+        bits=4,
+        kind=values["bnb_4bit_quant_type"],
+        double=values["bnb_4bit_use_double_quant"],
+        compute_dtype=str(values["bnb_4bit_compute_dtype"]).removeprefix("torch."),
+    )
+
+
+def expanded(module: Any) -> torch.Tensor:
+    """A linear map's matrix as it is multiplied with, rebuilt where it is stored in few bits; the module's own layout.
+
+    PEFT's ``dequantize_module_weight`` moves an 8-bit matrix on a CPU, which loses its scales once it was used.
+    """
+    from peft.utils.integrations import dequantize_bnb_weight
+
+    weight: torch.Tensor = module.weight
+    if type(weight).__name__ not in ("Params4bit", "Int8Params"):
+        return weight
+    rebuilt: torch.Tensor = dequantize_bnb_weight(module.weight, state=getattr(module, "state", None))
+    return rebuilt
+
+
+def _stored(old: Any, how: Quantization) -> torch.nn.Module:
+    """A linear map with its weights in few bits; the bias and the mode are kept."""
+    from torch import nn
+
+    matrix = old.weight.data if isinstance(old, nn.Linear) else old.weight.data.T.contiguous()
+    new = _eight_bit(matrix, old.bias) if how.bits == 8 else _four_bit(matrix, old.bias, how)
+    if old.bias is not None:
+        new.bias = nn.Parameter(old.bias.data, requires_grad=False)
+    new.train(old.training)
+    return new
+
+
+def _four_bit(matrix: torch.Tensor, bias: Any, how: Quantization) -> Any:
+    import torch
+    from bitsandbytes.nn.modules import Linear4bit, Params4bit
+
+    outputs, inputs = matrix.shape
+    with torch.device("meta"):
+        new = Linear4bit(
+            inputs,
+            outputs,
+            bias=bias is not None,
+            compute_dtype=getattr(torch, how.compute_dtype),
+            compress_statistics=how.double,
+            quant_type=how.kind,
+        )
+    packed: Any = Params4bit(
+        matrix, requires_grad=False, compress_statistics=how.double, quant_type=how.kind, module=new
+    )
+    new.weight = packed.to(matrix.device)
+    return new
+
+
+def _eight_bit(matrix: torch.Tensor, bias: Any) -> Any:
+    import torch
+    from bitsandbytes.nn.modules import Int8Params, Linear8bitLt
+
+    outputs, inputs = matrix.shape
+    with torch.device("meta"):
+        new = Linear8bitLt(inputs, outputs, bias=bias is not None, has_fp16_weights=False, threshold=OUTLIERS)
+    packed: Any = Int8Params(matrix, requires_grad=False, has_fp16_weights=False)
+    new.weight = packed.to(matrix.device)
+    return new

@@ -1,0 +1,276 @@
+"""The catalogue: which models can be named, which of them run live, and the shape of each.
+
+A catalogue entry is one JSON file in ``catalogue/``: the config as published, and the shape read off the model built
+from it on the meta device (``python -m tools.refresh_catalogue``; a test compares the two). Any other Hugging Face id
+or local path is resolved by :func:`resolve`, without running remote code.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from peft_lab.errors import BadInput, UnknownName
+from peft_lab.models import shapes
+from peft_lab.models.shapes import ModelKind, ModelShape
+
+CONNECT_SECONDS = 5.0
+_LONGEST_REASON = 200
+MOST_LAYERS = 1_000  # of a stack; more are taken for a slip
+LARGEST_CONFIG = 5_000_000  # bytes; published ones have some thousand
+# What transformers and torch raise over settings that fit no model, besides what their own checks say.
+_UNFIT = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+#: Where architectures keep the number of layers of a stack.
+DEPTH_FIELDS = (
+    "num_hidden_layers",
+    "n_layer",
+    "num_layers",
+    "n_layers",
+    "num_decoder_layers",
+    "encoder_layers",
+    "decoder_layers",
+)
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model that can be named.
+
+    Attributes:
+        live: whether its weights are fetched by ``python -m peft_lab fetch``, so that it can be trained here; for a
+            model outside the catalogue, whether they are on this machine.
+        config: the transformers config as a dictionary, ``model_type`` included.
+        source: Hugging Face id, and for live models the package the weights came in.
+        revision: the package version of the weights of a live model; ``None`` for models known by shape only.
+    """
+
+    name: str
+    title: str
+    kind: ModelKind
+    live: bool
+    config: Mapping[str, Any]
+    shape: ModelShape
+    source: str
+    revision: str | None
+    license: str
+
+    @property
+    def parameters(self) -> int:
+        return self.shape.total
+
+
+def _read(text: str) -> ModelEntry:
+    data = json.loads(text)
+    data["shape"] = shapes.from_dict(data["shape"])
+    return ModelEntry(**data)
+
+
+@cache
+def catalogue() -> dict[str, ModelEntry]:
+    """All entries by name, live ones first, then by size."""
+    folder = resources.files("peft_lab.models") / "data"
+    entries = [_read(path.read_text("utf-8")) for path in folder.iterdir() if path.name.endswith(".json")]
+    entries.sort(key=lambda entry: (not entry.live, entry.parameters))
+    return {entry.name: entry for entry in entries}
+
+
+def get_model(name: str) -> ModelEntry:
+    """A catalogue entry by name.
+
+    Raises:
+        UnknownName: with the nearest name.
+    """
+    try:
+        return catalogue()[name]
+    except KeyError:
+        raise UnknownName("model in the catalogue", name, catalogue(), "model") from None
+
+
+def looks_external(name: str) -> bool:
+    """Whether ``name`` is a Hugging Face id (owner/name) or an existing local folder rather than a catalogue name."""
+    return name not in catalogue() and (bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) or is_folder(name))
+
+
+def is_folder(name: str) -> bool:
+    """Whether there is such a folder; text that cannot be a path is none."""
+    with suppress(OSError, ValueError):
+        return Path(name).is_dir()
+    return False
+
+
+def has_weights(name: str) -> bool:
+    """Whether the safetensors weights of a folder or a Hugging Face id are on this machine already."""
+    if is_folder(name):
+        return any(Path(name).glob("*.safetensors"))
+    from huggingface_hub import try_to_load_from_cache
+
+    files = ("model.safetensors", "model.safetensors.index.json")
+    return any(isinstance(try_to_load_from_cache(name, file), str) for file in files)
+
+
+@cache
+def resolve(name: str) -> ModelEntry:
+    """A catalogue entry, or an entry made from the config of a Hugging Face id or a local folder.
+
+    Imports torch and transformers for names outside the catalogue; never runs code that comes with a model.
+
+    Raises:
+        UnknownName: neither in the catalogue nor an id or a folder.
+        BadInput: the config cannot be had, or is that of no text model.
+    """
+    if not looks_external(name):
+        if name not in catalogue() and ("/" in name or name.startswith((".", "~"))):
+            raise BadInput(
+                f"'{name[:200]}' is neither a folder on this machine nor a Hugging Face id.", "model"
+            )
+        return get_model(name)
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig
+
+    from peft_lab.models import meta
+
+    try:
+        here = is_folder(name) or not _hub_answers()
+        if is_folder(name):
+            _check_file(Path(name) / "config.json")
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=here)
+        meta.forget_kernels(config)
+        kind = _kind(config, name)
+        _check_depth(config, name)
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"'{name}' could not be read as a model: {_reason(name, error)}.", "model") from error
+    except (StrictDataclassError, *_UNFIT) as error:
+        raise BadInput(f"The config of '{name}' does not hold together: {_said(error)}", "model") from error
+    title = Path(name).resolve().name if is_folder(name) else name
+    try:
+        shape = meta.read_shape(meta.build(config, kind), config, kind, name, title)
+    except (StrictDataclassError, *_UNFIT) as error:
+        raise BadInput(f"The config of '{name}' makes no model: {_said(error)}", "model") from error
+    return ModelEntry(
+        name=name,
+        title=title,
+        kind=kind,
+        live=has_weights(name),
+        config=config.to_dict(),
+        shape=shape,
+        source=name,
+        revision=getattr(config, "_commit_hash", None),
+        license="see the model's own page",
+    )
+
+
+def _check_file(config: Path) -> None:
+    """Raises OSError for what is no file (a pipe would be waited for, a device read without end) or far too large."""
+    found = config.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_CONFIG:
+        raise OSError(f"{config} is no file of a config's size")
+
+
+def _said(error: Exception) -> str:
+    """What a library says in its first sentence or so, on one line; some name no more than a key."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = f"there is no {text}" if isinstance(error, KeyError) else text
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
+
+
+def _hub_answers() -> bool:
+    """Whether the hub can be connected to. Asked first: transformers tries one that cannot for half a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if getproxies():
+        return True
+    hub = urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((hub.hostname or "", hub.port or 443), timeout=CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _reason(name: str, error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return "it needs code of its own, which is never run here"
+    if "model type" in str(error) or "Unrecognized model" in str(error):
+        return "the installed transformers does not know its architecture"
+    if is_folder(name):
+        return "its folder has no usable config.json"
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    causes = [error, error.__cause__, error.__context__]
+    if any(isinstance(cause, GatedRepoError) for cause in causes):
+        return "its owner wants its terms accepted on its page first"
+    if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
+        return "the Hugging Face Hub has no such model, or only for those it is shared with"
+    return "the Hugging Face Hub was not reached and nothing of it is kept here (is there a connection?)"
+
+
+def _kind(config: Any, name: str) -> ModelKind:
+    from transformers.models.auto import modeling_auto as auto
+
+    from peft_lab.models.senses import what_it_is
+
+    other = what_it_is(config.model_type)
+    message = (
+        f"'{name}' is {other} ('{config.model_type}'); the lab counts language models."
+        if other
+        else f"'{name}' is a '{config.model_type}' model, which is no language model."
+    )
+    none = BadInput(message, "model")
+    if config.is_encoder_decoder:
+        # So are models that hear or see; only those that read text and write it are meant.
+        if config.model_type not in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+            raise none
+        return "seq2seq"
+    named = getattr(config, "architectures", None)
+    declared = str(named[0]) if isinstance(named, list) and named else ""
+    # BERT types are in the causal mapping too, so a declared causal class decides, then membership.
+    encoder = config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and "CausalLM" not in declared
+    if encoder:
+        return "encoder"
+    if config.model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return "causal-lm"
+    raise none
+
+
+def _check_depth(config: Any, name: str) -> None:
+    """Raises BadInput for stacks without layers or without end, and for no words: transformers builds what it can."""
+    text = config.get_text_config()
+    words = getattr(text, "vocab_size", None)
+    if isinstance(words, int) and words < 1:
+        raise BadInput(
+            f"The config of '{name}' says vocab_size {words}; a model has at least one token.", "model"
+        )
+    for field in DEPTH_FIELDS:
+        layers = getattr(text, field, None)
+        if isinstance(layers, int) and layers < 1:
+            raise BadInput(
+                f"The config of '{name}' says {field} {layers}; a model has at least one layer.", "model"
+            )
+        if isinstance(layers, int) and layers > MOST_LAYERS:
+            raise BadInput(
+                f"The config of '{name}' says {field} {layers:,}: more than can be meant.", "model"
+            )

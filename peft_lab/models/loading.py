@@ -1,0 +1,216 @@
+"""Real weights: the live models, or any Hugging Face id or local folder, with nothing run and nothing unpickled.
+
+Torch and transformers are imported inside; called from worker processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from peft_lab.assets import store as assets
+from peft_lab.doctor import cpu_features
+from peft_lab.errors import BadInput
+from peft_lab.methods.base import Quantization
+from peft_lab.methods.shared import quantise
+from peft_lab.methods.shared.own_format import HEADS
+from peft_lab.models.catalogue import ModelEntry, catalogue, looks_external, resolve
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+# Processors that multiply bfloat16 natively (x86 server parts, recent ARM). Elsewhere it is emulated and slow.
+_BF16_CPU = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+# Never stored in 4 or 8 bits: outputs and task heads. Left to itself transformers 5.24 replaces a head with a bias, and
+# bitsandbytes then fails, because a head that is not in the checkpoint is never quantised.
+KEPT_WHOLE = ("lm_head", *HEADS)
+SHORT_ROWS = 128  # tokens up to which plain attention trains faster on a CPU than the fused one
+
+
+@dataclass(frozen=True)
+class Base:
+    """A model with its weights, nothing injected.
+
+    Attributes:
+        dtype: of the parameters (of the 16- or 32-bit ones on a quantised base).
+        device: ``cpu`` or ``cuda``.
+    """
+
+    model: torch.nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    entry: ModelEntry
+    dtype: torch.dtype
+    device: str
+
+
+def device() -> str:
+    """Where training runs: ``cuda`` when there is a GPU that torch can use, else ``cpu``."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def compute_dtype() -> torch.dtype:
+    """bfloat16 where the hardware multiplies it natively, else float32."""
+    import torch
+
+    if device() == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    return torch.bfloat16 if _BF16_CPU & set(cpu_features()) else torch.float32
+
+
+def attention_for(device: str, max_length: int) -> Literal["sdpa", "eager"]:
+    """Which of transformers' attention implementations trains fastest.
+
+    torch's fused attention saves memory where rows are long; on a CPU and short rows its backward pass costs three
+    times what the plain matrix products cost (a sixth of a whole step, see DECISIONS.md).
+    """
+    return "eager" if device == "cpu" and max_length <= SHORT_ROWS else "sdpa"
+
+
+def weights_of(name: str) -> str:
+    """The folder or Hugging Face id to load from.
+
+    Raises:
+        UnknownName: no such model. BadInput: a model that is known by its shape only.
+        AssetError: a live model that has not been fetched.
+    """
+    if looks_external(name):
+        return str(Path(name).absolute()) if Path(name).is_dir() else name
+    entry = resolve(name)
+    if not entry.live:
+        live = " or ".join(known.title for known in catalogue().values() if known.live)
+        raise BadInput(
+            f"{entry.title} is known by its shape only: it can be counted and simulated, not trained. "
+            f"Train {live}, or give the Hugging Face id '{entry.source}' if this machine has room and a connection.",
+            "model",
+        )
+    return str(assets.path(name))
+
+
+def load_base(
+    name: str,
+    num_labels: int | None = None,
+    quantization: Quantization | None = None,
+    dtype: torch.dtype | None = None,
+    attention: str | None = None,
+) -> Base:
+    """The model with its pretrained weights, and its tokenizer.
+
+    Args:
+        name: a live catalogue name, a Hugging Face id or a local folder.
+        num_labels: puts a fresh classification head of that size on an encoder. Seed torch before: the head is random.
+        quantization: stores the linear maps in 4 or 8 bit (bitsandbytes), on the CPU too.
+        dtype: of everything else; :func:`compute_dtype` when ``None``.
+        attention: one of transformers' implementations, as :func:`attention_for` names it; ``None``: its own choice.
+
+    Raises:
+        BadInput: a model that is not live, needs code of its own, or has no safetensors weights.
+        AssetError: weights that have to be fetched first, or again: they are damaged.
+    """
+    from safetensors import SafetensorError
+
+    from peft_lab.workers import quiet  # noqa: F401  silences the libraries before they are imported
+
+    source = weights_of(name)
+    entry = resolve(name)
+    dtype = dtype or compute_dtype()
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
+    if quantization is not None:
+        options["quantization_config"] = _bitsandbytes(quantization)
+        options["device_map"] = {"": device()}
+    if attention is None and looks_external(name):
+        attention = "eager"  # what its config asks for may be code of a repository's
+    if attention is not None:
+        options["attn_implementation"] = attention
+    factory = _factory(entry, num_labels)
+    if num_labels is not None:
+        options["num_labels"] = num_labels
+    try:
+        with _verified(source):
+            model = factory.from_pretrained(source, **options)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise BadInput(
+            f"The weights of '{name}' could not be loaded: {_first_line(error)}", "model"
+        ) from error
+    if quantization is None:
+        model.to(device())
+    else:
+        quantise.settle(model)
+    model.config.use_cache = True
+    return Base(model, load_tokenizer(source), entry, dtype, device())
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer that belongs to the weights at ``source``, with a padding token.
+
+    Raises:
+        BadInput: none there, or one that needs code of its own. AssetError: it is damaged.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        with _verified(source):
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"No tokenizer could be loaded from '{source}': {_first_line(error)}", "model"
+        ) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id to pad with; what it is does not matter under an attention mask, only that there is one."""
+    found: Any = tokenizer.pad_token_id
+    return 0 if found is None else int(found)
+
+
+@contextmanager
+def _verified(source: str) -> Iterator[None]:
+    """Hash what is fetched while it is loaded. Damage is what is told, whatever else the loading said."""
+    name = assets.owner_of(source)
+    if name is None:
+        yield
+        return
+    with ThreadPoolExecutor(1) as aside:
+        hashes = aside.submit(assets.verified, name)
+        try:
+            yield
+        finally:
+            hashes.result()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200]
+
+
+def _factory(entry: ModelEntry, num_labels: int | None) -> Any:
+    import transformers
+
+    if entry.kind == "seq2seq":
+        return transformers.AutoModelForSeq2SeqLM
+    if entry.kind == "causal-lm":
+        return transformers.AutoModelForCausalLM
+    return transformers.AutoModel if num_labels is None else transformers.AutoModelForSequenceClassification
+
+
+def _bitsandbytes(quantization: Quantization) -> Any:
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if quantization.bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(KEPT_WHOLE))
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=quantization.kind,
+        bnb_4bit_use_double_quant=quantization.double,
+        bnb_4bit_compute_dtype=getattr(torch, quantization.compute_dtype),
+        llm_int8_skip_modules=list(KEPT_WHOLE),
+    )

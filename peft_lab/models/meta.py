@@ -1,0 +1,246 @@
+"""Models without their weights: built on torch's meta device, where a tensor has a shape and no data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.errors import BadInput
+from peft_lab.models import mixtures
+from peft_lab.models.mixtures import Mixture
+from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig
+
+_ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation", "dense_act_fn")
+_HEADS = ("num_attention_heads", "n_head", "num_heads")
+_LAYER = re.compile(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)")
+
+
+def make_config(config: Mapping[str, Any]) -> PretrainedConfig:
+    """A transformers config from its stored dictionary (``config.json`` as published).
+
+    Raises:
+        BadInput: no ``model_type``, or one that the installed transformers does not know.
+    """
+    from transformers import AutoConfig
+
+    values = dict(config)
+    model_type = values.pop("model_type", None)
+    if not model_type:
+        raise BadInput("This config has no model_type, so the architecture is unknown.", "model")
+    try:
+        made: PretrainedConfig = AutoConfig.for_model(model_type, **values)
+        forget_kernels(made)
+        return made
+    except ValueError as error:
+        raise BadInput(
+            f"The installed transformers does not know the architecture '{model_type}'.", "model"
+        ) from error
+
+
+def forget_kernels(config: PretrainedConfig) -> None:
+    """Leave the choice of attention and expert kernels to transformers.
+
+    A config may name kernels that are not installed, or a repository to load them from, which would be code of its own;
+    parameters and shapes do not depend on it.
+    """
+    for name in ("_attn_implementation", "_experts_implementation"):
+        setattr(config, name, None)  # of its parts too
+
+
+def build(
+    config: PretrainedConfig, kind: ModelKind, num_labels: int | None = None, dtype: Any = None
+) -> torch.nn.Module:
+    """The model of ``config`` on the meta device: 0.1 to 0.4 s at any size.
+
+    Args:
+        kind: ``causal-lm``, ``encoder`` or ``seq2seq``.
+        num_labels: when given, with a classification head of that many labels.
+        dtype: parameter type; float32 when ``None``.
+    """
+    import torch
+    from transformers import (
+        AutoModel,
+        AutoModelForCausalLM,
+        AutoModelForSeq2SeqLM,
+        AutoModelForSequenceClassification,
+    )
+
+    if num_labels is not None:
+        config.num_labels = num_labels
+        factory: Any = AutoModelForSequenceClassification
+    else:
+        factory = {"causal-lm": AutoModelForCausalLM, "encoder": AutoModel, "seq2seq": AutoModelForSeq2SeqLM}[
+            kind
+        ]
+    with torch.device("meta"):
+        model = factory.from_config(config, dtype=dtype or torch.float32)
+    model.tie_weights()
+    return model
+
+
+def pattern(path: str) -> tuple[str, int | None]:
+    """('model.layers.3.mlp.up_proj') -> ('model.layers.{}.mlp.up_proj', 3): the first index is the layer."""
+    found = _LAYER.search(path)
+    if not found:
+        return path, None
+    return path[: found.start()] + "{}" + path[found.end() :], int(found.group())
+
+
+def read_shape(
+    model: torch.nn.Module, config: PretrainedConfig, kind: ModelKind, name: str, title: str
+) -> ModelShape:
+    """Collapse a model's modules into groups that differ only in the layer index."""
+    from torch import nn
+
+    seen: set[int] = set()
+    rows: dict[tuple[Any, ...], list[int]] = {}
+    for path, module in model.named_modules():
+        own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
+        if not own:
+            continue
+        tied = tuple(key for key, value in own.items() if id(value) in seen)
+        seen.update(id(value) for value in own.values())
+        collapsed, layer = pattern(path)
+        shapes = tuple((key, tuple(value.shape)) for key, value in own.items())
+        linear = isinstance(module, nn.Linear) and type(module) is not nn.Linear
+        key = (collapsed, type(module).__name__, shapes, tied, linear, layer is None)
+        rows.setdefault(key, []).append(layer or 0)
+    groups = tuple(
+        ModuleGroup(path, kind_, () if outside else tuple(layers), dict(shapes), tied, linear)
+        for (path, kind_, shapes, tied, linear, outside), layers in rows.items()
+    )
+    text = config.get_text_config()
+    hidden = _first(text, "hidden_size", "n_embd", "d_model")
+    attends = _attends(model, text)
+    heads = _first(text, *_HEADS) if attends else 0
+    head_dim = getattr(text, "head_dim", None) or getattr(text, "d_kv", None) if attends else 0
+    return ModelShape(
+        name=name,
+        title=title,
+        kind=kind,
+        model_type=config.model_type,
+        hidden=hidden,
+        num_layers=_first(text, "num_hidden_layers", "n_layer", "num_layers"),
+        heads=heads,
+        kv_heads=_kv_heads(text, heads) if attends else 0,
+        head_dim=hidden // heads if head_dim is None else head_dim,
+        intermediate=_intermediate(text, hidden),
+        vocab=text.vocab_size,
+        max_positions=_positions(text),
+        activation=_first(text, *_ACTIVATIONS, default="gelu"),
+        groups=groups,
+        mixtures=_mixtures(model, groups, text, hidden),
+        renamed=_renamed(config.model_type),
+    )
+
+
+def _attends(model: Any, text: Any) -> bool:
+    """Whether there are keys and values to attend to: Mamba, RWKV and their kin carry a state instead.
+
+    Mamba-2 calls parts of its state heads, RWKV calls its mixing attention: neither has both.
+    """
+    if not getattr(model, "_is_stateful", False):
+        return True
+    named = any("attention" in type(module).__name__.lower() for module in model.modules())
+    return named and any(getattr(text, name, None) is not None for name in _HEADS)
+
+
+def _kv_heads(config: Any, heads: int) -> int:
+    """Falcon's first form keeps one head of keys for all; its second widens its few before they are kept."""
+    if config.model_type == "falcon":
+        return 1 if config.multi_query and not config.new_decoder_architecture else heads
+    return getattr(config, "num_key_value_heads", None) or heads
+
+
+def _mixtures(
+    model: torch.nn.Module, groups: Sequence[ModuleGroup], config: Any, hidden: int
+) -> tuple[Mixture, ...]:
+    """The feed-forward parts that hold stacked experts, or a list of them."""
+    inside: dict[tuple[str, tuple[int, ...]], list[ModuleGroup]] = {}
+    numbers: dict[str, set[int]] = {}
+    for group in groups:
+        if found := mixtures.listed(group.path):
+            numbers.setdefault(found[0], set()).add(found[1])
+            inside.setdefault((found[0], group.layers), [])
+        elif group.layers and mixtures.is_stack(group.type, group.parameters):
+            inside.setdefault((group.path.rpartition(".")[0], group.layers), []).append(group)
+    per_token = _first(
+        config, "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", default=None
+    )
+    return tuple(
+        _mixture(model, groups, path, layers, stacks, len(numbers.get(path, ())), per_token, hidden)
+        for (path, layers), stacks in inside.items()
+    )
+
+
+def _mixture(
+    model: torch.nn.Module,
+    groups: Sequence[ModuleGroup],
+    path: str,
+    layers: tuple[int, ...],
+    stacks: Sequence[ModuleGroup],
+    listed: int,
+    per_token: int | None,
+    hidden: int,
+) -> Mixture:
+    sides = [shape for group in stacks for shape in group.parameters.values() if len(shape) == 3]
+    experts = sides[0][0] if sides else listed
+    own = [
+        group
+        for group in groups
+        if group.layers == layers and group.path.startswith(f"{path}.") and not mixtures.listed(group.path)
+    ]
+    routers = (g.path for g in own if g not in stacks and g.parameters.get("weight") == (experts, hidden))
+    # transformers marks experts that are stored (in, out); Llama 4's are, and are not marked.
+    marked = any(getattr(model.get_submodule(group.paths[0]), "is_transposed", False) for group in stacks)
+    flipped = bool(sides) and sides[-1][2] == hidden != sides[-1][1]  # the last one writes back to the stream
+    return Mixture(
+        path=path,
+        layers=layers,
+        experts=experts,
+        per_token=per_token,
+        stacks=tuple(group.path for group in stacks),
+        router=next(routers, None),
+        shared=tuple(group.path for group in own if group.role in ("gate", "up", "down")),
+        transposed=marked or flipped,
+    )
+
+
+def _renamed(model_type: str) -> dict[str, str]:
+    """What PEFT's LoRA takes for other names on this architecture, from its own table."""
+    from peft.utils import transformers_weight_conversion as conversion
+
+    kinds: Mapping[str, str] = vars(conversion)["_MODEL_TO_CONVERSION_PATTERN"]
+    kind = kinds.get(model_type)
+    if kind not in conversion._MOE_FUSED_TARGETS:
+        return {}
+    return dict(conversion._MOE_TARGET_MODULE_MAPPING.get(kind, {}))
+
+
+def _intermediate(config: Any, hidden: int) -> int:
+    return _first(config, "intermediate_size", "n_inner", "d_ff", default=0) or 4 * hidden
+
+
+def _positions(config: Any) -> int | None:
+    """RoBERTa reserves two positions for padding, so its usable length is two short of its table."""
+    limit: int | None = _first(config, "max_position_embeddings", "n_positions", default=None)
+    if limit is not None and config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        return limit - 2
+    return limit
+
+
+def _first(config: Any, *names: str, default: Any = BadInput) -> Any:
+    for name in names:
+        value = getattr(config, name, None)
+        if value is not None:
+            return value
+    if default is BadInput:
+        raise BadInput(
+            f"The config of a '{config.model_type}' model states none of {', '.join(names)}.", "model"
+        )
+    return default

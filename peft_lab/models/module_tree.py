@@ -1,0 +1,162 @@
+"""The adapted model as a list of parameter groups: one row for like parameters of all layers, with the bare names.
+
+Counting and drawing read this list. Nothing here imports torch at import time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from peft_lab.methods.shared.own_format import in_head
+from peft_lab.models import meta
+
+if TYPE_CHECKING:
+    import torch
+
+Role = Literal["method", "head", "frozen"]
+# Path segments that wrappers put in: PEFT's base layer and its copies of modules it saves whole, the one adapter's
+# name, and the container of our own adapters.
+_INSERTED = frozenset({"base_layer", "modules_to_save", "original_module", "default", "adapters"})
+# A model wrapped by a tuner is below base_model.model, one with a prompt below base_model.
+_WRAPPERS = ("base_model.model.", "base_model.")
+_SHORT = {
+    "float64": "F64", "float32": "F32", "bfloat16": "BF16", "float16": "F16",
+    "int64": "I64", "int32": "I32", "uint8": "U8", "int8": "I8", "bool": "BOOL",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GroupCount:
+    """Parameters of all modules that differ only in the layer index.
+
+    Attributes:
+        module: path in the bare model with ``{}`` for the layer index.
+        name: the parameter's own name in its module.
+        shape: of one parameter.
+        parameters: of all ``count`` modules together.
+        role: ``method`` (the method's own, trained), ``head`` (task head, trained) or ``frozen``.
+        added: whether the method put it in, rather than the bare model having it.
+        quantised: whether the stored form is 4 or 8 bit.
+    """
+
+    module: str
+    type: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    count: int
+    parameters: int
+    role: Role
+    added: bool
+    quantised: bool = False
+
+
+def read_tree(
+    adapted: torch.nn.Module,
+    bare: Collection[str],
+    *,
+    with_head: bool = False,
+    quantised: Collection[str] = (),
+) -> tuple[GroupCount, ...]:
+    """One row per group of like parameters, in the model's own order. Tied parameters count once.
+
+    Args:
+        bare: the names of the bare model's parameters, from before the method was applied.
+        with_head: whether the model has a task head, whose trained parameters are a role of their own.
+        quantised: paths of the modules whose weight is stored in fewer bits (in the bare model's names).
+    """
+    modules = dict(adapted.named_modules())
+    wrapper = _wrapper(adapted, bare)
+    rows: dict[tuple[Any, ...], list[int]] = {}
+    for full, parameter in adapted.named_parameters():
+        owner, name = _split(full)
+        path, name = _place(owner, name, wrapper)
+        head = with_head and in_head(path)
+        copied = ".modules_to_save." in f".{full}"
+        # PEFT keeps the untouched head beside the one it trains and saves; only that one is part of the model.
+        if head and ".original_module." in f".{full}":
+            continue
+        role: Role = ("head" if head else "method") if parameter.requires_grad else "frozen"
+        added = not head and (copied or _join(path, name) not in bare)
+        small = not added and name == "weight" and path in quantised
+        pattern, _ = meta.pattern(path)
+        kind = "Parameter" if full.endswith(".default") else type(modules[owner]).__name__
+        key = (pattern, kind, name, tuple(parameter.shape), dtype_name(parameter), role, added, small)
+        rows.setdefault(key, []).append(parameter.numel())
+    return tuple(
+        GroupCount(module, kind, name, shape, dtype, len(sizes), sum(sizes), role, added, small)
+        for (module, kind, name, shape, dtype, role, added, small), sizes in rows.items()
+    )
+
+
+def clean_path(path: str, wrapper: str | None = None) -> str:
+    """A module path as the bare model has it: without wrappers, inserted layers and the adapter's name.
+
+    Args:
+        wrapper: what stands before the bare model's own paths. By default a tuner's (LoRA, IA3 ...); on a model with a
+            prompt it is ``base_model.`` alone.
+    """
+    for prefix in _WRAPPERS if wrapper is None else (wrapper,):
+        if path.startswith(prefix):
+            path = path.removeprefix(prefix)
+            break
+    return ".".join(part for part in path.split(".") if part not in _INSERTED)
+
+
+def _wrapper(adapted: torch.nn.Module, bare: Collection[str]) -> str:
+    """The prefix under which the most parameters have the bare model's names."""
+    names = [name for name, _ in adapted.named_parameters()]
+
+    def hits(prefix: str) -> int:
+        return sum(_join(*_place(*_split(name), prefix)) in bare for name in names if name.startswith(prefix))
+
+    return max((*_WRAPPERS, ""), key=hits)
+
+
+def _split(name: str) -> tuple[str, str]:
+    owner, _, own = name.rpartition(".")
+    return owner, own
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _place(owner: str, name: str, wrapper: str) -> tuple[str, str]:
+    """Module path and parameter name. A parameter that PEFT files under the adapter's name is called after its slot.
+
+    ``...k_proj.ia3_l`` and ``default`` become ``...k_proj`` and ``ia3_l``.
+    """
+    path = clean_path(owner, wrapper)
+    if name == "default":
+        path, _, name = path.rpartition(".")
+    return path, name
+
+
+def dtype_name(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def safetensors_bytes(state: Mapping[str, torch.Tensor]) -> int:
+    """The size of a safetensors file of these tensors: 8 bytes, a JSON header padded to 8, and the data.
+
+    Source: the safetensors format description (header length, UTF-8 JSON, data_offsets per tensor).
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    # safetensors orders by falling alignment, then name.
+    for name, tensor in sorted(state.items(), key=lambda item: (-item[1].element_size(), item[0])):
+        end = offset + tensor.numel() * tensor.element_size()
+        kind = dtype_name(tensor)
+        header[name] = {
+            "dtype": _SHORT.get(kind, kind),
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, end],
+        }
+        offset = end
+    text = len(json.dumps(header, separators=(",", ":")).encode())
+    return 8 + math.ceil(text / 8) * 8 + offset

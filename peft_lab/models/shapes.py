@@ -1,0 +1,223 @@
+"""The shape of a model as plain data: which modules it has, how large each parameter is, what role each plays.
+
+Everything a closed formula or a drawing needs, without torch. A shape is read off a model on the meta device once
+(:mod:`peft_lab.models.meta`), stored beside the model's config, and expanded here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from peft_lab.models import mixtures as experts
+from peft_lab.models.mixtures import Mixture
+from peft_lab.models.module_groups import MATRIX_TYPES, PARAMETER, ModuleGroup, Role, is_bias
+
+__all__ = [
+    "MATRIX_TYPES", "PARAMETER", "Match", "Mixture", "ModelKind", "ModelShape", "ModuleGroup", "Role", "from_dict",
+    "is_bias", "to_dict",
+]  # fmt: skip
+ModelKind = Literal["causal-lm", "encoder", "seq2seq"]
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a list of target names hits. ``unmatched`` holds the names that hit nothing."""
+
+    groups: tuple[ModuleGroup, ...]
+    unmatched: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """One model as data. Sizes are in entries, never bytes.
+
+    Attributes:
+        hidden: width of the residual stream (``hidden_size``).
+        heads, kv_heads, head_dim: of the attention; 0 where a model carries a state instead (Mamba, RWKV).
+        kv_width: width of one token's keys (or values): kv_heads x head_dim.
+        max_positions: the longest sequence the model has positions for; ``None`` without a fixed limit (T5).
+        mixtures: its feed-forward parts that are mixtures of experts.
+        renamed: names of linear maps that PEFT's LoRA takes for parameters of the router or the experts, because they
+            were called so before the experts were stacked: old name to the ending of the parameter's path.
+    """
+
+    name: str
+    title: str
+    kind: ModelKind
+    model_type: str
+    hidden: int
+    num_layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocab: int
+    max_positions: int | None
+    activation: str
+    groups: tuple[ModuleGroup, ...]
+    mixtures: tuple[Mixture, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def kv_width(self) -> int:
+        return self.kv_heads * self.head_dim
+
+    @cached_property
+    def total(self) -> int:
+        """All parameters, tied ones once."""
+        return sum(group.each * group.count for group in self.groups)
+
+    @cached_property
+    def biases(self) -> tuple[tuple[ModuleGroup, str], ...]:
+        """Every parameter whose name contains ``bias``, with its group (BitFit's own criterion, section 3)."""
+        return tuple((group, name) for group in self.groups for name in group.parameters if is_bias(name))
+
+    @cached_property
+    def block(self) -> dict[Role, ModuleGroup]:
+        """The matrices of the repeated block, by role. On encoder-decoder models: those of the encoder."""
+        found: dict[Role, ModuleGroup] = {}
+        for group in self.groups:
+            if group.role and group.role not in found:
+                found[group.role] = group
+        return found
+
+    @cached_property
+    def matrices(self) -> tuple[ModuleGroup, ...]:
+        """Every linear map that PEFT's ``all-linear`` adapts: all of them but the output layer."""
+        return tuple(group for group in self.groups if group.is_matrix and not _is_output(group))
+
+    @cached_property
+    def bare(self) -> tuple[ModuleGroup, ...]:
+        """The matrices of routers and stacked experts that are no linear maps, each as a group: (expert, out, in)."""
+        found = []
+        for mixture in self.mixtures:
+            for group in self.groups:
+                inside = group.path in mixture.stacks or group.path == mixture.router
+                if not inside or group.is_matrix or group.layers != mixture.layers:
+                    continue
+                for name, sides in group.parameters.items():
+                    if len(sides) < 2 or name.endswith("bias"):
+                        continue
+                    flip = len(sides) == 3 and mixture.transposed
+                    weight = (sides[0], sides[2], sides[1]) if flip else sides
+                    found.append(
+                        ModuleGroup(f"{group.path}.{name}", PARAMETER, group.layers, {"weight": weight})
+                    )
+        return tuple(found)
+
+    def mixture_of(self, group: ModuleGroup) -> Mixture | None:
+        """The mixture that a group is a part of."""
+        return next((mixture for mixture in self.mixtures if mixture.holds(group.path, group.layers)), None)
+
+    def target_name(self, group: ModuleGroup) -> str:
+        """The shortest suffix of a group's path that names it alone, or the longest one there is.
+
+        PEFT compares path endings, so BERT's ``output.dense`` also hits ``attention.output.dense``; no suffix
+        avoids that, and the caller sees it in :meth:`match`.
+        """
+        tail = group.path.split("{}.")[-1].split(".")
+        for length in range(1, len(tail) + 1):
+            name = ".".join(tail[-length:])
+            hits = self._ending(name)
+            if all(hit.role == group.role and hit.path.split(".")[-1] == tail[-1] for hit in hits):
+                return name
+        return ".".join(tail)
+
+    @cached_property
+    def target_names(self) -> tuple[str, ...]:
+        """Names to offer as targets: the block's matrices, in reading order."""
+        order = ("latent", "q", "k", "v", "qkv", "kv", "o", "gate", "up", "down")
+        inside = sorted((g for g in self.matrices if g.role), key=lambda g: order.index(str(g.role)))
+        names = [self.target_name(group) for group in inside]
+        names += [self.target_name(group) for group in self.matrices if group.layers and not group.role]
+        return tuple(dict.fromkeys(names))
+
+    def _ending(self, name: str) -> tuple[ModuleGroup, ...]:
+        return tuple(g for g in self.groups if any(p == name or p.endswith("." + name) for p in g.paths))
+
+    def match(self, targets: Iterable[str] | str, layers: Iterable[int] | None = None) -> Match:
+        """Which modules PEFT adapts for these names: equal to the path or its ending after a dot.
+
+        ``"all-linear"`` stands for every linear map but the output layer. A string is a regular expression over the
+        whole path, as in PEFT. ``layers`` restricts the hits to those layer indices (``layers_to_transform``).
+        """
+        if targets == "all-linear" or list(targets) == ["all-linear"]:
+            return Match(self._restrict(self.matrices, layers), ())
+        if isinstance(targets, str):
+            hits = [g for g in self.groups if any(re.fullmatch(targets, path) for path in g.paths)]
+            return Match(self._restrict(hits, layers), () if hits else (targets,))
+        found: list[ModuleGroup] = []
+        missing: list[str] = []
+        for name in targets:
+            hits = list(self._ending(name))
+            found.extend(hits)
+            if not hits:
+                missing.append(name)
+        unique = [group for group in self.groups if group in found]
+        return Match(self._restrict(unique, layers), tuple(missing))
+
+    @staticmethod
+    def _restrict(groups: Iterable[ModuleGroup], layers: Iterable[int] | None) -> tuple[ModuleGroup, ...]:
+        if layers is None:
+            return tuple(groups)
+        wanted = set(layers)
+        kept = []
+        for group in groups:
+            indices = tuple(index for index in group.layers if index in wanted)
+            if indices:
+                kept.append(replace(group, layers=indices))
+        return tuple(kept)
+
+
+def _is_output(group: ModuleGroup) -> bool:
+    return group.path in ("lm_head", "embed_out", "head", "classifier", "score", "cls.predictions.decoder")
+
+
+def from_dict(data: Mapping[str, Any]) -> ModelShape:
+    """Rebuild a shape from its stored form (see :func:`to_dict`)."""
+    groups = tuple(
+        ModuleGroup(
+            path=row["path"],
+            type=row["type"],
+            layers=tuple(range(row["layers"])) if isinstance(row["layers"], int) else tuple(row["layers"]),
+            parameters={name: tuple(shape) for name, shape in row["parameters"].items()},
+            tied=tuple(row.get("tied", ())),
+            linear=row.get("linear", False),
+        )
+        for row in data["groups"]
+    )
+    mixtures = experts.from_rows(data.get("mixtures", ()))
+    return ModelShape(**{**data, "groups": groups, "mixtures": mixtures})
+
+
+def to_dict(shape: ModelShape) -> dict[str, Any]:
+    """The stored form: layer indices 0..n-1 are written as n."""
+    rows = []
+    for group in shape.groups:
+        contiguous = bool(group.layers) and group.layers == tuple(range(len(group.layers)))
+        row: dict[str, Any] = {
+            "path": group.path,
+            "type": group.type,
+            "layers": len(group.layers) if contiguous else list(group.layers),
+            "parameters": {name: list(dims) for name, dims in group.parameters.items()},
+        }
+        if group.tied:
+            row["tied"] = list(group.tied)
+        if group.linear:
+            row["linear"] = True
+        rows.append(row)
+    stored: dict[str, Any] = {
+        name: getattr(shape, name)
+        for name in shape.__dataclass_fields__
+        if name not in ("groups", "mixtures", "renamed")
+    }
+    stored["groups"] = rows
+    if shape.mixtures:
+        stored["mixtures"] = experts.to_rows(shape.mixtures)
+    if shape.renamed:
+        stored["renamed"] = dict(shape.renamed)
+    return stored

@@ -1,0 +1,143 @@
+"""Scoring a model on held-out rows, and asking it the learner's own sentences."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.models import loading
+from peft_lab.runs.view import Answer, Evaluation
+from peft_lab.tasks.base import Row, Task
+from peft_lab.training import batches
+from peft_lab.training.batches import IGNORED, Encoded
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+ROWS_AT_ONCE = {"classification": 64, "generation": 32}
+Report = Callable[[int, int], None]
+
+
+def silent(done: int, total: int) -> None:
+    """A report to nobody."""
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """How to question models on one task."""
+
+    task: Task
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    device: str
+
+    def evaluate(self, model: torch.nn.Module, rows: Sequence[Row], report: Report = silent) -> Evaluation:
+        """The task's metrics and the mean loss over ``rows``. ``report(done, total)`` is called as rows are done."""
+        import torch
+
+        start = time.perf_counter()
+        model.eval()
+        encoded = batches.encode(self.task, rows, self.tokenizer, self.max_length)
+        said: dict[int, str] = {}
+        losses: list[tuple[float, int]] = []
+        report(0, len(rows))
+        with torch.no_grad():
+            for numbers in self._groups(encoded):
+                batch = batches.collate([encoded[number] for number in numbers], self.pad, self.device)
+                answers = self._answer(model, batch, [rows[number].text for number in numbers], losses)
+                said |= dict(zip(numbers, answers, strict=True))
+                report(len(said), len(rows))
+        metrics = self.task.score([said[number] for number in range(len(rows))], rows)
+        weight = sum(amount for _, amount in losses)
+        loss = sum(loss * amount for loss, amount in losses) / weight
+        return Evaluation(metrics, loss, len(rows), time.perf_counter() - start)
+
+    def answer(self, model: torch.nn.Module, texts: Sequence[str]) -> list[Answer]:
+        """What the model says to each text: a label with all labels' probabilities, or generated text."""
+        import torch
+
+        model.eval()
+        answers = []
+        with torch.no_grad():
+            for text in texts:
+                if self.task.kind == "generation":
+                    answers.append(Answer(text, self._generate(model, [text])[0].strip()))
+                    continue
+                logits = model(**self.prepare([text])).logits[0]
+                scores = dict(zip(self.task.labels, logits.float().softmax(-1).tolist(), strict=True))
+                answers.append(Answer(text, max(scores, key=lambda label: scores[label]), scores))
+        return answers
+
+    @property
+    def pad(self) -> int:
+        return loading.pad_token(self.tokenizer)
+
+    def _groups(self, encoded: Sequence[Encoded]) -> Iterator[list[int]]:
+        """Row numbers in batches of like length."""
+        order = sorted(range(len(encoded)), key=lambda number: len(encoded[number]))
+        size = ROWS_AT_ONCE[self.task.kind]
+        return (order[first : first + size] for first in range(0, len(order), size))
+
+    def _answer(
+        self,
+        model: torch.nn.Module,
+        batch: dict[str, torch.Tensor],
+        texts: Sequence[str],
+        losses: list[tuple[float, int]],
+    ) -> list[str]:
+        import torch
+
+        if self.task.kind == "classification":
+            logits = model(
+                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+            ).logits.float()
+            losses.append((float(torch.nn.functional.cross_entropy(logits, batch["labels"])), len(texts)))
+            return [self.task.labels[number] for number in logits.argmax(-1).tolist()]
+        amount = int((batch["labels"] != IGNORED).sum())
+        losses.append((float(batches.loss_of(model, batch, keep=batches.keeps_logits(bare(model)))), amount))
+        return self._generate(model, texts)
+
+    def prepare(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """The model's inputs for these texts. Prompts to be continued are padded on the left, so that every answer
+        starts right after its own."""
+        if self.task.kind == "classification":
+            made: Any = self.tokenizer(
+                list(texts), truncation=True, max_length=self.max_length, padding=True, return_tensors="pt"
+            )
+            room = self.max_length
+        else:
+            prompts = [batches.render(self.tokenizer, text) for text in texts]
+            made = self.tokenizer(
+                prompts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
+            )
+            room = self.max_length - 1
+        return {name: made[name][:, -room:].to(self.device) for name in ("input_ids", "attention_mask")}
+
+    def write(self, model: Any, inputs: Mapping[str, torch.Tensor], new: int, least: int = 0) -> torch.Tensor:
+        """Greedy continuations of at most ``new`` and at least ``least`` tokens: (rows, tokens), inputs left out."""
+        made = model.generate(
+            **inputs,
+            max_new_tokens=new,
+            min_new_tokens=least or None,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            pad_token_id=self.pad,
+            eos_token_id=self.tokenizer.eos_token_id,
+        )
+        # Prompt methods return the new tokens after the prompt as it was given, like every other model.
+        continued: torch.Tensor = made[:, inputs["input_ids"].shape[1] :]
+        return continued
+
+    def _generate(self, model: Any, texts: Sequence[str]) -> list[str]:
+        tokens = self.write(model, self.prepare(texts), self.task.max_new_tokens)
+        return [str(text) for text in self.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+
+
+def bare(model: Any) -> Any:
+    """The transformers model inside PEFT's wrapper, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

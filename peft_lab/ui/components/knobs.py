@@ -1,0 +1,271 @@
+"""The knobs card: model, task and the method's own settings, each with its help and what is wrong, at the control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from peft_lab.errors import PeftLabError
+from peft_lab.methods import get_method
+from peft_lab.methods.base import MethodSpec, Problem
+from peft_lab.methods.knobs import Knob, is_read
+from peft_lab.models.catalogue import ModelEntry, catalogue
+from peft_lab.models.shapes import ModelShape
+from peft_lab.runs.spec import RunSpec
+from peft_lab.tasks import all_tasks
+from peft_lab.ui import state
+from peft_lab.ui.components.model_choice import entry_of, from_address, model_control
+from peft_lab.ui.foreign import plain
+
+OWN_TASK = "own"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is set on a method page.
+
+    Attributes:
+        values: complete values; where one is invalid, as the learner left it.
+        problems: everything found; an error among them means that nothing can be computed.
+        task: name of a task, ``own``, or ``None`` where no task fits the model.
+    """
+
+    spec: MethodSpec
+    entry: ModelEntry
+    task: str | None
+    values: Mapping[str, Any]
+    problems: tuple[Problem, ...]
+
+    @property
+    def shape(self) -> ModelShape:
+        return self.entry.shape
+
+    @property
+    def valid(self) -> bool:
+        return all(problem.level != "error" for problem in self.problems)
+
+
+def default_model(spec: MethodSpec, first: str) -> str:
+    """The page's own model, or the first live one on which the method's defaults work."""
+    live = [entry for entry in catalogue().values() if entry.live]
+    candidates = [catalogue()[first], *live]
+    for entry in candidates:
+        if all(problem.level != "error" for problem in spec.problems(entry.shape, {})):
+            return entry.name
+    return first
+
+
+def tasks_for(entry: ModelEntry) -> list[str]:
+    names = [task.name for task in all_tasks() if entry.kind in task.model_kinds]
+    return [*names, OWN_TASK] if names else []
+
+
+def read_model(text: str) -> None:
+    """An address's model: a catalogue name, a Hugging Face id or a folder."""
+    state.remember("shared", "model", from_address(text))
+
+
+def readers(spec: MethodSpec, first: str) -> dict[str, Any]:
+    """What takes each of this page's parameters out of the address. The model comes first: defaults depend on it."""
+
+    def take(knob: Knob) -> Any:
+        def read(text: str) -> None:
+            value = knob.parse(text)
+            variants = _variants(knob, _current_model(spec, first).shape)
+            if knob.kind == "modules":
+                _remember_modules(spec, knob, _current_model(spec, first).shape, value)
+            else:
+                state.remember(spec.slug, knob.name, value, *variants)
+
+        return read
+
+    table: dict[str, Any] = {"model": read_model, "task": lambda text: state.remember("shared", "task", text)}
+    return table | {knob.name: take(knob) for knob in spec.knobs}
+
+
+def knobs_card(spec: MethodSpec, first: str) -> Choice:
+    """Draw the card and return what is set."""
+    slots: dict[str, Any] = {}
+    entry = _model_control(spec, first, slots)
+    task = _task_control(entry, slots)
+    defaults = spec.defaults(entry.shape)
+    values: dict[str, Any] = {}
+    for knob in (knob for knob in spec.knobs if not knob.advanced):
+        if knob.kind == "modules" and not spec.options(knob, entry.shape):
+            values[knob.name] = ()
+            continue
+        values[knob.name] = _control(spec, knob, defaults[knob.name], entry.shape, values)
+        slots[knob.name] = st.empty()
+    advanced = [knob for knob in spec.knobs if knob.advanced]
+    lists = [knob for knob in spec.knobs if knob.kind == "modules" and knob.name in slots]
+    if advanced or lists:
+        with st.expander("More settings"):
+            for knob in lists:
+                values[knob.name] += _other_names(spec, knob, entry.shape)
+            for knob in advanced:
+                values[knob.name] = _control(spec, knob, defaults[knob.name], entry.shape, values)
+                slots[knob.name] = st.empty()
+            if st.button(
+                "Reset to defaults", key=f"{spec.slug}-reset", disabled=bool(state.fixed_on(spec.slug))
+            ):
+                state.forget(spec.slug)
+                st.rerun()
+    problems = spec.problems(entry.shape, values)
+    _show_problems(spec, slots, problems)
+    return Choice(spec, entry, task, values, problems)
+
+
+def address(choice: Choice, first: str) -> dict[str, tuple[Any, Any]]:
+    """What the address has to say about the choice: ``name: (value, default)``."""
+    defaults = choice.spec.defaults(choice.shape)
+    tasks = tasks_for(choice.entry)
+    own = {"model": (choice.entry.name, default_model(choice.spec, first))}
+    if choice.task:
+        own["task"] = (choice.task, tasks[0])
+    return own | {name: (value, defaults[name]) for name, value in choice.values.items()}
+
+
+def restore(run: RunSpec) -> None:
+    """Set model, task and knobs as a run had them; nothing where its model's folder is gone."""
+    try:
+        spec, shape = get_method(run.method), entry_of(run.model).shape
+    except (PeftLabError, TimeoutError):
+        return
+    state.forget(run.method)
+    state.renew("shared")
+    state.remember("shared", "model", run.model)
+    state.remember("shared", "task", run.task)
+    for name, value in run.values.items():
+        knob = spec.knob(name)
+        if knob.kind == "modules":
+            _remember_modules(spec, knob, shape, value)
+        else:
+            state.remember(run.method, name, value)
+
+
+def _current_model(spec: MethodSpec, first: str) -> ModelEntry:
+    return entry_of(state.remembered("shared", "model", None) or default_model(spec, first))
+
+
+def _model_control(spec: MethodSpec, first: str, slots: dict[str, Any]) -> ModelEntry:
+    current = _current_model(spec, first)
+    entry = model_control(current, state.widget_key("shared", "model", spec.slug))
+    # Only a choice is remembered: a learner who has made none meets each method on the model where it shows best.
+    if entry.name != current.name:
+        state.remember("shared", "model", entry.name)
+    slots["model"] = st.empty()
+    return entry
+
+
+def _task_control(entry: ModelEntry, slots: dict[str, Any]) -> str | None:
+    options = tasks_for(entry)
+    if not options:
+        return None
+    titles = {task.name: task.title for task in all_tasks()} | {OWN_TASK: "Your own file"}
+    index = state.one_of("shared", "task", options, options[0])
+    task: str = st.selectbox(
+        "Task",
+        options,
+        index=index,
+        key=state.widget_key("shared", "task", entry.kind),
+        format_func=lambda name: titles[name],
+        disabled=state.is_fixed("task"),
+        help="What the mini fine-tune teaches. Encoders classify sentences, causal models write text.",
+    )
+    if task != options[index]:
+        state.remember("shared", "task", task)
+    slots["task"] = st.empty()
+    return task
+
+
+def _variants(knob: Knob, shape: ModelShape) -> tuple[str, ...]:
+    """Module names differ between architectures, so choices of them are remembered for each."""
+    return (shape.model_type,) if knob.kind == "modules" else ()
+
+
+def _remember_modules(spec: MethodSpec, knob: Knob, shape: ModelShape, names: Sequence[str]) -> None:
+    known = module_options(spec, knob, shape)
+    state.remember(spec.slug, knob.name, [name for name in names if name in known], shape.model_type)
+    others = ", ".join(name for name in names if name not in known)
+    state.remember(spec.slug, f"{knob.name}-other", others, shape.model_type)
+
+
+def module_options(spec: MethodSpec, knob: Knob, shape: ModelShape) -> list[str]:
+    return list(spec.options(knob, shape))
+
+
+def _control(spec: MethodSpec, knob: Knob, default: Any, shape: ModelShape, above: Mapping[str, Any]) -> Any:
+    """One knob's control; it rests where the knobs ``above`` say that it is not read."""
+    variants = _variants(knob, shape)
+    start = state.remembered(spec.slug, knob.name, default, *variants)
+    rests = not is_read(knob, spec.knobs, above)
+    value = _widget(spec, knob, state.widget_key(spec.slug, knob.name, *variants), start, shape, rests)
+    state.remember(spec.slug, knob.name, value, *variants)
+    return tuple(value) if knob.kind == "modules" else value
+
+
+def _widget(spec: MethodSpec, knob: Knob, key: str, start: Any, shape: ModelShape, rests: bool) -> Any:
+    label = knob.label
+    shut = rests or state.is_fixed(knob.name)
+    rest: dict[str, Any] = {"key": key, "help": knob.full_help, "disabled": shut}
+    if knob.kind == "modules":
+        known = module_options(spec, knob, shape)
+        chosen = [name for name in start if name in known]
+        return st.pills(label, known, selection_mode="multi", default=chosen, **rest)
+    if knob.kind == "bool":
+        return st.toggle(label, value=start, **rest)
+    if knob.kind == "choice":
+        if sum(map(len, knob.choices)) <= 24:
+            return st.segmented_control(
+                label, knob.choices, default=start, **rest, required=True, width="stretch"
+            )
+        return st.selectbox(label, knob.choices, index=knob.choices.index(start), **rest)
+    if knob.kind == "text":
+        return st.text_input(label, value=start, **rest)
+    if knob.stops:
+        return st.select_slider(label, sorted({*knob.stops, start}), value=start, **rest)
+    if knob.kind == "int":
+        return st.slider(label, int(knob.min or 0), int(knob.max or 100), value=start, step=1, **rest)
+    low, high = float(knob.min or 0.0), float(knob.max or 1.0)
+    return st.slider(label, low, high, value=float(start), step=0.05, **rest)
+
+
+def _other_names(spec: MethodSpec, knob: Knob, shape: ModelShape) -> tuple[str, ...]:
+    name = f"{knob.name}-other"
+    text = st.text_input(
+        f"{knob.label}: other names",
+        value=state.remembered(spec.slug, name, "", shape.model_type),
+        key=state.widget_key(spec.slug, name, shape.model_type),
+        placeholder="path endings, with commas between",
+        disabled=state.is_fixed(knob.name),
+        help="Any ending of a module path, as PEFT's target_modules takes it.",
+    )
+    state.remember(spec.slug, name, text, shape.model_type)
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _show_problems(spec: MethodSpec, slots: Mapping[str, Any], problems: Sequence[Problem]) -> None:
+    """Each message under its control; the first error of the address is told there as well."""
+    for field, slot in slots.items():
+        lines = [told(problem) for problem in problems if problem.field == field]
+        from_address = state.address_problem(spec.slug, field)
+        if from_address:
+            lines.append(
+                f":red[:material/link_off: From the address: {plain(from_address)} The default is used.]"
+            )
+        if lines:
+            slot.markdown("  \n".join(lines))
+    placed = set(slots)
+    for problem in problems:
+        if problem.field not in placed:
+            st.markdown(told(problem))
+
+
+def told(problem: Problem) -> str:
+    """A problem as one coloured line."""
+    if problem.level == "error":
+        return f":red[:material/error: {plain(problem.message)}]"
+    return f":orange[:material/info: {plain(problem.message)}]"

@@ -1,0 +1,122 @@
+"""The model control of every page: the catalogue, or a Hugging Face id or a folder that is typed into it.
+
+Ids and folders are read in a process of their own: their config alone is looked at, which needs transformers and, for
+an id that is not kept here, a connection. A name that turns out to be no model leaves the page on the model it had, and
+the control says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from pathlib import Path
+
+import streamlit as st
+
+from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.models import catalogue as models
+from peft_lab.models.catalogue import ModelEntry, catalogue
+from peft_lab.ui import state
+from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.foreign import plain
+from peft_lab.workers import inspector
+
+SCOPE = "models"
+MOST_CHARACTERS = 300
+PATIENCE = 1.0  # seconds that a page waits for a typed name before it is drawn without
+ADDRESS_PATIENCE = 20.0  # the same for a name in an address, on which all else in the address may depend
+HELP = (
+    "The first two are on this machine and can be trained. The others are built without their weights: everything is "
+    "counted exactly, nothing is trained. Any other language model: type its Hugging Face id (owner/name) or a folder "
+    "with its config.json."
+)
+
+
+def entry_of(name: str, patience: float = ADDRESS_PATIENCE) -> ModelEntry:
+    """The model of that name, of the catalogue or not.
+
+    Raises:
+        BadInput: no such model, or none that can be used. TimeoutError: not known within ``patience`` seconds.
+    """
+    if name in catalogue():
+        return catalogue()[name]
+    known: ModelEntry | None = state.remembered(SCOPE, name, None)
+    if known is None:
+        known = _look_up(name).result(timeout=patience)
+        state.remember(SCOPE, name, known)
+    return known
+
+
+def normal(text: str) -> str:
+    """A name as typed, without blanks around it and with a folder's full path.
+
+    Raises:
+        BadInput: empty, or longer than any name.
+    """
+    name = text.strip()
+    if not name or len(name) > MOST_CHARACTERS:
+        raise BadInput(f"A model's name or folder has 1 to {MOST_CHARACTERS} characters.", "model")
+    if name.startswith("~"):
+        name = str(Path(name).expanduser())
+    return str(Path(name).absolute()) if name not in catalogue() and models.is_folder(name) else name
+
+
+def from_address(text: str) -> str:
+    """The name that an address gives, once it is known to be a model's.
+
+    Raises:
+        BadInput: it is none, or could not be looked up in time.
+    """
+    name = normal(text)
+    try:
+        entry_of(name)
+    except TimeoutError:
+        raise BadInput(f"'{name}' could not be looked up within {ADDRESS_PATIENCE:.0f} s.", "model") from None
+    except PeftLabError as error:
+        raise BadInput(str(error), "model") from None
+    return name
+
+
+def model_control(current: ModelEntry, key: str) -> ModelEntry:
+    """Draw the control, with what is wrong under it, and return the model that is chosen: ``current`` while there is
+    none of the name that was typed."""
+    names = list(dict.fromkeys([*catalogue(), *state.scope(SCOPE), current.name]))
+    typed = st.selectbox(
+        "Model",
+        names,
+        index=names.index(current.name),
+        key=key,
+        format_func=_title,
+        help=HELP,
+        accept_new_options=True,
+        disabled=state.is_fixed("model"),
+    )
+    entry, told = _chosen(typed, current)
+    if told:
+        st.markdown(told)
+    elif entry.name not in catalogue() and not entry.live:
+        st.caption(
+            "Known by its config: counted and simulated. Its weights are not here, so it is not trained."
+        )
+    return entry
+
+
+def _chosen(typed: str | None, current: ModelEntry) -> tuple[ModelEntry, str]:
+    try:
+        name = normal(typed or current.name)
+        return entry_of(name, PATIENCE), ""
+    except TimeoutError:
+        come_back([_look_up(name)])
+        return current, f"Looking for '{plain(name)}'…"
+    except PeftLabError as error:
+        return current, f":red[:material/error: {plain(error)} Shown is still {plain(current.title)}.]"
+
+
+def _look_up(name: str) -> Future[ModelEntry]:
+    return inspector.get_inspector("models").submit(models.resolve, name)
+
+
+def _title(name: str) -> str:
+    entry = catalogue().get(name)
+    if entry is None:
+        return name
+    return entry.title + ("" if entry.live else " · shape only")

@@ -1,0 +1,72 @@
+"""A learner's own file: uploaded, checked at once, and kept so that a run can read it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from peft_lab.assets import store as assets
+from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.models.shapes import ModelKind
+from peft_lab.tasks import apart, own
+from peft_lab.ui import state
+from peft_lab.ui.foreign import plain
+
+_COLUMNS = {"encoder": "text,label", "causal-lm": "prompt,completion"}
+
+
+def upload(kind: ModelKind, locked: bool) -> str | None:
+    """The control; returns the path of the checked file, or ``None`` with what is missing or wrong said below it."""
+    wanted = _COLUMNS[kind]
+    file = st.file_uploader(
+        f"CSV or JSON Lines with {wanted}", type=["csv", "jsonl"], disabled=locked, key=f"own-file.{kind}",
+        help=f"At most {own.MAX_BYTES // 1_000_000} MB and {own.MAX_ROWS:,} rows. The file stays on this machine.",
+    )  # fmt: skip
+    slot = st.empty()
+    try:
+        if file is not None:
+            kept = _keep(file.name, file.getvalue(), lambda: _reading(slot))
+            state.remember("own", "file", kept, kind)
+        path = state.remembered("own", "file", None, kind)
+        if path is None:
+            st.caption(f"Choose a file with the columns {wanted} to train on it.")
+            return None
+        task = apart.load_file(path, lambda: _reading(slot))
+        if kind not in task.model_kinds:
+            raise BadInput(f"This file has other columns; this kind of model trains on {wanted}.", "own_data")
+    except PeftLabError as error:
+        st.markdown(f":red[:material/error: {plain(error)}]")
+        return None
+    finally:
+        slot.empty()
+    splits = task.load()
+    st.caption(
+        f"{plain(Path(path).name.split('-', 1)[1])}: "
+        f"{len(splits.train):,} rows to train on, {len(splits.test):,} held out."
+    )
+    return str(path)
+
+
+def _reading(slot: DeltaGenerator) -> None:
+    """Called again and again while a file is read. Streamlit ends a run of the page here when its tab is closed, or
+    something else on it was changed; the reading ends with it."""
+    slot.caption("Reading the file")
+
+
+def _keep(name: str, data: bytes, heed: Callable[[], object]) -> str:
+    """The upload under PEFT_LAB_HOME once it is known to be usable, named by its content: the same file is kept once.
+
+    Raises PeftLabError; nothing is kept then.
+    """
+    apart.load(data, name, heed)
+    folder = assets.home() / "uploads"
+    folder.mkdir(parents=True, exist_ok=True)
+    safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in Path(name).name)[-60:]
+    path = folder / f"{hashlib.sha256(data).hexdigest()[:12]}-{safe}"
+    if not path.exists():
+        path.write_bytes(data)
+    return str(path)

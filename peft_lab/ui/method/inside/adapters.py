@@ -1,0 +1,196 @@
+"""Look inside adapters: what each adds while it learns, why none can be merged, and three domains on one base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from peft_lab import units
+from peft_lab.methods.knobs import read
+from peft_lab.runs import store
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.store import RunSummary
+from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.knobs import Choice
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.method.inside import domains
+from peft_lab.ui.method.inside.playing import played
+from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_insight
+from peft_lab.units import Source
+
+SLUG = "adapters"
+
+
+def show(choice: Choice) -> None:
+    runs = [line for line in finished_of(SLUG) if read_insight(line.id).get("snapshots")]
+    if runs:
+        identity = pick_run(SLUG, runs, choice.entry.name)
+        found = read_insight(identity)
+        _added(found)
+        _not_linear(found, store.get(identity).spec)
+    else:
+        nothing_to_open(SLUG, "what the adapters learnt")
+    _placements(choice)
+    domains.show()
+
+
+def _placements(choice: Choice) -> None:
+    st.markdown(f"#### Three places for the same network {figures.badge(Source.COUNTED)}")
+    spec, shape = choice.spec, choice.shape
+    rows = []
+    for placement in spec.knob("placement").choices:
+        values = {**choice.values, "placement": placement}
+        if any(problem.level == "error" for problem in spec.problems(shape, values)):
+            continue
+        formula = spec.formula(shape, spec.complete(shape, values))
+        places = sum(term.count for term in formula.terms)
+        lines = [line for line in finished_of(SLUG) if _trained_so(line, choice, values)]
+        score = next((f"{line.after:.1%}" for line in lines if line.after is not None), "–")
+        share = units.percent(100 * formula.trainable / (shape.total + formula.added))
+        rows.append((placement, f"{places:,}", f"{formula.trainable:,}", share, score))
+    header = ("Placement", "Adapters", "Trained", "Of the model", "Latest score")
+    figures.table(header, rows, numeric=range(1, 5))
+    st.caption(
+        f"On {plain(shape.title)} with the knobs as they are. "
+        "Houlsby: after the attention and after the feed-forward part. "
+        "Pfeiffer: after the latter only. Parallel: beside it, from the same input. Scores are of finished runs with "
+        "just these knobs, on this task."
+    )
+
+
+def _trained_so(line: RunSummary, choice: Choice, values: Mapping[str, Any]) -> bool:
+    same = (line.model, line.task) == (choice.entry.name, choice.task)
+    knobs = choice.spec.knobs
+    return same and line.spec is not None and read(knobs, line.spec.values) == read(knobs, values)
+
+
+def by_kind(values: Mapping[str, float]) -> dict[str, dict[int, float]]:
+    """Figures of module paths as ``kind: {layer: figure}``."""
+    from peft_lab.models.meta import pattern
+
+    table: dict[str, dict[int, float]] = {}
+    for path, value in values.items():
+        kind, layer = pattern(path)
+        table.setdefault(kind.split("{}.")[-1], {})[layer or 0] = value
+    return table
+
+
+def _added(found: dict[str, Any]) -> None:
+    st.markdown(f"#### What each adapter adds to what it reads {figures.badge(Source.MEASURED)}")
+    shots = found["snapshots"]
+    top = max(value for shot in shots for value in shot["added"].values())
+
+    def draw(index: int) -> None:
+        shot = shots[index]
+        series = {
+            kind: (list(layers), [100 * value for value in layers.values()])
+            for kind, layers in by_kind(shot["added"]).items()
+        }
+        figure = charts.curves(series, "layer", "‖W_up f(W_down h)‖ / ‖h‖, %", height=300)
+        figure.update_yaxes(range=[0, 105 * top])
+        figure.update_traces(mode="lines+markers")
+        st.plotly_chart(figure, key=f"{SLUG}-added", config=charts.CONFIG)
+        largest = max(shot["added"].values())
+        st.markdown(
+            f"After **{shot['step']} steps** an adapter adds at most **{units.percent(100 * largest)}** of what it "
+            f"reads (mean over tokens). Switching all of them on moves a logit by at most "
+            f"**{shot['logit_change']:.2g}**."
+        )
+
+    played(SLUG, [shot["step"] for shot in shots], draw)
+    st.caption(
+        f"{found['tokens']:,} tokens of {found['rows']} held-out rows, in {found['dtype']}. At step 0 both matrices "
+        "are tiny, so the model is all but the base model; with both at exactly zero neither would get a gradient."
+    )
+
+
+def _not_linear(found: dict[str, Any], run: RunSpec) -> None:
+    parallel = run.values.get("placement") == "parallel"
+    st.markdown(f"#### Why they cannot be merged {figures.badge(Source.MEASURED)}")
+    place = (
+        "A parallel adapter leads from the feed-forward part's input to its output, past the nonlinearity between: "
+        "not even a linear one has a matrix to go into. How far from linear it is can be seen all the same"
+        if parallel
+        else "Only a linear map can be added into the matrix before it"
+    )
+    st.markdown(
+        f"{place}. So here is the **best linear map in each adapter's place**, fitted by least squares to what the "
+        "trained adapter reads and gives, and judged on other rows: how much of the adapter's output does it miss?"
+    )
+    missed, lines = found["missed"], found["straightened"]
+    if not missed:
+        st.info(
+            "This run had too few held-out rows to fit linear maps to (it takes two tokens for each input). Train "
+            "with more held-out rows."
+        )
+        return
+    series: dict[str, Any] = {}
+    for kind, layers in by_kind({path: row["trained"] for path, row in missed.items()}).items():
+        series[f"{kind}, trained"] = (list(layers), [100 * value for value in layers.values()])
+    for name, key in (("at the start", "start"), ("without f: a LoRA", "without_function")):
+        worst = _worst({path: row[key] for path, row in missed.items()})
+        series[name] = (list(worst), [100 * value for value in worst.values()])
+    figure = charts.curves(series, "layer", "missed by the best line, %", height=320)
+    figure.update_traces(mode="lines+markers")
+    st.plotly_chart(figure, key=f"{SLUG}-missed", config=charts.CONFIG)
+    largest = max(row["trained"] for row in missed.values())
+    straight = max(row["without_function"] for row in missed.values())
+    st.markdown(
+        f"The trained adapters are missed by up to **{units.percent(100 * largest)}**; the same matrices without "
+        f"{found['nonlinearity']} by {straight:.0e} of their output, which is rounding. {_at_the_start(found)}"
+    )
+    _merged_anyway(lines, found, "Linear all the same" if parallel else "Merged all the same", run.model)
+
+
+def _at_the_start(found: dict[str, Any]) -> str:
+    """Why the untrained adapters are near a line, or not."""
+    start = units.percent(100 * max(row["start"] for row in found["missed"].values()))
+    if found["nonlinearity"] == "relu":
+        return f"relu has its kink at zero, so it is no line from the start on ({start})."
+    return (
+        f"At the start the best line misses {start}: the hidden values are tiny, and around zero a smooth function is "
+        "nearly a line. What cannot be merged is learnt."
+    )
+
+
+def _worst(values: Mapping[str, float]) -> dict[int, float]:
+    """The largest figure of each layer."""
+    found: dict[int, float] = {}
+    for layers in by_kind(values).values():
+        for layer, value in layers.items():
+            found[layer] = max(value, found.get(layer, 0.0))
+    return dict(sorted(found.items()))
+
+
+def _merged_anyway(lines: dict[str, Any], found: dict[str, Any], title: str, model: str) -> None:
+    """Beside it the merges of a LoRA on the same model in each precision, which show what rounding alone does."""
+    rows = [
+        (
+            f"Adapters, best lines, {found['dtype']}",
+            f"{lines['max_difference']:.2g}",
+            units.percent(100 * lines["max_difference"] / lines["max_logit"]),
+            f"{lines['changed']} of {lines['rows']}",
+        )
+    ]
+    lora = next(
+        (line for line in finished_of("lora") if line.model == model and read_insight(line.id).get("merge")),
+        None,
+    )
+    for merge in read_insight(lora.id)["merge"] if lora is not None else ():
+        moved = (f"{merge['max_difference']:.2g}", units.percent(100 * merge["relative"]))
+        rows.append((f"LoRA, {merge['dtype']}", *moved, "–"))
+    figures.table(
+        (title, "Logit change", "Of the largest", "Answers changed"),
+        rows,
+        numeric=(1, 2, 3),
+    )
+    fitted = found["fitted"]
+    other = (
+        "What LoRA's merge changes is rounding, which is large in 16 bits; in float32 next to nothing is left of it. "
+        "Of an adapter's what the lines miss is left in any precision."
+        if lora is not None
+        else "Train a LoRA on this model and its merge stands beside it."
+    )
+    st.caption(f"Fitted to {fitted['tokens']:,} tokens, judged on {fitted['judged']:,} others. {other}")

@@ -1,0 +1,207 @@
+"""Three domains on one base: train an adapter and a LoRA for each with one click, then serve them side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import sqrt
+from typing import Any
+
+import streamlit as st
+
+from peft_lab import serving, units
+from peft_lab.errors import PeftLabError
+from peft_lab.experiments import results
+from peft_lab.runs import store
+from peft_lab.runs.queue import get_queue
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.store import RunSummary
+from peft_lab.runs.view import Status
+from peft_lab.serving.measure import measure
+from peft_lab.ui.components import figures
+from peft_lab.ui.components.parts import part
+from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.runs.shown import summaries
+from peft_lab.units import Source
+from peft_lab.workers import inspector
+
+REFRESH = 0.7  # seconds between looks at runs that are going
+TITLES = {"adapters": "Adapters (ours)", "lora": "LoRA (PEFT)"}
+Found = dict[str, dict[str, RunSummary | None]]
+
+
+def show() -> None:
+    st.markdown("#### Three domains, one base")
+    st.markdown(
+        "One base model in memory, and for movies, products and tweets a small file each. A batch may mix requests: "
+        "every row goes through its own adapter. LoRA can do the same while it is not merged; here they stand side by "
+        "side."
+    )
+    try:
+        wanted = {method: serving.specs(method) for method in serving.METHODS}
+    except PeftLabError as error:
+        st.markdown(f":orange[:material/info: It cannot run here: {plain(error)}]")
+        return
+    found = _look(wanted)
+    if all(_status(line) is Status.DONE for lines in found.values() for line in lines.values()):
+        _served(found)
+        return
+    going = any(_going(line) for lines in found.values() for line in lines.values())
+
+    def standing() -> None:
+        now = _look(wanted)
+        _progress(now)
+        if going and not any(_going(line) for lines in now.values() for line in lines.values()):
+            st.rerun()
+
+    part(standing, every=REFRESH if going else None)
+    if not going:
+        _button(wanted, found)
+
+
+def _look(wanted: Mapping[str, Mapping[str, RunSpec]]) -> Found:
+    lines = summaries()
+    return {
+        method: {domain: results.run_of(spec, lines) for domain, spec in specs.items()}
+        for method, specs in wanted.items()
+    }
+
+
+def _status(line: RunSummary | None) -> Status | None:
+    return Status(line.status) if line else None
+
+
+def _going(line: RunSummary | None) -> bool:
+    status = _status(line)
+    return status is not None and not status.final
+
+
+def _progress(found: Found) -> None:
+    def told(line: RunSummary | None) -> str:
+        if line is None:
+            return "not yet"
+        if not _going(line):
+            return line.status
+        seen = store.get(line.id).view()
+        return f"{seen.status}, {seen.progress:.0%}" if seen.status is not Status.QUEUED else "queued"
+
+    figures.table(
+        ("", *serving.DOMAINS),
+        [(TITLES[method], *(told(line) for line in lines.values())) for method, lines in found.items()],
+    )
+
+
+def _button(wanted: Mapping[str, Mapping[str, RunSpec]], found: Found) -> None:
+    missing = [
+        wanted[method][domain]
+        for method, lines in found.items()
+        for domain, line in lines.items()
+        if _status(line) is not Status.DONE
+    ]
+    if not st.button(
+        f"Train {len(missing)} and serve them",
+        key="domains-run",
+        type="primary",
+        icon=":material/play_arrow:",
+    ):
+        return
+    try:
+        for spec in missing:
+            get_queue().submit(spec)
+    except PeftLabError as error:
+        st.error(plain(error))
+        return
+    st.rerun()
+
+
+def _served(found: Found) -> None:
+    runs = {m: {domain: line.id for domain, line in found[m].items() if line} for m in serving.METHODS}
+    seen = serving.kept(runs)
+    if seen is None:
+        asked = inspector.get_inspector("answers").submit(measure, runs)
+        if not asked.done():
+            st.markdown("All six are trained. Serving the held-out rows of all three domains takes a minute…")
+            come_back([asked])
+            return
+        try:
+            seen = asked.result()
+        except PeftLabError as error:
+            st.error(plain(error))
+            return
+    _accuracies(seen)
+    _requests(seen)
+    _costs(seen)
+    if st.button("Measure again", key="domains-again", icon=":material/refresh:"):
+        serving.forget()
+        inspector.get_inspector("answers").forget()
+        st.rerun()
+
+
+def _accuracies(seen: dict[str, Any]) -> None:
+    """Each adapter on each domain. The one that was trained there should win its column."""
+    st.markdown(f"##### Who answers what how well {figures.badge(Source.MEASURED)}")
+    for column, (method, found) in zip(st.columns(2, gap="large"), seen["methods"].items(), strict=True):
+        with column:
+            st.markdown(f"**{TITLES[method]}**")
+            figures.table(
+                ("Trained on", *(f"on {domain}" for domain in serving.DOMAINS)),
+                [
+                    (name, *(f"{share:.1%}" for share in shares.values()))
+                    for name, shares in found["accuracy"].items()
+                ],
+                numeric=range(1, 4),
+            )
+    amounts = seen["scored"]
+    rows = min(amounts.values())
+    st.caption(
+        f"Share of the held-out rows ({', '.join(f'{rows} {name}' for name, rows in amounts.items())}) that get the "
+        "label people gave them; by chance alone such a share moves by up to "
+        f"{200 * sqrt(0.25 / rows):.0f} points. The base is one and the same for all nine."
+    )
+
+
+def _requests(seen: dict[str, Any]) -> None:
+    st.markdown(f"##### One batch of {seen['requests']} mixed requests {figures.badge(Source.MEASURED)}")
+    figures.table(
+        ("Adapter", "Request", "People say", "It says"),
+        [
+            (row["adapter"], row["text"], row["label"], f"{row['answer']} ({row['probability']:.0%})")
+            for row in seen["examples"]
+        ],
+    )
+    told = [
+        f"{TITLES[method]}: {found['mixed_difference']:.2g} of {found['max_logit']:.3g}"
+        for method, found in seen["methods"].items()
+    ]
+    st.caption(
+        "The first of them, through the bottleneck adapters. Largest difference of a logit from the same row in a "
+        f"batch of its own kind: {'; '.join(told)}; in {seen['dtype']}."
+    )
+
+
+def _costs(seen: dict[str, Any]) -> None:
+    st.markdown(f"##### What serving costs {figures.badge(Source.MEASURED)}")
+    methods = seen["methods"]
+
+    def row(label: str, key: str) -> tuple[str, ...]:
+        return (label, *(units.seconds(found["seconds"][key]) for found in methods.values()))
+
+    merge = methods["lora"]["seconds"]["merge"]
+    figures.table(
+        (f"{seen['requests']} requests", *(TITLES[method] for method in methods)),
+        [
+            row("Base alone, adapters off", "bare"),
+            row("All through one adapter", "one"),
+            row("Mixed, each row through its own", "mixed"),
+            row("Sorted into three batches, with switches", "apart"),
+            row("One switch: no weights move", "switch"),
+            ("One switch when merged: merge and take out", "cannot merge", units.seconds(merge)),
+            ("Three adapters on disk", *(units.size(found["stored_bytes"]) for found in methods.values())),
+        ],
+        numeric=(1, 2),
+    )
+    st.caption(
+        f"Medians on this machine. Three fully tuned copies would be {units.size(3 * seen['base_bytes'])} in float32. "
+        "A merged LoRA costs no time at all per request, but then serves one task: what adapters can never do and "
+        "what LoRA gives up for it."
+    )

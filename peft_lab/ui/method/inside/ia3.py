@@ -1,0 +1,200 @@
+"""Look inside IA³: what its vectors amplify and inhibit, the merge, and the paper's targets beside PEFT's."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from peft_lab.errors import PeftLabError
+from peft_lab.methods.ia3 import insight as ia3
+from peft_lab.methods.ia3 import targets as ia3_targets
+from peft_lab.ui import state, theme
+from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.knobs import Choice
+from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.method.inside.playing import played
+from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_insight
+from peft_lab.units import Source
+from peft_lab.workers import inspector
+
+SLUG = "ia3"
+
+
+def show(choice: Choice) -> None:
+    runs = [line for line in finished_of(SLUG) if read_insight(line.id).get("snapshots")]
+    if runs:
+        found = read_insight(pick_run(SLUG, runs, choice.entry.name))
+        _vectors(found)
+        left, right = st.columns(2, gap="large")
+        with left:
+            _strongest(found)
+        with right:
+            _merge(found["merge"])
+            _twins(found.get("twins", {}))
+    else:
+        nothing_to_open(SLUG, "the learnt vectors", "are")
+    _targets()
+
+
+def _vectors(found: dict[str, Any]) -> None:
+    st.markdown(f"#### What is amplified, what inhibited {figures.badge(Source.MEASURED)}")
+    shots = found["snapshots"]
+    kinds = list(dict.fromkeys(ia3.kind_of(row["module"]) for row in shots[0]["vectors"]))
+    inputs = {ia3.kind_of(path) for path in found["on_input"]}
+    start = state.remembered(SLUG, "inside-kind", kinds[0])
+    kind = st.segmented_control(
+        "Vectors",
+        kinds,
+        default=start if start in kinds else kinds[0],
+        key=state.widget_key(SLUG, "inside-kind", "-".join(kinds)),
+        format_func=lambda name: f"{name} · {'input' if name in inputs else 'output'}",
+        required=True,
+        help="By the map they belong to, and whether they multiply its input or its output.",
+    )
+    state.remember(SLUG, "inside-kind", kind)
+    limit = max(abs(cell) for row in _of(shots[-1], kind) for cell in row["cells"]) or ia3.FELT
+    most = max(max(shot["spread"][kind]) for shot in shots[1:] or shots)
+
+    def draw(index: int) -> None:
+        rows = _of(shots[index], kind)
+        left, right = st.columns([3, 2], gap="large")
+        with left:
+            st.markdown("**Every layer's factors, distance from 1**")
+            names = [str(_layer(row["module"])) for row in rows]
+            figure = charts.heatmap(
+                [row["cells"] for row in rows], "channels, binned", "layer", "l − 1", None, names,
+                diverging=True, limit=limit,
+            )  # fmt: skip
+            figure.update_yaxes(type="category")
+            st.plotly_chart(figure, key=f"{SLUG}-strip", config=charts.CONFIG)
+        with right:
+            st.markdown("**How they are spread**")
+            counts = shots[index]["spread"][kind]
+            st.plotly_chart(_spread(found["edges"], counts, most), key=f"{SLUG}-spread", config=charts.CONFIG)
+        st.markdown(_told(shots[index]["step"], rows))
+
+    played(SLUG, [shot["step"] for shot in shots], draw)
+    st.caption(
+        "Each cell shows the factor of its channels that is furthest from 1. All factors start at exactly 1: before "
+        "the first step the model is the base model."
+    )
+
+
+def _told(step: int, rows: list[dict[str, Any]]) -> str:
+    size = sum(row["size"] for row in rows)
+    more, less = (sum(row[key] for row in rows) for key in ("amplified", "inhibited"))
+    if not more and not less:
+        return f"After **{step} steps** none of {size:,} factors is further than {ia3.FELT:g} from 1."
+    return (
+        f"After **{step} steps**, of {size:,} factors **{more:,}** amplify (above {1 + ia3.FELT:g}) and **{less:,}** "
+        f"inhibit (below {1 - ia3.FELT:g}); they go from {min(row['low'] for row in rows):.2f} to "
+        f"{max(row['high'] for row in rows):.2f}."
+    )
+
+
+def _of(shot: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [row for row in shot["vectors"] if ia3.kind_of(row["module"]) == kind]
+
+
+def _layer(path: str) -> int:
+    from peft_lab.models.meta import pattern
+
+    return pattern(path)[1] or 0
+
+
+def _spread(edges: list[float], counts: list[int], most: int) -> go.Figure:
+    """A histogram; bins below 1 in the colour of what inhibits, above in that of what amplifies."""
+    middles = [(low + high) / 2 for low, high in pairwise(edges)]
+    figure = charts.columns(middles, counts, "factor", "channels", height=320)
+    colours = [theme.TRAINABLE if middle > 1 else theme.QUANTISED for middle in middles]
+    figure.update_traces(marker={"color": colours})
+    figure.update_layout(bargap=0)
+    # At the start all stand in one bin, far above what the others ever reach.
+    figure.update_yaxes(range=[0, 1.1 * most])
+    figure.update_xaxes(dtick=None)
+    return figure
+
+
+def _strongest(found: dict[str, Any]) -> None:
+    st.markdown(f"#### The strongest factors {figures.badge(Source.MEASURED)}")
+    rows = [
+        (f"`{_named(row['module'])}`", f"{row['channel']:,}", f"{row['factor']:.3f}")
+        for key in ("amplified", "inhibited")
+        for row in found["strongest"][key][:5]
+    ]
+    figures.table(("Map", "Channel", "Factor"), rows, numeric=(1, 2))
+
+
+def _named(path: str) -> str:
+    return f"layer {_layer(path)} {ia3.kind_of(path)}"
+
+
+def _merge(rows: list[dict[str, Any]]) -> None:
+    st.markdown(f"#### Merged against unmerged {figures.badge(Source.MEASURED)}")
+    figures.table(
+        ("Precision", "Merged", "Undone", "Of outputs to"),
+        [
+            (
+                row["dtype"],
+                f"{row['max_difference']:.2g}",
+                f"{row['back_difference']:.2g}" if "back_difference" in row else "–",
+                f"{row['max_logit']:.3g}",
+            )
+            for row in rows
+        ],
+        numeric=(1, 2, 3),
+        caption="Largest change of an output, when merged and when that is undone",
+    )
+    st.markdown(
+        r"$l \odot (W x) = (\mathrm{diag}(l)\,W)\,x$: a factor on the output multiplies a row of $W$ (and of the "
+        r"bias), one on the input a column. What differs is rounding."
+    )
+
+
+def _twins(twins: dict[str, Any]) -> None:
+    """Where both the value map and the attention's output map got a vector, the two do the same."""
+    if not twins:
+        return
+    st.markdown(
+        f"#### {twins['size']:,} factors for nothing {figures.badge(Source.MEASURED)}\n\n"
+        "PEFT's `output.dense` also hits the attention's output map. A factor on that map's input does what one on the "
+        "value does, because attention only averages values over tokens. Equal gradients, equal learning: their "
+        f"correlation is **{twins['correlation']:.4f}**."
+    )
+
+
+def _targets() -> None:
+    st.markdown(f"#### The paper's targets and PEFT's defaults {figures.badge(Source.COUNTED)}")
+    asked = inspector.submit(ia3_targets.table)
+    if not asked.done():
+        st.markdown("Counting…")
+        come_back([asked])
+        return
+    try:
+        rows = asked.result()
+    except PeftLabError as error:
+        st.error(plain(error))
+        return
+    figures.table(
+        ("Counted on", "PEFT's default", "Factors", "Paper's choice"),
+        [
+            (
+                f"{row['model']} ({row['architecture']})",
+                row["peft"],
+                f"{row['peft_count']:,}",
+                "fused" if row["fused"] else "the same" if row["same"] else f"{row['paper_count']:,}",
+            )
+            for row in rows
+        ],
+        numeric=(2, 3),
+    )
+    other = sum(not row["same"] for row in rows)
+    st.markdown(
+        f"On **{other} of {len(rows)}** architectures PEFT's default is not the paper's choice, k, v and ff: keys, "
+        "values and the activations inside the feed-forward part (o: the attention's output map). Where query, key and "
+        "value are one fused map, the paper's choice cannot be made. Set the targets yourself where it matters."
+    )

@@ -1,0 +1,210 @@
+"""Look inside a LoRA: ΔW of every layer along the training, its singular values, the step-0 gradients, the merge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from peft_lab import units
+from peft_lab.methods.lora.insight import GRID
+from peft_lab.runs import store
+from peft_lab.ui import state
+from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.knobs import Choice
+from peft_lab.ui.method.inside.blending import two_adapters
+from peft_lab.ui.method.inside.playing import played
+from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_arrays, read_insight
+from peft_lab.units import Source
+
+Row = dict[str, Any]
+
+
+def show(choice: Choice) -> None:
+    slug = choice.spec.slug
+    identity = chosen_run(slug, choice.entry.name)
+    if identity is None:
+        return
+    trained(slug, identity)
+    two_adapters(slug, identity)
+
+
+def trained(slug: str, identity: str) -> None:
+    """What one finished run learnt."""
+    found = read_insight(identity)
+    rows = found["corrections"]
+    row = _matrix(slug, rows)
+    growth = found["growth"]
+    played(slug, [snapshot["step"] for snapshot in growth], lambda index: _at(slug, identity, row, index))
+    left, right = st.columns(2, gap="large")
+    with left:
+        _relative(slug, rows)
+    with right:
+        _growth(slug, growth)
+    left, right = st.columns(2, gap="large")
+    with left:
+        _gradients(found["step0_gradients"])
+    if found["merge"]:
+        with right:
+            _merge(found["merge"])
+
+
+def chosen_run(slug: str, model: str) -> str | None:
+    """The finished run to open up, picked by the learner, those on ``model`` first; ``None``, with what to do, where
+    there is none."""
+    runs = [line for line in finished_of(slug) if _complete(read_insight(line.id))]
+    if not runs:
+        nothing_to_open(slug, "what the run learnt")
+        return None
+    return pick_run(slug, runs, model)
+
+
+def _complete(found: dict[str, Any]) -> bool:
+    """Whether a run noted everything that is shown here; those of an earlier version noted less."""
+    return bool(found.get("corrections")) and "singular_values" in found["growth"][0]
+
+
+def _matrix(slug: str, rows: list[Row]) -> Row:
+    names = [row["module"] for row in rows]
+    largest = max(rows, key=lambda row: row["ratio"])["module"]
+    index = state.one_of(slug, "inside-module", names, largest)
+    st.markdown(f"#### What was added to one matrix {figures.badge(Source.MEASURED)}")
+    module = st.selectbox(
+        "Adapted matrix",
+        names,
+        index=index,
+        key=state.widget_key(slug, "inside-module"),
+        help="It opens on the matrix that changed most for its size.",
+    )
+    state.remember(slug, "inside-module", module)
+    return next(row for row in rows if row["module"] == module)
+
+
+def _at(slug: str, identity: str, row: Row, index: int) -> None:
+    """One matrix at one snapshot. The axes are those of the whole training, so that what grows is seen to grow."""
+    found = read_insight(identity)
+    growth = found["growth"]
+    name, snapshot = row["module"], growth[index]
+    names = [each["module"] for each in found["corrections"]]
+    stacked = read_arrays(identity)["grids"][:, names.index(name)].astype(float) * found["largest_cell"]
+    out, into = row["shape"]
+    cells = stacked[index][: min(GRID, out), : min(GRID, into)].tolist()
+    highest = float(stacked[:, : min(GRID, out), : min(GRID, into)].max())
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown(f"**ΔW, {out:,} × {into:,}**")
+        figure = charts.heatmap(cells, "input, binned", "output, binned", "root mean square")
+        figure.update_traces(zmin=0, zmax=highest or 1.0)
+        st.plotly_chart(figure, key=f"{slug}-delta", config=charts.CONFIG)
+        st.caption(
+            f"{len(cells)} × {len(cells[0])} cells; each shows the root mean square of the entries of ΔW in it."
+        )
+    with right:
+        values = snapshot["singular_values"][name]
+        st.markdown(f"**Its {len(values)} singular values**")
+        figure = charts.columns(
+            list(range(1, len(values) + 1)), values, "singular value number", "singular value of ΔW"
+        )
+        top = max(max(each["singular_values"][name]) for each in growth)
+        figure.update_yaxes(range=[0, 1.05 * top or 1.0])
+        st.plotly_chart(figure, key=f"{slug}-singular", config=charts.CONFIG)
+        ratio = snapshot["norms"][name] / row["base_norm"]
+        st.markdown(
+            f"The other {min(out, into) - len(values):,} are exactly zero: a product of {len(values)} columns has no "
+            f"more. The effective rank (exponential of the entropy of their shares) is "
+            f"**{snapshot['effective_ranks'][name]:.1f}**; ‖ΔW‖ is **{units.percent(100 * ratio)}** of ‖W‖."
+        )
+    values_of_run = store.get(identity).spec.values
+    if values_of_run.get("init_lora_weights") == "pissa":
+        st.caption(
+            "PiSSA starts from W's own top directions; ΔW is what training added to W: up to twice the rank."
+        )
+    if values_of_run.get("use_dora"):
+        st.caption("DoRA also rescales every row of W + ΔW; what is shown is ΔW = (α/r)·BA alone.")
+
+
+def _relative(slug: str, rows: list[Row]) -> None:
+    st.markdown(f"#### How much each layer moved {figures.badge(Source.MEASURED)}")
+    layers = by_layer(rows)
+    series = {kind: (list(values), [values[layer] for layer in values]) for kind, values in layers.items()}
+    figure = charts.curves(series, "layer", "‖ΔW‖ / ‖W‖", height=300)
+    st.plotly_chart(figure, key=f"{slug}-relative", config=charts.CONFIG)
+    top = max(rows, key=lambda row: row["ratio"])
+    outside = ", ".join(
+        f"{row['module']} {units.percent(100 * row['ratio'])}" for row in rows if layer_of(row) is None
+    )
+    st.caption(
+        f"Frobenius norms. The largest change is {units.percent(100 * top['ratio'])} of its matrix, in {top['module']}."
+        + (f" Outside the layers: {outside}." if outside else "")
+    )
+
+
+def by_layer(rows: list[Row]) -> dict[str, dict[int, float]]:
+    """The ratio by kind of module and layer index; what stands outside the layers is left out."""
+    from peft_lab.models.meta import pattern
+
+    table: dict[str, dict[int, float]] = {}
+    for row in rows:
+        path, layer = pattern(row["module"])
+        if layer is not None:
+            table.setdefault(path.split("{}.")[-1], {})[layer] = row["ratio"]
+    return table
+
+
+def layer_of(row: Row) -> int | None:
+    """The layer that a matrix is in."""
+    from peft_lab.models.meta import pattern
+
+    return pattern(row["module"])[1]
+
+
+def _growth(slug: str, growth: list[Row]) -> None:
+    st.markdown(f"#### How the corrections grew {figures.badge(Source.MEASURED)}")
+    steps = [snapshot["step"] for snapshot in growth]
+    totals = [sum(norm**2 for norm in snapshot["norms"].values()) ** 0.5 for snapshot in growth]
+    figure = charts.curves({"‖ΔW‖": (steps, totals)}, "optimizer step", "‖ΔW‖ over all layers", height=300)
+    st.plotly_chart(figure, key=f"{slug}-growth", config=charts.CONFIG)
+    st.caption("Zero at first: before the first step the tuned model is the base model.")
+
+
+def _gradients(gradients: dict[str, dict[str, float]]) -> None:
+    st.markdown(f"#### Gradients in the first step {figures.badge(Source.MEASURED)}")
+    a, b = ([row[matrix] for row in gradients.values()] for matrix in ("A", "B"))
+    at_zero = max(a) == 0
+    figures.table(
+        ("Matrix", "Starts as", "Gradient norm at step 0"),
+        [
+            ("A", "random" if at_zero else "W's top directions", _range(a)),
+            ("B", "zero" if at_zero else "W's top directions", _range(b)),
+        ],
+        numeric=(2,),
+    )
+    if at_zero:
+        st.markdown(
+            r"$\partial L/\partial A$ contains $B$, which is zero, so A cannot move yet. $\partial L/\partial B$ "
+            "contains $A$, which is not. With **both** at zero nothing would ever move."
+        )
+    else:
+        st.markdown("Both start away from zero, so both move from the first step on.")
+
+
+def _range(values: list[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{high:.3g} in all {len(values)}" if low == high else f"{low:.3g} to {high:.3g}"
+
+
+def _merge(rows: list[Row]) -> None:
+    st.markdown(f"#### Merged, and unmerged again {figures.badge(Source.MEASURED)}")
+    lines: tuple[tuple[str, Callable[[Row], str]], ...] = (
+        ("Merged: outputs differ by", lambda row: f"{row['max_difference']:.2g}"),
+        ("of the largest output", lambda row: units.percent(100 * row["relative"])),
+        ("Unmerged again: by", lambda row: f"{row['unmerged_difference']:.2g}"),
+        ("Entries of W that changed", lambda row: units.percent(100 * row["changed_share"])),
+    )
+    cells = [(title, *(written(row) for row in rows)) for title, written in lines]
+    figures.table(("", *(row["dtype"] for row in rows)), cells, numeric=range(1, len(rows) + 1))
+    st.caption(
+        "The same held-out sentences with the adapter beside W, with BA added into W, and with BA taken out again. "
+        "What differs is rounding: a merged W that is unmerged is not bit for bit what it was, so keep the base."
+    )

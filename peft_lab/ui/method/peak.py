@@ -1,0 +1,136 @@
+"""The peak memory of one step as a method's page shows it: simulated before a run, measured from then on."""
+
+from __future__ import annotations
+
+import filecmp
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from peft_lab.errors import PeftLabError, RunError
+from peft_lab.methods.knobs import read
+from peft_lab.runs import store
+from peft_lab.runs.expected import step_ahead
+from peft_lab.runs.spec import RunSpec
+from peft_lab.ui.components.knobs import Choice
+from peft_lab.ui.method.sections import settings
+from peft_lab.ui.method.sections.memory import ask_step, step_now
+from peft_lab.ui.runs.shown import last_finished, short_id, shown_run
+from peft_lab.units import Finding, Source, size
+from peft_lab.workers.crew import get_crew
+
+# What decides which rows are in the measured batch, and how long they are.
+OF_THE_BATCH = ("batch", "max_length", "seed", "steps")
+URGENCY = 1  # after what an open Memory tab asks for
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is asked of the simulation for the settings as they are.
+
+    Attributes:
+        answer: peak in bytes and what the step is; ``None`` where nothing can be asked.
+        spec: what Train would train; ``None`` on a model that is not trained here.
+        problem: why there is no answer.
+    """
+
+    answer: Future[Any] | None
+    spec: RunSpec | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Peak:
+    """One figure or, where there is none yet, what stands in its place."""
+
+    finding: Finding | None
+    note: str
+
+
+def expect(choice: Choice) -> Expected:
+    """Ask for the step that Train would measure; on a model that is not trained here, for the Memory tab's step."""
+    if not choice.valid:
+        return Expected(None, problem="No figure: a setting below cannot work.")
+    try:
+        spec = settings.planned(choice)
+    except PeftLabError as error:
+        return Expected(None, problem=str(error))
+    if spec is not None:
+        return Expected(get_crew().submit(URGENCY, step_ahead, spec.to_dict()), spec)
+    return Expected(ask_step(choice, choice.spec.slug, dict(choice.values), step_now(choice), URGENCY))
+
+
+def peak(choice: Choice, expected: Expected) -> Peak:
+    """The figure for what is set now.
+
+    A measured one is shown from the moment that the run has it, for as long as the run's settings are those set now.
+    """
+    measured, beside = _measured(choice), ""
+    if measured is not None:
+        identity, spec, memory = measured
+        if expected.spec is None or alike(choice, spec, expected.spec):
+            size_of = f"{_batch(memory)}, " if "rows" in memory else ""
+            found = Finding(memory["peak_bytes"], "bytes", Source.MEASURED)
+            return Peak(found, f"{size_of}run {short_id(identity)}")
+        beside = f"; {size(memory['peak_bytes'])} measured with other settings"
+    if expected.answer is None:
+        return Peak(None, expected.problem)
+    if not expected.answer.done() or expected.answer.cancelled():
+        return Peak(None, "Being simulated…")
+    try:
+        answer = expected.answer.result()
+    except PeftLabError as error:
+        return Peak(None, f"Cannot be simulated: {error}")
+    if expected.spec is not None:
+        total, batch = answer
+        return Peak(Finding(total, "bytes", Source.SIMULATED), _batch(batch) + beside)
+    step = step_now(choice)
+    note = f"batch of {step.batch} × {step.seq} tokens in {step.dtype}"
+    return Peak(Finding(answer.peak_bytes, "bytes", Source.SIMULATED), note)
+
+
+def _batch(found: Mapping[str, Any]) -> str:
+    return f"batch of {found['rows']} × {found['length']} tokens"
+
+
+def _measured(choice: Choice) -> tuple[str, RunSpec, dict[str, Any]] | None:
+    """Of the run that the page shows, ended or not, else of the last finished one: id, spec, what it measured."""
+    shown = shown_run(choice.spec.slug)
+    try:
+        if shown is not None and _same_subject(shown.spec, choice):
+            seen = shown.view()
+            if seen.memory.get("peak_bytes"):
+                return shown.id, shown.spec, seen.memory
+            if not seen.status.final:
+                return None
+        line = last_finished(choice)
+        if line is not None and line.peak_bytes and line.spec is not None:
+            return line.id, line.spec, store.get(line.id).view().memory
+    except RunError:
+        return None
+    return None
+
+
+def _same_subject(spec: RunSpec, choice: Choice) -> bool:
+    return (spec.model, spec.method, spec.task) == (choice.entry.name, choice.spec.slug, choice.task)
+
+
+def alike(choice: Choice, spec: RunSpec, now: RunSpec) -> bool:
+    """Whether a run of ``spec`` measures the very step that one of ``now`` would: equal knobs, and the same batch."""
+    same_batch = all(getattr(spec, name) == getattr(now, name) for name in OF_THE_BATCH)
+    return same_batch and _same_file(spec, now) and _read(choice, spec.values) == _read(choice, now.values)
+
+
+def _same_file(spec: RunSpec, now: RunSpec) -> bool:
+    """Whether both train on the same file of the learner, or on none; a run has a copy of its own."""
+    if spec.own_data is None or now.own_data is None:
+        return spec.own_data == now.own_data
+    try:
+        return filecmp.cmp(spec.own_data, now.own_data, shallow=False)
+    except OSError:
+        return False
+
+
+def _read(choice: Choice, values: Mapping[str, Any]) -> dict[str, Any]:
+    return read(choice.spec.knobs, {**choice.values, **values})

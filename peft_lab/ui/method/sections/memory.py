@@ -1,0 +1,170 @@
+"""Memory: one training step part by part, simulated beside measured, full fine-tuning as the reference."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from peft_lab import units
+from peft_lab.errors import PeftLabError
+from peft_lab.memory import ask
+from peft_lab.memory.optimizers import OPTIMIZER_TITLES
+from peft_lab.memory.result import Simulation
+from peft_lab.runs import store
+from peft_lab.runs.spec import BATCH
+from peft_lab.ui import state
+from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.knobs import Choice
+from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.method.sections.live import beside_simulation
+from peft_lab.ui.runs.shown import last_finished, short_id
+from peft_lab.workers.crew import get_crew
+
+FULL = "full"
+DTYPES = {"bfloat16": "bfloat16", "float32": "float32"}
+DEVICES = {"cpu": "this processor", "cuda": "a CUDA GPU"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step is: the settings under the section's heading."""
+
+    batch: int
+    seq: int
+    dtype: str
+    optimizer: str
+    device: str
+    checkpointing: bool
+
+    def setting(self) -> dict[str, Any]:
+        return {"batch": self.batch, "seq": self.seq, "optimizer": self.optimizer, "device": self.device}
+
+
+def memory(choice: Choice) -> None:
+    step = _controls(choice)
+    asked = {choice.spec.title: ask_step(choice, choice.spec.slug, dict(choice.values), step)}
+    if choice.spec.slug != FULL:
+        asked["Full fine-tuning"] = ask_step(choice, FULL, {}, step)
+    come_back(list(asked.values()))
+    found = {name: answer for name, future in asked.items() if (answer := _answer(future)) is not None}
+    if not found:
+        st.markdown("Simulating a step…" if not all(f.done() for f in asked.values()) else "")
+        return
+    st.markdown(f"#### Peak of one training step {figures.badge('simulated')}")
+    rows = {name: answer.parts for name, answer in found.items()}
+    st.plotly_chart(charts.memory_bars(rows), key=f"{choice.spec.slug}-memory", config=charts.CONFIG)
+    _table(found)
+    own = found.get(choice.spec.title)
+    if own is not None:
+        st.markdown(f"#### The step from beginning to end {figures.badge('simulated')}")
+        figure = charts.memory_timeline([(point.phase, point.layer, point.parts) for point in own.points])
+        st.plotly_chart(figure, key=f"{choice.spec.slug}-timeline", config=charts.CONFIG)
+        st.caption(
+            "Left to right: the model at rest, forward through the layers, backward, the optimizer's step."
+        )
+    _measured(choice)
+
+
+def _measured(choice: Choice) -> None:
+    """The last run's own step, which had its own batch and knobs, beside a simulation of just that step."""
+    line = last_finished(choice)
+    if line is None:
+        return
+    beside_simulation(store.get(line.id), f"#### A step that was run: {short_id(line.id)}")
+    st.caption(
+        "The bars above are the usual way on a GPU: adapters in float32, full fine-tuning with states in the base's "
+        "precision, logits at every position. Runs here keep what is trained in the base's precision beside float32 "
+        "copies, compute logits only where something is predicted, and pad rows to a batch's longest."
+    )
+
+
+def _usual(choice: Choice) -> dict[str, Any]:
+    """The settings that a learner who moved none has."""
+    rows = BATCH["classification" if choice.entry.kind == "encoder" else "generation"]
+    first = {"batch": rows, "seq": 64, "dtype": next(iter(DTYPES)), "optimizer": next(iter(OPTIMIZER_TITLES))}
+    return {**first, "device": next(iter(DEVICES)), "checkpointing": False}
+
+
+def step_now(choice: Choice) -> Step:
+    """The step that is set, whether or not its controls are drawn."""
+    slug = choice.spec.slug
+    now = {
+        name: st.session_state.get(
+            state.widget_key(slug, f"m-{name}"), state.remembered(slug, f"m-{name}", first)
+        )
+        for name, first in _usual(choice).items()
+    }
+    return Step(**now)
+
+
+def _controls(choice: Choice) -> Step:
+    slug, usual = choice.spec.slug, _usual(choice)
+    cells = st.columns([4, 4, 6, 5, 6, 7], vertical_alignment="bottom")
+    batch = cells[0].number_input("Batch", 1, 4096, **_kept(slug, "m-batch", usual["batch"]))
+    seq = cells[1].number_input(
+        "Tokens per row", 1, choice.shape.max_positions or 131072, **_kept(slug, "m-seq", usual["seq"])
+    )
+    dtype = _pick(cells[2], slug, "m-dtype", "Precision of the base", DTYPES)
+    optimizer = _pick(cells[3], slug, "m-optimizer", "Optimizer", OPTIMIZER_TITLES)
+    device = _pick(cells[4], slug, "m-device", "Runs on", DEVICES)
+    key = state.widget_key(slug, "m-checkpointing")
+    checkpointing = cells[5].toggle(
+        "Checkpointing", value=state.remembered(slug, "m-checkpointing", False), key=key,
+        help="Gradient checkpointing keeps only every layer's input and computes the rest again in the backward pass.",
+    )  # fmt: skip
+    chosen = Step(int(batch), int(seq), dtype, optimizer, device, checkpointing)
+    for name in usual:
+        state.remember(slug, f"m-{name}", getattr(chosen, name))
+    return chosen
+
+
+def _kept(slug: str, name: str, default: int) -> dict[str, Any]:
+    return {
+        "value": int(state.remembered(slug, name, default)),
+        "step": 1,
+        "key": state.widget_key(slug, name),
+    }
+
+
+def _pick(cell: Any, slug: str, name: str, label: str, titles: dict[str, str]) -> str:
+    options = list(titles)
+    index = state.one_of(slug, name, options, options[0])
+    return str(
+        cell.selectbox(label, options, index, key=state.widget_key(slug, name), format_func=titles.get)
+    )
+
+
+def ask_step(
+    choice: Choice, method: str, values: dict[str, Any], step: Step, urgency: int = 0
+) -> Future[Simulation]:
+    """Asked of processes of their own, as a count must not wait for it; refusals are kept like any other answer."""
+    return get_crew().submit(
+        urgency, ask.step, choice.entry.name, method, values, step.setting(), step.dtype, step.checkpointing
+    )
+
+
+def _answer(future: Future[Simulation]) -> Simulation | None:
+    if not future.done():
+        return None
+    try:
+        return future.result()
+    except PeftLabError as error:
+        st.markdown(f":red[:material/error: {plain(error)}]")
+        return None
+
+
+def _table(found: dict[str, Simulation]) -> None:
+    names = [
+        name for name in next(iter(found.values())).parts if any(one.parts[name] for one in found.values())
+    ]
+    rows = [(name.capitalize(), *(units.size(one.parts[name]) for one in found.values())) for name in names]
+    rows.append(("Peak, tensors alive", *(units.size(one.peak_bytes) for one in found.values())))
+    if all(one.reserved_bytes for one in found.values()):
+        rows.append(
+            ("Reserved by the allocator", *(units.size(one.reserved_bytes or 0) for one in found.values()))
+        )
+    figures.table(("At the peak", *found), rows, numeric=range(1, len(found) + 1))

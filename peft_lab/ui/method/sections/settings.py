@@ -1,0 +1,129 @@
+"""The training settings of a method page: what is set now, whether or not its form is drawn, and as an address."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from peft_lab import tasks
+from peft_lab.errors import BadInput
+from peft_lab.runs.spec import BATCH, EVAL_ROWS, STEPS, RunSpec
+from peft_lab.tasks import apart
+from peft_lab.tasks.base import Task
+from peft_lab.ui import state
+from peft_lab.ui.components.knobs import OWN_TASK, Choice, tasks_for
+
+# Name, label, reader, help. The address and the form are both made from this list.
+FIELDS = {
+    "steps": ("Steps", int, "Optimizer steps. The defaults learn visibly within these."),
+    "batch": ("Batch", int, "Rows per step. Memory grows with it."),
+    "lr": (
+        "Learning rate",
+        float,
+        "Peak of the schedule. PEFT methods want far larger ones than full fine-tuning.",
+    ),
+    "seed": (
+        "Seed",
+        int,
+        "Of the start, the order of the rows and dropout. The same seed gives the same curve.",
+    ),
+    "rows": (
+        "Held-out rows",
+        int,
+        "How many sentences not trained on are asked, base and tuned. More is surer.",
+    ),
+}
+
+
+def default(choice: Choice, name: str) -> Any:
+    kind = "classification" if choice.entry.kind == "encoder" else "generation"
+    rate = choice.spec.learning_rate(choice.entry.kind, choice.values)
+    return {"steps": STEPS, "batch": BATCH[kind], "lr": rate, "seed": 0, "rows": EVAL_ROWS[kind]}[name]
+
+
+def kept(choice: Choice, name: str) -> Any:
+    """The learner's own setting, or the default where there is none."""
+    found = state.remembered(choice.spec.slug, name, None, choice.entry.kind)
+    return default(choice, name) if found is None else found
+
+
+def key_of(choice: Choice, name: str) -> str:
+    """The control's key. A knob may move the default of the learning rate: the control then starts afresh."""
+    return state.widget_key(choice.spec.slug, name, choice.entry.kind, f"{default(choice, name):g}")
+
+
+def task_of(choice: Choice) -> Task | None:
+    return tasks.get_task(choice.task) if choice.task and choice.task != OWN_TASK else None
+
+
+def example_task(choice: Choice) -> Task | None:
+    """The task whose examples stand for what is chosen: the learner's own file, once there is a usable one."""
+    if choice.task != OWN_TASK:
+        return task_of(choice)
+    path = state.remembered("own", "file", None, choice.entry.kind)
+    try:
+        return apart.load_file(path) if path else None
+    except BadInput:
+        return None
+
+
+def spec_of(choice: Choice, values: dict[str, Any], own: str | None, probes: tuple[str, ...] = ()) -> RunSpec:
+    """What Train would train, unchecked."""
+    return RunSpec(
+        model=choice.entry.name,
+        method=choice.spec.slug,
+        task=str(choice.task),
+        values=dict(choice.values),
+        steps=int(values["steps"]),
+        batch=int(values["batch"]),
+        seed=int(values["seed"]),
+        eval_rows=int(values["rows"]),
+        learning_rate=float(values["lr"]),
+        own_data=own,
+        probes=probes,
+    )
+
+
+def planned(choice: Choice) -> RunSpec | None:
+    """What Train would train now, complete; ``None`` for a model that is known by its shape only or has no task.
+
+    Raises:
+        PeftLabError: a setting that cannot work, or weights and sentences that have to be fetched first.
+    """
+    if choice.task is None or not choice.entry.live or choice.entry.kind not in choice.spec.learning_rates:
+        return None
+    own = state.remembered("own", "file", None, choice.entry.kind) if choice.task == OWN_TASK else None
+    # What was just set stands in its control, which may be drawn further down.
+    values = {name: st.session_state.get(key_of(choice, name), kept(choice, name)) for name in FIELDS}
+    return spec_of(choice, values, own).check()
+
+
+# -- the address -------------------------------------------------------------------------------------------------
+
+
+def training_readers(slug: str) -> dict[str, Any]:
+    """What takes the training settings out of an address. They are kept for both kinds of model."""
+
+    def take(name: str, reader: type) -> Any:
+        def read(text: str) -> None:
+            try:
+                value = reader(text)
+            except ValueError:
+                raise BadInput(f"The address says {name}={text[:20]}, which is no number.", name) from None
+            for kind in ("encoder", "causal-lm"):
+                state.remember(slug, name, value, kind)
+
+        return read
+
+    return {name: take(name, reader) for name, (_, reader, _) in FIELDS.items()}
+
+
+def training_address(choice: Choice) -> dict[str, tuple[Any, Any]]:
+    """What the address has to say about training and the run that is shown."""
+    slug, kind = choice.spec.slug, choice.entry.kind
+    table: dict[str, tuple[Any, Any]] = {"run": (state.remembered(slug, "run", ""), "")}
+    if tasks_for(choice.entry) and kind in choice.spec.learning_rates:
+        for name in FIELDS:
+            table[name] = (kept(choice, name), default(choice, name))
+    return table

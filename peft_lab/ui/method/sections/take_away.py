@@ -1,0 +1,92 @@
+"""Take away: the code of what was done, what repeats a run, the adapter itself, and interview questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from peft_lab import export
+from peft_lab.errors import PeftLabError
+from peft_lab.runs import store
+from peft_lab.runs.store import Run
+from peft_lab.ui.components.knobs import Choice
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.method.sections.interview import interview_questions
+from peft_lab.ui.runs.shown import finished_of, pick_run
+
+LINES = 40  # of code that stand on the page at once
+HEIGHT = 640  # pixels that longer code gets
+
+
+def take_away(choice: Choice) -> None:
+    left, right = st.columns([4, 3], gap="large")
+    with left:
+        st.markdown("#### These settings as code")
+        if choice.valid:
+            _settings(choice)
+        else:
+            st.info("A setting cannot work as it is; the message stands at its control.")
+    with right:
+        st.markdown("#### A finished run to take along")
+        runs = finished_of(choice.spec.slug)
+        if runs:
+            _downloads(pick_run(choice.spec.slug, runs, choice.entry.name))
+        else:
+            st.info("Train once on the Train tab; script, notebook and adapter of that run are offered here.")
+    st.divider()
+    interview_questions(choice)
+
+
+def _settings(choice: Choice) -> None:
+    """The code. Where long definitions follow what matters, they are scrolled to.
+
+    The container scrolls, and not the code block: it holds the copy button, so that a keyboard gets to it.
+    """
+    try:
+        code = export.config_code(choice.spec, choice.entry, choice.values)
+    except PeftLabError as error:
+        st.error(plain(error))
+        return
+    lines = code.count("\n")
+    long = lines > LINES
+    with st.container(height=HEIGHT if long else "content", border=long):
+        st.code(code, language=None, wrap_lines=True)
+    if long:
+        st.caption(f"{lines} lines: scroll for the definitions, or copy them all.")
+
+
+# Label, what makes it, ending, type, what it is. Each is made when it is offered, so that what cannot be exported says
+# why in its place instead of failing on the click.
+_FILES: tuple[tuple[str, Callable[[Run], str | bytes], str, str, str], ...] = (
+    ("Script", export.script, "py", "text/x-python", "Repeats the run with the plain libraries."),
+    ("Notebook", export.notebook, "ipynb", "application/x-ipynb+json", "The same, cell by cell."),
+    (
+        "Adapter",
+        export.adapter_zip,
+        "zip",
+        "application/zip",
+        "The adapter folder (safetensors) with its model card.",
+    ),
+)
+
+
+def _downloads(identity: str) -> None:
+    run = store.get(identity)
+    for label, make, ending, mime, text in _FILES:
+        button, told = st.columns([2, 3], vertical_alignment="center")
+        try:
+            data = make(run)
+        except PeftLabError as error:
+            told.markdown(f":red[:material/error: {label}: {plain(error)}]")
+            continue
+        button.download_button(
+            label,
+            data,
+            file_name=f"{identity}.{ending}",
+            mime=mime,
+            width="stretch",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+        told.markdown(text)

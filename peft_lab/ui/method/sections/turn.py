@@ -1,0 +1,67 @@
+"""A queued run on screen: what trains before it, the way there, and about when its own turn comes."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from peft_lab.methods import all_methods
+from peft_lab.models.catalogue import catalogue
+from peft_lab.runs.ahead import Before, ahead, starts_in
+from peft_lab.runs.store import Run
+from peft_lab.runs.view import Status
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.runs.opening import open_run
+from peft_lab.ui.runs.shown import summaries
+
+SHOWN = 3  # runs that are named; more are counted
+
+
+def turn(run: Run, slug: str) -> None:
+    """One line on when the run starts, and a button for each of the first runs before it."""
+    before = ahead(run.id)
+    if not before:
+        st.markdown("**Queued** · it is next")
+        return
+    seconds = starts_in(before)
+    when = "" if seconds is None else f" · starts in about {roughly(seconds)}"
+    number = len(before)
+    st.markdown(f"**Queued** · {number} {'run' if number == 1 else 'runs'} before this one{when}")
+    for other in before[:SHOWN]:
+        opens = st.button(
+            f"{plain(described(other))} · {_standing(other)}",
+            key=f"{slug}-before-{other.id}",
+            icon=":material/arrow_forward:",
+            type="tertiary",
+            help="Open this run on its method's page.",
+        )
+        line = next((line for line in summaries() if line.id == other.id), None)
+        if opens and line is not None:
+            open_run(line)
+    if number > SHOWN:
+        st.caption(f"and {number - SHOWN} more")
+
+
+def roughly(seconds: float) -> str:
+    """An estimate is not told to the second: '20 s', '3 min', '1 h 10 min'."""
+    tens = max(10, 10 * round(seconds / 10))
+    if tens < 120:
+        return f"{tens} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def described(run: Before) -> str:
+    spec = run.spec
+    method = all_methods()[spec.method].title if spec.method in all_methods() else spec.method
+    model = catalogue()[spec.model].title if spec.model in catalogue() else spec.model
+    return f"{method} on {model}"
+
+
+def _standing(run: Before) -> str:
+    if run.status is Status.RUNNING:
+        return f"step {run.step} of {run.steps}"
+    return {
+        Status.QUEUED: "queued",
+        Status.STARTING: "starting",
+        Status.EVALUATING: "being scored",
+    }.get(run.status, str(run.status))

@@ -1,0 +1,138 @@
+"""Runs: what was trained here, newest first; open, stop or delete one."""
+
+from __future__ import annotations
+
+import time
+
+import streamlit as st
+
+from peft_lab import units
+from peft_lab.errors import PeftLabError
+from peft_lab.methods import all_methods
+from peft_lab.models.catalogue import catalogue
+from peft_lab.runs import store
+from peft_lab.runs.store import RunSummary
+from peft_lab.runs.view import Status
+from peft_lab.ui import shell, state
+from peft_lab.ui.components import figures
+from peft_lab.ui.components.parts import part
+from peft_lab.ui.components.rows import Column, RowOf, rows
+from peft_lab.ui.foreign import code, plain
+from peft_lab.ui.runs.opening import open_run
+from peft_lab.ui.runs.shown import stop as ask_to_stop
+from peft_lab.ui.runs.shown import summaries
+
+COLUMNS = ("Started", "Status", "Method", "Model", "Task", "Steps", "Before", "After", "Peak", "Time")
+FIGURES = ("Steps", "Before", "After", "Peak", "Time")
+REFRESH = 1.0  # seconds, while a run is going
+
+
+def runs_page() -> None:
+    shell.open_page()
+    st.title("Runs")
+    st.markdown(
+        "Everything that was trained on this machine. One run trains at a time; others wait for their turn."
+    )
+    going = any(not _final(line) for line in summaries())
+
+    def table() -> None:
+        lines = summaries()
+        if not lines:
+            st.info("No runs yet. Open a method and press Train.")
+            st.page_link(
+                shell.page("lora", shell.titles()["lora"]),
+                label="Open LoRA",
+                icon=":material/arrow_forward:",
+                query_params={"tab": "train"},
+            )
+            return
+        chosen = _table(lines)
+        if chosen is not None:
+            _chosen(chosen)
+        if going and all(_final(line) for line in lines):
+            st.rerun()
+
+    part(table, every=REFRESH if going else None)
+
+
+def _final(line: RunSummary) -> bool:
+    return line.status == store.DAMAGED or Status(line.status).final
+
+
+def _table(lines: list[RunSummary]) -> RunSummary | None:
+    columns = [Column(name, numeric=name in FIGURES) for name in COLUMNS]
+    made = [RowOf(line.id, _cells(line)) for line in lines]
+    picked = rows(columns, made, "runs-table", "Runs", state.remembered("runs", "chosen", None))
+    if picked:
+        state.remember("runs", "chosen", picked)
+    st.markdown(
+        "Choose a row to open, stop or delete the run. *Before* and *After* are the task's main score, of the base "
+        "model and of the trained one. " + figures.badge("measured")
+    )
+    chosen = state.remembered("runs", "chosen", None)
+    return next((line for line in lines if line.id == chosen), None)
+
+
+def _cells(line: RunSummary) -> tuple[str, ...]:
+    """One line of the table, in the order of ``COLUMNS``."""
+    return (
+        time.strftime("%Y-%m-%d %H:%M", time.localtime(line.created)),
+        line.status,
+        all_methods()[line.method].title if line.method in all_methods() else "–",
+        _model(line.model),
+        line.task or "–",
+        f"{line.steps:,}",
+        _share(line.before),
+        _share(line.after),
+        units.size(line.peak_bytes) if line.peak_bytes else "–",
+        units.seconds(line.seconds) if line.seconds else "–",
+    )
+
+
+def _model(name: str) -> str:
+    return catalogue()[name].title if name in catalogue() else name or "–"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
+
+
+def _chosen(line: RunSummary) -> None:
+    with st.container(border=True):
+        st.markdown(code(line.id))
+        if line.problem:
+            st.markdown(f":red[:material/error: {plain(line.problem)}]")
+        open_, stop, delete, _ = st.columns([1, 1, 1, 3])
+        readable = line.status != store.DAMAGED and line.method in shell.method_pages()
+        if readable and open_.button("Open", key="run-open", type="primary", width="stretch"):
+            open_run(line)
+        if not _final(line) and stop.button("Stop", key="run-stop", width="stretch"):
+            ask_to_stop(line.id)
+        if _final(line) and delete.button("Delete", key="run-delete", width="stretch"):
+            _delete(line.id)
+        if line.spec is not None:
+            settings = line.spec.to_dict()
+            values = settings.pop("values")
+            told = [
+                (f"`{name}`", state.as_text(value))
+                for name, value in (values | settings).items()
+                if value not in (None, "", [], ())
+            ]
+            figures.table(("Setting", "Value"), told)
+
+
+@st.dialog("Delete this run?")
+def _delete(identity: str) -> None:
+    st.markdown(
+        f"{code(identity)} with its adapter and its curves is removed from this machine. This cannot be undone."
+    )
+    yes, no = st.columns(2)
+    if yes.button("Delete it", type="primary", width="stretch"):
+        try:
+            store.delete(identity)
+        except PeftLabError as error:
+            st.error(plain(error))
+            return
+        st.rerun()
+    if no.button("Keep it", width="stretch"):
+        st.rerun()

@@ -1,0 +1,164 @@
+"""Runs as the pages see them: which one is shown where, and the cached reading of finished ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from peft_lab.errors import PeftLabError, RunError
+from peft_lab.runs import starters, store
+from peft_lab.runs.queue import get_queue
+from peft_lab.runs.store import Run, RunSummary
+from peft_lab.runs.view import Status
+from peft_lab.ui import state
+from peft_lab.ui.components.knobs import Choice
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.server.browser_mark import browser_mark
+
+
+def shown_run(slug: str) -> Run | None:
+    """The run that the learner started or opened on this method's page, while its folder exists.
+
+    Where the page has none, that is the run which this browser started and which has not ended: a page that is opened
+    anew finds it.
+    """
+    identity = state.remembered(slug, "run", "")
+    if not identity:
+        under_way = live_run(slug)
+        if under_way is not None:
+            show_run(slug, under_way.id)
+        return under_way
+    try:
+        run = store.get(identity)
+        run.view()  # a damaged one is told of in the list of runs; nothing can be drawn of it
+        return run
+    except PeftLabError:
+        state.remember(slug, "run", "")
+        return None
+
+
+def stop(identity: str) -> None:
+    """Ask a run to stop, or say why it cannot be told."""
+    try:
+        get_queue().stop(identity)
+    except PeftLabError as error:
+        st.error(plain(error))
+
+
+def live_run(slug: str) -> Run | None:
+    """The newest run of this method that this browser started and that has not ended."""
+    mark = browser_mark()
+    for line in summaries():
+        if line.method == slug and line.status != store.DAMAGED and not Status(line.status).final:
+            run = store.get(line.id)
+            if starters.started_by(run) == mark:
+                return run
+    return None
+
+
+def show_run(slug: str, identity: str) -> None:
+    """Make ``identity`` the run on the method's page, on every tab."""
+    state.remember(slug, "run", identity)
+    state.remember(slug, "inside-run", identity)
+
+
+def last_finished(choice: Choice) -> RunSummary | None:
+    """The newest finished run of this method on this model and task, whatever its knobs were.
+
+    The run that the page shows goes first, so that the headline and the curves below it are of one run.
+    """
+    fitting = [line for line in summaries() if _fits(line, choice)]
+    shown = state.remembered(choice.spec.slug, "run", "")
+    return next((line for line in fitting if line.id == shown), fitting[0] if fitting else None)
+
+
+def finished_of(slug: str) -> list[RunSummary]:
+    """Finished runs of a method, newest first."""
+    return [line for line in summaries() if line.method == slug and line.status == Status.DONE]
+
+
+def summaries() -> list[RunSummary]:
+    """All runs, newest first. Ended ones are read once: their files do not change any more."""
+    return [_summary(run) for run in store.runs()]
+
+
+def _summary(run: Run) -> RunSummary:
+    kept = _ended()
+    line = kept.get(run.id)
+    if line is None:
+        line = store.summary(run)
+        if line.status in {str(status) for status in Status if status.final}:
+            kept[run.id] = line
+    return line
+
+
+@st.cache_resource
+def _ended() -> dict[str, RunSummary]:
+    return {}
+
+
+def _fits(line: RunSummary, choice: Choice) -> bool:
+    same = (line.method, line.model, line.task) == (choice.spec.slug, choice.entry.name, choice.task)
+    return same and line.status == Status.DONE
+
+
+def stale(choice: Choice, run: Run) -> str:
+    """How the run's settings differ from what is set now; empty when they do not."""
+    spec = run.spec
+    if (spec.model, spec.task) != (choice.entry.name, choice.task):
+        return f"This run is of {spec.model} on {spec.task}."
+    changed = [name for name, value in spec.values.items() if value != choice.values.get(name)]
+    if not changed:
+        return ""
+    told = ", ".join(f"{name} = {state.as_text(spec.values[name])}" for name in changed[:4])
+    return f"This run was made with {told}; the knobs have been moved since."
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def read_insight(identity: str) -> dict[str, Any]:
+    """What a finished run noted for its method's picture; ``{}`` when it noted nothing or is gone."""
+    try:
+        run = store.get(identity)
+        run.arrays()  # a picture needs both
+        return run.insight()
+    except RunError:
+        return {}
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def read_arrays(identity: str) -> dict[str, Any]:
+    """The arrays that a finished run noted for its method's picture; ``{}`` when there are none or it is gone."""
+    try:
+        return store.get(identity).arrays()
+    except RunError:
+        return {}
+
+
+def short_id(identity: str) -> str:
+    """The part of a run's id that tells it from others of its kind: ``20261125-001502``."""
+    return identity[:15]
+
+
+def nothing_to_open(slug: str, what: str, verb: str = "is") -> None:
+    """Says why a method's picture is not there yet, and when it will be."""
+    run = shown_run(slug)
+    if run is not None and not run.view().status.final:
+        st.info(f"A run is under way (see the Train tab). When it has ended, {what} {verb} shown here.")
+    else:
+        st.info(f"No finished run yet. Train on the Train tab; afterwards {what} {verb} shown here.")
+
+
+def pick_run(slug: str, runs: list[RunSummary], model: str) -> str:
+    """A control for one of the finished runs: the one the page shows, or another; those on ``model`` come first."""
+    runs = sorted(runs, key=lambda line: line.model != model)
+    ids = [line.id for line in runs]
+    titles = {
+        line.id: f"{line.model} · {line.task} · {line.steps} steps · {short_id(line.id)}" for line in runs
+    }
+    shown = state.remembered(slug, "run", ids[0])
+    index = state.one_of(slug, "inside-run", ids, shown if shown in ids else ids[0])
+    key = state.widget_key(slug, "inside-run")
+    identity: str = st.selectbox("Run", ids, index=index, key=key, format_func=lambda name: titles[name])
+    state.remember(slug, "inside-run", identity)
+    return identity

@@ -1,0 +1,109 @@
+"""What stands before the app: requests under a foreign name are refused, and every answer says what a page may load."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+
+import streamlit as st
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from peft_lab.ui.server.hosts import VARIABLE, Hosts, from_environment, name_of
+
+MISDIRECTED = 421
+_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+
+
+def middleware() -> list[Middleware]:
+    """For ``st.App``."""
+    return [Middleware(Guard, hosts=Hosts((*from_environment(), *_configured())))]
+
+
+def _configured() -> tuple[str, ...]:
+    """Names that Streamlit's own settings give: the one to open the app by, and those allowed for its WebSocket."""
+    address = st.get_option("browser.serverAddress")
+    allowed = st.get_option("server.allowedHosts") or []
+    return tuple(str(name).strip().lower().rstrip(".") for name in (address, *allowed) if name)
+
+
+class Guard:
+    """Refuses HTTP requests and WebSockets under foreign names, and adds :func:`headers` to what is answered."""
+
+    def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(headers())
+            await send(message)
+
+        refusal = self._refusal(Headers(scope=scope).getlist("host"))
+        if refusal is None:
+            await self._app(scope, receive, send_with_headers)
+        elif scope["type"] == "http":
+            await PlainTextResponse(refusal, MISDIRECTED)(scope, receive, send_with_headers)
+        else:
+            await send({"type": "websocket.close", "code": 1008})  # before it was accepted: status 403
+
+    def _refusal(self, asked: list[str]) -> str | None:
+        """Why it is refused, in one sentence or two; ``None`` if it is not."""
+        name = name_of(asked[0]) if len(asked) == 1 else None
+        if name is None:
+            return "PEFT Lab: this request does not say which host it is for.\n"
+        if self._hosts.allow(name):
+            return None
+        return (
+            f"PEFT Lab does not answer to the name {name}. If this name is yours, start PEFT Lab with the environment "
+            f"variable {VARIABLE}={name}.\n"
+        )
+
+
+@cache
+def headers() -> dict[str, str]:
+    """What a browser may load for the app's pages, and who may show them in a frame: this app, nobody else.
+
+    Streamlit styles its parts with inline styles. Components' scripts and the workers of its widgets come as ``blob:``
+    addresses that the page has made itself; pictures and fonts may be written out (``data:``). Its one inline script
+    is allowed by its hash.
+    """
+    return {
+        "content-security-policy": "; ".join(
+            (
+                "default-src 'self'",
+                f"script-src 'self' blob: {' '.join(_inline_scripts())}",
+                "style-src 'self' 'unsafe-inline'",
+                "img-src 'self' data: blob:",
+                "font-src 'self' data:",
+                "media-src 'self' data: blob:",
+                "connect-src 'self' blob: data:",
+                "worker-src 'self' blob:",
+                "object-src 'none'",
+                "base-uri 'self'",
+                "form-action 'self'",
+                "frame-ancestors 'self'",
+            )
+        ),
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "SAMEORIGIN",
+        "referrer-policy": "same-origin",
+    }
+
+
+def _inline_scripts() -> list[str]:
+    page = Path(st.__file__).with_name("static") / "index.html"
+    scripts = _SCRIPT.findall(page.read_text(encoding="utf-8"))
+    return [
+        f"'sha256-{base64.b64encode(hashlib.sha256(each.encode()).digest()).decode()}'" for each in scripts
+    ]

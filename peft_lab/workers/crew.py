@@ -1,0 +1,128 @@
+"""Several inspectors as one crew: many questions side by side, the most wanted first, answers shared by all who ask.
+
+A page asks for nine simulations at once and asks for others as soon as a setting moves. What was asked last matters
+most then, so of the waiting questions the most urgent one that was asked last is taken next.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, TypeVar
+
+from peft_lab.errors import AssetError, RunError
+from peft_lab.workers import processes
+from peft_lab.workers.inspector import Inspector, question_key
+
+Answer = TypeVar("Answer")
+KEPT = 2048  # answers; one is some 50 kB
+WAITING = 96  # questions that may wait; of more, those asked longest ago are cancelled
+MOST_MEMBERS = 4
+
+
+@dataclass
+class _Question:
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    answer: Future[Any]
+    asked: int = 0
+
+
+class Crew:
+    """Worker processes behind one list of questions. Safe to use from any thread."""
+
+    def __init__(self, members: Sequence[Inspector], kept: int = KEPT, waiting: int = WAITING) -> None:
+        self._idle = list(members)
+        self._kept, self._most_waiting = kept, waiting
+        self._lock = threading.RLock()
+        self._answers: OrderedDict[str, Future[Any]] = OrderedDict()
+        self._waiting: dict[str, _Question] = {}
+        self._order: list[tuple[int, int, str]] = []
+        self._serial = 0
+
+    def submit(self, urgency: int, function: Callable[..., Answer], *args: Any) -> Future[Answer]:
+        """The answer as a future. Equal questions get the same one; asking again moves a waiting question forward.
+
+        Args:
+            urgency: 0 comes first.
+
+        The future is cancelled when far too many newer questions wait; ask again if it still matters.
+        """
+        key = question_key(function, args, {})
+        with self._lock:
+            known = self._answers.get(key)
+            if known is None or known.cancelled():
+                known = Future()
+                self._answers[key] = known
+                self._waiting[key] = _Question(function, args, known)
+            self._answers.move_to_end(key)
+            if key in self._waiting:
+                self._serial += 1
+                self._waiting[key].asked = self._serial
+                heapq.heappush(self._order, (urgency, -self._serial, key))
+            self._trim()
+        self._dispatch()
+        return known
+
+    def _trim(self) -> None:
+        while len(self._waiting) > self._most_waiting:
+            oldest = min(self._waiting, key=lambda key: self._waiting[key].asked)
+            self._waiting.pop(oldest).answer.cancel()
+            del self._answers[oldest]
+        for key in list(self._answers)[: max(0, len(self._answers) - self._kept)]:
+            if self._answers[key].done():
+                del self._answers[key]
+
+    def _dispatch(self) -> None:
+        while True:
+            with self._lock:
+                key = self._next() if self._idle else None
+                if key is None:
+                    return
+                question, member = self._waiting.pop(key), self._idle.pop()
+            question.answer.set_running_or_notify_cancel()
+            try:
+                inner = member.submit(question.function, *question.args)
+            except (
+                RuntimeError
+            ) as error:  # no process can be started: the app is closing, or the machine is full
+                with self._lock:
+                    self._idle.append(member)
+                    self._answers.pop(key, None)
+                question.answer.set_exception(
+                    RunError(f"No process could be started for this question: {error}.")
+                )
+                return
+            inner.add_done_callback(partial(self._settle, key, question, member))
+
+    def _next(self) -> str | None:
+        while self._order:
+            _, _, key = heapq.heappop(self._order)
+            if key in self._waiting:
+                return key
+        return None
+
+    def _settle(self, key: str, question: _Question, member: Inspector, inner: Future[Any]) -> None:
+        error = inner.exception()
+        with self._lock:
+            self._idle.append(member)
+            # A process that was lost or weights that are missing may be mended; all else stays as it is.
+            if isinstance(error, RunError | AssetError) and self._answers.get(key) is question.answer:
+                del self._answers[key]
+        if error is None:
+            question.answer.set_result(inner.result())
+        else:
+            question.answer.set_exception(error)
+        self._dispatch()
+
+
+@cache
+def get_crew() -> Crew:
+    """This process's crew, for simulations: a process for each core, two at least."""
+    size = min(MOST_MEMBERS, max(2, processes.cores()))
+    return Crew([Inspector(threads=1) for _ in range(size)])

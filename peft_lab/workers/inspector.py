@@ -1,0 +1,138 @@
+"""Questions that need torch, answered in a process of their own so that the web server never imports it.
+
+    report = inspector.ask(counting.count, "gpt2", "lora", {"r": 8})
+
+A question is a module-level function with JSON-able arguments. Answers are kept by value, equal questions that are
+under way are joined, and a process that dies fails only the questions it had.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from typing import Any, TypeVar
+
+from peft_lab.assets import store as assets
+from peft_lab.errors import RunError, SimulationError, Unsupported
+from peft_lab.workers import processes
+
+Answer = TypeVar("Answer")
+KEPT = 256
+
+
+class Inspector:
+    """One worker process and the answers it has given. Safe to use from any thread."""
+
+    def __init__(self, threads: int | None = 1, kept: int = KEPT) -> None:
+        self._threads = threads
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._pool: ProcessPoolExecutor | None = None
+        self._answers: OrderedDict[str, Future[Any]] = OrderedDict()
+
+    def submit(self, function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Future[Answer]:
+        """The answer as a future. Errors of this package come back as themselves; see :meth:`ask`."""
+        key = question_key(function, args, kwargs)
+        with self._lock:
+            known = self._answers.get(key)
+            if known is not None:
+                self._answers.move_to_end(key)
+                return known
+            outer: Future[Answer] = Future()
+            self._answers[key] = outer
+            while len(self._answers) > self._kept:
+                self._answers.popitem(last=False)
+            try:
+                inner = self._running_pool().submit(function, *args, **kwargs)
+            except BrokenProcessPool:
+                # It died since the last question, which nobody had to notice; a new one takes this question.
+                self._pool = None
+                inner = self._running_pool().submit(function, *args, **kwargs)
+        pool = self._pool
+        inner.add_done_callback(lambda done: self._settle(key, pool, done, outer))
+        return outer
+
+    def ask(self, function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Answer:
+        """The answer, waited for.
+
+        Raises:
+            PeftLabError: whatever the function raises. RunError: the worker process died.
+        """
+        return self.submit(function, *args, **kwargs).result()
+
+    def forget(self) -> None:
+        """Drop all kept answers (after the files they were read from have changed)."""
+        with self._lock:
+            self._answers.clear()
+
+    def close(self) -> None:
+        """End the worker process."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _running_pool(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                1, processes.context(), processes.settle_child, (str(assets.home()), self._threads)
+            )
+        return self._pool
+
+    def _settle(
+        self, key: str, pool: ProcessPoolExecutor | None, inner: Future[Answer], outer: Future[Answer]
+    ) -> None:
+        error = (
+            RunError("The question was dropped: the app is closing.")
+            if inner.cancelled()
+            else inner.exception()
+        )
+        broken = isinstance(error, BrokenProcessPool)
+        if broken:
+            error = RunError("The process that answers questions about models was ended; try again.")
+        if error is None:
+            outer.set_result(inner.result())
+            return
+        # What cannot be is an answer like any other. Other failures may be mended (weights fetched, memory freed).
+        if isinstance(error, SimulationError | Unsupported):
+            outer.set_exception(error)
+            return
+        with self._lock:
+            if self._answers.get(key) is outer:
+                del self._answers[key]
+            if broken and self._pool is pool:
+                self._pool = None
+        outer.set_exception(error)
+
+
+def question_key(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """A question by value: equal keys mean equal questions. Raises TypeError for arguments that are not JSON-able."""
+    asked = json.dumps([args, kwargs], sort_keys=True)
+    return f"{function.__module__}.{function.__qualname__}{asked}"
+
+
+@cache
+def get_inspector(name: str = "counting") -> Inspector:
+    """This process's inspector of that name; ``answers`` runs models, so that a slow reply never delays a count."""
+    return Inspector(threads=1 if name == "counting" else None)
+
+
+def ask(function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Answer:
+    """:meth:`Inspector.ask` of the inspector that counts."""
+    return get_inspector().ask(function, *args, **kwargs)
+
+
+def submit(function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Future[Answer]:
+    """:meth:`Inspector.submit` of the inspector that counts."""
+    return get_inspector().submit(function, *args, **kwargs)
+
+
+def warm() -> None:
+    """Start the fork server and the counting process in the background. Returns at once."""
+    processes.start_server()
+    threading.Thread(target=ask, args=(processes.cores,), name="inspector-warm", daemon=True).start()

@@ -1,0 +1,173 @@
+"""Child processes: one start method for training runs and for questions, and what keeps children well behaved.
+
+On Linux children come from a fork server that has the slow imports done (0.1 s to a new process instead of 5 s) and
+has computed nothing: OpenMP threads do not survive a fork, so any tensor arithmetic before it makes a child hang.
+Elsewhere children are spawned.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from multiprocessing import connection, spawn
+from multiprocessing.context import (
+    BaseContext,
+    ForkServerContext,
+    ForkServerProcess,
+    SpawnContext,
+    SpawnProcess,
+)
+from pathlib import Path
+from typing import Any
+
+# By module name, because the fork server knows nothing else. Transformers loads lazily, so its parts are named.
+PRELOADED = (
+    "peft_lab.workers.quiet",
+    "torch",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.llama.modeling_llama",
+    "transformers.models.bert.modeling_bert",
+    "transformers.generation.utils",
+    "bitsandbytes",
+    "transformers.integrations.bitsandbytes",
+    "transformers.quantizers.quantizer_bnb_4bit",
+    "peft",
+    "peft.tuners.lora.bnb",
+    "peft.utils.transformers_weight_conversion",
+    "accelerate",
+    "peft_lab.counting.count",
+    "peft_lab.runs.worker",
+    "peft_lab.runs.training",
+    "peft_lab.runs.respond",
+)
+
+_here = threading.local()
+
+
+@cache
+def context() -> BaseContext:
+    """The multiprocessing context that every child of this package is made with."""
+    _prepare_environment()
+    if sys.platform != "linux":
+        return _Spawn()
+    made = _ForkServer()
+    made.set_forkserver_preload([*PRELOADED, *_method_modules()])
+    return made
+
+
+def _method_modules() -> list[str]:
+    """Method files by module name; a new one needs to be listed nowhere."""
+    from peft_lab import methods
+
+    return [f"{methods.__name__}.{slug}.spec" for slug in methods.folders()]
+
+
+def start_server() -> None:
+    """Start the fork server, which imports in the background for some seconds. Returns at once."""
+    context()
+    if sys.platform == "linux":
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()
+
+
+def _prepare_environment() -> None:
+    """What children need in their environment before the first of them starts."""
+    # Spinning OpenMP threads on a busy machine turn a step of one second into one of ten.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # The fork server imports before it learns this process's sys.path.
+    root = str(Path(__file__).resolve().parents[2])
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if root not in known:
+        os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, known)])
+
+
+def _data_without_main(original: Callable[[str], dict[str, Any]]) -> Callable[[str], dict[str, Any]]:
+    def get_preparation_data(name: str) -> dict[str, Any]:
+        data = original(name)
+        if getattr(_here, "leave_main_alone", False):
+            data.pop("init_main_from_path", None)
+            data.pop("init_main_from_name", None)
+        return data
+
+    return get_preparation_data
+
+
+# A child normally imports its parent's main script again. Under Streamlit that script is the app, which Streamlit
+# has put in place of __main__; importing it in a worker would run the page there. Other users are not affected.
+spawn.get_preparation_data = _data_without_main(spawn.get_preparation_data)  # type: ignore[assignment]
+
+
+@contextmanager
+def _leaving_main_alone() -> Iterator[None]:
+    _here.leave_main_alone = True
+    try:
+        yield
+    finally:
+        _here.leave_main_alone = False
+
+
+class _ForkServerChild(ForkServerProcess):
+    def start(self) -> None:
+        with _leaving_main_alone():
+            super().start()
+
+
+class _SpawnChild(SpawnProcess):
+    def start(self) -> None:
+        with _leaving_main_alone():
+            super().start()
+
+
+class _ForkServer(ForkServerContext):
+    Process = _ForkServerChild
+
+
+class _Spawn(SpawnContext):
+    Process = _SpawnChild
+
+
+def settle_child(home: str, threads: int | None = None, orphaned: Callable[[], None] | None = None) -> None:
+    """Called first in every child: end with the parent, leave Ctrl-C to it, compute on ``threads`` cores (or all).
+
+    ``home`` is the parent's PEFT_LAB_HOME: the fork server's environment is that of its own start. ``orphaned`` is
+    called, from a thread, when the parent is gone, killed included, and has to end this process; by default it ends
+    at once.
+    """
+    os.environ["PEFT_LAB_HOME"] = home
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _watch_parent(orphaned)
+    import torch
+
+    torch.set_num_threads(threads or cores())
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _watch_parent(orphaned: Callable[[], None] | None) -> None:
+    """End when the parent does.
+
+    Its sentinel is watched because PR_SET_PDEATHSIG fires at the end of the *thread* that made the child.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        if orphaned is not None:
+            orphaned()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

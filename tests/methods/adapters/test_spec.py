@@ -1,0 +1,361 @@
+"""Our bottleneck adapters against the papers: counts, a reference forward pass, switching, caching."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peft_lab.errors import BadInput
+from peft_lab.methods import get_method
+from peft_lab.methods.adapters.spec import Adapters
+from peft_lab.methods.shared import bottleneck
+from peft_lab.models.catalogue import get_model
+from tests.methods import tiny
+
+SPEC = get_method("adapters")
+assert isinstance(SPEC, Adapters)
+PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
+# A start that is felt, so that a misplaced adapter shows.
+LOUD = {"bottleneck": 8, "init_std": 0.5}
+
+
+def apply(name: str, head: bool = False, **values: Any) -> Any:
+    return tiny.apply(SPEC, name, {**LOUD, **values}, head)
+
+
+# -- counts published with the adapters library ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "placement", "width", "expected"),
+    [
+        ("roberta-base", "pfeiffer", 48, 894_528),
+        ("roberta-base", "houlsby", 48, 1_789_056),
+        ("llama-3.2-3b", "houlsby", 64, 22_195_712),
+        ("llama-3.2-3b", "pfeiffer", 64, 22_195_712 // 2),
+    ],
+)
+def test_counts(model: str, placement: str, width: int, expected: int) -> None:
+    shape = get_model(model).shape
+    formula = SPEC.formula(shape, SPEC.require(shape, {"placement": placement, "bottleneck": width}))
+    assert formula.trainable == formula.added == formula.stored == expected
+
+
+# -- forward pass, by hand ------------------------------------------------------------------------------------------
+
+
+class Reference:
+    """A BERT and a Llama layer computed step by step, with adapters where the papers put them."""
+
+    def __init__(self, model: Any, placement: str, nonlinearity: str, scale: float) -> None:
+        self.weights = dict(model.named_parameters())
+        self.placement, self.scale = placement, scale
+        self.f = {
+            "relu": lambda x: x.clamp(min=0),
+            "gelu": lambda x: 0.5 * x * (1 + (x / math.sqrt(2)).erf()),
+            "silu": lambda x: x * x.sigmoid(),
+            "tanh": lambda x: x.tanh(),
+        }[nonlinearity]
+
+    def linear(self, path: str, x: Any) -> Any:
+        bias = self.weights.get(f"{path}.bias")
+        return x @ self.weights[f"{path}.weight"].T + (0 if bias is None else bias)
+
+    def bottleneck(self, host: str, x: Any) -> Any:
+        inside = f"{host}.bottleneck.adapters.default"
+        return self.linear(f"{inside}.up", self.f(self.linear(f"{inside}.down", x)))
+
+    def after_attention(self, host: str, x: Any) -> Any:
+        return x + self.bottleneck(host, x) if self.placement == "houlsby" else x
+
+    def after_ffn(self, host: str, x: Any, ffn_input: Any) -> Any:
+        """Houlsby and Pfeiffer read the feed-forward part's output, the parallel adapter its input (He et al.)."""
+        if self.placement == "parallel":
+            return x + self.scale * self.bottleneck(host, ffn_input)
+        return x + self.bottleneck(host, x)
+
+    def attention(self, q: Any, k: Any, v: Any, heads: int, mask: Any) -> Any:
+        batch, length, _ = q.shape
+        q, k, v = (
+            t.view(batch, length, -1, t.shape[-1] // n).transpose(1, 2)
+            for t, n in ((q, heads), *((t, heads) for t in (k, v)))
+        )
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + mask
+        return (scores.softmax(-1) @ v).transpose(1, 2).reshape(batch, length, -1)
+
+    def layer_norm(self, path: str, x: Any, eps: float) -> Any:
+        centred = x - x.mean(-1, keepdim=True)
+        scaled = centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()
+        return scaled * self.weights[f"{path}.weight"] + self.weights[f"{path}.bias"]
+
+    def bert_layer(self, path: str, x: Any, heads: int, mask: Any, eps: float) -> Any:
+        q, k, v = (self.linear(f"{path}.attention.self.{name}", x) for name in ("query", "key", "value"))
+        host = f"{path}.attention.output.dense"
+        mixed = self.after_attention(host, self.linear(host, self.attention(q, k, v, heads, mask)))
+        x = self.layer_norm(f"{path}.attention.output.LayerNorm", x + mixed, eps)
+        wide = self.linear(f"{path}.intermediate.dense", x)
+        wide = 0.5 * wide * (1 + (wide / math.sqrt(2)).erf())
+        host = f"{path}.output.dense"
+        out = self.after_ffn(host, self.linear(host, wide), x)
+        return self.layer_norm(f"{path}.output.LayerNorm", x + out, eps)
+
+    def rms_norm(self, path: str, x: Any, eps: float) -> Any:
+        return x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * self.weights[f"{path}.weight"]
+
+    def llama_layer(self, path: str, x: Any, heads: int, kv_heads: int, base: float, eps: float) -> Any:
+        import torch
+
+        batch, length, width = x.shape
+        head = width // heads
+        normed = self.rms_norm(f"{path}.input_layernorm", x, eps)
+        q, k, v = (self.linear(f"{path}.self_attn.{name}_proj", normed) for name in "qkv")
+        q, k, v = (t.view(batch, length, -1, head).transpose(1, 2) for t in (q, k, v))
+        angles = torch.arange(length)[:, None] / base ** (torch.arange(0, head, 2) / head)
+        cos, sin = angles.cos().repeat(1, 2), angles.sin().repeat(1, 2)
+
+        def rotate(t: Any) -> Any:
+            left, right = t.chunk(2, -1)
+            return t * cos + torch.cat((-right, left), -1) * sin
+
+        k, v = (t.repeat_interleave(heads // kv_heads, 1) for t in (rotate(k), v))
+        scores = rotate(q) @ k.transpose(-1, -2) / math.sqrt(head)
+        scores = scores + torch.full((length, length), -torch.inf).triu(1)
+        mixed = (scores.softmax(-1) @ v).transpose(1, 2).reshape(batch, length, -1)
+        host = f"{path}.self_attn.o_proj"
+        x = x + self.after_attention(host, self.linear(host, mixed))
+        normed = self.rms_norm(f"{path}.post_attention_layernorm", x, eps)
+        gate = self.linear(f"{path}.mlp.gate_proj", normed)
+        wide = gate * gate.sigmoid() * self.linear(f"{path}.mlp.up_proj", normed)
+        host = f"{path}.mlp.down_proj"
+        return x + self.after_ffn(host, self.linear(host, wide), normed)
+
+
+@pytest.mark.parametrize("nonlinearity", bottleneck.NONLINEARITIES)
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_bert_equals_the_reference(placement: str, nonlinearity: str) -> None:
+    import torch
+
+    model = apply("bert", placement=placement, nonlinearity=nonlinearity, scale=3.0)
+    rows = tiny.batch("bert")
+    with torch.no_grad():
+        got = model(**rows, output_hidden_states=True).hidden_states
+        reference = Reference(model, placement, nonlinearity, 3.0)
+        x = got[0]
+        mask = torch.where(rows["attention_mask"][:, None, None, :] == 0, -torch.inf, 0.0)
+        for layer in range(2):
+            x = reference.bert_layer(f"encoder.layer.{layer}", x, 4, mask, model.config.layer_norm_eps)
+    torch.testing.assert_close(got[-1], x, rtol=0, atol=1e-5)
+    base = tiny.outputs(tiny.build("bert"), rows)
+    assert (got[-1] - base).abs().max() > 1e-2, "the adapters do nothing"
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_llama_equals_the_reference(placement: str) -> None:
+    import torch
+
+    model = apply("llama", placement=placement, nonlinearity="silu", scale=2.0)
+    ids = tiny.batch("llama")["input_ids"]
+    with torch.no_grad():
+        got = model(input_ids=ids).logits
+        reference = Reference(model, placement, "silu", 2.0)
+        x = reference.weights["model.embed_tokens.weight"][ids]
+        for layer in range(2):
+            eps = model.config.rms_norm_eps
+            x = reference.llama_layer(f"model.layers.{layer}", x, 4, 2, 10000.0, eps)
+        expected = reference.linear("lm_head", reference.rms_norm("model.norm", x, model.config.rms_norm_eps))
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
+
+
+# -- several on one model -------------------------------------------------------------------------------------------
+
+
+def three(name: str = "llama") -> tuple[Any, dict[str, Any]]:
+    """A model with three adapters of different shapes, and what each gives alone."""
+    import torch
+
+    model = apply(name, placement="houlsby")
+    shape, task = tiny.shape_of(name), tiny.task_of(name)
+    for label, values in (
+        ("second", {"placement": "parallel"}),
+        ("third", {"bottleneck": 3, "placement": "pfeiffer"}),
+    ):
+        torch.manual_seed(len(label))
+        SPEC.add(model, shape, SPEC.require(shape, {**LOUD, **values}), task, label)
+    alone = {}
+    for label in SPEC.names(model):
+        SPEC.set_active(model, label)
+        alone[label] = tiny.outputs(model, tiny.batch(name))
+    return model, alone
+
+
+def test_switching_gives_each_ones_outputs() -> None:
+    import torch
+
+    model, alone = three()
+    assert SPEC.names(model) == ("default", "second", "third")
+    differences = [(alone[a] - alone[b]).abs().max() for a, b in (("default", "second"), ("second", "third"))]
+    assert min(differences) > 1e-2
+    SPEC.set_active(model, None)
+    torch.testing.assert_close(
+        tiny.outputs(model, tiny.batch("llama")), tiny.outputs(tiny.build("llama"), tiny.batch("llama"))
+    )
+
+
+def test_a_mixed_batch_gives_every_row_its_adapter() -> None:
+    import torch
+
+    model, alone = three()
+    base = tiny.outputs(tiny.build("llama"), tiny.batch("llama"))
+    SPEC.set_active(model, ["third", None, "second"])
+    mixed = tiny.outputs(model, tiny.batch("llama"))
+    torch.testing.assert_close(
+        mixed, torch.stack([alone["third"][0], base[1], alone["second"][2]]), rtol=0, atol=1e-5
+    )
+
+
+def test_adding_one_trains_that_one_alone() -> None:
+    model, _ = three()
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert trained and all(".adapters.third." in name for name in trained)
+
+
+def test_three_saved_and_loaded_side_by_side(tmp_path: Path) -> None:
+    import torch
+
+    model, alone = three("bert")
+    for label in alone:
+        SPEC.save(model, tmp_path / label, label)
+    served = tiny.build("bert")
+    for label in alone:
+        SPEC.load(served, tmp_path / label, label)
+    for label, expected in alone.items():
+        SPEC.set_active(served, label)
+        torch.testing.assert_close(tiny.outputs(served, tiny.batch("bert")), expected, rtol=0, atol=1e-6)
+
+
+def test_removed_leaves_the_base() -> None:
+    import torch
+
+    model, _ = three()
+    SPEC.remove(model)
+    base = tiny.build("llama")
+    assert [n for n, _ in model.named_modules()] == [n for n, _ in base.named_modules()]
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    torch.testing.assert_close(
+        tiny.outputs(model, tiny.batch("llama")), tiny.outputs(base, tiny.batch("llama"))
+    )
+
+
+def test_names_that_are_taken_or_unknown() -> None:
+    model = apply("llama")
+    shape = tiny.shape_of("llama")
+    with pytest.raises(BadInput, match="taken"):
+        SPEC.add(model, shape, SPEC.require(shape, {}), "CAUSAL_LM", "default")
+    with pytest.raises(BadInput, match=r"no adapter 'movies'.*default"):
+        SPEC.set_active(model, "movies")
+
+
+def test_another_methods_folder_is_refused(tmp_path: Path) -> None:
+    bitfit = get_method("bitfit")
+    bitfit.save(tiny.apply(bitfit, "bert", {}), tmp_path)
+    with pytest.raises(BadInput, match="BITFIT"):
+        SPEC.load(tiny.build("bert"), tmp_path)
+    with pytest.raises(BadInput, match=r"no adapter_config\.json"):
+        SPEC.load(tiny.build("bert"), tmp_path / "nothing")
+
+
+def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
+    SPEC.save(apply("llama"), tmp_path)
+    with pytest.raises(BadInput, match="belongs on another model"):
+        SPEC.load(tiny.build("bert"), tmp_path)
+    config = tmp_path / "adapter_config.json"
+    config.write_text(config.read_text().replace('"bottleneck": 8', '"bottleneck": 9'))
+    with pytest.raises(BadInput, match="does not have"):
+        SPEC.load(tiny.build("llama"), tmp_path)
+
+
+# -- the model stays a transformers model -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("name", tiny.DECODERS)
+def test_generating_with_a_cache_equals_without(name: str, placement: str) -> None:
+    import torch
+
+    model = apply(name, placement=placement, init_std=0.1)
+    ids = tiny.batch(name)["input_ids"]
+    options: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0, "eos_token_id": 49}
+    with_cache = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)
+    without = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **options)
+    assert torch.equal(with_cache, without)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("first", ["adapters", "checkpointing"])
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_checkpointing_gives_the_same_gradients(placement: str, first: str, reentrant: bool) -> None:
+    import torch
+
+    def gradients(checkpointing: bool) -> list[Any]:
+        model = tiny.build("llama")
+        kwargs = {"gradient_checkpointing_kwargs": {"use_reentrant": reentrant}}
+        if checkpointing and first == "checkpointing":
+            model.gradient_checkpointing_enable(**kwargs)
+        torch.manual_seed(3)
+        shape = tiny.shape_of("llama")
+        SPEC.apply(model, shape, SPEC.require(shape, {**LOUD, "placement": placement}), "CAUSAL_LM")
+        if checkpointing and first == "adapters":
+            model.gradient_checkpointing_enable(**kwargs)
+            model.enable_input_require_grads()
+        model.train()
+        tiny.loss(model, tiny.batch("llama")).backward()
+        return [p.grad for p in model.parameters() if p.requires_grad]
+
+    torch.testing.assert_close(gradients(True), gradients(False))
+
+
+def test_works_on_fake_tensors() -> None:
+    """As the memory simulation uses it: parameters replaced by fake ones after building on the meta device."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from peft_lab.models import meta
+
+    kind, values = tiny.CONFIGS["llama"]
+    model: Any = meta.build(meta.make_config(values), kind)
+    shape = tiny.shape_of("llama")
+    SPEC.apply(model, shape, SPEC.require(shape, {"placement": "parallel"}), "CAUSAL_LM")
+    with FakeTensorMode():
+        for module in model.modules():
+            for store in (module._parameters, module._buffers):
+                for name, value in store.items():
+                    if value is not None:
+                        fake = torch.empty(value.shape, dtype=value.dtype)
+                        store[name] = (
+                            torch.nn.Parameter(fake, requires_grad=value.requires_grad)
+                            if isinstance(value, torch.nn.Parameter)
+                            else fake
+                        )
+        ids = torch.zeros(2, 5, dtype=torch.long)
+        model(input_ids=ids, labels=ids).loss.backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_half_precision_base_keeps_its_type() -> None:
+    import torch
+
+    model = tiny.build("llama").to(torch.bfloat16)
+    shape = tiny.shape_of("llama")
+    SPEC.apply(model, shape, SPEC.require(shape, {}), "CAUSAL_LM")
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    assert model(input_ids=tiny.batch("llama")["input_ids"]).logits.dtype == torch.bfloat16
+
+
+def test_start_is_small_and_cut_at_two_deviations() -> None:
+    model = apply("llama", init_std=1e-3)
+    for name, parameter in bottleneck.parameters_of(model, "default").items():
+        assert parameter.abs().max() <= 2e-3
+        assert name.endswith("bias") == bool((parameter == 0).all())

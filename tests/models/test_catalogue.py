@@ -1,0 +1,189 @@
+"""The catalogue: as its configs build it, and any other model by id or folder, with nothing run that came with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peft_lab.errors import BadInput, UnknownName
+from peft_lab.models import catalogue as models
+from peft_lab.models import meta, shapes
+from peft_lab.models.catalogue import catalogue, get_model, looks_external, resolve
+from tests.methods import tiny
+from tools import refresh_catalogue
+
+
+@pytest.mark.parametrize("name", list(catalogue()))
+def test_entry_is_what_its_config_builds(name: str) -> None:
+    """The stored shape, against the model built from the stored config, and against the tool's table."""
+    entry = get_model(name)
+    config = meta.make_config(entry.config)
+    assert (
+        meta.read_shape(meta.build(config, entry.kind), config, entry.kind, name, entry.title) == entry.shape
+    )
+    title, kind, live, source, revision, license_, total, values = refresh_catalogue.ENTRIES[name]
+    assert (entry.title, entry.kind, entry.live, entry.source) == (title, kind, live, source)
+    assert (entry.revision, entry.license, entry.parameters) == (revision, license_, total)
+    assert dict(entry.config) == values
+
+
+def test_refreshing_writes_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refresh_catalogue, "FOLDER", tmp_path)
+    few = {name: refresh_catalogue.ENTRIES[name] for name in ("gpt2", "t5-base", "llama-3.2-3b")}
+    monkeypatch.setattr(refresh_catalogue, "ENTRIES", few)
+    refresh_catalogue.refresh()
+    stored = Path(models.__file__).parent / "data"
+    for name in few:
+        assert (tmp_path / f"{name}.json").read_text("utf-8") == (stored / f"{name}.json").read_text("utf-8")
+
+
+def test_the_catalogue_is_complete_and_live_first() -> None:
+    assert set(catalogue()) == set(refresh_catalogue.ENTRIES)
+    assert list(catalogue())[:2] == ["minilm-l6", "smollm2-135m"]
+    assert [entry.live for entry in catalogue().values()].count(True) == 2
+
+
+def test_unknown_names_get_the_nearest() -> None:
+    with pytest.raises(
+        UnknownName, match=r"no model in the catalogue called 'lama-3\.2-3b'. Did you mean 'llama-3\.2-3b'"
+    ):
+        get_model("lama-3.2-3b")
+    with pytest.raises(UnknownName):
+        resolve("nothing-like-it")
+
+
+def test_what_looks_like_an_id_or_a_folder(tmp_path: Path) -> None:
+    assert looks_external("owner/name") and looks_external(str(tmp_path))
+    assert (
+        not looks_external("gpt2") and not looks_external("a/b/c") and not looks_external("name with spaces")
+    )
+
+
+def folder(path: Path, config: dict[str, Any]) -> str:
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "config.json").write_text(json.dumps(config), "utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bert", "t5", "qwen2"])
+def test_a_local_folder(name: str, tmp_path: Path) -> None:
+    kind, values = tiny.CONFIGS[name]
+    declared = type(tiny.build(name)).__name__
+    entry = resolve(folder(tmp_path / name, {**values, "architectures": [declared]}))
+    assert entry.kind == kind
+    assert entry.shape.groups == tiny.shape_of(name).groups
+    assert entry.parameters == sum(p.numel() for p in tiny.build(name).parameters())
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "could not be read as a model"),
+        ({"model_type": "vit"}, "no language model"),
+        ({"model_type": "made-up"}, "could not be read as a model"),
+        ({"model_type": "whisper"}, "'whisper' model, which is no language model"),
+        ({"model_type": "detr"}, "no language model"),
+        (
+            {
+                "model_type": "vision-encoder-decoder",
+                "encoder": {"model_type": "vit"},
+                "decoder": {"model_type": "gpt2"},
+            },
+            "no language model",
+        ),
+        (
+            {"model_type": "llama", "num_hidden_layers": 0},
+            "num_hidden_layers 0; a model has at least one layer",
+        ),
+        ({"model_type": "llama", "num_hidden_layers": -4}, "num_hidden_layers -4; a model has at least one"),
+        ({"model_type": "gpt2", "n_layer": 0}, "0; a model has at least one layer"),
+        (
+            {"model_type": "llama", "num_hidden_layers": 1_000_000},
+            "num_hidden_layers 1,000,000: more than can be",
+        ),
+        ({"model_type": "llama", "vocab_size": 0}, "vocab_size 0; a model has at least one token"),
+        ({"model_type": "t5", "num_layers": 2, "num_decoder_layers": -1}, "num_decoder_layers -1"),
+        (
+            {"auto_map": {"AutoConfig": "evil.Config"}, "model_type": "evil"},
+            "code of its own, which is never run",
+        ),
+    ],
+)
+def test_folders_that_are_no_model(config: dict[str, Any], message: str, tmp_path: Path) -> None:
+    (tmp_path / "evil.py").write_text("raise SystemExit('this code ran')")
+    with pytest.raises(BadInput, match=message) as caught:
+        resolve(folder(tmp_path, config))
+    assert caught.value.field == "model"
+
+
+def test_an_empty_folder_and_an_id_without_a_connection(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="could not be read"):
+        resolve(str(tmp_path))
+    with pytest.raises(BadInput, match="is there a connection"):
+        resolve("nobody-here/no-such-model")
+
+
+@pytest.mark.parametrize(
+    "name", ["/no/such/folder", "a/b/c", "~nobody/models", "x/" + "y" * 5000, "\0/name/here"]
+)
+def test_text_that_is_neither_folder_nor_id(name: str) -> None:
+    with pytest.raises(
+        BadInput, match=r"neither a folder on this machine nor a Hugging Face id|was not reached"
+    ):
+        resolve(name)
+
+
+def test_a_hub_that_cannot_be_reached_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "https://localhost:1")
+    monkeypatch.setattr(models, "getproxies", dict)
+    assert not models._hub_answers()
+    monkeypatch.setattr(models, "getproxies", lambda: {"https": "a proxy"})
+    assert models._hub_answers()
+
+
+def test_weights_of_a_folder_decide_whether_it_can_be_trained(tmp_path: Path) -> None:
+    _, values = tiny.CONFIGS["llama"]
+    place = folder(tmp_path / "my-model", values)
+    assert not resolve(place).live
+    assert resolve(place).title == "my-model"
+    (tmp_path / "my-model" / "model.safetensors").touch()
+    resolve.cache_clear()
+    assert resolve(place).live
+
+
+def test_a_config_without_a_type() -> None:
+    with pytest.raises(BadInput, match="no model_type"):
+        meta.make_config({"hidden_size": 8})
+    with pytest.raises(BadInput, match="does not know the architecture 'nope'"):
+        meta.make_config({"model_type": "nope"})
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern", "layer"),
+    [
+        ("model.layers.3.mlp.up_proj", "model.layers.{}.mlp.up_proj", 3),
+        ("encoder.block.0.layer.1.DenseReluDense.wi", "encoder.block.{}.layer.1.DenseReluDense.wi", 0),
+        ("lm_head", "lm_head", None),
+        ("h.11.attn", "h.{}.attn", 11),
+        ("prompt_encoder.mlp_head.4", "prompt_encoder.mlp_head.4", None),
+        ("0.auto_model", "{}.auto_model", 0),
+    ],
+)
+def test_layer_patterns(path: str, pattern: str, layer: int | None) -> None:
+    assert meta.pattern(path) == (pattern, layer)
+
+
+@pytest.mark.parametrize("name", tiny.MODELS)
+def test_shape_equals_the_real_model(name: str) -> None:
+    shape, model = tiny.shape_of(name), tiny.build(name)
+    real = {n: tuple(p.shape) for n, p in model.named_parameters(remove_duplicate=False)}
+    ours = {f"{path}.{n}": dims for g in shape.groups for path in g.paths for n, dims in g.parameters.items()}
+    assert ours == real
+    assert shape.total == sum(p.numel() for p in model.parameters())
+    assert shapes.from_dict(shapes.to_dict(shape)) == shape

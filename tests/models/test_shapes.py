@@ -1,0 +1,160 @@
+"""Shapes: roles, sizes, targets and totals without torch, equal to what torch builds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peft_lab.models import meta, shapes
+from peft_lab.models.catalogue import catalogue, get_model
+from peft_lab.models.shapes import ModuleGroup
+
+SHAPES = {name: entry.shape for name, entry in catalogue().items()}
+
+
+@pytest.mark.parametrize("name", list(SHAPES))
+def test_stored_form_and_back(name: str) -> None:
+    stored = json.loads(json.dumps(shapes.to_dict(SHAPES[name])))
+    assert shapes.from_dict(stored) == SHAPES[name]
+
+
+def test_layer_indices_with_gaps_survive() -> None:
+    group = ModuleGroup("a.{}.b", "Linear", (1, 3), {"weight": (2, 3)})
+    shape = dataclasses.replace(SHAPES["gpt2"], groups=(group,))
+    again = shapes.from_dict(shapes.to_dict(shape))
+    assert again.groups[0].layers == (1, 3)
+    assert again.groups[0].paths == ("a.1.b", "a.3.b")
+
+
+@pytest.mark.parametrize(
+    ("name", "roles"),
+    [
+        ("llama-3.2-3b", {"q", "k", "v", "o", "gate", "up", "down"}),
+        ("gemma-2-2b", {"q", "k", "v", "o", "gate", "up", "down"}),
+        ("bert-base", {"q", "k", "v", "o", "up", "down"}),
+        ("roberta-base", {"q", "k", "v", "o", "up", "down"}),
+        ("t5-base", {"q", "k", "v", "o", "up", "down"}),
+        ("gpt2", {"qkv", "o", "up", "down"}),
+        ("bloomz-560m", {"qkv", "o", "up", "down"}),
+    ],
+)
+def test_every_matrix_of_a_block_has_a_role(name: str, roles: set[str]) -> None:
+    shape = SHAPES[name]
+    assert set(shape.block) == roles
+    assert all(group.role for group in shape.matrices if group.layers)
+
+
+def test_roles_tell_berts_two_output_maps_apart() -> None:
+    block = SHAPES["bert-base"].block
+    assert (block["o"].in_features, block["o"].out_features) == (768, 768)
+    assert (block["down"].in_features, block["down"].out_features) == (3072, 768)
+
+
+def test_sizes_of_transposed_and_embedding_modules() -> None:
+    block = SHAPES["gpt2"].block
+    assert block["qkv"].type == "Conv1D"
+    assert (block["qkv"].in_features, block["qkv"].out_features, block["qkv"].bias) == (768, 2304, 2304)
+    embedding = SHAPES["gpt2"].groups[0]
+    assert (embedding.type, embedding.in_features, embedding.out_features) == ("Embedding", 50257, 768)
+
+
+def test_grouped_query_attention() -> None:
+    shape = SHAPES["llama-3.2-3b"]
+    assert (shape.kv_width, shape.block["k"].out_features, shape.block["q"].out_features) == (
+        1024,
+        1024,
+        3072,
+    )
+    assert SHAPES["gemma-2-2b"].head_dim == 256
+
+
+def test_tied_weights_count_once() -> None:
+    shape = SHAPES["llama-3.2-1b"]
+    head = next(group for group in shape.groups if group.path == "lm_head")
+    assert head.tied == ("weight",) and head.each == 0
+    assert next(g for g in SHAPES["llama-2-7b"].groups if g.path == "lm_head").tied == ()
+
+
+def test_positions() -> None:
+    assert SHAPES["bert-base"].max_positions == 512
+    assert SHAPES["roberta-base"].max_positions == 512  # of a table of 514
+    assert SHAPES["gpt2"].max_positions == 1024
+    assert SHAPES["t5-base"].max_positions is None
+
+
+def test_biases() -> None:
+    assert not SHAPES["llama-2-7b"].biases
+    assert {group.role for group, _ in SHAPES["qwen2.5-0.5b"].biases} == {"q", "k", "v"}
+    assert not SHAPES["t5-base"].biases  # its relative_attention_bias is an embedding
+    assert any(group.is_norm for group, _ in SHAPES["bert-base"].biases)
+
+
+def test_matching_is_pefts() -> None:
+    shape = SHAPES["bert-base"]
+    names = {group.path.split("{}.")[-1] for group in shape.match(("output.dense",)).groups}
+    assert names == {"output.dense", "attention.output.dense"}
+    assert {group.path for group in shape.match(("dense",)).groups} > {"pooler.dense"}
+    assert not shape.match(("ense",)).groups
+    assert shape.match(("query", "nope")).unmatched == ("nope",)
+    assert shape.match(r".*\.(query|value)").groups == shape.match(("query", "value")).groups
+    assert shape.match("no.*such").unmatched == ("no.*such",)
+
+
+def test_all_linear_leaves_the_output_layer_out() -> None:
+    shape = SHAPES["llama-2-7b"]
+    assert {group.path.split(".")[-1] for group in shape.match("all-linear").groups} == set(
+        shape.target_names
+    )
+    assert shape.match(("all-linear",)) == shape.match("all-linear")
+
+
+def test_matching_some_layers_only() -> None:
+    (group,) = SHAPES["gpt2"].match(("c_attn",), layers=[0, 5, 99]).groups
+    assert group.layers == (0, 5)
+    assert not SHAPES["gpt2"].match(("c_attn",), layers=[99]).groups
+
+
+@pytest.mark.parametrize("name", list(SHAPES))
+def test_offered_names_hit_maps_of_one_kind(name: str) -> None:
+    shape = SHAPES[name]
+    for target in shape.target_names:
+        roles = {group.role for group in shape.match((target,)).groups}
+        # BERT's output.dense is the ending of attention.output.dense, whatever one calls it.
+        assert len(roles) == 1 or target == "output.dense"
+
+
+@given(name=st.sampled_from(sorted(SHAPES)), data=st.data())
+def test_matched_and_unmatched_are_complete(name: str, data: st.DataObject) -> None:
+    shape = SHAPES[name]
+    names = data.draw(
+        st.lists(st.sampled_from(shape.target_names) | st.text(max_size=6), max_size=5, unique=True)
+    )
+    match = shape.match(names)
+    assert set(match.unmatched) <= set(names)
+    for target in names:
+        hits = any(
+            path == target or path.endswith("." + target) for group in shape.groups for path in group.paths
+        )
+        assert hits == (target not in match.unmatched) or target == "all-linear"
+
+
+def test_parameters_of_the_catalogue() -> None:
+    assert get_model("llama-3.2-3b").parameters == 3_212_749_824
+    assert get_model("smollm2-135m").parameters == 134_515_008
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_in_a_gated_t5_the_first_map_is_the_gate() -> None:
+    """transformers' T5DenseGatedActDense: act(wi_0(x)) * wi_1(x)."""
+    config = {
+        "model_type": "t5", "d_model": 32, "d_ff": 64, "d_kv": 8, "num_layers": 2, "num_heads": 4, "vocab_size": 50,
+        "decoder_start_token_id": 0, "feed_forward_proj": "gated-gelu",
+    }  # fmt: skip
+    made = meta.make_config(config)
+    groups = meta.read_shape(meta.build(made, "seq2seq"), made, "seq2seq", "gated", "Gated").groups
+    roles = {group.path.rpartition(".")[2]: group.role for group in groups if "DenseReluDense" in group.path}
+    assert (roles["wi_0"], roles["wi_1"], roles["wo"]) == ("gate", "up", "down")

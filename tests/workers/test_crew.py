@@ -1,0 +1,105 @@
+"""The crew: equal questions are joined, the newest urgent one goes first, a lost process costs only its question."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from peft_lab.errors import BadInput, RunError
+from peft_lab.workers.crew import Crew
+from peft_lab.workers.inspector import Inspector
+
+
+class Member:
+    """An inspector whose answers the test gives."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.open: Future[Any] = Future()
+
+    def submit(self, function: Any, *args: Any) -> Future[Any]:
+        self.asked.append(args[0])
+        self.open = Future()
+        return self.open
+
+
+def crew(*members: Member, **limits: int) -> Crew:
+    return Crew(members, **limits)  # type: ignore[arg-type]
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def test_members_work_side_by_side_and_equal_questions_are_joined() -> None:
+    first, second = Member(), Member()
+    both = crew(first, second)
+    answers = [both.submit(0, double, number) for number in (1, 1, 2)]
+    assert answers[0] is answers[1] is not answers[2]
+    assert sorted(first.asked + second.asked) == [1, 2]
+    first.open.set_result(2 * first.asked[0])
+    second.open.set_result(2 * second.asked[0])
+    assert [answer.result(0) for answer in answers] == [2, 2, 4]
+    assert both.submit(1, double, 2) is answers[2]
+
+
+def test_urgent_questions_first_then_the_newest() -> None:
+    one = Member()
+    alone = crew(one)
+    alone.submit(0, double, 0)
+    for urgency, number in ((1, 10), (0, 1), (1, 11), (0, 2)):
+        alone.submit(urgency, double, number)
+    alone.submit(0, double, 1)  # asked again: it matters now
+    while not one.open.done():
+        one.open.set_result(0)
+    assert one.asked == [0, 1, 2, 11, 10]
+
+
+def test_refusals_are_kept_and_losses_are_not() -> None:
+    one = Member()
+    alone = crew(one)
+    refused = alone.submit(0, double, 1)
+    one.open.set_exception(BadInput("no"))
+    assert alone.submit(0, double, 1) is refused
+    lost = alone.submit(0, double, 2)
+    one.open.set_exception(RunError("gone"))
+    with pytest.raises(RunError):
+        lost.result(0)
+    assert alone.submit(0, double, 2) is not lost
+    assert one.asked == [1, 2, 2]
+
+
+def test_far_too_many_questions_are_cut_and_may_come_again() -> None:
+    one = Member()
+    alone = crew(one, waiting=2)
+    alone.submit(0, double, 0)
+    oldest, *_ = [alone.submit(0, double, number) for number in (1, 2, 3)]
+    assert oldest.cancelled()
+    again = alone.submit(0, double, 1)
+    assert again is not oldest and not again.done()
+    while not one.open.done():
+        one.open.set_result(7)
+    assert again.result(0) == 7
+    assert one.asked == [0, 1, 3]
+
+
+def test_old_answers_are_dropped() -> None:
+    one = Member()
+    alone = crew(one, kept=1)
+    first = alone.submit(0, double, 1)
+    one.open.set_result(2)
+    alone.submit(0, double, 2)
+    one.open.set_result(4)
+    assert alone.submit(0, double, 1) is not first
+
+
+def test_real_processes_answer() -> None:
+    members = [Inspector(threads=1), Inspector(threads=1)]
+    both = Crew(members)
+    try:
+        assert [both.submit(0, double, number).result(120) for number in range(5)] == [0, 2, 4, 6, 8]
+    finally:
+        for member in members:
+            member.close()

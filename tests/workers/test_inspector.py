@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peft_lab.assets import store as assets
+from peft_lab.counting.count import count
+from peft_lab.errors import BadInput, PeftLabError, RunError, UnknownName
+from peft_lab.workers import inspector
+from peft_lab.workers.inspector import Inspector, question_key
+
+
+def process_id() -> int:
+    return os.getpid()
+
+
+def main_file() -> str | None:
+    return getattr(sys.modules["__main__"], "__file__", None)
+
+
+def wait_and_note(path: str) -> int:
+    time.sleep(0.3)
+    with Path(path).open("a") as file:
+        file.write("x")
+    return Path(path).stat().st_size
+
+
+def die(code: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refuse(kind: str) -> None:
+    raise {
+        "unknown": UnknownName("method", "laura", ["lora"], "method"),
+        "bad": BadInput("Rank goes from 1.", "r"),
+        "bug": ZeroDivisionError("a bug"),
+    }[kind]
+
+
+@pytest.fixture(scope="module")
+def asked(session_home: Path) -> Iterator[Inspector]:
+    made = Inspector()
+    yield made
+    made.close()
+
+
+def test_answers_come_from_another_process(asked: Inspector) -> None:
+    assert asked.ask(process_id) != os.getpid()
+    assert asked.ask(assets.home) == assets.home()
+
+
+def test_the_child_does_not_take_over_the_parents_main(
+    asked: Inspector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever that is here: a worker of the test runner has a module without a file there."""
+    script = tmp_path / "parent.py"
+    script.write_text("raise RuntimeError('the script was run again')")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
+    assert asked.ask(main_file) != str(script)
+
+
+def test_counting_as_in_this_process(asked: Inspector) -> None:
+    there = asked.ask(count, "gpt2", "lora", {"r": 4})
+    here = count("gpt2", "lora", {"r": 4})
+    assert there.as_dict() | {"seconds": 0} == here.as_dict() | {"seconds": 0}
+
+
+def test_equal_questions_are_asked_once(asked: Inspector, tmp_path: Path) -> None:
+    path = str(tmp_path / "marks")
+    first, second = asked.submit(wait_and_note, path), asked.submit(wait_and_note, path)
+    assert first is second
+    assert first.result() == asked.ask(wait_and_note, path) == 1
+    asked.forget()
+    assert asked.ask(wait_and_note, path) == 2
+
+
+def test_only_so_many_answers_are_kept(tmp_path: Path) -> None:
+    small = Inspector(kept=2)
+    paths = [str(tmp_path / name) for name in "abc"]
+    for path in paths:
+        small.ask(wait_and_note, path)
+    assert [small.ask(wait_and_note, path) for path in (paths[2], paths[0])] == [1, 2]
+    small.close()
+
+
+def test_errors_come_back_as_themselves(asked: Inspector) -> None:
+    with pytest.raises(UnknownName, match="Did you mean 'lora'") as unknown:
+        asked.ask(refuse, "unknown")
+    assert unknown.value.field == "method"
+    with pytest.raises(BadInput, match="Rank goes from 1") as bad:
+        asked.ask(refuse, "bad")
+    assert bad.value.field == "r"
+    with pytest.raises(BadInput):
+        asked.ask(count, "gpt2", "lora", {"r": 0})
+    with pytest.raises(ZeroDivisionError):
+        asked.ask(refuse, "bug")
+
+
+def test_a_dead_worker_fails_its_question_and_no_other(asked: Inspector) -> None:
+    before = asked.ask(process_id)
+    with pytest.raises(RunError, match="was ended; try again"):
+        asked.ask(die, 1)
+    asked.forget()
+    assert asked.ask(process_id) != before
+
+
+def test_a_worker_that_died_unseen_is_replaced(asked: Inspector) -> None:
+    asked.forget()
+    pid = asked.ask(process_id)
+    os.kill(pid, signal.SIGKILL)
+    time.sleep(0.5)
+    asked.forget()
+    assert asked.ask(process_id) != pid
+
+
+def test_questions_are_compared_by_value() -> None:
+    assert question_key(count, ("a",), {"x": 1, "y": (2,)}) == question_key(count, ("a",), {"y": [2], "x": 1})
+    assert question_key(count, ("a",), {}) != question_key(process_id, ("a",), {})
+    with pytest.raises(TypeError):
+        question_key(count, (object(),), {})
+
+
+def test_errors_survive_pickling() -> None:
+    import pickle
+
+    for error in (UnknownName("a", "b", ["c"], "f"), BadInput("x", "f"), RunError("y"), PeftLabError("z")):
+        back = pickle.loads(pickle.dumps(error))
+        assert type(back) is type(error) and str(back) == str(error) and back.__dict__ == error.__dict__
+
+
+def test_warm_returns_at_once() -> None:
+    start = time.monotonic()
+    inspector.warm()
+    assert time.monotonic() - start < 1.0
+    assert inspector.ask(process_id) != os.getpid()
+    inspector.get_inspector().close()
