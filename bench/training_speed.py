@@ -128,6 +128,7 @@ def _trainer(spec: Any, given: argparse.Namespace) -> tuple[Any, float]:
     from peft_lab.models import loading
     from peft_lab.runs import training
     from peft_lab.training import batches
+    from peft_lab.training.schedule import rate_at
 
     task, method = spec.task_object(), get_method(spec.method)
     labels = len(task.labels) if task.kind == "classification" else None
@@ -170,7 +171,9 @@ def _trainer(spec: Any, given: argparse.Namespace) -> tuple[Any, float]:
             rows = [rows[number] for numbers in order for number in numbers]
             chosen = [parameter for parameter in model.parameters() if parameter.requires_grad]
             optimizer = torch.optim.AdamW(chosen, spec.learning_rate, weight_decay=spec.weight_decay)
-            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: training.factor(spec, step))
+            schedule = torch.optim.lr_scheduler.LambdaLR(
+                optimizer, lambda step: rate_at(step, spec.steps, spec.warmup, spec.schedule)
+            )
             own = (optimizer, schedule)
         data = [_as_feature(row) for row in rows]
         Trainer(model, arguments, collator(base.tokenizer), data, callbacks=[Clock()], optimizers=own).train()
@@ -191,10 +194,9 @@ def _held_out(model: Any, spec: Any, rows: int) -> float:
 
     from peft_lab.models import loading
     from peft_lab.training import batches
-    from peft_lab.training.evaluation import bare
 
     task = spec.task_object()
-    if not getattr(bare(model), "is_quantized", False):
+    if not getattr(getattr(model, "get_base_model", lambda: model)(), "is_quantized", False):
         model = model.float()
     model.eval()
     tokenizer = loading.load_tokenizer(loading.weights_of(spec.model))
@@ -204,7 +206,9 @@ def _held_out(model: Any, spec: Any, rows: int) -> float:
         for row in encoded:
             batch = batches.collate([row], loading.pad_token(tokenizer), loading.device())
             amount = 1 if row.label != batches.IGNORED else len(row) - row.prompt
-            total += float(batches.loss_of(model, batch, keep=False)) * amount
+            total += (
+                float(batches.loss_at(model, batch, batches.picked(batch["labels"]), keep=False)) * amount
+            )
             weight += amount
     return total / weight
 

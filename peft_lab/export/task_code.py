@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from peft_lab.errors import BadInput
 from peft_lab.export.calls import literal
 from peft_lab.export.facts import Facts
 from peft_lab.export.layout import Section
+from peft_lab.export.source import constants, printed
 from peft_lab.tasks import orders, style
 from peft_lab.tasks.own import OwnTask
+from peft_lab.training import batches as training
 
 
 def batches(facts: Facts) -> Section:
-    if facts.classifies:
-        return Section(
-            "Tokens, batches, loss", "The loss is the mean cross entropy over the rows of a batch.", _CLASSIFY
+    """Rows to tokens to batches to a loss, by the lab's own functions."""
+    prose = "The loss is the mean cross entropy over the rows of a batch."
+    encoding: tuple[Any, ...] = (training.encode_labels,)
+    call = "encode_labels(tokenizer, texts, [LABELS.index(target) for target in targets], MAX_LENGTH)"
+    if not facts.classifies:
+        prose = (
+            "The model is shown prompt and completion and is asked for the completion's tokens only. The output head "
+            "is applied from the first of those to the last; positions count from the end, because a method may put "
+            "virtual tokens in front."
         )
-    prose = (
-        "The model is shown prompt and completion and is asked for the completion's tokens only. The output head is "
-        "applied from the first of those to the last; positions count from the end, because a method may put virtual "
-        "tokens in front."
-    )
-    return Section("Tokens, batches, loss", prose, _GENERATE, ("inspect",))
+        encoding = (training.render, training.completion, training.encode_completions)
+        call = "encode_completions(tokenizer, texts, targets, MAX_LENGTH)"
+    loss = (training.Picked, training.picked, training.loss_at, training.loss_of, training.keeps_logits)
+    functions = printed(training.Encoded, *encoding, training.collate, *loss)
+    code = f"{constants(training, 'IGNORED')}\n\n{functions}\n\n{_ENCODE.replace('<CALL>', call)}"
+    imports = ("inspect", "collections.abc:Mapping", "collections.abc:Sequence", "dataclasses:dataclass")
+    return Section("Tokens, batches, loss", prose, code, (*imports, "typing:Any", "typing:NamedTuple"))
 
 
 def scoring(facts: Facts) -> Section:
@@ -53,94 +64,23 @@ def _tuple(texts: tuple[str, ...]) -> str:
     return "(\n" + "".join(f"    {literal(text)},\n" for text in texts) + ")"
 
 
-_CLASSIFY = '''\
+_ENCODE = """\
 def encode(rows):
-    """Rows as (token ids, label number)."""
-    ids = tokenizer([text for text, _ in rows], truncation=True, max_length=MAX_LENGTH)["input_ids"]
-    return [(tokens, LABELS.index(label)) for tokens, (_, label) in zip(ids, rows, strict=True)]
-
-
-def collate(rows):
-    """Ids and mask padded on the right (rows, longest), and labels (rows,)."""
-    longest = max(len(tokens) for tokens, _ in rows)
-    ids = torch.full((len(rows), longest), PAD)
-    mask = torch.zeros((len(rows), longest), dtype=torch.long)
-    for number, (tokens, _) in enumerate(rows):
-        ids[number, : len(tokens)] = torch.tensor(tokens)
-        mask[number, : len(tokens)] = 1
-    labels = torch.tensor([label for _, label in rows])
-    return ids.to(DEVICE), mask.to(DEVICE), labels.to(DEVICE)
-
-
-def loss_of(model, batch):
-    ids, mask, labels = batch
-    logits = model(input_ids=ids, attention_mask=mask).logits
-    return torch.nn.functional.cross_entropy(logits.float(), labels)
-'''
-
-_GENERATE = '''\
-IGNORED = -100  # the label of a token that is not asked for
-
-
-def prompt_of(text):
-    """The text in the model's chat format, where it has one."""
-    if not tokenizer.chat_template:
-        return text
-    messages = [{"role": "system", "content": ""}, {"role": "user", "content": text}]
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-
-
-def encode(rows):
-    """Rows as (token ids, how many of them are the prompt); a prompt that is too long loses its start."""
-    spaced = [tokenizer.chat_template or text[-1:].isspace() for text, _ in rows]
-    gaps = ["" if there else " " for there in spaced]
-    ends = [gap + target + (tokenizer.eos_token or "") for gap, (_, target) in zip(gaps, rows, strict=True)]
-    ends = tokenizer(ends, add_special_tokens=False)["input_ids"]
-    prompts = tokenizer([prompt_of(text) for text, _ in rows], add_special_tokens=False)["input_ids"]
-    kept = [prompt[len(end) - MAX_LENGTH :] for prompt, end in zip(prompts, ends, strict=True)]
-    return [(prompt + end, len(prompt)) for prompt, end in zip(kept, ends, strict=True)]
-
-
-def collate(rows):
-    """Ids, mask and labels padded on the right, each (rows, longest)."""
-    longest = max(len(tokens) for tokens, _ in rows)
-    ids = torch.full((len(rows), longest), PAD)
-    mask = torch.zeros((len(rows), longest), dtype=torch.long)
-    labels = torch.full((len(rows), longest), IGNORED)
-    for number, (tokens, prompt) in enumerate(rows):
-        ids[number, : len(tokens)] = torch.tensor(tokens)
-        mask[number, : len(tokens)] = 1
-        labels[number, prompt : len(tokens)] = torch.tensor(tokens[prompt:])
-    return ids.to(DEVICE), mask.to(DEVICE), labels.to(DEVICE)
-
-
-def loss_of(model, batch):
-    ids, mask, labels = batch
-    length = labels.shape[1]
-    wanted = (labels != IGNORED).any(dim=0).nonzero().flatten()
-    first, last = int(wanted[0]), int(wanted[-1])
-    positions = torch.arange(first - 1 - length, last - length, device=DEVICE)
-    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
-    keeps = "logits_to_keep" in inspect.signature(bare.forward).parameters
-    some = {"logits_to_keep": positions} if keeps else {}
-    logits = model(input_ids=ids, attention_mask=mask, **some).logits
-    if logits.shape[1] != len(positions):
-        logits = logits[:, positions]
-    targets = labels[:, first : last + 1]
-    said = targets != IGNORED
-    return torch.nn.functional.cross_entropy(logits[said].float(), targets[said])
-'''
+    texts, targets = [text for text, _ in rows], [target for _, target in rows]
+    return <CALL>
+"""
 
 _SCORE_CLASSES = """\
 @torch.no_grad()
 def score(model, rows):
     model.eval()
     encoded = encode(rows)
-    order = sorted(range(len(rows)), key=lambda number: len(encoded[number][0]))
+    order = sorted(range(len(rows)), key=lambda number: len(encoded[number]))
     right, total = 0, 0.0
     for first in range(0, len(rows), ROWS_AT_ONCE):
-        ids, mask, labels = collate([encoded[number] for number in order[first : first + ROWS_AT_ONCE]])
-        logits = model(input_ids=ids, attention_mask=mask).logits.float()
+        batch = collate([encoded[number] for number in order[first : first + ROWS_AT_ONCE]], PAD, DEVICE)
+        labels = batch.pop("labels")
+        logits = model(**batch).logits.float()
         total += float(torch.nn.functional.cross_entropy(logits, labels)) * len(labels)
         right += int((logits.argmax(-1) == labels).sum())
     return right / len(rows), total / len(rows)
@@ -149,7 +89,7 @@ def score(model, rows):
 _SCORE_TEXTS = '''\
 def answer(model, texts):
     """Greedy answers. Prompts are padded on the left, so that every answer starts right after its own."""
-    prompts = [prompt_of(text) for text in texts]
+    prompts = [render(tokenizer, text) for text in texts]
     made = tokenizer(prompts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt")
     room = MAX_LENGTH - 1
     tokens = made["input_ids"][:, -room:].to(DEVICE)
@@ -172,12 +112,12 @@ def answer(model, texts):
 def score(model, rows):
     model.eval()
     encoded = encode(rows)
-    order = sorted(range(len(rows)), key=lambda number: len(encoded[number][0]))
+    order = sorted(range(len(rows)), key=lambda number: len(encoded[number]))
     hits, total, amount = 0, 0.0, 0
     for first in range(0, len(rows), ROWS_AT_ONCE):
         numbers = order[first : first + ROWS_AT_ONCE]
-        batch = collate([encoded[number] for number in numbers])
-        tokens = int((batch[2] != IGNORED).sum())
+        batch = collate([encoded[number] for number in numbers], PAD, DEVICE)
+        tokens = int((batch["labels"] != IGNORED).sum())
         total += float(loss_of(model, batch)) * tokens
         amount += tokens
         answers = answer(model, [rows[number][0] for number in numbers])

@@ -1,9 +1,7 @@
 """The lab's own training step on this machine, simulated: what a run's tracked step will measure.
 
-The loop is that of :mod:`peft_lab.runs.training`, with its own helpers where they take fake tensors:
-everything that the method added in the base's precision, float32 masters, the output head only where a
-completion is predicted, a fused AdamW. What a loss picks depends on the batch, so the batch says how much it
-picks.
+The step is the run's own (:func:`peft_lab.training.step.train_step`), with all that the method added in the base's
+precision, float32 masters and a fused AdamW. What a loss picks depends on values, so the batch says how much it picks.
 """
 
 from __future__ import annotations
@@ -20,6 +18,8 @@ from peft_lab.memory.simulate import blueprint_of, simulate_blueprint
 
 if TYPE_CHECKING:
     import torch
+
+    from peft_lab.training.batches import Picked
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,9 @@ def simulate_lab(
         return adapted
 
     def schedule(stage: Stage) -> None:
+        from peft_lab.training.batches import keeps_logits, loss_at
         from peft_lab.training.precision import Masters
+        from peft_lab.training.step import train_step
 
         masters = Masters(stage.subject.model)
         for master in masters.parameters:
@@ -82,9 +84,19 @@ def simulate_lab(
             if made is not None and made.part != "adapter" and made.part != "weights":
                 made.part = "optimizer"
         optimizer = _FusedAdam(masters.parameters)
-        stage.subject.model.train()
+        model = stage.subject.model.train()
+        inputs, asked = _inputs(batch)
+        keep = asked is not None and keeps_logits(model)
         for _ in range(2):
-            _step(stage, masters, optimizer, batch)
+            train_step(
+                model,
+                inputs,
+                lambda model, batch: loss_at(model, batch, asked, keep),
+                masters,
+                optimizer,
+                clip=1.0,
+                phase=stage.phase,
+            )
 
     return simulate_blueprint(replace(blueprint, method=applied), setting, name, slug, schedule)
 
@@ -111,57 +123,18 @@ class _FusedAdam:
             parameter.grad = None
 
 
-def _step(stage: Stage, masters: Any, optimizer: _FusedAdam, batch: LabBatch) -> None:
-    """One round of the loop in ``runs.training._learn``."""
+def _inputs(batch: LabBatch) -> tuple[dict[str, torch.Tensor], Picked | None]:
+    """The batch's tensors, and what its labels would pick."""
     import torch
 
-    recorder, subject = stage.recorder, stage.subject
-    recorder.enter("zero_grad")
-    inputs = {
-        "input_ids": torch.zeros(batch.rows, batch.length, dtype=torch.long),
-        "attention_mask": torch.ones(batch.rows, batch.length, dtype=torch.long),
-    }
-    if not batch.padded:
-        del inputs["attention_mask"]
-    recorder.enter("forward")
-    loss = _loss(subject.model, inputs, batch)
-    recorder.enter("backward")
-    recorder.logits = subject.head is not None
-    loss.backward()
-    del loss
-    recorder.logits = False
-    for parameter in subject.model.parameters():
-        number = None if parameter.grad is None else recorder.number(parameter.grad)
-        if number is not None and number >= 0:
-            recorder.trace.storages[number].part = "gradients"
-            recorder.trace.storages[number].layer = recorder.layer_of(parameter)
-    recorder.enter("optimizer")
-    masters.take_gradients()
-    torch.nn.utils.clip_grad_norm_(masters.parameters, 1.0)
-    optimizer.step()
-    optimizer.zero_grad()
-    masters.publish()
-    recorder.enter("idle")
+    from peft_lab.training.batches import Picked
 
-
-def _loss(model: torch.nn.Module, inputs: dict[str, torch.Tensor], batch: LabBatch) -> torch.Tensor:
-    """``runs.batches.loss_of`` with what it reads from the labels given."""
-    import torch
-
-    from peft_lab.training.batches import keeps_logits
-    from peft_lab.training.evaluation import bare
-
+    size = (batch.rows, batch.length)
+    inputs = {"input_ids": torch.zeros(size, dtype=torch.long)}
+    if batch.padded:
+        inputs["attention_mask"] = torch.ones(size, dtype=torch.long)
     if not batch.kept:
-        logits = model(**inputs).logits
-        labels = torch.zeros(batch.rows, dtype=torch.long)
-        return torch.nn.functional.cross_entropy(logits.float(), labels)
-    positions = torch.arange(-batch.kept, 0)
-    labels = torch.zeros(batch.rows, batch.length, dtype=torch.long)
-    keep: dict[str, Any] = {"logits_to_keep": positions} if keeps_logits(bare(model)) else {}
-    logits = model(**inputs, **keep).logits
-    if logits.shape[1] != batch.kept:
-        logits = logits[:, positions]
-    targets = labels[:, : batch.kept]
-    said = torch.zeros(batch.predicted, dtype=torch.long)
-    picked = logits.flatten(0, 1)[said]
-    return torch.nn.functional.cross_entropy(picked.float(), targets.flatten()[said])
+        return {**inputs, "labels": torch.zeros(batch.rows, dtype=torch.long)}, None
+    inputs["labels"] = torch.zeros(size, dtype=torch.long)
+    tokens = torch.zeros(batch.predicted, dtype=torch.long)
+    return inputs, Picked(torch.arange(-batch.kept, 0), tokens, tokens.clone())

@@ -38,7 +38,7 @@ def make(name: str, parameters: Sequence[torch.nn.Parameter], foreach: bool) -> 
 
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if not trained:
-        return None
+        return Nothing()
     if name == "adamw":
         return torch.optim.AdamW(trained, foreach=foreach)
     if name == "sgd":
@@ -46,6 +46,14 @@ def make(name: str, parameters: Sequence[torch.nn.Parameter], foreach: bool) -> 
     if name in ("adamw8bit", "paged_adamw8bit", "paged_adamw"):
         return BlockwiseAdam(trained, bits=32 if name == "paged_adamw" else 8, paged=name.startswith("paged"))
     raise BadInput(f"There is no optimizer called '{name}'. Known: {', '.join(OPTIMIZERS)}.", "optimizer")
+
+
+class Nothing:
+    """Updates nothing, as nothing is trained."""
+
+    def zero_grad(self) -> None: ...
+
+    def step(self) -> None: ...
 
 
 class BlockwiseAdam:

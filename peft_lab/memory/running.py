@@ -20,6 +20,7 @@ from peft_lab.memory.setting import Setting
 from peft_lab.memory.standins import needs_real_adapter, refusal
 from peft_lab.memory.tracker import Recorder, Trace
 from peft_lab.memory.unroll import DEPTH, unroll, without_scalars
+from peft_lab.training.step import Phase
 
 
 @dataclass
@@ -30,6 +31,11 @@ class Stage:
     recorder: Recorder
     optimizer: Any
     setting: Setting
+
+    @property
+    def phase(self) -> Phase:
+        """What hears of a step's phases."""
+        return step.phases(self.subject, self.recorder)
 
     def train(self, length: int | None = None, batch: int | None = None) -> None:
         """One optimizer step on ``batch`` rows of ``length`` tokens (the setting's by default)."""

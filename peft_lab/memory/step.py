@@ -6,13 +6,15 @@ steps is what stays alive in the usual loop: the model's last outputs live until
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.memory.fake import tensors_held
 from peft_lab.memory.tracker import Recorder
+from peft_lab.training.precision import InPlace
+from peft_lab.training.step import Phase, train_step
 
 if TYPE_CHECKING:
     import torch
@@ -97,41 +99,38 @@ def _head_starts(recorder: Recorder) -> Callable[..., None]:
     return starts
 
 
-def train(
-    subject: Subject,
-    recorder: Recorder,
-    optimizer: Any,
-    batch: dict[str, Any],
-    foreach: bool,
-    clip: bool = True,
-) -> None:
-    """One optimizer step: forward with loss, backward, clipping, update."""
-    import torch
+def phases(subject: Subject, recorder: Recorder) -> Phase:
+    """What tells the recorder of a training step's phases, and whose the gradients are once they are there."""
 
-    model = subject.model
-    recorder.enter("zero_grad")
-    if optimizer is not None:
-        optimizer.zero_grad()
-    recorder.enter("forward")
-    subject.outputs = model(**batch)
-    loss = subject.outputs.loss if hasattr(subject.outputs, "loss") else subject.outputs[0]
-    recorder.enter("backward")
-    recorder.logits = subject.head is not None
-    if loss.requires_grad:
-        loss.backward()
-    recorder.logits = False
-    recorder.enter("optimizer")
-    for parameter in subject.parameters:
-        if parameter.grad is not None:
-            number = recorder.number(parameter.grad)
-            if number is not None:
-                recorder.trace.storages[number].part = "gradients"
-                recorder.trace.storages[number].layer = recorder.layer_of(parameter)
-    if clip:
-        torch.nn.utils.clip_grad_norm_(subject.parameters, MAX_NORM, foreach=foreach)
-    if optimizer is not None:
-        optimizer.step()
-    recorder.enter("idle")
+    def enter(phase: str) -> None:
+        if phase == "optimizer":
+            label_gradients(subject.model, recorder)
+        recorder.logits = phase == "backward" and subject.head is not None
+        recorder.enter(phase)
+
+    return enter
+
+
+def label_gradients(model: torch.nn.Module, recorder: Recorder) -> None:
+    """Note the parameters' gradients as such, each in its parameter's layer."""
+    for parameter in model.parameters():
+        number = None if parameter.grad is None else recorder.number(parameter.grad)
+        if number is not None and number >= 0:
+            recorder.trace.storages[number].part = "gradients"
+            recorder.trace.storages[number].layer = recorder.layer_of(parameter)
+
+
+def train(subject: Subject, recorder: Recorder, optimizer: Any, batch: dict[str, Any], foreach: bool) -> None:
+    """One optimizer step as the usual loop makes it: the model takes the loss, and what it returned lives on."""
+
+    def loss_of(model: torch.nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
+        subject.outputs = model(**batch)
+        loss: torch.Tensor = subject.outputs.loss if hasattr(subject.outputs, "loss") else subject.outputs[0]
+        return loss
+
+    enter = phases(subject, recorder)
+    masters = InPlace(subject.parameters)
+    train_step(subject.model, batch, loss_of, masters, optimizer, MAX_NORM, enter, foreach)
 
 
 def _wants_task_ids(model: torch.nn.Module) -> bool:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab import tasks
 from peft_lab.training import batches
-from peft_lab.training.evaluation import bare
 
 if TYPE_CHECKING:
     import torch
@@ -103,7 +102,6 @@ def unrelated(examiner: Examiner, model: Model, heartbeat: Callable[[], None]) -
     ids = examiner.tokenizer([row.text for row in rows], add_special_tokens=False)["input_ids"]
     encoded = [batches.Encoded(tuple(row[:UNRELATED_LENGTH]), 1) for row in ids if len(row) > 1]
     encoded.sort(key=len)
-    keep = batches.keeps_logits(bare(model))
     total, tokens = 0.0, 0
     with torch.no_grad():
         for first in range(0, len(encoded), AT_ONCE):
@@ -112,6 +110,6 @@ def unrelated(examiner: Examiner, model: Model, heartbeat: Callable[[], None]) -
                 encoded[first : first + AT_ONCE], examiner.pad, examiner.device
             )
             amount = int((batch["labels"] != batches.IGNORED).sum())
-            total += float(batches.loss_of(model, batch, keep)) * amount
+            total += float(batches.loss_of(model, batch)) * amount
             tokens += amount
     return {"loss": total / tokens, "tokens": tokens, "rows": len(encoded), "task": UNRELATED_TASK}

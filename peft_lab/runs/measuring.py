@@ -12,7 +12,7 @@ import psutil
 from peft_lab.memory import build, tracker
 from peft_lab.memory.account import timeline
 from peft_lab.memory.result import largest
-from peft_lab.memory.step import Subject, watching
+from peft_lab.memory.step import Subject, phases, watching
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from peft_lab.training.precision import Masters
 
 COARSE = ("weights", "adapter", "gradients", "optimizer", "activations")
+_BETWEEN = ("zero_grad", "idle")  # what is measured begins with the forward pass
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -71,7 +72,6 @@ class StepTracker:
         self, model: Any, masters: Masters, optimizer: torch.optim.Optimizer, kind: str, num_layers: int
     ) -> None:
         self.recorder = tracker.Recorder()
-        self._model = model
         layers = build.stacked_layers(model, num_layers)
         self.subject = Subject(model, kind, layers, head=build.output_head(model, kind))
         for parameter in model.parameters():
@@ -89,20 +89,6 @@ class StepTracker:
             for value in state.values():
                 for tensor in tracker.tensors_in(value):
                     self.recorder.see(tensor, "optimizer")
-
-    def enter(self, phase: str) -> None:
-        if phase == "backward":
-            self.recorder.logits = self.subject.head is not None
-        if phase == "optimizer":
-            self.recorder.logits = False
-            self._label_gradients()
-        self.recorder.enter(phase)
-
-    def _label_gradients(self) -> None:
-        for parameter in self._model.parameters():
-            number = None if parameter.grad is None else self.recorder.number(parameter.grad)
-            if number is not None and number >= 0:
-                self.recorder.trace.storages[number].part = "gradients"
 
     def result(self) -> dict[str, Any]:
         """``peak_bytes`` of tensors alive at once, its ``parts`` (finer in ``detail``), and the step's ``timeline``."""
@@ -145,5 +131,6 @@ def tracking(step: StepTracker | None) -> Iterator[Callable[[str], None]]:
     if step is None:
         yield lambda phase: None
         return
+    enter = phases(step.subject, step.recorder)
     with watching(step.subject, step.recorder), tracker.recording(step.recorder):
-        yield step.enter
+        yield lambda phase: None if phase in _BETWEEN else enter(phase)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import gc
 import math
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ from peft_lab import insight
 from peft_lab.errors import RunError
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType
+from peft_lab.methods.shared.own_format import in_head
 from peft_lab.models import loading
 from peft_lab.runs import beyond, inputs, kept, measuring, stopping
 from peft_lab.runs.record import write_insight
@@ -25,8 +28,11 @@ from peft_lab.runs.store import Run
 from peft_lab.tasks.base import Row, Task
 from peft_lab.training import batches
 from peft_lab.training.batches import Encoded
-from peft_lab.training.evaluation import Examiner, bare
-from peft_lab.training.precision import Masters, cast_added, in_head
+from peft_lab.training.evaluation import Examiner
+from peft_lab.training.loop import Made, fit
+from peft_lab.training.precision import Masters, cast_added
+from peft_lab.training.schedule import rate_at
+from peft_lab.training.step import Phase
 
 if TYPE_CHECKING:
     import torch
@@ -168,83 +174,100 @@ def _learn(ready: Prepared, masters: Masters, recorder: insight.Recorder) -> int
     Raises:
         RunError: a loss that is no number.
     """
-    import torch
-    from accelerate import Accelerator  # type: ignore[import-untyped]
-
-    spec, model, rows = ready.spec, ready.model, ready.rows
-    rate = spec.learning_rate or 0.0
-    accelerator = Accelerator(cpu=ready.base.device == "cpu", mixed_precision="no")
-    groups = masters.groups(
-        rate, spec.head_learning_rate, lambda name: ready.method.rate_factor(name, spec.values)
-    )
-    optimizer = torch.optim.AdamW(groups, lr=rate, weight_decay=spec.weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(spec, step))
-    order = batches.plan([len(row) for row in rows], spec.steps, _whole(spec.batch), spec.seed)
-    pad = loading.pad_token(ready.base.tokenizer)
-    keep = batches.keeps_logits(bare(model))
-    tracked = min(TRACKED_STEP, spec.steps - 1)
+    spec, run = ready.spec, ready.run
+    optimizer = _optimizer(ready, masters)
+    following = _Following(ready, masters, optimizer, recorder)
     snapshots = {round(spec.steps * part / SNAPSHOTS) for part in range(1, SNAPSHOTS + 1)}
     seed_everything(spec.seed)
-    model.train()
     recorder.snapshot(0)
-    for step, numbers in enumerate(order):
-        if stopping.asked(ready.run):
-            return step
-        start = time.perf_counter()
-        batch = batches.collate([rows[number] for number in numbers], pad, ready.base.device)
-        tracker = _tracker(ready, masters, optimizer) if step == tracked else None
-        with measuring.tracking(tracker) as phase:
-            phase("forward")
-            loss = batches.loss_of(model, batch, keep)
-            value = float(loss.detach())
-            phase("backward")
-            accelerator.backward(loss)
-            del loss
-            recorder.after_backward(step)
-            phase("optimizer")
-            masters.take_gradients()
-            norm = float(torch.nn.utils.clip_grad_norm_(masters.parameters, spec.clip or math.inf))
-            used = float(schedule.get_last_lr()[0])
-            optimizer.step()
-            optimizer.zero_grad()
-            masters.publish()
-        schedule.step()
-        if not math.isfinite(value) or not math.isfinite(norm):
-            raise RunError(
-                f"The loss is no number any more at step {step + 1}: {rate:g} is too high a learning rate."
-            )
-        seconds = time.perf_counter() - start
-        ready.run.log.emit(
-            "step",
-            step=step + 1,
-            loss=value,
-            lr=used,
-            grad_norm=norm,
-            tokens=int(batch["attention_mask"].sum()),
-            seconds=seconds,
-            tracked=tracker is not None,
-        )
-        if tracker is not None:
-            ready.run.log.emit(
-                "memory", **tracker.result(), **batches.size_of(batch), attention=_attention(spec)
-            )
-        if step + 1 in snapshots:
-            recorder.snapshot(step + 1)
+    if stopping.asked(run):
+        return 0
+    steps = fit(
+        ready.model,
+        ready.rows,
+        batches.plan([len(row) for row in ready.rows], spec.steps, _whole(spec.batch), spec.seed),
+        masters,
+        optimizer,
+        rate=lambda step: rate_at(step, spec.steps, spec.warmup, spec.schedule),
+        clip=spec.clip,
+        pad=loading.pad_token(ready.base.tokenizer),
+        device=ready.base.device,
+        follow=following.step,
+    )
+    for made in steps:
+        _require_numbers(made, spec)
+        _report(run, made, following.measured)
+        if made.step + 1 in snapshots:
+            recorder.snapshot(made.step + 1)
+        if stopping.asked(run):
+            return made.step + 1
     return spec.steps
 
 
-def _tracker(ready: Prepared, masters: Masters, optimizer: torch.optim.Optimizer) -> measuring.StepTracker:
-    entry = ready.base.entry
-    return measuring.StepTracker(ready.model, masters, optimizer, entry.kind, entry.shape.num_layers)
+def _optimizer(ready: Prepared, masters: Masters) -> torch.optim.Optimizer:
+    import torch
+
+    spec, rate = ready.spec, ready.spec.learning_rate or 0.0
+    groups = masters.groups(
+        rate, spec.head_learning_rate, lambda name: ready.method.rate_factor(name, spec.values)
+    )
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=spec.weight_decay, fused=True)
 
 
-def factor(spec: RunSpec, step: int) -> float:
-    """What the learning rate is multiplied by at ``step`` (from 0): a rise to 1, then a fall towards 0."""
-    rise = round(spec.steps * spec.warmup)
-    if step < rise:
-        return (step + 1) / (rise + 1)
-    left = (spec.steps - step) / max(1, spec.steps - rise)
-    return left if spec.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * (1 - left)))
+@dataclass
+class _Following:
+    """Hears the phases of every step for the recorder, and measures one of them."""
+
+    ready: Prepared
+    masters: Masters
+    optimizer: torch.optim.Optimizer
+    recorder: insight.Recorder
+    measured: dict[str, Any] | None = None
+
+    @contextmanager
+    def step(self, step: int, batch: Mapping[str, torch.Tensor]) -> Iterator[Phase]:
+        base, spec = self.ready.base, self.ready.spec
+        tracker = None
+        if step == min(TRACKED_STEP, spec.steps - 1):
+            entry = base.entry
+            tracker = measuring.StepTracker(
+                self.ready.model, self.masters, self.optimizer, entry.kind, entry.shape.num_layers
+            )
+        with measuring.tracking(tracker) as tracked:
+
+            def heard(phase: str) -> None:
+                if phase == "optimizer":
+                    self.recorder.after_backward(step)
+                tracked(phase)
+
+            yield heard
+        self.measured = None
+        if tracker is not None:
+            size = batches.size_of(batch)
+            self.measured = {**tracker.result(), **size, "attention": _attention(spec)}
+
+
+def _require_numbers(made: Made, spec: RunSpec) -> None:
+    if not math.isfinite(made.loss) or not math.isfinite(made.norm):
+        raise RunError(
+            f"The loss is no number any more at step {made.step + 1}: {spec.learning_rate:g} is too high a learning "
+            "rate."
+        )
+
+
+def _report(run: Run, made: Made, measured: dict[str, Any] | None) -> None:
+    run.log.emit(
+        "step",
+        step=made.step + 1,
+        loss=made.loss,
+        lr=made.rate,
+        grad_norm=made.norm,
+        tokens=made.tokens,
+        seconds=made.seconds,
+        tracked=measured is not None,
+    )
+    if measured is not None:
+        run.log.emit("memory", **measured)
 
 
 # -- comparing ---------------------------------------------------------------------------------------------------

@@ -6,10 +6,11 @@ same seed gives the same batches.
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peft_lab.errors import BadInput
 from peft_lab.tasks.base import Row, Task
@@ -43,25 +44,46 @@ class Encoded:
 def encode(
     task: Task, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[Encoded]:
-    """Rows as tokens, at most ``max_length`` of them. A prompt that is too long loses its start, never the completion.
+    """Rows as tokens, at most ``max_length`` of them.
 
     Raises:
         BadInput: a label the task does not have, or completions that leave no room for a prompt.
     """
+    texts, targets = [row.text for row in rows], [row.target for row in rows]
     if task.kind == "classification":
-        index = {label: number for number, label in enumerate(task.labels)}
-        texts = tokenizer([row.text for row in rows], truncation=True, max_length=max_length)["input_ids"]
-        return [
-            Encoded(tuple(ids), len(ids), index[row.target]) for ids, row in zip(texts, rows, strict=True)
-        ]
-    prompts = tokenizer([render(tokenizer, row.text) for row in rows], add_special_tokens=False)["input_ids"]
-    ends = tokenizer([completion(tokenizer, row) for row in rows], add_special_tokens=False)["input_ids"]
+        return encode_labels(tokenizer, texts, [task.labels.index(target) for target in targets], max_length)
+    try:
+        return encode_completions(tokenizer, texts, targets, max_length)
+    except ValueError as error:
+        raise BadInput(str(error), "max_length") from None
+
+
+def encode_labels(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], labels: Sequence[int], max_length: int
+) -> list[Encoded]:
+    """Texts to classify, with the numbers of their labels; what is too long loses its end."""
+    found = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+    return [Encoded(tuple(ids), len(ids), label) for ids, label in zip(found, labels, strict=True)]
+
+
+def encode_completions(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], targets: Sequence[str], max_length: int
+) -> list[Encoded]:
+    """Prompts and what has to follow them. A prompt that is too long loses its start, never the completion.
+
+    Raises:
+        ValueError: a completion that leaves no room for its prompt.
+    """
+    pairs = list(zip(texts, targets, strict=True))
+    prompts = tokenizer([render(tokenizer, text) for text in texts], add_special_tokens=False)["input_ids"]
+    ends = tokenizer([completion(tokenizer, *pair) for pair in pairs], add_special_tokens=False)["input_ids"]
     encoded = []
     for prompt, end in zip(prompts, ends, strict=True):
         room = max_length - len(end)
         if room < 1:
-            message = f"A completion of {len(end)} tokens leaves no room for its prompt in {max_length}."
-            raise BadInput(message, "max_length")
+            raise ValueError(
+                f"A completion of {len(end)} tokens leaves no room for its prompt in {max_length}."
+            )
         kept = prompt[-room:]
         encoded.append(Encoded((*kept, *end), len(kept)))
     return encoded
@@ -76,10 +98,10 @@ def render(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
 
-def completion(tokenizer: PreTrainedTokenizerBase, row: Row) -> str:
+def completion(tokenizer: PreTrainedTokenizerBase, text: str, target: str) -> str:
     """What follows the prompt, with the token that ends it; after a plain prompt separated by a space."""
-    gap = "" if tokenizer.chat_template or row.text[-1:].isspace() else " "
-    return f"{gap}{row.target}{tokenizer.eos_token or ''}"
+    gap = "" if tokenizer.chat_template or text[-1:].isspace() else " "
+    return f"{gap}{target}{tokenizer.eos_token or ''}"
 
 
 def plan(lengths: Sequence[int], steps: int, batch: int, seed: int) -> list[list[int]]:
@@ -146,35 +168,63 @@ def size_of(batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     }
 
 
-def loss_of(model: torch.nn.Module, batch: Mapping[str, torch.Tensor], keep: bool) -> torch.Tensor:
-    """Mean cross entropy in float32: over rows, or over the completions' tokens.
+class Picked(NamedTuple):
+    """Which logits a loss over completions reads.
 
-    The output head is the largest matrix of a small model, so it is applied only from the first position that predicts
-    a completion's token to the last (``keep``: whether the model takes ``logits_to_keep``). Those are counted from the
-    end, because virtual tokens may stand before the text.
+    Attributes:
+        positions: at which the output head is applied (kept,), counted from the end, because virtual tokens may stand
+            before the text: from the first position that predicts a completion's token to the last.
+        tokens: of those of all rows, laid end to end, the ones that count (predicted,).
+        targets: the token to predict at each (predicted,).
     """
+
+    positions: torch.Tensor
+    tokens: torch.Tensor
+    targets: torch.Tensor
+
+
+def picked(labels: torch.Tensor) -> Picked | None:
+    """What labels (rows, length) ask for; ``None`` when classifying, labels (rows,)."""
     import torch
 
-    labels = batch["labels"]
-    inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
     if labels.dim() == 1:
-        return torch.nn.functional.cross_entropy(model(**inputs).logits.float(), labels)
+        return None
     length = labels.shape[1]
     wanted = (labels != IGNORED).any(dim=0).nonzero().flatten()
     first, last = int(wanted[0]), int(wanted[-1])
+    targets = labels[:, first : last + 1].flatten()
+    tokens = (targets != IGNORED).nonzero().flatten()
     positions = torch.arange(first - 1 - length, last - length, device=labels.device)
+    return Picked(positions, tokens, targets[tokens])
+
+
+def loss_at(
+    model: torch.nn.Module, batch: Mapping[str, torch.Tensor], asked: Picked | None, keep: bool
+) -> torch.Tensor:
+    """Mean cross entropy in float32, without dimensions: over rows, or over the completions' tokens.
+
+    The output head is the largest matrix of a small model, so it is applied only where that is asked for, if the model
+    can (``keep``: it takes ``logits_to_keep``).
+    """
+    import torch
+
+    inputs: dict[str, Any] = {name: batch[name] for name in ("input_ids", "attention_mask") if name in batch}
+    if asked is None:
+        return torch.nn.functional.cross_entropy(model(**inputs).logits.float(), batch["labels"])
     if keep:
-        inputs["logits_to_keep"] = positions
+        inputs["logits_to_keep"] = asked.positions
     logits = model(**inputs).logits
-    if logits.shape[1] != len(positions):
-        logits = logits[:, positions]
-    targets = labels[:, first : last + 1]
-    said = targets != IGNORED
-    return torch.nn.functional.cross_entropy(logits[said].float(), targets[said])
+    if logits.shape[1] != len(asked.positions):
+        logits = logits[:, asked.positions]
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1)[asked.tokens].float(), asked.targets)
 
 
-def keeps_logits(model: torch.nn.Module) -> bool:
-    """Whether the (unwrapped) model takes ``logits_to_keep``."""
-    import inspect
+def loss_of(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """:func:`loss_at` what the batch's labels ask for."""
+    return loss_at(model, batch, picked(batch["labels"]), keeps_logits(model))
 
-    return "logits_to_keep" in inspect.signature(model.forward).parameters
+
+def keeps_logits(model: Any) -> bool:
+    """Whether the model, or the one that PEFT wrapped, takes ``logits_to_keep``."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "logits_to_keep" in inspect.signature(inner.forward).parameters

@@ -97,7 +97,7 @@ class Examiner:
             losses.append((float(torch.nn.functional.cross_entropy(logits, batch["labels"])), len(texts)))
             return [self.task.labels[number] for number in logits.argmax(-1).tolist()]
         amount = int((batch["labels"] != IGNORED).sum())
-        losses.append((float(batches.loss_of(model, batch, keep=batches.keeps_logits(bare(model)))), amount))
+        losses.append((float(batches.loss_of(model, batch)), amount))
         return self._generate(model, texts)
 
     def prepare(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
@@ -136,8 +136,3 @@ class Examiner:
     def _generate(self, model: Any, texts: Sequence[str]) -> list[str]:
         tokens = self.write(model, self.prepare(texts), self.task.max_new_tokens)
         return [str(text) for text in self.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
-
-
-def bare(model: Any) -> Any:
-    """The transformers model inside PEFT's wrapper, or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model

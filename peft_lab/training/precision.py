@@ -7,14 +7,16 @@ optimizer, which remembers (Micikevicius et al. 2017, arXiv 1710.03740, section 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from peft_lab.methods.shared.own_format import in_head
 
 if TYPE_CHECKING:
     import torch
 
 # PEFT's prompt encoders run once a step over a few tokens: they stay in float32, and PEFT casts what they make.
-_KEPT = "prompt_encoder"
+KEPT = "prompt_encoder"
 
 
 def cast_added(model: torch.nn.Module, dtype: torch.dtype) -> None:
@@ -25,13 +27,8 @@ def cast_added(model: torch.nn.Module, dtype: torch.dtype) -> None:
     import torch
 
     for name, parameter in model.named_parameters():
-        if parameter.dtype == torch.float32 and _KEPT not in name:
+        if parameter.dtype == torch.float32 and KEPT not in name:
             parameter.data = parameter.data.to(dtype)
-
-
-def in_head(name: str) -> bool:
-    """Whether a parameter belongs to a classification head, by its path."""
-    return any(part in ("classifier", "score") for part in name.split("."))
 
 
 class Masters:
@@ -62,7 +59,8 @@ class Masters:
             factor: what a parameter's rate is multiplied by, by its name in the model; a head's is not.
 
         Returns:
-            the group of the plain ``rate`` first, where there is one.
+            groups that say their rate as ``lr`` and as ``peak``, the group of the plain ``rate`` first, where there is
+            one.
         """
         table: dict[tuple[bool, float], list[torch.Tensor]] = {}
         for name, parameter in self._named.items():
@@ -70,7 +68,7 @@ class Masters:
             key = (head, float(head_rate or 0.0) if head else rate * factor(name))
             table.setdefault(key, []).append(parameter)
         order = sorted(table, key=lambda key: (key[0], key[1] != rate))
-        return [{"params": table[key], "lr": key[1]} for key in order]
+        return [{"params": table[key], "lr": key[1], "peak": key[1]} for key in order]
 
     def take_gradients(self) -> None:
         """Move the gradients of the last backward pass from the model to the masters."""
@@ -90,3 +88,16 @@ class Masters:
         """Make the model's parameters the float32 masters, for saving what was learned and not its rounding."""
         for low, full in zip(self._low, self._full, strict=True):
             low.data = full.data
+
+
+class InPlace:
+    """The trained parameters as they are, updated in the precision in which they compute."""
+
+    def __init__(self, parameters: Sequence[torch.Tensor]) -> None:
+        self.parameters = list(parameters)
+
+    def take_gradients(self) -> None:
+        """They are where they belong."""
+
+    def publish(self) -> None:
+        """There is nothing to round."""

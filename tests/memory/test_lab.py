@@ -29,6 +29,7 @@ def _measure(
     from peft_lab.runs import measuring
     from peft_lab.training import batches
     from peft_lab.training.precision import Masters, cast_added
+    from peft_lab.training.step import train_step
 
     entry, spec = loading.resolve(model), get_method(method)
     encoder = entry.kind == "encoder"
@@ -50,17 +51,7 @@ def _measure(
             else None
         )
         with measuring.tracking(tracker) as phase:
-            phase("forward")
-            loss = batches.loss_of(adapted, batch, True)
-            phase("backward")
-            loss.backward()
-            del loss
-            phase("optimizer")
-            masters.take_gradients()
-            torch.nn.utils.clip_grad_norm_(masters.parameters, 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            masters.publish()
+            train_step(adapted, batch, batches.loss_of, masters, optimizer, 1.0, phase)
     assert tracker is not None
     labels = batch["labels"]
     kept = 0 if encoder else int((labels != -100).any(dim=0).sum())

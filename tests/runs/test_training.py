@@ -16,7 +16,9 @@ from peft_lab.models import loading
 from peft_lab.runs import expected, measuring, record, respond, store, training
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
+from peft_lab.training import loop
 from peft_lab.training.evaluation import Examiner
+from peft_lab.training.schedule import rate_at
 
 pytestmark = pytest.mark.weights
 SENTENCES = ("A wonderful film.", "Dull and far too long.")
@@ -157,21 +159,20 @@ def test_a_stop_in_the_evaluation_is_heard(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_run_that_blows_up_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter((1.0, 1.0, math.inf))
-    true_loss = training.batches.loss_of
-    monkeypatch.setattr(training.batches, "loss_of", lambda *given: true_loss(*given) * next(losses))
+    true_loss = loop.loss_of
+    monkeypatch.setattr(loop, "loss_of", lambda *given: true_loss(*given) * next(losses))
     with pytest.raises(RunError, match="no number any more at step 3"):
         carry_out(SMALL)
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_the_learning_rate_rises_and_falls(schedule: str) -> None:
-    spec = replace(SMALL, steps=20, warmup=0.25, schedule=schedule)  # type: ignore[arg-type]
-    factors = [training.factor(spec, step) for step in range(20)]
+    factors = [rate_at(step, 20, 0.25, schedule) for step in range(20)]
     peak = factors.index(max(factors))
     assert peak == 5 and factors[5] == 1.0
     assert factors[:6] == sorted(factors[:6]) and factors[5:] == sorted(factors[5:], reverse=True)
     assert 0 < factors[-1] < 0.1
-    assert training.factor(replace(spec, warmup=0.0), 0) == 1.0
+    assert rate_at(0, 20, 0.0, schedule) == 1.0
 
 
 def test_no_evaluation_when_none_is_wanted() -> None:

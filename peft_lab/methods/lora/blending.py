@@ -147,7 +147,6 @@ def _loss(model: Any, examiner: Examiner, batch: dict[str, torch.Tensor]) -> flo
     import torch
 
     from peft_lab.training import batches
-    from peft_lab.training.evaluation import bare
 
     with torch.no_grad():
-        return float(batches.loss_of(model, batch, batches.keeps_logits(bare(model))))
+        return float(batches.loss_of(model, batch))
