@@ -12,4 +12,4 @@ from peft_lab.ui.server import ending, guard
 if __name__ == "__main__":  # run as the script itself, as Streamlit's AppTest does
     shell.run_app()
 else:
-    app = st.App("peft_lab/ui/main.py", middleware=guard.middleware(), lifespan=ending.in_order)
+    app = st.App(shell.MAIN, middleware=guard.middleware(), lifespan=ending.in_order)

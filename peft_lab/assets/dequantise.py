@@ -1,6 +1,7 @@
 """Turn a 4-bit GGUF file into plain bfloat16 weights that every PEFT method can work on.
 
-Run as a process of its own (``python -m peft_lab.assets.dequantise FILE.gguf FOLDER``), so that a caller need not load torch.
+Run as a process of its own (``python -m peft_lab.assets.dequantise FILE.gguf FOLDER``), so that a caller need not
+load torch.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Small experiments that show what a method can and cannot do; each method's own stand in its folder.
 
-``methods/<slug>/experiments.py`` defines ``EXPERIMENTS``, a tuple of :class:`~peft_lab.experiments.base.Experiment`; nothing else lists it.
+``methods/<slug>/experiments.py`` defines ``EXPERIMENTS``, a tuple of
+:class:`~peft_lab.experiments.base.Experiment`; nothing else lists it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a method is: knobs, checks, a closed formula, parts to draw, and how it is applied, saved and loaded.
 
-A method is one file with one :class:`MethodSpec`. Everything that needs no torch (knobs, checks, formula, parts) is
-pure Python over a :class:`~peft_lab.models.shapes.ModelShape`, so that a page answers at once; the rest imports torch and
-peft inside its functions and runs in worker processes.
+A method is one folder with one :class:`MethodSpec`. Everything that needs no torch (knobs, checks, formula, parts) is
+pure Python over a :class:`~peft_lab.models.shapes.ModelShape`, so that a page answers at once; the rest imports torch
+and peft inside its functions and runs in worker processes.
 """
 
 from __future__ import annotations

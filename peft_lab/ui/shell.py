@@ -22,7 +22,15 @@ _OTHER = {
     ),
     "Teach": (("teach", "For teachers"),),
 }
-_PAGES = Path(__file__).parents[2] / "pages"
+_PACKAGE = Path(__file__).parents[1]
+#: The script that draws every page; see app.py.
+MAIN = Path(__file__).with_name("main.py")
+# In an installed package they lie inside it.
+_PAGES = next(
+    folder
+    for folder in (_PACKAGE.parent / "pages", _PACKAGE / "_app/pages")
+    if (folder / "home.py").is_file()
+)
 _navigated = False
 
 

@@ -192,7 +192,7 @@ def test_its_thread_ends_with_the_process(runner: FakeQueue) -> None:
 def test_a_run_under_way_is_looked_at_again_and_a_damaged_one_passed_over(runner: FakeQueue) -> None:
     spec = made(runner).plan.cells[0].spec
     run = runs.create(spec)
-    run.log.emit("queued", owner=queue.myself())
+    run.log.emit("queued", owner=owners.myself().to_dict())
     assert not found.status_of(run).final
     run.log.emit("done", message="")
     assert str(found.status_of(run)) == "done"

@@ -17,6 +17,8 @@ from peft_lab.models import loading
 from peft_lab.runs import record, store, training
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
+from peft_lab.training import loop
+from peft_lab.training.schedule import rate_at
 from peft_lab.workers import inspector
 from tests.conftest import link
 from tests.export.conftest import byte_tokenizer
@@ -102,6 +104,10 @@ def finished(spec: RunSpec) -> Run:
     return carried_out(spec)
 
 
+def share(spec: RunSpec, step: int) -> float:
+    return rate_at(step, spec.steps, spec.warmup, spec.schedule)
+
+
 def of(run: Run, kind: str) -> list[dict[str, Any]]:
     return [event for event in run.events() if event["type"] == kind]
 
@@ -117,24 +123,22 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nothing(spec: RunSpec) -> None:
         ("cosine", [0.5 * (1 + math.cos(math.pi * part)) for part in gone]),
     ):
         named = replace(asked, schedule=schedule)  # type: ignore[arg-type]
-        assert [training.factor(named, step) for step in range(steps + 1)] == pytest.approx([*up, *down])
-    assert [training.factor(replace(spec, steps=4, warmup=0.75), step) for step in range(5)] == [
+        assert [share(named, step) for step in range(steps + 1)] == pytest.approx([*up, *down])
+    assert [share(replace(spec, steps=4, warmup=0.75), step) for step in range(5)] == [
         0.25,
         0.5,
         0.75,
         1,
         0,
     ]
-    assert training.factor(replace(spec, steps=4, warmup=1.0), 4) == 0, "asked once more after the last step"
-    assert training.factor(replace(spec, warmup=0.0), 0) == 1
+    assert share(replace(spec, steps=4, warmup=1.0), 4) == 0, "asked once more after the last step"
+    assert share(replace(spec, warmup=0.0), 0) == 1
 
 
 def test_every_step_is_told_with_the_rate_it_was_made_at(finished: Run) -> None:
     spec, steps = finished.spec, of(finished, "step")
     assert [step["step"] for step in steps] == list(range(1, 17))
-    assert [step["lr"] for step in steps] == pytest.approx(
-        [RATE * training.factor(spec, at) for at in range(16)]
-    )
+    assert [step["lr"] for step in steps] == pytest.approx([RATE * share(spec, at) for at in range(16)])
     assert all(0 < step["seconds"] < 60 and step["tokens"] >= 4 and step["grad_norm"] > 0 for step in steps)
     assert [step["step"] for step in steps if step["tracked"]] == [3], "when the optimizer has its states"
     assert len([event for event in of(finished, "memory") if "peak_bytes" in event]) == 1
@@ -237,13 +241,13 @@ def test_what_is_no_number_ends_the_run(
     import torch
 
     calls = iter(range(99))
-    true_loss = training.batches.loss_of
+    true_loss = loop.loss_of
 
     def second(normal: float, wrong: float) -> float:
         return wrong if next(calls) // 2 else normal
 
-    monkeypatch.setattr(training.batches, "loss_of", lambda *given: true_loss(*given) * second(1.0, loss))
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(second(1.0, norm)))
+    monkeypatch.setattr(loop, "loss_of", lambda *given: true_loss(*given) * second(1.0, loss))
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_, **__: torch.tensor(second(1.0, norm)))
     with pytest.raises(RunError, match=r"step 2: 0\.01 is too high"):
         training.train(begun(spec))
 
@@ -256,7 +260,9 @@ def test_gradients_are_clipped_at_what_is_asked_and_with_nought_not_at_all(
     limits: list[float] = []
     clip = torch.nn.utils.clip_grad_norm_
     monkeypatch.setattr(
-        torch.nn.utils, "clip_grad_norm_", lambda given, limit: limits.append(limit) or clip(given, limit)
+        torch.nn.utils,
+        "clip_grad_norm_",
+        lambda given, limit, **_: limits.append(limit) or clip(given, limit),
     )
     for asked in (0.5, 0.0):
         carried_out(replace(spec, steps=1, clip=asked, eval_rows=0, probes=()))

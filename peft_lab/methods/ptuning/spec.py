@@ -13,7 +13,8 @@ The encoder ties the virtual tokens together and makes them easier to optimise. 
 encoder's; stored: n d. The paper puts its prompts anywhere in a template; PEFT puts them in front.
 
 Version 2 (Liu et al. 2022, arXiv 2110.07602, section 3.2) has no encoder and trains keys and values in front of every
-layer's: on decoders that is PEFT's Prefix Tuning without its projection, on encoders :mod:`peft_lab.methods.shared.deep`.
+layer's: on decoders that is PEFT's Prefix Tuning without its projection, on encoders
+:mod:`peft_lab.methods.shared.deep`.
 """
 
 from __future__ import annotations

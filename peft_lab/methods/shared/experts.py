@@ -3,8 +3,8 @@
 PEFT adapts a stack of experts as one parameter, with a small A and B for each expert: r E (d_in + d_out). Two ways lead
 there. ``target_parameters`` names the parameter. And on architectures whose experts were linear maps before
 transformers 5 stacked them, PEFT takes the old names (``w1``, ``gate_proj`` ...) for the stack
-(:attr:`~peft_lab.models.shapes.ModelShape.renamed`), everywhere: linear maps that still bear such a name, those of a shared
-expert or of a dense layer, are then left out. Gate and up are stacked as one matrix, whose rank PEFT doubles.
+(:attr:`~peft_lab.models.shapes.ModelShape.renamed`), everywhere: linear maps that still bear such a name, those of a
+shared expert or of a dense layer, are then left out. Gate and up are stacked as one matrix, whose rank PEFT doubles.
 """
 
 from __future__ import annotations
