@@ -7,12 +7,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-<<<<<<< HEAD:peft_lab/methods/shared/peft_backed.py
 from peft_lab.counting.refusals import REFUSALS, said
-from peft_lab.errors import BadInput
-=======
 from peft_lab.errors import Unsupported
->>>>>>> wip-counts:peft_lab/methods/_peft.py
 from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.methods.knobs import Values
 from peft_lab.models.shapes import ModelShape
