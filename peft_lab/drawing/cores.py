@@ -33,7 +33,7 @@ class Attention:
         self.w = metrics.core
         name, small, shape = metrics.name, metrics.small, placement.shape
         self.rows = [(line, name, "name") for line in title.replace("-", "- ").split()]
-        heads = [f"{shape.heads} heads"]
+        heads = [f"{shape.heads} heads"] if shape.heads else []  # none in what carries a state (RWKV)
         if shape.heads != shape.kv_heads:
             heads = [f"{shape.heads} q heads", f"{shape.kv_heads} kv heads"]
         self.rows += [(line, small, "note") for line in heads]
