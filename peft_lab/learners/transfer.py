@@ -57,7 +57,7 @@ def import_profile(learners: Learners, data: Any, name: str | None = None, repla
         BadInput: not such a document, a damaged one, or a name that is taken.
     """
     if not isinstance(data, Mapping) or data.get("format") != FORMAT:
-        raise BadInput("This is no exported learner of PEFT Lab.", "file")
+        raise BadInput("This is not a learner exported by PEFT Lab.", "file")
     if data.get("version") != VERSION:
         raise BadInput(
             f"This learner was exported in format {data.get('version')}; this PEFT Lab reads {VERSION}.",

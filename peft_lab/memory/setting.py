@@ -74,7 +74,7 @@ def torch_dtype(name: str) -> torch.dtype:
     import torch
 
     if name not in PRECISIONS:
-        raise BadInput(f"'{name}' is no precision to train in. Known: {', '.join(PRECISIONS)}.", "dtype")
+        raise BadInput(f"'{name}' is not a precision to train in. Known: {', '.join(PRECISIONS)}.", "dtype")
     found: torch.dtype = getattr(torch, name)
     return found
 

@@ -186,7 +186,7 @@ def test_where_nothing_can_be_stored_more_room_is_the_way() -> None:
     found = recommend(situation, room)
     assert found.method == "none"
     change = next(flip for flip in flips(situation, room, found) if flip.question == "storage")
-    assert change.text.endswith("or more for a task") and change.method == "prompt"
+    assert change.text.endswith("or more per task") and change.method == "prompt"
 
 
 def test_a_card_without_bfloat16_multiplies_in_float16() -> None:

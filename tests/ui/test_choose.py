@@ -56,7 +56,13 @@ def method(app: AppTest) -> str:
 def test_the_first_situation_is_answered_with_reasons_and_flips() -> None:
     app = opened("choose")
     assert method(app) == "LoRA"
-    for heading in ("Why", "Ready configuration", "How it was decided", "What would flip it", "Evidence"):
+    for heading in (
+        "Why",
+        "Ready configuration",
+        "How this was decided",
+        "What would change the answer",
+        "Evidence",
+    ):
         assert f"#### {heading}" in told(app)
     assert "simulated" in told(app)
     assert "A card sold as less than" in told(app)

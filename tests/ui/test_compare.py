@@ -101,7 +101,7 @@ def test_a_comparison_is_made_from_the_form_and_shown(runner: FakeQueue) -> None
         ("lora", 0), ("bitfit", 0), ("lora", 1), ("bitfit", 1),
     ]  # fmt: skip
     shown = told(app)
-    assert "LoRA over BitFit by 10.0 points" in shown
+    assert "LoRA beats BitFit by 10.0 points" in shown
     assert "Does not apply: Prefix Tuning writes" in shown
     assert "4 runs of 2 steps, 4 of them done already" in shown
 

@@ -172,7 +172,7 @@ def test_practice_is_locked_too() -> None:
 def test_any_page_becomes_a_stop_with_all_fixed_or_some_free() -> None:
     app = opened("lora", model="llama-3.2-3b", r="16")
     press(app, "Add to my path")
-    free = next(widget for widget in app.multiselect if widget.label == "The class may move")
+    free = next(widget for widget in app.multiselect if widget.label == "The class may change")
     free.set_value(["lora_alpha"])
     again(app)
     press(app, "Add to my path")
