@@ -150,7 +150,7 @@ def _encoder(model: Subject) -> Found:
     runs, *_ = library.prefix_on_encoder()
     return Found(
         holds(bool(runs)),
-        f"{runs:.0f} of 1 attempts ran on a BERT-type classifier",
+        f"one attempt on a BERT-type classifier {'ran' if runs else 'did not run'}",
         "PEFT hands the prefix over as past keys and values, which such models do not accept in transformers today.",
         {"runs": runs},
     )

@@ -53,7 +53,9 @@ class Setting:
             ]
         for name, value, most in sizes:
             if not 1 <= value <= most:
-                raise BadInput(f"{value:,} is no usable value for {name}: choose from 1 to {most:,}.", name)
+                raise BadInput(
+                    f"{value:,} is not a usable value for {name}: choose from 1 to {most:,}.", name
+                )
         rows, new = self.generate or (0, 0)
         tokens = max(self.batch * self.seq, rows * (self.seq + new))
         if tokens > _MOST_IN_A_STEP:

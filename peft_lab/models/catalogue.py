@@ -185,7 +185,7 @@ def _check_file(config: Path) -> None:
     """Raises OSError for what is no file (a pipe would be waited for, a device read without end) or far too large."""
     found = config.stat()
     if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_CONFIG:
-        raise OSError(f"{config} is no file of a config's size")
+        raise OSError(f"{config} is not a file, or far too large for a config")
 
 
 def _said(error: Exception) -> str:

@@ -158,7 +158,7 @@ def _stop(data: Mapping[str, Any]) -> Stop:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{str(value)[:40]!r} is no text")
+        raise TypeError(f"{str(value)[:40]!r} is not text")
     return value
 
 

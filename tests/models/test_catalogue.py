@@ -82,17 +82,17 @@ def test_a_local_folder(name: str, tmp_path: Path) -> None:
     ("config", "message"),
     [
         ({}, "could not be read as a model"),
-        ({"model_type": "vit"}, "no language model"),
+        ({"model_type": "vit"}, "not a language model"),
         ({"model_type": "made-up"}, "could not be read as a model"),
-        ({"model_type": "whisper"}, "'whisper' model, which is no language model"),
-        ({"model_type": "detr"}, "no language model"),
+        ({"model_type": "whisper"}, "'whisper' model, which is not a language model"),
+        ({"model_type": "detr"}, "not a language model"),
         (
             {
                 "model_type": "vision-encoder-decoder",
                 "encoder": {"model_type": "vit"},
                 "decoder": {"model_type": "gpt2"},
             },
-            "no language model",
+            "not a language model",
         ),
         (
             {"model_type": "llama", "num_hidden_layers": 0},

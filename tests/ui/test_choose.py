@@ -23,7 +23,7 @@ from tests.choose import standin
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 90
-WAITING = ("Asking the memory", "Changing one answer", "Running…")
+WAITING = ("Simulating training steps", "Changing one answer", "Running…")
 
 
 def opened(page: str, **address: str) -> AppTest:
@@ -166,7 +166,7 @@ def test_fact_check_says_what_is_kept_and_badges_what_is_cited() -> None:
     assert re.search(rf"{re.escape(found.found)}\. :\S+-badge\[simulated\]", shown)
     assert re.search(rf"{re.escape(found.cited)}\. :\S+-badge\[cited\]", shown)
     assert was_kept
-    assert f"Kept from a run of {kept.taken()}" in shown
+    assert f"From a run of {kept.taken()}" in shown
     other = kept.taken().differing()
     assert all(
         f"Installed here: {name} {version}" in shown or len(other) > 1 for name, version in other.items()
