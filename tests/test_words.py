@@ -59,11 +59,12 @@ STOPPED_AT = (
 )
 #: What a machine can see. A placeholder reads as ``{}``.
 MECHANICAL = {
-    "a plural after one": r"\b(?:1|[Oo]ne) (?:stops|rows|runs|seeds|steps|tokens|tasks|methods|models|questions|layers)\b(?!')",
+    "a plural after one": r"\b(?:1|[Oo]ne) (?:stops|rows|runs|seeds|steps|tokens|tasks|methods|models|questions|layers)"
+    r"\b(?!')",
     "a plural that one of them breaks": r"(?<!at most )(?<!1 to )\{\} stops\b",
     "a word twice": r"\b([A-Za-z]{2,}) \1\b",
-    "'is no ...' for 'is not a ...'": r"\b(?:is|are|holds) no (?:whole|number|valid|text|JSON|path|file|language|PEFT|setting|precision|"
-    r"usable|exported|interview)\b",
+    "'is no ...' for 'is not a ...'": r"\b(?:is|are|holds) no (?:whole|number|valid|text|JSON|path|file|language|PEFT|"
+    r"setting|precision|usable|exported|interview)\b",
     "a space before a stop": r"[a-z] [.,;:](?: |$)",
     "a space too many": r"[a-z,;:] {2,}[a-zA-Z]",
 }
