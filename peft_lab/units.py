@@ -20,9 +20,9 @@ class Source(StrEnum):
 
 
 SOURCE_HELP = {
-    Source.COUNTED: "read off the real model, or the same model built without its weights",
-    Source.SIMULATED: "the real training step run on tensors that have shapes but no data",
-    Source.MEASURED: "taken on this machine in a run",
+    Source.COUNTED: "counted on the real model, or on the same model built without its weights",
+    Source.SIMULATED: "the real training step, run on tensors that have shapes but no data",
+    Source.MEASURED: "measured in a run on this machine",
     Source.CITED: "from a paper or a published benchmark",
 }
 

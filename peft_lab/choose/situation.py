@@ -101,11 +101,12 @@ def device_of(text: str) -> Device:
     if match is None or not match[2]:
         raise UnknownName("device", text, (*devices(), "or a size such as 24GB"), "device")
     if match[2].lower() not in ("gb", "gib"):
-        raise BadInput(f"'{text}' is no memory of a device; write it as 24GB.", "device")
+        raise BadInput(f"'{text}' is not a memory size; write it as 24GB.", "device")
     card = sold_as(text, float(match[1].replace(",", "").replace("_", "")))
     if card.memory <= 0:
         raise BadInput(
-            f"A device with {text} has nothing left for a training: driver and context take {units.size(TAKEN)}.",
+            f"A device with {text} has no memory left for training: the driver and its context take "
+            f"{units.size(TAKEN)}.",
             "device",
         )
     return card

@@ -15,7 +15,7 @@ from peft_lab.quiz.fits import one_stack, prefixed, prompted, separate_attention
 from peft_lab.units import Source
 
 counted = partial(
-    Claim, source=Source.COUNTED, how="closed formula on the model's shapes, held equal to the count"
+    Claim, source=Source.COUNTED, how="each method's formula on the model's shapes, checked against a count"
 )
 STATED_TRAINABLE, STATED_TOTAL = 4_718_592, 3_216_749_568
 QLORA_RANK = 64  # of the text's snippet

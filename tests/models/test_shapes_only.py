@@ -190,8 +190,8 @@ def test_stand_ins_are_taken_out_again() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({}, "no PEFT adapter config"),
-        ({"peft_type": "NOPE"}, "no PEFT adapter config"),
+        ({}, "not a PEFT adapter config"),
+        ({"peft_type": "NOPE"}, "not a PEFT adapter config"),
         ({"peft_type": "XLORA"}, "already trained"),
         ({"peft_type": "PROMPT_TUNING"}, "leaves num_virtual_tokens empty"),
         ({"peft_type": "ADAPTION_PROMPT", "adapter_len": 3}, "leaves adapter_layers empty"),

@@ -1,4 +1,4 @@
-"""A run that cannot fit is refused before it starts, with the figure and with what would fit; one that fits is not."""
+"""A run that does not fit is refused before it starts, with the figure and what would fit; one that fits is not."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_one_line_says_how_much_and_what_would_fit(monkeypatch: pytest.MonkeyPat
     free(monkeypatch, needed - 1)
     said = admission.refusal(spec)
     assert said is not None and "\n" not in said
-    for part in ("cannot fit", units.size(needed), "a batch of 16", "tokens"):
+    for part in ("does not fit", units.size(needed), "a batch of 16", "tokens"):
         assert part in said
     free(monkeypatch, 1)
     assert "No smaller batch" in (admission.refusal(spec) or "")
@@ -89,7 +89,7 @@ def test_what_cannot_be_simulated_is_not_refused(monkeypatch: pytest.MonkeyPatch
 def test_the_queue_refuses_at_submit_and_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     before = len(store.runs())
     free(monkeypatch, 1)
-    with pytest.raises(BadInput, match="cannot fit") as refused:
+    with pytest.raises(BadInput, match="does not fit") as refused:
         get_queue().submit(RUN)
     assert refused.value.field == "batch"
     assert len(store.runs()) == before
@@ -101,7 +101,7 @@ def test_a_waiting_run_is_asked_again_at_its_turn(monkeypatch: pytest.MonkeyPatc
     free(monkeypatch, 1)
     RunQueue()._run(run)
     assert run.view().status is Status.FAILED
-    assert "cannot fit" in run.view().message
+    assert "does not fit" in run.view().message
     store.delete(run.id)
 
 

@@ -69,7 +69,7 @@ def test_stop_ends_a_run_after_its_step_and_keeps_the_adapter() -> None:
     assert get_queue().wait(running, PATIENCE) is Status.STOPPED
     assert time.monotonic() - asked < queue.PATIENCE + queue.FORCE + 1
     run = store.get(running)
-    assert "the adapter of that moment is saved" in run.view().message
+    assert "the adapter is saved as it was then" in run.view().message
     assert (run.adapter / "adapter_model.safetensors").exists()
     get_queue().stop(running)  # of one that has ended: nothing happens
     assert run.view().status is Status.STOPPED

@@ -154,7 +154,7 @@ def test_a_stop_in_the_evaluation_is_heard(monkeypatch: pytest.MonkeyPatch) -> N
     run = store.create(SMALL.check())
     monkeypatch.setattr(Run, "asked_to_stop", lambda self: self.view().step == 6)
     ending, message = training.train(run)
-    assert ending == "stopped" and "in the evaluation" in message
+    assert ending == "stopped" and "during the evaluation" in message
 
 
 def test_a_run_that_blows_up_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

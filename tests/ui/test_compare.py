@@ -101,9 +101,9 @@ def test_a_comparison_is_made_from_the_form_and_shown(runner: FakeQueue) -> None
         ("lora", 0), ("bitfit", 0), ("lora", 1), ("bitfit", 1),
     ]  # fmt: skip
     shown = told(app)
-    assert "LoRA over BitFit by 10.0 points" in shown
+    assert "LoRA beats BitFit by 10.0 points" in shown
     assert "Does not apply: Prefix Tuning writes" in shown
-    assert "4 runs of 2 steps, 4 of them done already" in shown
+    assert "4 runs of 2 steps, 4 of them already done" in shown
 
 
 def test_every_figure_of_the_table_is_the_documents(
@@ -208,7 +208,7 @@ def test_a_method_that_failed_says_why_in_its_row(runner: FakeQueue) -> None:
         ({"model": "gpt-5"}, "no model that can be trained here"),
         ({"task": "json"}, "no task for this model"),
         ({"methods": "lorra"}, "'lora'"),
-        ({"steps": "many"}, "no whole number"),
+        ({"steps": "many"}, "not a whole number"),
         ({"steps": "0"}, "Steps goes from 1"),
         ({"seeds": "99"}, "Seeds goes from 1 to 20"),
         ({"comparison": "none"}, "no comparison"),

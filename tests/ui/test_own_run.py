@@ -50,7 +50,7 @@ def runs(assets_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for run in made:
         if not run.view().status.final:
             run.log.emit(
-                "stopped", message="Stopped after 1 of 2 steps; the adapter of that moment is saved."
+                "stopped", message="Stopped after 1 of 2 steps; the adapter is saved as it was then."
             )
         store.delete(run.id)
 
@@ -115,10 +115,10 @@ def test_before_a_run_the_peak_is_simulated_and_measured_as_soon_as_it_is_there(
     assert "measured" in note and "batch of 4 × 11 tokens" in note
     assert "Peak of one step: **811 MB**" in told(app)
 
-    run.log.emit("stopped", message="Stopped after 1 of 2 steps; the adapter of that moment is saved.")
+    run.log.emit("stopped", message="Stopped after 1 of 2 steps; the adapter is saved as it was then.")
     app = opened("bitfit", **LITTLE, run=run.id)
     assert tile(app)[0] == "811 MB"
-    assert "**Stopped** after 1 of 2 steps; the adapter of that moment is saved." in told(app)
+    assert "**Stopped** after 1 of 2 steps; the adapter is saved as it was then." in told(app)
 
 
 @pytest.mark.parametrize("moved", [{"subset": "query_mlp"}, {"batch": "8"}])
@@ -184,7 +184,7 @@ def test_a_queued_run_waits_for_no_one_who_is_gone(runs: Any) -> None:
     gone.log.path.write_text(text, "utf-8")
     queued = runs()
     app = opened("bitfit", model="minilm-l6", tab="train", run=queued.id)
-    assert "**Queued** · it is next" in told(app)
+    assert "**Queued** · next in line" in told(app)
 
 
 def test_what_is_not_known_is_not_told() -> None:

@@ -58,7 +58,7 @@ KNOBS = (
     ),
     Knob(
         "init_std", "Initial deviation", "float", 1e-3,
-        "Spread of both matrices at the start. Small means the model starts as it was.",
+        "Spread of both matrices at the start. A small value means that the model starts almost unchanged.",
         usual="0.001 to 0.01", paper="0.01, and scores held below it (section 3.6); 0.001 in the authors' code",
         min=1e-6, max=1.0,
         stops=(1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0), advanced=True,
@@ -89,9 +89,7 @@ class Adapters(MethodSpec):
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         if not self.hosts(shape, values):
-            message = (
-                f"{shape.title} has no {_SUBLAYERS[-1]} by names known here, so adapters have no place there."
-            )
+            message = f"{shape.title} has no {_SUBLAYERS[-1]} under a name known here, so adapters have no place there."
             yield Problem("placement" if _has(shape, "o") else "model", message)
             return
         yield from _place_problems(shape, values)
@@ -257,8 +255,8 @@ def _place_problems(shape: ModelShape, values: Values) -> Iterable[Problem]:
             got = "one adapter, not two" if len(wanted) > 1 else "no adapter"
             yield Problem(
                 "placement",
-                f"{without} of the {shape.num_layers} layers of {shape.title} have no {name} by names known here, and "
-                f"get {got}.",
+                f"{without} of the {shape.num_layers} layers of {shape.title} have no {name} under a name known "
+                f"here, and get {got}.",
                 "warning",
             )
     if shape.mixtures:

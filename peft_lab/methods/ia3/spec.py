@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 KNOBS = (
     Knob(
         "target_modules", "Target modules", "modules", (),
-        "Which maps get a vector: on their output, or on their input when they are feed-forward targets too.",
+        "Which maps get a vector: on their output, or on their input if they are also feed-forward targets.",
         usual="keys, values and the feed-forward down map", paper="k, v and the feed-forward activations",
     ),
     Knob(

@@ -79,15 +79,16 @@ KNOBS = (
     ),
     Knob(
         "loraplus_lr_ratio", "LoRA+ ratio", "float", 1.0,
-        "B learns at this many times the learning rate of A (Hayou et al. 2024). 1 is plain LoRA. It belongs to the "
-        "optimizer: the adapter is the same.",
+        "B learns at this many times the learning rate of A (Hayou et al. 2024). 1 is plain LoRA. This is a "
+        "setting of the optimizer; the adapter itself stays the same.",
         usual="1 to 16", paper="1", min=1.0, max=64.0, stops=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0), advanced=True,
         of="training",
     ),
     Knob(
         "rank_pattern", "Ranks by module", "text", "",
-        "Other ranks for some matrices, such as 'v_proj=4, 0-9=16': the ending of a name or a range of layers, then "
-        "the rank. The first that fits counts. α stays, so a matrix of another rank is scaled differently too.",
+        "Different ranks for some matrices, such as 'v_proj=4, 0-9=16': the ending of a name or a range of layers, "
+        "then the rank. The first match counts. α stays the same, so a matrix with another rank is also scaled "
+        "differently.",
         usual="empty", paper="one rank for all", advanced=True,
     ),
     Knob(

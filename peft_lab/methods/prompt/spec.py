@@ -43,7 +43,7 @@ KNOBS = (
     Knob(
         "prompt_tuning_init_text", "Initial text", "text",
         START_TEXTS["encoder"],
-        "Read only when the start is TEXT.",
+        "Used only when the start is TEXT.",
         usual="the task in one sentence", paper="none: sampled words or class labels instead (section 3.2)",
         read_when=("prompt_tuning_init", ("TEXT",)),
     ),
@@ -53,7 +53,7 @@ KNOBS = (
 class PromptTuning(InputPromptMethod):
     slug = "prompt"
     title = "Prompt Tuning"
-    summary = "Leave the model alone. Learn a few input embeddings that stand before the text."
+    summary = "Freeze the model. Learn a few input embeddings that stand before the text."
     paper = Paper(
         "Lester et al.",
         2021,

@@ -66,8 +66,8 @@ KNOBS = (
     ),
     Knob(
         "load_in_8bit", "8 bits instead of 4", "bool", False,
-        "Store the base in int8 (LLM.int8()): twice the bytes, a tenth of the error. The 4-bit settings below then say "
-        "nothing.",
+        "Store the base in int8 (LLM.int8()): twice the bytes, a tenth of the error. The 4-bit settings below then "
+        "have no effect.",
         usual="no: 4 bits", paper="no: 4 bits do as well (table 3)",
     ),
     Knob(
@@ -82,7 +82,7 @@ KNOBS = (
     ),
     Knob(
         "bnb_4bit_compute_dtype", "Compute type", "choice", "bfloat16",
-        "What the weights are rebuilt to for each multiplication.",
+        "The precision to which the weights are dequantised for each multiplication.",
         usual="bfloat16", paper="bfloat16", choices=("bfloat16", "float16", "float32"), advanced=True, read_when=_FOUR,
     ),
 )  # fmt: skip
@@ -91,7 +91,9 @@ KNOBS = (
 class QLora(Lora):
     slug = "qlora"
     title = "QLoRA"
-    summary = "Store the frozen base in 4 bits, or 8. Learn a low-rank correction in 16 or 32 bits beside it."
+    summary = (
+        "Store the frozen base in 4 (or 8) bits. Learn a low-rank correction beside it in 16 or 32 bits."
+    )
     paper = Paper(
         "Dettmers et al.", 2023, "QLoRA: Efficient Finetuning of Quantized LLMs", "2305.14314", "section 3"
     )

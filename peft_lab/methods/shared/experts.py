@@ -96,7 +96,7 @@ def problems(shape: ModelShape, values: Values) -> Iterable[Problem]:
         if not any(_named(group, (name,)) for group in shape.bare):
             has = ", ".join(parameter_names(shape)) or "none that PEFT could adapt"
             yield Problem(
-                "target_parameters", f"'{name}' is no bare parameter of {shape.title}; it has {has}."
+                "target_parameters", f"'{name}' is not a bare parameter of {shape.title}; it has {has}."
             )
     yield from _fusion_problems(shape, names)
     yield from router_problems(shape, shape.match(kept).groups)

@@ -106,7 +106,7 @@ def text_knobs(
         Knob(
             "init_text", "Initial text", "text",
             START_TEXTS["encoder"],
-            "Read only when the start is text.", usual="the task in one sentence", paper=papers[1],
+            "Used only when the start is text.", usual="the task in one sentence", paper=papers[1],
             advanced=True, of="application", read_when=(start, ("text",)),
         ),
     )  # fmt: skip

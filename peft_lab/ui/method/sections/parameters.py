@@ -22,7 +22,7 @@ def parameters(choice: Choice, report: CountReport) -> None:
     formula = choice.spec.formula(choice.shape, choice.values)
     left, right = st.columns([6, 5], gap="large")
     with left:
-        st.markdown(f"#### Counted, and by formula {figures.badge(report.source)}")
+        st.markdown(f"#### Counted, and calculated by formula {figures.badge(report.source)}")
         _equality(report, formula)
         _substituted(formula)
         _totals(report, formula)
