@@ -13,7 +13,7 @@ from functools import cache
 from peft_lab.claims.base import Claim
 from peft_lab.errors import UnknownName
 
-_HELPERS = frozenset({"base", "judge", "ask", "figures", "kept"})
+_HELPERS = frozenset({"base", "judge", "ask", "figures", "kept", "overall"})
 
 
 @cache

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from peft_lab.errors import BadInput
@@ -123,23 +122,3 @@ class Claim:
     def general(self) -> bool:
         """Whether it is checked on every model of the catalogue at once, and the verdict is about them all."""
         return self.needs == "shape" and self.model is not None
-
-
-@cache
-def on_all(claim_id: str) -> dict[str, Found]:
-    """What is found on each model of the catalogue that a general claim can be checked on."""
-    from peft_lab.claims import get_claim
-
-    claim = get_claim(claim_id)
-    return {name: claim.on(name) for name in claim.models()} if claim.general else {}
-
-
-def overall(claim: Claim, here: Found) -> Found:
-    """The verdict on the claim as it stands: right where it holds on every model, wrong where on none.
-
-    A claim that is not general has the verdict of the model it was checked on.
-    """
-    verdicts = {found.verdict for found in on_all(claim.id).values()}
-    if not verdicts:
-        return here
-    return replace(here, verdict=verdicts.pop() if len(verdicts) == 1 else "imprecise")

@@ -11,8 +11,9 @@ import pytest
 
 from peft_lab import choose, claims, compare
 from peft_lab.claims import all_claims, get_claim, kept
-from peft_lab.claims.base import VERDICTS, Claim, Subject, on_all, overall
+from peft_lab.claims.base import VERDICTS, Claim, Subject
 from peft_lab.claims.judge import about, both, within
+from peft_lab.claims.overall import on_all, overall
 from peft_lab.counting.count import count
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.quiz.question import TOPICS

@@ -12,7 +12,7 @@ from peft_lab.claims.base import VERDICTS, Claim, Verdict
 from peft_lab.errors import UnknownName
 from peft_lab.models.catalogue import catalogue, get_model
 from peft_lab.quiz.question import TOPICS
-from peft_lab.ui import shell, state
+from peft_lab.ui import pages, state
 from peft_lab.ui.claims.card import BADGES, card, verdict_of
 from peft_lab.ui.foreign import plain
 
@@ -24,7 +24,7 @@ DEFAULTS = {"origin": ALL, "verdict": ALL, "topic": ALL, "model": OWN, "claim": 
 
 
 def fact_check_page() -> None:
-    shell.open_page()
+    pages.open_page()
     state.read_address(SCOPE, {name: _reader(name) for name in DEFAULTS})
     st.title("Fact check")
     st.markdown(

@@ -9,12 +9,12 @@ from peft_lab.methods import all_methods
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models.catalogue import ModelEntry, catalogue
 from peft_lab.runs.spec import STEPS
-from peft_lab.ui import shell
+from peft_lab.ui import pages
 from peft_lab.ui.components import fetch_again, figures
 
 
 def home_page() -> None:
-    shell.open_page()
+    pages.open_page()
     st.title("PEFT Lab")
     st.markdown(
         "Parameter-efficient fine-tuning, **applied live to a real pretrained model on this machine**. Move a knob and "
@@ -33,7 +33,7 @@ def home_page() -> None:
                 f"2. On its **Train** tab press *Train*. Within {STEPS} steps a model that could not write JSON does.\n"
                 "3. Choose a part of the drawing to see its shapes, then look inside what was learnt."
             )
-            st.page_link(shell.page("lora", "LoRA"), label="Open LoRA", icon=":material/arrow_forward:")
+            st.page_link(pages.page("lora", "LoRA"), label="Open LoRA", icon=":material/arrow_forward:")
         with st.container(border=True):
             st.markdown("### Where figures come from")
             figures.legend()
@@ -61,10 +61,10 @@ def _methods() -> None:
             head, ("Method", "What is trained", *(entry.title for entry in live)), strict=True
         ):
             cell.markdown(f"**{text}**")
-        for slug in shell.method_pages():
+        for slug in pages.method_pages():
             spec = all_methods()[slug]
             cells = st.columns(widths, vertical_alignment="top")
-            cells[0].page_link(shell.page(slug, spec.title), label=f"**{spec.title}**")
+            cells[0].page_link(pages.page(slug, spec.title), label=f"**{spec.title}**")
             cells[1].markdown(spec.summary)
             for cell, entry in zip(cells[2:], live, strict=True):
                 text, why = _share(spec, entry)
