@@ -7,12 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-<<<<<<< HEAD
-from peft_lab.errors import BadInput
-=======
-from peft_lab.counting.refusals import REFUSALS, said
 from peft_lab.errors import Unsupported
->>>>>>> main
 from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.methods.knobs import Values
 from peft_lab.models.refusals import REFUSALS, said
