@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, resolve
 from peft_lab.models.shapes import ModelShape
-from peft_lab.quiz.question import TOPICS
+from peft_lab.quiz.question import topics
 from peft_lab.units import Source
 
 Verdict = Literal["right", "imprecise", "wrong"]
@@ -75,7 +76,7 @@ class Claim:
     Attributes:
         claim: what is meant, as a short sentence. said: the words themselves.
         origin: ``text`` for the source text, ``saying`` for what is often said.
-        topic: as in :data:`peft_lab.quiz.question.TOPICS`.
+        topic: as in :func:`peft_lab.quiz.question.topics`.
         check: works on a model. needs: ``torch`` for one that belongs into the inspector process.
         source: where what is found comes from. how: by which code or reference.
         model: on which model it is checked first; ``None`` where none matters.
@@ -96,7 +97,7 @@ class Claim:
 
     @property
     def topic_order(self) -> int:
-        return list(TOPICS).index(self.topic)
+        return list(topics()).index(self.topic)
 
     def models(self) -> tuple[str, ...]:
         """Catalogue names of the models it can be checked on; empty when none matters."""
@@ -122,3 +123,9 @@ class Claim:
     def general(self) -> bool:
         """Whether it is checked on every model of the catalogue at once, and the verdict is about them all."""
         return self.needs == "shape" and self.model is not None
+
+
+#: A claim about numbers of parameters.
+counted = partial(
+    Claim, source=Source.COUNTED, how="closed formula on the model's shapes, held equal to the count"
+)

@@ -1,4 +1,4 @@
-"""Home: what this is, what is on this machine, and the eight methods side by side."""
+"""Home: what this is, what is on this machine, and the methods side by side."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def home_page() -> None:
     fetch_again.offer("home")
     left, right = st.columns([13, 5], gap="medium")
     with left:
-        st.markdown("### Eight methods, one frozen model")
+        st.markdown(f"### {units.in_words(len(pages.method_pages())).capitalize()} methods, one frozen model")
         _methods()
     with right:
         with st.container(border=True):
