@@ -116,3 +116,25 @@ def show(value: float, unit: str) -> str:
     if unit in _FORMATS:
         return _FORMATS[unit](value)
     return f"{value:,.4g} {unit}".strip()
+
+
+_WORDS = (
+    "no",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+)
+
+
+def in_words(number: int) -> str:
+    """A small number as it stands in a sentence: ``eight``; beyond twelve, or below none, in digits."""
+    return _WORDS[number] if 0 <= number < len(_WORDS) else f"{number:,}"

@@ -162,7 +162,7 @@ _SETTLED = """() => {
 
 def addresses(amount: int = CASES, seed: int = 0) -> Iterator[str]:
     """Addresses without the host: every value once, then odd paths, then random pages, names and values."""
-    from peft_lab.ui.shell import titles
+    from peft_lab.ui.pages import titles
 
     rng = random.Random(seed)
     pages = [name if name != "home" else "" for name in titles()]

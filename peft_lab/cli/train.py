@@ -20,8 +20,8 @@ from peft_lab.cli import options, output
 from peft_lab.cli.application import FAILED, command
 from peft_lab.cli.progress import ProgressBars
 from peft_lab.errors import BadInput, SimulationError
+from peft_lab.queue.queue import RunQueue, get_queue
 from peft_lab.runs import record, simulated, store
-from peft_lab.runs.queue import RunQueue, get_queue
 from peft_lab.runs.spec import STEPS, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status, view

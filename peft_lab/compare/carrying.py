@@ -23,7 +23,7 @@ POLL = 0.2
 
 
 class Queue(Protocol):
-    """What is needed of :class:`~peft_lab.runs.queue.RunQueue`."""
+    """What is needed of :class:`~peft_lab.queue.queue.RunQueue`."""
 
     def submit(self, spec: RunSpec) -> str: ...
 

@@ -6,11 +6,11 @@ import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from peft_lab.counting.refusals import REFUSALS, said
 from peft_lab.errors import BadInput
 from peft_lab.methods.base import TaskType, plain_task
 from peft_lab.models import meta
 from peft_lab.models.catalogue import ModelEntry
+from peft_lab.models.refusals import REFUSALS, said
 from peft_lab.models.shapes_only import shapes_only
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.counting.adapter_configs import drop_values
-from peft_lab.counting.refusals import REFUSALS, said
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.memory import quantised, standins
 from peft_lab.memory.fake import tensors_held
 from peft_lab.memory.step import Subject
 from peft_lab.memory.tracker import Recorder
 from peft_lab.models.catalogue import DEPTH_FIELDS
+from peft_lab.models.refusals import REFUSALS, said
 from peft_lab.models.shapes_only import shapes_only
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.counting.refusals import REFUSALS, said
 from peft_lab.errors import BadInput, SimulationError, Unsupported
 from peft_lab.memory import account
 from peft_lab.memory.build import Blueprint, Quantise, layers_alike
 from peft_lab.memory.result import Simulation, largest
 from peft_lab.memory.running import Schedule, run, two_steps
 from peft_lab.memory.setting import PRECISIONS, Setting, torch_dtype
+from peft_lab.models.refusals import REFUSALS, said
 
 if TYPE_CHECKING:
     import torch

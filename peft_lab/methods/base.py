@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from peft_lab.errors import BadInput, UnknownName, Unsupported
 from peft_lab.methods.knobs import Knob, Values
+from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelKind, ModelShape
 
 if TYPE_CHECKING:
@@ -119,16 +120,6 @@ class Part:
     size: Mapping[str, int]
 
 
-@dataclass(frozen=True)
-class Quantization:
-    """How the frozen base is stored. ``bits`` 4 or 8; ``kind`` nf4, fp4 or int8."""
-
-    bits: int
-    kind: Literal["nf4", "fp4", "int8"]
-    double: bool
-    compute_dtype: str
-
-
 class MethodSpec(ABC):
     """One PEFT method.
 
@@ -140,6 +131,7 @@ class MethodSpec(ABC):
         head_learning_rate: that of a task head, which starts at random and has to be learnt whatever the method;
             ``None``: the method's own.
         mergeable: whether it can be folded into the base's weights afterwards.
+        low_rank: whether it adds what PEFT names ``lora_A`` and ``lora_B``.
         adds: whether it puts anything into the model. What trains the model's own parameters has nothing to merge.
     """
 
@@ -152,6 +144,7 @@ class MethodSpec(ABC):
     learning_rates: ClassVar[Mapping[ModelKind, float]]
     head_learning_rate: ClassVar[float | None] = None
     mergeable: ClassVar[bool] = False
+    low_rank: ClassVar[bool] = False
     adds: ClassVar[bool] = True
     order: ClassVar[int] = 100
 

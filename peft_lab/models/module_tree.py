@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from peft_lab.methods.shared.own_format import in_head
 from peft_lab.models import meta
+from peft_lab.models.heads import in_head
 
 if TYPE_CHECKING:
     import torch

@@ -19,8 +19,8 @@ from peft_lab import insight
 from peft_lab.errors import RunError
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType
-from peft_lab.methods.shared.own_format import in_head
 from peft_lab.models import loading
+from peft_lab.models.heads import in_head
 from peft_lab.runs import beyond, inputs, kept, measuring, stopping
 from peft_lab.runs.record import write_insight
 from peft_lab.runs.spec import RunSpec

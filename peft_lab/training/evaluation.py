@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.models import loading
-from peft_lab.runs.view import Answer, Evaluation
 from peft_lab.tasks.base import Row, Task
 from peft_lab.training import batches
 from peft_lab.training.batches import IGNORED, Encoded
+from peft_lab.training.scores import Answer, Evaluation
 
 if TYPE_CHECKING:
     import torch

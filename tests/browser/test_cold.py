@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page
 
 from peft_lab.methods import all_methods
-from peft_lab.ui.shell import titles
+from peft_lab.ui.pages import titles
 from tests.browser.conftest import served
 from tests.browser.driver import visit
 

@@ -15,8 +15,9 @@ from peft_lab.drawing import draw_block
 from peft_lab.drawing.style import STYLE
 from peft_lab.errors import Unsupported
 from peft_lab.methods import get_method
-from peft_lab.methods.base import Part, Quantization
+from peft_lab.methods.base import Part
 from peft_lab.models.catalogue import catalogue, get_model
+from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelShape
 
 NS = "{http://www.w3.org/2000/svg}"

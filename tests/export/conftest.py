@@ -13,7 +13,8 @@ import pytest
 from peft_lab.methods import get_method
 from peft_lab.models import loading
 from peft_lab.models.catalogue import resolve
-from peft_lab.runs import record, store, training
+from peft_lab.queue import ending
+from peft_lab.runs import store, training
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 
@@ -126,7 +127,7 @@ def finish(spec: RunSpec) -> Run:
     """Check a spec, carry the run out in this process and keep its record."""
     run = store.create(spec.check())
     run.log.emit("queued", owner={})
-    record.end(run, *training.train(run))
+    ending.end(run, *training.train(run))
     return run
 
 

@@ -12,8 +12,7 @@ from peft_lab import export
 from peft_lab.errors import BadInput
 from peft_lab.export.calls import TASK_TYPES
 from peft_lab.methods import all_methods, get_method
-from peft_lab.methods.shared import quantise
-from peft_lab.models import loading
+from peft_lab.models import loading, quantise
 from peft_lab.models.catalogue import catalogue, get_model, resolve
 
 from .conftest import KINDS, byte_tokenizer, runs_on

@@ -17,7 +17,7 @@ from peft_lab.errors import BadInput
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.knobs import Knob
-from peft_lab.methods.shared.own_format import in_head
+from peft_lab.models.heads import in_head
 from tests.methods import tiny
 
 METHODS = tuple(all_methods())

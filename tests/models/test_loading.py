@@ -11,9 +11,9 @@ import torch
 
 from peft_lab.assets import store as assets
 from peft_lab.errors import AssetError, BadInput, UnknownName
-from peft_lab.methods.base import Quantization
 from peft_lab.models import loading
 from peft_lab.models.catalogue import get_model, resolve
+from peft_lab.models.quantise import Quantization
 
 ROOT = str(Path(loading.__file__).parents[2])
 

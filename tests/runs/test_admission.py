@@ -11,8 +11,8 @@ from peft_lab.errors import BadInput, SimulationError
 from peft_lab.memory.lab import LabBatch, simulate_lab
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
+from peft_lab.queue.queue import RunQueue, get_queue
 from peft_lab.runs import admission, store
-from peft_lab.runs.queue import RunQueue, get_queue
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
 

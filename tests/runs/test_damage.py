@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from peft_lab.errors import PeftLabError, RunError
-from peft_lab.runs import kept, owners, queue, record, store
+from peft_lab.queue import ending, queue
+from peft_lab.runs import kept, owners, record, store
 from peft_lab.runs.events import read_events
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
@@ -41,7 +42,7 @@ def whole(ended: bool = True) -> store.Run:
     kept.save_adapter(run.folder, lambda folder: _adapter(folder))
     record.write_insight(run, {"note": [1, 2]})
     if ended:
-        record.end(run, "done", "")
+        ending.end(run, "done", "")
     return run
 
 
@@ -179,7 +180,7 @@ def test_a_changed_byte_is_noticed_where_the_file_is_used(name: str) -> None:
 
     run = whole(ended=False)
     record.write_insight(run, {"note": [1], "grid": np.zeros(3)})
-    record.end(run, "done", "")
+    ending.end(run, "done", "")
     path = run.folder / name
     uses = {kept.INSIGHT: run.insight, kept.ARRAYS: run.arrays}
     use = uses.get(name, lambda: kept.adapter(run.folder))

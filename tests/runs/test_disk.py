@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from bench.faults.disk import Disk, NoDisk, small_disk
 from peft_lab.cli import app
 from peft_lab.errors import RunError
+from peft_lab.queue.queue import RunQueue
 from peft_lab.runs import events, owners, room, store
-from peft_lab.runs.queue import RunQueue
 from peft_lab.runs.view import Status
 from tests.conftest import missing
 

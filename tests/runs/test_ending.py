@@ -15,8 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
-from peft_lab.runs import child, queue, stopping, store
-from peft_lab.runs.queue import get_queue
+from peft_lab.queue import child, queue
+from peft_lab.queue.queue import get_queue
+from peft_lab.runs import stopping, store
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 
@@ -50,7 +51,7 @@ def test_sigterm_to_the_run_saves_as_stop_does() -> None:
 SERVER = """
 import signal, sys, time
 from dataclasses import replace
-from peft_lab.runs.queue import get_queue
+from peft_lab.queue.queue import get_queue
 from peft_lab.runs.spec import RunSpec
 if __name__ == "__main__":
     # As Streamlit takes it: its loop ends, and the interpreter with it.

@@ -14,7 +14,8 @@ import pytest
 
 from peft_lab.errors import RunError
 from peft_lab.models import loading
-from peft_lab.runs import record, store, training
+from peft_lab.queue import ending
+from peft_lab.runs import store, training
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.training import loop
@@ -95,7 +96,7 @@ def begun(spec: RunSpec) -> Run:
 
 def carried_out(spec: RunSpec) -> Run:
     run = begun(spec)
-    record.end(run, *training.train(run))
+    ending.end(run, *training.train(run))
     return run
 
 
@@ -284,7 +285,7 @@ class Slow:
         self.now = 1000.0
 
     def evaluate(self, _: object, rows: list[object], report: Callable[[int, int], None]) -> Any:
-        from peft_lab.runs.view import Evaluation
+        from peft_lab.training.scores import Evaluation
 
         for done in range(len(rows) + 1):
             report(done, len(rows))

@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from peft_lab.errors import BadInput, RunError
-from peft_lab.runs import child, queue, store
-from peft_lab.runs.queue import RunQueue, get_queue
+from peft_lab.queue import child, queue
+from peft_lab.queue.queue import RunQueue, get_queue
+from peft_lab.runs import store
 from peft_lab.runs.view import Status
 
 from .driving import LONG, PATIENCE, QUICK, owns, started, until
@@ -109,7 +110,7 @@ def test_runs_of_an_app_that_is_gone_are_lost_and_no_obstacle() -> None:
 APP = """
 import sys, time
 from pathlib import Path
-from peft_lab.runs.queue import get_queue
+from peft_lab.queue.queue import get_queue
 from peft_lab.runs.spec import RunSpec
 if __name__ == "__main__":
     Path(sys.argv[1]).open("a").write("x")
@@ -163,8 +164,8 @@ def test_unknown_runs() -> None:
 
 def test_the_submitting_process_never_imports_torch() -> None:
     code = (
-        "import sys; from peft_lab.runs.queue import get_queue; from peft_lab.runs.spec import RunSpec;"
-        "from peft_lab import inspector; from peft_lab.runs import respond, record;"
+        "import sys; from peft_lab.queue.queue import get_queue; from peft_lab.runs.spec import RunSpec;"
+        "from peft_lab.workers import inspector; from peft_lab.runs import respond, record;"
         "q = get_queue(); i = q.submit(RunSpec('minilm-l6', 'lora', 'sentiment', steps=1, batch=2, eval_rows=2));"
         "print(q.wait(i)); print([m for m in ('torch', 'transformers', 'peft', 'streamlit') if m in sys.modules])"
     )

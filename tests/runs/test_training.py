@@ -13,6 +13,7 @@ from peft_lab.counting.count import count
 from peft_lab.errors import RunError
 from peft_lab.methods import get_method
 from peft_lab.models import loading
+from peft_lab.queue import ending
 from peft_lab.runs import expected, measuring, record, respond, store, training
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
@@ -29,7 +30,7 @@ def carry_out(spec: RunSpec) -> Run:
     run = store.create(spec.check())
     run.log.emit("queued")
     run.log.emit("starting")
-    record.end(run, *training.train(run))
+    ending.end(run, *training.train(run))
     return run
 
 

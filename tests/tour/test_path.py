@@ -17,7 +17,7 @@ from peft_lab.tour import draft, sharing
 from peft_lab.tour.figures import fill, trained
 from peft_lab.tour.newcomer import NEWCOMER
 from peft_lab.tour.path import MOST_STOPS, Path, Stop
-from peft_lab.ui.shell import titles
+from peft_lab.ui.pages import titles
 
 PAGES = tuple(titles())
 STOP = Stop(

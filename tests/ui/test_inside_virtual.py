@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.runs import record, store, training
+from peft_lab.queue import ending
+from peft_lab.runs import store, training
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.ui.method.inside.trained_keys import slower
@@ -29,7 +30,7 @@ SPECS = {
 def run(request: pytest.FixtureRequest, assets_home: Path) -> Iterator[Run]:
     made = store.create(SPECS[request.param].check())
     made.log.emit("queued", owner={})
-    record.end(made, *training.train(made))
+    ending.end(made, *training.train(made))
     yield made
     store.delete(made.id)
 

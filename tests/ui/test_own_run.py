@@ -12,8 +12,8 @@ import pytest
 from peft_lab.runs.turns import Left
 from streamlit.testing.v1 import AppTest
 
+from peft_lab.queue.queue import myself
 from peft_lab.runs import starters, store
-from peft_lab.runs.queue import myself
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.ui.method.sections.turn import begins, roughly

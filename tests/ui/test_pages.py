@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue, get_model
 from peft_lab.ui.components.knobs import module_options
-from peft_lab.ui.shell import method_pages
+from peft_lab.ui.pages import method_pages
 from tests.conftest import link
 from tests.ui.badges import cards, sources, without_badge
 

@@ -14,7 +14,7 @@ from peft_lab.tour.newcomer import NEWCOMER
 from peft_lab.tour.path import Path as Tour
 from peft_lab.tour.path import Stop
 from peft_lab.tour.progress import FIRST
-from peft_lab.ui import shell, state
+from peft_lab.ui import pages, state
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.tour import links
 from tests.conftest import link
@@ -51,7 +51,7 @@ def opened(page: str, **address: str) -> AppTest:
 
 def again(app: AppTest) -> AppTest:
     """Draw it once more as on a cold server: AppTest runs a page's file, which then runs the app around it."""
-    shell._navigated = False
+    pages._navigated = False
     app.run()
     assert not app.exception
     return app
@@ -176,7 +176,7 @@ def test_any_page_becomes_a_stop_with_all_fixed_or_some_free() -> None:
     free.set_value(["lora_alpha"])
     again(app)
     press(app, "Add to my path")
-    all_fixed, some_free = draft.load(Learners(), "Me", shell.titles()).stops
+    all_fixed, some_free = draft.load(Learners(), "Me", pages.titles()).stops
     assert all_fixed.settings["r"] == "16"
     assert all_fixed.settings["model"] == "llama-3.2-3b"
     assert {"r", "model", "task", "lora_alpha", "seed"} <= set(all_fixed.fixed)
@@ -191,15 +191,15 @@ def test_any_page_becomes_a_stop_with_all_fixed_or_some_free() -> None:
 def test_a_path_is_given_words_ordered_and_sent() -> None:
     file = Learners()
     file.create("Me")
-    draft.save(file, "Me", LESSON, shell.titles())
+    draft.save(file, "Me", LESSON, pages.titles())
     app = opened("teach")
     press(app, "Down")
-    assert [stop.title for stop in draft.load(file, "Me", shell.titles()).stops] == ["Home", "Rank"]
+    assert [stop.title for stop in draft.load(file, "Me", pages.titles()).stops] == ["Home", "Rank"]
     control(app, "text_area", "Move").set_value("Nothing.")
     press(app, "Save the words")
     control(app, "text_input", "Title of the path").set_value("Monday")
     again(app)
-    path = draft.load(file, "Me", shell.titles())
+    path = draft.load(file, "Me", pages.titles())
     assert (path.title, path.stops[0].move) == ("Monday", "Nothing.")
     sent = again(app).code[0].value
     assert sent.endswith("/tour?path=" + sharing.pack(path))
@@ -211,7 +211,7 @@ def test_a_sent_path_is_shown_taken_in_and_followed() -> None:
     press(app, "Follow this path")
     assert "## A lesson" in told(app)
     assert "path" not in address_of(app)
-    assert LESSON.id in progress.paths(Learners(), "Me", shell.titles())
+    assert LESSON.id in progress.paths(Learners(), "Me", pages.titles())
     stop = LESSON.stops[0]
     first = opened("lora", **links.address(stop, links.place(LESSON.id, 0)))
     assert "**Stop 1 of 2**" in told(first)

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from peft_lab.methods.base import Formula, MethodSpec, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
 from peft_lab.methods.shared import bottleneck, own_format, task_heads
+from peft_lab.models import heads
 from peft_lab.models.shapes import Mixture, ModelKind, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ class Adapters(MethodSpec):
         """The tensors of one adapter, and of the head when it was trained with one."""
         found = {key: parameter.detach() for key, parameter in bottleneck.parameters_of(model, name).items()}
         if _notes(model)[name]["task_type"] == "SEQ_CLS":
-            own = {key: p.detach() for key, p in model.named_parameters() if own_format.in_head(key)}
+            own = {key: p.detach() for key, p in model.named_parameters() if heads.in_head(key)}
             kept = task_heads.state_of(model, name)
             found |= kept or {
                 key: tensor for key, tensor in own.items() if f".{task_heads.CHILD}." not in key
@@ -199,7 +200,7 @@ class Adapters(MethodSpec):
         config.pop("peft_type")
         _attach(model, name, config)
         state = own_format.read_state(directory)
-        heads = {key: state.pop(key) for key in list(state) if own_format.in_head(key)}
+        heads = {key: state.pop(key) for key in list(state) if heads.in_head(key)}
         own = bottleneck.parameters_of(model, name)
         own_format.copy_into(own, state)
         if heads:

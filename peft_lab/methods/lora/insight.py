@@ -9,7 +9,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.methods.shared import quantise
+from peft_lab.models import quantise
 
 if TYPE_CHECKING:
     import torch

@@ -113,6 +113,7 @@ class Lora(PeftMethod):
         "seq2seq": 2e-3,
     }
     mergeable = True
+    low_rank = True
     order = 10
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:

@@ -26,11 +26,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.methods.base import Paper, Part, Problem, Quantization, TaskType
+from peft_lab.methods.base import Paper, Part, Problem, TaskType
 from peft_lab.methods.knobs import Knob, Values
 from peft_lab.methods.lora.spec import PARAMETERS, Lora
-from peft_lab.methods.shared import experts, quantise
+from peft_lab.methods.shared import experts
 from peft_lab.methods.shared.targets import ALL_LINEAR
+from peft_lab.models import quantise
+from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelKind, ModelShape
 
 if TYPE_CHECKING:

@@ -81,7 +81,7 @@ def survey(model: str) -> dict[str, Any]:
 
 def matrices(model: Any, shape: Any) -> Iterator[tuple[str, torch.Tensor]]:
     """The maps that QLoRA stores in four bits: path and weight (outputs, inputs) in float32."""
-    from peft_lab.methods.shared.quantise import quantised
+    from peft_lab.models.quantise import quantised
 
     for group in quantised(shape):
         for path in group.paths:

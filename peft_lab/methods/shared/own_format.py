@@ -13,22 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.errors import BadInput
 from peft_lab.methods.base import TaskType
+from peft_lab.models.heads import in_head
 
 if TYPE_CHECKING:
     import torch
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
-HEADS = ("classifier", "score")
 _NOTE = "_peft_lab_trained"
-
-
-def in_head(name: str) -> bool:
-    """Whether a parameter or module belongs to a task head that transformers puts on a model.
-
-    By the ending, as PEFT decides what to save whole: DistilBERT's ``pre_classifier`` is part of its head.
-    """
-    return any(part.endswith(HEADS) for part in name.split("."))
 
 
 def train_only(model: torch.nn.Module, names: Iterable[str], task_type: TaskType) -> None:

@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.methods.shared import own_format
+from peft_lab.models.heads import HEADS
 
 if TYPE_CHECKING:
     import torch
@@ -106,5 +107,5 @@ def _found(model: torch.nn.Module) -> list[tuple[str, Any]]:
 def _root(parameter: str) -> str:
     """``classifier`` of ``classifier.out_proj.weight``."""
     parts = parameter.split(".")
-    last = next(index for index, part in enumerate(parts) if part in own_format.HEADS)
+    last = next(index for index, part in enumerate(parts) if part in HEADS)
     return ".".join(parts[: last + 1])

@@ -18,7 +18,7 @@ from peft_lab.choose.tree import QUESTIONS
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue
 from peft_lab.runs.spec import STEPS
-from peft_lab.ui import shell, state
+from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
 from peft_lab.units import Finding, Source
@@ -68,13 +68,13 @@ def configuration(situation: Situation, found: Recommendation) -> None:
             f"on {plain(situation.shape.title)}, so tune it there."
         )
     target, query = page_with(situation, found.method, plan)
-    title = shell.titles()[target]
+    title = pages.titles()[target]
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button(
             f"Open {title} with this", icon=":material/arrow_forward:", type="primary", key="choose-open"
         ):
             state.begin_afresh(target)
-            st.switch_page(shell.page(target, title), query_params=query)
+            st.switch_page(pages.page(target, title), query_params=query)
         st.markdown(f"[as a link]({target}?{urlencode(query)})", width="content")
 
 

@@ -18,7 +18,7 @@ from peft_lab.choose.situation import Situation
 from peft_lab.choose.tree import ROOT
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.methods import all_methods
-from peft_lab.ui import shell, state
+from peft_lab.ui import pages, state
 from peft_lab.ui.choose import form, outcome, picture
 from peft_lab.ui.choose.evidence import evidence
 from peft_lab.ui.choose.form import SCOPE
@@ -32,7 +32,7 @@ _PATH = "known-path"
 
 
 def choose_page() -> None:
-    shell.open_page()
+    pages.open_page()
     state.read_address(SCOPE, form.readers())
     st.title("Choose a method")
     st.markdown(

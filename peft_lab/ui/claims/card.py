@@ -7,9 +7,10 @@ from concurrent.futures import Future
 import streamlit as st
 
 from peft_lab.claims import ask
-from peft_lab.claims.base import VERDICTS, Claim, Found, Verdict, on_all, overall
+from peft_lab.claims.base import VERDICTS, Claim, Found, Verdict
 from peft_lab.claims.kept import found as kept_result
 from peft_lab.claims.kept import taken
+from peft_lab.claims.overall import on_all, overall
 from peft_lab.errors import PeftLabError
 from peft_lab.models.catalogue import get_model
 from peft_lab.ui import state

@@ -13,7 +13,7 @@ from peft_lab.compare.shipped import all_shipped
 from peft_lab.errors import PeftLabError, UnknownName
 from peft_lab.models.catalogue import catalogue
 from peft_lab.tasks import get_task
-from peft_lab.ui import shell, state
+from peft_lab.ui import pages, state
 from peft_lab.ui.compare import published, setup
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.compare.showing import show
@@ -22,7 +22,7 @@ from peft_lab.ui.foreign import plain
 
 
 def compare_page() -> None:
-    shell.open_page()
+    pages.open_page()
     state.read_address(
         SCOPE, setup.readers() | {"comparison": _take_comparison, "x": _axis("x"), "y": _axis("y")}
     )

@@ -11,7 +11,7 @@ from peft_lab.compare import carrying
 from peft_lab.compare.plan import Plan
 from peft_lab.compare.store import Comparison, Standing
 from peft_lab.methods import all_methods
-from peft_lab.runs.queue import get_queue
+from peft_lab.queue.queue import get_queue
 from peft_lab.runs.view import Status
 from peft_lab.ui import state
 from peft_lab.ui.compare.setup import SCOPE

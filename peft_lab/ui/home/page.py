@@ -1,4 +1,4 @@
-"""Home: what this is, what is on this machine, and the eight methods side by side."""
+"""Home: what this is, what is on this machine, and the methods side by side."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from peft_lab.methods import all_methods
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models.catalogue import ModelEntry, catalogue
 from peft_lab.runs.spec import STEPS
-from peft_lab.ui import shell
+from peft_lab.ui import pages
 from peft_lab.ui.components import fetch_again, figures
 
 
 def home_page() -> None:
-    shell.open_page()
+    pages.open_page()
     st.title("PEFT Lab")
     st.markdown(
         "Parameter-efficient fine-tuning, **applied live to a real pretrained model on this machine**. Move a knob and "
@@ -23,7 +23,7 @@ def home_page() -> None:
     fetch_again.offer("home")
     left, right = st.columns([13, 5], gap="medium")
     with left:
-        st.markdown("### Eight methods, one frozen model")
+        st.markdown(f"### {units.in_words(len(pages.method_pages())).capitalize()} methods, one frozen model")
         _methods()
     with right:
         with st.container(border=True):
@@ -34,7 +34,7 @@ def home_page() -> None:
                 "to.\n3. Click a part of the drawing to see its shapes; then open *Look inside* to see what was "
                 "learnt."
             )
-            st.page_link(shell.page("lora", "LoRA"), label="Open LoRA", icon=":material/arrow_forward:")
+            st.page_link(pages.page("lora", "LoRA"), label="Open LoRA", icon=":material/arrow_forward:")
         with st.container(border=True):
             st.markdown("### Where figures come from")
             figures.legend()
@@ -62,10 +62,10 @@ def _methods() -> None:
             head, ("Method", "What is trained", *(entry.title for entry in live)), strict=True
         ):
             cell.markdown(f"**{text}**")
-        for slug in shell.method_pages():
+        for slug in pages.method_pages():
             spec = all_methods()[slug]
             cells = st.columns(widths, vertical_alignment="top")
-            cells[0].page_link(shell.page(slug, spec.title), label=f"**{spec.title}**")
+            cells[0].page_link(pages.page(slug, spec.title), label=f"**{spec.title}**")
             cells[1].markdown(spec.summary)
             for cell, entry in zip(cells[2:], live, strict=True):
                 text, why = _share(spec, entry)

@@ -17,8 +17,8 @@ from peft_lab.memory.account import Point
 from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.memory.result import Simulation
 from peft_lab.methods import all_methods
-from peft_lab.methods.shared.quantise import kept_whole
 from peft_lab.models.catalogue import get_model
+from peft_lab.models.quantise import kept_whole
 from peft_lab.models.shapes import MATRIX_TYPES, ModelShape
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.foreign import plain

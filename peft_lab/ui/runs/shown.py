@@ -7,8 +7,8 @@ from typing import Any
 import streamlit as st
 
 from peft_lab.errors import PeftLabError, RunError
+from peft_lab.queue.queue import get_queue
 from peft_lab.runs import starters, store
-from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run, RunSummary
 from peft_lab.runs.view import Status
 from peft_lab.ui import state

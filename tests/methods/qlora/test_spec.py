@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from peft_lab.methods import get_method
-from peft_lab.methods.base import Quantization
-from peft_lab.methods.shared import quantise
+from peft_lab.models import quantise
 from peft_lab.models.catalogue import catalogue, get_model
+from peft_lab.models.quantise import Quantization
 from tests.methods import tiny
 
 SPEC = get_method("qlora")

@@ -156,7 +156,7 @@ def test_what_surprises_is_said(name: str, slug: str, values: dict[str, Any], sa
 
 
 def test_q_lora_rounds_neither_experts_nor_falcons_maps() -> None:
-    from peft_lab.methods.shared.quantise import quantise, quantised
+    from peft_lab.models.quantise import quantise, quantised
 
     for name in ("mixtral", "falcon", "llama4_text"):
         model, how = (

@@ -11,8 +11,8 @@ import streamlit as st
 from peft_lab import serving, units
 from peft_lab.errors import PeftLabError
 from peft_lab.experiments import results
+from peft_lab.queue.queue import get_queue
 from peft_lab.runs import store
-from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import RunSummary
 from peft_lab.runs.view import Status

@@ -8,7 +8,8 @@ from peft_lab import units
 from peft_lab.errors import PeftLabError
 from peft_lab.runs import record, respond, simulated
 from peft_lab.runs.store import Run
-from peft_lab.runs.view import Answer, RunView, Status
+from peft_lab.runs.view import RunView, Status
+from peft_lab.training.scores import Answer
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.parts import part

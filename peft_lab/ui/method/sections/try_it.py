@@ -13,8 +13,8 @@ from peft_lab.experiments import results
 from peft_lab.experiments.base import Arm, Experiment
 from peft_lab.experiments.quantities import Outcome
 from peft_lab.methods import get_method
+from peft_lab.queue.queue import get_queue
 from peft_lab.runs import store
-from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import RunSummary
 from peft_lab.runs.view import Status

@@ -6,7 +6,7 @@ import streamlit as st
 
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue
-from peft_lab.runs.ahead import Before, ahead, starts_in
+from peft_lab.queue.ahead import Before, ahead, starts_in
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.ui.foreign import plain

@@ -9,14 +9,25 @@ transformers does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-from peft_lab.methods.base import Quantization
-from peft_lab.methods.shared.own_format import in_head
+from peft_lab.models.heads import in_head
 from peft_lab.models.shapes import MATRIX_TYPES, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
     import torch
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How the frozen base is stored. ``bits`` 4 or 8; ``kind`` nf4, fp4 or int8."""
+
+    bits: int
+    kind: Literal["nf4", "fp4", "int8"]
+    double: bool
+    compute_dtype: str
+
 
 #: Eight bits: 255 even steps and one scale for each row (Dettmers et al. 2022, arXiv 2208.07339, section 3).
 INT8 = Quantization(8, "int8", False, "float16")
