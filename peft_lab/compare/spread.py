@@ -30,6 +30,7 @@ class Pair:
 
 
 def mean(values: Sequence[float]) -> float | None:
+    """Arithmetic mean in the unit of the values; ``None`` of nothing."""
     return statistics.fmean(values) if values else None
 
 

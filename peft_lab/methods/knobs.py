@@ -47,6 +47,7 @@ class Knob:
 
     @property
     def full_help(self) -> str:
+        """The help with the usual range and the paper's value."""
         parts = [self.help]
         if self.usual:
             parts.append(f"Usual: {self.usual}.")

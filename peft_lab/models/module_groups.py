@@ -68,10 +68,12 @@ class ModuleGroup:
 
     @property
     def count(self) -> int:
+        """Modules in the group."""
         return len(self.layers) or 1
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """The modules' paths, the layer's number filled in."""
         return tuple(self.path.replace("{}", str(index)) for index in self.layers) or (self.path,)
 
     @property
@@ -82,6 +84,7 @@ class ModuleGroup:
 
     @property
     def out_features(self) -> int:
+        """Outputs of a map, or the width of an embedding."""
         weight = self.parameters["weight"]
         return weight[1] if self.type in ("Conv1D", "Embedding") else weight[-2]
 
@@ -105,6 +108,7 @@ class ModuleGroup:
 
     @property
     def is_norm(self) -> bool:
+        """Whether its type is called a norm."""
         return "norm" in self.type.lower()
 
 

@@ -138,11 +138,14 @@ def _place(owner: str, name: str, wrapper: str) -> tuple[str, str]:
 
 
 def dtype_name(tensor: torch.Tensor) -> str:
+    """A tensor's type as the lab writes it, such as ``bfloat16``; its shape does not matter."""
     return str(tensor.dtype).removeprefix("torch.")
 
 
 def safetensors_bytes(state: Mapping[str, torch.Tensor]) -> int:
     """The size of a safetensors file of these tensors: 8 bytes, a JSON header padded to 8, and the data.
+
+    The tensors may have any shapes.
 
     Source: the safetensors format description (header length, UTF-8 JSON, data_offsets per tensor).
     """

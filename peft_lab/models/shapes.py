@@ -64,6 +64,7 @@ class ModelShape:
 
     @property
     def kv_width(self) -> int:
+        """Width of a token's keys, and of its values: heads times head size."""
         return self.kv_heads * self.head_dim
 
     @cached_property

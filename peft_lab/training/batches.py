@@ -153,6 +153,8 @@ def collate(rows: Sequence[Encoded], pad: int, device: str) -> dict[str, torch.T
 def size_of(batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """What a step's memory depends on: rows and length, whether a row is padded, and what the loss picks.
 
+    ``batch``: ids of shape (rows, length); labels (rows, length), or (rows) when classifying.
+
     ``kept``: positions at which the head is applied; ``predicted``: tokens that count. Both are 0 when classifying.
     """
     rows, length = batch["input_ids"].shape
@@ -220,7 +222,7 @@ def loss_at(
 
 
 def loss_of(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """:func:`loss_at` what the batch's labels ask for."""
+    """:func:`loss_at` what the batch's labels ask for. A scalar; ``batch`` as :func:`collate` makes it."""
     return loss_at(model, batch, picked(batch["labels"]), keeps_logits(model))
 
 

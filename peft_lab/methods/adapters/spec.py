@@ -73,6 +73,8 @@ KNOBS = (
 
 
 class Adapters(MethodSpec):
+    """Bottleneck adapters, of our own: Houlsby, Pfeiffer and parallel placement."""
+
     slug = "adapters"
     title = "Adapters"
     summary = "Insert a small bottleneck network after each sublayer, and train only that."
@@ -182,7 +184,10 @@ class Adapters(MethodSpec):
         _notes(model).clear()
 
     def state(self, model: torch.nn.Module, name: str = "default") -> dict[str, torch.Tensor]:
-        """The tensors of one adapter, and of the head when it was trained with one."""
+        """The tensors of one adapter, and of the head when it was trained with one.
+
+        Each has the shape that it is saved in.
+        """
         found = {key: parameter.detach() for key, parameter in bottleneck.parameters_of(model, name).items()}
         if _notes(model)[name]["task_type"] == "SEQ_CLS":
             own = {key: p.detach() for key, p in model.named_parameters() if own_format.in_head(key)}

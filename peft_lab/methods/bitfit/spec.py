@@ -47,6 +47,8 @@ KNOBS = (
 
 
 class BitFit(MethodSpec):
+    """BitFit, of our own: trains biases that the model already has."""
+
     slug = "bitfit"
     title = "BitFit"
     summary = "Train the biases that the model already has, and nothing else."

@@ -25,6 +25,8 @@ PEFT_TYPE = "FULL"
 
 
 class FullFineTuning(MethodSpec):
+    """Full fine-tuning: what all the others are compared with."""
+
     slug = "full"
     title = "Full fine-tuning"
     summary = "Train every parameter. The most capacity, the most memory, and a whole model to store for every task."

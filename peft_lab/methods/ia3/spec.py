@@ -53,6 +53,8 @@ KNOBS = (
 
 
 class Ia3(PeftMethod):
+    """IA³ as PEFT has it: vectors on keys, values and the feed-forward part."""
+
     slug = "ia3"
     title = "IA³"
     summary = (

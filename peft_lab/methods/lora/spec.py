@@ -98,6 +98,8 @@ KNOBS = (
 
 
 class Lora(PeftMethod):
+    """LoRA as PEFT has it, with DoRA, rsLoRA, LoRA+ and other starts."""
+
     slug = "lora"
     title = "LoRA"
     summary = "Freeze the weight matrix W. Learn a low-rank correction beside it, and add it to the output."

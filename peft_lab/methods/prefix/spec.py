@@ -69,6 +69,8 @@ KNOBS = (
 
 
 class PrefixTuning(VirtualTokenMethod):
+    """Prefix Tuning: trained keys and values before those of the text, in every layer."""
+
     slug = "prefix"
     title = "Prefix Tuning"
     summary = "Learn key and value vectors that every layer's attention finds before the text."

@@ -51,6 +51,8 @@ KNOBS = (
 
 
 class PromptTuning(InputPromptMethod):
+    """Prompt Tuning as PEFT has it: trained embeddings before those of the text."""
+
     slug = "prompt"
     title = "Prompt Tuning"
     summary = "Leave the model alone. Learn a few input embeddings that stand before the text."

@@ -91,6 +91,8 @@ KNOBS = (
 
 
 class PTuning(InputPromptMethod):
+    """P-Tuning: version 1 with an encoder at the input, version 2 with prompts in every layer."""
+
     slug = "ptuning"
     title = "P-Tuning"
     summary = (

@@ -89,6 +89,8 @@ KNOBS = (
 
 
 class QLora(Lora):
+    """LoRA on a base that is stored in 4 or 8 bits."""
+
     slug = "qlora"
     title = "QLoRA"
     summary = "Store the frozen base in 4 bits, or 8. Learn a low-rank correction in 16 or 32 bits beside it."

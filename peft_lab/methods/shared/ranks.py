@@ -31,6 +31,7 @@ class Rule:
     layers: tuple[int, int] | None
 
     def fits(self, group: ModuleGroup, path: str, layer: int | None) -> bool:
+        """Whether the rule is about a module: its layer is in the range, or its path ends in the name."""
         if self.layers is not None:
             return layer is not None and self.layers[0] <= layer <= self.layers[1]
         return path == self.name or path.endswith(f".{self.name}")
