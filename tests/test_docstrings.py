@@ -54,7 +54,7 @@ def classes(trees: list[ast.Module]) -> dict[str, list[ast.ClassDef]]:
     return found
 
 
-CLASSES = classes([ast.parse(file.read_text(encoding="utf-8")) for file in ROOT.rglob("*.py")])
+CLASSES = classes([ast.parse(file.read_text(encoding="utf-8")) for file in FILES])
 
 
 def bases(node: ast.ClassDef) -> Iterator[ast.ClassDef]:

@@ -100,6 +100,10 @@ def device_of(text: str) -> Device:
 
     Raises:
         UnknownName: no device and no size. BadInput: another unit, or a size with no room for a step.
+
+    >>> device_of("24MB")
+    Traceback (most recent call last):
+    peft_lab.errors.BadInput: '24MB' is no memory of a device; write it as 24GB.
     """
     match = _SIZE.fullmatch(text.strip())
     if text in devices():

@@ -46,6 +46,14 @@ class ModuleGroup:
         parameters: own parameters by name, each with its shape as torch stores it.
         tied: names of parameters that are shared with another module and so count once, there.
         linear: whether a class of another name is a linear map all the same (Falcon's, Llama 4's router).
+
+    GPT-2 stores its matrices the other way round, (in, out):
+
+    >>> up = ModuleGroup("h.{}.mlp.c_fc", "Conv1D", (0, 1), {"weight": (768, 3072), "bias": (3072,)})
+    >>> up.in_features, up.out_features, up.bias, up.count
+    (768, 3072, 3072, 2)
+    >>> up.paths
+    ('h.0.mlp.c_fc', 'h.1.mlp.c_fc')
     """
 
     path: str

@@ -99,6 +99,9 @@ def clean_path(path: str, wrapper: str | None = None) -> str:
     Args:
         wrapper: what stands before the bare model's own paths. By default a tuner's (LoRA, IA3 ...); on a model with a
             prompt it is ``base_model.`` alone.
+
+    >>> clean_path("base_model.model.model.layers.0.self_attn.q_proj.lora_A.default")
+    'model.layers.0.self_attn.q_proj.lora_A'
     """
     for prefix in _WRAPPERS if wrapper is None else (wrapper,):
         if path.startswith(prefix):
@@ -148,6 +151,12 @@ def safetensors_bytes(state: Mapping[str, torch.Tensor]) -> int:
     The tensors may have any shapes.
 
     Source: the safetensors format description (header length, UTF-8 JSON, data_offsets per tensor).
+
+    Four numbers of float32 take 16 bytes, and the header of one tensor's name, type and shape comes on top:
+
+    >>> import torch
+    >>> safetensors_bytes({"a": torch.zeros(4)}) - safetensors_bytes({"a": torch.zeros(2)})
+    8
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0

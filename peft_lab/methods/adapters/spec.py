@@ -73,7 +73,17 @@ KNOBS = (
 
 
 class Adapters(MethodSpec):
-    """Bottleneck adapters, of our own: Houlsby, Pfeiffer and parallel placement."""
+    """Bottleneck adapters, of our own: Houlsby, Pfeiffer and parallel placement.
+
+    Pfeiffer keeps one of Houlsby's two adapters in a layer:
+
+    >>> from peft_lab.models.catalogue import get_model
+    >>> shape = get_model("roberta-base").shape
+    >>> adapters = Adapters()
+    >>> [adapters.formula(shape, adapters.require(shape, {"placement": place, "bottleneck": 48})).trainable
+    ...  for place in ("pfeiffer", "houlsby")]
+    [894528, 1789056]
+    """
 
     slug = "adapters"
     title = "Adapters"

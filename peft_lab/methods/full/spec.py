@@ -25,7 +25,13 @@ PEFT_TYPE = "FULL"
 
 
 class FullFineTuning(MethodSpec):
-    """Full fine-tuning: what all the others are compared with."""
+    """Full fine-tuning: what all the others are compared with.
+
+    >>> from peft_lab.models.catalogue import get_model
+    >>> shape = get_model("bert-base").shape
+    >>> FullFineTuning().formula(shape, {}).trainable == shape.total
+    True
+    """
 
     slug = "full"
     title = "Full fine-tuning"

@@ -56,7 +56,11 @@ def singular_values(a: torch.Tensor, b: torch.Tensor, scale: float) -> list[floa
 
 def effective_rank(values: list[float]) -> float:
     """exp of the entropy of the normalised singular values (Roy and Vetterli 2007): r when all are equal, 1
-    when one rules."""
+    when one rules.
+
+    >>> effective_rank([1.0, 1.0, 0.0]), effective_rank([5.0, 0.0, 0.0])
+    (2.0, 1.0)
+    """
     import math
 
     total = sum(values)

@@ -42,6 +42,9 @@ def parse(text: str) -> tuple[Rule, ...]:
 
     Raises:
         BadInput: the first rule that is none, with what one looks like.
+
+    >>> [(rule.name, rule.rank, rule.layers) for rule in parse("v_proj=4, 0-9=16")]
+    [('v_proj', 4, None), ('0-9', 16, (0, 9))]
     """
     return tuple(_rule(part.strip()) for part in text.split(",") if part.strip())
 
