@@ -60,6 +60,7 @@ class Advice:
 
     @property
     def title(self) -> str:
+        """The method's name, or what to do when no method is advised."""
         names = {PROMPTING: "Prompting, no training", NOTHING: "Another model or device"}
         return names.get(self.method) or get_method(self.method).title
 
@@ -70,7 +71,11 @@ class Advice:
         return names.get(self.method) or self.title
 
     def knobs(self, shape: ModelShape) -> dict[str, Any]:
-        """The values for a model: ``query-value`` is what LoRA adapts there by default, ``keys`` its map of keys."""
+        """The values for a model: ``query-value`` is what LoRA adapts there by default, ``keys`` its map of keys.
+
+        Raises:
+            BadInput: a model without a map of keys, where the advice names it.
+        """
         values = dict(self.values)
         if values.get("target_modules") == QUERY_VALUE:
             values["target_modules"] = get_method("lora").defaults(shape)["target_modules"]

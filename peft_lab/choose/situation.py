@@ -52,10 +52,12 @@ class Situation:
 
     @property
     def shape(self) -> ModelShape:
+        """The model's shape."""
         return resolve(self.model).shape
 
     @property
     def hardware(self) -> Device:
+        """The device, as the simulation knows it."""
         return device_of(self.device)
 
     @property
@@ -94,7 +96,15 @@ FOUND = tuple(key for key, question in QUESTIONS.items() if question.by != "you"
 
 
 def device_of(text: str) -> Device:
-    """A device by name, or one that only has a size. Raises UnknownName."""
+    """A device by name, or one that only has a size.
+
+    Raises:
+        UnknownName: no device and no size. BadInput: another unit, or a size with no room for a step.
+
+    >>> device_of("24MB")
+    Traceback (most recent call last):
+    peft_lab.errors.BadInput: '24MB' is no memory of a device; write it as 24GB.
+    """
     match = _SIZE.fullmatch(text.strip())
     if text in devices():
         return get_device(text)

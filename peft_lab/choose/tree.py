@@ -180,6 +180,7 @@ class Place:
 
     @property
     def leaf(self) -> bool:
+        """Whether it gives an advice and asks nothing more."""
         return self.target in ADVICE
 
     @property

@@ -151,6 +151,7 @@ def blueprint_of(
 
     Raises:
         BadInput: unknown names or values out of range.
+        Unsupported: a prompt in the cache with gradient checkpointing.
     """
     from peft_lab.methods import get_method
     from peft_lab.methods.base import plain_task

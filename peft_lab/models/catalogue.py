@@ -78,6 +78,7 @@ class ModelEntry:
 
     @property
     def parameters(self) -> int:
+        """All parameters, shared ones once."""
         return self.shape.total
 
 

@@ -270,7 +270,7 @@ def test_nothing_fits_the_room_for_a_task() -> None:
     ("change", "question"),
     [({"rows": 999}, "rows"), ({"tasks": 2}, "tasks"), ({"storage": 1_500_000}, "storage")],
 )
-def test_a_flip_names_the_answer_that_changed(change: dict[str, int], question: str) -> None:
+def test_a_flip_names_the_answer_that_changed(change: dict[str, Any], question: str) -> None:
     start = Situation()
     room = standin.room(start)
     found = recommend(start, room)

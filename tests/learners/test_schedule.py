@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fsrs import Card, Rating, Scheduler
@@ -243,7 +244,8 @@ def test_import_refuses_what_it_cannot_use(learners: Learners) -> None:
         with pytest.raises(BadInput, match=message):
             import_profile(learners, broken, replace=True)
         assert export_profile(learners, "Ada") == before, "a failed import changes nothing"
-    for nothing in (None, [], "text", 3):
+    of_no_learner: tuple[Any, ...] = (None, [], "text", 3)
+    for nothing in of_no_learner:
         with pytest.raises(BadInput, match="not a learner exported"):
             import_profile(learners, nothing)
 

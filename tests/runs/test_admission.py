@@ -15,6 +15,7 @@ from peft_lab.queue.queue import RunQueue, get_queue
 from peft_lab.runs import admission, store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
+from peft_lab.workers import inspector
 
 RUN = RunSpec("minilm-l6", "lora", "sentiment", steps=2, batch=32, eval_rows=0)
 PLENTY = 2**40
@@ -42,14 +43,14 @@ def test_the_bound_is_above_the_simulation(model: str, rows: int, length: int, s
 @pytest.mark.weights
 def test_a_run_that_obviously_fits_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, PLENTY)
-    monkeypatch.setattr(admission.inspector, "get_inspector", None)
+    monkeypatch.setattr(inspector, "get_inspector", None)
     assert admission.refusal(RUN.check()) is None
 
 
 @pytest.mark.weights
 def test_one_line_says_how_much_and_what_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = RUN.check()
-    needed = admission.inspector.get_inspector("memory").ask(admission.needed_bytes, spec.to_dict(), "cpu")
+    needed = inspector.get_inspector("memory").ask(admission.needed_bytes, spec.to_dict(), "cpu")
     free(monkeypatch, needed)
     assert admission.refusal(spec) is None
     free(monkeypatch, needed - 1)
@@ -81,7 +82,7 @@ def test_what_cannot_be_simulated_is_not_refused(monkeypatch: pytest.MonkeyPatch
             raise SimulationError("it needs values")
 
     free(monkeypatch, 1)
-    monkeypatch.setattr(admission.inspector, "get_inspector", lambda _: Unable())
+    monkeypatch.setattr(inspector, "get_inspector", lambda _: Unable())
     assert admission.refusal(RUN.check()) is None
 
 

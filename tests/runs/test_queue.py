@@ -14,10 +14,12 @@ import psutil
 import pytest
 
 from peft_lab.errors import BadInput, RunError
-from peft_lab.queue import child, queue
+from peft_lab.queue import queue
 from peft_lab.queue.queue import RunQueue, get_queue
 from peft_lab.runs import store
+from peft_lab.runs.events import read_events
 from peft_lab.runs.view import Status
+from peft_lab.workers import processes
 
 from .driving import LONG, PATIENCE, QUICK, owns, started, until
 
@@ -54,7 +56,7 @@ def test_a_child_that_cannot_be_made_is_a_failed_run(monkeypatch: pytest.MonkeyP
             def start(self) -> None:
                 raise EOFError("unexpected EOF")
 
-    monkeypatch.setattr(child.processes, "context", Context)
+    monkeypatch.setattr(processes, "context", Context)
     identity = get_queue().submit(QUICK)
     assert get_queue().wait(identity, PATIENCE) is Status.FAILED
     assert "could not be started" in store.get(identity).view().message
@@ -93,7 +95,7 @@ def test_an_error_that_is_a_bug_names_itself(monkeypatch: pytest.MonkeyPatch) ->
     run = store.create(replace(QUICK, model="minilm-l6", method="lora").check())
     (run.folder / "spec.json").write_text("{")
     get_queue()._run(run)
-    assert store.read_events(run.folder / "events.jsonl")[-1]["type"] == "failed"
+    assert read_events(run.folder / "events.jsonl")[-1]["type"] == "failed"
     store.delete(run.id)
 
 

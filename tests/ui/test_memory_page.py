@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from peft_lab import published
@@ -147,7 +148,7 @@ def test_where_a_search_ends_is_a_lower_bound(
     done.set_result(size)
     monkeypatch.setattr(Chosen, "search", lambda *given: done)
     said: list[str] = []
-    monkeypatch.setattr(fitting.st, "markdown", said.append)
+    monkeypatch.setattr(st, "markdown", said.append)
     chosen = Chosen(get_model("minilm-l6"), devices()["h200"], 1, 8, "bfloat16", "adamw", False, {})
     fitting._size(what, chosen, "lora")
     assert ("at least" in said[0]) == least

@@ -74,6 +74,18 @@ KNOBS = (
 
 
 class Adapters(MethodSpec):
+    """Bottleneck adapters, of our own: Houlsby, Pfeiffer and parallel placement.
+
+    Pfeiffer keeps one of Houlsby's two adapters in a layer:
+
+    >>> from peft_lab.models.catalogue import get_model
+    >>> shape = get_model("roberta-base").shape
+    >>> adapters = Adapters()
+    >>> [adapters.formula(shape, adapters.require(shape, {"placement": place, "bottleneck": 48})).trainable
+    ...  for place in ("pfeiffer", "houlsby")]
+    [894528, 1789056]
+    """
+
     slug = "adapters"
     title = "Adapters"
     summary = "Insert a small bottleneck network after each sublayer, and train only that."
@@ -181,7 +193,10 @@ class Adapters(MethodSpec):
         _notes(model).clear()
 
     def state(self, model: torch.nn.Module, name: str = "default") -> dict[str, torch.Tensor]:
-        """The tensors of one adapter, and of the head when it was trained with one."""
+        """The tensors of one adapter, and of the head when it was trained with one.
+
+        Each has the shape that it is saved in.
+        """
         found = {key: parameter.detach() for key, parameter in bottleneck.parameters_of(model, name).items()}
         if _notes(model)[name]["task_type"] == "SEQ_CLS":
             own = {key: p.detach() for key, p in model.named_parameters() if heads.in_head(key)}

@@ -99,6 +99,19 @@ KNOBS = (
 
 
 class Lora(PeftMethod):
+    """LoRA as PEFT has it, with DoRA, rsLoRA, LoRA+ and other starts.
+
+    The correction of one map has ``r (d_in + d_out)`` parameters, so twice the rank is twice as many:
+
+    >>> from peft_lab.models.catalogue import get_model
+    >>> shape = get_model("llama-3.2-3b").shape
+    >>> lora = Lora()
+    >>> [lora.formula(shape, lora.require(shape, {"r": r})).trainable for r in (16, 32)]
+    [4587520, 9175040]
+    >>> 28 * 16 * ((3072 + 3072) + (3072 + 1024))  # layers, rank, queries and values
+    4587520
+    """
+
     slug = "lora"
     title = "LoRA"
     summary = "Freeze the weight matrix W. Learn a low-rank correction beside it, and add it to the output."

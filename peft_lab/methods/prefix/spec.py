@@ -69,6 +69,17 @@ KNOBS = (
 
 
 class PrefixTuning(VirtualTokenMethod):
+    """Prefix Tuning: trained keys and values before those of the text, in every layer.
+
+    ``2 L d_kv n`` parameters, which grouped-query attention makes fewer:
+
+    >>> from peft_lab.models.catalogue import get_model
+    >>> shape = get_model("llama-3.2-3b").shape
+    >>> prefix = PrefixTuning()
+    >>> prefix.formula(shape, prefix.require(shape, {"num_virtual_tokens": 20})).stored == 2 * 28 * 1024 * 20
+    True
+    """
+
     slug = "prefix"
     title = "Prefix Tuning"
     summary = "Learn key and value vectors that stand before the text in every layer's attention."

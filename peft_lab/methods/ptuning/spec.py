@@ -91,6 +91,18 @@ KNOBS = (
 
 
 class PTuning(InputPromptMethod):
+    """P-Tuning: version 1 with an encoder at the input, version 2 with prompts in every layer.
+
+    Version 1 trains an encoder that is thrown away; what it makes is kept:
+
+    >>> from peft_lab.models.catalogue import get_model
+    >>> shape = get_model("llama-3.2-3b").shape
+    >>> tuning = PTuning()
+    >>> found = tuning.formula(shape, tuning.require(shape, {"num_virtual_tokens": 20}))
+    >>> found.trainable, found.stored
+    (28382208, 61440)
+    """
+
     slug = "ptuning"
     title = "P-Tuning"
     summary = "Learn virtual tokens through a small encoder, which is thrown away after training."

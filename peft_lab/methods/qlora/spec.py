@@ -91,6 +91,19 @@ KNOBS = (
 
 
 class QLora(Lora):
+    """LoRA on a base that is stored in 4 or 8 bits.
+
+    It adapts all linear maps by default, as the paper does:
+
+    >>> from peft_lab.models.catalogue import get_model
+    >>> shape = get_model("llama-3.2-3b").shape
+    >>> qlora = QLora()
+    >>> qlora.formula(shape, qlora.require(shape, {"r": 16})).trainable
+    24313856
+    >>> qlora.scale(qlora.require(shape, {"r": 64, "lora_alpha": 16}))
+    0.25
+    """
+
     slug = "qlora"
     title = "QLoRA"
     summary = (

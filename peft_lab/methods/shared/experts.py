@@ -120,6 +120,7 @@ def router_problems(shape: ModelShape, groups: Iterable[ModuleGroup]) -> Iterabl
 
 
 def linear_routers(shape: ModelShape) -> tuple[ModuleGroup, ...]:
+    """The routers that are linear maps, which a method can name as such."""
     paths = {mixture.router for mixture in shape.mixtures}
     return tuple(group for group in shape.groups if group.linear and group.path in paths)
 

@@ -207,6 +207,7 @@ def test_a_count_that_differs_says_where(counted: Count, monkeypatch: pytest.Mon
     monkeypatch.setattr(Lora, "formula", lambda self, *of: replace(f := whole(self, *of), terms=f.terms[1:]))
     report = counted("mixtral", "lora", {})
     assert report.trainable != report.formula
+    assert report.difference is not None
     assert "self_attn.q_proj" in report.difference and "that the formula does not know" in report.difference
 
 
