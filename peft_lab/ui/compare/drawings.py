@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from peft_lab import units
 from peft_lab.compare.pareto import Axis
 from peft_lab.methods import all_methods
+from peft_lab.palette import faint
 from peft_lab.ui import theme
 
 Row = Mapping[str, Any]
@@ -69,7 +70,7 @@ def learning_curves(rows: Sequence[Row], height: int = 420) -> go.Figure:
                 y=high + low[::-1],
                 mode="lines",  # short curves would get a marker at every step of the band's edge
                 fill="toself",
-                fillcolor=_faint(colour),
+                fillcolor=faint(colour, theme.BAND_OPACITY),
                 line={"width": 0},
                 hoverinfo="skip",
                 showlegend=False,
@@ -94,11 +95,6 @@ def learning_curves(rows: Sequence[Row], height: int = 420) -> go.Figure:
     figure.update_xaxes(title="step", zeroline=False, dtick=1 if longest <= SMOOTH else None)
     figure.update_yaxes(title="training loss, nats")
     return figure
-
-
-def _faint(colour: str) -> str:
-    red, green, blue = bytes.fromhex(colour[1:])
-    return f"rgba({red},{green},{blue},{theme.BAND_OPACITY})"
 
 
 def scatter(
