@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.faults import knobs
+from bench.faults.campaigns import knobs
 
 
 def test_any_settings_on_any_model_are_answered() -> None:

@@ -12,18 +12,17 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bench.faults.children import Outcome, summed
+from bench.faults.rows import LIMIT, Outcome, Place, Row
 from peft_lab.errors import PeftLabError
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.knobs import Knob
 from peft_lab.models.catalogue import ModelEntry, catalogue
 
-CASES = 3000
+TIMES = 3000
 COUNTED = (
     10  # one of so many is counted as well; a count builds the model, which takes a second on a busy machine
 )
-SECONDS = 60.0
 _ROOM = 2_000_000_000  # parameters up to which a model is counted here: larger ones take the same way, longer
 
 #: What no knob takes, or takes only by its own kind.
@@ -95,7 +94,7 @@ def tried(
     except Exception:  # noqa: BLE001  whatever it is, it is what the campaign looks for
         outcome.traceback = traceback.format_exc()
     outcome.seconds = time.monotonic() - start
-    outcome.hung = outcome.seconds > SECONDS
+    outcome.hung = outcome.seconds > LIMIT
     return outcome
 
 
@@ -127,7 +126,7 @@ def _consistent(
             outcome.faults.append(f"counted {report.trainable:,}, by the formula {report.formula:,}")
 
 
-def cases(amount: int = CASES, seed: int = 0, every: int = COUNTED) -> Iterator[tuple[str, Outcome]]:
+def cases(amount: int = TIMES, seed: int = 0, every: int = COUNTED) -> Iterator[tuple[str, Outcome]]:
     """Each combination with what became of it; one of ``every`` is counted too."""
     rng = random.Random(seed)
     for number in range(amount):
@@ -136,13 +135,7 @@ def cases(amount: int = CASES, seed: int = 0, every: int = COUNTED) -> Iterator[
         yield what, tried(spec, entry, values, text, counted=number % every == 0)
 
 
-def campaign(
-    amount: int = CASES, seed: int = 0, report: Callable[[str], None] = print
-) -> list[dict[str, Any]]:
-    """Rows {what, tried, tracebacks, hangs, lost, notes}."""
-    outcomes = []
-    for what, found in cases(amount, seed):
-        if not found.fine:
-            report(f"{what}: {found.told}")
-        outcomes.append((what, found))
-    return [summed(f"combinations of knobs (one of {COUNTED} counted too)", outcomes)]
+def run(_place: Place, times: int) -> Iterator[Row]:
+    """One row."""
+    answered = f"a formula, or a sentence; one in {COUNTED} counted on the model too, equal to the formula"
+    yield Row("combinations of knobs").take(cases(times), answered)
