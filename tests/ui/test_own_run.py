@@ -196,7 +196,7 @@ def test_what_is_not_known_is_not_told() -> None:
 
 def test_a_damaged_note_of_who_started_a_run_is_nobodys(runs: Any) -> None:
     run = runs(mark=None)
-    for content in ("", "[]", '{"browser": 3}', "\x00"):
+    for content in ("", "[]", '{"browser": 3}', "\x00", "[" * 100_000):
         (run.folder / starters.FILE).write_text(content, "utf-8")
         assert starters.started_by(run) is None
 

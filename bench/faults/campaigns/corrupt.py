@@ -17,7 +17,7 @@ from peft_lab.assets import store as assets
 from peft_lab.compare import plan as plans
 from peft_lab.compare import store as comparisons
 from peft_lab.learners.schedule import Learners
-from peft_lab.runs import kept, queue, respond, store
+from peft_lab.runs import kept, queue, respond, starters, store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run
 
@@ -38,6 +38,7 @@ GARBAGE: dict[str, Callable[[bytes], bytes]] = {
     "a flipped byte": lambda data: _flipped(data),
 }
 RUN_FILES = (
+    starters.FILE,
     "spec.json",
     "events.jsonl",
     kept.RECORD,
@@ -157,6 +158,7 @@ def _use(row: Row, label: str, made: Run, other: Run) -> None:
     row.guarded(f"{label}: runs ID", lambda: invoke("runs", made.id))
     row.guarded(f"{label}: view", made.view)
     row.guarded(f"{label}: record", made.record)
+    row.guarded(f"{label}: started by", lambda: starters.started_by(made))
     row.guarded(f"{label}: insight", made.insight)
     row.guarded(f"{label}: arrays", made.arrays)
     row.guarded(f"{label}: script", lambda: export.script(made))
