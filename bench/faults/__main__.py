@@ -27,6 +27,9 @@ def main() -> None:
     )
     parser.add_argument("--times", type=int, help="how often, instead of what each campaign does by default")
     parser.add_argument("--quick", action="store_true", help=f"one in {QUICK} of what each campaign tries")
+    parser.add_argument(
+        "--minutes", type=float, help="no case of a row begins later than that after its first"
+    )
     options = parser.parse_args()
     for name in options.names:
         if name not in CAMPAIGNS:
@@ -39,7 +42,7 @@ def main() -> None:
     clean = True
     with tempfile.TemporaryDirectory(prefix="peft-lab-faults-", ignore_cleanup_errors=True) as scratch:
         for name in options.names or CAMPAIGNS:
-            place = Place(Path(scratch) / name, weights)
+            place = Place(Path(scratch) / name, weights, options.minutes)
             begun = time.monotonic()
             for row in rows(name, place, options.times, options.quick):
                 print(row.line(), file=table, flush=True)

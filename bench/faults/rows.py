@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from peft_lab.errors import PeftLabError
 
+Case = TypeVar("Case")
 LIMIT = 60  # seconds after which a call that answers in one or two has hung
 
 
@@ -131,10 +134,19 @@ def _tell(detail: str) -> None:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a campaign may write, and the lab folder whose weights it may read."""
+    """Where a campaign may write, the lab folder whose weights it may read, and how long a row may take."""
 
     scratch: Path
     weights: Path
+    minutes: float | None = None
+
+    def in_time(self, cases: Iterable[Case]) -> Iterator[Case]:
+        """The cases of a row: all, or as many as begin within the minutes that a row has, but one at least."""
+        begun = time.monotonic()
+        for case in cases:
+            yield case
+            if self.minutes is not None and time.monotonic() - begun > 60 * self.minutes:
+                return
 
     def home(self, name: str) -> Path:
         """A lab folder of that name without runs; the weights and sentences are links."""

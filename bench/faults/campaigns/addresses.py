@@ -177,7 +177,9 @@ def run(place: Place, times: int) -> Iterator[Row]:
         browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_FLAGS)
         context = browser.new_context(viewport={"width": 1280, "height": 1000})
         found = ((address[:200], _opened(context, url, address)) for address in addresses(times))
-        row = Row("hostile addresses").take(found, "a page at rest or a plain not found; nothing foreign")
+        row = Row("hostile addresses").take(
+            place.in_time(found), "a page at rest or a plain not found; nothing foreign"
+        )
         browser.close()
     tracebacks_of(row, place.scratch / "server.log", "the server's log")
     yield row

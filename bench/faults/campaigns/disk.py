@@ -29,7 +29,7 @@ def run(place: Place, times: int) -> Iterator[Row]:
         for moment in MOMENTS:
             row = Row(f"{fault}, {moment}")
             said: set[str] = set()
-            for count in range(times):
+            for count in place.in_time(range(times)):
                 row.tried += 1
                 folder = place.scratch / f"disk-{fault[2:6]}-{moment[:6]}-{count}".replace(" ", "-")
                 try:

@@ -53,7 +53,7 @@ def run(place: Place, times: int) -> Iterator[Row]:
             endings: dict[str, int] = {}
             # A queued run has no process of its own yet.
             phases = [phase for phase in PHASES if victim != "worker" or phase != "queued"]
-            for count in range(times):
+            for count in place.in_time(range(times)):
                 phase = phases[count % len(phases)]
                 label = f"{row.what}, {phase}"
                 try:

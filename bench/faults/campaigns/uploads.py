@@ -71,9 +71,9 @@ def places() -> list[tuple[str, Outcome]]:
         return [(f"--own {path:.40}", _told(partial(apart.load_file, path))) for path in (*endless, *others)]
 
 
-def run(_place: Place, times: int) -> Iterator[Row]:
+def run(place: Place, times: int) -> Iterator[Row]:
     """A row for files that are uploaded, one for what is named to the command line."""
     answered = "taken, or refused in one sentence"
     files = ((what, tried(name, data)) for what, name, data in cases(times))
-    yield Row("hostile uploads").take(files, answered)
+    yield Row("hostile uploads").take(place.in_time(files), answered)
     yield Row("devices, pipes, links and folders for `--own`").take(places(), answered)
