@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from bench.faults.children import preload
 from bench.faults.rows import LIMIT, Outcome, Place, Row
 from peft_lab.errors import PeftLabError
 from peft_lab.methods import all_methods
@@ -141,6 +142,7 @@ def run(place: Place, times: int) -> Iterator[Row]:
     yield Row("combinations of knobs: checks, formula, drawing").take(
         place.in_time(cases(times)), "an answer or a sentence"
     )
+    preload()
     yield Row("every tenth of them: counted on the model too").take(
         place.in_time(cases(times, every=COUNTED, counted=True)), "the count is the formula's, or a sentence"
     )
