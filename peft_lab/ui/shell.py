@@ -31,6 +31,7 @@ _PAGES = next(
     for folder in (_PACKAGE.parent / "pages", _PACKAGE / "_app/pages")
     if (folder / "home.py").is_file()
 )
+SIDEBAR = 230  # pixels: every page's name fits, and the page has the rest
 _navigated = False
 
 
@@ -67,7 +68,10 @@ def run_app() -> None:
     asked = asked_page()
     _navigated = True
     st.set_page_config(
-        page_title="PEFT Lab", page_icon=str(Path(__file__).with_name("favicon.png")), layout="wide"
+        page_title="PEFT Lab",
+        page_icon=str(Path(__file__).with_name("favicon.png")),
+        layout="wide",
+        initial_sidebar_state=SIDEBAR,
     )
     st.logo(Path(__file__).with_name("logo.svg"), size="large")
     _start_services()
