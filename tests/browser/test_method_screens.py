@@ -58,9 +58,7 @@ _BROKEN = """() => {
 
 
 @SIZES
-@pytest.mark.parametrize(
-    "method", ["lora", "adapters", pytest.param("ptuning", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("method", ["lora", "adapters", pytest.param("ptuning", marks=pytest.mark.slow)])
 def test_nothing_is_cut_or_has_to_be_scrolled(page: Page, app_url: str, method: str) -> None:
     visit(page, f"{app_url}/{method}?tab=modules&model=minilm-l6")
     assert page.get_by_test_id("stMetricLabel").count() == 4
@@ -125,6 +123,12 @@ def test_a_part_is_answered_and_the_answer_closed_by_keyboard(page: Page, app_ur
 
 def test_the_drawing_and_the_tree_choose_the_same_part(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/lora?tab=modules")
+    page.locator('.wide svg [data-path$="v_proj"]').first.click()
+    settled(page)
+    detail = page.locator("table.figures")
+    expect(detail.get_by_text("lora_B.weight")).to_be_visible()
+    expect(detail.get_by_text("192 × 8")).to_be_visible()
+    page.keyboard.press("Escape")
     row = page.get_by_role("button", name="model.layers.∗.self_attn.q_proj.lora_A")
     row.focus()
     page.keyboard.press("Enter")
@@ -161,6 +165,7 @@ def test_a_page_in_a_new_tab_knows_of_the_run_and_both_places_say_the_same_peak(
     other.get_by_role("button", name="Stop", exact=True).click()
     expect(other.locator("strong", has_text=re.compile("^Stopped$"))).to_be_visible(timeout=2 * MINUTES)
     expect(other.get_by_text("Stopped after")).to_be_visible()
+    expect(other.get_by_role("button", name="Train", exact=True)).to_be_enabled()
 
     stranger = chromium.new_context()
     try:
