@@ -34,6 +34,8 @@ _CSS = """
 [data-testid="stMetric"] { padding: 0; }
 .st-key-question p { font-size: 1.15rem; line-height: 1.5; }
 .st-key-headline [data-testid="stVerticalBlock"] { gap: 0.25rem; }
+/* as high as a figure with a note of two lines: nothing below moves when the figure comes */
+.st-key-headline [data-testid="stColumn"] [data-testid="stLayoutWrapper"] > div { min-height: 9.5rem; }
 table.figures { border-collapse: collapse; width: 100%; font-size: 0.92rem; }
 table.figures th { text-align: left; font-weight: 600; padding: 0.35rem 0.6rem;
   border-bottom: 1px solid color-mix(in srgb, currentColor 22%, transparent); }
@@ -66,6 +68,8 @@ table.compare td, table.compare th { padding-inline: 0.3rem; }
 [data-testid="stWidgetLabel"] p { color: light-dark(#0B1220, #F1F4F8); }
 [data-testid^="stBaseButton-primary"], [data-testid^="stBaseButton-primary"]:hover {
   color: light-dark(#FFFFFF, #14171C); }
+/* two fields beside each other: what stands in them needs the room of their plus and minus */
+.st-key-situation [data-testid^="stNumberInputStep"] { display: none; }
 [class*="st-key-narrow-"] { display: none; }
 /* a code for the phones of a whole room: as large as fits the screen */
 .st-key-qr img { width: auto !important; max-width: min(100%, 65vh) !important; height: auto; }
@@ -84,7 +88,8 @@ table.compare td, table.compare th { padding-inline: 0.3rem; }
   /* the four figures two by two: the knobs are then in view */
   .st-key-headline [data-testid="stHorizontalBlock"] { gap: 0.5rem; }
   .st-key-headline [data-testid="stColumn"] { min-width: 0; flex: 1 1 calc(50% - 0.25rem); }
-  .st-key-headline [data-testid="stColumn"] > div > [data-testid="stLayoutWrapper"] > div { padding: 0.6rem; }
+  .st-key-headline [data-testid="stColumn"] [data-testid="stLayoutWrapper"] > div {
+    padding: 0.6rem; min-height: 8.8rem; }
   .st-key-headline [data-testid="stMetricLabel"] p { font-size: 0.78rem; }
   /* all tabs in view, the open one too: Streamlit lets them scroll away sideways */
   [data-testid="stTabs"] [role="tablist"] { flex-wrap: wrap; row-gap: 0; }
