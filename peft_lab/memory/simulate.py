@@ -168,7 +168,7 @@ def blueprint_of(
             shape = meta.read_shape(base, config, entry.kind, entry.name, entry.title)
         try:
             return spec.apply(base, shape, full, task)
-        except ValueError as error:
+        except Unsupported as error:
             # PEFT looks at the base's setting while it applies a method.
             if not (checkpointing and "checkpointing" in str(error)):
                 raise
