@@ -20,7 +20,7 @@ HEIGHT = 640  # pixels that longer code gets
 
 
 def take_away(choice: Choice) -> None:
-    left, right = st.columns([2, 1], gap="large")
+    left, right = st.columns([17, 11], gap="small")  # the longest line of code fits at 1280
     with left:
         st.markdown("#### These settings as code")
         if choice.valid:
