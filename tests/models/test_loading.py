@@ -102,6 +102,6 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_bitsandbytes_is_imported_in_silence() -> None:
-    code = "from peft_lab.runs import quiet; import bitsandbytes"
+    code = "from peft_lab.workers import quiet; import bitsandbytes"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and "kernels" not in done.stderr + done.stdout
