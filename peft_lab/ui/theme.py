@@ -33,6 +33,8 @@ _CSS = (
 [data-testid="stMetric"] { padding: 0; }
 .st-key-question p { font-size: 1.15rem; line-height: 1.5; }
 .st-key-headline [data-testid="stVerticalBlock"] { gap: 0.25rem; }
+/* as high as a figure with a note of two lines: nothing below moves when the figure comes */
+.st-key-headline [data-testid="stColumn"] [data-testid="stLayoutWrapper"] > div { min-height: 9.5rem; }
 table.figures { border-collapse: collapse; width: 100%; font-size: 0.92rem; }
 table.figures th { text-align: left; font-weight: 600; padding: 0.35rem 0.6rem;
   border-bottom: 1px solid color-mix(in srgb, currentColor 22%, transparent); }
@@ -65,17 +67,29 @@ table.compare td, table.compare th { padding-inline: 0.3rem; }
 [data-testid="stWidgetLabel"] p { color: var(--peft-ink); }
 [data-testid^="stBaseButton-primary"], [data-testid^="stBaseButton-primary"]:hover {
   color: var(--peft-page); }
+/* two fields beside each other: what stands in them needs the room of their plus and minus */
+.st-key-situation [data-testid^="stNumberInputStep"] { display: none; }
 [class*="st-key-narrow-"] { display: none; }
 /* a code for the phones of a whole room: as large as fits the screen */
 .st-key-qr img { width: auto !important; max-width: min(100%, 65vh) !important; height: auto; }
-/* the links of a table begin where its head does */
-.st-key-methods [data-testid="stPageLink-NavLink"] { padding-left: 0; }
+/* the links of a table begin where its head does, and are as large as what stands beside them */
+.st-key-methods [data-testid="stPageLink-NavLink"] { padding: 0.2rem 0 0; }
+.st-key-methods [data-testid="stPageLink-NavLink"] p { font-size: 1rem; line-height: 1.6; }
+/* a choice of three words stays on one line in the narrow column of knobs */
+.st-key-knobs [data-variant="segmented_control"] { padding-inline: 0.3rem; }
+.st-key-knobs [data-variant="segmented_control"] p { font-size: 0.8rem; }
 @media (max-width: 640px) {
   .st-key-methods-head { display: none; }
   [class*="st-key-narrow-"] { display: flex; }
   .st-key-methods [data-testid="stHorizontalBlock"] { gap: 0.25rem 1rem; }
   .st-key-methods [data-testid="stColumn"]:nth-child(n+3) { min-width: 0; flex: 1 1 40%; }
   .block-container { padding-left: 1rem; padding-right: 1rem; }
+  /* the four figures two by two: the knobs are then in view */
+  .st-key-headline [data-testid="stHorizontalBlock"] { gap: 0.5rem; }
+  .st-key-headline [data-testid="stColumn"] { min-width: 0; flex: 1 1 calc(50% - 0.25rem); }
+  .st-key-headline [data-testid="stColumn"] [data-testid="stLayoutWrapper"] > div {
+    padding: 0.6rem; min-height: 8.8rem; }
+  .st-key-headline [data-testid="stMetricLabel"] p { font-size: 0.78rem; }
   /* all tabs in view, the open one too: Streamlit lets them scroll away sideways */
   [data-testid="stTabs"] [role="tablist"] { flex-wrap: wrap; row-gap: 0; }
   /* a long formula breaks between its terms: one that scrolls cannot be reached by keyboard */

@@ -45,8 +45,9 @@ PRELOADED = (
     "peft.tuners.lora.bnb",
     "peft.utils.transformers_weight_conversion",
     "accelerate",
+    "peft_lab.methods.every",
     "peft_lab.counting.count",
-    "peft_lab.runs.worker",
+    "peft_lab.queue.worker",
     "peft_lab.runs.training",
     "peft_lab.runs.respond",
 )
@@ -59,15 +60,8 @@ def context() -> BaseContext:
     if sys.platform != "linux":
         return _Spawn()
     made = _ForkServer()
-    made.set_forkserver_preload([*PRELOADED, *_method_modules()])
+    made.set_forkserver_preload(list(PRELOADED))
     return made
-
-
-def _method_modules() -> list[str]:
-    """Method files by module name; a new one needs to be listed nowhere."""
-    from peft_lab import methods
-
-    return [f"{methods.__name__}.{slug}.spec" for slug in methods.folders()]
 
 
 def start_server() -> None:

@@ -82,17 +82,17 @@ def test_a_local_folder(name: str, tmp_path: Path) -> None:
     ("config", "message"),
     [
         ({}, "could not be read as a model"),
-        ({"model_type": "vit"}, "no language model"),
+        ({"model_type": "vit"}, r"a vision model \('vit'\); the lab counts language models"),
         ({"model_type": "made-up"}, "could not be read as a model"),
-        ({"model_type": "whisper"}, "'whisper' model, which is no language model"),
-        ({"model_type": "detr"}, "no language model"),
+        ({"model_type": "whisper"}, r"a speech or audio model \('whisper'\)"),
+        ({"model_type": "detr"}, r"a vision model \('detr'\)"),
         (
             {
                 "model_type": "vision-encoder-decoder",
                 "encoder": {"model_type": "vit"},
                 "decoder": {"model_type": "gpt2"},
             },
-            "no language model",
+            "a model of images and text",
         ),
         (
             {"model_type": "llama", "num_hidden_layers": 0},

@@ -143,6 +143,17 @@ def test_memory_bars_stack_the_parts_in_one_order_and_one_colour_each_in_gigabyt
     assert layout["height"] > plain(charts.memory_bars({"LoRA": ROWS["LoRA"]}))[1]["height"]
 
 
+def test_what_is_below_a_gigabyte_is_drawn_in_megabytes() -> None:
+    """As the tables beside the figures write it."""
+    small = {"LoRA": {"weights": 600_000_000, "activations": 399_000_000}}
+    data, layout = plain(charts.memory_bars(small, limit=900_000_000))
+    assert [list(trace["x"]) for trace in data] == [[600.0], [399.0]]
+    assert (layout["xaxis"]["title"]["text"], layout["shapes"][0]["x0"]) == ("MB", 900.0)
+    data, layout = plain(charts.memory_timeline([("rest", None, small["LoRA"])]))
+    assert [list(trace["y"]) for trace in data] == [[600.0], [399.0]]
+    assert layout["yaxis"]["title"]["text"] == "MB alive"
+
+
 def test_a_devices_limit_is_a_line_at_its_place() -> None:
     _, layout = plain(charts.memory_bars(ROWS, limit=6_000_000_000, title="T4"))
     (line,) = layout["shapes"]

@@ -7,10 +7,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.counting.refusals import REFUSALS, said
-from peft_lab.errors import BadInput
+from peft_lab.errors import Unsupported
 from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.methods.knobs import Values
+from peft_lab.models.refusals import REFUSALS, said
 from peft_lab.models.shapes import ModelShape
 from peft_lab.models.shapes_only import shapes_only
 
@@ -53,7 +53,7 @@ def wrap(model: Any, config: PeftConfig) -> torch.nn.Module:
     """``get_peft_model``; on a meta model nothing is created on the CPU first.
 
     Raises:
-        BadInput: PEFT refuses these settings on this model, with PEFT's reason.
+        Unsupported: PEFT refuses these settings on this model, with PEFT's reason.
     """
     from peft import get_peft_model
 
@@ -63,11 +63,12 @@ def wrap(model: Any, config: PeftConfig) -> torch.nn.Module:
         except REFUSALS as error:
             kind = getattr(config.peft_type, "value", config.peft_type)
             architecture = model.config.model_type
-            raise BadInput(
+            raise Unsupported(
                 f"PEFT cannot put {kind} with these settings on a '{architecture}' model: {said(error)}"
             ) from error
     return peft_model
 
 
 def on_meta(model: torch.nn.Module) -> bool:
+    """Whether a model has shapes only and no values."""
     return next(model.parameters()).is_meta

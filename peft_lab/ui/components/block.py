@@ -9,9 +9,10 @@ import streamlit as st
 
 from peft_lab import palette
 from peft_lab.drawing import TOKENS, draw_block
-from peft_lab.methods.base import Part, Quantization
+from peft_lab.methods.base import Part
+from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelShape
-from peft_lab.ui.method.part_details import HEADER, Detail
+from peft_lab.ui.components.part_details import HEADER, Detail
 
 NARROW_BELOW = 450  # CSS pixels: under this the wide picture's text would be smaller than 9.5 px
 
