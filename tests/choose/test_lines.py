@@ -421,7 +421,9 @@ def test_where_nothing_fits_the_smallest_card_that_would_hold_it_is_named() -> N
     situation = Situation(model="llama-3.1-70b")
     found = recommend(situation, Room(situation, stub(dict.fromkeys(STEPS, needs))))
     assert found.advice == "nothing"
-    held = [device.holding for device in devices().values() if device.kind == "cuda" and device.memory >= needs]
+    held = [
+        device.holding for device in devices().values() if device.kind == "cuda" and device.memory >= needs
+    ]
     told_devices = " ".join(why.text for why in found.why)
     assert f"{held[0]} would have room" in told_devices and "fits either" in told_devices
     assert found.runner_up is None

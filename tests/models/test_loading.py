@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from peft_lab import machine
 from peft_lab.assets import store as assets
 from peft_lab.errors import AssetError, BadInput, UnknownName
 from peft_lab.models import loading
@@ -27,7 +28,7 @@ def test_live_models_load_as_the_catalogue_says(name: str) -> None:
     assert (
         {parameter.dtype for parameter in base.model.parameters()}
         == {base.dtype}
-        == {loading.compute_dtype()}
+        == {machine.compute_dtype()}
     )
     assert base.tokenizer.pad_token_id is not None and base.entry.name == name
 
