@@ -90,7 +90,7 @@ def _answer(question: list[Any]) -> Any:
     from multiprocessing import forkserver
 
     from peft_lab.counting import count as counting
-    from peft_lab.runs.queue import get_queue
+    from peft_lab.queue.queue import get_queue
     from peft_lab.runs.spec import RunSpec
     from peft_lab.workers import inspector
 

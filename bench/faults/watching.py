@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.faults.rows import Row
+from peft_lab.queue.queue import get_queue
 from peft_lab.runs import kept, record, store
 from peft_lab.runs.events import Event
-from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
@@ -149,7 +149,9 @@ def tracebacks_of(row: Row, log: Path, label: str, position: int = 0) -> int:
     return position + len(text.encode())
 
 
-def kill(pid: int, number: int) -> None:
-    """A process may have ended by itself meanwhile."""
+def kill(pid: int, number: int) -> bool:
+    """Whether the process was still there: it may have ended by itself meanwhile."""
     with suppress(ProcessLookupError):
         os.kill(pid, number)
+        return True
+    return False

@@ -148,7 +148,7 @@ _ADDED = """(foreign) => [...document.querySelectorAll('img, a, script, iframe, 
 
 def addresses(amount: int = TIMES, seed: int = 0) -> Iterator[str]:
     """Addresses without the host: every value once, then odd paths, then random pages, names and values."""
-    from peft_lab.ui.shell import titles
+    from peft_lab.ui.pages import titles
 
     rng = random.Random(seed)
     pages = [name if name != "home" else "" for name in titles()]

@@ -17,8 +17,9 @@ from peft_lab.assets import store as assets
 from peft_lab.compare import plan as plans
 from peft_lab.compare import store as comparisons
 from peft_lab.learners.schedule import Learners
-from peft_lab.runs import kept, queue, respond, starters, store
-from peft_lab.runs.queue import get_queue
+from peft_lab.queue import queue
+from peft_lab.queue.queue import get_queue
+from peft_lab.runs import kept, respond, starters, store
 from peft_lab.runs.store import Run
 
 ROOT = Path(__file__).parents[3]

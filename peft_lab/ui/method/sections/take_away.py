@@ -20,20 +20,22 @@ HEIGHT = 640  # pixels that longer code gets
 
 
 def take_away(choice: Choice) -> None:
-    left, right = st.columns([4, 3], gap="large")
+    left, right = st.columns([17, 11], gap="small")  # the longest line of code fits at 1280
     with left:
         st.markdown("#### These settings as code")
         if choice.valid:
             _settings(choice)
         else:
-            st.info("A setting cannot work as it is; the message stands at its control.")
+            st.info("One of the settings does not work; the message under it says why.")
     with right:
         st.markdown("#### A finished run to take along")
         runs = finished_of(choice.spec.slug)
         if runs:
             _downloads(pick_run(choice.spec.slug, runs, choice.entry.name))
         else:
-            st.info("Train once on the Train tab; script, notebook and adapter of that run are offered here.")
+            st.info(
+                "Train once on the Train tab; then you can download the run's script, notebook and adapter here."
+            )
     st.divider()
     interview_questions(choice)
 
@@ -74,7 +76,7 @@ _FILES: tuple[tuple[str, Callable[[Run], str | bytes], str, str, str], ...] = (
 def _downloads(identity: str) -> None:
     run = store.get(identity)
     for label, make, ending, mime, text in _FILES:
-        button, told = st.columns([2, 3], vertical_alignment="center")
+        button, told = st.columns(2, vertical_alignment="center")
         try:
             data = make(run)
         except PeftLabError as error:
