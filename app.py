@@ -6,10 +6,10 @@ would take the folder ``pages`` for its own list of pages and show their file na
 
 import streamlit as st
 
-from peft_lab.ui import shell
+from peft_lab.ui import pages, shell
 from peft_lab.ui.server import ending, guard
 
 if __name__ == "__main__":  # run as the script itself, as Streamlit's AppTest does
     shell.run_app()
 else:
-    app = st.App(shell.MAIN, middleware=guard.middleware(), lifespan=ending.in_order)
+    app = st.App(pages.MAIN, middleware=guard.middleware(), lifespan=ending.in_order)

@@ -12,8 +12,8 @@ import argparse
 import json
 import statistics
 
+from peft_lab.queue.queue import get_queue
 from peft_lab.runs import store, training
-from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunSpec
 
 STEPS = training.TRACKED_STEP + 2

@@ -94,3 +94,13 @@ def test_sizes_stay_short_and_true(value: float) -> None:
     scale = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}[unit]
     assert abs(float(number) * scale - value) <= max(0.006 * value, 0.5)
     assert len(text) <= 10 or value >= 9.995e14
+
+
+def test_numbers_in_sentences() -> None:
+    assert [units.in_words(number) for number in (0, 8, 12, 13, 1234)] == [
+        "no",
+        "eight",
+        "twelve",
+        "13",
+        "1,234",
+    ]

@@ -17,11 +17,11 @@ from typing import Any
 
 from peft_lab import quiz
 from peft_lab.compare.machine import describe
+from peft_lab.queue.queue import get_queue
 from peft_lab.quiz.prediction_bank import all_predictions
 from peft_lab.quiz.predictions import Contest, Prediction, decide_records
 from peft_lab.quiz.stored import FILE
 from peft_lab.runs import store
-from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
 

@@ -1,7 +1,7 @@
 """Claims about PEFT, each with what it says and code that finds out what is so.
 
-A module in this package that defines ``CLAIMS`` is part of it. ``base`` says what a claim is, ``judge`` how a verdict
-follows from figures.
+A module in this package that defines ``CLAIMS`` is part of it; claims about one method alone stand in its folder.
+``base`` says what a claim is, ``judge`` how a verdict follows from figures.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from functools import cache
 
 from peft_lab.claims.base import Claim
 from peft_lab.errors import UnknownName
+from peft_lab.methods import all_methods, part_of
 
-_HELPERS = frozenset({"base", "judge", "ask", "figures", "kept"})
+_HELPERS = frozenset({"base", "judge", "ask", "figures", "kept", "overall"})
 
 
 @cache
@@ -23,6 +24,9 @@ def all_claims() -> dict[str, Claim]:
     for info in pkgutil.iter_modules(__path__):
         if info.name not in _HELPERS:
             found.extend(importlib.import_module(f"{__name__}.{info.name}").CLAIMS)
+    for slug in all_methods():
+        own = part_of(slug, "claims")
+        found.extend(own.CLAIMS if own is not None else ())
     found.sort(key=lambda claim: (claim.origin != "text", claim.topic_order))
     known = {claim.id: claim for claim in found}
     if len(known) != len(found):

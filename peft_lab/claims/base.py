@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, resolve
 from peft_lab.models.shapes import ModelShape
-from peft_lab.quiz.question import TOPICS
+from peft_lab.quiz.question import topics
 from peft_lab.units import Source
 
 Verdict = Literal["right", "imprecise", "wrong"]
@@ -76,7 +76,7 @@ class Claim:
     Attributes:
         claim: what is meant, as a short sentence. said: the words themselves.
         origin: ``text`` for the source text, ``saying`` for what is often said.
-        topic: as in :data:`peft_lab.quiz.question.TOPICS`.
+        topic: as in :func:`peft_lab.quiz.question.topics`.
         check: works on a model. needs: ``torch`` for one that belongs into the inspector process.
         source: where what is found comes from. how: by which code or reference.
         model: on which model it is checked first; ``None`` where none matters.
@@ -97,7 +97,7 @@ class Claim:
 
     @property
     def topic_order(self) -> int:
-        return list(TOPICS).index(self.topic)
+        return list(topics()).index(self.topic)
 
     def models(self) -> tuple[str, ...]:
         """Catalogue names of the models it can be checked on; empty when none matters."""
@@ -125,21 +125,7 @@ class Claim:
         return self.needs == "shape" and self.model is not None
 
 
-@cache
-def on_all(claim_id: str) -> dict[str, Found]:
-    """What is found on each model of the catalogue that a general claim can be checked on."""
-    from peft_lab.claims import get_claim
-
-    claim = get_claim(claim_id)
-    return {name: claim.on(name) for name in claim.models()} if claim.general else {}
-
-
-def overall(claim: Claim, here: Found) -> Found:
-    """The verdict on the claim as it stands: right where it holds on every model, wrong where on none.
-
-    A claim that is not general has the verdict of the model it was checked on.
-    """
-    verdicts = {found.verdict for found in on_all(claim.id).values()}
-    if not verdicts:
-        return here
-    return replace(here, verdict=verdicts.pop() if len(verdicts) == 1 else "imprecise")
+#: A claim about numbers of parameters.
+counted = partial(
+    Claim, source=Source.COUNTED, how="each method's formula on the model's shapes, checked against a count"
+)

@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab import published, units
 from peft_lab.choose.words import PUBLISHED
+from peft_lab.methods import get_method
+from peft_lab.models.shapes import ModelShape
 
 if TYPE_CHECKING:
     from peft_lab.memory.result import Simulation
 
 BATCH, SEQ = 4, 512  # of the steps that are simulated, where a claim says nothing
 FEWEST = 1  # rows
+RANK, TOKENS = 16, 20  # of the text's snippets
+
+
+def query_value(shape: ModelShape) -> list[str]:
+    """Query and value maps under the model's names (the fused map where there is one)."""
+    return list(get_method("lora").defaults(shape)["target_modules"])
 
 
 def share(value: float) -> str:

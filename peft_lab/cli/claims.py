@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from peft_lab.claims import all_claims, get_claim, kept
-from peft_lab.claims.base import Claim, Found, on_all, overall
+from peft_lab.claims.base import Claim, Found
+from peft_lab.claims.overall import on_all, overall
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.errors import BadInput

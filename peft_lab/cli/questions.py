@@ -10,7 +10,7 @@ from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.models.catalogue import resolve
 from peft_lab.quiz.bank import select
-from peft_lab.quiz.question import TOPICS, Question
+from peft_lab.quiz.question import Question, topics
 
 
 @command("questions")
@@ -59,7 +59,7 @@ def _row(question: Question, model: str | None) -> dict[str, Any]:
     return {
         "id": question.id,
         "topic": question.topic,
-        "topic_title": TOPICS.get(question.topic, question.topic),
+        "topic_title": topics().get(question.topic, question.topic),
         "level": question.level,
         "kind": question.kind,
         "model": (own or question.model) if question.model else None,

@@ -12,8 +12,8 @@ from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.cli.train import told
 from peft_lab.errors import BadInput
+from peft_lab.queue.queue import get_queue
 from peft_lab.runs import record, store
-from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run, RunSummary
 
 

@@ -20,8 +20,8 @@ from peft_lab.cli import options, output
 from peft_lab.cli.application import FAILED, command
 from peft_lab.cli.progress import ProgressBars
 from peft_lab.errors import BadInput, SimulationError
+from peft_lab.queue.queue import RunQueue, get_queue
 from peft_lab.runs import record, simulated, store
-from peft_lab.runs.queue import RunQueue, get_queue
 from peft_lab.runs.spec import STEPS, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status, view
@@ -66,11 +66,11 @@ def train(
         int | None, typer.Option("--eval-rows", help="Held-out rows to score before and after; 0 for none.")
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option("--max-length", help="Tokens after which rows are cut.")
+        int | None, typer.Option("--max-length", help="Longest row in tokens; longer ones are cut.")
     ] = None,
     probes: Annotated[
         list[str] | None,
-        typer.Option("--probe", metavar="TEXT", help="Ask base and tuned model this; repeatable."),
+        typer.Option("--probe", metavar="TEXT", help="A text that base and tuned model answer; repeatable."),
     ] = None,
     as_json: options.Json = False,
 ) -> None:

@@ -72,6 +72,7 @@ class Plan:
         return f"{_safe(self.wish.model)}-{self.wish.task}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
 
     def to_dict(self) -> dict[str, Any]:
+        """JSON-able; :meth:`from_dict` reads it."""
         return {
             "wish": asdict(self.wish),
             "cells": [{"method": c.method, "seed": c.seed, "spec": c.spec.to_dict()} for c in self.cells],

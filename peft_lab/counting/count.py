@@ -17,10 +17,9 @@ from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.base import plain_task
 from peft_lab.methods.knobs import Values
-from peft_lab.methods.lora.spec import Lora
-from peft_lab.methods.shared.own_format import in_head
 from peft_lab.models import meta
 from peft_lab.models.catalogue import ModelEntry, resolve
+from peft_lab.models.heads import in_head
 from peft_lab.models.module_tree import GroupCount, clean_path, read_tree, safetensors_bytes
 from peft_lab.models.shapes import ModelShape
 
@@ -117,7 +116,7 @@ def count(model: str, method: str, values: Values, num_labels: int | None = None
         report,
         formula=formula.trainable,
         difference=difference(formula, tree),
-        lora_fa=_under_lora_fa(tree) if isinstance(spec, Lora) else None,
+        lora_fa=_under_lora_fa(tree) if spec.low_rank else None,
         seconds=time.perf_counter() - start,
     )
 
@@ -202,6 +201,6 @@ def _shape_under_head(base: torch.nn.Module, entry: ModelEntry) -> ModelShape:
 
 
 def _quantised_paths(shape: ModelShape) -> frozenset[str]:
-    from peft_lab.methods.shared.quantise import quantised
+    from peft_lab.models.quantise import quantised
 
     return frozenset(path for group in quantised(shape) for path in group.paths)

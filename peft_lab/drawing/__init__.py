@@ -14,7 +14,8 @@ from peft_lab.drawing.example import strip_of
 from peft_lab.drawing.metrics import NARROW, WIDE, Layout
 from peft_lab.drawing.picture import compose
 from peft_lab.drawing.placement import Placement
-from peft_lab.methods.base import Part, Quantization
+from peft_lab.methods.base import Part
+from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelShape
 
 TOKENS = ("Any", "text", "goes", "in", "here", ",", "token", "by", "token")  # where no task is chosen

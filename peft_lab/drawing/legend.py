@@ -10,7 +10,8 @@ from peft_lab.drawing.measure import shorten, text_width
 from peft_lab.drawing.metrics import Metrics
 from peft_lab.drawing.placement import Placement
 from peft_lab.drawing.svg import Canvas
-from peft_lab.methods.base import Part, Quantization
+from peft_lab.methods.base import Part
+from peft_lab.models.quantise import Quantization
 
 SWATCH, ROW = 12.0, 18.0
 _PLAIN = {

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from peft_lab.drawing.anatomy import Anatomy
-from peft_lab.methods.base import Part, Quantization
+from peft_lab.methods.base import Part
+from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import MATRIX_TYPES, PARAMETER, ModelShape, ModuleGroup
 
 

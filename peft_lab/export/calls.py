@@ -14,14 +14,15 @@ from typing import Any
 
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.methods.base import MethodSpec, Quantization, TaskType
+from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.models.catalogue import ModelEntry, resolve
 from peft_lab.models.loading import KEPT_WHOLE
+from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelKind
 from peft_lab.workers import inspector
 
 TOKENIZER = "tokenizer_name_or_path"
-# For code that evaluates a 4-bit base; see peft_lab.methods.shared.quantise.settle.
+# For code that evaluates a 4-bit base; see peft_lab.models.quantise.settle.
 _UNPACKED = """\
 # On processors with AVX512-BF16 the first evaluation would repack the 4-bit weights for good, with rounding.
 for module in model.modules():

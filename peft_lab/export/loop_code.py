@@ -10,6 +10,7 @@ from peft_lab.export.facts import Facts
 from peft_lab.export.layout import WIDTH, Section
 from peft_lab.export.source import constants, printed
 from peft_lab.methods.shared import own_format
+from peft_lab.models import heads
 from peft_lab.training import batches, schedule, step
 from peft_lab.training import loop as training_loop
 from peft_lab.training import precision as training
@@ -27,7 +28,7 @@ def precision(facts: Facts) -> Section:
         )
     else:
         prose = "Everything is in float32: the masters are the parameters themselves."
-    functions = printed(training.cast_added, own_format.in_head, training.Masters)
+    functions = printed(training.cast_added, heads.in_head, training.Masters)
     head = ", a task head included" if facts.classifies else ""
     named = constants(training, "KEPT") + constants(own_format, "HEADS")
     code = f"{named}\n\n{functions}\n\n{_MASTERS.replace('<HEAD>', head)}"

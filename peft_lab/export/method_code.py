@@ -31,8 +31,9 @@ from peft_lab.methods.full import spec as full
 from peft_lab.methods.full.spec import FullFineTuning
 from peft_lab.methods.ptuning import spec as ptuning
 from peft_lab.methods.shared import dropout, generation
-from peft_lab.methods.shared.own_format import CONFIG_FILE, HEADS, WEIGHTS_FILE
+from peft_lab.methods.shared.own_format import CONFIG_FILE, WEIGHTS_FILE
 from peft_lab.models.catalogue import ModelEntry
+from peft_lab.models.heads import HEADS
 from peft_lab.models.shapes import ModelShape
 
 

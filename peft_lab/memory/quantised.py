@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.methods.shared.own_format import in_head
-from peft_lab.methods.shared.quantise import kept_whole
+from peft_lab.models.heads import in_head
+from peft_lab.models.quantise import kept_whole
 
 if TYPE_CHECKING:
     import torch

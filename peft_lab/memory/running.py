@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from peft_lab.counting.refusals import REFUSALS
 from peft_lab.errors import PeftLabError, SimulationError, Unsupported
 from peft_lab.memory import optimizers, step
 from peft_lab.memory.build import Blueprint, adapted_modules, make_subject, names_layers, tensors_of
@@ -20,6 +19,7 @@ from peft_lab.memory.setting import Setting
 from peft_lab.memory.standins import needs_real_adapter, refusal
 from peft_lab.memory.tracker import Recorder, Trace
 from peft_lab.memory.unroll import DEPTH, unroll, without_scalars
+from peft_lab.models.refusals import REFUSALS
 from peft_lab.training.step import Phase
 
 

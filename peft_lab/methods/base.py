@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from peft_lab.errors import BadInput, UnknownName, Unsupported
 from peft_lab.methods.knobs import Knob, Values
+from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelKind, ModelShape
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Paper:
 
     @property
     def url(self) -> str:
+        """The paper's page on arXiv."""
         return f"https://arxiv.org/abs/{self.arxiv}"
 
 
@@ -72,6 +74,7 @@ class Term:
 
     @property
     def total(self) -> int:
+        """Parameters of all its modules."""
         return self.each * self.count
 
 
@@ -93,6 +96,7 @@ class Formula:
 
     @property
     def trainable(self) -> int:
+        """Parameters that are trained, of all terms."""
         return sum(term.total for term in self.terms)
 
 
@@ -119,16 +123,6 @@ class Part:
     size: Mapping[str, int]
 
 
-@dataclass(frozen=True)
-class Quantization:
-    """How the frozen base is stored. ``bits`` 4 or 8; ``kind`` nf4, fp4 or int8."""
-
-    bits: int
-    kind: Literal["nf4", "fp4", "int8"]
-    double: bool
-    compute_dtype: str
-
-
 class MethodSpec(ABC):
     """One PEFT method.
 
@@ -140,6 +134,7 @@ class MethodSpec(ABC):
         head_learning_rate: that of a task head, which starts at random and has to be learnt whatever the method;
             ``None``: the method's own.
         mergeable: whether it can be folded into the base's weights afterwards.
+        low_rank: whether it adds what PEFT names ``lora_A`` and ``lora_B``.
         adds: whether it puts anything into the model. What trains the model's own parameters has nothing to merge.
     """
 
@@ -152,6 +147,7 @@ class MethodSpec(ABC):
     learning_rates: ClassVar[Mapping[ModelKind, float]]
     head_learning_rate: ClassVar[float | None] = None
     mergeable: ClassVar[bool] = False
+    low_rank: ClassVar[bool] = False
     adds: ClassVar[bool] = True
     order: ClassVar[int] = 100
 
@@ -259,7 +255,10 @@ class MethodSpec(ABC):
 
     @abstractmethod
     def state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
-        """The tensors that :meth:`save` writes, by name. Works on meta models, so stored size is countable."""
+        """The tensors that :meth:`save` writes, by name. Works on meta models, so stored size is countable.
+
+        Every tensor has the shape that it is saved in.
+        """
 
     def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> PeftConfig | None:
         """The PEFT config these values stand for; ``None`` for methods that PEFT does not have."""

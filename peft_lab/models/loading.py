@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from peft_lab.assets import store as assets
 from peft_lab.doctor import cpu_features
 from peft_lab.errors import BadInput
-from peft_lab.methods.base import Quantization
-from peft_lab.methods.shared import quantise
-from peft_lab.methods.shared.own_format import HEADS
+from peft_lab.models import quantise
 from peft_lab.models.catalogue import ModelEntry, catalogue, looks_external, resolve
+from peft_lab.models.heads import HEADS
+from peft_lab.models.quantise import Quantization
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from peft_lab.errors import BadInput
 from peft_lab.quiz.computed import Answer
-from peft_lab.quiz.question import TOPICS, Question
+from peft_lab.quiz.question import Question, topics
 
 if TYPE_CHECKING:
     import genanki  # type: ignore[import-untyped]
@@ -76,7 +76,7 @@ def front(question: Question, model: str | None = None) -> str:
     if options:
         parts.append("<ol type='a'>" + "".join(f"<li>{to_html(option)}</li>" for option in options) + "</ol>")
     parts.append(
-        f"<p><small>{html.escape(TOPICS.get(question.topic, question.topic))}, {question.level}</small></p>"
+        f"<p><small>{html.escape(topics().get(question.topic, question.topic))}, {question.level}</small></p>"
     )
     return "".join(parts)
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal
 
 from peft_lab.errors import BadInput
+from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue, resolve
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.computed import Answer, Case, Given
@@ -23,22 +25,23 @@ Kind = Literal["numeric", "choice", "free"]
 Need = Literal["shape", "torch"]
 
 LEVELS: tuple[Level, ...] = ("basic", "medium", "hard")
-TOPICS: Mapping[str, str] = {
-    "lora": "LoRA",
-    "qlora": "QLoRA",
-    "prefix": "Prefix Tuning",
-    "prompt": "Prompt Tuning",
-    "ptuning": "P-Tuning",
-    "adapters": "Adapters",
-    "ia3": "IA³",
-    "bitfit": "BitFit",
+_OTHER_TOPICS = {
     "memory": "Memory",
     "quantisation": "Quantisation",
     "serving": "Serving",
     "choosing": "Choosing a method",
     "training": "Training",
 }
+#: Full fine-tuning is asked about under memory and choosing.
+_NO_TOPIC = frozenset({"full"})
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
+
+
+@cache
+def topics() -> Mapping[str, str]:
+    """Title by topic, in teaching order: every method of the registry, then what concerns them all."""
+    methods = {slug: spec.title for slug, spec in all_methods().items() if slug not in _NO_TOPIC}
+    return methods | _OTHER_TOPICS
 
 
 def any_model(shape: ModelShape) -> bool:

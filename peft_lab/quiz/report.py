@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from peft_lab.quiz.bank import get_question, topics
+from peft_lab.quiz.bank import get_question
 from peft_lab.quiz.interview import Interview
-from peft_lab.quiz.question import LEVELS, TOPICS
+from peft_lab.quiz.question import LEVELS, topics
 
 WEAK = 0.7  # a topic below this share of its points is named in the report
 # Where a topic is shown in the lab, by the slug of the page; methods have a page of their own slug.
@@ -76,7 +76,7 @@ def report(interview: Interview) -> Report:
     weak = [
         WeakSpot(
             topic,
-            TOPICS.get(topic, topic),
+            topics().get(topic, topic),
             tally,
             PAGES.get(topic, (topic,)),
             tuple(

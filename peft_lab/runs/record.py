@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-from peft_lab.runs import kept
 from peft_lab.runs.events import Event
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run, write_json
-from peft_lab.runs.view import Evaluation, RunView, view
+from peft_lab.runs.view import RunView, view
+from peft_lab.training.scores import Evaluation
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
 
@@ -72,21 +71,6 @@ def result(run: Run, further: Sequence[Event] = ()) -> dict[str, Any]:
 def _inputs(events: Sequence[Event]) -> dict[str, dict[str, str]] | None:
     """SHA-256 of the files the run was made from; ``None`` for one that ended before, or is older than their record."""
     return next((event["files"] for event in events if event["type"] == "inputs"), None)
-
-
-def end(run: Run, ending: str, message: str) -> None:
-    """Keep record and model card, then tell of the ending: whoever reads that a run has ended finds both."""
-    from peft_lab.export.bundle import write_papers  # it reads runs itself
-
-    last = {"type": ending, "time": time.time(), "message": message}
-    found = result(run, [last])
-    write_json(run.folder / kept.RECORD, found)
-    try:
-        write_papers(run)
-    finally:
-        # the card is among the files that the record vouches for
-        write_json(run.folder / kept.RECORD, {**found, "files": kept.hashes(run.folder)})
-        run.log.emit(ending, message=message)
 
 
 def _metric(evaluation: Evaluation | None, name: str) -> float | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from peft_lab.errors import RunError
 from peft_lab.runs import event_fields
 from peft_lab.runs.events import Event
+from peft_lab.training.scores import Answer, Evaluation
 
 RECENT = 10  # steps over which the speed for the estimate is taken
 
@@ -59,25 +60,6 @@ def classify(events: Sequence[Event], gone: str) -> Status:
         if status.final:
             return status
     return Status.LOST if gone else status
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model says to one probe. ``scores``: probability by label, empty for generated text."""
-
-    text: str
-    answer: str
-    scores: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Held-out results of one model. ``metrics``: shares between 0 and 1 by name; ``loss`` per label or label token."""
-
-    metrics: dict[str, float]
-    loss: float
-    rows: int
-    seconds: float
 
 
 @dataclass(frozen=True)

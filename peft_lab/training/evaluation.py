@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.models import loading
-from peft_lab.runs.view import Answer, Evaluation
 from peft_lab.tasks.base import Row, Task
 from peft_lab.training import batches
 from peft_lab.training.batches import IGNORED, Encoded
+from peft_lab.training.scores import Answer, Evaluation
 
 if TYPE_CHECKING:
     import torch
@@ -73,6 +73,7 @@ class Examiner:
 
     @property
     def pad(self) -> int:
+        """The id that texts are padded with."""
         return loading.pad_token(self.tokenizer)
 
     def _groups(self, encoded: Sequence[Encoded]) -> Iterator[list[int]]:
@@ -102,7 +103,10 @@ class Examiner:
 
     def prepare(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
         """The model's inputs for these texts. Prompts to be continued are padded on the left, so that every answer
-        starts right after its own."""
+        starts right after its own.
+
+        Ids and mask of shape (texts, longest).
+        """
         if self.task.kind == "classification":
             made: Any = self.tokenizer(
                 list(texts), truncation=True, max_length=self.max_length, padding=True, return_tensors="pt"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.methods.shared.own_format import in_head
+from peft_lab.models.heads import in_head
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +47,7 @@ class Masters:
 
     @property
     def parameters(self) -> list[torch.Tensor]:
+        """What to optimise, in float32: a copy in the shape of each parameter, or the parameter itself."""
         return list(self._named.values())
 
     def groups(

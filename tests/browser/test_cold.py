@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-from peft_lab.ui.shell import titles
+from peft_lab.ui.pages import titles
 from tests.browser.conftest import served
 from tests.browser.driver import visit
 

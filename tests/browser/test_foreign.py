@@ -12,7 +12,7 @@ from peft_lab.learners import schedule
 from peft_lab.learners.schedule import Learners
 from peft_lab.tour import sharing
 from peft_lab.tour.path import Path, Stop
-from peft_lab.ui.shell import titles
+from peft_lab.ui.pages import titles
 from tests.browser.conftest import served
 from tests.browser.driver import settled, visit
 from tests.conftest import link

@@ -12,7 +12,7 @@ import zxingcpp
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from peft_lab.ui.shell import titles
+from peft_lab.ui.pages import titles
 from tests.browser.conftest import served
 from tests.browser.driver import CHROMIUM_FLAGS, chromium_path, settled, visit
 from tests.browser.proxy import certificate, proxied

@@ -76,7 +76,7 @@ def test_nothing_is_cut_or_has_to_be_scrolled(page: Page, app_url: str, method: 
 def box(place: Locator) -> dict[str, float]:
     found = place.bounding_box()
     assert found is not None
-    return dict(found)
+    return {"x": found["x"], "y": found["y"], "width": found["width"], "height": found["height"]}
 
 
 def assert_in_view(page: Page, place: Locator) -> None:

@@ -11,11 +11,12 @@ import pytest
 
 from peft_lab import choose, claims, compare
 from peft_lab.claims import all_claims, get_claim, kept
-from peft_lab.claims.base import VERDICTS, Claim, Subject, on_all, overall
+from peft_lab.claims.base import VERDICTS, Claim, Subject
 from peft_lab.claims.judge import about, both, within
+from peft_lab.claims.overall import on_all, overall
 from peft_lab.counting.count import count
 from peft_lab.errors import BadInput, UnknownName
-from peft_lab.quiz.question import TOPICS
+from peft_lab.quiz.question import topics
 from peft_lab.ui import choose as choose_page
 from peft_lab.ui import claims as claims_page
 from peft_lab.ui import compare as compare_page
@@ -38,7 +39,7 @@ def test_there_are_enough_of_both_kinds() -> None:
     origins = [claim.origin for claim in all_claims().values()]
     assert origins.count("text") >= 25
     assert origins.count("saying") >= 12
-    assert {claim.topic for claim in all_claims().values()} <= set(TOPICS)
+    assert {claim.topic for claim in all_claims().values()} <= set(topics())
 
 
 @pytest.mark.parametrize("claim", QUICK, ids=by_id)

@@ -12,11 +12,11 @@ from dataclasses import replace
 import pytest
 
 from peft_lab.drawing import draw_block
-from peft_lab.drawing.style import STYLE
 from peft_lab.errors import Unsupported
 from peft_lab.methods import get_method
-from peft_lab.methods.base import Part, Quantization
+from peft_lab.methods.base import Part
 from peft_lab.models.catalogue import catalogue, get_model
+from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelShape
 
 NS = "{http://www.w3.org/2000/svg}"
@@ -247,31 +247,6 @@ def test_texts_are_escaped_and_shortened() -> None:
     assert not any("x" * 60 in text for text in texts) and any(text.endswith("x…") for text in texts)
 
 
-def test_colours_are_the_apps() -> None:
-    for colour in ("#C2410C", "#D7DBE2", "#1D4ED8"):
-        assert colour in STYLE
-
-
-def _luminance(colour: str) -> float:
-    values = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    r, g, b = (v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in values)
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b
-
-
-@pytest.mark.parametrize("theme", [0, 1])
-@pytest.mark.parametrize(
-    ("ink", "ground"),
-    [
-        ("ink", "paper"), ("ink", "frozen"), ("ink", "trained-light"), ("soft", "paper"), ("trained", "paper"),
-        ("on-trained", "trained"),
-    ],
-)  # fmt: skip
-def test_contrast_is_aa(ink: str, ground: str, theme: int) -> None:
-    colours = dict(re.findall(r"--([\w-]+): (?:var\([\w-]+, )?light-dark\((#\w+, #\w+)\)", STYLE))
-    a, b = (_luminance(colours[name].split(", ")[theme]) for name in (ink, ground))
-    assert (max(a, b) + 0.05) / (min(a, b) + 0.05) >= 4.5
-
-
 def test_parts_on_undrawn_modules_are_named() -> None:
     shape = shape_of("t5-base")
     at = "encoder.block.{}.layer.0.SelfAttention.relative_attention_bias"
@@ -295,3 +270,17 @@ def test_needs_neither_torch_nor_streamlit() -> None:
 def test_full_fine_tuning_leaves_nothing_grey() -> None:
     for name in ("smollm2-135m", "bert-base", "t5-base"):
         assert not rects(draw("full", name), "frozen"), name
+
+
+def test_a_model_with_a_state_is_drawn_without_heads_of_attention() -> None:
+    """Mamba's layers have none of the maps that a block is drawn from, which is said; RWKV's have no heads."""
+    from peft_lab import meta
+
+    lora = get_method("lora")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 64}
+    for kind, missing in (("mamba", "not drawn: in_proj"), ("rwkv", "not drawn: receptance, output")):
+        config = meta.make_config({"model_type": kind, **sizes})
+        shape = meta.read_shape(meta.build(config, "causal-lm"), config, "causal-lm", kind, kind)
+        assert (shape.heads, shape.kv_heads, shape.head_dim) == (0, 0, 0)
+        svg = draw_block(shape, lora.parts(shape, lora.defaults(shape))).svg
+        assert missing in svg and "0 heads" not in svg

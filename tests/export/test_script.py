@@ -7,6 +7,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,7 @@ def assert_same_adapter(run: Run, left: dict[str, Any]) -> None:
         other = (
             its[name] if name in its else its[name.replace(".bottleneck.", ".bottleneck.adapters.default.")]
         )
-        torch.testing.assert_close(
-            tensor, other, atol=SAME, rtol=0, msg=lambda text, name=name: f"{name}: {text}"
-        )
+        torch.testing.assert_close(tensor, other, atol=SAME, rtol=0, msg=partial("{}: {}".format, name))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,8 +12,7 @@ from peft_lab import export
 from peft_lab.errors import BadInput
 from peft_lab.export.calls import TASK_TYPES
 from peft_lab.methods import all_methods, get_method
-from peft_lab.methods.shared import quantise
-from peft_lab.models import loading
+from peft_lab.models import loading, quantise
 from peft_lab.models.catalogue import catalogue, get_model, resolve
 
 from .conftest import KINDS, byte_tokenizer, runs_on
@@ -55,8 +54,9 @@ def all_kinds(tiny: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
 
     torch.manual_seed(7)
     folder, gpt2 = tmp_path_factory.mktemp("tiny-t5"), tmp_path_factory.mktemp("tiny-gpt2")
-    size = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4}
-    config = T5Config(vocab_size=300, decoder_start_token_id=0, **size)
+    size: dict[str, Any] = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4}
+    size |= {"vocab_size": 300, "decoder_start_token_id": 0}
+    config = T5Config(**size)
     T5ForConditionalGeneration(config).save_pretrained(folder)
     GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=64, n_layer=2, n_head=4)).save_pretrained(gpt2)
     for made in (folder, gpt2):

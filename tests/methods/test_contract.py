@@ -17,7 +17,7 @@ from peft_lab.errors import BadInput
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.knobs import Knob
-from peft_lab.methods.shared.own_format import in_head
+from peft_lab.models.heads import in_head
 from tests.methods import tiny
 
 METHODS = tuple(all_methods())
@@ -115,7 +115,7 @@ def test_starts_as_the_base(slug: str, values: dict[str, Any], off: float, name:
     torch.testing.assert_close(start, base, rtol=0, atol=off)
 
 
-MERGED = (
+MERGED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("lora", {}),
     ("lora", {"use_rslora": True, "r": 16}),
     ("lora", {"use_dora": True}),

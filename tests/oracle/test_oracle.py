@@ -21,12 +21,12 @@ from typing import Any
 import pytest
 
 from peft_lab.counting.count import CountReport, count, count_config
-from peft_lab.counting.refusals import REFUSALS
 from peft_lab.errors import PeftLabError
 from peft_lab.methods import get_method
 from peft_lab.methods.base import plain_task
-from peft_lab.methods.shared.own_format import in_head
 from peft_lab.models.catalogue import ModelEntry, resolve
+from peft_lab.models.heads import in_head
+from peft_lab.models.refusals import REFUSALS
 from tests.oracle import architectures, cases
 
 EXAMPLES = int(os.environ.get("PEFT_LAB_EXAMPLES", "300"))
@@ -97,7 +97,7 @@ def by_the_method(entry: ModelEntry, slug: str, values: dict[str, Any], labels: 
     """For methods that PEFT does not have: the method itself on real weights."""
     spec, model = get_method(slug), build(entry, labels)
     task = "SEQ_CLS" if labels is not None else plain_task(entry.kind)
-    adapted = spec.apply(model, entry.shape, spec.require(entry.shape, values), task)  # type: ignore[arg-type]
+    adapted = spec.apply(model, entry.shape, spec.require(entry.shape, values), task)
     return measure(adapted, spec.state(adapted))
 
 

@@ -15,9 +15,9 @@ from peft_lab.methods import all_methods
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models.catalogue import catalogue
 from peft_lab.quiz import bank
-from peft_lab.quiz.bank import all_questions, get_question, make_question, select, topics
+from peft_lab.quiz.bank import all_questions, get_question, make_question, select
 from peft_lab.quiz.computed import Answer
-from peft_lab.quiz.question import LEVELS, TOPICS, Question, placeholders
+from peft_lab.quiz.question import LEVELS, Question, placeholders, topics
 
 QUESTIONS = list(all_questions().values())
 COMPUTED = [question for question in QUESTIONS if question.computed]
@@ -43,9 +43,9 @@ def answer_of(question: Question, model: str | None = None) -> Answer | None:
 def test_size_and_spread() -> None:
     assert len(QUESTIONS) >= 124
     assert len(COMPUTED) >= 64
-    assert {question.topic for question in QUESTIONS} == set(TOPICS)
+    assert {question.topic for question in QUESTIONS} == set(topics())
     levels = Counter((question.topic, question.level) for question in QUESTIONS)
-    for topic in TOPICS:
+    for topic in topics():
         for level in LEVELS:
             assert levels[topic, level], (topic, level)
         assert sum(question.topic == topic for question in COMPUTED) >= 5, topic

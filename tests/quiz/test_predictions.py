@@ -21,7 +21,7 @@ from peft_lab.quiz.predictions import (
     score,
     submission,
 )
-from peft_lab.quiz.question import TOPICS
+from peft_lab.quiz.question import topics
 from peft_lab.units import Source
 from peft_lab.workers import inspector
 
@@ -80,7 +80,7 @@ def test_simulation_settles_it(prediction: Prediction) -> None:
 
 @pytest.mark.parametrize("prediction", list(all_predictions().values()), ids=lambda prediction: prediction.id)
 def test_prediction_is_complete(prediction: Prediction) -> None:
-    assert prediction.topic in TOPICS
+    assert prediction.topic in topics()
     assert len(set(prediction.options)) == len(prediction.options) >= 2
     assert prediction.belief.endswith(".")
     assert len([part for part in prediction.why.split(". ") if part]) == 2, "two sentences"

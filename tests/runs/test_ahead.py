@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from peft_lab.errors import RunError
+from peft_lab.queue.ahead import ahead, starts_in
 from peft_lab.runs import owners, store
-from peft_lab.runs.ahead import ahead, starts_in
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from peft_lab.errors import PeftLabError, RunError
-from peft_lab.runs import kept, owners, queue, record, store
+from peft_lab.queue import ending, queue
+from peft_lab.runs import kept, owners, record, store
 from peft_lab.runs.events import read_events
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
@@ -41,7 +42,7 @@ def whole(ended: bool = True) -> store.Run:
     kept.save_adapter(run.folder, lambda folder: _adapter(folder))
     record.write_insight(run, {"note": [1, 2]})
     if ended:
-        record.end(run, "done", "")
+        ending.end(run, "done", "")
     return run
 
 
@@ -128,7 +129,7 @@ def test_any_content_of_any_file_is_said_in_a_sentence(name: str, content: bytes
         assert [each.id for each in store.runs()] == [sound.id]
 
 
-SPEC_FIELDS = {
+SPEC_FIELDS: dict[str, Any] = {
     "values": [], "steps": "3", "seed": None, "probes": 7, "model": 5, "method": None, "task": {}, "batch": "x",
     "learning_rate": "fast", "own_data": 3, "compared": "yes", "schedule": 1, "warmup": None,
 }  # fmt: skip
@@ -179,7 +180,7 @@ def test_a_changed_byte_is_noticed_where_the_file_is_used(name: str) -> None:
 
     run = whole(ended=False)
     record.write_insight(run, {"note": [1], "grid": np.zeros(3)})
-    record.end(run, "done", "")
+    ending.end(run, "done", "")
     path = run.folder / name
     uses = {kept.INSIGHT: run.insight, kept.ARRAYS: run.arrays}
     use = uses.get(name, lambda: kept.adapter(run.folder))

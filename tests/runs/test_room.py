@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from peft_lab import disk as storage
+from peft_lab.queue.queue import get_queue
 from peft_lab.runs import room, store
-from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
 
 from .driving import PATIENCE, QUICK

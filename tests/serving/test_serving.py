@@ -27,15 +27,17 @@ def test_what_is_kept_belongs_to_its_runs(own_home: Path) -> None:
     assert serving.kept({**runs, "lora": {"movies": "c"}}) is None
     serving.forget()
     assert serving.kept(runs) is None
-    (own_home / "serving.json").write_text("{")
-    assert serving.kept(runs) is None
+    for damaged in ("{", "[" * 100_000, '{"runs": {}}'):
+        (own_home / "serving.json").write_text(damaged)
+        assert serving.kept({}) is None
 
 
 @pytest.mark.weights
 @pytest.mark.slow
 def test_adapters_and_lora_serve_mixed_requests(assets_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of two steps: what is served is what each adapter says alone, and switching moves no weights."""
-    from peft_lab.runs import record, store, training
+    from peft_lab.queue import ending
+    from peft_lab.runs import store, training
     from peft_lab.runs.spec import RunSpec
 
     monkeypatch.setattr(measuring, "SCORED", 6)
@@ -47,7 +49,7 @@ def test_adapters_and_lora_serve_mixed_requests(assets_home: Path, monkeypatch: 
             spec = RunSpec(serving.MODEL, method, task, steps=2, batch=4, eval_rows=0, learning_rate=0.02)
             run = store.create(spec.check())
             run.log.emit("queued", owner={})
-            record.end(run, *training.train(run))
+            ending.end(run, *training.train(run))
             runs.setdefault(method, {})[domain] = run.id
     monkeypatch.setattr(measuring, "REQUESTS", 2)
     found = measuring.measure(runs)

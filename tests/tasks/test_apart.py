@@ -11,7 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from bench.faults import upload_cases, uploads
+from bench.faults import upload_cases
+from bench.faults.campaigns import uploads
 from peft_lab.errors import BadInput, RunError
 from peft_lab.tasks import apart, own
 
@@ -84,7 +85,7 @@ def test_a_reader_that_dies_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None
         return child
 
     real = subprocess.Popen
-    monkeypatch.setattr(apart.subprocess, "Popen", dying)
+    monkeypatch.setattr(subprocess, "Popen", dying)
     with pytest.raises(RunError, match="out of luck"):
         apart.load(GOOD, "mine.csv")
 

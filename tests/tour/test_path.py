@@ -17,7 +17,7 @@ from peft_lab.tour import draft, sharing
 from peft_lab.tour.figures import fill, trained
 from peft_lab.tour.newcomer import NEWCOMER
 from peft_lab.tour.path import MOST_STOPS, Path, Stop
-from peft_lab.ui.shell import titles
+from peft_lab.ui.pages import titles
 
 PAGES = tuple(titles())
 STOP = Stop(
@@ -88,8 +88,8 @@ def test_figures_are_those_of_the_formula() -> None:
         ({"read": "x" * 801}, "801 characters"),
         ({"see": "a\x00b"}, "cannot be shown"),
         ({"minutes": 0}, "1 to 60 minutes"),
-        ({"settings": {"stop": "newcomer.1"}}, "no setting of a page"),
-        ({"settings": {"<b>": "1"}}, "no setting of a page"),
+        ({"settings": {"stop": "newcomer.1"}}, "not a setting of a page"),
+        ({"settings": {"<b>": "1"}}, "not a setting of a page"),
         ({"settings": {"r": "8" * 301}}, "301 characters"),
         ({"settings": {f"a{n}": "" for n in range(61)}}, "at most 60"),
         ({"fixed": ("seed",)}, "'seed' is to be fixed but has no value"),

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.runs import record, store, training
+from peft_lab.queue import ending
+from peft_lab.runs import store, training
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.ui.method.inside.adapters import by_kind
@@ -42,7 +43,7 @@ def runs(assets_home: Path) -> Iterator[dict[str, Run]]:
         spec = RunSpec("minilm-l6", slug, "sentiment", steps=2, batch=8, eval_rows=64, learning_rate=0.05)
         run = store.create(spec.check())
         run.log.emit("queued", owner={})
-        record.end(run, *training.train(run))
+        ending.end(run, *training.train(run))
         made[slug] = run
     yield made
     for run in made.values():
@@ -80,6 +81,6 @@ def test_what_each_shows(runs: dict[str, Run]) -> None:
         assert title in words["adapters"]
     found = runs["adapters"].insight()
     assert found["snapshots"][0]["logit_change"] < 0.01 < found["snapshots"][-1]["logit_change"]
-    assert "factors for nothing" in words["ia3"]
-    assert "The keys' biases move and mean nothing" in words["bitfit"]
+    assert "redundant factors" in words["ia3"]
+    assert "The keys' biases move, but have no effect" in words["bitfit"]
     assert "has no biases" in words["bitfit"]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.runs import record, store, training
+from peft_lab.queue import ending
+from peft_lab.runs import store, training
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.ui.method.inside.trained_keys import slower
@@ -29,7 +30,7 @@ SPECS = {
 def run(request: pytest.FixtureRequest, assets_home: Path) -> Iterator[Run]:
     made = store.create(SPECS[request.param].check())
     made.log.emit("queued", owner={})
-    record.end(made, *training.train(made))
+    ending.end(made, *training.train(made))
     yield made
     store.delete(made.id)
 
@@ -58,7 +59,7 @@ def test_its_step_stands_measured_beside_simulated(run: Run) -> None:
     app = opened(spec.method, tab="memory", model=spec.model, task=spec.task)
     assert not app.exception
     words = told(app)
-    assert "A step that was run" in words and "a batch of the same size" in words
+    assert "A step from a run" in words and "a batch of the same size" in words
     (row,) = (line for line in tables(app).split("<tr>") if "Simulated without weights" in line)
     (error,) = re.findall(r"([+-]\d+\.\d+)%", row)
     assert abs(float(error)) <= 1

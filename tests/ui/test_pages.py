@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue, get_model
 from peft_lab.ui.components.knobs import module_options
-from peft_lab.ui.shell import method_pages
+from peft_lab.ui.pages import method_pages
 from tests.conftest import link
 from tests.ui.badges import cards, sources, without_badge
 
@@ -138,7 +138,7 @@ def test_the_count_follows_the_address() -> None:
         ("lora", {"target_modules": "q_porj"}, "'q_porj' matches no module"),
         ("lora", {"r": "0"}, "Rank r goes from 1"),
         ("lora", {"r": "many"}, "is a whole number"),
-        ("lora", {"steps": "x", "tab": "train"}, "which is no number"),
+        ("lora", {"steps": "x", "tab": "train"}, "which is not a number"),
         ("lora", {"steps": "0", "tab": "train"}, "Steps goes from 1"),
         ("lora", {"model": "gpt-5"}, "no model in the catalogue called 'gpt-5'"),
         ("bitfit", {"model": "smollm2-135m"}, "bias"),

@@ -9,7 +9,7 @@ import pytest
 from peft_lab.compare import pareto
 from peft_lab.compare.shipped import all_shipped
 from peft_lab.runs import store
-from peft_lab.ui import shell
+from peft_lab.ui import pages
 from peft_lab.ui.compare import table
 from peft_lab.ui.components import figures
 from peft_lab.units import Finding, Source
@@ -51,7 +51,7 @@ def untouched(own_home: Path, assets_home: object) -> Path:
 
 def test_every_page_is_looked_at() -> None:
     """The methods' pages in test_pages.py and the Memory page in test_memory_page.py, where their tabs are opened."""
-    assert {page for page, _ in PAGES} == set(shell.titles()) - {*shell.method_pages(), "memory"}
+    assert {page for page, _ in PAGES} == set(pages.titles()) - {*pages.method_pages(), "memory"}
 
 
 @pytest.mark.weights
@@ -77,7 +77,7 @@ def test_choose_says_of_each_headline_figure_where_it_is_from(untouched: Path) -
     found = cards(opened("choose"))
     assert {label: source for label, (_, source) in found.items()} == {
         "Trained": "counted",
-        "Stored for a task": "counted",
+        "Stored per task": "counted",
         "A training step": "simulated",
     }
 

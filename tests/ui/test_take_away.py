@@ -16,9 +16,9 @@ from peft_lab.quiz.bank import all_questions
 from peft_lab.quiz.question import LEVELS
 from peft_lab.ui.method.sections import interview
 from peft_lab.ui.method.sections.interview import chosen_questions
+from peft_lab.ui.pages import method_pages
 from peft_lab.ui.practice import answering
 from peft_lab.ui.practice.filters import topic_title
-from peft_lab.ui.shell import method_pages
 
 SECONDS = 60
 ROOT = Path(__file__).parents[2]

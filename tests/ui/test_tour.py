@@ -14,7 +14,7 @@ from peft_lab.tour.newcomer import NEWCOMER
 from peft_lab.tour.path import Path as Tour
 from peft_lab.tour.path import Stop
 from peft_lab.tour.progress import FIRST
-from peft_lab.ui import shell, state
+from peft_lab.ui import pages, state
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.tour import links
 from tests.conftest import link
@@ -51,7 +51,7 @@ def opened(page: str, **address: str) -> AppTest:
 
 def again(app: AppTest) -> AppTest:
     """Draw it once more as on a cold server: AppTest runs a page's file, which then runs the app around it."""
-    shell._navigated = False
+    pages._navigated = False
     app.run()
     assert not app.exception
     return app
@@ -125,13 +125,13 @@ def told_progress(app: AppTest) -> str:
 @pytest.mark.parametrize("text", ["gone.1", "x"])
 def test_a_stop_of_an_unknown_path_is_said(text: str) -> None:
     app = opened("home", stop=text)
-    assert "a path that this learner has not taken in" in told(app)
+    assert "a path that this learner has not opened" in told(app)
 
 
 @pytest.mark.parametrize("text", ["newcomer.99", "newcomer.0", "newcomer.", "newcomer.1e3", "newcomer.²"])
 def test_a_stop_that_a_known_path_does_not_have_is_said(text: str) -> None:
     app = opened("home", stop=text)
-    assert f"its stops are 1 to {len(NEWCOMER.stops)}" in told(app)
+    assert f"the path has stops 1 to {len(NEWCOMER.stops)}" in told(app)
 
 
 def test_what_the_teacher_has_fixed_is_locked_until_one_goes_on_freely() -> None:
@@ -172,11 +172,11 @@ def test_practice_is_locked_too() -> None:
 def test_any_page_becomes_a_stop_with_all_fixed_or_some_free() -> None:
     app = opened("lora", model="llama-3.2-3b", r="16")
     press(app, "Add to my path")
-    free = next(widget for widget in app.multiselect if widget.label == "The class may move")
+    free = next(widget for widget in app.multiselect if widget.label == "The class may change")
     free.set_value(["lora_alpha"])
     again(app)
     press(app, "Add to my path")
-    all_fixed, some_free = draft.load(Learners(), "Me", shell.titles()).stops
+    all_fixed, some_free = draft.load(Learners(), "Me", pages.titles()).stops
     assert all_fixed.settings["r"] == "16"
     assert all_fixed.settings["model"] == "llama-3.2-3b"
     assert {"r", "model", "task", "lora_alpha", "seed"} <= set(all_fixed.fixed)
@@ -191,15 +191,15 @@ def test_any_page_becomes_a_stop_with_all_fixed_or_some_free() -> None:
 def test_a_path_is_given_words_ordered_and_sent() -> None:
     file = Learners()
     file.create("Me")
-    draft.save(file, "Me", LESSON, shell.titles())
+    draft.save(file, "Me", LESSON, pages.titles())
     app = opened("teach")
     press(app, "Down")
-    assert [stop.title for stop in draft.load(file, "Me", shell.titles()).stops] == ["Home", "Rank"]
+    assert [stop.title for stop in draft.load(file, "Me", pages.titles()).stops] == ["Home", "Rank"]
     control(app, "text_area", "Move").set_value("Nothing.")
     press(app, "Save the words")
     control(app, "text_input", "Title of the path").set_value("Monday")
     again(app)
-    path = draft.load(file, "Me", shell.titles())
+    path = draft.load(file, "Me", pages.titles())
     assert (path.title, path.stops[0].move) == ("Monday", "Nothing.")
     sent = again(app).code[0].value
     assert sent.endswith("/tour?path=" + sharing.pack(path))
@@ -211,7 +211,7 @@ def test_a_sent_path_is_shown_taken_in_and_followed() -> None:
     press(app, "Follow this path")
     assert "## A lesson" in told(app)
     assert "path" not in address_of(app)
-    assert LESSON.id in progress.paths(Learners(), "Me", shell.titles())
+    assert LESSON.id in progress.paths(Learners(), "Me", pages.titles())
     stop = LESSON.stops[0]
     first = opened("lora", **links.address(stop, links.place(LESSON.id, 0)))
     assert "**Stop 1 of 2**" in told(first)

@@ -9,7 +9,8 @@ import pytest
 
 from peft_lab.experiments import all_experiments, of_method
 from peft_lab.experiments.base import Experiment
-from peft_lab.runs import record, store
+from peft_lab.queue import ending
+from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from tests.ui.test_pages import opened, told
@@ -35,7 +36,7 @@ def ended(spec: RunSpec, score: float) -> Run:
             rows=500,
             seconds=1,
         )
-    record.end(run, "done", "")
+    ending.end(run, "done", "")
     return run
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.methods.lora import insight as lora
-from peft_lab.methods.shared import quantise
+from peft_lab.models import quantise
 
 if TYPE_CHECKING:
     import torch

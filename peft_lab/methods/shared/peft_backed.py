@@ -7,10 +7,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.counting.refusals import REFUSALS, said
 from peft_lab.errors import Unsupported
 from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.methods.knobs import Values
+from peft_lab.models.refusals import REFUSALS, said
 from peft_lab.models.shapes import ModelShape
 from peft_lab.models.shapes_only import shapes_only
 
@@ -70,4 +70,5 @@ def wrap(model: Any, config: PeftConfig) -> torch.nn.Module:
 
 
 def on_meta(model: torch.nn.Module) -> bool:
+    """Whether a model has shapes only and no values."""
     return next(model.parameters()).is_meta

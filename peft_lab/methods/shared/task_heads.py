@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.methods.shared import own_format
+from peft_lab.models.heads import HEADS
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +52,8 @@ def _kind() -> type[Any]:
 def add(model: torch.nn.Module, name: str, state: Mapping[str, torch.Tensor]) -> None:
     """Keep a head for an adapter. ``state``: the head's parameters by their path in the model.
 
+    Each has the shape that it has in the model.
+
     Raises:
         BadInput: parameters that this model's head does not have.
     """
@@ -80,7 +83,10 @@ def set_active(model: torch.nn.Module, active: Active) -> None:
 
 
 def state_of(model: torch.nn.Module, name: str) -> dict[str, torch.Tensor]:
-    """The parameters of one adapter's head by their path in the model; empty when none is kept for it."""
+    """The parameters of one adapter's head by their path in the model; empty when none is kept for it.
+
+    Each has the shape that it has in the model.
+    """
     found = {}
     for path, heads in _found(model):
         if name in heads.copies:
@@ -106,5 +112,5 @@ def _found(model: torch.nn.Module) -> list[tuple[str, Any]]:
 def _root(parameter: str) -> str:
     """``classifier`` of ``classifier.out_proj.weight``."""
     parts = parameter.split(".")
-    last = next(index for index, part in enumerate(parts) if part in own_format.HEADS)
+    last = next(index for index, part in enumerate(parts) if part in HEADS)
     return ".".join(parts[: last + 1])

@@ -15,40 +15,30 @@ from peft_lab.errors import BadInput, UnknownName
 from peft_lab.methods import all_methods, part_of
 from peft_lab.methods.base import MethodSpec
 from peft_lab.quiz.computed import Answer, Case, Given, Whole
-from peft_lab.quiz.question import LEVELS, TOPICS, Question
+from peft_lab.quiz.question import LEVELS, Question, topics
 from peft_lab.quiz.working import line, tex
 
 __all__ = ["all_questions", "compute_answer", "get_question", "make_question", "select", "topics"]
-
-# Full fine-tuning is asked about under memory and choosing.
-_ELSEWHERE = frozenset({"full"})
 
 
 @cache
 def all_questions() -> dict[str, Question]:
     """Every question by id, topics in teaching order, easy ones first within a topic."""
     found: list[Question] = []
+    order = list(topics())
     for info in pkgutil.iter_modules(__path__):
         found.extend(importlib.import_module(f"{__name__}.{info.name}").QUESTIONS)
     for slug, spec in all_methods().items():
         own = part_of(slug, "questions")
         if own is not None:
             found.extend(own.QUESTIONS)
-        elif slug not in _ELSEWHERE:
+        elif slug in order:
             found.append(make_question(spec))
-    order = topics()
     found.sort(key=lambda question: (order.index(question.topic), LEVELS.index(question.level)))
     bank = {question.id: question for question in found}
     if len(bank) != len(found):
         raise ValueError("two questions of the bank have the same id")
     return bank
-
-
-@cache
-def topics() -> tuple[str, ...]:
-    """Topics in teaching order; methods that the bank does not know come last, under their slug."""
-    extra = [slug for slug in all_methods() if slug not in TOPICS and slug not in _ELSEWHERE]
-    return (*TOPICS, *extra)
 
 
 def get_question(name: str) -> Question:

@@ -10,7 +10,7 @@ from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, get_model
 from peft_lab.runs import store
 from peft_lab.runs.view import Status
-from peft_lab.ui import shell
+from peft_lab.ui import pages
 from peft_lab.ui.components import figures
 from peft_lab.ui.runs.shown import short_id
 
@@ -43,8 +43,8 @@ def _own(method: str) -> None:
     if rows:
         figures.table(("Run", "Model and task", "Steps", "Before → after"), rows, numeric=(2, 3))
     for name in ("compare", "runs"):
-        if name in shell.titles():
-            st.page_link(shell.page(name, shell.titles()[name]), label=f"Open {shell.titles()[name]}")
+        if name in pages.titles():
+            st.page_link(pages.page(name, pages.titles()[name]), label=f"Open {pages.titles()[name]}")
 
 
 def _cited(method: str) -> None:

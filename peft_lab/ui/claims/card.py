@@ -7,9 +7,10 @@ from concurrent.futures import Future
 import streamlit as st
 
 from peft_lab.claims import ask
-from peft_lab.claims.base import VERDICTS, Claim, Found, Verdict, on_all, overall
+from peft_lab.claims.base import VERDICTS, Claim, Found, Verdict
 from peft_lab.claims.kept import found as kept_result
 from peft_lab.claims.kept import taken
+from peft_lab.claims.overall import on_all, overall
 from peft_lab.errors import PeftLabError
 from peft_lab.models.catalogue import get_model
 from peft_lab.ui import state
@@ -89,7 +90,7 @@ def _found(claim: Claim, model: str | None) -> Found | None:
         known = kept_result(claim.id)
         if known is not None:
             if st.button(
-                "Run it now", key=f"{again_key}-button", help="What is shown was kept from an earlier run."
+                "Run it now", key=f"{again_key}-button", help="The result shown is from an earlier run."
             ):
                 st.session_state[again_key] = True
                 st.rerun()
@@ -126,4 +127,4 @@ def _kept_from() -> str:
         if other
         else "Run it now repeats it."
     )
-    return f"Kept from a run of {taken()}. {here}"
+    return f"From a run of {taken()}. {here}"

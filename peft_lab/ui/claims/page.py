@@ -11,8 +11,8 @@ from peft_lab.claims import all_claims
 from peft_lab.claims.base import VERDICTS, Claim, Verdict
 from peft_lab.errors import UnknownName
 from peft_lab.models.catalogue import catalogue, get_model
-from peft_lab.quiz.question import TOPICS
-from peft_lab.ui import shell, state
+from peft_lab.quiz.question import topics
+from peft_lab.ui import pages, state
 from peft_lab.ui.claims.card import BADGES, card, verdict_of
 from peft_lab.ui.foreign import plain
 
@@ -24,12 +24,12 @@ DEFAULTS = {"origin": ALL, "verdict": ALL, "topic": ALL, "model": OWN, "claim": 
 
 
 def fact_check_page() -> None:
-    shell.open_page()
+    pages.open_page()
     state.read_address(SCOPE, {name: _reader(name) for name in DEFAULTS})
     st.title("Fact check")
     st.markdown(
-        "What a widely read answer on PEFT says, and what people say about it, **checked by code**: counted, "
-        "simulated, measured, or looked up. Change the model and see when it holds."
+        "Claims from a widely read answer on PEFT, and from what people say about it, **checked by code**: "
+        "counted, simulated, measured, or looked up. Change the model to see when a claim holds."
     )
     chosen = _controls()
     claims = _select(chosen)
@@ -39,7 +39,7 @@ def fact_check_page() -> None:
         if card(claim, None if chosen["model"] == OWN else str(chosen["model"]), opened == claim.id):
             opened = claim.id
     if not claims:
-        st.markdown("No claim is like that; choose another verdict or topic.")
+        st.markdown("No claims match; choose another verdict or topic.")
     state.remember(SCOPE, "claim", opened)
     state.write_address(
         {name: (chosen[name] if name != "claim" else opened, DEFAULTS[name]) for name in DEFAULTS}
@@ -70,7 +70,7 @@ def _controls() -> dict[str, str]:
     titles: dict[str, dict[str, str]] = {
         "origin": ORIGINS,
         "verdict": {ALL: "Every verdict", **{verdict: verdict.capitalize() for verdict in VERDICTS}},
-        "topic": {ALL: "Every topic", **TOPICS},
+        "topic": {ALL: "Every topic", **topics()},
         "model": {OWN: "Each claim's own", **{name: entry.title for name, entry in catalogue().items()}},
     }
     words = {"origin": "Who says it", "verdict": "Verdict", "topic": "Topic", "model": "Check on"}

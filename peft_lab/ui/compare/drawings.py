@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from peft_lab import units
 from peft_lab.compare.pareto import Axis
 from peft_lab.methods import all_methods
+from peft_lab.palette import faint
 from peft_lab.ui import theme
 
 Row = Mapping[str, Any]
@@ -72,7 +73,7 @@ def learning_curves(rows: Sequence[Row], height: int = 420) -> go.Figure:
                 y=high + low[::-1],
                 mode="lines",  # short curves would get a marker at every step of the band's edge
                 fill="toself",
-                fillcolor=_faint(colour, theme.BAND_OPACITY * min(1.0, FEW / len(rows))),
+                fillcolor=faint(colour, theme.BAND_OPACITY * min(1.0, FEW / len(rows))),
                 line={"width": 0},
                 hoverinfo="skip",
                 showlegend=False,
@@ -97,11 +98,6 @@ def learning_curves(rows: Sequence[Row], height: int = 420) -> go.Figure:
     figure.update_xaxes(title="step", zeroline=False, dtick=1 if longest <= SMOOTH else None)
     figure.update_yaxes(title="training loss, nats")
     return figure
-
-
-def _faint(colour: str, opacity: float) -> str:
-    red, green, blue = bytes.fromhex(colour[1:])
-    return f"rgba({red},{green},{blue},{opacity:.3g})"
 
 
 def scatter(

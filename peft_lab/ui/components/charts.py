@@ -1,4 +1,4 @@
-"""Plotly figures. Each takes plain data and returns a figure; colours come from the theme module."""
+"""Plotly figures. Each takes plain data and returns a figure; colours come from the palette."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from peft_lab import units
+from peft_lab import palette, units
 from peft_lab.ui import theme
 
 CONFIG = {"displayModeBar": False, "responsive": True}
@@ -97,9 +97,9 @@ def heatmap(
             y=labels_y,
             zmin=-limit if diverging else 0,
             zmax=limit,
-            colorscale=[[0, "#1D4ED8"], [0.5, "#F5F5F4"], [1, theme.TRAINABLE]]
+            colorscale=[[0, theme.QUANTISED], [0.5, palette.CHART_ZERO], [1, theme.TRAINABLE]]
             if diverging
-            else [[0, "#F5F5F4"], [1, theme.TRAINABLE]],
+            else [[0, palette.CHART_ZERO], [1, theme.TRAINABLE]],
             colorbar={"title": {"text": unit, "side": "right"}, "thickness": 10},
             hovertemplate=f"{x} %{{x}}<br>{y} %{{y}}<br>%{{z:.4g}}<extra></extra>",
         )
@@ -182,7 +182,7 @@ def memory_timeline(
     for index, end in zip(starts, ends, strict=True):
         if end - index < len(xs) * LABEL_SHARE:
             continue  # too short a phase for its name
-        figure.add_vline(x=index, line={"dash": "dot", "width": 1, "color": "#8A94A6"})
+        figure.add_vline(x=index, line={"dash": "dot", "width": 1, "color": theme.QUIET})
         figure.add_annotation(
             x=index,
             y=1,

@@ -1,4 +1,4 @@
-"""Home: what this is, what is on this machine, and the eight methods side by side."""
+"""Home: what this is, what is on this machine, and the methods side by side."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from peft_lab.methods import all_methods
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models.catalogue import ModelEntry, catalogue
 from peft_lab.runs.spec import STEPS
-from peft_lab.ui import shell
+from peft_lab.ui import pages
 from peft_lab.ui.components import fetch_again, figures
 
 
 def home_page() -> None:
-    shell.open_page()
+    pages.open_page()
     st.title("PEFT Lab")
     st.markdown(
         "Parameter-efficient fine-tuning, **applied live to a real pretrained model on this machine**. Move a knob and "
@@ -23,17 +23,18 @@ def home_page() -> None:
     fetch_again.offer("home")
     left, right = st.columns([13, 5], gap="medium")
     with left:
-        st.markdown("### Eight methods, one frozen model")
+        st.markdown(f"### {units.in_words(len(pages.method_pages())).capitalize()} methods, one frozen model")
         _methods()
     with right:
         with st.container(border=True):
             st.markdown("### Start here")
             st.markdown(
-                "1. Open **LoRA** and move the rank: the drawing, the count and the formula follow.\n"
-                f"2. On its **Train** tab press *Train*. Within {STEPS} steps a model that could not write JSON does.\n"
-                "3. Choose a part of the drawing to see its shapes, then look inside what was learnt."
+                "1. Open **LoRA** and move the rank: the drawing, the count and the formula follow.\n2. On its "
+                f"**Train** tab press *Train*. Within {STEPS} steps a model that could not write JSON learns "
+                "to.\n3. Click a part of the drawing to see its shapes; then open *Look inside* to see what was "
+                "learnt."
             )
-            st.page_link(shell.page("lora", "LoRA"), label="Open LoRA", icon=":material/arrow_forward:")
+            st.page_link(pages.page("lora", "LoRA"), label="Open LoRA", icon=":material/arrow_forward:")
         with st.container(border=True):
             st.markdown("### Where figures come from")
             figures.legend()
@@ -61,10 +62,10 @@ def _methods() -> None:
             head, ("Method", "What is trained", *(entry.title for entry in live)), strict=True
         ):
             cell.markdown(f"**{text}**")
-        for slug in shell.method_pages():
+        for slug in pages.method_pages():
             spec = all_methods()[slug]
             cells = st.columns(widths, vertical_alignment="top")
-            cells[0].page_link(shell.page(slug, spec.title), label=f"**{spec.title}**")
+            cells[0].page_link(pages.page(slug, spec.title), label=f"**{spec.title}**")
             cells[1].markdown(spec.summary)
             for cell, entry in zip(cells[2:], live, strict=True):
                 text, why = _share(spec, entry)
@@ -74,8 +75,9 @@ def _methods() -> None:
                         st.markdown(f":small[{entry.title}]")
                     st.markdown(text, help=why)
     st.markdown(
-        f"Trained parameters at each method's defaults and their share of the model, by the closed formula, which the "
-        f"tests hold equal to the count. {figures.badge('counted')}"
+        "Trainable parameters of each method at its default settings, and their share of the model. They come from "
+        "each method's formula; automated tests check that it agrees with a count on the model. "
+        f"{figures.badge('counted')}"
     )
 
 

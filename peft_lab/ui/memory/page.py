@@ -7,7 +7,7 @@ from functools import partial
 
 import streamlit as st
 
-from peft_lab.ui import shell, state
+from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.tabs import tabs
 from peft_lab.ui.memory.bars import overview
@@ -20,7 +20,7 @@ from peft_lab.ui.memory.timeline import timeline
 
 
 def memory_page() -> None:
-    shell.open_page()
+    pages.open_page()
     state.read_address(SCOPE, readers())
     st.title("Memory")
     st.markdown(

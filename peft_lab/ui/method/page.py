@@ -11,15 +11,15 @@ from peft_lab.counting.count import CountReport, count
 from peft_lab.drawing import TOKENS, strip_of
 from peft_lab.errors import PeftLabError, UnknownName
 from peft_lab.methods import get_method
-from peft_lab.ui import shell, state
+from peft_lab.ui import pages, state
 from peft_lab.ui.components.block import block
 from peft_lab.ui.components.knobs import Choice, address, knobs_card, readers
+from peft_lab.ui.components.part_details import detail
 from peft_lab.ui.components.rows import just_chosen
 from peft_lab.ui.components.tabs import tabs
 from peft_lab.ui.components.waiting import come_back
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.inside import view_of
-from peft_lab.ui.method.part_details import detail
 from peft_lab.ui.method.peak import expect
 from peft_lab.ui.method.sections.headline import headline
 from peft_lab.ui.method.sections.idea import Words
@@ -44,7 +44,7 @@ PATIENCE = 1.0  # seconds that a page waits for a count before it is drawn witho
 
 def method_page(slug: str, first_model: str, words: Words) -> None:
     """Draw the whole page. ``first_model`` is the live model on which the method shows best."""
-    shell.open_page()
+    pages.open_page()
     spec = get_method(slug)
     state.read_address(
         slug,
@@ -167,7 +167,7 @@ def _tabs(
 
 
 def _say_invalid() -> None:
-    st.info("One of the settings above cannot work. The red line under its control says why.")
+    st.info("One of the settings above does not work. The red line under it says why.")
 
 
 def _say_counting() -> None:

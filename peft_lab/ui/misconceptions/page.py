@@ -6,7 +6,7 @@ import streamlit as st
 
 from peft_lab.errors import PeftLabError
 from peft_lab.quiz.prediction_bank import all_predictions, get_prediction
-from peft_lab.ui import shell, state
+from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
@@ -16,7 +16,7 @@ SCOPE = "misconceptions"
 
 
 def misconceptions_page() -> None:
-    shell.open_page()
+    pages.open_page()
     st.title("Misconceptions")
     st.markdown(
         "Common beliefs about parameter-efficient fine-tuning. **Guess first**; then the experiment runs on this "

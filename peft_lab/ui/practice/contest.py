@@ -5,9 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from peft_lab.errors import RunError
+from peft_lab.queue.queue import get_queue
 from peft_lab.quiz.predictions import Contest, Prediction, decide_records
 from peft_lab.runs import store
-from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status

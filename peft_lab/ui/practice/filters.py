@@ -6,8 +6,8 @@ from typing import Any
 
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.models.catalogue import catalogue
-from peft_lab.quiz.bank import select, topics
-from peft_lab.quiz.question import LEVELS, TOPICS, Question
+from peft_lab.quiz.bank import select
+from peft_lab.quiz.question import LEVELS, Question, topics
 from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.learner import SCOPE
@@ -53,7 +53,7 @@ def model_filter(cell: Any) -> str:
 
 
 def topic_title(topic: str) -> str:
-    return TOPICS.get(topic, topic)
+    return topics().get(topic, topic)
 
 
 def _pick(cell: Any, name: str, label: str, titles: dict[str, str], text: str | None = None) -> str:
@@ -89,7 +89,7 @@ def readers() -> dict[str, Any]:
 
     def seed(text: str) -> None:
         if not text.isdecimal():
-            raise BadInput(f"The address says seed={text[:20]}, which is no whole number.", "seed")
+            raise BadInput(f"The address says seed={text[:20]}, which is not a whole number.", "seed")
         state.remember(SCOPE, "seed", int(text))
 
     return {

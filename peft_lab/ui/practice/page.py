@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from peft_lab.errors import PeftLabError, UnknownName
-from peft_lab.ui import shell, state
+from peft_lab.ui import pages, state
 from peft_lab.ui.components.tabs import tabs
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import filters, learner
@@ -19,7 +19,7 @@ TITLES = {"cards": "Flash cards", "interview": "Mock interview", "predict": "Pre
 
 
 def practice_page() -> None:
-    shell.open_page()
+    pages.open_page()
     st.title("Practice")
     st.markdown(
         "Interview questions on every method. Numbers are **computed for the model you choose**, and a near miss says "

@@ -8,7 +8,7 @@ from peft_lab import units
 from peft_lab.quiz.bank import get_question
 from peft_lab.quiz.interview import Interview
 from peft_lab.quiz.report import Tally, report
-from peft_lab.ui import shell
+from peft_lab.ui import pages
 from peft_lab.ui.components import figures
 from peft_lab.ui.practice.answering import interviewer, model_answer, shown_solution
 from peft_lab.ui.practice.filters import topic_title
@@ -35,14 +35,14 @@ def show_report(held: Interview) -> None:
         st.markdown("### Read next")
         if not summed.weak:
             st.markdown(
-                "No topic below seven tenths of its points. Try another seed, or stay with one topic."
+                "No topic scored below seven tenths of its points. Try another seed, or stay with one topic."
             )
         for spot in summed.weak:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.markdown(f"**{spot.title}**, {_cells(spot.tally)[0]}", width="content")
                 page_links(spot.pages)
         if summed.forgotten:
-            st.markdown("**Forgotten in near misses**")
+            st.markdown("**What near misses forgot**")
             st.markdown("\n".join(f"- {what}" for what in summed.forgotten))
     st.markdown("### Question by question")
     _questions(held)
@@ -52,13 +52,13 @@ def _cells(tally: Tally) -> tuple[str, str]:
     return f"{tally.points:.2g} of {tally.questions}", f"{tally.share:.0%}"
 
 
-def page_links(pages: tuple[str, ...]) -> None:
+def page_links(wanted: tuple[str, ...]) -> None:
     """Links to those of these pages that the app has."""
-    titles = shell.titles()
-    for name in pages:
+    titles = pages.titles()
+    for name in wanted:
         if name in titles:
             st.page_link(
-                shell.page(name, titles[name]),
+                pages.page(name, titles[name]),
                 label=f"Open {titles[name]}",
                 icon=":material/arrow_forward:",
                 width="content",

@@ -6,7 +6,7 @@ import streamlit as st
 
 from peft_lab.methods import all_methods
 from peft_lab.runs.store import RunSummary
-from peft_lab.ui import shell, state
+from peft_lab.ui import pages, state
 from peft_lab.ui.components.knobs import restore
 from peft_lab.ui.runs.shown import show_run
 
@@ -17,4 +17,4 @@ def open_run(line: RunSummary, tab: str = "train") -> None:
         restore(line.spec)
     show_run(line.method, line.id)
     state.remember(line.method, "tab", tab)
-    st.switch_page(shell.page(line.method, all_methods()[line.method].title))
+    st.switch_page(pages.page(line.method, all_methods()[line.method].title))

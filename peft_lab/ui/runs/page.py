@@ -13,7 +13,7 @@ from peft_lab.models.catalogue import catalogue
 from peft_lab.runs import store
 from peft_lab.runs.store import RunSummary
 from peft_lab.runs.view import Status
-from peft_lab.ui import shell, state
+from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.parts import part
 from peft_lab.ui.components.rows import Column, RowOf, rows
@@ -28,7 +28,7 @@ REFRESH = 1.0  # seconds, while a run is going
 
 
 def runs_page() -> None:
-    shell.open_page()
+    pages.open_page()
     st.title("Runs")
     st.markdown(
         "Everything that was trained on this machine. One run trains at a time; others wait for their turn."
@@ -40,7 +40,7 @@ def runs_page() -> None:
         if not lines:
             st.info("No runs yet. Open a method and press Train.")
             st.page_link(
-                shell.page("lora", shell.titles()["lora"]),
+                pages.page("lora", pages.titles()["lora"]),
                 label="Open LoRA",
                 icon=":material/arrow_forward:",
                 query_params={"tab": "train"},
@@ -103,7 +103,7 @@ def _chosen(line: RunSummary) -> None:
         if line.problem:
             st.markdown(f":red[:material/error: {plain(line.problem)}]")
         open_, stop, delete, _ = st.columns([1, 1, 1, 3])
-        readable = line.status != store.DAMAGED and line.method in shell.method_pages()
+        readable = line.status != store.DAMAGED and line.method in pages.method_pages()
         if readable and open_.button("Open", key="run-open", type="primary", width="stretch"):
             open_run(line)
         if not _final(line) and stop.button("Stop", key="run-stop", width="stretch"):

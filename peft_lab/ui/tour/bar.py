@@ -7,7 +7,7 @@ import streamlit as st
 from peft_lab.errors import PeftLabError
 from peft_lab.tour import progress
 from peft_lab.tour.path import Path
-from peft_lab.ui import shell, state
+from peft_lab.ui import pages, state
 from peft_lab.ui.components import frame
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
@@ -24,7 +24,7 @@ def bar(page: str, arrived: bool) -> None:
     try:
         file = learner.learners()
         name = learner.current(file)
-        known = progress.paths(file, name, shell.titles())
+        known = progress.paths(file, name, pages.titles())
         found = _find(text, known)
         if found is not None and arrived:
             progress.visit(file, name, found[0], found[2])
@@ -63,7 +63,7 @@ def _stop(identity: str, path: Path, index: int) -> None:
                 after, links.place(identity, index + 1), "Next stop", "arrow_forward", icon_position="right"
             )
         else:
-            st.page_link(shell.page("tour", shell.titles()["tour"]), label="Finish", icon=":material/flag:")
+            st.page_link(pages.page("tour", pages.titles()["tour"]), label="Finish", icon=":material/flag:")
         _overview()
         _leave()
     given = [
@@ -81,7 +81,7 @@ def _elsewhere(identity: str, path: Path, index: int) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(
             f"You have left stop {index + 1} of {len(path.stops)}, {links.said(stop, stop.title, identity)}, "
-            f"which is on the page {shell.titles()[stop.page]}."
+            f"which is on the page {pages.titles()[stop.page]}."
         )
         links.page_link(stop, links.place(identity, index), "Return to the stop", "undo")
         _overview()
@@ -92,11 +92,11 @@ def _unknown(text: str, known: dict[str, Path]) -> None:
     path = known.get(text.partition(".")[0])
     if path is None:
         said = (
-            "This address belongs to a stop of a path that this learner has not taken in. The settings below are those "
-            "of the stop; for its words, open the path's own link."
+            "This address belongs to a stop on a path that this learner has not opened. The settings below are the "
+            "stop's; to read its text, open the path's own link."
         )
     else:
-        said = f"This address names a stop that the path does not have; its stops are 1 to {len(path.stops)}."
+        said = f"This address names a stop that the path does not have; the path has stops 1 to {len(path.stops)}."
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(said)
         _overview()
@@ -104,7 +104,7 @@ def _unknown(text: str, known: dict[str, Path]) -> None:
 
 
 def _overview() -> None:
-    st.page_link(shell.page("tour", shell.titles()["tour"]), label="All stops", icon=":material/list:")
+    st.page_link(pages.page("tour", pages.titles()["tour"]), label="All stops", icon=":material/list:")
 
 
 def _leave() -> None:

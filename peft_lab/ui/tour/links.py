@@ -11,7 +11,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from peft_lab.tour.figures import fill, has_figures
 from peft_lab.tour.path import Stop
 from peft_lab.tour.progress import FIRST
-from peft_lab.ui import shell
+from peft_lab.ui import pages
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
 from peft_lab.units import Source
@@ -43,7 +43,7 @@ def read_place(text: str) -> tuple[str, int] | None:
 def page_link(stop: Stop, where: str, label: str, icon: str, **options: bool | str) -> None:
     """A link to the stop, in this session."""
     st.page_link(
-        shell.page(stop.page, shell.titles()[stop.page]),
+        pages.page(stop.page, pages.titles()[stop.page]),
         label=label,
         icon=f":material/{icon}:",
         query_params=address(stop, where),
@@ -53,7 +53,7 @@ def page_link(stop: Stop, where: str, label: str, icon: str, **options: bool | s
 
 def go(stop: Stop, where: str) -> None:
     """Leave for the stop."""
-    st.switch_page(shell.page(stop.page, shell.titles()[stop.page]), query_params=address(stop, where))
+    st.switch_page(pages.page(stop.page, pages.titles()[stop.page]), query_params=address(stop, where))
 
 
 def absolute(page: str, parameters: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.learners.schedule import Learners
 from peft_lab.tour import progress, sharing
 from peft_lab.tour.path import Path
-from peft_lab.ui import shell, state
+from peft_lab.ui import pages, state
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
 from peft_lab.ui.tour import links
@@ -17,11 +17,11 @@ SCOPE = "tour"
 
 
 def tour_page() -> None:
-    shell.open_page()
+    pages.open_page()
     st.title("Guided tour")
     st.markdown(
-        "From stop to stop through the lab: what to **read**, what to **move**, what to **see**. Every link opens its "
-        "page with exact settings; a bar on top of it leads on, and back here."
+        "Walk through the lab stop by stop: what to **read**, what to **move**, what to **see**. Every link opens "
+        "its page with the right settings; the bar at the top leads to the next stop, and back here."
     )
     try:
         state.read_address(SCOPE, {"path": _take_path})
@@ -31,7 +31,7 @@ def tour_page() -> None:
         if problem:
             st.markdown(f":red[:material/link_off: {plain(problem)}]")
         _received(file, name)
-        known = progress.paths(file, name, shell.titles())
+        known = progress.paths(file, name, pages.titles())
         identity = _choose(file, name, known)
         _path(file, name, identity, known[identity])
         _another(file, name)
@@ -42,7 +42,7 @@ def tour_page() -> None:
 
 
 def _take_path(text: str) -> None:
-    sharing.unpack(text, shell.titles())
+    sharing.unpack(text, pages.titles())
     state.remember(SCOPE, "received", text)
 
 
@@ -51,7 +51,7 @@ def _received(file: Learners, name: str) -> None:
     text = state.remembered(SCOPE, "received", "")
     if not text:
         return
-    path = sharing.unpack(text, shell.titles())
+    path = sharing.unpack(text, pages.titles())
     with st.container(border=True, key="received-path"):
         st.markdown("### A path was sent to you")
         title = links.said(path.stops[0], path.title, path.id)
@@ -61,7 +61,7 @@ def _received(file: Learners, name: str) -> None:
 
 
 def _follow(file: Learners, name: str, path: Path) -> None:
-    identity = progress.take_in(file, name, path, shell.titles())
+    identity = progress.take_in(file, name, path, pages.titles())
     state.remember(SCOPE, "received", "")
     state.remember(SCOPE, "chosen", identity)
     state.renew(SCOPE)
@@ -92,7 +92,7 @@ def _path(file: Learners, name: str, identity: str, path: Path) -> None:
     index = place.at if place.at is not None and place.at < len(path.stops) else 0
     begun = place.at is not None
     with st.container(horizontal=True):
-        label = f"Go on at stop {index + 1}" if begun else "Start"
+        label = f"Continue at stop {index + 1}" if begun else "Start"
         if st.button(label, type="primary", icon=":material/play_arrow:", key="go-on"):
             state.carry("stop", "")
             links.go(path.stops[index], links.place(identity, index))
@@ -103,7 +103,7 @@ def _path(file: Learners, name: str, identity: str, path: Path) -> None:
         if identity != progress.FIRST and st.button(
             "Remove this path", icon=":material/delete:", type="tertiary"
         ):
-            progress.let_go(file, name, identity, shell.titles())
+            progress.let_go(file, name, identity, pages.titles())
             state.scope(SCOPE).pop("chosen", None)
             state.carry("stop", "")
             state.renew(SCOPE)
@@ -112,18 +112,18 @@ def _path(file: Learners, name: str, identity: str, path: Path) -> None:
         for number, stop in enumerate(path.stops):
             icon = "check_circle" if number in place.visited else "radio_button_unchecked"
             title = links.said(stop, stop.title, identity)
-            where = f":small[{shell.titles()[stop.page]} · {stop.minutes} min]"
+            where = f":small[{pages.titles()[stop.page]} · {stop.minutes} min]"
             links.page_link(stop, links.place(identity, number), f"**{number + 1}. {title}** {where}", icon)
 
 
 def _another(file: Learners, name: str) -> None:
     with st.expander("Another path", icon=":material/upload_file:"):
-        st.markdown("A teacher's path comes as a link, which opens here by itself, or as a file.")
+        st.markdown("A teacher's path comes as a link or as a file; a link opens here by itself.")
         with st.form("take-path", border=False, clear_on_submit=True):
             upload = st.file_uploader("Path file", type="json")
             pressed = st.form_submit_button("Take it in")
         st.page_link(
-            shell.page("teach", shell.titles()["teach"]),
+            pages.page("teach", pages.titles()["teach"]),
             label="Make a path of your own",
             icon=":material/edit_road:",
         )
@@ -131,4 +131,4 @@ def _another(file: Learners, name: str) -> None:
         return
     if upload is None:
         raise BadInput("Choose a path file first.", "path")
-    _follow(file, name, sharing.from_file(upload.getvalue(), shell.titles()))
+    _follow(file, name, sharing.from_file(upload.getvalue(), pages.titles()))

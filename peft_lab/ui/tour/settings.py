@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peft_lab.methods import all_methods, get_method
-from peft_lab.ui import shell
+from peft_lab.ui import pages
 
 # Pages whose controls are shown locked when they are fixed. The others open with the settings and can be moved.
 _OTHER_PAGES = ("memory", "practice")
@@ -18,7 +18,7 @@ _LABELS = {
 
 
 def lockable(page: str) -> bool:
-    return page in shell.method_pages() or page in _OTHER_PAGES
+    return page in pages.method_pages() or page in _OTHER_PAGES
 
 
 def fixable(names: list[str] | dict[str, str]) -> list[str]:

@@ -7,7 +7,7 @@ import streamlit as st
 from peft_lab.errors import PeftLabError
 from peft_lab.tour import draft
 from peft_lab.tour.path import Stop
-from peft_lab.ui import shell, state
+from peft_lab.ui import pages, state
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
 from peft_lab.ui.tour import links, qr
@@ -37,14 +37,14 @@ def share(page: str) -> None:
         link = links.absolute(page, links.address(stop) | around)
         st.code(link, language=None, wrap_lines=True)
         if stop.settings.get("task") == "own":
-            st.markdown(":orange[:material/info: A file of your own does not travel with a link.]")
+            st.markdown(":orange[:material/info: Your own file is not part of the link.]")
         if st.button("Add to my path", icon=":material/add_location:", key="add-stop", width="stretch"):
             _add(stop)
         added = state.remembered(SCOPE, "added", "")
         if added:
             st.markdown(added)
             st.page_link(
-                shell.page("teach", shell.titles()["teach"]),
+                pages.page("teach", pages.titles()["teach"]),
                 label="Open my path",
                 icon=":material/edit_road:",
             )
@@ -59,7 +59,7 @@ def _as_it_is(page: str) -> Stop:
     if lockable(page):
         names = fixable(complete)
         free = st.multiselect(
-            "The class may move",
+            "The class may change",
             names,
             key=state.widget_key(SCOPE, "free", page, "-".join(names)),
             format_func=lambda name: labels(page).get(name, name),
@@ -68,15 +68,15 @@ def _as_it_is(page: str) -> Stop:
         )
         fixed = [name for name in names if name not in free]
     settings |= {name: complete[name] for name in fixed}
-    return Stop(page=page, title=shell.titles()[page], settings=settings, fixed=tuple(fixed))
+    return Stop(page=page, title=pages.titles()[page], settings=settings, fixed=tuple(fixed))
 
 
 def _add(stop: Stop) -> None:
     try:
         file = learner.learners()
         name = learner.current(file)
-        path = draft.added(draft.load(file, name, shell.titles()), stop)
-        draft.save(file, name, path, shell.titles())
+        path = draft.added(draft.load(file, name, pages.titles()), stop)
+        draft.save(file, name, path, pages.titles())
     except PeftLabError as error:
         state.remember(SCOPE, "added", f":red[:material/error: {plain(error)}]")
         return

@@ -11,7 +11,7 @@ from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.learners.schedule import Learners
 from peft_lab.tour import draft, progress, sharing
 from peft_lab.tour.path import LONGEST_TEXT, LONGEST_TITLE, MOST_MINUTES, Path, Stop
-from peft_lab.ui import shell, state
+from peft_lab.ui import pages, state
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
 from peft_lab.ui.tour import links, qr
@@ -21,23 +21,23 @@ SCOPE = "teach"
 
 
 def teach_page() -> None:
-    shell.open_page()
+    pages.open_page()
     st.title("For teachers")
     st.markdown(
-        "1. Open any page and set it as your class should see it.\n"
-        "2. In the side bar choose **Teach with this page**: a link with everything fixed, or a stop of your path.\n"
-        "3. Here put the stops in order, say what to read, move and see, and share the path."
+        "1. Open any page and set it up as your class should see it.\n2. In the sidebar choose **Teach with this "
+        "page**: a link with everything fixed, or a stop of your path.\n3. Here put the stops in order, say what "
+        "to read, move and see, and share the path."
     )
     try:
         file = learner.learners()
         name = learner.current(file)
-        path = _title(file, name, draft.load(file, name, shell.titles()))
+        path = _title(file, name, draft.load(file, name, pages.titles()))
         if path.stops:
             _stops(file, name, path)
             _share(file, name, path)
         else:
             st.info(
-                "No stop yet. Open a page, set it, and add it from the side bar.",
+                "No stops yet. Open a page, set it up, and add it from the sidebar.",
                 icon=":material/add_location:",
             )
         _edit_file(file, name)
@@ -51,7 +51,7 @@ def _title(file: Learners, name: str, path: Path) -> Path:
     )
     if title.strip() and title != path.title:
         path = replace(path, title=title)
-        draft.save(file, name, path, shell.titles())
+        draft.save(file, name, path, pages.titles())
     return path
 
 
@@ -59,7 +59,7 @@ def _stops(file: Learners, name: str, path: Path) -> None:
     st.markdown(f"## {path.length}, about {path.minutes} minutes")
     for index, stop in enumerate(path.stops):
         title = links.said(stop, stop.title, path.id)
-        with st.expander(f"{index + 1}. {title} · {shell.titles()[stop.page]}", key=f"stop-{index}"):
+        with st.expander(f"{index + 1}. {title} · {pages.titles()[stop.page]}", key=f"stop-{index}"):
             _words(file, name, path, index)
             _order(file, name, path, index)
 
@@ -104,7 +104,7 @@ def _order(file: Learners, name: str, path: Path, index: int) -> None:
 
 
 def _keep(file: Learners, name: str, path: Path) -> None:
-    draft.save(file, name, path, shell.titles())
+    draft.save(file, name, path, pages.titles())
     state.renew(SCOPE)
     st.rerun()
 
@@ -128,7 +128,7 @@ def _share(file: Learners, name: str, path: Path) -> None:
             on_click="ignore",
         )
         if st.button("Try it myself", icon=":material/play_arrow:"):
-            identity = progress.take_in(file, name, path, shell.titles())
+            identity = progress.take_in(file, name, path, pages.titles())
             links.go(path.stops[0], links.place(identity, 0))
         with st.popover("Start anew", icon=":material/delete:"):
             st.markdown("The stops and words above are deleted.")
@@ -149,4 +149,4 @@ def _edit_file(file: Learners, name: str) -> None:
         return
     if upload is None:
         raise BadInput("Choose a path file first.", "path")
-    _keep(file, name, sharing.from_file(upload.getvalue(), shell.titles()))
+    _keep(file, name, sharing.from_file(upload.getvalue(), pages.titles()))

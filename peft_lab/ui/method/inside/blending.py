@@ -10,7 +10,7 @@ from peft_lab.errors import PeftLabError
 from peft_lab.methods.lora import blending
 from peft_lab.runs import store
 from peft_lab.runs.store import RunSummary
-from peft_lab.runs.view import Answer
+from peft_lab.training.scores import Answer
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.foreign import plain
@@ -57,7 +57,7 @@ def two_adapters(slug: str, identity: str) -> None:
 def _missing(model: str, reasons: list[str]) -> str:
     """What to do where no other run fits, or why those that there are do not."""
     if reasons:
-        return f"No other run combines with this one. {plain(reasons[0])}"
+        return f"No other run can be combined with this one. {plain(reasons[0])}"
     return (
         f"Train a second LoRA on {plain(model)}, on another task for example; then both can be combined here."
     )

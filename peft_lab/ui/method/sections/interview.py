@@ -8,7 +8,7 @@ from peft_lab.methods.base import MethodSpec
 from peft_lab.models.catalogue import ModelEntry, catalogue
 from peft_lab.quiz.bank import select
 from peft_lab.quiz.question import LEVELS, Question
-from peft_lab.ui import shell, state
+from peft_lab.ui import pages, state
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.practice.answering import interviewer, model_answer, shown_solution
 from peft_lab.ui.practice.learner import SCOPE as PRACTICE
@@ -18,7 +18,7 @@ def interview_questions(choice: Choice) -> None:
     """One question a level, and the way to all of them."""
     st.markdown(f"#### Interview questions on {choice.spec.title}")
     if choice.entry.name not in catalogue():
-        st.caption("Questions are asked about models of the list; yours is not on it.")
+        st.caption("Questions are asked about the models in the list only; yours is not one of them.")
     for question, model in chosen_questions(choice.spec, choice.entry):
         with st.container(border=True):
             _question(question, model)
@@ -77,4 +77,4 @@ def _to_practice(choice: Choice) -> None:
         for name, value in ({"level": "", "model": "", "tab": "cards"} | wanted).items():
             state.remember(PRACTICE, name, value)
         state.renew(PRACTICE)
-        st.switch_page(shell.page("practice", shell.titles()["practice"]), query_params=wanted)
+        st.switch_page(pages.page("practice", pages.titles()["practice"]), query_params=wanted)

@@ -12,10 +12,10 @@ from peft_lab.counting.count import CountReport, GroupCount
 from peft_lab.ui import state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.knobs import Choice
+from peft_lab.ui.components.part_details import HEADER, detail
+from peft_lab.ui.components.part_details import plain as shown_path
 from peft_lab.ui.components.rows import Column, RowOf, rows
 from peft_lab.ui.foreign import code, plain
-from peft_lab.ui.method.part_details import HEADER, detail
-from peft_lab.ui.method.part_details import plain as shown_path
 
 _KIND = {"trainable": "trained", "task head": "trained", "quantised": "packed"}
 _MARK = {"frozen": "frozen", "method": "trainable", "head": "task head"}

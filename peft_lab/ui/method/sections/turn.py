@@ -6,7 +6,7 @@ import streamlit as st
 
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue
-from peft_lab.runs.ahead import Before, ahead, starts_in
+from peft_lab.queue.ahead import Before, ahead, starts_in
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.ui.foreign import plain
@@ -20,7 +20,7 @@ def turn(run: Run, slug: str) -> None:
     """One line on when the run starts, and a button for each of the first runs before it."""
     before = ahead(run.id)
     if not before:
-        st.markdown("**Queued** · it is next")
+        st.markdown("**Queued** · next in line")
         return
     seconds = starts_in(before)
     when = "" if seconds is None else f" · starts in about {roughly(seconds)}"

@@ -12,7 +12,8 @@ import psutil
 
 from peft_lab import disk as storage
 from peft_lab.errors import RunError
-from peft_lab.runs import owners, worker
+from peft_lab.queue import worker
+from peft_lab.runs import owners
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.store import Run
 from peft_lab.workers import processes

@@ -51,10 +51,10 @@ def _trained(run: Run) -> tuple[str, str]:
 
 def _end(run: Run, ending: str, message: str) -> None:
     """Keep the record and tell of the ending. Where only the record finds no room, the events still tell."""
-    from peft_lab.runs import record
+    from peft_lab.queue import ending as last
 
     try:
-        record.end(run, ending, message)
+        last.end(run, ending, message)
     except OSError:
         run.log.emit(ending, message=message)
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from peft_lab.errors import BadInput, RunError
-from peft_lab.runs import queue, store
+from peft_lab.queue import queue
+from peft_lab.runs import store
 from peft_lab.runs.events import Event
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run

@@ -9,14 +9,25 @@ transformers does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-from peft_lab.methods.base import Quantization
-from peft_lab.methods.shared.own_format import in_head
+from peft_lab.models.heads import in_head
 from peft_lab.models.shapes import MATRIX_TYPES, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
     import torch
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How the frozen base is stored. ``bits`` 4 or 8; ``kind`` nf4, fp4 or int8."""
+
+    bits: int
+    kind: Literal["nf4", "fp4", "int8"]
+    double: bool
+    compute_dtype: str
+
 
 #: Eight bits: 255 even steps and one scale for each row (Dettmers et al. 2022, arXiv 2208.07339, section 3).
 INT8 = Quantization(8, "int8", False, "float16")
@@ -126,6 +137,8 @@ def read_back(model: torch.nn.Module) -> Quantization | None:
 
 def expanded(module: Any) -> torch.Tensor:
     """A linear map's matrix as it is multiplied with, rebuilt where it is stored in few bits; the module's own layout.
+
+    Of shape (d_out, d_in), the other way round where the module stores it so (GPT-2).
 
     PEFT's ``dequantize_module_weight`` moves an 8-bit matrix on a CPU, which loses its scales once it was used.
     """

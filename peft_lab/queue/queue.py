@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 
 from peft_lab import disk as storage
 from peft_lab.errors import PeftLabError, RunError
+from peft_lab.queue.child import Child
 from peft_lab.runs import admission, events, owners, room, store
-from peft_lab.runs.child import Child
 from peft_lab.runs.events import Event
 from peft_lab.runs.owners import Heart, Owner
 from peft_lab.runs.spec import RunSpec

@@ -1,0 +1,80 @@
+"""What the source text says about adapters alone: its parameters, what it is, what it costs."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from peft_lab import references as src
+from peft_lab.choose.cited import ADAPTER_LATENCY, ADAPTER_LATENCY_MOST
+from peft_lab.claims.base import Claim, Found, Subject, counted
+from peft_lab.claims.figures import share
+from peft_lab.claims.judge import holds, within
+from peft_lab.methods import get_method
+from peft_lab.quiz.fits import one_stack
+from peft_lab.units import Source
+
+ADAPTERS_PAPER = (0.5, 8.0)  # percent; Houlsby et al. 2019, abstract and section 3
+BOTTLENECK = 64
+read = partial(Claim, source=Source.COUNTED)
+BOTTLENECK_WORDS = ("bottleneck", "houlsby", "pfeiffer", "reduction_factor")
+cited = partial(Claim, source=Source.CITED, model=None)
+
+
+def _adapters_share(model: Subject) -> Found:
+    one, two = (
+        model.share("adapters", bottleneck=BOTTLENECK, placement=place) for place in ("pfeiffer", "houlsby")
+    )
+    low, high = 1.0, 4.0
+    low_paper, high_paper = ADAPTERS_PAPER
+    inside = low <= one <= high or low <= two <= high
+    verdict = "right" if inside else within(two, low, high)
+    return Found(
+        verdict,
+        f"width {BOTTLENECK}: {share(one)} with one adapter a layer, {share(two)} with two",
+        f"The paper itself gives {low_paper:g} to {high_paper:g}% on BERT; the share falls as models get wider at the "
+        "same bottleneck.",
+        {"pfeiffer": one, "houlsby": two},
+    )
+
+
+def _snippet(model: Subject) -> Found:
+    from peft import AdaptionPromptConfig, PeftType
+
+    names = [str(kind.value).lower() for kind in PeftType]
+    bottlenecks = [name for name in names if any(word in name for word in BOTTLENECK_WORDS)]
+    fields = [name for name in AdaptionPromptConfig.__dataclass_fields__ if name.startswith("adapter_")]
+    return Found(
+        holds(bool(bottlenecks) or any(word in name for name in fields for word in BOTTLENECK_WORDS)),
+        f"{len(bottlenecks)} of PEFT's {len(names)} methods are bottleneck adapters; AdaptionPrompt's own settings are "
+        + ", ".join(fields),
+        "AdaptionPrompt is LLaMA-Adapter: gated prompts in the upper layers. The adapters library, which has the "
+        "bottleneck ones, is bound to an older transformers. This lab has its own.",
+        {"bottlenecks": len(bottlenecks)},
+    )
+
+
+def _adapters_pass(model: Subject) -> Found:
+    return Found(
+        holds(not get_method("adapters").mergeable),
+        f"in a published measurement a single row took {ADAPTER_LATENCY} to {ADAPTER_LATENCY_MOST} longer",
+        "The nonlinearity between the two matrices cannot be folded into the weights, so the layers stay, in sequence.",
+        {"least": ADAPTER_LATENCY.value, "most": ADAPTER_LATENCY_MOST.value},
+    )
+
+
+CLAIMS = (
+    counted(
+        id="adapters-share", topic="adapters", check=_adapters_share, fits=one_stack,
+        claim="Adapters train 1 to 4% of the parameters.", said="Adapters | 1–4%",
+    ),
+    read(
+        id="adapters-snippet", topic="adapters", check=_snippet, model=None, needs="torch",
+        how="the methods and settings that the installed PEFT has",
+        claim="PEFT's AdaptionPromptConfig makes adapter layers.",
+        said="from peft import AdaptionPromptConfig  # or use adapter-transformers lib",
+    ),
+    cited(
+        id="adapters-extra-pass", topic="adapters", check=_adapters_pass, how=f"{src.LORA}, table 1",
+        claim="Adapters cost an extra forward pass through their layers.", said="Adapters | 1–4% | Extra forward pass",
+    ),
+)  # fmt: skip

@@ -1,0 +1,66 @@
+"""What the source text says about IA³ alone: its parameters, what it is, what it costs."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from peft_lab import units
+from peft_lab.claims.base import Claim, Found, Subject, counted
+from peft_lab.claims.figures import query_value, share
+from peft_lab.claims.judge import both, within
+from peft_lab.methods import get_method
+from peft_lab.quiz.fits import one_stack
+from peft_lab.units import Source
+
+read = partial(Claim, source=Source.COUNTED)
+
+
+def _ia3_share(model: Subject) -> Found:
+    value = model.share("ia3")
+    return Found(
+        within(value, 0, 0.01),
+        f"{units.count(model.trained('ia3'))} vectors' entries, {share(value)} of {model.shape.title}",
+        "One number per feature over one number per weight: the share falls with the width of the model.",
+        {"share": value},
+    )
+
+
+def _ia3_below_lora(model: Subject) -> Found:
+    ia3, least = model.trained("ia3"), model.trained("lora", r=1, target_modules=query_value(model.shape))
+    lora = model.trained("lora", target_modules=query_value(model.shape))
+    return Found(
+        both(ia3 < lora, ia3 < least),
+        f"{units.count(ia3)} against {units.count(lora)} of LoRA at its defaults; at rank 1 LoRA has "
+        f"{units.count(least)}",
+        "LoRA has two vectors for each rank and matrix; IA³ has one vector for each, as long as the matrix's output or "
+        "input. At the lowest rank the two are close.",
+        {"ia3": ia3, "lora": lora, "least": least},
+    )
+
+
+def _ia3_cost(model: Subject) -> Found:
+    ia3 = get_method("ia3")
+    return Found(
+        "imprecise" if ia3.mergeable else "right",
+        f"{units.count(model.trained('ia3'))} multiplications a token if they are kept apart, none when merged",
+        "l⊙(Wx) = (l⊙W)x: the vectors can be multiplied into the weights, and nothing is left of them.",
+        {"vectors": model.trained("ia3")},
+    )
+
+
+CLAIMS = (
+    counted(
+        id="ia3-share", topic="ia3", check=_ia3_share, fits=one_stack,
+        claim="IA³ trains less than 0.01% of the parameters.", said="IA³ | <0.01%",
+    ),
+    counted(
+        id="ia3-below-lora", topic="ia3", check=_ia3_below_lora, fits=one_stack,
+        claim="IA³ has fewer parameters than LoRA.",
+        said="Extremely parameter-efficient — even fewer parameters than LoRA.",
+    ),
+    read(
+        id="ia3-scaling-cost", topic="ia3", check=_ia3_cost, fits=one_stack,
+        how="the method's formula and whether it merges",
+        claim="IA³ costs scaling vectors at inference.", said="IA³ | <0.01% | Scaling vectors",
+    ),
+)  # fmt: skip

@@ -1,0 +1,77 @@
+"""The registry of pages: which there are, their order and titles, and how one is opened by its address."""
+
+from __future__ import annotations
+
+import runpy
+from functools import cache
+from pathlib import Path
+
+import streamlit as st
+
+from peft_lab.methods import all_methods
+
+_METHODS = "Methods"
+#: The sections of the navigation; that of the methods is filled from their registry.
+_SECTIONS: dict[str, tuple[tuple[str, str], ...]] = {
+    "Start": (("home", "Home"), ("tour", "Guided tour")),
+    _METHODS: (),
+    "Lab": (("compare", "Compare"), ("memory", "Memory"), ("runs", "Runs")),
+    "Decide": (("choose", "Choose a method"),),
+    "Interview": (
+        ("practice", "Practice"),
+        ("misconceptions", "Misconceptions"),
+        ("fact_check", "Fact check"),
+    ),
+    "Teach": (("teach", "For teachers"),),
+}
+_PACKAGE = Path(__file__).parents[1]
+#: The script that draws every page; see app.py.
+MAIN = Path(__file__).parent / "shell/main.py"
+_navigated = False
+
+
+def method_pages() -> tuple[str, ...]:
+    """Slugs of the methods that have a page of their own: all but the full fine-tuning reference."""
+    return tuple(slug for slug in all_methods() if slug != "full")
+
+
+def sections() -> dict[str, tuple[tuple[str, str], ...]]:
+    """Name and title of every page, by the section of the navigation it stands in."""
+    methods = tuple((slug, all_methods()[slug].title) for slug in method_pages())
+    return {name: methods if name == _METHODS else entries for name, entries in _SECTIONS.items()}
+
+
+def titles() -> dict[str, str]:
+    """Every page of the app by name."""
+    return {name: title for entries in sections().values() for name, title in entries}
+
+
+@cache
+def folder() -> Path:
+    """Where the pages' scripts lie: beside the package, or inside it where it is installed."""
+    places = (_PACKAGE.parent / "pages", _PACKAGE / "_app/pages")
+    return next(place for place in places if (place / "home.py").is_file())
+
+
+def page(name: str, title: str) -> st.navigation.StreamlitPage:  # type: ignore[name-defined]
+    """The page as Streamlit links to it."""
+    file = folder() / f"{name}.py"
+    return st.Page(file, title=title, url_path="" if name == "home" else name, default=name == "home")
+
+
+def navigating() -> None:
+    """Note that the app's own navigation is at work."""
+    global _navigated
+    _navigated = True
+
+
+def open_page() -> None:
+    """First line of every page. Where Streamlit discovers pages by itself, as AppTest does beside ``app.py``, it runs a
+    page past the app.
+
+    Then the app is run from here: its navigation finds the same page by the address, and from that moment on Streamlit
+    goes through the app by itself.
+    """
+    if not _navigated:
+        runpy.run_path(str(MAIN), run_name="__main__")
+        st.stop()

@@ -1,0 +1,60 @@
+"""What every run of the app does: page configuration, navigation, and the chosen page with what surrounds it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from peft_lab.ui import pages, theme
+from peft_lab.ui.shell import surroundings
+
+_HERE = Path(__file__).parents[1]
+
+
+@st.cache_resource
+def _start_services() -> bool:
+    """Once per server: start the processes that count and train, so that the first question is answered warm."""
+    from peft_lab.workers import inspector
+
+    inspector.warm()
+    return True
+
+
+def run_app() -> None:
+    """What every run does: configure, build the navigation from the registry, run the chosen page."""
+    asked = asked_page()
+    pages.navigating()
+    st.set_page_config(page_title="PEFT Lab", page_icon=str(_HERE / "favicon.png"), layout="wide")
+    st.logo(_HERE / "logo.svg", size="large")
+    _start_services()
+    sections = {name: [pages.page(*entry) for entry in entries] for name, entries in pages.sections().items()}
+    keep_page(asked)
+    chosen = st.navigation(sections, expanded=True)
+    theme.apply()
+    surroundings.draw(chosen.url_path or "home", chosen.run)
+
+
+def asked_page() -> str:
+    """What this run was asked for, as Streamlit identifies pages; empty for a page opened by its address, which has
+    only a name yet. To be read before anything else."""
+    with suppress(AttributeError):
+        context = get_script_run_ctx()
+        if context is not None and context.page_script_hash != context.pages_manager.main_script_hash:
+            return context.page_script_hash
+    return ""
+
+
+def keep_page(asked: str) -> None:
+    """Let the navigation choose the page that this run was asked for.
+
+    Which page is meant stands in the session, and a run of the page before that is about to start over (as it does
+    when an answer came) still writes its own there: a click on a link would then lead to where one already is. These
+    are Streamlit's inner parts; under a version that has them no more, nothing is done.
+    """
+    with suppress(AttributeError):
+        context = get_script_run_ctx()
+        if context is not None and asked:
+            context.pages_manager.set_script_intent(asked, "")
