@@ -71,7 +71,9 @@ class Row:
 
     def line(self) -> str:
         """As a line of a Markdown table."""
-        notes = "; ".join(filter(None, [self.others and f"**{self.others} other faults**", self.notes]))
+        notes = "; ".join(
+            filter(None, [f"**{self.others} other faults**" if self.others else "", self.notes])
+        )
         return f"| {self.what} | {self.tried:,} | {self.tracebacks} | {self.hangs} | {self.lost} | {notes} |"
 
     def traceback(self, detail: str) -> None:

@@ -11,9 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from peft_lab.runs.queue import get_queue
-
 from bench.faults.rows import Row
+from peft_lab.queue.queue import get_queue
 from peft_lab.runs import kept, record, store
 from peft_lab.runs.events import Event
 from peft_lab.runs.spec import RunSpec

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from peft_lab.compare.plan import Wish
+from peft_lab.queue import ending
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
 from tests.conftest import link
@@ -44,8 +45,8 @@ class FakeQueue:
             )
         timed = {"unit": "row", "amount": 1, "base_seconds": 0.01, "tuned_seconds": 0.012, "rounds": 4}
         run.log.emit("inference", **timed, added_seconds=0.002)
-        ending = self.endings.get((spec.method, spec.seed), "done")
-        ending.end(run, ending, "" if ending == "done" else "as the test wanted")
+        kind = self.endings.get((spec.method, spec.seed), "done")
+        ending.end(run, kind, "" if kind == "done" else "as the test wanted")
         return run.id
 
     def stop(self, identity: str) -> None:

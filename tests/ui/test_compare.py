@@ -285,7 +285,7 @@ def test_a_name_at_the_end_of_the_front_stays_inside() -> None:
     titles = {axis.name: axis.title for axis in axes}
 
     def place(named: str) -> str:
-        figure = drawings.scatter(rows, *axes, titles, ["small", "large"], {}, [named])
+        figure = drawings.scatter(rows, axes[0], axes[1], titles, ["small", "large"], {}, [named])
         return next(str(trace.textposition) for trace in figure.data if trace.name == named)
 
     assert place("small") == "middle right"
