@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.compare.plan import Wish
+from peft_lab.compare.plan import ComparisonRequest
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
 from tests.conftest import link
 
-WISH = Wish(
+WISH = ComparisonRequest(
     "minilm-l6", "sentiment", ("lora", "bitfit", "prefix"), steps=2, batch=4, seeds=(0, 1, 2), eval_rows=100
 )
 ACCURACY = {"lora": 0.8, "bitfit": 0.7, "full": 0.82}

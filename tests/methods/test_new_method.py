@@ -148,7 +148,7 @@ def test_the_command_line_counts_it_and_its_settings_are_exported(copy: Path) ->
     counted = json.loads(
         run(copy, "-m", "peft_lab", "count", "--model", "gpt2", "--method", "outscale", "--json")
     )
-    assert counted["rows"][0]["trainable"] == counted["rows"][0]["formula"] == 12 * 768
+    assert counted[0]["trainable"] == counted[0]["formula"] == 12 * 768
     code = found(
         copy,
         """

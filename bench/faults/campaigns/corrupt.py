@@ -179,8 +179,10 @@ def _use(row: Row, label: str, made: Run, other: Run) -> None:
 
 
 def _plan() -> plans.Plan:
-    wish = plans.Wish(model="minilm-l6", task="sentiment", methods=("lora", "ia3"), steps=2, seeds=(0,))
-    return plans.make_plan(wish)
+    request = plans.ComparisonRequest(
+        model="minilm-l6", task="sentiment", methods=("lora", "ia3"), steps=2, seeds=(0,)
+    )
+    return plans.make_plan(request)
 
 
 def _use_comparison(row: Row, label: str, identity: str) -> None:
