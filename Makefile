@@ -75,6 +75,7 @@ tests: $(VENV)/.dev
 
 contract: $(VENV)/.dev
 	PEFT_LAB_EXAMPLES=400 $(PY) -m pytest tests/methods/test_contract.py -k "any_knobs or checks_never"
+	PEFT_LAB_EXAMPLES=3000 PEFT_LAB_SEED=$$(date +%s) $(PY) -m pytest tests/oracle
 
 mutants: $(VENV)/.dev
 	$(PY) -m tools.mutants --sample $(or $(SAMPLE),100) --seed $(or $(SEED),0) $(ONLY)

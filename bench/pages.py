@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -40,6 +41,11 @@ def opened(browser: Browser, url: str, ready: str) -> tuple[Page, float]:
     page.goto(url)
     expect(page.locator(ready).first).to_be_visible(timeout=60_000)
     return page, time.perf_counter() - start
+
+
+def opened_in(browser: Browser, url: str, ready: str) -> float:
+    """Seconds until ``ready`` stood on a page in a new session."""
+    return opened(browser, url, ready)[1]
 
 
 def slider(page: Page) -> float:
@@ -109,16 +115,16 @@ def measure(repeats: int) -> dict[str, list[float]]:
         log = Path(folder) / "log"
         for _ in range(repeats):
             with served(home, log) as url:
-                note("first page of a fresh server", lambda url=url: opened(browser, url, "h1")[1])
+                note("first page of a fresh server", partial(opened_in, browser, url, "h1"))
             with served(home, log) as url:
                 note(
                     "LoRA page of a fresh server, with its count",
-                    lambda url=url: opened(browser, f"{url}/lora", COUNT)[1],
+                    partial(opened_in, browser, f"{url}/lora", COUNT),
                 )
         with served(home, log) as url:
             opened(browser, f"{url}/lora?tab=parameters", "text=counted and formula both give")
             for _ in range(repeats):
-                note("LoRA page, warm server", lambda url=url: opened(browser, f"{url}/lora", COUNT)[1])
+                note("LoRA page, warm server", partial(opened_in, browser, f"{url}/lora", COUNT))
             page, _ = opened(browser, f"{url}/lora?r=1", COUNT)
             page.wait_for_timeout(3000)
             for _ in range(repeats):
@@ -126,7 +132,7 @@ def measure(repeats: int) -> dict[str, list[float]]:
                 page.wait_for_timeout(500)
             page = memory_page(browser, url)
             for _ in range(repeats):
-                note("Memory page: batch to bars of all methods", lambda page=page: bars(page))
+                note("Memory page: batch to bars of all methods", partial(bars, page))
                 page.wait_for_timeout(500)
             page, _ = opened(browser, f"{url}/lora?tab=train&rows=0&steps=200", "button:has-text('Train')")
             for _ in range(repeats):

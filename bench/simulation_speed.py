@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
     inspector = Inspector()
-    warm = ("smollm2-135m", "lora", {}, {"batch": 2, "seq": 32}, "bfloat16", False)
+    warm: tuple[Any, ...] = ("smollm2-135m", "lora", {}, {"batch": 2, "seq": 32}, "bfloat16", False)
     inspector.ask(ask.step, *warm)
     print(f"{'case':<44}{'processor':>12}{'wall':>9}")
     for model, method, batch, seq, checkpointing in CASES:

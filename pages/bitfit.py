@@ -17,9 +17,9 @@ nothing to train there. Nothing is added at inference: the trained biases replac
 - The paper's smaller variant trains the query bias and the bias of the feed-forward part's first matrix only.
 - The key's bias is trained like the others and changes nothing on BERT and GPT-2 types: softmax does not see it. *Look
   inside* shows it.
-- Biases want a far larger learning rate than full fine-tuning.
-- The frozen model's dropout is off while the biases train, which the paper does not say: it would hide from a few
-  trained numbers what they did.
+- Biases need a far larger learning rate than full fine-tuning.
+- The frozen model's dropout is off while the biases train, which the paper does not say: it would blur the
+  effect of the few trained numbers.
 """,
 )
 

@@ -20,9 +20,9 @@ class Source(StrEnum):
 
 
 SOURCE_HELP = {
-    Source.COUNTED: "read off the real model, or the same model built without its weights",
-    Source.SIMULATED: "the real training step run on tensors that have shapes but no data",
-    Source.MEASURED: "taken on this machine in a run",
+    Source.COUNTED: "counted on the real model, or on the same model built without its weights",
+    Source.SIMULATED: "the real training step, run on tensors that have shapes but no data",
+    Source.MEASURED: "measured in a run on this machine",
     Source.CITED: "from a paper or a published benchmark",
 }
 
@@ -51,12 +51,20 @@ class Finding:
 
 
 def count(number: float) -> str:
-    """4587520 -> '4,587,520'."""
+    """4587520 -> '4,587,520'.
+
+    >>> count(4587520)
+    '4,587,520'
+    """
     return f"{round(number):,}"
 
 
 def short_count(number: float) -> str:
-    """4587520 -> '4.59M'; three significant digits, exact below 10,000."""
+    """4587520 -> '4.59M'; three significant digits, exact below 10,000.
+
+    >>> short_count(4587520), short_count(3_212_749_824), short_count(9999)
+    ('4.59M', '3.21B', '9,999')
+    """
     for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
         if abs(number) >= limit:
             scale = 1e3 if suffix == "k" else limit
@@ -65,7 +73,11 @@ def short_count(number: float) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes in decimal units, as disks and papers state them: 1843200 -> '1.84 MB'."""
+    """Bytes in decimal units, as disks and papers state them: 1843200 -> '1.84 MB'.
+
+    >>> size(1843200), size(512)
+    ('1.84 MB', '512 B')
+    """
     sign, number = ("-" if number < 0 else ""), abs(number)
     for limit, suffix in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if number >= limit * 0.9995:
@@ -76,7 +88,11 @@ def size(number: float) -> str:
 
 
 def percent(number: float) -> str:
-    """A share of 100 with three significant digits: 0.14259 -> '0.143%'; tiny shares keep two: '0.000093%'."""
+    """A share of 100 with three significant digits: 0.14259 -> '0.143%'; tiny shares keep two: '0.000093%'.
+
+    >>> percent(0.14259), percent(0)
+    ('0.143%', '0%')
+    """
     if number == 0:
         return "0%"
     if abs(number) >= 99.95:
@@ -90,7 +106,11 @@ def percent(number: float) -> str:
 
 
 def seconds(number: float) -> str:
-    """'12 µs', '4.2 ms', '0.42 s', '37 s', '4 min 10 s'."""
+    """'12 µs', '4.2 ms', '0.42 s', '37 s', '4 min 10 s'.
+
+    >>> seconds(0.0042), seconds(37), seconds(250)
+    ('4.2 ms', '37 s', '4 min 10 s')
+    """
     for limit, unit, scale in ((1e-3, "µs", 1e6), (0.1, "ms", 1e3)):
         if 0 < number < limit:
             scaled = number * scale
@@ -112,7 +132,11 @@ _FORMATS = {
 
 
 def show(value: float, unit: str) -> str:
-    """Write ``value`` in the format of its unit; an unknown unit is appended as it is."""
+    """Write ``value`` in the format of its unit; an unknown unit is appended as it is.
+
+    >>> show(2_000_000_000, "bytes"), show(1.5, "tokens")
+    ('2.00 GB', '1.5 tokens')
+    """
     if unit in _FORMATS:
         return _FORMATS[unit](value)
     return f"{value:,.4g} {unit}".strip()

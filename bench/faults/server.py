@@ -100,7 +100,7 @@ def _answer(question: list[Any]) -> Any:
         return get_queue().stop(question[1])
     if question[0] == "count":
         return inspector.ask(counting.count, "gpt2", "lora", {"r": question[1]}).trainable
-    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    server: Any = forkserver._forkserver
     pool: Any = inspector.get_inspector()._pool
     asked = list(pool._processes) if pool is not None and pool._processes else []
     return {"fork server": server._forkserver_pid, "inspector": asked[0] if asked else None}

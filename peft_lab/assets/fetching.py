@@ -130,7 +130,7 @@ def _open_member(bundle: zipfile.ZipFile, member: str) -> Iterator[IO[bytes]]:
         with tarfile.open(fileobj=stream) as nested:
             content = nested.extractfile(inner) if nested.getmember(inner).isreg() else None
             if content is None:
-                raise KeyError(f"{inner} is no regular file")
+                raise KeyError(f"{inner} is not a regular file")
             with content:
                 yield content
 

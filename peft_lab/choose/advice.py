@@ -60,6 +60,7 @@ class Advice:
 
     @property
     def title(self) -> str:
+        """The method's name, or what to do when no method is advised."""
         names = {PROMPTING: "Prompting, no training", NOTHING: "Another model or device"}
         return names.get(self.method) or get_method(self.method).title
 
@@ -70,7 +71,11 @@ class Advice:
         return names.get(self.method) or self.title
 
     def knobs(self, shape: ModelShape) -> dict[str, Any]:
-        """The values for a model: ``query-value`` is what LoRA adapts there by default, ``keys`` its map of keys."""
+        """The values for a model: ``query-value`` is what LoRA adapts there by default, ``keys`` its map of keys.
+
+        Raises:
+            BadInput: a model without a map of keys, where the advice names it.
+        """
         values = dict(self.values)
         if values.get("target_modules") == QUERY_VALUE:
             values["target_modules"] = get_method("lora").defaults(shape)["target_modules"]
@@ -78,7 +83,7 @@ class Advice:
             block = shape.block
             role = next((role for role in ("k", "qkv") if role in block), None)
             if role is None:
-                raise BadInput(f"{shape.title} has no map of keys by a name that is known.", "target_modules")
+                raise BadInput(f"{shape.title} has no key map under a name known here.", "target_modules")
             values["target_modules"] = (shape.target_name(block[role]),)
         return values
 
@@ -90,27 +95,27 @@ _BENCH = "In the published comparison on {bench_base} {name} reached {accuracy} 
 _FOLDS = (
     Reason("Its vectors can be multiplied into the weights, so that nothing is added to a request.",
            f"{src.IA3}, section 3.3", when=ONE),
-    Reason("Kept apart it costs one multiplication per feature; merging needs a copy of the base per task.",
+    Reason("Unmerged it costs one multiplication per feature; merged, every task needs its own copy of the base.",
            f"{src.IA3}, section 3.3", when=MANY),
 )  # fmt: skip
-_TRAINS = "It trains {trained} parameters of {model}, {share}, and stores {stored} for a task."
+_TRAINS = "It trains {trained} parameters of {model}, {share}, and stores {stored} per task."
 _FOUR = "stores the base in 4 bits: choose it when memory is short, at the price of time."
 _PROMPT_PRICE = Reason(
     "The price: below about {scale} parameters it stays behind full fine-tuning, and {model} has {total}.",
     f"{src.PROMPT}, section 3", when=("scale", "small"),
 )  # fmt: skip
 _PROMPT_INSTEAD = "stores little; settings and start decide whether it learns."
-_COUNT = "closed formula, held equal to the count"
+_COUNT = "the method's formula, checked against a count on the model"
 
 _ADVICE = (
     Advice("prompt-only", PROMPTING, (
-        Reason("What a prompt does needs no training, no adapter and no second model to look after.", "by definition",
-               None),
-        Reason("Its price is paid in every request: examples in the context are read again each time, which is why "
-               "tuning gets cheaper when requests are many.", f"{src.IA3}, section 1"),
+        Reason("If a prompt is enough, there is no training, no adapter and no second model to maintain.",
+               "by definition", None),
+        Reason("The price is paid in every request: examples in the context are read again each time. With many "
+            "requests, tuning becomes cheaper.", f"{src.IA3}, section 1"),
     )),
     Advice("nothing", NOTHING, (
-        Reason("Even one row on a 4-bit base needs {qlora_least}; {device} leaves {memory} to it.",
+        Reason("Even one row on a 4-bit base needs {qlora_least}; {device} has {memory} usable.",
                "simulated training step", Source.SIMULATED),
         Reason("{smaller}", "simulated training steps of the catalogue's models", Source.SIMULATED),
     )),
@@ -122,14 +127,14 @@ _ADVICE = (
         Reason("It saves memory, not time: every multiplication rebuilds its weights.", f"{src.QLORA}, section 3"),
     ), ("qlora-small", "qlora-least"), _FOUR),
     Advice("qlora-small", "qlora", (
-        Reason("Rank {r} on two maps of each layer is a smaller setting that fits the room for a task: {stored}.",
+        Reason("Rank {r} on two maps of each layer is a smaller setting that fits the storage per task: {stored}.",
                _COUNT, Source.COUNTED),
         Reason("With the base in 16 bits one row needs {lora_least}, more than the {memory} usable on {device}.",
                "simulated training step", Source.SIMULATED),
         Reason("Adapters on every linear map would be better.", f"{src.QLORA}, section 4"),
     ), ("qlora-least",), _FOUR, {"r": 8, "target_modules": QUERY_VALUE}),
     Advice("qlora-least", "qlora", (
-        Reason("Rank {r} on two maps of each layer is a smaller setting that fits the room for a task: {stored}.",
+        Reason("Rank {r} on two maps of each layer is a smaller setting that fits the storage per task: {stored}.",
                _COUNT, Source.COUNTED),
         Reason("With the base in 16 bits one row needs {lora_least}, more than the {memory} usable on {device}.",
                "simulated training step", Source.SIMULATED),
@@ -148,23 +153,23 @@ _ADVICE = (
     ), ("lora-small", "qlora", "ia3-small", *SMALLEST), "merges, stores little, and is what every tool supports.",
         {"r": 16, "lora_alpha": 32, "target_modules": ALL}),
     Advice("lora-small", "lora", (
-        Reason("LoRA at its defaults fits the device and the room for a task: it stores {stored}.", _COUNT,
+        Reason("LoRA at its defaults fits the device and the storage per task: it stores {stored}.", _COUNT,
                Source.COUNTED),
         Reason("It can be merged into the weights: a request takes as long as on the base.",
                f"{src.LORA}, section 4.1", when=ONE),
-        Reason("Kept apart it costs two thin products per map; merging needs a copy of the base per task.",
+        Reason("Unmerged it costs two thin matrix products per map; merged, every task needs its own copy of the base.",
                f"{src.LORA}, section 4.2", when=MANY),
     ), ("ia3", "qlora"), "can be merged, and is what every tool supports."),
     Advice("lora-large", "lora", (
         Reason("From about {many} rows on LoRA fell behind full fine-tuning, less so at high rank on every linear map.",
                f"{src.LEARNS_LESS}, section 4"),
-        Reason("Full fine-tuning needs {full_least} even for one row, and {device} leaves {memory} to it.",
+        Reason("Full fine-tuning needs {full_least} even for one row, and {device} has {memory} usable.",
                "simulated training step", Source.SIMULATED, ("full", "no")),
         Reason("Rank {r} with the scale α/√r, so that the large rank keeps learning.", f"{src.RSLORA}, section 3"),
     ), ("lora", "lora-small", "qlora", "ia3-small", *SMALLEST), "has more capacity than a small rank and still merges.",
         {"r": 64, "lora_alpha": 16, "target_modules": ALL, "use_rslora": True}),
     Advice("full", "full", (
-        Reason("With {many} rows and more, full fine-tuning learns more than LoRA.", f"{src.LEARNS_LESS}, section 4"),
+        Reason("With {many} rows or more, full fine-tuning learns more than LoRA.", f"{src.LEARNS_LESS}, section 4"),
         Reason("It fits: a step needs {needed} of the {memory} usable on {device}.", "simulated training step",
                Source.SIMULATED),
         Reason("One task means one copy, so a whole model to store is no obstacle here: {stored}.", _COUNT,
@@ -198,7 +203,7 @@ _ADVICE = (
         Reason(_BENCH, src.BENCH),
     ), (*SMALLEST, "lora-small", "qlora"), "acts in every layer and stays small."),
     Advice("ia3-least", "ia3", (
-        Reason("One vector on the keys of each layer is a smaller setting that fits the room for a task: {stored}.",
+        Reason("One vector on the keys of each layer is a smaller setting that fits the storage per task: {stored}.",
                _COUNT, Source.COUNTED),
         *_FOLDS,
         Reason("The paper has vectors on values and the feed-forward part as well.", f"{src.IA3}, section 3.3"),
@@ -207,16 +212,16 @@ _ADVICE = (
         Reason("With small and medium data it kept up with full fine-tuning on BERT models, and sometimes won.",
                f"{src.BITFIT}, section 4"),
         Reason("{model} has {trained} biases, {share} of its parameters; nothing is added.", _COUNT, Source.COUNTED),
-    ), ("ia3", "lora-small", *SMALLEST, "qlora"), "changes only the biases that are there and adds nothing."),
+    ), ("ia3", "lora-small", *SMALLEST, "qlora"), "changes only existing biases and adds nothing."),
     Advice("bitfit-many", "bitfit", (
         Reason("Tasks differ in their biases alone: they are swapped, nothing is added, and a request takes as long as "
                "on the base.", f"{src.BITFIT}, section 1"),
-        Reason("{model} has {trained} biases, {share} of its parameters: {stored} for a task.", _COUNT, Source.COUNTED),
-    ), ("ia3-many", "lora-small", *SMALLEST, "qlora"), "changes only the biases that are there and adds nothing."),
+        Reason("{model} has {trained} biases, {share} of its parameters: {stored} per task.", _COUNT, Source.COUNTED),
+    ), ("ia3-many", "lora-small", *SMALLEST, "qlora"), "changes only existing biases and adds nothing."),
     Advice("prefix", "prefix", (
         Reason("It was made for conditional generation with few parameters: tables to text and summaries.",
                f"{src.PREFIX}, section 6"),
-        Reason("It stores {stored} for a task; the trained keys and values lengthen every layer's attention.",
+        Reason("It stores {stored} per task; the trained keys and values lengthen every layer's attention.",
                _COUNT, Source.COUNTED),
         Reason("Its settings decide: in the published comparison on {bench_base} {name} reached {accuracy} right "
                "answers, LoRA {lora_accuracy}.", src.BENCH),
@@ -224,13 +229,13 @@ _ADVICE = (
     Advice("prompt", "prompt", (
         Reason("From about {scale} parameters on Prompt Tuning comes near full fine-tuning; {model} has {total}.",
                f"{src.PROMPT}, section 3", when=("scale", "large")),
-        Reason("It trains {trained} parameters, {share} of {model}, and stores {stored} for a task.", _COUNT,
+        Reason("It trains {trained} parameters, {share} of {model}, and stores {stored} per task.", _COUNT,
                Source.COUNTED),
         Reason("Requests of different tasks can share a batch.", f"{src.PROMPT}, section 2", when=MANY),
         _PROMPT_PRICE,
     ), ("prompt-short", "ia3-small", "ia3-least", "lora-small"), _PROMPT_INSTEAD),
     Advice("prompt-short", "prompt", (
-        Reason("{tokens} virtual tokens are a smaller setting that fits: {stored} for a task.", _COUNT,
+        Reason("{tokens} virtual tokens are a smaller setting that fits: {stored} per task.", _COUNT,
                Source.COUNTED),
         _PROMPT_PRICE,
     ), (), _PROMPT_INSTEAD, {"num_virtual_tokens": 8}),

@@ -46,7 +46,8 @@ def found_answer(key: str, situation: Situation) -> tuple[str, str]:
     if key not in ASKED:
         raise UnknownName("question to you", key, ASKED, "answer")
     if key == "tasks":
-        return ("one" if situation.tasks == 1 else "many"), f"{situation.tasks:,} served from one base"
+        served = f"{situation.tasks:,} task{'' if situation.tasks == 1 else 's'} served from one base"
+        return ("one" if situation.tasks == 1 else "many"), served
     if key == "rows":
         few, many = FEW_ROWS, MANY_ROWS.value
         value = "few" if situation.rows < few else "many" if situation.rows >= many else "some"
@@ -65,9 +66,12 @@ def found_answer(key: str, situation: Situation) -> tuple[str, str]:
         tight = room_for_one is not None and room_for_one < lora
         return (
             "tight" if tight else "roomy"
-        ), f"{said} for a task; LoRA at its defaults stores {units.size(lora)}"
+        ), f"{said} per task; LoRA at its defaults stores {units.size(lora)}"
     if key == "output":
-        return situation.comes_out, "as you say" if situation.output else "what such a model is used for"
+        return (
+            situation.comes_out,
+            "as you say" if situation.output else "what models of this kind are used for",
+        )
     reached = "reaches" if situation.prompting == "yes" else "does not reach"
     return situation.prompting, f"a prompt {reached} the target"
 

@@ -57,7 +57,7 @@ def _told(situation: Situation, room: Room) -> Iterator[Flip]:
         ("prompting", "yes", "prompting", "yes", "A prompt reaches the target"),
         ("prompting", "no", "prompting", "no", "The prompt is not enough"),
         ("tasks", "one", "tasks", 1, "One task only"),
-        ("tasks", "many", "tasks", 2, "Two tasks or more from one base"),
+        ("tasks", "many", "tasks", 2, "Two or more tasks from one base"),
         ("output", "classification", "output", "classification", "It has to choose a class"),
         ("output", "generation", "output", "generation", "It has to write text"),
         ("rows", "few", "rows", few - 1, f"Fewer than {few:,} rows"),
@@ -86,8 +86,8 @@ def _storage(situation: Situation, room: Room, found: Recommendation) -> Iterato
     below = [size for size in reversed(sizes) if allowed is None or size <= allowed]
     above = [size for size in sizes if allowed is not None and size > allowed]
     for candidates, step, text in (
-        (below, -1, "Less than {} for a task"),
-        (above, 0, "{} or more for a task"),
+        (below, -1, "Less than {} per task"),
+        (above, 0, "{} or more per task"),
     ):
         for size in candidates:
             other = replace(situation, storage=size + step)

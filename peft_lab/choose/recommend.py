@@ -90,7 +90,7 @@ def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None
     named: tuple[str, str] | None = None
     if chosen.method == PROMPTING:
         trained = decide(replace(situation, prompting="no"), room).advice
-        named = trained.method, f"If the prompt is not enough after all: {trained.title}."
+        named = trained.method, f"If a prompt is not enough after all: {trained.title}."
     elif chosen.id == "no-way":  # a smaller model is no way out where the room for a task is too small
         named = None
     elif chosen.method == NOTHING:
@@ -141,7 +141,7 @@ def _check_claims(situation: Situation, room: Room, claims: Mapping[str, str]) -
         found, because = answer(key, situation, room)
         if found != value:
             raise BadInput(
-                f"{key}={value} is not so for this model and device: {because} ({key}={found}).", key
+                f"{key}={value} does not hold for this model and device: {because} ({key}={found}).", key
             )
 
 
@@ -180,7 +180,9 @@ def _step(situation: Situation, room: Room, advice: Advice) -> Step | Why:
         values = advice.knobs(shape)
         stored = stored_bytes(shape, advice.method, values)
         if situation.storage is not None and stored > situation.storage:
-            return _against(f"it stores {units.size(stored)}, {units.size(situation.storage)} are allowed.")
+            return _against(
+                f"it stores {units.size(stored)}, at most {units.size(situation.storage)} is allowed."
+            )
         virtual, limit = spec.virtual_tokens(spec.complete(shape, values)), shape.max_positions
         longer = lengthens(situation, advice)
         if longer is not None:
@@ -257,7 +259,10 @@ def _result(
         why += overruled
     if plan is not None and plan.needed_bytes > _TIGHT * plan.memory_bytes:
         share, off = units.percent(100 * plan.needed_bytes / plan.memory_bytes), _largest()
-        text = f"It is tight: the step takes {share} of what is usable, and simulated peaks were up to {off} off."
+        text = (
+            f"This is tight: the step takes {share} of the usable memory, and simulated peaks were off by up to "
+            f"{off}."
+        )
         why.append(Why(text, _found_how(Source.SIMULATED), str(Source.SIMULATED)))
     why += [
         Why(words.sentence(step.because), _found_how(step.how), step.how) for step in path if step.how != TOLD

@@ -52,10 +52,12 @@ class Situation:
 
     @property
     def shape(self) -> ModelShape:
+        """The model's shape."""
         return resolve(self.model).shape
 
     @property
     def hardware(self) -> Device:
+        """The device, as the simulation knows it."""
         return device_of(self.device)
 
     @property
@@ -94,18 +96,27 @@ FOUND = tuple(key for key, question in QUESTIONS.items() if question.by != "you"
 
 
 def device_of(text: str) -> Device:
-    """A device by name, or one that only has a size. Raises UnknownName."""
+    """A device by name, or one that only has a size.
+
+    Raises:
+        UnknownName: no device and no size. BadInput: another unit, or a size with no room for a step.
+
+    >>> device_of("24MB")
+    Traceback (most recent call last):
+    peft_lab.errors.BadInput: '24MB' is no memory of a device; write it as 24GB.
+    """
     match = _SIZE.fullmatch(text.strip())
     if text in devices():
         return get_device(text)
     if match is None or not match[2]:
         raise UnknownName("device", text, (*devices(), "or a size such as 24GB"), "device")
     if match[2].lower() not in ("gb", "gib"):
-        raise BadInput(f"'{text}' is no memory of a device; write it as 24GB.", "device")
+        raise BadInput(f"'{text}' is not a memory size; write it as 24GB.", "device")
     card = sold_as(text, float(match[1].replace(",", "").replace("_", "")))
     if card.memory <= 0:
         raise BadInput(
-            f"A device with {text} has nothing left for a training: driver and context take {units.size(TAKEN)}.",
+            f"A device with {text} has no memory left for training: the driver and its context take "
+            f"{units.size(TAKEN)}.",
             "device",
         )
     return card

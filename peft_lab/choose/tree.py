@@ -72,9 +72,9 @@ _QUESTIONS = (
     ),
     Question(
         "base", "Does a step fit?", "Does a training step fit on the device?",
-        "Asked of the memory simulation: a LoRA step with the base in 16 bits and with the base in 4 bits, with and "
-        "without checkpointing, down to a single row.",
-        {"sixteen": "Yes, in 16 bits", "four": "In 4 bits only", "none": "Not even so"}, "simulated", "simulated",
+        "From the memory simulation: a LoRA step with the base in 16 bits and in 4 bits, with and without gradient "
+        "checkpointing, down to a single row.",
+        {"sixteen": "Yes, in 16 bits", "four": "In 4 bits only", "none": "Not even then"}, "simulated", "simulated",
     ),
     Question(
         "tasks", "How many tasks?", "How many tasks are served from one base?",
@@ -83,7 +83,7 @@ _QUESTIONS = (
     ),
     Question(
         "latency", "Slower allowed?", "May a request take longer than on the base?",
-        "Judged against what adapter layers added in a published measurement, one row at a time.",
+        "Compared with what adapter layers added in a published measurement, one row at a time.",
         {"strict": "No", "relaxed": "Yes"}, "you", "cited",
     ),
     Question(
@@ -93,17 +93,17 @@ _QUESTIONS = (
     ),
     Question(
         "storage", "Room per task?", "How much may one task store?",
-        "Tight: LoRA at its defaults on this model is larger than that, at four bytes a number.",
+        "Tight means less than LoRA stores on this model at its defaults, at four bytes per number.",
         {"tight": "Tight", "roomy": "Roomy"}, "you", "counted",
     ),
     Question(
         "scale", "A large base?", "Is the base large enough for Prompt Tuning to work?",
-        "Counted, against the size at which Prompt Tuning came near full fine-tuning.",
+        "The number of parameters, compared with the size at which Prompt Tuning came near full fine-tuning.",
         {"large": "Yes", "small": "No"}, "counted", "cited",
     ),
     Question(
         "output", "What comes out?", "Does the model choose a class or write text?",
-        "Encoders choose, encoder-decoders and decoders can do both.",
+        "Encoders choose a class; decoders and encoder-decoders can do both.",
         {"classification": "A class", "generation": "Text"}, "you",
     ),
     Question(
@@ -114,12 +114,12 @@ _QUESTIONS = (
     ),
     Question(
         "kind", "Which type?", "Is the model an encoder, a decoder, or both?",
-        "Read off its config.",
+        "Read from its config.",
         {"encoder": "Encoder", "causal-lm": "Decoder", "seq2seq": "Encoder-decoder"}, "counted",
     ),
     Question(
-        "full", "Would full fit?", "Would even full fine-tuning fit?",
-        "Asked of the memory simulation: every parameter trained in bfloat16 with AdamW.",
+        "full", "Full tuning fits?", "Would even full fine-tuning fit?",
+        "From the memory simulation: every parameter trained in bfloat16 with AdamW.",
         {"yes": "Yes", "no": "No"}, "simulated", "simulated",
     ),
 )  # fmt: skip
@@ -180,6 +180,7 @@ class Place:
 
     @property
     def leaf(self) -> bool:
+        """Whether it gives an advice and asks nothing more."""
         return self.target in ADVICE
 
     @property

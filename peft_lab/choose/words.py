@@ -80,7 +80,9 @@ class Words(dict[str, str]):
         least = self._room.least("qlora")
         larger = [device for device in devices().values() if device.kind == "cuda" and device.memory >= least]
         parts.append(
-            f"{larger[0].holding} would hold this model." if larger else "No device in the list holds it."
+            f"{larger[0].holding} would have room for this model."
+            if larger
+            else "No device in the list has room for it."
         )
         return " ".join(parts)
 

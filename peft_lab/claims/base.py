@@ -127,5 +127,5 @@ class Claim:
 
 #: A claim about numbers of parameters.
 counted = partial(
-    Claim, source=Source.COUNTED, how="closed formula on the model's shapes, held equal to the count"
+    Claim, source=Source.COUNTED, how="each method's formula on the model's shapes, checked against a count"
 )

@@ -150,8 +150,8 @@ def _encoder(model: Subject) -> Found:
     runs, *_ = library.prefix_on_encoder()
     return Found(
         holds(bool(runs)),
-        f"of 1 try on a BERT-type classifier {runs:.0f} ran",
-        "PEFT hands the prefix over as past keys and values, which such models do not take in transformers today.",
+        f"one attempt on a BERT-type classifier {'ran' if runs else 'did not run'}",
+        "PEFT hands the prefix over as past keys and values, which such models do not accept in transformers today.",
         {"runs": runs},
     )
 

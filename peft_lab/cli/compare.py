@@ -42,13 +42,13 @@ def compare(
         int | None, typer.Option("--batch", help="Rows of one step; the task's usual by default.")
     ] = None,
     seeds: Annotated[
-        str, typer.Option("--seeds", metavar="0,1,2", help="One run of every method for each.")
+        str, typer.Option("--seeds", metavar="0,1,2", help="Seeds; each gives one run of every method.")
     ] = ",".join(map(str, plan.SEEDS)),
     eval_rows: Annotated[
         int | None, typer.Option("--eval-rows", help="Held-out rows to score before and after.")
     ] = None,
     axes: Annotated[
-        str, typer.Option("--axes", metavar="X,Y", help="Figures of the Pareto front.")
+        str, typer.Option("--axes", metavar="X,Y", help="The two figures of the Pareto front.")
     ] = ",".join(pareto.DEFAULT),
     as_json: options.Json = False,
 ) -> None:

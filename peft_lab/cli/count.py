@@ -113,7 +113,7 @@ def _human(entry: ModelEntry, results: Sequence[_Counted], with_head: bool) -> l
         heads = {"trained": "left", "part": "left", "modules": "right", "parameters": "right"}
         shown.append(output.table("", heads, groups))
         fewer = results[0].report.lora_fa
-        if fewer is not None:
+        if fewer:
             shown.append(
                 f"With PEFT's LoRA-FA optimizer, which freezes every A: {units.count(fewer)} of these are trained."
             )

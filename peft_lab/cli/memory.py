@@ -69,13 +69,13 @@ def memory_command(
     sets: options.Sets = None,
     adapter_config: options.AdapterConfigs = None,
     dtype: Annotated[
-        str, typer.Option("--dtype", help="What the base is stored in: a precision, or nf4, fp4, int8.")
+        str, typer.Option("--dtype", help="How the base is stored: a precision, or nf4, fp4, int8.")
     ] = _DTYPE,
     optimizer: Annotated[
         str, typer.Option("--optimizer", help=f"One of {', '.join(OPTIMIZERS)}.")
     ] = _OPTIMIZER,
     checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="Keep only the layers' inputs and compute the rest again.")
+        bool, typer.Option("--checkpointing", help="Gradient checkpointing: keep only the layers' inputs.")
     ] = False,
     generate: Annotated[
         str | None, typer.Option("--generate", metavar="B,NEW", help="Then generate NEW tokens for B rows.")
@@ -83,12 +83,13 @@ def memory_command(
     protocol: Annotated[
         Protocol | None,
         typer.Option(
-            "--protocol", help="As published peaks were taken; sets all but the batch and what is generated."
+            "--protocol",
+            help="As the published peaks were measured; fixes all but the batch and the generation.",
         ),
     ] = None,
     fits: Annotated[
         str | None,
-        typer.Option("--fits", metavar="DEVICE", help="Search what fits on a device, such as a100-80."),
+        typer.Option("--fits", metavar="DEVICE", help="Find what fits on a device, such as a100-80."),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -161,7 +162,8 @@ def _published(entry: ModelEntry, chosen: Subjects) -> Iterator[Named]:
         config = spec.config(entry.shape, values, plain_task(entry.kind))
         if (config is None and spec.slug != "full") or spec.quantization(values):
             raise BadInput(
-                f"The published runs are of PEFT's methods on a 16-bit base; {spec.title} is none.", "method"
+                f"The published runs are of PEFT's methods on a 16-bit base; {spec.title} is not one of them.",
+                "method",
             )
         yield spec.slug, partial(run, config and config.to_dict()), None, 0
     for file in chosen.files:

@@ -27,7 +27,9 @@ Methods = Annotated[
 ]
 Sets = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A knob of the method; repeatable, lists with commas."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A setting of the method; repeatable, lists with commas."
+    ),
 ]
 AdapterConfigs = Annotated[
     list[Path] | None,
@@ -122,10 +124,12 @@ def read_adapter_config(path: Path) -> AdapterConfigFile:
         raise BadInput(f"The adapter config {file} cannot be read: {reason}.", "adapter_config") from error
     except UnicodeDecodeError as error:
         raise BadInput(
-            f"{file} is no text in UTF-8, so it is no adapter config.", "adapter_config"
+            f"{file} is not UTF-8 text, so it is not an adapter config.", "adapter_config"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{file} is no valid JSON: {error}.", "adapter_config") from error
+        raise BadInput(f"{file} is not valid JSON: {error}.", "adapter_config") from error
     if content is not None and not isinstance(content, dict):
-        raise BadInput(f"{file} holds no JSON object, so it is no adapter config.", "adapter_config")
+        raise BadInput(
+            f"{file} does not hold a JSON object, so it is not an adapter config.", "adapter_config"
+        )
     return AdapterConfigFile(file, content)

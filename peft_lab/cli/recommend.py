@@ -21,8 +21,8 @@ from peft_lab.errors import BadInput
 _HELP = (
     "An answer: "
     + "; ".join(f"{key}={'|'.join(words)}" for key, words in WORDS.items())
-    + "; numbers for tasks, rows, latency (percent longer) and storage (bytes, or 0.5MB); model=NAME, device=NAME or "
-    "24GB, batch=ROWS, seq=TOKENS; or what the lab would find: "
+    + "; numbers for tasks, rows, latency (percent longer) and storage (bytes, or 0.5MB); model=NAME, "
+    "device=NAME or 24GB, batch=ROWS, seq=TOKENS; or an answer that the lab would count or simulate: "
     + "; ".join(f"{key}={'|'.join(QUESTIONS[key].answers)}" for key in FOUND)
     + ". Repeatable."
 )
@@ -94,7 +94,7 @@ def _human(situation: Situation, found: Recommendation, changes: Sequence[Flip])
         parts.append(f"Runner-up: {found.runner_up_text}")
     if changes:
         flipped = [(flip.text, flip.title) for flip in changes]
-        parts.append(output.table("What would flip it", {"if": "left", "then": "left"}, flipped))
+        parts.append(output.table("What would change the answer", {"if": "left", "then": "left"}, flipped))
     return parts
 
 

@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).parents[1]
 @command("app")
 def app_command(
     port: Annotated[int, typer.Option(help="Where it listens.", min=1, max=65535)] = 8501,
-    fetch: Annotated[bool, typer.Option(help="Fetch weights and sentences that are missing first.")] = True,
+    fetch: Annotated[bool, typer.Option(help="First fetch weights and sentences that are missing.")] = True,
 ) -> None:
     """Start the app and say where to open it. Ctrl-C ends it."""
     script = app_script()
@@ -29,7 +29,7 @@ def app_command(
             with ProgressBars() as bars:
                 assets.fetch((), lambda name, done: bars.update(assets.ASSETS[name].title, done))
         except AssetError as trouble:
-            print(f"{trouble}\nThe app starts without; `peft-lab fetch` tries again.", file=sys.stderr)
+            print(f"{trouble}\nThe app starts without them; `peft-lab fetch` tries again.", file=sys.stderr)
     arguments = ["-m", "streamlit", "run", str(script), "--server.port", str(port)]
     # a process of its own: Streamlit wants the main thread and the signals
     status = subprocess.run([sys.executable, *arguments], check=False).returncode
@@ -46,4 +46,4 @@ def app_script() -> Path:
     for script in (PACKAGE.parent / "app.py", PACKAGE / "_app/app.py"):
         if script.is_file() and (script.parent / "pages").is_dir():
             return script
-    raise PeftLabError("This copy of PEFT Lab holds no app.py: install it again, or start from a checkout.")
+    raise PeftLabError("This copy of PEFT Lab has no app.py: install it again, or start from a checkout.")

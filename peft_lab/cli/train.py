@@ -66,11 +66,11 @@ def train(
         int | None, typer.Option("--eval-rows", help="Held-out rows to score before and after; 0 for none.")
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option("--max-length", help="Tokens after which rows are cut.")
+        int | None, typer.Option("--max-length", help="Longest row in tokens; longer ones are cut.")
     ] = None,
     probes: Annotated[
         list[str] | None,
-        typer.Option("--probe", metavar="TEXT", help="Ask base and tuned model this; repeatable."),
+        typer.Option("--probe", metavar="TEXT", help="A text that base and tuned model answer; repeatable."),
     ] = None,
     as_json: options.Json = False,
 ) -> None:

@@ -25,9 +25,11 @@ POLL = 0.2
 class Queue(Protocol):
     """What is needed of :class:`~peft_lab.queue.queue.RunQueue`."""
 
-    def submit(self, spec: RunSpec) -> str: ...
+    def submit(self, spec: RunSpec) -> str:
+        """Puts a run into the queue and gives its id."""
 
-    def stop(self, identity: str) -> None: ...
+    def stop(self, identity: str) -> None:
+        """Asks a run to stop."""
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,14 @@ def front(rows: Sequence[Mapping[str, Any]], x: str, y: str) -> list[str]:
 
     Raises:
         UnknownName: no such axis.
+
+    >>> rows = [
+    ...     {"method": "lora", "trainable": 100, "metric_mean": 0.9},
+    ...     {"method": "ia3", "trainable": 10, "metric_mean": 0.8},
+    ...     {"method": "prompt", "trainable": 20, "metric_mean": 0.7},  # IA3 is smaller and better
+    ... ]
+    >>> front(rows, "trainable", "metric_mean")
+    ['ia3', 'lora']
     """
     axes = (get_axis(x), get_axis(y))
     points = {

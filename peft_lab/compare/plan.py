@@ -74,6 +74,7 @@ class ComparisonPlan:
         )
 
     def to_dict(self) -> dict[str, Any]:
+        """JSON-able; :meth:`from_dict` reads it."""
         return {
             "wish": asdict(self.request),
             "cells": [{"method": c.method, "seed": c.seed, "spec": c.spec.to_dict()} for c in self.cells],

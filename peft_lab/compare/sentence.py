@@ -32,13 +32,13 @@ def _verdict(
         return ["One method alone: there is nothing to compare with yet."]
     if not pairs:
         return [
-            "With one seed no spread is known: no difference between these methods can be told from noise."
+            "With one seed the spread is unknown: no difference between these methods can be told from noise."
         ]
     apart = [pair for pair in pairs if pair.apart]
     noise = [pair for pair in pairs if not pair.apart]
     rule = (
-        f"A difference between two methods counts when it is more than {FACTOR:g} times its own spread over the seeds; "
-        "anything smaller may be noise."
+        f"A difference between two methods counts if it is more than {FACTOR:g} times its own standard deviation "
+        "over the seeds; anything smaller may be noise."
     )
     if not apart:
         return [rule, f"None of the {len(pairs)} pairs differs by that much: this comparison ranks nothing."]
@@ -56,7 +56,7 @@ def _verdict(
 
 
 def _over(pair: Pair, titles: Mapping[str, str]) -> str:
-    return f"{titles[pair.better]} over {titles[pair.worse]} by {100 * pair.difference:.1f} points"
+    return f"{titles[pair.better]} beats {titles[pair.worse]} by {100 * pair.difference:.1f} points"
 
 
 def _list(names: Sequence[str]) -> str:
@@ -81,8 +81,8 @@ def _forgetting(scored: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     most = max(known, key=lambda row: row["forgetting_change"])
     return [
-        f"The loss on unrelated text moved most with {most['title']}: {most['forgetting_change']:+.3f} nats per token "
-        f"(adapter in place; taking an adapter off undoes it, full fine-tuning cannot be taken off)."
+        f"The loss on unrelated text moved most with {most['title']}: {most['forgetting_change']:+.3f} nats per "
+        "token (with the adapter in place; removing an adapter undoes it, full fine-tuning cannot be removed)."
     ]
 
 
@@ -101,4 +101,4 @@ def _missing(found: Mapping[str, Any]) -> list[str]:
         return []
     left = found["total"] - found["done"]
     verb = "is" if left == 1 else "are"
-    return [f"{left} of {found['total']} runs {verb} not done: means are over fewer seeds."]
+    return [f"{left} of {found['total']} runs {verb} not done, so some means are over fewer seeds."]

@@ -30,11 +30,16 @@ class Pair:
 
 
 def mean(values: Sequence[float]) -> float | None:
+    """Arithmetic mean in the unit of the values; ``None`` of nothing."""
     return statistics.fmean(values) if values else None
 
 
 def deviation(values: Sequence[float]) -> float | None:
-    """Sample standard deviation; ``None`` with fewer than two values, of which no spread can be known."""
+    """Sample standard deviation; ``None`` with fewer than two values, of which no spread can be known.
+
+    >>> round(deviation([0.80, 0.82, 0.84]), 4), deviation([0.80])
+    (0.02, None)
+    """
     return statistics.stdev(values) if len(values) > 1 else None
 
 
@@ -44,6 +49,9 @@ def pairs(scores: Mapping[str, Sequence[float]], rows: int) -> list[Pair]:
     Args:
         scores: the metric by seed of each method, higher is better.
         rows: held-out rows that the metric is a share of.
+
+    >>> [pair.apart for pair in pairs({"lora": [0.81, 0.83], "ia3": [0.80, 0.82]}, rows=100)]
+    [False]
     """
     known = {name: values for name, values in scores.items() if len(values) > 1}
     found = []
@@ -59,6 +67,10 @@ def pairs(scores: Mapping[str, Sequence[float]], rows: int) -> list[Pair]:
 
 def sampling_error(share: float, rows: int) -> float:
     """Standard error of a share counted on that many rows, had other rows been held out: binomial, with two rows of
-    either kind added, so that none or all of a few rows is not taken for certainty (Agresti & Coull 1998)."""
+    either kind added, so that none or all of a few rows is not taken for certainty (Agresti & Coull 1998).
+
+    >>> round(sampling_error(0.9, 100), 3), round(sampling_error(1.0, 10), 3)  # 1 is not certain
+    (0.031, 0.094)
+    """
     share = (share * rows + 2) / (rows + 4)
     return math.sqrt(share * (1 - share) / (rows + 4))

@@ -80,6 +80,7 @@ class Comparison:
 
     @property
     def machines(self) -> list[dict[str, Any]]:
+        """What is known of each different machine that it ran on, the first one first."""
         return [row for row in _read(self.folder / "machines.json", []) if isinstance(row, dict)]
 
     @property
@@ -163,6 +164,7 @@ class Comparison:
                 (self.folder / name).unlink(missing_ok=True)
 
     def ask_to_stop(self) -> None:
+        """Asks whoever works on it to stop."""
         try:
             (self.folder / "stop").touch()
         except OSError:
@@ -171,6 +173,7 @@ class Comparison:
             )  # if it is this process that works on it, it need not be told by a file
 
     def asked_to_stop(self) -> bool:
+        """Whether anyone asked that it stops."""
         return self.folder in _asked_here or (self.folder / "stop").exists()
 
 

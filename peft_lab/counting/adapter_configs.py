@@ -54,7 +54,7 @@ def parse(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
 
     kind = content.get("peft_type")
     if not isinstance(kind, str) or kind not in set(PEFT_TYPE_TO_CONFIG_MAPPING):
-        raise BadInput(f"This is no PEFT adapter config: its peft_type is {kind!r}.", "adapter_config")
+        raise BadInput(f"This is not a PEFT adapter config: its peft_type is {kind!r}.", "adapter_config")
     if kind in _IMPOSSIBLE:
         raise BadInput(_IMPOSSIBLE[kind], "adapter_config")
     for name in _REQUIRED.get(kind, ()):
@@ -88,7 +88,9 @@ def _check_values(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> N
 
     task = content.get("task_type")
     if task is not None and task not in {each.value for each in TaskType}:
-        raise BadInput(f"This {kind} config is for {task!r}, which is no task of PEFT's.", "adapter_config")
+        raise BadInput(
+            f"This {kind} config is for {task!r}, which is not one of PEFT's tasks.", "adapter_config"
+        )
     start = content.get("init_lora_weights")
     hints = get_type_hints(LoraConfig)["init_lora_weights"]
     known = {name for hint in get_args(hints) for name in get_args(hint)} | _UNLISTED

@@ -34,7 +34,7 @@ class Attention:
         self.w = metrics.core
         name, small, shape = metrics.name, metrics.small, placement.shape
         self.rows = [(line, name, "name") for line in half.kind.replace("-", "- ").split()]
-        heads = [f"{shape.heads} heads"]
+        heads = [f"{shape.heads} heads"] if shape.heads else []  # none in what carries a state (RWKV)
         if half.kind not in ("attention", "cross-attention"):
             heads = ["keeps a state"]
         elif shape.heads != shape.kv_heads:

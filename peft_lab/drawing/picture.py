@@ -29,7 +29,7 @@ def compose(
     anatomy = placement.anatomy
     branches = [Branch(metrics, placement, half, len(tokens)) for half in anatomy.halves]
     margin = EDGE + 9 + 2 * BEHIND
-    m = replace(metrics, width=max(metrics.width, *(branch.reach + margin for branch in branches)))
+    m = replace(metrics, width=max([metrics.width, *(branch.reach + margin for branch in branches)]))
 
     canvas = Canvas(selected)
     head_y, y = head.head(canvas, m, placement, 4.0)

@@ -69,7 +69,7 @@ def read(experiment: Experiment, label: str, outcome: ExperimentOutcome) -> Read
     try:
         return Reading(label, tuple(quantity.read(outcome) for quantity in experiment.quantities))
     except (KeyError, TypeError, IndexError, ZeroDivisionError):
-        return Reading(label, problem="the run has ended without this figure")
+        return Reading(label, problem="the run ended without this figure")
 
 
 def conclude(
@@ -89,7 +89,9 @@ def conclude(
     chance = quantity.chance(one, two) if quantity.chance and one and two else 0.0
     reseeded = _between_seeds(expect, {label: reading for label, (reading, _) in found.items()})
     if reseeded is None:
-        return Conclusion("A run with another seed gave no figure: what chance makes is not known.", None)
+        return Conclusion(
+            "A run with another seed gave no figure, so the size of chance differences is not known.", None
+        )
     margin = max(expect.margin, chance, reseeded)
     difference = first.values[0] - second.values[0]
     relation = "near" if abs(difference) <= margin else "above" if difference > 0 else "below"
@@ -101,12 +103,12 @@ def conclude(
     seen = _SEEN[relation]
     if relation == "near" and margin:
         reasons = {
-            expect.margin: "what counts here",
-            chance: "what chance makes of so few rows",
-            reseeded: "what another seed makes",
+            expect.margin: "too small to count",
+            chance: "chance on so few rows",
+            reseeded: "the effect of another seed",
         }
         reason = reasons[margin]
-        seen += f" (up to {quantity.show_difference(margin)} is {reason})"
+        seen += f" (a difference of up to {quantity.show_difference(margin)} is {reason})"
     wanted = f"{expect.first} was expected to come out {_WANTED[expect.relation]}"
     verdict = "As expected" if holds else f"Not as expected: {wanted}"
     return Conclusion(f"{figures}: {seen}. {verdict}.", holds)

@@ -43,7 +43,10 @@ def shares(model: Any, inputs: Mapping[str, torch.Tensor], tokens: int) -> list[
 
 
 def even_share(mask: torch.Tensor, tokens: int, causal: bool) -> float:
-    """The same share if every position spread its attention evenly over what it may look at."""
+    """The same share if every position spread its attention evenly over what it may look at.
+
+    ``mask`` has the shape (rows, length).
+    """
     rows = []
     for length in mask.sum(1).tolist():
         seen = [position + 1 if causal else length for position in range(length)]
@@ -98,6 +101,8 @@ def _implementation(model: Any, name: str) -> Iterator[None]:
 
 def latency(model: Any, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """Seconds with and without the trained keys on the first row: of one generated token, or of an encoder's pass.
+
+    ``inputs`` have the shape (rows, length).
 
     The two are timed in turn. Given are the medians of the rounds, and all of them under ``rounds``, fastest first.
     """

@@ -57,7 +57,10 @@ class DeepRecorder(Recorder):
 
 
 def prefix_of(model: Any) -> dict[str, torch.Tensor]:
-    """The trained keys and values as they are right now: PEFT's table, or every layer's own."""
+    """The trained keys and values as they are right now: PEFT's table, or every layer's own.
+
+    The table has the shape (tokens, layers · 2 · kv width), a layer's own as it is trained.
+    """
     if hasattr(model, "peft_config"):
         return {"table": made_tokens(model)}
     return {

@@ -21,7 +21,10 @@ LISTED = 64  # virtual tokens whose words are noted; of longer prompts the first
 
 
 def made_tokens(model: Any) -> torch.Tensor:
-    """What a prompt encoder of PEFT makes right now, on the CPU in float32. Draws no random number."""
+    """What a prompt encoder of PEFT makes right now, on the CPU in float32. Draws no random number.
+
+    Of shape (tokens, width); for a prefix (tokens, layers · 2 · kv width).
+    """
     encoder = model.prompt_encoder[ADAPTER]
     was_training = encoder.training
     encoder.eval()
@@ -31,7 +34,10 @@ def made_tokens(model: Any) -> torch.Tensor:
 
 
 def nearest(table: torch.Tensor, words: torch.Tensor, amount: int = NEAREST) -> tuple[Any, Any]:
-    """The ``amount`` nearest words of each virtual token by cosine: ids and cosines, nearest first."""
+    """The ``amount`` nearest words of each virtual token by cosine: ids and cosines, nearest first.
+
+    ``table`` has the shape (tokens, width), ``words`` (vocabulary, width); both answers have (tokens, ``amount``).
+    """
     import torch
 
     unit = torch.nn.functional.normalize(words.float(), dim=1)
@@ -40,7 +46,7 @@ def nearest(table: torch.Tensor, words: torch.Tensor, amount: int = NEAREST) -> 
 
 
 def alike(table: torch.Tensor) -> list[list[float]]:
-    """Cosine between every two virtual tokens."""
+    """Cosine between every two virtual tokens. ``table`` has the shape (tokens, width)."""
     import torch
 
     unit = torch.nn.functional.normalize(table, dim=1)

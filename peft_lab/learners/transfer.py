@@ -57,7 +57,7 @@ def import_profile(learners: Learners, data: Any, name: str | None = None, repla
         BadInput: not such a document, a damaged one, or a name that is taken.
     """
     if not isinstance(data, Mapping) or data.get("format") != FORMAT:
-        raise BadInput("This is no exported learner of PEFT Lab.", "file")
+        raise BadInput("This is not a learner exported by PEFT Lab.", "file")
     if data.get("version") != VERSION:
         raise BadInput(
             f"This learner was exported in format {data.get('version')}; this PEFT Lab reads {VERSION}.",
@@ -131,7 +131,7 @@ def _time(text: Any) -> str:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r} is not text")
     return value
 
 
@@ -141,5 +141,5 @@ def _number(value: Any) -> float | None:
 
 def _whole(value: Any) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-        raise TypeError(f"{value!r} is no whole number")
+        raise TypeError(f"{value!r} is not a whole number")
     return value

@@ -33,12 +33,20 @@ class DeviceFull(Exception):
 
 
 def round_size(nbytes: int) -> int:
-    """Bytes of the block that serves a request of ``nbytes`` (round_size)."""
+    """Bytes of the block that serves a request of ``nbytes`` (round_size).
+
+    >>> round_size(1), round_size(513)
+    (512, 1024)
+    """
     return max(MIN_BLOCK, -(-nbytes // MIN_BLOCK) * MIN_BLOCK)
 
 
 def segment_size(rounded: int) -> int:
-    """Bytes asked of cudaMalloc when no cached block fits a request (get_allocation_size)."""
+    """Bytes asked of cudaMalloc when no cached block fits a request (get_allocation_size).
+
+    >>> [segment_size(size) // 2**20 for size in (512, 2 * 2**20, 11 * 2**20)]
+    [2, 20, 12]
+    """
     if rounded <= SMALL_SIZE:
         return SMALL_SEGMENT
     if rounded < MIN_LARGE_ALLOC:
@@ -62,6 +70,19 @@ class CachingAllocator:
     """Replays ``malloc`` and ``free`` and keeps the bytes allocated and reserved, with their peaks.
 
     ``capacity`` is the device's memory in bytes; None means that it never runs out.
+
+    A freed block stays reserved, which is why nvidia-smi shows more than the tensors take:
+
+    >>> allocator = CachingAllocator()
+    >>> block = allocator.malloc(1000)
+    >>> allocator.allocated, allocator.reserved
+    (1024, 2097152)
+    >>> allocator.free(block)
+    >>> allocator.allocated, allocator.reserved
+    (0, 2097152)
+    >>> allocator.empty_cache()
+    >>> allocator.reserved
+    0
     """
 
     def __init__(self, capacity: int | None = None) -> None:

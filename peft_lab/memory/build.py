@@ -73,7 +73,11 @@ class Blueprint:
 
     @property
     def depth(self) -> int:
-        """Number of repeated layers (of the decoder where there are two stacks)."""
+        """Number of repeated layers (of the decoder where there are two stacks).
+
+        Raises:
+            SimulationError: a config that names no number of layers.
+        """
         text = self.config.get_text_config()
         for name in DEPTH_FIELDS:
             if getattr(text, name, None):
@@ -281,7 +285,7 @@ def make_subject(model: torch.nn.Module, blueprint: Blueprint, recorder: Recorde
 
 
 def tensors_of(module: torch.nn.Module) -> list[torch.Tensor]:
-    """Parameters, buffers and tensor attributes, each storage once and in order."""
+    """Parameters, buffers and tensor attributes, each storage once and in order. They keep their shapes."""
     seen: set[int] = set()
     found: list[torch.Tensor] = []
     for submodule in module.modules():

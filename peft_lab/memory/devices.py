@@ -139,7 +139,13 @@ def gpu_facts() -> tuple[str, int, tuple[int, int]] | None:
 
 
 def sold_as(text: str, gigabytes: float) -> Device:
-    """A card of no name, by the size under which it is sold. ``text``: what it is called in addresses."""
+    """A card of no name, by the size under which it is sold. ``text``: what it is called in addresses.
+
+    Not all of a card is left for tensors:
+
+    >>> sold_as("24GB", 24).memory < 24 * 2**30
+    True
+    """
     total = int(gigabytes * GIB)
     title = f"a card sold as {gigabytes:g} GB"
     taken = f"as you said, less {units.size(TAKEN)} for driver and context"
@@ -147,7 +153,11 @@ def sold_as(text: str, gigabytes: float) -> Device:
 
 
 def card_size(needed: int) -> str:
-    """A GPU that leaves so many bytes to a training: under which size it is sold, and what that is in bytes."""
+    """A GPU that leaves so many bytes to a training: under which size it is sold, and what that is in bytes.
+
+    >>> card_size(20 * 2**30)
+    '21 GB (22.5 GB)'
+    """
     hundredths = -(-(needed + TAKEN) * 100 // GIB)
     return f"{hundredths / 100:g} GB ({units.size(needed + TAKEN)})"
 

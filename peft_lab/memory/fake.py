@@ -58,7 +58,7 @@ def fake_device(device: str, quantise: bool, recorder: Recorder) -> Iterator[Cal
 
 
 def tensors_held(value: Any, depth: int = 3) -> Iterator[torch.Tensor]:
-    """A tensor itself, or those in plain containers."""
+    """A tensor itself, or those in plain containers. Of any shape."""
     import torch
 
     if isinstance(value, torch.Tensor):

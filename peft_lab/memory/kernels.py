@@ -30,6 +30,9 @@ def cublas_workspace(capability: tuple[int, int]) -> int:
 
     ``parseChosenWorkspaceSize`` in ``aten/src/ATen/cuda/CublasHandlePool.cpp``: ``:4096:2:16:8`` KiB, and 32 MiB
     on Hopper; since torch 2.7 ``TORCH_CUBLASLT_UNIFIED_WORKSPACE`` is on by default.
+
+    >>> cublas_workspace((9, 0)) // 2**20
+    32
     """
     if capability == (9, 0):
         return 4096 * 8 * 1024

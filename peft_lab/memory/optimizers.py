@@ -51,9 +51,11 @@ def make(name: str, parameters: Sequence[torch.nn.Parameter], foreach: bool) -> 
 class Nothing:
     """Updates nothing, as nothing is trained."""
 
-    def zero_grad(self) -> None: ...
+    def zero_grad(self) -> None:
+        """There are no gradients."""
 
-    def step(self) -> None: ...
+    def step(self) -> None:
+        """There are no states."""
 
 
 class BlockwiseAdam:
@@ -80,10 +82,12 @@ class BlockwiseAdam:
         )
 
     def zero_grad(self) -> None:
+        """Lets all gradients go."""
         for parameter in self.parameters:
             parameter.grad = None
 
     def step(self) -> None:
+        """Makes the states of the parameters that have a gradient and no states yet."""
         import torch
 
         for index, parameter in enumerate(self.parameters):

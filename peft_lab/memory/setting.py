@@ -53,7 +53,9 @@ class Setting:
             ]
         for name, value, most in sizes:
             if not 1 <= value <= most:
-                raise BadInput(f"{value:,} is no usable value for {name}: choose from 1 to {most:,}.", name)
+                raise BadInput(
+                    f"{value:,} is not a usable value for {name}: choose from 1 to {most:,}.", name
+                )
         rows, new = self.generate or (0, 0)
         tokens = max(self.batch * self.seq, rows * (self.seq + new))
         if tokens > _MOST_IN_A_STEP:
@@ -74,7 +76,7 @@ def torch_dtype(name: str) -> torch.dtype:
     import torch
 
     if name not in PRECISIONS:
-        raise BadInput(f"'{name}' is no precision to train in. Known: {', '.join(PRECISIONS)}.", "dtype")
+        raise BadInput(f"'{name}' is not a precision to train in. Known: {', '.join(PRECISIONS)}.", "dtype")
     found: torch.dtype = getattr(torch, name)
     return found
 

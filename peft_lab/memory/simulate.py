@@ -37,7 +37,7 @@ def stored_in(dtype: str) -> tuple[torch.dtype, Quantise | None]:
         return torch_dtype("bfloat16"), PACKED[dtype]
     if dtype not in PRECISIONS:
         known = ", ".join((*PRECISIONS, *PACKED))
-        raise BadInput(f"'{dtype}' is nothing a base model is stored in. Known: {known}.", "dtype")
+        raise BadInput(f"'{dtype}' is not a way to store a base model. Known: {known}.", "dtype")
     return torch_dtype(dtype), None
 
 
@@ -151,6 +151,7 @@ def blueprint_of(
 
     Raises:
         BadInput: unknown names or values out of range.
+        Unsupported: a prompt in the cache with gradient checkpointing.
     """
     from peft_lab.methods import get_method
     from peft_lab.methods.base import plain_task

@@ -30,9 +30,11 @@ class Coordinates:
         return self.values.shape[0]
 
     def coalesce(self) -> Coordinates:
+        """A copy of indices (dimensions, entries) and values (entries)."""
         return Coordinates(self.indices.clone(), self.values.clone(), self.shape)
 
     def to_dense(self) -> torch.Tensor:
+        """The whole tensor, of the shape that was asked for, with zeros elsewhere."""
         import torch
 
         return torch.zeros(self.shape, dtype=self.values.dtype) + self

@@ -44,6 +44,7 @@ class Subject:
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
+        """All parameters of the model, trained or frozen."""
         return list(self.model.parameters())
 
 
@@ -148,7 +149,11 @@ def _tasks(model: torch.nn.Module, size: int) -> dict[str, torch.Tensor]:
 
 
 def training_batch(subject: Subject, size: int, length: int, padded: bool) -> dict[str, torch.Tensor]:
-    """Token ids with labels; ``padded`` adds a mask, as a batch of unequal lengths has."""
+    """Token ids with labels; ``padded`` adds a mask, as a batch of unequal lengths has.
+
+    Ids and mask have the shape (``size``, ``length``), and so have the labels of a model that writes; an encoder's have
+    (``size``).
+    """
     import torch
 
     ids = torch.zeros(size, length, dtype=torch.long)
@@ -178,7 +183,10 @@ def evaluate(subject: Subject, recorder: Recorder, size: int, length: int) -> No
 
 
 def parameters_of(modules: Iterable[torch.nn.Module]) -> Iterator[tuple[int, torch.Tensor]]:
-    """Every parameter and buffer of the layers, with the layer's index."""
+    """Every parameter and buffer of the layers, with the layer's index.
+
+    Each of the shape that it has in its layer.
+    """
     for index, module in enumerate(modules):
         for tensor in (*module.parameters(), *module.buffers()):
             yield index, tensor

@@ -94,10 +94,12 @@ class Recorder:
 
     @property
     def phase(self) -> str:
+        """The phase of the step that it is in."""
         return self._phase
 
     @property
     def layer(self) -> int | None:
+        """The layer that computes, or ``None`` outside all layers."""
         return self._layer
 
     def enter(self, phase: str | None = None, layer: int | None = None) -> None:
@@ -108,11 +110,15 @@ class Recorder:
         self.trace.marks.append(Mark(len(self.trace.events), self._phase, layer))
 
     def empty_cache(self) -> None:
+        """Note that the allocator gives its unused segments back."""
         self.trace.events.append(EMPTY_CACHE)
 
     def see(self, tensor: torch.Tensor, part: str = "", layer: int | None = None) -> int:
         """Note the tensor's storage unless it is known; returns its number in the trace, -1 when it takes no
-        device memory."""
+        device memory.
+
+        ``tensor`` of any shape.
+        """
         if self._host is not None and tensor.device.type == self._host:
             return -1
         storage = tensor.untyped_storage()
@@ -172,7 +178,7 @@ class Recorder:
         self.trace.events.append(~self._birth(nbytes, "", self._layer))
 
     def number(self, tensor: torch.Tensor) -> int | None:
-        """The number of the tensor's storage, None if it was never seen."""
+        """The number of the tensor's storage, None if it was never seen. ``tensor`` of any shape."""
         return self._known.get(tensor.untyped_storage()._cdata)
 
     def _birth(self, nbytes: int, part: str, layer: int | None) -> int:
@@ -195,6 +201,8 @@ class Recorder:
 def scalar_standin(tensor: torch.Tensor) -> bool | int | float:
     """What code reads when it asks a tensor without values for one: yes, one, the first of a list; no, when it
     asks whether a value is broken.
+
+    ``tensor`` holds one number, whatever its shape.
 
     PEFT asks in order to decide whether a module dropout spares this step (``rand(1) > p``), whether a norm is
     finite or a logit infinite: the answers that compute, and so need memory, are given.
@@ -226,7 +234,7 @@ def _without_masks(recorder: Recorder, indices: Any) -> list[Any]:
 
 
 def tensors_in(result: Any) -> Iterable[torch.Tensor]:
-    """The tensors an operation returned: itself, or those in a tuple or list of outputs."""
+    """The tensors an operation returned: itself, or those in a tuple or list of outputs. Of any shape."""
     import torch
 
     if isinstance(result, torch.Tensor):

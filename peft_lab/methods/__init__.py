@@ -54,6 +54,12 @@ def get_method(slug: str) -> MethodSpec:
 
     Raises:
         UnknownName: with the nearest slug.
+
+    >>> get_method("lora").title
+    'LoRA'
+    >>> get_method("lroa")
+    Traceback (most recent call last):
+    peft_lab.errors.UnknownName: There is no method called 'lroa'. Did you mean 'lora'?
     """
     try:
         return all_methods()[slug]

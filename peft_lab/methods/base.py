@@ -45,6 +45,7 @@ class Paper:
 
     @property
     def url(self) -> str:
+        """The paper's page on arXiv."""
         return f"https://arxiv.org/abs/{self.arxiv}"
 
 
@@ -73,6 +74,7 @@ class Term:
 
     @property
     def total(self) -> int:
+        """Parameters of all its modules."""
         return self.each * self.count
 
 
@@ -94,6 +96,7 @@ class Formula:
 
     @property
     def trainable(self) -> int:
+        """Parameters that are trained, of all terms."""
         return sum(term.total for term in self.terms)
 
 
@@ -252,7 +255,10 @@ class MethodSpec(ABC):
 
     @abstractmethod
     def state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
-        """The tensors that :meth:`save` writes, by name. Works on meta models, so stored size is countable."""
+        """The tensors that :meth:`save` writes, by name. Works on meta models, so stored size is countable.
+
+        Every tensor has the shape that it is saved in.
+        """
 
     def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> PeftConfig | None:
         """The PEFT config these values stand for; ``None`` for methods that PEFT does not have."""

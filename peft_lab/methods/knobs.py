@@ -47,6 +47,7 @@ class Knob:
 
     @property
     def full_help(self) -> str:
+        """The help with the usual range and the paper's value."""
         parts = [self.help]
         if self.usual:
             parts.append(f"Usual: {self.usual}.")
@@ -59,6 +60,10 @@ class Knob:
 
         Raises:
             BadInput: wrong type or out of range, with the range.
+
+        >>> Knob("r", "Rank r", "int", 8, "Width.", min=1, max=1024).check(0)
+        Traceback (most recent call last):
+        peft_lab.errors.BadInput: Rank r goes from 1 to 1024; '0' is not.
         """
         if self.kind == "bool":
             if not isinstance(value, bool):
@@ -95,6 +100,11 @@ class Knob:
 
         Raises:
             BadInput: as :meth:`check`.
+
+        >>> Knob("target_modules", "Target modules", "modules", (), "Which.").parse("q_proj, v_proj")
+        ('q_proj', 'v_proj')
+        >>> Knob("use_dora", "DoRA", "bool", False, "Magnitudes apart.").parse("yes")
+        True
         """
         text = text.strip()
         if self.kind == "bool":

@@ -78,6 +78,7 @@ class ModelEntry:
 
     @property
     def parameters(self) -> int:
+        """All parameters, shared ones once."""
         return self.shape.total
 
 
@@ -162,7 +163,7 @@ def resolve(name: str) -> ModelEntry:
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"'{name}' could not be read as a model: {_reason(name, error)}.", "model") from error
     except (StrictDataclassError, *_UNFIT) as error:
-        raise BadInput(f"The config of '{name}' does not hold together: {_said(error)}", "model") from error
+        raise BadInput(f"The config of '{name}' is inconsistent: {_said(error)}", "model") from error
     title = Path(name).resolve().name if is_folder(name) else name
     try:
         shape = meta.read_shape(meta.build(config, kind), config, kind, name, title)
@@ -185,7 +186,7 @@ def _check_file(config: Path) -> None:
     """Raises OSError for what is no file (a pipe would be waited for, a device read without end) or far too large."""
     found = config.stat()
     if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_CONFIG:
-        raise OSError(f"{config} is no file of a config's size")
+        raise OSError(f"{config} is not a file, or far too large for a config")
 
 
 def _said(error: Exception) -> str:
@@ -237,7 +238,7 @@ def _kind(config: Any, name: str) -> ModelKind:
     message = (
         f"'{name}' is {other} ('{config.model_type}'); the lab counts language models."
         if other
-        else f"'{name}' is a '{config.model_type}' model, which is no language model."
+        else f"'{name}' is a '{config.model_type}' model, which is not a language model."
     )
     none = BadInput(message, "model")
     if config.is_encoder_decoder:

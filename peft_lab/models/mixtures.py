@@ -61,6 +61,7 @@ def from_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[Mixture, ...]:
 
 
 def to_rows(mixtures: Iterable[Mixture]) -> list[dict[str, Any]]:
+    """Mixtures as JSON-able rows."""
     rows = []
     for mixture in mixtures:
         row = {field.name: getattr(mixture, field.name) for field in fields(mixture)}

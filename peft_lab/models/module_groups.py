@@ -46,6 +46,14 @@ class ModuleGroup:
         parameters: own parameters by name, each with its shape as torch stores it.
         tied: names of parameters that are shared with another module and so count once, there.
         linear: whether a class of another name is a linear map all the same (Falcon's, Llama 4's router).
+
+    GPT-2 stores its matrices the other way round, (in, out):
+
+    >>> up = ModuleGroup("h.{}.mlp.c_fc", "Conv1D", (0, 1), {"weight": (768, 3072), "bias": (3072,)})
+    >>> up.in_features, up.out_features, up.bias, up.count
+    (768, 3072, 3072, 2)
+    >>> up.paths
+    ('h.0.mlp.c_fc', 'h.1.mlp.c_fc')
     """
 
     path: str
@@ -68,10 +76,12 @@ class ModuleGroup:
 
     @property
     def count(self) -> int:
+        """Modules in the group."""
         return len(self.layers) or 1
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """The modules' paths, the layer's number filled in."""
         return tuple(self.path.replace("{}", str(index)) for index in self.layers) or (self.path,)
 
     @property
@@ -82,6 +92,7 @@ class ModuleGroup:
 
     @property
     def out_features(self) -> int:
+        """Outputs of a map, or the width of an embedding."""
         weight = self.parameters["weight"]
         return weight[1] if self.type in ("Conv1D", "Embedding") else weight[-2]
 
@@ -105,6 +116,7 @@ class ModuleGroup:
 
     @property
     def is_norm(self) -> bool:
+        """Whether its type is called a norm."""
         return "norm" in self.type.lower()
 
 

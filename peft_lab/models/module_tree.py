@@ -99,6 +99,9 @@ def clean_path(path: str, wrapper: str | None = None) -> str:
     Args:
         wrapper: what stands before the bare model's own paths. By default a tuner's (LoRA, IA3 ...); on a model with a
             prompt it is ``base_model.`` alone.
+
+    >>> clean_path("base_model.model.model.layers.0.self_attn.q_proj.lora_A.default")
+    'model.layers.0.self_attn.q_proj.lora_A'
     """
     for prefix in _WRAPPERS if wrapper is None else (wrapper,):
         if path.startswith(prefix):
@@ -138,13 +141,22 @@ def _place(owner: str, name: str, wrapper: str) -> tuple[str, str]:
 
 
 def dtype_name(tensor: torch.Tensor) -> str:
+    """A tensor's type as the lab writes it, such as ``bfloat16``; its shape does not matter."""
     return str(tensor.dtype).removeprefix("torch.")
 
 
 def safetensors_bytes(state: Mapping[str, torch.Tensor]) -> int:
     """The size of a safetensors file of these tensors: 8 bytes, a JSON header padded to 8, and the data.
 
+    The tensors may have any shapes.
+
     Source: the safetensors format description (header length, UTF-8 JSON, data_offsets per tensor).
+
+    Four numbers of float32 take 16 bytes, and the header of one tensor's name, type and shape comes on top:
+
+    >>> import torch
+    >>> safetensors_bytes({"a": torch.zeros(4)}) - safetensors_bytes({"a": torch.zeros(2)})
+    8
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0

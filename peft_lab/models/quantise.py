@@ -138,6 +138,8 @@ def read_back(model: torch.nn.Module) -> Quantization | None:
 def expanded(module: Any) -> torch.Tensor:
     """A linear map's matrix as it is multiplied with, rebuilt where it is stored in few bits; the module's own layout.
 
+    Of shape (d_out, d_in), the other way round where the module stores it so (GPT-2).
+
     PEFT's ``dequantize_module_weight`` moves an 8-bit matrix on a CPU, which loses its scales once it was used.
     """
     from peft.utils.integrations import dequantize_bnb_weight

@@ -43,6 +43,17 @@ class ModelShape:
         mixtures: its feed-forward parts that are mixtures of experts.
         renamed: names of linear maps that PEFT's LoRA takes for parameters of the router or the experts, because they
             were called so before the experts were stacked: old name to the ending of the parameter's path.
+
+    Llama 3.2 3B has 24 query heads, but only 8 of keys and values, so these maps are narrower:
+
+    >>> from peft_lab.models.catalogue import get_model
+    >>> shape = get_model("llama-3.2-3b").shape
+    >>> shape.total, shape.hidden, shape.kv_width
+    (3212749824, 3072, 1024)
+    >>> shape.target_names
+    ('q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj')
+    >>> shape.match(["v_proj", "no_such_map"]).unmatched
+    ('no_such_map',)
     """
 
     name: str
@@ -64,6 +75,7 @@ class ModelShape:
 
     @property
     def kv_width(self) -> int:
+        """Width of a token's keys, and of its values: heads times head size."""
         return self.kv_heads * self.head_dim
 
     @cached_property

@@ -66,7 +66,7 @@ def judge_number(answer: Answer, text: str, factors: tuple[Factor, ...] = ()) ->
     reading = read(text, expects_bytes=answer.unit == "bytes")
     if reading is None:
         hint = " or ".join(_examples(answer))
-        return Verdict("unreadable", f"No number could be read there. Write it like {hint}.")
+        return Verdict("unreadable", f"No number could be read in your answer. Write it like {hint}.")
     if reading.dimension == "percent" and answer.wholes:
         return _judge_share(answer, reading)
     fits = list(_interpretations(reading, answer.unit))
@@ -79,15 +79,17 @@ def judge_number(answer: Answer, text: str, factors: tuple[Factor, ...] = ()) ->
     near = _known_slip(answer, reading, fits)
     other = None if near else _any_slip(answer, reading, fits, factors)
     if other and other.is_it:
-        return Verdict("near_miss", f"Near miss. This is {other.forgot}. It is {answer.shown}.", other.forgot)
+        return Verdict(
+            "near_miss", f"Near miss. This is {other.forgot}. The answer is {answer.shown}.", other.forgot
+        )
     near = other.forgot if other else near
     if near:
-        return Verdict("near_miss", f"Near miss. Forgotten: {near}. It is {answer.shown}.", near)
+        return Verdict("near_miss", f"Near miss: you forgot {near}. The answer is {answer.shown}.", near)
     if any(
         _apart(value, answer.value) <= CLOSE or _rounds(answer.value, value, step) for value, step, _ in fits
     ):
-        return Verdict("close", f"Close: it is {answer.shown}.")
-    return Verdict("wrong", f"Not this time: it is {answer.shown}.")
+        return Verdict("close", f"Close: the answer is {answer.shown}.")
+    return Verdict("wrong", f"Not this time: the answer is {answer.shown}.")
 
 
 def _interpretations(reading: Reading, unit: str) -> Iterator[Fit]:
@@ -150,10 +152,12 @@ def _judge_share(answer: Answer, reading: Reading) -> Verdict:
             return Verdict("right", f"Right as a share: {answer.shown}, {text}.")
     near = next(filter(None, (_known_slip(share, reading, fits) for share in shares)), "")
     if near:
-        return Verdict("near_miss", f"Near miss. Forgotten: {near}. It is {answer.shown}, {told[0]}.", near)
+        return Verdict(
+            "near_miss", f"Near miss: you forgot {near}. The answer is {answer.shown}, {told[0]}.", near
+        )
     if any(_rounds(share.value, reading.value, reading.step) for share in shares):
-        return Verdict("close", f"Close, but roughly rounded: it is {answer.shown}, {told[0]}.")
-    return Verdict("wrong", f"Not this time: it is {answer.shown}, {' or '.join(told)}.")
+        return Verdict("close", f"Close, but rounded too roughly: the answer is {answer.shown}, {told[0]}.")
+    return Verdict("wrong", f"Not this time: the answer is {answer.shown}, {' or '.join(told)}.")
 
 
 def _as_share(answer: Answer, whole: Whole) -> Answer:
@@ -229,11 +233,9 @@ def _choice(question: Question, right: int, text: str, model: str | None) -> Ver
         return Verdict("unreadable", f"Choose one of {letters}.")
     if chosen == right:
         return Verdict("right", f"Right: {options[right]}.")
-    return Verdict("wrong", f"Not this time: it is {options[right]}.")
+    return Verdict("wrong", f"Not this time: the answer is {options[right]}.")
 
 
 def shown_near_misses(answer: Answer) -> tuple[str, ...]:
     """The known slips as lines for a page: the figure and what it comes from."""
-    return tuple(
-        f"{show(miss.value, answer.unit)}: forgotten was {miss.forgot}" for miss in answer.near_misses
-    )
+    return tuple(f"{show(miss.value, answer.unit)}: forgets {miss.forgot}" for miss in answer.near_misses)

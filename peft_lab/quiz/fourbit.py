@@ -35,14 +35,22 @@ def _side(outermost: float, count: int) -> list[float]:
 
 
 def nearest(value: float) -> float:
-    """The code value that a normalised weight is rounded to."""
+    """The code value that a normalised weight is rounded to.
+
+    >>> round(nearest(0.1), 4), nearest(0.0), nearest(0.9)
+    (0.0796, 0.0, 1.0)
+    """
     return min(nf4_values(), key=lambda code: abs(code - value))
 
 
 def bits(
     block: int = BLOCK, double: bool = False, constant: int = CONSTANT_BITS, code: int = CODE_BITS
 ) -> float:
-    """Bits per weight, constants included."""
+    """Bits per weight, constants included.
+
+    >>> bits(), bits(double=True)  # 4 of the code; a constant of 32 bits for 64 weights, or one of 8 and few of 32
+    (4.5, 4.126953125)
+    """
     if not double:
         return code + constant / block
     return code + SECOND_CONSTANT_BITS / block + constant / (block * SECOND_BLOCK)

@@ -112,7 +112,7 @@ class Interview:
             asked = datetime.fromisoformat(data["asked"]) if data["asked"] else None
             return cls(plan, datetime.fromisoformat(data["started"]), replies, asked)
         except (KeyError, TypeError, ValueError) as error:
-            raise BadInput("This is no interview that was kept by PEFT Lab.") from error
+            raise BadInput("This is not an interview kept by PEFT Lab.") from error
 
 
 def make_plan(

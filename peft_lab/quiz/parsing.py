@@ -110,6 +110,14 @@ def read(text: str, expects_bytes: bool = False) -> Reading | None:
 
     Args:
         expects_bytes: a bare ``B`` or ``G`` means bytes rather than billions.
+
+    >>> found = read("4.6M")
+    >>> found.value, found.step, found.digits
+    (4600000.0, 50000.0, 2)
+    >>> read("1.5 kB").dimension, read("2^-7").value, read("lots")
+    ('bytes', 0.0078125, None)
+    >>> read("8B").value, read("8B", expects_bytes=True).value
+    (8000000000.0, 8.0)
     """
     text = _HEDGES.sub("", text.strip()).strip()
     if not text or len(text) > MAX_LENGTH:

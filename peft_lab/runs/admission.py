@@ -70,7 +70,7 @@ def refusal(spec: RunSpec) -> str | None:
     would = inspector.get_inspector(inspector.Worker.MEMORY).ask(what_fits, data, device, free)
     kept = f", beside {units.size(RESERVE)} for Python and its libraries" if device == "cpu" else ""
     return (
-        f"This run cannot fit: a step needs {units.size(needed)}, and {units.size(max(0, free))} are free on this "
+        f"This run does not fit: a step needs {units.size(needed)}, and {units.size(max(0, free))} are free on this "
         f"{'machine' if device == 'cpu' else 'GPU'}{kept}. {_sentence(would)}"
     )
 

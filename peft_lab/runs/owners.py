@@ -122,13 +122,15 @@ def gone(owner: Owner | None, heard: float | None) -> str:
     silent = heard is None or time.time() - heard > SILENT
     if owner is None:
         return (
-            "Nothing says which app or command held it, and nothing happened to it lately." if silent else ""
+            "It is not recorded which app or command ran it, and nothing has happened to it lately."
+            if silent
+            else ""
         )
     if here(owner):
         if not running(owner):
             return GONE
         # It lives, but has let go of this: of a run whose ending is missing from its file, say.
-        return "The app that ran it works no longer on it." if silent and heard is not None else ""
+        return "The app that ran it is no longer working on it." if silent and heard is not None else ""
     if not silent:
         return ""
     where = f"on {owner.name or 'another machine'}"

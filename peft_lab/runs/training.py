@@ -81,14 +81,14 @@ def train(run: Run) -> tuple[str, str]:
     kept.save_adapter(run.folder, partial(ready.method.save, ready.model))
     run.log.emit("memory", process_peak_bytes=process_peak, **device_peaks)
     if taken < spec.steps:
-        return "stopped", f"Stopped after {taken} of {spec.steps} steps; the adapter of that moment is saved."
+        return "stopped", f"Stopped after {taken} of {spec.steps} steps; the adapter is saved as it was then."
     cast_added(ready.model, ready.base.dtype)
     try:
         _compare(ready, recorder)
     except Stopped:
         return (
             "stopped",
-            f"Stopped in the evaluation; all {spec.steps} steps were made and the adapter is saved.",
+            f"Stopped during the evaluation; all {spec.steps} steps were taken and the adapter is saved.",
         )
     return "done", ""
 
@@ -250,7 +250,7 @@ class _Following:
 def _require_numbers(made: Made, spec: RunSpec) -> None:
     if not math.isfinite(made.loss) or not math.isfinite(made.norm):
         raise RunError(
-            f"The loss is no number any more at step {made.step + 1}: {spec.learning_rate:g} is too high a learning "
+            f"At step {made.step + 1} the loss is no longer a number: {spec.learning_rate:g} is too high a learning "
             "rate."
         )
 

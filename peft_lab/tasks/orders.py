@@ -149,6 +149,11 @@ def first_object(text: str) -> dict[str, Any] | None:
 
     Strict: a repeated key, NaN and Infinity, which Python's reader lets pass, are not JSON here. Text before and
     after the object is ignored.
+
+    >>> first_object('Sure: {"item": "tea", "amount": 2} Anything else?')
+    {'item': 'tea', 'amount': 2}
+    >>> first_object("{'item': 'tea'}") is None  # JSON has double quotes only
+    True
     """
     start = text.find("{")
     if start < 0:

@@ -144,7 +144,7 @@ def _column(table: Table, name: str, longest: int) -> list[str]:
 
 
 def _cell(value: Any) -> str | None:
-    """The text of a cell, '' for a missing one, None for what is no text.
+    """The text of a cell, '' for a missing one, None for what is not text.
 
     A whole number, true and false are taken as they are written: labels are often 0 and 1.
     """

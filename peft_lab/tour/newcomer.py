@@ -17,7 +17,7 @@ NEWCOMER = Tour(
         Stop(
             page="home",
             title="Where figures come from",
-            read="The box **Where figures come from**: every figure in this lab wears one of four badges.",
+            read="The box **Where figures come from**: every figure in this lab carries one of four badges.",
             move="Nothing yet. Look down the table of methods: what each of them trains, and how little that is.",
             see="No method is cheapest everywhere: compare the two columns, and find the one that trains nothing on "
             "one of the models.",
@@ -87,7 +87,7 @@ NEWCOMER = Tour(
             page="prefix",
             title="Trained and stored are two numbers",
             settings={**_SMOL, "tab": "parameters"},
-            read="Keys and values that no token has made, in front of every layer's own.",
+            read="Keys and values that belong to no token, in front of every layer's own.",
             move="*Projection* on.",
             see="{count} trained parameters become {count prefix_projection=true}, and the stored adapter stays as "
             "it was: the projection exists in training only.",
@@ -128,7 +128,7 @@ NEWCOMER = Tour(
             settings={"topic": "lora", "level": "basic"},
             read="The question. Answer before you look.",
             move="Answer three cards and rate each by how well you knew it.",
-            see="Each button says when the card comes back. Tomorrow some are due: that is how they stay known.",
+            see="Each button says when the card comes back. Some are due tomorrow: that is how you remember them.",
             minutes=4,
         ),
     ),

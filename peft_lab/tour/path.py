@@ -68,7 +68,7 @@ class Stop:
             raise BadInput(f"A stop has at most {MOST_SETTINGS} settings.", "settings")
         for name, value in self.settings.items():
             if not _NAME.fullmatch(name) or name in RESERVED:
-                raise BadInput(f"'{name[:40]}' is no setting of a page.", "settings")
+                raise BadInput(f"'{name[:40]}' is not a setting of a page.", "settings")
             _words(name, value, LONGEST_VALUE)
         for name in self.fixed:
             if name not in self.settings:
@@ -158,7 +158,7 @@ def _stop(data: Mapping[str, Any]) -> Stop:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{str(value)[:40]!r} is no text")
+        raise TypeError(f"{str(value)[:40]!r} is not text")
     return value
 
 

@@ -25,7 +25,7 @@ def to_document(path: Tour) -> dict[str, Any]:
 def from_document(data: Any, pages: Collection[str]) -> Tour:
     """The inverse of :func:`to_document`. Raises :class:`BadInput` for anything else."""
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise BadInput("This is no path of PEFT Lab.", "path")
+        raise BadInput("This is not a PEFT Lab path.", "path")
     if data.get("version") != VERSION:
         raise BadInput(
             f"This path was made in format {data.get('version')}; this PEFT Lab reads {VERSION}.", "path"
@@ -36,11 +36,11 @@ def from_document(data: Any, pages: Collection[str]) -> Tour:
 def from_file(content: bytes, pages: Collection[str]) -> Tour:
     """A path from a file's content. Raises :class:`BadInput`."""
     if len(content) > LARGEST:
-        raise BadInput(f"This file is larger than {LARGEST:,} bytes, which no path is.", "path")
+        raise BadInput(f"This file is larger than {LARGEST:,} bytes; no path is that large.", "path")
     try:
         data = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise BadInput("This file is no JSON document.", "path") from error
+        raise BadInput("This file is not valid JSON.", "path") from error
     return from_document(data, pages)
 
 

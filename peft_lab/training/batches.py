@@ -109,6 +109,9 @@ def plan(lengths: Sequence[int], steps: int, batch: int, seed: int) -> list[list
 
     Each pass over the rows is shuffled anew; within a window of batches rows are sorted by length, cut into batches,
     and those are shuffled.
+
+    >>> plan([5, 9, 5, 9], steps=2, batch=2, seed=0)  # rows of like length, so that little is padded
+    [[2, 0], [1, 3]]
     """
     chance = random.Random(seed)
     order: list[int] = []
@@ -152,6 +155,8 @@ def collate(rows: Sequence[Encoded], pad: int, device: str) -> dict[str, torch.T
 
 def size_of(batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """What a step's memory depends on: rows and length, whether a row is padded, and what the loss picks.
+
+    ``batch``: ids of shape (rows, length); labels (rows, length), or (rows) when classifying.
 
     ``kept``: positions at which the head is applied; ``predicted``: tokens that count. Both are 0 when classifying.
     """
@@ -220,7 +225,7 @@ def loss_at(
 
 
 def loss_of(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """:func:`loss_at` what the batch's labels ask for."""
+    """:func:`loss_at` what the batch's labels ask for. A scalar; ``batch`` as :func:`collate` makes it."""
     return loss_at(model, batch, picked(batch["labels"]), keeps_logits(model))
 
 

@@ -73,6 +73,7 @@ class Examiner:
 
     @property
     def pad(self) -> int:
+        """The id that texts are padded with."""
         return loading.pad_token(self.tokenizer)
 
     def _groups(self, encoded: Sequence[Encoded]) -> Iterator[list[int]]:
@@ -102,7 +103,10 @@ class Examiner:
 
     def prepare(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
         """The model's inputs for these texts. Prompts to be continued are padded on the left, so that every answer
-        starts right after its own."""
+        starts right after its own.
+
+        Ids and mask of shape (texts, longest).
+        """
         if self.task.kind == "classification":
             made: Any = self.tokenizer(
                 list(texts), truncation=True, max_length=self.max_length, padding=True, return_tensors="pt"

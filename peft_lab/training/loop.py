@@ -36,7 +36,7 @@ class Made(NamedTuple):
 
 
 def unfollowed(step: int, batch: Mapping[str, torch.Tensor]) -> AbstractContextManager[Phase]:
-    """Follows no step."""
+    """Follows no step. ``batch``: tensors of shape (rows, length)."""
     return nullcontext(nobody)
 
 

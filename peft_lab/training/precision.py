@@ -47,6 +47,7 @@ class Masters:
 
     @property
     def parameters(self) -> list[torch.Tensor]:
+        """What to optimise, in float32: a copy in the shape of each parameter, or the parameter itself."""
         return list(self._named.values())
 
     def groups(

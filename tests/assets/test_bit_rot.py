@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.assets import soundness
 from peft_lab.assets import store as assets
+from peft_lab.assets.fetching import sha256
 from peft_lab.errors import AssetError
 from peft_lab.models import loading
 from peft_lab.runs import inputs, store
@@ -85,15 +86,19 @@ def test_a_note_of_damage_is_void_once_the_file_is_another(copied: Path) -> None
     assert not assets.status(verify=True)[1].present
     shutil.copy2(REAL_HOME / WEIGHTS, copied / WEIGHTS)
     assert assets.status(verify=True)[1].present
-    assert assets.verified("minilm-l6")["model.safetensors"] == soundness.sha256(copied / WEIGHTS)
+    assert assets.verified("minilm-l6")["model.safetensors"] == sha256(copied / WEIGHTS)
 
 
 def test_each_process_hashes_once_and_a_changed_file_anew(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    real = soundness.sha256
-    monkeypatch.setattr(soundness, "sha256", lambda file: read.append(file.name) or real(file))
+
+    def recorded(file: Path) -> str:
+        read.append(file.name)
+        return sha256(file)
+
+    monkeypatch.setattr(soundness, "sha256", recorded)
     loading.load_tokenizer(str(copied / "models/minilm-l6"))
     assert read.count("model.safetensors") == 1
     loading.load_tokenizer(str(copied / "models/minilm-l6"))
@@ -124,13 +129,13 @@ def test_the_hashes_of_a_run_are_those_of_its_files(copied: Path, tmp_path: Path
     from peft_lab.models.catalogue import get_model
 
     found = inputs.hashes(spec, spec.task_object(), get_model("minilm-l6"))
-    assert found["minilm-l6"]["model.safetensors"] == soundness.sha256(copied / WEIGHTS)
-    assert found["sentences"] == {Path(SENTENCES).name: soundness.sha256(copied / SENTENCES)}
+    assert found["minilm-l6"]["model.safetensors"] == sha256(copied / WEIGHTS)
+    assert found["sentences"] == {Path(SENTENCES).name: sha256(copied / SENTENCES)}
     own = tmp_path / "mine.csv"
     own.write_text("text,label\n" + "".join(f"sentence {n},{'ab'[n % 2]}\n" for n in range(20)))
     spec = RunSpec("minilm-l6", "bitfit", "own", own_data=str(own)).check()
     found = inputs.hashes(spec, spec.task_object(), get_model("minilm-l6"))
-    assert found["own"] == {"mine.csv": soundness.sha256(own)}
+    assert found["own"] == {"mine.csv": sha256(own)}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import sys
 import tarfile
 import time
 import zipfile
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from peft_lab.assets import fetching
 from peft_lab.assets import store as assets
+from peft_lab.assets.fetching import download
 from peft_lab.assets.store import Asset
 from peft_lab.errors import AssetError, BadInput
 
@@ -264,7 +266,7 @@ def test_what_a_killed_fetch_left_is_cleared(index: Path, own_home: Path) -> Non
 
 def test_fetches_at_the_same_time_download_once(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    real = assets.download
+    real = download
 
     def counted(*arguments: object) -> Path:
         calls.append(time.monotonic())
@@ -301,7 +303,7 @@ def test_a_python_without_pip_is_told_how_to_get_it(
     bare = tmp_path / "python"
     bare.write_text('#!/bin/sh\necho "$0: No module named pip" >&2\nexit 1\n')
     bare.chmod(0o755)
-    monkeypatch.setattr(fetching.sys, "executable", str(bare))
+    monkeypatch.setattr(sys, "executable", str(bare))
     with pytest.raises(AssetError, match="-m ensurepip"):
         assets.fetch()
 

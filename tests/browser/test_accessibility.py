@@ -61,7 +61,7 @@ def severe(page: Page) -> list[str]:
 )
 def test_a_page_has_no_serious_violation(address: str, reader: Page, app_url: str) -> None:
     for scheme in ("light", "dark"):
-        reader.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        reader.emulate_media(color_scheme=scheme)
         if scheme == "light":
             visit(reader, f"{app_url}/{address}")
         reader.wait_for_function(_IS_SHOWN, arg=scheme, timeout=10_000)

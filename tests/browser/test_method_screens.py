@@ -59,7 +59,7 @@ def test_the_last_column_is_in_view_without_scrolling(page: Page, app_url: str, 
 def box(place: Locator) -> dict[str, float]:
     found = place.bounding_box()
     assert found is not None
-    return dict(found)
+    return {"x": found["x"], "y": found["y"], "width": found["width"], "height": found["height"]}
 
 
 def assert_in_view(page: Page, place: Locator) -> None:

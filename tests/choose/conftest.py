@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from peft_lab.choose import kept, room
+from peft_lab.memory import ask
 
 FILE = Path(__file__).parent / "simulated.json"
 
@@ -22,7 +23,7 @@ def kept_simulations(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         raise AssertionError(f"not kept: {arguments}; run tools.refresh_choices")
 
     monkeypatch.setattr(kept, "simulations", lambda: known)
-    monkeypatch.setattr(room.ask, "step", refuse)
+    monkeypatch.setattr(ask, "step", refuse)
     room._simulated.cache_clear()
     yield
     room._simulated.cache_clear()

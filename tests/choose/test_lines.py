@@ -215,7 +215,7 @@ def test_a_device_by_its_size() -> None:
     assert device_of("1.5GB").memory == GIB // 2
     assert device_of("24GB").capability >= (8, 0) and device_of("24GB").kind == "cuda"
     for text in ("1GB", "0.5GB"):
-        with pytest.raises(BadInput, match="nothing left"):
+        with pytest.raises(BadInput, match="no memory left"):
             device_of(text)
     with pytest.raises(BadInput, match="write it as 24GB"):
         device_of("24000MB")
@@ -248,7 +248,7 @@ def test_tight_is_more_than_nineteen_twentieths() -> None:
     for needed, told_so in ((95, False), (96, True)):
         found = recommend(situation, Room(situation, stub(dict.fromkeys(STEPS, needed)), 100))
         assert found.plan is not None and found.plan.needed_bytes == needed
-        tight_ones = [why.text for why in found.why if why.text.startswith("It is tight")]
+        tight_ones = [why.text for why in found.why if why.text.startswith("This is tight")]
         assert bool(tight_ones) == told_so
         if told_so:
             assert "takes 96" in tight_ones[0]

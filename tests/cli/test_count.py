@@ -78,7 +78,7 @@ def test_adapter_configs_are_counted_as_given(run: Run, tmp_path: Path) -> None:
     first, second = tmp_path / "one.json", tmp_path / "two.json"
     shape = get_model("llama-3.2-3b").shape
     lora = all_methods()["lora"]
-    config = lora.config(shape, lora.complete(shape, {"r": 16}), plain_task(shape.kind))
+    config: Any = lora.config(shape, lora.complete(shape, {"r": 16}), plain_task(shape.kind))
     first.write_text(
         json.dumps({"peft_type": "LORA", "r": config.r, "target_modules": sorted(config.target_modules)})
     )

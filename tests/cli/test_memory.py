@@ -190,7 +190,12 @@ def test_fits_on_the_command_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(memory, "simulate", lambda model, method, values, setting, *rest: Linear()(setting))
     one = fits.ModelFit("gpt2", "GPT-2", 124, 10, True)
     asked: list[object] = []
-    monkeypatch.setattr(memory, "models_that_fit", lambda *given: asked.extend(given) or (one,))
+
+    def answer(*given: object) -> tuple[fits.ModelFit, ...]:
+        asked.extend(given)
+        return (one,)
+
+    monkeypatch.setattr(memory, "models_that_fit", answer)
     (row,) = run(*ASK, "--method", "lora", "--set", "r=4", "--fits", "t4", "--json").document
     assert row["fits"]["models"][0]["needed_bytes"] == 10
     assert asked[2] == {"r": 4}

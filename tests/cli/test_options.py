@@ -123,11 +123,11 @@ def test_no_method_in_the_option_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "no valid JSON"),
-        (b"{", "no valid JSON"),
-        (b"[1]", "no JSON object"),
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b"[1]", "not hold a JSON object"),
         (b"\xff\xfe\x00{", "UTF-8"),
-        (b"[" * 100_000, "no valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
         (b" " * (5 << 20), "too large"),
     ],
 )

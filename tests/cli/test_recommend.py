@@ -52,7 +52,7 @@ def test_words_are_enough(run: Run, answers: list[str], method: str) -> None:
 def test_it_reads_as_a_text(run: Run) -> None:
     shown = run("recommend").stdout
     assert shown.startswith("LoRA\n")
-    assert "What would flip it" in shown
+    assert "What would change the answer" in shown
     assert "Runner-up: QLoRA" in shown
 
 

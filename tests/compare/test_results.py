@@ -44,7 +44,7 @@ def test_pairs_and_sentences_follow_from_the_rows(runner: FakeQueue) -> None:
     (pair,) = found["pairs"]
     assert (pair["better"], pair["worse"], pair["apart"]) == ("lora", "bitfit", True)
     told = " ".join(found["says"])
-    assert "LoRA over BitFit by 10.0 points" in told
+    assert "LoRA beats BitFit by 10.0 points" in told
     assert "noise" in told
     worst = 100 * math.sqrt((73 / 104) * (31 / 104) / 104)
     assert f"differ by some {worst:.1f} points" in told

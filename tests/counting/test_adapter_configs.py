@@ -40,6 +40,8 @@ def test_a_stored_config_is_accepted() -> None:
     llama = get_model("llama-3.2-1b")
     for heads, width in ((8, 512), (32, 2048)):
         sizes = {"num_layers": 16, "num_attention_heads": heads, "token_dim": width}
-        assert adapter_configs.parse(llama, {**PREFIX, **sizes}).num_virtual_tokens == 8
+        prefix: Any = adapter_configs.parse(llama, {**PREFIX, **sizes})
+        assert prefix.num_virtual_tokens == 8
     sizes = {"num_layers": 12, "num_attention_heads": 12, "token_dim": 768, "num_transformer_submodules": 2}
-    assert adapter_configs.parse(get_model("t5-base"), {**PROMPT, **sizes}).token_dim == 768
+    prompt: Any = adapter_configs.parse(get_model("t5-base"), {**PROMPT, **sizes})
+    assert prompt.token_dim == 768

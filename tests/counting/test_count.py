@@ -284,3 +284,19 @@ def test_the_collector_is_left_as_it_was() -> None:
     with pytest.raises(BadInput):
         count("gpt2", "lora", {"r": 0})
     assert gc.isenabled()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_head_is_in_no_total_and_counting_takes_the_time_it_takes() -> None:
+    base = catalogue()["bert-base"].parameters
+    head = count_config("bert-base", {"peft_type": "LORA", "task_type": "SEQ_CLS"})
+    assert head.total == base + 294_912 and head.percent == pytest.approx(100 * 294_912 / head.total)
+    report = count("minilm-l6", "ia3", {}, num_labels=2)
+    assert report.total == catalogue()["minilm-l6"].parameters + report.trainable
+    assert 0 < head.seconds < 60 and 0 < report.seconds < 60
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_adapted_embedding_is_stored_without_its_table() -> None:
+    report = count_config("gpt2", {"peft_type": "LORA", "r": 8, "target_modules": ["wte"]})
+    assert report.trainable == report.stored_parameters == 8 * (50257 + 768)

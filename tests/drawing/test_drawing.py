@@ -296,3 +296,17 @@ def test_needs_neither_torch_nor_streamlit() -> None:
 def test_full_fine_tuning_leaves_nothing_grey() -> None:
     for name in ("smollm2-135m", "bert-base", "t5-base"):
         assert not rects(draw("full", name), "frozen"), name
+
+
+def test_a_model_with_a_state_is_drawn_without_heads_of_attention() -> None:
+    """Mamba's layers have none of the maps that a block is drawn from, which is said; RWKV's have no heads."""
+    from peft_lab import meta
+
+    lora = get_method("lora")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 64}
+    for kind, missing in (("mamba", "not drawn: in_proj"), ("rwkv", "not drawn: receptance, output")):
+        config = meta.make_config({"model_type": kind, **sizes})
+        shape = meta.read_shape(meta.build(config, "causal-lm"), config, "causal-lm", kind, kind)
+        assert (shape.heads, shape.kv_heads, shape.head_dim) == (0, 0, 0)
+        svg = draw_block(shape, lora.parts(shape, lora.defaults(shape))).svg
+        assert missing in svg and "0 heads" not in svg

@@ -139,7 +139,7 @@ def test_a_difference_within_that_of_two_seeds_is_none() -> None:
         )
         return concluded(experiment, outcome(loss=0.50), outcome(loss=0.55), outcome(loss=other_seed))
 
-    assert told(0.57).holds and "what another seed makes" in told(0.57).text
+    assert told(0.57).holds and "the effect of another seed" in told(0.57).text
     assert not told(0.51).holds
 
 

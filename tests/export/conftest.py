@@ -118,7 +118,7 @@ def train(lab: Path, tiny: dict[str, str], reviews: Path, monkeypatch: pytest.Mo
     def carry_out(kind: str, method: str, values: dict[str, Any] | None = None, **settings: Any) -> Run:
         chosen = {"task": "own", "own_data": str(reviews)} if kind == "encoder" else {"task": "json"}
         small = {"steps": 3, "batch": 4, "eval_rows": 5, "seed": 1}
-        return finish(RunSpec(tiny[kind], method, **{**chosen, **small, **settings}, values=values or {}))  # type: ignore[arg-type]
+        return finish(RunSpec(tiny[kind], method, **{**chosen, **small, **settings}, values=values or {}))
 
     return carry_out
 
@@ -177,7 +177,8 @@ def assert_loads(run: Run, card: str, adapter: Path) -> None:
             beside.unlink()
     base = training.fresh_base(spec, spec.task_object())
     # A short run trains with plain attention; the card loads the model as transformers does by default.
-    base.model.set_attn_implementation("sdpa")
+    model: Any = base.model
+    model.set_attn_implementation("sdpa")
     wanted = get_method(spec.method).load(base.model, adapter).eval()
     ids = base.tokenizer(["one more row", "and one"], return_tensors="pt", padding=True)
     inputs = {name: ids[name] for name in ("input_ids", "attention_mask")}

@@ -54,8 +54,9 @@ def all_kinds(tiny: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
 
     torch.manual_seed(7)
     folder, gpt2 = tmp_path_factory.mktemp("tiny-t5"), tmp_path_factory.mktemp("tiny-gpt2")
-    size = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4}
-    config = T5Config(vocab_size=300, decoder_start_token_id=0, **size)
+    size: dict[str, Any] = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4}
+    size |= {"vocab_size": 300, "decoder_start_token_id": 0}
+    config = T5Config(**size)
     T5ForConditionalGeneration(config).save_pretrained(folder)
     GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=64, n_layer=2, n_head=4)).save_pretrained(gpt2)
     for made in (folder, gpt2):

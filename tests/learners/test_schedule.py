@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fsrs import Card, Rating, Scheduler
@@ -224,7 +225,7 @@ def test_import_refuses_what_it_cannot_use(learners: Learners) -> None:
     with pytest.raises(BadInput, match="already; choose another name"):
         import_profile(learners, document)
     damaged: list[tuple[Callable[[dict], object], str]] = [  # type: ignore[type-arg]
-        (lambda d: d.update(format="other"), "no exported learner"),
+        (lambda d: d.update(format="other"), "not a learner exported"),
         (lambda d: d.update(version=99), "format 99"),
         (lambda d: d.update(profile=""), "1 to 40"),
         (lambda d: d.pop("reviews"), "damaged"),
@@ -243,8 +244,9 @@ def test_import_refuses_what_it_cannot_use(learners: Learners) -> None:
         with pytest.raises(BadInput, match=message):
             import_profile(learners, broken, replace=True)
         assert export_profile(learners, "Ada") == before, "a failed import changes nothing"
-    for nothing in (None, [], "text", 3):
-        with pytest.raises(BadInput, match="no exported learner"):
+    of_no_learner: tuple[Any, ...] = (None, [], "text", 3)
+    for nothing in of_no_learner:
+        with pytest.raises(BadInput, match="not a learner exported"):
             import_profile(learners, nothing)
 
 

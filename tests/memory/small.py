@@ -29,15 +29,15 @@ def config(kind: str, layers: int) -> Any:
             num_key_value_heads=2,
             head_dim=16,
         )
-    return transformers.T5Config(
-        vocab_size=640,
-        d_model=64,
-        d_ff=128,
-        num_layers=layers,
-        num_heads=4,
-        d_kv=16,
-        decoder_start_token_id=0,
-    )
+    t5: dict[str, Any] = {
+        "d_model": 64,
+        "d_ff": 128,
+        "num_layers": layers,
+        "num_heads": 4,
+        "d_kv": 16,
+        "decoder_start_token_id": 0,
+    }
+    return transformers.T5Config(vocab_size=640, **t5)
 
 
 def blueprint(kind: str, layers: int, method: Any, **options: Any) -> Blueprint:

@@ -83,9 +83,12 @@ def test_this_machines_gpu_is_one_of_the_devices(tmp_path: Path, monkeypatch: py
     driver.write_text("")
     monkeypatch.setattr(device_list, "DRIVER", driver)
     asked: list[object] = []
-    monkeypatch.setattr(
-        inspector, "ask", lambda question: asked.append(question) or ("H100", 80 * 2**30, (9, 0))
-    )
+
+    def answer(question: object) -> tuple[str, int, tuple[int, int]]:
+        asked.append(question)
+        return "H100", 80 * 2**30, (9, 0)
+
+    monkeypatch.setattr(inspector, "ask", answer)
     own = device_list.this_gpu()
     assert own and asked == [device_list.gpu_facts]
     assert (own.kind, own.capability, own.memory) == ("cuda", (9, 0), 80 * 2**30 - device_list.CONTEXT)

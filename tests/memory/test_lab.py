@@ -10,6 +10,7 @@ from peft_lab.errors import BadInput, Unsupported
 from peft_lab.memory.lab import LabBatch, simulate_lab
 from peft_lab.methods import get_method
 from peft_lab.models import loading
+from peft_lab.models.catalogue import resolve
 
 METHODS = ("full", "lora", "qlora", "prefix", "prompt", "ptuning", "adapters", "ia3", "bitfit")
 
@@ -31,7 +32,7 @@ def _measure(
     from peft_lab.training.precision import Masters, cast_added
     from peft_lab.training.step import train_step
 
-    entry, spec = loading.resolve(model), get_method(method)
+    entry, spec = resolve(model), get_method(method)
     encoder = entry.kind == "encoder"
     values = spec.require(entry.shape, given or {})
     how = spec.quantization(values)

@@ -9,7 +9,7 @@ import pytest
 from peft_lab.errors import BadInput, SimulationError, Unsupported
 from peft_lab.memory import protocol, running, simulate
 from peft_lab.memory.build import Quantise
-from peft_lab.memory.setting import Setting
+from peft_lab.memory.setting import Setting, torch_dtype
 from peft_lab.memory.simulate import simulate_blueprint
 from peft_lab.models.catalogue import get_model
 from tests.memory import small
@@ -57,11 +57,12 @@ def test_packed_sizes_of_a_4_bit_base(double: bool) -> None:
     }
     whole = sum(t.numel() * t.element_size() for t in (*plain.parameters(), *plain.buffers()))
     assert present["weights"] == whole - sum(maps) * 2 + sum(maps) // 2
+
     # QLoRA, section 3: a constant for 64 weights, in 8 bits with one of 32 bits for 256 of them, or in 32
     # bits; and code books
-    per_map = (
-        (lambda n: n // 64 + 4 * -(-n // 64 // 256) + 4 * 256 + 4) if double else (lambda n: n // 64 * 4)
-    )
+    def per_map(n: int) -> int:
+        return n // 64 + 4 * -(-n // 64 // 256) + 4 * 256 + 4 if double else n // 64 * 4
+
     assert present["quantisation"] == sum(per_map(n) + 4 * 16 for n in maps)
 
 
@@ -283,4 +284,4 @@ def test_sizes_that_cannot_be_meant(setting: Setting) -> None:
 
 def test_unknown_precision() -> None:
     with pytest.raises(BadInput, match="precision"):
-        simulate.torch_dtype("int3")
+        torch_dtype("int3")

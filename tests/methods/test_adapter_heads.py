@@ -14,8 +14,9 @@ from peft_lab.methods.adapters.spec import Adapters
 from peft_lab.methods.shared import task_heads
 from tests.methods import tiny
 
-SPEC = get_method("adapters")
-assert isinstance(SPEC, Adapters)
+_found = get_method("adapters")
+assert isinstance(_found, Adapters)
+SPEC = _found
 NAMES = ("movies", "products")
 
 

@@ -115,7 +115,7 @@ def test_starts_as_the_base(slug: str, values: dict[str, Any], off: float, name:
     torch.testing.assert_close(start, base, rtol=0, atol=off)
 
 
-MERGED = (
+MERGED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("lora", {}),
     ("lora", {"use_rslora": True, "r": 16}),
     ("lora", {"use_dora": True}),

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,8 @@ def test_the_head_is_as_random_as_the_seed() -> None:
     heads = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        heads.append(loading.load_base("minilm-l6", 3, dtype=torch.float32).model.classifier.weight.detach())
+        model: Any = loading.load_base("minilm-l6", 3, dtype=torch.float32).model
+        heads.append(model.classifier.weight.detach())
     assert heads[0].shape == (3, 384)
     assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
 
@@ -45,7 +47,7 @@ def test_the_head_is_as_random_as_the_seed() -> None:
 def test_four_bits_on_this_machine() -> None:
     how = Quantization(4, "nf4", True, "bfloat16")
     base = loading.load_base("smollm2-135m", quantization=how)
-    weight = base.model.get_submodule("model.layers.0.mlp.down_proj").weight
+    weight: Any = base.model.get_submodule("model.layers.0.mlp.down_proj").weight
     assert weight.dtype == torch.uint8 and weight.numel() == 1536 * 576 // 2
     plain = loading.load_base("smollm2-135m")
     ids = torch.arange(20)[None] + 300

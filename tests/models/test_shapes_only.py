@@ -178,20 +178,21 @@ def test_stand_ins_are_taken_out_again() -> None:
 
     from peft_lab.models.shapes_only import shapes_only
 
-    before = adamss.clustering_Z, BOFTLayer.perm2mat
+    layer: Any = adamss
+    before = layer.clustering_Z, BOFTLayer.perm2mat
     with pytest.raises(RuntimeError, match="on purpose"), shapes_only():
-        assert adamss.clustering_Z is not before[0]
+        assert layer.clustering_Z is not before[0]
         assert torch.empty(2).is_meta
         raise RuntimeError("on purpose")
-    assert (adamss.clustering_Z, BOFTLayer.perm2mat) == before
+    assert (layer.clustering_Z, BOFTLayer.perm2mat) == before
     assert not torch.empty(2).is_meta
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({}, "no PEFT adapter config"),
-        ({"peft_type": "NOPE"}, "no PEFT adapter config"),
+        ({}, "not a PEFT adapter config"),
+        ({"peft_type": "NOPE"}, "not a PEFT adapter config"),
         ({"peft_type": "XLORA"}, "already trained"),
         ({"peft_type": "PROMPT_TUNING"}, "leaves num_virtual_tokens empty"),
         ({"peft_type": "ADAPTION_PROMPT", "adapter_len": 3}, "leaves adapter_layers empty"),

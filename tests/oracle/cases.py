@@ -113,10 +113,10 @@ def peft_config(slug: str, values: Values, shape: ModelShape, task: str, conv: b
     import peft
     from peft.utils import constants
 
-    plain = {"task_type": task}
+    plain: dict[str, Any] = {"task_type": task}
     targets = values.get("target_modules")
     if targets is None and slug in ("lora", "ia3"):
-        tables = {
+        tables: dict[str, dict[str, Any]] = {
             "lora": constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING,
             "ia3": constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING,
         }

@@ -97,7 +97,7 @@ def by_the_method(entry: ModelEntry, slug: str, values: dict[str, Any], labels: 
     """For methods that PEFT does not have: the method itself on real weights."""
     spec, model = get_method(slug), build(entry, labels)
     task = "SEQ_CLS" if labels is not None else plain_task(entry.kind)
-    adapted = spec.apply(model, entry.shape, spec.require(entry.shape, values), task)  # type: ignore[arg-type]
+    adapted = spec.apply(model, entry.shape, spec.require(entry.shape, values), task)
     return measure(adapted, spec.state(adapted))
 
 

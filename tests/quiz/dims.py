@@ -6,6 +6,7 @@ Nothing here uses :mod:`peft_lab.models.shapes` or a method's formula.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from peft_lab.models.catalogue import get_model
 
@@ -113,7 +114,10 @@ class Dims:
 def dims(name: str) -> Dims:
     config = dict(get_model(name).config)
     family = config["model_type"]
-    get = lambda *names: next((config[key] for key in names if config.get(key) is not None), None)  # noqa: E731
+
+    def get(*names: str) -> Any:
+        return next((config[key] for key in names if config.get(key) is not None), None)
+
     d, heads = get("hidden_size", "n_embd", "d_model"), get("num_attention_heads", "n_head", "num_heads")
     return Dims(
         family=family,

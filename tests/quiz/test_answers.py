@@ -197,7 +197,7 @@ def test_a_share_says_what_it_is_of() -> None:
     """A percentage where a count was asked for: the verdict names both, whether it is right or not."""
     question = get_question("lora-query-value")
     answer = question.compute()
-    for text, beginning in (("0.14%", "Right as a share: "), ("5%", "Not this time: it is ")):
+    for text, beginning in (("0.14%", "Right as a share: "), ("5%", "Not this time: the answer is ")):
         verdict = judge(question, answer, text)
         assert verdict.message == f"{beginning}4,587,520 parameters, 0.143% of all parameters."
     assert "0.143% of all parameters" in judge(question, answer, "0.15%").message

@@ -116,7 +116,7 @@ def test_an_interview_survives_a_reload() -> None:
         {**interview.to_dict(), "started": "soon"},
         {**interview.to_dict(), "replies": [{}]},
     ):
-        with pytest.raises(BadInput, match="no interview"):
+        with pytest.raises(BadInput, match="not an interview"):
             Interview.from_dict(broken)
 
 

@@ -107,7 +107,7 @@ def test_values(text: str, value: float) -> None:
 def test_units(text: str, value: float, dimension: str) -> None:
     reading = read(text)
     assert reading is not None
-    assert (reading.value, reading.dimension) == (pytest.approx(value, rel=1e-12), dimension)
+    assert reading.value == pytest.approx(value, rel=1e-12) and reading.dimension == dimension
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ def test_b_is_bytes_only_where_bytes_are_expected(text: str, expects: float, oth
     in_bytes, elsewhere = read(text, expects_bytes=True), read(text)
     assert in_bytes is not None
     assert elsewhere is not None
-    assert (in_bytes.value, in_bytes.dimension) == (pytest.approx(expects), "bytes")
-    assert (elsewhere.value, elsewhere.dimension) == (pytest.approx(other), "")
+    assert in_bytes.value == pytest.approx(expects) and in_bytes.dimension == "bytes"
+    assert elsewhere.value == pytest.approx(other) and elsewhere.dimension == ""
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_what_is_no_number(text: str) -> None:
 def test_precision(text: str, digits: int, step: float) -> None:
     reading = read(text)
     assert reading is not None
-    assert (reading.digits, reading.step) == (digits, pytest.approx(step))
+    assert reading.digits == digits and reading.step == pytest.approx(step)
 
 
 @given(st.integers(0, 10**15))

@@ -1,4 +1,4 @@
-"""A run that cannot fit is refused before it starts, with the figure and with what would fit; one that fits is not."""
+"""A run that does not fit is refused before it starts, with the figure and what would fit; one that fits is not."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from peft_lab.queue.queue import RunQueue, get_queue
 from peft_lab.runs import admission, store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
+from peft_lab.workers import inspector
 
 RUN = RunSpec("minilm-l6", "lora", "sentiment", steps=2, batch=32, eval_rows=0)
 PLENTY = 2**40
@@ -42,14 +43,14 @@ def test_the_bound_is_above_the_simulation(model: str, rows: int, length: int, s
 @pytest.mark.weights
 def test_a_run_that_obviously_fits_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, PLENTY)
-    monkeypatch.setattr(admission.inspector, "get_inspector", None)
+    monkeypatch.setattr(inspector, "get_inspector", None)
     assert admission.refusal(RUN.check()) is None
 
 
 @pytest.mark.weights
 def test_one_line_says_how_much_and_what_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = RUN.check()
-    needed = admission.inspector.get_inspector(admission.inspector.Worker.MEMORY).ask(
+    needed = inspector.get_inspector(inspector.Worker.MEMORY).ask(
         admission.needed_bytes, spec.to_dict(), "cpu"
     )
     free(monkeypatch, needed)
@@ -57,7 +58,7 @@ def test_one_line_says_how_much_and_what_would_fit(monkeypatch: pytest.MonkeyPat
     free(monkeypatch, needed - 1)
     said = admission.refusal(spec)
     assert said is not None and "\n" not in said
-    for part in ("cannot fit", units.size(needed), "a batch of 16", "tokens"):
+    for part in ("does not fit", units.size(needed), "a batch of 16", "tokens"):
         assert part in said
     free(monkeypatch, 1)
     assert "No smaller batch" in (admission.refusal(spec) or "")
@@ -83,7 +84,7 @@ def test_what_cannot_be_simulated_is_not_refused(monkeypatch: pytest.MonkeyPatch
             raise SimulationError("it needs values")
 
     free(monkeypatch, 1)
-    monkeypatch.setattr(admission.inspector, "get_inspector", lambda _: Unable())
+    monkeypatch.setattr(inspector, "get_inspector", lambda _: Unable())
     assert admission.refusal(RUN.check()) is None
 
 
@@ -91,7 +92,7 @@ def test_what_cannot_be_simulated_is_not_refused(monkeypatch: pytest.MonkeyPatch
 def test_the_queue_refuses_at_submit_and_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     before = len(store.runs())
     free(monkeypatch, 1)
-    with pytest.raises(BadInput, match="cannot fit") as refused:
+    with pytest.raises(BadInput, match="does not fit") as refused:
         get_queue().submit(RUN)
     assert refused.value.field == "batch"
     assert len(store.runs()) == before
@@ -103,7 +104,7 @@ def test_a_waiting_run_is_asked_again_at_its_turn(monkeypatch: pytest.MonkeyPatc
     free(monkeypatch, 1)
     RunQueue()._run(run)
     assert run.view().status is Status.FAILED
-    assert "cannot fit" in run.view().message
+    assert "does not fit" in run.view().message
     store.delete(run.id)
 
 

@@ -129,7 +129,7 @@ def test_any_content_of_any_file_is_said_in_a_sentence(name: str, content: bytes
         assert [each.id for each in store.runs()] == [sound.id]
 
 
-SPEC_FIELDS = {
+SPEC_FIELDS: dict[str, Any] = {
     "values": [], "steps": "3", "seed": None, "probes": 7, "model": 5, "method": None, "task": {}, "batch": "x",
     "learning_rate": "fast", "own_data": 3, "compared": "yes", "schedule": 1, "warmup": None,
 }  # fmt: skip

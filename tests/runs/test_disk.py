@@ -14,6 +14,7 @@ from peft_lab.cli import app
 from peft_lab.errors import RunError
 from peft_lab.queue.queue import RunQueue
 from peft_lab.runs import events, owners, room, store
+from peft_lab.runs.events import read_events
 from peft_lab.runs.view import Status
 from tests.conftest import missing
 
@@ -113,7 +114,7 @@ def test_a_fault_in_the_middle_of_a_run_ends_that_run_and_not_the_queue(disk: Di
     # what could not be written down then is on the disk now, for every other process
     until(lambda: not events._untold, 5)
     for run in (first, second):
-        assert store.read_events(run.folder / "events.jsonl")[-1]["type"] == "failed"
+        assert read_events(run.folder / "events.jsonl")[-1]["type"] == "failed"
 
 
 @pytest.mark.slow

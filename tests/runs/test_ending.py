@@ -15,11 +15,12 @@ from typing import Any
 import psutil
 import pytest
 
-from peft_lab.queue import child, queue
+from peft_lab.queue import queue
 from peft_lab.queue.queue import get_queue
 from peft_lab.runs import stopping, store
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
+from peft_lab.workers import processes
 
 from .driving import LONG, PATIENCE, QUICK, started, until
 
@@ -109,17 +110,17 @@ def test_a_run_that_is_killed_with_the_process_that_starts_others_says_so() -> N
 
 
 def _fork_server() -> psutil.Process:
-    known: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    known: Any = forkserver._forkserver
     return psutil.Process(known._forkserver_pid)
 
 
 def test_a_fork_server_killed_while_it_is_asked_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    real = child.processes.context()
+    calls: list[Any] = []
+    real: Any = processes.context()
 
     class Context:
         def Process(self, **arguments: Any) -> Any:
-            made = real.Process(**arguments)  # type: ignore[attr-defined]
+            made = real.Process(**arguments)
             if not calls:
                 made.start = fail
             return made
@@ -128,7 +129,7 @@ def test_a_fork_server_killed_while_it_is_asked_is_asked_again(monkeypatch: pyte
         calls.append(1)
         raise EOFError("unexpected EOF")
 
-    monkeypatch.setattr(child.processes, "context", Context)
+    monkeypatch.setattr(processes, "context", Context)
     identity = get_queue().submit(QUICK)
     assert get_queue().wait(identity, PATIENCE) is Status.DONE
     assert calls == [1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from peft_lab.queue import ending
 from peft_lab.runs import store, training
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.training import loop
+from peft_lab.training import batches, loop
 from peft_lab.training.schedule import rate_at
 from peft_lab.workers import inspector
 from tests.conftest import link
@@ -192,11 +193,12 @@ def test_a_comparison_times_both_models_and_reads_unrelated_text(
     """A model that writes is read the text, one that classifies is not; both are timed."""
     loaded: list[bool] = []
     true_base = training.fresh_base
-    monkeypatch.setattr(
-        training,
-        "fresh_base",
-        lambda spec, task, quantised=True: loaded.append(quantised) or true_base(spec, task, quantised),
-    )
+
+    def recorded(spec: RunSpec, task: Any, quantised: bool = True) -> Any:
+        loaded.append(quantised)
+        return true_base(spec, task, quantised)
+
+    monkeypatch.setattr(training, "fresh_base", recorded)
     run = carried_out(generates)
     assert [event["which"] for event in of(run, "unrelated")] == ["tuned", "base"]
     assert len(of(run, "inference")) == 1
@@ -242,7 +244,7 @@ def test_what_is_no_number_ends_the_run(
     import torch
 
     calls = iter(range(99))
-    true_loss = loop.loss_of
+    true_loss = batches.loss_of
 
     def second(normal: float, wrong: float) -> float:
         return wrong if next(calls) // 2 else normal
@@ -260,11 +262,12 @@ def test_gradients_are_clipped_at_what_is_asked_and_with_nought_not_at_all(
 
     limits: list[float] = []
     clip = torch.nn.utils.clip_grad_norm_
-    monkeypatch.setattr(
-        torch.nn.utils,
-        "clip_grad_norm_",
-        lambda given, limit, **_: limits.append(limit) or clip(given, limit),
-    )
+
+    def recorded(given: Any, limit: float, **_: Any) -> Any:
+        limits.append(limit)
+        return clip(given, limit)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", recorded)
     for asked in (0.5, 0.0):
         carried_out(replace(spec, steps=1, clip=asked, eval_rows=0, probes=()))
     assert limits == [0.5, math.inf]
@@ -305,6 +308,6 @@ def test_progress_is_told_five_times_a_second_and_at_both_ends(
     slow = Slow()
     run = SimpleNamespace(log=SimpleNamespace(emit=emit), asked_to_stop=lambda: False)
     ready: Any = SimpleNamespace(run=run, spec=SimpleNamespace(probes=()), test=[None] * 10)
-    monkeypatch.setattr(training.time, "monotonic", lambda: slow.now)
+    monkeypatch.setattr(time, "monotonic", lambda: slow.now)
     training._examine(ready, slow, "tuned", None)  # type: ignore[arg-type]
     assert told == [0, 3, 6, 9, 10]

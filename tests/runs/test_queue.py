@@ -14,10 +14,12 @@ import psutil
 import pytest
 
 from peft_lab.errors import BadInput, RunError
-from peft_lab.queue import child, queue
+from peft_lab.queue import queue
 from peft_lab.queue.queue import RunQueue, get_queue
 from peft_lab.runs import store
+from peft_lab.runs.events import read_events
 from peft_lab.runs.view import Status
+from peft_lab.workers import processes
 
 from .driving import LONG, PATIENCE, QUICK, owns, started, until
 
@@ -54,7 +56,7 @@ def test_a_child_that_cannot_be_made_is_a_failed_run(monkeypatch: pytest.MonkeyP
             def start(self) -> None:
                 raise EOFError("unexpected EOF")
 
-    monkeypatch.setattr(child.processes, "context", Context)
+    monkeypatch.setattr(processes, "context", Context)
     identity = get_queue().submit(QUICK)
     assert get_queue().wait(identity, PATIENCE) is Status.FAILED
     assert "could not be started" in store.get(identity).view().message
@@ -70,7 +72,7 @@ def test_stop_ends_a_run_after_its_step_and_keeps_the_adapter() -> None:
     assert get_queue().wait(running, PATIENCE) is Status.STOPPED
     assert time.monotonic() - asked < queue.PATIENCE + queue.FORCE + 1
     run = store.get(running)
-    assert "the adapter of that moment is saved" in run.view().message
+    assert "the adapter is saved as it was then" in run.view().message
     assert (run.adapter / "adapter_model.safetensors").exists()
     get_queue().stop(running)  # of one that has ended: nothing happens
     assert run.view().status is Status.STOPPED
@@ -93,7 +95,7 @@ def test_an_error_that_is_a_bug_names_itself(monkeypatch: pytest.MonkeyPatch) ->
     run = store.create(replace(QUICK, model="minilm-l6", method="lora").check())
     (run.folder / "spec.json").write_text("{")
     get_queue()._run(run)
-    assert store.read_events(run.folder / "events.jsonl")[-1]["type"] == "failed"
+    assert read_events(run.folder / "events.jsonl")[-1]["type"] == "failed"
     store.delete(run.id)
 
 

@@ -17,7 +17,7 @@ from peft_lab.queue import ending
 from peft_lab.runs import expected, measuring, record, respond, store, training
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.training import loop
+from peft_lab.training import batches, loop
 from peft_lab.training.evaluation import Examiner
 from peft_lab.training.schedule import rate_at
 
@@ -155,12 +155,12 @@ def test_a_stop_in_the_evaluation_is_heard(monkeypatch: pytest.MonkeyPatch) -> N
     run = store.create(SMALL.check())
     monkeypatch.setattr(Run, "asked_to_stop", lambda self: self.view().step == 6)
     ending, message = training.train(run)
-    assert ending == "stopped" and "in the evaluation" in message
+    assert ending == "stopped" and "during the evaluation" in message
 
 
 def test_a_run_that_blows_up_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter((1.0, 1.0, math.inf))
-    true_loss = loop.loss_of
+    true_loss = batches.loss_of
     monkeypatch.setattr(loop, "loss_of", lambda *given: true_loss(*given) * next(losses))
     with pytest.raises(RunError, match="no number any more at step 3"):
         carry_out(SMALL)

@@ -84,7 +84,7 @@ def test_a_reader_that_dies_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None
         return child
 
     real = subprocess.Popen
-    monkeypatch.setattr(apart.subprocess, "Popen", dying)
+    monkeypatch.setattr(subprocess, "Popen", dying)
     with pytest.raises(RunError, match="out of luck"):
         apart.load(GOOD, "mine.csv")
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def csv_of(pairs: list[tuple[str, str]], header: str = "text,label") -> bytes:
     return "\n".join([header, *(f'"{text}",{label}' for text, label in pairs)]).encode()
 
 
-def jsonl_of(pairs: list[tuple[object, object]], names: tuple[str, str] = ("text", "label")) -> bytes:
+def jsonl_of(pairs: Sequence[tuple[object, object]], names: tuple[str, str] = ("text", "label")) -> bytes:
     return "\n".join(json.dumps(dict(zip(names, pair, strict=True))) for pair in pairs).encode()
 
 
@@ -185,7 +186,9 @@ FILES = st.one_of(
     st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")),
     LINES.map(lambda pairs: csv_of(pairs)),
     LINES.map(lambda pairs: csv_of(pairs, "prompt;completion")),
-    st.lists(st.tuples(CELL | st.integers() | st.none(), CELL), max_size=30).map(jsonl_of),
+    st.lists(st.tuples(CELL | st.integers() | st.none(), CELL), max_size=30).map(
+        lambda pairs: jsonl_of(pairs)
+    ),
     st.recursive(
         st.none() | st.floats() | CELL, lambda inner: st.lists(inner) | st.dictionaries(CELL, inner)
     ).map(lambda value: json.dumps(value).encode()),

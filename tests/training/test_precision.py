@@ -13,21 +13,23 @@ def model() -> torch.nn.Sequential:
 
 def test_small_updates_add_up_in_the_masters_and_not_in_bfloat16() -> None:
     made = model()
-    torch.nn.init.ones_(made[1].weight)
+    last = made[1]
+    assert isinstance(last, torch.nn.Linear)
+    torch.nn.init.ones_(last.weight)
     masters = Masters(made)
     optimizer = torch.optim.SGD(masters.parameters, lr=1e-3)
     for _ in range(8):
-        made[1].weight.grad = torch.ones_like(made[1].weight)
+        last.weight.grad = torch.ones_like(last.weight)
         masters.take_gradients()
-        assert made[1].weight.grad is None
+        assert last.weight.grad is None
         optimizer.step()
         masters.publish()
     # each update alone is below what bfloat16 can tell from nothing (1/256)
-    assert torch.all(made[1].weight < 0.995)
+    assert torch.all(last.weight < 0.995)
     assert (torch.ones(1, dtype=torch.bfloat16) - 1e-3).item() == 1.0
     masters.restore()
-    assert made[1].weight.dtype == torch.float32
-    torch.testing.assert_close(made[1].weight.detach(), torch.full((4, 4), 0.992))
+    assert last.weight.dtype == torch.float32
+    torch.testing.assert_close(last.weight.detach(), torch.full((4, 4), 0.992))
 
 
 def test_frozen_parameters_have_no_master_and_float32_is_its_own() -> None:

@@ -31,23 +31,23 @@ _FOUND = re.compile("|".join(rf"-badge\[({source})\]|source ({source})\\?\"" for
 YOURS = (
     ":gray-badge[you]",
     OWN_LIMIT,
-    " of them done already",
+    " of them already done",
     "Setting</th>",
     "as a link](",
     "Usable on ",  # a device's memory, with its source in words
     "Searched on ",
-    "The task head, which",  # a setting
+    "The task head starts at random; its",  # a setting
     ":red[:material/error:",  # a setting that cannot work, with what it was set to
-    " in this choice",  # how many cards were asked for
+    " in this selection",  # how many cards were asked for
 )
 LISTED = re.compile(
     r"\d+ claims: |\d+ of these claims|\d+ runs of \d+ steps|You have not settled any of the|\d+ lines: |"
     r"1\. Open any page"
 )  # how much there is or was asked for
-QUOTED = ("**It says**", ":small[How:", ":small[Kept from a run", ":small[[PEFT library")
+QUOTED = ("**It says**", ":small[How:", ":small[From a run", ":small[[PEFT library")
 #: A question has givens of its own, and a wrong answer's figures are wrong on purpose.
 ASKED = tuple(f":gray-badge[{level}]" for level in LEVELS)
-WRONG = ": forgotten was "
+WRONG = ": forgets "
 REFERENCE = re.compile(r"(?:- )?[\w.,&’' -]+ (?:19|20)\d\d\b|(?:- )?run with torch")
 NAMES = re.compile(
     "|".join(

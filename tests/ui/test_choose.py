@@ -23,7 +23,7 @@ from tests.choose import standin
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 90
-WAITING = ("Asking the memory", "Changing one answer", "Running…")
+WAITING = ("Simulating training steps", "Changing one answer", "Running…")
 
 
 def opened(page: str, **address: str) -> AppTest:
@@ -56,7 +56,13 @@ def method(app: AppTest) -> str:
 def test_the_first_situation_is_answered_with_reasons_and_flips() -> None:
     app = opened("choose")
     assert method(app) == "LoRA"
-    for heading in ("Why", "Ready configuration", "How it was decided", "What would flip it", "Evidence"):
+    for heading in (
+        "Why",
+        "Ready configuration",
+        "How this was decided",
+        "What would change the answer",
+        "Evidence",
+    ):
         assert f"#### {heading}" in told(app)
     assert "simulated" in told(app)
     assert "A card sold as less than" in told(app)
@@ -160,7 +166,7 @@ def test_fact_check_says_what_is_kept_and_badges_what_is_cited() -> None:
     assert re.search(rf"{re.escape(found.found)}\. :\S+-badge\[simulated\]", shown)
     assert re.search(rf"{re.escape(found.cited)}\. :\S+-badge\[cited\]", shown)
     assert was_kept
-    assert f"Kept from a run of {kept.taken()}" in shown
+    assert f"From a run of {kept.taken()}" in shown
     other = kept.taken().differing()
     assert all(
         f"Installed here: {name} {version}" in shown or len(other) > 1 for name, version in other.items()

@@ -101,9 +101,9 @@ def test_a_comparison_is_made_from_the_form_and_shown(runner: FakeQueue) -> None
         ("lora", 0), ("bitfit", 0), ("lora", 1), ("bitfit", 1),
     ]  # fmt: skip
     shown = told(app)
-    assert "LoRA over BitFit by 10.0 points" in shown
+    assert "LoRA beats BitFit by 10.0 points" in shown
     assert "Does not apply: Prefix Tuning writes" in shown
-    assert "4 runs of 2 steps, 4 of them done already" in shown
+    assert "4 runs of 2 steps, 4 of them already done" in shown
 
 
 def test_every_figure_of_the_table_is_the_documents(
@@ -208,7 +208,7 @@ def test_a_method_that_failed_says_why_in_its_row(runner: FakeQueue) -> None:
         ({"model": "gpt-5"}, "no model that can be trained here"),
         ({"task": "json"}, "no task for this model"),
         ({"methods": "lorra"}, "'lora'"),
-        ({"steps": "many"}, "no whole number"),
+        ({"steps": "many"}, "not a whole number"),
         ({"steps": "0"}, "Steps goes from 1"),
         ({"seeds": "99"}, "Seeds goes from 1 to 20"),
         ({"comparison": "none"}, "no comparison"),
@@ -250,14 +250,14 @@ def test_the_csv_has_every_method_and_every_seed(runner: FakeQueue) -> None:
 
 
 def test_percents_along_an_axis_do_not_repeat() -> None:
-    axes = [pareto.get_axis(name) for name in pareto.DEFAULT]
-    titles = {axis.name: axis.title for axis in axes}
+    x, y = (pareto.get_axis(name) for name in pareto.DEFAULT)
+    titles = {axis.name: axis.title for axis in (x, y)}
     for worst, ticks in ((0.54, ".1%"), (0.10, ".0%")):
         rows = [
             {"method": name, "title": name, "trainable": 10, "metric_mean": value}
             for name, value in (("lora", 0.55), ("bitfit", worst))
         ]
-        figure = drawings.scatter(rows, *axes, titles, ["lora"], {}, [])
+        figure = drawings.scatter(rows, x, y, titles, ["lora"], {}, [])
         assert figure.layout.yaxis.tickformat == ticks
 
 

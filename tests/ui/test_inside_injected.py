@@ -81,6 +81,6 @@ def test_what_each_shows(runs: dict[str, Run]) -> None:
         assert title in words["adapters"]
     found = runs["adapters"].insight()
     assert found["snapshots"][0]["logit_change"] < 0.01 < found["snapshots"][-1]["logit_change"]
-    assert "factors for nothing" in words["ia3"]
-    assert "The keys' biases move and mean nothing" in words["bitfit"]
+    assert "redundant factors" in words["ia3"]
+    assert "The keys' biases move, but have no effect" in words["bitfit"]
     assert "has no biases" in words["bitfit"]

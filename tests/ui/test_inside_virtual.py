@@ -59,7 +59,7 @@ def test_its_step_stands_measured_beside_simulated(run: Run) -> None:
     app = opened(spec.method, tab="memory", model=spec.model, task=spec.task)
     assert not app.exception
     words = told(app)
-    assert "A step that was run" in words and "a batch of the same size" in words
+    assert "A step from a run" in words and "a batch of the same size" in words
     (row,) = (line for line in tables(app).split("<tr>") if "Simulated without weights" in line)
     (error,) = re.findall(r"([+-]\d+\.\d+)%", row)
     assert abs(float(error)) <= 1

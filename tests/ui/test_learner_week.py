@@ -10,6 +10,7 @@ from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fsrs import Card, Rating, Scheduler
@@ -138,7 +139,8 @@ def test_a_week_of_cards(clock: Clock) -> None:
     assert app.selectbox[0].value == "Bo"
 
     # brought back from Thursday's file, through the page
-    upload = next(box for box in app.get("file_uploader") if box.label == "Import an exported learner")
+    boxes: Any = app.get("file_uploader")
+    upload = next(box for box in boxes if box.label == "Import an exported learner")
     upload.set_value(("Ada.json", json.dumps(exported).encode(), "application/json"))
     press(app, "Import")
     assert app.selectbox[0].value == "Ada"

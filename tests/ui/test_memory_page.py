@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from peft_lab import published
@@ -41,7 +42,7 @@ LLAMA = {
 def settled(app: AppTest) -> AppTest:
     """Drawn again until nothing is waited for, as a browser does by itself."""
     until = time.monotonic() + 2 * SECONDS
-    while time.monotonic() < until and (app.get("progress") or "Simulating the" in told(app)):
+    while time.monotonic() < until and (app.get("progress") or "Simulating th" in told(app)):
         time.sleep(0.1)
         app.run()
     assert not app.exception
@@ -81,9 +82,9 @@ def test_every_method_or_its_reason() -> None:
     [
         ("timeline", "the peak"),
         ("fits", "Searched on"),
-        pytest.param("curves", "Every dot is a simulated step of", marks=pytest.mark.slow),
+        pytest.param("curves", "Every dot is one simulated step with", marks=pytest.mark.slow),
         ("why", "Why LoRA does not shrink activations"),
-        ("published", f"{len(published.rows())} trainings of"),
+        ("published", f"{len(published.rows())} published runs of"),
     ],
 )
 def test_every_tab_opens(tab: str, expected: str) -> None:
@@ -147,7 +148,7 @@ def test_where_a_search_ends_is_a_lower_bound(
     done.set_result(size)
     monkeypatch.setattr(Chosen, "search", lambda *given: done)
     said: list[str] = []
-    monkeypatch.setattr(fitting.st, "markdown", said.append)
+    monkeypatch.setattr(st, "markdown", said.append)
     chosen = Chosen(get_model("minilm-l6"), devices()["h200"], 1, 8, "bfloat16", "adamw", False, {})
     fitting._size(what, chosen, "lora")
     assert ("at least" in said[0]) == least
@@ -176,7 +177,7 @@ def test_a_lessons_button_sets_the_page() -> None:
     [
         ({"device": "abacus"}, "There is no device called 'abacus'"),
         ({"batch": "-3"}, "from 1 to"),
-        ({"seq": "many"}, "'many' is no whole number"),
+        ({"seq": "many"}, "'many' is not a whole number"),
         ({"dtype": "int1"}, "There is no precision called 'int1'"),
         ({"targets": "all"}, "There is no choice of targets called 'all'"),
         ({"checkpointing": "maybe"}, "'maybe' is neither true nor false"),
@@ -301,7 +302,7 @@ def test_a_config_that_is_no_language_model(page: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}), "utf-8")
     app = opened(page, model=str(tmp_path), tab="published")
     assert not app.exception
-    assert any("no language model" in line and line.startswith(":red[") for line in told(app).split("\n"))
+    assert any("not a language model" in line and line.startswith(":red[") for line in told(app).split("\n"))
 
 
 @pytest.mark.parametrize("dtype", ["int8", "nf4"])

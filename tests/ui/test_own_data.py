@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,7 +37,12 @@ def test_a_good_file_is_kept_and_read_once(own_home: Path, monkeypatch: pytest.M
     apart._known.clear()
     reads: list[Any] = []
     real = apart._read
-    monkeypatch.setattr(apart, "_read", lambda *arguments: reads.append(1) or real(*arguments))
+
+    def counted(*arguments: Any) -> Any:
+        reads.append(1)
+        return real(*arguments)
+
+    monkeypatch.setattr(apart, "_read", counted)
     _uploaded(monkeypatch, "../mine.csv", GOOD)
     app = AppTest.from_function(_page, default_timeout=60).run().run()
     assert not app.exception
@@ -64,8 +70,13 @@ def test_the_reading_ends_when_the_page_is_left(own_home: Path, monkeypatch: pyt
 
     apart._known.clear()
     ended: list[int | None] = []
-    real = apart.subprocess.Popen.kill
-    monkeypatch.setattr(apart.subprocess.Popen, "kill", lambda child: ended.append(child.pid) or real(child))
+    real = subprocess.Popen.kill
+
+    def kill(child: Any) -> None:
+        ended.append(child.pid)
+        real(child)
+
+    monkeypatch.setattr(subprocess.Popen, "kill", kill)
 
     def closed(text: str) -> None:
         raise StopException

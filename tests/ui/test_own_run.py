@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peft_lab.runs.turns import Left
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.queue.queue import myself
 from peft_lab.runs import starters, store
+from peft_lab.runs.owners import myself
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.ui.method.sections.turn import begins, roughly
+from peft_lab.ui.method.sections.turn import roughly
 from peft_lab.ui.server import browser_mark
 
 from .test_pages import opened, told
@@ -34,9 +33,8 @@ def runs(assets_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     made: list[Run] = []
 
     def make(*events: dict[str, Any], mark: str | None = MARK, **settings: Any) -> Run:
-        spec = RunSpec(
-            "minilm-l6", **{"method": "bitfit", "task": "sentiment", "steps": 2, "batch": 4} | settings
-        )
+        asked: dict[str, Any] = {"method": "bitfit", "task": "sentiment", "steps": 2, "batch": 4} | settings
+        spec = RunSpec("minilm-l6", **asked)
         run = store.create(spec.check())
         run.log.emit("queued", owner=myself())
         for event in events:
@@ -50,7 +48,7 @@ def runs(assets_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for run in made:
         if not run.view().status.final:
             run.log.emit(
-                "stopped", message="Stopped after 1 of 2 steps; the adapter of that moment is saved."
+                "stopped", message="Stopped after 1 of 2 steps; the adapter is saved as it was then."
             )
         store.delete(run.id)
 
@@ -115,10 +113,10 @@ def test_before_a_run_the_peak_is_simulated_and_measured_as_soon_as_it_is_there(
     assert "measured" in note and "batch of 4 × 11 tokens" in note
     assert "Peak of one step: **811 MB**" in told(app)
 
-    run.log.emit("stopped", message="Stopped after 1 of 2 steps; the adapter of that moment is saved.")
+    run.log.emit("stopped", message="Stopped after 1 of 2 steps; the adapter is saved as it was then.")
     app = opened("bitfit", **LITTLE, run=run.id)
     assert tile(app)[0] == "811 MB"
-    assert "**Stopped** after 1 of 2 steps; the adapter of that moment is saved." in told(app)
+    assert "**Stopped** after 1 of 2 steps; the adapter is saved as it was then." in told(app)
 
 
 @pytest.mark.parametrize("moved", [{"subset": "query_mlp"}, {"batch": "8"}])
@@ -184,13 +182,10 @@ def test_a_queued_run_waits_for_no_one_who_is_gone(runs: Any) -> None:
     gone.log.path.write_text(text, "utf-8")
     queued = runs()
     app = opened("bitfit", model="minilm-l6", tab="train", run=queued.id)
-    assert "**Queued** · it is next" in told(app)
+    assert "**Queued** · next in line" in told(app)
 
 
-def test_what_is_not_known_is_not_told() -> None:
-    assert begins(Left(200.0)) == " · starts in about 3 min"
-    assert begins(Left(42.0, whole=False)) == " · starts in 40 s at the earliest"
-    assert begins(Left(0.0, whole=False)) == ""
+def test_an_estimate_is_not_told_to_the_second() -> None:
     assert [roughly(seconds) for seconds in (2, 89, 3600, 7500)] == ["10 s", "90 s", "1 h 0 min", "2 h 5 min"]
 
 

@@ -251,10 +251,10 @@ def test_a_prediction_is_committed_run_and_kept(clock: Clock) -> None:
     app.radio[0].set_value(1)
     press(app, "Commit and run")
     wait_for(app, lambda app: "What settles it" in told(app))
-    assert "and so it is" in told(app)
+    assert "and that is right" in told(app)
     assert ":blue-badge[counted]" in told(app)
     later = opened("misconceptions", belief="predict-value-map")
-    assert "and so it is" in told(later), "replayed"
+    assert "and that is right" in told(later), "replayed"
     assert "**1** of" in told(later)
     press(later, "Guess and run again")
     assert later.radio[0].value is None
@@ -307,7 +307,7 @@ def test_a_stored_run_is_replayed_at_once(clock: Clock, name: str) -> None:
     app = opened("misconceptions", belief=name)
     app.radio[0].set_value(outcome.right)
     press(app, "Commit and replay")
-    assert "and so it is" in told(app)
+    assert "and that is right" in told(app)
     assert f"Replayed; measured {kept.measured}." in told(app)
     assert not store.runs(), "nothing was trained"
 
@@ -356,7 +356,7 @@ def test_there_are_enough_beliefs_and_each_opens(clock: Clock) -> None:
         ({"topic": "lroa"}, "Did you mean 'lora'?"),
         ({"level": "expert"}, "no level called 'expert'"),
         ({"model": "gpt-5"}, "no model called"),
-        ({"seed": "x", "tab": "interview"}, "no whole number"),
+        ({"seed": "x", "tab": "interview"}, "not a whole number"),
         ({"profile": "Nobody"}, "no profile called 'Nobody'"),
     ],
 )

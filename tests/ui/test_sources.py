@@ -77,7 +77,7 @@ def test_choose_says_of_each_headline_figure_where_it_is_from(untouched: Path) -
     found = cards(opened("choose"))
     assert {label: source for label, (_, source) in found.items()} == {
         "Trained": "counted",
-        "Stored for a task": "counted",
+        "Stored per task": "counted",
         "A training step": "simulated",
     }
 

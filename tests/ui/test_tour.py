@@ -124,13 +124,13 @@ def told_progress(app: AppTest) -> str:
 @pytest.mark.parametrize("text", ["gone.1", "x"])
 def test_a_stop_of_an_unknown_path_is_said(text: str) -> None:
     app = opened("home", stop=text)
-    assert "a path that this learner has not taken in" in told(app)
+    assert "a path that this learner has not opened" in told(app)
 
 
 @pytest.mark.parametrize("text", ["newcomer.99", "newcomer.0", "newcomer.", "newcomer.1e3", "newcomer.²"])
 def test_a_stop_that_a_known_path_does_not_have_is_said(text: str) -> None:
     app = opened("home", stop=text)
-    assert f"its stops are 1 to {len(NEWCOMER.stops)}" in told(app)
+    assert f"the path has stops 1 to {len(NEWCOMER.stops)}" in told(app)
 
 
 def test_what_the_teacher_has_fixed_is_locked_until_one_goes_on_freely() -> None:
@@ -171,7 +171,7 @@ def test_practice_is_locked_too() -> None:
 def test_any_page_becomes_a_stop_with_all_fixed_or_some_free() -> None:
     app = opened("lora", model="llama-3.2-3b", r="16")
     press(app, "Add to my path")
-    free = next(widget for widget in app.multiselect if widget.label == "The class may move")
+    free = next(widget for widget in app.multiselect if widget.label == "The class may change")
     free.set_value(["lora_alpha"])
     again(app)
     press(app, "Add to my path")

@@ -179,9 +179,9 @@ def _of_call(node: ast.Call, scope: Scope) -> Iterator[str]:
         inner = Scope(scope.file, scope.module[name], scope.module, scope.busy)
         if name not in scope.busy:
             scope.busy.add(name)
-            for each in ast.walk(inner.node):
-                if isinstance(each, ast.Return | ast.Yield) and each.value is not None:
-                    yield from doubtful(each.value, inner)
+            for part in ast.walk(inner.node):
+                if isinstance(part, ast.Return | ast.Yield) and part.value is not None:
+                    yield from doubtful(part.value, inner)
             scope.busy.discard(name)
     else:
         yield ast.unparse(node)

@@ -10,6 +10,7 @@ SINGLE = 4  # bytes of float32
 
 
 def one(case: Case) -> Answer:
+    """Parameters of one adapter with biases: ``2md + d + m``."""
     d, m = case.shape.hidden, case["m"]
     value = case.trained("adapters", placement="pfeiffer", bottleneck=m) // case.shape.num_layers
     steps = [line(rf"2\,m\,d + d + m = 2 \cdot {m} \cdot {tex(d)} + {tex(d)} + {m} = {tex(value)}")]
@@ -23,6 +24,7 @@ def one(case: Case) -> Answer:
 
 
 def houlsby(case: Case) -> Answer:
+    """Parameters of two adapters in every layer."""
     d, m, layers = case.shape.hidden, case["m"], case.shape.num_layers
     value = case.trained("adapters", placement="houlsby", bottleneck=m)
     each = value // (2 * layers)
@@ -41,6 +43,7 @@ def houlsby(case: Case) -> Answer:
 
 
 def pfeiffer_share(case: Case) -> Answer:
+    """Percent of model and adapters together that one adapter in every layer trains."""
     shape, m = case.shape, case["m"]
     trained = case.trained("adapters", placement="pfeiffer", bottleneck=m)
     value = 100 * trained / (shape.total + trained)
@@ -61,6 +64,7 @@ def pfeiffer_share(case: Case) -> Answer:
 
 
 def extra_work(case: Case) -> Answer:
+    """Percent of multiplications that two adapters in every layer add to those of the layers, for one token."""
     shape, m = case.shape, case["m"]
     added = 2 * 2 * m * shape.hidden * shape.num_layers
     base = block_entries(shape)
@@ -81,6 +85,7 @@ def extra_work(case: Case) -> Answer:
 
 
 def matching_width(case: Case) -> Answer:
+    """The width at which one adapter in every layer has as many parameters as LoRA on all linear maps."""
     shape, r = case.shape, case["r"]
     lora = case.trained("lora", r=r, target_modules=["all-linear"])
     d = shape.hidden
@@ -103,6 +108,7 @@ def matching_width(case: Case) -> Answer:
 
 
 def reduction(case: Case) -> Answer:
+    """The width that a reduction factor stands for: hidden size over factor."""
     d, factor = case.shape.hidden, case["factor"]
     value = d / factor
     steps = [line(rf"m = d / {factor} = {tex(d)} / {factor} = {tex(value)}")]
@@ -118,6 +124,7 @@ def reduction(case: Case) -> Answer:
 
 
 def three_domains(case: Case) -> Answer:
+    """Bytes of one base and an adapter for every domain, all in float32."""
     shape, m, domains = case.shape, case["m"], case["domains"]
     adapter = case.stored("adapters", placement="pfeiffer", bottleneck=m) * SINGLE
     base = shape.total * SINGLE

@@ -56,7 +56,10 @@ def listening(model: torch.nn.Module) -> Iterator[dict[str, list[Any]]]:
 
 
 def answers(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Logits of each row, float32: of the class, or of the token after the last one."""
+    """Logits of each row, float32: of the class, or of the token after the last one.
+
+    Of shape (rows, classes) or (rows, vocabulary).
+    """
     import torch
 
     found: list[Any] = [None] * len(inputs["input_ids"])
@@ -95,7 +98,10 @@ def activations(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> d
 
 
 def added(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, float]:
-    """Mean over tokens of ‖what the adapter gives‖ / ‖what it reads‖, by the host's path."""
+    """Mean over tokens of ‖what the adapter gives‖ / ‖what it reads‖, by the host's path.
+
+    ``inputs``: ids and mask of shape (rows, length).
+    """
     heard = activations(model, inputs)
     del heard["rows"]
     return {
@@ -117,7 +123,10 @@ def fit(x: torch.Tensor, y: torch.Tensor) -> Affine:
 
 
 def missed(line: Affine, x: torch.Tensor, y: torch.Tensor) -> float:
-    """‖y - line(x)‖ / ‖y - its mean‖: 0 for a linear ``y``, 1 for a line that does no better than a constant."""
+    """‖y - line(x)‖ / ‖y - its mean‖: 0 for a linear ``y``, 1 for a line that does no better than a constant.
+
+    ``x`` of shape (tokens, d_in), ``y`` (tokens, d_out).
+    """
     wanted = y.double()
     spread = float((wanted - wanted.mean(0)).norm())
     return float((wanted - line(x)).norm()) / spread if spread else 0.0
@@ -128,6 +137,8 @@ def fits(
 ) -> dict[str, tuple[Affine, float, float]]:
     """For every adapter: the best affine map in its place, what that misses on other rows, and what the same fit
     misses of the same matrices without their nonlinear function, which is what a LoRA computes.
+
+    ``inputs``: ids and mask of shape (rows, length). The two misses are shares as :func:`missed` gives them.
 
     Empty when there are too few tokens to fit.
     """

@@ -19,6 +19,8 @@ KEPT_BYTES = 300e6  # of snapshots; beyond, only the first and the latest are ke
 
 
 class RunRecorder(Recorder):
+    """Keeps the adapters at some steps, and fits a straight line to each at the end."""
+
     rows: ClassVar[int] = 128
 
     def __init__(self, model: torch.nn.Module, shape: ModelShape, values: Values) -> None:

@@ -59,7 +59,7 @@ KNOBS = (
     ),
     Knob(
         "init_std", "Initial deviation", "float", 1e-3,
-        "Spread of both matrices at the start. Small means the model starts as it was.",
+        "Spread of both matrices at the start. A small value means that the model starts almost unchanged.",
         usual="0.001 to 0.01", paper="0.01, and scores held below it (section 3.6); 0.001 in the authors' code",
         min=1e-6, max=1.0,
         stops=(1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0), advanced=True,
@@ -74,6 +74,18 @@ KNOBS = (
 
 
 class Adapters(MethodSpec):
+    """Bottleneck adapters, of our own: Houlsby, Pfeiffer and parallel placement.
+
+    Pfeiffer keeps one of Houlsby's two adapters in a layer:
+
+    >>> from peft_lab.models.catalogue import get_model
+    >>> shape = get_model("roberta-base").shape
+    >>> adapters = Adapters()
+    >>> [adapters.formula(shape, adapters.require(shape, {"placement": place, "bottleneck": 48})).trainable
+    ...  for place in ("pfeiffer", "houlsby")]
+    [894528, 1789056]
+    """
+
     slug = "adapters"
     title = "Adapters"
     summary = "Insert a small bottleneck network after each sublayer, and train only that."
@@ -90,9 +102,7 @@ class Adapters(MethodSpec):
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         if not self.hosts(shape, values):
-            message = (
-                f"{shape.title} has no {_SUBLAYERS[-1]} by names known here, so adapters have no place there."
-            )
+            message = f"{shape.title} has no {_SUBLAYERS[-1]} under a name known here, so adapters have no place there."
             yield Problem("placement" if _has(shape, "o") else "model", message)
             return
         yield from _place_problems(shape, values)
@@ -183,7 +193,10 @@ class Adapters(MethodSpec):
         _notes(model).clear()
 
     def state(self, model: torch.nn.Module, name: str = "default") -> dict[str, torch.Tensor]:
-        """The tensors of one adapter, and of the head when it was trained with one."""
+        """The tensors of one adapter, and of the head when it was trained with one.
+
+        Each has the shape that it is saved in.
+        """
         found = {key: parameter.detach() for key, parameter in bottleneck.parameters_of(model, name).items()}
         if _notes(model)[name]["task_type"] == "SEQ_CLS":
             own = {key: p.detach() for key, p in model.named_parameters() if heads.in_head(key)}
@@ -258,8 +271,8 @@ def _place_problems(shape: ModelShape, values: Values) -> Iterable[Problem]:
             got = "one adapter, not two" if len(wanted) > 1 else "no adapter"
             yield Problem(
                 "placement",
-                f"{without} of the {shape.num_layers} layers of {shape.title} have no {name} by names known here, and "
-                f"get {got}.",
+                f"{without} of the {shape.num_layers} layers of {shape.title} have no {name} under a name known "
+                f"here, and get {got}.",
                 "warning",
             )
     if shape.mixtures:

@@ -11,6 +11,7 @@ def _norms(case: Case) -> int:
 
 
 def all_biases(case: Case) -> Answer:
+    """Parameters of all the model's biases."""
     value = case.trained("bitfit")
     inside = [(g, g.parameters[name][0]) for g, name in case.shape.biases if g.layers]
     one = sum(size for _, size in inside)
@@ -31,6 +32,7 @@ def all_biases(case: Case) -> Answer:
 
 
 def share_of_model(case: Case) -> Answer:
+    """Percent of the model's parameters that are biases."""
     trained = case.trained("bitfit")
     value = 100 * trained / case.shape.total
     steps = [line(rf"\frac{{{tex(trained)}}}{{{tex(case.shape.total)}}} = {tex(value)}\,\%")]
@@ -43,6 +45,7 @@ def share_of_model(case: Case) -> Answer:
 
 
 def none_here(case: Case) -> Answer:
+    """Parameters called bias in a model that is built without them: 0."""
     found = sum(group.count * group.parameters[name][0] for group, name in case.shape.biases)
     outputs = sum(group.out_features for group in case.shape.block.values()) * case.shape.num_layers
     steps = [line(rf"\text{{parameters whose name ends in bias}}: {found}")]
@@ -56,6 +59,7 @@ def none_here(case: Case) -> Answer:
 
 
 def subset(case: Case) -> Answer:
+    """Parameters of the biases of the queries and of the feed-forward part's first map, in all layers."""
     q, up, layers = case.matrix("q"), case.matrix("up"), case.shape.num_layers
     value = case.trained("bitfit", subset="query_mlp")
     every = case.trained("bitfit")
@@ -71,6 +75,7 @@ def subset(case: Case) -> Answer:
 
 
 def attention_only(case: Case) -> Answer:
+    """Parameters of the biases of queries, keys and values, in all layers."""
     q, k, v = (case.matrix(role) for role in ("q", "k", "v"))
     layers = case.shape.num_layers
     value = case.trained("bitfit")
@@ -89,6 +94,7 @@ def attention_only(case: Case) -> Answer:
 
 
 def norm_share(case: Case) -> Answer:
+    """Percent of all biases that are those of the norms."""
     norms, every = _norms(case), case.trained("bitfit")
     value = 100 * norms / every
     modules = sum(group.count for group, _ in case.shape.biases if group.is_norm)
@@ -105,6 +111,7 @@ def norm_share(case: Case) -> Answer:
 
 
 def inert_keys(case: Case) -> Answer:
+    """Parameters of the biases of the keys, which softmax drops: they add the same to all scores of a row."""
     k, layers = case.matrix("k"), case.shape.num_layers
     value = k.bias * layers
     every = case.trained("bitfit")

@@ -25,7 +25,10 @@ def trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 
 def moves(now: Mapping[str, torch.Tensor], start: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
-    """For every bias the root mean square and the largest of its entries' moves, and its own root mean square."""
+    """For every bias the root mean square and the largest of its entries' moves, and its own root mean square.
+
+    ``now`` and ``start``: biases of one dimension, by name.
+    """
     rows = []
     for name, value in now.items():
         move = value.detach().float() - start[name].float()
@@ -53,7 +56,10 @@ def kind_of(name: str) -> tuple[str, int | None]:
 def put_back(
     biases: Mapping[str, torch.nn.Parameter], start: Mapping[str, torch.Tensor], kind: str
 ) -> Iterator[None]:
-    """The model with the biases of one kind as they were before training."""
+    """The model with the biases of one kind as they were before training.
+
+    ``start``: biases of one dimension, by name.
+    """
     import torch
 
     chosen = {name: bias for name, bias in biases.items() if kind_of(name)[0] == kind}
@@ -76,7 +82,10 @@ def without(
     inputs: Mapping[str, torch.Tensor],
 ) -> list[dict[str, Any]]:
     """What the answers become when one kind of bias is put back: mean change of the logits, and rows whose answer
-    changes. The largest change first."""
+    changes. The largest change first.
+
+    ``start``: biases of one dimension, by name. ``inputs``: ids and mask of shape (rows, length).
+    """
     tuned = answers(model, inputs)
     rows = []
     for kind in dict.fromkeys(kind_of(name)[0] for name in biases):

@@ -20,10 +20,12 @@ def full_of_biases(shape: ModelShape) -> bool:
 
 
 def with_norm_biases(shape: ModelShape) -> bool:
+    """Whether the model has biases, in norms too."""
     return with_biases(shape) and any(group.is_norm for group, _ in shape.biases)
 
 
 def only_in_attention(shape: ModelShape) -> bool:
+    """Whether all its biases are those of queries, keys and values."""
     return bool(shape.biases) and all(group.role in ("q", "k", "v") for group, _ in shape.biases)
 
 

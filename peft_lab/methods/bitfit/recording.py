@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 class RunRecorder(Recorder):
+    """Keeps how far every bias moved, and puts the kinds of biases back at the end."""
+
     rows: ClassVar[int] = 64
 
     def __init__(self, model: torch.nn.Module, shape: ModelShape, values: Values) -> None:

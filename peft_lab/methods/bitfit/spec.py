@@ -47,6 +47,17 @@ KNOBS = (
 
 
 class BitFit(MethodSpec):
+    """BitFit, of our own: trains biases that the model already has.
+
+    It adds nothing, because the biases were there before:
+
+    >>> from peft_lab.models.catalogue import get_model
+    >>> shape = get_model("bert-base").shape
+    >>> found = BitFit().formula(shape, BitFit().require(shape, {}))
+    >>> found.trainable, found.added
+    (102912, 0)
+    """
+
     slug = "bitfit"
     title = "BitFit"
     summary = "Train the biases that the model already has, and nothing else."

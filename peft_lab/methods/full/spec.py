@@ -25,6 +25,14 @@ PEFT_TYPE = "FULL"
 
 
 class FullFineTuning(MethodSpec):
+    """Full fine-tuning: what all the others are compared with.
+
+    >>> from peft_lab.models.catalogue import get_model
+    >>> shape = get_model("bert-base").shape
+    >>> FullFineTuning().formula(shape, {}).trainable == shape.total
+    True
+    """
+
     slug = "full"
     title = "Full fine-tuning"
     summary = "Train every parameter. The most capacity, the most memory, and a whole model to store for every task."

@@ -23,6 +23,7 @@ def _own(case: Case) -> int:
 
 
 def vectors(case: Case) -> Answer:
+    """Parameters of the paper's three vectors in all layers."""
     shape, layers = case.shape, case.shape.num_layers
     k, v, down = (shape.block[role] for role in ("k", "v", "down"))
     value = _own(case)
@@ -46,6 +47,7 @@ def vectors(case: Case) -> Answer:
 
 
 def share_of_model(case: Case) -> Answer:
+    """Percent of model and vectors together that the paper's three vectors train."""
     trained = _own(case)
     value = 100 * trained / (case.shape.total + trained)
     steps = [line(rf"\frac{{{tex(trained)}}}{{{tex(case.shape.total)} + {tex(trained)}}} = {tex(value)}\,\%")]
@@ -63,6 +65,7 @@ def share_of_model(case: Case) -> Answer:
 
 
 def against_lora(case: Case) -> Answer:
+    """How many times more parameters LoRA on queries and values trains than the paper's three vectors."""
     r = case["r"]
     names = [case.shape.target_name(case.shape.block[role]) for role in ("q", "v")]
     lora, own = case.trained("lora", r=r, target_modules=names), _own(case)
@@ -77,6 +80,7 @@ def against_lora(case: Case) -> Answer:
 
 
 def changed_by_ff(case: Case) -> Answer:
+    """Weights of the down map that one entry of the feed-forward vector scales: a column."""
     down = case.matrix("down")
     value = down.out_features
     steps = [
@@ -94,6 +98,7 @@ def changed_by_ff(case: Case) -> Answer:
 
 
 def changed_by_key(case: Case) -> Answer:
+    """Weights of the keys' map that one entry of its vector scales: a row."""
     k = case.matrix("k")
     value = k.in_features
     steps = [
@@ -108,6 +113,7 @@ def changed_by_key(case: Case) -> Answer:
 
 
 def fused(case: Case) -> Answer:
+    """Parameters of the vectors of a model whose queries, keys and values are one map."""
     qkv, down, layers = case.matrix("qkv"), case.matrix("down"), case.shape.num_layers
     value = case.trained("ia3")
     kept = qkv.out_features * 2 // 3
@@ -122,6 +128,7 @@ def fused(case: Case) -> Answer:
 
 
 def optimizer_bytes(case: Case) -> Answer:
+    """Bytes of Adam's two moments for the vectors, in float32."""
     trained = _own(case)
     value = trained * 2 * SINGLE
     steps = [line(rf"{tex(trained)} \cdot 2 \cdot 4 = {tex(value)}\ \text{{bytes}}")]

@@ -23,7 +23,10 @@ TWINS = {"attention.output.dense": "attention.self.value", "self_attn.o_proj": "
 
 
 def vectors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor, bool]]:
-    """Every vector with its module's path in the bare model and whether it multiplies the input."""
+    """Every vector with its module's path in the bare model and whether it multiplies the input.
+
+    Each has one dimension, of the features that it multiplies.
+    """
     from peft_lab.counting.count import clean_path
 
     for name, module in model.named_modules():
@@ -33,12 +36,14 @@ def vectors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor, bool]]:
 
 
 def copies(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """All vectors as they are now, by path."""
+    """All vectors as they are now, by path. Each has one dimension."""
     return {path: vector.clone() for path, vector, _ in vectors(model)}
 
 
 def row(path: str, vector: torch.Tensor) -> dict[str, Any]:
     """One vector for the screen.
+
+    ``vector`` has one dimension.
 
     Returns:
         ``cells``: distances from 1, each cell the furthest of its patch; ``rms`` of all distances; smallest and
@@ -58,7 +63,10 @@ def row(path: str, vector: torch.Tensor) -> dict[str, Any]:
 
 
 def cells(vector: torch.Tensor) -> list[float]:
-    """``vector`` shrunk to at most CELLS cells; each keeps the entry of its patch that is largest in magnitude."""
+    """``vector`` shrunk to at most CELLS cells; each keeps the entry of its patch that is largest in magnitude.
+
+    ``vector`` has one dimension.
+    """
     import torch
 
     flat, size = vector[None, None], min(CELLS, vector.numel())
@@ -72,6 +80,8 @@ def histograms(
     snapshots: Sequence[Mapping[str, torch.Tensor]],
 ) -> tuple[list[float], list[dict[str, list[int]]]]:
     """How the factors of each kind of target are spread, with the same bins at every snapshot.
+
+    The vectors have one dimension each.
 
     Returns:
         the BINS + 1 edges; for each snapshot the numbers of factors by kind (path without the layer index).
@@ -106,6 +116,8 @@ def twins(snapshot: Mapping[str, torch.Tensor], on_input: Sequence[str]) -> dict
     """Vectors on the values and on the input of the map behind the attention, which do the same: ``l ⊙ Σ p v = Σ p
     (l ⊙ v)``. Empty where a model has only one of them, or shares values between heads.
 
+    The vectors have one dimension each.
+
     Returns:
         ``size``: factors of either; ``correlation`` of the two.
     """
@@ -125,7 +137,10 @@ def twins(snapshot: Mapping[str, torch.Tensor], on_input: Sequence[str]) -> dict
 
 
 def strongest(snapshot: Mapping[str, torch.Tensor]) -> dict[str, list[dict[str, Any]]]:
-    """The LISTED largest and smallest factors of all, with module and channel."""
+    """The LISTED largest and smallest factors of all, with module and channel.
+
+    The vectors have one dimension each.
+    """
     rows: list[dict[str, Any]] = [
         {"module": path, "channel": int(channel), "factor": float(vector[channel])}
         for path, vector in snapshot.items()
@@ -142,6 +157,8 @@ def merge_check(
     dtypes: Sequence[str] = ("float32", "bfloat16"),
 ) -> list[dict[str, Any]]:
     """Outputs with the vectors beside the weights, multiplied into them, and divided out again, for each dtype.
+
+    ``inputs``: ids and mask of shape (rows, length).
 
     Works on copies: the given model is left as it is.
 

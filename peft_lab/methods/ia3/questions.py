@@ -15,6 +15,7 @@ ask = partial(Question, topic="ia3", model=MODEL, fits=separate_attention)
 
 
 def fused_attention(shape: ModelShape) -> bool:
+    """Whether queries, keys and values are one map."""
     return "qkv" in shape.block
 
 

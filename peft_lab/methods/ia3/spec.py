@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 KNOBS = (
     Knob(
         "target_modules", "Target modules", "modules", (),
-        "Which maps get a vector: on their output, or on their input when they are feed-forward targets too.",
+        "Which maps get a vector: on their output, or on their input if they are also feed-forward targets.",
         usual="keys, values and the feed-forward down map", paper="k, v and the feed-forward activations",
     ),
     Knob(
@@ -53,6 +53,17 @@ KNOBS = (
 
 
 class Ia3(PeftMethod):
+    """IA³ as PEFT has it: vectors on keys, values and the feed-forward part.
+
+    A vector on the outputs of keys and values, and one on the input of the down map, in every layer:
+
+    >>> from peft_lab.models.catalogue import get_model
+    >>> shape = get_model("llama-3.2-3b").shape
+    >>> ia3 = Ia3()
+    >>> ia3.formula(shape, ia3.require(shape, {})).trainable == 28 * (1024 + 1024 + 8192)
+    True
+    """
+
     slug = "ia3"
     title = "IA³"
     summary = (

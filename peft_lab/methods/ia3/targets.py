@@ -40,6 +40,7 @@ class TargetsRow:
 
     @property
     def same(self) -> bool:
+        """Whether paper and PEFT name the same modules, and as many."""
         return self.paper == self.peft and self.paper_count == self.peft_count
 
 

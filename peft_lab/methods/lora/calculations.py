@@ -18,6 +18,7 @@ from peft_lab.quiz.working import (
 
 
 def one_map(case: Case) -> Answer:
+    """Parameters of A and B on one map: ``r (d_in + d_out)``."""
     q, r = case.matrix("q"), case["r"]
     value = case.trained("lora", r=r, target_modules=[case.shape.target_name(q)]) // q.count
     steps = [
@@ -38,6 +39,7 @@ def one_map(case: Case) -> Answer:
 
 
 def query_value(case: Case) -> Answer:
+    """Parameters of A and B on the queries and values of all layers."""
     q, v, r, layers = case.matrix("q"), case.matrix("v"), case["r"], case.shape.num_layers
     names = [case.shape.target_name(group) for group in (q, v)]
     value = case.trained("lora", r=r, target_modules=names)
@@ -68,6 +70,7 @@ def query_value(case: Case) -> Answer:
 
 
 def every_map(case: Case) -> Answer:
+    """Parameters of A and B on every linear map of all layers."""
     shape, r = case.shape, case["r"]
     value = case.trained("lora", r=r, target_modules=["all-linear"])
     inside = [shape.block[role] for role in ("q", "k", "v", "o", "gate", "up", "down")]
@@ -91,6 +94,7 @@ def every_map(case: Case) -> Answer:
 
 
 def break_even(case: Case) -> Answer:
+    """The rank at which A and B have as many parameters as the map of the values itself."""
     v, q = case.matrix("v"), case.matrix("q")
     value = entries(v) / both(v)
     steps = [
@@ -111,6 +115,7 @@ def break_even(case: Case) -> Answer:
 
 
 def plain_scale(case: Case) -> Answer:
+    """LoRA's factor before BA: α/r."""
     alpha, r = case["alpha"], case["r"]
     value = alpha / r
     return result(
@@ -122,6 +127,7 @@ def plain_scale(case: Case) -> Answer:
 
 
 def rank_stabilised(case: Case) -> Answer:
+    """rsLoRA's factor before BA: α/√r (Kalajdzievski 2023, arXiv 2312.03732)."""
     alpha, r = case["alpha"], case["r"]
     value = alpha / r**0.5
     return result(
@@ -133,6 +139,7 @@ def rank_stabilised(case: Case) -> Answer:
 
 
 def scale_drop(case: Case) -> Answer:
+    """How many times smaller α/r is at the larger rank."""
     small, large = case["r"], case["larger"]
     value = large / small
     steps = [
@@ -150,6 +157,7 @@ def scale_drop(case: Case) -> Answer:
 
 
 def magnitudes(case: Case) -> Answer:
+    """Parameters that DoRA adds to LoRA on queries and values: a magnitude for each output."""
     q, v, layers = case.matrix("q"), case.matrix("v"), case.shape.num_layers
     names = [case.shape.target_name(group) for group in (q, v)]
     value = case.trained("lora", r=8, target_modules=names, use_dora=True) - case.trained(
@@ -170,6 +178,7 @@ def magnitudes(case: Case) -> Answer:
 
 
 def summed_rank(case: Case) -> Answer:
+    """The highest rank that the sum of two corrections can have."""
     q = case.matrix("q")
     first, second = case["r"], case["other"]
     limit = min(q.in_features, q.out_features)
@@ -190,6 +199,7 @@ def summed_rank(case: Case) -> Answer:
 
 
 def compression(case: Case) -> Answer:
+    """How many times fewer parameters A and B have than the map that they correct."""
     q, r = case.matrix("q"), case["r"]
     value = entries(q) / (r * both(q))
     steps = [

@@ -56,7 +56,11 @@ def singular_values(a: torch.Tensor, b: torch.Tensor, scale: float) -> list[floa
 
 def effective_rank(values: list[float]) -> float:
     """exp of the entropy of the normalised singular values (Roy and Vetterli 2007): r when all are equal, 1
-    when one rules."""
+    when one rules.
+
+    >>> effective_rank([1.0, 1.0, 0.0]), effective_rank([5.0, 0.0, 0.0])
+    (2.0, 1.0)
+    """
     import math
 
     total = sum(values)
@@ -104,7 +108,10 @@ def start_factors(model: torch.nn.Module) -> dict[str, Factors]:
 
 
 def change(module: Any, start: Factors | None) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """A, B and scale whose product is what training added to W: BA, less the BA it started from (PiSSA)."""
+    """A, B and scale whose product is what training added to W: BA, less the BA it started from (PiSSA).
+
+    A has the shape (r, d_in), B (d_out, r).
+    """
     import torch
 
     a, b = (matrix[ADAPTER].weight.detach().float() for matrix in (module.lora_A, module.lora_B))
@@ -145,7 +152,10 @@ def corrections(model: torch.nn.Module, starts: Mapping[str, Factors] | None = N
 
 
 def base_weight(module: Any) -> torch.Tensor:
-    """The frozen matrix of an adapted module in float32, expanded when it is stored in few bits."""
+    """The frozen matrix of an adapted module in float32, expanded when it is stored in few bits.
+
+    Of the module's own shape, (d_out, d_in) for most.
+    """
     return quantise.expanded(module.get_base_layer()).detach().float()
 
 
@@ -155,6 +165,8 @@ def merge_check(
     dtypes: tuple[str, ...] = ("float32", "bfloat16"),
 ) -> list[dict[str, Any]]:
     """Outputs with the adapter beside the weights against outputs with it merged into them, for each dtype.
+
+    ``inputs``: ids and mask of shape (rows, length).
 
     Works on copies: the given model is left as it is.
 

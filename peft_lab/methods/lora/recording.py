@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 
 class RunRecorder(Recorder):
+    """Keeps the first gradients of A and B and how every ΔW grows, and merges it at the end."""
+
     def __init__(self, model: torch.nn.Module, shape: ModelShape, values: Values) -> None:
         super().__init__(model, shape, values)
         self._gradients: dict[str, Any] = {}

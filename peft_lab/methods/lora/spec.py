@@ -79,15 +79,16 @@ KNOBS = (
     ),
     Knob(
         "loraplus_lr_ratio", "LoRA+ ratio", "float", 1.0,
-        "B learns at this many times the learning rate of A (Hayou et al. 2024). 1 is plain LoRA. It belongs to the "
-        "optimizer: the adapter is the same.",
+        "B learns at this many times the learning rate of A (Hayou et al. 2024). 1 is plain LoRA. This is a "
+        "setting of the optimizer; the adapter itself stays the same.",
         usual="1 to 16", paper="1", min=1.0, max=64.0, stops=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0), advanced=True,
         of="training",
     ),
     Knob(
         "rank_pattern", "Ranks by module", "text", "",
-        "Other ranks for some matrices, such as 'v_proj=4, 0-9=16': the ending of a name or a range of layers, then "
-        "the rank. The first that fits counts. α stays, so a matrix of another rank is scaled differently too.",
+        "Different ranks for some matrices, such as 'v_proj=4, 0-9=16': the ending of a name or a range of layers, "
+        "then the rank. The first match counts. α stays the same, so a matrix with another rank is also scaled "
+        "differently.",
         usual="empty", paper="one rank for all", advanced=True,
     ),
     Knob(
@@ -98,6 +99,19 @@ KNOBS = (
 
 
 class Lora(PeftMethod):
+    """LoRA as PEFT has it, with DoRA, rsLoRA, LoRA+ and other starts.
+
+    The correction of one map has ``r (d_in + d_out)`` parameters, so twice the rank is twice as many:
+
+    >>> from peft_lab.models.catalogue import get_model
+    >>> shape = get_model("llama-3.2-3b").shape
+    >>> lora = Lora()
+    >>> [lora.formula(shape, lora.require(shape, {"r": r})).trainable for r in (16, 32)]
+    [4587520, 9175040]
+    >>> 28 * 16 * ((3072 + 3072) + (3072 + 1024))  # layers, rank, queries and values
+    4587520
+    """
+
     slug = "lora"
     title = "LoRA"
     summary = "Freeze the weight matrix W. Learn a low-rank correction beside it, and add it to the output."

@@ -9,6 +9,7 @@ HALF_PRECISION = 2  # bytes of bf16 or fp16
 
 
 def stored(case: Case) -> Answer:
+    """Parameters in the saved prefix: keys and values of every layer."""
     shape, n = case.shape, case["n"]
     value = case.stored("prefix", num_virtual_tokens=n)
     steps = [
@@ -28,6 +29,7 @@ def stored(case: Case) -> Answer:
 
 
 def projected(case: Case) -> Answer:
+    """Parameters that are trained when an MLP makes the prefix."""
     shape, n, width = case.shape, case["n"], case.shape.kv_width
     value = case.trained("prefix", num_virtual_tokens=n, prefix_projection=True, encoder_hidden_size=width)
     kept = case.stored("prefix", num_virtual_tokens=n)
@@ -55,6 +57,7 @@ def projected(case: Case) -> Answer:
 
 
 def projected_share(case: Case) -> Answer:
+    """Percent of model and prefix together that is trained when an MLP makes the prefix."""
     shape, n, width = case.shape, case["n"], case.shape.kv_width
     trained = case.trained("prefix", num_virtual_tokens=n, prefix_projection=True, encoder_hidden_size=width)
     kept = case.stored("prefix", num_virtual_tokens=n)
@@ -75,6 +78,7 @@ def projected_share(case: Case) -> Answer:
 
 
 def cache_bytes(case: Case) -> Answer:
+    """Bytes of one prefix token in the cache, in 16 bits."""
     shape = case.shape
     value = 2 * shape.num_layers * shape.kv_width * HALF_PRECISION
     steps = [
@@ -94,6 +98,7 @@ def cache_bytes(case: Case) -> Answer:
 
 
 def matching_tokens(case: Case) -> Answer:
+    """Prefix tokens that are stored in as many parameters as LoRA on queries and values has."""
     shape, r = case.shape, case["r"]
     names = [shape.target_name(shape.block[role]) for role in ("q", "v")]
     lora = case.trained("lora", r=r, target_modules=names)
@@ -120,6 +125,7 @@ def matching_tokens(case: Case) -> Answer:
 
 
 def batch_cache(case: Case) -> Answer:
+    """Bytes of the prefix in the cache of a whole batch, in 16 bits."""
     shape, n, batch = case.shape, case["n"], case["batch"]
     each = 2 * shape.num_layers * shape.kv_width * HALF_PRECISION
     value = each * n * batch
@@ -135,6 +141,7 @@ def batch_cache(case: Case) -> Answer:
 
 
 def uniform_attention(case: Case) -> Answer:
+    """Percent of the attention that falls on the prefix when it is spread evenly."""
     n, length = case["n"], case["length"]
     value = 100 * n / (n + length)
     steps = [line(rf"\frac{{{n}}}{{{n} + {length}}} = {tex(value)}\,\%")]

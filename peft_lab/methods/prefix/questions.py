@@ -15,6 +15,7 @@ ask = partial(Question, topic="prefix", model=MODEL, fits=prefixed)
 
 
 def separate_and_prefixed(shape: ModelShape) -> bool:
+    """Whether queries, keys and values are maps of their own, and a prefix is possible."""
     return separate_attention(shape) and prefixed(shape)
 
 

@@ -45,14 +45,14 @@ KNOBS = (
     ),
     Knob(
         "prefix_projection", "Projection", "bool", False,
-        "Make the prefix from a small table through an MLP while training. Steadier, and far more trained "
-        "parameters than are stored.",
+        "During training, make the prefix from a small table through an MLP. More stable, but far more parameters "
+        "are trained than stored.",
         usual="no; yes where training it directly is unstable",
         paper="yes, direct training was unstable (section 4.3)",
     ),
     Knob(
         "encoder_hidden_size", "Projection width", "int", 0,
-        "Width of that MLP's hidden layer. Read only with the projection.",
+        "Width of that MLP's hidden layer. Used only with the projection.",
         usual="512 to the hidden size", paper="512 for table-to-text, 800 for summaries", min=1, max=16384,
         read_when=("prefix_projection", (True,)),
         stops=(64, 128, 256, 512, 768, 800, 1024, 2048, 3072, 4096, 8192),
@@ -69,9 +69,20 @@ KNOBS = (
 
 
 class PrefixTuning(VirtualTokenMethod):
+    """Prefix Tuning: trained keys and values before those of the text, in every layer.
+
+    ``2 L d_kv n`` parameters, which grouped-query attention makes fewer:
+
+    >>> from peft_lab.models.catalogue import get_model
+    >>> shape = get_model("llama-3.2-3b").shape
+    >>> prefix = PrefixTuning()
+    >>> prefix.formula(shape, prefix.require(shape, {"num_virtual_tokens": 20})).stored == 2 * 28 * 1024 * 20
+    True
+    """
+
     slug = "prefix"
     title = "Prefix Tuning"
-    summary = "Learn key and value vectors that every layer's attention finds before the text."
+    summary = "Learn key and value vectors that stand before the text in every layer's attention."
     paper = Paper(
         "Li & Liang",
         2021,
@@ -195,7 +206,10 @@ def _without_keys(shape: ModelShape) -> str:
         )
     found = {layer for group in shape.groups if group.role in ("k", "qkv") for layer in group.layers}
     if not found:
-        return f"{shape.title} has no attention by names known here, so there is nothing for a prefix to stand before."
+        return (
+            f"{shape.title} has no attention under a name known here, so there is nothing for a prefix to stand "
+            "before."
+        )
     if len(found) < shape.num_layers:
         return (
             f"Only {len(found)} of the {shape.num_layers} layers of {shape.title} have keys and values; the others "

@@ -9,6 +9,7 @@ SINGLE = 4  # bytes of float32
 
 
 def count(case: Case) -> Answer:
+    """Parameters of the virtual tokens: ``n d``."""
     shape, n = case.shape, case["n"]
     value = case.trained("prompt", num_virtual_tokens=n)
     steps = [line(rf"n \cdot d = {n} \cdot {tex(shape.hidden)} = {tex(value)}")]
@@ -26,6 +27,7 @@ def count(case: Case) -> Answer:
 
 
 def share_of_model(case: Case) -> Answer:
+    """Percent of model and prompt together that the virtual tokens are."""
     shape, n = case.shape, case["n"]
     trained = case.trained("prompt", num_virtual_tokens=n)
     value = 100 * trained / (shape.total + trained)
@@ -44,6 +46,7 @@ def share_of_model(case: Case) -> Answer:
 
 
 def tensor_bytes(case: Case) -> Answer:
+    """Bytes of the virtual tokens' table in float32."""
     n, d = case["n"], case.shape.hidden
     value = case.stored("prompt", num_virtual_tokens=n) * SINGLE
     steps = [line(rf"{n} \cdot {tex(d)} \cdot 4 = {tex(value)}\ \text{{bytes}}")]
@@ -57,6 +60,7 @@ def tensor_bytes(case: Case) -> Answer:
 
 
 def room(case: Case) -> Answer:
+    """Percent of the model's positions that the virtual tokens take."""
     positions, n = case.shape.max_positions or 0, case["n"]
     value = 100 * n / positions
     steps = [
@@ -72,6 +76,7 @@ def room(case: Case) -> Answer:
 
 
 def attention_growth(case: Case) -> Answer:
+    """How many times more pairs of positions attention has with the virtual tokens."""
     n, length = case["n"], case["length"]
     value = ((n + length) / length) ** 2
     steps = [line(rf"\frac{{({n} + {length})^2}}{{{length}^2}} = {tex(value)}")]
@@ -84,6 +89,7 @@ def attention_growth(case: Case) -> Answer:
 
 
 def matching_tokens(case: Case) -> Answer:
+    """Virtual tokens with as many parameters as LoRA on queries and values."""
     shape, r = case.shape, case["r"]
     names = [shape.target_name(shape.block[role]) for role in ("q", "v")]
     lora = case.trained("lora", r=r, target_modules=names)
@@ -107,6 +113,7 @@ def matching_tokens(case: Case) -> Answer:
 
 
 def seq2seq_rows(case: Case) -> Answer:
+    """Parameters on an encoder-decoder, for which PEFT makes two tables."""
     n, d = case["n"], case.shape.hidden
     value = case.trained("prompt", num_virtual_tokens=n)
     steps = [line(rf"2 \cdot {n} \cdot {tex(d)} = {tex(value)}")]

@@ -15,6 +15,7 @@ ask = partial(Question, topic="prompt", model=MODEL, fits=prompted)
 
 
 def seq2seq(shape: ModelShape) -> bool:
+    """Whether the model has an encoder and a decoder."""
     return shape.kind == "seq2seq"
 
 

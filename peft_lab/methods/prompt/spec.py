@@ -43,7 +43,7 @@ KNOBS = (
     Knob(
         "prompt_tuning_init_text", "Initial text", "text",
         START_TEXTS["encoder"],
-        "Read only when the start is TEXT.",
+        "Used only when the start is TEXT.",
         usual="the task in one sentence", paper="none: sampled words or class labels instead (section 3.2)",
         read_when=("prompt_tuning_init", ("TEXT",)),
     ),
@@ -51,9 +51,19 @@ KNOBS = (
 
 
 class PromptTuning(InputPromptMethod):
+    """Prompt Tuning as PEFT has it: trained embeddings before those of the text.
+
+    ``n d`` parameters, and twice that on an encoder-decoder, where PEFT makes two tables:
+
+    >>> from peft_lab.models.catalogue import get_model
+    >>> prompt, shapes = PromptTuning(), [get_model(name).shape for name in ("llama-3.2-3b", "t5-base")]
+    >>> [prompt.formula(shape, prompt.require(shape, {"num_virtual_tokens": 20})).trainable for shape in shapes]
+    [61440, 30720]
+    """
+
     slug = "prompt"
     title = "Prompt Tuning"
-    summary = "Leave the model alone. Learn a few input embeddings that stand before the text."
+    summary = "Freeze the model. Learn a few input embeddings that stand before the text."
     paper = Paper(
         "Lester et al.",
         2021,

@@ -9,6 +9,7 @@ SINGLE = 4  # bytes of float32
 
 
 def stored(case: Case) -> Answer:
+    """Parameters in the saved prompt, without the encoder that made it."""
     shape, n = case.shape, case["n"]
     value = case.stored("ptuning", num_virtual_tokens=n)
     trained = case.trained("ptuning", num_virtual_tokens=n)
@@ -24,6 +25,7 @@ def stored(case: Case) -> Answer:
 
 
 def mlp(case: Case) -> Answer:
+    """Parameters that are trained with an MLP of a given width."""
     d, n, h = case.shape.hidden, case["n"], case["width"]
     value = case.trained("ptuning", num_virtual_tokens=n, encoder_hidden_size=h)
     steps = [
@@ -46,6 +48,7 @@ def mlp(case: Case) -> Answer:
 
 
 def default_width(case: Case) -> Answer:
+    """Parameters that are trained with an MLP as wide as the model."""
     d, n = case.shape.hidden, case["n"]
     value = case.trained("ptuning", num_virtual_tokens=n)
     steps = [
@@ -63,6 +66,7 @@ def default_width(case: Case) -> Answer:
 
 
 def lstm(case: Case) -> Answer:
+    """Parameters that are trained with an LSTM in both directions."""
     d, n, layers = case.shape.hidden, case["n"], case["lstm_layers"]
     value = case.trained(
         "ptuning", num_virtual_tokens=n, encoder_reparameterization_type="LSTM", encoder_num_layers=layers
@@ -90,6 +94,7 @@ def lstm(case: Case) -> Answer:
 
 
 def thrown_away(case: Case) -> Answer:
+    """Percent of the trained parameters that are not saved."""
     d, n, h = case.shape.hidden, case["n"], case["width"]
     values = {"num_virtual_tokens": n, "encoder_hidden_size": h}
     trained, kept = case.trained("ptuning", **values), case.stored("ptuning", **values)
@@ -104,6 +109,7 @@ def thrown_away(case: Case) -> Answer:
 
 
 def deep_prompts(case: Case) -> Answer:
+    """Parameters of the prompts of version 2, in every layer."""
     shape, n = case.shape, case["n"]
     value = 2 * shape.num_layers * shape.kv_width * n
     steps = [

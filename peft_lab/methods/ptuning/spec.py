@@ -61,24 +61,24 @@ KNOBS = (
     Knob(
         "encoder_reparameterization_type", "Encoder", "choice", "MLP",
         "What turns the trained table into virtual tokens: three linear layers, or a bidirectional LSTM and two "
-        "linear layers. Version 1 only, as all about the encoder.",
+        "linear layers. Version 1 only, like every setting of the encoder.",
         usual="MLP", paper="BiLSTM and a two-layer MLP", choices=("MLP", "LSTM"), read_when=("version", ("v1",)),
     ),
     Knob(
         "encoder_hidden_size", "Encoder width", "int", 0,
         "Width of the encoder's hidden layers. PEFT's default is the model's hidden size, which can exceed "
         "everything else by far.",
-        usual="128 to the hidden size", paper="not said", min=1, max=16384, read_when=("version", ("v1",)),
+        usual="128 to the hidden size", paper="not stated", min=1, max=16384, read_when=("version", ("v1",)),
         stops=(64, 128, 256, 384, 512, 768, 1024, 2048, 3072, 4096, 8192),
     ),
     Knob(
         "encoder_num_layers", "LSTM layers", "int", 2,
         "Layers of the LSTM. The MLP always has its three linear layers.",
-        usual="1 or 2", paper="not said", min=1, max=8, advanced=True, read_when=_LSTM,
+        usual="1 or 2", paper="not stated", min=1, max=8, advanced=True, read_when=_LSTM,
     ),
     Knob(
         "encoder_dropout", "LSTM dropout", "float", 0.0, "Between the layers of the LSTM, in training only.",
-        usual="0", paper="not said", min=0.0, max=0.9, advanced=True, read_when=_LSTM,
+        usual="0", paper="not stated", min=0.0, max=0.9, advanced=True, read_when=_LSTM,
     ),
     *text_knobs(
         "init_weights", ("random", "text", "zero"),
@@ -91,11 +91,21 @@ KNOBS = (
 
 
 class PTuning(InputPromptMethod):
+    """P-Tuning: version 1 with an encoder at the input, version 2 with prompts in every layer.
+
+    Version 1 trains an encoder that is thrown away; what it makes is kept:
+
+    >>> from peft_lab.models.catalogue import get_model
+    >>> shape = get_model("llama-3.2-3b").shape
+    >>> tuning = PTuning()
+    >>> found = tuning.formula(shape, tuning.require(shape, {"num_virtual_tokens": 20}))
+    >>> found.trainable, found.stored
+    (28382208, 61440)
+    """
+
     slug = "ptuning"
     title = "P-Tuning"
-    summary = (
-        "Virtual tokens before the text, made by a small trained encoder that is thrown away after training."
-    )
+    summary = "Learn virtual tokens through a small encoder, which is thrown away after training."
     paper = Paper("Liu et al.", 2021, "GPT Understands, Too", "2103.10385", "section 3.2")
     knobs = KNOBS
     head_learning_rate = 2e-2

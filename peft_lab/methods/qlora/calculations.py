@@ -14,6 +14,7 @@ BITS_LINE = line(
 
 
 def base_bytes(case: Case) -> Answer:
+    """Bytes of the linear maps of all layers in NF4 with double quantisation."""
     weights = block_entries(case.shape)
     value = weights * DOUBLE / BITS
     steps = [BITS_LINE, line(rf"{tex(weights)} \cdot {DOUBLE:.4g} / 8 = {tex(value)}\ \text{{bytes}}")]
@@ -28,6 +29,7 @@ def base_bytes(case: Case) -> Answer:
 
 
 def model_bytes(case: Case) -> Answer:
+    """Bytes of the whole model: linear maps in NF4, the rest in 16 bits."""
     shape = case.shape
     weights, rest = block_entries(shape), shape.total - block_entries(shape)
     small, large = weights * DOUBLE / BITS, rest * HALF_PRECISION
@@ -48,6 +50,7 @@ def model_bytes(case: Case) -> Answer:
 
 
 def left_in_half(case: Case) -> Answer:
+    """Percent of the model's parameters that stay in 16 bits."""
     shape = case.shape
     weights = block_entries(shape)
     rest = shape.total - weights
@@ -66,6 +69,7 @@ def left_in_half(case: Case) -> Answer:
 
 
 def saved_share(case: Case) -> Answer:
+    """Percent that NF4 saves of the model in 16 bits."""
     shape = case.shape
     weights = block_entries(shape)
     before, after = (
@@ -84,6 +88,7 @@ def saved_share(case: Case) -> Answer:
 
 
 def adapter_against_base(case: Case) -> Answer:
+    """Percent that the adapter's bytes, in float32, are of the base's."""
     shape, r = case.shape, case["r"]
     adapter = case.trained("qlora", r=r) * 4
     weights = block_entries(shape)
@@ -108,6 +113,7 @@ def adapter_against_base(case: Case) -> Answer:
 
 
 def largest_model(case: Case) -> Answer:
+    """Parameters that fit into so many gigabytes in NF4 with double quantisation."""
     gigabytes = case["gigabytes"]
     value = gigabytes * BITS / DOUBLE * 1e9
     steps = [
@@ -125,6 +131,7 @@ def largest_model(case: Case) -> Answer:
 
 
 def naive_numel(case: Case) -> Answer:
+    """Entries of a packed 4-bit map's tensor: two weights share one."""
     q = case.matrix("q")
     weights = q.in_features * q.out_features
     value = weights // 2

@@ -13,12 +13,15 @@ if TYPE_CHECKING:
 
 
 class RunRecorder(lora_run.RunRecorder):
+    """LoRA's notes, the rounding of the base, and every way of merging."""
+
     def finish(
         self,
         model: torch.nn.Module,
         inputs: Mapping[str, torch.Tensor],
         fresh_base: Callable[[], torch.nn.Module],
     ) -> dict[str, Any]:
+        """LoRA's, and ``rounding`` and ``merges``; ``inputs`` of shape (rows, length)."""
         return super().finish(model, inputs, fresh_base) | {
             "rounding": qlora.rounding(model, inputs, fresh_base),
             "merges": qlora.merges(model, inputs, fresh_base),

@@ -68,8 +68,8 @@ KNOBS = (
     ),
     Knob(
         "load_in_8bit", "8 bits instead of 4", "bool", False,
-        "Store the base in int8 (LLM.int8()): twice the bytes, a tenth of the error. The 4-bit settings below then say "
-        "nothing.",
+        "Store the base in int8 (LLM.int8()): twice the bytes, a tenth of the error. The 4-bit settings below then "
+        "have no effect.",
         usual="no: 4 bits", paper="no: 4 bits do as well (table 3)",
     ),
     Knob(
@@ -84,16 +84,31 @@ KNOBS = (
     ),
     Knob(
         "bnb_4bit_compute_dtype", "Compute type", "choice", "bfloat16",
-        "What the weights are rebuilt to for each multiplication.",
+        "The precision to which the weights are dequantised for each multiplication.",
         usual="bfloat16", paper="bfloat16", choices=("bfloat16", "float16", "float32"), advanced=True, read_when=_FOUR,
     ),
 )  # fmt: skip
 
 
 class QLora(Lora):
+    """LoRA on a base that is stored in 4 or 8 bits.
+
+    It adapts all linear maps by default, as the paper does:
+
+    >>> from peft_lab.models.catalogue import get_model
+    >>> shape = get_model("llama-3.2-3b").shape
+    >>> qlora = QLora()
+    >>> qlora.formula(shape, qlora.require(shape, {"r": 16})).trainable
+    24313856
+    >>> qlora.scale(qlora.require(shape, {"r": 64, "lora_alpha": 16}))
+    0.25
+    """
+
     slug = "qlora"
     title = "QLoRA"
-    summary = "Store the frozen base in 4 bits, or 8. Learn a low-rank correction in 16 or 32 bits beside it."
+    summary = (
+        "Store the frozen base in 4 (or 8) bits. Learn a low-rank correction beside it in 16 or 32 bits."
+    )
     paper = Paper(
         "Dettmers et al.", 2023, "QLoRA: Efficient Finetuning of Quantized LLMs", "2305.14314", "section 3"
     )

@@ -92,6 +92,8 @@ def matrices(model: Any, shape: Any) -> Iterator[tuple[str, torch.Tensor]]:
 def stored(weight: torch.Tensor, form: str) -> tuple[torch.Tensor, int, int]:
     """A matrix stored and expanded again.
 
+    ``weight`` has the shape (d_out, d_in), and so has what comes back.
+
     Returns:
         the matrix as it comes back, bytes of its tensors in memory, and bytes of its tensors in a saved model.
     """
@@ -122,7 +124,10 @@ def _constants(state: Any) -> int:
 
 
 def histogram(weight: torch.Tensor, size: int) -> list[int]:
-    """How many weights fall into each bin, each divided by the largest magnitude of its ``size`` neighbours."""
+    """How many weights fall into each bin, each divided by the largest magnitude of its ``size`` neighbours.
+
+    ``weight`` has any shape and is read row after row.
+    """
     import torch
 
     blocks = weight.flatten()[: weight.numel() // size * size].reshape(-1, size)

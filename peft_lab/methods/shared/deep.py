@@ -99,7 +99,7 @@ def use(model: Any) -> None:
 
 
 def keys_and_values(model: Any, ids: Sequence[int]) -> dict[str, dict[str, torch.Tensor]]:
-    """Every layer's keys and values of a text, (heads, length, head size) in float32, by the layer's path."""
+    """Every layer's keys and values of a text, of shape (heads, length, head size) in float32, by the layer's path."""
     import torch
 
     found: dict[str, dict[str, torch.Tensor]] = {}

@@ -96,7 +96,7 @@ def problems(shape: ModelShape, values: Values) -> Iterable[Problem]:
         if not any(_named(group, (name,)) for group in shape.bare):
             has = ", ".join(parameter_names(shape)) or "none that PEFT could adapt"
             yield Problem(
-                "target_parameters", f"'{name}' is no bare parameter of {shape.title}; it has {has}."
+                "target_parameters", f"'{name}' is not a bare parameter of {shape.title}; it has {has}."
             )
     yield from _fusion_problems(shape, names)
     yield from router_problems(shape, shape.match(kept).groups)
@@ -120,6 +120,7 @@ def router_problems(shape: ModelShape, groups: Iterable[ModuleGroup]) -> Iterabl
 
 
 def linear_routers(shape: ModelShape) -> tuple[ModuleGroup, ...]:
+    """The routers that are linear maps, which a method can name as such."""
     paths = {mixture.router for mixture in shape.mixtures}
     return tuple(group for group in shape.groups if group.linear and group.path in paths)
 

@@ -42,12 +42,13 @@ def allow_checkpointing(model: Any) -> None:
 
 
 def trained_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The noted parameters by name, detached."""
+    """The noted parameters by name, detached. Each in the shape that it has in the model."""
     noted = set(getattr(model, _NOTE))
     return {name: parameter.detach() for name, parameter in model.named_parameters() if name in noted}
 
 
 def write(directory: Path, config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> None:
+    """Writes config and weights into a folder, which is made; each tensor in the shape that it has."""
     from safetensors.torch import save_file
 
     directory.mkdir(parents=True, exist_ok=True)
@@ -74,6 +75,7 @@ def read_any_config(directory: Path) -> dict[str, Any]:
 
 
 def read_state(directory: Path) -> dict[str, torch.Tensor]:
+    """The saved tensors by name, each in the shape that it was saved in."""
     from safetensors.torch import load_file
 
     return load_file(str(directory / WEIGHTS_FILE))
@@ -102,7 +104,10 @@ def require_same(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tens
 
 
 def restore(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Copy a saved state into a fresh base, and note its names, frozen: loading is for use, as in PEFT."""
+    """Copy a saved state into a fresh base, and note its names, frozen: loading is for use, as in PEFT.
+
+    Each tensor has the shape of its parameter.
+    """
     copy_into(dict(model.named_parameters()), state)
     model.requires_grad_(False)
     setattr(model, _NOTE, tuple(state))

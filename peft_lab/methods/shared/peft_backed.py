@@ -70,4 +70,5 @@ def wrap(model: Any, config: PeftConfig) -> torch.nn.Module:
 
 
 def on_meta(model: torch.nn.Module) -> bool:
+    """Whether a model has shapes only and no values."""
     return next(model.parameters()).is_meta

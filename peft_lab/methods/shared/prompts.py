@@ -20,6 +20,7 @@ ROOM = 128  # positions: a sentence or two; with fewer left the learner should k
 
 
 def tokens_knob(help_: str, usual: str, paper: str) -> Knob:
+    """The knob for the number of virtual tokens, with what a method says of it."""
     return Knob(
         "num_virtual_tokens", "Virtual tokens", "int", 20, help_,
         usual=usual, paper=paper, min=1, max=1000, stops=(1, 2, 4, 8, 10, 16, 20, 32, 50, 64, 100, 128, 200),
@@ -106,7 +107,7 @@ def text_knobs(
         Knob(
             "init_text", "Initial text", "text",
             START_TEXTS["encoder"],
-            "Read only when the start is text.", usual="the task in one sentence", paper=papers[1],
+            "Used only when the start is text.", usual="the task in one sentence", paper=papers[1],
             advanced=True, of="application", read_when=(start, ("text",)),
         ),
     )  # fmt: skip
@@ -140,6 +141,7 @@ def start_from_text(peft_model: Any, text: str, tokens: int) -> None:
 
 
 def bridged(peft_model: torch.nn.Module) -> torch.nn.Module:
+    """The same model, which can generate whatever its cache is called (:func:`bridge_cache_names`)."""
     bridge_cache_names(peft_model)
     return peft_model
 

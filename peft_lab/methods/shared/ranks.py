@@ -31,6 +31,7 @@ class Rule:
     layers: tuple[int, int] | None
 
     def fits(self, group: ModuleGroup, path: str, layer: int | None) -> bool:
+        """Whether the rule is about a module: its layer is in the range, or its path ends in the name."""
         if self.layers is not None:
             return layer is not None and self.layers[0] <= layer <= self.layers[1]
         return path == self.name or path.endswith(f".{self.name}")
@@ -41,6 +42,9 @@ def parse(text: str) -> tuple[Rule, ...]:
 
     Raises:
         BadInput: the first rule that is none, with what one looks like.
+
+    >>> [(rule.name, rule.rank, rule.layers) for rule in parse("v_proj=4, 0-9=16")]
+    [('v_proj', 4, None), ('0-9', 16, (0, 9))]
     """
     return tuple(_rule(part.strip()) for part in text.split(",") if part.strip())
 

@@ -19,16 +19,19 @@ Table = Mapping[str, tuple[str, ...] | str]
 
 @cache
 def lora_targets() -> Table:
+    """PEFT's default targets of LoRA."""
     return _read("TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING")
 
 
 @cache
 def ia3_targets() -> Table:
+    """PEFT's default targets of IA³."""
     return _read("TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING")
 
 
 @cache
 def ia3_feedforward() -> Table:
+    """Those of PEFT's IA³ targets whose input is multiplied."""
     return _read("TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING")
 
 

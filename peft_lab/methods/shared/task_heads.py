@@ -52,6 +52,8 @@ def _kind() -> type[Any]:
 def add(model: torch.nn.Module, name: str, state: Mapping[str, torch.Tensor]) -> None:
     """Keep a head for an adapter. ``state``: the head's parameters by their path in the model.
 
+    Each has the shape that it has in the model.
+
     Raises:
         BadInput: parameters that this model's head does not have.
     """
@@ -81,7 +83,10 @@ def set_active(model: torch.nn.Module, active: Active) -> None:
 
 
 def state_of(model: torch.nn.Module, name: str) -> dict[str, torch.Tensor]:
-    """The parameters of one adapter's head by their path in the model; empty when none is kept for it."""
+    """The parameters of one adapter's head by their path in the model; empty when none is kept for it.
+
+    Each has the shape that it has in the model.
+    """
     found = {}
     for path, heads in _found(model):
         if name in heads.copies:

@@ -61,21 +61,25 @@ def form() -> Situation:
     model = _choice(st, "model", "Model", list(catalogue()), start.model, catalogue_title)
     device = _choice(st, "device", "Device", _devices(start.device), start.device, _device_title)
     second, third, fourth = st.columns(2), st.columns(2), st.columns(2)
-    batch = _number(second[0], "batch", "Rows of a step", start.batch)
-    seq = _number(second[1], "seq", "Tokens of a row", start.seq)
-    rows = _number(third[0], "rows", "Training rows", start.rows, "How many good rows there are to train on.")
+    batch = _number(second[0], "batch", "Rows per step", start.batch)
+    seq = _number(second[1], "seq", "Tokens per row", start.seq)
+    rows = _number(third[0], "rows", "Training rows", start.rows, "How many good rows you have to train on.")
     tasks = _number(
-        third[1], "tasks", "Tasks from one base", start.tasks, "Tasks that share one base when served."
+        third[1],
+        "tasks",
+        "Tasks from one base",
+        start.tasks,
+        "How many tasks share one base when they are served.",
     )
     latency = _open(
         fourth[0], "latency", "May take longer, %", start.latency, "no limit",
-        f"How much longer a request may take than on the base. Adapters took {ADAPTER_LATENCY} longer in a published "
-        "measurement; less than that counts as no.",
+        "How much longer a request may take than on the base model. In a published measurement adapters took "
+        f"{ADAPTER_LATENCY} longer; with any limit below that the answer is No.",
     )  # fmt: skip
     megabytes = None if start.storage is None else start.storage / MEGA
     storage = _open(
-        fourth[1], "storage", "Room for a task, MB", megabytes, "no limit",
-        "What one task may store. Below what LoRA stores at its defaults it counts as tight.",
+        fourth[1], "storage", "Storage per task, MB", megabytes, "no limit",
+        "How much one task may store. Less than LoRA stores at its defaults counts as tight.",
     )  # fmt: skip
     output = _choice(st, "output", "What comes out", list(OUTPUTS), start.output, OUTPUTS.__getitem__)
     reached = st.toggle(

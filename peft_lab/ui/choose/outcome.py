@@ -41,7 +41,7 @@ def headline(situation: Situation, found: Recommendation) -> None:
         )
     with cells[1]:
         stored = Finding(plan.stored_bytes, "bytes", Source.COUNTED)
-        figures.card("Stored for a task", stored, "four bytes a number")
+        figures.card("Stored per task", stored, "four bytes per number")
     with cells[2]:
         needed = Finding(plan.needed_bytes, "bytes", Source.SIMULATED)
         figures.card("A training step", needed, f"of {units.size(plan.memory_bytes)} usable")
@@ -64,8 +64,8 @@ def configuration(situation: Situation, found: Recommendation) -> None:
     figures.table(("Setting", "Value", "Default, where it differs"), rows)
     if situation.model not in catalogue() or not catalogue()[situation.model].live:
         st.caption(
-            f"The learning rate is the one that learns visibly within {STEPS} steps on the small models here. Nothing "
-            f"was trained on {plain(situation.shape.title)}: it has to be tuned there."
+            f"With this learning rate the small models here learn visibly within {STEPS} steps. Nothing was trained "
+            f"on {plain(situation.shape.title)}, so tune it there."
         )
     target, query = page_with(situation, found.method, plan)
     title = pages.titles()[target]
@@ -106,7 +106,7 @@ def reasons(found: Recommendation) -> None:
     ]
     st.markdown("\n".join(lines))
     if found.overruled and found.plan is not None:
-        st.markdown("**What the tree says first cannot be here:**")
+        st.markdown("**The tree's first choice does not work here:**")
         st.markdown("\n".join(f"- {why.text} {figures.badge(why.kind)}" for why in found.overruled))
     if found.runner_up:
         st.markdown(f"**Runner-up.** {found.runner_up_text}")
@@ -114,7 +114,7 @@ def reasons(found: Recommendation) -> None:
 
 def trace(found: Recommendation) -> None:
     """Every answer of the path: whose it is, and the figure behind it."""
-    st.markdown("#### How it was decided")
+    st.markdown("#### How this was decided")
     for number, step in enumerate(found.path, start=1):
         who = ":gray-badge[you]" if step.how == TOLD else figures.badge(step.how)
         question = QUESTIONS[step.question]
@@ -125,9 +125,9 @@ def trace(found: Recommendation) -> None:
 
 def flipping(changes: Sequence[Flip]) -> Flip | None:
     """What would flip the choice; returns the change that was chosen."""
-    st.markdown("#### What would flip it")
+    st.markdown("#### What would change the answer")
     if not changes:
-        st.markdown("No single answer does.")
+        st.markdown("No change to a single answer does.")
         return None
     chosen = None
     for number, flip in enumerate(changes):

@@ -36,8 +36,9 @@ def choose_page() -> None:
     state.read_address(SCOPE, form.readers())
     st.title("Choose a method")
     st.markdown(
-        "Choose an answer and the path lights up. You say what is known to you alone; whether a training step fits is "
-        "**simulated**, and what the model consists of is counted. Arrow keys move through the tree, Enter chooses."
+        "Choose an answer and the path lights up. You answer what only you can know; whether a training step fits "
+        "is **simulated**, and facts about the model are **counted**. Arrow keys move through the tree; Enter "
+        "chooses."
     )
     above = st.container()
     left, right = st.columns([4, 7], gap="large")
@@ -56,7 +57,7 @@ def choose_page() -> None:
         if found is not None:
             _outcome(situation, found)
         elif asked is not None:
-            st.markdown("Asking the memory simulation…")
+            st.markdown("Simulating training steps…")
     if found is not None:
         _below(situation, found)
     come_back([asked] if asked is not None else [])
@@ -73,7 +74,7 @@ def _recommendation(situation: Situation, place: Any) -> tuple[Recommendation | 
         except TimeoutError:
             return None, asked
     except BadInput as error:
-        place.markdown(form.found_answer(error))
+        place.markdown(form.error_line(error))
         return None, None
     except PeftLabError as error:
         place.error(plain(error))
@@ -124,8 +125,8 @@ def _flips(situation: Situation) -> Flip | None:
     try:
         changes: tuple[Flip, ...] = asked.result(timeout=PATIENCE)
     except TimeoutError:
-        st.markdown("#### What would flip it")
-        st.markdown("Changing one answer after the other…")
+        st.markdown("#### What would change the answer")
+        st.markdown("Changing one answer at a time…")
         come_back([asked])
         return None
     except PeftLabError as error:

@@ -90,7 +90,7 @@ def _found(claim: Claim, model: str | None) -> Found | None:
         known = kept_result(claim.id)
         if known is not None:
             if st.button(
-                "Run it now", key=f"{again_key}-button", help="What is shown was kept from an earlier run."
+                "Run it now", key=f"{again_key}-button", help="The result shown is from an earlier run."
             ):
                 st.session_state[again_key] = True
                 st.rerun()
@@ -127,4 +127,4 @@ def _kept_from() -> str:
         if other
         else "Run it now repeats it."
     )
-    return f"Kept from a run of {taken()}. {here}"
+    return f"From a run of {taken()}. {here}"

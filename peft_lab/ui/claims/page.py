@@ -28,8 +28,8 @@ def fact_check_page() -> None:
     state.read_address(SCOPE, {name: _reader(name) for name in DEFAULTS})
     st.title("Fact check")
     st.markdown(
-        "What a widely read answer on PEFT says, and what people say about it, **checked by code**: counted, "
-        "simulated, measured, or looked up. Change the model and see when it holds."
+        "Claims from a widely read answer on PEFT, and from what people say about it, **checked by code**: "
+        "counted, simulated, measured, or looked up. Change the model to see when a claim holds."
     )
     chosen = _controls()
     claims = _select(chosen)
@@ -39,7 +39,7 @@ def fact_check_page() -> None:
         if card(claim, None if chosen["model"] == OWN else str(chosen["model"]), opened == claim.id):
             opened = claim.id
     if not claims:
-        st.markdown("No claim is like that; choose another verdict or topic.")
+        st.markdown("No claims match; choose another verdict or topic.")
     state.remember(SCOPE, "claim", opened)
     state.write_address(
         {name: (chosen[name] if name != "claim" else opened, DEFAULTS[name]) for name in DEFAULTS}

@@ -28,8 +28,8 @@ def compare_page() -> None:
     )
     st.title("Compare")
     st.markdown(
-        "Methods on the same rows in the same order, several seeds each, one run after another. Every run is an "
-        "ordinary run: it is on the Runs page, and one that exists already is not repeated."
+        "Compare methods on the same rows in the same order, with several seeds each. They run one after another; "
+        "every run is also on the Runs page, and a run that already exists is not repeated."
     )
     try:
         shown = _page()
@@ -54,7 +54,8 @@ def _page() -> str:
         _new()
     if not titles:
         st.info(
-            "Nothing has been compared here yet: choose above and press Compare. Until then, what others published:"
+            "Nothing has been compared here yet: choose above and press Compare. Until then, here is what others "
+            "published:"
         )
         published.plot(*(pareto.get_axis(name) for name in pareto.DEFAULT))
         return ""
@@ -75,7 +76,7 @@ def _new() -> None:
     if plan is None:
         return
     done, total = setup.already_done(plan), len(plan.cells)
-    kept = f", {done} of them done already" if done else ""
+    kept = f", {done} of them already done" if done else ""
     left, right = st.columns([1, 4], vertical_alignment="center")
     pressed = left.button("Compare", type="primary", key="compare-start", width="stretch")
     right.markdown(f"{total} runs of {plan.request.steps:,} steps{kept}.")

@@ -36,12 +36,11 @@ def rows_table() -> None:
     with st.expander(f"The published comparison: {len(rows)} runs of a model with {parameters} parameters"):
         st.markdown(
             f"{figures.badge('cited')} [{source.SOURCE}]({source.ADDRESS}): {cited.heading()}, one run each, so no "
-            "spread is known. Its peak is what the allocator reserved over the whole run, an evaluation that generates "
-            "included; ours counts the tensors of one training step. Read it for the order of methods, not against "
-            "our figures.\n\n"
-            "Training is the time of all steps. The time that was published under that name also contains the final "
-            "test, in which every answer is generated, and the little that lies between steps: those stand in a column "
-            "of their own, and so do the evaluations during the training."
+            "spread is known. Its peak is what the allocator reserved over the whole run, including an evaluation "
+            "that generates text; ours counts the tensors of one training step. Compare the order of the methods, "
+            "not the figures themselves.\n\nTraining is the time of all steps. The published training time also "
+            "includes the final test, in which every answer is generated, and the short gaps between steps: these "
+            "are in a column of their own, and so are the evaluations during training."
         )
         figures.table(
             (

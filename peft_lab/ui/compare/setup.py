@@ -23,12 +23,12 @@ NUMBERS = {
     "steps": ("Steps", "Optimizer steps of each run."),
     "seeds": (
         "Seeds",
-        "Runs of each method, with seeds from zero up. Without a second one no spread is known.",
+        "Runs per method, with seeds 0, 1, 2 and so on. With a single seed the spread is unknown.",
     ),
     "batch": ("Batch", "Rows per step, the same for all."),
     "rows": (
         "Held-out rows",
-        "Rows not trained on that each run is scored on. More is surer and takes longer.",
+        "Held-out rows on which each run is scored. More rows make the score more reliable and take longer.",
     ),
 }
 _FIELD = {"eval_rows": "rows"}  # where a setting of the run is set
@@ -90,7 +90,7 @@ def _read_methods(text: str) -> None:
 def _number_reader(name: str) -> Callable[[str], None]:
     def read(text: str) -> None:
         if not text.strip().lstrip("-").isdigit():
-            raise BadInput(f"'{text[:20]}' is no whole number.", name)
+            raise BadInput(f"'{text[:20]}' is not a whole number.", name)
         state.remember(SCOPE, name, int(text), *_variants(name, _model()))
 
     return read
@@ -146,7 +146,7 @@ def form() -> ComparisonPlan | None:
         default=[slug for slug in state.remembered(SCOPE, "methods", known) if slug in known],
         format_func=lambda slug: all_methods()[slug].title,
         key=state.widget_key(SCOPE, "methods"),
-        help="One that the model cannot take gets a row that says why.",
+        help="A method that does not work with the model gets a row that says why.",
     )
     methods = [slug for slug in known if slug in picked]
     state.remember(SCOPE, "methods", methods)

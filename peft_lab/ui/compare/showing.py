@@ -37,7 +37,7 @@ def show(found: Document) -> None:
     latest = f" and the latest {window} steps" if window > 1 else ""
     st.markdown(
         f"Training loss, mean over seeds{latest}; the bands are one standard deviation over the seeds. All methods "
-        f"meet the same rows in the same order. {figures.badge('measured')}"
+        f"see the same rows in the same order. {figures.badge('measured')}"
     )
     figure = drawings.learning_curves([row for row in scored if row["loss"]["mean"]])
     st.plotly_chart(figure, key="compare-curves", config=drawings.config(f"{found['id']}-curves"))
@@ -64,8 +64,8 @@ def _sentences(found: Document) -> None:
             numeric=(2, 3),
         )
         st.markdown(
-            "Noise: what a difference has to be above to count, twice the deviation of a difference over these seeds. "
-            f"{figures.badge('measured')}"
+            "Noise: only a difference above this value counts. It is twice the standard deviation of a difference "
+            f"over these seeds. {figures.badge('measured')}"
         )
 
 
@@ -83,7 +83,8 @@ def _marked(found: Document) -> str:
     names = axis_titles(found)
     x, y = (names[found["pareto_axes"][name]].lower() for name in "xy")
     return (
-        f"In colour: the Pareto front of {x} and {y}. Nothing beats these on one without losing on the other."
+        f"In colour: the Pareto front of {x} and {y}. No other method is better on one of the two without being "
+        "worse on the other."
     )
 
 
@@ -98,13 +99,15 @@ def _how(found: Document) -> str:
     versions = ", ".join(f"{name} {' and '.join(each)}" for name, each in found["packages"].items())
     python = ", ".join(dict.fromkeys(machine["python"] for machine in found["machines"]))
     head = (
-        " The task's head is trained too and not in it." if any(row["head"] for row in found["rows"]) else ""
+        " The task's head is trained too, but not included."
+        if any(row["head"] for row in found["rows"])
+        else ""
     )
     missing = next((row["forgetting_why"] for row in found["rows"] if row["forgetting_why"]), "")
     known = next((row for row in found["rows"] if row["forgetting_tokens"]), None)
     parts = [
         f"Trained: {figures.badge('counted')} on the adapted model.{head}",
-        f"All others {figures.badge('measured')}: means over seeds, ± the sample standard deviation.",
+        f"All other figures {figures.badge('measured')}: means over seeds, ± the sample standard deviation.",
         _before(found),
         "Peak of a step: tensors alive at once in one training step, the largest over seeds.",
         "Stored: the file of what was trained. Training: the steps alone.",
@@ -119,7 +122,7 @@ def _how(found: Document) -> str:
         parts.insert(
             -2,
             f"Unrelated loss: nats per token over {known['forgetting_tokens']:,} tokens of held-out "
-            f"'{known['forgetting_task']}' sentences, base to tuned, the adapter in place.",
+            f"'{known['forgetting_task']}' sentences, from base to tuned model, with the adapter in place.",
         )
     return "\n".join(f"- {part}" for part in parts)
 
@@ -135,7 +138,7 @@ def _exports(found: Document) -> None:
         width="stretch",
     )
     right.markdown(":small[The camera button at a figure's corner saves it as an image (SVG).]")
-    with st.expander("How these figures were taken, and the command that repeats them"):
+    with st.expander("How these figures were measured, and the command that repeats them"):
         st.markdown(_how(found))
         st.code(found["command"], language="bash", wrap_lines=True)
 

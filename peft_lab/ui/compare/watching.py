@@ -65,7 +65,7 @@ def _bar(comparison: Comparison, plan: ComparisonPlan, standing: Standing) -> No
         break
     left = _left(standing)
     if left:
-        text += f" · about {units.seconds(left)} left at the pace so far"
+        text += f" · about {units.seconds(left)} left at this pace"
     bar, stop = st.columns([6, 1], vertical_alignment="center")
     bar.progress(min(1.0, (done + STEPS_SHARE * share) / total), text=text)
     if comparison.asked_to_stop():
@@ -92,7 +92,7 @@ def _rest(comparison: Comparison, standing: Standing, plan: ComparisonPlan) -> N
         )
         label = "Try again"
     else:
-        why = plain(comparison.problem) or "It was stopped, or the app ended in its middle."
+        why = plain(comparison.problem) or "It was stopped, or the app ended before it was done."
         left.warning(f"{done} of {total} runs are done. {why} Finished runs are kept and not repeated.")
         label = "Go on"
     if right.button(label, type="primary", key=state.widget_key(SCOPE, "resume"), width="stretch"):

@@ -86,7 +86,7 @@ def caption(all_areas: Sequence[Area]) -> str:
     told = ["**Grey** is frozen"] if "frozen" in states else []
     told += ["**blue** is quantised"] if "quantised" in states else []
     told += ["**orange** is trained"] if "trained" in states else []
-    text = f"Area is the number of parameters. {', '.join(told)}."
+    text = f"Area shows the number of parameters. {', '.join(told)}."
     if any(area.enlarged for area in all_areas):
         trained = sum(area.parameters for area in all_areas if area.state == "trained")
         share = units.percent(100 * trained / sum(area.parameters for area in all_areas))

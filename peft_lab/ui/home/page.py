@@ -29,9 +29,10 @@ def home_page() -> None:
         with st.container(border=True):
             st.markdown("### Start here")
             st.markdown(
-                "1. Open **LoRA** and move the rank: the drawing, the count and the formula follow.\n"
-                f"2. On its **Train** tab press *Train*. Within {STEPS} steps a model that could not write JSON does.\n"
-                "3. Choose a part of the drawing to see its shapes, then look inside what was learnt."
+                "1. Open **LoRA** and move the rank: the drawing, the count and the formula follow.\n2. On its "
+                f"**Train** tab press *Train*. Within {STEPS} steps a model that could not write JSON learns "
+                "to.\n3. Click a part of the drawing to see its shapes; then open *Look inside* to see what was "
+                "learnt."
             )
             st.page_link(pages.page("lora", "LoRA"), label="Open LoRA", icon=":material/arrow_forward:")
         with st.container(border=True):
@@ -74,8 +75,9 @@ def _methods() -> None:
                         st.markdown(f":small[{entry.title}]")
                     st.markdown(text, help=why)
     st.markdown(
-        f"Trained parameters at each method's defaults and their share of the model, by the closed formula, which the "
-        f"tests hold equal to the count. {figures.badge('counted')}"
+        "Trainable parameters of each method at its default settings, and their share of the model. They come from "
+        "each method's formula; automated tests check that it agrees with a count on the model. "
+        f"{figures.badge('counted')}"
     )
 
 

@@ -85,10 +85,9 @@ def _table(answers: Answers, chosen: Chosen) -> None:
         )
     figures.table(("Method", "Must have", "On device", "Tensors"), rows, numeric=(1, 3))
     st.caption(
-        f"{_settings(answers, chosen)} Must have: what PyTorch's caching allocator would reserve, by its documented "
-        "rules. Tensors: those alive at the peak, exact. "
-        f"Usable on {device.holding}: {units.size(device.memory)}, {device.source}."
-        f"{f' {SOLD}' if device.holding != device.title else ''}"
+        f"{_settings(answers, chosen)} Must have: what PyTorch's caching allocator would reserve under its "
+        f"documented rules. Tensors: those alive at the peak, exact. Usable on {device.holding}: "
+        f"{units.size(device.memory)}, {device.source}.{f' {SOLD}' if device.holding != device.title else ''}"
     )
     if chosen.targets == OWN and {"lora", "qlora"} <= answers.found.keys():
         _targets(answers, chosen.entry)

@@ -51,8 +51,8 @@ DTYPES = {name: name for name in PRECISIONS} | {
 SIZES = {"batch": "Batch, rows", "seq": "Tokens per row"}
 _WHAT = {"dtype": "precision", "targets": "choice of targets"}
 _TARGETS_HELP = (
-    "With the same maps in both, their bars differ by the method alone. By default LoRA adapts query and value, QLoRA "
-    "every linear map, which keeps far more activations."
+    "When both adapt the same maps, their bars differ by the method alone. By default LoRA adapts query and value, "
+    "QLoRA every linear map, which keeps far more activations."
 )
 _NO_GPU = (8, 9)  # a capability is asked for in any case; a processor's kernels ignore it
 
@@ -141,7 +141,7 @@ def _reader(name: str) -> Any:
             try:
                 value = int(text[:20])
             except ValueError:
-                raise BadInput(f"'{text[:20]}' is no whole number.", name) from None
+                raise BadInput(f"'{text[:20]}' is not a whole number.", name) from None
             _check_size(name, value)
         elif name in titles() and text not in titles()[name]:
             raise UnknownName(_WHAT.get(name, name), text[:60], titles()[name], name)

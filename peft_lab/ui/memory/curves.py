@@ -54,8 +54,8 @@ def curves(chosen: Chosen, answers: Answers) -> None:
         st.plotly_chart(figure, key=f"memory-{over}", config=charts.CONFIG)
     rest = "batch" if over == "seq" else "seq"
     st.markdown(
-        f"Every dot is a simulated step of {getattr(chosen, rest):,} {UNITS[rest]}; the dotted line is what is set "
-        f"above. {figures.badge('simulated')}"
+        f"Every dot is one simulated step with {getattr(chosen, rest):,} {UNITS[rest]}; the dotted line marks the "
+        f"setting above. {figures.badge('simulated')}"
     )
     for slug in methods:
         reasons = {reason for (name, _), reason in found.refused.items() if name == slug}

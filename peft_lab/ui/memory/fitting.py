@@ -34,9 +34,9 @@ def fitting(chosen: Chosen, answers: Answers) -> None:
     what, for_which = st.session_state.get(KEY, (None, None))
     if what is None or for_which != wanted:
         st.markdown(
-            f"Searched on {chosen.device.holding} ({units.size(chosen.device.memory)} usable), all other settings as "
-            "above. "
-            "A size is doubled until the step no longer fits, then halved in: about ten simulations."
+            f"Searched on {chosen.device.holding} ({units.size(chosen.device.memory)} usable), all other settings "
+            "as above. A size is doubled until the step no longer fits, then narrowed down by halving: about ten "
+            "simulations."
         )
     elif what == "model":
         _models(chosen, slug)

@@ -104,9 +104,9 @@ def _lora(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
     kept = fullest(full).parts["activations"], fullest(lora).parts["activations"]
     saved = _trained(full), _trained(lora)
     text = (
-        f"The backward pass has to travel through every frozen layer to reach the adapters, and what it needs there is "
-        f"kept all the same: **{units.size(kept[1])}** of activations, {kept[1] / kept[0]:.0%} of the "
-        f"{units.size(kept[0])} that full fine-tuning keeps. What LoRA saves is what belongs to trained weights: "
+        "The backward pass has to pass through every frozen layer to reach the adapters, so what it needs there is "
+        f"still kept: **{units.size(kept[1])}** of activations, {kept[1] / kept[0]:.0%} of the "
+        f"{units.size(kept[0])} that full fine-tuning keeps. What LoRA saves belongs to the trained weights: "
         f"gradients and {OPTIMIZER_TITLES[chosen.optimizer]} states shrink from {units.size(saved[0])} to "
         f"{units.size(saved[1])}."
     )
@@ -125,9 +125,10 @@ def _ia3(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
     text = (
         f"IA³ trains {units.short_count(count['ia3'])} numbers, LoRA {units.short_count(count['lora'])}; its step "
         f"peaks at **{units.size(abs(difference))} {than}** ({units.size(ia3.peak_bytes)} against "
-        f"{units.size(lora.peak_bytes)}). The gradient of a vector needs everything that the vector multiplied: keys, "
-        f"values and the {shape.intermediate:,} inner values of the feed-forward part, for every token in every layer. "
-        f"LoRA keeps the inputs of its matrices, {shape.hidden:,} wide, and what is only r wide."
+        f"{units.size(lora.peak_bytes)}). The gradient of a vector needs everything that the vector multiplied: "
+        f"keys, values and the {shape.intermediate:,} inner values of the feed-forward part, for every token in "
+        f"every layer. LoRA keeps the inputs of its matrices, {shape.hidden:,} wide, and values that are only r "
+        "wide."
     )
     rows = {"IA³": fullest(ia3).parts, "LoRA": fullest(lora).parts}
     return Told(text, rows, "At the moment with the most activations.")
@@ -170,10 +171,11 @@ def _qlora(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
     text = (
         f"Of **{units.size(one.peak_bytes)}** ({one.peak_bytes / 2**30:.1f} GiB) at the peak, "
         f"{units.size(packed * bits // 8)} are {units.short_count(packed)} weights in {bits} bits and "
-        f"{units.size(one.parts['quantisation'])} the constants of their {unit}. All else (embeddings, output head, "
-        f"norms) stays in {8 * _WIDTH[chosen.dtype]} bits: {units.size(whole)}. The adapter with gradients and "
-        f"optimizer states takes {units.size(trained)}, activations {units.size(rest['activations'])}, logits and loss "
-        f"{units.size(rest['logits'])}. In {8 * _WIDTH[chosen.dtype]} bits the weights alone would be "
+        f"{units.size(one.parts['quantisation'])} the constants of their {unit}. Everything else (embeddings, "
+        f"output head, norms) stays in {8 * _WIDTH[chosen.dtype]} bits: {units.size(whole)}. The adapter with "
+        f"gradients and optimizer states takes {units.size(trained)}, activations "
+        f"{units.size(rest['activations'])}, logits and loss {units.size(rest['logits'])}. In "
+        f"{8 * _WIDTH[chosen.dtype]} bits the weights alone would be "
         f"{units.size(chosen.entry.parameters * _WIDTH[chosen.dtype])}."
     )
     return Told(text, {"QLoRA": one.parts}, "At the peak.")

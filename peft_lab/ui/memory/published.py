@@ -28,9 +28,9 @@ def published_peaks() -> None:
     agreement = published.agreement(percents)
     model = get_model(published.MODEL).title
     st.markdown(
-        f"{agreement.rows} trainings of {model} on one NVIDIA L40S, as published {figures.badge('cited')}, and the "
-        f"same simulated {figures.badge('simulated')}: reserved memory is **{agreement.median:.1f}%** apart in the "
-        f"median and {agreement.largest:.1f}% at most; {agreement.ran} of {agreement.rows} can be simulated."
+        f"{agreement.rows} published runs of {model} on one NVIDIA L40S {figures.badge('cited')}, and the same runs "
+        f"simulated {figures.badge('simulated')}: reserved memory differs by **{agreement.median:.1f}%** in the "
+        f"median and by {agreement.largest:.1f}% at most; {agreement.ran} of {agreement.rows} can be simulated."
     )
     both = f"{figures.badge('simulated')} {figures.badge('cited')}"
     left, right = st.columns(2, gap="medium")
@@ -57,10 +57,10 @@ def published_peaks() -> None:
         )
     versions = ", ".join(f"{name} {version}" for name, version in published.simulated_with().items())
     st.caption(
-        f"Published: [{published.SOURCE}]({published.ADDRESS}), reserved bytes at the peak. Simulated with {versions} "
-        "by `python -m tools.simulate_published`. One number is inferred, the length of the longest batch, which was "
-        "not published: from the row of plain LoRA of rank 32 (`peft_lab/memory/protocol.py`). The allocator's model "
-        "has no fitted number."
+        f"Published: [{published.SOURCE}]({published.ADDRESS}), reserved bytes at the peak. Simulated with "
+        f"{versions} by `python -m tools.simulate_published`. One number was not published and is inferred, the "
+        "length of the longest batch: it comes from the row of plain LoRA with rank 32 "
+        "(`peft_lab/memory/protocol.py`). The allocator's model has no fitted number."
     )
 
 
@@ -80,7 +80,7 @@ def _one_row() -> None:
     rows = published.rows()
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     name = left.selectbox(
-        "A row to simulate here and now",
+        "A row to simulate now",
         list(rows),
         list(rows).index(next(name for name in rows if name.startswith("lora"))),
         key=state.widget_key(SCOPE, "published-row"),
@@ -93,7 +93,7 @@ def _one_row() -> None:
     future = get_pool().submit(TAB, published.simulate, name)
     come_back([future])
     if not future.done():
-        st.markdown("Simulating the training step of this row, its evaluation before it, and the allocator…")
+        st.markdown("Simulating this row's evaluation, its training step and the allocator…")
         return
     try:
         found = future.result()
@@ -102,7 +102,7 @@ def _one_row() -> None:
         return
     row, outcome = rows[name], published.PublishedOutcome.of(found)
     kept = published.simulated()[name].reserved
-    same = "the same as kept" if outcome.reserved == kept else f"kept: {units.size(kept or 0)}"
+    same = "as stored" if outcome.reserved == kept else f"stored: {units.size(kept or 0)}"
     st.markdown(
         f"**{row.title}**: {units.size(outcome.reserved or 0)} reserved {figures.badge('simulated')} in "
         f"{units.seconds(found.seconds)}, {same}; published {units.size(row.reserved)} {figures.badge('cited')}, "

@@ -167,7 +167,7 @@ def _tabs(
 
 
 def _say_invalid() -> None:
-    st.info("One of the settings above cannot work. The red line under its control says why.")
+    st.info("One of the settings above does not work. The red line under it says why.")
 
 
 def _say_counting() -> None:

@@ -51,7 +51,7 @@ class Peak:
 def expect(choice: Choice) -> Expected:
     """Ask for the step that Train would measure; on a model that is not trained here, for the Memory tab's step."""
     if not choice.valid:
-        return Expected(None, problem="No figure: a setting below cannot work.")
+        return Expected(None, problem="No figure: one of the settings below does not work.")
     try:
         spec = settings.planned(choice)
     except PeftLabError as error:

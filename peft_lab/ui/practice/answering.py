@@ -93,7 +93,7 @@ def model_answer(question: Question, answer: Answer | None, model: str | None) -
     _working(answer.working)
     slips = shown_near_misses(answer)
     if slips:
-        with st.expander("Figures that come from forgetting something"):
+        with st.expander("Wrong answers, and what each one forgets"):
             _list(slips)
 
 

@@ -30,12 +30,12 @@ def cards(file: Learners, learner: str) -> None:
     filters.model_filter(cells[2])
     names = [question.id for question in filters.pool()]
     due, fresh = file.due(learner, names), file.fresh(learner, names)
-    st.markdown(f"**{len(due)}** due · **{len(fresh)}** new · {len(names)} questions in this choice")
+    st.markdown(f"**{len(due)}** due · **{len(fresh)}** new · {len(names)} questions in this selection")
     last = state.remembered(SCOPE, "last", "")
     if last:
         st.caption(last)
     if not names:
-        st.info("There is no question of this topic and level. Choose another level.")
+        st.info("There are no questions on this topic at this level. Choose another level.")
         return
     name = _on_table(names, due, fresh)
     if name is None:
@@ -66,7 +66,7 @@ def _nothing_due(file: Learners, learner: str, names: list[str]) -> None:
     known = {name: card.due for name, card in file.cards(learner).items() if name in names}
     soonest = min(known.values())
     st.success(
-        f"Nothing is due in this choice. The next card comes up in {span(soonest - file.now())}, {date(soonest)}.",
+        f"Nothing is due in this selection. The next card comes up in {span(soonest - file.now())}, {date(soonest)}.",
         icon=":material/event_available:",
     )
     if st.button("Look again", icon=":material/refresh:"):
@@ -79,7 +79,7 @@ def _card(file: Learners, learner: str, question: Question, due: bool) -> None:
     state.remember(SCOPE, "since", since)
     ask(question, model, ":orange-badge[due]" if due else ":blue-badge[new]")
     if filters.chosen("model") and question.model and model is None:
-        st.caption("The chosen model does not fit this question; it is asked about its own.")
+        st.caption("This question cannot be asked about the chosen model; it uses a model of its own.")
     if not state.remembered(SCOPE, "revealed", False):
         _answer_form(question, model)
         return

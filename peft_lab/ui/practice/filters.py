@@ -89,7 +89,7 @@ def readers() -> dict[str, Any]:
 
     def seed(text: str) -> None:
         if not text.isdecimal():
-            raise BadInput(f"The address says seed={text[:20]}, which is no whole number.", "seed")
+            raise BadInput(f"The address says seed={text[:20]}, which is not a whole number.", "seed")
         state.remember(SCOPE, "seed", int(text))
 
     return {

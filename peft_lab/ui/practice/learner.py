@@ -155,7 +155,7 @@ def _parsed(content: bytes) -> Any:
     try:
         return json.loads(content)
     except ValueError as error:
-        raise BadInput("This file is no JSON document.", "file") from error
+        raise BadInput("This file is not valid JSON.", "file") from error
 
 
 def anki_deck(pool: list[Question], model: str | None) -> bytes:

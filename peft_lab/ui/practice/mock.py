@@ -46,8 +46,8 @@ def _before(file: Learners, learner: str) -> None:
     mix = ", ".join(f"{count} {level}" for level, count in MIX.items())
     st.markdown("## Ten questions against the clock")
     st.markdown(
-        f"{mix}; easy ones first, topics as varied as possible. Numbers and choices are judged at once, and you are "
-        "told at the end. After a free answer you tick what you said of the points an interviewer listens for."
+        f"{mix}; easy ones first, topics as varied as possible. Numbers and choices are marked at once; you see the "
+        "result at the end. After a free answer you tick which of the interviewer's points you made."
     )
     cells = st.columns([3, 3, 2], vertical_alignment="bottom")
     topic = filters.topic_filter(cells[0])
@@ -59,7 +59,8 @@ def _before(file: Learners, learner: str) -> None:
         value=int(state.remembered(SCOPE, "seed", filters.SEED)),
         key=state.widget_key(SCOPE, "seed"),
         disabled=state.is_fixed("seed"),
-        help="The same seed gives the same ten questions: send the address to a class, or change it for others.",
+        help="The same seed gives the same ten questions: send the address to a class, or change the seed for other "
+        "questions.",
     )
     problem = state.address_problem(SCOPE, "seed")
     if problem:

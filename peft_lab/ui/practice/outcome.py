@@ -21,9 +21,9 @@ def show_outcome(
     correct, _ = score(prediction, outcome, guess)
     said, truth = prediction.options[guess], prediction.options[outcome.right]
     if correct:
-        st.success(f"You said **{said}**, and so it is.", icon=":material/check_circle:")
+        st.success(f"You said **{said}**, and that is right.", icon=":material/check_circle:")
     else:
-        st.error(f"You said **{said}**. It is **{truth}**.", icon=":material/cancel:")
+        st.error(f"You said **{said}**. The answer is **{truth}**.", icon=":material/cancel:")
     left, right = st.columns([3, 2], gap="medium")
     with left:
         st.markdown(f"### What settles it {figures.badge(outcome.source)}")

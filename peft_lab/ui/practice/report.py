@@ -35,14 +35,14 @@ def show_report(held: Interview) -> None:
         st.markdown("### Read next")
         if not summed.weak:
             st.markdown(
-                "No topic below seven tenths of its points. Try another seed, or stay with one topic."
+                "No topic scored below seven tenths of its points. Try another seed, or stay with one topic."
             )
         for spot in summed.weak:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.markdown(f"**{spot.title}**, {_cells(spot.tally)[0]}", width="content")
                 page_links(spot.pages)
         if summed.forgotten:
-            st.markdown("**Forgotten in near misses**")
+            st.markdown("**What near misses forgot**")
             st.markdown("\n".join(f"- {what}" for what in summed.forgotten))
     st.markdown("### Question by question")
     _questions(held)

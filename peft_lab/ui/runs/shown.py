@@ -112,7 +112,7 @@ def stale(choice: Choice, run: Run) -> str:
     if not changed:
         return ""
     told = ", ".join(f"{name} = {state.as_text(spec.values[name])}" for name in changed[:4])
-    return f"This run was made with {told}; the knobs have been moved since."
+    return f"This run was made with {told}; the settings have been changed since."
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
@@ -146,7 +146,7 @@ def nothing_to_open(slug: str, what: str, verb: str = "is") -> None:
     if run is not None and not run.view().status.final:
         st.info(f"A run is under way (see the Train tab). When it has ended, {what} {verb} shown here.")
     else:
-        st.info(f"No finished run yet. Train on the Train tab; afterwards {what} {verb} shown here.")
+        st.info(f"No finished run yet. Start one on the Train tab; then {what} {verb} shown here.")
 
 
 def pick_run(slug: str, runs: list[RunSummary], model: str) -> str:

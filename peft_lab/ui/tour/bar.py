@@ -92,11 +92,11 @@ def _unknown(text: str, known: dict[str, Tour]) -> None:
     path = known.get(text.partition(".")[0])
     if path is None:
         said = (
-            "This address belongs to a stop of a path that this learner has not taken in. The settings below are those "
-            "of the stop; for its words, open the path's own link."
+            "This address belongs to a stop on a path that this learner has not opened. The settings below are the "
+            "stop's; to read its text, open the path's own link."
         )
     else:
-        said = f"This address names a stop that the path does not have; its stops are 1 to {len(path.stops)}."
+        said = f"This address names a stop that the path does not have; the path has stops 1 to {len(path.stops)}."
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(said)
         _overview()

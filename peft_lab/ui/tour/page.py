@@ -20,8 +20,8 @@ def tour_page() -> None:
     pages.open_page()
     st.title("Guided tour")
     st.markdown(
-        "From stop to stop through the lab: what to **read**, what to **move**, what to **see**. Every link opens its "
-        "page with exact settings; a bar on top of it leads on, and back here."
+        "Walk through the lab stop by stop: what to **read**, what to **move**, what to **see**. Every link opens "
+        "its page with the right settings; the bar at the top leads to the next stop, and back here."
     )
     try:
         state.read_address(SCOPE, {"path": _take_path})
@@ -92,7 +92,7 @@ def _path(file: Learners, name: str, identity: str, path: Tour) -> None:
     index = place.at if place.at is not None and place.at < len(path.stops) else 0
     begun = place.at is not None
     with st.container(horizontal=True):
-        label = f"Go on at stop {index + 1}" if begun else "Start"
+        label = f"Continue at stop {index + 1}" if begun else "Start"
         if st.button(label, type="primary", icon=":material/play_arrow:", key="go-on"):
             state.carry("stop", "")
             links.go(path.stops[index], links.place(identity, index))
@@ -118,7 +118,7 @@ def _path(file: Learners, name: str, identity: str, path: Tour) -> None:
 
 def _another(file: Learners, name: str) -> None:
     with st.expander("Another path", icon=":material/upload_file:"):
-        st.markdown("A teacher's path comes as a link, which opens here by itself, or as a file.")
+        st.markdown("A teacher's path comes as a link or as a file; a link opens here by itself.")
         with st.form("take-path", border=False, clear_on_submit=True):
             upload = st.file_uploader("Path file", type="json")
             pressed = st.form_submit_button("Take it in")

@@ -37,7 +37,7 @@ def share(page: str) -> None:
         link = links.absolute(page, links.address(stop) | around)
         st.code(link, language=None, wrap_lines=True)
         if stop.settings.get("task") == "own":
-            st.markdown(":orange[:material/info: A file of your own does not travel with a link.]")
+            st.markdown(":orange[:material/info: Your own file is not part of the link.]")
         if st.button("Add to my path", icon=":material/add_location:", key="add-stop", width="stretch"):
             _add(stop)
         added = state.remembered(SCOPE, "added", "")
@@ -59,7 +59,7 @@ def _as_it_is(page: str) -> Stop:
     if lockable(page):
         names = fixable(complete)
         free = st.multiselect(
-            "The class may move",
+            "The class may change",
             names,
             key=state.widget_key(SCOPE, "free", page, "-".join(names)),
             format_func=lambda name: labels(page).get(name, name),

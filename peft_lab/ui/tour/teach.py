@@ -24,9 +24,9 @@ def teach_page() -> None:
     pages.open_page()
     st.title("For teachers")
     st.markdown(
-        "1. Open any page and set it as your class should see it.\n"
-        "2. In the side bar choose **Teach with this page**: a link with everything fixed, or a stop of your path.\n"
-        "3. Here put the stops in order, say what to read, move and see, and share the path."
+        "1. Open any page and set it up as your class should see it.\n2. In the sidebar choose **Teach with this "
+        "page**: a link with everything fixed, or a stop of your path.\n3. Here put the stops in order, say what "
+        "to read, move and see, and share the path."
     )
     try:
         file = learner.learners()
@@ -37,7 +37,7 @@ def teach_page() -> None:
             _share(file, name, path)
         else:
             st.info(
-                "No stop yet. Open a page, set it, and add it from the side bar.",
+                "No stops yet. Open a page, set it up, and add it from the sidebar.",
                 icon=":material/add_location:",
             )
         _edit_file(file, name)

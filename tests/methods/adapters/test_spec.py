@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from peft_lab.methods.shared import bottleneck
 from peft_lab.models.catalogue import get_model
 from tests.methods import tiny
 
-SPEC = get_method("adapters")
-assert isinstance(SPEC, Adapters)
+_found = get_method("adapters")
+assert isinstance(_found, Adapters)
+SPEC = _found
 PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
 # A start that is felt, so that a misplaced adapter shows.
 LOUD = {"bottleneck": 8, "init_std": 0.5}
@@ -53,12 +55,13 @@ class Reference:
     def __init__(self, model: Any, placement: str, nonlinearity: str, scale: float) -> None:
         self.weights = dict(model.named_parameters())
         self.placement, self.scale = placement, scale
-        self.f = {
+        functions: dict[str, Callable[[Any], Any]] = {
             "relu": lambda x: x.clamp(min=0),
             "gelu": lambda x: 0.5 * x * (1 + (x / math.sqrt(2)).erf()),
             "silu": lambda x: x * x.sigmoid(),
             "tanh": lambda x: x.tanh(),
-        }[nonlinearity]
+        }
+        self.f = functions[nonlinearity]
 
     def linear(self, path: str, x: Any) -> Any:
         bias = self.weights.get(f"{path}.bias")

@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 
 from peft_lab.methods import get_method
+from peft_lab.methods.qlora.spec import QLora
 from peft_lab.models import quantise
 from peft_lab.models.catalogue import catalogue, get_model
 from peft_lab.models.quantise import Quantization
 from tests.methods import tiny
 
-SPEC = get_method("qlora")
+_found = get_method("qlora")
+assert isinstance(_found, QLora)
+SPEC = _found
 NF4 = Quantization(4, "nf4", True, "float32")
 
 

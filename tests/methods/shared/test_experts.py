@@ -120,7 +120,7 @@ def test_models_without_experts_are_offered_no_parameters() -> None:
         ("mixtral", "lora", {"target_modules": ALL, "lora_dropout": 0.1}, "lora_dropout", "without dropout"),
         ("mixtral", "lora", {"target_modules": ALL, "use_dora": True}, "use_dora", "without DoRA"),
         ("deepseek_v3", "lora", {"target_modules": ALL, "init_lora_weights": "pissa"}, "init_lora_weights", "PiSSA"),
-        ("mixtral", "lora", {"target_parameters": ("experts.up",)}, "target_parameters", "no bare parameter"),
+        ("mixtral", "lora", {"target_parameters": ("experts.up",)}, "target_parameters", "not a bare parameter"),
         ("llama4_text", "lora", {"target_modules": ALL}, "target_modules", "gives back two things"),
     ],
 )  # fmt: skip
@@ -207,6 +207,7 @@ def test_a_count_that_differs_says_where(counted: Count, monkeypatch: pytest.Mon
     monkeypatch.setattr(Lora, "formula", lambda self, *of: replace(f := whole(self, *of), terms=f.terms[1:]))
     report = counted("mixtral", "lora", {})
     assert report.trainable != report.formula
+    assert report.difference is not None
     assert "self_attn.q_proj" in report.difference and "that the formula does not know" in report.difference
 
 

@@ -53,10 +53,9 @@ def _placements(choice: Choice) -> None:
     header = ("Placement", "Adapters", "Trained", "Of the model", "Latest score")
     figures.table(header, rows, numeric=range(1, 5))
     st.caption(
-        f"On {plain(shape.title)} with the knobs as they are. "
-        "Houlsby: after the attention and after the feed-forward part. "
-        "Pfeiffer: after the latter only. Parallel: beside it, from the same input. Scores are of finished runs with "
-        "just these knobs, on this task."
+        f"On {plain(shape.title)} with the current settings. Houlsby: after the attention and after the "
+        "feed-forward part. Pfeiffer: after the latter only. Parallel: beside it, from the same input. Scores are "
+        "those of finished runs with exactly these settings, on this task."
     )
 
 
@@ -102,7 +101,8 @@ def _added(found: dict[str, Any]) -> None:
     played(SLUG, [shot["step"] for shot in shots], draw)
     st.caption(
         f"{found['tokens']:,} tokens of {found['rows']} held-out rows, in {found['dtype']}. At step 0 both matrices "
-        "are tiny, so the model is all but the base model; with both at exactly zero neither would get a gradient."
+        "are tiny, so the model is almost exactly the base model; with both at exactly zero neither would get a "
+        "gradient."
     )
 
 
@@ -110,19 +110,21 @@ def _not_linear(found: dict[str, Any], run: RunSpec) -> None:
     parallel = run.values.get("placement") == "parallel"
     st.markdown(f"#### Why they cannot be merged {figures.badge(Source.MEASURED)}")
     place = (
-        "A parallel adapter leads from the feed-forward part's input to its output, past the nonlinearity between: "
-        "not even a linear one has a matrix to go into. How far from linear it is can be seen all the same"
+        "A parallel adapter runs from the feed-forward part's input to its output, past the nonlinearity in "
+        "between, so not even a linear one could be merged into a matrix. How far it is from linear can still be "
+        "measured"
         if parallel
         else "Only a linear map can be added into the matrix before it"
     )
     st.markdown(
-        f"{place}. So here is the **best linear map in each adapter's place**, fitted by least squares to what the "
-        "trained adapter reads and gives, and judged on other rows: how much of the adapter's output does it miss?"
+        f"{place}. So here is the **best linear map in each adapter's place**, fitted by least squares to the "
+        "trained adapter's inputs and outputs and tested on other rows: how much of the adapter's output does it "
+        "miss?"
     )
     missed, lines = found["missed"], found["straightened"]
     if not missed:
         st.info(
-            "This run had too few held-out rows to fit linear maps to (it takes two tokens for each input). Train "
+            "This run had too few held-out rows to fit linear maps (two tokens are needed for each input). Train "
             "with more held-out rows."
         )
         return
@@ -132,7 +134,7 @@ def _not_linear(found: dict[str, Any], run: RunSpec) -> None:
     for name, key in (("at the start", "start"), ("without f: a LoRA", "without_function")):
         worst = _worst({path: row[key] for path, row in missed.items()})
         series[name] = (list(worst), [100 * value for value in worst.values()])
-    figure = charts.curves(series, "layer", "missed by the best line, %", height=320)
+    figure = charts.curves(series, "layer", "missed by the best linear map, %", height=320)
     figure.update_traces(mode="lines+markers")
     st.plotly_chart(figure, key=f"{SLUG}-missed", config=charts.CONFIG)
     largest = max(row["trained"] for row in missed.values())
@@ -148,10 +150,10 @@ def _at_the_start(found: dict[str, Any]) -> str:
     """Why the untrained adapters are near a line, or not."""
     start = units.percent(100 * max(row["start"] for row in found["missed"].values()))
     if found["nonlinearity"] == "relu":
-        return f"relu has its kink at zero, so it is no line from the start on ({start})."
+        return f"relu has its kink at zero, so it is not linear even at the start ({start})."
     return (
-        f"At the start the best line misses {start}: the hidden values are tiny, and around zero a smooth function is "
-        "nearly a line. What cannot be merged is learnt."
+        f"At the start the best linear map misses {start}: the hidden values are tiny, and near zero a smooth "
+        "function is almost linear. What cannot be merged is learnt in training."
     )
 
 
@@ -168,7 +170,7 @@ def _merged_anyway(lines: dict[str, Any], found: dict[str, Any], title: str, mod
     """Beside it the merges of a LoRA on the same model in each precision, which show what rounding alone does."""
     rows = [
         (
-            f"Adapters, best lines, {found['dtype']}",
+            f"Adapters, best linear maps, {found['dtype']}",
             f"{lines['max_difference']:.2g}",
             units.percent(100 * lines["max_difference"] / lines["max_logit"]),
             f"{lines['changed']} of {lines['rows']}",
@@ -188,9 +190,9 @@ def _merged_anyway(lines: dict[str, Any], found: dict[str, Any], title: str, mod
     )
     fitted = found["fitted"]
     other = (
-        "What LoRA's merge changes is rounding, which is large in 16 bits; in float32 next to nothing is left of it. "
-        "Of an adapter's what the lines miss is left in any precision."
+        "What changes when LoRA is merged is rounding: large in 16 bits, almost nothing in float32. What linear "
+        "maps miss of an adapter is missing at any precision."
         if lora is not None
-        else "Train a LoRA on this model and its merge stands beside it."
+        else "Train a LoRA on this model to see its merge beside this."
     )
-    st.caption(f"Fitted to {fitted['tokens']:,} tokens, judged on {fitted['judged']:,} others. {other}")
+    st.caption(f"Fitted to {fitted['tokens']:,} tokens, tested on {fitted['judged']:,} others. {other}")

@@ -66,7 +66,7 @@ def _moves(found: dict[str, Any]) -> None:
             st.markdown(f"After **{shots[index]['step']} steps** no bias has moved.")
             return
         st.markdown(
-            f"After **{shots[index]['step']} steps** the furthest is `{most['bias']}`: its entries moved by "
+            f"After **{shots[index]['step']} steps** `{most['bias']}` has moved furthest: its entries by "
             f"**{most['moved']:.3f}** (root mean square), from values of {most['start']:.3f}."
         )
 
@@ -97,9 +97,10 @@ def _put_back(found: dict[str, Any]) -> None:
     st.caption("Moves as root mean squares, logit changes as means. One kind at a time, in all layers.")
     if any(row["kind"] == KEY for row in found["put_back"]):
         st.markdown(
-            "**The keys' biases move and mean nothing.** A bias on the key adds the same number to all scores of one "
-            "query, and softmax does not see what is added to all of them. Their gradient is nothing but rounding, "
-            f"which Adam scales up to full steps. What is left of a change here is rounding in {found['dtype']}."
+            "**The keys' biases move, but have no effect.** A bias on the key adds the same number to all scores "
+            "of one query, and softmax does not see what is added to all of them. Their gradient is nothing but "
+            "rounding, which Adam scales up to full steps. Any change that remains here is rounding in "
+            f"{found['dtype']}."
         )
 
 
@@ -131,13 +132,13 @@ def _subsets(choice: Choice) -> None:
             numeric=(2,),
         )
     st.caption(
-        "The paper's smaller choice: the query's bias and that of the feed-forward part's first map. Change it at the "
-        "knob *Biases*, train, and both stand here."
+        "The paper's smaller choice: the query's bias and that of the feed-forward part's first map. Change "
+        "*Biases* above and train again to see both here."
     )
 
 
 def _who_has_biases() -> None:
-    st.markdown(f"#### Who has biases at all {figures.badge(Source.COUNTED)}")
+    st.markdown(f"#### Which models have biases {figures.badge(Source.COUNTED)}")
     spec = get_method(SLUG)
     seen: dict[str, tuple[str, str, str]] = {}
     for entry in catalogue().values():
@@ -147,7 +148,7 @@ def _who_has_biases() -> None:
             shape.model_type, (shape.title, f"{count:,}", units.percent(100 * count / shape.total))
         )
     rows = sorted(seen.values(), key=lambda row: row[1] == "0")
-    figures.table(("Model", "Entries of biases", "Of the model"), rows, numeric=(1, 2))
+    figures.table(("Model", "Bias parameters", "Of the model"), rows, numeric=(1, 2))
     without = next(entry for entry in catalogue().values() if not entry.shape.biases)
     (problem,) = spec.problems(without.shape, {})
     st.markdown(f"With 0 there is nothing to train, and BitFit says so: *{plain(problem.message)}*")

@@ -57,7 +57,7 @@ def two_adapters(slug: str, identity: str) -> None:
 def _missing(model: str, reasons: list[str]) -> str:
     """What to do where no other run fits, or why those that there are do not."""
     if reasons:
-        return f"No other run combines with this one. {plain(reasons[0])}"
+        return f"No other run can be combined with this one. {plain(reasons[0])}"
     return (
         f"Train a second LoRA on {plain(model)}, on another task for example; then both can be combined here."
     )

@@ -33,14 +33,14 @@ Found = dict[str, dict[str, RunSummary | None]]
 def show() -> None:
     st.markdown("#### Three domains, one base")
     st.markdown(
-        "One base model in memory, and for movies, products and tweets a small file each. A batch may mix requests: "
-        "every row goes through its own adapter. LoRA can do the same while it is not merged; here they stand side by "
-        "side."
+        "One base model in memory, and one small file each for movies, products and tweets. A batch may mix "
+        "requests: every row goes through its own adapter. Unmerged LoRA can do the same; here the two stand side "
+        "by side."
     )
     try:
         wanted = {method: serving.specs(method) for method in serving.METHODS}
     except PeftLabError as error:
-        st.markdown(f":orange[:material/info: It cannot run here: {plain(error)}]")
+        st.markdown(f":orange[:material/info: This cannot run here: {plain(error)}]")
         return
     found = _look(wanted)
     if all(_status(line) is Status.DONE for lines in found.values() for line in lines.values()):
@@ -139,7 +139,7 @@ def _served(found: Found) -> None:
 
 def _accuracies(seen: dict[str, Any]) -> None:
     """Each adapter on each domain. The one that was trained there should win its column."""
-    st.markdown(f"##### Who answers what how well {figures.badge(Source.MEASURED)}")
+    st.markdown(f"##### How well each model answers each domain {figures.badge(Source.MEASURED)}")
     for column, (method, found) in zip(st.columns(2, gap="large"), seen["methods"].items(), strict=True):
         with column:
             st.markdown(f"**{TITLES[method]}**")
@@ -155,8 +155,8 @@ def _accuracies(seen: dict[str, Any]) -> None:
     rows = min(amounts.values())
     st.caption(
         f"Share of the held-out rows ({', '.join(f'{rows} {name}' for name, rows in amounts.items())}) that get the "
-        "label people gave them; by chance alone such a share moves by up to "
-        f"{200 * sqrt(0.25 / rows):.0f} points. The base is one and the same for all nine."
+        f"label people gave them; chance alone can move such a share by up to {200 * sqrt(0.25 / rows):.0f} points. "
+        "The same base serves all nine."
     )
 
 
@@ -174,8 +174,8 @@ def _requests(seen: dict[str, Any]) -> None:
         for method, found in seen["methods"].items()
     ]
     st.caption(
-        "The first of them, through the bottleneck adapters. Largest difference of a logit from the same row in a "
-        f"batch of its own kind: {'; '.join(told)}; in {seen['dtype']}."
+        "The first of them, answered through the bottleneck adapters. Largest difference in a logit from the same "
+        f"row in an unmixed batch: {'; '.join(told)}; in {seen['dtype']}."
     )
 
 
@@ -201,7 +201,7 @@ def _costs(seen: dict[str, Any]) -> None:
         numeric=(1, 2),
     )
     st.caption(
-        f"Medians on this machine. Three fully tuned copies would be {units.size(3 * seen['base_bytes'])} in float32. "
-        "A merged LoRA costs no time at all per request, but then serves one task: what adapters can never do and "
-        "what LoRA gives up for it."
+        f"Medians on this machine. Three fully tuned copies would be {units.size(3 * seen['base_bytes'])} in "
+        "float32. A merged LoRA adds no time to a request, which adapters can never do; in return it serves one "
+        "task only."
     )

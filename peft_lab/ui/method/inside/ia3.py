@@ -160,10 +160,10 @@ def _twins(twins: dict[str, Any]) -> None:
     if not twins:
         return
     st.markdown(
-        f"#### {twins['size']:,} factors for nothing {figures.badge(Source.MEASURED)}\n\n"
-        "PEFT's `output.dense` also hits the attention's output map. A factor on that map's input does what one on the "
-        "value does, because attention only averages values over tokens. Equal gradients, equal learning: their "
-        f"correlation is **{twins['correlation']:.4f}**."
+        f"#### {twins['size']:,} redundant factors {figures.badge(Source.MEASURED)}\n\nPEFT's `output.dense` also "
+        "matches the attention's output map. A factor on that map's input does what one on the value does, because "
+        "attention only averages values over tokens. Equal gradients, equal learning: their correlation is "
+        f"**{twins['correlation']:.4f}**."
     )
 
 
@@ -194,7 +194,8 @@ def _targets() -> None:
     )
     other = sum(not row["same"] for row in rows)
     st.markdown(
-        f"On **{other} of {len(rows)}** architectures PEFT's default is not the paper's choice, k, v and ff: keys, "
-        "values and the activations inside the feed-forward part (o: the attention's output map). Where query, key and "
-        "value are one fused map, the paper's choice cannot be made. Set the targets yourself where it matters."
+        "The paper's choice is k, v and ff: keys, values and the activations inside the feed-forward part (o is the "
+        f"attention's output map). On **{other} of {len(rows)}** architectures PEFT's default differs from it. Where "
+        "query, key and value are one fused map, the paper's choice is not possible. Set the targets yourself where it "
+        "matters."
     )

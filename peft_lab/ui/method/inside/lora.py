@@ -75,7 +75,7 @@ def _matrix(slug: str, rows: list[Row]) -> Row:
         names,
         index=index,
         key=state.widget_key(slug, "inside-module"),
-        help="It opens on the matrix that changed most for its size.",
+        help="The matrix that changed most for its size is shown first.",
     )
     state.remember(slug, "inside-module", module)
     return next(row for row in rows if row["module"] == module)
@@ -111,8 +111,8 @@ def _at(slug: str, identity: str, row: Row, index: int) -> None:
         st.plotly_chart(figure, key=f"{slug}-singular", config=charts.CONFIG)
         ratio = snapshot["norms"][name] / row["base_norm"]
         st.markdown(
-            f"The other {min(out, into) - len(values):,} are exactly zero: a product of {len(values)} columns has no "
-            f"more. The effective rank (exponential of the entropy of their shares) is "
+            f"The other {min(out, into) - len(values):,} are exactly zero: a product of {len(values)} columns "
+            "cannot have more. The effective rank (exponential of the entropy of their shares) is "
             f"**{snapshot['effective_ranks'][name]:.1f}**; ‖ΔW‖ is **{units.percent(100 * ratio)}** of ‖W‖."
         )
     values_of_run = store.get(identity).spec.values

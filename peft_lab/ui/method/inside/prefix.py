@@ -26,7 +26,7 @@ def show(choice: Choice) -> None:
 
 
 def _projection(choice: Choice) -> None:
-    st.markdown(f"#### Trained against stored {figures.badge(Source.COUNTED)}")
+    st.markdown(f"#### Trained and stored {figures.badge(Source.COUNTED)}")
     rows: list[tuple[str, Formula]] = []
     for on in (False, True):
         try:
@@ -40,7 +40,6 @@ def _projection(choice: Choice) -> None:
         rows.append((name, choice.spec.formula(choice.shape, full)))
     trained_keys.trained_and_stored(rows)
     st.markdown(
-        f"With the knobs as they are, on {plain(choice.shape.title)}. "
-        "The projection's MLP makes the prefix while training; "
-        "afterwards it is run once, its output is stored, and the MLP is thrown away."
+        f"With the current settings, on {plain(choice.shape.title)}. The projection's MLP makes the prefix during "
+        "training; afterwards it is run once, its output is stored, and the MLP is thrown away."
     )

@@ -41,8 +41,8 @@ def _encoders(choice: Choice) -> None:
     st.markdown(f"#### The encoder, trained and thrown away {figures.badge(Source.COUNTED)}")
     trained_keys.trained_and_stored(list(_settings(choice)))
     st.markdown(
-        f"On {plain(choice.shape.title)}, {choice.values['num_virtual_tokens']} virtual tokens. "
-        "The encoder exists while training only: afterwards it is run once, and what is stored is what it made."
+        f"On {plain(choice.shape.title)}, {choice.values['num_virtual_tokens']} virtual tokens. The encoder exists "
+        "only during training: afterwards it is run once, and only its output is stored."
     )
 
 

@@ -26,12 +26,12 @@ _WAYS = {
 _VERDICTS = {
     "expanded": "the model that was trained, at full size.",
     "fresh": "usual, and close to the better base; not the model that was trained.",
-    "rounded again": "small, and the correction is rounded away in part.",
-    "repacked": "the evaluation had repacked the weights, which merging does not know of.",
+    "rounded again": "small, but part of the correction is rounded away.",
+    "repacked": "the evaluation had repacked the weights, and merging does not know about it.",
 }
 _EIGHT_BITS = {
-    "expanded": "near, at full size: in 8 bits the inputs of every matrix are rounded too, merged they are not.",
-    "fresh": "near as well, with nothing rounded at all.",
+    "expanded": "close, at full size: in 8 bits the inputs of every matrix are rounded too; once merged, they are not.",
+    "fresh": "close as well, with nothing rounded at all.",
 }
 
 
@@ -56,9 +56,9 @@ def _rounding(found: dict[str, Any], kind: str) -> None:
     outputs, training = (units.percent(100 * found[name]) for name in ("outputs", "training"))
     small = " Its head starts at random, so they are small." if kind == "encoder" else ""
     st.markdown(
-        f"Before any adapter the rounded base's outputs are off by **{outputs}** from those of the base in its own "
-        f"precision; the trained adapter then moves them by **{training}**. Both in percent of the norm of the base's "
-        f"outputs, on held-out sentences.{small}"
+        f"Without an adapter, the outputs of the rounded base differ by **{outputs}** from those of the base in its "
+        f"own precision; the trained adapter then moves them by **{training}**. Both in percent of the norm of the "
+        f"base's outputs, on held-out sentences.{small}"
     )
 
 
@@ -75,9 +75,9 @@ def _merges(rows: list[dict[str, Any]], bits: int) -> None:
     st.markdown("\n".join(told))
     repacking = " So that none is merged wrongly, repacking is switched off here." if bits == 4 else ""
     st.caption(
-        "Against the trained model, adapter beside rounded base, on held-out sentences. 100% is as far as the adapter "
-        "itself moved the outputs, or the weights. Merged weights are rounded to the base's own precision, and of a "
-        f"small correction that is much.{repacking}"
+        "Against the trained model, adapter beside rounded base, on held-out sentences. 100% is as far as the "
+        "adapter itself moved the outputs, or the weights. Merged weights are rounded to the base's own precision, "
+        f"which takes away much of a small correction.{repacking}"
     )
 
 

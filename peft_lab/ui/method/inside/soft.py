@@ -56,8 +56,9 @@ def _words(slug: str, found: dict[str, Any]) -> None:
 
     played(slug, [shot["step"] for shot in shots], draw, "inside-soft")
     st.caption(
-        f"Of the model's whole vocabulary, by cosine. Moved: distance from the start; a word's own embedding has a "
-        f"length of {found['word_norm']:.2f} (median). ␣ stands for a space. None of them need mean anything."
+        "Of the model's whole vocabulary, by cosine. Moved: distance from the start; a word's own embedding has a "
+        f"length of {found['word_norm']:.2f} (median). ␣ stands for a space. None of these words has to mean "
+        "anything."
     )
 
 

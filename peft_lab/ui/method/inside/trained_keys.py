@@ -38,7 +38,7 @@ def _attention(slug: str, found: dict[str, Any]) -> None:
     st.markdown(f"#### Attention that lands on the trained keys {figures.badge(Source.MEASURED)}")
     shots = [shot for shot in found["attention"] if shot["share"]]
     if not shots:
-        st.markdown("This model does not tell its attention weights.")
+        st.markdown("This model does not return its attention weights.")
         return
     top = max(max(max(layer) for layer in shot["share"]) for shot in shots)
 
@@ -54,9 +54,9 @@ def _attention(slug: str, found: dict[str, Any]) -> None:
             key=lambda place: cells[place[0]][place[1]],
         )
         st.markdown(
-            f"After **{shot['step']} steps** they get **{units.percent(100 * mean(shot['share']))}** "
-            f"of all attention, most in layer {layer}, head {head}: {units.percent(cells[layer][head])}. Spread evenly "
-            f"over everything in sight they would get {units.percent(100 * even)}."
+            f"After **{shot['step']} steps** they get **{units.percent(100 * mean(shot['share']))}** of all "
+            f"attention, most in layer {layer}, head {head}: {units.percent(cells[layer][head])}. If attention were "
+            f"spread evenly over everything visible, they would get {units.percent(100 * even)}."
         )
 
     played(slug, [shot["step"] for shot in shots], draw, "inside-keys")
@@ -67,7 +67,7 @@ def _attention(slug: str, found: dict[str, Any]) -> None:
 
 
 def _along(slug: str, found: dict[str, Any]) -> None:
-    st.markdown(f"#### How it came about {figures.badge(Source.MEASURED)}")
+    st.markdown(f"#### How this developed {figures.badge(Source.MEASURED)}")
     shots = [shot for shot in found["attention"] if shot["share"]]
     steps = [shot["step"] for shot in shots]
     series = {
@@ -82,7 +82,7 @@ def _along(slug: str, found: dict[str, Any]) -> None:
         "Difference: the mean distance of a virtual token from their common mean, as a share of its length. "
         + (
             f"It is zero: all {found['virtual_tokens']} started alike, got the same gradients and are still the "
-            "same token. Another start tells them apart."
+            "same token. Choose another start to make them differ."
             if alike
             else "At zero, all of them would be one and the same token."
         )
@@ -119,7 +119,7 @@ def slower(timed: dict[str, Any]) -> str:
     """What the times say: nothing where the rounds with and without the trained keys overlap."""
     rounds = timed.get("rounds")
     if rounds is None:  # a run of an earlier version kept the medians only
-        return "How far the times of single rounds lay apart was not kept: a small difference may be noise."
+        return "The spread of the single rounds was not recorded: a small difference may be noise."
     spread = ", ".join(
         f"{units.seconds(rounds[name][0])} to {units.seconds(rounds[name][-1])} {name}"
         for name in ("without", "with")

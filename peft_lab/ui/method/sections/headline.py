@@ -50,7 +50,7 @@ def under_way(slug: str) -> bool:
 def _tiles(choice: Choice, report: CountReport | None, expected: Expected) -> None:
     with st.container(key="headline"):
         cells = st.columns(4)
-        waiting = "Counting…" if choice.valid else "No figure: a setting below cannot work."
+        waiting = "Counting…" if choice.valid else "No figure: one of the settings below does not work."
         with cells[0]:
             _trainable(choice, report, waiting)
         with cells[1]:
@@ -87,7 +87,7 @@ def _no_metric(choice: Choice) -> str:
     if choice.task is None:
         return "No training task here fits this model."
     if under_way(choice.spec.slug):
-        return "A run is under way; both are scored at its end."
+        return "A run is under way; both scores appear when it ends."
     return "Press Train to measure it."
 
 
@@ -97,7 +97,7 @@ def _from(choice: Choice, last: RunSummary) -> str:
     same = spec is not None and _read(choice, choice.values) == _read(
         choice, {**choice.values, **spec.values}
     )
-    return f"run {short_id(last.id)}, {last.steps} steps" + ("" if same else ", **with other knobs**")
+    return f"run {short_id(last.id)}, {last.steps} steps" + ("" if same else ", **with other settings**")
 
 
 def _read(choice: Choice, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def interview_questions(choice: Choice) -> None:
     """One question a level, and the way to all of them."""
     st.markdown(f"#### Interview questions on {choice.spec.title}")
     if choice.entry.name not in catalogue():
-        st.caption("Questions are asked about models of the list; yours is not on it.")
+        st.caption("Questions are asked about the models in the list only; yours is not one of them.")
     for question, model in chosen_questions(choice.spec, choice.entry):
         with st.container(border=True):
             _question(question, model)

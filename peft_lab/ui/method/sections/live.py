@@ -63,7 +63,7 @@ def _line(seen: RunView) -> str:
         else ""
     )
     if seen.status is Status.STARTING:
-        return f"**Starting** · {plain(seen.message or 'making a process')}"
+        return f"**Starting** · {plain(seen.message or 'starting a process')}"
     if seen.status is Status.RUNNING:
         left = f" · {units.seconds(seen.eta)} left" if seen.eta else ""
         return f"**Training** · {step}{speed}{left}"
@@ -138,7 +138,7 @@ def _memory(seen: RunView) -> None:
     reserved = seen.memory.get("device_reserved_bytes")
     if reserved:
         allocated = units.size(seen.memory["device_allocated_bytes"])
-        beside += f" The GPU's allocator gave out {allocated} at most, of {units.size(reserved)} that it had reserved."
+        beside += f" The GPU's allocator handed out at most {allocated} of the {units.size(reserved)} it had reserved."
     st.markdown(
         f"Peak of one step: **{units.size(seen.memory['peak_bytes'])}** ({told}).{beside} "
         + figures.badge(Source.MEASURED)
@@ -161,7 +161,7 @@ def beside_simulation(run: Run, heading: str = "") -> None:
             return
         expected = asked.result()
     except PeftLabError as error:
-        st.markdown(f"The measured step has no simulation beside it: {plain(error)}")
+        st.markdown(f"The measured step could not be simulated for comparison: {plain(error)}")
         return
     measured = run.view().memory["peak_bytes"]
     figures.table(
@@ -173,8 +173,8 @@ def beside_simulation(run: Run, heading: str = "") -> None:
         numeric=(1, 2),
     )
     st.markdown(
-        f"{figures.badge(Source.MEASURED)} {figures.badge(Source.SIMULATED)} with the run's knobs and a batch of the "
-        "same size"
+        f"{figures.badge(Source.MEASURED)} {figures.badge(Source.SIMULATED)} with the run's settings and a batch of "
+        "the same size"
     )
 
 

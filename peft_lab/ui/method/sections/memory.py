@@ -74,11 +74,12 @@ def _measured(choice: Choice) -> None:
     line = last_finished(choice)
     if line is None:
         return
-    beside_simulation(store.get(line.id), f"#### A step that was run: {short_id(line.id)}")
+    beside_simulation(store.get(line.id), f"#### A step from a run: {short_id(line.id)}")
     st.caption(
-        "The bars above are the usual way on a GPU: adapters in float32, full fine-tuning with states in the base's "
-        "precision, logits at every position. Runs here keep what is trained in the base's precision beside float32 "
-        "copies, compute logits only where something is predicted, and pad rows to a batch's longest."
+        "The bars above follow common practice on a GPU: adapters in float32, full fine-tuning with optimizer "
+        "states in the base's precision, logits at every position. Runs here keep the trained parameters in the "
+        "base's precision with float32 copies beside them, compute logits only where a token is predicted, and pad "
+        "rows to the longest of their batch."
     )
 
 

@@ -22,7 +22,7 @@ def parameters(choice: Choice, report: CountReport) -> None:
     formula = choice.spec.formula(choice.shape, choice.values)
     left, right = st.columns([6, 5], gap="large")
     with left:
-        st.markdown(f"#### Counted, and by formula {figures.badge(report.source)}")
+        st.markdown(f"#### Counted, and calculated by formula {figures.badge(report.source)}")
         _equality(report, formula)
         _substituted(formula)
         _totals(report, formula)
@@ -95,7 +95,7 @@ def _totals(report: CountReport, formula: Formula) -> None:
         ("Stored parameters", units.count(report.stored_parameters - report.head)),
         ("Stored file", f"{units.size(report.stored_bytes)} ({report.stored_bytes:,} B)"),
     ]
-    if report.lora_fa is not None:
+    if report.lora_fa:
         rows.insert(1, ("Trained with LoRA-FA's optimizer (freezes A)", units.count(report.lora_fa)))
     if report.head:
         rows.append(("Task head, trained and stored beside it", units.count(report.head)))

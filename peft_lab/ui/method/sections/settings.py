@@ -21,17 +21,17 @@ FIELDS = {
     "lr": (
         "Learning rate",
         float,
-        "Peak of the schedule. PEFT methods want far larger ones than full fine-tuning.",
+        "The peak of the schedule. PEFT methods need far larger learning rates than full fine-tuning.",
     ),
     "seed": (
         "Seed",
         int,
-        "Of the start, the order of the rows and dropout. The same seed gives the same curve.",
+        "Fixes the initial weights, the order of the rows and dropout. The same seed gives the same curve.",
     ),
     "rows": (
         "Held-out rows",
         int,
-        "How many sentences not trained on are asked, base and tuned. More is surer.",
+        "How many held-out rows score the base and the tuned model. More rows make the scores more reliable.",
     ),
 }
 
@@ -110,7 +110,7 @@ def training_readers(slug: str) -> dict[str, Any]:
             try:
                 value = reader(text)
             except ValueError:
-                raise BadInput(f"The address says {name}={text[:20]}, which is no number.", name) from None
+                raise BadInput(f"The address says {name}={text[:20]}, which is not a number.", name) from None
             for kind in ("encoder", "causal-lm"):
                 state.remember(slug, name, value, kind)
 

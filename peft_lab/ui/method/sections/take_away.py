@@ -26,14 +26,16 @@ def take_away(choice: Choice) -> None:
         if choice.valid:
             _settings(choice)
         else:
-            st.info("A setting cannot work as it is; the message stands at its control.")
+            st.info("One of the settings does not work; the message under it says why.")
     with right:
         st.markdown("#### A finished run to take along")
         runs = finished_of(choice.spec.slug)
         if runs:
             _downloads(pick_run(choice.spec.slug, runs, choice.entry.name))
         else:
-            st.info("Train once on the Train tab; script, notebook and adapter of that run are offered here.")
+            st.info(
+                "Train once on the Train tab; then you can download the run's script, notebook and adapter here."
+            )
     st.divider()
     interview_questions(choice)
 

@@ -94,8 +94,8 @@ def _not_here(choice: Choice) -> None:
         )
         return
     st.info(
-        f"{plain(choice.entry.title)} is known here by its shape: it can be counted and drawn, not trained. "
-        "Choose one of the first two models above to train; the knobs stay as they are."
+        f"{plain(choice.entry.title)} is known here by its shape: it can be counted and drawn, not trained. To "
+        "train, choose one of the first two models above; your settings stay as they are."
     )
 
 
@@ -147,7 +147,7 @@ def _form(choice: Choice, locked: bool) -> tuple[RunSpec | None, dict[str, Any]]
         return None, slots
     if complete.head_learning_rate not in (None, complete.learning_rate):
         slots["lr"].caption(
-            f"The task head, which starts at random, learns at {complete.head_learning_rate:g}."
+            f"The task head starts at random; its learning rate is {complete.head_learning_rate:g}."
         )
     return complete, slots
 
@@ -167,7 +167,7 @@ def _sentence(choice: Choice, locked: bool) -> str:
         key=state.widget_key(choice.spec.slug, SAY, str(choice.task)),
         height=90,
         disabled=locked,
-        help="Answered by the base model and by the tuned one, so that you see what was learnt.",
+        help="The base model and the tuned one both answer it, so that you see what was learnt.",
     )
     state.remember(choice.spec.slug, SAY, text, str(choice.task))
     return str(text)

@@ -49,8 +49,8 @@ class Found:
 
 def try_it(experiments: Sequence[Experiment]) -> None:
     st.markdown(
-        "Guess first, then run it. One click trains each variant as an ordinary run with all other settings at their "
-        "defaults; a run that is there already is used again."
+        "Guess first, then run it. One click trains each variant as an ordinary run with all other settings at "
+        "their defaults; a finished run with the same settings is reused."
     )
     for experiment in experiments:
         with st.container(border=True):
@@ -63,7 +63,7 @@ def _experiment(experiment: Experiment) -> None:
     try:
         specs = [spec.check() for spec in experiment.specs()]
     except PeftLabError as error:
-        st.markdown(f":orange[:material/info: It cannot run here: {plain(error)}]")
+        st.markdown(f":orange[:material/info: This cannot run here: {plain(error)}]")
         return
     found = look(experiment, specs)
     going = any(item.going for item in found)
@@ -182,10 +182,14 @@ def _said(experiment: Experiment, found: Sequence[Found]) -> None:
     ]
     st.markdown(f"{icon} **{told.text}** {figures.badge(Source.MEASURED)}")
     st.markdown(experiment.why)
-    seeds = "" if experiment.expect.reseeded else " One seed each: a small difference may turn with another."
+    seeds = (
+        ""
+        if experiment.expect.reseeded
+        else (" One seed each: another seed may turn a small difference around.")
+    )
     st.caption(
-        f"{experiment.source}.{seeds} Open a run to have its knobs set and to see {experiment.quantity.title} on "
-        f"its page, under {PLACES[experiment.quantity.tab]}."
+        f"{experiment.source}.{seeds} Open a run to load its settings and to see {experiment.quantity.title} on its "
+        f"page, under {PLACES[experiment.quantity.tab]}."
     )
     with st.container(horizontal=True):
         for item in found:

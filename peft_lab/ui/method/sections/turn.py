@@ -20,7 +20,7 @@ def turn(run: Run, slug: str) -> None:
     """One line on when the run starts, and a button for each of the first runs before it."""
     before = ahead(run.id)
     if not before:
-        st.markdown("**Queued** · it is next")
+        st.markdown("**Queued** · next in line")
         return
     seconds = starts_in(before)
     when = "" if seconds is None else f" · starts in about {roughly(seconds)}"

@@ -1,0 +1,106 @@
+"""One training step: what a run makes, what is simulated and what an exported script holds is the same code."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Mapping
+
+import pytest
+import torch
+
+from peft_lab.export import loop_code, task_code
+from peft_lab.memory import lab
+from peft_lab.memory import step as simulated
+from peft_lab.runs import training
+from peft_lab.training import batches, loop, precision, schedule, step
+
+
+def test_runs_and_simulations_call_the_same_function() -> None:
+    assert vars(training)["fit"] is loop.fit
+    assert vars(loop)["train_step"] is vars(simulated)["train_step"] is step.train_step
+    inside = inspect.getsource(lab.simulate_lab)
+    assert "from peft_lab.training.step import train_step" in inside and "loss_at(" in inside
+    for module in (training, simulated, lab, loop):
+        source = inspect.getsource(module)
+        assert ".backward(" not in source and "clip_grad_norm_(" not in source, module.__name__
+
+
+def test_what_is_printed_is_the_code_itself() -> None:
+    """But for annotations of types that a file of its own need not know, and references into this package."""
+    printed = vars(loop_code)["printed"](
+        step.train_step, loop.fit, batches.plan, schedule.rate_at, precision.Masters
+    )
+    found = {
+        node.name: node
+        for node in ast.parse(printed).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    }
+    for part in (step.train_step, loop.fit, batches.plan, schedule.rate_at, precision.Masters):
+        own = ast.parse(inspect.getsource(part)).body[0]
+        assert ast.dump(_bare(found[part.__name__])) == ast.dump(_bare(own))
+    assert vars(task_code)["printed"] is vars(loop_code)["printed"]
+
+
+def _bare(node: ast.AST) -> ast.AST:
+    """Without docstrings and annotations."""
+    for each in ast.walk(node):
+        if isinstance(each, ast.FunctionDef | ast.ClassDef):
+            if ast.get_docstring(each) is not None:
+                each.body = each.body[1:] or [ast.Pass()]
+            if isinstance(each, ast.FunctionDef):
+                each.returns = None
+                for argument in (*each.args.args, *each.args.kwonlyargs):
+                    argument.annotation = None
+    return node
+
+
+def test_phases_come_in_order_and_the_update_is_adamw() -> None:
+    """Against the same step written out by hand, in float32, where masters are the parameters themselves."""
+    torch.manual_seed(0)
+    ours, plain = torch.nn.Linear(4, 1), torch.nn.Linear(4, 1)
+    plain.load_state_dict(ours.state_dict())
+    batch = {"x": torch.randn(8, 4), "y": torch.randn(8, 1)}
+
+    def loss_of(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return torch.nn.functional.mse_loss(model(batch["x"]), batch["y"])
+
+    heard: list[str] = []
+    masters = precision.Masters(ours)
+    optimizer = torch.optim.AdamW(masters.parameters, lr=0.1)
+    other = torch.optim.AdamW(plain.parameters(), lr=0.1)
+    for _ in range(3):
+        loss, norm = step.train_step(ours, batch, loss_of, masters, optimizer, 0.5, heard.append)
+        other.zero_grad()
+        expected = loss_of(plain, batch)
+        expected.backward()
+        before = torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
+        other.step()
+        assert loss == expected.detach() and norm == before
+    assert all(torch.equal(one, two) for one, two in zip(ours.parameters(), plain.parameters(), strict=True))
+    assert heard == 3 * ["zero_grad", "forward", "backward", "optimizer", "idle"]
+
+
+def test_nothing_that_is_trained_is_no_reason_to_fail() -> None:
+    frozen = torch.nn.Linear(2, 1).requires_grad_(False)
+    loss, norm = step.train_step(
+        frozen,
+        {"x": torch.ones(1, 2)},
+        lambda model, batch: model(batch["x"]).sum(),
+        precision.InPlace(list(frozen.parameters())),
+        torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0),
+    )
+    assert torch.isfinite(loss) and norm == 0
+
+
+@pytest.mark.parametrize(("limit", "longest"), [(0.0, 5.0), (1.0, 1.0)])
+def test_gradients_are_cut_to_the_limit(limit: float, longest: float) -> None:
+    model = torch.nn.Linear(2, 1, bias=False)
+    masters = precision.Masters(model)
+    optimizer = torch.optim.SGD(masters.parameters, lr=1.0)
+    before = model.weight.detach().clone()
+    _, norm = step.train_step(
+        model, {"x": torch.tensor([[3.0, 4.0]])}, lambda m, b: m(b["x"]).sum(), masters, optimizer, limit
+    )
+    assert norm == pytest.approx(5.0)
+    assert (model.weight.detach() - before).norm() == pytest.approx(longest, rel=1e-4)
