@@ -178,7 +178,7 @@ def _use(row: Row, label: str, made: Run, other: Run) -> None:
         row.guarded(f"{label}: ask", lambda: respond.ask(made.id, [label]))
 
 
-def _plan() -> plans.Plan:
+def _plan() -> plans.ComparisonPlan:
     request = plans.ComparisonRequest(
         model="minilm-l6", task="sentiment", methods=("lora", "ia3"), steps=2, seeds=(0,)
     )
