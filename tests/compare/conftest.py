@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from peft_lab.compare.plan import ComparisonRequest
+from peft_lab.queue.ending import end
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
 from tests.conftest import link
@@ -45,7 +46,7 @@ class FakeQueue:
         timed = {"unit": "row", "amount": 1, "base_seconds": 0.01, "tuned_seconds": 0.012, "rounds": 4}
         run.log.emit("inference", **timed, added_seconds=0.002)
         ending = self.endings.get((spec.method, spec.seed), "done")
-        ending.end(run, ending, "" if ending == "done" else "as the test wanted")
+        end(run, ending, "" if ending == "done" else "as the test wanted")
         return run.id
 
     def stop(self, identity: str) -> None:

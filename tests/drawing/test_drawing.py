@@ -300,7 +300,7 @@ def test_full_fine_tuning_leaves_nothing_grey() -> None:
 
 def test_a_model_with_a_state_is_drawn_without_heads_of_attention() -> None:
     """Mamba's layers have none of the maps that a block is drawn from, which is said; RWKV's have no heads."""
-    from peft_lab import meta
+    from peft_lab.models import meta
 
     lora = get_method("lora")
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 64}
