@@ -180,42 +180,6 @@ def test_nothing_leaves_the_machine() -> None:
     assert settings["server"]["address"] == "localhost"
 
 
-def _mix(front: str, back: str, alpha: float) -> list[float]:
-    pairs = zip(bytes.fromhex(front[1:]), bytes.fromhex(back[1:]), strict=True)
-    return [alpha * above + (1 - alpha) * below for above, below in pairs]
-
-
-def _luminance(colour: list[float]) -> float:
-    shares = [value / 255 for value in colour]
-    red, green, blue = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in shares)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def _contrast(
-    front: str, back: str, alpha: float = 1, tint: str | None = None, tint_alpha: float = 0.1
-) -> float:
-    ground = _mix(tint or back, back, tint_alpha if tint else 1)
-    above = [alpha * a + (1 - alpha) * b for a, b in zip(_mix(front, front, 1), ground, strict=True)]
-    light, dark = sorted((_luminance(above), _luminance(ground)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
-@pytest.mark.parametrize("mode", ["light", "dark"])
-def test_texts_have_aa_contrast(mode: str) -> None:
-    theme = _settings()["theme"][mode]
-    grounds = {
-        theme["backgroundColor"],
-        theme["secondaryBackgroundColor"],
-        theme["sidebar"]["backgroundColor"],
-    }
-    for ground in grounds:
-        assert _contrast(theme["textColor"], ground, alpha=0.6) >= 4.5, f"captions on {ground}"
-        assert _contrast(theme["linkColor"], ground) >= 4.5, f"links on {ground}"
-    primary, page = theme["primaryColor"], theme["backgroundColor"]
-    assert _contrast(primary, page) >= 4.5
-    assert _contrast(primary, page, tint=primary) >= 4.5, "chosen pills: the accent on its own tint"
-
-
 def test_attributions_name_every_fetched_asset() -> None:
     text = (ROOT / "ATTRIBUTIONS.md").read_text(encoding="utf-8")
     for asset in ASSETS.values():

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from peft_lab import palette
 from peft_lab.drawing import draw_block
 from peft_lab.errors import PeftLabError
 from peft_lab.methods import all_methods
@@ -30,8 +31,8 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
     ),
 }
 PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title>
-<style>body {{ color-scheme: light dark; font: 13px sans-serif; margin: 16px; background: light-dark(#fff, #14171c);
-color: light-dark(#0b1220, #f1f4f8); width: 1110px }}
+<style>body {{ color-scheme: light dark; font: 13px sans-serif; margin: 16px; background: {page};
+color: {ink}; width: 1110px }}
 section {{ display: flex; gap: 24px; align-items: start; margin-bottom: 28px }}
 .w {{ width: 720px }} .n {{ width: 350px }} h2 {{ font-size: 14px; margin: 4px 0 }}</style>{body}"""
 
@@ -56,7 +57,9 @@ def pages() -> dict[str, str]:
                     f'<h2>{slug}, {name}, {settings}</h2><section><div class="w">{wide.svg}</div>'
                     f'<div class="n">{narrow.svg}</div></section><p>{wide.description}</p>'
                 )
-            found[f"{slug}-{name}.html"] = PAGE.format(title=f"{slug} {name}", body="".join(body))
+            found[f"{slug}-{name}.html"] = PAGE.format(
+                page=palette.PAGE.css, ink=palette.INK.css, title=f"{slug} {name}", body="".join(body)
+            )
     return found
 
 

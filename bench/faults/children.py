@@ -9,37 +9,12 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from bench.faults.rows import Outcome
 
 _PATIENCE = 5.0
 _BUSY = 4  # times as long a case may take on a busy machine: what counts is processor time
-
-
-@dataclass
-class Outcome:
-    """What one case came to. ``faults`` are what must not be."""
-
-    status: int | None = None
-    stdout: str = ""
-    stderr: str = ""
-    seconds: float = 0.0
-    peak_bytes: int = 0
-    traceback: str = ""
-    hung: bool = False
-    faults: list[str] = field(default_factory=list)
-
-    @property
-    def fine(self) -> bool:
-        return not (self.traceback or self.hung or self.faults)
-
-    @property
-    def told(self) -> str:
-        """What is wrong with it, in a line."""
-        if self.hung:
-            return f"hung for {self.seconds:.0f} s"
-        last = self.traceback.strip().splitlines()[-1:] or ["fine"]
-        return "; ".join([*self.faults, *(last if self.traceback or not self.faults else [])])
 
 
 def apart(
@@ -92,47 +67,31 @@ def _call(pipe: Any, function: Callable[..., Any], arguments: Sequence[Any], lim
 
 
 def cli(arguments: Sequence[str], seconds: float, memory: int) -> Outcome:
-    """The command line in a forked process. Right is a result (status 0), or one line on stderr (status 1 or 2)."""
-    outcome, result = apart(_cli, (list(arguments),), seconds, memory)
+    """The command line in a forked process. Right is a result (status 0) or one line on stderr (status 2)."""
+    outcome, result = apart(invoke, arguments, seconds, memory)
     if result is None:
         return outcome
-    outcome.status, outcome.stdout, outcome.stderr = result
-    if "Traceback" in outcome.stderr:
-        outcome.traceback = outcome.stderr
-    lines = [line for line in outcome.stderr.splitlines() if line.startswith("error: ")]
-    if outcome.status not in (0, 2):
-        outcome.faults.append(f"exit status {outcome.status}: {outcome.stderr.strip()[-300:]}")
-    elif outcome.status == 2 and (len(lines) != 1 or outcome.stderr.strip() != lines[0]):
-        outcome.faults.append(f"not one line: {outcome.stderr[:300]!r}")
+    status, said = result
+    if "Traceback" in said:
+        outcome.traceback = said
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    if status not in (0, 2):
+        outcome.faults.append(f"exit status {status}: {said.strip()[-300:]}")
+    elif status == 2 and (len(lines) != 1 or said.strip() != lines[0]):
+        outcome.faults.append(f"not one line: {said[:300]!r}")
     return outcome
 
 
-def _cli(arguments: list[str]) -> tuple[int, str, str]:
+def invoke(*arguments: str) -> tuple[int, str]:
+    """The command line in this process: its exit status and what it wrote to stderr. What it raises comes through."""
     from typer.testing import CliRunner
 
     from peft_lab.cli import app
 
-    done = CliRunner().invoke(app, arguments)
+    done = CliRunner().invoke(app, list(arguments))
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
-    return done.exit_code, done.stdout, done.stderr
-
-
-def summed(what: str, outcomes: Sequence[tuple[str, Outcome]], lost: int = 0) -> dict[str, Any]:
-    """A campaign's row."""
-    wrong = [f"{name}: {found.told}" for name, found in outcomes if not found.fine]
-    slowest = max((found.seconds for _, found in outcomes), default=0.0)
-    peak = max((found.peak_bytes for _, found in outcomes), default=0)
-    notes = f"slowest {slowest:.1f} s, most memory {peak / 1e6:.0f} MB"
-    faults = sum(bool(found.faults) for _, found in outcomes)
-    return {
-        "what": what,
-        "tried": len(outcomes),
-        "tracebacks": sum(bool(found.traceback) for _, found in outcomes),
-        "hangs": sum(found.hung for _, found in outcomes),
-        "lost": lost,
-        "notes": f"{notes}; {faults} faults" + (f": {'; '.join(wrong[:5])}" if wrong else ""),
-    }
+    return done.exit_code, done.stderr
 
 
 def preload() -> None:

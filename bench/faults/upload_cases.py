@@ -11,7 +11,6 @@ from typing import Any
 
 from peft_lab.tasks import own
 
-CASES = 200
 BYTES = own.MAX_BYTES
 _MARKUP = (
     "<script>alert(1)</script>",
@@ -260,7 +259,7 @@ def _random(rng: random.Random) -> tuple[str, str, bytes]:
     return ", ".join(said), "a.jsonl" if as_json else "a.csv", bytes(data)
 
 
-def cases(amount: int = CASES, seed: int = 0) -> Iterator[tuple[str, str, bytes]]:
+def cases(amount: int = 200, seed: int = 0) -> Iterator[tuple[str, str, bytes]]:
     """The listed ones first, then good files spoilt at random."""
     known = [*listed()]
     yield from known[:amount]

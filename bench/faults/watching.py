@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.faults.rows import Row
+from peft_lab.queue.queue import get_queue
 from peft_lab.runs import kept, record, store
 from peft_lab.runs.events import Event
 from peft_lab.runs.spec import RunSpec
@@ -76,6 +77,14 @@ def ended(run: Run, seconds: float = PATIENCE) -> Status:
     return run.status()
 
 
+def finished(*specs: RunSpec) -> list[Run]:
+    """Runs in the lab folder of this process, waited for."""
+    runs = [store.get(get_queue().submit(spec)) for spec in specs]
+    for run in runs:
+        get_queue().wait(run.id, PATIENCE)
+    return runs
+
+
 def snapshot(home: Path) -> dict[str, bytes]:
     """All that finished runs have written."""
     return {
@@ -116,7 +125,7 @@ def check(row: Row, run: Run, label: str, saves: bool = False) -> None:
         row.traceback(f"{label}: worker.log of {run.id}: {log.read_text('utf-8', 'replace')[-800:]}")
     for path in run.folder.iterdir():
         if path.name.startswith("."):
-            row.trouble.append(f"{label}: {run.id} left {path.name}")
+            row.other(f"{label}: {run.id} left {path.name}")
 
 
 def _whole(row: Row, run: Run, label: str) -> None:

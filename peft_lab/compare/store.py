@@ -70,7 +70,7 @@ class Comparison:
         """Raises RunError when the file is missing or cannot be read."""
         try:
             return ComparisonPlan.from_dict(json.loads((self.folder / "plan.json").read_text("utf-8")))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise RunError(f"The plan of the comparison '{self.id}' cannot be read ({error}).") from error
 
     @property

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-# Trainable, frozen and quantised are the three colours of the whole app.
-STYLE = """
-.peft-block {
-  --trained: light-dark(#C2410C, #FB923C); --trained-light: light-dark(#FDBA8C, #8A4A20);
-  --on-trained: light-dark(#FFFFFF, #14171C);
-  --frozen: light-dark(#D7DBE2, #3A424E); --edge: light-dark(#B4BBC7, #566070);
-  --quantised: light-dark(#1D4ED8, #93B4FF);
-  --ink: light-dark(#0B1220, #F1F4F8); --soft: light-dark(#4A5364, #B6BFCC); --line: light-dark(#7B8494, #8E98A8);
-  --paper: var(--st-background-color, light-dark(#FFFFFF, #14171C)); --frame: light-dark(#DFE3E9, #343B46);
-  display: block; width: 100%; height: auto; color: var(--ink);
+from peft_lab import palette
+
+_COLOURS = palette.variables(
+    trained=palette.TRAINED, trained_light=palette.TRAINED_LIGHT, on_trained=palette.PAGE, frozen=palette.FROZEN,
+    edge=palette.EDGE, quantised=palette.QUANTISED, ink=palette.INK, soft=palette.SOFT, line=palette.LINE,
+    frame=palette.FRAME,
+)  # fmt: skip
+_PAPER = f"--paper: var(--st-background-color, {palette.PAGE.css});"
+
+STYLE = (
+    f".peft-block {{\n  {_COLOURS}\n  {_PAPER}\n"
+    """  display: block; width: 100%; height: auto; color: var(--ink);
 }
 .peft-block text { fill: var(--ink); font-family: var(--st-font, "Source Sans", "Source Sans 3", sans-serif); }
 .peft-block .name, .peft-block .small { font-family: var(--st-code-font, "Source Code Pro", monospace); }
@@ -27,7 +29,7 @@ STYLE = """
 .peft-block .frame.mixture { stroke: var(--edge); stroke-dasharray: 4 3; stroke-width: 1.25; }
 .peft-block .box { stroke-width: 1; }
 .peft-block .plain { fill: var(--paper); stroke: var(--edge); }
-.peft-block .frozen { fill: var(--frozen); stroke: none; }
+.peft-block .frozen { fill: var(--frozen); stroke: var(--edge); }
 .peft-block .quantised { stroke: var(--quantised); }
 .peft-block .trained { fill: var(--trained); stroke: none; }
 .peft-block .trained.light { fill: var(--trained-light); stroke: var(--trained); }
@@ -49,3 +51,4 @@ STYLE = """
 .peft-block .choice:focus-visible > .ring { stroke: var(--quantised); stroke-width: 2; }
 .peft-block .choice.chosen > .ring { stroke: var(--ink); stroke-width: 1.75; }
 """
+)

@@ -66,7 +66,8 @@ def config_code(method: MethodSpec, entry: ModelEntry, values: Mapping[str, Any]
         options += ", quantization_config=stored"
     loader = _CLASSES[entry.kind]
     imports.append(f"transformers:{loader}")
-    load = f"model = {loader}.from_pretrained({literal(hub_id(entry))}{options})\n"
+    # on lines of their own: beside the call they would be wider than the page's box
+    load = f"model = {loader}.from_pretrained(\n    {literal(hub_id(entry))}{options}\n)\n"
     return f"{import_lines(imports)}\n\n{prepare}{load}{settle}{body}"
 
 

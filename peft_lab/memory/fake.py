@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 from peft_lab.memory import kernels, quantised, sparse, tracker
 from peft_lab.memory.tracker import Recorder
+from peft_lab.replacing import Replacement
 
 if TYPE_CHECKING:
     import torch
@@ -22,13 +22,24 @@ if TYPE_CHECKING:
 #: Where tensors with values are.
 HOST = "cpu"
 _CONTAINERS = (dict, list, tuple)
+MASK_READING = Replacement(
+    "mask reading",
+    "transformers.utils.import_utils",
+    "is_fake_tensor",
+    "Transformers looks whether a mask is all ones, to leave it out, unless the tensor is a fake one.",
+)
+FOREACH_DEVICES = Replacement(
+    "foreach devices",
+    "torch.utils._foreach_utils",
+    "_get_foreach_kernels_supported_devices",
+    "A device works on many gradients at once when it clips them; torch does so for no tensor that is on none.",
+)
 
 
 @contextmanager
 def fake_device(device: str, quantise: bool, recorder: Recorder) -> Iterator[Callable[[], Any]]:
     """Tensors without values, whose operations take the kernels of ``device``; the function given starts recording."""
     import torch
-    from transformers.utils import import_utils
 
     scratch: dict[Any, Any] = {}
     if device == "cuda":
@@ -46,13 +57,8 @@ def fake_device(device: str, quantise: bool, recorder: Recorder) -> Iterator[Cal
 
     with ExitStack() as stack:
         stack.enter_context(torch.device("meta"))
-        # Nothing may be decided by what a mask holds (transformers leaves a mask of ones out).
-        stack.enter_context(patch.object(import_utils, "is_fake_tensor", without_values))
-        stack.enter_context(
-            patch.object(
-                torch.utils._foreach_utils, "_get_foreach_kernels_supported_devices", lambda: ["meta"]
-            )
-        )
+        stack.enter_context(MASK_READING.by(without_values))
+        stack.enter_context(FOREACH_DEVICES.by(lambda: ["meta"]))
         stack.enter_context(sparse.sparse_as_dense())
         yield begin
 

@@ -8,9 +8,11 @@ have fake implementations), and :func:`scratch` states the buffers that they tak
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
+
+from peft_lab.replacing import Replacement
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +25,13 @@ _HEAD_ALIGNMENT = 8
 _FLASH_MAX_HEAD = 256
 #: both backwards accumulate dQ in float32 over query rows rounded up to a block of this many
 _QUERY_BLOCK = 128
+
+ATTENTION = Replacement(
+    "attention",
+    "torch.nn.functional",
+    "scaled_dot_product_attention",
+    "For tensors that are on no device torch takes the plain formula, which keeps the scores in memory.",
+)
 
 
 def cublas_workspace(capability: tuple[int, int]) -> int:
@@ -39,19 +48,13 @@ def cublas_workspace(capability: tuple[int, int]) -> int:
     return 4096 * 1024 * 2 + 16 * 1024 * 8
 
 
-def attention(device: str) -> Any:
+def attention(device: str) -> AbstractContextManager[None]:
     """A context in which attention runs the kernel that ``cuda`` or ``cpu`` would choose.
 
     The function is replaced for everyone in this process: a torch function mode would be off while a checkpoint
     recomputes a layer inside backward. Simulations run in a process of their own.
     """
-    import torch
-
-    return patch.object(
-        torch.nn.functional,
-        "scaled_dot_product_attention",
-        _cuda_attention if device == "cuda" else _cpu_attention,
-    )
+    return ATTENTION.by(_cuda_attention if device == "cuda" else _cpu_attention)
 
 
 def _cuda_attention(

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 from peft_lab.counting import adapter_configs
 from peft_lab.errors import BadInput
@@ -24,6 +23,7 @@ from peft_lab.memory.result import Simulation
 from peft_lab.memory.running import Stage
 from peft_lab.memory.setting import Setting
 from peft_lab.models.catalogue import ModelEntry, resolve
+from peft_lab.replacing import Replacement
 
 if TYPE_CHECKING:
     import torch
@@ -92,6 +92,17 @@ def published(
     return simulate.simulate_config(model, adapter_config, setting, schedule=training)
 
 
+_OSF = {
+    method: Replacement(
+        f"OSF {method}",
+        "peft.tuners.osf.layer",
+        f"{owner}.{method}",
+        "The published row was run with PEFT 0.20, which kept both halves of the matrix and multiplied them anew.",
+    )
+    for owner, method in (("OSFLayer", "update_layer"), ("OSFLayer", "_attach_hooks"), ("Linear", "forward"))
+}
+
+
 @contextmanager
 def osf_before_021() -> Iterator[None]:
     """OSF as PEFT had it until 0.20, with which its rows were run (adapters left in 16 bits by their own setting).
@@ -100,10 +111,9 @@ def osf_before_021() -> Iterator[None]:
     half is multiplied. With PEFT 0.20.0 installed, the published OSF row is met as it is.
     """
     import torch
-    from peft.tuners.osf.layer import Linear, OSFLayer
     from peft.tuners.osf.utils import decompose_weight_matrix
 
-    later = OSFLayer.update_layer
+    later = _OSF["update_layer"].original()
 
     def update_layer(self: Any, adapter_name: str, effective_rank: int, config: Any, **kwargs: Any) -> None:
         later(self, adapter_name, effective_rank, config, **kwargs)
@@ -136,8 +146,8 @@ def osf_before_021() -> Iterator[None]:
         self.hook_handles += [params["U_low"].register_hook(rows), params["V_low"].register_hook(columns)]
 
     with (
-        patch.object(OSFLayer, "update_layer", update_layer),
-        patch.object(OSFLayer, "_attach_hooks", attach_hooks),
-        patch.object(Linear, "forward", forward),
+        _OSF["update_layer"].by(update_layer),
+        _OSF["_attach_hooks"].by(attach_hooks),
+        _OSF["forward"].by(forward),
     ):
         yield

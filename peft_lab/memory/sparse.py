@@ -10,10 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
+
+from peft_lab.replacing import Replacement
 
 if TYPE_CHECKING:
     import torch
+
+SPARSE_MATRIX = Replacement(
+    "sparse matrix",
+    "torch",
+    "sparse_coo_tensor",
+    "Tensors without values have no coalesce and no dense sum in torch's sparse layout.",
+)
+SPARSE_PRODUCT = Replacement(
+    "sparse product", "torch.sparse", "mm", "It takes torch's own sparse matrices only, not their stand-in."
+)
 
 
 class Coordinates:
@@ -57,5 +68,5 @@ def sparse_as_dense() -> Iterator[None]:
         rows = torch.zeros(left.shape[0], right.shape[1], dtype=right.dtype)
         return rows.index_add(0, left.indices[0], right[left.indices[1]] * left.values[:, None])
 
-    with patch.object(torch, "sparse_coo_tensor", build), patch.object(torch.sparse, "mm", multiply):
+    with SPARSE_MATRIX.by(build), SPARSE_PRODUCT.by(multiply):
         yield

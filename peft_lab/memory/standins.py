@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
+
+from peft_lab.replacing import Replacement
 
 if TYPE_CHECKING:
     import torch
@@ -56,12 +56,8 @@ def building(config: Any) -> Iterator[None]:
             stack.enter_context(_copies_stay())
         else:
             stack.enter_context(torch.device("meta"))
-        for module, name, replacement in _BUILDING.get(peft_type, ()):
-            owner: Any = import_module(module)
-            *path, last = name.split(".")
-            for part in path:
-                owner = getattr(owner, part)
-            stack.enter_context(patch.object(owner, last, replacement))
+        for replacement, stand_in in _BUILDING.get(peft_type, ()):
+            stack.enter_context(replacement.by(stand_in))
         yield
 
 
@@ -122,10 +118,25 @@ def _first_positions(base_layer: torch.nn.Module, r: int, **_: Any) -> torch.Ten
     return mask.view(outputs, inputs)
 
 
-_BUILDING: dict[str, tuple[tuple[str, str, Callable[..., Any]], ...]] = {
-    "ADAMSS": (("peft.tuners.adamss.layer", "clustering_Z", _even_clusters),),
-    "FROD": (
-        ("peft.tuners.frod.model", "_projection_from_weights", _shared_basis),
-        ("peft.tuners.frod.layer", "FrodLayer._calculate_frod_u_and_lambda", _basis_coordinates),
-    ),
+CLUSTERS = Replacement(
+    "AdaMSS clusters",
+    "peft.tuners.adamss.layer",
+    "clustering_Z",
+    "k-means reads the singular vectors of the base, which has no values.",
+)
+SHARED_BASIS = Replacement(
+    "FRoD basis",
+    "peft.tuners.frod.model",
+    "_projection_from_weights",
+    "The joint decomposition reads the weights of the base, which has no values.",
+)
+BASIS_COORDINATES = Replacement(
+    "FRoD coordinates",
+    "peft.tuners.frod.layer",
+    "FrodLayer._calculate_frod_u_and_lambda",
+    "Solving for the weights of the base reads them, and it has no values.",
+)
+_BUILDING: dict[str, tuple[tuple[Replacement, Callable[..., Any]], ...]] = {
+    "ADAMSS": ((CLUSTERS, _even_clusters),),
+    "FROD": ((SHARED_BASIS, _shared_basis), (BASIS_COORDINATES, _basis_coordinates)),
 }

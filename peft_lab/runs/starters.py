@@ -20,7 +20,7 @@ def started_by(run: Run) -> str | None:
     """The mark of the browser that started the run; ``None`` for one from a command line, or of a damaged note."""
     try:
         found = json.loads((run.folder / FILE).read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     mark = found.get("browser") if isinstance(found, dict) else None
     return mark if isinstance(mark, str) else None

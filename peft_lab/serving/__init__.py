@@ -41,10 +41,10 @@ def kept(runs: Runs) -> dict[str, Any] | None:
     """What was measured on just these runs, if it was."""
     try:
         content = json.loads(_file().read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     same = isinstance(content, dict) and content.get("runs") == runs
-    return content["found"] if same else None
+    return content.get("found") if same else None
 
 
 def forget() -> None:

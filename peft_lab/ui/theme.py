@@ -4,36 +4,37 @@ from __future__ import annotations
 
 import streamlit as st
 
-TRAINABLE = "#C2410C"
-FROZEN = "#D7DBE2"
-QUANTISED = "#1D4ED8"
-# Memory parts keep one colour each on every page.
-MEMORY = {
-    "weights": "#9CA3AF",
-    "quantisation": "#1D4ED8",
-    "adapter": "#C2410C",
-    "gradients": "#A78BFA",
-    "optimizer": "#E0A82E",
-    "activations": "#5FB8A8",
-    "logits": "#2F7F74",
-    "temporary": "#CBD5E1",
-    "other": "#CBD5E1",
-}
-QUIET = "#8A94A6"  # lines and points that carry no method's colour
+from peft_lab import palette
+
+TRAINABLE = palette.CHART_TRAINED
+FROZEN = palette.CHART_AREA_FROZEN
+QUANTISED = palette.CHART_QUANTISED
+MEMORY = palette.MEMORY
+QUIET = palette.CHART_QUIET
+SERIES = palette.SERIES
 BAND_OPACITY = 0.14
 FINE_TICKS = "D2"  # Plotly's word for ticks at ones, twos and fives of a logarithmic axis
 PERCENT_TICKS = ".0%"
 FINE_PERCENT_TICKS = ".1%"
-# Okabe-Ito derived, checked against both backgrounds; the first is the accent.
-SERIES = ("#C2410C", "#2563EB", "#0F9D7A", "#9A6BD6", "#B7791F", "#D6457F", "#5B6B82", "#0E8FB3", "#7A8B1F")
 
-_CSS = """
+_COLOURS = palette.variables(
+    peft_trained=palette.TRAINED, peft_accent=palette.ACCENT, peft_ink=palette.INK, peft_page=palette.PAGE,
+    peft_measured=palette.MEASURED, peft_counted=palette.COUNTED, peft_simulated=palette.SIMULATED,
+    peft_cited=palette.CITED,
+)  # fmt: skip
+
+_CSS = (
+    f"""
 <style>
-.block-container { padding-top: 2.2rem; padding-bottom: 4rem; max-width: 1320px; }
+:root {{ {_COLOURS} --peft-source-tint: {palette.SOURCE_TINT}%; }}
+"""
+    """.block-container { padding-top: 2.2rem; padding-bottom: 4rem; max-width: 1320px; }
 [data-testid="stMetricValue"] { font-variant-numeric: tabular-nums; }
 [data-testid="stMetric"] { padding: 0; }
 .st-key-question p { font-size: 1.15rem; line-height: 1.5; }
 .st-key-headline [data-testid="stVerticalBlock"] { gap: 0.25rem; }
+/* as high as a figure with a note of two lines: nothing below moves when the figure comes */
+.st-key-headline [data-testid="stColumn"] [data-testid="stLayoutWrapper"] > div { min-height: 9.5rem; }
 table.figures { border-collapse: collapse; width: 100%; font-size: 0.92rem; }
 table.figures th { text-align: left; font-weight: 600; padding: 0.35rem 0.6rem;
   border-bottom: 1px solid color-mix(in srgb, currentColor 22%, transparent); }
@@ -45,38 +46,50 @@ table.compare th[scope="row"] {
   white-space: nowrap; border-bottom: 1px solid color-mix(in srgb, currentColor 10%, transparent);
 }
 table.compare th.n { vertical-align: bottom; }
-table.compare tr.front th { box-shadow: inset 3px 0 0 #C2410C; }
+table.compare tr.front th { box-shadow: inset 3px 0 0 var(--peft-trained); }
 table.compare .why, table.compare .note { font-weight: 400; opacity: 0.8; }
 table.compare .why div { max-width: min(42rem, 62vw); }
 table.compare { font-size: 0.86rem; }
 table.compare td, table.compare th { padding-inline: 0.3rem; }
 .source { font-size: 0.8em; font-weight: 400; padding: 0 0.35em; border-radius: 0.35em;
-  background: color-mix(in srgb, currentColor 12%, transparent); }
-.source.measured { color: light-dark(#166534, #86EFAC); }
-.source.counted { color: light-dark(#1D4ED8, #93B4FF); }
-.source.simulated { color: light-dark(#6D28D9, #C4B5FD); }
-.source.cited { color: light-dark(#475569, #CBD5E1); }
+  background: color-mix(in srgb, currentColor var(--peft-source-tint), transparent); }
+.source.measured { color: var(--peft-measured); }
+.source.counted { color: var(--peft-counted); }
+.source.simulated { color: var(--peft-simulated); }
+.source.cited { color: var(--peft-cited); }
 .figures-scroll { overflow-x: auto; }
 /* what stands above the title must not lie under the app's header */
 .block-container:has(.st-key-tour-bar, .st-key-locked-note) { padding-top: 4.2rem; }
-.st-key-tour-bar { border-left: 4px solid light-dark(#BF3F0B, #FFB070); }
+.st-key-tour-bar { border-left: 4px solid var(--peft-accent); }
 .st-key-tour-bar p { font-size: 0.95rem; }
 .st-key-tour-stops a p, .st-key-tour-stops a span { white-space: normal; overflow: visible; }
 /* Streamlit pales the label of a locked control to a contrast of 2.6 */
-[data-testid="stWidgetLabel"] p { color: light-dark(#0B1220, #F1F4F8); }
+[data-testid="stWidgetLabel"] p { color: var(--peft-ink); }
 [data-testid^="stBaseButton-primary"], [data-testid^="stBaseButton-primary"]:hover {
-  color: light-dark(#FFFFFF, #14171C); }
+  color: var(--peft-page); }
+/* two fields beside each other: what stands in them needs the room of their plus and minus */
+.st-key-situation [data-testid^="stNumberInputStep"] { display: none; }
 [class*="st-key-narrow-"] { display: none; }
 /* a code for the phones of a whole room: as large as fits the screen */
 .st-key-qr img { width: auto !important; max-width: min(100%, 65vh) !important; height: auto; }
-/* the links of a table begin where its head does */
-.st-key-methods [data-testid="stPageLink-NavLink"] { padding-left: 0; }
+/* the links of a table begin where its head does, and are as large as what stands beside them */
+.st-key-methods [data-testid="stPageLink-NavLink"] { padding: 0.2rem 0 0; }
+.st-key-methods [data-testid="stPageLink-NavLink"] p { font-size: 1rem; line-height: 1.6; }
+/* a choice of three words stays on one line in the narrow column of knobs */
+.st-key-knobs [data-variant="segmented_control"] { padding-inline: 0.3rem; }
+.st-key-knobs [data-variant="segmented_control"] p { font-size: 0.8rem; }
 @media (max-width: 640px) {
   .st-key-methods-head { display: none; }
   [class*="st-key-narrow-"] { display: flex; }
   .st-key-methods [data-testid="stHorizontalBlock"] { gap: 0.25rem 1rem; }
   .st-key-methods [data-testid="stColumn"]:nth-child(n+3) { min-width: 0; flex: 1 1 40%; }
   .block-container { padding-left: 1rem; padding-right: 1rem; }
+  /* the four figures two by two: the knobs are then in view */
+  .st-key-headline [data-testid="stHorizontalBlock"] { gap: 0.5rem; }
+  .st-key-headline [data-testid="stColumn"] { min-width: 0; flex: 1 1 calc(50% - 0.25rem); }
+  .st-key-headline [data-testid="stColumn"] [data-testid="stLayoutWrapper"] > div {
+    padding: 0.6rem; min-height: 8.8rem; }
+  .st-key-headline [data-testid="stMetricLabel"] p { font-size: 0.78rem; }
   /* all tabs in view, the open one too: Streamlit lets them scroll away sideways */
   [data-testid="stTabs"] [role="tablist"] { flex-wrap: wrap; row-gap: 0; }
   /* a long formula breaks between its terms: one that scrolls cannot be reached by keyboard */
@@ -94,6 +107,7 @@ table.compare td, table.compare th { padding-inline: 0.3rem; }
   h1 { font-size: 1.8rem !important; } }
 </style>
 """
+)
 
 # For a room: larger type, in charts too, and nothing beside the page itself.
 PROJECTOR = """

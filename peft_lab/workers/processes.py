@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from multiprocessing import connection, spawn
+from multiprocessing import connection
 from multiprocessing.context import (
     BaseContext,
     ForkServerContext,
@@ -25,6 +25,8 @@ from multiprocessing.context import (
 )
 from pathlib import Path
 from typing import Any
+
+from peft_lab.replacing import Replacement
 
 # By module name, because the fork server knows nothing else. Transformers loads lazily, so its parts are named.
 PRELOADED = (
@@ -48,8 +50,6 @@ PRELOADED = (
     "peft_lab.runs.training",
     "peft_lab.runs.respond",
 )
-
-_here = threading.local()
 
 
 @cache
@@ -84,40 +84,42 @@ def _prepare_environment() -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, known)])
 
 
-def _data_without_main(original: Callable[[str], dict[str, Any]]) -> Callable[[str], dict[str, Any]]:
-    def get_preparation_data(name: str) -> dict[str, Any]:
-        data = original(name)
-        if getattr(_here, "leave_main_alone", False):
-            data.pop("init_main_from_path", None)
-            data.pop("init_main_from_name", None)
-        return data
-
-    return get_preparation_data
-
-
-# A child normally imports its parent's main script again. Under Streamlit that script is the app, which Streamlit
-# has put in place of __main__; importing it in a worker would run the page there. Other users are not affected.
-spawn.get_preparation_data = _data_without_main(spawn.get_preparation_data)  # type: ignore[assignment]
+MAIN_SCRIPT = Replacement(
+    "main script",
+    "multiprocessing.spawn",
+    "get_preparation_data",
+    "A child imports its parent's main script again: under Streamlit that is the app, and the page would run there.",
+)
+_STARTING = threading.Lock()  # one at a time, so that the standard library's own is what is put back
 
 
 @contextmanager
-def _leaving_main_alone() -> Iterator[None]:
-    _here.leave_main_alone = True
-    try:
-        yield
-    finally:
-        _here.leave_main_alone = False
+def leaving_main_alone() -> Iterator[None]:
+    """Children that this thread starts meanwhile do not import its main script; those of other threads do."""
+    this_thread = threading.get_ident()
+    with _STARTING:
+        prepare = MAIN_SCRIPT.original()
+
+        def without_main(name: str) -> dict[str, Any]:
+            data: dict[str, Any] = prepare(name)
+            if threading.get_ident() == this_thread:
+                data.pop("init_main_from_path", None)
+                data.pop("init_main_from_name", None)
+            return data
+
+        with MAIN_SCRIPT.by(without_main):
+            yield
 
 
 class _ForkServerChild(ForkServerProcess):
     def start(self) -> None:
-        with _leaving_main_alone():
+        with leaving_main_alone():
             super().start()
 
 
 class _SpawnChild(SpawnProcess):
     def start(self) -> None:
-        with _leaving_main_alone():
+        with leaving_main_alone():
             super().start()
 
 

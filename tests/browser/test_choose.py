@@ -29,7 +29,7 @@ def press(page: Page, *keys: str) -> str:
     return str(page.evaluate(IN_TREE))
 
 
-def test_the_tree_by_keyboard(page: Page, app_url: str) -> None:
+def test_the_tree_by_keyboard_and_what_it_led_to(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/choose")
     recommended(page, "LoRA")
     for _ in range(TABS):
@@ -48,10 +48,8 @@ def test_the_tree_by_keyboard(page: Page, app_url: str) -> None:
     page.keyboard.press("Enter")
     recommended(page, "Prompting, no training")
     assert "prompting=yes" in page.url
-
-
-def test_the_configuration_opens_on_the_methods_page(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/choose")
+    # from the first example on, the configuration opens on the method's page
+    page.get_by_role("button", name="Back to the first example").click()
     recommended(page, "LoRA")
     page.get_by_role("button", name="Open LoRA with this").click()
     expect(page.locator("h1")).to_have_text("LoRA")

@@ -7,14 +7,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-from peft_lab.methods import all_methods
 from peft_lab.ui.pages import titles
 from tests.browser.conftest import served
 from tests.browser.driver import visit
 
 PAGES = sorted(path.stem for path in (Path(__file__).parents[2] / "pages").glob("*.py"))
-# They are one page with other words; one of them is opened in every test run.
-ALIKE = {slug for slug in all_methods() if slug != "lora"}
+QUICK = ("home", "lora", "memory")  # the others, a server for each, are slow
 # Every text that ever stands in the navigation.
 _NOTE_ENTRIES = """
   window.entries = [];
@@ -26,7 +24,7 @@ _NOTE_ENTRIES = """
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name for name in PAGES]
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PAGES]
 )
 def test_a_page_opens_on_a_cold_server(name: str, page: Page, app_home: Path, tmp_path: Path) -> None:
     address = "" if name == "home" else name

@@ -26,7 +26,7 @@ _PARAMETERS = """
   model tab topic device profile claim task method methods belief level path stop fixed run comparison x y r lr steps
   batch seq seed rows rank optimizer dtype lora_alpha target_modules num_virtual_tokens num_layers memory latency
 """
-QUICK = ("lora", "fact_check")  # the others are slow
+QUICK = ("lora",)  # the others are slow
 # Where the address says nothing, or nothing that is shown.
 SILENT = ("home", "runs", "teach")
 _FOREIGN = """() => [...document.querySelectorAll('*')].filter(each =>

@@ -49,6 +49,20 @@ def test_own_names_are_answered(host: str, app_url: str) -> None:
     assert answer(app_url, "/_stcore/stream", [host], **WEBSOCKET, Origin=f"http://{host}")[0] == 101
 
 
+@pytest.mark.parametrize(
+    "path", ["/lora/lora", "/q/qlora", "/pages/lora", "/_stcore/x", "/lora/static/js/x.js"]
+)
+def test_where_no_page_can_be_that_is_said(path: str, app_url: str) -> None:
+    """Not a white page: Streamlit's own answer is the app, with scripts that are not there."""
+    host = f"localhost:{urlsplit(app_url).port}"
+    status, text = answer(app_url, f"{path}?model=x", [host])
+    assert status == 404
+    assert "text/plain" in text and "text/html" not in text
+    assert text.endswith(
+        "there is no page at this address. Open the app's first page and choose one there.\n"
+    )
+
+
 @pytest.mark.parametrize("host", FOREIGN)
 def test_foreign_names_are_refused(host: str, app_url: str) -> None:
     name = host

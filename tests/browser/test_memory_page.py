@@ -32,7 +32,12 @@ def typed(page: Page, name: str) -> None:
     control.press("Enter")
 
 
-def test_a_model_that_refuses_a_method_comes_to_rest(page: Page, app_url: str) -> None:
+def test_it_comes_to_rest_a_step_is_scrubbed_and_a_folder_is_typed(
+    page: Page, app_url: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "tiny-bert"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(BERT), "utf-8")
     page.goto(f"{app_url}/memory?{SMALL}")
     simulated(page)
     # A question that is asked again on every draw would keep the script running every quarter of a second.
@@ -41,14 +46,6 @@ def test_a_model_that_refuses_a_method_comes_to_rest(page: Page, app_url: str) -
         assert app.get_attribute("data-test-script-state") == "notRunning"
         page.wait_for_timeout(100)
     assert page.get_by_text("does not support past key values").count() == 1
-
-
-def test_a_step_is_scrubbed_and_a_folder_is_typed(page: Page, app_url: str, tmp_path: Path) -> None:
-    folder = tmp_path / "tiny-bert"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(BERT), "utf-8")
-    page.goto(f"{app_url}/memory?{SMALL}")
-    simulated(page)
 
     expect(page.get_by_text("alive, the peak")).to_be_visible()
     page.get_by_role("slider", name="Moment").focus()

@@ -159,9 +159,10 @@ def test_comparisons_are_listed_newest_first_and_forgotten_without_their_runs(ru
         store.get(first.id)
 
 
-def test_a_damaged_plan_says_so(runner: FakeQueue) -> None:
+@pytest.mark.parametrize("content", ["{", "[" * 100_000])
+def test_a_damaged_plan_says_so(content: str, runner: FakeQueue) -> None:
     comparison = made(runner)
-    (comparison.folder / "plan.json").write_text("{")
+    (comparison.folder / "plan.json").write_text(content)
     with pytest.raises(RunError, match="cannot be read"):
         comparison.standing()
 

@@ -12,7 +12,6 @@ from dataclasses import replace
 import pytest
 
 from peft_lab.drawing import draw_block
-from peft_lab.drawing.style import STYLE
 from peft_lab.errors import Unsupported
 from peft_lab.methods import get_method
 from peft_lab.methods.base import Part
@@ -246,31 +245,6 @@ def test_texts_are_escaped_and_shortened() -> None:
     texts = [t.text or "" for t in ET.fromstring(drawing.svg).iter(NS + "text")]
     assert "<b>" in texts and "a&b" in texts
     assert not any("x" * 60 in text for text in texts) and any(text.endswith("x…") for text in texts)
-
-
-def test_colours_are_the_apps() -> None:
-    for colour in ("#C2410C", "#D7DBE2", "#1D4ED8"):
-        assert colour in STYLE
-
-
-def _luminance(colour: str) -> float:
-    values = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    r, g, b = (v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in values)
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b
-
-
-@pytest.mark.parametrize("theme", [0, 1])
-@pytest.mark.parametrize(
-    ("ink", "ground"),
-    [
-        ("ink", "paper"), ("ink", "frozen"), ("ink", "trained-light"), ("soft", "paper"), ("trained", "paper"),
-        ("on-trained", "trained"),
-    ],
-)  # fmt: skip
-def test_contrast_is_aa(ink: str, ground: str, theme: int) -> None:
-    colours = dict(re.findall(r"--([\w-]+): (?:var\([\w-]+, )?light-dark\((#\w+, #\w+)\)", STYLE))
-    a, b = (_luminance(colours[name].split(", ")[theme]) for name in (ink, ground))
-    assert (max(a, b) + 0.05) / (min(a, b) + 0.05) >= 4.5
 
 
 def test_parts_on_undrawn_modules_are_named() -> None:

@@ -27,8 +27,9 @@ def test_what_is_kept_belongs_to_its_runs(own_home: Path) -> None:
     assert serving.kept({**runs, "lora": {"movies": "c"}}) is None
     serving.forget()
     assert serving.kept(runs) is None
-    (own_home / "serving.json").write_text("{")
-    assert serving.kept(runs) is None
+    for damaged in ("{", "[" * 100_000, '{"runs": {}}'):
+        (own_home / "serving.json").write_text(damaged)
+        assert serving.kept({}) is None
 
 
 @pytest.mark.weights

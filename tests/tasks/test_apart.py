@@ -11,7 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from bench.faults import upload_cases, uploads
+from bench.faults import upload_cases
+from bench.faults.campaigns import uploads
 from peft_lab.errors import BadInput, RunError
 from peft_lab.tasks import apart, own
 

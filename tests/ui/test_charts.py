@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from peft_lab import palette
 from peft_lab.ui import theme
 from peft_lab.ui.components import charts
 
@@ -93,7 +94,11 @@ def test_a_diverging_map_is_symmetric_about_zero_and_grey_there() -> None:
     (trace,) = data
     assert [list(row) for row in trace["z"]] == [[1.0, -4.0], [2.0, 0.0]]
     assert (trace["zmin"], trace["zmax"]) == (-4.0, 4.0)
-    assert [colour for _, colour in trace["colorscale"]] == ["#1D4ED8", "#F5F5F4", theme.TRAINABLE]
+    assert [colour for _, colour in trace["colorscale"]] == [
+        theme.QUANTISED,
+        palette.CHART_ZERO,
+        theme.TRAINABLE,
+    ]
     assert trace["colorscale"][1][0] == 0.5
     assert trace["colorbar"]["title"]["text"] == "ΔW"
     assert (layout["xaxis"]["title"]["text"], layout["yaxis"]["title"]["text"]) == ("in", "out")
@@ -103,7 +108,7 @@ def test_a_diverging_map_is_symmetric_about_zero_and_grey_there() -> None:
 def test_a_map_of_shares_begins_at_zero_and_ends_where_it_is_told() -> None:
     (trace,), _ = plain(charts.heatmap([[0.1, 0.3]], "x", "y", "share", limit=1.0))
     assert (trace["zmin"], trace["zmax"]) == (0, 1.0)
-    assert [colour for _, colour in trace["colorscale"]] == ["#F5F5F4", theme.TRAINABLE]
+    assert [colour for _, colour in trace["colorscale"]] == [palette.CHART_ZERO, theme.TRAINABLE]
 
 
 @pytest.mark.parametrize("matrix", [[], [[0.0, 0.0]]])
@@ -136,6 +141,17 @@ def test_memory_bars_stack_the_parts_in_one_order_and_one_colour_each_in_gigabyt
     assert layout["yaxis"]["autorange"] == "reversed"
     assert not layout.get("shapes")
     assert layout["height"] > plain(charts.memory_bars({"LoRA": ROWS["LoRA"]}))[1]["height"]
+
+
+def test_what_is_below_a_gigabyte_is_drawn_in_megabytes() -> None:
+    """As the tables beside the figures write it."""
+    small = {"LoRA": {"weights": 600_000_000, "activations": 399_000_000}}
+    data, layout = plain(charts.memory_bars(small, limit=900_000_000))
+    assert [list(trace["x"]) for trace in data] == [[600.0], [399.0]]
+    assert (layout["xaxis"]["title"]["text"], layout["shapes"][0]["x0"]) == ("MB", 900.0)
+    data, layout = plain(charts.memory_timeline([("rest", None, small["LoRA"])]))
+    assert [list(trace["y"]) for trace in data] == [[600.0], [399.0]]
+    assert layout["yaxis"]["title"]["text"] == "MB alive"
 
 
 def test_a_devices_limit_is_a_line_at_its_place() -> None:

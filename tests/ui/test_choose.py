@@ -66,6 +66,9 @@ def test_the_first_situation_is_answered_with_reasons_and_flips() -> None:
         assert f"#### {heading}" in told(app)
     assert "simulated" in told(app)
     assert "A card sold as less than" in told(app)
+    [settings] = [found.proto.body for found in app.get("html") if "lora_alpha" in found.proto.body]
+    assert "<code>r</code></td><td>16</td>" in settings
+    assert "</td><td></td>" not in settings.replace("<td></td></tr>", "</tr>"), "a setting without a value"
 
 
 def test_every_answer_is_in_the_address_and_the_address_gives_them_back() -> None:

@@ -16,6 +16,7 @@ from peft_lab import published, units
 from peft_lab.compare import carrying, pareto, results, shipped, store
 from peft_lab.compare.plan import make_plan
 from peft_lab.methods import all_methods
+from peft_lab.ui import theme
 from peft_lab.ui.compare import drawings, page, table, watching
 from tests.compare.conftest import WISH, FakeQueue
 from tests.conftest import link
@@ -273,6 +274,37 @@ def test_curves_are_averaged_and_banded(runner: FakeQueue) -> None:
     assert list(lines[0].y) == pytest.approx([1.01, 0.91])
     assert list(bands[0].y) == pytest.approx([1.02, 0.92, 0.90, 1.00])
     assert set(drawings.colours()) == set(all_methods())
+
+
+def test_a_name_at_the_end_of_the_front_stays_inside() -> None:
+    rows = [
+        {"method": name, "title": name, "trainable": size, "metric_mean": value}
+        for name, size, value in (("small", 10, 0.1), ("large", 1000, 0.5))
+    ]
+    axes = [pareto.get_axis(name) for name in pareto.DEFAULT]
+    titles = {axis.name: axis.title for axis in axes}
+
+    def place(named: str) -> str:
+        figure = drawings.scatter(rows, axes[0], axes[1], titles, ["small", "large"], {}, [named])
+        return next(str(trace.textposition) for trace in figure.data if trace.name == named)
+
+    assert place("small") == "middle right"
+    assert place("large") == "top left"
+
+
+def test_many_bands_are_paler_than_few() -> None:
+    rows = [
+        {"method": name, "title": name, "loss": {"mean": [1.0, 0.5], "std": [0.1, 0.1]}}
+        for name in all_methods()
+    ]
+
+    def strength(count: int) -> float:
+        figure = drawings.learning_curves(rows[:count])
+        colour = next(trace.fillcolor for trace in figure.data if trace.fill == "toself")
+        return float(colour.rstrip(")").split(",")[-1])
+
+    assert strength(1) == strength(3) == theme.BAND_OPACITY
+    assert strength(8) < strength(3) / 2
 
 
 def test_shipped_documents_draw() -> None:

@@ -141,6 +141,12 @@ def test_a_week_of_cards(clock: Clock) -> None:
     # brought back from Thursday's file, through the page
     boxes: Any = app.get("file_uploader")
     upload = next(box for box in boxes if box.label == "Import an exported learner")
+    upload.set_value(("Ada.json", b"[" * 100_000, "application/json"))
+    press(app, "Import")
+    assert not app.exception
+    assert any("This file is not valid JSON" in error.value for error in app.error)
+    boxes = app.get("file_uploader")
+    upload = next(box for box in boxes if box.label == "Import an exported learner")
     upload.set_value(("Ada.json", json.dumps(exported).encode(), "application/json"))
     press(app, "Import")
     assert app.selectbox[0].value == "Ada"

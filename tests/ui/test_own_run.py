@@ -191,7 +191,7 @@ def test_an_estimate_is_not_told_to_the_second() -> None:
 
 def test_a_damaged_note_of_who_started_a_run_is_nobodys(runs: Any) -> None:
     run = runs(mark=None)
-    for content in ("", "[]", '{"browser": 3}', "\x00"):
+    for content in ("", "[]", '{"browser": 3}', "\x00", "[" * 100_000):
         (run.folder / starters.FILE).write_text(content, "utf-8")
         assert starters.started_by(run) is None
 

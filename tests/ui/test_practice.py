@@ -287,7 +287,7 @@ def test_a_chart_settles_every_belief(name: str) -> None:
     for value in (0.5, 2.0, 40.0):
         outcome = decide(prediction, [value + index for index in range(count)])
         (trace,) = chart_of(prediction, outcome).data
-        colours = list(trace.marker.color)
+        colours = list(trace.marker.line.color or trace.marker.color)  # ranges are pale within their outline
         if prediction.rule == "bands":
             low = trace.base[outcome.right]
             assert low <= value <= low + trace.x[outcome.right], "the figure lies in the range that is marked"

@@ -1,4 +1,4 @@
-"""Files of every kind with anything in them, and event files cut anywhere."""
+"""Files of every kind with anything in them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from typer.testing import CliRunner
-
+from bench.faults.children import invoke
 from bench.faults.rows import LIMIT, Place, Row
-from bench.faults.watching import QUICK, VICTIM
+from bench.faults.watching import QUICK, VICTIM, finished
 from peft_lab import export, serving
 from peft_lab.assets import store as assets
-from peft_lab.cli import app
 from peft_lab.compare import plan as plans
 from peft_lab.compare import store as comparisons
 from peft_lab.learners.schedule import Learners
 from peft_lab.queue import queue
 from peft_lab.queue.queue import get_queue
-from peft_lab.runs import kept, respond, store
+from peft_lab.runs import kept, respond, starters, store
 from peft_lab.runs.store import Run
 
-CUTS = 300
 ROOT = Path(__file__).parents[3]
+#: How many kinds of damage each file gets.
+TIMES = 10
 #: Contents for any file, by what they are.
 GARBAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda _: b"",
@@ -40,6 +39,7 @@ GARBAGE: dict[str, Callable[[bytes], bytes]] = {
     "a flipped byte": lambda data: _flipped(data),
 }
 RUN_FILES = (
+    starters.FILE,
     "spec.json",
     "events.jsonl",
     kept.RECORD,
@@ -63,15 +63,12 @@ def _flipped(data: bytes) -> bytes:
     return bytes(made)
 
 
-def run(place: Place, times: int | None) -> Iterator[Row]:
-    """A row for each kind of file, then one for cut event files."""
+def run(place: Place, times: int) -> Iterator[Row]:
+    """A row for each kind of file, then one for owners of runs."""
     home = place.home("home")
     _own_lists(home, place.weights)
-    made = store.get(get_queue().submit(replace(VICTIM, steps=8, eval_rows=16)))
-    other = store.get(get_queue().submit(QUICK))
-    for each in (made, other):
-        get_queue().wait(each.id)
-    forms = dict(list(GARBAGE.items())[: times or None])
+    made, other = finished(replace(VICTIM, steps=8, eval_rows=16), QUICK)
+    forms = dict(list(GARBAGE.items())[:times])
     for name in RUN_FILES:
         yield _row(
             f"a run's {name}", made.folder / name, forms, lambda row, label: _use(row, label, made, other)
@@ -96,7 +93,6 @@ def run(place: Place, times: int | None) -> Iterator[Row]:
         if path.exists() or name == "serving.json":
             yield _row(path.name if path.parent == home else name, path, forms, _use_lab)
     yield _owners(made)
-    yield _cut(made, other, times)
 
 
 def _own_lists(home: Path, weights: Path) -> None:
@@ -131,12 +127,6 @@ def _row(
     return row
 
 
-def _command(*arguments: str) -> None:
-    done = CliRunner().invoke(app, list(arguments))
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-
-
 def _page(name: str, **address: str) -> None:
     """Open a page of the app; what it shows as an exception is raised."""
     import streamlit as st
@@ -165,10 +155,11 @@ def _use(row: Row, label: str, made: Run, other: Run) -> None:
 
     row.guarded(f"{label}: list", listed)
     row.guarded(f"{label}: queue", lambda: (queue.mark_lost(), queue.before(other), queue.unfinished()))
-    row.guarded(f"{label}: runs", lambda: _command("runs"))
-    row.guarded(f"{label}: runs ID", lambda: _command("runs", made.id))
+    row.guarded(f"{label}: runs", lambda: invoke("runs"))
+    row.guarded(f"{label}: runs ID", lambda: invoke("runs", made.id))
     row.guarded(f"{label}: view", made.view)
     row.guarded(f"{label}: record", made.record)
+    row.guarded(f"{label}: started by", lambda: starters.started_by(made))
     row.guarded(f"{label}: insight", made.insight)
     row.guarded(f"{label}: arrays", made.arrays)
     row.guarded(f"{label}: script", lambda: export.script(made))
@@ -199,7 +190,7 @@ def _use_lab(row: Row, label: str) -> None:
     row.guarded(f"{label}: check", QUICK.check)
     row.guarded(f"{label}: learners", lambda: Learners().profiles())
     row.guarded(f"{label}: serving", lambda: serving.kept({}))
-    row.guarded(f"{label}: runs", lambda: _command("runs"))
+    row.guarded(f"{label}: runs", lambda: invoke("runs"))
 
 
 def _owners(made: Run) -> Row:
@@ -218,7 +209,7 @@ def _owners(made: Run) -> Row:
         path.write_text(f'{{"time": 1.0, "type": "queued", "owner": {form}}}\n')
         row.guarded(f"owner {form}: list", store.summaries)
         row.guarded(f"owner {form}: queue", lambda: (queue.mark_lost(), queue.unfinished()))
-        row.guarded(f"owner {form}: runs", lambda: _command("runs"))
+        row.guarded(f"owner {form}: runs", lambda: invoke("runs"))
         following = row.guarded(f"owner {form}: train", lambda: get_queue().submit(QUICK))
         if isinstance(following, str):
             if get_queue().wait(following, 120) != "done":
@@ -227,25 +218,4 @@ def _owners(made: Run) -> Row:
             row.hang(f"owner {form}: {following}")
     path.write_bytes(original)
     row.notes = "listed as damaged or lost; the next run was done each time"
-    return row
-
-
-def _cut(made: Run, other: Run, times: int | None) -> Row:
-    row = Row("an event file cut at any byte")
-    path = made.folder / "events.jsonl"
-    original = path.read_bytes()
-    chance = random.Random(0)
-    for _ in range(times or CUTS):
-        row.tried += 1
-        cut = chance.randrange(len(original))
-        path.write_bytes(original[:cut])
-        row.guarded(f"cut at {cut}: view", made.view)
-        row.guarded(f"cut at {cut}: list", store.summaries)
-        found, lines = len(made.events()), original[:cut].count(b"\n")
-        if found != lines:
-            row.loss(f"cut at {cut}: {found} events of {lines} whole lines")
-    path.write_bytes(original)
-    if store.summary(made).status != "done" or store.summary(other).status != "done":
-        row.loss("a run is no longer done afterwards")
-    row.notes = "every whole line is read"
     return row

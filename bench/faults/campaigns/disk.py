@@ -23,13 +23,13 @@ COMMANDS = (
 )
 
 
-def run(place: Place, times: int | None) -> Iterator[Row]:
+def run(place: Place, times: int) -> Iterator[Row]:
     """A row for each fault and moment."""
     for fault in ("a full disk", "a disk that becomes read-only"):
         for moment in MOMENTS:
             row = Row(f"{fault}, {moment}")
             said: set[str] = set()
-            for count in range(times or TIMES):
+            for count in place.in_time(range(times)):
                 row.tried += 1
                 folder = place.scratch / f"disk-{fault[2:6]}-{moment[:6]}-{count}".replace(" ", "-")
                 try:

@@ -43,7 +43,7 @@ VICTIMS = (
 LATE = 0.3  # seconds after a phase has begun, at most
 
 
-def run(place: Place, times: int | None) -> Iterator[Row]:
+def run(place: Place, times: int) -> Iterator[Row]:
     """A row for each process and signal."""
     home, chance = place.home("home"), random.Random(0)
     app = _App(home, place.scratch / "server.log")
@@ -53,7 +53,7 @@ def run(place: Place, times: int | None) -> Iterator[Row]:
             endings: dict[str, int] = {}
             # A queued run has no process of its own yet.
             phases = [phase for phase in PHASES if victim != "worker" or phase != "queued"]
-            for count in range(times or TIMES):
+            for count in place.in_time(range(times)):
                 phase = phases[count % len(phases)]
                 label = f"{row.what}, {phase}"
                 try:

@@ -60,7 +60,7 @@ def form() -> Situation:
     start = remembered()
     model = _choice(st, "model", "Model", list(catalogue()), start.model, catalogue_title)
     device = _choice(st, "device", "Device", _devices(start.device), start.device, _device_title)
-    second, third, fourth = st.columns(2), st.columns(2), st.columns(2)
+    second, third, fourth = (st.columns(2, vertical_alignment="bottom") for _ in range(3))
     batch = _number(second[0], "batch", "Rows per step", start.batch)
     seq = _number(second[1], "seq", "Tokens per row", start.seq)
     rows = _number(third[0], "rows", "Training rows", start.rows, "How many good rows you have to train on.")

@@ -58,7 +58,7 @@ def configuration(situation: Situation, found: Recommendation) -> None:
     rows = [
         (f"`{name}`", state.as_text(value), "" if value == usual[name] else state.as_text(usual[name]))
         for name, value in plan.values.items()
-        if not spec.knob(name).advanced or value != usual[name]
+        if value != usual[name] or (not spec.knob(name).advanced and state.as_text(value))
     ]
     rows += [(name, text, "") for name, text in _step(plan)]
     figures.table(("Setting", "Value", "Default, where it differs"), rows)

@@ -42,7 +42,7 @@ def choose_page() -> None:
     )
     above = st.container()
     left, right = st.columns([4, 7], gap="large")
-    with left, st.container(border=True):
+    with left, st.container(border=True, key="situation"):
         st.markdown("### Your situation")
         situation = form.form()
         if st.button("Back to the first example", key="choose-reset"):

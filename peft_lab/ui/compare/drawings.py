@@ -11,12 +11,16 @@ import plotly.graph_objects as go
 from peft_lab import units
 from peft_lab.compare.pareto import Axis
 from peft_lab.methods import all_methods
+from peft_lab.palette import faint
 from peft_lab.ui import theme
 
 Row = Mapping[str, Any]
 GIGA = 1e10  # bytes, from which an axis is in GB
 WIDE = 8  # times the smallest value, from which an axis is logarithmic
 CLOSE = 0.1  # a span of shares, below which whole percents would repeat along an axis
+FEW = (
+    3  # bands that may lie over each other at full strength; more are paler, or nothing is seen through them
+)
 SMOOTH = 12  # a curve is averaged over this part of its steps
 _MARGIN = {"l": 8, "r": 8, "t": 8, "b": 40}
 
@@ -69,7 +73,7 @@ def learning_curves(rows: Sequence[Row], height: int = 420) -> go.Figure:
                 y=high + low[::-1],
                 mode="lines",  # short curves would get a marker at every step of the band's edge
                 fill="toself",
-                fillcolor=_faint(colour),
+                fillcolor=faint(colour, theme.BAND_OPACITY * min(1.0, FEW / len(rows))),
                 line={"width": 0},
                 hoverinfo="skip",
                 showlegend=False,
@@ -94,11 +98,6 @@ def learning_curves(rows: Sequence[Row], height: int = 420) -> go.Figure:
     figure.update_xaxes(title="step", zeroline=False, dtick=1 if longest <= SMOOTH else None)
     figure.update_yaxes(title="training loss, nats")
     return figure
-
-
-def _faint(colour: str) -> str:
-    red, green, blue = bytes.fromhex(colour[1:])
-    return f"rgba({red},{green},{blue},{theme.BAND_OPACITY})"
 
 
 def scatter(
@@ -175,8 +174,9 @@ def _places(names: Sequence[str], front: Sequence[Row], y: Axis) -> dict[str, st
     at its ends."""
     rises = len(front) < 2 or front[-1][y.name] >= front[0][y.name]
     places = dict.fromkeys(names, "top left" if rises else "top right")
-    if names:
-        places[names[0 if rises else -1]] = "middle right" if rises else "bottom center"
+    end = 0 if rises else -1
+    if names and names[end] == front[end]["method"]:
+        places[names[end]] = "middle right" if rises else "bottom center"
     return places
 
 

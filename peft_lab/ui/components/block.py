@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import streamlit as st
 
+from peft_lab import palette
 from peft_lab.drawing import TOKENS, draw_block
 from peft_lab.methods.base import Part
 from peft_lab.models.quantise import Quantization
@@ -26,7 +27,7 @@ CSS = f"""
 .panel {{ position: absolute; z-index: 5; box-sizing: border-box; width: min(27rem, 100%); max-height: 20rem;
   overflow: auto;
   padding: 0.6rem 0.75rem; border: 1px solid var(--st-border-color); border-radius: 0.5rem; font-size: 0.84rem;
-  background: var(--st-background-color); box-shadow: 0 6px 24px rgb(0 0 0 / 0.22); }}
+  background: var(--st-background-color); box-shadow: 0 6px 24px {palette.faint(palette.BLACK, 0.22)}; }}
 .panel[hidden] {{ display: none; }}
 .panel h4 {{ margin: 0 2rem 0.35rem 0; font-size: 0.84rem; font-weight: 600; overflow-wrap: anywhere;
   font-family: var(--st-code-font); }}

@@ -1,4 +1,4 @@
-"""Plotly figures. Each takes plain data and returns a figure; colours come from the theme module."""
+"""Plotly figures. Each takes plain data and returns a figure; colours come from the palette."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from peft_lab import units
+from peft_lab import palette, units
 from peft_lab.ui import theme
 
 CONFIG = {"displayModeBar": False, "responsive": True}
@@ -97,9 +97,9 @@ def heatmap(
             y=labels_y,
             zmin=-limit if diverging else 0,
             zmax=limit,
-            colorscale=[[0, "#1D4ED8"], [0.5, "#F5F5F4"], [1, theme.TRAINABLE]]
+            colorscale=[[0, theme.QUANTISED], [0.5, palette.CHART_ZERO], [1, theme.TRAINABLE]]
             if diverging
-            else [[0, "#F5F5F4"], [1, theme.TRAINABLE]],
+            else [[0, palette.CHART_ZERO], [1, theme.TRAINABLE]],
             colorbar={"title": {"text": unit, "side": "right"}, "thickness": 10},
             hovertemplate=f"{x} %{{x}}<br>{y} %{{y}}<br>%{{z:.4g}}<extra></extra>",
         )
@@ -115,11 +115,13 @@ def memory_bars(
 ) -> go.Figure:
     """One bar per row, made of its parts in bytes; ``limit`` draws a line at a device's memory."""
     figure = go.Figure()
+    largest = max((sum(parts.values()) for parts in rows.values()), default=0)
+    unit, scale = _unit(largest)
     for part in _parts(rows.values()):
         sizes = [parts.get(part, 0) for parts in rows.values()]
         figure.add_bar(
             y=list(rows),
-            x=[size / 1e9 for size in sizes],
+            x=[size / scale for size in sizes],
             name=part,
             orientation="h",
             marker={"color": theme.MEMORY[part]},
@@ -127,14 +129,13 @@ def memory_bars(
             hovertemplate=f"{part}: %{{customdata}}<extra>%{{y}}</extra>",
         )
     if limit is not None:
-        largest = max(sum(parts.values()) for parts in rows.values())
         # A limit far beyond the bars would shrink them to nothing; it is named at the edge instead.
         far = limit > FAR * largest
         at = largest if far else limit
         if not far:
-            figure.add_vline(x=limit / 1e9, line={"dash": "dash", "width": 2, "color": theme.TRAINABLE})
+            figure.add_vline(x=limit / scale, line={"dash": "dash", "width": 2, "color": theme.TRAINABLE})
         figure.add_annotation(
-            x=at / 1e9,
+            x=at / scale,
             y=1.02,
             yref="paper",
             text=f"{title}: {units.size(limit)} →" if far else title,
@@ -149,7 +150,7 @@ def memory_bars(
         legend={"orientation": "h", "y": 1.12, "x": 0, "yanchor": "bottom", "traceorder": "normal"},
     )
     figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(title="GB", rangemode="tozero")
+    figure.update_xaxes(title=unit, rangemode="tozero")
     return figure
 
 
@@ -158,13 +159,14 @@ def memory_timeline(
 ) -> go.Figure:
     """Memory over the stretches of a step, stacked by part; the phases are marked along the top."""
     figure = go.Figure()
+    unit, scale = _unit(max((sum(parts.values()) for _, _, parts in points), default=0))
     xs = list(range(len(points)))
     where = [phase if layer is None else f"{phase}, layer {layer}" for phase, layer, _ in points]
     for part in _parts(parts for _, _, parts in points):
         sizes = [parts.get(part, 0) for _, _, parts in points]
         figure.add_scatter(
             x=xs,
-            y=[size / 1e9 for size in sizes],
+            y=[size / scale for size in sizes],
             name=part,
             stackgroup="memory",
             mode="lines",
@@ -180,7 +182,7 @@ def memory_timeline(
     for index, end in zip(starts, ends, strict=True):
         if end - index < len(xs) * LABEL_SHARE:
             continue  # too short a phase for its name
-        figure.add_vline(x=index, line={"dash": "dot", "width": 1, "color": "#8A94A6"})
+        figure.add_vline(x=index, line={"dash": "dot", "width": 1, "color": theme.QUIET})
         figure.add_annotation(
             x=index,
             y=1,
@@ -200,8 +202,13 @@ def memory_timeline(
         legend={"orientation": "h", "y": -0.22, "x": 0},
     )
     figure.update_xaxes(title="course of the step, layer by layer", showticklabels=False, zeroline=False)
-    figure.update_yaxes(title="GB alive", rangemode="tozero")
+    figure.update_yaxes(title=f"{unit} alive", rangemode="tozero")
     return figure
+
+
+def _unit(largest: int) -> tuple[str, float]:
+    """The unit of an axis that reaches to ``largest`` bytes, as the tables beside it write such sizes."""
+    return ("GB", 1e9) if largest >= 1e9 else ("MB", 1e6)
 
 
 def _parts(rows: Iterable[Mapping[str, int]]) -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import streamlit as st
 
+from peft_lab import palette
+
 FOLD_BELOW = 400  # CSS pixels under which the cells of a row stand under its first one
 
 CSS = f"""
@@ -19,11 +21,11 @@ th, td {{ padding: 0.3rem 0.5rem; text-align: left; vertical-align: top; }}
 thead th {{ position: sticky; top: 0; z-index: 1; background: var(--st-secondary-background-color); font-weight: 600; }}
 tbody tr {{ border-top: 1px solid var(--st-border-color); cursor: pointer; }}
 tbody tr:hover {{ background: var(--st-secondary-background-color); }}
-tbody tr.chosen {{ background: color-mix(in srgb, var(--st-primary-color) 12%, transparent);
+tbody tr.chosen {{ background: color-mix(in srgb, var(--st-primary-color) {palette.TINT}%, transparent);
   box-shadow: inset 3px 0 0 var(--st-primary-color); }}
 .n {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
-.trained {{ color: light-dark(#C2410C, #FB923C); font-weight: 600; }}
-.packed {{ color: light-dark(#1D4ED8, #93B4FF); font-weight: 600; }}
+.trained {{ color: {palette.TRAINED.css}; font-weight: 600; }}
+.packed {{ color: {palette.QUANTISED.css}; font-weight: 600; }}
 button {{ all: unset; cursor: pointer; overflow-wrap: anywhere; }}
 button:focus-visible {{ outline: 2px solid var(--st-primary-color); outline-offset: 2px; }}
 @container (max-width: {FOLD_BELOW}px) {{

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from peft_lab import units
+from peft_lab import palette, units
 from peft_lab.counting.count import GroupCount
 from peft_lab.ui import theme
 
 VISIBLE = 0.05  # of the picture, that all trained areas together take at least
 LEAST = 0.004  # of the picture, that one of them takes at least
-_NEUTRAL = "#B9C0CC"  # behind the areas of one place; dark letters are legible on it in both themes
 _LAYERS = re.compile(r"^(.*?)\.?\{\}\.?(.*)$")
 
 
@@ -108,7 +107,7 @@ def treemap(all_areas: Sequence[Area], height: int = 340) -> go.Figure:
         parents.append("")
         drawn.append(sum(area.drawn for area in inside))
         shown.append(sum(area.parameters for area in inside))
-        colour.append(_NEUTRAL)
+        colour.append(palette.CHART_AREA_PLACE)
         told.append("")
     for area in all_areas:
         ids.append(f"{area.place}/{area.label}/{area.state}")
@@ -128,7 +127,7 @@ def treemap(all_areas: Sequence[Area], height: int = 340) -> go.Figure:
                 [f"{number:,}", units.percent(100 * number / total), text]
                 for number, text in zip(shown, told, strict=True)
             ],
-            marker={"colors": colour, "line": {"width": 1, "color": "white"}},
+            marker={"colors": colour, "line": {"width": 1, "color": palette.WHITE}},
             branchvalues="total",
             texttemplate="%{label}<br>%{customdata[0]}",
             hovertemplate=(

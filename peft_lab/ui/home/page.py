@@ -99,4 +99,5 @@ def _models() -> None:
             for entry in live
         ],
         numeric=(2, 3, 4),
+        fold=True,
     )

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from peft_lab import units
+from peft_lab import palette, units
 from peft_lab.ui import theme
 from peft_lab.ui.components.charts import FAR
 
 _MARGIN = {"l": 8, "r": 8, "t": 30, "b": 40}
-_QUIET = "#8A94A6"
+_BAND_OPACITY = 0.2
 
 
 def cost_curves(
@@ -42,14 +42,14 @@ def cost_curves(
     largest = max(max(ys) for _, ys in series.values())
     far = limit > FAR * largest
     if not far:
-        figure.add_hline(y=limit / 1e9, line={"dash": "dash", "width": 2, "color": _QUIET})
+        figure.add_hline(y=limit / 1e9, line={"dash": "dash", "width": 2, "color": theme.QUIET})
     figure.add_annotation(
         x=0, xref="paper", xanchor="left",
         y=1, yref="paper", yanchor="bottom",  # above the plot, where no line crosses it
         text=("" if far else "– – ") + f"{device}: {units.size(limit)}" + (", far above" if far else ""),
         showarrow=False,
     )  # fmt: skip
-    figure.add_vline(x=now, line={"dash": "dot", "width": 1, "color": _QUIET})
+    figure.add_vline(x=now, line={"dash": "dot", "width": 1, "color": theme.QUIET})
     figure.update_layout(
         margin=_MARGIN,
         height=height,
@@ -72,17 +72,17 @@ def against(
     for factor, fill in ((1 - band / 100, None), (1 + band / 100, "tonexty")):
         figure.add_scatter(
             x=ends, y=[factor * end for end in ends], mode="lines", line={"width": 0},
-            fill=fill, fillcolor="rgba(138,148,166,0.20)", hoverinfo="skip", name=f"within {band:g}%",
+            fill=fill, fillcolor=palette.faint(theme.QUIET, _BAND_OPACITY), hoverinfo="skip", name=f"within {band:g}%",
             showlegend=fill is not None,
         )  # fmt: skip
     figure.add_scatter(
-        x=ends, y=ends, mode="lines", line={"width": 1, "color": _QUIET}, hoverinfo="skip", name="equal"
+        x=ends, y=ends, mode="lines", line={"width": 1, "color": theme.QUIET}, hoverinfo="skip", name="equal"
     )
     figure.add_scatter(
         x=[size / 1e9 for size in published],
         y=[size / 1e9 for size in simulated],
         mode="markers",
-        marker={"size": 9, "color": theme.TRAINABLE, "line": {"width": 1, "color": "white"}},
+        marker={"size": 9, "color": theme.TRAINABLE, "line": {"width": 1, "color": palette.WHITE}},
         text=list(names),
         customdata=[
             [units.size(p), units.size(s), f"{100 * (s / p - 1):+.1f}%"]
@@ -108,12 +108,14 @@ def errors(names: Sequence[str], percents: Sequence[float], band: float, height:
             y=[names[index] for index in order],
             x=[percents[index] for index in order],
             orientation="h",
-            marker={"color": [theme.TRAINABLE if abs(percents[i]) > band else "#5FB8A8" for i in order]},
+            marker={
+                "color": [theme.TRAINABLE if abs(percents[i]) > band else theme.SERIES[2] for i in order]
+            },
             hovertemplate="%{x:+.2f}%<extra>%{y}</extra>",
         )
     )
     for edge in (-band, band):
-        figure.add_vline(x=edge, line={"dash": "dot", "width": 1, "color": _QUIET})
+        figure.add_vline(x=edge, line={"dash": "dot", "width": 1, "color": theme.QUIET})
     reach = max(band, *(abs(one) for one in percents)) * 1.1
     figure.update_layout(margin=_MARGIN, height=height, showlegend=False, bargap=0.3)
     figure.update_xaxes(title="simulated against published, %", range=[-reach, reach], zeroline=True)

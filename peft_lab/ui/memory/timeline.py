@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from peft_lab import units
+from peft_lab import palette, units
 from peft_lab.memory.account import Point
 from peft_lab.methods import all_methods
 from peft_lab.ui import state
@@ -87,7 +87,7 @@ def _scrub(points: Sequence[Point], key: str) -> None:
     with chart:
         st.markdown(f"#### What is alive, moment by moment {figures.badge('simulated')}")
         figure = charts.memory_timeline([(one.phase, one.layer, one.parts) for one in points], height=420)
-        figure.add_vline(x=at, line={"width": 2, "color": "#5B6B82"})
+        figure.add_vline(x=at, line={"width": 2, "color": palette.CHART_MARK})
         st.plotly_chart(figure, key=f"{key}-chart", config=charts.CONFIG)
 
 

@@ -57,7 +57,7 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
     st.markdown(spec.summary)
     top = st.container()
     left, right = st.columns([5, 11], gap="medium")
-    with left, st.container(border=True):
+    with left, st.container(border=True, key="knobs"):
         st.markdown("### Knobs")
         choice = knobs_card(spec, first_model)
     report = _count(choice)

@@ -8,12 +8,14 @@ from itertools import pairwise
 import plotly.graph_objects as go
 import streamlit as st
 
+from peft_lab.palette import faint
 from peft_lab.quiz.predictions import Figure, Inquiry, Prediction, PredictionOutcome
 from peft_lab.ui import theme
 from peft_lab.ui.components import charts, figures
 
 _GIGA = 1e9
 _ROOM = 1.3  # the axis ends that much beyond the figure and the last limit
+_PALE = 0.5  # opacity of a range
 _WRAP = 26  # characters of an option's line beside the chart
 
 
@@ -51,18 +53,19 @@ def _ranges(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure:
     end = max(found.value, *prediction.bands) * _ROOM
     limits = (0.0, *prediction.bands, end)
     rows = ["<br>".join(textwrap.wrap(option, _WRAP)) for option in prediction.options]
+    colours = [
+        theme.TRAINABLE if index == outcome.right else theme.MEMORY["weights"] for index in range(len(rows))
+    ]
     chart = go.Figure(
         go.Bar(
             y=rows,
             x=[high - low for low, high in pairwise(limits)],
             base=list(limits[:-1]),
             orientation="h",
+            # pale, so that the line across is seen; the outline is what stands out from the page
             marker={
-                "color": [
-                    theme.TRAINABLE if index == outcome.right else theme.MEMORY["weights"]
-                    for index in range(len(rows))
-                ],
-                "opacity": 0.55,
+                "color": [faint(colour, _PALE) for colour in colours],
+                "line": {"width": 2, "color": colours},
             },
             hovertemplate="%{y}<extra></extra>",
         )

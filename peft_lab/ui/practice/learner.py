@@ -154,7 +154,7 @@ def _files(file: Learners, name: str, pool: list[Question], model: str | None) -
 def _parsed(content: bytes) -> Any:
     try:
         return json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput("This file is not valid JSON.", "file") from error
 
 

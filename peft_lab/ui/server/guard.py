@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from peft_lab.ui.server.hosts import VARIABLE, Hosts, from_environment, name_of
 
 MISDIRECTED = 421
+_NOWHERE = "PEFT Lab: there is no page at this address. Open the app's first page and choose one there.\n"
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
@@ -33,29 +34,50 @@ def _configured() -> tuple[str, ...]:
 
 
 class Guard:
-    """Refuses HTTP requests and WebSockets under foreign names, and adds :func:`headers` to what is answered."""
+    """Refuses HTTP requests and WebSockets under foreign names, says where no page is, and adds :func:`headers`."""
 
     def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
         self._app = app
         self._hosts = hosts
+        self._base = str(st.get_option("server.baseUrlPath") or "").strip("/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
 
+        nowhere = False
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(headers())
             await send(message)
 
+        async def send_page(message: Message) -> None:
+            nonlocal nowhere
+            if message["type"] == "http.response.start" and not nowhere:
+                nowhere = _is_page(message) and not self._may_be_page(scope["path"])
+                if nowhere:
+                    await PlainTextResponse(_NOWHERE, 404)(scope, receive, send_with_headers)
+            if not nowhere:
+                await send_with_headers(message)
+
         refusal = self._refusal(Headers(scope=scope).getlist("host"))
         if refusal is None:
-            await self._app(scope, receive, send_with_headers)
+            await self._app(scope, receive, send_page)
         elif scope["type"] == "http":
             await PlainTextResponse(refusal, MISDIRECTED)(scope, receive, send_with_headers)
         else:
             await send({"type": "websocket.close", "code": 1008})  # before it was accepted: status 403
+
+    def _may_be_page(self, path: str) -> bool:
+        """Whether a page can be there: pages have one name, and the frames of components are no pages.
+
+        Streamlit answers any other path with the app's page too. From there its scripts lie at other addresses, and
+        the page stays white.
+        """
+        below = path.strip("/").removeprefix(self._base).strip("/")
+        return "/" not in below or below.startswith("component/")
 
     def _refusal(self, asked: list[str]) -> str | None:
         """Why it is refused, in one sentence or two; ``None`` if it is not."""
@@ -68,6 +90,12 @@ class Guard:
             f"PEFT Lab does not answer to the name {name}. If this name is yours, start PEFT Lab with the environment "
             f"variable {VARIABLE}={name}.\n"
         )
+
+
+def _is_page(start: Message) -> bool:
+    return start["status"] == 200 and Headers(raw=start["headers"]).get("content-type", "").startswith(
+        "text/html"
+    )
 
 
 @cache

@@ -12,6 +12,7 @@ from peft_lab.ui import pages, theme
 from peft_lab.ui.shell import surroundings
 
 _HERE = Path(__file__).parents[1]
+SIDEBAR = 230  # pixels: every page's name fits, and the page has the rest
 
 
 @st.cache_resource
@@ -27,7 +28,12 @@ def run_app() -> None:
     """What every run does: configure, build the navigation from the registry, run the chosen page."""
     asked = asked_page()
     pages.navigating()
-    st.set_page_config(page_title="PEFT Lab", page_icon=str(_HERE / "favicon.png"), layout="wide")
+    st.set_page_config(
+        page_title="PEFT Lab",
+        page_icon=str(_HERE / "favicon.png"),
+        layout="wide",
+        initial_sidebar_state=SIDEBAR,
+    )
     st.logo(_HERE / "logo.svg", size="large")
     _start_services()
     sections = {name: [pages.page(*entry) for entry in entries] for name, entries in pages.sections().items()}

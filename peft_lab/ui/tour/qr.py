@@ -7,6 +7,8 @@ from functools import lru_cache
 import segno
 import streamlit as st
 
+from peft_lab import palette
+
 # 117 squares a side: at full screen on a projector of 1,080 lines each is 8 pixels wide.
 _LARGEST_VERSION = 25
 _SIZE = 800  # CSS pixels a side, where the screen has as many
@@ -39,4 +41,4 @@ def drawn(address: str) -> str | None:
     if int(code.version) > _LARGEST_VERSION:
         return None
     scale = _SIZE // code.symbol_size(border=_BORDER)[0]
-    return code.svg_inline(scale=scale, border=_BORDER, dark="#000", light="#fff")
+    return code.svg_inline(scale=scale, border=_BORDER, dark=palette.BLACK, light=palette.WHITE)

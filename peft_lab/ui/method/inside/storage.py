@@ -10,7 +10,7 @@ from peft_lab import units
 from peft_lab.errors import PeftLabError
 from peft_lab.methods.qlora import storage
 from peft_lab.methods.qlora.spec import BLOCK
-from peft_lab.ui import state
+from peft_lab.ui import state, theme
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.components.waiting import come_back
@@ -65,12 +65,12 @@ def _code_book(slug: str, found: dict[str, Any], kind: str) -> None:
     counts, unit = (row["row_histogram"], "row") if kind == "int8" else (row["histogram"], "block")
     width = 2 / len(counts)
     centres = [-1 + width * (index + 0.5) for index in range(len(counts))]
-    figure = charts.columns(centres, counts, f"weight / largest of its {unit}", "weights", colour="#8A94A6")
+    figure = charts.columns(centres, counts, f"weight / largest of its {unit}", "weights", colour=theme.QUIET)
     figure.update_layout(bargap=0)
     figure.update_xaxes(dtick=0.5)
     codes = found["codes"].get(kind, ())
     for value in codes:
-        figure.add_vline(x=value, line={"width": 1.5, "color": "#1D4ED8"})
+        figure.add_vline(x=value, line={"width": 1.5, "color": theme.QUANTISED})
     st.plotly_chart(figure, key=f"{slug}-code-book", config=charts.CONFIG)
     lost = f"Lost in this matrix: **{units.percent(100 * row['errors'][kind])}** of its norm."
     if kind == "int8":

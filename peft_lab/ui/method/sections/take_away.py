@@ -20,7 +20,7 @@ HEIGHT = 640  # pixels that longer code gets
 
 
 def take_away(choice: Choice) -> None:
-    left, right = st.columns([4, 3], gap="large")
+    left, right = st.columns([17, 11], gap="small")  # the longest line of code fits at 1280
     with left:
         st.markdown("#### These settings as code")
         if choice.valid:
@@ -76,7 +76,7 @@ _FILES: tuple[tuple[str, Callable[[Run], str | bytes], str, str, str], ...] = (
 def _downloads(identity: str) -> None:
     run = store.get(identity)
     for label, make, ending, mime, text in _FILES:
-        button, told = st.columns([2, 3], vertical_alignment="center")
+        button, told = st.columns(2, vertical_alignment="center")
         try:
             data = make(run)
         except PeftLabError as error:

@@ -132,6 +132,7 @@ def _form(choice: Choice, locked: bool) -> tuple[RunSpec | None, dict[str, Any]]
             if problem:
                 st.markdown(f":red[:material/link_off: {plain(problem)} The default is used.]")
         state.remember(slug, name, None if values[name] == usual else values[name], kind)
+    beneath = st.empty()
     sentence = _sentence(choice, locked)
     slots[SAY] = st.empty()
     own = own_data.upload(choice.entry.kind, locked) if choice.task == OWN_TASK else None
@@ -146,7 +147,7 @@ def _form(choice: Choice, locked: bool) -> tuple[RunSpec | None, dict[str, Any]]
         _say(error, slots)
         return None, slots
     if complete.head_learning_rate not in (None, complete.learning_rate):
-        slots["lr"].caption(
+        beneath.caption(  # over both columns
             f"The task head starts at random; its learning rate is {complete.head_learning_rate:g}."
         )
     return complete, slots

@@ -12,18 +12,16 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bench.faults.children import Outcome, summed
+from bench.faults.children import preload
+from bench.faults.rows import LIMIT, Outcome, Place, Row
 from peft_lab.errors import PeftLabError
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.knobs import Knob
 from peft_lab.models.catalogue import ModelEntry, catalogue
 
-CASES = 3000
-COUNTED = (
-    10  # one of so many is counted as well; a count builds the model, which takes a second on a busy machine
-)
-SECONDS = 60.0
+TIMES = 3000
+COUNTED = 10  # one of so many is counted as well: a count builds the model, which takes a while
 _ROOM = 2_000_000_000  # parameters up to which a model is counted here: larger ones take the same way, longer
 
 #: What no knob takes, or takes only by its own kind.
@@ -95,7 +93,7 @@ def tried(
     except Exception:  # noqa: BLE001  whatever it is, it is what the campaign looks for
         outcome.traceback = traceback.format_exc()
     outcome.seconds = time.monotonic() - start
-    outcome.hung = outcome.seconds > SECONDS
+    outcome.hung = outcome.seconds > LIMIT
     return outcome
 
 
@@ -127,22 +125,24 @@ def _consistent(
             outcome.faults.append(f"counted {report.trainable:,}, by the formula {report.formula:,}")
 
 
-def cases(amount: int = CASES, seed: int = 0, every: int = COUNTED) -> Iterator[tuple[str, Outcome]]:
-    """Each combination with what became of it; one of ``every`` is counted too."""
+def cases(
+    amount: int = TIMES, seed: int = 0, every: int = 1, counted: bool = False
+) -> Iterator[tuple[str, Outcome]]:
+    """One of ``every`` combinations with what became of it; it may be counted on the model too."""
     rng = random.Random(seed)
     for number in range(amount):
         spec, entry, values, text = combination(rng)
-        what = f"{spec.slug} on {entry.name} with {values!r:.300} {text or ''!r:.100}"
-        yield what, tried(spec, entry, values, text, counted=number % every == 0)
+        if number % every == 0:
+            what = f"{spec.slug} on {entry.name} with {values!r:.300} {text or ''!r:.100}"
+            yield what, tried(spec, entry, values, text, counted)
 
 
-def campaign(
-    amount: int = CASES, seed: int = 0, report: Callable[[str], None] = print
-) -> list[dict[str, Any]]:
-    """Rows {what, tried, tracebacks, hangs, lost, notes}."""
-    outcomes = []
-    for what, found in cases(amount, seed):
-        if not found.fine:
-            report(f"{what}: {found.told}")
-        outcomes.append((what, found))
-    return [summed(f"combinations of knobs (one of {COUNTED} counted too)", outcomes)]
+def run(place: Place, times: int) -> Iterator[Row]:
+    """A row for all of them, one for those that are counted as well."""
+    yield Row("combinations of knobs: checks, formula, drawing").take(
+        place.in_time(cases(times)), "an answer or a sentence"
+    )
+    preload()
+    yield Row("every tenth of them: counted on the model too").take(
+        place.in_time(cases(times, every=COUNTED, counted=True)), "the count is the formula's, or a sentence"
+    )

@@ -10,16 +10,17 @@ import resource
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.faults.children import Outcome, summed
-from bench.faults.upload_cases import CASES, cases
+from bench.faults.rows import Outcome, Place, Row
+from bench.faults.upload_cases import cases
 from peft_lab.errors import BadInput
 from peft_lab.tasks import apart
 
+TIMES = 200
 _LONGEST = 800  # characters of a refusal
 
 
@@ -70,18 +71,9 @@ def places() -> list[tuple[str, Outcome]]:
         return [(f"--own {path:.40}", _told(partial(apart.load_file, path))) for path in (*endless, *others)]
 
 
-def campaign(
-    amount: int = CASES, seed: int = 0, report: Callable[[str], None] = print
-) -> list[dict[str, Any]]:
-    """Rows {what, tried, tracebacks, hangs, lost, notes}."""
-    outcomes: list[tuple[str, Outcome]] = []
-    for what, name, data in cases(amount, seed):
-        found = tried(name, data)
-        if not found.fine:
-            report(f"{what}: {found.told}")
-        outcomes.append((what, found))
-    devices = places()
-    for what, found in devices:
-        if not found.fine:
-            report(f"{what}: {found.told}")
-    return [summed("uploads", outcomes), summed("files for --own that are none", devices)]
+def run(place: Place, times: int) -> Iterator[Row]:
+    """A row for files that are uploaded, one for what is named to the command line."""
+    answered = "taken, or refused in one sentence"
+    files = ((what, tried(name, data)) for what, name, data in cases(times))
+    yield Row("hostile uploads").take(place.in_time(files), answered)
+    yield Row("devices, pipes, links and folders for `--own`").take(places(), answered)

@@ -6,27 +6,20 @@ that an address put there, a page that does not come to rest.
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from bench.faults.children import Outcome, summed
+from playwright.sync_api import Error, TimeoutError, sync_playwright
 
-CASES = 300
-SECONDS = 60.0
-ROOT = Path(__file__).parents[2]
+from bench.faults.rows import LIMIT, Outcome, Place, Row
+from bench.faults.watching import tracebacks_of
+from tests.browser.conftest import served
+from tests.browser.driver import CHROMIUM_FLAGS, chromium_path, settled
+
+TIMES = 300
 FOREIGN = "foreign.invalid"
 
 #: What pages and what surrounds them read out of an address, besides a method's own knobs.
@@ -151,16 +144,9 @@ PATHS = (
 _ADDED = """(foreign) => [...document.querySelectorAll('img, a, script, iframe, link, video, object, embed')]
   .map((one) => one.src || one.href || one.data || '')
   .filter((address) => URL.canParse(address) && new URL(address).hostname === foreign).length"""
-_SETTLED = """() => {
-  const app = document.querySelector('[data-testid="stApp"]');
-  return app !== null && app.getAttribute('data-test-connection-state') === 'CONNECTED'
-    && app.getAttribute('data-test-script-state') === 'notRunning'
-    && document.querySelector('[data-stale="true"], [data-testid="stSkeleton"]') === null
-    && document.querySelector('[data-testid="stAppSkeleton"]') === null;
-}"""
 
 
-def addresses(amount: int = CASES, seed: int = 0) -> Iterator[str]:
+def addresses(amount: int = TIMES, seed: int = 0) -> Iterator[str]:
     """Addresses without the host: every value once, then odd paths, then random pages, names and values."""
     from peft_lab.ui.pages import titles
 
@@ -184,83 +170,43 @@ def _quoted(value: str) -> str:
     return value if value in ("%ff", "%00", "%u0041") else quote(value, safe="")
 
 
-@contextmanager
-def served(home: Path) -> Iterator[str]:
-    """The app on a free port, with a lab folder of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    url = f"http://localhost:{port}"
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    server = subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "PEFT_LAB_HOME": str(home)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    try:
-        until = time.monotonic() + SECONDS
-        while time.monotonic() < until:
-            with (
-                suppress(urllib.error.URLError, OSError),
-                urllib.request.urlopen(f"{url}/_stcore/health", timeout=2),
-            ):
-                break
-            time.sleep(0.2)
-        yield url
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
-
-
-def campaign(
-    amount: int = CASES, seed: int = 0, report: Callable[[str], None] = print
-) -> list[dict[str, Any]]:
-    """Rows {what, tried, tracebacks, hangs, lost, notes}. Needs Playwright and a Chromium."""
-    from playwright.sync_api import sync_playwright
-
-    from tests.browser.driver import CHROMIUM_FLAGS, chromium_path
-
-    outcomes: list[tuple[str, Outcome]] = []
-    with tempfile.TemporaryDirectory() as home, served(Path(home)) as url, sync_playwright() as playwright:
+def run(place: Place, times: int) -> Iterator[Row]:
+    """One row. Needs Playwright and a Chromium."""
+    home = place.home("home")
+    with served(home, place.scratch / "server.log") as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_FLAGS)
         context = browser.new_context(viewport={"width": 1280, "height": 1000})
-        for address in addresses(amount, seed):
-            found = _opened(context, url, address)
-            if not found.fine:
-                report(f"{address[:200]}: {found.told}")
-            outcomes.append((address[:120], found))
+        found = ((address[:200], _opened(context, url, address)) for address in addresses(times))
+        row = Row("hostile addresses").take(
+            place.in_time(found), "a page at rest or a plain not found; nothing foreign"
+        )
         browser.close()
-    return [summed("addresses opened in Chromium", outcomes)]
+    tracebacks_of(row, place.scratch / "server.log", "the server's log")
+    yield row
 
 
 def _opened(context: Any, url: str, address: str) -> Outcome:
-    from playwright.sync_api import Error, TimeoutError
-
     outcome, start = Outcome(), time.monotonic()
     page = context.new_page()  # a new session of the app's each time
     own = urlsplit(url).hostname
     page.on("pageerror", lambda error: outcome.faults.append(f"page error: {str(error)[:200]}"))
     page.on("request", lambda asked: _own(outcome, own, asked.url))
     try:
-        answer = page.goto(url + address, timeout=SECONDS * 1000)
+        answer = page.goto(url + address, timeout=LIMIT * 1000)
         if answer is not None and answer.status >= 400:
             return outcome  # no address of the app's, and said so
-        page.wait_for_selector('[data-testid="stApp"]', timeout=SECONDS * 1000)
-        page.wait_for_function(_SETTLED, timeout=SECONDS * 1000, polling=100)
-        page.wait_for_timeout(150)
+        page.wait_for_selector('[data-testid="stApp"]', timeout=LIMIT * 1000)
+        settled(page, LIMIT)
         shown = page.locator('[data-testid="stException"]')
         if shown.count():
             outcome.traceback = shown.first.inner_text()[:2000]
         if added := page.evaluate(_ADDED, FOREIGN):
             outcome.faults.append(f"{added} pictures or links put in by the address")
+    except AssertionError as error:
+        outcome.hung = True
+        outcome.faults.append(str(error)[:300])
     except TimeoutError:
-        outcome.hung = page.locator('[data-testid="stApp"]').count() > 0
-        if not outcome.hung:
-            outcome.faults.append("a blank page")
+        outcome.faults.append("a blank page")
     except Error as error:
         outcome.faults.append(f"not opened: {str(error)[:200]}")
     finally:

@@ -1,7 +1,7 @@
 """Folders with a hostile config.json, counted by the command line: a sentence or a count, never code of theirs.
 
 Each case runs in a process of its own with limits on time and memory, so that a hang is a figure and not the end of the
-campaign. A case is lost when a config that is hostile ran its code, or when the answer is neither a count nor one line.
+campaign. Wrong is also when code of the folder was run, or when the answer is neither a count nor one line.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from bench.faults.children import Outcome, cli, preload, summed
+from bench.faults.children import cli, preload
+from bench.faults.rows import LIMIT, Outcome, Place, Row
 
-CASES = 300
-SECONDS = 60.0  # of processor time
+TIMES = 300
 MEMORY = 6 * 2**30  # of address space: torch alone takes 3
 
 _DEEP = "[" * 50_000
@@ -153,7 +153,7 @@ def _texts() -> Iterator[tuple[str, bytes | str]]:
     yield "a link to /dev/zero", "/dev/zero"
 
 
-def cases(amount: int = CASES, seed: int = 0) -> Iterator[tuple[str, Callable[[Path], None]]]:
+def cases(amount: int = TIMES, seed: int = 0) -> Iterator[tuple[str, Callable[[Path], None]]]:
     """What it is, and what puts it into an empty folder. The listed ones first, then random changes of real configs."""
     from peft_lab.models.catalogue import catalogue
 
@@ -211,25 +211,26 @@ def _content(content: bytes | str) -> Callable[[Path], None]:
     return put
 
 
-def campaign(
-    amount: int = CASES, seed: int = 0, report: Callable[[str], None] = print, first: int = 0
-) -> list[dict[str, Any]]:
-    """Rows {what, tried, tracebacks, hangs, lost, notes} of ``count -m FOLDER`` over the cases, methods in turn."""
+def outcomes(amount: int, first: int = 0, seed: int = 0) -> Iterator[tuple[str, Outcome]]:
+    """``count -m FOLDER`` over so many cases from the first on, methods in turn: what it is, and what became of it."""
     from peft_lab.methods import all_methods
 
     preload()
     methods = tuple(all_methods())
-    outcomes: list[tuple[str, Outcome]] = []
     with tempfile.TemporaryDirectory() as place:
         for number, (what, put) in islice(enumerate(cases(first + amount, seed)), first, None):
             folder = Path(place) / str(number)
             folder.mkdir()
             put(folder)
             method = methods[number % len(methods)]
-            found = cli(["count", "-m", str(folder), "--method", method, "--json"], SECONDS, MEMORY)
+            found = cli(["count", "-m", str(folder), "--method", method, "--json"], LIMIT, MEMORY)
             if (folder / "ran").exists():
                 found.faults.append("code of the folder was run")
-            if not found.fine:
-                report(f"{what} with {method}: {found.told}")
-            outcomes.append((what, found))
-    return [summed("config.json of a model's folder, counted", outcomes)]
+            yield f"{what} with {method}", found
+
+
+def run(place: Place, times: int) -> Iterator[Row]:
+    """One row."""
+    yield Row("hostile config.json of a model's folder").take(
+        place.in_time(outcomes(times)), "counted, or refused in one line; none of their code was run"
+    )

@@ -1,0 +1,290 @@
+"""Tripwires: each fails when a library has changed so that what we put in its place is needless or no longer called."""
+
+# mypy: disable-error-code="attr-defined,no-untyped-call,arg-type,index"
+# It looks into parts of libraries that have no types and are exported by nobody.
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from multiprocessing import spawn
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import peft_lab
+from peft_lab.errors import PeftLabError
+from peft_lab.memory import fake, kernels, protocol, sparse, standins
+from peft_lab.replacing import Replacement
+from peft_lab.workers import processes
+
+PACKAGE = Path(peft_lab.__file__).parent
+
+
+class Called(Exception):
+    """Raised by what stands in a library's place, to show that the library calls it."""
+
+
+def _call(*_: Any, **__: Any) -> Any:
+    raise Called
+
+
+def _operations(run: Callable[[], Any]) -> set[str]:
+    """Names of the torch operations that a call comes to."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    seen: set[str] = set()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.add(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    with Watch():
+        run()
+    return seen
+
+
+def attention() -> None:
+    from transformers.integrations import sdpa_attention
+
+    functional = torch.nn.functional
+    query = torch.zeros(1, 2, 4, 8, dtype=torch.bfloat16, device="meta")
+
+    def attend() -> Any:
+        return functional.scaled_dot_product_attention(query, query, query)
+
+    flash = "_scaled_dot_product_flash_attention"
+    assert flash not in _operations(attend), "torch picks a device's kernel without a device: needless"
+    with kernels.attention("cuda"):
+        assert flash in _operations(attend)
+    own = re.match(
+        r"\s*scaled_dot_product_attention\((.*?)\) ->", functional.scaled_dot_product_attention.__doc__, re.S
+    )
+    assert own
+    names = [part.split("=")[0].strip() for part in own[1].split(",")]
+    for ours in (kernels._cuda_attention, kernels._cpu_attention):
+        assert list(inspect.signature(ours).parameters) == names
+    with kernels.ATTENTION.by(_call), pytest.raises(Called):
+        module = torch.nn.Module()
+        sdpa_attention.sdpa_attention_forward(module, query, query, query, None, is_causal=False)
+
+
+def mask_reading() -> None:
+    from transformers import masking_utils
+    from transformers.utils import import_utils
+
+    mask = torch.ones(1, 4, dtype=torch.bool, device="meta")
+    assert masking_utils.is_tracing is import_utils.is_tracing
+    assert not import_utils.is_tracing(mask), "transformers does not read masks without values: needless"
+    with fake.MASK_READING.by(lambda value: value.is_meta):
+        assert import_utils.is_tracing(mask)
+    assert "is_tracing(padding_mask)" in inspect.getsource(masking_utils)
+
+
+def foreach_devices() -> None:
+    from torch.utils import _foreach_utils
+
+    nowhere = torch.device("meta")
+    assert not _foreach_utils._device_has_foreach_support(nowhere), "torch counts meta in: needless"
+    with fake.FOREACH_DEVICES.by(lambda: ["meta"]):
+        assert _foreach_utils._device_has_foreach_support(nowhere)
+    # what clipping asks
+    weight = torch.nn.Parameter(torch.zeros(2, device="meta"))
+    weight.grad = torch.zeros(2, device="meta")
+    with fake.FOREACH_DEVICES.by(_call), pytest.raises(Called):
+        torch.nn.utils.clip_grad_norm_([weight], 1.0)
+
+
+def _coordinates() -> Any:
+    positions = torch.zeros(2, 3, dtype=torch.long, device="meta")
+    return torch.sparse_coo_tensor(positions, torch.zeros(3, device="meta"), (4, 4))
+
+
+def sparse_matrix() -> None:
+    from peft.tuners.frod import layer as frod
+    from peft.tuners.shira import layer as shira
+
+    with pytest.raises(NotImplementedError):  # once torch can: needless
+        _coordinates().coalesce()
+    with pytest.raises(NotImplementedError):
+        torch.zeros(4, 4, device="meta") + _coordinates()
+    with sparse.sparse_as_dense():
+        assert (torch.zeros(4, 4, device="meta") + _coordinates().coalesce()).shape == (4, 4)
+    for module in (frod, shira):
+        assert "torch.sparse_coo_tensor(" in inspect.getsource(module), "called by another name"
+
+
+def sparse_product() -> None:
+    from peft.tuners.frod import layer as frod
+
+    with sparse.SPARSE_MATRIX.by(sparse.Coordinates), pytest.raises(TypeError):
+        torch.sparse.mm(_coordinates(), torch.zeros(4, 2, device="meta"))
+    with sparse.sparse_as_dense(), torch.device("meta"):
+        assert torch.sparse.mm(_coordinates(), torch.zeros(4, 2)).shape == (4, 2)
+    assert "torch.sparse.mm(" in inspect.getsource(frod), "called by another name"
+
+
+def adamss_clusters() -> None:
+    from peft.tuners.adamss import layer
+
+    rows = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(NotImplementedError):  # once PEFT reads no values: needless
+        layer.clustering_Z(rows.to("meta"), 2, 10)
+    theirs, ours = layer.clustering_Z(rows, 2, 10), standins._even_clusters(rows, 2, 10)
+    assert (theirs[0].shape, theirs[1]) == (ours[0].shape, ours[1])
+    assert "clustering_Z(" in inspect.getsource(layer.AdamssLayer)
+
+
+def frod_basis() -> None:
+    from peft.tuners.frod import model
+
+    rows = [torch.randn(6, 4), torch.randn(5, 4)]
+    with pytest.raises(RuntimeError):  # once PEFT reads no values: needless
+        model._projection_from_weights([matrix.to("meta") for matrix in rows], 0.1)
+    assert model._projection_from_weights(rows, 0.1).shape == standins._shared_basis(rows, 0.1).shape
+    assert "_projection_from_weights(" in inspect.getsource(model.FrodModel)
+
+
+def frod_coordinates() -> None:
+    from peft.tuners.frod.layer import FrodLayer
+
+    solve = FrodLayer._calculate_frod_u_and_lambda
+    basis, weight = torch.randn(4, 4), torch.randn(6, 4)
+    with pytest.raises(NotImplementedError):  # once PEFT reads no values: needless
+        solve(None, basis, weight.to("meta"))
+    theirs, ours = solve(None, basis, weight), standins._basis_coordinates(None, basis, weight)
+    assert [one.shape for one in theirs] == [one.shape for one in ours]
+    assert "self._calculate_frod_u_and_lambda(" in inspect.getsource(FrodLayer)
+
+
+def _osf() -> Any:
+    from peft import OSFConfig, get_peft_model
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 4, bias=False))
+    return get_peft_model(model, OSFConfig(target_modules=["0"], effective_rank=2)).base_model.model[0]
+
+
+def osf_keeps_both_halves() -> None:
+    now = _osf()
+    assert len(now._osf_U_low_init), "PEFT keeps the start of the low half no longer: its row is another's"
+    with protocol.osf_before_021():
+        before = _osf()
+        assert not len(before._osf_U_low_init)
+        assert before.osf_S_high.shape == (2,)
+
+
+def osf_multiplies_both_halves() -> None:
+    inputs = torch.randn(3, 6)
+    with protocol.osf_before_021():
+        layer = _osf()
+        rebuilt = _operations(lambda: layer(inputs))
+        assert torch.allclose(layer(inputs), inputs @ layer.get_base_layer().weight.T, atol=1e-5)
+    layer = _osf()
+    assert "mm" in rebuilt
+    assert rebuilt != _operations(lambda: layer(inputs)), "PEFT rebuilds the matrix again: needless"
+
+
+def osf_projects_two_gradients() -> None:
+    with protocol.osf_before_021():
+        layer = _osf()
+        assert len(layer.hook_handles) == 2, "PEFT attaches its hooks by another way"
+        layer(torch.randn(3, 6)).sum().backward()
+        gradient = layer.osf_svd_params["default"]["U_low"].grad
+    assert torch.allclose(layer._osf_U_high["default"].T @ gradient, torch.zeros(2, 2), atol=1e-5)
+
+
+def main_script() -> None:
+    main = sys.modules["__main__"]
+    plain = {"init_main_from_path", "init_main_from_name"}
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(main, "__spec__", None)
+        changed.setattr(main, "__file__", str(PACKAGE / "elsewhere.py"), raising=False)
+        assert plain & set(spawn.get_preparation_data("child")), (
+            "children leave the main script alone: needless"
+        )
+        seen: list[set[str]] = []
+        with processes.leaving_main_alone():
+            assert not plain & set(spawn.get_preparation_data("child"))
+            other = threading.Thread(target=lambda: seen.append(set(spawn.get_preparation_data("child"))))
+            other.start()
+            other.join()
+        assert plain & seen[0], "another thread's children are its own business"
+    for way in ("popen_spawn_posix", "popen_spawn_win32", "popen_forkserver"):
+        source = Path(spawn.__file__).with_name(f"{way}.py").read_text(encoding="utf-8")
+        assert "spawn.get_preparation_data(" in source, f"{way} calls it by another name"
+
+
+TRIPWIRES: dict[str, Callable[[], None]] = {
+    "attention": attention,
+    "mask reading": mask_reading,
+    "foreach devices": foreach_devices,
+    "sparse matrix": sparse_matrix,
+    "sparse product": sparse_product,
+    "AdaMSS clusters": adamss_clusters,
+    "FRoD basis": frod_basis,
+    "FRoD coordinates": frod_coordinates,
+    "OSF update_layer": osf_keeps_both_halves,
+    "OSF forward": osf_multiplies_both_halves,
+    "OSF _attach_hooks": osf_projects_two_gradients,
+    "main script": main_script,
+}
+
+
+def _replacements() -> list[Replacement]:
+    """All that the package declares, found by reading it for files that name the class."""
+    found: list[Replacement] = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.name == "replacing.py" or "Replacement(" not in path.read_text(encoding="utf-8"):
+            continue
+        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        for value in vars(importlib.import_module(name)).values():
+            candidates = value.values() if isinstance(value, dict) else (value,)
+            found += [one for one in candidates if isinstance(one, Replacement)]
+    return found
+
+
+@pytest.mark.parametrize("name", TRIPWIRES)
+def test_the_library_is_as_the_replacement_expects(name: str) -> None:
+    TRIPWIRES[name]()
+
+
+def test_every_replacement_has_a_tripwire_and_a_reason() -> None:
+    found = _replacements()
+    assert sorted(one.name for one in found) == sorted(TRIPWIRES)
+    assert all(one.reason.endswith(".") and callable(one.original()) for one in found)
+
+
+def test_nothing_in_the_package_is_patched_otherwise() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "unittest" not in text, path
+        assert not re.search(r"^(?:spawn|torch|peft|transformers)\.[\w.]+ = ", text, re.M), path
+
+
+def test_what_is_replaced_comes_back_whatever_happens() -> None:
+    replacement = Replacement("test", "textwrap", "TextWrapper.fill", "a test")
+    own = replacement.original()
+    blocks: list[AbstractContextManager[None]] = [replacement.by(_call)]
+    with pytest.raises(Called), blocks[0]:
+        replacement.original()(None)
+    assert replacement.original() is own
+
+
+@pytest.mark.parametrize(
+    ("module", "attribute"), [("textwrap", "gone"), ("textwrap", "Gone.fill"), ("gone", "fill")]
+)
+def test_a_function_that_is_gone_is_said(module: str, attribute: str) -> None:
+    replacement = Replacement("test", module, attribute, "a test")
+    with (
+        pytest.raises(PeftLabError, match=rf"replaces {module}\.{attribute}, which the installed release"),
+        replacement.by(_call),
+    ):
+        pass
