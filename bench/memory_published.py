@@ -30,7 +30,7 @@ def compare(only: str = "") -> list[dict[str, Any]]:
     return rows
 
 
-def _compare(row: published.Row) -> dict[str, Any]:
+def _compare(row: published.PublishedRow) -> dict[str, Any]:
     start = time.perf_counter()
     result: dict[str, Any] = {"experiment": row.experiment, "published": row.reserved}
     try:

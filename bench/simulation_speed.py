@@ -21,8 +21,8 @@ import psutil
 from peft_lab.memory import ask
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
-from peft_lab.workers.crew import get_crew
 from peft_lab.workers.inspector import Inspector
+from peft_lab.workers.pool import get_pool
 
 CASES = (
     ("llama-3.2-3b", "lora", 4, 768, False),
@@ -71,7 +71,7 @@ def _bars(repeats: int) -> Iterator[float]:
     for number in range(repeats + 1):
         setting: dict[str, Any] = {"batch": batch, "seq": seq - _APART * number}
         start = time.perf_counter()
-        wait([get_crew().submit(0, ask.step, model, slug, {}, setting, "bfloat16", False) for slug in slugs])
+        wait([get_pool().submit(0, ask.step, model, slug, {}, setting, "bfloat16", False) for slug in slugs])
         if number:  # the first one warms the processes
             yield time.perf_counter() - start
 

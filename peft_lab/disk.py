@@ -48,7 +48,7 @@ def why(code: int) -> str:
     return _WHY.get(code, "the disk reports an error")
 
 
-def told(error: BaseException, folder: Path) -> str | None:
+def explained(error: BaseException, folder: Path) -> str | None:
     """One sentence on an error that is the disk's, ``None`` on any other. ``folder``: where was to be written."""
     code = number(error)
     return None if code is None else f"Nothing can be written to {folder}: {why(code)}."
@@ -60,7 +60,7 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        sentence = told(error, folder)
+        sentence = explained(error, folder)
         if sentence is None:
             raise
         raise RunError(sentence) from error

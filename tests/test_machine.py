@@ -15,8 +15,8 @@ import peft_lab
 from peft_lab import doctor, machine
 from peft_lab.errors import BadInput
 from peft_lab.memory import devices
-from peft_lab.methods.base import Quantization
 from peft_lab.models import loading
+from peft_lab.models.quantise import Quantization
 from peft_lab.runs import admission
 from peft_lab.workers import inspector
 

@@ -13,18 +13,18 @@ from pathlib import Path
 
 from peft_lab import published
 from peft_lab.errors import PeftLabError
-from peft_lab.published import Outcome
+from peft_lab.published import PublishedOutcome
 
 FILE = Path(published.__file__).parent / published.RESULTS
 PACKAGES = ("torch", "transformers", "peft")
 
 
-def outcome(experiment: str) -> Outcome:
+def outcome(experiment: str) -> PublishedOutcome:
     """What the simulation says of a row, or why it says nothing."""
     try:
-        return Outcome.of(published.simulate(experiment))
+        return PublishedOutcome.of(published.simulate(experiment))
     except PeftLabError as error:
-        return Outcome(None, None, str(error))
+        return PublishedOutcome(None, None, str(error))
 
 
 def main() -> None:

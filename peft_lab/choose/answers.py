@@ -25,7 +25,7 @@ def answer(key: str, situation: Situation, room: Room) -> tuple[str, str]:
     if key not in QUESTIONS:
         raise UnknownName("question", key, QUESTIONS, "answer")
     if key in ("kind", "biases", "scale"):
-        return counted.answers(situation.shape)[key], counted.said(key, situation.shape)
+        return counted.answers(situation.shape)[key], counted.phrase(key, situation.shape)
     if key == "base":
         return _base(situation, room)
     if key == "full":
@@ -34,10 +34,10 @@ def answer(key: str, situation: Situation, room: Room) -> tuple[str, str]:
             room.full(),
             f"one row of full fine-tuning needs {least}; {units.size(room.memory)} are usable",
         )
-    return told(key, situation)
+    return found_answer(key, situation)
 
 
-def told(key: str, situation: Situation) -> tuple[str, str]:
+def found_answer(key: str, situation: Situation) -> tuple[str, str]:
     """As :func:`answer`, for the questions that only the person can answer.
 
     Raises:

@@ -18,7 +18,7 @@ def answers(shape: ModelShape) -> dict[str, str]:
     }
 
 
-def said(key: str, shape: ModelShape) -> str:
+def phrase(key: str, shape: ModelShape) -> str:
     """The count behind an answer, as a sentence without its full stop."""
     if key == "kind":
         return f"{shape.title} is {_KINDS[shape.kind]}"

@@ -58,7 +58,9 @@ def find(
         found = counted.answers(shape)
         for key, values in wanted.items():
             if key in found and found[key] not in values:
-                raise BadInput(f"{counted.said(key, shape)}, so {key}={values[0]} does not hold for it.", key)
+                raise BadInput(
+                    f"{counted.phrase(key, shape)}, so {key}={values[0]} does not hold for it.", key
+                )
     for example in EXAMPLES:
         named = model in (None, example.model) and device in (None, example.device)
         if named and example.agrees(wanted):

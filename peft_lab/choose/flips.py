@@ -9,7 +9,7 @@ from typing import Any
 
 from peft_lab import units
 from peft_lab.choose.advice import ADVICE, NOTHING, PROMPTING, Advice
-from peft_lab.choose.answers import told
+from peft_lab.choose.answers import found_answer
 from peft_lab.choose.cited import ADAPTER_LATENCY, MANY_ROWS, PROMPT_SCALE
 from peft_lab.choose.recommend import Recommendation, decide, lengthens, walk
 from peft_lab.choose.room import Room
@@ -28,7 +28,7 @@ class Flip:
     Attributes:
         question, value: the answer that changes. text: the change in words, with the figure at which it happens.
         method, title: what is then recommended.
-        told: fields of the situation that make the change; empty for another model, which is no single answer.
+        changes: fields of the situation that make the change; empty for another model, which is no single answer.
     """
 
     question: str
@@ -36,7 +36,7 @@ class Flip:
     text: str
     method: str
     title: str
-    told: dict[str, Any]
+    changes: dict[str, Any]
 
 
 def flips(situation: Situation, room: Room, found: Recommendation) -> tuple[Flip, ...]:
@@ -67,7 +67,7 @@ def _told(situation: Situation, room: Room) -> Iterator[Flip]:
         ("latency", "relaxed", "latency", None, f"{ADAPTER_LATENCY} more time for a request, or no limit"),
     )
     for question, value, name, setting, text in changes:
-        if told(question, situation)[0] == value or getattr(situation, name) == setting:
+        if found_answer(question, situation)[0] == value or getattr(situation, name) == setting:
             continue
         try:
             then = decide(replace(situation, **{name: setting}), room).advice
@@ -94,7 +94,9 @@ def _storage(situation: Situation, room: Room, found: Recommendation) -> Iterato
             then = decide(other, room).advice
             if then.method != found.method:
                 said, setting = text.format(units.size(size)), {"storage": size + step}
-                yield Flip("storage", told("storage", other)[0], said, then.method, then.title, setting)
+                yield Flip(
+                    "storage", found_answer("storage", other)[0], said, then.method, then.title, setting
+                )
                 break
 
 

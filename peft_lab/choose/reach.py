@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from peft_lab.choose import counted, examples
-from peft_lab.choose.answers import told
+from peft_lab.choose.answers import found_answer
 from peft_lab.choose.situation import FOUND, WORDS, Situation, tight
 from peft_lab.choose.tree import NODES, Place
 from peft_lab.errors import UnknownName
@@ -55,7 +55,7 @@ def reach(situation: Situation, place: Place, known: Mapping[str, str]) -> Situa
 
 def _told(key: str, situation: Situation) -> str:
     """What the situation answers; none of these questions needs the simulation."""
-    return told(key, situation)[0]
+    return found_answer(key, situation)[0]
 
 
 def _set(situation: Situation, key: str, value: str) -> Situation:

@@ -15,7 +15,7 @@ from peft_lab.choose import answers, words
 from peft_lab.choose.advice import ADVICE, NOTHING, PROMPTING, Advice, Reason
 from peft_lab.choose.answers import TOLD, answer
 from peft_lab.choose.cited import ADAPTER_LATENCY
-from peft_lab.choose.room import Plan, Room, Step
+from peft_lab.choose.room import Room, Step, StepPlan
 from peft_lab.choose.situation import Situation, stored_bytes
 from peft_lab.choose.tree import NODES, QUESTIONS, ROOT, label
 from peft_lab.errors import BadInput, SimulationError
@@ -53,9 +53,9 @@ class Decision:
 
     path: tuple[Answered, ...]
     advice: Advice
-    plan: Plan | None
+    plan: StepPlan | None
     overruled: list[Why]
-    others: Iterator[tuple[Advice, Plan]]
+    others: Iterator[tuple[Advice, StepPlan]]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Recommendation:
     title: str
     why: tuple[Why, ...]
     path: tuple[Answered, ...]
-    plan: Plan | None
+    plan: StepPlan | None
     runner_up: str | None
     runner_up_text: str
     overruled: tuple[Why, ...] = ()
@@ -153,7 +153,7 @@ def _on_a_smaller_model(situation: Situation, room: Room, method: str) -> tuple[
 
 def _possible(
     situation: Situation, room: Room, leaf: Advice, overruled: list[Why]
-) -> Iterator[tuple[Advice, Plan]]:
+) -> Iterator[tuple[Advice, StepPlan]]:
     """The leaf and what may stand in for it, as far as it can be; reasons against what cannot go to ``overruled``."""
     for advice in (leaf, *(ADVICE[name] for name in leaf.others)):
         found = _step(situation, room, advice)
@@ -201,7 +201,7 @@ def _step(situation: Situation, room: Room, advice: Advice) -> Step | Why:
 
 def lengthens(situation: Situation, advice: Advice) -> Why | None:
     """The reason against what makes requests longer and cannot be merged, where they may take no longer."""
-    if answers.told("latency", situation)[0] == "relaxed" or situation.latency is None:
+    if answers.found_answer("latency", situation)[0] == "relaxed" or situation.latency is None:
         return None
     allowed = f"at most {units.percent(situation.latency)} more time is allowed."
     spec = get_method(advice.method)
@@ -218,12 +218,12 @@ def _against(text: str) -> Why:
     return Why(text, _found_how(Source.COUNTED), str(Source.COUNTED))
 
 
-def _plan(situation: Situation, room: Room, advice: Advice, step: Step) -> Plan:
+def _plan(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPlan:
     shape, spec = situation.shape, get_method(advice.method)
     values = spec.complete(shape, advice.knobs(shape))
     if situation.hardware.kind == "cuda" and situation.hardware.capability < _BFLOAT16:
         values = {name: "float16" if value == "bfloat16" else value for name, value in values.items()}
-    return Plan(
+    return StepPlan(
         values=values,
         batch=step.batch,
         seq=situation.seq,
@@ -250,7 +250,7 @@ def _result(
     reasons: Sequence[Reason],
     known: words.Words,
     path: tuple[Answered, ...],
-    plan: Plan | None,
+    plan: StepPlan | None,
     runner: tuple[str, str] | None,
     overruled: tuple[Why, ...],
 ) -> Recommendation:

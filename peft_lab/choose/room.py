@@ -27,7 +27,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StepPlan:
     """The ready configuration: knobs, how a step is run, and what it takes."""
 
     values: Mapping[str, Any]

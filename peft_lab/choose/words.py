@@ -14,7 +14,7 @@ from peft_lab.models.catalogue import catalogue, get_model
 
 if TYPE_CHECKING:
     from peft_lab.choose.advice import Advice
-    from peft_lab.choose.room import Plan, Room
+    from peft_lab.choose.room import Room, StepPlan
     from peft_lab.choose.situation import Situation
 
 #: Which published row shows a method.
@@ -31,7 +31,7 @@ PUBLISHED = {
 class Words(dict[str, str]):
     """Fills a template: ``text.format_map(Words(...))``. A name that is no method below is a bug and a KeyError."""
 
-    def __init__(self, situation: Situation, room: Room, advice: Advice, plan: Plan | None) -> None:
+    def __init__(self, situation: Situation, room: Room, advice: Advice, plan: StepPlan | None) -> None:
         super().__init__()
         self._situation, self._room, self._advice, self._plan = situation, room, advice, plan
 

@@ -74,7 +74,7 @@ class Claim:
     """One claim.
 
     Attributes:
-        claim: what is meant, as a short sentence. said: the words themselves.
+        claim: what is meant, as a short sentence. quote: the words themselves.
         origin: ``text`` for the source text, ``saying`` for what is often said.
         topic: as in :func:`peft_lab.quiz.question.topics`.
         check: works on a model. needs: ``torch`` for one that belongs into the inspector process.
@@ -85,7 +85,7 @@ class Claim:
 
     id: str
     claim: str
-    said: str
+    quote: str
     topic: str
     check: Callable[[Subject], Found]
     source: Source

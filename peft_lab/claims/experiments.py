@@ -180,62 +180,62 @@ def _double(model: Subject) -> Found:
 CLAIMS = (
     small(
         id="nf4-better", topic="quantisation", check=_nf4, claim="NF4 is better than FP4.",
-        said="NormalFloat4 — better than fp4",
+        quote="NormalFloat4 — better than fp4",
     ),
     Claim(
         id="double-quantisation", topic="quantisation", check=_double, source=Source.COUNTED,
         how="bits of code and constants, times the weights of the layers",
-        claim="Double quantisation saves extra memory.", said="nested quantization saves extra memory",
+        claim="Double quantisation saves extra memory.", quote="nested quantization saves extra memory",
     ),
     small(
         id="lora-merges", topic="lora", check=_merge, claim="LoRA merges back into the base at no cost.",
-        said="merges back into base model at inference (zero overhead)",
+        quote="merges back into base model at inference (zero overhead)",
     ),
     small(
         id="lora-alpha", topic="lora", check=_alpha, claim="α/r is the effective learning rate.",
-        said="scaling factor (alpha/r = effective lr scale)",
+        quote="scaling factor (alpha/r = effective lr scale)",
     ),
     small(
         id="qlora-overhead", topic="qlora", check=_overhead, claim="QLoRA has a quantisation overhead at inference.",
-        said="QLoRA | Quantization overhead",
+        quote="QLoRA | Quantization overhead",
         how="the comparison on orders that ships with this lab, and a small experiment with a fixed seed",
     ),
     small(
         id="both-learn", topic="lora", check=_both_learn, origin="saying",
-        claim="A and B both learn from the first step.", said="A and B are trained together from the start.",
+        claim="A and B both learn from the first step.", quote="A and B are trained together from the start.",
     ),
     small(
         id="zero-start", topic="lora", check=_zero, origin="saying",
-        claim="Starting A and B both at zero works as well.", said="Just zero both: the model starts unchanged.",
+        claim="Starting A and B both at zero works as well.", quote="Just zero both: the model starts unchanged.",
     ),
     small(
         id="misspelt-target", topic="lora", check=_misspelt, origin="saying",
-        claim="PEFT tells you when a target module is misspelt.", said="If it ran, the targets were right.",
+        claim="PEFT tells you when a target module is misspelt.", quote="If it ran, the targets were right.",
     ),
     small(
         id="lora-activations", topic="memory", check=_activations, origin="saying",
-        claim="LoRA does without most of the activations.", said="Frozen layers need no activations.",
+        claim="LoRA does without most of the activations.", quote="Frozen layers need no activations.",
     ),
     small(
         id="wrapped-twice", topic="training", check=_twice, origin="saying",
-        claim="Wrapping a model again replaces the adapter.", said="Call get_peft_model again for the next one.",
+        claim="Wrapping a model again replaces the adapter.", quote="Call get_peft_model again for the next one.",
     ),
     small(
         id="pissa-off", topic="lora", check=_pissa, origin="saying",
         claim="Switching the adapter off always gives the original model back.",
-        said="Disable the adapter and you have the base.",
+        quote="Disable the adapter and you have the base.",
     ),
     small(
         id="prompt-free", topic="prompt", check=_positions, origin="saying",
-        claim="Virtual tokens cost nothing at inference.", said="Soft prompts are free once trained.",
+        claim="Virtual tokens cost nothing at inference.", quote="Soft prompts are free once trained.",
     ),
     small(
         id="prefix-anywhere", topic="prefix", check=_encoder, origin="saying",
-        claim="Prefix Tuning works on any transformer.", said="Every attention layer can take a prefix.",
+        claim="Prefix Tuning works on any transformer.", quote="Every attention layer can take a prefix.",
     ),
     Claim(
         id="four-bits", topic="quantisation", check=_four_bits, source=Source.COUNTED, origin="saying", model=None,
         how="code and constants, Dettmers et al. 2023, section 3",
-        claim="A 4-bit weight takes 4 bits.", said="4-bit means 4 bits per weight.",
+        claim="A 4-bit weight takes 4 bits.", quote="4-bit means 4 bits per weight.",
     ),
 )  # fmt: skip

@@ -55,7 +55,7 @@ def accuracy(method: str) -> float:
     return 100 * published.rows()[PUBLISHED[method]].accuracy
 
 
-def published_row(experiment: str) -> published.Row:
+def published_row(experiment: str) -> published.PublishedRow:
     return published.rows()[experiment]
 
 

@@ -130,28 +130,28 @@ def _ptuning_nlu(model: Subject) -> Found:
 CLAIMS = (
     counted(
         id="leaf-no-overhead", check=_no_overhead, how="parameters that each method adds, and whether it merges",
-        claim="For zero inference overhead, take LoRA.", said="Need zero inference overhead (merge weights)? → LoRA",
+        claim="For zero inference overhead, take LoRA.", quote="Need zero inference overhead (merge weights)? → LoRA",
     ),
     counted(
         id="leaf-many-tasks", check=_many_tasks, how="stored parameters by each method's formula, four bytes each",
         claim="For many tasks on one base, take adapter layers.",
-        said="Serving many tasks on one base model? → Adapter Layers (swap per request)",
+        quote="Serving many tasks on one base model? → Adapter Layers (swap per request)",
     ),
     counted(
         id="leaf-few-shot", check=_few_shot, how="trainable parameters by each method's formula",
         claim="For few rows and few parameters, take IA³ or Prompt Tuning.",
-        said="Minimal params, few-shot setting? → IA³ or Prompt Tuning",
+        quote="Minimal params, few-shot setting? → IA³ or Prompt Tuning",
     ),
     Claim(
         id="comparable-performance", topic="choosing", check=_comparable, model=None, source=Source.CITED,
         how=src.BENCH,
         claim="Under 16 GB, PEFT performs like full fine-tuning.",
-        said="PEFT methods can reduce this to under 16 GB while achieving comparable performance.",
+        quote="PEFT methods can reduce this to under 16 GB while achieving comparable performance.",
     ),
     Claim(
         id="ptuning-nlu", topic="ptuning", check=_ptuning_nlu, model=None, source=Source.MEASURED,
         how=f"the comparison on sentiment that ships with this lab; {src.BENCH}",
         claim="P-Tuning is for classification, where Prefix Tuning underperforms.",
-        said="NLU tasks (classification, NER) where prefix tuning underperforms.",
+        quote="NLU tasks (classification, NER) where prefix tuning underperforms.",
     ),
 )  # fmt: skip

@@ -225,44 +225,44 @@ CLAIMS = (
     sim(
         id="memory-full-7b", topic="memory", check=_full, model="llama-2-7b",
         claim="Full fine-tuning of a 7B model takes about 112 GB in fp16.",
-        said="Full fine-tuning a 7B parameter model requires ~112 GB of GPU memory (in fp16).",
+        quote="Full fine-tuning a 7B parameter model requires ~112 GB of GPU memory (in fp16).",
         how="bytes per parameter times the count, beside a simulated step",
     ),
     sim(
         id="memory-under-16", topic="memory", check=_under, model="llama-2-7b", fits=_quantisable,
-        claim="PEFT brings a 7B model under 16 GB.", said="PEFT methods can reduce this to under 16 GB",
+        claim="PEFT brings a 7B model under 16 GB.", quote="PEFT methods can reduce this to under 16 GB",
     ),
     sim(
         id="qlora-70b", topic="qlora", check=_seventy, model="llama-3.1-70b", fits=_quantisable,
         claim="QLoRA makes fine-tuning 70B models feasible on a single GPU.",
-        said="makes fine-tuning 70B models feasible on a single GPU",
+        quote="makes fine-tuning 70B models feasible on a single GPU",
     ),
     sim(
         id="qlora-consumer", topic="qlora", check=_consumer, model="llama-3.1-70b", fits=_quantisable,
         claim="QLoRA fine-tunes models of 30B to 70B and more on consumer GPUs.",
-        said="Fine-tuning very large models (30B–70B+) on consumer GPUs.",
+        quote="Fine-tuning very large models (30B–70B+) on consumer GPUs.",
     ),
     sim(
         id="qlora-very-low", topic="qlora", check=_qlora_very_low, fits=_quantisable,
-        claim="QLoRA needs very little GPU memory.", said="PEFT (QLoRA) | 0.1–1% | Very low | Near-baseline",
+        claim="QLoRA needs very little GPU memory.", quote="PEFT (QLoRA) | 0.1–1% | Very low | Near-baseline",
     ),
     sim(
         id="prompt-minimal-memory", topic="prompt", check=_prompt_minimal, fits=_with_prompt,
-        claim="Prompt Tuning takes minimal GPU memory.", said="Prompt Tuning | <0.01% | Minimal",
+        claim="Prompt Tuning takes minimal GPU memory.", quote="Prompt Tuning | <0.01% | Minimal",
         how=f"simulated training steps, beside {src.BENCH}",
     ),
     sim(
         id="fewer-is-less-memory", topic="memory", check=_fewer_is_less, origin="saying", model="llama-3.2-3b",
         claim="Fewer trained parameters mean less peak memory.",
-        said="The fewer parameters you train, the less memory you need.", fits=_with_prompt,
+        quote="The fewer parameters you train, the less memory you need.", fits=_with_prompt,
     ),
     sim(
         id="checkpointing-halves", topic="memory", check=_checkpointing, origin="saying",
-        claim="Gradient checkpointing halves the memory.", said="Turn on checkpointing and the memory halves.",
+        claim="Gradient checkpointing halves the memory.", quote="Turn on checkpointing and the memory halves.",
     ),
     sim(
         id="lora-optimizer", topic="memory", check=_optimizer, origin="saying",
         claim="With LoRA the optimizer states are what takes the memory.",
-        said="It is Adam's states that fill the card.",
+        quote="It is Adam's states that fill the card.",
     ),
 )  # fmt: skip

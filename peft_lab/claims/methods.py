@@ -70,16 +70,16 @@ CLAIMS = (
         id="bitfit-classification", topic="choosing", check=_bitfit_simplest, fits=one_stack,
         how="biases in the model's shape",
         claim="For simple classification with little data, take BitFit.",
-        said="Simple classification, small dataset? → BitFit",
+        quote="Simple classification, small dataset? → BitFit",
     ),
     read(
         id="prompt-tokens-cost", topic="serving", check=_prompt_tokens, fits=prefixed,
         how="bytes of keys and values by the model's shape",
-        claim="Prefix and prompt methods cost extra tokens.", said="Extra tokens per layer … Prepend tokens",
+        claim="Prefix and prompt methods cost extra tokens.", quote="Extra tokens per layer … Prepend tokens",
     ),
     Claim(
         id="qlora-by-size", topic="choosing", check=_large_limited, source=Source.SIMULATED, model=None, needs="torch",
         how="the decision tree, asked with simulated steps",
-        claim="Above 30B on a limited GPU, take QLoRA.", said="Large model (>30B) on limited GPU? → QLoRA",
+        claim="Above 30B on a limited GPU, take QLoRA.", quote="Large model (>30B) on limited GPU? → QLoRA",
     ),
 )  # fmt: skip

@@ -124,35 +124,35 @@ def _seq2seq(model: Subject) -> Found:
 CLAIMS = (
     cited(
         id="prompt-good", topic="prompt", check=_prompt_good, how=src.BENCH,
-        claim="Prompt Tuning performs well.", said="Prompt Tuning | <0.01% | Minimal | Good",
+        claim="Prompt Tuning performs well.", quote="Prompt Tuning | <0.01% | Minimal | Good",
     ),
     cited(
         id="lora-near-baseline", topic="lora", check=_near_baseline, how=src.BENCH,
-        claim="LoRA comes near full fine-tuning.", said="PEFT (LoRA) | 0.1–1% | Low | Near-baseline",
+        claim="LoRA comes near full fine-tuning.", quote="PEFT (LoRA) | 0.1–1% | Low | Near-baseline",
     ),
     cited(
         id="prompt-large-scale", topic="prompt", check=_scale, how=f"{src.PROMPT}, section 3, figure 1",
-        claim="Prompt Tuning works well above 10B.", said="Works well at large model scales (>10B).",
+        claim="Prompt Tuning works well above 10B.", quote="Works well at large model scales (>10B).",
     ),
     cited(
         id="bitfit-small-data", topic="bitfit", check=_bitfit_small, how=f"{src.BITFIT}, section 4",
-        claim="BitFit suits small data sets.", said="Simple classification tasks with small datasets",
+        claim="BitFit suits small data sets.", quote="Simple classification tasks with small datasets",
     ),
     cited(
         id="prefix-seq2seq", topic="prefix", check=_seq2seq, how=f"{src.PREFIX}, section 6; {src.BENCH}",
         claim="For text-to-text tasks, take Prefix Tuning.",
-        said="Seq2seq (translation, summarization)? → Prefix Tuning",
+        quote="Seq2seq (translation, summarization)? → Prefix Tuning",
     ),
     cited(
         id="full-always-best", topic="choosing", check=_full_best, how=src.BENCH, origin="saying",
-        claim="Full fine-tuning is always the most accurate.", said="If you can afford it, tune everything.",
+        claim="Full fine-tuning is always the most accurate.", quote="If you can afford it, tune everything.",
     ),
     cited(
         id="dora-better", topic="lora", check=_dora, how=src.BENCH, origin="saying",
-        claim="DoRA is better than LoRA.", said="DoRA is LoRA, only better.",
+        claim="DoRA is better than LoRA.", quote="DoRA is LoRA, only better.",
     ),
     cited(
         id="method-matters-most", topic="choosing", check=_settings, how=src.BENCH, origin="saying",
-        claim="The method matters more than its settings.", said="Pick the right method, the defaults will do.",
+        claim="The method matters more than its settings.", quote="Pick the right method, the defaults will do.",
     ),
 )  # fmt: skip

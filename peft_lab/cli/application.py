@@ -71,7 +71,7 @@ class _Group(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             status = OK
         except OSError as error:
-            told = storage.told(error, assets.home())
+            told = storage.explained(error, assets.home())
             if told is None:
                 raise
             status = _fail(told, FAILED)

@@ -77,7 +77,7 @@ def _row(claim: Claim, model: str | None, run: bool, named: bool) -> dict[str, A
     return {
         "id": claim.id,
         "claim": claim.claim,
-        "stated": claim.said,
+        "stated": claim.quote,
         "found": found.found,
         "verdict": found.verdict,
         "source": str(claim.source),

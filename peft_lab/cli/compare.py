@@ -57,7 +57,7 @@ def compare(
     values = options.parse_sets(sets or (), [all_methods()[slug] for slug in wanted]) if sets else {}
     front = _axes(axes)
     made = plan.make_plan(
-        plan.Wish(
+        plan.ComparisonRequest(
             model=model,
             task=task,
             methods=wanted,
@@ -73,7 +73,7 @@ def compare(
         output.note(f"does not apply: {slug}: {why}")
     ended, signalled = _watched(comparison)
     found = results.document(comparison, axes=front)
-    output.show(found, as_json, human=lambda: told(found))
+    output.show(found, as_json, human=lambda: comparison_lines(found))
     if not ended:
         output.note(f"{comparison.id} stopped: {found['done']} of {found['total']} runs are done")
         raise typer.Exit(128 + signalled if signalled else FAILED)
@@ -154,7 +154,7 @@ def _stopping(comparison: Comparison) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def told(found: Mapping[str, Any]) -> list[Any]:
+def comparison_lines(found: Mapping[str, Any]) -> list[Any]:
     """The document for a person."""
     metric = found["metric"]["title"].lower()
     columns = {"method": "left", "trained": "right", metric: "right", "± seeds": "right", "time": "right"}

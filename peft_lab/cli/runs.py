@@ -10,7 +10,7 @@ import typer
 from peft_lab import units
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
-from peft_lab.cli.train import told
+from peft_lab.cli.train import result_lines
 from peft_lab.errors import BadInput
 from peft_lab.queue.queue import get_queue
 from peft_lab.runs import record, store
@@ -45,7 +45,7 @@ def runs(
         )
         return
     result = record.result(run)
-    output.show(result, as_json, human=lambda: told(result))
+    output.show(result, as_json, human=lambda: result_lines(result))
 
 
 def known_run(identity: str) -> Run:

@@ -99,7 +99,7 @@ def train(
     if out is not None and result["adapter_dir"]:
         shutil.copytree(result["adapter_dir"], out, dirs_exist_ok=True)
         result["adapter_dir"] = str(out)
-    output.show(result, as_json, human=lambda: told(result))
+    output.show(result, as_json, human=lambda: result_lines(result))
     _leave(run, result, interrupt)
 
 
@@ -227,7 +227,7 @@ def _leave(run: Run, result: Mapping[str, Any], interrupt: int | None) -> None:
     raise typer.Exit(FAILED if interrupt is None else 128 + interrupt)
 
 
-def told(result: Mapping[str, Any]) -> list[Any]:
+def result_lines(result: Mapping[str, Any]) -> list[Any]:
     """A run's record for a person, ended or not."""
     spec, metric, memory, loss = result["spec"], result["metric"], result["memory"] or {}, result["loss"]
     rows: list[tuple[str, str, str]] = []

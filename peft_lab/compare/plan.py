@@ -20,7 +20,7 @@ MOST_SEEDS = 20
 
 
 @dataclass(frozen=True)
-class Wish:
+class ComparisonRequest:
     """What the learner asks for.
 
     Attributes:
@@ -49,18 +49,18 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ComparisonPlan:
     """A comparison that can be carried out.
 
     Attributes:
-        wish: as asked, every setting that concerns all methods filled in.
+        request: as asked, every setting that concerns all methods filled in.
         cells: the runs in the order in which they are made: every method with the first seed, then with the second,
             so that a comparison under way already compares.
         refused: why a method has no runs, by slug.
         totals: parameters of the adapted model by slug, task head left out.
     """
 
-    wish: Wish
+    request: ComparisonRequest
     cells: tuple[Cell, ...]
     refused: Mapping[str, str]
     totals: Mapping[str, int]
@@ -69,27 +69,31 @@ class Plan:
     def id(self) -> str:
         """The same for equal plans, so that asking for the same comparison again finds it."""
         told = json.dumps([[cell.spec.to_dict() for cell in self.cells], dict(self.refused)], sort_keys=True)
-        return f"{_safe(self.wish.model)}-{self.wish.task}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+        return (
+            f"{_safe(self.request.model)}-{self.request.task}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; :meth:`from_dict` reads it."""
         return {
-            "wish": asdict(self.wish),
+            "wish": asdict(self.request),
             "cells": [{"method": c.method, "seed": c.seed, "spec": c.spec.to_dict()} for c in self.cells],
             "refused": dict(self.refused),
             "totals": dict(self.totals),
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Plan:
+    def from_dict(cls, data: Mapping[str, Any]) -> ComparisonPlan:
         """The inverse of :meth:`to_dict`, also after JSON. Raises KeyError or TypeError for anything else."""
         asked = dict(data["wish"])
-        wish = Wish(**{**asked, "methods": tuple(asked["methods"]), "seeds": tuple(asked["seeds"])})
+        request = ComparisonRequest(
+            **{**asked, "methods": tuple(asked["methods"]), "seeds": tuple(asked["seeds"])}
+        )
         cells = (Cell(c["method"], c["seed"], RunSpec.from_dict(c["spec"])) for c in data["cells"])
-        return cls(wish, tuple(cells), dict(data["refused"]), dict(data["totals"]))
+        return cls(request, tuple(cells), dict(data["refused"]), dict(data["totals"]))
 
 
-def make_plan(wish: Wish) -> Plan:
+def make_plan(request: ComparisonRequest) -> ComparisonPlan:
     """The runs of a comparison, each checked as the run store would.
 
     A method that the model cannot take is no error; its reason stands in ``refused``.
@@ -98,21 +102,21 @@ def make_plan(wish: Wish) -> Plan:
         BadInput: a name, number or knob that cannot work, or no method that applies. AssetError: weights or data that
             have to be fetched first.
     """
-    if wish.task == own.NAME:
+    if request.task == own.NAME:
         raise BadInput(
             "Comparisons use the tasks that come with the app; 'own' data is for single runs.", "task"
         )
-    _check_rows(wish)
-    seeds = _checked_seeds(wish.seeds)
-    specs = _chosen(wish)
-    entry = entry_of(wish.model)
+    _check_rows(request)
+    seeds = _checked_seeds(request.seeds)
+    specs = _chosen(request)
+    entry = entry_of(request.model)
     refused = {spec.slug: why for spec in specs if (why := _refusal(spec, entry))}
     kept = [spec for spec in specs if spec.slug not in refused]
     if not kept:
         raise BadInput(
             f"None of these methods applies to {entry.title}: {next(iter(refused.values()))}", "methods"
         )
-    first = [_spec(wish, spec, seeds[0]).check() for spec in kept]
+    first = [_spec(request, spec, seeds[0]).check() for spec in kept]
     # One length for all: a method that takes up positions must not see shorter rows than the others.
     length = min(spec.max_length or 0 for spec in first)
     first = [replace(spec, max_length=length) for spec in first]
@@ -120,7 +124,7 @@ def make_plan(wish: Wish) -> Plan:
         Cell(spec.method, seed, replace(spec, seed=seed).check()) for seed in seeds for spec in first
     )
     complete = replace(
-        wish,
+        request,
         methods=tuple(spec.slug for spec in specs),
         seeds=seeds,
         batch=first[0].batch,
@@ -130,19 +134,19 @@ def make_plan(wish: Wish) -> Plan:
         spec.slug: entry.shape.total + spec.formula(entry.shape, run.values).added
         for spec, run in zip(kept, first, strict=True)
     }
-    return Plan(complete, cells, refused, totals)
+    return ComparisonPlan(complete, cells, refused, totals)
 
 
-def _chosen(wish: Wish) -> list[MethodSpec]:
-    slugs = list(dict.fromkeys(wish.methods)) or list(all_methods())
-    for slug in wish.values:
+def _chosen(request: ComparisonRequest) -> list[MethodSpec]:
+    slugs = list(dict.fromkeys(request.methods)) or list(all_methods())
+    for slug in request.values:
         if slug not in slugs:
             raise BadInput(f"Knobs are set for '{slug}', which is not compared.", "values")
     return [get_method(slug) for slug in slugs]
 
 
-def _check_rows(wish: Wish) -> None:
-    if wish.eval_rows == 0:
+def _check_rows(request: ComparisonRequest) -> None:
+    if request.eval_rows == 0:
         raise BadInput("A comparison needs rows to score the methods on; none are asked for.", "eval_rows")
 
 
@@ -159,16 +163,16 @@ def _refusal(spec: MethodSpec, entry: ModelEntry) -> str:
     return next((problem.message for problem in problems if problem.level == "error"), "")
 
 
-def _spec(wish: Wish, spec: MethodSpec, seed: int) -> RunSpec:
+def _spec(request: ComparisonRequest, spec: MethodSpec, seed: int) -> RunSpec:
     return RunSpec(
-        model=wish.model,
+        model=request.model,
         method=spec.slug,
-        task=wish.task,
-        values=dict(wish.values.get(spec.slug, {})),
-        steps=wish.steps,
-        batch=wish.batch,
+        task=request.task,
+        values=dict(request.values.get(spec.slug, {})),
+        steps=request.steps,
+        batch=request.batch,
         seed=seed,
-        eval_rows=wish.eval_rows,
+        eval_rows=request.eval_rows,
         compared=True,
     )
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from peft_lab.compare import pareto, spread
-from peft_lab.compare.plan import Cell, Plan
+from peft_lab.compare.plan import Cell, ComparisonPlan
 from peft_lab.compare.sentence import says
 from peft_lab.compare.store import Comparison, Standing
 from peft_lab.compare.wording import command_of
@@ -39,13 +39,13 @@ def document(
     plan = comparison.plan
     standing = standing or comparison.standing(plan)
     records = {cell: _record(standing.runs[cell]) for cell in standing.done}
-    task = get_task(plan.wish.task)
-    rows = [_row(plan, slug, standing, records) for slug in plan.wish.methods]
+    task = get_task(plan.request.task)
+    rows = [_row(plan, slug, standing, records) for slug in plan.request.methods]
     one: Record = next(iter(records.values()), {})
     found: dict[str, Any] = {
         "id": comparison.id,
         "status": standing.status,
-        "command": command_of(plan.wish),
+        "command": command_of(plan.request),
         "created": time.strftime("%Y-%m-%d", time.gmtime(comparison.created)),
         "plan": _told(plan),
         "metric": {
@@ -80,18 +80,18 @@ def with_conclusions(found: dict[str, Any]) -> dict[str, Any]:
     return {**found, "pairs": told, "says": says(found, pairs)}
 
 
-def _told(plan: Plan) -> dict[str, Any]:
-    wish, spec = plan.wish, plan.cells[0].spec
+def _told(plan: ComparisonPlan) -> dict[str, Any]:
+    request, spec = plan.request, plan.cells[0].spec
     return {
-        "model": wish.model,
-        "task": wish.task,
-        "methods": list(wish.methods),
-        "steps": wish.steps,
-        "batch": wish.batch,
-        "seeds": list(wish.seeds),
-        "eval_rows": wish.eval_rows,
+        "model": request.model,
+        "task": request.task,
+        "methods": list(request.methods),
+        "steps": request.steps,
+        "batch": request.batch,
+        "seeds": list(request.seeds),
+        "eval_rows": request.eval_rows,
         "max_length": spec.max_length,
-        "values": {slug: _plain(values) for slug, values in wish.values.items()},
+        "values": {slug: _plain(values) for slug, values in request.values.items()},
     }
 
 
@@ -113,7 +113,9 @@ def _versions(records: Sequence[Record] | Any) -> dict[str, list[str]]:
     return found
 
 
-def _row(plan: Plan, slug: str, standing: Standing, records: Mapping[Cell, Record]) -> dict[str, Any]:
+def _row(
+    plan: ComparisonPlan, slug: str, standing: Standing, records: Mapping[Cell, Record]
+) -> dict[str, Any]:
     """One method. Figures are ``None`` until a run has given them, ``why`` says why a row has none."""
     spec = get_method(slug)
     cells = [cell for cell in plan.cells if cell.method == slug]
@@ -165,7 +167,7 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-def _state(plan: Plan, slug: str, cells: Sequence[Cell], standing: Standing) -> dict[str, str]:
+def _state(plan: ComparisonPlan, slug: str, cells: Sequence[Cell], standing: Standing) -> dict[str, str]:
     if slug in plan.refused:
         return {"status": "does not apply", "why": plan.refused[slug]}
     done = sum(cell in standing.done for cell in cells)

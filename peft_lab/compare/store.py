@@ -22,7 +22,7 @@ from peft_lab import disk as storage
 from peft_lab.assets import store as assets
 from peft_lab.compare import machine
 from peft_lab.compare.found import key_of, runs_of, status_of
-from peft_lab.compare.plan import Cell, Plan
+from peft_lab.compare.plan import Cell, ComparisonPlan
 from peft_lab.errors import RunError
 from peft_lab.runs import owners
 from peft_lab.runs.store import Run, write_json
@@ -66,10 +66,10 @@ class Comparison:
     folder: Path
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> ComparisonPlan:
         """Raises RunError when the file is missing or cannot be read."""
         try:
-            return Plan.from_dict(json.loads((self.folder / "plan.json").read_text("utf-8")))
+            return ComparisonPlan.from_dict(json.loads((self.folder / "plan.json").read_text("utf-8")))
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise RunError(f"The plan of the comparison '{self.id}' cannot be read ({error}).") from error
 
@@ -93,7 +93,7 @@ class Comparison:
         with suppress(OSError):
             write_json(self.folder / "problem.json", {"message": message})
 
-    def standing(self, plan: Plan | None = None) -> Standing:
+    def standing(self, plan: ComparisonPlan | None = None) -> Standing:
         """Read from the run store as it is now."""
         cells = (plan or self.plan).cells
         found = runs_of(cell.spec for cell in cells)
@@ -182,7 +182,7 @@ def root() -> Path:
     return assets.home() / "comparisons"
 
 
-def keep(plan: Plan) -> Comparison:
+def keep(plan: ComparisonPlan) -> Comparison:
     """The comparison of that plan, made if there is none yet. Raises RunError where nothing can be written."""
     folder = root() / plan.id
     with storage.writing(folder):

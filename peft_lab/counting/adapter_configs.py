@@ -10,7 +10,7 @@ from peft_lab.errors import BadInput
 from peft_lab.methods.base import TaskType, plain_task
 from peft_lab.models import meta
 from peft_lab.models.catalogue import ModelEntry
-from peft_lab.models.refusals import REFUSALS, said
+from peft_lab.models.refusals import REFUSALS, reason
 from peft_lab.models.shapes_only import shapes_only
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _check_sizes(entry: ModelEntry, kind: str, config: PeftConfig) -> None:
         own = _prepare_prompt_learning_config(blank, meta.make_config(entry.config))
     except REFUSALS as error:
         raise BadInput(
-            f"PEFT cannot apply this {kind} config to {entry.title}: {said(error)}", "adapter_config"
+            f"PEFT cannot apply this {kind} config to {entry.title}: {reason(error)}", "adapter_config"
         ) from error
     # Prefixes are as wide as the keys: PEFT stores their width, and works it out itself from the model's own.
     right = {
@@ -190,7 +190,7 @@ def apply(
     except REFUSALS as error:
         kind = content["peft_type"]
         raise BadInput(
-            f"PEFT cannot apply this {kind} config to {entry.title}: {said(error)}", "adapter_config"
+            f"PEFT cannot apply this {kind} config to {entry.title}: {reason(error)}", "adapter_config"
         ) from error
     _complete(adapted)
     return adapted

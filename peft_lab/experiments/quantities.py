@@ -15,7 +15,7 @@ SURE = 2.0  # standard errors beyond which a difference is not put down to chanc
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ExperimentOutcome:
     """A run that has ended.
 
     Attributes:
@@ -42,8 +42,8 @@ class Quantity:
     title: str
     unit: str
     source: Source
-    read: Callable[[Outcome], float]
-    chance: Callable[[Outcome, Outcome], float] | None = None
+    read: Callable[[ExperimentOutcome], float]
+    chance: Callable[[ExperimentOutcome, ExperimentOutcome], float] | None = None
     tab: Literal["train", "look inside"] = "train"
 
     def show(self, value: float) -> str:
@@ -54,11 +54,11 @@ class Quantity:
         return f"{100 * value:.1f} points" if self.unit == "share" else units.show(value, self.unit)
 
 
-def _metric(outcome: Outcome) -> float:
+def _metric(outcome: ExperimentOutcome) -> float:
     return float(outcome.record["metric"]["after"])
 
 
-def _sampling(first: Outcome, second: Outcome) -> float:
+def _sampling(first: ExperimentOutcome, second: ExperimentOutcome) -> float:
     """Twice the standard error of the difference of two shares, as if they were of different rows (Wald)."""
     variance = 0.0
     for outcome in (first, second):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from peft_lab.errors import BadInput
 from peft_lab.experiments.base import Expectation, Experiment
-from peft_lab.experiments.quantities import Outcome
+from peft_lab.experiments.quantities import ExperimentOutcome
 from peft_lab.methods import get_method
 from peft_lab.runs.spec import RunSpec, entry_of
 from peft_lab.runs.store import Run, RunSummary
@@ -58,13 +58,13 @@ def same(wanted: RunSpec, other: RunSpec) -> bool:
     return completed == dict(wanted.values)
 
 
-def outcome_of(run: Run) -> Outcome:
+def outcome_of(run: Run) -> ExperimentOutcome:
     """A finished run's figures. Raises RunError when its folder cannot be read."""
     file = run.adapter / "adapter_model.safetensors"
-    return Outcome(run.record(), run.insight(), file.stat().st_size if file.exists() else 0)
+    return ExperimentOutcome(run.record(), run.insight(), file.stat().st_size if file.exists() else 0)
 
 
-def read(experiment: Experiment, label: str, outcome: Outcome) -> Reading:
+def read(experiment: Experiment, label: str, outcome: ExperimentOutcome) -> Reading:
     """All quantities of one arm's finished run."""
     try:
         return Reading(label, tuple(quantity.read(outcome) for quantity in experiment.quantities))
@@ -73,7 +73,7 @@ def read(experiment: Experiment, label: str, outcome: Outcome) -> Reading:
 
 
 def conclude(
-    experiment: Experiment, readings: Sequence[Reading], outcomes: Sequence[Outcome | None]
+    experiment: Experiment, readings: Sequence[Reading], outcomes: Sequence[ExperimentOutcome | None]
 ) -> Conclusion:
     """Compare the two arms that the expectation names, whichever way they came out.
 

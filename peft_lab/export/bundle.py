@@ -10,7 +10,7 @@ from pathlib import Path
 
 from peft_lab.errors import BadInput
 from peft_lab.export.card import licences, model_card
-from peft_lab.export.facts import Facts, Outcome, outcome
+from peft_lab.export.facts import Facts, RunOutcome, outcome
 from peft_lab.methods.shared.own_format import CONFIG_FILE, WEIGHTS_FILE, read_any_config
 from peft_lab.models.catalogue import resolve
 from peft_lab.runs import kept
@@ -61,7 +61,7 @@ def _has_adapter(run: Run) -> bool:
     return all((run.adapter / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE))
 
 
-def _papers(known: Outcome) -> Mapping[str, str]:
+def _papers(known: RunOutcome) -> Mapping[str, str]:
     """Names and texts of the files that go with the weights."""
     return {
         "README.md": model_card(known),

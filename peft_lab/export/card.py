@@ -7,19 +7,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from peft_lab import units
-from peft_lab.export.facts import Outcome
+from peft_lab.export.facts import RunOutcome
 from peft_lab.export.loading_code import is_peft, loading_code
 from peft_lab.methods.full.spec import FullFineTuning
 from peft_lab.methods.knobs import read
 
 
-def model_card(known: Outcome) -> str:
+def model_card(known: RunOutcome) -> str:
     parts = [_front(known), _about(known), _results(known), _method(known), _training(known), _memory(known)]
     parts += [_loading(known), _licences(known), _versions(known)]
     return "\n".join(part for part in parts if part)
 
 
-def _front(known: Outcome) -> str:
+def _front(known: RunOutcome) -> str:
     # The Hub takes no card whose base is a folder.
     fields: dict[str, Any] = {} if known.unnamed else {"base_model": known.hub_id}
     fields |= {
@@ -30,7 +30,7 @@ def _front(known: Outcome) -> str:
     return "---\n" + "".join(f"{name}: {json.dumps(value)}\n" for name, value in fields.items()) + "---\n"
 
 
-def _about(known: Outcome) -> str:
+def _about(known: RunOutcome) -> str:
     task, entry = known.task, known.entry
     note = f" {known.asset.note}" if known.asset else ""
     noun = "A fine-tuned copy" if isinstance(known.method, FullFineTuning) else "An adapter"
@@ -45,11 +45,11 @@ def _about(known: Outcome) -> str:
     )
 
 
-def _where(known: Outcome) -> str:
+def _where(known: RunOutcome) -> str:
     return "a folder of whoever trained it" if known.unnamed else known.entry.source
 
 
-def _results(known: Outcome) -> str:
+def _results(known: RunOutcome) -> str:
     if not known.scored:
         return "## Result\n\nThe run was not scored on held-out rows.\n"
     before, after = known.record["evaluation"]["before"], known.record["evaluation"]["after"]
@@ -69,7 +69,7 @@ def _results(known: Outcome) -> str:
     )
 
 
-def _method(known: Outcome) -> str:
+def _method(known: RunOutcome) -> str:
     head = known.record["head"]
     beside = f" and {units.count(head)} in the classification head" if head else ""
     said = read(known.method.knobs, known.values)
@@ -86,7 +86,7 @@ def _method(known: Outcome) -> str:
     )
 
 
-def _training(known: Outcome) -> str:
+def _training(known: RunOutcome) -> str:
     spec, record = known.spec, known.record
     stopped = f"{known.made} of {spec.steps} (stopped)" if known.made < spec.steps else str(spec.steps)
     rows = [
@@ -105,7 +105,7 @@ def _training(known: Outcome) -> str:
     return f"## Training\n\n{_table(('', ''), rows)}"
 
 
-def _memory(known: Outcome) -> str:
+def _memory(known: RunOutcome) -> str:
     memory = known.record.get("memory") or {}
     if "peak_bytes" not in memory:
         return ""
@@ -114,7 +114,7 @@ def _memory(known: Outcome) -> str:
     return f"## Memory (measured)\n\nTensors of one training step at their peak: {peak} ({parts}).\n"
 
 
-def _loading(known: Outcome) -> str:
+def _loading(known: RunOutcome) -> str:
     notes = []
     if known.unnamed:
         notes.append(
@@ -129,11 +129,11 @@ def _loading(known: Outcome) -> str:
     return "\n".join([f"## Loading\n\n```python\n{loading_code(known)}```\n", *notes])
 
 
-def _licences(known: Outcome) -> str:
+def _licences(known: RunOutcome) -> str:
     return f"## Data and licences\n\n{licences(known)}"
 
 
-def licences(known: Outcome) -> str:
+def licences(known: RunOutcome) -> str:
     """What the adapter was made from, and under which terms those are."""
     return (
         f"- Base model {known.entry.title}: {known.entry.license}. {_where(known)}.\n"
@@ -143,7 +143,7 @@ def licences(known: Outcome) -> str:
     )
 
 
-def _versions(known: Outcome) -> str:
+def _versions(known: RunOutcome) -> str:
     rows = [(name, version) for name, version in known.record["packages"].items()]
     return f"## Versions\n\n{_table(('package', 'version'), rows)}"
 

@@ -31,7 +31,7 @@ _FOLLOWED = frozenset(
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """One run and what came of it: what its adapter's model card tells.
 
     Attributes:
@@ -97,7 +97,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Facts(Outcome):
+class Facts(RunOutcome):
     """One run with what repeats it.
 
     Attributes:
@@ -110,7 +110,7 @@ class Facts(Outcome):
     test: tuple[Row, ...]
 
 
-def outcome(run: Run, entry: ModelEntry | None = None) -> Outcome:
+def outcome(run: Run, entry: ModelEntry | None = None) -> RunOutcome:
     """What is known of a run whose record is written. ``entry``: its model, where it is at hand.
 
     Raises:
@@ -118,7 +118,7 @@ def outcome(run: Run, entry: ModelEntry | None = None) -> Outcome:
     """
     spec = run.spec
     method, entry = get_method(spec.method), entry or entry_of(spec.model)
-    return Outcome(
+    return RunOutcome(
         run=run,
         spec=spec,
         method=method,

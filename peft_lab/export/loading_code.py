@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from peft_lab.export.adapters_code import adapters_code
 from peft_lab.export.calls import after_loading, literal, quantisation_source
-from peft_lab.export.facts import Outcome
+from peft_lab.export.facts import RunOutcome
 from peft_lab.export.layout import import_lines
 from peft_lab.export.method_code import bridge_code
 from peft_lab.export.prompt_code import DEEP_IMPORTS, deep_define
@@ -27,12 +27,12 @@ class _Attached:
     define: str = ""
 
 
-def is_peft(known: Outcome) -> bool:
+def is_peft(known: RunOutcome) -> bool:
     """Whether PEFT itself reads the adapter. Raises BadInput where there is none."""
     return isinstance(known.method, PeftMethod) and _saved_type(known) != DEEP_TYPE
 
 
-def loading_code(known: Outcome) -> str:
+def loading_code(known: RunOutcome) -> str:
     """Python text that leaves the tuned model in ``model``. Raises BadInput for a run without adapter."""
     kind = "SequenceClassification" if known.classifies else "CausalLM"
     imports = ["torch", f"transformers:AutoModelFor{kind}", "transformers:AutoTokenizer"]
@@ -55,11 +55,11 @@ def loading_code(known: Outcome) -> str:
     )
 
 
-def _saved_type(known: Outcome) -> str:
+def _saved_type(known: RunOutcome) -> str:
     return str(read_any_config(known.run.adapter).get("peft_type"))
 
 
-def _attached(known: Outcome) -> _Attached:
+def _attached(known: RunOutcome) -> _Attached:
     method, values = known.method, known.values
     if is_peft(known):
         code, imports = "model = PeftModel.from_pretrained(model, ADAPTER)\n", ("peft:PeftModel",)

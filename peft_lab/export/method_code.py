@@ -122,13 +122,13 @@ def _peft(how: Settings, call: PeftCall) -> Applied:
     imports: tuple[str, ...] = (f"peft:{call.name}", "peft:get_peft_model")
     define = ""
     if call.virtual_tokens:
-        more = beyond(how, call)
+        more = past_config(how, call)
         define, imports = more.define, (*imports, *more.imports)
         code = f"without_dropout(model)\n{code}{more.code}"
     return Applied(code, imports, "model.save_pretrained(OUT)\n", libraries=("peft",), define=define)
 
 
-def beyond(how: Settings, call: PeftCall) -> Beyond:
+def past_config(how: Settings, call: PeftCall) -> Beyond:
     """What the configs of PEFT's prompt methods cannot say. ``without_dropout`` is defined, and called by whoever
     writes the code: it may stand before or after the model that PEFT makes."""
     parts, imports = [still_define()], ["typing:Any"]

@@ -17,7 +17,7 @@ from peft_lab.export.calls import (
 )
 from peft_lab.export.layout import import_lines
 from peft_lab.export.loop_code import LORA_PLUS
-from peft_lab.export.method_code import applied, beyond
+from peft_lab.export.method_code import applied, past_config
 from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.methods.full.spec import FullFineTuning
 from peft_lab.models.catalogue import ModelEntry
@@ -114,7 +114,7 @@ def _peft(page: _Page, call: PeftCall) -> tuple[list[str], str]:
     body = f"\nconfig = {call.source(literal(hub_id(page.entry)))}\nmodel = get_peft_model(model, config)\n"
     imports = [f"peft:{call.name}", "peft:get_peft_model"]
     if call.virtual_tokens:
-        more = beyond(page, call)
+        more = past_config(page, call)
         imports += more.imports
         if more.reads_tokenizer:
             body += page.tokenizer

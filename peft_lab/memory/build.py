@@ -16,7 +16,7 @@ from peft_lab.memory.fake import tensors_held
 from peft_lab.memory.step import Subject
 from peft_lab.memory.tracker import Recorder
 from peft_lab.models.catalogue import DEPTH_FIELDS
-from peft_lab.models.refusals import REFUSALS, said
+from peft_lab.models.refusals import REFUSALS, reason
 from peft_lab.models.shapes_only import shapes_only
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def _apply(model: torch.nn.Module, config: PeftConfig, depth: int, autocast: boo
     except REFUSALS as error:
         kind = getattr(config.peft_type, "value", config.peft_type)
         raise BadInput(
-            f"PEFT cannot apply this {kind} config to this model: {said(error)}", "adapter_config"
+            f"PEFT cannot apply this {kind} config to this model: {reason(error)}", "adapter_config"
         ) from error
     return adapted
 

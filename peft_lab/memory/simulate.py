@@ -16,7 +16,7 @@ from peft_lab.memory.build import Blueprint, Quantise, layers_alike
 from peft_lab.memory.result import Simulation, largest
 from peft_lab.memory.running import Schedule, run, two_steps
 from peft_lab.memory.setting import PRECISIONS, Setting, torch_dtype
-from peft_lab.models.refusals import REFUSALS, said
+from peft_lab.models.refusals import REFUSALS, reason
 
 if TYPE_CHECKING:
     import torch
@@ -107,7 +107,7 @@ def simulate(
         return simulate_blueprint(blueprint, setting, name, slug)
     except REFUSALS as error:
         raise SimulationError(
-            f"A step of {entry.title} with {spec.title} could not be simulated: {said(error)}."
+            f"A step of {entry.title} with {spec.title} could not be simulated: {reason(error)}."
         ) from error
 
 
@@ -271,7 +271,7 @@ def simulate_config(
         if config is None:
             raise
         raise BadInput(
-            f"PEFT cannot apply this {name} config to {entry.title}: {said(error)}",
+            f"PEFT cannot apply this {name} config to {entry.title}: {reason(error)}",
             "adapter_config",
         ) from error
 

@@ -18,7 +18,7 @@ REFUSALS = (
 )
 
 
-def said(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """What PEFT raised, as the end of a sentence."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     return f"one of its values has the wrong type ({text})" if isinstance(error, TypeError) else text

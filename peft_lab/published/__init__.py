@@ -30,7 +30,7 @@ _PREFIX = "--llama-3.2-3B-"
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
     """One published experiment.
 
     Attributes:
@@ -66,7 +66,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PublishedOutcome:
     """What the simulation says of a row: bytes, or why it could not be simulated."""
 
     reserved: int | None
@@ -74,7 +74,7 @@ class Outcome:
     reason: str = ""
 
     @classmethod
-    def of(cls, simulation: Simulation) -> Outcome:
+    def of(cls, simulation: Simulation) -> PublishedOutcome:
         return cls(simulation.reserved_bytes, simulation.peak_bytes)
 
 
@@ -89,15 +89,15 @@ class Agreement:
 
 
 @cache
-def rows() -> dict[str, Row]:
+def rows() -> dict[str, PublishedRow]:
     """All published rows by experiment."""
     text = (resources.files(__package__) / DATA).read_text("utf-8")
     found = (_read(json.loads(line)) for line in text.splitlines())
     return {row.experiment: row for row in found}
 
 
-def _read(row: Mapping[str, Any]) -> Row:
-    return Row(
+def _read(row: Mapping[str, Any]) -> PublishedRow:
+    return PublishedRow(
         experiment=row["experiment"].replace("/", "--"),
         reserved=row["peak_reserved_bytes"],
         batch=row["batch"],
@@ -113,10 +113,10 @@ def _read(row: Mapping[str, Any]) -> Row:
 
 
 @cache
-def simulated() -> dict[str, Outcome]:
+def simulated() -> dict[str, PublishedOutcome]:
     """The kept outcome of each row, by experiment."""
     kept = json.loads((resources.files(__package__) / RESULTS).read_text("utf-8"))
-    return {experiment: Outcome(**outcome) for experiment, outcome in kept["rows"].items()}
+    return {experiment: PublishedOutcome(**outcome) for experiment, outcome in kept["rows"].items()}
 
 
 @cache
@@ -140,7 +140,7 @@ def simulate(experiment: str) -> Simulation:
     return protocol.published(MODEL, row.config, row.batch)
 
 
-def error(row: Row, outcome: Outcome) -> float | None:
+def error(row: PublishedRow, outcome: PublishedOutcome) -> float | None:
     """Simulated against published in percent, positive where the simulation says more."""
     return None if outcome.reserved is None else 100 * (outcome.reserved / row.reserved - 1)
 

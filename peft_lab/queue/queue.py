@@ -94,7 +94,7 @@ class RunQueue:
                     self._stopping.add(run.folder)  # this process needs no file to know
                     return
             raise RunError(
-                storage.told(error, run.folder) or f"'{identity}' cannot be told to stop ({error})."
+                storage.explained(error, run.folder) or f"'{identity}' cannot be told to stop ({error})."
             ) from error
 
     def position(self, identity: str) -> int:
@@ -131,7 +131,7 @@ class RunQueue:
                 self._turn(run)
             except Exception as error:  # noqa: BLE001  a dead thread would be the end of all training
                 # Whatever it was, the runs behind this one can do nothing for it.
-                told = storage.told(error, run.folder)
+                told = storage.explained(error, run.folder)
                 if told is None:
                     _log.exception("the queue met an error while %s had its turn", run.id)
                     told = f"An error in the app itself ended this run ({type(error).__name__}: {error})."

@@ -43,7 +43,7 @@ def _trained(run: Run) -> tuple[str, str]:
     except PeftLabError as error:
         return "failed", str(error)
     except Exception as error:
-        told = storage.told(error, run.folder)
+        told = storage.explained(error, run.folder)
         if told is None:
             raise
         return "failed", told

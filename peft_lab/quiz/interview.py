@@ -23,7 +23,7 @@ SECONDS: Mapping[Level, int] = {"basic": 60, "medium": 120, "hard": 180}
 
 
 @dataclass(frozen=True)
-class Plan:
+class InterviewPlan:
     """The questions of one interview, easy ones first. ``model`` is asked about wherever a question fits it."""
 
     seed: int
@@ -55,7 +55,7 @@ class Reply:
 class Interview:
     """An interview under way or done. Immutable; every answer gives a new one."""
 
-    plan: Plan
+    plan: InterviewPlan
     started: datetime
     replies: tuple[Reply, ...] = ()
     asked: datetime | None = None  # when the current question came up
@@ -105,7 +105,9 @@ class Interview:
     def from_dict(cls, data: Mapping[str, Any]) -> Interview:
         """The inverse of :meth:`to_dict`. Raises :class:`BadInput` for anything else."""
         try:
-            plan = Plan(data["plan"]["seed"], tuple(data["plan"]["questions"]), data["plan"]["model"])
+            plan = InterviewPlan(
+                data["plan"]["seed"], tuple(data["plan"]["questions"]), data["plan"]["model"]
+            )
             replies = tuple(Reply(**reply) for reply in data["replies"])
             asked = datetime.fromisoformat(data["asked"]) if data["asked"] else None
             return cls(plan, datetime.fromisoformat(data["started"]), replies, asked)
@@ -119,7 +121,7 @@ def make_plan(
     about: Collection[str] = (),
     model: str | None = None,
     avoid: Collection[str] = (),
-) -> Plan:
+) -> InterviewPlan:
     """Choose the questions: levels in the usual mix, topics and kinds as varied as possible. Equal seeds, equal plans.
 
     Args:
@@ -137,7 +139,7 @@ def make_plan(
     for level in _levels(size):
         chosen.append(_pick(pool, chosen, level, frozenset(avoid), random_source))
     chosen.sort(key=lambda question: LEVELS.index(question.level))
-    return Plan(seed, tuple(question.id for question in chosen), model)
+    return InterviewPlan(seed, tuple(question.id for question in chosen), model)
 
 
 def _levels(size: int) -> list[Level]:
@@ -175,7 +177,7 @@ def _pick(
     return source.choice([question for question in left if cost(question) == lowest])
 
 
-def begin(plan: Plan, now: datetime) -> Interview:
+def begin(plan: InterviewPlan, now: datetime) -> Interview:
     """Start the clock."""
     return Interview(plan, now, asked=now)
 

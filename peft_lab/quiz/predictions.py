@@ -66,7 +66,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PredictionOutcome:
     """What an experiment said. ``right`` is the index of the option that holds."""
 
     right: int
@@ -105,7 +105,7 @@ class Prediction:
         return isinstance(self.experiment, Contest)
 
 
-def run(prediction: Prediction, ask: Ask = inspector.ask) -> Outcome:
+def run(prediction: Prediction, ask: Ask = inspector.ask) -> PredictionOutcome:
     """Run an inquiry and decide. A page that must not wait uses :func:`submission` and :func:`decide`.
 
     Raises:
@@ -122,7 +122,7 @@ def submission(prediction: Prediction) -> tuple[Callable[..., list[float]], tupl
     return prediction.experiment.function, prediction.experiment.arguments
 
 
-def decide(prediction: Prediction, values: Sequence[float]) -> Outcome:
+def decide(prediction: Prediction, values: Sequence[float]) -> PredictionOutcome:
     """The outcome of an experiment's figures, one per label and then one per piece of evidence.
 
     Raises:
@@ -141,10 +141,10 @@ def decide(prediction: Prediction, values: Sequence[float]) -> Outcome:
     named = [] if hidden else list(zip(experiment.labels, deciding, strict=True))
     named += zip(evidence, values[len(deciding) :], strict=True)
     figures = tuple(Figure(label, value, experiment.unit) for label, value in named)
-    return Outcome(right, figures, experiment.source)
+    return PredictionOutcome(right, figures, experiment.source)
 
 
-def decide_records(prediction: Prediction, records: Sequence[Mapping[str, Any]]) -> Outcome:
+def decide_records(prediction: Prediction, records: Sequence[Mapping[str, Any]]) -> PredictionOutcome:
     """The outcome of a contest from its runs' records, in order.
 
     Raises:
@@ -166,7 +166,7 @@ def decide_records(prediction: Prediction, records: Sequence[Mapping[str, Any]])
     return decide(prediction, values)
 
 
-def score(prediction: Prediction, outcome: Outcome, guess: int) -> tuple[bool, str]:
+def score(prediction: Prediction, outcome: PredictionOutcome, guess: int) -> tuple[bool, str]:
     """Whether a guess (an option's index) was right, and a sentence with the figures.
 
     Raises:

@@ -58,12 +58,12 @@ def refusal(spec: RunSpec) -> str | None:
         return None
     data = spec.to_dict()
     try:
-        needed = inspector.get_inspector("memory").ask(needed_bytes, data, device)
+        needed = inspector.get_inspector(inspector.Worker.MEMORY).ask(needed_bytes, data, device)
     except SimulationError:
         return None  # a method that cannot be simulated is not refused for it
     if needed <= free:
         return None
-    would = inspector.get_inspector("memory").ask(what_fits, data, device, free)
+    would = inspector.get_inspector(inspector.Worker.MEMORY).ask(what_fits, data, device, free)
     kept = f", beside {units.size(RESERVE)} for Python and its libraries" if device == "cpu" else ""
     return (
         f"This run does not fit: a step needs {units.size(needed)}, and {units.size(max(0, free))} are free on this "

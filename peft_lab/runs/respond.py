@@ -35,7 +35,7 @@ def ask(identity: str, texts: Sequence[str]) -> list[dict[str, Any]]:
             raise BadInput(
                 f"A text to try has 1 to {PROBE_CHARACTERS:,} characters; this one has {len(text):,}.", "text"
             )
-    return inspector.get_inspector("answers").ask(respond, identity, list(texts))
+    return inspector.get_inspector(inspector.Worker.ANSWERS).ask(respond, identity, list(texts))
 
 
 def respond(identity: str, texts: Sequence[str]) -> list[dict[str, Any]]:

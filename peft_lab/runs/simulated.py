@@ -32,7 +32,7 @@ def ask_of_run(record: Mapping[str, Any]) -> Future[int] | None:
         return None
     batch = {name: memory[name] for name in BATCH} | {"attention": memory.get("attention")}
     asked = (spec["model"], spec["method"], spec["values"], batch, record["dtype"], record["device"])
-    return inspector.get_inspector("memory").submit(peak_of_step, *asked)
+    return inspector.get_inspector(inspector.Worker.MEMORY).submit(peak_of_step, *asked)
 
 
 def peak_of_run(record: Mapping[str, Any]) -> int | None:

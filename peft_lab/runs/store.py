@@ -174,7 +174,7 @@ def create(spec: RunSpec, owner: Owner | None = None) -> Run:
     except OSError as error:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
-        told = storage.told(error, root()) or f"The run could not be stored under {root()} ({error})."
+        told = storage.explained(error, root()) or f"The run could not be stored under {root()} ({error})."
         raise RunError(told) from error
     return run
 
@@ -270,11 +270,13 @@ def delete(identity: str) -> None:
         raise RunError(f"'{identity}' has not ended; stop it first.")
     # Out of sight in one step, so that no half-deleted run is ever listed.
     try:
-        grave = Path(tempfile.mkdtemp(prefix=".deleted-", dir=root()))
-        run.folder.replace(grave / identity)
-        shutil.rmtree(grave)
+        trash = Path(tempfile.mkdtemp(prefix=".deleted-", dir=root()))
+        run.folder.replace(trash / identity)
+        shutil.rmtree(trash)
     except OSError as error:
-        told = storage.told(error, root()) or f"'{identity}' cannot be deleted ({error.strerror or error})."
+        told = (
+            storage.explained(error, root()) or f"'{identity}' cannot be deleted ({error.strerror or error})."
+        )
         raise RunError(told) from error
 
 

@@ -40,7 +40,7 @@ _known: OrderedDict[tuple[str, str], Content | BadInput] = OrderedDict()
 _lock = threading.Lock()
 
 
-def load_file(path: str | Path, heed: Callable[[], object] = lambda: None) -> OwnTask:
+def load_file(path: str | Path, tick: Callable[[], object] = lambda: None) -> OwnTask:
     """The task in a file on this machine. See :func:`load`.
 
     Raises BadInput also if there is no such file, or it is a device, a pipe or a folder: those are not read at all.
@@ -51,7 +51,7 @@ def load_file(path: str | Path, heed: Callable[[], object] = lambda: None) -> Ow
     except (OSError, ValueError) as trouble:  # ValueError: a NUL in the path
         reason = trouble.strerror if isinstance(trouble, OSError) else trouble
         raise bad(f"'{shorten(str(path))}' cannot be read: {reason}.") from trouble
-    return load(data, path.name, heed)
+    return load(data, path.name, tick)
 
 
 def _bytes(path: Path) -> bytes:
@@ -69,10 +69,10 @@ def _bytes(path: Path) -> bytes:
         return stream.read(own.MAX_BYTES + 1) or b""
 
 
-def load(data: bytes, filename: str, heed: Callable[[], object] = lambda: None) -> OwnTask:
+def load(data: bytes, filename: str, tick: Callable[[], object] = lambda: None) -> OwnTask:
     """The task in an uploaded file, as :func:`peft_lab.tasks.own.parse` makes it.
 
-    Equal bytes are read once by this process and its answer kept. ``heed`` is called every few hundredths of a second
+    Equal bytes are read once by this process and its answer kept. ``tick`` is called every few hundredths of a second
     while the file is read; what it raises ends the reading.
 
     Raises BadInput, for a file that is too long to read too. RunError: the reading process was ended from outside.
@@ -83,7 +83,7 @@ def load(data: bytes, filename: str, heed: Callable[[], object] = lambda: None) 
         found = _known.get(key)
     if found is None:
         try:
-            found = _read(data, key[1], heed)
+            found = _read(data, key[1], tick)
         except BadInput as refusal:
             found = refusal
         with _lock:
@@ -95,7 +95,7 @@ def load(data: bytes, filename: str, heed: Callable[[], object] = lambda: None) 
     return own.task_of(filename, data, found)
 
 
-def _read(data: bytes, ending: str, heed: Callable[[], object]) -> Content:
+def _read(data: bytes, ending: str, tick: Callable[[], object]) -> Content:
     root = str(Path(__file__).resolve().parents[2])
     search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-P", "-m", "peft_lab.tasks.apart", ending]
@@ -111,7 +111,7 @@ def _read(data: bytes, ending: str, heed: Callable[[], object]) -> Content:
     sender = threading.Thread(target=_send, args=(stdin, data), daemon=True)
     sender.start()
     try:
-        answer, log = _answer(child, heed)
+        answer, log = _answer(child, tick)
     finally:
         if child.poll() is None:
             child.kill()
@@ -129,10 +129,10 @@ def _send(stdin: IO[bytes] | None, data: bytes) -> None:
             stdin.write(data)
 
 
-def _answer(child: subprocess.Popen[bytes], heed: Callable[[], object]) -> tuple[bytes, bytes]:
+def _answer(child: subprocess.Popen[bytes], tick: Callable[[], object]) -> tuple[bytes, bytes]:
     deadline = time.monotonic() + SECONDS
     while True:
-        heed()
+        tick()
         try:
             return child.communicate(timeout=_LOOK)
         except subprocess.TimeoutExpired:

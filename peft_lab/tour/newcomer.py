@@ -5,13 +5,13 @@ Numbers in the words are computed (:mod:`peft_lab.tour.figures`); settings stand
 
 from __future__ import annotations
 
-from peft_lab.tour.path import Path, Stop
+from peft_lab.tour.path import Stop, Tour
 
 _SMOL = {"model": "smollm2-135m"}
 _MINILM = {"model": "minilm-l6"}
 _LLAMA = {"model": "llama-3.2-3b"}
 
-NEWCOMER = Path(
+NEWCOMER = Tour(
     "PEFT in half an hour",
     (
         Stop(

@@ -76,7 +76,7 @@ class Stop:
 
 
 @dataclass(frozen=True)
-class Path:
+class Tour:
     """A title and its stops, in order."""
 
     title: str
@@ -97,7 +97,7 @@ class Path:
     def minutes(self) -> int:
         return sum(stop.minutes for stop in self.stops)
 
-    def check(self, pages: Collection[str]) -> Path:
+    def check(self, pages: Collection[str]) -> Tour:
         """Itself. Raises :class:`BadInput` as :meth:`Stop.check`, naming the stop."""
         _words("title", self.title, LONGEST_TITLE)
         if not self.title.strip():
@@ -116,7 +116,7 @@ class Path:
         return {"title": self.title, "stops": [_plain(stop) for stop in self.stops]}
 
     @classmethod
-    def from_dict(cls, data: Any, pages: Collection[str]) -> Path:
+    def from_dict(cls, data: Any, pages: Collection[str]) -> Tour:
         """The inverse of :meth:`to_dict`, checked.
 
         Raises:

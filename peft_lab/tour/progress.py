@@ -9,7 +9,7 @@ from typing import Any
 from peft_lab.errors import BadInput
 from peft_lab.learners.schedule import Learners
 from peft_lab.tour.newcomer import NEWCOMER
-from peft_lab.tour.path import Path
+from peft_lab.tour.path import Tour
 
 FIRST = "newcomer"  # the id of the path that everybody has
 _PATHS = "paths"
@@ -25,7 +25,7 @@ class Progress:
     visited: frozenset[int] = frozenset()
 
 
-def path_id(path: Path) -> str:
+def path_id(path: Tour) -> str:
     return FIRST if path == NEWCOMER else path.id
 
 
@@ -57,14 +57,14 @@ def start_over(file: Learners, learner: str, identity: str) -> None:
     file.keep(learner, f"{_PLACE}.{identity}", None)
 
 
-def paths(file: Learners, learner: str, pages: Collection[str]) -> dict[str, Path]:
+def paths(file: Learners, learner: str, pages: Collection[str]) -> dict[str, Tour]:
     """The paths that the learner can follow, by id: the newcomer's and those that were taken in."""
     kept: list[Any] = file.kept(learner, _PATHS, [])
-    found = [Path.from_dict(entry, pages) for entry in kept]
+    found = [Tour.from_dict(entry, pages) for entry in kept]
     return {FIRST: NEWCOMER} | {path.id: path for path in found}
 
 
-def take_in(file: Learners, learner: str, path: Path, pages: Collection[str]) -> str:
+def take_in(file: Learners, learner: str, path: Tour, pages: Collection[str]) -> str:
     """Keep a teacher's path with the learner; its id. A path that is there already is kept once."""
     known = paths(file, learner, pages)
     identity = path_id(path)

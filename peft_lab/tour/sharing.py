@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 from peft_lab.errors import BadInput
-from peft_lab.tour.path import Path
+from peft_lab.tour.path import Tour
 
 FORMAT = "peft-lab-path"
 VERSION = 1
@@ -17,12 +17,12 @@ LARGEST = 256_000  # bytes of JSON, packed or not: forty stops with every text a
 LONGEST_LINK = 6_000  # characters; servers and messengers cut longer addresses
 
 
-def to_document(path: Path) -> dict[str, Any]:
+def to_document(path: Tour) -> dict[str, Any]:
     """What a path's file holds."""
     return {"format": FORMAT, "version": VERSION, **path.to_dict()}
 
 
-def from_document(data: Any, pages: Collection[str]) -> Path:
+def from_document(data: Any, pages: Collection[str]) -> Tour:
     """The inverse of :func:`to_document`. Raises :class:`BadInput` for anything else."""
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise BadInput("This is not a PEFT Lab path.", "path")
@@ -30,10 +30,10 @@ def from_document(data: Any, pages: Collection[str]) -> Path:
         raise BadInput(
             f"This path was made in format {data.get('version')}; this PEFT Lab reads {VERSION}.", "path"
         )
-    return Path.from_dict(data, pages)
+    return Tour.from_dict(data, pages)
 
 
-def from_file(content: bytes, pages: Collection[str]) -> Path:
+def from_file(content: bytes, pages: Collection[str]) -> Tour:
     """A path from a file's content. Raises :class:`BadInput`."""
     if len(content) > LARGEST:
         raise BadInput(f"This file is larger than {LARGEST:,} bytes; no path is that large.", "path")
@@ -44,7 +44,7 @@ def from_file(content: bytes, pages: Collection[str]) -> Path:
     return from_document(data, pages)
 
 
-def pack(path: Path) -> str:
+def pack(path: Tour) -> str:
     """A path as text for an address.
 
     Raises:
@@ -61,7 +61,7 @@ def pack(path: Path) -> str:
     return packed
 
 
-def unpack(text: str, pages: Collection[str]) -> Path:
+def unpack(text: str, pages: Collection[str]) -> Tour:
     """The inverse of :func:`pack`. Raises :class:`BadInput` for anything else."""
     if len(text) > LONGEST_LINK:
         raise BadInput("This link is longer than any path's.", "path")
@@ -74,4 +74,4 @@ def unpack(text: str, pages: Collection[str]) -> Path:
         data = json.loads(content)
     except (ValueError, zlib.error, RecursionError) as error:
         raise BadInput("The path in this link is damaged; ask for the link again.", "path") from error
-    return Path.from_dict(data, pages)
+    return Tour.from_dict(data, pages)

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from enum import StrEnum
 from functools import cache
 from typing import Any, TypeVar
 
@@ -117,10 +118,21 @@ def question_key(function: Callable[..., Any], args: tuple[Any, ...], kwargs: di
     return f"{function.__module__}.{function.__qualname__}{asked}"
 
 
+class Worker(StrEnum):
+    """The answering processes that this process has, each for questions of one kind, so that none delays another."""
+
+    COUNTING = "counting"
+    MODELS = "models"  #: shapes of models by foreign names
+    ANSWERS = "answers"  #: what runs models; a slow reply never delays a count
+    MEMORY = "memory"
+    CLAIMS = "claims"
+    CHOOSE = "choose"
+
+
 @cache
-def get_inspector(name: str = "counting") -> Inspector:
-    """This process's inspector of that name; ``answers`` runs models, so that a slow reply never delays a count."""
-    return Inspector(threads=1 if name == "counting" else None)
+def get_inspector(worker: Worker = Worker.COUNTING) -> Inspector:
+    """This process's inspector of that name."""
+    return Inspector(threads=1 if worker is Worker.COUNTING else None)
 
 
 def ask(function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Answer:

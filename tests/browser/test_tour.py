@@ -10,13 +10,13 @@ from playwright.sync_api import Page, expect
 
 from peft_lab.tour import sharing
 from peft_lab.tour.newcomer import NEWCOMER
-from peft_lab.tour.path import Path, Stop
+from peft_lab.tour.path import Stop, Tour
 from peft_lab.ui.pages import titles
 from tests.browser.conftest import served
 from tests.browser.driver import press, reach, settled, visit
 from tests.conftest import link
 
-LESSON = Path(
+LESSON = Tour(
     "Monday",
     (
         Stop(

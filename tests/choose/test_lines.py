@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 
 from peft_lab.choose import cited, counted, words
 from peft_lab.choose.advice import ADVICE
-from peft_lab.choose.answers import told
+from peft_lab.choose.answers import found_answer
 from peft_lab.choose.flips import _too_large, flips
 from peft_lab.choose.recommend import Why, _step, recommend, walk
 from peft_lab.choose.room import Needed, Room, Step
@@ -98,14 +98,14 @@ def test_four_bits_are_the_answer_where_only_they_fit() -> None:
 def test_what_is_told_is_read_at_its_line(
     field: str, value: Any, question: str, answer: str, said: str
 ) -> None:
-    found, because = told(question, replace(Situation(), **{field: value}))
+    found, because = found_answer(question, replace(Situation(), **{field: value}))
     assert found == answer
     assert said in because
 
 
 def test_an_encoder_chooses_unless_it_is_said_otherwise() -> None:
-    assert told("output", Situation(model="bert-base"))[0] == "classification"
-    assert told("output", Situation(model="t5-base"))[0] == "generation"
+    assert found_answer("output", Situation(model="bert-base"))[0] == "classification"
+    assert found_answer("output", Situation(model="t5-base"))[0] == "generation"
 
 
 def test_what_a_task_stores() -> None:
@@ -125,11 +125,11 @@ def test_what_is_counted_on_a_model() -> None:
     assert counted.biased(LLAMA) == 0 and counted.answers(LLAMA)["biases"] == "no"
     bert = get_model("bert-base").shape
     assert counted.biased(bert) == 6 and counted.answers(bert)["biases"] == "yes"
-    assert counted.said("biases", bert).startswith("6 of the 6 linear maps")
+    assert counted.phrase("biases", bert).startswith("6 of the 6 linear maps")
     some_have = (
         get_model("qwen2.5-0.5b").shape if "qwen2.5-0.5b" in catalogue() else get_model("qwen2.5-7b").shape
     )
-    assert counted.said("biases", some_have).startswith("3 of the 7")
+    assert counted.phrase("biases", some_have).startswith("3 of the 7")
     assert counted.answers(some_have)["biases"] == "no"
 
 
@@ -142,7 +142,8 @@ def test_the_cited_figures() -> None:
     """As their sources print them; the shares are worked out from milliseconds."""
     figures = {
         "BIASES_OF_BERT": 0.09, "MANY_ROWS": 1e5, "PROMPT_SCALE": 1e10, "PROMPT_RATE": 23.42683851402578,
-        "PROMPT_VOCABULARY": 34.34420015163002, "ADAPTER_LATENCY": 100 * 4.1 / 19.8, "ADAPTER_LATENCY_MOST": 100 * 6 / 19.8,
+        "PROMPT_VOCABULARY": 34.34420015163002, "ADAPTER_LATENCY": 100 * 4.1 / 19.8,
+        "ADAPTER_LATENCY_MOST": 100 * 6 / 19.8,
     }  # fmt: skip
     assert {name: getattr(cited, name).value for name in figures} == pytest.approx(figures)
 
@@ -365,7 +366,7 @@ def test_another_kind_of_model_is_among_what_would_turn_it() -> None:
     found = recommend(situation, room)
     kinds = [(flip.question, flip.value) for flip in flips(situation, room, found) if flip.question == "kind"]
     assert found.method == "prefix" and kinds == [("kind", "causal-lm")]
-    assert all(not flip.told for flip in flips(situation, room, found) if flip.question == "kind")
+    assert all(not flip.changes for flip in flips(situation, room, found) if flip.question == "kind")
 
 
 def test_what_a_flip_sets_is_what_its_words_mean() -> None:
@@ -373,18 +374,18 @@ def test_what_a_flip_sets_is_what_its_words_mean() -> None:
     start = Situation(tasks=2, rows=5_000, latency=None)
     room = standin.room(start)
     set_to = {
-        (flip.question, flip.value): flip.told
+        (flip.question, flip.value): flip.changes
         for flip in flips(start, room, recommend(start, room))
-        if flip.told
+        if flip.changes
     }
     assert set_to["latency", "strict"] == {"latency": 0.0}
     assert set_to["tasks", "one"] == {"tasks": 1}
     back = replace(start, tasks=1)
     room = Room(back, stub(dict.fromkeys(STEPS, 1)))  # anything fits
     set_to = {
-        (flip.question, flip.value): flip.told
+        (flip.question, flip.value): flip.changes
         for flip in flips(back, room, recommend(back, room))
-        if flip.told
+        if flip.changes
     }
     assert set_to["tasks", "many"] == {"tasks": 2}
     assert set_to["rows", "few"] == {"rows": FEW_ROWS - 1} and set_to["rows", "many"] == {"rows": 100_000}

@@ -158,8 +158,8 @@ def test_what_would_flip_it_does(situation: Situation) -> None:
     changes = flips(situation, room, found)
     for flip in changes:
         assert flip.method != found.method
-        if flip.told:
-            then = replace(situation, **flip.told)
+        if flip.changes:
+            then = replace(situation, **flip.changes)
             assert recommend(then, standin.room(then)).method == flip.method
 
 
@@ -173,7 +173,7 @@ def test_the_room_for_a_task_flips_at_the_byte(situation: Situation, storage: in
     for flip in flips(here, room, found):
         if flip.question != "storage":
             continue
-        size = flip.told["storage"]
+        size = flip.changes["storage"]
         less = flip.text.startswith("Less than")
         assert storage is None or (size < storage if less else size > storage)
         back = replace(here, storage=size + 1 if less else size - 1)

@@ -57,12 +57,12 @@ def test_no_device_is_told_to_leave_more_than_it_holds(device: Device) -> None:
 
 def test_a_key_that_is_no_question_is_an_error() -> None:
     with pytest.raises(BadInput, match=r"no question to you called 'tsaks'\. Did you mean 'tasks'"):
-        answers.told("tsaks", Situation())
+        answers.found_answer("tsaks", Situation())
     with pytest.raises(BadInput, match="no question to you called 'base'"):  # the simulation's to answer
-        answers.told("base", Situation())
+        answers.found_answer("base", Situation())
     with pytest.raises(BadInput, match=r"no question called 'kidn'\. Did you mean 'kind'"):
         answers.answer("kidn", Situation(), Room(Situation(), lambda _: lambda *step: 1))
-    assert {answers.told(key, Situation())[0] for key in answers.ASKED} <= {
+    assert {answers.found_answer(key, Situation())[0] for key in answers.ASKED} <= {
         value for key in answers.ASKED for value in QUESTIONS[key].answers
     }
 

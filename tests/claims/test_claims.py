@@ -51,7 +51,7 @@ def test_a_verdict_comes_with_a_figure_and_a_reason(claim: Claim) -> None:
     assert found.why.endswith(".")
     assert found.values
     assert claim.how
-    assert claim.said
+    assert claim.quote
 
 
 @pytest.mark.parametrize("claim", GENERAL, ids=by_id)

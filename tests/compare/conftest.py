@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.compare.plan import Wish
-from peft_lab.queue import ending
+from peft_lab.compare.plan import ComparisonRequest
+from peft_lab.queue.ending import end
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
 from tests.conftest import link
 
-WISH = Wish(
+WISH = ComparisonRequest(
     "minilm-l6", "sentiment", ("lora", "bitfit", "prefix"), steps=2, batch=4, seeds=(0, 1, 2), eval_rows=100
 )
 ACCURACY = {"lora": 0.8, "bitfit": 0.7, "full": 0.82}
@@ -45,8 +45,8 @@ class FakeQueue:
             )
         timed = {"unit": "row", "amount": 1, "base_seconds": 0.01, "tuned_seconds": 0.012, "rounds": 4}
         run.log.emit("inference", **timed, added_seconds=0.002)
-        kind = self.endings.get((spec.method, spec.seed), "done")
-        ending.end(run, kind, "" if kind == "done" else "as the test wanted")
+        ending = self.endings.get((spec.method, spec.seed), "done")
+        end(run, ending, "" if ending == "done" else "as the test wanted")
         return run.id
 
     def stop(self, identity: str) -> None:

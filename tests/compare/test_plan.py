@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from peft_lab.compare.plan import Plan, Wish, make_plan
+from peft_lab.compare.plan import ComparisonPlan, ComparisonRequest, make_plan
 from peft_lab.compare.wording import command_of
 from peft_lab.errors import BadInput
 from peft_lab.methods import all_methods
@@ -47,7 +47,7 @@ def test_an_equal_wish_is_the_same_comparison_also_after_json() -> None:
     plan = make_plan(WISH)
     assert make_plan(replace(WISH, batch=4)).id == plan.id
     assert make_plan(replace(WISH, steps=3)).id != plan.id
-    again = Plan.from_dict(json.loads(json.dumps(plan.to_dict())))
+    again = ComparisonPlan.from_dict(json.loads(json.dumps(plan.to_dict())))
     assert again.id == plan.id
     assert again.cells == plan.cells
     assert [cell.spec.to_dict() for cell in again.cells] == [cell.spec.to_dict() for cell in plan.cells]
@@ -74,11 +74,11 @@ def test_what_cannot_work_is_refused_in_words(change: dict[str, object], said: s
 
 
 def test_the_command_asks_for_the_same_comparison() -> None:
-    command = command_of(make_plan(replace(WISH, values={"lora": {"r": 4}})).wish)
+    command = command_of(make_plan(replace(WISH, values={"lora": {"r": 4}})).request)
     assert "--methods lora,bitfit,prefix" in command
     assert command.endswith("--seeds 0,1,2 --eval-rows 100 --set r=4")
 
 
 def test_defaults_are_three_seeds_of_every_method() -> None:
-    plan = make_plan(Wish("minilm-l6", "sentiment"))
+    plan = make_plan(ComparisonRequest("minilm-l6", "sentiment"))
     assert len(plan.cells) == 3 * (len(all_methods()) - len(plan.refused))

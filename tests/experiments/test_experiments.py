@@ -20,7 +20,7 @@ from peft_lab.experiments.quantities import (
     STORED,
     TRAIN_LOSS,
     TRAINED,
-    Outcome,
+    ExperimentOutcome,
 )
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
@@ -77,7 +77,7 @@ def test_either_outcome_is_told(experiment: Experiment, order: int) -> None:
 # -- conclusions -------------------------------------------------------------------------------------------------
 
 
-def outcome(score: float = 0.5, rows: int = 100, loss: float = 1.0, **more: Any) -> Outcome:
+def outcome(score: float = 0.5, rows: int = 100, loss: float = 1.0, **more: Any) -> ExperimentOutcome:
     record = {
         "metric": {"after": score, "rows": rows},
         "evaluation": {"before": {"loss": 2 * loss}, "after": {"loss": loss}},
@@ -87,7 +87,7 @@ def outcome(score: float = 0.5, rows: int = 100, loss: float = 1.0, **more: Any)
         "steps_per_second": 4.0,
         **more,
     }
-    return Outcome(record, {}, 11)
+    return ExperimentOutcome(record, {}, 11)
 
 
 def experiment_of(quantity: Any, relation: Any, margin: float = 0.0) -> Experiment:
@@ -98,7 +98,7 @@ def experiment_of(quantity: Any, relation: Any, margin: float = 0.0) -> Experime
     )  # fmt: skip
 
 
-def concluded(experiment: Experiment, *found: Outcome) -> results.Conclusion:
+def concluded(experiment: Experiment, *found: ExperimentOutcome) -> results.Conclusion:
     readings = [
         results.read(experiment, arm.label, each) for arm, each in zip(experiment.arms, found, strict=True)
     ]

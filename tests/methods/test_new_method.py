@@ -116,12 +116,12 @@ def test_registry_pages_compare_and_quiz_know_it(copy: Path) -> None:
     seen = found(
         copy,
         """
-from peft_lab.compare.plan import Wish, make_plan
+from peft_lab.compare.plan import ComparisonRequest, make_plan
 from peft_lab.methods import all_methods
 from peft_lab.quiz.bank import all_questions
 from peft_lab.quiz.question import topics
 from peft_lab.ui import pages
-plan = make_plan(Wish(model="minilm-l6", task="sentiment", methods=("lora", "outscale"), seeds=(1,)))
+plan = make_plan(ComparisonRequest(model="minilm-l6", task="sentiment", methods=("lora", "outscale"), seeds=(1,)))
 question = all_questions()["outscale-defaults"]
 print(json.dumps({
     "title": all_methods()["outscale"].title,

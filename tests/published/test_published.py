@@ -47,8 +47,8 @@ def test_training_time_is_that_of_the_steps_alone() -> None:
 
 def test_an_outcome_without_figures_has_no_error() -> None:
     row = next(iter(published.rows().values()))
-    assert published.error(row, published.Outcome(None, None, "why")) is None
-    assert published.error(row, published.Outcome(row.reserved * 2, 0)) == pytest.approx(100)
+    assert published.error(row, published.PublishedOutcome(None, None, "why")) is None
+    assert published.error(row, published.PublishedOutcome(row.reserved * 2, 0)) == pytest.approx(100)
     found = published.agreement([None, -3.0, 1.0])
     assert (found.rows, found.ran, found.median, found.largest) == (3, 2, 2.0, 3.0)
 

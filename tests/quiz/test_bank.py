@@ -11,10 +11,11 @@ from dataclasses import replace
 import pytest
 
 from peft_lab.errors import BadInput, UnknownName
-from peft_lab.methods import all_methods
+from peft_lab.methods import all_methods, part_of
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models.catalogue import catalogue
 from peft_lab.quiz import bank
+from peft_lab.quiz import question as questions
 from peft_lab.quiz.bank import all_questions, get_question, make_question, select
 from peft_lab.quiz.computed import Answer
 from peft_lab.quiz.question import LEVELS, Question, placeholders, topics
@@ -185,7 +186,10 @@ def test_a_new_method_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
         title = "Newcomer"
 
     registry: dict[str, MethodSpec] = {**all_methods(), "newcomer": Newcomer()}
-    monkeypatch.setattr(bank, "all_methods", lambda: registry)
+    for module in (bank, questions):
+        monkeypatch.setattr(module, "all_methods", lambda: registry)
+    own = part_of
+    monkeypatch.setattr(bank, "part_of", lambda slug, part: None if slug == "newcomer" else own(slug, part))
     question = make_question(registry["newcomer"])
     answer = question.compute()
     assert answer is not None
@@ -198,7 +202,7 @@ def test_a_new_method_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Newcomer" in question.ask()
     topics.cache_clear()
     try:
-        assert list(topics())[-1] == "newcomer"
+        assert topics()["newcomer"] == "Newcomer"
         assert "newcomer-defaults" in bank.all_questions.__wrapped__()
     finally:
         topics.cache_clear()

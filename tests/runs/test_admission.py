@@ -50,7 +50,9 @@ def test_a_run_that_obviously_fits_asks_nobody(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.weights
 def test_one_line_says_how_much_and_what_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = RUN.check()
-    needed = inspector.get_inspector("memory").ask(admission.needed_bytes, spec.to_dict(), "cpu")
+    needed = inspector.get_inspector(inspector.Worker.MEMORY).ask(
+        admission.needed_bytes, spec.to_dict(), "cpu"
+    )
     free(monkeypatch, needed)
     assert admission.refusal(spec) is None
     free(monkeypatch, needed - 1)

@@ -55,13 +55,13 @@ def test_reading_ends_with_whoever_asked() -> None:
 
     seen: list[int] = []
 
-    def heed() -> None:
+    def tick() -> None:
         seen.extend(child.pid for child in children())
         if seen:
             raise Left
 
     with pytest.raises(Left):
-        apart.load(GOOD * 1000, "mine.csv", heed)
+        apart.load(GOOD * 1000, "mine.csv", tick)
     assert seen and not psutil.pid_exists(seen[0])
 
 

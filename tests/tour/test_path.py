@@ -16,14 +16,14 @@ from peft_lab.errors import BadInput
 from peft_lab.tour import draft, sharing
 from peft_lab.tour.figures import fill, trained
 from peft_lab.tour.newcomer import NEWCOMER
-from peft_lab.tour.path import MOST_STOPS, Path, Stop
+from peft_lab.tour.path import MOST_STOPS, Stop, Tour
 from peft_lab.ui.pages import titles
 
 PAGES = tuple(titles())
 STOP = Stop(
     page="lora", title="Rank", settings={"r": "16", "model": "gpt2"}, read="The formula.", fixed=("r",)
 )
-PATH = Path("A lesson", (STOP, Stop(page="memory", title="Memory", minutes=5)))
+PATH = Tour("A lesson", (STOP, Stop(page="memory", title="Memory", minutes=5)))
 
 words = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), max_size=60)
 names = st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True).filter(
@@ -40,13 +40,13 @@ stops = st.builds(
     minutes=st.integers(1, 60),
 )
 paths = st.builds(
-    Path, title=words.filter(str.strip), stops=st.lists(stops, min_size=1, max_size=6).map(tuple)
+    Tour, title=words.filter(str.strip), stops=st.lists(stops, min_size=1, max_size=6).map(tuple)
 )
 
 
 @settings(max_examples=40, deadline=None)
 @given(paths)
-def test_a_path_comes_back_as_it_was(path: Path) -> None:
+def test_a_path_comes_back_as_it_was(path: Tour) -> None:
     assert path.check(PAGES) == path
     file = json.dumps(sharing.to_document(path)).encode()
     assert sharing.from_file(file, PAGES) == path
@@ -109,7 +109,7 @@ def test_a_path_has_a_title_and_some_stops() -> None:
         ((STOP,), "", "needs a title"),
     ):
         with pytest.raises(BadInput, match=message):
-            Path(title, stops).check(PAGES)
+            Tour(title, stops).check(PAGES)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_long_path_travels_as_a_file_only() -> None:
 
     source = random.Random(0)
     noise = ["".join(chr(source.randrange(33, 120)) for _ in range(780)) for _ in range(MOST_STOPS)]
-    long = Path("Long", tuple(replace(STOP, read=text) for text in noise))
+    long = Tour("Long", tuple(replace(STOP, read=text) for text in noise))
     with pytest.raises(BadInput, match="Share it as a file"):
         sharing.pack(long)
     file = json.dumps(sharing.to_document(long)).encode()
@@ -172,9 +172,9 @@ def test_a_long_path_travels_as_a_file_only() -> None:
 
 
 def test_stops_are_ordered_and_removed() -> None:
-    three = Path("x", tuple(replace(STOP, title=title) for title in "abc"))
+    three = Tour("x", tuple(replace(STOP, title=title) for title in "abc"))
 
-    def titles_of(path: Path) -> str:
+    def titles_of(path: Tour) -> str:
         return "".join(stop.title for stop in path.stops)
 
     assert titles_of(draft.moved(three, 0, 1)) == "bac"
@@ -184,4 +184,4 @@ def test_stops_are_ordered_and_removed() -> None:
     assert titles_of(draft.removed(three, 1)) == "ac"
     assert titles_of(draft.changed(three, 1, replace(STOP, title="z"))) == "azc"
     with pytest.raises(BadInput, match="at most 40"):
-        draft.added(Path("x", (STOP,) * MOST_STOPS), STOP)
+        draft.added(Tour("x", (STOP,) * MOST_STOPS), STOP)

@@ -11,11 +11,11 @@ from peft_lab.learners.schedule import Learners
 from peft_lab.learners.transfer import export_profile, import_profile
 from peft_lab.tour import draft, progress
 from peft_lab.tour.newcomer import NEWCOMER
-from peft_lab.tour.path import Path, Stop
+from peft_lab.tour.path import Stop, Tour
 from peft_lab.tour.progress import FIRST, Progress
 
 PAGES = ("home", "lora")
-LESSON = Path("Lesson", (Stop(page="lora", title="One"), Stop(page="home", title="Two")))
+LESSON = Tour("Lesson", (Stop(page="lora", title="One"), Stop(page="home", title="Two")))
 
 
 @pytest.fixture
@@ -63,12 +63,12 @@ def test_what_cannot_be_read_is_said(file: Learners) -> None:
 
 
 def test_a_draft_survives_a_restart_and_a_broken_one_is_not_kept(file: Learners) -> None:
-    assert draft.load(file, "Ada", PAGES) == Path(draft.UNTITLED, ())
-    draft.save(file, "Ada", Path("Empty", ()), PAGES)
-    assert draft.load(Learners(file.path), "Ada", PAGES) == Path("Empty", ())
+    assert draft.load(file, "Ada", PAGES) == Tour(draft.UNTITLED, ())
+    draft.save(file, "Ada", Tour("Empty", ()), PAGES)
+    assert draft.load(Learners(file.path), "Ada", PAGES) == Tour("Empty", ())
     draft.save(file, "Ada", LESSON, PAGES)
     with pytest.raises(BadInput, match="no page called 'gone'"):
         draft.save(file, "Ada", draft.added(LESSON, Stop(page="gone", title="x")), PAGES)
     assert draft.load(Learners(file.path), "Ada", PAGES) == LESSON
     draft.discard(file, "Ada")
-    assert draft.load(file, "Ada", PAGES) == Path(draft.UNTITLED, ())
+    assert draft.load(file, "Ada", PAGES) == Tour(draft.UNTITLED, ())

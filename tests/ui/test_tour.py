@@ -11,8 +11,7 @@ from streamlit.testing.v1 import AppTest
 from peft_lab.learners.schedule import Learners
 from peft_lab.tour import draft, progress, sharing
 from peft_lab.tour.newcomer import NEWCOMER
-from peft_lab.tour.path import Path as Tour
-from peft_lab.tour.path import Stop
+from peft_lab.tour.path import Stop, Tour
 from peft_lab.tour.progress import FIRST
 from peft_lab.ui import pages, state
 from peft_lab.ui.foreign import plain
@@ -85,7 +84,7 @@ def test_a_stop_opens_with_exactly_its_settings(index: int) -> None:
     assert "link_off" not in told(app), "every setting could be read"
     assert f"**Stop {index + 1} of {len(NEWCOMER.stops)}**" in told(app)
     for text in (stop.read, stop.move, stop.see):
-        assert links.said(stop, text, FIRST) in told(app)
+        assert links.filled(stop, text, FIRST) in told(app)
     assert address_of(app) == {**differing, "stop": where}
     assert progress.progress(Learners(), "Me", FIRST).at == index
 

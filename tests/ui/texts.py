@@ -31,7 +31,15 @@ READS: dict[str, tuple[int | str, ...]] = {
     "card": (0, 2, 3, 4, "label", "note", "text", "absent"),  # figures.card
 }
 # Functions that make foreign text safe, or make no text but their own.
-MAKE_SAFE = {"plain", "code", "links.said", "foreign.plain", "table.html_table", "html.escape", "form.told"}
+MAKE_SAFE = {
+    "plain",
+    "code",
+    "links.filled",
+    "foreign.plain",
+    "table.html_table",
+    "html.escape",
+    "form.error_line",
+}
 _FIGURES = "badge len int float min max sum round count size seconds percent titles topic_title"
 _SAME = "str strip rstrip capitalize lower upper replace removesuffix sorted list tuple dict items values keys fromkeys"
 OF_FIGURES, SAME_TEXT = set(_FIGURES.split()), set(_SAME.split())

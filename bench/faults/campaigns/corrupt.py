@@ -169,9 +169,11 @@ def _use(row: Row, label: str, made: Run, other: Run) -> None:
         row.guarded(f"{label}: ask", lambda: respond.ask(made.id, [label]))
 
 
-def _plan() -> plans.Plan:
-    wish = plans.Wish(model="minilm-l6", task="sentiment", methods=("lora", "ia3"), steps=2, seeds=(0,))
-    return plans.make_plan(wish)
+def _plan() -> plans.ComparisonPlan:
+    request = plans.ComparisonRequest(
+        model="minilm-l6", task="sentiment", methods=("lora", "ia3"), steps=2, seeds=(0,)
+    )
+    return plans.make_plan(request)
 
 
 def _use_comparison(row: Row, label: str, identity: str) -> None:

@@ -65,16 +65,16 @@ def _adapters_pass(model: Subject) -> Found:
 CLAIMS = (
     counted(
         id="adapters-share", topic="adapters", check=_adapters_share, fits=one_stack,
-        claim="Adapters train 1 to 4% of the parameters.", said="Adapters | 1–4%",
+        claim="Adapters train 1 to 4% of the parameters.", quote="Adapters | 1–4%",
     ),
     read(
         id="adapters-snippet", topic="adapters", check=_snippet, model=None, needs="torch",
         how="the methods and settings that the installed PEFT has",
         claim="PEFT's AdaptionPromptConfig makes adapter layers.",
-        said="from peft import AdaptionPromptConfig  # or use adapter-transformers lib",
+        quote="from peft import AdaptionPromptConfig  # or use adapter-transformers lib",
     ),
     cited(
         id="adapters-extra-pass", topic="adapters", check=_adapters_pass, how=f"{src.LORA}, table 1",
-        claim="Adapters cost an extra forward pass through their layers.", said="Adapters | 1–4% | Extra forward pass",
+        claim="Adapters cost an extra forward pass through their layers.", quote="Adapters | 1–4% | Extra forward pass",
     ),
 )  # fmt: skip

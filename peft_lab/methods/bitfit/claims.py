@@ -65,17 +65,17 @@ CLAIMS = (
     counted(
         id="bitfit-share", topic="bitfit", check=_bitfit_share, model="bert-base", fits=one_stack,
         claim="The biases are about 0.08% of the parameters.",
-        said="Bias params are ~0.1% of total model parameters … ~0.08%",
+        quote="Bias params are ~0.1% of total model parameters … ~0.08%",
     ),
     read(
         id="bitfit-free", topic="bitfit", check=_bitfit_free, model="bert-base", fits=one_stack,
         how="parameters that the method adds, by its formula",
-        claim="BitFit costs nothing at inference.", said="BitFit | ~0.08% | None",
+        claim="BitFit costs nothing at inference.", quote="BitFit | ~0.08% | None",
     ),
     read(
         id="bitfit-snippet", topic="bitfit", check=_bitfit_snippet, model="bert-base", fits=with_biases,
         how="the head that transformers puts on, by the model's width",
         claim="Freezing every parameter without 'bias' in its name is all there is to it.",
-        said='if "bias" not in name: param.requires_grad = False',
+        quote='if "bias" not in name: param.requires_grad = False',
     ),
 )  # fmt: skip

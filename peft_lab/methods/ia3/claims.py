@@ -51,16 +51,16 @@ def _ia3_cost(model: Subject) -> Found:
 CLAIMS = (
     counted(
         id="ia3-share", topic="ia3", check=_ia3_share, fits=one_stack,
-        claim="IA³ trains less than 0.01% of the parameters.", said="IA³ | <0.01%",
+        claim="IA³ trains less than 0.01% of the parameters.", quote="IA³ | <0.01%",
     ),
     counted(
         id="ia3-below-lora", topic="ia3", check=_ia3_below_lora, fits=one_stack,
         claim="IA³ has fewer parameters than LoRA.",
-        said="Extremely parameter-efficient — even fewer parameters than LoRA.",
+        quote="Extremely parameter-efficient — even fewer parameters than LoRA.",
     ),
     read(
         id="ia3-scaling-cost", topic="ia3", check=_ia3_cost, fits=one_stack,
         how="the method's formula and whether it merges",
-        claim="IA³ costs scaling vectors at inference.", said="IA³ | <0.01% | Scaling vectors",
+        claim="IA³ costs scaling vectors at inference.", quote="IA³ | <0.01% | Scaling vectors",
     ),
 )  # fmt: skip

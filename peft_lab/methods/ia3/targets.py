@@ -21,7 +21,7 @@ _KIND = {"q": "q", "k": "k", "v": "v", "qkv": "q+k+v", "o": "o", "gate": "gate",
 
 
 @dataclass(frozen=True)
-class Row:
+class TargetsRow:
     """One architecture.
 
     Attributes:
@@ -64,12 +64,12 @@ def table() -> list[dict[str, Any]]:
     ]
 
 
-def row(shape: ModelShape, targets: Iterable[str], inputs: Iterable[str]) -> Row:
+def row(shape: ModelShape, targets: Iterable[str], inputs: Iterable[str]) -> TargetsRow:
     """The paper's targets, by role, beside those that PEFT's names hit."""
     inputs = tuple(inputs)
     paper = [group for group in shape.groups if group.role in PAPER]
     peft = shape.match(targets).groups
-    return Row(
+    return TargetsRow(
         architecture=shape.model_type,
         model=shape.title,
         paper=_told(paper),

@@ -58,7 +58,7 @@ def ask(first: str, second: str, text: str) -> list[dict[str, Any]]:
         raise BadInput(
             f"A text to try has 1 to {PROBE_CHARACTERS:,} characters; this one has {len(text):,}.", "text"
         )
-    return inspector.get_inspector("answers").ask(blend, first, second, text)
+    return inspector.get_inspector(inspector.Worker.ANSWERS).ask(blend, first, second, text)
 
 
 def blend(first: str, second: str, text: str) -> list[dict[str, Any]]:

@@ -86,19 +86,19 @@ CLAIMS = (
     counted(
         id="lora-count", topic="lora", check=_lora_count, fits=_is_meant,
         claim="LoRA at rank 16 on q and v of Llama 3.2 3B trains 4,718,592 of 3,216,749,568 parameters.",
-        said="# trainable params: 4,718,592 || all params: 3,216,749,568 || trainable%: 0.15%",
+        quote="# trainable params: 4,718,592 || all params: 3,216,749,568 || trainable%: 0.15%",
     ),
     counted(
         id="lora-share", topic="lora", check=_lora_share, fits=_has_lora,
-        claim="LoRA trains 0.1 to 1% of the parameters.", said="LoRA | 0.1–1%",
+        claim="LoRA trains 0.1 to 1% of the parameters.", quote="LoRA | 0.1–1%",
     ),
     counted(
         id="lora-formula", topic="lora", check=_scale, fits=_has_lora,
-        claim="LoRA computes W + BA.", said="W' = W + ΔW = W + BA",
+        claim="LoRA computes W + BA.", quote="W' = W + ΔW = W + BA",
     ),
     counted(
         id="lora-rank", topic="lora", check=_break_even, fits=separate_attention,
         claim="A higher rank is more expressive and approaches full fine-tuning.",
-        said="higher r = more expressive but approaches full fine-tuning",
+        quote="higher r = more expressive but approaches full fine-tuning",
     ),
 )  # fmt: skip

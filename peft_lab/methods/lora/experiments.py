@@ -5,7 +5,15 @@ from __future__ import annotations
 from functools import partial
 
 from peft_lab.experiments.base import Arm, Expectation, Experiment
-from peft_lab.experiments.quantities import LOSS, METRIC, STEP_SECONDS, STORED, TRAINED, Outcome, Quantity
+from peft_lab.experiments.quantities import (
+    LOSS,
+    METRIC,
+    STEP_SECONDS,
+    STORED,
+    TRAINED,
+    ExperimentOutcome,
+    Quantity,
+)
 from peft_lab.units import Source
 
 _here = partial(Experiment, method="lora", model="minilm-l6", task="sentiment")
@@ -14,17 +22,17 @@ _RANK, _ALPHA = 64, 16
 _RANKS = tuple(Arm(f"rank {rank}", {"r": rank, "lora_alpha": 2 * rank}) for rank in (1, 4, 16, 64))
 
 
-def _used(outcome: Outcome) -> float:
+def _used(outcome: ExperimentOutcome) -> float:
     rows = outcome.insight["corrections"]
     return float(sum(row["effective_rank"] for row in rows) / len(rows))
 
 
-def _used_share(outcome: Outcome) -> float:
+def _used_share(outcome: ExperimentOutcome) -> float:
     rows = outcome.insight["corrections"]
     return float(sum(row["effective_rank"] / row["rank"] for row in rows) / len(rows))
 
 
-def _moved(outcome: Outcome) -> float:
+def _moved(outcome: ExperimentOutcome) -> float:
     rows = outcome.insight["corrections"]
     return float(sum(row["ratio"] for row in rows) / len(rows))
 

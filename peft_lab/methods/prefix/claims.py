@@ -40,11 +40,11 @@ def _prefix_against_prompt(model: Subject) -> Found:
 CLAIMS = (
     counted(
         id="prefix-share", topic="prefix", check=_prefix_share, fits=prefixed,
-        claim="Prefix Tuning trains less than 1% of the parameters.", said="Prefix Tuning | <1%",
+        claim="Prefix Tuning trains less than 1% of the parameters.", quote="Prefix Tuning | <1%",
     ),
     counted(
         id="prefix-slightly-more", topic="prefix", check=_prefix_against_prompt, fits=prefixed,
         claim="Prefix Tuning has slightly more parameters than Prompt Tuning.",
-        said="Slightly more parameters than prompt tuning but more expressive.",
+        quote="Slightly more parameters than prompt tuning but more expressive.",
     ),
 )  # fmt: skip

@@ -5,7 +5,15 @@ from __future__ import annotations
 from functools import partial
 
 from peft_lab.experiments.base import Arm, Expectation, Experiment
-from peft_lab.experiments.quantities import LOSS, STEP_SECONDS, STORED, TRAIN_LOSS, TRAINED, Outcome, Quantity
+from peft_lab.experiments.quantities import (
+    LOSS,
+    STEP_SECONDS,
+    STORED,
+    TRAIN_LOSS,
+    TRAINED,
+    ExperimentOutcome,
+    Quantity,
+)
 from peft_lab.units import Source
 
 _here = partial(Experiment, method="prefix", model="smollm2-135m", task="json", steps=12, eval_rows=8)
@@ -16,11 +24,11 @@ _STARTS = (
 )
 
 
-def _apart(outcome: Outcome) -> float:
+def _apart(outcome: ExperimentOutcome) -> float:
     return float(outcome.insight["attention"][-1]["apart"])
 
 
-def _on_prefix(outcome: Outcome) -> float:
+def _on_prefix(outcome: ExperimentOutcome) -> float:
     share = outcome.insight["attention"][-1]["share"]
     return sum(map(sum, share)) / sum(map(len, share))
 

@@ -25,6 +25,6 @@ def _prompt_share(model: Subject) -> Found:
 CLAIMS = (
     counted(
         id="prompt-share", topic="prompt", check=_prompt_share, fits=prompted,
-        claim="Prompt Tuning trains less than 0.01% of the parameters.", said="Prompt Tuning | <0.01%",
+        claim="Prompt Tuning trains less than 0.01% of the parameters.", quote="Prompt Tuning | <0.01%",
     ),
 )  # fmt: skip

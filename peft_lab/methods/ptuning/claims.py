@@ -49,11 +49,11 @@ CLAIMS = (
     counted(
         id="ptuning-small", topic="ptuning", check=_ptuning_small, fits=prompted,
         claim="P-Tuning uses a small LSTM or MLP.",
-        said="Uses a small LSTM or MLP to generate virtual prompt tokens",
+        quote="Uses a small LSTM or MLP to generate virtual prompt tokens",
     ),
     read(
         id="ptuning-v2", topic="ptuning", check=_v2, fits=prefixed, how="closed formula of the prefix",
         claim="P-Tuning v2 puts prompts into every layer, like Prefix Tuning.",
-        said="P-Tuning v2 applies prompts at every transformer layer (similar to prefix tuning).",
+        quote="P-Tuning v2 applies prompts at every transformer layer (similar to prefix tuning).",
     ),
 )  # fmt: skip

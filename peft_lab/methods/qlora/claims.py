@@ -34,6 +34,6 @@ def _qlora_share(model: Subject) -> Found:
 CLAIMS = (
     counted(
         id="qlora-share", topic="qlora", check=_qlora_share, fits=_quantised, model="llama-3.1-70b",
-        claim="QLoRA trains 0.1 to 1% of the parameters.", said="QLoRA | 0.1–1%",
+        claim="QLoRA trains 0.1 to 1% of the parameters.", quote="QLoRA | 0.1–1%",
     ),
 )  # fmt: skip

@@ -23,7 +23,7 @@ def ask(model: str) -> Future[dict[str, Any]]:
     """:func:`survey` as a future, carried out in the inspector process."""
     from peft_lab.workers import inspector
 
-    return inspector.get_inspector("answers").submit(survey, model)
+    return inspector.get_inspector(inspector.Worker.ANSWERS).submit(survey, model)
 
 
 def survey(model: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.errors import Unsupported
 from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.methods.knobs import Values
-from peft_lab.models.refusals import REFUSALS, said
+from peft_lab.models.refusals import REFUSALS, reason
 from peft_lab.models.shapes import ModelShape
 from peft_lab.models.shapes_only import shapes_only
 
@@ -64,7 +64,7 @@ def wrap(model: Any, config: PeftConfig) -> torch.nn.Module:
             kind = getattr(config.peft_type, "value", config.peft_type)
             architecture = model.config.model_type
             raise Unsupported(
-                f"PEFT cannot put {kind} with these settings on a '{architecture}' model: {said(error)}"
+                f"PEFT cannot put {kind} with these settings on a '{architecture}' model: {reason(error)}"
             ) from error
     return peft_model
 

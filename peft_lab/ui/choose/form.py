@@ -141,6 +141,6 @@ def _problem(cell: Any, name: str) -> None:
         cell.markdown(f":red[:material/link_off: From the address: {plain(problem)} The default is used.]")
 
 
-def told(error: BadInput) -> str:
+def error_line(error: BadInput) -> str:
     """A contradiction, as one line."""
     return f":red[:material/error: {plain(error)}]"

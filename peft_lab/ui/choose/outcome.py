@@ -12,7 +12,7 @@ from peft_lab import units
 from peft_lab.choose.answers import OWN_LIMIT, TOLD
 from peft_lab.choose.flips import Flip
 from peft_lab.choose.recommend import Recommendation
-from peft_lab.choose.room import Plan
+from peft_lab.choose.room import StepPlan
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.tree import QUESTIONS
 from peft_lab.methods import get_method
@@ -78,14 +78,14 @@ def configuration(situation: Situation, found: Recommendation) -> None:
         st.markdown(f"[as a link]({target}?{urlencode(query)})", width="content")
 
 
-def _step(plan: Plan) -> list[tuple[str, str]]:
+def _step(plan: StepPlan) -> list[tuple[str, str]]:
     step = f"{plan.batch} × {plan.seq:,} tokens"
     more = [f"{plan.accumulate} accumulated"] if plan.accumulate > 1 else []
     more += ["gradient checkpointing"] if plan.checkpointing else []
     return [("step", ", ".join([step, *more])), ("learning rate", f"{plan.learning_rate:g}")]
 
 
-def page_with(situation: Situation, method: str, plan: Plan) -> tuple[str, dict[str, str]]:
+def page_with(situation: Situation, method: str, plan: StepPlan) -> tuple[str, dict[str, str]]:
     """The page that shows this configuration, and its address. Full fine-tuning has none but that of memory."""
     if method == "full":
         same: dict[str, Any] = {"model": situation.model, "device": situation.device, "method": method}
@@ -138,7 +138,7 @@ def flipping(changes: Sequence[Flip]) -> Flip | None:
             how = f":small[({OWN_LIMIT})]"
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"{flip.text} → **{flip.title}** {how}", width="content")
-            if flip.told and st.button(
+            if flip.changes and st.button(
                 "Try", key=state.widget_key("choose", f"flip-{number}"), help=flip.text
             ):
                 chosen = flip

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from peft_lab.choose import ask
-from peft_lab.choose.answers import told
+from peft_lab.choose.answers import found_answer
 from peft_lab.choose.flips import Flip
 from peft_lab.choose.reach import find_place, reach
 from peft_lab.choose.recommend import Recommendation
@@ -74,7 +74,7 @@ def _recommendation(situation: Situation, place: Any) -> tuple[Recommendation | 
         except TimeoutError:
             return None, asked
     except BadInput as error:
-        place.markdown(form.told(error))
+        place.markdown(form.error_line(error))
         return None, None
     except PeftLabError as error:
         place.error(plain(error))
@@ -84,14 +84,14 @@ def _recommendation(situation: Situation, place: Any) -> tuple[Recommendation | 
 
 
 def _ask(function: Any, situation: Situation) -> Future[Any]:
-    return inspector.get_inspector("choose").submit(function, asdict(situation))
+    return inspector.get_inspector(inspector.Worker.CHOOSE).submit(function, asdict(situation))
 
 
 def _lit(situation: Situation, found: Recommendation | None) -> Sequence[str]:
     """The path; while it is not known, as far as it goes without the simulation."""
     if found is not None:
         return picture.lit_places([(step.node, step.value) for step in found.path])
-    return picture.lit_places([(ROOT, told(ROOT, situation)[0])])
+    return picture.lit_places([(ROOT, found_answer(ROOT, situation)[0])])
 
 
 def _go(situation: Situation, place: str) -> None:
@@ -114,7 +114,7 @@ def _below(situation: Situation, found: Recommendation) -> None:
     with second:
         flip = _flips(situation)
     if flip is not None:
-        form.take(replace(situation, **flip.told))
+        form.take(replace(situation, **flip.changes))
         st.rerun()
     if found.method in all_methods():
         evidence(found.method)

@@ -50,7 +50,7 @@ def card(claim: Claim, model: str | None, opened: bool) -> bool:
     if not drawn.open:
         return False
     with drawn:
-        st.markdown(f"**It says** “{plain(claim.said)}”")
+        st.markdown(f"**It says** “{plain(claim.quote)}”")
         found = _found(claim, model)
         if found is not None:
             _finding(claim, found, model)
@@ -108,7 +108,7 @@ def _found(claim: Claim, model: str | None) -> Found | None:
 
 
 def _ask(claim: Claim, model: str | None) -> Future[Found]:
-    asked: Future[Found] = inspector.get_inspector("claims").submit(ask.found, claim.id, model)
+    asked: Future[Found] = inspector.get_inspector(inspector.Worker.CLAIMS).submit(ask.found, claim.id, model)
     st.session_state.setdefault(_RUN, {})[(claim.id, model)] = asked
     return asked
 

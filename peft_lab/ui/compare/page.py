@@ -8,7 +8,7 @@ import streamlit as st
 
 from peft_lab.compare import pareto, results, store
 from peft_lab.compare.pareto import AXES
-from peft_lab.compare.plan import Plan
+from peft_lab.compare.plan import ComparisonPlan
 from peft_lab.compare.shipped import all_shipped
 from peft_lab.errors import PeftLabError, UnknownName
 from peft_lab.models.catalogue import catalogue
@@ -79,7 +79,7 @@ def _new() -> None:
     kept = f", {done} of them already done" if done else ""
     left, right = st.columns([1, 4], vertical_alignment="center")
     pressed = left.button("Compare", type="primary", key="compare-start", width="stretch")
-    right.markdown(f"{total} runs of {plan.wish.steps:,} steps{kept}.")
+    right.markdown(f"{total} runs of {plan.request.steps:,} steps{kept}.")
     if pressed:
         try:
             comparison = store.keep(plan)
@@ -105,14 +105,14 @@ def _titles() -> dict[str, str]:
     return titles
 
 
-def _told(plan: Plan) -> dict[str, Any]:
-    wish = plan.wish
+def _told(plan: ComparisonPlan) -> dict[str, Any]:
+    request = plan.request
     return {
-        "model": wish.model,
-        "task": wish.task,
-        "steps": wish.steps,
-        "seeds": wish.seeds,
-        "methods": wish.methods,
+        "model": request.model,
+        "task": request.task,
+        "steps": request.steps,
+        "seeds": request.seeds,
+        "methods": request.methods,
     }
 
 

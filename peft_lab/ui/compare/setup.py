@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.compare.plan import MOST_SEEDS, SEEDS, Plan, Wish, make_plan
+from peft_lab.compare.plan import MOST_SEEDS, SEEDS, ComparisonPlan, ComparisonRequest, make_plan
 from peft_lab.compare.store import Comparison
 from peft_lab.errors import BadInput, PeftLabError, UnknownName
 from peft_lab.methods import all_methods, get_method
@@ -129,7 +129,7 @@ def _model() -> str:
 # -- the form ----------------------------------------------------------------------------------------------------
 
 
-def form() -> Plan | None:
+def form() -> ComparisonPlan | None:
     """Draw it; the comparison that is set, or ``None`` while something cannot work, which is said at its control."""
     slots: dict[str, Any] = {}
     left, right = st.columns(2)
@@ -197,14 +197,14 @@ def _told(slots: Mapping[str, Any], name: str) -> None:
 
 def _planned(
     model: str, task: str, methods: list[str], numbers: Mapping[str, int], slots: Mapping[str, Any]
-) -> Plan | None:
+) -> ComparisonPlan | None:
     try:
         if not methods:
             raise BadInput("Choose at least one method.", "methods")
         if not 1 <= numbers["seeds"] <= MOST_SEEDS:
             raise BadInput(f"Seeds goes from {1} to {MOST_SEEDS}; {numbers['seeds']:,} does not.", "seeds")
         return make_plan(
-            Wish(
+            ComparisonRequest(
                 model=model,
                 task=task,
                 methods=tuple(methods),
@@ -221,7 +221,7 @@ def _planned(
         return None
 
 
-def already_done(plan: Plan) -> int:
+def already_done(plan: ComparisonPlan) -> int:
     """How many of its runs the run store has."""
     from peft_lab.compare import store
 

@@ -8,7 +8,7 @@ import streamlit as st
 
 from peft_lab import units
 from peft_lab.compare import carrying
-from peft_lab.compare.plan import Plan
+from peft_lab.compare.plan import ComparisonPlan
 from peft_lab.compare.store import Comparison, Standing
 from peft_lab.methods import all_methods
 from peft_lab.queue.queue import get_queue
@@ -27,7 +27,7 @@ def begin(comparison: Comparison) -> None:
     carrying.start(comparison, get_queue())
 
 
-def watch(comparison: Comparison, plan: Plan) -> None:
+def watch(comparison: Comparison, plan: ComparisonPlan) -> None:
     """Draw how far it is; comes back by itself while it goes on, and draws the page anew when a run is done."""
     standing = comparison.standing(plan)
     going = standing.running or carrying.at_work(comparison)
@@ -48,7 +48,7 @@ def watch(comparison: Comparison, plan: Plan) -> None:
     part(progress, every=REFRESH)
 
 
-def _bar(comparison: Comparison, plan: Plan, standing: Standing) -> None:
+def _bar(comparison: Comparison, plan: ComparisonPlan, standing: Standing) -> None:
     total, done = len(plan.cells), len(standing.done)
     text, share = f"**{done} of {total} runs done**", 0.0
     for cell in standing.pending:
@@ -82,7 +82,7 @@ def _left(standing: Standing) -> float | None:
     return statistics.fmean(taken) * len(standing.pending) if taken else None
 
 
-def _rest(comparison: Comparison, standing: Standing, plan: Plan) -> None:
+def _rest(comparison: Comparison, standing: Standing, plan: ComparisonPlan) -> None:
     """Not under way and not complete: say so and offer to go on."""
     done, total = len(standing.done), len(plan.cells)
     left, right = st.columns([4, 1], vertical_alignment="center")

@@ -250,7 +250,7 @@ def _other_names(spec: MethodSpec, knob: Knob, shape: ModelShape) -> tuple[str, 
 def _show_problems(spec: MethodSpec, slots: Mapping[str, Any], problems: Sequence[Problem]) -> None:
     """Each message under its control; the first error of the address is told there as well."""
     for field, slot in slots.items():
-        lines = [told(problem) for problem in problems if problem.field == field]
+        lines = [problem_line(problem) for problem in problems if problem.field == field]
         from_address = state.address_problem(spec.slug, field)
         if from_address:
             lines.append(
@@ -261,10 +261,10 @@ def _show_problems(spec: MethodSpec, slots: Mapping[str, Any], problems: Sequenc
     placed = set(slots)
     for problem in problems:
         if problem.field not in placed:
-            st.markdown(told(problem))
+            st.markdown(problem_line(problem))
 
 
-def told(problem: Problem) -> str:
+def problem_line(problem: Problem) -> str:
     """A problem as one coloured line."""
     if problem.level == "error":
         return f":red[:material/error: {plain(problem.message)}]"

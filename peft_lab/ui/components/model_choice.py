@@ -112,7 +112,7 @@ def _chosen(typed: str | None, current: ModelEntry) -> tuple[ModelEntry, str]:
 
 
 def _look_up(name: str) -> Future[ModelEntry]:
-    return inspector.get_inspector("models").submit(models.resolve, name)
+    return inspector.get_inspector(inspector.Worker.MODELS).submit(models.resolve, name)
 
 
 def _title(name: str) -> str:

@@ -57,12 +57,12 @@ def _reading(slot: DeltaGenerator) -> None:
     slot.caption("Reading the file")
 
 
-def _keep(name: str, data: bytes, heed: Callable[[], object]) -> str:
+def _keep(name: str, data: bytes, tick: Callable[[], object]) -> str:
     """The upload under PEFT_LAB_HOME once it is known to be usable, named by its content: the same file is kept once.
 
     Raises PeftLabError; nothing is kept then.
     """
-    apart.load(data, name, heed)
+    apart.load(data, name, tick)
     folder = assets.home() / "uploads"
     folder.mkdir(parents=True, exist_ok=True)
     safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in Path(name).name)[-60:]

@@ -21,7 +21,7 @@ from peft_lab.ui import state
 from peft_lab.ui.components.model_choice import entry_of, from_address, model_control
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.targets import TARGETS, values_for
-from peft_lab.workers.crew import get_crew
+from peft_lab.workers.pool import get_pool
 
 SCOPE = "memory"
 DEFAULTS: dict[str, Any] = {
@@ -95,7 +95,7 @@ class Chosen:
         kept = self.checkpointing if checkpointing is None else checkpointing
         name = model or self.entry.name
         values, dtype = self.base_for(slug, model)
-        return get_crew().submit(urgency, ask.step, name, slug, values, self.setting(sizes), dtype, kept)
+        return get_pool().submit(urgency, ask.step, name, slug, values, self.setting(sizes), dtype, kept)
 
     def base_for(self, slug: str, model: str | None = None) -> tuple[dict[str, Any], str]:
         """The knobs and the precision by which a method gets targets and base as set here: QLoRA packs it itself."""
@@ -112,7 +112,7 @@ class Chosen:
         most = limit - virtual if limit and what == "seq" else None
         values, dtype = self.base_for(slug)
         rest: list[Any] = [self.entry.name, slug, values, self.setting(), dtype, self.checkpointing, most]
-        return get_crew().submit(urgency, fits.question, what, self.device.name, *rest)
+        return get_pool().submit(urgency, fits.question, what, self.device.name, *rest)
 
     def key(self) -> tuple[Any, ...]:
         """By which what was found for these settings is told from what was found for others."""

@@ -14,7 +14,7 @@ from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.answers import TAB
 from peft_lab.ui.memory.controls import SCOPE
 from peft_lab.ui.memory.drawings import against, errors
-from peft_lab.workers.crew import get_crew
+from peft_lab.workers.pool import get_pool
 
 BAND = 5.0  # percent: what is called close
 BAR = 14  # pixels for each row's error
@@ -64,7 +64,7 @@ def published_peaks() -> None:
     )
 
 
-def _line(row: published.Row, outcome: published.Outcome) -> tuple[str, ...]:
+def _line(row: published.PublishedRow, outcome: published.PublishedOutcome) -> tuple[str, ...]:
     error = published.error(row, outcome)
     return (
         row.title,
@@ -90,7 +90,7 @@ def _one_row() -> None:
         st.session_state[KEY] = name
     if st.session_state.get(KEY) != name:
         return
-    future = get_crew().submit(TAB, published.simulate, name)
+    future = get_pool().submit(TAB, published.simulate, name)
     come_back([future])
     if not future.done():
         st.markdown("Simulating this row's evaluation, its training step and the allocator…")
@@ -100,7 +100,7 @@ def _one_row() -> None:
     except PeftLabError as problem:
         st.markdown(f":red[:material/error: {plain(problem)}]")
         return
-    row, outcome = rows[name], published.Outcome.of(found)
+    row, outcome = rows[name], published.PublishedOutcome.of(found)
     kept = published.simulated()[name].reserved
     same = "as stored" if outcome.reserved == kept else f"stored: {units.size(kept or 0)}"
     st.markdown(

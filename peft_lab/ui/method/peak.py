@@ -18,7 +18,7 @@ from peft_lab.ui.method.sections import settings
 from peft_lab.ui.method.sections.memory import ask_step, step_now
 from peft_lab.ui.runs.shown import last_finished, short_id, shown_run
 from peft_lab.units import Finding, Source, size
-from peft_lab.workers.crew import get_crew
+from peft_lab.workers.pool import get_pool
 
 # What decides which rows are in the measured batch, and how long they are.
 OF_THE_BATCH = ("batch", "max_length", "seed", "steps")
@@ -57,7 +57,7 @@ def expect(choice: Choice) -> Expected:
     except PeftLabError as error:
         return Expected(None, problem=str(error))
     if spec is not None:
-        return Expected(get_crew().submit(URGENCY, step_ahead, spec.to_dict()), spec)
+        return Expected(get_pool().submit(URGENCY, step_ahead, spec.to_dict()), spec)
     return Expected(ask_step(choice, choice.spec.slug, dict(choice.values), step_now(choice), URGENCY))
 
 

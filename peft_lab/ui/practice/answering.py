@@ -61,7 +61,7 @@ def solution(question: Question, model: str | None) -> tuple[Answer | None, bool
     """
     if question.needs == "shape":
         return question.compute(model), True
-    future = inspector.get_inspector("answers").submit(compute_answer, question.id, model)
+    future = inspector.get_inspector(inspector.Worker.ANSWERS).submit(compute_answer, question.id, model)
     come_back([future])
     return (future.result(), True) if future.done() else (None, False)
 

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from peft_lab.palette import faint
-from peft_lab.quiz.predictions import Figure, Inquiry, Outcome, Prediction
+from peft_lab.quiz.predictions import Figure, Inquiry, Prediction, PredictionOutcome
 from peft_lab.ui import theme
 from peft_lab.ui.components import charts, figures
 
@@ -19,7 +19,7 @@ _PALE = 0.5  # opacity of a range
 _WRAP = 26  # characters of an option's line beside the chart
 
 
-def evidence(prediction: Prediction, outcome: Outcome) -> None:
+def evidence(prediction: Prediction, outcome: PredictionOutcome) -> None:
     """The chart, and the figures of contenders as a table."""
     st.plotly_chart(chart_of(prediction, outcome), key=f"outcome-{prediction.id}", config=charts.CONFIG)
     if prediction.rule == "bands":
@@ -31,12 +31,12 @@ def evidence(prediction: Prediction, outcome: Outcome) -> None:
     )
 
 
-def chart_of(prediction: Prediction, outcome: Outcome) -> go.Figure:
+def chart_of(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure:
     """What settles it, drawn: the option that holds is in the accent colour."""
     return _ranges(prediction, outcome) if prediction.rule == "bands" else _contenders(prediction, outcome)
 
 
-def _contenders(prediction: Prediction, outcome: Outcome) -> go.Figure:
+def _contenders(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure:
     values, axis = _axis(outcome.figures)
     labels = [figure.label for figure in outcome.figures]
     decisive = "" if _categorical(prediction) else labels[outcome.right]
@@ -47,7 +47,7 @@ def _contenders(prediction: Prediction, outcome: Outcome) -> go.Figure:
     return chart
 
 
-def _ranges(prediction: Prediction, outcome: Outcome) -> go.Figure:
+def _ranges(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure:
     """One row per option, drawn as the range in which it holds; the figure found is the line across."""
     found = outcome.figures[0]
     end = max(found.value, *prediction.bands) * _ROOM

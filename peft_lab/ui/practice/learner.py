@@ -160,7 +160,7 @@ def _parsed(content: bytes) -> Any:
 
 def anki_deck(pool: list[Question], model: str | None) -> bytes:
     """The deck as a file's content. Answers that need torch come from the process that has it."""
-    worker = inspector.get_inspector("answers")
+    worker = inspector.get_inspector(inspector.Worker.ANSWERS)
     answers = {
         question.id: worker.ask(compute_answer, question.id, None)
         for question in pool

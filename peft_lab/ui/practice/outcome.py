@@ -6,7 +6,7 @@ from datetime import datetime
 
 import streamlit as st
 
-from peft_lab.quiz.predictions import Outcome, Prediction, score
+from peft_lab.quiz.predictions import Prediction, PredictionOutcome, score
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.cards import date
@@ -15,7 +15,7 @@ from peft_lab.ui.practice.report import page_links
 
 
 def show_outcome(
-    prediction: Prediction, outcome: Outcome, guess: int, at: datetime, measured: str = ""
+    prediction: Prediction, outcome: PredictionOutcome, guess: int, at: datetime, measured: str = ""
 ) -> None:
     """``measured`` is where and when, for a run that was not made here."""
     correct, _ = score(prediction, outcome, guess)

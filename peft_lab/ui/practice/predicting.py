@@ -15,7 +15,7 @@ from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.learners.records import Result
 from peft_lab.learners.schedule import Learners
 from peft_lab.quiz.prediction_bank import all_predictions, get_prediction
-from peft_lab.quiz.predictions import Contest, Outcome, Prediction, decide, score, submission
+from peft_lab.quiz.predictions import Contest, Prediction, PredictionOutcome, decide, score, submission
 from peft_lab.quiz.stored import stored
 from peft_lab.ui import state
 from peft_lab.ui.components.waiting import come_back
@@ -108,7 +108,7 @@ def predict(prediction: Prediction, file: Learners, learner: str, before: Result
     st.rerun()
 
 
-def _replayed(prediction: Prediction, before: Result) -> Outcome | None:
+def _replayed(prediction: Prediction, before: Result) -> PredictionOutcome | None:
     """What was settled; ``None`` where an earlier version kept other figures than the experiment gives now."""
     try:
         return decide(prediction, before.content["values"])
@@ -178,7 +178,9 @@ def _asked(prediction: Prediction) -> Future[list[float]]:
     """Asked of a process that does not count, so that the other pages stay quick."""
     function, arguments = submission(prediction)
     simulated = prediction.experiment.source is Source.SIMULATED
-    return inspector.get_inspector("memory" if simulated else "answers").submit(function, *arguments)
+    return inspector.get_inspector(inspector.Worker.MEMORY if simulated else inspector.Worker.ANSWERS).submit(
+        function, *arguments
+    )
 
 
 def _record(

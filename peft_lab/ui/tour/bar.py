@@ -6,7 +6,7 @@ import streamlit as st
 
 from peft_lab.errors import PeftLabError
 from peft_lab.tour import progress
-from peft_lab.tour.path import Path
+from peft_lab.tour.path import Tour
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import frame
 from peft_lab.ui.foreign import plain
@@ -40,18 +40,18 @@ def bar(page: str, arrived: bool) -> None:
             _elsewhere(*found)
 
 
-def _find(text: str, known: dict[str, Path]) -> tuple[str, Path, int] | None:
+def _find(text: str, known: dict[str, Tour]) -> tuple[str, Tour, int] | None:
     read = links.read_place(text)
     if read is None or read[0] not in known or not 0 <= read[1] < len(known[read[0]].stops):
         return None
     return read[0], known[read[0]], read[1]
 
 
-def _stop(identity: str, path: Path, index: int) -> None:
+def _stop(identity: str, path: Tour, index: int) -> None:
     stop = path.stops[index]
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="tour-way"):
         st.markdown(
-            f"**Stop {index + 1} of {len(path.stops)}** · {links.said(stop, stop.title, identity)} "
+            f"**Stop {index + 1} of {len(path.stops)}** · {links.filled(stop, stop.title, identity)} "
             f":gray-badge[about {stop.minutes} min]"
         )
         if index:
@@ -73,14 +73,14 @@ def _stop(identity: str, path: Path, index: int) -> None:
     ]
     if given:
         for cell, (title, icon, text) in zip(st.columns(len(given)), given, strict=True):
-            cell.markdown(f":material/{icon}: **{title}**  \n{links.said(stop, text, identity)}")
+            cell.markdown(f":material/{icon}: **{title}**  \n{links.filled(stop, text, identity)}")
 
 
-def _elsewhere(identity: str, path: Path, index: int) -> None:
+def _elsewhere(identity: str, path: Tour, index: int) -> None:
     stop = path.stops[index]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(
-            f"You have left stop {index + 1} of {len(path.stops)}, {links.said(stop, stop.title, identity)}, "
+            f"You have left stop {index + 1} of {len(path.stops)}, {links.filled(stop, stop.title, identity)}, "
             f"which is on the page {pages.titles()[stop.page]}."
         )
         links.page_link(stop, links.place(identity, index), "Return to the stop", "undo")
@@ -88,7 +88,7 @@ def _elsewhere(identity: str, path: Path, index: int) -> None:
         _leave()
 
 
-def _unknown(text: str, known: dict[str, Path]) -> None:
+def _unknown(text: str, known: dict[str, Tour]) -> None:
     path = known.get(text.partition(".")[0])
     if path is None:
         said = (

@@ -74,7 +74,7 @@ def root() -> str:
     return urljoin(seen, ".") if seen else "/"
 
 
-def said(stop: Stop, text: str, identity: str) -> str:
+def filled(stop: Stop, text: str, identity: str) -> str:
     """A stop's words as markdown. Those of the lab's own path may be formatted and hold computed figures; a teacher's
     are shown as they were typed, so that a link from elsewhere cannot bring in pictures or other addresses."""
     if identity != FIRST:

@@ -7,7 +7,7 @@ import streamlit as st
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.learners.schedule import Learners
 from peft_lab.tour import progress, sharing
-from peft_lab.tour.path import Path
+from peft_lab.tour.path import Tour
 from peft_lab.ui import pages, state
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
@@ -54,13 +54,13 @@ def _received(file: Learners, name: str) -> None:
     path = sharing.unpack(text, pages.titles())
     with st.container(border=True, key="received-path"):
         st.markdown("### A path was sent to you")
-        title = links.said(path.stops[0], path.title, path.id)
+        title = links.filled(path.stops[0], path.title, path.id)
         st.markdown(f"**{title}** · {path.length}, about {path.minutes} minutes")
         if st.button("Follow this path", type="primary", icon=":material/route:"):
             _follow(file, name, path)
 
 
-def _follow(file: Learners, name: str, path: Path) -> None:
+def _follow(file: Learners, name: str, path: Tour) -> None:
     identity = progress.take_in(file, name, path, pages.titles())
     state.remember(SCOPE, "received", "")
     state.remember(SCOPE, "chosen", identity)
@@ -68,7 +68,7 @@ def _follow(file: Learners, name: str, path: Path) -> None:
     st.rerun()
 
 
-def _choose(file: Learners, name: str, known: dict[str, Path]) -> str:
+def _choose(file: Learners, name: str, known: dict[str, Tour]) -> str:
     ids = list(known)
     first = progress.last(file, name)
     first = first if first in ids else progress.FIRST
@@ -81,10 +81,10 @@ def _choose(file: Learners, name: str, known: dict[str, Path]) -> str:
     return identity
 
 
-def _path(file: Learners, name: str, identity: str, path: Path) -> None:
+def _path(file: Learners, name: str, identity: str, path: Tour) -> None:
     place = progress.progress(file, name, identity)
     done = len(place.visited & set(range(len(path.stops))))
-    st.markdown(f"## {links.said(path.stops[0], path.title, identity)}")
+    st.markdown(f"## {links.filled(path.stops[0], path.title, identity)}")
     st.progress(
         done / len(path.stops),
         text=f"**{done}** of {path.length} visited · about {path.minutes} minutes in all · learner: {plain(name)}",
@@ -111,7 +111,7 @@ def _path(file: Learners, name: str, identity: str, path: Path) -> None:
     with st.container(gap="xxsmall", key="tour-stops"):
         for number, stop in enumerate(path.stops):
             icon = "check_circle" if number in place.visited else "radio_button_unchecked"
-            title = links.said(stop, stop.title, identity)
+            title = links.filled(stop, stop.title, identity)
             where = f":small[{pages.titles()[stop.page]} · {stop.minutes} min]"
             links.page_link(stop, links.place(identity, number), f"**{number + 1}. {title}** {where}", icon)
 

@@ -10,7 +10,7 @@ import streamlit as st
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.learners.schedule import Learners
 from peft_lab.tour import draft, progress, sharing
-from peft_lab.tour.path import LONGEST_TEXT, LONGEST_TITLE, MOST_MINUTES, Path, Stop
+from peft_lab.tour.path import LONGEST_TEXT, LONGEST_TITLE, MOST_MINUTES, Stop, Tour
 from peft_lab.ui import pages, state
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
@@ -45,7 +45,7 @@ def teach_page() -> None:
         st.error(plain(error))
 
 
-def _title(file: Learners, name: str, path: Path) -> Path:
+def _title(file: Learners, name: str, path: Tour) -> Tour:
     title = st.text_input(
         "Title of the path", path.title, max_chars=LONGEST_TITLE, key=state.widget_key(SCOPE, "title")
     )
@@ -55,16 +55,16 @@ def _title(file: Learners, name: str, path: Path) -> Path:
     return path
 
 
-def _stops(file: Learners, name: str, path: Path) -> None:
+def _stops(file: Learners, name: str, path: Tour) -> None:
     st.markdown(f"## {path.length}, about {path.minutes} minutes")
     for index, stop in enumerate(path.stops):
-        title = links.said(stop, stop.title, path.id)
+        title = links.filled(stop, stop.title, path.id)
         with st.expander(f"{index + 1}. {title} · {pages.titles()[stop.page]}", key=f"stop-{index}"):
             _words(file, name, path, index)
             _order(file, name, path, index)
 
 
-def _words(file: Learners, name: str, path: Path, index: int) -> None:
+def _words(file: Learners, name: str, path: Tour, index: int) -> None:
     stop = path.stops[index]
 
     def key(entry: str) -> str:
@@ -75,7 +75,7 @@ def _words(file: Learners, name: str, path: Path, index: int) -> None:
         f"{known.get(setting, setting)} = {value or 'empty'}{' (fixed)' if setting in stop.fixed else ''}"
         for setting, value in stop.settings.items()
     )
-    st.caption(links.said(stop, set_to or "The page at its defaults.", path.id))
+    st.caption(links.filled(stop, set_to or "The page at its defaults.", path.id))
     with st.form(key("form"), border=False):
         left, right = st.columns([4, 1])
         title = left.text_input(
@@ -90,7 +90,7 @@ def _words(file: Learners, name: str, path: Path, index: int) -> None:
             _keep(file, name, draft.changed(path, index, replace(stop, **words)))  # type: ignore[arg-type]
 
 
-def _order(file: Learners, name: str, path: Path, index: int) -> None:
+def _order(file: Learners, name: str, path: Tour, index: int) -> None:
     stop: Stop = path.stops[index]
     with st.container(horizontal=True, vertical_alignment="center"):
         links.page_link(stop, "", "Open as the class sees it", "open_in_new")
@@ -103,13 +103,13 @@ def _order(file: Learners, name: str, path: Path, index: int) -> None:
             _keep(file, name, draft.removed(path, index))
 
 
-def _keep(file: Learners, name: str, path: Path) -> None:
+def _keep(file: Learners, name: str, path: Tour) -> None:
     draft.save(file, name, path, pages.titles())
     state.renew(SCOPE)
     st.rerun()
 
 
-def _share(file: Learners, name: str, path: Path) -> None:
+def _share(file: Learners, name: str, path: Tour) -> None:
     st.markdown("## Share it")
     try:
         link = links.absolute("tour", {"path": sharing.pack(path)})

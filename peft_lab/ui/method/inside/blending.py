@@ -14,7 +14,7 @@ from peft_lab.training.scores import Answer
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.sections.live import said
+from peft_lab.ui.method.sections.live import answer_text
 from peft_lab.ui.runs.shown import finished_of, short_id
 from peft_lab.units import Source
 
@@ -95,7 +95,7 @@ def _shown(slug: str, first: str, second: str, rows: list[dict[str, Any]]) -> No
                 (
                     f"{1 - row['weight']:.2f}",
                     f"{row['weight']:.2f}",
-                    said(Answer(row["text"], row["answer"], row["scores"])),
+                    answer_text(Answer(row["text"], row["answer"], row["scores"])),
                 )
                 for row in rows
             ],

@@ -118,7 +118,7 @@ def _served(found: Found) -> None:
     runs = {m: {domain: line.id for domain, line in found[m].items() if line} for m in serving.METHODS}
     seen = serving.kept(runs)
     if seen is None:
-        asked = inspector.get_inspector("answers").submit(measure, runs)
+        asked = inspector.get_inspector(inspector.Worker.ANSWERS).submit(measure, runs)
         if not asked.done():
             st.markdown("All six are trained. Serving the held-out rows of all three domains takes a minute…")
             come_back([asked])
@@ -133,7 +133,7 @@ def _served(found: Found) -> None:
     _costs(seen)
     if st.button("Measure again", key="domains-again", icon=":material/refresh:"):
         serving.forget()
-        inspector.get_inspector("answers").forget()
+        inspector.get_inspector(inspector.Worker.ANSWERS).forget()
         st.rerun()
 
 

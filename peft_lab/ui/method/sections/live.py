@@ -118,12 +118,12 @@ def answers(base: list[Answer], tuned: list[Answer]) -> None:
     rows = []
     for index, after in enumerate(tuned):
         rows.append(("Input", after.text))
-        rows.append(("Base", said(base[index]) if index < len(base) else "…"))
-        rows.append(("Tuned", said(after)))
+        rows.append(("Base", answer_text(base[index]) if index < len(base) else "…"))
+        rows.append(("Tuned", answer_text(after)))
     figures.table(("", "Your sentence"), rows)
 
 
-def said(answer: Answer) -> str:
+def answer_text(answer: Answer) -> str:
     """What a model said: text, or the label with its probability."""
     if not answer.scores:
         return answer.answer or "(nothing)"

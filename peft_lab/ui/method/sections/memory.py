@@ -22,7 +22,7 @@ from peft_lab.ui.components.waiting import come_back
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.sections.live import beside_simulation
 from peft_lab.ui.runs.shown import last_finished, short_id
-from peft_lab.workers.crew import get_crew
+from peft_lab.workers.pool import get_pool
 
 FULL = "full"
 DTYPES = {"bfloat16": "bfloat16", "float32": "float32"}
@@ -143,7 +143,7 @@ def ask_step(
     choice: Choice, method: str, values: dict[str, Any], step: Step, urgency: int = 0
 ) -> Future[Simulation]:
     """Asked of processes of their own, as a count must not wait for it; refusals are kept like any other answer."""
-    return get_crew().submit(
+    return get_pool().submit(
         urgency, ask.step, choice.entry.name, method, values, step.setting(), step.dtype, step.checkpointing
     )
 

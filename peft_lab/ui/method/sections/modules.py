@@ -51,7 +51,7 @@ def modules(choice: Choice, report: CountReport, selected: str | None) -> None:
 
 
 @dataclass
-class Row:
+class ModuleRow:
     """All modules that differ only in the layer index, with their parameters summed."""
 
     module: str
@@ -62,11 +62,11 @@ class Row:
     added: bool = True
 
 
-def group_rows(tree: Sequence[GroupCount]) -> list[Row]:
+def group_rows(tree: Sequence[GroupCount]) -> list[ModuleRow]:
     """One row per module group: its parameters summed, its state, whether the method added it."""
-    table: dict[str, Row] = {}
+    table: dict[str, ModuleRow] = {}
     for group in tree:
-        row = table.setdefault(group.module, Row(group.module, group.type, group.count))
+        row = table.setdefault(group.module, ModuleRow(group.module, group.type, group.count))
         row.parameters += group.parameters
         row.added = row.added and group.added
         if group.role != "frozen":
@@ -76,7 +76,7 @@ def group_rows(tree: Sequence[GroupCount]) -> list[Row]:
     return list(table.values())
 
 
-def _visible(row: Row, show: str) -> bool:
+def _visible(row: ModuleRow, show: str) -> bool:
     if show == "Before":
         return not row.added
     return show == "All modules" or row.state in ("trainable", "task head")
@@ -86,7 +86,7 @@ def tree_key(choice: Choice) -> str:
     return f"tree.{choice.spec.slug}"
 
 
-def _tree_table(choice: Choice, lines: Sequence[Row], show: str, selected: str | None) -> str | None:
+def _tree_table(choice: Choice, lines: Sequence[ModuleRow], show: str, selected: str | None) -> str | None:
     before = show == "Before"
     columns = (
         Column("Module"),

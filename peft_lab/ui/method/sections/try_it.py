@@ -11,7 +11,7 @@ from peft_lab import units
 from peft_lab.errors import PeftLabError
 from peft_lab.experiments import results
 from peft_lab.experiments.base import Arm, Experiment
-from peft_lab.experiments.quantities import Outcome
+from peft_lab.experiments.quantities import ExperimentOutcome
 from peft_lab.methods import get_method
 from peft_lab.queue.queue import get_queue
 from peft_lab.runs import store
@@ -199,7 +199,7 @@ def _said(experiment: Experiment, found: Sequence[Found]) -> None:
                 open_run(item.line, experiment.quantity.tab)
 
 
-def _outcomes(found: Sequence[Found]) -> list[Outcome | None]:
+def _outcomes(found: Sequence[Found]) -> list[ExperimentOutcome | None]:
     return [
         results.outcome_of(store.get(item.line.id)) if item.line and item.status is Status.DONE else None
         for item in found

@@ -1,4 +1,4 @@
-"""Several inspectors as one crew: many questions side by side, the most wanted first, answers shared by all who ask.
+"""Several inspectors as one pool: many questions side by side, the most wanted first, answers shared by all who ask.
 
 A page asks for nine simulations at once and asks for others as soon as a setting moves. What was asked last matters
 most then, so of the waiting questions the most urgent one that was asked last is taken next.
@@ -33,7 +33,7 @@ class _Question:
     asked: int = 0
 
 
-class Crew:
+class Pool:
     """Worker processes behind one list of questions. Safe to use from any thread."""
 
     def __init__(self, members: Sequence[Inspector], kept: int = KEPT, waiting: int = WAITING) -> None:
@@ -122,7 +122,7 @@ class Crew:
 
 
 @cache
-def get_crew() -> Crew:
-    """This process's crew, for simulations: a process for each core, two at least."""
+def get_pool() -> Pool:
+    """This process's pool, for simulations: a process for each core, two at least."""
     size = min(MOST_MEMBERS, max(2, machine.cores()))
-    return Crew([Inspector(threads=1) for _ in range(size)])
+    return Pool([Inspector(threads=1) for _ in range(size)])

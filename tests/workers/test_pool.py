@@ -1,4 +1,4 @@
-"""The crew: equal questions are joined, the newest urgent one goes first, a lost process costs only its question."""
+"""The pool: equal questions are joined, the newest urgent one goes first, a lost process costs only its question."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from peft_lab.errors import BadInput, RunError
-from peft_lab.workers.crew import Crew
 from peft_lab.workers.inspector import Inspector
+from peft_lab.workers.pool import Pool
 
 
 class Member:
@@ -25,8 +25,8 @@ class Member:
         return self.open
 
 
-def crew(*members: Member, **limits: int) -> Crew:
-    return Crew(members, **limits)  # type: ignore[arg-type]
+def pool(*members: Member, **limits: int) -> Pool:
+    return Pool(members, **limits)  # type: ignore[arg-type]
 
 
 def double(number: int) -> int:
@@ -35,7 +35,7 @@ def double(number: int) -> int:
 
 def test_members_work_side_by_side_and_equal_questions_are_joined() -> None:
     first, second = Member(), Member()
-    both = crew(first, second)
+    both = pool(first, second)
     answers = [both.submit(0, double, number) for number in (1, 1, 2)]
     assert answers[0] is answers[1] is not answers[2]
     assert sorted(first.asked + second.asked) == [1, 2]
@@ -47,7 +47,7 @@ def test_members_work_side_by_side_and_equal_questions_are_joined() -> None:
 
 def test_urgent_questions_first_then_the_newest() -> None:
     one = Member()
-    alone = crew(one)
+    alone = pool(one)
     alone.submit(0, double, 0)
     for urgency, number in ((1, 10), (0, 1), (1, 11), (0, 2)):
         alone.submit(urgency, double, number)
@@ -59,7 +59,7 @@ def test_urgent_questions_first_then_the_newest() -> None:
 
 def test_refusals_are_kept_and_losses_are_not() -> None:
     one = Member()
-    alone = crew(one)
+    alone = pool(one)
     refused = alone.submit(0, double, 1)
     one.open.set_exception(BadInput("no"))
     assert alone.submit(0, double, 1) is refused
@@ -73,7 +73,7 @@ def test_refusals_are_kept_and_losses_are_not() -> None:
 
 def test_far_too_many_questions_are_cut_and_may_come_again() -> None:
     one = Member()
-    alone = crew(one, waiting=2)
+    alone = pool(one, waiting=2)
     alone.submit(0, double, 0)
     oldest, *_ = [alone.submit(0, double, number) for number in (1, 2, 3)]
     assert oldest.cancelled()
@@ -87,7 +87,7 @@ def test_far_too_many_questions_are_cut_and_may_come_again() -> None:
 
 def test_old_answers_are_dropped() -> None:
     one = Member()
-    alone = crew(one, kept=1)
+    alone = pool(one, kept=1)
     first = alone.submit(0, double, 1)
     one.open.set_result(2)
     alone.submit(0, double, 2)
@@ -97,7 +97,7 @@ def test_old_answers_are_dropped() -> None:
 
 def test_real_processes_answer() -> None:
     members = [Inspector(threads=1), Inspector(threads=1)]
-    both = Crew(members)
+    both = Pool(members)
     try:
         assert [both.submit(0, double, number).result(120) for number in range(5)] == [0, 2, 4, 6, 8]
     finally:
