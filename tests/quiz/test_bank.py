@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from peft_lab.errors import BadInput, UnknownName
-from peft_lab.methods import all_methods
+from peft_lab.methods import all_methods, part_of
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models.catalogue import catalogue
 from peft_lab.quiz import bank
@@ -188,7 +188,7 @@ def test_a_new_method_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
     registry: dict[str, MethodSpec] = {**all_methods(), "newcomer": Newcomer()}
     for module in (bank, questions):
         monkeypatch.setattr(module, "all_methods", lambda: registry)
-    own = bank.part_of
+    own = part_of
     monkeypatch.setattr(bank, "part_of", lambda slug, part: None if slug == "newcomer" else own(slug, part))
     question = make_question(registry["newcomer"])
     answer = question.compute()
