@@ -124,6 +124,7 @@ def _trainer(spec: Any, given: argparse.Namespace) -> tuple[Any, float]:
         TrainingArguments,
     )
 
+    from peft_lab import machine
     from peft_lab.methods import get_method
     from peft_lab.models import loading
     from peft_lab.runs import training
@@ -133,7 +134,7 @@ def _trainer(spec: Any, given: argparse.Namespace) -> tuple[Any, float]:
     task, method = spec.task_object(), get_method(spec.method)
     labels = len(task.labels) if task.kind == "classification" else None
     training.seed_everything(spec.seed)
-    dtype = torch.float32 if given.only == "tutorial" else loading.compute_dtype()
+    dtype = torch.float32 if given.only == "tutorial" else machine.compute_dtype()
     quantization = method.quantization(spec.values)
     base = loading.load_base(spec.model, labels, quantization, dtype)
     training.seed_everything(spec.seed)
@@ -192,6 +193,7 @@ def _held_out(model: Any, spec: Any, rows: int) -> float:
     """Mean loss on held-out rows, in float32 for every contender."""
     import torch
 
+    from peft_lab import machine
     from peft_lab.models import loading
     from peft_lab.training import batches
 
@@ -204,7 +206,7 @@ def _held_out(model: Any, spec: Any, rows: int) -> float:
     total = weight = 0.0
     with torch.no_grad():
         for row in encoded:
-            batch = batches.collate([row], loading.pad_token(tokenizer), loading.device())
+            batch = batches.collate([row], loading.pad_token(tokenizer), machine.in_use().kind)
             amount = 1 if row.label != batches.IGNORED else len(row) - row.prompt
             total += (
                 float(batches.loss_at(model, batch, batches.picked(batch["labels"]), keep=False)) * amount

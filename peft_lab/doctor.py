@@ -17,12 +17,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from peft_lab import units
+from peft_lab import machine, units
 from peft_lab.assets import store as assets
 
 REQUIREMENTS = Path(__file__).parents[1] / "requirements.txt"
-#: processor features that decide how fast bfloat16 and float32 training is
-CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
 #: full fine-tuning holds every weight four times before activations: itself, its gradient, AdamW's two moments
 COPIES = 4
 
@@ -39,15 +37,19 @@ def examine(verify: bool = False) -> dict[str, Any]:
     """
     packages = _packages()
     memory = _memory()
-    device = _device() if packages.get("torch") else {"kind": "unknown", "name": "torch is not installed"}
-    features = cpu_features()
+    device = (
+        machine.in_use().describe()
+        if packages.get("torch")
+        else {"kind": "unknown", "name": "torch is not installed"}
+    )
+    features = machine.cpu_features()
     found_assets = assets.status(verify)
     checks = [
         _python_check(),
         _packages_check(packages),
         _home_check(),
         _memory_check(memory),
-        _bfloat16_check(device, features),
+        _check("bfloat16", lambda: _bfloat16(device, features)),
         _check("4-bit quantisation", _quantise),
         *(_asset_check(found, verify) for found in found_assets),
     ]
@@ -80,15 +82,6 @@ def requirements() -> dict[str, str]:
     return {match[1]: match[2].strip() for match in found if match}
 
 
-def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
-    """Those of CPU_FEATURES that the processor has; empty where the system does not list them (only Linux does)."""
-    if not cpuinfo.exists():
-        return []
-    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    listed = next((line for line in lines if line.startswith(("flags", "Features"))), "").split()
-    return [feature for feature in CPU_FEATURES if feature in listed]
-
-
 def _packages() -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for name in requirements():
@@ -100,30 +93,10 @@ def _packages() -> dict[str, str | None]:
 
 
 def _memory() -> dict[str, int]:
-    import psutil
-
-    seen = psutil.virtual_memory()
-    return {"total_bytes": int(seen.total), "available_bytes": int(seen.available)}
-
-
-def _device() -> dict[str, Any]:
-    import torch
-
-    if torch.cuda.is_available():
-        found = torch.cuda.get_device_properties(0)
-        return {
-            "kind": "cuda",
-            "name": found.name,
-            "count": torch.cuda.device_count(),
-            "bytes": found.total_memory,
-        }
-    if torch.backends.mps.is_available():
-        return {"kind": "mps", "name": platform.processor(), "count": 1}
+    total = machine.installed_memory()
     return {
-        "kind": "cpu",
-        "name": torch.backends.cpu.get_cpu_capability(),
-        "count": os.cpu_count() or 1,
-        "threads": torch.get_num_threads(),
+        "total_bytes": min(total, machine.memory_limit() or total),
+        "available_bytes": machine.free_memory(),
     }
 
 
@@ -183,26 +156,31 @@ def _memory_check(memory: dict[str, int]) -> Check:
     return {"name": "Memory", "ok": free >= needed, "detail": detail}
 
 
-def _bfloat16_check(device: dict[str, Any], features: list[str]) -> Check:
-    native = {"avx512_bf16", "amx_bf16", "bf16"} & set(features)
-    if device["kind"] != "cpu":
-        detail = f"runs on {device['name']}"
-    elif native:
-        detail = f"this processor computes in it ({', '.join(sorted(native))})"
-    else:
-        detail = "this processor does not compute in it: training works, more slowly"
-    return {"name": "bfloat16", "ok": True, "detail": detail}
+def _bfloat16(device: dict[str, Any], features: list[str]) -> tuple[bool, str]:
+    """Says what :func:`peft_lab.models.loading.load_base` will load with: both ask the same."""
+    native = machine.in_use().computes_bfloat16()
+    name = "this processor" if device["kind"] == "cpu" else device["name"]
+    if not native:
+        return True, f"{name} does not compute in it: runs use float32, in which they take more memory"
+    listed = sorted(machine.BF16_FEATURES & set(features))
+    return True, f"{name} computes in it" + (f" ({', '.join(listed)})" if device["kind"] == "cpu" else "")
 
 
 def _quantise() -> tuple[bool, str]:
-    """Quantise normal numbers to NF4 and back: the relative error is known, so a broken build shows."""
+    """Quantise normal numbers to NF4 and back, on the device that a run would use: the relative error is known, so a
+    broken build shows."""
     import torch
+
+    device = machine.in_use()
+    problem = device.quantisation_problem()
+    if problem is not None:
+        return False, problem
 
     # at import it warns that an optional package of kernels is missing, which costs nothing but speed
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     from bitsandbytes import functional
 
-    weight = torch.randn(256, 256, generator=torch.Generator().manual_seed(0))
+    weight = torch.randn(256, 256, generator=torch.Generator().manual_seed(0)).to(device.kind)
     packed, state = functional.quantize_4bit(weight, quant_type="nf4")
     back = functional.dequantize_4bit(packed, state)
     error = float((back - weight).norm() / weight.norm())

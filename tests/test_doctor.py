@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab import doctor
+from peft_lab import doctor, machine
 from peft_lab.assets import store as assets
 
 
@@ -94,7 +94,7 @@ def test_what_a_check_raises_is_its_finding() -> None:
 def test_processor_features_are_read_from_the_list(tmp_path: Path) -> None:
     listed = tmp_path / "cpuinfo"
     listed.write_text("processor: 0\nflags\t\t: fpu avx2 avx512_bf16 other\nflags : none\n")
-    assert doctor.cpu_features(listed) == ["avx2", "avx512_bf16"]
+    assert machine.cpu_features(listed) == ["avx2", "avx512_bf16"]
     listed.write_text("Features\t: fp asimd bf16\n")
-    assert doctor.cpu_features(listed) == ["asimd", "bf16"]
-    assert doctor.cpu_features(tmp_path / "absent") == []
+    assert machine.cpu_features(listed) == ["asimd", "bf16"]
+    assert machine.cpu_features(tmp_path / "absent") == []

@@ -92,7 +92,7 @@ def test_an_installed_copy_starts_its_own_app(wheel: Path, tmp_path: Path) -> No
 def test_a_checkout_starts_its_own_app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert app_script() == ROOT / "app.py"
     monkeypatch.setattr("peft_lab.cli.start.PACKAGE", tmp_path)
-    with pytest.raises(PeftLabError, match=r"holds no app\.py"):
+    with pytest.raises(PeftLabError, match=r"has no app\.py"):
         app_script()
 
 

@@ -71,10 +71,9 @@ class Row:
 
     def line(self) -> str:
         """As a line of a Markdown table."""
-        notes = "; ".join(
-            filter(None, [f"**{self.others} other faults**" if self.others else "", self.notes])
-        )
-        return f"| {self.what} | {self.tried:,} | {self.tracebacks} | {self.hangs} | {self.lost} | {notes} |"
+        others = f"**{self.others} other faults**; " if self.others else ""
+        figures = f"{self.tried:,} | {self.tracebacks} | {self.hangs} | {self.lost}"
+        return f"| {self.what} | {figures} | {others}{self.notes} |"
 
     def traceback(self, detail: str) -> None:
         self.tracebacks += 1

@@ -149,7 +149,9 @@ def tracebacks_of(row: Row, log: Path, label: str, position: int = 0) -> int:
     return position + len(text.encode())
 
 
-def kill(pid: int, number: int) -> None:
-    """A process may have ended by itself meanwhile."""
+def kill(pid: int, number: int) -> bool:
+    """Whether the process was still there: it may have ended by itself meanwhile."""
     with suppress(ProcessLookupError):
         os.kill(pid, number)
+        return True
+    return False

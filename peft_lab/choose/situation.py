@@ -103,7 +103,7 @@ def device_of(text: str) -> Device:
 
     >>> device_of("24MB")
     Traceback (most recent call last):
-    peft_lab.errors.BadInput: '24MB' is no memory of a device; write it as 24GB.
+    peft_lab.errors.BadInput: '24MB' is not a memory size; write it as 24GB.
     """
     match = _SIZE.fullmatch(text.strip())
     if text in devices():

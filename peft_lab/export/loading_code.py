@@ -56,7 +56,7 @@ def loading_code(known: RunOutcome) -> str:
 
 
 def _saved_type(known: RunOutcome) -> str:
-    return str(read_any_config(known.run.adapter)["peft_type"])
+    return str(read_any_config(known.run.adapter).get("peft_type"))
 
 
 def _attached(known: RunOutcome) -> _Attached:

@@ -9,7 +9,6 @@ from typing import Any
 from peft_lab.export.facts import Facts
 from peft_lab.export.layout import WIDTH, Section
 from peft_lab.export.source import constants, printed
-from peft_lab.methods.shared import own_format
 from peft_lab.models import heads
 from peft_lab.training import batches, schedule, step
 from peft_lab.training import loop as training_loop
@@ -30,7 +29,7 @@ def precision(facts: Facts) -> Section:
         prose = "Everything is in float32: the masters are the parameters themselves."
     functions = printed(training.cast_added, heads.in_head, training.Masters)
     head = ", a task head included" if facts.classifies else ""
-    named = constants(training, "KEPT") + constants(own_format, "HEADS")
+    named = constants(training, "KEPT") + constants(heads, "HEADS")
     code = f"{named}\n\n{functions}\n\n{_MASTERS.replace('<HEAD>', head)}"
     return Section("What is trained", prose, code, ("collections.abc:Callable", "typing:Any"))
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
-from peft_lab import units
+from peft_lab import machine, units
 from peft_lab.errors import UnknownName
 
 GIB, MIB = 2**30, 2**20
@@ -23,8 +22,6 @@ TAKEN = GIB
 CONTEXT = GIB // 2
 #: Said once where a card's memory is shown.
 SOLD = f"Cards are sold by GiB, written as GB: 24 GB on the box are {units.size(24 * GIB)}."
-#: There where an NVIDIA driver is; and where a container finds its limits.
-DRIVER, GROUP = Path("/proc/driver/nvidia/version"), Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -95,21 +92,16 @@ def devices() -> dict[str, Device]:
 
 def _processor() -> Device:
     """This machine's main memory, or what the container this runs in may have of it."""
-    import psutil
-
-    memory = int(psutil.virtual_memory().total)
-    try:
-        limit = int((GROUP / "memory.max").read_text("ascii"))
-    except (OSError, ValueError):  # no container, or one without a limit ("max")
-        limit = memory
+    memory = machine.installed_memory()
+    limit = machine.memory_limit() or memory
     source = "installed here" if memory <= limit else "what this container may have"
     memory = min(memory, limit)
     return Device(THIS, "This machine's processor", memory, "cpu", (0, 0), source, memory)
 
 
 def this_gpu() -> Device | None:
-    """This machine's first GPU, asked of torch in another process; ``None`` where there is no NVIDIA driver."""
-    if not DRIVER.exists():
+    """This machine's first GPU, asked of torch in another process; ``None`` where there is no driver of one."""
+    if not machine.may_have_gpu():
         return None
     from peft_lab.workers import inspector
 
@@ -130,12 +122,11 @@ def this_gpu() -> Device | None:
 
 def gpu_facts() -> tuple[str, int, tuple[int, int]] | None:
     """Name, memory in bytes and compute capability of the first GPU; ``None`` where torch finds none. Imports torch."""
-    import torch
-
-    if not torch.cuda.is_available():
+    gpu = machine.CUDA
+    if not gpu.available():
         return None
-    found = torch.cuda.get_device_properties(0)
-    return found.name, int(found.total_memory), (found.major, found.minor)
+    found = gpu.describe()
+    return found["name"], found["bytes"], gpu.capability()
 
 
 def sold_as(text: str, gigabytes: float) -> Device:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from peft_lab import machine
 from peft_lab.assets import store as assets
-from peft_lab.doctor import cpu_features
 from peft_lab.errors import BadInput
 from peft_lab.models import quantise
 from peft_lab.models.catalogue import ModelEntry, catalogue, looks_external, resolve
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-# Processors that multiply bfloat16 natively (x86 server parts, recent ARM). Elsewhere it is emulated and slow.
-_BF16_CPU = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 # Never stored in 4 or 8 bits: outputs and task heads. Left to itself transformers 5.24 replaces a head with a bias, and
 # bitsandbytes then fails, because a head that is not in the checkpoint is never quantised.
 KEPT_WHOLE = ("lm_head", *HEADS)
@@ -38,7 +36,7 @@ class Base:
 
     Attributes:
         dtype: of the parameters (of the 16- or 32-bit ones on a quantised base).
-        device: ``cpu`` or ``cuda``.
+        device: ``cuda``, ``mps`` or ``cpu``: :func:`peft_lab.machine.in_use`.
     """
 
     model: torch.nn.Module
@@ -46,22 +44,6 @@ class Base:
     entry: ModelEntry
     dtype: torch.dtype
     device: str
-
-
-def device() -> str:
-    """Where training runs: ``cuda`` when there is a GPU that torch can use, else ``cpu``."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def compute_dtype() -> torch.dtype:
-    """bfloat16 where the hardware multiplies it natively, else float32."""
-    import torch
-
-    if device() == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    return torch.bfloat16 if _BF16_CPU & set(cpu_features()) else torch.float32
 
 
 def attention_for(device: str, max_length: int) -> Literal["sdpa", "eager"]:
@@ -106,11 +88,12 @@ def load_base(
         name: a live catalogue name, a Hugging Face id or a local folder.
         num_labels: puts a fresh classification head of that size on an encoder. Seed torch before: the head is random.
         quantization: stores the linear maps in 4 or 8 bit (bitsandbytes), on the CPU too.
-        dtype: of everything else; :func:`compute_dtype` when ``None``.
+        dtype: of everything else; :func:`peft_lab.machine.compute_dtype` when ``None``.
         attention: one of transformers' implementations, as :func:`attention_for` names it; ``None``: its own choice.
 
     Raises:
-        BadInput: a model that is not live, needs code of its own, or has no safetensors weights.
+        BadInput: a model that is not live, needs code of its own, or has no safetensors weights; weights in few bits on
+            a device where they cannot be.
         AssetError: weights that have to be fetched first, or again: they are damaged.
     """
     from safetensors import SafetensorError
@@ -119,11 +102,12 @@ def load_base(
 
     source = weights_of(name)
     entry = resolve(name)
-    dtype = dtype or compute_dtype()
+    dtype, device = dtype or machine.compute_dtype(), machine.in_use()
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
     if quantization is not None:
+        device.require_quantisation()
         options["quantization_config"] = _bitsandbytes(quantization)
-        options["device_map"] = {"": device()}
+        options["device_map"] = {"": device.kind}
     if attention is None and looks_external(name):
         attention = "eager"  # what its config asks for may be code of a repository's
     if attention is not None:
@@ -139,11 +123,11 @@ def load_base(
             f"The weights of '{name}' could not be loaded: {_first_line(error)}", "model"
         ) from error
     if quantization is None:
-        model.to(device())
+        model.to(device.kind)
     else:
         quantise.settle(model)
     model.config.use_cache = True
-    return Base(model, load_tokenizer(source), entry, dtype, device())
+    return Base(model, load_tokenizer(source), entry, dtype, device.kind)
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:

@@ -19,12 +19,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import psutil
-
-from peft_lab import units
+from peft_lab import machine, units
 from peft_lab.errors import BadInput, PeftLabError, SimulationError
-from peft_lab.memory.devices import DRIVER as _DRIVER
-from peft_lab.memory.devices import GROUP as _CGROUP
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.shapes import ModelShape
 from peft_lab.runs.spec import SHORTEST, RunSpec, entry_of
@@ -77,11 +73,15 @@ def refusal(spec: RunSpec) -> str | None:
 
 def free_memory() -> tuple[str, int]:
     """The device a run will have, and the bytes its tensors may take there now."""
-    if _DRIVER.exists():
-        free = inspector.ask(gpu_free, _again())
-        if free is not None:
-            return "cuda", free
-    return "cpu", min(psutil.virtual_memory().available, _group_free()) - RESERVE
+    if machine.may_have_gpu():
+        kind, free = inspector.ask(free_on_device, _again())
+        if kind == machine.CUDA.kind:
+            return kind, free
+        return (
+            machine.CPU.kind,
+            free - RESERVE,
+        )  # Apple's GPUs share the memory and are simulated as the processor
+    return machine.CPU.kind, machine.free_memory() - RESERVE
 
 
 def _again() -> int:
@@ -94,21 +94,10 @@ def _again() -> int:
 _asked = 0
 
 
-def gpu_free(_: int) -> int | None:
-    """Free memory of the GPU; ``None`` where torch finds none. Imports torch."""
-    import torch
-
-    return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else None
-
-
-def _group_free() -> float:
-    """What the container this runs in has left, if it has a limit."""
-    limit, used = _CGROUP / "memory.max", _CGROUP / "memory.current"
-    try:
-        most = limit.read_text("ascii").strip()
-        return float("inf") if most == "max" else int(most) - int(used.read_text("ascii"))
-    except (OSError, ValueError):
-        return float("inf")
+def free_on_device(_: int) -> tuple[str, int]:
+    """The kind of the device that a run will use, and its free bytes. Imports torch."""
+    device = machine.in_use()
+    return device.kind, device.free()
 
 
 # -- 1: the bound ------------------------------------------------------------------------------------------------
@@ -186,9 +175,8 @@ def largest_batch(spec: RunSpec) -> dict[str, Any]:
 def _simulated(spec: RunSpec, batch: Mapping[str, Any], device: str) -> int:
     from peft_lab.memory.fits import needed
     from peft_lab.memory.lab import LabBatch, simulate_lab
-    from peft_lab.models import loading
 
-    dtype = str(loading.compute_dtype()).removeprefix("torch.")
+    dtype = str(machine.compute_dtype()).removeprefix("torch.")
     return needed(simulate_lab(spec.model, spec.method, spec.values, LabBatch(**batch), dtype, device))
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from peft_lab import tasks
+from peft_lab import machine, tasks
 from peft_lab.training import batches
 
 if TYPE_CHECKING:
@@ -77,10 +77,7 @@ def inference(
 def _timed(examiner: Examiner, model: Model, text: str) -> float:
     import torch
 
-    def settle() -> None:
-        if examiner.device == "cuda":
-            torch.cuda.synchronize()
-
+    settle = machine.device_of(examiner.device).synchronise
     request = examiner.prepare([text])
     with torch.no_grad():
         settle()

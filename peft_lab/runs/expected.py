@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from peft_lab import machine
 from peft_lab.runs.simulated import peak_of_step
 from peft_lab.runs.spec import RunSpec
 
@@ -23,11 +24,11 @@ def step_ahead(data: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
     from peft_lab.models import loading
 
     spec = RunSpec.from_dict(data)
-    device = loading.device()
+    device = machine.in_use()
     batch = tracked_batch(spec)
-    asked = {**batch, "attention": loading.attention_for(device, spec.max_length or 0)}
-    dtype = str(loading.compute_dtype()).removeprefix("torch.")
-    return peak_of_step(spec.model, spec.method, spec.values, asked, dtype, device), batch
+    asked = {**batch, "attention": loading.attention_for(device.kind, spec.max_length or 0)}
+    dtype = str(machine.compute_dtype()).removeprefix("torch.")
+    return peak_of_step(spec.model, spec.method, spec.values, asked, dtype, device.simulated_as), batch
 
 
 def tracked_batch(spec: RunSpec) -> dict[str, Any]:

@@ -39,29 +39,6 @@ def process_peak() -> int:
     return int(getattr(memory, "peak_wset", memory.rss))
 
 
-def reset_device_peaks() -> None:
-    """Forget what the GPU's allocator peaked at so far; what it holds now counts on. Nothing without a GPU."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-
-
-def device_peaks() -> dict[str, int]:
-    """The CUDA allocator's own peaks since the reset, in bytes: what tensors had of it, and what it had of the device.
-
-    Empty without a GPU.
-    """
-    import torch
-
-    if not torch.cuda.is_available():
-        return {}
-    return {
-        "device_allocated_bytes": torch.cuda.max_memory_allocated(),
-        "device_reserved_bytes": torch.cuda.max_memory_reserved(),
-    }
-
-
 class StepTracker:
     """Every tensor alive during one step of a real run, those that were there before it included.
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from peft_lab import insight
+from peft_lab import insight, machine
 from peft_lab.errors import RunError
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType
@@ -74,9 +74,9 @@ def train(run: Run) -> tuple[str, str]:
     spec = ready.spec
     recorder = insight.start(ready.method, ready.model, ready.base.entry.shape, spec.values)
     masters = Masters(ready.model)
-    measuring.reset_device_peaks()
+    machine.in_use().reset_peaks()
     taken = _learn(ready, masters, recorder)
-    process_peak, device_peaks = measuring.process_peak(), measuring.device_peaks()
+    process_peak, device_peaks = measuring.process_peak(), machine.in_use().peaks()
     masters.restore()
     kept.save_adapter(run.folder, partial(ready.method.save, ready.model))
     run.log.emit("memory", process_peak_bytes=process_peak, **device_peaks)
@@ -115,7 +115,7 @@ def fresh_base(spec: RunSpec, task: Task, quantised: bool = True) -> loading.Bas
 
 
 def _attention(spec: RunSpec) -> str:
-    return loading.attention_for(loading.device(), _whole(spec.max_length))
+    return loading.attention_for(machine.in_use().kind, _whole(spec.max_length))
 
 
 def task_type(task: Task) -> TaskType:

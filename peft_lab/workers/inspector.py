@@ -18,6 +18,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, TypeVar
 
+from peft_lab import machine
 from peft_lab.assets import store as assets
 from peft_lab.errors import RunError, SimulationError, Unsupported
 from peft_lab.workers import processes
@@ -147,4 +148,4 @@ def submit(function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Future
 def warm() -> None:
     """Start the fork server and the counting process in the background. Returns at once."""
     processes.start_server()
-    threading.Thread(target=ask, args=(processes.cores,), name="inspector-warm", daemon=True).start()
+    threading.Thread(target=ask, args=(machine.cores,), name="inspector-warm", daemon=True).start()

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, TypeVar
 
+from peft_lab import machine
 from peft_lab.errors import AssetError, RunError
-from peft_lab.workers import processes
 from peft_lab.workers.inspector import Inspector, question_key
 
 Answer = TypeVar("Answer")
@@ -124,5 +124,5 @@ class Pool:
 @cache
 def get_pool() -> Pool:
     """This process's pool, for simulations: a process for each core, two at least."""
-    size = min(MOST_MEMBERS, max(2, processes.cores()))
+    size = min(MOST_MEMBERS, max(2, machine.cores()))
     return Pool([Inspector(threads=1) for _ in range(size)])

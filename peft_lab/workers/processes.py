@@ -26,6 +26,7 @@ from multiprocessing.context import (
 from pathlib import Path
 from typing import Any
 
+from peft_lab import machine
 from peft_lab.replacing import Replacement
 
 # By module name, because the fork server knows nothing else. Transformers loads lazily, so its parts are named.
@@ -143,12 +144,7 @@ def settle_child(home: str, threads: int | None = None, orphaned: Callable[[], N
     _watch_parent(orphaned)
     import torch
 
-    torch.set_num_threads(threads or cores())
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(threads or machine.cores())
 
 
 def _watch_parent(orphaned: Callable[[], None] | None) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peft_lab import machine
 from peft_lab.errors import UnknownName
 from peft_lab.memory import devices as device_list
 from peft_lab.memory.devices import TAKEN, THIS, THIS_GPU, devices, get_device
@@ -65,7 +66,7 @@ def test_a_gpu_has_what_its_driver_reports_less_what_is_taken() -> None:
 
 def test_a_container_has_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr(device_list, "GROUP", tmp_path)
+    monkeypatch.setattr(machine, "GROUP", tmp_path)
     whole = device_list._processor()
     for text in ("max", ""):
         limit.write_text(text)
@@ -77,11 +78,11 @@ def test_a_container_has_what_it_is_given(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_this_machines_gpu_is_one_of_the_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What torch says stands in for a GPU; without a driver nobody is asked."""
-    monkeypatch.setattr(device_list, "DRIVER", tmp_path / "none")
+    monkeypatch.setattr(machine, "DRIVERS", (tmp_path / "none",))
     assert device_list.this_gpu() is None
     driver = tmp_path / "version"
     driver.write_text("")
-    monkeypatch.setattr(device_list, "DRIVER", driver)
+    monkeypatch.setattr(machine, "DRIVERS", (driver,))
     asked: list[object] = []
 
     def answer(question: object) -> tuple[str, int, tuple[int, int]]:

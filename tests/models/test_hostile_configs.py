@@ -17,11 +17,11 @@ REFUSED = {
     "{'pad_token_id': 1000000000}": "makes no model: Padding_idx must be within",
     "{'model_type': 'made-up'}": "does not know its architecture",
     "{'hidden_act': 'made-up', 'activation_function': 'made-up'}": "makes no model: there is no 'made-up'",
-    "config.json: deep brackets": "could not be read as a model|does not hold together",
+    "config.json: deep brackets": "could not be read as a model|is inconsistent",
     "config.json: a pipe": "no usable config.json",
     "config.json: a link to /dev/zero": "no usable config.json",
     "config.json: a link to itself": "no usable config.json",
-    "config.json: a list": "could not be read as a model|does not hold together",
+    "config.json: a list": "could not be read as a model|is inconsistent",
     "config.json: 20 MB": "no usable config.json",
 }
 COUNTED = (

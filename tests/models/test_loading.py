@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from peft_lab import machine
 from peft_lab.assets import store as assets
 from peft_lab.errors import AssetError, BadInput, UnknownName
 from peft_lab.models import loading
@@ -27,7 +28,7 @@ def test_live_models_load_as_the_catalogue_says(name: str) -> None:
     assert (
         {parameter.dtype for parameter in base.model.parameters()}
         == {base.dtype}
-        == {loading.compute_dtype()}
+        == {machine.compute_dtype()}
     )
     assert base.tokenizer.pad_token_id is not None and base.entry.name == name
 
@@ -102,6 +103,6 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_bitsandbytes_is_imported_in_silence() -> None:
-    code = "from peft_lab.runs import quiet; import bitsandbytes"
+    code = "from peft_lab.workers import quiet; import bitsandbytes"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and "kernels" not in done.stderr + done.stdout

@@ -17,7 +17,17 @@ from peft_lab.runs.events import read_events
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
 
-SPEC = RunSpec("minilm-l6", "lora", "sentiment", values={"r": 4}, steps=3)
+SPEC = RunSpec(
+    "minilm-l6",
+    "lora",
+    "sentiment",
+    values={"r": 4},
+    steps=3,
+    batch=8,
+    learning_rate=1e-3,
+    eval_rows=8,
+    max_length=32,
+)
 GONE = replace(owners.myself(), pid=2**22 + 1)
 
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from peft_lab import machine
 from peft_lab.counting.count import count
 from peft_lab.errors import RunError
 from peft_lab.methods import get_method
-from peft_lab.models import loading
 from peft_lab.queue import ending
-from peft_lab.runs import expected, measuring, record, respond, store, training
+from peft_lab.runs import expected, record, respond, store, training
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.training import batches, loop
@@ -70,14 +70,14 @@ def test_the_step_told_before_a_run_is_the_one_that_it_measures(finished: Run) -
 def test_on_a_gpu_its_allocators_peaks_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no GPU here: the allocator's own figures are stood in for, to see where they go."""
     calls: list[str] = []
-    assert measuring.device_peaks() == {} or torch.cuda.is_available()
+    assert machine.CPU.peaks() == {}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: calls.append("reset"))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 11)
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 13)
-    measuring.reset_device_peaks()
+    machine.in_use().reset_peaks()
     assert calls == ["reset"]
-    assert measuring.device_peaks() == {"device_allocated_bytes": 11, "device_reserved_bytes": 13}
+    assert machine.in_use().peaks() == {"device_allocated_bytes": 11, "device_reserved_bytes": 13}
 
 
 def test_trainable_is_what_counting_says(finished: Run) -> None:
@@ -188,4 +188,4 @@ def test_respond_needs_an_adapter() -> None:
 
 
 def test_bfloat16_where_the_processor_has_it(finished: Run) -> None:
-    assert finished.view().ready["dtype"] == str(loading.compute_dtype()).removeprefix("torch.")
+    assert finished.view().ready["dtype"] == str(machine.compute_dtype()).removeprefix("torch.")

@@ -109,8 +109,7 @@ def _once(
     reach(run, phase)
     time.sleep(chance.random() * LATE)
     pid = app.pid(victim, run)
-    if pid is not None:
-        kill(pid, number)
+    met = pid is not None and kill(pid, number)
     if victim == "inspector":
         for answer in (app.count(), app.count()):
             if "bug" in answer:
@@ -132,4 +131,4 @@ def _once(
     for name, content in before.items():
         if after.get(name) != content:
             row.loss(f"{label}: {name} is gone or changed")
-    return str(status)
+    return str(status) if met else f"{status} before the signal"

@@ -18,9 +18,7 @@ Row = Mapping[str, Any]
 GIGA = 1e10  # bytes, from which an axis is in GB
 WIDE = 8  # times the smallest value, from which an axis is logarithmic
 CLOSE = 0.1  # a span of shares, below which whole percents would repeat along an axis
-FEW = (
-    3  # bands that may lie over each other at full strength; more are paler, or nothing is seen through them
-)
+FEW = 3  # bands that lie over each other at full strength; more are paler
 SMOOTH = 12  # a curve is averaged over this part of its steps
 _MARGIN = {"l": 8, "r": 8, "t": 8, "b": 40}
 

@@ -30,7 +30,7 @@ button {{ all: unset; cursor: pointer; overflow-wrap: anywhere; }}
 button:focus-visible {{ outline: 2px solid var(--st-primary-color); outline-offset: 2px; }}
 @container (max-width: {FOLD_BELOW}px) {{
   thead {{ position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }}
-  tbody tr {{ display: grid; grid-template-columns: 4rem 1fr auto;
+  tbody tr {{ display: grid; grid-template-columns: minmax(4rem, auto) 1fr auto;
     padding: 0.25rem 0; }}
   tbody th {{ grid-column: 1 / -1; padding-bottom: 0; }}
   tbody td {{ padding-top: 0.1rem; }}

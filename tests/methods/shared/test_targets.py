@@ -36,7 +36,7 @@ def test_tables_are_pefts() -> None:
 
 
 def test_reading_the_tables_imports_no_torch() -> None:
-    code = "import sys; from peft_lab.methods import _tables; tables.lora_targets(); sys.exit('torch' in sys.modules)"
+    code = "import sys; from peft_lab.methods.shared import tables; tables.lora_targets(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
