@@ -13,10 +13,10 @@ import json
 import statistics
 
 from peft_lab.queue.queue import get_queue
-from peft_lab.runs import store, training
+from peft_lab.runs import following, store
 from peft_lab.runs.spec import RunSpec
 
-STEPS = training.TRACKED_STEP + 2
+STEPS = following.TRACKED_STEP + 2
 CASES = (
     ("minilm-l6", "sentiment", "lora"),
     ("smollm2-135m", "json", "lora"),

@@ -97,6 +97,7 @@ def simulate_lab(
                 clip=1.0,
                 phase=stage.phase,
             )
+            stage.recorder.enter("idle")
 
     return simulate_blueprint(replace(blueprint, method=applied), setting, name, slug, schedule)
 

@@ -132,6 +132,7 @@ def train(subject: Subject, recorder: Recorder, optimizer: Any, batch: dict[str,
     enter = phases(subject, recorder)
     masters = InPlace(subject.parameters)
     train_step(subject.model, batch, loss_of, masters, optimizer, MAX_NORM, enter, foreach)
+    recorder.enter("idle")
 
 
 def _wants_task_ids(model: torch.nn.Module) -> bool:

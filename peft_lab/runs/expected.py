@@ -34,7 +34,7 @@ def step_ahead(data: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
 def tracked_batch(spec: RunSpec) -> dict[str, Any]:
     """The size of the batch under the memory tracker: :func:`peft_lab.training.batches.size_of`. Imports torch."""
     from peft_lab.models import loading
-    from peft_lab.runs.training import TRACKED_STEP
+    from peft_lab.runs.following import TRACKED_STEP
     from peft_lab.training import batches
 
     task, size = spec.task_object(), spec.batch or 1

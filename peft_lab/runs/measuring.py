@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from peft_lab.training.precision import Masters
 
 COARSE = ("weights", "adapter", "gradients", "optimizer", "activations")
-_BETWEEN = ("zero_grad", "idle")  # what is measured begins with the forward pass
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -110,4 +109,6 @@ def tracking(step: StepTracker | None) -> Iterator[Callable[[str], None]]:
         return
     enter = phases(step.subject, step.recorder)
     with watching(step.subject, step.recorder), tracker.recording(step.recorder):
-        yield lambda phase: None if phase in _BETWEEN else enter(phase)
+        yield (
+            lambda phase: None if phase == "zero_grad" else enter(phase)
+        )  # measured from the forward pass on

@@ -9,8 +9,6 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,6 +20,7 @@ from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.models import loading
 from peft_lab.models.heads import in_head
 from peft_lab.runs import beyond, inputs, kept, measuring, stopping
+from peft_lab.runs.following import Following, report
 from peft_lab.runs.record import write_insight
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
@@ -32,13 +31,11 @@ from peft_lab.training.evaluation import Examiner
 from peft_lab.training.loop import Made, fit
 from peft_lab.training.precision import Masters, cast_added
 from peft_lab.training.schedule import rate_at
-from peft_lab.training.step import Phase
 
 if TYPE_CHECKING:
     import torch
 
 SNAPSHOTS = 8
-TRACKED_STEP = 2  # the third step: optimizer states exist, and the first loss is not delayed
 REPORT_EVERY = 0.2  # seconds between progress events of an evaluation
 
 
@@ -176,7 +173,7 @@ def _learn(ready: Prepared, masters: Masters, recorder: insight.Recorder) -> int
     """
     spec, run = ready.spec, ready.run
     optimizer = _optimizer(ready, masters)
-    following = _Following(ready, masters, optimizer, recorder)
+    following = Following(ready.base, ready.model, spec, masters, optimizer, recorder, _attention(spec))
     snapshots = {round(spec.steps * part / SNAPSHOTS) for part in range(1, SNAPSHOTS + 1)}
     seed_everything(spec.seed)
     recorder.snapshot(0)
@@ -196,7 +193,7 @@ def _learn(ready: Prepared, masters: Masters, recorder: insight.Recorder) -> int
     )
     for made in steps:
         _require_numbers(made, spec)
-        _report(run, made, following.measured)
+        report(run, made, following.measured)
         if made.step + 1 in snapshots:
             recorder.snapshot(made.step + 1)
         if stopping.asked(run):
@@ -214,60 +211,12 @@ def _optimizer(ready: Prepared, masters: Masters) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=rate, weight_decay=spec.weight_decay, fused=True)
 
 
-@dataclass
-class _Following:
-    """Hears the phases of every step for the recorder, and measures one of them."""
-
-    ready: Prepared
-    masters: Masters
-    optimizer: torch.optim.Optimizer
-    recorder: insight.Recorder
-    measured: dict[str, Any] | None = None
-
-    @contextmanager
-    def step(self, step: int, batch: Mapping[str, torch.Tensor]) -> Iterator[Phase]:
-        base, spec = self.ready.base, self.ready.spec
-        tracker = None
-        if step == min(TRACKED_STEP, spec.steps - 1):
-            entry = base.entry
-            tracker = measuring.StepTracker(
-                self.ready.model, self.masters, self.optimizer, entry.kind, entry.shape.num_layers
-            )
-        with measuring.tracking(tracker) as tracked:
-
-            def heard(phase: str) -> None:
-                if phase == "optimizer":
-                    self.recorder.after_backward(step)
-                tracked(phase)
-
-            yield heard
-        self.measured = None
-        if tracker is not None:
-            size = batches.size_of(batch)
-            self.measured = {**tracker.result(), **size, "attention": _attention(spec)}
-
-
 def _require_numbers(made: Made, spec: RunSpec) -> None:
     if not math.isfinite(made.loss) or not math.isfinite(made.norm):
         raise RunError(
             f"At step {made.step + 1} the loss is no longer a number: {spec.learning_rate:g} is too high a learning "
             "rate."
         )
-
-
-def _report(run: Run, made: Made, measured: dict[str, Any] | None) -> None:
-    run.log.emit(
-        "step",
-        step=made.step + 1,
-        loss=made.loss,
-        lr=made.rate,
-        grad_norm=made.norm,
-        tokens=made.tokens,
-        seconds=made.seconds,
-        tracked=measured is not None,
-    )
-    if measured is not None:
-        run.log.emit("memory", **measured)
 
 
 # -- comparing ---------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-#: Told of each phase as it begins: ``zero_grad``, ``forward``, ``backward``, ``optimizer``, ``idle``.
+#: Told of each phase as it begins: ``zero_grad``, ``forward``, ``backward``, ``optimizer``.
 Phase = Callable[[str], None]
 
 
@@ -64,5 +64,4 @@ def train_step(
     norm = torch.nn.utils.clip_grad_norm_(masters.parameters, clip or math.inf, foreach=foreach)
     optimizer.step()
     masters.publish()
-    phase("idle")
     return found, norm

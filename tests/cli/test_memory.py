@@ -205,7 +205,7 @@ def test_fits_on_the_command_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     assert row["fits"]["longest_seq"] <= get_model("gpt2").shape.max_positions
     assert row["fits"]["largest_batch"] in row["fits"]["simulated"]["batch"]
     shown = run(*ASK, "--method", "lora", "--fits", "t4").stdout
-    assert get_device("t4").title in shown
+    assert get_device("t4").holding in shown
     assert "'t4'" in run(*ASK, "--fits", "t44").refused()
 
 

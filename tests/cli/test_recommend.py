@@ -22,6 +22,7 @@ def test_the_contracts_fields(run: Run) -> None:
     assert get_method("lora").require(get_model("llama-3.2-3b").shape, found["config"]) == {
         **found["config"],
         "target_modules": tuple(found["config"]["target_modules"]),
+        "target_parameters": (),
     }
     assert all({"text", "source", "kind"} == set(why) for why in found["why"])
     assert {step["how"] for step in found["path"]} == {"told", "simulated", "counted"}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from peft_lab import machine as this_machine
 from peft_lab.compare import carrying, machine, pareto, plan, results, shipped, store
 from peft_lab.compare.plan import MOST_SEEDS, SEEDS, make_plan
 from peft_lab.compare.sentence import MOST_NAMED, says
@@ -250,7 +251,7 @@ def test_the_processor_is_named_as_the_kernel_names_it(
 ) -> None:
     info = tmp_path / "cpuinfo"
     info.write_text("processor\t: 0\nmodel name\t: A Fast One: 2 GHz \nmodel name\t: Another\n")
-    monkeypatch.setattr(machine, "_CPUINFO", info)
+    monkeypatch.setattr(this_machine, "CPUINFO", info)
     assert machine.describe()["processor"] == "A Fast One: 2 GHz"
-    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "none")
+    monkeypatch.setattr(this_machine, "CPUINFO", tmp_path / "none")
     assert machine.describe()["processor"]

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from peft_lab import machine
 from peft_lab.methods import get_method
-from peft_lab.models import loading
 from peft_lab.models.catalogue import resolve
 from peft_lab.queue import ending
 from peft_lab.runs import store, training
@@ -113,7 +113,7 @@ def train(lab: Path, tiny: dict[str, str], reviews: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setenv("PEFT_LAB_HOME", str(lab))
     # Whatever this processor would choose: the mixed precision is what scripts have to get right.
-    monkeypatch.setattr(loading, "compute_dtype", lambda: torch.bfloat16)
+    monkeypatch.setattr(machine, "compute_dtype", lambda: torch.bfloat16)
 
     def carry_out(kind: str, method: str, values: dict[str, Any] | None = None, **settings: Any) -> Run:
         chosen = {"task": "own", "own_data": str(reviews)} if kind == "encoder" else {"task": "json"}

@@ -13,11 +13,10 @@ from typing import Any
 
 import pytest
 
-from peft_lab import export
+from peft_lab import export, machine
 from peft_lab.errors import BadInput
 from peft_lab.export import facts, method_code
 from peft_lab.methods import all_methods
-from peft_lab.models import loading
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
@@ -143,7 +142,7 @@ def test_more_passes_than_rows_and_all_in_float32(
 ) -> None:
     import torch
 
-    monkeypatch.setattr(loading, "compute_dtype", lambda: torch.float32)
+    monkeypatch.setattr(machine, "compute_dtype", lambda: torch.float32)
     run = train("encoder", "lora", steps=9, batch=8, max_length=12)
     text = export.script(run)
     assert "torch.float32" in text and "high" not in text.partition("#| ")[0]

@@ -230,7 +230,7 @@ def test_norms_of_packed_weights_are_not_known() -> None:
     ("content", "message"),
     [
         ({"task_type": "TOKEN_CLS"}, "steps are simulated for CAUSAL_LM"),
-        ({"task_type": "FOO"}, "'FOO', which is no task"),
+        ({"task_type": "FOO"}, "'FOO', which is not one of PEFT's tasks"),
         ({"init_lora_weights": "foo"}, "starts from 'foo', which PEFT does not know"),
         ({"r": 10**9}, "r 1,000,000,000: more than can be meant"),
         ({"r": "eight"}, "one of its values has the wrong type"),

@@ -237,7 +237,7 @@ def test_free_questions_are_not_judged() -> None:
 
 def test_slips_can_be_shown() -> None:
     lines = shown_near_misses(Answer(8, "bits", ("",), (NearMiss(4, "the constants"),)))
-    assert lines == ("4 bits: forgotten was the constants",)
+    assert lines == ("4 bits: forgets the constants",)
 
 
 @given(st.floats(1e-3, 1e12), st.integers(2, 12))

@@ -220,7 +220,8 @@ def test_two_questions_with_one_id_are_a_mistake(monkeypatch: pytest.MonkeyPatch
 def test_nothing_heavy_is_imported() -> None:
     """A page that asks a question must not pay for torch."""
     code = (
-        "import sys; from peft_lab.quiz import answers, anki, interview, prediction_bank, report, schedule, transfer\n"
+        "import sys; from peft_lab.quiz import answers, anki, interview, prediction_bank, report\n"
+        "from peft_lab.learners import schedule, transfer\n"
         "from peft_lab.quiz.bank import all_questions\n"
         "[q.explain(q.compute()) for q in all_questions().values() if q.needs == 'shape']\n"
         "heavy = {'torch', 'transformers', 'peft', 'bitsandbytes', 'streamlit'} & set(sys.modules)\n"

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from peft_lab import machine
 from peft_lab.errors import RunError
-from peft_lab.models import loading
 from peft_lab.queue import ending
 from peft_lab.runs import store, training
 from peft_lab.runs.spec import RunSpec
@@ -70,7 +70,7 @@ def in_this_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         link(home)
         patch.setenv("PEFT_LAB_HOME", str(home))
         patch.setattr(inspector, "ask", lambda function, *given: function(*given))
-        patch.setattr(loading, "compute_dtype", lambda: torch.float32)
+        patch.setattr(machine, "compute_dtype", lambda: torch.float32)
         yield
 
 
@@ -251,7 +251,7 @@ def test_what_is_no_number_ends_the_run(
 
     monkeypatch.setattr(loop, "loss_of", lambda *given: true_loss(*given) * second(1.0, loss))
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_, **__: torch.tensor(second(1.0, norm)))
-    with pytest.raises(RunError, match=r"step 2: 0\.01 is too high"):
+    with pytest.raises(RunError, match=r"step 2 the loss is no longer a number: 0\.01 is too high"):
         training.train(begun(spec))
 
 

@@ -92,7 +92,9 @@ def test_trainable_is_what_counting_says(finished: Run) -> None:
 
 def test_record_is_the_command_lines_contract(finished: Run) -> None:
     kept = finished.record()
+    files = kept.pop("files")
     assert kept == json.loads(json.dumps(record.result(finished)))
+    assert {"adapter/README.md", "adapter/adapter_model.safetensors"} <= set(files)
     assert {"run_id", "status", "steps", "seconds", "steps_per_second", "tokens_per_second", "loss", "metric", "memory",
             "trainable", "adapter_dir"} <= set(kept)  # fmt: skip
     assert (
@@ -162,7 +164,7 @@ def test_a_run_that_blows_up_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter((1.0, 1.0, math.inf))
     true_loss = batches.loss_of
     monkeypatch.setattr(loop, "loss_of", lambda *given: true_loss(*given) * next(losses))
-    with pytest.raises(RunError, match="no number any more at step 3"):
+    with pytest.raises(RunError, match="At step 3 the loss is no longer a number"):
         carry_out(SMALL)
 
 

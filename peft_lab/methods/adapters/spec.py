@@ -215,11 +215,11 @@ class Adapters(MethodSpec):
         config.pop("peft_type")
         _attach(model, name, config)
         state = own_format.read_state(directory)
-        heads = {key: state.pop(key) for key in list(state) if heads.in_head(key)}
+        head = {key: state.pop(key) for key in list(state) if heads.in_head(key)}
         own = bottleneck.parameters_of(model, name)
         own_format.copy_into(own, state)
-        if heads:
-            task_heads.add(model, name, heads)
+        if head:
+            task_heads.add(model, name, head)
         self.set_active(model, name)
         model.requires_grad_(False)
         model.eval()
