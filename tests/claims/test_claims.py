@@ -203,7 +203,8 @@ def test_kept_results_of_other_libraries_are_shown_as_that(monkeypatch: pytest.M
 @pytest.mark.parametrize("claim", [c for c in all_claims().values() if c.needs == "torch"], ids=by_id)
 def test_kept_results_are_found_again(claim: Claim) -> None:
     found, known = claim.check(Subject(claim.model or "llama-3.2-3b")), kept.found(claim.id)
-    assert re.search(r"\d", found.found)
+    assert re.search(r"\d|\bone\b", found.found)
     if known is not None:
         assert known.verdict == found.verdict
-        assert known.values == pytest.approx(found.values, rel=0.02, abs=1e-6)
+        # In percent: what float32 rounds away (some 4e-5) is another figure with another number of threads.
+        assert known.values == pytest.approx(found.values, rel=0.02, abs=2e-5)
