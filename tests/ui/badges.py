@@ -56,7 +56,7 @@ NAMES = re.compile(
             *(re.escape(name) for name in catalogue()),
             *(re.escape(device.title) for device in devices().values()),
             *(re.escape(device.holding) for device in devices().values()),
-            r"<h\d|#{1,6} |\bv2\b|tabindex=\S+|within \d+ steps on the small models|0% |\$[^$]*\$|`[^`]*`",
+            r"<h\d|#{1,6} |\bv2\b|tabindex=\S+|learn visibly within \d+ steps|0% |\$[^$]*\$|`[^`]*`",
         ]
     )
 )

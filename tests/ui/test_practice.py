@@ -274,7 +274,7 @@ def test_a_contest_uses_finished_runs_of_the_same_settings(clock: Clock, own_hom
     app = opened("misconceptions", belief=prediction.id)
     app.radio[0].set_value(1)
     press(app, "Commit and run")
-    assert "You said **2e-5**. It is **2e-3**." in told(app)
+    assert "You said **2e-5**. The answer is **2e-3**." in told(app)
     assert ":green-badge[measured]" in told(app)
     chart = app.get("plotly_chart")[0].proto.spec
     assert json.loads(chart)["layout"]["yaxis"]["type"] == "category"

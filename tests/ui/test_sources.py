@@ -90,7 +90,8 @@ def test_what_a_run_measured_is_called_so_and_is_that_runs(untouched: Path) -> N
     spec = RunSpec("minilm-l6", "lora", "sentiment", steps=2, batch=4, seed=3, eval_rows=100).check()
     identity = FakeQueue().submit(spec)
     measured = store.get(identity).view().memory["peak_bytes"]
-    found = cards(test_pages.opened("lora", model="minilm-l6", task="sentiment", tab="modules"))
+    address = {"model": "minilm-l6", "task": "sentiment", "steps": "2", "batch": "4", "seed": "3"}
+    found = cards(test_pages.opened("lora", **address, tab="modules"))
     sure = {label: figure for label, (figure, source) in found.items() if source == "measured"}
     assert sure["Peak memory, one step"] == str(Finding(measured, "bytes", Source.MEASURED))
     assert {label for label, (_, source) in found.items() if source == "counted"} == {
