@@ -17,7 +17,7 @@ def rate_at(step: int, steps: int, warmup: float, kind: str) -> float:
     >>> [rate_at(step, 4, 0.5, "linear") for step in range(4)]
     [0.3333333333333333, 0.6666666666666666, 1.0, 0.5]
     """
-    rise = round(steps * warmup)
+    rise = min(round(steps * warmup), steps - 1)  # one step at least has the whole rate
     if step < rise:
         return (step + 1) / (rise + 1)
     left = (steps - step) / max(1, steps - rise)

@@ -20,7 +20,7 @@ from peft_lab.runs.spec import RunSpec
 from tests.cli.conftest import Run, run, run_process  # noqa: F401  fixtures
 from tests.conftest import REAL_HOME
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.weights
 WEIGHTS = "models/minilm-l6/model.safetensors"
 SENTENCES = "data/sentences/movieReviewSnippets_GroundTruth.txt"

@@ -92,8 +92,11 @@ def settled(page: Page, timeout: float = 60, hold: float = 0.3) -> Page:
 
 
 def visit(page: Page, url: str, timeout: float = 60) -> Page:
-    """Open an address and wait until it has settled; a Python exception on the page fails the test."""
-    page.goto(url)
+    """Open an address and wait until it has settled; a Python exception on the page fails the test.
+
+    Loading and settling may take ``timeout`` seconds each: the first page of a server is slow on busy cores.
+    """
+    page.goto(url, timeout=timeout * 1000)
     settled(page, timeout)
     exceptions = page.locator('[data-testid="stException"]')
     assert exceptions.count() == 0, f"{url} shows an exception:\n{exceptions.first.inner_text()}"

@@ -24,7 +24,7 @@ from peft_lab.ui import compare as compare_page
 QUICK = [claim for claim in all_claims().values() if claim.needs == "shape"]
 GENERAL = [claim for claim in QUICK if claim.general]
 # Quotations and references are typed: they are what was said, and where. So are names.
-TYPED = {"claim", "said", "how", "id", "model", "topic"}
+TYPED = {"claim", "quote", "how", "id", "model", "topic"}
 NAMES = re.compile(
     r"(4|8|16)[- ]bits?\b|bfloat16|float(16|32)|\b[78]B\b|GPT-?2|T5\b|[NF]F?P?4\b|rank 1\b|of 1 try|arXiv:\S+"
     r"|\d+ of PEFT|with 1 of 2|GSM8K|takes 1 to|form, v2"

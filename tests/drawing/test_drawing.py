@@ -273,14 +273,14 @@ def test_full_fine_tuning_leaves_nothing_grey() -> None:
 
 
 def test_a_model_with_a_state_is_drawn_without_heads_of_attention() -> None:
-    """Mamba's layers have none of the maps that a block is drawn from, which is said; RWKV's have no heads."""
+    """Mamba's mixer keeps a state; RWKV has no heads, and what is not drawn of it is said."""
     from peft_lab.models import meta
 
     lora = get_method("lora")
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 64}
-    for kind, missing in (("mamba", "not drawn: in_proj"), ("rwkv", "not drawn: receptance, output")):
+    for kind, shown in (("mamba", "keeps a state"), ("rwkv", "not drawn: attention.receptance")):
         config = meta.make_config({"model_type": kind, **sizes})
         shape = meta.read_shape(meta.build(config, "causal-lm"), config, "causal-lm", kind, kind)
         assert (shape.heads, shape.kv_heads, shape.head_dim) == (0, 0, 0)
         svg = draw_block(shape, lora.parts(shape, lora.defaults(shape))).svg
-        assert missing in svg and "0 heads" not in svg
+        assert shown in svg and "0 heads" not in svg

@@ -17,7 +17,7 @@ from peft_lab import export, machine
 from peft_lab.errors import BadInput
 from peft_lab.export import facts, method_code
 from peft_lab.methods import all_methods
-from peft_lab.runs import store
+from peft_lab.runs import owners, store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 
@@ -284,7 +284,7 @@ def test_a_live_models_script_without_network_ends_in_one_sentence(
 
 def test_a_run_that_has_not_ended_has_nothing_to_take_away(train: Train, tiny: dict[str, str]) -> None:
     run = store.create(RunSpec(tiny["causal-lm"], "lora", "json", steps=1).check())
-    run.log.emit("queued", owner={})
+    run.log.emit("queued", owner=owners.myself().to_dict())
     with pytest.raises(BadInput, match="it is queued"):
         export.script(run)
     run.log.emit("failed", message="out of memory")

@@ -302,7 +302,7 @@ def test_a_config_that_is_no_language_model(page: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}), "utf-8")
     app = opened(page, model=str(tmp_path), tab="published")
     assert not app.exception
-    assert any("not a language model" in line and line.startswith(":red[") for line in told(app).split("\n"))
+    assert any("is a vision model" in line and line.startswith(":red[") for line in told(app).split("\n"))
 
 
 @pytest.mark.parametrize("dtype", ["int8", "nf4"])

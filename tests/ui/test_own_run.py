@@ -36,7 +36,7 @@ def runs(assets_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         asked: dict[str, Any] = {"method": "bitfit", "task": "sentiment", "steps": 2, "batch": 4} | settings
         spec = RunSpec("minilm-l6", **asked)
         run = store.create(spec.check())
-        run.log.emit("queued", owner=myself())
+        run.log.emit("queued", owner=myself().to_dict())
         for event in events:
             run.log.emit(**event)
         if mark is not None:

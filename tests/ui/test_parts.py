@@ -64,7 +64,7 @@ def test_nothing_that_follows_a_part_comes_before_it(monkeypatch: pytest.MonkeyP
 
 
 def test_a_bare_fragment_leaves_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once this fails Streamlit has mended it, and peft_lab/ui/parts.py needs no container any more."""
+    """Once this fails Streamlit has mended it, and peft_lab/ui/components/parts.py needs no container any more."""
     assert _gap(_sent(_with_fragment, monkeypatch))
 
 
@@ -74,4 +74,4 @@ def test_pages_have_no_bare_fragments() -> None:
         for file in UI.rglob("*.py")
         if re.search(r"\bst\.fragment\b", file.read_text(encoding="utf-8"))
     }
-    assert uses == {"parts.py"}
+    assert uses == {"components/parts.py"}

@@ -17,6 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.learners import schedule
 from peft_lab.learners.schedule import Learners
+from peft_lab.queue.ending import end
 from peft_lab.quiz.answers import judge
 from peft_lab.quiz.bank import get_question, select
 from peft_lab.quiz.computed import show
@@ -267,8 +268,9 @@ def test_a_contest_uses_finished_runs_of_the_same_settings(clock: Clock, own_hom
     assert isinstance(prediction.experiment, Contest)
     for spec, accuracy in zip(prediction.experiment.runs, (0.75, 0.5), strict=True):
         run = store.create(spec.check())
-        store.write_json(run.folder / "record.json", {"status": "done", "metric": {"after": accuracy}})
-        run.log.emit("done")
+        scored = {"metrics": {"accuracy": accuracy}, "loss": 0.5, "rows": 100, "seconds": 0.1}
+        run.log.emit("evaluated", which="tuned", **scored)
+        end(run, "done", "")
     app = opened("misconceptions", belief=prediction.id)
     app.radio[0].set_value(1)
     press(app, "Commit and run")

@@ -111,7 +111,7 @@ def test_one_finds_back_from_another_page_and_the_place_survives_a_restart() -> 
     assert "stop" not in address_of(app)
     app = opened("tour")
     assert "**1** of 12 stops visited".replace("12", str(len(NEWCOMER.stops))) in told_progress(app)
-    assert any(button.label == "Go on at stop 3" for button in app.button)
+    assert any(button.label == "Continue at stop 3" for button in app.button)
     press(app, "Start over")
     assert progress.progress(Learners(), "Me", FIRST).at is None
     assert any(button.label == "Start" for button in app.button)

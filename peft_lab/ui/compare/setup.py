@@ -23,7 +23,7 @@ NUMBERS = {
     "steps": ("Steps", "Optimizer steps of each run."),
     "seeds": (
         "Seeds",
-        "Runs per method, with seeds 0, 1, 2 and so on. With a single seed the spread is unknown.",
+        "Runs per method, each with a seed of its own, counted from zero. With a single seed the spread is unknown.",
     ),
     "batch": ("Batch", "Rows per step, the same for all."),
     "rows": (
