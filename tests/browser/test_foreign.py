@@ -26,6 +26,7 @@ _PARAMETERS = """
   model tab topic device profile claim task method methods belief level path stop fixed run comparison x y r lr steps
   batch seq seed rows rank optimizer dtype lora_alpha target_modules num_virtual_tokens num_layers memory latency
 """
+COLD_SECONDS = 150  # the first page of a server loads torch and counts, which takes a minute on busy cores
 QUICK = ("lora",)  # the others are slow
 # Where the address says nothing, or nothing that is shown.
 SILENT = ("home", "runs", "teach")
@@ -63,7 +64,7 @@ def test_a_hostile_address_shows_its_letters_and_no_more(name: str, page: Page, 
     shown = ""
     for text in (PICTURE, LINKS, MARKUP):
         query = urlencode(dict.fromkeys(_PARAMETERS.split(), text) | {"profile": NAME}, quote_via=quote)
-        visit(page, f"{hostile_url}/{'' if name == 'home' else name}?{query}")
+        visit(page, f"{hostile_url}/{'' if name == 'home' else name}?{query}", COLD_SECONDS)
         shown += check(page, asked)
     if name not in SILENT:
         assert "evil" in shown, "what could not be read is told"
