@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
-from playwright.sync_api import Page, TimeoutError
+from playwright.sync_api import Locator, Page, TimeoutError, expect
 
 CHROMIUM_FLAGS = [
     "--headless",
@@ -101,3 +102,13 @@ def visit(page: Page, url: str, timeout: float = 60) -> Page:
     exceptions = page.locator('[data-testid="stException"]')
     assert exceptions.count() == 0, f"{url} shows an exception:\n{exceptions.first.inner_text()}"
     return page
+
+
+def in_address(page: Page, part: str) -> None:
+    """Expect a part of the address, which is written when a page has been drawn: some time after what is seen."""
+    expect(page).to_have_url(re.compile(re.escape(part)))
+
+
+def stop_button(page: Page) -> Locator:
+    """The page's own Stop, not the one that Streamlit puts into the header while a script runs."""
+    return page.get_by_test_id("stMain").get_by_role("button", name="Stop", exact=True)

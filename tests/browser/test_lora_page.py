@@ -11,7 +11,7 @@ import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.driver import settled, visit
+from tests.browser.driver import in_address, settled, stop_button, visit
 
 MINUTES = 60_000  # milliseconds
 pytestmark = pytest.mark.weights
@@ -41,7 +41,7 @@ def test_the_rank_changes_all_that_is_drawn_and_survives_a_change_of_page(page: 
     settled(page)
     assert int(trainable(page).replace(",", "")) == 2 * int(before.replace(",", ""))
     assert page.locator(".wide svg").inner_html() != drawing
-    assert "r=16" in page.url
+    in_address(page, "r=16")
     shown = trainable(page)
     assert page.get_by_text(f"counted and formula both give {shown}").count() == 1
     page.get_by_role("link", name="IA³").click()
@@ -51,7 +51,7 @@ def test_the_rank_changes_all_that_is_drawn_and_survives_a_change_of_page(page: 
     settled(page)
     assert trainable(page) == shown
     for part in ("r=16", "use_rslora=true", "q_proj"):
-        assert part in page.url
+        in_address(page, part)
 
 
 def test_a_misspelt_target_is_named_at_its_control(page: Page, app_url: str) -> None:
@@ -90,7 +90,7 @@ def test_stop_stops_and_keeps_what_was_learnt(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/lora?tab=train&steps=500")
     train(page)
     status(page, "Training")
-    page.get_by_role("button", name="Stop", exact=True).click()
+    stop_button(page).click()
     status(page, "Stopped")
     expect(page.get_by_role("button", name="Train", exact=True)).to_be_enabled()
 

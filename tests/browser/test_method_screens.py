@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.driver import settled, visit
+from tests.browser.driver import in_address, settled, stop_button, visit
 
 pytestmark = pytest.mark.weights
 WIDE = {"viewport": {"width": 1280, "height": 800}}
@@ -159,10 +159,10 @@ def test_a_page_in_a_new_tab_knows_of_the_run_and_both_places_say_the_same_peak(
 
     other: Any = page.context.new_page()
     other.goto(f"{app_url}/lora?tab=train&model=minilm-l6")
-    expect(other.get_by_role("button", name="Stop", exact=True)).to_be_visible()
+    expect(stop_button(other)).to_be_visible()
     assert other.get_by_role("button", name="Train", exact=True).count() == 0
-    assert "run=2" in other.url
-    other.get_by_role("button", name="Stop", exact=True).click()
+    in_address(other, "run=2")
+    stop_button(other).click()
     expect(other.locator("strong", has_text=re.compile("^Stopped$"))).to_be_visible(timeout=2 * MINUTES)
     expect(other.get_by_text("Stopped after")).to_be_visible()
     expect(other.get_by_role("button", name="Train", exact=True)).to_be_enabled()

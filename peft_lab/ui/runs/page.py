@@ -106,8 +106,8 @@ def _chosen(line: RunSummary) -> None:
         readable = line.status != store.DAMAGED and line.method in pages.method_pages()
         if readable and open_.button("Open", key="run-open", type="primary", width="stretch"):
             open_run(line)
-        if not _final(line) and stop.button("Stop", key="run-stop", width="stretch"):
-            ask_to_stop(line.id)
+        if not _final(line):
+            stop.button("Stop", key="run-stop", width="stretch", on_click=ask_to_stop, args=(line.id,))
         if _final(line) and delete.button("Delete", key="run-delete", width="stretch"):
             _delete(line.id)
         if line.spec is not None:

@@ -39,7 +39,10 @@ def shown_run(slug: str) -> Run | None:
 
 
 def stop(identity: str) -> None:
-    """Ask a run to stop, or say why it cannot be told."""
+    """Ask a run to stop, or say why it cannot be told.
+
+    For ``on_click``: a callback is heard even when the page is drawn anew before it comes to the button.
+    """
     try:
         get_queue().stop(identity)
     except PeftLabError as error:

@@ -46,8 +46,14 @@ def _status(run: Run, seen: RunView, slug: str) -> None:
             st.markdown(_line(seen))
     if not seen.status.final:
         asked = run.asked_to_stop()
-        if stop.button("Stopping…" if asked else "Stop", key=f"{slug}-stop", disabled=asked, width="stretch"):
-            ask_to_stop(run.id)
+        stop.button(
+            "Stopping…" if asked else "Stop",
+            key=f"{slug}-stop",
+            disabled=asked,
+            width="stretch",
+            on_click=ask_to_stop,
+            args=(run.id,),
+        )
     if seen.status in (Status.FAILED, Status.LOST):
         st.error(plain(seen.message))
     if not seen.status.final and seen.status is not Status.QUEUED:

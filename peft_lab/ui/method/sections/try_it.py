@@ -131,13 +131,16 @@ def _status(item: Found) -> str:
     return f"{item.status}"
 
 
+def _stop(found: Sequence[Found]) -> None:
+    for item in found:
+        if item.going and item.line:
+            ask_to_stop(item.line.id)
+
+
 def _button(experiment: Experiment, found: Sequence[Found]) -> None:
     missing = [item for item in found if item.line is None or item.status is Status.FAILED]
     if any(item.going for item in found):
-        if st.button("Stop", key=f"{experiment.id}-stop", icon=":material/stop:"):
-            for item in found:
-                if item.going and item.line:
-                    ask_to_stop(item.line.id)
+        st.button("Stop", key=f"{experiment.id}-stop", icon=":material/stop:", on_click=_stop, args=(found,))
         return
     if not missing:
         return
