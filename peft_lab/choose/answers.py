@@ -26,14 +26,12 @@ def answer(key: str, situation: Situation, room: Room) -> tuple[str, str]:
         raise UnknownName("question", key, QUESTIONS, "answer")
     if key in ("kind", "biases", "scale"):
         return counted.answers(situation.shape)[key], counted.phrase(key, situation.shape)
+    if key == "amount":
+        return _amount(situation)
     if key == "base":
         return _base(situation, room)
     if key == "full":
-        least = units.size(room.least("full"))
-        return (
-            room.full(),
-            f"one row of full fine-tuning needs {least}; {units.size(room.memory)} are usable",
-        )
+        return room.full(), _step_said(situation, room, "full")
     return found_answer(key, situation)
 
 
@@ -67,20 +65,53 @@ def found_answer(key: str, situation: Situation) -> tuple[str, str]:
         return (
             "tight" if tight else "roomy"
         ), f"{said} per task; LoRA at its defaults stores {units.size(lora)}"
-    if key == "output":
-        return (
-            situation.comes_out,
-            "as you say" if situation.output else "what models of this kind are used for",
-        )
-    reached = "reaches" if situation.prompting == "yes" else "does not reach"
-    return situation.prompting, f"a prompt {reached} the target"
+    if key == "objective":
+        said = "as you say" if situation.objective or situation.output else "what models of this kind are used for"
+        return situation.purpose, said
+    if key == "serving":
+        return situation.serving, "as you say" if situation.serving != "plain" else "nothing else was said"
+    if key == "forgetting":
+        may = "may" if situation.forgetting == "ok" else "may not"
+        return situation.forgetting, f"what the model could do before {may} get worse"
+    reaches = {"yes": "a prompt reaches the target", "retrieval": "looking things up reaches the target"}
+    return situation.prompting, reaches.get(situation.prompting, "a prompt does not reach the target")
+
+
+def held(situation: Situation) -> int:
+    """Parameters of LoRA of a large rank on every linear map: what there is to learn with."""
+    from peft_lab.choose.leaves import ADVICE
+
+    spec = get_method("lora")
+    values = ADVICE["lora-large"].knobs(situation.shape)
+    return spec.formula(situation.shape, spec.require(situation.shape, values)).trainable
+
+
+BITS_A_TOKEN, BITS_A_PARAMETER = 1, 2  # LoRA Without Regret, How much capacity is needed
+
+
+def _amount(situation: Situation) -> tuple[str, str]:
+    tokens, parameters = situation.tokens, held(situation)
+    more = BITS_A_TOKEN * tokens > BITS_A_PARAMETER * parameters
+    return (
+        "exceeds" if more else "holds"
+    ), f"{units.short_count(tokens)} tokens; LoRA of a large rank has {units.short_count(parameters)} parameters"
 
 
 def _base(situation: Situation, room: Room) -> tuple[str, str]:
     value = room.base()
-    least = {"sixteen": "lora", "four": "qlora", "none": "qlora"}[value]
-    step = room.step(least, {})
-    needs = units.size(step.needed if step else room.least(least))
-    rows = f"{step.batch if step else 1} × {situation.seq:,} tokens"
-    title = get_method(least).title
-    return value, f"{title} at its defaults with {rows} needs {needs}; {units.size(room.memory)} are usable"
+    return value, _step_said(situation, room, "lora" if value == "sixteen" else "qlora")
+
+
+def _step_said(situation: Situation, room: Room, method: str) -> str:
+    """What a step of a method needs, against what may be used."""
+    from peft_lab.choose.leaves import ADVICE
+
+    values = ADVICE["lora"].knobs(situation.shape) if method == "lora" else {}
+    step = room.step(method, values)
+    title, usable = get_method(method).title, units.size(room.usable)
+    if step is None:
+        needs = units.size(room.least(method))
+        return f"{title} with 1 × {situation.seq:,} tokens needs {needs}; {usable} may be used on a device"
+    how = f", split over {room.devices:,} devices" if step.estimated else ""
+    rows = f"{step.batch} × {situation.seq:,} tokens"
+    return f"{title} with {rows}{how} needs {units.size(step.needed)}; {usable} may be used on a device"

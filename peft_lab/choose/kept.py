@@ -20,10 +20,12 @@ def key(
     model: str,
     method: str,
     values: tuple[tuple[str, Any], ...],
-    batch: int,
     seq: int,
     where: tuple[str, tuple[int, int]],
+    batch: int,
     checkpointing: bool,
+    optimizer: str,
+    dtype: str,
 ) -> str:
     """A simulation's settings as a line of text."""
     knobs = ",".join(
@@ -31,6 +33,8 @@ def key(
     )
     capability = ".".join(map(str, where[1]))
     more = " checkpointing" if checkpointing else ""
+    more += "" if optimizer == "adamw" else f" {optimizer}"
+    more += "" if dtype == "bfloat16" else f" {dtype}"
     return f"{model} {method}[{knobs}] {batch}x{seq} {where[0]} {capability}{more}"
 
 
