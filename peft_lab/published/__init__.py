@@ -44,6 +44,7 @@ class PublishedRow:
             and what little lies between the steps.
         evaluating: seconds of the evaluations during the training, which no published time contains.
         total: parameters of the adapted model. stored: bytes of the saved adapter.
+        learning_rate: the peak of the schedule.
     """
 
     experiment: str
@@ -57,6 +58,7 @@ class PublishedRow:
     accuracy: float
     total: int
     stored: int
+    learning_rate: float
 
     @property
     def title(self) -> str:
@@ -109,6 +111,7 @@ def _read(row: Mapping[str, Any]) -> PublishedRow:
         accuracy=row["test"],
         total=row["total"],
         stored=row["adapter_file_bytes"],
+        learning_rate=row["learning_rate"],
     )
 
 
