@@ -1,6 +1,6 @@
 """Run the simulations that ship with the decision tree, for every place that can be clicked:
 
-    python -m tools.refresh_choices [--all] [SCENARIOS.json OUT.json]
+    python -m tools.refresh_choices [--all] [SCENARIOS.yaml OUT.json]
 
 Only what is missing is run; ``--all`` runs everything again. With a file of scenarios, those instead, for the tests.
 """
@@ -12,13 +12,16 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import yaml
+
 from peft_lab.choose import kept
 from peft_lab.choose.examples import EXAMPLES
 from peft_lab.choose.flips import flips
 from peft_lab.choose.reach import reach
+from peft_lab.choose.reading import parse
 from peft_lab.choose.recommend import recommend
 from peft_lab.choose.room import room_of
-from peft_lab.choose.situation import Situation, parse
+from peft_lab.choose.situation import Situation
 from peft_lab.choose.tree import places
 
 TARGET = Path(kept.__file__).with_name(kept.FILE)
@@ -35,13 +38,17 @@ def main(arguments: list[str]) -> None:
     again, files = "--all" in arguments, [name for name in arguments if name != "--all"]
     target, situations = TARGET, clicked()
     if files:
-        scenarios = json.loads(Path(files[0]).read_text("utf-8"))
-        target, situations = Path(files[1]), [parse(each["answers"].items())[0] for each in scenarios]
+        scenarios = yaml.safe_load(Path(files[0]).read_text("utf-8"))
+        target = Path(files[1])
+        situations = [parse([(key, str(value)) for key, value in each["answers"].items()])[0] for each in scenarios]
     if again:
         target.unlink(missing_ok=True)
     with kept.watching() as asked:
         for example in () if files else EXAMPLES:
-            room = room_of(Situation(model=example.model, device=example.device))
+            there = Situation(
+                model=example.model, device=example.device, devices=example.devices, link=example.link
+            )
+            room = room_of(there)
             print(f"{example.model} on {example.device}: {room.base()}, full {room.full()}")
         for number, situation in enumerate(situations, start=1):
             here = room_of(situation)

@@ -27,7 +27,7 @@ def answer(key: str, situation: Situation, room: Room) -> tuple[str, str]:
     if key in ("kind", "biases", "scale"):
         return counted.answers(situation.shape)[key], counted.phrase(key, situation.shape)
     if key == "amount":
-        return _amount(situation)
+        return amount(situation)
     if key == "base":
         return _base(situation, room)
     if key == "full":
@@ -89,7 +89,8 @@ def held(situation: Situation) -> int:
 BITS_A_TOKEN, BITS_A_PARAMETER = 1, 2  # LoRA Without Regret, How much capacity is needed
 
 
-def _amount(situation: Situation) -> tuple[str, str]:
+def amount(situation: Situation) -> tuple[str, str]:
+    """Whether there is more to learn than LoRA holds, and the figures behind it."""
     tokens, parameters = situation.tokens, held(situation)
     more = BITS_A_TOKEN * tokens > BITS_A_PARAMETER * parameters
     return (

@@ -35,7 +35,7 @@ _UNMERGED = Reason(
 )  # fmt: skip
 _ALL_MAPS = Reason(
     "Adapting every linear map, the feed-forward ones above all, is what it takes to match full fine-tuning; the rank "
-    "matters less.", f"{src.QLORA}, section 4, figure 2; {src.REGRET}, Layers Where LoRA Is Applied",
+    "matters less.", f"{src.QLORA}, section 4, figure 2; {src.LORA_REGRET}, Layers Where LoRA Is Applied",
 )  # fmt: skip
 _BENCH = Reason(
     "In the published comparison on {bench_base} {name} reached {accuracy} right answers, LoRA {lora_accuracy}.",
@@ -75,10 +75,14 @@ _KEEPS = Reason(
     "It forgets less of what the base could do than full fine-tuning does.", f"{src.LEARNS_LESS}, section 4.2",
     when=("forgetting", "matters"),
 )  # fmt: skip
+_SEEDS = Reason(
+    "With few rows the seed moves the result as much as the method: train several, stop by held-out rows, and report "
+    "the spread.", f"{src.FEW_SAMPLE}, sections 1 and 6", when=("rows", "few"),
+)  # fmt: skip
 _LARGE = {"r": 64, "lora_alpha": 16, "target_modules": ALL, "use_rslora": True}
 _LARGE_RANK = (
     Reason("A large rank follows full fine-tuning until it has learnt more than it can hold; small ranks leave it "
-           "earlier.", f"{src.REGRET}, LoRA rank"),
+           "earlier.", f"{src.LORA_REGRET}, LoRA rank"),
     Reason("On {many} rows of code and mathematics small ranks fell behind full fine-tuning, rank 256 hardly.",
            f"{src.LEARNS_LESS}, section 4.1", when=("rows", "many")),
     Reason("Rank {r} with the scale α/√r, so that the large rank keeps learning.", f"{src.RSLORA}, section 3"),
@@ -110,8 +114,9 @@ _ADVICE = (
         _SIXTEEN,
         Reason("A 4-bit base with adapters on every linear map matched 16-bit fine-tuning.", f"{src.QLORA}, section 4"),
         Reason("It saves memory, not time: every multiplication rebuilds its weights.", f"{src.QLORA}, section 3"),
+        _SEEDS,
     ), FOUR[1:], _FOUR),
-    Advice("qlora-tenants", "qlora", (_SIXTEEN, *_TENANTS, _UNMERGED), ("qlora", *FOUR[1:]), _FOUR,
+    Advice("qlora-tenants", "qlora", (_SIXTEEN, *_TENANTS, _UNMERGED, _SEEDS), ("qlora", *FOUR[1:]), _FOUR,
            named="QLoRA, one each"),
     Advice("qlora-small", "qlora", (_LESS_ROOM, _SIXTEEN), (), _FOUR, {"r": 8, "target_modules": QUERY_VALUE}),
     Advice("qlora-least", "qlora", (_LESS_ROOM, _SIXTEEN), (), _FOUR, {"r": 1, "target_modules": QUERY_VALUE}),
@@ -119,15 +124,14 @@ _ADVICE = (
     Advice("lora", "lora", (
         _MERGES, _UNMERGED, _ALL_MAPS,
         Reason("With data of the size that is usual after pretraining it learnt what full fine-tuning learns.",
-               f"{src.REGRET}, introduction"),
+               f"{src.LORA_REGRET}, introduction"),
         Reason("In the published comparison on {bench_base} it reached {lora_accuracy} right answers, full "
                "fine-tuning {full_accuracy}.", src.BENCH),
         _KEEPS,
     ), (*SMALL[:3], *FOUR, *SMALL[3:]), _LORA_INSTEAD, _STANDARD),
     Advice("lora-few", "lora", (
-        Reason("With few rows the seed moves the result as much as the method: train several, stop by held-out rows, "
-               "and report the spread.", f"{src.FEW_SAMPLE}, sections 1 and 6", when=("rows", "few")),
-        Reason("A small rank is enough for what few rows can teach.", f"{src.REGRET}, LoRA rank"),
+        _SEEDS,
+        Reason("A small rank is enough for what few rows can teach.", f"{src.LORA_REGRET}, LoRA rank"),
         _MERGES, _UNMERGED, _STORES,
     ), ("ia3", *SMALL[:3], *FOUR, "bitfit", *SMALL[3:]), _LORA_INSTEAD,
         {"r": 8, "lora_alpha": 16, "target_modules": ALL}, "Small LoRA, seeds"),
@@ -142,12 +146,12 @@ _ADVICE = (
     ), ("full-text", "lora", *SMALL[:3], *FOUR, *SMALL[3:]), _LORA_INSTEAD, _LARGE, "LoRA, large rank"),
     Advice("lora-reward", "lora", (
         Reason("A reward says about one bit for each answer: in reinforcement learning even rank 1 learnt as well as "
-               "full fine-tuning.", f"{src.REGRET}, Reinforcement learning", when=("objective", "rl")),
+               "full fine-tuning.", f"{src.LORA_REGRET}, Reinforcement learning", when=("objective", "rl")),
         Reason("The loss compares with the model as it was. With LoRA that is the same base with the adapter off, and "
                "no second copy.", f"{src.DPO}, section 4", when=("objective", "preference")),
         _MERGES, _UNMERGED, _ALL_MAPS,
     ), ("lora-small", *FOUR, "lora-tiny", "lora-one-map", *SMALL[3:]), _LORA_INSTEAD, _STANDARD, "LoRA"),
-    Advice("lora-tenants", "lora", (*_TENANTS, _UNMERGED, _STORES),
+    Advice("lora-tenants", "lora", (*_TENANTS, _UNMERGED, _STORES, _SEEDS),
            (*SMALL[:3], *FOUR, *SMALL[3:]), "is swapped for each request by servers as they are.", _STANDARD,
            "LoRA, one each"),
     Advice("lora-small", "lora", (
@@ -157,7 +161,7 @@ _ADVICE = (
     ), ("ia3", *FOUR), "can be merged, and is what every tool supports."),
     Advice("lora-tiny", "lora", (
         _LESS_ROOM, *_TENANTS[1:3], _MERGES, _UNMERGED,
-        Reason("Rank 1 was enough where little is to be learnt for each row.", f"{src.REGRET}, Reinforcement learning"),
+        Reason("Rank 1 was enough where little is to be learnt for each row.", f"{src.LORA_REGRET}, Reinforcement learning"),
     ), ("lora-one-map", "ia3-small", "ia3-least", "prompt", "prompt-short", *FOUR[2:]),
         "can be merged, and is what every tool supports.", {"r": 1, "target_modules": QUERY_VALUE}, "LoRA of rank 1"),
     Advice("lora-one-map", "lora", (_LESS_ROOM, _MERGES, _UNMERGED),
@@ -176,7 +180,7 @@ _ADVICE = (
     ), ("lora", *SMALL[:3], "bitfit", *SMALL[3:], *FOUR), "is cheap on a small model, and has no setting to choose."),
     Advice("full-text", "full", (
         Reason("There are more tokens to learn than LoRA of rank 64 can hold: {tokens_to_learn} at about 1 bit each, "
-               "{held} parameters at 2 bits.", f"{src.REGRET}, How much capacity is needed"),
+               "{held} parameters at 2 bits.", f"{src.LORA_REGRET}, How much capacity is needed"),
         Reason("In continued pretraining LoRA stayed behind full fine-tuning at every rank.",
                f"{src.LEARNS_LESS}, section 4.1"),
         Reason("It fits: a step needs {needed} of {memory} on {device}.", _STEP, Source.SIMULATED),

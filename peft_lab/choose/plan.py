@@ -22,6 +22,8 @@ from peft_lab.units import Source
 SEEDS = (3, 5)
 #: What a plan decides by itself, and what it takes from the defaults of the method.
 PLAN, DEFAULT = "plan", "default"
+#: Updates that an epoch has at least, where there are rows enough: the lab's own choice.
+UPDATES = 10
 _USUAL = Situation()
 
 
@@ -85,11 +87,11 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
     values = {name: half if value == "bfloat16" else value for name, value in values.items()}
     found = recipe(_job(situation, advice, values))
     said = {name: _from_recipe(setting) for name, setting in found.settings.items()}
+    step = _for_few_rows(situation, step, room.devices)
     at_once = step.batch * room.devices
-    asked = situation.batch if situation.batch != _USUAL.batch else 1
-    effective = max(asked, int(said["batch"].value), at_once)
-    accumulate = ceil(effective / at_once)
-    if effective != said["batch"].value:
+    wanted = max(situation.batch if situation.batch != _USUAL.batch else 1, int(said["batch"].value))
+    accumulate = max(1, ceil(min(wanted, max(at_once, situation.rows // UPDATES)) / at_once))
+    if accumulate * at_once != said["batch"].value:
         found = recipe(replace(found.job, batch=accumulate * at_once))
         said["epochs"], said["steps"] = (_from_recipe(found[name]) for name in ("epochs", "steps"))
     settings = _settled(situation, advice, step, said, values, accumulate, half)
@@ -116,6 +118,12 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
         ),
         settings=settings,
     )
+
+
+def _for_few_rows(situation: Situation, step: Step, devices: int) -> Step:
+    """Fewer rows at once where an epoch would have hardly an update."""
+    most = max(1, situation.rows // (UPDATES * devices))
+    return replace(step, batch=min(step.batch, most))
 
 
 def _no_bfloat16(situation: Situation) -> bool:

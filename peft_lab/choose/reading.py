@@ -68,6 +68,9 @@ def parse(pairs: Iterable[tuple[str, str]]) -> tuple[Situation, dict[str, str]]:
             {key: (value,) for key, value in claims.items()}, told.get("model"), told.get("device")
         )
         told.setdefault("model", example.model)
+        if "device" not in told and example.devices > 1:
+            told.setdefault("devices", str(example.devices))
+            told.setdefault("link", example.link)
         told.setdefault("device", example.device)
         if "kind" in claims and claims["kind"] == "encoder":
             told.setdefault("output", "classification")

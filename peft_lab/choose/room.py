@@ -131,9 +131,12 @@ class Room:
         fast = self._situation.link == "nvlink"
         if self.devices > 1 and not fast and self.alone("qlora", {}) is not None:
             return "four"
-        if self.devices > 1 and self.step("lora", values) is not None:
+        split_over = self.step("lora", values) if self.devices > 1 else None
+        if split_over is not None and not split_over.host:
             return "sixteen"
-        return "four" if self.step("qlora", {}) is not None else "none"
+        if self.step("qlora", {}) is not None:
+            return "four"
+        return "none" if split_over is None else "sixteen"
 
     def full(self) -> str:
         """The tree's question ``full``."""

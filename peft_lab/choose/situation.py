@@ -133,7 +133,8 @@ WORDS: Mapping[str, Mapping[str, Any]] = {
     "link": {name: name for name in LINKS},
 }
 KEYS = tuple(field.name for field in fields(Situation))
-FOUND = tuple(key for key, question in QUESTIONS.items() if question.by != "you")
+#: What the lab finds itself about a model on a device; how much there is to learn follows from the rows.
+FOUND = tuple(key for key, question in QUESTIONS.items() if question.by != "you" and key != "amount")
 
 
 def device_of(text: str) -> Device:

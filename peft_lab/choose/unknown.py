@@ -84,6 +84,11 @@ def _quality(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[s
         yield f"The learning rate: {rate.why}"
     if situation.forgetting == "matters":
         yield "How much it forgets on your data: score a general benchmark before and after."
+    if situation.purpose == "embedding" and plan.accumulate > 1:
+        yield (
+            "Whether the batch is large enough: rows of accumulated steps are no negatives for each other. A loss that "
+            "caches gradients makes them so, and is not simulated."
+        )
     if situation.tasks > 1 and advice.method in ("lora", "qlora"):
         yield "What the adapter adds to a request on your server: that depends on rank, batch and kernels. Measure it."
     if advice.method == "qlora":
