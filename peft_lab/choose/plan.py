@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
 
@@ -14,29 +14,14 @@ from peft_lab.choose.room import BFLOAT16, Room, Step
 from peft_lab.choose.situation import Situation, stored_bytes
 from peft_lab.choose.tree import FEW_ROWS
 from peft_lab.methods import get_method
-from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS, Job
-from peft_lab.recipes.job import job as make_job
-from peft_lab.recipes.recipe import recipe
+from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS, Job, job
+from peft_lab.recipes.recipe import LAB, Setting, recipe
 from peft_lab.units import Source
 
 SEEDS = (3, 5)
-#: What a plan decides by itself, and what it takes from the defaults of the method.
-PLAN, DEFAULT = "plan", "default"
 #: Updates that an epoch has at least, where there are rows enough: the lab's own choice.
 UPDATES = 10
 _USUAL = Situation()
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting. ``kind``: a source's name, ``lab``, ``told``, ``plan`` or ``default``. ``next``: what to try then."""
-
-    value: Any
-    band: tuple[float, float] | None
-    source: str
-    kind: str
-    why: str = ""
-    next: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,7 +51,7 @@ class StepPlan:
     devices: int = 1
     host_bytes: int = 0
     seconds: tuple[float, float] | None = None
-    settings: Mapping[str, Setting] = None  # type: ignore[assignment]
+    settings: Mapping[str, Setting] = field(default_factory=dict)
 
     @property
     def headroom(self) -> float:
@@ -85,16 +70,16 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
     values = spec.require(shape, advice.knobs(shape))
     half = "float16" if _no_bfloat16(situation) else "bfloat16"
     values = {name: half if value == "bfloat16" else value for name, value in values.items()}
-    found = recipe(_job(situation, advice, values))
-    said = {name: _from_recipe(setting) for name, setting in found.settings.items()}
+    found = recipe(_job(situation, advice, values, step, half))
+    said = dict(found.settings)
     step = _for_few_rows(situation, step, room.devices)
     at_once = step.batch * room.devices
     wanted = max(situation.batch if situation.batch != _USUAL.batch else 1, int(said["batch"].value))
     accumulate = max(1, ceil(min(wanted, max(at_once, situation.rows // UPDATES)) / at_once))
     if accumulate * at_once != said["batch"].value:
         found = recipe(replace(found.job, batch=accumulate * at_once))
-        said["epochs"], said["steps"] = (_from_recipe(found[name]) for name in ("epochs", "steps"))
-    settings = _settled(situation, advice, step, said, values, accumulate, half)
+        said["epochs"], said["steps"] = found["epochs"], found["steps"]
+    settings = _settled(situation, advice, step, said, values, accumulate)
     epochs = float(settings["epochs"].value)
     return StepPlan(
         values=values,
@@ -130,92 +115,77 @@ def _no_bfloat16(situation: Situation) -> bool:
     return situation.hardware.kind == "cuda" and situation.hardware.capability < BFLOAT16
 
 
-def _job(situation: Situation, advice: Advice, values: Mapping[str, Any]) -> Job:
+def _job(
+    situation: Situation, advice: Advice, values: Mapping[str, Any], step: Step, half: str
+) -> Job:
     """What the recipe is asked for; knobs that the advice sets are settled."""
     shape, objective = situation.shape, situation.purpose
-    if shape.kind == "encoder" and objective not in OF_ENCODERS or objective not in OBJECTIVES:
+    if (shape.kind == "encoder" and objective not in OF_ENCODERS) or objective not in OBJECTIVES:
         objective = "classification"
     settled = {name: values[name] for name in advice.knobs(shape)}
     tokens = situation.row_tokens or situation.seq
-    return make_job(
-        advice.method, shape, objective, situation.rows, tokens, devices=situation.devices, values=settled
-    )
-
-
-def _from_recipe(setting: Any) -> Setting:
-    return Setting(setting.value, setting.band, setting.source, setting.kind, setting.why, setting.next)
+    return job(
+        advice.method, shape, objective, situation.rows, tokens, devices=situation.devices, dtype=half,
+        checkpointing=step.checkpointing, values=settled,
+    )  # fmt: skip
 
 
 def _settled(
     situation: Situation,
     advice: Advice,
     step: Step,
-    said: dict[str, Setting],
+    said: Mapping[str, Setting],
     values: Mapping[str, Any],
     accumulate: int,
-    half: str,
 ) -> dict[str, Setting]:
     """The recipe's settings with what the room and the plan decide in their place, and the knobs that it leaves out."""
-    how = "estimated from the simulation of one device" if step.estimated else "simulated training step"
-    simulated, counted = str(Source.SIMULATED), str(Source.COUNTED)
-    devices = situation.devices
-    effective = said["batch"]
-    rows = f"{step.batch} × {devices} × {accumulate} rows for one update" if devices > 1 else ""
-    more = rows or f"{step.batch} × {accumulate} rows for one update"
+    how = "Estimated from the simulation of one device" if step.estimated else "Simulated training step"
+    devices, batch = situation.devices, said["batch"]
     settled = {
-        "batch": Setting(step.batch, None, f"the most rows at once that fit a device: {how}", simulated),
-        "accumulation": Setting(
-            accumulate, effective.band, f"{more}; {effective.source}", counted, effective.why, effective.next
+        "batch": _own("batch", step.batch, f"{how}: so many rows at once fit a device."),
+        "accumulation": replace(
+            batch, name="accumulation", value=accumulate, kind=str(Source.COUNTED), agreeing=(),
+            why=f"{step.batch} × {f'{devices} × ' if devices > 1 else ''}{accumulate} rows for one update; the band is of "
+            "those.",
         ),
-        "optimizer": _kept(said.get("optimizer"), step.optimizer, how, step.optimizer != "adamw"),
-        "dtype": _kept(said.get("dtype"), half, f"{situation.hardware.title} multiplies it", True),
-        "quantization": _four_bits(advice),
-        "checkpointing": _kept(said.get("checkpointing"), step.checkpointing, how, True),
-        "sharding": Setting(step.sharding, None, _shared(step, devices), simulated),
-    }
+        "optimizer": said["optimizer"]
+        if step.optimizer == "adamw"
+        else _own("optimizer", step.optimizer, f"{how}: the states in 32 bits do not fit. {src.BLOCKWISE}, section 2."),
+        "quantization": _own("quantization", "nf4", f"{how}: 16 bits do not fit. {src.QLORA}, section 3.")
+        if advice.method == "qlora"
+        else _own("quantization", "none", f"{how}: the base fits in 16 bits."),
+        "sharding": _own("sharding", step.sharding, _shared(step, devices)),
+    }  # fmt: skip
     if advice.method == "full":
-        lost = "small updates are rounded away; try stochastic rounding or a float32 copy on another device"
-        settled["master_weights"] = Setting(
-            step.dtype, None, how if step.dtype == "float32" else f"{src.PURE_BF16}: {lost}", simulated
-        )
+        lost = f"{how}: float32 does not fit. Small updates are rounded away: {src.PURE_BF16}, section 3."
+        kept = f"{how}: weights are remembered in float32. {src.MIXED}, section 3.1."
+        settled["master_weights"] = _own("master_weights", step.dtype, kept if step.dtype == "float32" else lost)
     if situation.rows < FEW_ROWS:
-        settled["seeds"] = Setting(
-            SEEDS[-1], (float(SEEDS[0]), float(SEEDS[-1])),
-            f"{src.FEW_SAMPLE}, section 1: equal runs with other seeds differ widely", str(Source.CITED),
-        )  # fmt: skip
-        settled["early_stopping"] = Setting(
-            True, None, f"on held-out rows; {src.FEW_SAMPLE}, section 6", str(Source.CITED)
+        few, cited = f"{src.FEW_SAMPLE}, sections 1 and 6", str(Source.CITED)
+        widely = f"Equal runs with other seeds differ widely: {few}."
+        settled["seeds"] = replace(
+            _own("seeds", SEEDS[-1], widely), band=(float(SEEDS[0]), float(SEEDS[-1])), kind=cited
         )
-    spec = get_method(advice.method)
-    usual = spec.defaults(situation.shape)
+        settled["early_stopping"] = replace(
+            _own("early_stopping", True, f"By held-out rows, not by a fixed number of steps: {few}."), kind=cited
+        )
+    usual = get_method(advice.method).defaults(situation.shape)
     for name, value in values.items():
-        if name in said:
-            settled[name] = replace(said[name], value=value)
-        elif value == usual[name]:
-            settled[name] = Setting(value, None, "the method's default", DEFAULT)
-        else:
-            settled[name] = Setting(value, None, "chosen for the room there is", PLAN)
+        if name not in said:
+            why = "The method's default." if value == usual[name] else "Chosen for the room there is."
+            settled[name] = replace(_own(name, value, why), kind=LAB)
     return {**{name: one for name, one in said.items() if name not in settled}, **settled}
 
 
-def _kept(said: Setting | None, value: Any, how: str, own: bool) -> Setting:
-    """The room's value, with what the recipe says of it beside it."""
-    if said is None or said.value != value or own:
-        beside = f"; {said.source}" if said is not None and said.value == value else ""
-        return Setting(value, None, f"{how}{beside}", str(Source.SIMULATED), next=said.next if said else "")
-    return replace(said, value=value)
-
-
-def _four_bits(advice: Advice) -> Setting:
-    if advice.method != "qlora":
-        return Setting("none", None, "the base fits in 16 bits", str(Source.SIMULATED))
-    return Setting("nf4", None, f"{src.QLORA}, section 3", str(Source.CITED))
+def _own(name: str, value: Any, why: str) -> Setting:
+    """A setting that the room decides."""
+    return Setting(name, value, None, (), (), str(Source.SIMULATED), why, "")
 
 
 def _shared(step: Step, devices: int) -> str:
     if step.sharding == "none":
-        return "one device"
+        return "One device."
     if step.sharding == "ddp":
-        return f"all of the model on each of {devices:,} devices, gradients averaged"
+        return f"All of the model on each of {devices:,} devices, gradients averaged."
     where = "; what is frozen waits in main memory" if step.host else ""
-    return f"weights, gradients and moments split over {devices:,} devices{where}: estimated, not simulated"
+    return f"Weights, gradients and moments split over {devices:,} devices{where}: estimated, not simulated."

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from peft_lab import references as src
 from peft_lab import units
-from peft_lab.choose import answers, plan, words
+from peft_lab.choose import answers, words
+from peft_lab.choose import plan as plans
 from peft_lab.choose.advice import NOTHING, PROMPTING, UNTRAINED, Advice, Reason
 from peft_lab.choose.answers import TOLD, answer
 from peft_lab.choose.cited import ADAPTER_LATENCY
@@ -96,7 +97,7 @@ def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None
     _check_claims(situation, room, claims or {})
     decided = decide(situation, room)
     chosen, step, path = decided.advice, decided.step, decided.path
-    planned = None if step is None else plan.make(situation, room, chosen, step)
+    planned = None if step is None else plans.make(situation, room, chosen, step)
     known = words.Words(situation, room, chosen, planned)
     named: tuple[str, str] | None = None
     if chosen.method in UNTRAINED and chosen.method != NOTHING:

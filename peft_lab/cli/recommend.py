@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from peft_lab import units
+from peft_lab.choose.fields import told_by
 from peft_lab.choose.flips import Flip, flips
 from peft_lab.choose.recommend import Recommendation, recommend
 from peft_lab.choose.room import room_of
@@ -71,7 +72,7 @@ def document(situation: Situation, found: Recommendation, changes: Sequence[Flip
         "training": training,
         "overruled": [asdict(why) for why in found.overruled],
         "situation": asdict(situation),
-        "plan": {} if plan is None else {name: asdict(one) for name, one in plan.settings.items()},
+        "plan": {} if plan is None else {name: one.as_dict() for name, one in plan.settings.items()},
         "peak_bytes": None if plan is None else plan.needed_bytes,
         "device_bytes": None if plan is None else plan.memory_bytes,
         "headroom": None if plan is None else plan.headroom,
@@ -93,9 +94,11 @@ def _human(situation: Situation, found: Recommendation, changes: Sequence[Flip])
             f"  {step}{more}: {units.size(plan.needed_bytes)} of {units.size(plan.memory_bytes)} "
             f"({'estimated' if plan.estimated else 'simulated'})",
         ]
-        fields = [(name, figure(one.value), band(one.band), one.kind, one.source) for name, one in plan.settings.items()]
-        columns = {"setting": "left", "value": "left", "band": "left", "kind": "left", "source": "left"}
-        parts.append(output.table("Plan", columns, fields))
+        fields = [
+            (name.replace("_", " "), figure(one.value), band(one.band), told_by(one)) for name, one in plan.settings.items()
+        ]
+        heads = {"setting": "left", "value": "left", "band": "left", "from": "left"}
+        parts.append(output.table("Plan", heads, fields))
     columns = {"question": "left", "answer": "left", "how": "left", "because": "left"}
     rows = [(QUESTIONS[step.question].full, step.label, step.how, step.because) for step in found.path]
     parts.append(output.table("Path", columns, rows))

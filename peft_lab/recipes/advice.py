@@ -32,24 +32,32 @@ def figure(value: Any) -> str:
     """A value in a sentence.
 
     >>> figure(0.0002), figure(16), figure(True), figure(("q_proj", "v_proj"))
-    ('0.0002', '16', 'yes', 'q_proj, v_proj')
+    ('2e-4', '16', 'yes', 'q_proj, v_proj')
     """
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple | list):
         return ", ".join(map(str, value)) or "none"
-    return (
-        f"{value:g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-    )
+    if isinstance(value, float):
+        return _number(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def band(limits: tuple[float, float] | None) -> str:
     """A band in a cell; empty where there is none.
 
     >>> band((5e-05, 5e-4)), band((8, 8)), band(None)
-    ('5e-05 to 0.0005', '8', '')
+    ('5e-5 to 5e-4', '8', '')
     """
     if limits is None:
         return ""
     low, high = limits
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    return _number(low) if low == high else f"{_number(low)} to {_number(high)}"
+
+
+def _number(value: float) -> str:
+    """As papers write rates: 2e-4, not 0.0002."""
+    if not 0 < abs(value) < 1e-2:
+        return f"{value:g}"
+    digits, exponent = f"{value:.2e}".split("e")
+    return f"{float(digits):g}e{int(exponent)}"

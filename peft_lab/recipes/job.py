@@ -39,6 +39,7 @@ class Job:
         values: the method's knobs, all of them.
         rows: of training data. row_tokens: tokens of a row, answer included.
         batch: rows of one optimizer step over all devices, where that is settled; ``None`` asks for advice.
+        dtype, checkpointing: of a simulated step, where there is one.
         fixed: knobs that are settled already. They are kept, and what the sources say is put beside them.
     """
 
@@ -49,6 +50,8 @@ class Job:
     row_tokens: int
     devices: int = 1
     batch: int | None = None
+    dtype: str | None = None
+    checkpointing: bool | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     fixed: frozenset[str] = frozenset()
 
@@ -101,6 +104,8 @@ def job(
     *,
     devices: int = 1,
     batch: int | None = None,
+    dtype: str | None = None,
+    checkpointing: bool | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> Job:
     """A job, checked. ``values`` are settled knobs; the others are at the method's defaults.
@@ -116,9 +121,16 @@ def job(
             f"{shape.title} is an encoder and writes no text, so it is not trained for {OBJECTIVES[objective]}.",
             "objective",
         )
-    for name, number in (("rows", rows), ("row_tokens", row_tokens), ("devices", devices)):
+    for name, number in (
+        ("rows", rows),
+        ("row_tokens", row_tokens),
+        ("devices", devices),
+        ("batch", batch or 1),
+    ):
         if number < 1:
             raise BadInput(f"{name} is a whole number from 1 on; {number} is not.", name)
     complete = spec.complete(shape, values or {})
     settled = frozenset(values or ())
-    return Job(method, shape, objective, rows, row_tokens, devices, batch, complete, settled)
+    return Job(
+        method, shape, objective, rows, row_tokens, devices, batch, dtype, checkpointing, complete, settled
+    )

@@ -139,22 +139,24 @@ def handbook_preference(job: Job) -> Said | None:
     """5.0e-7 for all weights, 5.0e-6 for QLoRA."""
     if job.objective != "preference":
         return None
-    return Said(5e-7) if _full(job) else Said(5e-6) if job.low_rank else None
+    if _full(job):
+        return Said(5e-7) if job.parameters <= 14 * BILLION else None
+    return Said(5e-6) if job.low_rank else None
 
 
 @rule(RATE, src.GRPO, "section 4.1.4", "DeepSeekMath 7B", OTHER_TASK)
 def grpo_full(job: Job) -> Said | None:
     """ "we set the learning rate of the policy model as 1e-6"."""
-    return Said(1e-6) if _full(job) and job.objective == "rl" else None
+    near = job.parameters <= 14 * BILLION
+    return Said(1e-6) if _full(job) and job.objective == "rl" and near else None
 
 
 @rule(RATE, src.TRL, "PEFT integration, recommended learning rates", "DPO and GRPO", OTHER_TASK)
 def trl_preference(job: Job) -> Said | None:
     """DPO 5.0e-7 and with LoRA 5.0e-6; GRPO 1.0e-6 and with LoRA 1.0e-5."""
     rates = {"preference": (5e-7, 5e-6), "rl": (1e-6, 1e-5)}.get(job.objective)
-    if rates is None or not (_full(job) or job.low_rank):
-        return None
-    return Said(rates[job.low_rank])
+    small = job.low_rank or (_full(job) and job.parameters <= 14 * BILLION)
+    return Said(rates[job.low_rank]) if rates and small else None
 
 
 # -- LoRA --------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """A recipe: every setting with its value, its band, who says so, and what to try next.
 
-Of the figures that sources give, the one is taken that most of them allow; what was entered first wins a tie. The band
-is all that any of them allows: where they disagree, both stand.
+Rules are entered in order, what was measured nearest to a job first. The first figure is taken that a second source
+allows too; where there is none, the figure that most of them allow. The band is all that any of them allows: where they
+disagree, both stand.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ _KNOBS = (
     "r", "use_rslora", "lora_alpha", "target_modules", "lora_dropout", "loraplus_lr_ratio", "num_virtual_tokens",
     "bottleneck",
 )  # fmt: skip
+_OPTIONAL = ("use_rslora", "loraplus_lr_ratio")
+_LEAST_STEPS = 10  # of an epoch: with fewer, hardly anything is learnt from few rows
+_USUAL = "No source that we know says it for such a job; this is a usual value."
+_OUTSIDE = "The plan's own: chosen for the room or the data there are, outside what the sources used."
 _KINDS = {"encoder": "encoders", "causal-lm": "decoders", "seq2seq": "encoder-decoders"}
 #: Where to look when no source speaks of an objective, nearest first.
 _NEAR = {
@@ -36,7 +41,7 @@ _NEAR = {
     "cpt": ("sft", "classification"), "preference": ("sft",), "rl": ("preference", "sft"),
     "sft": (), "classification": ("sft",),
 }  # fmt: skip
-_LIKE = ("llama-3.2-3b", "t5-base", "roberta-large")  # models that sources speak of, for those that none does
+_LIKE = ("llama-3.2-3b", "roberta-large", "t5-base")  # models that sources speak of, for those that none does
 _LOW = ("preference", "rl")  # trained at lower rates than answers are, with every method that has both
 
 
@@ -131,10 +136,13 @@ def recipe(job: Job) -> Recipe:
         "batch": batch,
         "epochs": epochs,
         "steps": _derived(
-            "steps", steps, f"{job.rows:,} rows, {figure(epochs.value)} times, {batch.value} a step"
+            "steps", steps, f"{job.rows:,} rows, {figure(epochs.value)} times, {batch.value:,} a step"
         ),
         **settings,
-        **{name: _said(job, name) for name in ("dtype", "optimizer", "checkpointing", "packing")},
+        "dtype": _step(job, "dtype", job.dtype),
+        "optimizer": _said(job, "optimizer"),
+        "checkpointing": _step(job, "checkpointing", job.checkpointing),
+        "packing": _said(job, "packing"),
     }
     return Recipe(job, ordered)
 
@@ -146,8 +154,11 @@ def evidence(job: Job, field: str) -> list[tuple[Rule, Said]]:
 
 
 def choose(found: Iterable[tuple[Rule, Said]]) -> Any:
-    """The figure or word that most references allow; of several the first."""
+    """The first rule's figure or word if a second reference allows it, else what most references allow."""
     found = list(found)
+    first = found[0][1].value
+    if len(_allowing(found, first)) > 1:
+        return first
     return max((said.value for _, said in found), key=lambda value: len(_allowing(found, value)))
 
 
@@ -187,36 +198,41 @@ def _few(found: list[tuple[Rule, Said]], agreeing: tuple[str, ...]) -> str:
 def _said(job: Job, name: str) -> Setting:
     found = evidence(job, name)
     if not found:
-        value = {"warmup": 0.06, "epochs": 3}[name]
-        return _setting(
-            name, value, [], LAB, "No source that we know says it for such a job; this is a usual value."
-        )
+        return _setting(name, {"warmup": 0.06, "epochs": 3, "batch": 16}[name], [], LAB, _USUAL)
     return _setting(name, choose(found), found, str(Source.CITED), "")
 
 
 def _knob(job: Job, name: str) -> Setting | None:
     found = evidence(job, name)
-    if not found:
+    if not found and name in _OPTIONAL:
         return None
+    if not found:
+        return _setting(name, job.values[name], [], LAB, _OUTSIDE if name in job.fixed else _USUAL)
     if name not in job.fixed:
         value = choose(found)
-        return _setting(
-            name,
-            (value,) if name == "target_modules" else value,
-            found,
-            str(Source.CITED),
-            "",
-            compared=value,
-        )
+        shown = (value,) if name == "target_modules" else value
+        return _setting(name, shown, found, str(Source.CITED), "", compared=value)
     value = job.values[name]
     compared = _targets(job, value) if name == "target_modules" else value
     allowed = _allowing(found, compared)
-    why = (
-        ""
-        if allowed
-        else "The plan's own: chosen for the room or the data there are, outside what the sources used."
-    )
-    return _setting(name, value, found, str(Source.CITED) if allowed else LAB, why, compared=compared)
+    kind, why = (str(Source.CITED), "") if allowed else (LAB, _OUTSIDE)
+    return _setting(name, value, found, kind, why, compared=compared)
+
+
+def _step(job: Job, name: str, value: Any) -> Setting:
+    """Precision or checkpointing, of the simulated step where there is one."""
+    if value is None:
+        return _said(job, name)
+    found = evidence(job, name)
+    why = "As the simulated step of this plan."
+    if value == "float16":
+        why = "This device does not compute in bfloat16. float16 needs loss scaling."
+    elif name == "dtype" and job.method in ("full", "bitfit"):
+        why += (
+            " Weights that are trained in this format lose updates that are small beside them; float32 copies keep "
+            "them, for four more bytes a parameter."
+        )
+    return _setting(name, value, found, str(Source.SIMULATED), why)
 
 
 def _targets(job: Job, names: tuple[str, ...]) -> str:
@@ -228,15 +244,20 @@ def _targets(job: Job, names: tuple[str, ...]) -> str:
 
 
 def _batch(job: Job) -> Setting:
-    found = evidence(job, "batch")
     if job.batch is not None:
+        found = evidence(job, "batch")
         agree = bool(_allowing(found, job.batch))
-        why = "As you said." if agree else "As you said; the sources used other batches."
+        why = "As you set it." if agree else "As you set it; the sources used other batches."
         return _setting("batch", job.batch, found, TOLD, why)
-    value = choose(found)
-    if value < job.devices:
-        return _setting("batch", job.devices, found, LAB, f"One row on each of {job.devices:,} devices.")
-    return _setting("batch", value, found, str(Source.CITED), "")
+    setting = _said(job, "batch")
+    most = max(job.rows // _LEAST_STEPS, 1)
+    if setting.value > most:
+        why = f"Smaller than the sources', so that {job.rows:,} rows make {_LEAST_STEPS} steps."
+        setting = _setting("batch", most, evidence(job, "batch"), LAB, why)
+    if setting.value < job.devices:
+        why = f"One row on each of {job.devices:,} devices."
+        setting = _setting("batch", job.devices, evidence(job, "batch"), LAB, why)
+    return setting
 
 
 def _derived(name: str, value: Any, why: str) -> Setting:
@@ -269,9 +290,7 @@ def _own_rate(job: Job, found: list[tuple[Rule, Said]]) -> Setting:
     why = (
         f"Chosen so that {STEPS} steps learn on this small model. Published rates are for thousands of steps."
     )
-    setting = _setting(RATE, value, found, LAB, why)
-    low, high = setting.band or (value, value)
-    return replace(setting, band=(min(low, value), max(high, value)))
+    return replace(_setting(RATE, value, found, LAB, why), band=None)
 
 
 def _nearest(job: Job) -> tuple[list[tuple[Rule, Said]], Job]:

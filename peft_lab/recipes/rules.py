@@ -27,7 +27,8 @@ class Said:
         """The range it allows; ``None`` for what is no number."""
         if isinstance(self.value, bool | str) or not isinstance(self.value, int | float):
             return None
-        low = self.value / GRAIN if self.low is None else self.low
+        least = 1 if isinstance(self.value, int) else 0  # there is no half epoch and no half row
+        low = max(self.value / GRAIN, least) if self.low is None else self.low
         high = self.value * GRAIN if self.high is None else self.high
         return float(f"{low:.6g}"), float(f"{high:.6g}")
 

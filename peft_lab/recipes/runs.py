@@ -107,7 +107,8 @@ def warmup_of_tfew(job: Job) -> Said | None:
 @rule("batch", src.LORA_REGRET, "Batch size effects", "Llama 3.1 8B, 10,000 rows of reasoning")
 def small_batches_for_lora(job: Job) -> Said | None:
     """LoRA "is less tolerant of large batch sizes than FullFT", whatever the rank; the gap is small at 32."""
-    return Said(32, 1, 32) if job.low_rank and job.kind == "causal-lm" and job.objective != "rl" else None
+    fits = job.low_rank and job.kind == "causal-lm" and (job.answers() or job.objective == "preference")
+    return Said(32, 1, 32) if fits else None
 
 
 @rule("batch", src.QLORA, "table 9", "LLaMA 7B to 65B", LARGE)
@@ -143,8 +144,8 @@ def batch_for_code(job: Job) -> Said | None:
 
 @rule("batch", src.GRPO, "section 4.1.4", "DeepSeekMath 7B", OTHER_TASK)
 def batch_of_grpo(job: Job) -> Said | None:
-    """1,024 answers, 64 to a question."""
-    return Said(1024, 32, 1024) if job.objective == "rl" else None
+    """16 questions with 64 answers to each: "we sample 64 outputs … the training batch size is 1024"."""
+    return Said(16) if job.objective == "rl" else None
 
 
 @rule("batch", src.E5_MISTRAL, "appendix A", "Mistral 7B, contrastive pairs", OTHER_TASK)

@@ -135,8 +135,10 @@ def test_an_empty_setting_survives_the_way_to_the_methods_page() -> None:
 
 def test_full_fine_tuning_opens_on_the_memory_page() -> None:
     from peft_lab.choose.room import StepPlan
+    from peft_lab.recipes.job import job
+    from peft_lab.recipes.recipe import recipe
 
-    plan = StepPlan({}, 4, 512, True, 1, 1e-4, 1, 2, 3, 4)
+    plan = StepPlan({}, 4, 512, True, 1, recipe(job("full", Situation().shape, "sft")), 1, 2, 3, 4)
     page, address = page_with(Situation(), "full", plan)
     assert page == "memory"
     assert address["checkpointing"] == "true"

@@ -10,14 +10,16 @@ import streamlit as st
 
 from peft_lab import units
 from peft_lab.choose.answers import OWN_LIMIT, TOLD
+from peft_lab.choose.fields import told_by
 from peft_lab.choose.flips import Flip
 from peft_lab.choose.recommend import Recommendation
 from peft_lab.choose.room import StepPlan
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.tree import QUESTIONS
 from peft_lab.methods import get_method
-from peft_lab.models.catalogue import catalogue
-from peft_lab.runs.spec import STEPS
+from peft_lab.methods.base import MethodSpec
+from peft_lab.recipes.advice import band, figure
+from peft_lab.recipes.recipe import Recipe
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
@@ -56,17 +58,18 @@ def configuration(situation: Situation, found: Recommendation) -> None:
     st.markdown("#### Ready configuration")
     usual = spec.defaults(situation.shape)
     rows = [
-        (f"`{name}`", state.as_text(value), "" if value == usual[name] else state.as_text(usual[name]))
-        for name, value in plan.values.items()
-        if value != usual[name] or (not spec.knob(name).advanced and state.as_text(value))
+        (_named(spec, name), figure(setting.value), band(setting.band), told_by(setting))
+        for name, setting in plan.recipe.settings.items()
     ]
-    rows += [(name, text, "") for name, text in _step(plan)]
-    figures.table(("Setting", "Value", "Default, where it differs"), rows)
-    if situation.model not in catalogue() or not catalogue()[situation.model].live:
-        st.caption(
-            f"With this learning rate the small models here learn visibly within {STEPS} steps. Nothing was trained "
-            f"on {plain(situation.shape.title)}, so tune it there."
-        )
+    rows += [
+        (f"`{name}`", state.as_text(value), "", _default(value, usual[name]))
+        for name, value in plan.values.items()
+        if name not in plan.recipe.settings
+        and (value != usual[name] or (not spec.knob(name).advanced and state.as_text(value)))
+    ]
+    rows.append(("a step", _step(plan), "", "simulated"))
+    figures.table(("Setting", "Value", "Sources' band", "From"), rows, fold=True)
+    _sources(plan.recipe)
     target, query = page_with(situation, found.method, plan)
     title = pages.titles()[target]
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -78,11 +81,33 @@ def configuration(situation: Situation, found: Recommendation) -> None:
         st.markdown(f"[as a link]({target}?{urlencode(query)})", width="content")
 
 
-def _step(plan: StepPlan) -> list[tuple[str, str]]:
+def _default(value: Any, usual: Any) -> str:
+    return "" if value == usual else f"default: {state.as_text(usual)}"
+
+
+def _named(spec: MethodSpec, name: str) -> str:
+    return f"`{name}`" if name in {knob.name for knob in spec.knobs} else name.replace("_", " ")
+
+
+def _sources(recipe: Recipe) -> None:
+    """Every source with its figure, and what to try next."""
+    with st.expander("Every source, and what to try next"):
+        rows = [
+            (setting.name.replace("_", " "), evidence.citation, figure(evidence.value), evidence.measured)
+            for setting in recipe.settings.values()
+            for evidence in setting.said
+        ]
+        st.caption("A source that gives a single figure is read as half to twice that figure.")
+        figures.table(("Setting", "Source", "Says", "Measured on"), rows, fold=True)
+        again = [(setting.name.replace("_", " "), setting.next) for setting in recipe.settings.values()]
+        figures.table(("Setting", "What to try next"), again, fold=True)
+
+
+def _step(plan: StepPlan) -> str:
     step = f"{plan.batch} × {plan.seq:,} tokens"
     more = [f"{plan.accumulate} accumulated"] if plan.accumulate > 1 else []
     more += ["gradient checkpointing"] if plan.checkpointing else []
-    return [("step", ", ".join([step, *more])), ("learning rate", f"{plan.learning_rate:g}")]
+    return ", ".join([step, *more])
 
 
 def page_with(situation: Situation, method: str, plan: StepPlan) -> tuple[str, dict[str, str]]:
