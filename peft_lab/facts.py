@@ -17,10 +17,12 @@ Numbers = tuple[float, float]
 #: What the subject is taken for first, in the situation of the conditions: nothing else is then as well.
 FIRST = "first choice"
 #: A yes-or-no relation of the subject and the object.
-RUNS, MERGES, SERVED, LENGTHENS, FORGETS_LESS = "runs on", "merges", "served by", "lengthens requests", "forgets less"
+RUNS, MERGES, SERVED, TARGETS = "runs on", "merges", "served by", "best on"
+LENGTHENS, FORGETS_LESS = "lengthens requests", "forgets less than"
 #: Relations to a number, or to a range of numbers.
 RATE, ROWS, SEEDS = "learning rate", "worth it from rows", "seeds"
-NUMERIC = (RATE, ROWS, SEEDS)
+NEAR_FULL = "near full fine-tuning from parameters"
+NUMERIC = (RATE, ROWS, SEEDS, NEAR_FULL)
 #: Two slugs of one idea: whoever advises the first has nothing against the second where memory is short.
 _FAMILY = {"qlora": "lora"}
 
@@ -52,7 +54,7 @@ class Fact:
 def fact(
     subject: str | Iterable[str],
     relation: str,
-    object: str | float | Numbers = "",
+    about: str | float | Numbers = "",
     holds: Holds = "always",
     /,
     **when: str | Iterable[str],
@@ -66,9 +68,9 @@ def fact(
     if relation == FIRST:
         given = {"prompting": "no", "base": ("sixteen", "four")} | given
     named = {name: (values,) if isinstance(values, str) else tuple(values) for name, values in given.items()}
-    about = (subject,) if isinstance(subject, str) else tuple(subject)
-    numbers = (float(object), float(object)) if isinstance(object, int | float) else object
-    return Fact(about, relation, numbers, tuple(sorted(named.items())), holds)
+    subjects = (subject,) if isinstance(subject, str) else tuple(subject)
+    numbers = (float(about), float(about)) if isinstance(about, int | float) else about
+    return Fact(subjects, relation, numbers, tuple(sorted(named.items())), holds)
 
 
 def contradiction(one: Fact, other: Fact) -> bool:

@@ -40,7 +40,9 @@ PURE_BF16 = "Zamirai et al. 2020, Revisiting BFloat16 Training, arXiv:2010.06192
 FUSED_LOSS = "Wijmans et al. 2024, Cut Your Losses, arXiv:2411.09009"
 DOMAIN = "Gururangan et al. 2020, Don't Stop Pretraining, arXiv:2004.10964"
 DPO = "Rafailov et al. 2023, Direct Preference Optimization, arXiv:2305.18290"
-FSDP_QLORA = "Answer.AI 2024, You can now train a 70b language model at home, answer.ai/posts/2024-03-06-fsdp-qlora"
+FSDP_QLORA = (
+    "Answer.AI 2024, You can now train a 70b language model at home, answer.ai/posts/2024-03-06-fsdp-qlora"
+)
 VLLM = "vLLM documentation, LoRA Adapters"
 DATA_SHEETS = "NVIDIA's data sheets: dense 16-bit tensor cores"
 BENCH = "PEFT library, method comparison on MetaMathQA (Llama-3.2-3B, one seed)"

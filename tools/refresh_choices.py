@@ -40,7 +40,9 @@ def main(arguments: list[str]) -> None:
     if files:
         scenarios = yaml.safe_load(Path(files[0]).read_text("utf-8"))
         target = Path(files[1])
-        situations = [parse([(key, str(value)) for key, value in each["answers"].items()])[0] for each in scenarios]
+        situations = [
+            parse([(key, str(value)) for key, value in each["answers"].items()])[0] for each in scenarios
+        ]
     if again:
         target.unlink(missing_ok=True)
     with kept.watching() as asked:

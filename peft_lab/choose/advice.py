@@ -15,7 +15,11 @@ from peft_lab.methods import get_method
 from peft_lab.models.shapes import ModelShape
 from peft_lab.units import Source
 
-PROMPTING, RETRIEVAL, NOTHING = "prompting", "retrieval", "none"  # outcomes that are no method of the registry
+PROMPTING, RETRIEVAL, NOTHING = (
+    "prompting",
+    "retrieval",
+    "none",
+)  # outcomes that are no method of the registry
 UNTRAINED = (PROMPTING, RETRIEVAL, NOTHING)
 ALL = ("all-linear",)
 # These stand for the architecture's own names, see :meth:`Advice.knobs`.

@@ -66,7 +66,11 @@ def found_answer(key: str, situation: Situation) -> tuple[str, str]:
             "tight" if tight else "roomy"
         ), f"{said} per task; LoRA at its defaults stores {units.size(lora)}"
     if key == "objective":
-        said = "as you say" if situation.objective or situation.output else "what models of this kind are used for"
+        said = (
+            "as you say"
+            if situation.objective or situation.output
+            else "what models of this kind are used for"
+        )
         return situation.purpose, said
     if key == "serving":
         return situation.serving, "as you say" if situation.serving != "plain" else "nothing else was said"
@@ -94,8 +98,9 @@ def amount(situation: Situation) -> tuple[str, str]:
     tokens, parameters = situation.tokens, held(situation)
     more = BITS_A_TOKEN * tokens > BITS_A_PARAMETER * parameters
     return (
-        "exceeds" if more else "holds"
-    ), f"{units.short_count(tokens)} tokens; LoRA of a large rank has {units.short_count(parameters)} parameters"
+        ("exceeds" if more else "holds"),
+        f"{units.short_count(tokens)} tokens; LoRA of a large rank has {units.short_count(parameters)} parameters",
+    )
 
 
 def _base(situation: Situation, room: Room) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from peft_lab import references as src
 from peft_lab.recipes.recipe import Setting
 from peft_lab.units import Source
 

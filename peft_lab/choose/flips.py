@@ -160,7 +160,9 @@ def _model(situation: Situation, room: Room, found: Recommendation) -> Iterator[
             if value == step.value or not _branches(step.node, value):
                 continue
             _, leaf = walk(situation, room, {step.question: value})
-            if lengthens(situation, leaf) or _too_large(situation, leaf) or unserved(situation, leaf):  # overruled there as it is here
+            if (
+                lengthens(situation, leaf) or _too_large(situation, leaf) or unserved(situation, leaf)
+            ):  # overruled there as it is here
                 continue
             text = texts.get(value) or texts[f"{step.question}.{value}"]
             yield Flip(step.question, value, text, leaf.method, ADVICE[leaf.id].title, {})

@@ -42,7 +42,9 @@ _BENCH = Reason(
     src.BENCH,
 )  # fmt: skip
 _STORES = Reason(
-    "It trains {trained} parameters of {model}, {share}, and stores {stored} per task.", _COUNT, Source.COUNTED
+    "It trains {trained} parameters of {model}, {share}, and stores {stored} per task.",
+    _COUNT,
+    Source.COUNTED,
 )
 _TENANTS = (
     Reason("Servers hold one base and apply the adapter of each request: thousands of LoRAs were served so.",
@@ -64,7 +66,9 @@ _SIXTEEN = Reason(
 )  # fmt: skip
 _FOUR = "stores the base in 4 bits: choose it when memory is short, at the price of time."
 _LESS_ROOM = Reason(
-    "Rank {r} on fewer maps is a smaller setting that fits the storage per task: {stored}.", _COUNT, Source.COUNTED
+    "Rank {r} on fewer maps is a smaller setting that fits the storage per task: {stored}.",
+    _COUNT,
+    Source.COUNTED,
 )
 _PROMPT_PRICE = Reason(
     "The price: below about {scale} parameters it stays behind full fine-tuning, and {model} has {total}.",
@@ -161,7 +165,8 @@ _ADVICE = (
     ), ("ia3", *FOUR), "can be merged, and is what every tool supports."),
     Advice("lora-tiny", "lora", (
         _LESS_ROOM, *_TENANTS[1:3], _MERGES, _UNMERGED,
-        Reason("Rank 1 was enough where little is to be learnt for each row.", f"{src.LORA_REGRET}, Reinforcement learning"),
+        Reason("Rank 1 was enough where little is to be learnt for each row.",
+               f"{src.LORA_REGRET}, Reinforcement learning"),
     ), ("lora-one-map", "ia3-small", "ia3-least", "prompt", "prompt-short", *FOUR[2:]),
         "can be merged, and is what every tool supports.", {"r": 1, "target_modules": QUERY_VALUE}, "LoRA of rank 1"),
     Advice("lora-one-map", "lora", (_LESS_ROOM, _MERGES, _UNMERGED),

@@ -99,7 +99,12 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
         devices=room.devices,
         host_bytes=step.host,
         seconds=duration.seconds(
-            shape, advice.method, step, situation.device, room.devices, epochs * situation.tokens * situation.pairs
+            shape,
+            advice.method,
+            step,
+            situation.device,
+            room.devices,
+            epochs * situation.tokens * situation.pairs,
         ),
         settings=settings,
     )
@@ -115,9 +120,7 @@ def _no_bfloat16(situation: Situation) -> bool:
     return situation.hardware.kind == "cuda" and situation.hardware.capability < BFLOAT16
 
 
-def _job(
-    situation: Situation, advice: Advice, values: Mapping[str, Any], step: Step, half: str
-) -> Job:
+def _job(situation: Situation, advice: Advice, values: Mapping[str, Any], step: Step, half: str) -> Job:
     """What the recipe is asked for; knobs that the advice sets are settled."""
     shape, objective = situation.shape, situation.purpose
     if (shape.kind == "encoder" and objective not in OF_ENCODERS) or objective not in OBJECTIVES:
@@ -145,8 +148,8 @@ def _settled(
         "batch": _own("batch", step.batch, f"{how}: so many rows at once fit a device."),
         "accumulation": replace(
             batch, name="accumulation", value=accumulate, kind=str(Source.COUNTED), agreeing=(),
-            why=f"{step.batch} × {f'{devices} × ' if devices > 1 else ''}{accumulate} rows for one update; the band is of "
-            "those.",
+            why=f"{step.batch} × {f'{devices} × ' if devices > 1 else ''}{accumulate} rows for one update; "
+            "the band is of those.",
         ),
         "optimizer": said["optimizer"]
         if step.optimizer == "adamw"
@@ -159,7 +162,9 @@ def _settled(
     if advice.method == "full":
         lost = f"{how}: float32 does not fit. Small updates are rounded away: {src.PURE_BF16}, section 3."
         kept = f"{how}: weights are remembered in float32. {src.MIXED}, section 3.1."
-        settled["master_weights"] = _own("master_weights", step.dtype, kept if step.dtype == "float32" else lost)
+        settled["master_weights"] = _own(
+            "master_weights", step.dtype, kept if step.dtype == "float32" else lost
+        )
     if situation.rows < FEW_ROWS:
         few, cited = f"{src.FEW_SAMPLE}, sections 1 and 6", str(Source.CITED)
         widely = f"Equal runs with other seeds differ widely: {few}."
@@ -167,7 +172,8 @@ def _settled(
             _own("seeds", SEEDS[-1], widely), band=(float(SEEDS[0]), float(SEEDS[-1])), kind=cited
         )
         settled["early_stopping"] = replace(
-            _own("early_stopping", True, f"By held-out rows, not by a fixed number of steps: {few}."), kind=cited
+            _own("early_stopping", True, f"By held-out rows, not by a fixed number of steps: {few}."),
+            kind=cited,
         )
     usual = get_method(advice.method).defaults(situation.shape)
     for name, value in values.items():

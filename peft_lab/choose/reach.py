@@ -65,7 +65,9 @@ def _set(situation: Situation, key: str, value: str) -> Situation:
         return replace(situation, storage=tight(situation.shape))
     if key == "amount":
         more = ceil(TWICE * held(situation) * BITS_A_PARAMETER / BITS_A_TOKEN)
-        return replace(situation, rows=max(1, more // situation.seq) if value == "exceeds" else 1, row_tokens=None)
+        return replace(
+            situation, rows=max(1, more // situation.seq) if value == "exceeds" else 1, row_tokens=None
+        )
     if key == "objective":
         return replace(situation, objective=value, output="")
     return replace(situation, **{key: WORDS[key][value]})

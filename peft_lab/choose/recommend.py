@@ -14,7 +14,7 @@ from peft_lab import references as src
 from peft_lab import units
 from peft_lab.choose import answers, words
 from peft_lab.choose import plan as plans
-from peft_lab.choose.advice import NOTHING, PROMPTING, UNTRAINED, Advice, Reason
+from peft_lab.choose.advice import NOTHING, UNTRAINED, Advice, Reason
 from peft_lab.choose.answers import TOLD, answer
 from peft_lab.choose.cited import ADAPTER_LATENCY
 from peft_lab.choose.leaves import ADVICE

@@ -99,7 +99,9 @@ class Room:
     def least(self, method: str, values: Mapping[str, Any] | None = None) -> int:
         """Bytes of the smallest step on one device: one row, checkpointed, with the method's cheapest states."""
         run = list(self._states(method))[-1]
-        return self.needs(method, self._values(method, values or {}), replace(run, batch=1, checkpointing=True))
+        return self.needs(
+            method, self._values(method, values or {}), replace(run, batch=1, checkpointing=True)
+        )
 
     def step(self, method: str, values: Mapping[str, Any]) -> Step | None:
         """The step that costs least of those that fit, up to the batch asked for; else ``None``."""
@@ -169,8 +171,11 @@ class Room:
         if split.weights(self._situation.shape, method, run) > limit:
             return None
         for checkpointing in (False, True):
-            tried = replace(run, checkpointing=checkpointing)
-            found = self._largest(lambda rows: self.needs(method, values, replace(tried, batch=rows)), each, limit)
+
+            def needs(rows: int, checkpointing: bool = checkpointing) -> int:
+                return self.needs(method, values, replace(run, batch=rows, checkpointing=checkpointing))
+
+            found = self._largest(needs, each, limit)
             if found is not None:
                 rows, needed = found
                 return Step(
@@ -207,7 +212,7 @@ class Room:
 
     @staticmethod
     def _largest(needs: Callable[[int], int], most: int, limit: int) -> tuple[int, int] | None:
-        """The most rows that fit, up to ``most``: asked for all, for one, and between where a line through both says."""
+        """The most rows that fit, up to ``most``: all, one, or between them where a line through both says."""
         whole = needs(most)
         if whole <= limit:
             return most, whole

@@ -29,8 +29,8 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
     shape = situation.shape
     if plan.estimated:
         yield (
-            f"The peak on each of {plan.devices:,} devices is estimated: splitting a step is not simulated yet, nor are "
-            "the buffers of its communication. Twice the usual head room is kept; try a few steps first."
+            f"The peak on each of {plan.devices:,} devices is estimated: splitting a step is not simulated yet, nor "
+            "are the buffers of its communication. Twice the usual head room is kept; try a few steps first."
         )
     if plan.host_bytes:
         yield (
@@ -76,8 +76,8 @@ def _quality(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[s
     entry = catalogue().get(situation.model)
     if entry is None or not entry.live:
         yield (
-            f"How good it gets: nothing was trained on {situation.shape.title} here. Rates are those of the sources; try "
-            "a third of it and three times it on part of the data."
+            f"How good it gets: nothing was trained on {situation.shape.title} here. Rates are those of the sources; "
+            "try a third of it and three times it on part of the data."
         )
     rate = plan.settings["learning_rate"]
     if rate.why:
@@ -93,6 +93,6 @@ def _quality(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[s
         yield "What the adapter adds to a request on your server: that depends on rank, batch and kernels. Measure it."
     if advice.method == "qlora":
         yield (
-            "On which base it is served: on the 16-bit weights the adapter meets other values than the 4-bit ones that it "
-            "was trained beside. Score it as it will be served."
+            "On which base it is served: on the 16-bit weights the adapter meets other values than the 4-bit ones that "
+            "it was trained beside. Score it as it will be served."
         )

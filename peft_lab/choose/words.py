@@ -31,8 +31,8 @@ PUBLISHED = {
 
 #: What full fine-tuning in 16 bits alone gives up.
 LOST = (
-    "All of it is kept in bfloat16: an update smaller than 1/256 of a weight is rounded away, which at usual rates is most "
-    "of them. Stochastic rounding or a float32 copy of the weights, for which there is no room here, keeps them."
+    "All of it is kept in bfloat16: an update smaller than 1/256 of a weight is rounded away, which at usual rates is "
+    "most of them. Stochastic rounding or a float32 copy of the weights, for which there is no room here, keeps them."
 )
 
 

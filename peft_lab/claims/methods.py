@@ -11,6 +11,7 @@ from peft_lab.choose.situation import Situation
 from peft_lab.claims.base import Claim, Found, Subject
 from peft_lab.claims.figures import TOKENS
 from peft_lab.claims.judge import both, holds
+from peft_lab.facts import LENGTHENS, RUNS, fact
 from peft_lab.memory.devices import devices
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
@@ -68,12 +69,17 @@ def _large_limited(model: Subject) -> Found:
 CLAIMS = (
     read(
         id="bitfit-classification", topic="choosing", check=_bitfit_simplest, fits=one_stack,
+        facts=(fact("bitfit", RUNS, "any model", "never", biases="no"),),
         how="biases in the model's shape",
         claim="For simple classification with little data, take BitFit.",
         quote="Simple classification, small dataset? → BitFit",
     ),
     read(
         id="prompt-tokens-cost", topic="serving", check=_prompt_tokens, fits=prefixed,
+        facts=(
+            fact("prompt", LENGTHENS),
+            fact("prefix", LENGTHENS),
+        ),
         how="bytes of keys and values by the model's shape",
         claim="Prefix and prompt methods cost extra tokens.", quote="Extra tokens per layer … Prepend tokens",
     ),

@@ -11,9 +11,9 @@ import typer
 from peft_lab import units
 from peft_lab.choose.fields import told_by
 from peft_lab.choose.flips import Flip, flips
+from peft_lab.choose.reading import parse
 from peft_lab.choose.recommend import Recommendation, recommend
 from peft_lab.choose.room import room_of
-from peft_lab.choose.reading import parse
 from peft_lab.choose.situation import FOUND, WORDS, Situation
 from peft_lab.choose.tree import QUESTIONS
 from peft_lab.cli import options, output
@@ -25,7 +25,8 @@ _HELP = (
     "An answer: "
     + "; ".join(f"{key}={'|'.join(words)}" for key, words in WORDS.items())
     + "; numbers for tasks, rows, row_tokens, latency (percent longer), deadline_hours and storage (bytes, or 0.5MB); "
-    "model=NAME, device=NAME, 24GB or 2x24GB, devices=HOW MANY, batch=ROWS, seq=TOKENS; or an answer that the lab would count or simulate: "
+    "model=NAME, device=NAME, 24GB or 2x24GB, devices=HOW MANY, batch=ROWS, seq=TOKENS; or an answer that the lab "
+    "would count or simulate: "
     + "; ".join(f"{key}={'|'.join(QUESTIONS[key].answers)}" for key in FOUND)
     + ". Repeatable."
 )
@@ -76,7 +77,9 @@ def document(situation: Situation, found: Recommendation, changes: Sequence[Flip
         "peak_bytes": None if plan is None else plan.needed_bytes,
         "device_bytes": None if plan is None else plan.memory_bytes,
         "headroom": None if plan is None else plan.headroom,
-        "seconds": None if plan is None or plan.seconds is None else dict(zip(("low", "high"), plan.seconds, strict=True)),
+        "seconds": None
+        if plan is None or plan.seconds is None
+        else dict(zip(("low", "high"), plan.seconds, strict=True)),
         "unknown": list(found.unknown),
         **({"nearest": dict(found.nearest)} if found.nearest else {}),
     }
@@ -95,7 +98,8 @@ def _human(situation: Situation, found: Recommendation, changes: Sequence[Flip])
             f"({'estimated' if plan.estimated else 'simulated'})",
         ]
         fields = [
-            (name.replace("_", " "), figure(one.value), band(one.band), told_by(one)) for name, one in plan.settings.items()
+            (name.replace("_", " "), figure(one.value), band(one.band), told_by(one))
+            for name, one in plan.settings.items()
         ]
         heads = {"setting": "left", "value": "left", "band": "left", "from": "left"}
         parts.append(output.table("Plan", heads, fields))

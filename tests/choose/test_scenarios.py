@@ -21,7 +21,8 @@ SCENARIOS = yaml.safe_load((Path(__file__).parent / "scenarios.yaml").read_text(
 by_name = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario["name"])
 #: What every plan of a training names.
 FIELDS = {
-    "learning_rate", "epochs", "batch", "accumulation", "optimizer", "dtype", "quantization", "checkpointing", "sharding",
+    "learning_rate", "epochs", "batch", "accumulation", "optimizer", "dtype", "quantization", "checkpointing",
+    "sharding",
 }  # fmt: skip
 
 
