@@ -41,17 +41,18 @@ class Flip:
 
 
 def flips(situation: Situation, room: Room, found: Recommendation) -> tuple[Flip, ...]:
-    """Every single change that leads to another method. Raises as :func:`recommend`."""
+    """Every single change that leads to another method, or to the same in another form. Raises as :func:`recommend`."""
     found_flips = (
-        *_told(situation, room),
+        *_told(situation, room, found),
         *_storage(situation, room, found),
         *_memory(situation, room, found),
         *_model(situation, room, found),
     )
-    return tuple(flip for flip in found_flips if flip.method != found.method)
+    same = ADVICE[found.advice].short
+    return tuple(flip for flip in found_flips if flip.method != found.method or flip.title != same)
 
 
-def _told(situation: Situation, room: Room) -> Iterator[Flip]:
+def _told(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
     """Answers of the person: each of the others that there are."""
     few, many = FEW_ROWS, int(MANY_ROWS.value)
     changes: tuple[tuple[str, str, str, Any, str], ...] = (
@@ -79,7 +80,8 @@ def _told(situation: Situation, room: Room) -> Iterator[Flip]:
             then = decide(replace(situation, **{name: setting}), room).advice
         except BadInput:  # this answer contradicts the others, such as text from an encoder
             continue
-        yield Flip(question, value, text, then.method, then.title, {name: setting})
+        title = then.short if then.method == found.method else then.title
+        yield Flip(question, value, text, then.method, title, {name: setting})
 
 
 def _storage(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
@@ -139,6 +141,8 @@ def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator
         size = card_size(least) if card else units.size(least)
         what = "A card sold as" if card else "A machine with"
         text = f"{what} {size} or more" if more else f"{what} less than {size}"
+        if then.method == found.method:
+            continue
         yield Flip(question, value, text, then.method, then.title, {})
 
 

@@ -75,7 +75,8 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
     step = _for_few_rows(situation, step, room.devices)
     at_once = step.batch * room.devices
     wanted = max(situation.batch if situation.batch != _USUAL.batch else 1, int(said["batch"].value))
-    accumulate = max(1, ceil(min(wanted, max(at_once, situation.rows // UPDATES)) / at_once))
+    most = situation.rows // UPDATES
+    accumulate = ceil(wanted / at_once) if wanted <= most else max(1, most // at_once)
     if accumulate * at_once != said["batch"].value:
         found = recipe(replace(found.job, batch=accumulate * at_once))
         said["epochs"], said["steps"] = found["epochs"], found["steps"]

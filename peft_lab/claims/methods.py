@@ -51,11 +51,12 @@ def _prompt_tokens(model: Subject) -> Found:
 def _large_limited(model: Subject) -> Found:
     methods, said, needs = [], [], {}
     for name, device in (("llama-3.1-8b", "rtx-3060"), ("llama-3.1-70b", "h200")):
-        decided = decide(Situation(model=name, device=device), room_of(Situation(model=name, device=device)))
+        there = Situation(model=name, device=device)
+        decided = decide(there, room_of(there))
         methods.append(decided.advice.method)
-        assert decided.plan is not None
-        needs[name] = float(decided.plan.needed_bytes)
-        step = f"a step needs {units.size(decided.plan.needed_bytes)} of {units.size(decided.plan.memory_bytes)} usable"
+        assert decided.step is not None
+        needs[name] = float(decided.step.needed)
+        step = f"a step needs {units.size(decided.step.needed)} of {units.size(there.hardware.memory)}"
         title, card = get_model(name).title, devices()[device].title.partition(",")[0]
         said.append(f"{title} on a {card}: {decided.advice.title} ({step})")
     return Found(

@@ -12,14 +12,14 @@ from peft_lab import units
 from peft_lab.choose.answers import OWN_LIMIT, TOLD
 from peft_lab.choose.fields import told_by
 from peft_lab.choose.flips import Flip
+from peft_lab.choose.plan import StepPlan
 from peft_lab.choose.recommend import Recommendation
-from peft_lab.choose.room import StepPlan
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.tree import QUESTIONS
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.recipes.advice import band, figure
-from peft_lab.recipes.recipe import Recipe
+from peft_lab.recipes.recipe import LAB, Setting
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
@@ -46,30 +46,33 @@ def headline(situation: Situation, found: Recommendation) -> None:
         figures.card("Stored per task", stored, "four bytes per number")
     with cells[2]:
         needed = Finding(plan.needed_bytes, "bytes", Source.SIMULATED)
-        figures.card("A training step", needed, f"of {units.size(plan.memory_bytes)} usable")
+        free = units.percent(100 * plan.headroom)
+        how = "estimated; " if plan.estimated else ""
+        each = " on each device" if plan.devices > 1 else ""
+        figures.card("A training step", needed, f"{how}of {units.size(plan.memory_bytes)}{each}, {free} free")
+    if plan.seconds is not None:
+        low, high = (units.seconds(end) for end in plan.seconds)
+        st.markdown(
+            f":small[Between {low} and {high} of training, by its arithmetic and the device's data sheet.]"
+        )
 
 
 def configuration(situation: Situation, found: Recommendation) -> None:
-    """The ready knobs, and the way to the method's page with them set."""
+    """The plan, setting by setting with its sources, and the way to the method's page with its knobs set."""
     plan = found.plan
     if plan is None:
         return
     spec = get_method(found.method)
-    st.markdown("#### Ready configuration")
+    st.markdown("#### Plan")
     usual = spec.defaults(situation.shape)
     rows = [
         (_named(spec, name), figure(setting.value), band(setting.band), told_by(setting))
-        for name, setting in plan.recipe.settings.items()
-    ]
-    rows += [
-        (f"`{name}`", state.as_text(value), "", _default(value, usual[name]))
-        for name, value in plan.values.items()
-        if name not in plan.recipe.settings
-        and (value != usual[name] or (not spec.knob(name).advanced and state.as_text(value)))
+        for name, setting in plan.settings.items()
+        if not (setting.kind == LAB and name in usual and setting.value == usual[name])
     ]
     rows.append(("a step", _step(plan), "", "simulated"))
     figures.table(("Setting", "Value", "Sources' band", "From"), rows, fold=True)
-    _sources(plan.recipe)
+    _sources(list(plan.settings.values()))
     target, query = page_with(situation, found.method, plan)
     title = pages.titles()[target]
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -81,25 +84,21 @@ def configuration(situation: Situation, found: Recommendation) -> None:
         st.markdown(f"[as a link]({target}?{urlencode(query)})", width="content")
 
 
-def _default(value: Any, usual: Any) -> str:
-    return "" if value == usual else f"default: {state.as_text(usual)}"
-
-
 def _named(spec: MethodSpec, name: str) -> str:
     return f"`{name}`" if name in {knob.name for knob in spec.knobs} else name.replace("_", " ")
 
 
-def _sources(recipe: Recipe) -> None:
+def _sources(settings: Sequence[Setting]) -> None:
     """Every source with its figure, and what to try next."""
     with st.expander("Every source, and what to try next"):
         rows = [
             (setting.name.replace("_", " "), evidence.citation, figure(evidence.value), evidence.measured)
-            for setting in recipe.settings.values()
+            for setting in settings
             for evidence in setting.said
         ]
         st.caption("A source that gives a single figure is read as half to twice that figure.")
         figures.table(("Setting", "Source", "Says", "Measured on"), rows, fold=True)
-        again = [(setting.name.replace("_", " "), setting.next) for setting in recipe.settings.values()]
+        again = [(setting.name.replace("_", " "), setting.next) for setting in settings if setting.next]
         figures.table(("Setting", "What to try next"), again, fold=True)
 
 
@@ -133,8 +132,18 @@ def reasons(found: Recommendation) -> None:
     if found.overruled and found.plan is not None:
         st.markdown("**The tree's first choice does not work here:**")
         st.markdown("\n".join(f"- {why.text} {figures.badge(why.kind)}" for why in found.overruled))
+    if found.nearest:
+        st.markdown("**Nearest.** " + "; ".join(plain(text) for text in found.nearest.values()) + ".")
     if found.runner_up:
         st.markdown(f"**Runner-up.** {found.runner_up_text}")
+
+
+def unknown(found: Recommendation) -> None:
+    """What could not be known."""
+    if not found.unknown:
+        return
+    st.markdown("#### What is not known")
+    st.markdown("\n".join(f"- {plain(text)}" for text in found.unknown))
 
 
 def trace(found: Recommendation) -> None:
