@@ -122,15 +122,14 @@ def _no_bfloat16(situation: Situation) -> bool:
 
 
 def _job(situation: Situation, advice: Advice, values: Mapping[str, Any], step: Step, half: str) -> Job:
-    """What the recipe is asked for; knobs that the advice sets are settled."""
+    """What the recipe is asked for. All knobs are settled: the step was simulated with them, dropout's copies too."""
     shape, objective = situation.shape, situation.purpose
     if (shape.kind == "encoder" and objective not in OF_ENCODERS) or objective not in OBJECTIVES:
         objective = "classification"
-    settled = {name: values[name] for name in advice.knobs(shape)}
     tokens = situation.row_tokens or situation.seq
     return job(
         advice.method, shape, objective, situation.rows, tokens, devices=situation.devices, dtype=half,
-        checkpointing=step.checkpointing, values=settled,
+        checkpointing=step.checkpointing, values=values,
     )  # fmt: skip
 
 

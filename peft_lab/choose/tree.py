@@ -88,8 +88,8 @@ _QUESTIONS = (
     ),
     Question(
         "objective", "What to learn?", "What is trained?",
-        "Answers, labels and a style are learnt from examples; continued pretraining reads text; preferences and "
-        "rewards judge what the model writes.",
+        "Answers, labels, vectors and a style are learnt from examples; continued pretraining reads raw text; "
+        "preferences and rewards judge what the model writes.",
         {
             "sft": "Instructions", "style": "A style", "classification": "Classes", "extraction": "Extraction",
             "embedding": "Embeddings", "cpt": "Raw text", "preference": "Preferences", "rl": "Rewards",
@@ -102,7 +102,7 @@ _QUESTIONS = (
         {"few": "Few", "some": "Some", "many": "Very many"}, "you", "cited", ("few", "some"),
     ),
     Question(
-        "amount", "More than LoRA holds?", "Are there more tokens to learn than LoRA can hold?",
+        "amount", "LoRA too small?", "Are there more tokens to learn than LoRA can hold?",
         "Tokens of the data, at about 1 bit each, against 2 bits for each parameter of LoRA of a large rank on every "
         "linear map.",
         {"holds": "No", "exceeds": "Yes"}, "counted", "cited",
@@ -159,8 +159,8 @@ _NODES = (
         Branch(("none",), "nothing"), Branch(("four",), "qlora"), Branch(("sixteen",), "objective"),
     )),
     Node("objective", "objective", (
-        Branch(("cpt",), "amount"), Branch(("preference", "rl"), "lora-reward"),
-        Branch(("sft", "style", "classification", "extraction", "embedding"), "text-rows", "Answers, labels, style"),
+        Branch(("cpt",), "amount"), Branch(("preference", "rl"), "lora-reward", "Judgements"),
+        Branch(("sft", "style", "classification", "extraction", "embedding"), "text-rows", "Examples"),
     )),
     Node("amount", "amount", (Branch(("holds",), "lora-large"), Branch(("exceeds",), "text-forgetting"))),
     Node("text-forgetting", "forgetting", (Branch(("ok",), "text-full"), Branch(("matters",), "lora-keeping"))),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from peft_lab import units
+from peft_lab.choose import duration
 from peft_lab.choose.advice import UNTRAINED, Advice
 from peft_lab.choose.plan import StepPlan
 from peft_lab.choose.situation import Situation
@@ -64,8 +65,8 @@ def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:
         yield f"How long it takes: no speed of {situation.hardware.title} is known here. Time a few steps."
         return
     low, high = plan.seconds
-    span = f"{units.seconds(low)} to {units.seconds(high)}"
-    yield f"How long it takes beyond the range from its arithmetic, {span}: no step of it was timed."
+    span = duration.span(low, high)
+    yield f"How long it takes, beyond the range of {span} from its arithmetic: no step of it was timed."
     limit = situation.deadline_hours
     if limit is not None and high > 3600 * limit:
         sure = "It does not end" if low > 3600 * limit else "Whether it ends"

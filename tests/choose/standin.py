@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from peft_lab.choose import split
-from peft_lab.choose.room import Needed, Room, Run
+from peft_lab.choose.room import Ask, Needed, Room, Run
 from peft_lab.choose.situation import Situation
 
 ACTIVATIONS = 1.2e-4  # bytes for each token and parameter of the base; a tenth of that with checkpointing
@@ -30,6 +30,6 @@ def room(situation: Situation) -> Room:
     return Room(situation, ask)
 
 
-def always(needed: int) -> object:
+def always(needed: int) -> Ask:
     """A simulation to which every step is the same."""
     return lambda _: lambda method, values, run: needed

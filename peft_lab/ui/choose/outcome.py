@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from peft_lab import units
+from peft_lab.choose import duration
 from peft_lab.choose.answers import OWN_LIMIT, TOLD
 from peft_lab.choose.fields import told_by
 from peft_lab.choose.flips import Flip
@@ -51,10 +52,8 @@ def headline(situation: Situation, found: Recommendation) -> None:
         each = " on each device" if plan.devices > 1 else ""
         figures.card("A training step", needed, f"{how}of {units.size(plan.memory_bytes)}{each}, {free} free")
     if plan.seconds is not None:
-        low, high = (units.seconds(end) for end in plan.seconds)
-        st.markdown(
-            f":small[Between {low} and {high} of training, by its arithmetic and the device's data sheet.]"
-        )
+        span = duration.span(*plan.seconds)
+        st.markdown(f":small[Training takes {span}, by its arithmetic and the device's data sheet.]")
 
 
 def configuration(situation: Situation, found: Recommendation) -> None:
