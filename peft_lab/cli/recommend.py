@@ -18,7 +18,7 @@ from peft_lab.choose.tree import QUESTIONS
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.errors import BadInput
-from peft_lab.recipes.advice import band, figure
+from peft_lab.recipes.advice import band, figure, label
 
 _HELP = (
     "An answer: "
@@ -96,7 +96,7 @@ def _human(situation: Situation, found: Recommendation, changes: Sequence[Flip])
             f"  {step}{more}: {units.size(plan.needed_bytes)} of {units.size(plan.memory_bytes)} (simulated)",
         ]
         recipe = [
-            (name.replace("_", " "), figure(setting.value), band(setting.band), told_by(setting))
+            (label(name), figure(setting.value), band(setting.band), told_by(setting))
             for name, setting in plan.recipe.settings.items()
         ]
         heads = {"setting": "left", "value": "left", "band": "left", "from": "left"}

@@ -18,8 +18,9 @@ from peft_lab.choose.situation import Situation
 from peft_lab.choose.tree import QUESTIONS
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
-from peft_lab.recipes.advice import band, figure
+from peft_lab.recipes.advice import band, figure, label
 from peft_lab.recipes.recipe import Recipe
+from peft_lab.recipes.replications import replicated
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
@@ -62,7 +63,7 @@ def configuration(situation: Situation, found: Recommendation) -> None:
         for name, setting in plan.recipe.settings.items()
     ]
     rows += [
-        (f"`{name}`", state.as_text(value), "", _default(value, usual[name]))
+        (f"`{name}`", figure(value), "", _default(value, usual[name]))
         for name, value in plan.values.items()
         if name not in plan.recipe.settings
         and (value != usual[name] or (not spec.knob(name).advanced and state.as_text(value)))
@@ -82,24 +83,29 @@ def configuration(situation: Situation, found: Recommendation) -> None:
 
 
 def _default(value: Any, usual: Any) -> str:
-    return "" if value == usual else f"default: {state.as_text(usual)}"
+    return "" if value == usual else f"default: {figure(usual)}"
 
 
 def _named(spec: MethodSpec, name: str) -> str:
-    return f"`{name}`" if name in {knob.name for knob in spec.knobs} else name.replace("_", " ")
+    return f"`{name}`" if name in {knob.name for knob in spec.knobs} else label(name)
 
 
 def _sources(recipe: Recipe) -> None:
     """Every source with its figure, and what to try next."""
     with st.expander("Every source, and what to try next"):
         rows = [
-            (setting.name.replace("_", " "), evidence.citation, figure(evidence.value), evidence.measured)
+            (
+                label(setting.name),
+                evidence.citation,
+                figure(evidence.value),
+                "; ".join(filter(None, (evidence.measured, replicated(evidence.rule)))),
+            )
             for setting in recipe.settings.values()
             for evidence in setting.said
         ]
         st.caption("A source that gives a single figure is read as half to twice that figure.")
         figures.table(("Setting", "Source", "Says", "Measured on"), rows, fold=True)
-        again = [(setting.name.replace("_", " "), setting.next) for setting in recipe.settings.values()]
+        again = [(label(setting.name), setting.next) for setting in recipe.settings.values()]
         figures.table(("Setting", "What to try next"), again, fold=True)
 
 
