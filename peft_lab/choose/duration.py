@@ -44,6 +44,8 @@ def span(low: float, high: float) -> str:
     ('0.4 to 2.2 hours', '0.5 to 3.3 minutes', '1 to 46 days')
     """
     unit, each = next(
-        (name, size) for name, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)) if high >= size or size == 60
+        (name, size)
+        for name, size in (("days", 86_400), ("hours", 3600), ("minutes", 60))
+        if high >= size or size == 60
     )
     return " to ".join(f"{float(f'{end / each:.2g}'):,g}" for end in (low, high)) + f" {unit}"

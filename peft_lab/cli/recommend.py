@@ -19,7 +19,7 @@ from peft_lab.choose.tree import QUESTIONS
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.errors import BadInput
-from peft_lab.recipes.advice import band, figure
+from peft_lab.recipes.advice import band, figure, label
 
 _HELP = (
     "An answer: "
@@ -98,7 +98,7 @@ def _human(situation: Situation, found: Recommendation, changes: Sequence[Flip])
             f"({'estimated' if plan.estimated else 'simulated'})",
         ]
         fields = [
-            (name.replace("_", " "), figure(one.value), band(one.band), told_by(one))
+            (label(name), figure(one.value), band(one.band), told_by(one))
             for name, one in plan.settings.items()
         ]
         heads = {"setting": "left", "value": "left", "band": "left", "from": "left"}

@@ -27,6 +27,13 @@ NEXT: Mapping[str, str] = {
     "packing": "Compare the loss with and without it: rows must not see each other.",
 }
 
+_LABELS = {"warmup": "warm-up, share of the steps", "batch": "rows of a step", "dtype": "precision"}
+
+
+def label(name: str) -> str:
+    """A setting's name in a table."""
+    return _LABELS.get(name, name.replace("_", " "))
+
 
 def figure(value: Any) -> str:
     """A value in a sentence.

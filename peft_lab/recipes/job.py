@@ -121,6 +121,8 @@ def job(
             f"{shape.title} is an encoder and writes no text, so it is not trained for {OBJECTIVES[objective]}.",
             "objective",
         )
+    if shape.kind in spec.refuses:
+        raise BadInput(spec.refuses[shape.kind], "method")
     for name, number in (
         ("rows", rows),
         ("row_tokens", row_tokens),

@@ -22,7 +22,7 @@ from peft_lab.recipes.rules import RULES, Rule, Said
 from peft_lab.runs.spec import STEPS
 from peft_lab.units import Source
 
-MODULES = (rates, rates_small, sizes, runs, stepping)  # their functions enter themselves into RULES
+_ENTERED = (rates, rates_small, sizes, runs, stepping)  # their functions enter themselves into RULES
 RATE = rates.RATE
 #: What the lab chose itself, and what the person said.
 LAB, TOLD = "lab", "told"
@@ -147,6 +147,11 @@ def recipe(job: Job) -> Recipe:
     return Recipe(job, ordered)
 
 
+def all_rules() -> tuple[Rule, ...]:
+    """Every rule, in order."""
+    return tuple(RULES)
+
+
 def evidence(job: Job, field: str) -> list[tuple[Rule, Said]]:
     """Every rule that speaks of a field for a job, with what it says."""
     asked = ((rule, rule.says(job)) for rule in RULES if rule.field == field)
@@ -224,7 +229,7 @@ def _step(job: Job, name: str, value: Any) -> Setting:
     if value is None:
         return _said(job, name)
     found = evidence(job, name)
-    why = "As the simulated step of this plan."
+    why = "As in this plan's simulated step."
     if value == "float16":
         why = "This device does not compute in bfloat16. float16 needs loss scaling."
     elif name == "dtype" and job.method in ("full", "bitfit"):

@@ -16,11 +16,9 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from peft_lab.recipes import recipe as _recipe  # every rule is entered once it is imported
-from peft_lab.recipes.rules import RULES
+from peft_lab.recipes.recipe import all_rules
 
 FILE = "replications.json"
-assert _recipe.MODULES
 
 
 class Verdict(StrEnum):
@@ -67,8 +65,8 @@ def read(sweep: Mapping[str, Any]) -> dict[str, Replication]:
     Raises:
         ValueError: a rule that is none or is not testable here, or an interval that does not hold its figure.
     """
-    known = {rule.id: rule for rule in RULES}
-    found = {rule.id: Replication(rule.id, rule.untestable) for rule in RULES if rule.untestable}
+    known = {rule.id: rule for rule in all_rules()}
+    found = {name: Replication(name, rule.untestable) for name, rule in known.items() if rule.untestable}
     for name, outcome in sweep.get("rules", {}).items():
         if name not in known or known[name].untestable:
             raise ValueError(f"The sweep speaks of '{name}', which is no rule that can be tested here.")
@@ -84,6 +82,16 @@ def read(sweep: Mapping[str, Any]) -> dict[str, Replication]:
 
 @cache
 def replications() -> Mapping[str, Replication]:
-    """What the shipped sweep says, by rule; without one, what is not testable here. Raises ValueError as :func:`read`."""
+    """What the shipped sweep says, by rule; without one, what is not testable here. Raises as :func:`read`."""
     file = resources.files(__package__) / FILE
     return read(json.loads(file.read_text("utf-8")) if file.is_file() else {})
+
+
+def replicated(rule: str) -> str:
+    """A rule's verdict in a cell, with its figure or the reason; empty where no sweep has looked yet."""
+    found = replications().get(rule)
+    if found is None:
+        return ""
+    if found.verdict is Verdict.NOT_TESTABLE:
+        return f"{found.verdict}: {found.note}"
+    return f"{found.verdict}: {found.value:g} ({found.low:g} to {found.high:g}) {found.unit}, {found.runs:,} runs"

@@ -105,7 +105,7 @@ def alpha_twice_the_rank(job: Job) -> Said | None:
     if not job.low_rank:
         return None
     rank = int(job.value("r") or 16)
-    return Said(2 * math.sqrt(rank) if job.value("use_rslora") else 2 * rank)
+    return Said(round(2 * math.sqrt(rank)) if job.value("use_rslora") else 2 * rank)
 
 
 @rule(

@@ -19,8 +19,9 @@ from peft_lab.choose.situation import Situation
 from peft_lab.choose.tree import QUESTIONS
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
-from peft_lab.recipes.advice import band, figure
+from peft_lab.recipes.advice import band, figure, label
 from peft_lab.recipes.recipe import LAB, Setting
+from peft_lab.recipes.replications import replicated
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
@@ -84,20 +85,25 @@ def configuration(situation: Situation, found: Recommendation) -> None:
 
 
 def _named(spec: MethodSpec, name: str) -> str:
-    return f"`{name}`" if name in {knob.name for knob in spec.knobs} else name.replace("_", " ")
+    return f"`{name}`" if name in {knob.name for knob in spec.knobs} else label(name)
 
 
 def _sources(settings: Sequence[Setting]) -> None:
     """Every source with its figure, and what to try next."""
     with st.expander("Every source, and what to try next"):
         rows = [
-            (setting.name.replace("_", " "), evidence.citation, figure(evidence.value), evidence.measured)
+            (
+                label(setting.name),
+                evidence.citation,
+                figure(evidence.value),
+                "; ".join(filter(None, (evidence.measured, replicated(evidence.rule)))),
+            )
             for setting in settings
             for evidence in setting.said
         ]
         st.caption("A source that gives a single figure is read as half to twice that figure.")
         figures.table(("Setting", "Source", "Says", "Measured on"), rows, fold=True)
-        again = [(setting.name.replace("_", " "), setting.next) for setting in settings if setting.next]
+        again = [(label(setting.name), setting.next) for setting in settings if setting.next]
         figures.table(("Setting", "What to try next"), again, fold=True)
 
 
