@@ -113,7 +113,7 @@ def _step_said(situation: Situation, room: Room, method: str) -> str:
     from peft_lab.choose.leaves import ADVICE
 
     values = ADVICE["lora"].knobs(situation.shape) if method == "lora" else {}
-    step = room.step(method, values)
+    step = room.smallest(method, values)
     title, usable = get_method(method).title, units.size(room.usable)
     if step is None:
         needs = units.size(room.least(method))

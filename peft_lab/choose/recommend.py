@@ -7,8 +7,9 @@ does, and the trace says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from peft_lab import references as src
 from peft_lab import units
@@ -54,13 +55,13 @@ class Why:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the tree says and what can be: ``others`` goes on through what could stand in, worked out when asked."""
+    """What the tree says and what can be. ``others``: what could stand in after that, not tried yet."""
 
     path: tuple[Answered, ...]
     advice: Advice
     step: Step | None
     overruled: list[Why]
-    others: Iterator[tuple[Advice, Step]]
+    others: tuple[Advice, ...]
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None
     elif chosen.method == NOTHING:
         named = _on_a_smaller_model(situation, room, "qlora")
     else:
-        second = next((advice for advice, _ in decided.others if advice.method != chosen.method), None)
+        second = _second(situation, room, decided)
         named = (second.method, f"{second.title} {second.instead}") if second else None
         if named is None and chosen.method == "qlora":
             named = _on_a_smaller_model(situation, room, "lora")
@@ -123,11 +124,21 @@ def decide(situation: Situation, room: Room) -> Decision:
     situation.check()
     path, leaf = walk(situation, room)
     if leaf.method in UNTRAINED:
-        return Decision(path, leaf, None, [], iter(()))
+        return Decision(path, leaf, None, [], ())
     overruled: list[Why] = []
-    possible = _possible(situation, room, leaf, overruled)
-    chosen, step = next(possible, (ADVICE["no-way"], None))
-    return Decision(path, chosen, step, list(overruled), possible)
+    tried = (leaf, *(ADVICE[name] for name in leaf.others))
+    for number, advice in enumerate(tried, start=1):
+        found = _step(situation, room, advice)
+        if isinstance(found, Step):
+            return Decision(path, advice, found, overruled, tried[number:])
+        overruled.append(replace(found, text=f"{_named(advice)}: {found.text}"))
+    return Decision(path, ADVICE["no-way"], None, overruled, ())
+
+
+def _second(situation: Situation, room: Room, decided: Decision) -> Advice | None:
+    """The next of another method that can be, were it row by row."""
+    others = (advice for advice in decided.others if advice.method != decided.advice.method)
+    return next((one for one in others if isinstance(_step(situation, room, one, room.smallest), Step)), None)
 
 
 def walk(
@@ -165,18 +176,6 @@ def _on_a_smaller_model(situation: Situation, room: Room, method: str) -> tuple[
     return (method, f"{get_method(method).title} on {title}, which fits this device.") if title else None
 
 
-def _possible(
-    situation: Situation, room: Room, leaf: Advice, overruled: list[Why]
-) -> Iterator[tuple[Advice, Step]]:
-    """The leaf and what may stand in for it, as far as it can be; reasons against what cannot go to ``overruled``."""
-    for advice in (leaf, *(ADVICE[name] for name in leaf.others)):
-        found = _step(situation, room, advice)
-        if isinstance(found, Step):
-            yield advice, found
-        else:
-            overruled.append(replace(found, text=f"{_named(advice)}: {found.text}"))
-
-
 def _named(advice: Advice) -> str:
     """The method with the settings that tell this advice from others of it."""
     said = ", ".join(f"{name} {_plain(value)}" for name, value in advice.values.items())
@@ -187,8 +186,13 @@ def _plain(value: object) -> str:
     return "+".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
-def _step(situation: Situation, room: Room, advice: Advice) -> Step | Why:
-    """A step that fits, or why there is none."""
+def _step(
+    situation: Situation,
+    room: Room,
+    advice: Advice,
+    fitting: Callable[[str, Mapping[str, Any]], Step | None] | None = None,
+) -> Step | Why:
+    """A step that fits, or why there is none. ``fitting``: how it is looked for, by default the one that costs least."""
     shape, spec = situation.shape, get_method(advice.method)
     try:
         values = advice.knobs(shape)
@@ -207,7 +211,7 @@ def _step(situation: Situation, room: Room, advice: Advice) -> Step | Why:
         if limit is not None and situation.seq + virtual > limit:
             more = f"{situation.seq:,} tokens and {virtual:,} virtual ones"
             return _against(f"{shape.title} has {limit:,} positions, {more} do not fit.")
-        step = room.step(advice.method, values)
+        step = (fitting or room.step)(advice.method, values)
     except (BadInput, SimulationError) as error:
         return _against(str(error))
     if step is None:

@@ -120,6 +120,16 @@ class Room:
         found = (self._alone(method, values, run, each) for run in self._states(method))
         return next((step for step in found if step is not None), None)
 
+    def smallest(self, method: str, values: Mapping[str, Any]) -> Step | None:
+        """Whether anything fits: one row, checkpointed, with the cheapest states; on several devices :meth:`step`."""
+        if self.devices > 1:
+            return self.step(method, values)
+        run = replace(list(self._states(method))[-1], checkpointing=True)
+        if split.weights(self._situation.shape, method, run) > self.usable:
+            return None
+        needed = self.needs(method, values, run)
+        return Step(1, True, needed, self.batch, run.optimizer, run.dtype) if needed <= self.usable else None
+
     def base(self) -> str:
         """The tree's question ``base``.
 
@@ -128,12 +138,14 @@ class Room:
         from peft_lab.choose.leaves import ADVICE
 
         values = ADVICE["lora"].knobs(self._situation.shape)
+        if self.devices == 1:
+            fits = (("sixteen", "lora", values), ("four", "qlora", {}))
+            return next((name for name, *asked in fits if self.smallest(*asked) is not None), "none")
         if self.alone("lora", values) is not None:
             return "sixteen"
-        fast = self._situation.link == "nvlink"
-        if self.devices > 1 and not fast and self.alone("qlora", {}) is not None:
+        if self._situation.link != "nvlink" and self.alone("qlora", {}) is not None:
             return "four"
-        split_over = self.step("lora", values) if self.devices > 1 else None
+        split_over = self.step("lora", values)
         if split_over is not None and not split_over.host:
             return "sixteen"
         if self.step("qlora", {}) is not None:
@@ -142,7 +154,7 @@ class Room:
 
     def full(self) -> str:
         """The tree's question ``full``."""
-        return "yes" if self.step("full", {}) is not None else "no"
+        return "yes" if self.smallest("full", {}) is not None else "no"
 
     # -- the ladder ----------------------------------------------------------------------------------------------
 

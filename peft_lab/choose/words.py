@@ -179,7 +179,7 @@ def smaller_model(situation: Situation, room: Room, method: str) -> str | None:
         stored = stored_bytes(entry.shape, method, {})
         if situation.storage is not None and stored > situation.storage:
             continue
-        if room.for_model(replace(situation, model=entry.name)).step(method, {}) is not None:
+        if room.for_model(replace(situation, model=entry.name)).smallest(method, {}) is not None:
             return entry.title
     return None
 
