@@ -76,7 +76,7 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
     at_once = step.batch * room.devices
     wanted = max(situation.batch if situation.batch != _USUAL.batch else 1, int(said["batch"].value))
     most = situation.rows // UPDATES
-    accumulate = ceil(wanted / at_once) if wanted <= most else max(1, most // at_once)
+    accumulate = max(1, min(ceil(wanted / at_once), most // at_once))
     if accumulate * at_once != said["batch"].value:
         found = recipe(replace(found.job, batch=accumulate * at_once))
         said["epochs"], said["steps"] = found["epochs"], found["steps"]

@@ -213,13 +213,12 @@ class Room:
         if method != "full":
             shares.append(("fsdp2+offload", 0, states))
         for sharding, share, host in shares:
-            if share + passing > limit:
-                continue
-            found = self._largest(lambda rows, share=share: share + passing + beside(rows), each, limit)
+            found = self._largest(beside, each, limit - share - passing)
             if found is not None:
                 rows, needed = found
-                more = ceil(each / rows)
-                return Step(rows, True, needed, more, run.optimizer, run.dtype, sharding, host)
+                return Step(
+                    rows, True, share + passing + needed, ceil(each / rows), run.optimizer, run.dtype, sharding, host
+                )  # fmt: skip
         return None
 
     @staticmethod
