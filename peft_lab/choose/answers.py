@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from peft_lab import units
 from peft_lab.choose import counted
-from peft_lab.choose.cited import ADAPTER_LATENCY, MANY_ROWS
+from peft_lab.choose.cited import ADAPTER_LATENCY, BITS_A_PARAMETER, BITS_A_TOKEN, MANY_ROWS
 from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation, lora_bytes
 from peft_lab.choose.tree import FEW_ROWS, QUESTIONS
@@ -90,13 +90,10 @@ def held(situation: Situation) -> int:
     return spec.formula(situation.shape, spec.require(situation.shape, values)).trainable
 
 
-BITS_A_TOKEN, BITS_A_PARAMETER = 1, 2  # LoRA Without Regret, How much capacity is needed
-
-
 def amount(situation: Situation) -> tuple[str, str]:
     """Whether there is more to learn than LoRA holds, and the figures behind it."""
     tokens, parameters = situation.tokens, held(situation)
-    more = BITS_A_TOKEN * tokens > BITS_A_PARAMETER * parameters
+    more = BITS_A_TOKEN.value * tokens > BITS_A_PARAMETER.value * parameters
     return (
         ("exceeds" if more else "holds"),
         f"{units.short_count(tokens)} tokens; LoRA of a large rank has {units.short_count(parameters)} parameters",
@@ -117,7 +114,7 @@ def _step_said(situation: Situation, room: Room, method: str) -> str:
     title, usable = get_method(method).title, units.size(room.usable)
     if step is None:
         needs = units.size(room.least(method))
-        return f"{title} with 1 × {situation.seq:,} tokens needs {needs}; {usable} may be used on a device"
+        return f"{title} row by row, {situation.seq:,} tokens each, needs {needs}; {usable} may be used on a device"
     how = f", split over {room.devices:,} devices" if step.estimated else ""
     rows = f"{step.batch} × {situation.seq:,} tokens"
     return f"{title} with {rows}{how} needs {units.size(step.needed)}; {usable} may be used on a device"

@@ -20,6 +20,14 @@ def _row(experiment: str) -> Finding:
 BIASES_OF_BERT = _cited(0.09, "percent", f"{src.BITFIT}, section 3")
 #: From so many rows on LoRA fell behind full fine-tuning.
 MANY_ROWS = _cited(100_000, "rows", f"{src.LEARNS_LESS}, section 4")
+#: Rank with which LoRA hardly fell behind there.
+HIGH_RANK = _cited(256, "rank", f"{src.LEARNS_LESS}, section 4.1")
+#: Rank up to which vLLM takes adapters unless it is told otherwise (max_lora_rank).
+VLLM_RANK = _cited(16, "rank", src.VLLM)
+#: What there is to learn in a token, and what a parameter of LoRA holds, in bits.
+BITS_A_TOKEN, BITS_A_PARAMETER = (
+    _cited(bits, "bits", f"{src.LORA_REGRET}, How much capacity is needed") for bits in (1, 2)
+)
 #: Prompt Tuning comes near full fine-tuning at this size of the base.
 PROMPT_SCALE = _cited(10_000_000_000, "parameters", f"{src.PROMPT}, section 3, figure 1")
 #: Prompt Tuning in the published comparison beside its default row: with a learning rate of 1e-3 instead of 1e-4, and

@@ -50,7 +50,7 @@ _TENANTS = (
     Reason("Servers hold one base and apply the adapter of each request: thousands of LoRAs were served so.",
            f"{src.SLORA}, section 1; {src.PUNICA}, section 1"),
     Reason("vLLM and servers like it serve LoRA; adapter layers, IA³ and prefixes they do not.", src.VLLM),
-    Reason("vLLM takes ranks up to 16 unless max_lora_rank says more.", src.VLLM, when=("serving", "vllm")),
+    Reason("vLLM takes ranks up to {vllm_rank} unless max_lora_rank says more.", src.VLLM, when=("serving", "vllm")),
     Reason("Each customer's data trains an adapter of its own: nothing of one is in another's weights.",
            "by definition", None),
 )  # fmt: skip
@@ -87,7 +87,7 @@ _LARGE = {"r": 64, "lora_alpha": 16, "target_modules": ALL, "use_rslora": True}
 _LARGE_RANK = (
     Reason("A large rank follows full fine-tuning until it has learnt more than it can hold; small ranks leave it "
            "earlier.", f"{src.LORA_REGRET}, LoRA rank"),
-    Reason("On {many} rows of code and mathematics small ranks fell behind full fine-tuning, rank 256 hardly.",
+    Reason("On {many} rows of code and mathematics small ranks fell behind full fine-tuning, rank {high_rank} hardly.",
            f"{src.LEARNS_LESS}, section 4.1", when=("rows", "many")),
     Reason("Rank {r} with the scale α/√r, so that the large rank keeps learning.", f"{src.RSLORA}, section 3"),
 )  # fmt: skip
@@ -165,7 +165,7 @@ _ADVICE = (
     ), ("ia3", *FOUR), "can be merged, and is what every tool supports."),
     Advice("lora-tiny", "lora", (
         _LESS_ROOM, *_TENANTS[1:3], _MERGES, _UNMERGED,
-        Reason("Rank 1 was enough where little is to be learnt for each row.",
+        Reason("Even rank 1 was enough where little is to be learnt for each row.",
                f"{src.LORA_REGRET}, Reinforcement learning"),
     ), ("lora-one-map", "ia3-small", "ia3-least", "prompt", "prompt-short", *FOUR[2:]),
         "can be merged, and is what every tool supports.", {"r": 1, "target_modules": QUERY_VALUE}, "LoRA of rank 1"),
@@ -184,8 +184,9 @@ _ADVICE = (
                Source.COUNTED),
     ), ("lora", *SMALL[:3], "bitfit", *SMALL[3:], *FOUR), "is cheap on a small model, and has no setting to choose."),
     Advice("full-text", "full", (
-        Reason("There are more tokens to learn than LoRA of rank 64 can hold: {tokens_to_learn} at about 1 bit each, "
-               "{held} parameters at 2 bits.", f"{src.LORA_REGRET}, How much capacity is needed"),
+        Reason("There are more tokens to learn than LoRA of a large rank can hold: {tokens_to_learn} at about "
+               "{token_bits} each, {held} parameters at {parameter_bits}.",
+               f"{src.LORA_REGRET}, How much capacity is needed"),
         Reason("In continued pretraining LoRA stayed behind full fine-tuning at every rank.",
                f"{src.LEARNS_LESS}, section 4.1"),
         Reason("It fits: a step needs {needed} of {memory} on {device}.", _STEP, Source.SIMULATED),

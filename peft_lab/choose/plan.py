@@ -153,7 +153,7 @@ def _settled(
         ),
         "optimizer": said["optimizer"]
         if step.optimizer == "adamw"
-        else _own("optimizer", step.optimizer, f"{how}: the states in 32 bits do not fit. {src.BLOCKWISE}, section 2."),
+        else _own("optimizer", step.optimizer, f"{how}: states of full width do not fit. {src.BLOCKWISE}, section 2."),
         "quantization": _own("quantization", "nf4", f"{how}: 16 bits do not fit. {src.QLORA}, section 3.")
         if advice.method == "qlora"
         else _own("quantization", "none", f"{how}: the base fits in 16 bits."),

@@ -7,7 +7,8 @@ from dataclasses import replace
 from math import ceil
 
 from peft_lab.choose import counted, examples
-from peft_lab.choose.answers import BITS_A_PARAMETER, BITS_A_TOKEN, amount, found_answer, held
+from peft_lab.choose.answers import amount, found_answer, held
+from peft_lab.choose.cited import BITS_A_PARAMETER, BITS_A_TOKEN
 from peft_lab.choose.reading import tight
 from peft_lab.choose.situation import FOUND, WORDS, Situation
 from peft_lab.choose.tree import NODES, Place
@@ -64,7 +65,7 @@ def _set(situation: Situation, key: str, value: str) -> Situation:
     if (key, value) == ("storage", "tight"):
         return replace(situation, storage=tight(situation.shape))
     if key == "amount":
-        more = ceil(TWICE * held(situation) * BITS_A_PARAMETER / BITS_A_TOKEN)
+        more = ceil(TWICE * held(situation) * BITS_A_PARAMETER.value / BITS_A_TOKEN.value)
         return replace(
             situation, rows=max(1, more // situation.seq) if value == "exceeds" else 1, row_tokens=None
         )

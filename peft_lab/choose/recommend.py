@@ -192,7 +192,7 @@ def _step(
     advice: Advice,
     fitting: Callable[[str, Mapping[str, Any]], Step | None] | None = None,
 ) -> Step | Why:
-    """A step that fits, or why there is none. ``fitting``: how it is looked for, by default the one that costs least."""
+    """A step that fits, or why there is none. ``fitting``: how to look for it, by default what costs least."""
     shape, spec = situation.shape, get_method(advice.method)
     try:
         values = advice.knobs(shape)

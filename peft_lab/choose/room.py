@@ -139,8 +139,9 @@ class Room:
 
         values = ADVICE["lora"].knobs(self._situation.shape)
         if self.devices == 1:
-            fits = (("sixteen", "lora", values), ("four", "qlora", {}))
-            return next((name for name, *asked in fits if self.smallest(*asked) is not None), "none")
+            if self.smallest("lora", values) is not None:
+                return "sixteen"
+            return "four" if self.smallest("qlora", {}) is not None else "none"
         if self.alone("lora", values) is not None:
             return "sixteen"
         if self._situation.link != "nvlink" and self.alone("qlora", {}) is not None:

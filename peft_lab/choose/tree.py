@@ -82,7 +82,7 @@ _QUESTIONS = (
     ),
     Question(
         "base", "Does a step fit?", "Does a LoRA step fit, and with how many bits a weight?",
-        "From the memory simulation: LoRA on all linear maps, with the base in 16 and in 4 bits, with smaller batches "
+        "From the memory simulation: LoRA on all linear maps, the base in 16 bits and in 4 bits, with smaller batches "
         "and checkpointing, down to a single row; on several devices, split over them as well.",
         {"sixteen": "In 16 bits", "four": "In 4 bits only", "none": "Not even then"}, "simulated", "simulated",
     ),
@@ -103,8 +103,8 @@ _QUESTIONS = (
     ),
     Question(
         "amount", "LoRA too small?", "Are there more tokens to learn than LoRA can hold?",
-        "Tokens of the data, at about 1 bit each, against 2 bits for each parameter of LoRA of a large rank on every "
-        "linear map.",
+        "Tokens of the data against parameters of LoRA of a large rank on every linear map, each by the bits that "
+        "it is worth.",
         {"holds": "No", "exceeds": "Yes"}, "counted", "cited",
     ),
     Question(

@@ -30,9 +30,11 @@ PUBLISHED = {
 
 
 #: What full fine-tuning in 16 bits alone gives up.
+_STEPS = 2**8  # numbers of bfloat16 between a power of two and the next, and half of one is rounded away
 LOST = (
-    "All of it is kept in bfloat16: an update smaller than 1/256 of a weight is rounded away, which at usual rates is "
-    "most of them. Stochastic rounding or a float32 copy of the weights, for which there is no room here, keeps them."
+    f"All of it is kept in bfloat16: an update smaller than a {_STEPS}th of a weight is rounded away, which at usual "
+    "rates is most of them. Stochastic rounding or a float32 copy of the weights, for which there is no room here, "
+    "keeps them."
 )
 
 
@@ -146,6 +148,18 @@ class Words(dict[str, str]):
     def _scale(self) -> str:
         return units.short_count(cited.PROMPT_SCALE.value)
 
+    def _vllm_rank(self) -> str:
+        return f"{cited.VLLM_RANK.value:g}"
+
+    def _high_rank(self) -> str:
+        return f"{cited.HIGH_RANK.value:g}"
+
+    def _token_bits(self) -> str:
+        return _bits(cited.BITS_A_TOKEN.value)
+
+    def _parameter_bits(self) -> str:
+        return _bits(cited.BITS_A_PARAMETER.value)
+
     def _adapter_latency(self) -> str:
         return str(cited.ADAPTER_LATENCY)
 
@@ -156,6 +170,10 @@ class Words(dict[str, str]):
         if self._plan is None:
             raise KeyError("plan")
         return self._plan
+
+
+def _bits(count: float) -> str:
+    return f"{count:g} bit{'' if count == 1 else 's'}"
 
 
 def accuracy(method: str) -> str:

@@ -153,7 +153,7 @@ def _encoder(model: Subject) -> Found:
         "right" if runs else "imprecise",
         f"one attempt on a BERT-type classifier with PEFT {'ran' if runs else 'did not run'}",
         "PEFT hands the prefix over as past keys and values, which such models do not accept in transformers today. "
-        "The method needs no cache: P-Tuning v2 puts trained keys and values into the attention of encoders.",
+        "The method needs no cache: deep prompt tuning puts trained keys and values into the attention of encoders.",
         {"runs": runs},
     )
 

@@ -73,7 +73,7 @@ def document(situation: Situation, found: Recommendation, changes: Sequence[Flip
         "training": training,
         "overruled": [asdict(why) for why in found.overruled],
         "situation": asdict(situation),
-        "plan": {} if plan is None else {name: one.as_dict() for name, one in plan.settings.items()},
+        "plan": None if plan is None else {name: one.as_dict() for name, one in plan.settings.items()},
         "peak_bytes": None if plan is None else plan.needed_bytes,
         "device_bytes": None if plan is None else plan.memory_bytes,
         "headroom": None if plan is None else plan.headroom,

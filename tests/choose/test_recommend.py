@@ -198,8 +198,15 @@ def test_a_plan_in_sixteen_bits_alone_says_what_it_loses() -> None:
 
 
 def test_many_on_one_decoder_are_loras() -> None:
-    for more in ({}, {"serving": "vllm"}, {"latency": 0.0}, {"rows": 50}, {"rows": 10**6}):
-        situation = Situation(tasks=200, **more)  # type: ignore[arg-type]
+    changes: tuple[dict[str, Any], ...] = (
+        {},
+        {"serving": "vllm"},
+        {"latency": 0.0},
+        {"rows": 50},
+        {"rows": 10**6},
+    )
+    for more in changes:
+        situation = Situation(tasks=200, **more)
         found = recommend(situation, standin.room(situation))
         assert found.advice == "lora-tenants" and found.plan is not None
         assert found.plan.values["r"] <= 16, "what vLLM takes by default"
@@ -335,7 +342,7 @@ def test_the_simulation_overrules_the_tree() -> None:
 
         return needed
 
-    found = recommend(situation, Room(situation, ask))  # type: ignore[arg-type]
+    found = recommend(situation, Room(situation, ask))
     assert found.advice == "lora"
     assert found.overruled[0].text.endswith("even one row needs 30.0 GB.")
     assert found.overruled[0].kind == "simulated"

@@ -66,8 +66,10 @@ def _check_plan(found: Recommendation, wanted: dict[str, Any]) -> None:
     assert set(plan.settings) >= FIELDS | set(plan.values)
     assert all(setting.source and setting.kind for setting in plan.settings.values())
     rate = plan.settings["learning_rate"]
-    assert rate.band is not None and rate.band[0] <= rate.value <= rate.band[1]
-    assert rate.source.count(";") >= 1 or rate.why, "two sources, or why not"
+    assert rate.band is None or rate.band[0] <= rate.value <= rate.band[1]
+    assert (rate.band is not None and len(rate.agreeing) >= 2) or rate.why, (
+        "in the bands of two sources, or why not"
+    )
     for name, limits in wanted.items():
         value = plan.settings[name].value
         value = value[0] if isinstance(value, tuple) and len(value) == 1 else value

@@ -36,9 +36,8 @@ def test_the_contracts_fields(run: Run) -> None:
     } <= set(found["plan"])  # fmt: skip
     assert all({"value", "band", "source", "kind"} <= set(setting) for setting in found["plan"].values())
     assert all(setting["source"] for setting in found["plan"].values())
-    flipped = {flip["question"]: flip["method"] for flip in found["flips_if"]}
-    assert flipped["base"] == "qlora"
-    assert flipped["prompting"] == "prompting"
+    flipped = {(flip["question"], flip["method"]) for flip in found["flips_if"]}
+    assert {("base", "qlora"), ("prompting", "prompting"), ("prompting", "retrieval")} <= flipped
 
 
 @pytest.mark.parametrize(
@@ -90,7 +89,7 @@ def test_it_reads_as_a_text(run: Run) -> None:
 
 def test_where_nothing_fits_the_nearest_is_named(run: Run) -> None:
     found = run("recommend", "--answer", "base=none", "--json").document
-    assert found["plan"] == {} and found["peak_bytes"] is None and found["config"] == {}
+    assert found["plan"] is None and found["peak_bytes"] is None and found["config"] == {}
     assert set(found["nearest"]) == {"device", "model"}
 
 
