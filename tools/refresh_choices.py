@@ -1,4 +1,4 @@
-"""Run the simulations that ship with the decision tree, for every place that can be clicked:
+"""Run the simulations that ship with the decision tree: every place that can be clicked, every model on every device:
 
     python -m tools.refresh_choices [--all] [SCENARIOS.yaml OUT.json]
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -23,8 +24,11 @@ from peft_lab.choose.recommend import recommend
 from peft_lab.choose.room import room_of
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.tree import places
+from peft_lab.memory.devices import devices
+from peft_lab.models.catalogue import catalogue
 
 TARGET = Path(kept.__file__).with_name(kept.FILE)
+USUAL = Situation()
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
 
 
@@ -32,6 +36,17 @@ def clicked() -> list[Situation]:
     """A situation for each place, starting from the usual one."""
     found = [reach(Situation(), place, {}) for place in places()]
     return [Situation(), *dict.fromkeys(found)]
+
+
+def offered() -> list[Situation]:
+    """Every model on every device that the page offers, all else as usual: who changes either waits for nothing."""
+    found = []
+    for entry in catalogue().values():
+        for device in devices().values():
+            seq = min(USUAL.seq, entry.shape.max_positions or USUAL.seq)
+            if device.kind == "cuda":
+                found.append(replace(USUAL, model=entry.name, device=device.name, seq=seq))
+    return found
 
 
 def main(arguments: list[str]) -> None:
@@ -61,6 +76,10 @@ def main(arguments: list[str]) -> None:
                 f"{number}/{len(situations)} {situation.model} on {situation.device}: {found.method}, {changes} flips"
             )
             _write(target, asked if not files else _new(asked))
+        for situation in () if files else offered():
+            found = recommend(situation, room_of(situation))
+            print(f"{situation.model} on {situation.device}: {found.method}", flush=True)
+            _write(target, asked)
 
 
 SHIPPED = frozenset(kept.simulations())
@@ -68,7 +87,10 @@ SHIPPED = frozenset(kept.simulations())
 
 def _beside(target: Path) -> None:
     """What the tests' file holds already is not run again."""
-    known = {**kept.simulations(), **(json.loads(target.read_text("utf-8"))["bytes"] if target.is_file() else {})}
+    known = {
+        **kept.simulations(),
+        **(json.loads(target.read_text("utf-8"))["bytes"] if target.is_file() else {}),
+    }
     setattr(kept, "simulations", lambda: known)  # noqa: B010 (mypy refuses to assign to a function)
 
 

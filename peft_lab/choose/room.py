@@ -181,14 +181,15 @@ class Room:
         """With all of the model on each device: whole, fewer rows, checkpointed, both."""
         buckets = split.buckets(self._situation.shape, method, values, run.dtype) if self.devices > 1 else 0
         limit = self.usable - buckets
-        if split.weights(self._situation.shape, method, run) > limit:
+        weights = split.weights(self._situation.shape, method, run)
+        if weights > limit:
             return None
         for checkpointing in (False, True):
 
             def needs(rows: int, checkpointing: bool = checkpointing) -> int:
                 return self.needs(method, values, replace(run, batch=rows, checkpointing=checkpointing))
 
-            found = self._largest(needs, each, limit)
+            found = self._largest(needs, each, limit, weights > limit / 2)
             if found is not None:
                 rows, needed = found
                 return Step(
@@ -223,12 +224,20 @@ class Room:
         return None
 
     @staticmethod
-    def _largest(needs: Callable[[int], int], most: int, limit: int) -> tuple[int, int] | None:
-        """The most rows that fit, up to ``most``: all, one, or between them where a line through both says."""
+    def _largest(
+        needs: Callable[[int], int], most: int, limit: int, tight: bool = False
+    ) -> tuple[int, int] | None:
+        """The most rows that fit, up to ``most``: all, one, or between them where a line through both says.
+
+        ``tight``: one row is asked for first, as it may well be too much already.
+        """
+        least = needs(1) if most > 1 and tight else 0
+        if least > limit:
+            return None
         whole = needs(most)
         if whole <= limit:
             return most, whole
-        least = needs(1) if most > 1 else whole
+        least = least or (needs(1) if most > 1 else whole)
         if least > limit:
             return None
         rows = 1 + int((limit - least) * (most - 1) / (whole - least)) if whole > least else 1

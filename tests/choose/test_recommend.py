@@ -342,7 +342,7 @@ def test_the_simulation_overrules_the_tree() -> None:
 
         return needed
 
-    found = recommend(situation, Room(situation, ask))
+    found = recommend(situation, Room(situation, ask))  # type: ignore[arg-type]
     assert found.advice == "lora"
     assert found.overruled[0].text.endswith("even one row needs 30.0 GB.")
     assert found.overruled[0].kind == "simulated"
