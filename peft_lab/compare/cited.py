@@ -95,12 +95,16 @@ def several(benchmark: str = METAMATH) -> dict[str, list[PublishedRow]]:
 
 
 def setting(row: PublishedRow, among: Sequence[PublishedRow]) -> str:
-    """What tells a row from others of its method: the fields in which they differ, and the learning rate."""
+    """What tells a row from others of its method: the fields in which they differ."""
     names = sorted({name for other in among for name in other.config or {}})
     told = [_written(row, name) for name in names if len({_written(other, name) for other in among}) > 1]
-    told += [f"optimizer {row.optimizer}"] if len({other.optimizer for other in among}) > 1 else []
-    told += ["starts from a text's keys and values"] if row.start_text else []
-    return ", ".join(filter(None, [*told, f"learning rate {row.learning_rate:g}"]))
+    if len({other.optimizer for other in among}) > 1 and row.optimizer != "AdamW":
+        told.append(f"optimizer {row.optimizer}")
+    if row.start_text:
+        told.append("starts from a text's keys and values")
+    if len({other.learning_rate for other in among}) > 1:
+        told.append(f"learning rate {row.learning_rate:g}")
+    return ", ".join(filter(None, told)) or "–"
 
 
 def _written(row: PublishedRow, name: str) -> str:

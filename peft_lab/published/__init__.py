@@ -13,13 +13,17 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
+from typing import TYPE_CHECKING
 
 from peft_lab.errors import UnknownName
 from peft_lab.memory.result import Simulation
 from peft_lab.published.rows import BENCHMARKS, IMAGE, METAMATH, Moved, PublishedRow, moved, rows
+
+if TYPE_CHECKING:
+    from peft_lab.counting.count import CountReport
 
 __all__ = ["BENCHMARKS", "IMAGE", "METAMATH", "Moved", "PublishedRow", "moved", "rows"]
 
@@ -73,10 +77,32 @@ def simulate(experiment: str) -> Simulation:
     """
     from peft_lab.memory import protocol
 
+    row = _known(experiment)
+    return protocol.published(MODEL, row.config, row.batch)
+
+
+def count(experiment: str) -> CountReport:
+    """Count what one row trained, without weights. Imports torch; pages ask this of another process.
+
+    LoRA-FA is an optimizer that freezes A, which the adapter config does not say.
+
+    Raises:
+        UnknownName: no such row. BadInput: PEFT cannot build it, with the reason.
+    """
+    from peft_lab.counting import count as counting
+
+    row = _known(experiment)
+    if row.config is None:
+        return counting.count(MODEL, "full", {})
+    report = counting.count_config(MODEL, row.config)
+    frozen = report.lora_fa if row.optimizer == "lora-fa" else None
+    return report if frozen is None else replace(report, trainable=frozen)
+
+
+def _known(experiment: str) -> PublishedRow:
     if experiment not in rows():
         raise UnknownName("published row", experiment, rows(), "experiment")
-    row = rows()[experiment]
-    return protocol.published(MODEL, row.config, row.batch)
+    return rows()[experiment]
 
 
 def error(row: PublishedRow, outcome: PublishedOutcome) -> float | None:

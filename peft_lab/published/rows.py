@@ -30,6 +30,7 @@ class Benchmark:
         folder: of its checkout. file: the rows as they ship.
         model: as it is called on pages; ``prefix``: what experiments' names repeat.
         interval: steps between evaluations. measure: the test's figure. kept: what was forgotten, and its unit.
+        columns: short names of the two.
         trained_on: what the runs had in common, as a sentence.
     """
 
@@ -41,6 +42,7 @@ class Benchmark:
     interval: int
     measure: str
     kept: tuple[str, str]
+    columns: tuple[str, str]
     trained_on: str
 
     @property
@@ -59,12 +61,13 @@ BENCHMARKS = {
         Benchmark(
             METAMATH, "MetaMathQA", "metamath_llama32_3b.jsonl", "Llama 3.2 3B, MetaMathQA", "llama-3.2-3B", 250,
             "Test accuracy (GSM8K)", ("Rise of the loss on unrelated text", "nats/token"),
+            ("Accuracy", "Forgetting, nats"),
             "5,000 steps of 4 rows on one NVIDIA L40S, bfloat16, seed 0",
         ),
         Benchmark(
             IMAGE, "image-gen", "image_gen_flux2_klein.jsonl", "FLUX.2 klein base 4B, pictures of one cat",
             "flux2-klein", 100, "Similarity to the test pictures (DINO)",
-            ("Drift of unrelated pictures", "DINO distance"),
+            ("Drift of unrelated pictures", "DINO distance"), ("Similarity", "Drift"),
             "750 steps (full fine-tuning: 300) of 2 pictures on one NVIDIA L40S, bfloat16, gradient checkpointing, "
             "seed 0",
         ),
