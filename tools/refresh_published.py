@@ -98,7 +98,7 @@ def _row(folder: Path, found: Mapping[str, Any]) -> Row:
         "peak_reserved_bytes": train["accelerator_memory_max"],
         "mean_reserved_bytes": train["accelerator_memory_reserved_avg"],
         "learning_rate": config["optimizer_kwargs"]["lr"],
-        "weight_decay": config["optimizer_kwargs"].get("weight_decay", 0.0),
+        "weight_decay": config["optimizer_kwargs"].get("weight_decay"),
         "optimizer": config["optimizer_type"],
         "scheduler": config["lr_scheduler"],
         "max_steps": config["max_steps"],

@@ -18,7 +18,7 @@ from typing import Any
 from peft_lab.errors import UnknownName
 
 SOURCE = "PEFT library, method comparison"
-RERUNS = "reruns.jsonl"
+RERUNS, LITERATURE = "reruns.jsonl", "literature.jsonl"
 NO_SIZE = 99_999_999
 
 
@@ -115,7 +115,7 @@ class PublishedRow:
     tokens_per_second: float | None
     forgetting: float | None
     learning_rate: float
-    weight_decay: float
+    weight_decay: float | None
     optimizer: str
     scheduler: str | None
     created: str
@@ -132,6 +132,21 @@ class PublishedRow:
     def step_seconds(self) -> float:
         """A step's mean."""
         return self.seconds / (len(self.intervals) * BENCHMARKS[self.benchmark].interval)
+
+
+@dataclass(frozen=True)
+class PrintedFigure:
+    """A figure as a paper prints it: ``paper`` is its name in :mod:`peft_lab.references`, ``version`` that of the text
+    in which it was last looked up, on the day ``checked``."""
+
+    name: str
+    value: float
+    unit: str
+    paper: str
+    place: str
+    version: str
+    checked: str
+    what: str
 
 
 @dataclass(frozen=True)
@@ -196,6 +211,12 @@ def _read(benchmark: Benchmark, row: Mapping[str, Any]) -> PublishedRow:
         start_text=row["other_training_params"].get("init_kv_cache_prefix"),
         reruns=_reruns().get(row["experiment"], ()),
     )
+
+
+@cache
+def literature() -> dict[str, PrintedFigure]:
+    """The figures of papers that the lab's texts and decisions name, by name."""
+    return {row["name"]: PrintedFigure(**row) for row in lines(LITERATURE)}
 
 
 @cache

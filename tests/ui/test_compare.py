@@ -109,7 +109,7 @@ def test_what_others_published_is_in_the_address(runner: FakeQueue) -> None:
     assert dict(chosen.query_params) == {
         "px": "tokens_per_second", "py": "forgetting_change", "family": "ia3", "run": "ia3--llama-3.2-3B-lr_0.001",
     }  # fmt: skip
-    assert "0.001" in told(chosen) and "weight decay" in told(chosen)
+    assert "0.001" in told(chosen) and "Weight decay" in told(chosen)
     pictures = opened(bench="image", py="forgetting_change")
     assert "Without one of the two figures: full-finetuning." in told(pictures)
     assert "a single run was published twice (randlora, by 0.9 points)" in told(pictures)

@@ -103,7 +103,9 @@ def _moved(benchmark: str) -> str:
     moved = published.moved(benchmark)
     again = [(row, other) for row in published.rows(benchmark).values() for other in row.reruns]
     if moved is None:
-        told = "; ".join(f"{row.title}, by {_points(row.accuracy - other)} points" for row, other in again)
+        told = "; ".join(
+            f"{plain(row.title)}, by {_points(row.accuracy - other)} points" for row, other in again
+        )
         return f"The spread is unknown: a single run was published twice ({told})."
     return (
         f"Other runs of {moved.rows} of these experiments were published too, with other versions of the libraries: "
@@ -130,10 +132,10 @@ def _scatter(benchmark: str) -> tuple[str, str]:
     rows = cited.rows(benchmark)
     front = pareto.front(rows, axes[x], axes[y])
     names = {str(row["method"]): str(row["title"]) for row in rows}
-    lacking = [row["title"] for row in rows if row[x] is None or row[y] is None]
+    lacking = [plain(row["title"]) for row in rows if row[x] is None or row[y] is None]
     missing = f" Without one of the two figures: {', '.join(lacking)}." if lacking else ""
     st.markdown(
-        f":small[Pareto front, from left to right: {'; '.join(names[name] for name in front)}.{missing}]"
+        f":small[Pareto front, from left to right: {'; '.join(plain(names[name]) for name in front)}.{missing}]"
     )
     figure = drawings.scatter(rows, axes[x], axes[y], titles, front, {}, front[-1:])
     st.plotly_chart(figure, key="compare-cited", config=drawings.config(f"published-{x}-{y}"))
@@ -182,7 +184,7 @@ def _budget(group: Sequence[PublishedRow], moved: published.Moved | None) -> str
     sizes = sorted(row.trainable for row in group)
     low, high = (units.short_count(size) for size in (sizes[0], sizes[-1]))
     trained = low if low == high else f"{low} to {high}"
-    runs = "; ".join(f"{row.title} {row.accuracy:.1%}" for row in group)
+    runs = "; ".join(f"{plain(row.title)} {row.accuracy:.1%}" for row in group)
     apart = group[0].accuracy - group[-1].accuracy
     verdict = (
         f", {'no more than' if apart <= moved.largest else 'more than'} a re-run has moved" if moved else ""

@@ -22,7 +22,11 @@ def draw(row: PublishedRow) -> None:
         ("How it was run", ""),
         [
             ("Learning rate", f"{row.learning_rate:g}"),
-            ("Optimizer", f"{row.optimizer}, weight decay {row.weight_decay:g}"),
+            ("Optimizer", row.optimizer),
+            (
+                "Weight decay",
+                "as its optimizer has it" if row.weight_decay is None else f"{row.weight_decay:g}",
+            ),
             ("Schedule", row.scheduler or "constant"),
             ("Steps", f"{units.count(row.steps)} of {row.batch} rows"),
             ("Date", row.created),
