@@ -113,7 +113,7 @@ def _written(row: PublishedRow, name: str) -> str:
     if name in _TARGETS:
         if not isinstance(value, list) and row.kind in _PAGES:
             value = get_method(_PAGES[row.kind]).defaults(get_model(published.MODEL).shape)[name]
-        return f"{name} {' '.join(sorted(value)) if isinstance(value, list | tuple) else value}"
+        return f"{name} {' '.join(sorted(set(value))) if isinstance(value, list | tuple) else value}"
     if value is None or value is False or value == {} or (value is True and name.startswith("init_")):
         return ""
     return name if value is True or isinstance(value, Mapping) else f"{name} {value}"

@@ -94,7 +94,8 @@ class PublishedRow:
         forgetting: the rise of the loss on unrelated text in nats a token, or the drift of unrelated pictures.
         created: the day it was run. versions: of PEFT, PyTorch and transformers.
         start_text: whose keys and values the prefix started from, where it did.
-        reruns: the accuracies of other published runs of the same experiment, made with other versions.
+        reruns: the accuracies of other published runs of the same experiment, made with other versions;
+            ``forgetting_again``: what they forgot, where it was measured.
     """
 
     experiment: str
@@ -122,6 +123,7 @@ class PublishedRow:
     versions: Mapping[str, str]
     start_text: str | None
     reruns: tuple[float, ...]
+    forgetting_again: tuple[float, ...]
 
     @property
     def seconds(self) -> float:
@@ -209,7 +211,8 @@ def _read(benchmark: Benchmark, row: Mapping[str, Any]) -> PublishedRow:
         created=row["created"],
         versions={name: row[f"{name}_version"] for name in ("peft", "torch", "transformers")},
         start_text=row["other_training_params"].get("init_kv_cache_prefix"),
-        reruns=_reruns().get(row["experiment"], ()),
+        reruns=_again(row["experiment"], "test"),
+        forgetting_again=_again(row["experiment"], "forgetting"),
     )
 
 
@@ -219,12 +222,16 @@ def literature() -> dict[str, PrintedFigure]:
     return {row["name"]: PrintedFigure(**row) for row in lines(LITERATURE)}
 
 
+def _again(experiment: str, figure: str) -> tuple[float, ...]:
+    """A figure of an experiment's other runs, where they have it."""
+    return tuple(
+        row[figure] for row in _reruns() if row["experiment"] == experiment and row[figure] is not None
+    )
+
+
 @cache
-def _reruns() -> dict[str, tuple[float, ...]]:
-    found: dict[str, tuple[float, ...]] = {}
-    for each in lines(RERUNS):
-        found[each["experiment"]] = (*found.get(each["experiment"], ()), each["test"])
-    return found
+def _reruns() -> list[dict[str, Any]]:
+    return lines(RERUNS)
 
 
 def moved(benchmark: str = METAMATH) -> Moved | None:

@@ -83,6 +83,8 @@ def test_what_re_runs_moved() -> None:
     assert moved.runs == len(differences) and moved.largest == max(differences)
     assert 0.02 < moved.median < moved.largest < 0.05  # two to five points
     assert published.moved(published.IMAGE) is None  # one row run twice shows no usual size
+    again = [row for row in published.rows().values() if row.forgetting_again]
+    assert [row.kind for row in again] == ["lora", "prefixtuning"]
     known = {row.experiment for name in published.BENCHMARKS for row in published.rows(name).values()}
     assert {each["experiment"].replace("/", "--") for each in lines(RERUNS)} <= known
     assert all(len(each["commit"]) == 40 for each in lines(RERUNS))

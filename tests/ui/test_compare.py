@@ -74,7 +74,7 @@ def test_it_opens_with_nothing_compared(runner: FakeQueue) -> None:
     assert "Nothing has been compared" in told(app)
     assert app.button(key="compare-start")
     assert any("63 published runs" in each.label for each in app.expander)
-    assert len(app.get("plotly_chart")) == 2  # what others published, against each other and by method
+    assert len(app.get("plotly_chart")) == 3  # what others published: two figures, all methods, one method
 
 
 def test_published_training_time_is_that_of_the_steps(runner: FakeQueue) -> None:
@@ -98,10 +98,8 @@ def test_what_others_published_is_in_the_address(runner: FakeQueue) -> None:
     moved = published.moved()
     assert moved is not None
     assert f"{100 * moved.median:.1f} points away in the median" in shown
-    assert (
-        "At about the same number of trained parameters (8.43M to 9.46M): lora, rank10-target-mlp 49.4%"
-        in shown
-    )
+    assert "lora, rank32-dora from 0.30 to 0.05" in shown
+    assert "At about the same number of trained parameters (8.43M to 9.46M): rank10-target-mlp 49.4%" in shown
     assert "Pareto front, from left to right: tinylora, weight-tying; " in shown
     chosen = opened(
         px="tokens_per_second", py="forgetting_change", family="ia3", run="ia3--llama-3.2-3B-lr_0.001"

@@ -111,8 +111,19 @@ def _moved(benchmark: str) -> str:
         f"Other runs of {moved.rows} of these experiments were published too, with other versions of the libraries: "
         f"{_points(moved.median)} points away in the median, {_points(moved.largest)} at most, {moved.lower} of "
         f"{moved.runs} above what is shown here. The bars in the figures are that median; take smaller differences for "
-        "nothing."
+        f"nothing.{_forgotten(benchmark)}"
     )
+
+
+def _forgotten(benchmark: str) -> str:
+    """How far forgetting moved, where it was measured again."""
+    moved = [
+        f"{plain(row.title)} from {again:.2f} to {row.forgetting:.2f}"
+        for row in published.rows(benchmark).values()
+        for again in row.forgetting_again
+        if row.forgetting is not None
+    ]
+    return f" Forgetting moved more, in what was measured again: {'; '.join(moved)} nats." if moved else ""
 
 
 def _points(difference: float) -> str:
@@ -150,27 +161,35 @@ def _settings(benchmark: str) -> str:
         "Every method of which more than one figure was published. A difference between two methods that is smaller "
         "than the line of either says as much about settings as about methods."
     )
-    figure = ranges(cited.several(benchmark), moved.median if moved else None, about.measure)
+    spread = moved.median if moved else None
+    several = cited.several(benchmark)
+    figure = ranges(several, {found[0].experiment for found in several.values()}, spread, about.measure)
     st.plotly_chart(figure, key="compare-ranges", config=drawings.config(f"published-{benchmark}-settings"))
     families = cited.families(benchmark)
     default = FIRST if FIRST in families else next(iter(families))
     family = _choice(FAMILY, {kind: kind for kind in families}, default)
     found = families[family]
+    if len(found) > 1:
+        lines = {_variant(row): [row] for row in found}
+        figure = ranges(lines, {found[0].experiment}, spread, about.measure)
+        st.plotly_chart(
+            figure, key="compare-family", config=drawings.config(f"published-{benchmark}-{family}")
+        )
     figures.table(
-        ("Run", "What differs", "Trained", about.columns[0], "Run again", about.columns[1], "Peak reserved"),
+        ("Run", "Trained", about.columns[0], "Run again", about.columns[1], "Peak reserved", "What differs"),
         [
             (
-                row.title,
-                cited.setting(row, found),
+                _variant(row),
                 units.short_count(row.trainable),
                 f"{row.accuracy:.1%}",
                 _again(row),
                 _or_dash(row.forgetting, lambda value: f"{value:.3f}"),
                 units.size(row.reserved),
+                cited.setting(row, found),
             )
             for row in found
         ],
-        numeric=(2, 3, 4, 5, 6),
+        numeric=(1, 2, 3, 4, 5),
         fold=True,
     )
     told = [_budget(group, moved) for group in cited.budgets(found)]
@@ -179,12 +198,17 @@ def _settings(benchmark: str) -> str:
     return family
 
 
+def _variant(row: PublishedRow) -> str:
+    """What the comparison calls these settings."""
+    return row.title.removeprefix(row.kind).removeprefix(", ") or "default"
+
+
 def _budget(group: Sequence[PublishedRow], moved: published.Moved | None) -> str:
     """Runs that train about as many parameters, and whether what lies between them means anything."""
     sizes = sorted(row.trainable for row in group)
     low, high = (units.short_count(size) for size in (sizes[0], sizes[-1]))
     trained = low if low == high else f"{low} to {high}"
-    runs = "; ".join(f"{plain(row.title)} {row.accuracy:.1%}" for row in group)
+    runs = "; ".join(f"{plain(_variant(row))} {row.accuracy:.1%}" for row in group)
     apart = group[0].accuracy - group[-1].accuracy
     verdict = (
         f", {'no more than' if apart <= moved.largest else 'more than'} a re-run has moved" if moved else ""
