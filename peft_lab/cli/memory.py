@@ -36,7 +36,7 @@ from peft_lab.methods.knobs import Values
 from peft_lab.models.catalogue import ModelEntry, resolve
 
 _PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "other")
-_DTYPE, _OPTIMIZER = "bfloat16", "adamw"
+_OF_PROTOCOL = ("seq", "dtype", "optimizer", "checkpointing")  # options whose values --protocol sets
 
 
 class Protocol(StrEnum):
@@ -62,6 +62,7 @@ class _Simulated:
 
 @command("memory")
 def memory_command(
+    context: typer.Context,
     model: options.Model,
     batch: Annotated[int | None, typer.Option("--batch", help="Rows of one step.")] = None,
     seq: Annotated[int | None, typer.Option("--seq", help="Tokens of one row.")] = None,
@@ -70,10 +71,10 @@ def memory_command(
     adapter_config: options.AdapterConfigs = None,
     dtype: Annotated[
         str, typer.Option("--dtype", help="How the base is stored: a precision, or nf4, fp4, int8.")
-    ] = _DTYPE,
+    ] = "bfloat16",
     optimizer: Annotated[
         str, typer.Option("--optimizer", help=f"One of {', '.join(OPTIMIZERS)}.")
-    ] = _OPTIMIZER,
+    ] = "adamw",
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Gradient checkpointing: keep only the layers' inputs.")
     ] = False,
@@ -121,11 +122,8 @@ def memory_command(
     for note in (*left_out, *_cut_short(results)):
         output.note(note)
     if protocol:
-        unused: list[tuple[str, Any]] = [("--seq", seq), ("--checkpointing", checkpointing or None)]
-        unused += [("--dtype", dtype if dtype != _DTYPE else None)]
-        unused += [("--optimizer", optimizer if optimizer != _OPTIMIZER else None)]
-        for option in (name for name, value in unused if value is not None):
-            output.note(f"note: {option} was not used: --protocol {protocol} says how the step is run")
+        for option in filter(partial(options.given, context), _OF_PROTOCOL):
+            output.note(f"note: --{option} was not used: --protocol {protocol} says how the step is run")
     output.show([one.as_dict() for one in results], as_json, human=lambda: _tables(heading, results))
     if failed:
         raise typer.Exit(FAILED)
