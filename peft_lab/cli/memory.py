@@ -72,9 +72,7 @@ def memory_command(
     dtype: Annotated[
         str, typer.Option("--dtype", help="How the base is stored: a precision, or nf4, fp4, int8.")
     ] = "bfloat16",
-    optimizer: Annotated[
-        str, typer.Option("--optimizer", help=f"One of {', '.join(OPTIMIZERS)}.")
-    ] = "adamw",
+    optimizer: Annotated[str, typer.Option("--optimizer", help=f"One of {', '.join(OPTIMIZERS)}.")] = "adamw",
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Gradient checkpointing: keep only the layers' inputs.")
     ] = False,
