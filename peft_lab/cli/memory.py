@@ -143,8 +143,8 @@ def _jobs(model: str, chosen: Subjects, dtype: str, checkpointing: bool) -> Iter
         virtual = spec.virtual_tokens(values)
         yield spec.slug, partial(of_method, spec, values), None, virtual
     for file in chosen.files:
-        said = (file.content or {}).get("num_virtual_tokens")
-        virtual = said if isinstance(said, int) else 0  # what is no number is refused with the config
+        number = (file.content or {}).get("num_virtual_tokens")
+        virtual = number if isinstance(number, int) else 0  # what is no number is refused with the config
         yield str(file.path), partial(of_file, file.content), file.path, virtual
 
 

@@ -128,11 +128,11 @@ class RunQueue:
                 self._turn(run)
             except Exception as error:  # noqa: BLE001  a dead thread would be the end of all training
                 # Whatever it was, the runs behind this one can do nothing for it.
-                told = storage.explained(error, run.folder)
-                if told is None:
+                reason = storage.explained(error, run.folder)
+                if reason is None:
                     _log.exception("the queue met an error while %s had its turn", run.id)
-                    told = f"An error in the app itself ended this run ({type(error).__name__}: {error})."
-                _end(run, "failed", told)
+                    reason = f"An error in the app itself ended this run ({type(error).__name__}: {error})."
+                _end(run, "failed", reason)
             with self._wake:
                 self._stopping.discard(run.folder)
                 self._mine.remove(run)

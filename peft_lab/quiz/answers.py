@@ -140,21 +140,21 @@ def _judge_share(answer: Answer, reading: Reading) -> Verdict:
     """
     fits = [(reading.value, reading.step, "")]
     shares = [_as_share(answer, whole) for whole in answer.wholes]
-    told = [
+    listed = [
         f"{units.percent(share.value)} of {whole.name}"
         for share, whole in zip(shares, answer.wholes, strict=True)
     ]
-    for share, text in zip(shares, told, strict=True):
+    for share, text in zip(shares, listed, strict=True):
         if _is_right(share, reading, reading.value, reading.step):
             return Verdict("right", f"Right as a share: {answer.shown}, {text}.")
     near = next(filter(None, (_known_slip(share, reading, fits) for share in shares)), "")
     if near:
         return Verdict(
-            "near_miss", f"Near miss: you forgot {near}. The answer is {answer.shown}, {told[0]}.", near
+            "near_miss", f"Near miss: you forgot {near}. The answer is {answer.shown}, {listed[0]}.", near
         )
     if any(_rounds(share.value, reading.value, reading.step) for share in shares):
-        return Verdict("close", f"Close, but rounded too roughly: the answer is {answer.shown}, {told[0]}.")
-    return Verdict("wrong", f"Not this time: the answer is {answer.shown}, {' or '.join(told)}.")
+        return Verdict("close", f"Close, but rounded too roughly: the answer is {answer.shown}, {listed[0]}.")
+    return Verdict("wrong", f"Not this time: the answer is {answer.shown}, {' or '.join(listed)}.")
 
 
 def _as_share(answer: Answer, whole: Whole) -> Answer:

@@ -11,7 +11,7 @@ Every event has ``type`` and ``time`` (seconds since 1970). Types and their fiel
     evaluating  which: tuned or base; done, total: rows
     evaluated   which, metrics {name: share}, loss, rows, seconds
     probe       which, answers [{text, answer, scores}]
-    inference   unit (token or row), amount, base_seconds, tuned_seconds, added_seconds of one unit, rounds (beyond.py)
+    inference   unit (token or row), amount, base_seconds, tuned_seconds, added_seconds of one unit, rounds
     unrelated   which, loss (per token), tokens, rows, task: of text that has nothing to do with the task
     memory      of one step: peak_bytes, parts {}, detail {}, timeline [], and batches.size_of; later process_peak_bytes
                 and, on a GPU, device_allocated_bytes and device_reserved_bytes

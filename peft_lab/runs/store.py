@@ -176,8 +176,10 @@ def create(spec: RunSpec, owner: Owner | None = None) -> Run:
     except OSError as error:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
-        told = storage.explained(error, root()) or f"The run could not be stored under {root()} ({error})."
-        raise RunError(told) from error
+        explained = (
+            storage.explained(error, root()) or f"The run could not be stored under {root()} ({error})."
+        )
+        raise RunError(explained) from error
     return run
 
 
@@ -276,10 +278,10 @@ def delete(identity: str) -> None:
         run.folder.replace(trash / identity)
         shutil.rmtree(trash)
     except OSError as error:
-        told = (
+        explained = (
             storage.explained(error, root()) or f"'{identity}' cannot be deleted ({error.strerror or error})."
         )
-        raise RunError(told) from error
+        raise RunError(explained) from error
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -29,7 +29,7 @@ SECONDS = 180  # the first simulation starts processes, on a machine that may be
 @pytest.fixture
 def runs(assets_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Makes runs as this browser's pages would leave them on disk, without training."""
-    monkeypatch.setattr(browser_mark, "_told", lambda: MARK)
+    monkeypatch.setattr(browser_mark, "_sent", lambda: MARK)
     made: list[Run] = []
 
     def make(*events: dict[str, Any], mark: str | None = MARK, **settings: Any) -> Run:
