@@ -79,11 +79,6 @@ def _storage(situation: Situation) -> tuple[str, str]:
     return "tight" if tight else "roomy", f"{limit} per task; LoRA at its defaults stores {units.size(lora)}"
 
 
-def _output(situation: Situation) -> tuple[str, str]:
-    given = "as you say" if situation.output else "what models of this kind are used for"
-    return situation.comes_out, given
-
-
 def _prompting(situation: Situation) -> tuple[str, str]:
     reached = "reaches" if situation.prompting == "yes" else "does not reach"
     return situation.prompting, f"a prompt {reached} the target"
@@ -94,7 +89,10 @@ _READERS: Mapping[str, Callable[[Situation], tuple[str, str]]] = {
     "rows": _rows,
     "latency": _latency,
     "storage": _storage,
-    "output": _output,
+    "output": lambda asked: (
+        asked.comes_out,
+        "as you say" if asked.output else "what models of this kind are used for",
+    ),
     "prompting": _prompting,
 }
 

@@ -120,8 +120,10 @@ def memory_command(
     for note in (*left_out, *_cut_short(results)):
         output.note(note)
     if protocol:
-        for option in filter(partial(options.given, context), _OF_PROTOCOL):
-            output.note(f"note: --{option} was not used: --protocol {protocol} says how the step is run")
+        for option in _OF_PROTOCOL:
+            source: Any = context.get_parameter_source(option)  # an enum of the click that typer brings along
+            if source.name == "COMMANDLINE":
+                output.note(f"note: --{option} was not used: --protocol {protocol} says how the step is run")
     output.show([one.as_dict() for one in results], as_json, human=lambda: _tables(heading, results))
     if failed:
         raise typer.Exit(FAILED)

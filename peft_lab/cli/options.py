@@ -37,12 +37,6 @@ AdapterConfigs = Annotated[
 ]
 
 
-def given(context: typer.Context, option: str) -> bool:
-    """Whether somebody wrote an option, with its default value perhaps."""
-    source: Any = context.get_parameter_source(option)  # an enum of the click that typer brings along
-    return source.name == "COMMANDLINE"
-
-
 @dataclass(frozen=True)
 class AdapterConfigFile:
     """The content of one ``adapter_config.json`` and where it came from; ``None`` (null): no adapter."""

@@ -34,6 +34,7 @@ _PREFIXES = {
 _LONG = {
     "kilo": "k", "mega": "m", "giga": "g", "tera": "t", "kibi": "ki", "mebi": "mi", "gibi": "gi", "tebi": "ti",
 }  # fmt: skip
+_LONG_UNIT = re.compile(rf"^({'|'.join(_LONG)})(?=(?:bytes?|bits?)$)")
 _SECONDS = {"n": 1e-9, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "m": 1e-3, "": 1.0}  # micro sign and Greek mu
 _LONG_SECONDS = {"nano": "n", "micro": "u", "milli": "m", "": ""}
 _MINUTES = {
@@ -220,14 +221,6 @@ def _time(unit: str) -> float | None:
     return None
 
 
-def _shortened(unit: str) -> str:
-    """``megabytes`` as ``mbytes``."""
-    for long, short in _LONG.items():
-        if re.fullmatch(rf"{long}(?:bytes?|bits?)", unit):
-            return short + unit.removeprefix(long)
-    return unit
-
-
 def _size(unit: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
     """Bits or bytes that a unit of memory stands for."""
     if bits := re.fullmatch(r"([kmgt]i?)?bits?", unit):
@@ -246,7 +239,7 @@ def _unit(text: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
     if _MORE.search(words):
         return None
     first, _, rest = words.partition(" ")
-    first = _shortened(first)
+    first = _LONG_UNIT.sub(lambda long: _LONG[long[1]], first)  # megabytes as mbytes
     time = _time(first)
     if time is not None:
         return time, "seconds"
