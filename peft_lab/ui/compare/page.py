@@ -100,7 +100,7 @@ def _titles() -> dict[str, str]:
     titles = {}
     for comparison in store.comparisons():
         try:
-            titles[comparison.id] = _title(_told(comparison.plan), "made here")
+            titles[comparison.id] = _title(_described(comparison.plan), "made here")
         except PeftLabError as error:
             titles[comparison.id] = str(error)
     for identity, document in all_shipped().items():
@@ -108,7 +108,7 @@ def _titles() -> dict[str, str]:
     return titles
 
 
-def _told(plan: ComparisonPlan) -> dict[str, Any]:
+def _described(plan: ComparisonPlan) -> dict[str, Any]:
     request = plan.request
     return {
         "model": request.model,

@@ -199,12 +199,12 @@ def controls() -> Chosen:
     return Chosen(entry, device, batch, seq, dtype, optimizer, checkpointing, problems, targets)
 
 
-def pick(cell: Any, name: str, label: str, told: str | None = None) -> str:
+def pick(cell: Any, name: str, label: str, explanation: str | None = None) -> str:
     known = titles()[name]
     index = state.one_of(SCOPE, name, list(known), DEFAULTS[name])
     with cell:
         key = state.widget_key(SCOPE, name)
-        rest: dict[str, Any] = {"key": key, "disabled": state.is_fixed(name), "help": told}
+        rest: dict[str, Any] = {"key": key, "disabled": state.is_fixed(name), "help": explanation}
         value = str(st.selectbox(label, list(known), index, format_func=known.__getitem__, **rest))
         address_problem(name)
     state.remember(SCOPE, name, value)
