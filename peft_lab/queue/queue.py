@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from peft_lab import disk as storage
 from peft_lab.errors import PeftLabError, RunError
 from peft_lab.queue.child import Child
-from peft_lab.runs import admission, events, owners, room, store
+from peft_lab.runs import admission, events, kept, owners, room, store
 from peft_lab.runs.owners import Heart, Owner
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
@@ -122,7 +122,7 @@ class RunQueue:
             with self._wake:
                 while not self._mine:
                     self._wake.wait(1.0)
-                    events.write_unwritten()
+                    _write_endings()
                 run = self._mine[0]
             try:
                 self._turn(run)
@@ -194,6 +194,13 @@ class RunQueue:
             _end(run, "stopped", "Stopped in the middle of a step: nothing was saved.")
         else:
             _end(run, "failed", child.cause())
+
+
+def _write_endings() -> None:
+    """Tidy up after runs whose disk took nothing, their endings last."""
+    for folder in events.unwritten():
+        kept.clear(folder)
+    events.write_unwritten()
 
 
 def _let_go(run: Run) -> bool:

@@ -136,6 +136,11 @@ def read_events(path: Path) -> tuple[Event, ...]:
     return _reader(path).read()
 
 
+def unwritten() -> list[Path]:
+    """Folders of the runs whose ending this process knows and the disk has not taken yet."""
+    return [path.parent for path in _unwritten]
+
+
 def write_unwritten() -> None:
     """Write down the endings that the disk did not take before, as far as it takes them now."""
     for path, event in list(_unwritten.items()):

@@ -17,6 +17,7 @@ from peft_lab.errors import RunError
 from peft_lab.runs.event_fields import Check, number, table_of, text
 
 RECORD, INSIGHT, ARRAYS, ADAPTER = "record.json", "insight.json", "insight.npz", "adapter"
+_SCRATCH = f".{ADAPTER}"
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
@@ -88,13 +89,18 @@ def adapter(folder: Path) -> Path:
 def save_adapter(folder: Path, write: Callable[[Path], None]) -> None:
     """Keep what ``write`` puts into the folder that it is given as the run's adapter, in one step: a process that is
     killed meanwhile, or a full disk, leaves no half of one."""
-    scratch = folder / f".{ADAPTER}"
+    scratch = folder / _SCRATCH
     try:
         write(scratch)
         shutil.rmtree(folder / ADAPTER, ignore_errors=True)
         scratch.replace(folder / ADAPTER)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        clear(folder)
+
+
+def clear(folder: Path) -> None:
+    """Remove what is left of an adapter that could not be saved; a disk that can only be read keeps it for now."""
+    shutil.rmtree(folder / _SCRATCH, ignore_errors=True)
 
 
 def hashes(folder: Path) -> dict[str, str]:

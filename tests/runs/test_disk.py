@@ -100,6 +100,7 @@ def test_a_fault_in_the_middle_of_a_run_ends_that_run_and_not_the_queue(disk: Di
     first = store.get(queue.submit(LONG))
     second = store.get(queue.submit(LONG))
     until(lambda: first.view().step >= 1)
+    (first.folder / ".adapter").mkdir()  # as if the disk had failed while the adapter was saved
     disk.fill() if fault == "full" else disk.read_only()
     said = "full" if fault == "full" else "read"
     assert queue.wait(first.id, PATIENCE) is Status.FAILED
@@ -115,6 +116,7 @@ def test_a_fault_in_the_middle_of_a_run_ends_that_run_and_not_the_queue(disk: Di
     until(lambda: not events._unwritten, 5)
     for run in (first, second):
         assert read_events(run.folder / "events.jsonl")[-1]["type"] == "failed"
+        assert not (run.folder / ".adapter").exists()
 
 
 @pytest.mark.slow
