@@ -15,7 +15,7 @@ token. In return it is a plug: many tasks can share one base, each with its own 
     differs=r"""
 - PEFT has no bottleneck adapter. `AdaptionPromptConfig`, often named in this place, is LLaMA-Adapter: gated
   prompts.
-- The `adapters` library does, but is bound to an older transformers. The modules here are this project's own.
+- The `adapters` library has one, but needs an older transformers. The modules here are PEFT Lab's own.
 - The paper trains new layer norms too; here they stay frozen, as in the adapters library. Each adapter sits before the
   sublayer's dropout, which makes no difference once trained.
 - A classifier's head belongs to its adapter: of several on one base, each answers through its own.

@@ -23,7 +23,7 @@ first step only $B$ receives a gradient; $A$ follows once $B$ has moved. After t
 - With PiSSA the base changes: switching the adapter off does not give the pretrained model back.
 - The paper draws $A$ from a normal distribution; PEFT uses Kaiming-uniform, and
   `init_lora_weights="gaussian"` is the paper's.
-- PEFT passes over a misspelt name in `target_modules` as long as another one matches. Here every name has to
+- PEFT ignores a misspelt name in `target_modules` as long as another one matches. Here every name has to
   match.
 - PEFT keeps adapter weights in float32 beside a bfloat16 base. Here they compute in bfloat16 too, and the
   optimizer keeps a float32 copy, which is what is saved.

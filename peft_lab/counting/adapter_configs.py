@@ -107,7 +107,7 @@ def _check_values(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> N
     for name, value in content.items():
         if isinstance(value, int) and abs(value) > _MOST:
             raise BadInput(
-                f"This {kind} config says {name} {value:,}: more than can be meant.", "adapter_config"
+                f"This {kind} config says {name} {value:,}, which cannot be right.", "adapter_config"
             )
     if kind == "ADAMSS" and content.get("use_dynamic_rank"):
         raise BadInput(

@@ -245,7 +245,7 @@ def test_models_with_a_state_are_counted(run: Run, tmp_path: Path) -> None:
     done = run("count", "--model", model, "--method", "lora", "--set", "r=4", "--json")
     (row,) = done.document
     assert row["trainable"] == row["formula"] == 2 * 4 * (32 + 2 * 64)
-    assert "PEFT names no default targets for 'mamba' models; the lab takes in_proj" in done.stderr
+    assert "PEFT has no default targets for 'mamba' models; PEFT Lab uses in_proj" in done.stderr
     assert "has no keys and values" in run("count", "--model", model, "--method", "prefix").refused()
 
 
@@ -269,5 +269,5 @@ def test_where_formula_and_count_differ_is_said(run: Run, monkeypatch: pytest.Mo
     monkeypatch.setattr(spec, "formula", without_v)
     done = run("count", "--model", "smollm2-135m", "--method", "lora")
     assert "equal" not in done.stdout and "≠ counted" in done.stdout
-    assert "note: lora: The closed formula gives" in done.stderr
+    assert "note: lora: The formula gives" in done.stderr
     assert "in self_attn.v_proj that the formula does not know" in done.stderr

@@ -239,9 +239,9 @@ def _other_names(spec: MethodSpec, knob: Knob, shape: ModelShape) -> tuple[str, 
         f"{knob.label}: other names",
         value=state.remembered(spec.slug, name, "", shape.model_type),
         key=state.widget_key(spec.slug, name, shape.model_type),
-        placeholder="path endings, with commas between",
+        placeholder="path endings, separated by commas",
         disabled=state.is_fixed(knob.name),
-        help="Any ending of a module path, as PEFT's target_modules takes it.",
+        help="Endings of module paths, as in PEFT's target_modules.",
     )
     state.remember(spec.slug, name, text, shape.model_type)
     return tuple(part.strip() for part in text.split(",") if part.strip())
