@@ -13,7 +13,7 @@ first step only $B$ receives a gradient; $A$ follows once $B$ has moved. After t
 **added into the weights**, and inference costs nothing extra.
 """,
     formula=r"h = W_0\,x + \frac{\alpha}{r}\,B\,A\,x"
-    r"\qquad A \in \mathbb{R}^{r \times d_{in}},\; B \in \mathbb{R}^{d_{out} \times r}",
+    r"\qquad {A \in \mathbb{R}^{r \times d_{in}},}\; {B \in \mathbb{R}^{d_{out} \times r}}",
     differs=r"""
 - Variants as knobs: **rsLoRA** scales by $\alpha/\sqrt{r}$, so that large ranks keep learning; **DoRA** also trains the
   length of every row of $W$; **PiSSA** starts $A$ and $B$ from $W$'s largest singular directions and takes those out

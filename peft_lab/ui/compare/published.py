@@ -24,7 +24,11 @@ def plot(x: Axis, y: Axis) -> None:
     rows = cited.rows()
     front = pareto.front(rows, x.name, y.name)
     titles = {str(row["method"]): str(row["title"]) for row in rows}
-    st.markdown(f":small[Pareto front, from left to right: {'; '.join(titles[name] for name in front)}.]")
+    ends = " to ".join(dict.fromkeys((titles[front[0]], titles[front[-1]])))
+    st.markdown(
+        f":small[Pareto front, filled: {len(front)} of {len(rows)} runs, from {ends}. Point at a dot to see which "
+        "run it is.]"
+    )
     figure = drawings.scatter(rows, x, y, cited.TITLES, front, {}, front[-1:])
     st.plotly_chart(figure, key="compare-cited", config=drawings.config(f"published-{x.name}-{y.name}"))
 

@@ -224,7 +224,9 @@ def _widget(spec: MethodSpec, knob: Knob, key: str, start: Any, shape: ModelShap
             )
         return st.selectbox(label, knob.choices, index=knob.choices.index(start), **rest)
     if knob.kind == "text":
-        return st.text_input(label, value=start, **rest)
+        # A sentence does not fit a line of the column.
+        sentence = " " in str(spec.defaults(shape)[knob.name])
+        return (st.text_area if sentence else st.text_input)(label, value=start, **rest)
     if knob.stops:
         return st.select_slider(label, sorted({*knob.stops, start}), value=start, **rest)
     if knob.kind == "int":
