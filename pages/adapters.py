@@ -11,7 +11,8 @@ near-identity, so that the model is undisturbed at first.
 Because of the nonlinearity an adapter cannot be merged into the weights: it stays as a little extra work per
 token. In return it is a plug: many tasks can share one base, each with its own small file.
 """,
-    formula=r"h \leftarrow h + W_{up}\,\sigma\!\left(W_{down}\,h\right) \qquad {W_{down} \in \mathbb{R}^{m \times d}}",
+    formula=r"{h \leftarrow h + W_{up}\,\sigma\!\left(W_{down}\,h\right)} \qquad\allowbreak "
+    r"{W_{down} \in \mathbb{R}^{m \times d}}",
     differs=r"""
 - PEFT has no bottleneck adapter. `AdaptionPromptConfig`, often named in this place, is LLaMA-Adapter: gated
   prompts.

@@ -10,7 +10,7 @@ can only shift its activations, never turn them, and for small data sets that is
 It only works where there are biases. BERT and GPT-2 have them; Llama-type models were built without, so there is
 nothing to train there. Nothing is added at inference: the trained biases replace the old ones.
 """,
-    formula=r"h = W_0\,x + b \qquad {b \text{ trained},}\ {W_0 \text{ frozen}}",
+    formula=r"{h = W_0\,x + b} \qquad\allowbreak {b \text{ trained},}\ \allowbreak {W_0 \text{ frozen}}",
     differs=r"""
 - It needs no library, only a rule for which parameters require a gradient. As in the paper these are all
   parameters called bias, including those of the norms, and the task head.

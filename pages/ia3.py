@@ -11,7 +11,8 @@ channel, below one inhibits it.
 All factors start at one, so the model starts unchanged. And because $l \odot (W x) = (l \odot W)\,x$, they
 can be multiplied into the weights afterwards.
 """,
-    formula=r"{k \leftarrow l_k \odot k} \qquad {v \leftarrow l_v \odot v} \qquad {f \leftarrow l_{ff} \odot f}",
+    formula=r"{k \leftarrow l_k \odot k} \qquad\allowbreak {v \leftarrow l_v \odot v} \qquad\allowbreak "
+    r"{f \leftarrow l_{ff} \odot f}",
     differs=r"""
 - Feed-forward modules are scaled at their *input*, all others at their output; PEFT needs a list of the
   feed-forward ones.

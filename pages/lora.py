@@ -12,8 +12,8 @@ $A$ starts random and $B$ starts at zero, so before the first step the model ans
 first step only $B$ receives a gradient; $A$ follows once $B$ has moved. After training the product can be
 **added into the weights**, and inference costs nothing extra.
 """,
-    formula=r"h = W_0\,x + \frac{\alpha}{r}\,B\,A\,x"
-    r"\qquad {A \in \mathbb{R}^{r \times d_{in}},}\; {B \in \mathbb{R}^{d_{out} \times r}}",
+    formula=r"{h = W_0\,x + \frac{\alpha}{r}\,B\,A\,x}"
+    r"\qquad\allowbreak {A \in \mathbb{R}^{r \times d_{in}},}\;\allowbreak {B \in \mathbb{R}^{d_{out} \times r}}",
     differs=r"""
 - Variants as knobs: **rsLoRA** scales by $\alpha/\sqrt{r}$, so that large ranks keep learning; **DoRA** also trains the
   length of every row of $W$; **PiSSA** starts $A$ and $B$ from $W$'s largest singular directions and takes those out

@@ -24,10 +24,9 @@ def plot(x: Axis, y: Axis) -> None:
     rows = cited.rows()
     front = pareto.front(rows, x.name, y.name)
     titles = {str(row["method"]): str(row["title"]) for row in rows}
-    ends = " to ".join(dict.fromkeys((titles[front[0]], titles[front[-1]])))
+    ends = f"from {titles[front[0]]} to {titles[front[-1]]}"
     st.markdown(
-        f":small[Pareto front, filled: {len(front)} of {len(rows)} runs, from {ends}. Point at a dot to see which "
-        "run it is.]"
+        f":small[Pareto front, filled: {len(front)} of {len(rows)} runs, {ends}. Point at a dot to see its run.]"
     )
     figure = drawings.scatter(rows, x, y, cited.TITLES, front, {}, front[-1:])
     st.plotly_chart(figure, key="compare-cited", config=drawings.config(f"published-{x.name}-{y.name}"))
