@@ -25,7 +25,7 @@ NUMBERS = {
         "Seeds",
         "Runs per method, with the seeds 0, 1, 2 and so on. With a single seed the spread is unknown.",
     ),
-    "batch": ("Batch size", "Rows per step, the same for all."),
+    "batch": ("Batch size", "Rows in each optimizer step, the same for all methods."),
     "rows": (
         "Held-out rows",
         "Held-out rows on which each run is scored. More rows make the score more reliable and take longer.",

@@ -76,7 +76,8 @@ def _place(found: Document) -> str:
         for machine in found["machines"]
     )
     note = f" {plain(found['note'])}" if found.get("note") else ""
-    return f"on {places or 'an unknown machine'} ({found['device']}, {found['dtype']}), {found['created']}.{note}"
+    device = plain(f"{found['device']}, {found['dtype']}")
+    return f"on {places or 'an unknown machine'} ({device}), {plain(found['created'])}.{note}"
 
 
 def _marked(found: Document) -> str:
