@@ -20,11 +20,11 @@ LORA_PLUS = "loraplus_lr_ratio"  # the one knob of a method that belongs to the 
 def precision(facts: Facts) -> Section:
     if facts.mixed:
         prose = (
-            f"The model computes in {facts.dtype}, what the method added included. A {facts.dtype} weight forgets "
-            "updates below 1/256 of itself, so every trained parameter lives twice: low in the model, which "
-            "computes, "
-            "and high in the optimizer, which remembers (Micikevicius et al. 2017, arXiv 1710.03740, section 3.1). "
-            "Prompt encoders run once a step over a few tokens and stay in float32."
+            f"The model computes in {facts.dtype}, what the method added included. A {facts.dtype} weight loses "
+            f"updates below 1/256 of its value, so every trained parameter is kept twice: in {facts.dtype} in the "
+            "model, which computes, and in float32 in the optimizer, which adds up the updates (Micikevicius et al. "
+            "2017, arXiv 1710.03740, section 3.1). Prompt encoders run once a step over a few tokens and stay in "
+            "float32."
         )
     else:
         prose = "Everything is in float32: the masters are the parameters themselves."

@@ -23,10 +23,8 @@ def plot(x: Axis, y: Axis) -> None:
         return
     rows = cited.rows()
     front = pareto.front(rows, x.name, y.name)
-    titles = {str(row["method"]): str(row["title"]) for row in rows}
-    ends = f"from {titles[front[0]]} to {titles[front[-1]]}"
     st.markdown(
-        f":small[Pareto front, filled: {len(front)} of {len(rows)} runs, {ends}. Point at a dot to see its run.]"
+        f":small[Pareto front, filled: {len(front)} of {len(rows)} runs. Point at a dot to see its run.]"
     )
     figure = drawings.scatter(rows, x, y, cited.TITLES, front, {}, front[-1:])
     st.plotly_chart(figure, key="compare-cited", config=drawings.config(f"published-{x.name}-{y.name}"))

@@ -23,7 +23,7 @@ NUMBERS = {
     "steps": ("Steps", "Optimizer steps of each run."),
     "seeds": (
         "Seeds",
-        "Runs per method, with the seeds 0, 1, 2 and so on. With a single seed the spread is unknown.",
+        "Runs per method, each with a seed of its own, counting from zero. With a single seed the spread is unknown.",
     ),
     "batch": ("Batch size", "Rows in each optimizer step, the same for all methods."),
     "rows": (
