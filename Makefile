@@ -45,7 +45,7 @@ test: lint types
 	$(PY) -m pytest -n 2 --dist loadfile -m "not browser and not slow"
 	$(PY) -m pytest -m "browser and not slow"
 
-# After make test, by hand for now (see .ci/run): real trainings, large simulations, every page looked at by axe.
+# After make test: real trainings, large simulations, every page looked at by axe. CI runs both.
 slow: $(VENV)/.dev
 	$(PY) -m peft_lab fetch
 	$(PY) -m pytest -n 2 --dist loadfile -m "slow and not browser"

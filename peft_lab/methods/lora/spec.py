@@ -68,7 +68,8 @@ KNOBS = (
     ),
     Knob(
         "use_dora", "DoRA", "bool", False,
-        "Also train the length of every output row of W (Liu et al. 2024): one more parameter per output.",
+        "Also train the length of every output row of W (Liu et al. 2024): one more parameter per output. The paper "
+        "takes the length of every column; PEFT takes rows, and so does PEFT Lab.",
         usual="off", paper="off, as it was proposed later",
     ),
     Knob(

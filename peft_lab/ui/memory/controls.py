@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from peft_lab import published
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.memory import ask, fits
 from peft_lab.memory.devices import Device, devices
@@ -35,6 +36,7 @@ DEFAULTS: dict[str, Any] = {
     "targets": "query-value",
     "method": "lora",
     "tab": "timeline",
+    "row": "lora--llama-3.2-3B-rank32",
 }
 TABS = {
     "timeline": "Step by step",
@@ -49,7 +51,7 @@ DTYPES = {name: name for name in PRECISIONS} | {
     "fp4": "4 bits (FP4)",
 }
 SIZES = {"batch": "Batch size", "seq": "Tokens per row"}
-_WHAT = {"dtype": "precision", "targets": "choice of targets"}
+_WHAT = {"row": "published run", "dtype": "precision", "targets": "choice of targets"}
 _TARGETS_HELP = (
     "With the same targets, the bars of LoRA and QLoRA differ only by the method. By default LoRA adapts query "
     "and value, and QLoRA every linear map, which keeps far more activations."
@@ -159,6 +161,7 @@ def titles() -> dict[str, dict[str, str]]:
         "targets": TARGETS,
         "method": {slug: method.title for slug, method in all_methods().items()},
         "tab": TABS,
+        "row": {name: row.title for name, row in published.rows().items()},
     }
 
 
@@ -175,13 +178,13 @@ def controls() -> Chosen:
         entry = model_control(current, state.widget_key(SCOPE, "model"))
         state.remember(SCOPE, "model", entry.name)
         address_problem("model")
-    device = devices()[_pick(top[1], "device", "Device")]
+    device = devices()[pick(top[1], "device", "Device")]
     problems: dict[str, str] = {}
     batch = _size(top[2], "batch", None, problems)
     seq = _size(top[3], "seq", entry, problems)
-    dtype = _pick(bottom[0], "dtype", "The base is stored in")
-    optimizer = _pick(bottom[1], "optimizer", "Optimizer")
-    targets = _pick(bottom[2], "targets", "LoRA and QLoRA adapt", _TARGETS_HELP)
+    dtype = pick(bottom[0], "dtype", "The base is stored in")
+    optimizer = pick(bottom[1], "optimizer", "Optimizer")
+    targets = pick(bottom[2], "targets", "LoRA and QLoRA adapt", _TARGETS_HELP)
     checkpointing = bottom[3].toggle(
         "Checkpointing",
         value=bool(state.remembered(SCOPE, "checkpointing", False)),
@@ -196,7 +199,7 @@ def controls() -> Chosen:
     return Chosen(entry, device, batch, seq, dtype, optimizer, checkpointing, problems, targets)
 
 
-def _pick(cell: Any, name: str, label: str, told: str | None = None) -> str:
+def pick(cell: Any, name: str, label: str, told: str | None = None) -> str:
     known = titles()[name]
     index = state.one_of(SCOPE, name, list(known), DEFAULTS[name])
     with cell:
@@ -252,6 +255,7 @@ def address(chosen: Chosen) -> dict[str, tuple[Any, Any]]:
         "targets": chosen.targets,
         "method": state.remembered(SCOPE, "method", DEFAULTS["method"]),
         "tab": state.remembered(SCOPE, "tab", DEFAULTS["tab"]),
+        "row": state.remembered(SCOPE, "row", DEFAULTS["row"]),
     }
     return {name: (value, DEFAULTS[name]) for name, value in values.items() if name not in chosen.problems}
 
