@@ -41,8 +41,10 @@ def _prompt_tokens(model: Subject) -> Found:
     taken = [spec.virtual_tokens(spec.complete(shape, values)) for spec in (prefix, prompt)]
     return Found(
         both(taken[0] > 0, taken[1] > 0),
-        f"{TOKENS} virtual tokens take {units.size(TOKENS * each)} of every request's cache ({units.size(each)} each)",
-        "Both kinds stand in every layer's cache: a prefix is written there, a prompt gets there by being read.",
+        f"{TOKENS} virtual tokens take {units.size(TOKENS * each)} of every request's cache ({units.size(each)} "
+        f"each)",
+        "Both take room in every layer's cache: a prefix is written into it, a prompt enters it when the model "
+        "reads it.",
         {"cache": TOKENS * each},
     )
 
@@ -60,7 +62,7 @@ def _large_limited(model: Subject) -> Found:
     return Found(
         "right" if methods == ["lora", "qlora"] else "imprecise",
         "; ".join(advised),
-        "Size alone does not decide: what a step needs against what the device has does.",
+        "Size alone does not decide. What counts is whether the memory of a step fits the device.",
         needs,
     )
 

@@ -64,7 +64,7 @@ class _Simulated:
 def memory_command(
     context: typer.Context,
     model: options.Model,
-    batch: Annotated[int | None, typer.Option("--batch", help="Rows of one step.")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", help="Batch size.")] = None,
     seq: Annotated[int | None, typer.Option("--seq", help="Tokens of one row.")] = None,
     method: options.Methods = None,
     sets: options.Sets = None,
@@ -106,7 +106,7 @@ def memory_command(
         heading = f"{entry.title}, protocol of the published runs, {setting.batch} rows"
     else:
         if batch is None or seq is None:
-            raise BadInput("Give --batch and --seq: rows of a step and tokens of a row.", "batch")
+            raise BadInput("Give --batch and --seq: the batch size and the tokens per row.", "batch")
         setting = Setting(batch, seq, optimizer=optimizer, generate=_generation(generate))
         heading = f"{entry.title}, {batch:,} × {seq:,} tokens"
     setting.check()

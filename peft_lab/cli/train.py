@@ -49,7 +49,7 @@ def train(
     sets: options.Sets = None,
     steps: Annotated[int, typer.Option("--steps", help="Optimizer steps.")] = STEPS,
     batch: Annotated[
-        int | None, typer.Option("--batch", help="Rows of one step; the task's usual by default.")
+        int | None, typer.Option("--batch", help="Batch size; the task's usual by default.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Equal seeds give equal curves.")] = 0,
     lr: Annotated[

@@ -147,13 +147,15 @@ def _chosen(request: ComparisonRequest) -> list[MethodSpec]:
 
 def _check_rows(request: ComparisonRequest) -> None:
     if request.eval_rows == 0:
-        raise BadInput("A comparison needs rows to score the methods on; none are asked for.", "eval_rows")
+        raise BadInput(
+            "A comparison needs held-out rows to score the methods on; ask for at least one.", "eval_rows"
+        )
 
 
 def _checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
     kept = tuple(dict.fromkeys(seeds))
     if not 1 <= len(kept) <= MOST_SEEDS:
-        raise BadInput(f"A comparison takes 1 to {MOST_SEEDS} seeds; these are {len(kept)}.", "seeds")
+        raise BadInput(f"A comparison takes 1 to {MOST_SEEDS} seeds; {len(kept)} were given.", "seeds")
     return kept
 
 

@@ -114,7 +114,7 @@ def _start(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> str:
 def _size(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> str:
     for name, value in content.items():
         if isinstance(value, int) and abs(value) > _MOST:
-            return f"says {name} {value:,}: more than can be meant."
+            return f"says {name} {value:,}, which cannot be right."
     return ""
 
 

@@ -40,7 +40,7 @@ def difference(formula: Formula, tree: Iterable[GroupCount]) -> str | None:
     if less:
         parts.append(f"the formula counts {_listed(less)} that PEFT leaves out")
     sentence = ", and ".join(parts)
-    return f"The closed formula gives {formula.trainable:,}, the count {counted:,}: {sentence}. The count is right."
+    return f"The formula gives {formula.trainable:,}, the count {counted:,}: {sentence}. The count is right."
 
 
 def _longest(places: Iterable[str], path: str) -> str:

@@ -91,7 +91,7 @@ def _training(known: RunOutcome) -> str:
     stopped = f"{known.made} of {spec.steps} (stopped)" if known.made < spec.steps else str(spec.steps)
     rows = [
         ("steps", stopped),
-        ("rows a step", spec.batch),
+        ("batch size", spec.batch),
         ("seed", spec.seed),
         ("learning rate", f"{spec.learning_rate:g}, {spec.schedule} after {spec.warmup:.0%} of warm-up"),
         *([("learning rate of the head", f"{spec.head_learning_rate:g}")] if spec.head_learning_rate else []),

@@ -272,6 +272,4 @@ def _check_depth(config: Any, name: str) -> None:
                 f"The config of '{name}' says {field} {layers}; a model has at least one layer.", "model"
             )
         if isinstance(layers, int) and layers > MOST_LAYERS:
-            raise BadInput(
-                f"The config of '{name}' says {field} {layers:,}: more than can be meant.", "model"
-            )
+            raise BadInput(f"The config of '{name}' says {field} {layers:,}, which cannot be right.", "model")

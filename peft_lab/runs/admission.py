@@ -64,7 +64,7 @@ def refusal(spec: RunSpec) -> str | None:
     if needed <= free:
         return None
     would = inspector.get_inspector(inspector.Worker.MEMORY).ask(what_fits, data, device, free)
-    kept = f", beside {units.size(RESERVE)} for Python and its libraries" if device == "cpu" else ""
+    kept = f", after {units.size(RESERVE)} set aside for Python and its libraries" if device == "cpu" else ""
     return (
         f"This run does not fit: a step needs {units.size(needed)}, and {units.size(max(0, free))} are free on this "
         f"{'machine' if device == 'cpu' else 'GPU'}{kept}. {_sentence(would)}"

@@ -144,7 +144,7 @@ class RunSpec:
     def _check_ranges(self, entry: ModelEntry, spec: MethodSpec) -> None:
         room = _room(entry, spec, self.values)
         _whole("Steps", "steps", self.steps, 1, 100_000)
-        _whole("Batch", "batch", self.batch, 1, 1024)
+        _whole("Batch size", "batch", self.batch, 1, 1024)
         _whole("Seed", "seed", self.seed, 0, 2**32 - 1)
         _whole("Held-out rows", "eval_rows", self.eval_rows, 0, MOST_EVAL_ROWS)
         _whole("Maximum length", "max_length", self.max_length, SHORTEST, room or 1_000_000)
@@ -247,5 +247,5 @@ def _number(label: str, name: str, value: Any, low: float, high: float, above: b
         raise BadInput(f"{label} is a number; '{value}' is not.", name)
     if value < low or value > high or (above and value == low):
         raise BadInput(
-            f"{label} goes from {'above ' if above else ''}{low:,} to {high:,}; {value:,} does not.", name
+            f"{label} must be from {'above ' if above else ''}{low:,} to {high:,}; {value:,} is not.", name
         )

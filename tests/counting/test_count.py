@@ -206,7 +206,7 @@ def test_where_formula_and_count_differ_the_report_says_where(monkeypatch: pytes
     assert report.formula != report.trainable
     v, o = 30 * 8 * (576 + 192), 30 * 8 * (576 + 576)
     assert report.difference == (
-        f"The closed formula gives {report.formula:,}, the count {report.trainable:,}: PEFT trains {v:,} in "
+        f"The formula gives {report.formula:,}, the count {report.trainable:,}: PEFT trains {v:,} in "
         f"self_attn.v_proj that the formula does not know, and the formula counts {o:,} in self_attn.o_proj that PEFT "
         "leaves out. The count is right."
     )

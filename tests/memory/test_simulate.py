@@ -232,7 +232,7 @@ def test_norms_of_packed_weights_are_not_known() -> None:
         ({"task_type": "TOKEN_CLS"}, "steps are simulated for CAUSAL_LM"),
         ({"task_type": "FOO"}, "'FOO', which is not one of PEFT's tasks"),
         ({"init_lora_weights": "foo"}, "starts from 'foo', which PEFT does not know"),
-        ({"r": 10**9}, "r 1,000,000,000: more than can be meant"),
+        ({"r": 10**9}, "r 1,000,000,000, which cannot be right"),
         ({"r": "eight"}, "one of its values has the wrong type"),
         ({"r": None}, "one of its values has the wrong type"),
         ({"target_modules": 5}, "one of its values has the wrong type"),

@@ -76,7 +76,7 @@ def memory(peak: int) -> dict[str, Any]:
 def tile(app: AppTest, label: str = "Peak memory, one step") -> tuple[str, str]:
     """The figure of a headline tile, and what stands under it."""
     until = time.monotonic() + SECONDS
-    while any("Being simulated" in element.value for element in app.caption) and time.monotonic() < until:
+    while any("Simulating" in element.value for element in app.caption) and time.monotonic() < until:
         time.sleep(0.2)
         app.run()
     assert not app.exception

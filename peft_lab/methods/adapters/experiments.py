@@ -24,7 +24,7 @@ EXPERIMENTS = (
     _here(
         id="adapters-start",
         title="A start that is no near-identity",
-        question="Adapters start tiny, with a deviation of 0.001. What if they start at 1?",
+        question="Adapters start tiny, with a standard deviation of 0.001. What if it is 1?",
         why="A start near the identity hands every layer the inputs it was pretrained on. Large random adapters bury "
         "them in noise at once, and sixty steps have to undo that before anything is learnt.",
         arms=(

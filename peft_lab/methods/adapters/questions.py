@@ -122,7 +122,7 @@ QUESTIONS = (
         id="adapters-extra-work", level="hard", kind="numeric", calculate=calc.extra_work, given={"m": 64},
         question="By which percentage do Houlsby adapters of width {{m}} raise the multiplications per token in "
         "the linear maps of {{model}}'s {{layers}} layers? (hidden size {{hidden}})",
-        answer="By {{value}}. The clock shows more than that at small batches, because many tiny steps in sequence "
+        answer="By {{value}}. Measured time grows more than that at small batches, because many tiny steps in sequence "
         "leave a GPU waiting.",
         listen_for=("one multiplication per weight and token", "arithmetic is not latency"),
         wrong=("takes the share of parameters including the embeddings",),

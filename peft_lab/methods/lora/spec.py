@@ -39,7 +39,7 @@ PARAMETERS = Knob(
     "target_parameters", "Target parameters", "modules", (),
     "Experts of a mixture are stacked in bare parameters, which no name of a module reaches. Each expert gets an A "
     "and a B of its own.",
-    usual="none: the attention's maps alone", paper="none: no model of the paper has experts",
+    usual="none: the attention's maps alone", paper="none: the paper's models have no experts",
 )  # fmt: skip
 KNOBS = (
     Knob(
@@ -64,13 +64,13 @@ KNOBS = (
     Knob(
         "use_rslora", "rsLoRA", "bool", False,
         "Scale by α/√r instead of α/r, so that large ranks keep learning (Kalajdzievski 2023).",
-        usual="off; on for ranks of 64 and more", paper="off: it came later",
+        usual="off; on for ranks of 64 and more", paper="off, as it was proposed later",
     ),
     Knob(
         "use_dora", "DoRA", "bool", False,
         "Also train the length of every output row of W (Liu et al. 2024): one more parameter per output. The paper "
-        "takes the length of every column; per row is how PEFT does it, and with it this lab.",
-        usual="off", paper="off: it came later",
+        "takes the length of every column; PEFT takes rows, and so does PEFT Lab.",
+        usual="off", paper="off, as it was proposed later",
     ),
     Knob(
         "init_lora_weights", "Start", "choice", "default",
@@ -88,7 +88,8 @@ KNOBS = (
     Knob(
         "rank_pattern", "Ranks by module", "text", "",
         "Different ranks for some matrices, such as 'v_proj=4, 0-9=16': the ending of a name or a range of layers, "
-        "then the rank. The first match counts. α stays the same, so a matrix with another rank is also scaled "
+        "then the rank. The first matching rule applies. α stays the same, so a matrix with another rank is "
+        "also scaled "
         "differently.",
         usual="empty", paper="one rank for all", advanced=True,
     ),

@@ -41,7 +41,7 @@ def headline(situation: Situation, found: Recommendation) -> None:
         )
     with cells[1]:
         stored = Finding(plan.stored_bytes, "bytes", Source.COUNTED)
-        figures.card("Stored per task", stored, "four bytes per number")
+        figures.card("Stored per task", stored, "four bytes per parameter")
     with cells[2]:
         needed = Finding(plan.needed_bytes, "bytes", Source.SIMULATED)
         figures.card("A training step", needed, f"of {units.size(plan.memory_bytes)} usable")
@@ -64,8 +64,8 @@ def configuration(situation: Situation, found: Recommendation) -> None:
     figures.table(("Setting", "Value", "Default, where it differs"), rows)
     if situation.model not in catalogue() or not catalogue()[situation.model].live:
         st.caption(
-            f"With this learning rate the small models here learn visibly within {STEPS} steps. Nothing was trained "
-            f"on {plain(situation.shape.title)}, so tune it there."
+            f"This learning rate was chosen on the small models here, which learn visibly with it within "
+            f"{STEPS} steps. It was not tried on {plain(situation.shape.title)}: tune it there."
         )
     target, query = page_with(situation, found.method, plan)
     title = pages.titles()[target]
@@ -127,7 +127,7 @@ def flipping(changes: Sequence[Flip]) -> Flip | None:
     """What would flip the choice; returns the change that was chosen."""
     st.markdown("#### What would change the answer")
     if not changes:
-        st.markdown("No change to a single answer does.")
+        st.markdown("Changing any single answer leads to the same method.")
         return None
     chosen = None
     for number, flip in enumerate(changes):

@@ -123,8 +123,8 @@ def _kept_from() -> str:
     """How a kept result was found, and what is otherwise here."""
     other = ", ".join(f"{name} {version}" for name, version in taken().differing().items())
     here = (
-        f"Installed here: {other}. Run it now shows whether it still holds."
+        f"Installed here: {other}. Press *Run it now* to see whether it still holds."
         if other
-        else "Run it now repeats it."
+        else "Press *Run it now* to repeat it."
     )
     return f"From a run of {taken()}. {here}"

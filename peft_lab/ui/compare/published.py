@@ -110,8 +110,8 @@ def _moved(benchmark: str) -> str:
     return (
         f"Other runs of {moved.rows} of these experiments were published too, with other versions of the libraries: "
         f"{_points(moved.median)} points away in the median, {_points(moved.largest)} at most, {moved.lower} of "
-        f"{moved.runs} above what is shown here. The bars in the figures are that median; take smaller differences for "
-        f"nothing.{_forgotten(benchmark)}"
+        f"{moved.runs} above what is shown here. The bars in the figures are that median; treat smaller differences as "
+        f"noise.{_forgotten(benchmark)}"
     )
 
 
@@ -142,11 +142,10 @@ def _scatter(benchmark: str) -> tuple[str, str]:
         return x, y
     rows = cited.rows(benchmark)
     front = pareto.front(rows, axes[x], axes[y])
-    names = {str(row["method"]): str(row["title"]) for row in rows}
     lacking = [plain(row["title"]) for row in rows if row[x] is None or row[y] is None]
     missing = f" Without one of the two figures: {', '.join(lacking)}." if lacking else ""
     st.markdown(
-        f":small[Pareto front, from left to right: {'; '.join(plain(names[name]) for name in front)}.{missing}]"
+        f":small[Pareto front, filled: {len(front)} of {len(rows)} runs. Point at a dot to see its run.{missing}]"
     )
     figure = drawings.scatter(rows, axes[x], axes[y], titles, front, {}, front[-1:])
     st.plotly_chart(figure, key="compare-cited", config=drawings.config(f"published-{x}-{y}"))
@@ -158,7 +157,7 @@ def _settings(benchmark: str) -> str:
     about, moved = BENCHMARKS[benchmark], published.moved(benchmark)
     st.markdown(f"#### The same method with other settings {figures.badge('cited')}")
     st.markdown(
-        "Every method of which more than one figure was published. A difference between two methods that is smaller "
+        "Every method with more than one published figure. A difference between two methods that is smaller "
         "than the line of either says as much about settings as about methods."
     )
     spread = moved.median if moved else None

@@ -51,7 +51,7 @@ def draw(row: PublishedRow) -> None:
 def _open(row: PublishedRow) -> None:
     if row.benchmark != METAMATH:
         st.markdown(
-            "This lab counts and simulates language models, so the settings of pictures open nowhere here."
+            "PEFT Lab counts and simulates language models only: settings for images cannot be opened here."
         )
         return
     with st.container(horizontal=True, vertical_alignment="center"):

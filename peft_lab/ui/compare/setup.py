@@ -23,9 +23,9 @@ NUMBERS = {
     "steps": ("Steps", "Optimizer steps of each run."),
     "seeds": (
         "Seeds",
-        "Runs per method, each with a seed of its own, counted from zero. With a single seed the spread is unknown.",
+        "Runs per method, each with a seed of its own, counting from zero. With a single seed the spread is unknown.",
     ),
-    "batch": ("Batch", "Rows per step, the same for all."),
+    "batch": ("Batch size", "Rows in each optimizer step, the same for all methods."),
     "rows": (
         "Held-out rows",
         "Held-out rows on which each run is scored. More rows make the score more reliable and take longer.",
@@ -202,7 +202,7 @@ def _planned(
         if not methods:
             raise BadInput("Choose at least one method.", "methods")
         if not 1 <= numbers["seeds"] <= MOST_SEEDS:
-            raise BadInput(f"Seeds goes from {1} to {MOST_SEEDS}; {numbers['seeds']:,} does not.", "seeds")
+            raise BadInput(f"Seeds must be from {1} to {MOST_SEEDS}; {numbers['seeds']:,} is not.", "seeds")
         return make_plan(
             ComparisonRequest(
                 model=model,

@@ -35,7 +35,7 @@ def _described(one: AssetStatus) -> str:
         return (
             f"**{one.title}** is damaged on this disk: {plain(', '.join(one.damaged))} no longer holds what was "
             "fetched. "
-            "Nothing is trained on it until it is fetched again."
+            "It cannot be trained until it is fetched again."
         )
     return f"**{one.title}** is not on this machine yet. Counting and drawing work without it; training needs it."
 

@@ -50,11 +50,11 @@ DTYPES = {name: name for name in PRECISIONS} | {
     "nf4": "4 bits (NF4)",
     "fp4": "4 bits (FP4)",
 }
-SIZES = {"batch": "Batch, rows", "seq": "Tokens per row"}
+SIZES = {"batch": "Batch size", "seq": "Tokens per row"}
 _WHAT = {"row": "published run", "dtype": "precision", "targets": "choice of targets"}
 _TARGETS_HELP = (
-    "When both adapt the same maps, their bars differ by the method alone. By default LoRA adapts query and value, "
-    "QLoRA every linear map, which keeps far more activations."
+    "With the same targets, the bars of LoRA and QLoRA differ only by the method. By default LoRA adapts query "
+    "and value, and QLoRA every linear map, which keeps far more activations."
 )
 _NO_GPU = (8, 9)  # a capability is asked for in any case; a processor's kernels ignore it
 
@@ -167,7 +167,7 @@ def titles() -> dict[str, dict[str, str]]:
 
 def _check_size(name: str, value: int) -> None:
     if not 1 <= value <= fits.LARGEST[name]:
-        raise BadInput(f"{SIZES[name]}: from 1 to {fits.LARGEST[name]:,}; {value:,} is not.", name)
+        raise BadInput(f"{SIZES[name]} must be from 1 to {fits.LARGEST[name]:,}; {value:,} is not.", name)
 
 
 def controls() -> Chosen:
@@ -190,7 +190,7 @@ def controls() -> Chosen:
         value=bool(state.remembered(SCOPE, "checkpointing", False)),
         key=state.widget_key(SCOPE, "checkpointing"),
         disabled=state.is_fixed("checkpointing"),
-        help="Gradient checkpointing keeps only every layer's input and computes the rest again in the backward pass: "
+        help="Gradient checkpointing keeps only every layer's input and recomputes the rest in the backward pass: "
         "less memory, more time.",
     )
     state.remember(SCOPE, "checkpointing", checkpointing)

@@ -77,7 +77,7 @@ def peak(choice: Choice, expected: Expected) -> Peak:
     if expected.answer is None:
         return Peak(None, expected.problem)
     if not expected.answer.done() or expected.answer.cancelled():
-        return Peak(None, "Being simulated…")
+        return Peak(None, "Simulating…")
     try:
         answer = expected.answer.result()
     except PeftLabError as error:

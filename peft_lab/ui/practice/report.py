@@ -35,7 +35,7 @@ def show_report(held: Interview) -> None:
         st.markdown("### Read next")
         if not summed.weak:
             st.markdown(
-                "No topic scored below seven tenths of its points. Try another seed, or stay with one topic."
+                "You scored at least 70% on every topic. Try another seed, or practise a single topic."
             )
         for spot in summed.weak:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):

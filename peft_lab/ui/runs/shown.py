@@ -110,7 +110,7 @@ def stale(choice: Choice, run: Run) -> str:
     """How the run's settings differ from what is set now; empty when they do not."""
     spec = run.spec
     if (spec.model, spec.task) != (choice.entry.name, choice.task):
-        return f"This run is of {spec.model} on {spec.task}."
+        return f"This run trained {spec.model} on {spec.task}."
     changed = [name for name, value in spec.values.items() if value != choice.values.get(name)]
     if not changed:
         return ""

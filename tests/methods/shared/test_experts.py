@@ -121,7 +121,7 @@ def test_models_without_experts_are_offered_no_parameters() -> None:
         ("mixtral", "lora", {"target_modules": ALL, "use_dora": True}, "use_dora", "without DoRA"),
         ("deepseek_v3", "lora", {"target_modules": ALL, "init_lora_weights": "pissa"}, "init_lora_weights", "PiSSA"),
         ("mixtral", "lora", {"target_parameters": ("experts.up",)}, "target_parameters", "not a bare parameter"),
-        ("llama4_text", "lora", {"target_modules": ALL}, "target_modules", "gives back two things"),
+        ("llama4_text", "lora", {"target_modules": ALL}, "target_modules", "returns two things"),
     ],
 )  # fmt: skip
 def test_what_peft_could_not_build_is_refused_in_a_sentence(

@@ -28,7 +28,8 @@ def live(run: Run, slug: str) -> None:
 
     def standing() -> None:
         seen = run.view()
-        _status(run, seen, slug)
+        with st.container(key=f"{slug}-standing"):
+            _status(run, seen, slug)
         _curves(run, seen, slug)
         _results(run, seen)
         if going and seen.status.final:

@@ -105,7 +105,7 @@ def step_now(choice: Choice) -> Step:
 def _controls(choice: Choice) -> Step:
     slug, usual = choice.spec.slug, _usual(choice)
     cells = st.columns([4, 4, 6, 5, 6, 7], vertical_alignment="bottom")
-    batch = cells[0].number_input("Batch", 1, 4096, **_kept(slug, "m-batch", usual["batch"]))
+    batch = cells[0].number_input("Batch size", 1, 4096, **_kept(slug, "m-batch", usual["batch"]))
     seq = cells[1].number_input(
         "Tokens per row", 1, choice.shape.max_positions or 131072, **_kept(slug, "m-seq", usual["seq"])
     )
@@ -115,7 +115,7 @@ def _controls(choice: Choice) -> Step:
     key = state.widget_key(slug, "m-checkpointing")
     checkpointing = cells[5].toggle(
         "Checkpointing", value=state.remembered(slug, "m-checkpointing", False), key=key,
-        help="Gradient checkpointing keeps only every layer's input and computes the rest again in the backward pass.",
+        help="Gradient checkpointing keeps only every layer's input and recomputes the rest in the backward pass.",
     )  # fmt: skip
     chosen = Step(int(batch), int(seq), dtype, optimizer, device, checkpointing)
     for name in usual:

@@ -17,7 +17,7 @@ from peft_lab.ui.components.knobs import OWN_TASK, Choice, tasks_for
 # Name, label, reader, help. The address and the form are both made from this list.
 FIELDS = {
     "steps": ("Steps", int, "Optimizer steps. The defaults learn visibly within these."),
-    "batch": ("Batch", int, "Rows per step. Memory grows with it."),
+    "batch": ("Batch size", int, "Rows in each optimizer step. More rows need more memory."),
     "lr": (
         "Learning rate",
         float,
