@@ -43,7 +43,7 @@ def kept(prediction: Prediction, note: str) -> dict[str, Any]:
     """What is kept of one contest. Raises :class:`BadInput` for a run that did not finish."""
     contest = prediction.experiment
     assert isinstance(contest, Contest)
-    records = [_record(spec.check()) for spec in contest.runs]
+    records = [_record(spec.complete()) for spec in contest.runs]
     outcome = decide_records(prediction, records)
     print(prediction.id, [figure.shown for figure in outcome.figures], prediction.options[outcome.right])
     packages = records[-1]["packages"]
@@ -54,7 +54,7 @@ def kept(prediction: Prediction, note: str) -> dict[str, Any]:
         "values": [figure.value for figure in outcome.figures],
         "measured": f"{measured}, {note}" if note else measured,
         "runs": [spec.to_dict() for spec in contest.runs],
-        "complete": [spec.check().to_dict() for spec in contest.runs],
+        "complete": [spec.complete().to_dict() for spec in contest.runs],
     }
 
 

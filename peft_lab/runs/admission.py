@@ -109,8 +109,8 @@ def bound(spec: RunSpec) -> int:
     shape = entry.shape
     head = shape.hidden * shape.hidden + 2 * shape.hidden + 2
     trained = method.formula(shape, spec.values).trainable + (head if shape.kind == "encoder" else 0)
-    length = (spec.max_length or 0) + method.virtual_tokens(spec.values)
-    return _bound(shape, trained, spec.batch or 0, length)
+    length = spec.max_length + method.virtual_tokens(spec.values)
+    return _bound(shape, trained, spec.batch, length)
 
 
 def _bound(shape: ModelShape, trained: int, rows: int, length: int) -> int:
@@ -150,14 +150,12 @@ def largest_batch(spec: RunSpec) -> dict[str, Any]:
     from peft_lab.models import loading
     from peft_lab.training import batches
 
-    task, rows = spec.task_object(), spec.batch or 1
+    task, rows = spec.task_object(), spec.batch
     tokenizer = loading.load_tokenizer(loading.weights_of(spec.model))
     train = task.load().train
     # Later passes over the same rows bring no longer ones.
     steps = min(spec.steps, -(-_PASSES * len(train) // rows))
-    encoded = batches.encode(
-        task, train[: min(len(train), steps * rows)], tokenizer, spec.max_length or SHORTEST
-    )
+    encoded = batches.encode(task, train[: min(len(train), steps * rows)], tokenizer, spec.max_length)
     order = batches.plan([len(row) for row in encoded], steps, rows, spec.seed)
     made = ([encoded[number] for number in numbers] for numbers in order)
     most = max(made, key=lambda batch: len(batch) * max(len(row) for row in batch))

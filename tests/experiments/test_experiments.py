@@ -37,7 +37,7 @@ def named(experiment: Experiment) -> str:
 @pytest.mark.weights
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=named)
 def test_every_run_of_an_experiment_can_start(experiment: Experiment) -> None:
-    specs = [spec.check() for spec in experiment.specs()]
+    specs = [spec.complete() for spec in experiment.requests()]
     assert len(specs) == len(experiment.arms) >= 2
     assert all(results.same(one, one) for one in specs)
     for index, one in enumerate(specs):

@@ -267,7 +267,7 @@ def test_a_contest_uses_finished_runs_of_the_same_settings(clock: Clock, own_hom
     prediction = get_prediction("predict-learning-rate")
     assert isinstance(prediction.experiment, Contest)
     for spec, accuracy in zip(prediction.experiment.runs, (0.75, 0.5), strict=True):
-        run = store.create(spec.check())
+        run = store.create(spec.complete())
         scored = {"metrics": {"accuracy": accuracy}, "loss": 0.5, "rows": 100, "seconds": 0.1}
         run.log.emit("evaluated", which="tuned", **scored)
         end(run, "done", "")
@@ -330,7 +330,7 @@ def test_stored_figures_are_of_todays_defaults(own_home: Path) -> None:
         kept = stored(prediction)
         if isinstance(prediction.experiment, Contest):
             assert kept is not None
-            assert list(kept.complete) == [run.check() for run in prediction.experiment.runs]
+            assert list(kept.complete) == [run.complete() for run in prediction.experiment.runs]
 
 
 def test_what_an_earlier_version_kept_is_not_shown_as_it_is(clock: Clock) -> None:

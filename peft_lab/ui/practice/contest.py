@@ -8,7 +8,7 @@ from peft_lab.errors import RunError
 from peft_lab.queue.queue import get_queue
 from peft_lab.quiz.predictions import Contest, Prediction, decide_records
 from peft_lab.runs import store
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.ui import state
@@ -51,9 +51,9 @@ def _runs(prediction: Prediction, experiment: Contest) -> list[Run]:
     return [store.get(identity) for identity in identities]
 
 
-def _finished(spec: RunSpec) -> str | None:
+def _finished(spec: RunRequest) -> str | None:
     """A finished run of the same settings."""
-    wanted = spec.check().to_dict()
+    wanted = spec.complete().to_dict()
     done = (line for line in summaries() if line.status == Status.DONE and line.spec is not None)
     return next((line.id for line in done if line.spec and line.spec.to_dict() == wanted), None)
 
