@@ -21,6 +21,9 @@ from typing import Any
 
 from peft_lab import machine, units
 from peft_lab.errors import BadInput, PeftLabError, SimulationError
+from peft_lab.memory.fits import needed
+from peft_lab.memory.lab import LabBatch, simulate_lab
+from peft_lab.memory.request import StepRequest
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.shapes import ModelShape
 from peft_lab.runs.spec import SHORTEST, RunSpec, entry_of
@@ -145,7 +148,7 @@ def needed_bytes(data: Mapping[str, Any], device: str) -> int:
 def largest_batch(spec: RunSpec) -> dict[str, Any]:
     """The size of the batch with the most tokens among those that the run will make.
 
-    The fields are those of :class:`peft_lab.memory.lab.LabBatch`.
+    As :func:`peft_lab.training.batches.size_of` has it.
     """
     from peft_lab.models import loading
     from peft_lab.training import batches
@@ -171,11 +174,9 @@ def largest_batch(spec: RunSpec) -> dict[str, Any]:
 
 
 def _simulated(spec: RunSpec, batch: Mapping[str, Any], device: str) -> int:
-    from peft_lab.memory.fits import needed
-    from peft_lab.memory.lab import LabBatch, simulate_lab
-
     dtype = str(machine.compute_dtype()).removeprefix("torch.")
-    return needed(simulate_lab(spec.model, spec.method, spec.values, LabBatch(**batch), dtype, device))
+    asked = StepRequest(spec.model, spec.method, spec.values, LabBatch.of(batch, device), dtype)
+    return needed(simulate_lab(asked))
 
 
 # -- 3: what would fit -------------------------------------------------------------------------------------------

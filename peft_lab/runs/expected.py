@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from peft_lab import machine
+from peft_lab.memory.lab import LabBatch
+from peft_lab.memory.request import StepRequest
 from peft_lab.runs.simulated import peak_of_step
 from peft_lab.runs.spec import RunSpec
 
@@ -26,9 +28,9 @@ def step_ahead(data: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
     spec = RunSpec.from_dict(data)
     device = machine.in_use()
     batch = tracked_batch(spec)
-    asked = {**batch, "attention": loading.attention_for(device.kind, spec.max_length)}
+    sized = LabBatch.of(batch, device.simulated_as, loading.attention_for(device.kind, spec.max_length))
     dtype = str(machine.compute_dtype()).removeprefix("torch.")
-    return peak_of_step(spec.model, spec.method, spec.values, asked, dtype, device.simulated_as), batch
+    return peak_of_step(StepRequest(spec.model, spec.method, spec.values, sized, dtype)), batch
 
 
 def tracked_batch(spec: RunSpec) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 from peft_lab import units
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.memory.lab import LabBatch, simulate_lab
+from peft_lab.memory.request import StepRequest
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
 from peft_lab.queue.queue import RunQueue, get_queue
@@ -35,7 +36,9 @@ def test_the_bound_is_above_the_simulation(model: str, rows: int, length: int, s
         pytest.skip("does not run on this model")
     values = method.require(shape, {})
     kept = length // 2 if shape.kind != "encoder" else 0
-    found = simulate_lab(model, slug, values, LabBatch(rows, length, kept, rows * kept), dtype)
+    found = simulate_lab(
+        StepRequest(model, slug, values, LabBatch(rows, length, kept=kept, predicted=rows * kept), dtype)
+    )
     spec = RunSpec(
         model, slug, "sentiment", values, batch=rows, learning_rate=1e-3, max_length=length, eval_rows=0
     )

@@ -58,7 +58,7 @@ def expect(choice: Choice) -> Expected:
         return Expected(None, problem=str(error))
     if spec is not None:
         return Expected(get_pool().submit(URGENCY, step_ahead, spec.to_dict()), spec)
-    return Expected(ask_step(choice, choice.spec.slug, dict(choice.values), step_now(choice), URGENCY))
+    return Expected(ask_step(step_now(choice), URGENCY))
 
 
 def peak(choice: Choice, expected: Expected) -> Peak:
@@ -86,7 +86,7 @@ def peak(choice: Choice, expected: Expected) -> Peak:
         total, batch = answer
         return Peak(Finding(total, "bytes", Source.SIMULATED), _batch(batch) + beside)
     step = step_now(choice)
-    note = f"batch of {step.batch} × {step.seq} tokens in {step.dtype}"
+    note = f"batch of {step.setting.batch} × {step.setting.seq} tokens in {step.dtype}"
     return Peak(Finding(answer.peak_bytes, "bytes", Source.SIMULATED), note)
 
 
