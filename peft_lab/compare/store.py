@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from peft_lab import disk as storage
 from peft_lab.assets import store as assets
 from peft_lab.compare import machine
-from peft_lab.compare.found import key_of, runs_of, status_of
+from peft_lab.compare.found import runs_of, status_of
 from peft_lab.compare.plan import Cell, ComparisonPlan
 from peft_lab.errors import RunError
 from peft_lab.runs import owners
@@ -96,8 +96,8 @@ class Comparison:
     def standing(self, plan: ComparisonPlan | None = None) -> Standing:
         """Read from the run store as it is now."""
         cells = (plan or self.plan).cells
-        found = runs_of(cell.spec for cell in cells)
-        runs = {cell: run for cell in cells if (run := found.get(key_of(cell.spec)))}
+        found = runs_of([cell.spec for cell in cells])
+        runs = {cell: run for cell, run in zip(cells, found, strict=True) if run}
         status = {cell: status_of(run) for cell, run in runs.items()}
         done = tuple(cell for cell in cells if status.get(cell) is Status.DONE)
         failed = tuple(cell for cell in cells if status.get(cell) is Status.FAILED)
