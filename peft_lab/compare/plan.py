@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from peft_lab import kinds
 from peft_lab.errors import BadInput
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
@@ -84,11 +85,8 @@ class ComparisonPlan:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ComparisonPlan:
-        """The inverse of :meth:`to_dict`, also after JSON. Raises KeyError or TypeError for anything else."""
-        asked = dict(data["wish"])
-        request = ComparisonRequest(
-            **{**asked, "methods": tuple(asked["methods"]), "seeds": tuple(asked["seeds"])}
-        )
+        """The inverse of :meth:`to_dict`, also after JSON. Raises BadInput, KeyError or TypeError for anything else."""
+        request = ComparisonRequest(**kinds.read(ComparisonRequest, data["wish"], "A comparison"))
         cells = (Cell(c["method"], c["seed"], RunSpec.from_dict(c["spec"])) for c in data["cells"])
         return cls(request, tuple(cells), dict(data["refused"]), dict(data["totals"]))
 

@@ -23,7 +23,7 @@ from peft_lab.assets import store as assets
 from peft_lab.compare import machine
 from peft_lab.compare.found import runs_of, status_of
 from peft_lab.compare.plan import Cell, ComparisonPlan
-from peft_lab.errors import RunError
+from peft_lab.errors import BadInput, RunError
 from peft_lab.runs import owners
 from peft_lab.runs.store import Run, write_json
 from peft_lab.runs.view import Status
@@ -70,7 +70,7 @@ class Comparison:
         """Raises RunError when the file is missing or cannot be read."""
         try:
             return ComparisonPlan.from_dict(json.loads((self.folder / "plan.json").read_text("utf-8")))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (BadInput, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise RunError(f"The plan of the comparison '{self.id}' cannot be read ({error}).") from error
 
     @property

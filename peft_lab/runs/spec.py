@@ -3,11 +3,11 @@ with the run as a :class:`RunSpec`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
-from peft_lab import tasks
+from peft_lab import kinds, tasks
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
@@ -77,21 +77,9 @@ class RunRequest:
         Raises:
             BadInput: a field that is missing, not known or of a wrong kind.
         """
-        known = {item.name for item in fields(cls)}
-        for name in data:
-            if name not in known:
-                raise BadInput(f"A run has no setting called '{name}'.", name)
-        needed = [
-            item.name for item in fields(cls) if item.default is item.default_factory
-        ]  # neither is there
-        for name in needed:
-            if name not in data:
-                raise BadInput(f"A run needs a value for '{name}'.", name)
-        for name, value in data.items():
-            if not _KINDS_OF_FIELDS[name](value) or (value is None and name in needed):
-                raise BadInput(f"A run's {name} cannot be {str(value)[:40]!r}.", name)
+        told = kinds.read(cls, data, "A run")
         values = {key: tuple(v) if isinstance(v, list) else v for key, v in data.get("values", {}).items()}
-        return cls(**{**data, "values": values, "probes": tuple(data.get("probes", ()))})
+        return cls(**{**told, "values": values})
 
     def task_object(self) -> Task:
         """The task, or the learner's file as one.
@@ -178,28 +166,6 @@ def _check_ranges(run: RunSpec, entry: ModelEntry, spec: MethodSpec) -> None:
         if not probe.strip() or len(probe) > PROBE_CHARACTERS:
             message = f"A sentence to try has 1 to {PROBE_CHARACTERS} characters; one has {len(probe)}."
             raise BadInput(message, "probes")
-
-
-def _is(*kinds: type, none: bool = False) -> Callable[[Any], bool]:
-    """Whether a stored value is of one of the kinds; a truth value is no number."""
-    return lambda value: (none and value is None) or type(value) in kinds
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
-
-
-_KINDS_OF_FIELDS: Mapping[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("model", "method", "task", "schedule"), _is(str)),
-    **dict.fromkeys(("steps", "seed"), _is(int)),
-    **dict.fromkeys(("batch", "max_length", "eval_rows"), _is(int, none=True)),
-    **dict.fromkeys(("learning_rate", "head_learning_rate"), _is(int, float, none=True)),
-    **dict.fromkeys(("warmup", "weight_decay", "clip"), _is(int, float)),
-    "values": lambda value: isinstance(value, Mapping),
-    "own_data": _is(str, none=True),
-    "probes": _texts,
-    "compared": _is(bool),
-}
 
 
 def entry_of(name: str) -> ModelEntry:

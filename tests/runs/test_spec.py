@@ -24,7 +24,7 @@ GOOD: dict[str, Any] = {"model": "minilm-l6", "method": "lora", "task": "sentime
 
 @given(
     steps=st.integers(),
-    rate=st.none() | st.floats(allow_nan=False),
+    rate=st.none() | st.floats(allow_nan=False, allow_infinity=False),
     rank=st.integers(),
     targets=st.lists(st.text()).map(tuple),
     probes=st.lists(st.text()).map(tuple),

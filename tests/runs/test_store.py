@@ -96,8 +96,8 @@ def test_newest_first() -> None:
         ("spec.json", None, "no spec.json"),
         ("spec.json", "{", "cannot be read"),
         ("spec.json", "[]", "no settings"),
-        ("spec.json", '{"model": "a"}', "needs a method"),
-        ("spec.json", '{"model": "a", "method": "lora", "task": "gone"}', "gone"),
+        ("spec.json", '{"model": "a"}', "needs a value for 'method'"),
+        ("spec.json", json.dumps({**SPEC.to_dict(), "task": "gone"}), "gone"),
         ("events.jsonl", '{"type": "step", "time": 1.0}\n', "events"),
     ],
 )
