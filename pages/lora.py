@@ -16,8 +16,8 @@ first step only $B$ receives a gradient; $A$ follows once $B$ has moved. After t
     r"\qquad A \in \mathbb{R}^{r \times d_{in}},\; B \in \mathbb{R}^{d_{out} \times r}",
     differs=r"""
 - Variants as knobs: **rsLoRA** scales by $\alpha/\sqrt{r}$, so that large ranks keep learning; **DoRA** also trains the
-  length of every row of $W$; **PiSSA** starts $A$ and $B$ from $W$'s largest singular directions and takes those out
-  of $W$; **LoRA+** lets $B$ learn faster than $A$.
+  length of every row of $W$ (so PEFT has it; the paper takes the columns); **PiSSA** starts $A$ and $B$ from $W$'s
+  largest singular directions and takes those out of $W$; **LoRA+** lets $B$ learn faster than $A$.
 - LoRA+ is a setting of the optimizer. PEFT's `create_loraplus_optimizer` raises the rate of every one-dimensional
   parameter too, such as a head's bias; here it is that of $B$ alone, as in the paper.
 - With PiSSA the base changes: switching the adapter off does not give the pretrained model back.

@@ -6,7 +6,7 @@ import json
 import os
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ VICTIM = RunRequest(
 )
 
 
-def _seen(kind: str, **fields: Any) -> Callable[[list[Event]], bool]:
+def _seen(kind: str, **fields: Any) -> Callable[[Sequence[Event]], bool]:
     return lambda events: any(
         event["type"] == kind and all(event.get(name) == value for name, value in fields.items())
         for event in events
@@ -35,7 +35,7 @@ def _seen(kind: str, **fields: Any) -> Callable[[list[Event]], bool]:
 
 
 #: Phases of a run by what its events say when it has come there.
-PHASES: dict[str, Callable[[list[Event]], bool]] = {
+PHASES: dict[str, Callable[[Sequence[Event]], bool]] = {
     "queued": _seen("queued"),
     "its process being made": _seen("starting"),
     "loading": _seen("phase"),
@@ -64,13 +64,7 @@ def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE)
 
 def reach(run: Run, phase: str) -> None:
     """Wait until a run has come to a phase, or has ended. Raises Waited."""
-    reader, events = run.reader(), list[Event]()
-
-    def there() -> bool:
-        events.extend(reader.read())
-        return PHASES[phase](events) or run.status().final
-
-    until(there, f"'{phase}' of {run.id}")
+    until(lambda: PHASES[phase](run.events()) or run.status().final, f"'{phase}' of {run.id}")
 
 
 def ended(run: Run, seconds: float = PATIENCE) -> Status:

@@ -180,7 +180,7 @@ _ADVICE = (
         Reason("{trained} parameters for a task beside one shared base, swapped for each request while the base stays.",
                f"{src.HOULSBY}, section 1"),
         Reason("One adapter after the feed-forward part of every layer is enough, at half the price of two.",
-               f"{src.PFEIFFER}, section 3"),
+               f"{src.PFEIFFER}, section 5 and table 1"),
         Reason("The price is time: layers in sequence took {adapter_latency} to {adapter_latency_most} longer for a "
                "single row.", f"{src.LORA}, table 1"),
     ), ("lora-small", "ia3-small", "qlora"), "are made for swapping between tasks; they cannot be merged.",
@@ -241,7 +241,7 @@ _ADVICE = (
     ), (), _PROMPT_INSTEAD, {"num_virtual_tokens": 8}),
     Advice("ptuning", "ptuning", (
         Reason("It was made for decoders on language understanding, where it brought GPT to BERT's level.",
-               f"{src.PTUNING}, section 4"),
+               f"{src.PTUNING}, section 3"),
         Reason("Only the virtual tokens are stored, {stored}; the encoder that makes them is thrown away.", _COUNT,
                Source.COUNTED),
         Reason(_BENCH, src.BENCH),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from peft_lab import published, units
 from peft_lab.choose import answers, words
 from peft_lab.choose.advice import ADVICE, NOTHING, PROMPTING, Advice, Reason
-from peft_lab.choose.answers import TOLD, answer
+from peft_lab.choose.answers import GIVEN, answer
 from peft_lab.choose.cited import ADAPTER_LATENCY
 from peft_lab.choose.room import Room, Step, StepPlan
 from peft_lab.choose.situation import Situation, stored_bytes
@@ -126,10 +126,10 @@ def walk(
         node = NODES[at]
         question = QUESTIONS[node.question]
         if given and question.key in given:
-            value, because, how = given[question.key], "", TOLD
+            value, because, how = given[question.key], "", GIVEN
         else:
             value, because = answer(question.key, situation, room)
-            how = TOLD if question.by == "you" else question.by
+            how = GIVEN if question.by == "you" else question.by
         branch = next(branch for branch in node.branches if value in branch.values)
         path.append(Answered(at, question.key, value, label(branch, question), how, because))
         at = branch.to
@@ -165,8 +165,8 @@ def _possible(
 
 def _named(advice: Advice) -> str:
     """The method with the settings that tell this advice from others of it."""
-    said = ", ".join(f"{name} {_plain(value)}" for name, value in advice.values.items())
-    return f"{advice.title} ({said or 'defaults'})"
+    settings = ", ".join(f"{name} {_plain(value)}" for name, value in advice.values.items())
+    return f"{advice.title} ({settings or 'defaults'})"
 
 
 def _plain(value: object) -> str:
@@ -265,7 +265,9 @@ def _result(
         )
         why.append(Why(text, _found_how(Source.SIMULATED), str(Source.SIMULATED)))
     why += [
-        Why(words.sentence(step.because), _found_how(step.how), step.how) for step in path if step.how != TOLD
+        Why(words.sentence(step.because), _found_how(step.how), step.how)
+        for step in path
+        if step.how != GIVEN
     ]
     slug, text = runner or (None, "")
     return Recommendation(

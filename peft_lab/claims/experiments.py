@@ -97,10 +97,10 @@ def _zero(model: Subject) -> Found:
 
 def _misspelt(model: Subject) -> Found:
     refused, warned, passed, *_ = library.misspelt_target()
-    said = "refuses it" if refused else "warns" if warned else "says nothing and adapts the rest"
+    reaction = "refuses it" if refused else "warns" if warned else "says nothing and adapts the rest"
     return Found(
         holds(not passed),
-        f"with 1 of 2 target names misspelt PEFT {said}",
+        f"with 1 of 2 target names misspelt PEFT {reaction}",
         "It only objects when no name at all matches. This lab names every target that matches nothing.",
         {"passed": passed},
     )

@@ -57,12 +57,12 @@ def _many_tasks(model: Subject) -> Found:
     shape = model.shape
     stored = {slug: model.stored(slug) * BYTES for slug in _methods(shape) if slug != "qlora"}
     least = sorted(stored, key=stored.__getitem__)[:3]
-    said = ", ".join(f"{get_method(slug).title} {units.size(TASKS * stored[slug])}" for slug in least)
+    listed = ", ".join(f"{get_method(slug).title} {units.size(TASKS * stored[slug])}" for slug in least)
     verdict = "right" if least[0] == "adapters" else "imprecise"
     return Found(
         verdict,  # type: ignore[arg-type]
         f"{TASKS} tasks store {units.size(TASKS * stored['adapters'])} as adapter layers, "
-        f"{units.size(TASKS * stored['lora'])} as LoRA; least: {said}",
+        f"{units.size(TASKS * stored['lora'])} as LoRA; least: {listed}",
         "Whatever stays apart from the base can be swapped for each request, and most of it is smaller. Adapter layers "
         "also make every request longer, as they cannot be merged.",
         {slug: float(size) for slug, size in stored.items()},
@@ -74,10 +74,10 @@ def _few_shot(model: Subject) -> Found:
     trained = {slug: model.trained(slug) for slug in _methods(shape)}
     order = sorted(trained, key=trained.__getitem__)
     named = [slug for slug in ("ia3", "prompt") if slug in trained]
-    said = ", ".join(f"{get_method(slug).title} {units.count(trained[slug])}" for slug in order[:3])
+    listed = ", ".join(f"{get_method(slug).title} {units.count(trained[slug])}" for slug in order[:3])
     return Found(
         both(*(slug in order[:2] for slug in named)) if len(named) > 1 else "imprecise",
-        f"fewest trained at their defaults: {said}",
+        f"fewest trained at their defaults: {listed}",
         "Few parameters are one thing, few rows another. IA³ was made for few rows and tested there; Prompt Tuning "
         "needs a large base and many steps.",
         {slug: float(count) for slug, count in trained.items()},

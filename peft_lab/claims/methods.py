@@ -48,7 +48,7 @@ def _prompt_tokens(model: Subject) -> Found:
 
 
 def _large_limited(model: Subject) -> Found:
-    methods, said, needs = [], [], {}
+    methods, advised, needs = [], [], {}
     for name, device in (("llama-3.1-8b", "rtx-3060"), ("llama-3.1-70b", "h200")):
         decided = decide(Situation(model=name, device=device), room_of(Situation(model=name, device=device)))
         methods.append(decided.advice.method)
@@ -56,10 +56,10 @@ def _large_limited(model: Subject) -> Found:
         needs[name] = float(decided.plan.needed_bytes)
         step = f"a step needs {units.size(decided.plan.needed_bytes)} of {units.size(decided.plan.memory_bytes)} usable"
         title, card = get_model(name).title, devices()[device].title.partition(",")[0]
-        said.append(f"{title} on a {card}: {decided.advice.title} ({step})")
+        advised.append(f"{title} on a {card}: {decided.advice.title} ({step})")
     return Found(
         "right" if methods == ["lora", "qlora"] else "imprecise",
-        "; ".join(said),
+        "; ".join(advised),
         "Size alone does not decide: what a step needs against what the device has does.",
         needs,
     )

@@ -37,7 +37,7 @@ from peft_lab.methods.knobs import Values
 from peft_lab.models.catalogue import ModelEntry, resolve
 
 _PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "other")
-_DTYPE, _OPTIMIZER = "bfloat16", "adamw"
+_OF_PROTOCOL = ("seq", "dtype", "optimizer", "checkpointing")  # options whose values --protocol sets
 
 
 class Protocol(StrEnum):
@@ -63,6 +63,7 @@ class _Simulated:
 
 @command("memory")
 def memory_command(
+    context: typer.Context,
     model: options.Model,
     batch: Annotated[int | None, typer.Option("--batch", help="Rows of one step.")] = None,
     seq: Annotated[int | None, typer.Option("--seq", help="Tokens of one row.")] = None,
@@ -71,10 +72,8 @@ def memory_command(
     adapter_config: options.AdapterConfigs = None,
     dtype: Annotated[
         str, typer.Option("--dtype", help="How the base is stored: a precision, or nf4, fp4, int8.")
-    ] = _DTYPE,
-    optimizer: Annotated[
-        str, typer.Option("--optimizer", help=f"One of {', '.join(OPTIMIZERS)}.")
-    ] = _OPTIMIZER,
+    ] = "bfloat16",
+    optimizer: Annotated[str, typer.Option("--optimizer", help=f"One of {', '.join(OPTIMIZERS)}.")] = "adamw",
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Gradient checkpointing: keep only the layers' inputs.")
     ] = False,
@@ -122,11 +121,10 @@ def memory_command(
     for note in (*left_out, *_cut_short(results)):
         output.note(note)
     if protocol:
-        unused: list[tuple[str, Any]] = [("--seq", seq), ("--checkpointing", checkpointing or None)]
-        unused += [("--dtype", dtype if dtype != _DTYPE else None)]
-        unused += [("--optimizer", optimizer if optimizer != _OPTIMIZER else None)]
-        for option in (name for name, value in unused if value is not None):
-            output.note(f"note: {option} was not used: --protocol {protocol} says how the step is run")
+        for option in _OF_PROTOCOL:
+            source: Any = context.get_parameter_source(option)  # an enum of the click that typer brings along
+            if source.name == "COMMANDLINE":
+                output.note(f"note: --{option} was not used: --protocol {protocol} says how the step is run")
     output.show([one.as_dict() for one in results], as_json, human=lambda: _tables(heading, results))
     if failed:
         raise typer.Exit(FAILED)
@@ -148,8 +146,8 @@ def _jobs(model: str, chosen: Subjects, dtype: str, checkpointing: bool) -> Iter
         virtual = spec.virtual_tokens(values)
         yield spec.slug, partial(of_method, spec, values), None, virtual
     for file in chosen.files:
-        said = (file.content or {}).get("num_virtual_tokens")
-        virtual = said if isinstance(said, int) else 0  # what is no number is refused with the config
+        number = (file.content or {}).get("num_virtual_tokens")
+        virtual = number if isinstance(number, int) else 0  # what is no number is refused with the config
         yield str(file.path), partial(of_file, file.content), file.path, virtual
 
 

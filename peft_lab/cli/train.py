@@ -24,7 +24,7 @@ from peft_lab.queue.queue import RunQueue, get_queue
 from peft_lab.runs import record, simulated, store
 from peft_lab.runs.spec import STEPS, RunRequest, RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.runs.view import RunView, Status, view
+from peft_lab.runs.view import RunView, Status
 from peft_lab.tasks import own
 
 _POLL = 0.1  # seconds
@@ -145,7 +145,7 @@ def _watched(spec: RunSpec) -> tuple[Run, int | None]:
     with _interruptible(), ProgressBars() as bars:
         run = store.get(queue.submit(spec))
         try:
-            _follow(run, spec, queue, bars)
+            _follow(run, queue, bars)
         except _Interrupted as interruption:
             output.note("stopping after the current step (again to leave at once)")
             queue.stop(run.id)
@@ -188,17 +188,13 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _follow(run: Run, spec: RunSpec, queue: RunQueue, bars: ProgressBars) -> None:
-    reader = run.reader()
-    events: list[dict[str, Any]] = []
-    while True:
-        new = reader.read()
-        events += new
-        if new:
-            seen = view(events, spec.steps, run.gone(events))
+def _follow(run: Run, queue: RunQueue, bars: ProgressBars) -> None:
+    latest: RunView | None = None
+    while latest is None or not latest.status.final:
+        seen = run.view()
+        if seen is not latest:
+            latest = seen
             _draw(bars, seen, queue.position(run.id) if seen.status is Status.QUEUED else 0)
-            if seen.status.final:
-                return
         time.sleep(_POLL)
 
 

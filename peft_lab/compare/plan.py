@@ -69,10 +69,10 @@ class ComparisonPlan:
     @property
     def id(self) -> str:
         """The same for equal plans, so that asking for the same comparison again finds it."""
-        told = json.dumps([[cell.spec.to_dict() for cell in self.cells], dict(self.refused)], sort_keys=True)
-        return (
-            f"{_safe(self.request.model)}-{self.request.task}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+        content = json.dumps(
+            [[cell.spec.to_dict() for cell in self.cells], dict(self.refused)], sort_keys=True
         )
+        return f"{_safe(self.request.model)}-{self.request.task}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; :meth:`from_dict` reads it."""

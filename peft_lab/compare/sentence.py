@@ -42,7 +42,7 @@ def _verdict(
     )
     if not apart:
         return [rule, f"None of the {len(pairs)} pairs differs by that much: this comparison ranks nothing."]
-    told = f"{len(apart)} of {len(pairs)} pairs differ{'s' if len(apart) == 1 else ''} by that much"
+    summary = f"{len(apart)} of {len(pairs)} pairs differ{'s' if len(apart) == 1 else ''} by that much"
     if not noise:
         return (
             [rule, f"All {len(pairs)} pairs differ by that much."]
@@ -51,8 +51,8 @@ def _verdict(
         )
     if len(noise) <= len(apart):
         named = _list([f"{titles[p.better]} and {titles[p.worse]}" for p in noise])
-        return [rule, f"{told}. Too close to tell apart: {named}."]
-    return [rule, f"{told}: {_list([_over(pair, titles) for pair in apart])}."]
+        return [rule, f"{summary}. Too close to tell apart: {named}."]
+    return [rule, f"{summary}: {_list([_over(pair, titles) for pair in apart])}."]
 
 
 def _over(pair: Pair, titles: Mapping[str, str]) -> str:

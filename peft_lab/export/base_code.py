@@ -135,13 +135,13 @@ def _where(facts: Facts, imports: list[str]) -> tuple[str, str]:
 def _loaded(facts: Facts) -> str:
     """The function that loads from MODEL, and says what to do where there is nothing."""
     if facts.unnamed:
-        told = "MODEL is not on this machine: set it to the folder of your copy."
+        message = "MODEL is not on this machine: set it to the folder of your copy."
     else:
-        told = (
+        message = (
             "MODEL is not on this machine and could not be fetched: connect to the internet and start again, or set "
             "MODEL in this code to a folder that holds it."
         )
-    return _LOADED.replace("<TOLD>", told.replace("MODEL is", "{MODEL} is", 1))
+    return _LOADED.replace("<TOLD>", message.replace("MODEL is", "{MODEL} is", 1))
 
 
 def _default_home() -> str:

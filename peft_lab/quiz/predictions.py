@@ -177,5 +177,5 @@ def score(prediction: Prediction, outcome: PredictionOutcome, guess: int) -> tup
     shown = ", ".join(
         f"{figure.label}: {figure.shown}" if figure.label else figure.shown for figure in outcome.figures
     )
-    said = f"{prediction.options[outcome.right]}." + (f" {shown}." if shown else "")
-    return guess == outcome.right, ("As you said: " if guess == outcome.right else "It is: ") + said
+    found = f"{prediction.options[outcome.right]}." + (f" {shown}." if shown else "")
+    return guess == outcome.right, ("As you said: " if guess == outcome.right else "It is: ") + found

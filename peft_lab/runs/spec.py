@@ -13,7 +13,7 @@ from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models import catalogue as models
 from peft_lab.models.catalogue import ModelEntry
-from peft_lab.runs import beyond
+from peft_lab.runs import inference_forgetting
 from peft_lab.tasks import apart, own
 from peft_lab.tasks.base import Task
 
@@ -121,7 +121,7 @@ class RunRequest:
         _check_ranges(full, entry, spec)
         task.load()
         if self.compared:
-            beyond.check(entry.kind)
+            inference_forgetting.check(entry.kind)
         return full
 
     def _head_rate(self, task: Task, method: MethodSpec, rate: float) -> float | None:

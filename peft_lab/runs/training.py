@@ -19,7 +19,7 @@ from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.models import loading
 from peft_lab.models.heads import in_head
-from peft_lab.runs import beyond, inputs, kept, measuring, stopping
+from peft_lab.runs import inference_forgetting, inputs, kept, measuring, stopping
 from peft_lab.runs.following import Following, report
 from peft_lab.runs.record import write_insight
 from peft_lab.runs.spec import RunSpec
@@ -218,7 +218,7 @@ def _compare(ready: Prepared, recorder: insight.Recorder) -> None:
     examiner = Examiner(ready.task, ready.base.tokenizer, ready.spec.max_length, ready.base.device)
     _examine(ready, examiner, "tuned", ready.model)
     if ready.spec.compared:
-        _beyond(ready, examiner)
+        _inference_and_forgetting(ready, examiner)
     if ready.test:
         seen = ready.test[: recorder.rows]
         sample = batches.encode(ready.task, seen, ready.base.tokenizer, ready.spec.max_length)
@@ -236,23 +236,25 @@ def _compare(ready: Prepared, recorder: insight.Recorder) -> None:
     base = fresh_base(ready.spec, ready.task).model
     _examine(ready, examiner, "base", base)
     if ready.spec.compared and kind == "causal-lm":
-        found = beyond.unrelated(examiner, base, lambda: _heed(ready.run))
+        found = inference_forgetting.unrelated(examiner, base, lambda: _stop_if_asked(ready.run))
         ready.run.log.emit("unrelated", which="base", **found)
 
 
-def _beyond(ready: Prepared, examiner: Examiner) -> None:
+def _inference_and_forgetting(ready: Prepared, examiner: Examiner) -> None:
     """Time the tuned model beside the base in its own precision, and read it the unrelated text."""
     run = ready.run
     if ready.base.entry.kind == "causal-lm":
-        found = beyond.unrelated(examiner, ready.model, lambda: _heed(run))
+        found = inference_forgetting.unrelated(examiner, ready.model, lambda: _stop_if_asked(run))
         run.log.emit("unrelated", which="tuned", **found)
     if ready.test:
         plain = fresh_base(ready.spec, ready.task, quantised=False).model
-        found = beyond.inference(examiner, plain, ready.model, ready.test, lambda: _heed(run))
+        found = inference_forgetting.inference(
+            examiner, plain, ready.model, ready.test, lambda: _stop_if_asked(run)
+        )
         run.log.emit("inference", **found)
 
 
-def _heed(run: Run) -> None:
+def _stop_if_asked(run: Run) -> None:
     if stopping.asked(run):
         raise Stopped
 
@@ -268,7 +270,7 @@ def _examine(ready: Prepared, examiner: Examiner, which: str, model: torch.nn.Mo
 
     def report(done: int, total: int) -> None:
         nonlocal last
-        _heed(ready.run)
+        _stop_if_asked(ready.run)
         if done in (0, total) or time.monotonic() - last > REPORT_EVERY:
             last = time.monotonic()
             log.emit("evaluating", which=which, done=done, total=total)

@@ -238,13 +238,14 @@ def test_the_published_protocol(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     nothing = tmp_path / "full.json"
     nothing.write_text("null")
     ask = ("memory", "--model", "llama-3.2-3b", "--protocol", "metamath", "--method", "lora,full")
-    done = run(*ask, "--adapter-config", str(nothing), "--seq", "768", "--json")
+    done = run(*ask, "--adapter-config", str(nothing), "--seq", "768", "--dtype", "bfloat16", "--json")
     assert len(done.document) == 3
     assert contents[1:] == [None, None]
     lora = contents[0]
     assert isinstance(lora, dict)
     assert lora["r"] == all_methods()["lora"].knob("r").default
-    assert done.stderr.startswith("note: --seq was not used")
+    unused = [line.split()[1] for line in done.stderr.splitlines() if "was not used" in line]
+    assert unused == ["--seq", "--dtype"], "the default written out is not used either"
     for method in ("adapters", "qlora"):
         assert "published runs" in run(*ask[:-1], method).refused()
     assert "--fits" in run(*ask, "--fits", "t4").refused()

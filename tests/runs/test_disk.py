@@ -112,7 +112,7 @@ def test_a_fault_in_the_middle_of_a_run_ends_that_run_and_not_the_queue(disk: Di
     third = queue.submit(QUICK)
     assert queue.wait(third, PATIENCE) is Status.DONE
     # what could not be written down then is on the disk now, for every other process
-    until(lambda: not events._untold, 5)
+    until(lambda: not events._unwritten, 5)
     for run in (first, second):
         assert read_events(run.folder / "events.jsonl")[-1]["type"] == "failed"
 

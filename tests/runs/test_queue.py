@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from peft_lab.errors import BadInput, RunError
 from peft_lab.queue import queue
 from peft_lab.queue.queue import RunQueue, get_queue
-from peft_lab.runs import store
+from peft_lab.runs import owners, store
 from peft_lab.runs.events import read_events
 from peft_lab.runs.view import Status
 from peft_lab.workers import processes
@@ -180,3 +181,28 @@ def test_the_submitting_process_never_imports_torch() -> None:
         timeout=PATIENCE,
     )
     assert done.stdout.split("\n")[:2] == ["done", "[]"], done.stderr
+
+
+def test_a_run_that_waits_looks_only_at_the_run_before_it(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (store.create(QUICK, owners.myself()) for _ in range(2))
+    for run in (first, second):
+        owners.touch(run.folder)
+    listed: list[int] = []
+    runs = store.runs
+
+    def counted() -> list[store.Run]:
+        listed.append(1)
+        return runs()
+
+    monkeypatch.setattr(store, "runs", counted)
+    mine, turns = RunQueue(), list[str]()
+    monkeypatch.setattr(mine, "_run", lambda run: turns.append(run.id))
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(mine._turn, second)
+        time.sleep(12 * queue.POLL)
+        assert not turns and len(listed) == 1
+        first.log.emit("done")
+        waiting.result(PATIENCE)
+    assert turns == [second.id] and len(listed) == 1

@@ -96,6 +96,21 @@ def test_every_tab_opens(tab: str, expected: str) -> None:
     assert sources(app) == {"simulated"} | ({"cited"} if tab == "published" else set())
 
 
+def test_the_address_names_a_published_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted and simulated at once, each beside what was published."""
+    name = "ln_tuning--llama-3.2-3B-default"
+    app = settled(opened("memory", tab="published", row=name, **SMALL))
+    assert app.query_params["row"] == name or app.query_params["row"] == [name]
+    app.button(key="simulate-row").click().run()
+    until = time.monotonic() + SECONDS
+    while "Counting what this run trained" in told(app) and time.monotonic() < until:
+        time.sleep(0.2)
+        app.run()
+    assert "175,104 of 3,212,924,928 parameters trained" in told(app).replace("\N{NO-BREAK SPACE}", " ")
+    assert "✓ equal to what was published" in told(app) and "21.2 GB" in told(app)
+    assert "no published run" in told(settled(opened("memory", tab="published", row="nonsense", **SMALL)))
+
+
 @pytest.mark.slow
 def test_no_two_moments_of_a_step_have_the_same_name() -> None:
     phases = [("forward", None), ("forward", 0), ("backward", None), ("backward", None), ("backward", 0),

@@ -29,7 +29,7 @@ SECONDS = 180  # the first simulation starts processes, on a machine that may be
 @pytest.fixture
 def runs(assets_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Makes runs as this browser's pages would leave them on disk, without training."""
-    monkeypatch.setattr(browser_mark, "_told", lambda: MARK)
+    monkeypatch.setattr(browser_mark, "_sent", lambda: MARK)
     made: list[Run] = []
 
     def make(*events: dict[str, Any], mark: str | None = MARK, **settings: Any) -> Run:
@@ -117,6 +117,26 @@ def test_before_a_run_the_peak_is_simulated_and_measured_as_soon_as_it_is_there(
     app = opened("bitfit", **LITTLE, run=run.id)
     assert tile(app)[0] == "811 MB"
     assert "**Stopped** after 1 of 2 steps; the adapter is saved as it was then." in told(app)
+
+
+def test_a_page_reads_what_a_run_has_added_once(runs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = runs(START, READY, step(1), steps=9)
+    app = opened("bitfit", **LITTLE | {"steps": "9"}, run=run.id)
+    assert "step 1 of 9" in told(app)
+    opens: list[Path] = []
+    plainly = Path.open
+
+    def counted(path: Path, *how: Any, **further: Any) -> Any:
+        if path.name == "events.jsonl":
+            opens.append(path)
+        return plainly(path, *how, **further)
+
+    monkeypatch.setattr(Path, "open", counted)
+    run.log.emit(**step(2))
+    app.run()
+    assert "step 2 of 9" in told(app) and len(opens) == 1
+    app.run()
+    assert "step 2 of 9" in told(app) and len(opens) == 1
 
 
 @pytest.mark.parametrize("moved", [{"subset": "query_mlp"}, {"batch": "8"}])

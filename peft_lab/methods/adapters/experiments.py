@@ -45,6 +45,6 @@ EXPERIMENTS = (
         arms=tuple(Arm(place, {"placement": place}) for place in ("houlsby", "pfeiffer", "parallel")),
         quantities=(METRIC, LOSS, TRAINED, PEAK),
         expect=Expectation("pfeiffer", "near", "houlsby"),
-        source="Pfeiffer et al. 2020, arXiv 2005.00052; He et al. 2021, arXiv 2110.04366, section 4.3",
+        source="Pfeiffer et al. 2020, arXiv 2005.00247, table 1; He et al. 2021, arXiv 2110.04366, section 4.3",
     ),
 )

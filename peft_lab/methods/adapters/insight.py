@@ -22,8 +22,6 @@ FITTED = 0.75  # share of the rows whose tokens the linear maps are fitted to; t
 ENOUGH = 2  # tokens for each input of the map; with fewer, a fit says nothing
 TINY = 1e-10  # eigenvalues of the inputs' covariance below this share of the largest are taken as zero
 
-Seen = dict[str, "torch.Tensor"]
-
 
 @dataclass(frozen=True)
 class Affine:

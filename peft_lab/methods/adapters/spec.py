@@ -67,7 +67,8 @@ KNOBS = (
     Knob(
         "scale", "Parallel scale s", "float", 4.0,
         "What the parallel adapter's output is multiplied by. The other placements add theirs as it is.",
-        usual="4", paper="4 (He et al. 2021, section 4.6)", min=0.1, max=16.0, stops=(0.5, 1, 2, 4, 8), advanced=True,
+        usual="4", paper="4 (He et al. 2021, section 4.5 and table 5)", min=0.1, max=16.0,
+        stops=(0.5, 1, 2, 4, 8), advanced=True,
         read_when=("placement", ("parallel",)),
     ),
 )  # fmt: skip

@@ -68,7 +68,8 @@ KNOBS = (
     ),
     Knob(
         "use_dora", "DoRA", "bool", False,
-        "Also train the length of every output row of W (Liu et al. 2024): one more parameter per output.",
+        "Also train the length of every output row of W (Liu et al. 2024): one more parameter per output. The paper "
+        "takes the length of every column; per row is how PEFT does it, and with it this lab.",
         usual="off", paper="off: it came later",
     ),
     Knob(
@@ -128,6 +129,8 @@ class Lora(PeftMethod):
     mergeable = True
     low_rank = True
     order = 10
+    #: What a method of this family has in place of the knobs that it lacks (QLoRA).
+    lacking: ClassVar[Mapping[str, Any]] = {}
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
         return super().defaults(shape) | {"target_modules": default_targets(shape)}
@@ -138,6 +141,7 @@ class Lora(PeftMethod):
         return super().options(knob, shape)
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
+        values = {**self.lacking, **values}
         yield from experts.problems(shape, values)
         yield from default_problems(shape, values["target_modules"], default_targets(shape), lora_targets())
         targets = _targets(shape, values)
@@ -158,6 +162,7 @@ class Lora(PeftMethod):
                 break
 
     def formula(self, shape: ModelShape, values: Values) -> Formula:
+        values = {**self.lacking, **values}
         dora, ruled = values["use_dora"], bool(values["rank_pattern"].strip())
         targets = experts.checked(shape, values)
         terms = [
@@ -181,6 +186,7 @@ class Lora(PeftMethod):
         return Formula(symbolic, tuple(terms), added, formula.trainable)
 
     def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
+        values = {**self.lacking, **values}
         targets = _targets(shape, values)
         parts = []
         for target in targets:
@@ -193,14 +199,17 @@ class Lora(PeftMethod):
 
     def scale(self, values: Values) -> float:
         """What BA is multiplied by at rank r: alpha/r, or alpha/sqrt(r) with rsLoRA."""
+        values = {**self.lacking, **values}
         return float(values["lora_alpha"] / (values["r"] ** 0.5 if values["use_rslora"] else values["r"]))
 
     def rate_factor(self, parameter: str, values: Values) -> float:
+        values = {**self.lacking, **values}
         return float(values["loraplus_lr_ratio"]) if ".lora_B." in parameter else 1.0
 
     def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> LoraConfig:
         from peft import LoraConfig
 
+        values = {**self.lacking, **values}
         start = values["init_lora_weights"]
         groups = [target.group for target in _targets(shape, values)]
         return LoraConfig(

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from peft_lab import units
-from peft_lab.choose.answers import OWN_LIMIT, TOLD
+from peft_lab.choose.answers import GIVEN, OWN_LIMIT
 from peft_lab.choose.flips import Flip
 from peft_lab.choose.recommend import Recommendation
 from peft_lab.choose.room import StepPlan
@@ -116,9 +116,9 @@ def trace(found: Recommendation) -> None:
     """Every answer of the path: whose it is, and the figure behind it."""
     st.markdown("#### How this was decided")
     for number, step in enumerate(found.path, start=1):
-        who = ":gray-badge[you]" if step.how == TOLD else figures.badge(step.how)
+        who = ":gray-badge[you]" if step.how == GIVEN else figures.badge(step.how)
         question = QUESTIONS[step.question]
-        drawn = question.drawn(step.value) if step.how == TOLD else ""
+        drawn = question.drawn(step.value) if step.how == GIVEN else ""
         line = figures.badge(drawn) if drawn else ""
         st.markdown(f"{number}. {question.full} **{step.label}** {who}  \n   :small[{step.because}] {line}")
 

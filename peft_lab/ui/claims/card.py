@@ -70,9 +70,9 @@ def _finding(claim: Claim, found: Found, model: str | None) -> None:
         counts = {
             verdict: sum(each.verdict == verdict for each in all_found.values()) for verdict in VERDICTS
         }
-        said = ", ".join(f"{verdict} on {count}" for verdict, count in counts.items() if count)
+        counted = ", ".join(f"{verdict} on {count}" for verdict, count in counts.items() if count)
         st.markdown(
-            f"**When does it hold?** Of {len(all_found)} models: {said}. {figures.badge(claim.source)}"
+            f"**When does it hold?** Of {len(all_found)} models: {counted}. {figures.badge(claim.source)}"
         )
         rows = [(get_model(each).title, there.found, there.verdict) for each, there in all_found.items()]
         figures.table(("Model", "Found", "Verdict"), rows)

@@ -11,7 +11,7 @@ from peft_lab import units
 from peft_lab.compare import pareto
 from peft_lab.compare.pareto import AXES, Axis
 from peft_lab.ui import state
-from peft_lab.ui.compare import drawings, published, table
+from peft_lab.ui.compare import drawings, table
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
@@ -151,12 +151,7 @@ def _plots(found: Document) -> None:
     if x == y:
         st.markdown(":red[:material/error: Choose two different figures.]")
         return
-    axes = AXES[x], AXES[y]
-    ours, cited = st.columns(2, gap="medium")
-    with ours:
-        _ours(found, *axes)
-    with cited:
-        published.plot(*axes)
+    _ours(found, AXES[x], AXES[y])
 
 
 def _axis_control(place: Any, name: str, label: str, default: str, found: Document) -> str:

@@ -90,9 +90,9 @@ def model_control(current: ModelEntry, key: str) -> ModelEntry:
         accept_new_options=True,
         disabled=state.is_fixed("model"),
     )
-    entry, told = _chosen(typed, current)
-    if told:
-        st.markdown(told)
+    entry, message = _chosen(typed, current)
+    if message:
+        st.markdown(message)
     elif entry.name not in catalogue() and not entry.live:
         st.caption(
             "Known by its config: counted and simulated. Its weights are not here, so it is not trained."

@@ -51,11 +51,11 @@ def overview(chosen: Chosen) -> Answers:
         _table(answers, chosen)
     if answers.refused:
         titles = {slug: all_methods()[slug].title for slug in answers.refused}
-        told = (
+        lines = (
             plain(reason if reason.startswith(titles[slug]) else f"{titles[slug]}: {reason}")
             for slug, reason in answers.refused.items()
         )
-        st.markdown("  \n".join(told))
+        st.markdown("  \n".join(lines))
     return answers
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
+from peft_lab import published
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.memory import fits
 from peft_lab.memory.devices import Device, devices
@@ -37,6 +38,7 @@ DEFAULTS: dict[str, Any] = {
     "targets": "query-value",
     "method": "lora",
     "tab": "timeline",
+    "row": "lora--llama-3.2-3B-rank32",
 }
 TABS = {
     "timeline": "Step by step",
@@ -51,7 +53,7 @@ DTYPES = {name: name for name in PRECISIONS} | {
     "fp4": "4 bits (FP4)",
 }
 SIZES = {"batch": "Batch, rows", "seq": "Tokens per row"}
-_WHAT = {"dtype": "precision", "targets": "choice of targets"}
+_WHAT = {"row": "published run", "dtype": "precision", "targets": "choice of targets"}
 _TARGETS_HELP = (
     "When both adapt the same maps, their bars differ by the method alone. By default LoRA adapts query and value, "
     "QLoRA every linear map, which keeps far more activations."
@@ -153,6 +155,7 @@ def titles() -> dict[str, dict[str, str]]:
         "targets": TARGETS,
         "method": {slug: method.title for slug, method in all_methods().items()},
         "tab": TABS,
+        "row": {name: row.title for name, row in published.rows().items()},
     }
 
 
@@ -169,13 +172,13 @@ def controls() -> Chosen:
         entry = model_control(current, state.widget_key(SCOPE, "model"))
         state.remember(SCOPE, "model", entry.name)
         address_problem("model")
-    device = devices()[_pick(top[1], "device", "Device")]
+    device = devices()[pick(top[1], "device", "Device")]
     problems: dict[str, str] = {}
     batch = _size(top[2], "batch", None, problems)
     seq = _size(top[3], "seq", entry, problems)
-    dtype = _pick(bottom[0], "dtype", "The base is stored in")
-    optimizer = _pick(bottom[1], "optimizer", "Optimizer")
-    targets = _pick(bottom[2], "targets", "LoRA and QLoRA adapt", _TARGETS_HELP)
+    dtype = pick(bottom[0], "dtype", "The base is stored in")
+    optimizer = pick(bottom[1], "optimizer", "Optimizer")
+    targets = pick(bottom[2], "targets", "LoRA and QLoRA adapt", _TARGETS_HELP)
     checkpointing = bottom[3].toggle(
         "Checkpointing",
         value=bool(state.remembered(SCOPE, "checkpointing", False)),
@@ -190,12 +193,12 @@ def controls() -> Chosen:
     return Chosen(entry, device, batch, seq, dtype, optimizer, checkpointing, problems, targets)
 
 
-def _pick(cell: Any, name: str, label: str, told: str | None = None) -> str:
+def pick(cell: Any, name: str, label: str, explanation: str | None = None) -> str:
     known = titles()[name]
     index = state.one_of(SCOPE, name, list(known), DEFAULTS[name])
     with cell:
         key = state.widget_key(SCOPE, name)
-        rest: dict[str, Any] = {"key": key, "disabled": state.is_fixed(name), "help": told}
+        rest: dict[str, Any] = {"key": key, "disabled": state.is_fixed(name), "help": explanation}
         value = str(st.selectbox(label, list(known), index, format_func=known.__getitem__, **rest))
         address_problem(name)
     state.remember(SCOPE, name, value)
@@ -246,6 +249,7 @@ def address(chosen: Chosen) -> dict[str, tuple[Any, Any]]:
         "targets": chosen.targets,
         "method": state.remembered(SCOPE, "method", DEFAULTS["method"]),
         "tab": state.remembered(SCOPE, "tab", DEFAULTS["tab"]),
+        "row": state.remembered(SCOPE, "row", DEFAULTS["row"]),
     }
     return {name: (value, DEFAULTS[name]) for name, value in values.items() if name not in chosen.problems}
 

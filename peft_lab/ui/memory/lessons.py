@@ -63,13 +63,13 @@ def lessons(chosen: Chosen, answers: Answers) -> None:
 def _draw(lesson: Lesson, chosen: Chosen, found: Mapping[str, Simulation]) -> None:
     st.markdown(f"#### {lesson.title}")
     if all(name in found for name in lesson.needs):
-        told = lesson.tell(chosen, found)
-        st.markdown(f"{told.text} {figures.badge('simulated')}")
-        figure = charts.memory_bars(told.rows)
-        height = 70 + 34 * len(told.rows)
+        found_out = lesson.tell(chosen, found)
+        st.markdown(f"{found_out.text} {figures.badge('simulated')}")
+        figure = charts.memory_bars(found_out.rows)
+        height = 70 + 34 * len(found_out.rows)
         figure.update_layout(showlegend=False, height=height, margin={"l": 8, "r": 8, "t": 4, "b": 36})
         st.plotly_chart(figure, key=f"lesson-{lesson.key}", config=charts.CONFIG)
-        st.caption(f"{told.caption} Colours as in the bars above.")
+        st.caption(f"{found_out.caption} Colours as in the bars above.")
     else:
         lacking = ", ".join(
             all_methods()[name].title for name in lesson.needs if name in all_methods() and name not in found

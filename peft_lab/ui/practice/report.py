@@ -75,11 +75,11 @@ def _questions(held: Interview) -> None:
         title = f"{number}. {topic_title(question.topic)} · {points:.2g} of 1 point"
         with st.expander(title, icon=f":material/{icon}:"):
             st.markdown(question.ask(model))
-            said = reply.text if reply else ""
-            if question.kind == "choice" and said:
-                said = question.choices(model)[int(said) - 1]
+            typed = reply.text if reply else ""
+            if question.kind == "choice" and typed:
+                typed = question.choices(model)[int(typed) - 1]
             st.markdown("**You said**")
-            st.text(said or "Nothing")
+            st.text(typed or "Nothing")
             answer, known = shown_solution(question, model)
             if known:
                 model_answer(question, answer, model)

@@ -114,8 +114,8 @@ def stale(choice: Choice, run: Run) -> str:
     changed = [name for name, value in spec.values.items() if value != choice.values.get(name)]
     if not changed:
         return ""
-    told = ", ".join(f"{name} = {state.as_text(spec.values[name])}" for name in changed[:4])
-    return f"This run was made with {told}; the settings have been changed since."
+    listed = ", ".join(f"{name} = {state.as_text(spec.values[name])}" for name in changed[:4])
+    return f"This run was made with {listed}; the settings have been changed since."
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
