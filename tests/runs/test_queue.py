@@ -19,6 +19,7 @@ from peft_lab.queue import queue
 from peft_lab.queue.queue import RunQueue, get_queue
 from peft_lab.runs import owners, store
 from peft_lab.runs.events import read_events
+from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
 from peft_lab.workers import processes
 
@@ -186,7 +187,8 @@ def test_the_submitting_process_never_imports_torch() -> None:
 def test_a_run_that_waits_looks_only_at_the_run_before_it(
     own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = (store.create(QUICK, owners.myself()) for _ in range(2))
+    spec = RunSpec(**{**vars(QUICK), "learning_rate": 1e-3, "max_length": 64})
+    first, second = (store.create(spec, owners.myself()) for _ in range(2))
     for run in (first, second):
         owners.touch(run.folder)
     listed: list[int] = []
