@@ -15,14 +15,16 @@ from bench.faults.rows import Row
 from peft_lab.queue.queue import get_queue
 from peft_lab.runs import kept, record, store
 from peft_lab.runs.events import Event
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 
 PATIENCE = 240.0  # seconds, on a busy machine
-QUICK = RunSpec("minilm-l6", "lora", "sentiment", steps=2, batch=2, eval_rows=4)
+QUICK = RunRequest("minilm-l6", "lora", "sentiment", steps=2, batch=2, eval_rows=4)
 #: Long enough in every phase to be met there.
-VICTIM = RunSpec("minilm-l6", "lora", "sentiment", steps=40, batch=2, eval_rows=96, probes=("A fine film.",))
+VICTIM = RunRequest(
+    "minilm-l6", "lora", "sentiment", steps=40, batch=2, eval_rows=96, probes=("A fine film.",)
+)
 
 
 def _seen(kind: str, **fields: Any) -> Callable[[Sequence[Event]], bool]:
@@ -71,7 +73,7 @@ def ended(run: Run, seconds: float = PATIENCE) -> Status:
     return run.status()
 
 
-def finished(*specs: RunSpec) -> list[Run]:
+def finished(*specs: RunRequest) -> list[Run]:
     """Runs in the lab folder of this process, waited for."""
     runs = [store.get(get_queue().submit(spec)) for spec in specs]
     for run in runs:

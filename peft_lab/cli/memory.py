@@ -9,7 +9,7 @@ about one method, it simulates the step on every model of the catalogue too, so 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from peft_lab.memory import protocol as metamath
 from peft_lab.memory.devices import Device, get_device
 from peft_lab.memory.fits import LARGEST, models_that_fit
 from peft_lab.memory.optimizers import OPTIMIZERS
+from peft_lab.memory.request import StepRequest
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import simulate, simulate_config
@@ -136,7 +137,7 @@ def _jobs(model: str, chosen: Subjects, dtype: str, checkpointing: bool) -> Iter
     """Name, simulation, file and virtual tokens of everything that was asked about."""
 
     def of_method(spec: MethodSpec, values: Values, setting: Setting) -> Simulation:
-        return simulate(model, spec.slug, values, setting, dtype, checkpointing)
+        return simulate(StepRequest(model, spec.slug, values, setting, dtype, checkpointing))
 
     def of_file(content: Any, setting: Setting) -> Simulation:
         return simulate_config(model, content, setting, dtype, checkpointing)
@@ -248,8 +249,8 @@ def _on_all_models(
     spec, values = chosen.methods[0]
     usual = spec.defaults(entry.shape)
     moved = {name: value for name, value in values.items() if value != usual[name]}
-    models = models_that_fit(device, spec.slug, moved, asdict(setting), dtype, checkpointing)
-    return replace(result, room=replace(result.room, models=models))
+    asked = StepRequest(entry.name, spec.slug, moved, setting, dtype, checkpointing)
+    return replace(result, room=replace(result.room, models=models_that_fit(device, asked)))
 
 
 def _generation(text: str | None) -> tuple[int, int] | None:

@@ -22,7 +22,7 @@ from peft_lab.cli.progress import ProgressBars
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.queue.queue import RunQueue, get_queue
 from peft_lab.runs import record, simulated, store
-from peft_lab.runs.spec import STEPS, RunSpec
+from peft_lab.runs.spec import STEPS, RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status
 from peft_lab.tasks import own
@@ -76,7 +76,7 @@ def train(
 ) -> None:
     """Fine-tune a model whose weights are here, and report its loss, metric, speed and memory."""
     chosen, values = options.one_method(method, sets or ())
-    spec = RunSpec(
+    spec = RunRequest(
         model=model,
         method=chosen.slug,
         task=_task(task, own_file),
@@ -89,7 +89,7 @@ def train(
         eval_rows=eval_rows,
         own_data=str(own_file) if own_file else None,
         probes=tuple(probes or ()),
-    ).check()
+    ).complete()
     if out is not None:
         _prepare(out)
     run, interrupt = _watched(spec)

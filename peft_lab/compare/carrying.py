@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from peft_lab.compare.found import key_of, runs_of, status_of
+from peft_lab.compare.found import runs_of, status_of
 from peft_lab.compare.plan import Cell
 from peft_lab.compare.store import Comparison
 from peft_lab.errors import PeftLabError
@@ -74,7 +74,7 @@ def _tell(
 
 def _under_way(spec: RunSpec) -> Run | None:
     """A run of this very spec that another page or command of a living process has begun."""
-    run = runs_of([spec]).get(key_of(spec))
+    (run,) = runs_of([spec])
     return run if run is not None and not status_of(run).final else None
 
 

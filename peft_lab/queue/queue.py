@@ -24,7 +24,7 @@ from peft_lab.errors import PeftLabError, RunError
 from peft_lab.queue.child import Child
 from peft_lab.runs import admission, events, kept, owners, room, store
 from peft_lab.runs.owners import Heart, Owner
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status, classify
 from peft_lab.workers import processes
@@ -46,14 +46,14 @@ class RunQueue:
         self._thread: threading.Thread | None = None
         self._heart = Heart(lambda: [run.folder for run in list(self._mine)])
 
-    def submit(self, spec: RunSpec) -> str:
+    def submit(self, request: RunRequest) -> str:
         """Check and queue a run; returns its id at once.
 
         Raises:
-            BadInput: a spec that cannot work, or a run that cannot fit into memory; nothing is kept of it.
+            BadInput: a request that cannot work, or a run that cannot fit into memory; nothing is kept of it.
             AssetError: weights or data are not here. RunError: no room on the disk, or it cannot be written to.
         """
-        complete = spec.check()
+        complete = request.complete()
         room.require(complete)
         processes.start_server()
         # What runs now holds memory that will be free then: a run that has to wait is asked when its turn comes.

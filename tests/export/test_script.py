@@ -18,7 +18,7 @@ from peft_lab.errors import BadInput
 from peft_lab.export import facts, method_code
 from peft_lab.methods import all_methods
 from peft_lab.runs import owners, store
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 
 from .conftest import KINDS, Plain, Train, assert_loads, finish
@@ -197,7 +197,7 @@ def test_a_fresh_process_repeats_a_run_of_a_live_model(
     model: str, task: str, scored: int, session_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the weights that the app fetched, and a folder that knows nothing of the app."""
-    run = finish(RunSpec(model, "lora", task, steps=3, batch=4, eval_rows=scored))
+    run = finish(RunRequest(model, "lora", task, steps=3, batch=4, eval_rows=scored))
     path = tmp_path / "repeat.py"
     path.write_text(export.script(run), "utf-8")
     assert_clean(path)
@@ -262,7 +262,7 @@ def test_a_base_that_is_here_and_damaged_is_not_said_to_be_missing(
 def test_a_live_models_script_without_network_ends_in_one_sentence(
     model: str, task: str, session_home: Path, tmp_path: Path
 ) -> None:
-    run = finish(RunSpec(model, "lora", task, steps=1, batch=2, eval_rows=0))
+    run = finish(RunRequest(model, "lora", task, steps=1, batch=2, eval_rows=0))
     path = tmp_path / "repeat.py"
     path.write_text(export.script(run), "utf-8")
     store.delete(run.id)
@@ -284,7 +284,7 @@ def test_a_live_models_script_without_network_ends_in_one_sentence(
 
 
 def test_a_run_that_has_not_ended_has_nothing_to_take_away(train: Train, tiny: dict[str, str]) -> None:
-    run = store.create(RunSpec(tiny["causal-lm"], "lora", "json", steps=1).check())
+    run = store.create(RunRequest(tiny["causal-lm"], "lora", "json", steps=1).complete())
     run.log.emit("queued", owner=owners.myself().to_dict())
     with pytest.raises(BadInput, match="it is queued"):
         export.script(run)

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import streamlit as st
@@ -16,9 +16,10 @@ from streamlit.testing.v1 import AppTest
 from peft_lab import published
 from peft_lab.choose.room import Room, Step
 from peft_lab.choose.situation import Situation
-from peft_lab.memory import ask, fits
+from peft_lab.memory import fits
 from peft_lab.memory.account import Point
 from peft_lab.memory.devices import devices
+from peft_lab.memory.simulate import simulate
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
 from peft_lab.ui.components import figures
@@ -157,7 +158,7 @@ def test_the_search_for_a_model_leaves_room_for_virtual_tokens(monkeypatch: pyte
     ("what", "size", "least"), [("batch", 4096, True), ("batch", 40, False), ("seq", 512, False)]
 )
 def test_where_a_search_ends_is_a_lower_bound(
-    what: str, size: int, least: bool, monkeypatch: pytest.MonkeyPatch
+    what: Literal["batch", "seq"], size: int, least: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: Future[int] = Future()
     done.set_result(size)
@@ -249,9 +250,9 @@ def test_the_first_chart_shows_what_four_bits_save() -> None:
     )  # fmt: skip
     need = {}
     for slug in ("lora", "qlora"):
-        values, dtype = chosen.base_for(slug)
-        assert values == {"target_modules": ("q_proj", "v_proj")}
-        need[slug] = fits.needed(ask.step(entry.name, slug, values, chosen.setting(), dtype, False))
+        asked = chosen.request(slug)
+        assert asked.values == {"target_modules": ("q_proj", "v_proj")}
+        need[slug] = fits.needed(simulate(asked))
     assert need["qlora"] < need["lora"] <= chosen.device.memory
     assert replace(chosen, targets="own").base_for("qlora") == ({}, "bfloat16")
 

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.runs import starters, store
 from peft_lab.runs.owners import myself
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.ui.method.sections.turn import roughly
 from peft_lab.ui.server import browser_mark
@@ -34,8 +34,8 @@ def runs(assets_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     def make(*events: dict[str, Any], mark: str | None = MARK, **settings: Any) -> Run:
         asked: dict[str, Any] = {"method": "bitfit", "task": "sentiment", "steps": 2, "batch": 4} | settings
-        spec = RunSpec("minilm-l6", **asked)
-        run = store.create(spec.check())
+        spec = RunRequest("minilm-l6", **asked)
+        run = store.create(spec.complete())
         run.log.emit("queued", owner=myself().to_dict())
         for event in events:
             run.log.emit(**event)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import streamlit as st
 
 from peft_lab import published
 from peft_lab.errors import BadInput, UnknownName
-from peft_lab.memory import ask, fits
+from peft_lab.memory import fits
 from peft_lab.memory.devices import Device, devices
 from peft_lab.memory.optimizers import OPTIMIZER_TITLES
+from peft_lab.memory.request import StepRequest
 from peft_lab.memory.result import Simulation
-from peft_lab.memory.setting import PRECISIONS
+from peft_lab.memory.setting import PRECISIONS, Setting
+from peft_lab.memory.simulate import simulate
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import ModelEntry, get_model
 from peft_lab.ui import state
@@ -56,7 +58,6 @@ _TARGETS_HELP = (
     "With the same targets, the bars of LoRA and QLoRA differ only by the method. By default LoRA adapts query "
     "and value, and QLoRA every linear map, which keeps far more activations."
 )
-_NO_GPU = (8, 9)  # a capability is asked for in any case; a processor's kernels ignore it
 
 
 @dataclass(frozen=True)
@@ -73,16 +74,13 @@ class Chosen:
     problems: Mapping[str, str]
     targets: str = DEFAULTS["targets"]
 
-    def setting(self, sizes: Mapping[str, int] | None = None) -> dict[str, Any]:
-        """The fields of :class:`peft_lab.memory.setting.Setting`, as set here but for the sizes given."""
-        return {
-            "batch": self.batch,
-            "seq": self.seq,
-            "optimizer": self.optimizer,
-            "device": self.device.kind,
-            "capability": list(self.device.capability if self.device.kind == "cuda" else _NO_GPU),
-            **(sizes or {}),
-        }
+    def request(self, slug: str, model: str | None = None) -> StepRequest:
+        """One method's step as set here, of this or another model, the rest at its defaults."""
+        values, dtype = self.base_for(slug, model)
+        setting = Setting(self.batch, self.seq, optimizer=self.optimizer)
+        asked = StepRequest(model or self.entry.name, slug, values, setting, dtype, self.checkpointing)
+        # A capability is asked for in any case; a processor's kernels ignore it.
+        return asked.on(self.device) if self.device.kind == "cuda" else asked.at(device=self.device.kind)
 
     def simulate(
         self,
@@ -92,12 +90,10 @@ class Chosen:
         model: str | None = None,
         checkpointing: bool | None = None,
     ) -> Future[Simulation]:
-        """One method's step as set here but for what is given, the rest at its defaults. Answers are kept for all
-        visitors."""
+        """:meth:`request` but for what is given. Answers are kept for all visitors."""
         kept = self.checkpointing if checkpointing is None else checkpointing
-        name = model or self.entry.name
-        values, dtype = self.base_for(slug, model)
-        return get_pool().submit(urgency, ask.step, name, slug, values, self.setting(sizes), dtype, kept)
+        asked = replace(self.request(slug, model).at(**(sizes or {})), checkpointing=kept)
+        return get_pool().submit(urgency, simulate, asked)
 
     def base_for(self, slug: str, model: str | None = None) -> tuple[dict[str, Any], str]:
         """The knobs and the precision by which a method gets targets and base as set here: QLoRA packs it itself."""
@@ -107,14 +103,12 @@ class Chosen:
         own = {"load_in_8bit": True} if self.dtype == "int8" else {"bnb_4bit_quant_type": self.dtype}
         return {**values, **own}, PRECISIONS[0]
 
-    def search(self, urgency: int, what: str, slug: str) -> Future[int]:
+    def search(self, urgency: int, what: Literal["batch", "seq"], slug: str) -> Future[int]:
         """The largest ``batch`` or ``seq`` that fits on the device, 0 when not even 1 does."""
         limit, method = self.entry.shape.max_positions, all_methods()[slug]
         virtual = method.virtual_tokens(method.complete(self.entry.shape, {}))
         most = limit - virtual if limit and what == "seq" else None
-        values, dtype = self.base_for(slug)
-        rest: list[Any] = [self.entry.name, slug, values, self.setting(), dtype, self.checkpointing, most]
-        return get_pool().submit(urgency, fits.question, what, self.device.name, *rest)
+        return get_pool().submit(urgency, fits.largest_that_fits, what, self.device, self.request(slug), most)
 
     def key(self) -> tuple[Any, ...]:
         """By which what was found for these settings is told from what was found for others."""

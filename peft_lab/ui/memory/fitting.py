@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import streamlit as st
 
 from peft_lab import units
@@ -44,7 +46,7 @@ def fitting(chosen: Chosen, answers: Answers) -> None:
         _size(what, chosen, slug)
 
 
-def _size(what: str, chosen: Chosen, slug: str) -> None:
+def _size(what: Literal["batch", "seq"], chosen: Chosen, slug: str) -> None:
     future = chosen.search(SEARCH, what, slug)
     come_back([future])
     if not future.done():
@@ -80,7 +82,7 @@ def _models(chosen: Chosen, slug: str) -> None:
     asked = {}
     for entry in entries:
         if entry.name not in refused:
-            seq = fits.longest_row(entry.name, slug, {}, chosen.setting())
+            seq = fits.longest_row(chosen.request(slug, entry.name))
             asked[entry.name] = chosen.simulate(SEARCH, slug, {"seq": seq}, model=entry.name)
     answers = collect(asked)
     progress(answers, "models")

@@ -128,9 +128,9 @@ def _form(choice: Choice, locked: bool) -> tuple[RunSpec | None, dict[str, Any]]
     own = own_data.upload(choice.entry.kind, locked) if choice.task == OWN_TASK else None
     if choice.task == OWN_TASK and own is None:
         return None, slots
-    spec = settings.spec_of(choice, values, own, (sentence,) if sentence.strip() else ())
+    request = settings.request_of(choice, values, own, (sentence,) if sentence.strip() else ())
     try:
-        complete = spec.check()
+        complete = request.complete()
     except AssetError:  # said above the form, with a button
         return None, slots
     except PeftLabError as error:

@@ -61,7 +61,7 @@ def _experiment(experiment: Experiment) -> None:
     st.markdown(f"#### {experiment.title}")
     st.markdown(experiment.question)
     try:
-        specs = [spec.check() for spec in experiment.specs()]
+        specs = [request.complete() for request in experiment.requests()]
     except PeftLabError as error:
         st.markdown(f":orange[:material/info: This cannot run here: {plain(error)}]")
         return
