@@ -83,7 +83,7 @@ class Advice:
             block = shape.block
             role = next((role for role in ("k", "qkv") if role in block), None)
             if role is None:
-                raise BadInput(f"{shape.title} has no key map under a name known here.", "target_modules")
+                raise BadInput(f"{shape.title} has no key map that PEFT Lab recognises.", "target_modules")
             values["target_modules"] = (shape.target_name(block[role]),)
         return values
 
@@ -104,7 +104,7 @@ _PROMPT_PRICE = Reason(
     "The price: below about {scale} parameters it stays behind full fine-tuning, and {model} has {total}.",
     f"{src.PROMPT}, section 3", when=("scale", "small"),
 )  # fmt: skip
-_PROMPT_INSTEAD = "stores little; settings and start decide whether it learns."
+_PROMPT_INSTEAD = "stores little; whether it learns depends on its settings and its start."
 _COUNT = "the method's formula, checked against a count on the model"
 
 _ADVICE = (
@@ -124,7 +124,8 @@ _ADVICE = (
                "bits {qlora_least} are enough.", "simulated training steps", Source.SIMULATED),
         Reason("A 4-bit base with adapters on every linear map matched 16-bit fine-tuning.",
                f"{src.QLORA}, section 4"),
-        Reason("It saves memory, not time: every multiplication rebuilds its weights.", f"{src.QLORA}, section 3"),
+        Reason("It saves memory, not time: every multiplication has to dequantise its weights first.",
+               f"{src.QLORA}, section 3"),
     ), ("qlora-small", "qlora-least"), _FOUR),
     Advice("qlora-small", "qlora", (
         Reason("Rank {r} on two maps of each layer is a smaller setting that fits the storage per task: {stored}.",
@@ -180,7 +181,7 @@ _ADVICE = (
         Reason("{trained} parameters for a task beside one shared base, swapped for each request while the base stays.",
                f"{src.HOULSBY}, section 1"),
         Reason("One adapter after the feed-forward part of every layer is enough, at half the price of two.",
-               f"{src.PFEIFFER}, section 3"),
+               f"{src.PFEIFFER}, section 5 and table 1"),
         Reason("The price is time: layers in sequence took {adapter_latency} to {adapter_latency_most} longer for a "
                "single row.", f"{src.LORA}, table 1"),
     ), ("lora-small", "ia3-small", "qlora"), "are made for swapping between tasks; they cannot be merged.",
@@ -193,7 +194,7 @@ _ADVICE = (
     ), ("lora-small", *SMALLEST, "qlora"), "was made for few rows and stays small."),
     Advice("ia3-many", "ia3", (
         *_FOLDS,
-        Reason("{model} has no biases throughout, so BitFit, which would add nothing, has too little to train.",
+        Reason("{model} does not have a bias in every linear map, so BitFit has too little to train.",
                "counted on the model", Source.COUNTED, ("biases", "no")),
         Reason(_TRAINS, _COUNT, Source.COUNTED),
     ), ("lora-small", *SMALLEST, "qlora"), "costs one multiplication per feature and stays small."),
@@ -209,17 +210,17 @@ _ADVICE = (
         Reason("The paper has vectors on values and the feed-forward part as well.", f"{src.IA3}, section 3.3"),
     ), (), "acts in every layer and stays small.", {"target_modules": KEYS, "feedforward_modules": ()}),
     Advice("bitfit", "bitfit", (
-        Reason("With small and medium data it kept up with full fine-tuning on BERT models, and sometimes won.",
+        Reason("On small and medium data sets it kept up with full fine-tuning of BERT models, and sometimes beat it.",
                f"{src.BITFIT}, section 4"),
         Reason("{model} has {trained} biases, {share} of its parameters; nothing is added.", _COUNT, Source.COUNTED),
     ), ("ia3", "lora-small", *SMALLEST, "qlora"), "changes only existing biases and adds nothing."),
     Advice("bitfit-many", "bitfit", (
-        Reason("Tasks differ in their biases alone: they are swapped, nothing is added, and a request takes as long as "
-               "on the base.", f"{src.BITFIT}, section 1"),
+        Reason("Tasks differ only in their biases: these are swapped, nothing is added, and a request takes "
+               "as long as on the base.", f"{src.BITFIT}, section 1"),
         Reason("{model} has {trained} biases, {share} of its parameters: {stored} per task.", _COUNT, Source.COUNTED),
     ), ("ia3-many", "lora-small", *SMALLEST, "qlora"), "changes only existing biases and adds nothing."),
     Advice("prefix", "prefix", (
-        Reason("It was made for conditional generation with few parameters: tables to text and summaries.",
+        Reason("It was made for text generation with few trained parameters: text from tables, and summaries.",
                f"{src.PREFIX}, section 6"),
         Reason("It stores {stored} per task; the trained keys and values lengthen every layer's attention.",
                _COUNT, Source.COUNTED),
@@ -227,7 +228,7 @@ _ADVICE = (
                "answers, LoRA {lora_accuracy}.", src.BENCH),
     ), ("lora", "lora-small", "ia3-small", *SMALLEST, "qlora"), "leaves the weights alone and suits encoder-decoders."),
     Advice("prompt", "prompt", (
-        Reason("From about {scale} parameters on Prompt Tuning comes near full fine-tuning; {model} has {total}.",
+        Reason("Prompt Tuning comes near full fine-tuning from about {scale} parameters; {model} has {total}.",
                f"{src.PROMPT}, section 3", when=("scale", "large")),
         Reason("It trains {trained} parameters, {share} of {model}, and stores {stored} per task.", _COUNT,
                Source.COUNTED),
@@ -240,8 +241,8 @@ _ADVICE = (
         _PROMPT_PRICE,
     ), (), _PROMPT_INSTEAD, {"num_virtual_tokens": 8}),
     Advice("ptuning", "ptuning", (
-        Reason("It was made for decoders on language understanding, where it brought GPT to BERT's level.",
-               f"{src.PTUNING}, section 4"),
+        Reason("It was made to use decoders for language understanding, where it brought GPT to BERT's level.",
+               f"{src.PTUNING}, section 3"),
         Reason("Only the virtual tokens are stored, {stored}; the encoder that makes them is thrown away.", _COUNT,
                Source.COUNTED),
         Reason(_BENCH, src.BENCH),

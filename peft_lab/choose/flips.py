@@ -42,7 +42,7 @@ class Flip:
 def flips(situation: Situation, room: Room, found: Recommendation) -> tuple[Flip, ...]:
     """Every single change that leads to another method. Raises as :func:`recommend`."""
     found_flips = (
-        *_told(situation, room),
+        *_of_what_was_given(situation, room),
         *_storage(situation, room, found),
         *_memory(situation, room, found),
         *_model(situation, room, found),
@@ -50,7 +50,7 @@ def flips(situation: Situation, room: Room, found: Recommendation) -> tuple[Flip
     return tuple(flip for flip in found_flips if flip.method != found.method)
 
 
-def _told(situation: Situation, room: Room) -> Iterator[Flip]:
+def _of_what_was_given(situation: Situation, room: Room) -> Iterator[Flip]:
     """Answers of the person: each of the others that there are."""
     few, many = FEW_ROWS, int(MANY_ROWS.value)
     changes: tuple[tuple[str, str, str, Any, str], ...] = (
@@ -93,9 +93,9 @@ def _storage(situation: Situation, room: Room, found: Recommendation) -> Iterato
             other = replace(situation, storage=size + step)
             then = decide(other, room).advice
             if then.method != found.method:
-                said, setting = text.format(units.size(size)), {"storage": size + step}
+                words, setting = text.format(units.size(size)), {"storage": size + step}
                 yield Flip(
-                    "storage", found_answer("storage", other)[0], said, then.method, then.title, setting
+                    "storage", found_answer("storage", other)[0], words, then.method, then.title, setting
                 )
                 break
 

@@ -10,28 +10,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib import resources
-from typing import Any
+
+from peft_lab.memory.request import StepRequest
 
 FILE = "simulated.json"
 _notes: list[dict[str, int]] = []
 
 
-def key(
-    model: str,
-    method: str,
-    values: tuple[tuple[str, Any], ...],
-    batch: int,
-    seq: int,
-    where: tuple[str, tuple[int, int]],
-    checkpointing: bool,
-) -> str:
+def key(request: StepRequest) -> str:
     """A simulation's settings as a line of text."""
     knobs = ",".join(
-        f"{name}={'+'.join(map(str, value)) if isinstance(value, tuple) else value}" for name, value in values
+        f"{name}={'+'.join(map(str, value)) if isinstance(value, tuple | list) else value}"
+        for name, value in sorted(request.values.items())
     )
-    capability = ".".join(map(str, where[1]))
-    more = " checkpointing" if checkpointing else ""
-    return f"{model} {method}[{knobs}] {batch}x{seq} {where[0]} {capability}{more}"
+    setting = request.setting
+    where = f"{setting.device} {'.'.join(map(str, setting.capability))}"
+    more = " checkpointing" if request.checkpointing else ""
+    return f"{request.model} {request.method}[{knobs}] {setting.batch}x{setting.seq} {where}{more}"
 
 
 @cache

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from peft_lab import published, units
 from peft_lab.choose import answers, words
 from peft_lab.choose.advice import ADVICE, NOTHING, PROMPTING, Advice, Reason
-from peft_lab.choose.answers import TOLD, answer
+from peft_lab.choose.answers import GIVEN, answer
 from peft_lab.choose.cited import ADAPTER_LATENCY
-from peft_lab.choose.room import DTYPE, Room, Step, StepPlan
+from peft_lab.choose.room import Room, Step, StepPlan
 from peft_lab.choose.situation import Situation, stored_bytes
 from peft_lab.choose.tree import NODES, QUESTIONS, ROOT, label
 from peft_lab.errors import BadInput, SimulationError
@@ -24,6 +24,7 @@ from peft_lab.recipes.job import job
 from peft_lab.recipes.recipe import recipe
 from peft_lab.units import Source
 
+_DTYPE = "bfloat16"  # of a simulated step
 _BFLOAT16 = (8, 0)  # compute capability from which a GPU multiplies it
 _TIGHT = 0.95  # of the memory: nearer to it than the simulation is exact
 
@@ -128,10 +129,10 @@ def walk(
         node = NODES[at]
         question = QUESTIONS[node.question]
         if given and question.key in given:
-            value, because, how = given[question.key], "", TOLD
+            value, because, how = given[question.key], "", GIVEN
         else:
             value, because = answer(question.key, situation, room)
-            how = TOLD if question.by == "you" else question.by
+            how = GIVEN if question.by == "you" else question.by
         branch = next(branch for branch in node.branches if value in branch.values)
         path.append(Answered(at, question.key, value, label(branch, question), how, because))
         at = branch.to
@@ -167,8 +168,8 @@ def _possible(
 
 def _named(advice: Advice) -> str:
     """The method with the settings that tell this advice from others of it."""
-    said = ", ".join(f"{name} {_plain(value)}" for name, value in advice.values.items())
-    return f"{advice.title} ({said or 'defaults'})"
+    settings = ", ".join(f"{name} {_plain(value)}" for name, value in advice.values.items())
+    return f"{advice.title} ({settings or 'defaults'})"
 
 
 def _plain(value: object) -> str:
@@ -222,10 +223,10 @@ def _against(text: str) -> Why:
 
 def _plan(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPlan:
     shape, spec = situation.shape, get_method(advice.method)
-    values, dtype = spec.complete(shape, advice.knobs(shape)), DTYPE
+    values, dtype = spec.complete(shape, advice.knobs(shape)), _DTYPE
     if situation.hardware.kind == "cuda" and situation.hardware.capability < _BFLOAT16:
         dtype = "float16"
-        values = {name: dtype if value == DTYPE else value for name, value in values.items()}
+        values = {name: dtype if value == _DTYPE else value for name, value in values.items()}
     asked = job(
         advice.method, shape, situation.objective, situation.rows, situation.seq, batch=step.batch * step.accumulate,
         dtype=dtype, checkpointing=step.checkpointing, values=values,
@@ -272,7 +273,9 @@ def _result(
         )
         why.append(Why(text, _found_how(Source.SIMULATED), str(Source.SIMULATED)))
     why += [
-        Why(words.sentence(step.because), _found_how(step.how), step.how) for step in path if step.how != TOLD
+        Why(words.sentence(step.because), _found_how(step.how), step.how)
+        for step in path
+        if step.how != GIVEN
     ]
     slug, text = runner or (None, "")
     return Recommendation(

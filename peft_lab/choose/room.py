@@ -9,12 +9,14 @@ from typing import Any
 
 from peft_lab.choose import kept
 from peft_lab.choose.situation import Situation
-from peft_lab.memory import ask, fits
+from peft_lab.memory import fits
+from peft_lab.memory.request import StepRequest
+from peft_lab.memory.setting import Setting
+from peft_lab.memory.simulate import simulate
 from peft_lab.recipes.recipe import Recipe
 
 #: method, values, rows of a step, checkpointing -> bytes that the device must have
 Needed = Callable[[str, Mapping[str, Any], int, bool], int]
-DTYPE = "bfloat16"
 
 
 @dataclass(frozen=True)
@@ -99,34 +101,21 @@ def room_of(situation: Situation) -> Room:
 
 def simulating(situation: Situation) -> Needed:
     """The simulation as a function of what changes."""
-    device = situation.hardware
 
     def needed(method: str, values: Mapping[str, Any], batch: int, checkpointing: bool) -> int:
-        frozen = tuple(sorted((name, _hashable(value)) for name, value in values.items()))
-        where = (device.kind, device.capability)
-        return _simulated(situation.model, method, frozen, batch, situation.seq, where, checkpointing)
+        asked = StepRequest(
+            situation.model, method, values, Setting(batch, situation.seq), checkpointing=checkpointing
+        )
+        return _simulated(asked.on(situation.hardware))
 
     return needed
 
 
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 @lru_cache(maxsize=512)
-def _simulated(
-    model: str,
-    method: str,
-    values: tuple[tuple[str, Any], ...],
-    batch: int,
-    seq: int,
-    where: tuple[str, tuple[int, int]],
-    checkpointing: bool,
-) -> int:
-    key = kept.key(model, method, values, batch, seq, where, checkpointing)
+def _simulated(request: StepRequest) -> int:
+    key = kept.key(request)
     known = kept.simulations().get(key)
     if known is None:
-        setting = {"batch": batch, "seq": seq, "device": where[0], "capability": where[1]}
-        known = fits.needed(ask.step(model, method, dict(values), setting, DTYPE, checkpointing))
+        known = fits.needed(simulate(request))
     kept.note(key, known)
     return known

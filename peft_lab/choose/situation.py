@@ -151,33 +151,33 @@ def parse(pairs: Iterable[tuple[str, str]]) -> tuple[Situation, dict[str, str]]:
     Raises:
         BadInput, UnknownName: a key or value that is none, twice the same key, or answers that contradict each other.
     """
-    told: dict[str, str] = {}
+    given: dict[str, str] = {}
     for key, value in pairs:
         name = _ALIASES.get(key.strip().lower(), key.strip().lower())
         if name not in KEYS and name not in FOUND:
             raise UnknownName("question", key, (*KEYS, *FOUND), "answer")
-        if name in told:
+        if name in given:
             raise BadInput(f"'{name}' is answered twice; answer it once.", name)
-        told[name] = value.strip()
-    claims = {name: _found_word(name, told.pop(name)) for name in FOUND if name in told}
+        given[name] = value.strip()
+    claims = {name: _found_word(name, given.pop(name)) for name in FOUND if name in given}
     if claims:
         example = examples.find(
-            {key: (value,) for key, value in claims.items()}, told.get("model"), told.get("device")
+            {key: (value,) for key, value in claims.items()}, given.get("model"), given.get("device")
         )
-        told.setdefault("model", example.model)
-        told.setdefault("device", example.device)
+        given.setdefault("model", example.model)
+        given.setdefault("device", example.device)
         if "kind" in claims and claims["kind"] == "encoder":
-            told.setdefault("output", "classification")
-    return read(Situation(), told).check(), claims
+            given.setdefault("output", "classification")
+    return read(Situation(), given).check(), claims
 
 
-def read(start: Situation, told: Mapping[str, str]) -> Situation:
+def read(start: Situation, given: Mapping[str, str]) -> Situation:
     """``start`` with fields as their texts say. Raises BadInput for a text that cannot be read."""
     values = {
-        name: read_value(name, text) for name, text in told.items() if (name, text) != ("storage", "tight")
+        name: read_value(name, text) for name, text in given.items() if (name, text) != ("storage", "tight")
     }
     situation = replace(start, **values)
-    if told.get("storage") == "tight":
+    if given.get("storage") == "tight":
         situation = replace(situation, storage=tight(situation.shape))
     return situation
 

@@ -47,8 +47,8 @@ def _no_overhead(model: Subject) -> Found:
     return Found(
         "imprecise" if len(free) > 1 and "lora" in free else holds(free == ["lora"]),
         f"{len(free)} of the {len(methods)} methods that run here can leave nothing behind: {_titles(free)}",
-        "What changes weights can be added to them, what changes biases adds nothing from the start. Merging also ends "
-        "the swapping: merged, every task needs a model of its own.",
+        "Changes of weights can be merged into them, and changed biases add nothing in the first place. But "
+        "merging ends swapping: once merged, every task needs its own copy of the model.",
         {"free": len(free), "methods": len(methods)},
     )
 
@@ -57,13 +57,14 @@ def _many_tasks(model: Subject) -> Found:
     shape = model.shape
     stored = {slug: model.stored(slug) * BYTES for slug in _methods(shape) if slug != "qlora"}
     least = sorted(stored, key=stored.__getitem__)[:3]
-    said = ", ".join(f"{get_method(slug).title} {units.size(TASKS * stored[slug])}" for slug in least)
+    listed = ", ".join(f"{get_method(slug).title} {units.size(TASKS * stored[slug])}" for slug in least)
     verdict = "right" if least[0] == "adapters" else "imprecise"
     return Found(
         verdict,  # type: ignore[arg-type]
         f"{TASKS} tasks store {units.size(TASKS * stored['adapters'])} as adapter layers, "
-        f"{units.size(TASKS * stored['lora'])} as LoRA; least: {said}",
-        "Whatever stays apart from the base can be swapped for each request, and most of it is smaller. Adapter layers "
+        f"{units.size(TASKS * stored['lora'])} as LoRA; least: {listed}",
+        "Whatever stays apart from the base can be swapped for each request, and most of it is smaller. Adapter "
+        "layers "
         "also make every request longer, as they cannot be merged.",
         {slug: float(size) for slug, size in stored.items()},
     )  # fmt: skip
@@ -74,10 +75,10 @@ def _few_shot(model: Subject) -> Found:
     trained = {slug: model.trained(slug) for slug in _methods(shape)}
     order = sorted(trained, key=trained.__getitem__)
     named = [slug for slug in ("ia3", "prompt") if slug in trained]
-    said = ", ".join(f"{get_method(slug).title} {units.count(trained[slug])}" for slug in order[:3])
+    listed = ", ".join(f"{get_method(slug).title} {units.count(trained[slug])}" for slug in order[:3])
     return Found(
         both(*(slug in order[:2] for slug in named)) if len(named) > 1 else "imprecise",
-        f"fewest trained at their defaults: {said}",
+        f"fewest trained at their defaults: {listed}",
         "Few parameters are one thing, few rows another. IA³ was made for few rows and tested there; Prompt Tuning "
         "needs a large base and many steps.",
         {slug: float(count) for slug, count in trained.items()},
@@ -94,8 +95,8 @@ def _comparable(model: Subject) -> Found:
         f"{len(near)} of {len(rows) - 1} published runs were as good as full fine-tuning ({share(accuracy('full'))} "
         f"right answers); {len(fit)} stayed under {units.size(UNDER * 10**9)}, the least was "
         f"{units.size(small.reserved)} on {get_model(published.MODEL).title}",
-        "Accuracy and memory are two separate choices: a method decides the first, base precision, row length and "
-        "checkpointing most of the second.",
+        "Accuracy and memory are separate choices: the method decides the first; base precision, row length and "
+        "checkpointing decide most of the second.",
         {"near": len(near), "fit": len(fit), "least": small.reserved},
     )
 
@@ -116,10 +117,12 @@ def _ptuning_nlu(model: Subject) -> Found:
     )
     return Found(
         both(not above, accuracy("ptuning") > accuracy("prefix")),
-        f"as a classifier on {get_model(shipped['plan']['model']).title} P-Tuning got {own['metric_mean']:.1%} right, "
+        f"as a classifier on {get_model(shipped['plan']['model']).title} P-Tuning got {own['metric_mean']:.1%} "
+        f"right, "
         f"less than {len(above)} of {len(others)} other methods by more than the spread over seeds explains"
         f"{f' ({_titles(above)})' if above else ''}; {compared}",
-        "It was made for understanding with decoders, where a prompt's wording mattered much. In its deep form, v2, it "
+        "It was made for understanding with decoders, where a prompt's wording mattered much. In its deep form, "
+        "v2, it "
         "stands where Prefix Tuning cannot.",
         {"ptuning": own["metric_mean"], "above": len(above)},
         f"In the published comparison (mathematics) P-Tuning had {share(accuracy('ptuning'))} right answers, Prefix "

@@ -24,7 +24,7 @@ _HELP = (
     "An answer: "
     + "; ".join(f"{key}={'|'.join(words)}" for key, words in WORDS.items())
     + "; numbers for tasks, rows, latency (percent longer) and storage (bytes, or 0.5MB); model=NAME, "
-    "device=NAME or 24GB, batch=ROWS, seq=TOKENS; or an answer that the lab would count or simulate: "
+    "device=NAME or 24GB, batch=ROWS, seq=TOKENS; or an answer that would otherwise be counted or simulated: "
     + "; ".join(f"{key}={'|'.join(QUESTIONS[key].answers)}" for key in FOUND)
     + ". Repeatable."
 )

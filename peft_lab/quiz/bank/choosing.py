@@ -113,7 +113,7 @@ QUESTIONS = (
         "none.",
         listen_for=("limit of the implementation, not of the idea",),
         wrong=("Prompt Tuning: it only needs input embeddings",),
-        follow_ups=("How could a deep prompt be had on an encoder all the same?",),
+        follow_ups=("How could an encoder still be given a deep prompt?",),
         sources=(src.RUN, f"{src.PTUNING2}, section 3.2"),
     ),
     ask(
@@ -157,7 +157,7 @@ QUESTIONS = (
     ),
     ask(
         id="choose-when-full", level="hard", kind="free", model=None,
-        question="When is full fine-tuning worth its price?",
+        question="When is full fine-tuning worth its cost?",
         answer="When much has to be learned: continued pretraining, a new language, code or mathematics with "
         "millions of examples, where LoRA stays behind at usual ranks. When the model is small, so that the price "
         "is low. When one task has its own fleet and quality decides. Against it: more forgetting of what the base "

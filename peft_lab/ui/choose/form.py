@@ -61,29 +61,31 @@ def form() -> Situation:
     model = _choice(st, "model", "Model", list(catalogue()), start.model, catalogue_title)
     device = _choice(st, "device", "Device", _devices(start.device), start.device, _device_title)
     second, third, fourth = (st.columns(2, vertical_alignment="bottom") for _ in range(3))
-    batch = _number(second[0], "batch", "Rows per step", start.batch)
+    batch = _number(second[0], "batch", "Batch size", start.batch)
     seq = _number(second[1], "seq", "Tokens per row", start.seq)
-    rows = _number(third[0], "rows", "Training rows", start.rows, "How many good rows you have to train on.")
+    rows = _number(
+        third[0], "rows", "Training rows", start.rows, "How many clean examples you have to train on."
+    )
     tasks = _number(
         third[1],
         "tasks",
-        "Tasks from one base",
+        "Tasks on one base",
         start.tasks,
-        "How many tasks share one base when they are served.",
+        "How many tasks are served from the same base model.",
     )
     latency = _open(
-        fourth[0], "latency", "May take longer, %", start.latency, "no limit",
-        "How much longer a request may take than on the base model. In a published measurement adapters took "
-        f"{ADAPTER_LATENCY} longer; with any limit below that the answer is No.",
+        fourth[0], "latency", "Extra latency allowed, %", start.latency, "no limit",
+        "How much longer a request may take than on the base model. In a published measurement adapters added "
+        f"{ADAPTER_LATENCY}; any limit below that counts as No.",
     )  # fmt: skip
     megabytes = None if start.storage is None else start.storage / MEGA
     storage = _open(
         fourth[1], "storage", "Storage per task, MB", megabytes, "no limit",
-        "How much one task may store. Less than LoRA stores at its defaults counts as tight.",
+        "How much storage one task may take. Less than LoRA needs at its defaults counts as tight.",
     )  # fmt: skip
     output = _choice(st, "output", "What comes out", list(OUTPUTS), start.output, OUTPUTS.__getitem__)
     reached = st.toggle(
-        "A prompt already reaches the target",
+        "A good prompt already reaches the target",
         value=start.prompting == "yes",
         key=state.widget_key(SCOPE, "prompting"),
         help="Measured on held-out rows, with examples in the prompt.",

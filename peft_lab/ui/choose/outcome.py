@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from peft_lab import units
-from peft_lab.choose.answers import OWN_LIMIT, TOLD
+from peft_lab.choose.answers import GIVEN, OWN_LIMIT
 from peft_lab.choose.fields import told_by
 from peft_lab.choose.flips import Flip
 from peft_lab.choose.recommend import Recommendation
@@ -44,7 +44,7 @@ def headline(situation: Situation, found: Recommendation) -> None:
         )
     with cells[1]:
         stored = Finding(plan.stored_bytes, "bytes", Source.COUNTED)
-        figures.card("Stored per task", stored, "four bytes per number")
+        figures.card("Stored per task", stored, "four bytes per parameter")
     with cells[2]:
         needed = Finding(plan.needed_bytes, "bytes", Source.SIMULATED)
         figures.card("A training step", needed, f"of {units.size(plan.memory_bytes)} usable")
@@ -59,7 +59,7 @@ def configuration(situation: Situation, found: Recommendation) -> None:
     st.markdown("#### Ready configuration")
     usual = spec.defaults(situation.shape)
     rows = [
-        (_named(spec, name), figure(setting.value), band(setting.band), told_by(setting))
+        (_named(spec, name), _whole(figure(setting.value)), _whole(band(setting.band)), told_by(setting))
         for name, setting in plan.recipe.settings.items()
     ]
     rows += [
@@ -80,6 +80,11 @@ def configuration(situation: Situation, found: Recommendation) -> None:
             state.begin_afresh(target)
             st.switch_page(pages.page(target, title), query_params=query)
         st.markdown(f"[as a link]({target}?{urlencode(query)})", width="content")
+
+
+def _whole(text: str) -> str:
+    """A figure that no cell breaks at its minus sign."""
+    return text.replace("e-", "e\N{NON-BREAKING HYPHEN}")
 
 
 def _default(value: Any, usual: Any) -> str:
@@ -147,9 +152,9 @@ def trace(found: Recommendation) -> None:
     """Every answer of the path: whose it is, and the figure behind it."""
     st.markdown("#### How this was decided")
     for number, step in enumerate(found.path, start=1):
-        who = ":gray-badge[you]" if step.how == TOLD else figures.badge(step.how)
+        who = ":gray-badge[you]" if step.how == GIVEN else figures.badge(step.how)
         question = QUESTIONS[step.question]
-        drawn = question.drawn(step.value) if step.how == TOLD else ""
+        drawn = question.drawn(step.value) if step.how == GIVEN else ""
         line = figures.badge(drawn) if drawn else ""
         st.markdown(f"{number}. {question.full} **{step.label}** {who}  \n   :small[{step.because}] {line}")
 
@@ -158,7 +163,7 @@ def flipping(changes: Sequence[Flip]) -> Flip | None:
     """What would flip the choice; returns the change that was chosen."""
     st.markdown("#### What would change the answer")
     if not changes:
-        st.markdown("No change to a single answer does.")
+        st.markdown("Changing any single answer leads to the same method.")
         return None
     chosen = None
     for number, flip in enumerate(changes):

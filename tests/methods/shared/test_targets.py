@@ -120,7 +120,7 @@ def test_pissas_rank_is_checked_on_every_matrix() -> None:
 
 
 def test_rank_zero() -> None:
-    with pytest.raises(BadInput, match="Rank r goes from 1 to 1024; '0' is not") as caught:
+    with pytest.raises(BadInput, match="Rank r must be from 1 to 1024; '0' is not") as caught:
         LORA.require(get_model("gpt2").shape, {"r": 0})
     assert caught.value.field == "r"
 
