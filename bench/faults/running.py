@@ -37,7 +37,7 @@ def _run(pipe: Any, name: str, place: Place, times: int | None, quick: bool) -> 
     try:
         _send_rows(pipe, name, place, times, quick)
         code = 0
-    except Exception:
+    except Exception:  # noqa: BLE001  told, and the exit code says so
         traceback.print_exc()
     finally:
         pipe.close()
