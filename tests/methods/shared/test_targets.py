@@ -127,7 +127,9 @@ def test_rank_zero() -> None:
 
 def test_feedforward_outside_targets() -> None:
     shape = get_model("llama-3.2-3b").shape
-    with pytest.raises(BadInput, match="'down_proj' is named as feed-forward but is not among the targets") as caught:
+    with pytest.raises(
+        BadInput, match="'down_proj' is named as feed-forward but is not among the targets"
+    ) as caught:
         IA3.require(shape, {"target_modules": ("k_proj", "v_proj")})
     assert caught.value.field == "feedforward_modules"
     with pytest.raises(BadInput, match="'nope' matches no module"):
