@@ -168,7 +168,7 @@ def test_unknown_runs() -> None:
 
 def test_the_submitting_process_never_imports_torch() -> None:
     code = (
-        "import sys; from peft_lab.queue.queue import get_queue; from peft_lab.runs.spec import RunSpec;"
+        "import sys; from peft_lab.queue.queue import get_queue; from peft_lab.runs.spec import RunRequest;"
         "from peft_lab.workers import inspector; from peft_lab.runs import respond, record;"
         "q = get_queue(); i = q.submit(RunRequest('minilm-l6', 'lora', 'sentiment', steps=1, batch=2, eval_rows=2));"
         "print(q.wait(i)); print([m for m in ('torch', 'transformers', 'peft', 'streamlit') if m in sys.modules])"

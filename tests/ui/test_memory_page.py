@@ -232,11 +232,11 @@ def test_where_qlora_needs_more_than_lora_it_is_told_why() -> None:
 
 def test_by_default_the_low_rank_methods_adapt_the_same_maps() -> None:
     app = settled(opened("memory", **SMALL))
-    assert "LoRA and QLoRA adapt query, value; all else" in captions(app)
+    assert "LoRA and QLoRA adapt query, value; all other settings" in captions(app)
     assert "targets" not in app.query_params
     control = next(box for box in app.selectbox if box.label == "LoRA and QLoRA adapt")
     settled(control.set_value("all-linear").run())
-    assert "LoRA and QLoRA adapt every linear map; all else" in captions(app)
+    assert "LoRA and QLoRA adapt every linear map; all other settings" in captions(app)
     assert app.query_params["targets"] in ("all-linear", ["all-linear"])
 
 

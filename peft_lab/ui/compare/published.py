@@ -168,6 +168,7 @@ def _settings(benchmark: str) -> str:
     default = FIRST if FIRST in families else next(iter(families))
     family = _choice(FAMILY, {kind: kind for kind in families}, default)
     found = families[family]
+    st.markdown(f"**{plain(family)}** {figures.badge('cited')}")
     if len(found) > 1:
         lines = {_variant(row): [row] for row in found}
         figure = ranges(lines, {found[0].experiment}, spread, about.measure)

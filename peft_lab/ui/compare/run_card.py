@@ -44,7 +44,8 @@ def draw(row: PublishedRow) -> None:
         else:
             st.code(json.dumps(row.config, indent=1, sort_keys=True), language="json")
         st.markdown(
-            f"Seconds of each {interval} steps: {', '.join(f'{each:.1f}' for each in row.intervals)}."
+            f"{figures.badge('cited')} Seconds of each {interval} steps: "
+            f"{', '.join(f'{each:.1f}' for each in row.intervals)}."
         )
 
 

@@ -90,9 +90,9 @@ def model_control(current: ModelEntry, key: str) -> ModelEntry:
         accept_new_options=True,
         disabled=state.is_fixed("model"),
     )
-    entry, message = _chosen(typed, current)
-    if message:
-        st.markdown(message)
+    entry, remark = _chosen(typed, current)
+    if remark:
+        st.markdown(remark)
     elif entry.name not in catalogue() and not entry.live:
         st.caption("Only its config is known here: it can be counted and simulated, but not trained.")
     return entry

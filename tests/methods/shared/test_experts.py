@@ -139,7 +139,7 @@ def test_what_peft_could_not_build_is_refused_in_a_sentence(
             "deepseek_v3",
             "lora",
             {"target_modules": ALL},
-            "leaves out the linear maps of the same names: mlp.gate_proj",
+            "leaves out the linear maps with the same names: mlp.gate_proj",
         ),
         ("mixtral", "qlora", {}, "stay as they are"),
         ("falcon", "qlora", {}, "Nothing of Falcon gets smaller"),
