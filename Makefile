@@ -54,12 +54,11 @@ slow: $(VENV)/.dev
 # Both ends of every range in requirements.txt: the oldest releases it allows, and what a plain install gets today.
 ENDS := tests/methods/test_contract.py tests/counting tests/memory/test_lab.py tests/training tests/cli/test_count.py
 ends: $(VENV)/.dev
-	$(PY) -m tools.lowest > $(VENV)/lowest.txt
 	$(PYTHON) -m venv $(VENV)-oldest
-	$(VENV)-oldest/bin/python -m pip --disable-pip-version-check install -q -r requirements-dev.txt -c $(VENV)/lowest.txt
+	$(PY) -m uv pip install -q --python $(VENV)-oldest --resolution lowest-direct -r requirements-dev.txt
 	$(VENV)-oldest/bin/python -m pytest -q -m "not slow and not browser" $(ENDS)
 	$(PYTHON) -m venv $(VENV)-newest
-	$(VENV)-newest/bin/python -m pip --disable-pip-version-check install -q -r requirements-dev.txt
+	$(PY) -m uv pip install -q --python $(VENV)-newest -r requirements-dev.txt
 	$(VENV)-newest/bin/python -m pytest -q -m "not slow and not browser" $(ENDS)
 
 lint: $(VENV)/.dev

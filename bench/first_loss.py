@@ -14,7 +14,7 @@ import statistics
 
 from peft_lab.queue.queue import get_queue
 from peft_lab.runs import following, store
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 
 STEPS = following.TRACKED_STEP + 2
 CASES = (
@@ -30,9 +30,9 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
-    out = {"cold": first_loss(RunSpec(*_spec(CASES[0]), steps=STEPS, eval_rows=0))}
+    out = {"cold": first_loss(RunRequest(*_spec(CASES[0]), steps=STEPS, eval_rows=0))}
     for case in CASES:
-        times = [first_loss(RunSpec(*_spec(case), steps=STEPS, eval_rows=0)) for _ in range(repeats)]
+        times = [first_loss(RunRequest(*_spec(case), steps=STEPS, eval_rows=0)) for _ in range(repeats)]
         out[" ".join(case)] = statistics.median(times)
     print(json.dumps(out, indent=2))
 
@@ -42,7 +42,7 @@ def _spec(case: tuple[str, str, str]) -> tuple[str, str, str]:
     return model, method, task
 
 
-def first_loss(spec: RunSpec) -> float:
+def first_loss(spec: RunRequest) -> float:
     """Submit a run and wait for it; the seconds until its first loss, then the run is deleted."""
     identity = get_queue().submit(spec)
     status = get_queue().wait(identity)

@@ -15,7 +15,6 @@ from typing import Any
 
 from peft_lab import published
 from peft_lab.errors import PeftLabError
-from peft_lab.memory import protocol
 
 _CLOSE, _MEDIAN = 5.0, 2.0
 
@@ -34,7 +33,7 @@ def _compare(row: published.PublishedRow) -> dict[str, Any]:
     start = time.perf_counter()
     result: dict[str, Any] = {"experiment": row.experiment, "published": row.reserved}
     try:
-        found = protocol.published(published.MODEL, row.config, row.batch)
+        found = published.simulate(row.experiment)
     except PeftLabError as error:
         return {**result, "error": str(error), "seconds": time.perf_counter() - start}
     assert found.reserved_bytes is not None

@@ -14,11 +14,12 @@ import statistics
 import time
 from collections.abc import Iterator
 from concurrent.futures import wait
-from typing import Any
 
 import psutil
 
-from peft_lab.memory import ask
+from peft_lab.memory.request import StepRequest
+from peft_lab.memory.setting import Setting
+from peft_lab.memory.simulate import simulate
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
 from peft_lab.workers.inspector import Inspector
@@ -42,15 +43,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
     inspector = Inspector()
-    warm: tuple[Any, ...] = ("smollm2-135m", "lora", {}, {"batch": 2, "seq": 32}, "bfloat16", False)
-    inspector.ask(ask.step, *warm)
+    inspector.ask(simulate, StepRequest("smollm2-135m", "lora", {}, Setting(2, 32)))
     print(f"{'case':<44}{'processor':>12}{'wall':>9}")
     for model, method, batch, seq, checkpointing in CASES:
         used, waited = [], []
         for number in range(repeats):
-            setting = {"batch": batch, "seq": seq - _APART * number}
+            setting = Setting(batch, seq - _APART * number)
+            asked = StepRequest(model, method, {}, setting, checkpointing=checkpointing)
             before, start = _processor(), time.perf_counter()
-            inspector.ask(ask.step, model, method, {}, setting, "bfloat16", checkpointing)
+            inspector.ask(simulate, asked)
             waited.append(time.perf_counter() - start)
             used.append(_processor() - before)
         name = f"{model}, {method}{', checkpointing' if checkpointing else ''}"
@@ -69,9 +70,9 @@ def _bars(repeats: int) -> Iterator[float]:
         if not any(problem.level == "error" for problem in method.problems(shape, {}))
     ]
     for number in range(repeats + 1):
-        setting: dict[str, Any] = {"batch": batch, "seq": seq - _APART * number}
+        setting = Setting(batch, seq - _APART * number)
         start = time.perf_counter()
-        wait([get_pool().submit(0, ask.step, model, slug, {}, setting, "bfloat16", False) for slug in slugs])
+        wait([get_pool().submit(0, simulate, StepRequest(model, slug, {}, setting)) for slug in slugs])
         if number:  # the first one warms the processes
             yield time.perf_counter() - start
 

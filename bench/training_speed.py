@@ -85,16 +85,16 @@ def _measure(name: str) -> dict[str, Any]:
 
 def _contend(given: argparse.Namespace) -> dict[str, Any]:
     from peft_lab.assets.store import home
-    from peft_lab.runs.spec import RunSpec
+    from peft_lab.runs.spec import RunRequest
     from peft_lab.workers import (
         processes,
         quiet,  # noqa: F401
     )
 
     processes.settle_child(str(home()))
-    spec = RunSpec(
+    spec = RunRequest(
         given.model, given.method, given.task, steps=given.steps, seed=given.seed, eval_rows=0
-    ).check()
+    ).complete()
     model, seconds = (_ours if given.only == "ours" else _trainer)(spec, given)
     return {"steps_per_second": 1 / seconds, "loss": _held_out(model, spec, given.held_out)}
 

@@ -11,11 +11,12 @@ near-identity, so that the model is undisturbed at first.
 Because of the nonlinearity an adapter cannot be merged into the weights: it stays as a little extra work per
 token. In return it is a plug: many tasks can share one base, each with its own small file.
 """,
-    formula=r"h \leftarrow h + W_{up}\,\sigma\!\left(W_{down}\,h\right) \qquad W_{down} \in \mathbb{R}^{m \times d}",
+    formula=r"{h \leftarrow h + W_{up}\,\sigma\!\left(W_{down}\,h\right)} \qquad\allowbreak "
+    r"{W_{down} \in \mathbb{R}^{m \times d}}",
     differs=r"""
 - PEFT has no bottleneck adapter. `AdaptionPromptConfig`, often named in this place, is LLaMA-Adapter: gated
   prompts.
-- The `adapters` library does, but is bound to an older transformers. The modules here are this project's own.
+- The `adapters` library has one, but needs an older transformers. The modules here are PEFT Lab's own.
 - The paper trains new layer norms too; here they stay frozen, as in the adapters library. Each adapter sits before the
   sublayer's dropout, which makes no difference once trained.
 - A classifier's head belongs to its adapter: of several on one base, each answers through its own.

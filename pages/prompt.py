@@ -11,7 +11,7 @@ through the model's input, and needs one small matrix per task.
 The smaller the model, the harder this is: the paper reaches full fine-tuning only near ten billion
 parameters. Learning rate and the text that the vectors start from matter more than the number of vectors.
 """,
-    formula=r"h_0 = [\,P;\,E(x)\,] \qquad P \in \mathbb{R}^{n \times d}",
+    formula=r"{h_0 = [\,P;\,E(x)\,]} \qquad\allowbreak {P \in \mathbb{R}^{n \times d}}",
     differs=r"""
 - The paper trains with Adafactor and a learning rate of 0.3; here it is AdamW with the rate on the Train tab.
 - The virtual tokens take up positions, so the longest possible text is that much shorter.

@@ -12,7 +12,8 @@ stored.
 **P-Tuning v2** puts trained prompts in front of *every* layer. That is Prefix Tuning without the projection,
 aimed at classification; PEFT has no class of that name.
 """,
-    formula=r"h_0 = [\,f_\theta(e_1), \dots, f_\theta(e_n),\,E(x)\,] \qquad f_\theta:\ \text{LSTM or MLP}",
+    formula=r"{h_0 = [\,f_\theta(e_1), \dots, f_\theta(e_n),\,E(x)\,]} \qquad\allowbreak "
+    r"{f_\theta:\ \text{LSTM or MLP}}",
     differs=r"""
 - PEFT's default encoder is an MLP as wide as the model, so that far more is trained than stored.
 - The paper places virtual tokens anywhere in a template; PEFT puts them in front.

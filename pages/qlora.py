@@ -9,12 +9,12 @@ keeps one scale and, for every weight, the index of the nearest of sixteen value
 the quantiles of a normal distribution, because trained weights are close to normal. **Double quantisation**
 stores the blocks' scales themselves in eight bits.
 
-No gradient is needed for the four-bit weights, only *through* them: each matrix is expanded to the compute
-type for its multiplication and dropped again. That saves memory, not time.
+No gradient is needed for the four-bit weights, only *through* them: each matrix is dequantised to the compute
+type for its multiplication, then discarded. That saves memory, not time.
 
-Eight bits instead are LLM.int8(): one scale for each row, 255 even steps. The inputs are rounded too, but for the
-few beyond a threshold, and integers are multiplied; only the backward pass expands. Twice the bytes, a tenth of
-the error.
+The base can also be stored in eight bits, by LLM.int8(): one scale for each row, 255 even steps. The inputs are
+rounded too, except the few above a threshold, and integers are multiplied; only the backward pass dequantises
+the weights. This takes twice the bytes of four bits and makes a tenth of the error.
 """,
     formula=r"h = \mathrm{dequant}\!\left(W_{\mathrm{stored}}\right) x + \frac{\alpha}{r}\,B\,A\,x",
     differs=r"""

@@ -161,9 +161,9 @@ def _bfloat16(device: dict[str, Any], features: list[str]) -> tuple[bool, str]:
     native = machine.in_use().computes_bfloat16()
     name = "this processor" if device["kind"] == "cpu" else device["name"]
     if not native:
-        return True, f"{name} does not compute in it: runs use float32, in which they take more memory"
+        return True, f"not supported by {name}: runs use float32, which takes more memory"
     listed = sorted(machine.BF16_FEATURES & set(features))
-    return True, f"{name} computes in it" + (f" ({', '.join(listed)})" if device["kind"] == "cpu" else "")
+    return True, f"supported by {name}" + (f" ({', '.join(listed)})" if device["kind"] == "cpu" else "")
 
 
 def _quantise() -> tuple[bool, str]:

@@ -1,7 +1,8 @@
 """The colours, each once: drawings, charts, tables, the logo and Streamlit's theme all take theirs from here.
 
 Contrasts are those of WCAG 2.2, AA: text at least 4.5 on its ground, what a picture needs to be understood at least 3.
-``tests/test_palette.py`` computes them, and compares ``.streamlit/config.toml`` and ``logo.svg``, which cannot import.
+``tests/test_palette.py`` computes them, and compares ``.streamlit/config.toml``, ``logo.svg`` and ``favicon.png``,
+which cannot import.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ def test_one_base_for_all() -> None:
 
 
 def test_bad_input_names_its_field() -> None:
-    error = BadInput("Rank r goes from 1 to 64.", "r")
-    assert (str(error), error.field) == ("Rank r goes from 1 to 64.", "r")
+    error = BadInput("Rank r must be from 1 to 64.", "r")
+    assert (str(error), error.field) == ("Rank r must be from 1 to 64.", "r")
     assert BadInput("something").field is None
     assert isinstance(Unsupported("no", "model"), BadInput)
 

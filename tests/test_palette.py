@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from peft_lab import palette
 from peft_lab.palette import Shade
@@ -181,6 +182,14 @@ def test_the_logo_has_the_colours_of_the_palette() -> None:
     assert re.findall(r'fill="([^"]+)"', text) == [
         palette.LOGO_MATRIX, palette.CHART_TRAINED, palette.CHART_TRAINED, palette.LOGO_NAME,
     ]  # fmt: skip
+
+
+def test_the_page_icon_has_the_colours_of_the_palette() -> None:
+    with Image.open(ROOT / "peft_lab/ui/favicon.png") as icon:
+        pixels = icon.convert("RGBA").getcolors() or []
+    colours = [colour for _, colour in pixels if isinstance(colour, tuple)]
+    drawn = {f"#{red:02X}{green:02X}{blue:02X}" for red, green, blue, opaque in colours if opaque}
+    assert drawn == {palette.LOGO_MATRIX, palette.CHART_TRAINED}
 
 
 @pytest.mark.parametrize("theme", THEMES)

@@ -20,7 +20,7 @@ import torch
 
 import peft_lab
 from peft_lab.errors import PeftLabError
-from peft_lab.memory import fake, kernels, protocol, sparse, standins
+from peft_lab.memory import fake, kernels, sparse, standins
 from peft_lab.replacing import Replacement
 from peft_lab.workers import processes
 
@@ -164,43 +164,6 @@ def frod_coordinates() -> None:
     assert "self._calculate_frod_u_and_lambda(" in inspect.getsource(FrodLayer)
 
 
-def _osf() -> Any:
-    from peft import OSFConfig, get_peft_model
-
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(6, 4, bias=False))
-    return get_peft_model(model, OSFConfig(target_modules=["0"], effective_rank=2)).base_model.model[0]
-
-
-def osf_keeps_both_halves() -> None:
-    now = _osf()
-    assert len(now._osf_U_low_init), "PEFT keeps the start of the low half no longer: its row is another's"
-    with protocol.osf_before_021():
-        before = _osf()
-        assert not len(before._osf_U_low_init)
-        assert before.osf_S_high.shape == (2,)
-
-
-def osf_multiplies_both_halves() -> None:
-    inputs = torch.randn(3, 6)
-    with protocol.osf_before_021():
-        layer = _osf()
-        rebuilt = _operations(lambda: layer(inputs))
-        assert torch.allclose(layer(inputs), inputs @ layer.get_base_layer().weight.T, atol=1e-5)
-    layer = _osf()
-    assert "mm" in rebuilt
-    assert rebuilt != _operations(lambda: layer(inputs)), "PEFT rebuilds the matrix again: needless"
-
-
-def osf_projects_two_gradients() -> None:
-    with protocol.osf_before_021():
-        layer = _osf()
-        assert len(layer.hook_handles) == 2, "PEFT attaches its hooks by another way"
-        layer(torch.randn(3, 6)).sum().backward()
-        gradient = layer.osf_svd_params["default"]["U_low"].grad
-    assert torch.allclose(layer._osf_U_high["default"].T @ gradient, torch.zeros(2, 2), atol=1e-5)
-
-
 def main_script() -> None:
     main = sys.modules["__main__"]
     plain = {"init_main_from_path", "init_main_from_name"}
@@ -231,9 +194,6 @@ TRIPWIRES: dict[str, Callable[[], None]] = {
     "AdaMSS clusters": adamss_clusters,
     "FRoD basis": frod_basis,
     "FRoD coordinates": frod_coordinates,
-    "OSF update_layer": osf_keeps_both_halves,
-    "OSF forward": osf_multiplies_both_halves,
-    "OSF _attach_hooks": osf_projects_two_gradients,
     "main script": main_script,
 }
 

@@ -32,8 +32,8 @@ def main() -> None:
     for experiment, row in published.rows().items():
         found[experiment] = outcome(experiment)
         error = published.error(row, found[experiment])
-        told = found[experiment].reason if error is None else f"{error:+.2f}%"
-        print(f"{experiment:<48}{told}", file=sys.stderr, flush=True)
+        shown = found[experiment].reason if error is None else f"{error:+.2f}%"
+        print(f"{experiment:<48}{shown}", file=sys.stderr, flush=True)
     kept = {
         "command": "python -m tools.simulate_published",
         "packages": {name: metadata.version(name) for name in PACKAGES},

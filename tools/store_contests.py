@@ -17,6 +17,7 @@ from typing import Any
 
 from peft_lab import quiz
 from peft_lab.compare.machine import describe
+from peft_lab.experiments import results
 from peft_lab.queue.queue import get_queue
 from peft_lab.quiz.prediction_bank import all_predictions
 from peft_lab.quiz.predictions import Contest, Prediction, decide_records
@@ -43,7 +44,7 @@ def kept(prediction: Prediction, note: str) -> dict[str, Any]:
     """What is kept of one contest. Raises :class:`BadInput` for a run that did not finish."""
     contest = prediction.experiment
     assert isinstance(contest, Contest)
-    records = [_record(spec.check()) for spec in contest.runs]
+    records = [_record(spec.complete()) for spec in contest.runs]
     outcome = decide_records(prediction, records)
     print(prediction.id, [figure.shown for figure in outcome.figures], prediction.options[outcome.right])
     packages = records[-1]["packages"]
@@ -54,15 +55,14 @@ def kept(prediction: Prediction, note: str) -> dict[str, Any]:
         "values": [figure.value for figure in outcome.figures],
         "measured": f"{measured}, {note}" if note else measured,
         "runs": [spec.to_dict() for spec in contest.runs],
-        "complete": [spec.check().to_dict() for spec in contest.runs],
+        "complete": [spec.complete().to_dict() for spec in contest.runs],
     }
 
 
 def _record(spec: RunSpec) -> dict[str, Any]:
-    wanted = spec.to_dict()
-    for line in (store.summary(run) for run in store.runs()):
-        if line.status == Status.DONE and line.spec is not None and line.spec.to_dict() == wanted:
-            return store.get(line.id).record()
+    found = results.run_of(spec, store.summaries())
+    if found and found.status == Status.DONE:
+        return store.get(found.id).record()
     run = store.get(get_queue().submit(spec))
     while not run.view().status.final:
         time.sleep(LOOK)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import sys
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +32,20 @@ def rows(name: str, place: Place, times: int | None, quick: bool) -> Iterator[Ro
 
 
 def _run(pipe: Any, name: str, place: Place, times: int | None, quick: bool) -> None:
+    """Ends without multiprocessing's own ending, which waits for worker processes that nobody has asked to end."""
+    code = 1
+    try:
+        _send_rows(pipe, name, place, times, quick)
+        code = 0
+    except Exception:  # noqa: BLE001  told, and the exit code says so
+        traceback.print_exc()
+    finally:
+        pipe.close()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _send_rows(pipe: Any, name: str, place: Place, times: int | None, quick: bool) -> None:
     place.scratch.mkdir()
     os.environ["PEFT_LAB_HOME"] = str(place.home("home"))
     campaign = importlib.import_module(f"bench.faults.campaigns.{name}")

@@ -91,11 +91,11 @@ def _answer(question: list[Any]) -> Any:
 
     from peft_lab.counting import count as counting
     from peft_lab.queue.queue import get_queue
-    from peft_lab.runs.spec import RunSpec
+    from peft_lab.runs.spec import RunRequest
     from peft_lab.workers import inspector
 
     if question[0] == "submit":
-        return get_queue().submit(RunSpec.from_dict(question[1]))
+        return get_queue().submit(RunRequest.from_dict(question[1]))
     if question[0] == "stop":
         return get_queue().stop(question[1])
     if question[0] == "count":

@@ -6,7 +6,7 @@ import json
 import os
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,19 @@ from bench.faults.rows import Row
 from peft_lab.queue.queue import get_queue
 from peft_lab.runs import kept, record, store
 from peft_lab.runs.events import Event
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 
 PATIENCE = 240.0  # seconds, on a busy machine
-QUICK = RunSpec("minilm-l6", "lora", "sentiment", steps=2, batch=2, eval_rows=4)
+QUICK = RunRequest("minilm-l6", "lora", "sentiment", steps=2, batch=2, eval_rows=4)
 #: Long enough in every phase to be met there.
-VICTIM = RunSpec("minilm-l6", "lora", "sentiment", steps=40, batch=2, eval_rows=96, probes=("A fine film.",))
+VICTIM = RunRequest(
+    "minilm-l6", "lora", "sentiment", steps=40, batch=2, eval_rows=96, probes=("A fine film.",)
+)
 
 
-def _seen(kind: str, **fields: Any) -> Callable[[list[Event]], bool]:
+def _seen(kind: str, **fields: Any) -> Callable[[Sequence[Event]], bool]:
     return lambda events: any(
         event["type"] == kind and all(event.get(name) == value for name, value in fields.items())
         for event in events
@@ -33,7 +35,7 @@ def _seen(kind: str, **fields: Any) -> Callable[[list[Event]], bool]:
 
 
 #: Phases of a run by what its events say when it has come there.
-PHASES: dict[str, Callable[[list[Event]], bool]] = {
+PHASES: dict[str, Callable[[Sequence[Event]], bool]] = {
     "queued": _seen("queued"),
     "its process being made": _seen("starting"),
     "loading": _seen("phase"),
@@ -62,13 +64,7 @@ def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE)
 
 def reach(run: Run, phase: str) -> None:
     """Wait until a run has come to a phase, or has ended. Raises Waited."""
-    reader, events = run.reader(), list[Event]()
-
-    def there() -> bool:
-        events.extend(reader.read())
-        return PHASES[phase](events) or run.status().final
-
-    until(there, f"'{phase}' of {run.id}")
+    until(lambda: PHASES[phase](run.events()) or run.status().final, f"'{phase}' of {run.id}")
 
 
 def ended(run: Run, seconds: float = PATIENCE) -> Status:
@@ -77,7 +73,7 @@ def ended(run: Run, seconds: float = PATIENCE) -> Status:
     return run.status()
 
 
-def finished(*specs: RunSpec) -> list[Run]:
+def finished(*specs: RunRequest) -> list[Run]:
     """Runs in the lab folder of this process, waited for."""
     runs = [store.get(get_queue().submit(spec)) for spec in specs]
     for run in runs:

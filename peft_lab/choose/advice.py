@@ -95,7 +95,7 @@ class Advice:
             role = next((role for role in _ROLES[named] if role in block), None)
             if role is None:
                 raise BadInput(
-                    f"{shape.title} has no map of {named[0]} under a name known here.", "target_modules"
+                    f"{shape.title} has no map of {named[0]} that PEFT Lab recognises.", "target_modules"
                 )
             values["target_modules"] = (shape.target_name(block[role]),)
         return values

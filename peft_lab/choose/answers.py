@@ -11,7 +11,7 @@ from peft_lab.choose.tree import FEW_ROWS, QUESTIONS
 from peft_lab.errors import UnknownName
 from peft_lab.methods import get_method
 
-TOLD = "told"  # how an answer was had that the person gave
+GIVEN = "told"  # how an answer was had that the person gave
 ASKED = tuple(key for key, question in QUESTIONS.items() if question.by == "you")
 OWN_LIMIT = "a limit that this lab chose"  # no paper gives it, so it has no badge
 

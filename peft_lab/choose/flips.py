@@ -43,7 +43,7 @@ class Flip:
 def flips(situation: Situation, room: Room, found: Recommendation) -> tuple[Flip, ...]:
     """Every single change that leads to another method, or to the same in another form. Raises as :func:`recommend`."""
     found_flips = (
-        *_told(situation, room, found),
+        *_of_what_was_given(situation, room, found),
         *_storage(situation, room, found),
         *_memory(situation, room, found),
         *_model(situation, room, found),
@@ -52,7 +52,7 @@ def flips(situation: Situation, room: Room, found: Recommendation) -> tuple[Flip
     return tuple(flip for flip in found_flips if flip.method != found.method or flip.title != same)
 
 
-def _told(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
+def _of_what_was_given(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
     """Answers of the person: each of the others that there are."""
     few, many = FEW_ROWS, int(MANY_ROWS.value)
     changes: tuple[tuple[str, str, str, Any, str], ...] = (

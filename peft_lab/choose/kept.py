@@ -10,32 +10,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib import resources
-from typing import Any
+
+from peft_lab.memory.request import StepRequest
 
 FILE = "simulated.json"
 _notes: list[dict[str, int]] = []
 
 
-def key(
-    model: str,
-    method: str,
-    values: tuple[tuple[str, Any], ...],
-    seq: int,
-    where: tuple[str, tuple[int, int]],
-    batch: int,
-    checkpointing: bool,
-    optimizer: str,
-    dtype: str,
-) -> str:
+def key(request: StepRequest) -> str:
     """A simulation's settings as a line of text."""
     knobs = ",".join(
-        f"{name}={'+'.join(map(str, value)) if isinstance(value, tuple) else value}" for name, value in values
+        f"{name}={'+'.join(map(str, value)) if isinstance(value, tuple | list) else value}"
+        for name, value in sorted(request.values.items())
     )
-    capability = ".".join(map(str, where[1]))
-    more = " checkpointing" if checkpointing else ""
-    more += "" if optimizer == "adamw" else f" {optimizer}"
-    more += "" if dtype == "bfloat16" else f" {dtype}"
-    return f"{model} {method}[{knobs}] {batch}x{seq} {where[0]} {capability}{more}"
+    setting = request.setting
+    where = f"{setting.device} {'.'.join(map(str, setting.capability))}"
+    more = " checkpointing" if request.checkpointing else ""
+    more += "" if setting.optimizer == "adamw" else f" {setting.optimizer}"
+    more += "" if request.dtype == "bfloat16" else f" {request.dtype}"
+    return f"{request.model} {request.method}[{knobs}] {setting.batch}x{setting.seq} {where}{more}"
 
 
 @cache

@@ -74,7 +74,7 @@ _PROMPT_PRICE = Reason(
     "The price: below about {scale} parameters it stays behind full fine-tuning, and {model} has {total}.",
     f"{src.PROMPT}, section 3", when=("scale", "small"),
 )  # fmt: skip
-_PROMPT_INSTEAD = "stores little; settings and start decide whether it learns."
+_PROMPT_INSTEAD = "stores little; whether it learns depends on its settings and its start."
 _KEEPS = Reason(
     "It forgets less of what the base could do than full fine-tuning does.", f"{src.LEARNS_LESS}, section 4.2",
     when=("forgetting", "matters"),
@@ -117,7 +117,8 @@ _ADVICE = (
     Advice("qlora", "qlora", (
         _SIXTEEN,
         Reason("A 4-bit base with adapters on every linear map matched 16-bit fine-tuning.", f"{src.QLORA}, section 4"),
-        Reason("It saves memory, not time: every multiplication rebuilds its weights.", f"{src.QLORA}, section 3"),
+        Reason("It saves memory, not time: every multiplication has to dequantise its weights first.",
+               f"{src.QLORA}, section 3"),
         _SEEDS,
     ), FOUR[1:], _FOUR),
     Advice("qlora-tenants", "qlora", (_SIXTEEN, *_TENANTS, _UNMERGED, _SEEDS), ("qlora", *FOUR[1:]), _FOUR,
@@ -209,7 +210,7 @@ _ADVICE = (
     ), ("lora-small", *SMALL[1:], *FOUR), "was made for few rows and stays small."),
     Advice("ia3-many", "ia3", (
         *_FOLDS,
-        Reason("{model} has no biases throughout, so BitFit, which would add nothing, has too little to train.",
+        Reason("{model} does not have a bias in every linear map, so BitFit has too little to train.",
                "counted on the model", Source.COUNTED, ("biases", "no")),
         _STORES,
     ), ("lora-small", *SMALL[1:], *FOUR), "costs one multiplication per feature and stays small."),
@@ -223,17 +224,17 @@ _ADVICE = (
         Reason("The paper has vectors on values and the feed-forward part as well.", f"{src.IA3}, section 3.3"),
     ), (), "acts in every layer and stays small.", {"target_modules": KEYS, "feedforward_modules": ()}),
     Advice("bitfit", "bitfit", (
-        Reason("With small and medium data it kept up with full fine-tuning on BERT models, and sometimes won.",
+        Reason("On small and medium data sets it kept up with full fine-tuning of BERT models, and sometimes beat it.",
                f"{src.BITFIT}, section 4"),
         Reason("{model} has {trained} biases, {share} of its parameters; nothing is added.", _COUNT, Source.COUNTED),
     ), (), "changes only existing biases and adds nothing."),
     Advice("bitfit-many", "bitfit", (
-        Reason("Tasks differ in their biases alone: they are swapped, nothing is added, and a request takes as long as "
+        Reason("Tasks differ only in their biases: these are swapped, nothing is added, and a request takes as long as "
                "on the base.", f"{src.BITFIT}, section 1"),
         Reason("{model} has {trained} biases, {share} of its parameters: {stored} per task.", _COUNT, Source.COUNTED),
     ), ("ia3-many", *SMALL, *FOUR), "changes only existing biases and adds nothing."),
     Advice("prompt", "prompt", (
-        Reason("From about {scale} parameters on Prompt Tuning comes near full fine-tuning; {model} has {total}.",
+        Reason("Prompt Tuning comes near full fine-tuning from about {scale} parameters; {model} has {total}.",
                f"{src.PROMPT}, section 3", when=("scale", "large")),
         _STORES,
         Reason("Requests of different tasks can share a batch.", f"{src.PROMPT}, section 2", when=MANY),

@@ -50,13 +50,13 @@ def reach(situation: Situation, place: Place, known: Mapping[str, str]) -> Situa
             batch=USUAL.batch, seq=USUAL.seq, output="", objective="",
         )  # fmt: skip
     for key, values in wanted.items():
-        if key in FOUND or _told(key, situation) in values:
+        if key in FOUND or _given(key, situation) in values:
             continue
         situation = _set(situation, key, values[0])
     return situation
 
 
-def _told(key: str, situation: Situation) -> str:
+def _given(key: str, situation: Situation) -> str:
     """What the situation answers; none of these questions needs the simulation."""
     return amount(situation)[0] if key == "amount" else found_answer(key, situation)[0]
 

@@ -16,7 +16,7 @@ from peft_lab import units
 from peft_lab.choose import answers, words
 from peft_lab.choose import plan as plans
 from peft_lab.choose.advice import NOTHING, UNTRAINED, Advice, Reason
-from peft_lab.choose.answers import TOLD, answer
+from peft_lab.choose.answers import GIVEN, answer
 from peft_lab.choose.cited import ADAPTER_LATENCY
 from peft_lab.choose.leaves import ADVICE
 from peft_lab.choose.plan import StepPlan
@@ -151,10 +151,10 @@ def walk(
         node = NODES[at]
         question = QUESTIONS[node.question]
         if given and question.key in given:
-            value, because, how = given[question.key], "", TOLD
+            value, because, how = given[question.key], "", GIVEN
         else:
             value, because = answer(question.key, situation, room)
-            how = TOLD if question.by == "you" else question.by
+            how = GIVEN if question.by == "you" else question.by
         branch = next(branch for branch in node.branches if value in branch.values)
         path.append(Answered(at, question.key, value, label(branch, question), how, because))
         at = branch.to
@@ -271,7 +271,9 @@ def _result(
     if plan is not None and advice.method == "full" and plan.remembered != "float32":
         why.append(Why(words.LOST, f"{src.PURE_BF16}, section 3", str(Source.CITED)))
     why += [
-        Why(words.sentence(step.because), _found_how(step.how), step.how) for step in path if step.how != TOLD
+        Why(words.sentence(step.because), _found_how(step.how), step.how)
+        for step in path
+        if step.how != GIVEN
     ]
     slug, text = runner or (None, "")
     return Recommendation(

@@ -15,7 +15,10 @@ from typing import Any
 
 from peft_lab.choose import kept, split
 from peft_lab.choose.situation import Situation
-from peft_lab.memory import ask, fits
+from peft_lab.memory import fits
+from peft_lab.memory.request import StepRequest
+from peft_lab.memory.setting import Setting
+from peft_lab.memory.simulate import simulate
 
 DTYPE = "bfloat16"
 BFLOAT16 = (8, 0)  # compute capability from which a GPU multiplies it
@@ -257,35 +260,20 @@ def room_of(situation: Situation) -> Room:
 
 def simulating(situation: Situation) -> Needed:
     """The simulation as a function of what changes."""
-    device = situation.hardware
 
     def needed(method: str, values: Mapping[str, Any], run: Run) -> int:
-        frozen = tuple(sorted((name, _hashable(value)) for name, value in values.items()))
-        where = (device.kind, device.capability)
-        return _simulated(situation.model, method, frozen, situation.seq, where, run)
+        setting = Setting(run.batch, situation.seq, optimizer=run.optimizer)
+        asked = StepRequest(situation.model, method, values, setting, run.dtype, run.checkpointing)
+        return _simulated(asked.on(situation.hardware))
 
     return needed
 
 
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 @lru_cache(maxsize=512)
-def _simulated(
-    model: str,
-    method: str,
-    values: tuple[tuple[str, Any], ...],
-    seq: int,
-    where: tuple[str, tuple[int, int]],
-    run: Run,
-) -> int:
-    key = kept.key(model, method, values, seq, where, run.batch, run.checkpointing, run.optimizer, run.dtype)
+def _simulated(request: StepRequest) -> int:
+    key = kept.key(request)
     known = kept.simulations().get(key)
     if known is None:
-        setting = {
-            "batch": run.batch, "seq": seq, "optimizer": run.optimizer, "device": where[0], "capability": where[1],
-        }  # fmt: skip
-        known = fits.needed(ask.step(model, method, dict(values), setting, run.dtype, run.checkpointing))
+        known = fits.needed(simulate(request))
     kept.note(key, known)
     return known

@@ -31,8 +31,8 @@ def _nf4(model: Subject) -> Found:
         holds(nf4 < fp4),
         f"relative error on normally distributed weights: NF4 {share(nf4)}, FP4 {share(fp4)}, evenly spaced integers "
         f"{share(integer)}",
-        "NF4's values are quantiles of the normal distribution, so that its codes are used more evenly than an "
-        "even grid's, and values are dense where weights are.",
+        "NF4's values are quantiles of the normal distribution: its codes are used more evenly than those of an "
+        "even grid, and are dense where weights are.",
         {"nf4": nf4, "fp4": fp4},
     )
 
@@ -55,12 +55,13 @@ def _overhead(model: Subject) -> Found:
     longer = 100 * row["added_seconds"] / row["base_inference_seconds"]
     return Found(
         "imprecise",
-        f"on {get_model(shipped['plan']['model']).title} a token took {share(longer)} longer beside a 4-bit base than "
-        f"on the 16-bit one, unmerged; merging the correction into the 4-bit weights changes it by {share(100 * lost)} "
+        f"on {get_model(shipped['plan']['model']).title} a token took {share(longer)} longer beside a 4-bit "
+        f"base than "
+        f"on the 16-bit one, unmerged; merging the correction into the 4-bit weights changes it by "
+        f"{share(100 * lost)} "
         "of its own size",
-        "While the base stays in 4 bits every multiplication rebuilds its weights. Merging removes that, but the sum "
-        "is "
-        "rounded, to 4 bits coarsely and to 16 bits away from the base that was trained against.",
+        "While the base stays in 4 bits, every multiplication dequantises its weights. Merging removes that, "
+        "but the sum is rounded: coarsely in 4 bits, and in 16 bits onto a base the adapter was not trained with.",
         {"lost": lost, "longer": longer},
     )
 
@@ -70,8 +71,9 @@ def _alpha(model: Subject) -> Found:
     return Found(
         "imprecise",
         f"twice the α multiplies ΔW by {ratio:.3g}, whatever was learnt",
-        "It scales the output of BA, in training and after it; a learning rate only scales the steps. With Adam, whose "
-        "steps do not depend on the gradients' size, the two act alike on how fast ΔW grows, and no further.",
+        "It scales the output of BA, in training and after it; a learning rate only scales the steps. With "
+        "Adam, whose steps do not depend on the gradients' size, the two have the same effect on how fast ΔW "
+        "grows, but on nothing else.",
         {"ratio": ratio},
     )
 
@@ -98,11 +100,11 @@ def _zero(model: Subject) -> Found:
 
 def _misspelt(model: Subject) -> Found:
     refused, warned, passed, *_ = library.misspelt_target()
-    said = "refuses it" if refused else "warns" if warned else "says nothing and adapts the rest"
+    reaction = "refuses it" if refused else "warns" if warned else "says nothing and adapts the rest"
     return Found(
         holds(not passed),
-        f"with 1 of 2 target names misspelt PEFT {said}",
-        "It only objects when no name at all matches. This lab names every target that matches nothing.",
+        f"with 1 of 2 target names misspelt PEFT {reaction}",
+        "It only objects when no name at all matches. PEFT Lab names every target that matches nothing.",
         {"passed": passed},
     )
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft_lab import published, units
 from peft_lab.choose.words import PUBLISHED
+from peft_lab.memory.request import StepRequest
+from peft_lab.memory.result import Simulation
+from peft_lab.memory.setting import Setting
+from peft_lab.memory.simulate import simulate
 from peft_lab.methods import get_method
 from peft_lab.models.shapes import ModelShape
-
-if TYPE_CHECKING:
-    from peft_lab.memory.result import Simulation
 
 BATCH, SEQ = 4, 512  # of the steps that are simulated, where a claim says nothing
 FEWEST = 1  # rows
@@ -37,17 +38,12 @@ def simulated(
     Raises:
         BadInput, SimulationError: as :func:`peft_lab.memory.simulate.simulate`.
     """
-    frozen = tuple(sorted((values or {}).items()))
-    return _simulated(model, method, frozen, batch, seq, checkpointing)
+    return _simulated(
+        StepRequest(model, method, values or {}, Setting(batch, seq), checkpointing=checkpointing)
+    )
 
 
-@lru_cache(maxsize=128)
-def _simulated(
-    model: str, method: str, values: tuple[tuple[str, Any], ...], batch: int, seq: int, checkpointing: bool
-) -> Simulation:
-    from peft_lab.memory import ask
-
-    return ask.step(model, method, dict(values), {"batch": batch, "seq": seq}, "bfloat16", checkpointing)
+_simulated = lru_cache(maxsize=128)(simulate)
 
 
 def accuracy(method: str) -> float:

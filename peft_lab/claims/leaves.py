@@ -48,8 +48,8 @@ def _no_overhead(model: Subject) -> Found:
     return Found(
         "imprecise" if len(free) > 1 and "lora" in free else holds(free == ["lora"]),
         f"{len(free)} of the {len(methods)} methods that run here can leave nothing behind: {_titles(free)}",
-        "What changes weights can be added to them, what changes biases adds nothing from the start. Merging also ends "
-        "the swapping: merged, every task needs a model of its own.",
+        "Changes of weights can be merged into them, and changed biases add nothing in the first place. But "
+        "merging ends swapping: once merged, every task needs its own copy of the model.",
         {"free": len(free), "methods": len(methods)},
     )
 
@@ -101,8 +101,8 @@ def _comparable(model: Subject) -> Found:
         f"{len(near)} of {len(rows) - 1} published runs were as good as full fine-tuning ({share(accuracy('full'))} "
         f"right answers); {len(fit)} stayed under {units.size(UNDER * 10**9)}, the least was "
         f"{units.size(small.reserved)} on {get_model(published.MODEL).title}",
-        "Accuracy and memory are two separate choices: a method decides the first, base precision, row length and "
-        "checkpointing most of the second.",
+        "Accuracy and memory are separate choices: the method decides the first; base precision, row length and "
+        "checkpointing decide most of the second.",
         {"near": len(near), "fit": len(fit), "least": small.reserved},
     )
 

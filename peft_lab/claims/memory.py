@@ -79,7 +79,8 @@ def _under(model: Subject) -> Found:
         both(qlora < STATED_PEFT, lora < STATED_PEFT),
         f"a checkpointed step with one row of {SEQ} tokens needs {units.size(lora)} with LoRA and "
         f"{units.size(qlora)} with QLoRA",
-        "The frozen weights stay in memory whatever is trained: PEFT saves gradients and optimizer states, and a 4-bit "
+        "The frozen weights stay in memory whatever is trained: PEFT saves gradients and optimizer states, and "
+        "a 4-bit "
         "base saves weights.",
         {"lora": lora, "qlora": qlora},
     )
@@ -119,10 +120,10 @@ def _consumer(model: Subject) -> Found:
     return Found(
         both(least <= largest.memory, needs <= largest.memory),
         f"for one row of {SEQ} tokens QLoRA needs {units.size(least)} on the first LLaMA of "
-        f"{units.short_count(total)} parameters and {units.size(needs)} on {model.shape.title}; {largest.holding}, the "
+        f"{units.short_count(total)} parameters and {units.size(needs)} on {model.shape.title}; "
+        f"{largest.holding}, the "
         f"largest consumer card listed here, has {units.size(largest.memory)} usable",
-        "Four bits for every weight are what decides: they fit such a card up to some size of the model and not beyond "
-        "it.",
+        "The 4-bit weights decide: they fit such a card up to a certain model size and not beyond it.",
         {"needed": needs, "smaller": least, "card": largest.memory},
     )
 
@@ -143,11 +144,12 @@ def _prompt_minimal(model: Subject) -> Found:
     return Found(
         both(prompt < MINIMAL * lora, published[0] < MINIMAL * published[1]),
         f"a step of {STEP} needs {units.size(prompt)} with Prompt Tuning and {units.size(lora)} with LoRA",
-        "Few trained parameters are not little memory: weights and activations stay as they are, and the virtual "
+        "Few trained parameters do not mean little memory: weights and activations stay as they are, and the virtual "
         "tokens "
         "lengthen every row.",
         {"prompt": prompt, "lora": lora},
-        f"Published peaks on {get_model(PUBLISHED_ON).title}: {units.size(published[0])} with {tokens} virtual tokens "
+        f"Published peaks on {get_model(PUBLISHED_ON).title}: {units.size(published[0])} with {tokens} virtual "
+        f"tokens "
         f"and {units.size(published[1])} with LoRA of rank {rank}",
     )
 
@@ -161,8 +163,8 @@ def _qlora_very_low(model: Subject) -> Found:
         both(qlora < lora, qlora < MINIMAL * lora),
         f"a step of {STEP} needs {units.size(qlora)} with QLoRA, {units.size(lora)} with LoRA on the same maps and "
         f"{units.size(full)} with full fine-tuning",
-        "Four bits take away three quarters of the frozen weights, and nothing of activations and logits. Where the "
-        "weights are most of the step, as on large models with few tokens, that is most of it.",
+        "Four bits save three quarters of the frozen weights' memory, and nothing of activations and logits. "
+        "Where weights are most of the step, as on large models with few tokens, that is most of its memory.",
         {"qlora": qlora, "lora": lora, "full": full},
     )
 
@@ -195,7 +197,8 @@ def _checkpointing(model: Subject) -> Found:
         "right" if abs(ratio - 0.5) <= 0.5 * ABOUT else "imprecise",
         f"the peak of a LoRA step of {STEP} falls from {units.size(plain)} to {units.size(again)}, to "
         f"{share(100 * ratio)}",
-        "It takes away most activations and nothing else: how much that is depends on batch, length and model.",
+        "It removes most activations and nothing else; how much that saves depends on batch size, row length "
+        "and model.",
         {"ratio": ratio},
     )
 

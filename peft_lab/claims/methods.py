@@ -42,14 +42,16 @@ def _prompt_tokens(model: Subject) -> Found:
     taken = [spec.virtual_tokens(spec.complete(shape, values)) for spec in (prefix, prompt)]
     return Found(
         both(taken[0] > 0, taken[1] > 0),
-        f"{TOKENS} virtual tokens take {units.size(TOKENS * each)} of every request's cache ({units.size(each)} each)",
-        "Both kinds stand in every layer's cache: a prefix is written there, a prompt gets there by being read.",
+        f"{TOKENS} virtual tokens take {units.size(TOKENS * each)} of every request's cache ({units.size(each)} "
+        f"each)",
+        "Both take room in every layer's cache: a prefix is written into it, a prompt enters it when the model "
+        "reads it.",
         {"cache": TOKENS * each},
     )
 
 
 def _large_limited(model: Subject) -> Found:
-    methods, said, needs = [], [], {}
+    methods, advised, needs = [], [], {}
     for name, device in (("llama-3.1-8b", "rtx-3060"), ("llama-3.1-70b", "h200")):
         there = Situation(model=name, device=device)
         decided = decide(there, room_of(there))
@@ -58,11 +60,11 @@ def _large_limited(model: Subject) -> Found:
         needs[name] = float(decided.step.needed)
         step = f"a step needs {units.size(decided.step.needed)} of {units.size(there.hardware.memory)}"
         title, card = get_model(name).title, devices()[device].title.partition(",")[0]
-        said.append(f"{title} on a {card}: {decided.advice.title} ({step})")
+        advised.append(f"{title} on a {card}: {decided.advice.title} ({step})")
     return Found(
         "right" if methods == ["lora", "qlora"] else "imprecise",
-        "; ".join(said),
-        "Size alone does not decide: what a step needs against what the device has does.",
+        "; ".join(advised),
+        "Size alone does not decide. What counts is whether the memory of a step fits the device.",
         needs,
     )
 

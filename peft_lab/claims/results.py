@@ -31,8 +31,8 @@ def _prompt_good(model: Subject) -> Found:
         both(prompt >= lora / 2, best >= lora / 2),
         f"{share(prompt)} right answers in the benchmark's 'default' row ({row}), {PROMPT_RATE} at ten times the "
         f"learning rate, {PROMPT_VOCABULARY} with a start from the vocabulary too; LoRA {share(lora)}",
-        "Half of LoRA's is taken for well. It matches full fine-tuning only on very large models, and learning rate "
-        "and start move it more than anything else.",
+        "'Well' is taken to mean at least half of LoRA's accuracy. Prompt Tuning matches full fine-tuning only "
+        "on very large models, and depends on learning rate and start more than on anything else.",
         {"prompt": prompt, "lora": lora},
     )
 
@@ -69,7 +69,7 @@ def _dora(model: Subject) -> Found:
         f"DoRA {right[0]} right of {units.count(TESTED)} answers, LoRA {right[1]}: {abs(gain):.1f} points "
         f"{'more' if gain > 0 else 'fewer'} where one standard error is {error:.1f}, and its training "
         f"steps took {share(slower)} longer",
-        "One seed of one task: a difference that small decides nothing. No gain is visible, the price in time is.",
+        "One seed of one task: so small a difference proves nothing. A gain cannot be seen; the cost in time can.",
         {"dora": dora.accuracy, "lora": lora.accuracy, "slower": slower, "error": error},
     )
 
@@ -83,8 +83,8 @@ def _settings(model: Subject) -> Found:
         f"other targets and learning rate take IA³ from {share(100 * plain.accuracy)} to "
         f"{share(100 * tuned.accuracy)}; "
         f"LoRA has {share(accuracy('lora'))}",
-        "What settings gave is set against the gap between the methods: more than half of it is a matter of both. A "
-        "comparison at one setting compares settings as much as methods.",
+        "If better settings close less than half of the gap to LoRA, the method matters more; if they close at "
+        "least half of it, both matter. A comparison at one setting compares settings as much as methods.",
         {"gain": gain, "gap": gap},
     )
 
@@ -93,7 +93,7 @@ def _scale(model: Subject) -> Found:
     large = [entry for entry in catalogue().values() if entry.parameters >= PROMPT_SCALE.value]
     return Found(
         "right",
-        f"near full fine-tuning from about {units.short_count(PROMPT_SCALE.value)} parameters on; {len(large)} of "
+        f"near full fine-tuning from about {units.short_count(PROMPT_SCALE.value)} parameters; {len(large)} of "
         f"{len(catalogue())} models listed here are as large",
         "On smaller models it stays behind, by more the smaller they are.",
         {"scale": PROMPT_SCALE.value},
@@ -103,7 +103,8 @@ def _scale(model: Subject) -> Found:
 def _bitfit_small(model: Subject) -> Found:
     return Found(
         "right",
-        f"on BERT models it kept up with full fine-tuning where data was small to medium, with {BIASES_OF_BERT} of the "
+        f"on BERT models it kept up with full fine-tuning where data was small to medium, with {BIASES_OF_BERT} "
+        f"of the "
         "base model's parameters",
         "With more data full fine-tuning pulls ahead.",
         {"share": BIASES_OF_BERT.value},
@@ -114,9 +115,11 @@ def _seq2seq(model: Subject) -> Found:
     prefix = accuracy("prefix")
     return Found(
         "imprecise",
-        f"made for tables to text and summaries, where it came near full fine-tuning; on a decoder and mathematics it "
+        f"made for tables to text and summaries, where it came near full fine-tuning; on a decoder and "
+        f"mathematics it "
         f"reached {share(prefix)}, LoRA {share(accuracy('lora'))}, {times(accuracy('lora') / prefix)} as much",
-        "Good evidence for the tasks of its paper, which used decoders too; nothing makes it the first choice for all "
+        "Good evidence for the tasks of its paper, which used decoders too; nothing makes it the first choice "
+        "for all "
         "text-to-text tasks.",
         {"prefix": prefix},
     )

@@ -71,10 +71,10 @@ class _Group(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             status = OK
         except OSError as error:
-            told = storage.explained(error, assets.home())
-            if told is None:
+            reason = storage.explained(error, assets.home())
+            if reason is None:
                 raise
-            status = _fail(told, FAILED)
+            status = _fail(reason, FAILED)
         sys.exit(status if isinstance(status, int) else OK)
 
 

@@ -39,7 +39,7 @@ def compare(
     sets: options.Sets = None,
     steps: Annotated[int, typer.Option("--steps", help="Optimizer steps of each run.")] = STEPS,
     batch: Annotated[
-        int | None, typer.Option("--batch", help="Rows of one step; the task's usual by default.")
+        int | None, typer.Option("--batch", help="Batch size; the task's usual by default.")
     ] = None,
     seeds: Annotated[
         str, typer.Option("--seeds", metavar="0,1,2", help="Seeds; each gives one run of every method.")

@@ -58,8 +58,8 @@ def count_command(
     if not results:
         raise BadInput(f"No method applies to {entry.title} with these settings.", "method")
     chosen.tell()
-    for told in (*left_out, *_remarks(results)):
-        output.note(told)
+    for remark in (*left_out, *_remarks(results)):
+        output.note(remark)
     output.show(
         [result.as_dict() for result in results],
         as_json,
@@ -69,11 +69,13 @@ def count_command(
 
 def _remarks(results: Sequence[_Counted]) -> list[str]:
     """Where formula and count differ and why, and what a count leaves open."""
-    told = []
+    remarks = []
     for result in results:
         name = result.file or result.report.method
-        told += [f"note: {name}: {text}" for text in (result.report.difference, result.report.note) if text]
-    return told
+        remarks += [
+            f"note: {name}: {text}" for text in (result.report.difference, result.report.note) if text
+        ]
+    return remarks
 
 
 def _count_file(model: str, file: options.AdapterConfigFile) -> _Counted:

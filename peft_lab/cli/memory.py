@@ -9,7 +9,7 @@ about one method, it simulates the step on every model of the catalogue too, so 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from peft_lab.memory import protocol as metamath
 from peft_lab.memory.devices import Device, get_device
 from peft_lab.memory.fits import LARGEST, models_that_fit
 from peft_lab.memory.optimizers import OPTIMIZERS
+from peft_lab.memory.request import StepRequest
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import simulate, simulate_config
@@ -36,7 +37,7 @@ from peft_lab.methods.knobs import Values
 from peft_lab.models.catalogue import ModelEntry, resolve
 
 _PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "other")
-_DTYPE, _OPTIMIZER = "bfloat16", "adamw"
+_OF_PROTOCOL = ("seq", "dtype", "optimizer", "checkpointing")  # options whose values --protocol sets
 
 
 class Protocol(StrEnum):
@@ -62,18 +63,17 @@ class _Simulated:
 
 @command("memory")
 def memory_command(
+    context: typer.Context,
     model: options.Model,
-    batch: Annotated[int | None, typer.Option("--batch", help="Rows of one step.")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", help="Batch size.")] = None,
     seq: Annotated[int | None, typer.Option("--seq", help="Tokens of one row.")] = None,
     method: options.Methods = None,
     sets: options.Sets = None,
     adapter_config: options.AdapterConfigs = None,
     dtype: Annotated[
         str, typer.Option("--dtype", help="How the base is stored: a precision, or nf4, fp4, int8.")
-    ] = _DTYPE,
-    optimizer: Annotated[
-        str, typer.Option("--optimizer", help=f"One of {', '.join(OPTIMIZERS)}.")
-    ] = _OPTIMIZER,
+    ] = "bfloat16",
+    optimizer: Annotated[str, typer.Option("--optimizer", help=f"One of {', '.join(OPTIMIZERS)}.")] = "adamw",
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Gradient checkpointing: keep only the layers' inputs.")
     ] = False,
@@ -107,7 +107,7 @@ def memory_command(
         heading = f"{entry.title}, protocol of the published runs, {setting.batch} rows"
     else:
         if batch is None or seq is None:
-            raise BadInput("Give --batch and --seq: rows of a step and tokens of a row.", "batch")
+            raise BadInput("Give --batch and --seq: the batch size and the tokens per row.", "batch")
         setting = Setting(batch, seq, optimizer=optimizer, generate=_generation(generate))
         heading = f"{entry.title}, {batch:,} × {seq:,} tokens"
     setting.check()
@@ -121,11 +121,10 @@ def memory_command(
     for note in (*left_out, *_cut_short(results)):
         output.note(note)
     if protocol:
-        unused: list[tuple[str, Any]] = [("--seq", seq), ("--checkpointing", checkpointing or None)]
-        unused += [("--dtype", dtype if dtype != _DTYPE else None)]
-        unused += [("--optimizer", optimizer if optimizer != _OPTIMIZER else None)]
-        for option in (name for name, value in unused if value is not None):
-            output.note(f"note: {option} was not used: --protocol {protocol} says how the step is run")
+        for option in _OF_PROTOCOL:
+            source: Any = context.get_parameter_source(option)  # an enum of the click that typer brings along
+            if source.name == "COMMANDLINE":
+                output.note(f"note: --{option} was not used: --protocol {protocol} says how the step is run")
     output.show([one.as_dict() for one in results], as_json, human=lambda: _tables(heading, results))
     if failed:
         raise typer.Exit(FAILED)
@@ -138,7 +137,7 @@ def _jobs(model: str, chosen: Subjects, dtype: str, checkpointing: bool) -> Iter
     """Name, simulation, file and virtual tokens of everything that was asked about."""
 
     def of_method(spec: MethodSpec, values: Values, setting: Setting) -> Simulation:
-        return simulate(model, spec.slug, values, setting, dtype, checkpointing)
+        return simulate(StepRequest(model, spec.slug, values, setting, dtype, checkpointing))
 
     def of_file(content: Any, setting: Setting) -> Simulation:
         return simulate_config(model, content, setting, dtype, checkpointing)
@@ -147,8 +146,8 @@ def _jobs(model: str, chosen: Subjects, dtype: str, checkpointing: bool) -> Iter
         virtual = spec.virtual_tokens(values)
         yield spec.slug, partial(of_method, spec, values), None, virtual
     for file in chosen.files:
-        said = (file.content or {}).get("num_virtual_tokens")
-        virtual = said if isinstance(said, int) else 0  # what is no number is refused with the config
+        number = (file.content or {}).get("num_virtual_tokens")
+        virtual = number if isinstance(number, int) else 0  # what is no number is refused with the config
         yield str(file.path), partial(of_file, file.content), file.path, virtual
 
 
@@ -250,8 +249,8 @@ def _on_all_models(
     spec, values = chosen.methods[0]
     usual = spec.defaults(entry.shape)
     moved = {name: value for name, value in values.items() if value != usual[name]}
-    models = models_that_fit(device, spec.slug, moved, asdict(setting), dtype, checkpointing)
-    return replace(result, room=replace(result.room, models=models))
+    asked = StepRequest(entry.name, spec.slug, moved, setting, dtype, checkpointing)
+    return replace(result, room=replace(result.room, models=models_that_fit(device, asked)))
 
 
 def _generation(text: str | None) -> tuple[int, int] | None:

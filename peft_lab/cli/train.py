@@ -22,9 +22,9 @@ from peft_lab.cli.progress import ProgressBars
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.queue.queue import RunQueue, get_queue
 from peft_lab.runs import record, simulated, store
-from peft_lab.runs.spec import STEPS, RunSpec
+from peft_lab.runs.spec import STEPS, RunRequest, RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.runs.view import RunView, Status, view
+from peft_lab.runs.view import RunView, Status
 from peft_lab.tasks import own
 
 _POLL = 0.1  # seconds
@@ -49,7 +49,7 @@ def train(
     sets: options.Sets = None,
     steps: Annotated[int, typer.Option("--steps", help="Optimizer steps.")] = STEPS,
     batch: Annotated[
-        int | None, typer.Option("--batch", help="Rows of one step; the task's usual by default.")
+        int | None, typer.Option("--batch", help="Batch size; the task's usual by default.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Equal seeds give equal curves.")] = 0,
     lr: Annotated[
@@ -76,7 +76,7 @@ def train(
 ) -> None:
     """Fine-tune a model whose weights are here, and report its loss, metric, speed and memory."""
     chosen, values = options.one_method(method, sets or ())
-    spec = RunSpec(
+    spec = RunRequest(
         model=model,
         method=chosen.slug,
         task=_task(task, own_file),
@@ -89,7 +89,7 @@ def train(
         eval_rows=eval_rows,
         own_data=str(own_file) if own_file else None,
         probes=tuple(probes or ()),
-    ).check()
+    ).complete()
     if out is not None:
         _prepare(out)
     run, interrupt = _watched(spec)
@@ -145,7 +145,7 @@ def _watched(spec: RunSpec) -> tuple[Run, int | None]:
     with _interruptible(), ProgressBars() as bars:
         run = store.get(queue.submit(spec))
         try:
-            _follow(run, spec, queue, bars)
+            _follow(run, queue, bars)
         except _Interrupted as interruption:
             output.note("stopping after the current step (again to leave at once)")
             queue.stop(run.id)
@@ -188,17 +188,13 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _follow(run: Run, spec: RunSpec, queue: RunQueue, bars: ProgressBars) -> None:
-    reader = run.reader()
-    events: list[dict[str, Any]] = []
-    while True:
-        new = reader.read()
-        events += new
-        if new:
-            seen = view(events, spec.steps, run.gone(events))
+def _follow(run: Run, queue: RunQueue, bars: ProgressBars) -> None:
+    latest: RunView | None = None
+    while latest is None or not latest.status.final:
+        seen = run.view()
+        if seen is not latest:
+            latest = seen
             _draw(bars, seen, queue.position(run.id) if seen.status is Status.QUEUED else 0)
-            if seen.status.final:
-                return
         time.sleep(_POLL)
 
 

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from peft_lab.compare.found import key_of, runs_of, status_of
+from peft_lab.compare.found import runs_of, status_of
 from peft_lab.compare.plan import Cell
 from peft_lab.compare.store import Comparison
 from peft_lab.errors import PeftLabError
 from peft_lab.runs import store
-from peft_lab.runs.events import Event
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.runs.view import RunView, view
+from peft_lab.runs.view import RunView
 
 POLL = 0.2
 
@@ -75,31 +74,28 @@ def _tell(
 
 def _under_way(spec: RunSpec) -> Run | None:
     """A run of this very spec that another page or command of a living process has begun."""
-    run = runs_of([spec]).get(key_of(spec))
+    (run,) = runs_of([spec])
     return run if run is not None and not status_of(run).final else None
 
 
 def _see_through(comparison: Comparison, run: Run, runner: Queue, notice: Callable[[RunView], None]) -> bool:
     """Wait for a run's end; ``False`` when the comparison was asked to stop meanwhile, which stops the run too."""
-    reader = run.reader()
-    events: list[Event] = []
-    steps = run.spec.steps
+    latest: RunView | None = None
     asked = False
     try:
         while True:
             comparison.beat()
-            new = reader.read()
-            events += new
-            if new or run.gone(events):
-                seen = view(events, steps, run.gone(events))
+            if not run.folder.exists():
+                return not asked
+            seen = run.view()
+            if seen is not latest:
+                latest = seen
                 notice(seen)
-                if seen.status.final:
-                    return not asked
+            if seen.status.final:
+                return not asked
             if not asked and comparison.asked_to_stop():
                 asked = True
                 runner.stop(run.id)
-            if not run.folder.exists():
-                return not asked
             time.sleep(POLL)
     except BaseException:
         runner.stop(run.id)

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from peft_lab.errors import BadInput, RunError
 from peft_lab.runs import store
+from peft_lab.runs.same import stands_for
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status, classify
 
-_keys: dict[Path, str] = {}  # a run's spec never changes
+_specs: dict[Path, RunSpec] = {}  # a run's spec never changes
 _ended: dict[Path, Status] = {}  # nor does its ending
 
 
-def key_of(spec: RunSpec) -> str:
-    """A spec by value: equal keys mean equal runs."""
-    return json.dumps(spec.to_dict(), sort_keys=True)
-
-
-def runs_of(specs: Iterable[RunSpec]) -> dict[str, Run]:
-    """For each spec's key the run that speaks for it: the first one that was done, else the newest. Specs without a
-    run are left out."""
-    wanted = {key_of(spec) for spec in specs}
-    chosen: dict[str, Run] = {}
+def runs_of(specs: Sequence[RunSpec]) -> list[Run | None]:
+    """For each spec the run that speaks for it: the first one that was done, else the newest, else ``None``."""
+    chosen: list[Run | None] = [None] * len(specs)
     for run in store.runs():  # newest first
-        key = _key(run)
-        if key not in wanted:
-            continue
-        if key not in chosen or status_of(run) is Status.DONE:
-            chosen[key] = run
+        spec = _spec(run)
+        fitting = [n for n, wanted in enumerate(specs) if spec is not None and stands_for(spec, wanted)]
+        for number in fitting:
+            if chosen[number] is None or status_of(run) is Status.DONE:
+                chosen[number] = run
     return chosen
 
 
@@ -46,10 +39,10 @@ def status_of(run: Run) -> Status:
     return _ended[run.folder]
 
 
-def _key(run: Run) -> str | None:
-    if run.folder not in _keys:
+def _spec(run: Run) -> RunSpec | None:
+    if run.folder not in _specs:
         try:
-            _keys[run.folder] = key_of(run.spec)
+            _specs[run.folder] = run.spec
         except (RunError, BadInput, TypeError):
             return None
-    return _keys[run.folder]
+    return _specs[run.folder]

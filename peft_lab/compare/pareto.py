@@ -51,7 +51,7 @@ def get_axis(name: str) -> Axis:
     return AXES[name]
 
 
-def front(rows: Sequence[Mapping[str, Any]], x: str, y: str) -> list[str]:
+def front(rows: Sequence[Mapping[str, Any]], x: str | Axis, y: str | Axis) -> list[str]:
     """Methods that no other equals on both axes and beats on one, in the order of ``x``. Rows that lack one of the
     figures do not take part.
 
@@ -66,7 +66,7 @@ def front(rows: Sequence[Mapping[str, Any]], x: str, y: str) -> list[str]:
     >>> front(rows, "trainable", "metric_mean")
     ['ia3', 'lora']
     """
-    axes = (get_axis(x), get_axis(y))
+    axes = [axis if isinstance(axis, Axis) else get_axis(axis) for axis in (x, y)]
     points = {
         str(row["method"]): tuple(row[axis.name] * (1 if axis.better == "low" else -1) for axis in axes)
         for row in rows

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from peft_lab import kinds
 from peft_lab.errors import BadInput
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models.catalogue import ModelEntry
-from peft_lab.runs.spec import STEPS, RunSpec, entry_of
+from peft_lab.runs.spec import STEPS, RunRequest, RunSpec, entry_of
 from peft_lab.tasks import own
 
 SEEDS = (0, 1, 2)
@@ -25,7 +26,7 @@ class ComparisonRequest:
 
     Attributes:
         methods: slugs in the order of the rows; none for all there are.
-        batch, eval_rows: as in :class:`~peft_lab.runs.spec.RunSpec`; ``None`` for the task's usual.
+        batch, eval_rows: as in :class:`~peft_lab.runs.spec.RunRequest`; ``None`` for the task's usual.
         values: knobs by method; those left out are at their defaults.
     """
 
@@ -68,10 +69,10 @@ class ComparisonPlan:
     @property
     def id(self) -> str:
         """The same for equal plans, so that asking for the same comparison again finds it."""
-        told = json.dumps([[cell.spec.to_dict() for cell in self.cells], dict(self.refused)], sort_keys=True)
-        return (
-            f"{_safe(self.request.model)}-{self.request.task}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+        content = json.dumps(
+            [[cell.spec.to_dict() for cell in self.cells], dict(self.refused)], sort_keys=True
         )
+        return f"{_safe(self.request.model)}-{self.request.task}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; :meth:`from_dict` reads it."""
@@ -84,11 +85,8 @@ class ComparisonPlan:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ComparisonPlan:
-        """The inverse of :meth:`to_dict`, also after JSON. Raises KeyError or TypeError for anything else."""
-        asked = dict(data["wish"])
-        request = ComparisonRequest(
-            **{**asked, "methods": tuple(asked["methods"]), "seeds": tuple(asked["seeds"])}
-        )
+        """The inverse of :meth:`to_dict`, also after JSON. Raises BadInput, KeyError or TypeError for anything else."""
+        request = ComparisonRequest(**kinds.read(ComparisonRequest, data["wish"], "A comparison"))
         cells = (Cell(c["method"], c["seed"], RunSpec.from_dict(c["spec"])) for c in data["cells"])
         return cls(request, tuple(cells), dict(data["refused"]), dict(data["totals"]))
 
@@ -116,12 +114,12 @@ def make_plan(request: ComparisonRequest) -> ComparisonPlan:
         raise BadInput(
             f"None of these methods applies to {entry.title}: {next(iter(refused.values()))}", "methods"
         )
-    first = [_spec(request, spec, seeds[0]).check() for spec in kept]
+    first = [_spec(request, spec, seeds[0]).complete() for spec in kept]
     # One length for all: a method that takes up positions must not see shorter rows than the others.
-    length = min(spec.max_length or 0 for spec in first)
+    length = min(spec.max_length for spec in first)
     first = [replace(spec, max_length=length) for spec in first]
     cells = tuple(
-        Cell(spec.method, seed, replace(spec, seed=seed).check()) for seed in seeds for spec in first
+        Cell(spec.method, seed, replace(spec, seed=seed).complete()) for seed in seeds for spec in first
     )
     complete = replace(
         request,
@@ -147,13 +145,15 @@ def _chosen(request: ComparisonRequest) -> list[MethodSpec]:
 
 def _check_rows(request: ComparisonRequest) -> None:
     if request.eval_rows == 0:
-        raise BadInput("A comparison needs rows to score the methods on; none are asked for.", "eval_rows")
+        raise BadInput(
+            "A comparison needs held-out rows to score the methods on; ask for at least one.", "eval_rows"
+        )
 
 
 def _checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
     kept = tuple(dict.fromkeys(seeds))
     if not 1 <= len(kept) <= MOST_SEEDS:
-        raise BadInput(f"A comparison takes 1 to {MOST_SEEDS} seeds; these are {len(kept)}.", "seeds")
+        raise BadInput(f"A comparison takes 1 to {MOST_SEEDS} seeds; {len(kept)} were given.", "seeds")
     return kept
 
 
@@ -163,8 +163,8 @@ def _refusal(spec: MethodSpec, entry: ModelEntry) -> str:
     return next((problem.message for problem in problems if problem.level == "error"), "")
 
 
-def _spec(request: ComparisonRequest, spec: MethodSpec, seed: int) -> RunSpec:
-    return RunSpec(
+def _spec(request: ComparisonRequest, spec: MethodSpec, seed: int) -> RunRequest:
+    return RunRequest(
         model=request.model,
         method=spec.slug,
         task=request.task,

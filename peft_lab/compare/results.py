@@ -17,7 +17,7 @@ from peft_lab.compare.store import Comparison, Standing
 from peft_lab.compare.wording import command_of
 from peft_lab.errors import RunError
 from peft_lab.methods import get_method
-from peft_lab.runs import beyond, record
+from peft_lab.runs import inference_forgetting, record
 from peft_lab.runs.store import Run
 from peft_lab.tasks import get_task
 
@@ -47,13 +47,13 @@ def document(
         "status": standing.status,
         "command": command_of(plan.request),
         "created": time.strftime("%Y-%m-%d", time.gmtime(comparison.created)),
-        "plan": _told(plan),
+        "plan": _described(plan),
         "metric": {
             "name": task.metric,
             "title": task.metric.replace("_", " ").capitalize(),
             "rows": one["metric"]["rows"] if one else 0,
         },
-        "inference_unit": beyond.UNIT[task.kind],
+        "inference_unit": inference_forgetting.UNIT[task.kind],
         "machines": comparison.machines,
         "packages": _versions(records.values()),
         "device": one.get("device"),
@@ -73,14 +73,14 @@ def with_conclusions(found: dict[str, Any]) -> dict[str, Any]:
     shows is then worked out by this version's rules."""
     scores = {row["method"]: row["metric_values"] for row in found["rows"]}
     pairs = spread.pairs(scores, found["metric"]["rows"])
-    told = [
+    compared = [
         {"better": p.better, "worse": p.worse, "difference": p.difference, "noise": p.noise, "apart": p.apart}
         for p in pairs
     ]
-    return {**found, "pairs": told, "says": says(found, pairs)}
+    return {**found, "pairs": compared, "says": says(found, pairs)}
 
 
-def _told(plan: ComparisonPlan) -> dict[str, Any]:
+def _described(plan: ComparisonPlan) -> dict[str, Any]:
     request, spec = plan.request, plan.cells[0].spec
     return {
         "model": request.model,
@@ -205,7 +205,7 @@ def _forgetting(found: Sequence[Record], ended: bool) -> dict[str, Any]:
         **_over_seeds("forgetting_change", change),
         "forgetting_tokens": found[0]["after"]["tokens"] if found else None,
         "forgetting_task": found[0]["after"]["task"] if found else None,
-        "forgetting_why": beyond.NO_LOSS if ended and not found else "",
+        "forgetting_why": inference_forgetting.NO_LOSS if ended and not found else "",
     }
 
 

@@ -41,8 +41,11 @@ def _verdict(
         "over the seeds; anything smaller may be noise."
     )
     if not apart:
-        return [rule, f"None of the {len(pairs)} pairs differs by that much: this comparison ranks nothing."]
-    told = f"{len(apart)} of {len(pairs)} pairs differ{'s' if len(apart) == 1 else ''} by that much"
+        return [
+            rule,
+            f"None of the {len(pairs)} pairs differs by that much: this comparison cannot rank the methods.",
+        ]
+    summary = f"{len(apart)} of {len(pairs)} pairs differ{'s' if len(apart) == 1 else ''} by that much"
     if not noise:
         return (
             [rule, f"All {len(pairs)} pairs differ by that much."]
@@ -51,8 +54,8 @@ def _verdict(
         )
     if len(noise) <= len(apart):
         named = _list([f"{titles[p.better]} and {titles[p.worse]}" for p in noise])
-        return [rule, f"{told}. Too close to tell apart: {named}."]
-    return [rule, f"{told}: {_list([_over(pair, titles) for pair in apart])}."]
+        return [rule, f"{summary}. Too close to tell apart: {named}."]
+    return [rule, f"{summary}: {_list([_over(pair, titles) for pair in apart])}."]
 
 
 def _over(pair: Pair, titles: Mapping[str, str]) -> str:
@@ -70,7 +73,7 @@ def _sample(scored: Sequence[Mapping[str, Any]], metric: Mapping[str, Any]) -> l
         return []
     error = max(sampling_error(row["metric_mean"], rows) for row in scored)
     return [
-        f"All were scored on the same {rows:,} held-out rows; with other rows a figure would differ by some "
+        f"All were scored on the same {rows:,} held-out rows; on other rows a score would differ by about "
         f"{100 * error:.1f} points (one standard error at most), which more seeds do not reduce."
     ]
 

@@ -21,9 +21,9 @@ from filelock import FileLock, Timeout
 from peft_lab import disk as storage
 from peft_lab.assets import store as assets
 from peft_lab.compare import machine
-from peft_lab.compare.found import key_of, runs_of, status_of
+from peft_lab.compare.found import runs_of, status_of
 from peft_lab.compare.plan import Cell, ComparisonPlan
-from peft_lab.errors import RunError
+from peft_lab.errors import BadInput, RunError
 from peft_lab.runs import owners
 from peft_lab.runs.store import Run, write_json
 from peft_lab.runs.view import Status
@@ -70,7 +70,7 @@ class Comparison:
         """Raises RunError when the file is missing or cannot be read."""
         try:
             return ComparisonPlan.from_dict(json.loads((self.folder / "plan.json").read_text("utf-8")))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (BadInput, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise RunError(f"The plan of the comparison '{self.id}' cannot be read ({error}).") from error
 
     @property
@@ -96,8 +96,8 @@ class Comparison:
     def standing(self, plan: ComparisonPlan | None = None) -> Standing:
         """Read from the run store as it is now."""
         cells = (plan or self.plan).cells
-        found = runs_of(cell.spec for cell in cells)
-        runs = {cell: run for cell in cells if (run := found.get(key_of(cell.spec)))}
+        found = runs_of([cell.spec for cell in cells])
+        runs = {cell: run for cell, run in zip(cells, found, strict=True) if run}
         status = {cell: status_of(run) for cell, run in runs.items()}
         done = tuple(cell for cell in cells if status.get(cell) is Status.DONE)
         failed = tuple(cell for cell in cells if status.get(cell) is Status.FAILED)

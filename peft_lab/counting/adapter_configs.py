@@ -84,48 +84,56 @@ def parse(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
 
 def _check_values(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> None:
     """Raises BadInput for values that PEFT takes and cannot mean: unknown tasks and starts, sizes beyond any model."""
-    from peft import LoraConfig, TaskType
+    for problem in (_task, _start, _size, _ranks, _tokens):
+        found = problem(entry, kind, content)
+        if found:
+            raise BadInput(f"This {kind} config {found}", "adapter_config")
+
+
+def _task(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> str:
+    from peft import TaskType
 
     task = content.get("task_type")
-    if task is not None and task not in {each.value for each in TaskType}:
-        raise BadInput(
-            f"This {kind} config is for {task!r}, which is not one of PEFT's tasks.", "adapter_config"
-        )
+    known = task is None or task in {each.value for each in TaskType}
+    return "" if known else f"is for {task!r}, which is not one of PEFT's tasks."
+
+
+def _start(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> str:
+    from peft import LoraConfig
+
     start = content.get("init_lora_weights")
+    if kind != "LORA" or not isinstance(start, str) or start.startswith("pissa_niter_"):
+        return ""
     hints = get_type_hints(LoraConfig)["init_lora_weights"]
     known = {name for hint in get_args(hints) for name in get_args(hint)} | _UNLISTED
-    if (
-        kind == "LORA"
-        and isinstance(start, str)
-        and start not in known
-        and not start.startswith("pissa_niter_")
-    ):
-        raise BadInput(
-            f"This LORA config starts from {start!r}, which PEFT does not know: {', '.join(sorted(known))}.",
-            "adapter_config",
-        )
+    if start in known:
+        return ""
+    return f"starts from {start!r}, which PEFT does not know: {', '.join(sorted(known))}."
+
+
+def _size(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> str:
     for name, value in content.items():
         if isinstance(value, int) and abs(value) > _MOST:
-            raise BadInput(
-                f"This {kind} config says {name} {value:,}: more than can be meant.", "adapter_config"
-            )
-    if kind == "ADAMSS" and content.get("use_dynamic_rank"):
-        raise BadInput(
-            "This ADAMSS config has its ranks chosen by the singular values of the weights (use_dynamic_rank), so "
-            "without the weights they cannot be counted.",
-            "adapter_config",
-        )
-    vocabulary = entry.config.get("vocab_size")
-    indices = content.get("token_indices")
+            return f"says {name} {value:,}, which cannot be right."
+    return ""
+
+
+def _ranks(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> str:
+    if kind != "ADAMSS" or not content.get("use_dynamic_rank"):
+        return ""
+    return (
+        "has its ranks chosen by the singular values of the weights (use_dynamic_rank), so without the weights they "
+        "cannot be counted."
+    )
+
+
+def _tokens(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> str:
+    vocabulary, indices = entry.config.get("vocab_size"), content.get("token_indices")
     if isinstance(indices, list) and isinstance(vocabulary, int):
-        beyond = next(
-            (each for each in indices if isinstance(each, int) and not 0 <= each < vocabulary), None
-        )
-        if beyond is not None:
-            raise BadInput(
-                f"This {kind} config names token {beyond:,}; {entry.title} has {vocabulary:,}.",
-                "adapter_config",
-            )
+        for index in indices:
+            if isinstance(index, int) and not 0 <= index < vocabulary:
+                return f"names token {index:,}; {entry.title} has {vocabulary:,}."
+    return ""
 
 
 def _check_sizes(entry: ModelEntry, kind: str, config: PeftConfig) -> None:

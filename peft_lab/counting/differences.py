@@ -36,11 +36,11 @@ def difference(formula: Formula, tree: Iterable[GroupCount]) -> str | None:
     less = {place: -number for place, number in surplus.items() if number < 0}
     parts = []
     if more:
-        parts.append(f"PEFT trains {_told(more)} that the formula does not know")
+        parts.append(f"PEFT trains {_listed(more)} that the formula does not know")
     if less:
-        parts.append(f"the formula counts {_told(less)} that PEFT leaves out")
+        parts.append(f"the formula counts {_listed(less)} that PEFT leaves out")
     sentence = ", and ".join(parts)
-    return f"The closed formula gives {formula.trainable:,}, the count {counted:,}: {sentence}. The count is right."
+    return f"The formula gives {formula.trainable:,}, the count {counted:,}: {sentence}. The count is right."
 
 
 def _longest(places: Iterable[str], path: str) -> str:
@@ -48,9 +48,9 @@ def _longest(places: Iterable[str], path: str) -> str:
     return max((place for place in places if f"{path}.".startswith(f"{place}.")), key=len, default="")
 
 
-def _told(places: dict[str, int]) -> str:
+def _listed(places: dict[str, int]) -> str:
     largest = sorted(places, key=lambda place: -places[place])
-    told = [f"{places[place]:,} in {place.rpartition('{}.')[2]}" for place in largest[:_NAMED]]
+    shown = [f"{places[place]:,} in {place.rpartition('{}.')[2]}" for place in largest[:_NAMED]]
     if len(largest) > _NAMED:
-        told.append(f"{sum(places[place] for place in largest[_NAMED:]):,} elsewhere")
-    return told[0] if len(told) == 1 else f"{', '.join(told[:-1])} and {told[-1]}"
+        shown.append(f"{sum(places[place] for place in largest[_NAMED:]):,} elsewhere")
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

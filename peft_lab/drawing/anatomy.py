@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -86,47 +86,52 @@ def read(shape: ModelShape, parts: Sequence[Part] = ()) -> Anatomy:
     stacks = _stacks(shape)
     if not stacks:
         raise _unknown(shape)
-    prefix = next(iter(stacks))
-    for name in stacks:
-        inside = [part.at for part in parts if "{}" in part.at]
-        if inside and all(at.startswith(name) for at in inside):
-            prefix = name
-    outer = [group for group in shape.groups if not group.layers]
-    sides = len(stacks) > 1
-    own = [
-        g for g in outer if not sides or not any(g.path.startswith(_side(p)) for p in stacks if p != prefix)
-    ]
-    norms = [group for group in own if group.is_norm]
-    embeddings = [g for g in own if "Embedding" in g.type]
-    free = [group for group in embeddings if not group.tied] or embeddings
-    word = next(
-        (group for group in free if group.parameters["weight"][0] == shape.vocab), free[0] if free else None
-    )
-    embedding_norm = next((norm for norm in norms if "embed" in norm.path), None)
-    head = [group for group in own if group.type in MATRIX_TYPES]
-    first, layers, others = forms.chosen(shape, stacks[prefix], parts)
+    prefix = _drawn_stack(stacks, parts)
+    others = [name for name in stacks if name != prefix]
+    first, layers, forms_of_others = forms.chosen(shape, stacks[prefix], parts)
     halves = _halves(shape, first)
     if not halves:
         raise _unknown(shape)
-    other = next(
-        ((_side(name).rstrip("."), tuple(found)) for name, found in stacks.items() if name != prefix), None
-    )
-    is_encoder = sides and prefix == next(iter(stacks))
+    other_sides = tuple(_side(name) for name in others)
+    own = [g for g in shape.groups if not g.layers and not g.path.startswith(other_sides)]
+    word, further = _embeddings(own, shape.vocab)
+    norms = [group for group in own if group.is_norm]
+    embedding_norm = next((norm for norm in norms if "embed" in norm.path), None)
+    is_encoder = others and prefix == next(iter(stacks))
     return Anatomy(
         embedding=word,
-        extra_embeddings=tuple(group for group in free if group is not word),
+        extra_embeddings=further,
         embedding_norm=embedding_norm,
         halves=halves,
         layers=layers,
-        others=others,
+        others=forms_of_others,
         final_norm=next((norm for norm in norms if norm is not embedding_norm), None),
-        head=() if is_encoder else tuple(head),
-        stack=_side(prefix).rstrip(".") if sides else "",
-        other_side=other,
+        head=() if is_encoder else tuple(group for group in own if group.type in MATRIX_TYPES),
+        stack=_side(prefix).rstrip(".") if others else "",
+        other_side=(_side(others[0]).rstrip("."), tuple(stacks[others[0]])) if others else None,
         # A norm between the halves says that one comes after the other (Falcon can be built either way).
         side_by_side=shape.model_type in SIDE_BY_SIDE
         and not any("post_attention" in group.path for group in first if group.is_norm),
     )
+
+
+def _drawn_stack(stacks: Iterable[str], parts: Sequence[Part]) -> str:
+    """The last of the stacks that all parts inside blocks go into, else the first."""
+    first, *_ = stacks
+    inside = [part.at for part in parts if "{}" in part.at]
+    holding = [name for name in stacks if inside and all(at.startswith(name) for at in inside)]
+    return holding[-1] if holding else first
+
+
+def _embeddings(
+    groups: Sequence[ModuleGroup], vocab: int
+) -> tuple[ModuleGroup | None, tuple[ModuleGroup, ...]]:
+    """That of the words, and those of positions and token types."""
+    found = [group for group in groups if "Embedding" in group.type]
+    found = [group for group in found if not group.tied] or found
+    whole = [group for group in found if group.parameters["weight"][0] == vocab]
+    word = next(iter([*whole, *found]), None)
+    return word, tuple(group for group in found if group is not word)
 
 
 def _unknown(shape: ModelShape) -> Unsupported:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from peft_lab.drawing.cores import cells
 from peft_lab.drawing.matrix import hatch
@@ -85,36 +85,33 @@ def draw(canvas: Canvas, metrics: Metrics, placement: Placement, top: float) -> 
             canvas.text(x + SWATCH + 6, cy, text, metrics.small, "note", "start")
 
 
+# Of a swatch, from its upper left corner: rectangles (x, y, width, height, style, corner) and dots (x, y, radius).
+_BOXES: Mapping[str, Sequence[tuple[float, float, float, float, str, float]]] = {
+    "constant": [(3.5, 3.5, 5, 5, "constant", 0)],
+    "hollow": [(3.5, 3.5, 5, 5, "constant hollow", 0)],
+    "strip": [(0, 4.5, SWATCH, 3, "trained", 1)],
+    "gate": [(0, 0, SWATCH, SWATCH, "gate", 2)],
+    "cards": [(at, at, SWATCH - 4, SWATCH - 4, "frame card", 1) for at in (0, 2, 4)],
+    "quantised": [(0, 0, SWATCH, SWATCH, "box frozen quantised", 2)],
+    **dict.fromkeys(("dots", "cells", "hourglass"), ()),
+}
+_DOTS: Mapping[str, Sequence[tuple[float, float, float]]] = {
+    "dots": [(6, at, 1.7) for at in (2, 6, 10)],
+    "gate": [(at, at, 1.2) for at in (3, 6, 9)],
+}
+_HOURGLASS = ((0, 0), (6, 4.5), (SWATCH, 0), (SWATCH, SWATCH), (6, 7.5), (0, SWATCH))
+
+
 def _swatch(canvas: Canvas, kind: str, x: float, cy: float) -> None:
-    half, y = SWATCH / 2, cy - SWATCH / 2
-    if kind in ("constant", "hollow"):
-        canvas.rect(x + 3.5, cy - 2.5, 5, 5, "constant" if kind == "constant" else "constant hollow", 0)
-    elif kind == "strip":
-        canvas.rect(x, cy - 1.5, SWATCH, 3, "trained", 1)
-    elif kind == "dots":
-        for offset in (-4, 0, 4):
-            canvas.circle(x + half, cy + offset, 1.7, "trained")
-    elif kind == "gate":
-        canvas.rect(x, y, SWATCH, SWATCH, "gate", 2)
-        for offset in (3, 6, 9):
-            canvas.circle(x + offset, y + offset, 1.2, "trained")
-    elif kind == "cells":
+    y = cy - SWATCH / 2
+    plain = [(0.0, 0.0, SWATCH, SWATCH, f"box {kind}", 2.0)]
+    for left, top, width, height, style, corner in _BOXES.get(kind, plain):
+        canvas.rect(x + left, y + top, width, height, style, corner)
+    for left, top, radius in _DOTS.get(kind, ()):
+        canvas.circle(x + left, y + top, radius, "trained")
+    if kind == "cells":
         cells(canvas, x, y + 2, SWATCH, SWATCH - 4, 3, "trained cell")
     elif kind == "hourglass":
-        corners = [
-            (x, y),
-            (x + half, cy - 1.5),
-            (x + SWATCH, y),
-            (x + SWATCH, y + SWATCH),
-            (x + half, cy + 1.5),
-            (x, y + SWATCH),
-        ]
-        canvas.path(corners, "trained", closed=True)
-    elif kind == "cards":
-        for shift in (4.0, 2.0, 0.0):
-            canvas.rect(x + 4 - shift, y + 4 - shift, SWATCH - 4, SWATCH - 4, "frame card", 1)
+        canvas.path([(x + left, y + top) for left, top in _HOURGLASS], "trained", closed=True)
     elif kind == "quantised":
-        canvas.rect(x, y, SWATCH, SWATCH, "box frozen quantised", 2)
         hatch(canvas, (x, y, SWATCH, SWATCH), 4)
-    else:
-        canvas.rect(x, y, SWATCH, SWATCH, f"box {kind}", 2)

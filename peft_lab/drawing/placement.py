@@ -99,10 +99,10 @@ class Placement:
 
     def label(self, group: ModuleGroup) -> str:
         """What a screen reader says: ``q_proj, 576×576, frozen, LoRA rank 8``."""
-        said = [
+        notes = [
             part_words(part) for part in self.on(group, "low_rank", "gate", "bias", "columns", "bottleneck")
         ]
-        return ", ".join([self.name(group), dims(group), self.status(group), *said])
+        return ", ".join([self.name(group), dims(group), self.status(group), *notes])
 
 
 def holder(group: ModuleGroup) -> str:

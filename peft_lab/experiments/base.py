@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from peft_lab.experiments.quantities import Quantity
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 
 Relation = Literal["above", "below", "near"]
 
@@ -20,7 +20,7 @@ class Arm:
         label: what sets it apart from the other arms, as it stands in a sentence: ``rank 1``.
         values: the knobs that are not at their defaults.
         method: a slug, where the arm is of another method (to compare with).
-        settings: any other setting of the run (``weight_decay`` ...), by its name in :class:`RunSpec`.
+        settings: any other setting of the run (``weight_decay`` ...), by its name in :class:`RunRequest`.
     """
 
     label: str
@@ -85,12 +85,12 @@ class Experiment:
     def quantity(self) -> Quantity:
         return self.quantities[0]
 
-    def specs(self) -> tuple[RunSpec, ...]:
-        """The runs in the order of the arms, defaults not filled in: :meth:`RunSpec.check` does that."""
-        return tuple(self._spec(arm) for arm in self.arms)
+    def requests(self) -> tuple[RunRequest, ...]:
+        """The runs in the order of the arms."""
+        return tuple(self._request(arm) for arm in self.arms)
 
-    def _spec(self, arm: Arm) -> RunSpec:
-        return RunSpec(
+    def _request(self, arm: Arm) -> RunRequest:
+        return RunRequest(
             model=arm.model or self.model,
             method=arm.method or self.method,
             task=arm.task or self.task,

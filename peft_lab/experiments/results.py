@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from peft_lab.errors import BadInput
 from peft_lab.experiments.base import Expectation, Experiment
 from peft_lab.experiments.quantities import ExperimentOutcome
-from peft_lab.methods import get_method
-from peft_lab.runs.spec import RunSpec, entry_of
+from peft_lab.runs.same import stands_for
+from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run, RunSummary
 from peft_lab.runs.view import Status
 
 _ORDER = (Status.DONE, Status.EVALUATING, Status.RUNNING, Status.STARTING, Status.QUEUED, Status.FAILED)
 _SEEN = {"above": "higher", "below": "lower", "near": "no clear difference"}
-# Settings that ask a run for more figures and change nothing in what it learns.
-_ASKED = ("probes", "compared")
 _WANTED = {"above": "higher", "below": "lower", "near": "about the same"}
 
 
@@ -39,23 +36,11 @@ class Conclusion:
 
 def run_of(wanted: RunSpec, lines: Iterable[RunSummary]) -> RunSummary | None:
     """The run of a complete spec among all runs: a finished one before one that is going, and that before a failed
-    one; the first of several. What else a run was asked for, such as answers, does not matter."""
-    fitting = [line for line in lines if line.status in _ORDER and line.spec and same(wanted, line.spec)]
+    one; the first of several."""
+    fitting = [
+        line for line in lines if line.status in _ORDER and line.spec and stands_for(line.spec, wanted)
+    ]
     return min(fitting, key=lambda line: _ORDER.index(Status(line.status)), default=None)
-
-
-def same(wanted: RunSpec, other: RunSpec) -> bool:
-    """Whether a kept spec trains what the complete spec ``wanted`` would train. One that was kept before a knob
-    existed has it at its default."""
-    asked = {name: getattr(wanted, name) for name in _ASKED if hasattr(wanted, name)}
-    plain = replace(other, values=wanted.values, **asked)
-    if plain != wanted:
-        return False
-    try:
-        completed = get_method(wanted.method).complete(entry_of(wanted.model).shape, other.values)
-    except BadInput:
-        return False
-    return completed == dict(wanted.values)
 
 
 def outcome_of(run: Run) -> ExperimentOutcome:

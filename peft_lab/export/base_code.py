@@ -119,15 +119,15 @@ def _where(facts: Facts, imports: list[str]) -> tuple[str, str]:
     )
     if asset.gguf is None:
         prose = (
-            f"{asset.title} as PEFT Lab fetched it, where that folder is on this machine; else the same from "
-            "Hugging Face."
+            f"{asset.title} as fetched by PEFT Lab if its folder is on this machine, otherwise the same model "
+            f"from Hugging Face."
         )
         return prose, f"{home}MODEL = str(LOCAL) if LOCAL.is_dir() else {literal(asset.hub_id)}"
     imports += ["hashlib", "shutil", "subprocess", "sys", "tempfile", "zipfile"]
     prose = (
-        f"{asset.title}. {asset.note} So the numbers of the run are only had with these weights, not with those on "
-        "Hugging Face. Where PEFT Lab has not fetched them on this machine, they are fetched and converted here in "
-        "the same way."
+        f"{asset.title}. {asset.note} So only these weights give the numbers of the run; those on Hugging Face "
+        f"do not. If PEFT Lab has not fetched them on this machine, this file fetches and converts them in the "
+        f"same way."
     )
     return prose, f"{_fetch_code(asset)}\n\n{home}{_FETCH_IF_MISSING.replace('<NAME>', asset.name)}"
 
@@ -135,13 +135,13 @@ def _where(facts: Facts, imports: list[str]) -> tuple[str, str]:
 def _loaded(facts: Facts) -> str:
     """The function that loads from MODEL, and says what to do where there is nothing."""
     if facts.unnamed:
-        told = "MODEL is not on this machine: set it to the folder of your copy."
+        message = "MODEL is not on this machine: set it to the folder of your copy."
     else:
-        told = (
+        message = (
             "MODEL is not on this machine and could not be fetched: connect to the internet and start again, or set "
             "MODEL in this code to a folder that holds it."
         )
-    return _LOADED.replace("<TOLD>", told.replace("MODEL is", "{MODEL} is", 1))
+    return _LOADED.replace("<TOLD>", message.replace("MODEL is", "{MODEL} is", 1))
 
 
 def _default_home() -> str:

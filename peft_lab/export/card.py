@@ -72,11 +72,11 @@ def _results(known: RunOutcome) -> str:
 def _method(known: RunOutcome) -> str:
     head = known.record["head"]
     beside = f" and {units.count(head)} in the classification head" if head else ""
-    said = read(known.method.knobs, known.values)
+    settings = read(known.method.knobs, known.values)
     rows = [
-        (knob.label, f"`{knob.name}`", _shown(said[knob.name]))
+        (knob.label, f"`{knob.name}`", _shown(settings[knob.name]))
         for knob in known.method.knobs
-        if knob.name in said and said[knob.name] != ()
+        if knob.name in settings and settings[knob.name] != ()
     ]
     table = f"\n{_table(('setting', 'name', 'value'), rows)}" if rows else ""
     return (
@@ -91,7 +91,7 @@ def _training(known: RunOutcome) -> str:
     stopped = f"{known.made} of {spec.steps} (stopped)" if known.made < spec.steps else str(spec.steps)
     rows = [
         ("steps", stopped),
-        ("rows a step", spec.batch),
+        ("batch size", spec.batch),
         ("seed", spec.seed),
         ("learning rate", f"{spec.learning_rate:g}, {spec.schedule} after {spec.warmup:.0%} of warm-up"),
         *([("learning rate of the head", f"{spec.head_learning_rate:g}")] if spec.head_learning_rate else []),

@@ -61,7 +61,7 @@ class RunOutcome:
     @property
     def attention(self) -> str:
         """The attention implementation that the run computed with."""
-        return attention_for(str(self.record["device"]), self.spec.max_length or self.task.max_length)
+        return attention_for(str(self.record["device"]), self.spec.max_length)
 
     @property
     def mixed(self) -> bool:
@@ -152,12 +152,12 @@ def gather(run: Run) -> Facts:
             "task",
         )
     task_type: TaskType = "SEQ_CLS" if task.kind == "classification" else "CAUSAL_LM"
-    drawn = min(len(splits.train), spec.steps * (spec.batch or 1))
+    drawn = min(len(splits.train), spec.steps * spec.batch)
     return Facts(
         **{field.name: getattr(known, field.name) for field in fields(known)},
         call=peft_call(entry, method, values, task_type),
         train=splits.train[:drawn],
-        test=splits.test[: spec.eval_rows or 0],
+        test=splits.test[: spec.eval_rows],
     )
 
 

@@ -20,10 +20,11 @@ LORA_PLUS = "loraplus_lr_ratio"  # the one knob of a method that belongs to the 
 def precision(facts: Facts) -> Section:
     if facts.mixed:
         prose = (
-            f"The model computes in {facts.dtype}, what the method added included. A {facts.dtype} weight forgets "
-            "updates below 1/256 of itself, so every trained parameter lives twice: low in the model, which computes, "
-            "and high in the optimizer, which remembers (Micikevicius et al. 2017, arXiv 1710.03740, section 3.1). "
-            "Prompt encoders run once a step over a few tokens and stay in float32."
+            f"The model computes in {facts.dtype}, what the method added included. A {facts.dtype} weight loses "
+            f"updates below 1/256 of its value, so every trained parameter is kept twice: in {facts.dtype} in the "
+            "model, which computes, and in float32 in the optimizer, which adds up the updates (Micikevicius et al. "
+            "2017, arXiv 1710.03740, section 3.1). Prompt encoders run once a step over a few tokens and stay in "
+            "float32."
         )
     else:
         prose = "Everything is in float32: the masters are the parameters themselves."
@@ -74,7 +75,7 @@ def _factor(facts: Facts) -> str:
 def saving(facts: Facts, code: str, imports: Sequence[str]) -> Section:
     """``code`` writes the model to OUT."""
     restore, back = "masters.restore()\n", "cast_added(model, DTYPE)\n"
-    prose = "What was learned, in float32 and not its rounding." if facts.mixed else "What was learned."
+    prose = "What was learned, in float32 rather than rounded." if facts.mixed else "What was learned."
     return Section(
         "Saving", prose, f'OUT = Path("{facts.run.id}")\n{restore}{code}{back}', ("pathlib:Path", *imports)
     )
@@ -90,7 +91,8 @@ def comparing(facts: Facts) -> Section:
         code += _COMPARE_SCORES.replace("<METRIC>", facts.task.metric.replace("_", " "))
     code += _COMPARE_LOSSES
     prose = (
-        "The run's own figures beside those made here. On the machine and with the versions of the run they are equal; "
+        "The run's own figures beside those made here. On the machine and with the versions of the run they are "
+        "equal; "
         "another processor or another version adds numbers in another order and rounds a little differently."
     )
     return Section("Compared with the run", prose, code)

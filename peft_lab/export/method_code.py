@@ -125,7 +125,7 @@ def _peft(how: Settings, call: PeftCall) -> Applied:
         more = past_config(how, call)
         define, imports = more.define, (*imports, *more.imports)
         code = f"without_dropout(model)\n{code}{more.code}"
-    return Applied(code, imports, "model.save_pretrained(OUT)\n", libraries=("peft",), define=define)
+    return Applied(code, imports, _SAVE_PEFT, libraries=("peft",), define=define)
 
 
 def past_config(how: Settings, call: PeftCall) -> Beyond:
@@ -230,6 +230,10 @@ def _tuple(texts: list[str]) -> str:
     return f"({', '.join(map(literal, texts))}{',' if len(texts) == 1 else ''})"
 
 
+_SAVE_PEFT = """\
+model.save_pretrained(OUT)
+(OUT / "README.md").unlink(missing_ok=True)  # PEFT's blank model card
+"""
 _SAVE = f"""\
 OUT.mkdir(exist_ok=True)
 state = {{name: parameter.detach().clone() for name, parameter in model.named_parameters() if parameter.requires_grad}}

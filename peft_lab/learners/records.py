@@ -107,7 +107,7 @@ def save_card(db: sqlite3.Connection, profile: str, question: str, card: Card) -
 def check_retention(value: float) -> float:
     low, high = RETENTION_RANGE
     if not low <= value <= high:
-        raise BadInput(f"Retention goes from {low:g} to {high:g}; {value:g} is outside.", "retention")
+        raise BadInput(f"Retention must be from {low:g} to {high:g}; {value:g} is not.", "retention")
     return value
 
 

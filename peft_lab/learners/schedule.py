@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +90,6 @@ class Learners:
         with storage.transaction(self.path) as db:
             db.execute("DELETE FROM profiles WHERE name = ?", (find(db, name),))
 
-    def set_retention(self, name: str, retention: float) -> None:
-        """How likely a card should still be known when it comes up; later ratings use it. Raises :class:`BadInput`."""
-        retention = check_retention(retention)
-        with storage.transaction(self.path) as db:
-            db.execute("UPDATE profiles SET retention = ? WHERE name = ?", (retention, find(db, name)))
-
     def _profile(self, db: sqlite3.Connection, name: str) -> Profile:
         row = db.execute("SELECT * FROM profiles WHERE name = ?", (name,)).fetchone()
         now = write_time(self.now())
@@ -157,24 +151,6 @@ class Learners:
         """Those of these questions that were never rated, in the given order."""
         known = self.cards(profile)
         return [name for name in among if name not in known]
-
-    def forecast(self, profile: str, days: int) -> list[int]:
-        """How many cards come up in each of the next days of 24 hours; the first entry includes what is overdue."""
-        counts, now = [0] * days, self.now()
-        for card in self.cards(profile).values():
-            index = max(0, (card.due - now) // timedelta(days=1))
-            if index < days:
-                counts[index] += 1
-        return counts
-
-    def retrievability(self, profile: str) -> dict[str, float]:
-        """How likely each rated question is known now, between 0 and 1, as FSRS estimates it."""
-        now = self.now()
-        with storage.transaction(self.path) as db:
-            name = find(db, profile)
-            scheduler = _scheduler(db, name)
-            rows = db.execute("SELECT * FROM cards WHERE profile = ?", (name,)).fetchall()
-        return {row["question"]: scheduler.get_card_retrievability(read_card(row), now) for row in rows}
 
     def reviews(self, profile: str) -> tuple[Review, ...]:
         """Every rating, oldest first."""

@@ -10,6 +10,7 @@ from typing import Any
 from fsrs import Card, Rating, State
 
 from peft_lab.errors import BadInput
+from peft_lab.kinds import misfit
 from peft_lab.learners import storage
 from peft_lab.learners.records import RETENTION_RANGE, check_name, find, read_time, save_card, write_time
 from peft_lab.learners.schedule import Learners
@@ -75,44 +76,38 @@ def import_profile(learners: Learners, data: Any, name: str | None = None, repla
             _insert(db, target, data)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             # The transaction is rolled back, and with it the deletion.
-            raise BadInput(
-                f"The exported learner is damaged: {type(error).__name__}: {error}.", "file"
-            ) from error
+            raise BadInput(f"The exported learner is damaged: {error}.", "file") from error
     return target
 
 
 def _insert(db: sqlite3.Connection, name: str, data: Mapping[str, Any]) -> None:
-    retention = float(data["retention"])
+    retention = _checked(_LEARNER, data, "A learner")["retention"]
     if not RETENTION_RANGE[0] <= retention <= RETENTION_RANGE[1]:
         raise ValueError(f"retention {retention}")
     db.execute("INSERT INTO profiles VALUES (?, ?, ?)", (name, _time(data["created"]), retention))
     for row in data["cards"]:
-        save_card(db, name, _text(row["question"]), _card(row))
+        save_card(db, name, row["question"], _card(_checked(_CARD, row, "A card")))
     for row in data["reviews"]:
-        values = (
-            name,
-            _text(row["question"]),
-            int(Rating(row["rating"])),
-            _time(row["at"]),
-            _whole(row["milliseconds"]),
-        )
+        _checked(_REVIEW, row, "A review")
+        values = (name, row["question"], int(Rating(row["rating"])), _time(row["at"]), row["milliseconds"])
         db.execute(
             "INSERT INTO reviews (profile, question, rating, at, milliseconds) VALUES (?, ?, ?, ?, ?)", values
         )
     for row in data["results"]:
-        result = (name, _text(row["kind"]), _time(row["at"]), json.dumps(row["content"]))
+        _checked(_RESULT, row, "A result")
+        result = (name, row["kind"], _time(row["at"]), json.dumps(row["content"]))
         db.execute("INSERT INTO results (profile, kind, at, content) VALUES (?, ?, ?, ?)", result)
     for key, value in data["kept"].items():
-        db.execute("INSERT INTO kept VALUES (?, ?, ?)", (name, _text(key), json.dumps(value)))
+        db.execute("INSERT INTO kept VALUES (?, ?, ?)", (name, key, json.dumps(value)))
 
 
 def _card(row: Mapping[str, Any]) -> Card:
     return Card(
         card_id=0,
         state=State(row["state"]),
-        step=_whole(row["step"]),
-        stability=_number(row["stability"]),
-        difficulty=_number(row["difficulty"]),
+        step=row["step"],
+        stability=row["stability"],
+        difficulty=row["difficulty"],
         due=read_time(row["due"]),
         last_review=read_time(row["last_review"]) if row["last_review"] else None,
     )
@@ -125,21 +120,24 @@ def _rows(db: sqlite3.Connection, query: str, profile: str) -> list[dict[str, An
     ]
 
 
-def _time(text: Any) -> str:
-    return write_time(read_time(_text(text)))
+def _time(text: str) -> str:
+    return write_time(read_time(text))
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not text")
-    return value
+def _checked(kinds: Mapping[str, Any], row: Any, what: str) -> Any:
+    """A row as it is. Raises ValueError for a field that is not of its kind."""
+    if not isinstance(row, Mapping):
+        raise ValueError(f"{what} cannot be {str(row)[:40]!r}")
+    wrong = misfit(kinds, row)
+    if wrong:
+        raise ValueError(f"{what}'s {wrong} cannot be {str(row.get(wrong))[:40]!r}")
+    return row
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
-def _whole(value: Any) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-        raise TypeError(f"{value!r} is not a whole number")
-    return value
+_LEARNER = {"retention": float, "created": str, "cards": list, "reviews": list, "results": list, "kept": dict}
+_CARD = {
+    "question": str, "state": int, "step": int | None, "stability": float | None, "difficulty": float | None,
+    "due": str, "last_review": str | None,
+}  # fmt: skip
+_REVIEW = {"question": str, "rating": int, "at": str, "milliseconds": int | None}
+_RESULT = {"kind": str, "at": str}

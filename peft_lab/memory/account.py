@@ -52,22 +52,15 @@ def parts_of(trace: Trace) -> list[str]:
             births[event] = phase
         elif event != EMPTY_CACHE:
             ends[~event] = phase
-    found: list[str] = []
-    for index, storage in enumerate(trace.storages):
-        born, end = births.get(index, ""), ends.get(index, "")
-        if storage.part:
-            found.append(storage.part)
-        elif storage.logits:
-            found.append("logits")
-        elif born == "forward" and end != "forward":
-            found.append("activations")
-        elif born == "optimizer" and end != "optimizer":
-            found.append("optimizer")
-        elif born == "generation" and end != "generation":
-            found.append("activations")
-        else:
-            found.append("temporary")
-    return found
+    return [
+        storage.part or ("logits" if storage.logits else _by_life(births.get(index, ""), ends.get(index, "")))
+        for index, storage in enumerate(trace.storages)
+    ]
+
+
+def _by_life(born: str, end: str) -> str:
+    kept = {"forward": "activations", "optimizer": "optimizer", "generation": "activations"}
+    return "temporary" if born == end else kept.get(born, "temporary")
 
 
 def walk(trace: Trace) -> list[tuple[int, str, int | None]]:

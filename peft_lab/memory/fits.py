@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from peft_lab.errors import PeftLabError
-from peft_lab.memory import ask
 from peft_lab.memory.devices import Device
+from peft_lab.memory.request import StepRequest
 from peft_lab.memory.result import Simulation
+from peft_lab.memory.simulate import simulate
 
 LARGEST = {"batch": 4096, "seq": 131_072}
 
@@ -37,34 +38,18 @@ def largest(fits: Callable[[int], bool], most: int) -> int:
 
 
 def largest_that_fits(
-    what: str,
-    device: Device,
-    model: str,
-    method: str,
-    values: Mapping[str, Any],
-    setting: Mapping[str, Any],
-    dtype: str,
-    checkpointing: bool,
-    most: int | None = None,
+    what: Literal["batch", "seq"], device: Device, request: StepRequest, most: int | None = None
 ) -> int:
-    """The largest ``batch`` or ``seq`` of a training step on ``device``, everything else as given.
+    """The largest ``batch`` or ``seq`` of a training step on ``device``, everything else as asked.
 
     Raises:
         BadInput, SimulationError: as :func:`peft_lab.memory.simulate.simulate`.
     """
-
-    def fits(size: int) -> bool:
-        tried = {**setting, what: size, "device": device.kind, "capability": device.capability}
-        return needed(ask.step(model, method, values, tried, dtype, checkpointing)) <= device.memory
-
-    return largest(fits, min(most or LARGEST[what], LARGEST[what]))
-
-
-def question(what: str, device: str, *rest: Any) -> int:
-    """:func:`largest_that_fits` with the device by name, for another process."""
-    from peft_lab.memory.devices import get_device
-
-    return largest_that_fits(what, get_device(device), *rest)
+    asked = request.on(device)
+    return largest(
+        lambda size: needed(simulate(asked.at(**{what: size}))) <= device.memory,
+        min(most or LARGEST[what], LARGEST[what]),
+    )
 
 
 @dataclass(frozen=True)
@@ -80,17 +65,12 @@ class ModelFit:
 
 
 def models_that_fit(
-    device: Device,
-    method: str,
-    values: Mapping[str, Any],
-    setting: Mapping[str, Any],
-    dtype: str,
-    checkpointing: bool,
-    names: Iterable[str] | None = None,
+    device: Device, request: StepRequest, names: Iterable[str] | None = None
 ) -> tuple[ModelFit, ...]:
-    """Every model of the catalogue, or those named, from small to large, each with its own simulation.
+    """Every model of the catalogue in place of the request's, or those named, from small to large, each with its own
+    simulation.
 
-    Rows are cut to the positions that a model has. ``values``: the knobs that are not at their defaults.
+    Rows are cut to the positions that a model has; of the knobs only those that are not at their defaults are given.
     """
     from peft_lab.models.catalogue import catalogue
 
@@ -98,10 +78,9 @@ def models_that_fit(
     found = []
     for entry in sorted(chosen, key=lambda entry: entry.parameters):
         about = (entry.name, entry.title, entry.parameters)
+        asked = replace(request, model=entry.name).on(device)
         try:
-            seq = longest_row(entry.name, method, values, setting)
-            tried = {**setting, "seq": seq, "device": device.kind, "capability": device.capability}
-            need = needed(ask.step(entry.name, method, values, tried, dtype, checkpointing))
+            need = needed(simulate(asked.at(seq=longest_row(asked))))
         except PeftLabError as error:
             found.append(ModelFit(*about, None, False, str(error)))
         else:
@@ -109,8 +88,8 @@ def models_that_fit(
     return tuple(found)
 
 
-def longest_row(model: str, method: str, values: Mapping[str, Any], setting: Mapping[str, Any]) -> int:
-    """The setting's row, or what a model has positions for beside the method's own and those to generate.
+def longest_row(request: StepRequest) -> int:
+    """The request's row, or what a model has positions for beside the method's own and those to generate.
 
     Raises:
         BadInput: the method does not run on the model.
@@ -118,27 +97,8 @@ def longest_row(model: str, method: str, values: Mapping[str, Any], setting: Map
     from peft_lab.methods import get_method
     from peft_lab.models.catalogue import resolve
 
-    shape, spec = resolve(model).shape, get_method(method)
-    taken = spec.virtual_tokens(spec.require(shape, values)) + (setting.get("generate") or (0, 0))[1]
-    seq = int(setting["seq"])
-    return seq if shape.max_positions is None else max(1, min(seq, shape.max_positions - taken))
-
-
-def curve(
-    over: Literal["batch", "seq"],
-    sizes: Iterable[int],
-    model: str,
-    method: str,
-    values: Mapping[str, Any],
-    setting: Mapping[str, Any],
-    dtype: str,
-    checkpointing: bool,
-) -> dict[int, Simulation]:
-    """A step at each batch or length, everything else as given: each point is simulated, none interpolated.
-
-    Raises:
-        BadInput, SimulationError: as :func:`peft_lab.memory.simulate.simulate`.
-    """
-    return {
-        size: ask.step(model, method, values, {**setting, over: size}, dtype, checkpointing) for size in sizes
-    }
+    shape, spec, setting = resolve(request.model).shape, get_method(request.method), request.setting
+    taken = spec.virtual_tokens(spec.require(shape, request.values)) + (setting.generate or (0, 0))[1]
+    return (
+        setting.seq if shape.max_positions is None else max(1, min(setting.seq, shape.max_positions - taken))
+    )

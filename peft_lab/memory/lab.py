@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.errors import BadInput
+from peft_lab.memory.request import StepRequest
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.running import Stage
 from peft_lab.memory.setting import Setting
@@ -23,44 +24,48 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LabBatch:
+class LabBatch(Setting):
     """A batch of a run.
 
     Attributes:
-        rows, length: its size; padded: whether a row is shorter than the longest.
+        padded: whether a row is shorter than the longest.
         kept: positions at which the head is applied (from the first that predicts a completion to the last).
         predicted: tokens that the loss counts, over all rows. Both are 0 when classifying.
         attention: which of transformers' implementations computes it; ``None``: its own choice.
     """
 
-    rows: int
-    length: int
+    padded: bool = True
+    device: str = "cpu"
     kept: int = 0
     predicted: int = 0
-    padded: bool = True
     attention: str | None = None
 
+    @classmethod
+    def of(cls, size: Mapping[str, Any], device: str, attention: str | None = None) -> LabBatch:
+        """From the size as a run's events have it (:func:`peft_lab.training.batches.size_of`)."""
+        picked = {name: size[name] for name in ("padded", "kept", "predicted")}
+        return cls(size["rows"], size["length"], device=device, attention=attention, **picked)
+
     def check(self) -> None:
-        """Raises BadInput for numbers that contradict each other."""
-        if not 0 <= self.kept <= self.length:
-            raise BadInput(f"{self.kept:,} positions cannot be kept of a row of {self.length:,}.", "kept")
-        if not 0 <= self.predicted <= self.rows * self.kept:
+        """Raises BadInput for sizes that cannot be meant, and numbers that contradict each other."""
+        super().check()
+        if not 0 <= self.kept <= self.seq:
+            raise BadInput(f"{self.kept:,} positions cannot be kept of a row of {self.seq:,}.", "kept")
+        if not 0 <= self.predicted <= self.batch * self.kept:
             raise BadInput(
                 f"{self.predicted:,} predicted tokens are more than there are positions.", "predicted"
             )
 
 
-def simulate_lab(
-    model: str, method: str, values: Mapping[str, Any], batch: LabBatch, dtype: str, device: str = "cpu"
-) -> Simulation:
-    """The tracked step of a run of ``method`` on ``model`` with ``batch``, on this machine.
+def simulate_lab(request: StepRequest) -> Simulation:
+    """The tracked step of a run on this machine; the request's setting is a :class:`LabBatch`.
 
     Raises:
         BadInput, SimulationError: as :func:`peft_lab.memory.simulate.simulate`.
     """
-    batch.check()
-    setting = Setting(batch.rows, batch.length, padded=batch.padded, device=device)
-    blueprint, name, slug = blueprint_of(model, method, values, dtype)
+    batch = request.setting
+    assert isinstance(batch, LabBatch)
+    blueprint = blueprint_of(request)
     inner = blueprint.method
 
     def applied(base: torch.nn.Module, depth: int) -> torch.nn.Module:
@@ -99,7 +104,9 @@ def simulate_lab(
             )
             stage.recorder.enter("idle")
 
-    return simulate_blueprint(replace(blueprint, method=applied), setting, name, slug, schedule)
+    return simulate_blueprint(
+        replace(blueprint, method=applied), batch, request.model, request.method, schedule
+    )
 
 
 class _FusedAdam:
@@ -130,12 +137,12 @@ def _inputs(batch: LabBatch) -> tuple[dict[str, torch.Tensor], Picked | None]:
 
     from peft_lab.training.batches import Picked
 
-    size = (batch.rows, batch.length)
+    size = (batch.batch, batch.seq)
     inputs = {"input_ids": torch.zeros(size, dtype=torch.long)}
     if batch.padded:
         inputs["attention_mask"] = torch.ones(size, dtype=torch.long)
     if not batch.kept:
-        return {**inputs, "labels": torch.zeros(batch.rows, dtype=torch.long)}, None
+        return {**inputs, "labels": torch.zeros(batch.batch, dtype=torch.long)}, None
     inputs["labels"] = torch.zeros(size, dtype=torch.long)
     tokens = torch.zeros(batch.predicted, dtype=torch.long)
     return inputs, Picked(torch.arange(-batch.kept, 0), tokens, tokens.clone())

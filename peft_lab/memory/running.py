@@ -82,10 +82,9 @@ def run(blueprint: Blueprint, setting: Setting, schedule: Schedule = two_steps) 
     except REFUSALS as error:
         if blueprint.quantise is None:
             raise
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise Unsupported(
-            f"On a base in {blueprint.quantise.bits} bits this cannot be trained as it is, or not be simulated: "
-            f"{said}.",
+            f"With a base in {blueprint.quantise.bits} bits this cannot be trained, or cannot be simulated: {text}.",
             "dtype",
         ) from error
 

@@ -60,8 +60,7 @@ class Setting:
         tokens = max(self.batch * self.seq, rows * (self.seq + new))
         if tokens > _MOST_IN_A_STEP:
             raise BadInput(
-                f"{tokens:,} tokens in all rows together are more than can be meant: choose up to "
-                f"{_MOST_IN_A_STEP:,}.",
+                f"{tokens:,} tokens in all rows together are too many: choose at most {_MOST_IN_A_STEP:,}.",
                 "batch" if self.batch * self.seq == tokens else "generate",
             )
         if self.optimizer not in optimizers.OPTIMIZERS:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.errors import BadInput, SimulationError, Unsupported
 from peft_lab.memory import account
 from peft_lab.memory.build import Blueprint, Quantise, layers_alike
+from peft_lab.memory.request import StepRequest
 from peft_lab.memory.result import Simulation, largest
 from peft_lab.memory.running import Schedule, run, two_steps
 from peft_lab.memory.setting import PRECISIONS, Setting, torch_dtype
@@ -78,19 +79,8 @@ def simulate_blueprint(
     )
 
 
-def simulate(
-    model: str,
-    method: str,
-    values: Mapping[str, Any],
-    setting: Setting,
-    dtype: str = "bfloat16",
-    checkpointing: bool = False,
-) -> Simulation:
-    """Simulate one of the lab's methods on a model of the catalogue, a Hugging Face id or a local path.
-
-    Args:
-        values: the method's knobs; missing ones at their defaults.
-        dtype: of the base, or what its linear maps are packed in (:data:`PACKED`).
+def simulate(request: StepRequest) -> Simulation:
+    """Simulate a step of one of the lab's methods.
 
     Raises:
         BadInput: unknown names or values out of range. SimulationError: what cannot be simulated, with the reason.
@@ -98,13 +88,13 @@ def simulate(
     from peft_lab.methods import get_method
     from peft_lab.models.catalogue import resolve
 
-    entry, spec = resolve(model), get_method(method)
-    full = spec.require(entry.shape, values)
-    _check_length(entry, entry.kind, setting, spec.virtual_tokens(full))
+    entry, spec = resolve(request.model), get_method(request.method)
+    full = spec.require(entry.shape, request.values)
+    _check_length(entry, entry.kind, request.setting, spec.virtual_tokens(full))
     _check_stacks(entry.shape, spec.parts(entry.shape, full))
-    blueprint, name, slug = blueprint_of(model, method, values, dtype, checkpointing)
+    blueprint = blueprint_of(request)
     try:
-        return simulate_blueprint(blueprint, setting, name, slug)
+        return simulate_blueprint(blueprint, request.setting, entry.name, spec.slug)
     except REFUSALS as error:
         raise SimulationError(
             f"A step of {entry.title} with {spec.title} could not be simulated: {reason(error)}."
@@ -144,10 +134,8 @@ def _check_length(entry: ModelEntry, kind: str, setting: Setting, virtual: int) 
         raise BadInput(message, "seq")
 
 
-def blueprint_of(
-    model: str, method: str, values: Mapping[str, Any], dtype: str, checkpointing: bool = False
-) -> tuple[Blueprint, str, str]:
-    """What to build for one of the lab's methods, with the model's and the method's names.
+def blueprint_of(request: StepRequest) -> Blueprint:
+    """What to build for one of the lab's methods.
 
     Raises:
         BadInput: unknown names or values out of range.
@@ -158,8 +146,8 @@ def blueprint_of(
     from peft_lab.models import meta
     from peft_lab.models.catalogue import resolve
 
-    entry, spec = resolve(model), get_method(method)
-    full = spec.require(entry.shape, values)
+    entry, spec = resolve(request.model), get_method(request.method)
+    full = spec.require(entry.shape, request.values)
     task = "SEQ_CLS" if entry.kind == "encoder" else plain_task(entry.kind)
 
     def apply(base: torch.nn.Module, depth: int) -> torch.nn.Module:
@@ -171,7 +159,7 @@ def blueprint_of(
             return spec.apply(base, shape, full, task)
         except Unsupported as error:
             # PEFT looks at the base's setting while it applies a method.
-            if not (checkpointing and "checkpointing" in str(error)):
+            if not (request.checkpointing and "checkpointing" in str(error)):
                 raise
             raise Unsupported(
                 f"{spec.title} cannot be trained with gradient checkpointing: PEFT hands its vectors to the layers in "
@@ -179,7 +167,7 @@ def blueprint_of(
                 "checkpointing",
             ) from error
 
-    precision, packed = stored_in(dtype)
+    precision, packed = stored_in(request.dtype)
     how = spec.quantization(full)
     if packed is not None and how is not None:
         raise Unsupported(
@@ -187,16 +175,15 @@ def blueprint_of(
             "dtype",
         )
     _check_trainable(spec.slug, packed, bool(full.get("use_dora")))
-    blueprint = Blueprint(
+    return Blueprint(
         config=meta.make_config(entry.config),
         kind=entry.kind,
         method=None if spec.slug == "full" else apply,
         dtype=precision,
         quantise=packed if how is None else _quantise(how),
-        checkpointing=checkpointing,
+        checkpointing=request.checkpointing,
         alike=layers_alike(entry.shape, spec.formula(entry.shape, full)),
     )
-    return blueprint, entry.name, spec.slug
 
 
 def _check_trainable(method: str, packed: Quantise | None, dora: bool = False) -> None:

@@ -148,23 +148,25 @@ class Recorder:
         for position, tensor in enumerate(tensors_in(result)):
             if self.number(tensor) is not None:
                 continue
-            layer = self._layer
-            if layer is None:
-                source = args[0] if args else None
-                joins = func.__name__ in _JOINS
-                if isinstance(source, (list, tuple)):
-                    source = source[position] if position < len(source) and not joins else None
-                layer = self.layer_of(source)
-                if layer is None and not joins and tensor.numel() == 1:
-                    layer = self._last_layer
-                self._last_layer = layer
-                if layer in self.edges and self._phase != "optimizer":
-                    layer = None
-                index = self.see(tensor, layer=layer)
-                if joins and self._phase == "optimizer" and index >= 0:
-                    self.trace.storages[index].joined = len(args[0])
-            else:
-                self.see(tensor, layer=layer)
+            if self._layer is not None:
+                self.see(tensor)
+                continue
+            index = self.see(tensor, layer=self._layer_of_result(func, args, position, tensor))
+            if index >= 0 and self._phase == "optimizer" and func.__name__ in _JOINS:
+                self.trace.storages[index].joined = len(args[0])
+
+    def _layer_of_result(
+        self, func: Any, args: tuple[Any, ...], position: int, tensor: torch.Tensor
+    ) -> int | None:
+        joins = func.__name__ in _JOINS
+        source = args[0] if args else None
+        if isinstance(source, (list, tuple)):
+            source = None if joins or position >= len(source) else source[position]
+        layer = self.layer_of(source)
+        if layer is None and not joins and tensor.numel() == 1:
+            layer = self._last_layer
+        self._last_layer = layer
+        return None if layer in self.edges and self._phase != "optimizer" else layer
 
     def layer_of(self, tensor: Any) -> int | None:
         """The layer of a tensor's storage; None outside the layers, or when it was never seen."""

@@ -55,25 +55,23 @@ def unroll(trace: Trace, depth: int, trained_per_layer: int) -> Trace | None:
     extra = depth - DEPTH
     out = _Unrolled(trace, names, extra, trained_per_layer)
     for index, run in enumerate(runs):
-        before = runs[index - 1].layer if index else None
-        after = runs[index + 1].layer if index + 1 < len(runs) else None
         if run.layer != _TEMPLATE:
-            if not out.emit(run, _position(run.layer, extra)):
-                return None
-            continue
-        if (before, after) == (1, 3):
-            places = range(_TEMPLATE, _TEMPLATE + extra + 1)
-        elif (before, after) == (3, 1):
-            places = range(_TEMPLATE + extra, _TEMPLATE - 1, -1)
+            places = [_position(run.layer, extra)]
+        elif 0 < index < len(runs) - 1:
+            places = _copies(runs[index - 1], run, runs[index + 1], names, extra)
         else:
+            places = []
+        if not places or not all(out.emit(run, place) for place in places):
             return None
-        # What all layers share ends with the last one that needs it, which may be the twin on one side.
-        if not (_same(run, runs[index + 1], names) or _same(run, runs[index - 1], names)):
-            return None
-        for place in places:
-            if not out.emit(run, place):
-                return None
     return out.trace
+
+
+def _copies(before: _Run, run: _Run, after: _Run, names: list[_Name], extra: int) -> list[int | None]:
+    """The layers that a stretch of the template stands for, in the order of the run; none where it stands alone."""
+    rising = [*range(_TEMPLATE, _TEMPLATE + extra + 1)]
+    places = {(1, 3): rising, (3, 1): rising[::-1]}.get((before.layer or 0, after.layer or 0), [])
+    # What all layers share ends with the last one that needs it, which may be the twin on one side.
+    return [*places] if _same(run, after, names) or _same(run, before, names) else []
 
 
 def _position(layer: int | None, extra: int) -> int | None:

@@ -63,7 +63,7 @@ class Knob:
 
         >>> Knob("r", "Rank r", "int", 8, "Width.", min=1, max=1024).check(0)
         Traceback (most recent call last):
-        peft_lab.errors.BadInput: Rank r goes from 1 to 1024; '0' is not.
+        peft_lab.errors.BadInput: Rank r must be from 1 to 1024; '0' is not.
         """
         if self.kind == "bool":
             if not isinstance(value, bool):
@@ -92,7 +92,7 @@ class Knob:
         if wrong_type or endless or (self.kind == "int" and value != int(value)):
             raise self._bad(value, "is a whole number" if self.kind == "int" else "is a number")
         if (self.min is not None and value < self.min) or (self.max is not None and value > self.max):
-            raise self._bad(value, f"goes from {self.min:g} to {self.max:g}")
+            raise self._bad(value, f"must be from {self.min:g} to {self.max:g}")
         return int(value) if self.kind == "int" else float(value)
 
     def parse(self, text: str) -> Any:

@@ -163,12 +163,12 @@ def resolve(name: str) -> ModelEntry:
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"'{name}' could not be read as a model: {_reason(name, error)}.", "model") from error
     except (StrictDataclassError, *_UNFIT) as error:
-        raise BadInput(f"The config of '{name}' is inconsistent: {_said(error)}", "model") from error
+        raise BadInput(f"The config of '{name}' is inconsistent: {_first_line(error)}", "model") from error
     title = Path(name).resolve().name if is_folder(name) else name
     try:
         shape = meta.read_shape(meta.build(config, kind), config, kind, name, title)
     except (StrictDataclassError, *_UNFIT) as error:
-        raise BadInput(f"The config of '{name}' makes no model: {_said(error)}", "model") from error
+        raise BadInput(f"The config of '{name}' makes no model: {_first_line(error)}", "model") from error
     return ModelEntry(
         name=name,
         title=title,
@@ -189,7 +189,7 @@ def _check_file(config: Path) -> None:
         raise OSError(f"{config} is not a file, or far too large for a config")
 
 
-def _said(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """What a library says in its first sentence or so, on one line; some name no more than a key."""
     text = " ".join(str(error).split()) or type(error).__name__
     text = f"there is no {text}" if isinstance(error, KeyError) else text
@@ -272,6 +272,4 @@ def _check_depth(config: Any, name: str) -> None:
                 f"The config of '{name}' says {field} {layers}; a model has at least one layer.", "model"
             )
         if isinstance(layers, int) and layers > MOST_LAYERS:
-            raise BadInput(
-                f"The config of '{name}' says {field} {layers:,}: more than can be meant.", "model"
-            )
+            raise BadInput(f"The config of '{name}' says {field} {layers:,}, which cannot be right.", "model")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # Parts of the names of transformers' lists (MODEL_FOR_..._MAPPING_NAMES), the telling ones first: CLIP is also in the
 # list of image classifiers, Whisper in that of decoders.
-_TOLD_BY = {
+_SENSES = {
     "a model of images and text": (
         "IMAGE_TEXT_TO_TEXT", "MULTIMODAL", "VISUAL_QUESTION", "ZERO_SHOT_IMAGE", "ZERO_SHOT_OBJECT",
     ),
@@ -23,7 +23,7 @@ def what_it_is(model_type: str) -> str | None:
     listed = [
         name for name in dir(auto) if name.endswith("_MAPPING_NAMES") and model_type in getattr(auto, name)
     ]
-    for told, parts in _TOLD_BY.items():
+    for sense, parts in _SENSES.items():
         if any(part in name for name in listed for part in parts):
-            return told
+            return sense
     return None

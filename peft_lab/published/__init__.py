@@ -1,8 +1,8 @@
 """Published peaks of real trainings, and the same trainings simulated: how far the simulation can be trusted.
 
-The rows are those of the PEFT library's method comparison; how they were taken, and so how they are simulated, is told
-in :mod:`peft_lab.memory.protocol`. ``simulated.json`` keeps what :func:`simulate` says, so that a page shows all rows
-at once.
+The rows are those of the PEFT library's method comparison (:mod:`peft_lab.published.rows`); how those of MetaMathQA
+were taken, and so how they are simulated, is told in :mod:`peft_lab.memory.protocol`. ``simulated.json`` keeps what
+:func:`simulate` says, so that a page shows all rows at once.
 
 The comparison's own "train_time" is the time of the steps and of the test after them together: methods that answer
 slowly look slow to train. Here the two are apart.
@@ -12,59 +12,29 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING
 
-from peft_lab.errors import UnknownName
+from peft_lab.errors import SimulationError, UnknownName
 from peft_lab.memory.result import Simulation
+from peft_lab.published.rows import BENCHMARKS, IMAGE, METAMATH, Moved, PublishedRow, moved, rows
+
+if TYPE_CHECKING:
+    from peft_lab.counting.count import CountReport
+
+__all__ = ["BENCHMARKS", "IMAGE", "METAMATH", "Moved", "PublishedRow", "moved", "rows"]
 
 MODEL = "llama-3.2-3b"
-SOURCE = "PEFT library, method comparison on MetaMathQA (Apache-2.0)"
-ADDRESS = "https://github.com/huggingface/peft/tree/main/method_comparison/MetaMathQA"
-DATA = "metamath_llama32_3b.jsonl"
 RESULTS = "simulated.json"
-_PREFIX = "--llama-3.2-3B-"
-
-
-@dataclass(frozen=True)
-class PublishedRow:
-    """One published experiment.
-
-    Attributes:
-        experiment: as its result file is called.
-        reserved: the most that PyTorch's allocator held, in bytes.
-        batch: rows of a training step.
-        config: the PEFT config it was run with; ``None`` for full fine-tuning.
-        trainable: parameters. accuracy: on the test set, 0 to 1.
-        seconds: of all training steps, added up; nothing else is in it.
-        testing: what the published "train_time" adds to them, in seconds: the answers generated for the final test,
-            and what little lies between the steps.
-        evaluating: seconds of the evaluations during the training, which no published time contains.
-        total: parameters of the adapted model. stored: bytes of the saved adapter.
-        learning_rate: the peak of the schedule.
-    """
-
-    experiment: str
-    reserved: int
-    batch: int
-    config: Mapping[str, Any] | None
-    trainable: int
-    seconds: float
-    testing: float
-    evaluating: float
-    accuracy: float
-    total: int
-    stored: int
-    learning_rate: float
-
-    @property
-    def title(self) -> str:
-        """'lora--llama-3.2-3B-rank32' -> 'lora, rank32'."""
-        kind, _, variant = self.experiment.partition(_PREFIX)
-        return kind if variant in ("", "default") else f"{kind}, {variant}"
+SOURCE, ADDRESS = BENCHMARKS[METAMATH].source, BENCHMARKS[METAMATH].address
+#: Rows that the PEFT of today would not run as they were run, and why: they are shown and counted, not simulated.
+SUPERSEDED = {
+    "osf--llama-3.2-3B-rank128": "It was run with a PEFT before 0.21, whose OSF kept and multiplied both halves of "
+    "every matrix; PEFT now multiplies the low half alone."
+}
 
 
 @dataclass(frozen=True)
@@ -91,31 +61,6 @@ class Agreement:
 
 
 @cache
-def rows() -> dict[str, PublishedRow]:
-    """All published rows by experiment."""
-    text = (resources.files(__package__) / DATA).read_text("utf-8")
-    found = (_read(json.loads(line)) for line in text.splitlines())
-    return {row.experiment: row for row in found}
-
-
-def _read(row: Mapping[str, Any]) -> PublishedRow:
-    return PublishedRow(
-        experiment=row["experiment"].replace("/", "--"),
-        reserved=row["peak_reserved_bytes"],
-        batch=row["batch"],
-        config=row["adapter_config"],
-        trainable=row["trainable"],
-        seconds=row["stepping_seconds"],
-        testing=row["headline_seconds"] - row["stepping_seconds"],
-        evaluating=sum(row["eval_seconds_by_interval"]),
-        accuracy=row["test"],
-        total=row["total"],
-        stored=row["adapter_file_bytes"],
-        learning_rate=row["learning_rate"],
-    )
-
-
-@cache
 def simulated() -> dict[str, PublishedOutcome]:
     """The kept outcome of each row, by experiment."""
     kept = json.loads((resources.files(__package__) / RESULTS).read_text("utf-8"))
@@ -137,10 +82,34 @@ def simulate(experiment: str) -> Simulation:
     """
     from peft_lab.memory import protocol
 
+    row = _known(experiment)
+    if experiment in SUPERSEDED:
+        raise SimulationError(SUPERSEDED[experiment])
+    return protocol.published(MODEL, row.config, row.batch)
+
+
+def count(experiment: str) -> CountReport:
+    """Count what one row trained, without weights. Imports torch; pages ask this of another process.
+
+    LoRA-FA is an optimizer that freezes A, which the adapter config does not say.
+
+    Raises:
+        UnknownName: no such row. BadInput: PEFT cannot build it, with the reason.
+    """
+    from peft_lab.counting import count as counting
+
+    row = _known(experiment)
+    if row.config is None:
+        return counting.count(MODEL, "full", {})
+    report = counting.count_config(MODEL, row.config)
+    frozen = report.lora_fa if row.optimizer == "lora-fa" else None
+    return report if frozen is None else replace(report, trainable=frozen)
+
+
+def _known(experiment: str) -> PublishedRow:
     if experiment not in rows():
         raise UnknownName("published row", experiment, rows(), "experiment")
-    row = rows()[experiment]
-    return protocol.published(MODEL, row.config, row.batch)
+    return rows()[experiment]
 
 
 def error(row: PublishedRow, outcome: PublishedOutcome) -> float | None:

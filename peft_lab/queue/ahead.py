@@ -66,8 +66,7 @@ def starts_in(before: list[Before]) -> float | None:
 
 
 def _before(run: Run) -> Before:
-    spec, events = run.spec, run.events()
-    seen = view(events, spec.steps, run.gone(events))
+    spec, seen = run.spec, run.view()
     like = _like(spec)
     own = 1 / seen.steps_per_second if seen.steps_per_second else None
     per_step = own or (like.per_step if like else None)
@@ -78,7 +77,7 @@ def _before(run: Run) -> Before:
         step=seen.step,
         steps=seen.steps,
         seconds_per_step=per_step,
-        seconds=_left(seen, per_step, like, _latest(events, "step")),
+        seconds=_left(seen, per_step, like, _latest(run.events(), "step")),
     )
 
 

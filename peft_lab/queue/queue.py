@@ -22,10 +22,9 @@ from filelock import FileLock, Timeout
 from peft_lab import disk as storage
 from peft_lab.errors import PeftLabError, RunError
 from peft_lab.queue.child import Child
-from peft_lab.runs import admission, events, owners, room, store
-from peft_lab.runs.events import Event
+from peft_lab.runs import admission, events, kept, owners, room, store
 from peft_lab.runs.owners import Heart, Owner
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status, classify
 from peft_lab.workers import processes
@@ -47,14 +46,14 @@ class RunQueue:
         self._thread: threading.Thread | None = None
         self._heart = Heart(lambda: [run.folder for run in list(self._mine)])
 
-    def submit(self, spec: RunSpec) -> str:
+    def submit(self, request: RunRequest) -> str:
         """Check and queue a run; returns its id at once.
 
         Raises:
-            BadInput: a spec that cannot work, or a run that cannot fit into memory; nothing is kept of it.
+            BadInput: a request that cannot work, or a run that cannot fit into memory; nothing is kept of it.
             AssetError: weights or data are not here. RunError: no room on the disk, or it cannot be written to.
         """
-        complete = spec.check()
+        complete = request.complete()
         room.require(complete)
         processes.start_server()
         # What runs now holds memory that will be free then: a run that has to wait is asked when its turn comes.
@@ -109,11 +108,9 @@ class RunQueue:
     def wait(self, identity: str, timeout: float | None = None) -> Status:
         """Wait until a run has ended; its status then, or at the timeout."""
         run = store.get(identity)
-        reader, seen = run.reader(), []
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            seen += reader.read()
-            status = classify(seen, run.gone(seen))
+            status = run.status()
             if status.final or (deadline is not None and time.monotonic() > deadline):
                 return status
             time.sleep(POLL)
@@ -125,17 +122,17 @@ class RunQueue:
             with self._wake:
                 while not self._mine:
                     self._wake.wait(1.0)
-                    events.tell_untold()
+                    _write_endings()
                 run = self._mine[0]
             try:
                 self._turn(run)
             except Exception as error:  # noqa: BLE001  a dead thread would be the end of all training
                 # Whatever it was, the runs behind this one can do nothing for it.
-                told = storage.explained(error, run.folder)
-                if told is None:
+                reason = storage.explained(error, run.folder)
+                if reason is None:
                     _log.exception("the queue met an error while %s had its turn", run.id)
-                    told = f"An error in the app itself ended this run ({type(error).__name__}: {error})."
-                _end(run, "failed", told)
+                    reason = f"An error in the app itself ended this run ({type(error).__name__}: {error})."
+                _end(run, "failed", reason)
             with self._wake:
                 self._stopping.discard(run.folder)
                 self._mine.remove(run)
@@ -143,19 +140,20 @@ class RunQueue:
     def _turn(self, run: Run) -> None:
         """Wait for the device, then run. The run's folder may be deleted by hand at any time."""
         lock = FileLock(store.root() / f".device-{_machine_key()}.lock", thread_local=False)
+        ahead = before(run)  # none joins them: who is queued later goes later
         while run.folder.exists():
             self._dismiss_waiting()
             if self._wants_stop(run):
                 _end(run, "stopped", "Stopped before it started.")
                 return
-            if not before(run):
-                try:
-                    with lock.acquire(timeout=POLL):
-                        self._run(run)
-                    return
-                except Timeout:
-                    continue
-            time.sleep(POLL)
+            while ahead and _let_go(ahead[0]):
+                del ahead[0]
+            if ahead:
+                time.sleep(POLL)
+                continue
+            with suppress(Timeout), lock.acquire(timeout=POLL):
+                self._run(run)
+                return
 
     def _wants_stop(self, run: Run) -> bool:
         return run.folder in self._stopping or run.asked_to_stop()
@@ -198,6 +196,21 @@ class RunQueue:
             _end(run, "failed", child.cause())
 
 
+def _write_endings() -> None:
+    """Tidy up after runs whose disk took nothing, their endings last."""
+    for folder in events.unwritten():
+        kept.clear(folder)
+    events.write_unwritten()
+
+
+def _let_go(run: Run) -> bool:
+    """Whether a run has ended, or nobody holds it; one that cannot be read holds up nobody either."""
+    try:
+        return run.status().final
+    except RunError:
+        return True
+
+
 def _refusal(run: Run) -> str | None:
     """Why there is no room for a run now. Where that cannot be found out, the run itself will say what is wrong."""
     try:
@@ -225,42 +238,29 @@ def _machine_key() -> str:
 # -- all queues on this disk -------------------------------------------------------------------------------------
 
 
-class _Known:
-    """What a queue needs of a run's events, read as they are added: who holds it, and whether it has ended."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.reader = run.reader()
-        self.kept: list[Event] = []
-        self.ended = False  # for good
-
-    def look(self) -> None:
-        with suppress(OSError):  # it will be read when it can be
-            new = self.reader.read()
-            self.ended = self.ended or classify(new, gone="").final
-            self.kept += [event for event in new if event["type"] in ("queued", "worker")]
-
-
-_known: dict[Path, _Known] = {}
-_looking = threading.Lock()
+_ended: set[Path] = set()  # folders of runs that have, for good
 
 
 def _open_runs() -> list[tuple[float, Run, Owner, str]]:
     """Runs without a final event: when they were queued, their owner, and why it is gone. Those whose owner cannot be
     read are left out: they hold up nobody."""
-    found = []
-    with _looking:
-        listed = store.runs()
-        for folder in _known.keys() - {run.folder for run in listed}:
-            del _known[folder]
-        for run in listed:
-            known = _known.setdefault(run.folder, _Known(run))
-            if not known.ended:
-                known.look()
-            owner = run.owner(known.kept)
-            if not known.ended and owner is not None:
-                found.append((float(known.kept[0]["time"]), run, owner, run.gone(known.kept)))
-    return found
+    listed = store.runs()
+    _ended.intersection_update([run.folder for run in listed])
+    rows = [_open_run(run) for run in listed if run.folder not in _ended]
+    return [row for row in rows if row is not None]
+
+
+def _open_run(run: Run) -> tuple[float, Run, Owner, str] | None:
+    try:
+        seen = run.events()
+    except RunError:
+        return None  # it will be read when it can be
+    if classify(seen, gone="").final:
+        _ended.add(run.folder)
+        return None
+    owner = run.owner(seen)
+    queued = next((float(event["time"]) for event in seen if event["type"] == "queued"), 0.0)
+    return None if owner is None else (queued, run, owner, run.gone(seen))
 
 
 def unfinished() -> list[tuple[float, Run]]:

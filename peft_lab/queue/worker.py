@@ -43,10 +43,10 @@ def _trained(run: Run) -> tuple[str, str]:
     except PeftLabError as error:
         return "failed", str(error)
     except Exception as error:
-        told = storage.explained(error, run.folder)
-        if told is None:
+        reason = storage.explained(error, run.folder)
+        if reason is None:
             raise
-        return "failed", told
+        return "failed", reason
 
 
 def _end(run: Run, ending: str, message: str) -> None:

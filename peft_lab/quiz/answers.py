@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +26,17 @@ SECONDS = {
     "milliseconds": 1e-3,
     "minutes": 60.0,
 }  # units of answers in time
+# By the answer's unit and what the number was written in: times, divided by, and a note unless the meaning is plain.
+_MEANINGS: Mapping[tuple[str, str], tuple[tuple[float, float, str], ...]] = {
+    ("percent", "percent"): ((1, 1, ""),),
+    ("percent", ""): ((1, 1, ""), (100, 1, "Right as a fraction")),
+    ("bytes", "bytes"): ((1, 1, ""),),
+    ("bytes", "bits"): ((1, 8, "Right in bits"),),
+    ("bits", "bits"): ((1, 1, ""),),
+    ("bits", "bytes"): ((8, 1, "Right in bytes"),),
+    ("", "percent"): ((1, 100, "Right as a percentage"),),
+    ("times", "percent"): ((1, 100, "Right as a percentage"),),
+}
 SMALL_WHOLE = 10_000  # below this a whole number can be given exactly
 POINTS: dict[Grade, float] = {"right": 1.0, "close": 0.75, "near_miss": 0.5, "wrong": 0.0, "unreadable": 0.0}
 
@@ -94,28 +105,14 @@ def judge_number(answer: Answer, text: str, factors: tuple[Factor, ...] = ()) ->
 
 def _interpretations(reading: Reading, unit: str) -> Iterator[Fit]:
     """What the number can mean in the answer's unit: value, rounding step, and a note unless the meaning is plain."""
-    value, step, dimension = reading.value, reading.step, reading.dimension
-    if unit == "percent":
-        if dimension in ("percent", ""):
-            yield value, step, ""
-        if dimension == "":
-            yield value * 100, step * 100, "Right as a fraction"
-    elif unit == "bytes":
-        if dimension == "bytes" or dimension == "":
-            yield value, step, ""
-        if dimension == "bits":
-            yield value / 8, step / 8, "Right in bits"
-    elif unit == "bits":
-        if dimension in ("bits", ""):
-            yield value, step, ""
-        if dimension == "bytes":
-            yield value * 8, step * 8, "Right in bytes"
-    elif dimension == "":
-        yield value, step, ""
+    dimension = reading.dimension
+    meanings: Iterable[tuple[float, float, str]] = _MEANINGS.get((unit, dimension), ())
+    if dimension == "" and not meanings:
+        meanings = [(1, 1, "")]
     elif dimension == "seconds" and unit in SECONDS:
-        yield value / SECONDS[unit], step / SECONDS[unit], ""
-    elif dimension == "percent" and unit in ("", "times"):
-        yield value / 100, step / 100, "Right as a percentage"
+        meanings = [(1, SECONDS[unit], "")]
+    for times, by, note in meanings:
+        yield reading.value * times / by, reading.step * times / by, note
 
 
 def _is_right(answer: Answer, reading: Reading, value: float, step: float) -> bool:
@@ -143,21 +140,21 @@ def _judge_share(answer: Answer, reading: Reading) -> Verdict:
     """
     fits = [(reading.value, reading.step, "")]
     shares = [_as_share(answer, whole) for whole in answer.wholes]
-    told = [
+    listed = [
         f"{units.percent(share.value)} of {whole.name}"
         for share, whole in zip(shares, answer.wholes, strict=True)
     ]
-    for share, text in zip(shares, told, strict=True):
+    for share, text in zip(shares, listed, strict=True):
         if _is_right(share, reading, reading.value, reading.step):
             return Verdict("right", f"Right as a share: {answer.shown}, {text}.")
     near = next(filter(None, (_known_slip(share, reading, fits) for share in shares)), "")
     if near:
         return Verdict(
-            "near_miss", f"Near miss: you forgot {near}. The answer is {answer.shown}, {told[0]}.", near
+            "near_miss", f"Near miss: you forgot {near}. The answer is {answer.shown}, {listed[0]}.", near
         )
     if any(_rounds(share.value, reading.value, reading.step) for share in shares):
-        return Verdict("close", f"Close, but rounded too roughly: the answer is {answer.shown}, {told[0]}.")
-    return Verdict("wrong", f"Not this time: the answer is {answer.shown}, {' or '.join(told)}.")
+        return Verdict("close", f"Close, but rounded too roughly: the answer is {answer.shown}, {listed[0]}.")
+    return Verdict("wrong", f"Not this time: the answer is {answer.shown}, {' or '.join(listed)}.")
 
 
 def _as_share(answer: Answer, whole: Whole) -> Answer:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from peft_lab.memory.request import StepRequest
+from peft_lab.memory.setting import Setting
+from peft_lab.memory.simulate import simulate
 from peft_lab.quiz.tiny import (
     TINY_BERT,
     fill,
@@ -29,12 +32,9 @@ def counted(contenders: Sequence[Sequence[Any]], quantity: str) -> list[float]:
 
 def peaks(contenders: Sequence[Sequence[Any]], batch: int, seq: int) -> list[float]:
     """Simulated peak bytes of a training step of each of (model, method, knobs, checkpointing)."""
-    from peft_lab.memory.setting import Setting
-    from peft_lab.memory.simulate import simulate
-
-    setting = Setting(batch=batch, seq=seq)
+    setting = Setting(batch, seq)
     return [
-        float(simulate(model, method, values, setting, checkpointing=checkpointing).peak_bytes)
+        float(simulate(StepRequest(model, method, values, setting, checkpointing=checkpointing)).peak_bytes)
         for model, method, values, checkpointing in contenders
     ]
 

@@ -82,7 +82,7 @@ class Interview:
         if self.current is None:
             raise BadInput("All questions of this interview are answered.")
         if not 0 <= points <= 1:
-            raise BadInput(f"Points go from 0 to 1; {points:g} is outside.")
+            raise BadInput(f"Points must be from 0 to 1; {points:g} is not.")
         counted = points if self.left(now) > 0 else 0.0
         seconds = (now - (self.asked or self.started)).total_seconds()
         reply = Reply(self.current, text, counted, seconds, forgot)

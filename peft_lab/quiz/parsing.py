@@ -34,6 +34,7 @@ _PREFIXES = {
 _LONG = {
     "kilo": "k", "mega": "m", "giga": "g", "tera": "t", "kibi": "ki", "mebi": "mi", "gibi": "gi", "tebi": "ti",
 }  # fmt: skip
+_LONG_UNIT = re.compile(rf"^({'|'.join(_LONG)})(?=(?:bytes?|bits?)$)")
 _SECONDS = {"n": 1e-9, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "m": 1e-3, "": 1.0}  # micro sign and Greek mu
 _LONG_SECONDS = {"nano": "n", "micro": "u", "milli": "m", "": ""}
 _MINUTES = {
@@ -220,6 +221,16 @@ def _time(unit: str) -> float | None:
     return None
 
 
+def _size(unit: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
+    """Bits or bytes that a unit of memory stands for."""
+    if bits := re.fullmatch(r"([kmgt]i?)?bits?", unit):
+        return _PREFIXES[bits[1] or ""], "bits"
+    size = re.fullmatch(r"([kmgt]i?)?(?:b|byte|bytes)", unit)
+    if size and (size[1] or unit != "b" or expects_bytes):
+        return _PREFIXES[size[1] or ""], "bytes"
+    return (_PREFIXES[unit], "bytes") if expects_bytes and unit in ("k", "m", "g", "t") else None
+
+
 def _unit(text: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
     """The multiplier and dimension of what stands behind a number."""
     words = text.lower().strip()
@@ -228,19 +239,13 @@ def _unit(text: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
     if _MORE.search(words):
         return None
     first, _, rest = words.partition(" ")
-    for long, short in _LONG.items():
-        if re.fullmatch(rf"{long}(?:bytes?|bits?)", first):
-            first = short + first.removeprefix(long)
+    first = _LONG_UNIT.sub(lambda long: _LONG[long[1]], first)  # megabytes as mbytes
     time = _time(first)
     if time is not None:
         return time, "seconds"
-    if re.fullmatch(r"(?:[kmgt]i?)?(?:bit|bits)", first):
-        return _PREFIXES[re.sub(r"bits?$", "", first)], "bits"
-    size = re.fullmatch(r"([kmgt]i?)?(?:b|byte|bytes)", first)
-    if size and (size[1] or first != "b" or expects_bytes):
-        return _PREFIXES[size[1] or ""], "bytes"
-    if expects_bytes and first in ("k", "m", "g", "t"):
-        return _PREFIXES[first], "bytes"
+    size = _size(first, expects_bytes)
+    if size is not None:
+        return size
     if first in _COUNTS:
         further = _unit(rest, expects_bytes) if rest else (1.0, "")
         return None if further is None else (_COUNTS[first] * further[0], further[1])

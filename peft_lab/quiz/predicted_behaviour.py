@@ -8,7 +8,7 @@ from peft_lab import references as src
 from peft_lab.quiz import experiments as run
 from peft_lab.quiz import library_experiments as library
 from peft_lab.quiz.predictions import Contest, Inquiry, Prediction
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 from peft_lab.units import Source
 
 SMALL = "minilm-l6"
@@ -16,7 +16,7 @@ SMALL = "minilm-l6"
 
 def _accuracy(*contenders: tuple[str, str, dict[str, Any], float | None]) -> Contest:
     runs = tuple(
-        RunSpec(model=SMALL, method=method, task="sentiment", values=values, learning_rate=rate)
+        RunRequest(model=SMALL, method=method, task="sentiment", values=values, learning_rate=rate)
         for _, method, values, rate in contenders
     )
     return Contest(runs, tuple(contender[0] for contender in contenders), ("metric", "after"), "accuracy")

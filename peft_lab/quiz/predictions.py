@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from peft_lab.errors import BadInput
 from peft_lab.quiz.computed import show
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 from peft_lab.units import Source
 from peft_lab.workers import inspector
 
@@ -45,7 +45,7 @@ class Contest:
         figure: path in the record, such as ``("metric", "after")``.
     """
 
-    runs: tuple[RunSpec, ...]
+    runs: tuple[RunRequest, ...]
     labels: tuple[str, ...]
     figure: tuple[str, ...]
     unit: str
@@ -177,5 +177,5 @@ def score(prediction: Prediction, outcome: PredictionOutcome, guess: int) -> tup
     shown = ", ".join(
         f"{figure.label}: {figure.shown}" if figure.label else figure.shown for figure in outcome.figures
     )
-    said = f"{prediction.options[outcome.right]}." + (f" {shown}." if shown else "")
-    return guess == outcome.right, ("As you said: " if guess == outcome.right else "It is: ") + said
+    found = f"{prediction.options[outcome.right]}." + (f" {shown}." if shown else "")
+    return guess == outcome.right, ("As you said: " if guess == outcome.right else "It is: ") + found

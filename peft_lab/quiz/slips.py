@@ -79,10 +79,10 @@ def unit_slips(answer: Answer, reading: Reading) -> Iterator[Slip]:
                 (1024 / 1000) ** power,
                 f"that {decimal} and {binary} differ: a {binary} is 1024 to the power of {power} bytes",
             )
-        yield Slip(8.0, "that eight bits make a byte, or the direction of it")
+        yield Slip(8.0, "that eight bits make a byte, or converted the wrong way round")
         yield Slip(1 / 8, "that eight bits make a byte")
     for power in (-2, -1, 1, 2):
         yield Slip(1000.0**power, "a factor of a thousand: look at the unit again")
     if answer.unit == "percent":
-        yield Slip(0.01, "the hundred of a percentage")
+        yield Slip(0.01, "the factor of 100 in a percentage")
         yield Slip(100.0, "that this is a percentage already")

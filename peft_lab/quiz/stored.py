@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 from peft_lab.quiz.predictions import Contest, Prediction
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest, RunSpec
 
 FILE = "stored.json"
 
@@ -38,7 +38,7 @@ def stored(prediction: Prediction) -> Stored | None:
 
 def same_runs(kept: list[dict[str, Any]], contest: Contest) -> bool:
     """Whether these specs, as they were kept, are those of the contest. Works without the model's weights."""
-    return [RunSpec.from_dict(spec) for spec in kept] == list(contest.runs)
+    return [RunRequest.from_dict(spec) for spec in kept] == list(contest.runs)
 
 
 @cache

@@ -21,6 +21,9 @@ from typing import Any
 
 from peft_lab import machine, units
 from peft_lab.errors import BadInput, PeftLabError, SimulationError
+from peft_lab.memory.fits import needed
+from peft_lab.memory.lab import LabBatch, simulate_lab
+from peft_lab.memory.request import StepRequest
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.shapes import ModelShape
 from peft_lab.runs.spec import SHORTEST, RunSpec, entry_of
@@ -64,7 +67,7 @@ def refusal(spec: RunSpec) -> str | None:
     if needed <= free:
         return None
     would = inspector.get_inspector(inspector.Worker.MEMORY).ask(what_fits, data, device, free)
-    kept = f", beside {units.size(RESERVE)} for Python and its libraries" if device == "cpu" else ""
+    kept = f", after {units.size(RESERVE)} set aside for Python and its libraries" if device == "cpu" else ""
     return (
         f"This run does not fit: a step needs {units.size(needed)}, and {units.size(max(0, free))} are free on this "
         f"{'machine' if device == 'cpu' else 'GPU'}{kept}. {_sentence(would)}"
@@ -109,8 +112,8 @@ def bound(spec: RunSpec) -> int:
     shape = entry.shape
     head = shape.hidden * shape.hidden + 2 * shape.hidden + 2
     trained = method.formula(shape, spec.values).trainable + (head if shape.kind == "encoder" else 0)
-    length = (spec.max_length or 0) + method.virtual_tokens(spec.values)
-    return _bound(shape, trained, spec.batch or 0, length)
+    length = spec.max_length + method.virtual_tokens(spec.values)
+    return _bound(shape, trained, spec.batch, length)
 
 
 def _bound(shape: ModelShape, trained: int, rows: int, length: int) -> int:
@@ -145,19 +148,17 @@ def needed_bytes(data: Mapping[str, Any], device: str) -> int:
 def largest_batch(spec: RunSpec) -> dict[str, Any]:
     """The size of the batch with the most tokens among those that the run will make.
 
-    The fields are those of :class:`peft_lab.memory.lab.LabBatch`.
+    As :func:`peft_lab.training.batches.size_of` has it.
     """
     from peft_lab.models import loading
     from peft_lab.training import batches
 
-    task, rows = spec.task_object(), spec.batch or 1
+    task, rows = spec.task_object(), spec.batch
     tokenizer = loading.load_tokenizer(loading.weights_of(spec.model))
     train = task.load().train
     # Later passes over the same rows bring no longer ones.
     steps = min(spec.steps, -(-_PASSES * len(train) // rows))
-    encoded = batches.encode(
-        task, train[: min(len(train), steps * rows)], tokenizer, spec.max_length or SHORTEST
-    )
+    encoded = batches.encode(task, train[: min(len(train), steps * rows)], tokenizer, spec.max_length)
     order = batches.plan([len(row) for row in encoded], steps, rows, spec.seed)
     made = ([encoded[number] for number in numbers] for numbers in order)
     most = max(made, key=lambda batch: len(batch) * max(len(row) for row in batch))
@@ -173,11 +174,9 @@ def largest_batch(spec: RunSpec) -> dict[str, Any]:
 
 
 def _simulated(spec: RunSpec, batch: Mapping[str, Any], device: str) -> int:
-    from peft_lab.memory.fits import needed
-    from peft_lab.memory.lab import LabBatch, simulate_lab
-
     dtype = str(machine.compute_dtype()).removeprefix("torch.")
-    return needed(simulate_lab(spec.model, spec.method, spec.values, LabBatch(**batch), dtype, device))
+    asked = StepRequest(spec.model, spec.method, spec.values, LabBatch.of(batch, device), dtype)
+    return needed(simulate_lab(asked))
 
 
 # -- 3: what would fit -------------------------------------------------------------------------------------------

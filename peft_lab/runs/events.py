@@ -11,7 +11,7 @@ Every event has ``type`` and ``time`` (seconds since 1970). Types and their fiel
     evaluating  which: tuned or base; done, total: rows
     evaluated   which, metrics {name: share}, loss, rows, seconds
     probe       which, answers [{text, answer, scores}]
-    inference   unit (token or row), amount, base_seconds, tuned_seconds, added_seconds of one unit, rounds (beyond.py)
+    inference   unit (token or row), amount, base_seconds, tuned_seconds, added_seconds of one unit, rounds
     unrelated   which, loss (per token), tokens, rows, task: of text that has nothing to do with the task
     memory      of one step: peak_bytes, parts {}, detail {}, timeline [], and batches.size_of; later process_peak_bytes
                 and, on a GPU, device_allocated_bytes and device_reserved_bytes
@@ -23,16 +23,19 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 import time
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 Event = dict[str, Any]
-
+_TAIL = 256  # bytes by which a file is known again
+FOLLOWED = 64  # files whose events this process keeps; those of 300 steps take a third of a megabyte
 
 # What could not be written: readers of this process see it all the same. By file.
-_untold: dict[Path, Event] = {}
+_unwritten: dict[Path, Event] = {}
 
 
 class EventLog:
@@ -48,13 +51,13 @@ class EventLog:
     def end(self, kind: str, **fields: Any) -> bool:
         """Emit a final event; ``False`` where the disk does not take it.
 
-        Then this process knows of it, and :func:`tell_untold` writes it down when there is room again.
+        Then this process knows of it, and :func:`write_unwritten` writes it down when there is room again.
         """
         event = {"time": time.time(), "type": kind, **fields}
         try:
             self._append(event)
         except OSError:
-            _untold.setdefault(self.path, event)
+            _unwritten.setdefault(self.path, event)
             return False
         return True
 
@@ -74,45 +77,79 @@ class EventLog:
 
 
 class EventReader:
-    """Reads what was added since the last call."""
+    """All events of a file as it grows: each line is read and parsed once, whichever thread asks.
+
+    A file that was replaced, cut or changed before its end is read anew.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.offset = 0
-        self._told = False
+        self._lock = threading.Lock()
+        self._forget()
 
-    def read(self) -> list[Event]:
-        """New events in order; none while the file does not exist. Stumps of lines are left out. Raises OSError."""
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
-                data = file.read()
-        except FileNotFoundError:
-            return []
-        whole, newline, _ = data.rpartition(b"\n")
-        self.offset += len(whole) + len(newline)
-        events = list(_parse(whole.split(b"\n")))
-        untold = _untold.get(self.path)
-        if untold is not None and not self._told:
-            self._told = True
-            events.append(untold)
-        return events
+    def _forget(self) -> None:
+        self._stamp: tuple[int, int, int] | None = (
+            None  # inode, size and time of the last change, as last read
+        )
+        self._offset, self._tail = 0, b""  # of the whole lines that were read: where they end, and how
+        self._events: tuple[Event, ...] = ()
+
+    def read(self) -> tuple[Event, ...]:
+        """The events in order, the very tuple of before where nothing was added; none while the file does not exist.
+
+        Stumps of lines are left out. Raises OSError.
+        """
+        with self._lock:
+            try:
+                if _stamp(self.path.stat()) != self._stamp:
+                    self._read_on()
+            except FileNotFoundError:
+                self._forget()
+            unwritten = _unwritten.get(self.path)
+            return self._events if unwritten is None else (*self._events, unwritten)
+
+    def _read_on(self) -> None:
+        with self.path.open("rb") as file:
+            stamp = _stamp(os.fstat(file.fileno()))
+            known = self._stamp is not None and stamp[0] == self._stamp[0] and stamp[1] > self._stamp[1]
+            file.seek(self._offset - len(self._tail))
+            if not known or file.read(len(self._tail)) != self._tail:
+                self._forget()
+                file.seek(0)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        self._tail = (self._tail + whole)[-_TAIL:]
+        self._events += tuple(_parse(whole.split(b"\n")))
+        self._stamp = stamp
 
 
-def read_events(path: Path) -> list[Event]:
-    """All events of a file."""
-    return EventReader(path).read()
+def _stamp(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def tell_untold() -> None:
+_reader = lru_cache(maxsize=FOLLOWED)(EventReader)
+
+
+def read_events(path: Path) -> tuple[Event, ...]:
+    """All events of a file, of which this process reads only what it has not read yet. Raises OSError."""
+    return _reader(path).read()
+
+
+def unwritten() -> list[Path]:
+    """Folders of the runs whose ending this process knows and the disk has not taken yet."""
+    return [path.parent for path in _unwritten]
+
+
+def write_unwritten() -> None:
     """Write down the endings that the disk did not take before, as far as it takes them now."""
-    for path, event in list(_untold.items()):
+    for path, event in list(_unwritten.items()):
         try:
             if path.parent.is_dir():
                 EventLog(path)._append(event)
         except OSError:
             continue
-        del _untold[path]
+        del _unwritten[path]
 
 
 def _no_number(name: str) -> float:

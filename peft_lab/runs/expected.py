@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from peft_lab import machine
+from peft_lab.memory.lab import LabBatch
+from peft_lab.memory.request import StepRequest
 from peft_lab.runs.simulated import peak_of_step
 from peft_lab.runs.spec import RunSpec
 
@@ -14,7 +16,7 @@ def step_ahead(data: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
     """Peak of the tensors of the step that a run of this spec will measure, in bytes, and the size of its batch.
 
     The rows are encoded, put in order and padded as :mod:`peft_lab.runs.training` does, so that the figure before a
-    run and the figure of the run are of one batch. The spec has been through :meth:`RunSpec.check`.
+    run and the figure of the run are of one batch.
 
     Imports torch; asked in another process.
 
@@ -26,9 +28,9 @@ def step_ahead(data: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
     spec = RunSpec.from_dict(data)
     device = machine.in_use()
     batch = tracked_batch(spec)
-    asked = {**batch, "attention": loading.attention_for(device.kind, spec.max_length or 0)}
+    sized = LabBatch.of(batch, device.simulated_as, loading.attention_for(device.kind, spec.max_length))
     dtype = str(machine.compute_dtype()).removeprefix("torch.")
-    return peak_of_step(spec.model, spec.method, spec.values, asked, dtype, device.simulated_as), batch
+    return peak_of_step(StepRequest(spec.model, spec.method, spec.values, sized, dtype)), batch
 
 
 def tracked_batch(spec: RunSpec) -> dict[str, Any]:
@@ -37,11 +39,11 @@ def tracked_batch(spec: RunSpec) -> dict[str, Any]:
     from peft_lab.runs.following import TRACKED_STEP
     from peft_lab.training import batches
 
-    task, size = spec.task_object(), spec.batch or 1
+    task, size = spec.task_object(), spec.batch
     tokenizer = loading.load_tokenizer(loading.weights_of(spec.model))
     train = task.load().train
     needed = train[: min(len(train), spec.steps * size)]
-    rows = batches.encode(task, needed, tokenizer, spec.max_length or 1)
+    rows = batches.encode(task, needed, tokenizer, spec.max_length)
     order = batches.plan([len(row) for row in rows], spec.steps, size, spec.seed)
     numbers = order[min(TRACKED_STEP, spec.steps - 1)]
     pad = loading.pad_token(tokenizer)

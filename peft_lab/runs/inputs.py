@@ -9,7 +9,7 @@ from peft_lab.assets import soundness
 from peft_lab.assets import store as assets
 from peft_lab.models import catalogue as models
 from peft_lab.models.catalogue import ModelEntry
-from peft_lab.runs import beyond
+from peft_lab.runs import inference_forgetting
 from peft_lab.runs.spec import RunSpec
 from peft_lab.tasks.base import Task
 
@@ -25,7 +25,7 @@ def hashes(spec: RunSpec, task: Task, entry: ModelEntry) -> dict[str, dict[str, 
     """
     found = {**_model(spec.model, entry), **task.inputs()}
     if spec.compared and entry.kind == "causal-lm":
-        found |= tasks.get_task(beyond.UNRELATED_TASK).inputs()
+        found |= tasks.get_task(inference_forgetting.UNRELATED_TASK).inputs()
     return found
 
 

@@ -14,9 +14,10 @@ from typing import Any
 
 from peft_lab.assets.fetching import sha256
 from peft_lab.errors import RunError
-from peft_lab.runs.event_fields import Check, number, table_of, text
+from peft_lab.kinds import misfit
 
 RECORD, INSIGHT, ARRAYS, ADAPTER = "record.json", "insight.json", "insight.npz", "adapter"
+_SCRATCH = f".{ADAPTER}"
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
@@ -37,9 +38,13 @@ def record(folder: Path) -> dict[str, Any]:
     if not (folder / RECORD).exists():
         return {}
     content = read_json(folder, RECORD)
-    for name, check in _FIELDS.items():
-        if not check(content.get(name)):
-            raise RunError(f"{RECORD} of '{folder.name}' cannot be read (no usable '{name}').")
+    wrong = (
+        misfit(_FIELDS, content)
+        or (misfit(_METRIC, content["metric"]) and "metric")
+        or (misfit(dict.fromkeys(_MEMORY, float | None), content.get("memory") or {}) and "memory")
+    )
+    if wrong:
+        raise RunError(f"{RECORD} of '{folder.name}' cannot be read (no usable '{wrong}').")
     return content
 
 
@@ -88,13 +93,18 @@ def adapter(folder: Path) -> Path:
 def save_adapter(folder: Path, write: Callable[[Path], None]) -> None:
     """Keep what ``write`` puts into the folder that it is given as the run's adapter, in one step: a process that is
     killed meanwhile, or a full disk, leaves no half of one."""
-    scratch = folder / f".{ADAPTER}"
+    scratch = folder / _SCRATCH
     try:
         write(scratch)
         shutil.rmtree(folder / ADAPTER, ignore_errors=True)
         scratch.replace(folder / ADAPTER)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        clear(folder)
+
+
+def clear(folder: Path) -> None:
+    """Remove what is left of an adapter that could not be saved; a disk that can only be read keeps it for now."""
+    shutil.rmtree(folder / _SCRATCH, ignore_errors=True)
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -121,35 +131,17 @@ def _hashes(folder: Path) -> dict[str, str]:
     return found
 
 
-def _perhaps(check: Check) -> Check:
-    return lambda value: value is None or check(value)
-
-
-def _metric(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and text(value.get("name"))
-        and all(_perhaps(number)(value.get(name)) for name in ("before", "after", "rows"))
-    )
-
-
-def _memory(value: Any) -> bool:
-    sizes = ("peak_bytes", "process_peak_bytes", "device_allocated_bytes", "device_reserved_bytes")
-    return isinstance(value, dict) and all(_perhaps(number)(value.get(name)) for name in sizes)
-
-
-_FIELDS: Mapping[str, Check] = {
-    **dict.fromkeys(("run_id", "status", "message"), text),
-    **dict.fromkeys(("steps", "seconds"), number),
-    **dict.fromkeys(("steps_per_second", "tokens_per_second", "first_loss_after"), _perhaps(number)),
-    **dict.fromkeys(("trainable", "head", "stored_bytes"), _perhaps(number)),
-    **dict.fromkeys(("dtype", "device", "adapter_dir"), _perhaps(text)),
-    "loss": lambda value: isinstance(value, list) and all(map(number, value)),
-    "metric": _metric,
-    "memory": _perhaps(_memory),
-    "inference": _perhaps(lambda value: isinstance(value, dict)),
-    "unrelated": _perhaps(lambda value: isinstance(value, dict)),
-    "spec": lambda value: isinstance(value, dict),
-    "packages": _perhaps(table_of(text)),
-    "files": _perhaps(table_of(text)),
+_MEMORY = ("peak_bytes", "process_peak_bytes", "device_allocated_bytes", "device_reserved_bytes")
+_METRIC = {"name": str, **dict.fromkeys(("before", "after", "rows"), float | None)}
+_FIELDS: Mapping[str, Any] = {
+    **dict.fromkeys(("run_id", "status", "message"), str),
+    **dict.fromkeys(("steps", "seconds"), float),
+    **dict.fromkeys(("steps_per_second", "tokens_per_second", "first_loss_after"), float | None),
+    **dict.fromkeys(("trainable", "head", "stored_bytes"), float | None),
+    **dict.fromkeys(("dtype", "device", "adapter_dir"), str | None),
+    "loss": list[float],
+    "metric": dict,
+    **dict.fromkeys(("memory", "inference", "unrelated"), dict | None),
+    "spec": dict,
+    **dict.fromkeys(("packages", "files"), dict[str, str] | None),
 }

@@ -50,21 +50,8 @@ class StepTracker:
         self.recorder = tracker.Recorder()
         layers = build.stacked_layers(model, num_layers)
         self.subject = Subject(model, kind, layers, head=build.output_head(model, kind))
-        for parameter in model.parameters():
-            self.recorder.see(parameter.data, "adapter" if parameter.requires_grad else "weights")
-            for constant in _constants(parameter):
-                self.recorder.see(constant, "quantisation")
-        for module in model.modules():
-            for constant in _scales(module):
-                self.recorder.see(constant, "quantisation")
-        for buffer in model.buffers():
-            self.recorder.see(buffer, "weights")
-        for master in masters.parameters:
-            self.recorder.see(master.detach(), "optimizer")
-        for state in optimizer.state.values():
-            for value in state.values():
-                for tensor in tracker.tensors_in(value):
-                    self.recorder.see(tensor, "optimizer")
+        for tensor, part in _present(model, masters, optimizer):
+            self.recorder.see(tensor, part)
 
     def result(self) -> dict[str, Any]:
         """``peak_bytes`` of tensors alive at once, its ``parts`` (finer in ``detail``), and the step's ``timeline``."""
@@ -79,6 +66,21 @@ class StepTracker:
                 {"phase": point.phase, "layer": point.layer, "bytes": point.nbytes} for point in points
             ],
         }
+
+
+def _present(
+    model: Any, masters: Masters, optimizer: torch.optim.Optimizer
+) -> Iterator[tuple[torch.Tensor, str]]:
+    """Every tensor that is there before the step, and its part."""
+    for parameter in model.parameters():
+        yield parameter.data, "adapter" if parameter.requires_grad else "weights"
+        yield from ((constant, "quantisation") for constant in _constants(parameter))
+    for module in model.modules():
+        yield from ((constant, "quantisation") for constant in _scales(module))
+    yield from ((buffer, "weights") for buffer in model.buffers())
+    yield from ((master.detach(), "optimizer") for master in masters.parameters)
+    states = (value for state in optimizer.state.values() for value in state.values())
+    yield from ((tensor, "optimizer") for value in states for tensor in tracker.tensors_in(value))
 
 
 def _constants(parameter: Any) -> Iterator[torch.Tensor]:

@@ -134,7 +134,7 @@ def gone(owner: Owner | None, heard: float | None) -> str:
     if not silent:
         return ""
     where = f"on {owner.name or 'another machine'}"
-    return f"The app or command that ran it {where} has not been heard of for more than {SILENT:.0f} seconds."
+    return f"The app or command that ran it {where} has given no sign of life for more than {SILENT:.0f} seconds."
 
 
 def heard(*files: Path) -> float | None:

@@ -76,5 +76,5 @@ def _load(spec: RunSpec, run: store.Run) -> tuple[Examiner, torch.nn.Module, tor
     base, second = fresh_base(spec, task), fresh_base(spec, task)
     tuned = get_method(spec.method).load(second.model, run.adapter)
     cast_added(tuned, base.dtype)
-    examiner = Examiner(task, base.tokenizer, spec.max_length or task.max_length, base.device)
+    examiner = Examiner(task, base.tokenizer, spec.max_length, base.device)
     return examiner, base.model.eval(), tuned.eval()

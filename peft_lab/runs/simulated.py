@@ -6,23 +6,21 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
+from peft_lab.memory.lab import LabBatch, simulate_lab
+from peft_lab.memory.request import StepRequest
 from peft_lab.workers import inspector
 
 #: What the ``memory`` event says of the tracked batch; see :class:`peft_lab.memory.lab.LabBatch`.
 BATCH = ("rows", "length", "kept", "predicted", "padded")
 
 
-def peak_of_step(
-    model: str, method: str, values: Mapping[str, Any], batch: Mapping[str, Any], dtype: str, device: str
-) -> int:
-    """Peak of the tensors of one step in bytes. Imports torch.
+def peak_of_step(request: StepRequest) -> int:
+    """Peak of the tensors of one step of a run in bytes. Imports torch.
 
     Raises:
         BadInput, SimulationError: as :func:`peft_lab.memory.lab.simulate_lab`.
     """
-    from peft_lab.memory.lab import LabBatch, simulate_lab
-
-    return simulate_lab(model, method, values, LabBatch(**batch), dtype, device).peak_bytes
+    return simulate_lab(request).peak_bytes
 
 
 def ask_of_run(record: Mapping[str, Any]) -> Future[int] | None:
@@ -30,9 +28,9 @@ def ask_of_run(record: Mapping[str, Any]) -> Future[int] | None:
     memory, spec = record["memory"] or {}, record["spec"]
     if not all(name in memory for name in BATCH):
         return None
-    batch = {name: memory[name] for name in BATCH} | {"attention": memory.get("attention")}
-    asked = (spec["model"], spec["method"], spec["values"], batch, record["dtype"], record["device"])
-    return inspector.get_inspector(inspector.Worker.MEMORY).submit(peak_of_step, *asked)
+    batch = LabBatch.of(memory, record["device"], memory.get("attention"))
+    asked = StepRequest(spec["model"], spec["method"], spec["values"], batch, record["dtype"])
+    return inspector.get_inspector(inspector.Worker.MEMORY).submit(peak_of_step, asked)
 
 
 def peak_of_run(record: Mapping[str, Any]) -> int | None:

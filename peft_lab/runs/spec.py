@@ -1,18 +1,19 @@
-"""What to train, as data: complete, checked before anything runs, and stored with the run."""
+"""What to train, as data: asked for as a :class:`RunRequest`, checked and completed before anything runs, and stored
+with the run as a :class:`RunSpec`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self
 
-from peft_lab import tasks
+from peft_lab import kinds, tasks
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models import catalogue as models
 from peft_lab.models.catalogue import ModelEntry
-from peft_lab.runs import beyond
+from peft_lab.runs import inference_forgetting
 from peft_lab.tasks import apart, own
 from peft_lab.tasks.base import Task
 
@@ -27,18 +28,17 @@ SHORTEST = 8
 
 
 @dataclass(frozen=True)
-class RunSpec:
-    """One training run.
+class RunRequest:
+    """What is asked of one training run; what is ``None`` or left out is at its default for model, method and task.
 
     Attributes:
         model: a live catalogue name, a Hugging Face id or a local folder.
-        values: the method's knobs; those left out are at their defaults for the model.
-        steps: optimizer steps. batch: rows of one step; ``None``: 32 to classify, 8 to generate.
+        values: the method's knobs.
+        steps: optimizer steps. batch: rows of one step, usually 32 to classify and 8 to generate.
         seed: of the head, the method's start, the order of rows and dropout. Equal specs give equal curves.
-        learning_rate: peak of the schedule; ``None``: the method's default for the kind of model.
-        head_learning_rate: the same for a task head; ``None``: the method's default for heads. Without a head it
-            stays ``None``.
-        max_length: tokens after which rows are cut; ``None``: the task's.
+        learning_rate: peak of the schedule. head_learning_rate: the same for a task head; of a spec it is ``None``
+            where there is no head.
+        max_length: tokens after which rows are cut.
         warmup: share of the steps in which the learning rate rises; then it falls to zero by ``schedule``.
         clip: gradients are scaled down to this norm; 0 leaves them.
         eval_rows: held-out rows to score base and tuned model on, at most what the task has; 0 leaves it out.
@@ -71,24 +71,15 @@ class RunSpec:
         return {**asdict(self), "values": dict(self.values), "probes": list(self.probes)}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> RunSpec:
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """The inverse of :meth:`to_dict`, also after JSON.
 
         Raises:
             BadInput: a field that is missing, not known or of a wrong kind.
         """
-        known = {item.name for item in fields(cls)}
-        for name in data:
-            if name not in known:
-                raise BadInput(f"A run has no setting called '{name}'.", name)
-        for name in ("model", "method", "task"):
-            if name not in data:
-                raise BadInput(f"A run needs a {name}.", name)
-        for name, value in data.items():
-            if not _KINDS_OF_FIELDS[name](value):
-                raise BadInput(f"A run's {name} cannot be {str(value)[:40]!r}.", name)
+        told = kinds.read(cls, data, "A run")
         values = {key: tuple(v) if isinstance(v, list) else v for key, v in data.get("values", {}).items()}
-        return cls(**{**data, "values": values, "probes": tuple(data.get("probes", ()))})
+        return cls(**{**told, "values": values})
 
     def task_object(self) -> Task:
         """The task, or the learner's file as one.
@@ -105,8 +96,8 @@ class RunSpec:
             )
         return apart.load_file(self.own_data)
 
-    def check(self) -> RunSpec:
-        """This spec with every default filled in.
+    def complete(self) -> RunSpec:
+        """The run that is asked for, every default filled in.
 
         Raises:
             BadInput: the first thing that cannot work, before anything runs; ``field`` names the setting.
@@ -118,19 +109,19 @@ class RunSpec:
             raise BadInput(_mismatch(entry, task), "task")
         values = spec.require(entry.shape, self.values)
         rate = spec.learning_rate(entry.kind, values) if self.learning_rate is None else self.learning_rate
-        full = replace(
-            self,
-            values=values,
-            batch=BATCH[task.kind] if self.batch is None else self.batch,
-            learning_rate=rate,
-            head_learning_rate=self._head_rate(task, spec, rate),
-            max_length=_length(task, entry, spec, values) if self.max_length is None else self.max_length,
-            eval_rows=EVAL_ROWS[task.kind] if self.eval_rows is None else self.eval_rows,
-        )
-        full._check_ranges(entry, spec)
+        found: dict[str, Any] = {
+            "values": values,
+            "batch": BATCH[task.kind] if self.batch is None else self.batch,
+            "learning_rate": rate,
+            "head_learning_rate": self._head_rate(task, spec, rate),
+            "max_length": _length(task, entry, spec, values) if self.max_length is None else self.max_length,
+            "eval_rows": EVAL_ROWS[task.kind] if self.eval_rows is None else self.eval_rows,
+        }
+        full = RunSpec(**{**vars(self), **found})
+        _check_ranges(full, entry, spec)
         task.load()
         if self.compared:
-            beyond.check(entry.kind)
+            inference_forgetting.check(entry.kind)
         return full
 
     def _head_rate(self, task: Task, method: MethodSpec, rate: float) -> float | None:
@@ -141,53 +132,40 @@ class RunSpec:
             return self.head_learning_rate
         return rate if method.head_learning_rate is None else method.head_learning_rate
 
-    def _check_ranges(self, entry: ModelEntry, spec: MethodSpec) -> None:
-        room = _room(entry, spec, self.values)
-        _whole("Steps", "steps", self.steps, 1, 100_000)
-        _whole("Batch", "batch", self.batch, 1, 1024)
-        _whole("Seed", "seed", self.seed, 0, 2**32 - 1)
-        _whole("Held-out rows", "eval_rows", self.eval_rows, 0, MOST_EVAL_ROWS)
-        _whole("Maximum length", "max_length", self.max_length, SHORTEST, room or 1_000_000)
-        _number("Learning rate", "learning_rate", self.learning_rate, 0, 10, above=True)
-        if self.head_learning_rate is not None:
-            _number(
-                "The head's learning rate", "head_learning_rate", self.head_learning_rate, 0, 10, above=True
-            )
-        _number("Warm-up", "warmup", self.warmup, 0, 0.9)
-        _number("Weight decay", "weight_decay", self.weight_decay, 0, 1)
-        _number("Clipping", "clip", self.clip, 0, 1000)
-        if self.schedule not in ("linear", "cosine"):
-            raise BadInput(f"The schedule is linear or cosine; '{self.schedule}' is neither.", "schedule")
-        if len(self.probes) > PROBES:
-            raise BadInput(
-                f"At most {PROBES} sentences can be tried in a run; these are {len(self.probes)}.", "probes"
-            )
-        for probe in self.probes:
-            if not probe.strip() or len(probe) > PROBE_CHARACTERS:
-                message = f"A sentence to try has 1 to {PROBE_CHARACTERS} characters; one has {len(probe)}."
-                raise BadInput(message, "probes")
+
+@dataclass(frozen=True)
+class RunSpec(RunRequest):
+    """One training run, complete: what :meth:`RunRequest.complete` makes, and what is stored."""
+
+    batch: int = field(kw_only=True)
+    learning_rate: float = field(kw_only=True)
+    max_length: int = field(kw_only=True)
+    eval_rows: int = field(kw_only=True)
 
 
-def _is(*kinds: type, none: bool = False) -> Callable[[Any], bool]:
-    """Whether a stored value is of one of the kinds; a truth value is no number."""
-    return lambda value: (none and value is None) or type(value) in kinds
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
-
-
-_KINDS_OF_FIELDS: Mapping[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("model", "method", "task", "schedule"), _is(str)),
-    **dict.fromkeys(("steps", "seed"), _is(int)),
-    **dict.fromkeys(("batch", "max_length", "eval_rows"), _is(int, none=True)),
-    **dict.fromkeys(("learning_rate", "head_learning_rate"), _is(int, float, none=True)),
-    **dict.fromkeys(("warmup", "weight_decay", "clip"), _is(int, float)),
-    "values": lambda value: isinstance(value, Mapping),
-    "own_data": _is(str, none=True),
-    "probes": _texts,
-    "compared": _is(bool),
-}
+def _check_ranges(run: RunSpec, entry: ModelEntry, spec: MethodSpec) -> None:
+    room = _room(entry, spec, run.values)
+    _whole("Steps", "steps", run.steps, 1, 100_000)
+    _whole("Batch size", "batch", run.batch, 1, 1024)
+    _whole("Seed", "seed", run.seed, 0, 2**32 - 1)
+    _whole("Held-out rows", "eval_rows", run.eval_rows, 0, MOST_EVAL_ROWS)
+    _whole("Maximum length", "max_length", run.max_length, SHORTEST, room or 1_000_000)
+    _number("Learning rate", "learning_rate", run.learning_rate, 0, 10, above=True)
+    if run.head_learning_rate is not None:
+        _number("The head's learning rate", "head_learning_rate", run.head_learning_rate, 0, 10, above=True)
+    _number("Warm-up", "warmup", run.warmup, 0, 0.9)
+    _number("Weight decay", "weight_decay", run.weight_decay, 0, 1)
+    _number("Clipping", "clip", run.clip, 0, 1000)
+    if run.schedule not in ("linear", "cosine"):
+        raise BadInput(f"The schedule is linear or cosine; '{run.schedule}' is neither.", "schedule")
+    if len(run.probes) > PROBES:
+        raise BadInput(
+            f"At most {PROBES} sentences can be tried in a run; these are {len(run.probes)}.", "probes"
+        )
+    for probe in run.probes:
+        if not probe.strip() or len(probe) > PROBE_CHARACTERS:
+            message = f"A sentence to try has 1 to {PROBE_CHARACTERS} characters; one has {len(probe)}."
+            raise BadInput(message, "probes")
 
 
 def entry_of(name: str) -> ModelEntry:
@@ -247,5 +225,5 @@ def _number(label: str, name: str, value: Any, low: float, high: float, above: b
         raise BadInput(f"{label} is a number; '{value}' is not.", name)
     if value < low or value > high or (above and value == low):
         raise BadInput(
-            f"{label} goes from {'above ' if above else ''}{low:,} to {high:,}; {value:,} does not.", name
+            f"{label} must be from {'above ' if above else ''}{low:,} to {high:,}; {value:,} is not.", name
         )

@@ -15,12 +15,12 @@ from peft_lab.runs.store import Run
 
 GRACE = 8.0  # seconds that a step and the saving may take once nobody waits for the run
 
-_told = threading.Event()
+_asked = threading.Event()
 
 
 def asked(run: Run) -> bool:
     """Whether the run is to end after its current step."""
-    return _told.is_set() or run.asked_to_stop()
+    return _asked.is_set() or run.asked_to_stop()
 
 
 def listen() -> None:
@@ -34,6 +34,6 @@ def listen() -> None:
 
 def end_soon() -> None:
     """Stop after the current step, or end without saving when that takes too long. Does not return."""
-    _told.set()
+    _asked.set()
     time.sleep(GRACE)
     os._exit(1)

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ from peft_lab import disk as storage
 from peft_lab.assets import store as assets
 from peft_lab.errors import PeftLabError, RunError
 from peft_lab.runs import kept, owners
-from peft_lab.runs.events import Event, EventLog, EventReader, read_events
+from peft_lab.runs.events import FOLLOWED, Event, EventLog, read_events
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.view import RunView, Status, classify, view
+from peft_lab.runs.view import RunView, Status, Viewer, classify
 
 DAMAGED = "damaged"
 STOP = "stop"
@@ -80,21 +81,19 @@ class Run:
     def log(self) -> EventLog:
         return EventLog(self.folder / "events.jsonl")
 
-    def events(self) -> list[Event]:
-        """Raises RunError when the file is there and cannot be read."""
+    def events(self) -> tuple[Event, ...]:
+        """As they stand now; what this process knows already is not read again. Raises RunError when the file is there
+        and cannot be read."""
         try:
             return read_events(self.folder / "events.jsonl")
         except OSError as error:
             raise RunError(f"events.jsonl of '{self.id}' cannot be read ({error}).") from error
 
-    def reader(self) -> EventReader:
-        """An incremental reader for a page that polls."""
-        return EventReader(self.folder / "events.jsonl")
-
     def view(self) -> RunView:
-        """Raises RunError or BadInput when what is stored cannot be read."""
+        """The very view of before where nothing has happened. Raises RunError or BadInput when what is stored cannot be
+        read."""
         events = self.events()
-        return view(events, self.spec.steps, self.gone(events))
+        return _viewer(self.folder).view(events, self.spec.steps, self.gone(events))
 
     def status(self) -> Status:
         """Where it stands, whatever its spec. Raises RunError when its events cannot be read."""
@@ -142,6 +141,9 @@ class Run:
         return (self.folder / STOP).exists()
 
 
+_viewer = lru_cache(maxsize=FOLLOWED)(lambda folder: Viewer())
+
+
 def _owner(events: Sequence[Event], kind: str) -> Owner | None:
     return next((owners.read(event.get("owner")) for event in events if event["type"] == kind), None)
 
@@ -174,8 +176,10 @@ def create(spec: RunSpec, owner: Owner | None = None) -> Run:
     except OSError as error:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
-        told = storage.explained(error, root()) or f"The run could not be stored under {root()} ({error})."
-        raise RunError(told) from error
+        explained = (
+            storage.explained(error, root()) or f"The run could not be stored under {root()} ({error})."
+        )
+        raise RunError(explained) from error
     return run
 
 
@@ -274,10 +278,10 @@ def delete(identity: str) -> None:
         run.folder.replace(trash / identity)
         shutil.rmtree(trash)
     except OSError as error:
-        told = (
+        explained = (
             storage.explained(error, root()) or f"'{identity}' cannot be deleted ({error.strerror or error})."
         )
-        raise RunError(told) from error
+        raise RunError(explained) from error
 
 
 def write_json(path: Path, content: Any) -> None:

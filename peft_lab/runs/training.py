@@ -19,7 +19,7 @@ from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.models import loading
 from peft_lab.models.heads import in_head
-from peft_lab.runs import beyond, inputs, kept, measuring, stopping
+from peft_lab.runs import inference_forgetting, inputs, kept, measuring, stopping
 from peft_lab.runs.following import Following, report
 from peft_lab.runs.record import write_insight
 from peft_lab.runs.spec import RunSpec
@@ -112,7 +112,7 @@ def fresh_base(spec: RunSpec, task: Task, quantised: bool = True) -> loading.Bas
 
 
 def _attention(spec: RunSpec) -> str:
-    return loading.attention_for(machine.in_use().kind, _whole(spec.max_length))
+    return loading.attention_for(machine.in_use().kind, spec.max_length)
 
 
 def task_type(task: Task) -> TaskType:
@@ -131,9 +131,7 @@ def _prepare(run: Run) -> Prepared:
     run.log.emit("phase", name="Reading the sentences")
     splits = task.load()
     needed = _needed(spec, len(splits.train))
-    rows = batches.encode(
-        task, [splits.train[number] for number in needed], base.tokenizer, _whole(spec.max_length)
-    )
+    rows = batches.encode(task, [splits.train[number] for number in needed], base.tokenizer, spec.max_length)
     run.log.emit("inputs", files=inputs.hashes(spec, task, base.entry))
     named = [(name, p.numel()) for name, p in model.named_parameters() if p.requires_grad]
     head = sum(size for name, size in named if task.labels and in_head(name))
@@ -147,19 +145,12 @@ def _prepare(run: Run) -> Prepared:
         learning_rate=spec.learning_rate,
         rows=len(splits.train),
     )
-    return Prepared(run, spec, method, task, base, model, rows, list(splits.test[: _whole(spec.eval_rows)]))
+    return Prepared(run, spec, method, task, base, model, rows, list(splits.test[: spec.eval_rows]))
 
 
 def _needed(spec: RunSpec, available: int) -> list[int]:
     """The training rows that the steps will use: no more are encoded. Any prefix of a split is a fair sample."""
-    return list(range(min(available, spec.steps * _whole(spec.batch))))
-
-
-def _whole(value: int | None) -> int:
-    """A setting that :meth:`RunSpec.check` has filled in."""
-    if value is None:
-        raise TypeError("this spec has not been through check()")
-    return value
+    return list(range(min(available, spec.steps * spec.batch)))
 
 
 # -- learning ----------------------------------------------------------------------------------------------------
@@ -182,7 +173,7 @@ def _learn(ready: Prepared, masters: Masters, recorder: insight.Recorder) -> int
     steps = fit(
         ready.model,
         ready.rows,
-        batches.plan([len(row) for row in ready.rows], spec.steps, _whole(spec.batch), spec.seed),
+        batches.plan([len(row) for row in ready.rows], spec.steps, spec.batch, spec.seed),
         masters,
         optimizer,
         rate=lambda step: rate_at(step, spec.steps, spec.warmup, spec.schedule),
@@ -204,7 +195,7 @@ def _learn(ready: Prepared, masters: Masters, recorder: insight.Recorder) -> int
 def _optimizer(ready: Prepared, masters: Masters) -> torch.optim.Optimizer:
     import torch
 
-    spec, rate = ready.spec, ready.spec.learning_rate or 0.0
+    spec, rate = ready.spec, ready.spec.learning_rate
     groups = masters.groups(
         rate, spec.head_learning_rate, lambda name: ready.method.rate_factor(name, spec.values)
     )
@@ -224,13 +215,13 @@ def _require_numbers(made: Made, spec: RunSpec) -> None:
 
 def _compare(ready: Prepared, recorder: insight.Recorder) -> None:
     """Score the tuned model, note the method's picture, then score a fresh base. Raises Stopped."""
-    examiner = Examiner(ready.task, ready.base.tokenizer, _whole(ready.spec.max_length), ready.base.device)
+    examiner = Examiner(ready.task, ready.base.tokenizer, ready.spec.max_length, ready.base.device)
     _examine(ready, examiner, "tuned", ready.model)
     if ready.spec.compared:
-        _beyond(ready, examiner)
+        _inference_and_forgetting(ready, examiner)
     if ready.test:
         seen = ready.test[: recorder.rows]
-        sample = batches.encode(ready.task, seen, ready.base.tokenizer, _whole(ready.spec.max_length))
+        sample = batches.encode(ready.task, seen, ready.base.tokenizer, ready.spec.max_length)
         batch = batches.collate(sample, loading.pad_token(ready.base.tokenizer), ready.base.device)
         del batch["labels"]
         found = recorder.finish(
@@ -245,23 +236,25 @@ def _compare(ready: Prepared, recorder: insight.Recorder) -> None:
     base = fresh_base(ready.spec, ready.task).model
     _examine(ready, examiner, "base", base)
     if ready.spec.compared and kind == "causal-lm":
-        found = beyond.unrelated(examiner, base, lambda: _heed(ready.run))
+        found = inference_forgetting.unrelated(examiner, base, lambda: _stop_if_asked(ready.run))
         ready.run.log.emit("unrelated", which="base", **found)
 
 
-def _beyond(ready: Prepared, examiner: Examiner) -> None:
+def _inference_and_forgetting(ready: Prepared, examiner: Examiner) -> None:
     """Time the tuned model beside the base in its own precision, and read it the unrelated text."""
     run = ready.run
     if ready.base.entry.kind == "causal-lm":
-        found = beyond.unrelated(examiner, ready.model, lambda: _heed(run))
+        found = inference_forgetting.unrelated(examiner, ready.model, lambda: _stop_if_asked(run))
         run.log.emit("unrelated", which="tuned", **found)
     if ready.test:
         plain = fresh_base(ready.spec, ready.task, quantised=False).model
-        found = beyond.inference(examiner, plain, ready.model, ready.test, lambda: _heed(run))
+        found = inference_forgetting.inference(
+            examiner, plain, ready.model, ready.test, lambda: _stop_if_asked(run)
+        )
         run.log.emit("inference", **found)
 
 
-def _heed(run: Run) -> None:
+def _stop_if_asked(run: Run) -> None:
     if stopping.asked(run):
         raise Stopped
 
@@ -277,7 +270,7 @@ def _examine(ready: Prepared, examiner: Examiner, which: str, model: torch.nn.Mo
 
     def report(done: int, total: int) -> None:
         nonlocal last
-        _heed(ready.run)
+        _stop_if_asked(ready.run)
         if done in (0, total) or time.monotonic() - last > REPORT_EVERY:
             last = time.monotonic()
             log.emit("evaluating", which=which, done=done, total=total)

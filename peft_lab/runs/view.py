@@ -159,6 +159,19 @@ def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
     )
 
 
+class Viewer:
+    """The view of one run, made anew only where something has happened."""
+
+    _made: tuple[Sequence[Event], int, str, RunView] | None = None
+
+    def view(self, events: Sequence[Event], steps: int, gone: str) -> RunView:
+        """As :func:`view`, of which ``events`` have to be another object when they are others."""
+        made = self._made
+        if made is None or made[0] is not events or made[1:3] != (steps, gone):
+            made = self._made = (events, steps, gone, view(events, steps, gone))
+        return made[3]
+
+
 def _last(events: Sequence[Event], kind: str, which: str | None = None) -> Event | None:
     hits = (e for e in reversed(events) if e["type"] == kind and (which is None or e.get("which") == which))
     return next(hits, None)

@@ -13,7 +13,7 @@ from typing import Any
 
 from peft_lab.assets import store as assets
 from peft_lab.runs import store
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest, RunSpec
 
 Runs = Mapping[str, Mapping[str, str]]  # run ids by method and domain
 
@@ -25,9 +25,9 @@ SCORED = 300  # held-out rows of each domain
 
 
 def specs(method: str) -> dict[str, RunSpec]:
-    """The three runs of a method, by domain. Raises what :meth:`RunSpec.check` raises."""
+    """The three runs of a method, by domain. Raises what :meth:`RunRequest.complete` raises."""
     return {
-        domain: RunSpec(MODEL, method, task, steps=STEPS, eval_rows=SCORED).check()
+        domain: RunRequest(MODEL, method, task, steps=STEPS, eval_rows=SCORED).complete()
         for domain, task in DOMAINS.items()
     }
 

@@ -148,8 +148,8 @@ def _content(code: int, answer: bytes, log: bytes) -> Content:
     if code == -getattr(signal, "SIGXCPU", _SIGNAL):
         raise _too_long()
     if code != 0:
-        said = log.decode("utf-8", "replace").strip().splitlines()[-1:] or [f"exit code {code}"]
-        raise RunError(f"The process that reads the file was ended: {said[0]}.")
+        last_line = log.decode("utf-8", "replace").strip().splitlines()[-1:] or [f"exit code {code}"]
+        raise RunError(f"The process that reads the file was ended: {last_line[0]}.")
     found: dict[str, Any] = json.loads(answer)
     if "refused" in found:
         raise BadInput(found["refused"], found["field"])

@@ -25,7 +25,7 @@ NEWCOMER = Tour(
         ),
         Stop(
             page="lora",
-            title="A thin correction beside a frozen matrix",
+            title="A low-rank correction beside a frozen matrix",
             settings=_SMOL,
             read="The **Idea** below: the formula, and why $B$ starts at zero.",
             move="*Rank r*, one step to the right.",
@@ -78,7 +78,7 @@ NEWCOMER = Tour(
             title="The same correction on a 4-bit base",
             settings=_SMOL,
             read="The **Idea** below: sixteen values, chosen for normally distributed weights.",
-            move="*Double quantisation* off and on, in *More settings* if it is not in sight.",
+            move="*Double quantisation* off and on, under *More settings*.",
             see="The frozen matrices are hatched in blue: they are stored in four bits. What is trained is LoRA as "
             "before, on all linear maps: {count} parameters.",
             minutes=2,
@@ -99,8 +99,8 @@ NEWCOMER = Tour(
             settings=_MINILM,
             read="The **Idea** below: down, a nonlinearity, up, added to what was there.",
             move="*Placement* from houlsby to pfeiffer.",
-            see="One hourglass instead of two, {count placement=pfeiffer} parameters instead of {count}. Because of "
-            "the nonlinearity no weight matrix can take it in.",
+            see="One hourglass instead of two, {count placement=pfeiffer} parameters instead of {count}. "
+            "Because of the nonlinearity it cannot be merged into a weight matrix.",
             minutes=2,
         ),
         Stop(

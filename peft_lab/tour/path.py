@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from peft_lab.errors import BadInput, UnknownName
+from peft_lab.kinds import misfit, read
 
 MOST_STOPS = 40
 MOST_SETTINGS = 60
@@ -122,11 +123,12 @@ class Tour:
         Raises:
             BadInput: anything else, or a path that cannot be followed here.
         """
-        try:
-            stops = tuple(_stop(entry) for entry in data["stops"])
-            return cls(_text(data["title"]), stops).check(pages)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise BadInput(f"This path is damaged: {type(error).__name__}: {error}.", "path") from error
+        wrong = misfit({"title": str, "stops": list}, data) if isinstance(data, dict) else "title"
+        if wrong:
+            raise BadInput(f"This path is damaged: it has no usable {wrong}.", "path")
+        return cls(data["title"], tuple(Stop(**read(Stop, stop, "A stop")) for stop in data["stops"])).check(
+            pages
+        )
 
 
 def _plain(stop: Stop) -> dict[str, Any]:
@@ -135,31 +137,6 @@ def _plain(stop: Stop) -> dict[str, Any]:
         "see": stop.see, "minutes": stop.minutes, "fixed": list(stop.fixed),
     }  # fmt: skip
     return {name: value for name, value in plain.items() if value}
-
-
-def _stop(data: Mapping[str, Any]) -> Stop:
-    unknown = set(data) - set(Stop.__dataclass_fields__)
-    if unknown:
-        raise TypeError(f"a stop has no '{min(unknown)[:40]}'")
-    minutes = data.get("minutes", 2)
-    if isinstance(minutes, bool) or not isinstance(minutes, int):
-        raise TypeError("minutes are a whole number")
-    return Stop(
-        page=_text(data["page"]),
-        title=_text(data["title"]),
-        settings={_text(name): _text(value) for name, value in data.get("settings", {}).items()},
-        read=_text(data.get("read", "")),
-        move=_text(data.get("move", "")),
-        see=_text(data.get("see", "")),
-        minutes=minutes,
-        fixed=tuple(_text(name) for name in data.get("fixed", ())),
-    )
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{str(value)[:40]!r} is not text")
-    return value
 
 
 def _words(name: str, text: str, longest: int) -> None:

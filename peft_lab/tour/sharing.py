@@ -54,8 +54,8 @@ def pack(path: Tour) -> str:
     packed = base64.urlsafe_b64encode(zlib.compress(text.encode(), 9)).decode().rstrip("=")
     if len(packed) > LONGEST_LINK:
         raise BadInput(
-            f"This path makes a link of {len(packed):,} characters; up to {LONGEST_LINK:,} travel safely. "
-            "Share it as a file.",
+            f"The link to this path would have {len(packed):,} characters; above {LONGEST_LINK:,} it may be cut "
+            f"off on its way. Share the path as a file.",
             "path",
         )
     return packed

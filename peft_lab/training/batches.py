@@ -161,15 +161,15 @@ def size_of(batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     ``kept``: positions at which the head is applied; ``predicted``: tokens that count. Both are 0 when classifying.
     """
     rows, length = batch["input_ids"].shape
-    said = batch["labels"] != IGNORED
-    classifies = said.dim() == 1
-    wanted = [] if classifies else said.any(dim=0).nonzero().flatten().tolist()
+    labelled = batch["labels"] != IGNORED
+    classifies = labelled.dim() == 1
+    wanted = [] if classifies else labelled.any(dim=0).nonzero().flatten().tolist()
     return {
         "rows": rows,
         "length": length,
         "padded": not bool(batch["attention_mask"].all()),
         "kept": wanted[-1] - wanted[0] + 1 if wanted else 0,
-        "predicted": 0 if classifies else int(said.sum()),
+        "predicted": 0 if classifies else int(labelled.sum()),
     }
 
 

@@ -41,16 +41,16 @@ class Examiner:
         start = time.perf_counter()
         model.eval()
         encoded = batches.encode(self.task, rows, self.tokenizer, self.max_length)
-        said: dict[int, str] = {}
+        given: dict[int, str] = {}
         losses: list[tuple[float, int]] = []
         report(0, len(rows))
         with torch.no_grad():
             for numbers in self._groups(encoded):
                 batch = batches.collate([encoded[number] for number in numbers], self.pad, self.device)
                 answers = self._answer(model, batch, [rows[number].text for number in numbers], losses)
-                said |= dict(zip(numbers, answers, strict=True))
-                report(len(said), len(rows))
-        metrics = self.task.score([said[number] for number in range(len(rows))], rows)
+                given |= dict(zip(numbers, answers, strict=True))
+                report(len(given), len(rows))
+        metrics = self.task.score([given[number] for number in range(len(rows))], rows)
         weight = sum(amount for _, amount in losses)
         loss = sum(loss * amount for loss, amount in losses) / weight
         return Evaluation(metrics, loss, len(rows), time.perf_counter() - start)

@@ -24,7 +24,7 @@ _SETTINGS = "settings"
 _GENERATIONS = "generations"
 _READ = "addresses-read"
 _PROBLEMS = "address-problems"
-_TOLD = "address-problems-told"
+_REPORTED = "address-problems-told"
 _FIRST = "first-defaults"
 _PAGE = "page"
 _CARRIED = "carried"
@@ -115,15 +115,15 @@ def address_problem(page: str, name: str) -> str | None:
     """Why a value in the address could not be used; told at its control until a choice is changed, as a page that
     waits for an answer draws itself again before anyone can have read it."""
     problems: dict[str, str] = st.session_state.setdefault(_PROBLEMS, {})
-    told: dict[str, dict[str, Any]] = st.session_state.setdefault(_TOLD, {})
+    reported: dict[str, dict[str, Any]] = st.session_state.setdefault(_REPORTED, {})
     key = f"{page}.{name}"
     if key not in problems:
         return None
     now = {str(at): value for at, value in st.session_state.items() if _CONTROL.match(str(at))}
-    if any(at in now and now[at] != value for at, value in told.get(key, {}).items()):
-        del problems[key], told[key]
+    if any(at in now and now[at] != value for at, value in reported.get(key, {}).items()):
+        del problems[key], reported[key]
         return None
-    told[key] = now
+    reported[key] = now
     return problems[key]
 
 

@@ -35,6 +35,8 @@ _CSS = (
 .st-key-headline [data-testid="stVerticalBlock"] { gap: 0.25rem; }
 /* as high as a figure with a note of two lines: nothing below moves when the figure comes */
 .st-key-headline [data-testid="stColumn"] [data-testid="stLayoutWrapper"] > div { min-height: 9.5rem; }
+/* as high with Stop and the bar as without: the curve below stays where it is when a run ends */
+[class*="-standing"] { min-height: 4.5rem; }
 table.figures { border-collapse: collapse; width: 100%; font-size: 0.92rem; }
 table.figures th { text-align: left; font-weight: 600; padding: 0.35rem 0.6rem;
   border-bottom: 1px solid color-mix(in srgb, currentColor 22%, transparent); }
@@ -90,6 +92,10 @@ table.compare td, table.compare th { padding-inline: 0.3rem; }
   .st-key-headline [data-testid="stColumn"] [data-testid="stLayoutWrapper"] > div {
     padding: 0.6rem; min-height: 8.8rem; }
   .st-key-headline [data-testid="stMetricLabel"] p { font-size: 0.78rem; }
+  [class*="-standing"] { min-height: 7.5rem; }
+  [class*="-standing"] [data-testid="stHorizontalBlock"] { flex-wrap: nowrap; }
+  [class*="-standing"] [data-testid="stColumn"] { min-width: 0; }
+  [class*="-standing"] [data-testid="stColumn"]:last-child { flex: 0 0 6.5rem; }
   /* all tabs in view, the open one too: Streamlit lets them scroll away sideways */
   [data-testid="stTabs"] [role="tablist"] { flex-wrap: wrap; row-gap: 0; }
   /* a long formula breaks between its terms: one that scrolls cannot be reached by keyboard */

@@ -2,8 +2,8 @@
 
     report = inspector.ask(counting.count, "gpt2", "lora", {"r": 8})
 
-A question is a module-level function with JSON-able arguments. Answers are kept by value, equal questions that are
-under way are joined, and a process that dies fails only the questions it had.
+A question is a module-level function with JSON-able arguments or dataclasses. Answers are kept by value, equal
+questions that are under way are joined, and a process that dies fails only the questions it had.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
 from enum import StrEnum
 from functools import cache
 from typing import Any, TypeVar
@@ -113,8 +114,9 @@ class Inspector:
 
 
 def question_key(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """A question by value: equal keys mean equal questions. Raises TypeError for arguments that are not JSON-able."""
-    asked = json.dumps([args, kwargs], sort_keys=True)
+    """A question by value: equal keys mean equal questions. Raises TypeError for what is neither JSON-able nor a
+    dataclass."""
+    asked = json.dumps([args, kwargs], sort_keys=True, default=asdict)
     return f"{function.__module__}.{function.__qualname__}{asked}"
 
 

@@ -16,7 +16,7 @@ from peft_lab.assets.fetching import sha256
 from peft_lab.errors import AssetError
 from peft_lab.models import loading
 from peft_lab.runs import inputs, store
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest, RunSpec
 from tests.cli.conftest import Run, run, run_process  # noqa: F401  fixtures
 from tests.conftest import REAL_HOME
 
@@ -110,11 +110,11 @@ def test_each_process_hashes_once_and_a_changed_file_anew(
 
 
 def test_sentences_are_checked_though_they_were_read_before(copied: Path) -> None:
-    spec = RunSpec("minilm-l6", "bitfit", "sentiment")
-    spec.check()
+    spec = RunRequest("minilm-l6", "bitfit", "sentiment")
+    spec.complete()
     rot(copied / SENTENCES)
     with pytest.raises(AssetError, match="movieReviewSnippets"):
-        spec.check()
+        spec.complete()
 
 
 def test_a_lab_folder_that_cannot_be_written_to_is_checked_as_well(copied: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_lab_folder_that_cannot_be_written_to_is_checked_as_well(copied: Path)
 
 
 def test_the_hashes_of_a_run_are_those_of_its_files(copied: Path, tmp_path: Path) -> None:
-    spec = RunSpec("minilm-l6", "bitfit", "sentiment").check()
+    spec = RunRequest("minilm-l6", "bitfit", "sentiment").complete()
     from peft_lab.models.catalogue import get_model
 
     found = inputs.hashes(spec, spec.task_object(), get_model("minilm-l6"))
@@ -133,7 +133,7 @@ def test_the_hashes_of_a_run_are_those_of_its_files(copied: Path, tmp_path: Path
     assert found["sentences"] == {Path(SENTENCES).name: sha256(copied / SENTENCES)}
     own = tmp_path / "mine.csv"
     own.write_text("text,label\n" + "".join(f"sentence {n},{'ab'[n % 2]}\n" for n in range(20)))
-    spec = RunSpec("minilm-l6", "bitfit", "own", own_data=str(own)).check()
+    spec = RunRequest("minilm-l6", "bitfit", "own", own_data=str(own)).complete()
     found = inputs.hashes(spec, spec.task_object(), get_model("minilm-l6"))
     assert found["own"] == {"mine.csv": sha256(own)}
 
@@ -191,7 +191,9 @@ def test_the_page_where_it_is_needed_offers_to_fetch_it_again(
 
 
 def test_a_record_of_before_stays_readable(assets_home: Path, own_home: Path) -> None:
-    made = store.create(RunSpec("minilm-l6", "bitfit", "sentiment"))
+    made = store.create(
+        RunSpec("minilm-l6", "bitfit", "sentiment", batch=2, learning_rate=1e-3, max_length=64, eval_rows=4)
+    )
     made.log.emit("queued")
     made.log.emit("failed", message="long ago")
     from peft_lab.runs import record

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from urllib.parse import quote, urlencode
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from peft_lab.learners import schedule
 from peft_lab.learners.schedule import Learners
@@ -26,25 +26,30 @@ _PARAMETERS = """
   model tab topic device profile claim task method methods belief level path stop fixed run comparison x y r lr steps
   batch seq seed rows rank optimizer dtype lora_alpha target_modules num_virtual_tokens num_layers memory latency
 """
-COLD_SECONDS = 150  # the first page of a server loads torch and counts, which takes a minute on busy cores
+COLD_SECONDS = (
+    150  # for a new server's first page: worker processes start and load torch, a minute on busy cores
+)
 QUICK = ("lora",)  # the others are slow
 # Where the address says nothing, or nothing that is shown.
 SILENT = ("home", "runs", "teach")
 # An address that begins with # is a place on the same page: Streamlit makes one from a heading's letters.
 _FOREIGN = """() => [...document.querySelectorAll('*')].filter(each =>
   [...each.attributes].some(attribute => ['href', 'src', 'srcset', 'xlink:href', 'action', 'style', 'data']
-    .includes(attribute.name) && attribute.value.includes('evil') && !attribute.value.startsWith('#'))).map(each => each.outerHTML.slice(0, 200))"""
+    .includes(attribute.name) && attribute.value.includes('evil')
+      && !attribute.value.startsWith('#'))).map(each => each.outerHTML.slice(0, 200))"""
 
 
 @pytest.fixture(scope="module")
-def hostile_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An app with a learner whose name is a link."""
+def hostile_url(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An app that has been used before, with a learner whose name is a link."""
     home = tmp_path_factory.mktemp("home")
     link(home)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PEFT_LAB_HOME", str(home))
         Learners(clock=schedule.utc_now).create(NAME)
     with served(home, home / "server.log") as url:
+        with chromium.new_context() as context:
+            visit(context.new_page(), f"{url}/lora", COLD_SECONDS)
         yield url
 
 
@@ -65,7 +70,7 @@ def test_a_hostile_address_shows_its_letters_and_no_more(name: str, page: Page, 
     shown = ""
     for text in (PICTURE, LINKS, MARKUP):
         query = urlencode(dict.fromkeys(_PARAMETERS.split(), text) | {"profile": NAME}, quote_via=quote)
-        visit(page, f"{hostile_url}/{'' if name == 'home' else name}?{query}", COLD_SECONDS)
+        visit(page, f"{hostile_url}/{'' if name == 'home' else name}?{query}")
         shown += check(page, asked)
     if name not in SILENT:
         assert "evil" in shown, "what could not be read is told"

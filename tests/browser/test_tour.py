@@ -85,7 +85,7 @@ def test_a_lesson_that_was_sent(page: Page, app_url: str) -> None:
     address = page.url
     visit(page, address)
     expect(page.get_by_text("Stop 1 of 1")).to_be_visible()
-    page.get_by_role("button", name="Go on freely").click()
+    page.get_by_role("button", name="Unlock these settings").click()
     expect(page.get_by_text("Set by the teacher")).to_have_count(0)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from peft_lab.choose import kept, room
-from peft_lab.memory import ask
 
 FILE = Path(__file__).parent / "simulated.json"
 
@@ -23,7 +22,7 @@ def kept_simulations(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         raise AssertionError(f"not kept: {arguments}; run tools.refresh_choices")
 
     monkeypatch.setattr(kept, "simulations", lambda: known)
-    monkeypatch.setattr(ask, "step", refuse)
+    monkeypatch.setattr(room, "simulate", refuse)
     room._simulated.cache_clear()
     yield
     room._simulated.cache_clear()

@@ -113,7 +113,9 @@ def test_killed_in_its_middle_it_goes_on_and_repeats_nothing(own_home: Path, ass
     )
     assert json.loads(third.stdout)["rows"] == found["rows"]
     # what was cut short saved what it had (stopped), or was killed before it could (lost)
-    assert len(store.runs()) == 2 + sum(summary.status in ("lost", "stopped") for summary in store.summaries())
+    assert len(store.runs()) == 2 + sum(
+        summary.status in ("lost", "stopped") for summary in store.summaries()
+    )
 
 
 @pytest.mark.slow

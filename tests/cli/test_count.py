@@ -196,20 +196,44 @@ def folder_of(tmp_path: Path, config: dict[str, object]) -> str:
         (DISTILBERT, ("--method", "prompt"), "token_dim"),
         (MPT, ("--method", "prompt"), "num_attention_heads"),
         (MAMBA2, ("--method", "lora", "--set", "target_modules=out_proj"), "incompatible with Mamba"),
-        (DEEPSEEK, ("--method", "lora", "--set", "target_modules=up_proj"), "add gate_proj"),
-        (
-            DEEPSEEK,
-            ("--method", "lora", "--set", "target_modules=down_proj", "--set", "init_lora_weights=pissa"),
-            "without PiSSA only",
-        ),
     ],
-    ids=("distilbert", "mpt", "mamba2", "deepseek_v3", "pissa"),
+    ids=("distilbert", "mpt", "mamba2"),
 )
 def test_what_peft_refuses_is_refused_in_a_sentence(
     run: Run, tmp_path: Path, config: dict[str, object], settings: tuple[str, ...], reason: str
 ) -> None:
     refusal = run("count", "--model", folder_of(tmp_path, config), *settings).refused()
-    assert reason in refusal and "PEFT" in refusal
+    assert reason in refusal and refusal.startswith("error: PEFT cannot put ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "own", "config", "pefts"),
+    [
+        (
+            ("target_modules=up_proj",),
+            "add gate_proj",
+            {"target_modules": ["up_proj"]},
+            "without also targeting gate_proj",
+        ),
+        (
+            ("target_modules=down_proj", "init_lora_weights=pissa"),
+            "without PiSSA only",
+            {"target_modules": ["down_proj"], "init_lora_weights": "pissa"},
+            "has no attribute 'weight'",
+        ),
+    ],
+    ids=("one of a fused pair", "pissa"),
+)
+def test_what_the_lab_refuses_beforehand_peft_refuses_too(
+    run: Run, tmp_path: Path, settings: tuple[str, ...], own: str, config: dict[str, object], pefts: str
+) -> None:
+    """As a method's settings in the lab's own words, as an adapter config in PEFT's."""
+    model, file = folder_of(tmp_path, DEEPSEEK), tmp_path / "adapter.json"
+    chosen = [part for setting in settings for part in ("--set", setting)]
+    assert own in run("count", "--model", model, "--method", "lora", *chosen).refused()
+    file.write_text(json.dumps({"peft_type": "LORA", **config}))
+    refusal = run("count", "--model", model, "--adapter-config", str(file)).refused()
+    assert "PEFT cannot apply this LORA config" in refusal and pefts in refusal
 
 
 def test_what_peft_refuses_is_left_out_where_nobody_asked_for_it(run: Run, tmp_path: Path) -> None:
@@ -245,7 +269,7 @@ def test_models_with_a_state_are_counted(run: Run, tmp_path: Path) -> None:
     done = run("count", "--model", model, "--method", "lora", "--set", "r=4", "--json")
     (row,) = done.document
     assert row["trainable"] == row["formula"] == 2 * 4 * (32 + 2 * 64)
-    assert "PEFT names no default targets for 'mamba' models; the lab takes in_proj" in done.stderr
+    assert "PEFT has no default targets for 'mamba' models; PEFT Lab uses in_proj" in done.stderr
     assert "has no keys and values" in run("count", "--model", model, "--method", "prefix").refused()
 
 
@@ -269,5 +293,5 @@ def test_where_formula_and_count_differ_is_said(run: Run, monkeypatch: pytest.Mo
     monkeypatch.setattr(spec, "formula", without_v)
     done = run("count", "--model", "smollm2-135m", "--method", "lora")
     assert "equal" not in done.stdout and "≠ counted" in done.stdout
-    assert "note: lora: The closed formula gives" in done.stderr
+    assert "note: lora: The formula gives" in done.stderr
     assert "in self_attn.v_proj that the formula does not know" in done.stderr

@@ -19,7 +19,9 @@ ODD = 'print("[bold]é[/] :smile: \\t" + "x" * 300)\n\tif "\\\\[": pass  \n'
 
 @pytest.fixture
 def finished(own_home: Path) -> store.Run:
-    return store.create(RunSpec("minilm-l6", "lora", "sentiment"))
+    return store.create(
+        RunSpec("minilm-l6", "lora", "sentiment", batch=2, learning_rate=1e-3, max_length=64, eval_rows=4)
+    )
 
 
 def test_a_script_is_printed_as_it_is(run: Run, finished: store.Run, monkeypatch: pytest.MonkeyPatch) -> None:

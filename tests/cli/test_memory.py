@@ -12,6 +12,7 @@ from peft_lab.cli import fitting, memory
 from peft_lab.errors import SimulationError
 from peft_lab.memory import account, fits, protocol
 from peft_lab.memory.devices import get_device
+from peft_lab.memory.request import StepRequest
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import simulate
@@ -45,7 +46,7 @@ def test_the_contracts_fields(run: Run) -> None:
     )
     assert max(point["bytes"] for point in row["timeline"]) == row["peak_bytes"]
     assert {"phase", "bytes"} <= set(row["timeline"][0])
-    assert row["peak_bytes"] == simulate("gpt2", "lora", {"r": 4}, Setting(2, 32)).peak_bytes
+    assert row["peak_bytes"] == simulate(StepRequest("gpt2", "lora", {"r": 4}, Setting(2, 32))).peak_bytes
 
 
 def test_every_option_reaches_the_simulation(run: Run) -> None:
@@ -84,10 +85,10 @@ def test_the_table_says_what_it_shows(run: Run) -> None:
 
 
 def test_one_that_cannot_be_simulated_leaves_the_others(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def picky(model: str, method: str, *rest: object) -> object:
-        if method == "bitfit":
+    def picky(request: StepRequest) -> object:
+        if request.method == "bitfit":
             raise SimulationError("it needs values")
-        return simulate(model, method, *rest)  # type: ignore[arg-type]
+        return simulate(request)
 
     monkeypatch.setattr(memory, "simulate", picky)
     done = run(*ASK, "--method", "bitfit,lora", "--json")
@@ -187,18 +188,18 @@ def test_what_fits_is_searched_by_simulating() -> None:
 
 
 def test_fits_on_the_command_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "simulate", lambda model, method, values, setting, *rest: Linear()(setting))
+    monkeypatch.setattr(memory, "simulate", lambda request: Linear()(request.setting))
     one = fits.ModelFit("gpt2", "GPT-2", 124, 10, True)
-    asked: list[object] = []
+    asked: list[StepRequest] = []
 
-    def answer(*given: object) -> tuple[fits.ModelFit, ...]:
-        asked.extend(given)
+    def answer(device: object, request: StepRequest) -> tuple[fits.ModelFit, ...]:
+        asked.append(request)
         return (one,)
 
     monkeypatch.setattr(memory, "models_that_fit", answer)
     (row,) = run(*ASK, "--method", "lora", "--set", "r=4", "--fits", "t4", "--json").document
     assert row["fits"]["models"][0]["needed_bytes"] == 10
-    assert asked[2] == {"r": 4}
+    assert asked[0].values == {"r": 4}
     assert "models" not in run(*ASK, "--method", "lora,ia3", "--fits", "t4").stdout
     assert row["fits"]["device"] == "t4"
     assert row["fits"]["fits"] is True
@@ -210,8 +211,8 @@ def test_fits_on_the_command_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_where_a_search_ends_is_a_lower_bound(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def tiny(model: str, method: str, values: object, setting: Setting, *rest: object) -> Simulation:
-        return Simulation("m", "lora", setting.batch, None, dict.fromkeys(account.PARTS, 0), ())
+    def tiny(request: StepRequest) -> Simulation:
+        return Simulation("m", "lora", request.setting.batch, None, dict.fromkeys(account.PARTS, 0), ())
 
     monkeypatch.setattr(memory, "simulate", tiny)
     monkeypatch.setattr(memory, "models_that_fit", lambda *given: ())
@@ -237,13 +238,14 @@ def test_the_published_protocol(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     nothing = tmp_path / "full.json"
     nothing.write_text("null")
     ask = ("memory", "--model", "llama-3.2-3b", "--protocol", "metamath", "--method", "lora,full")
-    done = run(*ask, "--adapter-config", str(nothing), "--seq", "768", "--json")
+    done = run(*ask, "--adapter-config", str(nothing), "--seq", "768", "--dtype", "bfloat16", "--json")
     assert len(done.document) == 3
     assert contents[1:] == [None, None]
     lora = contents[0]
     assert isinstance(lora, dict)
     assert lora["r"] == all_methods()["lora"].knob("r").default
-    assert done.stderr.startswith("note: --seq was not used")
+    unused = [line.split()[1] for line in done.stderr.splitlines() if "was not used" in line]
+    assert unused == ["--seq", "--dtype"], "the default written out is not used either"
     for method in ("adapters", "qlora"):
         assert "published runs" in run(*ask[:-1], method).refused()
     assert "--fits" in run(*ask, "--fits", "t4").refused()

@@ -14,7 +14,7 @@ import pytest
 
 from peft_lab.cli import train
 from peft_lab.runs import store
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.view import Status
 
 from .conftest import REPO, Run
@@ -42,8 +42,8 @@ class FakeQueue:
     def __init__(self, ending: str, message: str) -> None:
         self.ending, self.message = ending, message
 
-    def submit(self, spec: RunSpec) -> str:
-        run = store.create(spec)
+    def submit(self, spec: RunRequest) -> str:
+        run = store.create(spec.complete())
         run.log.emit("queued", owner={"pid": os.getpid(), "started": time.time()})
         run.log.emit("starting")
         ready = {"trainable": 10, "total": 100, "head": 2, "dtype": "float32", "device": "cpu", "rows": 4}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.compare import carrying, cited, pareto, results, shipped, store
+from peft_lab.compare import carrying, results, shipped, store
 from peft_lab.compare.plan import make_plan
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
@@ -52,12 +52,3 @@ def test_a_finished_comparison_becomes_a_file(
     found = results.document(comparison)
     assert again["says"] == found["says"] and again["pairs"] == found["pairs"]
     assert ship_comparison.main(["no-such"], target) == 1
-
-
-def test_the_published_rows_share_our_axes() -> None:
-    rows = cited.rows()
-    assert set(cited.TITLES) <= set(pareto.AXES)
-    assert all(row[name] is not None for row in rows for name in cited.TITLES)
-    front = pareto.front(rows, "trainable", "metric_mean")
-    best = max(rows, key=lambda row: row["metric_mean"])
-    assert best["method"] in front and len(front) < len(rows)

@@ -15,7 +15,7 @@ from peft_lab.methods import get_method
 from peft_lab.models.catalogue import resolve
 from peft_lab.queue import ending
 from peft_lab.runs import store, training
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 
 Train = Callable[..., Run]
@@ -118,14 +118,14 @@ def train(lab: Path, tiny: dict[str, str], reviews: Path, monkeypatch: pytest.Mo
     def carry_out(kind: str, method: str, values: dict[str, Any] | None = None, **settings: Any) -> Run:
         chosen = {"task": "own", "own_data": str(reviews)} if kind == "encoder" else {"task": "json"}
         small = {"steps": 3, "batch": 4, "eval_rows": 5, "seed": 1}
-        return finish(RunSpec(tiny[kind], method, **{**chosen, **small, **settings}, values=values or {}))
+        return finish(RunRequest(tiny[kind], method, **{**chosen, **small, **settings}, values=values or {}))
 
     return carry_out
 
 
-def finish(spec: RunSpec) -> Run:
+def finish(spec: RunRequest) -> Run:
     """Check a spec, carry the run out in this process and keep its record."""
-    run = store.create(spec.check())
+    run = store.create(spec.complete())
     run.log.emit("queued", owner={})
     ending.end(run, *training.train(run))
     return run

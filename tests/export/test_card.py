@@ -20,7 +20,7 @@ from peft_lab.export import bundle, loading_code
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs import store, training
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 
 from .conftest import KINDS, Plain, Train, assert_loads, finish
 
@@ -83,7 +83,7 @@ def test_a_run_without_scores_says_so(train: Train) -> None:
 @pytest.mark.weights
 def test_a_zip_names_no_folder_of_this_machine(assets_home: Path, tmp_path: Path) -> None:
     """Of a live model: its public name stands in the config, in the card and in the front matter."""
-    spec = RunSpec(
+    spec = RunRequest(
         "minilm-l6", "prompt", "sentiment", {"prompt_tuning_init": "TEXT"}, steps=1, batch=2, eval_rows=0
     )
     run = finish(spec)
@@ -150,7 +150,7 @@ def test_no_folder_of_an_adapter_holds_peft_s_blank_card(tiny: dict[str, str], t
     """Nor does one whose run was lost between saving and its end."""
     from peft_lab.methods import get_method
 
-    spec = RunSpec(tiny["causal-lm"], "lora", "json", steps=1).check()
+    spec = RunRequest(tiny["causal-lm"], "lora", "json", steps=1).complete()
     base, method = training.fresh_base(spec, spec.task_object()), get_method("lora")
     method.save(method.apply(base.model, base.entry.shape, spec.values, "CAUSAL_LM"), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -168,7 +168,7 @@ def test_the_card_of_a_live_model_loads_by_its_public_name(
     model: str, slug: str, task: str, assets_home: Path, tmp_path: Path
 ) -> None:
     """In a process that has nothing but the libraries, and the base where the hub's downloads are kept."""
-    run = finish(RunSpec(model, slug, task, steps=1, batch=2, eval_rows=0))
+    run = finish(RunRequest(model, slug, task, steps=1, batch=2, eval_rows=0))
     public = str(ASSETS[model].hub_id)
     kept = tmp_path / "hub" / f"models--{public.replace('/', '--')}"
     (kept / "refs").mkdir(parents=True)

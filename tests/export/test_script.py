@@ -18,7 +18,7 @@ from peft_lab.errors import BadInput
 from peft_lab.export import facts, method_code
 from peft_lab.methods import all_methods
 from peft_lab.runs import owners, store
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 
 from .conftest import KINDS, Plain, Train, assert_loads, finish
@@ -60,6 +60,7 @@ def assert_same_adapter(run: Run, left: dict[str, Any]) -> None:
     import torch
     from safetensors.torch import load_file
 
+    assert not (Path(left["OUT"]) / "README.md").exists(), "PEFT's blank model card"
     mine, its = (
         load_file(str(Path(folder) / "adapter_model.safetensors")) for folder in (left["OUT"], run.adapter)
     )
@@ -145,7 +146,7 @@ def test_more_passes_than_rows_and_all_in_float32(
     monkeypatch.setattr(machine, "compute_dtype", lambda: torch.float32)
     run = train("encoder", "lora", steps=9, batch=8, max_length=12)
     text = export.script(run)
-    assert "torch.float32" in text and "high" not in text.partition("#| ")[0]
+    assert "torch.float32" in text and "is kept twice" not in text.partition("#| ")[0]
     assert_same(run, carry_out(run, tmp_path, monkeypatch))
 
 
@@ -196,7 +197,7 @@ def test_a_fresh_process_repeats_a_run_of_a_live_model(
     model: str, task: str, scored: int, session_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the weights that the app fetched, and a folder that knows nothing of the app."""
-    run = finish(RunSpec(model, "lora", task, steps=3, batch=4, eval_rows=scored))
+    run = finish(RunRequest(model, "lora", task, steps=3, batch=4, eval_rows=scored))
     path = tmp_path / "repeat.py"
     path.write_text(export.script(run), "utf-8")
     assert_clean(path)
@@ -261,7 +262,7 @@ def test_a_base_that_is_here_and_damaged_is_not_said_to_be_missing(
 def test_a_live_models_script_without_network_ends_in_one_sentence(
     model: str, task: str, session_home: Path, tmp_path: Path
 ) -> None:
-    run = finish(RunSpec(model, "lora", task, steps=1, batch=2, eval_rows=0))
+    run = finish(RunRequest(model, "lora", task, steps=1, batch=2, eval_rows=0))
     path = tmp_path / "repeat.py"
     path.write_text(export.script(run), "utf-8")
     store.delete(run.id)
@@ -283,7 +284,7 @@ def test_a_live_models_script_without_network_ends_in_one_sentence(
 
 
 def test_a_run_that_has_not_ended_has_nothing_to_take_away(train: Train, tiny: dict[str, str]) -> None:
-    run = store.create(RunSpec(tiny["causal-lm"], "lora", "json", steps=1).check())
+    run = store.create(RunRequest(tiny["causal-lm"], "lora", "json", steps=1).complete())
     run.log.emit("queued", owner=owners.myself().to_dict())
     with pytest.raises(BadInput, match="it is queued"):
         export.script(run)

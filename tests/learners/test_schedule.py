@@ -150,30 +150,12 @@ def test_preview_is_what_rating_gives(learners: Learners, clock: Clock) -> None:
     assert dues == sorted(dues), "the better it was known, the later it comes"
 
 
-def test_forecast_and_retrievability(learners: Learners, clock: Clock) -> None:
-    for name in IDS[:4]:
-        learners.rate("Ada", name, "easy")
-    due = learners.cards("Ada")[IDS[0]].due
-    days = (due - clock.now).days
-    forecast = learners.forecast("Ada", days + 1)
-    assert forecast[days] == 4
-    assert sum(forecast) == 4
-    assert learners.forecast("Ada", days) == [0] * days
-    assert learners.retrievability("Ada")[IDS[0]] == pytest.approx(1.0)
-    clock.now = due
-    assert learners.retrievability("Ada")[IDS[0]] == pytest.approx(0.9, abs=0.02)
-    clock.forward(days=5)
-    assert learners.forecast("Ada", 3)[0] == 4, "overdue counts as today"
-
-
 def test_retention_changes_the_intervals(learners: Learners) -> None:
     learners.create("Relaxed", retention=0.7)
     strict, relaxed = (learners.rate(name, IDS[0], "easy").due for name in ("Ada", "Relaxed"))
     assert relaxed > strict
-    learners.set_retention("Ada", 0.7)
-    assert learners.rate("Ada", IDS[1], "easy").due == relaxed
     with pytest.raises(BadInput, match=r"from 0\.7 to 0\.97"):
-        learners.set_retention("Ada", 0.2)
+        learners.create("Lax", retention=0.2)
 
 
 def test_local_time_is_understood(tmp_path: Path) -> None:

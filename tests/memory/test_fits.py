@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ from peft_lab import machine
 from peft_lab.errors import UnknownName
 from peft_lab.memory import devices as device_list
 from peft_lab.memory.devices import TAKEN, THIS, THIS_GPU, devices, get_device
-from peft_lab.memory.fits import curve, largest, largest_that_fits, longest_row, models_that_fit, needed
+from peft_lab.memory.fits import largest, largest_that_fits, longest_row, models_that_fit, needed
+from peft_lab.memory.request import StepRequest
+from peft_lab.memory.setting import Setting
+from peft_lab.memory.simulate import simulate
 from peft_lab.workers import inspector
 
 
@@ -33,17 +37,15 @@ def test_the_search_is_right_to_one_in_thirty_two_and_asks_little(limit: int, mo
 
 
 def test_what_fits_fits_and_the_next_larger_does_not() -> None:
-    from peft_lab.memory import ask
-
     machine = devices()["t4"]
     small = type(machine)("small", "small", 400_000_000, "cuda", (7, 5), "test", 400_000_000)
-    setting = {"batch": 1, "seq": 64}
-    found = largest_that_fits("batch", small, "minilm-l6", "lora", {}, setting, "float32", False, most=64)
+    asked = StepRequest("minilm-l6", "lora", {}, Setting(1, 64), "float32")
+    found = largest_that_fits("batch", small, asked, most=64)
     assert found > 0
-    given_ = {**setting, "device": "cuda", "capability": (7, 5)}
 
     def need(batch: int) -> int:
-        return needed(ask.step("minilm-l6", "lora", {}, {**given_, "batch": batch}, "float32", False))
+        setting = Setting(batch, 64, device="cuda", capability=(7, 5))
+        return needed(simulate(replace(asked, setting=setting)))
 
     assert need(found) <= small.memory
     assert found == 64 or need(found + max(2, found // 16)) > small.memory
@@ -99,18 +101,12 @@ def test_this_machines_gpu_is_one_of_the_devices(tmp_path: Path, monkeypatch: py
 
 
 def test_models_are_each_simulated_and_refusals_are_told() -> None:
-    setting = {"batch": 1, "seq": 600}
+    setting = Setting(1, 600)
     names = ("minilm-l6", "gpt2", "llama-3.2-1b")
-    rows = models_that_fit(get_device("t4"), "bitfit", {}, setting, "bfloat16", False, names)
+    rows = models_that_fit(get_device("t4"), StepRequest("gpt2", "bitfit", {}, setting), names)
     assert [row.model for row in rows] == ["minilm-l6", "gpt2", "llama-3.2-1b"]
     assert [row.fits for row in rows] == [True, True, False]
     assert "no biases" in rows[2].reason and rows[2].needed_bytes is None
     assert rows[0].needed_bytes is not None and rows[0].needed_bytes < (rows[1].needed_bytes or 0)
-    assert longest_row("minilm-l6", "bitfit", {}, setting) == 512
-    assert longest_row("gpt2", "prompt", {"num_virtual_tokens": 20}, {"batch": 1, "seq": 1024}) == 1004
-
-
-def test_a_curve_has_a_simulation_at_each_point() -> None:
-    found = curve("batch", (1, 4), "minilm-l6", "lora", {}, {"batch": 2, "seq": 16}, "float32", False)
-    assert set(found) == {1, 4}
-    assert found[1].peak_bytes < found[4].peak_bytes
+    assert longest_row(StepRequest("minilm-l6", "bitfit", {}, setting)) == 512
+    assert longest_row(StepRequest("gpt2", "prompt", {"num_virtual_tokens": 20}, Setting(1, 1024))) == 1004

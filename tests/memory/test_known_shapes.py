@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from peft_lab.memory import known_shapes, running, tracker
+from peft_lab.memory.request import StepRequest
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import blueprint_of
 from peft_lab.memory.tracker import Trace
@@ -23,7 +24,7 @@ def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def traced(model: str, method: str, setting: Setting) -> Trace:
-    blueprint, _, _ = blueprint_of(model, method, {}, "bfloat16")
+    blueprint = blueprint_of(StepRequest(model, method, {}, setting))
     trace, _ = running._run_at(blueprint, setting, running.two_steps, 2)
     return trace
 

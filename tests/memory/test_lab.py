@@ -8,6 +8,7 @@ import pytest
 
 from peft_lab.errors import BadInput, Unsupported
 from peft_lab.memory.lab import LabBatch, simulate_lab
+from peft_lab.memory.request import StepRequest
 from peft_lab.methods import get_method
 from peft_lab.models import loading
 from peft_lab.models.catalogue import resolve
@@ -78,8 +79,8 @@ def test_simulated_is_measured_within_one_percent(
         measured, dtype, kept, predicted = _measure(model, method, rows, length, completion, attention)
     except Unsupported as refused:
         pytest.skip(str(refused))
-    batch = LabBatch(rows, length, kept, predicted, attention=attention)
-    found = simulate_lab(model, method, {}, batch, dtype)
+    batch = LabBatch(rows, length, kept=kept, predicted=predicted, attention=attention)
+    found = simulate_lab(StepRequest(model, method, {}, batch, dtype))
     assert found.peak_bytes == pytest.approx(measured, rel=0.01)
 
 
@@ -94,8 +95,8 @@ def test_what_a_4_bit_base_computes_in_is_measured_too(base: str, compute: str) 
     measured, dtype, kept, predicted = _measure(
         "minilm-l6", "qlora", 16, 32, 0, "eager", values, getattr(torch, base)
     )
-    batch = LabBatch(16, 32, kept, predicted, attention="eager")
-    found = simulate_lab("minilm-l6", "qlora", values, batch, dtype)
+    batch = LabBatch(16, 32, kept=kept, predicted=predicted, attention="eager")
+    found = simulate_lab(StepRequest("minilm-l6", "qlora", values, batch, dtype))
     assert found.peak_bytes == pytest.approx(measured, rel=0.002)
 
 
@@ -106,8 +107,8 @@ def test_an_8_bit_base_is_measured_too(model: str, rows: int, completion: int) -
     """What is left out: inputs beyond the threshold, which depend on the data."""
     values = {"load_in_8bit": True}
     measured, dtype, kept, predicted = _measure(model, "qlora", rows, 32, completion, "eager", values)
-    batch = LabBatch(rows, 32, kept, predicted, attention="eager")
-    found = simulate_lab(model, "qlora", values, batch, dtype)
+    batch = LabBatch(rows, 32, kept=kept, predicted=predicted, attention="eager")
+    found = simulate_lab(StepRequest(model, "qlora", values, batch, dtype))
     assert found.peak_bytes == pytest.approx(measured, rel=0.01)
 
 

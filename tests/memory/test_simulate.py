@@ -9,6 +9,7 @@ import pytest
 from peft_lab.errors import BadInput, SimulationError, Unsupported
 from peft_lab.memory import protocol, running, simulate
 from peft_lab.memory.build import Quantise
+from peft_lab.memory.request import StepRequest
 from peft_lab.memory.setting import Setting, torch_dtype
 from peft_lab.memory.simulate import simulate_blueprint
 from peft_lab.models.catalogue import get_model
@@ -69,7 +70,7 @@ def test_packed_sizes_of_a_4_bit_base(double: bool) -> None:
 def test_what_a_4_bit_base_computes_in_costs_activations() -> None:
     peaks = {
         compute: simulate.simulate(
-            "minilm-l6", "qlora", {"bnb_4bit_compute_dtype": compute}, Setting(16, 64)
+            StepRequest("minilm-l6", "qlora", {"bnb_4bit_compute_dtype": compute}, Setting(16, 64))
         ).peak_bytes
         for compute in ("float32", "bfloat16")
     }
@@ -213,13 +214,13 @@ def _refused(model: str, content: Any, **more: Any) -> str:
 @pytest.mark.parametrize("dtype", ["int8", "nf4"])
 def test_vectors_beside_a_packed_base_need_autocast_and_are_refused(model: str, dtype: str) -> None:
     """PEFT leaves keys and values in float32 there, which attention does not take beside queries in 16 bits."""
-    with pytest.raises(Unsupported, match="bits this cannot be trained as it is"):
-        simulate.simulate(model, "ia3", {}, Setting(2, 16), dtype)
+    with pytest.raises(Unsupported, match="bits this cannot be trained, or cannot be simulated"):
+        simulate.simulate(StepRequest(model, "ia3", {}, Setting(2, 16), dtype))
 
 
 def test_norms_of_packed_weights_are_not_known() -> None:
     with pytest.raises(Unsupported, match="DoRA starts from the norms"):
-        simulate.simulate("smollm2-135m", "lora", {"use_dora": True}, Setting(1, 8), "nf4")
+        simulate.simulate(StepRequest("smollm2-135m", "lora", {"use_dora": True}, Setting(1, 8), "nf4"))
     content = {"peft_type": "LORA", "r": 8, "use_dora": True, "target_modules": ["q_proj"]}
     with pytest.raises(Unsupported, match="DoRA starts from the norms"):
         simulate.simulate_config("smollm2-135m", content, Setting(1, 8), "fp4")
@@ -232,7 +233,7 @@ def test_norms_of_packed_weights_are_not_known() -> None:
         ({"task_type": "TOKEN_CLS"}, "steps are simulated for CAUSAL_LM"),
         ({"task_type": "FOO"}, "'FOO', which is not one of PEFT's tasks"),
         ({"init_lora_weights": "foo"}, "starts from 'foo', which PEFT does not know"),
-        ({"r": 10**9}, "r 1,000,000,000: more than can be meant"),
+        ({"r": 10**9}, "r 1,000,000,000, which cannot be right"),
         ({"r": "eight"}, "one of its values has the wrong type"),
         ({"r": None}, "one of its values has the wrong type"),
         ({"target_modules": 5}, "one of its values has the wrong type"),

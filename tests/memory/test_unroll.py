@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from peft_lab.memory import account, running, simulate
 from peft_lab.memory.build import Quantise, names_layers
+from peft_lab.memory.request import StepRequest
 from peft_lab.memory.setting import Setting
 from tests.memory import small
 
@@ -185,7 +186,9 @@ def test_what_is_in_the_deepest_layers_only() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_one_of_the_labs_methods_in_one_layer() -> None:
-    found = simulate.simulate("gpt2", "lora", {"target_modules": "h.8.attn.c_attn"}, Setting(2, 32))
+    found = simulate.simulate(
+        StepRequest("gpt2", "lora", {"target_modules": "h.8.attn.c_attn"}, Setting(2, 32))
+    )
     assert not found.unrolled
     # r 8, one matrix of 768 to 2,304, in float32
     assert found.parts["adapter"] == 8 * (768 + 3 * 768) * 4

@@ -47,13 +47,13 @@ def test_parse(knob: Knob, text: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("knob", "value", "message"),
     [
-        (RANK, 0, "Rank goes from 1 to 64; '0' is not"),
-        (RANK, 65, "goes from 1 to 64"),
+        (RANK, 0, "Rank must be from 1 to 64; '0' is not"),
+        (RANK, 65, "must be from 1 to 64"),
         (RANK, 8.5, "is a whole number"),
         (RANK, True, "is a whole number"),
         (RANK, "8", "is a whole number"),
-        (RANK, 10**400, "goes from"),
-        (RATE, 1.0, "goes from 0 to 0.9"),
+        (RANK, 10**400, "must be from"),
+        (RATE, 1.0, "must be from 0 to 0.9"),
         (RATE, float("nan"), "is a number"),
         (RATE, float("inf"), "is a number"),
         (RATE, None, "is a number"),

@@ -213,7 +213,7 @@ def test_published_counts(slug: str, model: str, values: dict[str, Any], expecte
 def test_more_virtual_tokens_than_positions(slug: str) -> None:
     shape = get_model("gpt2").shape
     spec = get_method(slug)
-    with pytest.raises(BadInput, match="goes from 1 to 1000"):
+    with pytest.raises(BadInput, match="must be from 1 to 1000"):
         spec.require(shape, {"num_virtual_tokens": 2000})
     (warning,) = spec.problems(shape, {"num_virtual_tokens": 1000})
     assert warning.level == "warning" and "leave 24 of the 1,024 positions" in warning.message

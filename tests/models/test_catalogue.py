@@ -102,7 +102,7 @@ def test_a_local_folder(name: str, tmp_path: Path) -> None:
         ({"model_type": "gpt2", "n_layer": 0}, "0; a model has at least one layer"),
         (
             {"model_type": "llama", "num_hidden_layers": 1_000_000},
-            "num_hidden_layers 1,000,000: more than can be",
+            "num_hidden_layers 1,000,000, which cannot be right",
         ),
         ({"model_type": "llama", "vocab_size": 0}, "vocab_size 0; a model has at least one token"),
         ({"model_type": "t5", "num_layers": 2, "num_decoder_layers": -1}, "num_decoder_layers -1"),

@@ -37,9 +37,9 @@ OWN_REASONS = {
     "runs nowhere": r"key/value cache|token embeddings of width|which does not fit|carries a state",
     "nothing to train": r"has no biases|has no bias at either",
     "no place": r"output maps of .* are not known|Deep prompts go into",
-    "names": r"is an? (Conv1d|Embedding), not a linear map|fits no adapted matrix|never counts",
+    "names": r"is an? (Conv1d|Embedding), not a linear map|fits no adapted matrix|has no effect",
     "PiSSA's rank": r"singular vectors",
-    "ranks": r"is a feed-forward module but no target",
+    "ranks": r"is named as feed-forward but is not among the targets",
 }
 # Where the formula of a model with experts may differ: PEFT adapts them together, and no dense feed-forward part then.
 AT_EXPERTS = r"expert|(gate|up|down)_proj[^:]* that PEFT leaves out"

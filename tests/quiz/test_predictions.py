@@ -97,7 +97,7 @@ def test_prediction_is_complete(prediction: Prediction) -> None:
         assert inspector.question_key(function, arguments, {}), "can be sent to the inspector"
     else:
         for spec in prediction.experiment.runs:
-            spec.check()
+            spec.complete()
 
 
 def test_enough_and_all_expected() -> None:

@@ -9,9 +9,9 @@ from dataclasses import replace
 import psutil
 
 from peft_lab.runs import store
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 
-QUICK = RunSpec("minilm-l6", "lora", "sentiment", steps=2, batch=2, eval_rows=4)
+QUICK = RunRequest("minilm-l6", "lora", "sentiment", steps=2, batch=2, eval_rows=4)
 LONG = replace(QUICK, steps=50_000)
 PATIENCE = 90.0  # a busy machine
 

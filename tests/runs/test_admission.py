@@ -9,15 +9,16 @@ import pytest
 from peft_lab import units
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.memory.lab import LabBatch, simulate_lab
+from peft_lab.memory.request import StepRequest
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
 from peft_lab.queue.queue import RunQueue, get_queue
 from peft_lab.runs import admission, store
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.view import Status
 from peft_lab.workers import inspector
 
-RUN = RunSpec("minilm-l6", "lora", "sentiment", steps=2, batch=32, eval_rows=0)
+RUN = RunRequest("minilm-l6", "lora", "sentiment", steps=2, batch=32, eval_rows=0)
 PLENTY = 2**40
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -35,8 +36,12 @@ def test_the_bound_is_above_the_simulation(model: str, rows: int, length: int, s
         pytest.skip("does not run on this model")
     values = method.require(shape, {})
     kept = length // 2 if shape.kind != "encoder" else 0
-    found = simulate_lab(model, slug, values, LabBatch(rows, length, kept, rows * kept), dtype)
-    spec = RunSpec(model, slug, "sentiment", values, batch=rows, max_length=length)
+    found = simulate_lab(
+        StepRequest(model, slug, values, LabBatch(rows, length, kept=kept, predicted=rows * kept), dtype)
+    )
+    spec = RunSpec(
+        model, slug, "sentiment", values, batch=rows, learning_rate=1e-3, max_length=length, eval_rows=0
+    )
     assert found.peak_bytes <= admission.bound(spec)
 
 
@@ -44,12 +49,12 @@ def test_the_bound_is_above_the_simulation(model: str, rows: int, length: int, s
 def test_a_run_that_obviously_fits_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, PLENTY)
     monkeypatch.setattr(inspector, "get_inspector", None)
-    assert admission.refusal(RUN.check()) is None
+    assert admission.refusal(RUN.complete()) is None
 
 
 @pytest.mark.weights
 def test_one_line_says_how_much_and_what_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = RUN.check()
+    spec = RUN.complete()
     needed = inspector.get_inspector(inspector.Worker.MEMORY).ask(
         admission.needed_bytes, spec.to_dict(), "cpu"
     )
@@ -85,7 +90,7 @@ def test_what_cannot_be_simulated_is_not_refused(monkeypatch: pytest.MonkeyPatch
 
     free(monkeypatch, 1)
     monkeypatch.setattr(inspector, "get_inspector", lambda _: Unable())
-    assert admission.refusal(RUN.check()) is None
+    assert admission.refusal(RUN.complete()) is None
 
 
 @pytest.mark.weights
@@ -100,7 +105,7 @@ def test_the_queue_refuses_at_submit_and_keeps_nothing(monkeypatch: pytest.Monke
 
 @pytest.mark.weights
 def test_a_waiting_run_is_asked_again_at_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = store.create(RUN.check())
+    run = store.create(RUN.complete())
     free(monkeypatch, 1)
     RunQueue()._run(run)
     assert run.view().status is Status.FAILED

@@ -14,7 +14,9 @@ from peft_lab.runs import owners, store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
 
-SPEC = RunSpec("minilm-l6", "lora", "sentiment", steps=10, batch=4, eval_rows=8)
+SPEC = RunSpec(
+    "minilm-l6", "lora", "sentiment", steps=10, batch=4, learning_rate=1e-3, max_length=64, eval_rows=8
+)
 
 
 @pytest.fixture(autouse=True)

@@ -55,7 +55,7 @@ TRAIN = ("train", "--model", "minilm-l6", "--method", "ia3", "--task", "sentimen
 
 
 def test_a_full_disk_refuses_a_run_in_one_sentence_and_the_list_still_reads(disk: Disk) -> None:
-    dead = store.create(QUICK, replace(owners.myself(), pid=2**22 + 1))
+    dead = store.create(QUICK.complete(), replace(owners.myself(), pid=2**22 + 1))
     disk.fill()
     with pytest.raises(RunError, match=r"too full for this run: it needs .* free"):
         RunQueue().submit(QUICK)
@@ -69,7 +69,7 @@ def test_a_full_disk_refuses_a_run_in_one_sentence_and_the_list_still_reads(disk
 
 
 def test_a_disk_that_can_only_be_read(disk: Disk) -> None:
-    dead = store.create(QUICK, replace(owners.myself(), pid=2**22 + 1))
+    dead = store.create(QUICK.complete(), replace(owners.myself(), pid=2**22 + 1))
     disk.read_only()
     with pytest.raises(RunError, match="can only be read"):
         RunQueue().submit(QUICK)
@@ -84,7 +84,7 @@ def test_a_disk_that_can_only_be_read(disk: Disk) -> None:
 
 def test_what_needs_more_room_than_there_is_beside_the_reserve(disk: Disk) -> None:
     """Full fine-tuning writes the whole model, which is larger than this disk; IA³ fits."""
-    complete = IA3.check()
+    complete = IA3.complete()
     assert room.refusal(complete) is None
     refused = room.refusal(replace(complete, method="full", values={}))
     assert refused is not None and "too full" in refused
@@ -100,6 +100,7 @@ def test_a_fault_in_the_middle_of_a_run_ends_that_run_and_not_the_queue(disk: Di
     first = store.get(queue.submit(LONG))
     second = store.get(queue.submit(LONG))
     until(lambda: first.view().step >= 1)
+    (first.folder / ".adapter").mkdir()  # as if the disk had failed while the adapter was saved
     disk.fill() if fault == "full" else disk.read_only()
     said = "full" if fault == "full" else "read"
     assert queue.wait(first.id, PATIENCE) is Status.FAILED
@@ -112,9 +113,10 @@ def test_a_fault_in_the_middle_of_a_run_ends_that_run_and_not_the_queue(disk: Di
     third = queue.submit(QUICK)
     assert queue.wait(third, PATIENCE) is Status.DONE
     # what could not be written down then is on the disk now, for every other process
-    until(lambda: not events._untold, 5)
+    until(lambda: not events._unwritten, 5)
     for run in (first, second):
         assert read_events(run.folder / "events.jsonl")[-1]["type"] == "failed"
+        assert not (run.folder / ".adapter").exists()
 
 
 @pytest.mark.slow

@@ -53,11 +53,11 @@ SERVER = """
 import signal, sys, time
 from dataclasses import replace
 from peft_lab.queue.queue import get_queue
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest, RunSpec
 if __name__ == "__main__":
     # As Streamlit takes it: its loop ends, and the interpreter with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    print(get_queue().submit(RunSpec("minilm-l6", "lora", "sentiment", steps=50_000, batch=2)), flush=True)
+    print(get_queue().submit(RunRequest("minilm-l6", "lora", "sentiment", steps=50_000, batch=2)), flush=True)
     time.sleep(600)
 """
 

@@ -17,7 +17,7 @@ from peft_lab import machine
 from peft_lab.errors import RunError
 from peft_lab.queue import ending
 from peft_lab.runs import store, training
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.training import batches, loop
 from peft_lab.training.schedule import rate_at
@@ -75,38 +75,38 @@ def in_this_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def spec(models: dict[str, str], rows: str) -> RunSpec:
-    return RunSpec(
+def spec(models: dict[str, str], rows: str) -> RunRequest:
+    return RunRequest(
         models["encoder"], "lora", "own", {"r": 2}, steps=16, batch=4, eval_rows=5, seed=1, learning_rate=RATE,
         own_data=rows, probes=("a row",), warmup=0.25,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def generates(models: dict[str, str]) -> RunSpec:
-    return RunSpec(
+def generates(models: dict[str, str]) -> RunRequest:
+    return RunRequest(
         models["causal-lm"], "lora", "json", {"r": 2}, steps=2, batch=2, eval_rows=1, compared=True
     )
 
 
-def begun(spec: RunSpec) -> Run:
-    run = store.create(spec.check())
+def begun(spec: RunRequest) -> Run:
+    run = store.create(spec.complete())
     run.log.emit("queued", owner={})
     return run
 
 
-def carried_out(spec: RunSpec) -> Run:
+def carried_out(spec: RunRequest) -> Run:
     run = begun(spec)
     ending.end(run, *training.train(run))
     return run
 
 
 @pytest.fixture(scope="module")
-def finished(spec: RunSpec) -> Run:
+def finished(spec: RunRequest) -> Run:
     return carried_out(spec)
 
 
-def share(spec: RunSpec, step: int) -> float:
+def share(spec: RunRequest, step: int) -> float:
     return rate_at(step, spec.steps, spec.warmup, spec.schedule)
 
 
@@ -114,7 +114,7 @@ def of(run: Run, kind: str) -> list[dict[str, Any]]:
     return [event for event in run.events() if event["type"] == kind]
 
 
-def test_the_rate_rises_to_its_peak_and_falls_to_nothing(spec: RunSpec) -> None:
+def test_the_rate_rises_to_its_peak_and_falls_to_nothing(spec: RunRequest) -> None:
     """(k + 1) / (rise + 1) during the warm-up; then what is left of the steps, as a line or half a cosine."""
     rise, steps = 5, 20
     asked = replace(spec, steps=steps, warmup=0.25)
@@ -147,7 +147,7 @@ def test_every_step_is_told_with_the_rate_it_was_made_at(finished: Run) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_a_short_run_measures_its_last_step(spec: RunSpec, steps: int) -> None:
+def test_a_short_run_measures_its_last_step(spec: RunRequest, steps: int) -> None:
     run = carried_out(replace(spec, steps=steps, eval_rows=0, probes=()))
     assert [step["step"] for step in of(run, "step") if step["tracked"]] == [steps]
 
@@ -160,7 +160,7 @@ def test_what_is_trained_is_counted_without_the_head(finished: Run) -> None:
     assert (ready["dtype"], ready["learning_rate"]) == ("float32", RATE)
 
 
-def test_a_causal_model_has_no_head(generates: RunSpec) -> None:
+def test_a_causal_model_has_no_head(generates: RunRequest) -> None:
     run = carried_out(replace(generates, eval_rows=0, steps=1, compared=False))
     (ready,) = of(run, "ready")
     assert ready["head"] == 0 and ready["trainable"] > 0
@@ -180,7 +180,7 @@ def test_tuned_and_base_model_are_scored_and_asked(finished: Run) -> None:
     assert of(finished, "inference") == of(finished, "unrelated") == []
 
 
-def test_nothing_is_scored_or_asked_unasked(spec: RunSpec) -> None:
+def test_nothing_is_scored_or_asked_unasked(spec: RunRequest) -> None:
     run = carried_out(replace(spec, steps=1, eval_rows=0, probes=()))
     assert of(run, "evaluated") == of(run, "evaluating") == of(run, "probe") == []
     assert run.insight() == {} and run.view().status == "done"
@@ -188,7 +188,7 @@ def test_nothing_is_scored_or_asked_unasked(spec: RunSpec) -> None:
 
 @pytest.mark.weights
 def test_a_comparison_times_both_models_and_reads_unrelated_text(
-    spec: RunSpec, generates: RunSpec, monkeypatch: pytest.MonkeyPatch
+    spec: RunRequest, generates: RunRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that writes is read the text, one that classifies is not; both are timed."""
     loaded: list[bool] = []
@@ -208,8 +208,8 @@ def test_a_comparison_times_both_models_and_reads_unrelated_text(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_base_in_few_bits_is_had_whole_where_it_is_asked_for(spec: RunSpec) -> None:
-    few = replace(spec, method="qlora", values={}).check()
+def test_a_base_in_few_bits_is_had_whole_where_it_is_asked_for(spec: RunRequest) -> None:
+    few = replace(spec, method="qlora", values={}).complete()
     task = few.task_object()
 
     def packed(**asked: bool) -> int:
@@ -221,7 +221,7 @@ def test_a_base_in_few_bits_is_had_whole_where_it_is_asked_for(spec: RunSpec) ->
     assert config.id2label == dict(enumerate(task.labels)) and set(config.label2id) == set(task.labels)
 
 
-def test_a_stop_is_heard_before_the_next_step(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_is_heard_before_the_next_step(spec: RunRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     run = begun(spec)
     monkeypatch.setattr(Run, "asked_to_stop", lambda run: len(of(run, "step")) == 3)
     ending, message = training.train(run)
@@ -229,7 +229,9 @@ def test_a_stop_is_heard_before_the_next_step(spec: RunSpec, monkeypatch: pytest
     assert of(run, "evaluated") == []
 
 
-def test_a_stop_after_the_last_step_ends_the_scoring(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_after_the_last_step_ends_the_scoring(
+    spec: RunRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = begun(replace(spec, steps=2, probes=()))
     monkeypatch.setattr(Run, "asked_to_stop", lambda run: len(of(run, "step")) == 2)
     ending, message = training.train(run)
@@ -238,7 +240,7 @@ def test_a_stop_after_the_last_step_ends_the_scoring(spec: RunSpec, monkeypatch:
 
 @pytest.mark.parametrize(("loss", "norm"), [(math.inf, 1.0), (1.0, math.inf), (math.nan, math.nan)])
 def test_what_is_no_number_ends_the_run(
-    loss: float, norm: float, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+    loss: float, norm: float, spec: RunRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the loss, or in the gradients alone; the step is named as a person counts."""
     import torch
@@ -256,7 +258,7 @@ def test_what_is_no_number_ends_the_run(
 
 
 def test_gradients_are_clipped_at_what_is_asked_and_with_nought_not_at_all(
-    spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+    spec: RunRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
@@ -273,12 +275,10 @@ def test_gradients_are_clipped_at_what_is_asked_and_with_nought_not_at_all(
     assert limits == [0.5, math.inf]
 
 
-def test_only_rows_that_the_steps_use_are_read(spec: RunSpec) -> None:
-    asked = replace(spec, steps=3, batch=4)
+def test_only_rows_that_the_steps_use_are_read(spec: RunRequest) -> None:
+    asked = replace(spec, steps=3, batch=4).complete()
     assert training._needed(asked, ROWS) == list(range(12))
     assert training._needed(asked, 7) == list(range(7))
-    with pytest.raises(TypeError, match="check"):
-        training._needed(replace(asked, batch=None), ROWS)
 
 
 class Slow:

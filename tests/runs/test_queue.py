@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,9 @@ import pytest
 from peft_lab.errors import BadInput, RunError
 from peft_lab.queue import queue
 from peft_lab.queue.queue import RunQueue, get_queue
-from peft_lab.runs import store
+from peft_lab.runs import owners, store
 from peft_lab.runs.events import read_events
+from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
 from peft_lab.workers import processes
 
@@ -92,7 +94,7 @@ def test_a_child_that_does_not_listen_is_ended(monkeypatch: pytest.MonkeyPatch) 
 def test_an_error_that_is_a_bug_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     identity = get_queue().submit(replace(QUICK, eval_rows=0))
     assert get_queue().wait(identity, PATIENCE) is Status.DONE
-    run = store.create(replace(QUICK, model="minilm-l6", method="lora").check())
+    run = store.create(replace(QUICK, model="minilm-l6", method="lora").complete())
     (run.folder / "spec.json").write_text("{")
     get_queue()._run(run)
     assert read_events(run.folder / "events.jsonl")[-1]["type"] == "failed"
@@ -100,9 +102,9 @@ def test_an_error_that_is_a_bug_names_itself(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_runs_of_an_app_that_is_gone_are_lost_and_no_obstacle() -> None:
-    run = store.create(QUICK)
+    run = store.create(QUICK.complete())
     run.log.emit("queued", owner={"pid": 2**22 + 1, "started": 0.0})
-    same_number = store.create(QUICK)
+    same_number = store.create(QUICK.complete())
     same_number.log.emit("queued", owner={"pid": os.getpid(), "started": 1.0})
     assert {run.id, same_number.id} <= set(queue.mark_lost())
     assert run.view().status is Status.LOST and "ended before" in run.view().message
@@ -113,10 +115,10 @@ APP = """
 import sys, time
 from pathlib import Path
 from peft_lab.queue.queue import get_queue
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest, RunSpec
 if __name__ == "__main__":
     Path(sys.argv[1]).open("a").write("x")
-    print(get_queue().submit(RunSpec("minilm-l6", "lora", "sentiment", steps=50_000, batch=2)), flush=True)
+    print(get_queue().submit(RunRequest("minilm-l6", "lora", "sentiment", steps=50_000, batch=2)), flush=True)
     time.sleep(600)
 else:
     Path(sys.argv[1]).open("a").write("imported again")
@@ -166,9 +168,9 @@ def test_unknown_runs() -> None:
 
 def test_the_submitting_process_never_imports_torch() -> None:
     code = (
-        "import sys; from peft_lab.queue.queue import get_queue; from peft_lab.runs.spec import RunSpec;"
+        "import sys; from peft_lab.queue.queue import get_queue; from peft_lab.runs.spec import RunRequest;"
         "from peft_lab.workers import inspector; from peft_lab.runs import respond, record;"
-        "q = get_queue(); i = q.submit(RunSpec('minilm-l6', 'lora', 'sentiment', steps=1, batch=2, eval_rows=2));"
+        "q = get_queue(); i = q.submit(RunRequest('minilm-l6', 'lora', 'sentiment', steps=1, batch=2, eval_rows=2));"
         "print(q.wait(i)); print([m for m in ('torch', 'transformers', 'peft', 'streamlit') if m in sys.modules])"
     )
     root = str(Path(queue.__file__).parents[2])
@@ -180,3 +182,29 @@ def test_the_submitting_process_never_imports_torch() -> None:
         timeout=PATIENCE,
     )
     assert done.stdout.split("\n")[:2] == ["done", "[]"], done.stderr
+
+
+def test_a_run_that_waits_looks_only_at_the_run_before_it(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = RunSpec(**{**vars(QUICK), "learning_rate": 1e-3, "max_length": 64})
+    first, second = (store.create(spec, owners.myself()) for _ in range(2))
+    for run in (first, second):
+        owners.touch(run.folder)
+    listed: list[int] = []
+    runs = store.runs
+
+    def counted() -> list[store.Run]:
+        listed.append(1)
+        return runs()
+
+    monkeypatch.setattr(store, "runs", counted)
+    mine, turns = RunQueue(), list[str]()
+    monkeypatch.setattr(mine, "_run", lambda run: turns.append(run.id))
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(mine._turn, second)
+        time.sleep(12 * queue.POLL)
+        assert not turns and len(listed) == 1
+        first.log.emit("done")
+        waiting.result(PATIENCE)
+    assert turns == [second.id] and len(listed) == 1

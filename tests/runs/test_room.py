@@ -28,7 +28,7 @@ def test_a_real_run_writes_no_more_than_it_was_said_to_need(method: str) -> None
 
 def test_it_grows_with_what_is_stored() -> None:
     def needed(**changes: object) -> int:
-        return room.needed_bytes(replace(QUICK, **changes).check())  # type: ignore[arg-type]
+        return room.needed_bytes(replace(QUICK, **changes).complete())  # type: ignore[arg-type]
 
     small, large = needed(values={"r": 4}), needed(values={"r": 64})
     # two factors on two maps of 384 by 384 in six layers, 60 more ranks, in float32
@@ -38,7 +38,7 @@ def test_it_grows_with_what_is_stored() -> None:
 
 
 def test_a_reserve_is_left_and_an_unknown_disk_refuses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = QUICK.check()
+    spec = QUICK.complete()
     needed = room.needed_bytes(spec)
     for free, fits in ((needed + room.RESERVE, True), (needed + room.RESERVE - 1, False), (None, True)):
         monkeypatch.setattr(storage, "free", lambda _, free=free: free)

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab.runs.spec import RunSpec, Schedule
+from peft_lab.runs.spec import RunRequest, Schedule
 from peft_lab.training.schedule import rate_at
 
 
-def spec(steps: int, warmup: float, schedule: Schedule = "linear") -> RunSpec:
-    return RunSpec("minilm-l6", "lora", "sentiment", steps=steps, warmup=warmup, schedule=schedule)
+def spec(steps: int, warmup: float, schedule: Schedule = "linear") -> RunRequest:
+    return RunRequest("minilm-l6", "lora", "sentiment", steps=steps, warmup=warmup, schedule=schedule)
 
 
-def factor(spec: RunSpec, step: int) -> float:
+def factor(spec: RunRequest, step: int) -> float:
     return rate_at(step, spec.steps or 0, spec.warmup, spec.schedule)
 
 

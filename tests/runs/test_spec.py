@@ -14,7 +14,7 @@ from peft_lab.choose.situation import Situation
 from peft_lab.compare.shipped import all_shipped
 from peft_lab.errors import AssetError, BadInput, UnknownName, Unsupported
 from peft_lab.memory import protocol
-from peft_lab.runs.spec import BATCH, RunSpec
+from peft_lab.runs.spec import BATCH, RunRequest, RunSpec
 from peft_lab.tasks import get_task
 from peft_lab.ui.memory.controls import DEFAULTS
 from peft_lab.workers import inspector
@@ -24,7 +24,7 @@ GOOD: dict[str, Any] = {"model": "minilm-l6", "method": "lora", "task": "sentime
 
 @given(
     steps=st.integers(),
-    rate=st.none() | st.floats(allow_nan=False),
+    rate=st.none() | st.floats(allow_nan=False, allow_infinity=False),
     rank=st.integers(),
     targets=st.lists(st.text()).map(tuple),
     probes=st.lists(st.text()).map(tuple),
@@ -33,15 +33,28 @@ def test_a_spec_survives_json(
     steps: int, rate: float | None, rank: int, targets: tuple[str, ...], probes: tuple[str, ...]
 ) -> None:
     values = {"r": rank, "target_modules": targets}
-    spec = RunSpec("m", "lora", "t", values=values, steps=steps, learning_rate=rate, probes=probes)
-    assert RunSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    spec = RunRequest("m", "lora", "t", values=values, steps=steps, learning_rate=rate, probes=probes)
+    assert RunRequest.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    full = RunSpec(**{**vars(spec), "batch": 2, "learning_rate": 0.1, "max_length": 9, "eval_rows": 0})
+    assert RunSpec.from_dict(json.loads(json.dumps(full.to_dict()))) == full
 
 
 def test_unknown_or_missing_settings_are_named() -> None:
     with pytest.raises(BadInput, match="called 'stepz'"):
-        RunSpec.from_dict({**GOOD, "stepz": 3})
-    with pytest.raises(BadInput, match="needs a task"):
-        RunSpec.from_dict({"model": "a", "method": "b"})
+        RunRequest.from_dict({**GOOD, "stepz": 3})
+    with pytest.raises(BadInput, match="needs a value for 'task'"):
+        RunRequest.from_dict({"model": "a", "method": "b"})
+
+
+def test_what_a_request_leaves_open_a_spec_has() -> None:
+    settled = {"batch": 2, "learning_rate": 0.1, "max_length": 9, "eval_rows": 0}
+    assert RunSpec.from_dict({**GOOD, **settled}).head_learning_rate is None
+    for name in settled:
+        assert getattr(RunRequest.from_dict({**GOOD, **settled, name: None}), name) is None
+        with pytest.raises(BadInput, match=f"{name} cannot be 'None'"):
+            RunSpec.from_dict({**GOOD, **settled, name: None})
+        with pytest.raises(BadInput, match=f"needs a value for '{name}'"):
+            RunSpec.from_dict({key: value for key, value in (GOOD | settled).items() if key != name})
 
 
 @pytest.mark.weights
@@ -57,16 +70,10 @@ def test_usual_batches_are_those_that_were_compared_and_published() -> None:
 
 
 def test_check_fills_in_every_default() -> None:
-    full = RunSpec(**GOOD).check()
-    assert (
-        full.batch == 32
-        and full.learning_rate
-        and full.max_length
-        and full.eval_rows
-        and full.eval_rows >= 800
-    )
+    full = RunRequest(**GOOD).complete()
+    assert full.batch == 32 and full.learning_rate and full.max_length and full.eval_rows >= 800
     assert full.values["target_modules"] == ("query", "value")
-    assert full.check() == full
+    assert full.complete() == full
 
 
 @pytest.mark.weights
@@ -106,13 +113,13 @@ def test_what_cannot_work_is_said_before_anything_runs(
     changes: dict[str, Any], kind: type[BadInput], field: str, words: str
 ) -> None:
     with pytest.raises(kind, match=words) as caught:
-        RunSpec(**{**GOOD, **changes}).check()
+        RunRequest(**{**GOOD, **changes}).complete()
     assert caught.value.field == field
 
 
 def test_missing_weights_name_the_command(own_home: Path) -> None:
     with pytest.raises(AssetError, match="peft_lab fetch"):
-        RunSpec(**GOOD).check()
+        RunRequest(**GOOD).complete()
 
 
 @pytest.mark.weights
@@ -121,11 +128,11 @@ def test_own_file_is_read_and_its_faults_are_said(tmp_path: Path) -> None:
     path.write_text(
         "text,label\n" + "".join(f"sentence number {n},{'good' if n % 2 else 'bad'}\n" for n in range(20))
     )
-    full = RunSpec(**{**GOOD, "task": "own", "own_data": str(path)}).check()
+    full = RunRequest(**{**GOOD, "task": "own", "own_data": str(path)}).complete()
     assert full.task_object().labels == ("bad", "good")
     path.write_text("text,label\n")
     with pytest.raises(BadInput, match="rows"):
-        RunSpec(**{**GOOD, "task": "own", "own_data": str(path)}).check()
+        RunRequest(**{**GOOD, "task": "own", "own_data": str(path)}).complete()
 
 
 @pytest.fixture
@@ -136,4 +143,4 @@ def closing() -> Iterator[None]:
 
 def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path, closing: None) -> None:
     with pytest.raises(BadInput, match="could not be read as a model"):
-        RunSpec(**{**GOOD, "model": str(tmp_path)}).check()
+        RunRequest(**{**GOOD, "model": str(tmp_path)}).complete()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,17 @@ from peft_lab.errors import RunError
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
 
-SPEC = RunSpec("minilm-l6", "lora", "sentiment", values={"r": 4}, steps=3)
+SPEC = RunSpec(
+    "minilm-l6",
+    "lora",
+    "sentiment",
+    {"r": 4},
+    steps=3,
+    batch=8,
+    learning_rate=1e-3,
+    max_length=64,
+    eval_rows=9,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -32,14 +43,16 @@ def test_no_runs_is_an_empty_list() -> None:
 def test_id_reads_when_what_and_on_what() -> None:
     run = store.create(SPEC)
     assert re.fullmatch(r"\d{8}-\d{6}-lora-minilm-sentiment-[0-9a-f]{4}", run.id)
-    assert re.fullmatch(r"[\w.-]+", store.create(RunSpec("/models/My Model (v2)", "lora", "json")).id)
+    assert re.fullmatch(
+        r"[\w.-]+", store.create(replace(SPEC, model="/models/My Model (v2)", task="json")).id
+    )
     assert store.get(run.id).spec == SPEC
 
 
 def test_an_own_file_is_kept_with_the_run(tmp_path: Path) -> None:
     data = tmp_path / "mine.csv"
     data.write_text("text,label\n")
-    run = store.create(RunSpec("minilm-l6", "lora", "own", own_data=str(data)))
+    run = store.create(replace(SPEC, task="own", own_data=str(data)))
     data.unlink()
     assert Path(str(run.spec.own_data)).read_text() == "text,label\n"
     assert Path(str(run.spec.own_data)).parent == run.folder
@@ -83,8 +96,8 @@ def test_newest_first() -> None:
         ("spec.json", None, "no spec.json"),
         ("spec.json", "{", "cannot be read"),
         ("spec.json", "[]", "no settings"),
-        ("spec.json", '{"model": "a"}', "needs a method"),
-        ("spec.json", '{"model": "a", "method": "lora", "task": "gone"}', "gone"),
+        ("spec.json", '{"model": "a"}', "needs a value for 'method'"),
+        ("spec.json", json.dumps({**SPEC.to_dict(), "task": "gone"}), "gone"),
         ("events.jsonl", '{"type": "step", "time": 1.0}\n', "events"),
     ],
 )

@@ -15,7 +15,7 @@ from peft_lab.errors import RunError
 from peft_lab.methods import get_method
 from peft_lab.queue import ending
 from peft_lab.runs import expected, record, respond, store, training
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.training import batches, loop
 from peft_lab.training.evaluation import Examiner
@@ -23,11 +23,11 @@ from peft_lab.training.schedule import rate_at
 
 pytestmark = pytest.mark.weights
 SENTENCES = ("A wonderful film.", "Dull and far too long.")
-SMALL = RunSpec("minilm-l6", "lora", "sentiment", steps=6, batch=8, eval_rows=40, probes=SENTENCES)
+SMALL = RunRequest("minilm-l6", "lora", "sentiment", steps=6, batch=8, eval_rows=40, probes=SENTENCES)
 
 
-def carry_out(spec: RunSpec) -> Run:
-    run = store.create(spec.check())
+def carry_out(spec: RunRequest) -> Run:
+    run = store.create(spec.complete())
     run.log.emit("queued")
     run.log.emit("starting")
     ending.end(run, *training.train(run))
@@ -146,7 +146,7 @@ def test_step0_gradients_of_a_are_zero_and_of_b_are_not(finished: Run) -> None:
 
 
 def test_a_stop_between_steps_saves_what_was_learned(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = store.create(SMALL.check())
+    run = store.create(SMALL.complete())
     monkeypatch.setattr(Run, "asked_to_stop", lambda self: self.view().step == 3)
     ending, message = training.train(run)
     assert ending == "stopped" and "after 3 of 6 steps" in message
@@ -154,7 +154,7 @@ def test_a_stop_between_steps_saves_what_was_learned(monkeypatch: pytest.MonkeyP
 
 
 def test_a_stop_in_the_evaluation_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = store.create(SMALL.check())
+    run = store.create(SMALL.complete())
     monkeypatch.setattr(Run, "asked_to_stop", lambda self: self.view().step == 6)
     ending, message = training.train(run)
     assert ending == "stopped" and "during the evaluation" in message
@@ -184,7 +184,7 @@ def test_no_evaluation_when_none_is_wanted() -> None:
 
 
 def test_respond_needs_an_adapter() -> None:
-    run = store.create(SMALL.check())
+    run = store.create(SMALL.complete())
     with pytest.raises(RunError, match="no adapter"):
         respond.respond(run.id, ["a"])
 

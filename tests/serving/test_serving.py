@@ -38,7 +38,7 @@ def test_adapters_and_lora_serve_mixed_requests(assets_home: Path, monkeypatch: 
     """Runs of two steps: what is served is what each adapter says alone, and switching moves no weights."""
     from peft_lab.queue import ending
     from peft_lab.runs import store, training
-    from peft_lab.runs.spec import RunSpec
+    from peft_lab.runs.spec import RunRequest
 
     monkeypatch.setattr(measuring, "SCORED", 6)
     monkeypatch.setattr(measuring, "REPEATS", 1)
@@ -46,8 +46,8 @@ def test_adapters_and_lora_serve_mixed_requests(assets_home: Path, monkeypatch: 
     runs: dict[str, dict[str, str]] = {}
     for method in serving.METHODS:
         for domain, task in serving.DOMAINS.items():
-            spec = RunSpec(serving.MODEL, method, task, steps=2, batch=4, eval_rows=0, learning_rate=0.02)
-            run = store.create(spec.check())
+            spec = RunRequest(serving.MODEL, method, task, steps=2, batch=4, eval_rows=0, learning_rate=0.02)
+            run = store.create(spec.complete())
             run.log.emit("queued", owner={})
             ending.end(run, *training.train(run))
             runs.setdefault(method, {})[domain] = run.id

@@ -165,7 +165,7 @@ def test_a_long_path_travels_as_a_file_only() -> None:
     source = random.Random(0)
     noise = ["".join(chr(source.randrange(33, 120)) for _ in range(780)) for _ in range(MOST_STOPS)]
     long = Tour("Long", tuple(replace(STOP, read=text) for text in noise))
-    with pytest.raises(BadInput, match="Share it as a file"):
+    with pytest.raises(BadInput, match="Share the path as a file"):
         sharing.pack(long)
     file = json.dumps(sharing.to_document(long)).encode()
     assert sharing.from_file(file, PAGES) == long

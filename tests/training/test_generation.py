@@ -10,7 +10,7 @@ import torch
 from peft_lab import tasks
 from peft_lab.methods import all_methods
 from peft_lab.models.loading import load_base
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.training.evaluation import Examiner
 from tests.runs.test_training import carry_out
 
@@ -27,7 +27,7 @@ METHODS = [
 def test_every_method_trains_and_answers(slug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     task = replace(tasks.get_task("json"), max_new_tokens=3)  # a whole answer would take most of the time
     monkeypatch.setattr(RunSpec, "task_object", lambda self: task)
-    spec = RunSpec("smollm2-135m", slug, "json", steps=3, batch=2, eval_rows=2, probes=(PROBE,))
+    spec = RunRequest("smollm2-135m", slug, "json", steps=3, batch=2, eval_rows=2, probes=(PROBE,))
     seen = carry_out(spec).view()
     assert seen.status == "done" and len(seen.losses) == 3
     assert seen.before and seen.after and seen.before.rows == seen.after.rows == 2

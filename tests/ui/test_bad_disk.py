@@ -10,13 +10,13 @@ import pytest
 
 from bench.faults.disk import Disk, NoDisk, small_disk
 from peft_lab.runs import owners, store
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 from tests.conftest import missing
 from tests.ui.test_pages import opened, told
 
 pytestmark = [pytest.mark.weights, pytest.mark.filterwarnings("ignore")]
 PAGES = ("home", "lora", "runs", "compare", "memory", "choose", "practice", "fact_check", "tour", "teach")
-SPEC = RunSpec("minilm-l6", "lora", "sentiment", steps=60, batch=2)
+SPEC = RunRequest("minilm-l6", "lora", "sentiment", steps=60, batch=2)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_dead_run_is_lost_on_its_page_without_a_visit_to_the_list(
     own_home.mkdir()
     for part in ("models", "data"):
         (own_home / part).symlink_to(assets_home / part, target_is_directory=True)
-    run = store.create(SPEC.check(), replace(owners.myself(), pid=2**22 + 1))
+    run = store.create(SPEC.complete(), replace(owners.myself(), pid=2**22 + 1))
     run.log.emit("starting")
     for step in (1, 2):
         run.log.emit("step", step=step, loss=1.0, lr=0.1, grad_norm=1.0, tokens=40, seconds=0.5)

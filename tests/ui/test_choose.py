@@ -68,7 +68,8 @@ def test_the_first_situation_is_answered_with_reasons_and_flips() -> None:
     assert "simulated" in told(app)
     assert "A card sold as less than" in told(app)
     [settings] = [found.proto.body for found in app.get("html") if "lora_alpha" in found.proto.body]
-    cells = [re.sub("<[^>]+>", "", row) for row in settings.split("</tr>")]
+    plain = settings.replace("\N{NON-BREAKING HYPHEN}", "-")
+    cells = [re.sub("<[^>]+>", "", row) for row in plain.split("</tr>")]
     [rate] = [row for row in cells if row.startswith("learning rate")]
     assert rate == "learning rate2e-42.5e-5 to 2e-3QLoRA, LoRA Learns Less and Forgets Less and 3 more"
     assert any(row.startswith("r168 to 256LoRA Without Regret") for row in cells)

@@ -73,9 +73,8 @@ def test_it_opens_with_nothing_compared(runner: FakeQueue) -> None:
     app = opened()
     assert "Nothing has been compared" in told(app)
     assert app.button(key="compare-start")
-    assert any("published comparison" in each.label for each in app.expander)
-    assert "Llama 3.2 3B, MetaMathQA" in told(app)  # until then there is the published plot
-    assert len(app.get("plotly_chart")) == 1
+    assert any("63 published runs" in each.label for each in app.expander)
+    assert len(app.get("plotly_chart")) == 3  # what others published: two figures, all methods, one method
 
 
 def test_published_training_time_is_that_of_the_steps(runner: FakeQueue) -> None:
@@ -90,6 +89,58 @@ def test_published_training_time_is_that_of_the_steps(runner: FakeQueue) -> None
     assert f"{units.seconds(lora.testing)}</td>" in line and f"{units.seconds(lora.evaluating)}</td>" in line
     assert units.seconds(lora.seconds + lora.testing) not in table
     assert table.count("<tr>") == len(rows) + 1
+
+
+def test_what_others_published_is_in_the_address(runner: FakeQueue) -> None:
+    app = opened()
+    assert not dict(app.query_params)  # the defaults say nothing
+    shown = told(app)
+    moved = published.moved()
+    assert moved is not None
+    assert f"{100 * moved.median:.1f} points away in the median" in shown
+    assert "lora, rank32-dora from 0.30 to 0.05" in shown
+    assert "At about the same number of trained parameters (8.43M to 9.46M): rank10-target-mlp 49.4%" in shown
+    # the front by hand: nothing trains as few and answers better
+    rows = published.rows().values()
+    front = [
+        row
+        for row in rows
+        if all(
+            row.accuracy > other.accuracy
+            for other in rows
+            if other is not row and other.trainable <= row.trainable
+        )
+    ]
+    assert f"Pareto front, filled: {len(front)} of {len(rows)} runs." in shown
+    chosen = opened(
+        px="tokens_per_second", py="forgetting_change", family="ia3", run="ia3--llama-3.2-3B-lr_0.001"
+    )
+    assert dict(chosen.query_params) == {
+        "px": "tokens_per_second", "py": "forgetting_change", "family": "ia3", "run": "ia3--llama-3.2-3B-lr_0.001",
+    }  # fmt: skip
+    assert "0.001" in told(chosen) and "Weight decay" in told(chosen)
+    pictures = opened(bench="image", py="forgetting_change")
+    assert "Without one of the two figures: full-finetuning." in told(pictures)
+    assert "a single run was published twice (randlora, by 0.9 points)" in told(pictures)
+    assert "cannot be opened here" in told(pictures)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("bench", "no benchmark"), ("px", "no across"), ("family", "no method"), ("run", "no run")],
+)
+def test_an_address_of_what_others_published_that_cannot_be_read(
+    runner: FakeQueue, name: str, said: str
+) -> None:
+    assert said in told(opened(**{name: "nonsense"}))
+
+
+def test_a_published_run_opens_in_the_lab(runner: FakeQueue) -> None:
+    app = opened(run="lora--llama-3.2-3B-rank64-rslora")
+    links = told(app)
+    assert "(memory?tab=published&row=lora--llama-3.2-3B-rank64-rslora)" in links
+    assert "(lora?model=llama-3.2-3b&r=64&lora_alpha=64&use_rslora=true)" in links
+    assert "lora?" not in told(opened(run="lora--llama-3.2-3B-rank32-mica"))
 
 
 def test_a_comparison_is_made_from_the_form_and_shown(runner: FakeQueue) -> None:
@@ -210,8 +261,8 @@ def test_a_method_that_failed_says_why_in_its_row(runner: FakeQueue) -> None:
         ({"task": "json"}, "no task for this model"),
         ({"methods": "lorra"}, "'lora'"),
         ({"steps": "many"}, "not a whole number"),
-        ({"steps": "0"}, "Steps goes from 1"),
-        ({"seeds": "99"}, "Seeds goes from 1 to 20"),
+        ({"steps": "0"}, "Steps must be from 1"),
+        ({"seeds": "99"}, "Seeds must be from 1 to 20"),
         ({"comparison": "none"}, "no comparison"),
     ],
 )
@@ -233,8 +284,6 @@ def test_the_address_chooses_axes_and_says_them(runner: FakeQueue) -> None:
     app = opened(x="peak_bytes", y="seconds")
     assert (app.query_params["x"], app.query_params["y"]) == ("peak_bytes", "seconds")
     assert "Pareto front, from left to right: LoRA, BitFit." in told(app)  # equal on both
-    unpublished = opened(x="added_seconds")
-    assert "Not published there: added inference time per token" in told(unpublished)
 
 
 def test_the_csv_has_every_method_and_every_seed(runner: FakeQueue) -> None:

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.queue import ending
 from peft_lab.runs import store, training
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.ui.method.inside.adapters import by_kind
 from peft_lab.ui.method.inside.bitfit import grid
@@ -40,8 +40,8 @@ def runs(assets_home: Path) -> Iterator[dict[str, Run]]:
     """A short run of each on MiniLM, with a rate at which two steps are felt."""
     made = {}
     for slug in SLUGS:
-        spec = RunSpec("minilm-l6", slug, "sentiment", steps=2, batch=8, eval_rows=64, learning_rate=0.05)
-        run = store.create(spec.check())
+        spec = RunRequest("minilm-l6", slug, "sentiment", steps=2, batch=8, eval_rows=64, learning_rate=0.05)
+        run = store.create(spec.complete())
         run.log.emit("queued", owner={})
         ending.end(run, *training.train(run))
         made[slug] = run

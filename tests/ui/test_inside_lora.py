@@ -41,7 +41,7 @@ def noted(slug: str, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def made_up(slug: str, values: dict[str, Any]) -> Run:
-    spec = replace(of_method("lora")[0].specs()[0], method=slug, values=values)
+    spec = replace(of_method("lora")[0].requests()[0], method=slug, values=values)
     run = ended(spec, 0.8)
     record.write_insight(run, noted(slug, values))
     return run

@@ -10,7 +10,7 @@ import pytest
 
 from peft_lab.queue import ending
 from peft_lab.runs import store, training
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.ui.method.inside.trained_keys import slower
 
@@ -19,16 +19,16 @@ from .test_pages import opened, told
 
 V2 = {"version": "v2", "init_weights": "zero"}
 SPECS = {
-    "prompt": RunSpec("minilm-l6", "prompt", "sentiment", steps=2, batch=8, eval_rows=8),
-    "ptuning": RunSpec("minilm-l6", "ptuning", "sentiment", steps=2, batch=8, eval_rows=8),
-    "ptuning-v2": RunSpec("minilm-l6", "ptuning", "sentiment", V2, steps=2, batch=8, eval_rows=8),
-    "prefix": RunSpec("smollm2-135m", "prefix", "json", steps=2, batch=2, eval_rows=1),
+    "prompt": RunRequest("minilm-l6", "prompt", "sentiment", steps=2, batch=8, eval_rows=8),
+    "ptuning": RunRequest("minilm-l6", "ptuning", "sentiment", steps=2, batch=8, eval_rows=8),
+    "ptuning-v2": RunRequest("minilm-l6", "ptuning", "sentiment", V2, steps=2, batch=8, eval_rows=8),
+    "prefix": RunRequest("smollm2-135m", "prefix", "json", steps=2, batch=2, eval_rows=1),
 }
 
 
 @pytest.fixture(scope="module", params=SPECS)
 def run(request: pytest.FixtureRequest, assets_home: Path) -> Iterator[Run]:
-    made = store.create(SPECS[request.param].check())
+    made = store.create(SPECS[request.param].complete())
     made.log.emit("queued", owner={})
     ending.end(made, *training.train(made))
     yield made

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from peft_lab import units
-from peft_lab.memory import ask
 from peft_lab.memory.devices import get_device
 from peft_lab.memory.result import Simulation
+from peft_lab.memory.simulate import simulate
 from peft_lab.models.catalogue import get_model
 from peft_lab.ui.memory.controls import DEFAULTS, Chosen
 from peft_lab.ui.memory.lessons import LESSONS, OFF, ON, fullest, is_set, quantised_weights
@@ -23,7 +23,7 @@ def chosen(model: str, batch: int = 2, seq: int = 64) -> Chosen:
 
 
 def simulated(on: Chosen, slug: str, checkpointing: bool = False) -> Simulation:
-    return ask.step(on.entry.name, slug, {}, on.setting(), on.dtype, checkpointing)
+    return simulate(replace(on.request(slug), values={}, checkpointing=checkpointing))
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,7 @@ def test_what_is_packed_and_what_is_not_are_all_the_weights(model: str) -> None:
 
 def test_eight_bits_are_told_as_such() -> None:
     on = replace(chosen("minilm-l6"), dtype="int8")
-    values, dtype = on.base_for("qlora")
-    one = ask.step(on.entry.name, "qlora", values, on.setting(), dtype, False)
+    one = simulate(on.request("qlora"))
     lesson = next(lesson for lesson in LESSONS if lesson.key == "qlora")
     text = lesson.tell(on, {"qlora": one}).text
     packed = quantised_weights(get_model("minilm-l6").shape)

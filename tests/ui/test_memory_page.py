@@ -7,7 +7,7 @@ import time
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import streamlit as st
@@ -16,9 +16,10 @@ from streamlit.testing.v1 import AppTest
 from peft_lab import published
 from peft_lab.choose.room import Room, Step
 from peft_lab.choose.situation import Situation
-from peft_lab.memory import ask, fits
+from peft_lab.memory import fits
 from peft_lab.memory.account import Point
 from peft_lab.memory.devices import devices
+from peft_lab.memory.simulate import simulate
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
 from peft_lab.ui.components import figures
@@ -95,6 +96,21 @@ def test_every_tab_opens(tab: str, expected: str) -> None:
     assert sources(app) == {"simulated"} | ({"cited"} if tab == "published" else set())
 
 
+def test_the_address_names_a_published_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted and simulated at once, each beside what was published."""
+    name = "ln_tuning--llama-3.2-3B-default"
+    app = settled(opened("memory", tab="published", row=name, **SMALL))
+    assert app.query_params["row"] == name or app.query_params["row"] == [name]
+    app.button(key="simulate-row").click().run()
+    until = time.monotonic() + SECONDS
+    while "Counting what this run trained" in told(app) and time.monotonic() < until:
+        time.sleep(0.2)
+        app.run()
+    assert "175,104 of 3,212,924,928 parameters trained" in told(app).replace("\N{NO-BREAK SPACE}", " ")
+    assert "✓ equal to what was published" in told(app) and "21.2 GB" in told(app)
+    assert "no published run" in told(settled(opened("memory", tab="published", row="nonsense", **SMALL)))
+
+
 @pytest.mark.slow
 def test_no_two_moments_of_a_step_have_the_same_name() -> None:
     phases = [("forward", None), ("forward", 0), ("backward", None), ("backward", None), ("backward", 0),
@@ -142,7 +158,7 @@ def test_the_search_for_a_model_leaves_room_for_virtual_tokens(monkeypatch: pyte
     ("what", "size", "least"), [("batch", 4096, True), ("batch", 40, False), ("seq", 512, False)]
 )
 def test_where_a_search_ends_is_a_lower_bound(
-    what: str, size: int, least: bool, monkeypatch: pytest.MonkeyPatch
+    what: Literal["batch", "seq"], size: int, least: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: Future[int] = Future()
     done.set_result(size)
@@ -218,11 +234,11 @@ def test_where_qlora_needs_more_than_lora_it_is_told_why() -> None:
 
 def test_by_default_the_low_rank_methods_adapt_the_same_maps() -> None:
     app = settled(opened("memory", **SMALL))
-    assert "LoRA and QLoRA adapt query, value; all else" in captions(app)
+    assert "LoRA and QLoRA adapt query, value; all other settings" in captions(app)
     assert "targets" not in app.query_params
     control = next(box for box in app.selectbox if box.label == "LoRA and QLoRA adapt")
     settled(control.set_value("all-linear").run())
-    assert "LoRA and QLoRA adapt every linear map; all else" in captions(app)
+    assert "LoRA and QLoRA adapt every linear map; all other settings" in captions(app)
     assert app.query_params["targets"] in ("all-linear", ["all-linear"])
 
 
@@ -236,9 +252,9 @@ def test_the_first_chart_shows_what_four_bits_save() -> None:
     )  # fmt: skip
     need = {}
     for slug in ("lora", "qlora"):
-        values, dtype = chosen.base_for(slug)
-        assert values == {"target_modules": ("q_proj", "v_proj")}
-        need[slug] = fits.needed(ask.step(entry.name, slug, values, chosen.setting(), dtype, False))
+        asked = chosen.request(slug)
+        assert asked.values == {"target_modules": ("q_proj", "v_proj")}
+        need[slug] = fits.needed(simulate(asked))
     assert need["qlora"] < need["lora"] <= chosen.device.memory
     assert replace(chosen, targets="own").base_for("qlora") == ({}, "bfloat16")
 

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.runs import starters, store
 from peft_lab.runs.owners import myself
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.ui.method.sections.turn import roughly
 from peft_lab.ui.server import browser_mark
@@ -29,13 +29,13 @@ SECONDS = 180  # the first simulation starts processes, on a machine that may be
 @pytest.fixture
 def runs(assets_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Makes runs as this browser's pages would leave them on disk, without training."""
-    monkeypatch.setattr(browser_mark, "_told", lambda: MARK)
+    monkeypatch.setattr(browser_mark, "_sent", lambda: MARK)
     made: list[Run] = []
 
     def make(*events: dict[str, Any], mark: str | None = MARK, **settings: Any) -> Run:
         asked: dict[str, Any] = {"method": "bitfit", "task": "sentiment", "steps": 2, "batch": 4} | settings
-        spec = RunSpec("minilm-l6", **asked)
-        run = store.create(spec.check())
+        spec = RunRequest("minilm-l6", **asked)
+        run = store.create(spec.complete())
         run.log.emit("queued", owner=myself().to_dict())
         for event in events:
             run.log.emit(**event)
@@ -76,7 +76,7 @@ def memory(peak: int) -> dict[str, Any]:
 def tile(app: AppTest, label: str = "Peak memory, one step") -> tuple[str, str]:
     """The figure of a headline tile, and what stands under it."""
     until = time.monotonic() + SECONDS
-    while any("Being simulated" in element.value for element in app.caption) and time.monotonic() < until:
+    while any("Simulating" in element.value for element in app.caption) and time.monotonic() < until:
         time.sleep(0.2)
         app.run()
     assert not app.exception
@@ -117,6 +117,26 @@ def test_before_a_run_the_peak_is_simulated_and_measured_as_soon_as_it_is_there(
     app = opened("bitfit", **LITTLE, run=run.id)
     assert tile(app)[0] == "811 MB"
     assert "**Stopped** after 1 of 2 steps; the adapter is saved as it was then." in told(app)
+
+
+def test_a_page_reads_what_a_run_has_added_once(runs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = runs(START, READY, step(1), steps=9)
+    app = opened("bitfit", **LITTLE | {"steps": "9"}, run=run.id)
+    assert "step 1 of 9" in told(app)
+    opens: list[Path] = []
+    plainly = Path.open
+
+    def counted(path: Path, *how: Any, **further: Any) -> Any:
+        if path.name == "events.jsonl":
+            opens.append(path)
+        return plainly(path, *how, **further)
+
+    monkeypatch.setattr(Path, "open", counted)
+    run.log.emit(**step(2))
+    app.run()
+    assert "step 2 of 9" in told(app) and len(opens) == 1
+    app.run()
+    assert "step 2 of 9" in told(app) and len(opens) == 1
 
 
 @pytest.mark.parametrize("moved", [{"subset": "query_mlp"}, {"batch": "8"}])

@@ -137,10 +137,10 @@ def test_the_count_follows_the_address() -> None:
     ("page", "address", "message"),
     [
         ("lora", {"target_modules": "q_porj"}, "'q_porj' matches no module"),
-        ("lora", {"r": "0"}, "Rank r goes from 1"),
+        ("lora", {"r": "0"}, "Rank r must be from 1"),
         ("lora", {"r": "many"}, "is a whole number"),
         ("lora", {"steps": "x", "tab": "train"}, "which is not a number"),
-        ("lora", {"steps": "0", "tab": "train"}, "Steps goes from 1"),
+        ("lora", {"steps": "0", "tab": "train"}, "Steps must be from 1"),
         ("lora", {"model": "gpt-5"}, "no model in the catalogue called 'gpt-5'"),
         ("bitfit", {"model": "smollm2-135m"}, "bias"),
         ("prefix", {"model": "minilm-l6"}, "key"),

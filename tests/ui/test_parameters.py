@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
-TOLD = "The closed formula gives 60, the count 100: PEFT trains 40 in mlp.experts that the formula does not know."
+TOLD = "The formula gives 60, the count 100: PEFT trains 40 in mlp.experts that the formula does not know."
 
 
 def _page(difference: str | None, lora_fa: int | None) -> None:

@@ -85,9 +85,9 @@ def test_choose_says_of_each_headline_figure_where_it_is_from(untouched: Path) -
 @pytest.mark.weights
 def test_what_a_run_measured_is_called_so_and_is_that_runs(untouched: Path) -> None:
     """A run with figures that nothing else has: they stand beside the measured badge, and only they."""
-    from peft_lab.runs.spec import RunSpec
+    from peft_lab.runs.spec import RunRequest
 
-    spec = RunSpec("minilm-l6", "lora", "sentiment", steps=2, batch=4, seed=3, eval_rows=100).check()
+    spec = RunRequest("minilm-l6", "lora", "sentiment", steps=2, batch=4, seed=3, eval_rows=100).complete()
     identity = FakeQueue().submit(spec)
     measured = store.get(identity).view().memory["peak_bytes"]
     address = {"model": "minilm-l6", "task": "sentiment", "steps": "2", "batch": "4", "seed": "3"}

@@ -146,7 +146,7 @@ def test_what_the_teacher_has_fixed_is_locked_until_one_goes_on_freely() -> None
     # a fixed value is said even where it is the default: defaults may change, a lesson must not
     assert address_of(app)["lora_alpha"] == "16"
     assert address_of(app)["fixed"] == "model,r,lora_alpha"
-    press(app, "Go on freely")
+    press(app, "Unlock these settings")
     assert not control(app, "select_slider", "Rank r").disabled
     assert control(app, "select_slider", "Rank r").value == 16
     assert "fixed" not in address_of(app)
@@ -157,7 +157,7 @@ def test_training_settings_and_seed_are_locked() -> None:
     for label, value in (("Seed", 7), ("Steps", 20)):
         field = control(app, "number_input", label)
         assert (field.disabled, field.value) == (True, value)
-    assert not control(app, "number_input", "Batch").disabled
+    assert not control(app, "number_input", "Batch size").disabled
     assert any(button.label == "Train" for button in app.button)
 
 
@@ -195,7 +195,7 @@ def test_a_path_is_given_words_ordered_and_sent() -> None:
     press(app, "Down")
     assert [stop.title for stop in draft.load(file, "Me", pages.titles()).stops] == ["Home", "Rank"]
     control(app, "text_area", "Move").set_value("Nothing.")
-    press(app, "Save the words")
+    press(app, "Save the text")
     control(app, "text_input", "Title of the path").set_value("Monday")
     again(app)
     path = draft.load(file, "Me", pages.titles())

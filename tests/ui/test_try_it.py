@@ -11,7 +11,7 @@ from peft_lab.experiments import all_experiments, of_method
 from peft_lab.experiments.base import Experiment
 from peft_lab.queue import ending
 from peft_lab.runs import store
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from tests.ui.test_pages import opened, told
 
@@ -19,9 +19,9 @@ pytestmark = pytest.mark.weights
 RANK = next(experiment for experiment in of_method("lora") if experiment.id == "lora-rank")
 
 
-def ended(spec: RunSpec, score: float) -> Run:
+def ended(spec: RunRequest, score: float) -> Run:
     """A finished run's folder, made up."""
-    run = store.create(spec.check())
+    run = store.create(spec.complete())
     run.log.emit("queued", owner={})
     run.log.emit("ready", trainable=10, head=0, total=100, dtype="float32", device="cpu", learning_rate=1e-3)
     for step in (1, 2):
@@ -42,7 +42,7 @@ def ended(spec: RunSpec, score: float) -> Run:
 
 @pytest.fixture
 def finished() -> Iterator[list[Run]]:
-    runs = [ended(spec, score) for spec, score in zip(RANK.specs(), (0.70, 0.80, 0.82, 0.83), strict=True)]
+    runs = [ended(spec, score) for spec, score in zip(RANK.requests(), (0.70, 0.80, 0.82, 0.83), strict=True)]
     yield runs
     for run in runs:
         shutil.rmtree(run.folder)
@@ -84,7 +84,7 @@ def test_the_knobs_are_set_as_a_run_had_them(finished: list[Run]) -> None:
 def test_a_run_opens_where_its_figure_stands() -> None:
     """Made up without what LoRA notes, so that there is no figure yet; the way to it is there all the same."""
     used = next(experiment for experiment in of_method("lora") if experiment.quantity.tab == "look inside")
-    runs = [ended(spec, 0.8) for spec in used.specs()]
+    runs = [ended(spec, 0.8) for spec in used.requests()]
     app = opened("lora", tab="try it")
     assert any("under Look inside" in caption.value for caption in app.caption)
     app.button(key=f"{used.id}-open-{used.arms[-1].label}").click().run()

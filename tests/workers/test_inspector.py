@@ -38,7 +38,7 @@ def die(code: int) -> None:
 def refuse(kind: str) -> None:
     raise {
         "unknown": UnknownName("method", "laura", ["lora"], "method"),
-        "bad": BadInput("Rank goes from 1.", "r"),
+        "bad": BadInput("Rank must be from 1.", "r"),
         "bug": ZeroDivisionError("a bug"),
     }[kind]
 
@@ -93,7 +93,7 @@ def test_errors_come_back_as_themselves(asked: Inspector) -> None:
     with pytest.raises(UnknownName, match="Did you mean 'lora'") as unknown:
         asked.ask(refuse, "unknown")
     assert unknown.value.field == "method"
-    with pytest.raises(BadInput, match="Rank goes from 1") as bad:
+    with pytest.raises(BadInput, match="Rank must be from 1") as bad:
         asked.ask(refuse, "bad")
     assert bad.value.field == "r"
     with pytest.raises(BadInput):

@@ -59,11 +59,11 @@ def _arguments() -> argparse.Namespace:
 
 
 def _packages(settings: Mapping[str, Any]) -> Iterator[Package]:
-    for name, said in settings["packages"].items():
-        files = [file for pattern in said["modules"] for file in sorted(ROOT.glob(pattern))]
-        own = {module: tuple(tests) for module, tests in said.get("own", {}).items()}
+    for name, settled in settings["packages"].items():
+        files = [file for pattern in settled["modules"] for file in sorted(ROOT.glob(pattern))]
+        own = {module: tuple(tests) for module, tests in settled.get("own", {}).items()}
         modules = tuple(file.relative_to(ROOT).as_posix() for file in files)
-        yield Package(name, modules, tuple(said["tests"]), own)
+        yield Package(name, modules, tuple(settled["tests"]), own)
 
 
 def _home() -> Path:

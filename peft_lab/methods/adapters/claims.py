@@ -31,7 +31,8 @@ def _adapters_share(model: Subject) -> Found:
     return Found(
         verdict,
         f"width {BOTTLENECK}: {share(one)} with one adapter a layer, {share(two)} with two",
-        f"The paper itself gives {low_paper:g} to {high_paper:g}% on BERT; the share falls as models get wider at the "
+        f"The paper itself gives {low_paper:g} to {high_paper:g}% on BERT; the share falls as models get wider "
+        f"at the "
         "same bottleneck.",
         {"pfeiffer": one, "houlsby": two},
     )
@@ -45,10 +46,10 @@ def _snippet(model: Subject) -> Found:
     fields = [name for name in AdaptionPromptConfig.__dataclass_fields__ if name.startswith("adapter_")]
     return Found(
         holds(bool(bottlenecks) or any(word in name for name in fields for word in BOTTLENECK_WORDS)),
-        f"{len(bottlenecks)} of PEFT's {len(names)} methods are bottleneck adapters; AdaptionPrompt's own settings are "
-        + ", ".join(fields),
-        "AdaptionPrompt is LLaMA-Adapter: gated prompts in the upper layers. The adapters library, which has the "
-        "bottleneck ones, is bound to an older transformers. This lab has its own.",
+        f"{len(bottlenecks)} of PEFT's {len(names)} methods are bottleneck adapters; AdaptionPrompt's own "
+        f"settings are " + ", ".join(fields),
+        "AdaptionPrompt is LLaMA-Adapter: gated prompts in the upper layers. The adapters library has "
+        "bottleneck adapters, but needs an older transformers. PEFT Lab has its own.",
         {"bottlenecks": len(bottlenecks)},
     )
 
@@ -57,7 +58,8 @@ def _adapters_pass(model: Subject) -> Found:
     return Found(
         holds(not get_method("adapters").mergeable),
         f"in a published measurement a single row took {ADAPTER_LATENCY} to {ADAPTER_LATENCY_MOST} longer",
-        "The nonlinearity between the two matrices cannot be folded into the weights, so the layers stay, in sequence.",
+        "The nonlinearity between the two matrices cannot be folded into the weights, so the layers stay, in "
+        "sequence.",
         {"least": ADAPTER_LATENCY.value, "most": ADAPTER_LATENCY_MOST.value},
     )
 

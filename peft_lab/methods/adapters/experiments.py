@@ -24,7 +24,7 @@ EXPERIMENTS = (
     _here(
         id="adapters-start",
         title="A start that is no near-identity",
-        question="Adapters start tiny, with a deviation of 0.001. What if they start at 1?",
+        question="Adapters start tiny, with a standard deviation of 0.001. What if it is 1?",
         why="A start near the identity hands every layer the inputs it was pretrained on. Large random adapters bury "
         "them in noise at once, and sixty steps have to undo that before anything is learnt.",
         arms=(
@@ -45,6 +45,6 @@ EXPERIMENTS = (
         arms=tuple(Arm(place, {"placement": place}) for place in ("houlsby", "pfeiffer", "parallel")),
         quantities=(METRIC, LOSS, TRAINED, PEAK),
         expect=Expectation("pfeiffer", "near", "houlsby"),
-        source="Pfeiffer et al. 2020, arXiv 2005.00052; He et al. 2021, arXiv 2110.04366, section 4.3",
+        source="Pfeiffer et al. 2020, arXiv 2005.00247, table 1; He et al. 2021, arXiv 2110.04366, section 4.3",
     ),
 )

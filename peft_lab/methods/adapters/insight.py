@@ -22,18 +22,16 @@ FITTED = 0.75  # share of the rows whose tokens the linear maps are fitted to; t
 ENOUGH = 2  # tokens for each input of the map; with fewer, a fit says nothing
 TINY = 1e-10  # eigenvalues of the inputs' covariance below this share of the largest are taken as zero
 
-Seen = dict[str, "torch.Tensor"]
-
 
 @dataclass(frozen=True)
 class Affine:
-    """``x @ matrix + offset``: (tokens, d_in) to (tokens, d_out), float64."""
+    """``x @ matrix + offset``: (tokens, d_in) to (tokens, d_out), in float64 on the processor."""
 
     matrix: torch.Tensor
     offset: torch.Tensor
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return x.double() @ self.matrix + self.offset
+        return _exact(x) @ self.matrix + self.offset
 
 
 @contextmanager
@@ -76,7 +74,7 @@ def answers(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch
 
 def activations(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """What each adapter reads and gives on the real tokens of ``inputs``: ``path: (reads, gives)``, both (tokens,
-    width) in float32, and under ``rows`` the row of every token."""
+    width) in float32 on the processor, and under ``rows`` the row of every token."""
     import torch
 
     with listening(model) as heard:
@@ -85,7 +83,7 @@ def activations(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> d
     masks = [chunk["attention_mask"].bool() for _, chunk in chunks]
     found: dict[str, Any] = {
         path: tuple(
-            torch.cat([pair[side][real] for pair, real in zip(pairs, masks, strict=True)]).float()
+            torch.cat([pair[side][real] for pair, real in zip(pairs, masks, strict=True)]).float().cpu()
             for side in (0, 1)
         )
         for path, pairs in heard.items()
@@ -94,7 +92,7 @@ def activations(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> d
         torch.tensor(rows, device=real.device)[:, None].expand_as(real)[real]
         for (rows, _), real in zip(chunks, masks, strict=True)
     ]
-    return found | {"rows": torch.cat(rows)}
+    return found | {"rows": torch.cat(rows).cpu()}
 
 
 def added(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, float]:
@@ -113,7 +111,7 @@ def fit(x: torch.Tensor, y: torch.Tensor) -> Affine:
     """The affine map from ``x`` (tokens, d_in) to ``y`` (tokens, d_out) with the least squared error."""
     import torch
 
-    x, y = x.double(), y.double()
+    x, y = _exact(x), _exact(y)
     middle_x, middle_y = x.mean(0), y.mean(0)
     centred = x - middle_x
     values, vectors = torch.linalg.eigh(centred.T @ centred)
@@ -127,7 +125,7 @@ def missed(line: Affine, x: torch.Tensor, y: torch.Tensor) -> float:
 
     ``x`` of shape (tokens, d_in), ``y`` (tokens, d_out).
     """
-    wanted = y.double()
+    wanted = _exact(y)
     spread = float((wanted - wanted.mean(0)).norm())
     return float((wanted - line(x)).norm()) / spread if spread else 0.0
 
@@ -164,13 +162,18 @@ def fits(
     return found
 
 
+def _exact(x: torch.Tensor) -> torch.Tensor:
+    """In float64, on the processor: Apple's GPUs do not have it."""
+    return x.cpu().double()
+
+
 def _without_function(module: Any, reads: torch.Tensor) -> torch.Tensor:
     import torch
 
     down, up = module.down, module.up
     with torch.no_grad():
-        inside = reads.double() @ down.weight.double().T + down.bias.double()
-        return inside @ up.weight.double().T + up.bias.double()
+        inside = _exact(reads) @ _exact(down.weight).T + _exact(down.bias)
+        return inside @ _exact(up.weight).T + _exact(up.bias)
 
 
 @contextmanager
@@ -182,7 +185,7 @@ def straightened(model: torch.nn.Module, lines: Mapping[str, Affine]) -> Iterato
         def replace(
             _: Any, args: Any, output: Any, line: Affine = lines[path], scale: float = scale
         ) -> torch.Tensor:
-            return (line(args[0]) / scale).to(output.dtype)
+            return (line(args[0]) / scale).to(output)
 
         handles.append(module.register_forward_hook(replace))
     try:

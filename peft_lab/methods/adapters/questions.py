@@ -36,7 +36,7 @@ QUESTIONS = (
         ),
         wrong=("takes the feed-forward width",),
         follow_ups=("Which is easier to compare between models: a factor or a width?",),
-        sources=(f"{src.PFEIFFER}, section 4",),
+        sources=(f"{src.PFEIFFER}, section 4.1 and appendix A.2",),
     ),
     ask(
         id="adapters-not-mergeable", level="basic", kind="free", model=None,
@@ -73,7 +73,7 @@ QUESTIONS = (
         listen_for=("one per layer", "share = trained / (base + trained)"),
         wrong=("quotes the paper's percentage for another width and model",),
         follow_ups=("How does the share change on a larger model with the same width?",),
-        sources=(f"{src.PFEIFFER}, section 4", f"{src.HOULSBY}, section 3"),
+        sources=(f"{src.PFEIFFER}, section 4.1 and appendix A.2", f"{src.HOULSBY}, section 3"),
     ),
     ask(
         id="adapters-three-domains", level="medium", kind="numeric", calculate=calc.three_domains,
@@ -101,7 +101,11 @@ QUESTIONS = (
         ),
         wrong=("that they differ in the number of parameters only",),
         follow_ups=("Where would you put one on an encoder-decoder model?",),
-        sources=(f"{src.HOULSBY}, section 2.1", f"{src.PFEIFFER}, section 4", f"{src.UNIFIED}, sections 3.3 and 4"),
+        sources=(
+            f"{src.HOULSBY}, section 2.1",
+            f"{src.PFEIFFER}, section 4.1 and appendix A.2",
+            f"{src.UNIFIED}, sections 3.3 and 4",
+        ),
     ),
     ask(
         id="adapters-near-identity", level="medium", kind="free", model=None,
@@ -123,7 +127,7 @@ QUESTIONS = (
         id="adapters-extra-work", level="hard", kind="numeric", calculate=calc.extra_work, given={"m": 64},
         question="By which percentage do Houlsby adapters of width {{m}} raise the multiplications per token in "
         "the linear maps of {{model}}'s {{layers}} layers? (hidden size {{hidden}})",
-        answer="By {{value}}. The clock shows more than that at small batches, because many tiny steps in sequence "
+        answer="By {{value}}. Measured time grows more than that at small batches, because many tiny steps in sequence "
         "leave a GPU waiting.",
         listen_for=("one multiplication per weight and token", "arithmetic is not latency"),
         wrong=("takes the share of parameters including the embeddings",),

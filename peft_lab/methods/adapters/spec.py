@@ -59,7 +59,8 @@ KNOBS = (
     ),
     Knob(
         "init_std", "Initial deviation", "float", 1e-3,
-        "Spread of both matrices at the start. A small value means that the model starts almost unchanged.",
+        "Standard deviation of both matrices at the start. A small value means that the model starts almost "
+        "unchanged.",
         usual="0.001 to 0.01", paper="0.01, and scores held below it (section 3.6); 0.001 in the authors' code",
         min=1e-6, max=1.0,
         stops=(1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0), advanced=True,
@@ -67,7 +68,8 @@ KNOBS = (
     Knob(
         "scale", "Parallel scale s", "float", 4.0,
         "What the parallel adapter's output is multiplied by. The other placements add theirs as it is.",
-        usual="4", paper="4 (He et al. 2021, section 4.6)", min=0.1, max=16.0, stops=(0.5, 1, 2, 4, 8), advanced=True,
+        usual="4", paper="4 (He et al. 2021, section 4.5 and table 5)", min=0.1, max=16.0,
+        stops=(0.5, 1, 2, 4, 8), advanced=True,
         read_when=("placement", ("parallel",)),
     ),
 )  # fmt: skip
@@ -102,7 +104,9 @@ class Adapters(MethodSpec):
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         if not self.hosts(shape, values):
-            message = f"{shape.title} has no {_SUBLAYERS[-1]} under a name known here, so adapters have no place there."
+            message = (
+                f"{shape.title} has no {_SUBLAYERS[-1]} that PEFT Lab recognises, so adapters have no place."
+            )
             yield Problem("placement" if _has(shape, "o") else "model", message)
             return
         yield from _place_problems(shape, values)
@@ -271,15 +275,16 @@ def _place_problems(shape: ModelShape, values: Values) -> Iterable[Problem]:
             got = "one adapter, not two" if len(wanted) > 1 else "no adapter"
             yield Problem(
                 "placement",
-                f"{without} of the {shape.num_layers} layers of {shape.title} have no {name} under a name known "
-                f"here, and get {got}.",
+                f"{without} of the {shape.num_layers} layers of {shape.title} have no {name} that PEFT Lab "
+                f"recognises, and get {got}.",
                 "warning",
             )
     if shape.mixtures:
         place = "beside" if values["placement"] == "parallel" else "after"
         yield Problem(
             "placement",
-            f"{shape.title} has {shape.mixtures[0].experts} experts in a feed-forward part: one adapter stands {place} "
+            f"{shape.title} has {shape.mixtures[0].experts} experts in a feed-forward part: one adapter stands "
+            f"{place} "
             "them all, on their sum, and none in a single expert.",
             "warning",
         )

@@ -46,7 +46,7 @@ def _bitfit_free(model: Subject) -> Found:
     return Found(
         holds(formula.added == 0),
         f"{units.count(formula.trainable)} biases trained, {formula.added} parameters added",
-        "The biases are there already and are computed with whether they were trained or not.",
+        "The biases are part of the computation whether they were trained or not.",
         {"added": formula.added},
     )
 
@@ -56,7 +56,7 @@ def _bitfit_snippet(model: Subject) -> Found:
     return Found(
         both(bool(model.shape.biases), frozen == 0),
         f"{units.count(frozen)} weights of a new head for {CLASSES} classes stay at their random start",
-        "The rule by name also freezes what was put on for the task. The paper trains the head too.",
+        "This rule also freezes the new head that was put on for the task. The paper trains the head too.",
         {"frozen": frozen},
     )
 

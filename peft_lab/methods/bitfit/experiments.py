@@ -14,8 +14,8 @@ EXPERIMENTS = (
         id="bitfit-learning-rate",
         title="Full fine-tuning's learning rate",
         question="Full fine-tuning likes 1e-5. Do biases learn at that rate?",
-        why="A bias can only shift, so it has to shift far; at 1e-5 sixty steps move it by less than a thousandth. The "
-        "head has the same rate in all arms, so the difference is the biases'.",
+        why="A bias can only shift, so it has to shift far; at 1e-5 sixty steps move it by less than a "
+        "thousandth. The head has the same rate in all variants, so any difference comes from the biases.",
         arms=tuple(
             Arm(name, learning_rate=rate, settings={"head_learning_rate": 1e-2})
             for name, rate in (("1e-5", 1e-5), ("1e-3", 1e-3), ("1e-2", 1e-2))
@@ -33,6 +33,6 @@ EXPERIMENTS = (
         arms=(Arm("all"), Arm("query_mlp", {"subset": "query_mlp"})),
         quantities=(METRIC, LOSS, TRAINED, STORED),
         expect=Expectation("query_mlp", "near", "all"),
-        source="Ben Zaken et al. 2021, arXiv 2106.10199, section 4.2",
+        source="Ben Zaken et al. 2021, arXiv 2106.10199, section 4",
     ),
 )

@@ -154,14 +154,14 @@ QUESTIONS = (
     ),
     ask(
         id="bitfit-limits", level="hard", kind="free", model=None,
-        question="What can a change of biases do to a network, and what can it not do? Predict when BitFit fails.",
+        question="What can changing the biases do to a network, and what can it not do? Predict when BitFit fails.",
         answer="It shifts pre-activations by constants that do not depend on the input: which units are on, how "
         "strongly parts are weighted before norms and softmax. It cannot create new interactions between features, "
         "since all products stay as they were. It exposes what pretraining left there: enough for classification "
         "with few data, not for new knowledge or long generation in a new format.",
         listen_for=(
             "input-independent shifts, input-dependent effects through nonlinearities",
-            "exposing against learning",
+            "exposing what is there against learning something new",
             "small data against large",
         ),
         wrong=("that constant shifts have no effect beyond the last layer",),

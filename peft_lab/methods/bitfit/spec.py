@@ -80,7 +80,8 @@ class BitFit(MethodSpec):
             yield Problem(
                 "model",
                 f"{shape.title} has no biases: its linear maps and norms are built without them, so there is nothing "
-                "for BitFit to train. GPT-2, BERT and RoBERTa have biases everywhere, Qwen2.5 in query, key and value.",
+                "for BitFit to train. GPT-2, BERT and RoBERTa have biases everywhere, Qwen2.5 in query, key and "
+                "value.",
             )
             return
         if values["subset"] == "all":
@@ -91,7 +92,7 @@ class BitFit(MethodSpec):
         elif found != set(SUBSET_ROLES):
             names = {"q": "the query", "up": "the feed-forward widening map"}
             missing = " and ".join(names[role] for role in SUBSET_ROLES if role not in found)
-            message = f"{shape.title} has no bias of its own for {missing}; only the other one is trained."
+            message = f"{shape.title} has no bias in {missing}; only the other one is trained."
             yield Problem("subset", message, "warning")
 
     def formula(self, shape: ModelShape, values: Values) -> Formula:

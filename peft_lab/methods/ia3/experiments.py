@@ -29,8 +29,8 @@ EXPERIMENTS = (
         title="Small steps leave factors at one",
         question="A learning rate of 1e-4 is large for full fine-tuning. What does it do to factors that start at 1?",
         why="A factor has to move by tenths to amplify or inhibit, and Adam moves it by about the rate at each step: "
-        "sixty steps of 1e-4 end within a hundredth of one. The head has the same rate in all arms, so the difference "
-        "is the factors'.",
+        "sixty steps of 1e-4 end within a hundredth of one. The head has the same rate in all variants, so any "
+        "difference comes from the factors.",
         arms=tuple(
             Arm(name, learning_rate=rate, settings={"head_learning_rate": 3e-2})
             for name, rate in (("1e-4", 1e-4), ("3e-3", 3e-3), ("3e-2", 3e-2))

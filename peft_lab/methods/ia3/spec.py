@@ -107,7 +107,8 @@ class Ia3(PeftMethod):
             elif tuple(targets) != (ALL_LINEAR,) and name not in targets:
                 listed = ", ".join(targets)
                 message = (
-                    f"'{name}' is a feed-forward module but no target ({listed}). Add it to the targets, too."
+                    f"'{name}' is named as feed-forward but is not among the targets ({listed}). Add it to the "
+                    f"targets, too."
                 )
                 yield Problem("feedforward_modules", message)
         yield from router_problems(shape, shape.match(targets).groups)

@@ -72,8 +72,8 @@ def row(shape: ModelShape, targets: Iterable[str], inputs: Iterable[str]) -> Tar
     return TargetsRow(
         architecture=shape.model_type,
         model=shape.title,
-        paper=_told(paper),
-        peft=_told(peft),
+        paper=_named(paper),
+        peft=_named(peft),
         paper_count=sum(_size(group, group.role == "down") for group in paper),
         peft_count=sum(_size(group, any(path.endswith(inputs) for path in group.paths)) for group in peft),
         fused="qkv" in shape.block,
@@ -84,7 +84,7 @@ def _size(group: ModuleGroup, on_input: bool) -> int:
     return group.count * (group.in_features if on_input else group.out_features)
 
 
-def _told(groups: Iterable[ModuleGroup]) -> str:
+def _named(groups: Iterable[ModuleGroup]) -> str:
     order = list(_KIND)
     found = sorted({str(group.role) for group in groups}, key=order.index)
     return ", ".join(_KIND[role] for role in found)

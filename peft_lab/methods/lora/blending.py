@@ -105,7 +105,7 @@ def _loaded(runs: Sequence[store.Run]) -> tuple[Examiner, Any, list[Any]]:
         heads.append((wrapper, {name: _copied(saved[name]) for name in ("first", "second")}))
         # PEFT refuses adapters that each bring a module of their own; the heads are mixed by hand.
         del saved["second"]
-    examiner = Examiner(task, base.tokenizer, spec.max_length or task.max_length, base.device)
+    examiner = Examiner(task, base.tokenizer, spec.max_length, base.device)
     return examiner, model.eval(), heads
 
 
@@ -139,7 +139,7 @@ def _rows(spec: RunSpec, examiner: Examiner) -> dict[str, torch.Tensor]:
 
     task = spec.task_object()
     rows = list(task.load().test[:ROWS])
-    encoded = batches.encode(task, rows, examiner.tokenizer, spec.max_length or task.max_length)
+    encoded = batches.encode(task, rows, examiner.tokenizer, spec.max_length)
     return batches.collate(encoded, examiner.pad, examiner.device)
 
 

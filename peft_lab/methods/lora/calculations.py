@@ -108,7 +108,7 @@ def break_even(case: Case) -> Answer:
         (entries(q) / both(q), NO_GQA),
         (
             min(v.in_features, v.out_features),
-            "that A and B are both paid for; this is the rank at which nothing is lost any more",
+            "that both A and B cost parameters; this is the rank at which nothing is lost any more",
         ),
         named={"q_even": plain(entries(q) / both(q))},
     )  # fmt: skip

@@ -57,7 +57,8 @@ EXPERIMENTS = (
         id="lora-effective-rank",
         title="How much of the rank is used",
         question="A correction of rank 64 may use 64 directions. How many does it use?",
-        why="The effective rank counts directions by their weight: 64 when all are equally strong, 1 when one rules. "
+        why="The effective rank counts directions by their weight: 64 when all are equally strong, 1 when one "
+        "dominates. "
         "Training strengthens a few directions far more than the others, so the share that is used falls as r grows.",
         arms=_RANKS,
         quantities=(USED_SHARE, USED, TRAINED),

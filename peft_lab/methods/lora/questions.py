@@ -141,7 +141,8 @@ QUESTIONS = (
         id="lora-dora-extra", level="medium", kind="numeric", calculate=calc.magnitudes, fits=separate_attention,
         question="How many parameters does DoRA train on top of LoRA on the query and value maps of {{model}} "
         "({{layers}} layers, outputs {{q_out}} and {{v_out}})?",
-        answer="One magnitude per output of each adapted map: {{value}}, whatever the rank.",
+        answer="As PEFT has it, one magnitude per output of each adapted map: {{value}}, whatever the rank. The "
+        "paper writes one per column instead, of a matrix whose columns stand for the inputs.",
         listen_for=(
             "one number per output row, independent of r",
             "the price is time, not parameters: the norm of W + ΔW is needed in every step",

@@ -39,7 +39,7 @@ PARAMETERS = Knob(
     "target_parameters", "Target parameters", "modules", (),
     "Experts of a mixture are stacked in bare parameters, which no name of a module reaches. Each expert gets an A "
     "and a B of its own.",
-    usual="none: the attention's maps alone", paper="none: no model of the paper has experts",
+    usual="none: the attention's maps alone", paper="none: the paper's models have no experts",
 )  # fmt: skip
 KNOBS = (
     Knob(
@@ -64,12 +64,13 @@ KNOBS = (
     Knob(
         "use_rslora", "rsLoRA", "bool", False,
         "Scale by α/√r instead of α/r, so that large ranks keep learning (Kalajdzievski 2023).",
-        usual="off; on for ranks of 64 and more", paper="off: it came later",
+        usual="off; on for ranks of 64 and more", paper="off, as it was proposed later",
     ),
     Knob(
         "use_dora", "DoRA", "bool", False,
-        "Also train the length of every output row of W (Liu et al. 2024): one more parameter per output.",
-        usual="off", paper="off: it came later",
+        "Also train the length of every output row of W (Liu et al. 2024): one more parameter per output. The paper "
+        "takes the length of every column; PEFT takes rows, and so does PEFT Lab.",
+        usual="off", paper="off, as it was proposed later",
     ),
     Knob(
         "init_lora_weights", "Start", "choice", "default",
@@ -87,7 +88,8 @@ KNOBS = (
     Knob(
         "rank_pattern", "Ranks by module", "text", "",
         "Different ranks for some matrices, such as 'v_proj=4, 0-9=16': the ending of a name or a range of layers, "
-        "then the rank. The first match counts. α stays the same, so a matrix with another rank is also scaled "
+        "then the rank. The first matching rule applies. α stays the same, so a matrix with another rank is "
+        "also scaled "
         "differently.",
         usual="empty", paper="one rank for all", advanced=True,
     ),
@@ -128,6 +130,8 @@ class Lora(PeftMethod):
     mergeable = True
     low_rank = True
     order = 10
+    #: What a method of this family has in place of the knobs that it lacks (QLoRA).
+    lacking: ClassVar[Mapping[str, Any]] = {}
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
         return super().defaults(shape) | {"target_modules": default_targets(shape)}
@@ -138,6 +142,7 @@ class Lora(PeftMethod):
         return super().options(knob, shape)
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
+        values = {**self.lacking, **values}
         yield from experts.problems(shape, values)
         yield from default_problems(shape, values["target_modules"], default_targets(shape), lora_targets())
         targets = _targets(shape, values)
@@ -158,6 +163,7 @@ class Lora(PeftMethod):
                 break
 
     def formula(self, shape: ModelShape, values: Values) -> Formula:
+        values = {**self.lacking, **values}
         dora, ruled = values["use_dora"], bool(values["rank_pattern"].strip())
         targets = experts.checked(shape, values)
         terms = [
@@ -181,6 +187,7 @@ class Lora(PeftMethod):
         return Formula(symbolic, tuple(terms), added, formula.trainable)
 
     def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
+        values = {**self.lacking, **values}
         targets = _targets(shape, values)
         parts = []
         for target in targets:
@@ -193,14 +200,17 @@ class Lora(PeftMethod):
 
     def scale(self, values: Values) -> float:
         """What BA is multiplied by at rank r: alpha/r, or alpha/sqrt(r) with rsLoRA."""
+        values = {**self.lacking, **values}
         return float(values["lora_alpha"] / (values["r"] ** 0.5 if values["use_rslora"] else values["r"]))
 
     def rate_factor(self, parameter: str, values: Values) -> float:
+        values = {**self.lacking, **values}
         return float(values["loraplus_lr_ratio"]) if ".lora_B." in parameter else 1.0
 
     def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> LoraConfig:
         from peft import LoraConfig
 
+        values = {**self.lacking, **values}
         start = values["init_lora_weights"]
         groups = [target.group for target in _targets(shape, values)]
         return LoraConfig(

@@ -42,7 +42,7 @@ EXPERIMENTS = (
         title="Zeros, noise or a text to start from",
         question="PEFT fills a prefix with normal noise. What does that do to a small model, beside zeros and a text?",
         why="Every layer's attention sees the prefix at once, so noise in it throws the model off before anything is "
-        "learnt. Zeros only thin the attention out, and the keys and values of a text are what the layers are used to.",
+        "learnt. Zeros only dilute the attention, and the keys and values of a text are what the layers are used to.",
         arms=_STARTS,
         quantities=(LOSS, TRAIN_LOSS, ON_PREFIX),
         expect=Expectation("noise", "above", "a text"),

@@ -131,7 +131,8 @@ class PrefixTuning(VirtualTokenMethod):
         elif values["init_weights"] == "text" and values["prefix_projection"]:
             yield Problem(
                 "init_weights",
-                "With the projection the prefix comes out of the MLP. PEFT fills no text in there: it starts at zero.",
+                "With the projection the prefix comes out of the MLP. PEFT fills no text in there: it starts at "
+                "zero.",
                 "warning",
             )
 
@@ -206,10 +207,7 @@ def _without_keys(shape: ModelShape) -> str:
         )
     found = {layer for group in shape.groups if group.role in ("k", "qkv") for layer in group.layers}
     if not found:
-        return (
-            f"{shape.title} has no attention under a name known here, so there is nothing for a prefix to stand "
-            "before."
-        )
+        return f"{shape.title} has no attention that PEFT Lab recognises, so a prefix has no place."
     if len(found) < shape.num_layers:
         return (
             f"Only {len(found)} of the {shape.num_layers} layers of {shape.title} have keys and values; the others "

@@ -6,6 +6,7 @@ from functools import partial
 
 from peft_lab.experiments.base import Arm, Expectation, Experiment
 from peft_lab.experiments.quantities import LOSS, METRIC, PEAK, STEP_SECONDS, TRAINED
+from peft_lab.methods.prompt.published import right
 
 _here = partial(Experiment, method="prompt", model="minilm-l6", task="sentiment", steps=40)
 _TEXT = {"prompt_tuning_init": "TEXT"}
@@ -15,9 +16,9 @@ EXPERIMENTS = (
         id="prompt-learning-rate",
         title="The learning rate of full fine-tuning",
         question="Same prompt, same text to start from, same steps. What does a rate of 2e-5 learn, 3e-2, 1?",
-        why="A virtual token is one row of numbers that has to travel as far as words lie apart, which no small step "
-        "does in so few of them; what is learnt at 2e-5 here the head learns. The paper uses 0.3; in PEFT's own "
-        "comparison 1e-4 gives 5.7% and 1e-3 gives 23.4%.",
+        why="A virtual token has to move about as far as words lie apart, which small steps cannot do in so "
+        "short a training; what is learnt at 2e-5 is learnt by the head. The paper uses 0.3; in PEFT's own "
+        f"comparison 1e-4 gives {right('default')} and 1e-3 gives {right('lr_0.001')}.",
         arms=(
             Arm("2e-5", _TEXT, learning_rate=2e-5),
             Arm("3e-2", _TEXT, learning_rate=3e-2),
@@ -31,8 +32,8 @@ EXPERIMENTS = (
         id="prompt-start",
         title="Random numbers, words or a text to start from",
         question="Twenty virtual tokens that start as noise, as random words, as an instruction: which learns most?",
-        why="The frozen model knows what to do with words and has never met anything far from them. Random numbers are "
-        "such a place: most of the training goes into getting away from it.",
+        why="The frozen model knows what to do with words and has never seen inputs far from them. Random "
+        "vectors are such inputs: most of the training goes into moving away from there.",
         arms=(
             Arm("noise", {"prompt_tuning_init": "RANDOM"}),
             Arm("random words", {"prompt_tuning_init": "SAMPLE_VOCAB"}),

@@ -34,7 +34,7 @@ EXPERIMENTS = (
         ),
         quantities=(STORED, TRAINED, METRIC),
         expect=Expectation("LSTM", "near", "MLP, 64 wide", margin=1000),
-        source="Liu et al. 2021, arXiv 2103.10385, section 3.2; PEFT stores the output alone",
+        source="Liu et al. 2021, arXiv 2103.10385, section 2.3; PEFT stores the output alone",
         steps=10,
         eval_rows=200,
     ),

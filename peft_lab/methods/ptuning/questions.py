@@ -23,7 +23,7 @@ QUESTIONS = (
         listen_for=("n · d", "the encoder is a reparameterisation"),
         wrong=("stores the encoder as well",),
         follow_ups=("Then why train an encoder at all?",),
-        sources=(f"{src.PTUNING}, section 3.2", src.PEFT),
+        sources=(f"{src.PTUNING}, section 2.3", src.PEFT),
     ),
     ask(
         id="ptuning-against-prompt", level="basic", kind="choice", model=None, correct=2,
@@ -39,7 +39,7 @@ QUESTIONS = (
         listen_for=("an encoder in training only", "same form at inference"),
         wrong=("that P-Tuning acts in every layer: that is version 2",),
         follow_ups=("Where in the input did the P-Tuning paper put its tokens?",),
-        sources=(f"{src.PTUNING}, section 3.2", f"{src.PROMPT}, section 4"),
+        sources=(f"{src.PTUNING}, section 2.3", f"{src.PROMPT}, section 4"),
     ),
     ask(
         id="ptuning-why-encoder", level="basic", kind="free", model=None,
@@ -54,7 +54,7 @@ QUESTIONS = (
         ),
         wrong=("that the encoder reads the input text",),
         follow_ups=("Which other method reparameterises its tokens in training?",),
-        sources=(f"{src.PTUNING}, section 3.2",),
+        sources=(f"{src.PTUNING}, section 2.3",),
     ),
     ask(
         id="ptuning-mlp", level="medium", kind="numeric", calculate=calc.mlp, given={"n": 20, "width": 128},
@@ -64,7 +64,7 @@ QUESTIONS = (
         listen_for=("d → h → h → d and the table", "biases"),
         wrong=("counts the tokens only", "two layers instead of three"),
         follow_ups=("What changes with PEFT's default width?",),
-        sources=(f"{src.PTUNING}, section 3.2", src.PEFT),
+        sources=(f"{src.PTUNING}, section 2.3", src.PEFT),
     ),
     ask(
         id="ptuning-default-width", level="medium", kind="numeric", calculate=calc.default_width, given={"n": 20},
@@ -87,7 +87,7 @@ QUESTIONS = (
         listen_for=("trained against stored",),
         wrong=("one minus the share of the model",),
         follow_ups=("For which methods are the two figures equal?",),
-        sources=(f"{src.PTUNING}, section 3.2",),
+        sources=(f"{src.PTUNING}, section 2.3",),
     ),
     ask(
         id="ptuning-v2-count", level="medium", kind="numeric", calculate=calc.deep_prompts, model="bert-base",
@@ -123,7 +123,7 @@ QUESTIONS = (
         listen_for=("four gates, two directions, two bias vectors each", "later layers read 2h inputs"),
         wrong=("counts one direction", "calls it a small LSTM without a number"),
         follow_ups=("Why might the MLP be the better default?",),
-        sources=(f"{src.PTUNING}, section 3.2", src.PEFT),
+        sources=(f"{src.PTUNING}, section 2.3", src.PEFT),
     ),
     ask(
         id="ptuning-v2-in-peft", level="hard", kind="free", model=None,
@@ -149,6 +149,6 @@ QUESTIONS = (
         listen_for=("template with slots", "anchor tokens", "difference between paper and library named"),
         wrong=("that both are the same",),
         follow_ups=("Would the position matter for a causal model?",),
-        sources=(f"{src.PTUNING}, section 3.1", src.PEFT),
+        sources=(f"{src.PTUNING}, section 2.2", src.PEFT),
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-r"""P-Tuning: virtual tokens made by a small encoder (Liu et al. 2021, arXiv 2103.10385, section 3.2).
+r"""P-Tuning: virtual tokens made by a small encoder (Liu et al. 2021, arXiv 2103.10385v2, section 2.3).
 
     P = encoder(E')        E': n x d, trained        encoder: MLP or BiLSTM + MLP, trained, thrown away afterwards
 
@@ -106,7 +106,7 @@ class PTuning(InputPromptMethod):
     slug = "ptuning"
     title = "P-Tuning"
     summary = "Learn virtual tokens through a small encoder, which is thrown away after training."
-    paper = Paper("Liu et al.", 2021, "GPT Understands, Too", "2103.10385", "section 3.2")
+    paper = Paper("Liu et al.", 2021, "GPT Understands, Too", "2103.10385", "section 2.3")
     knobs = KNOBS
     head_learning_rate = 2e-2
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {

@@ -23,8 +23,8 @@ def _qlora_share(model: Subject) -> Found:
     usual = model.share("qlora")
     return Found(
         both(LOW <= snippet <= HIGH, LOW <= usual <= HIGH),
-        f"{share(snippet)} with the snippet's rank {QLORA_RANK} on the attention's maps, {share(usual)} at this lab's "
-        "defaults",
+        f"{share(snippet)} with the snippet's rank {QLORA_RANK} on the attention's maps, {share(usual)} at PEFT "
+        f"Lab's defaults",
         "The share is LoRA's: 4 bits change the bytes of the base, not how many parameters it has. PEFT's own print "
         "counts packed weights as what they stand for.",
         {"snippet": snippet, "usual": usual},

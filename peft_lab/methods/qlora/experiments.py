@@ -44,7 +44,8 @@ EXPERIMENTS = (
     _causal(
         id="qlora-types",
         title="NF4 against FP4 and int8",
-        question="Before any training: which of the two four-bit types hurts the model more, and what do eight bits?",
+        question="Before any training: which of the two four-bit types hurts the model more, and how much do "
+        "eight bits?",
         why="NF4 puts its sixteen values where normally distributed weights are, FP4 spaces them as a floating point "
         "number does; int8 has 255 even steps. The loss is the base's own, so nothing that was learnt can hide the "
         "difference.",

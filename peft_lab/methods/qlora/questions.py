@@ -64,7 +64,7 @@ QUESTIONS = (
         given={"gigabytes": 24},
         question="A card has {{gigabytes}} GB (decimal). If nothing but NF4 weights with double quantisation had "
         "to fit, how many parameters could the model have?",
-        answer="{{value}} at best. Real room is needed for 16-bit embeddings, the adapter with gradients and "
+        answer="{{value}} at best. You also need room for 16-bit embeddings, the adapter with gradients and "
         "optimizer states, and the activations.",
         listen_for=("bits per weight with constants", "says at once why it is only an upper bound"),
         wrong=("takes 4 bits flat", "promises that this model could be trained there"),

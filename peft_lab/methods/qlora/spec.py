@@ -37,14 +37,9 @@ from peft_lab.models.shapes import ModelKind, ModelShape
 
 if TYPE_CHECKING:
     import torch
-    from peft import LoraConfig
 
 BLOCK = 64  # weights that share one constant (section 3)
 BASE_FILE = "base_quantization.json"
-_FIXED = {
-    "use_rslora": False, "use_dora": False, "init_lora_weights": "default", "bias": "none", "loraplus_lr_ratio": 1.0,
-    "rank_pattern": "",
-}  # fmt: skip
 _FOUR = ("load_in_8bit", (False,))
 KNOBS = (
     Knob(
@@ -119,6 +114,10 @@ class QLora(Lora):
         "seq2seq": 2e-3,
     }
     order = 20
+    lacking: ClassVar[Mapping[str, Any]] = {
+        "use_rslora": False, "use_dora": False, "init_lora_weights": "default", "bias": "none",
+        "loraplus_lr_ratio": 1.0, "rank_pattern": "",
+    }  # fmt: skip
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
         """All linear maps; by name where one of them is a router that cannot be adapted."""
@@ -129,7 +128,7 @@ class QLora(Lora):
         return own
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
-        yield from super().check(shape, {**values, **_FIXED})
+        yield from super().check(shape, values)
         yield from _whole(shape)
         if values["load_in_8bit"]:
             return
@@ -142,9 +141,6 @@ class QLora(Lora):
                 "warning",
             )
 
-    def formula(self, shape: ModelShape, values: Values) -> Any:
-        return super().formula(shape, {**values, **_FIXED})
-
     def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
         how = self.quantization(values)
         size = {"bits": how.bits, "double": int(how.double)} | ({"block": BLOCK} if how.bits == 4 else {})
@@ -153,13 +149,7 @@ class QLora(Lora):
             for group in quantise.quantised(shape)
             if group.layers
         )
-        return base + super().parts(shape, {**values, **_FIXED})
-
-    def scale(self, values: Values) -> float:
-        return super().scale({**values, **_FIXED})
-
-    def rate_factor(self, parameter: str, values: Values) -> float:
-        return super().rate_factor(parameter, {**values, **_FIXED})
+        return base + super().parts(shape, values)
 
     def quantization(self, values: Values) -> Quantization:
         if values["load_in_8bit"]:
@@ -171,9 +161,6 @@ class QLora(Lora):
             compute_dtype=values["bnb_4bit_compute_dtype"],
         )
 
-    def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> LoraConfig:
-        return super().config(shape, {**values, **_FIXED}, task_type)
-
     def apply(
         self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
     ) -> torch.nn.Module:
@@ -181,7 +168,7 @@ class QLora(Lora):
         if quantise.needs_quantising(model):
             quantise.quantise(model, self.quantization(values))
         quantise.settle(model)
-        return super().apply(model, shape, {**values, **_FIXED}, task_type)
+        return super().apply(model, shape, values, task_type)
 
     def save(self, model: torch.nn.Module, directory: Path) -> None:
         super().save(model, directory)

@@ -114,8 +114,8 @@ def router_problems(shape: ModelShape, groups: Iterable[ModuleGroup]) -> Iterabl
         if group in routers:
             yield Problem(
                 "target_modules",
-                f"The router of {shape.title} ({group.path.rpartition('.')[2]}) is a linear map that gives back two "
-                "things, and no PEFT layer can stand around it: the first step would fail. Name the other modules.",
+                f"The router of {shape.title} ({group.path.rpartition('.')[2]}) is a linear map that returns "
+                f"two things, so no PEFT layer can wrap it: the first step would fail. Name the other modules.",
             )
 
 
@@ -136,7 +136,8 @@ def _fusion_problems(shape: ModelShape, names: Sequence[str]) -> Iterable[Proble
             there = " and ".join(old for old in olds if old in moved)
             yield Problem(
                 "target_modules",
-                f"On {shape.title} PEFT takes {there} for the experts' {new}, which holds {' and '.join(olds)} in one: "
+                f"On {shape.title} PEFT takes {there} for the experts' {new}, which holds {' and '.join(olds)} "
+                f"in one: "
                 f"add {' and '.join(missing)}.",
             )
 
@@ -163,7 +164,8 @@ def _stack_problems(shape: ModelShape, values: Values, moved: Sequence[str]) -> 
     if left:
         yield Problem(
             "target_modules",
-            f"PEFT takes these names for the experts' stacks, and so leaves out the linear maps of the same names: "
+            f"PEFT takes these names to mean the experts' stacks, so it leaves out the linear maps with the "
+            f"same names: "
             f"{', '.join(left)}.",
             "warning",
         )
@@ -179,8 +181,8 @@ def _out_of_reach(shape: ModelShape, names: Sequence[str]) -> Iterable[Problem]:
     if ALL_LINEAR in names:
         yield Problem(
             "target_modules",
-            f"'{ALL_LINEAR}' does not reach the experts of {shape.title}, {share(shape)} of its parameters: they are "
-            "stacked in bare parameters, no linear maps. Target parameters does.",
+            f"'{ALL_LINEAR}' does not reach the experts of {shape.title}, {share(shape)} of its parameters: "
+            f"they are stacked in bare parameters, not linear maps. Use Target parameters instead.",
             "warning",
         )
 

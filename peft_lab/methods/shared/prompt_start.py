@@ -13,7 +13,7 @@ def start_as_words(model: Any, ids: Sequence[int]) -> None:
     """Set the last layer of P-Tuning's prompt encoder so that the encoder makes the embeddings of these tokens.
 
     Of all last layers that do, the smallest (pseudoinverse). With fewer hidden features than tokens they are met as
-    well as least squares can.
+    well as least squares can. Solved on the processor in float64, which Apple's GPUs do not have.
     """
     import torch
 
@@ -24,8 +24,8 @@ def start_as_words(model: Any, ids: Sequence[int]) -> None:
         hidden = encoder.embedding.weight[None]
         if hasattr(encoder, "lstm_head"):
             hidden = encoder.lstm_head(hidden)[0]
-        features = encoder.mlp_head[:-1](hidden)[0].double()
-        wanted = words[torch.tensor(list(ids), device=words.device)].double()
+        features = encoder.mlp_head[:-1](hidden)[0].cpu().double()
+        wanted = words[torch.tensor(list(ids), device=words.device)].cpu().double()
         encoder.mlp_head[-1].weight.copy_((torch.linalg.pinv(features) @ wanted).T)
         encoder.mlp_head[-1].bias.zero_()
     encoder.train()

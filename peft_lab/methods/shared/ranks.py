@@ -59,7 +59,7 @@ def _rule(part: str) -> Rule:
             FIELD,
         )
     if not re.fullmatch(r"\d{1,6}", number) or not 1 <= int(number) <= HIGHEST:
-        raise BadInput(f"A rank goes from 1 to {HIGHEST}; '{number[:20]}' for {name[:40]} does not.", FIELD)
+        raise BadInput(f"A rank must be from 1 to {HIGHEST}; '{number[:20]}' for {name[:40]} is not.", FIELD)
     if layers is None:
         return Rule(name, int(number), None)
     first = int(layers[1])
@@ -83,7 +83,10 @@ def problems(shape: ModelShape, groups: Sequence[ModuleGroup], text: str) -> Ite
             known = f"layers 0 to {shape.num_layers - 1}" if rule.layers else "the target modules"
             yield Problem(FIELD, f"'{rule.name}' fits no adapted matrix of {shape.title}; use {known}.")
         elif paths <= taken:
-            yield Problem(FIELD, f"'{rule.name}={rule.rank}' never counts: rules before it take all it fits.")
+            yield Problem(
+                FIELD,
+                f"'{rule.name}={rule.rank}' has no effect: earlier rules already match everything it would.",
+            )
         taken |= paths
 
 

@@ -45,7 +45,7 @@ def default_problems(
         return
     listed = ", ".join(names)
     if shape.model_type not in table:
-        message = f"PEFT names no default targets for '{shape.model_type}' models; the lab takes {listed}."
+        message = f"PEFT has no default targets for '{shape.model_type}' models; PEFT Lab uses {listed}."
         yield Problem("target_modules", message, "warning")
         return
     known = table[shape.model_type]

@@ -122,7 +122,7 @@ QUESTIONS = (
         "none.",
         listen_for=("limit of the implementation, not of the idea",),
         wrong=("Prompt Tuning: it only needs input embeddings",),
-        follow_ups=("How could a deep prompt be had on an encoder all the same?",),
+        follow_ups=("How could an encoder still be given a deep prompt?",),
         sources=(src.RUN, f"{src.PTUNING2}, section 3.2"),
     ),
     ask(
@@ -178,7 +178,7 @@ QUESTIONS = (
             fact("full", FIRST, "", "never", kind="causal-lm", objective=("sft", "style", "classification",
             "extraction", "embedding")),
         ),
-        question="When is full fine-tuning worth its price?",
+        question="When is full fine-tuning worth its cost?",
         answer="When there is more to learn than LoRA can hold: continued pretraining on billions of tokens, a new "
         "language. When the model is small, such as an encoder, so that the price is low. Many rows alone are no "
         "reason: on instructions LoRA of a high rank on all maps keeps up. Against it: more forgetting of what the "

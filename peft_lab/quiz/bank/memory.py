@@ -194,8 +194,8 @@ QUESTIONS = (
     ),
     ask(
         id="memory-frozen-activations", level="hard", kind="free", model=None,
-        question="A frozen linear map needs no gradient for its weights. Which activations does that spare, and "
-        "which are kept all the same?",
+        question="A frozen linear map needs no gradient for its weights. Which activations need not be kept "
+        "because of that, and which are kept anyway?",
         answer="The input of a frozen map is needed for the gradient of its weights only, so it need not be kept "
         "for that. But the gradient for inputs still has to pass: softmax, normalisation, activation functions, "
         "products such as gate × up and attention need what they saw. On one small model 346 MiB of saved tensors "

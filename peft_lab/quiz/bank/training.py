@@ -155,7 +155,7 @@ QUESTIONS = (
         question="Count multiply-adds in linear maps only, output layer included, attention scores left aside: how "
         "much work is a LoRA step (rank {{r}} on every map of the layers) on {{model}}, as a percentage of a full "
         "fine-tuning step?",
-        answer="{{value}}: the weight gradients of the frozen maps are spared, everything else is done. So LoRA "
+        answer="{{value}}: the weight gradients of the frozen maps are not computed, everything else is. So LoRA "
         "saves about a third of the arithmetic, not nine tenths.",
         listen_for=(
             "forward, gradient for inputs, gradient for weights: equal thirds",

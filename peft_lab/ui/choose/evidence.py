@@ -33,7 +33,9 @@ def _own(method: str) -> None:
     runs = [line for line in store.summaries() if line.method == method and line.status == Status.DONE]
     scored = [line for line in runs if line.after is not None and line.before is not None]
     if not scored:
-        st.markdown(f"None with {get_method(method).title} yet. Its Train tab makes one in a minute or two.")
+        st.markdown(
+            f"No runs with {get_method(method).title} yet. Its Train tab makes one in a minute or two."
+        )
     rows = []
     for line in scored[:MOST_RUNS]:
         assert line.before is not None and line.after is not None

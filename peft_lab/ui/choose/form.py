@@ -84,14 +84,14 @@ def form() -> Situation:
     rows, tokens, tasks, served, batch, seq = (
         cell for _ in range(3) for cell in st.columns(2, vertical_alignment="bottom")
     )
-    data = _number(rows, "rows", "Training rows", start.rows, "How many good rows you have to train on.")
+    data = _number(rows, "rows", "Training rows", start.rows, "How many clean examples you have to train on.")
     row_tokens = _open(
         tokens, "row_tokens", "Tokens of a row", start.row_tokens, f"{start.seq:,}",
         "How long a row is on average. Rows times tokens is what there is to learn.",
     )  # fmt: skip
     shared = _number(
-        tasks, "tasks", "Tasks from one base", start.tasks,
-        "How many tasks or customers share one base when they are served.",
+        tasks, "tasks", "Tasks on one base", start.tasks,
+        "How many tasks or customers are served from the same base model.",
     )  # fmt: skip
     serving = _choice(served, "serving", "Served by", list(SERVED), start.serving, SERVED.__getitem__)
     at_once = _number(
@@ -118,14 +118,14 @@ def _limits(start: Situation) -> Situation:
     """What a request, a task and the training may take."""
     first, second, third = (st.columns(2, vertical_alignment="bottom") for _ in range(3))
     latency = _open(
-        first[0], "latency", "May take longer, %", start.latency, "no limit",
-        "How much longer a request may take than on the base model. In a published measurement adapters took "
-        f"{ADAPTER_LATENCY} longer; with any limit below that the answer is No.",
+        first[0], "latency", "Extra latency allowed, %", start.latency, "no limit",
+        "How much longer a request may take than on the base model. In a published measurement adapters added "
+        f"{ADAPTER_LATENCY}; any limit below that counts as No.",
     )  # fmt: skip
     megabytes = None if start.storage is None else start.storage / MEGA
     storage = _open(
         first[1], "storage", "Storage per task, MB", megabytes, "no limit",
-        "How much one task may store. Less than LoRA stores at its defaults counts as tight.",
+        "How much storage one task may take. Less than LoRA needs at its defaults counts as tight.",
     )  # fmt: skip
     forgetting = _choice(
         second[0], "forgetting", "What it can do now", list(FORGET), start.forgetting, FORGET.__getitem__

@@ -10,7 +10,7 @@ import streamlit as st
 
 from peft_lab import units
 from peft_lab.choose import duration
-from peft_lab.choose.answers import OWN_LIMIT, TOLD
+from peft_lab.choose.answers import GIVEN, OWN_LIMIT
 from peft_lab.choose.fields import told_by
 from peft_lab.choose.flips import Flip
 from peft_lab.choose.plan import StepPlan
@@ -45,7 +45,7 @@ def headline(situation: Situation, found: Recommendation) -> None:
         )
     with cells[1]:
         stored = Finding(plan.stored_bytes, "bytes", Source.COUNTED)
-        figures.card("Stored per task", stored, "four bytes per number")
+        figures.card("Stored per task", stored, "four bytes per parameter")
     with cells[2]:
         needed = Finding(plan.needed_bytes, "bytes", Source.SIMULATED)
         free = units.percent(100 * plan.headroom)
@@ -66,7 +66,7 @@ def configuration(situation: Situation, found: Recommendation) -> None:
     st.markdown("#### Plan")
     usual = spec.defaults(situation.shape)
     rows = [
-        (_named(spec, name), figure(setting.value), band(setting.band), told_by(setting))
+        (_named(spec, name), _whole(figure(setting.value)), _whole(band(setting.band)), told_by(setting))
         for name, setting in plan.settings.items()
         if not (setting.kind == LAB and name in usual and setting.value == usual[name])
     ]
@@ -82,6 +82,11 @@ def configuration(situation: Situation, found: Recommendation) -> None:
             state.begin_afresh(target)
             st.switch_page(pages.page(target, title), query_params=query)
         st.markdown(f"[as a link]({target}?{urlencode(query)})", width="content")
+
+
+def _whole(text: str) -> str:
+    """A figure that no cell breaks at its minus sign."""
+    return text.replace("e-", "e\N{NON-BREAKING HYPHEN}")
 
 
 def _named(spec: MethodSpec, name: str) -> str:
@@ -155,9 +160,9 @@ def trace(found: Recommendation) -> None:
     """Every answer of the path: whose it is, and the figure behind it."""
     st.markdown("#### How this was decided")
     for number, step in enumerate(found.path, start=1):
-        who = ":gray-badge[you]" if step.how == TOLD else figures.badge(step.how)
+        who = ":gray-badge[you]" if step.how == GIVEN else figures.badge(step.how)
         question = QUESTIONS[step.question]
-        drawn = question.drawn(step.value) if step.how == TOLD else ""
+        drawn = question.drawn(step.value) if step.how == GIVEN else ""
         line = figures.badge(drawn) if drawn else ""
         st.markdown(f"{number}. {question.full} **{step.label}** {who}  \n   :small[{step.because}] {line}")
 
@@ -166,7 +171,7 @@ def flipping(changes: Sequence[Flip]) -> Flip | None:
     """What would flip the choice; returns the change that was chosen."""
     st.markdown("#### What would change the answer")
     if not changes:
-        st.markdown("No change to a single answer does.")
+        st.markdown("Changing any single answer leads to the same method.")
         return None
     chosen = None
     for number, flip in enumerate(changes):

@@ -36,8 +36,8 @@ def choose_page() -> None:
     state.read_address(SCOPE, form.readers())
     st.title("Choose a method")
     st.markdown(
-        "Choose an answer and the path lights up. You answer what only you can know; whether a training step fits "
-        "is **simulated**, and facts about the model are **counted**. Arrow keys move through the tree; Enter "
+        "Choose an answer and the path lights up. Some questions only you can answer; whether a training step "
+        "fits is **simulated**, and facts about the model are **counted**. Arrow keys move through the tree; Enter "
         "chooses."
     )
     above = st.container()

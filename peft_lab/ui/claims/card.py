@@ -70,9 +70,9 @@ def _finding(claim: Claim, found: Found, model: str | None) -> None:
         counts = {
             verdict: sum(each.verdict == verdict for each in all_found.values()) for verdict in VERDICTS
         }
-        said = ", ".join(f"{verdict} on {count}" for verdict, count in counts.items() if count)
+        counted = ", ".join(f"{verdict} on {count}" for verdict, count in counts.items() if count)
         st.markdown(
-            f"**When does it hold?** Of {len(all_found)} models: {said}. {figures.badge(claim.source)}"
+            f"**When does it hold?** Of {len(all_found)} models: {counted}. {figures.badge(claim.source)}"
         )
         rows = [(get_model(each).title, there.found, there.verdict) for each, there in all_found.items()]
         figures.table(("Model", "Found", "Verdict"), rows)
@@ -123,8 +123,8 @@ def _kept_from() -> str:
     """How a kept result was found, and what is otherwise here."""
     other = ", ".join(f"{name} {version}" for name, version in taken().differing().items())
     here = (
-        f"Installed here: {other}. Run it now shows whether it still holds."
+        f"Installed here: {other}. Press *Run it now* to see whether it still holds."
         if other
-        else "Run it now repeats it."
+        else "Press *Run it now* to repeat it."
     )
     return f"From a run of {taken()}. {here}"

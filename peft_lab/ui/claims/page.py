@@ -28,7 +28,7 @@ def fact_check_page() -> None:
     state.read_address(SCOPE, {name: _reader(name) for name in DEFAULTS})
     st.title("Fact check")
     st.markdown(
-        "Claims from a widely read answer on PEFT, and from what people say about it, **checked by code**: "
+        "Claims from a widely read answer on PEFT, and other common claims, **checked by code**: "
         "counted, simulated, measured, or looked up. Change the model to see when a claim holds."
     )
     chosen = _controls()
@@ -71,7 +71,10 @@ def _controls() -> dict[str, str]:
         "origin": ORIGINS,
         "verdict": {ALL: "Every verdict", **{verdict: verdict.capitalize() for verdict in VERDICTS}},
         "topic": {ALL: "Every topic", **topics()},
-        "model": {OWN: "Each claim's own", **{name: entry.title for name, entry in catalogue().items()}},
+        "model": {
+            OWN: "Each claim's own model",
+            **{name: entry.title for name, entry in catalogue().items()},
+        },
     }
     words = {"origin": "Who says it", "verdict": "Verdict", "topic": "Topic", "model": "Check on"}
     chosen = {"claim": str(state.remembered(SCOPE, "claim", ""))}
@@ -110,7 +113,8 @@ def _select(chosen: dict[str, str]) -> list[Claim]:
         found = [claim for claim in found if claim not in left_out]
         if left_out:
             st.caption(
-                f"{len(left_out)} of these claims are about no model or cannot be checked on {plain(shape.title)}."
+                f"{len(left_out)} of these claims are not about a model, or cannot be checked on "
+                f"{plain(shape.title)}."
             )
     return found
 

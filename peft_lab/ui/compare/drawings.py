@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
@@ -98,6 +99,38 @@ def learning_curves(rows: Sequence[Row], height: int = 420) -> go.Figure:
     return figure
 
 
+@dataclass(frozen=True)
+class _Side:
+    """One axis of a scatter plot: what stands at it, the unit it is drawn in, and the size of that."""
+
+    axis: Axis
+    title: str
+    unit: str
+    size: float
+
+    @classmethod
+    def of(cls, axis: Axis, title: str, points: Iterable[Row]) -> _Side:
+        return cls(axis, title, *_drawn_in([row[axis.name] for row in points], axis))
+
+    def at(self, row: Row) -> float:
+        return float(row[self.axis.name] / self.size)
+
+    def bars(self, row: Row) -> dict[str, Any] | None:
+        spread = row.get(f"{self.axis.name.removesuffix('_mean')}_std")
+        if not spread:
+            return None
+        return {"type": "data", "array": [spread / self.size], "thickness": 1, "width": 3}
+
+    def shown(self, row: Row) -> str:
+        value = row[self.axis.name]
+        figure = f"{value:.1%}" if self.axis.unit == "share" else units.show(value, self.axis.unit)
+        return f"{self.title}: {figure}"
+
+    def layout(self, points: Iterable[Row]) -> dict[str, Any]:
+        title = f"{self.title}, {self.unit}" if self.unit else self.title
+        return {"title": title, "zeroline": False, **_scale([self.at(row) for row in points], self.axis)}
+
+
 def scatter(
     rows: Sequence[Row],
     x: Axis,
@@ -106,7 +139,6 @@ def scatter(
     front: Sequence[str],
     palette: Mapping[str, str],
     named: Sequence[str],
-    height: int = 440,
 ) -> go.Figure:
     """Rows as points on two axes, spreads as bars where they are known; the front is joined by a line.
 
@@ -119,13 +151,11 @@ def scatter(
     points = {
         row["method"]: row for row in rows if row.get(x.name) is not None and row.get(y.name) is not None
     }
-    (x_unit, x_size), (y_unit, y_size) = (
-        _drawn_in([row[axis.name] for row in points.values()], axis) for axis in (x, y)
-    )
-    on_front = sorted((points[name] for name in front if name in points), key=lambda row: row[x.name])
+    across, up = (_Side.of(axis, titles[axis.name], points.values()) for axis in (x, y))
+    on_front = sorted((points[name] for name in front if name in points), key=across.at)
     figure.add_scatter(
-        x=[row[x.name] / x_size for row in on_front],
-        y=[row[y.name] / y_size for row in on_front],
+        x=[across.at(row) for row in on_front],
+        y=[up.at(row) for row in on_front],
         mode="lines",
         line={"dash": "dot", "width": 1.5, "color": theme.QUIET},
         hoverinfo="skip",
@@ -133,37 +163,29 @@ def scatter(
     )
     beside = _places([row["method"] for row in on_front if row["method"] in named], on_front, y)
     for name, row in points.items():
-        chosen = name in front
+        size, symbol = (11, "circle") if name in front else (8, "circle-open")
+        colour = palette.get(name, theme.QUIET)
         figure.add_scatter(
-            x=[row[x.name] / x_size],
-            y=[row[y.name] / y_size],
-            error_x=_bars(row, x, x_size),
-            error_y=_bars(row, y, y_size),
+            x=[across.at(row)],
+            y=[up.at(row)],
+            error_x=across.bars(row),
+            error_y=up.bars(row),
             mode="markers+text",
             text=[f"<b>{row['title']}</b>" if name in named else ""],
             textposition=beside.get(name, "top center"),
-            marker={
-                "size": 11 if chosen else 8,
-                "color": palette.get(name, theme.QUIET),
-                "symbol": "circle" if chosen else "circle-open",
-                "line": {"width": 2},
-            },
-            hovertemplate=f"{titles[x.name]}: {_shown(row[x.name], x)}<br>{titles[y.name]}: "
-            f"{_shown(row[y.name], y)}<extra>{row['title']}</extra>",
+            marker={"size": size, "color": colour, "symbol": symbol, "line": {"width": 2}},
+            hovertemplate=f"{across.shown(row)}<br>{up.shown(row)}<extra>{row['title']}</extra>",
             name=row["title"],
             showlegend=name in palette,
             cliponaxis=False,
         )
     figure.update_layout(
         margin={**_MARGIN, "t": 24, "r": 24},
-        height=height,
+        height=440,
         legend={"orientation": "h", "y": -0.2, "x": 0, "yanchor": "top", "itemclick": False},
     )
-    sides = ((figure.update_xaxes, x, x_unit, x_size), (figure.update_yaxes, y, y_unit, y_size))
-    for update, axis, unit, size in sides:
-        values = [row[axis.name] / size for row in points.values()]
-        title = f"{titles[axis.name]}, {unit}" if unit else titles[axis.name]
-        update(title=title, zeroline=False, **_scale(values, axis))
+    figure.update_xaxes(**across.layout(points.values()))
+    figure.update_yaxes(**up.layout(points.values()))
     return figure
 
 
@@ -201,14 +223,3 @@ def _drawn_in(values: Sequence[float], axis: Axis) -> tuple[str, float]:
         large = max(values, default=0.0) >= GIGA
         return ("GB", 1e9) if large else ("MB", 1e6)
     return {"seconds": ("s", 1.0), "nats/token": ("nats/token", 1.0)}.get(axis.unit, ("", 1.0))
-
-
-def _bars(row: Row, axis: Axis, size: float) -> dict[str, Any] | None:
-    spread = row.get(f"{axis.name.removesuffix('_mean')}_std")
-    if not spread:
-        return None
-    return {"type": "data", "array": [spread / size], "thickness": 1, "width": 3}
-
-
-def _shown(value: float, axis: Axis) -> str:
-    return f"{value:.1%}" if axis.unit == "share" else units.show(value, axis.unit)

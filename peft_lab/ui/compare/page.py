@@ -24,7 +24,10 @@ from peft_lab.ui.foreign import plain
 def compare_page() -> None:
     pages.open_page()
     state.read_address(
-        SCOPE, setup.readers() | {"comparison": _take_comparison, "x": _axis("x"), "y": _axis("y")}
+        SCOPE,
+        setup.readers()
+        | {"comparison": _take_comparison, "x": _axis("x"), "y": _axis("y")}
+        | published.readers(),
     )
     st.title("Compare")
     st.markdown(
@@ -36,9 +39,10 @@ def compare_page() -> None:
     except PeftLabError as error:
         st.error(plain(error))
         return
-    published.rows_table()
+    cited = published.section()
     state.write_address(
         setup.address()
+        | cited
         | {"comparison": (shown, _first(_titles()))}
         | {
             name: (state.remembered(SCOPE, name, default), default)
@@ -55,9 +59,8 @@ def _page() -> str:
     if not titles:
         st.info(
             "Nothing has been compared here yet: choose above and press Compare. Until then, here is what others "
-            "published:"
+            "published."
         )
-        published.plot(*(pareto.get_axis(name) for name in pareto.DEFAULT))
         return ""
     shown = _choose(titles)
     shipped = all_shipped().get(shown)
@@ -97,7 +100,7 @@ def _titles() -> dict[str, str]:
     titles = {}
     for comparison in store.comparisons():
         try:
-            titles[comparison.id] = _title(_told(comparison.plan), "made here")
+            titles[comparison.id] = _title(_described(comparison.plan), "made here")
         except PeftLabError as error:
             titles[comparison.id] = str(error)
     for identity, document in all_shipped().items():
@@ -105,7 +108,7 @@ def _titles() -> dict[str, str]:
     return titles
 
 
-def _told(plan: ComparisonPlan) -> dict[str, Any]:
+def _described(plan: ComparisonPlan) -> dict[str, Any]:
     request = plan.request
     return {
         "model": request.model,

@@ -1,70 +1,278 @@
-"""The published comparison beside ours, on the same axes, marked as cited."""
+"""What others published: any two figures against each other, one method's settings, and one run."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import streamlit as st
 
-from peft_lab import published as source
-from peft_lab import units
+from peft_lab import published, units
 from peft_lab.compare import cited, pareto
-from peft_lab.compare.pareto import Axis
-from peft_lab.models.catalogue import get_model
-from peft_lab.ui.compare import drawings
+from peft_lab.errors import UnknownName
+from peft_lab.published import BENCHMARKS, METAMATH, PublishedRow
+from peft_lab.ui import state
+from peft_lab.ui.compare import drawings, run_card
+from peft_lab.ui.compare.ranges import ranges
+from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
+from peft_lab.ui.foreign import plain
+
+BENCH, ACROSS, UP, FAMILY, RUN = "bench", "px", "py", "family", "run"
+FIRST = "lora"
 
 
-def plot(x: Axis, y: Axis) -> None:
-    """The published rows on these axes, or which of the two was not published."""
-    st.markdown(f"#### {cited.heading()} {figures.badge('cited')}")
-    missing = [axis.title for axis in (x, y) if axis.name not in cited.TITLES]
-    if missing:
-        names = " and ".join(title.format(metric="", unit="token").lower() for title in missing)
-        st.markdown(f"Not published there: {names}.")
-        return
-    rows = cited.rows()
-    front = pareto.front(rows, x.name, y.name)
-    titles = {str(row["method"]): str(row["title"]) for row in rows}
-    st.markdown(f":small[Pareto front, from left to right: {'; '.join(titles[name] for name in front)}.]")
-    figure = drawings.scatter(rows, x, y, cited.TITLES, front, {}, front[-1:])
-    st.plotly_chart(figure, key="compare-cited", config=drawings.config(f"published-{x.name}-{y.name}"))
+def readers() -> dict[str, Callable[[str], None]]:
+    """What takes this part's choices out of the address; the benchmark first, as the others depend on it."""
+    known: dict[str, Callable[[], Sequence[str]]] = {
+        BENCH: lambda: list(BENCHMARKS),
+        ACROSS: lambda: list(cited.axes(_benchmark())),
+        UP: lambda: list(cited.axes(_benchmark())),
+        FAMILY: lambda: list(cited.families(_benchmark())),
+        RUN: lambda: list(published.rows(_benchmark())),
+    }
+
+    def reader(name: str) -> Callable[[str], None]:
+        def take(text: str) -> None:
+            if text not in known[name]():
+                raise UnknownName(_LABELS[name].lower(), text[:60], known[name](), name)
+            state.remember(SCOPE, name, text, *_variants(name))
+            if name == RUN:
+                state.remember(SCOPE, FAMILY, published.rows(_benchmark())[text].kind, *_variants(FAMILY))
+
+        return take
+
+    return {name: reader(name) for name in known}
 
 
-def rows_table() -> None:
+_LABELS = {BENCH: "Benchmark", ACROSS: "Across", UP: "Up", FAMILY: "Method", RUN: "Run"}
+
+
+def _benchmark() -> str:
+    return str(state.remembered(SCOPE, BENCH, METAMATH))
+
+
+def _variants(name: str) -> tuple[str, ...]:
+    return () if name == BENCH else (_benchmark(),)
+
+
+def _choice(name: str, options: Mapping[str, str], default: str, place: Any = st) -> str:
+    """One of ``options`` (name: title), remembered for the benchmark."""
+    variants = _variants(name)
+    index = state.one_of(SCOPE, name, list(options), default, *variants)
+    value: str = place.selectbox(
+        _LABELS[name],
+        list(options),
+        index=index,
+        format_func=lambda each: options.get(each, each),
+        key=state.widget_key(SCOPE, name, *variants),
+    )
+    problem = state.address_problem(SCOPE, name)
+    if problem:
+        place.markdown(f":red[:material/link_off: {plain(problem)}]")
+    state.remember(SCOPE, name, value, *variants)
+    return value
+
+
+def section() -> dict[str, tuple[Any, Any]]:
+    """Draw the part; what the address has to say of it."""
+    st.markdown(f"### What others published {figures.badge('cited')}")
+    counts = {name: len(published.rows(name)) for name in BENCHMARKS}
+    benchmark = _choice(
+        BENCH, {name: f"{each.title}: {counts[name]} runs" for name, each in BENCHMARKS.items()}, METAMATH
+    )
+    about = BENCHMARKS[benchmark]
+    st.markdown(f"[{about.source}]({about.address}): {about.trained_on}, one run each. {_moved(benchmark)}")
+    x, y = _scatter(benchmark)
+    family = _settings(benchmark)
+    run = _run(benchmark, family)
+    _all_rows(benchmark)
+    first = next(iter(cited.families(benchmark)))
+    family_first = FIRST if FIRST in cited.families(benchmark) else first
+    return {
+        BENCH: (benchmark, METAMATH),
+        ACROSS: (x, cited.DEFAULT[0]),
+        UP: (y, cited.DEFAULT[1]),
+        FAMILY: (family, family_first),
+        RUN: (run, cited.families(benchmark)[family][0].experiment),
+    }
+
+
+def _moved(benchmark: str) -> str:
+    """What re-runs say of how far one run can be trusted."""
+    moved = published.moved(benchmark)
+    again = [(row, other) for row in published.rows(benchmark).values() for other in row.reruns]
+    if moved is None:
+        told = "; ".join(
+            f"{plain(row.title)}, by {_points(row.accuracy - other)} points" for row, other in again
+        )
+        return f"The spread is unknown: a single run was published twice ({told})."
+    return (
+        f"Other runs of {moved.rows} of these experiments were published too, with other versions of the libraries: "
+        f"{_points(moved.median)} points away in the median, {_points(moved.largest)} at most, {moved.lower} of "
+        f"{moved.runs} above what is shown here. The bars in the figures are that median; treat smaller differences as "
+        f"noise.{_forgotten(benchmark)}"
+    )
+
+
+def _forgotten(benchmark: str) -> str:
+    """How far forgetting moved, where it was measured again."""
+    moved = [
+        f"{plain(row.title)} from {again:.2f} to {row.forgetting:.2f}"
+        for row in published.rows(benchmark).values()
+        for again in row.forgetting_again
+        if row.forgetting is not None
+    ]
+    return f" Forgetting moved more, in what was measured again: {'; '.join(moved)} nats." if moved else ""
+
+
+def _points(difference: float) -> str:
+    return f"{100 * abs(difference):.1f}"
+
+
+def _scatter(benchmark: str) -> tuple[str, str]:
+    axes = cited.axes(benchmark)
+    titles = {name: axis.title for name, axis in axes.items()}
+    left, right = st.columns(2)
+    x, y = (_choice(name, titles, default, place) for name, default, place in zip(
+        (ACROSS, UP), cited.DEFAULT, (left, right), strict=True
+    ))  # fmt: skip
+    if x == y:
+        st.markdown(":red[:material/error: Choose two different figures.]")
+        return x, y
+    rows = cited.rows(benchmark)
+    front = pareto.front(rows, axes[x], axes[y])
+    lacking = [plain(row["title"]) for row in rows if row[x] is None or row[y] is None]
+    missing = f" Without one of the two figures: {', '.join(lacking)}." if lacking else ""
+    st.markdown(
+        f":small[Pareto front, filled: {len(front)} of {len(rows)} runs. Point at a dot to see its run.{missing}]"
+    )
+    figure = drawings.scatter(rows, axes[x], axes[y], titles, front, {}, front[-1:])
+    st.plotly_chart(figure, key="compare-cited", config=drawings.config(f"published-{x}-{y}"))
+    return x, y
+
+
+def _settings(benchmark: str) -> str:
+    """Each method's best against its others, then one method's runs in full."""
+    about, moved = BENCHMARKS[benchmark], published.moved(benchmark)
+    st.markdown(f"#### The same method with other settings {figures.badge('cited')}")
+    st.markdown(
+        "Every method with more than one published figure. A difference between two methods that is smaller "
+        "than the line of either says as much about settings as about methods."
+    )
+    spread = moved.median if moved else None
+    several = cited.several(benchmark)
+    figure = ranges(several, {found[0].experiment for found in several.values()}, spread, about.measure)
+    st.plotly_chart(figure, key="compare-ranges", config=drawings.config(f"published-{benchmark}-settings"))
+    families = cited.families(benchmark)
+    default = FIRST if FIRST in families else next(iter(families))
+    family = _choice(FAMILY, {kind: kind for kind in families}, default)
+    found = families[family]
+    st.markdown(f"**{plain(family)}** {figures.badge('cited')}")
+    if len(found) > 1:
+        lines = {_variant(row): [row] for row in found}
+        figure = ranges(lines, {found[0].experiment}, spread, about.measure)
+        st.plotly_chart(
+            figure, key="compare-family", config=drawings.config(f"published-{benchmark}-{family}")
+        )
+    figures.table(
+        ("Run", "Trained", about.columns[0], "Run again", about.columns[1], "Peak reserved", "What differs"),
+        [
+            (
+                _variant(row),
+                units.short_count(row.trainable),
+                f"{row.accuracy:.1%}",
+                _again(row),
+                _or_dash(row.forgetting, lambda value: f"{value:.3f}"),
+                units.size(row.reserved),
+                cited.setting(row, found),
+            )
+            for row in found
+        ],
+        numeric=(1, 2, 3, 4, 5),
+        fold=True,
+    )
+    told = [_budget(group, moved) for group in cited.budgets(found)]
+    if told:
+        st.markdown("\n".join(f"- {text}" for text in told))
+    return family
+
+
+def _variant(row: PublishedRow) -> str:
+    """What the comparison calls these settings."""
+    return row.title.removeprefix(row.kind).removeprefix(", ") or "default"
+
+
+def _budget(group: Sequence[PublishedRow], moved: published.Moved | None) -> str:
+    """Runs that train about as many parameters, and whether what lies between them means anything."""
+    sizes = sorted(row.trainable for row in group)
+    low, high = (units.short_count(size) for size in (sizes[0], sizes[-1]))
+    trained = low if low == high else f"{low} to {high}"
+    runs = "; ".join(f"{plain(_variant(row))} {row.accuracy:.1%}" for row in group)
+    apart = group[0].accuracy - group[-1].accuracy
+    verdict = (
+        f", {'no more than' if apart <= moved.largest else 'more than'} a re-run has moved" if moved else ""
+    )
+    return (
+        f"At about the same number of trained parameters ({trained}): {runs}. {_points(apart)} points between best and "
+        f"worst{verdict}."
+    )
+
+
+def _run(benchmark: str, family: str) -> str:
+    rows = cited.families(benchmark)[family]
+    st.markdown(f"#### One run {figures.badge('cited')}")
+    titles = {row.experiment: row.title for row in rows}
+    run = _choice(RUN, titles, rows[0].experiment)
+    run_card.draw(published.rows(benchmark)[run])
+    return run
+
+
+def _all_rows(benchmark: str) -> None:
     """All published rows, with where they are from and what differs from ours."""
-    rows = sorted(cited.rows(), key=lambda row: -row["metric_mean"])
-    parameters = units.short_count(get_model(source.MODEL).parameters)
-    with st.expander(f"The published comparison: {len(rows)} runs of a model with {parameters} parameters"):
+    about = BENCHMARKS[benchmark]
+    rows = sorted(published.rows(benchmark).values(), key=lambda row: -row.accuracy)
+    with st.expander(f"All {len(rows)} published runs in figures"):
         st.markdown(
-            f"{figures.badge('cited')} [{source.SOURCE}]({source.ADDRESS}): {cited.heading()}, one run each, so no "
-            "spread is known. Its peak is what the allocator reserved over the whole run, including an evaluation "
-            "that generates text; ours counts the tensors of one training step. Compare the order of the methods, "
-            "not the figures themselves.\n\nTraining is the time of all steps. The published training time also "
-            "includes the final test, in which every answer is generated, and the short gaps between steps: these "
-            "are in a column of their own, and so are the evaluations during training."
+            f"{figures.badge('cited')} The peak is what the allocator reserved over the whole run, including an "
+            "evaluation that generates; ours counts the tensors of one training step. Compare the order of the "
+            "methods, not the figures themselves.\n\nTraining is the time of the steps between evaluations. The "
+            "published training time also includes the final test, which generates, and the short rest: these are in a "
+            "column of their own, and so are the evaluations during training. A size that is missing could not be "
+            "saved there; that of full fine-tuning is their estimate."
         )
         figures.table(
             (
-                "Run",
-                "Trained",
-                cited.TITLES["metric_mean"],
-                "Training",
-                "Final test",
-                "Evaluations",
-                "Peak reserved",
-                "Stored",
+                "Run", "Learning rate", "Trained", about.columns[0], "Run again", about.columns[1], "Training",
+                "Tokens/s", "Final test", "Evaluations", "Peak reserved", "Stored", "PEFT", "Date",
             ),
-            [
-                (
-                    str(row["title"]),
-                    f"{units.short_count(row['trainable'])} ({units.percent(row['percent'])})",
-                    f"{row['metric_mean']:.1%}",
-                    units.seconds(row["seconds"]),
-                    units.seconds(row["testing"]),
-                    units.seconds(row["evaluating"]),
-                    units.size(row["peak_bytes"]),
-                    units.size(row["stored_bytes"]),
-                )
-                for row in rows
-            ],
-            numeric=tuple(range(1, 8)),
-        )
+            [_line(row) for row in rows],
+            numeric=tuple(range(1, 12)),
+        )  # fmt: skip
+
+
+def _line(row: PublishedRow) -> tuple[str, ...]:
+    return (
+        row.title,
+        f"{row.learning_rate:g}",
+        f"{units.short_count(row.trainable)} ({units.percent(100 * row.trainable / row.total)})",
+        f"{row.accuracy:.1%}",
+        _again(row),
+        _or_dash(row.forgetting, lambda value: f"{value:.3f}"),
+        units.seconds(row.seconds),
+        _or_dash(row.tokens_per_second, units.count),
+        units.seconds(row.testing),
+        units.seconds(row.evaluating),
+        units.size(row.reserved),
+        _or_dash(row.stored, units.size),
+        row.versions["peft"],
+        row.created,
+    )
+
+
+def _again(row: PublishedRow) -> str:
+    return ", ".join(f"{value:.1%}" for value in row.reruns) or "–"
+
+
+def _or_dash(value: float | None, written: Callable[[float], str]) -> str:
+    return "–" if value is None else written(value)

@@ -23,9 +23,9 @@ NUMBERS = {
     "steps": ("Steps", "Optimizer steps of each run."),
     "seeds": (
         "Seeds",
-        "Runs per method, each with a seed of its own, counted from zero. With a single seed the spread is unknown.",
+        "Runs per method, each with a seed of its own, counting from zero. With a single seed the spread is unknown.",
     ),
-    "batch": ("Batch", "Rows per step, the same for all."),
+    "batch": ("Batch size", "Rows in each optimizer step, the same for all methods."),
     "rows": (
         "Held-out rows",
         "Held-out rows on which each run is scored. More rows make the score more reliable and take longer.",
@@ -151,7 +151,7 @@ def form() -> ComparisonPlan | None:
     methods = [slug for slug in known if slug in picked]
     state.remember(SCOPE, "methods", methods)
     slots["methods"] = st.empty()
-    _told(slots, "methods")
+    _problem_at(slots, "methods")
     numbers = {}
     for cell, name in zip(st.columns(len(NUMBERS)), NUMBERS, strict=True):
         with cell:
@@ -172,7 +172,7 @@ def _select(
     value: str = st.selectbox(label, options, index=index, format_func=title, key=key)
     state.remember(SCOPE, name, value, *variants)
     slots[name] = st.empty()
-    _told(slots, name)
+    _problem_at(slots, name)
     return value
 
 
@@ -185,11 +185,11 @@ def _number(name: str, model: str, slots: dict[str, Any]) -> int:
     )
     state.remember(SCOPE, name, value, *variants)
     slots[name] = st.empty()
-    _told(slots, name)
+    _problem_at(slots, name)
     return value
 
 
-def _told(slots: Mapping[str, Any], name: str) -> None:
+def _problem_at(slots: Mapping[str, Any], name: str) -> None:
     problem = state.address_problem(SCOPE, name)
     if problem:
         slots[name].markdown(f":red[:material/link_off: {plain(problem)} The default is used.]")
@@ -202,7 +202,7 @@ def _planned(
         if not methods:
             raise BadInput("Choose at least one method.", "methods")
         if not 1 <= numbers["seeds"] <= MOST_SEEDS:
-            raise BadInput(f"Seeds goes from {1} to {MOST_SEEDS}; {numbers['seeds']:,} does not.", "seeds")
+            raise BadInput(f"Seeds must be from {1} to {MOST_SEEDS}; {numbers['seeds']:,} is not.", "seeds")
         return make_plan(
             ComparisonRequest(
                 model=model,

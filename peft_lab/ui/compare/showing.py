@@ -11,7 +11,7 @@ from peft_lab import units
 from peft_lab.compare import pareto
 from peft_lab.compare.pareto import AXES, Axis
 from peft_lab.ui import state
-from peft_lab.ui.compare import drawings, published, table
+from peft_lab.ui.compare import drawings, table
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
@@ -76,7 +76,8 @@ def _place(found: Document) -> str:
         for machine in found["machines"]
     )
     note = f" {plain(found['note'])}" if found.get("note") else ""
-    return f"on {places or 'an unknown machine'} ({found['device']}, {found['dtype']}), {found['created']}.{note}"
+    device = plain(f"{found['device']}, {found['dtype']}")
+    return f"on {places or 'an unknown machine'} ({device}), {plain(found['created'])}.{note}"
 
 
 def _marked(found: Document) -> str:
@@ -111,8 +112,8 @@ def _how(found: Document) -> str:
         _before(found),
         "Peak of a step: tensors alive at once in one training step, the largest over seeds.",
         "Stored: the file of what was trained. Training: the steps alone.",
-        f"Added per {found['inference_unit']}: one request at a time, unmerged, in turn with the base model in its own "
-        "precision; the median of the differences.",
+        f"Added per {found['inference_unit']}: one request at a time, adapter unmerged, alternating with the "
+        f"base model in its own precision; the median difference.",
         f"Learning rates are each method's default; rows are cut at {found['plan']['max_length']} tokens.",
         f"Python {python}, {versions}.",
     ]
@@ -151,12 +152,7 @@ def _plots(found: Document) -> None:
     if x == y:
         st.markdown(":red[:material/error: Choose two different figures.]")
         return
-    axes = AXES[x], AXES[y]
-    ours, cited = st.columns(2, gap="medium")
-    with ours:
-        _ours(found, *axes)
-    with cited:
-        published.plot(*axes)
+    _ours(found, AXES[x], AXES[y])
 
 
 def _axis_control(place: Any, name: str, label: str, default: str, found: Document) -> str:

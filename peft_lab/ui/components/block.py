@@ -90,13 +90,13 @@ export default function ({ data, parentElement, setTriggerValue }) {
     return made;
   };
 
-  const fill = (told) => {
+  const fill = (detail) => {
     const close = make("button", "×");
     close.setAttribute("aria-label", "Close");
     close.onclick = (event) => { event.stopPropagation(); shut(); };
-    panel.replaceChildren(close, make("h4", told.title));
-    if (told.note) panel.append(make("p", told.note));
-    if (!told.rows.length) return;
+    panel.replaceChildren(close, make("h4", detail.title));
+    if (detail.note) panel.append(make("p", detail.note));
+    if (!detail.rows.length) return;
     const table = document.createElement("table");
     const line = (tag, cells) => {
       const row = document.createElement("tr");
@@ -104,7 +104,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
       return row;
     };
     table.createTHead().append(line("th", data.header));
-    table.createTBody().append(...told.rows.map((cells) => line("td", cells)));
+    table.createTBody().append(...detail.rows.map((cells) => line("td", cells)));
     panel.append(table);
   };
 
@@ -127,23 +127,23 @@ export default function ({ data, parentElement, setTriggerValue }) {
   };
 
   const open = (path, part) => {
-    const told = data.details[path];
-    if (!told) return shut();
+    const detail = data.details[path];
+    if (!detail) return shut();
     host.opened = path;
     panel.hidden = false;
-    panel.drawn = JSON.stringify(told);
-    fill(told);
+    panel.drawn = JSON.stringify(detail);
+    fill(detail);
     place(part);
   };
 
   // What is open follows the knobs and a count that arrives.
   const again = () => {
     if (!host.opened) return;
-    const told = data.details[host.opened];
-    if (!told) return shut();
-    if (panel.drawn === JSON.stringify(told)) return;
-    panel.drawn = JSON.stringify(told);
-    fill(told);
+    const detail = data.details[host.opened];
+    if (!detail) return shut();
+    if (panel.drawn === JSON.stringify(detail)) return;
+    panel.drawn = JSON.stringify(detail);
+    fill(detail);
   };
 
   const words = host.querySelector(".words");

@@ -20,7 +20,7 @@ def offer(where: str, needed: Collection[str] | None = None) -> None:
         return
     with st.container(border=True):
         for one in wanting:
-            st.markdown(f":red[:material/error:] {_told(one)}")
+            st.markdown(f":red[:material/error:] {_described(one)}")
         size = units.size(sum(one.download_bytes for one in wanting))
         again = all(one.damaged for one in wanting)
         pressed = st.button(
@@ -30,12 +30,12 @@ def offer(where: str, needed: Collection[str] | None = None) -> None:
             _fetch(wanting)
 
 
-def _told(one: AssetStatus) -> str:
+def _described(one: AssetStatus) -> str:
     if one.damaged:
         return (
             f"**{one.title}** is damaged on this disk: {plain(', '.join(one.damaged))} no longer holds what was "
             "fetched. "
-            "Nothing is trained on it until it is fetched again."
+            "It cannot be trained until it is fetched again."
         )
     return f"**{one.title}** is not on this machine yet. Counting and drawing work without it; training needs it."
 

@@ -65,7 +65,7 @@ def locked_note(page: str, labels: dict[str, str]) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="locked-note"):
         names = ", ".join(labels.get(name) or plain(name) for name in fixed)
         st.markdown(f":material/lock: **Set by the teacher:** {names}.")
-        if st.button("Go on freely", icon=":material/lock_open:", type="tertiary"):
+        if st.button("Unlock these settings", icon=":material/lock_open:", type="tertiary"):
             unlock(page)
             st.rerun()
 

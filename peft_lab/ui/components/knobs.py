@@ -224,7 +224,9 @@ def _widget(spec: MethodSpec, knob: Knob, key: str, start: Any, shape: ModelShap
             )
         return st.selectbox(label, knob.choices, index=knob.choices.index(start), **rest)
     if knob.kind == "text":
-        return st.text_input(label, value=start, **rest)
+        # A sentence does not fit a line of the column.
+        sentence = " " in str(spec.defaults(shape)[knob.name])
+        return (st.text_area if sentence else st.text_input)(label, value=start, **rest)
     if knob.stops:
         return st.select_slider(label, sorted({*knob.stops, start}), value=start, **rest)
     if knob.kind == "int":
@@ -239,9 +241,9 @@ def _other_names(spec: MethodSpec, knob: Knob, shape: ModelShape) -> tuple[str, 
         f"{knob.label}: other names",
         value=state.remembered(spec.slug, name, "", shape.model_type),
         key=state.widget_key(spec.slug, name, shape.model_type),
-        placeholder="path endings, with commas between",
+        placeholder="path endings, separated by commas",
         disabled=state.is_fixed(knob.name),
-        help="Any ending of a module path, as PEFT's target_modules takes it.",
+        help="Endings of module paths, as in PEFT's target_modules.",
     )
     state.remember(spec.slug, name, text, shape.model_type)
     return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -26,8 +26,8 @@ PATIENCE = 1.0  # seconds that a page waits for a typed name before it is drawn 
 ADDRESS_PATIENCE = 20.0  # the same for a name in an address, on which all else in the address may depend
 HELP = (
     "The first two are on this machine and can be trained. The others are built without their weights: everything is "
-    "counted exactly, nothing is trained. Any other language model: type its Hugging Face id (owner/name) or a folder "
-    "with its config.json."
+    "counted exactly, nothing is trained. For any other language model, type its Hugging Face id (owner/name) "
+    "or a folder with its config.json."
 )
 
 
@@ -90,13 +90,11 @@ def model_control(current: ModelEntry, key: str) -> ModelEntry:
         accept_new_options=True,
         disabled=state.is_fixed("model"),
     )
-    entry, told = _chosen(typed, current)
-    if told:
-        st.markdown(told)
+    entry, remark = _chosen(typed, current)
+    if remark:
+        st.markdown(remark)
     elif entry.name not in catalogue() and not entry.live:
-        st.caption(
-            "Known by its config: counted and simulated. Its weights are not here, so it is not trained."
-        )
+        st.caption("Only its config is known here: it can be counted and simulated, but not trained.")
     return entry
 
 
@@ -108,7 +106,7 @@ def _chosen(typed: str | None, current: ModelEntry) -> tuple[ModelEntry, str]:
         come_back([_look_up(name)])
         return current, f"Looking for '{plain(name)}'…"
     except PeftLabError as error:
-        return current, f":red[:material/error: {plain(error)} Shown is still {plain(current.title)}.]"
+        return current, f":red[:material/error: {plain(error)} The page still shows {plain(current.title)}.]"
 
 
 def _look_up(name: str) -> Future[ModelEntry]:

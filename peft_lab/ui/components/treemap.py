@@ -82,10 +82,10 @@ def _size(all_areas: list[Area]) -> None:
 def caption(all_areas: Sequence[Area]) -> str:
     """What area and colours mean, with what is not to scale."""
     states = {area.state for area in all_areas}
-    told = ["**Grey** is frozen"] if "frozen" in states else []
-    told += ["**blue** is quantised"] if "quantised" in states else []
-    told += ["**orange** is trained"] if "trained" in states else []
-    text = f"Area shows the number of parameters. {', '.join(told)}."
+    legend = ["**Grey** is frozen"] if "frozen" in states else []
+    legend += ["**blue** is quantised"] if "quantised" in states else []
+    legend += ["**orange** is trained"] if "trained" in states else []
+    text = f"Area shows the number of parameters. {', '.join(legend)}."
     if any(area.enlarged for area in all_areas):
         trained = sum(area.parameters for area in all_areas if area.state == "trained")
         share = units.percent(100 * trained / sum(area.parameters for area in all_areas))
@@ -98,7 +98,7 @@ def caption(all_areas: Sequence[Area]) -> str:
 def treemap(all_areas: Sequence[Area], height: int = 340) -> go.Figure:
     """The areas, those of one place together. Labels and figures are the true ones, whatever the size drawn."""
     colours = {"trained": theme.TRAINABLE, "quantised": theme.QUANTISED, "frozen": theme.FROZEN}
-    ids, labels, parents, drawn, shown, colour, told = [], [], [], [], [], [], []
+    ids, labels, parents, drawn, shown, colour, notes = [], [], [], [], [], [], []
     total = sum(area.parameters for area in all_areas)
     for place in dict.fromkeys(area.place for area in all_areas if area.place):
         inside = [area for area in all_areas if area.place == place]
@@ -108,7 +108,7 @@ def treemap(all_areas: Sequence[Area], height: int = 340) -> go.Figure:
         drawn.append(sum(area.drawn for area in inside))
         shown.append(sum(area.parameters for area in inside))
         colour.append(palette.CHART_AREA_PLACE)
-        told.append("")
+        notes.append("")
     for area in all_areas:
         ids.append(f"{area.place}/{area.label}/{area.state}")
         labels.append(area.label + (f" ×{area.modules}" if area.modules > 1 else ""))
@@ -116,7 +116,7 @@ def treemap(all_areas: Sequence[Area], height: int = 340) -> go.Figure:
         drawn.append(area.drawn)
         shown.append(area.parameters)
         colour.append(colours[area.state])
-        told.append(f"<br>{area.state}" + (", drawn larger than it is" if area.enlarged else ""))
+        notes.append(f"<br>{area.state}" + (", drawn larger than it is" if area.enlarged else ""))
     figure = go.Figure(
         go.Treemap(
             ids=ids,
@@ -125,7 +125,7 @@ def treemap(all_areas: Sequence[Area], height: int = 340) -> go.Figure:
             values=drawn,
             customdata=[
                 [f"{number:,}", units.percent(100 * number / total), text]
-                for number, text in zip(shown, told, strict=True)
+                for number, text in zip(shown, notes, strict=True)
             ],
             marker={"colors": colour, "line": {"width": 1, "color": palette.WHITE}},
             branchvalues="total",

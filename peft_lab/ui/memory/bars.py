@@ -51,11 +51,11 @@ def overview(chosen: Chosen) -> Answers:
         _table(answers, chosen)
     if answers.refused:
         titles = {slug: all_methods()[slug].title for slug in answers.refused}
-        told = (
+        lines = (
             plain(reason if reason.startswith(titles[slug]) else f"{titles[slug]}: {reason}")
             for slug, reason in answers.refused.items()
         )
-        st.markdown("  \n".join(told))
+        st.markdown("  \n".join(lines))
     return answers
 
 
@@ -83,10 +83,11 @@ def _table(answers: Answers, chosen: Chosen) -> None:
                 units.size(one.peak_bytes),
             )
         )
-    figures.table(("Method", "Must have", "On device", "Tensors"), rows, numeric=(1, 3))
+    figures.table(("Method", "Reserved", "On device", "Tensors"), rows, numeric=(1, 3))
     st.caption(
-        f"{_settings(answers, chosen)} Must have: what PyTorch's caching allocator would reserve under its "
-        f"documented rules. Tensors: those alive at the peak, exact. Usable on {device.holding}: "
+        f"{_settings(answers, chosen)} Reserved: what PyTorch's caching allocator would reserve under its "
+        f"documented rules; the device must have that much. Tensors: those alive at the peak, exact. Usable on "
+        f"{device.holding}: "
         f"{units.size(device.memory)}, {device.source}.{f' {SOLD}' if device.holding != device.title else ''}"
     )
     if chosen.targets == OWN and {"lora", "qlora"} <= answers.found.keys():
@@ -101,7 +102,7 @@ def _settings(answers: Answers, chosen: Chosen) -> str:
     titles = " and ".join(all_methods()[slug].title for slug in shown)
     maps = listed(named(shown[0], chosen.entry.shape, chosen.targets))
     verb = "adapt" if len(shown) > 1 else "adapts"
-    return f"{titles} {verb} {maps}; all else is at each method's defaults."
+    return f"{titles} {verb} {maps}; all other settings are each method's defaults."
 
 
 def _targets(answers: Answers, entry: ModelEntry) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import streamlit as st
 
+from peft_lab import published
 from peft_lab.errors import BadInput, UnknownName
-from peft_lab.memory import ask, fits
+from peft_lab.memory import fits
 from peft_lab.memory.devices import Device, devices
 from peft_lab.memory.optimizers import OPTIMIZER_TITLES
+from peft_lab.memory.request import StepRequest
 from peft_lab.memory.result import Simulation
-from peft_lab.memory.setting import PRECISIONS
+from peft_lab.memory.setting import PRECISIONS, Setting
+from peft_lab.memory.simulate import simulate
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import ModelEntry, get_model
 from peft_lab.ui import state
@@ -35,6 +38,7 @@ DEFAULTS: dict[str, Any] = {
     "targets": "query-value",
     "method": "lora",
     "tab": "timeline",
+    "row": "lora--llama-3.2-3B-rank32",
 }
 TABS = {
     "timeline": "Step by step",
@@ -48,13 +52,12 @@ DTYPES = {name: name for name in PRECISIONS} | {
     "nf4": "4 bits (NF4)",
     "fp4": "4 bits (FP4)",
 }
-SIZES = {"batch": "Batch, rows", "seq": "Tokens per row"}
-_WHAT = {"dtype": "precision", "targets": "choice of targets"}
+SIZES = {"batch": "Batch size", "seq": "Tokens per row"}
+_WHAT = {"row": "published run", "dtype": "precision", "targets": "choice of targets"}
 _TARGETS_HELP = (
-    "When both adapt the same maps, their bars differ by the method alone. By default LoRA adapts query and value, "
-    "QLoRA every linear map, which keeps far more activations."
+    "With the same targets, the bars of LoRA and QLoRA differ only by the method. By default LoRA adapts query "
+    "and value, and QLoRA every linear map, which keeps far more activations."
 )
-_NO_GPU = (8, 9)  # a capability is asked for in any case; a processor's kernels ignore it
 
 
 @dataclass(frozen=True)
@@ -71,16 +74,13 @@ class Chosen:
     problems: Mapping[str, str]
     targets: str = DEFAULTS["targets"]
 
-    def setting(self, sizes: Mapping[str, int] | None = None) -> dict[str, Any]:
-        """The fields of :class:`peft_lab.memory.setting.Setting`, as set here but for the sizes given."""
-        return {
-            "batch": self.batch,
-            "seq": self.seq,
-            "optimizer": self.optimizer,
-            "device": self.device.kind,
-            "capability": list(self.device.capability if self.device.kind == "cuda" else _NO_GPU),
-            **(sizes or {}),
-        }
+    def request(self, slug: str, model: str | None = None) -> StepRequest:
+        """One method's step as set here, of this or another model, the rest at its defaults."""
+        values, dtype = self.base_for(slug, model)
+        setting = Setting(self.batch, self.seq, optimizer=self.optimizer)
+        asked = StepRequest(model or self.entry.name, slug, values, setting, dtype, self.checkpointing)
+        # A capability is asked for in any case; a processor's kernels ignore it.
+        return asked.on(self.device) if self.device.kind == "cuda" else asked.at(device=self.device.kind)
 
     def simulate(
         self,
@@ -90,12 +90,10 @@ class Chosen:
         model: str | None = None,
         checkpointing: bool | None = None,
     ) -> Future[Simulation]:
-        """One method's step as set here but for what is given, the rest at its defaults. Answers are kept for all
-        visitors."""
+        """:meth:`request` but for what is given. Answers are kept for all visitors."""
         kept = self.checkpointing if checkpointing is None else checkpointing
-        name = model or self.entry.name
-        values, dtype = self.base_for(slug, model)
-        return get_pool().submit(urgency, ask.step, name, slug, values, self.setting(sizes), dtype, kept)
+        asked = replace(self.request(slug, model).at(**(sizes or {})), checkpointing=kept)
+        return get_pool().submit(urgency, simulate, asked)
 
     def base_for(self, slug: str, model: str | None = None) -> tuple[dict[str, Any], str]:
         """The knobs and the precision by which a method gets targets and base as set here: QLoRA packs it itself."""
@@ -105,14 +103,12 @@ class Chosen:
         own = {"load_in_8bit": True} if self.dtype == "int8" else {"bnb_4bit_quant_type": self.dtype}
         return {**values, **own}, PRECISIONS[0]
 
-    def search(self, urgency: int, what: str, slug: str) -> Future[int]:
+    def search(self, urgency: int, what: Literal["batch", "seq"], slug: str) -> Future[int]:
         """The largest ``batch`` or ``seq`` that fits on the device, 0 when not even 1 does."""
         limit, method = self.entry.shape.max_positions, all_methods()[slug]
         virtual = method.virtual_tokens(method.complete(self.entry.shape, {}))
         most = limit - virtual if limit and what == "seq" else None
-        values, dtype = self.base_for(slug)
-        rest: list[Any] = [self.entry.name, slug, values, self.setting(), dtype, self.checkpointing, most]
-        return get_pool().submit(urgency, fits.question, what, self.device.name, *rest)
+        return get_pool().submit(urgency, fits.largest_that_fits, what, self.device, self.request(slug), most)
 
     def key(self) -> tuple[Any, ...]:
         """By which what was found for these settings is told from what was found for others."""
@@ -159,12 +155,13 @@ def titles() -> dict[str, dict[str, str]]:
         "targets": TARGETS,
         "method": {slug: method.title for slug, method in all_methods().items()},
         "tab": TABS,
+        "row": {name: row.title for name, row in published.rows().items()},
     }
 
 
 def _check_size(name: str, value: int) -> None:
     if not 1 <= value <= fits.LARGEST[name]:
-        raise BadInput(f"{SIZES[name]}: from 1 to {fits.LARGEST[name]:,}; {value:,} is not.", name)
+        raise BadInput(f"{SIZES[name]} must be from 1 to {fits.LARGEST[name]:,}; {value:,} is not.", name)
 
 
 def controls() -> Chosen:
@@ -175,19 +172,19 @@ def controls() -> Chosen:
         entry = model_control(current, state.widget_key(SCOPE, "model"))
         state.remember(SCOPE, "model", entry.name)
         address_problem("model")
-    device = devices()[_pick(top[1], "device", "Device")]
+    device = devices()[pick(top[1], "device", "Device")]
     problems: dict[str, str] = {}
     batch = _size(top[2], "batch", None, problems)
     seq = _size(top[3], "seq", entry, problems)
-    dtype = _pick(bottom[0], "dtype", "The base is stored in")
-    optimizer = _pick(bottom[1], "optimizer", "Optimizer")
-    targets = _pick(bottom[2], "targets", "LoRA and QLoRA adapt", _TARGETS_HELP)
+    dtype = pick(bottom[0], "dtype", "The base is stored in")
+    optimizer = pick(bottom[1], "optimizer", "Optimizer")
+    targets = pick(bottom[2], "targets", "LoRA and QLoRA adapt", _TARGETS_HELP)
     checkpointing = bottom[3].toggle(
         "Checkpointing",
         value=bool(state.remembered(SCOPE, "checkpointing", False)),
         key=state.widget_key(SCOPE, "checkpointing"),
         disabled=state.is_fixed("checkpointing"),
-        help="Gradient checkpointing keeps only every layer's input and computes the rest again in the backward pass: "
+        help="Gradient checkpointing keeps only every layer's input and recomputes the rest in the backward pass: "
         "less memory, more time.",
     )
     state.remember(SCOPE, "checkpointing", checkpointing)
@@ -196,12 +193,12 @@ def controls() -> Chosen:
     return Chosen(entry, device, batch, seq, dtype, optimizer, checkpointing, problems, targets)
 
 
-def _pick(cell: Any, name: str, label: str, told: str | None = None) -> str:
+def pick(cell: Any, name: str, label: str, explanation: str | None = None) -> str:
     known = titles()[name]
     index = state.one_of(SCOPE, name, list(known), DEFAULTS[name])
     with cell:
         key = state.widget_key(SCOPE, name)
-        rest: dict[str, Any] = {"key": key, "disabled": state.is_fixed(name), "help": told}
+        rest: dict[str, Any] = {"key": key, "disabled": state.is_fixed(name), "help": explanation}
         value = str(st.selectbox(label, list(known), index, format_func=known.__getitem__, **rest))
         address_problem(name)
     state.remember(SCOPE, name, value)
@@ -252,6 +249,7 @@ def address(chosen: Chosen) -> dict[str, tuple[Any, Any]]:
         "targets": chosen.targets,
         "method": state.remembered(SCOPE, "method", DEFAULTS["method"]),
         "tab": state.remembered(SCOPE, "tab", DEFAULTS["tab"]),
+        "row": state.remembered(SCOPE, "row", DEFAULTS["row"]),
     }
     return {name: (value, DEFAULTS[name]) for name, value in values.items() if name not in chosen.problems}
 

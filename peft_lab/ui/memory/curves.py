@@ -14,7 +14,7 @@ from peft_lab.ui.memory.controls import SCOPE, Chosen
 from peft_lab.ui.memory.drawings import cost_curves
 
 STOPS = {"seq": (128, 256, 512, 1024, 2048), "batch": (1, 2, 4, 8, 16)}
-TITLES = {"seq": "Length", "batch": "Batch"}
+TITLES = {"seq": "Length", "batch": "Batch size"}
 UNITS = {"seq": "tokens per row", "batch": "rows"}
 FIRST = ("full", "lora", "qlora")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import streamlit as st
 
 from peft_lab import units
@@ -44,7 +46,7 @@ def fitting(chosen: Chosen, answers: Answers) -> None:
         _size(what, chosen, slug)
 
 
-def _size(what: str, chosen: Chosen, slug: str) -> None:
+def _size(what: Literal["batch", "seq"], chosen: Chosen, slug: str) -> None:
     future = chosen.search(SEARCH, what, slug)
     come_back([future])
     if not future.done():
@@ -60,15 +62,15 @@ def _size(what: str, chosen: Chosen, slug: str) -> None:
     whole = what == "seq" and size == limit
     least = "at least " if size == fits.LARGEST[what] and not whole else ""
     rest = f"{chosen.seq:,} tokens" if what == "batch" else f"{chosen.batch:,} rows"
-    said = f"**{least}{size:,} {unit}** {'of' if what == 'batch' else 'at'} {rest}"
+    sentence = f"**{least}{size:,} {unit}** {'of' if what == 'batch' else 'at'} {rest}"
     if whole:
-        said += ", which are all the positions it has"
+        sentence += ", which are all the positions it has"
     elif least:
-        said += "; no larger size was searched"
+        sentence += "; no larger size was searched"
     if not size:
-        said = f"Not even one {row} fits"
+        sentence = f"Not even one {row} fits"
     st.markdown(
-        f"{all_methods()[slug].title} of {plain(chosen.entry.title)} on {chosen.device.holding}: {said}. "
+        f"{all_methods()[slug].title} of {plain(chosen.entry.title)} on {chosen.device.holding}: {sentence}. "
         f"{figures.badge('simulated')}"
     )
 
@@ -80,7 +82,7 @@ def _models(chosen: Chosen, slug: str) -> None:
     asked = {}
     for entry in entries:
         if entry.name not in refused:
-            seq = fits.longest_row(entry.name, slug, {}, chosen.setting())
+            seq = fits.longest_row(chosen.request(slug, entry.name))
             asked[entry.name] = chosen.simulate(SEARCH, slug, {"seq": seq}, model=entry.name)
     answers = collect(asked)
     progress(answers, "models")
@@ -88,9 +90,9 @@ def _models(chosen: Chosen, slug: str) -> None:
     device = chosen.device
     fitting = [entry for entry in entries if _fits(answers, entry.name, device.memory)]
     if not answers.waiting:
-        said = f"**{fitting[-1].title}** is the largest" if fitting else "None of the models"
+        sentence = f"**{fitting[-1].title}** is the largest" if fitting else "None of the models"
         st.markdown(
-            f"{said} in the list whose step with {all_methods()[slug].title} fits on {device.holding}. "
+            f"{sentence} in the list whose step with {all_methods()[slug].title} fits on {device.holding}. "
             f"{figures.badge('simulated')}"
         )
     rows = []

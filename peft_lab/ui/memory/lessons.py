@@ -63,13 +63,13 @@ def lessons(chosen: Chosen, answers: Answers) -> None:
 def _draw(lesson: Lesson, chosen: Chosen, found: Mapping[str, Simulation]) -> None:
     st.markdown(f"#### {lesson.title}")
     if all(name in found for name in lesson.needs):
-        told = lesson.tell(chosen, found)
-        st.markdown(f"{told.text} {figures.badge('simulated')}")
-        figure = charts.memory_bars(told.rows)
-        height = 70 + 34 * len(told.rows)
+        found_out = lesson.tell(chosen, found)
+        st.markdown(f"{found_out.text} {figures.badge('simulated')}")
+        figure = charts.memory_bars(found_out.rows)
+        height = 70 + 34 * len(found_out.rows)
         figure.update_layout(showlegend=False, height=height, margin={"l": 8, "r": 8, "t": 4, "b": 36})
         st.plotly_chart(figure, key=f"lesson-{lesson.key}", config=charts.CONFIG)
-        st.caption(f"{told.caption} Colours as in the bars above.")
+        st.caption(f"{found_out.caption} Colours as in the bars above.")
     else:
         lacking = ", ".join(
             all_methods()[name].title for name in lesson.needs if name in all_methods() and name not in found
@@ -106,8 +106,9 @@ def _lora(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
     text = (
         "The backward pass has to pass through every frozen layer to reach the adapters, so what it needs there is "
         f"still kept: **{units.size(kept[1])}** of activations, {kept[1] / kept[0]:.0%} of the "
-        f"{units.size(kept[0])} that full fine-tuning keeps. What LoRA saves belongs to the trained weights: "
-        f"gradients and {OPTIMIZER_TITLES[chosen.optimizer]} states shrink from {units.size(saved[0])} to "
+        f"{units.size(kept[0])} that full fine-tuning keeps. LoRA saves elsewhere, on what only trained weights "
+        f"need: gradients and {OPTIMIZER_TITLES[chosen.optimizer]} states shrink from "
+        f"{units.size(saved[0])} to "
         f"{units.size(saved[1])}."
     )
     rows = {"Full": fullest(full).parts, "LoRA": fullest(lora).parts}
@@ -143,7 +144,7 @@ def _checkpointing(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
         f"With LoRA the step's peak falls from {units.size(off.peak_bytes)} to **{units.size(on.peak_bytes)}**, "
         f"activations from {units.size(kept[0])} to {units.size(kept[1])}: only the layers' inputs stay "
         f"({chosen.batch:,} × {chosen.seq:,} × {shape.hidden:,} numbers for each of {shape.num_layers} layers, "
-        f"{units.size(inputs)}), and one layer at a time is computed again on the way back. The price is a second "
+        f"{units.size(inputs)}), and one layer at a time is recomputed in the backward pass. The price is a second "
         f"forward pass in every step (Chen et al. 2016, arXiv 1604.06174). Next to the weights, most of what is left "
         f"is {'the ' if largest == 'logits' else ''}{largest}: {units.size(on.parts[largest])}."
     )

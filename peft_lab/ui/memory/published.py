@@ -7,12 +7,11 @@ import streamlit as st
 from peft_lab import published, units
 from peft_lab.errors import PeftLabError
 from peft_lab.models.catalogue import get_model
-from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.waiting import come_back
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.answers import TAB
-from peft_lab.ui.memory.controls import SCOPE
+from peft_lab.ui.memory.controls import pick
 from peft_lab.ui.memory.drawings import against, errors
 from peft_lab.workers.pool import get_pool
 
@@ -76,35 +75,34 @@ def _line(row: published.PublishedRow, outcome: published.PublishedOutcome) -> t
 
 
 def _one_row() -> None:
-    """A row simulated before the learner's eyes, in some seconds."""
-    rows = published.rows()
+    """A row counted and simulated before the learner's eyes, in some seconds."""
     left, right = st.columns([3, 2], vertical_alignment="bottom")
-    name = left.selectbox(
-        "A row to simulate now",
-        list(rows),
-        list(rows).index(next(name for name in rows if name.startswith("lora"))),
-        key=state.widget_key(SCOPE, "published-row"),
-        format_func=lambda name: rows[name].title,
-    )
-    if right.button("Simulate this row now", key="simulate-row", width="stretch"):
+    name = pick(left, "row", "A run to count and simulate now")
+    if right.button("Count and simulate this run", key="simulate-row", width="stretch"):
         st.session_state[KEY] = name
     if st.session_state.get(KEY) != name:
         return
-    future = get_pool().submit(TAB, published.simulate, name)
-    come_back([future])
-    if not future.done():
-        st.markdown("Simulating this row's evaluation, its training step and the allocator…")
+    counting = get_pool().submit(TAB, published.count, name)
+    simulating = get_pool().submit(TAB, published.simulate, name)
+    come_back([counting, simulating])
+    if not (counting.done() and simulating.done()):
+        st.markdown(
+            "Counting what this run trained, and simulating its evaluation, its step and the allocator…"
+        )
         return
     try:
-        found = future.result()
+        report, found = counting.result(), simulating.result()
     except PeftLabError as problem:
         st.markdown(f":red[:material/error: {plain(problem)}]")
         return
-    row, outcome = rows[name], published.PublishedOutcome.of(found)
+    row, outcome = published.rows()[name], published.PublishedOutcome.of(found)
     kept = published.simulated()[name].reserved
     same = "as stored" if outcome.reserved == kept else f"stored: {units.size(kept or 0)}"
+    equal = "✓ equal to" if (report.trainable, report.total) == (row.trainable, row.total) else "other than"
     st.markdown(
-        f"**{row.title}**: {units.size(outcome.reserved or 0)} reserved {figures.badge('simulated')} in "
-        f"{units.seconds(found.seconds)}, {same}; published {units.size(row.reserved)} {figures.badge('cited')}, "
-        f"error {published.error(row, outcome):+.1f}%."
+        f"**{row.title}**: {units.count(report.trainable)} of {units.count(report.total)} parameters trained "
+        f"{figures.badge('counted')}, {equal} what was published: {units.count(row.trainable)} of "
+        f"{units.count(row.total)} {figures.badge('cited')}. {units.size(outcome.reserved or 0)} reserved "
+        f"{figures.badge('simulated')} in {units.seconds(found.seconds)}, {same}; published {units.size(row.reserved)} "
+        f"{figures.badge('cited')}, error {published.error(row, outcome):+.1f}%."
     )

@@ -62,10 +62,10 @@ def timeline(chosen: Chosen, answers: Answers) -> None:
 
 def _scrub(points: Sequence[Point], key: str) -> None:
     """Only this is drawn again while the slider moves."""
-    chart, told = st.columns([5, 3], gap="medium")
+    chart, words = st.columns([5, 3], gap="medium")
     peak = max(range(len(points)), key=lambda index: points[index].nbytes)
     names = places(points)
-    with told:
+    with words:
         at: int = st.select_slider(
             "Moment",
             range(len(points)),

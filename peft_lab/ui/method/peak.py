@@ -8,10 +8,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from peft_lab.errors import PeftLabError, RunError
-from peft_lab.methods.knobs import read
+from peft_lab.errors import BadInput, PeftLabError, RunError
 from peft_lab.runs import store
 from peft_lab.runs.expected import step_ahead
+from peft_lab.runs.same import knobs_read
 from peft_lab.runs.spec import RunSpec
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.method.sections import settings
@@ -58,7 +58,7 @@ def expect(choice: Choice) -> Expected:
         return Expected(None, problem=str(error))
     if spec is not None:
         return Expected(get_pool().submit(URGENCY, step_ahead, spec.to_dict()), spec)
-    return Expected(ask_step(choice, choice.spec.slug, dict(choice.values), step_now(choice), URGENCY))
+    return Expected(ask_step(step_now(choice), URGENCY))
 
 
 def peak(choice: Choice, expected: Expected) -> Peak:
@@ -69,7 +69,7 @@ def peak(choice: Choice, expected: Expected) -> Peak:
     measured, beside = _measured(choice), ""
     if measured is not None:
         identity, spec, memory = measured
-        if expected.spec is None or alike(choice, spec, expected.spec):
+        if expected.spec is None or alike(spec, expected.spec):
             size_of = f"{_batch(memory)}, " if "rows" in memory else ""
             found = Finding(memory["peak_bytes"], "bytes", Source.MEASURED)
             return Peak(found, f"{size_of}run {short_id(identity)}")
@@ -77,7 +77,7 @@ def peak(choice: Choice, expected: Expected) -> Peak:
     if expected.answer is None:
         return Peak(None, expected.problem)
     if not expected.answer.done() or expected.answer.cancelled():
-        return Peak(None, "Being simulated…")
+        return Peak(None, "Simulating…")
     try:
         answer = expected.answer.result()
     except PeftLabError as error:
@@ -86,7 +86,7 @@ def peak(choice: Choice, expected: Expected) -> Peak:
         total, batch = answer
         return Peak(Finding(total, "bytes", Source.SIMULATED), _batch(batch) + beside)
     step = step_now(choice)
-    note = f"batch of {step.batch} × {step.seq} tokens in {step.dtype}"
+    note = f"batch of {step.setting.batch} × {step.setting.seq} tokens in {step.dtype}"
     return Peak(Finding(answer.peak_bytes, "bytes", Source.SIMULATED), note)
 
 
@@ -116,10 +116,13 @@ def _same_subject(spec: RunSpec, choice: Choice) -> bool:
     return (spec.model, spec.method, spec.task) == (choice.entry.name, choice.spec.slug, choice.task)
 
 
-def alike(choice: Choice, spec: RunSpec, now: RunSpec) -> bool:
+def alike(spec: RunSpec, now: RunSpec) -> bool:
     """Whether a run of ``spec`` measures the very step that one of ``now`` would: equal knobs, and the same batch."""
     same_batch = all(getattr(spec, name) == getattr(now, name) for name in OF_THE_BATCH)
-    return same_batch and _same_file(spec, now) and _read(choice, spec.values) == _read(choice, now.values)
+    try:
+        return same_batch and _same_file(spec, now) and knobs_read(spec) == knobs_read(now)
+    except BadInput:  # the run had a knob that is gone
+        return False
 
 
 def _same_file(spec: RunSpec, now: RunSpec) -> bool:
@@ -130,7 +133,3 @@ def _same_file(spec: RunSpec, now: RunSpec) -> bool:
         return filecmp.cmp(spec.own_data, now.own_data, shallow=False)
     except OSError:
         return False
-
-
-def _read(choice: Choice, values: Mapping[str, Any]) -> dict[str, Any]:
-    return read(choice.spec.knobs, {**choice.values, **values})

@@ -5,10 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from peft_lab.errors import RunError
+from peft_lab.experiments import results
 from peft_lab.queue.queue import get_queue
 from peft_lab.quiz.predictions import Contest, Prediction, decide_records
 from peft_lab.runs import store
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.ui import state
@@ -51,11 +52,10 @@ def _runs(prediction: Prediction, experiment: Contest) -> list[Run]:
     return [store.get(identity) for identity in identities]
 
 
-def _finished(spec: RunSpec) -> str | None:
+def _finished(spec: RunRequest) -> str | None:
     """A finished run of the same settings."""
-    wanted = spec.check().to_dict()
-    done = (line for line in summaries() if line.status == Status.DONE and line.spec is not None)
-    return next((line.id for line in done if line.spec and line.spec.to_dict() == wanted), None)
+    found = results.run_of(spec.complete(), summaries())
+    return found.id if found and found.status == Status.DONE else None
 
 
 def _progress(labels: tuple[str, ...], runs: list[Run]) -> None:

@@ -42,13 +42,13 @@ def level_filter(cell: Any) -> str:
 
 
 def model_filter(cell: Any) -> str:
-    titles = {ALL: "Each question's own"} | {name: entry.title for name, entry in catalogue().items()}
+    titles = {ALL: "Each question's own model"} | {name: entry.title for name, entry in catalogue().items()}
     return _pick(
         cell,
         "model",
         "Ask about",
         titles,
-        "Computed questions are asked about this model, and their answers computed for it, wherever it fits.",
+        "Questions with a computed answer are asked and answered for this model where that is possible.",
     )
 
 

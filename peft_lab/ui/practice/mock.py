@@ -97,7 +97,7 @@ def _past(file: Learners, learner: str) -> None:
         st.rerun()
 
 
-def _under_way(file: Learners, learner: str, held: Interview, said: str | None) -> None:
+def _under_way(file: Learners, learner: str, held: Interview, spoken: str | None) -> None:
     if held.over(file.now()):
         _end(file, learner, held)
         st.rerun()
@@ -108,10 +108,10 @@ def _under_way(file: Learners, learner: str, held: Interview, said: str | None) 
     number = len(held.replies) + 1
     with st.container(border=True):
         ask(question, model, f":gray-badge[{number} of {len(held.plan.questions)}]")
-        if said is None:
+        if spoken is None:
             _answering(file, learner, held, question, model)
         else:
-            _ticking(file, learner, held, question, said)
+            _ticking(file, learner, held, question, spoken)
     if st.button("End the interview now", type="tertiary", icon=":material/stop_circle:"):
         _end(file, learner, held)
         st.rerun()
@@ -155,10 +155,10 @@ def _answering(file: Learners, learner: str, held: Interview, question: Question
     _next(file, learner, held.judged(text, verdict, file.now()))
 
 
-def _ticking(file: Learners, learner: str, held: Interview, question: Question, said: str) -> None:
+def _ticking(file: Learners, learner: str, held: Interview, question: Question, spoken: str) -> None:
     """After a free answer: which of the points it had. Nobody but the learner can tell."""
     st.markdown("**You said**")
-    st.text(said)
+    st.text(spoken)
     with st.form(f"ticks-{question.id}", border=False):
         st.markdown("**Which of these did you say?**")
         ticks = [
@@ -168,7 +168,7 @@ def _ticking(file: Learners, learner: str, held: Interview, question: Question, 
         if not st.form_submit_button("Next question", type="primary"):
             return
     points = ticked_points(question, [index for index, ticked in enumerate(ticks) if ticked])
-    _next(file, learner, held.answer(said, points, file.now()))
+    _next(file, learner, held.answer(spoken, points, file.now()))
 
 
 def _next(file: Learners, learner: str, held: Interview) -> None:
@@ -179,8 +179,8 @@ def _next(file: Learners, learner: str, held: Interview) -> None:
     st.rerun()
 
 
-def _keep(file: Learners, learner: str, held: Interview, said: str | None = None) -> None:
-    file.keep(learner, KEPT, {"interview": held.to_dict(), "said": said})
+def _keep(file: Learners, learner: str, held: Interview, spoken: str | None = None) -> None:
+    file.keep(learner, KEPT, {"interview": held.to_dict(), "said": spoken})
 
 
 def _end(file: Learners, learner: str, held: Interview) -> None:

@@ -19,11 +19,11 @@ def show_outcome(
 ) -> None:
     """``measured`` is where and when, for a run that was not made here."""
     correct, _ = score(prediction, outcome, guess)
-    said, truth = prediction.options[guess], prediction.options[outcome.right]
+    chosen, truth = prediction.options[guess], prediction.options[outcome.right]
     if correct:
-        st.success(f"You said **{said}**, and that is right.", icon=":material/check_circle:")
+        st.success(f"You said **{chosen}**, and that is right.", icon=":material/check_circle:")
     else:
-        st.error(f"You said **{said}**. The answer is **{truth}**.", icon=":material/cancel:")
+        st.error(f"You said **{chosen}**. The answer is **{truth}**.", icon=":material/cancel:")
     left, right = st.columns([3, 2], gap="medium")
     with left:
         st.markdown(f"### What settles it {figures.badge(outcome.source)}")

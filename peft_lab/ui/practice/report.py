@@ -35,7 +35,7 @@ def show_report(held: Interview) -> None:
         st.markdown("### Read next")
         if not summed.weak:
             st.markdown(
-                "No topic scored below seven tenths of its points. Try another seed, or stay with one topic."
+                "You scored at least 70% on every topic. Try another seed, or practise a single topic."
             )
         for spot in summed.weak:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -75,11 +75,11 @@ def _questions(held: Interview) -> None:
         title = f"{number}. {topic_title(question.topic)} · {points:.2g} of 1 point"
         with st.expander(title, icon=f":material/{icon}:"):
             st.markdown(question.ask(model))
-            said = reply.text if reply else ""
-            if question.kind == "choice" and said:
-                said = question.choices(model)[int(said) - 1]
+            typed = reply.text if reply else ""
+            if question.kind == "choice" and typed:
+                typed = question.choices(model)[int(typed) - 1]
             st.markdown("**You said**")
-            st.text(said or "Nothing")
+            st.text(typed or "Nothing")
             answer, known = shown_solution(question, model)
             if known:
                 model_answer(question, answer, model)

@@ -113,12 +113,12 @@ def _chosen(line: RunSummary) -> None:
         if line.spec is not None:
             settings = line.spec.to_dict()
             values = settings.pop("values")
-            told = [
+            differences = [
                 (f"`{name}`", state.as_text(value))
                 for name, value in (values | settings).items()
                 if value not in (None, "", [], ())
             ]
-            figures.table(("Setting", "Value"), told)
+            figures.table(("Setting", "Value"), differences)
 
 
 @st.dialog("Delete this run?")

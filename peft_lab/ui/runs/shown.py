@@ -110,12 +110,12 @@ def stale(choice: Choice, run: Run) -> str:
     """How the run's settings differ from what is set now; empty when they do not."""
     spec = run.spec
     if (spec.model, spec.task) != (choice.entry.name, choice.task):
-        return f"This run is of {spec.model} on {spec.task}."
+        return f"This run trained {spec.model} on {spec.task}."
     changed = [name for name, value in spec.values.items() if value != choice.values.get(name)]
     if not changed:
         return ""
-    told = ", ".join(f"{name} = {state.as_text(spec.values[name])}" for name in changed[:4])
-    return f"This run was made with {told}; the settings have been changed since."
+    listed = ", ".join(f"{name} = {state.as_text(spec.values[name])}" for name in changed[:4])
+    return f"This run was made with {listed}; the settings have been changed since."
 
 
 @st.cache_data(max_entries=16, show_spinner=False)

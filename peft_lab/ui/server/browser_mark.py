@@ -26,18 +26,18 @@ export default function ({{ data }}) {{
 _mount = st.components.v2.component("peft_browser_mark", html="<span hidden></span>", js=JS)
 
 
-def _told() -> str | None:
+def _sent() -> str | None:
     found = str(st.context.cookies.get(COOKIE, ""))
     return found if _FORM.fullmatch(found) else None
 
 
 def browser_mark() -> str:
     """This browser's mark, the same for all its tabs and sessions."""
-    mark: str = st.session_state.setdefault(_KEPT, _told() or secrets.token_urlsafe(16))
+    mark: str = st.session_state.setdefault(_KEPT, _sent() or secrets.token_urlsafe(16))
     return mark
 
 
 def keep_mark() -> None:
     """Let the browser keep the mark. Drawn last on a page, as it shows nothing."""
-    if _told() is None:
+    if _sent() is None:
         _mount(key="browser-mark", data={"mark": browser_mark()})

@@ -91,14 +91,14 @@ def _elsewhere(identity: str, path: Tour, index: int) -> None:
 def _unknown(text: str, known: dict[str, Tour]) -> None:
     path = known.get(text.partition(".")[0])
     if path is None:
-        said = (
+        message = (
             "This address belongs to a stop on a path that this learner has not opened. The settings below are the "
             "stop's; to read its text, open the path's own link."
         )
     else:
-        said = f"This address names a stop that the path does not have; the path has stops 1 to {len(path.stops)}."
+        message = f"This address names a stop that the path does not have; the path has stops 1 to {len(path.stops)}."
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(said)
+        st.markdown(message)
         _overview()
         _leave()
 

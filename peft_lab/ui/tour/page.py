@@ -121,7 +121,7 @@ def _another(file: Learners, name: str) -> None:
         st.markdown("A teacher's path comes as a link or as a file; a link opens here by itself.")
         with st.form("take-path", border=False, clear_on_submit=True):
             upload = st.file_uploader("Path file", type="json")
-            pressed = st.form_submit_button("Take it in")
+            pressed = st.form_submit_button("Add this path")
         st.page_link(
             pages.page("teach", pages.titles()["teach"]),
             label="Make a path of your own",

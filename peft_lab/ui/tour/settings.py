@@ -10,7 +10,7 @@ _OTHER_PAGES = ("memory", "practice")
 # Where one looks, which run is shown and who practises are no settings of an experiment.
 _FREE = frozenset({"tab", "run", "profile", "method"})
 _LABELS = {
-    "model": "Model", "task": "Task", "steps": "Steps", "batch": "Batch", "lr": "Learning rate", "seed": "Seed",
+    "model": "Model", "task": "Task", "steps": "Steps", "batch": "Batch size", "lr": "Learning rate", "seed": "Seed",
     "rows": "Held-out rows", "seq": "Tokens per row", "device": "Device", "dtype": "The base is stored in",
     "optimizer": "Optimizer", "checkpointing": "Gradient checkpointing",
     "targets": "LoRA and QLoRA adapt", "topic": "Topic", "level": "Level",

@@ -25,8 +25,8 @@ def teach_page() -> None:
     st.title("For teachers")
     st.markdown(
         "1. Open any page and set it up as your class should see it.\n2. In the sidebar choose **Teach with this "
-        "page**: a link with everything fixed, or a stop of your path.\n3. Here put the stops in order, say what "
-        "to read, move and see, and share the path."
+        "page**: it makes a link with everything fixed, or adds a stop to your path.\n3. Back here, put the "
+        "stops in order, write what to read, move and see, and share the path."
     )
     try:
         file = learner.learners()
@@ -85,7 +85,7 @@ def _words(file: Learners, name: str, path: Tour, index: int) -> None:
         read = st.text_area("Read", stop.read, max_chars=LONGEST_TEXT, height=70, key=key("read"))
         move = st.text_area("Move", stop.move, max_chars=LONGEST_TEXT, height=70, key=key("move"))
         see = st.text_area("See", stop.see, max_chars=LONGEST_TEXT, height=70, key=key("see"))
-        if st.form_submit_button("Save the words", type="primary"):
+        if st.form_submit_button("Save the text", type="primary"):
             words = {"title": title, "read": read, "move": move, "see": see, "minutes": int(minutes)}
             _keep(file, name, draft.changed(path, index, replace(stop, **words)))  # type: ignore[arg-type]
 
@@ -130,7 +130,7 @@ def _share(file: Learners, name: str, path: Tour) -> None:
         if st.button("Try it myself", icon=":material/play_arrow:"):
             identity = progress.take_in(file, name, path, pages.titles())
             links.go(path.stops[0], links.place(identity, 0))
-        with st.popover("Start anew", icon=":material/delete:"):
+        with st.popover("Start over", icon=":material/delete:"):
             st.markdown("The stops and words above are deleted.")
             if st.button("Delete them", type="primary"):
                 draft.discard(file, name)

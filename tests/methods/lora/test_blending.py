@@ -9,12 +9,12 @@ import pytest
 from peft_lab.errors import BadInput
 from peft_lab.methods.lora import blending
 from peft_lab.runs import store
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from tests.runs.test_training import carry_out
 
 pytestmark = [pytest.mark.weights, pytest.mark.filterwarnings("ignore")]
-MOVIES = RunSpec("minilm-l6", "lora", "sentiment", {"r": 4}, steps=3, batch=4, eval_rows=0)
+MOVIES = RunRequest("minilm-l6", "lora", "sentiment", {"r": 4}, steps=3, batch=4, eval_rows=0)
 TWEETS = replace(MOVIES, task="tweets", values={"r": 2})
 TEXT = "A wonderful film."
 
@@ -67,7 +67,7 @@ def test_what_does_not_add_up_is_refused(first: RunSpec, second: RunSpec, reason
 
 @pytest.mark.slow
 def test_a_refusal_is_an_error_when_asked_all_the_same(pair: tuple[Run, Run]) -> None:
-    other = store.create(replace(MOVIES, values={"use_dora": True}).check())
+    other = store.create(replace(MOVIES, values={"use_dora": True}).complete())
     with pytest.raises(BadInput, match="DoRA"):
         blending.blend(pair[0].id, other.id, TEXT)
     with pytest.raises(BadInput, match="characters"):

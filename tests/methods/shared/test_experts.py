@@ -121,7 +121,7 @@ def test_models_without_experts_are_offered_no_parameters() -> None:
         ("mixtral", "lora", {"target_modules": ALL, "use_dora": True}, "use_dora", "without DoRA"),
         ("deepseek_v3", "lora", {"target_modules": ALL, "init_lora_weights": "pissa"}, "init_lora_weights", "PiSSA"),
         ("mixtral", "lora", {"target_parameters": ("experts.up",)}, "target_parameters", "not a bare parameter"),
-        ("llama4_text", "lora", {"target_modules": ALL}, "target_modules", "gives back two things"),
+        ("llama4_text", "lora", {"target_modules": ALL}, "target_modules", "returns two things"),
     ],
 )  # fmt: skip
 def test_what_peft_could_not_build_is_refused_in_a_sentence(
@@ -139,7 +139,7 @@ def test_what_peft_could_not_build_is_refused_in_a_sentence(
             "deepseek_v3",
             "lora",
             {"target_modules": ALL},
-            "leaves out the linear maps of the same names: mlp.gate_proj",
+            "leaves out the linear maps with the same names: mlp.gate_proj",
         ),
         ("mixtral", "qlora", {}, "stay as they are"),
         ("falcon", "qlora", {}, "Nothing of Falcon gets smaller"),
@@ -214,15 +214,16 @@ def test_a_count_that_differs_says_where(counted: Count, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("name", ["mixtral", "gpt_oss", "llama4_text"])
 def test_memory_is_simulated_or_refused_in_a_sentence(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from peft_lab.errors import Unsupported
+    from peft_lab.memory.request import StepRequest
     from peft_lab.memory.setting import Setting
     from peft_lab.memory.simulate import simulate
     from peft_lab.models import catalogue as models
 
     monkeypatch.setattr(models, "resolve", entry_of)
-    assert simulate(name, "lora", {}, Setting(batch=2, seq=16)).peak_bytes > 0
+    assert simulate(StepRequest(name, "lora", {}, Setting(batch=2, seq=16))).peak_bytes > 0
     with pytest.raises(Unsupported, match="stacked experts"):
-        simulate(name, "lora", {"target_modules": ("q_proj",), "target_parameters": ("experts.down_proj",)},
-                 Setting(batch=2, seq=16))  # fmt: skip
+        values = {"target_modules": ("q_proj",), "target_parameters": ("experts.down_proj",)}
+        simulate(StepRequest(name, "lora", values, Setting(batch=2, seq=16)))
 
 
 def test_mixtral_8x7b_counts_what_is_published(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,14 +120,16 @@ def test_pissas_rank_is_checked_on_every_matrix() -> None:
 
 
 def test_rank_zero() -> None:
-    with pytest.raises(BadInput, match="Rank r goes from 1 to 1024; '0' is not") as caught:
+    with pytest.raises(BadInput, match="Rank r must be from 1 to 1024; '0' is not") as caught:
         LORA.require(get_model("gpt2").shape, {"r": 0})
     assert caught.value.field == "r"
 
 
 def test_feedforward_outside_targets() -> None:
     shape = get_model("llama-3.2-3b").shape
-    with pytest.raises(BadInput, match="'down_proj' is a feed-forward module but no target") as caught:
+    with pytest.raises(
+        BadInput, match="'down_proj' is named as feed-forward but is not among the targets"
+    ) as caught:
         IA3.require(shape, {"target_modules": ("k_proj", "v_proj")})
     assert caught.value.field == "feedforward_modules"
     with pytest.raises(BadInput, match="'nope' matches no module"):
@@ -158,7 +160,7 @@ def test_architectures_without_a_table_get_the_paper_s_maps_and_say_so() -> None
     for spec in (LORA, IA3):
         (told,) = spec.problems(unknown, {})
         assert (
-            told.level == "warning" and "PEFT names no default targets for 'brand-new' models" in told.message
+            told.level == "warning" and "PEFT has no default targets for 'brand-new' models" in told.message
         )
     assert not LORA.problems(unknown, {"target_modules": ("q_proj",)})
     fused = replace(get_model("bloomz-560m").shape, model_type="brand-new")

@@ -86,7 +86,7 @@ def _shown(slug: str, first: str, second: str, rows: list[dict[str, Any]]) -> No
         figure = charts.curves(series, "weight of the second adapter", "held-out loss (nats)", height=300)
         st.plotly_chart(figure, key=f"{slug}-blend-losses", config=charts.CONFIG)
         st.caption(
-            f"On {blending.ROWS} held-out rows of each run's task; the first adapter has the rest of the weight."
+            f"On {blending.ROWS} held-out rows of each run's task; the first adapter's weight is 1 minus this."
         )
     with right:
         figures.table(

@@ -77,7 +77,7 @@ def _going(line: RunSummary | None) -> bool:
 
 
 def _progress(found: Found) -> None:
-    def told(line: RunSummary | None) -> str:
+    def score(line: RunSummary | None) -> str:
         if line is None:
             return "not yet"
         if not _going(line):
@@ -87,7 +87,7 @@ def _progress(found: Found) -> None:
 
     figures.table(
         ("", *serving.DOMAINS),
-        [(TITLES[method], *(told(line) for line in lines.values())) for method, lines in found.items()],
+        [(TITLES[method], *(score(line) for line in lines.values())) for method, lines in found.items()],
     )
 
 
@@ -169,13 +169,13 @@ def _requests(seen: dict[str, Any]) -> None:
             for row in seen["examples"]
         ],
     )
-    told = [
+    listed = [
         f"{TITLES[method]}: {found['mixed_difference']:.2g} of {found['max_logit']:.3g}"
         for method, found in seen["methods"].items()
     ]
     st.caption(
         "The first of them, answered through the bottleneck adapters. Largest difference in a logit from the same "
-        f"row in an unmixed batch: {'; '.join(told)}; in {seen['dtype']}."
+        f"row in an unmixed batch: {'; '.join(listed)}; in {seen['dtype']}."
     )
 
 

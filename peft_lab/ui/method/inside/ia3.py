@@ -75,7 +75,7 @@ def _vectors(found: dict[str, Any]) -> None:
             st.markdown("**How they are spread**")
             counts = shots[index]["spread"][kind]
             st.plotly_chart(_spread(found["edges"], counts, most), key=f"{SLUG}-spread", config=charts.CONFIG)
-        st.markdown(_told(shots[index]["step"], rows))
+        st.markdown(_described(shots[index]["step"], rows))
 
     played(SLUG, [shot["step"] for shot in shots], draw)
     st.caption(
@@ -84,7 +84,7 @@ def _vectors(found: dict[str, Any]) -> None:
     )
 
 
-def _told(step: int, rows: list[dict[str, Any]]) -> str:
+def _described(step: int, rows: list[dict[str, Any]]) -> str:
     size = sum(row["size"] for row in rows)
     more, less = (sum(row[key] for row in rows) for key in ("amplified", "inhibited"))
     if not more and not less:

@@ -75,7 +75,7 @@ def _matrix(slug: str, rows: list[Row]) -> Row:
         names,
         index=index,
         key=state.widget_key(slug, "inside-module"),
-        help="The matrix that changed most for its size is shown first.",
+        help="Shown first: the matrix that changed most relative to its size.",
     )
     state.remember(slug, "inside-module", module)
     return next(row for row in rows if row["module"] == module)
@@ -135,8 +135,8 @@ def _relative(slug: str, rows: list[Row]) -> None:
         f"{row['module']} {units.percent(100 * row['ratio'])}" for row in rows if layer_of(row) is None
     )
     st.caption(
-        f"Frobenius norms. The largest change is {units.percent(100 * top['ratio'])} of its matrix, in {top['module']}."
-        + (f" Outside the layers: {outside}." if outside else "")
+        f"Frobenius norms. The largest change is {units.percent(100 * top['ratio'])} of its matrix, in "
+        f"{top['module']}." + (f" Outside the layers: {outside}." if outside else "")
     )
 
 

@@ -71,8 +71,8 @@ def _merges(rows: list[dict[str, Any]], bits: int) -> None:
         [(_WAYS[row["way"]], *_off(row)) for row in rows],
         numeric=(1, 2),
     )
-    told = (f"- **{_WAYS[row['way']].capitalize()}:** {_verdict(row, bits)}" for row in rows)
-    st.markdown("\n".join(told))
+    lines = (f"- **{_WAYS[row['way']].capitalize()}:** {_verdict(row, bits)}" for row in rows)
+    st.markdown("\n".join(lines))
     repacking = " So that none is merged wrongly, repacking is switched off here." if bits == 4 else ""
     st.caption(
         "Against the trained model, adapter beside rounded base, on held-out sentences. 100% is as far as the "

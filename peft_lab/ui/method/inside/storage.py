@@ -31,7 +31,7 @@ def stored_base(choice: Choice) -> None:
         return
     asked = storage.ask(choice.entry.name)
     if not asked.done():
-        st.markdown("Rounding every matrix of the model in each form…")
+        st.markdown("Quantising every matrix of the model in each format…")
         come_back([asked])
         return
     try:

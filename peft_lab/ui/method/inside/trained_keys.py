@@ -124,10 +124,10 @@ def slower(timed: dict[str, Any]) -> str:
         f"{units.seconds(rounds[name][0])} to {units.seconds(rounds[name][-1])} {name}"
         for name in ("without", "with")
     )
-    said = f"Medians of {len(rounds['with'])} rounds ({spread})"
+    medians = f"Medians of {len(rounds['with'])} rounds ({spread})"
     if rounds["with"][0] <= rounds["without"][-1] and rounds["without"][0] <= rounds["with"][-1]:
-        return f"{said}: they overlap, so no difference was measured."
-    return f"{said}: {timed['with'] / timed['without'] - 1:+.0%}."
+        return f"{medians}: they overlap, so no difference was measured."
+    return f"{medians}: {timed['with'] / timed['without'] - 1:+.0%}."
 
 
 def cache_bytes(shape: ModelShape, tokens: int, each: int) -> int:

@@ -17,7 +17,7 @@ class Words:
 
     Attributes:
         idea: Markdown, one or two short paragraphs; KaTeX between dollar signs.
-        formula: KaTeX of what the method computes.
+        formula: KaTeX of what the method computes. A phone breaks it outside braces, or where ``allowbreak`` says.
         differs: where PEFT's implementation differs from the paper; Markdown list.
     """
 

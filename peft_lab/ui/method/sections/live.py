@@ -28,7 +28,8 @@ def live(run: Run, slug: str) -> None:
 
     def standing() -> None:
         seen = run.view()
-        _status(run, seen, slug)
+        with st.container(key=f"{slug}-standing"):
+            _status(run, seen, slug)
         _curves(run, seen, slug)
         _results(run, seen)
         if going and seen.status.final:
@@ -138,7 +139,7 @@ def answer_text(answer: Answer) -> str:
 
 def _memory(seen: RunView) -> None:
     parts = sorted(seen.memory.get("parts", {}).items(), key=lambda item: -item[1])
-    told = " · ".join(f"{name} {units.size(size)}" for name, size in parts if size)
+    listed = " · ".join(f"{name} {units.size(size)}" for name, size in parts if size)
     process = seen.memory.get("process_peak_bytes")
     beside = f" The whole process peaked at {units.size(process)}." if process else ""
     reserved = seen.memory.get("device_reserved_bytes")
@@ -146,7 +147,7 @@ def _memory(seen: RunView) -> None:
         allocated = units.size(seen.memory["device_allocated_bytes"])
         beside += f" The GPU's allocator handed out at most {allocated} of the {units.size(reserved)} it had reserved."
     st.markdown(
-        f"Peak of one step: **{units.size(seen.memory['peak_bytes'])}** ({told}).{beside} "
+        f"Peak of one step: **{units.size(seen.memory['peak_bytes'])}** ({listed}).{beside} "
         + figures.badge(Source.MEASURED)
     )
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
 
 from peft_lab import units
 from peft_lab.errors import PeftLabError
-from peft_lab.memory import ask
 from peft_lab.memory.optimizers import OPTIMIZER_TITLES
+from peft_lab.memory.request import StepRequest
 from peft_lab.memory.result import Simulation
+from peft_lab.memory.setting import Setting
+from peft_lab.memory.simulate import simulate
 from peft_lab.runs import store
 from peft_lab.runs.spec import BATCH
 from peft_lab.ui import state
@@ -29,26 +32,11 @@ DTYPES = {"bfloat16": "bfloat16", "float32": "float32"}
 DEVICES = {"cpu": "this processor", "cuda": "a CUDA GPU"}
 
 
-@dataclass(frozen=True)
-class Step:
-    """What one step is: the settings under the section's heading."""
-
-    batch: int
-    seq: int
-    dtype: str
-    optimizer: str
-    device: str
-    checkpointing: bool
-
-    def setting(self) -> dict[str, Any]:
-        return {"batch": self.batch, "seq": self.seq, "optimizer": self.optimizer, "device": self.device}
-
-
 def memory(choice: Choice) -> None:
     step = _controls(choice)
-    asked = {choice.spec.title: ask_step(choice, choice.spec.slug, dict(choice.values), step)}
+    asked = {choice.spec.title: ask_step(step)}
     if choice.spec.slug != FULL:
-        asked["Full fine-tuning"] = ask_step(choice, FULL, {}, step)
+        asked["Full fine-tuning"] = ask_step(replace(step, method=FULL, values={}))
     come_back(list(asked.values()))
     found = {name: answer for name, future in asked.items() if (answer := _answer(future)) is not None}
     if not found:
@@ -90,7 +78,7 @@ def _usual(choice: Choice) -> dict[str, Any]:
     return {**first, "device": next(iter(DEVICES)), "checkpointing": False}
 
 
-def step_now(choice: Choice) -> Step:
+def step_now(choice: Choice) -> StepRequest:
     """The step that is set, whether or not its controls are drawn."""
     slug = choice.spec.slug
     now = {
@@ -99,13 +87,19 @@ def step_now(choice: Choice) -> Step:
         )
         for name, first in _usual(choice).items()
     }
-    return Step(**now)
+    return _step(choice, now)
 
 
-def _controls(choice: Choice) -> Step:
+def _step(choice: Choice, now: Mapping[str, Any]) -> StepRequest:
+    setting = Setting(now["batch"], now["seq"], optimizer=now["optimizer"], device=now["device"])
+    about = (choice.entry.name, choice.spec.slug, choice.values)
+    return StepRequest(*about, setting, now["dtype"], now["checkpointing"])
+
+
+def _controls(choice: Choice) -> StepRequest:
     slug, usual = choice.spec.slug, _usual(choice)
     cells = st.columns([4, 4, 6, 5, 6, 7], vertical_alignment="bottom")
-    batch = cells[0].number_input("Batch", 1, 4096, **_kept(slug, "m-batch", usual["batch"]))
+    batch = cells[0].number_input("Batch size", 1, 4096, **_kept(slug, "m-batch", usual["batch"]))
     seq = cells[1].number_input(
         "Tokens per row", 1, choice.shape.max_positions or 131072, **_kept(slug, "m-seq", usual["seq"])
     )
@@ -115,12 +109,13 @@ def _controls(choice: Choice) -> Step:
     key = state.widget_key(slug, "m-checkpointing")
     checkpointing = cells[5].toggle(
         "Checkpointing", value=state.remembered(slug, "m-checkpointing", False), key=key,
-        help="Gradient checkpointing keeps only every layer's input and computes the rest again in the backward pass.",
+        help="Gradient checkpointing keeps only every layer's input and recomputes the rest in the backward pass.",
     )  # fmt: skip
-    chosen = Step(int(batch), int(seq), dtype, optimizer, device, checkpointing)
-    for name in usual:
-        state.remember(slug, f"m-{name}", getattr(chosen, name))
-    return chosen
+    values = (int(batch), int(seq), dtype, optimizer, device, checkpointing)
+    now = dict(zip(usual, values, strict=True))
+    for name, value in now.items():
+        state.remember(slug, f"m-{name}", value)
+    return _step(choice, now)
 
 
 def _kept(slug: str, name: str, default: int) -> dict[str, Any]:
@@ -139,13 +134,9 @@ def _pick(cell: Any, slug: str, name: str, label: str, titles: dict[str, str]) -
     )
 
 
-def ask_step(
-    choice: Choice, method: str, values: dict[str, Any], step: Step, urgency: int = 0
-) -> Future[Simulation]:
+def ask_step(step: StepRequest, urgency: int = 0) -> Future[Simulation]:
     """Asked of processes of their own, as a count must not wait for it; refusals are kept like any other answer."""
-    return get_pool().submit(
-        urgency, ask.step, choice.entry.name, method, values, step.setting(), step.dtype, step.checkpointing
-    )
+    return get_pool().submit(urgency, simulate, step)
 
 
 def _answer(future: Future[Simulation]) -> Simulation | None:

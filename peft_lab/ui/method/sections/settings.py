@@ -8,7 +8,7 @@ import streamlit as st
 
 from peft_lab import tasks
 from peft_lab.errors import BadInput
-from peft_lab.runs.spec import BATCH, EVAL_ROWS, STEPS, RunSpec
+from peft_lab.runs.spec import BATCH, EVAL_ROWS, STEPS, RunRequest, RunSpec
 from peft_lab.tasks import apart
 from peft_lab.tasks.base import Task
 from peft_lab.ui import state
@@ -17,7 +17,7 @@ from peft_lab.ui.components.knobs import OWN_TASK, Choice, tasks_for
 # Name, label, reader, help. The address and the form are both made from this list.
 FIELDS = {
     "steps": ("Steps", int, "Optimizer steps. The defaults learn visibly within these."),
-    "batch": ("Batch", int, "Rows per step. Memory grows with it."),
+    "batch": ("Batch size", int, "Rows in each optimizer step. More rows need more memory."),
     "lr": (
         "Learning rate",
         float,
@@ -68,9 +68,11 @@ def example_task(choice: Choice) -> Task | None:
         return None
 
 
-def spec_of(choice: Choice, values: dict[str, Any], own: str | None, probes: tuple[str, ...] = ()) -> RunSpec:
+def request_of(
+    choice: Choice, values: dict[str, Any], own: str | None, probes: tuple[str, ...] = ()
+) -> RunRequest:
     """What Train would train, unchecked."""
-    return RunSpec(
+    return RunRequest(
         model=choice.entry.name,
         method=choice.spec.slug,
         task=str(choice.task),
@@ -96,7 +98,7 @@ def planned(choice: Choice) -> RunSpec | None:
     own = state.remembered("own", "file", None, choice.entry.kind) if choice.task == OWN_TASK else None
     # What was just set stands in its control, which may be drawn further down.
     values = {name: st.session_state.get(key_of(choice, name), kept(choice, name)) for name in FIELDS}
-    return spec_of(choice, values, own).check()
+    return request_of(choice, values, own).complete()
 
 
 # -- the address -------------------------------------------------------------------------------------------------

@@ -76,11 +76,11 @@ _FILES: tuple[tuple[str, Callable[[Run], str | bytes], str, str, str], ...] = (
 def _downloads(identity: str) -> None:
     run = store.get(identity)
     for label, make, ending, mime, text in _FILES:
-        button, told = st.columns(2, vertical_alignment="center")
+        button, message = st.columns(2, vertical_alignment="center")
         try:
             data = make(run)
         except PeftLabError as error:
-            told.markdown(f":red[:material/error: {label}: {plain(error)}]")
+            message.markdown(f":red[:material/error: {label}: {plain(error)}]")
             continue
         button.download_button(
             label,
@@ -91,4 +91,4 @@ def _downloads(identity: str) -> None:
             icon=":material/download:",
             on_click="ignore",
         )
-        told.markdown(text)
+        message.markdown(text)

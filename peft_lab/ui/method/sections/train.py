@@ -111,36 +111,26 @@ def _before_first_run(choice: Choice) -> None:
 
 def _form(choice: Choice, locked: bool) -> tuple[RunSpec | None, dict[str, Any]]:
     """The training settings; ``None`` while one of them cannot work, which is then said at it. And where to say so."""
-    slug, kind = choice.spec.slug, choice.entry.kind
+    slug = choice.spec.slug
     values: dict[str, Any] = {}
     slots: dict[str, Any] = {}
-    cells = [cell for _ in range(0, len(FIELDS), 2) for cell in st.columns(2)][: len(FIELDS)]
-    for cell, (name, (label, reader, text)) in zip(cells, FIELDS.items(), strict=True):
-        key, shut = settings.key_of(choice, name), locked or state.is_fixed(name)
-        start, usual = settings.kept(choice, name), settings.default(choice, name)
+    cells = [cell for _ in range(0, len(FIELDS), 2) for cell in st.columns(2)]
+    for cell, name in zip(cells, FIELDS, strict=False):
         with cell:
-            if reader is int:
-                values[name] = st.number_input(
-                    label, value=int(start), step=1, key=key, help=text, disabled=shut
-                )
-            else:
-                values[name] = st.number_input(
-                    label, value=float(start), step=1e-4, format="%g", key=key, help=text, disabled=shut
-                )
+            values[name] = _field(choice, name, locked)
             slots[name] = st.empty()
             problem = state.address_problem(slug, name)
             if problem:
                 st.markdown(f":red[:material/link_off: {plain(problem)} The default is used.]")
-        state.remember(slug, name, None if values[name] == usual else values[name], kind)
     beneath = st.empty()
     sentence = _sentence(choice, locked)
     slots[SAY] = st.empty()
     own = own_data.upload(choice.entry.kind, locked) if choice.task == OWN_TASK else None
     if choice.task == OWN_TASK and own is None:
         return None, slots
-    spec = settings.spec_of(choice, values, own, (sentence,) if sentence.strip() else ())
+    request = settings.request_of(choice, values, own, (sentence,) if sentence.strip() else ())
     try:
-        complete = spec.check()
+        complete = request.complete()
     except AssetError:  # said above the form, with a button
         return None, slots
     except PeftLabError as error:
@@ -151,6 +141,23 @@ def _form(choice: Choice, locked: bool) -> tuple[RunSpec | None, dict[str, Any]]
             f"The task head starts at random; its learning rate is {complete.head_learning_rate:g}."
         )
     return complete, slots
+
+
+def _field(choice: Choice, name: str, locked: bool) -> Any:
+    """One number of the form; what differs from the default goes into the address."""
+    label, reader, text = FIELDS[name]
+    how = {"step": 1} if reader is int else {"step": 1e-4, "format": "%g"}
+    value = st.number_input(
+        label,
+        value=reader(settings.kept(choice, name)),
+        key=settings.key_of(choice, name),
+        help=text,
+        disabled=locked or state.is_fixed(name),
+        **how,
+    )
+    moved = None if value == settings.default(choice, name) else value
+    state.remember(choice.spec.slug, name, moved, choice.entry.kind)
+    return value
 
 
 def _say(error: PeftLabError, slots: dict[str, Any]) -> None:

@@ -61,7 +61,7 @@ def _experiment(experiment: Experiment) -> None:
     st.markdown(f"#### {experiment.title}")
     st.markdown(experiment.question)
     try:
-        specs = [spec.check() for spec in experiment.specs()]
+        specs = [request.complete() for request in experiment.requests()]
     except PeftLabError as error:
         st.markdown(f":orange[:material/info: This cannot run here: {plain(error)}]")
         return
@@ -78,7 +78,7 @@ def _experiment(experiment: Experiment) -> None:
         if any(item.status is Status.DONE for item in now) or going:
             _curves(experiment, now)
         if all(item.status in (Status.DONE, Status.FAILED) for item in now):
-            _said(experiment, now)
+            _conclusion(experiment, now)
         if going and not any(item.going for item in now):
             st.rerun()
 
@@ -111,8 +111,8 @@ def _arms(experiment: Experiment, found: Sequence[Found]) -> None:
 def _planned(found: Sequence[Found]) -> str:
     """The arms in a line, while there is nothing to tell of them."""
     steps = sorted({item.spec.steps for item in found})
-    told = f"{steps[0]} steps each" if len(steps) == 1 else f"{steps[0]} to {steps[-1]} steps"
-    return f"{' · '.join(item.arm.label for item in found)} — {told}"
+    length = f"{steps[0]} steps each" if len(steps) == 1 else f"{steps[0]} to {steps[-1]} steps"
+    return f"{' · '.join(item.arm.label for item in found)} — {length}"
 
 
 def _status(item: Found) -> str:
@@ -170,7 +170,7 @@ def _curves(experiment: Experiment, found: Sequence[Found]) -> None:
         st.plotly_chart(figure, key=f"{experiment.id}-curves", config=charts.CONFIG)
 
 
-def _said(experiment: Experiment, found: Sequence[Found]) -> None:
+def _conclusion(experiment: Experiment, found: Sequence[Found]) -> None:
     """What was seen, why, and the way to each run."""
     outcomes = _outcomes(found)
     readings = [
@@ -179,11 +179,11 @@ def _said(experiment: Experiment, found: Sequence[Found]) -> None:
         else results.Reading(item.arm.label, problem=item.line.problem if item.line else "it has not run")
         for item, outcome in zip(found, outcomes, strict=True)
     ]
-    told = results.conclude(experiment, readings, outcomes)
+    conclusion = results.conclude(experiment, readings, outcomes)
     icon = {True: ":green[:material/check:]", False: ":orange[:material/priority_high:]", None: ""}[
-        told.holds
+        conclusion.holds
     ]
-    st.markdown(f"{icon} **{told.text}** {figures.badge(Source.MEASURED)}")
+    st.markdown(f"{icon} **{conclusion.text}** {figures.badge(Source.MEASURED)}")
     st.markdown(experiment.why)
     seeds = (
         ""

@@ -10,7 +10,7 @@ import torch
 
 from peft_lab.methods import get_method
 from peft_lab.models import loading
-from peft_lab.runs import beyond
+from peft_lab.runs import inference_forgetting
 from peft_lab.runs.training import seed_everything
 from peft_lab.tasks import Row, get_task
 from peft_lab.training.evaluation import Examiner
@@ -42,11 +42,16 @@ def test_a_disturbed_request_does_not_move_the_added_time(monkeypatch: pytest.Mo
         drift = 1e-4 * len(clock) + (0.5 if len(clock) in (1, 8) else 0.0)
         return (0.010, 0.012)[int(model.number)] + drift  # type: ignore[arg-type]
 
-    monkeypatch.setattr(beyond, "_timed", timed)
+    monkeypatch.setattr(inference_forgetting, "_timed", timed)
     judge = Examiner(get_task("sentiment"), None, 64, "cpu")  # type: ignore[arg-type]
     beats = Beats()
-    found = beyond.inference(judge, base, tuned, [Row("a", "positive"), Row("b", "negative")], beats)
-    assert found["rounds"] == beyond.ROUNDS["classification"] and beats.count == found["rounds"] + 1
+    found = inference_forgetting.inference(
+        judge, base, tuned, [Row("a", "positive"), Row("b", "negative")], beats
+    )
+    assert (
+        found["rounds"] == inference_forgetting.ROUNDS["classification"]
+        and beats.count == found["rounds"] + 1
+    )
     assert found["unit"] == "row" and found["added_seconds"] == pytest.approx(0.002, abs=2e-4)
     firsts = clock[::2]
     assert all(
@@ -56,14 +61,14 @@ def test_a_disturbed_request_does_not_move_the_added_time(monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 def test_unrelated_text_costs_what_the_model_says_token_by_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beyond, "UNRELATED_ROWS", 6)
+    monkeypatch.setattr(inference_forgetting, "UNRELATED_ROWS", 6)
     base = loading.load_base("smollm2-135m", dtype=torch.float32)
     judge = examiner(base, "json")
-    found = beyond.unrelated(judge, base.model, Beats())
+    found = inference_forgetting.unrelated(judge, base.model, Beats())
     total, tokens = 0.0, 0
-    for row in get_task(beyond.UNRELATED_TASK).load().test[:6]:
+    for row in get_task(inference_forgetting.UNRELATED_TASK).load().test[:6]:
         ids = base.tokenizer(row.text, add_special_tokens=False, return_tensors="pt")["input_ids"]
-        ids = ids[:, : beyond.UNRELATED_LENGTH]
+        ids = ids[:, : inference_forgetting.UNRELATED_LENGTH]
         with torch.no_grad():
             loss = float(base.model(input_ids=ids, labels=ids).loss)
         total, tokens = total + loss * (ids.shape[1] - 1), tokens + ids.shape[1] - 1
@@ -74,6 +79,6 @@ def test_unrelated_text_costs_what_the_model_says_token_by_token(monkeypatch: py
     shape = base.entry.shape
     seed_everything(0)
     tuned = method.apply(base.model, shape, method.complete(shape, {}), "CAUSAL_LM")
-    prompted = beyond.unrelated(judge, tuned, Beats())
+    prompted = inference_forgetting.unrelated(judge, tuned, Beats())
     assert prompted["tokens"] == tokens and math.isfinite(prompted["loss"])
     assert prompted["loss"] == pytest.approx(found["loss"], rel=0.3)

@@ -1,0 +1,77 @@
+"""The published rows on axes, by method, and as settings of this lab."""
+
+from __future__ import annotations
+
+import pytest
+
+from peft_lab import published
+from peft_lab.compare import cited, pareto
+from peft_lab.methods import get_method
+from peft_lab.models.catalogue import get_model
+
+WANTED = {"metric_mean", "trainable", "stored_bytes", "peak_bytes", "forgetting_change"}
+
+
+def test_any_two_figures_of_both_benchmarks_are_axes() -> None:
+    language, pictures = (set(cited.axes(name)) for name in published.BENCHMARKS)
+    assert language == WANTED | {"seconds", "tokens_per_second"}
+    assert pictures == WANTED | {"step_seconds"}
+    for name in published.BENCHMARKS:
+        axes = cited.axes(name)
+        assert all(axis.source == "cited" for axis in axes.values())
+        for x in axes.values():
+            for y in axes.values():
+                assert x is y or pareto.front(cited.rows(name), x, y)
+
+
+def test_the_front_is_wanted_at_both_ends() -> None:
+    rows = cited.rows()
+    by_title = {row["method"]: row for row in rows}
+    axes = cited.axes()
+    front = pareto.front(rows, axes["tokens_per_second"], axes["metric_mean"])
+    assert max(rows, key=lambda row: row["tokens_per_second"])["method"] == front[0]
+    best = max(row["metric_mean"] for row in rows)
+    assert by_title[front[-1]]["metric_mean"] == best and len(front) < len(rows)
+
+
+def test_best_against_other_settings_of_a_method() -> None:
+    families = cited.families()
+    shown = {kind: [round(row.accuracy, 3) for row in found] for kind, found in families.items()}
+    assert shown["prefixtuning"] == [0.416, 0.358, 0.186]
+    assert (shown["ia3"][0], shown["ia3"][-1]) == (0.455, 0.311)
+    assert "ptuning" in cited.several() and "beft" not in cited.several()
+    told = [cited.setting(row, families["prefixtuning"]) for row in families["prefixtuning"]]
+    assert len(set(told)) == 3
+    assert "num_virtual_tokens 50" in told[0] and "learning rate 0.005" in told[0] and "a text" in told[0]
+
+
+def test_targets_at_an_equal_budget() -> None:
+    lora = {row.title: row for row in cited.families()["lora"]}
+    small, large = cited.budgets(list(lora.values()))
+    assert [round(lora[f"lora, {name}"].accuracy, 3) for name in ("rank10-target-mlp", "rank32", "rank64-rslora")] == [
+        0.494, 0.478, 0.513,
+    ]  # fmt: skip
+    assert {"lora, rank10-target-mlp", "lora, rank32"} <= {row.title for row in small}
+    assert [row.title for row in large] == ["lora, rank64-rslora", "lora, rank64"]
+    assert "target_modules down_proj gate_proj up_proj" in cited.setting(small[0], small)
+    assert "target_modules q_proj v_proj" in cited.setting(lora["lora, rank32"], small)
+
+
+@pytest.mark.parametrize("name", published.rows())
+def test_what_opens_on_a_methods_page_is_the_same_setting(name: str) -> None:
+    row = published.rows()[name]
+    found = cited.lab_page(row)
+    opens = row.kind in ("lora", "ia3", "prefixtuning", "prompt_tuning", "ptuning")
+    # the lab has neither BD-LoRA nor MiCA, and LoRA-FA is an optimizer
+    assert (found is not None) == (opens and not name.endswith(("bdlora", "mica", "lorafa")))
+    if found is not None:
+        spec, shape = get_method(found[0]), get_model(published.MODEL).shape
+        values = spec.require(
+            shape, {key: spec.knob(key).parse(spec_text(value)) for key, value in found[1].items()}
+        )
+        assert spec.formula(shape, values).trainable == row.trainable
+
+
+def spec_text(value: object) -> str:
+    """As it stands in an address."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).removesuffix(".0")
