@@ -20,8 +20,11 @@ from peft_lab.choose.situation import Situation, stored_bytes
 from peft_lab.choose.tree import NODES, QUESTIONS, ROOT, label
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.methods import get_method
+from peft_lab.recipes.job import job
+from peft_lab.recipes.recipe import recipe
 from peft_lab.units import Source
 
+_DTYPE = "bfloat16"  # of a simulated step
 _BFLOAT16 = (8, 0)  # compute capability from which a GPU multiplies it
 _TIGHT = 0.95  # of the memory: nearer to it than the simulation is exact
 
@@ -220,16 +223,21 @@ def _against(text: str) -> Why:
 
 def _plan(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPlan:
     shape, spec = situation.shape, get_method(advice.method)
-    values = spec.complete(shape, advice.knobs(shape))
+    values, dtype = spec.complete(shape, advice.knobs(shape)), _DTYPE
     if situation.hardware.kind == "cuda" and situation.hardware.capability < _BFLOAT16:
-        values = {name: "float16" if value == "bfloat16" else value for name, value in values.items()}
+        dtype = "float16"
+        values = {name: dtype if value == _DTYPE else value for name, value in values.items()}
+    asked = job(
+        advice.method, shape, situation.objective, situation.rows, situation.seq, batch=step.batch * step.accumulate,
+        dtype=dtype, checkpointing=step.checkpointing, values=values,
+    )  # fmt: skip
     return StepPlan(
         values=values,
         batch=step.batch,
         seq=situation.seq,
         checkpointing=step.checkpointing,
         accumulate=step.accumulate,
-        learning_rate=spec.learning_rates[shape.kind],
+        recipe=recipe(asked),
         needed_bytes=step.needed,
         memory_bytes=room.memory,
         trainable=spec.formula(shape, values).trainable,

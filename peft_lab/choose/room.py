@@ -13,6 +13,7 @@ from peft_lab.memory import fits
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import simulate
+from peft_lab.recipes.recipe import Recipe
 
 #: method, values, rows of a step, checkpointing -> bytes that the device must have
 Needed = Callable[[str, Mapping[str, Any], int, bool], int]
@@ -30,14 +31,14 @@ class Step:
 
 @dataclass(frozen=True)
 class StepPlan:
-    """The ready configuration: knobs, how a step is run, and what it takes."""
+    """The ready configuration: knobs, how a step is run, what it takes, and every setting with its sources."""
 
     values: Mapping[str, Any]
     batch: int
     seq: int
     checkpointing: bool
     accumulate: int
-    learning_rate: float
+    recipe: Recipe
     needed_bytes: int
     memory_bytes: int
     trainable: int

@@ -65,6 +65,11 @@ class Situation:
         """What the model puts out: as said, or what its kind is used for."""
         return self.output or ("classification" if self.shape.kind == "encoder" else "generation")
 
+    @property
+    def objective(self) -> str:
+        """What the model is trained for, as recipes call it: a class is its own, text is an answer to a prompt."""
+        return "classification" if self.comes_out == "classification" else "sft"
+
     def check(self) -> Situation:
         """Itself. Raises BadInput for what contradicts itself, UnknownName for names that are none."""
         self.hardware  # noqa: B018 (raises for an unknown name)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from peft_lab import units
+from peft_lab.choose.fields import settings, told_by
 from peft_lab.choose.flips import Flip, flips
 from peft_lab.choose.recommend import Recommendation, recommend
 from peft_lab.choose.room import room_of
@@ -17,6 +18,7 @@ from peft_lab.choose.tree import QUESTIONS
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.errors import BadInput
+from peft_lab.recipes.advice import band, figure, label
 
 _HELP = (
     "An answer: "
@@ -55,8 +57,17 @@ def document(situation: Situation, found: Recommendation, changes: Sequence[Flip
     plan = found.plan
     training = None
     if plan is not None:
-        training = {key: value for key, value in asdict(plan).items() if key != "values"}
-        training["source"] = "simulated"
+        training = {
+            "batch": plan.batch,
+            "seq": plan.seq,
+            "checkpointing": plan.checkpointing,
+            "accumulate": plan.accumulate,
+            "needed_bytes": plan.needed_bytes,
+            "memory_bytes": plan.memory_bytes,
+            "trainable": plan.trainable,
+            "stored_bytes": plan.stored_bytes,
+            "source": "simulated",
+        }
     return {
         "method": found.method,
         "title": found.title,
@@ -67,6 +78,7 @@ def document(situation: Situation, found: Recommendation, changes: Sequence[Flip
         "path": [asdict(step) for step in found.path],
         "config": {} if plan is None else dict(plan.values),
         "training": training,
+        "plan": None if plan is None else settings(plan),
         "overruled": [asdict(why) for why in found.overruled],
         "situation": asdict(situation),
     }
@@ -83,6 +95,12 @@ def _human(situation: Situation, found: Recommendation, changes: Sequence[Flip])
             f"  {situation.model}: {knobs}",
             f"  {step}{more}: {units.size(plan.needed_bytes)} of {units.size(plan.memory_bytes)} (simulated)",
         ]
+        recipe = [
+            (label(name), figure(setting.value), band(setting.band), told_by(setting))
+            for name, setting in plan.recipe.settings.items()
+        ]
+        heads = {"setting": "left", "value": "left", "band": "left", "from": "left"}
+        parts.append(output.table("Recipe", heads, recipe))
     columns = {"question": "left", "answer": "left", "how": "left", "because": "left"}
     rows = [(QUESTIONS[step.question].full, step.label, step.how, step.because) for step in found.path]
     parts.append(output.table("Path", columns, rows))

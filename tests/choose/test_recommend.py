@@ -276,3 +276,21 @@ def test_a_flip_names_the_answer_that_changed(change: dict[str, Any], question: 
     found = recommend(start, room)
     assert question in {flip.question for flip in flips(start, room, found)}
     assert recommend(replace(start, **change), room).method != found.method
+
+
+@pytest.mark.parametrize(("model", "rate"), [("llama-3.1-8b", 2e-4), ("llama-3.1-70b", 1e-4)])
+def test_a_plans_rate_is_what_is_published_for_a_model_of_its_size(model: str, rate: float) -> None:
+    situation = Situation(model=model, device="h200")
+    plan = recommend(situation, standin.room(situation)).plan
+    assert plan is not None
+    found = plan.recipe["learning_rate"]
+    assert (found.value, found.kind) == (rate, "cited")
+    assert plan.recipe["batch"].value == situation.batch == plan.batch * plan.accumulate
+    assert plan.recipe["checkpointing"].value == plan.checkpointing
+
+
+def test_a_card_without_bfloat16_is_given_float16() -> None:
+    situation = Situation(device="t4", model="gpt2")
+    plan = recommend(situation, standin.room(situation)).plan
+    assert plan is not None and plan.recipe["dtype"].value == "float16"
+    assert "loss scaling" in plan.recipe["dtype"].why

@@ -50,9 +50,27 @@ def test_words_are_enough(run: Run, answers: list[str], method: str) -> None:
     assert run("recommend", *arguments, "--json").document["method"] == method
 
 
+def test_every_field_of_the_plan_has_value_band_and_source(run: Run) -> None:
+    plan = run("recommend", "--json").document["plan"]
+    wanted = {
+        "learning_rate", "schedule", "warmup", "epochs", "batch", "accumulation", "optimizer", "dtype", "quantization",
+        "checkpointing", "sharding", "packing", "r", "lora_alpha", "target_modules", "lora_dropout",
+    }  # fmt: skip
+    assert wanted <= set(plan)
+    for name, field in plan.items():
+        assert {"value", "band", "source", "kind"} <= set(field), name
+        assert field["source"] and field["kind"] in ("cited", "simulated", "counted", "lab", "told"), name
+    rate = plan["learning_rate"]
+    assert rate["value"] == 2e-4 and rate["kind"] == "cited"
+    assert rate["band"][0] <= rate["value"] <= rate["band"][1]
+    assert len({source["source"] for source in rate["sources"]}) >= 2
+    assert run("recommend", "--answer", "prompting=yes", "--json").document["plan"] is None
+
+
 def test_it_reads_as_a_text(run: Run) -> None:
     shown = run("recommend").stdout
     assert shown.startswith("LoRA\n")
+    assert "learning rate" in shown and "2e-4" in shown and "2.5e-5 to 2e-3" in shown
     assert "What would change the answer" in shown
     assert "Runner-up: QLoRA" in shown
 

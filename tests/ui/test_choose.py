@@ -67,8 +67,21 @@ def test_the_first_situation_is_answered_with_reasons_and_flips() -> None:
     assert "simulated" in told(app)
     assert "A card sold as less than" in told(app)
     [settings] = [found.proto.body for found in app.get("html") if "lora_alpha" in found.proto.body]
-    assert "<code>r</code></td><td>16</td>" in settings
-    assert "</td><td></td>" not in settings.replace("<td></td></tr>", "</tr>"), "a setting without a value"
+    plain = settings.replace("\N{NON-BREAKING HYPHEN}", "-")
+    cells = [re.sub("<[^>]+>", "", row) for row in plain.split("</tr>")]
+    [rate] = [row for row in cells if row.startswith("learning rate")]
+    assert rate == "learning rate2e-42.5e-5 to 2e-3QLoRA, LoRA Learns Less and Forgets Less and 3 more"
+    assert any(row.startswith("r168 to 256LoRA Without Regret") for row in cells)
+    assert '</td><td data-label="Value"></td>' not in settings, "a setting without a value"
+    [sources] = [found.proto.body for found in app.get("html") if "Measured on" in found.proto.body]
+    assert "arXiv:2305.14314, table 9" in sources and "LLaMA 7B to 65B in 4 bits" in sources
+    assert "keep the highest rate" in "".join(found.proto.body for found in app.get("html"))
+
+
+def test_a_small_models_own_rate_is_named_as_such() -> None:
+    app = opened("choose", model="smollm2-135m", rows="5000")
+    shown = "".join(found.proto.body for found in app.get("html"))
+    assert "Chosen so that 60 steps learn on this small model" in shown
 
 
 def test_every_answer_is_in_the_address_and_the_address_gives_them_back() -> None:
@@ -135,8 +148,10 @@ def test_an_empty_setting_survives_the_way_to_the_methods_page() -> None:
 
 def test_full_fine_tuning_opens_on_the_memory_page() -> None:
     from peft_lab.choose.room import StepPlan
+    from peft_lab.recipes.job import job
+    from peft_lab.recipes.recipe import recipe
 
-    plan = StepPlan({}, 4, 512, True, 1, 1e-4, 1, 2, 3, 4)
+    plan = StepPlan({}, 4, 512, True, 1, recipe(job("full", Situation().shape, "sft")), 1, 2, 3, 4)
     page, address = page_with(Situation(), "full", plan)
     assert page == "memory"
     assert address["checkpointing"] == "true"

@@ -10,14 +10,17 @@ import streamlit as st
 
 from peft_lab import units
 from peft_lab.choose.answers import GIVEN, OWN_LIMIT
+from peft_lab.choose.fields import told_by
 from peft_lab.choose.flips import Flip
 from peft_lab.choose.recommend import Recommendation
 from peft_lab.choose.room import StepPlan
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.tree import QUESTIONS
 from peft_lab.methods import get_method
-from peft_lab.models.catalogue import catalogue
-from peft_lab.runs.spec import STEPS
+from peft_lab.methods.base import MethodSpec
+from peft_lab.recipes.advice import band, figure, label
+from peft_lab.recipes.recipe import Recipe
+from peft_lab.recipes.replications import replicated
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
@@ -56,17 +59,18 @@ def configuration(situation: Situation, found: Recommendation) -> None:
     st.markdown("#### Ready configuration")
     usual = spec.defaults(situation.shape)
     rows = [
-        (f"`{name}`", state.as_text(value), "" if value == usual[name] else state.as_text(usual[name]))
-        for name, value in plan.values.items()
-        if value != usual[name] or (not spec.knob(name).advanced and state.as_text(value))
+        (_named(spec, name), _whole(figure(setting.value)), _whole(band(setting.band)), told_by(setting))
+        for name, setting in plan.recipe.settings.items()
     ]
-    rows += [(name, text, "") for name, text in _step(plan)]
-    figures.table(("Setting", "Value", "Default, where it differs"), rows)
-    if situation.model not in catalogue() or not catalogue()[situation.model].live:
-        st.caption(
-            f"This learning rate was chosen on the small models here, which learn visibly with it within "
-            f"{STEPS} steps. It was not tried on {plain(situation.shape.title)}: tune it there."
-        )
+    rows += [
+        (f"`{name}`", figure(value), "", _default(value, usual[name]))
+        for name, value in plan.values.items()
+        if name not in plan.recipe.settings
+        and (value != usual[name] or (not spec.knob(name).advanced and state.as_text(value)))
+    ]
+    rows.append(("a step", _step(plan), "", "simulated"))
+    figures.table(("Setting", "Value", "Sources' band", "From"), rows, fold=True)
+    _sources(plan.recipe)
     target, query = page_with(situation, found.method, plan)
     title = pages.titles()[target]
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -78,11 +82,43 @@ def configuration(situation: Situation, found: Recommendation) -> None:
         st.markdown(f"[as a link]({target}?{urlencode(query)})", width="content")
 
 
-def _step(plan: StepPlan) -> list[tuple[str, str]]:
+def _whole(text: str) -> str:
+    """A figure that no cell breaks at its minus sign."""
+    return text.replace("e-", "e\N{NON-BREAKING HYPHEN}")
+
+
+def _default(value: Any, usual: Any) -> str:
+    return "" if value == usual else f"default: {figure(usual)}"
+
+
+def _named(spec: MethodSpec, name: str) -> str:
+    return f"`{name}`" if name in {knob.name for knob in spec.knobs} else label(name)
+
+
+def _sources(recipe: Recipe) -> None:
+    """Every source with its figure, and what to try next."""
+    with st.expander("Every source, and what to try next"):
+        rows = [
+            (
+                label(setting.name),
+                evidence.citation,
+                figure(evidence.value),
+                "; ".join(filter(None, (evidence.measured, replicated(evidence.rule)))),
+            )
+            for setting in recipe.settings.values()
+            for evidence in setting.said
+        ]
+        st.caption("A source that gives a single figure is read as half to twice that figure.")
+        figures.table(("Setting", "Source", "Says", "Measured on"), rows, fold=True)
+        again = [(label(setting.name), setting.next) for setting in recipe.settings.values()]
+        figures.table(("Setting", "What to try next"), again, fold=True)
+
+
+def _step(plan: StepPlan) -> str:
     step = f"{plan.batch} × {plan.seq:,} tokens"
     more = [f"{plan.accumulate} accumulated"] if plan.accumulate > 1 else []
     more += ["gradient checkpointing"] if plan.checkpointing else []
-    return [("step", ", ".join([step, *more])), ("learning rate", f"{plan.learning_rate:g}")]
+    return ", ".join([step, *more])
 
 
 def page_with(situation: Situation, method: str, plan: StepPlan) -> tuple[str, dict[str, str]]:
