@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from peft_lab.assets import store as assets
 from peft_lab.errors import AssetError
@@ -15,6 +16,9 @@ IN_CI = os.environ.get("CI") == "true"
 REAL_HOME = assets.home()
 # what a test needs is on this machine or is not: nothing asks a hub
 os.environ["HF_HUB_OFFLINE"] = "1"
+# no clock in a test: on a busy machine an example may take any time
+settings.register_profile("lab", deadline=None)
+settings.load_profile("lab")
 
 
 def missing(reason: str) -> None:
