@@ -186,7 +186,9 @@ def test_the_picture_shows_every_place_once_and_the_path_lit() -> None:
     boxes = [each.find("{http://www.w3.org/2000/svg}rect") for each in items]
     corners = {(box.get("x"), box.get("y")) for box in boxes if box is not None}
     assert len(corners) == len(items), "no two boxes in one place"
-    assert max(len(text.text or "") for text in drawn.iter("{http://www.w3.org/2000/svg}text")) <= 18, "fits its box"
+    assert max(len(text.text or "") for text in drawn.iter("{http://www.w3.org/2000/svg}text")) <= 18, (
+        "fits its box"
+    )
     assert 'data-place="base.four"' in picture.path(lit)
 
 
