@@ -65,7 +65,7 @@ class Node:
 
 _QUESTIONS = (
     Question(
-        "prompting", "Training needed?", "Does a good prompt, or looking things up, already reach the target?",
+        "prompting", "Training needed?", "Is training needed, or does a good prompt or looking things up do?",
         "Write down the target, then measure a prompt with a few examples in it on held-out rows. What is missing may "
         "be facts: those are looked up. No training is cheaper than any training.",
         {"yes": "A prompt does it", "retrieval": "Looking up does", "no": "Yes"}, "you",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from peft_lab import units
 from peft_lab.choose import duration
 from peft_lab.choose.advice import UNTRAINED, Advice
-from peft_lab.choose.plan import StepPlan
+from peft_lab.choose.plan import UPDATES, StepPlan
 from peft_lab.choose.situation import Situation
 from peft_lab.models.catalogue import catalogue
 
@@ -52,7 +52,8 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
         )
     if situation.purpose == "preference":
         yield "The comparison's second pass, without gradients, is not simulated; both sequences of a row are."
-    if shape.kind != "encoder" and (plan.checkpointing or plan.accumulate > 1 or plan.estimated):
+    fewer = plan.batch * plan.devices < min(situation.batch, situation.rows // UPDATES)
+    if shape.kind != "encoder" and (plan.checkpointing or fewer or plan.estimated):
         logits = plan.batch * situation.pairs * situation.seq * shape.vocab * 10
         yield (
             f"A fused cross-entropy would make room, and is not simulated: it does without logits, here up to "
