@@ -54,7 +54,10 @@ def headline(situation: Situation, found: Recommendation) -> None:
         figures.card("A training step", needed, f"{how}of {units.size(plan.memory_bytes)}{each}, {free} free")
     if plan.seconds is not None:
         span = duration.span(*plan.seconds)
-        st.markdown(f":small[Training takes {span}, by its arithmetic and the device's data sheet.]")
+        st.markdown(
+            f":small[Training takes {span}, by its arithmetic and the device's data sheet.] "
+            f"{figures.badge(Source.CITED)}"
+        )
 
 
 def configuration(situation: Situation, found: Recommendation) -> None:
@@ -152,7 +155,7 @@ def unknown(found: Recommendation) -> None:
     """What could not be known."""
     if not found.unknown:
         return
-    st.markdown("#### What is not known")
+    st.markdown(f"#### What is not known {figures.badge(Source.SIMULATED)}")
     st.markdown("\n".join(f"- {plain(text)}" for text in found.unknown))
 
 
