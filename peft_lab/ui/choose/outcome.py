@@ -54,7 +54,9 @@ def headline(situation: Situation, found: Recommendation) -> None:
         figures.card("A training step", needed, f"{how}of {units.size(plan.memory_bytes)}{each}, {free} free")
     if plan.seconds is not None:
         span = duration.span(*plan.seconds)
-        st.markdown(f":small[Training takes {span}, by its arithmetic and the device's data sheet.]")
+        st.markdown(
+            f":small[Training takes {span}, by its arithmetic and the device's data sheet.] {figures.badge('cited')}"
+        )
 
 
 def configuration(situation: Situation, found: Recommendation) -> None:
@@ -153,7 +155,8 @@ def unknown(found: Recommendation) -> None:
     if not found.unknown:
         return
     st.markdown("#### What is not known")
-    st.markdown("\n".join(f"- {plain(text)}" for text in found.unknown))
+    lines = [f"- {plain(one.text)} {figures.badge(one.kind) if one.kind else ''}" for one in found.unknown]
+    st.markdown("\n".join(lines))
 
 
 def trace(found: Recommendation) -> None:
