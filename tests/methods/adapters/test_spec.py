@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,26 @@ def test_counts(model: str, placement: str, width: int, expected: int) -> None:
     shape = get_model(model).shape
     formula = SPEC.formula(shape, SPEC.require(shape, {"placement": placement, "bottleneck": width}))
     assert formula.trainable == formula.added == formula.stored == expected
+
+
+@pytest.mark.parametrize("role", ["o", "down"])
+@pytest.mark.parametrize("without", [0, 1, 2])
+def test_layers_without_a_place_are_told(role: str, without: int) -> None:
+    shape = tiny.shape_of("llama")
+    groups = tuple(
+        replace(group, layers=group.layers[without:]) if group.role == role else group
+        for group in shape.groups
+    )
+    place = {"o": "attention", "down": "feed-forward part"}[role]
+    told = f"{without} of the 2 layers of Llama have no {place} that PEFT Lab recognises, and get "
+    for placement, got in (("houlsby", "one adapter, not two."), ("pfeiffer", "no adapter.")):
+        values = {"placement": placement, "bottleneck": 8}
+        found = [problem.message for problem in SPEC.problems(replace(shape, groups=groups), values)]
+        counts = without and (placement == "houlsby" or role == "down")
+        if counts and len(found) == 1 and found[0].endswith("adapters have no place."):
+            assert without == 2 and placement == "pfeiffer", "nothing is left to adapt"
+            continue
+        assert found == ([told + got] if counts else [])
 
 
 # -- forward pass, by hand ------------------------------------------------------------------------------------------
@@ -272,7 +293,8 @@ def test_another_methods_folder_is_refused(tmp_path: Path) -> None:
 
 def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
     SPEC.save(apply("llama"), tmp_path)
-    with pytest.raises(BadInput, match="belongs on another model"):
+    first = r"belongs on another model: there is no 'model\.layers\.0\.self_attn\.o_proj' here"
+    with pytest.raises(BadInput, match=first):
         SPEC.load(tiny.build("bert"), tmp_path)
     config = tmp_path / "adapter_config.json"
     config.write_text(config.read_text().replace('"bottleneck": 8', '"bottleneck": 9'))

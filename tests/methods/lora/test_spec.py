@@ -129,6 +129,14 @@ def test_pissa_has_no_more_directions_than_the_matrix() -> None:
         SPEC.require(tiny.shape_of("llama"), values)
 
 
+def test_as_many_parameters_as_the_matrix_is_told() -> None:
+    """32 x 32 hold as many as A and B at rank 16."""
+    values = {"target_modules": ("q_proj",)}
+    assert not SPEC.problems(tiny.shape_of("llama"), {**values, "r": 15})
+    (told,) = SPEC.problems(tiny.shape_of("llama"), {**values, "r": 16})
+    assert told.message == "At rank 16, A and B hold no fewer parameters than q_proj itself (1,024)."
+
+
 def test_scales() -> None:
     shape = get_model("llama-3.2-3b").shape
     values = {"r": 64, "lora_alpha": 16}

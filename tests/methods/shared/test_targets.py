@@ -152,6 +152,12 @@ def test_known_counts(method: str, model: str, values: dict[str, Any], expected:
     assert spec.formula(shape, spec.require(shape, values)).trainable == expected
 
 
+def test_the_shorthand_is_pefts_own_word_and_names_are_a_list() -> None:
+    assert targets.for_peft(("all-linear",)) == "all-linear"
+    assert targets.for_peft(("q_proj",)) == ["q_proj"]
+    assert targets.for_peft(("all-linear", "q_proj")) == ["all-linear", "q_proj"]
+
+
 def test_architectures_without_a_table_get_the_paper_s_maps_and_say_so() -> None:
     unknown = replace(get_model("llama-3.2-3b").shape, model_type="brand-new")
     assert targets.default_targets(unknown) == ("q_proj", "v_proj")
