@@ -279,6 +279,7 @@ def test_every_method_explains_itself(slug: str) -> None:
     spec = get_method(slug)
     assert spec.title and spec.summary.endswith(".")
     assert spec.paper.url.startswith("https://arxiv.org/abs/")
+    assert spec.paper.year == 2000 + int(spec.paper.arxiv[:2]), "the year of the preprint that is cited"
     for kind in ("causal-lm", "encoder", "seq2seq"):
         assert (kind in spec.learning_rates) != (kind in spec.refuses)
     shape = tiny.shape_of("gpt2")

@@ -47,6 +47,22 @@ def test_counts(model: str, placement: str, width: int, expected: int) -> None:
     assert formula.trainable == formula.added == formula.stored == expected
 
 
+def test_a_parallel_adapter_reads_the_first_map_of_its_own_feed_forward_part() -> None:
+    """The nearest one of the same layers, whatever else stands between; its width is its own."""
+    shape = tiny.shape_of("llama")
+    by_name = {group.path.rpartition(".")[2]: group for group in shape.groups}
+    up, down = by_name["up_proj"], by_name["down_proj"]
+    wide = replace(up, parameters={"weight": (48, 40)})
+    groups = (wide, replace(up, layers=(7,)), by_name["input_layernorm"], down)
+    odd = replace(shape, groups=groups)
+    values = SPEC.complete(shape, {"placement": "parallel", "bottleneck": 8})
+    assert SPEC.hosts(odd, values) == [(down, wide)]
+    (term,) = SPEC.formula(odd, values).terms
+    assert (term.each, term.expression) == (8 * (40 + 32) + 32 + 8, r"8 \cdot (40 + 32) + 32 + 8")
+    (plain,) = SPEC.formula(shape, values).terms
+    assert (plain.each, plain.expression) == (2 * 8 * 32 + 32 + 8, r"2 \cdot 8 \cdot 32 + 32 + 8")
+
+
 @pytest.mark.parametrize("role", ["o", "down"])
 @pytest.mark.parametrize("without", [0, 1, 2])
 def test_layers_without_a_place_are_told(role: str, without: int) -> None:
