@@ -269,6 +269,28 @@ def test_a_text_to_start_from(assets_home: Any) -> None:
     torch.testing.assert_close(start, expected)
 
 
+def test_embeddings_narrower_than_the_model_are_refused() -> None:
+    """PEFT makes virtual tokens of the hidden size."""
+    from dataclasses import replace
+
+    shape = tiny.shape_of("llama")
+    narrow = tuple(
+        replace(group, parameters={"weight": (shape.vocab, 16)}) if group.type == "Embedding" else group
+        for group in shape.groups
+    )
+    for slug in ("prompt", "ptuning"):
+        with pytest.raises(BadInput, match="embeddings of width 16 and a hidden size of 32"):
+            get_method(slug).require(replace(shape, groups=narrow), FOUR)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pefts_config_of_deep_prompts_is_prefix_tunings_and_on_encoders_there_is_none() -> None:
+    spec = get_method("ptuning")
+    for name, kind in (("llama", "PrefixTuningConfig"), ("bert", "NoneType")):
+        values = spec.require(tiny.shape_of(name), {**FOUR, "version": "v2"})
+        assert type(spec.config(tiny.shape_of(name), values, tiny.task_of(name))).__name__ == kind
+
+
 def test_an_empty_text_is_no_start() -> None:
     with pytest.raises(BadInput, match="give a text") as caught:
         get_method("prompt").require(

@@ -289,6 +289,16 @@ def test_removed_leaves_the_base() -> None:
     )
 
 
+def test_inputs_are_noted_for_parallel_adapters_alone_and_once() -> None:
+    model, shape = apply("llama", placement="houlsby"), tiny.shape_of("llama")
+    noted: list[int] = []
+    for label in ("second", "third"):
+        noted.append(sum(len(module._forward_pre_hooks) for module in model.modules()))
+        SPEC.add(model, shape, SPEC.require(shape, {**LOUD, "placement": "parallel"}), "CAUSAL_LM", label)
+    noted.append(sum(len(module._forward_pre_hooks) for module in model.modules()))
+    assert noted == [0, 2, 2], "one for each of the two layers"
+
+
 def test_names_that_are_taken_or_unknown() -> None:
     model = apply("llama")
     shape = tiny.shape_of("llama")

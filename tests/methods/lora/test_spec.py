@@ -100,6 +100,14 @@ def test_a_rule_that_says_nothing_is_refused(text: str, message: str) -> None:
     assert SPEC.parts(shape, SPEC.complete(shape, {"rank_pattern": text})), "a page draws it all the same"
 
 
+def test_a_long_rule_is_cut_in_the_message() -> None:
+    with pytest.raises(BadInput) as caught:
+        ranks.parse(f"{'n' * 50}={'9' * 30}")
+    assert str(caught.value) == f"A rank must be from 1 to 1024; '{'9' * 20}' for {'n' * 40} is not."
+    with pytest.raises(BadInput, match=f"'{'n' * 40}' is not"):
+        ranks.parse("n" * 50)
+
+
 @given(st.text(max_size=30))
 def test_any_text_is_rules_or_a_reason(text: str) -> None:
     try:
@@ -125,7 +133,7 @@ def test_lora_plus_raises_the_rate_of_b_as_peft_does() -> None:
 
 def test_pissa_has_no_more_directions_than_the_matrix() -> None:
     values = {"r": 17, "target_modules": ("v_proj",), "init_lora_weights": "pissa"}
-    with pytest.raises(BadInput, match="only 16 singular vectors"):
+    with pytest.raises(BadInput, match=r"^v_proj has only 16 singular vectors"):
         SPEC.require(tiny.shape_of("llama"), values)
 
 
