@@ -1,6 +1,6 @@
-"""Run the simulations that ship with the decision tree, for every place that can be clicked:
+"""Run the simulations that ship with the decision tree: every place that can be clicked, every model on every device:
 
-    python -m tools.refresh_choices [--all] [SCENARIOS.json OUT.json]
+    python -m tools.refresh_choices [--all] [SCENARIOS.yaml OUT.json]
 
 Only what is missing is run; ``--all`` runs everything again. With a file of scenarios, those instead, for the tests.
 """
@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+
+import yaml
 
 from peft_lab.choose import kept
 from peft_lab.choose.examples import EXAMPLES
 from peft_lab.choose.flips import flips
 from peft_lab.choose.reach import reach
+from peft_lab.choose.reading import parse
 from peft_lab.choose.recommend import recommend
 from peft_lab.choose.room import room_of
-from peft_lab.choose.situation import Situation, parse
+from peft_lab.choose.situation import Situation
 from peft_lab.choose.tree import places
+from peft_lab.memory.devices import devices
+from peft_lab.models.catalogue import catalogue
 
 TARGET = Path(kept.__file__).with_name(kept.FILE)
+USUAL = Situation()
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
 
 
@@ -31,17 +38,35 @@ def clicked() -> list[Situation]:
     return [Situation(), *dict.fromkeys(found)]
 
 
+def offered() -> list[Situation]:
+    """Every model on every device that the page offers, all else as usual: who changes either waits for nothing."""
+    found = []
+    for entry in catalogue().values():
+        for device in devices().values():
+            seq = min(USUAL.seq, entry.shape.max_positions or USUAL.seq)
+            if device.kind == "cuda":
+                found.append(replace(USUAL, model=entry.name, device=device.name, seq=seq))
+    return found
+
+
 def main(arguments: list[str]) -> None:
     again, files = "--all" in arguments, [name for name in arguments if name != "--all"]
     target, situations = TARGET, clicked()
     if files:
-        scenarios = json.loads(Path(files[0]).read_text("utf-8"))
-        target, situations = Path(files[1]), [parse(each["answers"].items())[0] for each in scenarios]
+        scenarios = yaml.safe_load(Path(files[0]).read_text("utf-8"))
+        target = Path(files[1])
+        _beside(target)
+        situations = [
+            parse([(key, str(value)) for key, value in each["answers"].items()])[0] for each in scenarios
+        ]
     if again:
         target.unlink(missing_ok=True)
     with kept.watching() as asked:
         for example in () if files else EXAMPLES:
-            room = room_of(Situation(model=example.model, device=example.device))
+            there = Situation(
+                model=example.model, device=example.device, devices=example.devices, link=example.link
+            )
+            room = room_of(there)
             print(f"{example.model} on {example.device}: {room.base()}, full {room.full()}")
         for number, situation in enumerate(situations, start=1):
             here = room_of(situation)
@@ -51,11 +76,27 @@ def main(arguments: list[str]) -> None:
                 f"{number}/{len(situations)} {situation.model} on {situation.device}: {found.method}, {changes} flips"
             )
             _write(target, asked if not files else _new(asked))
+        for situation in () if files else offered():
+            found = recommend(situation, room_of(situation))
+            print(f"{situation.model} on {situation.device}: {found.method}", flush=True)
+            _write(target, asked)
+
+
+SHIPPED = frozenset(kept.simulations())
+
+
+def _beside(target: Path) -> None:
+    """What the tests' file holds already is not run again."""
+    known = {
+        **kept.simulations(),
+        **(json.loads(target.read_text("utf-8"))["bytes"] if target.is_file() else {}),
+    }
+    setattr(kept, "simulations", lambda: known)  # noqa: B010 (mypy refuses to assign to a function)
 
 
 def _new(asked: dict[str, int]) -> dict[str, int]:
     """What does not ship already."""
-    return {settings: needed for settings, needed in asked.items() if settings not in kept.simulations()}
+    return {settings: needed for settings, needed in asked.items() if settings not in SHIPPED}
 
 
 def _write(target: Path, needed: dict[str, int]) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from peft_lab import units
 from peft_lab.choose import counted
-from peft_lab.choose.cited import ADAPTER_LATENCY, MANY_ROWS
+from peft_lab.choose.cited import ADAPTER_LATENCY, BITS_A_PARAMETER, BITS_A_TOKEN, MANY_ROWS
 from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation, lora_bytes
 from peft_lab.choose.tree import FEW_ROWS, QUESTIONS
@@ -26,15 +24,15 @@ def answer(key: str, situation: Situation, room: Room) -> tuple[str, str]:
     """
     if key not in QUESTIONS:
         raise UnknownName("question", key, QUESTIONS, "answer")
-    if key in ASKED:
-        return found_answer(key, situation)
+    if key in ("kind", "biases", "scale"):
+        return counted.answers(situation.shape)[key], counted.phrase(key, situation.shape)
+    if key == "amount":
+        return amount(situation)
     if key == "base":
         return _base(situation, room)
     if key == "full":
-        least = units.size(room.least("full"))
-        usable = units.size(room.memory)
-        return room.full(), f"one row of full fine-tuning needs {least}; {usable} are usable"
-    return counted.answers(situation.shape)[key], counted.phrase(key, situation.shape)
+        return room.full(), _step_said(situation, room, "full")
+    return found_answer(key, situation)
 
 
 def found_answer(key: str, situation: Situation) -> tuple[str, str]:
@@ -45,63 +43,78 @@ def found_answer(key: str, situation: Situation) -> tuple[str, str]:
     """
     if key not in ASKED:
         raise UnknownName("question to you", key, ASKED, "answer")
-    return _READERS[key](situation)
+    if key == "tasks":
+        served = f"{situation.tasks:,} task{'' if situation.tasks == 1 else 's'} served from one base"
+        return ("one" if situation.tasks == 1 else "many"), served
+    if key == "rows":
+        few, many = FEW_ROWS, MANY_ROWS.value
+        value = "few" if situation.rows < few else "many" if situation.rows >= many else "some"
+        own = f"{few:,} rows ({OWN_LIMIT})"
+        limit = f"fewer than {own}" if value == "few" else f"{many:,.0f} rows or more"
+        between = f"{own} up to {many:,.0f}"
+        return value, f"{situation.rows:,} rows; this answer means {between if value == 'some' else limit}"
+    if key == "latency":
+        longer = situation.latency
+        strict = longer is not None and longer < ADAPTER_LATENCY.value
+        said = "no limit" if longer is None else f"at most {units.percent(longer)} longer"
+        return ("strict" if strict else "relaxed"), f"{said}; adapters took {ADAPTER_LATENCY} longer or more"
+    if key == "storage":
+        room_for_one, lora = situation.storage, lora_bytes(situation.shape)
+        said = "no limit" if room_for_one is None else units.size(room_for_one)
+        tight = room_for_one is not None and room_for_one < lora
+        return (
+            "tight" if tight else "roomy"
+        ), f"{said} per task; LoRA at its defaults stores {units.size(lora)}"
+    if key == "objective":
+        said = (
+            "as you say"
+            if situation.objective or situation.output
+            else "what models of this kind are used for"
+        )
+        return situation.purpose, said
+    if key == "serving":
+        return situation.serving, "as you say" if situation.serving != "plain" else "nothing else was said"
+    if key == "forgetting":
+        may = "may" if situation.forgetting == "ok" else "may not"
+        return situation.forgetting, f"what the model could do before {may} get worse"
+    reaches = {"yes": "a prompt reaches the target", "retrieval": "looking things up reaches the target"}
+    return situation.prompting, reaches.get(situation.prompting, "a prompt does not reach the target")
 
 
-def _tasks(situation: Situation) -> tuple[str, str]:
-    one = situation.tasks == 1
-    return "one" if one else "many", f"{situation.tasks:,} task{'' if one else 's'} served from one base"
+def held(situation: Situation) -> int:
+    """Parameters of LoRA of a large rank on every linear map: what there is to learn with."""
+    from peft_lab.choose.leaves import ADVICE
+
+    spec = get_method("lora")
+    values = ADVICE["lora-large"].knobs(situation.shape)
+    return spec.formula(situation.shape, spec.require(situation.shape, values)).trainable
 
 
-def _rows(situation: Situation) -> tuple[str, str]:
-    few, many = FEW_ROWS, MANY_ROWS.value
-    own = f"{few:,} rows ({OWN_LIMIT})"
-    if situation.rows < few:
-        value, meaning = "few", f"fewer than {own}"
-    elif situation.rows >= many:
-        value, meaning = "many", f"{many:,.0f} rows or more"
-    else:
-        value, meaning = "some", f"{own} up to {many:,.0f}"
-    return value, f"{situation.rows:,} rows; this answer means {meaning}"
-
-
-def _latency(situation: Situation) -> tuple[str, str]:
-    longer = situation.latency
-    strict = longer is not None and longer < ADAPTER_LATENCY.value
-    limit = "no limit" if longer is None else f"at most {units.percent(longer)} longer"
-    return "strict" if strict else "relaxed", f"{limit}; adapters took {ADAPTER_LATENCY} longer or more"
-
-
-def _storage(situation: Situation) -> tuple[str, str]:
-    most, lora = situation.storage, lora_bytes(situation.shape)
-    limit = "no limit" if most is None else units.size(most)
-    tight = most is not None and most < lora
-    return "tight" if tight else "roomy", f"{limit} per task; LoRA at its defaults stores {units.size(lora)}"
-
-
-def _prompting(situation: Situation) -> tuple[str, str]:
-    reached = "reaches" if situation.prompting == "yes" else "does not reach"
-    return situation.prompting, f"a prompt {reached} the target"
-
-
-_READERS: Mapping[str, Callable[[Situation], tuple[str, str]]] = {
-    "tasks": _tasks,
-    "rows": _rows,
-    "latency": _latency,
-    "storage": _storage,
-    "output": lambda asked: (
-        asked.comes_out,
-        "as you say" if asked.output else "what models of this kind are used for",
-    ),
-    "prompting": _prompting,
-}
+def amount(situation: Situation) -> tuple[str, str]:
+    """Whether there is more to learn than LoRA holds, and the figures behind it."""
+    tokens, parameters = situation.tokens, held(situation)
+    more = BITS_A_TOKEN.value * tokens > BITS_A_PARAMETER.value * parameters
+    return (
+        ("exceeds" if more else "holds"),
+        f"{units.short_count(tokens)} tokens; LoRA of a large rank has {units.short_count(parameters)} parameters",
+    )
 
 
 def _base(situation: Situation, room: Room) -> tuple[str, str]:
     value = room.base()
-    least = {"sixteen": "lora", "four": "qlora", "none": "qlora"}[value]
-    step = room.step(least, {})
-    needs = units.size(step.needed if step else room.least(least))
-    rows = f"{step.batch if step else 1} × {situation.seq:,} tokens"
-    title = get_method(least).title
-    return value, f"{title} at its defaults with {rows} needs {needs}; {units.size(room.memory)} are usable"
+    return value, _step_said(situation, room, "lora" if value == "sixteen" else "qlora")
+
+
+def _step_said(situation: Situation, room: Room, method: str) -> str:
+    """What a step of a method needs, against what may be used."""
+    from peft_lab.choose.leaves import ADVICE
+
+    values = ADVICE["lora"].knobs(situation.shape) if method == "lora" else {}
+    step = room.smallest(method, values)
+    title, usable = get_method(method).title, units.size(room.usable)
+    if step is None:
+        needs = units.size(room.least(method))
+        return f"{title} row by row, {situation.seq:,} tokens each, needs {needs}; {usable} may be used on a device"
+    how = f", split over {room.devices:,} devices" if step.estimated else ""
+    rows = f"{step.batch} × {situation.seq:,} tokens"
+    return f"{title} with {rows}{how} needs {units.size(step.needed)}; {usable} may be used on a device"

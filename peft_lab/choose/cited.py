@@ -39,6 +39,12 @@ def _biases(model: str) -> Finding:
 BIASES_OF_BERT = _biases("bert-base")
 #: With so many rows LoRA of low rank fell behind full fine-tuning.
 MANY_ROWS = _cited("instruction-rows")
+#: Rank with which LoRA hardly fell behind there.
+HIGH_RANK = _cited("high-rank")
+#: Rank up to which vLLM takes adapters unless it is told otherwise.
+VLLM_RANK = _cited("vllm-rank")
+#: What there is to learn in a token, and what a parameter of LoRA holds.
+BITS_A_TOKEN, BITS_A_PARAMETER = _cited("bits-a-token"), _cited("bits-a-parameter")
 #: Prompt Tuning comes near full fine-tuning at this size of the base.
 PROMPT_SCALE = _cited("prompt-scale")
 #: Prompt Tuning in the published comparison beside its default row: with a learning rate of 1e-3 instead of 1e-4, and

@@ -21,6 +21,8 @@ class Example:
     device: str
     base: str
     full: str
+    devices: int = 1
+    link: str = ""
 
     def agrees(self, wanted: Mapping[str, tuple[str, ...]]) -> bool:
         """Whether the lab would find these answers."""
@@ -36,10 +38,11 @@ EXAMPLES = (
     Example("bert-base", "t4", "sixteen", "yes"),
     Example("t5-base", "t4", "sixteen", "yes"),
     Example("t5-base", "2GB", "sixteen", "no"),
+    Example("roberta-large", "2GB", "sixteen", "no"),
     Example("gpt2", "t4", "sixteen", "yes"),
     Example("llama-3.1-8b", "rtx-3060", "four", "no"),
     Example("llama-3.1-70b", "rtx-4090", "none", "no"),
-    Example("llama-3.1-70b", "h200", "sixteen", "no"),
+    Example("llama-3.1-70b", "h200", "sixteen", "no", 4, "nvlink"),
 )
 
 

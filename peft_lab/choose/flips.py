@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from peft_lab import units
-from peft_lab.choose.advice import ADVICE, NOTHING, PROMPTING, Advice
+from peft_lab.choose.advice import UNTRAINED, Advice
 from peft_lab.choose.answers import found_answer
 from peft_lab.choose.cited import ADAPTER_LATENCY, MANY_ROWS, PROMPT_SCALE
-from peft_lab.choose.recommend import Recommendation, decide, lengthens, walk
+from peft_lab.choose.leaves import ADVICE
+from peft_lab.choose.recommend import Recommendation, decide, lengthens, unserved, walk
 from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation, lora_bytes, stored_bytes
 from peft_lab.choose.tree import FEW_ROWS, QUESTIONS
@@ -40,26 +41,32 @@ class Flip:
 
 
 def flips(situation: Situation, room: Room, found: Recommendation) -> tuple[Flip, ...]:
-    """Every single change that leads to another method. Raises as :func:`recommend`."""
+    """Every single change that leads to another method, or to the same in another form. Raises as :func:`recommend`."""
     found_flips = (
-        *_of_what_was_given(situation, room),
+        *_of_what_was_given(situation, room, found),
         *_storage(situation, room, found),
         *_memory(situation, room, found),
         *_model(situation, room, found),
     )
-    return tuple(flip for flip in found_flips if flip.method != found.method)
+    same = ADVICE[found.advice].short
+    return tuple(flip for flip in found_flips if flip.method != found.method or flip.title != same)
 
 
-def _of_what_was_given(situation: Situation, room: Room) -> Iterator[Flip]:
+def _of_what_was_given(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
     """Answers of the person: each of the others that there are."""
     few, many = FEW_ROWS, int(MANY_ROWS.value)
     changes: tuple[tuple[str, str, str, Any, str], ...] = (
         ("prompting", "yes", "prompting", "yes", "A prompt reaches the target"),
-        ("prompting", "no", "prompting", "no", "The prompt is not enough"),
+        ("prompting", "retrieval", "prompting", "retrieval", "What is missing are facts to look up"),
+        ("prompting", "no", "prompting", "no", "That is not enough"),
         ("tasks", "one", "tasks", 1, "One task only"),
         ("tasks", "many", "tasks", 2, "Two or more tasks from one base"),
-        ("output", "classification", "output", "classification", "It has to choose a class"),
-        ("output", "generation", "output", "generation", "It has to write text"),
+        ("objective", "cpt", "objective", "cpt", "It has to read raw text: continued pretraining"),
+        ("objective", "sft", "objective", "sft", "It has to follow instructions"),
+        ("forgetting", "ok", "forgetting", "ok", "What it could do before may get worse"),
+        ("forgetting", "matters", "forgetting", "matters", "What it could do before may not get worse"),
+        ("serving", "plain", "serving", "plain", "Your own code serves it"),
+        ("serving", "vllm", "serving", "vllm", "vLLM or a server like it serves it"),
         ("rows", "few", "rows", few - 1, f"Fewer than {few:,} rows"),
         ("rows", "some", "rows", few, f"{few:,} to {many:,} rows"),
         ("rows", "many", "rows", many, f"{many:,} rows or more"),
@@ -73,7 +80,8 @@ def _of_what_was_given(situation: Situation, room: Room) -> Iterator[Flip]:
             then = decide(replace(situation, **{name: setting}), room).advice
         except BadInput:  # this answer contradicts the others, such as text from an encoder
             continue
-        yield Flip(question, value, text, then.method, then.title, {name: setting})
+        title = then.short if then.method == found.method else then.title
+        yield Flip(question, value, text, then.method, title, {name: setting})
 
 
 def _storage(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
@@ -93,9 +101,9 @@ def _storage(situation: Situation, room: Room, found: Recommendation) -> Iterato
             other = replace(situation, storage=size + step)
             then = decide(other, room).advice
             if then.method != found.method:
-                words, setting = text.format(units.size(size)), {"storage": size + step}
+                said, setting = text.format(units.size(size)), {"storage": size + step}
                 yield Flip(
-                    "storage", found_answer("storage", other)[0], words, then.method, then.title, setting
+                    "storage", found_answer("storage", other)[0], said, then.method, then.title, setting
                 )
                 break
 
@@ -103,7 +111,7 @@ def _storage(situation: Situation, room: Room, found: Recommendation) -> Iterato
 def _sizes(situation: Situation) -> Iterator[int]:
     """What each piece of advice stores on the model, as far as it runs there."""
     for advice in ADVICE.values():
-        if advice.method in (PROMPTING, NOTHING):
+        if advice.method in UNTRAINED:
             continue
         with suppress(BadInput):
             yield stored_bytes(situation.shape, advice.method, advice.knobs(situation.shape))
@@ -113,12 +121,12 @@ def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator
     """Devices with so much more or less memory that the tree turns: the figure is what the simulated step needs."""
     asked = {step.question: step.value for step in found.path}
     base = asked.get("base")
-    if base is None:
-        return
     edges: list[tuple[str, str, int, bool]] = []
+    if situation.devices > 1:  # with several, how they are linked and split decides as well
+        return
     if base == "sixteen":
         edges.append(("base", "four", room.least("lora"), False))
-    else:
+    elif base is not None:
         edges.append(("base", "sixteen", room.least("lora"), True))
         wider = base == "none"
         edges.append(("base", "four" if wider else "none", room.least("qlora"), wider))
@@ -126,12 +134,15 @@ def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator
         more = asked["full"] == "no"
         edges.append(("full", "yes" if more else "no", room.least("full"), more))
     for question, value, needs, more in edges:
-        other = room.with_memory(needs if more else needs - 1)
+        least = room.memory_for(needs)
+        other = room.with_memory(least if more else least - 1)
         then = decide(situation, other).advice
         card = situation.hardware.kind == "cuda"
-        size = card_size(needs) if card else units.size(needs)
+        size = card_size(least) if card else units.size(least)
         what = "A card sold as" if card else "A machine with"
         text = f"{what} {size} or more" if more else f"{what} less than {size}"
+        if then.method == found.method:
+            continue
         yield Flip(question, value, text, then.method, then.title, {})
 
 
@@ -153,7 +164,9 @@ def _model(situation: Situation, room: Room, found: Recommendation) -> Iterator[
             if value == step.value or not _branches(step.node, value):
                 continue
             _, leaf = walk(situation, room, {step.question: value})
-            if lengthens(situation, leaf) or _too_large(situation, leaf):  # overruled there as it is here
+            if (
+                lengthens(situation, leaf) or _too_large(situation, leaf) or unserved(situation, leaf)
+            ):  # overruled there as it is here
                 continue
             text = texts.get(value) or texts[f"{step.question}.{value}"]
             yield Flip(step.question, value, text, leaf.method, ADVICE[leaf.id].title, {})
@@ -161,7 +174,7 @@ def _model(situation: Situation, room: Room, found: Recommendation) -> Iterator[
 
 def _too_large(situation: Situation, leaf: Advice) -> bool:
     """Whether advice stores more than is allowed, or may: that can only be told where it runs on the model there is."""
-    if situation.storage is None or leaf.method in (PROMPTING, NOTHING):
+    if situation.storage is None or leaf.method in UNTRAINED:
         return False
     with suppress(BadInput):
         return stored_bytes(situation.shape, leaf.method, leaf.knobs(situation.shape)) > situation.storage

@@ -26,6 +26,8 @@ def key(request: StepRequest) -> str:
     setting = request.setting
     where = f"{setting.device} {'.'.join(map(str, setting.capability))}"
     more = " checkpointing" if request.checkpointing else ""
+    more += "" if setting.optimizer == "adamw" else f" {setting.optimizer}"
+    more += "" if request.dtype == "bfloat16" else f" {request.dtype}"
     return f"{request.model} {request.method}[{knobs}] {setting.batch}x{setting.seq} {where}{more}"
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import ceil
 
 from peft_lab.choose import counted, examples
-from peft_lab.choose.answers import found_answer
-from peft_lab.choose.situation import FOUND, WORDS, Situation, tight
+from peft_lab.choose.answers import amount, found_answer, held
+from peft_lab.choose.cited import BITS_A_PARAMETER, BITS_A_TOKEN
+from peft_lab.choose.reading import tight
+from peft_lab.choose.situation import FOUND, WORDS, Situation
 from peft_lab.choose.tree import NODES, Place
 from peft_lab.errors import UnknownName
 
 USUAL = Situation()
+TWICE = 2  # as many tokens as LoRA holds, to be beyond the line
 
 
 def find_place(name: str) -> Place:
@@ -35,8 +39,6 @@ def reach(situation: Situation, place: Place, known: Mapping[str, str]) -> Situa
     """
     wanted = {NODES[node].question: values for node, values in place.way}
     facts = {key: values for key, values in wanted.items() if key in FOUND}
-    if wanted.get("output") == ("generation",):
-        facts.setdefault("kind", ("causal-lm", "seq2seq"))
     here = {
         **counted.answers(situation.shape),
         **{key: known[key] for key in ("base", "full") if key in known},
@@ -44,8 +46,9 @@ def reach(situation: Situation, place: Place, known: Mapping[str, str]) -> Situa
     if any(here.get(key) not in values for key, values in facts.items()):
         example = examples.find(facts)
         situation = replace(
-            situation, model=example.model, device=example.device, batch=USUAL.batch, seq=USUAL.seq, output=""
-        )
+            situation, model=example.model, device=example.device, devices=example.devices, link=example.link,
+            batch=USUAL.batch, seq=USUAL.seq, output="", objective="",
+        )  # fmt: skip
     for key, values in wanted.items():
         if key in FOUND or _given(key, situation) in values:
             continue
@@ -55,10 +58,17 @@ def reach(situation: Situation, place: Place, known: Mapping[str, str]) -> Situa
 
 def _given(key: str, situation: Situation) -> str:
     """What the situation answers; none of these questions needs the simulation."""
-    return found_answer(key, situation)[0]
+    return amount(situation)[0] if key == "amount" else found_answer(key, situation)[0]
 
 
 def _set(situation: Situation, key: str, value: str) -> Situation:
     if (key, value) == ("storage", "tight"):
         return replace(situation, storage=tight(situation.shape))
+    if key == "amount":
+        more = ceil(TWICE * held(situation) * BITS_A_PARAMETER.value / BITS_A_TOKEN.value)
+        return replace(
+            situation, rows=max(1, more // situation.seq) if value == "exceeds" else 1, row_tokens=None
+        )
+    if key == "objective":
+        return replace(situation, objective=value, output="")
     return replace(situation, **{key: WORDS[key][value]})

@@ -7,23 +7,29 @@ does, and the trace says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from peft_lab import published, units
+from peft_lab import references as src
+from peft_lab import units
 from peft_lab.choose import answers, words
-from peft_lab.choose.advice import ADVICE, NOTHING, PROMPTING, Advice, Reason
+from peft_lab.choose import plan as plans
+from peft_lab.choose.advice import NOTHING, UNTRAINED, Advice, Reason
 from peft_lab.choose.answers import GIVEN, answer
 from peft_lab.choose.cited import ADAPTER_LATENCY
-from peft_lab.choose.room import Room, Step, StepPlan
+from peft_lab.choose.leaves import ADVICE
+from peft_lab.choose.plan import StepPlan
+from peft_lab.choose.room import Room, Step
 from peft_lab.choose.situation import Situation, stored_bytes
 from peft_lab.choose.tree import NODES, QUESTIONS, ROOT, label
+from peft_lab.choose.unknown import unknown
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.methods import get_method
 from peft_lab.units import Source
 
-_BFLOAT16 = (8, 0)  # compute capability from which a GPU multiplies it
-_TIGHT = 0.95  # of the memory: nearer to it than the simulation is exact
+#: What servers such as vLLM apply beside a base; what is merged into it is a plain model to them.
+_SERVED = ("lora", "qlora", "full")
 
 
 @dataclass(frozen=True)
@@ -49,18 +55,22 @@ class Why:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the tree says and what can be: ``others`` goes on through what could stand in, worked out when asked."""
+    """What the tree says and what can be. ``others``: what could stand in after that, not tried yet."""
 
     path: tuple[Answered, ...]
     advice: Advice
-    plan: StepPlan | None
+    step: Step | None
     overruled: list[Why]
-    others: Iterator[tuple[Advice, StepPlan]]
+    others: tuple[Advice, ...]
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to do. ``plan`` is ``None`` where nothing is trained; ``runner_up`` where nothing comes second."""
+    """What to do. ``plan`` is ``None`` where nothing is trained; ``runner_up`` where nothing comes second.
+
+    Attributes:
+        unknown: what could not be known, a sentence each. nearest: what would do where nothing can be done.
+    """
 
     method: str
     advice: str
@@ -71,6 +81,8 @@ class Recommendation:
     runner_up: str | None
     runner_up_text: str
     overruled: tuple[Why, ...] = ()
+    unknown: tuple[str, ...] = ()
+    nearest: Mapping[str, str] = field(default_factory=dict)
 
 
 def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None = None) -> Recommendation:
@@ -85,35 +97,48 @@ def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None
     situation.check()
     _check_claims(situation, room, claims or {})
     decided = decide(situation, room)
-    chosen, plan, path = decided.advice, decided.plan, decided.path
-    known = words.Words(situation, room, chosen, plan)
+    chosen, step, path = decided.advice, decided.step, decided.path
+    planned = None if step is None else plans.make(situation, room, chosen, step)
+    known = words.Words(situation, room, chosen, planned)
     named: tuple[str, str] | None = None
-    if chosen.method == PROMPTING:
+    if chosen.method in UNTRAINED and chosen.method != NOTHING:
         trained = decide(replace(situation, prompting="no"), room).advice
-        named = trained.method, f"If a prompt is not enough after all: {trained.title}."
+        named = trained.method, f"If that is not enough after all: {trained.title}."
     elif chosen.id == "no-way":  # a smaller model is no way out where the room for a task is too small
         named = None
     elif chosen.method == NOTHING:
         named = _on_a_smaller_model(situation, room, "qlora")
-    elif chosen.method == "qlora":
-        named = _on_a_smaller_model(situation, room, "lora")
     else:
-        second = next((advice for advice, _ in decided.others if advice.method != chosen.method), None)
+        second = _second(situation, room, decided)
         named = (second.method, f"{second.title} {second.instead}") if second else None
+        if named is None and chosen.method == "qlora":
+            named = _on_a_smaller_model(situation, room, "lora")
     reasons = [reason for reason in chosen.reasons if _is_so(reason, situation, room)]
-    return _result(chosen, reasons, known, path, plan, named, tuple(decided.overruled))
+    found = _result(chosen, reasons, known, path, planned, named, tuple(decided.overruled))
+    nearest = words.nearest(situation, room) if chosen.method == NOTHING else {}
+    return replace(found, unknown=unknown(situation, chosen, planned), nearest=nearest)
 
 
 def decide(situation: Situation, room: Room) -> Decision:
     """The advice alone, without reasons and runner-up. Raises as :func:`recommend`."""
     situation.check()
     path, leaf = walk(situation, room)
-    if leaf.method in (PROMPTING, NOTHING):
-        return Decision(path, leaf, None, [], iter(()))
+    if leaf.method in UNTRAINED:
+        return Decision(path, leaf, None, [], ())
     overruled: list[Why] = []
-    possible = _possible(situation, room, leaf, overruled)
-    chosen, plan = next(possible, (ADVICE["no-way"], None))
-    return Decision(path, chosen, plan, list(overruled), possible)
+    tried = (leaf, *(ADVICE[name] for name in leaf.others))
+    for number, advice in enumerate(tried, start=1):
+        found = _step(situation, room, advice)
+        if isinstance(found, Step):
+            return Decision(path, advice, found, overruled, tried[number:])
+        overruled.append(replace(found, text=f"{_named(advice)}: {found.text}"))
+    return Decision(path, ADVICE["no-way"], None, overruled, ())
+
+
+def _second(situation: Situation, room: Room, decided: Decision) -> Advice | None:
+    """The next of another method that can be, were it row by row."""
+    others = (advice for advice in decided.others if advice.method != decided.advice.method)
+    return next((one for one in others if isinstance(_step(situation, room, one, room.smallest), Step)), None)
 
 
 def walk(
@@ -151,30 +176,23 @@ def _on_a_smaller_model(situation: Situation, room: Room, method: str) -> tuple[
     return (method, f"{get_method(method).title} on {title}, which fits this device.") if title else None
 
 
-def _possible(
-    situation: Situation, room: Room, leaf: Advice, overruled: list[Why]
-) -> Iterator[tuple[Advice, StepPlan]]:
-    """The leaf and what may stand in for it, as far as it can be; reasons against what cannot go to ``overruled``."""
-    for advice in (leaf, *(ADVICE[name] for name in leaf.others)):
-        found = _step(situation, room, advice)
-        if isinstance(found, Step):
-            yield advice, _plan(situation, room, advice, found)
-        else:
-            overruled.append(replace(found, text=f"{_named(advice)}: {found.text}"))
-
-
 def _named(advice: Advice) -> str:
     """The method with the settings that tell this advice from others of it."""
-    settings = ", ".join(f"{name} {_plain(value)}" for name, value in advice.values.items())
-    return f"{advice.title} ({settings or 'defaults'})"
+    said = ", ".join(f"{name} {_plain(value)}" for name, value in advice.values.items())
+    return f"{advice.title} ({said or 'defaults'})"
 
 
 def _plain(value: object) -> str:
     return "+".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
-def _step(situation: Situation, room: Room, advice: Advice) -> Step | Why:
-    """A step that fits, or why there is none."""
+def _step(
+    situation: Situation,
+    room: Room,
+    advice: Advice,
+    fitting: Callable[[str, Mapping[str, Any]], Step | None] | None = None,
+) -> Step | Why:
+    """A step that fits, or why there is none. ``fitting``: how to look for it, by default what costs least."""
     shape, spec = situation.shape, get_method(advice.method)
     try:
         values = advice.knobs(shape)
@@ -183,6 +201,9 @@ def _step(situation: Situation, room: Room, advice: Advice) -> Step | Why:
             return _against(
                 f"it stores {units.size(stored)}, at most {units.size(situation.storage)} is allowed."
             )
+        refused = unserved(situation, advice)
+        if refused is not None:
+            return refused
         virtual, limit = spec.virtual_tokens(spec.complete(shape, values)), shape.max_positions
         longer = lengthens(situation, advice)
         if longer is not None:
@@ -190,7 +211,7 @@ def _step(situation: Situation, room: Room, advice: Advice) -> Step | Why:
         if limit is not None and situation.seq + virtual > limit:
             more = f"{situation.seq:,} tokens and {virtual:,} virtual ones"
             return _against(f"{shape.title} has {limit:,} positions, {more} do not fit.")
-        step = room.step(advice.method, values)
+        step = (fitting or room.step)(advice.method, values)
     except (BadInput, SimulationError) as error:
         return _against(str(error))
     if step is None:
@@ -218,23 +239,13 @@ def _against(text: str) -> Why:
     return Why(text, _found_how(Source.COUNTED), str(Source.COUNTED))
 
 
-def _plan(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPlan:
-    shape, spec = situation.shape, get_method(advice.method)
-    values = spec.complete(shape, advice.knobs(shape))
-    if situation.hardware.kind == "cuda" and situation.hardware.capability < _BFLOAT16:
-        values = {name: "float16" if value == "bfloat16" else value for name, value in values.items()}
-    return StepPlan(
-        values=values,
-        batch=step.batch,
-        seq=situation.seq,
-        checkpointing=step.checkpointing,
-        accumulate=step.accumulate,
-        learning_rate=spec.learning_rates[shape.kind],
-        needed_bytes=step.needed,
-        memory_bytes=room.memory,
-        trainable=spec.formula(shape, values).trainable,
-        stored_bytes=stored_bytes(shape, advice.method, values),
-    )
+def unserved(situation: Situation, advice: Advice) -> Why | None:
+    """The reason against what the server does not apply, where it cannot be merged for the one task either."""
+    spec = get_method(advice.method)
+    merged = situation.tasks == 1 and (spec.mergeable or advice.method == "bitfit")
+    if situation.serving != "vllm" or advice.method in _SERVED or merged:
+        return None
+    return Why("servers such as vLLM apply LoRA beside a base, and not this.", src.VLLM, str(Source.CITED))
 
 
 def _is_so(reason: Reason, situation: Situation, room: Room) -> bool:
@@ -257,13 +268,8 @@ def _result(
     why = [Why(reason.text.format_map(known), reason.source, str(reason.kind or "")) for reason in reasons]
     if advice.method == NOTHING:
         why += overruled
-    if plan is not None and plan.needed_bytes > _TIGHT * plan.memory_bytes:
-        share, off = units.percent(100 * plan.needed_bytes / plan.memory_bytes), _largest()
-        text = (
-            f"This is tight: the step takes {share} of the usable memory, and simulated peaks were off by up to "
-            f"{off}."
-        )
-        why.append(Why(text, _found_how(Source.SIMULATED), str(Source.SIMULATED)))
+    if plan is not None and advice.method == "full" and plan.remembered != "float32":
+        why.append(Why(words.LOST, f"{src.PURE_BF16}, section 3", str(Source.CITED)))
     why += [
         Why(words.sentence(step.because), _found_how(step.how), step.how)
         for step in path
@@ -273,14 +279,6 @@ def _result(
     return Recommendation(
         advice.method, advice.id, advice.title, tuple(why), path, plan, slug, text, overruled
     )
-
-
-def _largest() -> str:
-    """How far the simulation was off at most, of all published peaks."""
-    errors = [
-        published.error(published.rows()[name], outcome) for name, outcome in published.simulated().items()
-    ]
-    return units.percent(published.agreement(errors).largest)
 
 
 def _found_how(how: str) -> str:

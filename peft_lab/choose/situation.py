@@ -1,10 +1,10 @@
-"""What a recommendation is asked for: a model, a device, and what only the person knows; read from text and checked."""
+"""What a recommendation is asked for: a model, devices, and what only the person knows."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from peft_lab import units
@@ -12,18 +12,19 @@ from peft_lab.choose import examples
 from peft_lab.choose.cited import MANY_ROWS
 from peft_lab.choose.tree import FEW_ROWS, QUESTIONS
 from peft_lab.errors import BadInput, UnknownName
-from peft_lab.memory.devices import GIB, TAKEN, Device, devices, get_device, sold_as
+from peft_lab.memory.devices import TAKEN, THIS, Device, devices, get_device, sold_as
 from peft_lab.methods import get_method
-from peft_lab.models.catalogue import looks_external, resolve
+from peft_lab.models.catalogue import resolve
 from peft_lab.models.shapes import ModelShape
 
 BYTES = 4  # of a stored number: adapters are saved in float32
-SHARE_OF_LORA = 4  # ``tight`` stands for this part of what LoRA stores at its defaults
-_DIGITS = re.compile(r"[0-9][0-9_,]*(\.[0-9]+)?(e[0-9]+)?")
-_SIZE = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?)\s*(b|kb|mb|gb|gib)?", re.IGNORECASE)
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "gib": GIB}
-_ALIASES = {"gpu": "device", "memory": "device", "prompt": "prompting", "size": "storage"}
-MOST = {"batch": 4096, "seq": 131_072, "tasks": 10**6, "rows": 10**10}
+SIZE = re.compile(r"([0-9][0-9_,]{0,40}(?:\.[0-9]{1,40})?)\s*(b|kb|mb|gb|gib)?", re.IGNORECASE)
+MOST = {
+    "batch": 4096, "seq": 131_072, "tasks": 10**6, "rows": 10**10, "devices": 1024, "row_tokens": 131_072,
+}  # fmt: skip
+LINKS = {"pcie": "PCIe", "nvlink": "NVLink"}
+#: What encoders, which write no text, can be trained for.
+OF_ENCODERS = ("classification", "extraction", "embedding", "cpt")
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,18 @@ class Situation:
     """Everything a recommendation depends on.
 
     Attributes:
-        prompting: whether a prompt reaches the target already.
-        device: a name from the list of devices, or a size such as ``24GB``.
-        batch, seq: rows of a training step and tokens of a row.
+        prompting: whether a prompt reaches the target already, or ``retrieval`` does.
+        device: a name from the list of devices, or a size such as ``24GB``. devices: how many of it.
+        link: what connects them, of :data:`LINKS`; empty where it is not known.
+        batch, seq: rows that go through the model at once, over all devices, and tokens of a row there.
+        rows, row_tokens: training data, and the tokens of a row on average; ``None``: as many as ``seq``.
         output: ``classification`` or ``generation``; empty for what suits the model.
+        objective: what is trained, by the tree's question; empty for what suits the model and ``output``.
         latency: percent that a request may take longer than on the base; ``None`` without a limit.
         storage: bytes that one task may store; ``None`` without a limit.
+        serving: ``vllm`` for servers of that kind, ``plain`` for code of one's own.
+        forgetting: whether it matters what the model could do before.
+        deadline_hours: how long the training may take; ``None`` without a limit.
     """
 
     prompting: str = "no"
@@ -49,6 +56,13 @@ class Situation:
     rows: int = 10_000
     latency: float | None = None
     storage: int | None = None
+    devices: int = 1
+    link: str = ""
+    objective: str = ""
+    row_tokens: int | None = None
+    serving: str = "plain"
+    forgetting: str = "ok"
+    deadline_hours: float | None = None
 
     @property
     def shape(self) -> ModelShape:
@@ -65,6 +79,21 @@ class Situation:
         """What the model puts out: as said, or what its kind is used for."""
         return self.output or ("classification" if self.shape.kind == "encoder" else "generation")
 
+    @property
+    def purpose(self) -> str:
+        """What is trained: as said, or what suits the model and its output."""
+        return self.objective or ("classification" if self.comes_out == "classification" else "sft")
+
+    @property
+    def tokens(self) -> int:
+        """Of the training data, each counted once."""
+        return self.rows * (self.row_tokens or self.seq)
+
+    @property
+    def pairs(self) -> int:
+        """Sequences that one row is: a preference compares two."""
+        return 2 if self.purpose == "preference" else 1
+
     def check(self) -> Situation:
         """Itself. Raises BadInput for what contradicts itself, UnknownName for names that are none."""
         self.hardware  # noqa: B018 (raises for an unknown name)
@@ -74,6 +103,14 @@ class Situation:
                 f"{shape.title} is an encoder and writes no text: choose output=classification or another model.",
                 "output",
             )
+        if shape.kind == "encoder" and self.objective and self.objective not in OF_ENCODERS:
+            raise BadInput(
+                f"{shape.title} is an encoder and writes no text: choose objective={', '.join(OF_ENCODERS)} or "
+                "another model.",
+                "objective",
+            )
+        if self.devices > 1 and self.hardware.kind != "cuda":
+            raise BadInput("Several devices are several GPUs: name one with device=NAME or 24GB.", "devices")
         limit = shape.max_positions
         if limit is not None and self.seq > limit:
             raise BadInput(
@@ -84,15 +121,20 @@ class Situation:
 
 #: What a word stands for. ``tight`` depends on the model and is worked out when it is known.
 WORDS: Mapping[str, Mapping[str, Any]] = {
-    "prompting": {"yes": "yes", "no": "no"},
+    "prompting": {"yes": "yes", "no": "no", "retrieval": "retrieval"},
     "tasks": {"one": 1, "many": 20},
     "output": {"classification": "classification", "generation": "generation"},
     "rows": {"few": FEW_ROWS // 10, "some": 10_000, "many": int(MANY_ROWS.value)},
     "latency": {"strict": 0.0, "relaxed": None},
     "storage": {"roomy": None},
+    "objective": {name: name for name in QUESTIONS["objective"].answers},
+    "serving": {"plain": "plain", "vllm": "vllm"},
+    "forgetting": {"ok": "ok", "matters": "matters"},
+    "link": {name: name for name in LINKS},
 }
 KEYS = tuple(field.name for field in fields(Situation))
-FOUND = tuple(key for key, question in QUESTIONS.items() if question.by != "you")
+#: What the lab finds itself about a model on a device; how much there is to learn follows from the rows.
+FOUND = tuple(key for key, question in QUESTIONS.items() if question.by != "you" and key != "amount")
 
 
 def device_of(text: str) -> Device:
@@ -105,9 +147,10 @@ def device_of(text: str) -> Device:
     Traceback (most recent call last):
     peft_lab.errors.BadInput: '24MB' is not a memory size; write it as 24GB.
     """
-    match = _SIZE.fullmatch(text.strip())
-    if text in devices():
-        return get_device(text)
+    match = SIZE.fullmatch(text.strip())
+    known = text if text in devices() else _spelt(text)
+    if known is not None:
+        return get_device(known)
     if match is None or not match[2]:
         raise UnknownName("device", text, (*devices(), "or a size such as 24GB"), "device")
     if match[2].lower() not in ("gb", "gib"):
@@ -137,102 +180,16 @@ def stored_bytes(shape: ModelShape, method: str, values: Mapping[str, Any]) -> i
     return spec.formula(shape, spec.require(shape, values)).stored * BYTES
 
 
-def parse(pairs: Iterable[tuple[str, str]]) -> tuple[Situation, dict[str, str]]:
-    """The situation that ``key=value`` answers describe, and what they claim the lab would find.
-
-    An answer to a question that the lab answers itself, such as ``biases=no``, chooses an example model or device
-    where none is named, and is checked against the named one elsewhere.
-
-    Raises:
-        BadInput, UnknownName: a key or value that is none, twice the same key, or answers that contradict each other.
-    """
-    given: dict[str, str] = {}
-    for key, value in pairs:
-        name = _ALIASES.get(key.strip().lower(), key.strip().lower())
-        if name not in KEYS and name not in FOUND:
-            raise UnknownName("question", key, (*KEYS, *FOUND), "answer")
-        if name in given:
-            raise BadInput(f"'{name}' is answered twice; answer it once.", name)
-        given[name] = value.strip()
-    claims = {name: _found_word(name, given.pop(name)) for name in FOUND if name in given}
-    if claims:
-        example = examples.find(
-            {key: (value,) for key, value in claims.items()}, given.get("model"), given.get("device")
-        )
-        given.setdefault("model", example.model)
-        given.setdefault("device", example.device)
-        if "kind" in claims and claims["kind"] == "encoder":
-            given.setdefault("output", "classification")
-    return read(Situation(), given).check(), claims
+def _spelt(text: str) -> str | None:
+    """The device that is meant by another spelling of its name or title, such as ``A100-80GB`` or ``cpu``."""
+    bare = _bare(text)
+    if bare == "cpu":
+        return THIS
+    for name, device in devices().items():
+        if bare in (_bare(name), _bare(name) + "gb", _bare(device.title)):
+            return name
+    return None
 
 
-def read(start: Situation, given: Mapping[str, str]) -> Situation:
-    """``start`` with fields as their texts say. Raises BadInput for a text that cannot be read."""
-    values = {
-        name: read_value(name, text) for name, text in given.items() if (name, text) != ("storage", "tight")
-    }
-    situation = replace(start, **values)
-    if given.get("storage") == "tight":
-        situation = replace(situation, storage=tight(situation.shape))
-    return situation
-
-
-def tight(shape: ModelShape) -> int:
-    """A storage limit that stands for ``tight`` on this model."""
-    return lora_bytes(shape) // SHARE_OF_LORA
-
-
-def read_value(name: str, text: str) -> Any:
-    """A field's value from its text: a word, a number, a size. Raises BadInput, UnknownName."""
-    if name == "model":
-        if not looks_external(text):
-            resolve(text)
-        return text
-    if name == "device":
-        return device_of(text) and text
-    words = WORDS.get(name, {})
-    if text in words:
-        return words[text]
-    if name in ("prompting", "output"):
-        raise _no_value(name, text, words)
-    if name == "storage":
-        return _size(text)
-    return _number(name, text, words)
-
-
-def _number(name: str, text: str, words: Mapping[str, Any]) -> float | int:
-    bare = text.removesuffix("%") if name == "latency" else text
-    match = _DIGITS.fullmatch(bare.strip())
-    if match is None:
-        raise _no_value(name, text, words)
-    value = float(bare.replace(",", "").replace("_", ""))
-    if name == "latency":
-        return value
-    if value != int(value) or not 1 <= value <= MOST[name]:
-        raise BadInput(f"{name} is a whole number from 1 to {MOST[name]:,}; '{text}' is not.", name)
-    return int(value)
-
-
-def _size(text: str) -> int:
-    match = _SIZE.fullmatch(text)
-    size = (
-        float(match[1].replace(",", "").replace("_", "")) * _UNITS[(match[2] or "").lower()] if match else 0
-    )
-    if size < 1:
-        message = (
-            f"storage is tight, roomy or a size in bytes, such as 500000 or 0.5MB; '{text[:40]}' is not."
-        )
-        raise BadInput(message, "storage")
-    return int(size)
-
-
-def _no_value(name: str, text: str, words: Mapping[str, Any]) -> BadInput:
-    more = "" if name in ("prompting", "output") else " or a number" if words else "a number"
-    return BadInput(f"{name} is {', '.join(words)}{more}; '{text[:40]}' is not.", name)
-
-
-def _found_word(name: str, text: str) -> str:
-    answers = {**QUESTIONS[name].answers, **({"decoder": ""} if name == "kind" else {})}
-    if text not in answers:
-        raise BadInput(f"{name} is {', '.join(QUESTIONS[name].answers)}; '{text[:40]}' is not.", name)
-    return "causal-lm" if text == "decoder" else text
+def _bare(text: str) -> str:
+    return "".join(letter for letter in text.lower() if letter.isalnum())

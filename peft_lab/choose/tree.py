@@ -1,7 +1,7 @@
 """The decision tree as data: what is asked in which order, and where each answer leads.
 
-The source text's six leaves are all there (QLoRA, LoRA, adapters, IA³ or Prompt Tuning, BitFit, Prefix Tuning). It asks
-one thing each; what it lacked stands before and between: is training needed, does the step fit, is the model able to.
+What an expert asks comes first: is training needed at all, how many tasks share one base, what kind of model is it.
+Whether a step fits is asked after that, and the objective, the data and what may be forgotten decide the rest.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from peft_lab.choose.advice import ADVICE
+from peft_lab.choose.leaves import ADVICE
 
 ROOT = "prompting"
-#: Below so many rows the tree takes what was made for few. The line is the lab's own: BitFit's paper speaks of small to
-#: medium data, the one on IA³ trains on dozens of examples, and neither says where that ends.
+#: Below so many rows results depend on seeds more than on settings. The line is the lab's own: the paper on few-sample
+#: tuning has up to a thousand rows, the one on IA³ dozens, and neither says where that ends.
 FEW_ROWS = 1_000
 
 
@@ -65,52 +65,15 @@ class Node:
 
 _QUESTIONS = (
     Question(
-        "prompting", "Prompt enough?", "Does a good prompt already reach the target?",
-        "Write down the target, then measure a prompt with a few examples in it on held-out rows. No training is "
-        "cheaper than any training.",
-        {"yes": "Yes, measured", "no": "No"}, "you",
+        "prompting", "Training needed?", "Is training needed, or does a good prompt or looking things up do?",
+        "Write down the target, then measure a prompt with a few examples in it on held-out rows. What is missing may "
+        "be facts: those are looked up. No training is cheaper than any training.",
+        {"yes": "A prompt does it", "retrieval": "Looking up does", "no": "Yes"}, "you",
     ),
     Question(
-        "base", "Does a step fit?", "Does a training step fit on the device?",
-        "From the memory simulation: a LoRA step with the base in 16 bits and in 4 bits, with and without gradient "
-        "checkpointing, down to a single row.",
-        {"sixteen": "Yes, in 16 bits", "four": "In 4 bits only", "none": "Not even then"}, "simulated", "simulated",
-    ),
-    Question(
-        "tasks", "How many tasks?", "How many tasks are served from one base?",
+        "tasks", "How many tasks?", "How many tasks or customers are served from one base?",
         "Tasks whose requests arrive mixed share one base in memory; what differs is swapped for each request.",
         {"one": "One", "many": "Several"}, "you",
-    ),
-    Question(
-        "latency", "Slower allowed?", "May a request take longer than on the base?",
-        "Compared with what adapter layers added in a published measurement, one row at a time.",
-        {"strict": "No", "relaxed": "Yes"}, "you", "cited",
-    ),
-    Question(
-        "biases", "Any biases?", "Do the model's linear maps have biases?",
-        "Counted on the model: every linear map inside the layers has to have one.",
-        {"yes": "Yes", "no": "No"}, "counted",
-    ),
-    Question(
-        "storage", "Room per task?", "How much may one task store?",
-        "Tight means less than LoRA stores on this model at its defaults, at four bytes per number.",
-        {"tight": "Tight", "roomy": "Roomy"}, "you", "counted",
-    ),
-    Question(
-        "scale", "A large base?", "Is the base large enough for Prompt Tuning to work?",
-        "The number of parameters, compared with the size at which Prompt Tuning came near full fine-tuning.",
-        {"large": "Yes", "small": "No"}, "counted", "cited",
-    ),
-    Question(
-        "output", "What comes out?", "Does the model choose a class or write text?",
-        "Encoders choose a class; decoders and encoder-decoders can do both.",
-        {"classification": "A class", "generation": "Text"}, "you",
-    ),
-    Question(
-        "rows", "How many rows?", "How many training rows are there?",
-        "Good rows, without duplicates. The upper limit is where LoRA fell behind in published results, the lower one "
-        "was chosen by this lab; neither is a sharp edge.",
-        {"few": "Few", "some": "Some", "many": "Very many"}, "you", "cited", ("few", "some"),
     ),
     Question(
         "kind", "Which type?", "Is the model an encoder, a decoder, or both?",
@@ -118,50 +81,114 @@ _QUESTIONS = (
         {"encoder": "Encoder", "causal-lm": "Decoder", "seq2seq": "Encoder-decoder"}, "counted",
     ),
     Question(
-        "full", "Full tuning fits?", "Would even full fine-tuning fit?",
-        "From the memory simulation: every parameter trained in bfloat16 with AdamW.",
+        "base", "Does a step fit?", "Does a LoRA step fit, and with how many bits a weight?",
+        "From the memory simulation: LoRA on all linear maps, the base in 16 bits and in 4 bits, with smaller batches "
+        "and checkpointing, down to a single row; on several devices, split over them as well.",
+        {"sixteen": "In 16 bits", "four": "In 4 bits only", "none": "Not even then"}, "simulated", "simulated",
+    ),
+    Question(
+        "objective", "What to learn?", "What is trained?",
+        "Answers, labels, vectors and a style are learnt from examples; continued pretraining reads raw text; "
+        "preferences and rewards judge what the model writes.",
+        {
+            "sft": "Instructions", "style": "A style", "classification": "Classes", "extraction": "Extraction",
+            "embedding": "Embeddings", "cpt": "Raw text", "preference": "Preferences", "rl": "Rewards",
+        }, "you",
+    ),
+    Question(
+        "rows", "How many rows?", "How many training rows are there?",
+        "Good rows, without duplicates. The upper line is where LoRA of a small rank fell behind in published results, "
+        "the lower one was chosen by this lab; neither is a sharp edge.",
+        {"few": "Few", "some": "Some", "many": "Very many"}, "you", "cited", ("few", "some"),
+    ),
+    Question(
+        "amount", "LoRA too small?", "Are there more tokens to learn than LoRA can hold?",
+        "Tokens of the data against parameters of LoRA of a large rank on every linear map, each by the bits that "
+        "it is worth.",
+        {"holds": "No", "exceeds": "Yes"}, "counted", "cited",
+    ),
+    Question(
+        "forgetting", "May it forget?", "May the model lose some of what it could do before?",
+        "What full fine-tuning learns more it pays for with what the base could do. Measure both on held-out rows.",
+        {"ok": "Yes", "matters": "No"}, "you",
+    ),
+    Question(
+        "full", "Full tuning fits?", "Would full fine-tuning fit?",
+        "From the memory simulation: every parameter trained with AdamW, weights remembered in float32 where there is "
+        "room; on several devices, split over them.",
         {"yes": "Yes", "no": "No"}, "simulated", "simulated",
+    ),
+    Question(
+        "storage", "Room per task?", "How much may one task store?",
+        "Tight means less than LoRA stores on this model at its defaults, at four bytes per number.",
+        {"tight": "Tight", "roomy": "Roomy"}, "you", "counted",
+    ),
+    Question(
+        "latency", "Slower allowed?", "May a request take longer than on the base?",
+        "Compared with what adapter layers added in a published measurement, one row at a time.",
+        {"strict": "No", "relaxed": "Yes"}, "you", "cited",
+    ),
+    Question(
+        "serving", "Served by what?", "What answers the requests?",
+        "vLLM and servers like it apply LoRA for each request, and no bottleneck adapters.",
+        {"plain": "Own code", "vllm": "vLLM or alike"}, "you", "cited",
+    ),
+    Question(
+        "biases", "Any biases?", "Do the model's linear maps have biases?",
+        "Counted on the model: every linear map inside the layers has to have one.",
+        {"yes": "Yes", "no": "No"}, "counted",
+    ),
+    Question(
+        "scale", "A large base?", "Is the base large enough for Prompt Tuning to work?",
+        "The number of parameters, compared with the size at which Prompt Tuning came near full fine-tuning.",
+        {"large": "Yes", "small": "No"}, "counted", "cited",
     ),
 )  # fmt: skip
 QUESTIONS: Mapping[str, Question] = {question.key: question for question in _QUESTIONS}
 
 _NODES = (
-    Node("prompting", "prompting", (Branch(("yes",), "prompt-only"), Branch(("no",), "base"))),
+    Node("prompting", "prompting", (
+        Branch(("yes",), "prompt-only"), Branch(("retrieval",), "retrieval"), Branch(("no",), "tasks"),
+    )),
+    Node("tasks", "tasks", (Branch(("one",), "kind"), Branch(("many",), "many-kind"))),
+    # one task
+    Node("kind", "kind", (
+        Branch(("causal-lm",), "base"), Branch(("encoder",), "encoder-rows"), Branch(("seq2seq",), "both-rows"),
+    )),
     Node("base", "base", (
-        Branch(("none",), "nothing"), Branch(("four",), "qlora"), Branch(("sixteen",), "tasks"),
+        Branch(("none",), "nothing"), Branch(("four",), "qlora"), Branch(("sixteen",), "objective"),
     )),
-    Node("tasks", "tasks", (Branch(("many",), "many-latency"), Branch(("one",), "output"))),
-    Node("many-latency", "latency", (
-        Branch(("strict",), "many-biases"), Branch(("relaxed",), "many-storage"),
+    Node("objective", "objective", (
+        Branch(("cpt",), "amount"), Branch(("preference", "rl"), "lora-reward", "Judgements"),
+        Branch(("sft", "style", "classification", "extraction", "embedding"), "text-rows", "Examples"),
     )),
-    Node("many-biases", "biases", (Branch(("yes",), "bitfit-many"), Branch(("no",), "ia3-many"))),
-    Node("many-storage", "storage", (Branch(("roomy",), "adapters"), Branch(("tight",), "many-scale"))),
-    Node("many-scale", "scale", (Branch(("large",), "prompt"), Branch(("small",), "ia3-small"))),
-    Node("output", "output", (
-        Branch(("classification",), "class-rows"), Branch(("generation",), "text-kind"),
-    )),
-    Node("class-rows", "rows", (
-        Branch(("few",), "class-biases"), Branch(("some",), "class-storage"), Branch(("many",), "class-full"),
-    )),
-    Node("class-biases", "biases", (Branch(("yes",), "bitfit"), Branch(("no",), "ia3"))),
-    Node("class-storage", "storage", (Branch(("roomy",), "lora"), Branch(("tight",), "class-kind"))),
-    Node("class-kind", "kind", (
-        Branch(("causal-lm",), "ptuning"), Branch(("encoder", "seq2seq"), "ia3-small", "With an encoder"),
-    )),
-    Node("class-full", "full", (Branch(("yes",), "full"), Branch(("no",), "lora-large"))),
-    Node("text-kind", "kind", (
-        Branch(("seq2seq",), "both-rows"), Branch(("causal-lm",), "text-rows"),
-    )),
-    Node("both-rows", "rows", (
-        Branch(("few",), "ia3"), Branch(("some",), "both-latency"), Branch(("many",), "both-full"),
-    )),
-    Node("both-latency", "latency", (Branch(("relaxed",), "prefix"), Branch(("strict",), "lora"))),
-    Node("both-full", "full", (Branch(("yes",), "full"), Branch(("no",), "lora-large"))),
+    Node("amount", "amount", (Branch(("holds",), "lora-large"), Branch(("exceeds",), "text-forgetting"))),
+    Node("text-forgetting", "forgetting", (Branch(("ok",), "text-full"), Branch(("matters",), "lora-keeping"))),
+    Node("text-full", "full", (Branch(("yes",), "full-text"), Branch(("no",), "lora-large"))),
     Node("text-rows", "rows", (
-        Branch(("few",), "ia3"), Branch(("some",), "text-storage"), Branch(("many",), "text-full"),
+        Branch(("few",), "lora-few"), Branch(("some",), "lora"), Branch(("many",), "lora-large"),
     )),
-    Node("text-storage", "storage", (Branch(("roomy",), "lora"), Branch(("tight",), "ia3-small"))),
-    Node("text-full", "full", (Branch(("yes",), "full"), Branch(("no",), "lora-large"))),
+    Node("encoder-rows", "rows", (
+        Branch(("few",), "lora-few"), Branch(("some", "many"), "encoder-full", "Enough"),
+    )),
+    Node("encoder-full", "full", (Branch(("yes",), "full-small"), Branch(("no",), "lora"))),
+    Node("both-rows", "rows", (
+        Branch(("few",), "lora-few"), Branch(("some",), "lora"), Branch(("many",), "both-full"),
+    )),
+    Node("both-full", "full", (Branch(("yes",), "full-small"), Branch(("no",), "lora-large"))),
+    # several tasks
+    Node("many-kind", "kind", (
+        Branch(("causal-lm",), "many-base"), Branch(("encoder", "seq2seq"), "many-latency", "With an encoder"),
+    )),
+    Node("many-base", "base", (
+        Branch(("none",), "nothing"), Branch(("four",), "qlora-tenants"), Branch(("sixteen",), "many-storage"),
+    )),
+    Node("many-storage", "storage", (Branch(("roomy",), "lora-tenants"), Branch(("tight",), "many-scale"))),
+    Node("many-scale", "scale", (Branch(("large",), "many-served"), Branch(("small",), "lora-tiny"))),
+    Node("many-served", "serving", (Branch(("plain",), "prompt"), Branch(("vllm",), "lora-tiny"))),
+    Node("many-latency", "latency", (Branch(("strict",), "many-biases"), Branch(("relaxed",), "many-serving"))),
+    Node("many-biases", "biases", (Branch(("yes",), "bitfit-many"), Branch(("no",), "ia3-many"))),
+    Node("many-serving", "serving", (Branch(("plain",), "adapters"), Branch(("vllm",), "lora-tenants"))),
 )  # fmt: skip
 NODES: Mapping[str, Node] = {node.id: node for node in _NODES}
 
@@ -190,6 +217,11 @@ class Place:
             return self.target
         parent, values = self.way[-1]
         return f"{parent}.{values[0]}"
+
+    @property
+    def conditions(self) -> dict[str, tuple[str, ...]]:
+        """The answers on the way, by question."""
+        return {NODES[node].question: values for node, values in self.way}
 
 
 @cache

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from peft_lab import published, units
 from peft_lab.choose import cited
 from peft_lab.choose.situation import stored_bytes
-from peft_lab.memory.devices import devices
+from peft_lab.memory.devices import Device, devices
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, get_model
 
 if TYPE_CHECKING:
     from peft_lab.choose.advice import Advice
-    from peft_lab.choose.room import Room, StepPlan
+    from peft_lab.choose.plan import StepPlan
+    from peft_lab.choose.room import Room
     from peft_lab.choose.situation import Situation
 
 #: Which published row shows a method.
@@ -26,6 +27,15 @@ PUBLISHED = {
     "prompt": "prompt_tuning--llama-3.2-3B-default",
     "ptuning": "ptuning--llama-3.2-3B-default",
 }
+
+
+#: What full fine-tuning in 16 bits alone gives up.
+_STEPS = 2**8  # numbers of bfloat16 between a power of two and the next, and half of one is rounded away
+LOST = (
+    f"All of it is kept in bfloat16: an update smaller than a {_STEPS}th of a weight is rounded away, which at usual "
+    "rates is most of them. Stochastic rounding or a float32 copy of the weights, for which there is no room here, "
+    "keeps them."
+)
 
 
 class Words(dict[str, str]):
@@ -55,6 +65,17 @@ class Words(dict[str, str]):
     def _memory(self) -> str:
         return units.size(self._room.memory)
 
+    def _usable(self) -> str:
+        return units.size(self._room.usable)
+
+    def _tokens_to_learn(self) -> str:
+        return units.short_count(self._situation.tokens)
+
+    def _held(self) -> str:
+        from peft_lab.choose.answers import held
+
+        return units.short_count(held(self._situation))
+
     # -- simulated -----------------------------------------------------------------------------------------------
 
     def _needed(self) -> str:
@@ -77,12 +98,11 @@ class Words(dict[str, str]):
             if fitting
             else "No smaller model of this kind fits either."
         ]
-        least = self._room.least("qlora")
-        larger = [device for device in devices().values() if device.kind == "cuda" and device.memory >= least]
+        larger = larger_device(self._situation, self._room)
         parts.append(
-            f"{larger[0].holding} would have room for this model."
+            f"{larger.holding} would have room for this model."
             if larger
-            else "No device in the list has room for it."
+            else "No device in the list has room for it alone."
         )
         return " ".join(parts)
 
@@ -102,7 +122,7 @@ class Words(dict[str, str]):
     def _r(self) -> str:
         return str(self._planned().values["r"])
 
-    def _tokens(self) -> str:
+    def _virtual(self) -> str:
         return str(self._planned().values["num_virtual_tokens"])
 
     # -- cited ---------------------------------------------------------------------------------------------------
@@ -128,6 +148,18 @@ class Words(dict[str, str]):
     def _scale(self) -> str:
         return units.short_count(cited.PROMPT_SCALE.value)
 
+    def _vllm_rank(self) -> str:
+        return f"{cited.VLLM_RANK.value:g}"
+
+    def _high_rank(self) -> str:
+        return f"{cited.HIGH_RANK.value:g}"
+
+    def _token_bits(self) -> str:
+        return _bits(cited.BITS_A_TOKEN.value)
+
+    def _parameter_bits(self) -> str:
+        return _bits(cited.BITS_A_PARAMETER.value)
+
     def _adapter_latency(self) -> str:
         return str(cited.ADAPTER_LATENCY)
 
@@ -138,6 +170,10 @@ class Words(dict[str, str]):
         if self._plan is None:
             raise KeyError("plan")
         return self._plan
+
+
+def _bits(count: float) -> str:
+    return f"{count:g} bit{'' if count == 1 else 's'}"
 
 
 def accuracy(method: str) -> str:
@@ -161,9 +197,31 @@ def smaller_model(situation: Situation, room: Room, method: str) -> str | None:
         stored = stored_bytes(entry.shape, method, {})
         if situation.storage is not None and stored > situation.storage:
             continue
-        if room.for_model(replace(situation, model=entry.name)).step(method, {}) is not None:
+        if room.for_model(replace(situation, model=entry.name)).smallest(method, {}) is not None:
             return entry.title
     return None
+
+
+def larger_device(situation: Situation, room: Room) -> Device | None:
+    """The smallest GPU of the list on which one has room for a QLoRA step."""
+    least = room.memory_for(room.least("qlora"))
+    return next((each for each in devices().values() if each.kind == "cuda" and each.memory >= least), None)
+
+
+def nearest(situation: Situation, room: Room) -> dict[str, str]:
+    """What would do where nothing can be done here: another device, another model, more room for a task."""
+    found = {}
+    if room.base() != "none":
+        least = min(stored_bytes(situation.shape, method, {}) for method in ("lora", "prompt"))
+        found["storage"] = f"{units.size(least)} for each task"
+        return found
+    device = larger_device(situation, room)
+    if device is not None:
+        found["device"] = f"{device.title}: QLoRA"
+    model = smaller_model(situation, room, "qlora")
+    if model is not None:
+        found["model"] = f"{model}: QLoRA"
+    return found
 
 
 def sentence(text: str) -> str:

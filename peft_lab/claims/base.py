@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Literal
 
 from peft_lab.errors import BadInput
+from peft_lab.facts import Fact
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, resolve
 from peft_lab.models.shapes import ModelShape
@@ -81,6 +82,7 @@ class Claim:
         source: where what is found comes from. how: by which code or reference.
         model: on which model it is checked first; ``None`` where none matters.
         fits: which models it can be checked on.
+        facts: what comes out of it, in the form that is compared with what leaves, questions and recipes say.
     """
 
     id: str
@@ -94,6 +96,7 @@ class Claim:
     needs: Literal["shape", "torch"] = "shape"
     model: str | None = FIRST
     fits: Callable[[ModelShape], bool] = field(default=lambda shape: True)
+    facts: tuple[Fact, ...] = ()
 
     @property
     def topic_order(self) -> int:

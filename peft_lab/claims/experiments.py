@@ -9,6 +9,7 @@ from peft_lab.claims.base import Claim, Found, Subject
 from peft_lab.claims.figures import share, times
 from peft_lab.claims.judge import both, holds
 from peft_lab.compare.shipped import all_shipped
+from peft_lab.facts import LENGTHENS, MERGES, RUNS, fact
 from peft_lab.models.catalogue import get_model
 from peft_lab.quiz import experiments as run
 from peft_lab.quiz import fourbit
@@ -151,9 +152,10 @@ def _positions(model: Subject) -> Found:
 def _encoder(model: Subject) -> Found:
     runs, *_ = library.prefix_on_encoder()
     return Found(
-        holds(bool(runs)),
-        f"one attempt on a BERT-type classifier {'ran' if runs else 'did not run'}",
-        "PEFT hands the prefix over as past keys and values, which such models do not accept in transformers today.",
+        "right" if runs else "imprecise",
+        f"one attempt on a BERT-type classifier with PEFT {'ran' if runs else 'did not run'}",
+        "PEFT hands the prefix over as past keys and values, which such models do not accept in transformers today. "
+        "The method needs no cache: deep prompt tuning puts trained keys and values into the attention of encoders.",
         {"runs": runs},
     )
 
@@ -191,6 +193,7 @@ CLAIMS = (
     ),
     small(
         id="lora-merges", topic="lora", check=_merge, claim="LoRA merges back into the base at no cost.",
+        facts=(fact("lora", MERGES),),
         quote="merges back into base model at inference (zero overhead)",
     ),
     small(
@@ -229,10 +232,15 @@ CLAIMS = (
     ),
     small(
         id="prompt-free", topic="prompt", check=_positions, origin="saying",
+        facts=(fact("prompt", LENGTHENS),),
         claim="Virtual tokens cost nothing at inference.", quote="Soft prompts are free once trained.",
     ),
     small(
         id="prefix-anywhere", topic="prefix", check=_encoder, origin="saying",
+        facts=(
+            fact("prefix", RUNS, "encoder", "never", through="peft"),
+            fact("prefix", RUNS, "encoder", through="attention"),
+        ),
         claim="Prefix Tuning works on any transformer.", quote="Every attention layer can take a prefix.",
     ),
     Claim(

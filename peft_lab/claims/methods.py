@@ -11,6 +11,7 @@ from peft_lab.choose.situation import Situation
 from peft_lab.claims.base import Claim, Found, Subject
 from peft_lab.claims.figures import TOKENS
 from peft_lab.claims.judge import both, holds
+from peft_lab.facts import LENGTHENS, RUNS, fact
 from peft_lab.memory.devices import devices
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
@@ -52,11 +53,12 @@ def _prompt_tokens(model: Subject) -> Found:
 def _large_limited(model: Subject) -> Found:
     methods, advised, needs = [], [], {}
     for name, device in (("llama-3.1-8b", "rtx-3060"), ("llama-3.1-70b", "h200")):
-        decided = decide(Situation(model=name, device=device), room_of(Situation(model=name, device=device)))
+        there = Situation(model=name, device=device)
+        decided = decide(there, room_of(there))
         methods.append(decided.advice.method)
-        assert decided.plan is not None
-        needs[name] = float(decided.plan.needed_bytes)
-        step = f"a step needs {units.size(decided.plan.needed_bytes)} of {units.size(decided.plan.memory_bytes)} usable"
+        assert decided.step is not None
+        needs[name] = float(decided.step.needed)
+        step = f"a step needs {units.size(decided.step.needed)} of {units.size(there.hardware.memory)}"
         title, card = get_model(name).title, devices()[device].title.partition(",")[0]
         advised.append(f"{title} on a {card}: {decided.advice.title} ({step})")
     return Found(
@@ -70,12 +72,17 @@ def _large_limited(model: Subject) -> Found:
 CLAIMS = (
     read(
         id="bitfit-classification", topic="choosing", check=_bitfit_simplest, fits=one_stack,
+        facts=(fact("bitfit", RUNS, "any model", "never", biases="no"),),
         how="biases in the model's shape",
         claim="For simple classification with little data, take BitFit.",
         quote="Simple classification, small dataset? → BitFit",
     ),
     read(
         id="prompt-tokens-cost", topic="serving", check=_prompt_tokens, fits=prefixed,
+        facts=(
+            fact("prompt", LENGTHENS),
+            fact("prefix", LENGTHENS),
+        ),
         how="bytes of keys and values by the model's shape",
         claim="Prefix and prompt methods cost extra tokens.", quote="Extra tokens per layer … Prepend tokens",
     ),

@@ -12,6 +12,7 @@ from peft_lab.choose.words import PUBLISHED
 from peft_lab.claims.base import Claim, Found, Subject
 from peft_lab.claims.figures import accuracy, published_row, share, times
 from peft_lab.claims.judge import both, holds
+from peft_lab.facts import FIRST, NEAR_FULL, fact
 from peft_lab.models.catalogue import catalogue
 from peft_lab.units import Source
 
@@ -131,10 +132,14 @@ CLAIMS = (
     ),
     cited(
         id="lora-near-baseline", topic="lora", check=_near_baseline, how=src.BENCH,
+        facts=(
+            fact("lora", FIRST, kind="causal-lm", objective="sft", rows="some", tasks="one", base="sixteen"),
+        ),
         claim="LoRA comes near full fine-tuning.", quote="PEFT (LoRA) | 0.1–1% | Low | Near-baseline",
     ),
     cited(
         id="prompt-large-scale", topic="prompt", check=_scale, how=f"{src.PROMPT}, section 3, figure 1",
+        facts=(fact("prompt", NEAR_FULL, PROMPT_SCALE.value),),
         claim="Prompt Tuning works well above 10B.", quote="Works well at large model scales (>10B).",
     ),
     cited(
@@ -143,11 +148,13 @@ CLAIMS = (
     ),
     cited(
         id="prefix-seq2seq", topic="prefix", check=_seq2seq, how=f"{src.PREFIX}, section 6; {src.BENCH}",
+        facts=(fact("prefix", FIRST, "", "never", kind="seq2seq"),),
         claim="For text-to-text tasks, take Prefix Tuning.",
         quote="Seq2seq (translation, summarization)? → Prefix Tuning",
     ),
     cited(
         id="full-always-best", topic="choosing", check=_full_best, how=src.BENCH, origin="saying",
+        facts=(fact("full", FIRST, "", "never", kind="causal-lm", objective="sft", rows="some", tasks="one"),),
         claim="Full fine-tuning is always the most accurate.", quote="If you can afford it, tune everything.",
     ),
     cited(

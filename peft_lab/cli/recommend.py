@@ -9,20 +9,24 @@ from typing import Annotated, Any
 import typer
 
 from peft_lab import units
+from peft_lab.choose.fields import told_by
 from peft_lab.choose.flips import Flip, flips
+from peft_lab.choose.reading import parse
 from peft_lab.choose.recommend import Recommendation, recommend
 from peft_lab.choose.room import room_of
-from peft_lab.choose.situation import FOUND, WORDS, Situation, parse
+from peft_lab.choose.situation import FOUND, WORDS, Situation
 from peft_lab.choose.tree import QUESTIONS
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.errors import BadInput
+from peft_lab.recipes.advice import band, figure, label
 
 _HELP = (
     "An answer: "
     + "; ".join(f"{key}={'|'.join(words)}" for key, words in WORDS.items())
-    + "; numbers for tasks, rows, latency (percent longer) and storage (bytes, or 0.5MB); model=NAME, "
-    "device=NAME or 24GB, batch=ROWS, seq=TOKENS; or an answer that would otherwise be counted or simulated: "
+    + "; numbers for tasks, rows, row_tokens, latency (percent longer), deadline_hours and storage (bytes, or 0.5MB); "
+    "model=NAME, device=NAME, 24GB or 2x24GB, devices=HOW MANY, batch=ROWS, seq=TOKENS; or an answer that would "
+    "otherwise be counted or simulated: "
     + "; ".join(f"{key}={'|'.join(QUESTIONS[key].answers)}" for key in FOUND)
     + ". Repeatable."
 )
@@ -55,7 +59,7 @@ def document(situation: Situation, found: Recommendation, changes: Sequence[Flip
     plan = found.plan
     training = None
     if plan is not None:
-        training = {key: value for key, value in asdict(plan).items() if key != "values"}
+        training = {key: value for key, value in asdict(plan).items() if key not in ("values", "settings")}
         training["source"] = "simulated"
     return {
         "method": found.method,
@@ -69,6 +73,15 @@ def document(situation: Situation, found: Recommendation, changes: Sequence[Flip
         "training": training,
         "overruled": [asdict(why) for why in found.overruled],
         "situation": asdict(situation),
+        "plan": None if plan is None else {name: one.as_dict() for name, one in plan.settings.items()},
+        "peak_bytes": None if plan is None else plan.needed_bytes,
+        "device_bytes": None if plan is None else plan.memory_bytes,
+        "headroom": None if plan is None else plan.headroom,
+        "seconds": None
+        if plan is None or plan.seconds is None
+        else dict(zip(("low", "high"), plan.seconds, strict=True)),
+        "unknown": list(found.unknown),
+        **({"nearest": dict(found.nearest)} if found.nearest else {}),
     }
 
 
@@ -81,8 +94,15 @@ def _human(situation: Situation, found: Recommendation, changes: Sequence[Flip])
         more = f", {plan.accumulate} steps accumulated" if plan.accumulate > 1 else ""
         parts += [
             f"  {situation.model}: {knobs}",
-            f"  {step}{more}: {units.size(plan.needed_bytes)} of {units.size(plan.memory_bytes)} (simulated)",
+            f"  {step}{more}: {units.size(plan.needed_bytes)} of {units.size(plan.memory_bytes)} "
+            f"({'estimated' if plan.estimated else 'simulated'})",
         ]
+        fields = [
+            (label(name), figure(one.value), band(one.band), told_by(one))
+            for name, one in plan.settings.items()
+        ]
+        heads = {"setting": "left", "value": "left", "band": "left", "from": "left"}
+        parts.append(output.table("Plan", heads, fields))
     columns = {"question": "left", "answer": "left", "how": "left", "because": "left"}
     rows = [(QUESTIONS[step.question].full, step.label, step.how, step.because) for step in found.path]
     parts.append(output.table("Path", columns, rows))
@@ -92,6 +112,8 @@ def _human(situation: Situation, found: Recommendation, changes: Sequence[Flip])
         parts += ["Overruled:", *(f"  {why.text}" for why in found.overruled)]
     if found.runner_up:
         parts.append(f"Runner-up: {found.runner_up_text}")
+    if found.unknown:
+        parts += ["What is not known:", *(f"  {text}" for text in found.unknown)]
     if changes:
         flipped = [(flip.text, flip.title) for flip in changes]
         parts.append(output.table("What would change the answer", {"if": "left", "then": "left"}, flipped))

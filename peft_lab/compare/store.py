@@ -29,7 +29,7 @@ from peft_lab.runs.store import Run, write_json
 from peft_lab.runs.view import Status
 
 _asked_here: set[Path] = set()
-_ID = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")  # a longer one is the name of no file
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def get(identity: str) -> Comparison:
     """A comparison by its id. Raises RunError where there is none."""
     folder = root() / identity
     if not _ID.fullmatch(identity) or not (folder / "plan.json").is_file():
-        raise RunError(f"There is no comparison called '{identity}'.")
+        raise RunError(f"There is no comparison called '{identity[:200]}'.")
     return Comparison(identity, folder)
 
 

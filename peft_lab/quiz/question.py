@@ -14,6 +14,7 @@ from functools import cache
 from typing import Literal
 
 from peft_lab.errors import BadInput
+from peft_lab.facts import Fact
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue, resolve
 from peft_lab.models.shapes import ModelShape
@@ -64,6 +65,7 @@ class Question:
         origin: where its figure comes from, when that is not what :attr:`source` concludes.
         needs: ``torch`` for a calculation that belongs into the inspector process; there, ask for
             :func:`peft_lab.quiz.bank.compute_answer`.
+        facts: what the answer says, in the form that is compared with what leaves, claims and recipes say.
     """
 
     id: str
@@ -84,6 +86,7 @@ class Question:
     fits: Callable[[ModelShape], bool] = any_model
     needs: Need = "shape"
     origin: Source | None = None
+    facts: tuple[Fact, ...] = ()
 
     @property
     def computed(self) -> bool:

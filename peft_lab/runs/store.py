@@ -31,7 +31,7 @@ from peft_lab.runs.view import RunView, Status, Viewer, classify
 
 DAMAGED = "damaged"
 STOP = "stop"
-_ID = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")  # a longer one is the name of no file
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def get(identity: str) -> Run:
     """
     folder = root() / identity
     if not _ID.fullmatch(identity) or not folder.is_dir():
-        raise RunError(f"There is no run called '{identity}'.")
+        raise RunError(f"There is no run called '{identity[:200]}'.")
     return Run(identity, folder)
 
 

@@ -33,18 +33,18 @@ def test_the_tree_by_keyboard_and_what_it_led_to(page: Page, app_url: str) -> No
     visit(page, f"{app_url}/choose")
     recommended(page, "LoRA")
     for _ in range(TABS):
-        if press(page, "Tab") == "text-storage.roomy":
+        if press(page, "Tab") == "text-rows.some":
             break
-    assert page.evaluate(IN_TREE) == "text-storage.roomy", "Tab leads to the end of the lit path"
-    assert press(page, "ArrowLeft", "ArrowLeft") == "text-rows"
-    assert press(page, "ArrowRight") == "text-storage", "along the lit path"
-    assert press(page, "ArrowUp") == "text-rows.few"
+    assert page.evaluate(IN_TREE) == "text-rows.some", "Tab leads to the end of the lit path"
+    assert press(page, "ArrowLeft", "ArrowLeft") == "objective"
+    assert press(page, "ArrowRight") == "text-rows", "along the lit path"
+    assert press(page, "ArrowUp") == "objective.preference"
     page.keyboard.press("Enter")
-    recommended(page, "IA³")
-    in_address(page, "rows=")
-    assert page.evaluate(IN_TREE) == "text-rows.few", "the focus stays where it was"
+    recommended(page, "LoRA")
+    in_address(page, "objective=preference")
+    assert page.evaluate(IN_TREE) == "objective.preference", "the focus stays where it was"
     assert press(page, "Home") == "prompting"
-    press(page, "ArrowRight", "ArrowUp")
+    press(page, "ArrowRight", "ArrowUp", "ArrowUp")
     page.keyboard.press("Enter")
     recommended(page, "Prompting, no training")
     in_address(page, "prompting=yes")
@@ -61,11 +61,11 @@ def test_the_tree_by_keyboard_and_what_it_led_to(page: Page, app_url: str) -> No
 
 @pytest.mark.parametrize("page", [PHONE], indirect=True)
 def test_the_path_on_a_phone(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/choose?tasks=20")
+    visit(page, f"{app_url}/choose?tasks=20&model=bert-base&device=t4")
     recommended(page, "Adapters")
     question = page.get_by_role("group", name="May a request take longer than on the base?")
     question.get_by_role("button", name="No").click()
-    recommended(page, "IA³")
+    recommended(page, "BitFit")
     wide = page.evaluate(
         "(() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollWidth - m.clientWidth; })()"
     )

@@ -10,9 +10,10 @@ from hypothesis import strategies as some
 
 from peft_lab import units
 from peft_lab.choose import answers
+from peft_lab.choose.reading import parse
 from peft_lab.choose.recommend import recommend
 from peft_lab.choose.room import Room
-from peft_lab.choose.situation import FOUND, KEYS, Situation, lora_bytes, parse
+from peft_lab.choose.situation import FOUND, KEYS, Situation, lora_bytes
 from peft_lab.choose.tree import QUESTIONS
 from peft_lab.errors import BadInput
 from peft_lab.memory.devices import Device, card_size, devices
@@ -32,6 +33,41 @@ def test_words_and_numbers_are_the_same_answers() -> None:
     assert parsed(storage="tight").storage < lora_bytes(get_model("llama-3.2-3b").shape)  # type: ignore[operator]
 
 
+@pytest.mark.parametrize(
+    ("text", "name", "devices"),
+    [
+        ("A100-80GB", "a100-80", 1), ("RTX 4090", "rtx-4090", 1), ("H100", "h100", 1), ("8xH100", "h100", 8),
+        ("2 x t4", "t4", 2), ("cpu", "this-machine", 1),
+    ],
+)  # fmt: skip
+def test_devices_are_found_by_the_names_that_people_use(text: str, name: str, devices: int) -> None:
+    found = parsed(device=text)
+    assert (found.hardware.name, found.devices) == (name, devices)
+
+
+def test_two_cards_by_their_size() -> None:
+    found = parsed(device="2x24GB")
+    assert found.devices == 2 and found.hardware.memory == parsed(device="24GB").hardware.memory
+
+
+def test_what_is_said_of_the_job() -> None:
+    said = parsed(
+        objective="grpo",
+        serving="vllm",
+        forgetting="matters",
+        deadline="2.5",
+        row_tokens="1500",
+        link="nvlink",
+    )
+    assert (said.purpose, said.serving, said.forgetting) == ("rl", "vllm", "matters")
+    assert (said.deadline_hours, said.link) == (2.5, "nvlink")
+    assert (said.row_tokens, said.seq, said.tokens) == (1500, 2048, 1500 * said.rows)
+    assert parsed(retrieval="yes").prompting == "retrieval" and parsed(retrieval="no").prompting == "no"
+    assert parsed(objective="dpo").pairs == 2 and Situation().pairs == 1
+    assert parsed(model="bert-base", row_tokens="900").seq == 512, "as far as the model goes"
+    assert parsed(model="bert-base").purpose == "classification" and Situation().purpose == "sft"
+
+
 @pytest.mark.parametrize("gigabytes", [8, 16, 24, 40.5])
 def test_a_card_leaves_less_than_it_holds(gigabytes: float) -> None:
     """One unit: 24 GB as cards are sold are 25.8 billion bytes, of which 24.7 are usable."""
@@ -44,7 +80,7 @@ def test_what_a_card_leaves_and_holds_is_told_in_one_unit() -> None:
     situation = parsed(model="llama-3.1-70b", gpu="24GB")
     room = Room(situation, lambda _: lambda *step: 10**12)
     said = recommend(situation, room).why[0].text
-    assert "a card sold as 24 GB (25.8 GB) has 24.7 GB usable" in said
+    assert "of a card sold as 24 GB (25.8 GB) 23.5 GB may be used" in said
     assert card_size(23 * 2**30) == "24 GB (25.8 GB)"
 
 
@@ -80,6 +116,10 @@ def test_found_answers_choose_an_example() -> None:
         ({"rows": "lots"}, "rows is few, some, many or a number"),
         ({"rows": "0"}, "from 1 to"),
         ({"rows": "-3"}, "rows is"),
+        ({"rows": "1e999"}, "rows is"),
+        ({"latency": "1e999%"}, "latency is"),
+        ({"storage": "9" * 400}, "storage is"),
+        ({"device": "9" * 400 + "GB"}, "no device called"),
         ({"batch": "1.5"}, "whole number"),
         ({"colour": "red"}, "no question called 'colour'"),
         ({"tsaks": "2"}, "Did you mean 'tasks'"),
@@ -89,6 +129,13 @@ def test_found_answers_choose_an_example() -> None:
         ({"model": "bert-base", "kind": "decoder"}, "is an encoder"),
         ({"model": "bert-base", "seq": "600"}, "512 positions"),
         ({"kind": "encoder", "biases": "no"}, "No example model"),
+        ({"objective": "sft", "model": "bert-base"}, "writes no text"),
+        ({"objective": "dancing"}, "objective is sft"),
+        ({"serving": "tgi"}, "serving is plain, vllm"),
+        ({"deadline_hours": "0"}, "deadline_hours is"),
+        ({"devices": "0"}, "from 1 to"),
+        ({"devices": "2", "device": "cpu"}, "several GPUs"),
+        ({"device": "2x24GB", "devices": "3"}, "do not agree"),
         ({"storage": "huge"}, "storage is tight, roomy or a size"),
         ({"storage": "0"}, "storage is"),
         ({"prompting": "maybe"}, "prompting is yes, no"),

@@ -27,22 +27,33 @@ def test_the_contracts_fields(run: Run) -> None:
     assert all({"text", "source", "kind"} == set(why) for why in found["why"])
     assert {step["how"] for step in found["path"]} == {"told", "simulated", "counted"}
     assert found["training"]["needed_bytes"] <= found["training"]["memory_bytes"]
-    flipped = {flip["question"]: flip["method"] for flip in found["flips_if"]}
-    assert flipped["base"] == "qlora"
-    assert flipped["prompting"] == "prompting"
+    assert found["headroom"] == 1 - found["peak_bytes"] / found["device_bytes"] >= 0.05
+    assert found["seconds"]["low"] < found["seconds"]["high"]
+    assert found["unknown"] and "nearest" not in found
+    assert {
+        "learning_rate", "epochs", "batch", "accumulation", "optimizer", "dtype", "quantization", "checkpointing",
+        "sharding", *found["config"],
+    } <= set(found["plan"])  # fmt: skip
+    assert all({"value", "band", "source", "kind"} <= set(setting) for setting in found["plan"].values())
+    assert all(setting["source"] for setting in found["plan"].values())
+    flipped = {(flip["question"], flip["method"]) for flip in found["flips_if"]}
+    assert {("base", "qlora"), ("prompting", "prompting"), ("prompting", "retrieval")} <= flipped
 
 
 @pytest.mark.parametrize(
     ("answers", "method"),
     [
         (["prompting=yes"], "prompting"),
+        (["prompting=retrieval"], "retrieval"),
         (["base=none"], "none"),
         (["base=four"], "qlora"),
-        (["kind=encoder", "rows=few"], "bitfit"),
-        (["kind=seq2seq"], "prefix"),
-        (["tasks=many"], "adapters"),
-        (["tasks=30", "latency=0"], "ia3"),
-        (["full=yes", "rows=many"], "full"),
+        (["kind=encoder", "rows=few"], "lora"),
+        (["kind=encoder"], "full"),
+        (["kind=seq2seq"], "lora"),
+        (["tasks=many"], "lora"),
+        (["kind=encoder", "tasks=many", "latency=strict"], "bitfit"),
+        (["kind=encoder", "tasks=many"], "adapters"),
+        (["full=yes", "kind=seq2seq", "rows=many"], "full"),
     ],
 )
 def test_words_are_enough(run: Run, answers: list[str], method: str) -> None:
@@ -50,11 +61,36 @@ def test_words_are_enough(run: Run, answers: list[str], method: str) -> None:
     assert run("recommend", *arguments, "--json").document["method"] == method
 
 
+def test_every_field_of_the_plan_has_value_band_and_source(run: Run) -> None:
+    plan = run("recommend", "--json").document["plan"]
+    wanted = {
+        "learning_rate", "schedule", "warmup", "epochs", "batch", "accumulation", "optimizer", "dtype", "quantization",
+        "checkpointing", "sharding", "packing", "r", "lora_alpha", "target_modules", "lora_dropout",
+    }  # fmt: skip
+    assert wanted <= set(plan)
+    for name, field in plan.items():
+        assert {"value", "band", "source", "kind"} <= set(field), name
+        assert field["source"] and field["kind"] in ("cited", "simulated", "counted", "lab", "told"), name
+    rate = plan["learning_rate"]
+    assert rate["value"] == 2e-4 and rate["kind"] == "cited"
+    assert rate["band"][0] <= rate["value"] <= rate["band"][1]
+    assert len({source["source"] for source in rate["sources"]}) >= 2
+    assert run("recommend", "--answer", "prompting=yes", "--json").document["plan"] is None
+
+
 def test_it_reads_as_a_text(run: Run) -> None:
     shown = run("recommend").stdout
     assert shown.startswith("LoRA\n")
+    assert "learning rate" in shown and "2e-4" in shown and "2.5e-5 to 2e-3" in shown
     assert "What would change the answer" in shown
+    assert "What is not known:" in shown and "learning rate" in shown
     assert "Runner-up: QLoRA" in shown
+
+
+def test_where_nothing_fits_the_nearest_is_named(run: Run) -> None:
+    found = run("recommend", "--answer", "base=none", "--json").document
+    assert found["plan"] is None and found["peak_bytes"] is None and found["config"] == {}
+    assert set(found["nearest"]) == {"device", "model"}
 
 
 @pytest.mark.parametrize(

@@ -199,3 +199,9 @@ def test_a_run_under_way_is_looked_at_again_and_a_damaged_one_passed_over(runner
     assert str(found.status_of(run)) == "done"
     (runs.create(spec).folder / "spec.json").write_text("{")
     assert [each and each.id for each in found.runs_of([spec])] == [run.id]
+
+
+@pytest.mark.parametrize("name", ["nope", "../comparisons", "", "x" * 300])
+def test_a_name_that_is_no_comparison(name: str, own_home: object) -> None:
+    with pytest.raises(RunError, match="no comparison called"):
+        store.get(name)

@@ -133,7 +133,7 @@ def test_a_run_that_has_not_ended_is_not_deleted() -> None:
     assert store.runs() == [] and list(store.root().iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["nope", "../runs", "", ".", "..", "a/b", "/etc"])
+@pytest.mark.parametrize("name", ["nope", "../runs", "", ".", "..", "a/b", "/etc", "x" * 300])
 def test_a_name_that_is_no_run(name: str) -> None:
     ended()
     with pytest.raises(RunError, match="no run called"):

@@ -58,7 +58,8 @@ def test_the_first_situation_is_answered_with_reasons_and_flips() -> None:
     assert method(app) == "LoRA"
     for heading in (
         "Why",
-        "Ready configuration",
+        "Plan",
+        "What is not known",
         "How this was decided",
         "What would change the answer",
         "Evidence",
@@ -67,23 +68,55 @@ def test_the_first_situation_is_answered_with_reasons_and_flips() -> None:
     assert "simulated" in told(app)
     assert "A card sold as less than" in told(app)
     [settings] = [found.proto.body for found in app.get("html") if "lora_alpha" in found.proto.body]
-    assert "<code>r</code></td><td>16</td>" in settings
-    assert "</td><td></td>" not in settings.replace("<td></td></tr>", "</tr>"), "a setting without a value"
+    plain = settings.replace("\N{NON-BREAKING HYPHEN}", "-")
+    cells = [re.sub("<[^>]+>", "", row) for row in plain.split("</tr>")]
+    [rate] = [row for row in cells if row.startswith("learning rate")]
+    assert rate == "learning rate2e-42.5e-5 to 2e-3QLoRA, LoRA Learns Less and Forgets Less and 3 more"
+    assert any(row.startswith("r168 to 256LoRA Without Regret") for row in cells)
+    assert '</td><td data-label="Value"></td>' not in settings, "a setting without a value"
+    [sources] = [found.proto.body for found in app.get("html") if "Measured on" in found.proto.body]
+    assert "arXiv:2305.14314, table 9" in sources and "LLaMA 7B to 65B in 4 bits" in sources
+    assert "keep the highest rate" in "".join(found.proto.body for found in app.get("html"))
+
+
+def test_a_small_models_own_rate_is_named_as_such() -> None:
+    app = opened("choose", model="smollm2-135m", rows="5000")
+    shown = "".join(found.proto.body for found in app.get("html"))
+    assert "Chosen so that 60 steps learn on this small model" in shown
 
 
 def test_every_answer_is_in_the_address_and_the_address_gives_them_back() -> None:
-    app = opened("choose", tasks="30", latency="0", rows="500")
-    assert method(app) == "IA³"
+    app = opened("choose", model="bert-base", device="t4", tasks="30", latency="0")
+    assert method(app) == "BitFit"
     assert app.number_input(key="choose.0.tasks").value == 30
     app.number_input(key="choose.0.latency").set_value(50.0)
     settled(app.run())
     assert method(app) == "Adapters"
-    assert dict(app.query_params) == {"tasks": "30", "rows": "500", "latency": "50"}
+    expected = {"model": "bert-base", "device": "t4", "tasks": "30", "latency": "50"}
+    assert dict(app.query_params) == expected
+    app.selectbox(key="choose.0.serving").set_value("vllm")
+    settled(app.run())
+    assert method(app) == "LoRA"
+    assert dict(app.query_params) == {**expected, "serving": "vllm"}
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ({"prompting": "retrieval"}, "Retrieval, no training"),
+        ({"prompting": "yes"}, "Prompting, no training"),
+        ({"output": "classification"}, "LoRA"),  # an address of before
+    ],
+)
+def test_an_address_says_what_is_asked(address: dict[str, str], found: str) -> None:
+    app = opened("choose", **address)
+    assert method(app) == found
+    assert dict(app.query_params) == address
 
 
 def test_a_flip_can_be_tried() -> None:
     app = opened("choose")
-    flip = next(button for button in app.button if button.label == "Try" and "rows" in str(button.help))
+    flip = next(button for button in app.button if button.label == "Try" and "prompt" in str(button.help))
     wanted = re.search(rf"{re.escape(str(flip.help))} → \*\*(.+?)\*\*", told(app))
     assert wanted is not None
     flip.click()
@@ -127,14 +160,14 @@ def test_an_empty_setting_survives_the_way_to_the_methods_page() -> None:
     """IA³ on the keys alone has no feed-forward targets: the address has to say so, or the page takes its defaults."""
     situation = Situation(output="classification", storage=250_000, latency=0.0)
     found = recommend(situation, standin.room(situation))
-    assert found.plan is not None
+    assert found.plan is not None and found.advice == "ia3-least"
     page, address = page_with(situation, found.method, found.plan)
     assert address["feedforward_modules"] == ""
     assert f"{found.plan.trainable:,}" in {str(card.value) for card in opened(page, **address).metric}
 
 
 def test_full_fine_tuning_opens_on_the_memory_page() -> None:
-    from peft_lab.choose.room import StepPlan
+    from peft_lab.choose.plan import StepPlan
 
     plan = StepPlan({}, 4, 512, True, 1, 1e-4, 1, 2, 3, 4)
     page, address = page_with(Situation(), "full", plan)
@@ -143,8 +176,8 @@ def test_full_fine_tuning_opens_on_the_memory_page() -> None:
 
 
 def test_the_picture_shows_every_place_once_and_the_path_lit() -> None:
-    lit = picture.lit_places([("prompting", "no"), ("base", "four")])
-    assert lit == ["prompting", "base", "base.four"]
+    lit = picture.lit_places([("prompting", "no"), ("tasks", "one"), ("kind", "causal-lm"), ("base", "four")])
+    assert lit == ["prompting", "tasks", "kind", "base", "base.four"]
     drawn = ElementTree.fromstring(picture.tree(lit))
     items = [each for each in drawn.iter() if each.get("role") == "treeitem"]
     assert [each.get("data-place") for each in items] == [place.id for place in places()]
@@ -153,6 +186,9 @@ def test_the_picture_shows_every_place_once_and_the_path_lit() -> None:
     boxes = [each.find("{http://www.w3.org/2000/svg}rect") for each in items]
     corners = {(box.get("x"), box.get("y")) for box in boxes if box is not None}
     assert len(corners) == len(items), "no two boxes in one place"
+    assert max(len(text.text or "") for text in drawn.iter("{http://www.w3.org/2000/svg}text")) <= 18, (
+        "fits its box"
+    )
     assert 'data-place="base.four"' in picture.path(lit)
 
 

@@ -175,8 +175,10 @@ def test_a_step_of_exactly_what_is_usable_fits() -> None:
     assert verdict(device.memory, device) == "fits"
     assert verdict(device.memory + 1, device) == figures.unbroken("1 B over")
     room = Room(Situation(device="t4"), lambda _: lambda *step: device.memory)
+    assert room.step("lora", {}) is None, "a plan leaves a twentieth free"
+    room = room.with_memory(room.memory_for(device.memory))
     assert room.step("lora", {}) == Step(Situation().batch, False, device.memory)
-    assert room.with_memory(device.memory - 1).step("lora", {}) is None
+    assert room.with_memory(room.memory - 1).step("lora", {}) is None
 
 
 def test_a_lessons_button_sets_the_page() -> None:

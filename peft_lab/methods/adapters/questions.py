@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from peft_lab import references as src
+from peft_lab.facts import MERGES, fact
 from peft_lab.methods.adapters import calculations as calc
 from peft_lab.quiz.fits import gated, separate_attention
 from peft_lab.quiz.question import Question
@@ -39,6 +40,10 @@ QUESTIONS = (
     ),
     ask(
         id="adapters-not-mergeable", level="basic", kind="free", model=None,
+        facts=(
+            fact("adapters", MERGES, "", "never"),
+            fact("lora", MERGES),
+        ),
         question="Why can LoRA be merged into the weights and a bottleneck adapter not?",
         answer="LoRA's correction is linear in x, so $W_0x + BAx = (W_0 + BA)x$. An adapter has a nonlinear "
         "function between its two matrices: $h + U f(Dh)$ is no linear map of h, so no matrix can stand for it. It "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from peft_lab import references as src
+from peft_lab.facts import RATE, fact
 from peft_lab.methods.bitfit import calculations as calc
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.fits import with_biases, without_biases
@@ -90,6 +91,7 @@ QUESTIONS = (
     ),
     ask(
         id="bitfit-rate", level="medium", kind="free", model=None,
+        facts=(fact("bitfit", RATE, (3e-4, 3e-3), live="no", kind="encoder"),),
         question="You run BitFit with the learning rate of your last full fine-tuning and it learns nothing. What "
         "do you change?",
         answer="Raise the rate by one or two orders of magnitude: of the order of 1e-3 instead of 1e-5. Few "

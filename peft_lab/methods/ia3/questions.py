@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from peft_lab import references as src
+from peft_lab.facts import MERGES, fact
 from peft_lab.methods.ia3 import calculations as calc
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.fits import separate_attention
@@ -53,6 +54,7 @@ QUESTIONS = (
     ),
     ask(
         id="ia3-merge-why", level="basic", kind="free", model=None,
+        facts=(fact("ia3", MERGES),),
         question="Show that IA³ can be merged. When would you rather not?",
         answer="$l \\odot (Wx) = (\\mathrm{diag}(l)\\,W)\\,x$: a vector on the output scales the rows of W; on the "
         "input of the next map it scales columns. So afterwards the model is as fast as before. Keep it apart to "

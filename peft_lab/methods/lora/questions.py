@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from peft_lab import references as src
+from peft_lab.facts import TARGETS, fact
 from peft_lab.methods.lora import calculations as calc
 from peft_lab.quiz.fits import gated, separate_attention
 from peft_lab.quiz.question import Question
@@ -254,6 +255,7 @@ QUESTIONS = (
     ),
     ask(
         id="lora-which-targets", level="medium", kind="free", model=None,
+        facts=(fact("lora", TARGETS, "every linear map"),),
         question="Which matrices would you adapt first, and how would you decide between a higher rank on few and "
         "a lower rank on many?",
         answer="Query and value maps are the historic default and the cheapest start. With the budget fixed, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from peft_lab import references as src
+from peft_lab.facts import LENGTHENS, MERGES, RUNS, fact
 from peft_lab.methods.prefix import calculations as calc
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.fits import causal, prefixed, separate_attention
@@ -116,6 +117,10 @@ QUESTIONS = (
     ),
     ask(
         id="prefix-not-mergeable", level="medium", kind="free", model=None,
+        facts=(
+            fact("prefix", MERGES, "", "never"),
+            fact("prefix", LENGTHENS),
+        ),
         question="Can a trained prefix be merged into the weights like LoRA? What does it cost at inference?",
         answer="No: it is extra keys and values, not a change of a linear map. Each request carries n more "
         "positions in every layer's cache and attention. The prefill of those positions is free, as they are "
@@ -173,6 +178,10 @@ QUESTIONS = (
     ),
     ask(
         id="prefix-on-encoders", level="hard", kind="free", model=None,
+        facts=(
+            fact("prefix", RUNS, "encoder", "never", through="peft"),
+            fact("prefix", RUNS, "encoder", through="attention"),
+        ),
         question="PEFT refuses Prefix Tuning on a BERT classifier with recent transformers. Why, and what would "
         "you do for a deep prompt on an encoder?",
         answer="PEFT hands the prefix to the model as past keys and values, and an encoder with a classification "

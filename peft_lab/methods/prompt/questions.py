@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from peft_lab import references as src
+from peft_lab.facts import NEAR_FULL, RATE, fact
 from peft_lab.methods.prompt import calculations as calc
 from peft_lab.methods.prompt.published import right
 from peft_lab.models.shapes import ModelShape
@@ -61,6 +62,7 @@ QUESTIONS = (
     ),
     ask(
         id="prompt-scale", level="basic", kind="free", model=None,
+        facts=(fact("prompt", NEAR_FULL, (1e10, 1.1e10)),),
         question="'Prompt Tuning matches full fine-tuning.' Under which condition is that true?",
         answer="In the paper it closes the gap as models grow and matches full tuning at about 11 billion "
         "parameters (T5-XXL). On small models it is clearly behind, and it depends more than others on learning "
@@ -107,6 +109,7 @@ QUESTIONS = (
     ),
     ask(
         id="prompt-learning-rate", level="medium", kind="free", model=None,
+        facts=(fact("prompt", RATE, 0.3, optimizer="adafactor", live="no"),),
         question="Why does Prompt Tuning want a learning rate hundreds of times larger than fine-tuning?",
         answer="The loss reaches the prompt through the whole frozen network, so the effect of each number is "
         "small, and the numbers have to travel far from where they start: embeddings have a certain norm, and "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from peft_lab import references as src
+from peft_lab.facts import RUNS, fact
 from peft_lab.methods.ptuning import calculations as calc
 from peft_lab.quiz.fits import one_stack, prompted
 from peft_lab.quiz.question import Question
@@ -126,6 +127,7 @@ QUESTIONS = (
     ),
     ask(
         id="ptuning-v2-in-peft", level="hard", kind="free", model=None,
+        facts=(fact("prefix", RUNS, "encoder", "never", through="peft"),),
         question="You are asked to run P-Tuning v2 with the PEFT library. There is no class of that name. What do "
         "you do, and where can it fail?",
         answer="`PrefixTuningConfig` with the projection off is deep prompting; with `task_type='SEQ_CLS'` the "

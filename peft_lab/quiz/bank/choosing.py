@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from peft_lab import references as src
+from peft_lab.facts import FIRST, MERGES, RUNS, SEEDS, fact
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.calculations import choosing as calc
 from peft_lab.quiz.fits import gated, one_stack, prefixed, separate_attention
@@ -13,6 +14,7 @@ from peft_lab.units import Source
 
 MODEL = "llama-3.2-3b"
 ask = partial(Question, topic="choosing", model=MODEL)
+LABELLED = ("sft", "style", "classification", "extraction")  # what examples with an answer are for
 
 
 def smallest_fits(shape: ModelShape) -> bool:
@@ -42,6 +44,11 @@ QUESTIONS = (
     ),
     ask(
         id="choose-mergeable", level="basic", kind="choice", calculate=calc.mergeable, model=None,
+        facts=(
+            fact("ia3", MERGES),
+            fact("prefix", MERGES, "", "never"),
+            fact("adapters", MERGES, "", "never"),
+        ),
         options=calc.titles(calc.MERGE_CANDIDATES),
         question="Latency after training must be exactly that of the base model. Which of these methods allows it?",
         answer="{{value}}: its vectors can be multiplied into the weights. The others keep extra tokens or extra "
@@ -53,6 +60,7 @@ QUESTIONS = (
     ),
     ask(
         id="choose-bitfit-model", level="basic", kind="choice", calculate=calc.has_biases, model=None,
+        facts=(fact("bitfit", RUNS, "any model", "never", biases="no"),),
         origin=Source.COUNTED,
         options=calc.model_titles(calc.BITFIT_MODELS),
         question="On which of these models can BitFit train anything?",
@@ -106,6 +114,7 @@ QUESTIONS = (
     ),
     ask(
         id="choose-encoder", level="medium", kind="choice", calculate=calc.refuses_encoder, model="bert-base",
+        facts=(fact("prefix", RUNS, "encoder", "never", through="peft"),),
         fits=encoder, options=calc.titles(calc.ENCODER_CANDIDATES),
         question="{{model}} is to classify sentences. Which of these methods does the PEFT library refuse on it "
         "with a current transformers?",
@@ -130,6 +139,11 @@ QUESTIONS = (
     ),
     ask(
         id="choose-few-shot", level="medium", kind="free", model=None,
+        facts=(
+            fact(("lora", "ia3"), FIRST, tasks="one", rows="few", objective=LABELLED, kind=("causal-lm", "encoder")),
+            fact("full", FIRST, "", "never", rows="few", objective=LABELLED),
+            fact(("lora", "ia3"), SEEDS, (2, 10)),
+        ),
         question="You have 60 labelled examples. Compare in-context examples, IA³, LoRA and full fine-tuning.",
         answer="In-context examples need no training but take context in every request and vary with their order. "
         "With so few examples capacity is a danger: IA³ or a small LoRA with early stopping, several seeds and a "
@@ -157,11 +171,19 @@ QUESTIONS = (
     ),
     ask(
         id="choose-when-full", level="hard", kind="free", model=None,
+        facts=(
+            fact("full", FIRST, kind="causal-lm", tasks="one", base="sixteen", objective="cpt", amount="exceeds",
+            forgetting="ok", full="yes"),
+            fact("full", FIRST, kind="encoder", tasks="one", rows=("some", "many"), full="yes"),
+            fact("full", FIRST, "", "never", kind="causal-lm", objective=("sft", "style", "classification",
+            "extraction", "embedding")),
+        ),
         question="When is full fine-tuning worth its cost?",
-        answer="When much has to be learned: continued pretraining, a new language, code or mathematics with "
-        "millions of examples, where LoRA stays behind at usual ranks. When the model is small, so that the price "
-        "is low. When one task has its own fleet and quality decides. Against it: more forgetting of what the base "
-        "could do, a full copy per task, and a smaller choice of hardware.",
+        answer="When there is more to learn than LoRA can hold: continued pretraining on billions of tokens, a new "
+        "language. When the model is small, such as an encoder, so that the price is low. Many rows alone are no "
+        "reason: on instructions LoRA of a high rank on all maps keeps up. Against it: more forgetting of what the "
+        "base could do, a full copy per task, several times the memory, and in pure bfloat16 small updates are "
+        "rounded away.",
         listen_for=(
             "amount of new knowledge",
             "LoRA forgets less: a trade, not a defect",
@@ -169,7 +191,7 @@ QUESTIONS = (
         ),
         wrong=("'full is always better if you can afford it'", "'LoRA always matches full'"),
         follow_ups=("How would you measure forgetting?",),
-        sources=(f"{src.LEARNS_LESS}, section 4",),
+        sources=(f"{src.LEARNS_LESS}, section 4", f"{src.LORA_REGRET}, LoRA rank", f"{src.PURE_BF16}, section 3"),
     ),
     ask(
         id="choose-fair-comparison", level="hard", kind="free", model=None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from peft_lab import references as src
+from peft_lab.facts import FIRST, LENGTHENS, MERGES, SERVED, fact
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.calculations import serving as calc
 from peft_lab.quiz.fits import gated, room_for, separate_attention
@@ -100,6 +101,14 @@ QUESTIONS = (
     ),
     ask(
         id="serve-which-merge", level="medium", kind="free", model=None,
+        facts=(
+            fact("lora", MERGES),
+            fact("ia3", MERGES),
+            fact("adapters", MERGES, "", "never"),
+            fact("prompt", LENGTHENS),
+            fact("prefix", LENGTHENS),
+            fact("ptuning", LENGTHENS),
+        ),
         question="Which PEFT methods leave no trace at inference, and what do the others cost?",
         answer="LoRA and IA³ can be merged, BitFit and full fine-tuning change existing parameters: nothing is "
         "added. Adapters stay as small layers in sequence. Prompt and prefix methods keep virtual tokens: context, "
@@ -152,6 +161,10 @@ QUESTIONS = (
     ),
     ask(
         id="serve-heterogeneous", level="hard", kind="free", model=None,
+        facts=(
+            fact("lora", FIRST, tasks="many", kind="causal-lm", storage="roomy"),
+            fact("lora", SERVED, "vllm"),
+        ),
         question="How can one batch hold requests for hundreds of different LoRA adapters without becoming slow?",
         answer="The base multiplication is done once for the whole batch, since all share W. The corrections are "
         "computed apart by kernels that gather each request's A and B (segmented or batched gather "

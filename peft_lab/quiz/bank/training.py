@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from peft_lab import references as src
+from peft_lab.facts import FORGETS_LESS, RATE, fact
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.calculations import training as calc
 from peft_lab.quiz.fits import causal, gated
@@ -53,14 +54,21 @@ QUESTIONS = (
     ),
     ask(
         id="train-learning-rate", level="basic", kind="free",
+        facts=(
+            fact("full", RATE, (1e-6, 5e-5), live="no", kind="causal-lm"),
+            fact(("lora", "qlora"), RATE, (5e-5, 1e-3), live="no", kind="causal-lm", objective="sft"),
+            fact("ia3", RATE, (1e-3, 1e-2), live="no", kind=("causal-lm", "seq2seq")),
+            fact("prompt", RATE, (1e-3, 0.3), live="no"),
+        ),
         question="Why do PEFT methods use larger learning rates than full fine-tuning?",
         answer="Few parameters must produce the whole change, so each moves further, and there is little risk of "
         "wrecking pretrained weights because they are frozen. LoRA's product starts at zero, too. Full fine-tuning "
-        "of a language model uses about 1e-5, LoRA 1e-4 to 1e-3, IA³ and prompts 1e-3 to 1e-1.",
+        "of a large language model uses about 1e-5, LoRA about ten times as much, 1e-4 to 5e-4, IA³ a few "
+        "thousandths, and prompts from 1e-3 up to 0.3, by optimizer.",
         listen_for=("reason and order of magnitude", "differs by method", "frozen weights act as a safety net"),
         wrong=("keeps the old rate and blames the method",),
         follow_ups=("How does α enter the effective rate of LoRA?",),
-        sources=(src.BENCH, f"{src.PROMPT}, section 3"),
+        sources=(f"{src.LORA_REGRET}, Optimal learning rate and rank", src.BENCH, f"{src.PROMPT}, section 3"),
     ),
     ask(
         id="train-labelled-share", level="medium", kind="numeric", calculate=calc.labelled_share,
@@ -98,6 +106,7 @@ QUESTIONS = (
     ),
     ask(
         id="train-forgetting", level="medium", kind="free",
+        facts=(fact("lora", FORGETS_LESS, "full"),),
         question="What is catastrophic forgetting, and does PEFT prevent it?",
         answer="Training on one task degrades what the model could do before. Freezing the base does not prevent "
         "it while the adapter is active: the function changes all the same. LoRA tends to forget less than full "

@@ -8,7 +8,9 @@ from typing import Any
 import streamlit as st
 
 from peft_lab.choose.cited import ADAPTER_LATENCY
-from peft_lab.choose.situation import KEYS, MOST, Situation, device_of, read_value
+from peft_lab.choose.reading import read_value
+from peft_lab.choose.situation import KEYS, LINKS, MOST, OF_ENCODERS, Situation, device_of
+from peft_lab.choose.tree import QUESTIONS
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.memory.devices import devices
 from peft_lab.models.catalogue import catalogue
@@ -18,7 +20,13 @@ from peft_lab.ui.foreign import plain
 SCOPE = "choose"
 USUAL = Situation()
 MEGA = 1e6
-OUTPUTS = {"": "What suits the model", "classification": "A class", "generation": "Text"}
+OBJECTIVES = {"": "What suits the model", **QUESTIONS["objective"].answers}
+NEEDED = {"no": "Yes", "yes": "No: a prompt does it", "retrieval": "No: looking things up does"}
+SERVED = {"plain": "Own code", "vllm": "vLLM or alike"}
+FORGET = {"ok": "May get worse", "matters": "Has to stay"}
+LINK = {"": "Not known", **LINKS}
+#: Limits that are folded away until one is set.
+LIMITS = ("latency", "storage", "forgetting", "deadline_hours", "link")
 
 
 def readers() -> dict[str, Any]:
@@ -59,46 +67,84 @@ def form() -> Situation:
     """Draw the controls and return what they say."""
     start = remembered()
     model = _choice(st, "model", "Model", list(catalogue()), start.model, catalogue_title)
-    device = _choice(st, "device", "Device", _devices(start.device), start.device, _device_title)
-    second, third, fourth = (st.columns(2, vertical_alignment="bottom") for _ in range(3))
-    batch = _number(second[0], "batch", "Batch size", start.batch)
-    seq = _number(second[1], "seq", "Tokens per row", start.seq)
-    rows = _number(
-        third[0], "rows", "Training rows", start.rows, "How many clean examples you have to train on."
+    device, many = st.columns([3, 2], vertical_alignment="bottom")
+    card = _choice(device, "device", "Device", _devices(start.device), start.device, _device_title)
+    devices = _number(many, "devices", "How many", start.devices)
+    prompting = _choice(
+        st, "prompting", "Is training needed?", list(NEEDED), start.prompting, NEEDED.__getitem__
     )
-    tasks = _number(
-        third[1],
-        "tasks",
-        "Tasks on one base",
-        start.tasks,
-        "How many tasks are served from the same base model.",
+    objective = _choice(
+        st,
+        "objective",
+        "What is trained?",
+        _objectives(model, start.objective),
+        start.objective,
+        OBJECTIVES.__getitem__,
     )
+    rows, tokens, tasks, served, batch, seq = (
+        cell for _ in range(3) for cell in st.columns(2, vertical_alignment="bottom")
+    )
+    data = _number(rows, "rows", "Training rows", start.rows, "How many clean examples you have to train on.")
+    row_tokens = _open(
+        tokens, "row_tokens", "Tokens of a row", start.row_tokens, f"{start.seq:,}",
+        "How long a row is on average. Rows times tokens is what there is to learn.",
+    )  # fmt: skip
+    shared = _number(
+        tasks, "tasks", "Tasks on one base", start.tasks,
+        "How many tasks or customers are served from the same base model.",
+    )  # fmt: skip
+    serving = _choice(served, "serving", "Served by", list(SERVED), start.serving, SERVED.__getitem__)
+    at_once = _number(
+        batch, "batch", "Rows at once", start.batch,
+        "Rows that go through the model together. Steps are accumulated to the batch that the sources use.",
+    )  # fmt: skip
+    length = _number(
+        seq, "seq", "Tokens at most", start.seq, "Longer rows are cut to so many in a training step."
+    )
+    situation = replace(
+        start, model=model, device=card, devices=devices, prompting=prompting, objective=objective, rows=data,
+        row_tokens=None if row_tokens is None else max(1, round(row_tokens)), tasks=shared, serving=serving,
+        batch=at_once, seq=length,
+    )  # fmt: skip
+    set_now = sum(getattr(start, name) != getattr(USUAL, name) for name in LIMITS)
+    with st.expander(f"Limits ({set_now} set)" if set_now else "Limits", expanded=set_now > 0):
+        situation = _limits(situation)
+    for name, value in asdict(situation).items():
+        state.remember(SCOPE, name, value)
+    return situation
+
+
+def _limits(start: Situation) -> Situation:
+    """What a request, a task and the training may take."""
+    first, second, third = (st.columns(2, vertical_alignment="bottom") for _ in range(3))
     latency = _open(
-        fourth[0], "latency", "Extra latency allowed, %", start.latency, "no limit",
+        first[0], "latency", "Extra latency allowed, %", start.latency, "no limit",
         "How much longer a request may take than on the base model. In a published measurement adapters added "
         f"{ADAPTER_LATENCY}; any limit below that counts as No.",
     )  # fmt: skip
     megabytes = None if start.storage is None else start.storage / MEGA
     storage = _open(
-        fourth[1], "storage", "Storage per task, MB", megabytes, "no limit",
+        first[1], "storage", "Storage per task, MB", megabytes, "no limit",
         "How much storage one task may take. Less than LoRA needs at its defaults counts as tight.",
     )  # fmt: skip
-    output = _choice(st, "output", "What comes out", list(OUTPUTS), start.output, OUTPUTS.__getitem__)
-    reached = st.toggle(
-        "A good prompt already reaches the target",
-        value=start.prompting == "yes",
-        key=state.widget_key(SCOPE, "prompting"),
-        help="Measured on held-out rows, with examples in the prompt.",
+    forgetting = _choice(
+        second[0], "forgetting", "What it can do now", list(FORGET), start.forgetting, FORGET.__getitem__
     )
-    _problem(st, "prompting")
-    situation = replace(
-        start, model=model, device=device, batch=batch, seq=seq, rows=rows, tasks=tasks, latency=latency,
-        storage=None if storage is None else max(1, round(storage * MEGA)), output=output,
-        prompting="yes" if reached else "no",
+    deadline = _open(
+        second[1], "deadline_hours", "Hours to train", start.deadline_hours, "no limit",
+        "How long the training may take. The time is a range from arithmetic and data sheets.",
     )  # fmt: skip
-    for name, value in asdict(situation).items():
-        state.remember(SCOPE, name, value)
-    return situation
+    link = _choice(third[0], "link", "Between devices", list(LINK), start.link, LINK.__getitem__)
+    return replace(
+        start, latency=latency, storage=None if storage is None else max(1, round(storage * MEGA)),
+        forgetting=forgetting, deadline_hours=deadline or None, link=link,
+    )  # fmt: skip
+
+
+def _objectives(model: str, current: str) -> list[str]:
+    """What the model can be trained for; what is chosen stays in the list, and its contradiction is said below."""
+    encoder = model in catalogue() and catalogue()[model].kind == "encoder"
+    return [name for name in OBJECTIVES if not encoder or name in ("", current, *OF_ENCODERS)]
 
 
 def catalogue_title(name: str) -> str:

@@ -9,15 +9,19 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from peft_lab import units
+from peft_lab.choose import duration
 from peft_lab.choose.answers import GIVEN, OWN_LIMIT
+from peft_lab.choose.fields import told_by
 from peft_lab.choose.flips import Flip
+from peft_lab.choose.plan import StepPlan
 from peft_lab.choose.recommend import Recommendation
-from peft_lab.choose.room import StepPlan
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.tree import QUESTIONS
 from peft_lab.methods import get_method
-from peft_lab.models.catalogue import catalogue
-from peft_lab.runs.spec import STEPS
+from peft_lab.methods.base import MethodSpec
+from peft_lab.recipes.advice import band, figure, label
+from peft_lab.recipes.recipe import LAB, Setting
+from peft_lab.recipes.replications import replicated
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
@@ -44,29 +48,34 @@ def headline(situation: Situation, found: Recommendation) -> None:
         figures.card("Stored per task", stored, "four bytes per parameter")
     with cells[2]:
         needed = Finding(plan.needed_bytes, "bytes", Source.SIMULATED)
-        figures.card("A training step", needed, f"of {units.size(plan.memory_bytes)} usable")
+        free = units.percent(100 * plan.headroom)
+        how = "estimated; " if plan.estimated else ""
+        each = " on each device" if plan.devices > 1 else ""
+        figures.card("A training step", needed, f"{how}of {units.size(plan.memory_bytes)}{each}, {free} free")
+    if plan.seconds is not None:
+        span = duration.span(*plan.seconds)
+        st.markdown(
+            f":small[Training takes {span}, by its arithmetic and the device's data sheet.] "
+            f"{figures.badge(Source.CITED)}"
+        )
 
 
 def configuration(situation: Situation, found: Recommendation) -> None:
-    """The ready knobs, and the way to the method's page with them set."""
+    """The plan, setting by setting with its sources, and the way to the method's page with its knobs set."""
     plan = found.plan
     if plan is None:
         return
     spec = get_method(found.method)
-    st.markdown("#### Ready configuration")
+    st.markdown("#### Plan")
     usual = spec.defaults(situation.shape)
     rows = [
-        (f"`{name}`", state.as_text(value), "" if value == usual[name] else state.as_text(usual[name]))
-        for name, value in plan.values.items()
-        if value != usual[name] or (not spec.knob(name).advanced and state.as_text(value))
+        (_named(spec, name), _whole(figure(setting.value)), _whole(band(setting.band)), told_by(setting))
+        for name, setting in plan.settings.items()
+        if not (setting.kind == LAB and name in usual and setting.value == usual[name])
     ]
-    rows += [(name, text, "") for name, text in _step(plan)]
-    figures.table(("Setting", "Value", "Default, where it differs"), rows)
-    if situation.model not in catalogue() or not catalogue()[situation.model].live:
-        st.caption(
-            f"This learning rate was chosen on the small models here, which learn visibly with it within "
-            f"{STEPS} steps. It was not tried on {plain(situation.shape.title)}: tune it there."
-        )
+    rows.append(("a step", _step(plan), "", "simulated"))
+    figures.table(("Setting", "Value", "Sources' band", "From"), rows, fold=True)
+    _sources(list(plan.settings.values()))
     target, query = page_with(situation, found.method, plan)
     title = pages.titles()[target]
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -78,11 +87,39 @@ def configuration(situation: Situation, found: Recommendation) -> None:
         st.markdown(f"[as a link]({target}?{urlencode(query)})", width="content")
 
 
-def _step(plan: StepPlan) -> list[tuple[str, str]]:
+def _whole(text: str) -> str:
+    """A figure that no cell breaks at its minus sign."""
+    return text.replace("e-", "e\N{NON-BREAKING HYPHEN}")
+
+
+def _named(spec: MethodSpec, name: str) -> str:
+    return f"`{name}`" if name in {knob.name for knob in spec.knobs} else label(name)
+
+
+def _sources(settings: Sequence[Setting]) -> None:
+    """Every source with its figure, and what to try next."""
+    with st.expander("Every source, and what to try next"):
+        rows = [
+            (
+                label(setting.name),
+                evidence.citation,
+                figure(evidence.value),
+                "; ".join(filter(None, (evidence.measured, replicated(evidence.rule)))),
+            )
+            for setting in settings
+            for evidence in setting.said
+        ]
+        st.caption("A source that gives a single figure is read as half to twice that figure.")
+        figures.table(("Setting", "Source", "Says", "Measured on"), rows, fold=True)
+        again = [(label(setting.name), setting.next) for setting in settings if setting.next]
+        figures.table(("Setting", "What to try next"), again, fold=True)
+
+
+def _step(plan: StepPlan) -> str:
     step = f"{plan.batch} × {plan.seq:,} tokens"
     more = [f"{plan.accumulate} accumulated"] if plan.accumulate > 1 else []
     more += ["gradient checkpointing"] if plan.checkpointing else []
-    return [("step", ", ".join([step, *more])), ("learning rate", f"{plan.learning_rate:g}")]
+    return ", ".join([step, *more])
 
 
 def page_with(situation: Situation, method: str, plan: StepPlan) -> tuple[str, dict[str, str]]:
@@ -108,8 +145,18 @@ def reasons(found: Recommendation) -> None:
     if found.overruled and found.plan is not None:
         st.markdown("**The tree's first choice does not work here:**")
         st.markdown("\n".join(f"- {why.text} {figures.badge(why.kind)}" for why in found.overruled))
+    if found.nearest:
+        st.markdown("**Nearest.** " + "; ".join(plain(text) for text in found.nearest.values()) + ".")
     if found.runner_up:
         st.markdown(f"**Runner-up.** {found.runner_up_text}")
+
+
+def unknown(found: Recommendation) -> None:
+    """What could not be known."""
+    if not found.unknown:
+        return
+    st.markdown(f"#### What is not known {figures.badge(Source.SIMULATED)}")
+    st.markdown("\n".join(f"- {plain(text)}" for text in found.unknown))
 
 
 def trace(found: Recommendation) -> None:

@@ -105,6 +105,7 @@ def _outcome(situation: Situation, found: Recommendation) -> None:
     outcome.headline(situation, found)
     outcome.reasons(found)
     outcome.configuration(situation, found)
+    outcome.unknown(found)
 
 
 def _below(situation: Situation, found: Recommendation) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from peft_lab.choose.advice import ADVICE
+from peft_lab.choose.leaves import ADVICE
 from peft_lab.choose.tree import NODES, QUESTIONS, ROOT, Place, label, places
 
 BOX, HIGH = 108, 36  # of a box

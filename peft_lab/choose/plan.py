@@ -1,0 +1,197 @@
+"""A plan: every setting with its value, the band that sources allow, and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import Any
+
+from peft_lab import references as src
+from peft_lab.choose import duration
+from peft_lab.choose.advice import Advice
+from peft_lab.choose.room import BFLOAT16, Room, Step
+from peft_lab.choose.situation import Situation, stored_bytes
+from peft_lab.choose.tree import FEW_ROWS
+from peft_lab.methods import get_method
+from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS, Job, job
+from peft_lab.recipes.recipe import LAB, Setting, recipe
+from peft_lab.units import Source
+
+SEEDS = (3, 5)
+#: Updates that an epoch has at least, where there are rows enough: the lab's own choice.
+UPDATES = 10
+_USUAL = Situation()
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """The ready configuration: knobs, how a step is run, what it takes, and every setting with its source.
+
+    Attributes:
+        batch: rows on each device at once. accumulate: steps whose gradients are added up for one update.
+        needed_bytes, memory_bytes: on each device.
+        seconds: of the whole training, at least and at most; ``None`` where nothing is known of the device.
+    """
+
+    values: Mapping[str, Any]
+    batch: int
+    seq: int
+    checkpointing: bool
+    accumulate: int
+    learning_rate: float
+    needed_bytes: int
+    memory_bytes: int
+    trainable: int
+    stored_bytes: int
+    optimizer: str = "adamw"
+    dtype: str = "bfloat16"
+    remembered: str = "bfloat16"
+    sharding: str = "none"
+    devices: int = 1
+    host_bytes: int = 0
+    seconds: tuple[float, float] | None = None
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+
+    @property
+    def headroom(self) -> float:
+        """Share of a device's memory that stays free."""
+        return 1 - self.needed_bytes / self.memory_bytes
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the peak is worked out from another step's simulation."""
+        return self.sharding.startswith("fsdp2")
+
+
+def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPlan:
+    """The plan for advice whose step fits. Raises BadInput where the method cannot be applied so."""
+    shape, spec = situation.shape, get_method(advice.method)
+    values = spec.require(shape, advice.knobs(shape))
+    half = "float16" if _no_bfloat16(situation) else "bfloat16"
+    values = {name: half if value == "bfloat16" else value for name, value in values.items()}
+    found = recipe(_job(situation, advice, values, step, half))
+    said = dict(found.settings)
+    step = _for_few_rows(situation, step, room.devices)
+    at_once = step.batch * room.devices
+    wanted = max(situation.batch if situation.batch != _USUAL.batch else 1, int(said["batch"].value))
+    most = situation.rows // UPDATES
+    accumulate = max(1, min(ceil(wanted / at_once), most // at_once))
+    if accumulate * at_once != said["batch"].value:
+        found = recipe(replace(found.job, batch=accumulate * at_once))
+        said["epochs"], said["steps"] = found["epochs"], found["steps"]
+    settings = _settled(situation, advice, step, said, values, accumulate)
+    epochs = float(settings["epochs"].value)
+    return StepPlan(
+        values=values,
+        batch=step.batch,
+        seq=situation.seq,
+        checkpointing=step.checkpointing,
+        accumulate=accumulate,
+        learning_rate=float(settings["learning_rate"].value),
+        needed_bytes=step.needed,
+        memory_bytes=room.memory,
+        trainable=spec.formula(shape, values).trainable,
+        stored_bytes=stored_bytes(shape, advice.method, values),
+        optimizer=step.optimizer,
+        dtype=half,
+        remembered=step.dtype if advice.method == "full" else half,
+        sharding=step.sharding,
+        devices=room.devices,
+        host_bytes=step.host,
+        seconds=duration.seconds(
+            shape,
+            advice.method,
+            step,
+            situation.device,
+            room.devices,
+            epochs * situation.tokens * situation.pairs,
+        ),
+        settings=settings,
+    )
+
+
+def _for_few_rows(situation: Situation, step: Step, devices: int) -> Step:
+    """Fewer rows at once where an epoch would have hardly an update."""
+    most = max(1, situation.rows // (UPDATES * devices))
+    return replace(step, batch=min(step.batch, most))
+
+
+def _no_bfloat16(situation: Situation) -> bool:
+    return situation.hardware.kind == "cuda" and situation.hardware.capability < BFLOAT16
+
+
+def _job(situation: Situation, advice: Advice, values: Mapping[str, Any], step: Step, half: str) -> Job:
+    """What the recipe is asked for. All knobs are settled: the step was simulated with them, dropout's copies too."""
+    shape, objective = situation.shape, situation.purpose
+    if (shape.kind == "encoder" and objective not in OF_ENCODERS) or objective not in OBJECTIVES:
+        objective = "classification"
+    tokens = situation.row_tokens or situation.seq
+    return job(
+        advice.method, shape, objective, situation.rows, tokens, devices=situation.devices, dtype=half,
+        checkpointing=step.checkpointing, values=values,
+    )  # fmt: skip
+
+
+def _settled(
+    situation: Situation,
+    advice: Advice,
+    step: Step,
+    said: Mapping[str, Setting],
+    values: Mapping[str, Any],
+    accumulate: int,
+) -> dict[str, Setting]:
+    """The recipe's settings with what the room and the plan decide in their place, and the knobs that it leaves out."""
+    how = "Estimated from the simulation of one device" if step.estimated else "Simulated training step"
+    devices, batch = situation.devices, said["batch"]
+    settled = {
+        "batch": _own("batch", step.batch, f"{how}: so many rows at once fit a device."),
+        "accumulation": replace(
+            batch, name="accumulation", value=accumulate, kind=str(Source.COUNTED), agreeing=(),
+            why=f"{step.batch} × {f'{devices} × ' if devices > 1 else ''}{accumulate} rows for one update; "
+            "the band is of those.",
+        ),
+        "optimizer": said["optimizer"]
+        if step.optimizer == "adamw"
+        else _own("optimizer", step.optimizer, f"{how}: states of full width do not fit. {src.BLOCKWISE}, section 2."),
+        "quantization": _own("quantization", "nf4", f"{how}: 16 bits do not fit. {src.QLORA}, section 3.")
+        if advice.method == "qlora"
+        else _own("quantization", "none", f"{how}: the base fits in 16 bits."),
+        "sharding": _own("sharding", step.sharding, _shared(step, devices)),
+    }  # fmt: skip
+    if advice.method == "full":
+        lost = f"{how}: float32 does not fit. Small updates are rounded away: {src.PURE_BF16}, section 3."
+        kept = f"{how}: weights are remembered in float32. {src.MIXED}, section 3.1."
+        settled["master_weights"] = _own(
+            "master_weights", step.dtype, kept if step.dtype == "float32" else lost
+        )
+    if situation.rows < FEW_ROWS:
+        few, cited = f"{src.FEW_SAMPLE}, sections 1 and 6", str(Source.CITED)
+        widely = f"Equal runs with other seeds differ widely: {few}."
+        settled["seeds"] = replace(
+            _own("seeds", SEEDS[-1], widely), band=(float(SEEDS[0]), float(SEEDS[-1])), kind=cited
+        )
+        settled["early_stopping"] = replace(
+            _own("early_stopping", True, f"By held-out rows, not by a fixed number of steps: {few}."),
+            kind=cited,
+        )
+    usual = get_method(advice.method).defaults(situation.shape)
+    for name, value in values.items():
+        if name not in said:
+            why = "The method's default." if value == usual[name] else "Chosen for the room there is."
+            settled[name] = replace(_own(name, value, why), kind=LAB)
+    return {**{name: one for name, one in said.items() if name not in settled}, **settled}
+
+
+def _own(name: str, value: Any, why: str) -> Setting:
+    """A setting that the room decides."""
+    return Setting(name, value, None, (), (), str(Source.SIMULATED), why, "")
+
+
+def _shared(step: Step, devices: int) -> str:
+    if step.sharding == "none":
+        return "One device."
+    if step.sharding == "ddp":
+        return f"All of the model on each of {devices:,} devices, gradients averaged."
+    where = "; what is frozen waits in main memory" if step.host else ""
+    return f"Weights, gradients and moments split over {devices:,} devices{where}: estimated, not simulated."

@@ -1,0 +1,100 @@
+"""What a plan does not know: what was not said, what was estimated, and what only a run on the data can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from peft_lab import units
+from peft_lab.choose import duration
+from peft_lab.choose.advice import UNTRAINED, Advice
+from peft_lab.choose.plan import UPDATES, StepPlan
+from peft_lab.choose.situation import Situation
+from peft_lab.models.catalogue import catalogue
+
+
+def unknown(situation: Situation, advice: Advice, plan: StepPlan | None) -> tuple[str, ...]:
+    """Each a sentence; the gravest first."""
+    if plan is None:
+        return tuple(_untrained(advice))
+    return (*_memory(situation, advice, plan), *_time(situation, plan), *_quality(situation, advice, plan))
+
+
+def _untrained(advice: Advice) -> Iterator[str]:
+    if advice.method not in UNTRAINED[:2]:
+        return
+    yield "What it costs for each request: that depends on the length of the prompt and on your price for tokens."
+    yield "Whether it still reaches the target on requests that nobody tried: score held-out rows."
+
+
+def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[str]:
+    shape = situation.shape
+    if plan.estimated:
+        yield (
+            f"The peak on each of {plan.devices:,} devices is estimated: splitting a step is not simulated yet, nor "
+            "are the buffers of its communication. Twice the usual head room is kept; try a few steps first."
+        )
+    if plan.host_bytes:
+        yield (
+            f"Whether main memory has {units.size(plan.host_bytes)} to spare: what is frozen waits there, and is "
+            "fetched layer by layer at every step."
+        )
+    if situation.devices > 1 and not situation.link:
+        yield "What links the devices was not said; PCIe, the slower, was taken."
+    if plan.remembered == "float32" and advice.method == "full":
+        yield (
+            "Mixed precision itself is not simulated: the step is, with all in float32, and two bytes for each weight "
+            "are added for the 16-bit copies. That is more than it takes."
+        )
+    if situation.purpose == "rl":
+        yield (
+            "What writing the answers takes between the steps: the step alone is simulated, without the cache of "
+            "generation."
+        )
+    if situation.purpose == "preference":
+        yield "The comparison's second pass, without gradients, is not simulated; both sequences of a row are."
+    fewer = plan.batch * plan.devices < min(situation.batch, situation.rows // UPDATES)
+    if shape.kind != "encoder" and (plan.checkpointing or fewer or plan.estimated):
+        logits = plan.batch * situation.pairs * situation.seq * shape.vocab * 10
+        yield (
+            f"A fused cross-entropy would make room, and is not simulated: it does without logits, here up to "
+            f"{units.size(logits)} in 16 bits, float32 and their gradient."
+        )
+
+
+def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:
+    if plan.seconds is None:
+        yield f"How long it takes: no speed of {situation.hardware.title} is known here. Time a few steps."
+        return
+    low, high = plan.seconds
+    span = duration.span(low, high)
+    yield "How long it takes within that range: no step of it was timed."
+    limit = situation.deadline_hours
+    if limit is not None and high > 3600 * limit:
+        sure = "It does not end" if low > 3600 * limit else "Whether it ends"
+        yield f"{sure} within {limit:g} hours: the range is {span}. Fewer rows or epochs, or more devices, shorten it."
+
+
+def _quality(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[str]:
+    entry = catalogue().get(situation.model)
+    if entry is None or not entry.live:
+        yield (
+            f"How good it gets: nothing was trained on {situation.shape.title} here. Rates are those of the sources; "
+            "try a third of it and three times it on part of the data."
+        )
+    rate = plan.settings["learning_rate"]
+    if rate.why:
+        yield f"The learning rate: {rate.why}"
+    if situation.forgetting == "matters":
+        yield "How much it forgets on your data: score a general benchmark before and after."
+    if situation.purpose == "embedding" and plan.accumulate > 1:
+        yield (
+            "Whether the batch is large enough: rows of accumulated steps are no negatives for each other. A loss that "
+            "caches gradients makes them so, and is not simulated."
+        )
+    if situation.tasks > 1 and advice.method in ("lora", "qlora"):
+        yield "What the adapter adds to a request on your server: that depends on rank, batch and kernels. Measure it."
+    if advice.method == "qlora":
+        yield (
+            "On which base it is served: on the 16-bit weights the adapter meets other values than the 4-bit ones that "
+            "it was trained beside. Score it as it will be served."
+        )

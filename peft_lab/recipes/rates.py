@@ -1,0 +1,299 @@
+"""Learning rates of full fine-tuning and of LoRA.
+
+Each function quotes what its source says; where it ends is where the source looked, or where the lab says how it goes
+further. All rates are the peak of their schedule.
+"""
+
+from __future__ import annotations
+
+from peft_lab import references as src
+from peft_lab.recipes.job import BILLION, Job
+from peft_lab.recipes.rules import LARGE, OTHER_TASK, Said, best_published, rule
+
+RATE = "learning_rate"
+SHORT_RUN = (
+    100  # optimizer steps: up to about so many LoRA takes a higher rate (LoRA Without Regret, footnote)
+)
+
+
+def _full(job: Job) -> bool:
+    return job.method == "full"
+
+
+def _writes(job: Job) -> bool:
+    return job.kind == "causal-lm" and job.answers()
+
+
+# -- full fine-tuning ------------------------------------------------------------------------------------------------
+
+
+@rule(RATE, src.LEARNS_LESS, "appendices A and B", "Llama 2 7B, code and mathematics", LARGE)
+def learns_less_full(job: Job) -> Said | None:
+    """ "The best full finetuning learning rates are 5e−5 and 1e−5": code and mathematics."""
+    near = BILLION <= job.parameters <= 13.5 * BILLION
+    return Said(1e-5, 1e-5, 5e-5) if _full(job) and _writes(job) and near else None
+
+
+@rule(RATE, src.TULU3, "section 4.3", "Llama 3.1 8B and 70B, instruction data", LARGE)
+def tulu_full(job: Job) -> Said | None:
+    """ "5e-6 for our 8B models, and 2e-6 for our 70B models, which we found after a hyperparameter search"."""
+    if not (_full(job) and _writes(job)) or job.parameters < 3 * BILLION:
+        return None
+    return Said(5e-6 if job.parameters < 35 * BILLION else 2e-6)
+
+
+@rule(RATE, src.LLAMA2, "section 3.1", "Llama 2 7B to 70B, instruction data", LARGE)
+def llama_full(job: Job) -> Said | None:
+    """ "a cosine learning rate schedule with an initial learning rate of 2 × 10−5"."""
+    return Said(2e-5) if _full(job) and _writes(job) and job.parameters >= 3 * BILLION else None
+
+
+@rule(RATE, src.TRL, "PEFT integration, recommended learning rates", "instruction data, small models")
+def trl_full(job: Job) -> Said | None:
+    """The table's 2.0e-5 for supervised fine-tuning of all weights; its examples have at most 8B."""
+    return Said(2e-5) if _full(job) and _writes(job) and job.parameters <= 14 * BILLION else None
+
+
+@rule(RATE, src.PREFIX, "table 5", "GPT-2 medium and large, tables to text")
+def prefix_paper_full(job: Job) -> Said | None:
+    """Its fine-tuning baselines: 5e-05 on E2E, 1e-05 on WebNLG and DART."""
+    return Said(1e-5, 1e-5, 5e-5) if _full(job) and _writes(job) and job.parameters < BILLION else None
+
+
+@rule(RATE, src.BENCH, "full fine-tuning", "Llama 3.2 3B, mathematics", LARGE)
+def bench_full(job: Job) -> Said | None:
+    """The one row of the published comparison that trains all weights."""
+    near = BILLION <= job.parameters <= 8.5 * BILLION
+    return best_published("full-finetuning") if _full(job) and _writes(job) and near else None
+
+
+@rule(RATE, src.TINKER, "hyperparam_utils.py", "LoRA on 27 models, divided by ten", LARGE)
+def tinker_full(job: Job) -> Said | None:
+    """``get_lr``: the rate that its sweep found for LoRA, divided by 10."""
+    if not (_full(job) and _writes(job)) or job.parameters < BILLION:
+        return None
+    return Said(_tinker(job) / 10)
+
+
+@rule(RATE, src.BERT, "appendix A.3", "BERT base and large, eleven tasks")
+def bert_full(job: Job) -> Said | None:
+    """ "Learning rate (Adam): 5e-5, 3e-5, 2e-5" work well across all tasks."""
+    fits = _full(job) and job.kind == "encoder" and job.objective in ("classification", "extraction")
+    return Said(3e-5, 2e-5, 5e-5) if fits else None
+
+
+@rule(RATE, src.TRANSFORMERS, "run_glue example", "BERT base, GLUE")
+def glue_full(job: Job) -> Said | None:
+    """The example for text classification: 2e-5, three epochs, batch 32."""
+    return Said(2e-5) if _full(job) and job.kind == "encoder" and job.objective == "classification" else None
+
+
+@rule(RATE, src.SENTENCE_TRANSFORMERS, "training arguments", "MPNet base, sentence pairs", OTHER_TASK)
+def sentences_full(job: Job) -> Said | None:
+    """The example's ``learning_rate=2e-5``."""
+    return Said(2e-5) if _full(job) and job.objective == "embedding" and job.parameters < BILLION else None
+
+
+@rule(RATE, src.PTUNING2, "authors' code, PT-Retrieval", "BERT base, dense retrieval", OTHER_TASK)
+def retrieval_full(job: Job) -> Said | None:
+    """``run_train_dpr_multidata_finetune.sh``: lr=1e-5."""
+    return Said(1e-5) if _full(job) and job.objective == "embedding" and job.kind == "encoder" else None
+
+
+@rule(RATE, src.TRANSFORMERS, "T5, tips", "T5, many tasks", OTHER_TASK)
+def t5_full(job: Job) -> Said | None:
+    """ "Typically, 1e-4 and 3e-4 work well for most problems" with AdamW."""
+    return Said(3e-4, 1e-4, 3e-4) if _full(job) and job.kind == "seq2seq" and job.answers() else None
+
+
+@rule(RATE, src.COMPACTER, "authors' code, baseline.json", "T5 base, GLUE and SuperGLUE", OTHER_TASK)
+def compacter_full(job: Job) -> Said | None:
+    """``"learning_rate": 3e-4``."""
+    return Said(3e-4) if _full(job) and job.kind == "seq2seq" and job.answers() else None
+
+
+@rule(RATE, src.LEARNS_LESS, "appendix A", "Llama 2 7B, 20 billion tokens of code or mathematics", LARGE)
+def learns_less_pretraining(job: Job) -> Said | None:
+    """1.0e-05 for all weights; LoRA 1.0e-05 on code and 4.0e-05 on mathematics. Both with LionW."""
+    if job.objective != "cpt" or job.kind != "causal-lm":
+        return None
+    if _full(job):
+        return Said(1e-5)
+    return Said(4e-5, 1e-5, 4e-5) if job.low_rank else None
+
+
+# -- preference and reinforcement learning -----------------------------------------------------------------------------
+
+
+@rule(RATE, src.TULU3, "tables 20 and 21", "Llama 3.1 8B and 70B", OTHER_TASK)
+def tulu_preference(job: Job) -> Said | None:
+    """DPO 5 × 10-7 and 2 × 10-7; against a verifiable reward 3 × 10-7 and 1 × 10-7."""
+    if not _full(job) or job.objective not in ("preference", "rl"):
+        return None
+    rates = {"preference": (5e-7, 2e-7), "rl": (3e-7, 1e-7)}[job.objective]
+    return Said(rates[job.parameters >= 35 * BILLION])
+
+
+@rule(RATE, src.HANDBOOK, "dpo/config_full.yaml and config_qlora.yaml", "Mistral 7B, DPO", OTHER_TASK)
+def handbook_preference(job: Job) -> Said | None:
+    """5.0e-7 for all weights, 5.0e-6 for QLoRA."""
+    if job.objective != "preference":
+        return None
+    if _full(job):
+        return Said(5e-7) if job.parameters <= 14 * BILLION else None
+    return Said(5e-6) if job.low_rank else None
+
+
+@rule(RATE, src.GRPO, "section 4.1.4", "DeepSeekMath 7B", OTHER_TASK)
+def grpo_full(job: Job) -> Said | None:
+    """ "we set the learning rate of the policy model as 1e-6"."""
+    near = job.parameters <= 14 * BILLION
+    return Said(1e-6) if _full(job) and job.objective == "rl" and near else None
+
+
+@rule(RATE, src.TRL, "PEFT integration, recommended learning rates", "DPO and GRPO", OTHER_TASK)
+def trl_preference(job: Job) -> Said | None:
+    """DPO 5.0e-7 and with LoRA 5.0e-6; GRPO 1.0e-6 and with LoRA 1.0e-5."""
+    rates = {"preference": (5e-7, 5e-6), "rl": (1e-6, 1e-5)}.get(job.objective)
+    small = job.low_rank or (_full(job) and job.parameters <= 14 * BILLION)
+    return Said(rates[job.low_rank]) if rates and small else None
+
+
+# -- LoRA --------------------------------------------------------------------------------------------------------------
+
+
+@rule(RATE, src.QLORA, "table 9", "LLaMA 7B to 65B in 4 bits, instruction data", LARGE)
+def qlora_rates(job: Job) -> Said | None:
+    """2e-4 for 7B and 13B, 1e-4 for 33B and 65B."""
+    if not (job.low_rank and _writes(job)):
+        return None
+    return Said(2e-4 if job.parameters <= 14 * BILLION else 1e-4)
+
+
+@rule(RATE, src.LEARNS_LESS, "section 4.7", "Llama 2 7B, code and mathematics", LARGE)
+def learns_less_lora(job: Job) -> Said | None:
+    """ "one order of magnitude higher than that of full finetuning, often ranging between 5e−5 and 5e−4"."""
+    near = BILLION <= job.parameters <= 14 * BILLION
+    if not (job.low_rank and _writes(job) and near):
+        return None
+    unstable = (job.value("r") or 0) >= 256  # "1e-4 for r = 256 … due to instabilities/loss spikes at 2e-4"
+    return Said(1e-4 if unstable else 2e-4, 5e-5, 5e-4)
+
+
+@rule(RATE, src.LORA_REGRET, "Optimal learning rates for LoRA vs. FullFT", "14 Llama and Qwen models, Tülu 3")
+def ten_times_full(job: Job) -> Said | None:
+    """ "The optimal LR for LoRA is consistently 10x the one used for FullFT"; about 15x under some 100 steps."""
+    if not (job.low_rank and job.kind == "causal-lm") or job.objective in ("cpt", "embedding"):
+        return None
+    if job.value("use_rslora"):  # the scale is another one, and with it the rate
+        return None
+    found = [said for said in (says(_as_full(job)) for says in _FULL) if said is not None and said.band]
+    if not found:
+        return None
+    factor = 15 if job.steps_per_epoch < SHORT_RUN and job.answers() else 10
+    lows, highs = zip(*(said.band for said in found if said.band), strict=True)
+    return Said(factor * found[0].value, factor * min(lows), factor * max(highs))
+
+
+@rule(RATE, src.TINKER, "hyperparam_utils.py", "27 models from 1B on, Tülu 3, batch 128, 780 steps", LARGE)
+def tinker_lora(job: Job) -> Said | None:
+    """``get_lr``: 1e-03 for Llama 3.2 1B and 3B and Qwen3 4B and 8B, 3e-04 for Llama 3.1 8B, 70B and Qwen3 32B."""
+    if not (job.low_rank and _writes(job)) or job.parameters < BILLION:
+        return None
+    return Said(_tinker(job))
+
+
+@rule(RATE, src.TRL, "PEFT integration, recommended learning rates", "instruction data")
+def trl_lora(job: Job) -> Said | None:
+    """ "2.0e-4" with LoRA, ten times the rate of all weights."""
+    return Said(2e-4) if job.low_rank and _writes(job) and job.parameters <= 14 * BILLION else None
+
+
+@rule(RATE, src.LORA, "tables 11 and 12", "GPT-2 medium and large, GPT-3 175B")
+def lora_paper_decoders(job: Job) -> Said | None:
+    """2E-04 on GPT-2 and on GPT-3, where all weights took 5E-06."""
+    ends = job.parameters < BILLION or job.parameters > 35 * BILLION
+    return Said(2e-4) if job.low_rank and _writes(job) and ends else None
+
+
+@rule(RATE, src.BENCH, "LoRA rows", "Llama 3.2 3B, mathematics", LARGE)
+def bench_lora(job: Job) -> Said | None:
+    """Every LoRA row of the published comparison: 1e-4."""
+    near = BILLION <= job.parameters <= 8.5 * BILLION
+    return best_published("lora") if job.low_rank and _writes(job) and near else None
+
+
+@rule(RATE, src.RSLORA, "section 4", "Llama 2, 20,000 rows of instructions, ranks 4 to 2048", LARGE)
+def rslora_rate(job: Job) -> Said | None:
+    """0.00005 with AdamW at every rank: the scale α/√r is larger than α/r."""
+    return Said(5e-5) if job.value("use_rslora") and _writes(job) else None
+
+
+@rule(RATE, src.DORA, "appendix, commonsense runs", "LLaMA 7B and 13B", LARGE)
+def dora_rate(job: Job) -> Said | None:
+    """2e-4 with DoRA, where its LoRA baseline took 3e-4."""
+    return Said(2e-4) if job.value("use_dora") and _writes(job) and job.parameters >= BILLION else None
+
+
+@rule(RATE, src.LORA, "table 9", "RoBERTa base and large, GLUE")
+def lora_paper_encoders(job: Job) -> Said | None:
+    """RoBERTa base 4E-04 to 5E-04, RoBERTa large 2E-04 to 4E-04."""
+    if not (job.low_rank and job.kind == "encoder" and job.objective == "classification"):
+        return None
+    return Said(5e-4, 4e-4, 5e-4) if job.parameters < 200_000_000 else Said(3e-4, 2e-4, 4e-4)
+
+
+@rule(RATE, src.PEFT, "examples, sequence and token classification", "RoBERTa large and BERT base")
+def peft_examples_encoders(job: Job) -> Said | None:
+    """3e-4 for classes on RoBERTa large, 2e-3 for names in text on BERT base with query and key adapted."""
+    if not (job.low_rank and job.kind == "encoder"):
+        return None
+    return {"classification": Said(3e-4), "extraction": Said(2e-3)}.get(job.objective)
+
+
+@rule(RATE, src.ADALORA, "authors' code, run_bart_xsum.sh", "BART large, summaries", OTHER_TASK)
+def adalora_summaries(job: Job) -> Said | None:
+    """``--learning_rate 5e-4``, every linear map adapted."""
+    return Said(5e-4) if job.low_rank and job.kind == "seq2seq" and job.answers() else None
+
+
+@rule(RATE, src.PEFT, "examples, conditional generation", "mT0 large, sentiment as text", OTHER_TASK)
+def peft_example_seq2seq(job: Job) -> Said | None:
+    """``lr = 1e-3``."""
+    return Said(1e-3) if job.low_rank and job.kind == "seq2seq" and job.answers() else None
+
+
+@rule(RATE, src.UNIFIED, "authors' code, run_xsum.sh", "BART large, summaries", OTHER_TASK)
+def unified_summaries(job: Job) -> Said | None:
+    """``lr=5e-5`` for every method it compares on summaries."""
+    return Said(5e-5) if job.low_rank and job.kind == "seq2seq" and job.answers() else None
+
+
+@rule(
+    RATE, src.E5_MISTRAL, "section 4.2 and appendix A", "Mistral 7B, contrastive pairs, rank 16", OTHER_TASK
+)
+def e5_lora(job: Job) -> Said | None:
+    """Rank 16, batch 2,048, a rate of 1e-4 that falls linearly."""
+    return Said(1e-4) if job.low_rank and job.objective == "embedding" and job.kind == "causal-lm" else None
+
+
+@rule(RATE, src.UNSLOTH, "", "Mistral 7B, another language", LARGE)
+def unsloth_pretraining(job: Job) -> Said | None:
+    """5e-5, and 5e-6 for embeddings and head where they are trained."""
+    return Said(5e-5) if job.low_rank and job.objective == "cpt" and job.kind == "causal-lm" else None
+
+
+#: What is published about all weights themselves, not derived from LoRA; what :func:`ten_times_full` multiplies.
+_FULL = (
+    learns_less_full, tulu_full, llama_full, trl_full, prefix_paper_full, bench_full, tulu_preference,
+    handbook_preference, grpo_full, trl_preference,
+)  # fmt: skip
+
+
+def _as_full(job: Job) -> Job:
+    return Job("full", job.shape, job.objective, job.rows, job.row_tokens, job.devices, job.batch)
+
+
+def _tinker(job: Job) -> float:
+    wide = 14 * BILLION if job.shape.model_type.startswith("qwen") else 5 * BILLION
+    return 1e-3 if job.parameters <= wide else 3e-4

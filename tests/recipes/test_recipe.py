@@ -1,0 +1,177 @@
+"""Recipes hold together: values in their bands, two sources behind a rate or a sentence, nothing impossible."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from peft_lab.errors import BadInput, UnknownName
+from peft_lab.methods import all_methods, get_method
+from peft_lab.models.catalogue import catalogue, get_model
+from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS, Job, job
+from peft_lab.recipes.recipe import LAB, TOLD, Recipe, recipe
+
+from .jobs import every
+
+RATE = "learning_rate"
+FIELDS = {
+    RATE, "schedule", "warmup", "batch", "epochs", "steps", "dtype", "optimizer", "checkpointing", "packing",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def recipes() -> list[Recipe]:
+    return [recipe(one) for one in every()]
+
+
+def test_every_field_has_a_value_a_kind_and_what_to_try_next(recipes: list[Recipe]) -> None:
+    for made in recipes:
+        wanted = FIELDS | (
+            {"r", "lora_alpha", "target_modules", "lora_dropout"} if made.job.low_rank else set()
+        )
+        assert set(made.settings) >= wanted
+        for setting in made.settings.values():
+            assert setting.value is not None and setting.next and setting.kind
+            assert setting.said or setting.why, (made.job.method, setting.name)
+            assert setting.source
+
+
+def test_a_rate_has_two_sources_behind_it_or_says_why_not(recipes: list[Recipe]) -> None:
+    for made in recipes:
+        rate = made[RATE]
+        assert rate.value > 0 and rate.kind != "simulated"
+        assert len(rate.agreeing) >= 2 or rate.why, (made.job.method, made.job.shape.name, made.job.objective)
+        assert made.job.live == ("steps learn on this small model" in rate.why)
+        for reference in rate.agreeing:
+            assert any(
+                one.source == reference and one.band and one.band[0] <= rate.value * 1.000001 and
+                rate.value <= one.band[1] * 1.000001 for one in rate.said
+            )  # fmt: skip
+
+
+def test_cited_values_lie_in_their_bands(recipes: list[Recipe]) -> None:
+    for made in recipes:
+        for setting in made.settings.values():
+            if setting.band is not None and setting.kind == "cited":
+                assert setting.band[0] <= setting.value <= setting.band[1], (made.job.method, setting)
+
+
+def test_a_plain_job_with_lora_needs_no_excuse() -> None:
+    for name in (
+        "llama-3.2-1b",
+        "llama-3.2-3b",
+        "llama-3.1-8b",
+        "qwen2.5-7b",
+        "llama-3.1-70b",
+        "roberta-large",
+    ):
+        shape = get_model(name).shape
+        objective = "classification" if shape.kind == "encoder" else "sft"
+        assert recipe(job("lora", shape, objective))[RATE].why == "", name
+
+
+@pytest.mark.parametrize(
+    ("model", "method", "objective", "rate"),
+    [
+        ("llama-3.1-8b", "qlora", "sft", 2e-4),
+        ("llama-3.1-70b", "qlora", "sft", 1e-4),
+        ("llama-3.1-70b", "lora", "sft", 1e-4),
+        ("llama-3.1-8b", "full", "sft", 1e-5),
+        ("llama-3.1-8b", "lora", "preference", 5e-6),
+        ("llama-3.1-8b", "full", "preference", 5e-7),
+        ("llama-3.1-8b", "lora", "rl", 1e-5),
+        ("llama-3.2-3b", "ia3", "sft", 3e-3),
+        ("t5-base", "prompt", "sft", 0.3),
+        ("bert-base", "bitfit", "classification", 1e-3),
+        ("roberta-large", "adapters", "classification", 3e-4),
+        ("bert-base", "full", "classification", 3e-5),
+    ],
+)
+def test_known_rates(model: str, method: str, objective: str, rate: float) -> None:
+    found = recipe(job(method, get_model(model).shape, objective))[RATE]
+    assert found.value == pytest.approx(rate)
+    assert found.kind == "cited"
+
+
+def test_a_small_models_rate_is_not_handed_to_a_large_one() -> None:
+    for method in all_methods():
+        asked = job(method, get_model("smollm2-135m").shape, "sft")
+        small = recipe(asked)[RATE]
+        assert small.value == get_method(method).learning_rate("causal-lm", asked.values)
+        assert small.kind == LAB and small.band is None
+        large = recipe(job(method, get_model("llama-3.1-70b").shape, "sft"))[RATE]
+        assert "60 steps" not in large.why
+        if method in ("lora", "qlora", "full"):
+            assert large.value < small.value / 4
+
+
+def test_what_is_settled_is_kept_and_judged() -> None:
+    shape = get_model("llama-3.1-8b").shape
+    settled = {"r": 1, "target_modules": ("q_proj", "v_proj")}
+    made = recipe(job("lora", shape, "sft", batch=4, dtype="bfloat16", checkpointing=True, values=settled))
+    assert made["r"].value == 1 and made["r"].kind == LAB and "outside" in made["r"].why
+    assert made["target_modules"].value == ("q_proj", "v_proj")
+    assert made["target_modules"].agreeing == ("Hu et al. 2021, LoRA, arXiv:2106.09685",)
+    assert (made["batch"].value, made["batch"].kind) == (4, TOLD)
+    assert (made["checkpointing"].value, made["checkpointing"].kind) == (True, "simulated")
+    assert made["steps"].value == made["epochs"].value * 2_500
+    named = recipe(job("lora", shape, "sft", values={"target_modules": shape.target_names}))
+    assert len(named["target_modules"].agreeing) == 3, "all names are all linear maps"
+
+
+def test_full_fine_tuning_in_a_short_format_says_what_it_loses() -> None:
+    shape = get_model("llama-3.1-8b").shape
+    assert "lose updates" in recipe(job("full", shape, "sft", dtype="bfloat16"))["dtype"].why
+    assert "lose updates" not in recipe(job("lora", shape, "sft", dtype="bfloat16"))["dtype"].why
+    assert "float32" in recipe(job("full", shape, "sft"))["dtype"].value
+
+
+def test_where_sources_disagree_both_stand() -> None:
+    rate = recipe(job("ia3", get_model("t5-base").shape, "sft"))[RATE]
+    assert "disagree" in rate.why and rate.band is not None
+    assert rate.band[0] <= 3e-3 and rate.band[1] >= 8e-3
+    assert "3e-3" in rate.source and "8e-3" in rate.source
+
+
+def test_jobs_that_cannot_be_are_refused() -> None:
+    encoder = get_model("bert-base").shape
+    with pytest.raises(BadInput, match="writes no text"):
+        job("lora", encoder, "sft")
+    with pytest.raises(UnknownName):
+        job("lora", encoder, "poetry")
+    for wrong in ({"rows": 0}, {"row_tokens": 0}, {"devices": 0}, {"batch": -1}):
+        with pytest.raises(BadInput):
+            job("lora", encoder, "classification", **wrong)  # type: ignore[arg-type] # one of them at a time
+
+
+@st.composite
+def _jobs(draw: st.DrawFn) -> Job:
+    shape = get_model(draw(st.sampled_from(sorted(catalogue())))).shape
+    method = draw(
+        st.sampled_from([slug for slug, spec in all_methods().items() if shape.kind not in spec.refuses])
+    )
+    objectives = OF_ENCODERS if shape.kind == "encoder" else tuple(OBJECTIVES)
+    rows, tokens, devices = (
+        draw(st.integers(1, 10**8)),
+        draw(st.integers(1, 131_072)),
+        draw(st.integers(1, 4096)),
+    )
+    return job(method, shape, draw(st.sampled_from(objectives)), rows, tokens, devices=devices)
+
+
+@settings(max_examples=300, deadline=None)
+@given(_jobs())
+def test_any_job_gets_a_possible_recipe(one: Job) -> None:
+    made = recipe(one)
+    batch = made["batch"].value
+    assert isinstance(batch, int) and batch >= one.devices
+    assert made["epochs"].value > 0 and made["steps"].value >= 1
+    assert 0 < made[RATE].value < 1
+    assert 0 <= made["warmup"].value < 1
+    if one.low_rank:
+        assert 1 <= made["r"].value <= 256 and made["lora_alpha"].value > 0
+        assert 0 <= made["lora_dropout"].value < 0.5
+        spec = get_method(one.method)
+        knobs = {knob.name for knob in spec.knobs}
+        spec.require(one.shape, {name: made[name].value for name in made.settings if name in knobs})
