@@ -95,7 +95,8 @@ def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:
     limit = situation.deadline_hours
     if limit is not None and high > 3600 * limit:
         sure = "It does not end" if low > 3600 * limit else "Whether it ends"
-        yield f"{sure} within {limit:g} hour{"s" * (limit != 1)}: the range is {span}. Fewer rows or epochs, or more devices, shorten it."
+        time = f"{limit:g} hour" + ("" if limit == 1 else "s")
+        yield f"{sure} within {time}: the range is {span}. Fewer rows or epochs, or more devices, shorten it."
 
 
 def _quality(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[str]:
