@@ -44,7 +44,7 @@ def test_the_tree_by_keyboard_and_what_it_led_to(page: Page, app_url: str) -> No
     in_address(page, "objective=preference")
     assert page.evaluate(IN_TREE) == "objective.preference", "the focus stays where it was"
     assert press(page, "Home") == "prompting"
-    press(page, "ArrowRight", "ArrowUp")
+    press(page, "ArrowRight", "ArrowUp", "ArrowUp")
     page.keyboard.press("Enter")
     recommended(page, "Prompting, no training")
     in_address(page, "prompting=yes")
