@@ -33,7 +33,8 @@ MEANT = {
 }  # fmt: skip
 #: Rows longer than this are cut for a training step unless it is said otherwise.
 LONGEST = 4096
-_DIGITS = re.compile(r"[0-9][0-9_,]*(\.[0-9]+)?(e[0-9]+)?")
+#: So short that none is infinite.
+_DIGITS = re.compile(r"[0-9][0-9_,]{0,40}(\.[0-9]{1,40})?(e[0-9]{1,2})?")
 _TIMES = re.compile(r"([0-9]{1,4})\s*[x×*]\s*(\S.*)", re.IGNORECASE)
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "gib": GIB}
 
@@ -133,7 +134,7 @@ def _number(name: str, text: str, words: Mapping[str, Any]) -> float | int:
     if name in ("latency", "deadline_hours"):
         return value
     if value != int(value) or not 1 <= value <= MOST[name]:
-        raise BadInput(f"{name} is a whole number from 1 to {MOST[name]:,}; '{text}' is not.", name)
+        raise BadInput(f"{name} is a whole number from 1 to {MOST[name]:,}; '{text[:40]}' is not.", name)
     return int(value)
 
 

@@ -18,7 +18,7 @@ from peft_lab.models.catalogue import resolve
 from peft_lab.models.shapes import ModelShape
 
 BYTES = 4  # of a stored number: adapters are saved in float32
-SIZE = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?)\s*(b|kb|mb|gb|gib)?", re.IGNORECASE)
+SIZE = re.compile(r"([0-9][0-9_,]{0,40}(?:\.[0-9]{1,40})?)\s*(b|kb|mb|gb|gib)?", re.IGNORECASE)
 MOST = {
     "batch": 4096, "seq": 131_072, "tasks": 10**6, "rows": 10**10, "devices": 1024, "row_tokens": 131_072,
 }  # fmt: skip

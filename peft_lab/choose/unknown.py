@@ -91,11 +91,12 @@ def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:
         return
     low, high = plan.seconds
     span = duration.span(low, high)
-    yield f"How long it takes, beyond the range of {span} from its arithmetic: no step of it was timed."
+    yield "How long it takes within that range: no step of it was timed."
     limit = situation.deadline_hours
     if limit is not None and high > 3600 * limit:
         sure = "It does not end" if low > 3600 * limit else "Whether it ends"
-        yield f"{sure} within {limit:g} hours: the range is {span}. Fewer rows or epochs, or more devices, shorten it."
+        time = f"{limit:g} hour" + ("" if limit == 1 else "s")
+        yield f"{sure} within {time}: the range is {span}. Fewer rows or epochs, or more devices, shorten it."
 
 
 def _quality(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[str]:

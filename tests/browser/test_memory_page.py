@@ -55,7 +55,7 @@ def test_it_comes_to_rest_a_step_is_scrubbed_and_a_folder_is_typed(
 
     typed(page, str(folder))
     expect(page.get_by_role("heading", name="One training step of tiny-bert")).to_be_visible(timeout=60_000)
-    expect(page.get_by_text("it is not trained")).to_be_visible()
+    expect(page.get_by_text("simulated, but not trained")).to_be_visible()
     simulated(page)
     in_address(page, "tiny-bert")
 

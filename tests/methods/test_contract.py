@@ -5,6 +5,9 @@ New methods are covered by being registered.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,9 +18,10 @@ from hypothesis import strategies as st
 
 from peft_lab.errors import BadInput
 from peft_lab.methods import all_methods, get_method
-from peft_lab.methods.base import MethodSpec
+from peft_lab.methods.base import Formula, MethodSpec
 from peft_lab.methods.knobs import Knob
 from peft_lab.models.heads import in_head
+from peft_lab.models.module_tree import clean_path
 from tests.methods import tiny
 
 METHODS = tuple(all_methods())
@@ -49,6 +53,28 @@ def refusal(spec: MethodSpec, name: str, values: dict[str, Any]) -> str | None:
     return errors[0].message if errors else None
 
 
+def totals(formula: Formula) -> dict[str, int]:
+    """The formula's parameters by module; modules of different ranks have a term each."""
+    found: Counter[str] = Counter()
+    for term in formula.terms:
+        found[term.module] += term.total
+    return dict(found)
+
+
+def by_term(trained: Mapping[str, int], formula: Formula) -> dict[str, int]:
+    """The sizes of trained parameters added up by the module of the term that is about them, the longest that fits."""
+    patterns = {
+        module: re.compile(rf"(^|\.){re.escape(module).replace(re.escape('{}'), '[0-9]+')}(\.|$)")
+        for module in totals(formula)
+    }
+    found: Counter[str] = Counter()
+    for name, size in trained.items():
+        path = re.sub(r"lstm_head\.\w+_l(\d+)(_reverse)?$", r"lstm_head (layer \1)", clean_path(name))
+        fitting = [module for module, pattern in patterns.items() if pattern.search(path)]
+        found[max(fitting, key=len, default=path)] += size
+    return dict(found)
+
+
 def check_contract(spec: MethodSpec, name: str, head: bool, values: dict[str, Any]) -> None:
     import torch
 
@@ -67,8 +93,10 @@ def check_contract(spec: MethodSpec, name: str, head: bool, values: dict[str, An
     # Counts: the model's own, the formula's, and what is stored.
     formula = spec.formula(tiny.shape_under_head(name) if head else shape, full)
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    assert sum(p.numel() for n, p in trained.items() if not (head and in_head(n))) == formula.trainable
-    assert sum(term.total for term in formula.terms) == formula.trainable
+    own = {n: p.numel() for n, p in trained.items() if not (head and in_head(n))}
+    assert sum(own.values()) == formula.trainable
+    assert by_term(own, formula) == totals(formula), "every row of the formula is what is trained there"
+    assert spec.low_rank == any(".lora_A." in n for n in own)
     stored = spec.state(model)
     assert sum(t.numel() for n, t in stored.items() if not (head and in_head(n))) == formula.stored
     assert any(in_head(n) for n in stored) == head
@@ -97,6 +125,23 @@ def check_contract(spec: MethodSpec, name: str, head: bool, values: dict[str, An
 def test_defaults_work_or_are_refused(slug: str, name: str, head: int) -> None:
     spec = get_method(slug)
     check_contract(spec, name, bool(head), small(spec))
+
+
+CHOICES = [
+    (slug, knob.name, choice)
+    for slug, spec in all_methods().items()
+    for knob in spec.knobs
+    for choice in knob.choices or ((True, False) if knob.kind == "bool" else ())
+    if choice not in ("TEXT", "text")  # these need a tokenizer: test_text_start.py
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["gpt2", "bert", "t5"])
+@pytest.mark.parametrize(("slug", "knob", "choice"), CHOICES, ids=str)
+def test_every_choice_works_or_is_refused(slug: str, knob: str, choice: Any, name: str) -> None:
+    spec = get_method(slug)
+    check_contract(spec, name, False, {**small(spec), knob: choice})
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -234,6 +279,7 @@ def test_every_method_explains_itself(slug: str) -> None:
     spec = get_method(slug)
     assert spec.title and spec.summary.endswith(".")
     assert spec.paper.url.startswith("https://arxiv.org/abs/")
+    assert spec.paper.year == 2000 + int(spec.paper.arxiv[:2]), "the year of the preprint that is cited"
     for kind in ("causal-lm", "encoder", "seq2seq"):
         assert (kind in spec.learning_rates) != (kind in spec.refuses)
     shape = tiny.shape_of("gpt2")

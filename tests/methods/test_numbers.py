@@ -50,6 +50,32 @@ SWITCHES = {
     ("qlora", "bnb_4bit_use_double_quant"): True,
     ("prefix", "prefix_projection"): False,
 }
+RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+TOKENS = (1, 2, 4, 8, 10, 16, 20, 32, 50, 64, 100, 128, 200)
+# slug, knob -> what its slider offers
+STOPS: dict[tuple[str, str], tuple[float, ...]] = {
+    ("lora", "r"): RANKS,
+    ("lora", "lora_alpha"): RANKS,
+    ("lora", "loraplus_lr_ratio"): (1, 2, 4, 8, 16, 32, 64),
+    ("qlora", "r"): RANKS,
+    ("qlora", "lora_alpha"): RANKS,
+    ("prefix", "num_virtual_tokens"): TOKENS,
+    ("prefix", "encoder_hidden_size"): (64, 128, 256, 512, 768, 800, 1024, 2048, 3072, 4096, 8192),
+    ("prompt", "num_virtual_tokens"): TOKENS,
+    ("ptuning", "num_virtual_tokens"): TOKENS,
+    ("ptuning", "encoder_hidden_size"): (64, 128, 256, 384, 512, 768, 1024, 2048, 3072, 4096, 8192),
+    ("adapters", "bottleneck"): (1, 2, 4, 8, 16, 32, 48, 64, 128, 256, 512),
+    ("adapters", "init_std"): (1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1),
+    ("adapters", "scale"): (0.5, 1, 2, 4, 8),
+}
+ADVANCED = {
+    ("lora", "init_lora_weights"), ("lora", "loraplus_lr_ratio"), ("lora", "rank_pattern"), ("lora", "bias"),
+    ("qlora", "bnb_4bit_compute_dtype"),
+    ("prefix", "init_weights"), ("prefix", "init_text"),
+    ("ptuning", "encoder_num_layers"), ("ptuning", "encoder_dropout"), ("ptuning", "init_weights"),
+    ("ptuning", "init_text"),
+    ("adapters", "init_std"), ("adapters", "scale"),
+}  # fmt: skip
 MERGED = {"lora", "qlora", "ia3"}
 ADDS_NOTHING = {"full", "bitfit"}
 
@@ -77,13 +103,26 @@ def test_ranges(slug: str, name: str) -> None:
     assert (knob.min, knob.default, knob.max) == RANGES[slug, name]
     assert knob.check(knob.min) == knob.min and knob.check(knob.max) == knob.max
     assert list(knob.stops) == sorted(set(knob.stops))
-    if knob.kind == "int" and knob.stops and name != "encoder_hidden_size":
-        assert {1, 2, 4, 8, 16, 32, 64, 128} <= set(knob.stops) or name == "encoder_num_layers"
 
 
 @pytest.mark.parametrize(("slug", "name"), SWITCHES)
 def test_switches(slug: str, name: str) -> None:
     assert get_method(slug).knob(name).default is SWITCHES[slug, name]
+
+
+def test_stops_and_what_is_folded_away() -> None:
+    ours = {slug: method for slug, method in all_methods().items() if slug in RATES}
+    knobs = {(slug, knob.name): knob for slug, method in ours.items() for knob in method.knobs}
+    assert {key: knob.stops for key, knob in knobs.items() if knob.stops} == STOPS
+    assert {key for key, knob in knobs.items() if knob.advanced} == ADVANCED
+
+
+def test_deep_prompts_have_rates_of_their_own() -> None:
+    """On encoders thirty times those of the encoder's version, elsewhere Prefix Tuning's."""
+    method, deep = get_method("ptuning"), {"version": "v2"}
+    assert method.learning_rate("encoder", deep) == 3e-2
+    assert method.learning_rate("causal-lm", deep) == get_method("prefix").learning_rates["causal-lm"]
+    assert method.learning_rate("encoder", {"version": "v1"}) == RATES["ptuning"][0]
 
 
 def test_a_width_that_is_not_given_is_the_models() -> None:

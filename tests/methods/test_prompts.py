@@ -228,7 +228,8 @@ def test_half_of_the_table_is_not_read_on_encoder_decoder_models() -> None:
 
     spec = get_method("prompt")
     (warning,) = spec.problems(tiny.shape_of("t5"), FOUR)
-    assert warning.level == "warning" and "half" in warning.message
+    assert warning.level == "warning"
+    assert "makes a table of 8 rows and uses the first 4, in the encoder: half of" in warning.message
     model = tiny.apply(spec, "t5", FOUR)
     tiny.loss(model, tiny.batch("t5")).backward()
     (table,) = [p for p in model.parameters() if p.requires_grad]
@@ -266,6 +267,28 @@ def test_a_text_to_start_from(assets_home: Any) -> None:
     start = model.prompt_encoder["default"].embedding.weight
     expected = words[torch.tensor((ids * 12)[:12])]
     torch.testing.assert_close(start, expected)
+
+
+def test_embeddings_narrower_than_the_model_are_refused() -> None:
+    """PEFT makes virtual tokens of the hidden size."""
+    from dataclasses import replace
+
+    shape = tiny.shape_of("llama")
+    narrow = tuple(
+        replace(group, parameters={"weight": (shape.vocab, 16)}) if group.type == "Embedding" else group
+        for group in shape.groups
+    )
+    for slug in ("prompt", "ptuning"):
+        with pytest.raises(BadInput, match="embeddings of width 16 and a hidden size of 32"):
+            get_method(slug).require(replace(shape, groups=narrow), FOUR)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pefts_config_of_deep_prompts_is_prefix_tunings_and_on_encoders_there_is_none() -> None:
+    spec = get_method("ptuning")
+    for name, kind in (("llama", "PrefixTuningConfig"), ("bert", "NoneType")):
+        values = spec.require(tiny.shape_of(name), {**FOUR, "version": "v2"})
+        assert type(spec.config(tiny.shape_of(name), values, tiny.task_of(name))).__name__ == kind
 
 
 def test_an_empty_text_is_no_start() -> None:

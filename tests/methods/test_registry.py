@@ -33,6 +33,19 @@ def test_every_knob_says_what_is_usual_and_what_the_paper_used(slug: str) -> Non
         assert f"Usual: {knob.usual}." in knob.full_help and f"Paper: {knob.paper}." in knob.full_help
 
 
+def test_every_methods_spec_is_imported_by_one_module() -> None:
+    """What the fork server loads once, so that no run waits for it."""
+    script = """
+import sys
+import peft_lab.methods.every
+from peft_lab import methods
+missing = [slug for slug in methods.folders() if f"peft_lab.methods.{slug}.spec" not in sys.modules]
+sys.exit(f"not imported: {missing}" if missing or len(methods.folders()) < 9 else 0)
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
 def test_paper_reference() -> None:
     paper = Paper("Hu et al.", 2021, "LoRA", "2106.09685", "section 4.1")
     assert str(paper) == "Hu et al. 2021, arXiv:2106.09685, section 4.1"

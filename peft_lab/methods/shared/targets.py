@@ -82,7 +82,7 @@ def target_problems(
         hits = shape.match((name,)).groups if name not in (ALL_LINEAR, *match.unmatched) else ()
         if len({group.role for group in hits if group.role}) > 1:
             places = " and ".join(group.path.split("{}.")[-1] for group in hits)
-            yield Problem(field, f"'{name}' is the ending of {places}: PEFT adapts both.", "warning")
+            yield Problem(field, f"'{name}' is the ending of {places}: PEFT adapts all of them.", "warning")
     for group in match.groups:
         if not group.is_matrix:
             yield Problem(

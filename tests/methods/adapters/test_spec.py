@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,42 @@ def test_counts(model: str, placement: str, width: int, expected: int) -> None:
     shape = get_model(model).shape
     formula = SPEC.formula(shape, SPEC.require(shape, {"placement": placement, "bottleneck": width}))
     assert formula.trainable == formula.added == formula.stored == expected
+
+
+def test_a_parallel_adapter_reads_the_first_map_of_its_own_feed_forward_part() -> None:
+    """The nearest one of the same layers, whatever else stands between; its width is its own."""
+    shape = tiny.shape_of("llama")
+    by_name = {group.path.rpartition(".")[2]: group for group in shape.groups}
+    up, down = by_name["up_proj"], by_name["down_proj"]
+    wide = replace(up, parameters={"weight": (48, 40)})
+    groups = (wide, replace(up, layers=(7,)), by_name["input_layernorm"], down)
+    odd = replace(shape, groups=groups)
+    values = SPEC.complete(shape, {"placement": "parallel", "bottleneck": 8})
+    assert SPEC.hosts(odd, values) == [(down, wide)]
+    (term,) = SPEC.formula(odd, values).terms
+    assert (term.each, term.expression) == (8 * (40 + 32) + 32 + 8, r"8 \cdot (40 + 32) + 32 + 8")
+    (plain,) = SPEC.formula(shape, values).terms
+    assert (plain.each, plain.expression) == (2 * 8 * 32 + 32 + 8, r"2 \cdot 8 \cdot 32 + 32 + 8")
+
+
+@pytest.mark.parametrize("role", ["o", "down"])
+@pytest.mark.parametrize("without", [0, 1, 2])
+def test_layers_without_a_place_are_told(role: str, without: int) -> None:
+    shape = tiny.shape_of("llama")
+    groups = tuple(
+        replace(group, layers=group.layers[without:]) if group.role == role else group
+        for group in shape.groups
+    )
+    place = {"o": "attention", "down": "feed-forward part"}[role]
+    told = f"{without} of the 2 layers of Llama have no {place} that PEFT Lab recognises, and get "
+    for placement, got in (("houlsby", "one adapter, not two."), ("pfeiffer", "no adapter.")):
+        values = {"placement": placement, "bottleneck": 8}
+        found = [problem.message for problem in SPEC.problems(replace(shape, groups=groups), values)]
+        counts = without and (placement == "houlsby" or role == "down")
+        if counts and len(found) == 1 and found[0].endswith("adapters have no place."):
+            assert without == 2 and placement == "pfeiffer", "nothing is left to adapt"
+            continue
+        assert found == ([told + got] if counts else [])
 
 
 # -- forward pass, by hand ------------------------------------------------------------------------------------------
@@ -252,6 +289,16 @@ def test_removed_leaves_the_base() -> None:
     )
 
 
+def test_inputs_are_noted_for_parallel_adapters_alone_and_once() -> None:
+    model, shape = apply("llama", placement="houlsby"), tiny.shape_of("llama")
+    noted: list[int] = []
+    for label in ("second", "third"):
+        noted.append(sum(len(module._forward_pre_hooks) for module in model.modules()))
+        SPEC.add(model, shape, SPEC.require(shape, {**LOUD, "placement": "parallel"}), "CAUSAL_LM", label)
+    noted.append(sum(len(module._forward_pre_hooks) for module in model.modules()))
+    assert noted == [0, 2, 2], "one for each of the two layers"
+
+
 def test_names_that_are_taken_or_unknown() -> None:
     model = apply("llama")
     shape = tiny.shape_of("llama")
@@ -272,7 +319,8 @@ def test_another_methods_folder_is_refused(tmp_path: Path) -> None:
 
 def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
     SPEC.save(apply("llama"), tmp_path)
-    with pytest.raises(BadInput, match="belongs on another model"):
+    first = r"belongs on another model: there is no 'model\.layers\.0\.self_attn\.o_proj' here"
+    with pytest.raises(BadInput, match=first):
         SPEC.load(tiny.build("bert"), tmp_path)
     config = tmp_path / "adapter_config.json"
     config.write_text(config.read_text().replace('"bottleneck": 8', '"bottleneck": 9'))

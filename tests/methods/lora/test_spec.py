@@ -100,6 +100,14 @@ def test_a_rule_that_says_nothing_is_refused(text: str, message: str) -> None:
     assert SPEC.parts(shape, SPEC.complete(shape, {"rank_pattern": text})), "a page draws it all the same"
 
 
+def test_a_long_rule_is_cut_in_the_message() -> None:
+    with pytest.raises(BadInput) as caught:
+        ranks.parse(f"{'n' * 50}={'9' * 30}")
+    assert str(caught.value) == f"A rank must be from 1 to 1024; '{'9' * 20}' for {'n' * 40} is not."
+    with pytest.raises(BadInput, match=f"'{'n' * 40}' is not"):
+        ranks.parse("n" * 50)
+
+
 @given(st.text(max_size=30))
 def test_any_text_is_rules_or_a_reason(text: str) -> None:
     try:
@@ -125,8 +133,16 @@ def test_lora_plus_raises_the_rate_of_b_as_peft_does() -> None:
 
 def test_pissa_has_no_more_directions_than_the_matrix() -> None:
     values = {"r": 17, "target_modules": ("v_proj",), "init_lora_weights": "pissa"}
-    with pytest.raises(BadInput, match="only 16 singular vectors"):
+    with pytest.raises(BadInput, match=r"^v_proj has only 16 singular vectors"):
         SPEC.require(tiny.shape_of("llama"), values)
+
+
+def test_as_many_parameters_as_the_matrix_is_told() -> None:
+    """32 x 32 hold as many as A and B at rank 16."""
+    values = {"target_modules": ("q_proj",)}
+    assert not SPEC.problems(tiny.shape_of("llama"), {**values, "r": 15})
+    (told,) = SPEC.problems(tiny.shape_of("llama"), {**values, "r": 16})
+    assert told.message == "At rank 16, A and B hold no fewer parameters than q_proj itself (1,024)."
 
 
 def test_scales() -> None:

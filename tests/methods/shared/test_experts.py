@@ -11,6 +11,7 @@ import pytest
 from peft_lab.counting.count import CountReport
 from peft_lab.errors import BadInput
 from peft_lab.methods import all_methods, get_method
+from peft_lab.methods.shared import experts
 from peft_lab.models import shapes
 from tests.methods.mixtures import CONFIGS, EXPERTS, built, counted, entry_of
 
@@ -153,6 +154,15 @@ def test_what_peft_could_not_build_is_refused_in_a_sentence(
 def test_what_surprises_is_said(name: str, slug: str, values: dict[str, Any], says: str) -> None:
     problems = get_method(slug).problems(entry_of(name).shape, values)
     assert any(says in problem.message and problem.level == "warning" for problem in problems)
+
+
+def test_the_experts_share_is_their_part_of_the_whole() -> None:
+    """Mixtral's: two layers of four experts, each with gate and up (192 x 64) and down (64 x 96)."""
+    shape = entry_of("mixtral").shape
+    stacked = 2 * 4 * (192 * 64 + 64 * 96)
+    assert experts.share(shape) == f"{100 * stacked / shape.total:.1f}%" == "77.9%"
+    told = [problem.message for problem in get_method("qlora").problems(shape, {})]
+    assert any("the experts of Mixtral, 77.9% of its parameters, are stacked" in message for message in told)
 
 
 def test_q_lora_rounds_neither_experts_nor_falcons_maps() -> None:

@@ -152,6 +152,29 @@ def test_known_counts(method: str, model: str, values: dict[str, Any], expected:
     assert spec.formula(shape, spec.require(shape, values)).trainable == expected
 
 
+def test_a_name_that_ends_several_places_is_told_with_all_of_them() -> None:
+    (told,) = LORA.problems(tiny.shape_of("bert"), {"target_modules": ("dense",), "r": 2})
+    assert told.level == "warning"
+    assert told.message == (
+        "'dense' is the ending of attention.output.dense and intermediate.dense and output.dense and pooler.dense: "
+        "PEFT adapts all of them."
+    )
+
+
+def test_all_linear_takes_feed_forward_names_of_the_model_alone() -> None:
+    every = {"target_modules": ("all-linear",)}
+    shape = tiny.shape_of("llama")
+    assert not IA3.problems(shape, {**every, "feedforward_modules": ("down_proj",)})
+    with pytest.raises(BadInput, match="'nonsense' matches no module of Llama"):
+        IA3.require(shape, {**every, "feedforward_modules": ("nonsense",)})
+
+
+def test_the_shorthand_is_pefts_own_word_and_names_are_a_list() -> None:
+    assert targets.for_peft(("all-linear",)) == "all-linear"
+    assert targets.for_peft(("q_proj",)) == ["q_proj"]
+    assert targets.for_peft(("all-linear", "q_proj")) == ["all-linear", "q_proj"]
+
+
 def test_architectures_without_a_table_get_the_paper_s_maps_and_say_so() -> None:
     unknown = replace(get_model("llama-3.2-3b").shape, model_type="brand-new")
     assert targets.default_targets(unknown) == ("q_proj", "v_proj")
