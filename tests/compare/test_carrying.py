@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -15,6 +16,7 @@ from peft_lab.errors import RunError
 from peft_lab.runs import owners
 from peft_lab.runs import store as runs
 from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.view import Status
 
 from .conftest import WISH, FakeQueue
 
@@ -205,3 +207,22 @@ def test_a_run_under_way_is_looked_at_again_and_a_damaged_one_passed_over(runner
 def test_a_name_that_is_no_comparison(name: str, own_home: object) -> None:
     with pytest.raises(RunError, match="no comparison called"):
         store.get(name)
+
+
+def test_on_another_host_it_is_at_work_while_it_is_heard_of(runner: FakeQueue) -> None:
+    comparison = made(runner)
+    owner = {**asdict(owners.myself()), "host": "node7 1", "at_work": True}
+    (comparison.folder / "owner.json").write_text(json.dumps(owner), "utf-8")
+    owners.touch(comparison.folder)
+    assert comparison.running
+    os.utime(comparison.folder / owners.BEAT, (0, 0))
+    assert not comparison.running
+
+
+def test_a_run_that_has_ended_is_read_once(runner: FakeQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison = made(runner)
+    carrying.carry_out(comparison, runner)
+    run = next(iter(comparison.standing().runs.values()))
+    assert found.status_of(run) is Status.DONE
+    monkeypatch.setattr(type(run), "events", lambda _: pytest.fail("its events are read again"))
+    assert found.status_of(run) is Status.DONE

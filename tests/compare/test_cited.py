@@ -45,6 +45,19 @@ def test_best_against_other_settings_of_a_method() -> None:
     assert "num_virtual_tokens 50" in told[0] and "learning rate 0.005" in told[0] and "a text" in told[0]
 
 
+def test_only_what_differs_among_the_settings_is_told() -> None:
+    """A row alone has nothing to be told apart by, not even an unusual optimizer."""
+    for row in published.rows().values():
+        assert cited.setting(row, [row]).replace("starts from a text's keys and values", "–") == "–"
+    lora = {row.title: row for row in cited.families()["lora"]}
+    plain, scaled = lora["lora, rank64"], lora["lora, rank64-rslora"]
+    assert "use_rslora" in cited.setting(scaled, [plain, scaled])
+    assert "use_rslora" not in cited.setting(plain, [plain, scaled])
+    frozen = next(row for row in lora.values() if row.optimizer != "AdamW")
+    assert f"optimizer {frozen.optimizer}" in cited.setting(frozen, [plain, frozen])
+    assert "optimizer" not in cited.setting(plain, [plain, frozen])
+
+
 def test_targets_at_an_equal_budget() -> None:
     lora = {row.title: row for row in cited.families()["lora"]}
     small, large = cited.budgets(list(lora.values()))

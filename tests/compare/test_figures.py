@@ -103,7 +103,13 @@ def test_pairs_that_are_told_apart_are_named_with_their_difference() -> None:
     told = " ".join(
         says(found(3), [versus("a", "b", True), versus("a", "c", False), versus("b", "c", False)])
     )
-    assert "1 of 3" in told and "12.3 points" in told and "A" in told and "B" in told and "2 times" in told
+    assert (
+        "1 of 3 pairs differs by" in told
+        and "12.3 points" in told
+        and "A" in told
+        and "B" in told
+        and "2 times" in told
+    )
     every = " ".join(says(found(3), [versus("a", "b", True), versus("b", "c", True)]))
     assert "All 2" in every and "points," not in every.split("rows;")[0]
     single = " ".join(says(found(2), [versus("a", "b", True)]))

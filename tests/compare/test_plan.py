@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from peft_lab.compare import plan
 from peft_lab.compare.plan import ComparisonPlan, ComparisonRequest, make_plan
 from peft_lab.compare.wording import command_of
 from peft_lab.errors import BadInput
@@ -82,3 +83,11 @@ def test_the_command_asks_for_the_same_comparison() -> None:
 def test_defaults_are_three_seeds_of_every_method() -> None:
     plan = make_plan(ComparisonRequest("minilm-l6", "sentiment"))
     assert len(plan.cells) == 3 * (len(all_methods()) - len(plan.refused))
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("minilm-l6", "minilm-l6"), ("/srv/models/My Model/", "my-model"), ("org/Name-1B", "name-1b")],
+)
+def test_a_folder_of_a_comparison_is_called_by_the_models_last_name(model: str, name: str) -> None:
+    assert plan._safe(model) == name

@@ -74,3 +74,14 @@ def test_one_seed_ranks_nothing(runner: FakeQueue) -> None:
     found = results.document(comparison)
     assert found["pairs"] == []
     assert "one seed" in found["says"][0]
+
+
+def test_a_run_that_left_no_record_is_read_from_its_events(runner: FakeQueue) -> None:
+    comparison = store.keep(make_plan(WISH))
+    carrying.carry_out(comparison, runner)
+    before = results.document(comparison)
+    for run in comparison.standing().runs.values():
+        (run.folder / "record.json").unlink(missing_ok=True)
+    after = results.document(comparison)
+    rows = [{row["method"]: row["metric_mean"] for row in found["rows"]} for found in (before, after)]
+    assert rows[0] == rows[1] and any(value is not None for value in rows[0].values())
