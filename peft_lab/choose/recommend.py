@@ -23,7 +23,7 @@ from peft_lab.choose.plan import StepPlan
 from peft_lab.choose.room import Room, Step
 from peft_lab.choose.situation import Situation, stored_bytes
 from peft_lab.choose.tree import NODES, QUESTIONS, ROOT, label
-from peft_lab.choose.unknown import unknown
+from peft_lab.choose.unknown import Unknown, unknown
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.methods import get_method
 from peft_lab.units import Source
@@ -81,7 +81,7 @@ class Recommendation:
     runner_up: str | None
     runner_up_text: str
     overruled: tuple[Why, ...] = ()
-    unknown: tuple[str, ...] = ()
+    unknown: tuple[Unknown, ...] = ()
     nearest: Mapping[str, str] = field(default_factory=dict)
 
 

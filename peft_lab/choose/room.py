@@ -166,6 +166,8 @@ class Room:
         """How weights and moments are kept, what costs least first."""
         if method != "full":
             yield Run(1, False)
+            if method == "qlora":  # as in its paper
+                yield Run(1, False, "paged_adamw8bit")
             return
         yield Run(1, False, "adamw", "float32")
         yield Run(1, False, "adamw8bit", "float32")

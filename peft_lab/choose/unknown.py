@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from peft_lab import units
 from peft_lab.choose import duration
@@ -10,13 +12,35 @@ from peft_lab.choose.advice import UNTRAINED, Advice
 from peft_lab.choose.plan import UPDATES, StepPlan
 from peft_lab.choose.situation import Situation
 from peft_lab.models.catalogue import catalogue
+from peft_lab.units import Source
+
+_FIGURE = re.compile(r"\d[\d.,]* (?:[kMGT]?B|days|hours|minutes)\b")
 
 
-def unknown(situation: Situation, advice: Advice, plan: StepPlan | None) -> tuple[str, ...]:
-    """Each a sentence; the gravest first."""
+@dataclass(frozen=True)
+class Unknown:
+    """One thing that is not known. ``kind``: the source of the figure in it, empty where there is none."""
+
+    text: str
+    kind: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def unknown(situation: Situation, advice: Advice, plan: StepPlan | None) -> tuple[Unknown, ...]:
+    """What is not known, the gravest first."""
     if plan is None:
-        return tuple(_untrained(advice))
-    return (*_memory(situation, advice, plan), *_time(situation, plan), *_quality(situation, advice, plan))
+        return tuple(Unknown(text) for text in _untrained(advice))
+    counted, cited = str(Source.COUNTED), str(Source.CITED)
+    return (
+        *(
+            Unknown(text, counted if _FIGURE.search(text) else "")
+            for text in _memory(situation, advice, plan)
+        ),
+        *(Unknown(text, cited if _FIGURE.search(text) else "") for text in _time(situation, plan)),
+        *(Unknown(text) for text in _quality(situation, advice, plan)),
+    )
 
 
 def _untrained(advice: Advice) -> Iterator[str]:
@@ -71,7 +95,8 @@ def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:
     limit = situation.deadline_hours
     if limit is not None and high > 3600 * limit:
         sure = "It does not end" if low > 3600 * limit else "Whether it ends"
-        yield f"{sure} within {limit:g} hours: the range is {span}. Fewer rows or epochs, or more devices, shorten it."
+        time = f"{limit:g} hour" + ("" if limit == 1 else "s")
+        yield f"{sure} within {time}: the range is {span}. Fewer rows or epochs, or more devices, shorten it."
 
 
 def _quality(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[str]:

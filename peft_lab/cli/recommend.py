@@ -80,7 +80,7 @@ def document(situation: Situation, found: Recommendation, changes: Sequence[Flip
         "seconds": None
         if plan is None or plan.seconds is None
         else dict(zip(("low", "high"), plan.seconds, strict=True)),
-        "unknown": list(found.unknown),
+        "unknown": [one.text for one in found.unknown],
         **({"nearest": dict(found.nearest)} if found.nearest else {}),
     }
 

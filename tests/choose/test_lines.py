@@ -87,6 +87,15 @@ def test_states_of_full_fine_tuning_become_smaller_before_it_is_given_up() -> No
     assert old is None, "a card without bfloat16 has no such step"
 
 
+def test_states_of_qlora_leave_the_device_before_it_is_given_up() -> None:
+    def ask(_: Situation) -> Needed:
+        return lambda method, values, run: (10 if run.optimizer == "adamw" else 9) * GB
+
+    step = Room(Situation(), ask, fitting(9.5)).step("qlora", {})
+    assert step is not None and (step.optimizer, step.batch) == ("paged_adamw8bit", 4)
+    assert Room(Situation(), ask, fitting(9.5)).step("lora", {}) is None
+
+
 def test_several_devices_share_the_rows_and_at_last_the_model() -> None:
     seventy = Situation(model="llama-3.1-70b", batch=4, devices=2, link="nvlink")
 

@@ -224,9 +224,10 @@ def test_a_deadline_that_cannot_be_met_is_said() -> None:
     found = recommend(situation, standin.room(situation))
     assert found.plan is not None and found.plan.seconds is not None
     assert found.plan.seconds[0] > 3600 and found.plan.seconds[0] < found.plan.seconds[1]
-    assert any("does not end within 1 hours" in text for text in found.unknown)
-    assert not any("end within" in text for text in recommend(replace(situation, deadline_hours=None),
-                                                              standin.room(situation)).unknown)  # fmt: skip
+    assert any("does not end within 1 hour:" in one.text for one in found.unknown)
+    assert {one.kind for one in found.unknown if "end within" in one.text} == {"cited"}
+    open_end = recommend(replace(situation, deadline_hours=None), standin.room(situation))
+    assert not any("end within" in one.text for one in open_end.unknown)
 
 
 def test_what_follows_from_a_definition_has_no_badge() -> None:

@@ -48,7 +48,7 @@ def _check(scenario: dict[str, Any]) -> None:
     found = recommend(situation, room_of(situation))
     assert found.method in scenario["accept"]
     assert found.method not in scenario["reject"]
-    assert scenario.get("unknown", "") in " ".join(found.unknown)
+    assert scenario.get("unknown", "") in " ".join(map(str, found.unknown))
     for why in found.why:
         assert why.text.endswith(".") and "{" not in why.text and why.source
     if found.method in UNTRAINED:

@@ -55,8 +55,7 @@ def headline(situation: Situation, found: Recommendation) -> None:
     if plan.seconds is not None:
         span = duration.span(*plan.seconds)
         st.markdown(
-            f":small[Training takes {span}, by its arithmetic and the device's data sheet.] "
-            f"{figures.badge(Source.CITED)}"
+            f":small[Training takes {span}, by its arithmetic and the device's data sheet.] {figures.badge('cited')}"
         )
 
 
@@ -155,8 +154,9 @@ def unknown(found: Recommendation) -> None:
     """What could not be known."""
     if not found.unknown:
         return
-    st.markdown(f"#### What is not known {figures.badge(Source.SIMULATED)}")
-    st.markdown("\n".join(f"- {plain(text)}" for text in found.unknown))
+    st.markdown("#### What is not known")
+    lines = [f"- {plain(one.text)} {figures.badge(one.kind) if one.kind else ''}" for one in found.unknown]
+    st.markdown("\n".join(lines))
 
 
 def trace(found: Recommendation) -> None:

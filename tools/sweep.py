@@ -1,0 +1,239 @@
+"""A grid of short trainings on the two live models: ``python -m tools.sweep bench/sweep.jsonl [0/2]``.
+
+LoRA by learning rate, rank, targets and batch, and full fine-tuning by learning rate and batch, each with several
+seeds. A training sees the same number of rows whatever its batch: a batch four times larger makes a quarter of the
+steps. Steps, loss, precision and scoring are those of the app's own runs. FILE gets a line a training; what stands in
+is not trained again, so a sweep that was cut short goes on. ``0/2`` and ``1/2`` share the work between two processes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from peft_lab.methods import get_method
+from peft_lab.models import loading
+from peft_lab.models.catalogue import get_model
+from peft_lab.runs.spec import RunRequest, RunSpec
+from peft_lab.runs.training import fresh_base, seed_everything, task_type
+from peft_lab.training import batches
+from peft_lab.training.evaluation import Examiner
+from peft_lab.training.loop import fit
+from peft_lab.training.precision import Masters, cast_added
+from peft_lab.training.schedule import rate_at
+
+CURVE = 12  # points of a loss curve that are kept
+ALPHA = 16  # fixed, so that a rank changes the number of parameters and the scale α/r as the paper has it
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is varied on one model.
+
+    Attributes:
+        rows: training rows that each training sees. eval_rows: held-out rows it is scored on.
+        lora_rates, full_rates: peak learning rates. targets: by the name that the results give them.
+    """
+
+    model: str
+    task: str
+    rows: int
+    eval_rows: int
+    lora_rates: tuple[float, ...]
+    full_rates: tuple[float, ...]
+    ranks: tuple[int, ...]
+    targets: dict[str, tuple[str, ...]]
+    batches: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One point of a grid. ``rank`` is 0 and ``targets`` is "all" for full fine-tuning."""
+
+    model: str
+    method: str
+    rate: float
+    rank: int
+    targets: str
+    batch: int
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Names the point in a file of results."""
+        return json.dumps(asdict(self))
+
+
+GRIDS = (
+    Grid(
+        model="minilm-l6",
+        task="sentiment",
+        rows=960,
+        eval_rows=500,
+        lora_rates=(2.5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2),
+        full_rates=(2.5e-5, 5e-5, 1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3),
+        ranks=(1, 4, 16, 64),
+        targets={
+            "attention": ("query", "key", "value", "attention.output.dense"),
+            "mlp": ("intermediate.dense", "output.dense"),
+            "all": ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"),
+        },
+        batches=(8, 32),
+        seeds=(0, 1),
+    ),
+    Grid(
+        model="smollm2-135m",
+        task="json",
+        rows=240,
+        eval_rows=32,
+        lora_rates=(5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
+        full_rates=(2.5e-5, 5e-5, 1e-4, 2e-4, 4e-4, 8e-4),
+        ranks=(2, 16),
+        targets={
+            "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
+            "mlp": ("gate_proj", "up_proj", "down_proj"),
+            "all": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        },
+        batches=(8,),
+        seeds=(0, 1),
+    ),
+)
+
+
+def trainings(grid: Grid) -> Iterator[Training]:
+    """Every point of the grid, one seed after the other, so that a sweep cut short is a whole grid with fewer seeds."""
+    for seed in grid.seeds:
+        for rate, batch in itertools.product(grid.full_rates, grid.batches):
+            yield Training(grid.model, "full", rate, 0, "all", batch, seed)
+        for batch, targets, rank, rate in itertools.product(
+            grid.batches, grid.targets, grid.ranks, grid.lora_rates
+        ):
+            yield Training(grid.model, "lora", rate, rank, targets, batch, seed)
+
+
+def spec_of(grid: Grid, training: Training) -> RunSpec:
+    """The run that a learner would start for it, complete. Raises what :meth:`RunRequest.complete` raises."""
+    values: dict[str, Any] = {}
+    if training.method == "lora":
+        values = {
+            "r": training.rank,
+            "lora_alpha": ALPHA,
+            "target_modules": _targets(grid, training),
+        }
+    return RunRequest(
+        model=grid.model,
+        method=training.method,
+        task=grid.task,
+        values=values,
+        steps=grid.rows // training.batch,
+        batch=training.batch,
+        seed=training.seed,
+        learning_rate=training.rate,
+        eval_rows=grid.eval_rows,
+    ).complete()
+
+
+def _targets(grid: Grid, training: Training) -> tuple[str, ...]:
+    """As the catalogue names the matrices: the ends of their names that the knob offers."""
+    shape = get_model(grid.model).shape
+    knob = next(knob for knob in get_method("lora").knobs if knob.name == "target_modules")
+    offered = get_method("lora").options(knob, shape)
+    wanted = [name for name in grid.targets[training.targets] if name in offered]
+    if len(wanted) != len(grid.targets[training.targets]):
+        raise SystemExit(f"{grid.model} offers {', '.join(offered)}")
+    return tuple(wanted)
+
+
+def outcome(grid: Grid, training: Training) -> dict[str, Any]:
+    """Train and score once.
+
+    Returns:
+        the point with ``trainable``, ``steps``, ``curve`` (training losses, nats), ``loss`` and ``metric`` on the
+        held-out rows and ``seconds``; ``diverged`` where a loss was no number, without scores.
+    """
+    import torch
+
+    begun = time.monotonic()
+    spec = spec_of(grid, training)
+    method, task = get_method(spec.method), spec.task_object()
+    base = fresh_base(spec, task)
+    seed_everything(spec.seed)
+    model = method.apply(base.model, base.entry.shape, spec.values, task_type(task))
+    cast_added(model, base.dtype)
+    masters = Masters(model)
+    splits = task.load()
+    length, rate = spec.max_length, spec.learning_rate
+    rows = batches.encode(task, splits.train[: grid.rows], base.tokenizer, length)
+    groups = masters.groups(rate, spec.head_learning_rate, lambda name: method.rate_factor(name, spec.values))
+    seed_everything(spec.seed)
+    made = fit(
+        model,
+        rows,
+        batches.plan([len(row) for row in rows], spec.steps, training.batch, spec.seed),
+        masters,
+        torch.optim.AdamW(groups, lr=rate, weight_decay=0.0, fused=True),
+        rate=lambda step: rate_at(step, spec.steps, spec.warmup, spec.schedule),
+        clip=spec.clip,
+        pad=loading.pad_token(base.tokenizer),
+        device=base.device,
+    )
+    losses = []
+    for step in made:
+        losses.append(step.loss)
+        if not math.isfinite(step.loss) or not math.isfinite(step.norm):
+            break
+    found = {
+        **asdict(training),
+        "task": grid.task,
+        "steps": spec.steps,
+        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "curve": [float(f"{value:.4g}") for value in _thinned(losses)],
+        "diverged": len(losses) < spec.steps or not math.isfinite(losses[-1]),
+    }
+    if not found["diverged"]:
+        masters.restore()
+        cast_added(model, base.dtype)
+        examiner = Examiner(task, base.tokenizer, length, base.device)
+        scored = examiner.evaluate(model, splits.test[: grid.eval_rows])
+        found |= {"loss": round(scored.loss, 5), "metric": round(scored.metrics[task.metric], 5)}
+    return found | {"seconds": round(time.monotonic() - begun, 1)}
+
+
+def _thinned(losses: list[float]) -> list[float]:
+    """Means of neighbouring steps, :data:`CURVE` of them or fewer."""
+    width = math.ceil(len(losses) / CURVE)
+    parts = [losses[start : start + width] for start in range(0, len(losses), width)]
+    return [sum(part) / len(part) for part in parts]
+
+
+def main() -> None:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    file = Path(sys.argv[1])
+    share, of = (int(part) for part in (sys.argv[2] if len(sys.argv) > 2 else "0/1").split("/"))
+    done = set()
+    if file.exists():
+        names = tuple(Training.__dataclass_fields__)
+        for line in file.read_text("utf-8").splitlines():
+            found = json.loads(line)
+            done.add(Training(**{name: found[name] for name in names}).key)
+    for grid in GRIDS:
+        for number, training in enumerate(trainings(grid)):
+            if number % of != share or training.key in done:
+                continue
+            found = outcome(grid, training)
+            with file.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(found) + "\n")
+            print(number, training.key, found.get("metric"), file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
