@@ -10,11 +10,12 @@ FLOPS = {
     "t4": 65e12, "rtx-3060": 51e12, "rtx-4090": 165e12, "rtx-5090": 210e12, "a10": 125e12, "l4": 121e12,
     "rtx-6000-ada": 364e12, "l40s": 362e12, "a100-40": 312e12, "a100-80": 312e12, "h100": 989e12, "h200": 989e12,
 }  # fmt: skip
-#: Share of it that trainings reach, from short rows on one card to long ones in tuned code (PaLM, section 4.1).
+#: Share of it that trainings reach: assumed here. Tuned code on long rows comes near the upper end
+#: (PaLM, section 4.1).
 REACHED = (0.10, 0.55)
 #: Operations for each parameter and token: forward 2, through to the inputs 2, to the weights 2 (Kaplan et al., 2.1).
 FORWARD, INPUTS, WEIGHTS = 2, 2, 2
-#: How much longer: four bits are rebuilt for every product; what is split waits for the others; main memory is slow.
+#: How much longer, assumed here too: four bits are rebuilt for every product; what is split waits for the others; main memory is slow.
 FOUR_BITS, SPLIT, OFFLOAD = (1.2, 2.0), (1.05, 2.0), (2.0, 10.0)
 
 

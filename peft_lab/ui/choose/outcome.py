@@ -55,7 +55,9 @@ def headline(situation: Situation, found: Recommendation) -> None:
     if plan.seconds is not None:
         span = duration.span(*plan.seconds)
         st.markdown(
-            f":small[Training takes {span}, by its arithmetic and the device's data sheet.] {figures.badge('cited')}"
+            f":small[Training takes {span}: its arithmetic over the speed on the device's data sheet "
+            f"{figures.badge('cited')}, "
+            f"of which {duration.REACHED[0]:.0%} to {duration.REACHED[1]:.0%} is assumed to be reached.]"
         )
 
 
