@@ -15,7 +15,8 @@ FLOPS = {
 REACHED = (0.10, 0.55)
 #: Operations for each parameter and token: forward 2, through to the inputs 2, to the weights 2 (Kaplan et al., 2.1).
 FORWARD, INPUTS, WEIGHTS = 2, 2, 2
-#: How much longer, assumed here too: four bits are rebuilt for every product; what is split waits for the others; main memory is slow.
+#: How much longer, assumed here too: four bits are rebuilt for every product; what is split waits for the others; main
+#: memory is slow.
 FOUR_BITS, SPLIT, OFFLOAD = (1.2, 2.0), (1.05, 2.0), (2.0, 10.0)
 
 
