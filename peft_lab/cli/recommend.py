@@ -20,6 +20,8 @@ from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.errors import BadInput
 from peft_lab.recipes.advice import band, figure, label
+from peft_lab.recipes.recipe import Setting
+from peft_lab.recipes.replications import replications
 
 _HELP = (
     "An answer: "
@@ -73,7 +75,7 @@ def document(situation: Situation, found: Recommendation, changes: Sequence[Flip
         "training": training,
         "overruled": [asdict(why) for why in found.overruled],
         "situation": asdict(situation),
-        "plan": None if plan is None else {name: one.as_dict() for name, one in plan.settings.items()},
+        "plan": None if plan is None else {name: _setting(one) for name, one in plan.settings.items()},
         "peak_bytes": None if plan is None else plan.needed_bytes,
         "device_bytes": None if plan is None else plan.memory_bytes,
         "headroom": None if plan is None else plan.headroom,
@@ -83,6 +85,15 @@ def document(situation: Situation, found: Recommendation, changes: Sequence[Flip
         "unknown": [one.text for one in found.unknown],
         **({"nearest": dict(found.nearest)} if found.nearest else {}),
     }
+
+
+def _setting(setting: Setting) -> dict[str, Any]:
+    """A setting with, for each of its sources, what this lab's sweep saw of it."""
+    found = setting.as_dict()
+    seen = replications()
+    return {
+        **found, "sources": [{**each, "here": seen[each["rule"]].as_dict()} for each in found["sources"]]
+    }  # fmt: skip
 
 
 def _human(situation: Situation, found: Recommendation, changes: Sequence[Flip]) -> list[Any]:

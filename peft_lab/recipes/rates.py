@@ -14,6 +14,8 @@ RATE = "learning_rate"
 SHORT_RUN = (
     100  # optimizer steps: up to about so many LoRA takes a higher rate (LoRA Without Regret, footnote)
 )
+#: LoRA's best rate over that of all weights, and the same in so short a run (there, Optimal learning rates).
+TIMES_FULL, TIMES_FULL_SHORT = 10, 15
 
 
 def _full(job: Job) -> bool:
@@ -190,7 +192,7 @@ def ten_times_full(job: Job) -> Said | None:
     found = [said for said in (says(_as_full(job)) for says in _FULL) if said is not None and said.band]
     if not found:
         return None
-    factor = 15 if job.steps_per_epoch < SHORT_RUN and job.answers() else 10
+    factor = TIMES_FULL_SHORT if job.steps_per_epoch < SHORT_RUN and job.answers() else TIMES_FULL
     lows, highs = zip(*(said.band for said in found if said.band), strict=True)
     return Said(factor * found[0].value, factor * min(lows), factor * max(highs))
 

@@ -149,7 +149,13 @@ def targets_for_code(job: Job) -> Said | None:
     return Said(ALL_LINEAR) if job.low_rank else None
 
 
-@rule("target_modules", src.LORA, "section 4.2", "GPT-3, RoBERTa")
+@rule(
+    "target_modules",
+    src.LORA,
+    "section 4.2",
+    "GPT-3, RoBERTa",
+    "the sweep never adapts query and value alone",
+)
 def targets_of_lora(job: Job) -> Said | None:
     """Query and value alone."""
     return Said("query and value") if job.low_rank else None

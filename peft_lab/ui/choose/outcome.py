@@ -70,7 +70,12 @@ def configuration(situation: Situation, found: Recommendation) -> None:
     st.markdown("#### Plan")
     usual = spec.defaults(situation.shape)
     rows = [
-        (_named(spec, name), _whole(figure(setting.value)), _whole(band(setting.band)), told_by(setting))
+        (
+            _named(spec, name),
+            figures.whole(figure(setting.value)),
+            figures.whole(band(setting.band)),
+            told_by(setting),
+        )
         for name, setting in plan.settings.items()
         if not (setting.kind == LAB and name in usual and setting.value == usual[name])
     ]
@@ -86,11 +91,6 @@ def configuration(situation: Situation, found: Recommendation) -> None:
             state.begin_afresh(target)
             st.switch_page(pages.page(target, title), query_params=query)
         st.markdown(f"[as a link]({target}?{urlencode(query)})", width="content")
-
-
-def _whole(text: str) -> str:
-    """A figure that no cell breaks at its minus sign."""
-    return text.replace("e-", "e\N{NON-BREAKING HYPHEN}")
 
 
 def _named(spec: MethodSpec, name: str) -> str:

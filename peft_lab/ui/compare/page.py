@@ -14,7 +14,7 @@ from peft_lab.errors import PeftLabError, UnknownName
 from peft_lab.models.catalogue import catalogue
 from peft_lab.tasks import get_task
 from peft_lab.ui import pages, state
-from peft_lab.ui.compare import published, setup
+from peft_lab.ui.compare import landscape, published, setup
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.compare.showing import show
 from peft_lab.ui.compare.watching import begin, watch
@@ -27,6 +27,7 @@ def compare_page() -> None:
         SCOPE,
         setup.readers()
         | {"comparison": _take_comparison, "x": _axis("x"), "y": _axis("y")}
+        | landscape.readers()
         | published.readers(),
     )
     st.title("Compare")
@@ -39,9 +40,11 @@ def compare_page() -> None:
     except PeftLabError as error:
         st.error(plain(error))
         return
+    swept = landscape.section()
     cited = published.section()
     state.write_address(
         setup.address()
+        | swept
         | cited
         | {"comparison": (shown, _first(_titles()))}
         | {

@@ -45,6 +45,11 @@ def unbroken(text: str) -> str:
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
+def whole(text: str) -> str:
+    """A figure that no cell breaks at its minus sign."""
+    return text.replace("e-", "e\N{NON-BREAKING HYPHEN}")
+
+
 def table(
     header: Sequence[str],
     rows: Iterable[Sequence[str]],

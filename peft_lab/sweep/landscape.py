@@ -1,0 +1,147 @@
+"""What a picture of the sweep shows: a figure over the learning rate, a line for each rank, or targets, or batch."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from peft_lab.sweep.points import ALL, FULL, LORA, MLP, Point, Sweep
+
+#: What lines can differ in, and how it is called.
+BY: Mapping[str, str] = {"rank": "Rank", "targets": "Targets", "batch": "Batch size", "method": "Method"}
+#: What can be drawn. Of a loss less is better, of a share more.
+LOSS, METRIC = "loss", "metric"
+_TARGETS = {MLP: "feed-forward"}
+_TITLES = {LORA: "LoRA", FULL: "Full fine-tuning"}
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A line at one rate: the mean over seeds, the lowest and the highest of them, and how many there are."""
+
+    rate: float
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """One configuration over all its rates.
+
+    Attributes:
+        label: what it differs in. method: ``lora`` or ``full``; full fine-tuning stands beside every choice.
+        points: the trainings. spots: by rate. diverged: trainings without a score.
+        best: the spot that is best, of those that have all seeds.
+    """
+
+    label: str
+    method: str
+    points: tuple[Point, ...]
+    spots: tuple[Spot, ...]
+    best: Spot | None
+
+    @property
+    def diverged(self) -> int:
+        return sum(point.diverged for point in self.points)
+
+    def at(self, rate: float, figure: str) -> Spot | None:
+        """The line at a rate, in another figure."""
+        return _spot([point for point in self.points if point.rate == rate], figure)
+
+    def first(self, rate: float) -> Point:
+        """The training at a rate with the lowest seed."""
+        return min((point for point in self.points if point.rate == rate), key=lambda point: point.seed)
+
+
+def lines(sweep: Sweep, model: str, by: str, figure: str, fixed: Mapping[str, Any]) -> list[Line]:
+    """The lines of a picture, full fine-tuning last.
+
+    Args:
+        by: one of :data:`BY`. figure: ``loss`` or ``metric``.
+        fixed: what the other ones are: ``rank``, ``targets`` and ``batch``.
+    """
+    found = []
+    for label, wanted in _configurations(sweep, model, by, fixed):
+        points = [
+            point
+            for point in sweep.on(model)
+            if all(getattr(point, name) == value for name, value in wanted.items())
+        ]
+        if points:
+            found.append(_line(label, points, figure))
+    return found
+
+
+def _configurations(
+    sweep: Sweep, model: str, by: str, fixed: Mapping[str, Any]
+) -> list[tuple[str, dict[str, Any]]]:
+    kept = {name: fixed[name] for name in ("rank", "targets", "batch")}
+    lora = {"method": LORA, **kept}
+    full = {"method": FULL, "batch": kept["batch"]}
+    if by == "method":
+        return [(_TITLES[LORA], lora), (_TITLES[FULL], full)]
+    values = sweep.values(model, by)
+    made = [(named(sweep, model, by, value), {**lora, by: value}) for value in values]
+    if by == "batch":
+        return made + [
+            (f"{_TITLES[FULL]}, {named(sweep, model, by, value)}", {**full, by: value}) for value in values
+        ]
+    return [*made, (_TITLES[FULL], full)]
+
+
+def named(sweep: Sweep, model: str, by: str, value: Any) -> str:
+    """A value in a legend or a list."""
+    if by != "targets":
+        return f"{BY[by].lower()} {value}"
+    if value == ALL:
+        return "attention and feed-forward"
+    more = sweep.shared(model) if value == MLP else ()
+    return " and ".join([_TARGETS.get(value, value), *more])
+
+
+def _line(label: str, points: Sequence[Point], figure: str) -> Line:
+    rates = sorted({point.rate for point in points})
+    spots = [_spot([point for point in points if point.rate == rate], figure) for rate in rates]
+    scored = [spot for spot in spots if spot is not None]
+    most = max((spot.seeds for spot in scored), default=0)
+    whole = [spot for spot in scored if spot.seeds == most]
+    best = min(whole, key=lambda spot: worth(spot, figure)) if whole else None
+    return Line(label, points[0].method, tuple(points), tuple(scored), best)
+
+
+def worth(spot: Spot, figure: str) -> float:
+    """Small where a spot is good, whatever the figure."""
+    return spot.mean if figure == LOSS else -spot.mean
+
+
+def best_of(found: Sequence[Line], figure: str) -> tuple[Line, Spot] | None:
+    """The best spot of a picture with its line, of those with the most seeds; ``None`` where nothing has a score."""
+    pairs = [(line, line.best) for line in found if line.best is not None]
+    most = max((spot.seeds for _, spot in pairs), default=0)
+    return min(
+        (pair for pair in pairs if pair[1].seeds == most),
+        key=lambda pair: worth(pair[1], figure),
+        default=None,
+    )
+
+
+def _spot(points: Sequence[Point], figure: str) -> Spot | None:
+    values = [value for point in points if (value := getattr(point, figure)) is not None]
+    if not values:
+        return None
+    return Spot(points[0].rate, statistics.fmean(values), min(values), max(values), len(values))
+
+
+def models(sweep: Sweep) -> list[str]:
+    """Those of which there is something to draw: LoRA's trainings come after those of full fine-tuning."""
+    return [model for model in sweep.models if sweep.values(model, "rank")]
+
+
+def usual(sweep: Sweep, model: str) -> dict[str, Any]:
+    """What is shown first of ``rank``, ``targets`` and ``batch``: a middle rank on all maps, the smallest batch."""
+    ranks, targets, batches = (sweep.values(model, name) for name in ("rank", "targets", "batch"))
+    return {"rank": ranks[len(ranks) // 2], "targets": targets[-1], "batch": batches[0]}

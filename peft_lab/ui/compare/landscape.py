@@ -1,0 +1,217 @@
+"""The sweep that comes with the app as a landscape: what the learning rate does, by rank, targets, batch or method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from peft_lab import units
+from peft_lab.errors import UnknownName
+from peft_lab.models.catalogue import get_model
+from peft_lab.recipes.advice import figure as written
+from peft_lab.sweep import again, landscape
+from peft_lab.sweep.landscape import BY, LOSS, METRIC, Line, Spot
+from peft_lab.sweep.points import FULL, Point, Sweep, shipped
+from peft_lab.tasks import get_task
+from peft_lab.ui import pages, state
+from peft_lab.ui.compare import drawings, verdicts
+from peft_lab.ui.compare.landscape_figure import landscape as draw
+from peft_lab.ui.compare.setup import SCOPE
+from peft_lab.ui.components import figures
+from peft_lab.ui.foreign import plain
+
+MODEL, LINES, SHOWN = "landscape", "lines", "shown"
+#: What is held at one value, by what its address is called.
+HELD = {"rank": "held_rank", "targets": "held_targets", "batch": "held_batch"}
+_LABELS = {
+    MODEL: "Model of the sweep",
+    LINES: "A line for each",
+    SHOWN: "Up the axis",
+    "held_rank": "Rank",
+    "held_targets": "Targets",
+    "held_batch": "Batch size",
+}
+_FIRST = {LINES: "rank", SHOWN: LOSS}
+
+
+def readers() -> dict[str, Callable[[str], None]]:
+    """What takes this part's choices out of the address; the model first, as the others depend on it."""
+
+    def reader(name: str) -> Callable[[str], None]:
+        def take(text: str) -> None:
+            known = {str(value): value for value in _options(shipped(), name)}
+            if text not in known:
+                raise UnknownName(_LABELS[name].lower(), text[:40], known, name)
+            state.remember(SCOPE, name, known[text], *_variants(name))
+
+        return take
+
+    return {name: reader(name) for name in _LABELS}
+
+
+def _model(sweep: Sweep) -> str:
+    return str(state.remembered(SCOPE, MODEL, landscape.models(sweep)[0]))
+
+
+def _variants(name: str) -> tuple[str, ...]:
+    """Ranks, targets and batches are those of a model."""
+    return (_model(shipped()),) if name in HELD.values() else ()
+
+
+def _options(sweep: Sweep, name: str) -> list[Any]:
+    if name in (MODEL, LINES, SHOWN):
+        return {MODEL: landscape.models(sweep), LINES: list(BY), SHOWN: [LOSS, METRIC]}[name]
+    varied = next(each for each, address in HELD.items() if address == name)
+    return list(sweep.values(_model(sweep), varied))
+
+
+def _default(sweep: Sweep, name: str) -> Any:
+    if name == MODEL:
+        return landscape.models(sweep)[0]
+    if name in _FIRST:
+        return _FIRST[name]
+    usual = landscape.usual(sweep, _model(sweep))
+    return next(usual[each] for each, address in HELD.items() if address == name)
+
+
+def section() -> dict[str, tuple[Any, Any]]:
+    """Draw the part; what the address has to say of it."""
+    sweep = shipped()
+    st.markdown(f"### The learning rate's landscape {figures.badge('measured')}")
+    st.markdown(
+        "Short trainings that differ in one thing at a time. A line is a configuration over its learning rates, the "
+        "mean over seeds; its band reaches from the lowest to the highest of them."
+    )
+    first = st.columns(3)
+    model = _choice(first[0], sweep, MODEL, lambda name: get_model(name).title)
+    by = _choice(first[1], sweep, LINES, BY.__getitem__)
+    titles = _titles(sweep, model)
+    shown = _choice(first[2], sweep, SHOWN, titles.__getitem__)
+    held = _held(sweep, model, by)
+    lines = landscape.lines(sweep, model, by, shown, held)
+    best = landscape.best_of(lines, shown)
+    if best is None:
+        st.markdown("None of these trainings has a score.")
+    else:
+        _best(best, shown, titles)
+        figure = draw(lines, shown, titles[shown])
+        st.plotly_chart(figure, key="compare-landscape", config=drawings.config(f"landscape-{model}-{by}"))
+        _table(lines, titles)
+        _again(sweep, best[0].first(best[1].rate))
+    _measured(sweep, model)
+    verdicts.section()
+    chosen = {MODEL: model, LINES: by, SHOWN: shown} | {HELD[name]: value for name, value in held.items()}
+    return {name: (chosen[name], _default(sweep, name)) for name in _LABELS}
+
+
+def _choice(place: Any, sweep: Sweep, name: str, titled: Callable[[Any], str]) -> Any:
+    options, variants = _options(sweep, name), _variants(name)
+    index = state.one_of(SCOPE, name, options, _default(sweep, name), *variants)
+    key = state.widget_key(SCOPE, name, *variants)
+    value = place.selectbox(_LABELS[name], options, index=index, format_func=titled, key=key)
+    problem = state.address_problem(SCOPE, name)
+    if problem:
+        place.markdown(f":red[:material/link_off: {plain(problem)}]")
+    state.remember(SCOPE, name, value, *variants)
+    return value
+
+
+def _held(sweep: Sweep, model: str, by: str) -> dict[str, Any]:
+    """What the lines have in common; a control for each that they do not differ in."""
+    open_ones = [name for name in HELD if name != by]
+    places = dict(zip(open_ones, st.columns(3), strict=False))
+    held = {}
+    for name, address in HELD.items():
+        if name in places:
+            held[name] = _choice(places[name], sweep, address, _named(sweep, model, name))
+        else:
+            held[name] = state.remembered(SCOPE, address, _default(sweep, address), model)
+    return held
+
+
+def _named(sweep: Sweep, model: str, name: str) -> Callable[[Any], str]:
+    return lambda value: landscape.named(sweep, model, name, value) if name == "targets" else str(value)
+
+
+def _titles(sweep: Sweep, model: str) -> dict[str, str]:
+    """What can be drawn, with its unit."""
+    setting = sweep.settings[model]
+    each = "row" if get_task(setting.task).kind == "classification" else "token"
+    share = setting.metric.replace("_", " ").capitalize()
+    return {LOSS: f"Held-out loss, nats per {each}", METRIC: f"{share}, share of held-out rows"}
+
+
+def _spread(spot: Spot, shown: str) -> str:
+    """Mean, and the lowest and the highest seed."""
+    mean, low, high = (
+        f"{value:.1%}" if shown == METRIC else f"{value:.3f}" for value in (spot.mean, spot.low, spot.high)
+    )
+    if spot.seeds == 1:
+        return f"{mean} (a single seed)"
+    return f"{mean} ({low} to {high} over {units.in_words(spot.seeds)} seeds)"
+
+
+def _best(best: tuple[Line, Spot], shown: str, titles: Mapping[str, str]) -> None:
+    line, spot = best
+    st.markdown(
+        f"Best here, the star: **{plain(line.label)}** at **{written(spot.rate)}**. {plain(titles[shown])}: "
+        f"{_spread(spot, shown)}. {figures.badge('measured')}"
+    )
+
+
+def _table(lines: list[Line], titles: Mapping[str, str]) -> None:
+    lost = any(line.diverged for line in lines)
+    rows = []
+    for line in lines:
+        if line.best is None:
+            continue
+        both = {name: line.at(line.best.rate, name) for name in (LOSS, METRIC)}
+        told = [_spread(spot, name) if spot else "–" for name, spot in both.items()]
+        diverged = [f"{line.diverged} of {len(line.points)}"] if lost else []
+        trained = units.short_count(line.points[0].trainable)
+        rows.append((line.label, figures.whole(written(line.best.rate)), *told, trained, *diverged))
+    heads = ("Line", "Its best rate", titles[LOSS], titles[METRIC], "Trained, head included")
+    figures.table(heads + ("Diverged",) * lost, rows, numeric=(1, 4, 5), fold=True)
+
+
+def _again(sweep: Sweep, point: Point) -> None:
+    """The ways to make the best training again."""
+    if point.method != FULL:
+        knobs = {name: state.as_text(value) for name, value in again.knobs(sweep, point).items()}
+        run = {"steps": point.steps, "batch": point.batch, "lr": point.rate, "seed": point.seed}
+        rows = {"rows": sweep.settings[point.model].eval_rows}
+        told = {name: state.as_text(value) for name, value in (run | rows).items()}
+        query = {"model": point.model, "task": point.task, **knobs, **told, "tab": "train"}
+        title = pages.titles()[point.method]
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if st.button(
+                f"Open {title} with the best", icon=":material/arrow_forward:", key="landscape-open"
+            ):
+                state.begin_afresh(point.method)
+                st.switch_page(pages.page(point.method, title), query_params=query)
+            st.markdown(f"[as a link]({point.method}?{urlencode(query)})", width="content")
+    with st.expander("The command that makes its first seed again"):
+        st.code(again.command_of(sweep, point), language="bash", wrap_lines=True)
+
+
+def _measured(sweep: Sweep, model: str) -> None:
+    """Where the figures are from."""
+    setting, machine = sweep.settings[model], sweep.machine
+    versions = ", ".join(f"{name} {version}" for name, version in sweep.packages.items())
+    repeated = (
+        f" {sweep.again} of them, made once more when they were put together, gave equal figures."
+        if sweep.again
+        else ""
+    )
+    note = f" {plain(sweep.note)}" if sweep.note else ""
+    st.markdown(
+        f":small[{figures.badge('measured')} {len(sweep.on(model)):,} trainings on "
+        f"{plain(get_task(setting.task).title)}, of {len(sweep.points):,} of the {sweep.total:,} that the sweep asks "
+        f"for. Each saw {setting.rows:,} rows whatever its batch and was scored on {setting.eval_rows:,} held-out "
+        f"rows; α is fixed. On {plain(machine['processor'])}, {machine['cores']} cores "
+        f"({plain(f'{sweep.device}, {sweep.dtype}')}), Python {plain(machine['python'])}, {plain(versions)}; put "
+        f"together {plain(sweep.created)}.{repeated}{note}]"
+    )
