@@ -4,7 +4,7 @@ LoRA by learning rate, rank, targets and batch, and full fine-tuning by learning
 seeds. A training sees the same number of rows whatever its batch: a batch four times larger makes a quarter of the
 steps. Steps, loss, precision and scoring are those of the app's own runs. FILE gets a line a training; what stands in
 is not trained again, so a sweep that was cut short goes on. ``0/2`` and ``1/2`` share the work between two processes.
-``tools.ship_sweep`` makes of it what the app shows; ``peft_lab/sweep/rows.jsonl`` can be copied to FILE and gone on with.
+``tools.ship_sweep`` makes of it what the app shows; a copy of ``peft_lab/sweep/rows.jsonl`` is a FILE to go on with.
 """
 
 from __future__ import annotations

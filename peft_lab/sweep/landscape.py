@@ -34,8 +34,8 @@ class Line:
 
     Attributes:
         label: what it differs in. method: ``lora`` or ``full``; full fine-tuning stands beside every choice.
-        points: the trainings. spots: by rate. diverged: trainings without a score.
-        best: the spot that is best, of those that have all seeds.
+        points: the trainings, of the seeds that have all rates. spots: by rate. diverged: trainings without a score.
+        best: the spot that is best, of those at which no seed diverged, where there are any.
     """
 
     label: str
@@ -103,14 +103,32 @@ def named(sweep: Sweep, model: str, by: str, value: Any) -> str:
     return " and ".join([_TARGETS.get(value, value), *more])
 
 
-def _line(label: str, points: Sequence[Point], figure: str) -> Line:
+def _line(label: str, given: Sequence[Point], figure: str) -> Line:
+    points = _whole(given)
     rates = sorted({point.rate for point in points})
     spots = [_spot([point for point in points if point.rate == rate], figure) for rate in rates]
     scored = [spot for spot in spots if spot is not None]
     most = max((spot.seeds for spot in scored), default=0)
-    whole = [spot for spot in scored if spot.seeds == most]
-    best = min(whole, key=lambda spot: worth(spot, figure)) if whole else None
+    sure = [spot for spot in scored if spot.seeds == most]
+    best = min(sure, key=lambda spot: worth(spot, figure)) if sure else None
     return Line(label, points[0].method, tuple(points), tuple(scored), best)
+
+
+def _whole(points: Sequence[Point]) -> list[Point]:
+    """Those of the seeds that have the most rates: means over other seeds at other rates could not be compared."""
+    rates: dict[int, int] = {}
+    for point in points:
+        rates[point.seed] = rates.get(point.seed, 0) + 1
+    return [point for point in points if rates[point.seed] == max(rates.values())]
+
+
+def told(value: float, figure: str) -> str:
+    """A figure as it is written.
+
+    >>> told(0.80512, METRIC), told(0.80512, LOSS)
+    ('80.5%', '0.805')
+    """
+    return f"{value:.1%}" if figure == METRIC else f"{value:.3f}"
 
 
 def worth(spot: Spot, figure: str) -> float:

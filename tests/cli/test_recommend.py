@@ -9,6 +9,7 @@ from peft_lab.claims import all_claims
 from peft_lab.claims import kept as kept_claims
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
+from peft_lab.recipes.replications import replications
 
 from .conftest import Run
 
@@ -75,6 +76,12 @@ def test_every_field_of_the_plan_has_value_band_and_source(run: Run) -> None:
     assert rate["value"] == 2e-4 and rate["kind"] == "cited"
     assert rate["band"][0] <= rate["value"] <= rate["band"][1]
     assert len({source["source"] for source in rate["sources"]}) >= 2
+    for setting in plan.values():
+        for source in setting["sources"]:
+            seen = replications()[source["rule"]]
+            assert source["here"]["value"] == seen.value and seen.verdict.startswith(
+                source["here"]["verdict"]
+            )
     assert run("recommend", "--answer", "prompting=yes", "--json").document["plan"] is None
 
 

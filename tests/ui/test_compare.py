@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import html
 import re
 import time
 from dataclasses import replace
@@ -16,10 +17,16 @@ from peft_lab import published, units
 from peft_lab.compare import carrying, pareto, results, shipped, store
 from peft_lab.compare.plan import make_plan
 from peft_lab.methods import all_methods
-from peft_lab.ui import theme
-from peft_lab.ui.compare import drawings, page, table, watching
+from peft_lab.recipes.advice import figure as figure_of
+from peft_lab.recipes.replications import Verdict, replications
+from peft_lab.sweep import again
+from peft_lab.sweep import landscape as landscapes
+from peft_lab.sweep.points import shipped as shipped_sweep
+from peft_lab.ui import state, theme
+from peft_lab.ui.compare import drawings, landscape, landscape_figure, page, table, watching
 from tests.compare.conftest import WISH, FakeQueue
 from tests.conftest import link
+from tests.sweep import made
 
 pytestmark = pytest.mark.weights
 ROOT = Path(__file__).parents[2]
@@ -74,7 +81,8 @@ def test_it_opens_with_nothing_compared(runner: FakeQueue) -> None:
     assert "Nothing has been compared" in told(app)
     assert app.button(key="compare-start")
     assert any("63 published runs" in each.label for each in app.expander)
-    assert len(app.get("plotly_chart")) == 3  # what others published: two figures, all methods, one method
+    # the landscape; what others published: two figures, all methods, one method
+    assert len(app.get("plotly_chart")) == 4
 
 
 def test_published_training_time_is_that_of_the_steps(runner: FakeQueue) -> None:
@@ -135,12 +143,90 @@ def test_an_address_of_what_others_published_that_cannot_be_read(
     assert said in told(opened(**{name: "nonsense"}))
 
 
+def test_the_landscape_is_in_the_address_and_names_its_best_point(runner: FakeQueue) -> None:
+    sweep = shipped_sweep()
+    model = landscapes.models(sweep)[0]
+    held = landscapes.usual(sweep, model)
+    for by, figure in (("rank", "loss"), ("method", "metric")):
+        lines = landscapes.lines(sweep, model, by, figure, held)
+        best = landscapes.best_of(lines, figure)
+        assert best is not None
+        asked = {} if by == "rank" else {"lines": by, "shown": figure}
+        app = opened(**asked)
+        assert dict(app.query_params) == asked
+        assert f"Best here, the star: **{best[0].label}** at **{figure_of(best[1].rate)}**" in told(app)
+    moved = opened(lines="targets", held_rank=str(sweep.values(model, "rank")[0]), held_batch="32")
+    assert dict(moved.query_params) == {
+        "lines": "targets", "held_rank": str(sweep.values(model, "rank")[0]), "held_batch": "32",
+    }  # fmt: skip
+    assert [box.key for box in moved.selectbox if "held_targets" in str(box.key)] == []
+
+
+def test_the_best_of_the_landscape_opens_as_the_run_that_was_made(runner: FakeQueue) -> None:
+    """The link says every setting: the page that reads it would train the very run."""
+    sweep = shipped_sweep()
+    model = landscapes.models(sweep)[0]
+    point = next(point for point in sweep.on(model) if point.method == "lora")
+    query = landscape.address_of(sweep, point)
+    asked = again.request(sweep, point)
+    knobs = {name: state.as_text(value) for name, value in asked.values.items()}
+    assert query == {
+        "model": model, "task": asked.task, **knobs, "steps": str(asked.steps), "batch": str(asked.batch),
+        "lr": f"{asked.learning_rate:g}", "seed": str(asked.seed), "rows": str(asked.eval_rows), "tab": "train",
+    }  # fmt: skip
+
+
+def test_the_rules_stand_under_the_landscape_with_their_verdicts(runner: FakeQueue) -> None:
+    shown = html.unescape(told(opened()))
+    found = {name: one for name, one in replications().items() if one.value is not None}
+    assert found
+    for one in found.values():
+        assert one.what in shown
+        verdict = "open" if one.verdict is Verdict.NOT_TESTABLE else one.verdict.partition(":")[0]
+        assert f">{verdict}</td>" in shown
+    assert f"Not testable here: {len(replications()) - len(found)} rules" in str(
+        [each.label for each in opened().expander]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("landscape", "no model of the sweep"),
+        ("lines", "no a line for each"),
+        ("shown", "no up the axis"),
+        ("held_rank", "no rank"),
+        ("held_targets", "no targets"),
+    ],
+)
+def test_an_address_of_the_landscape_that_cannot_be_read(runner: FakeQueue, name: str, said: str) -> None:
+    assert said in told(opened(**{"lines": "method", name: "nonsense"}))
+
+
+def test_bands_and_marks_of_the_landscape() -> None:
+    sweep = made.sweep(made.Truth(noise=0.1))
+    held = landscapes.usual(sweep, "smollm2-135m")
+    lines = landscapes.lines(sweep, "smollm2-135m", "rank", "loss", held)
+    figure = landscape_figure.landscape(lines, "loss", "nats")
+    bands = [trace for trace in figure.data if trace.fill == "toself"]
+    drawn = [trace for trace in figure.data if trace.fill is None]
+    assert len(bands) == len(drawn) == len(lines) == 3
+    best = landscapes.best_of(lines, "loss")
+    assert best is not None
+    stars = [(trace.name, trace.x[list(trace.marker.symbol).index("star")])
+             for trace in drawn if "star" in trace.marker.symbol]  # fmt: skip
+    assert stars == [(best[0].label, best[1].rate)]
+    assert all(sum(symbol != "circle-open" for symbol in trace.marker.symbol) == 1 for trace in drawn)
+    assert figure.layout.xaxis.type == "log" and figure.layout.yaxis.title.text == "nats"
+    assert [trace.line.dash for trace in drawn] == ["solid", "solid", "dash"]
+
+
 def test_a_published_run_opens_in_the_lab(runner: FakeQueue) -> None:
     app = opened(run="lora--llama-3.2-3B-rank64-rslora")
     links = told(app)
     assert "(memory?tab=published&row=lora--llama-3.2-3B-rank64-rslora)" in links
     assert "(lora?model=llama-3.2-3b&r=64&lora_alpha=64&use_rslora=true)" in links
-    assert "lora?" not in told(opened(run="lora--llama-3.2-3B-rank32-mica"))
+    assert f"lora?model={published.MODEL}" not in told(opened(run="lora--llama-3.2-3B-rank32-mica"))
 
 
 def test_a_comparison_is_made_from_the_form_and_shown(runner: FakeQueue) -> None:

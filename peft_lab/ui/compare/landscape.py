@@ -100,7 +100,10 @@ def section() -> dict[str, tuple[Any, Any]]:
         figure = draw(lines, shown, titles[shown])
         st.plotly_chart(figure, key="compare-landscape", config=drawings.config(f"landscape-{model}-{by}"))
         _table(lines, titles)
-        _again(sweep, best[0].first(best[1].rate))
+        _open(sweep, landscape.best_of([line for line in lines if line.method != FULL], shown))
+        with st.expander("The command that trains the star's first seed again"):
+            command = again.command_of(sweep, best[0].first(best[1].rate))
+            st.code(command, language="bash", wrap_lines=True)
     _measured(sweep, model)
     verdicts.section()
     chosen = {MODEL: model, LINES: by, SHOWN: shown} | {HELD[name]: value for name, value in held.items()}
@@ -146,9 +149,7 @@ def _titles(sweep: Sweep, model: str) -> dict[str, str]:
 
 def _spread(spot: Spot, shown: str) -> str:
     """Mean, and the lowest and the highest seed."""
-    mean, low, high = (
-        f"{value:.1%}" if shown == METRIC else f"{value:.3f}" for value in (spot.mean, spot.low, spot.high)
-    )
+    mean, low, high = (landscape.told(value, shown) for value in (spot.mean, spot.low, spot.high))
     if spot.seeds == 1:
         return f"{mean} (a single seed)"
     return f"{mean} ({low} to {high} over {units.in_words(spot.seeds)} seeds)"
@@ -177,24 +178,32 @@ def _table(lines: list[Line], titles: Mapping[str, str]) -> None:
     figures.table(heads + ("Diverged",) * lost, rows, numeric=(1, 4, 5), fold=True)
 
 
-def _again(sweep: Sweep, point: Point) -> None:
-    """The ways to make the best training again."""
-    if point.method != FULL:
-        knobs = {name: state.as_text(value) for name, value in again.knobs(sweep, point).items()}
-        run = {"steps": point.steps, "batch": point.batch, "lr": point.rate, "seed": point.seed}
-        rows = {"rows": sweep.settings[point.model].eval_rows}
-        told = {name: state.as_text(value) for name, value in (run | rows).items()}
-        query = {"model": point.model, "task": point.task, **knobs, **told, "tab": "train"}
-        title = pages.titles()[point.method]
-        with st.container(horizontal=True, vertical_alignment="center"):
-            if st.button(
-                f"Open {title} with the best", icon=":material/arrow_forward:", key="landscape-open"
-            ):
-                state.begin_afresh(point.method)
-                st.switch_page(pages.page(point.method, title), query_params=query)
-            st.markdown(f"[as a link]({point.method}?{urlencode(query)})", width="content")
-    with st.expander("The command that makes its first seed again"):
-        st.code(again.command_of(sweep, point), language="bash", wrap_lines=True)
+def address_of(sweep: Sweep, point: Point) -> dict[str, str]:
+    """What the address of its method's page has to say to train it again."""
+    asked = again.request(sweep, point)
+    run = {
+        "steps": asked.steps,
+        "batch": asked.batch,
+        "lr": point.rate,
+        "seed": asked.seed,
+        "rows": asked.eval_rows,
+    }
+    told = {name: state.as_text(value) for name, value in (dict(asked.values) | run).items()}
+    return {"model": asked.model, "task": asked.task, **told, "tab": "train"}
+
+
+def _open(sweep: Sweep, best: tuple[Line, Spot] | None) -> None:
+    """The way to the page that trains the best of LoRA again; full fine-tuning has none."""
+    if best is None:
+        return
+    point = best[0].first(best[1].rate)
+    query, title = address_of(sweep, point), pages.titles()[point.method]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        label = f"Open {title} with its best: {best[0].label} at {figures.whole(written(point.rate))}"
+        if st.button(label, icon=":material/arrow_forward:", key="landscape-open"):
+            state.begin_afresh(point.method)
+            st.switch_page(pages.page(point.method, title), query_params=query)
+        st.markdown(f"[as a link]({point.method}?{urlencode(query)})", width="content")
 
 
 def _measured(sweep: Sweep, model: str) -> None:
@@ -211,7 +220,7 @@ def _measured(sweep: Sweep, model: str) -> None:
         f":small[{figures.badge('measured')} {len(sweep.on(model)):,} trainings on "
         f"{plain(get_task(setting.task).title)}, of {len(sweep.points):,} of the {sweep.total:,} that the sweep asks "
         f"for. Each saw {setting.rows:,} rows whatever its batch and was scored on {setting.eval_rows:,} held-out "
-        f"rows; α is fixed. On {plain(machine['processor'])}, {machine['cores']} cores "
-        f"({plain(f'{sweep.device}, {sweep.dtype}')}), Python {plain(machine['python'])}, {plain(versions)}; put "
+        f"rows; α is fixed; a seed that lacks a rate is not drawn. On {plain(machine['processor'])}, "
+        f"{machine['cores']} cores ({plain(f'{sweep.device}, {sweep.dtype}')}), Python {plain(machine['python'])}, {plain(versions)}; put "
         f"together {plain(sweep.created)}.{repeated}{note}]"
     )

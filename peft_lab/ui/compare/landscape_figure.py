@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from peft_lab.palette import faint
 from peft_lab.recipes.advice import figure as written
-from peft_lab.sweep.landscape import METRIC, Line, best_of
+from peft_lab.sweep.landscape import METRIC, Line, best_of, told
 from peft_lab.sweep.points import FULL
 from peft_lab.ui import theme
 
@@ -21,7 +21,6 @@ def landscape(lines: Sequence[Line], shown: str, title: str) -> go.Figure:
     """
     figure = go.Figure()
     best = best_of(lines, shown)
-    form = ".1%" if shown == METRIC else ".3f"
     full = [line for line in lines if line.method == FULL]
     lora = [line for line in lines if line.method != FULL]
     for line in lines:
@@ -59,11 +58,15 @@ def landscape(lines: Sequence[Line], shown: str, title: str) -> go.Figure:
                 ],
             },
             customdata=[
-                (written(spot.rate), f"{spot.low:{form}}", f"{spot.high:{form}}", spot.seeds)
+                (
+                    written(spot.rate),
+                    *(told(value, shown) for value in (spot.mean, spot.low, spot.high)),
+                    spot.seeds,
+                )
                 for spot in line.spots
             ],
-            hovertemplate=f"rate %{{customdata[0]}}: %{{y:{form}}}<br>%{{customdata[1]}} to %{{customdata[2]}}, "
-            f"seeds: %{{customdata[3]}}<extra>{line.label}</extra>",
+            hovertemplate="rate %{customdata[0]}: %{customdata[1]}<br>%{customdata[2]} to %{customdata[3]}, seeds: "
+            f"%{{customdata[4]}}<extra>{line.label}</extra>",
         )
     figure.update_layout(
         margin={"l": 8, "r": 8, "t": 8, "b": 40},

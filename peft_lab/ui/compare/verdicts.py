@@ -49,6 +49,7 @@ def section() -> None:
         fold=True,
     )
     with st.expander("How each figure was taken"):
+        st.markdown(f":small[Groups and trainings are those behind the figure.] {figures.badge('measured')}")
         figures.table(
             ("Figure", "How", "Groups", "Trainings"),
             [(one.what, one.note, str(one.groups), units.count(one.runs)) for one in tried.values()],
@@ -60,6 +61,7 @@ def section() -> None:
         if name not in tried:
             reasons.setdefault(one.note, []).append(rules[name].citation)
     with st.expander(f"Not testable here: {sum(map(len, reasons.values()))} rules, and why"):
+        st.markdown(f":small[A rule is what one source says of one setting.] {figures.badge('cited')}")
         figures.table(
             ("Why", "Rules of"),
             [
