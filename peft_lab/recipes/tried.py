@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,7 +98,7 @@ def _pairs(sweep: Sweep, **other: Any) -> Iterator[tuple[Curve, Curve]]:
 
 def _tried(
     what: str, note: str, unit: str, expected: tuple[float, float],
-    pairs: list[tuple[Group, float | None, tuple[Curve, ...]]],
+    pairs: Sequence[tuple[Group, float | None, tuple[Curve, ...]]],
 ) -> Tried:  # fmt: skip
     """Pairs without a difference, whose best rate lies at an end of the sweep, are left out and counted."""
     kept = [(group, found, used) for group, found, used in pairs if found is not None]

@@ -103,7 +103,7 @@ class Sweep:
         """
         known_of = dict(about or {})
         settings = {
-            model: Setting(**kinds.read(Setting, each, "A model's setting"))
+            model: _setting(kinds.read(Setting, each, "A model's setting"))
             for model, each in known_of.pop("settings", {}).items()
         }
         told = kinds.read(cls, {"points": [], **known_of}, "A sweep")
@@ -151,6 +151,11 @@ class Sweep:
 def _order(value: Any) -> tuple[Any, ...]:
     """Numbers by size; names with the widest last."""
     return (value == ALL, value) if isinstance(value, str) else (value,)
+
+
+def _setting(told: Mapping[str, Any]) -> Setting:
+    targets = {name: tuple(maps) for name, maps in told["targets"].items()}
+    return Setting(**{**told, "targets": targets})
 
 
 def _require_sense(point: Point) -> None:

@@ -40,7 +40,7 @@ def test_what_ships_lies_on_the_grid() -> None:
     for grid in maker.GRIDS:
         setting = sweep.settings[grid.model]
         assert (setting.task, setting.rows, setting.eval_rows) == (grid.task, grid.rows, grid.eval_rows)
-        assert dict(setting.targets) == {name: list(each) for name, each in grid.targets.items()}
+        assert dict(setting.targets) == grid.targets
         assert setting.metric == get_task(grid.task).metric
         for point in sweep.on(grid.model):
             assert point.steps * point.batch == grid.rows

@@ -221,6 +221,6 @@ def _measured(sweep: Sweep, model: str) -> None:
         f"{plain(get_task(setting.task).title)}, of {len(sweep.points):,} of the {sweep.total:,} that the sweep asks "
         f"for. Each saw {setting.rows:,} rows whatever its batch and was scored on {setting.eval_rows:,} held-out "
         f"rows; α is fixed; a seed that lacks a rate is not drawn. On {plain(machine['processor'])}, "
-        f"{machine['cores']} cores ({plain(f'{sweep.device}, {sweep.dtype}')}), Python {plain(machine['python'])}, {plain(versions)}; put "
-        f"together {plain(sweep.created)}.{repeated}{note}]"
+        f"{machine['cores']} cores ({plain(f'{sweep.device}, {sweep.dtype}')}), Python {plain(machine['python'])}, "
+        f"{plain(versions)}; put together {plain(sweep.created)}.{repeated}{note}]"
     )
