@@ -32,6 +32,11 @@ _OTHER_TOPICS = {
     "serving": "Serving",
     "choosing": "Choosing a method",
     "training": "Training",
+    "preference": "Preferences and rewards",
+    "planning": "Planning a job",
+    "merging": "Merging and shipping",
+    "debugging": "Debugging",
+    "safety": "Forgetting and safety",
 }
 #: Full fine-tuning is asked about under memory and choosing.
 _NO_TOPIC = frozenset({"full"})
