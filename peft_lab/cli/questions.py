@@ -10,6 +10,7 @@ from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.models.catalogue import resolve
 from peft_lab.quiz.bank import select
+from peft_lab.quiz.follow_up import FollowUp
 from peft_lab.quiz.question import Question, topics
 
 
@@ -74,6 +75,13 @@ def _row(question: Question, model: str | None) -> dict[str, Any]:
         else [{"value": m.value, "forgot": m.forgot} for m in answer.near_misses],
         "listen_for": list(question.listen_for),
         "wrong": list(question.wrong),
-        "follow_ups": list(question.follow_ups),
+        "follow_ups": [_follow_up(question, each, own) for each in question.follow_ups],
         "sources": list(question.sources),
     }
+
+
+def _follow_up(question: Question, follow_up: FollowUp, model: str | None) -> dict[str, Any]:
+    asked, answer = question.explain_follow_up(follow_up, model)
+    if follow_up.leads_to:
+        return {"question": asked, "question_id": follow_up.leads_to, "sources": list(follow_up.sources)}
+    return {"question": asked, "answer": answer, "sources": list(follow_up.sources)}

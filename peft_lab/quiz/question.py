@@ -19,6 +19,7 @@ from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue, resolve
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.computed import Answer, Case, Given
+from peft_lab.quiz.follow_up import FollowUp
 from peft_lab.units import Source
 
 Level = Literal["basic", "medium", "hard"]
@@ -61,10 +62,12 @@ class Question:
     Attributes:
         question, answer: templates.
         listen_for: what an interviewer wants to hear. ``wrong``: what is often said instead.
-        follow_ups: what is asked next.
+        follow_ups: what is asked next, in this order.
         model: catalogue name of the model that is asked about at first; ``None`` when no model matters.
         given: the question's own numbers by placeholder.
         options, correct: of a choice; ``correct`` is ``None`` when the calculation decides.
+        because: for each option of a choice what whoever takes it must have thought; empty for the one that is always
+            right.
         calculate: the calculation; ``None`` for a written answer.
         fits: which other models it can be asked about.
         origin: where its figure comes from, when that is not what :attr:`source` concludes.
@@ -81,12 +84,13 @@ class Question:
     answer: str
     listen_for: tuple[str, ...]
     wrong: tuple[str, ...]
-    follow_ups: tuple[str, ...]
+    follow_ups: tuple[FollowUp, ...]
     sources: tuple[str, ...]
     model: str | None = None
     given: Mapping[str, Given] = field(default_factory=dict)
     options: tuple[str, ...] = ()
     correct: int | None = None
+    because: tuple[str, ...] = ()
     calculate: Callable[[Case], Answer] | None = None
     fits: Callable[[ModelShape], bool] = any_model
     needs: Need = "shape"
@@ -159,6 +163,15 @@ class Question:
         if computed is not None and self.kind == "choice":
             words["value"] = self.choices(model, **given)[round(computed.value)]
         return fill(self.answer, words)
+
+    def explain_follow_up(self, follow_up: FollowUp, model: str | None = None) -> tuple[str, str]:
+        """A follow-up's question and its answer, with their numbers; the answer is empty where it leads on."""
+        case = self.case(model)
+        words = _words(case)
+        if follow_up.calculate is not None:
+            computed = follow_up.calculate(case)
+            words = {**words, "value": computed.shown, **computed.named}
+        return fill(follow_up.question, words), fill(follow_up.answer, words)
 
     def right_option(self, computed: Answer | None) -> int:
         """Index of the right option of a choice."""

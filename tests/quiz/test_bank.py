@@ -64,7 +64,7 @@ def test_question_is_complete(question: Question) -> None:
     assert question.level in LEVELS
     assert question.question.strip()
     assert question.answer.strip()
-    for texts in (question.listen_for, question.wrong, question.follow_ups, question.sources):
+    for texts in (question.listen_for, question.wrong, question.sources):
         assert texts, question.id
         assert all(isinstance(text, str) and len(text) > 1 and text == text.strip() for text in texts)
     assert (question.kind == "free") == (not question.computed and not question.options)

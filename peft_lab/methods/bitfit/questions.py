@@ -9,6 +9,7 @@ from peft_lab.facts import RATE, fact
 from peft_lab.methods.bitfit import calculations as calc
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.fits import with_biases, without_biases
+from peft_lab.quiz.follow_up import then
 from peft_lab.quiz.question import Question
 
 MODEL = "bert-base"
@@ -38,7 +39,7 @@ QUESTIONS = (
         answer="{{value}}: {{trained}} numbers.",
         listen_for=("one bias per output", "norms have them, too", "nothing is added, so the total stays"),
         wrong=("a percent or more",),
-        follow_ups=("And on a Llama?",),
+        follow_ups=(then("And on a Llama?"),),
         sources=(f"{src.BITFIT}, section 3",),
     ),
     ask(
@@ -49,7 +50,7 @@ QUESTIONS = (
         "biases is possible, but it is another method.",
         listen_for=("asks whether the architecture has biases", "RMSNorm has a scale only"),
         wrong=("0.08%, quoted from another model",),
-        follow_ups=("Which current models do have some?",),
+        follow_ups=(then("Which current models do have some?"),),
         sources=(f"{src.BITFIT}, section 3", src.RUN),
     ),
     ask(
@@ -64,7 +65,7 @@ QUESTIONS = (
             "per-task storage is small, but switching tasks means exchanging the biases",
         ),
         wrong=("'because it has few parameters': LoRA unmerged has few, too, and costs time",),
-        follow_ups=("How would you serve several BitFit tasks in one batch?",),
+        follow_ups=(then("How would you serve several BitFit tasks in one batch?"),),
         sources=(f"{src.BITFIT}, section 3",),
     ),
     ask(
@@ -75,7 +76,7 @@ QUESTIONS = (
         answer="{{value}}, {{share}} of all parameters. {{outside}} of them are outside the layers.",
         listen_for=("sorted by layer and outside", "the widening map has the largest bias"),
         wrong=("forgets norms", "forgets the pooler"),
-        follow_ups=("Which half of them did the paper find sufficient?",),
+        follow_ups=(then("Which half of them did the paper find sufficient?"),),
         sources=(f"{src.BITFIT}, section 3",),
     ),
     ask(
@@ -86,7 +87,7 @@ QUESTIONS = (
         answer="{{value}}, {{share}} of all biases, at nearly the same scores.",
         listen_for=("hidden plus feed-forward width, per layer", "an ablation that tells which biases matter"),
         wrong=("takes both to be as wide as the model",),
-        follow_ups=("Why could just these two matter most?",),
+        follow_ups=(then("Why could just these two matter most?"),),
         sources=(f"{src.BITFIT}, section 4",),
     ),
     ask(
@@ -99,7 +100,7 @@ QUESTIONS = (
         "whether the head is, and whether weight decay pulls on the biases.",
         listen_for=("rate, with an order of magnitude", "checks what is trainable", "head"),
         wrong=("trains longer at the same rate",),
-        follow_ups=("How would you find a good rate in three short runs?",),
+        follow_ups=(then("How would you find a good rate in three short runs?"),),
         sources=(f"{src.BITFIT}, section 4", src.RUN),
     ),
     ask(
@@ -110,7 +111,7 @@ QUESTIONS = (
         "method that depends on a detail of the architecture can vanish with it.",
         listen_for=("architecture decides applicability", "an example with biases in attention only"),
         wrong=("that biases are folded into the norms",),
-        follow_ups=("What is the closest thing to BitFit that a Llama allows?",),
+        follow_ups=(then("What is the closest thing to BitFit that a Llama allows?"),),
         sources=(f"{src.PALM}, section 2", src.RUN),
     ),
     ask(
@@ -121,7 +122,7 @@ QUESTIONS = (
         answer="{{value}}, {{share}} of all: far below what BitFit has on BERT.",
         listen_for=("grouped-query attention in the bias, too", "doubts that so few places suffice"),
         wrong=("three times the hidden size per layer where keys and values are narrower",),
-        follow_ups=("Does the key's bias act here, unlike in BERT?",),
+        follow_ups=(then("Does the key's bias act here, unlike in BERT?"),),
         sources=(src.RUN, f"{src.BITFIT}, section 3"),
     ),
     ask(
@@ -131,7 +132,7 @@ QUESTIONS = (
         answer="{{value}}.",
         listen_for=("counts the norm outside the layers", "ratio of like things"),
         wrong=("forgets that norms have biases",),
-        follow_ups=("Would training the norms' scales as well still be BitFit?",),
+        follow_ups=(then("Would training the norms' scales as well still be BitFit?"),),
         sources=(f"{src.BITFIT}, section 3",),
     ),
     ask(
@@ -147,8 +148,8 @@ QUESTIONS = (
         ),
         wrong=("all attention biases", "none"),
         follow_ups=(
-            "Does this hold with rotary position embeddings?",
-            "How would you see it in a trained BitFit model?",
+            then("Does this hold with rotary position embeddings?"),
+            then("How would you see it in a trained BitFit model?"),
         ),
         sources=(src.ALGEBRA, f"{src.TRANSFORMER}, section 3.2"),
     ),
@@ -165,7 +166,7 @@ QUESTIONS = (
             "small data against large",
         ),
         wrong=("that constant shifts have no effect beyond the last layer",),
-        follow_ups=("How did it compare with full fine-tuning as data grew in the paper?",),
+        follow_ups=(then("How did it compare with full fine-tuning as data grew in the paper?"),),
         sources=(f"{src.BITFIT}, sections 3 and 4",),
     ),
 )  # fmt: skip

@@ -10,6 +10,7 @@ from peft_lab.methods.prompt import calculations as calc
 from peft_lab.methods.prompt.published import right
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.fits import few_positions, prompted, separate_attention
+from peft_lab.quiz.follow_up import then
 from peft_lab.quiz.question import Question
 
 MODEL = "llama-3.2-3b"
@@ -29,7 +30,7 @@ QUESTIONS = (
         answer="{{value}}: one embedding per token. That is {{share}} of all parameters.",
         listen_for=("n times the width of an embedding", "independent of depth"),
         wrong=("multiplies by the layers", "multiplies by the vocabulary"),
-        follow_ups=("What does Prefix Tuning with as many tokens train?",),
+        follow_ups=(then("What does Prefix Tuning with as many tokens train?"),),
         sources=(f"{src.PROMPT}, section 2",),
     ),
     ask(
@@ -41,7 +42,7 @@ QUESTIONS = (
         "the number of parameters.",
         listen_for=("orders of magnitude: thousands out of hundreds of millions", "larger models, smaller share"),
         wrong=("a percentage from memory, for every model",),
-        follow_ups=("Does such a small share mean little memory in training?",),
+        follow_ups=(then("Does such a small share mean little memory in training?"),),
         sources=(f"{src.PROMPT}, section 2",),
     ),
     ask(
@@ -57,7 +58,7 @@ QUESTIONS = (
             "not readable, bound to one model",
         ),
         wrong=("that the model searches for better words", "that the model's embedding table is trained"),
-        follow_ups=("What do the nearest words of a trained soft prompt tell you?",),
+        follow_ups=(then("What do the nearest words of a trained soft prompt tell you?"),),
         sources=(f"{src.PROMPT}, sections 2 and 7",),
     ),
     ask(
@@ -69,7 +70,7 @@ QUESTIONS = (
         "rate, start and length of training.",
         listen_for=("scale", "behind on small models", "sensitive to settings"),
         wrong=("unconditionally", "that more tokens make up for a small model"),
-        follow_ups=("What would you use instead on a model with 100 million parameters?",),
+        follow_ups=(then("What would you use instead on a model with 100 million parameters?"),),
         sources=(f"{src.PROMPT}, section 3.1 and figure 1",),
     ),
     ask(
@@ -79,7 +80,7 @@ QUESTIONS = (
         answer="{{value}}. {{per_gigabyte}} such tasks fit into a gigabyte.",
         listen_for=("four bytes per number", "what that means for serving many tasks"),
         wrong=("forgets the bytes per number",),
-        follow_ups=("What else has to be kept to use it again next year?",),
+        follow_ups=(then("What else has to be kept to use it again next year?"),),
         sources=(f"{src.PROMPT}, section 1", src.PEFT),
     ),
     ask(
@@ -93,7 +94,7 @@ QUESTIONS = (
             "the failure is an index error or silent truncation",
         ),
         wrong=("that soft tokens need no positions",),
-        follow_ups=("Does it matter on a model with 128k positions?", "Which methods take no positions?"),
+        follow_ups=(then("Does it matter on a model with 128k positions?"), then("Which methods take no positions?")),
         sources=(src.RUN, f"{src.PROMPT}, section 2"),
     ),
     ask(
@@ -104,7 +105,7 @@ QUESTIONS = (
         answer="{{value}}: quadratic in the length, while the linear maps' work grows by {{linear}} only.",
         listen_for=("attention is quadratic, the rest linear", "so prompts are not free at inference"),
         wrong=("(n + T)/T", "no growth, since parameters hardly grow"),
-        follow_ups=("How is that for Prefix Tuning, whose tokens ask no queries?",),
+        follow_ups=(then("How is that for Prefix Tuning, whose tokens ask no queries?"),),
         sources=(f"{src.TRANSFORMER}, section 4",),
     ),
     ask(
@@ -121,7 +122,7 @@ QUESTIONS = (
             "settings can matter more than the choice of method",
         ),
         wrong=("uses the full fine-tuning rate and concludes that the method is bad",),
-        follow_ups=("How would you compare methods fairly, then?",),
+        follow_ups=(then("How would you compare methods fairly, then?"),),
         sources=(f"{src.PROMPT}, section 3", src.BENCH),
     ),
     ask(
@@ -137,7 +138,7 @@ QUESTIONS = (
             "largest effect on small models",
         ),
         wrong=("'it converges to the same thing anyway'",),
-        follow_ups=("What happens when the text has fewer tokens than the prompt?",),
+        follow_ups=(then("What happens when the text has fewer tokens than the prompt?"),),
         sources=(f"{src.PROMPT}, section 3.2", src.BENCH),
     ),
     ask(
@@ -149,7 +150,7 @@ QUESTIONS = (
         "prompt does.",
         listen_for=("LoRA scales with depth, a prompt does not",),
         wrong=("forgets that LoRA sits in each layer",),
-        follow_ups=("Would that many tokens be as good as the LoRA?",),
+        follow_ups=(then("Would that many tokens be as good as the LoRA?"),),
         sources=(f"{src.PROMPT}, section 2", f"{src.LORA}, section 4.2"),
     ),
     ask(
@@ -161,7 +162,7 @@ QUESTIONS = (
         "half only. {{used}} of them ever learn.",
         listen_for=("a count is not the number of useful parameters", "would check gradients"),
         wrong=("n · d, as on a causal model",),
-        follow_ups=("How would you find out which parameters never change?",),
+        follow_ups=(then("How would you find out which parameters never change?"),),
         sources=(src.PEFT, src.RUN),
     ),
     ask(
@@ -177,7 +178,7 @@ QUESTIONS = (
             "checks metrics that index into the logits",
         ),
         wrong=("that PEFT cuts the virtual positions off again",),
-        follow_ups=("And with Prefix Tuning?",),
+        follow_ups=(then("And with Prefix Tuning?"),),
         sources=(src.PEFT, src.RUN),
     ),
     ask(
@@ -194,7 +195,7 @@ QUESTIONS = (
             "compare with the starting text before reading anything into it",
         ),
         wrong=("that the prompt must have overfitted", "that the words explain the model"),
-        follow_ups=("Which experiment would show what a soft token does?",),
+        follow_ups=(then("Which experiment would show what a soft token does?"),),
         sources=(f"{src.WAYWARD}, sections 3 and 4", f"{src.PROMPT}, section 7"),
     ),
 )  # fmt: skip

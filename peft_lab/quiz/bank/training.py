@@ -9,6 +9,7 @@ from peft_lab.facts import FORGETS_LESS, RATE, fact
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.calculations import training as calc
 from peft_lab.quiz.fits import causal, gated
+from peft_lab.quiz.follow_up import then
 from peft_lab.quiz.question import Question
 
 ask = partial(Question, topic="training", model=None)
@@ -27,7 +28,7 @@ QUESTIONS = (
         answer="{{value}}.",
         listen_for=("rounds up within each epoch",),
         wrong=("rounds down", "one epoch"),
-        follow_ups=("And with gradient accumulation?",),
+        follow_ups=(then("And with gradient accumulation?"),),
         sources=("PyTorch documentation, torch.utils.data.DataLoader, drop_last", src.ALGEBRA),
     ),
     ask(
@@ -38,7 +39,7 @@ QUESTIONS = (
         answer="{{value}}.",
         listen_for=("product of the three", "accumulation saves activations, not time"),
         wrong=("forgets the devices",),
-        follow_ups=("What has to change when you halve the devices?",),
+        follow_ups=(then("What has to change when you halve the devices?"),),
         sources=("Transformers documentation, Trainer, gradient accumulation", src.ALGEBRA),
     ),
     ask(
@@ -49,7 +50,7 @@ QUESTIONS = (
         answer="{{value}}.",
         listen_for=("why warm-up: Adam's early estimates of the moments are poor",),
         wrong=("warm-up per epoch",),
-        follow_ups=("Does LoRA need a warm-up, given that it starts at zero?",),
+        follow_ups=(then("Does LoRA need a warm-up, given that it starts at zero?"),),
         sources=(f"{src.TRANSFORMER}, section 5.3",),
     ),
     ask(
@@ -67,7 +68,7 @@ QUESTIONS = (
         "thousandths, and prompts from 1e-3 up to 0.3, by optimizer.",
         listen_for=("reason and order of magnitude", "differs by method", "frozen weights act as a safety net"),
         wrong=("keeps the old rate and blames the method",),
-        follow_ups=("How does α enter the effective rate of LoRA?",),
+        follow_ups=(then("How does α enter the effective rate of LoRA?"),),
         sources=(f"{src.LORA_REGRET}, Optimal learning rate and rank", src.BENCH, f"{src.PROMPT}, section 3"),
     ),
     ask(
@@ -78,7 +79,7 @@ QUESTIONS = (
         answer="{{value}}. All tokens cost time, so short completions behind long prompts train slowly per second.",
         listen_for=("masked labels", "compute is paid for all tokens", "logits only needed for labelled positions"),
         wrong=("completion over prompt",),
-        follow_ups=("When would you train on the prompt as well?",),
+        follow_ups=(then("When would you train on the prompt as well?"),),
         sources=("PyTorch documentation, torch.nn.CrossEntropyLoss, ignore_index", src.ALGEBRA, src.RUN),
     ),
     ask(
@@ -89,7 +90,7 @@ QUESTIONS = (
         answer="{{value}}. Sorting examples into batches by length takes most of that away.",
         listen_for=("longest times count as the denominator", "a remedy: length-sorted batches or packing"),
         wrong=("relative to the text instead of all positions",),
-        follow_ups=("What is the risk of strict sorting by length?",),
+        follow_ups=(then("What is the risk of strict sorting by length?"),),
         sources=("Transformers documentation, padding and truncation", src.RUN, src.ALGEBRA),
     ),
     ask(
@@ -101,7 +102,7 @@ QUESTIONS = (
         "has moved and both learn.",
         listen_for=("writes the two gradients", "only for one step"),
         wrong=("A, because it is the one with values",),
-        follow_ups=("And if A were zero and B random?",),
+        follow_ups=(then("And if A were zero and B random?"),),
         sources=(src.ALGEBRA, f"{src.LORA}, section 4.1"),
     ),
     ask(
@@ -119,7 +120,7 @@ QUESTIONS = (
             "a test on old abilities",
         ),
         wrong=("'weights are frozen, so nothing is forgotten'",),
-        follow_ups=("How do you measure it, and how do you reduce it further?",),
+        follow_ups=(then("How do you measure it, and how do you reduce it further?"),),
         sources=(f"{src.LEARNS_LESS}, section 4",),
     ),
     ask(
@@ -134,7 +135,7 @@ QUESTIONS = (
             "test: reload and compare outputs before finishing",
         ),
         wrong=("blames overfitting",),
-        follow_ups=("How should the head be counted in 'trainable %'?",),
+        follow_ups=(then("How should the head be counted in 'trainable %'?"),),
         sources=(src.PEFT, src.RUN),
     ),
     ask(
@@ -146,7 +147,7 @@ QUESTIONS = (
         "parameters with the formula. Names also differ between architectures.",
         listen_for=("partial matches pass silently", "verifies with count or module list"),
         wrong=("tunes the learning rate",),
-        follow_ups=("Which other mistake makes the count too large?",),
+        follow_ups=(then("Which other mistake makes the count too large?"),),
         sources=(src.RUN, src.PEFT),
     ),
     ask(
@@ -162,7 +163,7 @@ QUESTIONS = (
             "why fewer parameters do not mean proportionally faster",
         ),
         wrong=("the share of trained parameters",),
-        follow_ups=("What does checkpointing add to both?", "Where does the optimizer's time come in?"),
+        follow_ups=(then("What does checkpointing add to both?"), then("Where does the optimizer's time come in?")),
         sources=(f"{src.SCALING}, section 2.1", src.ALGEBRA),
     ),
     ask(
@@ -173,7 +174,7 @@ QUESTIONS = (
         "stochastic rounding.",
         listen_for=("seven stored bits of significand", "relative, so small weights fare better", "a remedy"),
         wrong=("float16's spacing", "range instead of precision"),
-        follow_ups=("Why are LoRA's A and B often kept in float32?",),
+        follow_ups=(then("Why are LoRA's A and B often kept in float32?"),),
         sources=(f"{src.MIXED}, section 3.1",),
     ),
     ask(
@@ -186,7 +187,7 @@ QUESTIONS = (
         "variant.",
         listen_for=("inputs, not parameters, decide in the reentrant variant", "frozen embedding", "a working fix"),
         wrong=("unfreezes the embedding for good",),
-        follow_ups=("What does checkpointing cost and save here?",),
+        follow_ups=(then("What does checkpointing cost and save here?"),),
         sources=("PyTorch documentation, torch.utils.checkpoint", src.RUN),
     ),
     ask(
@@ -198,7 +199,7 @@ QUESTIONS = (
         "before wrapping again. A comparison of settings run that way compares mixtures.",
         listen_for=("in-place change", "fresh base or unload", "checks counts against the formula"),
         wrong=("'the percentage is rounded'",),
-        follow_ups=("Does deleting the wrapper object help?",),
+        follow_ups=(then("Does deleting the wrapper object help?"),),
         sources=(src.RUN, src.PEFT),
     ),
     ask(
@@ -214,7 +215,7 @@ QUESTIONS = (
             "reads ranks at the end",
         ),
         wrong=("raises the target rank",),
-        follow_ups=("How would you notice within one epoch?",),
+        follow_ups=(then("How would you notice within one epoch?"),),
         sources=(f"{src.ADALORA}, section 3", src.PEFT),
     ),
 )  # fmt: skip

@@ -104,7 +104,7 @@ def interviewer(question: Question) -> None:
         st.markdown("#### An interviewer listens for")
         _list(question.listen_for)
         st.markdown("#### Then asks")
-        _list(question.follow_ups)
+        _list([question.explain_follow_up(each)[0] for each in question.follow_ups])
     with right:
         st.markdown("#### Often said, and wrong")
         _list(question.wrong)
