@@ -82,7 +82,9 @@ def test_sources_say_where(question: Question) -> None:
     """Papers with their number and a place in them; at least one source is no remark of our own."""
     for source in question.sources:
         if "arXiv" in source:
-            assert re.search(r"arXiv:\d{4}\.\d{4,5}, (sections?|appendix|algorithm|figure) ", source), source
+            assert re.search(
+                r"arXiv:\d{4}\.\d{4,5}, (sections?|appendix|algorithm|figures?|tables?|abstract)\b", source
+            ), source
 
 
 @each

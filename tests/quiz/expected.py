@@ -1,0 +1,11 @@
+"""Every independent recomputation by the question's id."""
+
+from __future__ import annotations
+
+from tests.quiz.independent import EXPECTED as FIRST
+from tests.quiz.independent import Computation
+from tests.quiz.independent_lora import LORA
+
+_PARTS = (FIRST, LORA)
+EXPECTED: dict[str, Computation] = {name: compute for part in _PARTS for name, compute in part.items()}
+assert len(EXPECTED) == sum(len(part) for part in _PARTS), "a question is recomputed twice"
