@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.quiz.independent import EXPECTED as FIRST
 from tests.quiz.independent import Computation
-from tests.quiz.independent_lora import LORA
+from tests.quiz.independent_lora import LORA, QLORA
 
-_PARTS = (FIRST, LORA)
+_PARTS = (FIRST, LORA, QLORA)
 EXPECTED: dict[str, Computation] = {name: compute for part in _PARTS for name, compute in part.items()}
 assert len(EXPECTED) == sum(len(part) for part in _PARTS), "a question is recomputed twice"

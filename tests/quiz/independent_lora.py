@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tests.quiz.dims import Dims
-from tests.quiz.independent import Computation, Givens
+from tests.quiz.independent import NF4_BITS, Computation, Givens, four_bit_bytes
 
 
 def attention_rank(m: Dims, g: Givens) -> float:
@@ -93,4 +93,31 @@ LORA: dict[str, Computation] = {
     "lora-tokens-count": lambda m, g: two_numbers(g, m),
     "lora-tokens-saved": lambda m, g: 2 * (m.vocab * m.d - two_numbers(g, m)),
     "lora-head-memory": lambda m, g: m.vocab * m.d * (4 + 4 + 4 + 4),
+}
+
+
+def grouped(m: Dims, g: Givens) -> float:
+    """Group by group: codes, one scale, one zero point."""
+    groups = m.weights / g["group"]
+    return groups * (g["group"] * 4 + 16 + 4) / 8 + 2 * (m.total - m.weights)
+
+
+def outputs(m: Dims) -> int:
+    return m.layers * sum(o for _, o in m.maps.values())
+
+
+def others(g: Givens) -> float:
+    """The part of something that the other devices hold."""
+    return 1 - 1 / g["devices"]
+
+
+QLORA: dict[str, Computation] = {
+    "qlora-grouped-bytes": grouped,
+    "qlora-qdora-share": lambda m, g: 100 * outputs(m) / m.lora_all(g["r"]),
+    "qlora-eora-bytes": lambda m, g: 200 * m.lora_all(g["r"]) / four_bit_bytes(m),
+    "qlora-storage-packed": lambda m, g: m.d * m.qw / 4,
+    "qlora-shard-bytes": lambda m, g: four_bit_bytes(m) / g["devices"],
+    "qlora-gathered": lambda m, g: sum(i * o for i, o in m.maps.values()) * NF4_BITS / 8,
+    "qlora-zero-two": lambda m, g: m.lora_all(g["r"]) * (4 + 4 + 4) * others(g),
+    "qlora-zero-traffic": lambda m, g: (2 + 2) * m.total * others(g),
 }
