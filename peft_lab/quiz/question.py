@@ -8,8 +8,8 @@ signs (KaTeX), code between backticks.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Literal
 
@@ -19,7 +19,7 @@ from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue, resolve
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.computed import Answer, Case, Given
-from peft_lab.quiz.follow_up import FollowUp
+from peft_lab.quiz.follow_up import Calculation, FollowUp
 from peft_lab.units import Source
 
 Level = Literal["basic", "medium", "hard"]
@@ -84,8 +84,8 @@ class Question:
     answer: str
     listen_for: tuple[str, ...]
     wrong: tuple[str, ...]
-    follow_ups: tuple[FollowUp, ...]
     sources: tuple[str, ...]
+    follow_ups: tuple[FollowUp, ...] = ()
     model: str | None = None
     given: Mapping[str, Given] = field(default_factory=dict)
     options: tuple[str, ...] = ()
@@ -166,12 +166,21 @@ class Question:
 
     def explain_follow_up(self, follow_up: FollowUp, model: str | None = None) -> tuple[str, str]:
         """A follow-up's question and its answer, with their numbers; the answer is empty where it leads on."""
+        asked, answer = self.fill_in((follow_up.question, follow_up.answer), follow_up.calculate, model)
+        return asked, answer
+
+    def fill_in(
+        self, texts: Sequence[str], calculate: Calculation | None, model: str | None = None
+    ) -> tuple[str, ...]:
+        """Texts about this question's case, with the numbers of a calculation in them; without one, with those of the
+        question's own answer, where that needs shapes only."""
         case = self.case(model)
         words = _words(case)
-        if follow_up.calculate is not None:
-            computed = follow_up.calculate(case)
+        calculate = calculate or (self.calculate if self.needs == "shape" and self.kind == "numeric" else None)
+        if calculate is not None:
+            computed = calculate(case)
             words = {**words, "value": computed.shown, **computed.named}
-        return fill(follow_up.question, words), fill(follow_up.answer, words)
+        return tuple(fill(text, words) for text in texts)
 
     def right_option(self, computed: Answer | None) -> int:
         """Index of the right option of a choice."""
@@ -180,6 +189,24 @@ class Question:
         if self.correct is None:
             raise ValueError(f"{self.id} is no choice")
         return self.correct
+
+
+def followed(
+    questions: Sequence[Question], follow_ups: Mapping[str, tuple[FollowUp, ...]]
+) -> tuple[Question, ...]:
+    """The questions with the follow-ups that stand in a file of their own, by id.
+
+    Raises:
+        ValueError: follow-ups to a question that is not there, or that has some in its own file: a mistake in the bank.
+    """
+    known = {question.id: question for question in questions}
+    for name in follow_ups:
+        if name not in known or known[name].follow_ups:
+            raise ValueError(f"follow-ups to '{name}' have no place")
+    return tuple(
+        replace(question, follow_ups=follow_ups[question.id]) if question.id in follow_ups else question
+        for question in questions
+    )
 
 
 def fill(template: str, words: Mapping[str, str]) -> str:
