@@ -6,7 +6,7 @@ import math
 import statistics
 
 from tests.quiz.dims import Dims
-from tests.quiz.independent import Computation, Givens
+from tests.quiz.independent import Computation, Givens, four_bit_bytes
 
 
 def logistic_loss(margin: float) -> float:
@@ -74,4 +74,39 @@ DATA: dict[str, Computation] = {
     "memory-offload-seconds": lambda m, g: m.total * 32 / (g["speed"] * 8e9),
     "memory-galore-states": galore,
     "memory-lisa": lambda m, g: 8 * (m.total - (m.layers - g["active"]) * layer(m)),
+}
+
+
+def seconds(m: Dims, tokens: float, rate: float) -> float:
+    """Of a frozen model's forward pass (2 operations) and backward pass for inputs (2)."""
+    return (2 + 2) * m.total * tokens / rate
+
+
+def which_card(m: Dims, g: Givens) -> int:
+    need = four_bit_bytes(m) + 16 * m.lora_all(g["r"])
+    return sum(need > size * 1e9 for size in (24, 48, 80))
+
+
+def read_tokens(g: Givens, again: bool) -> int:
+    """What the base and each of the adapters have to read."""
+    each = (g["document"] if again else 0) + g["own"]
+    return g["document"] + sum(each for _ in range(g["checks"]))
+
+
+PLANNING: dict[str, Computation] = {
+    "plan-tokens": lambda _, g: g["epochs"] * g["rows"] * g["mean"],
+    "plan-full-work": lambda m, g: (2 + 2 + 2) * m.total / 1e9 * g["corpus"] / 1e6,
+    "plan-hours": lambda m, g: seconds(m, g["corpus"], g["peak"] * 1e10 * g["percent"]) / 3600,
+    "plan-money": lambda _, g: g["cards"] * g["price"] * g["length_hours"],
+    "plan-measured": lambda _, g: g["epochs"] * g["corpus"] / (3600 * g["per_second"]),
+    "plan-utilisation": lambda m, g: 100 * g["per_second"] * seconds(m, 1, g["peak"] * 1e12),
+    "plan-which-card": which_card,
+    "plan-worth-it": lambda _, g: 1e6 * g["dollars"] / g["saved"] / g["price"],
+}
+SERVERS: dict[str, Computation] = {
+    "server-slots": lambda m, g: g["slots"] * 2 * m.lora_all(g["rank"]),
+    "server-slot-padding": lambda _, g: 100 * (g["rank"] - g["own"]) / g["rank"],
+    "server-cold-start": lambda m, g: m.lora_all(g["r"]) * 16 / (g["gigabits"] * 1e6),
+    "server-activated-prefill": lambda _, g: read_tokens(g, True) / read_tokens(g, False),
+    "server-parallel-share": lambda m, g: g["r"] * m.d + m.qw / g["devices"] * g["r"],
 }

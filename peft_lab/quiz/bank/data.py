@@ -250,7 +250,7 @@ QUESTIONS = (
                 src.ALGEBRA,
             ),
         ),
-        sources=(f"{src.LIGER}, abstract", f"{src.FUSED_LOSS}, section 4"),
+        sources=(f"{src.LIGER}, abstract",),
     ),
     ask(
         id="data-fused-loss", level="medium", kind="free",
@@ -281,6 +281,6 @@ QUESTIONS = (
                 src.RUN,
             ),
         ),
-        sources=(f"{src.LIGER}, abstract", f"{src.FUSED_LOSS}, section 4"),
+        sources=(f"{src.LIGER}, abstract",),
     ),
 )  # fmt: skip

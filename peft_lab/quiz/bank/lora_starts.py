@@ -95,7 +95,7 @@ QUESTIONS = (
                 "What if the base is quantised after the start?",
                 "The residual is quantised instead of W. For PiSSA that was the point: the residual lacks the "
                 "largest singular values and has a smaller quantisation error.",
-                f"{src.PISSA}, section 4",
+                f"{src.PEFT}, LoRA, PiSSA",
             ),
         ),
         sources=(STARTS, f"{src.PEFT}, olora_init", f"{src.PISSA}, section 3"),

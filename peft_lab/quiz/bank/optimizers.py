@@ -81,7 +81,7 @@ QUESTIONS = (
                 "When are these optimizers right?",
                 "In full fine-tuning, or with trained embeddings and very high ranks: there states are the largest "
                 "part.",
-                f"{src.BLOCKWISE}, section 1",
+                f"{src.BLOCKWISE}, section 2",
             ),
             then(
                 "What is special about paged states and checkpoints?",
@@ -89,7 +89,7 @@ QUESTIONS = (
                 f"{src.PEFT}, Fully Sharded Data Parallel, Caveats",
             ),
         ),
-        sources=(f"{src.BLOCKWISE}, section 1", f"{src.QLORA}, section 3", EIGHT),
+        sources=(f"{src.BLOCKWISE}, section 2", f"{src.QLORA}, section 3", EIGHT),
     ),
     ask(
         id="memory-offload-seconds", level="hard", kind="numeric", calculate=calc.offloading, fits=any_model,

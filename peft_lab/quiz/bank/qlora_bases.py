@@ -34,11 +34,11 @@ QUESTIONS = (
             then(
                 "What does a group of 32 change?",
                 "The overhead is four times as large, 20/32 of a bit, and outliers spoil fewer neighbours.",
-                f"{src.GPTQ}, section 4",
+                f"{src.GPTQ}, section 5",
                 src.ALGEBRA,
             ),
         ),
-        sources=(f"{src.GPTQ}, section 4", src.ALGEBRA),
+        sources=(f"{src.GPTQ}, section 5", src.ALGEBRA),
     ),
     ask(
         id="qlora-calibration", level="basic", kind="choice", correct=1,
@@ -59,7 +59,7 @@ QUESTIONS = (
                 "Why can that matter for fine-tuning?",
                 "The rounding is tuned to what the calibration data excite. Your domain may excite other channels, "
                 "and the adapter has to repair more.",
-                f"{src.GPTQ}, section 3",
+                f"{src.TRANSFORMERS}, GPTQ",
                 src.ALGEBRA,
             ),
             then(
@@ -69,7 +69,7 @@ QUESTIONS = (
                 src.ALGEBRA,
             ),
         ),
-        sources=(f"{src.GPTQ}, section 3", HQQ, f"{src.QLORA}, section 3"),
+        sources=(f"{src.TRANSFORMERS}, GPTQ", HQQ, f"{src.QLORA}, section 3"),
     ),
     ask(
         id="qlora-which-base", level="medium", kind="free",
@@ -145,7 +145,7 @@ QUESTIONS = (
                 "Why may the norm be treated as a constant?",
                 "The paper proposes it to save the gradient's memory and reports little effect on accuracy: the "
                 "magnitude can follow anyway.",
-                f"{src.DORA}, section 4.3",
+                f"{src.DORA}, section 4",
             ),
             then(
                 "How is it merged?",

@@ -77,8 +77,8 @@ QUESTIONS = (
         given={"devices": 2},
         question="{{model}} in NF4 with double quantisation (embeddings, norms and output layer in 16 bits) is "
         "sharded evenly over {{devices}} GPUs. How many bytes of weights does each hold?",
-        answer="{{value}} of {{whole}} GB. On two consumer cards little is left for a gathered layer and activations, "
-        "which is why the known recipe offloads parameters to the CPU as well.",
+        answer="{{value}} of {{whole}} GB. On two consumer cards little is left for a gathered layer and "
+        "activations, which is why the known recipe offloads parameters to the CPU as well.",
         listen_for=("sharding divides weights, not activations", "room for the gathered unit is needed on top"),
         wrong=("the whole model on each",),
         follow_ups=(
@@ -97,8 +97,8 @@ QUESTIONS = (
         given={"devices": 2},
         question="FSDP gathers one layer at a time of {{model}}, sharded over {{devices}} GPUs, blocks in NF4 with "
         "double quantisation. How many bytes of linear maps are put together for one layer's turn?",
-        answer="{{value}}: weights travel packed. In bfloat16 it would be {{half}}. Each map is dequantised on "
-        "the device only while it is used.",
+        answer="{{value}}: weights travel packed. In bfloat16 it would be {{half}}. Each map is dequantised on the "
+        "device only while it is used.",
         listen_for=(
             "one unit at a time",
             "packed on the wire: a quarter of the traffic",
@@ -166,7 +166,7 @@ QUESTIONS = (
             then("What does stage 2 save with LoRA?", to="qlora-zero-two"),
             then("What does stage 3 cost?", to="qlora-zero-traffic"),
         ),
-        sources=(f"{src.ZERO}, section 5", DEEPSPEED),
+        sources=(DEEPSPEED,),
     ),
     ask(
         id="qlora-zero-two", level="medium", kind="numeric", calculate=calc.second_stage, model=LARGE, fits=gated,
@@ -186,7 +186,7 @@ QUESTIONS = (
                 "When is ZeRO-2 worth it then?",
                 "With very high ranks, trained embeddings or full fine-tuning, where gradients and moments outweigh "
                 "the base.",
-                f"{src.ZERO}, section 5",
+                DEEPSPEED,
                 src.ALGEBRA,
             ),
             then(
@@ -195,7 +195,7 @@ QUESTIONS = (
                 DEEPSPEED,
             ),
         ),
-        sources=(f"{src.ZERO}, section 5", f"{src.ADAM}, algorithm 1"),
+        sources=(DEEPSPEED, f"{src.ADAM}, algorithm 1"),
     ),
     ask(
         id="qlora-zero-traffic", level="hard", kind="numeric", calculate=calc.traffic, model=LARGE, fits=gated,
@@ -214,16 +214,16 @@ QUESTIONS = (
             then(
                 "What does full fine-tuning add?",
                 "A reduce-scatter of gradients as large as the weights: half as much again.",
-                f"{src.ZERO}, section 7",
+                "PyTorch documentation, FullyShardedDataParallel",
             ),
             then(
                 "And with gradient accumulation over k batches?",
                 "The gathers are repeated for each of them: k times the traffic for one update.",
-                f"{src.ZERO}, section 7",
+                "PyTorch documentation, FullyShardedDataParallel",
                 src.ALGEBRA,
             ),
         ),
-        sources=(f"{src.ZERO}, section 7", src.ALGEBRA),
+        sources=("PyTorch documentation, FullyShardedDataParallel", src.ALGEBRA),
     ),
     ask(
         id="qlora-shard-plan", level="hard", kind="free",
