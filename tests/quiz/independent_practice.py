@@ -110,3 +110,76 @@ SERVERS: dict[str, Computation] = {
     "server-activated-prefill": lambda _, g: read_tokens(g, True) / read_tokens(g, False),
     "server-parallel-share": lambda m, g: g["r"] * m.d + m.qw / g["devices"] * g["r"],
 }
+
+
+def crossed(_m: Dims, g: Givens) -> float:
+    """The two factors as they would be stored, then their product."""
+    a, b = (math.sqrt(0.5) * x + math.sqrt(0.5) * y for x, y in zip(g["first"], g["second"], strict=True))
+    return b * a
+
+
+def elected(_m: Dims, g: Givens) -> float:
+    positive = [v for v in g["values"] if v > 0]
+    negative = [v for v in g["values"] if v < 0]
+    return statistics.fmean(positive if sum(positive) >= -sum(negative) else negative)
+
+
+def spread(_m: Dims, g: Givens) -> float:
+    """The entry 1, kept or dropped: two outcomes."""
+    kept = 1 / g["density"]
+    return math.sqrt(g["density"] * (kept - 1) ** 2 + (1 - g["density"]) * (0 - 1) ** 2)
+
+
+def kept_energy(_m: Dims, g: Givens) -> float:
+    lost = math.hypot(*g["singular"][g["kept"] :]) ** 2 if g["kept"] < len(g["singular"]) else 0.0
+    return 100 - 100 * lost / math.hypot(*g["singular"]) ** 2
+
+
+def routed(_m: Dims, g: Givens) -> float:
+    powers = sorted((math.exp(score / g["temperature"]) for score in g["scores"]), reverse=True)[: g["top"]]
+    return 100 * powers[0] / sum(powers)
+
+
+def above_one(dtype: str) -> float:
+    import torch
+
+    return float(torch.finfo(getattr(torch, dtype)).eps)
+
+
+def largest(dtype: str) -> float:
+    import torch
+
+    return float(torch.finfo(getattr(torch, dtype)).max)
+
+
+def guessing(_m: Dims, g: Givens) -> float:
+    chance = 1 / g["classes"]
+    return 100 * (chance + 2 * (chance * (1 - chance)) ** 0.5 / g["rows"] ** 0.5)
+
+
+def halved(_m: Dims, g: Givens) -> float:
+    scale = 65536.0
+    for _ in range(g["overflows"]):
+        scale /= 2
+    return scale
+
+
+MERGING: dict[str, Computation] = {
+    "merge-cat-rank": lambda _, g: sum(g["ranks"]),
+    "merge-linear-value": crossed,
+    "merge-ties-entry": elected,
+    "merge-dare-factor": lambda _, g: 1 / (g["percent"] / 100),
+    "merge-dare-spread": spread,
+    "merge-svd-energy": kept_energy,
+    "merge-arrow-weight": routed,
+    "ship-block-bits": lambda _, g: 8 * g["stored"] / g["block"],
+    "ship-file-bytes": lambda m, g: g["bits"] * m.total / 8,
+    "ship-fp8-step": lambda _m, _g: above_one("float8_e4m3fn"),
+}
+DEBUGGING: dict[str, Computation] = {
+    "debug-largest-half": lambda _m, _g: largest("float16"),
+    "debug-first-loss": lambda _, g: -math.log(1 / g["classes"]),
+    "debug-tensors": lambda m, g: 2 * len(m.maps) * m.layers,
+    "debug-chance": guessing,
+    "debug-scaler": halved,
+}
