@@ -171,7 +171,9 @@ class Question:
         question's own answer, where that needs shapes only."""
         case = self.case(model)
         words = _words(case)
-        calculate = calculate or (self.calculate if self.needs == "shape" and self.kind == "numeric" else None)
+        calculate = calculate or (
+            self.calculate if self.needs == "shape" and self.kind == "numeric" else None
+        )
         if calculate is not None:
             computed = calculate(case)
             words = {**words, "value": computed.shown, **computed.named}

@@ -7,10 +7,10 @@ from functools import partial
 from peft_lab import references as src
 from peft_lab.facts import NEAR_FULL, RATE, fact
 from peft_lab.methods.prompt import calculations as calc
-from peft_lab.methods.prompt.published import right
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.fits import few_positions, prompted, separate_attention
 from peft_lab.quiz.follow_up import then
+from peft_lab.quiz.published import right
 from peft_lab.quiz.question import Question
 
 MODEL = "llama-3.2-3b"
@@ -115,7 +115,7 @@ QUESTIONS = (
         answer="The loss reaches the prompt through the whole frozen network, so the effect of each number is "
         "small, and the numbers have to travel far from where they start: embeddings have a certain norm, and "
         "nothing else can move. The paper used 0.3 with Adafactor. In the published comparison on a 3B model 1e-4 "
-        f"gave {right('default')} and 1e-3 gave {right('lr_0.001')} accuracy: the same method, another verdict.",
+        f"gave {right('prompt_tuning-default')} and 1e-3 gave {right('prompt_tuning-lr_0.001')} accuracy: the same method, another verdict.",
         listen_for=(
             "few parameters must make large moves",
             "a concrete order of magnitude",
@@ -131,7 +131,7 @@ QUESTIONS = (
         answer="With noise, with embeddings of sampled words, with the embeddings of a written instruction, or of "
         "the class labels. Words beat noise, as the frozen model was trained on inputs of that size and kind; the "
         "difference shrinks with model size. In the published comparison vocabulary instead of noise raised "
-        f"accuracy from {right('lr_0.001')} to {right('sample_vocab-lr_0.001')}.",
+        f"accuracy from {right('prompt_tuning-lr_0.001')} to {right('prompt_tuning-sample_vocab-lr_0.001')}.",
         listen_for=(
             "names the options",
             "why embeddings of words are a good region",
