@@ -127,8 +127,8 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "Does the best learning rate move with the rank, then?",
             "With α/r in front it hardly does: a study over many ranks found the best rate nearly the same from small "
-            "to large ranks. That is an argument for the division by r, and it is why a rank sweep at one tuned rate is "
-            "less unfair than it looks.",
+            "to large ranks. That speaks for the division by r, and makes a rank sweep at one tuned rate less unfair "
+            "than it looks.",
             f"{src.LORA_REGRET}, Optimal learning rate and rank",
         ),
         then(
@@ -241,8 +241,8 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "How would you check on your own run whether the rank was enough?",
             "Train at half and at twice the rank, with the scale kept and several seeds. If the held-out loss does not "
-            "move, the rank was enough. Then look at ΔW's singular values: a spectrum that has fallen off long before r "
-            "says the same, one that is cut off while still high says that there was more to learn.",
+            "move, the rank was enough. Then look at ΔW's singular values: a spectrum that has fallen off long before "
+            "r says the same, one that is cut off while still high says that there was more to learn.",
             f"{src.LORA}, section 7.2",
             opens=lab("lora", model=SMOL, r=64, lora_alpha=128, tab="look inside"),
         ),
