@@ -77,7 +77,8 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
     "prefix-cache": (
         then(
             "And for a batch of sequences?",
-            "It multiplies: {{value}} per token for {{batch}} sequences, since PEFT writes the prefix into the cache of "
+            "It multiplies: {{value}} per token for {{batch}} sequences, since PEFT writes the prefix into the cache "
+            "of "
             "each of them.",
             src.PEFT, src.ALGEBRA, calculate=batch_bytes,
         ),
@@ -98,7 +99,8 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         ),
         then(
             "What does that mean for optimizer memory?",
-            "Adam keeps two moments for all that is trained, {{value}} here in float32. For a prefix without projection "
+            "Adam keeps two moments for all that is trained, {{value}} here in float32. For a prefix without "
+            "projection "
             "it would be {{plain_prefix}}. So the stored size says nothing about training.",
             f"{src.ADAM}, algorithm 1", calculate=optimizer_bytes,
             opens=lab("prefix", model="gpt2", num_virtual_tokens=20, prefix_projection=True, tab="parameters"),
@@ -135,7 +137,8 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "You train without it and it learns badly. What do you change first?",
             "The learning rate and the start. In the published comparison a prefix at 1e-3 got "
-            f"{right('prefixtuning-lr_0.001')} right; a shorter one at 5e-3, started from keys and values of real text, got "
+            f"{right('prefixtuning-lr_0.001')} right; a shorter one at 5e-3, started from keys and values of real "
+            f"text, got "
             f"{right('prefixtuning-tokens50-init_prefix-lr_0.005')}.",
             src.BENCH,
         ),
@@ -176,7 +179,8 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "Equal counts: which has the higher peak in training?",
             "Both are decided by activations, not by parameters: the prefix lengthens attention in every layer, LoRA "
-            f"keeps inputs of its maps. In the published comparison they were close, {reserved('prefixtuning-lr_0.001')} "
+            f"keeps inputs of its maps. In the published comparison they were close, "
+            f"{reserved('prefixtuning-lr_0.001')} "
             f"for a prefix and {reserved('lora-rank32')} for LoRA. Simulate your own setting before you decide by it.",
             src.BENCH, opens=lab("memory", model=LLAMA, batch=4, seq=768, tab="timeline"),
         ),
@@ -214,7 +218,8 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "What does this say about very long prefixes?",
             "A long prefix is a wide bottleneck, but its weight λ is a share of one softmax: it has to take attention "
-            "away from the text to have an effect. So more tokens do not simply mean more capacity: each of them competes "
+            "away from the text to have an effect. So more tokens do not simply mean more capacity: each of them "
+            "competes "
             "with the text and with the other tokens.",
             f"{src.UNIFIED}, section 3.1",
         ),

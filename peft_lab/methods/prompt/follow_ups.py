@@ -63,7 +63,8 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "What would you use instead on a model with 100 million parameters?",
             "LoRA, or full fine-tuning, which is cheap at that size; on a BERT type BitFit or adapters, too. There "
-            "Prompt Tuning was clearly behind in its own paper, and deep prompts (P-Tuning v2) are what was proposed to "
+            "Prompt Tuning was clearly behind in its own paper, and deep prompts (P-Tuning v2) are what was proposed "
+            "to "
             "close the gap.",
             f"{src.PROMPT}, section 3.1", f"{src.PTUNING2}, section 4",
         ),
