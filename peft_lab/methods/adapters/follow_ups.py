@@ -5,7 +5,7 @@ from __future__ import annotations
 from peft_lab import references as src
 from peft_lab.quiz.computed import Answer, Case
 from peft_lab.quiz.follow_up import FollowUp, lab, then
-from peft_lab.quiz.working import told
+from peft_lab.quiz.working import block_entries, told
 
 LLAMA, MINILM = "llama-3.2-3b", "minilm-l6"
 
@@ -16,11 +16,12 @@ def placements(case: Case) -> Answer:
 
 
 def twice_as_wide(case: Case) -> Answer:
-    """The factor by which the share falls where width and depth are as they are and the model is twice as wide."""
+    """By how much the adapters' share of the layers' matrices falls where the model is twice as wide."""
     shape, m = case.shape, case["m"]
     adapters = shape.num_layers * (2 * m * shape.hidden + shape.hidden + m)
     wider = shape.num_layers * (4 * m * shape.hidden + 2 * shape.hidden + m)
-    return told((adapters / shape.total) / (wider / (4 * shape.total)))
+    matrices = block_entries(shape)
+    return told((adapters / matrices) / (wider / (4 * matrices)), "", times=f"{4 * adapters / wider:.2g}")
 
 
 FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
@@ -69,8 +70,8 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
     "adapters-pfeiffer-share": (
         then(
             "How does the share change on a model twice as wide, with the same depth and bottleneck?",
-            "It falls by a factor of about {{value}}: adapters grow with the width, the model's matrices with its "
-            "square.",
+            "In the layers it falls by a factor of about {{times}}: adapters grow with the width, the matrices with "
+            "its square. The embeddings grow with the width, too, so over the whole model it falls a little less.",
             src.ALGEBRA, calculate=twice_as_wide,
         ),
         then(
@@ -152,7 +153,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "A method that merges: LoRA, or IA³ where a small capacity is enough. Then there is nothing left to wait "
             "for.",
             f"{src.LORA}, section 4.1", f"{src.IA3}, section 3.3",
-            opens=lab("choose", latency="strict"),
+            opens=lab("choose", latency=0),
         ),
     ),
     "adapters-adaption-prompt": (
