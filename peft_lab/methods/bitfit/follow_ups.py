@@ -19,7 +19,7 @@ def with_some(case: Case) -> Answer:
 
 def adapted_norms(case: Case) -> Answer:
     """Scales of the norms, of which every norm has as many as biases."""
-    value = sum(length * group.count for group, length in case.shape.biases if group.is_norm)
+    value = sum(group.count * group.parameters[name][0] for group, name in case.shape.biases if group.is_norm)
     return told(value, "parameters")
 
 
