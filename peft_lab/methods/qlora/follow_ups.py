@@ -9,7 +9,7 @@ from peft_lab.quiz.follow_up import FollowUp, lab, then
 from peft_lab.quiz.working import BITS, block_entries, told
 
 LLAMA, SMOL = "llama-3.2-3b", "smollm2-135m"
-HALF, SINGLE, MOMENTS = 2, 4, 2
+BYTE, HALF, SINGLE, MOMENTS = 1, 2, 4, 2
 MILLIONS = 40
 
 
@@ -28,7 +28,7 @@ def per_ingredient(case: Case) -> Answer:
 
 def in_half(case: Case) -> Answer:
     trained = case.trained("lora", r=case["r"], target_modules=["all-linear"])
-    each = 3 * HALF + MOMENTS
+    each = 2 * HALF + MOMENTS * BYTE
     return told(trained * each, "bytes", each=each, was=SINGLE * (2 + MOMENTS))
 
 
@@ -112,7 +112,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "How could you shrink it?",
             "A smaller rank, first of all. Or keep adapter and gradients in bfloat16 and Adam's moments in 8 bits: "
-            "with a bfloat16 copy to compute with, {{each}} bytes a parameter instead of {{was}}, {{value}} here.",
+            "{{each}} bytes a parameter instead of {{was}}, {{value}} here.",
             f"{src.BLOCKWISE}, section 2", src.ALGEBRA, calculate=in_half,
         ),
         then("And would an 8-bit optimizer be worth it with a small rank?", to="memory-adapter-moments"),
