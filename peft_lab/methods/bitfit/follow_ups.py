@@ -112,7 +112,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "near: vectors that exist anyway, nothing added. Report it as what it is.",
             src.ALGEBRA, f"{src.BITFIT}, section 3", calculate=adapted_norms,
         ),
-        then("What would a Llama offer of that kind?", to="bitfit-why-no-bias"),
+        then("Why has a Llama none of these biases?", to="bitfit-why-no-bias"),
     ),
     "bitfit-inert-keys": (
         then(

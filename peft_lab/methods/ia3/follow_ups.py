@@ -69,7 +69,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             src.ALGEBRA, src.PEFT,
         ),
         then("Exactly one entry differs from one: what changes in the key map?", to="ia3-merge-key"),
-        then("Which merged model would be different from the unmerged one?", to="serve-merge-low-precision"),
+        then("After merging LoRA in bfloat16 the outputs differ by a percent. Is that a bug?", to="serve-merge-low-precision"),
     ),
     "ia3-share": (
         then(
@@ -123,7 +123,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "(diag(l) − I)W has as many independent rows as entries of l that differ from one.",
             src.ALGEBRA,
         ),
-        then("And which start do both share?", to="ia3-start"),
+        then("How do its vectors start, so that nothing changes at first?", to="ia3-start"),
     ),
     "ia3-merge-ff": (
         then(

@@ -308,6 +308,6 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "deliberately, as one matrix with two uses.",
             src.PEFT, src.ALGEBRA,
         ),
-        then("And in general, how do you check that merging changed nothing?", to="serve-merged-or-not"),
+        then("So when would you merge at all, and when keep an adapter apart?", to="serve-merged-or-not"),
     ),
 }  # fmt: skip

@@ -72,7 +72,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "optional. Its own part is the recipe for understanding tasks, with an ordinary classification head.",
             f"{src.PTUNING2}, section 3.2", opens=lab("ptuning", version="v2", model=SMOL),
         ),
-        then("How many of its parameters are trained, then?", to="prefix-stored"),
+        then("How many parameters is a prefix, then?", to="prefix-stored"),
     ),
     "prefix-cache": (
         then(

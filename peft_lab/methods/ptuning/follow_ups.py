@@ -138,6 +138,6 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "change.",
             src.ALGEBRA, f"{src.PTUNING}, section 2.2",
         ),
-        then("In the end, is it a soft prompt like any other?", to="prompt-soft-hard"),
+        then("What is a soft prompt in general, against one that you type?", to="prompt-soft-hard"),
     ),
 }  # fmt: skip

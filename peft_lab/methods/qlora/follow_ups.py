@@ -106,7 +106,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "A smaller vocabulary, or a larger model, is the other way out.",
             src.RUN, src.ALGEBRA,
         ),
-        then("How does this share behave from 1B to 70B, and what is saved then?", to="qlora-saved-share"),
+        then("By how much do the weights shrink, then?", to="qlora-saved-share"),
     ),
     "qlora-adapter-against-base": (
         then(
@@ -115,7 +115,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "{{each}} bytes a parameter instead of {{was}}, {{value}} here.",
             f"{src.BLOCKWISE}, section 2", src.ALGEBRA, calculate=in_half,
         ),
-        then("And would an 8-bit optimizer be worth it with a small rank?", to="memory-adapter-moments"),
+        then("How many bytes do the moments take at a small rank on two maps?", to="memory-adapter-moments"),
     ),
     "qlora-not-saved": (
         then(
@@ -163,7 +163,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "vocabulary. The Lab's fact check counts it by model.",
             src.RUN, opens=lab("fact_check", claim="qlora-by-size"),
         ),
-        then("Would you give an 8B model to a 24 GB card then, in 16 bits or in 4?", to="choose-least-that-fits"),
+        then("Which method would be the first to fit a 7B model on 24 GB?", to="choose-least-that-fits"),
     ),
     "qlora-numel": (
         then(

@@ -111,7 +111,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "with a chance in proportion to its size: right on average, where rounding to nearest loses it every time.",
             f"{src.PURE_BF16}, section 3",
         ),
-        then("How small must an update be to be lost?", to="train-bf16-spacing"),
+        then("How far apart are bfloat16 numbers, and so which updates are lost?", to="train-bf16-spacing"),
     ),
     "memory-adapter-moments": (
         then(
@@ -122,7 +122,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             f"{src.BLOCKWISE}, section 2", calculate=eight_bit,
             opens=lab("memory", model=LLAMA, optimizer="adamw8bit", tab="timeline"),
         ),
-        then("When does the adapter begin to matter at all?", to="memory-adapter-share"),
+        then("All that belongs to the adapter: which share of the base is it?", to="memory-adapter-share"),
     ),
     "memory-cache": (
         then(
@@ -159,7 +159,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "same.",
             f"{src.ZERO}, section 3.1", calculate=against_mixed,
         ),
-        then("And what remains, what would you attack next?", to="memory-not-saved"),
+        then("Say it in words: what does LoRA save, and what does it not?", to="memory-not-saved"),
     ),
     "memory-logits": (
         then(

@@ -152,9 +152,10 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
     ),
     "quant-double-cost": (
         then(
-            "Would a third level make sense?",
-            "No: the second constants are {{value}} a weight, so there is next to nothing left to save.",
-            src.ALGEBRA, calculate=third_level,
+            "How would you measure it on your own model?",
+            "Load it with and without, and compare the loss on the same held-out text. The difference has to stand out "
+            "from that of another sample of text, or it is none.",
+            src.RUN, opens=lab("qlora", model=SMOL, bnb_4bit_use_double_quant=False, tab="train"),
         ),
         then("Then what is the whole saving worth, on 65 billion weights?", to="quant-double-saving"),
     ),

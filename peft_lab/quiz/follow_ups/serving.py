@@ -53,7 +53,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "{{value}}: a full model for each task.",
             src.ALGEBRA, calculate=all_merged,
         ),
-        then("How do you get the small difference back out of a merged model?", to="serve-merged-copies"),
+        then("Every request of a batch has another adapter. How many bytes of them are on the GPU?", to="serve-mixed-batch"),
     ),
     "serve-merged-copies": (
         then(
@@ -134,7 +134,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "in all, and the requests keep their room.",
             src.PREFIX_CACHING, calculate=shared_prefix,
         ),
-        then("And attention over it, is that shared as well?", to="prefix-not-mergeable"),
+        then("Could a prefix be merged away instead?", to="prefix-not-mergeable"),
     ),
     "serve-heterogeneous": (
         then(
