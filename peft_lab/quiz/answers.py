@@ -230,7 +230,8 @@ def _choice(question: Question, right: int, text: str, model: str | None) -> Ver
         return Verdict("unreadable", f"Choose one of {letters}.")
     if chosen == right:
         return Verdict("right", f"Right: {options[right]}.")
-    return Verdict("wrong", f"Not this time: the answer is {options[right]}.")
+    thought = f" You may have thought: {question.because[chosen]}" if question.because else ""
+    return Verdict("wrong", f"Not this time: the answer is {options[right]}.{thought}")
 
 
 def shown_near_misses(answer: Answer) -> tuple[str, ...]:

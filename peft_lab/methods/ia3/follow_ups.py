@@ -69,7 +69,10 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             src.ALGEBRA, src.PEFT,
         ),
         then("Exactly one entry differs from one: what changes in the key map?", to="ia3-merge-key"),
-        then("After merging LoRA in bfloat16 the outputs differ by a percent. Is that a bug?", to="serve-merge-low-precision"),
+        then(
+            "After merging LoRA in bfloat16 the outputs differ by a percent. Is that a bug?",
+            to="serve-merge-low-precision",
+        ),
     ),
     "ia3-share": (
         then(

@@ -49,6 +49,14 @@ _ASKED = (
         "them. No symmetry has to be broken, because each entry sees a different feature.",
         listen_for=("multiplicative identity", "same principle as B = 0: start from the pretrained function"),
         wrong=("zero, by analogy with LoRA",),
+        because=(
+            "That it adds, as LoRA does. It multiplies, and zero would erase keys, values and activations.",
+            "",
+            "That there is a symmetry to break. Each entry sees a feature of its own, so equal starts do not stay "
+            "equal.",
+            "That the vector should stand for what it scales. A start has to leave the model unchanged, and "
+            "multiplying by a mean does not.",
+        ),
         sources=(f"{src.IA3}, section 3.3",),
     ),
     ask(

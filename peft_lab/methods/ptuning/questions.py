@@ -38,6 +38,13 @@ _ASKED = (
         "eases optimisation. At inference the two look alike: a few extra input embeddings.",
         listen_for=("an encoder in training only", "same form at inference"),
         wrong=("that P-Tuning acts in every layer: that is version 2",),
+        because=(
+            "That virtual tokens must act inside the layers. Those of Prefix Tuning and of version 2 do; both methods "
+            "here act at the input.",
+            "That 'trained embeddings' means the model's own table. It is frozen in both.",
+            "",
+            "That it depends on the kind of model the paper used. Both run on encoders and on decoders.",
+        ),
         sources=(f"{src.PTUNING}, section 2.3", f"{src.PROMPT}, section 4"),
     ),
     ask(

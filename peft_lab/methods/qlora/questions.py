@@ -46,6 +46,14 @@ _ASKED = (
             "so memory is saved and time is not",
         ),
         wrong=("in 4 bits, on special hardware",),
+        because=(
+            "That storage and arithmetic have one format. The 4-bit codes are indices into a table; nobody multiplies "
+            "them.",
+            "",
+            "That this is LLM.int8(), which multiplies integers of 8 bits. QLoRA rebuilds to 16.",
+            "That only the gradient needs precision. The weight is rebuilt in both directions, and no product is made "
+            "in 4 bits.",
+        ),
         sources=(f"{src.QLORA}, section 3, eq. 5",),
     ),
     ask(

@@ -40,6 +40,14 @@ _ASKED = (
         answer="{{value}}, with {{least}}: it acts at the input only, all others in every layer.",
         listen_for=("what grows with depth and what does not", "fewest parameters is not least memory"),
         wrong=("the one with the smallest-looking setting",),
+        because=(
+            "That a bottleneck is small because it is narrow: it has two matrices as long as the model is wide, twice "
+            "in every layer.",
+            "That LoRA is the smallest because it is the best known: it has two thin matrices for each target in "
+            "every layer.",
+            "That virtual tokens are always the cheapest: a prefix has keys and values in every layer.",
+            "That a prompt grows with depth as the others do: it stands at the input only.",
+        ),
         sources=(f"{src.PROMPT}, section 2", src.RUN),
     ),
     ask(
@@ -55,6 +63,15 @@ _ASKED = (
         "layers.",
         listen_for=("linear or multiplicative changes merge", "names LoRA as the usual alternative"),
         wrong=("a method because it has few parameters",),
+        because=(
+            "That a prefix becomes part of the weights. It is extra keys and values, and there is no weight to add "
+            "them to.",
+            "That small layers can be multiplied out. The nonlinearity between their matrices prevents it.",
+            "That a vector on activations has to stay. It scales rows or columns of the matrix beside it and can be "
+            "multiplied in.",
+            "That dropping the encoder leaves nothing. Its output, the virtual tokens, stays in front of every "
+            "request.",
+        ),
         sources=(f"{src.IA3}, section 3.3", f"{src.LORA}, section 4.1"),
     ),
     ask(
@@ -66,6 +83,12 @@ _ASKED = (
         answer="{{value}}, which has {{biases}} biases. The others were built without.",
         listen_for=("looks at the architecture before choosing",),
         wrong=("all of them",),
+        because=(
+            "That every linear layer has a bias, as in a textbook. Llama types are built without.",
+            "That a model of another firm is built differently. In this respect Mistral is a Llama: no biases.",
+            "That GPT-2 is too old to matter. Its maps and norms have biases, and that is what counts here.",
+            "That a newer family has brought biases back. Gemma 2 has none.",
+        ),
         sources=(f"{src.BITFIT}, section 3", src.RUN),
     ),
     ask(
@@ -95,6 +118,13 @@ _ASKED = (
         "activations come on top and decide how long the sequences may be.",
         listen_for=("estimates each in one line", "leaves room for activations"),
         wrong=("picks by reflex instead of estimating: quantising costs time, too",),
+        because=(
+            "Of the weights alone. Mixed precision with Adam keeps gradients, a float32 copy and two moments besides.",
+            "Of the adapter's size. The base in bfloat16 has to be there in any case, two bytes for each weight.",
+            "That a model of this size always needs 4 bits. Estimate the 16-bit base first: quantising costs time.",
+            "Of full fine-tuning's sixteen bytes for every parameter, whatever the method. With a frozen base they "
+            "are paid for the adapter only.",
+        ),
         sources=(f"{src.ZERO}, section 3.1", f"{src.QLORA}, section 3"),
     ),
     ask(
@@ -117,6 +147,13 @@ _ASKED = (
         "none.",
         listen_for=("limit of the implementation, not of the idea",),
         wrong=("Prompt Tuning: it only needs input embeddings",),
+        because=(
+            "That LoRA is for decoders. It needs linear maps and nothing else.",
+            "That soft prompts are for generation. They are input embeddings, which an encoder takes.",
+            "That a prefix is only more tokens. PEFT passes it on as past keys and values, and an encoder with a head "
+            "takes none.",
+            "That IA³ needs a cache because it scales keys and values. It scales the maps' outputs.",
+        ),
         sources=(src.RUN, f"{src.PTUNING2}, section 3.2"),
     ),
     ask(

@@ -96,6 +96,13 @@ _ASKED = (
         "has moved and both learn.",
         listen_for=("writes the two gradients", "only for one step"),
         wrong=("A, because it is the one with values",),
+        because=(
+            "That a trainable matrix always gets a gradient. A's contains B, and B is zero.",
+            "That the matrix with values in it is the one that learns. It is the other way round: each gradient "
+            "contains the other matrix.",
+            "That a gradient needs a matrix that is not zero. It needs the other one not to be.",
+            "That a zero product stops everything. That is so only if both factors are zero.",
+        ),
         sources=(src.ALGEBRA, f"{src.LORA}, section 4.1"),
     ),
     ask(

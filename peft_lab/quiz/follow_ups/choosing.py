@@ -13,7 +13,8 @@ from peft_lab.quiz.published import right, slower
 from peft_lab.quiz.working import told
 
 LLAMA = "llama-3.2-3b"
-SHARE = 0.8  # of right answers in the example
+EXAMPLES, SHARE = 60, 0.8  # and the share of right answers among them
+NINETY_FIVE = 1.96  # standard deviations to either side
 
 
 def in_order(case: Case) -> Answer:
@@ -29,7 +30,8 @@ def in_order(case: Case) -> Answer:
 
 def interval(case: Case) -> Answer:
     """Half of the interval that 95 of 100 samples of 60 examples keep to, in points."""
-    return told(100 * 1.96 * math.sqrt(SHARE * (1 - SHARE) / 60), "", share=f"{SHARE:.0%}")
+    half = 100 * NINETY_FIVE * math.sqrt(SHARE * (1 - SHARE) / EXAMPLES)
+    return told(round(half), "", share=f"{SHARE:.0%}")
 
 
 FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
