@@ -88,7 +88,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "verbaliser that turns words into labels. The vectors mean nothing without them.",
             src.PEFT, f"{src.PROMPT}, section 1",
         ),
-        then("A year later it gives nonsense, although its file is intact. What do you check?", to="serve-base-version"),
+        then("Then it gives nonsense, although its file is intact. What do you check?", to="serve-base-version"),
     ),
     "prompt-room": (
         then(

@@ -53,7 +53,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "{{value}}: a full model for each task.",
             src.ALGEBRA, calculate=all_merged,
         ),
-        then("Every request of a batch has another adapter. How many bytes of them are on the GPU?", to="serve-mixed-batch"),
+        then("Each request of a batch has another adapter. How many bytes do they take?", to="serve-mixed-batch"),
     ),
     "serve-merged-copies": (
         then(
