@@ -41,7 +41,8 @@ CHALLENGES: tuple[Challenge, ...] = (
         "adapters-adaption-prompt",
         "`AdaptionPromptConfig` is no bottleneck adapter.",
         "It says adapter in the paper's title. Of course it is one.",
-        "It is LLaMA-Adapter: learnt prompts in the upper layers' attention behind a gate. There is no bottleneck in it. "
+        "It is LLaMA-Adapter: learnt prompts in the upper layers' attention behind a gate. There is no bottleneck in "
+        "it. "
         "Look at the modules, not at the name.",
         src.PEFT, opens=lab("fact_check", claim="adapters-snippet"),
     ),

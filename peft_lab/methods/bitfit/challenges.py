@@ -26,7 +26,8 @@ CHALLENGES: tuple[Challenge, ...] = (
         "bitfit-inert-keys",
         "The key's biases change nothing: {{value}} that are trained in vain.",
         "Every bias in attention shifts the scores, so they all matter.",
-        "The key's adds the same to all scores of one query, and softmax takes that out. The query's meets each key with "
+        "The key's adds the same to all scores of one query, and softmax takes that out. The query's meets each key "
+        "with "
         "another result, so it does matter. With rotary positions the key's would, too.",
         src.ALGEBRA, opens=lab("misconceptions", belief="predict-key-bias"),
     ),

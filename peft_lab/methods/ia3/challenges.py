@@ -43,7 +43,8 @@ CHALLENGES: tuple[Challenge, ...] = (
         "ia3-merge-why",
         "The feed-forward vector can be merged as well.",
         "It stands behind a nonlinearity. That cannot be merged, as with adapters.",
-        "It acts after the nonlinearity and before the next linear map, so it scales that map's columns. A vector before "
+        "It acts after the nonlinearity and before the next linear map, so it scales that map's columns. A vector "
+        "before "
         "the nonlinearity would be merged into the map in front.",
         f"{src.IA3}, section 3.3", src.ALGEBRA,
     ),

@@ -11,7 +11,8 @@ CHALLENGES: tuple[Challenge, ...] = (
         "lora-query-value",
         "{{value}}.",
         "I multiply by twice the query map's share in every layer and get another number. Are you sure about yours?",
-        "Look at the value map: it has {{v_out}} outputs, the query map {{q_out}}. Each is multiplied with what it has; "
+        "Look at the value map: it has {{v_out}} outputs, the query map {{q_out}}. Each is multiplied with what it "
+        "has; "
         "only where both are equally wide does the short cut agree.",
         f"{src.GQA}, section 2", f"{src.LORA}, section 4.1",
         opens=lab("lora", model="llama-3.2-3b", r=16, tab="parameters"),
@@ -28,7 +29,8 @@ CHALLENGES: tuple[Challenge, ...] = (
         "lora-scale-drop",
         "I raised the rank and kept α. The result was no better, so rank does not matter on this task.",
         "Did you change one thing, or two?",
-        "Two. With α/r in front a larger rank also makes the scale {{value}} times smaller. Only with the scale kept, or "
+        "Two. With α/r in front a larger rank also makes the scale {{value}} times smaller. Only with the scale kept, "
+        "or "
         "the rate tuned again, is it an experiment on the rank.",
         f"{src.LORA}, section 4.1", f"{src.RSLORA}, section 3",
     ),

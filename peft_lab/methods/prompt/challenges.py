@@ -11,7 +11,8 @@ CHALLENGES: tuple[Challenge, ...] = (
         "prompt-share",
         "With so few parameters it must need the least memory in training.",
         "What does the gradient pass through on its way to the prompt?",
-        "The whole model. Activations are kept, the sequence is longer, and the optimizer, where it does save, was small "
+        "The whole model. Activations are kept, the sequence is longer, and the optimizer, where it does save, was "
+        "small "
         "for LoRA already. In the published comparison its peak was above LoRA's.",
         src.BENCH, opens=lab("fact_check", claim="fewer-is-less-memory"),
     ),

@@ -27,7 +27,8 @@ CHALLENGES: tuple[Challenge, ...] = (
         "qlora-not-saved",
         "QLoRA trains faster than LoRA, because there are fewer bytes to move.",
         "Time a step of both on a card on which both fit.",
-        "It is slower there: every pass rebuilds the weights. It is worth it where LoRA does not fit, or where the room "
+        "It is slower there: every pass rebuilds the weights. It is worth it where LoRA does not fit, or where the "
+        "room "
         "allows a larger batch.",
         f"{src.QLORA}, section 3", opens=lab("qlora", model="smollm2-135m", tab="try it"),
     ),
