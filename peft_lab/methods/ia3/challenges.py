@@ -33,7 +33,7 @@ CHALLENGES: tuple[Challenge, ...] = (
     ),
     give_way(
         "ia3-share",
-        "IA³ trains under {{claimed}}% of a model.",
+        "IA³ trains under {{claimed}}% of any model.",
         "Of this one, too?",
         "Work it out: it is {{value}} here. Vectors grow with the width and matrices with its square, so the share "
         "belongs to a model.",

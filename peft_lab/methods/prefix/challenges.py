@@ -17,7 +17,7 @@ CHALLENGES: tuple[Challenge, ...] = (
     ),
     give_way(
         "prefix-projected-share",
-        "It trains well under one percent; that is what is stored.",
+        "What it trains is what it stores, a tiny share.",
         "With the projection on, too?",
         "No: {{value}} is trained then. The projection's last layer makes keys and values of all layers. Trained and "
         "stored are two figures here, and the small one is what is stored.",

@@ -119,8 +119,10 @@ _ASKED = (
         listen_for=("estimates each in one line", "leaves room for activations"),
         wrong=("picks by reflex instead of estimating: quantising costs time, too",),
         because=(
-            "That the weights alone have to fit. Mixed precision with Adam keeps gradients, a float32 copy and two moments besides.",
-            "That only the adapter's size counts. The base in bfloat16 has to be there in any case, two bytes for each weight.",
+            "That the weights alone have to fit. Mixed precision with Adam keeps gradients, a float32 "
+            "copy and two moments besides.",
+            "That only the adapter's size counts. The base in bfloat16 has to be there in any case, two "
+            "bytes for each weight.",
             "That a model of this size always needs 4 bits. Estimate the 16-bit base first: quantising costs time.",
             "That every parameter costs full fine-tuning's sixteen bytes, whatever the method. With a frozen base they "
             "are paid for the adapter only.",

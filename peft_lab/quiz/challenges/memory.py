@@ -28,7 +28,7 @@ CHALLENGES: tuple[Challenge, ...] = (
     hold(
         "memory-logits",
         "That tensor alone takes {{value}}.",
-        "The hidden states are a few megabytes. Logits cannot be so much more.",
+        "The hidden states are small. Logits cannot be so much more.",
         "They are as wide as the vocabulary, and float32 for the loss. That is {{times}} times the hidden states, and "
         "the "
         "gradient is as large again.",

@@ -16,7 +16,7 @@ CHALLENGES: tuple[Challenge, ...] = (
     ),
     hold(
         "quant-negative",
-        "{{value}} of them.",
+        "{{value}}.",
         "Sixteen values, a symmetric distribution: eight.",
         "An exact zero takes one place, so the sides cannot be equal; there are {{positive}} positive ones.",
         f"{src.QLORA}, section 3 and appendix E",
