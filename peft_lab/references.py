@@ -44,6 +44,7 @@ FSDP_QLORA = (
     "Answer.AI 2024, You can now train a 70b language model at home, answer.ai/posts/2024-03-06-fsdp-qlora"
 )
 VLLM = "vLLM documentation, LoRA Adapters"
+PREFIX_CACHING = "vLLM documentation, Automatic Prefix Caching"
 DATA_SHEETS = "NVIDIA's data sheets: dense 16-bit tensor cores"
 BENCH = "PEFT library, method comparison on MetaMathQA (Llama-3.2-3B, one seed)"
 PEFT = "PEFT documentation and code, version 0.21"
@@ -78,7 +79,9 @@ LISA = "Pan et al. 2024, LISA, arXiv:2403.17919"
 DR_LORA = "Deng et al. 2026, DR-LoRA, arXiv:2601.04823"
 EORA = "Liu et al. 2024, EoRA, arXiv:2410.21271"
 LIGER = "Hsu et al. 2024, Liger Kernel, arXiv:2410.10989"
-NEW_KNOWLEDGE = "Gekhman et al. 2024, Does Fine-Tuning LLMs on New Knowledge Encourage Hallucinations?, arXiv:2405.05904"
+NEW_KNOWLEDGE = (
+    "Gekhman et al. 2024, Does Fine-Tuning LLMs on New Knowledge Encourage Hallucinations?, arXiv:2405.05904"
+)
 CONTINUAL = "Ibrahim et al. 2024, Continually Pre-train Large Language Models, arXiv:2403.08763"
 SAFETY_COST = "Qi et al. 2023, Fine-tuning Aligned Language Models Compromises Safety, arXiv:2310.03693"
 SAFETY_UNDONE = "Lermen et al. 2023, LoRA Fine-tuning Efficiently Undoes Safety Training, arXiv:2310.20624"

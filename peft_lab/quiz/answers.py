@@ -230,7 +230,9 @@ def _choice(question: Question, right: int, text: str, model: str | None) -> Ver
         return Verdict("unreadable", f"Choose one of {letters}.")
     if chosen == right:
         return Verdict("right", f"Right: {options[right]}.")
-    return Verdict("wrong", f"Not this time: the answer is {options[right]}.")
+    thought = question.because[chosen] if question.because else ""
+    behind = f" The thought behind yours: {thought[0].lower()}{thought[1:]}" if thought else ""
+    return Verdict("wrong", f"Not this time: the answer is {options[right]}.{behind}")
 
 
 def shown_near_misses(answer: Answer) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ Some doubts are right. Whoever holds on to everything has not understood more th
 In a file of challenges::
 
     CHALLENGES = (
-        hold("lora-scale", "α/r, so {{value}}.", "No: a larger rank makes the correction larger.", "Because ...", src.X),
+        hold("lora-scale", "α/r, so {{value}}.", "No: a larger rank corrects more.", "Because ...", src.X),
         give_way("lora-rslora", "It adds parameters.", "Does it?", "It does not: ...", src.Y),
     )
 """

@@ -114,6 +114,10 @@ class Question:
             return Source.MEASURED
         return Source.COUNTED if self.computed and self.model else Source.CITED
 
+    def source_of(self, text: str) -> Source:
+        """Where a text about this question's case comes from: its numbers as the answer's, its words from papers."""
+        return self.source if placeholders(text) else Source.CITED
+
     def models(self) -> tuple[str, ...]:
         """Catalogue names of the models that it can be asked about; empty when no model matters."""
         if self.model is None:
@@ -183,6 +187,16 @@ class Question:
             computed = calculate(case)
             words = {**words, "value": computed.shown, **computed.named}
         return tuple(fill(text, words) for text in texts)
+
+    def thoughts(self, computed: Answer | None, model: str | None = None) -> tuple[str, ...]:
+        """Each wrong option with what whoever takes it must have thought."""
+        right = self.right_option(computed)
+        texts = zip(self.choices(model), self.because, strict=True)
+        return tuple(
+            f"{option}: {why[0].lower()}{why[1:]}"
+            for index, (option, why) in enumerate(texts)
+            if index != right
+        )
 
     def right_option(self, computed: Answer | None) -> int:
         """Index of the right option of a choice."""

@@ -7,14 +7,14 @@ from functools import partial
 from peft_lab import references as src
 from peft_lab.facts import TARGETS, fact
 from peft_lab.methods.lora import calculations as calc
+from peft_lab.methods.lora.follow_ups import FOLLOW_UPS
 from peft_lab.quiz.fits import gated, separate_attention
-from peft_lab.quiz.follow_up import then
-from peft_lab.quiz.question import Question
+from peft_lab.quiz.question import Question, followed
 
 MODEL = "llama-3.2-3b"
 ask = partial(Question, topic="lora", model=MODEL)
 
-QUESTIONS = (
+_ASKED = (
     ask(
         id="lora-one-map", level="basic", kind="numeric", calculate=calc.one_map, fits=separate_attention,
         given={"r": 16},
@@ -30,10 +30,6 @@ QUESTIONS = (
         wrong=(
             "$2dr$ for every matrix: true for square ones only",
             "$r^2$: no matrix of that shape is trained in LoRA",
-        ),
-        follow_ups=(
-            then("And for a value map under grouped-query attention?"),
-            then("From which rank on is it no longer smaller than W?"),
         ),
         sources=(f"{src.LORA}, section 4.1",),
     ),
@@ -56,10 +52,6 @@ QUESTIONS = (
             "slips",
             "counts one layer",
         ),
-        follow_ups=(
-            then("What changes if you adapt every linear map?"),
-            then("How large is the file of this adapter?"),
-        ),
         sources=(f"{src.LORA}, section 4.2", f"{src.GQA}, section 2"),
     ),
     ask(
@@ -76,7 +68,6 @@ QUESTIONS = (
             "forgets the gate of a gated feed-forward part",
             "adds the output layer: PEFT's `all-linear` leaves it out",
         ),
-        follow_ups=(then("With a fixed budget of parameters, would you rather raise the rank or adapt more maps?"),),
         sources=(f"{src.QLORA}, section 4 and figure 2", f"{src.LORA}, section 7.1"),
     ),
     ask(
@@ -93,10 +84,6 @@ QUESTIONS = (
         wrong=(
             "names the smaller dimension: there the rank stops limiting, but A and B are already larger than W",
         ),
-        follow_ups=(
-            then("Does LoRA at full rank equal full fine-tuning?"),
-            then("Why may training at high rank still behave differently?"),
-        ),
         sources=(f"{src.LORA}, section 4.1",),
     ),
     ask(
@@ -106,10 +93,6 @@ QUESTIONS = (
         answer="By α/r = {{value}}.",
         listen_for=("α/r, so raising the rank alone makes the correction smaller",),
         wrong=("α itself", "r/α"),
-        follow_ups=(
-            then("What would you do to α when you raise r?"),
-            then("Why is α often called a learning rate in disguise?"),
-        ),
         sources=(f"{src.LORA}, section 4.1",),
     ),
     ask(
@@ -123,7 +106,6 @@ QUESTIONS = (
             "matters at large ranks only",
         ),
         wrong=("that it changes the parameter count", "that it is a different initialisation"),
-        follow_ups=(then("Why does α/r make large ranks learn slowly?"),),
         sources=(f"{src.RSLORA}, section 3",),
     ),
     ask(
@@ -138,7 +120,6 @@ QUESTIONS = (
             "a fair sweep over ranks fixes α/r or tunes the learning rate again",
         ),
         wrong=("that nothing changes because α is the scale",),
-        follow_ups=(then("How would you set up a fair comparison of ranks?"),),
         sources=(f"{src.LORA}, section 4.1", f"{src.RSLORA}, section 3"),
     ),
     ask(
@@ -152,7 +133,6 @@ QUESTIONS = (
             "the price is time, not parameters: the norm of W + ΔW is needed in every step",
         ),
         wrong=("that it doubles LoRA's count",),
-        follow_ups=(then("Can DoRA be merged?"), then("What did it gain in the published comparison?")),
         sources=(f"{src.DORA}, section 4", src.BENCH),
     ),
     ask(
@@ -169,10 +149,6 @@ QUESTIONS = (
             "the larger of the two",
             "that a merged matrix has full rank, so the change has as well: W has, ΔW has not",
         ),
-        follow_ups=(
-            then("How would you subtract a merged adapter?"),
-            then("What does averaging A and B separately do instead?"),
-        ),
         sources=(src.ALGEBRA, f"{src.LORA}, section 4.1"),
     ),
     ask(
@@ -183,7 +159,6 @@ QUESTIONS = (
         answer="{{value}} fewer: $d_{in} d_{out}$ against $r(d_{in}+d_{out})$.",
         listen_for=("the factor grows with the width of the model", "so LoRA's share shrinks on larger models"),
         wrong=("d/r: off by two for a square matrix, since A and B are both trained",),
-        follow_ups=(then("Does memory shrink by the same factor? What does not shrink?"),),
         sources=(f"{src.LORA}, section 4.1",),
     ),
     ask(
@@ -200,10 +175,6 @@ QUESTIONS = (
         wrong=(
             "to save memory",
             "so that weights stay small: this is about the starting point, not regularisation",
-        ),
-        follow_ups=(
-            then("What if both were zero? What if both were random?"),
-            then("Would A = 0 and B random work too?"),
         ),
         sources=(f"{src.LORA}, section 4.1", src.RUN),
     ),
@@ -224,10 +195,6 @@ QUESTIONS = (
             "blames the learning rate",
             "says that zero weights always fail: zero B alone is fine, as are zero biases",
         ),
-        follow_ups=(
-            then("Would weight decay or momentum help?"),
-            then("LoRA+ gives A and B different learning rates. Why might that help?"),
-        ),
         sources=(src.ALGEBRA, src.RUN),
     ),
     ask(
@@ -240,7 +207,6 @@ QUESTIONS = (
         "full fine-tuning learns more and its change has a much higher rank.",
         listen_for=("ΔW is low rank, W is not", "intrinsic dimension as evidence", "a case where it fails"),
         wrong=("that pretrained weight matrices are themselves of low rank", "that a higher rank is always better"),
-        follow_ups=(then("How would you check on your own run whether the rank was enough?"),),
         sources=(f"{src.INTRINSIC}, sections 3 and 4", f"{src.LORA}, section 7.2", f"{src.LEARNS_LESS}, section 4"),
     ),
     ask(
@@ -257,7 +223,6 @@ QUESTIONS = (
             "conversion when saving",
         ),
         wrong=("that it is only another random start", "that B is zero here too"),
-        follow_ups=(then("Why might it converge faster?"), then("Which other starts change the base?")),
         sources=(f"{src.PISSA}, section 3", src.RUN),
     ),
     ask(
@@ -275,7 +240,6 @@ QUESTIONS = (
             "learning rate tuned for each setting",
         ),
         wrong=("'always q and v, the paper says so'", "raising the rank as the first remedy for a poor result"),
-        follow_ups=(then("When would you adapt the embeddings or the output layer, too?"),),
         sources=(f"{src.LORA}, section 7.1", f"{src.QLORA}, section 4"),
     ),
     ask(
@@ -292,7 +256,7 @@ QUESTIONS = (
             "a check: compare outputs before and after merging",
         ),
         wrong=("that merging is always exact up to rounding",),
-        follow_ups=(then("How would you notice in a test?"),),
         sources=(src.PEFT, src.RUN),
     ),
 )  # fmt: skip
+QUESTIONS = followed(_ASKED, FOLLOW_UPS)

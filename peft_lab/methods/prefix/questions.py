@@ -7,10 +7,10 @@ from functools import partial
 from peft_lab import references as src
 from peft_lab.facts import LENGTHENS, MERGES, RUNS, fact
 from peft_lab.methods.prefix import calculations as calc
+from peft_lab.methods.prefix.follow_ups import FOLLOW_UPS
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.fits import causal, prefixed, separate_attention
-from peft_lab.quiz.follow_up import then
-from peft_lab.quiz.question import Question
+from peft_lab.quiz.question import Question, followed
 
 MODEL = "llama-3.2-3b"
 ask = partial(Question, topic="prefix", model=MODEL, fits=prefixed)
@@ -21,7 +21,7 @@ def separate_and_prefixed(shape: ModelShape) -> bool:
     return separate_attention(shape) and prefixed(shape)
 
 
-QUESTIONS = (
+_ASKED = (
     ask(
         id="prefix-stored", level="basic", kind="numeric", calculate=calc.stored, given={"n": 20},
         question="Prefix Tuning with {{n}} virtual tokens and no projection on {{model}} ({{layers}} layers, "
@@ -36,7 +36,6 @@ QUESTIONS = (
             "n times the hidden size: that is Prompt Tuning",
             "uses the query width where keys and values are narrower",
         ),
-        follow_ups=(then("What does the projection add?"), then("What do these tokens cost at inference?")),
         sources=(f"{src.PREFIX}, section 4.2", src.PEFT),
     ),
     ask(
@@ -51,10 +50,6 @@ QUESTIONS = (
             "the prefix attends to nothing itself",
         ),
         wrong=("'the same thing under two names'", "'one is discrete, the other continuous'"),
-        follow_ups=(
-            then("Which of them changes the length of the output logits?"),
-            then("Where does P-Tuning v2 belong?"),
-        ),
         sources=(f"{src.PREFIX}, section 4", f"{src.PROMPT}, section 4"),
     ),
     ask(
@@ -67,7 +62,6 @@ QUESTIONS = (
             "uses all query heads where there are fewer key/value heads",
             "forgets that both keys and values are kept",
         ),
-        follow_ups=(then("And for a whole batch?"), then("Could the prefix be shared between sequences?")),
         sources=(f"{src.GQA}, section 2", src.ALGEBRA),
     ),
     ask(
@@ -83,10 +77,6 @@ QUESTIONS = (
             "trained against stored",
         ),
         wrong=("the share of what is stored", "a percentage from memory, for every model"),
-        follow_ups=(
-            then("What of it has to be kept after training?"),
-            then("What does that mean for optimizer memory?"),
-        ),
         sources=(f"{src.PREFIX}, section 4.3", src.RUN),
     ),
     ask(
@@ -100,10 +90,6 @@ QUESTIONS = (
             "so a prefix takes attention away from the text",
         ),
         wrong=("divides by the text alone",),
-        follow_ups=(
-            then("What does the first token of the text see?"),
-            then("Why can a prefix be read as interpolating two attention outputs?"),
-        ),
         sources=(f"{src.UNIFIED}, section 3.1",),
     ),
     ask(
@@ -119,7 +105,6 @@ QUESTIONS = (
             "cost in trained parameters and optimizer states",
         ),
         wrong=("that the MLP is needed to serve the model", "that it makes the prefix depend on the input"),
-        follow_ups=(then("How does P-Tuning use the same idea?"), then("Where is it off by default, and why?")),
         sources=(f"{src.PREFIX}, section 4.3", f"{src.PTUNING2}, section 3.3"),
     ),
     ask(
@@ -138,7 +123,6 @@ QUESTIONS = (
             "shorter usable context",
         ),
         wrong=("'yes, it becomes a bias'", "'prefixes are free'"),
-        follow_ups=(then("How could a server share one prefix between many requests?"),),
         sources=(f"{src.PREFIX}, section 4", f"{src.LORA}, section 3"),
     ),
     ask(
@@ -153,7 +137,6 @@ QUESTIONS = (
             "says what is stored without being asked",
         ),
         wrong=("counts only the prefix", "takes the output to be one layer's keys and values"),
-        follow_ups=(then("How would you choose a cheaper width?"),),
         sources=(f"{src.PREFIX}, section 4.3", src.PEFT),
     ),
     ask(
@@ -165,7 +148,6 @@ QUESTIONS = (
         "every request's cache.",
         listen_for=("counts both per layer, so the layers cancel", "adds what equal counts hide"),
         wrong=("compares with n · d of Prompt Tuning",),
-        follow_ups=(then("Which of them would you expect to need a larger learning rate?"),),
         sources=(f"{src.PREFIX}, section 4.2", f"{src.LORA}, section 4.2"),
     ),
     ask(
@@ -180,7 +162,6 @@ QUESTIONS = (
             "peak memory of prompt methods comes from the cache, not from parameters",
         ),
         wrong=("counts the prefix once",),
-        follow_ups=(then("How does paged attention with shared prefixes avoid that?"),),
         sources=(src.BENCH, src.PEFT),
     ),
     ask(
@@ -201,7 +182,6 @@ QUESTIONS = (
             "attention mask must be widened",
         ),
         wrong=("'prefixes only make sense for generation'",),
-        follow_ups=(then("What about encoder-decoder models: which side gets the prefix in PEFT?"),),
         sources=(src.RUN, f"{src.PTUNING2}, section 3.2"),
     ),
     ask(
@@ -217,10 +197,7 @@ QUESTIONS = (
             "gated addition, parallel placement",
         ),
         wrong=("that λ is a constant",),
-        follow_ups=(
-            then("What does this say about very long prefixes?"),
-            then("What would you change to get LoRA's form?"),
-        ),
         sources=(f"{src.UNIFIED}, sections 3.1 and 3.2",),
     ),
 )  # fmt: skip
+QUESTIONS = followed(_ASKED, FOLLOW_UPS)

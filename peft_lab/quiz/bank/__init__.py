@@ -112,7 +112,7 @@ def make_question(spec: MethodSpec) -> Question:
         answer="{{value}}.",
         listen_for=("the formula first, then the numbers",),
         wrong=("a share remembered from another model",),
-        follow_ups=(then("What is stored, and what exists in training only?"),),
+        follow_ups=(then("What does LoRA save in training memory, and what not?", to="memory-not-saved"),),
         sources=(str(spec.paper),),
         model=model,
         calculate=defaults,
