@@ -25,6 +25,7 @@ SECONDS = {
     "ms": 1e-3,
     "milliseconds": 1e-3,
     "minutes": 60.0,
+    "hours": 3600.0,
 }  # units of answers in time
 # By the answer's unit and what the number was written in: times, divided by, and a note unless the meaning is plain.
 _MEANINGS: Mapping[tuple[str, str], tuple[tuple[float, float, str], ...]] = {

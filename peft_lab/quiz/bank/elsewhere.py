@@ -146,7 +146,7 @@ QUESTIONS = (
                 src.ALGEBRA,
             ),
         ),
-        sources=(src.ALGEBRA,),
+        sources=("Dosovitskiy et al. 2020, An Image is Worth 16x16 Words, arXiv:2010.11929, abstract",),
     ),
     ask(
         id="choose-vision-part", level="medium", kind="free",

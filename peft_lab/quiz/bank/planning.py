@@ -213,7 +213,7 @@ QUESTIONS = (
                 src.ALGEBRA,
             ),
         ),
-        sources=(src.ALGEBRA,),
+        sources=(src.ALGEBRA, f"{src.PEFT}, LoRA, Activated LoRA (aLoRA)"),
     ),
     ask(
         id="plan-first-day", level="hard", kind="free",

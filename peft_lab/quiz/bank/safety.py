@@ -63,7 +63,7 @@ QUESTIONS = (
                 src.ALGEBRA,
             ),
         ),
-        sources=(src.ALGEBRA,),
+        sources=(src.ALGEBRA, "vrcacademy.com, sample size to estimate the difference of two proportions"),
     ),
     ask(
         id="safety-replay-tokens", level="medium", kind="numeric", calculate=calc.replayed,

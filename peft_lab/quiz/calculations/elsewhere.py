@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peft_lab.quiz.computed import Answer, Case
-from peft_lab.quiz.working import line, plain, product, result, tex
+from peft_lab.quiz.working import beside, line, plain, product, result, tex
 
 SINGLE = 4  # bytes per number
 
@@ -94,6 +94,7 @@ def vocabulary(case: Case) -> Answer:
         named={
             "sides": "embedding and output layer" if sides > 1 else "the embedding, which is the output layer, too"
         },
+        wholes=beside(case),
     )  # fmt: skip
 
 
@@ -109,4 +110,5 @@ def hypernetwork(case: Case) -> Answer:
         (width * r, "the widths of the maps"),
         (width * written // case.shape.num_layers, "the layers"),
         named={"times": plain(value / case.shape.total), "written": plain(written)},
+        wholes=beside(case),
     )  # fmt: skip

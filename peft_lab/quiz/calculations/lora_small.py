@@ -193,6 +193,7 @@ def randlora(case: Case) -> Answer:
         (bases * r, "the diagonal on the wide side"),
         (bases * narrow, "the diagonal of length r"),
         named={"bases": plain(bases), "lora": plain(r * both(q))},
+        wholes=beside(case),
     )  # fmt: skip
 
 
@@ -229,4 +230,5 @@ def boft(case: Case) -> Answer:
         ),
         (blocks * b * b, "the scale for each output"),
         (b * b + q.out_features, "that every block has its own matrix"),
+        wholes=beside(case),
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peft_lab.quiz.computed import Answer, Case
-from peft_lab.quiz.working import line, plain, product, result, tex
+from peft_lab.quiz.working import beside, line, plain, product, result, tex
 
 HALF = 2  # bytes per number
 BITS = 8
@@ -97,4 +97,5 @@ def parallel(case: Case) -> Answer:
             "which side is divided: a column-parallel map splits its outputs",
         ),
         named={"sharded": plain(r * (q.in_features + q.out_features) / devices)},
+        wholes=beside(case),
     )  # fmt: skip
