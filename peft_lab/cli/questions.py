@@ -9,7 +9,9 @@ import typer
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.models.catalogue import resolve
-from peft_lab.quiz.bank import select
+from peft_lab.quiz.bank import get_question, select
+from peft_lab.quiz.challenges import all_challenges
+from peft_lab.quiz.follow_up import FollowUp, Opens
 from peft_lab.quiz.question import Question, topics
 
 
@@ -74,6 +76,39 @@ def _row(question: Question, model: str | None) -> dict[str, Any]:
         else [{"value": m.value, "forgot": m.forgot} for m in answer.near_misses],
         "listen_for": list(question.listen_for),
         "wrong": list(question.wrong),
-        "follow_ups": list(question.follow_ups),
+        "follow_ups": [_follow_up(question, each, own) for each in question.follow_ups],
+        "because": list(question.because),
+        "defend": _defend(question, own),
         "sources": list(question.sources),
     }
+
+
+def _follow_up(question: Question, follow_up: FollowUp, model: str | None) -> dict[str, Any]:
+    asked, answer = question.explain_follow_up(follow_up, model)
+    row: dict[str, Any] = {"question": asked, "sources": list(follow_up.sources)}
+    if follow_up.leads_to:
+        return row | {
+            "question_id": follow_up.leads_to,
+            "sources": list(get_question(follow_up.leads_to).sources),
+        }
+    return row | {"answer": answer, "opens": _opens(follow_up.opens)}
+
+
+def _defend(question: Question, model: str | None) -> dict[str, Any] | None:
+    challenge = all_challenges().get(question.id)
+    if challenge is None:
+        return None
+    texts = (challenge.said, challenge.doubt, challenge.because)
+    said, doubt, because = question.fill_in(texts, challenge.calculate, model)
+    return {
+        "said": said,
+        "doubt": doubt,
+        "holds": challenge.holds,
+        "because": because,
+        "sources": list(challenge.sources),
+        "opens": _opens(challenge.opens),
+    }
+
+
+def _opens(opens: Opens | None) -> dict[str, Any] | None:
+    return None if opens is None else {"page": opens.page, "settings": dict(opens.values)}

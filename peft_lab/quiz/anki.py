@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peft_lab.errors import BadInput
+from peft_lab.quiz.challenges import all_challenges
 from peft_lab.quiz.computed import Answer
+from peft_lab.quiz.follow_up import FollowUp
 from peft_lab.quiz.question import Question, topics
 
 if TYPE_CHECKING:
@@ -89,13 +91,34 @@ def back(question: Question, answer: Answer | None, model: str | None = None) ->
     for title, lines in (
         ("Listen for", question.listen_for),
         ("Often wrong", question.wrong),
-        ("Follow-up", question.follow_ups),
+        ("Follow-up", [_follow_up(question, each, model) for each in question.follow_ups]),
+        ("Wrong options", question.thoughts(answer, model) if question.because else ()),
+        ("Defend it", _defence(question, model)),
         ("Sources", question.sources),
     ):
+        if not lines:
+            continue
         parts.append(
             f"<h4>{title}</h4><ul>" + "".join(f"<li>{to_html(entry)}</li>" for entry in lines) + "</ul>"
         )
     return "".join(parts)
+
+
+def _follow_up(question: Question, follow_up: FollowUp, model: str | None) -> str:
+    """The question and its answer; that of another question of the bank is on that one's card."""
+    asked, answer = question.explain_follow_up(follow_up, model)
+    return f"{asked} {answer}" if answer else asked
+
+
+def _defence(question: Question, model: str | None) -> tuple[str, ...]:
+    """The doubt about the answer, and the reaction to it."""
+    challenge = all_challenges().get(question.id)
+    if challenge is None:
+        return ()
+    said, doubt, because = question.fill_in(
+        (challenge.said, challenge.doubt, challenge.because), challenge.calculate, model
+    )
+    return (f"You have said: {said}", doubt, f"{'Hold to it.' if challenge.holds else 'Give way.'} {because}")
 
 
 def to_html(text: str) -> str:

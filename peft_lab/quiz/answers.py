@@ -25,6 +25,7 @@ SECONDS = {
     "ms": 1e-3,
     "milliseconds": 1e-3,
     "minutes": 60.0,
+    "hours": 3600.0,
 }  # units of answers in time
 # By the answer's unit and what the number was written in: times, divided by, and a note unless the meaning is plain.
 _MEANINGS: Mapping[tuple[str, str], tuple[tuple[float, float, str], ...]] = {
@@ -230,7 +231,9 @@ def _choice(question: Question, right: int, text: str, model: str | None) -> Ver
         return Verdict("unreadable", f"Choose one of {letters}.")
     if chosen == right:
         return Verdict("right", f"Right: {options[right]}.")
-    return Verdict("wrong", f"Not this time: the answer is {options[right]}.")
+    thought = question.because[chosen] if question.because else ""
+    behind = f" The thought behind yours: {thought[0].lower()}{thought[1:]}" if thought else ""
+    return Verdict("wrong", f"Not this time: the answer is {options[right]}.{behind}")
 
 
 def shown_near_misses(answer: Answer) -> tuple[str, ...]:

@@ -137,6 +137,6 @@ def show(value: float, unit: str) -> str:
         return units.percent(value)
     if unit == "parameters" and value != round(value):
         return f"{units.short_count(value)} parameters"
-    whole = value == round(value)
+    whole = value == round(value) or abs(value) >= 1e4
     text = f"{round(value):,}" if whole else f"{value:.4g}"
     return f"{text} {unit}".strip()

@@ -8,8 +8,8 @@ signs (KaTeX), code between backticks.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Literal
 
@@ -19,6 +19,7 @@ from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue, resolve
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.computed import Answer, Case, Given
+from peft_lab.quiz.follow_up import Calculation, FollowUp
 from peft_lab.units import Source
 
 Level = Literal["basic", "medium", "hard"]
@@ -32,6 +33,11 @@ _OTHER_TOPICS = {
     "serving": "Serving",
     "choosing": "Choosing a method",
     "training": "Training",
+    "preference": "Preferences and rewards",
+    "planning": "Planning a job",
+    "merging": "Merging and shipping",
+    "debugging": "Debugging",
+    "safety": "Forgetting and safety",
 }
 #: Full fine-tuning is asked about under memory and choosing.
 _NO_TOPIC = frozenset({"full"})
@@ -56,10 +62,12 @@ class Question:
     Attributes:
         question, answer: templates.
         listen_for: what an interviewer wants to hear. ``wrong``: what is often said instead.
-        follow_ups: what is asked next.
+        follow_ups: what is asked next, in this order.
         model: catalogue name of the model that is asked about at first; ``None`` when no model matters.
         given: the question's own numbers by placeholder.
         options, correct: of a choice; ``correct`` is ``None`` when the calculation decides.
+        because: for each option of a choice what whoever takes it must have thought; empty for the one that is always
+            right.
         calculate: the calculation; ``None`` for a written answer.
         fits: which other models it can be asked about.
         origin: where its figure comes from, when that is not what :attr:`source` concludes.
@@ -76,12 +84,13 @@ class Question:
     answer: str
     listen_for: tuple[str, ...]
     wrong: tuple[str, ...]
-    follow_ups: tuple[str, ...]
     sources: tuple[str, ...]
+    follow_ups: tuple[FollowUp, ...] = ()
     model: str | None = None
     given: Mapping[str, Given] = field(default_factory=dict)
     options: tuple[str, ...] = ()
     correct: int | None = None
+    because: tuple[str, ...] = ()
     calculate: Callable[[Case], Answer] | None = None
     fits: Callable[[ModelShape], bool] = any_model
     needs: Need = "shape"
@@ -104,6 +113,10 @@ class Question:
         if self.needs == "torch":
             return Source.MEASURED
         return Source.COUNTED if self.computed and self.model else Source.CITED
+
+    def source_of(self, text: str) -> Source:
+        """Where a text about this question's case comes from: its numbers as the answer's, its words from papers."""
+        return self.source if placeholders(text) else Source.CITED
 
     def models(self) -> tuple[str, ...]:
         """Catalogue names of the models that it can be asked about; empty when no model matters."""
@@ -155,6 +168,36 @@ class Question:
             words["value"] = self.choices(model, **given)[round(computed.value)]
         return fill(self.answer, words)
 
+    def explain_follow_up(self, follow_up: FollowUp, model: str | None = None) -> tuple[str, str]:
+        """A follow-up's question and its answer, with their numbers; the answer is empty where it leads on."""
+        asked, answer = self.fill_in((follow_up.question, follow_up.answer), follow_up.calculate, model)
+        return asked, answer
+
+    def fill_in(
+        self, texts: Sequence[str], calculate: Calculation | None, model: str | None = None
+    ) -> tuple[str, ...]:
+        """Texts about this question's case, with the numbers of a calculation in them; without one, with those of the
+        question's own answer, where that needs shapes only."""
+        case = self.case(model)
+        words = _words(case)
+        calculate = calculate or (
+            self.calculate if self.needs == "shape" and self.kind == "numeric" else None
+        )
+        if calculate is not None:
+            computed = calculate(case)
+            words = {**words, "value": computed.shown, **computed.named}
+        return tuple(fill(text, words) for text in texts)
+
+    def thoughts(self, computed: Answer | None, model: str | None = None) -> tuple[str, ...]:
+        """Each wrong option with what whoever takes it must have thought."""
+        right = self.right_option(computed)
+        texts = zip(self.choices(model), self.because, strict=True)
+        return tuple(
+            f"{option}: {why[0].lower()}{why[1:]}"
+            for index, (option, why) in enumerate(texts)
+            if index != right
+        )
+
     def right_option(self, computed: Answer | None) -> int:
         """Index of the right option of a choice."""
         if computed is not None:
@@ -162,6 +205,24 @@ class Question:
         if self.correct is None:
             raise ValueError(f"{self.id} is no choice")
         return self.correct
+
+
+def followed(
+    questions: Sequence[Question], follow_ups: Mapping[str, tuple[FollowUp, ...]]
+) -> tuple[Question, ...]:
+    """The questions with the follow-ups that stand in a file of their own, by id.
+
+    Raises:
+        ValueError: follow-ups to a question that is not there, or that has some in its own file: a mistake in the bank.
+    """
+    known = {question.id: question for question in questions}
+    for name in follow_ups:
+        if name not in known or known[name].follow_ups:
+            raise ValueError(f"follow-ups to '{name}' have no place")
+    return tuple(
+        replace(question, follow_ups=follow_ups[question.id]) if question.id in follow_ups else question
+        for question in questions
+    )
 
 
 def fill(template: str, words: Mapping[str, str]) -> str:

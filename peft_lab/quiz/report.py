@@ -18,6 +18,11 @@ PAGES: Mapping[str, tuple[str, ...]] = {
     "serving": ("adapters", "lora"),
     "choosing": ("choose", "compare"),
     "training": ("runs", "lora"),
+    "preference": ("runs",),
+    "planning": ("choose", "memory"),
+    "merging": ("lora", "adapters"),
+    "debugging": ("runs", "lora"),
+    "safety": ("compare", "runs"),
 }
 
 

@@ -69,6 +69,11 @@ def result(
     )
 
 
+def told(value: float, unit: str = "", **named: float | str) -> Answer:
+    """The number of a follow-up, whose text is its working; what else it names is written as running text."""
+    return Answer(value, unit, (), named={n: v if isinstance(v, str) else plain(v) for n, v in named.items()})
+
+
 def beside(case: Case) -> tuple[Whole, ...]:
     """For parameters that are added to the model: a share of the model with them."""
     return (Whole(case.shape.total),)

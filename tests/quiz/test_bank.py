@@ -64,7 +64,7 @@ def test_question_is_complete(question: Question) -> None:
     assert question.level in LEVELS
     assert question.question.strip()
     assert question.answer.strip()
-    for texts in (question.listen_for, question.wrong, question.follow_ups, question.sources):
+    for texts in (question.listen_for, question.wrong, question.sources):
         assert texts, question.id
         assert all(isinstance(text, str) and len(text) > 1 and text == text.strip() for text in texts)
     assert (question.kind == "free") == (not question.computed and not question.options)
@@ -82,7 +82,9 @@ def test_sources_say_where(question: Question) -> None:
     """Papers with their number and a place in them; at least one source is no remark of our own."""
     for source in question.sources:
         if "arXiv" in source:
-            assert re.search(r"arXiv:\d{4}\.\d{4,5}, (sections?|appendix|algorithm|figure) ", source), source
+            assert re.search(
+                r"arXiv:\d{4}\.\d{4,5}, (sections?|appendix|algorithm|figures?|tables?|abstract)\b", source
+            ), source
 
 
 @each

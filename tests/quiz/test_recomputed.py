@@ -15,7 +15,8 @@ from peft_lab.quiz.bank import all_questions, compute_answer
 from peft_lab.quiz.computed import Answer, Given
 from peft_lab.quiz.question import Question
 from tests.quiz.dims import Dims, dims
-from tests.quiz.independent import EXPECTED, NF4, nf4_by_counting
+from tests.quiz.expected import EXPECTED
+from tests.quiz.independent import NF4, nf4_by_counting
 
 COMPUTED = [
     question for question in all_questions().values() if question.computed and question.needs == "shape"

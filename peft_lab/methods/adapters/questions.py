@@ -7,13 +7,14 @@ from functools import partial
 from peft_lab import references as src
 from peft_lab.facts import MERGES, fact
 from peft_lab.methods.adapters import calculations as calc
+from peft_lab.methods.adapters.follow_ups import FOLLOW_UPS
 from peft_lab.quiz.fits import gated, separate_attention
-from peft_lab.quiz.question import Question
+from peft_lab.quiz.question import Question, followed
 
 MODEL = "llama-3.2-3b"
 ask = partial(Question, topic="adapters", model=MODEL, fits=separate_attention)
 
-QUESTIONS = (
+_ASKED = (
     ask(
         id="adapters-one", level="basic", kind="numeric", calculate=calc.one, given={"m": 64},
         question="One bottleneck adapter of width {{m}} in {{model}} (hidden size {{hidden}}), with biases: how "
@@ -21,7 +22,6 @@ QUESTIONS = (
         answer="$2md + d + m$: down and up matrices and a bias for each, {{value}}.",
         listen_for=("two matrices, two biases", "linear in the width"),
         wrong=("one matrix", "d² somewhere"),
-        follow_ups=("How many of them are in a model with Houlsby's placement? With Pfeiffer's?",),
         sources=(f"{src.HOULSBY}, section 2.1",),
     ),
     ask(
@@ -35,7 +35,6 @@ QUESTIONS = (
             "the same factor means different widths on different models",
         ),
         wrong=("takes the feed-forward width",),
-        follow_ups=("Which is easier to compare between models: a factor or a width?",),
         sources=(f"{src.PFEIFFER}, section 4.1 and appendix A.2",),
     ),
     ask(
@@ -50,7 +49,6 @@ QUESTIONS = (
         "stays in the forward pass, in sequence, for every token.",
         listen_for=("linearity", "the nonlinearity is the reason, not the placement", "consequence: latency"),
         wrong=("'because adapters are between layers': a linear layer there could be merged",),
-        follow_ups=("What would happen with f = identity?", "Is a residual connection an obstacle?"),
         sources=(f"{src.HOULSBY}, section 2.1", f"{src.LORA}, section 4.1"),
     ),
     ask(
@@ -60,7 +58,6 @@ QUESTIONS = (
         answer="{{value}}, {{share}} of all: two per layer.",
         listen_for=("two per layer, after attention and after the feed-forward part", "biases included"),
         wrong=("one per layer: that is Pfeiffer's placement",),
-        follow_ups=("Which placement would you try first, and why?",),
         sources=(f"{src.HOULSBY}, section 2.1 and figure 2",),
     ),
     ask(
@@ -72,7 +69,6 @@ QUESTIONS = (
         "width and the model.",
         listen_for=("one per layer", "share = trained / (base + trained)"),
         wrong=("quotes the paper's percentage for another width and model",),
-        follow_ups=("How does the share change on a larger model with the same width?",),
         sources=(f"{src.PFEIFFER}, section 4.1 and appendix A.2", f"{src.HOULSBY}, section 3"),
     ),
     ask(
@@ -84,7 +80,6 @@ QUESTIONS = (
         "{{copies}}.",
         listen_for=("base once", "adapters switch by name, no weights move"),
         wrong=("counts the base for each domain",),
-        follow_ups=("How can one batch hold requests of different domains?",),
         sources=(f"{src.HOULSBY}, section 1",),
     ),
     ask(
@@ -100,7 +95,6 @@ QUESTIONS = (
             "parallel placement relates adapters to LoRA and prefix",
         ),
         wrong=("that they differ in the number of parameters only",),
-        follow_ups=("Where would you put one on an encoder-decoder model?",),
         sources=(
             f"{src.HOULSBY}, section 2.1",
             f"{src.PFEIFFER}, section 4.1 and appendix A.2",
@@ -120,7 +114,6 @@ QUESTIONS = (
             "parallel to B = 0 in LoRA",
         ),
         wrong=("'Xavier, as always'",),
-        follow_ups=("How do you measure in one forward pass whether your start is harmless?",),
         sources=(f"{src.HOULSBY}, sections 2.1 and 3.6",),
     ),
     ask(
@@ -131,7 +124,6 @@ QUESTIONS = (
         "leave a GPU waiting.",
         listen_for=("one multiplication per weight and token", "arithmetic is not latency"),
         wrong=("takes the share of parameters including the embeddings",),
-        follow_ups=("Why did measured latency rise by 20 to 30% at batch 1 in the LoRA paper?",),
         sources=(f"{src.LORA}, section 3 and table 1", src.ALGEBRA),
     ),
     ask(
@@ -144,7 +136,6 @@ QUESTIONS = (
         answer="About {{value}}. A fair comparison of two methods fixes such a budget first.",
         listen_for=("equates the counts of one layer", "biases barely matter"),
         wrong=("sets m = r",),
-        follow_ups=("Equal parameters: what else should be equal in a fair comparison?",),
         sources=(f"{src.HOULSBY}, section 2.1", f"{src.LORA}, section 4.1"),
     ),
     ask(
@@ -157,7 +148,6 @@ QUESTIONS = (
         "the upper layers only, or a mergeable method if the latency budget is hard.",
         listen_for=("latency bound against compute bound", "sequential depth", "measures before choosing a remedy"),
         wrong=("'adapters are small, so it must be something else'",),
-        follow_ups=("At which batch size would you expect the difference to vanish?",),
         sources=(f"{src.LORA}, section 3 and table 1",),
     ),
     ask(
@@ -170,7 +160,7 @@ QUESTIONS = (
         "hook.",
         listen_for=("gated prompts against bottleneck networks", "checks the class instead of trusting the name"),
         wrong=("that it is only another placement",),
-        follow_ups=("Why does a gate that starts at zero make training start smoothly?",),
         sources=(src.PEFT, src.RUN),
     ),
 )  # fmt: skip
+QUESTIONS = followed(_ASKED, FOLLOW_UPS)

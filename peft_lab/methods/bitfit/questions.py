@@ -7,9 +7,10 @@ from functools import partial
 from peft_lab import references as src
 from peft_lab.facts import RATE, fact
 from peft_lab.methods.bitfit import calculations as calc
+from peft_lab.methods.bitfit.follow_ups import FOLLOW_UPS
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.fits import with_biases, without_biases
-from peft_lab.quiz.question import Question
+from peft_lab.quiz.question import Question, followed
 
 MODEL = "bert-base"
 ask = partial(Question, topic="bitfit", model=MODEL, fits=with_biases)
@@ -30,7 +31,7 @@ def only_in_attention(shape: ModelShape) -> bool:
     return bool(shape.biases) and all(group.role in ("q", "k", "v") for group, _ in shape.biases)
 
 
-QUESTIONS = (
+_ASKED = (
     ask(
         id="bitfit-share", level="basic", kind="numeric", calculate=calc.share_of_model,
         question="Which share of {{model}}'s {{total}} parameters are biases ({{layers}} layers, hidden "
@@ -38,7 +39,6 @@ QUESTIONS = (
         answer="{{value}}: {{trained}} numbers.",
         listen_for=("one bias per output", "norms have them, too", "nothing is added, so the total stays"),
         wrong=("a percent or more",),
-        follow_ups=("And on a Llama?",),
         sources=(f"{src.BITFIT}, section 3",),
     ),
     ask(
@@ -49,7 +49,6 @@ QUESTIONS = (
         "biases is possible, but it is another method.",
         listen_for=("asks whether the architecture has biases", "RMSNorm has a scale only"),
         wrong=("0.08%, quoted from another model",),
-        follow_ups=("Which current models do have some?",),
         sources=(f"{src.BITFIT}, section 3", src.RUN),
     ),
     ask(
@@ -64,7 +63,6 @@ QUESTIONS = (
             "per-task storage is small, but switching tasks means exchanging the biases",
         ),
         wrong=("'because it has few parameters': LoRA unmerged has few, too, and costs time",),
-        follow_ups=("How would you serve several BitFit tasks in one batch?",),
         sources=(f"{src.BITFIT}, section 3",),
     ),
     ask(
@@ -75,7 +73,6 @@ QUESTIONS = (
         answer="{{value}}, {{share}} of all parameters. {{outside}} of them are outside the layers.",
         listen_for=("sorted by layer and outside", "the widening map has the largest bias"),
         wrong=("forgets norms", "forgets the pooler"),
-        follow_ups=("Which half of them did the paper find sufficient?",),
         sources=(f"{src.BITFIT}, section 3",),
     ),
     ask(
@@ -86,7 +83,6 @@ QUESTIONS = (
         answer="{{value}}, {{share}} of all biases, at nearly the same scores.",
         listen_for=("hidden plus feed-forward width, per layer", "an ablation that tells which biases matter"),
         wrong=("takes both to be as wide as the model",),
-        follow_ups=("Why could just these two matter most?",),
         sources=(f"{src.BITFIT}, section 4",),
     ),
     ask(
@@ -99,7 +95,6 @@ QUESTIONS = (
         "whether the head is, and whether weight decay pulls on the biases.",
         listen_for=("rate, with an order of magnitude", "checks what is trainable", "head"),
         wrong=("trains longer at the same rate",),
-        follow_ups=("How would you find a good rate in three short runs?",),
         sources=(f"{src.BITFIT}, section 4", src.RUN),
     ),
     ask(
@@ -110,7 +105,6 @@ QUESTIONS = (
         "method that depends on a detail of the architecture can vanish with it.",
         listen_for=("architecture decides applicability", "an example with biases in attention only"),
         wrong=("that biases are folded into the norms",),
-        follow_ups=("What is the closest thing to BitFit that a Llama allows?",),
         sources=(f"{src.PALM}, section 2", src.RUN),
     ),
     ask(
@@ -121,7 +115,6 @@ QUESTIONS = (
         answer="{{value}}, {{share}} of all: far below what BitFit has on BERT.",
         listen_for=("grouped-query attention in the bias, too", "doubts that so few places suffice"),
         wrong=("three times the hidden size per layer where keys and values are narrower",),
-        follow_ups=("Does the key's bias act here, unlike in BERT?",),
         sources=(src.RUN, f"{src.BITFIT}, section 3"),
     ),
     ask(
@@ -131,7 +124,6 @@ QUESTIONS = (
         answer="{{value}}.",
         listen_for=("counts the norm outside the layers", "ratio of like things"),
         wrong=("forgets that norms have biases",),
-        follow_ups=("Would training the norms' scales as well still be BitFit?",),
         sources=(f"{src.BITFIT}, section 3",),
     ),
     ask(
@@ -146,10 +138,6 @@ QUESTIONS = (
             "absolute positions: with rotary ones the key's bias acts",
         ),
         wrong=("all attention biases", "none"),
-        follow_ups=(
-            "Does this hold with rotary position embeddings?",
-            "How would you see it in a trained BitFit model?",
-        ),
         sources=(src.ALGEBRA, f"{src.TRANSFORMER}, section 3.2"),
     ),
     ask(
@@ -165,7 +153,7 @@ QUESTIONS = (
             "small data against large",
         ),
         wrong=("that constant shifts have no effect beyond the last layer",),
-        follow_ups=("How did it compare with full fine-tuning as data grew in the paper?",),
         sources=(f"{src.BITFIT}, sections 3 and 4",),
     ),
 )  # fmt: skip
+QUESTIONS = followed(_ASKED, FOLLOW_UPS)

@@ -7,9 +7,10 @@ from functools import partial
 from peft_lab import references as src
 from peft_lab.facts import MERGES, fact
 from peft_lab.methods.ia3 import calculations as calc
+from peft_lab.methods.ia3.follow_ups import FOLLOW_UPS
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.fits import separate_attention
-from peft_lab.quiz.question import Question
+from peft_lab.quiz.question import Question, followed
 
 MODEL = "llama-3.2-3b"
 ask = partial(Question, topic="ia3", model=MODEL, fits=separate_attention)
@@ -20,7 +21,7 @@ def fused_attention(shape: ModelShape) -> bool:
     return "qkv" in shape.block
 
 
-QUESTIONS = (
+_ASKED = (
     ask(
         id="ia3-vectors", level="basic", kind="numeric", calculate=calc.vectors,
         question="IA³ on {{model}}: one vector for the keys, one for the values and one for the inner feed-forward "
@@ -33,7 +34,6 @@ QUESTIONS = (
             "keys and values are narrow under grouped-query attention",
         ),
         wrong=("uses the hidden size for all three",),
-        follow_ups=("Which rank would LoRA need to be as small?",),
         sources=(f"{src.IA3}, section 3.3",),
     ),
     ask(
@@ -49,7 +49,14 @@ QUESTIONS = (
         "them. No symmetry has to be broken, because each entry sees a different feature.",
         listen_for=("multiplicative identity", "same principle as B = 0: start from the pretrained function"),
         wrong=("zero, by analogy with LoRA",),
-        follow_ups=("What does weight decay towards zero do to such a vector?",),
+        because=(
+            "That it adds, as LoRA does. It multiplies, and zero would erase keys, values and activations.",
+            "",
+            "That there is a symmetry to break. Each entry sees a feature of its own, so equal starts do not stay "
+            "equal.",
+            "That the vector should stand for what it scales. A start has to leave the model unchanged, and "
+            "multiplying by a mean does not.",
+        ),
         sources=(f"{src.IA3}, section 3.3",),
     ),
     ask(
@@ -71,7 +78,6 @@ QUESTIONS = (
                 "linear map"
             ),
         ),
-        follow_ups=("What about a bias of the scaled map?",),
         sources=(f"{src.IA3}, section 3.3", src.ALGEBRA),
     ),
     ask(
@@ -84,7 +90,6 @@ QUESTIONS = (
         "{{holds}} here. Such shares belong to one model: vectors grow with the width, matrices with its square.",
         listen_for=("computes instead of quoting", "the share falls with width"),
         wrong=("a percentage from memory, for every model",),
-        follow_ups=("On which other models does the sentence hold?",),
         sources=(f"{src.IA3}, section 3.3", src.RUN),
     ),
     ask(
@@ -95,7 +100,6 @@ QUESTIONS = (
         "keep a few more.",
         listen_for=("works out both per layer", "does not conclude anything on peak memory"),
         wrong=("takes values to be as wide as queries where they are narrower",),
-        follow_ups=("Which of them peaks higher in training, and why?",),
         sources=(f"{src.IA3}, section 3.3", f"{src.LORA}, section 4.2"),
     ),
     ask(
@@ -105,7 +109,6 @@ QUESTIONS = (
         answer="{{value}}: one row, since the vector multiplies the output.",
         listen_for=("row for outputs", "all of one row by the same factor"),
         wrong=("a column", "one weight"),
-        follow_ups=("And for the feed-forward vector?",),
         sources=(src.ALGEBRA, f"{src.IA3}, section 3.3"),
     ),
     ask(
@@ -116,7 +119,6 @@ QUESTIONS = (
         "that can be seen.",
         listen_for=("two moments per trained parameter", "what is left is weights and activations"),
         wrong=("moments for the frozen base",),
-        follow_ups=("So what would you shrink next?",),
         sources=(f"{src.ADAM}, algorithm 1", f"{src.IA3}, section 3.3"),
     ),
     ask(
@@ -128,7 +130,6 @@ QUESTIONS = (
         "it runs out of capacity.",
         listen_for=("scaling against mixing", "few-shot regime", "ΔW of IA³ can have high rank all the same"),
         wrong=("that IA³ is LoRA of rank 1: its change usually has high rank, but few degrees of freedom",),
-        follow_ups=("Which method would you move to when IA³ underfits?",),
         sources=(f"{src.IA3}, section 3.3", src.ALGEBRA),
     ),
     ask(
@@ -138,7 +139,6 @@ QUESTIONS = (
         answer="{{value}}: one column, since this vector multiplies the map's input.",
         listen_for=("column for inputs", "why PEFT asks for `feedforward_modules` separately"),
         wrong=("a row, as for keys",),
-        follow_ups=("What does PEFT do when a name is missing from `feedforward_modules`?",),
         sources=(src.ALGEBRA, src.PEFT),
     ),
     ask(
@@ -150,10 +150,6 @@ QUESTIONS = (
         "library are not always the method of the paper.",
         listen_for=("the vector covers the fused output", "names the deviation"),
         wrong=("counts keys and values only",),
-        follow_ups=(
-            "How would you keep the queries unscaled?",
-            "On which other architectures do the defaults differ?",
-        ),
         sources=(src.PEFT, f"{src.IA3}, section 3.3"),
     ),
     ask(
@@ -170,7 +166,6 @@ QUESTIONS = (
             "trainable count is no proxy for memory",
         ),
         wrong=("'a measuring error'", "'optimizer states'"),
-        follow_ups=("What would gradient checkpointing do to the comparison?",),
         sources=(src.BENCH, src.RUN),
     ),
     ask(
@@ -182,7 +177,7 @@ QUESTIONS = (
         "vectors and a plain language model should not expect the same scores.",
         listen_for=("base model, extra losses, pretraining of the vectors", "ablation: what contributed how much"),
         wrong=("credits everything to three vectors",),
-        follow_ups=("How would you test which part carries your own result?",),
         sources=(f"{src.IA3}, sections 3.1 to 3.4",),
     ),
 )  # fmt: skip
+QUESTIONS = followed(_ASKED, FOLLOW_UPS)

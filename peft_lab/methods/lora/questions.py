@@ -7,13 +7,14 @@ from functools import partial
 from peft_lab import references as src
 from peft_lab.facts import TARGETS, fact
 from peft_lab.methods.lora import calculations as calc
+from peft_lab.methods.lora.follow_ups import FOLLOW_UPS
 from peft_lab.quiz.fits import gated, separate_attention
-from peft_lab.quiz.question import Question
+from peft_lab.quiz.question import Question, followed
 
 MODEL = "llama-3.2-3b"
 ask = partial(Question, topic="lora", model=MODEL)
 
-QUESTIONS = (
+_ASKED = (
     ask(
         id="lora-one-map", level="basic", kind="numeric", calculate=calc.one_map, fits=separate_attention,
         given={"r": 16},
@@ -29,10 +30,6 @@ QUESTIONS = (
         wrong=(
             "$2dr$ for every matrix: true for square ones only",
             "$r^2$: no matrix of that shape is trained in LoRA",
-        ),
-        follow_ups=(
-            "And for a value map under grouped-query attention?",
-            "From which rank on is it no longer smaller than W?",
         ),
         sources=(f"{src.LORA}, section 4.1",),
     ),
@@ -55,7 +52,6 @@ QUESTIONS = (
             "slips",
             "counts one layer",
         ),
-        follow_ups=("What changes if you adapt every linear map?", "How large is the file of this adapter?"),
         sources=(f"{src.LORA}, section 4.2", f"{src.GQA}, section 2"),
     ),
     ask(
@@ -72,7 +68,6 @@ QUESTIONS = (
             "forgets the gate of a gated feed-forward part",
             "adds the output layer: PEFT's `all-linear` leaves it out",
         ),
-        follow_ups=("With a fixed budget of parameters, would you rather raise the rank or adapt more maps?",),
         sources=(f"{src.QLORA}, section 4 and figure 2", f"{src.LORA}, section 7.1"),
     ),
     ask(
@@ -89,10 +84,6 @@ QUESTIONS = (
         wrong=(
             "names the smaller dimension: there the rank stops limiting, but A and B are already larger than W",
         ),
-        follow_ups=(
-            "Does LoRA at full rank equal full fine-tuning?",
-            "Why may training at high rank still behave differently?",
-        ),
         sources=(f"{src.LORA}, section 4.1",),
     ),
     ask(
@@ -102,10 +93,6 @@ QUESTIONS = (
         answer="By α/r = {{value}}.",
         listen_for=("α/r, so raising the rank alone makes the correction smaller",),
         wrong=("α itself", "r/α"),
-        follow_ups=(
-            "What would you do to α when you raise r?",
-            "Why is α often called a learning rate in disguise?",
-        ),
         sources=(f"{src.LORA}, section 4.1",),
     ),
     ask(
@@ -119,7 +106,6 @@ QUESTIONS = (
             "matters at large ranks only",
         ),
         wrong=("that it changes the parameter count", "that it is a different initialisation"),
-        follow_ups=("Why does α/r make large ranks learn slowly?",),
         sources=(f"{src.RSLORA}, section 3",),
     ),
     ask(
@@ -134,7 +120,6 @@ QUESTIONS = (
             "a fair sweep over ranks fixes α/r or tunes the learning rate again",
         ),
         wrong=("that nothing changes because α is the scale",),
-        follow_ups=("How would you set up a fair comparison of ranks?",),
         sources=(f"{src.LORA}, section 4.1", f"{src.RSLORA}, section 3"),
     ),
     ask(
@@ -148,7 +133,6 @@ QUESTIONS = (
             "the price is time, not parameters: the norm of W + ΔW is needed in every step",
         ),
         wrong=("that it doubles LoRA's count",),
-        follow_ups=("Can DoRA be merged?", "What did it gain in the published comparison?"),
         sources=(f"{src.DORA}, section 4", src.BENCH),
     ),
     ask(
@@ -165,10 +149,6 @@ QUESTIONS = (
             "the larger of the two",
             "that a merged matrix has full rank, so the change has as well: W has, ΔW has not",
         ),
-        follow_ups=(
-            "How would you subtract a merged adapter?",
-            "What does averaging A and B separately do instead?",
-        ),
         sources=(src.ALGEBRA, f"{src.LORA}, section 4.1"),
     ),
     ask(
@@ -179,7 +159,6 @@ QUESTIONS = (
         answer="{{value}} fewer: $d_{in} d_{out}$ against $r(d_{in}+d_{out})$.",
         listen_for=("the factor grows with the width of the model", "so LoRA's share shrinks on larger models"),
         wrong=("d/r: off by two for a square matrix, since A and B are both trained",),
-        follow_ups=("Does memory shrink by the same factor? What does not shrink?",),
         sources=(f"{src.LORA}, section 4.1",),
     ),
     ask(
@@ -197,7 +176,6 @@ QUESTIONS = (
             "to save memory",
             "so that weights stay small: this is about the starting point, not regularisation",
         ),
-        follow_ups=("What if both were zero? What if both were random?", "Would A = 0 and B random work too?"),
         sources=(f"{src.LORA}, section 4.1", src.RUN),
     ),
     ask(
@@ -217,10 +195,6 @@ QUESTIONS = (
             "blames the learning rate",
             "says that zero weights always fail: zero B alone is fine, as are zero biases",
         ),
-        follow_ups=(
-            "Would weight decay or momentum help?",
-            "LoRA+ gives A and B different learning rates. Why might that help?",
-        ),
         sources=(src.ALGEBRA, src.RUN),
     ),
     ask(
@@ -233,7 +207,6 @@ QUESTIONS = (
         "full fine-tuning learns more and its change has a much higher rank.",
         listen_for=("ΔW is low rank, W is not", "intrinsic dimension as evidence", "a case where it fails"),
         wrong=("that pretrained weight matrices are themselves of low rank", "that a higher rank is always better"),
-        follow_ups=("How would you check on your own run whether the rank was enough?",),
         sources=(f"{src.INTRINSIC}, sections 3 and 4", f"{src.LORA}, section 7.2", f"{src.LEARNS_LESS}, section 4"),
     ),
     ask(
@@ -250,7 +223,6 @@ QUESTIONS = (
             "conversion when saving",
         ),
         wrong=("that it is only another random start", "that B is zero here too"),
-        follow_ups=("Why might it converge faster?", "Which other starts change the base?"),
         sources=(f"{src.PISSA}, section 3", src.RUN),
     ),
     ask(
@@ -268,7 +240,6 @@ QUESTIONS = (
             "learning rate tuned for each setting",
         ),
         wrong=("'always q and v, the paper says so'", "raising the rank as the first remedy for a poor result"),
-        follow_ups=("When would you adapt the embeddings or the output layer, too?",),
         sources=(f"{src.LORA}, section 7.1", f"{src.QLORA}, section 4"),
     ),
     ask(
@@ -285,7 +256,7 @@ QUESTIONS = (
             "a check: compare outputs before and after merging",
         ),
         wrong=("that merging is always exact up to rounding",),
-        follow_ups=("How would you notice in a test?",),
         sources=(src.PEFT, src.RUN),
     ),
 )  # fmt: skip
+QUESTIONS = followed(_ASKED, FOLLOW_UPS)

@@ -7,9 +7,10 @@ from functools import partial
 from peft_lab import references as src
 from peft_lab.facts import LENGTHENS, MERGES, RUNS, fact
 from peft_lab.methods.prefix import calculations as calc
+from peft_lab.methods.prefix.follow_ups import FOLLOW_UPS
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.fits import causal, prefixed, separate_attention
-from peft_lab.quiz.question import Question
+from peft_lab.quiz.question import Question, followed
 
 MODEL = "llama-3.2-3b"
 ask = partial(Question, topic="prefix", model=MODEL, fits=prefixed)
@@ -20,7 +21,7 @@ def separate_and_prefixed(shape: ModelShape) -> bool:
     return separate_attention(shape) and prefixed(shape)
 
 
-QUESTIONS = (
+_ASKED = (
     ask(
         id="prefix-stored", level="basic", kind="numeric", calculate=calc.stored, given={"n": 20},
         question="Prefix Tuning with {{n}} virtual tokens and no projection on {{model}} ({{layers}} layers, "
@@ -35,7 +36,6 @@ QUESTIONS = (
             "n times the hidden size: that is Prompt Tuning",
             "uses the query width where keys and values are narrower",
         ),
-        follow_ups=("What does the projection add?", "What do these tokens cost at inference?"),
         sources=(f"{src.PREFIX}, section 4.2", src.PEFT),
     ),
     ask(
@@ -50,7 +50,6 @@ QUESTIONS = (
             "the prefix attends to nothing itself",
         ),
         wrong=("'the same thing under two names'", "'one is discrete, the other continuous'"),
-        follow_ups=("Which of them changes the length of the output logits?", "Where does P-Tuning v2 belong?"),
         sources=(f"{src.PREFIX}, section 4", f"{src.PROMPT}, section 4"),
     ),
     ask(
@@ -63,7 +62,6 @@ QUESTIONS = (
             "uses all query heads where there are fewer key/value heads",
             "forgets that both keys and values are kept",
         ),
-        follow_ups=("And for a whole batch?", "Could the prefix be shared between sequences?"),
         sources=(f"{src.GQA}, section 2", src.ALGEBRA),
     ),
     ask(
@@ -79,7 +77,6 @@ QUESTIONS = (
             "trained against stored",
         ),
         wrong=("the share of what is stored", "a percentage from memory, for every model"),
-        follow_ups=("What of it has to be kept after training?", "What does that mean for optimizer memory?"),
         sources=(f"{src.PREFIX}, section 4.3", src.RUN),
     ),
     ask(
@@ -93,10 +90,6 @@ QUESTIONS = (
             "so a prefix takes attention away from the text",
         ),
         wrong=("divides by the text alone",),
-        follow_ups=(
-            "What does the first token of the text see?",
-            "Why can a prefix be read as interpolating two attention outputs?",
-        ),
         sources=(f"{src.UNIFIED}, section 3.1",),
     ),
     ask(
@@ -112,7 +105,6 @@ QUESTIONS = (
             "cost in trained parameters and optimizer states",
         ),
         wrong=("that the MLP is needed to serve the model", "that it makes the prefix depend on the input"),
-        follow_ups=("How does P-Tuning use the same idea?", "Where is it off by default, and why?"),
         sources=(f"{src.PREFIX}, section 4.3", f"{src.PTUNING2}, section 3.3"),
     ),
     ask(
@@ -131,7 +123,6 @@ QUESTIONS = (
             "shorter usable context",
         ),
         wrong=("'yes, it becomes a bias'", "'prefixes are free'"),
-        follow_ups=("How could a server share one prefix between many requests?",),
         sources=(f"{src.PREFIX}, section 4", f"{src.LORA}, section 3"),
     ),
     ask(
@@ -146,7 +137,6 @@ QUESTIONS = (
             "says what is stored without being asked",
         ),
         wrong=("counts only the prefix", "takes the output to be one layer's keys and values"),
-        follow_ups=("How would you choose a cheaper width?",),
         sources=(f"{src.PREFIX}, section 4.3", src.PEFT),
     ),
     ask(
@@ -158,7 +148,6 @@ QUESTIONS = (
         "every request's cache.",
         listen_for=("counts both per layer, so the layers cancel", "adds what equal counts hide"),
         wrong=("compares with n · d of Prompt Tuning",),
-        follow_ups=("Which of them would you expect to need a larger learning rate?",),
         sources=(f"{src.PREFIX}, section 4.2", f"{src.LORA}, section 4.2"),
     ),
     ask(
@@ -173,7 +162,6 @@ QUESTIONS = (
             "peak memory of prompt methods comes from the cache, not from parameters",
         ),
         wrong=("counts the prefix once",),
-        follow_ups=("How does paged attention with shared prefixes avoid that?",),
         sources=(src.BENCH, src.PEFT),
     ),
     ask(
@@ -194,7 +182,6 @@ QUESTIONS = (
             "attention mask must be widened",
         ),
         wrong=("'prefixes only make sense for generation'",),
-        follow_ups=("What about encoder-decoder models: which side gets the prefix in PEFT?",),
         sources=(src.RUN, f"{src.PTUNING2}, section 3.2"),
     ),
     ask(
@@ -210,7 +197,7 @@ QUESTIONS = (
             "gated addition, parallel placement",
         ),
         wrong=("that λ is a constant",),
-        follow_ups=("What does this say about very long prefixes?", "What would you change to get LoRA's form?"),
         sources=(f"{src.UNIFIED}, sections 3.1 and 3.2",),
     ),
 )  # fmt: skip
+QUESTIONS = followed(_ASKED, FOLLOW_UPS)

@@ -6,7 +6,7 @@ from functools import partial
 
 from peft_lab.experiments.base import Arm, Expectation, Experiment
 from peft_lab.experiments.quantities import LOSS, METRIC, PEAK, STEP_SECONDS, TRAINED
-from peft_lab.methods.prompt.published import right
+from peft_lab.quiz.published import right
 
 _here = partial(Experiment, method="prompt", model="minilm-l6", task="sentiment", steps=40)
 _TEXT = {"prompt_tuning_init": "TEXT"}
@@ -18,7 +18,7 @@ EXPERIMENTS = (
         question="Same prompt, same text to start from, same steps. What does a rate of 2e-5 learn, 3e-2, 1?",
         why="A virtual token has to move about as far as words lie apart, which small steps cannot do in so "
         "short a training; what is learnt at 2e-5 is learnt by the head. The paper uses 0.3; in PEFT's own "
-        f"comparison 1e-4 gives {right('default')} and 1e-3 gives {right('lr_0.001')}.",
+        f"comparison 1e-4 gives {right('prompt_tuning-default')} and 1e-3 gives {right('prompt_tuning-lr_0.001')}.",
         arms=(
             Arm("2e-5", _TEXT, learning_rate=2e-5),
             Arm("3e-2", _TEXT, learning_rate=3e-2),

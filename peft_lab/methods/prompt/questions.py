@@ -7,10 +7,11 @@ from functools import partial
 from peft_lab import references as src
 from peft_lab.facts import NEAR_FULL, RATE, fact
 from peft_lab.methods.prompt import calculations as calc
-from peft_lab.methods.prompt.published import right
+from peft_lab.methods.prompt.follow_ups import FOLLOW_UPS
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.fits import few_positions, prompted, separate_attention
-from peft_lab.quiz.question import Question
+from peft_lab.quiz.published import right
+from peft_lab.quiz.question import Question, followed
 
 MODEL = "llama-3.2-3b"
 ask = partial(Question, topic="prompt", model=MODEL, fits=prompted)
@@ -21,7 +22,7 @@ def seq2seq(shape: ModelShape) -> bool:
     return shape.kind == "seq2seq"
 
 
-QUESTIONS = (
+_ASKED = (
     ask(
         id="prompt-count", level="basic", kind="numeric", calculate=calc.count, given={"n": 20},
         question="How many parameters does Prompt Tuning with {{n}} virtual tokens train on {{model}} (hidden size "
@@ -29,7 +30,6 @@ QUESTIONS = (
         answer="{{value}}: one embedding per token. That is {{share}} of all parameters.",
         listen_for=("n times the width of an embedding", "independent of depth"),
         wrong=("multiplies by the layers", "multiplies by the vocabulary"),
-        follow_ups=("What does Prefix Tuning with as many tokens train?",),
         sources=(f"{src.PROMPT}, section 2",),
     ),
     ask(
@@ -41,7 +41,6 @@ QUESTIONS = (
         "the number of parameters.",
         listen_for=("orders of magnitude: thousands out of hundreds of millions", "larger models, smaller share"),
         wrong=("a percentage from memory, for every model",),
-        follow_ups=("Does such a small share mean little memory in training?",),
         sources=(f"{src.PROMPT}, section 2",),
     ),
     ask(
@@ -57,7 +56,6 @@ QUESTIONS = (
             "not readable, bound to one model",
         ),
         wrong=("that the model searches for better words", "that the model's embedding table is trained"),
-        follow_ups=("What do the nearest words of a trained soft prompt tell you?",),
         sources=(f"{src.PROMPT}, sections 2 and 7",),
     ),
     ask(
@@ -69,7 +67,6 @@ QUESTIONS = (
         "rate, start and length of training.",
         listen_for=("scale", "behind on small models", "sensitive to settings"),
         wrong=("unconditionally", "that more tokens make up for a small model"),
-        follow_ups=("What would you use instead on a model with 100 million parameters?",),
         sources=(f"{src.PROMPT}, section 3.1 and figure 1",),
     ),
     ask(
@@ -79,7 +76,6 @@ QUESTIONS = (
         answer="{{value}}. {{per_gigabyte}} such tasks fit into a gigabyte.",
         listen_for=("four bytes per number", "what that means for serving many tasks"),
         wrong=("forgets the bytes per number",),
-        follow_ups=("What else has to be kept to use it again next year?",),
         sources=(f"{src.PROMPT}, section 1", src.PEFT),
     ),
     ask(
@@ -93,7 +89,6 @@ QUESTIONS = (
             "the failure is an index error or silent truncation",
         ),
         wrong=("that soft tokens need no positions",),
-        follow_ups=("Does it matter on a model with 128k positions?", "Which methods take no positions?"),
         sources=(src.RUN, f"{src.PROMPT}, section 2"),
     ),
     ask(
@@ -104,7 +99,6 @@ QUESTIONS = (
         answer="{{value}}: quadratic in the length, while the linear maps' work grows by {{linear}} only.",
         listen_for=("attention is quadratic, the rest linear", "so prompts are not free at inference"),
         wrong=("(n + T)/T", "no growth, since parameters hardly grow"),
-        follow_ups=("How is that for Prefix Tuning, whose tokens ask no queries?",),
         sources=(f"{src.TRANSFORMER}, section 4",),
     ),
     ask(
@@ -114,14 +108,14 @@ QUESTIONS = (
         answer="The loss reaches the prompt through the whole frozen network, so the effect of each number is "
         "small, and the numbers have to travel far from where they start: embeddings have a certain norm, and "
         "nothing else can move. The paper used 0.3 with Adafactor. In the published comparison on a 3B model 1e-4 "
-        f"gave {right('default')} and 1e-3 gave {right('lr_0.001')} accuracy: the same method, another verdict.",
+        f"gave {right('prompt_tuning-default')} and 1e-3 gave {right('prompt_tuning-lr_0.001')} accuracy: the same "
+        "method, another verdict.",
         listen_for=(
             "few parameters must make large moves",
             "a concrete order of magnitude",
             "settings can matter more than the choice of method",
         ),
         wrong=("uses the full fine-tuning rate and concludes that the method is bad",),
-        follow_ups=("How would you compare methods fairly, then?",),
         sources=(f"{src.PROMPT}, section 3", src.BENCH),
     ),
     ask(
@@ -130,14 +124,13 @@ QUESTIONS = (
         answer="With noise, with embeddings of sampled words, with the embeddings of a written instruction, or of "
         "the class labels. Words beat noise, as the frozen model was trained on inputs of that size and kind; the "
         "difference shrinks with model size. In the published comparison vocabulary instead of noise raised "
-        f"accuracy from {right('lr_0.001')} to {right('sample_vocab-lr_0.001')}.",
+        f"accuracy from {right('prompt_tuning-lr_0.001')} to {right('prompt_tuning-sample_vocab-lr_0.001')}.",
         listen_for=(
             "names the options",
             "why embeddings of words are a good region",
             "largest effect on small models",
         ),
         wrong=("'it converges to the same thing anyway'",),
-        follow_ups=("What happens when the text has fewer tokens than the prompt?",),
         sources=(f"{src.PROMPT}, section 3.2", src.BENCH),
     ),
     ask(
@@ -149,7 +142,6 @@ QUESTIONS = (
         "prompt does.",
         listen_for=("LoRA scales with depth, a prompt does not",),
         wrong=("forgets that LoRA sits in each layer",),
-        follow_ups=("Would that many tokens be as good as the LoRA?",),
         sources=(f"{src.PROMPT}, section 2", f"{src.LORA}, section 4.2"),
     ),
     ask(
@@ -161,7 +153,6 @@ QUESTIONS = (
         "half only. {{used}} of them ever learn.",
         listen_for=("a count is not the number of useful parameters", "would check gradients"),
         wrong=("n · d, as on a causal model",),
-        follow_ups=("How would you find out which parameters never change?",),
         sources=(src.PEFT, src.RUN),
     ),
     ask(
@@ -177,7 +168,6 @@ QUESTIONS = (
             "checks metrics that index into the logits",
         ),
         wrong=("that PEFT cuts the virtual positions off again",),
-        follow_ups=("And with Prefix Tuning?",),
         sources=(src.PEFT, src.RUN),
     ),
     ask(
@@ -194,7 +184,7 @@ QUESTIONS = (
             "compare with the starting text before reading anything into it",
         ),
         wrong=("that the prompt must have overfitted", "that the words explain the model"),
-        follow_ups=("Which experiment would show what a soft token does?",),
         sources=(f"{src.WAYWARD}, sections 3 and 4", f"{src.PROMPT}, section 7"),
     ),
 )  # fmt: skip
+QUESTIONS = followed(_ASKED, FOLLOW_UPS)

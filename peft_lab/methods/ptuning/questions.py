@@ -7,13 +7,14 @@ from functools import partial
 from peft_lab import references as src
 from peft_lab.facts import RUNS, fact
 from peft_lab.methods.ptuning import calculations as calc
+from peft_lab.methods.ptuning.follow_ups import FOLLOW_UPS
 from peft_lab.quiz.fits import one_stack, prompted
-from peft_lab.quiz.question import Question
+from peft_lab.quiz.question import Question, followed
 
 MODEL = "llama-3.2-3b"
 ask = partial(Question, topic="ptuning", model=MODEL, fits=prompted)
 
-QUESTIONS = (
+_ASKED = (
     ask(
         id="ptuning-stored", level="basic", kind="numeric", calculate=calc.stored, given={"n": 20},
         question="P-Tuning with {{n}} virtual tokens on {{model}} (hidden size {{hidden}}), PEFT's MLP encoder. "
@@ -22,7 +23,6 @@ QUESTIONS = (
         "constant, so only the virtual tokens are kept.",
         listen_for=("n · d", "the encoder is a reparameterisation"),
         wrong=("stores the encoder as well",),
-        follow_ups=("Then why train an encoder at all?",),
         sources=(f"{src.PTUNING}, section 2.3", src.PEFT),
     ),
     ask(
@@ -38,7 +38,13 @@ QUESTIONS = (
         "eases optimisation. At inference the two look alike: a few extra input embeddings.",
         listen_for=("an encoder in training only", "same form at inference"),
         wrong=("that P-Tuning acts in every layer: that is version 2",),
-        follow_ups=("Where in the input did the P-Tuning paper put its tokens?",),
+        because=(
+            "That virtual tokens must act inside the layers. Those of Prefix Tuning and of version 2 do; both methods "
+            "here act at the input.",
+            "That 'trained embeddings' means the model's own table. It is frozen in both.",
+            "",
+            "That it depends on the kind of model the paper used. Both run on encoders and on decoders.",
+        ),
         sources=(f"{src.PTUNING}, section 2.3", f"{src.PROMPT}, section 4"),
     ),
     ask(
@@ -53,7 +59,6 @@ QUESTIONS = (
             "optimisation, not capacity at inference",
         ),
         wrong=("that the encoder reads the input text",),
-        follow_ups=("Which other method reparameterises its tokens in training?",),
         sources=(f"{src.PTUNING}, section 2.3",),
     ),
     ask(
@@ -63,7 +68,6 @@ QUESTIONS = (
         answer="{{value}}, {{share}} of all.",
         listen_for=("d → h → h → d and the table", "biases"),
         wrong=("counts the tokens only", "two layers instead of three"),
-        follow_ups=("What changes with PEFT's default width?",),
         sources=(f"{src.PTUNING}, section 2.3", src.PEFT),
     ),
     ask(
@@ -74,7 +78,6 @@ QUESTIONS = (
         "discarded.",
         listen_for=("quadratic in the hidden size", "sets the width deliberately"),
         wrong=("'a small MLP', without asking how wide",),
-        follow_ups=("What does this do to optimizer memory?",),
         sources=(src.PEFT, src.RUN),
     ),
     ask(
@@ -86,7 +89,6 @@ QUESTIONS = (
         "ones the size of the file.",
         listen_for=("trained against stored",),
         wrong=("one minus the share of the model",),
-        follow_ups=("For which methods are the two figures equal?",),
         sources=(f"{src.PTUNING}, section 2.3",),
     ),
     ask(
@@ -98,7 +100,6 @@ QUESTIONS = (
         "thing.",
         listen_for=("depth times two times width times tokens", "a classification head comes on top"),
         wrong=("counts input embeddings only",),
-        follow_ups=("Which class of PEFT do you use for it?",),
         sources=(f"{src.PTUNING2}, section 3.2",),
     ),
     ask(
@@ -110,7 +111,6 @@ QUESTIONS = (
         "such as tagging, where version 1 and Prompt Tuning fall behind.",
         listen_for=("deep prompts", "small models and hard tasks", "linear head"),
         wrong=("'v2 is v1 with an MLP'",),
-        follow_ups=("How is it related to Prefix Tuning?",),
         sources=(f"{src.PTUNING2}, sections 3 and 4",),
     ),
     ask(
@@ -122,7 +122,6 @@ QUESTIONS = (
         "smaller models.",
         listen_for=("four gates, two directions, two bias vectors each", "later layers read 2h inputs"),
         wrong=("counts one direction", "calls it a small LSTM without a number"),
-        follow_ups=("Why might the MLP be the better default?",),
         sources=(f"{src.PTUNING}, section 2.3", src.PEFT),
     ),
     ask(
@@ -136,7 +135,6 @@ QUESTIONS = (
         "prefix. On encoders you have to add keys and values in the attention function yourself.",
         listen_for=("prefix without projection", "the head", "encoder classifiers take no past keys and values"),
         wrong=("`PromptEncoderConfig`: that is version 1",),
-        follow_ups=("How would you check that the prefix really takes part?",),
         sources=(src.PEFT, src.RUN, f"{src.PTUNING2}, section 3.2"),
     ),
     ask(
@@ -148,7 +146,7 @@ QUESTIONS = (
         "are not what its implementation reproduces.",
         listen_for=("template with slots", "anchor tokens", "difference between paper and library named"),
         wrong=("that both are the same",),
-        follow_ups=("Would the position matter for a causal model?",),
         sources=(f"{src.PTUNING}, section 2.2", src.PEFT),
     ),
 )  # fmt: skip
+QUESTIONS = followed(_ASKED, FOLLOW_UPS)

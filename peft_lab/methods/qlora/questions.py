@@ -7,9 +7,10 @@ from functools import partial
 from peft_lab import references as src
 from peft_lab.claims import kept
 from peft_lab.methods.qlora import calculations as calc
+from peft_lab.methods.qlora.follow_ups import FOLLOW_UPS
 from peft_lab.quiz.computed import Given
 from peft_lab.quiz.fits import gated
-from peft_lab.quiz.question import Question
+from peft_lab.quiz.question import Question, followed
 from peft_lab.units import Source
 
 MODEL = "llama-2-7b"
@@ -25,7 +26,7 @@ def _merged() -> dict[str, Given]:
     return scores | {name: f"{found.values[name]:.2g}" for name in ("lost", "shift")}
 
 
-QUESTIONS = (
+_ASKED = (
     ask(
         id="qlora-ingredients", level="basic", kind="free", model=None,
         question="Name the ingredients of QLoRA and what each of them contributes.",
@@ -39,7 +40,6 @@ QUESTIONS = (
             "what each saves",
         ),
         wrong=("that training happens in 4 bits", "that the adapter is quantised as well"),
-        follow_ups=("Which of these saves the most?", "Which could you drop without losing quality?"),
         sources=(f"{src.QLORA}, section 3",),
     ),
     ask(
@@ -59,7 +59,14 @@ QUESTIONS = (
             "so memory is saved and time is not",
         ),
         wrong=("in 4 bits, on special hardware",),
-        follow_ups=("What does that mean for training speed, and for inference?",),
+        because=(
+            "That storage and arithmetic have one format. The 4-bit codes are indices into a table; nobody multiplies "
+            "them.",
+            "",
+            "That this is LLM.int8(), which multiplies integers of 8 bits. QLoRA rebuilds to 16.",
+            "That only the gradient needs precision. The weight is rebuilt in both directions, and no product is made "
+            "in 4 bits.",
+        ),
         sources=(f"{src.QLORA}, section 3, eq. 5",),
     ),
     ask(
@@ -69,7 +76,6 @@ QUESTIONS = (
         answer="{{value}}: a little more than half a byte for each weight.",
         listen_for=("adds the constants to the 4 bits", "divides by eight"),
         wrong=("half a byte each: the constants are missing", "a quarter of 16 bits for the whole model"),
-        follow_ups=("What else of the model takes memory, and in which precision?",),
         sources=(f"{src.QLORA}, section 3",),
     ),
     ask(
@@ -81,7 +87,6 @@ QUESTIONS = (
         "optimizer states, and the activations.",
         listen_for=("bits per weight with constants", "says at once why it is only an upper bound"),
         wrong=("takes 4 bits flat", "promises that this model could be trained there"),
-        follow_ups=("What would you subtract first?", "How does sequence length change it?"),
         sources=(f"{src.QLORA}, section 3",),
     ),
     ask(
@@ -91,7 +96,6 @@ QUESTIONS = (
         answer="{{value}}, against {{half}} GB in bfloat16. {{rest}} of it is what was not quantised.",
         listen_for=("asks what is left out of the quantisation", "large vocabularies make that part heavy"),
         wrong=("a quarter of the 16-bit size", "counts a tied output layer twice"),
-        follow_ups=("Why does a small model with a large vocabulary gain so little?",),
         sources=(f"{src.QLORA}, section 3", src.RUN),
     ),
     ask(
@@ -105,7 +109,6 @@ QUESTIONS = (
             "its share of the bytes is far larger than of the parameters",
         ),
         wrong=("that the norms matter", "that all parameters are quantised"),
-        follow_ups=("Would you quantise the embedding?", "How does this share behave from 1B to 70B?"),
         sources=(src.RUN, f"{src.QLORA}, section 3"),
     ),
     ask(
@@ -118,7 +121,6 @@ QUESTIONS = (
         "{{training}} GB: beside a 4-bit base a large rank is no longer free.",
         listen_for=("4 bytes against half a byte per number", "gradients and moments multiply the adapter by four"),
         wrong=("'under one percent': true of a 16-bit base and a small rank",),
-        follow_ups=("How could you shrink it?",),
         sources=(f"{src.QLORA}, section 2", f"{src.ADAM}, algorithm 1"),
     ),
     ask(
@@ -135,7 +137,6 @@ QUESTIONS = (
             "the gain depends on model size and sequence length",
         ),
         wrong=("'it makes everything four times smaller'", "'it trains faster because numbers are smaller'"),
-        follow_ups=("When would you prefer LoRA on the same card?", "What does gradient checkpointing add?"),
         sources=(f"{src.QLORA}, sections 2 and 3",),
     ),
     ask(
@@ -150,7 +151,6 @@ QUESTIONS = (
             "no straight-through estimator needed",
         ),
         wrong=("that gradients are quantised as well", "that frozen layers need no backward pass"),
-        follow_ups=("Which layers' backward passes can be skipped entirely?",),
         sources=(f"{src.QLORA}, section 3, eq. 5",),
     ),
     ask(
@@ -164,7 +164,6 @@ QUESTIONS = (
             "a cushion for spikes, not a way to train bigger models all the time",
         ),
         wrong=("that it compresses the states: 8-bit optimizers do that",),
-        follow_ups=("How large are the states for an adapter of 40 million parameters?",),
         sources=(f"{src.QLORA}, section 3",),
     ),
     ask(
@@ -174,7 +173,6 @@ QUESTIONS = (
         answer="By {{value}}, not by the {{ideal}} that the bits of one weight suggest.",
         listen_for=("weighs the two parts", "tied embeddings are one matrix"),
         wrong=("three quarters",),
-        follow_ups=("For which models is the difference negligible?",),
         sources=(f"{src.QLORA}, section 3", src.RUN),
     ),
     ask(
@@ -185,7 +183,6 @@ QUESTIONS = (
         "a percentage printed from them is too large.",
         listen_for=("packed storage", "why 'trainable %' of a 4-bit model can be wrong"),
         wrong=("the true count", "that the model really lost half its weights"),
-        follow_ups=("How would you count correctly?",),
         sources=(src.RUN,),
     ),
     ask(
@@ -205,7 +202,6 @@ QUESTIONS = (
             "measures the task's score before and after",
         ),
         wrong=("'merge_and_unload, done'", "that the merge closest in weights must be the best"),
-        follow_ups=("How would you measure which way is best for your model?",),
         sources=("Fact check: However a QLoRA adapter is merged, the model stays as good", f"{src.LOFTQ}, section 3"),
     ),
     ask(
@@ -217,7 +213,7 @@ QUESTIONS = (
         "the original weights: the adapter then starts by undoing part of the rounding.",
         listen_for=("two different 'bases'", "initialisation as error compensation", "B is then not zero"),
         wrong=("that B = 0 makes the model equal to the 16-bit one",),
-        follow_ups=("What happens if you later switch that adapter off?",),
         sources=(f"{src.LOFTQ}, section 3", f"{src.QLORA}, section 3"),
     ),
 )  # fmt: skip
+QUESTIONS = followed(_ASKED, FOLLOW_UPS)

@@ -15,6 +15,7 @@ from peft_lab.errors import BadInput, UnknownName
 from peft_lab.methods import all_methods, part_of
 from peft_lab.methods.base import MethodSpec
 from peft_lab.quiz.computed import Answer, Case, Given, Whole
+from peft_lab.quiz.follow_up import then
 from peft_lab.quiz.question import LEVELS, Question, topics
 from peft_lab.quiz.working import line, tex
 
@@ -111,7 +112,7 @@ def make_question(spec: MethodSpec) -> Question:
         answer="{{value}}.",
         listen_for=("the formula first, then the numbers",),
         wrong=("a share remembered from another model",),
-        follow_ups=("What is stored, and what exists in training only?",),
+        follow_ups=(then("What does LoRA save in training memory, and what not?", to="memory-not-saved"),),
         sources=(str(spec.paper),),
         model=model,
         calculate=defaults,

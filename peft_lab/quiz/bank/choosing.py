@@ -9,7 +9,8 @@ from peft_lab.facts import FIRST, MERGES, RUNS, SEEDS, fact
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.calculations import choosing as calc
 from peft_lab.quiz.fits import gated, one_stack, prefixed, separate_attention
-from peft_lab.quiz.question import Question
+from peft_lab.quiz.follow_ups.choosing import FOLLOW_UPS
+from peft_lab.quiz.question import Question, followed
 from peft_lab.units import Source
 
 MODEL = "llama-3.2-3b"
@@ -30,7 +31,7 @@ def encoder(shape: ModelShape) -> bool:
     return shape.kind == "encoder"
 
 
-QUESTIONS = (
+_ASKED = (
     ask(
         id="choose-smallest", level="basic", kind="choice", calculate=calc.smallest, fits=smallest_fits,
         given={"r": 8, "n": 20, "m": 64}, options=calc.titles(calc.SMALL_CANDIDATES),
@@ -39,7 +40,14 @@ QUESTIONS = (
         answer="{{value}}, with {{least}}: it acts at the input only, all others in every layer.",
         listen_for=("what grows with depth and what does not", "fewest parameters is not least memory"),
         wrong=("the one with the smallest-looking setting",),
-        follow_ups=("Order the other three.",),
+        because=(
+            "That a bottleneck is small because it is narrow: it has two matrices as long as the model is wide, twice "
+            "in every layer.",
+            "That LoRA is the smallest because it is the best known: it has two thin matrices for each target in "
+            "every layer.",
+            "That virtual tokens are always the cheapest: a prefix has keys and values in every layer.",
+            "That a prompt grows with depth as the others do: it stands at the input only.",
+        ),
         sources=(f"{src.PROMPT}, section 2", src.RUN),
     ),
     ask(
@@ -55,7 +63,15 @@ QUESTIONS = (
         "layers.",
         listen_for=("linear or multiplicative changes merge", "names LoRA as the usual alternative"),
         wrong=("a method because it has few parameters",),
-        follow_ups=("What if the base is stored in 4 bits?",),
+        because=(
+            "That a prefix becomes part of the weights. It is extra keys and values, and there is no weight to add "
+            "them to.",
+            "That small layers can be multiplied out. The nonlinearity between their matrices prevents it.",
+            "That a vector on activations has to stay. It scales rows or columns of the matrix beside it and can be "
+            "multiplied in.",
+            "That dropping the encoder leaves nothing. Its output, the virtual tokens, stays in front of every "
+            "request.",
+        ),
         sources=(f"{src.IA3}, section 3.3", f"{src.LORA}, section 4.1"),
     ),
     ask(
@@ -67,7 +83,12 @@ QUESTIONS = (
         answer="{{value}}, which has {{biases}} biases. The others were built without.",
         listen_for=("looks at the architecture before choosing",),
         wrong=("all of them",),
-        follow_ups=("Where does Qwen2.5 stand?",),
+        because=(
+            "That every linear layer has a bias, as in a textbook. Llama types are built without.",
+            "That a model of another firm is built differently. In this respect Mistral is a Llama: no biases.",
+            "That GPT-2 is too old to matter. Its maps and norms have biases, and that is what counts here.",
+            "That a newer family has brought biases back. Gemma 2 has none.",
+        ),
         sources=(f"{src.BITFIT}, section 3", src.RUN),
     ),
     ask(
@@ -79,7 +100,6 @@ QUESTIONS = (
         "A baseline without training comes first.",
         listen_for=("is training needed at all", "data and metric before method", "constraints of serving"),
         wrong=("starts with the rank",),
-        follow_ups=("When does retrieval not help?",),
         sources=("the lab's own decision tree, which asks first whether a prompt reaches the target",),
     ),
     ask(
@@ -98,7 +118,15 @@ QUESTIONS = (
         "activations come on top and decide how long the sequences may be.",
         listen_for=("estimates each in one line", "leaves room for activations"),
         wrong=("picks by reflex instead of estimating: quantising costs time, too",),
-        follow_ups=("What would you do if it fits by a hair?",),
+        because=(
+            "That the weights alone have to fit. Mixed precision with Adam keeps gradients, a float32 "
+            "copy and two moments besides.",
+            "That only the adapter's size counts. The base in bfloat16 has to be there in any case, two "
+            "bytes for each weight.",
+            "That a model of this size always needs 4 bits. Estimate the 16-bit base first: quantising costs time.",
+            "That every parameter costs full fine-tuning's sixteen bytes, whatever the method. With a frozen base they "
+            "are paid for the adapter only.",
+        ),
         sources=(f"{src.ZERO}, section 3.1", f"{src.QLORA}, section 3"),
     ),
     ask(
@@ -109,7 +137,6 @@ QUESTIONS = (
         answer="{{value}}.",
         listen_for=("bytes per rank first", "rounds down"),
         wrong=("forgets the layers",),
-        follow_ups=("Would you spend the budget on rank or on more target maps?",),
         sources=(f"{src.LORA}, section 4.1",),
     ),
     ask(
@@ -122,7 +149,13 @@ QUESTIONS = (
         "none.",
         listen_for=("limit of the implementation, not of the idea",),
         wrong=("Prompt Tuning: it only needs input embeddings",),
-        follow_ups=("How could an encoder still be given a deep prompt?",),
+        because=(
+            "That LoRA is for decoders. It needs linear maps and nothing else.",
+            "That soft prompts are for generation. They are input embeddings, which an encoder takes.",
+            "That a prefix is only more tokens. PEFT passes it on as past keys and values, and an encoder with a head "
+            "takes none.",
+            "That IA³ needs a cache because it scales keys and values. It scales the maps' outputs.",
+        ),
         sources=(src.RUN, f"{src.PTUNING2}, section 3.2"),
     ),
     ask(
@@ -134,7 +167,6 @@ QUESTIONS = (
         answer="{{value}}. Left out: {{left}}.",
         listen_for=("encoder classifiers take no prefix", "some decoders have no biases"),
         wrong=("a number given before looking at the model's kind and its biases",),
-        follow_ups=("Which of the rest would you try first for classification, and why?",),
         sources=(src.RUN,),
     ),
     ask(
@@ -155,7 +187,6 @@ QUESTIONS = (
             "validation with few data",
         ),
         wrong=("'too few to train'", "reports one run"),
-        follow_ups=("How do you report a result on 60 examples honestly?",),
         sources=(f"{src.IA3}, sections 3 and 4",),
     ),
     ask(
@@ -166,7 +197,6 @@ QUESTIONS = (
         answer="{{value}}, for {{need}} GB of states. QLoRA's base takes {{small}} GB and fits on {{few}}.",
         listen_for=("sixteen bytes per parameter", "rounds up, then adds room for activations"),
         wrong=("divides the weights only",),
-        follow_ups=("What does sharding cost in communication?",),
         sources=(f"{src.ZERO}, section 3.1",),
     ),
     ask(
@@ -190,7 +220,6 @@ QUESTIONS = (
             "tries high-rank LoRA on all maps first",
         ),
         wrong=("'full is always better if you can afford it'", "'LoRA always matches full'"),
-        follow_ups=("How would you measure forgetting?",),
         sources=(f"{src.LEARNS_LESS}, section 4", f"{src.LORA_REGRET}, LoRA rank", f"{src.PURE_BF16}, section 3"),
     ),
     ask(
@@ -208,7 +237,6 @@ QUESTIONS = (
             "more than one axis: quality, memory, time",
         ),
         wrong=("equal numbers of parameters as the only condition",),
-        follow_ups=("How many seeds are enough to tell two methods apart?",),
         sources=(src.BENCH,),
     ),
     ask(
@@ -222,7 +250,6 @@ QUESTIONS = (
         "called in the loop. First tune the learning rate of plain LoRA.",
         listen_for=("symptom, then remedy", "costs named", "plain LoRA well tuned as the baseline"),
         wrong=("'the newest one'",),
-        follow_ups=("What happens if AdaLoRA's update is never called?",),
         sources=(
             f"{src.RSLORA}, section 3",
             f"{src.DORA}, section 4",
@@ -232,3 +259,4 @@ QUESTIONS = (
         ),
     ),
 )  # fmt: skip
+QUESTIONS = followed(_ASKED, FOLLOW_UPS)

@@ -8,7 +8,8 @@ from peft_lab import references as src
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.calculations import memory as calc
 from peft_lab.quiz.fits import room_for, separate_attention
-from peft_lab.quiz.question import Question
+from peft_lab.quiz.follow_ups.memory import FOLLOW_UPS
+from peft_lab.quiz.question import Question, followed
 
 MODEL = "llama-3.2-3b"
 CACHED, TRAINED = 4096, 768  # tokens of a sequence, when generating and in a training step
@@ -19,14 +20,13 @@ def grouped(shape: ModelShape) -> bool:
     return shape.kv_heads < shape.heads
 
 
-QUESTIONS = (
+_ASKED = (
     ask(
         id="memory-weights", level="basic", kind="numeric", calculate=calc.weights, model="llama-2-7b",
         question="How many bytes do the weights of {{model}} ({{total}} parameters) take in bfloat16?",
         answer="{{value}}; in float32 {{single}} GB.",
         listen_for=("two bytes each", "GB against GiB named when it matters"),
         wrong=("four bytes each", "bits for bytes"),
-        follow_ups=("What comes on top to run it? To train it?",),
         sources=(src.ALGEBRA,),
     ),
     ask(
@@ -36,7 +36,6 @@ QUESTIONS = (
         answer="{{value}} smaller: {{group}} query heads share one pair.",
         listen_for=("ratio of heads", "the same factor narrows the outputs of k and v, and with them LoRA on v"),
         wrong=("says that queries shrink, too",),
-        follow_ups=("Does it change the size of the weights much?",),
         sources=(f"{src.GQA}, section 2",),
     ),
     ask(
@@ -51,10 +50,6 @@ QUESTIONS = (
             "activations: mostly not, that is checkpointing's job",
         ),
         wrong=("'memory falls with the share of trained parameters'",),
-        follow_ups=(
-            "Which activations does a frozen linear map not need to keep?",
-            "So what dominates a LoRA run with long sequences?",
-        ),
         sources=(f"{src.LORA}, section 4.2", src.RUN),
     ),
     ask(
@@ -70,7 +65,6 @@ QUESTIONS = (
             "allocator",
         ),
         wrong=("adds up the maxima of all parts",),
-        follow_ups=("Why is the second step's peak higher than the first's?",),
         sources=(src.RUN,),
     ),
     ask(
@@ -85,7 +79,6 @@ QUESTIONS = (
             "knows that other set-ups cost less",
         ),
         wrong=("'in fp16': pure 16-bit training needs far less", "forgets the float32 copy or one moment"),
-        follow_ups=("And in pure bfloat16?", "How is this split over several GPUs?"),
         sources=(f"{src.ZERO}, section 3.1", f"{src.MIXED}, section 3.1"),
     ),
     ask(
@@ -96,7 +89,6 @@ QUESTIONS = (
         "weights are lost.",
         listen_for=("two bytes, four times", "the numerical price"),
         wrong=("keeps float32 moments without being asked",),
-        follow_ups=("What does stochastic rounding do about it?",),
         sources=(f"{src.MIXED}, section 3.1", src.BENCH),
     ),
     ask(
@@ -107,7 +99,6 @@ QUESTIONS = (
         answer="{{value}}. For all parameters they would be {{full}} GB: this is where LoRA saves.",
         listen_for=("eight bytes per trained parameter", "none for frozen ones"),
         wrong=("multiplies the base's parameters",),
-        follow_ups=("Would an 8-bit optimizer still be worth it?",),
         sources=(f"{src.ADAM}, algorithm 1", f"{src.LORA}, section 4.2"),
     ),
     ask(
@@ -121,7 +112,6 @@ QUESTIONS = (
             "compares with the weights",
         ),
         wrong=("uses all query heads where there are fewer key/value heads", "forgets the batch"),
-        follow_ups=("Which PEFT methods make it larger?",),
         sources=(f"{src.GQA}, section 2", src.ALGEBRA),
     ),
     ask(
@@ -133,7 +123,6 @@ QUESTIONS = (
         answer="{{value}}. Halving it changes nothing that you could see; look at weights and activations instead.",
         listen_for=("adapter, gradient, two moments: sixteen bytes", "conclusion on where to save"),
         wrong=("takes the share of parameters for the share of bytes",),
-        follow_ups=("When does the adapter begin to matter?",),
         sources=(f"{src.LORA}, section 4.2", f"{src.ADAM}, algorithm 1"),
     ),
     ask(
@@ -149,7 +138,6 @@ QUESTIONS = (
             "peak may come from evaluation, not training",
         ),
         wrong=("'trainable % tells the memory'",),
-        follow_ups=("How would you predict a peak before running?",),
         sources=(src.BENCH,),
     ),
     ask(
@@ -161,7 +149,6 @@ QUESTIONS = (
         answer="{{value}}. What remains is mostly the {{left}} GB of the base.",
         listen_for=("same weights on both sides cancel", "subtracts what the adapter costs"),
         wrong=("counts the base as saved",),
-        follow_ups=("How does the answer change against mixed precision?",),
         sources=(f"{src.LORA}, section 4.2", f"{src.ADAM}, algorithm 1"),
     ),
     ask(
@@ -178,7 +165,6 @@ QUESTIONS = (
             "remedy: logits for labelled positions only, or in chunks",
         ),
         wrong=("hidden size instead of vocabulary",),
-        follow_ups=("Which PEFT method reduces this?",),
         sources=(src.RUN, src.ALGEBRA),
     ),
     ask(
@@ -189,7 +175,6 @@ QUESTIONS = (
         answer="{{value}}, plus one layer's inner activations at a time while it is recomputed.",
         listen_for=("layers × batch × length × hidden × 2", "one forward pass more as the price"),
         wrong=("'nothing is kept'", "forgets that one layer is unfolded at a time"),
-        follow_ups=("By how much does the step's arithmetic grow?", "Which trap waits when embeddings are frozen?"),
         sources=(f"{src.CHECKPOINTING}, section 4", src.RUN),
     ),
     ask(
@@ -206,7 +191,6 @@ QUESTIONS = (
             "each adapted map keeps its input again",
         ),
         wrong=("'frozen layers keep nothing'", "'activations are the same as in full fine-tuning'"),
-        follow_ups=("Why does adapting more maps raise memory beyond its parameters?",),
         sources=(src.RUN,),
     ),
     ask(
@@ -222,7 +206,7 @@ QUESTIONS = (
             "which figure answers which question",
         ),
         wrong=("'a memory leak'",),
-        follow_ups=("What does emptying the cache do, and what does it not?",),
         sources=("PyTorch documentation, CUDA semantics, memory management", src.BENCH),
     ),
 )  # fmt: skip
+QUESTIONS = followed(_ASKED, FOLLOW_UPS)

@@ -6,19 +6,19 @@ from functools import partial
 
 from peft_lab import references as src
 from peft_lab.quiz.calculations import quantisation as calc
-from peft_lab.quiz.question import Question
+from peft_lab.quiz.follow_ups.quantisation import FOLLOW_UPS
+from peft_lab.quiz.question import Question, followed
 
 ask = partial(Question, topic="quantisation", model=None)
 CODES = calc.code_book()
 
-QUESTIONS = (
+_ASKED = (
     ask(
         id="quant-levels", level="basic", kind="numeric", calculate=calc.levels, given={"width": 4},
         question="How many different values can a {{width}}-bit code take?",
         answer="{{value}}. NF4 and FP4 differ in where they put them, integers space them evenly.",
         listen_for=("two to the power of the bits", "the code is an index into a table"),
         wrong=("one fewer: zero is one of them",),
-        follow_ups=("Where would you put the values, knowing the distribution of weights?",),
         sources=(f"{src.QLORA}, section 2",),
     ),
     ask(
@@ -28,7 +28,6 @@ QUESTIONS = (
         answer="{{value}}: the constant is shared by the block. That is {{more}} more than the code alone.",
         listen_for=("adds the constant's bits divided by the block's size",),
         wrong=("four",),
-        follow_ups=("What is better and what is worse about larger blocks?",),
         sources=(f"{src.QLORA}, section 3",),
     ),
     ask(
@@ -38,7 +37,6 @@ QUESTIONS = (
         answer="{{value}}.",
         listen_for=("one byte holds eight bits", "order of magnitude at once"),
         wrong=("bits for bytes",),
-        follow_ups=("And in 16, in 4 bits?", "Which parts of a model are usually left out?"),
         sources=(f"{src.LLM_INT8}, section 2",),
     ),
     ask(
@@ -49,7 +47,6 @@ QUESTIONS = (
         "blocks are more accurate and cost more bits for constants.",
         listen_for=("scale by the largest magnitude", "outliers are contained", "accuracy against overhead"),
         wrong=("'for speed on GPUs' as the only reason",),
-        follow_ups=("What does double quantisation change in this trade?",),
         sources=(f"{src.BLOCKWISE}, section 2", f"{src.QLORA}, section 2"),
     ),
     ask(
@@ -60,7 +57,6 @@ QUESTIONS = (
         answer="{{value}}.",
         listen_for=("three terms", "the last one is tiny but there"),
         wrong=("stops at the 8-bit constants", "divides the second constant by the group only"),
-        follow_ups=("How much does that save on a model of 65 billion parameters?",),
         sources=(f"{src.QLORA}, section 3",),
     ),
     ask(
@@ -71,7 +67,6 @@ QUESTIONS = (
         answer="{{value}}: {{bits}} bits for each weight.",
         listen_for=("difference of the two overheads", "bits to bytes"),
         wrong=("reports bits as bytes: eight times too much",),
-        follow_ups=("Does it cost accuracy?",),
         sources=(f"{src.QLORA}, section 3",),
     ),
     ask(
@@ -81,7 +76,6 @@ QUESTIONS = (
         "cannot be equal.",
         listen_for=("exact zero, for padding and for pruned weights", "asymmetric by one"),
         wrong=("half of them",),
-        follow_ups=("How are the quantiles of both sides chosen?",),
         sources=(f"{src.QLORA}, section 3 and appendix E",),
     ),
     ask(
@@ -92,7 +86,6 @@ QUESTIONS = (
         answer="As {{value}}, an error of {{error}}.",
         listen_for=("divide by the constant, take the nearest code, multiply back",),
         wrong=("reports the code value without the constant",),
-        follow_ups=("Which weights of a block come back exactly?",),
         sources=(f"{src.QLORA}, section 3 and appendix E",),
     ),
     ask(
@@ -109,7 +102,6 @@ QUESTIONS = (
             "activations differ",
         ),
         wrong=("'because it is symmetric'", "'because it is a floating-point format'"),
-        follow_ups=("How would you design a code book for your own weights?",),
         sources=(f"{src.QLORA}, section 3", src.RUN),
     ),
     ask(
@@ -121,7 +113,6 @@ QUESTIONS = (
         "small.",
         listen_for=("scaled by the outlier", "few codes near zero are left"),
         wrong=("fifteen: the outlier takes one code only",),
-        follow_ups=("What do LLM.int8() and other schemes do with outliers?",),
         sources=(f"{src.BLOCKWISE}, section 2", f"{src.LLM_INT8}, section 3"),
     ),
     ask(
@@ -132,7 +123,6 @@ QUESTIONS = (
         answer="{{value}}. Formats are compared at bits per weight, constants included, not at 'four bits'.",
         listen_for=("both constants over the group",),
         wrong=("forgets the zero point",),
-        follow_ups=("What does a zero point buy?",),
         sources=(f"{src.GPTQ}, section 5", src.ALGEBRA),
     ),
     ask(
@@ -145,7 +135,6 @@ QUESTIONS = (
             "networks tolerate it because errors of many weights average out",
         ),
         wrong=("well under one percent",),
-        follow_ups=("How large is a LoRA correction compared with that?",),
         sources=(src.RUN, f"{src.QLORA}, section 3"),
     ),
     ask(
@@ -160,7 +149,6 @@ QUESTIONS = (
             "mean subtracted because constants are positive",
         ),
         wrong=("'it halves the precision'",),
-        follow_ups=("Would a third level make sense?",),
         sources=(f"{src.QLORA}, section 3", src.RUN),
     ),
     ask(
@@ -177,7 +165,7 @@ QUESTIONS = (
             "outlier features",
         ),
         wrong=("that 4-bit weights mean 4-bit arithmetic",),
-        follow_ups=("Which of them can speed up generation at batch 1, and why?",),
         sources=(f"{src.LLM_INT8}, section 3", f"{src.QLORA}, section 3"),
     ),
 )  # fmt: skip
+QUESTIONS = followed(_ASKED, FOLLOW_UPS)

@@ -9,7 +9,8 @@ from peft_lab.facts import FIRST, LENGTHENS, MERGES, SERVED, fact
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.calculations import serving as calc
 from peft_lab.quiz.fits import gated, room_for, separate_attention
-from peft_lab.quiz.question import Question
+from peft_lab.quiz.follow_ups.serving import FOLLOW_UPS
+from peft_lab.quiz.question import Question, followed
 
 MODEL = "llama-3.2-3b"
 REQUEST, VIRTUAL = 2048, 100  # tokens of a request, and virtual ones in front of them
@@ -20,7 +21,7 @@ def any_ia3(shape: ModelShape) -> bool:
     return shape.kind != "seq2seq"
 
 
-QUESTIONS = (
+_ASKED = (
     ask(
         id="serve-adapter-file", level="basic", kind="numeric", calculate=calc.adapter_file,
         fits=separate_attention, given={"r": 16},
@@ -29,7 +30,6 @@ QUESTIONS = (
         answer="{{value}}, beside {{base}} GB of bfloat16 base. A file has a short header on top.",
         listen_for=("count first, then four bytes", "only A and B are stored"),
         wrong=("assumes the base's precision", "thinks the base is in the file"),
-        follow_ups=("What else must be known to use the file?",),
         sources=(f"{src.LORA}, section 4.2", src.PEFT),
     ),
     ask(
@@ -39,7 +39,6 @@ QUESTIONS = (
         answer="{{value}}.",
         listen_for=("works out one task's bytes first",),
         wrong=("forgets the bytes per number",),
-        follow_ups=("What limits the number of tasks in practice, if not storage?",),
         sources=(f"{src.IA3}, section 3.3",),
     ),
     ask(
@@ -50,7 +49,6 @@ QUESTIONS = (
         "you may want the base's own answers back. Unmerged costs a small share of arithmetic and some latency.",
         listen_for=("one task against many", "latency", "quantised base", "merged weights are a full-size copy"),
         wrong=("'always merge'", "'merging makes it smaller'"),
-        follow_ups=("How do you check that merging changed nothing?",),
         sources=(f"{src.LORA}, section 4.1", f"{src.SLORA}, section 1"),
     ),
     ask(
@@ -61,7 +59,6 @@ QUESTIONS = (
         answer="{{value}}. As many fully fine-tuned models would take {{copies}} GB, {{times}} times as much.",
         listen_for=("one base plus the adapters", "ratio to full copies"),
         wrong=("forgets the base", "multiplies the base"),
-        follow_ups=("And if all were merged?",),
         sources=(f"{src.LORA}, section 4.2",),
     ),
     ask(
@@ -71,7 +68,6 @@ QUESTIONS = (
         answer="{{value}}: merging gives up the small files.",
         listen_for=("merged = a full model each",),
         wrong=("one model and small differences",),
-        follow_ups=("How could you get the small difference back out of a merged model?",),
         sources=(f"{src.LORA}, section 4.1",),
     ),
     ask(
@@ -82,7 +78,6 @@ QUESTIONS = (
         answer="{{value}}. Moving a whole fine-tuned model would take {{whole}} seconds.",
         listen_for=("bytes over bandwidth", "so adapters can be paged per request"),
         wrong=("moves the base as well", "mixes bits and bytes"),
-        follow_ups=("How would you hide this time?",),
         sources=(f"{src.SLORA}, section 5", src.ALGEBRA),
     ),
     ask(
@@ -96,7 +91,6 @@ QUESTIONS = (
             "memory is then shared with the key/value cache",
         ),
         wrong=("one adapter at a time, as if batches could not be mixed",),
-        follow_ups=("How is such a batch computed efficiently?",),
         sources=(f"{src.SLORA}, section 5", f"{src.PUNICA}, section 4"),
     ),
     ask(
@@ -115,7 +109,6 @@ QUESTIONS = (
         "cache and attention. P-Tuning drops its encoder but keeps its tokens.",
         listen_for=("linear corrections merge", "adapters: latency", "virtual tokens: context and cache"),
         wrong=("'all PEFT methods are free at inference'",),
-        follow_ups=("Which of them can share one batch between tasks?",),
         sources=(f"{src.LORA}, sections 3 and 4.1", f"{src.IA3}, section 3.3"),
     ),
     ask(
@@ -132,7 +125,6 @@ QUESTIONS = (
             "head in modules_to_save",
         ),
         wrong=("retrains at once",),
-        follow_ups=("What would you write into the adapter's metadata?",),
         sources=(src.PEFT, src.RUN),
     ),
     ask(
@@ -144,7 +136,6 @@ QUESTIONS = (
         "than that where the GPU waits for small kernels.",
         listen_for=("parameters of the adapter over parameters of the maps", "arithmetic is not latency"),
         wrong=("includes embeddings in the base",),
-        follow_ups=("At which batch size does the difference vanish?",),
         sources=(f"{src.LORA}, section 4.1", f"{src.SCALING}, section 2.1"),
     ),
     ask(
@@ -156,7 +147,6 @@ QUESTIONS = (
         answer="{{value}} fewer: {{without}} without and {{with}} with them.",
         listen_for=("cache per token", "rounds down twice, then subtracts", "shared prefixes would avoid it"),
         wrong=("none, because prompts have hardly any parameters",),
-        follow_ups=("How would you store a prefix that all requests share?",),
         sources=(f"{src.GQA}, section 2", src.ALGEBRA),
     ),
     ask(
@@ -176,7 +166,6 @@ QUESTIONS = (
             "unified paging of adapters and cache",
         ),
         wrong=("merging and unmerging for each request",),
-        follow_ups=("Which of Adapters, IA³ and Prompt Tuning are easier to mix in a batch, and why?",),
         sources=(f"{src.PUNICA}, section 4", f"{src.SLORA}, sections 4 and 5"),
     ),
     ask(
@@ -188,7 +177,7 @@ QUESTIONS = (
         "logits. Into a 4-bit base the rounding can cost as much as ΔW itself.",
         listen_for=("precision of the sum, not of the product", "where to round", "measure on the task"),
         wrong=("'merging is exact'", "'bfloat16 is broken'"),
-        follow_ups=("Why does repeated merging and unmerging make it worse?",),
         sources=(src.RUN,),
     ),
 )  # fmt: skip
+QUESTIONS = followed(_ASKED, FOLLOW_UPS)

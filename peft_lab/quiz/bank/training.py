@@ -9,7 +9,8 @@ from peft_lab.facts import FORGETS_LESS, RATE, fact
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.calculations import training as calc
 from peft_lab.quiz.fits import causal, gated
-from peft_lab.quiz.question import Question
+from peft_lab.quiz.follow_ups.training import FOLLOW_UPS
+from peft_lab.quiz.question import Question, followed
 
 ask = partial(Question, topic="training", model=None)
 
@@ -18,7 +19,7 @@ def gated_causal(shape: ModelShape) -> bool:
     return causal(shape) and gated(shape)
 
 
-QUESTIONS = (
+_ASKED = (
     ask(
         id="train-steps", level="basic", kind="numeric", calculate=calc.steps,
         given={"rows": 10043, "batch": 32, "epochs": 3},
@@ -27,7 +28,6 @@ QUESTIONS = (
         answer="{{value}}.",
         listen_for=("rounds up within each epoch",),
         wrong=("rounds down", "one epoch"),
-        follow_ups=("And with gradient accumulation?",),
         sources=("PyTorch documentation, torch.utils.data.DataLoader, drop_last", src.ALGEBRA),
     ),
     ask(
@@ -38,7 +38,6 @@ QUESTIONS = (
         answer="{{value}}.",
         listen_for=("product of the three", "accumulation saves activations, not time"),
         wrong=("forgets the devices",),
-        follow_ups=("What has to change when you halve the devices?",),
         sources=("Transformers documentation, Trainer, gradient accumulation", src.ALGEBRA),
     ),
     ask(
@@ -49,7 +48,6 @@ QUESTIONS = (
         answer="{{value}}.",
         listen_for=("why warm-up: Adam's early estimates of the moments are poor",),
         wrong=("warm-up per epoch",),
-        follow_ups=("Does LoRA need a warm-up, given that it starts at zero?",),
         sources=(f"{src.TRANSFORMER}, section 5.3",),
     ),
     ask(
@@ -67,7 +65,6 @@ QUESTIONS = (
         "thousandths, and prompts from 1e-3 up to 0.3, by optimizer.",
         listen_for=("reason and order of magnitude", "differs by method", "frozen weights act as a safety net"),
         wrong=("keeps the old rate and blames the method",),
-        follow_ups=("How does α enter the effective rate of LoRA?",),
         sources=(f"{src.LORA_REGRET}, Optimal learning rate and rank", src.BENCH, f"{src.PROMPT}, section 3"),
     ),
     ask(
@@ -78,7 +75,6 @@ QUESTIONS = (
         answer="{{value}}. All tokens cost time, so short completions behind long prompts train slowly per second.",
         listen_for=("masked labels", "compute is paid for all tokens", "logits only needed for labelled positions"),
         wrong=("completion over prompt",),
-        follow_ups=("When would you train on the prompt as well?",),
         sources=("PyTorch documentation, torch.nn.CrossEntropyLoss, ignore_index", src.ALGEBRA, src.RUN),
     ),
     ask(
@@ -89,7 +85,6 @@ QUESTIONS = (
         answer="{{value}}. Sorting examples into batches by length takes most of that away.",
         listen_for=("longest times count as the denominator", "a remedy: length-sorted batches or packing"),
         wrong=("relative to the text instead of all positions",),
-        follow_ups=("What is the risk of strict sorting by length?",),
         sources=("Transformers documentation, padding and truncation", src.RUN, src.ALGEBRA),
     ),
     ask(
@@ -101,7 +96,13 @@ QUESTIONS = (
         "has moved and both learn.",
         listen_for=("writes the two gradients", "only for one step"),
         wrong=("A, because it is the one with values",),
-        follow_ups=("And if A were zero and B random?",),
+        because=(
+            "That a trainable matrix always gets a gradient. A's contains B, and B is zero.",
+            "That the matrix with values in it is the one that learns. It is the other way round: each gradient "
+            "contains the other matrix.",
+            "That a gradient needs a matrix that is not zero. It needs the other one not to be.",
+            "That a zero product stops everything. That is so only if both factors are zero.",
+        ),
         sources=(src.ALGEBRA, f"{src.LORA}, section 4.1"),
     ),
     ask(
@@ -119,7 +120,6 @@ QUESTIONS = (
             "a test on old abilities",
         ),
         wrong=("'weights are frozen, so nothing is forgotten'",),
-        follow_ups=("How do you measure it, and how do you reduce it further?",),
         sources=(f"{src.LEARNS_LESS}, section 4",),
     ),
     ask(
@@ -134,7 +134,6 @@ QUESTIONS = (
             "test: reload and compare outputs before finishing",
         ),
         wrong=("blames overfitting",),
-        follow_ups=("How should the head be counted in 'trainable %'?",),
         sources=(src.PEFT, src.RUN),
     ),
     ask(
@@ -146,7 +145,6 @@ QUESTIONS = (
         "parameters with the formula. Names also differ between architectures.",
         listen_for=("partial matches pass silently", "verifies with count or module list"),
         wrong=("tunes the learning rate",),
-        follow_ups=("Which other mistake makes the count too large?",),
         sources=(src.RUN, src.PEFT),
     ),
     ask(
@@ -162,7 +160,6 @@ QUESTIONS = (
             "why fewer parameters do not mean proportionally faster",
         ),
         wrong=("the share of trained parameters",),
-        follow_ups=("What does checkpointing add to both?", "Where does the optimizer's time come in?"),
         sources=(f"{src.SCALING}, section 2.1", src.ALGEBRA),
     ),
     ask(
@@ -173,7 +170,6 @@ QUESTIONS = (
         "stochastic rounding.",
         listen_for=("seven stored bits of significand", "relative, so small weights fare better", "a remedy"),
         wrong=("float16's spacing", "range instead of precision"),
-        follow_ups=("Why are LoRA's A and B often kept in float32?",),
         sources=(f"{src.MIXED}, section 3.1",),
     ),
     ask(
@@ -186,7 +182,6 @@ QUESTIONS = (
         "variant.",
         listen_for=("inputs, not parameters, decide in the reentrant variant", "frozen embedding", "a working fix"),
         wrong=("unfreezes the embedding for good",),
-        follow_ups=("What does checkpointing cost and save here?",),
         sources=("PyTorch documentation, torch.utils.checkpoint", src.RUN),
     ),
     ask(
@@ -198,7 +193,6 @@ QUESTIONS = (
         "before wrapping again. A comparison of settings run that way compares mixtures.",
         listen_for=("in-place change", "fresh base or unload", "checks counts against the formula"),
         wrong=("'the percentage is rounded'",),
-        follow_ups=("Does deleting the wrapper object help?",),
         sources=(src.RUN, src.PEFT),
     ),
     ask(
@@ -214,7 +208,7 @@ QUESTIONS = (
             "reads ranks at the end",
         ),
         wrong=("raises the target rank",),
-        follow_ups=("How would you notice within one epoch?",),
         sources=(f"{src.ADALORA}, section 3", src.PEFT),
     ),
 )  # fmt: skip
+QUESTIONS = followed(_ASKED, FOLLOW_UPS)

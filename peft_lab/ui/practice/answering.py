@@ -15,6 +15,7 @@ from peft_lab.ui.components import figures
 from peft_lab.ui.components.waiting import come_back
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.filters import topic_title
+from peft_lab.ui.practice.following import defended, followed_up
 from peft_lab.workers import inspector
 
 _SHOWN: dict[Grade, tuple[str, str]] = {
@@ -88,6 +89,9 @@ def model_answer(question: Question, answer: Answer | None, model: str | None) -
     """The answer and how it comes about."""
     st.markdown(f"### Model answer {figures.badge(question.source)}")
     st.markdown(question.explain(answer, model))
+    if question.because:
+        with st.expander("Wrong options, and the thought behind each"):
+            _list(question.thoughts(answer, model))
     if answer is None:
         return
     _working(answer.working)
@@ -97,19 +101,19 @@ def model_answer(question: Question, answer: Answer | None, model: str | None) -
             _list(slips)
 
 
-def interviewer(question: Question) -> None:
-    """What an interviewer makes of an answer, and where to read on."""
+def interviewer(question: Question, model: str | None) -> None:
+    """What an interviewer makes of an answer, where to read on, and how the conversation goes on."""
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("#### An interviewer listens for")
         _list(question.listen_for)
-        st.markdown("#### Then asks")
-        _list(question.follow_ups)
     with right:
         st.markdown("#### Often said, and wrong")
         _list(question.wrong)
         st.markdown("#### Sources")
         st.caption("\n".join(f"- {source}" for source in question.sources))
+    followed_up(question, model)
+    defended(question, model)
 
 
 def _working(steps: Sequence[str]) -> None:

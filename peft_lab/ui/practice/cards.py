@@ -16,6 +16,7 @@ from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import filters
 from peft_lab.ui.practice.answering import ask, entry, interviewer, judged, model_answer, shown_solution
+from peft_lab.ui.practice.following import forget
 from peft_lab.ui.practice.learner import SCOPE
 
 _FITTING: dict[Grade, RatingName] = {
@@ -59,6 +60,7 @@ def _on_table(names: list[str], due: list[str], fresh: list[str]) -> str | None:
 def _put(name: str) -> None:
     for entry_name in ("typed", "revealed", "since"):
         state.scope(SCOPE).pop(entry_name, None)
+    forget(name)
     state.remember(SCOPE, "card", name)
 
 
@@ -90,11 +92,11 @@ def _card(file: Learners, learner: str, question: Question, due: bool) -> None:
     model_answer(question, answer, model)
     # Without a verdict the learner has to compare, and then to rate.
     if verdict is None:
-        interviewer(question)
+        interviewer(question, model)
         _rating(file, learner, question, verdict, since)
     else:
         _rating(file, learner, question, verdict, since)
-        interviewer(question)
+        interviewer(question, model)
 
 
 def _answer_form(question: Question, model: str | None) -> None:

@@ -83,4 +83,4 @@ def _questions(held: Interview) -> None:
             answer, known = shown_solution(question, model)
             if known:
                 model_answer(question, answer, model)
-                interviewer(question)
+                interviewer(question, model)

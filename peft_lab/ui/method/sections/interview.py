@@ -60,7 +60,7 @@ def _question(question: Question, model: str | None) -> None:
         if not known:
             return
         model_answer(question, answer, model)
-        interviewer(question)
+        interviewer(question, model)
 
 
 def _to_practice(choice: Choice) -> None:

@@ -1,0 +1,1 @@
+"""What is asked after the questions on topics that concern all methods."""
