@@ -14,16 +14,16 @@ THIRD_GROUP = 256
 WIDTHS = (16, 4)
 
 
-def larger_blocks(case: Case) -> Answer:
+def _larger_blocks(case: Case) -> Answer:
     return told(fourbit.bits(LARGER), "bits", block=LARGER, now=f"{fourbit.bits(case['block']):g}")
 
 
-def other_widths(case: Case) -> Answer:
+def _other_widths(case: Case) -> Answer:
     half, four = (told(case["billions"] * 1e9 * width / BITS, "bytes").shown for width in WIDTHS)
     return told(0, "", half=half, four=four)
 
 
-def third_level(case: Case) -> Answer:
+def _third_level(case: Case) -> Answer:
     """Bits that are left in the second constants, which is all that a third level could touch."""
     return told(fourbit.CONSTANT_BITS / (fourbit.BLOCK * fourbit.SECOND_BLOCK), "bits")
 
@@ -43,7 +43,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "What is better and what is worse about larger blocks?",
             "Fewer bits for constants: {{value}} with blocks of {{block}}, instead of {{now}}. But a block's largest "
             "weight sets the grid for all of them, and in more weights the largest is larger.",
-            f"{src.BLOCKWISE}, section 2", calculate=larger_blocks,
+            f"{src.BLOCKWISE}, section 2", calculate=_larger_blocks,
         ),
         then("What does one outlier do to its block?", to="quant-outlier"),
     ),
@@ -51,7 +51,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "And in 16 bits? In 4?",
             "{{half}} and {{four}}, constants left out.",
-            src.ALGEBRA, calculate=other_widths,
+            src.ALGEBRA, calculate=_other_widths,
         ),
         then(
             "Which parts of a model are usually left out of it?",
@@ -77,7 +77,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "Would a third level make sense?",
             "No. All that is left of the second constants is {{value}} a weight; a third level could save only a part "
             "of that.",
-            src.ALGEBRA, calculate=third_level,
+            src.ALGEBRA, calculate=_third_level,
         ),
     ),
     "quant-double-saving": (
