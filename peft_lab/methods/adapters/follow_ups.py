@@ -59,7 +59,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then("Which methods do leave no trace, then?", to="serve-which-merge"),
     ),
     "adapters-houlsby": (
-        then("Which placement would you try first, and why?", to="adapters-placements"),
+        then("How do the placements compare?", to="adapters-placements"),
         then(
             "Show me one block with both adapters in it.",
             "The drawing shows where each sits, and halves when you choose Pfeiffer's placement.",
@@ -95,7 +95,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "Where would you put one on an encoder-decoder model?",
             "In both stacks, after or beside the feed-forward part; in the decoder cross-attention is a further place. "
             "If the budget is short, begin with the decoder for generation. Count both stacks when you report it.",
-            f"{src.HOULSBY}, section 2.1", f"{src.UNIFIED}, section 4.3",
+            f"{src.HOULSBY}, section 2.1", src.ALGEBRA,
         ),
         then(
             "Why should the parallel place be better?",

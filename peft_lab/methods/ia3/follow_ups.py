@@ -80,7 +80,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "On {{value}}: {{names}}. What decides is the ratio of width to size, not the family's name.",
             src.ALGEBRA, calculate=_where_it_holds, opens=lab("fact_check", claim="ia3-share"),
         ),
-        then("So is the number of vectors what matters in training memory?", to="ia3-peak"),
+        then("It trains far less than LoRA and yet peaked higher. How can that be?", to="ia3-peak"),
     ),
     "ia3-against-lora": (
         then("Which of them peaks higher in training, and why?", to="ia3-peak"),
@@ -174,6 +174,6 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "the same tuning. And put the vectors alone on your own base, because that is what you would deploy.",
             f"{src.IA3}, section 3",
         ),
-        then("You have 60 examples. Would you choose it?", to="choose-few-shot"),
+        then("You have 60 examples. Which methods do you compare, and how?", to="choose-few-shot"),
     ),
 }  # fmt: skip

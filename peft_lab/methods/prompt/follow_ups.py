@@ -168,13 +168,13 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "parameters beside it.",
             src.BENCH,
         ),
-        then("Put that into a protocol.", to="choose-fair-comparison"),
+        then("Others used one rate and one seed for all. What is wrong with that?", to="choose-fair-comparison"),
     ),
     "prompt-seq2seq": (
         then(
             "How would you find out which parameters never change?",
             "Take one step and list where the gradient is zero or missing, or compare the adapter before and after a "
-            "short run. Here half of the rows stay exactly as they were.",
+            "short run without weight decay. Here half of the rows stay exactly as they were.",
             src.RUN,
         ),
         then(

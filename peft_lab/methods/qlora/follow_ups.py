@@ -200,6 +200,6 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "rounding of it. As with PiSSA, base and adapter belong together.",
             f"{src.LOFTQ}, section 3",
         ),
-        then("Compare that with PiSSA.", to="lora-pissa"),
+        then("PiSSA starts from the top singular vectors. What does that change?", to="lora-pissa"),
     ),
 }  # fmt: skip

@@ -132,7 +132,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then("And how many bytes is it per parameter, and what for?", to="memory-mixed-adam"),
     ),
     "choose-when-full": (
-        then("How would you measure forgetting?", to="train-forgetting"),
+        then("What is forgetting, and would LoRA prevent it?", to="train-forgetting"),
         then(
             "Someone says LoRA always matches it. What do you ask?",
             "On how much data, with which targets and which rank, and at which learning rate each. It matched on "

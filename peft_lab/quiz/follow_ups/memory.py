@@ -168,7 +168,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "positions only, a loss computed in chunks or fused with the output layer.",
             f"{src.FUSED_LOSS}, abstract", opens=lab("memory", model=LLAMA, batch=4, seq=768, tab="timeline"),
         ),
-        then("Prompts are ten times as long as the answers. What share of the logits do you need?",
+        then("The loss is taken on the answers only. Which share of the tokens counts?",
              to="train-labelled-share"),
     ),
     "memory-checkpoints": (

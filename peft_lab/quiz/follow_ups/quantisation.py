@@ -130,7 +130,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "corrects the ones to come for its error.",
             f"{src.LLM_INT8}, section 3", f"{src.GPTQ}, section 3",
         ),
-        then("Outliers of weights or of activations: does 4-bit storage meet both?", to="quant-int8-activations"),
+        then("Weight-only 4 bits and LLM.int8(): what is different in the product?", to="quant-int8-activations"),
     ),
     "quant-group-format": (
         then(
@@ -167,6 +167,6 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "limit, in prefill and large batches.",
             f"{src.GPTQ}, section 5", src.ALGEBRA,
         ),
-        then("And in training, is QLoRA faster for it?", to="qlora-not-saved"),
+        then("And what does QLoRA not save, in training?", to="qlora-not-saved"),
     ),
 }  # fmt: skip

@@ -76,7 +76,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "those resident that are asked for most. S-LoRA does so, from one pool of memory shared with the cache.",
             f"{src.SLORA}, section 5", opens=lab("adapters", model=MINILM, tab="look inside"),
         ),
-        then("How many can be resident at once, then?", to="serve-mixed-batch"),
+        then("How many bytes are the adapters of one mixed batch?", to="serve-mixed-batch"),
     ),
     "serve-mixed-batch": (
         then("How is such a batch computed efficiently?", to="serve-heterogeneous"),

@@ -64,7 +64,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "as poor, and B grows fastest then. A few percent of warm-up cost nothing.",
             f"{src.ADAM}, algorithm 1", src.ALGEBRA,
         ),
-        then("Then which learning rate does it warm up to?", to="train-learning-rate"),
+        then("And why is the rate it warms up to larger than in full fine-tuning?", to="train-learning-rate"),
     ),
     "train-learning-rate": (
         then(
@@ -112,7 +112,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "step both learn.",
             src.ALGEBRA, opens=lab("misconceptions", belief="predict-first-gradient"),
         ),
-        then("Are the two starts equally good, then? Say why LoRA has the one it has.", to="lora-why-b-zero"),
+        then("Why does LoRA have the start it has?", to="lora-why-b-zero"),
     ),
     "train-forgetting": (
         then(
