@@ -66,7 +66,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "When does retrieval not help?",
             "When it is behaviour, style or format that is wrong rather than facts; when what is needed cannot be "
             "found by a search; when there is no room or time for long contexts. And it cannot teach a skill.",
-            f"{src.RETRIEVAL}, section 4",
+            f"{src.RETRIEVAL}, section 5",
         ),
         then(
             "They insist on training. What is your baseline?",

@@ -126,9 +126,8 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "What do LLM.int8() and other schemes do with outliers?",
             "LLM.int8() takes the few feature dimensions with outliers out and multiplies them in 16 bits. Others "
-            "scale channels before rounding, or give small blocks a constant of their own. GPTQ rounds one column and "
-            "corrects the ones to come for its error.",
-            f"{src.LLM_INT8}, section 3", f"{src.GPTQ}, section 3",
+            "scale channels before rounding, or give small blocks a constant of their own.",
+            f"{src.LLM_INT8}, section 3", f"{src.BLOCKWISE}, section 2",
         ),
         then("Weight-only 4 bits and LLM.int8(): what is different in the product?", to="quant-int8-activations"),
     ),
@@ -137,7 +136,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "What does a zero point buy?",
             "A grid that need not be centred: a group whose weights are all positive uses all its codes. For weights "
             "that are spread around zero it buys little, for activations after a nonlinearity a lot.",
-            src.ALGEBRA, f"{src.GPTQ}, section 3",
+            src.ALGEBRA,
         ),
         then("Compare with NF4 and double quantisation: what does a weight cost there?", to="quant-double-level"),
     ),
