@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.memory import kernels, quantised, sparse, tracker
-from peft_lab.memory.tracker import Recorder
+from peft_lab.memory.tracker import Recorder, Watched
 from peft_lab.replacing import Replacement
 
 if TYPE_CHECKING:
@@ -37,8 +37,13 @@ FOREACH_DEVICES = Replacement(
 
 
 @contextmanager
-def fake_device(device: str, quantise: bool, recorder: Recorder) -> Iterator[Callable[[], Any]]:
-    """Tensors without values, whose operations take the kernels of ``device``; the function given starts recording."""
+def fake_device(
+    device: str, quantise: bool, recorder: Recorder, watched: Watched | None = None
+) -> Iterator[Callable[[], Any]]:
+    """Tensors without values, whose operations take the kernels of ``device``; the function given starts recording.
+
+    ``watched``: as :func:`peft_lab.memory.tracker.recording` has it.
+    """
     import torch
 
     scratch: dict[Any, Any] = {}
@@ -52,7 +57,7 @@ def fake_device(device: str, quantise: bool, recorder: Recorder) -> Iterator[Cal
 
     @contextmanager
     def begin() -> Iterator[None]:
-        with kernels.attention(device), tracker.recording(recorder, scratch):
+        with kernels.attention(device), tracker.recording(recorder, scratch, watched):
             yield
 
     with ExitStack() as stack:
