@@ -18,6 +18,7 @@ from peft_lab.memory.request import StepRequest
 from peft_lab.memory.result import Simulation, largest
 from peft_lab.memory.running import Schedule, run, two_steps
 from peft_lab.memory.setting import PRECISIONS, Setting, torch_dtype
+from peft_lab.memory.work import steps_of
 from peft_lab.models.refusals import REFUSALS, reason
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def simulate_blueprint(
         host_bytes=host_bytes,
         unrolled=unrolled,
         seconds=time.perf_counter() - start,
+        work=tuple(steps_of(trace.work)),
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.memory.known_shapes import carry_out
 from peft_lab.memory.trace import EMPTY_CACHE, Mark, Sent, Storage, Trace
+from peft_lab.memory.work import Op, Stretch, operations
 
 if TYPE_CHECKING:
     import torch
@@ -70,6 +71,25 @@ class Recorder:
         self._layer = layer
         self._last_layer = None
         self.trace.marks.append(Mark(len(self.trace.events), self._phase, layer))
+
+    def did(self, op: Op, owner: Any = None) -> None:
+        """Note an operation; ``owner``: the tensor to whose layer it belongs outside the layers."""
+        layer = self._layer
+        if layer is None and owner is not None:
+            layer = self.layer_of(owner)
+            if layer in self.edges and self._phase != "optimizer":
+                layer = None
+        work = self.trace.work
+        if self._phase == "optimizer":  # in no order of layers
+            for stretch in reversed(work):
+                if stretch.phase != "optimizer":
+                    break
+                if stretch.layer == layer:
+                    stretch.ops[op] += 1
+                    return
+        if not work or work[-1].phase != self._phase or work[-1].layer != layer:
+            work.append(Stretch(self._phase, layer))
+        work[-1].ops[op] += 1
 
     def empty_cache(self) -> None:
         """Note that the allocator gives its unused segments back."""
@@ -235,6 +255,10 @@ def tensors_in(result: Any) -> Iterable[torch.Tensor]:
             yield from tensors_in(item)
 
 
+def _first_tensor(args: Any, result: Any) -> Any:
+    return next(iter((*tensors_in(args), *tensors_in(result))), None)
+
+
 def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watched | None = None) -> Any:
     """A dispatch mode (a context manager) that reports every operation's new storages to ``recorder``.
 
@@ -273,6 +297,8 @@ def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watch
             if func in broken or (func in any_of and hasattr(args[0], _BROKEN)):
                 setattr(result, _BROKEN, True)
             recorder.see_results(func, args, result)
+            for op, owner in operations(func, args, kwargs, result):
+                recorder.did(op, owner if owner is not None else _first_tensor(args, result))
             needs = inside.get(func)
             if needs is not None:
                 recorder.scratch(needs(*args, **kwargs))

@@ -64,6 +64,9 @@ def unroll(trace: Trace, depth: int, trained_per_layer: int) -> Trace | None:
             places = []
         if not places or not all(out.emit(run, place) for place in places):
             return None
+    out.trace.work = [
+        replace(stretch, times=1 + extra) if stretch.layer == _TEMPLATE else stretch for stretch in trace.work
+    ]
     return out.trace
 
 
@@ -231,4 +234,4 @@ def without_scalars(trace: Trace) -> Trace:
         if (event if event >= 0 else ~event) not in gone:
             events.append(event)
     moved += [replace(mark, at=len(events)) for mark in trace.marks[at:]]
-    return Trace(trace.storages, events, moved, trace.sent)
+    return Trace(trace.storages, events, moved, trace.sent, trace.work)
