@@ -65,7 +65,7 @@ def unroll(trace: Trace, depth: int, trained_per_layer: int) -> Trace | None:
         if not places or not all(out.emit(run, place) for place in places):
             return None
     out.trace.work = [
-        replace(stretch, times=1 + extra) if stretch.layer == _TEMPLATE else stretch for stretch in trace.work
+        replace(stretch, times=1 + extra) if stretch.layer == TEMPLATE else stretch for stretch in trace.work
     ]
     return out.trace
 

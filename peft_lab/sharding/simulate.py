@@ -7,9 +7,10 @@ import gc
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.memory import account
+from peft_lab.memory import account, step
 from peft_lab.memory.build import Blueprint
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.result import largest
