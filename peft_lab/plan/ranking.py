@@ -170,7 +170,9 @@ def _planned(wanted: Wanted, candidate: Candidate, situation: Situation, room: R
     advice = advice_for(situation, room, candidate.method)
     shape, spec = situation.shape, get_method(candidate.method)
     values = spec.require(shape, advice.knobs(shape))
-    step, least = steps.fitting(room, situation, candidate.method, values, candidate.sharding, candidate.checkpointing)
+    step, least = steps.fitting(
+        room, situation, candidate.method, values, candidate.sharding, candidate.checkpointing
+    )
     if step is None:
         return Planned(
             candidate, None, least, f"Even one row needs {units.size(least)} of {units.size(room.memory)}."
@@ -202,9 +204,13 @@ def quality(wanted: Wanted, method: str) -> Quality:
     """From published trainings of the same model for the same kind of task; nothing is carried over to others."""
     same = wanted.model == published.MODEL and wanted.situation().purpose == "sft"
     if not same or method not in PUBLISHED:
-        return Quality(None, "Unknown: no training of this model with this method that we know was published.")
+        return Quality(
+            None, "Unknown: no training of this model with this method that we know was published."
+        )
     row = published.rows()[PUBLISHED[method]]
-    return Quality(row.accuracy, f"{units.percent(100 * row.accuracy)} right on MetaMathQA's test", published.SOURCE)
+    return Quality(
+        row.accuracy, f"{units.percent(100 * row.accuracy)} right on MetaMathQA's test", published.SOURCE
+    )
 
 
 def front(found: Sequence[Planned]) -> list[Planned]:

@@ -86,9 +86,7 @@ def refusal(facts: Facts) -> str:
     """Why no script does this plan; empty where one does."""
     plan = facts.plan
     if facts.objective not in WRITTEN or (facts.classifies and facts.objective != "classification"):
-        return (
-            f"The script's loss is that of the next token or of a class; {OBJECTIVES[facts.objective]} takes another."
-        )
+        return f"The script's loss is that of the next token or of a class; {OBJECTIVES[facts.objective]} takes another."
     if plan.dtype == "float16":
         return "This card does not compute in bfloat16; float16 needs loss scaling, which the script does not have."
     if facts.sharded and facts.call is None and facts.method.slug != "full":
@@ -104,7 +102,14 @@ def script(facts: Facts) -> str:
     if reason:
         raise Unsupported(reason, "method")
     how = applied(facts)
-    sections = [_settings(facts), _data(facts), _base(facts, how), _together(facts), _training(facts), _saving(facts, how)]
+    sections = [
+        _settings(facts),
+        _data(facts),
+        _base(facts, how),
+        _together(facts),
+        _training(facts),
+        _saving(facts, how),
+    ]
     return as_script(_header(facts, how), sections, ())
 
 
@@ -114,7 +119,13 @@ def _header(facts: Facts, how: Applied) -> str:
     if facts.four_bits or plan.optimizer != "adamw":
         needs.append("bitsandbytes")
     ours = " PEFT Lab itself is needed for its method." if how.ours else ""
-    columns = "text and label" if facts.classifies else "text" if facts.objective == "cpt" else "prompt and completion"
+    columns = (
+        "text and label"
+        if facts.classifies
+        else "text"
+        if facts.objective == "cpt"
+        else "prompt and completion"
+    )
     start = f"torchrun --nproc-per-node {plan.devices} {NAME} {ROWS}"
     about = textwrap.fill(
         f"Does exactly the plan: {plan.devices} rank(s), each {plan.batch} row(s) at once, {plan.sharding}, "
@@ -149,7 +160,9 @@ def _settings(facts: Facts) -> Section:
         "logging.set_verbosity_error()",
     ]
     imports = ("sys", "os", "math", "pathlib:Path", "torch", "transformers:logging", "transformers:set_seed")
-    return Section("Settings", "Those of the plan.", f"{printed(spread.begin)}\n\n" + "\n".join(lines), imports)
+    return Section(
+        "Settings", "Those of the plan.", f"{printed(spread.begin)}\n\n" + "\n".join(lines), imports
+    )
 
 
 def _data(facts: Facts) -> Section:
@@ -183,11 +196,18 @@ def _data(facts: Facts) -> Section:
         "json", "random", "typing:Any", "dataclasses:dataclass", "collections.abc:Sequence", "collections.abc:Mapping",
         "collections.abc:Callable", "transformers:AutoTokenizer",
     )  # fmt: skip
-    return Section("Rows", "Tokens, batches of like length, and their order.", f"{named}\n\n{functions}\n\n{before}{code}", imports)
+    return Section(
+        "Rows",
+        "Tokens, batches of like length, and their order.",
+        f"{named}\n\n{functions}\n\n{before}{code}",
+        imports,
+    )
 
 
 def _base(facts: Facts, how: Applied) -> Section:
-    kind = {"causal-lm": "CausalLM", "encoder": "SequenceClassification", "seq2seq": "Seq2SeqLM"}[facts.entry.kind]
+    kind = {"causal-lm": "CausalLM", "encoder": "SequenceClassification", "seq2seq": "Seq2SeqLM"}[
+        facts.entry.kind
+    ]
     auto = f"AutoModelFor{kind}"
     imports = [f"transformers:{auto}", *how.imports]
     kept = "torch.float32" if facts.plan.remembered == "float32" else "DTYPE"

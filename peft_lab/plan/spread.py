@@ -108,7 +108,9 @@ def predicted(parts: Sequence[Mapping[str, torch.Tensor]], world: int) -> int:
     return int(count)
 
 
-def update_loss(model: Any, parts: Sequence[Mapping[str, torch.Tensor]], tokens: int, world: int) -> torch.Tensor:
+def update_loss(
+    model: Any, parts: Sequence[Mapping[str, torch.Tensor]], tokens: int, world: int
+) -> torch.Tensor:
     """The mean loss of an update, a scalar whose backward pass is that of the last part; the others' are made here.
 
     Args:

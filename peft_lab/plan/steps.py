@@ -16,7 +16,6 @@ from peft_lab.choose import split
 from peft_lab.choose.room import HEADROOM, Room, Run, Step
 from peft_lab.choose.situation import Situation
 from peft_lab.errors import UnknownName
-from peft_lab.memory.fits import needed
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import simulate
@@ -57,7 +56,12 @@ def split_step(
 
 
 def fitting(
-    room: Room, situation: Situation, method: str, values: Mapping[str, Any], sharding: str, checkpointing: bool
+    room: Room,
+    situation: Situation,
+    method: str,
+    values: Mapping[str, Any],
+    sharding: str,
+    checkpointing: bool,
 ) -> tuple[Step | None, int]:
     """The step with the most rows that fit, up to a share of the batch, and the bytes that one row needs.
 
@@ -86,7 +90,13 @@ def fitting(
 
 
 def _whole(
-    room: Room, situation: Situation, method: str, values: Mapping[str, Any], sharding: str, checkpointing: bool, each: int
+    room: Room,
+    situation: Situation,
+    method: str,
+    values: Mapping[str, Any],
+    sharding: str,
+    checkpointing: bool,
+    each: int,
 ) -> tuple[Step | None, int]:
     """With all of the model on each device, in the cheapest of the states that fit, as the room has them."""
     least = 0
@@ -156,7 +166,9 @@ def pace(
     share = (situation.devices - 1) / situation.devices
     each, once = 0.0, 0.0
     if step.sharding.startswith("fsdp2"):
-        each = sent_by(split_step(situation, method, values, how_run(method, 1, step.checkpointing), step.sharding))
+        each = sent_by(
+            split_step(situation, method, values, how_run(method, 1, step.checkpointing), step.sharding)
+        )
     elif situation.devices > 1:
         once = 2 * share * split.BYTES[step.dtype if method == "full" else "float32"] * trainable
 

@@ -54,10 +54,19 @@ def change(situation: Situation, method: str, plan: StepPlan, step: Step, pace: 
             replace(step, batch=2 * step.batch), (plan.accumulate + 1) // 2,
         )  # fmt: skip
     if bottleneck in ("compute", "memory") and step.checkpointing:
-        again("No gradient checkpointing, if there is room", situation, replace(step, checkpointing=False), plan.accumulate)
+        again(
+            "No gradient checkpointing, if there is room",
+            situation,
+            replace(step, checkpointing=False),
+            plan.accumulate,
+        )
     worth = [one for one in tried if one.factor < 1 - _LEAST]
     if worth:
         return min(worth, key=lambda one: one.factor)
-    if situation.hardware.kind == "cuda" and bottleneck == "compute" and not step.sharding.startswith("fsdp2"):
+    if (
+        situation.hardware.kind == "cuda"
+        and bottleneck == "compute"
+        and not step.sharding.startswith("fsdp2")
+    ):
         return Change("Twice the cards with DDP, each with half the rows of an update", 0.5)
     return None

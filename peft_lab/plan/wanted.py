@@ -61,7 +61,9 @@ class Wanted:
         if not math.isfinite(left):
             raise BadInput(f"'{self.deadline[:40]}' is no time.", "deadline")
         if left <= 0:
-            raise BadInput("The deadline has passed: give hours from now, or a moment that is still to come.", "deadline")
+            raise BadInput(
+                "The deadline has passed: give hours from now, or a moment that is still to come.", "deadline"
+            )
         return left
 
     def situation(self) -> Situation:
@@ -98,7 +100,9 @@ class Wanted:
 def checked_price(price: float) -> float:
     """Itself. Raises BadInput for one that cannot be meant."""
     if not 0 < price <= _MOST_PRICE:
-        raise BadInput(f"A price is above 0 and at most {_MOST_PRICE:,.0f} an hour; {price:g} is not.", "price")
+        raise BadInput(
+            f"A price is above 0 and at most {_MOST_PRICE:,.0f} an hour; {price:g} is not.", "price"
+        )
     return price
 
 
@@ -115,7 +119,9 @@ def read_field(name: str, text: str) -> Any:
         try:
             return checked_price(float(text))
         except ValueError:
-            raise BadInput(f"price is a number for one GPU and hour; '{text[:40]}' is not.", "price") from None
+            raise BadInput(
+                f"price is a number for one GPU and hour; '{text[:40]}' is not.", "price"
+            ) from None
     if name == "objective" and text not in OBJECTIVES:
         raise UnknownName("objective", text, OBJECTIVES, "objective")
     try:
