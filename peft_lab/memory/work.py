@@ -40,7 +40,8 @@ class Op:
         kind: of :data:`KINDS`.
         flops: multiplications and additions of products, attention, decompositions and transforms.
         nbytes: read and written, each operand once.
-        size: of a product: batch, rows, columns, inner; of a decomposition: batch and width. Empty for others.
+        size: of a product: batch, rows, columns, inner; of a decomposition: batch and columns that come one after
+            the other. Empty for others.
     """
 
     kind: str
@@ -75,8 +76,10 @@ _PRODUCTS = frozenset("mm addmm bmm baddbmm".split())
 _FACTORS = (
     "linalg_solve", "_linalg_solve_ex", "linalg_inv", "linalg_lu", "linalg_qr", "_linalg_svd", "linalg_cholesky",
     "linalg_solve_triangular", "triangular_solve", "_linalg_eigh", "linalg_eig", "linalg_matrix_exp", "_linalg_det",
-    "_linalg_slogdet", "cholesky", "lu_solve", "linalg_ldl", "inverse", "geqrf", "linalg_householder",
+    "_linalg_slogdet", "cholesky", "linalg_pinv", "lu_solve", "linalg_ldl", "inverse", "geqrf", "linalg_householder",
 )  # fmt: skip
+#: Jacobi's method goes over all columns so often ("six to ten": Golub and Van Loan, Matrix Computations, section 8.5).
+_SWEEPS = 8
 _COPIES = frozenset(["_to_copy", "copy_"])
 _WRITES_ONLY = frozenset(["copy_", "zero_", "fill_", "zeros_like", "normal_", "uniform_"])
 
@@ -138,7 +141,9 @@ def _single(func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
         if matrix is not None:
             width = min(matrix.shape[-2:])
             batch = prod(matrix.shape[:-2])
-            return Op("factor", batch * 2 * prod(matrix.shape[-2:]) * width, moved, (batch, width))
+            sweeps = _SWEEPS if any(part in name for part in ("svd", "eig", "pinv")) else 1
+            flops = sweeps * batch * 2 * prod(matrix.shape[-2:]) * width
+            return Op("factor", flops, moved, (batch, sweeps * width))
     if name.startswith("_fft"):
         count = max(each.numel() for each in (*read, *written))
         dims = args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else [-1]

@@ -7,8 +7,8 @@ from typing import Any
 
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.work import Work
-from peft_lab.timing import ask, fitted, kernels, links
-from peft_lab.timing.kernels import Speed
+from peft_lab.timing import ask, fitted, links
+from peft_lab.timing.kernels import Speed, Table, step
 
 #: Parts of a step's seconds, and the kinds of operations in each.
 PARTS = {
@@ -61,9 +61,9 @@ def with_speed(
     work: Work, speed: Speed, band: tuple[float, float], link: str = "", sent: float = 0.0
 ) -> Seconds:
     """The same at a known speed. ``band``: factors below and above the value."""
-    computing = kernels.step(work, speed)
-    by_kind = kernels.classes(work, speed)
-    parts = {part: sum(by_kind.get(kind, 0.0) for kind in kinds) for part, kinds in PARTS.items()}
+    table = Table(work)
+    computing, each = step(table, speed), table.on_device(speed)
+    parts = {part: table.total(each, *kinds) for part, kinds in PARTS.items()}
     parts["launch"] = max(computing - sum(parts.values()), 0.0)
     parts["link"] = links.exposed(sent, link, computing) if link and sent else 0.0
     value = computing + parts["link"]
