@@ -120,7 +120,8 @@ def label_gradients(model: torch.nn.Module, recorder: Recorder) -> None:
     """Note the parameters' gradients as such, each in its parameter's layer."""
     for parameter in model.parameters():
         number = None if parameter.grad is None else recorder.number(parameter.grad)
-        if number is not None and number >= 0:
+        # Some lie in a buffer that is sent.
+        if number is not None and number >= 0 and recorder.trace.storages[number].part != "buffers":
             recorder.trace.storages[number].part = "gradients"
             recorder.trace.storages[number].layer = recorder.layer_of(parameter)
 

@@ -34,8 +34,8 @@ Watched = Mapping[Any, Callable[..., None]]
 
 
 class Recorder:
-    """Builds a trace. ``phase``, ``layer``, ``logits``, ``part``, ``stream`` and ``module`` are set by whoever drives the
-    run; the last three go into what is made meanwhile.
+    """Builds a trace. ``phase``, ``layer``, ``logits``, ``part``, ``stream`` and ``module`` are set by whoever drives
+    the run; the last three go into what is made meanwhile.
 
     ``host``: the type of device whose tensors take no memory of the device that is recorded (see fake.py).
     """
@@ -204,7 +204,7 @@ class Recorder:
 
 
 def own_part(tensor: torch.Tensor) -> torch.Tensor:
-    """Of a tensor that is split over devices (torch's DTensor) this device's share; any other as it is, of any shape."""
+    """Of a tensor that is split over devices (torch's DTensor) this device's share; any other, of any shape, itself."""
     found: torch.Tensor = getattr(tensor, "_local_tensor", tensor)
     return found
 
@@ -271,7 +271,7 @@ def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watch
     inside, told = scratch or {}, watched or {}
     split = _split_type() if watched is not None else None
     aten = torch.ops.aten
-    read_scalar = aten._local_scalar_dense.default
+    read_scalar, copy = aten._local_scalar_dense.default, aten.copy_.default
     indexing = {
         aten.index.Tensor,
         aten.index_put.default,
@@ -291,6 +291,8 @@ def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watch
             kwargs = kwargs or {}
             if func is read_scalar and args[0].is_meta:
                 return scalar_standin(args[0])
+            if func is copy and split is not None and args[1].is_meta and not args[0].is_meta:
+                return args[0]  # what the first process hands out to all it has on its host already
             if func in indexing and args[0].is_meta:
                 args = (args[0], _without_masks(recorder, args[1]), *args[2:])
             result = carry_out(func, args, kwargs)

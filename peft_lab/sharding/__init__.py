@@ -1,5 +1,5 @@
-"""A training step on several devices, simulated as one of them sees it: torch's own DDP and FSDP2 run on tensors without
-values, with a process group that reaches nobody.
+"""A training step on several devices, simulated as one of them sees it: torch's own DDP and FSDP2 run on tensors
+without values, with a process group that reaches nobody.
 
     result = inspector.submit(simulate_sharded, request, Sharding("fsdp2", devices=8)).result()
 

@@ -53,7 +53,7 @@ class Streams:
         self._recorder = recorder
         self._streams = [_Stream(0)]
 
-    def Stream(self, **_: Any) -> _Stream:  # noqa: N802
+    def Stream(self, **_: Any) -> _Stream:
         """A new stream."""
         self._streams.append(_Stream(len(self._streams)))
         return self._streams[-1]
@@ -90,7 +90,6 @@ def process_group(devices: int) -> Iterator[Any]:
     import torch.distributed as dist
 
     # It tells torch what exchanges of tensors without values return.
-    import torch.distributed._tools.fake_collectives
     from torch.distributed.device_mesh import init_device_mesh
     from torch.testing._internal.distributed.fake_pg import FakeStore
 

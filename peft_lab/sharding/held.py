@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from peft_lab.memory.account import parts_of, walk
+from peft_lab.memory.account import parts_of
 from peft_lab.memory.allocator import round_size
 from peft_lab.memory.trace import EMPTY_CACHE, Trace
 from peft_lab.memory.unroll import DEPTH, TEMPLATE

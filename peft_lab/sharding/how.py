@@ -38,7 +38,7 @@ class Sharding:
         accumulate: passes before each step of the optimizer.
         sync_each: split the gradients after each pass; else they stay whole until the last one (``no_sync``).
         apart: embeddings and head in groups of their own, as torchtitan has them; else together in the root's.
-        bucket_mb: DDP's ``bucket_cap_mb``.
+        bucket_mb: DDP's ``bucket_cap_mb``; ``None``: a first one of 1 MiB, then 25.
         bucket_view: DDP's ``gradient_as_bucket_view``: gradients lie in the buckets instead of beside them.
     """
 
@@ -51,7 +51,7 @@ class Sharding:
     accumulate: int = 1
     sync_each: bool = True
     apart: bool = False
-    bucket_mb: float = 25.0
+    bucket_mb: float | None = None
     bucket_view: bool = False
 
     @property
@@ -77,7 +77,7 @@ class Sharding:
             )
         if self.kind == "none" and self.devices > 1:
             raise BadInput("Several devices need a way to work together, such as fsdp2.", "sharding")
-        if not 0 < self.bucket_mb <= _MOST_BUCKET:
+        if self.bucket_mb is not None and not 0 < self.bucket_mb <= _MOST_BUCKET:
             raise BadInput(f"{self.bucket_mb:g} MB is no size for a bucket.", "bucket_mb")
         if not 1 <= self.accumulate <= _MOST_DEVICES:
             raise BadInput(f"{self.accumulate:,} passes for one step cannot be meant.", "accumulate")

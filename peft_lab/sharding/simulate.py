@@ -7,10 +7,9 @@ import gc
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.memory import account, step
+from peft_lab.memory import account
 from peft_lab.memory.build import Blueprint
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.result import largest
@@ -19,6 +18,7 @@ from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import blueprint_of, check, refusing
 from peft_lab.memory.tracker import Recorder
 from peft_lab.sharding import fabric, watch, wrap
+from peft_lab.sharding.buckets import deepen
 from peft_lab.sharding.held import exchanged, held_at_peak
 from peft_lab.sharding.how import Sharding
 from peft_lab.sharding.result import SHARDED_PARTS, ShardedResult
@@ -89,6 +89,8 @@ def simulate_blueprint(
         )
     finally:
         gc.unfreeze()
+    if unrolled and how.runs == "ddp":
+        trace = deepen(trace, [p for p in blueprint.build().parameters() if p.requires_grad], how)
     points = account.timeline(trace, SHARDED_PARTS)
     top = largest(points)
     reserved = None

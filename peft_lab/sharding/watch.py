@@ -28,7 +28,7 @@ PLANS = Replacement(
     "sharding plans",
     "torch.distributed.tensor._sharding_prop",
     "ShardingPropagator._propagate_tensor_meta_non_cached",
-    "torch tries an operation out on whole tensors without values the first time, which is nothing that a device holds.",
+    "The first time torch tries an operation out on whole tensors without values, which no device holds.",
 )
 _NUMBER = re.compile(r"\.\d+(?=\.)")
 #: What PEFT and DDP put around a model.
