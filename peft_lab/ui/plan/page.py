@@ -136,9 +136,9 @@ def _ranks(wanted: Wanted) -> None:
     method = cells[1].selectbox(
         "Method", methods, 0, key=state.widget_key(SCOPE, "drawn"), format_func=shown.method_title
     )
-    pairs = [(kind, method), ("ddp", method)]
+    pairs = [(method, kind), (method, "ddp")]
     asked: list[Future[Any]] = [
-        get_pool().submit(1, moments, asdict(wanted), how, which) for how, which in pairs
+        get_pool().submit(1, moments, asdict(wanted), which, how) for which, how in pairs
     ]
     come_back(asked)
     if not asked[0].done():
