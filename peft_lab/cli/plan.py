@@ -83,7 +83,7 @@ def tried(wanted: Wanted) -> list[Planned]:
     with ProgressBars() as bars:
         waiting = set(futures)
         while waiting:
-            done, waiting = wait(waiting, return_when="FIRST_COMPLETED")
+            _, waiting = wait(waiting, return_when="FIRST_COMPLETED")
             bars.update("plans", 1 - len(waiting) / len(futures), f"{len(waiting)} to go")
     return [future.result() for future in futures]
 

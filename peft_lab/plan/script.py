@@ -86,7 +86,8 @@ def refusal(facts: Facts) -> str:
     """Why no script does this plan; empty where one does."""
     plan = facts.plan
     if facts.objective not in WRITTEN or (facts.classifies and facts.objective != "classification"):
-        return f"The script's loss is that of the next token or of a class; {OBJECTIVES[facts.objective]} takes another."
+        what = OBJECTIVES[facts.objective]
+        return f"The script's loss is that of the next token or of a class; {what} takes another."
     if plan.dtype == "float16":
         return "This card does not compute in bfloat16; float16 needs loss scaling, which the script does not have."
     if facts.sharded and facts.call is None and facts.method.slug != "full":
@@ -283,8 +284,8 @@ def _training(facts: Facts) -> Section:
         .replace("<TOKENS>", tokens).replace("<MIXED>", mixed if autocast else "nullcontext()")
     )  # fmt: skip
     prose = (
-        "An update's loss is the mean over all its tokens, whichever rank and pass they are in, so that as many ranks as "
-        "you like learn the same."
+        "An update's loss is the mean over all its tokens, whichever rank and pass they are in, so that as many ranks "
+        "as you like learn the same."
     )
     imports = (library, "contextlib:nullcontext", "collections.abc:Callable")
     return Section("Training", prose, f"Phase = Callable[[str], None]\n\n\n{functions}\n\n{loop}", imports)
@@ -324,6 +325,9 @@ def _saving(facts: Facts, how: Applied) -> Section:
         save = "model.save_pretrained(OUT)\n" if full else how.save
         code = "model = getattr(model, 'module', model)\nif RANK == 0:\n" + textwrap.indent(save, "    ")
         functions = ""
-    end = "if RANK == 0:\n    tokenizer.save_pretrained(OUT)\nif WORLD > 1:\n    torch.distributed.destroy_process_group()\n"
+    end = (
+        "if RANK == 0:\n    tokenizer.save_pretrained(OUT)\n"
+        "if WORLD > 1:\n    torch.distributed.destroy_process_group()\n"
+    )
     imports = () if full or facts.sharded else how.save_imports
     return Section("Saving", "What was learned, by the first rank.", f"{functions}{code}{end}", imports)

@@ -28,7 +28,8 @@ _COLOURS = {
 #: What the ranks do in a phase, by what is split.
 _DOES = {
     "zero_grad": {
-        "ddp": "Every rank has all weights and all moments.", "zero1": "Every rank has all weights, and its share of the moments.",
+        "ddp": "Every rank has all weights and all moments.",
+        "zero1": "Every rank has all weights, and its share of the moments.",
         "fsdp2": "Every rank has its share of weights and moments, and nothing more.",
     },
     "forward": {

@@ -40,7 +40,7 @@ def table(wanted: Wanted, ranked: Sequence[Planned]) -> None:
     heads = [
         "Plan",
         "Rows at once",
-        "Peak of each",
+        "Peak",
         "Free",
         "Time",
         *(["Cost"] if priced else []),
@@ -51,7 +51,7 @@ def table(wanted: Wanted, ranked: Sequence[Planned]) -> None:
         assert one.plan is not None
         cells = [
             one.candidate.title, f"{one.plan.batch:,} × {one.plan.accumulate:,}", units.size(one.plan.needed_bytes),
-            units.percent(100 * one.plan.headroom), time_of(one), *([cost_of(one)] if priced else []),
+            units.percent(100 * one.plan.headroom), figures.unbroken(time_of(one)), *([cost_of(one)] if priced else []),
             one.update.bottleneck if one.update else "",
         ]  # fmt: skip
         rows.append(cells)
@@ -107,8 +107,8 @@ def why(drawn: Drawn, beside: Drawn | None) -> None:
     lines.append(
         "**QLoRA and FSDP: the storage type.** bitsandbytes packs two weights into a byte. FSDP1 flattens a layer into "
         "one tensor, which has to be of one floating type, so the bytes are stored as numbers of the computing "
-        "precision (`bnb_4bit_quant_storage`). FSDP2 splits each tensor for itself and leaves alone what is no floating "
-        "number; the files here set the storage type all the same, which works with both."
+        "precision (`bnb_4bit_quant_storage`). FSDP2 splits each tensor for itself and leaves alone what is no "
+        "floating number; the files here set the storage type all the same, which works with both."
     )
     for line in lines:
         st.markdown(line)
