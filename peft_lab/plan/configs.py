@@ -109,8 +109,8 @@ def axolotl(facts: Facts, layer: str) -> str:
         content |= {"adapter": facts.method.slug, "load_in_4bit": facts.four_bits}
         content |= {"lora_r": facts.values["r"], "lora_alpha": facts.values["lora_alpha"]}
         content |= {
-            "lora_dropout": facts.values["lora_dropout"],
-            "peft_use_rslora": bool(facts.values["use_rslora"]),
+            "lora_dropout": facts.values.get("lora_dropout", 0.0),
+            "peft_use_rslora": bool(facts.values.get("use_rslora")),
         }
         content |= {"lora_target_linear": True} if every else {"lora_target_modules": names}
     content |= {
@@ -160,9 +160,9 @@ def llama_factory(facts: Facts) -> str:
         content |= {
             "lora_rank": facts.values["r"],
             "lora_alpha": facts.values["lora_alpha"],
-            "lora_dropout": facts.values["lora_dropout"],
+            "lora_dropout": facts.values.get("lora_dropout", 0.0),
             "lora_target": "all" if every else ",".join(names),
-            "use_rslora": bool(facts.values["use_rslora"]),
+            "use_rslora": bool(facts.values.get("use_rslora")),
         }
     if facts.four_bits:
         content |= {"quantization_bit": 4, "quantization_type": "nf4", "double_quantization": True}

@@ -18,19 +18,28 @@ from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.plan.form import SCOPE
 
+_SHORT = {"minutes": "min", "hours": "h"}
+
 
 def method_title(slug: str) -> str:
     return get_method(slug).title
 
 
 def time_of(one: Planned) -> str:
-    """Hours as a range, in the unit that suits them."""
-    return "speed not known" if one.hours is None else span(one.hours[0] * HOUR, one.hours[1] * HOUR)
+    """Hours as a range, in the unit that suits them, short enough for a card."""
+    if one.hours is None:
+        return "not known"
+    low, _, rest = span(one.hours[0] * HOUR, one.hours[1] * HOUR).partition(" to ")
+    high, _, unit = rest.partition(" ")
+    return f"{low}–{high} {_SHORT.get(unit, unit)}"
 
 
 def cost_of(one: Planned) -> str:
     """A range in the price's currency."""
-    return "" if one.cost is None else f"{one.cost[0]:,.2f} to {one.cost[1]:,.2f}"
+    if one.cost is None:
+        return ""
+    digits = 2 if one.cost[1] < 100 else 0
+    return f"{one.cost[0]:,.{digits}f}–{one.cost[1]:,.{digits}f}"
 
 
 def table(wanted: Wanted, ranked: Sequence[Planned]) -> None:
