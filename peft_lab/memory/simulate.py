@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.errors import BadInput, SimulationError, Unsupported
@@ -23,7 +24,7 @@ from peft_lab.models.refusals import REFUSALS, reason
 if TYPE_CHECKING:
     import torch
 
-    from peft_lab.methods.base import Part
+    from peft_lab.methods.base import MethodSpec, Part
     from peft_lab.models.catalogue import ModelEntry
     from peft_lab.models.shapes import ModelShape
 
@@ -87,6 +88,18 @@ def simulate(request: StepRequest) -> Simulation:
     Raises:
         BadInput: unknown names or values out of range. SimulationError: what cannot be simulated, with the reason.
     """
+    entry, spec = check(request)
+    blueprint = blueprint_of(request)
+    with refusing(entry, spec):
+        return simulate_blueprint(blueprint, request.setting, entry.name, spec.slug)
+
+
+def check(request: StepRequest) -> tuple[ModelEntry, MethodSpec]:
+    """The model and the method of a step that can be meant.
+
+    Raises:
+        BadInput: unknown names or values out of range. Unsupported: what is not simulated.
+    """
     from peft_lab.methods import get_method
     from peft_lab.models.catalogue import resolve
 
@@ -94,9 +107,14 @@ def simulate(request: StepRequest) -> Simulation:
     full = spec.require(entry.shape, request.values)
     _check_length(entry, entry.kind, request.setting, spec.virtual_tokens(full))
     _check_stacks(entry.shape, spec.parts(entry.shape, full))
-    blueprint = blueprint_of(request)
+    return entry, spec
+
+
+@contextmanager
+def refusing(entry: ModelEntry, spec: MethodSpec) -> Iterator[None]:
+    """What libraries raise comes as a SimulationError with their reason."""
     try:
-        return simulate_blueprint(blueprint, request.setting, entry.name, spec.slug)
+        yield
     except REFUSALS as error:
         raise SimulationError(
             f"A step of {entry.title} with {spec.title} could not be simulated: {reason(error)}."
