@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from peft_lab.memory.work import Stretch
+
 #: An event that is neither birth nor end: torch.cuda.empty_cache(). Far below any ``~i``.
 EMPTY_CACHE = -(2**62)
 
@@ -64,10 +66,14 @@ class Sent:
 
 @dataclass
 class Trace:
-    """Events in order: ``i`` is the birth of ``storages[i]``, ``~i`` its end, EMPTY_CACHE the cache's release."""
+    """Events in order: ``i`` is the birth of ``storages[i]``, ``~i`` its end, EMPTY_CACHE the cache's release.
+
+    ``sent``: what devices exchange meanwhile. ``work``: what each does, stretch by stretch.
+    """
 
     storages: list[Storage] = field(default_factory=list)
     events: list[int] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
+    work: list[Stretch] = field(default_factory=list)
     walked: list[tuple[int, str, int | None]] = field(default_factory=list, repr=False, compare=False)
