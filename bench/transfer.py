@@ -12,19 +12,22 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bench.step_time import flat, read
 from peft_lab.memory.request import StepRequest
+from peft_lab.memory.result import Simulation
 from peft_lab.memory.setting import Setting
-from peft_lab.memory.simulate import simulate
+from peft_lab.memory.simulate import blueprint_of, simulate_blueprint
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import resolve
 from peft_lab.timing import estimate, fitted
 from peft_lab.timing.kernels import Speed
 from peft_lab.timing.others import others
 from peft_lab.timing.sheets import sheet
+from peft_lab.training.precision import cast_added
 
 WORK = Path(__file__).with_name("transfer_work.json.gz")
 
@@ -37,11 +40,23 @@ def trace_all() -> None:
             model = _model(row, Path(folder))
             setting = Setting(row["batch"], row["seq"], optimizer=row["optimizer"], capability=(8, 9))
             values = {name: tuple(v) if isinstance(v, list) else v for name, v in row["values"].items()}
-            request = StepRequest(model, row["method"], values, setting, checkpointing=row["checkpointing"])
-            work = simulate(request).work[-1]
+            work = _simulated(row, model, values, setting).work[-1]
             kept[row["name"]] = {"work": flat(work), "sent": _sent(row, model, values)}
             print(row["name"], file=sys.stderr, flush=True)
     WORK.write_bytes(gzip.compress(json.dumps(kept).encode(), mtime=0))
+
+
+def _simulated(row: Mapping[str, Any], model: str, values: Mapping[str, Any], setting: Setting) -> Simulation:
+    """The step as these trainings ran it: adapters multiply in 16 bits too, by their own precision or by autocast."""
+    asked = StepRequest(model, row["method"], values, setting, checkpointing=row["checkpointing"])
+    blueprint = blueprint_of(asked)
+
+    def applied(base: Any, depth: int) -> Any:
+        adapted = blueprint.method(base, depth)  # type: ignore[operator, misc]
+        cast_added(adapted, blueprint.dtype)
+        return adapted
+
+    return simulate_blueprint(replace(blueprint, method=applied), setting, model, row["method"])
 
 
 def _model(row: Mapping[str, Any], folder: Path) -> str:

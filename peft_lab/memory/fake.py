@@ -28,6 +28,13 @@ MASK_READING = Replacement(
     "is_fake_tensor",
     "Transformers looks whether a mask is all ones, to leave it out, unless the tensor is a fake one.",
 )
+PACKED_ROWS = Replacement(
+    "packed rows",
+    "transformers.masking_utils",
+    "find_packed_sequence_indices",
+    "Without a cache (checkpointing turns it off) transformers looks in the positions whether rows are packed, and takes "
+    "them to be where it cannot look.",
+)
 FOREACH_DEVICES = Replacement(
     "foreach devices",
     "torch.utils._foreach_utils",
@@ -55,6 +62,12 @@ def fake_device(
     def without_values(value: Any) -> bool:
         return isinstance(value, torch.Tensor) and value.is_meta
 
+    find_packed = PACKED_ROWS.original()
+
+    def looked_up(positions: Any) -> Any:
+        with MASK_READING.by(lambda value: False):
+            return find_packed(positions)
+
     @contextmanager
     def begin() -> Iterator[None]:
         with kernels.attention(device), tracker.recording(recorder, scratch, watched):
@@ -63,6 +76,7 @@ def fake_device(
     with ExitStack() as stack:
         stack.enter_context(torch.device("meta"))
         stack.enter_context(MASK_READING.by(without_values))
+        stack.enter_context(PACKED_ROWS.by(looked_up))
         stack.enter_context(FOREACH_DEVICES.by(lambda: ["meta"]))
         stack.enter_context(sparse.sparse_as_dense())
         yield begin

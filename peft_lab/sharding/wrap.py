@@ -85,7 +85,8 @@ def _labelling(recorder: Recorder) -> tuple[Any, Any]:
 def replicate(
     model: torch.nn.Module, how: Sharding, recorder: Recorder, real: bool = False
 ) -> torch.nn.Module:
-    """DDP. ``real``: with values and others to talk to, so that DDP compares what they have and sums up itself."""
+    """DDP, of processes that start with equal weights (it does not send them around first). ``real``: there are others
+    to talk to."""
     import torch
     from torch.nn.parallel import DistributedDataParallel
 
@@ -103,7 +104,7 @@ def replicate(
         with recording(recorder, watched={}):
             wrapped = Replicated(
                 model,
-                init_sync=real,
+                init_sync=False,
                 bucket_cap_mb=how.bucket_mb,
                 gradient_as_bucket_view=how.bucket_view,
             )

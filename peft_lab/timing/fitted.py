@@ -59,6 +59,10 @@ MEANINGS = {
 }
 
 
+#: Of the best product's rate, what those of a training reach: their sizes are as they come. Assumed.
+_SHAPED = 0.9
+
+
 @cache
 def _kept() -> dict[str, Any]:
     return dict(json.loads((resources.files(__package__) / FILE).read_text("utf-8")))
@@ -79,18 +83,27 @@ def speed_of(gpu: str) -> Speed:
 
 
 def carried(found: Speed, to: Sheet) -> Speed:
-    """Constants found on one GPU for another: arithmetic goes by its arithmetic, bytes by its memory, the cache by its
-    size, and its rate by what the multiprocessors ask of it (their number times their clock)."""
+    """Constants found on one GPU for another: bytes go by its memory, the cache by its size and its rate by what the
+    multiprocessors ask of it (their number times their clock), products by :func:`_products`."""
     memory = found.memory * to.memory / _SHEET.memory
     cores = to.units * to.clock / (_SHEET.units * _SHEET.clock)
     return Speed(**{
         **asdict(found),
-        "matmul16": found.matmul16 * to.matmul16 / _SHEET.matmul16,
+        "matmul16": found.matmul16 if to is _SHEET else _products(found, to),
         "matmul32": found.matmul32 * to.matmul32 / _SHEET.matmul32,
         "memory": memory,
         "cache": max(found.cache * cores, memory),
         "held": found.held * to.cache / _SHEET.cache,
     })  # fmt: skip
+
+
+def _products(found: Speed, to: Sheet) -> float:
+    """16-bit products. A sheet's figure is that of its highest clock, which only some cards hold under such a load:
+    where the best product was measured, trainings are taken to come near it; else it is the sheet's figure or what its
+    power allows at the energy that an operation took on the card that was fitted, whichever is less."""
+    if to.best16:
+        return _SHAPED * to.best16
+    return min(_SHAPED * to.matmul16, found.matmul16 * to.power / _SHEET.power)
 
 
 def band(gpu: str, devices: int = 1) -> tuple[float, float]:
