@@ -49,6 +49,12 @@ class Stage:
         )
         step.train(self.subject, self.recorder, self.optimizer, inputs, setting.device == "cuda")
 
+    def accumulate(self) -> None:
+        """A pass on the setting's batch without a step of the optimizer."""
+        setting = self.setting
+        inputs = step.training_batch(self.subject, setting.batch, setting.seq, setting.padded)
+        step.accumulate(self.subject, self.recorder, inputs)
+
     def generate(self, prompt: int) -> None:
         """The setting's rows and new tokens after prompts of ``prompt`` tokens; what the step put out is gone then."""
         if self.setting.generate is None:

@@ -126,18 +126,38 @@ def label_gradients(model: torch.nn.Module, recorder: Recorder) -> None:
             recorder.trace.storages[number].layer = recorder.layer_of(parameter)
 
 
+def _loss(subject: Subject, batch: Mapping[str, Any]) -> torch.Tensor:
+    subject.outputs = subject.model(**batch)
+    loss: torch.Tensor = subject.outputs.loss if hasattr(subject.outputs, "loss") else subject.outputs[0]
+    return loss
+
+
 def train(subject: Subject, recorder: Recorder, optimizer: Any, batch: dict[str, Any], foreach: bool) -> None:
     """One optimizer step as the usual loop makes it: the model takes the loss, and what it returned lives on."""
-
-    def loss_of(model: torch.nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
-        subject.outputs = model(**batch)
-        loss: torch.Tensor = subject.outputs.loss if hasattr(subject.outputs, "loss") else subject.outputs[0]
-        return loss
-
     enter = phases(subject, recorder)
     masters = InPlace(subject.parameters)
-    train_step(subject.model, batch, loss_of, masters, optimizer, MAX_NORM, enter, foreach)
+    train_step(
+        subject.model,
+        batch,
+        lambda _, batch: _loss(subject, batch),
+        masters,
+        optimizer,
+        MAX_NORM,
+        enter,
+        foreach,
+    )
     recorder.enter("idle")
+
+
+def accumulate(subject: Subject, recorder: Recorder, batch: dict[str, Any]) -> None:
+    """A pass whose gradients are added up for a later step."""
+    enter = phases(subject, recorder)
+    enter("forward")
+    loss = _loss(subject, batch)
+    enter("backward")
+    loss.backward()  # type: ignore[no-untyped-call]
+    del loss
+    label_gradients(subject.model, recorder)
 
 
 def _wants_task_ids(model: torch.nn.Module) -> bool:

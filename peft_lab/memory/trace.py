@@ -54,14 +54,14 @@ class Sent:
         kind: ``all-gather``, ``reduce-scatter``, ``all-reduce``, ``broadcast`` ...
         nbytes: of the whole tensor, not of a device's share.
         layer: that computed in the run; of those that were unrolled it is in one alone.
-        step: how many optimizer steps had begun.
+        turn: how many forward passes had begun.
     """
 
     kind: str
     nbytes: int
     phase: str
     layer: int | None
-    step: int
+    turn: int
 
 
 @dataclass

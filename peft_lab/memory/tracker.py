@@ -49,7 +49,7 @@ class Recorder:
         self._layer: int | None = None
         self.logits = False
         self._last_layer: int | None = None
-        self._steps = 0
+        self._turns = 0
         self.part, self.stream, self.module = "", 0, ""
         #: the first and the last layer
         self.edges: frozenset[int] = frozenset()
@@ -67,7 +67,7 @@ class Recorder:
     def enter(self, phase: str | None = None, layer: int | None = None) -> None:
         """The run is now in ``phase`` (unchanged when None) and in ``layer``."""
         self._phase = self._phase if phase is None else phase
-        self._steps += phase == "zero_grad"
+        self._turns += phase == "forward"
         self._layer = layer
         self._last_layer = None
         self.trace.marks.append(Mark(len(self.trace.events), self._phase, layer))
@@ -139,7 +139,7 @@ class Recorder:
 
     def sends(self, kind: str, nbytes: int) -> None:
         """Note an exchange with other devices."""
-        self.trace.sent.append(Sent(kind, nbytes, self._phase, self._layer, self._steps))
+        self.trace.sent.append(Sent(kind, nbytes, self._phase, self._layer, self._turns))
 
     def see_results(self, func: Any, args: tuple[Any, ...], result: Any) -> None:
         """Note what an operation returned.
@@ -271,7 +271,7 @@ def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watch
     inside, told = scratch or {}, watched or {}
     split = _split_type() if watched is not None else None
     aten = torch.ops.aten
-    read_scalar, copy = aten._local_scalar_dense.default, aten.copy_.default
+    read_scalar, copy, to_copy = aten._local_scalar_dense.default, aten.copy_.default, aten._to_copy.default
     indexing = {
         aten.index.Tensor,
         aten.index_put.default,
@@ -291,6 +291,8 @@ def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watch
             kwargs = kwargs or {}
             if func is read_scalar and args[0].is_meta:
                 return scalar_standin(args[0])
+            if func is to_copy and split is not None and args[0].is_meta and _to_host(kwargs):
+                return torch.empty_like(args[0], device="cpu")
             if func is copy and split is not None and args[1].is_meta and not args[0].is_meta:
                 return args[0]  # what the first process hands out to all it has on its host already
             if func in indexing and args[0].is_meta:
@@ -309,6 +311,11 @@ def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watch
             return result
 
     return Recording()  # type: ignore[no-untyped-call]
+
+
+def _to_host(kwargs: Mapping[str, Any]) -> bool:
+    device = kwargs.get("device")
+    return device is not None and device.type == "cpu"
 
 
 def _split_type() -> type:

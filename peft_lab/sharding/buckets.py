@@ -60,8 +60,8 @@ def deepen(trace: Trace, trained: Sequence[torch.nn.Parameter], how: Sharding) -
         events += instead if event >= 0 else [~i for i in instead]
     marks += [replace(mark, at=len(events)) for mark in trace.marks[at:]]
     kept = [sent for sent in trace.sent if sent.kind != "all-reduce"]
-    last = max((sent.step for sent in trace.sent), default=0)
-    sums = [Sent("all-reduce", size, "backward", None, last) for size in later]
+    turns = sorted({sent.turn for sent in trace.sent if sent.kind == "all-reduce"})
+    sums = [Sent("all-reduce", size, "backward", None, turn) for turn in turns for size in later]
     return Trace(storages, events, marks, kept + sums)
 
 

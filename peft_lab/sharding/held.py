@@ -38,15 +38,17 @@ def held_at_peak(trace: Trace) -> tuple[Held, ...]:
     return tuple(Held(*key, size, count[key]) for key, size in nbytes.most_common() if size)
 
 
-def exchanged(trace: Trace, depth: int | None) -> tuple[Exchange, ...]:
-    """What is sent in the last step. ``depth``: how many layers five stand for, if they do."""
-    last = max((sent.step for sent in trace.sent), default=0)
+def exchanged(trace: Trace, depth: int | None, passes: int = 1) -> tuple[Exchange, ...]:
+    """What is sent in the last step, of so many passes: of the two last ones the first stands for all but the last.
+
+    ``depth``: how many layers five stand for, if they do.
+    """
+    last = max((sent.turn for sent in trace.sent), default=0)
     count: Counter[str] = Counter()
     nbytes: Counter[str] = Counter()
     for sent in trace.sent:
-        if sent.step < last:
-            continue
-        times = 1 if depth is None or sent.layer != TEMPLATE else depth - DEPTH + 1
+        times = {last: 1, last - 1: passes - 1}.get(sent.turn, 0)
+        times *= 1 if depth is None or sent.layer != TEMPLATE else depth - DEPTH + 1
         count[sent.kind] += times
         nbytes[sent.kind] += sent.nbytes * times
-    return tuple(Exchange(kind, count[kind], nbytes[kind]) for kind in sorted(count))
+    return tuple(Exchange(kind, count[kind], nbytes[kind]) for kind in sorted(count) if count[kind])

@@ -86,3 +86,22 @@ class Sharding:
                 "Offloading and the precisions of gathering and reducing are settings of fsdp2, zero2 and zero3.",
                 "sharding",
             )
+
+
+def notes(how: Sharding) -> tuple[str, ...]:
+    """What is not in the figures of a step that is put on devices so."""
+    if how.runs == "none":
+        return ()
+    found = [
+        "NCCL's own buffers lie outside PyTorch's allocator and are not counted; nor is loading the model."
+    ]
+    if how.kind in STANDS_FOR:
+        run = {"ddp": "DDP with torch's ZeroRedundancyOptimizer", "fsdp2": "FSDP2"}[how.runs]
+        found.append(
+            f"Run as {run}, which splits the same; DeepSpeed's own buffers and float32 copies are not simulated."
+        )
+    if how.offload:
+        found.append(
+            "The optimizer runs on the processor; what it takes there is counted, its work is not simulated."
+        )
+    return tuple(found)

@@ -13,14 +13,14 @@ from peft_lab.memory import account
 from peft_lab.memory.build import Blueprint
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.result import largest
-from peft_lab.memory.running import Devices, Stage, run
+from peft_lab.memory.running import Devices, Schedule, Stage, run
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import blueprint_of, check, refusing
 from peft_lab.memory.tracker import Recorder
-from peft_lab.sharding import fabric, watch, wrap
+from peft_lab.sharding import fabric, optimizing, watch, wrap
 from peft_lab.sharding.buckets import deepen
 from peft_lab.sharding.held import exchanged, held_at_peak
-from peft_lab.sharding.how import Sharding
+from peft_lab.sharding.how import Sharding, notes
 from peft_lab.sharding.result import SHARDED_PARTS, ShardedResult
 
 if TYPE_CHECKING:
@@ -48,6 +48,13 @@ class _Several(Devices):
             self._named = stack
             yield
 
+    def optimizer(self, name: str, parameters: Sequence[torch.nn.Parameter], foreach: bool) -> Any:
+        if self.how.offload:
+            return optimizing.Hosted(name, parameters)
+        if self.how.kind == "zero1":
+            return optimizing.divided(name, parameters, foreach)
+        return super().optimizer(name, parameters, foreach)
+
     def split(self, model: torch.nn.Module, layers: Sequence[torch.nn.Module]) -> torch.nn.Module:
         recorder = self._recorder
         assert recorder is not None and self._named is not None
@@ -59,16 +66,41 @@ class _Several(Devices):
         return model
 
 
-def schedule(how: Sharding) -> Any:
-    """Two optimizer steps, each after ``how.accumulate`` passes."""
+def schedule(how: Sharding) -> Schedule:
+    """Two optimizer steps. Of several passes before each two are made: the others are like the first of them."""
 
-    def run_it(stage: Stage) -> None:
-        watch.own(stage.subject.model, stage.recorder)
-        stage.subject.model.train()
+    def steps(stage: Stage) -> None:
+        model, optimizer = stage.subject.model, stage.optimizer
+        watch.own(model, stage.recorder)
+        model.train()
         for _ in range(2):
+            if how.accumulate > 1:
+                stage.recorder.enter("zero_grad")
+                optimizer.zero_grad()
+                with wrap.apart(model, how):
+                    stage.accumulate()
+                stage.optimizer = _Adding(optimizer)
             stage.train()
 
-    return run_it
+    return steps
+
+
+class _Adding:
+    """An optimizer that keeps the gradients that are there at the beginning of a step."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self._optimizer = optimizer
+
+    def zero_grad(self) -> None:
+        """They are added to."""
+
+    def step(self) -> None:
+        self._optimizer.step()
+
+    def paged_bytes(self, parameters: Any = None) -> int:
+        """As the optimizer has them."""
+        found = getattr(self._optimizer, "paged_bytes", None)
+        return 0 if found is None else int(found(parameters))
 
 
 def simulate_blueprint(
@@ -106,8 +138,9 @@ def simulate_blueprint(
         parts=top.parts,
         peak=held_at_peak(trace),
         points=tuple(points[last:]),
-        exchanges=exchanged(trace, blueprint.depth // blueprint.period if unrolled else None),
+        exchanges=exchanged(trace, blueprint.depth // blueprint.period if unrolled else None, how.accumulate),
         host_bytes=host,
+        notes=notes(how),
         unrolled=unrolled,
         seconds=time.perf_counter() - start,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.memory.setting import torch_dtype
@@ -41,12 +42,40 @@ def shard(
         for outside in _ends(model):
             fully_shard(outside, reshard_after_forward=how.reshards, **common)
     fully_shard(model, **common)
+    if how.offload and mesh.device_type == "meta":
+        host(model)
     gather, scatter = _labelling(recorder)
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_custom_all_gather(gather())
             module.set_custom_reduce_scatter(scatter())
     return model
+
+
+def host(model: torch.nn.Module) -> None:
+    """What is split goes to main memory, buffers stay. Memory that nobody writes to is never really taken."""
+    buffers = {
+        (module, name): buffer
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    }
+    model.to_empty(device="cpu")
+    for (module, name), buffer in buffers.items():
+        module._buffers[name] = buffer
+
+
+@contextmanager
+def apart(model: Any, how: Sharding) -> Iterator[None]:
+    """For a pass before the last one of a step: gradients stay whole and at home, if ``how`` says so."""
+    if how.sync_each or how.runs == "none":
+        yield
+    elif how.runs == "ddp":
+        with model.no_sync():
+            yield
+    else:
+        model.set_requires_gradient_sync(False)
+        yield
+        model.set_requires_gradient_sync(True)
 
 
 def _ends(model: torch.nn.Module) -> list[torch.nn.Module]:
