@@ -51,6 +51,7 @@ class StepPlan:
     devices: int = 1
     host_bytes: int = 0
     seconds: tuple[float, float] | None = None
+    split_run: bool = False
     settings: Mapping[str, Setting] = field(default_factory=dict)
 
     @property
@@ -61,7 +62,7 @@ class StepPlan:
     @property
     def estimated(self) -> bool:
         """Whether the peak is worked out from another step's simulation."""
-        return self.sharding.startswith("fsdp2")
+        return self.sharding.startswith("fsdp2") and not self.split_run
 
 
 def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPlan:
@@ -107,6 +108,7 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
             room.devices,
             epochs * situation.tokens * situation.pairs,
         ),
+        split_run=step.split_run,
         settings=settings,
     )
 
@@ -194,4 +196,5 @@ def _shared(step: Step, devices: int) -> str:
     if step.sharding == "ddp":
         return f"All of the model on each of {devices:,} devices, gradients averaged."
     where = "; what is frozen waits in main memory" if step.host else ""
-    return f"Weights, gradients and moments split over {devices:,} devices{where}: estimated, not simulated."
+    how = "the split step itself was simulated" if step.split_run else "estimated, not simulated"
+    return f"Weights, gradients and moments split over {devices:,} devices{where}: {how}."

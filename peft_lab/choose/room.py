@@ -49,6 +49,7 @@ class Step:
     Attributes:
         batch: rows on each device. needed: bytes on each. accumulate: so many make the batch that was asked for.
         sharding: ``none``, ``ddp``, ``fsdp2``, or ``fsdp2+offload`` with ``host`` bytes in main memory.
+        split_run: whether a split step was itself simulated.
     """
 
     batch: int
@@ -59,11 +60,12 @@ class Step:
     dtype: str = DTYPE
     sharding: str = "none"
     host: int = 0
+    split_run: bool = False
 
     @property
     def estimated(self) -> bool:
         """Whether the figure is worked out from another step's simulation."""
-        return self.sharding.startswith("fsdp2")
+        return self.sharding.startswith("fsdp2") and not self.split_run
 
 
 class Room:
@@ -101,7 +103,7 @@ class Room:
 
     def least(self, method: str, values: Mapping[str, Any] | None = None) -> int:
         """Bytes of the smallest step on one device: one row, checkpointed, with the method's cheapest states."""
-        run = list(self._states(method))[-1]
+        run = list(self.states(method))[-1]
         return self.needs(
             method, self._values(method, values or {}), replace(run, batch=1, checkpointing=True)
         )
@@ -109,7 +111,7 @@ class Room:
     def step(self, method: str, values: Mapping[str, Any]) -> Step | None:
         """The step that costs least of those that fit, up to the batch asked for; else ``None``."""
         each = ceil(self.batch / self.devices)
-        for run in self._states(method):
+        for run in self.states(method):
             found = self._alone(method, values, run, each)
             if found is None and self.devices > 1:
                 found = self._split(method, values, run, each)
@@ -120,14 +122,14 @@ class Room:
     def alone(self, method: str, values: Mapping[str, Any]) -> Step | None:
         """As :meth:`step`, where each device has all of the model."""
         each = ceil(self.batch / self.devices)
-        found = (self._alone(method, values, run, each) for run in self._states(method))
+        found = (self._alone(method, values, run, each) for run in self.states(method))
         return next((step for step in found if step is not None), None)
 
     def smallest(self, method: str, values: Mapping[str, Any]) -> Step | None:
         """Whether anything fits: one row, checkpointed, with the cheapest states; on several devices :meth:`step`."""
         if self.devices > 1:
             return self.step(method, values)
-        run = replace(list(self._states(method))[-1], checkpointing=True)
+        run = replace(list(self.states(method))[-1], checkpointing=True)
         if split.weights(self._situation.shape, method, run) > self.usable:
             return None
         needed = self.needs(method, values, run)
@@ -162,7 +164,7 @@ class Room:
 
     # -- the ladder ----------------------------------------------------------------------------------------------
 
-    def _states(self, method: str) -> Iterator[Run]:
+    def states(self, method: str) -> Iterator[Run]:
         """How weights and moments are kept, what costs least first."""
         if method != "full":
             yield Run(1, False)
@@ -194,7 +196,7 @@ class Room:
             def needs(rows: int, checkpointing: bool = checkpointing) -> int:
                 return self.needs(method, values, replace(run, batch=rows, checkpointing=checkpointing))
 
-            found = self._largest(needs, each, limit, weights > limit / 2)
+            found = self.largest_rows(needs, each, limit, weights > limit / 2)
             if found is not None:
                 rows, needed = found
                 return Step(
@@ -220,7 +222,7 @@ class Room:
         if method != "full":
             shares.append(("fsdp2+offload", 0, states))
         for sharding, share, host in shares:
-            found = self._largest(beside, each, limit - share - passing)
+            found = self.largest_rows(beside, each, limit - share - passing)
             if found is not None:
                 rows, needed = found
                 return Step(
@@ -229,7 +231,7 @@ class Room:
         return None
 
     @staticmethod
-    def _largest(
+    def largest_rows(
         needs: Callable[[int], int], most: int, limit: int, tight: bool = False
     ) -> tuple[int, int] | None:
         """The most rows that fit, up to ``most``: all, one, or between them where a line through both says.

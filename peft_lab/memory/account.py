@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from peft_lab.memory.allocator import CachingAllocator, round_size
 from peft_lab.memory.kernels import cublas_workspace
-from peft_lab.memory.tracker import EMPTY_CACHE, Trace
+from peft_lab.memory.trace import EMPTY_CACHE, Trace
 
 #: What memory is for, in the order in which it is stacked.
 PARTS = (
@@ -78,11 +79,14 @@ def walk(trace: Trace) -> list[tuple[int, str, int | None]]:
     return out
 
 
-def timeline(trace: Trace) -> list[Point]:
-    """One point for each stretch (a phase, or a layer within one), in order; host memory is not part of it."""
+def timeline(trace: Trace, names: Sequence[str] = PARTS) -> list[Point]:
+    """One point for each stretch (a phase, or a layer within one), in order; host memory is not part of it.
+
+    ``names``: of all parts that there are.
+    """
     parts = parts_of(trace)
     sizes = [round_size(storage.nbytes) if storage.nbytes else 0 for storage in trace.storages]
-    live = dict.fromkeys(PARTS, 0)
+    live = dict.fromkeys(names, 0)
     total = best = 0
     at_best = dict(live)
     points: list[Point] = []
@@ -151,9 +155,9 @@ def reserve(
             taken.add(thread)
             allocator.malloc(workspace)
         if event >= 0:
-            nbytes = trace.storages[event].nbytes
-            if nbytes:
-                blocks[event] = allocator.malloc(nbytes)
+            made = trace.storages[event]
+            if made.nbytes:
+                blocks[event] = allocator.malloc(made.nbytes, made.stream)
         elif event == EMPTY_CACHE:
             allocator.empty_cache()
         else:

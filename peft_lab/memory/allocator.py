@@ -5,13 +5,15 @@ default settings; the constants are named in ``c10/core/AllocatorConfig.h``, whi
 Nothing in here was adjusted to measured figures.
 
 What is modelled: size rounding, the two pools, segment sizes, best fit, splitting, merging of free
-neighbours, ``empty_cache``, and the release of cached segments when the device is full. What is not:
-several streams (training here uses one) and expandable segments (off by default).
+neighbours, pools of their own for each stream (``BlockComparatorSize`` sorts by stream first), ``empty_cache``, and
+the release of cached segments when the device is full. What is not: expandable segments (off by default), and blocks
+that wait for other streams' events before they are free (``record_stream``, which FSDP2 does without).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import defaultdict
 from dataclasses import dataclass
 
 MIN_BLOCK = 512  # kMinBlockSize: every size is rounded up to a multiple of it (round_size)
@@ -61,6 +63,7 @@ class Block:
     address: int
     size: int
     small: bool
+    stream: int = 0
     free: bool = True
     before: Block | None = None
     after: Block | None = None
@@ -92,21 +95,21 @@ class CachingAllocator:
         self.peak_allocated = 0
         self.peak_reserved = 0
         self._next_address = 0
-        self._free: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
+        self._free: defaultdict[tuple[int, bool], list[tuple[int, int]]] = defaultdict(list)
         self._blocks: dict[int, Block] = {}
 
-    def malloc(self, nbytes: int) -> Block:
-        """Serve a request: the smallest cached block that fits, otherwise a new segment.
+    def malloc(self, nbytes: int, stream: int = 0) -> Block:
+        """Serve a stream's request: the smallest of its cached blocks that fits, otherwise a new segment.
 
         Raises DeviceFull when ``capacity`` would be exceeded after releasing every cached segment.
         """
         size = round_size(nbytes)
         small = size <= SMALL_SIZE
-        block = self._best_fit(size, small) or self._new_segment(size, small)
+        block = self._best_fit(size, small, stream) or self._new_segment(size, small, stream)
         remaining = block.size - size
         # should_split: a small block splits for 512 bytes, a large one only for more than 1 MiB
         if remaining >= MIN_BLOCK if small else remaining > SMALL_SIZE:
-            rest = Block(block.address + size, remaining, small, True, block, block.after)
+            rest = Block(block.address + size, remaining, small, stream, True, block, block.after)
             if block.after is not None:
                 block.after.before = rest
             block.after = rest
@@ -146,31 +149,31 @@ class CachingAllocator:
                     self._take(block)
                     self.reserved -= block.size
 
-    def _best_fit(self, size: int, small: bool) -> Block | None:
-        pool = self._free[small]
+    def _best_fit(self, size: int, small: bool, stream: int) -> Block | None:
+        pool = self._free[stream, small]
         index = bisect_left(pool, (size, -1))
         if index == len(pool):
             return None
         _, address = pool.pop(index)
         return self._blocks.pop(address)
 
-    def _new_segment(self, size: int, small: bool) -> Block:
+    def _new_segment(self, size: int, small: bool, stream: int) -> Block:
         nbytes = segment_size(size)
         if self.capacity is not None and self.reserved + nbytes > self.capacity:
             self.empty_cache()
             if self.reserved + nbytes > self.capacity:
                 raise DeviceFull(nbytes, self.reserved, self.capacity)
-        block = Block(self._next_address, nbytes, small)
+        block = Block(self._next_address, nbytes, small, stream)
         self._next_address += nbytes
         self.reserved += nbytes
         self.peak_reserved = max(self.peak_reserved, self.reserved)
         return block
 
     def _put(self, block: Block) -> None:
-        insort(self._free[block.small], (block.size, block.address))
+        insort(self._free[block.stream, block.small], (block.size, block.address))
         self._blocks[block.address] = block
 
     def _take(self, block: Block) -> None:
-        pool = self._free[block.small]
+        pool = self._free[block.stream, block.small]
         del pool[bisect_left(pool, (block.size, block.address))]
         del self._blocks[block.address]

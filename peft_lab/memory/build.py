@@ -14,7 +14,7 @@ from peft_lab.errors import BadInput, SimulationError
 from peft_lab.memory import quantised, standins
 from peft_lab.memory.fake import tensors_held
 from peft_lab.memory.step import Subject
-from peft_lab.memory.tracker import Recorder
+from peft_lab.memory.tracker import Recorder, own_part
 from peft_lab.models.catalogue import DEPTH_FIELDS
 from peft_lab.models.refusals import REFUSALS, reason
 from peft_lab.models.shapes_only import shapes_only
@@ -34,6 +34,13 @@ _LAYER_NUMBER = re.compile(r"(?<!\w)\d|\\d(?![+*])")
 
 #: Applies a method to a meta model of the given depth and returns the model to train.
 Method = Callable[["torch.nn.Module", int], "torch.nn.Module"]
+#: Puts a model, whose repeated layers it is told, on several devices; returns what is stepped.
+Split = Callable[["torch.nn.Module", Sequence["torch.nn.Module"]], "torch.nn.Module"]
+
+
+def as_it_is(model: torch.nn.Module, layers: Sequence[torch.nn.Module]) -> torch.nn.Module:
+    """Leaves the model on one device."""
+    return model
 
 
 @dataclass(frozen=True)
@@ -253,16 +260,20 @@ def output_head(model: torch.nn.Module, kind: str) -> torch.nn.Module | None:
     return head if head is not None else None
 
 
-def make_subject(model: torch.nn.Module, blueprint: Blueprint, recorder: Recorder, depth: int) -> Subject:
-    """Note the model's tensors as present; to be called on a fake device."""
+def make_subject(
+    model: torch.nn.Module, blueprint: Blueprint, recorder: Recorder, depth: int, split: Split = as_it_is
+) -> Subject:
+    """Note the model's tensors as present, on a fake device. ``split``: puts it on several devices first."""
     constants = quantised.make_states(model) if blueprint.quantise is not None else set()
     layers = stacked_layers(model, depth)
+    head = output_head(model, blueprint.kind)
+    model = split(model, layers)
     owner: dict[int, int] = {}
     for index, layer in enumerate(layers):
         for tensor in tensors_of(layer):
-            owner.setdefault(tensor.untyped_storage()._cdata, index // blueprint.period)
+            owner.setdefault(own_part(tensor).untyped_storage()._cdata, index // blueprint.period)
     for tensor in tensors_of(model):
-        key = tensor.untyped_storage()._cdata
+        key = own_part(tensor).untyped_storage()._cdata
         adapter = tensor.requires_grad and blueprint.method is not None
         part = "quantisation" if key in constants else "adapter" if adapter else "weights"
         recorder.see(tensor, part, owner.get(key))
@@ -271,7 +282,7 @@ def make_subject(model: torch.nn.Module, blueprint: Blueprint, recorder: Recorde
         kind=blueprint.kind,
         layers=layers,
         period=blueprint.period,
-        head=output_head(model, blueprint.kind),
+        head=head,
     )
 
 
@@ -285,7 +296,7 @@ def tensors_of(module: torch.nn.Module) -> list[torch.Tensor]:
             if name not in ("_parameters", "_buffers", "_modules") and not name.endswith("_hooks"):
                 own += tensors_held(value)
         for tensor in own:
-            key = tensor.untyped_storage()._cdata
+            key = own_part(tensor).untyped_storage()._cdata
             if key not in seen:
                 seen.add(key)
                 found.append(tensor)

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.memory import kernels, quantised, sparse, tracker
-from peft_lab.memory.tracker import Recorder
+from peft_lab.memory.tracker import Recorder, Watched
 from peft_lab.replacing import Replacement
 
 if TYPE_CHECKING:
@@ -28,6 +28,13 @@ MASK_READING = Replacement(
     "is_fake_tensor",
     "Transformers looks whether a mask is all ones, to leave it out, unless the tensor is a fake one.",
 )
+PACKED_ROWS = Replacement(
+    "packed rows",
+    "transformers.masking_utils",
+    "find_packed_sequence_indices",
+    "Without a cache (checkpointing turns it off) transformers looks in the positions whether rows are packed, and takes "
+    "them to be where it cannot look.",
+)
 FOREACH_DEVICES = Replacement(
     "foreach devices",
     "torch.utils._foreach_utils",
@@ -37,8 +44,13 @@ FOREACH_DEVICES = Replacement(
 
 
 @contextmanager
-def fake_device(device: str, quantise: bool, recorder: Recorder) -> Iterator[Callable[[], Any]]:
-    """Tensors without values, whose operations take the kernels of ``device``; the function given starts recording."""
+def fake_device(
+    device: str, quantise: bool, recorder: Recorder, watched: Watched | None = None
+) -> Iterator[Callable[[], Any]]:
+    """Tensors without values, whose operations take the kernels of ``device``; the function given starts recording.
+
+    ``watched``: as :func:`peft_lab.memory.tracker.recording` has it.
+    """
     import torch
 
     scratch: dict[Any, Any] = {}
@@ -50,14 +62,21 @@ def fake_device(device: str, quantise: bool, recorder: Recorder) -> Iterator[Cal
     def without_values(value: Any) -> bool:
         return isinstance(value, torch.Tensor) and value.is_meta
 
+    find_packed = PACKED_ROWS.original()
+
+    def looked_up(positions: Any) -> Any:
+        with MASK_READING.by(lambda value: False):
+            return find_packed(positions)
+
     @contextmanager
     def begin() -> Iterator[None]:
-        with kernels.attention(device), tracker.recording(recorder, scratch):
+        with kernels.attention(device), tracker.recording(recorder, scratch, watched):
             yield
 
     with ExitStack() as stack:
         stack.enter_context(torch.device("meta"))
         stack.enter_context(MASK_READING.by(without_values))
+        stack.enter_context(PACKED_ROWS.by(looked_up))
         stack.enter_context(FOREACH_DEVICES.by(lambda: ["meta"]))
         stack.enter_context(sparse.sparse_as_dense())
         yield begin

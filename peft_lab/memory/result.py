@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from peft_lab.memory.account import PARTS, Point
+from peft_lab.memory.work import Work
 
 #: The command line's names of the parts; the rest is ``other``.
 _OWN_NAME = ("weights", "adapter", "gradients", "optimizer", "activations")
@@ -24,6 +25,7 @@ class Simulation:
         host_bytes: optimizer states paged to host memory.
         unrolled: whether the layers were found alike and five of them stood for all.
         seconds: that it took, without imports.
+        work: what each of the steps did, the last one last.
     """
 
     model: str
@@ -36,6 +38,7 @@ class Simulation:
     unrolled: bool = False
     seconds: float = 0.0
     source: str = "simulated"
+    work: tuple[Work, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The command line's JSON: five parts and ``other``, and the finer parts beside them."""

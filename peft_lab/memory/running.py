@@ -6,10 +6,10 @@ What is run is a schedule on a stage; how the trace of a few layers is repeated 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft_lab.errors import PeftLabError, SimulationError, Unsupported
 from peft_lab.memory import optimizers, step
@@ -17,10 +17,14 @@ from peft_lab.memory.build import Blueprint, adapted_modules, make_subject, name
 from peft_lab.memory.fake import HOST, fake_device
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.standins import needs_real_adapter, refusal
-from peft_lab.memory.tracker import Recorder, Trace
+from peft_lab.memory.trace import Trace
+from peft_lab.memory.tracker import Recorder, Watched
 from peft_lab.memory.unroll import DEPTH, unroll, without_scalars
 from peft_lab.models.refusals import REFUSALS
 from peft_lab.training.step import Phase
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass
@@ -45,6 +49,12 @@ class Stage:
         )
         step.train(self.subject, self.recorder, self.optimizer, inputs, setting.device == "cuda")
 
+    def accumulate(self) -> None:
+        """A pass on the setting's batch without a step of the optimizer."""
+        setting = self.setting
+        inputs = step.training_batch(self.subject, setting.batch, setting.seq, setting.padded)
+        step.accumulate(self.subject, self.recorder, inputs)
+
     def generate(self, prompt: int) -> None:
         """The setting's rows and new tokens after prompts of ``prompt`` tokens; what the step put out is gone then."""
         if self.setting.generate is None:
@@ -52,6 +62,26 @@ class Stage:
         self.subject.outputs = None
         self.subject.model.eval()
         step.generate(self.subject, self.recorder, self.setting.generate[0], prompt, self.setting.generate[1])
+
+
+class Devices:
+    """The devices that a step runs on: here one that has everything. Several are peft_lab.sharding's."""
+
+    def __init__(self) -> None:
+        self.watched: Watched | None = None
+
+    @contextmanager
+    def around(self, recorder: Recorder) -> Iterator[None]:
+        """For as long as a model is put on them and stepped."""
+        yield
+
+    def split(self, model: torch.nn.Module, layers: Sequence[torch.nn.Module]) -> torch.nn.Module:
+        """Puts the model, whose repeated layers are told, on them; returns what is stepped."""
+        return model
+
+    def optimizer(self, name: str, parameters: Sequence[torch.nn.Parameter], foreach: bool) -> Any:
+        """As :func:`optimizers.make` does."""
+        return optimizers.make(name, parameters, foreach)
 
 
 #: What is run: a list of phases on a stage.
@@ -67,7 +97,9 @@ def two_steps(stage: Stage) -> None:
         stage.generate(stage.setting.seq)
 
 
-def run(blueprint: Blueprint, setting: Setting, schedule: Schedule = two_steps) -> tuple[Trace, int, bool]:
+def run(
+    blueprint: Blueprint, setting: Setting, schedule: Schedule = two_steps, devices: Devices | None = None
+) -> tuple[Trace, int, bool]:
     """The trace of a schedule, the bytes of optimizer states on the host, and whether it was unrolled.
 
     Raises:
@@ -78,7 +110,7 @@ def run(blueprint: Blueprint, setting: Setting, schedule: Schedule = two_steps) 
     if reason is not None:
         raise SimulationError(reason)
     try:
-        return _run(blueprint, setting, schedule)
+        return _run(blueprint, setting, schedule, devices or Devices())
     except REFUSALS as error:
         if blueprint.quantise is None:
             raise
@@ -89,22 +121,26 @@ def run(blueprint: Blueprint, setting: Setting, schedule: Schedule = two_steps) 
         ) from error
 
 
-def _run(blueprint: Blueprint, setting: Setting, schedule: Schedule) -> tuple[Trace, int, bool]:
+def _run(
+    blueprint: Blueprint, setting: Setting, schedule: Schedule, devices: Devices
+) -> tuple[Trace, int, bool]:
     depth = blueprint.depth
     if depth > DEPTH * blueprint.period and not names_layers(blueprint.method):
         # What does not suit a few layers may suit all of them, and what suits neither says so at full depth.
         with suppress(PeftLabError, *REFUSALS):
-            found = _unrolled(blueprint, setting, schedule)
+            found = _unrolled(blueprint, setting, schedule, devices)
             if found is not None:
                 return (*found, True)
-    trace, stage = _run_at(blueprint, setting, schedule, depth)
+    trace, stage = _run_at(blueprint, setting, schedule, depth, devices)
     return trace, _host_bytes(stage), False
 
 
-def _unrolled(blueprint: Blueprint, setting: Setting, schedule: Schedule) -> tuple[Trace, int] | None:
+def _unrolled(
+    blueprint: Blueprint, setting: Setting, schedule: Schedule, devices: Devices
+) -> tuple[Trace, int] | None:
     """The trace and the bytes on the host from a few layers; None where those do not show what all of them do."""
     period = blueprint.period
-    trace, stage = _run_at(blueprint, setting, schedule, DEPTH * period)
+    trace, stage = _run_at(blueprint, setting, schedule, DEPTH * period, devices)
     layers = stage.subject.layers
     if not layers:
         return None
@@ -165,13 +201,20 @@ def _host_bytes(stage: Stage, parameters: Sequence[Any] | None = None) -> int:
     return 0 if paged is None else int(paged(parameters))
 
 
-def _run_at(blueprint: Blueprint, setting: Setting, schedule: Schedule, depth: int) -> tuple[Trace, Stage]:
+def _run_at(
+    blueprint: Blueprint, setting: Setting, schedule: Schedule, depth: int, devices: Devices | None = None
+) -> tuple[Trace, Stage]:
     model = blueprint.build(depth)
     recorder = Recorder(HOST)
+    devices = devices or Devices()
+    packed, foreach = blueprint.quantise is not None, setting.device == "cuda"
     try:
-        with fake_device(setting.device, blueprint.quantise is not None, recorder) as begin:
-            subject = make_subject(model, blueprint, recorder, depth)
-            optimizer = optimizers.make(setting.optimizer, subject.parameters, setting.device == "cuda")
+        with (
+            devices.around(recorder),
+            fake_device(setting.device, packed, recorder, devices.watched) as begin,
+        ):
+            subject = make_subject(model, blueprint, recorder, depth, devices.split)
+            optimizer = devices.optimizer(setting.optimizer, subject.parameters, foreach)
             stage = Stage(subject, recorder, optimizer, setting)
             with begin(), step.watching(subject, recorder):
                 schedule(stage)

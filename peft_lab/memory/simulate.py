@@ -6,7 +6,8 @@ Imports torch inside; pages and commands call this in the inspector process.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.errors import BadInput, SimulationError, Unsupported
@@ -16,13 +17,14 @@ from peft_lab.memory.request import ConfigRequest, StepRequest
 from peft_lab.memory.result import Simulation, largest
 from peft_lab.memory.running import Schedule, run, two_steps
 from peft_lab.memory.setting import PRECISIONS, Setting, torch_dtype
+from peft_lab.memory.work import steps_of
 from peft_lab.models.meta import uncollected
 from peft_lab.models.refusals import REFUSALS, reason
 
 if TYPE_CHECKING:
     import torch
 
-    from peft_lab.methods.base import Part
+    from peft_lab.methods.base import MethodSpec, Part
     from peft_lab.models.catalogue import ModelEntry
     from peft_lab.models.shapes import ModelShape
 
@@ -72,6 +74,7 @@ def simulate_blueprint(
         host_bytes=host_bytes,
         unrolled=unrolled,
         seconds=time.perf_counter() - start,
+        work=tuple(steps_of(trace.work)),
     )
 
 
@@ -81,6 +84,18 @@ def simulate(request: StepRequest) -> Simulation:
     Raises:
         BadInput: unknown names or values out of range. SimulationError: what cannot be simulated, with the reason.
     """
+    entry, spec = check(request)
+    blueprint = blueprint_of(request)
+    with refusing(entry, spec):
+        return simulate_blueprint(blueprint, request.setting, entry.name, spec.slug)
+
+
+def check(request: StepRequest) -> tuple[ModelEntry, MethodSpec]:
+    """The model and the method of a step that can be meant.
+
+    Raises:
+        BadInput: unknown names or values out of range. Unsupported: what is not simulated.
+    """
     from peft_lab.methods import get_method
     from peft_lab.models.catalogue import resolve
 
@@ -88,9 +103,14 @@ def simulate(request: StepRequest) -> Simulation:
     full = spec.require(entry.shape, request.values)
     _check_length(entry, entry.kind, request.setting, spec.virtual_tokens(full))
     _check_stacks(entry.shape, spec.parts(entry.shape, full))
-    blueprint = blueprint_of(request)
+    return entry, spec
+
+
+@contextmanager
+def refusing(entry: ModelEntry, spec: MethodSpec) -> Iterator[None]:
+    """What libraries raise comes as a SimulationError with their reason."""
     try:
-        return simulate_blueprint(blueprint, request.setting, entry.name, spec.slug)
+        yield
     except REFUSALS as error:
         raise SimulationError(
             f"A step of {entry.title} with {spec.title} could not be simulated: {reason(error)}."

@@ -77,15 +77,19 @@ def _watch_layer(layer: torch.nn.Module, first: bool, index: int, recorder: Reco
             hidden.register_hook(lambda _: recorder.enter(layer=None))
         recorder.enter(layer=index)
 
-    def after(module: Any, args: Any, output: Any) -> None:
+    def returned(module: Any, args: Any, output: Any) -> None:
         first = output[0] if isinstance(output, (tuple, list)) else output
         # Without gradient there is nothing to hook; within a checkpoint's replay the hook of the first pass serves.
         if isinstance(first, torch.Tensor) and first.requires_grad and recorder.phase != "backward":
             first.register_hook(lambda _: recorder.enter(layer=index))
+
+    def after(module: Any, args: Any, output: Any) -> None:
         recorder.enter(layer=outer.pop())
 
+    # First and last of all hooks: what fetches a layer's parameters and lets them go belongs to the layer.
     return [
-        layer.register_forward_pre_hook(before, with_kwargs=True),
+        layer.register_forward_pre_hook(before, with_kwargs=True, prepend=True),
+        layer.register_forward_hook(returned, prepend=True),
         layer.register_forward_hook(after),
     ]
 
@@ -116,23 +120,44 @@ def label_gradients(model: torch.nn.Module, recorder: Recorder) -> None:
     """Note the parameters' gradients as such, each in its parameter's layer."""
     for parameter in model.parameters():
         number = None if parameter.grad is None else recorder.number(parameter.grad)
-        if number is not None and number >= 0:
+        # Some lie in a buffer that is sent.
+        if number is not None and number >= 0 and recorder.trace.storages[number].part != "buffers":
             recorder.trace.storages[number].part = "gradients"
             recorder.trace.storages[number].layer = recorder.layer_of(parameter)
 
 
+def _loss(subject: Subject, batch: Mapping[str, Any]) -> torch.Tensor:
+    subject.outputs = subject.model(**batch)
+    loss: torch.Tensor = subject.outputs.loss if hasattr(subject.outputs, "loss") else subject.outputs[0]
+    return loss
+
+
 def train(subject: Subject, recorder: Recorder, optimizer: Any, batch: dict[str, Any], foreach: bool) -> None:
     """One optimizer step as the usual loop makes it: the model takes the loss, and what it returned lives on."""
-
-    def loss_of(model: torch.nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
-        subject.outputs = model(**batch)
-        loss: torch.Tensor = subject.outputs.loss if hasattr(subject.outputs, "loss") else subject.outputs[0]
-        return loss
-
     enter = phases(subject, recorder)
     masters = InPlace(subject.parameters)
-    train_step(subject.model, batch, loss_of, masters, optimizer, MAX_NORM, enter, foreach)
+    train_step(
+        subject.model,
+        batch,
+        lambda _, batch: _loss(subject, batch),
+        masters,
+        optimizer,
+        MAX_NORM,
+        enter,
+        foreach,
+    )
     recorder.enter("idle")
+
+
+def accumulate(subject: Subject, recorder: Recorder, batch: dict[str, Any]) -> None:
+    """A pass whose gradients are added up for a later step."""
+    enter = phases(subject, recorder)
+    enter("forward")
+    loss = _loss(subject, batch)
+    enter("backward")
+    loss.backward()  # type: ignore[no-untyped-call]
+    del loss
+    label_gradients(subject.model, recorder)
 
 
 def _wants_task_ids(model: torch.nn.Module) -> bool:

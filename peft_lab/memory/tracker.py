@@ -10,55 +10,15 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.memory.known_shapes import carry_out
+from peft_lab.memory.trace import EMPTY_CACHE, Mark, Sent, Storage, Trace
+from peft_lab.memory.work import Op, Stretch, operations
 
 if TYPE_CHECKING:
     import torch
-
-
-@dataclass(slots=True)
-class Storage:
-    """One untyped storage.
-
-    Attributes:
-        nbytes: size as requested; an allocator rounds it up.
-        part: ``weights``, ``quantisation``, ``adapter`` or ``gradients`` where that is known from what it is;
-            empty where it follows from when it lives (see parts.py).
-        layer: index of the repeated layer in whose forward or backward it was made, or whose parameter it
-            belongs to; None outside the layers.
-        logits: made between the output head's input and the end of its backward.
-        joined: how many tensors, one for each trained parameter, were stacked into it; 0 for all else. Its size
-            grows with depth.
-    """
-
-    nbytes: int
-    part: str = ""
-    layer: int | None = None
-    logits: bool = False
-    joined: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """From event number ``at`` on: the phase, and the layer being computed (None outside the layers)."""
-
-    at: int
-    phase: str
-    layer: int | None
-
-
-@dataclass
-class Trace:
-    """Events in order: ``i`` is the birth of ``storages[i]``, ``~i`` its end, EMPTY_CACHE the cache's release."""
-
-    storages: list[Storage] = field(default_factory=list)
-    events: list[int] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)
-    walked: list[tuple[int, str, int | None]] = field(default_factory=list, repr=False, compare=False)
 
 
 #: Operations that make one tensor of a list.
@@ -67,15 +27,15 @@ _JOINS = frozenset({"stack.default", "cat.default"})
 #: Mark on a tensor without values that says where values are infinite or no number.
 _BROKEN = "_says_broken"
 
-#: An event that is neither birth nor end: torch.cuda.empty_cache(). Far below any ``~i``.
-EMPTY_CACHE = -(2**62)
-
 #: Bytes that a kernel takes and gives back inside one operation, by operation (see kernels.py).
 Scratch = Mapping[Any, Callable[..., int]]
+#: What else to call after an operation, with its result and its arguments.
+Watched = Mapping[Any, Callable[..., None]]
 
 
 class Recorder:
-    """Builds a trace. ``phase``, ``layer`` and ``logits`` are set by whoever drives the run.
+    """Builds a trace. ``phase``, ``layer``, ``logits``, ``part``, ``stream`` and ``module`` are set by whoever drives
+    the run; the last three go into what is made meanwhile.
 
     ``host``: the type of device whose tensors take no memory of the device that is recorded (see fake.py).
     """
@@ -89,6 +49,8 @@ class Recorder:
         self._layer: int | None = None
         self.logits = False
         self._last_layer: int | None = None
+        self._turns = 0
+        self.part, self.stream, self.module = "", 0, ""
         #: the first and the last layer
         self.edges: frozenset[int] = frozenset()
 
@@ -105,9 +67,29 @@ class Recorder:
     def enter(self, phase: str | None = None, layer: int | None = None) -> None:
         """The run is now in ``phase`` (unchanged when None) and in ``layer``."""
         self._phase = self._phase if phase is None else phase
+        self._turns += phase == "forward"
         self._layer = layer
         self._last_layer = None
         self.trace.marks.append(Mark(len(self.trace.events), self._phase, layer))
+
+    def did(self, op: Op, owner: Any = None) -> None:
+        """Note an operation; ``owner``: the tensor to whose layer it belongs outside the layers."""
+        layer = self._layer
+        if layer is None and owner is not None:
+            layer = self.layer_of(owner)
+            if layer in self.edges and self._phase != "optimizer":
+                layer = None
+        work = self.trace.work
+        if self._phase == "optimizer":  # in no order of layers
+            for stretch in reversed(work):
+                if stretch.phase != "optimizer":
+                    break
+                if stretch.layer == layer:
+                    stretch.ops[op] += 1
+                    return
+        if not work or work[-1].phase != self._phase or work[-1].layer != layer:
+            work.append(Stretch(self._phase, layer))
+        work[-1].ops[op] += 1
 
     def empty_cache(self) -> None:
         """Note that the allocator gives its unused segments back."""
@@ -119,6 +101,7 @@ class Recorder:
 
         ``tensor`` of any shape.
         """
+        tensor = own_part(tensor)
         if self._host is not None and tensor.device.type == self._host:
             return -1
         storage = tensor.untyped_storage()
@@ -136,7 +119,27 @@ class Recorder:
         return index
 
     def _gone(self, key: int, _: Any) -> None:
-        self._end(key)
+        del self._watch[key]
+        if key in self._known:
+            self._end(key)
+
+    def emptied(self, tensor: torch.Tensor) -> None:
+        """The tensor's storage gave its memory back and lives on without any. ``tensor`` of any shape."""
+        key = tensor.untyped_storage()._cdata
+        if key in self._known:
+            self._end(key)
+
+    def refilled(self, tensor: torch.Tensor, part: str, module: str) -> None:
+        """A storage that was emptied has its memory again. ``tensor`` of any shape."""
+        storage = tensor.untyped_storage()
+        if self._host is None or tensor.device.type != self._host:
+            index = self._birth(storage.nbytes(), part, self._layer)
+            self.trace.storages[index].module = module
+            self._known[storage._cdata] = index
+
+    def sends(self, kind: str, nbytes: int) -> None:
+        """Note an exchange with other devices."""
+        self.trace.sent.append(Sent(kind, nbytes, self._phase, self._layer, self._turns))
 
     def see_results(self, func: Any, args: tuple[Any, ...], result: Any) -> None:
         """Note what an operation returned.
@@ -181,16 +184,16 @@ class Recorder:
 
     def number(self, tensor: torch.Tensor) -> int | None:
         """The number of the tensor's storage, None if it was never seen. ``tensor`` of any shape."""
-        return self._known.get(tensor.untyped_storage()._cdata)
+        return self._known.get(own_part(tensor).untyped_storage()._cdata)
 
     def _birth(self, nbytes: int, part: str, layer: int | None) -> int:
         index = len(self.trace.storages)
-        self.trace.storages.append(Storage(nbytes, part, layer, self.logits))
+        made = Storage(nbytes, part or self.part, layer, self.logits, 0, self.stream, self.module)
+        self.trace.storages.append(made)
         self.trace.events.append(index)
         return index
 
     def _end(self, key: int) -> None:
-        del self._watch[key]
         self.trace.events.append(~self._known.pop(key))
 
     def stop(self) -> Trace:
@@ -198,6 +201,12 @@ class Recorder:
         self._watch.clear()
         self._known.clear()
         return self.trace
+
+
+def own_part(tensor: torch.Tensor) -> torch.Tensor:
+    """Of a tensor that is split over devices (torch's DTensor) this device's share; any other, of any shape, itself."""
+    found: torch.Tensor = getattr(tensor, "_local_tensor", tensor)
+    return found
 
 
 def scalar_standin(tensor: torch.Tensor) -> bool | int | float:
@@ -246,14 +255,23 @@ def tensors_in(result: Any) -> Iterable[torch.Tensor]:
             yield from tensors_in(item)
 
 
-def recording(recorder: Recorder, scratch: Scratch | None = None) -> Any:
-    """A dispatch mode (a context manager) that reports every operation's new storages to ``recorder``."""
+def _first_tensor(args: Any, result: Any) -> Any:
+    return next(iter((*tensors_in(args), *tensors_in(result))), None)
+
+
+def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watched | None = None) -> Any:
+    """A dispatch mode (a context manager) that reports every operation's new storages to ``recorder``.
+
+    ``watched``: by operation. Where it is given, tensors that are split over devices (DTensor) may occur; what is noted
+    is what this device does with its share.
+    """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    inside = scratch or {}
+    inside, told = scratch or {}, watched or {}
+    split = _split_type() if watched is not None else None
     aten = torch.ops.aten
-    read_scalar = aten._local_scalar_dense.default
+    read_scalar, copy, to_copy = aten._local_scalar_dense.default, aten.copy_.default, aten._to_copy.default
     indexing = {
         aten.index.Tensor,
         aten.index_put.default,
@@ -268,18 +286,39 @@ def recording(recorder: Recorder, scratch: Scratch | None = None) -> Any:
         def __torch_dispatch__(
             self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
         ) -> Any:
+            if split is not None and split in types:
+                return NotImplemented
             kwargs = kwargs or {}
             if func is read_scalar and args[0].is_meta:
                 return scalar_standin(args[0])
+            if func is to_copy and split is not None and args[0].is_meta and _to_host(kwargs):
+                return torch.empty_like(args[0], device="cpu")
+            if func is copy and split is not None and args[1].is_meta and not args[0].is_meta:
+                return args[0]  # what the first process hands out to all it has on its host already
             if func in indexing and args[0].is_meta:
                 args = (args[0], _without_masks(recorder, args[1]), *args[2:])
             result = carry_out(func, args, kwargs)
             if func in broken or (func in any_of and hasattr(args[0], _BROKEN)):
                 setattr(result, _BROKEN, True)
             recorder.see_results(func, args, result)
+            for op, owner in operations(func, args, kwargs, result):
+                recorder.did(op, owner if owner is not None else _first_tensor(args, result))
             needs = inside.get(func)
             if needs is not None:
                 recorder.scratch(needs(*args, **kwargs))
+            if func in told:
+                told[func](result, *args, **kwargs)
             return result
 
     return Recording()  # type: ignore[no-untyped-call]
+
+
+def _to_host(kwargs: Mapping[str, Any]) -> bool:
+    device = kwargs.get("device")
+    return device is not None and device.type == "cpu"
+
+
+def _split_type() -> type:
+    from torch.distributed.tensor import DTensor
+
+    return DTensor

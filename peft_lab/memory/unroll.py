@@ -15,12 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from peft_lab.memory.account import walk
-from peft_lab.memory.tracker import EMPTY_CACHE, Mark, Storage, Trace
+from peft_lab.memory.trace import EMPTY_CACHE, Mark, Storage, Trace
 
 #: Layers to run: a first and a last, which have different neighbours, and three between, so that the middle one's
 #: neighbours on both sides are middle ones too.
 DEPTH = 5
-_TEMPLATE = 2
+#: The one that stands for all the middle ones.
+TEMPLATE = 2
 #: Bytes of one 64-bit number.
 _NUMBER = 8
 
@@ -55,7 +56,7 @@ def unroll(trace: Trace, depth: int, trained_per_layer: int) -> Trace | None:
     extra = depth - DEPTH
     out = _Unrolled(trace, names, extra, trained_per_layer)
     for index, run in enumerate(runs):
-        if run.layer != _TEMPLATE:
+        if run.layer != TEMPLATE:
             places = [_position(run.layer, extra)]
         elif 0 < index < len(runs) - 1:
             places = _copies(runs[index - 1], run, runs[index + 1], names, extra)
@@ -63,19 +64,22 @@ def unroll(trace: Trace, depth: int, trained_per_layer: int) -> Trace | None:
             places = []
         if not places or not all(out.emit(run, place) for place in places):
             return None
+    out.trace.work = [
+        replace(stretch, times=1 + extra) if stretch.layer == TEMPLATE else stretch for stretch in trace.work
+    ]
     return out.trace
 
 
 def _copies(before: _Run, run: _Run, after: _Run, names: list[_Name], extra: int) -> list[int | None]:
     """The layers that a stretch of the template stands for, in the order of the run; none where it stands alone."""
-    rising = [*range(_TEMPLATE, _TEMPLATE + extra + 1)]
+    rising = [*range(TEMPLATE, TEMPLATE + extra + 1)]
     places = {(1, 3): rising, (3, 1): rising[::-1]}.get((before.layer or 0, after.layer or 0), [])
     # What all layers share ends with the last one that needs it, which may be the twin on one side.
     return [*places] if _same(run, after, names) or _same(run, before, names) else []
 
 
 def _position(layer: int | None, extra: int) -> int | None:
-    return layer if layer is None or layer <= _TEMPLATE else layer + extra
+    return layer if layer is None or layer <= TEMPLATE else layer + extra
 
 
 def _names(trace: Trace) -> tuple[list[_Name], dict[int | None, list[int]]]:
@@ -95,8 +99,8 @@ def _alike(trace: Trace, members: dict[int | None, list[int]]) -> bool:
         storages = [trace.storages[index] for index in members.get(layer, [])]
         return [(storage.nbytes, storage.part, storage.logits) for storage in storages]
 
-    middle = facts(_TEMPLATE)
-    return bool(middle) and facts(_TEMPLATE - 1) == middle == facts(_TEMPLATE + 1)
+    middle = facts(TEMPLATE)
+    return bool(middle) and facts(TEMPLATE - 1) == middle == facts(TEMPLATE + 1)
 
 
 def _runs(trace: Trace) -> list[_Run]:
@@ -166,7 +170,7 @@ class _Unrolled:
     """The trace being made. A storage's place counts the layers of the deep model."""
 
     def __init__(self, trace: Trace, names: list[_Name], extra: int, per_layer: int) -> None:
-        self.trace = Trace()
+        self.trace = Trace(sent=trace.sent)
         self._source = trace
         self._names = names
         self._extra = extra
@@ -209,7 +213,7 @@ class _Unrolled:
         nbytes = made.nbytes
         if made.joined:
             nbytes += nbytes // made.joined * self._per_layer * self._extra
-        return Storage(nbytes, made.part, layer, made.logits, made.joined)
+        return Storage(nbytes, made.part, layer, made.logits, made.joined, made.stream, made.module)
 
 
 def without_scalars(trace: Trace) -> Trace:
@@ -230,4 +234,4 @@ def without_scalars(trace: Trace) -> Trace:
         if (event if event >= 0 else ~event) not in gone:
             events.append(event)
     moved += [replace(mark, at=len(events)) for mark in trace.marks[at:]]
-    return Trace(trace.storages, events, moved)
+    return Trace(trace.storages, events, moved, trace.sent, trace.work)

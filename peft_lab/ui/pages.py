@@ -15,7 +15,7 @@ _METHODS = "Methods"
 _SECTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "Start": (("home", "Home"), ("tour", "Guided tour")),
     _METHODS: (),
-    "Lab": (("compare", "Compare"), ("memory", "Memory"), ("runs", "Runs")),
+    "Lab": (("compare", "Compare"), ("memory", "Memory"), ("plan", "Plan"), ("runs", "Runs")),
     "Decide": (("choose", "Choose a method"),),
     "Interview": (
         ("practice", "Practice"),

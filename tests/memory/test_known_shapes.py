@@ -10,7 +10,7 @@ from peft_lab.memory import known_shapes, running, tracker
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import blueprint_of
-from peft_lab.memory.tracker import Trace
+from peft_lab.memory.trace import Trace
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import Problem
 from peft_lab.models.catalogue import get_model

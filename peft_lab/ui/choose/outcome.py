@@ -91,6 +91,20 @@ def configuration(situation: Situation, found: Recommendation) -> None:
             state.begin_afresh(target)
             st.switch_page(pages.page(target, title), query_params=query)
         st.markdown(f"[as a link]({target}?{urlencode(query)})", width="content")
+    if situation.hardware.kind == "cuda":
+        query = planned(situation)
+        st.markdown(f"Hours, cost and ready files on the page Plan, [as a link](plan?{urlencode(query)}).")
+
+
+def planned(situation: Situation) -> dict[str, str]:
+    """The address by which the page Plan takes over the situation."""
+    same: dict[str, Any] = {
+        "model": situation.model, "objective": situation.purpose, "rows": situation.rows,
+        "row_tokens": min(situation.row_tokens or situation.seq, situation.seq), "seq": situation.seq,
+        "gpu": situation.device, "devices": situation.devices, "link": situation.link,
+        "deadline": situation.deadline_hours,
+    }  # fmt: skip
+    return {name: state.as_text(value) for name, value in same.items() if value not in ("", None)}
 
 
 def _named(spec: MethodSpec, name: str) -> str:

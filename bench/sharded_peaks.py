@@ -1,0 +1,206 @@
+"""Peaks of a step on several devices, simulated beside measured: real processes that talk over gloo, a tracker in each.
+
+    python -m bench.sharded_peaks [--json]
+
+Small Llama-shaped models on this machine's processor, 2 and 4 processes. What is measured is each process's tensors, by
+the tracker that the simulation uses too; the simulation runs for the processor as well (its kernels, its optimizer).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from peft_lab.memory.build import Blueprint
+from peft_lab.memory.setting import Setting
+from peft_lab.sharding.how import Sharding
+
+LAYERS, BATCH, SEQ = 7, 2, 96
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model adapted (``lora``, ``full``), put on devices, and the weights' precision."""
+
+    name: str
+    method: str
+    how: Sharding
+    dtype: str = "float32"
+    checkpointing: bool = False
+    autocast: bool = False
+
+
+def cases(devices: int) -> list[Case]:
+    """All that are measured with so many processes."""
+    return [
+        Case("LoRA, FSDP2", "lora", Sharding("fsdp2", devices)),
+        Case("LoRA, FSDP2, layers kept whole", "lora", Sharding("fsdp2", devices, reshard=False)),
+        Case("LoRA in float32 beside bfloat16, FSDP2", "lora", Sharding("fsdp2", devices), "bfloat16", autocast=True),
+        Case("full, FSDP2", "full", Sharding("fsdp2", devices)),
+        Case("full, FSDP2, checkpointing", "full", Sharding("fsdp2", devices), checkpointing=True),
+        Case(
+            "full, FSDP2, computing in bfloat16", "full",
+            Sharding("fsdp2", devices, compute="bfloat16", reduce="float32"),
+        ),
+        Case("full, FSDP2, ends apart", "full", Sharding("fsdp2", devices, apart=True)),
+        Case("full, ZeRO-2", "full", Sharding("zero2", devices)),
+        Case("LoRA, DDP", "lora", Sharding("ddp", devices)),
+        Case("full, DDP", "full", Sharding("ddp", devices)),
+        Case("full, DDP, gradients in buckets", "full", Sharding("ddp", devices, bucket_view=True)),
+    ]  # fmt: skip
+
+
+def blueprint(case: Case) -> Blueprint:
+    """A Llama of 7 layers, 20 million parameters."""
+    import torch
+    from peft import LoraConfig
+    from transformers import LlamaConfig
+
+    config = LlamaConfig(
+        hidden_size=384,
+        intermediate_size=1024,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        vocab_size=4001,
+        use_cache=False,
+    )
+    lora = LoraConfig(r=8, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM")
+    return Blueprint(
+        config=config,
+        kind="causal-lm",
+        method=lora if case.method == "lora" else None,
+        dtype=getattr(torch, case.dtype),
+        autocast=case.autocast,
+        checkpointing=case.checkpointing,
+        alike=True,
+    )
+
+
+def setting() -> Setting:
+    """The step's sizes, on the processor."""
+    return Setting(BATCH, SEQ, device="cpu")
+
+
+def measure(rank: int, devices: int, asked: list[Case], port: int, results: Any) -> None:
+    """One process: makes every case's two steps and tells its peaks in bytes."""
+    import torch
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")
+    dist.init_process_group("gloo", rank=rank, world_size=devices)
+    try:
+        results.put((rank, [_peak(case) for case in asked]))
+    finally:
+        dist.destroy_process_group()
+
+
+def _peak(case: Case) -> int:
+    """Builds the model with values, wraps it, and makes two steps."""
+    import torch
+    from torch.distributed.device_mesh import init_device_mesh
+
+    from peft_lab.memory import build, optimizers, step
+    from peft_lab.memory.account import timeline
+    from peft_lab.memory.running import Stage
+    from peft_lab.memory.tracker import Recorder, recording
+    from peft_lab.sharding import watch, wrap
+    from peft_lab.sharding.result import SHARDED_PARTS
+    from peft_lab.sharding.simulate import schedule
+
+    mesh = init_device_mesh("cpu", (case.how.devices,))
+    plan = blueprint(case)
+    torch.manual_seed(0)
+    model = plan.build().to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.normal_(0, 0.02)
+    recorder = Recorder()
+
+    def split(model: torch.nn.Module, layers: Any) -> torch.nn.Module:
+        if case.how.runs == "ddp":
+            return wrap.replicate(model, case.how, recorder, real=True)
+        return wrap.shard(model, layers, mesh, case.how, recorder)
+
+    with watch.following(recorder):
+        subject = build.make_subject(model, plan, recorder, LAYERS, split)
+        del model
+        optimizer = optimizers.make("adamw", subject.parameters, False)
+        with recording(recorder, watched=watch.watched(recorder)), step.watching(subject, recorder):
+            schedule(case.how)(Stage(subject, recorder, optimizer, setting()))
+    top = max(timeline(recorder.stop(), SHARDED_PARTS), key=lambda point: point.nbytes)
+    return top.nbytes
+
+
+def measured(asked: list[Case], devices: int) -> list[list[int]]:
+    """Of every case each process's peak in bytes, by rank."""
+    import multiprocessing
+
+    context = multiprocessing.get_context("spawn")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    results = context.SimpleQueue()
+    ranks = range(devices)
+    processes = [
+        context.Process(target=measure, args=(rank, devices, asked, port, results)) for rank in ranks
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        raise RuntimeError(f"Processes ended with {[process.exitcode for process in processes]}")
+    found = dict(results.get() for _ in processes)
+    return [[found[rank][place] for rank in ranks] for place in range(len(asked))]
+
+
+def simulated(case: Case) -> int:
+    """The first process's peak in bytes."""
+    from peft_lab.sharding.simulate import simulate_blueprint
+
+    return simulate_blueprint(blueprint(case), setting(), case.how, "llama", case.method).peak_bytes
+
+
+def rows(counts: tuple[int, ...] = (2, 4)) -> list[dict[str, Any]]:
+    """Every case, measured and simulated, in bytes."""
+    found = []
+    for devices in counts:
+        asked = cases(devices)
+        for case, peaks in zip(asked, measured(asked, devices), strict=True):
+            expected = simulated(case)
+            row = {"name": case.name, "devices": devices, "measured": peaks, "simulated": expected}
+            row["off"] = expected / peaks[0] - 1
+            row["how"] = asdict(case.how)
+            found.append(row)
+            print(f"{case.name}, {devices}: {peaks} {expected} {row['off']:+.2%}", flush=True)
+    return found
+
+
+def main() -> None:
+    """Prints a table in Markdown, or with ``--json`` the rows."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--devices", type=int, nargs="*", default=[2, 4])
+    given = parser.parse_args()
+    found = rows(tuple(given.devices))
+    if given.json:
+        print(json.dumps(found))
+        return
+    print("| step | devices | measured, first of them (MB) | all of them | simulated (MB) | off |")
+    print("|---|---|---|---|---|---|")
+    for row in found:
+        peaks = row["measured"]
+        print(
+            f"| {row['name']} | {row['devices']} | {peaks[0] / 1e6:.2f} | {min(peaks) / 1e6:.2f} to "
+            f"{max(peaks) / 1e6:.2f} | {row['simulated'] / 1e6:.2f} | {row['off']:+.2%} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""``plan``: trainings on one or many GPUs that fit, ranked, with their time, their cost and the files that do them."""
+
+from __future__ import annotations
+
+from concurrent.futures import wait
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from peft_lab import units
+from peft_lab.choose.duration import span
+from peft_lab.cli import options, output
+from peft_lab.cli.application import command
+from peft_lab.cli.progress import ProgressBars
+from peft_lab.errors import BadInput
+from peft_lab.plan import ranking
+from peft_lab.plan.files import Written, write
+from peft_lab.plan.lengths import read_lengths
+from peft_lab.plan.ranking import Candidate, Planned
+from peft_lab.plan.wanted import HOUR, Wanted, read
+from peft_lab.workers.pool import get_pool
+
+
+@command("plan")
+def plan_command(
+    model: options.Model,
+    gpu: Annotated[str, typer.Option("--gpu", help="A GPU by name, or a size such as 24GB.")],
+    devices: Annotated[str, typer.Option("--devices", help="How many of it.")] = "1",
+    link: Annotated[str | None, typer.Option("--link", help="What connects them: pcie or nvlink.")] = None,
+    rows: Annotated[str | None, typer.Option("--rows", help="Rows of training data.")] = None,
+    row_tokens: Annotated[
+        str | None, typer.Option("--row-tokens", help="Tokens of a row, on average.")
+    ] = None,
+    seq: Annotated[str | None, typer.Option("--seq", help="Tokens at which a row is cut.")] = None,
+    lengths: Annotated[
+        Path | None, typer.Option("--lengths", help="A file with the tokens of each row, one number a line.")
+    ] = None,
+    objective: Annotated[str | None, typer.Option("--objective", help="What it is trained for.")] = None,
+    price: Annotated[
+        str | None, typer.Option("--price", help="For one GPU and hour, in any currency.")
+    ] = None,
+    deadline: Annotated[
+        str | None, typer.Option("--deadline", help="Hours, or a moment such as 2026-11-27T08:00.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="A folder for the best plan's files.")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Plan a training on one or many GPUs: what fits, how long it takes, what it costs, and the files that do it."""
+    given = {
+        "model": model, "gpu": gpu, "devices": devices, "link": link, "rows": rows, "row_tokens": row_tokens,
+        "seq": seq, "objective": objective, "price": price, "deadline": deadline,
+    }  # fmt: skip
+    told = {name: text for name, text in given.items() if text is not None}
+    if lengths is not None:
+        told = {**read_lengths(_text(lengths)).fields(), **told}
+    wanted = read(told)
+    found = tried(wanted)
+    ranked = ranking.rank(wanted, found)
+    if not ranked:
+        raise BadInput(ranking.nearest(wanted, _ask), "gpu")
+    written = [get_pool().submit(0, write, asdict(wanted), one).result() for one in ranked]
+    if out is not None:
+        _save(out, written[0])
+    documents = [_document(one, files) for one, files in zip(ranked, written, strict=True)]
+    output.show(documents, as_json, human=lambda: _human(wanted, ranked, found))
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file} cannot be read as text: {error}.", "lengths") from None
+
+
+def tried(wanted: Wanted) -> list[Planned]:
+    """Every candidate, two or more at once, with a bar."""
+    asked = ranking.candidates(wanted)
+    if not asked:
+        raise BadInput("; ".join(ranking.get_refusals(wanted).values()), "model")
+    futures = [get_pool().submit(0, ranking.evaluate, asdict(wanted), asdict(one)) for one in asked]
+    with ProgressBars() as bars:
+        waiting = set(futures)
+        while waiting:
+            _, waiting = wait(waiting, return_when="FIRST_COMPLETED")
+            bars.update("plans", 1 - len(waiting) / len(futures), f"{len(waiting)} to go")
+    return [future.result() for future in futures]
+
+
+def _ask(wanted: Wanted, candidate: Candidate) -> Planned:
+    return get_pool().submit(0, ranking.evaluate, asdict(wanted), asdict(candidate)).result()
+
+
+def _save(folder: Path, written: Written) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in written.files.items():
+        (folder / name).write_text(text, "utf-8")
+
+
+def _document(planned: Planned, written: Written) -> dict[str, Any]:
+    return {**planned.as_dict(), "files": dict(written.files), "files_missing": dict(written.missing)}
+
+
+def _human(wanted: Wanted, ranked: list[Planned], found: list[Planned]) -> list[Any]:
+    heads = {
+        "plan": "left", "rows at once": "right", "passes": "right", "peak of each": "right", "free": "right",
+        "time": "left", "cost": "right", "waits for": "left",
+    }  # fmt: skip
+    rows = []
+    for one in ranked:
+        plan, hours, cost = one.plan, one.hours, one.cost
+        assert plan is not None
+        time = "speed not known" if hours is None else span(hours[0] * HOUR, hours[1] * HOUR)
+        money = "" if cost is None else f"{cost[0]:,.2f} to {cost[1]:,.2f}"
+        rows.append(
+            (
+                one.candidate.title, f"{plan.batch:,}", f"{plan.accumulate:,}", units.size(plan.needed_bytes),
+                units.percent(100 * plan.headroom), time, money, one.update.bottleneck if one.update else "",
+            )
+        )  # fmt: skip
+    parts: list[Any] = [output.table("Plans that fit, the best first", heads, rows)]
+    parts += [f"  {title}: {reason}" for title, reason in ranking.refusing(found)]
+    left = wanted.hours()
+    if left is not None and all(one.hours is None or one.hours[1] > left for one in ranked):
+        parts.append(f"No plan is sure to end within {left:,.3g} hours.")
+    return parts

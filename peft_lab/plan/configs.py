@@ -1,0 +1,195 @@
+"""A plan in the words of other tools: accelerate, SkyPilot, Axolotl, LLaMA-Factory.
+
+Every key was read in the sources of the version named beside its writer; tests hold accelerate's against the library.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from peft_lab.export.snippet import hub_id
+from peft_lab.memory.devices import devices
+from peft_lab.plan.script import NAME, ROWS, Facts
+from peft_lab.recipes.sizes import ALL_LINEAR
+
+#: Versions whose sources the keys were read in.
+ACCELERATE, AXOLOTL, LLAMA_FACTORY, SKYPILOT = "1.15.0", "0.19.0", "0.9.5", "0.14.1"
+#: SkyPilot's names of accelerators (``sky show-gpus``); others are written by their memory.
+_SKY = {
+    "t4": "T4", "a10": "A10", "l4": "L4", "l40s": "L40S", "a100-40": "A100", "a100-80": "A100-80GB", "h100": "H100",
+    "h200": "H200", "rtx-3060": "RTX3060", "rtx-4090": "RTX4090", "rtx-5090": "RTX5090", "rtx-6000-ada": "RTX6000-Ada",
+}  # fmt: skip
+_OPTIMIZERS = {
+    "adamw": "adamw_torch", "adamw8bit": "adamw_bnb_8bit", "paged_adamw8bit": "paged_adamw_8bit",
+    "paged_adamw": "paged_adamw_32bit", "sgd": "sgd",
+}  # fmt: skip
+
+
+def _text(about: str, content: dict[str, Any]) -> str:
+    return f"# {about}\n{yaml.safe_dump(content, sort_keys=False, allow_unicode=True)}"
+
+
+def accelerate(facts: Facts, layer: str) -> str:
+    """For ``accelerate launch --config_file``. ``layer``: the class of the model's layers."""
+    plan = facts.plan
+    content: dict[str, Any] = {
+        "compute_environment": "LOCAL_MACHINE",
+        "distributed_type": "FSDP" if facts.sharded else "MULTI_GPU" if plan.devices > 1 else "NO",
+        "mixed_precision": {"bfloat16": "bf16", "float16": "fp16"}[plan.dtype]
+        if plan.remembered == "float32"
+        else "no",
+        "num_machines": 1,
+        "num_processes": plan.devices,
+    }
+    if facts.sharded:
+        content["fsdp_config"] = {
+            "fsdp_version": 2,
+            "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+            "fsdp_transformer_layer_cls_to_wrap": layer,
+            "fsdp_reshard_after_forward": True,
+            "fsdp_offload_params": plan.sharding.endswith("offload"),
+            "fsdp_activation_checkpointing": plan.checkpointing,
+            "fsdp_cpu_ram_efficient_loading": not facts.four_bits,
+            "fsdp_state_dict_type": "FULL_STATE_DICT",
+        }
+    return _text(
+        f"accelerate {ACCELERATE}: accelerate launch --config_file accelerate.yaml {NAME} {ROWS}", content
+    )
+
+
+def skypilot(facts: Facts, gpu: str) -> str:
+    """For ``sky launch``. The script and its rows lie beside this file."""
+    plan = facts.plan
+    named = (
+        _SKY.get(gpu)
+        or f"{round(devices()[gpu].total / 2**30) if gpu in devices() else gpu.removesuffix('GB')}GB+"
+    )
+    packages = "torch transformers peft accelerate" + (" bitsandbytes" if facts.four_bits else "")
+    content = {
+        "name": "peft-plan",
+        "workdir": ".",
+        "resources": {"accelerators": f"{named}:{plan.devices}"},
+        "setup": f"pip install {packages}\n",
+        "run": f"torchrun --nproc-per-node {plan.devices} {NAME} {ROWS} out\n",
+    }
+    return _text(f"SkyPilot {SKYPILOT}: sky launch skypilot.yaml", content)
+
+
+def _lora(facts: Facts) -> tuple[Any, bool]:
+    """The targets, and whether they are all linear maps."""
+    targets = tuple(facts.values.get("target_modules", ()))
+    return list(targets), targets == (ALL_LINEAR,) or set(targets) >= set(facts.entry.shape.target_names)
+
+
+def axolotl_refusal(facts: Facts) -> str:
+    """Why no Axolotl config does this plan; empty where one does."""
+    if facts.method.slug not in ("lora", "qlora", "full") or facts.entry.kind != "causal-lm":
+        return "Axolotl and LLaMA-Factory train decoders with LoRA, QLoRA or in full."
+    if facts.objective in ("rl", "embedding"):
+        return "Rewards and embeddings take settings that a plan does not have."
+    return ""
+
+
+def axolotl(facts: Facts, layer: str) -> str:
+    """For ``axolotl train``."""
+    plan = facts.plan
+    content: dict[str, Any] = {"base_model": hub_id(facts.entry)}
+    if facts.objective == "preference":
+        content |= {"rl": "dpo", "datasets": [{"path": ROWS, "ds_type": "json", "type": "chatml.intel"}]}
+    elif facts.objective == "cpt":
+        content |= {"datasets": [{"path": ROWS, "ds_type": "json", "type": "completion"}]}
+    else:
+        fields = {"field_instruction": "prompt", "field_output": "completion", "format": "{instruction}"}
+        content |= {"datasets": [{"path": ROWS, "ds_type": "json", "type": fields}], "train_on_inputs": False}
+    content |= {"sequence_len": plan.seq, "sample_packing": False, "pad_to_sequence_len": False}
+    if facts.method.slug != "full":
+        names, every = _lora(facts)
+        content |= {"adapter": facts.method.slug, "load_in_4bit": facts.four_bits}
+        content |= {"lora_r": facts.values["r"], "lora_alpha": facts.values["lora_alpha"]}
+        content |= {
+            "lora_dropout": facts.values.get("lora_dropout", 0.0),
+            "peft_use_rslora": bool(facts.values.get("use_rslora")),
+        }
+        content |= {"lora_target_linear": True} if every else {"lora_target_modules": names}
+    content |= {
+        "micro_batch_size": plan.batch,
+        "gradient_accumulation_steps": plan.accumulate,
+        "num_epochs": facts.said("epochs"),
+        "optimizer": _OPTIMIZERS[plan.optimizer],
+        "learning_rate": plan.learning_rate,
+        "lr_scheduler": facts.said("schedule"),
+        "warmup_ratio": facts.said("warmup"),
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "bf16": plan.dtype == "bfloat16",
+        "fp16": plan.dtype == "float16",
+        "gradient_checkpointing": plan.checkpointing and not facts.sharded,
+        "seed": 0,
+        "output_dir": "out",
+    }
+    if facts.sharded:
+        content |= {
+            "fsdp_version": 2,
+            "fsdp_config": {
+                "offload_params": plan.sharding.endswith("offload"),
+                "cpu_ram_efficient_loading": not facts.four_bits,
+                "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+                "transformer_layer_cls_to_wrap": layer,
+                "state_dict_type": "FULL_STATE_DICT",
+                "reshard_after_forward": True,
+                "activation_checkpointing": plan.checkpointing,
+            },
+        }
+    return _text(f"Axolotl {AXOLOTL}: axolotl train axolotl.yaml", content)
+
+
+def llama_factory(facts: Facts) -> str:
+    """For ``llamafactory-cli train``; its data set is named in ``dataset_info.json``."""
+    plan = facts.plan
+    stage = {"preference": "dpo", "cpt": "pt"}.get(facts.objective, "sft")
+    content: dict[str, Any] = {
+        "model_name_or_path": hub_id(facts.entry),
+        "stage": stage,
+        "do_train": True,
+        "finetuning_type": "full" if facts.method.slug == "full" else "lora",
+    }
+    if facts.method.slug != "full":
+        names, every = _lora(facts)
+        content |= {
+            "lora_rank": facts.values["r"],
+            "lora_alpha": facts.values["lora_alpha"],
+            "lora_dropout": facts.values.get("lora_dropout", 0.0),
+            "lora_target": "all" if every else ",".join(names),
+            "use_rslora": bool(facts.values.get("use_rslora")),
+        }
+    if facts.four_bits:
+        content |= {"quantization_bit": 4, "quantization_type": "nf4", "double_quantization": True}
+    content |= {
+        "dataset": "rows",
+        "dataset_dir": ".",
+        "template": "default",
+        "cutoff_len": plan.seq,
+        "packing": False,
+        "per_device_train_batch_size": plan.batch,
+        "gradient_accumulation_steps": plan.accumulate,
+        "num_train_epochs": float(facts.said("epochs")),
+        "learning_rate": plan.learning_rate,
+        "lr_scheduler_type": facts.said("schedule"),
+        "warmup_ratio": facts.said("warmup"),
+        "optim": _OPTIMIZERS[plan.optimizer],
+        "max_grad_norm": 1.0,
+        "bf16": plan.dtype == "bfloat16",
+        "fp16": plan.dtype == "float16",
+        "pure_bf16": facts.method.slug == "full" and plan.remembered == "bfloat16",
+        "disable_gradient_checkpointing": not plan.checkpointing,
+        "seed": 0,
+        "output_dir": "out",
+    }
+    start = (
+        "accelerate launch --config_file accelerate.yaml -m llamafactory.launcher"
+        if facts.sharded
+        else "llamafactory-cli train"
+    )
+    return _text(f"LLaMA-Factory {LLAMA_FACTORY}: {start} llama_factory.yaml", content)

@@ -1,0 +1,56 @@
+"""What would have to be bought: the memory that a card needs, by method and number of cards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from peft_lab.choose.room import HEADROOM, room_of
+from peft_lab.memory.devices import Device, card_size, devices
+from peft_lab.methods import get_method
+from peft_lab.plan import steps
+from peft_lab.plan.ranking import advice_for
+from peft_lab.plan.wanted import Wanted
+
+COUNTS = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Of one row, checkpointed. ``card``: the smallest known one that has as much; empty where none has."""
+
+    method: str
+    cards: int
+    nbytes: int
+    card: str
+
+    @property
+    def size(self) -> str:
+        """Under which size such a card is sold."""
+        return card_size(int(self.nbytes / (1 - HEADROOM)))
+
+
+def need(fields: Mapping[str, Any], method: str, cards: int) -> Need:
+    """What each of so many cards must have. Imports torch.
+
+    Raises:
+        BadInput, SimulationError: what cannot be, or cannot be simulated.
+    """
+    wanted = replace(Wanted(**fields), devices=cards).check()
+    situation = wanted.situation()
+    room = room_of(situation)
+    spec = get_method(method)
+    values = spec.require(situation.shape, advice_for(situation, room, method).knobs(situation.shape))
+    if cards == 1:
+        taken = room.least(method, values)
+    else:
+        found = steps.split_step(situation, method, values, steps.how_run(method, 1, True))
+        taken = found.reserved_bytes or found.peak_bytes
+    smallest = _smallest(taken)
+    return Need(method, cards, taken, smallest.title if smallest else "")
+
+
+def _smallest(taken: int) -> Device | None:
+    cards = sorted((card for card in devices().values() if card.kind == "cuda"), key=lambda card: card.memory)
+    return next((card for card in cards if card.memory * (1 - HEADROOM) >= taken), None)

@@ -1,0 +1,79 @@
+"""Who holds what when: a split step's fullest moment in each phase, for the drawing of its ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from peft_lab.choose.room import room_of
+from peft_lab.memory.request import StepRequest
+from peft_lab.memory.setting import Setting
+from peft_lab.methods import get_method
+from peft_lab.plan.ranking import advice_for
+from peft_lab.plan.wanted import Wanted
+from peft_lab.sharding.how import Sharding
+from peft_lab.sharding.result import ShardedResult
+from peft_lab.sharding.simulate import simulate_sharded
+
+#: Ways to share a step that are drawn.
+KINDS = {"ddp": "DDP", "zero1": "ZeRO-1", "zero2": "ZeRO-2", "zero3": "ZeRO-3", "fsdp2": "FSDP2"}
+#: Parts that are drawn, from the ground up, and what each of them is called.
+PARTS = {
+    "weights": "weights", "adapter": "adapter", "optimizer": "moments", "gradients": "gradients",
+    "activations": "activations", "gathered": "gathered layers", "rest": "all else",
+}  # fmt: skip
+#: Phases of a step, with what the ranks do in each.
+PHASES = {
+    "zero_grad": "Between steps", "forward": "Forward", "backward": "Backward", "optimizer": "Update",
+}  # fmt: skip
+_INTO = {"quantisation": "weights", "unreduced": "gradients", "logits": "activations"}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One phase's fullest moment on each rank. ``parts``: bytes, all of :data:`PARTS`."""
+
+    phase: str
+    parts: Mapping[str, int]
+
+    @property
+    def total(self) -> int:
+        return sum(self.parts.values())
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A step as its ranks share it."""
+
+    kind: str
+    method: str
+    devices: int
+    moments: tuple[Moment, ...]
+
+
+def moments(fields: Mapping[str, Any], method: str, kind: str) -> Drawn:
+    """The step of a method at its recipe's knobs, one row of a rank at once. Imports torch.
+
+    Raises:
+        BadInput, SimulationError: what cannot be, or cannot be simulated.
+    """
+    wanted = Wanted(**fields)
+    wanted = replace(wanted, devices=max(2, wanted.devices)).check()
+    situation = wanted.situation()
+    advice = advice_for(situation, room_of(situation), method)
+    spec = get_method(method)
+    values = spec.require(situation.shape, advice.knobs(situation.shape))
+    asked = StepRequest(wanted.model, method, values, Setting(1, wanted.seq), "bfloat16", False)
+    result = simulate_sharded(asked.on(situation.hardware), Sharding(kind, wanted.devices))
+    return Drawn(kind, method, wanted.devices, tuple(_moment(result, phase) for phase in PHASES))
+
+
+def _moment(result: ShardedResult, phase: str) -> Moment:
+    points = [point for point in result.points if point.phase == phase] or list(result.points)
+    top = (min if phase == "zero_grad" else max)(points, key=lambda point: point.nbytes)
+    parts = dict.fromkeys(PARTS, 0)
+    for name, size in top.parts.items():
+        at = _INTO.get(name, name)
+        parts[at if at in parts else "rest"] += size
+    return Moment(phase, parts)

@@ -1,0 +1,286 @@
+"""Plans that fit, ranked: what each needs, takes and costs, what it waits for, and what is known of its quality."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from peft_lab import published, units
+from peft_lab.choose import plan as plans
+from peft_lab.choose.advice import Advice
+from peft_lab.choose.leaves import ADVICE
+from peft_lab.choose.plan import StepPlan
+from peft_lab.choose.recommend import walk
+from peft_lab.choose.room import HEADROOM, HEADROOM_ESTIMATED, Room, room_of
+from peft_lab.choose.situation import Situation
+from peft_lab.choose.words import PUBLISHED
+from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.methods import get_method
+from peft_lab.plan import steps
+from peft_lab.plan.verdict import Change, change
+from peft_lab.plan.wanted import HOUR, Wanted
+from peft_lab.timing.estimate import Seconds
+
+#: What is planned, the most capable first: what trainings of several GPUs are published with.
+METHODS = ("full", "lora", "qlora")
+SHARDINGS = {"none": "one GPU", "ddp": "DDP", "fsdp2": "FSDP2", "fsdp2+offload": "FSDP2, offloaded"}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is tried."""
+
+    method: str
+    sharding: str
+    checkpointing: bool
+
+    @property
+    def title(self) -> str:
+        more = ", checkpointed" if self.checkpointing else ""
+        return f"{get_method(self.method).title}, {SHARDINGS[self.sharding]}{more}"
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What is known of how good it gets. ``accuracy`` is ``None`` where nothing is."""
+
+    accuracy: float | None
+    text: str
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A candidate and what came of it.
+
+    Attributes:
+        plan: settings and memory; ``None`` where even one row does not fit, or nothing can be run (``reason``).
+        least: bytes that one row needs on each device.
+        updates: optimizer steps of the whole training. update: seconds of one; ``None`` where no speed is known.
+        change: the cheapest thing that moves the bottleneck.
+    """
+
+    candidate: Candidate
+    plan: StepPlan | None
+    least: int = 0
+    reason: str = ""
+    updates: int = 0
+    update: Seconds | None = None
+    price: float | None = None
+    quality: Quality = Quality(None, "")
+    change: Change | None = None
+
+    @property
+    def peak(self) -> tuple[int, int]:
+        """Bytes of each device, at least and at most: as far off as the simulation was at published peaks, and twice
+        that for a split step."""
+        assert self.plan is not None
+        off = HEADROOM_ESTIMATED if self.plan.sharding.startswith("fsdp2") else HEADROOM
+        return int(self.plan.needed_bytes * (1 - off)), int(self.plan.needed_bytes * (1 + off))
+
+    @property
+    def hours(self) -> tuple[float, float] | None:
+        """Of the whole training."""
+        if self.update is None:
+            return None
+        return self.update.low * self.updates / HOUR, self.update.high * self.updates / HOUR
+
+    @property
+    def cost(self) -> tuple[float, float] | None:
+        """Of all devices, in the price's currency."""
+        if self.hours is None or self.price is None or self.plan is None:
+            return None
+        return tuple(each * self.price * self.plan.devices for each in self.hours)  # type: ignore[return-value]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The command line's JSON, without its files."""
+        plan = self.plan
+        assert plan is not None
+
+        def span(pair: tuple[float, float] | None) -> dict[str, float] | None:
+            return None if pair is None else {"low": pair[0], "high": pair[1]}
+
+        return {
+            "method": self.candidate.method,
+            "plan": {name: setting.as_dict() for name, setting in plan.settings.items()},
+            "config": dict(plan.values),
+            "sharding": plan.sharding,
+            "batch": plan.batch,
+            "accumulation": plan.accumulate,
+            "checkpointing": plan.checkpointing,
+            "peak_bytes_per_device": plan.needed_bytes,
+            "peak_band": list(self.peak),
+            "device_bytes": plan.memory_bytes,
+            "host_bytes_per_device": plan.host_bytes,
+            "headroom": plan.headroom,
+            "updates": self.updates,
+            "step_seconds": span(None if self.update is None else (self.update.low, self.update.high)),
+            "hours": span(self.hours),
+            "cost": span(self.cost),
+            "bottleneck": None if self.update is None else self.update.bottleneck,
+            "change": None if self.change is None else asdict(self.change),
+            "quality": asdict(self.quality),
+        }
+
+
+def candidates(wanted: Wanted) -> tuple[Candidate, ...]:
+    """What is worth trying, the quickest to answer first. Whether it fits is found by simulating it."""
+    ways = ("none",) if wanted.devices == 1 else ("ddp", "fsdp2")
+    refused = get_refusals(wanted)
+    found = [
+        Candidate(method, way, checkpointing)
+        for way in ways
+        for checkpointing in (True, False)
+        for method in METHODS
+        if method not in refused
+    ]
+    if wanted.devices > 1:
+        found += [Candidate(method, "fsdp2+offload", True) for method in METHODS[1:] if method not in refused]
+    return tuple(found)
+
+
+def get_refusals(wanted: Wanted) -> dict[str, str]:
+    """Methods that cannot run on the model, with the reason."""
+    shape = wanted.situation().shape
+    problems = {slug: get_method(slug).problems(shape, {}) for slug in METHODS}
+    return {
+        slug: next(one.message for one in found if one.level == "error")
+        for slug, found in problems.items()
+        if any(one.level == "error" for one in found)
+    }
+
+
+def evaluate(fields: Mapping[str, Any], asked: Mapping[str, Any]) -> Planned:
+    """One candidate. Imports torch; pages and commands ask it in another process.
+
+    Raises:
+        BadInput: a question that cannot be.
+    """
+    wanted, candidate = Wanted(**fields).check(), Candidate(**asked)
+    situation = wanted.situation()
+    room = room_of(situation)
+    try:
+        return _planned(wanted, candidate, situation, room)
+    except PeftLabError as error:
+        return Planned(candidate, None, 0, str(error))
+
+
+def _planned(wanted: Wanted, candidate: Candidate, situation: Situation, room: Room) -> Planned:
+    advice = advice_for(situation, room, candidate.method)
+    shape, spec = situation.shape, get_method(candidate.method)
+    values = spec.require(shape, advice.knobs(shape))
+    step, least = steps.fitting(
+        room, situation, candidate.method, values, candidate.sharding, candidate.checkpointing
+    )
+    if step is None:
+        return Planned(
+            candidate, None, least, f"Even one row needs {units.size(least)} of {units.size(room.memory)}."
+        )  # fmt: skip
+    plan = plans.make(situation, room, advice, step)
+    step = replace(step, batch=plan.batch)
+    pace = steps.pace(situation, candidate.method, plan.values, step, plan.accumulate, plan.trainable)
+    return Planned(
+        candidate,
+        plan,
+        least,
+        updates=int(plan.settings["steps"].value),
+        update=None if pace is None else pace.update,
+        price=wanted.price,
+        quality=quality(wanted, candidate.method),
+        change=None if pace is None else change(situation, candidate.method, plan, step, pace),
+    )
+
+
+def advice_for(situation: Situation, room: Room, method: str) -> Advice:
+    """The advice that the decision tree gives with a method in this situation, or else the method's plainest."""
+    _, leaf = walk(situation, room)
+    named = [leaf, *(ADVICE[name] for name in leaf.others)]
+    plainest = {"full": "full-text"}.get(method, method)
+    return next((one for one in named if one.method == method), ADVICE[plainest])
+
+
+def quality(wanted: Wanted, method: str) -> Quality:
+    """From published trainings of the same model for the same kind of task; nothing is carried over to others."""
+    same = wanted.model == published.MODEL and wanted.situation().purpose == "sft"
+    if not same or method not in PUBLISHED:
+        return Quality(
+            None, "Unknown: no training of this model with this method that we know was published."
+        )
+    row = published.rows()[PUBLISHED[method]]
+    return Quality(
+        row.accuracy, f"{units.percent(100 * row.accuracy)} right on MetaMathQA's test", published.SOURCE
+    )
+
+
+def front(found: Sequence[Planned]) -> list[Planned]:
+    """Those that no other beats in hours, memory head room and cost at once. Quality counts where both have one."""
+
+    def figures(one: Planned) -> tuple[float, ...]:
+        assert one.plan is not None
+        hours = one.hours[1] if one.hours else 0.0
+        cost = one.cost[1] if one.cost else 0.0
+        return (hours, -one.plan.headroom, cost)
+
+    def beaten(one: Planned, by: Planned) -> bool:
+        first, second = one.quality.accuracy, by.quality.accuracy
+        mine, other = list(figures(one)), list(figures(by))
+        if one.candidate.method != by.candidate.method:
+            if first is None or second is None:
+                return False  # which of two methods learns more is not known, so neither beats the other
+            mine.append(-first)
+            other.append(-second)
+        return all(b <= a for a, b in zip(mine, other, strict=True)) and other != mine
+
+    return [one for one in found if not any(beaten(one, by) for by in found if by is not one)]
+
+
+def rank(wanted: Wanted, found: Iterable[Planned]) -> list[Planned]:
+    """Plans that fit, those that meet the deadline first, then those of the front, the cheapest or quickest first."""
+    fits = [one for one in found if one.plan is not None]
+    ahead = {id(one) for one in front(fits)}
+    left = wanted.hours()
+
+    def order(one: Planned) -> tuple[Any, ...]:
+        hours = one.hours[1] if one.hours else float("inf")
+        late = left is not None and hours > left
+        middle = one.cost or one.hours or (0.0, 0.0)
+        return late, id(one) not in ahead, sum(middle), -(one.plan.headroom if one.plan else 0.0)
+
+    return sorted(fits, key=order)
+
+
+def nearest(wanted: Wanted, ask: Callable[[Wanted, Candidate], Planned]) -> str:
+    """One sentence for a model that fits nowhere: the nearest plan that works. ``ask`` tries a candidate."""
+    situation = wanted.situation()
+    start = f"{situation.shape.title} fits in no way on {_cards(wanted)}."
+    for devices in (2, 4, 8, 16, 32):
+        if devices <= wanted.devices or situation.hardware.kind != "cuda":
+            continue
+        more = replace(wanted, devices=devices)
+        found = ask(more, Candidate("qlora", "fsdp2", True))
+        if found.plan is not None:
+            return f"{start} The nearest that works: QLoRA split over {devices} of these cards with FSDP2."
+    from peft_lab.choose.words import nearest as other
+
+    ways = other(situation, room_of(situation))
+    said = "; ".join(ways.values())
+    return f"{start} The nearest that works: {said}." if said else f"{start} Nothing that we know works."
+
+
+def _cards(wanted: Wanted) -> str:
+    device = wanted.situation().hardware
+    return device.title if wanted.devices == 1 else f"{wanted.devices:,} × {device.title}"
+
+
+def refusing(found: Iterable[Planned]) -> list[tuple[str, str]]:
+    """What was tried and does not work, with the reason."""
+    return [(one.candidate.title, one.reason) for one in found if one.plan is None]
+
+
+def whole(wanted: Wanted) -> list[Planned]:
+    """Every candidate, tried here one after the other. Raises BadInput for a question that cannot be."""
+    wanted.check()
+    if not candidates(wanted):
+        raise BadInput("; ".join(get_refusals(wanted).values()), "model")
+    return [evaluate(asdict(wanted), asdict(one)) for one in candidates(wanted)]

@@ -1,0 +1,333 @@
+"""A plan as one script for torchrun: plain libraries, and the very functions that the lab trains and shards with."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from peft_lab.choose.plan import StepPlan
+from peft_lab.errors import Unsupported
+from peft_lab.export.calls import TASK_TYPES, PeftCall, literal, peft_call, quantisation_source
+from peft_lab.export.layout import WIDTH, Section, as_script
+from peft_lab.export.method_code import Applied, applied
+from peft_lab.export.snippet import hub_id
+from peft_lab.export.source import constants, printed
+from peft_lab.methods import get_method
+from peft_lab.methods.base import MethodSpec, TaskType
+from peft_lab.models.catalogue import ModelEntry
+from peft_lab.plan import spread
+from peft_lab.recipes.job import ANSWERS, OBJECTIVES
+from peft_lab.training import batches, precision, schedule, step
+
+SEED = 0
+#: As the step is simulated.
+CLIP = 1.0
+NAME = "train.py"
+ROWS = "rows.jsonl"
+#: Objectives whose loss is the next token's, or a class's: what the step makes.
+WRITTEN = (*ANSWERS, "cpt")
+_OPTIMIZERS = {
+    "adamw": ("torch.optim.AdamW", "torch"),
+    "adamw8bit": ("bitsandbytes.optim.AdamW8bit", "bitsandbytes"),
+    "paged_adamw8bit": ("bitsandbytes.optim.PagedAdamW8bit", "bitsandbytes"),
+    "paged_adamw": ("bitsandbytes.optim.PagedAdamW", "bitsandbytes"),
+    "sgd": ("torch.optim.SGD", "torch"),
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a plan's files are written from."""
+
+    entry: ModelEntry
+    method: MethodSpec
+    plan: StepPlan
+    objective: str
+    call: PeftCall | None
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """All knobs."""
+        return self.plan.values
+
+    @property
+    def task_type(self) -> TaskType:
+        return TASK_TYPES[self.entry.kind]
+
+    @property
+    def classifies(self) -> bool:
+        """Whether rows have a class: models that write answer with words instead."""
+        return self.entry.kind == "encoder"
+
+    @property
+    def sharded(self) -> bool:
+        """Whether weights are split over the ranks."""
+        return self.plan.sharding.startswith("fsdp2")
+
+    @property
+    def four_bits(self) -> bool:
+        return self.method.quantization(self.values) is not None
+
+    def said(self, name: str) -> Any:
+        """A setting of the recipe."""
+        return self.plan.settings[name].value
+
+
+def gather(entry: ModelEntry, method: str, plan: StepPlan, objective: str) -> Facts:
+    """The facts of a plan. Raises as :func:`peft_lab.export.calls.peft_call`."""
+    spec = get_method(method)
+    call = peft_call(entry, spec, plan.values, TASK_TYPES[entry.kind])
+    return Facts(entry, spec, plan, objective, call)
+
+
+def refusal(facts: Facts) -> str:
+    """Why no script does this plan; empty where one does."""
+    plan = facts.plan
+    if facts.objective not in WRITTEN or (facts.classifies and facts.objective != "classification"):
+        what = OBJECTIVES[facts.objective]
+        return f"The script's loss is that of the next token or of a class; {what} takes another."
+    if plan.dtype == "float16":
+        return "This card does not compute in bfloat16; float16 needs loss scaling, which the script does not have."
+    if facts.sharded and facts.call is None and facts.method.slug != "full":
+        return f"{facts.method.title} is not in PEFT, and its own parts are not split by layers."
+    if facts.sharded and plan.optimizer != "adamw":
+        return "bitsandbytes' optimizers do not work on parameters that FSDP2 has split."
+    return ""
+
+
+def script(facts: Facts) -> str:
+    """The file. Raises Unsupported where :func:`refusal` has a reason."""
+    reason = refusal(facts)
+    if reason:
+        raise Unsupported(reason, "method")
+    how = applied(facts)
+    sections = [
+        _settings(facts),
+        _data(facts),
+        _base(facts, how),
+        _together(facts),
+        _training(facts),
+        _saving(facts, how),
+    ]
+    return as_script(_header(facts, how), sections, ())
+
+
+def _header(facts: Facts, how: Applied) -> str:
+    plan = facts.plan
+    needs = ["torch>=2.7", "transformers>=5", "accelerate", *how.libraries]
+    if facts.four_bits or plan.optimizer != "adamw":
+        needs.append("bitsandbytes")
+    ours = " PEFT Lab itself is needed for its method." if how.ours else ""
+    columns = (
+        "text and label"
+        if facts.classifies
+        else "text"
+        if facts.objective == "cpt"
+        else "prompt and completion"
+    )
+    start = f"torchrun --nproc-per-node {plan.devices} {NAME} {ROWS}"
+    about = textwrap.fill(
+        f"Does exactly the plan: {plan.devices} rank(s), each {plan.batch} row(s) at once, {plan.sharding}, "
+        f"{'with' if plan.checkpointing else 'without'} gradient checkpointing. Rows are JSON lines with {columns}. "
+        f"Without a GPU it runs on the processor, in float32, for a trial.{ours}",
+        WIDTH,
+    )
+    lines = (
+        f"{facts.method.title} on {facts.entry.title}, {OBJECTIVES[facts.objective]}: a plan of PEFT Lab", "", about,
+        "", f"    pip install {' '.join(dict.fromkeys(needs))}", f"    {start}",
+    )  # fmt: skip
+    return "\n".join(lines)
+
+
+def _settings(facts: Facts) -> Section:
+    plan = facts.plan
+    lines = [
+        f"MODEL = {literal(hub_id(facts.entry))}",
+        "ROWS, OUT = Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else 'out')",
+        f"BATCH = {plan.batch}  # rows of a rank at once",
+        f"UPDATE = {plan.batch * plan.devices * plan.accumulate}  # rows of one update, over all ranks",
+        f"EPOCHS, RATE, WARMUP = {facts.said('epochs')}, {plan.learning_rate!r}, {facts.said('warmup')}",
+        f"SCHEDULE = {literal(facts.said('schedule'))}",
+        f"MAX_LENGTH = {plan.seq}  # tokens of a row",
+        f"CLIP, SEED, WEIGHT_DECAY = {CLIP}, {SEED}, 0.0",
+        f"SHARDING = {literal(plan.sharding)}",
+        "RANK, WORLD, DEVICE = begin()",
+        "DTYPE = torch.bfloat16 if DEVICE != 'cpu' else torch.float32",
+        "ACCUMULATE = math.ceil(UPDATE / (BATCH * WORLD))",
+        "if UPDATE % WORLD:",
+        "    raise SystemExit(f'{UPDATE} rows of an update cannot be shared by {WORLD} ranks.')",
+        "logging.set_verbosity_error()",
+    ]
+    imports = ("sys", "os", "math", "pathlib:Path", "torch", "transformers:logging", "transformers:set_seed")
+    return Section(
+        "Settings", "Those of the plan.", f"{printed(spread.begin)}\n\n" + "\n".join(lines), imports
+    )
+
+
+def _data(facts: Facts) -> Section:
+    shared = [batches.Encoded]
+    if facts.classifies:
+        shared.append(batches.encode_labels)
+        code = (
+            "texts = [row['text'] for row in rows]\nLABELS = sorted({row['label'] for row in rows})\n"
+            "encoded = encode_labels(tokenizer, texts, [LABELS.index(row['label']) for row in rows], MAX_LENGTH)\n"
+        )
+    elif facts.objective == "cpt":
+        code = (
+            "ids = tokenizer([row['text'] + (tokenizer.eos_token or '') for row in rows], truncation=True, "
+            "max_length=MAX_LENGTH)['input_ids']\nencoded = [Encoded(tuple(found), 0) for found in ids]\n"
+        )
+    else:
+        shared += [batches.encode_completions, batches.render, batches.completion]
+        code = (
+            "pairs = [row['prompt'] for row in rows], [row['completion'] for row in rows]\n"
+            "encoded = encode_completions(tokenizer, *pairs, MAX_LENGTH)\n"
+        )
+    named = constants(batches, "IGNORED", "WINDOW")
+    before = (
+        "rows = [json.loads(line) for line in ROWS.read_text('utf-8').splitlines() if line.strip()]\n"
+        "tokenizer = AutoTokenizer.from_pretrained(MODEL)\n"
+        "if tokenizer.pad_token is None:\n    tokenizer.pad_token = tokenizer.eos_token\n"
+        "PAD = tokenizer.pad_token_id or 0\n"
+    )
+    functions = printed(*shared, batches.collate, batches.plan)
+    imports = (
+        "json", "random", "typing:Any", "dataclasses:dataclass", "collections.abc:Sequence", "collections.abc:Mapping",
+        "collections.abc:Callable", "transformers:AutoTokenizer",
+    )  # fmt: skip
+    return Section(
+        "Rows",
+        "Tokens, batches of like length, and their order.",
+        f"{named}\n\n{functions}\n\n{before}{code}",
+        imports,
+    )
+
+
+def _base(facts: Facts, how: Applied) -> Section:
+    kind = {"causal-lm": "CausalLM", "encoder": "SequenceClassification", "seq2seq": "Seq2SeqLM"}[
+        facts.entry.kind
+    ]
+    auto = f"AutoModelFor{kind}"
+    imports = [f"transformers:{auto}", *how.imports]
+    kept = "torch.float32" if facts.plan.remembered == "float32" else "DTYPE"
+    options = f"dtype={kept}, attn_implementation='sdpa'"
+    labels = ", num_labels=len(LABELS)" if facts.classifies else ""
+    prose, before = "", ""
+    quantised = facts.method.quantization(facts.values)
+    load = f"model = {auto}.from_pretrained(MODEL, {options}{labels})\n"
+    if quantised is not None:
+        imports.append("transformers:BitsAndBytesConfig")
+        text = quantisation_source(quantised).replace("torch.bfloat16", "DTYPE")
+        where = "DEVICE"
+        if facts.sharded:
+            storage = "    bnb_4bit_quant_storage=DTYPE,  # packed in numbers of the precision of all other weights\n"
+            text = text.replace("(\n", f"(\n{storage}", 1)
+            where = "'cpu'"
+            prose = (
+                "Every rank packs the model in main memory first and keeps its shards on its GPU. The packed bytes are "
+                "stored as numbers of the computing precision: FSDP1 flattens a layer into one tensor of one floating "
+                "precision, and FSDP2 takes such a layer too."
+            )
+        before = f"stored = {text}\n"
+        load = (
+            f"model = {auto}.from_pretrained(\n    MODEL, {options}{labels}, quantization_config=stored, "
+            f"device_map={{'': {where}}}\n)\n"
+        )
+    elif facts.sharded:
+        prose = "Every rank loads the model into main memory first and keeps its shards on its GPU."
+    checkpointing = (
+        "model.config.use_cache = False\n"
+        "model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={'use_reentrant': False})\n"
+        if facts.plan.checkpointing
+        else ""
+    )
+    define = f"{how.define.strip()}\n\n\n" if how.define else ""
+    seed = "set_seed(SEED)  # the same start on every rank\n"
+    return Section(
+        facts.method.title,
+        f"{facts.method.summary} {facts.method.paper}. {prose}".strip(),
+        f"{define}{before}set_seed(SEED)\n{load}{seed}{how.code}{checkpointing}",
+        tuple(imports),
+    )
+
+
+def _together(facts: Facts) -> Section:
+    computes = "DTYPE" if facts.plan.remembered == "float32" and facts.sharded else "None"
+    functions = [spread.layers_of, spread.spread] if facts.sharded else [spread.spread]
+    code = f"model = spread(model, SHARDING, DEVICE, {computes})\n"
+    prose = {
+        "none": "One device has everything.",
+        "ddp": "Every rank has all of the model; gradients are averaged while the backward pass still runs.",
+    }.get(
+        facts.plan.sharding,
+        "Every rank keeps a share of each layer's weights, gradients and moments. A layer is gathered when it computes "
+        "and let go after it; activations are each rank's own and are not split.",
+    )
+    return Section("Ranks", prose, f"{printed(*functions)}\n\n{code}", ())
+
+
+def _training(facts: Facts) -> Section:
+    optimizer, library = _OPTIMIZERS[facts.plan.optimizer]
+    decay = "" if facts.plan.optimizer == "sgd" else ", weight_decay=WEIGHT_DECAY"
+    rate = "1.0" if facts.said("schedule") == "constant" else "rate_at(number, STEPS, WARMUP, SCHEDULE)"
+    autocast = facts.plan.remembered == "float32" and not facts.sharded
+    mixed = "torch.autocast(DEVICE.partition(':')[0], DTYPE, enabled=DTYPE != torch.float32)"
+    functions = printed(
+        precision.InPlace, schedule.rate_at, step.nobody, step.train_step, spread.shares, spread.predicted,
+        spread.update_loss, spread.averaged,
+    )  # fmt: skip
+    tokens = "predicted(parts, WORLD)" if facts.entry.kind == "causal-lm" else "0"
+    loop = (
+        _LOOP.replace("<OPTIMIZER>", optimizer).replace("<DECAY>", decay).replace("<RATE>", rate)
+        .replace("<TOKENS>", tokens).replace("<MIXED>", mixed if autocast else "nullcontext()")
+    )  # fmt: skip
+    prose = (
+        "An update's loss is the mean over all its tokens, whichever rank and pass they are in, so that as many ranks "
+        "as you like learn the same."
+    )
+    imports = (library, "contextlib:nullcontext", "collections.abc:Callable")
+    return Section("Training", prose, f"Phase = Callable[[str], None]\n\n\n{functions}\n\n{loop}", imports)
+
+
+_LOOP = """\
+STEPS = max(1, math.ceil(EPOCHS * len(encoded) / UPDATE))
+order = plan([len(row) for row in encoded], STEPS, UPDATE, SEED)
+model.train()
+masters = InPlace([parameter for parameter in model.parameters() if parameter.requires_grad])
+optimizer = <OPTIMIZER>(masters.parameters, lr=RATE<DECAY>)
+set_seed(SEED + RANK)  # of dropout
+losses = []
+for number, chosen in enumerate(order):
+    for group in optimizer.param_groups:
+        group["lr"] = RATE * <RATE>
+    parts = [collate([encoded[row] for row in part], PAD, DEVICE) for part in shares(chosen, RANK, WORLD, BATCH)]
+    tokens = <TOKENS>
+
+    def loss_of(model, parts):
+        with <MIXED>:
+            return update_loss(model, parts, tokens, WORLD)
+
+    loss, _ = train_step(model, parts, loss_of, masters, optimizer, CLIP)
+    losses.append(averaged(loss, WORLD))
+    if RANK == 0:
+        print(f"step {number + 1:5d} of {STEPS}   loss {losses[-1]:.6f}", flush=True)
+"""
+
+
+def _saving(facts: Facts, how: Applied) -> Section:
+    full = facts.method.slug == "full"
+    if facts.sharded:
+        code = "state = gathered(model)\nif RANK == 0:\n    model.save_pretrained(OUT, state_dict=state)\n"
+        functions = f"{printed(spread.gathered)}\n\n"
+    else:
+        save = "model.save_pretrained(OUT)\n" if full else how.save
+        code = "model = getattr(model, 'module', model)\nif RANK == 0:\n" + textwrap.indent(save, "    ")
+        functions = ""
+    end = (
+        "if RANK == 0:\n    tokenizer.save_pretrained(OUT)\n"
+        "if WORLD > 1:\n    torch.distributed.destroy_process_group()\n"
+    )
+    imports = () if full or facts.sharded else how.save_imports
+    return Section("Saving", "What was learned, by the first rank.", f"{functions}{code}{end}", imports)

@@ -1,0 +1,148 @@
+"""What the ranks of a training do together. Written scripts hold these functions as their source.
+
+Sharding is PyTorch's: DistributedDataParallel, or ``fully_shard`` on every layer and then on the whole (FSDP2). The
+step itself is :func:`peft_lab.training.step.train_step`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def begin() -> tuple[int, int, str]:
+    """Join the other ranks that torchrun has started: NCCL between GPUs, gloo between processes of a CPU.
+
+    Returns:
+        this rank, how many there are, and the device that it trains on.
+    """
+    import torch
+
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    device = "cpu"
+    if torch.cuda.is_available():
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        torch.cuda.set_device(device)
+    if world > 1:
+        torch.distributed.init_process_group("gloo" if device == "cpu" else "nccl")
+    return rank, world, device
+
+
+def layers_of(model: Any) -> list[torch.nn.Module]:
+    """The repeated blocks, which transformers names for each of its models.
+
+    Raises:
+        ValueError: a model that names none.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    names = set(inner._no_split_modules or ())
+    found = [module for module in inner.modules() if type(module).__name__ in names]
+    if not found:
+        raise ValueError("this model does not say what its layers are, so it cannot be split by layers")
+    return found
+
+
+def spread(model: Any, sharding: str, device: str, computes: torch.dtype | None) -> Any:
+    """The model as the ranks share it: ``ddp``, ``fsdp2``, ``fsdp2+offload``, or ``none``.
+
+    Args:
+        computes: the precision in which gathered parameters compute where it is not the one they are kept in; their
+            gradients are then added up in float32.
+    """
+    import torch
+    from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
+
+    kind = device.partition(":")[0]
+    if sharding == "none" or not torch.distributed.is_initialized():
+        return model.to(device)
+    if sharding == "ddp":
+        where = [device] if kind == "cuda" else None
+        return torch.nn.parallel.DistributedDataParallel(model.to(device), device_ids=where)
+    how: dict[str, Any] = {
+        "mesh": torch.distributed.init_device_mesh(kind, (torch.distributed.get_world_size(),))
+    }
+    if computes is not None:
+        how["mp_policy"] = MixedPrecisionPolicy(param_dtype=computes, reduce_dtype=torch.float32)
+    if sharding == "fsdp2+offload" and kind == "cuda":
+        how["offload_policy"] = CPUOffloadPolicy()
+    for layer in layers_of(model):
+        fully_shard(layer, **how)
+    return fully_shard(model, **how)
+
+
+def gathered(model: Any) -> dict[str, Any]:
+    """What was trained, whole, in the first rank's main memory; every rank has to ask."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+    return dict(get_model_state_dict(model, options=options))
+
+
+def shares(rows: Sequence[int], rank: int, world: int, batch: int) -> list[Sequence[int]]:
+    """One rank's rows of an update, cut into passes of ``batch`` rows. Every rank makes as many passes as the others.
+
+    >>> shares([0, 1, 2, 3, 4, 5], rank=1, world=2, batch=2)
+    [[1, 3], [5]]
+    """
+    own = rows[rank::world]
+    passes = math.ceil(len(rows) / (world * batch))
+    return [own[start * batch : (start + 1) * batch] for start in range(passes)]
+
+
+def predicted(parts: Sequence[Mapping[str, torch.Tensor]], world: int) -> int:
+    """Tokens that an update learns to predict, over all its passes and ranks.
+
+    ``parts``: the rank's passes, labels of shape (rows, length); the first token of a row is predicted by nothing.
+    """
+    import torch
+
+    count = torch.stack([(part["labels"][:, 1:] != -100).sum() for part in parts]).sum()
+    if world > 1:
+        torch.distributed.all_reduce(count)
+    return int(count)
+
+
+def update_loss(
+    model: Any, parts: Sequence[Mapping[str, torch.Tensor]], tokens: int, world: int
+) -> torch.Tensor:
+    """The mean loss of an update, a scalar whose backward pass is that of the last part; the others' are made here.
+
+    Args:
+        parts: the rank's passes, each with tensors of shape (rows, length). tokens: that the whole update predicts; the
+            ranks' gradients are averaged, so each loss is counted ``world`` times. 0: rows are counted, not tokens.
+    """
+    total: Any = 0.0
+    for number, part in enumerate(parts, start=1):
+        last = number == len(parts)
+        # DDP would average after every pass; once is enough.
+        alone = nullcontext() if last or not hasattr(model, "no_sync") else model.no_sync()
+        with alone:
+            if tokens:
+                loss = model(**part, num_items_in_batch=tokens).loss * world
+            else:
+                loss = model(**part).loss / len(parts)
+            if last:
+                return loss + total
+            loss.backward()
+        total = total + loss.detach()
+    raise ValueError("an update without rows")
+
+
+def averaged(value: torch.Tensor, world: int) -> float:
+    """The mean of a number without dimensions over the ranks."""
+    import torch
+
+    found = value.detach().float().clone()
+    if world > 1:
+        torch.distributed.all_reduce(found)
+    return float(found) / world
+
+
+#: What an update's loss is made of, as the step takes it.
+LossOf = Callable[[Any, Any], Any]

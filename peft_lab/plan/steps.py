@@ -1,0 +1,200 @@
+"""A step of a plan: what of it fits a device, simulated on one or split over several, and how long it takes.
+
+On one device, and where each has all of the model, the questions are those of :mod:`peft_lab.choose.room`, so that both
+pages say the same; a split step is that of :mod:`peft_lab.sharding`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import ceil
+from typing import Any
+
+from peft_lab.choose import split
+from peft_lab.choose.room import HEADROOM, Room, Run, Step
+from peft_lab.choose.situation import Situation
+from peft_lab.errors import UnknownName
+from peft_lab.memory.request import StepRequest
+from peft_lab.memory.setting import Setting
+from peft_lab.memory.simulate import simulate
+from peft_lab.memory.work import Work
+from peft_lab.sharding.how import Sharding
+from peft_lab.sharding.result import ShardedResult
+from peft_lab.sharding.simulate import simulate_sharded
+from peft_lab.timing import estimate
+from peft_lab.timing.estimate import Seconds
+
+OFFLOAD = "+offload"
+#: How weights are remembered in training all of them; beside what is frozen, adapters are in float32 anyway.
+_MASTERS = {"full": "float32"}
+
+
+def how_run(method: str, rows: int, checkpointing: bool) -> Run:
+    """One device's step as it is split: with AdamW, as bitsandbytes' optimizers do not work on split parameters."""
+    return Run(rows, checkpointing, "adamw", _MASTERS.get(method, "bfloat16"))
+
+
+@lru_cache(maxsize=256)
+def _split(request: StepRequest, how: Sharding) -> ShardedResult:
+    return simulate_sharded(request, how)
+
+
+def split_step(
+    situation: Situation, method: str, values: Mapping[str, Any], run: Run, sharding: str = "fsdp2"
+) -> ShardedResult:
+    """The split step, simulated. Raises as :func:`peft_lab.sharding.simulate.simulate_sharded`."""
+    setting = Setting(run.batch * situation.pairs, situation.seq, optimizer=run.optimizer)
+    asked = StepRequest(situation.model, method, values, setting, run.dtype, run.checkpointing)
+    mixed = run.dtype == "float32"
+    how = Sharding(
+        "fsdp2", situation.devices, offload=sharding.endswith(OFFLOAD), compute="bfloat16" if mixed else None,
+        reduce="float32" if mixed else None,
+    )  # fmt: skip
+    return _split(asked.on(situation.hardware), how)
+
+
+def fitting(
+    room: Room,
+    situation: Situation,
+    method: str,
+    values: Mapping[str, Any],
+    sharding: str,
+    checkpointing: bool,
+) -> tuple[Step | None, int]:
+    """The step with the most rows that fit, up to a share of the batch, and the bytes that one row needs.
+
+    Raises:
+        BadInput, SimulationError: a method that cannot be applied or simulated so.
+    """
+    each = ceil(room.batch / room.devices)
+    if not sharding.startswith("fsdp2"):
+        return _whole(room, situation, method, values, sharding, checkpointing, each)
+    limit = int(room.memory * (1 - HEADROOM))
+    one = split_step(situation, method, values, how_run(method, 1, checkpointing), sharding)
+    least = one.reserved_bytes or one.peak_bytes
+    if least > limit:
+        return None, least
+
+    def needs(rows: int) -> int:
+        found = split_step(situation, method, values, how_run(method, rows, checkpointing), sharding)
+        return found.reserved_bytes or found.peak_bytes
+
+    found = Room.largest_rows(needs, each, limit)
+    rows, taken = found if found is not None else (1, least)
+    run = how_run(method, rows, checkpointing)
+    return Step(
+        rows, checkpointing, taken, ceil(each / rows), run.optimizer, run.dtype, sharding, one.host_bytes, True
+    ), least  # fmt: skip
+
+
+def _whole(
+    room: Room,
+    situation: Situation,
+    method: str,
+    values: Mapping[str, Any],
+    sharding: str,
+    checkpointing: bool,
+    each: int,
+) -> tuple[Step | None, int]:
+    """With all of the model on each device, in the cheapest of the states that fit, as the room has them."""
+    least = 0
+    for run in room.states(method):
+        buckets = split.buckets(situation.shape, method, values, run.dtype) if room.devices > 1 else 0
+        weights = split.weights(situation.shape, method, run)
+        if weights > room.usable - buckets:
+            least = weights + buckets
+            continue
+
+        def needs(rows: int, run: Run = run) -> int:
+            return room.needs(method, values, replace(run, batch=rows, checkpointing=checkpointing))
+
+        found = Room.largest_rows(needs, each, room.usable - buckets, weights > (room.usable - buckets) / 2)
+        if found is not None:
+            rows, taken = found
+            return Step(
+                rows, checkpointing, taken + buckets, ceil(each / rows), run.optimizer, run.dtype, sharding
+            ), taken + buckets  # fmt: skip
+        least = needs(1) + buckets
+    return None, least
+
+
+# -- seconds -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a plan goes.
+
+    Attributes:
+        update: seconds of one update, all of its passes. passes: how many. sent: bytes that a device sends in it.
+    """
+
+    update: Seconds
+    passes: int
+    sent: float
+
+
+@lru_cache(maxsize=256)
+def _work(request: StepRequest) -> Work:
+    return simulate(request).work[-1]
+
+
+def sent_by(how: ShardedResult) -> float:
+    """Bytes that one device sends in a pass. On a ring of w devices each sends (w - 1)/w of what is gathered or
+    scattered, and twice that of what is summed up (Thakur et al. 2005, section 4)."""
+    share = (how.sharding.devices - 1) / how.sharding.devices
+    return sum(one.nbytes * share * (2 if one.kind == "all-reduce" else 1) for one in how.exchanges)
+
+
+def pace(
+    situation: Situation, method: str, values: Mapping[str, Any], step: Step, accumulate: int, trainable: int
+) -> Pace | None:
+    """Seconds of one update on rows of average length; ``None`` for a device of which no speed is known.
+
+    Raises:
+        SimulationError: as :func:`peft_lab.memory.simulate.simulate`.
+    """
+    tokens = min(situation.seq, situation.row_tokens or situation.seq)
+    dtype = "bfloat16" if method == "full" else step.dtype  # products are made in 16 bits
+    setting = Setting(step.batch * situation.pairs, tokens, optimizer=step.optimizer)
+    asked = StepRequest(situation.model, method, values, setting, dtype, step.checkpointing)
+    work = _work(asked.on(situation.hardware))
+    passing = tuple(piece for piece in work if piece.phase != "optimizer")
+    ending = tuple(piece for piece in work if piece.phase == "optimizer")
+    share = (situation.devices - 1) / situation.devices
+    each, once = 0.0, 0.0
+    if step.sharding.startswith("fsdp2"):
+        each = sent_by(
+            split_step(situation, method, values, how_run(method, 1, step.checkpointing), step.sharding)
+        )
+    elif situation.devices > 1:
+        once = 2 * share * split.BYTES[step.dtype if method == "full" else "float32"] * trainable
+
+    def timed(part: Work, sent: float = 0.0) -> Seconds:
+        return estimate.seconds(part, situation.device, situation.devices, link_of(situation), sent)
+
+    try:
+        last = timed(passing, each + once)
+        parts = [timed(passing, each).times(accumulate - 1), last] if accumulate > 1 else [last]
+        found = added([*parts, timed(ending)])
+    except UnknownName:
+        return None
+    return Pace(found, accumulate, each * accumulate + once)
+
+
+def link_of(situation: Situation) -> str:
+    """What connects the devices, by its generation: Hopper's NVLink is the fourth."""
+    newer = situation.device in ("h100", "h200")
+    return "nvlink4" if situation.link == "nvlink" and newer else situation.link or "pcie"
+
+
+def added(parts: list[Seconds]) -> Seconds:
+    """One after the other. What takes most of all of them is the bottleneck."""
+    sums: dict[str, float] = {}
+    for part in parts:
+        for name, seconds in part.parts.items():
+            sums[name] = sums.get(name, 0.0) + seconds
+    low, value, high = (sum(getattr(part, name) for part in parts) for name in ("low", "value", "high"))
+    return Seconds(low, value, high, max(sums, key=sums.__getitem__), sums)

@@ -1,0 +1,72 @@
+"""What a step waits for, and the cheapest thing that moves it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from peft_lab.choose.plan import StepPlan
+from peft_lab.choose.room import Step
+from peft_lab.choose.situation import Situation
+from peft_lab.errors import PeftLabError
+from peft_lab.plan import steps
+from peft_lab.plan.steps import Pace
+
+#: What each bottleneck means, as a sentence.
+MEANS: Mapping[str, str] = {
+    "compute": "The GPU multiplies all the time.",
+    "memory": "The GPU waits for its own memory: weights and activations are read faster than they are used.",
+    "launch": "The GPU waits for the host to start its kernels: the step is small for this card.",
+    "host": "The GPU waits for copies from main memory.",
+    "link": "The GPUs wait for each other: what they exchange takes longer than what it hides behind.",
+}
+#: A change that saves less is not worth the words.
+_LEAST = 0.03
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing to change. ``factor``: of the time that is left, as estimated; ``text`` says what."""
+
+    text: str
+    factor: float
+
+
+def change(situation: Situation, method: str, plan: StepPlan, step: Step, pace: Pace) -> Change | None:
+    """What saves most of the changes that cost nothing, or else little; ``None`` where nothing that we can estimate
+    saves any."""
+    tried: list[Change] = []
+
+    def again(text: str, other: Situation, changed: Step, accumulate: int) -> None:
+        try:
+            found = steps.pace(other, method, plan.values, changed, accumulate, plan.trainable)
+        except PeftLabError:
+            return
+        if found is not None:
+            tried.append(Change(text, found.update.value / pace.update.value))
+
+    bottleneck = pace.update.bottleneck
+    if bottleneck == "link" and situation.link != "nvlink":
+        again("Connect the cards with NVLink", replace(situation, link="nvlink"), step, plan.accumulate)
+    if bottleneck in ("launch", "memory") and plan.accumulate > 1:
+        again(
+            "Twice the rows at once, half the passes, if there is room", situation,
+            replace(step, batch=2 * step.batch), (plan.accumulate + 1) // 2,
+        )  # fmt: skip
+    if bottleneck in ("compute", "memory") and step.checkpointing:
+        again(
+            "No gradient checkpointing, if there is room",
+            situation,
+            replace(step, checkpointing=False),
+            plan.accumulate,
+        )
+    worth = [one for one in tried if one.factor < 1 - _LEAST]
+    if worth:
+        return min(worth, key=lambda one: one.factor)
+    if (
+        situation.hardware.kind == "cuda"
+        and bottleneck == "compute"
+        and not step.sharding.startswith("fsdp2")
+    ):
+        return Change("Twice the cards with DDP, each with half the rows of an update", 0.5)
+    return None

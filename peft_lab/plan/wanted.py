@@ -1,0 +1,179 @@
+"""What a plan is asked for: a model, data, devices, and what may be spent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
+from typing import Any
+
+from peft_lab.choose.reading import read_value
+from peft_lab.choose.situation import LINKS, Situation
+from peft_lab.errors import BadInput, UnknownName
+from peft_lab.models.catalogue import resolve
+from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS
+
+HOUR = 3600.0
+_MOST_PRICE = 10_000.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Everything that plans depend on.
+
+    Attributes:
+        model: of the catalogue, a Hugging Face id, a folder or a config.json.
+        objective: what it is trained for; empty for what suits the model.
+        rows, row_tokens: training data, and the tokens of a row on average. seq: tokens at which a row is cut.
+        gpu: a name from the list of devices, or a size such as ``24GB``. devices: how many. link: what connects them.
+        price: for one GPU and hour, in any currency; ``None`` where it does not matter.
+        deadline: hours, or a moment such as ``2026-11-27T08:00``; empty without one.
+    """
+
+    model: str = "llama-3.1-8b"
+    objective: str = ""
+    rows: int = 10_000
+    row_tokens: int = 512
+    seq: int = 1024
+    gpu: str = "rtx-4090"
+    devices: int = 1
+    link: str = "pcie"
+    price: float | None = None
+    deadline: str = ""
+
+    def hours(self, now: datetime | None = None) -> float | None:
+        """Until the deadline; ``None`` without one. Raises BadInput for one that is past, or none that can be read."""
+        if not self.deadline:
+            return None
+        try:
+            left = float(self.deadline)
+        except ValueError:
+            try:
+                moment = datetime.fromisoformat(self.deadline)
+            except ValueError:
+                raise BadInput(
+                    f"'{self.deadline[:40]}' is neither hours, such as 12, nor a moment, such as 2026-11-27T08:00.",
+                    "deadline",
+                ) from None
+            start = now or datetime.now(moment.tzinfo)
+            left = (moment - start).total_seconds() / HOUR
+        if not math.isfinite(left):
+            raise BadInput(f"'{self.deadline[:40]}' is no time.", "deadline")
+        if left <= 0:
+            raise BadInput(
+                "The deadline has passed: give hours from now, or a moment that is still to come.", "deadline"
+            )
+        return left
+
+    def situation(self) -> Situation:
+        """The same as Choose's question, which simulates, recommends and writes recipes."""
+        return Situation(
+            model=self.model, device=self.gpu, seq=self.seq, rows=self.rows, devices=self.devices,
+            link=self.link if self.devices > 1 else "", objective=self.objective, row_tokens=self.row_tokens,
+        )  # fmt: skip
+
+    def check(self) -> Wanted:
+        """Itself. Raises BadInput for what contradicts itself, UnknownName for names that are none."""
+        shape = resolve(self.model).shape
+        if self.objective and self.objective not in OBJECTIVES:
+            raise UnknownName("objective", self.objective, OBJECTIVES, "objective")
+        if shape.kind == "encoder" and self.objective and self.objective not in OF_ENCODERS:
+            raise BadInput(f"{shape.title} writes no text: choose {', '.join(OF_ENCODERS)}.", "objective")
+        if self.link not in LINKS:
+            raise UnknownName("link", self.link, LINKS, "link")
+        if self.price is not None:
+            checked_price(self.price)
+        if self.row_tokens > self.seq:
+            raise BadInput(
+                f"Rows of {self.row_tokens:,} tokens on average cannot be cut at {self.seq:,}.", "row_tokens"
+            )
+        self.hours()
+        try:
+            self.situation().check()
+        except BadInput as error:
+            error.field = "gpu" if error.field == "device" else error.field
+            raise
+        return self
+
+
+def checked_price(price: float) -> float:
+    """Itself. Raises BadInput for one that cannot be meant."""
+    if not 0 < price <= _MOST_PRICE:
+        raise BadInput(
+            f"A price is above 0 and at most {_MOST_PRICE:,.0f} an hour; {price:g} is not.", "price"
+        )
+    return price
+
+
+_NAMES = {"gpu": "device"}
+KEYS = tuple(field.name for field in fields(Wanted))
+
+
+def read_field(name: str, text: str) -> Any:
+    """A field's value from its text. Raises BadInput, UnknownName."""
+    if name == "deadline":
+        Wanted(deadline=text.strip()).hours()
+        return text.strip()
+    if name == "price":
+        try:
+            return checked_price(float(text))
+        except ValueError:
+            raise BadInput(
+                f"price is a number for one GPU and hour; '{text[:40]}' is not.", "price"
+            ) from None
+    if name == "objective" and text not in OBJECTIVES:
+        raise UnknownName("objective", text, OBJECTIVES, "objective")
+    try:
+        return read_value(_NAMES.get(name, name), text)
+    except BadInput as error:
+        error.field = name
+        raise
+
+
+def read(told: Mapping[str, str]) -> Wanted:
+    """What is asked, from texts; what is not said is as usual. A row's length alone says where rows are cut.
+
+    Raises:
+        BadInput, UnknownName: what cannot be read, or contradicts itself.
+    """
+    wanted = replace(Wanted(), **{name: read_field(name, text) for name, text in told.items()})
+    if "row_tokens" in told and "seq" not in told:
+        limit = resolve(wanted.model).shape.max_positions
+        room = 1 << (wanted.row_tokens - 1).bit_length()
+        wanted = replace(wanted, seq=min(room, limit) if limit else room)
+    return wanted.check()
+
+
+def plain(wanted: Wanted) -> dict[str, Any]:
+    """For sending between processes."""
+    return asdict(wanted)
+
+
+@dataclass(frozen=True)
+class Typical:
+    """A question that is asked often, with what it sets."""
+
+    name: str
+    title: str
+    wanted: Wanted
+    buying: bool = False
+
+
+TYPICAL = (
+    Typical(
+        "two-cards", "70B on two 24 GB cards",
+        Wanted("llama-3.1-70b", "sft", 10_000, 384, 512, "rtx-4090", 2),
+    ),
+    Typical(
+        "long-rows", "8B at 32k tokens on one 80 GB",
+        Wanted("llama-3.1-8b", "sft", 2_000, 24_000, 32_768, "h100", 1),
+    ),
+    Typical(
+        "overnight", "Cheapest way to fine-tune 7B on 50k rows overnight",
+        Wanted("mistral-7b", "sft", 50_000, 384, 512, "rtx-4090", 1, deadline="12"),
+    ),
+    Typical(
+        "buy", "What do I need to buy?", Wanted("llama-3.1-70b", "sft", 10_000, 384, 512, "h100", 8, "nvlink"), True,
+    ),
+)  # fmt: skip

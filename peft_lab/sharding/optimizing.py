@@ -1,0 +1,66 @@
+"""Optimizers of a step on several devices that one device does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.errors import Unsupported
+from peft_lab.memory.optimizers import OPTIMIZER_TITLES, Nothing
+from peft_lab.memory.tracker import own_part
+
+if TYPE_CHECKING:
+    import torch
+
+#: Moments that an optimizer keeps, in numbers as wide as a parameter's.
+_MOMENTS = {"adamw": 2, "sgd": 0}
+
+
+def _refuse(name: str, where: str) -> Unsupported:
+    known = " and ".join(OPTIMIZER_TITLES[each] for each in _MOMENTS)
+    return Unsupported(f"{OPTIMIZER_TITLES[name]} is not simulated {where}: {known} are.", "optimizer")
+
+
+class Hosted:
+    """An optimizer whose parameters, gradients and states are in main memory: there it works, here it takes nothing."""
+
+    def __init__(self, name: str, parameters: Sequence[torch.nn.Parameter]) -> None:
+        if name not in _MOMENTS:
+            raise _refuse(name, "with what is split in main memory")
+        self._moments = _MOMENTS[name]
+        self._parameters = list(parameters)
+
+    def paged_bytes(self, parameters: Sequence[torch.nn.Parameter] | None = None) -> int:
+        """Bytes in main memory of all parameters or of these: themselves, and if trained gradients and states."""
+        total = 0
+        for parameter in self._parameters if parameters is None else parameters:
+            share = own_part(parameter)
+            each = 2 + self._moments if parameter.requires_grad else 1
+            total += share.numel() * share.element_size() * each
+        return total
+
+    def zero_grad(self) -> None:
+        """Lets all gradients go."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def step(self) -> None:
+        """Nothing of it happens on the device."""
+
+
+def divided(name: str, parameters: Sequence[torch.nn.Parameter], foreach: bool) -> Any:
+    """torch's ZeroRedundancyOptimizer: each device keeps the states of some parameters, updates them, and sends them
+    to the others.
+
+    Raises Unsupported for optimizers that it is not simulated with.
+    """
+    import torch
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if name not in _MOMENTS:
+        raise _refuse(name, "with its states split")
+    if not trained:
+        return Nothing()
+    kinds = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    return ZeroRedundancyOptimizer(trained, optimizer_class=kinds[name], lr=1e-3, foreach=foreach)

@@ -1,0 +1,73 @@
+"""What the simulation of a step on several devices says, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from peft_lab.memory.account import PARTS, Point
+from peft_lab.sharding.how import Sharding
+
+#: Beside the parts that a step on one device has: weights gathered from all devices, gradients not yet summed up and
+#: split, and buffers for what is sent.
+SHARDED_PARTS = (*PARTS, "gathered", "unreduced", "buffers")
+
+
+@dataclass(frozen=True)
+class Held:
+    """What is there at the peak, of one part and module.
+
+    Attributes:
+        module: its path in the model with ``*`` for the layer's number; empty where it is not known (what the backward
+            pass makes).
+        count: how many tensors.
+    """
+
+    module: str
+    part: str
+    nbytes: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Of one kind, in one step: how often, and the bytes of the whole tensors, on each device."""
+
+    kind: str
+    count: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class ShardedResult:
+    """One device's memory in a step on several; all devices have the same, but for what does not divide evenly.
+
+    Attributes:
+        peak_bytes: tensors alive at once, at most. reserved_bytes: what PyTorch's CUDA allocator would hold for them
+            (streams that devices talk on have pools of their own); ``None`` without that allocator.
+        parts: ``peak_bytes`` by what it is for (:data:`SHARDED_PARTS`), all keys present.
+        peak: the same by module, largest first.
+        points: the last step, stretch by stretch. exchanges: what is sent in it.
+        host_bytes: in main memory, for each device.
+        notes: what is not in the figures.
+        unrolled: whether five layers stood for all. seconds: that it took, without imports.
+    """
+
+    model: str
+    method: str
+    sharding: Sharding
+    peak_bytes: int
+    reserved_bytes: int | None
+    parts: dict[str, int]
+    peak: tuple[Held, ...]
+    points: tuple[Point, ...]
+    exchanges: tuple[Exchange, ...]
+    host_bytes: int = 0
+    notes: tuple[str, ...] = ()
+    unrolled: bool = False
+    seconds: float = 0.0
+    source: str = "simulated"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The command line's JSON."""
+        return asdict(self)

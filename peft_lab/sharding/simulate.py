@@ -1,0 +1,160 @@
+"""A step on several devices, simulated as the first of them sees it. Imports torch inside; ask it in the inspector's
+process (:mod:`peft_lab.workers.inspector`)."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.memory import account
+from peft_lab.memory.build import Blueprint
+from peft_lab.memory.request import StepRequest
+from peft_lab.memory.result import largest
+from peft_lab.memory.running import Devices, Schedule, Stage, run
+from peft_lab.memory.setting import Setting
+from peft_lab.memory.simulate import blueprint_of, check, refusing
+from peft_lab.memory.tracker import Recorder
+from peft_lab.sharding import fabric, optimizing, watch, wrap
+from peft_lab.sharding.buckets import deepen
+from peft_lab.sharding.held import exchanged, held_at_peak
+from peft_lab.sharding.how import Sharding, notes
+from peft_lab.sharding.result import SHARDED_PARTS, ShardedResult
+
+if TYPE_CHECKING:
+    import torch
+
+
+class _Several(Devices):
+    """As many as ``how`` says, of which all but the first are not there."""
+
+    def __init__(self, how: Sharding) -> None:
+        super().__init__()
+        self.how = how
+        self._recorder: Recorder | None = None
+        self._mesh: Any = None
+        self._named: ExitStack | None = None
+
+    @contextmanager
+    def around(self, recorder: Recorder) -> Iterator[None]:
+        self._recorder = recorder
+        with ExitStack() as stack:
+            self._mesh = stack.enter_context(fabric.process_group(self.how.devices))
+            stack.enter_context(fabric.streams(recorder))
+            stack.enter_context(watch.following(recorder))
+            self.watched = watch.watched(recorder)
+            self._named = stack
+            yield
+
+    def optimizer(self, name: str, parameters: Sequence[torch.nn.Parameter], foreach: bool) -> Any:
+        if self.how.offload:
+            return optimizing.Hosted(name, parameters)
+        if self.how.kind == "zero1":
+            return optimizing.divided(name, parameters, foreach)
+        return super().optimizer(name, parameters, foreach)
+
+    def split(self, model: torch.nn.Module, layers: Sequence[torch.nn.Module]) -> torch.nn.Module:
+        recorder = self._recorder
+        assert recorder is not None and self._named is not None
+        if self.how.runs == "ddp":
+            model = wrap.replicate(model, self.how, recorder)
+        else:
+            model = wrap.shard(model, layers, self._mesh, self.how, recorder)
+        self._named.enter_context(watch.naming(model, recorder))
+        return model
+
+
+def schedule(how: Sharding) -> Schedule:
+    """Two optimizer steps. Of several passes before each two are made: the others are like the first of them."""
+
+    def steps(stage: Stage) -> None:
+        model, optimizer = stage.subject.model, stage.optimizer
+        watch.own(model, stage.recorder)
+        model.train()
+        for _ in range(2):
+            if how.accumulate > 1:
+                stage.recorder.enter("zero_grad")
+                optimizer.zero_grad()
+                with wrap.apart(model, how):
+                    stage.accumulate()
+                stage.optimizer = _Adding(optimizer)
+            stage.train()
+
+    return steps
+
+
+class _Adding:
+    """An optimizer that keeps the gradients that are there at the beginning of a step."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self._optimizer = optimizer
+
+    def zero_grad(self) -> None:
+        """They are added to."""
+
+    def step(self) -> None:
+        self._optimizer.step()
+
+    def paged_bytes(self, parameters: Any = None) -> int:
+        """As the optimizer has them."""
+        found = getattr(self._optimizer, "paged_bytes", None)
+        return 0 if found is None else int(found(parameters))
+
+
+def simulate_blueprint(
+    blueprint: Blueprint, setting: Setting, how: Sharding, model: str, method: str
+) -> ShardedResult:
+    """Simulate a blueprint under a setting, on several devices.
+
+    Raises:
+        BadInput: what cannot be meant. SimulationError: what cannot be simulated.
+    """
+    start = time.perf_counter()
+    setting.check()
+    how.check()
+    gc.freeze()
+    try:
+        trace, host, unrolled = run(
+            blueprint, setting, schedule(how), _Several(how) if how.runs != "none" else None
+        )
+    finally:
+        gc.unfreeze()
+    if unrolled and how.runs == "ddp":
+        trace = deepen(trace, [p for p in blueprint.build().parameters() if p.requires_grad], how)
+    points = account.timeline(trace, SHARDED_PARTS)
+    top = largest(points)
+    reserved = None
+    if setting.device == "cuda":
+        reserved = account.reserve(trace, setting.capability, setting.capacity).reserved
+    last = next((i for i in range(len(points) - 1, -1, -1) if points[i].phase == "zero_grad"), 0)
+    return ShardedResult(
+        model=model,
+        method=method,
+        sharding=how,
+        peak_bytes=top.nbytes,
+        reserved_bytes=reserved,
+        parts=top.parts,
+        peak=held_at_peak(trace),
+        points=tuple(points[last:]),
+        exchanges=exchanged(trace, blueprint.depth // blueprint.period if unrolled else None, how.accumulate),
+        host_bytes=host,
+        notes=notes(how),
+        unrolled=unrolled,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def simulate_sharded(request: StepRequest, how: Sharding) -> ShardedResult:
+    """Simulate a step of one of the lab's methods on several devices; the request's batch is that of one device.
+
+    Raises:
+        BadInput: unknown names or values out of range. Unsupported, SimulationError: what does not work together or
+            cannot be simulated, with the reason.
+    """
+    how.check()
+    entry, spec = check(request)
+    blueprint = blueprint_of(request)
+    with refusing(entry, spec):
+        return simulate_blueprint(blueprint, request.setting, how, entry.name, spec.slug)

@@ -1,0 +1,126 @@
+"""One plan in full: its figures, its bottleneck, its recipe, its files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import streamlit as st
+
+from peft_lab import units
+from peft_lab.choose.fields import told_by
+from peft_lab.errors import PeftLabError
+from peft_lab.plan import ranking
+from peft_lab.plan.files import ABOUT, Written, write
+from peft_lab.plan.ranking import Planned
+from peft_lab.plan.verdict import MEANS
+from peft_lab.plan.wanted import Wanted
+from peft_lab.recipes.advice import band, figure, label
+from peft_lab.ui.components import figures
+from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.plan import shown
+from peft_lab.units import Finding, Source
+from peft_lab.workers.pool import get_pool
+
+PATIENCE = 0.8
+
+
+def nearest(fields: Mapping[str, Any]) -> str:
+    """:func:`peft_lab.plan.ranking.nearest`, asked in one process. Imports torch. Raises as the candidates do."""
+
+    def ask(wanted: Wanted, candidate: ranking.Candidate) -> Planned:
+        return ranking.evaluate(asdict(wanted), asdict(candidate))
+
+    return ranking.nearest(Wanted(**fields), ask)
+
+
+def in_full(wanted: Wanted, one: Planned) -> None:
+    """Everything about a plan that fits."""
+    assert one.plan is not None
+    plan = one.plan
+    cells = st.columns(3)
+    low, high = one.peak
+    with cells[0]:
+        peak = Finding(plan.needed_bytes, "bytes", Source.SIMULATED)
+        figures.card(
+            "Peak of each GPU",
+            peak,
+            f"{units.size(low)} to {units.size(high)}; {units.size(plan.memory_bytes)} usable",
+        )
+    with cells[1]:
+        hours = (
+            None
+            if one.update is None
+            else Finding(one.update.value * one.updates, "seconds", Source.SIMULATED)
+        )
+        note = f"{one.updates:,} updates" + (
+            "" if one.update is None else f" of {units.seconds(one.update.value)}"
+        )
+        figures.card("Time", hours, note, shown.time_of(one), "No data sheet of this card is here.")
+    with cells[2]:
+        cost = None if one.cost is None else Finding(one.cost[1], "money", Source.SIMULATED)
+        figures.card(
+            "Cost",
+            cost,
+            f"{plan.devices} × your price × time",
+            shown.cost_of(one),
+            "Say a price for an hour.",
+        )
+    if one.update is not None:
+        means = MEANS.get(one.update.bottleneck, "")
+        share = one.update.parts[one.update.bottleneck] / one.update.value
+        st.markdown(
+            f"**Waits for: {one.update.bottleneck}**, {share:.0%} of an update. {means} {figures.badge('simulated')}"
+        )
+        if one.change is not None:
+            saved = 1 - one.change.factor
+            st.markdown(
+                f"**Cheapest change.** {one.change.text}: {saved:.0%} less time. {figures.badge('simulated')}"
+            )
+    if one.quality.accuracy is None:
+        st.markdown(f"**Quality.** {one.quality.text}")
+    else:
+        st.markdown(f"**Quality.** {one.quality.text} ({one.quality.source}). {figures.badge('cited')}")
+    if plan.host_bytes:
+        st.markdown(f"Main memory: {units.size(plan.host_bytes)} for each GPU. {figures.badge('simulated')}")
+    rows = [
+        (label(name), figure(setting.value), band(setting.band), told_by(setting))
+        for name, setting in plan.settings.items()
+    ]
+    with st.expander("Recipe"):
+        figures.table(("Setting", "Value", "Sources' band", "From"), rows, fold=True)
+    _files(wanted, one)
+
+
+def _files(wanted: Wanted, one: Planned) -> None:
+    """The files, shown and to take away."""
+    st.markdown("#### Files that do exactly this")
+    asked = get_pool().submit(0, write, asdict(wanted), one)
+    try:
+        written: Written = asked.result(timeout=PATIENCE)
+    except TimeoutError:
+        st.markdown("Writing files…")
+        come_back([asked])
+        return
+    except PeftLabError as error:
+        st.markdown(f":red[:material/error: {plain(error)}]")
+        return
+    for name, reason in written.missing.items():
+        st.markdown(f"No `{name}`: {plain(reason)}")
+    if not written.files:
+        return
+    names = list(written.files)
+    for tab, name in zip(st.tabs(names), names, strict=True):
+        with tab:
+            st.caption(f"`{name}`: {ABOUT[name]}")
+            st.code(written.files[name], "python" if name.endswith(".py") else "yaml", height=360)
+    st.download_button(
+        "Download all",
+        written.zipped(),
+        "peft-plan.zip",
+        "application/zip",
+        icon=":material/download:",
+        type="primary",
+    )

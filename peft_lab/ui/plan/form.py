@@ -1,0 +1,172 @@
+"""What is planned, in the controls and in the page's address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import streamlit as st
+
+from peft_lab.choose.situation import LINKS, MOST, OF_ENCODERS, device_of
+from peft_lab.errors import BadInput
+from peft_lab.memory.devices import devices
+from peft_lab.plan.lengths import Lengths, read_lengths
+from peft_lab.plan.wanted import KEYS, TYPICAL, Typical, Wanted, read_field
+from peft_lab.recipes.job import OBJECTIVES
+from peft_lab.ui import state
+from peft_lab.ui.components import charts
+from peft_lab.ui.components.model_choice import entry_of, from_address, model_control
+from peft_lab.ui.foreign import plain
+
+SCOPE = "plan"
+USUAL = Wanted()
+BUYING = "buying"
+_PURPOSES = {"": "What suits the model", **{name: text.capitalize() for name, text in OBJECTIVES.items()}}
+
+
+def readers() -> dict[str, Callable[[str], None]]:
+    """What takes each field out of the address."""
+
+    def reader(name: str) -> Callable[[str], None]:
+        def read(text: str) -> None:
+            value = from_address(text) if name == "model" else read_field(name, text)
+            state.remember(SCOPE, name, value)
+
+        return read
+
+    def buying(text: str) -> None:
+        if text not in ("true", "false"):
+            raise BadInput(f"'{text[:20]}' is neither true nor false.", BUYING)
+        state.remember(SCOPE, BUYING, text == "true")
+
+    return {**{name: reader(name) for name in KEYS}, BUYING: buying}
+
+
+def address(wanted: Wanted) -> Mapping[str, tuple[Any, Any]]:
+    """What the address has to say: ``name: (value, default)``."""
+    usual = asdict(USUAL)
+    found = {name: (value, usual[name]) for name, value in asdict(wanted).items()}
+    return {**found, BUYING: (state.remembered(SCOPE, BUYING, False), False)}
+
+
+def take(typical: Typical) -> None:
+    """Set everything as a typical question does, and draw the controls afresh."""
+    price = state.remembered(SCOPE, "price", None)
+    for name, value in asdict(replace(typical.wanted, price=price)).items():
+        state.remember(SCOPE, name, value)
+    state.remember(SCOPE, BUYING, typical.buying)
+    state.renew(SCOPE)
+
+
+def questions() -> None:
+    """The typical questions, one click each."""
+    with st.container(horizontal=True, key="typical"):
+        for typical in TYPICAL:
+            st.button(typical.title, key=f"typical-{typical.name}", on_click=take, args=(typical,))
+
+
+def form() -> Wanted:
+    """Draw the controls and return what they say."""
+    start = Wanted(**{name: state.remembered(SCOPE, name, getattr(USUAL, name)) for name in KEYS})
+    entry = model_control(entry_of(start.model), state.widget_key(SCOPE, "model"))
+    _problem(st, "model")
+    encoder = entry.kind == "encoder"
+    offered = [name for name in _PURPOSES if not encoder or name in ("", start.objective, *OF_ENCODERS)]
+    objective = _choice(st, "objective", "What is trained?", offered, start.objective, _PURPOSES.__getitem__)
+    lengths = _lengths()
+    if lengths is not None:
+        said = lengths.fields()
+        start = replace(
+            start, rows=int(said["rows"]), row_tokens=int(said["row_tokens"]), seq=max(start.seq, int(said["seq"]))
+        )  # fmt: skip
+    first, second, third = (st.columns(2, vertical_alignment="bottom") for _ in range(3))
+    rows = _number(first[0], "rows", "Training rows", start.rows)
+    tokens = _number(
+        first[1], "row_tokens", "Tokens of a row", start.row_tokens, "On average: it decides the time."
+    )
+    seq = _number(
+        second[0], "seq", "Tokens at most", start.seq, "Longer rows are cut: it decides the memory."
+    )
+    gpu = _choice(second[1], "gpu", "GPU", _gpus(start.gpu), start.gpu, _gpu_title)
+    count = _number(third[0], "devices", "How many", start.devices)
+    link = _choice(third[1], "link", "Between them", list(LINKS), start.link, LINKS.__getitem__)
+    fourth = st.columns(2, vertical_alignment="bottom")
+    price = fourth[0].number_input(
+        "Price, one GPU for an hour", min_value=0.0, value=start.price, placeholder="yours",
+        key=state.widget_key(SCOPE, "price"), help="In any currency. The lab has no price list.",
+    )  # fmt: skip
+    _problem(fourth[0], "price")
+    deadline = fourth[1].text_input(
+        "Deadline", start.deadline, key=state.widget_key(SCOPE, "deadline"), placeholder="none",
+        help="Hours from now, such as 12, or a moment, such as 2026-11-27T08:00.",
+    )  # fmt: skip
+    _problem(fourth[1], "deadline")
+    wanted = Wanted(
+        entry.name, objective, rows, tokens, seq, gpu, count, link, price or None, deadline.strip()
+    )  # fmt: skip
+    for name, value in asdict(wanted).items():
+        state.remember(SCOPE, name, value)
+    return wanted
+
+
+def problem(wanted: Wanted) -> BadInput | None:
+    """What contradicts itself, or cannot be."""
+    try:
+        wanted.check()
+    except BadInput as error:
+        return error
+    return None
+
+
+def _lengths() -> Lengths | None:
+    """Rows and their lengths from a file, drawn as a histogram."""
+    with st.expander("Lengths from a file"):
+        file = st.file_uploader(
+            "A number of tokens a line, or JSON lines with `tokens`",
+            type=["txt", "jsonl", "csv"],
+            key="plan-lengths",
+        )
+        if file is None:
+            return None
+        try:
+            found = read_lengths(file.getvalue().decode("utf-8", "replace"))
+        except BadInput as error:
+            st.markdown(f":red[:material/error: {plain(error)}]")
+            return None
+        bars = found.histogram()
+        figure = charts.columns(
+            [end for end, _ in bars], [count for _, count in bars], "tokens, up to", "rows", 200
+        )
+        st.plotly_chart(figure, key="plan-histogram", config=charts.CONFIG)
+        return found
+
+
+def _gpus(current: str) -> list[str]:
+    cards = [name for name, device in devices().items() if device.kind == "cuda"]
+    return list(dict.fromkeys([*cards, current]))
+
+
+def _gpu_title(name: str) -> str:
+    title = device_of(name).title
+    return title[:1].upper() + title[1:]
+
+
+def _choice(cell: Any, name: str, text: str, options: list[str], current: str, titled: Any) -> str:
+    index = options.index(current) if current in options else 0
+    chosen: str = cell.selectbox(text, options, index, key=state.widget_key(SCOPE, name), format_func=titled)
+    _problem(cell, name)
+    return chosen
+
+
+def _number(cell: Any, name: str, text: str, current: int, help_: str | None = None) -> int:
+    key = state.widget_key(SCOPE, name)
+    value = cell.number_input(text, 1, MOST[name], value=current, step=1, key=key, help=help_)
+    _problem(cell, name)
+    return int(value)
+
+
+def _problem(cell: Any, name: str) -> None:
+    told = state.address_problem(SCOPE, name)
+    if told:
+        cell.markdown(f":red[:material/link_off: From the address: {plain(told)} The default is used.]")

@@ -1,0 +1,152 @@
+"""Plan: the form, plans ranked while they are found, one of them in full, and how ranks share a step."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import asdict
+from typing import Any
+
+import streamlit as st
+
+from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.plan import ranking
+from peft_lab.plan.moments import KINDS, moments
+from peft_lab.plan.ranking import Candidate, Planned
+from peft_lab.plan.wanted import Wanted
+from peft_lab.ui import pages, state
+from peft_lab.ui.components import figures
+from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.plan import buying, chosen, form, ranks, shown
+from peft_lab.ui.plan.form import BUYING, SCOPE
+from peft_lab.workers.pool import get_pool
+
+AT_ONCE = 2  # candidates that are asked for before another one is answered
+_STOPPED, _KIND = "stopped", "kind"
+
+
+def plan_page() -> None:
+    pages.open_page()
+    state.read_address(SCOPE, form.readers())
+    st.title("Plan")
+    st.markdown(
+        "What fits on your GPUs, how long it takes, what it costs, and the files that do it. Every step is "
+        "**simulated**, also one that is split over several cards; its seconds are estimated from the same trace."
+    )
+    form.questions()
+    left, right = st.columns([4, 7], gap="large")
+    with left, st.container(border=True, key="wanted"):
+        st.markdown("### Your training")
+        wanted = form.form()
+    wrong = form.problem(wanted)
+    if wrong is not None:
+        left.markdown(f":red[:material/error: {plain(wrong)}]")
+    else:
+        with right:
+            _plans(wanted)
+        if state.remembered(SCOPE, BUYING, False):
+            buying.what_to_buy(wanted)
+        _ranks(wanted)
+    state.write_address(form.address(wanted))
+
+
+def _plans(wanted: Wanted) -> None:
+    asked = ranking.candidates(wanted)
+    refused = ranking.get_refusals(wanted)
+    if not asked:
+        st.markdown(f":red[:material/error: {plain('; '.join(refused.values()))}]")
+        return
+    stopped = state.remembered(SCOPE, _STOPPED, None) == asdict(wanted)
+    found, open_ = _answers(wanted, asked, stopped)
+    _progress(wanted, len(found), len(asked), stopped)
+    ranked = ranking.rank(wanted, found)
+    if ranked:
+        shown.table(wanted, ranked)
+        one = shown.pick(ranked)
+        chosen.in_full(wanted, one)
+    elif len(found) == len(asked):
+        _nowhere(wanted)
+    shown.refused(found)
+    come_back(open_)
+
+
+def _answers(
+    wanted: Wanted, asked: tuple[Candidate, ...], stopped: bool
+) -> tuple[list[Planned], list[Future[Planned]]]:
+    """What is found so far, and what is being looked for; nothing new is asked once it was stopped."""
+    key = str(asdict(wanted))
+    begun: dict[str, int] = st.session_state.setdefault("plan-begun", {})
+    found: list[Planned] = []
+    open_: list[Future[Planned]] = []
+    for number, candidate in enumerate(asked):
+        if number >= begun.get(key, 0) and (stopped or len(open_) >= AT_ONCE):
+            break
+        begun[key] = max(begun.get(key, 0), number + 1)
+        future = get_pool().submit(0, ranking.evaluate, asdict(wanted), asdict(candidate))
+        if not future.done() or future.cancelled():
+            open_.append(future)
+            continue
+        try:
+            found.append(future.result())
+        except PeftLabError as error:
+            st.markdown(f":red[:material/error: {plain(error)}]")
+    return found, open_
+
+
+def _progress(wanted: Wanted, done: int, all_: int, stopped: bool) -> None:
+    if done == all_:
+        return
+    text = f"Stopped: {done} of {all_} ways tried" if stopped else f"Simulating: {done} of {all_} ways tried"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.progress(done / all_, text=text)
+        st.button(
+            "Continue" if stopped else "Stop",
+            key="plan-stop",
+            on_click=state.remember,
+            args=(SCOPE, _STOPPED, None if stopped else asdict(wanted)),
+        )
+
+
+def _nowhere(wanted: Wanted) -> None:
+    """One sentence, and the nearest that works."""
+    future = get_pool().submit(0, chosen.nearest, asdict(wanted))
+    if not future.done():
+        st.markdown("Nothing fits. Looking for the nearest plan that works…")
+        come_back([future])
+        return
+    try:
+        st.markdown(f":red[:material/error: {plain(future.result())}] {figures.badge('simulated')}")
+    except PeftLabError as error:
+        st.markdown(f":red[:material/error: {plain(error)}]")
+
+
+def _ranks(wanted: Wanted) -> None:
+    """The drawing, and what it explains."""
+    st.markdown(f"### Who holds what when {figures.badge('simulated')}")
+    cells = st.columns([2, 2, 5], vertical_alignment="bottom")
+    kinds = list(KINDS)
+    kind = cells[0].selectbox(
+        "Shared by",
+        kinds,
+        kinds.index("fsdp2"),
+        key=state.widget_key(SCOPE, _KIND),
+        format_func=KINDS.__getitem__,
+    )
+    methods = [slug for slug in ranking.METHODS if slug not in ranking.get_refusals(wanted)]
+    method = cells[1].selectbox(
+        "Method", methods, 0, key=state.widget_key(SCOPE, "drawn"), format_func=shown.method_title
+    )
+    pairs = [(method, kind), (method, "ddp")]
+    asked: list[Future[Any]] = [
+        get_pool().submit(1, moments, asdict(wanted), which, how) for which, how in pairs
+    ]
+    come_back(asked)
+    if not asked[0].done():
+        st.markdown("Simulating the step of one rank…")
+        return
+    try:
+        drawn = asked[0].result()
+        ranks.draw(drawn, f"ranks-{kind}-{method}")
+        shown.why(drawn, asked[1].result() if asked[1].done() else None)
+    except (BadInput, PeftLabError) as error:
+        st.markdown(f":red[:material/error: {plain(error)}]")

@@ -1,0 +1,123 @@
+"""The ranked plans as a table, what does not fit, and what the drawing of the ranks explains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from peft_lab import units
+from peft_lab.choose.duration import span
+from peft_lab.methods import get_method
+from peft_lab.plan import ranking
+from peft_lab.plan.moments import KINDS, Drawn
+from peft_lab.plan.ranking import Planned
+from peft_lab.plan.wanted import HOUR, Wanted
+from peft_lab.ui import state
+from peft_lab.ui.components import figures
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.plan.form import SCOPE
+
+_SHORT = {"minutes": "min", "hours": "h"}
+
+
+def method_title(slug: str) -> str:
+    return get_method(slug).title
+
+
+def time_of(one: Planned) -> str:
+    """Hours as a range, in the unit that suits them, short enough for a card."""
+    if one.hours is None:
+        return "not known"
+    low, _, rest = span(one.hours[0] * HOUR, one.hours[1] * HOUR).partition(" to ")
+    high, _, unit = rest.partition(" ")
+    return f"{low}–{high} {_SHORT.get(unit, unit)}"
+
+
+def cost_of(one: Planned) -> str:
+    """A range in the price's currency."""
+    if one.cost is None:
+        return ""
+    digits = 2 if one.cost[1] < 100 else 0
+    return f"{one.cost[0]:,.{digits}f}–{one.cost[1]:,.{digits}f}"
+
+
+def table(wanted: Wanted, ranked: Sequence[Planned]) -> None:
+    """Every plan that fits, the best first."""
+    st.markdown(f"### Plans that fit, the best first {figures.badge('simulated')}")
+    priced = any(one.cost is not None for one in ranked)
+    heads = [
+        "Plan",
+        "Rows at once",
+        "Peak",
+        "Free",
+        "Time",
+        *(["Cost"] if priced else []),
+        "Waits for",
+    ]
+    rows = []
+    for one in ranked:
+        assert one.plan is not None
+        cells = [
+            one.candidate.title, f"{one.plan.batch:,} × {one.plan.accumulate:,}", units.size(one.plan.needed_bytes),
+            units.percent(100 * one.plan.headroom), figures.unbroken(time_of(one)), *([cost_of(one)] if priced else []),
+            one.update.bottleneck if one.update else "",
+        ]  # fmt: skip
+        rows.append(cells)
+    figures.table(heads, rows, numeric=(2, 3), fold=True)
+    st.caption(
+        "Rows at once × passes that make an update. First stand plans that meet the deadline, then those that no other "
+        "plan of the same method beats in time, room and cost at once."
+    )
+    left = wanted.hours()
+    if left is not None and all(one.hours is not None and one.hours[1] > left for one in ranked):
+        st.markdown(
+            f":material/schedule: No plan is sure to end within {left:,.3g} hours. {figures.badge('simulated')}"
+        )
+
+
+def pick(ranked: Sequence[Planned]) -> Planned:
+    """The plan to see in full."""
+    titles = [one.candidate.title for one in ranked]
+    number = st.selectbox(
+        "Plan in full",
+        range(len(ranked)),
+        0,
+        key=state.widget_key(SCOPE, "shown", *titles),
+        format_func=titles.__getitem__,
+    )
+    return ranked[number or 0]
+
+
+def refused(found: Sequence[Planned]) -> None:
+    """What was tried and does not work."""
+    reasons = ranking.refusing(found)
+    if reasons:
+        with st.expander("What does not work, and why"):
+            st.markdown(figures.badge("simulated"))
+            st.markdown("\n".join(f"- **{title}**: {plain(reason)}" for title, reason in reasons))
+
+
+def why(drawn: Drawn, beside: Drawn | None) -> None:
+    """What the drawing shows, in words with its figures."""
+    most = max(drawn.moments, key=lambda moment: moment.total)
+    kept = max(moment.parts["activations"] for moment in drawn.moments)
+    lines = [
+        f"On each of {drawn.devices} ranks a step of {get_method(drawn.method).title} with one row holds at most "
+        f"{units.size(most.total)} with {KINDS[drawn.kind]}. {figures.badge('simulated')}"
+    ]
+    if beside is not None and beside.kind != drawn.kind:
+        whole = max(moment.parts["activations"] for moment in beside.moments)
+        lines.append(
+            f"**Activations are not split.** They belong to a rank's own rows: {units.size(kept)} here, "
+            f"{units.size(whole)} with {KINDS[beside.kind]}. What cuts them is fewer rows or tokens, or checkpointing. "
+            f"{figures.badge('simulated')}"
+        )
+    lines.append(
+        "**QLoRA and FSDP: the storage type.** bitsandbytes packs two weights into a byte. FSDP1 flattens a layer into "
+        "one tensor, which has to be of one floating type, so the bytes are stored as numbers of the computing "
+        "precision (`bnb_4bit_quant_storage`). FSDP2 splits each tensor for itself and leaves alone what is no "
+        "floating number; the files here set the storage type all the same, which works with both."
+    )
+    for line in lines:
+        st.markdown(line)

@@ -1,0 +1,59 @@
+"""The words of other tools: keys as their sources have them, values as the plan has them."""
+
+from __future__ import annotations
+
+import json
+
+import yaml
+
+from peft_lab.plan import configs
+from peft_lab.plan.files import _dataset
+from tests.plan.test_script import planned
+
+#: Fields of the tools' own schemas, read in the versions that ``configs`` names.
+AXOLOTL = {
+    "base_model", "datasets", "train_on_inputs", "sequence_len", "sample_packing", "pad_to_sequence_len", "adapter",
+    "load_in_4bit", "lora_r", "lora_alpha", "lora_dropout", "peft_use_rslora", "lora_target_linear",
+    "lora_target_modules", "micro_batch_size", "gradient_accumulation_steps", "num_epochs", "optimizer",
+    "learning_rate", "lr_scheduler", "warmup_ratio", "weight_decay", "max_grad_norm", "bf16", "fp16",
+    "gradient_checkpointing", "seed", "output_dir", "fsdp_version", "fsdp_config", "rl",
+}  # fmt: skip
+LLAMA_FACTORY = {
+    "model_name_or_path", "stage", "do_train", "finetuning_type", "lora_rank", "lora_alpha", "lora_dropout",
+    "lora_target", "use_rslora", "quantization_bit", "quantization_type", "double_quantization", "dataset",
+    "dataset_dir", "template", "cutoff_len", "packing", "per_device_train_batch_size", "gradient_accumulation_steps",
+    "num_train_epochs", "learning_rate", "lr_scheduler_type", "warmup_ratio", "optim", "max_grad_norm", "bf16", "fp16",
+    "pure_bf16", "disable_gradient_checkpointing", "seed", "output_dir",
+}  # fmt: skip
+
+
+def test_axolotl_is_told_the_plan(tiny: dict[str, str]) -> None:
+    facts = planned("qlora", "fsdp2", tiny["causal-lm"], checkpointing=True)
+    found = yaml.safe_load(configs.axolotl(facts, "LlamaDecoderLayer"))
+    assert set(found) <= AXOLOTL
+    assert (found["adapter"], found["load_in_4bit"], found["lora_r"]) == ("qlora", True, 4)
+    assert (found["micro_batch_size"], found["gradient_accumulation_steps"]) == (2, 2)
+    assert found["fsdp_config"]["activation_checkpointing"] and not found["gradient_checkpointing"]
+    assert not found["fsdp_config"]["cpu_ram_efficient_loading"], "Axolotl refuses it with 4 bits"
+
+
+def test_llama_factory_is_told_the_plan(tiny: dict[str, str]) -> None:
+    facts = planned("qlora", "ddp", tiny["causal-lm"])
+    found = yaml.safe_load(configs.llama_factory(facts))
+    assert set(found) <= LLAMA_FACTORY
+    assert (found["finetuning_type"], found["quantization_bit"], found["cutoff_len"]) == ("lora", 4, 32)
+    assert found["disable_gradient_checkpointing"] is True
+    full = yaml.safe_load(configs.llama_factory(planned("full", "fsdp2", tiny["causal-lm"])))
+    assert full["finetuning_type"] == "full" and "lora_rank" not in full
+
+
+def test_skypilot_rents_what_was_asked(tiny: dict[str, str]) -> None:
+    facts = planned("lora", "fsdp2", tiny["causal-lm"])
+    found = yaml.safe_load(configs.skypilot(facts, "h100"))
+    assert found["resources"] == {"accelerators": "H100:2"}
+    assert found["run"].startswith("torchrun --nproc-per-node 2 train.py")
+
+
+def test_rows_of_a_preference_have_two_answers() -> None:
+    assert json.loads(_dataset("preference"))["rows"]["ranking"] is True
+    assert json.loads(_dataset("cpt"))["rows"]["columns"] == {"prompt": "text"}

@@ -1,0 +1,110 @@
+"""The page Plan, through the app: plans come one by one, can be stopped, and its address keeps every input."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from peft_lab.choose.situation import Situation
+from peft_lab.plan.moments import PARTS, PHASES, Drawn, Moment
+from peft_lab.plan.wanted import TYPICAL, read
+from peft_lab.ui.choose.outcome import planned
+from peft_lab.ui.plan import ranks
+from tests.ui.badges import without_badge
+from tests.ui.test_choose import told
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 240
+SMALL = {
+    "model": "smollm2-135m",
+    "gpu": "t4",
+    "rows": "500",
+    "row_tokens": "100",
+    "seq": "128",
+    "price": "0.5",
+}
+
+
+def opened(**address: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
+    for name, value in address.items():
+        app.query_params[name] = value
+    app.switch_page("pages/plan.py")
+    app.run()
+    assert not app.exception
+    return app
+
+
+def settled(app: AppTest, text: str) -> AppTest:
+    until = time.monotonic() + SECONDS
+    while (
+        text not in told(app) + "".join(one.proto.body for one in app.get("html"))
+        and time.monotonic() < until
+    ):
+        time.sleep(0.5)
+        app.run()
+        assert not app.exception
+    return app
+
+
+def test_plans_are_ranked_with_badges_files_and_the_ranks_drawing() -> None:
+    app = settled(settled(opened(**SMALL), "#### Files that do exactly this"), "Activations are not split")
+    shown = "".join(found.proto.body for found in app.get("html"))
+    assert "LoRA, one GPU" in shown and "Full fine-tuning, one GPU" in shown
+    assert "**Waits for:" in told(app) and "**Quality.** Unknown" in told(app)
+    seen, without = without_badge(app)
+    assert seen and not without
+    assert dict(app.query_params) == SMALL
+
+
+def test_what_is_wrong_is_said_where_it_is() -> None:
+    app = opened(**SMALL | {"gpu": "gtx-1", "rows": "0", "deadline": "2020-01-01T00:00"})
+    lines = [line for line in told(app).split("\n") if line.startswith(":red[")]
+    for message in ("no device called 'gtx-1'", "rows is a whole number from 1", "The deadline has passed"):
+        assert any(message in line for line in lines), message
+
+
+def test_a_contradiction_is_one_sentence_and_nothing_is_simulated() -> None:
+    app = opened(model="bert-base", gpu="t4", seq="600", row_tokens="100")
+    assert "512 positions" in told(app) and "Plans that fit" not in told(app)
+
+
+def test_a_typical_question_is_one_click() -> None:
+    app = opened(**SMALL)
+    app.button(key="typical-long-rows").click().run()
+    typical = next(one for one in TYPICAL if one.name == "long-rows")
+    assert read(dict(app.query_params)).model == typical.wanted.model
+    assert app.query_params["seq"] == ["32768"] and app.query_params["price"] == ["0.5"]
+
+
+def test_it_can_be_stopped_and_goes_on() -> None:
+    app = opened(**SMALL | {"seq": "64", "row_tokens": "48"})
+    if not any(button.key == "plan-stop" for button in app.button):
+        pytest.skip("all plans were there at once")
+    app.button(key="plan-stop").click().run()
+    assert app.button(key="plan-stop").label == "Continue"
+    app.button(key="plan-stop").click().run()
+    assert not any(button.key == "plan-stop" and button.label == "Continue" for button in app.button)
+
+
+def test_choose_hands_its_situation_over() -> None:
+    situation = Situation(model="llama-3.1-8b", device="rtx-4090", devices=2, link="nvlink", rows=3000)
+    wanted = read(planned(situation))
+    there = wanted.situation()
+    for name in ("model", "device", "devices", "link", "rows", "seq"):
+        assert getattr(there, name) == getattr(situation, name)
+
+
+def test_the_drawing_has_a_bar_for_each_rank_and_stops() -> None:
+    parts = {part: 10 * (number + 1) for number, part in enumerate(PARTS)}
+    drawn = Drawn("fsdp2", "lora", 8, tuple(Moment(phase, parts) for phase in PHASES))
+    found = ranks.drawing(drawn)
+    assert found.count("<section") == len(PHASES)
+    assert found.count("<rect") == len(PHASES) * ranks.MOST * len(PARTS)
+    assert "prefers-reduced-motion" in ranks.CSS and f"{ranks.ROUNDS};" in ranks.CSS
+    heights = [float(text) for text in re.findall(r'height="([\d.]+)"', found)]
+    assert sum(heights[: len(PARTS)]) == pytest.approx(ranks.HEIGHT - 4, abs=0.1)

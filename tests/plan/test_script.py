@@ -1,0 +1,123 @@
+"""A plan's script, carried out by two processes and by one: the same losses, however the ranks share the model."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peft_lab.choose.plan import StepPlan
+from peft_lab.errors import Unsupported
+from peft_lab.methods import get_method
+from peft_lab.models.catalogue import resolve
+from peft_lab.plan import configs, script
+from peft_lab.plan.files import layer_class
+from peft_lab.recipes.recipe import Setting
+
+STEP = re.compile(r"step +\d+ of \d+ +loss ([\d.]+)")
+#: How far float32 sums in another order may move a loss.
+CLOSE = 2e-5
+
+
+def setting(name: str, value: Any) -> Setting:
+    return Setting(name, value, None, (), (), "cited", "", "")
+
+
+def planned(method: str, sharding: str, model: str, **changes: Any) -> script.Facts:
+    """A plan for two ranks with two passes each."""
+    entry, spec = resolve(model), get_method(method)
+    told = {"r": 4, "lora_dropout": 0.0} if method in ("lora", "qlora") else {}
+    said = {"epochs": 1, "warmup": 0.1, "schedule": "cosine"}
+    fields: dict[str, Any] = {
+        "values": spec.require(entry.shape, told), "batch": 2, "seq": 32, "checkpointing": False, "accumulate": 2,
+        "learning_rate": 1e-2, "needed_bytes": 1, "memory_bytes": 2, "trainable": 1, "stored_bytes": 1,
+        "remembered": "float32" if method == "full" else "bfloat16", "sharding": sharding, "devices": 2,
+        "settings": {name: setting(name, value) for name, value in said.items()},
+    }  # fmt: skip
+    return script.gather(entry, method, StepPlan(**{**fields, **changes}), "sft")
+
+
+def run(text: str, folder: Path, rows: Path, ranks: int) -> list[float]:
+    """The losses that the script prints."""
+    file = folder / script.NAME
+    file.write_text(text, "utf-8")
+    start = [sys.executable]
+    if ranks > 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        start += ["-m", "torch.distributed.run", f"--nproc-per-node={ranks}", f"--master-port={port}"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    call = [*start, str(file), str(rows), str(folder / f"out-{ranks}")]
+    done = subprocess.run(call, cwd=folder, env=env, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [float(loss) for loss in STEP.findall(done.stdout)]
+
+
+@pytest.mark.parametrize(
+    ("method", "sharding", "checkpointing"),
+    [("lora", "fsdp2", False), ("full", "fsdp2", True), ("qlora", "ddp", True), ("qlora", "fsdp2", False)],
+)
+def test_two_processes_learn_what_one_does(
+    method: str, sharding: str, checkpointing: bool, tiny: dict[str, str], rows_file: Path, tmp_path: Path
+) -> None:
+    text = script.script(planned(method, sharding, tiny["causal-lm"], checkpointing=checkpointing))
+    alone, shared = run(text, tmp_path, rows_file, 1), run(text, tmp_path, rows_file, 2)
+    assert len(alone) == 3 and alone[-1] != alone[0]
+    assert shared == pytest.approx(alone, abs=CLOSE)
+    saved = {file.name for file in (tmp_path / "out-2").iterdir()}
+    assert saved & {"adapter_model.safetensors", "model.safetensors"}
+
+
+def test_packed_weights_are_stored_in_the_computing_precision_where_they_are_split(
+    tiny: dict[str, str],
+) -> None:
+    split = script.script(planned("qlora", "fsdp2", tiny["causal-lm"]))
+    whole = script.script(planned("qlora", "ddp", tiny["causal-lm"]))
+    assert "bnb_4bit_quant_storage=DTYPE" in split and "bnb_4bit_quant_storage" not in whole
+    assert "fully_shard(layer" in split and "fully_shard(layer" in whole  # one function for all ways
+    assert 'SHARDING = "ddp"' in whole
+
+
+@pytest.mark.parametrize(
+    ("method", "sharding", "changes", "reason"),
+    [
+        ("lora", "ddp", {"dtype": "float16"}, "loss scaling"),
+        ("full", "fsdp2", {"optimizer": "adamw8bit"}, "bitsandbytes' optimizers"),
+        ("adapters", "fsdp2", {}, "not in PEFT"),
+    ],
+)
+def test_what_no_script_does_says_why(
+    method: str, sharding: str, changes: dict[str, Any], reason: str, tiny: dict[str, str]
+) -> None:
+    facts = planned(method, sharding, tiny["causal-lm"], **changes)
+    with pytest.raises(Unsupported, match=reason):
+        script.script(facts)
+
+
+@pytest.mark.parametrize(
+    ("method", "sharding"), [("lora", "fsdp2"), ("qlora", "ddp"), ("full", "fsdp2+offload")]
+)
+def test_accelerate_reads_its_config(
+    method: str, sharding: str, tiny: dict[str, str], tmp_path: Path
+) -> None:
+    from accelerate.commands.config.config_args import ClusterConfig
+    from accelerate.commands.launch import launch_command_parser
+
+    facts = planned(method, sharding, tiny["causal-lm"])
+    layer = layer_class(facts.entry)
+    assert layer == "LlamaDecoderLayer"
+    file = tmp_path / "accelerate.yaml"
+    file.write_text(configs.accelerate(facts, layer), "utf-8")
+    read = ClusterConfig.from_yaml_file(str(file))
+    assert read.num_processes == 2
+    known = {action.dest for action in launch_command_parser()._actions}
+    assert set(read.fsdp_config or {}) <= known
+    assert ("fsdp_version" in (read.fsdp_config or {})) == sharding.startswith("fsdp2")
+    assert (read.fsdp_config or {}).get("fsdp_offload_params", False) == sharding.endswith("offload")

@@ -1,0 +1,81 @@
+"""What can be asked, and the one sentence for what cannot."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from peft_lab.errors import BadInput, UnknownName
+from peft_lab.plan.lengths import read_lengths
+from peft_lab.plan.wanted import TYPICAL, Wanted, read
+
+
+@pytest.mark.parametrize(
+    ("told", "field", "message"),
+    [
+        ({"gpu": "gtx-1"}, "gpu", "no device called 'gtx-1'"),
+        ({"rows": "0"}, "rows", "whole number from 1"),
+        ({"deadline": "-1"}, "deadline", "has passed"),
+        ({"deadline": "2020-01-01T00:00"}, "deadline", "has passed"),
+        ({"deadline": "tomorrow"}, "deadline", "neither hours"),
+        ({"price": "cheap"}, "price", "price is a number"),
+        ({"price": "-2"}, "price", "above 0"),
+        ({"row_tokens": "900", "seq": "512"}, "row_tokens", "cannot be cut at 512"),
+        ({"objective": "magic"}, "objective", "no objective"),
+        ({"model": "bert-base", "objective": "sft"}, "objective", "writes no text"),
+        ({"devices": "9999"}, "devices", "from 1 to 1,024"),
+        ({"link": "string"}, "link", "link"),
+    ],
+)
+def test_what_cannot_be_is_said_at_its_field(told: dict[str, str], field: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message) as caught:
+        read(told)
+    assert caught.value.field == field
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_is_none() -> None:
+    with pytest.raises(UnknownName, match="llama"):
+        read({"model": "lama-3.1-8b"})
+
+
+def test_a_deadline_in_hours_or_as_a_moment() -> None:
+    assert Wanted(deadline="12").hours() == 12
+    now = datetime(2026, 11, 26, 20)
+    assert Wanted(deadline="2026-11-27T08:00").hours(now) == 12
+    assert Wanted().hours() is None
+
+
+def test_a_rows_length_says_where_rows_are_cut() -> None:
+    assert read({"row_tokens": "300"}).seq == 512
+    assert read({"row_tokens": "300", "seq": "400"}).seq == 400
+
+
+@pytest.mark.parametrize("typical", TYPICAL, ids=lambda typical: typical.name)
+def test_typical_questions_can_be_asked(typical: object) -> None:
+    wanted = typical.wanted  # type: ignore[attr-defined]
+    assert wanted.check() == wanted
+
+
+def test_lengths_are_read_from_numbers_and_from_json() -> None:
+    found = read_lengths('100\n{"tokens": 300}\n\n200\n')
+    assert found.tokens == (100, 200, 300)
+    assert found.fields() == {"rows": "3", "row_tokens": "200", "seq": "300"}
+    assert found.share_cut(250) == pytest.approx(1 / 3)
+    assert sum(count for _, count in found.histogram()) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no rows"),
+        ("12\nfoo\n", "Line 2"),
+        ('{"prompt": "x"}', "count each row with your tokenizer"),
+        ("0", "not a length"),
+        ("{broken", "not a length|no 'tokens'"),
+    ],
+)
+def test_a_file_without_lengths_is_refused(text: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        read_lengths(text)
