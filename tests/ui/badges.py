@@ -86,8 +86,7 @@ def _described() -> set[str]:
     """What methods, tasks, questions and beliefs say themselves: nothing that the page found."""
     texts = {method.summary for method in all_methods().values()}
     for question in all_questions().values():
-        next_asked = [question.explain_follow_up(each)[0] for each in question.follow_ups]
-        lists = (question.listen_for, question.wrong, next_asked, question.sources)
+        lists = (question.listen_for, question.wrong, question.sources)
         texts |= {question.ask(), *("\n".join(f"- {line}" for line in lines) for lines in lists)}
     texts |= {prediction.question for prediction in all_predictions().values()}
     for task in all_tasks():

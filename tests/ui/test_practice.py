@@ -20,6 +20,8 @@ from peft_lab.learners.schedule import Learners
 from peft_lab.queue.ending import end
 from peft_lab.quiz.answers import judge
 from peft_lab.quiz.bank import get_question, select
+from peft_lab.quiz.chains import chain
+from peft_lab.quiz.challenges import all_challenges
 from peft_lab.quiz.computed import show
 from peft_lab.quiz.interview import SIZE, make_plan
 from peft_lab.quiz.prediction_bank import all_predictions, get_prediction
@@ -27,7 +29,7 @@ from peft_lab.quiz.predictions import Contest, Inquiry, decide
 from peft_lab.quiz.stored import same_runs, stored
 from peft_lab.runs import store
 from peft_lab.runs.same import stands_for
-from peft_lab.ui import theme
+from peft_lab.ui import state, theme
 from peft_lab.ui.practice.cards import span
 from peft_lab.ui.practice.evidence import chart_of
 from peft_lab.ui.practice.learner import anki_deck
@@ -109,6 +111,50 @@ def test_a_rated_card_goes_to_its_due_date_and_a_new_session_knows(clock: Clock)
     later = opened(topic="lora", level="basic")
     assert "**1** due" in told(later)
     assert get_question(name).ask() in told(later), "what is due comes before what is new"
+
+
+def test_a_chain_is_asked_one_after_the_other(clock: Clock) -> None:
+    app = opened(topic="lora", level="basic")
+    press(app, "Show the answer")
+    first, second = chain(get_question("lora-one-map"))[1:3]
+    assert first.follow_up and second.follow_up and second.asks
+    answer = first.after.explain_follow_up(first.follow_up)[1]
+    assert first.after.explain_follow_up(first.follow_up)[0] in told(app)
+    assert answer not in told(app), "asked first"
+    assert second.follow_up.question not in told(app), "one after the other"
+    press(app, "Show the answer to this")
+    assert f"{answer} :" in told(app)
+    assert any(button.label == "Show me on LoRA" for button in app.button)
+    assert second.follow_up.question in told(app)
+    press(app, "Show the answer to this")
+    assert second.asks.ask() in told(app), "the question of the bank that it leads to"
+    assert second.asks.explain(second.asks.compute()) in told(app)
+
+
+@pytest.mark.parametrize(
+    ("pressed", "found"), [("Hold to it", "Right: hold to it."), ("Give way", "Better: hold")]
+)
+def test_a_doubt_is_held_against_or_given_way_to(pressed: str, found: str, clock: Clock) -> None:
+    challenge = all_challenges()["prefix-stored"]
+    assert challenge.holds
+    app = opened(topic="prefix", level="basic")
+    press(app, "Show the answer")
+    assert challenge.doubt in told(app)
+    assert challenge.because not in told(app)
+    press(app, pressed)
+    assert found in told(app)
+    assert challenge.because in told(app)
+    assert not any(button.label in ("Hold to it", "Give way") for button in app.button)
+
+
+def test_show_me_opens_the_setting(clock: Clock) -> None:
+    app = opened(topic="lora", level="basic")
+    press(app, "Show the answer")
+    press(app, "Show the answer to this")
+    press(app, "Show me on LoRA")
+    assert app.title[0].value == "LoRA"
+    assert app.session_state[state._COMPLETE]["target_modules"] == "v_proj"
+    assert app.session_state[state._COMPLETE]["tab"] == "parameters"
 
 
 def test_every_learner_has_their_own_cards(clock: Clock) -> None:

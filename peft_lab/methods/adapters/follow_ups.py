@@ -10,12 +10,12 @@ from peft_lab.quiz.working import block_entries, told
 LLAMA, MINILM = "llama-3.2-3b", "minilm-l6"
 
 
-def placements(case: Case) -> Answer:
+def _placements(case: Case) -> Answer:
     layers = case.shape.num_layers
     return told(2 * layers, houlsby=2 * layers, pfeiffer=layers)
 
 
-def twice_as_wide(case: Case) -> Answer:
+def _twice_as_wide(case: Case) -> Answer:
     """By how much the adapters' share of the layers' matrices falls where the model is twice as wide."""
     shape, m = case.shape, case["m"]
     adapters = shape.num_layers * (2 * m * shape.hidden + shape.hidden + m)
@@ -29,7 +29,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "How many of them are in a model with Houlsby's placement? With Pfeiffer's?",
             "{{houlsby}} in {{model}} with Houlsby's, two in each layer; {{pfeiffer}} with Pfeiffer's.",
-            f"{src.HOULSBY}, section 2.1", f"{src.PFEIFFER}, section 4.1 and appendix A.2", calculate=placements,
+            f"{src.HOULSBY}, section 2.1", f"{src.PFEIFFER}, section 4.1 and appendix A.2", calculate=_placements,
             opens=lab("adapters", model=LLAMA, placement="pfeiffer", bottleneck=64, tab="modules"),
         ),
         then("So how many parameters is that with Houlsby's?", to="adapters-houlsby"),
@@ -59,7 +59,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then("Which methods do leave no trace, then?", to="serve-which-merge"),
     ),
     "adapters-houlsby": (
-        then("Which placement would you try first, and why?", to="adapters-placements"),
+        then("How do the placements compare?", to="adapters-placements"),
         then(
             "Show me one block with both adapters in it.",
             "The drawing shows where each sits, and halves when you choose Pfeiffer's placement.",
@@ -72,7 +72,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "How does the share change on a model twice as wide, with the same depth and bottleneck?",
             "In the layers it falls by a factor of about {{times}}: adapters grow with the width, the matrices with "
             "its square. The embeddings grow with the width, too, so over the whole model it falls a little less.",
-            src.ALGEBRA, calculate=twice_as_wide,
+            src.ALGEBRA, calculate=_twice_as_wide,
         ),
         then(
             "And how did the paper come to its few percent?",
@@ -95,7 +95,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "Where would you put one on an encoder-decoder model?",
             "In both stacks, after or beside the feed-forward part; in the decoder cross-attention is a further place. "
             "If the budget is short, begin with the decoder for generation. Count both stacks when you report it.",
-            f"{src.HOULSBY}, section 2.1", f"{src.UNIFIED}, section 4.3",
+            f"{src.HOULSBY}, section 2.1", src.ALGEBRA,
         ),
         then(
             "Why should the parallel place be better?",

@@ -12,7 +12,7 @@ CHALLENGES: tuple[Challenge, ...] = (
         "None.",
         "0.08%, it is in every overview.",
         "That is a BERT. {{model}} has no biases, neither in its maps nor in its norms, so there is nothing to train.",
-        src.RUN, f"{src.BITFIT}, section 3", opens=lab("bitfit", model="llama-3.2-3b", tab="modules"),
+        src.RUN, f"{src.BITFIT}, section 3", opens=lab("fact_check", claim="bitfit-share"),
     ),
     give_way(
         "bitfit-rate",

@@ -12,18 +12,18 @@ from peft_lab.quiz.working import told
 MINILM = "minilm-l6"
 
 
-def with_some(case: Case) -> Answer:
+def _with_some(case: Case) -> Answer:
     names = [entry.title for entry in catalogue().values() if entry.shape.biases]
     return told(len(names), "", names=", ".join(names), all=len(catalogue()))
 
 
-def adapted_norms(case: Case) -> Answer:
+def _adapted_norms(case: Case) -> Answer:
     """Scales of the norms, of which every norm has as many as biases."""
     value = sum(group.count * group.parameters[name][0] for group, name in case.shape.biases if group.is_norm)
     return told(value, "parameters")
 
 
-def half(case: Case) -> Answer:
+def _half(case: Case) -> Answer:
     spec, shape = get_method("bitfit"), case.shape
     value = spec.formula(shape, spec.require(shape, {"subset": "query_mlp"})).trainable
     whole = spec.formula(shape, spec.require(shape, {})).trainable
@@ -44,7 +44,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "Which current models do have some?",
             "Of the {{all}} models in the Lab's catalogue {{value}}: {{names}}. Look for the Qwen types: theirs are in "
             "query, key and value only.",
-            src.RUN, calculate=with_some, opens=lab("bitfit", model="qwen2.5-0.5b", tab="modules"),
+            src.RUN, calculate=_with_some, opens=lab("bitfit", model="qwen2.5-0.5b", tab="modules"),
         ),
         then("Why were they left out elsewhere?", to="bitfit-why-no-bias"),
     ),
@@ -62,7 +62,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "The paper names two kinds of bias that nearly suffice. What share are they?",
             "{{value}} of them: the query's bias and that of the map that widens the feed-forward part.",
-            f"{src.BITFIT}, section 4", calculate=half,
+            f"{src.BITFIT}, section 4", calculate=_half,
             opens=lab("bitfit", model="bert-base", subset="query_mlp", tab="parameters"),
         ),
         then("How many parameters is that?", to="bitfit-subset"),
@@ -110,7 +110,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "Would training the norms' scales as well still be BitFit?",
             "By name no: they are weights, {{value}} here if every norm has one scale for each bias. As an idea it is "
             "near: vectors that exist anyway, nothing added. Report it as what it is.",
-            src.ALGEBRA, f"{src.BITFIT}, section 3", calculate=adapted_norms,
+            src.ALGEBRA, f"{src.BITFIT}, section 3", calculate=_adapted_norms,
         ),
         then("Why has a Llama none of these biases?", to="bitfit-why-no-bias"),
     ),

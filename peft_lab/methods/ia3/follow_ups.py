@@ -13,7 +13,7 @@ from peft_lab.quiz.working import both, told
 LLAMA, SMOL, MINILM = "llama-3.2-3b", "smollm2-135m", "minilm-l6"
 
 
-def as_small(case: Case) -> Answer:
+def _as_small(case: Case) -> Answer:
     """Parameters of LoRA of rank 1 on queries and values, as a multiple of IA³'s."""
     shape = case.shape
     vectors = shape.num_layers * (2 * shape.kv_width + case.matrix("down").in_features)
@@ -21,7 +21,7 @@ def as_small(case: Case) -> Answer:
     return told(lora / vectors, "times")
 
 
-def where_it_holds(case: Case) -> Answer:
+def _where_it_holds(case: Case) -> Answer:
     """The catalogue's models on which IA³ at its defaults trains less than was claimed."""
     spec = get_method("ia3")
     holds = []
@@ -34,7 +34,7 @@ def where_it_holds(case: Case) -> Answer:
     return told(len(holds), "", names=", ".join(holds))
 
 
-def one_entry(case: Case) -> Answer:
+def _one_entry(case: Case) -> Answer:
     return told(case.matrix("down").out_features)
 
 
@@ -43,7 +43,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "Which rank would LoRA on queries and values need to be as small?",
             "Compare with rank one, the smallest there is: it has {{value}} as many parameters as the vectors here.",
-            src.ALGEBRA, f"{src.LORA}, section 4.1", calculate=as_small,
+            src.ALGEBRA, f"{src.LORA}, section 4.1", calculate=_as_small,
             opens=lab("ia3", model=LLAMA, tab="parameters"),
         ),
         then("And at a usual rank?", to="ia3-against-lora"),
@@ -78,9 +78,9 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "On which models of the catalogue does the sentence hold, at PEFT's defaults?",
             "On {{value}}: {{names}}. What decides is the ratio of width to size, not the family's name.",
-            src.ALGEBRA, calculate=where_it_holds, opens=lab("fact_check", claim="ia3-share"),
+            src.ALGEBRA, calculate=_where_it_holds, opens=lab("fact_check", claim="ia3-share"),
         ),
-        then("So is the number of vectors what matters in training memory?", to="ia3-peak"),
+        then("It trains far less than LoRA and yet peaked higher. How can that be?", to="ia3-peak"),
     ),
     "ia3-against-lora": (
         then("Which of them peaks higher in training, and why?", to="ia3-peak"),
@@ -133,7 +133,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "What does PEFT do when a name is missing from `feedforward_modules`?",
             "It trains that module's vector on the output instead of the input, without a word: another length and "
             "another method. For the down map that is {{value}} numbers, as many as it has outputs.",
-            src.PEFT, calculate=one_entry, opens=lab("ia3", model=LLAMA, tab="modules"),
+            src.PEFT, calculate=_one_entry, opens=lab("ia3", model=LLAMA, tab="modules"),
         ),
         then("And on models that fuse query, key and value?", to="ia3-fused"),
     ),
@@ -174,6 +174,6 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "the same tuning. And put the vectors alone on your own base, because that is what you would deploy.",
             f"{src.IA3}, section 3",
         ),
-        then("You have 60 examples. Would you choose it?", to="choose-few-shot"),
+        then("You have 60 examples. Which methods do you compare, and how?", to="choose-few-shot"),
     ),
 }  # fmt: skip

@@ -11,24 +11,24 @@ from peft_lab.quiz.working import both, entries, told
 LLAMA, SMOL = "llama-3.2-3b", "smollm2-135m"
 
 
-def value_map(case: Case) -> Answer:
+def _value_map(case: Case) -> Answer:
     return told(case["r"] * both(case.matrix("v")), "parameters")
 
 
-def same_budget(case: Case) -> Answer:
+def _same_budget(case: Case) -> Answer:
     """The rank at which query and value maps alone cost as much as all maps at the question's rank."""
     names = [case.shape.target_name(case.matrix(role)) for role in ("q", "v")]
     budget = case.trained("lora", r=case["r"], target_modules=["all-linear"])
     return told(budget // case.trained("lora", r=1, target_modules=names))
 
 
-def wider(case: Case) -> Answer:
+def _wider(case: Case) -> Answer:
     """The compression of a map with twice the inputs and outputs."""
     q = case.matrix("q")
     return told(2 * entries(q) / (case["r"] * both(q)))
 
 
-def full_rank_cost(case: Case) -> Answer:
+def _full_rank_cost(case: Case) -> Answer:
     v = case.matrix("v")
     return told(min(v.in_features, v.out_features) * both(v) / entries(v))
 
@@ -39,7 +39,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "And for the value map of the same layer?",
             "{{value}}: it has {{v_out}} outputs, as many as the key/value heads are wide together, and under "
             "grouped-query attention these are fewer than the query heads.",
-            f"{src.GQA}, section 2", f"{src.LORA}, section 4.1", calculate=value_map,
+            f"{src.GQA}, section 2", f"{src.LORA}, section 4.1", calculate=_value_map,
             opens=lab("lora", model=LLAMA, r=16, target_modules=("v_proj",), tab="parameters"),
         ),
         then("From which rank on are A and B no longer smaller than the map?", to="lora-break-even"),
@@ -52,7 +52,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "Spend the same budget on the query and value maps alone. Which rank do you get?",
             "A rank of {{value}}. That is the trade: many small corrections, or two large ones in each layer.",
-            f"{src.LORA}, section 4.2", calculate=same_budget,
+            f"{src.LORA}, section 4.2", calculate=_same_budget,
             opens=lab("lora", model=LLAMA, r=16, target_modules="all-linear", tab="parameters"),
         ),
         then("So would you rather raise the rank or adapt more maps?", to="lora-which-targets"),
@@ -62,7 +62,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "And at the rank at which BA can be any matrix, how large are A and B?",
             "That rank is the smaller side of the map, and there A and B hold {{value}} times as many parameters as "
             "the map itself. Full rank through two factors always costs more than the matrix.",
-            src.ALGEBRA, calculate=full_rank_cost,
+            src.ALGEBRA, calculate=_full_rank_cost,
         ),
         then(
             "Does LoRA at that rank equal full fine-tuning?",
@@ -184,7 +184,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "And on a map with twice the inputs and twice the outputs?",
             "{{value}}: the matrix grows with the square, A and B grow with the sides, so the factor doubles.",
-            src.ALGEBRA, calculate=wider,
+            src.ALGEBRA, calculate=_wider,
         ),
         then("Does memory shrink by the same factor?", to="memory-not-saved"),
     ),

@@ -14,16 +14,16 @@ NARROW = 64  # a cheaper width of the projection
 BATCH = 32
 
 
-def context_bytes(case: Case) -> Answer:
+def _context_bytes(case: Case) -> Answer:
     return told(2 * case.shape.num_layers * case.shape.kv_width * HALF * case["n"], "bytes")
 
 
-def batch_bytes(case: Case) -> Answer:
+def _batch_bytes(case: Case) -> Answer:
     each = 2 * case.shape.num_layers * case.shape.kv_width * HALF
     return told(each * BATCH, "bytes", batch=BATCH)
 
 
-def optimizer_bytes(case: Case) -> Answer:
+def _optimizer_bytes(case: Case) -> Answer:
     width = case.shape.kv_width
     trained = case.trained(
         "prefix", num_virtual_tokens=case["n"], prefix_projection=True, encoder_hidden_size=width
@@ -34,18 +34,18 @@ def optimizer_bytes(case: Case) -> Answer:
     )
 
 
-def first_token(case: Case) -> Answer:
+def _first_token(case: Case) -> Answer:
     return told(100 * case["n"] / (case["n"] + 1), "percent")
 
 
-def narrow(case: Case) -> Answer:
+def _narrow(case: Case) -> Answer:
     value = case.trained(
         "prefix", num_virtual_tokens=case["n"], prefix_projection=True, encoder_hidden_size=NARROW
     )
     return told(value, "parameters", width=NARROW)
 
 
-def shared_bytes(case: Case) -> Answer:
+def _shared_bytes(case: Case) -> Answer:
     return told(2 * case.shape.num_layers * case.shape.kv_width * HALF * case["n"], "bytes")
 
 
@@ -55,7 +55,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "What do these tokens cost at inference?",
             "Nothing is computed for them, but every sequence keeps their keys and values, {{value}} in bfloat16, and "
             "every new token attends to them.",
-            f"{src.GQA}, section 2", src.ALGEBRA, calculate=context_bytes,
+            f"{src.GQA}, section 2", src.ALGEBRA, calculate=_context_bytes,
         ),
         then("What does the projection add?", to="prefix-projected"),
     ),
@@ -80,7 +80,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "It multiplies: {{value}} per token for {{batch}} sequences, since PEFT writes the prefix into the cache "
             "of "
             "each of them.",
-            src.PEFT, src.ALGEBRA, calculate=batch_bytes,
+            src.PEFT, src.ALGEBRA, calculate=_batch_bytes,
         ),
         then(
             "Could the prefix be shared between sequences?",
@@ -102,7 +102,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "Adam keeps two moments for all that is trained, {{value}} here in float32. For a prefix without "
             "projection "
             "it would be {{plain_prefix}}. So the stored size says nothing about training.",
-            f"{src.ADAM}, algorithm 1", calculate=optimizer_bytes,
+            f"{src.ADAM}, algorithm 1", calculate=_optimizer_bytes,
             opens=lab("prefix", model="gpt2", num_virtual_tokens=20, prefix_projection=True, tab="parameters"),
         ),
         then(
@@ -116,7 +116,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "And which share does the first token of the text give to it?",
             "{{value}}, if it spread its attention evenly: it sees the prefix and itself. So early tokens are swamped "
             "by a long prefix, late ones hardly notice it.",
-            src.ALGEBRA, calculate=first_token,
+            src.ALGEBRA, calculate=_first_token,
         ),
         then("Why can a prefix be read as interpolating two attention outputs?", to="prefix-unified"),
     ),
@@ -164,7 +164,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "The last layer has width times all keys and values as outputs, so the count is nearly proportional to the "
             "width. With {{width}} it is {{value}}. The paper's own width depends on the task, so halve it until the "
             "held-out score suffers.",
-            f"{src.PREFIX}, section 4.3", src.ALGEBRA, calculate=narrow,
+            f"{src.PREFIX}, section 4.3", src.ALGEBRA, calculate=_narrow,
             opens=lab("prefix", model=LLAMA, prefix_projection=True, encoder_hidden_size=64, tab="parameters"),
         ),
         then("Why have the projection at all?", to="prefix-why-projection"),
@@ -191,7 +191,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "How does paged attention with shared prefixes avoid that?",
             "The cache is kept in blocks, and a table for each sequence says which blocks it uses. All tables point to "
             "the same blocks for the prefix, so {{value}} are stored once, whatever the batch.",
-            src.PREFIX_CACHING, calculate=shared_bytes,
+            src.PREFIX_CACHING, calculate=_shared_bytes,
         ),
         then("With a fixed cache, what does an unshared prefix cost in requests?", to="serve-requests-lost"),
     ),
@@ -206,7 +206,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "How would you check that a prefix which you inject yourself takes part?",
             "Change it and see the outputs change; measure the share of attention that lands on it, by layer; look at "
             "its gradients. And test that padding is still masked: the mask must have grown by the prefix's length.",
-            src.RUN, opens=lab("prefix", model="minilm-l6", tab="look inside"),
+            src.RUN, opens=lab("ptuning", model="minilm-l6", version="v2", tab="look inside"),
         ),
         then(
             "Show me the refusal.",

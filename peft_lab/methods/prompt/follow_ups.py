@@ -12,21 +12,21 @@ LLAMA, SMOL = "llama-3.2-3b", "smollm2-135m"
 LONG = 128 * 1024  # positions of a long model
 
 
-def prefix_stored(case: Case) -> Answer:
+def _prefix_stored(case: Case) -> Answer:
     value = 2 * case.shape.num_layers * case.shape.kv_width * case["n"]
     return told(value, "parameters", times=value / (case["n"] * case.shape.hidden))
 
 
-def long_share(case: Case) -> Answer:
+def _long_share(case: Case) -> Answer:
     return told(100 * case["n"] / LONG, "percent")
 
 
-def prefix_growth(case: Case) -> Answer:
+def _prefix_growth(case: Case) -> Answer:
     n, length = case["n"], case["length"]
     return told((n + length) / length, "times")
 
 
-def same_length(case: Case) -> Answer:
+def _same_length(case: Case) -> Answer:
     return told(case["length"], "positions")
 
 
@@ -35,7 +35,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "What would Prefix Tuning with as many tokens store?",
             "{{value}}, {{times}} times as many: keys and values for every layer instead of one embedding.",
-            f"{src.PREFIX}, section 4.2", calculate=prefix_stored,
+            f"{src.PREFIX}, section 4.2", calculate=_prefix_stored,
             opens=lab("prefix", model=LLAMA, num_virtual_tokens=20, tab="parameters"),
         ),
         then("Then how do the two differ in what they can do?", to="prefix-against-prompt"),
@@ -95,7 +95,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "Does it matter on a model with 128k positions?",
             "Hardly for the room, {{value}} of them. For the cost it does all the same: the tokens are computed and "
             "cached in every request, and attended to by every token.",
-            src.ALGEBRA, calculate=long_share,
+            src.ALGEBRA, calculate=_long_share,
         ),
         then(
             "Which methods take no positions?",
@@ -110,7 +110,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "How is that for Prefix Tuning, whose tokens ask no queries?",
             "{{value}} on the same text: every text token attends to the prefix as well, but the prefix asks nothing. "
             "The growth is linear in n, not quadratic, and the linear maps have no more work at all.",
-            src.ALGEBRA, calculate=prefix_growth,
+            src.ALGEBRA, calculate=_prefix_growth,
         ),
         then(
             "And in generation with a cache?",
@@ -168,13 +168,13 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "parameters beside it.",
             src.BENCH,
         ),
-        then("Put that into a protocol.", to="choose-fair-comparison"),
+        then("Others used one rate and one seed for all. What is wrong with that?", to="choose-fair-comparison"),
     ),
     "prompt-seq2seq": (
         then(
             "How would you find out which parameters never change?",
             "Take one step and list where the gradient is zero or missing, or compare the adapter before and after a "
-            "short run. Here half of the rows stay exactly as they were.",
+            "short run without weight decay. Here half of the rows stay exactly as they were.",
             src.RUN,
         ),
         then(
@@ -194,7 +194,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "And with Prefix Tuning?",
             "{{value}}, as many as were fed: the prefix is there as past keys and values, and nothing is computed for "
             "it. So labels need no padding.",
-            src.PEFT, src.RUN, calculate=same_length,
+            src.PEFT, src.RUN, calculate=_same_length,
         ),
         then(
             "Your own loss compares logits and labels by position. What does it report if you forget the shift?",

@@ -11,12 +11,12 @@ LLAMA, SMOL = "llama-3.2-3b", "smollm2-135m"
 SINGLE, MOMENTS = 4, 2
 
 
-def default_width(case: Case) -> Answer:
+def _default_width(case: Case) -> Answer:
     value = case.trained("ptuning", num_virtual_tokens=case["n"], encoder_hidden_size=case.shape.hidden)
     return told(value, "parameters", width=case.shape.hidden)
 
 
-def moments(case: Case) -> Answer:
+def _moments(case: Case) -> Answer:
     value = case.trained("ptuning", num_virtual_tokens=case["n"], encoder_hidden_size=case.shape.hidden)
     kept = told(case["n"] * case.shape.hidden * MOMENTS * SINGLE, "bytes").shown
     return told(value * MOMENTS * SINGLE, "bytes", tokens=kept)
@@ -55,7 +55,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "What changes with PEFT's default width?",
             "The default is the model's hidden size, {{width}} here, and all three layers become square: {{value}}.",
-            src.PEFT, calculate=default_width,
+            src.PEFT, calculate=_default_width,
             opens=lab("ptuning", model=LLAMA, num_virtual_tokens=20, tab="parameters"),
         ),
         then("How many times what is stored is that?", to="ptuning-default-width"),
@@ -65,7 +65,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "What does this do to optimizer memory?",
             "Adam's float32 moments take {{value}}; for the virtual tokens alone they would take {{tokens}}. Beside "
             "the weights it is still little, but it is all for something that is thrown away.",
-            f"{src.ADAM}, algorithm 1", calculate=moments,
+            f"{src.ADAM}, algorithm 1", calculate=_moments,
         ),
         then(
             "Which of PEFT's prompt methods trains the most at its defaults? Guess.",

@@ -13,11 +13,11 @@ BYTE, HALF, SINGLE, MOMENTS = 1, 2, 4, 2
 MILLIONS = 40
 
 
-def rest_bytes(case: Case) -> Answer:
+def _rest_bytes(case: Case) -> Answer:
     return told((case.shape.total - block_entries(case.shape)) * HALF, "bytes")
 
 
-def per_ingredient(case: Case) -> Answer:
+def _per_ingredient(case: Case) -> Answer:
     return told(
         0,
         "",
@@ -26,13 +26,13 @@ def per_ingredient(case: Case) -> Answer:
     )
 
 
-def in_half(case: Case) -> Answer:
+def _in_half(case: Case) -> Answer:
     trained = case.trained("lora", r=case["r"], target_modules=["all-linear"])
     each = 2 * HALF + MOMENTS * BYTE
     return told(trained * each, "bytes", each=each, was=SINGLE * (2 + MOMENTS))
 
 
-def adapter_moments(case: Case) -> Answer:
+def _adapter_moments(case: Case) -> Answer:
     return told(
         MILLIONS * 1e6 * MOMENTS * SINGLE, "bytes", eight=told(MILLIONS * 1e6 * MOMENTS, "bytes").shown
     )
@@ -44,7 +44,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "Which of these saves the most?",
             "The 4-bit weights, by far: {{four}} of 16 bits for each weight. Double quantisation adds {{double}} bits. "
             "Paging saves nothing on average, it survives spikes; LoRA saves gradients and optimizer states.",
-            f"{src.QLORA}, section 3", calculate=per_ingredient,
+            f"{src.QLORA}, section 3", calculate=_per_ingredient,
         ),
         then(
             "Which could you drop without losing quality?",
@@ -69,7 +69,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "What else of the model takes memory, and in which precision?",
             "Embeddings, output layer and norms, {{value}} here in bfloat16. Then the adapter with gradients and "
             "moments, usually in float32, and the activations.",
-            f"{src.QLORA}, section 3", src.RUN, calculate=rest_bytes,
+            f"{src.QLORA}, section 3", src.RUN, calculate=_rest_bytes,
         ),
         then("So how large is the whole model?", to="qlora-model-bytes"),
     ),
@@ -113,7 +113,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "How could you shrink it?",
             "A smaller rank, first of all. Or keep adapter and gradients in bfloat16 and Adam's moments in 8 bits: "
             "{{each}} bytes a parameter instead of {{was}}, {{value}} here.",
-            f"{src.BLOCKWISE}, section 2", src.ALGEBRA, calculate=in_half,
+            f"{src.BLOCKWISE}, section 2", src.ALGEBRA, calculate=_in_half,
         ),
         then("How many bytes do the moments take at a small rank on two maps?", to="memory-adapter-moments"),
     ),
@@ -147,7 +147,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "{{value}} with float32 moments, {{eight}} in 8 bits. Beside a base of gigabytes that is not what runs "
             "out: "
             "paging helps full fine-tuning far more than it helps here.",
-            f"{src.ADAM}, algorithm 1", calculate=adapter_moments,
+            f"{src.ADAM}, algorithm 1", calculate=_adapter_moments,
         ),
         then(
             "Then what runs out in a spike?",
@@ -200,6 +200,6 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "rounding of it. As with PiSSA, base and adapter belong together.",
             f"{src.LOFTQ}, section 3",
         ),
-        then("Compare that with PiSSA.", to="lora-pissa"),
+        then("PiSSA starts from the top singular vectors. What does that change?", to="lora-pissa"),
     ),
 }  # fmt: skip

@@ -17,7 +17,7 @@ EXAMPLES, SHARE = 60, 0.8  # and the share of right answers among them
 NINETY_FIVE = 1.96  # standard deviations to either side
 
 
-def in_order(case: Case) -> Answer:
+def _in_order(case: Case) -> Answer:
     counts = {
         "adapters": case.stored("adapters", placement="houlsby", bottleneck=case["m"]),
         "lora": case.stored("lora", r=case["r"]),
@@ -28,7 +28,7 @@ def in_order(case: Case) -> Answer:
     return told(0, "", order="; ".join(f"{get_method(slug).title} {counts[slug]:,}" for slug in ordered[1:]))
 
 
-def interval(case: Case) -> Answer:
+def _interval(case: Case) -> Answer:
     """Half of the interval that 95 of 100 samples of 60 examples keep to, in points."""
     half = 100 * NINETY_FIVE * math.sqrt(SHARE * (1 - SHARE) / EXAMPLES)
     return told(round(half), "", share=f"{SHARE:.0%}")
@@ -39,7 +39,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "Order the other three.",
             "From the smallest: {{order}}. The order belongs to these settings on this model.",
-            src.ALGEBRA, calculate=in_order, opens=lab("prompt", model=LLAMA, num_virtual_tokens=20, tab="parameters"),
+            src.ALGEBRA, calculate=_in_order, opens=lab("prompt", model=LLAMA, num_virtual_tokens=20, tab="parameters"),
         ),
         then("So the smallest needs the least memory?", to="memory-fewer-parameters"),
     ),
@@ -66,7 +66,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "When does retrieval not help?",
             "When it is behaviour, style or format that is wrong rather than facts; when what is needed cannot be "
             "found by a search; when there is no room or time for long contexts. And it cannot teach a skill.",
-            f"{src.RETRIEVAL}, section 4",
+            f"{src.RETRIEVAL}, section 5",
         ),
         then(
             "They insist on training. What is your baseline?",
@@ -118,7 +118,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "With its uncertainty. At {{share}} right the binomial interval alone is about {{value}} points to either "
             "side, before the spread over seeds and over which examples were drawn. Use cross-validation, several "
             "seeds, and say what was tuned on what.",
-            src.ALGEBRA, calculate=interval, opens=lab("choose", rows="60"),
+            src.ALGEBRA, calculate=_interval, opens=lab("choose", rows="60"),
         ),
         then("Which parts of IA³'s few-shot recipe are not IA³?", to="ia3-recipe"),
     ),
@@ -132,7 +132,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then("And how many bytes is it per parameter, and what for?", to="memory-mixed-adam"),
     ),
     "choose-when-full": (
-        then("How would you measure forgetting?", to="train-forgetting"),
+        then("What is forgetting, and would LoRA prevent it?", to="train-forgetting"),
         then(
             "Someone says LoRA always matches it. What do you ask?",
             "On how much data, with which targets and which rank, and at which learning rate each. It matched on "

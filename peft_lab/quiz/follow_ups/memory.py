@@ -18,15 +18,15 @@ def _adapter(case: Case) -> int:
     return case.trained("lora", r=case["r"], target_modules=names)
 
 
-def pure(case: Case) -> Answer:
+def _pure(case: Case) -> Answer:
     return told(case.shape.total * HALF * (2 + MOMENTS), "bytes")
 
 
-def split(case: Case) -> Answer:
+def _split(case: Case) -> Answer:
     return told(case.shape.total * MIXED / GPUS, "bytes", gpus=GPUS)
 
 
-def narrowed(case: Case) -> Answer:
+def _narrowed(case: Case) -> Answer:
     """The weights that grouped-query attention saves in keys and values, as a share of the model with full ones."""
     shape = case.shape
     k, v = case.matrix("k"), case.matrix("v")
@@ -34,19 +34,19 @@ def narrowed(case: Case) -> Answer:
     return told(100 * saved / (shape.total + saved), "percent")
 
 
-def eight_bit(case: Case) -> Answer:
+def _eight_bit(case: Case) -> Answer:
     trained = _adapter(case)
     saved = trained * MOMENTS * (SINGLE - BYTE)
     return told(saved, "bytes", share=told(100 * saved / (case.shape.total * HALF), "percent").shown)
 
 
-def matters_from(case: Case) -> Answer:
+def _matters_from(case: Case) -> Answer:
     """The rank at which the adapter's training state is a tenth of the base."""
     per_rank = _adapter(case) / case["r"] * (2 + MOMENTS) * SINGLE
     return told(round(0.1 * case.shape.total * HALF / per_rank))
 
 
-def against_mixed(case: Case) -> Answer:
+def _against_mixed(case: Case) -> Answer:
     own = _adapter(case) * (2 + MOMENTS) * SINGLE
     return told(case.shape.total * (MIXED - HALF) - own, "bytes")
 
@@ -67,7 +67,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "By {{value}} of what the model would have with full key and value maps. The gain is in the cache, and it "
             "is "
             "there for every token of every request.",
-            f"{src.GQA}, section 2", calculate=narrowed,
+            f"{src.GQA}, section 2", calculate=_narrowed,
         ),
         then("So how large is the cache?", to="memory-cache"),
     ),
@@ -94,13 +94,13 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "And in pure bfloat16?",
             "{{value}}: weight, gradient and two moments of two bytes. What is lost is the float32 copy, and with it "
             "small updates.",
-            src.ALGEBRA, f"{src.MIXED}, section 3.1", calculate=pure,
+            src.ALGEBRA, f"{src.MIXED}, section 3.1", calculate=_pure,
         ),
         then(
             "How is this split over several GPUs?",
             "ZeRO gives each GPU a part of the moments and the copy, then of the gradients, then of the weights. With "
             "everything split over {{gpus}} each holds {{value}}, and activations on top.",
-            f"{src.ZERO}, sections 3 and 3.1", calculate=split,
+            f"{src.ZERO}, sections 3 and 3.1", calculate=_split,
         ),
         then("How many GPUs would a 70B model need at least?", to="choose-gpus-for-full"),
     ),
@@ -119,7 +119,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "It would save {{value}}, {{share}} of the base's bytes. Not here; with a large rank on all maps of a "
             "4-bit "
             "base it can be.",
-            f"{src.BLOCKWISE}, section 2", calculate=eight_bit,
+            f"{src.BLOCKWISE}, section 2", calculate=_eight_bit,
             opens=lab("memory", model=LLAMA, optimizer="adamw8bit", tab="timeline"),
         ),
         then("All that belongs to the adapter: which share of the base is it?", to="memory-adapter-share"),
@@ -138,7 +138,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "From which rank on would it be a tenth of the base?",
             "From about {{value}} on. On a 4-bit base that point comes about four times sooner, and sooner still with "
             "all linear maps as targets.",
-            src.ALGEBRA, calculate=matters_from, opens=lab("memory", model=LLAMA, targets="all-linear", tab="why"),
+            src.ALGEBRA, calculate=_matters_from, opens=lab("memory", model=LLAMA, targets="all-linear", tab="why"),
         ),
         then("Then calculate it for QLoRA on every map.", to="qlora-adapter-against-base"),
     ),
@@ -157,7 +157,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "How does the answer change against mixed precision?",
             "{{value}}: full fine-tuning then keeps a float32 copy and float32 moments as well, LoRA's side is the "
             "same.",
-            f"{src.ZERO}, section 3.1", calculate=against_mixed,
+            f"{src.ZERO}, section 3.1", calculate=_against_mixed,
         ),
         then("Say it in words: what does LoRA save, and what does it not?", to="memory-not-saved"),
     ),
@@ -168,7 +168,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "positions only, a loss computed in chunks or fused with the output layer.",
             f"{src.FUSED_LOSS}, abstract", opens=lab("memory", model=LLAMA, batch=4, seq=768, tab="timeline"),
         ),
-        then("Prompts are ten times as long as the answers. What share of the logits do you need?",
+        then("The loss is taken on the answers only. Which share of the tokens counts?",
              to="train-labelled-share"),
     ),
     "memory-checkpoints": (

@@ -14,16 +14,16 @@ THIRD_GROUP = 256
 WIDTHS = (16, 4)
 
 
-def larger_blocks(case: Case) -> Answer:
+def _larger_blocks(case: Case) -> Answer:
     return told(fourbit.bits(LARGER), "bits", block=LARGER, now=f"{fourbit.bits(case['block']):g}")
 
 
-def other_widths(case: Case) -> Answer:
+def _other_widths(case: Case) -> Answer:
     half, four = (told(case["billions"] * 1e9 * width / BITS, "bytes").shown for width in WIDTHS)
     return told(0, "", half=half, four=four)
 
 
-def third_level(case: Case) -> Answer:
+def _third_level(case: Case) -> Answer:
     """Bits that are left in the second constants, which is all that a third level could touch."""
     return told(fourbit.CONSTANT_BITS / (fourbit.BLOCK * fourbit.SECOND_BLOCK), "bits")
 
@@ -43,7 +43,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "What is better and what is worse about larger blocks?",
             "Fewer bits for constants: {{value}} with blocks of {{block}}, instead of {{now}}. But a block's largest "
             "weight sets the grid for all of them, and in more weights the largest is larger.",
-            f"{src.BLOCKWISE}, section 2", calculate=larger_blocks,
+            f"{src.BLOCKWISE}, section 2", calculate=_larger_blocks,
         ),
         then("What does one outlier do to its block?", to="quant-outlier"),
     ),
@@ -51,7 +51,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "And in 16 bits? In 4?",
             "{{half}} and {{four}}, constants left out.",
-            src.ALGEBRA, calculate=other_widths,
+            src.ALGEBRA, calculate=_other_widths,
         ),
         then(
             "Which parts of a model are usually left out of it?",
@@ -77,7 +77,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "Would a third level make sense?",
             "No. All that is left of the second constants is {{value}} a weight; a third level could save only a part "
             "of that.",
-            src.ALGEBRA, calculate=third_level,
+            src.ALGEBRA, calculate=_third_level,
         ),
     ),
     "quant-double-saving": (
@@ -126,18 +126,17 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "What do LLM.int8() and other schemes do with outliers?",
             "LLM.int8() takes the few feature dimensions with outliers out and multiplies them in 16 bits. Others "
-            "scale channels before rounding, or give small blocks a constant of their own. GPTQ rounds one column and "
-            "corrects the ones to come for its error.",
-            f"{src.LLM_INT8}, section 3", f"{src.GPTQ}, section 3",
+            "scale channels before rounding, or give small blocks a constant of their own.",
+            f"{src.LLM_INT8}, section 3", f"{src.BLOCKWISE}, section 2",
         ),
-        then("Outliers of weights or of activations: does 4-bit storage meet both?", to="quant-int8-activations"),
+        then("Weight-only 4 bits and LLM.int8(): what is different in the product?", to="quant-int8-activations"),
     ),
     "quant-group-format": (
         then(
             "What does a zero point buy?",
             "A grid that need not be centred: a group whose weights are all positive uses all its codes. For weights "
             "that are spread around zero it buys little, for activations after a nonlinearity a lot.",
-            src.ALGEBRA, f"{src.GPTQ}, section 3",
+            src.ALGEBRA,
         ),
         then("Compare with NF4 and double quantisation: what does a weight cost there?", to="quant-double-level"),
     ),
@@ -167,6 +166,6 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "limit, in prefill and large batches.",
             f"{src.GPTQ}, section 5", src.ALGEBRA,
         ),
-        then("And in training, is QLoRA faster for it?", to="qlora-not-saved"),
+        then("And what does QLoRA not save, in training?", to="qlora-not-saved"),
     ),
 }  # fmt: skip

@@ -11,11 +11,11 @@ LLAMA, MINILM = "llama-3.2-3b", "minilm-l6"
 HALF = 2
 
 
-def all_merged(case: Case) -> Answer:
+def _all_merged(case: Case) -> Answer:
     return told(case["tasks"] * case.shape.total * HALF, "bytes")
 
 
-def shared_prefix(case: Case) -> Answer:
+def _shared_prefix(case: Case) -> Answer:
     return told(2 * case.shape.num_layers * case.shape.kv_width * HALF * case["n"], "bytes")
 
 
@@ -51,7 +51,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "And if all were merged, each into a copy of its own?",
             "{{value}}: a full model for each task.",
-            src.ALGEBRA, calculate=all_merged,
+            src.ALGEBRA, calculate=_all_merged,
         ),
         then("Each request of a batch has another adapter. How many bytes do they take?", to="serve-mixed-batch"),
     ),
@@ -76,7 +76,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "those resident that are asked for most. S-LoRA does so, from one pool of memory shared with the cache.",
             f"{src.SLORA}, section 5", opens=lab("adapters", model=MINILM, tab="look inside"),
         ),
-        then("How many can be resident at once, then?", to="serve-mixed-batch"),
+        then("How many bytes are the adapters of one mixed batch?", to="serve-mixed-batch"),
     ),
     "serve-mixed-batch": (
         then("How is such a batch computed efficiently?", to="serve-heterogeneous"),
@@ -132,7 +132,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "How would you store a prefix that all requests share?",
             "Once: its keys and values lie in pages to which the tables of all requests point. Then it costs {{value}} "
             "in all, and the requests keep their room.",
-            src.PREFIX_CACHING, calculate=shared_prefix,
+            src.PREFIX_CACHING, calculate=_shared_prefix,
         ),
         then("Could a prefix be merged away instead?", to="prefix-not-mergeable"),
     ),

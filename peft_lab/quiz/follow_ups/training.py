@@ -13,16 +13,16 @@ LLAMA, SMOL, MINILM = "llama-3.2-3b", "smollm2-135m", "minilm-l6"
 ACCUMULATE = 4
 
 
-def accumulated(case: Case) -> Answer:
+def _accumulated(case: Case) -> Answer:
     batches = math.ceil(case["rows"] / case["batch"])
     return told(math.ceil(batches / ACCUMULATE) * case["epochs"], "", accumulate=ACCUMULATE)
 
 
-def halved(case: Case) -> Answer:
+def _halved(case: Case) -> Answer:
     return told(2 * case["accumulate"], "", devices=case["devices"] // 2)
 
 
-def sorted_pairs(case: Case) -> Answer:
+def _sorted_pairs(case: Case) -> Answer:
     """Padding where the sequences are sorted and batched by halves."""
     lengths = sorted(case.numbers("lengths"))
     half = len(lengths) // 2
@@ -37,7 +37,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "{{value}} updates: a quarter as many, rounded up within each epoch where what is left over makes an "
             "update "
             "of its own. Say what your trainer does with the rest.",
-            "Transformers documentation, Trainer, gradient accumulation", src.ALGEBRA, calculate=accumulated,
+            "Transformers documentation, Trainer, gradient accumulation", src.ALGEBRA, calculate=_accumulated,
         ),
         then("How many examples are in one update?", to="train-effective-batch"),
     ),
@@ -46,7 +46,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "What has to change when you halve the devices?",
             "Accumulate {{value}} steps instead on {{devices}}: then an update has as many examples as before, and the "
             "learning rate and the schedule stay. It takes twice as long.",
-            "Transformers documentation, Trainer, gradient accumulation", calculate=halved,
+            "Transformers documentation, Trainer, gradient accumulation", calculate=_halved,
         ),
         then(
             "Is accumulation exactly the same as a large batch?",
@@ -64,7 +64,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "as poor, and B grows fastest then. A few percent of warm-up cost nothing.",
             f"{src.ADAM}, algorithm 1", src.ALGEBRA,
         ),
-        then("Then which learning rate does it warm up to?", to="train-learning-rate"),
+        then("And why is the rate it warms up to larger than in full fine-tuning?", to="train-learning-rate"),
     ),
     "train-learning-rate": (
         then(
@@ -96,7 +96,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "curriculum nobody asked for. Sort within buckets and shuffle the batches. In two sorted halves the "
             "padding "
             "here would fall to {{value}}.",
-            src.ALGEBRA, calculate=sorted_pairs,
+            src.ALGEBRA, calculate=_sorted_pairs,
         ),
         then(
             "And packing instead of padding?",
@@ -112,7 +112,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "step both learn.",
             src.ALGEBRA, opens=lab("misconceptions", belief="predict-first-gradient"),
         ),
-        then("Are the two starts equally good, then? Say why LoRA has the one it has.", to="lora-why-b-zero"),
+        then("Why does LoRA have the start it has?", to="lora-why-b-zero"),
     ),
     "train-forgetting": (
         then(

@@ -40,7 +40,12 @@ def followed_up(question: Question, model: str | None) -> None:
         _asked(link, about, f"{index + 1} of {len(links)}")
         if index < opened:
             _answered(link, about, f"{question.id}-{index}")
-        elif st.button("Show the answer to this", key=f"then-{question.id}-{index}", type="tertiary"):
+        elif st.button(
+            "Show the answer to this",
+            icon=":material/visibility:",
+            key=f"then-{question.id}-{index}",
+            type="tertiary",
+        ):
             state.remember(SCOPE, _OPENED, opened + 1, question.id)
             st.rerun()
 
@@ -87,8 +92,8 @@ def defended(question: Question, model: str | None) -> None:
         (challenge.said, challenge.doubt, challenge.because), challenge.calculate, model
     )
     st.markdown("#### Defend it")
-    source = figures.badge(question.source_of(challenge.said + challenge.doubt + challenge.because))
-    st.markdown(f"You have said: *{said}*  \nThe interviewer: **{doubt}** {source}")
+    st.markdown(f"You have said: *{said}* {figures.badge(question.source_of(challenge.said))}")
+    st.markdown(f"The interviewer: **{doubt}**")
     taken = state.remembered(SCOPE, _STAND, "", question.id)
     if not taken:
         row = st.container(horizontal=True)
@@ -97,7 +102,7 @@ def defended(question: Question, model: str | None) -> None:
                 state.remember(SCOPE, _STAND, stand, question.id)
                 st.rerun()
         return
-    _reaction(challenge, str(taken), because, source)
+    _reaction(challenge, str(taken), because, figures.badge(question.source_of(challenge.because)))
     show_in_lab(challenge.opens, f"doubt-{question.id}")
 
 

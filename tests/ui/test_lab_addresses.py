@@ -1,0 +1,92 @@
+"""Every "show me" opens the setting it names: the pages' own readers take its address, and the method accepts it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from peft_lab.methods import all_methods, get_method
+from peft_lab.models.catalogue import catalogue
+from peft_lab.quiz.bank import all_questions
+from peft_lab.quiz.challenges import all_challenges
+from peft_lab.quiz.follow_up import Opens
+from peft_lab.ui import pages, state
+from peft_lab.ui.choose import form
+from peft_lab.ui.claims import page as claims
+from peft_lab.ui.components.knobs import readers
+from peft_lab.ui.memory import controls
+from peft_lab.ui.method import page as method
+from peft_lab.ui.method.sections.settings import training_readers
+from peft_lab.ui.misconceptions import page as misconceptions
+from peft_lab.ui.practice.following import address
+from tests.conftest import link
+
+ROOT = Path(__file__).parents[2]
+LEAST = 80
+
+
+def every() -> dict[str, Opens]:
+    """All of them by what the address says, each once."""
+    found = [
+        opens
+        for question in all_questions().values()
+        for opens in (follow_up.opens for follow_up in question.follow_ups)
+        if opens is not None
+    ]
+    found += [challenge.opens for challenge in all_challenges().values() if challenge.opens is not None]
+    return {f"{opens.page}?{address(opens)}": opens for opens in found}
+
+
+def readers_of(page: str) -> dict[str, Any]:
+    if page in all_methods():
+        tab = {"tab": lambda text: method._take_tab(page, text)}
+        return readers(get_method(page), "smollm2-135m") | training_readers(page) | tab
+    return {
+        "memory": controls.readers,
+        "choose": form.readers,
+        "fact_check": lambda: {name: claims._reader(name) for name in claims.DEFAULTS},
+        "misconceptions": lambda: {"belief": misconceptions._take},
+    }[page]()
+
+
+def test_there_are_many() -> None:
+    assert len(every()) >= LEAST
+    assert {opens.page for opens in every().values()} <= set(pages.titles())
+
+
+@pytest.mark.parametrize("opens", every().values(), ids=every().keys())
+def test_the_address_is_read_as_it_stands(opens: Opens) -> None:
+    known = readers_of(opens.page)
+    told = address(opens)
+    assert set(told) <= set(known), f"{opens.page} has no such setting"
+    for name, reader in known.items():  # the model comes first, as on the page
+        if name in told:
+            reader(told[name])
+    if opens.page in all_methods():
+        spec = get_method(opens.page)
+        shape = catalogue()[told["model"]].shape
+        values = {knob.name: knob.parse(told[knob.name]) for knob in spec.knobs if knob.name in told}
+        assert [problem for problem in spec.problems(shape, values) if problem.level == "error"] == []
+        for knob in spec.knobs:
+            if knob.name in told:
+                assert state.as_text(knob.parse(told[knob.name])) == told[knob.name]
+
+
+@pytest.mark.parametrize("page", sorted({opens.page for opens in every().values()}))
+def test_one_of_each_page_is_opened(page: str, own_home: Path) -> None:
+    """Drawn in full: the settings arrive and nothing could not be read."""
+    link(own_home)
+    told = address(next(opens for opens in every().values() if opens.page == page))
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+    for name, value in told.items():
+        app.query_params[name] = value
+    app.switch_page(f"pages/{page}.py")
+    pages._navigated = False
+    app.run()
+    assert not app.exception
+    complete = app.session_state[state._COMPLETE]
+    assert {name: complete[name] for name in told} == told
+    assert "link_off" not in "\n".join(element.value for element in app.markdown)
