@@ -53,6 +53,7 @@ table.compare .why, table.compare .note { font-weight: 400; opacity: 0.8; }
 table.compare .why div { max-width: min(42rem, 62vw); }
 table.compare { font-size: 0.86rem; }
 table.compare td, table.compare th { padding-inline: 0.3rem; }
+table.compare .head { display: none; }
 .source { font-size: 0.8em; font-weight: 400; padding: 0 0.35em; border-radius: 0.35em;
   background: color-mix(in srgb, currentColor var(--peft-source-tint), transparent); }
 .source.measured { color: var(--peft-measured); }
@@ -108,6 +109,15 @@ table.compare td, table.compare th { padding-inline: 0.3rem; }
   table.figures.fold td { border: 0; padding: 0.1rem 0.6rem; text-align: left; }
   table.figures.fold td:first-child, table.figures.fold td:nth-child(n+5) { grid-column: 1 / -1; }
   table.figures.fold td:empty { display: none; }
+  /* a method's row as a card: its name, then its figures three in a line, each under its heading */
+  table.compare, table.compare tbody { display: block; }
+  table.compare thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+  table.compare tr { display: grid; grid-template-columns: repeat(3, 1fr); padding: 0.3rem 0 0.5rem;
+    border-bottom: 1px solid color-mix(in srgb, currentColor 22%, transparent); }
+  table.compare th[scope="row"], table.compare td.why { grid-column: 1 / -1; border: 0; white-space: normal; }
+  table.compare td.n { border: 0; text-align: left; white-space: normal; }
+  table.compare .head { display: block; font-size: 0.85em; line-height: 1.5; }
+  table.compare .why div { max-width: none; }
   table.figures.fold td:nth-child(n+2)::before { content: attr(data-label); display: block; font-size: 0.85em;
     opacity: 0.75; }
   h1 { font-size: 1.8rem !important; } }

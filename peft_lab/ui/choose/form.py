@@ -95,8 +95,9 @@ def form() -> Situation:
     )  # fmt: skip
     serving = _choice(served, "serving", "Served by", list(SERVED), start.serving, SERVED.__getitem__)
     at_once = _number(
-        batch, "batch", "Rows at once", start.batch,
-        "Rows that go through the model together. Steps are accumulated to the batch that the sources use.",
+        batch, "batch", "Batch size", start.batch,
+        "Rows that go through the model together, over all devices. Where the sources use more for one update, gradients of "
+        "several steps are added up.",
     )  # fmt: skip
     length = _number(
         seq, "seq", "Tokens at most", start.seq, "Longer rows are cut to so many in a training step."

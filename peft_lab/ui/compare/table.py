@@ -1,4 +1,7 @@
-"""The rows of a comparison as a table with the source under each heading, and as CSV."""
+"""The rows of a comparison as a table with the source under each heading, and as CSV.
+
+On a phone a row becomes a card: each figure under a heading of its own, which is hidden where there is room for columns.
+"""
 
 from __future__ import annotations
 
@@ -84,8 +87,12 @@ def html_table(found: Mapping[str, Any]) -> str:
 
 
 def _heading(column: Column) -> str:
+    return f'<th scope="col" class="n">{_titled(column)}</th>'
+
+
+def _titled(column: Column) -> str:
     source = f'<br><span class="source {column.source}">{column.source}</span>' if column.source else ""
-    return f'<th scope="col" class="n">{html.escape(column.title)}{source}</th>'
+    return f"{html.escape(column.title)}{source}"
 
 
 def _line(row: Row, shown: Sequence[Column], front: bool) -> str:
@@ -95,12 +102,14 @@ def _line(row: Row, shown: Sequence[Column], front: bool) -> str:
         return f'<tr><th scope="row">{title}</th><td colspan="{len(shown)}" class="why"><div>{why}</div></td></tr>'
     note = "" if row["status"] == "done" else f"{row['status']}{': ' if row['why'] else ''}{row['why']}"
     under = f'<br><span class="note">{html.escape(note)}</span>' if note else ""
-    cells = "".join(
-        f'<td class="n">{_stacked(column.shown(row)) if row.get(column.needs) is not None else ABSENT}</td>'
-        for column in shown
-    )
+    cells = "".join(_cell(row, column) for column in shown)
     mark = ' class="front"' if front else ""
     return f'<tr{mark}><th scope="row">{title}{under}</th>{cells}</tr>'
+
+
+def _cell(row: Row, column: Column) -> str:
+    figure = _stacked(column.shown(row)) if row.get(column.needs) is not None else ABSENT
+    return f'<td class="n"><span class="head">{_titled(column)}</span>{figure}</td>'
 
 
 def _stacked(text: str) -> str:
