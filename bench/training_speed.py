@@ -101,7 +101,7 @@ def _contend(given: argparse.Namespace) -> dict[str, Any]:
 
 def _ours(spec: Any, given: argparse.Namespace) -> tuple[Any, float]:
     from peft_lab.methods import get_method
-    from peft_lab.runs import training
+    from peft_lab.runs import course, training
     from peft_lab.runs.store import Run, write_json
 
     with tempfile.TemporaryDirectory() as folder:
@@ -109,7 +109,7 @@ def _ours(spec: Any, given: argparse.Namespace) -> tuple[Any, float]:
         write_json(run.folder / "spec.json", spec.to_dict())
         training.train(run)
         times = [event["time"] for event in run.events() if event["type"] == "step"]
-        base = training.fresh_base(spec, spec.task_object())
+        base = course.fresh_base(spec, spec.task_object())
         model = get_method(spec.method).load(base.model, run.adapter)
     return model, (times[-1] - times[WARM_UP - 1]) / (len(times) - WARM_UP)
 
@@ -127,18 +127,18 @@ def _trainer(spec: Any, given: argparse.Namespace) -> tuple[Any, float]:
     from peft_lab import machine
     from peft_lab.methods import get_method
     from peft_lab.models import loading
-    from peft_lab.runs import training
+    from peft_lab.runs import course
     from peft_lab.training import batches
     from peft_lab.training.schedule import rate_at
 
     task, method = spec.task_object(), get_method(spec.method)
     labels = len(task.labels) if task.kind == "classification" else None
-    training.seed_everything(spec.seed)
+    course.seed_everything(spec.seed)
     dtype = torch.float32 if given.only == "tutorial" else machine.compute_dtype()
     quantization = method.quantization(spec.values)
     base = loading.load_base(spec.model, labels, quantization, dtype)
-    training.seed_everything(spec.seed)
-    model = method.apply(base.model, base.entry.shape, spec.values, training.task_type(task))
+    course.seed_everything(spec.seed)
+    model = method.apply(base.model, base.entry.shape, spec.values, course.task_type(task))
     rows = batches.encode(task, task.load().train[: spec.steps * spec.batch], base.tokenizer, spec.max_length)
     times: list[float] = []
     ordered = given.only == "ordered"

@@ -20,15 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.methods import get_method
-from peft_lab.models import loading
 from peft_lab.models.catalogue import get_model
+from peft_lab.runs import course
 from peft_lab.runs.spec import RunRequest, RunSpec
-from peft_lab.runs.training import fresh_base, seed_everything, task_type
-from peft_lab.training import batches
-from peft_lab.training.evaluation import Examiner
-from peft_lab.training.loop import fit
-from peft_lab.training.precision import Masters, cast_added
-from peft_lab.training.schedule import rate_at
+from peft_lab.training.precision import Masters
 
 CURVE = 12  # points of a loss curve that are kept
 ALPHA = 16  # fixed, so that a rank changes the number of parameters and the scale α/r as the paper has it
@@ -160,51 +155,27 @@ def outcome(grid: Grid, training: Training) -> dict[str, Any]:
         the point with ``trainable``, ``steps``, ``curve`` (training losses, nats), ``loss`` and ``metric`` on the
         held-out rows and ``seconds``; ``diverged`` where a loss was no number, without scores.
     """
-    import torch
-
     begun = time.monotonic()
     spec = spec_of(grid, training)
-    method, task = get_method(spec.method), spec.task_object()
-    base = fresh_base(spec, task)
-    seed_everything(spec.seed)
-    model = method.apply(base.model, base.entry.shape, spec.values, task_type(task))
-    cast_added(model, base.dtype)
-    masters = Masters(model)
-    splits = task.load()
-    length, rate = spec.max_length, spec.learning_rate
-    rows = batches.encode(task, splits.train[: grid.rows], base.tokenizer, length)
-    groups = masters.groups(rate, spec.head_learning_rate, lambda name: method.rate_factor(name, spec.values))
-    seed_everything(spec.seed)
-    made = fit(
-        model,
-        rows,
-        batches.plan([len(row) for row in rows], spec.steps, training.batch, spec.seed),
-        masters,
-        torch.optim.AdamW(groups, lr=rate, weight_decay=0.0, fused=True),
-        rate=lambda step: rate_at(step, spec.steps, spec.warmup, spec.schedule),
-        clip=spec.clip,
-        pad=loading.pad_token(base.tokenizer),
-        device=base.device,
-    )
+    ready = course.prepare(spec)
+    masters = Masters(ready.model)
     losses = []
-    for step in made:
-        losses.append(step.loss)
-        if not math.isfinite(step.loss) or not math.isfinite(step.norm):
+    for made in course.steps(ready, masters, course.optimizer_of(ready, masters)):
+        losses.append(made.loss)
+        if not math.isfinite(made.loss) or not math.isfinite(made.norm):
             break
     found = {
         **asdict(training),
         "task": grid.task,
         "steps": spec.steps,
-        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "trainable": sum(p.numel() for p in ready.model.parameters() if p.requires_grad),
         "curve": [float(f"{value:.4g}") for value in _thinned(losses)],
         "diverged": len(losses) < spec.steps or not math.isfinite(losses[-1]),
     }
     if not found["diverged"]:
-        masters.restore()
-        cast_added(model, base.dtype)
-        examiner = Examiner(task, base.tokenizer, length, base.device)
-        scored = examiner.evaluate(model, splits.test[: grid.eval_rows])
-        found |= {"loss": round(scored.loss, 5), "metric": round(scored.metrics[task.metric], 5)}
+        course.settle(ready, masters)
+        scored = course.examiner(ready).evaluate(ready.model, ready.test)
+        found |= {"loss": round(scored.loss, 5), "metric": round(scored.metrics[ready.task.metric], 5)}
     return found | {"seconds": round(time.monotonic() - begun, 1)}
 
 

@@ -15,7 +15,7 @@ from peft_lab.runs.spec import RunSpec
 def step_ahead(data: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
     """Peak of the tensors of the step that a run of this spec will measure, in bytes, and the size of its batch.
 
-    The rows are encoded, put in order and padded as :mod:`peft_lab.runs.training` does, so that the figure before a
+    The rows are encoded, put in order and padded as :mod:`peft_lab.runs.course` does, so that the figure before a
     run and the figure of the run are of one batch.
 
     Imports torch; asked in another process.

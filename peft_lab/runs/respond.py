@@ -68,7 +68,7 @@ def _models(identity: str) -> tuple[Examiner, torch.nn.Module, torch.nn.Module]:
 
 
 def _load(spec: RunSpec, run: store.Run) -> tuple[Examiner, torch.nn.Module, torch.nn.Module]:
-    from peft_lab.runs.training import fresh_base
+    from peft_lab.runs.course import fresh_base
     from peft_lab.training.evaluation import Examiner
     from peft_lab.training.precision import cast_added
 

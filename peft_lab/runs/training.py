@@ -1,4 +1,5 @@
-"""The training loop: load, adapt, learn, save, and score base and tuned model on the same held-out rows.
+"""A run: load, adapt, learn, save, and score base and tuned model on the same held-out rows, told as events and kept in
+its folder. What is computed is :mod:`peft_lab.runs.course`.
 
 Training comes first, so that the first loss is on screen in a second or two; the base model is scored last, on a fresh
 copy (wrapping changes a model, and some starts change its weights).
@@ -11,26 +12,21 @@ import math
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from peft_lab import insight, machine
 from peft_lab.errors import RunError
-from peft_lab.methods import get_method
-from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.models import loading
 from peft_lab.models.heads import in_head
-from peft_lab.runs import inference_forgetting, inputs, kept, measuring, stopping
+from peft_lab.runs import course, inference_forgetting, inputs, kept, measuring, stopping
 from peft_lab.runs.following import Following, report
 from peft_lab.runs.record import write_insight
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.tasks.base import Row, Task
 from peft_lab.training import batches
-from peft_lab.training.batches import Encoded
 from peft_lab.training.evaluation import Examiner
-from peft_lab.training.loop import Made, fit
-from peft_lab.training.precision import Masters, cast_added
-from peft_lab.training.schedule import rate_at
+from peft_lab.training.loop import Made
+from peft_lab.training.precision import Masters
 
 if TYPE_CHECKING:
     import torch
@@ -44,17 +40,10 @@ class Stopped(Exception):
 
 
 @dataclass
-class Prepared:
-    """A run that is ready for its first step."""
+class _Running(course.Prepared):
+    """The same with the run that is told of it."""
 
     run: Run
-    spec: RunSpec
-    method: MethodSpec
-    task: Task
-    base: loading.Base
-    model: torch.nn.Module
-    rows: list[Encoded]
-    test: list[Row]
 
 
 def train(run: Run) -> tuple[str, str]:
@@ -79,7 +68,7 @@ def train(run: Run) -> tuple[str, str]:
     run.log.emit("memory", process_peak_bytes=process_peak, **device_peaks)
     if taken < spec.steps:
         return "stopped", f"Stopped after {taken} of {spec.steps} steps; the adapter is saved as it was then."
-    cast_added(ready.model, ready.base.dtype)
+    course.settle(ready, masters)
     try:
         _compare(ready, recorder)
     except Stopped:
@@ -90,50 +79,11 @@ def train(run: Run) -> tuple[str, str]:
     return "done", ""
 
 
-def seed_everything(seed: int) -> None:
-    """Equal seeds, equal runs: the head's start, the method's start, dropout."""
-    from accelerate.utils import set_seed  # type: ignore[import-untyped]
-
-    set_seed(seed)
-
-
-def fresh_base(spec: RunSpec, task: Task, quantised: bool = True) -> loading.Base:
-    """The model a run starts from: the same every time, its random head included."""
-    method = get_method(spec.method)
-    seed_everything(spec.seed)
-    labels = len(task.labels) if task.kind == "classification" else None
-    quantization = method.quantization(spec.values) if quantised else None
-    base = loading.load_base(spec.model, labels, quantization, attention=_attention(spec))
-    if labels is not None:
-        config: Any = base.model.config
-        config.id2label = dict(enumerate(task.labels))
-        config.label2id = {label: number for number, label in enumerate(task.labels)}
-    return base
-
-
-def _attention(spec: RunSpec) -> str:
-    return loading.attention_for(machine.in_use().kind, spec.max_length)
-
-
-def task_type(task: Task) -> TaskType:
-    """PEFT's name for what is trained."""
-    return "SEQ_CLS" if task.kind == "classification" else "CAUSAL_LM"
-
-
-def _prepare(run: Run) -> Prepared:
-    spec = run.spec
-    method, task = get_method(spec.method), spec.task_object()
-    run.log.emit("phase", name="Loading the model")
-    base = fresh_base(spec, task)
-    seed_everything(spec.seed)
-    model = method.apply(base.model, base.entry.shape, spec.values, task_type(task))
-    cast_added(model, base.dtype)
-    run.log.emit("phase", name="Reading the sentences")
-    splits = task.load()
-    needed = _needed(spec, len(splits.train))
-    rows = batches.encode(task, [splits.train[number] for number in needed], base.tokenizer, spec.max_length)
+def _prepare(run: Run) -> _Running:
+    found = course.prepare(run.spec, lambda name: run.log.emit("phase", name=name))
+    spec, task, base = found.spec, found.task, found.base
     run.log.emit("inputs", files=inputs.hashes(spec, task, base.entry))
-    named = [(name, p.numel()) for name, p in model.named_parameters() if p.requires_grad]
+    named = [(name, p.numel()) for name, p in found.model.named_parameters() if p.requires_grad]
     head = sum(size for name, size in named if task.labels and in_head(name))
     run.log.emit(
         "ready",
@@ -143,46 +93,31 @@ def _prepare(run: Run) -> Prepared:
         dtype=str(base.dtype).removeprefix("torch."),
         device=base.device,
         learning_rate=spec.learning_rate,
-        rows=len(splits.train),
+        rows=found.available,
     )
-    return Prepared(run, spec, method, task, base, model, rows, list(splits.test[: spec.eval_rows]))
-
-
-def _needed(spec: RunSpec, available: int) -> list[int]:
-    """The training rows that the steps will use: no more are encoded. Any prefix of a split is a fair sample."""
-    return list(range(min(available, spec.steps * spec.batch)))
+    return _Running(**vars(found), run=run)
 
 
 # -- learning ----------------------------------------------------------------------------------------------------
 
 
-def _learn(ready: Prepared, masters: Masters, recorder: insight.Recorder) -> int:
+def _learn(ready: _Running, masters: Masters, recorder: insight.Recorder) -> int:
     """All steps, or those before a stop; returns how many were made.
 
     Raises:
         RunError: a loss that is no number.
     """
     spec, run = ready.spec, ready.run
-    optimizer = _optimizer(ready, masters)
-    following = Following(ready.base, ready.model, spec, masters, optimizer, recorder, _attention(spec))
+    optimizer = course.optimizer_of(ready, masters)
+    following = Following(
+        ready.base, ready.model, spec, masters, optimizer, recorder, course.attention_for(spec)
+    )
+    going = course.steps(ready, masters, optimizer, following.step)
     snapshots = {round(spec.steps * part / SNAPSHOTS) for part in range(1, SNAPSHOTS + 1)}
-    seed_everything(spec.seed)
     recorder.snapshot(0)
     if stopping.asked(run):
         return 0
-    steps = fit(
-        ready.model,
-        ready.rows,
-        batches.plan([len(row) for row in ready.rows], spec.steps, spec.batch, spec.seed),
-        masters,
-        optimizer,
-        rate=lambda step: rate_at(step, spec.steps, spec.warmup, spec.schedule),
-        clip=spec.clip,
-        pad=loading.pad_token(ready.base.tokenizer),
-        device=ready.base.device,
-        follow=following.step,
-    )
-    for made in steps:
+    for made in going:
         _require_numbers(made, spec)
         report(run, made, following.measured)
         if made.step + 1 in snapshots:
@@ -190,16 +125,6 @@ def _learn(ready: Prepared, masters: Masters, recorder: insight.Recorder) -> int
         if stopping.asked(run):
             return made.step + 1
     return spec.steps
-
-
-def _optimizer(ready: Prepared, masters: Masters) -> torch.optim.Optimizer:
-    import torch
-
-    spec, rate = ready.spec, ready.spec.learning_rate
-    groups = masters.groups(
-        rate, spec.head_learning_rate, lambda name: ready.method.rate_factor(name, spec.values)
-    )
-    return torch.optim.AdamW(groups, lr=rate, weight_decay=spec.weight_decay, fused=True)
 
 
 def _require_numbers(made: Made, spec: RunSpec) -> None:
@@ -213,19 +138,19 @@ def _require_numbers(made: Made, spec: RunSpec) -> None:
 # -- comparing ---------------------------------------------------------------------------------------------------
 
 
-def _compare(ready: Prepared, recorder: insight.Recorder) -> None:
+def _compare(ready: _Running, recorder: insight.Recorder) -> None:
     """Score the tuned model, note the method's picture, then score a fresh base. Raises Stopped."""
-    examiner = Examiner(ready.task, ready.base.tokenizer, ready.spec.max_length, ready.base.device)
-    _examine(ready, examiner, "tuned", ready.model)
+    examines = course.examiner(ready)
+    _examine(ready, examines, "tuned", ready.model)
     if ready.spec.compared:
-        _inference_and_forgetting(ready, examiner)
+        _inference_and_forgetting(ready, examines)
     if ready.test:
         seen = ready.test[: recorder.rows]
         sample = batches.encode(ready.task, seen, ready.base.tokenizer, ready.spec.max_length)
         batch = batches.collate(sample, loading.pad_token(ready.base.tokenizer), ready.base.device)
         del batch["labels"]
         found = recorder.finish(
-            ready.model, batch, lambda: fresh_base(ready.spec, ready.task, quantised=False).model
+            ready.model, batch, lambda: course.fresh_base(ready.spec, ready.task, quantised=False).model
         )
         write_insight(ready.run, found)
     # One model in memory at a time: a large one would not fit twice.
@@ -233,23 +158,23 @@ def _compare(ready: Prepared, recorder: insight.Recorder) -> None:
     kind = ready.base.entry.kind
     ready.model = ready.base = None  # type: ignore[assignment]
     gc.collect()
-    base = fresh_base(ready.spec, ready.task).model
-    _examine(ready, examiner, "base", base)
+    base = course.fresh_base(ready.spec, ready.task).model
+    _examine(ready, examines, "base", base)
     if ready.spec.compared and kind == "causal-lm":
-        found = inference_forgetting.unrelated(examiner, base, lambda: _stop_if_asked(ready.run))
+        found = inference_forgetting.unrelated(examines, base, lambda: _stop_if_asked(ready.run))
         ready.run.log.emit("unrelated", which="base", **found)
 
 
-def _inference_and_forgetting(ready: Prepared, examiner: Examiner) -> None:
+def _inference_and_forgetting(ready: _Running, examines: Examiner) -> None:
     """Time the tuned model beside the base in its own precision, and read it the unrelated text."""
     run = ready.run
     if ready.base.entry.kind == "causal-lm":
-        found = inference_forgetting.unrelated(examiner, ready.model, lambda: _stop_if_asked(run))
+        found = inference_forgetting.unrelated(examines, ready.model, lambda: _stop_if_asked(run))
         run.log.emit("unrelated", which="tuned", **found)
     if ready.test:
-        plain = fresh_base(ready.spec, ready.task, quantised=False).model
+        plain = course.fresh_base(ready.spec, ready.task, quantised=False).model
         found = inference_forgetting.inference(
-            examiner, plain, ready.model, ready.test, lambda: _stop_if_asked(run)
+            examines, plain, ready.model, ready.test, lambda: _stop_if_asked(run)
         )
         run.log.emit("inference", **found)
 
@@ -259,10 +184,10 @@ def _stop_if_asked(run: Run) -> None:
         raise Stopped
 
 
-def _examine(ready: Prepared, examiner: Examiner, which: str, model: torch.nn.Module) -> None:
+def _examine(ready: _Running, examines: Examiner, which: str, model: torch.nn.Module) -> None:
     log = ready.run.log
     if ready.spec.probes:
-        answers = examiner.answer(model, ready.spec.probes)
+        answers = examines.answer(model, ready.spec.probes)
         log.emit("probe", which=which, answers=[asdict(answer) for answer in answers])
     if not ready.test:
         return
@@ -275,4 +200,4 @@ def _examine(ready: Prepared, examiner: Examiner, which: str, model: torch.nn.Mo
             last = time.monotonic()
             log.emit("evaluating", which=which, done=done, total=total)
 
-    log.emit("evaluated", which=which, **asdict(examiner.evaluate(model, ready.test, report)))
+    log.emit("evaluated", which=which, **asdict(examines.evaluate(model, ready.test, report)))

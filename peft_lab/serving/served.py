@@ -22,7 +22,7 @@ class Served(ABC):
     """One base with an adapter for each domain."""
 
     def __init__(self, runs: Mapping[str, str]) -> None:
-        from peft_lab.runs.training import fresh_base
+        from peft_lab.runs.course import fresh_base
         from peft_lab.training.precision import cast_added
 
         self.runs = {name: store.get(identity) for name, identity in runs.items()}

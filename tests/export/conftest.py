@@ -14,7 +14,7 @@ from peft_lab import machine
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import resolve
 from peft_lab.queue import ending
-from peft_lab.runs import store, training
+from peft_lab.runs import course, store, training
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 
@@ -175,7 +175,7 @@ def assert_loads(run: Run, card: str, adapter: Path) -> None:
             exec(found[1], names)
         finally:
             beside.unlink()
-    base = training.fresh_base(spec, spec.task_object())
+    base = course.fresh_base(spec, spec.task_object())
     # A short run trains with plain attention; the card loads the model as transformers does by default.
     model: Any = base.model
     model.set_attn_implementation("sdpa")

@@ -19,7 +19,7 @@ from peft_lab.errors import BadInput
 from peft_lab.export import bundle, loading_code
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
-from peft_lab.runs import store, training
+from peft_lab.runs import course, store
 from peft_lab.runs.spec import RunRequest
 
 from .conftest import KINDS, Plain, Train, assert_loads, finish
@@ -151,7 +151,7 @@ def test_no_folder_of_an_adapter_holds_peft_s_blank_card(tiny: dict[str, str], t
     from peft_lab.methods import get_method
 
     spec = RunRequest(tiny["causal-lm"], "lora", "json", steps=1).complete()
-    base, method = training.fresh_base(spec, spec.task_object()), get_method("lora")
+    base, method = course.fresh_base(spec, spec.task_object()), get_method("lora")
     method.save(method.apply(base.model, base.entry.shape, spec.values, "CAUSAL_LM"), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "adapter_config.json",

@@ -11,7 +11,7 @@ import torch
 from peft_lab.methods import get_method
 from peft_lab.models import loading
 from peft_lab.runs import inference_forgetting
-from peft_lab.runs.training import seed_everything
+from peft_lab.runs.course import seed_everything
 from peft_lab.tasks import Row, get_task
 from peft_lab.training.evaluation import Examiner
 

@@ -16,7 +16,7 @@ import pytest
 from peft_lab import machine
 from peft_lab.errors import RunError
 from peft_lab.queue import ending
-from peft_lab.runs import store, training
+from peft_lab.runs import course, store, training
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.training import batches, loop
@@ -192,13 +192,13 @@ def test_a_comparison_times_both_models_and_reads_unrelated_text(
 ) -> None:
     """A model that writes is read the text, one that classifies is not; both are timed."""
     loaded: list[bool] = []
-    true_base = training.fresh_base
+    true_base = course.fresh_base
 
     def recorded(spec: RunSpec, task: Any, quantised: bool = True) -> Any:
         loaded.append(quantised)
         return true_base(spec, task, quantised)
 
-    monkeypatch.setattr(training, "fresh_base", recorded)
+    monkeypatch.setattr(course, "fresh_base", recorded)
     run = carried_out(generates)
     assert [event["which"] for event in of(run, "unrelated")] == ["tuned", "base"]
     assert len(of(run, "inference")) == 1
@@ -213,11 +213,11 @@ def test_a_base_in_few_bits_is_had_whole_where_it_is_asked_for(spec: RunRequest)
     task = few.task_object()
 
     def packed(**asked: bool) -> int:
-        model = training.fresh_base(few, task, **asked).model
+        model = course.fresh_base(few, task, **asked).model
         return sum(type(module).__name__ == "Linear4bit" for module in model.modules())
 
     assert packed() > 0 and packed(quantised=False) == 0
-    config: Any = training.fresh_base(few, task).model.config
+    config: Any = course.fresh_base(few, task).model.config
     assert config.id2label == dict(enumerate(task.labels)) and set(config.label2id) == set(task.labels)
 
 
@@ -277,8 +277,8 @@ def test_gradients_are_clipped_at_what_is_asked_and_with_nought_not_at_all(
 
 def test_only_rows_that_the_steps_use_are_read(spec: RunRequest) -> None:
     asked = replace(spec, steps=3, batch=4).complete()
-    assert training._needed(asked, ROWS) == list(range(12))
-    assert training._needed(asked, 7) == list(range(7))
+    assert course.needed_rows(asked, ROWS) == list(range(12))
+    assert course.needed_rows(asked, 7) == list(range(7))
 
 
 class Slow:

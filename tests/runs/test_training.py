@@ -14,7 +14,7 @@ from peft_lab.counting.count import count
 from peft_lab.errors import RunError
 from peft_lab.methods import get_method
 from peft_lab.queue import ending
-from peft_lab.runs import expected, record, respond, store, training
+from peft_lab.runs import course, expected, record, respond, store, training
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.training import batches, loop
@@ -127,7 +127,7 @@ def test_the_saved_adapter_is_in_float32_and_reaches_the_same_score(finished: Ru
     assert {tensor.dtype for name, tensor in tensors.items() if "lora" in name} == {torch.float32}
     spec = finished.spec
     task = spec.task_object()
-    base = training.fresh_base(spec, task)
+    base = course.fresh_base(spec, task)
     tuned = get_method("lora").load(base.model, finished.adapter)
     examiner = Examiner(task, base.tokenizer, 64, base.device)
     after = finished.view().after

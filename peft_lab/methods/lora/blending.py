@@ -90,7 +90,7 @@ def _loaded(runs: Sequence[store.Run]) -> tuple[Examiner, Any, list[Any]]:
     """The base with both adapters in float32, and each run's heads, taken out of the model."""
     from peft import PeftModel
 
-    from peft_lab.runs.training import fresh_base
+    from peft_lab.runs.course import fresh_base
     from peft_lab.training.evaluation import Examiner
 
     spec, task = runs[0].spec, runs[0].spec.task_object()

@@ -1,0 +1,142 @@
+"""A training's course without its folder: prepare, step, settle, score. Runs follow it, and ``tools/sweep.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from peft_lab import machine
+from peft_lab.methods import get_method
+from peft_lab.methods.base import MethodSpec, TaskType
+from peft_lab.models import loading
+from peft_lab.runs.spec import RunSpec
+from peft_lab.tasks.base import Row, Task
+from peft_lab.training import batches
+from peft_lab.training.batches import Encoded
+from peft_lab.training.evaluation import Examiner
+from peft_lab.training.loop import Made, fit, unfollowed
+from peft_lab.training.precision import Masters, cast_added
+from peft_lab.training.schedule import rate_at
+
+if TYPE_CHECKING:
+    import torch
+
+    from peft_lab.training.loop import Follow
+
+
+@dataclass
+class Prepared:
+    """What is ready for its first step.
+
+    Attributes:
+        rows: those that the steps will use, encoded. available: how many training rows the task has.
+        test: held-out rows to score on.
+    """
+
+    spec: RunSpec
+    method: MethodSpec
+    task: Task
+    base: loading.Base
+    model: torch.nn.Module
+    rows: list[Encoded]
+    available: int
+    test: list[Row]
+
+
+def seed_everything(seed: int) -> None:
+    """Equal seeds, equal runs: the head's start, the method's start, dropout."""
+    from accelerate.utils import set_seed  # type: ignore[import-untyped]
+
+    set_seed(seed)
+
+
+def fresh_base(spec: RunSpec, task: Task, quantised: bool = True) -> loading.Base:
+    """The model a run starts from: the same every time, its random head included."""
+    method = get_method(spec.method)
+    seed_everything(spec.seed)
+    labels = len(task.labels) if task.kind == "classification" else None
+    quantization = method.quantization(spec.values) if quantised else None
+    base = loading.load_base(spec.model, labels, quantization, attention=attention_for(spec))
+    if labels is not None:
+        config: Any = base.model.config
+        config.id2label = dict(enumerate(task.labels))
+        config.label2id = {label: number for number, label in enumerate(task.labels)}
+    return base
+
+
+def attention_for(spec: RunSpec) -> str:
+    """The kernel of the device that trains, for rows of the run's length."""
+    return loading.attention_for(machine.in_use().kind, spec.max_length)
+
+
+def task_type(task: Task) -> TaskType:
+    """PEFT's name for what is trained."""
+    return "SEQ_CLS" if task.kind == "classification" else "CAUSAL_LM"
+
+
+def prepare(spec: RunSpec, begins: Callable[[str], object] = lambda phase: None) -> Prepared:
+    """Load the model, put the method in, read and encode the rows. ``begins`` is told what is done, in words.
+
+    Raises:
+        PeftLabError: a model that does not load, data that cannot be read.
+    """
+    method, task = get_method(spec.method), spec.task_object()
+    begins("Loading the model")
+    base = fresh_base(spec, task)
+    seed_everything(spec.seed)
+    model = method.apply(base.model, base.entry.shape, spec.values, task_type(task))
+    cast_added(model, base.dtype)
+    begins("Reading the sentences")
+    splits = task.load()
+    needed = needed_rows(spec, len(splits.train))
+    rows = batches.encode(task, [splits.train[number] for number in needed], base.tokenizer, spec.max_length)
+    test = list(splits.test[: spec.eval_rows])
+    return Prepared(spec, method, task, base, model, rows, len(splits.train), test)
+
+
+def needed_rows(spec: RunSpec, available: int) -> list[int]:
+    """The training rows that the steps will use: no more are encoded. Any prefix of a split is a fair sample."""
+    return list(range(min(available, spec.steps * spec.batch)))
+
+
+def steps(
+    ready: Prepared, masters: Masters, optimizer: torch.optim.Optimizer, follow: Follow = unfollowed
+) -> Iterator[Made]:
+    """Seed, then make the steps one by one as they are asked for. ``optimizer``: that of :func:`optimizer_of`."""
+    spec = ready.spec
+    seed_everything(spec.seed)
+    return fit(
+        ready.model,
+        ready.rows,
+        batches.plan([len(row) for row in ready.rows], spec.steps, spec.batch, spec.seed),
+        masters,
+        optimizer,
+        rate=lambda step: rate_at(step, spec.steps, spec.warmup, spec.schedule),
+        clip=spec.clip,
+        pad=loading.pad_token(ready.base.tokenizer),
+        device=ready.base.device,
+        follow=follow,
+    )
+
+
+def optimizer_of(ready: Prepared, masters: Masters) -> torch.optim.Optimizer:
+    """AdamW over the trained parameters, the head at its own rate."""
+    import torch
+
+    spec, rate = ready.spec, ready.spec.learning_rate
+    groups = masters.groups(
+        rate, spec.head_learning_rate, lambda name: ready.method.rate_factor(name, spec.values)
+    )
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=spec.weight_decay, fused=True)
+
+
+def settle(ready: Prepared, masters: Masters) -> None:
+    """After the last step: the model as it will be stored and loaded again, in the precision it computes in."""
+    masters.restore()
+    cast_added(ready.model, ready.base.dtype)
+
+
+def examiner(ready: Prepared) -> Examiner:
+    """Who scores the model on the task's held-out rows."""
+    return Examiner(ready.task, ready.base.tokenizer, ready.spec.max_length, ready.base.device)
