@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.setting import Setting
@@ -21,6 +21,9 @@ from peft_lab.quiz.tiny import (
     tiny,
     tokens,
 )
+
+if TYPE_CHECKING:
+    import torch
 
 
 def counted(contenders: Sequence[Sequence[Any]], quantity: str) -> list[float]:
@@ -103,17 +106,30 @@ def merge_differences() -> list[float]:
 
 
 def merged_into_four_bits() -> list[float]:
-    """Error of rounding W + ΔW to NF4 again, as a share of ΔW's norm, where ΔW is one percent of W."""
+    """Error of rounding W + ΔW to NF4 again, as a share of ΔW's norm, where ΔW is one percent of W and W normal."""
+    import torch
+
+    seed()
+    return [four_bit_moves(torch.randn(512, 512) * 0.02)[0]]
+
+
+def four_bit_moves(weight: torch.Tensor) -> tuple[float, float]:
+    """What two ways of merging do to a weight matrix (outputs, inputs), where ΔW, of rank 8, is one percent of it.
+
+    Returns:
+        the error of rounding the sum to NF4 once more, and the distance from the rounded base to the weight as it was
+        before it was rounded; both in norms of ΔW.
+    """
     import torch
     from bitsandbytes import functional
 
-    seed()
-    base = torch.randn(512, 512) * 0.02
-    stored = functional.dequantize_4bit(*functional.quantize_4bit(base, quant_type="nf4")).float()
-    change = torch.randn(512, 8) @ torch.randn(8, 512)
+    weight = weight.detach().float().contiguous()
+    stored = functional.dequantize_4bit(*functional.quantize_4bit(weight, quant_type="nf4")).float()
+    change = torch.randn(weight.shape[0], 8) @ torch.randn(8, weight.shape[1])
     change *= 0.01 * stored.norm() / change.norm()
     again = functional.dequantize_4bit(*functional.quantize_4bit(stored + change, quant_type="nf4")).float()
-    return [float((again - (stored + change)).norm() / change.norm())]
+    lost = (again - (stored + change)).norm() / change.norm()
+    return float(lost), float((weight - stored).norm() / change.norm())
 
 
 def four_bit_errors() -> list[float]:

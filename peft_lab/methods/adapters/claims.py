@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from peft_lab import references as src
+from peft_lab import units
 from peft_lab.choose.cited import ADAPTER_LATENCY, ADAPTER_LATENCY_MOST
 from peft_lab.claims.base import Claim, Found, Subject, counted
 from peft_lab.claims.figures import share
@@ -54,6 +55,23 @@ def _snippet(model: Subject) -> Found:
     )
 
 
+def _norm_first(model: Subject) -> Found:
+    """An adapter by the paper's formula, and what a norm in front of it would add: two numbers a feature."""
+    width = model.shape.hidden
+    houlsby = 2 * width * BOTTLENECK + width + BOTTLENECK
+    counted_here = model.trained("adapters", bottleneck=BOTTLENECK, placement="pfeiffer")
+    norm = 2 * width
+    return Found(
+        "imprecise" if counted_here == houlsby * model.shape.num_layers else "wrong",
+        f"without a norm an adapter of width {BOTTLENECK} has {units.count(houlsby)} parameters on {model.shape.title}, "
+        f"which is what is counted in every layer; a norm of its own would add {units.count(norm)}",
+        "There are adapters with a norm in front: those for translation. The ones that the text means, and that its "
+        "snippet would add, have none: down, nonlinearity, up, and the way around them.",
+        {"houlsby": houlsby, "norm": norm},
+        f"With a norm first: {src.BAPNA}; without: {src.HOULSBY}, section 2.1",
+    )
+
+
 def _adapters_pass(model: Subject) -> Found:
     return Found(
         holds(not get_method("adapters").mergeable),
@@ -65,6 +83,11 @@ def _adapters_pass(model: Subject) -> Found:
 
 
 CLAIMS = (
+    counted(
+        id="adapters-norm", topic="adapters", check=_norm_first, fits=one_stack,
+        claim="An adapter begins with a LayerNorm.",
+        quote="Input → LayerNorm → Down(d → r) → ReLU → Up(r → d) → + residual → Output",
+    ),
     counted(
         id="adapters-share", topic="adapters", check=_adapters_share, fits=one_stack,
         claim="Adapters train 1 to 4% of the parameters.", quote="Adapters | 1–4%",

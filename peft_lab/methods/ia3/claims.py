@@ -26,15 +26,19 @@ def _ia3_share(model: Subject) -> Found:
 
 
 def _ia3_below_lora(model: Subject) -> Found:
-    ia3, least = model.trained("ia3"), model.trained("lora", r=1, target_modules=query_value(model.shape))
-    lora = model.trained("lora", target_modules=query_value(model.shape))
+    """At the same maps, and against the smallest LoRA that can be set: rank 1 on the value map."""
+    shape = model.shape
+    scaled = list(get_method("ia3").defaults(shape)["target_modules"])
+    ia3, lora = model.trained("ia3"), model.trained("lora")
+    same = model.trained("lora", r=1, target_modules=scaled)
+    least = model.trained("lora", r=1, target_modules=query_value(shape)[-1:])
     return Found(
-        both(ia3 < lora, ia3 < least),
-        f"{units.count(ia3)} against {units.count(lora)} of LoRA at its defaults; at rank 1 LoRA has "
-        f"{units.count(least)}",
-        "LoRA has two vectors for each rank and matrix; IA³ has one vector for each, as long as the matrix's output or "
-        "input. At the lowest rank the two are close.",
-        {"ia3": ia3, "lora": lora, "least": least},
+        both(ia3 < lora and ia3 < same, ia3 <= least),
+        f"{units.count(ia3)} against {units.count(lora)} of LoRA at its defaults and {units.count(same)} of LoRA at "
+        f"rank 1 on the maps that IA³ scales; at rank 1 on {query_value(shape)[-1]} alone LoRA has {units.count(least)}",
+        "On the same maps LoRA always has more: two vectors for each rank and matrix against one. But its maps can be "
+        "chosen too, and on fewer of them it gets below.",
+        {"ia3": ia3, "lora": lora, "same": same, "least": least},
     )
 
 

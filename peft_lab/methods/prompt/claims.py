@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from peft_lab import units
 from peft_lab.claims.base import Found, Subject, counted
 from peft_lab.claims.figures import TOKENS, share
+from peft_lab.claims.judge import holds
+from peft_lab.models.catalogue import get_model
 from peft_lab.quiz.fits import prompted
 
 FEW_TOKENS = 8
@@ -22,7 +25,34 @@ def _prompt_share(model: Subject) -> Found:
     )
 
 
+def _tokenizer(model: Subject) -> Found:
+    """The snippet reads its starting text with GPT-2's tokenizer, whatever the model."""
+    theirs, own = get_model("gpt2").shape, model.shape
+    assert theirs.vocab and own.vocab
+    missing = max(0, theirs.vocab - own.vocab)
+    beyond = (
+        f"{units.count(missing)} of GPT-2's numbers are beyond it, and fail"
+        if missing
+        else "every number of GPT-2's is one of its, so nothing fails, and stands for something else"
+    )
+    same = own.model_type == theirs.model_type and not missing
+    return Found(
+        holds(same),
+        f"GPT-2 numbers {units.count(theirs.vocab)} tokens, {own.title} {units.count(own.vocab)}: "
+        + ("they are the same" if same else beyond),
+        "The text is turned into numbers, and the model's own embeddings of these numbers are the start. Under another "
+        "tokenizer they are embeddings of other words. Name the model's own in tokenizer_name_or_path.",
+        {"theirs": theirs.vocab, "own": own.vocab, "missing": missing},
+    )
+
+
 CLAIMS = (
+    counted(
+        id="prompt-tokenizer", topic="prompt", check=_tokenizer, fits=prompted,
+        how="sizes of the vocabularies in the models' configs",
+        claim="A soft prompt's starting text can be read with GPT-2's tokenizer.",
+        quote='prompt_tuning_init_text="Classify the sentiment of this review:", tokenizer_name_or_path="gpt2"',
+    ),
     counted(
         id="prompt-share", topic="prompt", check=_prompt_share, fits=prompted,
         claim="Prompt Tuning trains less than 0.01% of the parameters.", quote="Prompt Tuning | <0.01%",

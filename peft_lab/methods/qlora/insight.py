@@ -41,7 +41,7 @@ def merges(model: Any, inputs: Inputs, fresh_base: Callable[[], torch.nn.Module]
         wanted = {path: expanded[path] + _delta(module) for path, module in lora.layers(model)}
         correction = sum(float((wanted[path] - expanded[path]).norm()) ** 2 for path in wanted) ** 0.5
         rows: list[dict[str, Any]] = []
-        for way, make in _ways(model, inputs, fresh_base):
+        for way, make in ways(model, inputs, fresh_base):
             try:
                 merged = make()
             except (RuntimeError, ValueError) as error:  # repacking fails on some shapes
@@ -78,14 +78,30 @@ def rounding(model: Any, inputs: Inputs, fresh_base: Callable[[], torch.nn.Modul
     }
 
 
-def _ways(
+def ways(
     model: Any, inputs: Inputs, fresh_base: Callable[[], torch.nn.Module]
 ) -> Iterator[tuple[str, Callable[[], torch.nn.Module]]]:
+    """Every way of merging by name, with what makes the merged model; arguments as :func:`merges`."""
     yield "expanded", lambda: _into(_expanded(model, fresh_base()), model)
     yield "fresh", lambda: _into(fresh_base(), model)
     yield "rounded again", lambda: copy.deepcopy(model).merge_and_unload()
     if _repacks() and _bits(model) == 4:
         yield "repacked", lambda: _evaluated(copy.deepcopy(model), inputs).merge_and_unload()
+
+
+def moved(model: Any, fresh_base: Callable[[], torch.nn.Module]) -> tuple[float, float]:
+    """How large the correction is, and how far rounding moved the adapted matrices; both over the weights' norm.
+
+    ``model``: trained, its adapter beside a base in few bits. ``fresh_base``: as :func:`merges`.
+    """
+    base = fresh_base()
+    corrections, roundings, weights = 0.0, 0.0, 0.0
+    for path, module in lora.layers(model):
+        weight = _weight(base.get_submodule(path))
+        corrections += float(_delta(module).norm()) ** 2
+        roundings += float((lora.base_weight(module) - weight).norm()) ** 2
+        weights += float(weight.norm()) ** 2
+    return (corrections / weights) ** 0.5, (roundings / weights) ** 0.5
 
 
 def _bits(model: Any) -> int:
