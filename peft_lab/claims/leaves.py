@@ -100,16 +100,13 @@ def _ptuning_nlu(model: Subject) -> Found:
     pairs = [pair for pair in shipped["pairs"] if pair["apart"] and pair["worse"] == "ptuning"]
     above = [pair["better"] for pair in pairs if pair["better"] in others]
     return Found(
-        both(
-            not above, False
-        ),  # the second part: deep prompts are Prefix Tuning, and their paper is about this very use
+        "imprecise",  # no figure decides: v2 is for that use, and it is the prefix that is said to underperform
         f"as a classifier on {get_model(shipped['plan']['model']).title} P-Tuning got {own['metric_mean']:.1%} right, "
         f"less than {len(above)} of {len(others)} other methods by more than the spread over seeds explains"
         f"{f' ({_titles(above)})' if above else ''}",
         "Prompts at the input alone, which is P-Tuning as it was first, are what underperforms in understanding. Its "
-        "second version is Prefix Tuning, adapted to that use: prompts in every layer. So one half of the advice speaks "
-        "against the other. PEFT's own Prefix Tuning does not run on encoders, which says nothing of how well it "
-        "learns.",
+        "second version was made for it, and is Prefix Tuning adapted to that use: prompts in every layer. PEFT's own "
+        "Prefix Tuning does not run on encoders, which says nothing of how well it learns.",
         {"ptuning": own["metric_mean"], "above": len(above)},
         f"Prompts at the input did 'not perform well for normal-sized pretrained models' in understanding, deep ones "
         f"matched fine-tuning across sizes: {src.PTUNING2}, abstract",

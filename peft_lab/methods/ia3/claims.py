@@ -35,7 +35,7 @@ def _ia3_below_lora(model: Subject) -> Found:
     return Found(
         both(ia3 < lora and ia3 < same, ia3 <= least),
         f"{units.count(ia3)} against {units.count(lora)} of LoRA at its defaults and {units.count(same)} of LoRA at "
-        f"rank 1 on the maps that IA³ scales; at rank 1 on {query_value(shape)[-1]} alone LoRA has {units.count(least)}",
+        f"rank 1 on the maps that IA³ scales; at rank 1 on {query_value(shape)[-1]} alone it is {units.count(least)}",
         "On the same maps LoRA always has more: two vectors for each rank and matrix against one. But its maps can be "
         "chosen too, and on fewer of them it gets below.",
         {"ia3": ia3, "lora": lora, "same": same, "least": least},

@@ -96,8 +96,8 @@ def form() -> Situation:
     serving = _choice(served, "serving", "Served by", list(SERVED), start.serving, SERVED.__getitem__)
     at_once = _number(
         batch, "batch", "Batch size", start.batch,
-        "Rows that go through the model together, over all devices. Where the sources use more for one update, gradients of "
-        "several steps are added up.",
+        "Rows that go through the model together, over all devices. Where the sources use more for one update, the "
+        "gradients of several steps are added up.",
     )  # fmt: skip
     length = _number(
         seq, "seq", "Tokens at most", start.seq, "Longer rows are cut to so many in a training step."

@@ -1,6 +1,6 @@
 """The rows of a comparison as a table with the source under each heading, and as CSV.
 
-On a phone a row becomes a card: each figure under a heading of its own, which is hidden where there is room for columns.
+On a phone a row becomes a card: each figure under a heading of its own, hidden where there is room for columns.
 """
 
 from __future__ import annotations
