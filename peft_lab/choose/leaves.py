@@ -143,7 +143,7 @@ _ADVICE = (
     Advice("lora-large", "lora", (*_LARGE_RANK, _KEEPS, _MERGES, _UNMERGED,
         Reason("Full fine-tuning needs {full_least} even for one row; of {device} {usable} may be used.", _STEP,
                Source.SIMULATED, ("full", "no")),
-    ), ("lora", *SMALL[:3], *FOUR, *SMALL[3:]), "has more capacity than a small rank and still merges.", _LARGE,
+    ), ("full-text", "lora", *SMALL[:3], *FOUR, *SMALL[3:]), "has more capacity than a small rank and still merges.", _LARGE,
         "LoRA, large rank"),
     Advice("lora-keeping", "lora", (*_LARGE_RANK,
         Reason("It forgets less of what the base could do than full fine-tuning does, and learns less of new text.",

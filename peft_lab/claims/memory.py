@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from peft_lab import published, units
 from peft_lab import references as src
@@ -75,19 +76,26 @@ def _under(model: Subject) -> Found:
 
 def _prompt_minimal(model: Subject) -> Found:
     """The text's table goes from very high to very low: less than all others is what minimal means there."""
+    names = tuple(get_method("lora").defaults(model.shape)["target_modules"])
+    same: dict[str, dict[str, Any]] = {"qlora": {"target_modules": names}}
     slugs = ["full", "lora", "qlora", "prompt"]
-    needs = {slug: fits.needed(simulated(model.name, slug)) for slug in slugs if takes(slug, model.shape)}
+    needs = {
+        slug: fits.needed(simulated(model.name, slug, same.get(slug)))
+        for slug in slugs
+        if takes(slug, model.shape)
+    }
     least = min(needs, key=needs.__getitem__)
     rows = [published_row(PUBLISHED[slug]) for slug in ("prompt", "lora")]
     tokens, rank = (rows[0].config or {})["num_virtual_tokens"], (rows[1].config or {})["r"]
-    said = ", ".join(f"{units.size(size)} with {get_method(slug).title}" for slug, size in needs.items())
+    each = sorted(needs, key=lambda slug: slug == "qlora")  # last: what is said of its maps follows
+    said = ", ".join(f"{units.size(needs[slug])} with {get_method(slug).title}" for slug in each)
     return Found(
         "right"
         if least == "prompt"
         else "imprecise"
         if needs["prompt"] < MINIMAL * needs["lora"]
         else "wrong",
-        f"a step of {STEP} needs {said}: the least is {get_method(least).title}'s",
+        f"a step of {STEP} needs {said}, on the maps that LoRA adapts too; the least is {get_method(least).title}'s",
         "Few trained parameters do not mean little memory: weights and activations stay as they are, and the virtual "
         "tokens lengthen every row. Against LoRA it saves LoRA's own activations, which is little.",
         {slug: float(size) for slug, size in needs.items()},

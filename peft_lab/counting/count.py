@@ -5,10 +5,8 @@ Torch is imported inside; a page calls this through the inspector process (:mod:
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -73,19 +71,7 @@ class CountReport:
         return {**plain, "groups": rows}
 
 
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without the garbage collector, which would walk the growing model again and again while it is built."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-@_uncollected()
+@meta.uncollected()
 def count(model: str, method: str, values: Values, num_labels: int | None = None) -> CountReport:
     """Count one method on one model.
 
@@ -121,7 +107,7 @@ def count(model: str, method: str, values: Values, num_labels: int | None = None
     )
 
 
-@_uncollected()
+@meta.uncollected()
 def count_config(model: str, adapter_config: Mapping[str, Any]) -> CountReport:
     """Count any PEFT adapter config (the content of an ``adapter_config.json``) on one model.
 

@@ -5,7 +5,6 @@ Imports torch inside; pages and commands call this in the inspector process.
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from peft_lab.memory.request import StepRequest
 from peft_lab.memory.result import Simulation, largest
 from peft_lab.memory.running import Schedule, run, two_steps
 from peft_lab.memory.setting import PRECISIONS, Setting, torch_dtype
+from peft_lab.models.meta import uncollected
 from peft_lab.models.refusals import REFUSALS, reason
 
 if TYPE_CHECKING:
@@ -53,18 +53,14 @@ def simulate_blueprint(
     """
     start = time.perf_counter()
     setting.check()
-    # What was there before need not be looked through again and again: a full collection takes 0.3 s with torch loaded.
-    gc.freeze()
-    try:
+    with uncollected():
         trace, host_bytes, unrolled = run(blueprint, setting, schedule)
-    finally:
-        gc.unfreeze()
-    points = account.timeline(trace)
-    top = largest(points)
-    reserved = None
-    if setting.device == "cuda":
-        weights = sum(s.nbytes for s in trace.storages if s.part in ("weights", "quantisation"))
-        reserved = account.reserve(trace, setting.capability, setting.capacity, warm_up=weights).reserved
+        points = account.timeline(trace)
+        top = largest(points)
+        reserved = None
+        if setting.device == "cuda":
+            weights = sum(s.nbytes for s in trace.storages if s.part in ("weights", "quantisation"))
+            reserved = account.reserve(trace, setting.capability, setting.capacity, warm_up=weights).reserved
     last = next((i for i in range(len(points) - 1, -1, -1) if points[i].phase == "zero_grad"), 0)
     return Simulation(
         model=model,

@@ -151,7 +151,13 @@ def batch_of_grpo(job: Job) -> Said | None:
 @rule("batch", src.E5_MISTRAL, "appendix A", "Mistral 7B, contrastive pairs", OTHER_TASK)
 def batch_for_embeddings(job: Job) -> Said | None:
     """2,048: the other rows of a batch are the wrong answers that each is told from."""
-    return Said(2048, 128, 2048) if job.objective == "embedding" else None
+    return Said(2048, 128, 2048) if job.objective == "embedding" and job.kind == "causal-lm" else None
+
+
+@rule("batch", src.SENTENCE_TRANSFORMERS, "training arguments", "MPNet base, sentence pairs", OTHER_TASK)
+def batch_of_sentences(job: Job) -> Said | None:
+    """``per_device_train_batch_size=16``."""
+    return Said(16) if job.objective == "embedding" and job.kind == "encoder" else None
 
 
 @rule("batch", src.BERT, "appendix A.3", "BERT base and large")

@@ -64,7 +64,8 @@ def _norm_first(model: Subject) -> Found:
     return Found(
         "imprecise" if counted_here == houlsby * model.shape.num_layers else "wrong",
         f"without a norm an adapter of width {BOTTLENECK} has {units.count(houlsby)} parameters on "
-        f"{model.shape.title}, which is what is counted in every layer; a norm of its own would add {units.count(norm)}",
+        f"{model.shape.title}, which is what is counted in every layer; a norm of its own would add "
+        f"{units.count(norm)}",
         "There are adapters with a norm in front: those for translation. The ones that the text means, and that its "
         "snippet would add, have none: down, nonlinearity, up, and the way around them.",
         {"houlsby": houlsby, "norm": norm},
