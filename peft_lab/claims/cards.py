@@ -72,7 +72,7 @@ def _consumer(model: Subject) -> Found:
     step = room_of(there).step("qlora", {})
     split = (
         f"split over {SEVERAL} of {home.title} it is estimated to need {units.size(step.needed)} of "
-        f"{units.size(home.memory)} on each"
+        f"{units.size(home.memory)} on each{_in_main(step.host)}"
         if step is not None
         else f"it does not fit {SEVERAL} of {home.title} either"
     )
@@ -91,6 +91,10 @@ def _consumer(model: Subject) -> Found:
         },
         f"On two such cards it has been done: {src.FSDP_QLORA}",
     )
+
+
+def _in_main(host: int) -> str:
+    return f", and {units.size(host)} of main memory" if host else ""
 
 
 def _llama_30b() -> tuple[int, int]:
