@@ -28,7 +28,7 @@ from peft_lab.memory import protocol as metamath
 from peft_lab.memory.devices import Device, get_device
 from peft_lab.memory.fits import LARGEST, models_that_fit
 from peft_lab.memory.optimizers import OPTIMIZERS
-from peft_lab.memory.request import StepRequest
+from peft_lab.memory.request import ConfigRequest, StepRequest
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import simulate, simulate_config
@@ -140,7 +140,7 @@ def _jobs(model: str, chosen: Subjects, dtype: str, checkpointing: bool) -> Iter
         return simulate(StepRequest(model, spec.slug, values, setting, dtype, checkpointing))
 
     def of_file(content: Any, setting: Setting) -> Simulation:
-        return simulate_config(model, content, setting, dtype, checkpointing)
+        return simulate_config(ConfigRequest(model, content, setting, dtype, checkpointing))
 
     for spec, values in chosen.methods:
         virtual = spec.virtual_tokens(values)

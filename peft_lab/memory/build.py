@@ -55,7 +55,6 @@ class Blueprint:
 
     Attributes:
         method: a PEFT config, a callable that applies a method, or None for full fine-tuning.
-        autocast: adapters in float32 beside a 16-bit base, PEFT's default.
         kind: ``causal-lm``, ``seq2seq``, or ``encoder``: anything with a classification head.
         num_labels: classes of that head.
         alike: every layer is known to get the same, so that a few of them show all there is (see :func:`layers_alike`).
@@ -66,7 +65,6 @@ class Blueprint:
     method: PeftConfig | Method | None
     dtype: torch.dtype
     quantise: Quantise | None = None
-    autocast: bool = True
     checkpointing: bool = False
     num_labels: int = 2
     alike: bool = False
@@ -106,14 +104,7 @@ class Blueprint:
         if callable(self.method):
             return None
         method = None if self.method is None else self.method.to_dict()
-        parts = [
-            self.config.to_dict(),
-            method,
-            str(self.dtype),
-            repr(self.quantise),
-            self.autocast,
-            self.kind,
-        ]
+        parts = [self.config.to_dict(), method, str(self.dtype), repr(self.quantise), self.kind]
         return json.dumps(parts, sort_keys=True, default=str)
 
     def at_depth(self, depth: int) -> PretrainedConfig:
@@ -159,7 +150,7 @@ class Blueprint:
             return model
         if callable(self.method):
             return self.method(model, depth)
-        return _apply_config(model, self.method, depth, self.autocast)
+        return _apply_config(model, self.method, depth)
 
     def counted(self) -> torch.nn.Module:
         """The model at its own depth as it is counted: all of it on the meta device, without values.
@@ -174,7 +165,7 @@ class Blueprint:
         config = copy.deepcopy(self.method)
         drop_values(config)
         with shapes_only():
-            return _apply(replace(self, method=None).build(), config, self.depth, self.autocast)
+            return _apply(replace(self, method=None).build(), config, self.depth)
 
 
 def layers_alike(shape: ModelShape, formula: Formula) -> bool:
@@ -204,20 +195,20 @@ def _texts(value: Any) -> list[str]:
     return [text for text in found if isinstance(text, str)]
 
 
-def _apply_config(model: torch.nn.Module, given: PeftConfig, depth: int, autocast: bool) -> torch.nn.Module:
+def _apply_config(model: torch.nn.Module, given: PeftConfig, depth: int) -> torch.nn.Module:
     config = copy.deepcopy(given)
     with standins.building(config):
-        return _apply(model, config, depth, autocast)
+        return _apply(model, config, depth)
 
 
-def _apply(model: torch.nn.Module, config: PeftConfig, depth: int, autocast: bool) -> torch.nn.Module:
+def _apply(model: torch.nn.Module, config: PeftConfig, depth: int) -> torch.nn.Module:
     from peft import get_peft_model
 
     # Stored prompt configs note the depth of the model they were made for.
     if getattr(config, "num_layers", None) is not None:
         config.num_layers = depth  # type: ignore[attr-defined]
     try:
-        adapted: torch.nn.Module = get_peft_model(model, config, autocast_adapter_dtype=autocast)
+        adapted: torch.nn.Module = get_peft_model(model, config)
     except REFUSALS as error:
         kind = getattr(config.peft_type, "value", config.peft_type)
         raise BadInput(

@@ -18,6 +18,7 @@ from typing import Any
 from peft_lab.counting import adapter_configs
 from peft_lab.errors import BadInput
 from peft_lab.memory import simulate, step
+from peft_lab.memory.request import ConfigRequest
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.running import Stage
 from peft_lab.memory.setting import Setting
@@ -81,4 +82,4 @@ def published(
     if adapter_config is not None and adapter_configs.task_of(entry, adapter_config) == "SEQ_CLS":
         raise BadInput(f"{_DECODERS} this config is for classification.", "protocol")
     setting = replace(SETTING, batch=batch, generate=generate)
-    return simulate.simulate_config(model, adapter_config, setting, schedule=training)
+    return simulate.simulate_config(ConfigRequest(model, adapter_config, setting), training)

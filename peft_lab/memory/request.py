@@ -39,3 +39,14 @@ class StepRequest:
     def on(self, device: Device) -> StepRequest:
         """The same step with the kernels of ``device``, whose memory is no limit."""
         return self.at(device=device.kind, capability=device.capability)
+
+
+@dataclass(frozen=True)
+class ConfigRequest:
+    """One training step of any PEFT adapter config (None: full fine-tuning); all else as in :class:`StepRequest`."""
+
+    model: str
+    adapter_config: Mapping[str, Any] | None = field(hash=False)
+    setting: Setting
+    dtype: str = "bfloat16"
+    checkpointing: bool = False

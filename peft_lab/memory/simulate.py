@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.errors import BadInput, SimulationError, Unsupported
 from peft_lab.memory import account
 from peft_lab.memory.build import Blueprint, Quantise, layers_alike
-from peft_lab.memory.request import StepRequest
+from peft_lab.memory.request import ConfigRequest, StepRequest
 from peft_lab.memory.result import Simulation, largest
 from peft_lab.memory.running import Schedule, run, two_steps
 from peft_lab.memory.setting import PRECISIONS, Setting, torch_dtype
@@ -206,18 +206,8 @@ def _quantise(how: Any) -> Quantise:
     return Quantise(how.bits, how.kind, how.double, torch_dtype(how.compute_dtype))
 
 
-def simulate_config(
-    model: str,
-    adapter_config: Mapping[str, Any] | None,
-    setting: Setting,
-    dtype: str = "bfloat16",
-    checkpointing: bool = False,
-    schedule: Schedule = two_steps,
-    autocast: bool = True,
-) -> Simulation:
-    """Simulate any PEFT adapter config (None: full fine-tuning) on a model.
-
-    ``dtype``: as in :func:`simulate`. ``autocast``: adapters in float32 beside a 16-bit base, PEFT's default.
+def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> Simulation:
+    """Simulate steps with any PEFT adapter config on a model.
 
     Raises:
         BadInput: not a PEFT config, or one that PEFT cannot apply here. SimulationError: what cannot be simulated.
@@ -226,7 +216,7 @@ def simulate_config(
     from peft_lab.models import meta
     from peft_lab.models.catalogue import resolve
 
-    entry = resolve(model)
+    entry, adapter_config, setting = resolve(request.model), request.adapter_config, request.setting
     config = None if adapter_config is None else adapter_configs.parse(entry, adapter_config)
     kind: str = entry.kind
     if config is not None and adapter_config is not None:
@@ -240,7 +230,7 @@ def simulate_config(
                     f"{entry.title} would classify at its end-of-text token: without a text it cannot be simulated."
                 )
     _check_length(entry, kind, setting, getattr(config, "num_virtual_tokens", None) or 0)
-    precision, packed = stored_in(dtype)
+    precision, packed = stored_in(request.dtype)
     _check_trainable("full" if config is None else "", packed, bool(getattr(config, "use_dora", False)))
     blueprint = Blueprint(
         config=meta.make_config(entry.config),
@@ -248,8 +238,7 @@ def simulate_config(
         method=config,
         dtype=precision,
         quantise=packed,
-        autocast=autocast,
-        checkpointing=checkpointing,
+        checkpointing=request.checkpointing,
     )
     name = "full" if config is None else str(getattr(config.peft_type, "value", config.peft_type)).lower()
     try:

@@ -9,7 +9,7 @@ import pytest
 from peft_lab.errors import BadInput, SimulationError, Unsupported
 from peft_lab.memory import protocol, running, simulate
 from peft_lab.memory.build import Quantise
-from peft_lab.memory.request import StepRequest
+from peft_lab.memory.request import ConfigRequest, StepRequest
 from peft_lab.memory.setting import Setting, torch_dtype
 from peft_lab.memory.simulate import simulate_blueprint
 from peft_lab.models.catalogue import get_model
@@ -192,8 +192,10 @@ def test_poly_cannot_be_checkpointed() -> None:
 @pytest.mark.parametrize("model", ["gpt2", "smollm2-135m"])
 def test_a_config_for_classification_gets_a_head(model: str) -> None:
     content = {"peft_type": "LORA", "r": 8}
-    writes = simulate.simulate_config(model, content, Setting(4, 32))
-    sorts = simulate.simulate_config(model, {**content, "task_type": "SEQ_CLS"}, Setting(4, 32))
+    writes = simulate.simulate_config(ConfigRequest(model, content, Setting(4, 32)))
+    sorts = simulate.simulate_config(
+        ConfigRequest(model, {**content, "task_type": "SEQ_CLS"}, Setting(4, 32))
+    )
     entry = get_model(model)
     # Two labels instead of the vocabulary: a map of hidden by two, trained in the base's 16 bits.
     head = 2 * entry.shape.hidden
@@ -206,7 +208,7 @@ def test_a_config_for_classification_gets_a_head(model: str) -> None:
 
 def _refused(model: str, content: Any, **more: Any) -> str:
     with pytest.raises(BadInput) as caught:
-        simulate.simulate_config(model, content, Setting(2, 8, **more))
+        simulate.simulate_config(ConfigRequest(model, content, Setting(2, 8, **more)))
     return str(caught.value)
 
 
@@ -223,8 +225,10 @@ def test_norms_of_packed_weights_are_not_known() -> None:
         simulate.simulate(StepRequest("smollm2-135m", "lora", {"use_dora": True}, Setting(1, 8), "nf4"))
     content = {"peft_type": "LORA", "r": 8, "use_dora": True, "target_modules": ["q_proj"]}
     with pytest.raises(Unsupported, match="DoRA starts from the norms"):
-        simulate.simulate_config("smollm2-135m", content, Setting(1, 8), "fp4")
-    assert simulate.simulate_config("smollm2-135m", content, Setting(1, 8), "int8").peak_bytes > 0
+        simulate.simulate_config(ConfigRequest("smollm2-135m", content, Setting(1, 8), "fp4"))
+    assert (
+        simulate.simulate_config(ConfigRequest("smollm2-135m", content, Setting(1, 8), "int8")).peak_bytes > 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -251,8 +255,10 @@ def test_tokens_beyond_the_vocabulary() -> None:
 @pytest.mark.parametrize("start", ["olora", "corda", "pissa"])
 def test_starts_that_read_values_are_simulated_as_they_are_counted(start: str) -> None:
     content = {"peft_type": "LORA", "r": 8, "target_modules": ["c_attn"]}
-    plain = simulate.simulate_config("gpt2", content, Setting(2, 8))
-    found = simulate.simulate_config("gpt2", {**content, "init_lora_weights": start}, Setting(2, 8))
+    plain = simulate.simulate_config(ConfigRequest("gpt2", content, Setting(2, 8)))
+    found = simulate.simulate_config(
+        ConfigRequest("gpt2", {**content, "init_lora_weights": start}, Setting(2, 8))
+    )
     assert (found.peak_bytes, found.reserved_bytes) == (plain.peak_bytes, plain.reserved_bytes)
 
 
@@ -262,7 +268,7 @@ def test_an_encoder_with_a_decoder_is_not_asked_for_what_is_not_simulated() -> N
     with pytest.raises(BadInput, match="T5-base is none"):
         protocol.published("t5-base", content)
     with pytest.raises(SimulationError, match="end-of-text"):
-        simulate.simulate_config("t5-base", {**content, "task_type": "SEQ_CLS"}, Setting(2, 8))
+        simulate.simulate_config(ConfigRequest("t5-base", {**content, "task_type": "SEQ_CLS"}, Setting(2, 8)))
 
 
 @pytest.mark.parametrize(
