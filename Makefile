@@ -13,7 +13,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help app fetch test slow ends lint types tests contract mutants bench faults clean
+.PHONY: help app fetch test slow ends ends-oldest ends-newest lint types tests contract mutants bench faults clean
 
 help:
 	@sed -nE 's/^# ((make|PYTHON).*)/\1/p' Makefile
@@ -39,27 +39,35 @@ app: $(VENV)/.runtime
 fetch: $(VENV)/.runtime
 	$(PY) -m peft_lab fetch
 
-# Two at a time, a file to a worker; what drives a browser or takes long alone, as it needs both cores itself.
+# Two at a time, a file to a worker. A worker of browser tests has a Chromium, an app and a lab folder of its own.
+PAIR := -m pytest -n 2 --dist loadfile
 test: lint types
 	$(PY) -m peft_lab fetch
-	$(PY) -m pytest -n 2 --dist loadfile -m "not browser and not slow"
-	$(PY) -m pytest -m "browser and not slow"
+	$(PY) $(PAIR) --ignore tests/browser -m "not slow"
+	$(PY) $(PAIR) tests/browser -m "not slow"
 
 # After make test: real trainings, large simulations, every page looked at by axe. CI runs both.
 slow: $(VENV)/.dev
 	$(PY) -m peft_lab fetch
-	$(PY) -m pytest -n 2 --dist loadfile -m "slow and not browser"
-	$(PY) -m pytest -m "browser and slow"
+	$(PY) $(PAIR) --ignore tests/browser -m slow
+	$(PY) $(PAIR) tests/browser -m slow
 
-# Both ends of every range in requirements.txt: the oldest releases it allows, and what a plain install gets today.
+# Both ends of every range in requirements.txt: the oldest releases it allows, and what a plain install gets today. uv finds the
+# releases; torch is pip's, from where pip is told to look, since PyPI's for Linux brings 3 GB for GPUs.
 ENDS := tests/methods/test_contract.py tests/counting tests/memory/test_lab.py tests/training tests/cli/test_count.py
-ends: $(VENV)/.dev
-	$(PYTHON) -m venv $(VENV)-oldest
-	$(PY) -m uv pip install -q --python $(VENV)-oldest --resolution lowest-direct -r requirements-dev.txt
-	$(VENV)-oldest/bin/python -m pytest -q -m "not slow and not browser" $(ENDS)
-	$(PYTHON) -m venv $(VENV)-newest
-	$(PY) -m uv pip install -q --python $(VENV)-newest -r requirements-dev.txt
-	$(VENV)-newest/bin/python -m pytest -q -m "not slow and not browser" $(ENDS)
+ends: ends-oldest ends-newest
+ends-oldest: RESOLUTION := lowest-direct
+ends-oldest: TORCH := $(VENV)-oldest/found.txt
+ends-newest: RESOLUTION := highest
+ends-newest: TORCH := requirements.txt
+ends-oldest ends-newest: ends-%: $(VENV)/.dev
+	$(PYTHON) -m venv --clear $(VENV)-$*
+	$(PY) -m uv pip compile -q --no-header --no-annotate --python $(VENV)-$*/bin/python --resolution $(RESOLUTION) requirements-dev.txt -o $(VENV)-$*/found.txt
+	$(VENV)-$*/bin/python -m pip install -q torch -c $(TORCH)
+	grep -vE '^(torch|triton|nvidia-|cuda-)' $(VENV)-$*/found.txt > $(VENV)-$*/others.txt
+	$(PY) -m uv pip install -q --no-deps --python $(VENV)-$* -r $(VENV)-$*/others.txt
+	$(VENV)-$*/bin/python -m pip check
+	$(VENV)-$*/bin/python $(PAIR) -q -m "not slow" $(ENDS)
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff check .

@@ -16,6 +16,8 @@ IN_CI = os.environ.get("CI") == "true"
 REAL_HOME = assets.home()
 # what a test needs is on this machine or is not: nothing asks a hub
 os.environ["HF_HUB_OFFLINE"] = "1"
+# torch's threads sleep while they wait, as in the app's own processes: they would burn what a second worker needs
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # no clock in a test: on a busy machine an example may take any time
 settings.register_profile("lab", deadline=None)
 settings.load_profile("lab")

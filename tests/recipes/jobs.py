@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -34,7 +35,8 @@ def asked(method: str, kind: ModelKind, parameters: float, objective: str, **mor
     return job(method, of_size(kind, parameters, more.pop("model_type", None)), objective, **more)
 
 
-def every() -> list[Job]:
+@cache
+def every() -> tuple[Job, ...]:
     """Every method with its variants, on every size class, for every objective."""
     found = []
     for name, method, objective in product(CLASSES, all_methods(), OBJECTIVES):
@@ -46,4 +48,4 @@ def every() -> list[Job]:
                 found += [job(method, shape, objective, rows, values=values) for rows in (1_000, 10_000)]
             except BadInput:
                 continue
-    return found
+    return tuple(found)
