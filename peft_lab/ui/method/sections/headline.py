@@ -31,8 +31,9 @@ def headline(choice: Choice, report: CountReport | None, expected: Expected) -> 
     going = under_way(choice.spec.slug)
 
     def tiles() -> None:
-        _tiles(choice, report, expected)
-        if going and not under_way(choice.spec.slug):
+        still = under_way(choice.spec.slug)
+        _tiles(choice, report, expected, still)
+        if going and not still:
             st.rerun()
 
     part(tiles, every=REFRESH if going else None)
@@ -47,7 +48,7 @@ def under_way(slug: str) -> bool:
         return False
 
 
-def _tiles(choice: Choice, report: CountReport | None, expected: Expected) -> None:
+def _tiles(choice: Choice, report: CountReport | None, expected: Expected, going: bool) -> None:
     with st.container(key="headline"):
         cells = st.columns(4)
         waiting = "Counting…" if choice.valid else "No figure: one of the settings below does not work."
@@ -60,7 +61,7 @@ def _tiles(choice: Choice, report: CountReport | None, expected: Expected) -> No
             found = peak(choice, expected)
             figures.card("Peak memory, one step", found.finding, plain(found.note), absent=plain(found.note))
         with cells[3]:
-            _metric(choice, last_finished(choice))
+            _metric(choice, last_finished(choice), going)
 
 
 def _trainable(choice: Choice, report: CountReport | None, waiting: str) -> None:
@@ -71,22 +72,22 @@ def _trainable(choice: Choice, report: CountReport | None, waiting: str) -> None
     figures.card("Trainable parameters", Finding(report.trainable, "parameters", Source.COUNTED), note)
 
 
-def _metric(choice: Choice, last: RunSummary | None) -> None:
+def _metric(choice: Choice, last: RunSummary | None, going: bool) -> None:
     if last is None or last.after is None or last.before is None:
-        figures.card("Before → after training", None, absent=_no_metric(choice))
+        figures.card("Before → after training", None, absent=_no_metric(choice, going))
         return
     finding = Finding(last.after, last.metric, Source.MEASURED)
     text = f"{last.before:.0%} → {last.after:.0%}"
     figures.card(last.metric_title, finding, _from(choice, last), text=text)
 
 
-def _no_metric(choice: Choice) -> str:
+def _no_metric(choice: Choice, going: bool) -> str:
     """Why there is no result, and what brings one."""
     if not choice.entry.live:
         return "This model is known by its shape only: it is not trained here."
     if choice.task is None:
         return "No training task here fits this model."
-    if under_way(choice.spec.slug):
+    if going:
         return "A run is under way; both scores appear when it ends."
     return "Press Train to measure it."
 
