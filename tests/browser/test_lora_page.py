@@ -17,9 +17,11 @@ MINUTES = 60_000  # milliseconds
 pytestmark = pytest.mark.weights
 
 
-def trainable(page: Page) -> str:
+def trained(page: Page, figure: int) -> str:
+    """Wait for a count, which comes by itself once it is there; as it is shown."""
     card = page.get_by_test_id("stMetric").filter(has_text="Trainable parameters")
-    return card.get_by_test_id("stMetricValue").inner_text()
+    expect(card.get_by_test_id("stMetricValue")).to_have_text(f"{figure:,}", timeout=MINUTES)
+    return f"{figure:,}"
 
 
 def train(page: Page) -> None:
@@ -40,22 +42,21 @@ def of_square_maps(rank: int) -> int:
 
 def test_the_rank_changes_all_that_is_drawn_and_survives_a_change_of_page(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/lora?tab=parameters&target_modules=q_proj,o_proj&use_dora=true")
-    assert trainable(page) == f"{of_square_maps(8):,}"
+    trained(page, of_square_maps(8))
     drawing = page.locator(".wide svg").inner_html()
     page.get_by_role("slider", name="Rank r").focus()
     page.keyboard.press("ArrowRight")
+    shown = trained(page, of_square_maps(16))
     settled(page)
-    assert trainable(page) == f"{of_square_maps(16):,}"
     assert page.locator(".wide svg").inner_html() != drawing
     in_address(page, "r=16")
-    shown = trainable(page)
     assert page.get_by_text(f"counted and formula both give {shown}").count() == 1
     page.get_by_role("link", name="IA³").click()
     expect(page.locator("h1")).to_have_text("IA³")
     page.get_by_role("link", name="LoRA", exact=True).click()
     expect(page.locator("h1")).to_have_text("LoRA")
     settled(page)
-    assert trainable(page) == shown
+    trained(page, of_square_maps(16))
     for part in ("r=16", "use_dora=true", "q_proj"):
         in_address(page, part)
 
