@@ -89,7 +89,10 @@ def refusal(facts: Facts) -> str:
         what = OBJECTIVES[facts.objective]
         return f"The script's loss is that of the next token or of a class; {what} takes another."
     if plan.dtype == "float16":
-        return "This card lacks the precision that the script computes in; with its own, losses need scaling, which the script lacks."
+        return (
+            "This card lacks the precision that the script computes in; with its own, losses need scaling, which the "
+            "script does not do."
+        )
     if facts.sharded and facts.call is None and facts.method.slug != "full":
         return f"{facts.method.title} is not in PEFT, and its own parts are not split by layers."
     if facts.sharded and plan.optimizer != "adamw":

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 SECONDS = 240
 SMALL = {
     "model": "smollm2-135m",
-    "gpu": "t4",
+    "gpu": "rtx-4090",
     "rows": "500",
     "row_tokens": "100",
     "seq": "128",
