@@ -119,7 +119,7 @@ def script(facts: Facts) -> str:
 
 def _header(facts: Facts, how: Applied) -> str:
     plan = facts.plan
-    needs = ["torch>=2.7", "transformers>=5", "accelerate", *how.libraries]
+    needs = ["'torch>=2.7'", "'transformers>=5'", "accelerate", *how.libraries]
     if facts.four_bits or plan.optimizer != "adamw":
         needs.append("bitsandbytes")
     ours = " PEFT Lab itself is needed for its method." if how.ours else ""
@@ -132,7 +132,7 @@ def _header(facts: Facts, how: Applied) -> str:
     )
     start = f"torchrun --nproc-per-node {plan.devices} {NAME} {ROWS}"
     about = textwrap.fill(
-        f"Does exactly the plan: {plan.devices} rank(s), each {plan.batch} row(s) at once, {plan.sharding}, "
+        f"Does exactly the plan: {_many(plan.devices, 'rank')}, each with {_many(plan.batch, 'row')} at once, sharding {plan.sharding}, "
         f"{'with' if plan.checkpointing else 'without'} gradient checkpointing. Rows are JSON lines with {columns}. "
         f"Without a GPU it runs on the processor, in float32, for a trial.{ours}",
         WIDTH,
@@ -142,6 +142,10 @@ def _header(facts: Facts, how: Applied) -> str:
         "", f"    pip install {' '.join(dict.fromkeys(needs))}", f"    {start}",
     )  # fmt: skip
     return "\n".join(lines)
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _settings(facts: Facts) -> Section:
