@@ -131,8 +131,9 @@ def _header(facts: Facts, how: Applied) -> str:
         else "prompt and completion"
     )
     start = f"torchrun --nproc-per-node {plan.devices} {NAME} {ROWS}"
+    ranks, rows = _many(plan.devices, "rank"), _many(plan.batch, "row")
     about = textwrap.fill(
-        f"Does exactly the plan: {_many(plan.devices, 'rank')}, each with {_many(plan.batch, 'row')} at once, sharding {plan.sharding}, "
+        f"Does exactly the plan: {ranks}, each with {rows} at once, sharding {plan.sharding}, "
         f"{'with' if plan.checkpointing else 'without'} gradient checkpointing. Rows are JSON lines with {columns}. "
         f"Without a GPU it runs on the processor, in float32, for a trial.{ours}",
         WIDTH,
