@@ -92,8 +92,8 @@ def _ends(model: torch.nn.Module) -> list[torch.nn.Module]:
 def _labelling(recorder: Recorder, gloo: bool) -> tuple[Any, Any]:
     """FSDP2's default exchanges, whose buffers are called so. ``gloo``: it splits a copy of its own, as NCCL does not:
     what is inside is not counted."""
-    from torch.utils._python_dispatch import _disable_current_modes
     from torch.distributed.fsdp._fully_shard._fsdp_collectives import DefaultAllGather, DefaultReduceScatter
+    from torch.utils._python_dispatch import _disable_current_modes
 
     def buffer(tensor: torch.Tensor) -> None:
         number = recorder.number(tensor)
