@@ -48,6 +48,10 @@ def cases(devices: int) -> list[Case]:
         ),
         Case("full, FSDP2, ends apart", "full", Sharding("fsdp2", devices, apart=True)),
         Case("full, ZeRO-2", "full", Sharding("zero2", devices)),
+        Case(
+            "full, FSDP2, two passes, gradients whole between", "full",
+            Sharding("fsdp2", devices, accumulate=2, sync_each=False), checkpointing=True,
+        ),
         Case("LoRA, DDP", "lora", Sharding("ddp", devices)),
         Case("full, DDP", "full", Sharding("ddp", devices)),
         Case("full, DDP, gradients in buckets", "full", Sharding("ddp", devices, bucket_view=True)),

@@ -22,6 +22,7 @@ import peft_lab
 from peft_lab.errors import PeftLabError
 from peft_lab.memory import fake, kernels, sparse, standins
 from peft_lab.replacing import Replacement
+from peft_lab.sharding import fabric
 from peft_lab.workers import processes
 
 PACKAGE = Path(peft_lab.__file__).parent
@@ -185,6 +186,61 @@ def main_script() -> None:
         assert "spawn.get_preparation_data(" in source, f"{way} calls it by another name"
 
 
+def packed_rows() -> None:
+    from transformers import masking_utils
+
+    positions = torch.zeros(2, 4, dtype=torch.long, device="meta")
+    with fake.MASK_READING.by(lambda value: value.is_meta):
+        found = masking_utils.find_packed_sequence_indices(positions)
+    assert found is not None, "transformers looks at positions without values: needless"
+    assert "find_packed_sequence_indices(" in inspect.getsource(masking_utils._preprocess_mask_arguments)
+
+
+def _source(module: str) -> str:
+    return inspect.getsource(importlib.import_module(f"torch.distributed.fsdp._fully_shard.{module}"))
+
+
+def meta_parameters() -> None:
+    assert "self._validate_no_meta_params()" in _source("_fsdp_param_group"), "called by another name"
+    check = fabric.META_PARAMETERS.original()
+    parameter = type("P", (), {"_param_fqn": "p", "sharded_param": torch.zeros(1, device="meta")})
+    with pytest.raises(RuntimeError, match="meta"):  # once FSDP2 takes them: needless
+        check(type("G", (), {"fsdp_params": [parameter]}))
+
+
+def gathered_freed() -> None:
+    from torch.distributed.fsdp._fully_shard import _fsdp_param
+
+    assert (
+        _source("_fsdp_param").count(".free_unsharded_param(")
+        + _source("_fsdp_param").count("free_storage(tensor)")
+        >= 2
+    ), "called by another name"
+    gathered = torch.zeros(4)
+    group = type("P", (), {"all_gather_outputs": [gathered], "_unsharded_inner_tensors": []})
+    seen = _operations(lambda: _fsdp_param.FSDPParam.free_unsharded_param(group))
+    assert not seen, "operations tell of it: needless"
+    assert gathered.untyped_storage().nbytes() == 0
+
+
+def gathered_filled() -> None:
+    from torch.distributed.fsdp._fully_shard import _fsdp_param
+
+    assert ".alloc_all_gather_outputs()" in _source("_fsdp_collectives"), "called by another name"
+    gathered = torch.zeros(4)
+    gathered.untyped_storage().resize_(0)
+    group = type("P", (), {"all_gather_outputs": [gathered]})
+    seen = _operations(lambda: _fsdp_param.FSDPParam.alloc_all_gather_outputs(group))
+    assert not seen, "operations tell of it: needless"
+    assert gathered.untyped_storage().nbytes() == gathered.numel() * gathered.element_size()
+
+
+def sharding_plans() -> None:
+    source = inspect.getsource(importlib.import_module("torch.distributed.tensor._sharding_prop"))
+    assert "self._propagate_tensor_meta_non_cached(" in source, "called by another name"
+    assert "FakeTensorMode()" in source, "torch tries nothing out: needless"
+
+
 TRIPWIRES: dict[str, Callable[[], None]] = {
     "attention": attention,
     "mask reading": mask_reading,
@@ -195,6 +251,11 @@ TRIPWIRES: dict[str, Callable[[], None]] = {
     "FRoD basis": frod_basis,
     "FRoD coordinates": frod_coordinates,
     "main script": main_script,
+    "packed rows": packed_rows,
+    "meta parameters": meta_parameters,
+    "gathered freed": gathered_freed,
+    "gathered filled": gathered_filled,
+    "sharding plans": sharding_plans,
 }
 
 

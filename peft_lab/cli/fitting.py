@@ -12,8 +12,10 @@ from peft_lab.memory.devices import Device
 from peft_lab.memory.fits import LARGEST, ModelFit, largest, needed
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.setting import Setting, with_size
+from peft_lab.sharding.result import ShardedResult
 
-Job = Callable[[Setting], Simulation]
+Found = Simulation | ShardedResult
+Job = Callable[[Setting], Found]
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Room:
         }
 
 
-def search(job: Job, setting: Setting, device: Device, positions: int | None) -> tuple[Simulation, Room]:
+def search(job: Job, setting: Setting, device: Device, positions: int | None) -> tuple[Found, Room]:
     """Simulate a step on ``device``, and search what fits there. Rows get no longer than ``positions``.
 
     Raises:

@@ -8,7 +8,7 @@ about one method, it simulates the step on every model of the catalogue too, so 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -20,7 +20,7 @@ import typer
 from peft_lab import units
 from peft_lab.cli import fitting, options, output, subjects
 from peft_lab.cli.application import FAILED, command
-from peft_lab.cli.fitting import Job, Room
+from peft_lab.cli.fitting import Found, Job, Room
 from peft_lab.cli.progress import ProgressBars
 from peft_lab.cli.subjects import Subjects
 from peft_lab.errors import BadInput, SimulationError, Unsupported
@@ -35,6 +35,8 @@ from peft_lab.memory.simulate import simulate, simulate_config
 from peft_lab.methods.base import MethodSpec, plain_task
 from peft_lab.methods.knobs import Values
 from peft_lab.models.catalogue import ModelEntry, resolve
+from peft_lab.sharding.how import KINDS, TITLES, Sharding, notes
+from peft_lab.sharding.simulate import simulate_sharded
 
 _PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "other")
 _OF_PROTOCOL = ("seq", "dtype", "optimizer", "checkpointing")  # options whose values --protocol sets
@@ -50,7 +52,7 @@ class Protocol(StrEnum):
 class _Simulated:
     """A simulation, the file it was asked for by, what fits, and which of its sizes are where the search ended."""
 
-    simulation: Simulation
+    simulation: Found
     file: Path | None = None
     room: Room | None = None
     at_least: tuple[str, ...] = ()
@@ -91,10 +93,19 @@ def memory_command(
         str | None,
         typer.Option("--fits", metavar="DEVICE", help="Find what fits on a device, such as a100-80."),
     ] = None,
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", metavar="DEVICE", help="Whose kernels run, such as a100-80.")
+    ] = None,
+    devices: Annotated[int, typer.Option("--devices", help="How many; the batch is that of each.")] = 1,
+    sharding: Annotated[
+        str | None, typer.Option("--sharding", help=f"How they share the step: {', '.join(KINDS)}.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Simulate a training step's memory on a GPU, without weights. By default for every method that applies."""
     entry = resolve(model)
+    how = _sharing(devices, sharding, adapter_config, protocol)
+    card = None if gpu is None else get_device(gpu)
     device = None if fits is None else get_device(fits)
     if protocol:
         if device:
@@ -109,16 +120,18 @@ def memory_command(
         if batch is None or seq is None:
             raise BadInput("Give --batch and --seq: the batch size and the tokens per row.", "batch")
         setting = Setting(batch, seq, optimizer=optimizer, generate=_generation(generate))
-        heading = f"{entry.title}, {batch:,} × {seq:,} tokens"
+        heading = f"{entry.title}, {batch:,} × {seq:,} tokens{_on_each(how)}"
+    if card is not None:
+        setting = replace(setting, device=card.kind, capability=card.capability)
     setting.check()
     chosen = subjects.choose(entry, method, sets, adapter_config)
-    jobs = _published(entry, chosen) if protocol else _jobs(entry.name, chosen, dtype, checkpointing)
+    jobs = _published(entry, chosen) if protocol else _jobs(entry.name, chosen, dtype, checkpointing, how)
     every = not method and not adapter_config
     results, failed, left_out = _simulate_all(entry, chosen, jobs, setting, device, every)
-    if device and len(chosen.methods) == len(results) == 1:
+    if device and how.runs == "none" and len(chosen.methods) == len(results) == 1:
         results = [_on_all_models(entry, chosen, results[0], setting, device, dtype, checkpointing)]
     chosen.tell()
-    for note in (*left_out, *_cut_short(results)):
+    for note in (*left_out, *_cut_short(results), *(f"note: {text}" for text in notes(how))):
         output.note(note)
     if protocol:
         for option in _OF_PROTOCOL:
@@ -133,11 +146,28 @@ def memory_command(
 Named = tuple[str, Job, Path | None, int]
 
 
-def _jobs(model: str, chosen: Subjects, dtype: str, checkpointing: bool) -> Iterator[Named]:
+def _sharing(
+    devices: int, sharding: str | None, files: Sequence[Path] | None, protocol: Protocol | None
+) -> Sharding:
+    """How devices share the step. Raises BadInput for what cannot be meant, or is not simulated on several."""
+    how = Sharding(sharding or "none", devices)
+    how.check()
+    if how.runs != "none" and (files or protocol):
+        what = "--protocol is of runs" if protocol else "Adapter configs from files are simulated"
+        raise BadInput(f"{what} on one device; leave --devices out.", "devices")
+    return how
+
+
+def _on_each(how: Sharding) -> str:
+    return "" if how.runs == "none" else f" on each of {how.devices:,} devices ({TITLES[how.kind]})"
+
+
+def _jobs(model: str, chosen: Subjects, dtype: str, checkpointing: bool, how: Sharding) -> Iterator[Named]:
     """Name, simulation, file and virtual tokens of everything that was asked about."""
 
-    def of_method(spec: MethodSpec, values: Values, setting: Setting) -> Simulation:
-        return simulate(StepRequest(model, spec.slug, values, setting, dtype, checkpointing))
+    def of_method(spec: MethodSpec, values: Values, setting: Setting) -> Found:
+        request = StepRequest(model, spec.slug, values, setting, dtype, checkpointing)
+        return simulate(request) if how.runs == "none" else simulate_sharded(request, how)
 
     def of_file(content: Any, setting: Setting) -> Simulation:
         return simulate_config(ConfigRequest(model, content, setting, dtype, checkpointing))

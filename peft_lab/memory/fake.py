@@ -32,8 +32,8 @@ PACKED_ROWS = Replacement(
     "packed rows",
     "transformers.masking_utils",
     "find_packed_sequence_indices",
-    "Without a cache (checkpointing turns it off) transformers looks in the positions whether rows are packed, and takes "
-    "them to be where it cannot look.",
+    "Without a cache (checkpointing turns it off) transformers looks in the positions whether rows are packed, and "
+    "takes them to be where it cannot look.",
 )
 FOREACH_DEVICES = Replacement(
     "foreach devices",

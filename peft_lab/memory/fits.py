@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from peft_lab.errors import PeftLabError
 from peft_lab.memory.devices import Device
 from peft_lab.memory.request import StepRequest
-from peft_lab.memory.result import Simulation
 from peft_lab.memory.simulate import simulate
 
 LARGEST = {"batch": 4096, "seq": 131_072}
 
 
-def needed(simulation: Simulation) -> int:
+class Needing(Protocol):
+    """What is found about a step, on one device or on one of several."""
+
+    @property
+    def peak_bytes(self) -> int: ...
+
+    @property
+    def reserved_bytes(self) -> int | None: ...
+
+
+def needed(simulation: Needing) -> int:
     """Bytes a device must have: what the allocator holds, or the tensors alive where there is no such allocator."""
     return simulation.reserved_bytes or simulation.peak_bytes
 

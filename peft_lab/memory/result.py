@@ -9,7 +9,7 @@ from peft_lab.memory.account import PARTS, Point
 from peft_lab.memory.work import Work
 
 #: The command line's names of the parts; the rest is ``other``.
-_OWN_NAME = ("weights", "adapter", "gradients", "optimizer", "activations")
+OWN_NAMES = ("weights", "adapter", "gradients", "optimizer", "activations")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Simulation:
 
     def as_dict(self) -> dict[str, Any]:
         """The command line's JSON: five parts and ``other``, and the finer parts beside them."""
-        coarse = {name: self.parts[name] for name in _OWN_NAME}
+        coarse = {name: self.parts[name] for name in OWN_NAMES}
         coarse["other"] = self.peak_bytes - sum(coarse.values())
         return {
             "model": self.model,

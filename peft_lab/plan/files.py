@@ -17,10 +17,10 @@ from peft_lab.plan.wanted import Wanted
 _DATE = (1980, 1, 1, 0, 0, 0)
 ABOUT = {
     script.NAME: "the training itself: plain libraries, with the lab's own step",
-    "accelerate.yaml": f"the same ranks for accelerate {configs.ACCELERATE}",
-    "skypilot.yaml": f"rents the GPUs and starts the script, for SkyPilot {configs.SKYPILOT}",
-    "axolotl.yaml": f"the same plan for Axolotl {configs.AXOLOTL}",
-    "llama_factory.yaml": f"the same plan for LLaMA-Factory {configs.LLAMA_FACTORY}",
+    "accelerate.yaml": "the same ranks for accelerate",
+    "skypilot.yaml": "rents the GPUs and starts the script, for SkyPilot",
+    "axolotl.yaml": "the same plan for Axolotl",
+    "llama_factory.yaml": "the same plan for LLaMA-Factory",
     "dataset_info.json": "where LLaMA-Factory finds the rows",
 }
 

@@ -89,7 +89,10 @@ def refusal(facts: Facts) -> str:
         what = OBJECTIVES[facts.objective]
         return f"The script's loss is that of the next token or of a class; {what} takes another."
     if plan.dtype == "float16":
-        return "This card does not compute in bfloat16; float16 needs loss scaling, which the script does not have."
+        return (
+            "This card lacks the precision that the script computes in; with its own, losses need scaling, which the "
+            "script does not do."
+        )
     if facts.sharded and facts.call is None and facts.method.slug != "full":
         return f"{facts.method.title} is not in PEFT, and its own parts are not split by layers."
     if facts.sharded and plan.optimizer != "adamw":
@@ -116,7 +119,7 @@ def script(facts: Facts) -> str:
 
 def _header(facts: Facts, how: Applied) -> str:
     plan = facts.plan
-    needs = ["torch>=2.7", "transformers>=5", "accelerate", *how.libraries]
+    needs = ["'torch>=2.7'", "'transformers>=5'", "accelerate", *how.libraries]
     if facts.four_bits or plan.optimizer != "adamw":
         needs.append("bitsandbytes")
     ours = " PEFT Lab itself is needed for its method." if how.ours else ""
@@ -128,8 +131,9 @@ def _header(facts: Facts, how: Applied) -> str:
         else "prompt and completion"
     )
     start = f"torchrun --nproc-per-node {plan.devices} {NAME} {ROWS}"
+    ranks, rows = _many(plan.devices, "rank"), _many(plan.batch, "row")
     about = textwrap.fill(
-        f"Does exactly the plan: {plan.devices} rank(s), each {plan.batch} row(s) at once, {plan.sharding}, "
+        f"Does exactly the plan: {ranks}, each with {rows} at once, sharding {plan.sharding}, "
         f"{'with' if plan.checkpointing else 'without'} gradient checkpointing. Rows are JSON lines with {columns}. "
         f"Without a GPU it runs on the processor, in float32, for a trial.{ours}",
         WIDTH,
@@ -139,6 +143,10 @@ def _header(facts: Facts, how: Applied) -> str:
         "", f"    pip install {' '.join(dict.fromkeys(needs))}", f"    {start}",
     )  # fmt: skip
     return "\n".join(lines)
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _settings(facts: Facts) -> Section:

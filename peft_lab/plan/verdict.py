@@ -14,7 +14,7 @@ from peft_lab.plan.steps import Pace
 
 #: What each bottleneck means, as a sentence.
 MEANS: Mapping[str, str] = {
-    "compute": "The GPU multiplies all the time.",
+    "compute": "The GPU multiplies most of the time.",
     "memory": "The GPU waits for its own memory: weights and activations are read faster than they are used.",
     "launch": "The GPU waits for the host to start its kernels: the step is small for this card.",
     "host": "The GPU waits for copies from main memory.",

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from peft_lab.memory.account import PARTS, Point
+from peft_lab.memory.result import OWN_NAMES
 from peft_lab.sharding.how import Sharding
 
 #: Beside the parts that a step on one device has: weights gathered from all devices, gradients not yet summed up and
@@ -69,5 +70,25 @@ class ShardedResult:
     source: str = "simulated"
 
     def as_dict(self) -> dict[str, Any]:
-        """The command line's JSON."""
-        return asdict(self)
+        """The command line's JSON: as of a step on one device, and what is sent, held at the peak and left out."""
+        coarse = {name: self.parts[name] for name in OWN_NAMES}
+        coarse["other"] = self.peak_bytes - sum(coarse.values())
+        return {
+            "model": self.model,
+            "method": self.method,
+            "peak_bytes": self.peak_bytes,
+            "reserved_bytes": self.reserved_bytes,
+            "parts": coarse,
+            "detail": self.parts,
+            "sharding": asdict(self.sharding),
+            "at_peak": [asdict(held) for held in self.peak],
+            "exchanges": [asdict(exchange) for exchange in self.exchanges],
+            "timeline": [
+                {"phase": point.phase, "bytes": point.nbytes, "layer": point.layer, "parts": point.parts}
+                for point in self.points
+            ],
+            "host_bytes": self.host_bytes,
+            "notes": list(self.notes),
+            "source": self.source,
+            "seconds": self.seconds,
+        }

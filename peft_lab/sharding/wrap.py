@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.memory.setting import torch_dtype
@@ -44,7 +44,7 @@ def shard(
     fully_shard(model, **common)
     if how.offload and mesh.device_type == "meta":
         host(model)
-    gather, scatter = _labelling(recorder)
+    gather, scatter = _labelling(recorder, mesh.device_type == "cpu")
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_custom_all_gather(gather())
@@ -89,9 +89,11 @@ def _ends(model: torch.nn.Module) -> list[torch.nn.Module]:
     return found if len(weights) == len(found) else []
 
 
-def _labelling(recorder: Recorder) -> tuple[Any, Any]:
-    """FSDP2's default exchanges, whose buffers are called so."""
+def _labelling(recorder: Recorder, gloo: bool) -> tuple[Any, Any]:
+    """FSDP2's default exchanges, whose buffers are called so. ``gloo``: it splits a copy of its own, as NCCL does not:
+    what is inside is not counted."""
     from torch.distributed.fsdp._fully_shard._fsdp_collectives import DefaultAllGather, DefaultReduceScatter
+    from torch.utils._python_dispatch import _disable_current_modes
 
     def buffer(tensor: torch.Tensor) -> None:
         number = recorder.number(tensor)
@@ -106,7 +108,8 @@ def _labelling(recorder: Recorder) -> tuple[Any, Any]:
     class Scatter(DefaultReduceScatter):
         def __call__(self, output_tensor: Any, input_tensor: Any, *args: Any, **kwargs: Any) -> Any:
             buffer(input_tensor)
-            return super().__call__(output_tensor, input_tensor, *args, **kwargs)
+            with _disable_current_modes() if gloo else nullcontext():
+                return super().__call__(output_tensor, input_tensor, *args, **kwargs)
 
     return Gather, Scatter
 

@@ -88,7 +88,7 @@ def test_packed_weights_are_stored_in_the_computing_precision_where_they_are_spl
 @pytest.mark.parametrize(
     ("method", "sharding", "changes", "reason"),
     [
-        ("lora", "ddp", {"dtype": "float16"}, "loss scaling"),
+        ("lora", "ddp", {"dtype": "float16"}, "losses need scaling"),
         ("full", "fsdp2", {"optimizer": "adamw8bit"}, "bitsandbytes' optimizers"),
         ("adapters", "fsdp2", {}, "not in PEFT"),
     ],

@@ -18,6 +18,8 @@ from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.plan.form import SCOPE
 
+#: A dash at which no cell breaks.
+_TO = "\N{WORD JOINER}\N{EN DASH}\N{WORD JOINER}"
 _SHORT = {"minutes": "min", "hours": "h"}
 
 
@@ -31,7 +33,7 @@ def time_of(one: Planned) -> str:
         return "not known"
     low, _, rest = span(one.hours[0] * HOUR, one.hours[1] * HOUR).partition(" to ")
     high, _, unit = rest.partition(" ")
-    return f"{low}–{high} {_SHORT.get(unit, unit)}"
+    return f"{low}{_TO}{high} {_SHORT.get(unit, unit)}"
 
 
 def cost_of(one: Planned) -> str:
@@ -39,7 +41,7 @@ def cost_of(one: Planned) -> str:
     if one.cost is None:
         return ""
     digits = 2 if one.cost[1] < 100 else 0
-    return f"{one.cost[0]:,.{digits}f}–{one.cost[1]:,.{digits}f}"
+    return f"{one.cost[0]:,.{digits}f}{_TO}{one.cost[1]:,.{digits}f}"
 
 
 def table(wanted: Wanted, ranked: Sequence[Planned]) -> None:

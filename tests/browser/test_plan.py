@@ -1,0 +1,32 @@
+"""Plan on a phone: plans come, the drawing of the ranks stands still for who wants no motion, nothing is cut off."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Browser, expect
+
+from tests.browser.driver import visit
+
+PHONE = {"viewport": {"width": 390, "height": 844}}
+SECONDS = 240_000
+ADDRESS = "plan?model=smollm2-135m&gpu=rtx-4090&rows=500&row_tokens=100&seq=128&price=0.5"
+
+
+def test_a_plan_on_a_phone_without_motion(browser: Browser, app_url: str) -> None:
+    page = browser.new_page(**PHONE, reduced_motion="reduce")
+    visit(page, f"{app_url}/{ADDRESS}")
+    expect(page.get_by_role("heading", name="Files that do exactly this")).to_be_visible(timeout=SECONDS)
+    expect(page.get_by_role("heading", name="Backward")).to_be_visible(timeout=SECONDS)
+    names = page.evaluate(
+        """() => {
+          const found = [];
+          const walk = (root) => root.querySelectorAll("*").forEach((one) => {
+            if (one.shadowRoot) walk(one.shadowRoot);
+            if (one.classList?.contains("phase")) found.push(getComputedStyle(one).animationName);
+          });
+          walk(document);
+          return found;
+        }"""
+    )
+    assert names and set(names) == {"none"}
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.close()

@@ -1,0 +1,61 @@
+"""``plan`` on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .conftest import Run
+
+SMALL = ("plan", "--model", "smollm2-135m", "--gpu", "rtx-4090", "--rows", "500", "--row-tokens", "100")
+
+
+def test_the_contracts_fields(run: Run, tmp_path: Path) -> None:
+    found = run(
+        *SMALL, "--price", "0.5", "--deadline", "12", "--out", str(tmp_path / "plan"), "--json"
+    ).document
+    assert {one["method"] for one in found} == {"full", "lora", "qlora"}
+    for one in found:
+        assert {
+            "method", "plan", "sharding", "peak_bytes_per_device", "headroom", "step_seconds", "hours", "cost",
+            "bottleneck", "files",
+        } <= set(one)  # fmt: skip
+        assert one["peak_bytes_per_device"] <= one["device_bytes"] and one["headroom"] >= 0.05
+        assert one["peak_band"][0] < one["peak_bytes_per_device"] < one["peak_band"][1]
+        for span in ("step_seconds", "hours", "cost"):
+            assert 0 < one[span]["low"] < one[span]["high"]
+        assert one["cost"]["high"] == pytest.approx(0.5 * one["hours"]["high"])
+        assert one["quality"]["accuracy"] is None and one["quality"]["text"]
+        assert {"train.py", "accelerate.yaml", "skypilot.yaml", "axolotl.yaml", "llama_factory.yaml"} <= set(
+            one["files"]
+        )
+    assert (tmp_path / "plan/train.py").read_text("utf-8") == found[0]["files"]["train.py"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--gpu", "gtx-1"), "no device called 'gtx-1'"),
+        (("--rows", "0"), "rows is a whole number from 1"),
+        (("--deadline", "2020-01-01"), "The deadline has passed"),
+        (("--price", "free"), "price is a number"),
+        (("--devices", "none"), "devices"),
+    ],
+)
+def test_what_cannot_be_is_one_line(run: Run, more: tuple[str, str], message: str) -> None:
+    assert message in run(*SMALL, *more).refused()
+
+
+def test_plan_and_choose_say_the_same(run: Run) -> None:
+    """The plan that Choose makes for one device is among those ranked here, with its settings and its peak."""
+    answers = ("model=smollm2-135m", "device=rtx-4090", "rows=500", "row_tokens=100", "seq=128")
+    told = [part for answer in answers for part in ("--answer", answer)]
+    advised = run("recommend", *told, "--json").document
+    ranked = run(*SMALL, "--json").document
+    same = [one for one in ranked if (one["method"], one["config"]) == (advised["method"], advised["config"])]
+    match = [one for one in same if one["checkpointing"] == advised["plan"]["checkpointing"]["value"]]
+    for name in ("learning_rate", "epochs", "accumulation", "optimizer"):
+        assert match[0]["plan"][name]["value"] == advised["plan"][name]["value"]
+    assert match[0]["batch"] == advised["plan"]["batch"]["value"]
+    assert match[0]["peak_bytes_per_device"] == advised["peak_bytes"]
