@@ -1,8 +1,8 @@
 """Published step times beside predicted ones, each type of adapter held out: ``python -m bench.step_time [--json]``.
 
-A row is predicted with constants that were fitted to the rows of all other types. What the steps do was traced once and
-lies in ``step_work.json.gz``; ``--trace`` traces all rows anew (some minutes). ``--write`` fits all rows and writes what
-the lab uses.
+A row is predicted with constants that were fitted to the rows of all other types. What the steps do was traced once
+and lies in ``step_work.json.gz``; ``--trace`` traces all rows anew (some minutes). ``--write`` fits all rows and writes
+what the lab uses.
 """
 
 from __future__ import annotations
@@ -38,13 +38,19 @@ def kind_of(row: published.PublishedRow) -> str:
 
 def flat(work: Work) -> list[Any]:
     """For the file: pieces as lists."""
-    return [[p.phase, p.times, [[*astuple(op)[:3], list(op.size), count] for op, count in p.ops]] for p in work]
+    return [
+        [p.phase, p.times, [[*astuple(op)[:3], list(op.size), count] for op, count in p.ops]] for p in work
+    ]
 
 
 def read(pieces: Iterable[Any]) -> Work:
     """From the file's form."""
     return tuple(
-        Piece(phase, times, tuple((Op(kind, flops, nbytes, tuple(size)), n) for kind, flops, nbytes, size, n in ops))
+        Piece(
+            phase,
+            times,
+            tuple((Op(kind, flops, nbytes, tuple(size)), n) for kind, flops, nbytes, size, n in ops),
+        )
         for phase, times, ops in pieces
     )
 
@@ -99,7 +105,10 @@ def error(row: Mapping[str, Any]) -> float:
 
 def ranks(values: list[float]) -> list[float]:
     """Places in order, equal values sharing theirs."""
-    return [sum(other < value for other in values) + sum(other == value for other in values) / 2 for value in values]
+    return [
+        sum(other < value for other in values) + sum(other == value for other in values) / 2
+        for value in values
+    ]
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -139,7 +148,9 @@ def write(rows: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print the rows as one JSON document and nothing else")
+    parser.add_argument(
+        "--json", action="store_true", help="print the rows as one JSON document and nothing else"
+    )
     parser.add_argument("--trace", action="store_true", help="trace all rows anew")
     parser.add_argument("--write", action="store_true", help="write the constants that the lab uses")
     options = parser.parse_args()

@@ -1,42 +1,68 @@
-"""How long a training takes, from its arithmetic and a card's data sheet: a range, as no step was timed."""
+"""How long a training takes: its steps' work at the speed of the device, as :mod:`peft_lab.timing` has it.
+
+The work is counted from the model's shape, not traced, so that it is there at once; Plan and ``memory --gpu`` trace it.
+"""
 
 from __future__ import annotations
 
-from peft_lab.choose.room import Step
-from peft_lab.models.shapes import ModelShape
+from collections.abc import Mapping
+from typing import Any
 
-#: Dense 16-bit tensor-core operations a second, summed in float32 where the sheet tells them apart.
-FLOPS = {
-    "t4": 65e12, "rtx-3060": 51e12, "rtx-4090": 165e12, "rtx-5090": 210e12, "a10": 125e12, "l4": 121e12,
-    "rtx-6000-ada": 364e12, "l40s": 362e12, "a100-40": 312e12, "a100-80": 312e12, "h100": 989e12, "h200": 989e12,
-}  # fmt: skip
-#: Share of it that trainings reach: assumed here. Tuned code on long rows comes near the upper end
-#: (PaLM, section 4.1).
-REACHED = (0.10, 0.55)
-#: Operations for each parameter and token: forward 2, through to the inputs 2, to the weights 2 (Kaplan et al., 2.1).
-FORWARD, INPUTS, WEIGHTS = 2, 2, 2
-#: How much longer, assumed here too: four bits are rebuilt for every product; what is split waits for the others; main
-#: memory is slow.
-FOUR_BITS, SPLIT, OFFLOAD = (1.2, 2.0), (1.05, 2.0), (2.0, 10.0)
+from peft_lab.choose import split
+from peft_lab.choose.room import Run, Step
+from peft_lab.memory.devices import THIS
+from peft_lab.methods import get_method
+from peft_lab.models.shapes import ModelShape
+from peft_lab.timing import counted, estimate, here
+from peft_lab.timing.sheets import SHEETS
+
+#: Traced steps take so many times the counted ones, at least and at most (tests/timing/test_counted.py).
+COUNTED = (0.97, 1.45)
 
 
 def seconds(
-    shape: ModelShape, method: str, step: Step, device: str, devices: int, tokens: float
+    shape: ModelShape,
+    method: str,
+    values: Mapping[str, Any],
+    step: Step,
+    length: int,
+    device: str,
+    devices: int,
+    tokens: float,
+    link: str = "",
 ) -> tuple[float, float] | None:
-    """Seconds for so many tokens, at least and at most; ``None`` for a device of which no speed is known."""
-    speed = FLOPS.get(device)
-    if speed is None:
+    """Seconds for so many tokens, at least and at most; ``None`` for a device of which no speed is known.
+
+    ``length``: tokens of a row. ``link``: what connects the devices; empty: PCIe.
+    """
+    if device not in SHEETS and device != THIS:
         return None
-    each = FORWARD + INPUTS + (WEIGHTS if method == "full" else 0) + (FORWARD if step.checkpointing else 0)
-    low, high = (each * shape.total * tokens / (speed * devices * share) for share in reversed(REACHED))
-    for applies, (least, most) in (
-        (method == "qlora", FOUR_BITS),
-        (step.estimated, SPLIT),
-        (step.host > 0, OFFLOAD),
-    ):
-        if applies:
-            low, high = low * least, high * most
-    return low, high
+    if device == THIS and here.known() is None:
+        return None
+    formula = get_method(method).formula(shape, values)
+    trainable, full = formula.trainable, method == "full"
+    others = (devices - 1) / devices
+    sent = 2 * others * trainable * split.BYTES.get(step.dtype, 4) if devices > 1 else 0.0
+    if step.estimated:
+        sent += 2 * others * split.weights(shape, method, _run(step))
+    work = counted.work(
+        shape,
+        trainable,
+        step.batch,
+        length,
+        adapted=0.0 if full else counted.adapted_maps(formula),
+        full=full,
+        packed=method == "qlora",
+        checkpointing=step.checkpointing,
+        bus=2.0 * step.host / devices,
+    )
+    one = estimate.seconds(work, device, devices, link or "pcie", sent)
+    steps = tokens / (step.batch * length * devices)
+    return one.low * COUNTED[0] * steps, one.high * COUNTED[1] * steps
+
+
+def _run(step: Step) -> Run:
+    return Run(step.batch, step.checkpointing, step.optimizer, step.dtype)
 
 
 def span(low: float, high: float) -> str:

@@ -103,10 +103,13 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
         seconds=duration.seconds(
             shape,
             advice.method,
+            values,
             step,
+            situation.seq,
             situation.device,
             room.devices,
             epochs * situation.tokens * situation.pairs,
+            situation.link,
         ),
         split_run=step.split_run,
         settings=settings,

@@ -9,6 +9,8 @@ import typer
 from peft_lab import doctor
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
+from peft_lab.timing import here
+from peft_lab.timing.fitted import MEANINGS
 
 
 @command("doctor")
@@ -16,10 +18,18 @@ def doctor_command(
     verify: Annotated[
         bool, typer.Option("--verify", help="Also hash all weights and data, to find damage on the disk.")
     ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate", help="Measure how fast this processor is, to say how long trainings take."
+        ),
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Look at this machine: packages, device, memory, weights. A failed check says what to do about it."""
-    found = doctor.examine(verify)
+    if calibrate:
+        here.calibrate()
+    found = {**doctor.examine(verify), "speed": here.known()}
 
     def human() -> list[Any]:
         lines = [
@@ -31,6 +41,7 @@ def doctor_command(
             ("Device", " ".join(f"{key} {value}" for key, value in device.items())),
             ("Processor features", ", ".join(found["cpu_features"]) or "not listed by this system"),
             *((name, version or "missing") for name, version in found["packages"].items()),
+            *_speeds(found["speed"]),
         ]
         return [
             output.table("This machine (measured)", {"what": "left", "found": "left"}, facts),
@@ -38,3 +49,14 @@ def doctor_command(
         ]
 
     output.show(found, as_json, human=human)
+
+
+def _speeds(kept: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """What was measured of the processor, a line for each figure."""
+    if kept is None:
+        return [("Speed", "not measured: --calibrate does")]
+    return [
+        (MEANINGS[name].capitalize(), f"{value:.4g} (measured {kept['measured']})")
+        for name, value in kept["constants"].items()
+        if value
+    ]

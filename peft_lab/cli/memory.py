@@ -37,6 +37,8 @@ from peft_lab.methods.knobs import Values
 from peft_lab.models.catalogue import ModelEntry, resolve
 from peft_lab.sharding.how import KINDS, TITLES, Sharding, notes
 from peft_lab.sharding.simulate import simulate_sharded
+from peft_lab.timing import estimate
+from peft_lab.timing.estimate import Seconds, speed_named
 
 _PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "other")
 _OF_PROTOCOL = ("seq", "dtype", "optimizer", "checkpointing")  # options whose values --protocol sets
@@ -56,11 +58,16 @@ class _Simulated:
     file: Path | None = None
     room: Room | None = None
     at_least: tuple[str, ...] = ()
+    step: Seconds | None = None
+    tokens: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         more = {"adapter_config": self.file} if self.file else {}
         room = {"fits": {**self.room.as_dict(), "at_least": list(self.at_least)}} if self.room else {}
-        return {**self.simulation.as_dict(), **more, **room}
+        step = {}
+        if self.step:
+            step = {"step_seconds": self.step.as_dict(), "tokens_per_second": self.tokens / self.step.value}
+        return {**self.simulation.as_dict(), **more, **room, **step}
 
 
 @command("memory")
@@ -94,7 +101,8 @@ def memory_command(
         typer.Option("--fits", metavar="DEVICE", help="Find what fits on a device, such as a100-80."),
     ] = None,
     gpu: Annotated[
-        str | None, typer.Option("--gpu", metavar="DEVICE", help="Whose kernels run, such as a100-80.")
+        str | None,
+        typer.Option("--gpu", metavar="NAME", help="Also how long the step takes there: l40s, h100 ..."),
     ] = None,
     devices: Annotated[int, typer.Option("--devices", help="How many; the batch is that of each.")] = 1,
     sharding: Annotated[
@@ -121,7 +129,8 @@ def memory_command(
             raise BadInput("Give --batch and --seq: the batch size and the tokens per row.", "batch")
         setting = Setting(batch, seq, optimizer=optimizer, generate=_generation(generate))
         heading = f"{entry.title}, {batch:,} × {seq:,} tokens{_on_each(how)}"
-    if card is not None:
+    if card is not None and gpu is not None:
+        speed_named(gpu)
         setting = replace(setting, device=card.kind, capability=card.capability)
     setting.check()
     chosen = subjects.choose(entry, method, sets, adapter_config)
@@ -130,6 +139,8 @@ def memory_command(
     results, failed, left_out = _simulate_all(entry, chosen, jobs, setting, device, every)
     if device and how.runs == "none" and len(chosen.methods) == len(results) == 1:
         results = [_on_all_models(entry, chosen, results[0], setting, device, dtype, checkpointing)]
+    if gpu is not None and how.runs == "none":
+        results = [_timed(one, gpu, setting) for one in results]
     chosen.tell()
     for note in (*left_out, *_cut_short(results), *(f"note: {text}" for text in notes(how))):
         output.note(note)
@@ -283,6 +294,12 @@ def _on_all_models(
     return replace(result, room=replace(result.room, models=models_that_fit(device, asked)))
 
 
+def _timed(one: _Simulated, gpu: str, setting: Setting) -> _Simulated:
+    """With the seconds of its last step."""
+    step = estimate.seconds(one.simulation.work[-1], gpu)
+    return replace(one, step=step, tokens=setting.batch * setting.seq)
+
+
 def _generation(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
@@ -305,6 +322,19 @@ def _tables(heading: str, results: list[_Simulated]) -> list[Any]:
     paged = f"; {units.size(hosts[0])} of optimizer states in host memory" if hosts else ""
     caption = f"peak: tensors alive at once; reserved: what PyTorch's CUDA allocator holds for them{paged}"
     shown = [output.table(f"{heading}: memory of a training step (simulated)", columns, lines, caption)]
+    timed = [
+        (
+            one.file or one.simulation.method,
+            one.step.span,
+            one.step.bottleneck,
+            f"{one.tokens / one.step.value:,.0f}",
+        )
+        for one in results
+        if one.step
+    ]
+    if timed:
+        wide = {"method": "left", "a step": "right", "most for": "left", "tokens a second": "right"}
+        shown.append(output.table("How long a step takes (estimated from its operations)", wide, timed))
     rooms = [(one.file or one.simulation.method, one.room) for one in results if one.room]
     if rooms:
         shown.append(fitting.table(rooms))

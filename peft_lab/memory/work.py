@@ -63,16 +63,47 @@ class Stretch:
 #: Phases of a training step that do something.
 _OF_A_STEP = frozenset(["forward", "backward", "optimizer"])
 _NO_KERNEL = frozenset(
-    "_unsafe_view detach alias lift_fresh empty empty_like empty_strided new_empty new_empty_strided "
-    "_local_scalar_dense resize_ set_ sym_size is_same_size".split()
+    [
+        "_unsafe_view",
+        "detach",
+        "alias",
+        "lift_fresh",
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "new_empty",
+        "new_empty_strided",
+        "_local_scalar_dense",
+        "resize_",
+        "set_",
+        "sym_size",
+        "is_same_size",
+    ]
 )
-_GATHERS = frozenset("embedding index gather index_select take masked_select".split())
+_GATHERS = frozenset(["embedding", "index", "gather", "index_select", "take", "masked_select"])
 _SCATTERS = frozenset(
-    "index_put index_put_ _index_put_impl_ _unsafe_index_put scatter scatter_ scatter_add scatter_add_ index_add "
-    "index_add_ index_copy index_copy_ index_fill index_fill_ masked_scatter".split()
+    [
+        "index_put",
+        "index_put_",
+        "_index_put_impl_",
+        "_unsafe_index_put",
+        "scatter",
+        "scatter_",
+        "scatter_add",
+        "scatter_add_",
+        "index_add",
+        "index_add_",
+        "index_copy",
+        "index_copy_",
+        "index_fill",
+        "index_fill_",
+        "masked_scatter",
+    ]
 )
-_OUT_OF_PLACE = frozenset("index_put _unsafe_index_put scatter scatter_add index_add index_copy index_fill".split())
-_PRODUCTS = frozenset("mm addmm bmm baddbmm".split())
+_OUT_OF_PLACE = frozenset(
+    ["index_put", "_unsafe_index_put", "scatter", "scatter_add", "index_add", "index_copy", "index_fill"]
+)
+_PRODUCTS = frozenset(["mm", "addmm", "bmm", "baddbmm"])
 _FACTORS = (
     "linalg_solve", "_linalg_solve_ex", "linalg_inv", "linalg_lu", "linalg_qr", "_linalg_svd", "linalg_cholesky",
     "linalg_solve_triangular", "triangular_solve", "_linalg_eigh", "linalg_eig", "linalg_matrix_exp", "_linalg_det",
@@ -84,7 +115,9 @@ _COPIES = frozenset(["_to_copy", "copy_"])
 _WRITES_ONLY = frozenset(["copy_", "zero_", "fill_", "zeros_like", "normal_", "uniform_"])
 
 
-def operations(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Iterable[tuple[Op, Any]]:
+def operations(
+    func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any
+) -> Iterable[tuple[Op, Any]]:
     """What an operation did, and the tensor to whose layer each part belongs (None: where the run is).
 
     One kernel over a list of tensors is one ``view`` (what it costs to ask for) and ``each`` of them.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from peft_lab.memory.devices import THIS
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.work import Work
-from peft_lab.timing import ask, fitted, links
+from peft_lab.timing import ask, fitted, here, links
 from peft_lab.timing.kernels import Speed, Table, step
 
 #: Parts of a step's seconds, and the kinds of operations in each.
@@ -36,6 +37,16 @@ class Seconds:
     bottleneck: str
     parts: dict[str, float]
 
+    @property
+    def span(self) -> str:
+        """Both ends, as a table has them.
+
+        >>> Seconds(0.094, 0.1, 0.114, "compute", {}).span
+        '94 to 114 ms'
+        """
+        unit, each = ("ms", 1e-3) if self.high < 1 else ("s", 1)
+        return " to ".join(f"{end / each:.3g}" for end in (self.low, self.high)) + f" {unit}"
+
     def times(self, steps: float) -> Seconds:
         """So many steps one after the other."""
         parts = {name: seconds * steps for name, seconds in self.parts.items()}
@@ -54,7 +65,19 @@ def seconds(work: Work, gpu: str, devices: int = 1, link: str = "pcie", sent: fl
     Raises:
         UnknownName: a GPU or link of which no speed is known.
     """
-    return with_speed(work, fitted.speed_of(gpu), fitted.band(gpu, devices), link if devices > 1 else "", sent)
+    speed, band = speed_named(gpu, devices)
+    return with_speed(work, speed, band, link if devices > 1 else "", sent)
+
+
+def speed_named(gpu: str, devices: int = 1) -> tuple[Speed, tuple[float, float]]:
+    """What a device reaches, and the factors around an estimate for it.
+
+    Raises:
+        UnknownName: no such GPU. BadInput: this machine, as long as it was not calibrated.
+    """
+    if gpu == THIS:
+        return here.speed(), here.BAND
+    return fitted.speed_of(gpu), fitted.band(gpu, devices)
 
 
 def with_speed(

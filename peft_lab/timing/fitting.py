@@ -21,7 +21,7 @@ _NUDGE = 1e-3
 
 @dataclass(frozen=True)
 class Measured:
-    """A step that was measured: what was done at several lengths, how often each of them comes, and the mean seconds."""
+    """A step that was measured: what was done at several lengths, how often each comes, and the mean seconds."""
 
     tables: tuple[Table, ...]
     weights: tuple[float, ...]
@@ -61,13 +61,17 @@ def fit(
     errors = residuals(x)
     best, damping = cost(x, errors), 1e-2
     for _ in range(_ROUNDS):
-        slopes = np.stack([(residuals(x + _NUDGE * unit) - errors) / _NUDGE for unit in np.eye(len(x))], axis=1)
+        slopes = np.stack(
+            [(residuals(x + _NUDGE * unit) - errors) / _NUDGE for unit in np.eye(len(x))], axis=1
+        )
         weights = np.minimum(1.0, _HUBER / np.maximum(np.abs(errors), 1e-12))
         normal = slopes.T @ (weights[:, None] * slopes) + np.diag(held**2)
         downhill = slopes.T @ (weights * errors) + held**2 * (x - start)
         before = best
         while damping < 1e6:
-            moved = np.clip(x - np.linalg.solve(normal + damping * np.diag(np.diag(normal)), downhill), lower, upper)
+            moved = np.clip(
+                x - np.linalg.solve(normal + damping * np.diag(np.diag(normal)), downhill), lower, upper
+            )
             found = residuals(moved)
             now = cost(moved, found)
             if now < best:

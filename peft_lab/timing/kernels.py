@@ -95,7 +95,7 @@ class Table:
         return np.asarray(busy + launched)
 
     def on_host(self, speed: Speed) -> Numbers:
-        """Seconds in which the host asks for each operation, once. What a list of tensors holds is asked for with it."""
+        """Seconds in which the host asks for each operation, once. Tensors of a list are asked for with it."""
         masks = self._masks
         return np.where(masks["view"], speed.view, np.where(masks["each"], 0.0, speed.ask))
 

@@ -57,7 +57,9 @@ SHEETS: dict[str, Sheet] = {
     "rtx-4090": _sheet(165.2, 82.6, 1008, 72, 128, 2520, 450, _ADA, 163.5),
     "rtx-5090": _sheet(209.5, 104.8, 1792, 96, 170, 2407, 575, _BLACKWELL),
     "a10": _sheet(125, 31.2, 600, 6, 72, 1695, 150, "NVIDIA A10 data sheet; GA102 whitepaper"),
-    "l4": _sheet(121, 30.3, 300, 48, 58, 2040, 72, "NVIDIA L4 data sheet (dense: half of what is printed); Ada whitepaper"),
+    "l4": _sheet(
+        121, 30.3, 300, 48, 58, 2040, 72, "NVIDIA L4 data sheet (dense: half of it); Ada whitepaper"
+    ),
     "rtx-6000-ada": _sheet(364.2, 91.1, 960, 96, 142, 2505, 300, _ADA),
     "l40s": _sheet(362.05, 91.6, 864, 96, 142, 2520, 350, "NVIDIA L40S data sheet; Ada whitepaper"),
     "a100-40": _sheet(312, 19.5, 1555, 40, 108, 1410, 400, _AMPERE, 271.2),

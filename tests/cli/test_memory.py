@@ -289,3 +289,17 @@ def test_a_packed_base_is_a_precision(run: Run, tmp_path: Path) -> None:
 def test_the_published_protocol_runs(run: Run) -> None:
     (row,) = run("memory", "--model", "gpt2", "--protocol", "metamath", "--method", "lora", "--json").document
     assert row["peak_bytes"] < row["reserved_bytes"]
+
+
+def test_a_gpu_adds_the_seconds_of_a_step(run: Run) -> None:
+    (row,) = run(*ASK, "--method", "lora", "--gpu", "l40s", "--json").document
+    step = row["step_seconds"]
+    assert 0 < step["low"] < step["value"] < step["high"] < 1
+    assert row["tokens_per_second"] == pytest.approx(2 * 32 / step["value"])
+    (other,) = run(*ASK, "--method", "lora", "--gpu", "h100", "--json").document
+    assert other["step_seconds"]["high"] / other["step_seconds"]["low"] > step["high"] / step["low"]
+    assert "a step" in run(*ASK, "--method", "lora", "--gpu", "l40s").out
+
+
+def test_an_unknown_gpu_is_said(run: Run) -> None:
+    assert "Known: t4" in run(*ASK, "--gpu", "abacus", fails=2).err

@@ -55,9 +55,8 @@ def headline(situation: Situation, found: Recommendation) -> None:
     if plan.seconds is not None:
         span = duration.span(*plan.seconds)
         st.markdown(
-            f":small[Training takes {span}: its arithmetic over the speed on the device's data sheet "
-            f"{figures.badge('cited')}, "
-            f"of which {duration.REACHED[0]:.0%} to {duration.REACHED[1]:.0%} is assumed to be reached.]"
+            f":small[Training takes {span}: the work of its steps, counted, at the share of the device's data sheet "
+            f"that published trainings reached {figures.badge('cited')}.]"
         )
 
 

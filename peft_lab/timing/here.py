@@ -1,0 +1,102 @@
+"""What this machine's processor reaches: measured once, in seconds, and kept in the home (``doctor --calibrate``).
+
+A processor does what it is asked for at once, so that nothing is hidden: asking is part of every operation.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from peft_lab import machine
+from peft_lab.assets import store as assets
+from peft_lab.errors import BadInput
+from peft_lab.timing.kernels import CONSTANTS, Speed
+
+FILE = "speed.json"
+#: Factors around an estimate for this machine: other programs share it. Assumed; the errors of runs are shown beside.
+BAND = (0.75, 1.5)
+#: Rows, columns and inner size of the products that are timed: those of a small model's step.
+_PRODUCT = (320, 1536, 576)
+_FEW, _MANY = 2**17, 2**24  # numbers of 32 bits: half a MiB and 64 MiB
+_PATIENCE = 0.25  # seconds for each measurement
+
+
+def place() -> Path:
+    """Where the measurement is kept."""
+    return assets.home() / FILE
+
+
+def known() -> dict[str, Any] | None:
+    """What was measured and when; ``None`` before that, or where it cannot be read."""
+    try:
+        kept = json.loads(place().read_text("utf-8"))
+        Speed(**{name: float(kept["constants"][name]) for name in CONSTANTS})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return dict(kept)
+
+
+def speed() -> Speed:
+    """Raises BadInput before it was measured."""
+    kept = known()
+    if kept is None:
+        raise BadInput(
+            "How fast this machine is was not measured yet: peft-lab doctor --calibrate does.", "gpu"
+        )
+    return Speed(**{name: float(kept["constants"][name]) for name in CONSTANTS})
+
+
+def calibrate() -> dict[str, Any]:
+    """Measure this processor, keep what was found, and return it. Takes some seconds and imports torch."""
+    import torch
+
+    start = time.perf_counter()
+    rows, columns, inner = _PRODUCT
+    found: dict[str, float] = {}
+    with torch.no_grad():
+        for name, dtype in (("matmul16", machine.compute_dtype()), ("matmul32", torch.float32)):
+            left, right = torch.randn(rows, inner, dtype=dtype), torch.randn(columns, inner, dtype=dtype)
+            found[name] = (
+                2 * rows * columns * inner / _each(lambda a=left, b=right: torch.nn.functional.linear(a, b))
+            )
+        few, many, one = torch.ones(_FEW), torch.ones(_MANY), torch.ones(8)
+        found["start"] = found["ask"] = _each(lambda: one + one)
+        found["view"] = _each(lambda: one[2:4])
+        # An operand read and a result written.
+        found["cache"] = 2 * few.nbytes / max(_each(lambda: few * 2) - found["start"], 1e-9)
+        found["memory"] = found["bus"] = 2 * many.nbytes / _each(lambda: many * 2)
+        found["held"] = float(4 * few.nbytes)
+        matrix = torch.eye(64) * 2
+        found["column"] = _each(lambda: torch.linalg.inv(matrix)) / len(matrix)
+    # What asking takes is in every operation's least time.
+    found["ask"] = found["view"] = 0.0
+    kept = {
+        "constants": {name: found[name] for name in CONSTANTS},
+        "device": machine.CPU.describe(),
+        "threads": torch.get_num_threads(),
+        "seconds": time.perf_counter() - start,
+        "measured": time.strftime("%Y-%m-%d %H:%M"),
+    }
+    place().parent.mkdir(parents=True, exist_ok=True)
+    place().write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+    return kept
+
+
+def _each(work: Callable[[], Any]) -> float:
+    """Seconds of one call: of several batches of them the fastest, which other programs disturbed least."""
+    work()
+    begun = time.perf_counter()
+    work()
+    number = max(1, int(0.02 / max(time.perf_counter() - begun, 1e-7)))
+    times = []
+    until = time.perf_counter() + _PATIENCE
+    while time.perf_counter() < until or len(times) < 3:
+        begun = time.perf_counter()
+        for _ in range(number):
+            work()
+        times.append((time.perf_counter() - begun) / number)
+    return min(times)
