@@ -67,6 +67,9 @@ class Stage:
 class Devices:
     """The devices that a step runs on: here one that has everything. Several are peft_lab.sharding's."""
 
+    #: Whether layers that are alike have alike things on this device.
+    alike = True
+
     def __init__(self) -> None:
         self.watched: Watched | None = None
 
@@ -125,7 +128,7 @@ def _run(
     blueprint: Blueprint, setting: Setting, schedule: Schedule, devices: Devices
 ) -> tuple[Trace, int, bool]:
     depth = blueprint.depth
-    if depth > DEPTH * blueprint.period and not names_layers(blueprint.method):
+    if devices.alike and depth > DEPTH * blueprint.period and not names_layers(blueprint.method):
         # What does not suit a few layers may suit all of them, and what suits neither says so at full depth.
         with suppress(PeftLabError, *REFUSALS):
             found = _unrolled(blueprint, setting, schedule, devices)

@@ -21,6 +21,19 @@ def _refuse(name: str, where: str) -> Unsupported:
     return Unsupported(f"{OPTIMIZER_TITLES[name]} is not simulated {where}: {known} are.", "optimizer")
 
 
+def check(name: str) -> None:
+    """Raises Unsupported for an optimizer that does not work on what FSDP2 splits.
+
+    Tried with bitsandbytes 0.50.2: its operations raise for a DTensor ("got mixed torch.Tensor and DTensor", "does not
+    have a sharding strategy registered").
+    """
+    if name not in _MOMENTS:
+        raise Unsupported(
+            f"{OPTIMIZER_TITLES[name]} is bitsandbytes', whose optimizers do not take parameters that FSDP2 has split.",
+            "optimizer",
+        )
+
+
 class Hosted:
     """An optimizer whose parameters, gradients and states are in main memory: there it works, here it takes nothing."""
 

@@ -33,6 +33,8 @@ class _Several(Devices):
     def __init__(self, how: Sharding) -> None:
         super().__init__()
         self.how = how
+        # Whole parameters' states are handed out one by one, so that a device has some layers' and not others'.
+        self.alike = how.kind != "zero1"
         self._recorder: Recorder | None = None
         self._mesh: Any = None
         self._named: ExitStack | None = None
@@ -40,6 +42,9 @@ class _Several(Devices):
     @contextmanager
     def around(self, recorder: Recorder) -> Iterator[None]:
         self._recorder = recorder
+        if self.how.kind == "zero1":
+            # It compiles functions when it is imported, which it cannot while others stand in torch's place.
+            pass
         with ExitStack() as stack:
             self._mesh = stack.enter_context(fabric.process_group(self.how.devices))
             stack.enter_context(fabric.streams(recorder))
@@ -53,6 +58,8 @@ class _Several(Devices):
             return optimizing.Hosted(name, parameters)
         if self.how.kind == "zero1":
             return optimizing.divided(name, parameters, foreach)
+        if self.how.runs == "fsdp2":
+            optimizing.check(name)
         return super().optimizer(name, parameters, foreach)
 
     def split(self, model: torch.nn.Module, layers: Sequence[torch.nn.Module]) -> torch.nn.Module:

@@ -76,6 +76,19 @@ def test_what_is_split_is_split_and_what_is_whole_is_whole() -> None:
     assert max(p.parts["weights"] for p in replicated.points) == weights[0]
 
 
+def test_zero_1_divides_the_states_alone() -> None:
+    whole, split = ask("full", Sharding("ddp", 8)), ask("full", Sharding("zero1", 8))
+    assert not split.unrolled
+
+    def most(result: ShardedResult, part: str) -> int:
+        return max(point.parts[part] for point in result.points)
+
+    assert most(whole, "weights") == most(split, "weights")
+    assert most(whole, "gradients") == most(split, "gradients")
+    # The largest parameter is a quarter of the model, and nobody shares it.
+    assert 0.125 * most(whole, "optimizer") < most(split, "optimizer") < 0.3 * most(whole, "optimizer")
+
+
 def test_what_is_sent_is_what_theory_says() -> None:
     whole = ask("full", Sharding("fsdp2", 4))
     kept = ask("full", Sharding("zero2", 4))
@@ -122,8 +135,9 @@ def test_what_cannot_be_meant_is_refused(how: Sharding, field: str) -> None:
 
 
 def test_an_optimizer_that_is_not_simulated_there_is_refused() -> None:
-    with pytest.raises(Unsupported, match="8-bit"):
-        ask("lora", Sharding("fsdp2", 2, offload=True), optimizer="adamw8bit")
+    for how in (Sharding("fsdp2", 2, offload=True), Sharding("fsdp2", 2), Sharding("zero1", 2)):
+        with pytest.raises(Unsupported, match="8-bit"):
+            ask("lora", how, optimizer="adamw8bit")
 
 
 def test_a_stand_in_says_so() -> None:
