@@ -24,7 +24,8 @@ def seconds(wanted: Wanted) -> tuple[float, int]:
     """For all candidates, and how many fit."""
     start = time.perf_counter()
     asked = [
-        get_pool().submit(0, ranking.evaluate, asdict(wanted), asdict(one)) for one in ranking.candidates(wanted)
+        get_pool().submit(0, ranking.evaluate, asdict(wanted), asdict(one))
+        for one in ranking.candidates(wanted)
     ]
     found = ranking.rank(wanted, [future.result() for future in asked])
     return time.perf_counter() - start, len(found)
