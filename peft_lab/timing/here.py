@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,7 @@ def calibrate() -> dict[str, Any]:
     with torch.no_grad():
         for name, dtype in (("matmul16", machine.compute_dtype()), ("matmul32", torch.float32)):
             left, right = torch.randn(rows, inner, dtype=dtype), torch.randn(columns, inner, dtype=dtype)
-            found[name] = (
-                2 * rows * columns * inner / _each(lambda a=left, b=right: torch.nn.functional.linear(a, b))
-            )
+            found[name] = 2 * rows * columns * inner / _each(partial(torch.nn.functional.linear, left, right))
         few, many, one = torch.ones(_FEW), torch.ones(_MANY), torch.ones(8)
         found["start"] = found["ask"] = _each(lambda: one + one)
         found["view"] = _each(lambda: one[2:4])
@@ -92,7 +91,7 @@ def _each(work: Callable[[], Any]) -> float:
     begun = time.perf_counter()
     work()
     number = max(1, int(0.02 / max(time.perf_counter() - begun, 1e-7)))
-    times = []
+    times: list[float] = []
     until = time.perf_counter() + _PATIENCE
     while time.perf_counter() < until or len(times) < 3:
         begun = time.perf_counter()

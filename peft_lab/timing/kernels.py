@@ -101,7 +101,7 @@ class Table:
 
     def pieces(self, each: Numbers) -> Numbers:
         """Seconds of each operation, added up over the operations of each piece."""
-        return np.bincount(self.piece, each * self.count, len(self.times))
+        return np.bincount(self.piece, each * self.count, len(self.times)).astype(np.float64)
 
     def total(self, each: Numbers, *kinds: str) -> float:
         """Seconds of each operation, added up over the whole step; of these kinds, or all."""

@@ -298,8 +298,8 @@ def test_a_gpu_adds_the_seconds_of_a_step(run: Run) -> None:
     assert row["tokens_per_second"] == pytest.approx(2 * 32 / step["value"])
     (other,) = run(*ASK, "--method", "lora", "--gpu", "h100", "--json").document
     assert other["step_seconds"]["high"] / other["step_seconds"]["low"] > step["high"] / step["low"]
-    assert "a step" in run(*ASK, "--method", "lora", "--gpu", "l40s").out
+    assert "a step" in run(*ASK, "--method", "lora", "--gpu", "l40s").stdout
 
 
 def test_an_unknown_gpu_is_said(run: Run) -> None:
-    assert "Known: t4" in run(*ASK, "--gpu", "abacus", fails=2).err
+    assert "Known: t4" in run(*ASK, "--gpu", "abacus").refused()

@@ -13,6 +13,7 @@ from bench import step_time, transfer
 from peft_lab import published, timing
 from peft_lab.timing import fitted, protocol
 from peft_lab.timing.fitting import fit
+from peft_lab.timing.kernels import Table
 from peft_lab.timing.others import others
 from peft_lab.timing.sheets import SHEETS
 
@@ -71,7 +72,6 @@ def test_figures_of_others_lie_within_the_band() -> None:
 
 def test_a_row_is_traced_as_it_is_kept() -> None:
     name = "lora--llama-3.2-3B-rank32"
-    now = [step_time.Table(work) for work in protocol.traced(name)]
+    now = [Table(work) for work in protocol.traced(name)]
     for table, kept in zip(now, step_time.measured()[name].tables, strict=True):
-        assert step_time.Table is type(kept)
         assert table.nbytes.sum() == kept.nbytes.sum() and table.flops.sum() == kept.flops.sum()
