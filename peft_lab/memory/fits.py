@@ -18,10 +18,12 @@ class Needing(Protocol):
     """What is found about a step, on one device or on one of several."""
 
     @property
-    def peak_bytes(self) -> int: ...
+    def peak_bytes(self) -> int:
+        """Tensors alive at once, at most."""
 
     @property
-    def reserved_bytes(self) -> int | None: ...
+    def reserved_bytes(self) -> int | None:
+        """What the device's allocator holds for them; None where there is no such allocator."""
 
 
 def needed(simulation: Needing) -> int:

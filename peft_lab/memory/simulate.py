@@ -108,7 +108,11 @@ def check(request: StepRequest) -> tuple[ModelEntry, MethodSpec]:
 
 @contextmanager
 def refusing(entry: ModelEntry, spec: MethodSpec) -> Iterator[None]:
-    """What libraries raise comes as a SimulationError with their reason."""
+    """For as long as libraries may refuse.
+
+    Raises:
+        SimulationError: one did, with its reason.
+    """
     try:
         yield
     except REFUSALS as error:

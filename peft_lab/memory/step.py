@@ -155,7 +155,7 @@ def accumulate(subject: Subject, recorder: Recorder, batch: dict[str, Any]) -> N
     enter("forward")
     loss = _loss(subject, batch)
     enter("backward")
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     del loss
     label_gradients(subject.model, recorder)
 

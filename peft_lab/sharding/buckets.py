@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from peft_lab.memory.account import walk
 from peft_lab.memory.trace import Mark, Sent, Storage, Trace
@@ -24,10 +24,11 @@ def bucket_sizes(trained: Sequence[torch.nn.Parameter], how: Sharding) -> list[i
     """Bytes of each bucket from the second step on, for parameters in the order of the model."""
     import torch.distributed as dist
 
+    torch_dist: Any = dist  # DDP's own functions, which it exports to nobody
     came = list(trained)[::-1]
-    usual = [dist._DEFAULT_FIRST_BUCKET_BYTES, _USUAL * _MIB]
+    usual = [torch_dist._DEFAULT_FIRST_BUCKET_BYTES, _USUAL * _MIB]
     limits = usual if how.bucket_mb is None else [int(how.bucket_mb * _MIB)] * 2
-    found, _ = dist._compute_bucket_assignment_by_size(came, limits)
+    found, _ = torch_dist._compute_bucket_assignment_by_size(came, limits)
     return [sum(came[i].numel() * came[i].element_size() for i in bucket) for bucket in found]
 
 

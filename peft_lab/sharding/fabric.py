@@ -89,7 +89,6 @@ def process_group(devices: int) -> Iterator[Any]:
     """
     import torch.distributed as dist
 
-    # It tells torch what exchanges of tensors without values return.
     from torch.distributed.device_mesh import init_device_mesh
     from torch.testing._internal.distributed.fake_pg import FakeStore
 

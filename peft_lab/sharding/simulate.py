@@ -7,6 +7,7 @@ import gc
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.memory import account
@@ -44,7 +45,7 @@ class _Several(Devices):
         self._recorder = recorder
         if self.how.kind == "zero1":
             # It compiles functions when it is imported, which it cannot while others stand in torch's place.
-            pass
+            import_module("torch.distributed.optim")
         with ExitStack() as stack:
             self._mesh = stack.enter_context(fabric.process_group(self.how.devices))
             stack.enter_context(fabric.streams(recorder))

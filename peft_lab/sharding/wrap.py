@@ -127,7 +127,7 @@ def replicate(
             # The first time after a backward pass it makes its buckets anew, in the order in which gradients came.
             before, recorder.part = recorder.part, "buffers"
             try:
-                return super()._pre_forward(*inputs, **kwargs)  # type: ignore[misc]
+                return super()._pre_forward(*inputs, **kwargs)  # type: ignore[no-untyped-call]
             finally:
                 recorder.part = before
 
