@@ -88,7 +88,6 @@ def process_group(devices: int) -> Iterator[Any]:
         ValueError: this process is in a group already.
     """
     import torch.distributed as dist
-
     from torch.distributed.device_mesh import init_device_mesh
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
