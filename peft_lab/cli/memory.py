@@ -35,9 +35,10 @@ from peft_lab.memory.simulate import simulate, simulate_config
 from peft_lab.methods.base import MethodSpec, plain_task
 from peft_lab.methods.knobs import Values
 from peft_lab.models.catalogue import ModelEntry, resolve
+from peft_lab.plan.steps import split_seconds
 from peft_lab.sharding.how import KINDS, TITLES, Sharding, notes
 from peft_lab.sharding.simulate import simulate_sharded
-from peft_lab.timing import estimate
+from peft_lab.timing import estimate, links
 from peft_lab.timing.estimate import Seconds, speed_named
 
 _PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "other")
@@ -108,6 +109,9 @@ def memory_command(
     sharding: Annotated[
         str | None, typer.Option("--sharding", help=f"How they share the step: {', '.join(KINDS)}.")
     ] = None,
+    link: Annotated[
+        str, typer.Option("--link", help=f"What connects them: {', '.join(links.LINKS)}.")
+    ] = "pcie",
     as_json: options.Json = False,
 ) -> None:
     """Simulate a training step's memory on a GPU, without weights. By default for every method that applies."""
@@ -130,7 +134,8 @@ def memory_command(
         setting = Setting(batch, seq, optimizer=optimizer, generate=_generation(generate))
         heading = f"{entry.title}, {batch:,} × {seq:,} tokens{_on_each(how)}"
     if card is not None and gpu is not None:
-        speed_named(gpu)
+        speed_named(gpu, devices)
+        links.check(link)
         setting = replace(setting, device=card.kind, capability=card.capability)
     setting.check()
     chosen = subjects.choose(entry, method, sets, adapter_config)
@@ -139,8 +144,12 @@ def memory_command(
     results, failed, left_out = _simulate_all(entry, chosen, jobs, setting, device, every)
     if device and how.runs == "none" and len(chosen.methods) == len(results) == 1:
         results = [_on_all_models(entry, chosen, results[0], setting, device, dtype, checkpointing)]
-    if gpu is not None and how.runs == "none":
-        results = [_timed(one, gpu, setting) for one in results]
+    if gpu is not None:
+        asked = {
+            spec.slug: StepRequest(entry.name, spec.slug, values, setting, dtype, checkpointing)
+            for spec, values in chosen.methods
+        }
+        results = [_timed(one, gpu, link, asked.get(one.simulation.method), setting) for one in results]
     chosen.tell()
     for note in (*left_out, *_cut_short(results), *(f"note: {text}" for text in notes(how))):
         output.note(note)
@@ -294,10 +303,16 @@ def _on_all_models(
     return replace(result, room=replace(result.room, models=models_that_fit(device, asked)))
 
 
-def _timed(one: _Simulated, gpu: str, setting: Setting) -> _Simulated:
-    """With the seconds of its last step."""
-    step = estimate.seconds(one.simulation.work[-1], gpu)
-    return replace(one, step=step, tokens=setting.batch * setting.seq)
+def _timed(one: _Simulated, gpu: str, link: str, asked: StepRequest | None, setting: Setting) -> _Simulated:
+    """With the seconds of its last step; a split step's from the work of ``asked``, the same on one device."""
+    found = one.simulation
+    if isinstance(found, Simulation):
+        step, devices = estimate.seconds(found.work[-1], gpu), 1
+    else:
+        assert asked is not None, "configs from files are not split"
+        devices = found.sharding.devices
+        step = split_seconds(simulate(asked).work[-1], found, gpu, link)
+    return replace(one, step=step, tokens=setting.batch * setting.seq * devices)
 
 
 def _generation(text: str | None) -> tuple[int, int] | None:

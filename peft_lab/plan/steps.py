@@ -141,11 +141,28 @@ def _work(request: StepRequest) -> Work:
     return simulate(request).work[-1]
 
 
-def sent_by(how: ShardedResult) -> float:
-    """Bytes that one device sends in a pass. On a ring of w devices each sends (w - 1)/w of what is gathered or
-    scattered, and twice that of what is summed up (Thakur et al. 2005, section 4)."""
-    share = (how.sharding.devices - 1) / how.sharding.devices
-    return sum(one.nbytes * share * (2 if one.kind == "all-reduce" else 1) for one in how.exchanges)
+def split_seconds(work: Work, split: ShardedResult, gpu: str, link: str) -> Seconds:
+    """One step on each device, from the work of the step on one: where parameters are split, so is the optimizer's.
+
+    Raises:
+        UnknownName: a GPU or link of which no speed is known.
+    """
+    devices = split.sharding.devices
+    passing, ending = parted(work)
+    own = 1 / devices if split.sharding.runs == "fsdp2" else 1.0
+    sent = split.sent_bytes
+    return added(
+        [
+            estimate.seconds(passing, gpu, devices, link, sent),
+            estimate.seconds(ending, gpu, devices, link).times(own),
+        ]
+    )
+
+
+def parted(work: Work) -> tuple[Work, Work]:
+    """The passes, and the optimizer's step after them."""
+    passing = tuple(piece for piece in work if piece.phase != "optimizer")
+    return passing, tuple(piece for piece in work if piece.phase == "optimizer")
 
 
 def pace(
@@ -161,14 +178,12 @@ def pace(
     setting = Setting(step.batch * situation.pairs, tokens, optimizer=step.optimizer)
     asked = StepRequest(situation.model, method, values, setting, dtype, step.checkpointing)
     work = _work(asked.on(situation.hardware))
-    passing = tuple(piece for piece in work if piece.phase != "optimizer")
-    ending = tuple(piece for piece in work if piece.phase == "optimizer")
+    passing, ending = parted(work)
     share = (situation.devices - 1) / situation.devices
-    each, once = 0.0, 0.0
+    each, once, own = 0.0, 0.0, 1.0
     if step.sharding.startswith("fsdp2"):
-        each = sent_by(
-            split_step(situation, method, values, how_run(method, 1, step.checkpointing), step.sharding)
-        )
+        one = split_step(situation, method, values, how_run(method, 1, step.checkpointing), step.sharding)
+        each, own = one.sent_bytes, 1 / situation.devices  # each runs the optimizer on its own part
     elif situation.devices > 1:
         once = 2 * share * split.BYTES[step.dtype if method == "full" else "float32"] * trainable
 
@@ -178,7 +193,7 @@ def pace(
     try:
         last = timed(passing, each + once)
         parts = [timed(passing, each).times(accumulate - 1), last] if accumulate > 1 else [last]
-        found = added([*parts, timed(ending)])
+        found = added([*parts, timed(ending).times(own)])
     except UnknownName:
         return None
     return Pace(found, accumulate, each * accumulate + once)

@@ -69,6 +69,13 @@ class ShardedResult:
     seconds: float = 0.0
     source: str = "simulated"
 
+    @property
+    def sent_bytes(self) -> float:
+        """What one device sends in a pass. On a ring of w devices each sends (w - 1)/w of what is gathered or
+        scattered, and twice that of what is summed up (Thakur et al. 2005, section 4)."""
+        share = (self.sharding.devices - 1) / self.sharding.devices
+        return sum(one.nbytes * share * (2 if one.kind == "all-reduce" else 1) for one in self.exchanges)
+
     def as_dict(self) -> dict[str, Any]:
         """The command line's JSON: as of a step on one device, and what is sent, held at the peak and left out."""
         coarse = {name: self.parts[name] for name in OWN_NAMES}

@@ -302,4 +302,34 @@ def test_a_gpu_adds_the_seconds_of_a_step(run: Run) -> None:
 
 
 def test_an_unknown_gpu_is_said(run: Run) -> None:
-    assert "Known: t4" in run(*ASK, "--gpu", "abacus").refused()
+    assert "There is no device called 'abacus'. Known:" in run(*ASK, "--gpu", "abacus").refused()
+
+
+def test_a_split_step_says_its_peak_and_its_seconds(run: Run) -> None:
+    asked = (
+        "memory",
+        *[
+            "--model",
+            "smollm2-135m",
+            "--method",
+            "lora",
+            "--batch",
+            "4",
+            "--seq",
+            "128",
+            "--gpu",
+            "a100-80",
+            "--json",
+        ],
+    )
+    (one,) = run(*asked).document
+    (split,) = run(*asked, "--devices", "4", "--sharding", "fsdp2", "--link", "nvlink").document
+    assert split["sharding"]["devices"] == 4
+    assert split["parts"]["weights"] < one["parts"]["weights"] / 3
+    assert split["step_seconds"]["low"] < split["step_seconds"]["value"] < split["step_seconds"]["high"]
+    assert split["step_seconds"]["parts"]["link"] > one["step_seconds"]["parts"]["link"] == 0
+    assert split["tokens_per_second"] == pytest.approx(4 * 4 * 128 / split["step_seconds"]["value"])
+
+
+def test_an_unknown_link_is_said(run: Run) -> None:
+    assert "Known: pcie" in run(*ASK, "--gpu", "h100", "--link", "string").refused()
