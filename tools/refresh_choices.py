@@ -61,6 +61,8 @@ def main(arguments: list[str]) -> None:
         ]
     if again:
         target.unlink(missing_ok=True)
+        if target == TARGET:
+            kept.simulations.cache_clear()  # they were read to know what ships
     with kept.watching() as asked:
         for example in () if files else EXAMPLES:
             there = Situation(
