@@ -175,7 +175,7 @@ def _settings(facts: Facts) -> Section:
 
 
 def _data(facts: Facts) -> Section:
-    shared = [batches.Encoded]
+    shared: list[Any] = [batches.Encoded]
     if facts.classifies:
         shared.append(batches.encode_labels)
         code = (
