@@ -16,6 +16,7 @@ from peft_lab.workers.pool import get_pool
 
 ASKED = {
     "Llama 3.1 8B, one H100": Wanted("llama-3.1-8b", "sft", 10_000, 384, 512, "h100"),
+    "Mistral 7B, one RTX 4090, after it": Wanted("mistral-7b", "sft", 10_000, 384, 512, "rtx-4090"),
     "Llama 3.1 70B, eight H100": Wanted("llama-3.1-70b", "sft", 10_000, 384, 512, "h100", 8, "nvlink"),
 }
 

@@ -11,7 +11,7 @@ import yaml
 
 from peft_lab.export.snippet import hub_id
 from peft_lab.memory.devices import devices
-from peft_lab.plan.script import NAME, ROWS, Facts
+from peft_lab.plan.facts import NAME, ROWS, Facts
 from peft_lab.recipes.sizes import ALL_LINEAR
 
 #: Versions whose sources the keys were read in.

@@ -11,12 +11,13 @@ from typing import Any
 
 from peft_lab.models.catalogue import ModelEntry, resolve
 from peft_lab.plan import configs, script
+from peft_lab.plan.facts import NAME, ROWS, gather, refusal
 from peft_lab.plan.ranking import Planned
 from peft_lab.plan.wanted import Wanted
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 ABOUT = {
-    script.NAME: "the training itself: plain libraries, with the lab's own step",
+    NAME: "the training itself: plain libraries, with the lab's own step",
     "accelerate.yaml": "the same ranks for accelerate",
     "skypilot.yaml": "rents the GPUs and starts the script, for SkyPilot",
     "axolotl.yaml": "the same plan for Axolotl",
@@ -50,15 +51,15 @@ def write(fields: Mapping[str, Any], planned: Planned) -> Written:
     wanted = Wanted(**fields)
     assert planned.plan is not None
     entry = resolve(wanted.model)
-    facts = script.gather(entry, planned.candidate.method, planned.plan, wanted.situation().purpose)
+    facts = gather(entry, planned.candidate.method, planned.plan, wanted.situation().purpose)
     layer = layer_class(entry) if facts.sharded else ""
     files: dict[str, str] = {}
     missing: dict[str, str] = {}
-    reason = script.refusal(facts)
+    reason = refusal(facts)
     if reason:
-        missing[script.NAME] = reason
+        missing[NAME] = reason
     else:
-        files[script.NAME] = script.script(facts)
+        files[NAME] = script.script(facts)
         files["accelerate.yaml"] = configs.accelerate(facts, layer)
         files["skypilot.yaml"] = configs.skypilot(facts, wanted.gpu)
     reason = configs.axolotl_refusal(facts)
@@ -94,7 +95,7 @@ def layer_class(entry: ModelEntry) -> str:
 
 def _dataset(objective: str) -> str:
     columns = {"prompt": "text"} if objective == "cpt" else {"prompt": "prompt", "response": "completion"}
-    rows: dict[str, Any] = {"file_name": script.ROWS, "columns": columns}
+    rows: dict[str, Any] = {"file_name": ROWS, "columns": columns}
     if objective == "preference":
         rows |= {"ranking": True, "columns": {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}}
     return json.dumps({"rows": rows}, indent=2) + "\n"

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from peft_lab.choose.plan import StepPlan
 from peft_lab.errors import Unsupported
-from peft_lab.export.calls import TASK_TYPES, PeftCall, literal, peft_call, quantisation_source
+from peft_lab.export.calls import literal, quantisation_source
 from peft_lab.export.layout import WIDTH, Section, as_script
 from peft_lab.export.method_code import Applied, applied
 from peft_lab.export.snippet import hub_id
 from peft_lab.export.source import constants, printed
-from peft_lab.methods import get_method
-from peft_lab.methods.base import MethodSpec, TaskType
-from peft_lab.models.catalogue import ModelEntry
 from peft_lab.plan import spread
-from peft_lab.recipes.job import ANSWERS, OBJECTIVES
+from peft_lab.plan.facts import NAME, ROWS, Facts, refusal
+from peft_lab.recipes.job import OBJECTIVES
 from peft_lab.training import batches, precision, schedule, step
 
 SEED = 0
 #: As the step is simulated.
 CLIP = 1.0
-NAME = "train.py"
-ROWS = "rows.jsonl"
-#: Objectives whose loss is the next token's, or a class's: what the step makes.
-WRITTEN = (*ANSWERS, "cpt")
 _OPTIMIZERS = {
     "adamw": ("torch.optim.AdamW", "torch"),
     "adamw8bit": ("bitsandbytes.optim.AdamW8bit", "bitsandbytes"),
@@ -35,69 +26,6 @@ _OPTIMIZERS = {
     "paged_adamw": ("bitsandbytes.optim.PagedAdamW", "bitsandbytes"),
     "sgd": ("torch.optim.SGD", "torch"),
 }
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a plan's files are written from."""
-
-    entry: ModelEntry
-    method: MethodSpec
-    plan: StepPlan
-    objective: str
-    call: PeftCall | None
-
-    @property
-    def values(self) -> Mapping[str, Any]:
-        """All knobs."""
-        return self.plan.values
-
-    @property
-    def task_type(self) -> TaskType:
-        return TASK_TYPES[self.entry.kind]
-
-    @property
-    def classifies(self) -> bool:
-        """Whether rows have a class: models that write answer with words instead."""
-        return self.entry.kind == "encoder"
-
-    @property
-    def sharded(self) -> bool:
-        """Whether weights are split over the ranks."""
-        return self.plan.sharding.startswith("fsdp2")
-
-    @property
-    def four_bits(self) -> bool:
-        return self.method.quantization(self.values) is not None
-
-    def said(self, name: str) -> Any:
-        """A setting of the recipe."""
-        return self.plan.settings[name].value
-
-
-def gather(entry: ModelEntry, method: str, plan: StepPlan, objective: str) -> Facts:
-    """The facts of a plan. Raises as :func:`peft_lab.export.calls.peft_call`."""
-    spec = get_method(method)
-    call = peft_call(entry, spec, plan.values, TASK_TYPES[entry.kind])
-    return Facts(entry, spec, plan, objective, call)
-
-
-def refusal(facts: Facts) -> str:
-    """Why no script does this plan; empty where one does."""
-    plan = facts.plan
-    if facts.objective not in WRITTEN or (facts.classifies and facts.objective != "classification"):
-        what = OBJECTIVES[facts.objective]
-        return f"The script's loss is that of the next token or of a class; {what} takes another."
-    if plan.dtype == "float16":
-        return (
-            "This card lacks the precision that the script computes in; with its own, losses need scaling, which the "
-            "script does not do."
-        )
-    if facts.sharded and facts.call is None and facts.method.slug != "full":
-        return f"{facts.method.title} is not in PEFT, and its own parts are not split by layers."
-    if facts.sharded and plan.optimizer != "adamw":
-        return "bitsandbytes' optimizers do not work on parameters that FSDP2 has split."
-    return ""
 
 
 def script(facts: Facts) -> str:
@@ -175,7 +103,7 @@ def _settings(facts: Facts) -> Section:
 
 
 def _data(facts: Facts) -> Section:
-    shared = [batches.Encoded]
+    shared: list[Any] = [batches.Encoded]
     if facts.classifies:
         shared.append(batches.encode_labels)
         code = (

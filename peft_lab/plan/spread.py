@@ -56,6 +56,7 @@ def spread(model: Any, sharding: str, device: str, computes: torch.dtype | None)
             gradients are then added up in float32.
     """
     import torch
+    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
 
     kind = device.partition(":")[0]
@@ -64,9 +65,7 @@ def spread(model: Any, sharding: str, device: str, computes: torch.dtype | None)
     if sharding == "ddp":
         where = [device] if kind == "cuda" else None
         return torch.nn.parallel.DistributedDataParallel(model.to(device), device_ids=where)
-    how: dict[str, Any] = {
-        "mesh": torch.distributed.init_device_mesh(kind, (torch.distributed.get_world_size(),))
-    }
+    how: dict[str, Any] = {"mesh": init_device_mesh(kind, (torch.distributed.get_world_size(),))}
     if computes is not None:
         how["mp_policy"] = MixedPrecisionPolicy(param_dtype=computes, reduce_dtype=torch.float32)
     if sharding == "fsdp2+offload" and kind == "cuda":

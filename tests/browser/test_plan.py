@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Browser, ViewportSize, expect
+import pytest
+from playwright.sync_api import Page, expect
 
 from tests.browser.driver import visit
 
-VIEW = ViewportSize(width=390, height=844)
+PHONE = {"viewport": {"width": 390, "height": 844}}
 SECONDS = 240_000
 ADDRESS = "plan?model=smollm2-135m&gpu=rtx-4090&rows=500&row_tokens=100&seq=128&price=0.5"
 
 
-def test_a_plan_on_a_phone_without_motion(chromium: Browser, app_url: str) -> None:
-    page = chromium.new_page(viewport=VIEW, reduced_motion="reduce")
+@pytest.mark.parametrize("page", [PHONE], indirect=True)
+def test_a_plan_on_a_phone_without_motion(page: Page, app_url: str) -> None:
+    page.emulate_media(reduced_motion="reduce")
     visit(page, f"{app_url}/{ADDRESS}")
     expect(page.get_by_role("heading", name="Files that do exactly this")).to_be_visible(timeout=SECONDS)
     expect(page.get_by_role("heading", name="Backward")).to_be_visible(timeout=SECONDS)
@@ -29,4 +31,3 @@ def test_a_plan_on_a_phone_without_motion(chromium: Browser, app_url: str) -> No
     )
     assert names and set(names) == {"none"}
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    page.close()

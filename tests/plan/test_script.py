@@ -17,6 +17,7 @@ from peft_lab.errors import Unsupported
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import resolve
 from peft_lab.plan import configs, script
+from peft_lab.plan.facts import NAME, Facts, gather
 from peft_lab.plan.files import layer_class
 from peft_lab.recipes.recipe import Setting
 
@@ -29,7 +30,7 @@ def setting(name: str, value: Any) -> Setting:
     return Setting(name, value, None, (), (), "cited", "", "")
 
 
-def planned(method: str, sharding: str, model: str, **changes: Any) -> script.Facts:
+def planned(method: str, sharding: str, model: str, **changes: Any) -> Facts:
     """A plan for two ranks with two passes each."""
     entry, spec = resolve(model), get_method(method)
     told = {"r": 4, "lora_dropout": 0.0} if method in ("lora", "qlora") else {}
@@ -40,12 +41,12 @@ def planned(method: str, sharding: str, model: str, **changes: Any) -> script.Fa
         "remembered": "float32" if method == "full" else "bfloat16", "sharding": sharding, "devices": 2,
         "settings": {name: setting(name, value) for name, value in said.items()},
     }  # fmt: skip
-    return script.gather(entry, method, StepPlan(**{**fields, **changes}), "sft")
+    return gather(entry, method, StepPlan(**{**fields, **changes}), "sft")
 
 
 def run(text: str, folder: Path, rows: Path, ranks: int) -> list[float]:
     """The losses that the script prints."""
-    file = folder / script.NAME
+    file = folder / NAME
     file.write_text(text, "utf-8")
     start = [sys.executable]
     if ranks > 1:
