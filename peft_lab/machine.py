@@ -207,6 +207,20 @@ def device_of(kind: str) -> Device:
     return next(device for device in DEVICES if device.kind == kind)
 
 
+def device_of_rank() -> str:
+    """The device of this process among those that torchrun started: a GPU of its own, made the current one, or ``cpu``.
+
+    Scripts of plans hold this function as its source, so it asks nothing else of this module.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    torch.cuda.set_device(device)
+    return device
+
+
 def may_have_gpu() -> bool:
     """Whether it is worth asking torch for a GPU, which takes a second: there is a driver. Loads no torch."""
     return sys.platform == "darwin" or any(driver.exists() for driver in DRIVERS)

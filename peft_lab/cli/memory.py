@@ -9,7 +9,7 @@ about one method, it simulates the step on every model of the catalogue too, so 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,11 @@ from typing import Annotated, Any
 
 import typer
 
-from peft_lab import units
 from peft_lab.cli import fitting, options, output, subjects
 from peft_lab.cli.application import FAILED, command
 from peft_lab.cli.fitting import Found, Job, Room
 from peft_lab.cli.progress import ProgressBars
+from peft_lab.cli.simulated import Simulated, tables, timed
 from peft_lab.cli.subjects import Subjects
 from peft_lab.errors import BadInput, SimulationError, Unsupported
 from peft_lab.memory import protocol as metamath
@@ -35,13 +35,11 @@ from peft_lab.memory.simulate import simulate, simulate_config
 from peft_lab.methods.base import MethodSpec, plain_task
 from peft_lab.methods.knobs import Values
 from peft_lab.models.catalogue import ModelEntry, resolve
-from peft_lab.plan.steps import split_seconds
 from peft_lab.sharding.how import KINDS, TITLES, Sharding, notes
 from peft_lab.sharding.simulate import simulate_sharded
-from peft_lab.timing import estimate, links
-from peft_lab.timing.estimate import Seconds, speed_named
+from peft_lab.timing import links
+from peft_lab.timing.estimate import speed_named
 
-_PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "other")
 _OF_PROTOCOL = ("seq", "dtype", "optimizer", "checkpointing")  # options whose values --protocol sets
 
 
@@ -49,26 +47,6 @@ class Protocol(StrEnum):
     """How published peaks were taken."""
 
     METAMATH = "metamath"
-
-
-@dataclass(frozen=True)
-class _Simulated:
-    """A simulation, the file it was asked for by, what fits, and which of its sizes are where the search ended."""
-
-    simulation: Found
-    file: Path | None = None
-    room: Room | None = None
-    at_least: tuple[str, ...] = ()
-    step: Seconds | None = None
-    tokens: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        more = {"adapter_config": self.file} if self.file else {}
-        room = {"fits": {**self.room.as_dict(), "at_least": list(self.at_least)}} if self.room else {}
-        step = {}
-        if self.step:
-            step = {"step_seconds": self.step.as_dict(), "tokens_per_second": self.tokens / self.step.value}
-        return {**self.simulation.as_dict(), **more, **room, **step}
 
 
 @command("memory")
@@ -149,7 +127,7 @@ def memory_command(
             spec.slug: StepRequest(entry.name, spec.slug, values, setting, dtype, checkpointing)
             for spec, values in chosen.methods
         }
-        results = [_timed(one, gpu, link, asked.get(one.simulation.method), setting) for one in results]
+        results = [timed(one, gpu, link, asked.get(one.simulation.method), setting) for one in results]
     chosen.tell()
     for note in (*left_out, *_cut_short(results), *(f"note: {text}" for text in notes(how))):
         output.note(note)
@@ -158,7 +136,7 @@ def memory_command(
             source: Any = context.get_parameter_source(option)  # an enum of the click that typer brings along
             if source.name == "COMMANDLINE":
                 output.note(f"note: --{option} was not used: --protocol {protocol} says how the step is run")
-    output.show([one.as_dict() for one in results], as_json, human=lambda: _tables(heading, results))
+    output.show([one.as_dict() for one in results], as_json, human=lambda: tables(heading, results))
     if failed:
         raise typer.Exit(FAILED)
 
@@ -226,7 +204,7 @@ def _simulate_all(
     setting: Setting,
     device: Device | None,
     every: bool,
-) -> tuple[list[_Simulated], bool, list[str]]:
+) -> tuple[list[Simulated], bool, list[str]]:
     """All simulations that work; whether one did not (its reason is told on stderr); and notes on those left out.
 
     ``every``: nobody asked for a method in particular, so one that does not suit the step is left out.
@@ -235,7 +213,7 @@ def _simulate_all(
         BadInput: a config that cannot be applied, with its file. SimulationError: none of them works.
     """
     total = len(chosen.methods) + len(chosen.files)
-    results: list[_Simulated] = []
+    results: list[Simulated] = []
     failures: list[str] = []
     left_out: list[str] = []
     with ProgressBars(lines=False) as bars:
@@ -243,12 +221,12 @@ def _simulate_all(
             bars.update("Simulating", done / total, name)
             try:
                 if device is None:
-                    results.append(_Simulated(job(setting), file))
+                    results.append(Simulated(job(setting), file))
                 else:
                     limit = entry.shape.max_positions
                     limit = limit and limit - virtual
                     simulation, room = fitting.search(job, setting, device, limit)
-                    results.append(_Simulated(simulation, file, room, _at_least(room, limit)))
+                    results.append(Simulated(simulation, file, room, _at_least(room, limit)))
             except Unsupported as error:
                 if not every:
                     raise
@@ -266,7 +244,7 @@ def _simulate_all(
     return results, bool(failures), left_out
 
 
-def _cut_short(results: list[_Simulated]) -> list[str]:
+def _cut_short(results: list[Simulated]) -> list[str]:
     """What a search did not look beyond: there the answer is a lower bound."""
     units_of = {"batch": "rows", "seq": "tokens a row"}
     return [
@@ -287,12 +265,12 @@ def _at_least(room: Room, positions: int | None) -> tuple[str, ...]:
 def _on_all_models(
     entry: ModelEntry,
     chosen: Subjects,
-    result: _Simulated,
+    result: Simulated,
     setting: Setting,
     device: Device,
     dtype: str,
     checkpointing: bool,
-) -> _Simulated:
+) -> Simulated:
     """The same step on the models of the catalogue, with the knobs that were moved."""
     if result.room is None:
         return result
@@ -303,18 +281,6 @@ def _on_all_models(
     return replace(result, room=replace(result.room, models=models_that_fit(device, asked)))
 
 
-def _timed(one: _Simulated, gpu: str, link: str, asked: StepRequest | None, setting: Setting) -> _Simulated:
-    """With the seconds of its last step; a split step's from the work of ``asked``, the same on one device."""
-    found = one.simulation
-    if isinstance(found, Simulation):
-        step, devices = estimate.seconds(found.work[-1], gpu), 1
-    else:
-        assert asked is not None, "configs from files are not split"
-        devices = found.sharding.devices
-        step = split_seconds(simulate(asked).work[-1], found, gpu, link)
-    return replace(one, step=step, tokens=setting.batch * setting.seq * devices)
-
-
 def _generation(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
@@ -323,35 +289,3 @@ def _generation(text: str | None) -> tuple[int, int] | None:
         message = f"--generate takes rows and new tokens, such as 50,300; '{text}' is not of that form."
         raise BadInput(message, "generate")
     return int(parts[0]), int(parts[1])
-
-
-def _tables(heading: str, results: list[_Simulated]) -> list[Any]:
-    columns = {"method": "left", "peak": "right", "reserved": "right", **dict.fromkeys(_PARTS, "right")}
-    lines = []
-    for one in results:
-        row = one.simulation.as_dict()
-        reserved = "" if row["reserved_bytes"] is None else units.size(row["reserved_bytes"])
-        parts = (units.size(row["parts"][part]) for part in _PARTS)
-        lines.append((one.file or row["method"], units.size(row["peak_bytes"]), reserved, *parts))
-    hosts = [one.simulation.host_bytes for one in results if one.simulation.host_bytes]
-    paged = f"; {units.size(hosts[0])} of optimizer states in host memory" if hosts else ""
-    caption = f"peak: tensors alive at once; reserved: what PyTorch's CUDA allocator holds for them{paged}"
-    shown = [output.table(f"{heading}: memory of a training step (simulated)", columns, lines, caption)]
-    timed = [
-        (
-            one.file or one.simulation.method,
-            one.step.span,
-            one.step.bottleneck,
-            f"{one.tokens / one.step.value:,.0f}",
-        )
-        for one in results
-        if one.step
-    ]
-    if timed:
-        wide = {"method": "left", "a step": "right", "most for": "left", "tokens a second": "right"}
-        shown.append(output.table("How long a step takes (estimated from its operations)", wide, timed))
-    rooms = [(one.file or one.simulation.method, one.room) for one in results if one.room]
-    if rooms:
-        shown.append(fitting.table(rooms))
-    shown += [fitting.models_table(name, room) for name, room in rooms if room.models]
-    return shown

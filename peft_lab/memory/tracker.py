@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.memory.known_shapes import carry_out
 from peft_lab.memory.trace import EMPTY_CACHE, Mark, Sent, Storage, Trace
+from peft_lab.memory.valueless import BROKEN, scalar_standin, without_masks
 from peft_lab.memory.work import Op, Stretch, operations
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 #: Operations that make one tensor of a list.
 _JOINS = frozenset({"stack.default", "cat.default"})
-
-#: Mark on a tensor without values that says where values are infinite or no number.
-_BROKEN = "_says_broken"
 
 #: Bytes that a kernel takes and gives back inside one operation, by operation (see kernels.py).
 Scratch = Mapping[Any, Callable[..., int]]
@@ -209,41 +207,6 @@ def own_part(tensor: torch.Tensor) -> torch.Tensor:
     return found
 
 
-def scalar_standin(tensor: torch.Tensor) -> bool | int | float:
-    """What code reads when it asks a tensor without values for one: yes, one, the first of a list; no, when it
-    asks whether a value is broken.
-
-    ``tensor`` holds one number, whatever its shape.
-
-    PEFT asks in order to decide whether a module dropout spares this step (``rand(1) > p``), whether a norm is
-    finite or a logit infinite: the answers that compute, and so need memory, are given.
-    """
-    import torch
-
-    if tensor.dtype == torch.bool:
-        return not getattr(tensor, _BROKEN, False)
-    return 1.0 if tensor.is_floating_point() else 0
-
-
-def _without_masks(recorder: Recorder, indices: Any) -> list[Any]:
-    """Indices with every mask replaced by positions, which is what the device does first.
-
-    A mask is taken to pick everything: how much it picks depends on values.
-    """
-    import torch
-
-    found: list[Any] = []
-    for index in indices:
-        if index is None or index.dtype not in (torch.bool, torch.uint8):
-            found.append(index)
-            continue
-        for _ in range(index.dim()):
-            position = torch.zeros(index.numel(), dtype=torch.int64)
-            recorder.see(position)
-            found.append(position)
-    return found
-
-
 def tensors_in(result: Any) -> Iterable[torch.Tensor]:
     """The tensors an operation returned: itself, or those in a tuple or list of outputs. Of any shape."""
     import torch
@@ -296,10 +259,10 @@ def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watch
             if func is copy and split is not None and args[1].is_meta and not args[0].is_meta:
                 return args[0]  # what the first process hands out to all it has on its host already
             if func in indexing and args[0].is_meta:
-                args = (args[0], _without_masks(recorder, args[1]), *args[2:])
+                args = (args[0], without_masks(recorder.see, args[1]), *args[2:])
             result = carry_out(func, args, kwargs)
-            if func in broken or (func in any_of and hasattr(args[0], _BROKEN)):
-                setattr(result, _BROKEN, True)
+            if func in broken or (func in any_of and hasattr(args[0], BROKEN)):
+                setattr(result, BROKEN, True)
             recorder.see_results(func, args, result)
             for op, owner in operations(func, args, kwargs, result):
                 recorder.did(op, owner if owner is not None else _first_tensor(args, result))

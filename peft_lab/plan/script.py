@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+from peft_lab import machine
 from peft_lab.errors import Unsupported
 from peft_lab.export.calls import literal, quantisation_source
 from peft_lab.export.layout import WIDTH, Section, as_script
@@ -89,7 +90,8 @@ def _settings(facts: Facts) -> Section:
         f"MAX_LENGTH = {plan.seq}  # tokens of a row",
         f"CLIP, SEED, WEIGHT_DECAY = {CLIP}, {SEED}, 0.0",
         f"SHARDING = {literal(plan.sharding)}",
-        "RANK, WORLD, DEVICE = begin()",
+        "DEVICE = device_of_rank()",
+        "RANK, WORLD = begin(DEVICE)",
         "DTYPE = torch.bfloat16 if DEVICE != 'cpu' else torch.float32",
         "ACCUMULATE = math.ceil(UPDATE / (BATCH * WORLD))",
         "if UPDATE % WORLD:",
@@ -97,9 +99,8 @@ def _settings(facts: Facts) -> Section:
         "logging.set_verbosity_error()",
     ]
     imports = ("sys", "os", "math", "pathlib:Path", "torch", "transformers:logging", "transformers:set_seed")
-    return Section(
-        "Settings", "Those of the plan.", f"{printed(spread.begin)}\n\n" + "\n".join(lines), imports
-    )
+    functions = printed(machine.device_of_rank, spread.begin)
+    return Section("Settings", "Those of the plan.", f"{functions}\n\n" + "\n".join(lines), imports)
 
 
 def _data(facts: Facts) -> Section:

@@ -16,22 +16,18 @@ if TYPE_CHECKING:
     import torch
 
 
-def begin() -> tuple[int, int, str]:
+def begin(device: str) -> tuple[int, int]:
     """Join the other ranks that torchrun has started: NCCL between GPUs, gloo between processes of a CPU.
 
     Returns:
-        this rank, how many there are, and the device that it trains on.
+        this rank, and how many there are.
     """
     import torch
 
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    device = "cpu"
-    if torch.cuda.is_available():
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-        torch.cuda.set_device(device)
     if world > 1:
         torch.distributed.init_process_group("gloo" if device == "cpu" else "nccl")
-    return rank, world, device
+    return rank, world
 
 
 def layers_of(model: Any) -> list[torch.nn.Module]:
