@@ -50,7 +50,7 @@ test: lint types
 slow: $(VENV)/.dev
 	$(PY) -m peft_lab fetch
 	$(PY) $(PAIR) --ignore tests/browser -m slow
-	$(PY) $(PAIR) tests/browser -m slow
+	$(PY) -m pytest tests/browser -m slow
 
 # Both ends of every range in requirements.txt: the oldest releases it allows, and what a plain install gets today. uv finds the
 # releases; torch is pip's, from where pip is told to look, since PyPI's for Linux brings 3 GB for GPUs.

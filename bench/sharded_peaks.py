@@ -31,7 +31,6 @@ class Case:
     how: Sharding
     dtype: str = "float32"
     checkpointing: bool = False
-    autocast: bool = False
 
 
 def cases(devices: int) -> list[Case]:
@@ -39,7 +38,7 @@ def cases(devices: int) -> list[Case]:
     return [
         Case("LoRA, FSDP2", "lora", Sharding("fsdp2", devices)),
         Case("LoRA, FSDP2, layers kept whole", "lora", Sharding("fsdp2", devices, reshard=False)),
-        Case("LoRA in float32 beside bfloat16, FSDP2", "lora", Sharding("fsdp2", devices), "bfloat16", autocast=True),
+        Case("LoRA in float32 beside bfloat16, FSDP2", "lora", Sharding("fsdp2", devices), "bfloat16"),
         Case("full, FSDP2", "full", Sharding("fsdp2", devices)),
         Case("full, FSDP2, checkpointing", "full", Sharding("fsdp2", devices), checkpointing=True),
         Case(
@@ -79,7 +78,6 @@ def blueprint(case: Case) -> Blueprint:
         kind="causal-lm",
         method=lora if case.method == "lora" else None,
         dtype=getattr(torch, case.dtype),
-        autocast=case.autocast,
         checkpointing=case.checkpointing,
         alike=True,
     )

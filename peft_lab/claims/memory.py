@@ -109,8 +109,10 @@ def _comparable(model: Subject) -> Found:
     rows = [row for row in published.rows().values() if row.config is not None]
     near = [row for row in rows if 100 * row.accuracy >= accuracy("full")]
     best = max(
-        (row for row in near if row.config["peft_type"] == "LORA"), key=lambda row: row.accuracy, default=None
-    )  # type: ignore[index]
+        (row for row in near if row.config and row.config["peft_type"] == "LORA"),
+        key=lambda row: row.accuracy,
+        default=None,
+    )
     if best is None:
         return Found(
             "wrong", f"{len(near)} published runs were as good as full fine-tuning", "None was.", {"near": 0}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.memory.fake import tensors_held
 from peft_lab.memory.tracker import Recorder
 from peft_lab.training.precision import InPlace
-from peft_lab.training.step import Phase, train_step
+from peft_lab.training.step import Phase, add_gradients, train_step
 
 if TYPE_CHECKING:
     import torch
@@ -151,12 +151,7 @@ def train(subject: Subject, recorder: Recorder, optimizer: Any, batch: dict[str,
 
 def accumulate(subject: Subject, recorder: Recorder, batch: dict[str, Any]) -> None:
     """A pass whose gradients are added up for a later step."""
-    enter = phases(subject, recorder)
-    enter("forward")
-    loss = _loss(subject, batch)
-    enter("backward")
-    loss.backward()
-    del loss
+    add_gradients(subject.model, batch, lambda _, batch: _loss(subject, batch), phases(subject, recorder))
     label_gradients(subject.model, recorder)
 
 

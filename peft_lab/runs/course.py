@@ -46,7 +46,7 @@ class Prepared:
 
 def seed_everything(seed: int) -> None:
     """Equal seeds, equal runs: the head's start, the method's start, dropout."""
-    from accelerate.utils import set_seed  # type: ignore[import-untyped]
+    from accelerate.utils import set_seed
 
     set_seed(seed)
 

@@ -17,6 +17,7 @@ from typing import Any
 from peft_lab import published
 from peft_lab.errors import UnknownName
 from peft_lab.memory import protocol, simulate
+from peft_lab.memory.request import ConfigRequest
 from peft_lab.memory.running import Stage
 from peft_lab.memory.work import Work
 
@@ -50,7 +51,7 @@ def trace(
             _allocate(stage)
 
     setting = replace(protocol.SETTING, batch=batch)
-    found = simulate.simulate_config(model, config, setting, schedule=schedule)
+    found = simulate.simulate_config(ConfigRequest(model, config, setting), schedule)
     return found.work[-len(LENGTHS) :]
 
 

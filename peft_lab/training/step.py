@@ -24,6 +24,23 @@ def nobody(phase: str) -> None:
     """For those who do not follow the phases."""
 
 
+def add_gradients(
+    model: torch.nn.Module,
+    batch: Mapping[str, torch.Tensor],
+    loss_of: Callable[[torch.nn.Module, Mapping[str, torch.Tensor]], torch.Tensor],
+    phase: Phase = nobody,
+) -> None:
+    """A pass before that of the step: its gradients stay, and the step's own are added to them.
+
+    Args:
+        batch, loss_of, phase: as of :func:`train_step`.
+    """
+    phase("forward")
+    loss = loss_of(model, batch)
+    phase("backward")
+    loss.backward()
+
+
 def train_step(
     model: torch.nn.Module,
     batch: Mapping[str, torch.Tensor],

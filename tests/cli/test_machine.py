@@ -14,7 +14,16 @@ def test_doctor_reports_what_it_found(run: Run, monkeypatch: pytest.MonkeyPatch)
     found["checks"].append({"name": "Weather", "ok": False, "detail": "[rain] stay in"})
     monkeypatch.setattr(doctor, "examine", lambda verify: found)
     document = run("doctor", "--json").document
-    assert set(document) == {"python", "packages", "device", "cpu_features", "memory", "assets", "checks"}
+    assert set(document) == {
+        "python",
+        "packages",
+        "device",
+        "cpu_features",
+        "memory",
+        "assets",
+        "speed",
+        "checks",
+    }
     assert all(set(check) == {"name", "ok", "detail"} for check in document["checks"])
     shown = run("doctor").stdout
     assert "NOT OK" in shown

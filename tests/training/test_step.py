@@ -12,16 +12,16 @@ import torch
 from peft_lab.export import loop_code, task_code
 from peft_lab.memory import lab
 from peft_lab.memory import step as simulated
-from peft_lab.runs import training
+from peft_lab.runs import course, training
 from peft_lab.training import batches, loop, precision, schedule, step
 
 
 def test_runs_and_simulations_call_the_same_function() -> None:
-    assert vars(training)["fit"] is loop.fit
+    assert vars(course)["fit"] is loop.fit
     assert vars(loop)["train_step"] is vars(simulated)["train_step"] is step.train_step
     inside = inspect.getsource(lab.simulate_lab)
     assert "from peft_lab.training.step import train_step" in inside and "loss_at(" in inside
-    for module in (training, simulated, lab, loop):
+    for module in (course, training, simulated, lab, loop):
         source = inspect.getsource(module)
         assert ".backward(" not in source and "clip_grad_norm_(" not in source, module.__name__
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,13 @@ def readers_of(page: str) -> dict[str, Any]:
     if page in all_methods():
         tab = {"tab": lambda text: method._take_tab(page, text)}
         return readers(get_method(page), "smollm2-135m") | training_readers(page) | tab
-    return {
+    others: dict[str, Callable[[], dict[str, Any]]] = {
         "memory": controls.readers,
         "choose": form.readers,
         "fact_check": lambda: {name: claims._reader(name) for name in claims.DEFAULTS},
         "misconceptions": lambda: {"belief": misconceptions._take},
-    }[page]()
+    }
+    return others[page]()
 
 
 def test_there_are_many() -> None:

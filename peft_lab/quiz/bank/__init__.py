@@ -24,17 +24,17 @@ __all__ = ["all_questions", "compute_answer", "get_question", "make_question", "
 
 @cache
 def all_questions() -> dict[str, Question]:
-    """Every question by id, topics in teaching order, easy ones first within a topic."""
+    """Every question by id, topics in teaching order, easy ones first within a topic, and a method's own first."""
     found: list[Question] = []
     order = list(topics())
-    for info in pkgutil.iter_modules(__path__):
-        found.extend(importlib.import_module(f"{__name__}.{info.name}").QUESTIONS)
     for slug, spec in all_methods().items():
         own = part_of(slug, "questions")
         if own is not None:
             found.extend(own.QUESTIONS)
         elif slug in order:
             found.append(make_question(spec))
+    for info in pkgutil.iter_modules(__path__):
+        found.extend(importlib.import_module(f"{__name__}.{info.name}").QUESTIONS)
     found.sort(key=lambda question: (order.index(question.topic), LEVELS.index(question.level)))
     bank = {question.id: question for question in found}
     if len(bank) != len(found):

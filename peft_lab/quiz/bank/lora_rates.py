@@ -70,7 +70,7 @@ QUESTIONS = (
                 "same rate. You have changed the effective rate, and a comparison of ranks mixes the two.",
                 RATES,
                 src.ALGEBRA,
-                opens=lab("lora", r=128, lora_alpha=16),
+                opens=lab("lora", model="smollm2-135m", r=128, lora_alpha=16),
             ),
             then(
                 "Why is α called a learning rate in disguise?",

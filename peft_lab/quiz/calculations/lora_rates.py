@@ -52,7 +52,8 @@ def invariant_rates(case: Case) -> Answer:
 def attention_rank(case: Case) -> Answer:
     """The rank on attention maps alone that has as many parameters as a rank on the feed-forward maps alone."""
     r, block = case["r"], case.shape.block
-    feed, attention = (sum(both(block[role]) for role in roles) for roles in (FEED_FORWARD, ATTENTION))
+    feed = sum(both(group) for role, group in block.items() if role in FEED_FORWARD)
+    attention = sum(both(group) for role, group in block.items() if role in ATTENTION)
     value = r * feed / attention
     steps = [
         line(

@@ -57,7 +57,7 @@ def dpo_loss(case: Case) -> Answer:
     return result(
         value, "", steps,
         (_loss(beta * (chosen + rejected)), "that the rejected answer's log ratio is subtracted"),
-        (_loss(chosen - rejected), "β"),
+        (_loss(chosen - rejected), "β, which scales the margin"),
         (_loss(-margin), "the sign: the chosen answer's ratio should be the larger one"),
         (_loss(beta * chosen), "the rejected answer"),
         tolerance=0.005,

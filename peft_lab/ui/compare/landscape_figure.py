@@ -65,8 +65,7 @@ def landscape(lines: Sequence[Line], shown: str, title: str) -> go.Figure:
                 )
                 for spot in line.spots
             ],
-            hovertemplate="rate %{customdata[0]}: %{customdata[1]}<br>%{customdata[2]} to %{customdata[3]}, seeds: "
-            f"%{{customdata[4]}}<extra>{line.label}</extra>",
+            hovertemplate=_hover(line.label),
         )
     figure.update_layout(
         margin={"l": 8, "r": 8, "t": 8, "b": 40},
@@ -78,3 +77,9 @@ def landscape(lines: Sequence[Line], shown: str, title: str) -> go.Figure:
     )
     figure.update_yaxes(title=title, tickformat=theme.PERCENT_TICKS if shown == METRIC else None)
     return figure
+
+
+def _hover(label: str) -> str:
+    """What a point says under the pointer, from its custom data in their order."""
+    rate, mean, low, high, seeds = (f"%{{customdata[{place}]}}" for place in range(5))
+    return f"rate {rate}: {mean}<br>{low} to {high}, seeds: {seeds}<extra>{label}</extra>"
