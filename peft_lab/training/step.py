@@ -33,7 +33,8 @@ def add_gradients(
     """A pass before that of the step: its gradients stay, and the step's own are added to them.
 
     Args:
-        batch, loss_of, phase: as of :func:`train_step`.
+        batch: what ``loss_of`` reads, each tensor with the rows first.
+        loss_of: the mean loss over a batch, a tensor without dimensions.
     """
     phase("forward")
     loss = loss_of(model, batch)
