@@ -17,7 +17,8 @@ class Sheet:
         matmul16: dense 16-bit products summed in 32 bits, operations a second. matmul32: 32 bits, no tensor cores.
         memory: bytes a second. cache: bytes of the last cache. units: multiprocessors. clock: of the cores at most, in
             hertz. power: watts, its limit.
-        source: where it was looked up.
+        source: where it is printed. Of these the L40S's sheet was read, and A100's and H100's rates in Bekman's table;
+            the others still have to be held against the document.
         best16: what the best product of 16-bit matrices reached where somebody measured it (:data:`MEASURED`), else 0.
     """
 

@@ -50,7 +50,7 @@ def table(wanted: Wanted, ranked: Sequence[Planned]) -> None:
     priced = any(one.cost is not None for one in ranked)
     heads = [
         "Plan",
-        "Rows at once",
+        "Batch size",
         "Peak",
         "Free",
         "Time",
@@ -68,7 +68,7 @@ def table(wanted: Wanted, ranked: Sequence[Planned]) -> None:
         rows.append(cells)
     figures.table(heads, rows, numeric=(2, 3), fold=True)
     st.caption(
-        "Rows at once × passes that make an update. First stand plans that meet the deadline, then those that no other "
+        "Batch size × passes that make an update. First stand plans that meet the deadline, then those that no other "
         "plan of the same method beats in time, room and cost at once."
     )
     left = wanted.hours()
