@@ -39,7 +39,8 @@ app: $(VENV)/.runtime
 fetch: $(VENV)/.runtime
 	$(PY) -m peft_lab fetch
 
-# Two at a time, a file to a worker. A worker of browser tests has a Chromium, an app and a lab folder of its own.
+# Two at a time, a file to a worker, the longest files first (tests/conftest.py). A worker of browser tests has a Chromium,
+# an app and a lab folder of its own.
 PAIR := -m pytest -n 2 --dist loadfile
 test: lint types
 	$(PY) -m peft_lab fetch
@@ -50,7 +51,7 @@ test: lint types
 slow: $(VENV)/.dev
 	$(PY) -m peft_lab fetch
 	$(PY) $(PAIR) --ignore tests/browser -m slow
-	$(PY) -m pytest tests/browser -m slow
+	$(PY) $(PAIR) tests/browser -m slow
 
 # Both ends of every range in requirements.txt: the oldest releases it allows, and what a plain install gets today. uv finds the
 # releases; torch is pip's, from where pip is told to look, since PyPI's for Linux brings 3 GB for GPUs.

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import settings
 
 from peft_lab.assets import store as assets
-from peft_lab.errors import AssetError
+from peft_lab.errors import AssetError, RunError
+from peft_lab.runs import store
 
+T = TypeVar("T")
 IN_CI = os.environ.get("CI") == "true"
 REAL_HOME = assets.home()
 # what a test needs is on this machine or is not: nothing asks a hub
@@ -21,6 +29,25 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # no clock in a test: on a busy machine an example may take any time
 settings.register_profile("lab", deadline=None)
 settings.load_profile("lab")
+# The files that keep a worker longest: they train, simulate, or draw pages by the dozen. They are begun first, since a
+# worker that meets one of them last works on alone. The order is rough; ``--durations`` on a quiet machine tells it.
+LONGEST = (
+    "ui/test_pages.py",
+    "export/test_script.py",
+    "atlas/test_counted.py",
+    "methods/test_contract.py",
+    "ui/test_memory_page.py",
+    "runs/test_queue.py",
+    "runs/test_going_on.py",
+    "runs/test_training.py",
+    "memory/test_simulate.py",
+    "counting/test_count.py",
+    "ui/test_lab_addresses.py",
+    "drawing/test_layout.py",
+    "published/test_counts.py",
+    "drawing/test_mixtures.py",
+    "ui/test_take_away.py",
+)
 
 
 def missing(reason: str) -> None:
@@ -31,11 +58,27 @@ def missing(reason: str) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    first = {Path(__file__).parent / name: at for at, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: first.get(item.path, len(first)))
+    cases: Counter[tuple[Path, str]] = Counter()
     for item in items:
+        sampled = item.get_closest_marker("sampled")
+        if sampled:
+            function = (item.path, item.nodeid.partition("[")[0])
+            if cases[function] % sampled.args[0]:
+                item.add_marker(pytest.mark.slow)
+            cases[function] += 1
         if item.get_closest_marker("weights") and isinstance(item, pytest.Function):
             item.fixturenames.append("assets_home")
         if Path(__file__).parent / "browser" in item.path.parents:
             item.add_marker(pytest.mark.browser)
+
+
+def awaited(work: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns. In a thread of its own: a worker that has driven a browser has a loop running in this
+    one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(copy_context().run, asyncio.run, work).result()
 
 
 def link(home: Path) -> None:
@@ -56,6 +99,16 @@ def session_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield home
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_unended(session_home: Path) -> Iterator[None]:
+    """A run that a module's tests leave without an ending would hold up those of the next module for ever."""
+    yield
+    for run in store.runs() if (session_home / "runs").is_dir() else []:
+        with suppress(RunError):
+            if not run.status().final:
+                run.log.emit("stopped", message="left by a test")
+
+
 @pytest.fixture(scope="session")
 def assets_home(session_home: Path) -> Path:
     """PEFT_LAB_HOME of this session with all weights and data in it; they are fetched once if they are missing."""
@@ -68,6 +121,17 @@ def assets_home(session_home: Path) -> Path:
                 missing(f"no weights: {trouble}")
         link(session_home)
     return session_home
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch computes with one thread; put back, as the last digits of a run depend on their number."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -52,11 +52,14 @@ def app_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def served(home: Path, log: Path, base: str = "", **environment: str) -> Iterator[str]:
-    """The app with its own lab folder on a free port, as an address; ``base`` is the path that it lies under."""
+def served(
+    home: Path, log: Path, base: str = "", script: str = "app.py", **environment: str
+) -> Iterator[str]:
+    """The app (or another script) with its own lab folder on a free port, as an address; ``base`` is the path that it
+    lies under."""
     port = _free_port()
     url = f"http://localhost:{port}{base and f'/{base}'}"
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port)]
     env = {**os.environ, "PEFT_LAB_HOME": str(home), "STREAMLIT_SERVER_BASE_URL_PATH": base, **environment}
     with log.open("wb") as output:
         server = subprocess.Popen(

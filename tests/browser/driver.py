@@ -45,6 +45,23 @@ _STATE = """() => {
   };
 }"""
 
+# what stands on the right of the window and cannot be reached there: not what scrolls in a box of its own, nor what is
+# there for screen readers only
+_STICKS_OUT = """() => {
+  const boxed = (it) => {
+    for (let at = it; at && at.dataset?.testid !== 'stMain'; at = at.parentElement) {
+      if (at.classList.contains('katex-mathml')) return true;
+      const box = at.getBoundingClientRect();
+      if (at !== it && getComputedStyle(at).overflowX !== 'visible' && box.right <= innerWidth + 1) return true;
+    }
+    return false;
+  };
+  return [...document.querySelectorAll('[data-testid="stMain"] *')].filter((it) => {
+    const box = it.getBoundingClientRect();
+    return box.width > 0 && box.right > innerWidth + 1 && !boxed(it);
+  }).length;
+}"""
+
 MOST_TABS = 120  # more key presses than there are controls on any page
 # whether the control that has the focus is called so, up to what follows a dot ("Start · 20 min"), and not merely
 # begins so ("Start over"); an icon's name stands in a line of its own
@@ -72,6 +89,11 @@ def press(page: Page, name: str) -> None:
     if not page.evaluate(_FOCUSED, name):
         reach(page, name)
     page.keyboard.press("Enter")
+
+
+def sticks_out(page: Page) -> int:
+    """How many elements reach past the window on the right."""
+    return int(page.evaluate(_STICKS_OUT))
 
 
 def chromium_path() -> str | None:
@@ -112,3 +134,13 @@ def in_address(page: Page, part: str) -> None:
 def stop_button(page: Page) -> Locator:
     """The page's own Stop, not the one that Streamlit puts into the header while a script runs."""
     return page.get_by_test_id("stMain").get_by_role("button", name="Stop", exact=True)
+
+
+def pulled(page: Page, part: Locator, down: float) -> None:
+    """Take a part by its middle and pull it down so many pixels, without letting go."""
+    box = part.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x, y + down, steps=4)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
-from tests.browser.driver import settled, visit
+from peft_lab.ui.pages import titles
+from tests.browser.driver import settled, sticks_out, visit
 
-PAGES = sorted(path.stem for path in (Path(__file__).parents[2] / "pages").glob("*.py"))
+PAGES = tuple(titles())
 # What is quick to draw, where the page's defaults are not.
 QUERY = {"memory": "?model=minilm-l6&device=this-machine&batch=2&seq=16"}
 STATES = [
@@ -79,6 +79,27 @@ NARROW = (
     "compare",
     "practice",
 )
+
+
+@pytest.mark.parametrize("name", titles())
+def test_a_page_on_a_phone_has_no_serious_violation(name: str, reader: Page, app_url: str) -> None:
+    """Every page of the registry, in both themes, as wide as a phone."""
+    wide = reader.viewport_size
+    assert wide is not None
+    reader.set_viewport_size({"width": 390, "height": 844})
+    try:
+        for scheme in ("light", "dark"):
+            reader.emulate_media(color_scheme=scheme)
+            if scheme == "light":
+                visit(reader, f"{app_url}/{'' if name == 'home' else name}{QUERY.get(name, '')}")
+            reader.wait_for_function(_IS_SHOWN, arg=scheme, timeout=10_000)
+            settled(reader)
+            assert severe(reader) == [], scheme
+        assert sticks_out(reader) == 0
+    finally:
+        reader.set_viewport_size(wide)
+
+
 _UNFOLD = """() => document.querySelectorAll('[data-testid="stMain"] details:not([open]) > summary')
   .forEach(summary => summary.click())"""
 _SIDEWAYS = "document.documentElement.scrollWidth > window.innerWidth"

@@ -29,6 +29,7 @@ def press(page: Page, *keys: str) -> str:
     return str(page.evaluate(IN_TREE))
 
 
+@pytest.mark.slow
 def test_the_tree_by_keyboard_and_what_it_led_to(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/choose")
     recommended(page, "LoRA")

@@ -11,7 +11,7 @@ from peft_lab.ui.pages import titles
 from tests.browser.conftest import served
 from tests.browser.driver import visit
 
-PAGES = sorted(path.stem for path in (Path(__file__).parents[2] / "pages").glob("*.py"))
+PAGES = sorted(titles())
 QUICK = ("home", "lora", "memory")  # the others, a server for each, are slow
 # Every text that ever stands in the navigation.
 _NOTE_ENTRIES = """

@@ -23,8 +23,8 @@ MARKUP = "<img src=http://evil.example/a.png> $x$ :material/home: **b**"
 NAME = "[x](http://evil.example)"
 # What the pages read from their addresses; a page passes over the names that it does not know.
 _PARAMETERS = """
-  model tab topic device profile claim task method methods belief level path stop fixed run comparison x y r lr steps
-  batch seq seed rows rank optimizer dtype lora_alpha target_modules num_virtual_tokens num_layers memory latency
+  model tab topic device profile claim task method methods belief level path stop case fixed run comparison x y r lr
+  steps batch seq seed rows rank optimizer dtype lora_alpha target_modules num_virtual_tokens num_layers memory latency
 """
 COLD_SECONDS = (
     150  # for a new server's first page: worker processes start and load torch, a minute on busy cores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -43,8 +44,8 @@ def opened_elsewhere(browser: Browser, address: str) -> Page:
     )
 
 
-def heading(name: str) -> str:
-    return "PEFT Lab" if name == "home" else titles()[name]
+def heading(name: str) -> str | re.Pattern[str]:
+    return re.compile("Watch it learn") if name == "home" else titles()[name]
 
 
 def leads(browser: Browser, address: str, root: str, name: str) -> None:

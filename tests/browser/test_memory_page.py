@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.driver import in_address, settled
@@ -32,6 +33,7 @@ def typed(page: Page, name: str) -> None:
     control.press("Enter")
 
 
+@pytest.mark.slow
 def test_it_comes_to_rest_a_step_is_scrubbed_and_a_folder_is_typed(
     page: Page, app_url: str, tmp_path: Path
 ) -> None:
@@ -55,7 +57,7 @@ def test_it_comes_to_rest_a_step_is_scrubbed_and_a_folder_is_typed(
 
     typed(page, str(folder))
     expect(page.get_by_role("heading", name="One training step of tiny-bert")).to_be_visible(timeout=60_000)
-    expect(page.get_by_text("simulated, but not trained")).to_be_visible()
+    expect(page.get_by_text("counted and simulated, not trained")).to_be_visible()
     simulated(page)
     in_address(page, "tiny-bert")
 

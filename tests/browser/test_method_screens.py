@@ -57,6 +57,7 @@ _BROKEN = """() => {
 }"""
 
 
+@pytest.mark.slow
 @SIZES
 @pytest.mark.parametrize("method", ["lora", "adapters", pytest.param("ptuning", marks=pytest.mark.slow)])
 def test_nothing_is_cut_or_has_to_be_scrolled(page: Page, app_url: str, method: str) -> None:
@@ -77,6 +78,11 @@ def box(place: Locator) -> dict[str, float]:
     found = place.bounding_box()
     assert found is not None
     return {"x": found["x"], "y": found["y"], "width": found["width"], "height": found["height"]}
+
+
+def drawn(page: Page) -> Locator:
+    """The drawing in the layout that is seen: which one goes by the width of its column."""
+    return page.locator(".wide svg, .narrow svg").locator("visible=true").first
 
 
 def assert_in_view(page: Page, place: Locator) -> None:
@@ -109,7 +115,7 @@ def test_a_chosen_part_is_answered_beside_it_in_view(page: Page, app_url: str) -
 
 def test_a_part_is_answered_and_the_answer_closed_by_keyboard(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/prompt?tab=idea&model=minilm-l6")
-    part = page.locator('.wide svg [data-path="tokens"]')
+    part = drawn(page).locator('[data-path="tokens"]')
     part.focus()
     page.keyboard.press("Enter")
     panel = page.locator(".panel")
@@ -123,7 +129,7 @@ def test_a_part_is_answered_and_the_answer_closed_by_keyboard(page: Page, app_ur
 
 def test_the_drawing_and_the_tree_choose_the_same_part(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/lora?tab=modules")
-    page.locator('.wide svg [data-path$="v_proj"]').first.click()
+    drawn(page).locator('[data-path$="v_proj"]').first.click()
     settled(page)
     detail = page.locator("table.figures")
     expect(detail.get_by_text("lora_B.weight")).to_be_visible()
@@ -133,7 +139,7 @@ def test_the_drawing_and_the_tree_choose_the_same_part(page: Page, app_url: str)
     row.focus()
     page.keyboard.press("Enter")
     settled(page)
-    expect(page.locator('.wide svg [data-path$="q_proj"]').first).to_have_attribute("aria-pressed", "true")
+    expect(drawn(page).locator('[data-path$="q_proj"]').first).to_have_attribute("aria-pressed", "true")
     expect(row).to_have_attribute("aria-pressed", "true")
     expect(row).to_be_focused()
 
@@ -146,6 +152,7 @@ def tile(page: Page, label: str) -> Locator:
     )
 
 
+@pytest.mark.slow
 def test_a_page_in_a_new_tab_knows_of_the_run_and_both_places_say_the_same_peak(
     page: Page, app_url: str, chromium: Browser
 ) -> None:

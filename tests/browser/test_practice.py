@@ -13,6 +13,7 @@ SEED = 7
 PHONE = {"viewport": {"width": 390, "height": 844}}
 
 
+@pytest.mark.slow
 def test_a_mock_interview_by_keyboard(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/practice?tab=interview&seed={SEED}")
     press(page, "Start")
