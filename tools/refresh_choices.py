@@ -21,7 +21,8 @@ from peft_lab.choose.flips import flips
 from peft_lab.choose.reach import reach
 from peft_lab.choose.reading import parse
 from peft_lab.choose.recommend import recommend
-from peft_lab.choose.room import room_of
+from peft_lab.choose.room import Room
+from peft_lab.choose.simulating import simulating
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.tree import places
 from peft_lab.memory.devices import devices
@@ -30,6 +31,11 @@ from peft_lab.models.catalogue import catalogue
 TARGET = Path(kept.__file__).with_name(kept.FILE)
 USUAL = Situation()
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
+
+
+def asking(situation: Situation) -> Room:
+    """A room that simulates all it is asked for, so that what ships does not hang on what was known before."""
+    return Room(situation, simulating)
 
 
 def clicked() -> list[Situation]:
@@ -68,10 +74,10 @@ def main(arguments: list[str]) -> None:
             there = Situation(
                 model=example.model, device=example.device, devices=example.devices, link=example.link
             )
-            room = room_of(there)
+            room = asking(there)
             print(f"{example.model} on {example.device}: {room.base()}, full {room.full()}")
         for number, situation in enumerate(situations, start=1):
-            here = room_of(situation)
+            here = asking(situation)
             found = recommend(situation, here)
             changes = len(flips(situation, here, found)) if not files else 0
             print(
@@ -79,7 +85,7 @@ def main(arguments: list[str]) -> None:
             )
             _write(target, asked if not files else _new(asked))
         for situation in () if files else offered():
-            found = recommend(situation, room_of(situation))
+            found = recommend(situation, asking(situation))
             print(f"{situation.model} on {situation.device}: {found.method}", flush=True)
             _write(target, asked)
 

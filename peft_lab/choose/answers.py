@@ -115,6 +115,7 @@ def _step_said(situation: Situation, room: Room, method: str) -> str:
     if step is None:
         needs = units.size(room.least(method))
         return f"{title} row by row, {situation.seq:,} tokens each, needs {needs}; {usable} may be used on a device"
-    how = f", split over {room.devices:,} devices" if step.estimated else ""
+    how = f", split over {room.devices:,} devices" if step.split else ""
     rows = f"{step.batch} × {situation.seq:,} tokens"
-    return f"{title} with {rows}{how} needs {units.size(step.needed)}; {usable} may be used on a device"
+    most = "at most " if step.bound else ""
+    return f"{title} with {rows}{how} needs {most}{units.size(step.needed)}; {usable} may be used on a device"

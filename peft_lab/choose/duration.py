@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from peft_lab.choose import split
-from peft_lab.choose.room import Run, Step
+from peft_lab.choose import states
+from peft_lab.choose.step import Run, Step
 from peft_lab.memory.devices import THIS
 from peft_lab.methods import get_method
 from peft_lab.models.shapes import ModelShape
@@ -42,9 +42,9 @@ def seconds(
     formula = get_method(method).formula(shape, values)
     trainable, full = formula.trainable, method == "full"
     others = (devices - 1) / devices
-    sent = 2 * others * trainable * split.BYTES.get(step.dtype, 4) if devices > 1 else 0.0
-    if step.estimated:
-        sent += 2 * others * split.weights(shape, method, _run(step))
+    sent = 2 * others * trainable * states.BYTES.get(step.dtype, 4) if devices > 1 else 0.0
+    if step.split:
+        sent += 2 * others * states.weights(shape, method, _run(step))
     work = counted.work(
         shape,
         trainable,
@@ -54,7 +54,7 @@ def seconds(
         full=full,
         packed=method == "qlora",
         checkpointing=step.checkpointing,
-        bus=2.0 * step.host / devices,
+        bus=2.0 * step.host,
     )
     one = estimate.seconds(work, device, devices, link or "pcie", sent)
     steps = tokens / (step.batch * length * devices)

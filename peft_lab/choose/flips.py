@@ -77,7 +77,7 @@ def _of_what_was_given(situation: Situation, room: Room, found: Recommendation) 
         if found_answer(question, situation)[0] == value or getattr(situation, name) == setting:
             continue
         try:
-            then = decide(replace(situation, **{name: setting}), room).advice
+            then = decide(replace(situation, **{name: setting}), room, quick=True).advice
         except BadInput:  # this answer contradicts the others, such as text from an encoder
             continue
         title = then.short if then.method == found.method else then.title
@@ -99,7 +99,7 @@ def _storage(situation: Situation, room: Room, found: Recommendation) -> Iterato
     ):
         for size in candidates:
             other = replace(situation, storage=size + step)
-            then = decide(other, room).advice
+            then = decide(other, room, quick=True).advice
             if then.method != found.method:
                 said, setting = text.format(units.size(size)), {"storage": size + step}
                 yield Flip(
@@ -136,7 +136,7 @@ def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator
     for question, value, needs, more in edges:
         least = room.memory_for(needs)
         other = room.with_memory(least if more else least - 1)
-        then = decide(situation, other).advice
+        then = decide(situation, other, quick=True).advice
         card = situation.hardware.kind == "cuda"
         size = card_size(least) if card else units.size(least)
         what = "A card sold as" if card else "A machine with"

@@ -48,7 +48,7 @@ _STORES = Reason(
 )
 _TENANTS = (
     Reason("Servers hold one base and apply the adapter of each request: thousands of LoRAs were served so.",
-           f"{src.SLORA}, section 1; {src.PUNICA}, section 1"),
+           f"{src.SLORA}; {src.PUNICA}"),
     Reason("vLLM and servers like it serve LoRA; adapter layers, IA³ and prefixes they do not.", src.VLLM),
     Reason("vLLM takes ranks up to {vllm_rank} unless max_lora_rank says more.", src.VLLM, when=("serving", "vllm")),
     Reason("Each customer's data trains an adapter of its own: nothing of one is in another's weights.",
@@ -79,9 +79,13 @@ _KEEPS = Reason(
     "It forgets less of what the base could do than full fine-tuning does.", f"{src.LEARNS_LESS}, section 4.2",
     when=("forgetting", "matters"),
 )  # fmt: skip
+_BESIDE = Reason(
+    "Unmerged, the base stays what it was: whoever uses it without the adapter notices nothing.", "by definition", None,
+    when=("forgetting", "matters"),
+)  # fmt: skip
 _SEEDS = Reason(
     "With few rows the seed moves the result as much as the method: train several, stop by held-out rows, and report "
-    "the spread.", f"{src.FEW_SAMPLE}, sections 1 and 6", when=("rows", "few"),
+    "the spread.", src.FEW_SAMPLE, when=("rows", "few"),
 )  # fmt: skip
 _LARGE = {"r": 64, "lora_alpha": 16, "target_modules": ALL, "use_rslora": True}
 _LARGE_RANK = (
@@ -99,11 +103,11 @@ _ADVICE = (
         Reason("If a prompt is enough, there is no training, no adapter and no second model to maintain.",
                "by definition", None),
         Reason("The price is paid in every request: examples in the context are read again each time. With many "
-               "requests, tuning becomes cheaper.", f"{src.IA3}, section 1"),
+               "requests, tuning becomes cheaper.", src.IA3),
     )),
     Advice("retrieval", RETRIEVAL, (
         Reason("Facts that were looked up and put into the prompt were used better than facts that fine-tuning was to "
-               "teach.", f"{src.RETRIEVAL}, section 5"),
+               "teach.", src.RETRIEVAL),
         Reason("What is looked up can be changed or withdrawn without training, and shows where an answer is from.",
                "by definition", None),
         Reason("The price is paid in every request: what was found is read each time.", "by definition", None),
@@ -132,7 +136,7 @@ _ADVICE = (
                f"{src.LORA_REGRET}, introduction"),
         Reason("In the published comparison on {bench_base} it reached {lora_accuracy} right answers, full "
                "fine-tuning {full_accuracy}.", src.BENCH),
-        _KEEPS,
+        _KEEPS, _BESIDE,
     ), (*SMALL[:3], *FOUR, *SMALL[3:]), _LORA_INSTEAD, _STANDARD),
     Advice("lora-few", "lora", (
         _SEEDS,
@@ -149,6 +153,7 @@ _ADVICE = (
     Advice("lora-keeping", "lora", (*_LARGE_RANK,
         Reason("It forgets less of what the base could do than full fine-tuning does, and learns less of new text.",
                f"{src.LEARNS_LESS}, sections 4.1 and 4.2"),
+        _BESIDE,
     ), ("full-text", "lora", *SMALL[:3], *FOUR, *SMALL[3:]), _LORA_INSTEAD, _LARGE, "LoRA, large rank"),
     Advice("lora-reward", "lora", (
         Reason("A reward says about one bit for each answer: in reinforcement learning even rank 1 learnt as well as "
@@ -178,8 +183,8 @@ _ADVICE = (
         Reason("{model} is small: training all of it fits, a step needs {needed} of {memory} on {device}.", _STEP,
                Source.SIMULATED),
         Reason("With more than small data full fine-tuning of BERT models overtook training their biases.",
-               f"{src.BITFIT}, section 4"),
-        Reason("LoRA was as good on RoBERTa with a hundredth of the storage, so try both.", f"{src.LORA}, table 2"),
+               src.BITFIT),
+        Reason("LoRA was as good on RoBERTa with a hundredth of the storage, so try both.", src.LORA),
         Reason("For text of another field the whole encoder was trained on.", f"{src.DOMAIN}, section 3",
                when=("objective", "cpt")),
         Reason("One task means one copy, so a whole model to store is no obstacle here: {stored}.", _COUNT,
@@ -196,9 +201,9 @@ _ADVICE = (
         "learns more of new text, and forgets more of the old."),
     Advice("adapters", "adapters", (
         Reason("{trained} parameters for a task beside one shared base, swapped for each request while the base stays.",
-               f"{src.HOULSBY}, section 1"),
+               src.HOULSBY),
         Reason("One adapter after the feed-forward part of every layer is enough, at half the price of two.",
-               f"{src.PFEIFFER}, section 5 and table 1"),
+               f"{src.PFEIFFER}, table 1"),
         Reason("The price is time: layers in sequence took {adapter_latency} to {adapter_latency_most} longer for a "
                "single row.", f"{src.LORA}, table 1"),
         Reason("It needs code of your own to serve: servers such as vLLM apply LoRA only.", src.VLLM),
@@ -206,7 +211,7 @@ _ADVICE = (
         {"placement": "pfeiffer", "bottleneck": 64}),
     Advice("ia3", "ia3", (
         Reason("Made for few examples: with dozens of rows it beat both in-context learning and full fine-tuning of "
-               "the same base.", f"{src.IA3}, section 4", when=("rows", "few")),
+               "the same base.", src.IA3, when=("rows", "few")),
         _STORES, *_FOLDS,
     ), ("lora-small", *SMALL[1:], *FOUR), "was made for few rows and stays small."),
     Advice("ia3-many", "ia3", (
@@ -226,12 +231,12 @@ _ADVICE = (
     ), (), "acts in every layer and stays small.", {"target_modules": KEYS, "feedforward_modules": ()}),
     Advice("bitfit", "bitfit", (
         Reason("On small and medium data sets it kept up with full fine-tuning of BERT models, and sometimes beat it.",
-               f"{src.BITFIT}, section 4"),
+               src.BITFIT),
         Reason("{model} has {trained} biases, {share} of its parameters; nothing is added.", _COUNT, Source.COUNTED),
     ), (), "changes only existing biases and adds nothing."),
     Advice("bitfit-many", "bitfit", (
         Reason("Tasks differ only in their biases: these are swapped, nothing is added, and a request takes as long as "
-               "on the base.", f"{src.BITFIT}, section 1"),
+               "on the base.", src.BITFIT),
         Reason("{model} has {trained} biases, {share} of its parameters: {stored} per task.", _COUNT, Source.COUNTED),
     ), ("ia3-many", *SMALL, *FOUR), "changes only existing biases and adds nothing."),
     Advice("prompt", "prompt", (

@@ -10,8 +10,9 @@ from typing import Any
 from peft_lab import references as src
 from peft_lab.choose import duration
 from peft_lab.choose.advice import Advice
-from peft_lab.choose.room import BFLOAT16, Room, Step
+from peft_lab.choose.room import BFLOAT16, Room
 from peft_lab.choose.situation import Situation, stored_bytes
+from peft_lab.choose.step import SPLIT, Step
 from peft_lab.choose.tree import FEW_ROWS
 from peft_lab.methods import get_method
 from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS, Job, job
@@ -51,7 +52,7 @@ class StepPlan:
     devices: int = 1
     host_bytes: int = 0
     seconds: tuple[float, float] | None = None
-    split_run: bool = False
+    loss: str = "whole"
     settings: Mapping[str, Setting] = field(default_factory=dict)
 
     @property
@@ -60,9 +61,9 @@ class StepPlan:
         return 1 - self.needed_bytes / self.memory_bytes
 
     @property
-    def estimated(self) -> bool:
-        """Whether the peak is worked out from another step's simulation."""
-        return self.sharding.startswith("fsdp2") and not self.split_run
+    def split(self) -> bool:
+        """Whether each device has a share of the model alone."""
+        return self.sharding.startswith(SPLIT)
 
 
 def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPlan:
@@ -111,7 +112,7 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
             epochs * situation.tokens * situation.pairs,
             situation.link,
         ),
-        split_run=step.split_run,
+        loss=step.loss,
         settings=settings,
     )
 
@@ -147,7 +148,7 @@ def _settled(
     accumulate: int,
 ) -> dict[str, Setting]:
     """The recipe's settings with what the room and the plan decide in their place, and the knobs that it leaves out."""
-    how = "Estimated from the simulation of one device" if step.estimated else "Simulated training step"
+    how = "Simulated training step"
     devices, batch = situation.devices, said["batch"]
     settled = {
         "batch": _own("batch", step.batch, f"{how}: so many rows at once fit a device."),
@@ -158,20 +159,23 @@ def _settled(
         ),
         "optimizer": said["optimizer"]
         if step.optimizer == "adamw"
-        else _own("optimizer", step.optimizer, f"{how}: states of full width do not fit. {src.BLOCKWISE}, section 2."),
+        else _own("optimizer", step.optimizer, f"{how}: states of full width do not fit. {src.BLOCKWISE}."),
         "quantization": _own("quantization", "nf4", f"{how}: 16 bits do not fit. {src.QLORA}, section 3.")
         if advice.method == "qlora"
         else _own("quantization", "none", f"{how}: the base fits in 16 bits."),
         "sharding": _own("sharding", step.sharding, _shared(step, devices)),
     }  # fmt: skip
+    if step.loss == "chunked":
+        chunks = "all logits at once do not fit, so the loss is taken a few rows at a time"
+        settled["loss"] = _own("loss", step.loss, f"{how}: {chunks} (torch's linear_cross_entropy).")
     if advice.method == "full":
-        lost = f"{how}: float32 does not fit. Small updates are rounded away: {src.PURE_BF16}, section 3."
+        lost = f"{how}: float32 does not fit. Small updates are rounded away: {src.PURE_BF16}."
         kept = f"{how}: weights are remembered in float32. {src.MIXED}, section 3.1."
         settled["master_weights"] = _own(
             "master_weights", step.dtype, kept if step.dtype == "float32" else lost
         )
     if situation.rows < FEW_ROWS:
-        few, cited = f"{src.FEW_SAMPLE}, sections 1 and 6", str(Source.CITED)
+        few, cited = src.FEW_SAMPLE, str(Source.CITED)
         widely = f"Equal runs with other seeds differ widely: {few}."
         settled["seeds"] = replace(
             _own("seeds", SEEDS[-1], widely), band=(float(SEEDS[0]), float(SEEDS[-1])), kind=cited
@@ -199,5 +203,6 @@ def _shared(step: Step, devices: int) -> str:
     if step.sharding == "ddp":
         return f"All of the model on each of {devices:,} devices, gradients averaged."
     where = "; what is frozen waits in main memory" if step.host else ""
-    how = "the split step itself was simulated" if step.split_run else "estimated, not simulated"
-    return f"Weights, gradients and moments split over {devices:,} devices{where}: {how}."
+    return (
+        f"Weights, gradients and moments split over {devices:,} devices{where}: the split step was simulated."
+    )

@@ -20,8 +20,9 @@ from peft_lab.choose.answers import GIVEN, answer
 from peft_lab.choose.cited import ADAPTER_LATENCY
 from peft_lab.choose.leaves import ADVICE
 from peft_lab.choose.plan import StepPlan
-from peft_lab.choose.room import Room, Step
+from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation, stored_bytes
+from peft_lab.choose.step import Step
 from peft_lab.choose.tree import NODES, QUESTIONS, ROOT, label
 from peft_lab.choose.unknown import Unknown, unknown
 from peft_lab.errors import BadInput, SimulationError
@@ -119,8 +120,11 @@ def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None
     return replace(found, unknown=unknown(situation, chosen, planned), nearest=nearest)
 
 
-def decide(situation: Situation, room: Room) -> Decision:
-    """The advice alone, without reasons and runner-up. Raises as :func:`recommend`."""
+def decide(situation: Situation, room: Room, quick: bool = False) -> Decision:
+    """The advice alone, without reasons and runner-up. Raises as :func:`recommend`.
+
+    ``quick``: whether anything fits is enough, its step is the smallest.
+    """
     situation.check()
     path, leaf = walk(situation, room)
     if leaf.method in UNTRAINED:
@@ -128,7 +132,7 @@ def decide(situation: Situation, room: Room) -> Decision:
     overruled: list[Why] = []
     tried = (leaf, *(ADVICE[name] for name in leaf.others))
     for number, advice in enumerate(tried, start=1):
-        found = _step(situation, room, advice)
+        found = _step(situation, room, advice, room.smallest if quick else None)
         if isinstance(found, Step):
             return Decision(path, advice, found, overruled, tried[number:])
         overruled.append(replace(found, text=f"{_named(advice)}: {found.text}"))
@@ -215,6 +219,8 @@ def _step(
     except (BadInput, SimulationError) as error:
         return _against(str(error))
     if step is None:
+        if fitting is not None:  # nobody reads the reason
+            return _against("no step of it fits.")
         least = units.size(room.least(advice.method, values))
         return Why(f"even one row needs {least}.", _found_how(Source.SIMULATED), str(Source.SIMULATED))
     return step
@@ -269,7 +275,7 @@ def _result(
     if advice.method == NOTHING:
         why += overruled
     if plan is not None and advice.method == "full" and plan.remembered != "float32":
-        why.append(Why(words.LOST, f"{src.PURE_BF16}, section 3", str(Source.CITED)))
+        why.append(Why(words.LOST, src.PURE_BF16, str(Source.CITED)))
     why += [
         Why(words.sentence(step.because), _found_how(step.how), step.how)
         for step in path

@@ -1,78 +1,48 @@
 """What fits on the devices: answers come from simulating the training step, none from a rule of thumb.
 
 What does not fit is made smaller in the order of what that costs: fewer rows at once with accumulation, checkpointing,
-an 8-bit optimizer, weights remembered in 16 bits. A base in 4 bits is another method and stands in the tree. Split over
-several devices a step is not simulated but estimated from the simulation of one: :mod:`peft_lab.choose.split`.
+an 8-bit optimizer, a loss in chunks, weights remembered in 16 bits. A base in 4 bits is another method and stands in
+the tree. A step that is split is simulated as such (:mod:`peft_lab.sharding`), unless its states alone are too much.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from math import ceil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from math import ceil, inf
 from typing import Any
 
-from peft_lab.choose import kept, split
+from peft_lab.choose import states
+from peft_lab.choose.bounds import bounds, decided, largest_rows
+from peft_lab.choose.simulating import recalling, simulating
 from peft_lab.choose.situation import Situation
-from peft_lab.memory import fits
-from peft_lab.memory.request import StepRequest
-from peft_lab.memory.setting import Setting
-from peft_lab.memory.simulate import simulate
+from peft_lab.choose.step import OFFLOAD, SPLIT, Ask, Recall, Run, Step
+from peft_lab.errors import Unsupported
+from peft_lab.memory.setting import LOSSES
+from peft_lab.models.catalogue import resolve
+from peft_lab.training.chunked import altered
 
-DTYPE = "bfloat16"
 BFLOAT16 = (8, 0)  # compute capability from which a GPU multiplies it
-#: Kept free: more than the simulation was off at any published peak, and twice as much where it is an estimate.
-HEADROOM, HEADROOM_ESTIMATED = 0.05, 0.10
-
-
-@dataclass(frozen=True)
-class Run:
-    """How a step is run on one device. ``dtype``: of the weights as they are remembered."""
-
-    batch: int
-    checkpointing: bool
-    optimizer: str = "adamw"
-    dtype: str = DTYPE
-
-
-#: method, values, how it is run -> bytes that the device must have
-Needed = Callable[[str, Mapping[str, Any], Run], int]
-#: What is needed on the situation's device, as a function of the rest.
-Ask = Callable[[Situation], Needed]
-
-
-@dataclass(frozen=True)
-class Step:
-    """A training step that fits.
-
-    Attributes:
-        batch: rows on each device. needed: bytes on each. accumulate: so many make the batch that was asked for.
-        sharding: ``none``, ``ddp``, ``fsdp2``, or ``fsdp2+offload`` with ``host`` bytes in main memory.
-        split_run: whether a split step was itself simulated.
-    """
-
-    batch: int
-    checkpointing: bool
-    needed: int
-    accumulate: int = 1
-    optimizer: str = "adamw"
-    dtype: str = DTYPE
-    sharding: str = "none"
-    host: int = 0
-    split_run: bool = False
-
-    @property
-    def estimated(self) -> bool:
-        """Whether the figure is worked out from another step's simulation."""
-        return self.sharding.startswith("fsdp2") and not self.split_run
+#: Kept free: more than the simulation was off at any published peak, and twice as much where a step is split: NCCL's
+#: buffers are in none of its figures.
+HEADROOM, HEADROOM_SPLIT = 0.05, 0.10
+#: Of one logit at most: itself and its gradient in 16 bits; its copy, its logarithm and their gradient in 32.
+LOGIT_BYTES = 2 + 2 + 4 + 4 + 4
+#: How a model says that it cannot take its loss so.
+_NO_CHUNKS: Mapping[str, tuple[type[Exception], ...]] = {"whole": (), "chunked": (Unsupported,)}
 
 
 class Room:
-    """Asks whether steps fit. ``ask`` is the simulation, or in tests something that stands for it."""
+    """Asks whether steps fit.
 
-    def __init__(self, situation: Situation, ask: Ask, memory: int | None = None) -> None:
-        self._situation, self._ask = situation, ask
+    ``ask`` is the simulation, or in tests something that stands for it; ``recall``: what was simulated already.
+    """
+
+    def __init__(
+        self, situation: Situation, ask: Ask, memory: int | None = None, recall: Recall | None = None
+    ) -> None:
+        self._situation, self._ask, self._recall = situation, ask, recall
         self._needed = ask(situation)
         self.batch, self.devices = situation.batch, situation.devices
         self.memory = situation.hardware.memory if memory is None else memory
@@ -82,6 +52,11 @@ class Room:
         """Bytes of a device's memory that a plan may take."""
         return int(self.memory * (1 - HEADROOM))
 
+    @property
+    def usable_split(self) -> int:
+        """The same for a step that is split."""
+        return int(self.memory * (1 - HEADROOM_SPLIT))
+
     @staticmethod
     def memory_for(needed: int) -> int:
         """The least memory of a device on which so many bytes may be taken."""
@@ -89,35 +64,83 @@ class Room:
 
     def with_memory(self, memory: int) -> Room:
         """The same questions for a device that differs in its memory alone."""
-        return Room(self._situation, self._ask, memory)
+        return Room(self._situation, self._ask, memory, self._recall)
 
     def for_model(self, situation: Situation) -> Room:
         """The same device for a situation with another model."""
-        return Room(situation, self._ask, self.memory)
+        return Room(situation, self._ask, self.memory, self._recall)
 
     def needs(self, method: str, values: Mapping[str, Any], run: Run) -> int:
         """Bytes on one device. A preference is two sequences a row."""
         asked = replace(run, batch=run.batch * self._situation.pairs)
-        copies = split.copies(self._situation.shape, method, run.dtype)
-        return self._needed(method, values, asked) + copies
+        return self._needed(method, values, asked) + self._copies(method, run)
+
+    def _copies(self, method: str, run: Run) -> int:
+        """What the simulation of one device leaves out; that of a split step has it."""
+        return 0 if run.split else states.copies(self._situation.shape, method, run.dtype)
+
+    def between(self, method: str, values: Mapping[str, Any], run: Run) -> tuple[float, float]:
+        """Bytes on one device at least and at most, without asking the simulation."""
+        known = self._recall(self._situation, method, values, run) if self._recall else {}
+        if not known:
+            return 0.0, inf
+        shape, rows, seq = self._situation.shape, run.batch * self._situation.pairs, self._situation.seq
+        # a split step's peak is in the passes or in the optimizer's step: no line over rows, but it only grows
+        if run.split:
+            share = self.share(method, values, run)
+            each = [bounds({size: needed}, share, rows, seq) for size, needed in known.items()]
+            return max(low for low, _ in each), min(high for _, high in each)
+        copies = self._copies(method, run)
+        low, high = bounds(known, states.weights(shape, method, run), rows, seq)
+        return low + copies, high + copies
+
+    def share(self, method: str, values: Mapping[str, Any], run: Run) -> int:
+        """Bytes of weights, gradients and moments that each device has of a split step at least."""
+        if run.offloads:
+            return 0
+        return states.states(self._situation.shape, method, values, run) // self.devices
+
+    def may_help(self, method: str, values: Mapping[str, Any], run: Run, limit: int) -> bool:
+        """Whether a loss in chunks can make one row fit where a whole one did not: it saves the logits alone."""
+        if run.loss == "whole":
+            return True
+        logits = self._situation.pairs * self._situation.seq * self._situation.shape.vocab * LOGIT_BYTES
+        one = replace(run, batch=1, loss="whole")
+        known = decided(self.between(method, values, one), limit + logits)
+        return self.needs(method, values, one) - logits <= limit if known is None else known
 
     def least(self, method: str, values: Mapping[str, Any] | None = None) -> int:
-        """Bytes of the smallest step on one device: one row, checkpointed, with the method's cheapest states."""
-        run = list(self.states(method))[-1]
-        return self.needs(
-            method, self._values(method, values or {}), replace(run, batch=1, checkpointing=True)
-        )
+        """Bytes of the smallest step on one device: one row, checkpointed, with the method's cheapest states, and its
+        loss taken in chunks where the model can: what :meth:`smallest` tries last."""
+        values, states = self._values(method, values or {}), list(self.states(method))
+        needed = []
+        for loss in LOSSES:
+            run = next((run for run in reversed(states) if run.loss == loss), None)
+            if run is not None:
+                with suppress(*_NO_CHUNKS[loss]):
+                    needed.append(self.needs(method, values, replace(run, batch=1, checkpointing=True)))
+        return min(needed)
 
     def step(self, method: str, values: Mapping[str, Any]) -> Step | None:
         """The step that costs least of those that fit, up to the batch asked for; else ``None``."""
+        return self.held(method, values) or self.offloaded(method, values)
+
+    def held(self, method: str, values: Mapping[str, Any]) -> Step | None:
+        """As :meth:`step`, with everything on the devices."""
         each = ceil(self.batch / self.devices)
         for run in self.states(method):
-            found = self._alone(method, values, run, each)
-            if found is None and self.devices > 1:
-                found = self._split(method, values, run, each)
+            found = self._alone(method, values, run, each) or self._split(method, values, run, each, SPLIT)
             if found is not None:
                 return found
         return None
+
+    def offloaded(self, method: str, values: Mapping[str, Any]) -> Step | None:
+        """With what is split in main memory, where the optimizer runs too. Of full fine-tuning it would crawl."""
+        if method == "full":
+            return None
+        each = ceil(self.batch / self.devices)
+        found = (self._split(method, values, run, each, SPLIT + OFFLOAD) for run in self.states(method))
+        return next((step for step in found if step is not None), None)
 
     def alone(self, method: str, values: Mapping[str, Any]) -> Step | None:
         """As :meth:`step`, where each device has all of the model."""
@@ -126,14 +149,46 @@ class Room:
         return next((step for step in found if step is not None), None)
 
     def smallest(self, method: str, values: Mapping[str, Any]) -> Step | None:
-        """Whether anything fits: one row, checkpointed, with the cheapest states; on several devices :meth:`step`."""
-        if self.devices > 1:
-            return self.step(method, values)
-        run = replace(list(self.states(method))[-1], checkpointing=True)
-        if split.weights(self._situation.shape, method, run) > self.usable:
+        """Whether anything fits: one row on each device, checkpointed, with the cheapest states, where each has all of
+        the model; else split.
+
+        Where a larger step that was simulated fits, it needs no simulation of its own (``bound``).
+        """
+        found = self._smallest_alone(method, values)
+        if found is not None or self.devices == 1:
+            return found
+        kinds = [SPLIT] if method == "full" else [SPLIT, SPLIT + OFFLOAD]
+        split = (self._split(method, values, run, 1, kind) for kind in kinds for run in self.states(method))
+        return next((step for step in split if step is not None), None)
+
+    def _smallest_alone(self, method: str, values: Mapping[str, Any]) -> Step | None:
+        ways = [replace(run, batch=1, checkpointing=True) for run in self.states(method)]
+        buckets = self._buckets(method, values, ways[-1])
+        limit = self.usable - buckets
+        if states.weights(self._situation.shape, method, ways[-1]) > limit:
             return None
-        needed = self.needs(method, values, run)
-        return Step(1, True, needed, self.batch, run.optimizer, run.dtype) if needed <= self.usable else None
+        kind = "ddp" if self.devices > 1 else "none"
+        for loss in LOSSES:
+            run = next((run for run in reversed(ways) if run.loss == loss), None)
+            if run is None or not self.may_help(method, values, run, limit):
+                continue
+            low, high = self.between(method, values, run)
+            known = decided((low, high), limit)
+            if known is False:
+                continue
+            with suppress(*_NO_CHUNKS[loss]):
+                needed = int(high) if known else self.needs(method, values, run)
+                if needed <= limit:
+                    bound = bool(known) and low < high
+                    return Step(
+                        1, True, needed + buckets, ceil(self.batch / self.devices), run.optimizer, run.dtype, kind,
+                        loss=loss, bound=bound,
+                    )  # fmt: skip
+        return None
+
+    def _buckets(self, method: str, values: Mapping[str, Any], run: Run) -> int:
+        """Bytes of what gradients are averaged in where each of several devices has all of the model."""
+        return states.buckets(self._situation.shape, method, values, run.dtype) if self.devices > 1 else 0
 
     def base(self) -> str:
         """The tree's question ``base``.
@@ -151,12 +206,11 @@ class Room:
             return "sixteen"
         if self._situation.link != "nvlink" and self.alone("qlora", {}) is not None:
             return "four"
-        split_over = self.step("lora", values)
-        if split_over is not None and not split_over.host:
+        if self.held("lora", values) is not None:
             return "sixteen"
         if self.step("qlora", {}) is not None:
             return "four"
-        return "none" if split_over is None else "sixteen"
+        return "none" if self.offloaded("lora", values) is None else "sixteen"
 
     def full(self) -> str:
         """The tree's question ``full``."""
@@ -166,16 +220,22 @@ class Room:
 
     def states(self, method: str) -> Iterator[Run]:
         """How weights and moments are kept, what costs least first."""
+        entry = resolve(self._situation.model)
+        chunks = entry.kind == "causal-lm" and not altered(entry.config.get("text_config") or entry.config)
+        losses = LOSSES if chunks else LOSSES[:1]
         if method != "full":
-            yield Run(1, False)
-            if method == "qlora":  # as in its paper
-                yield Run(1, False, "paged_adamw8bit")
+            for loss in losses:
+                yield Run(1, False, loss=loss)
+                if method == "qlora":  # as in its paper
+                    yield Run(1, False, "paged_adamw8bit", loss=loss)
             return
-        yield Run(1, False, "adamw", "float32")
-        yield Run(1, False, "adamw8bit", "float32")
+        for loss in losses:
+            yield Run(1, False, "adamw", "float32", loss)
+            yield Run(1, False, "adamw8bit", "float32", loss)
         hardware = self._situation.hardware
         if hardware.kind != "cuda" or hardware.capability >= BFLOAT16:
-            yield Run(1, False)
+            for loss in losses:
+                yield Run(1, False, loss=loss)
 
     def _values(self, method: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
         if method != "lora" or values:
@@ -185,99 +245,75 @@ class Room:
         return ADVICE["lora"].knobs(self._situation.shape)
 
     def _alone(self, method: str, values: Mapping[str, Any], run: Run, each: int) -> Step | None:
-        """With all of the model on each device: whole, fewer rows, checkpointed, both."""
-        buckets = split.buckets(self._situation.shape, method, values, run.dtype) if self.devices > 1 else 0
+        """With all of the model on each device: whole, fewer rows, checkpointed, both. Accumulated rows are no
+        negatives for each other, so embeddings are checkpointed first."""
+        fewer: Step | None = None
+        buckets = self._buckets(method, values, run)
         limit = self.usable - buckets
-        weights = split.weights(self._situation.shape, method, run)
+        weights = states.weights(self._situation.shape, method, run)
         if weights > limit:
             return None
         for checkpointing in (False, True):
+            if not self.may_help(method, values, replace(run, checkpointing=checkpointing), limit):
+                continue
 
             def needs(rows: int, checkpointing: bool = checkpointing) -> int:
                 return self.needs(method, values, replace(run, batch=rows, checkpointing=checkpointing))
 
-            found = self.largest_rows(needs, each, limit, weights > limit / 2)
+            def between(rows: int, checkpointing: bool = checkpointing) -> tuple[float, float]:
+                return self.between(method, values, replace(run, batch=rows, checkpointing=checkpointing))
+
+            try:
+                found = largest_rows(needs, each, limit, weights > limit / 2, between)
+            except _NO_CHUNKS[run.loss]:
+                return None
             if found is not None:
                 rows, needed = found
-                return Step(
+                step = Step(
                     rows, checkpointing, needed + buckets, ceil(each / rows), run.optimizer, run.dtype,
-                    "ddp" if self.devices > 1 else "none",
+                    "ddp" if self.devices > 1 else "none", loss=run.loss,
                 )  # fmt: skip
-        return None
+                if self._situation.purpose != "embedding" or rows == each:
+                    return step
+                fewer = step if fewer is None or rows > fewer.batch else fewer
+        return fewer
 
-    def _split(self, method: str, values: Mapping[str, Any], run: Run, each: int) -> Step | None:
-        """With weights, gradients and moments split over the devices; at last with what is frozen in main memory."""
-        shape, limit = self._situation.shape, int(self.memory * (1 - HEADROOM_ESTIMATED))
-        states = split.states(shape, method, values, run)
-        passing = split.gathered(shape, method)
-        lora = self._values("lora", {}) if method == "full" else values
-
-        def beside(rows: int) -> int:
-            """What is there beside the states: of full fine-tuning what LoRA's step has, whose states are small."""
-            other = Run(rows, True)
-            of = "lora" if method == "full" else method
-            return max(0, self.needs(of, lora, other) - split.states(shape, of, lora, other))
-
-        shares = [("fsdp2", ceil(states / self.devices), 0)]
-        if method != "full":
-            shares.append(("fsdp2+offload", 0, states))
-        for sharding, share, host in shares:
-            found = self.largest_rows(beside, each, limit - share - passing)
-            if found is not None:
-                rows, needed = found
-                return Step(
-                    rows, True, share + passing + needed, ceil(each / rows), run.optimizer, run.dtype, sharding, host
-                )  # fmt: skip
-        return None
-
-    @staticmethod
-    def largest_rows(
-        needs: Callable[[int], int], most: int, limit: int, tight: bool = False
-    ) -> tuple[int, int] | None:
-        """The most rows that fit, up to ``most``: all, one, or between them where a line through both says.
-
-        ``tight``: one row is asked for first, as it may well be too much already.
-        """
-        least = needs(1) if most > 1 and tight else 0
-        if least > limit:
+    def _split(
+        self, method: str, values: Mapping[str, Any], run: Run, each: int, sharding: str
+    ) -> Step | None:
+        """With weights, gradients and moments split over the devices, checkpointed."""
+        if self.devices == 1 or not splits(method, run):
             return None
-        whole = needs(most)
-        if whole <= limit:
-            return most, whole
-        least = least or (needs(1) if most > 1 else whole)
-        if least > limit:
+        run, limit = replace(run, checkpointing=True, sharding=sharding), self.usable_split
+        share = self.share(method, values, run)
+        if share > limit or not self.may_help(method, values, run, limit):
             return None
-        rows = 1 + int((limit - least) * (most - 1) / (whole - least)) if whole > least else 1
-        while rows > 1:
-            rows = min(rows, most // 2)
-            needed = needs(rows)
-            if needed <= limit:
-                return rows, needed
-            rows //= 2
-        return 1, least
+
+        def needs(rows: int) -> int:
+            return self.needs(method, values, replace(run, batch=rows))
+
+        def between(rows: int) -> tuple[float, float]:
+            return self.between(method, values, replace(run, batch=rows))
+
+        try:
+            found = largest_rows(needs, each, limit, share > limit / 2, between)
+        except _NO_CHUNKS[run.loss]:
+            return None
+        if found is None:
+            return None
+        rows, needed = found
+        host = self.needs(method, values, replace(run, batch=rows, in_main_memory=True))
+        return Step(
+            rows, True, needed, ceil(each / rows), run.optimizer, run.dtype, sharding, host, loss=run.loss
+        )
+
+
+def splits(method: str, run: Run) -> bool:
+    """Whether a step is split so: with AdamW, as bitsandbytes' optimizers do not work on split parameters, and in full
+    fine-tuning with weights in float32."""
+    return run.optimizer == "adamw" and (method != "full" or run.dtype == "float32")
 
 
 def room_of(situation: Situation) -> Room:
     """Rows as long as the situation says, on its device. Each simulation is run once per process."""
-    return Room(situation, simulating)
-
-
-def simulating(situation: Situation) -> Needed:
-    """The simulation as a function of what changes."""
-
-    def needed(method: str, values: Mapping[str, Any], run: Run) -> int:
-        setting = Setting(run.batch, situation.seq, optimizer=run.optimizer)
-        asked = StepRequest(situation.model, method, values, setting, run.dtype, run.checkpointing)
-        return _simulated(asked.on(situation.hardware))
-
-    return needed
-
-
-@lru_cache(maxsize=512)
-def _simulated(request: StepRequest) -> int:
-    key = kept.key(request)
-    known = kept.simulations().get(key)
-    if known is None:
-        known = fits.needed(simulate(request))
-    kept.note(key, known)
-    return known
+    return Room(situation, simulating, recall=recalling)

@@ -169,12 +169,14 @@ _NODES = (
         Branch(("few",), "lora-few"), Branch(("some",), "lora"), Branch(("many",), "lora-large"),
     )),
     Node("encoder-rows", "rows", (
-        Branch(("few",), "lora-few"), Branch(("some", "many"), "encoder-full", "Enough"),
+        Branch(("few",), "lora-few"), Branch(("some", "many"), "encoder-forgetting", "Enough"),
     )),
+    Node("encoder-forgetting", "forgetting", (Branch(("ok",), "encoder-full"), Branch(("matters",), "lora"))),
     Node("encoder-full", "full", (Branch(("yes",), "full-small"), Branch(("no",), "lora"))),
     Node("both-rows", "rows", (
-        Branch(("few",), "lora-few"), Branch(("some",), "lora"), Branch(("many",), "both-full"),
+        Branch(("few",), "lora-few"), Branch(("some",), "lora"), Branch(("many",), "both-forgetting"),
     )),
+    Node("both-forgetting", "forgetting", (Branch(("ok",), "both-full"), Branch(("matters",), "lora-keeping"))),
     Node("both-full", "full", (Branch(("yes",), "full-small"), Branch(("no",), "lora-large"))),
     # several tasks
     Node("many-kind", "kind", (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from peft_lab import units
 from peft_lab.choose import duration
 from peft_lab.choose.advice import UNTRAINED, Advice
-from peft_lab.choose.plan import UPDATES, StepPlan
+from peft_lab.choose.plan import StepPlan
 from peft_lab.choose.situation import Situation
 from peft_lab.models.catalogue import catalogue
 from peft_lab.units import Source
@@ -51,16 +51,15 @@ def _untrained(advice: Advice) -> Iterator[str]:
 
 
 def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[str]:
-    shape = situation.shape
-    if plan.estimated:
+    if plan.split:
         yield (
-            f"The peak on each of {plan.devices:,} devices is estimated: splitting a step is not simulated yet, nor "
-            "are the buffers of its communication. Twice the usual head room is kept; try a few steps first."
+            f"What the link between {plan.devices:,} devices takes for itself: NCCL's buffers are in no simulation, so "
+            "twice the usual head room is kept. Try a few steps first."
         )
     if plan.host_bytes:
         yield (
-            f"Whether main memory has {units.size(plan.host_bytes)} to spare: what is frozen waits there, and is "
-            "fetched layer by layer at every step."
+            f"Whether main memory has {units.size(plan.host_bytes * plan.devices)} to spare: what is split waits "
+            "there, and is fetched layer by layer at every step."
         )
     if situation.devices > 1 and not situation.link:
         yield "What links the devices was not said; PCIe, the slower, was taken."
@@ -76,13 +75,6 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
         )
     if situation.purpose == "preference":
         yield "The comparison's second pass, without gradients, is not simulated; both sequences of a row are."
-    fewer = plan.batch * plan.devices < min(situation.batch, situation.rows // UPDATES)
-    if shape.kind != "encoder" and (plan.checkpointing or fewer or plan.estimated):
-        logits = plan.batch * situation.pairs * situation.seq * shape.vocab * 10
-        yield (
-            f"A fused cross-entropy would make room, and is not simulated: it does without logits, here up to "
-            f"{units.size(logits)} in 16 bits, float32 and their gradient."
-        )
 
 
 def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:

@@ -27,7 +27,7 @@ LONG = 1024
 RANK_70B = 64
 CONSUMER = "GeForce"
 HOME, SEVERAL = "rtx-4090", 2  # what a 70B model was fine-tuned on at home, in 2024
-#: Touvron et al. 2023, LLaMA, arXiv:2302.13971, table 2, and the config that was published with it.
+#: Touvron et al. 2023, LLaMA, arXiv:2302.13971, and the config that was published with it.
 LLAMA_30B = {
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 6656, "intermediate_size": 17920,
     "num_hidden_layers": 60, "num_attention_heads": 52, "vocab_size": 32000, "max_position_embeddings": 2048,
@@ -71,8 +71,8 @@ def _consumer(model: Subject) -> Found:
     there = Situation(model=model.name, device=HOME, devices=SEVERAL, batch=SEVERAL, seq=SEQ)
     step = room_of(there).step("qlora", {})
     split = (
-        f"split over {SEVERAL} of {home.title} it is estimated to need {units.size(step.needed)} of "
-        f"{units.size(home.memory)} on each{_in_main(step.host)}"
+        f"split over {SEVERAL} of {home.title} it needs {units.size(step.needed)} of "
+        f"{units.size(home.memory)} on each{_in_main(step.host * SEVERAL)}"
         if step is not None
         else f"it does not fit {SEVERAL} of {home.title} either"
     )

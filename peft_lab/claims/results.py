@@ -143,7 +143,7 @@ CLAIMS = (
         claim="Prompt Tuning works well above 10B.", quote="Works well at large model scales (>10B).",
     ),
     cited(
-        id="bitfit-small-data", topic="bitfit", check=_bitfit_small, how=f"{src.BITFIT}, section 4",
+        id="bitfit-small-data", topic="bitfit", check=_bitfit_small, how=src.BITFIT,
         claim="BitFit suits small data sets.", quote="Simple classification tasks with small datasets",
     ),
     cited(

@@ -129,6 +129,11 @@ def axolotl(facts: Facts, layer: str) -> str:
         "seed": 0,
         "output_dir": "out",
     }
+    if plan.loss == "chunked":  # Liger's is of the same kind as the script's
+        content |= {
+            "plugins": ["axolotl.integrations.liger.LigerPlugin"],
+            "liger_fused_linear_cross_entropy": True,
+        }
     if facts.sharded:
         content |= {
             "fsdp_version": 2,
@@ -187,6 +192,8 @@ def llama_factory(facts: Facts) -> str:
         "seed": 0,
         "output_dir": "out",
     }
+    if plan.loss == "chunked":  # Liger's is of the same kind as the script's
+        content["enable_liger_kernel"] = True
     start = (
         "accelerate launch --config_file accelerate.yaml -m llamafactory.launcher"
         if facts.sharded

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from peft_lab.choose.room import HEADROOM, room_of
+from peft_lab.choose.room import HEADROOM, HEADROOM_SPLIT, room_of
+from peft_lab.choose.step import SPLIT
 from peft_lab.memory.devices import Device, card_size, devices
 from peft_lab.methods import get_method
 from peft_lab.plan import steps
@@ -28,7 +29,7 @@ class Need:
     @property
     def size(self) -> str:
         """Under which size such a card is sold."""
-        return card_size(int(self.nbytes / (1 - HEADROOM)))
+        return card_size(int(self.nbytes / (1 - _kept_free(self.cards))))
 
 
 def need(fields: Mapping[str, Any], method: str, cards: int) -> Need:
@@ -45,12 +46,17 @@ def need(fields: Mapping[str, Any], method: str, cards: int) -> Need:
     if cards == 1:
         taken = room.least(method, values)
     else:
-        found = steps.split_step(situation, method, values, steps.how_run(method, 1, True))
-        taken = found.reserved_bytes or found.peak_bytes
-    smallest = _smallest(taken)
+        run = replace(steps.how_run(method, 1, True), sharding=SPLIT)
+        taken = room.needs(method, values, run)
+    smallest = _smallest(taken, cards)
     return Need(method, cards, taken, smallest.title if smallest else "")
 
 
-def _smallest(taken: int) -> Device | None:
+def _kept_free(cards: int) -> float:
+    """Share of a card's memory that a step on so many of them leaves."""
+    return HEADROOM if cards == 1 else HEADROOM_SPLIT
+
+
+def _smallest(taken: int, count: int) -> Device | None:
     cards = sorted((card for card in devices().values() if card.kind == "cuda"), key=lambda card: card.memory)
-    return next((card for card in cards if card.memory * (1 - HEADROOM) >= taken), None)
+    return next((card for card in cards if card.memory * (1 - _kept_free(count)) >= taken), None)

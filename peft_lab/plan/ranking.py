@@ -12,7 +12,7 @@ from peft_lab.choose.advice import Advice
 from peft_lab.choose.leaves import ADVICE
 from peft_lab.choose.plan import StepPlan
 from peft_lab.choose.recommend import walk
-from peft_lab.choose.room import HEADROOM, HEADROOM_ESTIMATED, Room, room_of
+from peft_lab.choose.room import HEADROOM, HEADROOM_SPLIT, Room, room_of
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.words import PUBLISHED
 from peft_lab.errors import BadInput, PeftLabError
@@ -76,7 +76,7 @@ class Planned:
         """Bytes of each device, at least and at most: as far off as the simulation was at published peaks, and twice
         that for a split step."""
         assert self.plan is not None
-        off = HEADROOM_ESTIMATED if self.plan.sharding.startswith("fsdp2") else HEADROOM
+        off = HEADROOM_SPLIT if self.plan.split else HEADROOM
         return int(self.plan.needed_bytes * (1 - off)), int(self.plan.needed_bytes * (1 + off))
 
     @property

@@ -15,7 +15,7 @@ from peft_lab.export.source import constants, printed
 from peft_lab.plan import spread
 from peft_lab.plan.facts import NAME, ROWS, Facts, refusal
 from peft_lab.recipes.job import OBJECTIVES
-from peft_lab.training import batches, precision, schedule, step
+from peft_lab.training import batches, chunked, precision, schedule, step
 
 SEED = 0
 #: As the step is simulated.
@@ -116,6 +116,13 @@ def _data(facts: Facts) -> Section:
             "ids = tokenizer([row['text'] + (tokenizer.eos_token or '') for row in rows], truncation=True, "
             "max_length=MAX_LENGTH)['input_ids']\nencoded = [Encoded(tuple(found), 0) for found in ids]\n"
         )
+    elif facts.entry.kind == "seq2seq":  # the encoder reads the prompt, the decoder writes the completion
+        shared.append(batches.encode_pairs)
+        code = (
+            "pairs = [row['prompt'] for row in rows], [row['completion'] for row in rows]\n"
+            "START = AutoConfig.from_pretrained(MODEL).decoder_start_token_id\n"
+            "encoded = encode_pairs(tokenizer, *pairs, MAX_LENGTH, START)\n"
+        )
     else:
         shared += [batches.encode_completions, batches.render, batches.completion]
         code = (
@@ -132,7 +139,7 @@ def _data(facts: Facts) -> Section:
     functions = printed(*shared, batches.collate, batches.plan)
     imports = (
         "json", "random", "typing:Any", "dataclasses:dataclass", "collections.abc:Sequence", "collections.abc:Mapping",
-        "collections.abc:Callable", "transformers:AutoTokenizer",
+        "collections.abc:Callable", "transformers:AutoConfig", "transformers:AutoTokenizer",
     )  # fmt: skip
     return Section(
         "Rows",
@@ -191,9 +198,15 @@ def _base(facts: Facts, how: Applied) -> Section:
 
 
 def _together(facts: Facts) -> Section:
+    chunked_code, imports = "", tuple[str, ...]()
+    if facts.plan.loss == "chunked":
+        chunked_code = "without_logits(model)\n"
+        imports = ("inspect",)
     computes = "DTYPE" if facts.plan.remembered == "float32" and facts.sharded else "None"
     functions = [spread.layers_of, spread.spread] if facts.sharded else [spread.spread]
-    code = f"model = spread(model, SHARDING, DEVICE, {computes})\n"
+    if facts.plan.loss == "chunked":
+        functions = [chunked.altered, chunked.without_logits, chunked.chunked_loss, *functions]
+    code = f"{chunked_code}model = spread(model, SHARDING, DEVICE, {computes})\n"
     prose = {
         "none": "One device has everything.",
         "ddp": "Every rank has all of the model; gradients are averaged while the backward pass still runs.",
@@ -202,7 +215,8 @@ def _together(facts: Facts) -> Section:
         "Every rank keeps a share of each layer's weights, gradients and moments. A layer is gathered when it computes "
         "and let go after it; activations are each rank's own and are not split.",
     )
-    return Section("Ranks", prose, f"{printed(*functions)}\n\n{code}", ())
+    named = f"{constants(chunked, '_ALTERS_LOGITS', '_BY_DEFAULT')}\n\n\n" if chunked_code else ""
+    return Section("Ranks", prose, f"{named}{printed(*functions)}\n\n{code}", imports)
 
 
 def _training(facts: Facts) -> Section:
@@ -223,6 +237,8 @@ def _training(facts: Facts) -> Section:
     prose = (
         "An update's loss is the mean over all its tokens, whichever rank and pass they are in, so that as many ranks "
         "as you like learn the same."
+        if facts.entry.kind == "causal-lm"
+        else "An update's loss is the mean over its passes and ranks."
     )
     imports = (library, "contextlib:nullcontext", "collections.abc:Callable")
     return Section("Training", prose, f"Phase = Callable[[str], None]\n\n\n{functions}\n\n{loop}", imports)

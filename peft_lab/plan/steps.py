@@ -1,7 +1,6 @@
 """A step of a plan: what of it fits a device, simulated on one or split over several, and how long it takes.
 
-On one device, and where each has all of the model, the questions are those of :mod:`peft_lab.choose.room`, so that both
-pages say the same; a split step is that of :mod:`peft_lab.sharding`.
+The questions are those of :mod:`peft_lab.choose.room`, of a split step as well, so that both pages say the same.
 """
 
 from __future__ import annotations
@@ -12,47 +11,38 @@ from functools import lru_cache
 from math import ceil
 from typing import Any
 
-from peft_lab.choose import split
-from peft_lab.choose.room import HEADROOM, Room, Run, Step
+from peft_lab.choose import simulating, states
+from peft_lab.choose.bounds import largest_rows
+from peft_lab.choose.room import LOGIT_BYTES, Room
 from peft_lab.choose.situation import Situation
-from peft_lab.errors import UnknownName
+from peft_lab.choose.step import SPLIT, Run, Step
+from peft_lab.errors import UnknownName, Unsupported
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import simulate
 from peft_lab.memory.work import Work
-from peft_lab.sharding.how import Sharding
 from peft_lab.sharding.result import ShardedResult
-from peft_lab.sharding.simulate import simulate_sharded
 from peft_lab.timing import estimate
 from peft_lab.timing.estimate import Seconds
 
-OFFLOAD = "+offload"
 #: How weights are remembered in training all of them; beside what is frozen, adapters are in float32 anyway.
 _MASTERS = {"full": "float32"}
 
 
-def how_run(method: str, rows: int, checkpointing: bool) -> Run:
+def how_run(method: str, rows: int, checkpointing: bool, loss: str = "whole") -> Run:
     """One device's step as it is split: with AdamW, as bitsandbytes' optimizers do not work on split parameters."""
-    return Run(rows, checkpointing, "adamw", _MASTERS.get(method, "bfloat16"))
-
-
-@lru_cache(maxsize=256)
-def _split(request: StepRequest, how: Sharding) -> ShardedResult:
-    return simulate_sharded(request, how)
+    return Run(rows, checkpointing, "adamw", _MASTERS.get(method, "bfloat16"), loss)
 
 
 def split_step(
-    situation: Situation, method: str, values: Mapping[str, Any], run: Run, sharding: str = "fsdp2"
+    situation: Situation, method: str, values: Mapping[str, Any], run: Run, sharding: str = SPLIT
 ) -> ShardedResult:
-    """The split step, simulated. Raises as :func:`peft_lab.sharding.simulate.simulate_sharded`."""
-    setting = Setting(run.batch * situation.pairs, situation.seq, optimizer=run.optimizer)
-    asked = StepRequest(situation.model, method, values, setting, run.dtype, run.checkpointing)
-    mixed = run.dtype == "float32"
-    how = Sharding(
-        "fsdp2", situation.devices, offload=sharding.endswith(OFFLOAD), compute="bfloat16" if mixed else None,
-        reduce="float32" if mixed else None,
-    )  # fmt: skip
-    return _split(asked.on(situation.hardware), how)
+    """The split step with all that its simulation says. Raises as
+    :func:`peft_lab.sharding.simulate.simulate_sharded`."""
+    run = replace(run, batch=run.batch * situation.pairs, sharding=sharding)
+    how = simulating.sharding(situation, run)
+    assert how is not None
+    return simulating.split(simulating.request(situation, method, values, run), how)
 
 
 def fitting(
@@ -69,24 +59,34 @@ def fitting(
         BadInput, SimulationError: a method that cannot be applied or simulated so.
     """
     each = ceil(room.batch / room.devices)
-    if not sharding.startswith("fsdp2"):
+    if not sharding.startswith(SPLIT):
         return _whole(room, situation, method, values, sharding, checkpointing, each)
-    limit = int(room.memory * (1 - HEADROOM))
-    one = split_step(situation, method, values, how_run(method, 1, checkpointing), sharding)
-    least = one.reserved_bytes or one.peak_bytes
-    if least > limit:
-        return None, least
+    limit = room.usable_split
+    least = 0
+    logits = situation.pairs * situation.seq * situation.shape.vocab * LOGIT_BYTES
+    for loss in dict.fromkeys(run.loss for run in room.states(method)):
+        run = replace(how_run(method, 1, checkpointing, loss), sharding=sharding)
 
-    def needs(rows: int) -> int:
-        found = split_step(situation, method, values, how_run(method, rows, checkpointing), sharding)
-        return found.reserved_bytes or found.peak_bytes
+        def needs(rows: int, run: Run = run) -> int:
+            return room.needs(method, values, replace(run, batch=rows))
 
-    found = Room.largest_rows(needs, each, limit)
-    rows, taken = found if found is not None else (1, least)
-    run = how_run(method, rows, checkpointing)
-    return Step(
-        rows, checkpointing, taken, ceil(each / rows), run.optimizer, run.dtype, sharding, one.host_bytes, True
-    ), least  # fmt: skip
+        if loss == "chunked" and least - logits > limit:
+            break  # all that it saves are the logits
+        try:
+            least = needs(1)
+        except Unsupported:
+            if loss == "whole":
+                raise
+            break  # no loss in chunks
+        if least > limit:
+            continue
+        found = largest_rows(needs, each, limit)
+        rows, taken = found if found is not None else (1, least)
+        host = room.needs(method, values, replace(run, batch=rows, in_main_memory=True))
+        return Step(
+            rows, checkpointing, taken, ceil(each / rows), run.optimizer, run.dtype, sharding, host, loss
+        ), least
+    return None, least
 
 
 def _whole(
@@ -101,22 +101,32 @@ def _whole(
     """With all of the model on each device, in the cheapest of the states that fit, as the room has them."""
     least = 0
     for run in room.states(method):
-        buckets = split.buckets(situation.shape, method, values, run.dtype) if room.devices > 1 else 0
-        weights = split.weights(situation.shape, method, run)
+        buckets = states.buckets(situation.shape, method, values, run.dtype) if room.devices > 1 else 0
+        weights = states.weights(situation.shape, method, run)
         if weights > room.usable - buckets:
             least = weights + buckets
+            continue
+        if not room.may_help(
+            method, values, replace(run, checkpointing=checkpointing), room.usable - buckets
+        ):
             continue
 
         def needs(rows: int, run: Run = run) -> int:
             return room.needs(method, values, replace(run, batch=rows, checkpointing=checkpointing))
 
-        found = Room.largest_rows(needs, each, room.usable - buckets, weights > (room.usable - buckets) / 2)
+        try:
+            found = largest_rows(needs, each, room.usable - buckets, weights > (room.usable - buckets) / 2)
+            least = needs(1) + buckets if found is None else least
+        except Unsupported:
+            if run.loss == "whole":
+                raise
+            continue  # no loss in chunks
         if found is not None:
             rows, taken = found
             return Step(
-                rows, checkpointing, taken + buckets, ceil(each / rows), run.optimizer, run.dtype, sharding
+                rows, checkpointing, taken + buckets, ceil(each / rows), run.optimizer, run.dtype, sharding,
+                loss=run.loss,
             ), taken + buckets  # fmt: skip
-        least = needs(1) + buckets
     return None, least
 
 
@@ -175,17 +185,19 @@ def pace(
     """
     tokens = min(situation.seq, situation.row_tokens or situation.seq)
     dtype = "bfloat16" if method == "full" else step.dtype  # products are made in 16 bits
-    setting = Setting(step.batch * situation.pairs, tokens, optimizer=step.optimizer)
+    setting = Setting(step.batch * situation.pairs, tokens, optimizer=step.optimizer, loss=step.loss)
     asked = StepRequest(situation.model, method, values, setting, dtype, step.checkpointing)
     work = _work(asked.on(situation.hardware))
     passing, ending = parted(work)
     share = (situation.devices - 1) / situation.devices
     each, once, own = 0.0, 0.0, 1.0
-    if step.sharding.startswith("fsdp2"):
-        one = split_step(situation, method, values, how_run(method, 1, step.checkpointing), step.sharding)
+    if step.split:
+        one = split_step(
+            situation, method, values, how_run(method, 1, step.checkpointing, step.loss), step.sharding
+        )
         each, own = one.sent_bytes, 1 / situation.devices  # each runs the optimizer on its own part
     elif situation.devices > 1:
-        once = 2 * share * split.BYTES[step.dtype if method == "full" else "float32"] * trainable
+        once = 2 * share * states.BYTES[step.dtype if method == "full" else "float32"] * trainable
 
     def timed(part: Work, sent: float = 0.0) -> Seconds:
         return estimate.seconds(part, situation.device, situation.devices, link_of(situation), sent)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from peft_lab.choose.plan import StepPlan
-from peft_lab.choose.room import Step
 from peft_lab.choose.situation import Situation
+from peft_lab.choose.step import Step
 from peft_lab.errors import PeftLabError
 from peft_lab.plan import steps
 from peft_lab.plan.steps import Pace

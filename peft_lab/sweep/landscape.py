@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peft_lab.sweep.points import ALL, FULL, LORA, MLP, Point, Sweep
+from peft_lab.sweep.points import ALL, FULL, LORA, MLP, MLP_AND_MORE, Point, Sweep
 
 #: What lines can differ in, and how it is called.
 BY: Mapping[str, str] = {"rank": "Rank", "targets": "Targets", "batch": "Batch size", "method": "Method"}
 #: What can be drawn. Of a loss less is better, of a share more.
 LOSS, METRIC = "loss", "metric"
-_TARGETS = {MLP: "feed-forward"}
+_TARGETS = {MLP: "feed-forward", MLP_AND_MORE: "feed-forward"}
 _TITLES = {LORA: "LoRA", FULL: "Full fine-tuning"}
 
 
@@ -99,7 +99,7 @@ def named(sweep: Sweep, model: str, by: str, value: Any) -> str:
         return f"{BY[by].lower()} {value}"
     if value == ALL:
         return "attention and feed-forward"
-    more = sweep.shared(model) if value == MLP else ()
+    more = sweep.shared(model, value) if value in _TARGETS else ()
     return " and ".join([_TARGETS.get(value, value), *more])
 
 

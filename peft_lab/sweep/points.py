@@ -17,6 +17,8 @@ from peft_lab.models.catalogue import get_model
 ROWS, ABOUT = "rows.jsonl", "about.json"
 FULL, LORA = "full", "lora"
 ATTENTION, MLP, ALL = "attention", "mlp", "all"
+#: The feed-forward maps and one of the attention's, whose path ends alike.
+MLP_AND_MORE = "mlp-and-more"
 
 
 @dataclass(frozen=True)
@@ -142,10 +144,10 @@ class Sweep:
         groups = get_model(model).shape.match(known.targets[targets]).groups
         return tuple(group.path.split("{}.")[-1] for group in groups)
 
-    def shared(self, model: str) -> tuple[str, ...]:
-        """Maps that are adapted with the feed-forward ones although they are the attention's."""
+    def shared(self, model: str, targets: str = MLP) -> tuple[str, ...]:
+        """Maps that are adapted for a name of targets although they are the attention's."""
         attention = self.maps(model, ATTENTION)
-        return tuple(path for path in self.maps(model, MLP) if path in attention)
+        return tuple(path for path in self.maps(model, targets) if path in attention)
 
 
 def _order(value: Any) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.choose import kept, room
+from peft_lab.choose import kept, simulating
 
 FILE = Path(__file__).parent / "simulated.json"
 
@@ -22,16 +22,16 @@ def kept_simulations(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         raise AssertionError(f"not kept: {arguments}; run tools.refresh_choices")
 
     monkeypatch.setattr(kept, "simulations", lambda: known)
-    monkeypatch.setattr(room, "simulate", refuse)
-    room._simulated.cache_clear()
+    monkeypatch.setattr(simulating, "simulate", refuse)
+    simulating._simulated.cache_clear()
     yield
-    room._simulated.cache_clear()
+    simulating._simulated.cache_clear()
 
 
 @pytest.fixture
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every simulation is run."""
     monkeypatch.setattr(kept, "simulations", dict)
-    room._simulated.cache_clear()
+    simulating._simulated.cache_clear()
     yield
-    room._simulated.cache_clear()
+    simulating._simulated.cache_clear()

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from peft_lab.choose import split
-from peft_lab.choose.room import Ask, Needed, Room, Run
+from peft_lab.choose import states
+from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation
+from peft_lab.choose.step import Ask, Needed, Run
 
 ACTIVATIONS = 1.2e-4  # bytes for each token and parameter of the base; a tenth of that with checkpointing
 
@@ -19,8 +20,10 @@ def ask(situation: Situation) -> Needed:
     shape = situation.shape
 
     def needed(method: str, values: Mapping[str, Any], run: Run) -> int:
-        weights = split.weights(shape, method, run)
+        weights = states.weights(shape, method, run)
         each = ACTIVATIONS / 10 if run.checkpointing else ACTIVATIONS
+        if run.split:
+            weights = 0 if run.offloads else weights // situation.devices
         return int(weights + run.batch * situation.seq * each * shape.total**0.8 * 20 + 3e8)
 
     return needed

@@ -33,6 +33,7 @@ from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.bank import all_questions
 from peft_lab.recipes.job import job
 from peft_lab.recipes.recipe import recipe
+from peft_lab.since import all_discoveries
 
 #: Models, and what they are trained for, whose recipes are compared with what texts say about rates.
 JOBS = (
@@ -48,6 +49,7 @@ def stated() -> dict[str, tuple[Fact, ...]]:
         **dict(recipes()),
         **{f"claim {name}": claim.facts for name, claim in all_claims().items()},
         **{f"question {name}": question.facts for name, question in all_questions().items()},
+        **{f"since {discovery.id}": discovery.facts for discovery in all_discoveries()},
         "plans": (
             fact("lora", SEEDS, PLANNED_SEEDS),
             fact("prompt", NEAR_FULL, PROMPT_SCALE.value),

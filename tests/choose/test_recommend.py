@@ -16,8 +16,9 @@ from peft_lab.choose.counted import answers
 from peft_lab.choose.flips import flips
 from peft_lab.choose.leaves import ADVICE
 from peft_lab.choose.recommend import Why, _step, recommend
-from peft_lab.choose.room import HEADROOM, Needed, Room, Run, Step
+from peft_lab.choose.room import HEADROOM, Room
 from peft_lab.choose.situation import Situation, stored_bytes
+from peft_lab.choose.step import Needed, Run, Step
 from peft_lab.choose.tree import FEW_ROWS, QUESTIONS
 from peft_lab.choose.words import smaller_model
 from peft_lab.errors import BadInput

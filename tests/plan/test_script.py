@@ -58,17 +58,32 @@ def run(text: str, folder: Path, rows: Path, ranks: int) -> list[float]:
     call = [*start, str(file), str(rows), str(folder / f"out-{ranks}")]
     done = subprocess.run(call, cwd=folder, env=env, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+    (folder / "printed").write_text(done.stdout, "utf-8")
     return [float(loss) for loss in STEP.findall(done.stdout)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "sharding", "checkpointing"),
-    [("lora", "fsdp2", False), ("full", "fsdp2", True), ("qlora", "ddp", True), ("qlora", "fsdp2", False)],
+    ("method", "sharding", "checkpointing", "loss"),
+    [
+        ("lora", "fsdp2", False, "whole"),
+        ("full", "fsdp2", True, "whole"),
+        ("qlora", "ddp", True, "chunked"),
+        ("qlora", "fsdp2", False, "whole"),
+        ("lora", "fsdp2", True, "chunked"),
+    ],
 )
 def test_two_processes_learn_what_one_does(
-    method: str, sharding: str, checkpointing: bool, tiny: dict[str, str], rows_file: Path, tmp_path: Path
+    method: str,
+    sharding: str,
+    checkpointing: bool,
+    loss: str,
+    tiny: dict[str, str],
+    rows_file: Path,
+    tmp_path: Path,
 ) -> None:
-    text = script.script(planned(method, sharding, tiny["causal-lm"], checkpointing=checkpointing))
+    text = script.script(planned(method, sharding, tiny["causal-lm"], checkpointing=checkpointing, loss=loss))
+    assert ("\nwithout_logits(model)\n" in text) == (loss == "chunked")
     alone, shared = run(text, tmp_path, rows_file, 1), run(text, tmp_path, rows_file, 2)
     assert len(alone) == 3 and alone[-1] != alone[0]
     assert shared == pytest.approx(alone, abs=CLOSE)
@@ -122,3 +137,19 @@ def test_accelerate_reads_its_config(
     assert set(read.fsdp_config or {}) <= known
     assert ("fsdp_version" in (read.fsdp_config or {})) == sharding.startswith("fsdp2")
     assert (read.fsdp_config or {}).get("fsdp_offload_params", False) == sharding.endswith("offload")
+
+
+@pytest.mark.slow
+def test_an_encoder_reads_the_prompt_and_never_the_answer(
+    tiny: dict[str, str], rows_file: Path, tmp_path: Path
+) -> None:
+    text = script.script(planned("lora", "ddp", tiny["seq2seq"]))
+    assert "encoded = encode_pairs(" in text and "encode_completions" not in text
+    shown = text.replace(
+        "model.train()\n",
+        "model.train()\nprint('reads', {tokenizer.decode(row.ids[: row.prompt]) for row in encoded})\n",
+    )
+    losses = run(shown, tmp_path, rows_file, 1)
+    assert len(losses) == 3 and losses[-1] < losses[0]
+    (read,) = re.findall(r"^reads (.*)$", (tmp_path / "printed").read_text("utf-8"), re.MULTILINE)
+    assert "qqq" in read and "answer" not in read

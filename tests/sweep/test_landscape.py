@@ -81,4 +81,7 @@ def test_what_ships_can_be_drawn_in_every_way() -> None:
         for by in landscape.BY:
             found = landscape.lines(sweep, model, by, "loss", landscape.usual(sweep, model))
             assert landscape.best_of(found, "loss") is not None
-    assert landscape.named(sweep, "minilm-l6", "targets", "mlp") == "feed-forward and attention.output.dense"
+    assert (
+        landscape.named(sweep, "minilm-l6", "targets", "mlp-and-more")
+        == "feed-forward and attention.output.dense"
+    )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from peft_lab.errors import BadInput
+from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
 from peft_lab.sweep import again, points
 from peft_lab.sweep.points import LORA, Sweep, shipped
@@ -63,8 +64,24 @@ def test_each_training_trained_as_many_parameters_as_its_shapes_say() -> None:
 
 
 def test_maps_that_a_name_hits_without_being_meant_are_known() -> None:
-    assert shipped().shared("minilm-l6") == ("attention.output.dense",)
-    assert shipped().shared("smollm2-135m") == ()
+    sweep = shipped()
+    assert sweep.shared("minilm-l6", "mlp-and-more") == ("attention.output.dense",)
+    assert "mlp" not in sweep.values("minilm-l6", "targets"), "what was trained is named by what it is"
+
+
+@pytest.mark.parametrize("grid", maker.GRIDS, ids=lambda grid: grid.model)
+def test_a_new_training_of_the_feed_forward_maps_trains_no_others(grid: maker.Grid) -> None:
+    assert shipped().shared(grid.model, "mlp") == ()
+    rank = grid.ranks[-1]
+    training = maker.Training(grid.model, LORA, grid.lora_rates[0], rank, "mlp", grid.batches[0], 0)
+    asked = dict(maker.spec_of(grid, training).values)["target_modules"]
+    shape = get_model(grid.model).shape
+    groups = shape.match(asked).groups
+    assert {group.role for group in groups} <= {"gate", "up", "down"}
+    counted = get_method(LORA).formula(
+        shape, {**get_method(LORA).defaults(shape), "r": rank, "target_modules": asked}
+    )
+    assert counted.trainable == rank * sum((g.in_features + g.out_features) * g.count for g in groups)
 
 
 @pytest.mark.weights

@@ -6,6 +6,7 @@ import streamlit as st
 
 from peft_lab import published, units
 from peft_lab.choose.words import PUBLISHED
+from peft_lab.classroom import mode
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, get_model
 from peft_lab.runs import store
@@ -22,7 +23,7 @@ def evidence(method: str) -> None:
     st.markdown("#### Evidence")
     own, cited = st.columns(2, gap="large")
     with own:
-        st.markdown(f"Runs on this machine {figures.badge('measured')}")
+        st.markdown(f"{'Your runs' if mode.on() else 'Runs'} on this machine {figures.badge('measured')}")
         _own(method)
     with cited:
         st.markdown(f"Published, {get_model(published.MODEL).title}, one seed {figures.badge('cited')}")

@@ -67,7 +67,7 @@ def form() -> Situation:
     """Draw the controls and return what they say."""
     start = remembered()
     model = _choice(st, "model", "Model", list(catalogue()), start.model, catalogue_title)
-    device, many = st.columns([3, 2], vertical_alignment="bottom")
+    device, many = st.columns([5, 2], vertical_alignment="bottom")
     card = _choice(device, "device", "Device", _devices(start.device), start.device, _device_title)
     devices = _number(many, "devices", "How many", start.devices)
     prompting = _choice(

@@ -49,9 +49,8 @@ def headline(situation: Situation, found: Recommendation) -> None:
     with cells[2]:
         needed = Finding(plan.needed_bytes, "bytes", Source.SIMULATED)
         free = units.percent(100 * plan.headroom)
-        how = "estimated; " if plan.estimated else ""
         each = " on each device" if plan.devices > 1 else ""
-        figures.card("A training step", needed, f"{how}of {units.size(plan.memory_bytes)}{each}, {free} free")
+        figures.card("A training step", needed, f"of {units.size(plan.memory_bytes)}{each}, {free} free")
     if plan.seconds is not None:
         span = duration.span(*plan.seconds)
         st.markdown(

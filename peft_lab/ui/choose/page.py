@@ -35,12 +35,12 @@ def choose_page() -> None:
     pages.open_page()
     state.read_address(SCOPE, form.readers())
     st.title("Choose a method")
-    st.markdown(
+    above = st.container(key="choose-tree")
+    above.markdown(
         "Choose an answer and the path lights up. Some questions only you can answer; whether a training step "
         "fits is **simulated**, and facts about the model are **counted**. Arrow keys move through the tree; Enter "
         "chooses."
     )
-    above = st.container()
     left, right = st.columns([4, 7], gap="large")
     with left, st.container(border=True, key="situation"):
         st.markdown("### Your situation")
@@ -68,7 +68,7 @@ def _recommendation(situation: Situation, place: Any) -> tuple[Recommendation | 
     """What is recommended, or what is still waited for; neither where the situation contradicts itself."""
     try:
         situation.check()
-        asked = _ask(ask.recommendation, situation)
+        asked = _ask(ask.recommendation, situation, inspector.Worker.CHOOSE)
         try:
             found: Recommendation = asked.result(timeout=PATIENCE)
         except TimeoutError:
@@ -83,8 +83,8 @@ def _recommendation(situation: Situation, place: Any) -> tuple[Recommendation | 
     return found, None
 
 
-def _ask(function: Any, situation: Situation) -> Future[Any]:
-    return inspector.get_inspector(inspector.Worker.CHOOSE).submit(function, asdict(situation))
+def _ask(function: Any, situation: Situation, worker: inspector.Worker) -> Future[Any]:
+    return inspector.get_inspector(worker).submit(function, asdict(situation))
 
 
 def _lit(situation: Situation, found: Recommendation | None) -> Sequence[str]:
@@ -122,7 +122,7 @@ def _below(situation: Situation, found: Recommendation) -> None:
 
 
 def _flips(situation: Situation) -> Flip | None:
-    asked = _ask(ask.flips, situation)
+    asked = _ask(ask.flips, situation, inspector.Worker.FLIPS)
     try:
         changes: tuple[Flip, ...] = asked.result(timeout=PATIENCE)
     except TimeoutError:

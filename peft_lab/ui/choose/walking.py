@@ -29,6 +29,11 @@ svg .place.end.leaf rect {{ fill: var(--st-primary-color); }}
 svg .place.end.leaf text {{ fill: var(--st-background-color); }}
 svg .place:hover rect {{ stroke: currentColor; }}
 svg .place:focus-visible rect {{ stroke: currentColor; stroke-width: 3; }}
+@media (prefers-reduced-motion: no-preference) {{
+  .edge.new {{ stroke-dasharray: 1; animation: draw 0.25s ease-out both; animation-delay: calc(var(--at) * 0.18s); }}
+  .place.new rect {{ animation: arrive 0.2s both; animation-delay: calc(var(--at) * 0.18s + 0.2s); }} }}
+@keyframes draw {{ from {{ stroke-dashoffset: 1; }} to {{ stroke-dashoffset: 0; }} }}
+@keyframes arrive {{ from {{ fill: var(--st-background-color); stroke-width: 1; }} }}
 .path p {{ margin: 0.7rem 0 0.35rem; font-size: 0.95rem; }}
 .path .found {{ display: inline-block; margin-top: 1rem; padding: 0.5rem 0.9rem; border-radius: 0.5rem;
   font-weight: 650; background: var(--st-primary-color); color: var(--st-background-color); }}
@@ -53,8 +58,19 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const show = (spot, content) => {
     if (spot.drawn === content) return;
     const focused = spot.contains(root.activeElement) ? root.activeElement.dataset.place : null;
+    const names = (one) => one.dataset.place ?? one.getAttribute("d");
+    const before = new Set([...spot.querySelectorAll("svg .lit")].map(names));
     spot.innerHTML = content;
     spot.drawn = content;
+    // What is lit now and was not is drawn from the root on: the path is seen to be walked.
+    for (const kind of [".edge", ".place"]) {
+      const fresh = [...spot.querySelectorAll(`svg ${kind}.lit`)].filter((one) => !before.has(names(one)));
+      fresh.forEach((one, at) => {
+        one.classList.add("new");
+        one.setAttribute("pathLength", 1);
+        one.style.setProperty("--at", at);
+      });
+    }
     if (focused) move(find(spot, focused));
   };
   const move = (place) => {

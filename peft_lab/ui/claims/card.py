@@ -25,6 +25,7 @@ BADGES: dict[str, str] = {
     "imprecise": ":orange-badge[:material/tune: imprecise]",
     "wrong": ":red-badge[:material/close: wrong]",
 }
+HIDDEN = ":gray-badge[guess above]"
 NOT_RUN = ":gray-badge[not run yet]"
 PATIENCE = 1.0  # seconds
 SCOPE = "facts"
@@ -39,10 +40,13 @@ def verdict_of(claim: Claim) -> Verdict | None:
     return overall(claim, claim.on()).verdict
 
 
-def card(claim: Claim, model: str | None, opened: bool) -> bool:
-    """Draw one claim, ``opened`` at first; whether it is open. Only an open one is checked."""
+def card(claim: Claim, model: str | None, opened: bool, hidden: bool = False) -> bool:
+    """Draw one claim, ``opened`` at first; whether it is open. Only an open one is checked.
+
+    ``hidden``: the verdict is not told beside it, as it is still to be guessed.
+    """
     verdict = verdict_of(claim)
-    badge = NOT_RUN if verdict is None else BADGES[verdict]
+    badge = HIDDEN if hidden else NOT_RUN if verdict is None else BADGES[verdict]
     key = state.widget_key(SCOPE, f"card-{claim.id}")
     drawn = st.expander(
         f"{badge} {claim.claim}", expanded=state.first_default(key, opened), key=key, on_change="rerun"
@@ -51,13 +55,13 @@ def card(claim: Claim, model: str | None, opened: bool) -> bool:
         return False
     with drawn:
         st.markdown(f"**It says** “{plain(claim.quote)}”")
-        found = _found(claim, model)
+        found = found_on(claim, model)
         if found is not None:
-            _finding(claim, found, model)
+            finding(claim, found, model)
     return True
 
 
-def _finding(claim: Claim, found: Found, model: str | None) -> None:
+def finding(claim: Claim, found: Found, model: str | None) -> None:
     cited = f" {found.cited}. {figures.badge(Source.CITED)}" if found.cited else ""
     st.markdown(f"**We find** {found.found}. {figures.badge(claim.source)}{cited}")
     name = model or claim.model
@@ -80,8 +84,9 @@ def _finding(claim: Claim, found: Found, model: str | None) -> None:
         st.markdown(":small[Choose a model above to run it there.]")
 
 
-def _found(claim: Claim, model: str | None) -> Found | None:
-    """What is found, waited for briefly where it has to be run."""
+def found_on(claim: Claim, model: str | None, where: str = "card") -> Found | None:
+    """What is found, waited for briefly where it has to be run. ``where`` tells the button apart from that of
+    the same claim elsewhere on the page."""
     if claim.needs == "shape":
         return claim.on(model)
     again_key = f"facts-again-{claim.id}"
@@ -90,7 +95,7 @@ def _found(claim: Claim, model: str | None) -> Found | None:
         known = kept_result(claim.id)
         if known is not None:
             if st.button(
-                "Run it now", key=f"{again_key}-button", help="The result shown is from an earlier run."
+                "Run it now", key=f"{again_key}-{where}", help="The result shown is from an earlier run."
             ):
                 st.session_state[again_key] = True
                 st.rerun()

@@ -14,6 +14,7 @@ from peft_lab.models.catalogue import catalogue, get_model
 from peft_lab.quiz.question import topics
 from peft_lab.ui import pages, state
 from peft_lab.ui.claims.card import BADGES, card, verdict_of
+from peft_lab.ui.claims.featured import featured
 from peft_lab.ui.foreign import plain
 
 SCOPE = "facts"
@@ -34,10 +35,16 @@ def fact_check_page() -> None:
     chosen = _controls()
     claims = _select(chosen)
     _tally(claims)
-    opened = str(chosen["claim"])
-    for claim in claims:
-        if card(claim, None if chosen["model"] == OWN else str(chosen["model"]), opened == claim.id):
-            opened = claim.id
+    opened, model = str(chosen["claim"]), None if chosen["model"] == OWN else str(chosen["model"])
+    guessed_at = featured(claims, model)
+    for topic in dict.fromkeys(claim.topic for claim in claims):
+        st.markdown(f"### {plain(topics()[topic])}")
+        with st.container(key=f"claims-{topic}"):
+            for claim in claims:
+                if claim.topic == topic and card(
+                    claim, model, opened == claim.id, hidden=claim.id == guessed_at
+                ):
+                    opened = claim.id
     if not claims:
         st.markdown("No claims match; choose another verdict or topic.")
     state.remember(SCOPE, "claim", opened)

@@ -80,7 +80,9 @@ def form() -> Wanted:
         start = replace(
             start, rows=int(said["rows"]), row_tokens=int(said["row_tokens"]), seq=max(start.seq, int(said["seq"]))
         )  # fmt: skip
-    first, second, third = (st.columns(2, vertical_alignment="bottom") for _ in range(3))
+    first, second = (st.columns(2, vertical_alignment="bottom") for _ in range(2))
+    gpu = _choice(st, "gpu", "GPU", _gpus(start.gpu), start.gpu, _gpu_title)  # its name fills a line
+    third = st.columns(2, vertical_alignment="bottom")
     rows = _number(first[0], "rows", "Training rows", start.rows)
     tokens = _number(
         first[1], "row_tokens", "Tokens of a row", start.row_tokens, "On average: it decides the time."
@@ -88,20 +90,18 @@ def form() -> Wanted:
     seq = _number(
         second[0], "seq", "Tokens at most", start.seq, "Longer rows are cut: it decides the memory."
     )
-    gpu = _choice(second[1], "gpu", "GPU", _gpus(start.gpu), start.gpu, _gpu_title)
     count = _number(third[0], "devices", "How many", start.devices)
     link = _choice(third[1], "link", "Between them", list(LINKS), start.link, LINKS.__getitem__)
-    fourth = st.columns(2, vertical_alignment="bottom")
-    price = fourth[0].number_input(
+    price = st.number_input(
         "Price, one GPU for an hour", min_value=0.0, value=start.price, placeholder="yours",
         key=state.widget_key(SCOPE, "price"), help="In any currency. The lab has no price list.",
     )  # fmt: skip
-    _problem(fourth[0], "price")
-    deadline = fourth[1].text_input(
+    _problem(st, "price")
+    deadline = second[1].text_input(
         "Deadline", start.deadline, key=state.widget_key(SCOPE, "deadline"), placeholder="none",
         help="Hours from now, such as 12, or a moment, such as 2026-11-27T08:00.",
     )  # fmt: skip
-    _problem(fourth[1], "deadline")
+    _problem(second[1], "deadline")
     wanted = Wanted(
         entry.name, objective, rows, tokens, seq, gpu, count, link, price or None, deadline.strip()
     )  # fmt: skip

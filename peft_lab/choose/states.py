@@ -1,8 +1,4 @@
-"""What weights, gradients and moments take, by counting: to leave out what cannot fit, and to split it over devices.
-
-A step that is split is not simulated yet. Its peak is estimated as a share of these, the layers that are gathered
-while they are used, and what the simulation of one device has beside them (activations, logits, workspaces).
-"""
+"""What weights, gradients and moments take, by counting: to leave out what cannot fit before it is simulated."""
 
 from __future__ import annotations
 
@@ -13,13 +9,12 @@ from peft_lab.methods import get_method
 from peft_lab.models.shapes import ModelShape
 
 if TYPE_CHECKING:
-    from peft_lab.choose.room import Run
+    from peft_lab.choose.step import Run
 
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 ADAPTER = 16  # weight, gradient and two moments in float32, for each number of an adapter
 _MOMENTS = {"adamw8bit": 2}  # bytes for both; else two numbers as wide as the weight
 PACKED = 4.127 / 8  # bytes of a weight in NF4 with double quantisation (Dettmers et al. 2023, section 3)
-GATHERED = 2  # layers: the one that computes and the one fetched meanwhile
 
 
 def weights(shape: ModelShape, method: str, run: Run) -> int:
@@ -51,15 +46,6 @@ def buckets(shape: ModelShape, method: str, values: Mapping[str, Any], dtype: st
     spec = get_method(method)
     trained = spec.formula(shape, spec.complete(shape, values)).trainable
     return trained * (BYTES[dtype] if method == "full" else 4)
-
-
-def gathered(shape: ModelShape, method: str) -> int:
-    """Bytes of the layers that are whole on a device for a moment, and of embeddings and head."""
-    layers = sum(_size(group) for group in shape.matrices if group.layers)
-    outside = shape.total - layers
-    one = layers / max(1, shape.num_layers)
-    bytes_each = PACKED if method == "qlora" else 2
-    return int(GATHERED * one * bytes_each + 2 * outside)
 
 
 def _packed(shape: ModelShape) -> float:
