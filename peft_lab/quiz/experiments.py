@@ -76,6 +76,41 @@ def trained_from_zero(steps: int) -> list[float]:
     return falls
 
 
+def zero_sides(rates: Sequence[float], steps: int, seeds: int) -> list[list[float]]:
+    """How far the loss falls at the best of some learning rates, by seed: with B = 0, and with A = 0 instead.
+
+    What is not zero is drawn as PEFT draws A.
+    """
+    import torch
+
+    falls: list[list[float]] = [[], []]
+    for number in range(seeds):
+        for side in (0, 1):
+            found = []
+            for rate in rates:
+                model = lora(tiny())
+                torch.manual_seed(number)
+                for name, parameter in model.named_parameters():
+                    if "lora_" in name:
+                        if ("lora_A" in name) == (side == 1):
+                            torch.nn.init.zeros_(parameter)
+                        else:
+                            torch.nn.init.kaiming_uniform_(parameter, a=5**0.5)
+                optimizer = torch.optim.AdamW(
+                    [parameter for parameter in model.parameters() if parameter.requires_grad],
+                    lr=rate,
+                    weight_decay=0.0,
+                )
+                start = float(loss(model).detach())
+                for _ in range(steps):
+                    optimizer.zero_grad()
+                    loss(model).backward()
+                    optimizer.step()
+                found.append(start - float(loss(model).detach()))
+            falls[side].append(max(found))
+    return falls
+
+
 def doubled_alpha() -> list[float]:
     """Norm of the correction at twice the α over that at α, A and B the same."""
     import torch

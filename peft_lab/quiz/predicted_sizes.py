@@ -137,7 +137,7 @@ PREDICTIONS = (
         rule="largest",
         why="The encoder that makes the tokens is as wide as the model by default, and its size grows with the "
         "square of that. It is thrown away afterwards; the stored file is the smallest of the three.",
-        sources=(f"{src.PTUNING}, section 2.3", src.PEFT),
+        sources=(f"{src.PTUNING}, section 2", src.PEFT),
         pages=("ptuning",),
     ),
 )

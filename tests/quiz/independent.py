@@ -12,7 +12,6 @@ from itertools import pairwise
 from statistics import NormalDist
 from typing import Any
 
-from peft_lab.models.catalogue import get_model
 from tests.quiz.dims import Dims, dims
 
 Givens = Mapping[str, Any]
@@ -183,7 +182,7 @@ EXPECTED: dict[str, Computation] = {
     "prompt-room": lambda m, g: 100 * g["n"] / (m.positions - (2 if m.family == "roberta" else 0)),
     "prompt-attention-growth": lambda _, g: (1 + g["n"] / g["length"]) ** 2,
     "prompt-matching-lora": lambda m, g: m.lora(g["r"], "q", "v") / m.d,
-    "prompt-seq2seq": lambda _, g: 2 * g["n"] * get_model("t5-base").config["d_model"],
+    "prompt-seq2seq": lambda m, g: 2 * g["n"] * m.d,
     "prompt-logits-length": lambda _, g: g["n"] + g["length"],
     "ptuning-stored": lambda m, g: g["n"] * m.d,
     "ptuning-mlp": lambda m, g: p_mlp(m.d, g["n"], g["width"]),

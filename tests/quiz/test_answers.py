@@ -138,6 +138,7 @@ def test_own_figures(question: Question) -> None:
             assert miss.forgot in verdict.message
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("question", COMPUTED, ids=lambda question: question.id)
 @pytest.mark.parametrize(
     ("factor", "words"), [(2, "exactly twice the answer"), (0.5, "exactly half the answer")]

@@ -10,6 +10,7 @@ from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.calculations import choosing as calc
 from peft_lab.quiz.fits import gated, one_stack, prefixed, separate_attention
 from peft_lab.quiz.follow_ups.choosing import FOLLOW_UPS
+from peft_lab.quiz.published import slower
 from peft_lab.quiz.question import Question, followed
 from peft_lab.units import Source
 
@@ -89,7 +90,7 @@ _ASKED = (
             "That GPT-2 is too old to matter. Its maps and norms have biases, and that is what counts here.",
             "That a newer family has brought biases back. Gemma 2 has none.",
         ),
-        sources=(f"{src.BITFIT}, section 3", src.RUN),
+        sources=(src.BITFIT, src.RUN),
     ),
     ask(
         id="choose-prompt-first", level="basic", kind="free", model=None,
@@ -187,7 +188,7 @@ _ASKED = (
             "validation with few data",
         ),
         wrong=("'too few to train'", "reports one run"),
-        sources=(f"{src.IA3}, sections 3 and 4",),
+        sources=(f"{src.IA3}, section 3",),
     ),
     ask(
         id="choose-gpus-for-full", level="hard", kind="numeric", calculate=calc.gpus_for_full,
@@ -204,7 +205,7 @@ _ASKED = (
         facts=(
             fact("full", FIRST, kind="causal-lm", tasks="one", base="sixteen", objective="cpt", amount="exceeds",
             forgetting="ok", full="yes"),
-            fact("full", FIRST, kind="encoder", tasks="one", rows=("some", "many"), full="yes"),
+            fact("full", FIRST, kind="encoder", tasks="one", rows=("some", "many"), full="yes", forgetting="ok"),
             fact("full", FIRST, "", "never", kind="causal-lm", objective=("sft", "style", "classification",
             "extraction", "embedding")),
         ),
@@ -220,7 +221,7 @@ _ASKED = (
             "tries high-rank LoRA on all maps first",
         ),
         wrong=("'full is always better if you can afford it'", "'LoRA always matches full'"),
-        sources=(f"{src.LEARNS_LESS}, section 4", f"{src.LORA_REGRET}, LoRA rank", f"{src.PURE_BF16}, section 3"),
+        sources=(f"{src.LEARNS_LESS}, section 4", f"{src.LORA_REGRET}, LoRA rank", src.PURE_BF16),
     ),
     ask(
         id="choose-fair-comparison", level="hard", kind="free", model=None,
@@ -244,15 +245,16 @@ _ASKED = (
         question="DoRA, rsLoRA, PiSSA, AdaLoRA: for which observation in a run of yours would you reach for each "
         "of them?",
         answer="rsLoRA when raising the rank does not help or makes learning slow: the scale shrinks with r. DoRA "
-        "when LoRA stays behind full tuning at low rank and time is no matter; it cost a quarter more time in the "
-        "published comparison without gain. PiSSA when convergence is slow and nobody needs the untouched base. "
+        "when LoRA stays behind full tuning at low rank and time is no matter; its steps took "
+        f"{slower('lora-rank32-dora', 'lora-rank32')} longer in the published comparison, without gain. PiSSA when "
+        "convergence is slow and nobody needs the untouched base. "
         "AdaLoRA when a fixed budget should be spread unevenly over layers, and only with its rank allocation "
         "called in the loop. First tune the learning rate of plain LoRA.",
         listen_for=("symptom, then remedy", "costs named", "plain LoRA well tuned as the baseline"),
         wrong=("'the newest one'",),
         sources=(
             f"{src.RSLORA}, section 3",
-            f"{src.DORA}, section 4",
+            src.DORA,
             f"{src.PISSA}, section 3",
             f"{src.ADALORA}, section 3",
             src.BENCH,

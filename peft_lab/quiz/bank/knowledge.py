@@ -51,7 +51,7 @@ QUESTIONS = (
                 f"{src.LORA_REGRET}, How much capacity is needed",
             ),
         ),
-        sources=(f"{src.NEW_KNOWLEDGE}, abstract", f"{src.RETRIEVAL}, section 5"),
+        sources=(f"{src.NEW_KNOWLEDGE}, abstract", src.RETRIEVAL),
     ),
     ask(
         id="choose-new-language", level="medium", kind="free",
@@ -77,7 +77,7 @@ QUESTIONS = (
                 "Why a lower rate for embeddings?",
                 "They are full matrices and no low-rank product: the rate of full fine-tuning fits them, and most "
                 "rows are seen rarely.",
-                f"{src.UNSLOTH}",
+                src.UNSLOTH,
                 f"{src.LORA_REGRET}, Optimal learning rates for LoRA vs. FullFT",
             ),
         ),
@@ -187,10 +187,10 @@ QUESTIONS = (
                 "Do tuning and retrieval go together?",
                 "Often: tune on examples with retrieved text in the prompt, so that the model learns to use and to "
                 "refuse it.",
-                f"{src.RETRIEVAL}, section 5",
+                src.RETRIEVAL,
                 src.ALGEBRA,
             ),
         ),
-        sources=(f"{src.RETRIEVAL}, section 5", f"{src.NEW_KNOWLEDGE}, abstract"),
+        sources=(src.RETRIEVAL, f"{src.NEW_KNOWLEDGE}, abstract"),
     ),
 )  # fmt: skip

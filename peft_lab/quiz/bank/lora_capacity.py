@@ -186,7 +186,7 @@ QUESTIONS = (
                 "What would you plot?",
                 "The matrix of absolute cosines of new against old vectors: full fine-tuning shows a sharp "
                 "diagonal, LoRA rows that are dark throughout.",
-                f"{src.INTRUDERS}, figure 1",
+                src.INTRUDERS,
             ),
         ),
         sources=(f"{src.PEFT}, reduce_intruder_dimension", src.ALGEBRA),

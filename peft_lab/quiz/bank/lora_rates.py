@@ -165,7 +165,7 @@ QUESTIONS = (
                 f"{src.LORA}, section 7.1",
             ),
         ),
-        sources=(LAYERS, f"{src.QLORA}, section 4, figure 2", f"{src.LEARNS_LESS}, section 4.7, figure 7"),
+        sources=(LAYERS, f"{src.QLORA}, section 4, figure 2", f"{src.LEARNS_LESS}, section 4.7"),
     ),
     ask(
         id="lora-large-batches", level="medium", kind="free",

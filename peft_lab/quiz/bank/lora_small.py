@@ -11,7 +11,7 @@ from peft_lab.quiz.follow_up import then
 from peft_lab.quiz.question import Question, any_model
 
 MODEL = "llama-3.2-3b"
-VERA = "Kopiczko et al. 2023, VeRA, arXiv:2310.11454, table 1 (as PEFT's VeraConfig cites it)"
+VERA = "Kopiczko et al. 2023, VeRA, arXiv:2310.11454 (as PEFT's VeraConfig cites it)"
 ask = partial(Question, topic="lora", model=MODEL, fits=separate_attention)
 
 QUESTIONS = (

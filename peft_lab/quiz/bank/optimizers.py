@@ -31,11 +31,11 @@ QUESTIONS = (
                 "Why does that work at all with 8 bits?",
                 "The map is dynamic: exponents take a varying part of the bits, so that tiny and large moments are "
                 "both represented, and blocks keep an outlier from spoiling the rest.",
-                f"{src.BLOCKWISE}, section 2",
+                src.BLOCKWISE,
             ),
             then("How much does it save with LoRA?", to="memory-eight-bit-lora"),
         ),
-        sources=(f"{src.BLOCKWISE}, section 2", EIGHT),
+        sources=(src.BLOCKWISE, EIGHT),
     ),
     ask(
         id="memory-eight-bit-rank", level="hard", kind="numeric", calculate=calc.least_rank, fits=separate_attention,
@@ -81,7 +81,7 @@ QUESTIONS = (
                 "When are these optimizers right?",
                 "In full fine-tuning, or with trained embeddings and very high ranks: there states are the largest "
                 "part.",
-                f"{src.BLOCKWISE}, section 2",
+                src.BLOCKWISE,
             ),
             then(
                 "What is special about paged states and checkpoints?",
@@ -89,7 +89,7 @@ QUESTIONS = (
                 f"{src.PEFT}, Fully Sharded Data Parallel, Caveats",
             ),
         ),
-        sources=(f"{src.BLOCKWISE}, section 2", f"{src.QLORA}, section 3", EIGHT),
+        sources=(src.BLOCKWISE, f"{src.QLORA}, section 3", EIGHT),
     ),
     ask(
         id="memory-offload-seconds", level="hard", kind="numeric", calculate=calc.offloading, fits=any_model,

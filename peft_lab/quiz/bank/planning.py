@@ -13,7 +13,7 @@ from peft_lab.quiz.question import Question, any_model
 
 MODEL = "llama-3.1-8b"
 WORK = f"{src.SCALING}, section 2.1"
-PEAK = f"{src.PALM}, appendix B"
+PEAK = src.PALM
 ask = partial(Question, topic="planning", model=None)
 
 
@@ -114,7 +114,7 @@ QUESTIONS = (
                 src.ALGEBRA,
             ),
         ),
-        sources=(src.ALGEBRA, f"{src.FEW_SAMPLE}, section 6"),
+        sources=(src.ALGEBRA, src.FEW_SAMPLE),
     ),
     ask(
         id="plan-measured", level="medium", kind="numeric", calculate=calc.measured,
@@ -203,7 +203,7 @@ QUESTIONS = (
             then(
                 "Which reasons beat money?",
                 "Latency, context room, quality that prompting does not reach, and a format that must not fail.",
-                f"{src.RETRIEVAL}, section 5",
+                src.RETRIEVAL,
                 src.ALGEBRA,
             ),
             then(
@@ -245,12 +245,12 @@ QUESTIONS = (
                 "Which numbers do you report?",
                 "Baseline and tuned with intervals over the test rows, the spread over seeds, tokens, hours, "
                 "memory, and what got worse.",
-                f"{src.FEW_SAMPLE}, section 6",
+                src.FEW_SAMPLE,
             ),
         ),
         sources=(
             f"{src.LORA_REGRET}, Optimal learning rates for LoRA vs. FullFT",
-            f"{src.FEW_SAMPLE}, section 6",
+            src.FEW_SAMPLE,
             f"{src.PEFT}, Troubleshooting",
         ),
     ),

@@ -120,7 +120,7 @@ QUESTIONS = (
                 src.ALGEBRA,
             ),
         ),
-        sources=(f"{src.DORA}, section 4", f"{src.PEFT}, use_dora"),
+        sources=(src.DORA, f"{src.PEFT}, use_dora"),
     ),
     ask(
         id="qlora-qdora-cost", level="hard", kind="free",
@@ -145,13 +145,13 @@ QUESTIONS = (
                 "Why may the norm be treated as a constant?",
                 "The paper proposes it to save the gradient's memory and reports little effect on accuracy: the "
                 "magnitude can follow anyway.",
-                f"{src.DORA}, section 4",
+                src.DORA,
             ),
             then(
                 "How is it merged?",
                 "Dequantise, compute m · (W + s·BA)/‖W + s·BA‖ by rows, and store that in 16 bits or quantise it "
                 "anew.",
-                f"{src.DORA}, section 4",
+                src.DORA,
                 f"{src.PEFT}, LoRA, DoRA, Caveats",
             ),
         ),

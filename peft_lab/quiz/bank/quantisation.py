@@ -19,7 +19,7 @@ _ASKED = (
         answer="{{value}}. NF4 and FP4 differ in where they put them, integers space them evenly.",
         listen_for=("two to the power of the bits", "the code is an index into a table"),
         wrong=("one fewer: zero is one of them",),
-        sources=(f"{src.QLORA}, section 2",),
+        sources=(src.QLORA,),
     ),
     ask(
         id="quant-single-level", level="basic", kind="numeric", calculate=calc.single_level, given={"block": 64},
@@ -37,7 +37,7 @@ _ASKED = (
         answer="{{value}}.",
         listen_for=("one byte holds eight bits", "order of magnitude at once"),
         wrong=("bits for bytes",),
-        sources=(f"{src.LLM_INT8}, section 2",),
+        sources=(src.LLM_INT8,),
     ),
     ask(
         id="quant-why-blocks", level="basic", kind="free",
@@ -47,7 +47,7 @@ _ASKED = (
         "blocks are more accurate and cost more bits for constants.",
         listen_for=("scale by the largest magnitude", "outliers are contained", "accuracy against overhead"),
         wrong=("'for speed on GPUs' as the only reason",),
-        sources=(f"{src.BLOCKWISE}, section 2", f"{src.QLORA}, section 2"),
+        sources=(src.BLOCKWISE, src.QLORA),
     ),
     ask(
         id="quant-double-level", level="medium", kind="numeric", calculate=calc.double_level,
@@ -113,7 +113,7 @@ _ASKED = (
         "small.",
         listen_for=("scaled by the outlier", "few codes near zero are left"),
         wrong=("fifteen: the outlier takes one code only",),
-        sources=(f"{src.BLOCKWISE}, section 2", f"{src.LLM_INT8}, section 3"),
+        sources=(src.BLOCKWISE, f"{src.LLM_INT8}, section 3"),
     ),
     ask(
         id="quant-group-format", level="hard", kind="numeric", calculate=calc.group_format,

@@ -50,7 +50,7 @@ QUESTIONS = (
                 "Would you serve the one of high rank by itself?",
                 "Often, yes: merge it into its own copy or give it a replica of its own, and keep the shared "
                 "server's rank small.",
-                f"{src.SLORA}, section 1",
+                src.SLORA,
                 src.ALGEBRA,
             ),
             then(

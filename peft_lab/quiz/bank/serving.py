@@ -49,7 +49,7 @@ _ASKED = (
         "you may want the base's own answers back. Unmerged costs a small share of arithmetic and some latency.",
         listen_for=("one task against many", "latency", "quantised base", "merged weights are a full-size copy"),
         wrong=("'always merge'", "'merging makes it smaller'"),
-        sources=(f"{src.LORA}, section 4.1", f"{src.SLORA}, section 1"),
+        sources=(f"{src.LORA}, section 4.1", src.SLORA),
     ),
     ask(
         id="serve-many-tasks", level="medium", kind="numeric", calculate=calc.many_tasks, fits=separate_attention,

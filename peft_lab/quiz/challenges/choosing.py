@@ -49,7 +49,7 @@ CHALLENGES: tuple[Challenge, ...] = (
         "Sixty examples are sixty gradients. Full fine-tuning uses them best.",
         "It has the capacity to memorise them and varies strongly from seed to seed. A small LoRA or IA³ with early "
         "stopping is steadier; several seeds and held-out examples show it.",
-        f"{src.IA3}, sections 3 and 4", f"{src.FEW_SAMPLE}, abstract",
+        f"{src.IA3}, section 3", f"{src.FEW_SAMPLE}, abstract",
     ),
     give_way(
         "choose-variants",

@@ -53,6 +53,6 @@ CHALLENGES: tuple[Challenge, ...] = (
         "Fifteen: the outlier takes one code and leaves the others.",
         "It leaves them where they are, spread over the whole range. The rest of the block is squeezed into the middle "
         "of it and reaches only the codes next to zero.",
-        f"{src.BLOCKWISE}, section 2", src.ALGEBRA,
+        src.BLOCKWISE, src.ALGEBRA,
     ),
 )  # fmt: skip

@@ -14,7 +14,7 @@ CHALLENGES: tuple[Challenge, ...] = (
         "A hundred, each at full size. Merging is for one task that has the machine for itself; many tasks share a "
         "base "
         "and keep their adapters apart.",
-        f"{src.LORA}, section 4.1", f"{src.SLORA}, section 1",
+        f"{src.LORA}, section 4.1", src.SLORA,
     ),
     hold(
         "serve-heterogeneous",

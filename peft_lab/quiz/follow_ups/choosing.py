@@ -66,7 +66,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "When does retrieval not help?",
             "When it is behaviour, style or format that is wrong rather than facts; when what is needed cannot be "
             "found by a search; when there is no room or time for long contexts. And it cannot teach a skill.",
-            f"{src.RETRIEVAL}, section 5",
+            src.RETRIEVAL,
         ),
         then(
             "They insist on training. What is your baseline?",
@@ -108,7 +108,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "Which of the rest would you try first for classification, and why?",
             "LoRA on every linear map at a tuned rate, with the head saved; full fine-tuning beside it, because an "
             "encoder is small enough. BitFit as a cheap third. Prompts last: on small models they are behind.",
-            f"{src.PROMPT}, section 3.1", f"{src.BITFIT}, section 4", opens=lab("choose", model="bert-base"),
+            f"{src.PROMPT}, section 3.1", src.BITFIT, opens=lab("choose", model="bert-base"),
         ),
         then("It scores well in training and guesses after loading. Why?", to="train-head"),
     ),

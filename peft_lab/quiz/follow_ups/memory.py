@@ -109,7 +109,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "What does stochastic rounding do about the lost updates?",
             "It rounds up or down at random, with the nearer neighbour more likely, so that a small update survives "
             "with a chance in proportion to its size: right on average, where rounding to nearest loses it every time.",
-            f"{src.PURE_BF16}, section 3",
+            src.PURE_BF16,
         ),
         then("How far apart are bfloat16 numbers, and so which updates are lost?", to="train-bf16-spacing"),
     ),
@@ -119,7 +119,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "It would save {{value}}, {{share}} of the base's bytes. Not here; with a large rank on all maps of a "
             "4-bit "
             "base it can be.",
-            f"{src.BLOCKWISE}, section 2", calculate=_eight_bit,
+            src.BLOCKWISE, calculate=_eight_bit,
             opens=lab("memory", model=LLAMA, optimizer="adamw8bit", tab="timeline"),
         ),
         then("All that belongs to the adapter: which share of the base is it?", to="memory-adapter-share"),

@@ -43,7 +43,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "What is better and what is worse about larger blocks?",
             "Fewer bits for constants: {{value}} with blocks of {{block}}, instead of {{now}}. But a block's largest "
             "weight sets the grid for all of them, and in more weights the largest is larger.",
-            f"{src.BLOCKWISE}, section 2", calculate=_larger_blocks,
+            src.BLOCKWISE, calculate=_larger_blocks,
         ),
         then("What does one outlier do to its block?", to="quant-outlier"),
     ),
@@ -127,7 +127,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "What do LLM.int8() and other schemes do with outliers?",
             "LLM.int8() takes the few feature dimensions with outliers out and multiplies them in 16 bits. Others "
             "scale channels before rounding, or give small blocks a constant of their own.",
-            f"{src.LLM_INT8}, section 3", f"{src.BLOCKWISE}, section 2",
+            f"{src.LLM_INT8}, section 3", src.BLOCKWISE,
         ),
         then("Weight-only 4 bits and LLM.int8(): what is different in the product?", to="quant-int8-activations"),
     ),

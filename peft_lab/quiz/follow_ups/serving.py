@@ -34,7 +34,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "What limits the number of tasks in practice, if not storage?",
             "The requests at once: which tasks are in one batch, kernels that mix them, the cache, and the people who "
             "have to evaluate and maintain every task.",
-            f"{src.SLORA}, section 1",
+            src.SLORA,
         ),
         then("How would one batch hold many of them?", to="serve-heterogeneous"),
     ),
@@ -141,7 +141,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "Which of Adapters, IA³ and Prompt Tuning are easier to mix in a batch, and why?",
             "IA³: a gathered vector and an elementwise product. Prompt Tuning: nothing in the model differs, only the "
             "first tokens. Adapters need gathered products as LoRA does, and in sequence, where nothing hides them.",
-            f"{src.IA3}, section 3.3", f"{src.PROMPT}, section 1", src.ALGEBRA,
+            f"{src.IA3}, section 3.3", src.PROMPT, src.ALGEBRA,
         ),
         then(
             "A request comes for an adapter that nobody has used today. What happens to its first token?",

@@ -94,7 +94,7 @@ def model_answer(question: Question, answer: Answer | None, model: str | None) -
             _list(question.thoughts(answer, model))
     if answer is None:
         return
-    _working(answer.working)
+    working(answer.working)
     slips = shown_near_misses(answer)
     if slips:
         with st.expander("Wrong answers, and what each one forgets"):
@@ -116,7 +116,7 @@ def interviewer(question: Question, model: str | None) -> None:
     defended(question, model)
 
 
-def _working(steps: Sequence[str]) -> None:
+def working(steps: Sequence[str]) -> None:
     """The lines of the working. Formulas stand in the text, where a long one breaks on a narrow screen: as a display it
     would scroll, out of the keyboard's reach."""
     lines = (rf"$\displaystyle {step.strip('$')}$" if _is_formula(step) else step for step in steps)

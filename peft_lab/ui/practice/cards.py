@@ -16,8 +16,11 @@ from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import filters
 from peft_lab.ui.practice.answering import ask, entry, interviewer, judged, model_answer, shown_solution
-from peft_lab.ui.practice.following import forget
+from peft_lab.ui.practice.dated import plan_to_date, today_first
+from peft_lab.ui.practice.following import ANSWER_FIRST, forget
 from peft_lab.ui.practice.learner import SCOPE
+from peft_lab.ui.practice.reading import shown_reading
+from peft_lab.ui.practice.worked import worked_first
 
 _FITTING: dict[Grade, RatingName] = {
     "right": "good", "close": "hard", "near_miss": "hard", "wrong": "again", "unreadable": "again",
@@ -25,20 +28,32 @@ _FITTING: dict[Grade, RatingName] = {
 
 
 def cards(file: Learners, learner: str) -> None:
-    cells = st.columns(3)
-    filters.topic_filter(cells[0])
-    filters.level_filter(cells[1])
-    filters.model_filter(cells[2])
-    names = [question.id for question in filters.pool()]
-    due, fresh = file.due(learner, names), file.fresh(learner, names)
-    st.markdown(f"**{len(due)}** due · **{len(fresh)}** new · {len(names)} questions in this selection")
+    table = st.container(key="practice-table")
+    table.empty()
+    with st.expander("Which questions", expanded=filters.untold(), icon=":material/tune:"):
+        cells = st.columns(3)
+        filters.topic_filter(cells[0])
+        filters.level_filter(cells[1])
+        filters.model_filter(cells[2])
+        names = [question.id for question in filters.pool()]
+        due, fresh = file.due(learner, names), file.fresh(learner, names)
+        st.markdown(f"**{len(due)}** due · **{len(fresh)}** new · {len(names)} questions in this selection")
+        st.caption("Numbers are computed for the model you choose, and a near miss says what was forgotten.")
+    with st.expander("My interview is on …", icon=":material/event:"):
+        plan_to_date(file, learner)
+    with table:
+        _table(file, learner, names, due, fresh)
+
+
+def _table(file: Learners, learner: str, names: list[str], due: list[str], fresh: list[str]) -> None:
+    """The card that is up, or why there is none."""
     last = state.remembered(SCOPE, "last", "")
     if last:
         st.caption(last)
     if not names:
         st.info("There are no questions on this topic at this level. Choose another level.")
         return
-    name = _on_table(names, due, fresh)
+    name = _on_table(file, learner, due, fresh)
     if name is None:
         _nothing_due(file, learner, names)
         return
@@ -46,13 +61,15 @@ def cards(file: Learners, learner: str) -> None:
         _card(file, learner, get_question(name), name in due)
 
 
-def _on_table(names: list[str], due: list[str], fresh: list[str]) -> str | None:
-    """The card that is up: it stays until it is rated or the choice excludes it. Then due ones first, then new ones."""
+def _on_table(file: Learners, learner: str, due: list[str], fresh: list[str]) -> str | None:
+    """The card that is up: it stays until it is rated or the choice excludes it. Then what the plan to the interview
+    has for today, then due ones, then new ones."""
     name = state.remembered(SCOPE, "card", "")
     if name in due or name in fresh:
         return str(name)
     skipped = state.remembered(SCOPE, "skipped", ())
-    following = [each for each in (*due, *fresh) if each not in skipped] or [*due, *fresh]
+    ahead = list(dict.fromkeys((*today_first(file, learner, [*due, *fresh]), *due, *fresh)))
+    following = [each for each in ahead if each not in skipped] or ahead
     _put(following[0] if following else "")
     return following[0] if following else None
 
@@ -84,6 +101,7 @@ def _card(file: Learners, learner: str, question: Question, due: bool) -> None:
         st.caption("This question cannot be asked about the chosen model; it uses a model of its own.")
     if not state.remembered(SCOPE, "revealed", False):
         _answer_form(question, model)
+        worked_first(file, learner, question)
         return
     answer, known = shown_solution(question, model)
     if not known:
@@ -107,16 +125,16 @@ def _answer_form(question: Question, model: str | None) -> None:
         check = first.form_submit_button(
             "Show the model answer" if free else "Check", type="primary", width="stretch"
         )
-        reveal = not free and second.form_submit_button("Show the answer", width="stretch")
+        unknown = second.form_submit_button("I don't know", width="stretch")
     if st.button("Another question", type="tertiary", icon=":material/skip_next:"):
         skipped = (*state.remembered(SCOPE, "skipped", ()), question.id)
         state.remember(SCOPE, "skipped", skipped)
         state.scope(SCOPE).pop("card", None)
         st.rerun()
-    if check and not free and not text.strip():
-        st.markdown(":red[:material/edit: Type an answer first, or show it.]")
+    if check and not text.strip():
+        st.markdown(ANSWER_FIRST)
         return
-    if check or reveal:
+    if check or unknown:
         state.remember(SCOPE, "typed", text if check else "")
         state.remember(SCOPE, "revealed", True)
         st.rerun()
@@ -127,8 +145,7 @@ def _verdict(question: Question, answer: Answer | None, model: str | None) -> Ve
     if not typed.strip():
         return None
     if question.kind == "free":
-        st.markdown("**You wrote**")
-        st.text(typed)
+        shown_reading(question, typed, model)
         return None
     verdict = judge(question, answer, typed, model)
     if question.kind == "numeric":
@@ -142,7 +159,8 @@ def _rating(
 ) -> None:
     st.markdown("### How well did you know it?")
     coming = file.preview(learner, question.id)
-    fitting = _FITTING[verdict.grade] if verdict else None
+    nothing = not str(state.remembered(SCOPE, "typed", "")).strip()
+    fitting = _FITTING[verdict.grade] if verdict else "again" if nothing else None
     row = st.container(horizontal=True)
     for rating in RATINGS:
         pressed = row.button(

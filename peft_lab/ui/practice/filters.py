@@ -8,12 +8,14 @@ from peft_lab.errors import BadInput, UnknownName
 from peft_lab.models.catalogue import catalogue
 from peft_lab.quiz.bank import select
 from peft_lab.quiz.question import LEVELS, Question, topics
+from peft_lab.quiz.roles import LENGTHS, ROLES
 from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.learner import SCOPE
 
 ALL = ""  # every topic, every level, each question's own model
 SEED = 1
+ANY, USUAL = "any", "usual"  # role and length of an interview
 
 
 def chosen(name: str) -> str:
@@ -52,13 +54,31 @@ def model_filter(cell: Any) -> str:
     )
 
 
+def role_filter(cell: Any) -> str:
+    titles = {name: role.title for name, role in ROLES.items()}
+    text = "Which topics come up; choosing a topic below overrides it."
+    return _pick(cell, "role", "Role", titles, text, ANY)
+
+
+def length_filter(cell: Any) -> str:
+    titles = {name: f"{name.capitalize()}, {size} questions" for name, size in LENGTHS.items()}
+    return _pick(cell, "length", "Length", titles, default=USUAL)
+
+
+def untold() -> bool:
+    """Whether the address named a topic, level or model that there is none of: the choices are unfolded to tell it."""
+    return any(state.address_problem(SCOPE, name) is not None for name in ("topic", "level", "model"))
+
+
 def topic_title(topic: str) -> str:
     return topics().get(topic, topic)
 
 
-def _pick(cell: Any, name: str, label: str, titles: dict[str, str], text: str | None = None) -> str:
+def _pick(
+    cell: Any, name: str, label: str, titles: dict[str, str], text: str | None = None, default: str = ALL
+) -> str:
     options = list(titles)
-    index = state.one_of(SCOPE, name, options, ALL)
+    index = state.one_of(SCOPE, name, options, default)
     key = state.widget_key(SCOPE, name)
     value: str = cell.selectbox(
         label,
@@ -96,12 +116,18 @@ def readers() -> dict[str, Any]:
         "topic": among("topic", "topic", topics()),
         "level": among("level", "level", LEVELS),
         "model": among("model", "model", tuple(catalogue())),
+        "role": among("role", "role", tuple(ROLES)),
+        "length": among("length", "length", tuple(LENGTHS)),
         "seed": seed,
     }
 
 
 def address() -> dict[str, tuple[Any, Any]]:
     """What the address says about them."""
-    return {name: (chosen(name), ALL) for name in ("topic", "level", "model")} | {
-        "seed": (state.remembered(SCOPE, "seed", SEED), SEED)
-    }
+    held = {"role": ANY, "length": USUAL}
+    own = {name: (state.remembered(SCOPE, name, default), default) for name, default in held.items()}
+    return (
+        {name: (chosen(name), ALL) for name in ("topic", "level", "model")}
+        | own
+        | {"seed": (state.remembered(SCOPE, "seed", SEED), SEED)}
+    )

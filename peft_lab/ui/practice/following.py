@@ -1,6 +1,6 @@
 """What an interviewer asks next, one thing after the other, and a doubt that the learner holds against or gives way to.
 
-Each is asked first and answered when the learner wants it.
+Each is asked first, and answered once the learner has tried or said that they do not know.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.learner import SCOPE
 
-_OPENED, _STAND = "opened", "stand"
+_OPENED, _TRIED, _STAND = "opened", "tried", "stand"
+#: What is called to mind stays; what is only read does not.
+ANSWER_FIRST = ":red[:material/edit: Answer first, as well as you can, or say that you don't know.]"
 HOLD, GIVE_WAY = "Hold to it", "Give way"
 
 
 def forget(name: str) -> None:
     """The question comes up anew: nothing after it is open."""
-    for entry in (_OPENED, _STAND):
+    for entry in (_OPENED, _STAND, _TRIED):
         state.scope(SCOPE).pop(f"{entry}.{name}", None)
 
 
@@ -39,15 +41,32 @@ def followed_up(question: Question, model: str | None) -> None:
         about = model if link.after is question else None
         _asked(link, about, f"{index + 1} of {len(links)}")
         if index < opened:
+            tried = state.remembered(SCOPE, _TRIED, (), question.id)[index]
+            st.markdown(f"You said: {plain(tried)}" if tried else "You did not know.")
             _answered(link, about, f"{question.id}-{index}")
-        elif st.button(
-            "Show the answer to this",
-            icon=":material/visibility:",
-            key=f"then-{question.id}-{index}",
-            type="tertiary",
-        ):
-            state.remember(SCOPE, _OPENED, opened + 1, question.id)
-            st.rerun()
+        else:
+            _attempt(question, index)
+
+
+def _attempt(question: Question, index: int) -> None:
+    """The answer comes only after one of one's own, or after giving up."""
+    with st.form(f"then-{question.id}-{index}", border=False):
+        said = st.text_area(
+            "Your answer to this",
+            key=state.widget_key(SCOPE, "then", question.id, str(index)),
+            height=80,
+            placeholder="In a sentence or two",
+        )
+        row = st.container(horizontal=True)
+        show = row.form_submit_button("Show the answer to this", icon=":material/visibility:")
+        unknown = row.form_submit_button("I don't know")
+    if show and not said.strip():
+        st.markdown(ANSWER_FIRST)
+    elif show or unknown:
+        tried = state.remembered(SCOPE, _TRIED, (), question.id)
+        state.remember(SCOPE, _TRIED, (*tried, said.strip() if show else ""), question.id)
+        state.remember(SCOPE, _OPENED, index + 1, question.id)
+        st.rerun()
 
 
 def _asked(link: Link, model: str | None, place: str) -> None:

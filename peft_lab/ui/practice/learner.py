@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from peft_lab.classroom.asking import carried
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.learners import schedule
 from peft_lab.learners.schedule import Learners
@@ -120,6 +121,7 @@ def _delete(file: Learners, name: str) -> None:
 
 
 def _files(file: Learners, name: str, pool: list[Question], model: str | None) -> None:
+    @carried  # it is called from another thread, when the button is pressed
     def exported() -> str:
         return json.dumps(export_profile(file, name), indent=1, ensure_ascii=False)
 

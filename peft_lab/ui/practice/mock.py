@@ -1,4 +1,4 @@
-"""The mock interview: ten questions against the clock. It is kept with the learner, so a reload does not end it."""
+"""The mock interview: questions against the clock. It is kept with the learner, so a reload does not end it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import streamlit as st
 
 from peft_lab import units
 from peft_lab.learners.schedule import Learners
+from peft_lab.quiz import roles
 from peft_lab.quiz.answers import judge
 from peft_lab.quiz.bank import get_question
-from peft_lab.quiz.interview import MIX, SIZE, Interview, begin, make_plan, ticked_points
+from peft_lab.quiz.interview import MIX, Interview, begin, make_plan, ticked_points
 from peft_lab.quiz.question import Question
 from peft_lab.quiz.report import report
 from peft_lab.ui import state
@@ -21,6 +22,7 @@ from peft_lab.ui.practice import filters
 from peft_lab.ui.practice.answering import ask, entry, shown_solution
 from peft_lab.ui.practice.cards import date
 from peft_lab.ui.practice.learner import SCOPE
+from peft_lab.ui.practice.reading import shown_reading
 from peft_lab.ui.practice.report import show_report
 
 KEPT = "interview"
@@ -43,12 +45,15 @@ def interview(file: Learners, learner: str) -> None:
 
 
 def _before(file: Learners, learner: str) -> None:
-    mix = ", ".join(f"{count} {level}" for level, count in MIX.items())
-    st.markdown("## Ten questions against the clock")
+    mix = ", ".join(f"{count} {level}" for level, count in MIX.items()) + " out of ten"
+    st.markdown("## Questions against the clock")
     st.markdown(
         f"{mix}; easy ones first, topics as varied as possible. Numbers and choices are marked at once; you see the "
         "result at the end. After a free answer you tick which of the interviewer's points you made."
     )
+    first = st.columns(2)
+    role = filters.role_filter(first[0])
+    length = filters.length_filter(first[1])
     cells = st.columns([3, 3, 2], vertical_alignment="bottom")
     topic = filters.topic_filter(cells[0])
     model = filters.model_filter(cells[1])
@@ -59,14 +64,16 @@ def _before(file: Learners, learner: str) -> None:
         value=int(state.remembered(SCOPE, "seed", filters.SEED)),
         key=state.widget_key(SCOPE, "seed"),
         disabled=state.is_fixed("seed"),
-        help="The same seed gives the same ten questions: send the address to a class, or change the seed for other "
+        help="The same seed gives the same questions: send the address to a class, or change the seed for other "
         "questions.",
     )
     problem = state.address_problem(SCOPE, "seed")
     if problem:
         cells[2].markdown(f":red[:material/link_off: {plain(problem)}]")
     state.remember(SCOPE, "seed", int(seed))
-    plan = make_plan(int(seed), SIZE, (topic,) if topic else (), model or None)
+    plan = make_plan(
+        int(seed), roles.size(length), (topic,) if topic else roles.role(role).topics, model or None
+    )
     if st.button(f"Start · {plan.seconds // 60} min", type="primary", icon=":material/timer:", key="start"):
         _keep(file, learner, begin(plan, file.now()))
         st.rerun()
@@ -157,8 +164,7 @@ def _answering(file: Learners, learner: str, held: Interview, question: Question
 
 def _ticking(file: Learners, learner: str, held: Interview, question: Question, spoken: str) -> None:
     """After a free answer: which of the points it had. Nobody but the learner can tell."""
-    st.markdown("**You said**")
-    st.text(spoken)
+    shown_reading(question, spoken, held.plan.model_for(question.id))
     with st.form(f"ticks-{question.id}", border=False):
         st.markdown("**Which of these did you say?**")
         ticks = [

@@ -21,21 +21,22 @@ TITLES = {"cards": "Flash cards", "interview": "Mock interview", "predict": "Pre
 def practice_page() -> None:
     pages.open_page()
     st.title("Practice")
-    st.markdown(
-        "Interview questions on every method. Numbers are **computed for the model you choose**, and a near miss says "
-        "what was forgotten."
-    )
     try:
         state.read_address(SCOPE, filters.readers() | {"profile": learner.take_profile, "tab": _take_tab})
         file = learner.learners()
-        name = learner.learner_row(file, filters.pool(), filters.chosen("model") or None)
+        body = st.container(key="practice-body")
+        body.empty()  # a container with nothing in it has no room in the browser
+        lost = state.address_problem(SCOPE, "profile") is not None  # told beside the learner's name
+        with st.expander("Learner and files", expanded=lost, icon=":material/person:"):
+            name = learner.learner_row(file, filters.pool(), filters.chosen("model") or None)
         sections = {
             "cards": lambda: cards(file, name),
             "interview": lambda: interview(file, name),
             "predict": lambda: _predict(name),
         }
         start = TITLES[str(state.remembered(SCOPE, "tab", TABS[0]))]
-        title = tabs(SCOPE, {TITLES[mode]: draw for mode, draw in sections.items()}, start)
+        with body:
+            title = tabs(SCOPE, {TITLES[mode]: draw for mode, draw in sections.items()}, start)
         tab = next(mode for mode in TABS if TITLES[mode] == title)
         state.remember(SCOPE, "tab", tab)
     except PeftLabError as error:

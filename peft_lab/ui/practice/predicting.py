@@ -11,12 +11,14 @@ from typing import Any
 
 import streamlit as st
 
+from peft_lab.classroom import mode
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.learners.records import Result
 from peft_lab.learners.schedule import Learners
 from peft_lab.quiz.prediction_bank import all_predictions, get_prediction
 from peft_lab.quiz.predictions import Contest, Prediction, PredictionOutcome, decide, score, submission
 from peft_lab.quiz.stored import stored
+from peft_lab.teaching import predictions
 from peft_lab.ui import state
 from peft_lab.ui.components.waiting import come_back
 from peft_lab.ui.foreign import plain
@@ -139,6 +141,8 @@ def _commit(prediction: Prediction, name: str, file: Learners, learner: str) -> 
     if guess is None:
         st.markdown(":red[:material/edit: Choose one first.]")
         return
+    if mode.on():
+        predictions.commit(file, learner, prediction.id, int(guess))
     if replay and kept is not None:
         _record(prediction, int(guess), list(kept.values), file, learner, kept.measured)
         state.scope(GUESSES).pop(name, None)

@@ -8,10 +8,12 @@ from peft_lab import units
 from peft_lab.quiz.bank import get_question
 from peft_lab.quiz.interview import Interview
 from peft_lab.quiz.report import Tally, report
+from peft_lab.quiz.transcript import look_next, strengths, transcript
 from peft_lab.ui import pages
 from peft_lab.ui.components import figures
 from peft_lab.ui.practice.answering import interviewer, model_answer, shown_solution
 from peft_lab.ui.practice.filters import topic_title
+from peft_lab.ui.practice.learner import anki_deck
 
 _FULL = 0.999  # of a point: ticked shares are fractions
 
@@ -44,8 +46,39 @@ def show_report(held: Interview) -> None:
         if summed.forgotten:
             st.markdown("**What near misses forgot**")
             st.markdown("\n".join(f"- {what}" for what in summed.forgotten))
+    _ahead(held)
     st.markdown("### Question by question")
     _questions(held)
+
+
+def _ahead(held: Interview) -> None:
+    """Strengths, the five things to look at next, and both to take along."""
+    good = strengths(held)
+    if good:
+        st.markdown(f"**Strong:** {', '.join(topic_title(topic) for topic in good)}")
+    coming = look_next(held)
+    if coming:
+        st.markdown("### Look at next")
+        lines = [f"{topic_title(each.topic)}: {' '.join(each.why)}" for each in coming]
+        st.markdown("\n".join(f"1. {line}" for line in lines))
+    row = st.container(horizontal=True)
+    row.download_button(
+        "Transcript (HTML, to print or keep)",
+        lambda: transcript(held),
+        f"mock-interview-{held.started:%Y-%m-%d}.html",
+        "text/html",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+    if coming:
+        row.download_button(
+            "These as an Anki deck",
+            lambda: anki_deck([get_question(each.question) for each in coming], held.plan.model),
+            "peft-lab-next.apkg",
+            "application/octet-stream",
+            icon=":material/download:",
+            on_click="ignore",
+        )
 
 
 def _cells(tally: Tally) -> tuple[str, str]:

@@ -1,0 +1,68 @@
+"""Roles, lengths, and what an interview leaves behind."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from peft_lab.errors import UnknownName
+from peft_lab.quiz.bank import get_question
+from peft_lab.quiz.interview import begin, make_plan
+from peft_lab.quiz.question import topics
+from peft_lab.quiz.roles import LENGTHS, ROLES, role, size
+from peft_lab.quiz.transcript import MOST, look_next, strengths, transcript
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("name", ROLES)
+@pytest.mark.parametrize("length", LENGTHS)
+def test_every_role_and_length_makes_an_interview(name: str, length: str) -> None:
+    about = role(name).topics
+    assert set(about) <= set(topics())
+    plan = make_plan(3, size(length), about)
+    assert len(plan.questions) == LENGTHS[length]
+    assert {get_question(each).topic for each in plan.questions} <= set(about or topics())
+
+
+def test_an_unknown_role_or_length_is_told() -> None:
+    with pytest.raises(UnknownName, match="engineer"):
+        role("enginer")
+    with pytest.raises(UnknownName, match="long"):
+        size("lng")
+
+
+def test_five_things_come_next_worst_first() -> None:
+    interview = begin(make_plan(5), NOON)
+    given = (1.0, 0.5, 0.0, 1.0, 0.25, 0.5, 0.0, 0.75, 1.0)
+    for number, points in enumerate(given):
+        name = interview.current
+        assert name is not None
+        text = "1" if get_question(name).kind == "choice" else "x"
+        interview = interview.answer(
+            text, points, NOON + timedelta(seconds=number), "a factor" if points == 0.5 else ""
+        )
+    ahead = look_next(interview)
+    assert [each.points for each in ahead] == [0, 0, 0, 0.25, 0.5]
+    assert len(ahead) == MOST
+    assert ahead[-1].why == ("You forgot a factor.",)
+    assert all(each.why for each in ahead)
+    assert strengths(interview)
+    assert not set(strengths(interview)) & {each.topic for each in ahead}
+
+
+def test_the_transcript_needs_no_other_file_and_trusts_nothing_typed() -> None:
+    interview = begin(make_plan(5), NOON)
+    for number, name in enumerate(interview.plan.questions):
+        text = "1" if get_question(name).kind == "choice" else "<script>&"
+        interview = interview.answer(text, 0.5, NOON + timedelta(seconds=number))
+    page = transcript(interview)
+    assert "<script" not in page
+    assert "&lt;script&gt;&amp;" in page
+    assert not re.search(r"\bsrc=|\bhref=|url\(|@import", page)
+    assert "@media print" in page
+    assert page.count("<section>") == 10
+    assert page.count("Model answer.") == 10
+    assert "\\(" not in page
