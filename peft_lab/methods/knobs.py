@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from peft_lab.errors import BadInput
 
 Values = Mapping[str, Any]
 KnobKind = Literal["int", "float", "bool", "choice", "modules", "text"]
+_SENTENCE = re.compile(r"(?<!\bal)\.\s+")  # where one ends; not after "et al."
 _YES, _NO = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 
 
@@ -54,6 +56,15 @@ class Knob:
         if self.paper:
             parts.append(f"Paper: {self.paper}.")
         return " ".join(parts)
+
+    def brief(self, value: Any) -> str:
+        """One sentence of the help, for under the control: on ``value`` if there is one, else the first.
+
+        >>> Knob("start", "Start", "choice", "a", "a: from zero. b: from noise (Li et al. 2021).").brief("b")
+        'b: from noise (Li et al. 2021).'
+        """
+        sentences = [text.rstrip(".") + "." for text in _SENTENCE.split(self.help)]
+        return next((text for text in sentences if text.startswith(f"{value}: ")), sentences[0])
 
     def check(self, value: Any) -> Any:
         """``value`` in its own type.

@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import stat
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
+from peft_lab.classroom import mode
 from peft_lab.errors import BadInput, UnknownName
-from peft_lab.models import shapes
+from peft_lab.models import own, shapes
+from peft_lab.models.own import has_weights, hub_answers, is_folder
 from peft_lab.models.shapes import ModelKind, ModelShape
 
-CONNECT_SECONDS = 5.0
 _LONGEST_REASON = 200
+_ID = re.compile(r"[\w.-]+/[\w.-]+")
 MOST_LAYERS = 1_000  # of a stack; more are taken for a slip
 LARGEST_CONFIG = 5_000_000  # bytes; published ones have some thousand
 # What transformers and torch raise over settings that fit no model, besides what their own checks say.
@@ -60,10 +58,11 @@ class ModelEntry:
 
     Attributes:
         live: whether its weights are fetched by ``python -m peft_lab fetch``, so that it can be trained here; for a
-            model outside the catalogue, whether they are on this machine.
+            model outside the catalogue, whether they were on this machine or could be fetched when it was looked up.
         config: the transformers config as a dictionary, ``model_type`` included.
         source: Hugging Face id, and for live models the package the weights came in.
         revision: the package version of the weights of a live model; ``None`` for models known by shape only.
+        fused_attention: whether transformers computes it with torch's fused attention; all live ones can be.
     """
 
     name: str
@@ -75,6 +74,7 @@ class ModelEntry:
     source: str
     revision: str | None
     license: str
+    fused_attention: bool = True
 
     @property
     def parameters(self) -> int:
@@ -111,24 +111,28 @@ def get_model(name: str) -> ModelEntry:
 
 def looks_external(name: str) -> bool:
     """Whether ``name`` is a Hugging Face id (owner/name) or an existing local folder rather than a catalogue name."""
-    return name not in catalogue() and (bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) or is_folder(name))
+    if name in catalogue():
+        return False
+    # transformers takes an id for a folder where there is one of that name
+    return is_folder(name) or (bool(_ID.fullmatch(name)) and not (mode.on() and Path(name).exists()))
 
 
-def is_folder(name: str) -> bool:
-    """Whether there is such a folder; text that cannot be a path is none."""
-    with suppress(OSError, ValueError):
-        return Path(name).is_dir()
-    return False
+def untrainable(entry: ModelEntry) -> str | None:
+    """Why a model cannot be trained here, in one sentence; ``None`` where nothing is known to be missing now."""
+    if entry.name not in catalogue():
+        return own.lacks(entry.name, reached=entry.live)
+    if entry.live:
+        return None
+    live = " or ".join(known.title for known in catalogue().values() if known.live)
+    return (
+        f"{entry.title} is known here by its shape: it can be counted and drawn, not trained. To train, choose {live}, "
+        "or a folder with a model of your own; your settings stay as they are."
+    )
 
 
-def has_weights(name: str) -> bool:
-    """Whether the safetensors weights of a folder or a Hugging Face id are on this machine already."""
-    if is_folder(name):
-        return any(Path(name).glob("*.safetensors"))
-    from huggingface_hub import try_to_load_from_cache
-
-    files = ("model.safetensors", "model.safetensors.index.json")
-    return any(isinstance(try_to_load_from_cache(name, file), str) for file in files)
+def weights_here(entry: ModelEntry) -> bool:
+    """Whether a model's weights are on this machine now, so that nothing has to be fetched to look at them."""
+    return entry.live if entry.name in catalogue() else has_weights(entry.name)
 
 
 @cache
@@ -143,9 +147,8 @@ def resolve(name: str) -> ModelEntry:
     """
     if not looks_external(name):
         if name not in catalogue() and ("/" in name or name.startswith((".", "~"))):
-            raise BadInput(
-                f"'{name[:200]}' is neither a folder on this machine nor a Hugging Face id.", "model"
-            )
+            place = "that this class may use" if mode.on() else "on this machine"
+            raise BadInput(f"'{name[:200]}' is neither a folder {place} nor a Hugging Face id.", "model")
         return get_model(name)
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
@@ -153,7 +156,7 @@ def resolve(name: str) -> ModelEntry:
     from peft_lab.models import meta
 
     try:
-        here = is_folder(name) or not _hub_answers()
+        here = is_folder(name) or not hub_answers()
         if is_folder(name):
             _check_file(Path(name) / "config.json")
         config = AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=here)
@@ -166,14 +169,16 @@ def resolve(name: str) -> ModelEntry:
         raise BadInput(f"The config of '{name}' is inconsistent: {_first_line(error)}", "model") from error
     title = Path(name).resolve().name if is_folder(name) else name
     try:
-        shape = meta.read_shape(meta.build(config, kind), config, kind, name, title)
+        built = meta.build(config, kind)
+        shape = meta.read_shape(built, config, kind, name, title)
     except (StrictDataclassError, *_UNFIT) as error:
         raise BadInput(f"The config of '{name}' makes no model: {_first_line(error)}", "model") from error
     return ModelEntry(
         name=name,
         title=title,
         kind=kind,
-        live=has_weights(name),
+        live=has_weights(name) or not here,
+        fused_attention=bool(getattr(built, "_supports_sdpa", False)),
         config=config.to_dict(),
         shape=shape,
         source=name,
@@ -194,22 +199,6 @@ def _first_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     text = f"there is no {text}" if isinstance(error, KeyError) else text
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
-
-
-def _hub_answers() -> bool:
-    """Whether the hub can be connected to. Asked first: transformers tries one that cannot for half a minute."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    if getproxies():
-        return True
-    hub = urlsplit(constants.ENDPOINT)
-    try:
-        socket.create_connection((hub.hostname or "", hub.port or 443), timeout=CONNECT_SECONDS).close()
-    except OSError:
-        return False
-    return True
 
 
 def _reason(name: str, error: Exception) -> str:

@@ -5,7 +5,7 @@ Torch and transformers are imported inside; called from worker processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from peft_lab.assets import store as assets
 from peft_lab.errors import BadInput
 from peft_lab.models import quantise
 from peft_lab.models.catalogue import ModelEntry, catalogue, looks_external, resolve
-from peft_lab.models.heads import HEADS
+from peft_lab.models.heads import HEADS, in_head
 from peft_lab.models.quantise import Quantization
 
 if TYPE_CHECKING:
@@ -46,13 +46,15 @@ class Base:
     device: str
 
 
-def attention_for(device: str, max_length: int) -> Literal["sdpa", "eager"]:
+def attention_for(device: str, max_length: int, entry: ModelEntry) -> Literal["sdpa", "eager"]:
     """Which of transformers' attention implementations trains fastest.
 
     torch's fused attention saves memory where rows are long; on a CPU and short rows its backward pass costs three
-    times what the plain matrix products cost (a sixth of a whole step, see DECISIONS.md).
+    times what the plain matrix products cost (a sixth of a whole step, see DECISIONS.md). Some architectures (Bloom,
+    DeBERTa v2, Gemma 2) have no other than those.
     """
-    return "eager" if device == "cpu" and max_length <= SHORT_ROWS else "sdpa"
+    plain = not entry.fused_attention or (device == "cpu" and max_length <= SHORT_ROWS)
+    return "eager" if plain else "sdpa"
 
 
 def weights_of(name: str) -> str:
@@ -117,11 +119,12 @@ def load_base(
         options["num_labels"] = num_labels
     try:
         with _verified(source):
-            model = factory.from_pretrained(source, **options)
+            model, told = factory.from_pretrained(source, **options, output_loading_info=True)
     except (OSError, ValueError, SafetensorError) as error:
         raise BadInput(
             f"The weights of '{name}' could not be loaded: {_first_line(error)}", "model"
         ) from error
+    _require_whole(name, told["missing_keys"])
     if quantization is None:
         model.to(device.kind)
     else:
@@ -147,7 +150,41 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
         ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    _require_words(source, tokenizer)
     return tokenizer
+
+
+def _require_whole(name: str, missing: Iterable[str]) -> None:
+    """Raises BadInput for weights that lack a part of the model, which transformers fills with random numbers. What
+    stands between an encoder and its head is often not published, and is random with the head."""
+    absent = sorted(key for key in missing if not in_head(key) and "pooler" not in key)
+    if absent:
+        more = f" and {len(absent) - 1:,} more" if len(absent) > 1 else ""
+        raise BadInput(
+            f"The weights of '{name}' are not all those of its config: {absent[0]}{more} would be random.",
+            "model",
+        )
+
+
+def _require_words(source: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises BadInput for the tokenizer that transformers makes of nothing, which turns every text into unknown words,
+    and for one without a token to fill up rows with."""
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise BadInput(
+            f"'{source}' has no tokenizer's vocabulary, without which text cannot be read.", "model"
+        )
+    if tokenizer.pad_token_id is None:
+        raise BadInput(
+            f"The tokenizer of '{source}' has neither a padding token nor one for the end.", "model"
+        )
+
+
+def decoder_start(entry: ModelEntry) -> int | None:
+    """The token with which the decoder of an encoder-decoder begins; ``None`` for models of one stack."""
+    if entry.kind != "seq2seq":
+        return None
+    found = entry.config.get("decoder_start_token_id")
+    return int(entry.config.get("pad_token_id") or 0) if found is None else int(found)
 
 
 def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -97,7 +97,21 @@ def build(
     with torch.device("meta"):
         model = factory.from_config(config, dtype=dtype or torch.float32)
     model.tie_weights()
+    head_apart(model, config)
     return model
+
+
+def head_apart(model: Any, config: PretrainedConfig) -> None:
+    """Give T5 1.1 and FLAN-T5 the output head of their own that their weights have, in place.
+
+    transformers 5 builds all T5 with the embeddings as their head and finds out from the weights that there are two;
+    here are none. Models of the first version scale what goes into the head, the later ones do not.
+    """
+    import torch
+
+    head = getattr(model, "lm_head", None)
+    if head is not None and config.model_type == "t5" and not getattr(config, "scale_decoder_outputs", True):
+        head.weight = torch.nn.Parameter(torch.empty_like(head.weight))
 
 
 def pattern(path: str) -> tuple[str, int | None]:

@@ -85,7 +85,7 @@ class ModelShape:
 
     @cached_property
     def biases(self) -> tuple[tuple[ModuleGroup, str], ...]:
-        """Every parameter whose name contains ``bias``, with its group (BitFit's own criterion, section 3)."""
+        """Every parameter whose name contains ``bias``, with its group (BitFit's own criterion)."""
         return tuple((group, name) for group in self.groups for name in group.parameters if is_bias(name))
 
     @cached_property

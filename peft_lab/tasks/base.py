@@ -44,7 +44,7 @@ class Task(ABC):
         name: how the command line and the run store call it.
         title: how a page calls it.
         kind: ``classification`` (predict one of ``labels``) or ``generation`` (write the completion).
-        model_kinds: the kinds of model it runs on, ``("encoder",)`` or ``("causal-lm",)``.
+        model_kinds: the kinds of model it runs on, such as ``("encoder",)`` or ``("causal-lm",)``.
         labels: the label names in the order of the head's outputs; empty for generation.
         metric: the headline metric, a key of what :meth:`score` returns; between 0 and 1, higher is better.
         metric_help: what the metric means and what to expect of it, for a learner.

@@ -231,7 +231,7 @@ def task_of(filename: str, data: bytes, found: Content) -> OwnTask:
         name=NAME,
         title=f"{_TITLE}{Path(filename).name}",
         kind=kind,
-        model_kinds=("encoder",) if classifies else ("causal-lm",),
+        model_kinds=("encoder",) if classifies else ("causal-lm", "seq2seq"),
         labels=found.labels,
         metric="accuracy" if classifies else "exact_match",
         metric_help=(

@@ -7,6 +7,7 @@ Each rating is the mean of about twenty raters, from -4 to 4.
 from __future__ import annotations
 
 import html
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +24,9 @@ LABELS = ("negative", "positive")
 NEUTRAL = 0.5
 #: Of the different texts. Some tweets are six variants of one, made to compare punctuation and capitals.
 TEST_SHARE = 0.1
+
+
+_reading = threading.Lock()
 
 
 @lru_cache(maxsize=16)
@@ -74,7 +78,10 @@ class RatedSentences(Task):
     def load(self) -> Splits:
         from peft_lab.assets import store as assets
 
-        return _splits(assets.path(ASSET), self.file, self.inputs()[ASSET][self.file])
+        with (
+            _reading
+        ):  # of thirty pages that open at once on a new server one reads, and the others have it from there
+            return _splits(assets.path(ASSET), self.file, self.inputs()[ASSET][self.file])
 
     def inputs(self) -> dict[str, dict[str, str]]:
         from peft_lab.assets import store as assets

@@ -31,20 +31,29 @@ class Encoded:
         ids: token ids; for generation the prompt and then the completion with its end token.
         prompt: how many of them are the prompt; the whole row when classifying.
         label: index of the label, ``IGNORED`` when generating.
+        start: what a decoder of its own begins the completion with, while an encoder reads the prompt; ``None`` where
+            one stack reads both.
     """
 
     ids: tuple[int, ...]
     prompt: int
     label: int = IGNORED
+    start: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
 def encode(
-    task: Task, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int
+    task: Task,
+    rows: Sequence[Row],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    start: int | None = None,
 ) -> list[Encoded]:
     """Rows as tokens, at most ``max_length`` of them.
+
+    ``start``: the first token of a decoder of its own (:func:`peft_lab.models.loading.decoder_start`).
 
     Raises:
         BadInput: a label the task does not have, or completions that leave no room for a prompt.
@@ -53,6 +62,8 @@ def encode(
     if task.kind == "classification":
         return encode_labels(tokenizer, texts, [task.labels.index(target) for target in targets], max_length)
     try:
+        if start is not None:
+            return encode_pairs(tokenizer, texts, targets, max_length, start)
         return encode_completions(tokenizer, texts, targets, max_length)
     except ValueError as error:
         raise BadInput(str(error), "max_length") from None
@@ -86,6 +97,32 @@ def encode_completions(
             )
         kept = prompt[-room:]
         encoded.append(Encoded((*kept, *end), len(kept)))
+    return encoded
+
+
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    targets: Sequence[str],
+    max_length: int,
+    start: int,
+) -> list[Encoded]:
+    """Texts for an encoder and what its decoder has to write, each with the tokenizer's end token; a text that is too
+    long loses its start.
+
+    Raises:
+        ValueError: a target that leaves no room for its text.
+    """
+    encoded = []
+    sides = (tokenizer(list(texts))["input_ids"], tokenizer(list(targets))["input_ids"])
+    for text, end in zip(*sides, strict=True):
+        room = max_length - len(end)
+        if room < 1:
+            raise ValueError(
+                f"A completion of {len(end)} tokens leaves no room for its prompt in {max_length}."
+            )
+        kept = text[-room:]
+        encoded.append(Encoded((*kept, *end), len(kept), start=start))
     return encoded
 
 
@@ -133,23 +170,34 @@ def collate(rows: Sequence[Encoded], pad: int, device: str) -> dict[str, torch.T
     """A batch padded on the right. ``labels`` holds one class per row, or the token to predict at every position.
 
     Returns:
-        input_ids and attention_mask (rows, longest); labels (rows,) or (rows, longest).
+        input_ids and attention_mask (rows, longest); labels (rows,) or (rows, longest). For an encoder and a decoder,
+        the prompts are the inputs, and decoder_input_ids and labels have the shape (rows, longest completion): at every
+        position the token before, and the token to predict.
     """
     import torch
 
-    longest = max(len(row) for row in rows)
+    apart = rows[0].start is not None
+    read = [row.ids[: row.prompt] if apart else row.ids for row in rows]
+    longest = max(len(ids) for ids in read)
     ids = torch.full((len(rows), longest), pad)
     mask = torch.zeros((len(rows), longest), dtype=torch.long)
-    classes = rows[0].label != IGNORED
-    labels = (
-        torch.tensor([row.label for row in rows]) if classes else torch.full((len(rows), longest), IGNORED)
-    )
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = torch.tensor(row.ids)
-        mask[number, : len(row)] = 1
-        if not classes:
-            labels[number, row.prompt : len(row)] = torch.tensor(row.ids[row.prompt :])
-    made = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    made = {"input_ids": ids, "attention_mask": mask}
+    for number, own in enumerate(read):
+        ids[number, : len(own)] = torch.tensor(own)
+        mask[number, : len(own)] = 1
+    if rows[0].label != IGNORED:
+        made["labels"] = torch.tensor([row.label for row in rows])
+    else:
+        wide = max(len(row) - row.prompt for row in rows) if apart else longest
+        made["labels"] = torch.full((len(rows), wide), IGNORED)
+        for number, row in enumerate(rows):
+            first = 0 if apart else row.prompt
+            end = torch.tensor(row.ids[row.prompt :])
+            made["labels"][number, first : first + len(end)] = end
+    if apart:
+        before = made["labels"].roll(1, dims=1)
+        before[:, 0] = torch.tensor([row.start for row in rows])
+        made["decoder_input_ids"] = before.masked_fill(before == IGNORED, pad)
     return {name: tensor.to(device) for name, tensor in made.items()}
 
 
@@ -159,6 +207,7 @@ def size_of(batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     ``batch``: ids of shape (rows, length); labels (rows, length), or (rows) when classifying.
 
     ``kept``: positions at which the head is applied; ``predicted``: tokens that count. Both are 0 when classifying.
+    ``apart``: whether a decoder of its own has the ``kept`` positions, and an encoder those of ``length``.
     """
     rows, length = batch["input_ids"].shape
     labelled = batch["labels"] != IGNORED
@@ -170,7 +219,20 @@ def size_of(batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         "padded": not bool(batch["attention_mask"].all()),
         "kept": wanted[-1] - wanted[0] + 1 if wanted else 0,
         "predicted": 0 if classifies else int(labelled.sum()),
+        "apart": "decoder_input_ids" in batch,
     }
+
+
+def writes_at(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Which positions a model gives logits for that belong to a text: the mask of the one stack, or of what a decoder
+    of its own reads. Of shape (rows, length), as whole numbers.
+    """
+    mask = inputs["attention_mask"]
+    if "decoder_input_ids" not in inputs:
+        return mask
+    real = inputs["decoder_input_ids"] != model.config.pad_token_id
+    real[:, 0] = True  # the first token is often the one for padding
+    return real.to(mask.dtype)
 
 
 class Picked(NamedTuple):
@@ -188,13 +250,16 @@ class Picked(NamedTuple):
     targets: torch.Tensor
 
 
-def picked(labels: torch.Tensor) -> Picked | None:
-    """What labels (rows, length) ask for; ``None`` when classifying, labels (rows,)."""
+def picked(labels: torch.Tensor, apart: bool = False) -> Picked | None:
+    """What labels (rows, length) ask for; ``None`` when classifying, labels (rows,).
+
+    ``apart``: a decoder of its own has read, at each position, the token before the one to predict there.
+    """
     import torch
 
     if labels.dim() == 1:
         return None
-    length = labels.shape[1]
+    length = labels.shape[1] - apart
     wanted = (labels != IGNORED).any(dim=0).nonzero().flatten()
     first, last = int(wanted[0]), int(wanted[-1])
     targets = labels[:, first : last + 1].flatten()
@@ -213,7 +278,8 @@ def loss_at(
     """
     import torch
 
-    inputs: dict[str, Any] = {name: batch[name] for name in ("input_ids", "attention_mask") if name in batch}
+    read = ("input_ids", "attention_mask", "decoder_input_ids")
+    inputs: dict[str, Any] = {name: batch[name] for name in read if name in batch}
     if asked is None:
         return torch.nn.functional.cross_entropy(model(**inputs).logits.float(), batch["labels"])
     if keep:
@@ -226,7 +292,8 @@ def loss_at(
 
 def loss_of(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """:func:`loss_at` what the batch's labels ask for. A scalar; ``batch`` as :func:`collate` makes it."""
-    return loss_at(model, batch, picked(batch["labels"]), keeps_logits(model))
+    asked = picked(batch["labels"], "decoder_input_ids" in batch)
+    return loss_at(model, batch, asked, keeps_logits(model))
 
 
 def keeps_logits(model: Any) -> bool:

@@ -27,12 +27,13 @@ def silent(done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Examiner:
-    """How to question models on one task."""
+    """How to question models on one task. ``start``: the first token of a decoder of its own."""
 
     task: Task
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     device: str
+    start: int | None = None
 
     def evaluate(self, model: torch.nn.Module, rows: Sequence[Row], report: Report = silent) -> Evaluation:
         """The task's metrics and the mean loss over ``rows``. ``report(done, total)`` is called as rows are done."""
@@ -40,7 +41,7 @@ class Examiner:
 
         start = time.perf_counter()
         model.eval()
-        encoded = batches.encode(self.task, rows, self.tokenizer, self.max_length)
+        encoded = batches.encode(self.task, rows, self.tokenizer, self.max_length, self.start)
         given: dict[int, str] = {}
         losses: list[tuple[float, int]] = []
         report(0, len(rows))
@@ -103,7 +104,7 @@ class Examiner:
 
     def prepare(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
         """The model's inputs for these texts. Prompts to be continued are padded on the left, so that every answer
-        starts right after its own.
+        starts right after its own; those that an encoder reads on the right, as in training.
 
         Ids and mask of shape (texts, longest).
         """
@@ -112,6 +113,9 @@ class Examiner:
                 list(texts), truncation=True, max_length=self.max_length, padding=True, return_tensors="pt"
             )
             room = self.max_length
+        elif self.start is not None:
+            made = self.tokenizer(list(texts), padding=True, return_tensors="pt")
+            room = self.max_length - 1
         else:
             prompts = [batches.render(self.tokenizer, text) for text in texts]
             made = self.tokenizer(
@@ -119,6 +123,16 @@ class Examiner:
             )
             room = self.max_length - 1
         return {name: made[name][:, -room:].to(self.device) for name in ("input_ids", "attention_mask")}
+
+    def reading(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """The inputs of one pass over these texts: :meth:`prepare`, and the first token of a decoder of its own.
+
+        Ids and mask of shape (texts, longest), the decoder's ids (texts, 1).
+        """
+        made = self.prepare(texts)
+        if self.start is not None:
+            made["decoder_input_ids"] = made["input_ids"].new_full((len(texts), 1), self.start)
+        return made
 
     def write(self, model: Any, inputs: Mapping[str, torch.Tensor], new: int, least: int = 0) -> torch.Tensor:
         """Greedy continuations of at most ``new`` and at least ``least`` tokens: (rows, tokens), inputs left out."""
@@ -133,8 +147,10 @@ class Examiner:
             pad_token_id=self.pad,
             eos_token_id=self.tokenizer.eos_token_id,
         )
-        # Prompt methods return the new tokens after the prompt as it was given, like every other model.
-        continued: torch.Tensor = made[:, inputs["input_ids"].shape[1] :]
+        # Prompt methods return the new tokens after the prompt as it was given, like every other model; a decoder of
+        # its own returns what it wrote after its first token.
+        given = inputs["input_ids"].shape[1] if self.start is None else 1
+        continued: torch.Tensor = made[:, given:]
         return continued
 
     def _generate(self, model: Any, texts: Sequence[str]) -> list[str]:

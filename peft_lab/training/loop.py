@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peft_lab.training.batches import Encoded, collate, loss_of
@@ -51,6 +52,7 @@ def fit(
     pad: int,
     device: str,
     follow: Follow = unfollowed,
+    first: int = 0,
 ) -> Iterator[Made]:
     """Make the steps one by one; whoever asks for no more of them ends the training.
 
@@ -59,9 +61,10 @@ def fit(
         masters: the trained parameters (:class:`peft_lab.training.precision.Masters`).
         optimizer: its groups say their peak rate (``peak``). rate: its share at a step.
         clip: the largest norm of the gradients; 0: any. pad: the token that fills rows up.
+        first: the steps before it are left out: their updates have been made.
     """
     model.train()
-    for step, numbers in enumerate(order):
+    for step, numbers in enumerate(islice(order, first, None), first):
         start = time.perf_counter()
         batch = collate([encoded[number] for number in numbers], pad, device)
         for group in optimizer.param_groups:

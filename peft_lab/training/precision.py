@@ -7,7 +7,7 @@ optimizer, which remembers (Micikevicius et al. 2017, arXiv 1710.03740, section 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.models.heads import in_head
@@ -70,6 +70,26 @@ class Masters:
             table.setdefault(key, []).append(parameter)
         order = sorted(table, key=lambda key: (key[0], key[1] != rate))
         return [{"params": table[key], "lr": key[1], "peak": key[1]} for key in order]
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The parameters by their names in the model, in float32 and in the shape of each; not copies."""
+        return {name: parameter.detach() for name, parameter in self._named.items()}
+
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Put back what :meth:`state` gave, in the model too.
+
+        Args:
+            state: a tensor in the shape of each parameter, by its name.
+
+        Raises:
+            KeyError: a parameter is missing.
+        """
+        import torch
+
+        with torch.no_grad():
+            for name, parameter in self._named.items():
+                parameter.copy_(state[name])
+        self.publish()
 
     def take_gradients(self) -> None:
         """Move the gradients of the last backward pass from the model to the masters."""

@@ -3,7 +3,7 @@ and an exported script holds its source.
 
     loss = cross entropy of model(batch)        forward
     g = d loss / d trained                      backward
-    g <- g · min(1, clip / ‖g‖)                 optimizer: clipping (Pascanu et al. 2013, arXiv 1211.5063, algorithm 1),
+    g <- g · min(1, clip / ‖g‖)                 optimizer: clipping (Pascanu et al. 2013, arXiv 1211.5063),
     trained <- AdamW(trained, g)                           then the update
 """
 

@@ -18,8 +18,5 @@ settings.load_profile("methods")
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """Tiny tensors are faster without a thread pool."""
-    import torch
-
-    torch.set_num_threads(1)
+def tiny_tensors(one_thread: None) -> None:
+    """They are faster without a thread pool."""

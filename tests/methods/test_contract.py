@@ -119,6 +119,7 @@ def check_contract(spec: MethodSpec, name: str, head: bool, values: dict[str, An
     torch.testing.assert_close(tiny.outputs(loaded, rows), tuned, rtol=0, atol=1e-5)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("name", "head"), tiny.CASES, ids=lambda value: str(value))
 @pytest.mark.parametrize("slug", METHODS)
@@ -136,6 +137,7 @@ CHOICES = [
 ]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["gpt2", "bert", "t5"])
 @pytest.mark.parametrize(("slug", "knob", "choice"), CHOICES, ids=str)

@@ -142,6 +142,7 @@ print(json.dumps({
     }
 
 
+@pytest.mark.slow
 def test_the_command_line_counts_it_and_its_settings_are_exported(copy: Path) -> None:
     listed = json.loads(run(copy, "-m", "peft_lab", "methods", "--json"))
     assert "outscale" in {row["slug"] for row in listed}

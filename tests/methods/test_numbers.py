@@ -16,11 +16,11 @@ RATES: dict[str, tuple[float | None, ...]] = {
     "full": (2e-4, 1e-4, 2e-4, None),
     "lora": (4e-3, 2e-3, 2e-3, 2e-2),
     "qlora": (2e-3, 2e-3, 2e-3, 2e-2),
-    "prefix": (None, 1e-2, 1e-2, None),
-    "prompt": (3e-2, 3e-2, 3e-1, 2e-2),
-    "ptuning": (2e-3, 2e-3, 2e-3, 2e-2),
-    "adapters": (3e-3, 1e-3, 1e-3, None),
-    "ia3": (3e-2, 1e-2, 1e-2, None),
+    "prefix": (None, 1e-2, 1e-1, None),
+    "prompt": (3e-2, 3e-2, 3.0, 2e-2),
+    "ptuning": (2e-3, 2e-3, 1e-2, 2e-2),
+    "adapters": (3e-3, 1e-3, 3e-3, None),
+    "ia3": (3e-2, 1e-2, 3e-2, None),
     "bitfit": (1e-2, 3e-3, 3e-3, None),
 }
 # slug, knob -> smallest, default, largest

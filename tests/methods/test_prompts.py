@@ -238,13 +238,16 @@ def test_half_of_the_table_is_not_read_on_encoder_decoder_models() -> None:
     assert torch.equal(moved, torch.tensor([True] * 4 + [False] * 4))
 
 
-def test_prefix_that_does_not_fit_the_keys_is_refused() -> None:
-    """T5-3b has 32 heads of 128 on a hidden size of 1024; PEFT would make heads of 32."""
+def test_a_prefix_is_as_wide_as_the_keys_of_a_t5() -> None:
+    """FLAN-T5-small has 6 heads of 64 on a hidden size of 512, T5-3b 32 of 128 on 1024; PEFT would take the hidden
+    size and divide it by the heads."""
     from dataclasses import replace
 
     shape = replace(tiny.shape_of("t5"), head_dim=16)
-    with pytest.raises(Unsupported, match="64 wide"):
-        get_method("prefix").require(shape, FOUR)
+    spec = get_method("prefix")
+    config: Any = spec.config(shape, spec.require(shape, FOUR), "SEQ_2_SEQ_LM")
+    assert config.token_dim == shape.kv_width != shape.hidden
+    assert spec.formula(shape, spec.require(shape, FOUR)).stored == 4 * 2 * shape.num_layers * shape.kv_width
 
 
 @pytest.mark.weights

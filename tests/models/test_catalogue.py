@@ -10,7 +10,7 @@ import pytest
 
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.models import catalogue as models
-from peft_lab.models import meta, shapes
+from peft_lab.models import meta, own, shapes
 from peft_lab.models.catalogue import catalogue, get_model, looks_external, resolve
 from tests.methods import tiny
 from tools import refresh_catalogue
@@ -32,7 +32,9 @@ def test_entry_is_what_its_config_builds(name: str) -> None:
 
 def test_refreshing_writes_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refresh_catalogue, "FOLDER", tmp_path)
-    few = {name: refresh_catalogue.ENTRIES[name] for name in ("gpt2", "t5-base", "llama-3.2-3b")}
+    few = {
+        name: refresh_catalogue.ENTRIES[name] for name in ("gpt2", "t5-base", "flan-t5-small", "llama-3.2-3b")
+    }
     monkeypatch.setattr(refresh_catalogue, "ENTRIES", few)
     refresh_catalogue.refresh()
     stored = Path(models.__file__).parent / "data"
@@ -42,8 +44,8 @@ def test_refreshing_writes_what_is_there(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_catalogue_is_complete_and_live_first() -> None:
     assert set(catalogue()) == set(refresh_catalogue.ENTRIES)
-    assert list(catalogue())[:2] == ["minilm-l6", "smollm2-135m"]
-    assert [entry.live for entry in catalogue().values()].count(True) == 2
+    assert list(catalogue())[:3] == ["minilm-l6", "flan-t5-small", "smollm2-135m"]
+    assert [entry.live for entry in catalogue().values()].count(True) == 3
 
 
 def test_unknown_names_get_the_nearest() -> None:
@@ -141,10 +143,10 @@ def test_a_hub_that_cannot_be_reached_is_not_waited_for(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "https://localhost:1")
-    monkeypatch.setattr(models, "getproxies", dict)
-    assert not models._hub_answers()
-    monkeypatch.setattr(models, "getproxies", lambda: {"https": "a proxy"})
-    assert models._hub_answers()
+    monkeypatch.setattr(own, "getproxies", dict)
+    assert not own.hub_answers()
+    monkeypatch.setattr(own, "getproxies", lambda: {"https": "a proxy"})
+    assert own.hub_answers()
 
 
 def test_weights_of_a_folder_decide_whether_it_can_be_trained(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ ROOT = str(Path(loading.__file__).parents[2])
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize("name", ["minilm-l6", "smollm2-135m"])
+@pytest.mark.parametrize("name", ["minilm-l6", "smollm2-135m", "flan-t5-small"])
 def test_live_models_load_as_the_catalogue_says(name: str) -> None:
     base = loading.load_base(name)
     assert sum(parameter.numel() for parameter in base.model.parameters()) == get_model(name).parameters

@@ -111,6 +111,7 @@ def state_shapes(model: Any) -> dict[str, tuple[int, ...]]:
     }
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("kind", "fields"),

@@ -67,7 +67,7 @@ def test_generation() -> None:
     pairs = [(f"question {n}", f"answer  {n}") for n in range(10)]
     task = parse(jsonl_of(pairs, ("prompt", "completion")), "mine.jsonl")
     assert (task.kind, task.model_kinds, task.labels, task.metric) == (
-        "generation", ("causal-lm",), (), "exact_match"
+        "generation", ("causal-lm", "seq2seq"), (), "exact_match"
     )  # fmt: skip
     rows = task.load().test
     assert task.score([" " + row.target.replace("  ", " ") for row in rows], rows) == {"exact_match": 1.0}

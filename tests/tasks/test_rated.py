@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
 from peft_lab.errors import AssetError
-from peft_lab.tasks import get_task
+from peft_lab.tasks import get_task, rated
 from peft_lab.tasks.base import Row
 from peft_lab.tasks.labelled import label_scores
 from peft_lab.tasks.rated import plain_text, read_ratings
@@ -92,3 +94,24 @@ def test_label_scores() -> None:
         "macro_f1": pytest.approx((2 * 3 / 7 + 0) / 2),
     }
     assert label_scores(["A", "positive", "", "b"], rows, ("a", "b"))["accuracy"] == 0.25
+
+
+@pytest.mark.weights
+def test_of_many_who_ask_at_once_one_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All pages of a class ask as it opens them, on a server that has read nothing yet."""
+    rated._splits.cache_clear()
+    read, together = [], Barrier(6)
+
+    def noted(path: Path) -> list[Row]:
+        read.append(path.name)
+        return read_ratings(path)
+
+    def ask(_: int) -> int:
+        together.wait(30)
+        return len(get_task("editorials").load().train)
+
+    monkeypatch.setattr(rated, "read_ratings", noted)
+    with ThreadPoolExecutor(6) as threads:
+        assert len(set(threads.map(ask, range(6)))) == 1
+    assert len(read) == 1
+    rated._splits.cache_clear()

@@ -21,7 +21,9 @@ EVERY = [
 
 def test_names_are_found_again() -> None:
     assert [get_task(task.name) for task in all_tasks()] == list(all_tasks())
-    assert {"sentiment", "products", "tweets", "editorials", "json", "style"} == {t.name for t in all_tasks()}
+    assert {"sentiment", "products", "tweets", "editorials", "json", "style", "fields"} == {
+        t.name for t in all_tasks()
+    }
 
 
 def test_unknown_name_offers_the_nearest() -> None:
@@ -84,16 +86,16 @@ def test_samples_are_not_test_rows(task: Task) -> None:
     assert not set(task.samples) & {row.text for row in task.load().test}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.weights
 @pytest.mark.parametrize("task", EVERY)
 def test_lengths_hold_nearly_every_row(task: Task) -> None:
     from peft_lab.assets import store as assets
 
     transformers = pytest.importorskip("transformers")
-    encoder = task.kind == "classification"
-    tokenizer = transformers.AutoTokenizer.from_pretrained(
-        assets.path("minilm-l6" if encoder else "smollm2-135m")
-    )
+    encoder, pairs = task.kind == "classification", task.model_kinds == ("seq2seq",)
+    name = "minilm-l6" if encoder else "flan-t5-small" if pairs else "smollm2-135m"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(assets.path(name))
     splits = task.load()
     rows = (*splits.train, *splits.test)
     targets = [len(ids) + 1 for ids in tokenizer([row.target for row in rows])["input_ids"]]
@@ -101,7 +103,11 @@ def test_lengths_hold_nearly_every_row(task: Task) -> None:
         lengths = [len(ids) for ids in tokenizer([row.text for row in rows])["input_ids"]]
     else:
         chats = [[{"role": "user", "content": row.text}] for row in rows]
-        prompts = tokenizer.apply_chat_template(chats, add_generation_prompt=True)["input_ids"]
+        prompts = (
+            tokenizer([row.text for row in rows])["input_ids"]
+            if pairs
+            else tokenizer.apply_chat_template(chats, add_generation_prompt=True)["input_ids"]
+        )
         lengths = [len(ids) + target for ids, target in zip(prompts, targets, strict=True)]
         assert max(targets) <= task.max_new_tokens
     assert sum(length > task.max_length for length in lengths) <= 0.02 * len(rows)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from peft_lab.models.loading import load_base, load_tokenizer, weights_of
 from peft_lab.tasks.base import Row
 from peft_lab.training import batches
 from peft_lab.training.batches import IGNORED, Encoded
+from tests.methods import tiny
 
 
 @given(
@@ -87,3 +89,39 @@ def test_the_loss_on_kept_positions_is_the_models_own() -> None:
             base.model, batch, batches.picked(batch["labels"]), keep=False
         ) == pytest.approx(float(own), rel=1e-5)
     assert batches.keeps_logits(base.model)
+
+
+def test_what_an_encoder_reads_and_what_its_decoder_writes_are_padded_apart() -> None:
+    rows = [Encoded((5, 6, 7, 8, 1), 2, start=0), Encoded((5, 6, 9, 1), 3, start=0)]
+    batch = batches.collate(rows, pad=0, device="cpu")
+    assert batch["input_ids"].tolist() == [[5, 6, 0], [5, 6, 9]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert batch["labels"].tolist() == [[7, 8, 1], [1, -100, -100]]
+    assert batch["decoder_input_ids"].tolist() == [[0, 7, 8], [0, 1, 0]], (
+        "one token late, never the ignored label"
+    )
+    assert batches.size_of(batch) == {
+        "rows": 2, "length": 3, "padded": True, "kept": 3, "predicted": 4, "apart": True,
+    }  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_loss_of_an_encoder_decoder_is_the_one_that_transformers_takes() -> None:
+    model = tiny.build("t5")
+    rows = [Encoded((5, 6, 7, 8, 1), 2, start=0), Encoded((5, 6, 9, 1), 3, start=0)]
+    batch = batches.collate(rows, 0, "cpu")
+    given = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
+    expected = model(**given).loss
+    torch.testing.assert_close(batches.loss_of(model, batch), expected)
+
+
+def test_pairs_keep_their_end_tokens_and_a_long_text_loses_its_start() -> None:
+    class Letters:
+        def __call__(self, texts: list[str]) -> dict[str, list[list[int]]]:
+            return {"input_ids": [[*map(ord, text), 1] for text in texts]}
+
+    made: Any = Letters()
+    (row,) = batches.encode_pairs(made, ["abcdef"], ["xy"], 7, 0)
+    assert row.ids == (*map(ord, "def"), 1, *map(ord, "xy"), 1) and row.prompt == 4 and row.start == 0
+    with pytest.raises(ValueError, match="leaves no room"):
+        batches.encode_pairs(made, ["a"], ["xyz"], 4, 0)

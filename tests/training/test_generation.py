@@ -8,32 +8,38 @@ import pytest
 import torch
 
 from peft_lab import tasks
-from peft_lab.methods import all_methods
-from peft_lab.models.loading import load_base
+from peft_lab.methods import all_methods, get_method
+from peft_lab.models.catalogue import get_model
+from peft_lab.models.loading import decoder_start, load_base
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.training.evaluation import Examiner
 from tests.runs.test_training import carry_out
 
 pytestmark = pytest.mark.weights
 PROBE = "Two large pizzas for Tim at 6 pm, please.\nJSON:"
+WRITES = {"smollm2-135m": "json", "flan-t5-small": "fields"}
 METHODS = [
-    slug
+    (model, slug)
+    for model in WRITES
     for slug, method in all_methods().items()
-    if "causal-lm" in method.learning_rates and slug != "bitfit"
+    if get_model(model).kind in method.learning_rates and slug != "bitfit"
 ]
 
 
-@pytest.mark.parametrize("slug", METHODS)
-def test_every_method_trains_and_answers(slug: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    task = replace(tasks.get_task("json"), max_new_tokens=3)  # a whole answer would take most of the time
+@pytest.mark.sampled(7)
+@pytest.mark.parametrize(("model", "slug"), METHODS)
+def test_every_method_trains_and_answers(model: str, slug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a whole answer would take most of the time
+    task = replace(tasks.get_task(WRITES[model]), max_new_tokens=3)
     monkeypatch.setattr(RunSpec, "task_object", lambda self: task)
-    spec = RunRequest("smollm2-135m", slug, "json", steps=3, batch=2, eval_rows=2, probes=(PROBE,))
+    spec = RunRequest(model, slug, task.name, steps=3, batch=2, eval_rows=2, probes=(PROBE,))
     seen = carry_out(spec).view()
     assert seen.status == "done" and len(seen.losses) == 3
     assert seen.before and seen.after and seen.before.rows == seen.after.rows == 2
     assert seen.probes_before[0].answer != ""
 
 
+@pytest.mark.slow
 def test_answers_in_a_batch_are_those_of_one_at_a_time() -> None:
     base = load_base("smollm2-135m", dtype=torch.float32)
     task = tasks.get_task("json")
@@ -42,3 +48,32 @@ def test_answers_in_a_batch_are_those_of_one_at_a_time() -> None:
     with torch.no_grad():
         together = examiner._generate(base.model, texts)
         assert together == [examiner._generate(base.model, [text])[0] for text in texts]
+
+
+PROMPTED = ("lora", "prefix", "prompt", "ptuning")
+
+
+@pytest.mark.sampled(5)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("slug", PROMPTED)
+def test_an_encoder_decoder_writes_what_its_passes_say(slug: str) -> None:
+    """Greedy answers token by token, from one pass over all tokens for each: the cache, the padding of the prompts and
+    a prefix's place change nothing."""
+    base = load_base("flan-t5-small", dtype=torch.float32)
+    task, method = replace(tasks.get_task("fields"), max_new_tokens=8), get_method(slug)
+    torch.manual_seed(2)
+    random = {"prefix": {"init_weights": "random"}}.get(slug, {})
+    values = method.require(base.entry.shape, random)
+    model = method.apply(base.model, base.entry.shape, values, "SEQ_2_SEQ_LM").eval()
+    examiner = Examiner(task, base.tokenizer, 64, base.device, decoder_start(base.entry))
+    texts = [task.load().test[0].text, "Hi. Fields:"]
+    with torch.no_grad():
+        together = examiner.write(model, examiner.prepare(texts), 8)
+        for text, written in zip(texts, together.tolist(), strict=True):
+            inputs = examiner.reading([text])
+            for _ in range(8):
+                best = model(**inputs).logits[:, -1:].argmax(-1)
+                inputs["decoder_input_ids"] = torch.cat([inputs["decoder_input_ids"], best], dim=1)
+            said = inputs["decoder_input_ids"][0, 1:].tolist()
+            end = said.index(1) + 1 if 1 in said else len(said)
+            assert written[:end] == said[:end]

@@ -28,7 +28,7 @@ CHALLENGES: tuple[Challenge, ...] = (
         "{{value}}: two per layer.",
         "One adapter per layer, so half of that.",
         "One is Pfeiffer's placement. Houlsby has one after attention and one after the feed-forward part.",
-        f"{src.HOULSBY}, section 2.1 and figure 2", opens=lab("adapters", model="llama-3.2-3b", placement="houlsby"),
+        f"{src.HOULSBY}, section 2.1", opens=lab("adapters", model="llama-3.2-3b", placement="houlsby"),
     ),
     give_way(
         "adapters-pfeiffer-share",

@@ -63,7 +63,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "Show me one block with both adapters in it.",
             "The drawing shows where each sits, and halves when you choose Pfeiffer's placement.",
-            f"{src.HOULSBY}, section 2.1 and figure 2",
+            f"{src.HOULSBY}, section 2.1",
             opens=lab("adapters", model=LLAMA, placement="houlsby", bottleneck=64),
         ),
     ),
@@ -101,7 +101,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "Why should the parallel place be better?",
             "It reads what the feed-forward part reads, so it is a second, small feed-forward part beside the first, "
             "not a correction of its output. The comparison found it better there; the reason is an interpretation.",
-            f"{src.UNIFIED}, sections 3.3 and 4.3",
+            f"{src.UNIFIED}, sections 3 and 4.3",
             opens=lab("adapters", model=MINILM, placement="parallel", tab="train"),
         ),
         then("And what does each cost in latency?", to="adapters-latency"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.methods.shared import bottleneck
+from peft_lab.training.batches import writes_at
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +66,7 @@ def answers(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch
         for rows, chunk in _chunks(inputs):
             logits = model(**chunk).logits
             if logits.dim() == 3:
-                last = chunk["attention_mask"].sum(1) - 1
+                last = writes_at(model, chunk).sum(1) - 1
                 logits = logits[torch.arange(len(logits)), last]
             for row, values in zip(rows, logits.float(), strict=True):
                 found[row] = values
@@ -73,26 +74,28 @@ def answers(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch
 
 
 def activations(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """What each adapter reads and gives on the real tokens of ``inputs``: ``path: (reads, gives)``, both (tokens,
-    width) in float32 on the processor, and under ``rows`` the row of every token."""
+    """What each adapter reads and gives on the real tokens of ``inputs``: ``path: (reads, gives, rows)``, both (tokens,
+    width) in float32 on the processor, with the row of every token (tokens,)."""
     import torch
 
     with listening(model) as heard:
         answers(model, inputs)
     chunks = list(_chunks(inputs))
-    masks = [chunk["attention_mask"].bool() for _, chunk in chunks]
-    found: dict[str, Any] = {
-        path: tuple(
+    read = [chunk["attention_mask"].bool() for _, chunk in chunks]
+    written = [writes_at(model, chunk).bool() for _, chunk in chunks]
+    found: dict[str, Any] = {}
+    for path, pairs in heard.items():
+        masks = read if path.startswith("encoder.") else written
+        sides = (
             torch.cat([pair[side][real] for pair, real in zip(pairs, masks, strict=True)]).float().cpu()
             for side in (0, 1)
         )
-        for path, pairs in heard.items()
-    }
-    rows = [
-        torch.tensor(rows, device=real.device)[:, None].expand_as(real)[real]
-        for (rows, _), real in zip(chunks, masks, strict=True)
-    ]
-    return found | {"rows": torch.cat(rows).cpu()}
+        rows = [
+            torch.tensor(rows, device=real.device)[:, None].expand_as(real)[real]
+            for (rows, _), real in zip(chunks, masks, strict=True)
+        ]
+        found[path] = (*sides, torch.cat(rows).cpu())
+    return found
 
 
 def added(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, float]:
@@ -100,10 +103,9 @@ def added(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[st
 
     ``inputs``: ids and mask of shape (rows, length).
     """
-    heard = activations(model, inputs)
-    del heard["rows"]
     return {
-        path: float((gives.norm(dim=1) / reads.norm(dim=1)).mean()) for path, (reads, gives) in heard.items()
+        path: float((gives.norm(dim=1) / reads.norm(dim=1)).mean())
+        for path, (reads, gives, _) in activations(model, inputs).items()
     }
 
 
@@ -143,11 +145,10 @@ def fits(
     import torch
 
     heard = activations(model, inputs)
-    rows = heard.pop("rows")
-    train = rows < int(FITTED * len(inputs["input_ids"]))
     modules = bottleneck.modules_of(model, ADAPTER)
     found = {}
-    for path, (reads, gives) in heard.items():
+    for path, (reads, gives, rows) in heard.items():
+        train = rows < int(FITTED * len(inputs["input_ids"]))
         if int(train.sum()) < ENOUGH * reads.shape[1] or bool(train.all()):
             return {}
         straight, width = _without_function(modules[path][0], reads), gives.shape[1]
@@ -202,4 +203,7 @@ def _chunks(inputs: Mapping[str, torch.Tensor]) -> Iterator[tuple[list[int], dic
     for first in range(0, len(order), AT_ONCE):
         rows = order[first : first + AT_ONCE]
         longest = int(lengths[rows].max())
-        yield rows, {name: inputs[name][rows, :longest] for name in ("input_ids", "attention_mask")}
+        chunk = {name: inputs[name][rows, :longest] for name in ("input_ids", "attention_mask")}
+        if "decoder_input_ids" in inputs:
+            chunk["decoder_input_ids"] = inputs["decoder_input_ids"][rows]
+        yield rows, chunk

@@ -58,7 +58,7 @@ _ASKED = (
         answer="{{value}}, {{share}} of all: two per layer.",
         listen_for=("two per layer, after attention and after the feed-forward part", "biases included"),
         wrong=("one per layer: that is Pfeiffer's placement",),
-        sources=(f"{src.HOULSBY}, section 2.1 and figure 2",),
+        sources=(f"{src.HOULSBY}, section 2.1",),
     ),
     ask(
         id="adapters-pfeiffer-share", level="medium", kind="numeric", calculate=calc.pfeiffer_share,
@@ -80,7 +80,7 @@ _ASKED = (
         "{{copies}}.",
         listen_for=("base once", "adapters switch by name, no weights move"),
         wrong=("counts the base for each domain",),
-        sources=(f"{src.HOULSBY}, section 1",),
+        sources=(src.HOULSBY,),
     ),
     ask(
         id="adapters-placements", level="medium", kind="free", model=None,
@@ -98,7 +98,7 @@ _ASKED = (
         sources=(
             f"{src.HOULSBY}, section 2.1",
             f"{src.PFEIFFER}, section 4.1 and appendix A.2",
-            f"{src.UNIFIED}, sections 3.3 and 4",
+            f"{src.UNIFIED}, sections 3 and 4",
         ),
     ),
     ask(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.insight.recorder import Recorder
@@ -10,6 +11,8 @@ from peft_lab.methods.adapters import insight as adapters
 from peft_lab.methods.knobs import Values
 from peft_lab.methods.shared import bottleneck
 from peft_lab.models.shapes import ModelShape
+from peft_lab.trajectory import pictures
+from peft_lab.trajectory.watched import Kept, Watching, slot_of
 
 if TYPE_CHECKING:
     import torch
@@ -110,3 +113,54 @@ def _straightened(
         "max_difference": float((with_adapters - with_lines).abs().max()),
         "max_logit": float(with_adapters.abs().max()),
     }
+
+
+class Hourglass(Kept):
+    """One adapter at its host, whose output it is added to.
+
+    It starts near zero, so its moves are measured against the host's matrix and not against that start.
+    """
+
+    kind = "bottleneck"
+
+    def __init__(self, path: str, slot: str, host: Any, module: Any, scale: float) -> None:
+        down, up = module.down.weight, module.up.weight
+        super().__init__(path, slot, (up.shape[0], down.shape[1]), list(module.parameters()), down.shape[0])
+        self._host, self._module, self._scale = host, module, scale
+        self._size: float | None = None
+
+    def change(self) -> float | None:
+        if self._size is None:
+            matrices = [p for p in self._host.parameters() if not p.requires_grad and p.dim() > 1]
+            self._size = math.hypot(*(float(each.detach().float().norm()) for each in matrices))
+        moved = [float((now - start).norm()) for now, start in zip(self.now(), self._start, strict=True)]
+        return math.hypot(*moved) / self._size if self._size else None
+
+    def listen(self) -> Sequence[Any]:
+        added: list[torch.Tensor] = []
+
+        def keep(_: Any, args: Any, output: torch.Tensor) -> None:
+            added.append(output.float() * self._scale)
+
+        def compare(_: Any, args: Any, output: Any) -> None:
+            whole = (output[0] if isinstance(output, tuple) else output).float()
+            part = added[-1].reshape(whole.shape)
+            self.share = float(part.norm() / (whole - part).norm())
+
+        # The adapter is itself a hook of its host; one that is registered later hears the sum.
+        return (self._module.register_forward_hook(keep), self._host.register_forward_hook(compare))
+
+    def tensors(self) -> dict[str, dict[str, Any]]:
+        return {
+            "down": pictures.picture(self._module.down.weight, pictures.THIN, pictures.LONG),
+            "up": pictures.picture(self._module.up.weight, pictures.LONG, pictures.THIN),
+        }
+
+
+def watched(model: torch.nn.Module, shape: ModelShape, values: Values) -> Watching:
+    """Every adapter, behind the attention (``attention``) or behind or beside the feed-forward part (``ffn``)."""
+    found = []
+    for path, (module, scale) in bottleneck.modules_of(model, adapters.ADAPTER).items():
+        slot = "attention" if slot_of(path, shape) == "o" else "ffn"
+        found.append(Hourglass(path, slot, model.get_submodule(path), module, scale))
+    return Watching(found)

@@ -98,7 +98,7 @@ class Adapters(MethodSpec):
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {
         "encoder": 3e-3,
         "causal-lm": 1e-3,
-        "seq2seq": 1e-3,
+        "seq2seq": 3e-3,
     }
     order = 60
 

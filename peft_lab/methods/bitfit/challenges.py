@@ -12,7 +12,7 @@ CHALLENGES: tuple[Challenge, ...] = (
         "None.",
         "0.08%, it is in every overview.",
         "That is a BERT. {{model}} has no biases, neither in its maps nor in its norms, so there is nothing to train.",
-        src.RUN, f"{src.BITFIT}, section 3", opens=lab("fact_check", claim="bitfit-share"),
+        src.RUN, src.BITFIT, opens=lab("fact_check", claim="bitfit-share"),
     ),
     give_way(
         "bitfit-rate",
@@ -20,7 +20,7 @@ CHALLENGES: tuple[Challenge, ...] = (
         "Which rate was that?",
         "One that is made for moving all weights a little. A few biases have to move far: try rates ten to a hundred "
         "times larger before you judge, and check that they are trainable.",
-        f"{src.BITFIT}, section 4", src.RUN,
+        src.BITFIT, src.RUN,
     ),
     hold(
         "bitfit-inert-keys",
@@ -37,7 +37,7 @@ CHALLENGES: tuple[Challenge, ...] = (
         "LoRA has few as well, and unmerged it costs time.",
         "Right: what counts is that nothing is added. BitFit changes values of parameters the model has anyway. On a "
         "model without biases that argument is gone.",
-        f"{src.BITFIT}, section 3",
+        src.BITFIT,
     ),
     hold(
         "bitfit-limits",

@@ -33,6 +33,6 @@ EXPERIMENTS = (
         arms=(Arm("all"), Arm("query_mlp", {"subset": "query_mlp"})),
         quantities=(METRIC, LOSS, TRAINED, STORED),
         expect=Expectation("query_mlp", "near", "all"),
-        source="Ben Zaken et al. 2021, arXiv 2106.10199, section 4",
+        source="Ben Zaken et al. 2021, arXiv 2106.10199",
     ),
 )

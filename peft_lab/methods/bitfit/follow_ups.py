@@ -62,7 +62,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "The paper names two kinds of bias that nearly suffice. What share are they?",
             "{{value}} of them: the query's bias and that of the map that widens the feed-forward part.",
-            f"{src.BITFIT}, section 4", calculate=_half,
+            src.BITFIT, calculate=_half,
             opens=lab("bitfit", model="bert-base", subset="query_mlp", tab="parameters"),
         ),
         then("How many parameters is that?", to="bitfit-subset"),
@@ -73,7 +73,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "They are the two whose effect depends on the input: the query's bias meets each key with another result, "
             "and the widening map's stands before the nonlinearity and decides which units are on. Others shift what a "
             "later norm or softmax partly takes away. That is an explanation, the paper gives the measurement.",
-            f"{src.BITFIT}, section 4", src.ALGEBRA,
+            src.BITFIT, src.ALGEBRA,
         ),
         then("And which of the others can do nothing at all?", to="bitfit-inert-keys"),
     ),
@@ -110,7 +110,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "Would training the norms' scales as well still be BitFit?",
             "By name no: they are weights, {{value}} here if every norm has one scale for each bias. As an idea it is "
             "near: vectors that exist anyway, nothing added. Report it as what it is.",
-            src.ALGEBRA, f"{src.BITFIT}, section 3", calculate=_adapted_norms,
+            src.ALGEBRA, src.BITFIT, calculate=_adapted_norms,
         ),
         then("Why has a Llama none of these biases?", to="bitfit-why-no-bias"),
     ),
@@ -139,7 +139,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "How did it compare with full fine-tuning as data grew in the paper?",
             "On growing parts of SQuAD it was ahead with little data and behind with much: the trend turns.",
-            f"{src.BITFIT}, section 4 and figure 2",
+            f"{src.BITFIT}, figure 2",
         ),
         then(
             "What does that say about what fine-tuning does?",

@@ -39,7 +39,7 @@ _ASKED = (
         answer="{{value}}: {{trained}} numbers.",
         listen_for=("one bias per output", "norms have them, too", "nothing is added, so the total stays"),
         wrong=("a percent or more",),
-        sources=(f"{src.BITFIT}, section 3",),
+        sources=(src.BITFIT,),
     ),
     ask(
         id="bitfit-none", level="basic", kind="numeric", calculate=calc.none_here, model="llama-3.2-3b",
@@ -49,7 +49,7 @@ _ASKED = (
         "biases is possible, but it is another method.",
         listen_for=("asks whether the architecture has biases", "RMSNorm has a scale only"),
         wrong=("0.08%, quoted from another model",),
-        sources=(f"{src.BITFIT}, section 3", src.RUN),
+        sources=(src.BITFIT, src.RUN),
     ),
     ask(
         id="bitfit-inference", level="basic", kind="free", model=None,
@@ -63,7 +63,7 @@ _ASKED = (
             "per-task storage is small, but switching tasks means exchanging the biases",
         ),
         wrong=("'because it has few parameters': LoRA unmerged has few, too, and costs time",),
-        sources=(f"{src.BITFIT}, section 3",),
+        sources=(src.BITFIT,),
     ),
     ask(
         id="bitfit-count", level="medium", kind="numeric", calculate=calc.all_biases, fits=full_of_biases,
@@ -73,7 +73,7 @@ _ASKED = (
         answer="{{value}}, {{share}} of all parameters. {{outside}} of them are outside the layers.",
         listen_for=("sorted by layer and outside", "the widening map has the largest bias"),
         wrong=("forgets norms", "forgets the pooler"),
-        sources=(f"{src.BITFIT}, section 3",),
+        sources=(src.BITFIT,),
     ),
     ask(
         id="bitfit-subset", level="medium", kind="numeric", calculate=calc.subset, fits=full_of_biases,
@@ -83,7 +83,7 @@ _ASKED = (
         answer="{{value}}, {{share}} of all biases, at nearly the same scores.",
         listen_for=("hidden plus feed-forward width, per layer", "an ablation that tells which biases matter"),
         wrong=("takes both to be as wide as the model",),
-        sources=(f"{src.BITFIT}, section 4",),
+        sources=(src.BITFIT,),
     ),
     ask(
         id="bitfit-rate", level="medium", kind="free", model=None,
@@ -95,7 +95,7 @@ _ASKED = (
         "whether the head is, and whether weight decay pulls on the biases.",
         listen_for=("rate, with an order of magnitude", "checks what is trainable", "head"),
         wrong=("trains longer at the same rate",),
-        sources=(f"{src.BITFIT}, section 4", src.RUN),
+        sources=(src.BITFIT, src.RUN),
     ),
     ask(
         id="bitfit-why-no-bias", level="medium", kind="free", model=None,
@@ -115,7 +115,7 @@ _ASKED = (
         answer="{{value}}, {{share}} of all: far below what BitFit has on BERT.",
         listen_for=("grouped-query attention in the bias, too", "doubts that so few places suffice"),
         wrong=("three times the hidden size per layer where keys and values are narrower",),
-        sources=(src.RUN, f"{src.BITFIT}, section 3"),
+        sources=(src.RUN, src.BITFIT),
     ),
     ask(
         id="bitfit-norm-share", level="hard", kind="numeric", calculate=calc.norm_share, fits=with_norm_biases,
@@ -124,7 +124,7 @@ _ASKED = (
         answer="{{value}}.",
         listen_for=("counts the norm outside the layers", "ratio of like things"),
         wrong=("forgets that norms have biases",),
-        sources=(f"{src.BITFIT}, section 3",),
+        sources=(src.BITFIT,),
     ),
     ask(
         id="bitfit-inert-keys", level="hard", kind="numeric", calculate=calc.inert_keys, fits=full_of_biases,
@@ -153,7 +153,7 @@ _ASKED = (
             "small data against large",
         ),
         wrong=("that constant shifts have no effect beyond the last layer",),
-        sources=(f"{src.BITFIT}, sections 3 and 4",),
+        sources=(src.BITFIT,),
     ),
 )  # fmt: skip
 QUESTIONS = followed(_ASKED, FOLLOW_UPS)

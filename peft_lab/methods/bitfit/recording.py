@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.insight.recorder import Recorder
 from peft_lab.methods.bitfit import insight as bitfit
 from peft_lab.methods.knobs import Values
 from peft_lab.models.shapes import ModelShape
+from peft_lab.trajectory.watched import Kept, Watching, row, slot_of
 
 if TYPE_CHECKING:
     import torch
@@ -40,3 +41,36 @@ class RunRecorder(Recorder):
             "rows": len(inputs["input_ids"]),
             "dtype": str(next(iter(biases.values())).dtype).removeprefix("torch."),
         }
+
+
+class Bias(Kept):
+    """One bias: its move b - b0 beside what the module gave with b0."""
+
+    kind = "bias"
+
+    def __init__(self, name: str, slot: str, module: torch.nn.Module, bias: torch.nn.Parameter) -> None:
+        super().__init__(name, slot, tuple(bias.shape), [bias])
+        self._module = module
+
+    def _move(self) -> torch.Tensor:
+        return self.now()[0] - self._start[0]
+
+    def listen(self) -> Sequence[Any]:
+        def compare(_: Any, args: Any, output: torch.Tensor) -> None:
+            move = self._move()
+            without = output.float() - move
+            self.share = float(move.expand_as(without).norm() / without.norm())
+
+        return (self._module.register_forward_hook(compare),)
+
+    def tensors(self) -> dict[str, dict[str, Any]]:
+        return {"Δb": row(self._move())}
+
+
+def watched(model: torch.nn.Module, shape: ModelShape, values: Values) -> Watching:
+    """Every bias that is trained."""
+    found = []
+    for name, bias in bitfit.trained(model).items():
+        path = name.rpartition(".")[0]
+        found.append(Bias(path, slot_of(path, shape), model.get_submodule(path), bias))
+    return Watching(found)

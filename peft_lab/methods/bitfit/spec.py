@@ -1,4 +1,4 @@
-r"""BitFit: train the bias vectors and nothing else (Ben Zaken et al. 2021, arXiv 2106.10199, section 3).
+r"""BitFit: train the bias vectors and nothing else (Ben Zaken et al. 2021, arXiv 2106.10199).
 
     W x + b        W frozen, b trained
 
@@ -11,7 +11,7 @@ r"""BitFit: train the bias vectors and nothing else (Ben Zaken et al. 2021, arXi
               h
 
 Nothing is added, so nothing is slower afterwards; a model without biases (Llama types) has nothing to train. The
-subset of section 4 trains two kinds only: the query's bias and that of the feed-forward part's first, widening map,
+paper's subset trains two kinds only: the query's bias and that of the feed-forward part's first, widening map,
 which the paper calls the second MLP layer (its first is the attention's output map).
 
 The frozen model's dropout is off while the biases train, which the paper does not say.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import torch
 
 PEFT_TYPE = "BITFIT"
-SUBSET_ROLES = ("q", "up")  # b_q and b_m2 of section 3
+SUBSET_ROLES = ("q", "up")  # b_q and b_m2 of the paper
 KNOBS = (
     Knob(
         "subset", "Biases", "choice", "all",
@@ -64,7 +64,7 @@ class BitFit(MethodSpec):
     paper = Paper(
         "Ben Zaken et al.", 2021, "BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked "
         "Language-models",
-        "2106.10199", "section 3",
+        "2106.10199",
     )  # fmt: skip
     knobs = KNOBS
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {

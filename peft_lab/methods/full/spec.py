@@ -41,7 +41,6 @@ class FullFineTuning(MethodSpec):
         2018,
         "Universal Language Model Fine-tuning for Text Classification",
         "1801.06146",
-        "section 3",
     )
     knobs = ()
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {

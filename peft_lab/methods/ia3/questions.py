@@ -177,7 +177,7 @@ _ASKED = (
         "vectors and a plain language model should not expect the same scores.",
         listen_for=("base model, extra losses, pretraining of the vectors", "ablation: what contributed how much"),
         wrong=("credits everything to three vectors",),
-        sources=(f"{src.IA3}, sections 3.1 to 3.4",),
+        sources=(f"{src.IA3}, section 3",),
     ),
 )  # fmt: skip
 QUESTIONS = followed(_ASKED, FOLLOW_UPS)

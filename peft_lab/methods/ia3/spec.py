@@ -1,4 +1,4 @@
-r"""IA³: learned vectors that amplify or inhibit activations (Liu et al. 2022, arXiv 2205.05638, section 3.3, eq. 1).
+r"""IA³: learned vectors that amplify or inhibit activations (Liu et al. 2022, arXiv 2205.05638, section 3.3).
 
     k <- l_k * (W_k x)      v <- l_v * (W_v x)      ffn <- W_down (l_ff * f(W_up x))        l starts at 1
 
@@ -77,7 +77,7 @@ class Ia3(PeftMethod):
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {
         "encoder": 3e-2,
         "causal-lm": 1e-2,
-        "seq2seq": 1e-2,
+        "seq2seq": 3e-2,
     }
     mergeable = True
     order = 70

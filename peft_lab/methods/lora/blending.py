@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.classroom.asking import in_person
 from peft_lab.errors import BadInput
 from peft_lab.runs import store
 from peft_lab.runs.kept import adapter as saved_adapter
@@ -61,6 +62,7 @@ def ask(first: str, second: str, text: str) -> list[dict[str, Any]]:
     return inspector.get_inspector(inspector.Worker.ANSWERS).ask(blend, first, second, text)
 
 
+@in_person
 def blend(first: str, second: str, text: str) -> list[dict[str, Any]]:
     """What the base says with both adapters, for each weight.
 

@@ -40,7 +40,7 @@ CHALLENGES: tuple[Challenge, ...] = (
         "Have you looked at their singular values?",
         "Weight matrices have high rank. The assumption is about their change: that adapting to a task needs few "
         "directions.",
-        f"{src.LORA}, sections 1 and 7.2", f"{src.INTRINSIC}, section 3",
+        f"{src.LORA}, section 7.2", src.INTRINSIC,
     ),
     hold(
         "lora-tied-head",
@@ -56,6 +56,6 @@ CHALLENGES: tuple[Challenge, ...] = (
         "DoRA doubles LoRA's parameters, everybody knows that.",
         "It adds one magnitude for each output of an adapted map. A and B are LoRA's own. What it costs is time, for "
         "the norms.",
-        f"{src.DORA}, section 4", src.PEFT, opens=lab("lora", model="llama-3.2-3b", use_dora=True, tab="parameters"),
+        src.DORA, src.PEFT, opens=lab("lora", model="llama-3.2-3b", use_dora=True, tab="parameters"),
     ),
 )  # fmt: skip

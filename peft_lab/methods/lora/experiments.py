@@ -20,6 +20,10 @@ _here = partial(Experiment, method="lora", model="minilm-l6", task="sentiment")
 _RANK, _ALPHA = 64, 16
 # α grows with r, so that BA is scaled alike and the arms differ in capacity alone.
 _RANKS = tuple(Arm(f"rank {rank}", {"r": rank, "lora_alpha": 2 * rank}) for rank in (1, 4, 16, 64))
+# Equal parameters: a rank of attention has (768 × 4) a layer, one of the feed-forward maps (1920 × 2). The name
+# output.dense alone would take attention's output too, so the six of the feed-forward part are named one by one.
+_ATTENTION = ("query", "key", "value", "attention.output.dense")
+_FEED_FORWARD = ("intermediate.dense", *(f"{layer}.output.dense" for layer in range(6)))
 
 
 def _used(outcome: ExperimentOutcome) -> float:
@@ -64,6 +68,28 @@ EXPERIMENTS = (
         quantities=(USED_SHARE, USED, TRAINED),
         expect=Expectation("rank 64", "below", "rank 4"),
         source="Hu et al. 2021, arXiv 2106.09685, section 7.2; effective rank: Roy and Vetterli 2007",
+    ),
+    _here(
+        id="lora-layers",
+        title="Attention or feed-forward, at the same budget",
+        question="The same number of parameters on attention's four maps or on the two feed-forward maps: which "
+        "learns more?",
+        why="Studies on large language models found most of the gain in the feed-forward maps, even at an equal number "
+        "of parameters. A short training of a small encoder for two classes may ask for too little to tell them apart.",
+        arms=(
+            Arm("attention", {"r": 5, "lora_alpha": 10, "target_modules": _ATTENTION}),
+            Arm("feed-forward", {"r": 4, "lora_alpha": 8, "target_modules": _FEED_FORWARD}),
+            Arm("attention, seed 1", {"r": 5, "lora_alpha": 10, "target_modules": _ATTENTION}, seed=1),
+            Arm("feed-forward, seed 1", {"r": 4, "lora_alpha": 8, "target_modules": _FEED_FORWARD}, seed=1),
+        ),
+        quantities=(LOSS, METRIC, TRAINED),
+        expect=Expectation(
+            "feed-forward",
+            "below",
+            "attention",
+            reseeded=(("attention", "attention, seed 1"), ("feed-forward", "feed-forward, seed 1")),
+        ),
+        source="Schulman and Thinking Machines Lab 2025, LoRA Without Regret, Layers Where LoRA Is Applied",
     ),
     _here(
         id="lora-learning-rate",
@@ -128,6 +154,6 @@ EXPERIMENTS = (
         arms=(Arm("LoRA", {"lora_alpha": 16}), Arm("DoRA", {"use_dora": True})),
         quantities=(STEP_SECONDS, METRIC, TRAINED),
         expect=Expectation("DoRA", "above", "LoRA"),
-        source="Liu et al. 2024, arXiv 2402.09353, section 4; PEFT method comparison, MetaMathQA",
+        source="Liu et al. 2024, arXiv 2402.09353; PEFT method comparison, MetaMathQA",
     ),
 )

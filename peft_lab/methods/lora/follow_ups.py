@@ -143,14 +143,14 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "Yes. After training, magnitude and direction are constants, so the rescaled matrix is computed once and "
             "stored in W's place. Unmerged every forward pass has to measure the norms of W + ΔW, which is why PEFT's "
             "documentation recommends merging for inference.",
-            f"{src.DORA}, section 4", src.PEFT,
+            src.DORA, src.PEFT,
         ),
         then(
             "What did it gain in the published comparison?",
             f"Nothing there: {right('lora-rank32-dora')} right answers against {right('lora-rank32')} of plain LoRA at "
             f"the same rank, in one run each, and a step took {slower('lora-rank32-dora', 'lora-rank32')} longer. The "
             "paper reports gains on its own tasks, most of all at low rank; so it is something to try, not to assume.",
-            src.BENCH, f"{src.DORA}, section 4",
+            src.BENCH, src.DORA,
         ),
         then(
             "Show me what is added.",

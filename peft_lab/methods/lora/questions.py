@@ -133,7 +133,7 @@ _ASKED = (
             "the price is time, not parameters: the norm of W + ΔW is needed in every step",
         ),
         wrong=("that it doubles LoRA's count",),
-        sources=(f"{src.DORA}, section 4", src.BENCH),
+        sources=(src.DORA, src.BENCH),
     ),
     ask(
         id="lora-summed-rank", level="hard", kind="numeric", calculate=calc.summed_rank, fits=separate_attention,
@@ -207,7 +207,7 @@ _ASKED = (
         "full fine-tuning learns more and its change has a much higher rank.",
         listen_for=("ΔW is low rank, W is not", "intrinsic dimension as evidence", "a case where it fails"),
         wrong=("that pretrained weight matrices are themselves of low rank", "that a higher rank is always better"),
-        sources=(f"{src.INTRINSIC}, sections 3 and 4", f"{src.LORA}, section 7.2", f"{src.LEARNS_LESS}, section 4"),
+        sources=(src.INTRINSIC, f"{src.LORA}, section 7.2", f"{src.LEARNS_LESS}, section 4"),
     ),
     ask(
         id="lora-pissa", level="hard", kind="free", model=None,

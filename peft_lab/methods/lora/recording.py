@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.insight.recorder import Recorder
 from peft_lab.methods.knobs import Values
 from peft_lab.methods.lora import insight as lora
+from peft_lab.methods.lora.watching import watched
 from peft_lab.models.shapes import ModelShape
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+
+__all__ = ["RunRecorder", "watched"]
 
 
 class RunRecorder(Recorder):

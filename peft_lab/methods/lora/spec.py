@@ -1,4 +1,4 @@
-r"""LoRA: a trained low-rank correction beside a frozen matrix (Hu et al. 2021, arXiv 2106.09685, section 4.1, eq. 3).
+r"""LoRA: a trained low-rank correction beside a frozen matrix (Hu et al. 2021, arXiv 2106.09685, section 4.1).
 
     h = W0 x + (alpha / r) B A x        A: r x d_in, random    B: d_out x r, zero
 

@@ -125,7 +125,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "How does P-Tuning use the same idea?",
             "It makes its virtual tokens with a trained encoder, an LSTM or MLP, and keeps only the encoder's output. "
             "The tokens are input embeddings there, and keys and values of every layer here.",
-            f"{src.PTUNING}, section 2.3",
+            f"{src.PTUNING}, section 2",
         ),
         then(
             "Where is it off by default, and why?",
@@ -227,7 +227,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "What would you change to get LoRA's form?",
             "Drop the softmax and the gate: a linear map down and up, added with a constant scale instead of one that "
             "depends on the query. Place it at the query and value maps. Being linear, it can then be merged.",
-            f"{src.UNIFIED}, sections 3.2 and 3.3",
+            f"{src.UNIFIED}, sections 3.2 and 3",
         ),
         then(
             "Show me λ on a real model.",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from peft_lab.insight.deep_prompts import DeepRecorder
+from peft_lab.insight.watching import deep_prompts as watched
+
+__all__ = ["RunRecorder", "watched"]
 
 
 class RunRecorder(DeepRecorder):

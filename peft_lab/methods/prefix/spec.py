@@ -96,7 +96,7 @@ class PrefixTuning(VirtualTokenMethod):
         "classifier does not take: PEFT refuses it with 'does not support past key values'. The same keys and values "
         "can be trained there through the attention function: P-Tuning with its version set to v2 does."
     }
-    learning_rates: ClassVar[Mapping[ModelKind, float]] = {"causal-lm": 1e-2, "seq2seq": 1e-2}
+    learning_rates: ClassVar[Mapping[ModelKind, float]] = {"causal-lm": 1e-2, "seq2seq": 1e-1}
     order = 30
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
@@ -124,6 +124,13 @@ class PrefixTuning(VirtualTokenMethod):
                 "wide (it assumes heads that share the hidden size), which does not fit.",
             )
         yield from text_problems(values, "init_weights")
+        if shape.kind == "seq2seq":
+            yield Problem(
+                "num_virtual_tokens",
+                "On encoder-decoder models PEFT puts the prefix before the keys and values of the decoder's attention "
+                "to its own text; the encoder, and the decoder's attention to it, get none.",
+                "warning",
+            )
         if values["init_weights"] == "text" and shape.kind == "seq2seq":
             yield Problem(
                 "init_weights", "PEFT reads the keys and values of a text from decoders only; choose zero."
@@ -166,12 +173,15 @@ class PrefixTuning(VirtualTokenMethod):
     def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> PeftConfig:
         from peft import PrefixTuningConfig
 
+        # Left to itself PEFT takes the hidden size, which the heads of a T5 together may not have.
+        width: Any = _width(shape) if shape.kind == "seq2seq" else None
         return PrefixTuningConfig(
             task_type=task_type,
             num_virtual_tokens=values["num_virtual_tokens"],
             prefix_projection=values["prefix_projection"],
             encoder_hidden_size=values["encoder_hidden_size"],
             init_weights=None if values["init_weights"] == "random" else "zero",
+            token_dim=width,
         )
 
     def apply(
@@ -190,12 +200,10 @@ def starts_from_text(values: Values) -> bool:
 
 
 def _width(shape: ModelShape) -> int:
-    """Width of PEFT's prefix per layer: the keys' with grouped-query attention, else the hidden size.
-
-    PEFT knows grouped queries by ``num_key_value_heads`` in the config, which Falcon's has not.
+    """Width of PEFT's prefix per layer: the keys'. Left to itself PEFT takes the hidden size without grouped queries,
+    which it knows by ``num_key_value_heads`` in the config, which Falcon's has not.
     """
-    ungrouped = shape.kind == "seq2seq" or shape.model_type == "falcon"
-    return shape.hidden if ungrouped else shape.kv_width
+    return shape.hidden if shape.model_type == "falcon" else shape.kv_width
 
 
 def _without_keys(shape: ModelShape) -> str:

@@ -37,7 +37,7 @@ CHALLENGES: tuple[Challenge, ...] = (
         "It tells you that the prompt has overfitted. A good one reads like an instruction.",
         "Prompts can be trained that solve a task while their neighbours spell an arbitrary other text. The nearest "
         "word is not what the model does with a vector.",
-        f"{src.WAYWARD}, sections 3 and 4",
+        src.WAYWARD,
     ),
     hold(
         "prompt-logits-length",

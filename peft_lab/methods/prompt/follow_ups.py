@@ -66,7 +66,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "Prompt Tuning was clearly behind in its own paper, and deep prompts (P-Tuning v2) are what was proposed "
             "to "
             "close the gap.",
-            f"{src.PROMPT}, section 3.1", f"{src.PTUNING2}, section 4",
+            f"{src.PROMPT}, section 3.1", src.PTUNING2,
         ),
         then(
             "Why should scale help at all?",
@@ -86,7 +86,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "What else has to be kept to use it again next year?",
             "The exact base and its revision, the tokenizer, how many tokens stand where, the chat template and the "
             "verbaliser that turns words into labels. The vectors mean nothing without them.",
-            src.PEFT, f"{src.PROMPT}, section 1",
+            src.PEFT, src.PROMPT,
         ),
         then("Then it gives nonsense, although its file is intact. What do you check?", to="serve-base-version"),
     ),
@@ -214,7 +214,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "Take it away or swap it for another and measure what changes: the score, single answers, the attention "
             "that lands on it. Or move it in small steps and watch the output. Effects are evidence, neighbours are "
             "not.",
-            f"{src.WAYWARD}, section 3", src.ALGEBRA,
+            src.WAYWARD, src.ALGEBRA,
         ),
         then(
             "Your nearest words are exactly the initial text. What does that tell you?",

@@ -76,7 +76,7 @@ _ASKED = (
         answer="{{value}}. {{per_gigabyte}} such tasks fit into a gigabyte.",
         listen_for=("four bytes per number", "what that means for serving many tasks"),
         wrong=("forgets the bytes per number",),
-        sources=(f"{src.PROMPT}, section 1", src.PEFT),
+        sources=(src.PROMPT, src.PEFT),
     ),
     ask(
         id="prompt-room", level="medium", kind="numeric", calculate=calc.room, model="bert-base",
@@ -184,7 +184,7 @@ _ASKED = (
             "compare with the starting text before reading anything into it",
         ),
         wrong=("that the prompt must have overfitted", "that the words explain the model"),
-        sources=(f"{src.WAYWARD}, sections 3 and 4", f"{src.PROMPT}, section 7"),
+        sources=(src.WAYWARD, f"{src.PROMPT}, section 7"),
     ),
 )  # fmt: skip
 QUESTIONS = followed(_ASKED, FOLLOW_UPS)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from peft_lab.insight.soft_tokens import SoftTokenRecorder
+from peft_lab.insight.watching import soft_tokens as watched
+
+__all__ = ["RunRecorder", "watched"]
 
 
 class RunRecorder(SoftTokenRecorder):

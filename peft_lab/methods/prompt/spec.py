@@ -76,7 +76,7 @@ class PromptTuning(InputPromptMethod):
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {
         "encoder": 3e-2,
         "causal-lm": 3e-2,
-        "seq2seq": 3e-1,
+        "seq2seq": 3.0,  # entries of FLAN-T5's embeddings are a hundred times as large as those of SmolLM2's
     }
     order = 40
 

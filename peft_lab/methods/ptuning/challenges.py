@@ -12,7 +12,7 @@ CHALLENGES: tuple[Challenge, ...] = (
         "{{value}}; the encoder is not kept.",
         "Without the encoder you cannot make the tokens again, so it has to be in the file.",
         "Its output is a constant, as it never sees the text. The tokens are computed once and stored.",
-        f"{src.PTUNING}, section 2.3", src.PEFT,
+        f"{src.PTUNING}, section 2", src.PEFT,
     ),
     give_way(
         "ptuning-default-width",
@@ -42,6 +42,6 @@ CHALLENGES: tuple[Challenge, ...] = (
         "More parameters, more capacity. That is why it scores better.",
         "At inference there are the same few vectors, and any of them could have been learnt directly. What differs is "
         "the way there: shared parameters move the tokens together.",
-        f"{src.PTUNING}, section 2.3",
+        f"{src.PTUNING}, section 2",
     ),
 )  # fmt: skip

@@ -19,7 +19,7 @@ EXPERIMENTS = (
         arms=(Arm("version 1", {"version": "v1"}), Arm("version 2", {"version": "v2"})),
         quantities=(METRIC, LOSS, TRAINED, STORED),
         expect=Expectation("version 2", "above", "version 1"),
-        source="Liu et al. 2022, arXiv 2110.07602, section 3.2 and table 2",
+        source="Liu et al. 2022, arXiv 2110.07602, section 3.2",
         steps=40,
     ),
     _here(
@@ -34,8 +34,32 @@ EXPERIMENTS = (
         ),
         quantities=(STORED, TRAINED, METRIC),
         expect=Expectation("LSTM", "near", "MLP, 64 wide", margin=1000),
-        source="Liu et al. 2021, arXiv 2103.10385, section 2.3; PEFT stores the output alone",
+        source="Liu et al. 2021, arXiv 2103.10385, section 2; PEFT stores the output alone",
         steps=10,
         eval_rows=200,
+    ),
+    _here(
+        id="ptuning-shared",
+        title="With the encoder, and without",
+        question="Twenty virtual tokens that start from the same text, made by a trained encoder or trained themselves "
+        "as Prompt Tuning does, each at its own rate: which learns more?",
+        why="One encoder makes all tokens, so what one of them learns moves the others. Theory finds that such a "
+        "shared structure needs fewer examples; the price is a larger training for the same file. The two need "
+        "different learning rates, and each has its own.",
+        arms=(
+            Arm("an encoder", {"encoder_hidden_size": 64}),
+            Arm("no encoder", {"prompt_tuning_init": "TEXT"}, method="prompt"),
+            Arm("an encoder, seed 1", {"encoder_hidden_size": 64}, seed=1),
+            Arm("no encoder, seed 1", {"prompt_tuning_init": "TEXT"}, method="prompt", seed=1),
+        ),
+        quantities=(LOSS, METRIC, TRAINED, STORED),
+        expect=Expectation(
+            "an encoder",
+            "below",
+            "no encoder",
+            reseeded=(("an encoder", "an encoder, seed 1"), ("no encoder", "no encoder, seed 1")),
+        ),
+        source="Le et al. 2024, arXiv 2410.02200, abstract",
+        steps=40,
     ),
 )

@@ -29,7 +29,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "And how would you prove that nothing is lost by throwing it away?",
             "Compute the virtual tokens once with the encoder, save them, and compare the outputs with the encoder's "
             "on some texts: they are equal, because the encoder never sees the text.",
-            src.PEFT, f"{src.PTUNING}, section 2.3",
+            src.PEFT, f"{src.PTUNING}, section 2",
             opens=lab("ptuning", model=SMOL, num_virtual_tokens=20, tab="parameters"),
         ),
     ),
@@ -109,7 +109,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "It is far smaller at the same width, it runs in parallel instead of token by token, and the tokens are a "
             "handful: there is little for a recurrence to gain. The LSTM stands for the first version of the idea, "
             "coupling neighbouring tokens.",
-            f"{src.PTUNING}, section 2.3", src.PEFT,
+            f"{src.PTUNING}, section 2", src.PEFT,
             opens=lab("ptuning", model=LLAMA, encoder_reparameterization_type="LSTM", tab="parameters"),
         ),
         then("How large is the MLP, by the same default?", to="ptuning-default-width"),
@@ -136,7 +136,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "There every token sees every other, wherever it stands, and only position embeddings tell places apart. "
             "Slots around the masked answer still differ from slots in front: they stand near what they are to "
             "change.",
-            src.ALGEBRA, f"{src.PTUNING}, section 2.2",
+            src.ALGEBRA, f"{src.PTUNING}, section 2",
         ),
         then("What is a soft prompt in general, against one that you type?", to="prompt-soft-hard"),
     ),

@@ -23,7 +23,7 @@ _ASKED = (
         "constant, so only the virtual tokens are kept.",
         listen_for=("n · d", "the encoder is a reparameterisation"),
         wrong=("stores the encoder as well",),
-        sources=(f"{src.PTUNING}, section 2.3", src.PEFT),
+        sources=(f"{src.PTUNING}, section 2", src.PEFT),
     ),
     ask(
         id="ptuning-against-prompt", level="basic", kind="choice", model=None, correct=2,
@@ -45,7 +45,7 @@ _ASKED = (
             "",
             "That it depends on the kind of model the paper used. Both run on encoders and on decoders.",
         ),
-        sources=(f"{src.PTUNING}, section 2.3", f"{src.PROMPT}, section 4"),
+        sources=(f"{src.PTUNING}, section 2", f"{src.PROMPT}, section 4"),
     ),
     ask(
         id="ptuning-why-encoder", level="basic", kind="free", model=None,
@@ -59,7 +59,7 @@ _ASKED = (
             "optimisation, not capacity at inference",
         ),
         wrong=("that the encoder reads the input text",),
-        sources=(f"{src.PTUNING}, section 2.3",),
+        sources=(f"{src.PTUNING}, section 2",),
     ),
     ask(
         id="ptuning-mlp", level="medium", kind="numeric", calculate=calc.mlp, given={"n": 20, "width": 128},
@@ -68,7 +68,7 @@ _ASKED = (
         answer="{{value}}, {{share}} of all.",
         listen_for=("d → h → h → d and the table", "biases"),
         wrong=("counts the tokens only", "two layers instead of three"),
-        sources=(f"{src.PTUNING}, section 2.3", src.PEFT),
+        sources=(f"{src.PTUNING}, section 2", src.PEFT),
     ),
     ask(
         id="ptuning-default-width", level="medium", kind="numeric", calculate=calc.default_width, given={"n": 20},
@@ -89,7 +89,7 @@ _ASKED = (
         "ones the size of the file.",
         listen_for=("trained against stored",),
         wrong=("one minus the share of the model",),
-        sources=(f"{src.PTUNING}, section 2.3",),
+        sources=(f"{src.PTUNING}, section 2",),
     ),
     ask(
         id="ptuning-v2-count", level="medium", kind="numeric", calculate=calc.deep_prompts, model="bert-base",
@@ -111,7 +111,7 @@ _ASKED = (
         "such as tagging, where version 1 and Prompt Tuning fall behind.",
         listen_for=("deep prompts", "small models and hard tasks", "linear head"),
         wrong=("'v2 is v1 with an MLP'",),
-        sources=(f"{src.PTUNING2}, sections 3 and 4",),
+        sources=(f"{src.PTUNING2}, section 3",),
     ),
     ask(
         id="ptuning-lstm", level="hard", kind="numeric", calculate=calc.lstm, given={"n": 20, "lstm_layers": 2},
@@ -122,7 +122,7 @@ _ASKED = (
         "smaller models.",
         listen_for=("four gates, two directions, two bias vectors each", "later layers read 2h inputs"),
         wrong=("counts one direction", "calls it a small LSTM without a number"),
-        sources=(f"{src.PTUNING}, section 2.3", src.PEFT),
+        sources=(f"{src.PTUNING}, section 2", src.PEFT),
     ),
     ask(
         id="ptuning-v2-in-peft", level="hard", kind="free", model=None,
@@ -146,7 +146,7 @@ _ASKED = (
         "are not what its implementation reproduces.",
         listen_for=("template with slots", "anchor tokens", "difference between paper and library named"),
         wrong=("that both are the same",),
-        sources=(f"{src.PTUNING}, section 2.2", src.PEFT),
+        sources=(f"{src.PTUNING}, section 2", src.PEFT),
     ),
 )  # fmt: skip
 QUESTIONS = followed(_ASKED, FOLLOW_UPS)

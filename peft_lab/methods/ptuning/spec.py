@@ -1,4 +1,4 @@
-r"""P-Tuning: virtual tokens made by a small encoder (Liu et al. 2021, arXiv 2103.10385v2, section 2.3).
+r"""P-Tuning: virtual tokens made by a small encoder (Liu et al. 2021, arXiv 2103.10385v2, section 2).
 
     P = encoder(E')        E': n x d, trained        encoder: MLP or BiLSTM + MLP, trained, thrown away afterwards
 
@@ -106,13 +106,13 @@ class PTuning(InputPromptMethod):
     slug = "ptuning"
     title = "P-Tuning"
     summary = "Learn virtual tokens through a small encoder, which is thrown away after training."
-    paper = Paper("Liu et al.", 2021, "GPT Understands, Too", "2103.10385", "section 2.3")
+    paper = Paper("Liu et al.", 2021, "GPT Understands, Too", "2103.10385", "section 2")
     knobs = KNOBS
     head_learning_rate = 2e-2
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {
         "encoder": 2e-3,
         "causal-lm": 2e-3,
-        "seq2seq": 2e-3,
+        "seq2seq": 1e-2,
     }
     deep_learning_rates: ClassVar[Mapping[ModelKind, float]] = {"encoder": 3e-2, **PREFIX.learning_rates}
     order = 50
@@ -120,7 +120,7 @@ class PTuning(InputPromptMethod):
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
         """A text needs a tokenizer: it is the default on models whose weights are here."""
         known = catalogue().get(shape.name)
-        start = {"init_weights": "text"} if known and known.live and shape.kind != "seq2seq" else {}
+        start = {"init_weights": "text"} if known and known.live else {}
         text = {"init_text": START_TEXTS[shape.kind]}
         return super().defaults(shape) | {"encoder_hidden_size": shape.hidden} | text | start
 
@@ -147,8 +147,6 @@ class PTuning(InputPromptMethod):
         yield from text_problems(values, "init_weights")
         if values["init_weights"] == "zero":
             yield Problem("init_weights", "An encoder starts random or from a text; zero is for version v2.")
-        elif values["init_weights"] == "text" and shape.kind == "seq2seq":
-            yield Problem("init_weights", "On encoder-decoder models an encoder starts random only.")
 
     # -- without torch -------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ CHALLENGES: tuple[Challenge, ...] = (
         "Which unit of the GPU multiplies NF4?",
         "None. 4 bits are how the weight is stored; it is rebuilt to the compute type before every product. That saves "
         "memory and costs time.",
-        f"{src.QLORA}, section 3, eq. 5",
+        f"{src.QLORA}, section 3",
     ),
     hold(
         "qlora-base-bytes",
@@ -38,7 +38,7 @@ CHALLENGES: tuple[Challenge, ...] = (
         "Rounding has no useful derivative. So nothing can pass a rounded layer without a straight-through estimator.",
         "What passes is the gradient for the layer's input, the rebuilt weight transposed times the incoming gradient. "
         "The rounded values are constants; nobody differentiates the rounding.",
-        f"{src.QLORA}, section 3, eq. 5",
+        f"{src.QLORA}, section 3",
     ),
     hold(
         "qlora-step-zero",

@@ -39,7 +39,7 @@ EXPERIMENTS = (
             "LoRA, seed 0",
             reseeded=(("LoRA, seed 0", "LoRA, seed 1"), ("QLoRA, seed 0", "QLoRA, seed 1")),
         ),
-        source="Dettmers et al. 2023, arXiv 2305.14314, section 4, table 3",
+        source="Dettmers et al. 2023, arXiv 2305.14314, section 4",
     ),
     _causal(
         id="qlora-types",

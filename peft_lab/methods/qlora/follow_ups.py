@@ -113,7 +113,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "How could you shrink it?",
             "A smaller rank, first of all. Or keep adapter and gradients in bfloat16 and Adam's moments in 8 bits: "
             "{{each}} bytes a parameter instead of {{was}}, {{value}} here.",
-            f"{src.BLOCKWISE}, section 2", src.ALGEBRA, calculate=_in_half,
+            src.BLOCKWISE, src.ALGEBRA, calculate=_in_half,
         ),
         then("How many bytes do the moments take at a small rank on two maps?", to="memory-adapter-moments"),
     ),
@@ -128,7 +128,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "What does gradient checkpointing add?",
             "It takes what QLoRA leaves, the activations, at the price of one more forward pass, which here rebuilds "
             "the weights once more as well. Together they are what makes large models fit.",
-            f"{src.CHECKPOINTING}, section 4", f"{src.QLORA}, section 2",
+            f"{src.CHECKPOINTING}, section 4", src.QLORA,
         ),
         then("Which trap waits for checkpointing with a frozen base?", to="train-checkpointing-frozen"),
     ),

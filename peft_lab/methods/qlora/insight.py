@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.methods.lora import insight as lora
 from peft_lab.models import quantise
+from peft_lab.training.batches import writes_at
 
 if TYPE_CHECKING:
     import torch
@@ -170,4 +171,4 @@ def _delta(module: Any) -> torch.Tensor:
 def _outputs(model: Any, inputs: Inputs) -> torch.Tensor:
     """Logits, of real tokens alone, in float32."""
     logits: torch.Tensor = model(**inputs).logits.float()
-    return logits[inputs["attention_mask"].bool()] if logits.dim() == 3 else logits
+    return logits[writes_at(model, inputs).bool()] if logits.dim() == 3 else logits

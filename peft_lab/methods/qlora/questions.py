@@ -67,7 +67,7 @@ _ASKED = (
             "That only the gradient needs precision. The weight is rebuilt in both directions, and no product is made "
             "in 4 bits.",
         ),
-        sources=(f"{src.QLORA}, section 3, eq. 5",),
+        sources=(f"{src.QLORA}, section 3",),
     ),
     ask(
         id="qlora-base-bytes", level="basic", kind="numeric", calculate=calc.base_bytes,
@@ -121,7 +121,7 @@ _ASKED = (
         "{{training}} GB: beside a 4-bit base a large rank is no longer free.",
         listen_for=("4 bytes against half a byte per number", "gradients and moments multiply the adapter by four"),
         wrong=("'under one percent': true of a 16-bit base and a small rank",),
-        sources=(f"{src.QLORA}, section 2", f"{src.ADAM}, algorithm 1"),
+        sources=(src.QLORA, f"{src.ADAM}, algorithm 1"),
     ),
     ask(
         id="qlora-not-saved", level="medium", kind="free", model=None,
@@ -137,7 +137,7 @@ _ASKED = (
             "the gain depends on model size and sequence length",
         ),
         wrong=("'it makes everything four times smaller'", "'it trains faster because numbers are smaller'"),
-        sources=(f"{src.QLORA}, sections 2 and 3",),
+        sources=(f"{src.QLORA}, section 3",),
     ),
     ask(
         id="qlora-gradient-path", level="medium", kind="free", model=None,
@@ -151,7 +151,7 @@ _ASKED = (
             "no straight-through estimator needed",
         ),
         wrong=("that gradients are quantised as well", "that frozen layers need no backward pass"),
-        sources=(f"{src.QLORA}, section 3, eq. 5",),
+        sources=(f"{src.QLORA}, section 3",),
     ),
     ask(
         id="qlora-paged", level="medium", kind="free", model=None,

@@ -65,7 +65,7 @@ KNOBS = (
         "load_in_8bit", "8 bits instead of 4", "bool", False,
         "Store the base in int8 (LLM.int8()): twice the bytes, a tenth of the error. The 4-bit settings below then "
         "have no effect.",
-        usual="no: 4 bits", paper="no: 4 bits do as well (table 3)",
+        usual="no: 4 bits", paper="no: 4 bits do as well",
     ),
     Knob(
         "bnb_4bit_quant_type", "4-bit type", "choice", "nf4",

@@ -24,7 +24,8 @@ def start_as_words(model: Any, ids: Sequence[int]) -> None:
         hidden = encoder.embedding.weight[None]
         if hasattr(encoder, "lstm_head"):
             hidden = encoder.lstm_head(hidden)[0]
-        features = encoder.mlp_head[:-1](hidden)[0].cpu().double()
+        # PEFT makes two rows a token for an encoder-decoder and reads the first half of them.
+        features = encoder.mlp_head[:-1](hidden)[0, : len(ids)].cpu().double()
         wanted = words[torch.tensor(list(ids), device=words.device)].cpu().double()
         encoder.mlp_head[-1].weight.copy_((torch.linalg.pinv(features) @ wanted).T)
         encoder.mlp_head[-1].bias.zero_()

@@ -59,10 +59,10 @@ def test_what_is_added_is_the_difference_at_the_host(placement: str) -> None:
     heard = adapters.activations(adapted, inputs)
     bottleneck.set_active(adapted, None)
     adapters.answers(adapted, inputs)
-    reads, gives = heard[path]
+    reads, gives, told = heard[path]
     order = inputs["attention_mask"].sum(1).argsort(stable=True)
     real = inputs["attention_mask"][order].bool()
-    assert heard["rows"].tolist() == order.repeat_interleave(real.sum(1)).tolist()
+    assert told.tolist() == order.repeat_interleave(real.sum(1)).tolist()
     torch.testing.assert_close(gives, (outputs[0] - outputs[-1])[real], atol=1e-5, rtol=0)
     assert reads.shape == gives.shape == (int(real.sum()), 32)
 

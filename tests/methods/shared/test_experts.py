@@ -38,6 +38,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("slug", all_methods())
 def test_formula_equals_count_or_says_why(name: str, slug: str, counted: Count) -> None:

@@ -1,0 +1,161 @@
+"""A model of one's own, before it is loaded: what of it is on this machine, and what it lacks to be trained.
+
+A model's folder is one that ``save_pretrained`` writes: ``config.json``, weights as safetensors, a tokenizer's files.
+For a Hugging Face id the same files are in the cache of ``huggingface_hub`` (``HF_HOME``). Names are looked at, and the
+index of the weights.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from peft_lab.classroom import folders, mode
+from peft_lab.errors import BadInput
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+#: What transformers makes a tokenizer of; from a folder without any of them it makes one that knows no word.
+VOCABULARIES = (
+    "tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "spm.model", "tekken.json",
+    "sentencepiece.bpe.model", "source.spm",
+)  # fmt: skip
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+CONNECT_SECONDS = 5.0
+_LARGEST_INDEX = 50_000_000  # bytes
+#: The path of one of a model's files on this machine, ``None`` where it is not here.
+Find = Callable[[str], Path | None]
+
+
+def is_folder(name: str) -> bool:
+    """Whether there is such a folder, in a class one that it may name; text that cannot be a path is none."""
+    if folders.hidden(name):
+        return False
+    with suppress(OSError, ValueError):
+        return Path(name).is_dir()
+    return False
+
+
+def hub_answers() -> bool:
+    """Whether the hub can be connected to. Asked first: transformers tries one that cannot for half a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if getproxies():
+        return True
+    hub = urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((hub.hostname or "", hub.port or 443), timeout=CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def finder(name: str) -> Find:
+    """Where the files of a folder, or of a Hugging Face id in the cache, are."""
+    if is_folder(name):
+        return lambda file: found if (found := Path(name) / file).is_file() else None
+
+    def cached(file: str) -> Path | None:
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(name, file)
+        return Path(found) if isinstance(found, str) else None
+
+    return cached
+
+
+def weights(find: Find) -> tuple[list[Path], list[str]]:
+    """The safetensors files of a model, and the names of those that its index lists and that are not here."""
+    whole = find(WEIGHTS)
+    if whole is not None:
+        return [whole], []
+    index = find(INDEX)
+    if index is None:
+        return [], [WEIGHTS]
+    try:
+        if index.stat().st_size > _LARGEST_INDEX:
+            return [], [INDEX]
+        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return [], [INDEX]
+    # a name that leads out of the folder is none of the model's files
+    found = {name: find(name) for name in names if isinstance(name, str) and Path(name).name == name}
+    return [path for path in found.values() if path], [str(name) for name in names if not found.get(name)]
+
+
+def has_weights(name: str) -> bool:
+    """Whether the safetensors weights of a folder or a Hugging Face id are on this machine, all of them."""
+    _, lacking = weights(finder(name))
+    return not lacking
+
+
+def lacks(name: str, reached: bool | None = None) -> str | None:
+    """Why the model of this folder or Hugging Face id cannot be trained, in one sentence; ``None`` where nothing is
+    known to be missing. What can still be fetched from the hub is not missing.
+
+    ``reached``: whether the hub can be; ``None`` to find out, which may take seconds.
+    """
+    find, folder = finder(name), is_folder(name)
+    if mode.on() and not folder:
+        return (
+            f"'{name}' can be counted and simulated here, not trained: a class trains models of the catalogue and "
+            "those in folders that its teacher allowed."
+        )
+    files, lacking = weights(find)
+    if lacking and not folder:
+        if hub_answers() if reached is None else reached:
+            return None
+        return (
+            f"The weights of '{name}' are not in the cache of this machine and the Hugging Face Hub was not reached: "
+            "it can be counted and simulated, not trained."
+        )
+    if lacking:
+        return _no_weights(name, bool(files), lacking)
+    if any(find(file) for file in VOCABULARIES) or _needs_none(find):
+        return None
+    if not folder and (hub_answers() if reached is None else reached):
+        return None
+    return (
+        f"'{name}' has weights but no tokenizer, without which text cannot be read: save one beside them with "
+        "tokenizer.save_pretrained."
+    )
+
+
+def require(name: str) -> None:
+    """Let a model pass that :func:`lacks` nothing. Raises BadInput with what it lacks."""
+    problem = lacks(name)
+    if problem is not None:
+        raise BadInput(problem, "model")
+
+
+def _no_weights(name: str, some: bool, lacking: list[str]) -> str:
+    folder = Path(name)
+    if some or lacking[0] not in (WEIGHTS, INDEX):
+        more = f" and {len(lacking) - 1:,} more" if len(lacking) > 1 else ""
+        return f"'{name}' is incomplete: {lacking[0]}{more}, which its index names, is not there."
+    if lacking == [INDEX]:
+        return f"The index of the weights in '{name}' cannot be read: {INDEX}."
+    if any(any(folder.glob(pattern)) for pattern in _PICKLED):
+        return (
+            f"'{name}' holds its weights as pickles, which may run code when they are read and are never opened here: "
+            "save them with model.save_pretrained(..., safe_serialization=True)."
+        )
+    if (folder / "adapter_config.json").is_file():
+        return f"'{name}' holds an adapter and no model: name the folder of its base, or merge the two first."
+    return f"'{name}' has a config and no weights ({WEIGHTS}): it can be counted and simulated, not trained."
+
+
+def _needs_none(find: Find) -> bool:
+    """Whether the tokenizer reads bytes or characters and has no file for its vocabulary: ByT5's and CANINE's."""
+    with suppress(OSError, ValueError, AttributeError, RecursionError):
+        config = find("tokenizer_config.json")
+        named = json.loads(config.read_text("utf-8")).get("tokenizer_class") if config else None
+        return named in ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
+    return False
