@@ -10,9 +10,11 @@ COPY --chown=learner . .
 
 # The same two commands as everywhere: `make fetch` installs and brings weights and sentences, `make app` starts.
 # Torch's CPU wheels need no CUDA libraries; the index is only asked while the image is built.
+# What else the image holds: --build-arg EXTRAS=cluster for sweeps on Ray (compose.yaml).
+ARG EXTRAS=""
 ARG PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 ENV PEFT_LAB_HOME=/home/learner/lab
-RUN make fetch
+RUN make fetch && if [ -n "$EXTRAS" ]; then .venv/bin/python -m pip install ".[$EXTRAS]" -c constraints.txt; fi
 
 ENV STREAMLIT_SERVER_ADDRESS=0.0.0.0 PORT=7860
 EXPOSE 7860

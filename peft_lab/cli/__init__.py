@@ -15,11 +15,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from peft_lab.classroom.asking import OPERATOR, Asker, acting_for
 from peft_lab.cli import (
+    atlas,
     catalog,
     claims,
     compare,
     count,
+    diagnose,
     export,
     machine,
     memory,
@@ -28,16 +31,19 @@ from peft_lab.cli import (
     recommend,
     runs,
     start,
+    sweep,
     train,
 )
 from peft_lab.cli.application import app, quieten_libraries
 
 __all__ = [
     "app",
+    "atlas",
     "catalog",
     "claims",
     "compare",
     "count",
+    "diagnose",
     "export",
     "machine",
     "main",
@@ -47,6 +53,7 @@ __all__ = [
     "recommend",
     "runs",
     "start",
+    "sweep",
     "train",
 ]
 
@@ -54,4 +61,5 @@ __all__ = [
 def main() -> None:
     """Run the command line on this process's arguments and exit. Its name in messages is the one it was called by."""
     quieten_libraries()
-    app(prog_name="peft-lab" if Path(sys.argv[0]).stem == "peft-lab" else "python -m peft_lab")
+    with acting_for(Asker(OPERATOR)):
+        app(prog_name="peft-lab" if Path(sys.argv[0]).stem == "peft-lab" else "python -m peft_lab")

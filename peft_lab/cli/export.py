@@ -10,7 +10,7 @@ import typer
 
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
-from peft_lab.cli.runs import known_run
+from peft_lab.cli.subjects import known_run
 from peft_lab.errors import BadInput
 
 
@@ -19,22 +19,27 @@ class Form(StrEnum):
 
     SCRIPT = "script"
     NOTEBOOK = "notebook"
+    HTML = "html"
 
 
 @command("export")
 def export_command(
     identity: Annotated[str, typer.Argument(metavar="ID", help="A run that has ended; 'runs' lists them.")],
-    form: Annotated[Form, typer.Option("--as", help="A Python file or a Jupyter notebook.")] = Form.SCRIPT,
+    form: Annotated[
+        Form, typer.Option("--as", help="A Python file, a Jupyter notebook, or a page that plays the run.")
+    ] = Form.SCRIPT,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write it here; without, it is printed.")
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """A script or notebook that repeats a run with the plain libraries, its rows included."""
+    """A script or notebook that repeats a run with the plain libraries, its rows included; or the
+    block drawing with the run's steps inside, as one HTML file that opens without a server."""
     from peft_lab import export  # a fifth of the time that any command takes to start
 
     run = known_run(identity)
-    content = export.script(run) if form is Form.SCRIPT else export.notebook(run)
+    makers = {Form.SCRIPT: export.script, Form.NOTEBOOK: export.notebook, Form.HTML: export.living_html}
+    content = makers[form](run)
     if out is not None:
         try:
             out.write_text(content, "utf-8")

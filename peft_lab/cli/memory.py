@@ -40,7 +40,7 @@ from peft_lab.sharding.simulate import simulate_sharded
 from peft_lab.timing import links
 from peft_lab.timing.estimate import speed_named
 
-_OF_PROTOCOL = ("seq", "dtype", "optimizer", "checkpointing")  # options whose values --protocol sets
+_OF_PROTOCOL = ("seq", "dtype", "optimizer", "checkpointing", "loss")  # options whose values --protocol sets
 
 
 class Protocol(StrEnum):
@@ -65,6 +65,9 @@ def memory_command(
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Gradient checkpointing: keep only the layers' inputs.")
     ] = False,
+    loss: Annotated[
+        str, typer.Option("--loss", help="whole: from all logits at once; chunked: a few rows at a time.")
+    ] = "whole",
     generate: Annotated[
         str | None, typer.Option("--generate", metavar="B,NEW", help="Then generate NEW tokens for B rows.")
     ] = None,
@@ -109,7 +112,7 @@ def memory_command(
     else:
         if batch is None or seq is None:
             raise BadInput("Give --batch and --seq: the batch size and the tokens per row.", "batch")
-        setting = Setting(batch, seq, optimizer=optimizer, generate=_generation(generate))
+        setting = Setting(batch, seq, optimizer=optimizer, generate=_generation(generate), loss=loss)
         heading = f"{entry.title}, {batch:,} × {seq:,} tokens{_on_each(how)}"
     if card is not None and gpu is not None:
         speed_named(gpu, devices)

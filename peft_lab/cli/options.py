@@ -21,6 +21,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 Model = Annotated[
     str, typer.Option("--model", "-m", metavar="NAME", help="Catalogue name, Hugging Face id or local path.")
 ]
+OneModel = Annotated[
+    str | None,
+    typer.Option("--model", "-m", metavar="NAME", help="Catalogue name, Hugging Face id or local path."),
+]
 Methods = Annotated[
     list[str] | None,
     typer.Option("--method", metavar="SLUG", help="A method; repeat it or separate several with commas."),

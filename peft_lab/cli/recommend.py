@@ -105,8 +105,7 @@ def _human(situation: Situation, found: Recommendation, changes: Sequence[Flip])
         more = f", {plan.accumulate} steps accumulated" if plan.accumulate > 1 else ""
         parts += [
             f"  {situation.model}: {knobs}",
-            f"  {step}{more}: {units.size(plan.needed_bytes)} of {units.size(plan.memory_bytes)} "
-            f"({'estimated' if plan.estimated else 'simulated'})",
+            f"  {step}{more}: {units.size(plan.needed_bytes)} of {units.size(plan.memory_bytes)} (simulated)",
         ]
         fields = [
             (label(name), figure(one.value), band(one.band), told_by(one))

@@ -10,11 +10,12 @@ import typer
 from peft_lab import units
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
+from peft_lab.cli.subjects import known_run
 from peft_lab.cli.train import result_lines
 from peft_lab.errors import BadInput
 from peft_lab.queue.queue import get_queue
 from peft_lab.runs import record, store
-from peft_lab.runs.store import Run, RunSummary
+from peft_lab.runs.summary import DAMAGED, RunSummary
 
 
 @command("runs")
@@ -48,16 +49,6 @@ def runs(
     output.show(result, as_json, human=lambda: result_lines(result))
 
 
-def known_run(identity: str) -> Run:
-    """A run by its id. Raises BadInput where there is none."""
-    for run in store.runs():
-        if run.id == identity:
-            return run
-    raise BadInput(
-        f"There is no run called '{identity}'; 'python -m peft_lab runs' lists those there are.", "run"
-    )
-
-
 def _list(found: Sequence[RunSummary]) -> Any:
     columns = {"run": "left", "status": "left", "steps": "right", "metric": "left"}
     columns |= dict.fromkeys(("before", "after", "peak", "took"), "right")
@@ -69,7 +60,7 @@ def _list(found: Sequence[RunSummary]) -> Any:
 
 def _line(row: RunSummary) -> tuple[str, ...]:
     """The id tells when, method, model and task."""
-    if row.status == store.DAMAGED:
+    if row.status == DAMAGED:
         return (row.id, row.status, "", row.problem, *[""] * 4)
     before, after = ("" if value is None else f"{value:.3f}" for value in (row.before, row.after))
     peak = "" if row.peak_bytes is None else units.size(row.peak_bytes)

@@ -1,28 +1,123 @@
-"""``app``: start the app in the browser, from any folder."""
+"""``app`` and ``serve``: start the app in the browser, from any folder; for oneself, or for a class."""
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from peft_lab import journal
 from peft_lab.assets import store as assets
+from peft_lab.classroom import folders, keys, limits, mode
+from peft_lab.cli import output
 from peft_lab.cli.application import command
 from peft_lab.cli.progress import ProgressBars
 from peft_lab.errors import AssetError, PeftLabError
 
 PACKAGE = Path(__file__).parents[1]
+EVERYWHERE = "0.0.0.0"
+_BASE = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
+
+Port = Annotated[int, typer.Option(help="Where it listens.", min=1, max=65535)]
+Fetch = Annotated[bool, typer.Option(help="First fetch weights and sentences that are missing.")]
 
 
 @command("app")
-def app_command(
-    port: Annotated[int, typer.Option(help="Where it listens.", min=1, max=65535)] = 8501,
-    fetch: Annotated[bool, typer.Option(help="First fetch weights and sentences that are missing.")] = True,
-) -> None:
+def app_command(port: Port = 8501, fetch: Fetch = True) -> None:
     """Start the app and say where to open it. Ctrl-C ends it."""
+    _start(port, fetch, (), {})
+
+
+@command("serve")
+def serve_command(
+    port: Port = 8501,
+    fetch: Fetch = True,
+    of_class: Annotated[
+        bool,
+        typer.Option("--class", help="For a class: who joins gives a code once, and owns what they make."),
+    ] = False,
+    code: Annotated[
+        str | None, typer.Option(help="The code by which learners join; without it, one is made and kept.")
+    ] = None,
+    limit: Annotated[
+        str | None,
+        typer.Option(metavar="NAME=N,…", help="What one learner may take up, such as runs=3,steps=300."),
+    ] = None,
+    models: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--models",
+            metavar="DIR",
+            help="A folder of models that the class may use by their paths; repeatable.",
+        ),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="The network address it listens at; a class is listened to at all.")
+    ] = None,
+    base_path: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH", help="Below which path it lies, behind a proxy: lab for https://host/lab/."
+        ),
+    ] = "",
+    log: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Where events are written, one line of JSON each; - for the terminal."
+        ),
+    ] = None,
+) -> None:
+    """Start the app as a server, for one person or for a class. Ctrl-C ends it."""
+    environment = {}
+    if log is not None:
+        environment[journal.VARIABLE] = log if log == "-" else str(Path(log).absolute())
+    if of_class:
+        environment[mode.VARIABLE] = code or os.environ.get(mode.VARIABLE) or keys.keys().join
+        if limit is not None:
+            environment[limits.VARIABLE] = limit
+        if models:
+            environment[folders.VARIABLE] = os.pathsep.join(str(_folder(each)) for each in models)
+        os.environ.update(environment)
+        learners_code, each = mode.join_code(), limits.limits()
+        output.note(f"Learners join with the code {learners_code}")
+        output.note(f"You open the teacher's page with the code {keys.keys().teacher}")
+        output.note(
+            f"Each may have {each.runs} runs that have not ended, of {each.steps} steps at most, "
+            f"{each.megabytes} MB of runs and {each.upload_megabytes} MB of uploads."
+        )
+        if folders.allowed():
+            output.note(f"It may use the models in {', '.join(map(str, folders.allowed()))}")
+    elif code is not None or limit is not None or models:
+        raise typer.BadParameter("--code, --limit and --models are for a class: add --class.")
+    where = address or (EVERYWHERE if of_class else None)
+    more = () if where is None else ("--server.address", where)
+    _start(port, fetch, (*more, *_below(base_path)), environment)
+
+
+def _below(path: str) -> tuple[str, ...]:
+    """What Streamlit is told of a base path. Raises typer.BadParameter for what is none."""
+    wanted = path.strip("/")
+    if wanted and not _BASE.fullmatch(wanted):
+        raise typer.BadParameter("--base-path takes letters, digits, hyphens, underscores and slashes.")
+    return ("--server.baseUrlPath", wanted) if wanted else ()
+
+
+def _folder(named: Path) -> Path:
+    """The folder that is meant. Raises BadParameter where there is none, or the list of them cannot name it."""
+    found = named.expanduser().resolve()
+    if not found.is_dir() or os.pathsep in str(found):
+        raise typer.BadParameter(f"{named} is not a folder whose models a class can use.")
+    return found
+
+
+def _start(port: int, fetch: bool, more: tuple[str, ...], environment: Mapping[str, str]) -> None:
     script = app_script()
     if fetch:
         try:
@@ -30,11 +125,30 @@ def app_command(
                 assets.fetch((), lambda name, done: bars.update(assets.ASSETS[name].title, done))
         except AssetError as trouble:
             print(f"{trouble}\nThe app starts without them; `peft-lab fetch` tries again.", file=sys.stderr)
-    arguments = ["-m", "streamlit", "run", str(script), "--server.port", str(port)]
-    # a process of its own: Streamlit wants the main thread and the signals
-    status = subprocess.run([sys.executable, *arguments], check=False).returncode
+    arguments = ["-m", "streamlit", "run", str(script), "--server.port", str(port), *more]
+    status = _carried([sys.executable, *arguments], {**os.environ, **environment})
     if status:
         raise typer.Exit(status)
+
+
+def _carried(arguments: list[str], environment: Mapping[str, str]) -> int:
+    """Run a command to its end in a process of its own (Streamlit wants the main thread and the signals); its exit
+    status. Whoever ends this process (a container, systemd) means that one: it is told, and waited for."""
+    child = subprocess.Popen(arguments, env=dict(environment))
+    asked = []
+
+    def hand_on(number: int, _: object) -> None:
+        asked.append(number)
+        child.terminate()
+
+    before = signal.signal(signal.SIGTERM, hand_on)
+    try:
+        status = child.wait()
+    except KeyboardInterrupt:  # Ctrl-C reaches the child, too
+        status = child.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return 0 if asked else status
 
 
 def app_script() -> Path:

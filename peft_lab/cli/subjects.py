@@ -1,4 +1,4 @@
-"""What ``count`` and ``memory`` are asked about: methods with their values, and adapter configs from files."""
+"""What commands are asked about: methods with their values, adapter configs from files, a run by its id."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from peft_lab.methods import all_methods
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.knobs import Values
 from peft_lab.models.catalogue import ModelEntry
+from peft_lab.runs import store
+from peft_lab.runs.store import Run
 
 
 @dataclass(frozen=True)
@@ -64,3 +66,13 @@ def choose(
     if not kept and not files:
         raise BadInput(f"No method applies to {entry.title} with these settings.", "method")
     return Subjects(tuple(kept), files, tuple(notes))
+
+
+def known_run(identity: str) -> Run:
+    """A run by its id. Raises BadInput where there is none."""
+    for run in store.runs():
+        if run.id == identity:
+            return run
+    raise BadInput(
+        f"There is no run called '{identity}'; 'python -m peft_lab runs' lists those there are.", "run"
+    )

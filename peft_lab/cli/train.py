@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -19,10 +19,11 @@ from peft_lab import units
 from peft_lab.cli import options, output
 from peft_lab.cli.application import FAILED, command
 from peft_lab.cli.progress import ProgressBars
+from peft_lab.cli.subjects import known_run
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.queue.queue import RunQueue, get_queue
-from peft_lab.runs import record, simulated, store
-from peft_lab.runs.spec import STEPS, RunRequest, RunSpec
+from peft_lab.runs import going_on, record, simulated, store
+from peft_lab.runs.spec import STEPS, RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status
 from peft_lab.tasks import own
@@ -41,8 +42,11 @@ class _Interrupted(Exception):
 
 @command("train")
 def train(
-    model: options.Model,
-    method: Annotated[str, typer.Option("--method", metavar="SLUG", help="The method to train with.")],
+    context: typer.Context,
+    model: options.OneModel = None,
+    method: Annotated[
+        str | None, typer.Option("--method", metavar="SLUG", help="The method to train with.")
+    ] = None,
     task: Annotated[
         str | None, typer.Option("--task", metavar="NAME", help="What to learn; 'own' with --own FILE.")
     ] = None,
@@ -72,9 +76,23 @@ def train(
         list[str] | None,
         typer.Option("--probe", metavar="TEXT", help="A text that base and tuned model answer; repeatable."),
     ] = None,
+    continued: Annotated[
+        str | None,
+        typer.Option(
+            "--continue", metavar="RUN_ID", help="Continue a run that ended too early, with its own settings."
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Fine-tune a model whose weights are here, and report its loss, metric, speed and memory."""
+    if continued is not None:
+        _require_alone(context)
+        _go_on(continued, out, as_json)
+        return
+    if model is None or method is None:
+        raise BadInput(
+            "Name what to train with --model and --method, or a run that ended too early with --continue RUN_ID."
+        )
     chosen, values = options.one_method(method, sets or ())
     spec = RunRequest(
         model=model,
@@ -92,7 +110,45 @@ def train(
     ).complete()
     if out is not None:
         _prepare(out)
-    run, interrupt = _watched(spec)
+    run, interrupt = _watched(lambda queue: queue.submit(spec))
+    _report(run, interrupt, out, as_json)
+
+
+def _require_alone(context: typer.Context) -> None:
+    """A run that goes on has its settings. Raises BadInput where another is named."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if (
+            name not in ("continued", "out", "as_json")
+            and source is not None
+            and source.name == "COMMANDLINE"
+        ):
+            option = (
+                "--own"
+                if name == "own_file"
+                else f"--{name.removesuffix('s') if name in ('sets', 'probes') else name}"
+            )
+            raise BadInput(
+                f"--continue goes on as the run was set; leave {option.replace('_', '-')} out.", name
+            )
+
+
+def _go_on(identity: str, out: Path | None, as_json: bool) -> None:
+    found = known_run(identity)
+    going_on.require(found)
+    if out is not None:
+        _prepare(out)
+
+    def again(queue: RunQueue) -> str:
+        queue.go_on(found.id)
+        return found.id
+
+    run, interrupt = _watched(again)
+    _report(run, interrupt, out, as_json)
+
+
+def _report(run: Run, interrupt: int | None, out: Path | None, as_json: bool) -> None:
+    """Show what came of a run, and leave with its status."""
     result = {**record.result(run), "simulated_peak_bytes": None}
     if result["status"] == Status.DONE:
         result["simulated_peak_bytes"] = _simulated(result)
@@ -139,11 +195,11 @@ def _prepare(out: Path) -> None:
         raise BadInput(f"--out {out} holds other files; name a new or empty folder.", "out")
 
 
-def _watched(spec: RunSpec) -> tuple[Run, int | None]:
+def _watched(begin: Callable[[RunQueue], str]) -> tuple[Run, int | None]:
     """Train, drawing progress, until the run has ended; also the number of the signal that ended it early."""
     queue = training_queue()
     with _interruptible(), ProgressBars() as bars:
-        run = store.get(queue.submit(spec))
+        run = store.get(begin(queue))
         try:
             _follow(run, queue, bars)
         except _Interrupted as interruption:

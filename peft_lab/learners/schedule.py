@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from fsrs import Rating, Scheduler
 
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.learners import storage
+from peft_lab.learners.preparing import Day, Readiness, check_day, days_to, readiness
 from peft_lab.learners.records import (
     RATINGS,
     CardView,
@@ -160,6 +161,43 @@ class Learners:
                 Review(row["question"], RATINGS[row["rating"] - 1], read_time(row["at"]), row["milliseconds"])
                 for row in rows
             )
+
+    def recalled(self, profile: str, at: datetime) -> dict[str, float]:
+        """By rated question the chance, by FSRS, that it is known at a time if it does not come up before."""
+        with storage.transaction(self.path) as db:
+            name = find(db, profile)
+            scheduler = _scheduler(db, name)
+            rows = db.execute("SELECT * FROM cards WHERE profile = ?", (name,)).fetchall()
+            return {
+                row["question"]: scheduler.get_card_retrievability(read_card(row), at.astimezone(UTC))
+                for row in rows
+            }
+
+    def days_to(
+        self,
+        profile: str,
+        day: date,
+        topics: Mapping[str, Sequence[str]],
+        seconds: Mapping[str, float],
+    ) -> tuple[tuple[Readiness, ...], tuple[Day, ...]]:
+        """How each topic stands for an interview on ``day``, and what to practise each day up to it.
+
+        Args:
+            topics: questions by topic. ``seconds``: how long each takes.
+
+        Raises:
+            BadInput: a day that has passed or is too far away.
+        """
+        now = self.now()
+        check_day(day, now.date())
+        chances = self.recalled(profile, max(now, datetime.combine(day, time(), UTC)))
+        standing = readiness(topics, self.reviews(profile), chances)
+        with storage.transaction(self.path) as db:
+            name = find(db, profile)
+            rows = db.execute("SELECT * FROM cards WHERE profile = ?", (name,)).fetchall()
+            cards = {row["question"]: read_card(row) for row in rows}
+            scheduler = _scheduler(db, name)
+        return standing, days_to(day, now, cards, standing, topics, seconds, scheduler)
 
     # -- everything else a learner does ------------------------------------------------------------------------------
 

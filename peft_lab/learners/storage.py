@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from peft_lab.assets import store as assets
+from peft_lab.classroom import places
 from peft_lab.errors import BadInput
 
 FILE = "learners.db"
@@ -55,8 +55,8 @@ _SCHEMA = (
 
 
 def default_path() -> Path:
-    """The learners' file in PEFT_LAB_HOME."""
-    return assets.home() / FILE
+    """The learners' file of who asks."""
+    return places.mine() / FILE
 
 
 @contextmanager

@@ -10,8 +10,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from peft_lab.classroom import places
+from peft_lab.classroom.asking import asker
 from peft_lab.errors import BadInput, RunError
-from peft_lab.queue import queue
+from peft_lab.queue import unended
 from peft_lab.runs import store
 from peft_lab.runs.events import Event
 from peft_lab.runs.spec import RunSpec
@@ -24,14 +26,14 @@ class Before:
     """One of the runs that go before another.
 
     Attributes:
-        id: of this run, to link to it. spec: what it trains.
+        id: of this run, to link to it; spec: what it trains. In a class another's run has neither.
         status: ``queued`` too, or what it is busy with. step, steps: how far it is.
         seconds_per_step: measured, of its own steps or of the latest run like it; ``None`` where there is neither.
         seconds: about until it has ended; ``None`` where that cannot be told from measurements.
     """
 
     id: str
-    spec: RunSpec
+    spec: RunSpec | None
     status: Status
     step: int
     steps: int
@@ -51,7 +53,7 @@ def ahead(identity: str) -> list[Before]:
     if run.status() is not Status.QUEUED:
         return []
     found = []
-    for other in queue.before(run):
+    for other in unended.before(run):
         try:
             found.append(_before(other))
         except (RunError, BadInput):
@@ -70,9 +72,11 @@ def _before(run: Run) -> Before:
     like = _like(spec)
     own = 1 / seen.steps_per_second if seen.steps_per_second else None
     per_step = own or (like.per_step if like else None)
+    who = asker()
+    told = who is None or places.asker_of(run.folder).owner == who.owner
     return Before(
-        id=run.id,
-        spec=spec,
+        id=run.id if told else "",
+        spec=spec if told else None,
         status=seen.status,
         step=seen.step,
         steps=seen.steps,

@@ -11,9 +11,10 @@ from typing import Any
 import psutil
 
 from peft_lab import disk as storage
+from peft_lab.assets import store as assets
 from peft_lab.errors import RunError
 from peft_lab.queue import worker
-from peft_lab.runs import owners
+from peft_lab.runs import hold, owners
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.store import Run
 from peft_lab.workers import processes
@@ -31,10 +32,11 @@ class Child:
         """Start it.
 
         Raises:
-            RunError: no process can be made.
+            RunError: no process can be made, or the run's events cannot be read.
         """
         self._run = run
-        self._process = _made(run)
+        self.turn = hold.turn(run)
+        self._process = _made(run, self.turn)
         self._known = _looked_up(self._process.pid)
 
     def alive(self) -> bool:
@@ -81,10 +83,11 @@ class Child:
         return f": {lines[-1]}" if lines else ""
 
 
-def _made(run: Run) -> Any:
+def _made(run: Run, turn: float) -> Any:
     making: Any = processes.context()
     for attempt in range(_ATTEMPTS):
-        process = making.Process(target=worker.main, args=(str(run.folder),), name=run.id, daemon=True)
+        given = (str(run.folder), str(assets.home()), turn)
+        process = making.Process(target=worker.main, args=given, name=run.id, daemon=True)
         try:
             process.start()
             return process

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from peft_lab.export.bundle import write_papers
-from peft_lab.runs import kept, record
+from peft_lab.runs import checkpoints, kept, record
 from peft_lab.runs.store import Run, write_json
+from peft_lab.runs.view import Status
 
 
 def end(run: Run, ending: str, message: str) -> None:
@@ -23,3 +24,5 @@ def end(run: Run, ending: str, message: str) -> None:
         # the card is among the files that the record vouches for
         write_json(run.folder / kept.RECORD, {**found, "files": kept.hashes(run.folder)})
         run.log.emit(ending, message=message)
+        if ending == Status.DONE:
+            checkpoints.clear(run.folder)

@@ -1,9 +1,8 @@
 """Who trains next: one run at a time on this machine, across the app and any number of command lines.
 
-Every process that submits has a queue with one runner thread. A run waits for all that were submitted before it on this
-machine, by any process that lives; a file lock makes sure of it. Each run is a child process of its own. Its ending is
-read from its events; the exit code only explains a missing one. No fault of the disk ends the thread: the run that met
-it fails with the reason, and the next one is taken.
+Every process that submits has a queue with one runner thread. A run waits for all whose turn comes before it on this
+machine (fair.py); a file lock makes sure of it. Each is a child process. A faulty disk fails its run and does not end
+the thread.
 """
 
 from __future__ import annotations
@@ -20,10 +19,15 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from peft_lab import disk as storage
+from peft_lab import journal
+from peft_lab.classroom import places
+from peft_lab.classroom.asking import acting_for
 from peft_lab.errors import PeftLabError, RunError
+from peft_lab.queue import fair, limits
 from peft_lab.queue.child import Child
-from peft_lab.runs import admission, events, kept, owners, room, store
-from peft_lab.runs.owners import Heart, Owner
+from peft_lab.queue.unended import before, mark_lost, unfinished
+from peft_lab.runs import admission, events, going_on, hold, kept, owners, room, store
+from peft_lab.runs.owners import Heart
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status, classify
@@ -31,6 +35,7 @@ from peft_lab.workers import processes
 
 POLL = 0.1  # seconds between looks at a waiting or running run
 PATIENCE = 6.0  # seconds a run gets to stop by itself, at the end of a step
+AGAIN = 2.0  # seconds between looks at who goes first, while runs of other processes do
 FORCE = 2.0  # seconds after terminate, before kill
 
 _log = logging.getLogger(__name__)
@@ -42,6 +47,7 @@ class RunQueue:
     def __init__(self) -> None:
         self._wake = threading.Condition()
         self._mine: list[Run] = []
+        self._ordered: list[Run] = []  # what _mine was when it was last put in order
         self._stopping: set[Path] = set()
         self._thread: threading.Thread | None = None
         self._heart = Heart(lambda: [run.folder for run in list(self._mine)])
@@ -51,7 +57,8 @@ class RunQueue:
 
         Raises:
             BadInput: a request that cannot work, or a run that cannot fit into memory; nothing is kept of it.
-            AssetError: weights or data are not here. RunError: no room on the disk, or it cannot be written to.
+            AssetError: weights or data are not here. RunError: no room on the disk, a limit of the class, or it
+                cannot be written to.
         """
         complete = request.complete()
         room.require(complete)
@@ -59,8 +66,34 @@ class RunQueue:
         # What runs now holds memory that will be free then: a run that has to wait is asked when its turn comes.
         if not unfinished():
             admission.require(complete)
-        run = store.create(complete, owners.myself())
+        with limits.creating:
+            limits.require(complete)
+            run = store.create(complete, owners.myself())
+            self._take(run)
+        return run.id
+
+    def go_on(self, identity: str, anew: bool = False) -> None:
+        """Queue a run once more that ended too early; it goes on after the latest state that was kept of it, with
+        ``anew`` from the start where there is none.
+
+        Raises:
+            BadInput: it has not ended, is done, or kept no state. RunError: no such run, no room, or the disk.
+        """
+        run = store.get(identity)
+        with FileLock(run.folder / ".going-on.lock"):  # one of several who ask at once
+            going_on.require(run, anew)
+            limits.require(run.spec, new=False)
+            room.require(run.spec)
+            processes.start_server()
+            with storage.writing(run.folder):
+                going_on.reopen(run, owners.myself(), anew)
+            self._take(run)
+
+    def _take(self, run: Run) -> None:
         owners.touch(run.folder)
+        journal.note(
+            "run queued", run=run.id, method=run.spec.method, model=run.spec.model, steps=run.spec.steps
+        )
         with self._wake:
             self._mine.append(run)
             if self._thread is None or not self._thread.is_alive():
@@ -68,7 +101,6 @@ class RunQueue:
                 self._thread.start()
             self._heart.start()
             self._wake.notify_all()
-        return run.id
 
     def stop(self, identity: str) -> None:
         """Ask a run to stop. It ends after its current step, or is ended after some seconds; one whose app or command
@@ -77,7 +109,10 @@ class RunQueue:
         Raises:
             RunError: no such run, or it cannot be told to stop because the disk cannot be written to.
         """
-        run = store.get(identity)
+        self.end(store.get(identity))
+
+    def end(self, run: Run) -> None:
+        """:meth:`stop` for whoever has the run in hand."""
         seen = run.events()
         gone = run.gone(seen)
         if classify(seen, gone="").final:
@@ -93,7 +128,7 @@ class RunQueue:
                     self._stopping.add(run.folder)  # this process needs no file to know
                     return
             raise RunError(
-                storage.explained(error, run.folder) or f"'{identity}' cannot be told to stop ({error})."
+                storage.explained(error, run.folder) or f"'{run.id}' cannot be told to stop ({error})."
             ) from error
 
     def position(self, identity: str) -> int:
@@ -123,9 +158,10 @@ class RunQueue:
                 while not self._mine:
                     self._wake.wait(1.0)
                     _write_endings()
-                run = self._mine[0]
+            run = self._first()
             try:
-                self._turn(run)
+                with acting_for(places.asker_of(run.folder)):
+                    done = self._turn(run)
             except Exception as error:  # noqa: BLE001  a dead thread would be the end of all training
                 # Whatever it was, the runs behind this one can do nothing for it.
                 reason = storage.explained(error, run.folder)
@@ -133,27 +169,57 @@ class RunQueue:
                     _log.exception("the queue met an error while %s had its turn", run.id)
                     reason = f"An error in the app itself ended this run ({type(error).__name__}: {error})."
                 _end(run, "failed", reason)
+                done = True
             with self._wake:
+                if not done:
+                    continue
                 self._stopping.discard(run.folder)
                 self._mine.remove(run)
 
-    def _turn(self, run: Run) -> None:
-        """Wait for the device, then run. The run's folder may be deleted by hand at any time."""
-        lock = FileLock(store.root() / f".device-{_machine_key()}.lock", thread_local=False)
-        ahead = before(run)  # none joins them: who is queued later goes later
+    def _turn(self, run: Run) -> bool:
+        """Wait for the device, then run; ``False`` when another of this process's runs goes first.
+
+        The run's folder may be deleted by hand at any time.
+        """
+        top = places.shared() / store.FOLDER
+        top.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(top / f".device-{_machine_key()}.lock", thread_local=False)
+        ahead, looked = before(run), time.monotonic()
         while run.folder.exists():
             self._dismiss_waiting()
             if self._wants_stop(run):
                 _end(run, "stopped", "Stopped before it started.")
-                return
+                return True
             while ahead and _let_go(ahead[0]):
                 del ahead[0]
+            if self._joined() or (ahead and time.monotonic() - looked > AGAIN):
+                # Turns change as runs come and end: two processes that looked once might wait for each other.
+                if self._first() != run:
+                    return False
+                ahead, looked = before(run), time.monotonic()
             if ahead:
                 time.sleep(POLL)
                 continue
             with suppress(Timeout), lock.acquire(timeout=POLL):
                 self._run(run)
-                return
+                return True
+        return True
+
+    def _joined(self) -> bool:
+        """Whether runs have come to this process, or gone, since they were put in order."""
+        with self._wake:
+            return self._ordered != self._mine
+
+    def _first(self) -> Run:
+        """The one of this process's runs whose turn it is, put in front of the others."""
+        with suppress(RunError):  # where the runs cannot be listed, they stay as they came
+            order = {run.folder: place for place, run in enumerate(fair.in_turn(unfinished()))}
+            with self._wake:
+                # One that is not among them has ended, or cannot be read, and is soon out of the way.
+                self._mine.sort(key=lambda run: order.get(run.folder, -1))
+        with self._wake:
+            self._ordered = list(self._mine)
+            return self._mine[0]
 
     def _wants_stop(self, run: Run) -> bool:
         return run.folder in self._stopping or run.asked_to_stop()
@@ -167,11 +233,21 @@ class RunQueue:
                     _end(run, "stopped", "Stopped before it started.")
 
     def _run(self, run: Run) -> None:
+        began = time.monotonic()
+        journal.note("run starts", run=run.id)
+        self._train(run)
+        with suppress(RunError):  # deleted meanwhile
+            journal.note(
+                "run ended", run=run.id, status=str(run.status()), seconds=round(time.monotonic() - began, 1)
+            )
+
+    def _train(self, run: Run) -> None:
         """One child process from start to end, and a final event whatever becomes of it."""
         problem = _refusal(run)
         if problem is not None:
             _end(run, "failed", problem)
             return
+        fair.note_turn(run)
         run.log.emit("starting")
         try:
             child = Child(run)
@@ -188,8 +264,8 @@ class RunQueue:
                     child.signal(signal.SIGTERM)
             if asked is not None:
                 _urge(child, time.monotonic() - asked)
-        if not run.folder.exists() or classify(run.events(), gone="").final:
-            return
+        if not run.folder.exists() or classify(run.events(), gone="").final or hold.turn(run) != child.turn:
+            return  # of another turn it is for others to tell the end
         if asked is not None:
             _end(run, "stopped", "Stopped in the middle of a step: nothing was saved.")
         else:
@@ -233,65 +309,6 @@ def _urge(child: Child, waited: float) -> None:
 
 def _machine_key() -> str:
     return hashlib.sha256(owners.machine().encode()).hexdigest()[:8]
-
-
-# -- all queues on this disk -------------------------------------------------------------------------------------
-
-
-_ended: set[Path] = set()  # folders of runs that have, for good
-
-
-def _open_runs() -> list[tuple[float, Run, Owner, str]]:
-    """Runs without a final event: when they were queued, their owner, and why it is gone. Those whose owner cannot be
-    read are left out: they hold up nobody."""
-    listed = store.runs()
-    _ended.intersection_update([run.folder for run in listed])
-    rows = [_open_run(run) for run in listed if run.folder not in _ended]
-    return [row for row in rows if row is not None]
-
-
-def _open_run(run: Run) -> tuple[float, Run, Owner, str] | None:
-    try:
-        seen = run.events()
-    except RunError:
-        return None  # it will be read when it can be
-    if classify(seen, gone="").final:
-        _ended.add(run.folder)
-        return None
-    owner = run.owner(seen)
-    queued = next((float(event["time"]) for event in seen if event["type"] == "queued"), 0.0)
-    return None if owner is None else (queued, run, owner, run.gone(seen))
-
-
-def unfinished() -> list[tuple[float, Run]]:
-    """Runs on this machine that are held by a living process and have not ended, with the time they were queued."""
-    return [
-        (queued, run) for queued, run, owner, gone in _open_runs() if owners.same_machine(owner) and not gone
-    ]
-
-
-def before(run: Run) -> list[Run]:
-    """Unfinished runs that were queued before this one on its machine, by processes that live; the oldest first."""
-    rows = sorted(unfinished(), key=lambda row: (row[0], row[1].id))
-    own = next((queued for queued, other in rows if other.id == run.id), time.time())
-    return [other for queued, other in rows if (queued, other.id) < (own, run.id)]
-
-
-def mark_lost() -> list[str]:
-    """Give runs of this host whose app or command is gone their final event, where the disk takes it; their ids.
-
-    Nothing depends on it (:func:`~peft_lab.runs.view.classify`): it keeps what is known from depending on the process
-    table. Runs of other hosts are left alone, as silence may be the network's.
-    """
-    lost = []
-    for _, run, owner, gone in _open_runs():
-        if gone and owners.here(owner) and not owners.running(owner):
-            try:
-                run.log.emit("lost", message=gone)
-            except OSError:
-                continue
-            lost.append(run.id)
-    return lost
 
 
 @cache

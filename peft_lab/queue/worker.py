@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 from peft_lab import disk as storage
+from peft_lab.classroom import places
+from peft_lab.classroom.asking import acting_for
 from peft_lab.errors import PeftLabError
-from peft_lab.runs import owners, stopping
+from peft_lab.runs import hold, owners, stopping
 from peft_lab.runs.store import Run
 from peft_lab.workers import processes
 
@@ -16,15 +18,18 @@ from peft_lab.workers import processes
 STORAGE = 100
 
 
-def main(folder: str) -> None:
-    """Train the run in ``folder``. Errors of this package become its message; any other is a bug, told in the log."""
+def main(folder: str, home: str, turn: float, threads: int | None = None) -> None:
+    """Train the run in ``folder`` with the weights in ``home``, if it is still its ``turn``, as
+    :mod:`peft_lab.runs.hold` has it. Errors of this package become its message; any other is a bug, told in the log."""
     run = Run(Path(folder).name, Path(folder))
     stopping.listen()
     try:
         _print_to(run.folder / "worker.log")
-        run.log.emit("worker", owner=owners.myself().to_dict())
-        processes.settle_child(home=str(run.folder.parent.parent), orphaned=stopping.end_soon)
-        _end(run, *_trained(run))
+        processes.settle_child(home, threads, orphaned=stopping.end_soon)
+        with hold.training(run, turn) as mine, acting_for(places.asker_of(run.folder)):
+            if mine:
+                run.log.emit("worker", owner=owners.myself().to_dict())
+                _end(run, *_trained(run))
     except OSError as error:
         code = storage.number(error)
         if not run.folder.exists():

@@ -151,6 +151,7 @@ def largest_batch(spec: RunSpec) -> dict[str, Any]:
     As :func:`peft_lab.training.batches.size_of` has it.
     """
     from peft_lab.models import loading
+    from peft_lab.models.catalogue import resolve
     from peft_lab.training import batches
 
     task, rows = spec.task_object(), spec.batch
@@ -158,19 +159,12 @@ def largest_batch(spec: RunSpec) -> dict[str, Any]:
     train = task.load().train
     # Later passes over the same rows bring no longer ones.
     steps = min(spec.steps, -(-_PASSES * len(train) // rows))
-    encoded = batches.encode(task, train[: min(len(train), steps * rows)], tokenizer, spec.max_length)
+    start = loading.decoder_start(resolve(spec.model))
+    encoded = batches.encode(task, train[: min(len(train), steps * rows)], tokenizer, spec.max_length, start)
     order = batches.plan([len(row) for row in encoded], steps, rows, spec.seed)
     made = ([encoded[number] for number in numbers] for numbers in order)
     most = max(made, key=lambda batch: len(batch) * max(len(row) for row in batch))
-    length = max(len(row) for row in most)
-    writes = task.kind != "classification"
-    return {
-        "rows": len(most),
-        "length": length,
-        "padded": any(len(row) < length for row in most),
-        "kept": length - min(row.prompt for row in most) if writes else 0,
-        "predicted": sum(len(row) - row.prompt for row in most) if writes else 0,
-    }
+    return batches.size_of(batches.collate(most, loading.pad_token(tokenizer), "cpu"))
 
 
 def _simulated(spec: RunSpec, batch: Mapping[str, Any], device: str) -> int:
@@ -214,7 +208,7 @@ def _halved(size: int, least: int, fits: Callable[[int], bool]) -> int:
 def _smaller(batch: Mapping[str, Any], **size: int) -> dict[str, Any]:
     """A batch with fewer or shorter rows; what the loss picks shrinks along."""
     made = {**batch, **size}
-    made["kept"] = min(batch["kept"], made["length"])
+    made["kept"] = batch["kept"] if batch["apart"] else min(batch["kept"], made["length"])
     made["predicted"] = min(batch["predicted"], made["rows"] * made["kept"])
     made["padded"] = batch["padded"] and made["rows"] > 1
     return made

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peft_lab import machine
+from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.methods.base import MethodSpec, TaskType
+from peft_lab.methods.base import MethodSpec, TaskType, plain_task
 from peft_lab.models import loading
+from peft_lab.models.catalogue import resolve
+from peft_lab.models.shapes import ModelKind
 from peft_lab.runs.spec import RunSpec
 from peft_lab.tasks.base import Row, Task
 from peft_lab.training import batches
@@ -67,12 +70,12 @@ def fresh_base(spec: RunSpec, task: Task, quantised: bool = True) -> loading.Bas
 
 def attention_for(spec: RunSpec) -> str:
     """The kernel of the device that trains, for rows of the run's length."""
-    return loading.attention_for(machine.in_use().kind, spec.max_length)
+    return loading.attention_for(machine.in_use().kind, spec.max_length, resolve(spec.model))
 
 
-def task_type(task: Task) -> TaskType:
-    """PEFT's name for what is trained."""
-    return "SEQ_CLS" if task.kind == "classification" else "CAUSAL_LM"
+def task_type(task: Task, kind: ModelKind) -> TaskType:
+    """PEFT's name for what is trained. ``kind``: of the model."""
+    return "SEQ_CLS" if task.kind == "classification" else plain_task(kind)
 
 
 def prepare(spec: RunSpec, begins: Callable[[str], object] = lambda phase: None) -> Prepared:
@@ -85,14 +88,27 @@ def prepare(spec: RunSpec, begins: Callable[[str], object] = lambda phase: None)
     begins("Loading the model")
     base = fresh_base(spec, task)
     seed_everything(spec.seed)
-    model = method.apply(base.model, base.entry.shape, spec.values, task_type(task))
+    model = method.apply(base.model, base.entry.shape, spec.values, task_type(task, base.entry.kind))
     cast_added(model, base.dtype)
     begins("Reading the sentences")
     splits = task.load()
     needed = needed_rows(spec, len(splits.train))
-    rows = batches.encode(task, [splits.train[number] for number in needed], base.tokenizer, spec.max_length)
+    train = [splits.train[number] for number in needed]
+    rows = batches.encode(task, train, base.tokenizer, spec.max_length, loading.decoder_start(base.entry))
+    _require_known(rows, base)
     test = list(splits.test[: spec.eval_rows])
     return Prepared(spec, method, task, base, model, rows, len(splits.train), test)
+
+
+def _require_known(rows: Sequence[Encoded], base: loading.Base) -> None:
+    """Raises BadInput where the tokenizer of a folder is not that of its weights: it gives tokens that they lack."""
+    highest, known = max(max(row.ids) for row in rows), base.entry.shape.vocab
+    if highest >= known:
+        raise BadInput(
+            f"The tokenizer of {base.entry.title} gives token {highest:,}, and its weights know {known:,} tokens: the "
+            "two do not belong together.",
+            "model",
+        )
 
 
 def needed_rows(spec: RunSpec, available: int) -> list[int]:
@@ -101,11 +117,19 @@ def needed_rows(spec: RunSpec, available: int) -> list[int]:
 
 
 def steps(
-    ready: Prepared, masters: Masters, optimizer: torch.optim.Optimizer, follow: Follow = unfollowed
+    ready: Prepared,
+    masters: Masters,
+    optimizer: torch.optim.Optimizer,
+    follow: Follow = unfollowed,
+    restore: Callable[[], int] = lambda: 0,
 ) -> Iterator[Made]:
-    """Seed, then make the steps one by one as they are asked for. ``optimizer``: that of :func:`optimizer_of`."""
+    """Seed, then make the steps one by one as they are asked for. ``optimizer``: that of :func:`optimizer_of`.
+
+    ``restore``: puts a state back, if there is one, and says how many steps it had made.
+    """
     spec = ready.spec
     seed_everything(spec.seed)
+    first = restore()
     return fit(
         ready.model,
         ready.rows,
@@ -117,6 +141,7 @@ def steps(
         pad=loading.pad_token(ready.base.tokenizer),
         device=ready.base.device,
         follow=follow,
+        first=first,
     )
 
 
@@ -139,4 +164,5 @@ def settle(ready: Prepared, masters: Masters) -> None:
 
 def examiner(ready: Prepared) -> Examiner:
     """Who scores the model on the task's held-out rows."""
-    return Examiner(ready.task, ready.base.tokenizer, ready.spec.max_length, ready.base.device)
+    start = loading.decoder_start(ready.base.entry)
+    return Examiner(ready.task, ready.base.tokenizer, ready.spec.max_length, ready.base.device, start)

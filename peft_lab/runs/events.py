@@ -2,7 +2,8 @@
 
 Every event has ``type`` and ``time`` (seconds since 1970). Types and their fields:
 
-    queued      owner {pid, started, host, name} (owners.py): the process whose queue holds the run
+    queued      owner {pid, started, host, name} (owners.py): the process whose queue holds the run; carrier, where
+                an engine such as Ray carries it out
     starting    the child is being made
     worker      owner {pid, started, host, name}: the child
     phase       name: what the child is busy with before the first step
@@ -10,12 +11,17 @@ Every event has ``type`` and ``time`` (seconds since 1970). Types and their fiel
     step        step (from 1), loss, lr, grad_norm, tokens (real ones in the batch), seconds (of this step), tracked
     evaluating  which: tuned or base; done, total: rows
     evaluated   which, metrics {name: share}, loss, rows, seconds
-    probe       which, answers [{text, answer, scores}]
+    probe       which, answers [{text, answer, scores}]; like evaluated it is told before ready, with scored_by, the id
+                of that run, where a run before has scored the very same base
     inference   unit (token or row), amount, base_seconds, tuned_seconds, added_seconds of one unit, rounds
     unrelated   which, loss (per token), tokens, rows, task: of text that has nothing to do with the task
     memory      of one step: peak_bytes, parts {}, detail {}, timeline [], and batches.size_of; later process_peak_bytes
                 and, on a GPU, device_allocated_bytes and device_reserved_bytes
+    checkpoint  step, bytes, seconds: the state was kept (checkpoints.py)
     done | stopped | failed | lost   message
+
+A run that goes on after its end has its events cut back to its latest state, and another ``queued`` with the step it
+goes on from (``continued``); then come ``starting``, ``worker`` and so on once more.
 """
 
 from __future__ import annotations
@@ -74,6 +80,27 @@ class EventLog:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         finally:
             os.close(descriptor)
+
+
+def cut(path: Path, size: int, event: Event, without: frozenset[str] = frozenset()) -> None:
+    """Keep the first ``size`` bytes of a file but events of the types ``without``, and append ``event``, in one step.
+
+    Raises OSError.
+    """
+    line = json.dumps({"time": time.time(), **event}, allow_nan=False) + "\n"
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with path.open("rb") as file, scratch.open("wb") as other:
+            lines = file.read(size).split(b"\n") if size else []
+            kept = [each for each in lines if not any(e["type"] in without for e in _parse([each]))]
+            other.write(b"\n".join([*kept[:-1], line.encode()]) if kept else line.encode())
+            other.flush()
+            os.fsync(other.fileno())
+        scratch.replace(path)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
+    _unwritten.pop(path, None)
 
 
 class EventReader:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from peft_lab import machine
-from peft_lab.memory.lab import LabBatch
+from peft_lab.memory.lab import LabBatch, simulate_lab
 from peft_lab.memory.request import StepRequest
 from peft_lab.runs.simulated import peak_of_step
 from peft_lab.runs.spec import RunSpec
@@ -23,19 +23,33 @@ def step_ahead(data: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
     Raises:
         BadInput, SimulationError: the step cannot be simulated. AssetError: weights or sentences are not here.
     """
+    request, batch = _request(data)
+    return peak_of_step(request), batch
+
+
+def parts_ahead(data: Mapping[str, Any]) -> dict[str, int]:
+    """That peak's parts in bytes, by name. Imports torch; asked in another process. Raises as :func:`step_ahead`."""
+    return dict(simulate_lab(_request(data)[0]).parts)
+
+
+def _request(data: Mapping[str, Any]) -> tuple[StepRequest, dict[str, Any]]:
+    """What is simulated for a run of this spec, and the size of its batch."""
     from peft_lab.models import loading
+    from peft_lab.models.catalogue import resolve
 
     spec = RunSpec.from_dict(data)
     device = machine.in_use()
     batch = tracked_batch(spec)
-    sized = LabBatch.of(batch, device.simulated_as, loading.attention_for(device.kind, spec.max_length))
+    attention = loading.attention_for(device.kind, spec.max_length, resolve(spec.model))
+    sized = LabBatch.of(batch, device.simulated_as, attention)
     dtype = str(machine.compute_dtype()).removeprefix("torch.")
-    return peak_of_step(StepRequest(spec.model, spec.method, spec.values, sized, dtype)), batch
+    return StepRequest(spec.model, spec.method, spec.values, sized, dtype), batch
 
 
 def tracked_batch(spec: RunSpec) -> dict[str, Any]:
     """The size of the batch under the memory tracker: :func:`peft_lab.training.batches.size_of`. Imports torch."""
     from peft_lab.models import loading
+    from peft_lab.models.catalogue import resolve
     from peft_lab.runs.following import TRACKED_STEP
     from peft_lab.training import batches
 
@@ -43,7 +57,8 @@ def tracked_batch(spec: RunSpec) -> dict[str, Any]:
     tokenizer = loading.load_tokenizer(loading.weights_of(spec.model))
     train = task.load().train
     needed = train[: min(len(train), spec.steps * size)]
-    rows = batches.encode(task, needed, tokenizer, spec.max_length)
+    start = loading.decoder_start(resolve(spec.model))
+    rows = batches.encode(task, needed, tokenizer, spec.max_length, start)
     order = batches.plan([len(row) for row in rows], spec.steps, size, spec.seed)
     numbers = order[min(TRACKED_STEP, spec.steps - 1)]
     pad = loading.pad_token(tokenizer)

@@ -16,6 +16,7 @@ from peft_lab.training import batches
 from peft_lab.training.loop import Made
 from peft_lab.training.precision import Masters
 from peft_lab.training.step import Phase
+from peft_lab.trajectory.recorder import TrajectoryRecorder
 
 if TYPE_CHECKING:
     import torch
@@ -34,22 +35,24 @@ class Following:
     optimizer: torch.optim.Optimizer
     recorder: insight.Recorder
     attention: str
+    trajectory: TrajectoryRecorder
     measured: dict[str, Any] | None = None
 
     @contextmanager
     def step(self, step: int, batch: Mapping[str, torch.Tensor]) -> Iterator[Phase]:
         base, spec = self.base, self.spec
         tracker = None
-        if step == min(TRACKED_STEP, spec.steps - 1):
+        if step == tracked_step(spec):
             entry = base.entry
             tracker = measuring.StepTracker(
                 self.model, self.masters, self.optimizer, entry.kind, entry.shape.num_layers
             )
-        with measuring.tracking(tracker) as tracked:
+        with measuring.tracking(tracker) as tracked, self.trajectory.following(step):
 
             def heard(phase: str) -> None:
                 if phase == "optimizer":
                     self.recorder.after_backward(step)
+                    self.trajectory.after_backward(step)
                 tracked(phase)
 
             yield heard
@@ -57,6 +60,11 @@ class Following:
         if tracker is not None:
             size = batches.size_of(batch)
             self.measured = {**tracker.result(), **size, "attention": self.attention}
+
+
+def tracked_step(spec: RunSpec) -> int:
+    """The step whose memory is measured."""
+    return min(TRACKED_STEP, spec.steps - 1)
 
 
 def report(run: Run, made: Made, measured: dict[str, Any] | None) -> None:

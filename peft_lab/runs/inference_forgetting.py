@@ -4,7 +4,7 @@ Time: base and tuned model answer the same requests in turn, one request at a ti
 is taken: the two then meet the same disturbances. A method that can be merged is measured unmerged.
 
 Forgetting: the loss per token, before and after, on held-out sentences of another task, read as plain text. It needs a
-model with an output over the vocabulary, so there is none for an encoder with a classification head.
+model that goes on with a text, so there is none for an encoder with a classification head, nor for an encoder-decoder.
 """
 
 from __future__ import annotations
@@ -31,12 +31,19 @@ AT_ONCE = 16
 NEW_TOKENS = 16
 ROUNDS = {"classification": 40, "generation": 6}  # pairs of timed requests
 UNIT = {"classification": "row", "generation": "token"}
-NO_LOSS = (
-    "not measurable here: the loss on text needs a model that predicts words, and this encoder has only the "
-    "classification head of its task"
-)
+_NO_LOSS = {
+    "encoder": "not measurable here: the loss on text needs a model that predicts words, and this encoder has only the "
+    "classification head of its task",
+    "seq2seq": "not measured: an encoder-decoder was never trained to go on with a text, so its loss on plain "
+    "sentences says little",
+}
 
 Model = Any
+
+
+def no_loss(kind: str) -> str:
+    """Why the loss on unrelated text is not taken of that kind of model."""
+    return _NO_LOSS.get(kind, "")
 
 
 def check(kind: ModelKind) -> None:

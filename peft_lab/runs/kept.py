@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.assets.fetching import sha256
-from peft_lab.errors import RunError
+from peft_lab.errors import BadInput, RunError
 from peft_lab.kinds import misfit
+from peft_lab.trajectory import format as trajectories
+from peft_lab.trajectory.format import Trajectory
 
 RECORD, INSIGHT, ARRAYS, ADAPTER = "record.json", "insight.json", "insight.npz", "adapter"
+TRAJECTORY = "trajectory.json"
 _SCRATCH = f".{ADAPTER}"
 
 
@@ -64,6 +67,18 @@ def insight(folder: Path) -> dict[str, Any]:
     return read_json(folder, INSIGHT) if (folder / INSIGHT).exists() else {}
 
 
+def trajectory(folder: Path) -> Trajectory | None:
+    """What the run recorded of its states, while it goes on as far as it has come; ``None`` for one that recorded
+    nothing: it has made no step, or is older than trajectories. Raises RunError when it is damaged."""
+    require_sound(folder, TRAJECTORY)
+    if not (folder / TRAJECTORY).exists():
+        return None
+    try:
+        return trajectories.from_dict(read_json(folder, TRAJECTORY))
+    except BadInput as error:
+        raise RunError(f"{TRAJECTORY} of '{folder.name}' cannot be read ({error})") from error
+
+
 def arrays(folder: Path) -> dict[str, Any]:
     """The numpy arrays beside :func:`insight`, by name; ``{}`` when there are none. Raises RunError when damaged."""
     import numpy as np
@@ -109,7 +124,7 @@ def clear(folder: Path) -> None:
 
 def hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of what a run has written by its end, by path inside its folder. Raises OSError."""
-    files = [folder / INSIGHT, folder / ARRAYS, *(folder / ADAPTER).rglob("*")]
+    files = [folder / INSIGHT, folder / ARRAYS, folder / TRAJECTORY, *(folder / ADAPTER).rglob("*")]
     return {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(files) if path.is_file()}
 
 

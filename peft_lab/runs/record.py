@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Any
 
 from peft_lab.runs.events import Event
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run, write_json
+from peft_lab.runs.versions import versions
 from peft_lab.runs.view import RunView, view
 from peft_lab.training.scores import Evaluation
-
-PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
 
 
 def record_of(
@@ -50,7 +48,7 @@ def record_of(
         "adapter_dir": adapter,
         "stored_bytes": stored,
         "spec": spec.to_dict(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": versions(),
     }
 
 
@@ -65,10 +63,10 @@ def result(run: Run, further: Sequence[Event] = ()) -> dict[str, Any]:
     adapter = str(run.adapter) if (run.adapter / "adapter_config.json").exists() else None
     weights = run.adapter / "adapter_model.safetensors"
     stored = weights.stat().st_size if weights.exists() else None
-    return {**record_of(run.id, spec, seen, adapter, stored), "inputs": _inputs(events)}
+    return {**record_of(run.id, spec, seen, adapter, stored), "inputs": inputs_of(events)}
 
 
-def _inputs(events: Sequence[Event]) -> dict[str, dict[str, str]] | None:
+def inputs_of(events: Sequence[Event]) -> dict[str, dict[str, str]] | None:
     """SHA-256 of the files the run was made from; ``None`` for one that ended before, or is older than their record."""
     return next((event["files"] for event in events if event["type"] == "inputs"), None)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.classroom.asking import in_person
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.runs import kept, store
+from peft_lab.runs import inputs, kept, record, store
 from peft_lab.runs.spec import PROBE_CHARACTERS, RunSpec
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 KEPT = 2  # runs whose models stay loaded
 
-_loaded: OrderedDict[str, tuple[Examiner, torch.nn.Module, torch.nn.Module]] = OrderedDict()
+_loaded: OrderedDict[Path, tuple[Examiner, torch.nn.Module, torch.nn.Module]] = OrderedDict()
 
 
 def ask(identity: str, texts: Sequence[str]) -> list[dict[str, Any]]:
@@ -38,6 +40,7 @@ def ask(identity: str, texts: Sequence[str]) -> list[dict[str, Any]]:
     return inspector.get_inspector(inspector.Worker.ANSWERS).ask(respond, identity, list(texts))
 
 
+@in_person
 def respond(identity: str, texts: Sequence[str]) -> list[dict[str, Any]]:
     """What base and tuned model of a run say to each text.
 
@@ -48,7 +51,8 @@ def respond(identity: str, texts: Sequence[str]) -> list[dict[str, Any]]:
         probabilities, or generated text and no scores.
 
     Raises:
-        RunError: no such run, or one that saved no adapter or whose adapter is damaged.
+        RunError: no such run, or one that saved no adapter or whose adapter is damaged. BadInput: its model's folder
+            has changed since.
     """
     examiner, base, tuned = _models(identity)
     pairs = zip(examiner.answer(base, texts), examiner.answer(tuned, texts), strict=True)
@@ -56,18 +60,20 @@ def respond(identity: str, texts: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _models(identity: str) -> tuple[Examiner, torch.nn.Module, torch.nn.Module]:
-    if identity in _loaded:
-        _loaded.move_to_end(identity)
-        return _loaded[identity]
     run = store.get(identity)
+    if run.folder in _loaded:
+        _loaded.move_to_end(run.folder)
+        return _loaded[run.folder]
     kept.adapter(run.folder)
+    inputs.require_same_model(run.spec, record.inputs_of(run.events()))
     while len(_loaded) >= KEPT:
         _loaded.popitem(last=False)
-    _loaded[identity] = _load(run.spec, run)
-    return _loaded[identity]
+    _loaded[run.folder] = _load(run.spec, run)
+    return _loaded[run.folder]
 
 
 def _load(spec: RunSpec, run: store.Run) -> tuple[Examiner, torch.nn.Module, torch.nn.Module]:
+    from peft_lab.models.loading import decoder_start
     from peft_lab.runs.course import fresh_base
     from peft_lab.training.evaluation import Examiner
     from peft_lab.training.precision import cast_added
@@ -76,5 +82,5 @@ def _load(spec: RunSpec, run: store.Run) -> tuple[Examiner, torch.nn.Module, tor
     base, second = fresh_base(spec, task), fresh_base(spec, task)
     tuned = get_method(spec.method).load(second.model, run.adapter)
     cast_added(tuned, base.dtype)
-    examiner = Examiner(task, base.tokenizer, spec.max_length, base.device)
+    examiner = Examiner(task, base.tokenizer, spec.max_length, base.device, decoder_start(base.entry))
     return examiner, base.model.eval(), tuned.eval()

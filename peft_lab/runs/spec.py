@@ -12,6 +12,7 @@ from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models import catalogue as models
+from peft_lab.models import own as own_models
 from peft_lab.models.catalogue import ModelEntry
 from peft_lab.runs import inference_forgetting
 from peft_lab.tasks import apart, own
@@ -104,7 +105,7 @@ class RunRequest:
             AssetError: weights or sentences that have to be fetched first.
         """
         spec, entry, task = get_method(self.method), entry_of(self.model), self.task_object()
-        _require_trainable(self.model, entry)
+        _require_trainable(self.model)
         if entry.kind not in task.model_kinds:
             raise BadInput(_mismatch(entry, task), "task")
         values = spec.require(entry.shape, self.values)
@@ -177,25 +178,25 @@ def entry_of(name: str) -> ModelEntry:
     return inspector.ask(models.resolve, name)
 
 
-def _require_trainable(name: str, entry: ModelEntry) -> None:
-    if not models.looks_external(name):
-        from peft_lab.models.loading import weights_of
+def _require_trainable(name: str) -> None:
+    if models.looks_external(name):
+        own_models.require(name)
+        return
+    from peft_lab.models.loading import weights_of
 
-        weights_of(name)
-    if entry.kind == "seq2seq":
-        raise BadInput(f"{entry.title} is an encoder-decoder model: no task here trains those yet.", "model")
+    weights_of(name)
 
 
 def _mismatch(entry: ModelEntry, task: Task) -> str:
-    does = {"classification": "classifies, on an encoder", "generation": "writes text, with a causal model"}[
-        task.kind
-    ]
+    writers = " or ".join(_WRITERS.get(kind, kind) for kind in task.model_kinds)
+    does = "classifies, on an encoder" if task.kind == "classification" else f"writes text, with {writers}"
     fitting = [other.name for other in tasks.all_tasks() if entry.kind in other.model_kinds]
     return (
         f"'{task.name}' {does}; {entry.title} is {_KINDS[entry.kind]}. For it there are {', '.join(fitting)}."
     )
 
 
+_WRITERS = {"causal-lm": "a causal model", "seq2seq": "an encoder-decoder"}
 _KINDS = {
     "causal-lm": "a causal language model",
     "encoder": "an encoder",

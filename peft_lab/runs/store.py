@@ -3,6 +3,8 @@
 spec.json       what was to be trained        events.jsonl   everything that happened (events.py)
 record.json     the figures at the end        adapter/       the trained adapter in PEFT's format
 insight.json, insight.npz   what the method's own picture needs      worker.log   what the process printed
+trajectory.json     what it recorded of its states, rewritten while it trains (peft_lab.trajectory.format)
+checkpoint-*.pt   where it goes on from if it ends too early (checkpoints.py)
 """
 
 from __future__ import annotations
@@ -21,48 +23,18 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab import disk as storage
-from peft_lab.assets import store as assets
+from peft_lab.classroom import places
 from peft_lab.errors import PeftLabError, RunError
 from peft_lab.runs import kept, owners
 from peft_lab.runs.events import FOLLOWED, Event, EventLog, read_events
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.summary import DAMAGED, RunSummary
 from peft_lab.runs.view import RunView, Status, Viewer, classify
+from peft_lab.trajectory.format import Trajectory
 
-DAMAGED = "damaged"
 STOP = "stop"
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")  # a longer one is the name of no file
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """One line of the list of runs.
-
-    Attributes:
-        status: a :class:`Status`, or ``damaged`` for a folder that cannot be read; ``problem`` says why.
-        created: seconds since 1970.
-        before, after: headline metric of base and tuned model, a share; ``None`` where it was not evaluated.
-        metric: its name, ``metric_title`` as it is written over a figure.
-        peak_bytes: tensor memory of one training step; seconds: from start to end, or of training until now.
-    """
-
-    id: str
-    status: str
-    created: float
-    model: str = ""
-    method: str = ""
-    task: str = ""
-    steps: int = 0
-    seed: int = 0
-    metric: str = ""
-    metric_title: str = ""
-    before: float | None = None
-    after: float | None = None
-    peak_bytes: int | None = None
-    trainable: int | None = None
-    seconds: float | None = None
-    spec: RunSpec | None = None
-    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +66,13 @@ class Run:
         read."""
         events = self.events()
         return _viewer(self.folder).view(events, self.spec.steps, self.gone(events))
+
+    def stamp(self) -> int:
+        """Another number once the run has gone on after its end: what was read of it then holds no more."""
+        try:
+            return (self.folder / "events.jsonl").stat().st_ino
+        except OSError:
+            return 0
 
     def status(self) -> Status:
         """Where it stands, whatever its spec. Raises RunError when its events cannot be read."""
@@ -132,6 +111,10 @@ class Run:
         """The numpy arrays beside :meth:`insight`; see :func:`peft_lab.runs.kept.arrays`."""
         return kept.arrays(self.folder)
 
+    def trajectory(self) -> Trajectory | None:
+        """What it recorded of its states; see :func:`peft_lab.runs.kept.trajectory`."""
+        return kept.trajectory(self.folder)
+
     # -- stopping: a file, so that any process may ask -----------------------------------------------------------
 
     def ask_to_stop(self) -> None:
@@ -145,21 +128,37 @@ _viewer = lru_cache(maxsize=FOLLOWED)(lambda folder: Viewer())
 
 
 def _owner(events: Sequence[Event], kind: str) -> Owner | None:
-    return next((owners.read(event.get("owner")) for event in events if event["type"] == kind), None)
+    """The latest of that kind: a run that goes on has another."""
+    return next(
+        (owners.read(event.get("owner")) for event in reversed(events) if event["type"] == kind), None
+    )
+
+
+FOLDER = "runs"
 
 
 def root() -> Path:
-    """The folder of all runs."""
-    return assets.home() / "runs"
+    """The folder of all runs of who asks."""
+    return places.mine() / FOLDER
 
 
-def create(spec: RunSpec, owner: Owner | None = None) -> Run:
+def carried(carrier: str) -> dict[str, str]:
+    """What the event ``queued`` says of the engine that carries a run out; nothing of this machine's own queue."""
+    return {"carrier": carrier} if carrier else {}
+
+
+def create(spec: RunSpec, owner: Owner | None = None, carrier: str = "") -> Run:
     """A new run's folder with its spec, and its first event where an ``owner`` queues it; the name tells when, method,
     model and task. What cannot be written whole is not left behind.
 
+    Args:
+        carrier: the engine that carries it out for its owner, such as ``ray``; empty for the owner's own queue.
+
     Raises:
-        RunError: nothing can be written there, in one sentence.
+        RunError: nothing can be written there, in one sentence. BadInput: in a class, data of somebody else.
     """
+    if spec.own_data is not None:
+        places.require_mine(spec.own_data)
     folder: Path | None = None
     try:
         root().mkdir(parents=True, exist_ok=True)
@@ -172,7 +171,7 @@ def create(spec: RunSpec, owner: Owner | None = None) -> Run:
         write_json(folder / "spec.json", spec.to_dict())
         run = Run(folder.name, folder)
         if owner is not None:
-            run.log.emit("queued", owner=owner.to_dict())
+            run.log.emit("queued", owner=owner.to_dict(), **carried(carrier))
     except OSError as error:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -208,13 +207,23 @@ def get(identity: str) -> Run:
 
 
 def runs() -> list[Run]:
-    """All runs, newest first, unreadable ones included. Raises RunError when the folder itself cannot be read."""
-    if not root().is_dir():
+    """All runs of who asks, newest first, unreadable ones included. Raises RunError when the folder itself cannot be
+    read."""
+    return _runs_in(root())
+
+
+def everyones() -> list[Run]:
+    """The runs of all owners, for the queue. Raises as :func:`runs`."""
+    return [run for place in places.everyones() for run in _runs_in(place / FOLDER)]
+
+
+def _runs_in(top: Path) -> list[Run]:
+    if not top.is_dir():
         return []
     try:
-        folders = [path for path in root().iterdir() if path.is_dir() and _ID.fullmatch(path.name)]
+        folders = [path for path in top.iterdir() if path.is_dir() and _ID.fullmatch(path.name)]
     except OSError as error:
-        raise RunError(f"The runs in {root()} cannot be listed ({error.strerror or error}).") from error
+        raise RunError(f"The runs in {top} cannot be listed ({error.strerror or error}).") from error
     return [Run(path.name, path) for path in sorted(folders, key=lambda path: path.name, reverse=True)]
 
 
@@ -268,18 +277,23 @@ def delete(identity: str) -> None:
     Raises:
         RunError: no such run, one that has not ended, or a disk that cannot be written to.
     """
-    run = get(identity)
-    line = summary(run)
+    remove(get(identity))
+
+
+def remove(run: Run) -> None:
+    """:func:`delete` for whoever has the run in hand."""
+    identity, line = run.id, summary(run)
     if line.status != DAMAGED and not Status(line.status).final:
         raise RunError(f"'{identity}' has not ended; stop it first.")
     # Out of sight in one step, so that no half-deleted run is ever listed.
     try:
-        trash = Path(tempfile.mkdtemp(prefix=".deleted-", dir=root()))
+        trash = Path(tempfile.mkdtemp(prefix=".deleted-", dir=run.folder.parent))
         run.folder.replace(trash / identity)
         shutil.rmtree(trash)
     except OSError as error:
         explained = (
-            storage.explained(error, root()) or f"'{identity}' cannot be deleted ({error.strerror or error})."
+            storage.explained(error, run.folder.parent)
+            or f"'{identity}' cannot be deleted ({error.strerror or error})."
         )
         raise RunError(explained) from error
 

@@ -2,7 +2,8 @@
 its folder. What is computed is :mod:`peft_lab.runs.course`.
 
 Training comes first, so that the first loss is on screen in a second or two; the base model is scored last, on a fresh
-copy (wrapping changes a model, and some starts change its weights).
+copy (wrapping changes a model, and some starts change its weights). Where a run before has scored the very same base
+(:mod:`peft_lab.runs.base_scores`), its score is there before the first step, and the base is not loaded again.
 """
 
 from __future__ import annotations
@@ -18,15 +19,29 @@ from peft_lab import insight, machine
 from peft_lab.errors import RunError
 from peft_lab.models import loading
 from peft_lab.models.heads import in_head
-from peft_lab.runs import course, inference_forgetting, inputs, kept, measuring, stopping
+from peft_lab.runs import (
+    base_scores,
+    checkpoints,
+    course,
+    inference_forgetting,
+    inputs,
+    kept,
+    measuring,
+    record,
+    recording,
+    stopping,
+)
+from peft_lab.runs.base_scores import BaseScore
 from peft_lab.runs.following import Following, report
-from peft_lab.runs.record import write_insight
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.training import batches
 from peft_lab.training.evaluation import Examiner
 from peft_lab.training.loop import Made
 from peft_lab.training.precision import Masters
+from peft_lab.training.scores import Answer, Evaluation
+from peft_lab.trajectory.recorder import TrajectoryRecorder
+from peft_lab.trajectory.states import Budget
 
 if TYPE_CHECKING:
     import torch
@@ -41,13 +56,17 @@ class Stopped(Exception):
 
 @dataclass
 class _Running(course.Prepared):
-    """The same with the run that is told of it."""
+    """The same with the run that is told of it, and what is known of its base."""
 
     run: Run
+    score: BaseScore
 
 
-def train(run: Run) -> tuple[str, str]:
+def train(run: Run, recording_budget: Budget | None = None) -> tuple[str, str]:
     """Carry out a run from its spec to its record.
+
+    Args:
+        recording_budget: what its trajectory may cost; ``None``: as little as a learner's run can spare.
 
     Returns:
         the type of the final event, ``done`` or ``stopped``, and its message. The caller writes it, last of all.
@@ -59,9 +78,11 @@ def train(run: Run) -> tuple[str, str]:
     ready = _prepare(run)
     spec = ready.spec
     recorder = insight.start(ready.method, ready.model, ready.base.entry.shape, spec.values)
+    trajectory = recording.start(ready, run.id, run.folder, recording_budget)
     masters = Masters(ready.model)
     machine.in_use().reset_peaks()
-    taken = _learn(ready, masters, recorder)
+    taken = _learn(ready, masters, recorder, trajectory)
+    trajectory.close()
     process_peak, device_peaks = measuring.process_peak(), machine.in_use().peaks()
     masters.restore()
     kept.save_adapter(run.folder, partial(ready.method.save, ready.model))
@@ -70,7 +91,7 @@ def train(run: Run) -> tuple[str, str]:
         return "stopped", f"Stopped after {taken} of {spec.steps} steps; the adapter is saved as it was then."
     course.settle(ready, masters)
     try:
-        _compare(ready, recorder)
+        _compare(ready, recorder, trajectory)
     except Stopped:
         return (
             "stopped",
@@ -82,7 +103,12 @@ def train(run: Run) -> tuple[str, str]:
 def _prepare(run: Run) -> _Running:
     found = course.prepare(run.spec, lambda name: run.log.emit("phase", name=name))
     spec, task, base = found.spec, found.task, found.base
-    run.log.emit("inputs", files=inputs.hashes(spec, task, base.entry))
+    inputs.require_same_model(spec, record.inputs_of(run.events()))  # of a run that goes on
+    files = inputs.hashes(spec, task, base.entry)
+    run.log.emit("inputs", files=files)
+    score = base_scores.find(base_scores.key_of(found, files))
+    if score.complete(spec.probes, len(found.test)):
+        _tell_base(run, spec, score)
     named = [(name, p.numel()) for name, p in found.model.named_parameters() if p.requires_grad]
     head = sum(size for name, size in named if task.labels and in_head(name))
     run.log.emit(
@@ -95,13 +121,24 @@ def _prepare(run: Run) -> _Running:
         learning_rate=spec.learning_rate,
         rows=found.available,
     )
-    return _Running(**vars(found), run=run)
+    return _Running(**vars(found), run=run, score=score)
+
+
+def _tell_base(run: Run, spec: RunSpec, score: BaseScore) -> None:
+    """What a run before has found of the same base. ``scored_by``: its id."""
+    said = score.said(spec.probes)
+    if said:
+        run.log.emit("probe", which="base", answers=[asdict(each) for each in said], scored_by=score.run)
+    if score.evaluation is not None:
+        run.log.emit("evaluated", which="base", **asdict(score.evaluation), scored_by=score.run)
 
 
 # -- learning ----------------------------------------------------------------------------------------------------
 
 
-def _learn(ready: _Running, masters: Masters, recorder: insight.Recorder) -> int:
+def _learn(
+    ready: _Running, masters: Masters, recorder: insight.Recorder, trajectory: TrajectoryRecorder
+) -> int:
     """All steps, or those before a stop; returns how many were made.
 
     Raises:
@@ -110,35 +147,54 @@ def _learn(ready: _Running, masters: Masters, recorder: insight.Recorder) -> int
     spec, run = ready.spec, ready.run
     optimizer = course.optimizer_of(ready, masters)
     following = Following(
-        ready.base, ready.model, spec, masters, optimizer, recorder, course.attention_for(spec)
+        ready.base, ready.model, spec, masters, optimizer, recorder, course.attention_for(spec), trajectory
     )
-    going = course.steps(ready, masters, optimizer, following.step)
+    keeper = checkpoints.Keeper(run, masters, optimizer, {"recorder": recorder}, trajectory.write)
+    taken = 0
+
+    def restore() -> int:
+        nonlocal taken
+        taken = keeper.restore()
+        return taken
+
+    trajectory.state(0)
+    going = course.steps(ready, masters, optimizer, following.step, restore)
     snapshots = {round(spec.steps * part / SNAPSHOTS) for part in range(1, SNAPSHOTS + 1)}
-    recorder.snapshot(0)
+    if taken == 0:
+        recorder.snapshot(0)
+    else:
+        trajectory.go_on(taken)
     if stopping.asked(run):
-        return 0
+        return taken
     for made in going:
-        _require_numbers(made, spec)
+        _require_numbers(made, run)
         report(run, made, following.measured)
+        trajectory.made(made)
         if made.step + 1 in snapshots:
             recorder.snapshot(made.step + 1)
-        if stopping.asked(run):
+        stop = stopping.asked(run)
+        if stop or made.step + 1 == spec.steps:
+            keeper.keep(made.step + 1)
+        else:
+            keeper.made(made.step + 1)
+        if stop:
             return made.step + 1
     return spec.steps
 
 
-def _require_numbers(made: Made, spec: RunSpec) -> None:
+def _require_numbers(made: Made, run: Run) -> None:
     if not math.isfinite(made.loss) or not math.isfinite(made.norm):
+        checkpoints.clear(run.folder)  # it would come to the same end
         raise RunError(
-            f"At step {made.step + 1} the loss is no longer a number: {spec.learning_rate:g} is too high a learning "
-            "rate."
+            f"At step {made.step + 1} the loss is no longer a number: {run.spec.learning_rate:g} is too high a "
+            "learning rate."
         )
 
 
 # -- comparing ---------------------------------------------------------------------------------------------------
 
 
-def _compare(ready: _Running, recorder: insight.Recorder) -> None:
+def _compare(ready: _Running, recorder: insight.Recorder, trajectory: TrajectoryRecorder) -> None:
     """Score the tuned model, note the method's picture, then score a fresh base. Raises Stopped."""
     examines = course.examiner(ready)
     _examine(ready, examines, "tuned", ready.model)
@@ -146,23 +202,38 @@ def _compare(ready: _Running, recorder: insight.Recorder) -> None:
         _inference_and_forgetting(ready, examines)
     if ready.test:
         seen = ready.test[: recorder.rows]
-        sample = batches.encode(ready.task, seen, ready.base.tokenizer, ready.spec.max_length)
+        start = loading.decoder_start(ready.base.entry)
+        sample = batches.encode(ready.task, seen, ready.base.tokenizer, ready.spec.max_length, start)
         batch = batches.collate(sample, loading.pad_token(ready.base.tokenizer), ready.base.device)
         del batch["labels"]
         found = recorder.finish(
             ready.model, batch, lambda: course.fresh_base(ready.spec, ready.task, quantised=False).model
         )
-        write_insight(ready.run, found)
+        record.write_insight(ready.run, found)
+        trajectory.note(found)
     # One model in memory at a time: a large one would not fit twice.
-    del recorder
+    del recorder, trajectory
     kind = ready.base.entry.kind
+    known = ready.score.complete(ready.spec.probes, len(ready.test))
+    unrelated = ready.spec.compared and kind == "causal-lm"
+    if known and not unrelated:
+        return
     ready.model = ready.base = None  # type: ignore[assignment]
     gc.collect()
     base = course.fresh_base(ready.spec, ready.task).model
-    _examine(ready, examines, "base", base)
-    if ready.spec.compared and kind == "causal-lm":
+    if not known:
+        _score_base(ready, examines, base)
+    if unrelated:
         found = inference_forgetting.unrelated(examines, base, lambda: _stop_if_asked(ready.run))
         ready.run.log.emit("unrelated", which="base", **found)
+
+
+def _score_base(ready: _Running, examines: Examiner, base: torch.nn.Module) -> None:
+    answers, evaluation = _examine(ready, examines, "base", base)
+    score = ready.score
+    score.answers.update({each.text: each for each in answers})
+    score.evaluation, score.run = evaluation or score.evaluation, ready.run.id
+    base_scores.keep(score)
 
 
 def _inference_and_forgetting(ready: _Running, examines: Examiner) -> None:
@@ -184,13 +255,16 @@ def _stop_if_asked(run: Run) -> None:
         raise Stopped
 
 
-def _examine(ready: _Running, examines: Examiner, which: str, model: torch.nn.Module) -> None:
-    log = ready.run.log
+def _examine(
+    ready: _Running, examines: Examiner, which: str, model: torch.nn.Module
+) -> tuple[list[Answer], Evaluation | None]:
+    """Ask a model the learner's sentences and score it, and tell both. Raises Stopped."""
+    log, answers = ready.run.log, []
     if ready.spec.probes:
         answers = examines.answer(model, ready.spec.probes)
         log.emit("probe", which=which, answers=[asdict(answer) for answer in answers])
     if not ready.test:
-        return
+        return answers, None
     last = 0.0
 
     def report(done: int, total: int) -> None:
@@ -200,4 +274,6 @@ def _examine(ready: _Running, examines: Examiner, which: str, model: torch.nn.Mo
             last = time.monotonic()
             log.emit("evaluating", which=which, done=done, total=total)
 
-    log.emit("evaluated", which=which, **asdict(examines.evaluate(model, ready.test, report)))
+    evaluation = examines.evaluate(model, ready.test, report)
+    log.emit("evaluated", which=which, **asdict(evaluation))
+    return answers, evaluation

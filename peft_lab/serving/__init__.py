@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from peft_lab.assets import store as assets
+from peft_lab.classroom import places
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunRequest, RunSpec
 
@@ -53,4 +53,4 @@ def forget() -> None:
 
 
 def _file() -> Path:
-    return assets.home() / "serving.json"
+    return places.mine() / "serving.json"

@@ -8,6 +8,7 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.classroom.asking import in_person
 from peft_lab.serving import DOMAINS, SCORED, Runs, keep
 from peft_lab.serving.served import Batch, Served, ServedAdapters, ServedLora
 
@@ -23,6 +24,7 @@ SWITCHES = 200
 AT_ONCE = 64  # rows of one forward pass when scoring
 
 
+@in_person
 def measure(runs: Runs) -> dict[str, Any]:
     """Everything that is shown of the finished runs, kept for the next visit.
 

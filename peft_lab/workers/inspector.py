@@ -9,9 +9,10 @@ questions that are under way are joined, and a process that dies fails only the 
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
@@ -21,11 +22,16 @@ from typing import Any, TypeVar
 
 from peft_lab import machine
 from peft_lab.assets import store as assets
+from peft_lab.classroom import asking, folders, mode
 from peft_lab.errors import RunError, SimulationError, Unsupported
 from peft_lab.workers import processes
 
 Answer = TypeVar("Answer")
 KEPT = 256
+_SETTINGS = (
+    mode.VARIABLE,
+    folders.VARIABLE,
+)  # of a class: what may be named there holds for who answers, too
 
 
 class Inspector:
@@ -41,6 +47,10 @@ class Inspector:
     def submit(self, function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Future[Answer]:
         """The answer as a future. Errors of this package come back as themselves; see :meth:`ask`."""
         key = question_key(function, args, kwargs)
+        call: tuple[Callable[..., Any], tuple[Any, ...]] = (function, args)
+        if asking.is_in_person(function):
+            who = asking.asker()
+            key, call = f"{who} {key}", (asking.answered_for, (who, function, args))
         with self._lock:
             known = self._answers.get(key)
             if known is not None:
@@ -51,11 +61,11 @@ class Inspector:
             while len(self._answers) > self._kept:
                 self._answers.popitem(last=False)
             try:
-                inner = self._running_pool().submit(function, *args, **kwargs)
+                inner = self._running_pool().submit(call[0], *call[1], **kwargs)
             except BrokenProcessPool:
                 # It died since the last question, which nobody had to notice; a new one takes this question.
                 self._pool = None
-                inner = self._running_pool().submit(function, *args, **kwargs)
+                inner = self._running_pool().submit(call[0], *call[1], **kwargs)
         pool = self._pool
         inner.add_done_callback(lambda done: self._settle(key, pool, done, outer))
         return outer
@@ -82,8 +92,9 @@ class Inspector:
 
     def _running_pool(self) -> ProcessPoolExecutor:
         if self._pool is None:
+            settings = {name: os.environ.get(name) for name in _SETTINGS}
             self._pool = ProcessPoolExecutor(
-                1, processes.context(), processes.settle_child, (str(assets.home()), self._threads)
+                1, processes.context(), _begin, (str(assets.home()), self._threads, settings)
             )
         return self._pool
 
@@ -113,6 +124,15 @@ class Inspector:
         outer.set_exception(error)
 
 
+def _begin(home: str, threads: int | None, settings: Mapping[str, str | None]) -> None:
+    """Begin a worker with this process's settings: those of the fork server are of its own start."""
+    for name, value in settings.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    processes.settle_child(home, threads)
+
+
 def question_key(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """A question by value: equal keys mean equal questions. Raises TypeError for what is neither JSON-able nor a
     dataclass."""
@@ -129,6 +149,7 @@ class Worker(StrEnum):
     MEMORY = "memory"
     CLAIMS = "claims"
     CHOOSE = "choose"
+    FLIPS = "flips"  #: what would change an advice takes many times as long as the advice, which must not wait for it
 
 
 @cache

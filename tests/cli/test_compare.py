@@ -95,7 +95,7 @@ def test_killed_in_its_middle_it_goes_on_and_repeats_nothing(own_home: Path, ass
     second = subprocess.run(
         command, cwd=REPO, env=dict(os.environ), capture_output=True, text=True, timeout=PATIENCE, check=False
     )
-    assert second.returncode == 0, second.stderr
+    assert second.returncode == 0, second.stderr + second.stdout
     found = json.loads(second.stdout)
     used = {identity for row in found["rows"] for identity in row["runs"]}
     assert kept <= used and len(used) == found["total"] == found["done"] == 2

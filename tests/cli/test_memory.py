@@ -49,6 +49,7 @@ def test_the_contracts_fields(run: Run) -> None:
     assert row["peak_bytes"] == simulate(StepRequest("gpt2", "lora", {"r": 4}, Setting(2, 32))).peak_bytes
 
 
+@pytest.mark.slow
 def test_every_option_reaches_the_simulation(run: Run) -> None:
     def peak(*more: str) -> int:
         peak: int = run(*ASK, "--method", "full", "--seq", "128", *more, "--json").document[0]["peak_bytes"]
@@ -70,6 +71,7 @@ def test_methods_and_files_have_a_row_each(run: Run, tmp_path: Path) -> None:
     assert rows[0]["peak_bytes"] == rows[2]["peak_bytes"]
 
 
+@pytest.mark.slow
 def test_by_default_every_method_that_applies(run: Run) -> None:
     done = run(*ASK, "--json")
     assert [row["method"] for row in done.document] == list(all_methods())
@@ -127,6 +129,7 @@ def test_nothing_is_taken_for_not_given(run: Run) -> None:
     assert "no device called ''" in run(*ASK, "--method", "lora", "--fits", "").refused()
 
 
+@pytest.mark.slow
 def test_methods_that_cannot_be_checkpointed_are_left_out(run: Run) -> None:
     done = run(*ASK, "--checkpointing", "--json")
     assert [row["method"] for row in done.document] == [slug for slug in all_methods() if slug != "prefix"]
@@ -261,6 +264,7 @@ def test_the_protocols_answers_are_generated_when_asked_for(run: Run) -> None:
     assert done.document[0]["reserved_bytes"] > usual["reserved_bytes"]
 
 
+@pytest.mark.slow
 def test_a_packed_base_is_a_precision(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "adapter_config.json"
     file.write_text(json.dumps({"peft_type": "LORA", "r": 8, "target_modules": ["c_attn"]}))

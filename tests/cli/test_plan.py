@@ -11,6 +11,7 @@ from .conftest import Run
 SMALL = ("plan", "--model", "smollm2-135m", "--gpu", "rtx-4090", "--rows", "500", "--row-tokens", "100")
 
 
+@pytest.mark.slow
 def test_the_contracts_fields(run: Run, tmp_path: Path) -> None:
     found = run(
         *SMALL, "--price", "0.5", "--deadline", "12", "--out", str(tmp_path / "plan"), "--json"
@@ -47,6 +48,7 @@ def test_what_cannot_be_is_one_line(run: Run, more: tuple[str, str], message: st
     assert message in run(*SMALL, *more).refused()
 
 
+@pytest.mark.slow
 def test_plan_and_choose_say_the_same(run: Run) -> None:
     """The plan that Choose makes for one device is among those ranked here, with its settings and its peak."""
     answers = ("model=smollm2-135m", "device=rtx-4090", "rows=500", "row_tokens=100", "seq=128")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from peft_lab.choose.room import _simulated
+from peft_lab.choose.simulating import _simulated
 from peft_lab.claims import all_claims
 from peft_lab.claims import kept as kept_claims
 from peft_lab.methods import get_method

@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from peft_lab.cli import train
-from peft_lab.runs import store
+from peft_lab.runs import owners, store
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.view import Status
 
@@ -210,3 +211,48 @@ def test_a_signal_stops_the_run_and_keeps_its_adapter(
     assert 0 < document["steps"] < 5000
     assert err.splitlines()[-1].startswith(f"{document['run_id']} stopped: ")
     assert "Traceback" not in err
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--continue", "nothing"), "There is no run called 'nothing'"),
+        (("--continue", "x", "--steps", "9"), "leave --steps out"),
+        (("--continue", "x", "--set", "r=4"), "leave --set out"),
+        (("--method", "lora"), "Name what to train with --model and --method"),
+    ],
+)
+def test_a_run_to_go_on_with_stands_alone(run: Run, arguments: tuple[str, ...], sentence: str) -> None:
+    assert sentence in run("train", *arguments).refused()
+
+
+@pytest.mark.weights
+def test_a_lost_run_goes_on_and_a_done_one_does_not(run: Run) -> None:
+    lost = store.create(
+        RunRequest("minilm-l6", "bitfit", "sentiment", steps=3, batch=4, eval_rows=8).complete(),
+        replace(owners.myself(), pid=2**22 + 1),
+    )
+    trained = run("train", *TINY, "--method", "bitfit", "--json").document
+    assert "kept no state to go on from" in run("train", "--continue", lost.id).refused()
+    assert "is done" in run("train", "--continue", trained["run_id"]).refused()
+    _leave_a_state(lost)
+    found = run("train", "--continue", lost.id, "--json").document
+    assert (found["run_id"], found["status"], found["loss"]) == (lost.id, "done", trained["loss"])
+
+
+def _leave_a_state(lost: store.Run) -> None:
+    """What a run leaves that is cut off after its second step."""
+    from peft_lab.runs import checkpoints, training
+
+    class Cut(BaseException): ...
+
+    def cut(keeper: checkpoints.Keeper, step: int) -> None:
+        if step == 2:
+            keeper.keep(step)
+            raise Cut
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints.Keeper, "made", cut)
+        with pytest.raises(Cut):
+            training.train(lost)

@@ -27,6 +27,7 @@ def free(monkeypatch: pytest.MonkeyPatch, nbytes: int) -> None:
     monkeypatch.setattr(admission, "free_memory", lambda: ("cpu", nbytes))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("slug", list(all_methods()))
 @pytest.mark.parametrize(("model", "rows", "length"), [("minilm-l6", 8, 40), ("smollm2-135m", 2, 96)])
@@ -52,6 +53,7 @@ def test_a_run_that_obviously_fits_asks_nobody(monkeypatch: pytest.MonkeyPatch) 
     assert admission.refusal(RUN.complete()) is None
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 def test_one_line_says_how_much_and_what_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = RUN.complete()

@@ -66,7 +66,7 @@ def test_the_run_that_trains_and_those_that_wait_in_their_order() -> None:
     one, two = ahead(third.id)
     assert (one.id, one.status, one.step, one.steps) == (first.id, Status.RUNNING, 4, 10)
     assert (one.seconds_per_step, one.seconds) == (0.5, 3.0)
-    assert (two.id, two.status, two.spec.method) == (second.id, Status.QUEUED, "ia3")
+    assert two.spec is not None and (two.id, two.status, two.spec.method) == (second.id, Status.QUEUED, "ia3")
     # nothing like the second was ever measured
     assert two.seconds is None and starts_in([one, two]) is None
     assert [each.id for each in ahead(second.id)] == [first.id] and ahead(first.id) == []

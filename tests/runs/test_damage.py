@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from peft_lab.errors import PeftLabError, RunError
-from peft_lab.queue import ending, queue
+from peft_lab.queue import ending, queue, unended
 from peft_lab.runs import kept, owners, record, store
 from peft_lab.runs.events import read_events
 from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.summary import DAMAGED
 from peft_lab.runs.view import Status
 
 SPEC = RunSpec(
@@ -79,7 +80,7 @@ def test_an_event_file_cut_at_any_byte_is_read() -> None:
         assert store.summary(run).status == seen.status
         if cut > len(data) - 3:
             store.summaries()
-            queue.mark_lost()
+            unended.mark_lost()
 
 
 OWNERS: tuple[Any, ...] = (
@@ -94,9 +95,9 @@ def test_an_owner_that_is_none_harms_nobody(owner: Any) -> None:
     line = json.dumps({"time": 1.0, "type": "queued", "owner": owner}).replace("Infinity", "1e999")
     (run.folder / "events.jsonl").write_text(line + "\n")
     found = {each.id: each for each in store.summaries()}
-    assert found[run.id].status == store.DAMAGED and "'owner'" in found[run.id].problem
+    assert found[run.id].status == DAMAGED and "'owner'" in found[run.id].problem
     assert found[other.id].status == Status.QUEUED
-    assert queue.mark_lost() == [] and queue.before(other) == []
+    assert unended.mark_lost() == [] and unended.before(other) == []
     store.delete(run.id)
 
 
@@ -130,10 +131,10 @@ def test_any_content_of_any_file_is_said_in_a_sentence(name: str, content: bytes
     (run.folder / name).write_bytes(content)
     lines = {line.id: line for line in store.summaries()}
     assert lines[sound.id].status == Status.DONE
-    assert lines[run.id].status in (store.DAMAGED, Status.LOST, Status.QUEUED)
-    if lines[run.id].status == store.DAMAGED:
+    assert lines[run.id].status in (DAMAGED, Status.LOST, Status.QUEUED)
+    if lines[run.id].status == DAMAGED:
         assert name in lines[run.id].problem or "A run" in lines[run.id].problem
-    queue.mark_lost()
+    unended.mark_lost()
     if lines[run.id].status != Status.QUEUED:  # one without any event may be about to get its first
         store.delete(run.id)
         assert [each.id for each in store.runs()] == [sound.id]
@@ -151,7 +152,7 @@ def test_a_setting_of_a_wrong_kind(name: str) -> None:
     data = json.loads((run.folder / "spec.json").read_text())
     (run.folder / "spec.json").write_text(json.dumps({**data, name: SPEC_FIELDS[name]}))
     line = store.summary(run)
-    assert line.status == store.DAMAGED and name in line.problem
+    assert line.status == DAMAGED and name in line.problem
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_an_event_with_a_field_of_a_wrong_kind(kind: str, fields: dict[str, Any]
     lines.append({**event, **fields})
     (run.folder / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     line = store.summary(run)
-    assert line.status == store.DAMAGED and kind in line.problem
+    assert line.status == DAMAGED and kind in line.problem
     with pytest.raises(RunError):
         record.result(run)
     store.delete(run.id)
@@ -201,7 +202,7 @@ def test_a_changed_byte_is_noticed_where_the_file_is_used(name: str) -> None:
     with pytest.raises(RunError, match="is damaged"):
         use()
     # the list hashes no adapter: a whole model may be one
-    assert (store.summary(run).status == store.DAMAGED) == (not name.startswith("adapter"))
+    assert (store.summary(run).status == DAMAGED) == (not name.startswith("adapter"))
 
 
 def test_files_of_versions_before_are_taken_as_they_are() -> None:
@@ -247,7 +248,7 @@ def test_another_host_is_judged_by_its_heartbeat() -> None:
         silent(run, owners.SILENT + 5)
         assert run.status() is Status.LOST and "on node7 has given no sign of life" in run.view().message
         # silence may be the network's: nothing is written until somebody asks
-        assert queue.mark_lost() == [] and run.events()[-1]["type"] == "starting"
+        assert unended.mark_lost() == [] and run.events()[-1]["type"] == "starting"
         owners.touch(run.folder)
         assert run.status() is Status.STARTING
 
@@ -275,7 +276,7 @@ def test_a_run_is_held_by_its_own_process_while_that_saves() -> None:
     run = store.create(SPEC, GONE)
     run.log.emit("worker", owner=owners.myself().to_dict())
     assert run.status() is Status.QUEUED
-    assert queue.mark_lost() == []
+    assert unended.mark_lost() == []
 
 
 def test_a_folder_without_events_is_about_to_be_queued_or_was_left_behind() -> None:

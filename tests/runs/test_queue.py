@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from peft_lab.errors import BadInput, RunError
-from peft_lab.queue import queue
+from peft_lab.queue import queue, unended
 from peft_lab.queue.queue import RunQueue, get_queue
 from peft_lab.runs import owners, store
 from peft_lab.runs.events import read_events
@@ -106,9 +106,9 @@ def test_runs_of_an_app_that_is_gone_are_lost_and_no_obstacle() -> None:
     run.log.emit("queued", owner={"pid": 2**22 + 1, "started": 0.0})
     same_number = store.create(QUICK.complete())
     same_number.log.emit("queued", owner={"pid": os.getpid(), "started": 1.0})
-    assert {run.id, same_number.id} <= set(queue.mark_lost())
+    assert {run.id, same_number.id} <= set(unended.mark_lost())
     assert run.view().status is Status.LOST and "ended before" in run.view().message
-    assert queue.mark_lost() == []
+    assert unended.mark_lost() == []
 
 
 APP = """
@@ -125,6 +125,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_killing_the_app_saves_its_run_and_another_process_takes_its_turn(tmp_path: Path) -> None:
     script, marks = tmp_path / "app.py", tmp_path / "marks"
     script.write_text(APP)
@@ -166,6 +167,7 @@ def test_unknown_runs() -> None:
             ask("nope")
 
 
+@pytest.mark.slow
 def test_the_submitting_process_never_imports_torch() -> None:
     code = (
         "import sys; from peft_lab.queue.queue import get_queue; from peft_lab.runs.spec import RunRequest;"
@@ -192,13 +194,14 @@ def test_a_run_that_waits_looks_only_at_the_run_before_it(
     for run in (first, second):
         owners.touch(run.folder)
     listed: list[int] = []
-    runs = store.runs
+    runs = store.everyones
 
     def counted() -> list[store.Run]:
         listed.append(1)
         return runs()
 
-    monkeypatch.setattr(store, "runs", counted)
+    monkeypatch.setattr(store, "everyones", counted)
+    monkeypatch.setattr(queue, "AGAIN", PATIENCE)
     mine, turns = RunQueue(), list[str]()
     monkeypatch.setattr(mine, "_run", lambda run: turns.append(run.id))
     with ThreadPoolExecutor(1) as thread:

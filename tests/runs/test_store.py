@@ -10,6 +10,7 @@ import pytest
 from peft_lab.errors import RunError
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.summary import DAMAGED
 
 SPEC = RunSpec(
     "minilm-l6",
@@ -111,7 +112,7 @@ def test_a_broken_folder_is_listed_with_the_reason_and_can_be_deleted(
         (broken.folder / file).write_text(content)
     lines = {line.id: line for line in store.summaries()}
     assert lines[whole.id].status == "done"
-    assert lines[broken.id].status == store.DAMAGED and reason in lines[broken.id].problem
+    assert lines[broken.id].status == DAMAGED and reason in lines[broken.id].problem
     store.delete(broken.id)
     assert [run.id for run in store.runs()] == [whole.id]
 

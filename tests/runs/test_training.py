@@ -105,6 +105,7 @@ def test_record_is_the_command_lines_contract(finished: Run) -> None:
     assert kept["memory"]["source"] == "measured" and isinstance(kept["memory"]["peak_bytes"], int)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_curve_and_another_does_not(finished: Run) -> None:
     again = carry_out(SMALL)
     assert again.view().losses == finished.view().losses
@@ -153,6 +154,7 @@ def test_a_stop_between_steps_saves_what_was_learned(monkeypatch: pytest.MonkeyP
     assert (run.adapter / "adapter_model.safetensors").exists() and run.view().after is None
 
 
+@pytest.mark.slow
 def test_a_stop_in_the_evaluation_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     run = store.create(SMALL.complete())
     monkeypatch.setattr(Run, "asked_to_stop", lambda self: self.view().step == 6)

@@ -7,6 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import peft_lab
+from peft_lab import journal
+from peft_lab.classroom import mode
+from peft_lab.ui.server import downloads
+
 
 @asynccontextmanager
 async def in_order(app: Any) -> AsyncIterator[None]:
@@ -15,6 +20,9 @@ async def in_order(app: Any) -> AsyncIterator[None]:
     Uvicorn stops the server on SIGTERM and then sends itself the signal once more, which would kill the process before
     its exit handlers ran: the semaphores of worker processes would stay behind. By then nothing is left to be stopped.
     """
-    yield
+    journal.note("server started", version=peft_lab.__version__, of_class=mode.on())
+    with downloads.noted():
+        yield
+    journal.note("server ended")
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -14,7 +14,11 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from peft_lab import journal
+from peft_lab.classroom import mode
+from peft_lab.ui.server.door import Door, ready
 from peft_lab.ui.server.hosts import VARIABLE, Hosts, from_environment, name_of
+from peft_lab.ui.server.watched import Watched
 
 MISDIRECTED = 421
 _NOWHERE = "PEFT Lab: there is no page at this address. Open the app's first page and choose one there.\n"
@@ -23,7 +27,12 @@ _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 def middleware() -> list[Middleware]:
     """For ``st.App``."""
-    return [Middleware(Guard, hosts=Hosts((*from_environment(), *_configured())))]
+    journal.begin()
+    before = [Middleware(Guard, hosts=Hosts((*from_environment(), *_configured()))), Middleware(Watched)]
+    if not mode.on():
+        return before
+    ready()
+    return [*before, Middleware(Door)]
 
 
 def _configured() -> tuple[str, ...]:
@@ -56,7 +65,7 @@ class Guard:
         async def send_page(message: Message) -> None:
             nonlocal nowhere
             if message["type"] == "http.response.start" and not nowhere:
-                nowhere = _is_page(message) and not self._may_be_page(scope["path"])
+                nowhere = is_page(message) and not self._may_be_page(scope["path"])
                 if nowhere:
                     await PlainTextResponse(_NOWHERE, 404)(scope, receive, send_with_headers)
             if not nowhere:
@@ -66,6 +75,7 @@ class Guard:
         if refusal is None:
             await self._app(scope, receive, send_page)
         elif scope["type"] == "http":
+            journal.note("refused", reason="foreign host")
             await PlainTextResponse(refusal, MISDIRECTED)(scope, receive, send_with_headers)
         else:
             await send({"type": "websocket.close", "code": 1008})  # before it was accepted: status 403
@@ -92,10 +102,11 @@ class Guard:
         )
 
 
-def _is_page(start: Message) -> bool:
-    return start["status"] == 200 and Headers(raw=start["headers"]).get("content-type", "").startswith(
-        "text/html"
-    )
+def is_page(start: Message) -> bool:
+    """Whether an answer that starts so is a page for the browser, and no file to be kept, which can be HTML as well."""
+    found = Headers(raw=start["headers"])
+    kept = found.get("content-disposition", "").startswith("attachment")
+    return start["status"] == 200 and found.get("content-type", "").startswith("text/html") and not kept
 
 
 @cache

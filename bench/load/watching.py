@@ -1,0 +1,48 @@
+"""What a server holds while it is used: memory, open files and threads of its process and of all that it started."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+
+import psutil
+
+
+def held(process: int) -> dict[str, float]:
+    """Of a process: ``rss`` in MB, ``files``, ``threads``; of its children the same with ``children_`` before it, and
+    ``children``, how many there are. A child that ends meanwhile is left out. Raises psutil.NoSuchProcess."""
+    server = psutil.Process(process)
+    rows = [_of(child) for child in server.children(recursive=True)]
+    counted = [row for row in rows if row is not None]
+    own = _of(server)
+    if own is None:
+        raise psutil.NoSuchProcess(process)
+    names = ("rss", "files", "threads")
+    return {
+        **dict(zip(names, own, strict=True)),
+        "children": len(counted),
+        **{f"children_{name}": sum(row[at] for row in counted) for at, name in enumerate(names)},
+    }
+
+
+def _of(process: psutil.Process) -> tuple[float, int, int] | None:
+    try:
+        return round(process.memory_info().rss / 1e6, 1), process.num_fds(), process.num_threads()
+    except psutil.Error:
+        return None
+
+
+async def watch(process: int, until: float, every: float, table: str) -> None:
+    """Print what it holds, every so many seconds until then."""
+    began = time.monotonic()
+    while True:
+        row = {"minute": round((time.monotonic() - began) / 60, 1), **held(process)}
+        print(row, flush=True)
+        if table:
+            with Path(table).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        if time.monotonic() + 1 > until:
+            return
+        await asyncio.sleep(max(0.5, min(every, until - time.monotonic())))

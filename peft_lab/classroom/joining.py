@@ -1,0 +1,127 @@
+"""Joining a class: a code is checked, a learner gets a folder. And who has joined, as the teacher sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from peft_lab.classroom import keys, marks, mode, places
+from peft_lab.classroom.asking import Asker
+from peft_lab.classroom.limits import limits
+from peft_lab.errors import BadInput
+
+WHO = "who.json"
+LONGEST_NAME = 40
+_TOUCHED = 300.0  # seconds between notes of a visit
+
+
+@dataclass(frozen=True)
+class Learner:
+    """One person as the teacher sees them.
+
+    Attributes:
+        number: by the order in which they joined. name: what they gave themselves, empty for nothing.
+        joined, seen: seconds since 1970; seen to some minutes.
+    """
+
+    owner: str
+    number: int
+    name: str
+    joined: float
+    seen: float
+
+    @property
+    def title(self) -> str:
+        return self.name or f"Learner {self.number}"
+
+
+def admitted(cookie: str) -> Asker | None:
+    """Who a cookie names, while their folder is there."""
+    found = marks.read(cookie, keys.keys().secret)
+    return found if found is not None and places.of(found.owner).is_dir() else None
+
+
+def join(code: str, name: str = "", before: Asker | None = None) -> tuple[Asker, str]:
+    """Let somebody in who knows the learners' or the teacher's code; who they are, and their cookie.
+
+    Args:
+        before: who this browser was already; they keep their work.
+
+    Raises:
+        BadInput: a wrong code, or a class that is full.
+    """
+    known = keys.keys()
+    teacher = marks.same(code, known.teacher)
+    if not teacher and not marks.same(code, mode.join_code()):
+        raise BadInput("This is not the code of this class.", "code")
+    if before is not None and places.of(before.owner).is_dir():
+        owner = before.owner
+    else:
+        owner = _new(" ".join(name.split())[:LONGEST_NAME], teacher)
+    who = Asker(owner, teacher)
+    return who, marks.signed(who, known.secret)
+
+
+def _new(name: str, teacher: bool) -> str:
+    top = places.shared() / places.FOLDER
+    with FileLock(top / ".joining.lock"):
+        there = places.owners()
+        most = limits().learners
+        if len(there) >= most and not teacher:
+            raise BadInput(f"This class is full: {most} learners have joined. Ask your teacher.", "code")
+        number = 1 + max((learner.number for learner in map(learner_of, there)), default=0)
+        owner = marks.new_owner()
+        folder = top / owner
+        folder.mkdir(mode=0o700)
+        said = {"number": number, "name": name, "joined": time.time()}
+        (folder / WHO).write_text(json.dumps(said, ensure_ascii=False), "utf-8")
+    return owner
+
+
+def learner_of(owner: str) -> Learner:
+    """What is known of one; a damaged note says nothing."""
+    path = places.of(owner) / WHO
+    try:
+        said = json.loads(path.read_text("utf-8"))
+        number, name, joined = int(said["number"]), str(said["name"]), float(said["joined"])
+        seen = max(joined, path.stat().st_mtime)
+    except (OSError, ValueError, KeyError, TypeError):
+        number, name, joined, seen = 0, "", 0.0, _changed(path.parent)
+    return Learner(owner, number, name[:LONGEST_NAME], joined, seen)
+
+
+def learners() -> list[Learner]:
+    """Everybody, in the order in which they joined. For the teacher. Raises NotATeacher."""
+    places.require_teacher()
+    return sorted(map(learner_of, places.owners()), key=lambda one: (one.number, one.owner))
+
+
+def note_visit(owner: str) -> None:
+    """Keep that somebody was here, some minutes exact: who does not come for long is forgotten."""
+    path = places.of(owner) / WHO
+    with suppress(OSError):
+        if time.time() - path.stat().st_mtime > _TOUCHED:
+            os.utime(path)
+
+
+def forget(owner: str) -> None:
+    """Remove a learner with all that is theirs, out of sight in one step. Raises OSError."""
+    folder = places.of(owner)
+    trash = folder.with_name(f".gone-{secrets.token_hex(8)}")
+    folder.replace(trash)
+    shutil.rmtree(trash)
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return time.time()

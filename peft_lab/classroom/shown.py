@@ -1,0 +1,66 @@
+"""What the teacher shows to all at the moment: one page with its settings, until another or none."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from peft_lab.classroom import mode, places
+from peft_lab.errors import PeftLabError
+
+LONGEST = 20_000  # characters
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Attributes:
+    page: its name. settings: what its address says. at: seconds since 1970, when it was shown.
+    """
+
+    page: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    at: float = 0.0
+
+
+def _file() -> Path:
+    return places.shared() / places.FOLDER / "shown.json"
+
+
+def show(page: str, settings: Mapping[str, str]) -> None:
+    """Show a page to all, in place of what was shown.
+
+    Raises:
+        NotATeacher. PeftLabError: it cannot be written.
+    """
+    places.require_teacher()
+    text = json.dumps(asdict(Shown(page, dict(settings), time.time())))
+    if len(text) > LONGEST:
+        raise PeftLabError("This page's settings are too long to be shown to a class.")
+    scratch = _file().with_name(f".shown.{os.getpid()}")
+    try:
+        scratch.write_text(text, "utf-8")
+        scratch.replace(_file())
+    except OSError as error:
+        raise PeftLabError(f"It cannot be shown: {error.strerror or error}.") from error
+
+
+def take_back() -> None:
+    """Show nothing any more. Raises NotATeacher."""
+    places.require_teacher()
+    _file().unlink(missing_ok=True)
+
+
+def shown() -> Shown | None:
+    """What everybody in a class is shown; ``None`` for nothing, without a class, and for a file that says nothing."""
+    if not mode.on():
+        return None
+    try:
+        said = json.loads(_file().read_text("utf-8"))
+        settings = {str(name): str(value) for name, value in said["settings"].items()}
+        return Shown(str(said["page"]), settings, float(said["at"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None

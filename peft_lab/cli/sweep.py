@@ -1,0 +1,127 @@
+"""``sweep``: many runs from one file; the same command again goes on where it was ended or killed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from peft_lab import units
+from peft_lab.cli import options, output
+from peft_lab.cli.application import FAILED, command
+from peft_lab.cli.progress import ProgressBars
+from peft_lab.cli.train import training_queue
+from peft_lab.errors import BadInput
+from peft_lab.runs.store import Run
+from peft_lab.runs.view import Status
+from peft_lab.sweeping import asked, carrying
+from peft_lab.sweeping.executor import Executor, Local
+from peft_lab.sweeping.on_ray import OnRay
+
+
+class Kind(StrEnum):
+    """Who carries the runs out."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+@command("sweep")
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML or JSON: model, task, methods, grid.")],
+    executor: Annotated[
+        Kind, typer.Option(help="This machine's queue, or a Ray cluster (pip install ray).")
+    ] = Kind.LOCAL,
+    address: Annotated[
+        str | None, typer.Option(help="Of the Ray cluster; RAY_ADDRESS, or this machine alone.")
+    ] = None,
+    cpus: Annotated[int, typer.Option(help="With Ray: processors for a training.")] = 1,
+    gpus: Annotated[float, typer.Option(help="With Ray: GPUs for a training, or a share of one.")] = 0.0,
+    as_json: options.Json = False,
+) -> None:
+    """Train every setting of a file; finished runs are never repeated, those cut off go on."""
+    wanted = asked.read(file)
+    carrier: Executor
+    if executor is Kind.RAY:
+        carrier = OnRay(address, cpus, gpus)
+    else:
+        _only_with_ray(address, cpus, gpus)
+        carrier = Local(training_queue())
+    with _stopping() as signals, ProgressBars() as bars:
+
+        def draw(done: int, total: int, going: Sequence[Run]) -> None:
+            shares = [run.view().progress for run in going]
+            bars.update("Sweep", (done + 0.9 * sum(shares)) / total, f"{done} of {total} runs done")
+
+        try:
+            rows = carrying.carry_out(wanted.specs, carrier, draw, lambda: bool(signals))
+        finally:
+            carrier.close()
+    output.show({"rows": rows}, as_json, human=lambda: [_table(rows)])
+    if signals:
+        raise typer.Exit(128 + signals[-1])
+    if any(row["status"] != Status.DONE for row in rows):
+        for row in rows:
+            if row["status"] != Status.DONE:
+                output.note(f"error: {row['method']}, seed {row['seed']}: {row['message'] or row['status']}")
+        raise typer.Exit(FAILED)
+
+
+def _only_with_ray(address: str | None, cpus: int, gpus: float) -> None:
+    given = {"address": address is not None, "cpus": cpus != 1, "gpus": gpus != 0}
+    for name, is_given in given.items():
+        if is_given:
+            raise BadInput(f"--{name} says something about Ray's cluster: add --executor ray.", name)
+
+
+@contextmanager
+def _stopping() -> Iterator[list[int]]:
+    """The first signal ends the sweep after the steps under way; a second one ends this process."""
+    seen: list[int] = []
+
+    def ask(number: int, _: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        seen.append(number)
+        output.note("stopping after the current step (again to leave at once); the same command goes on")
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> Any:
+    varied = [
+        name
+        for name in dict.fromkeys(name for row in rows for name in row["values"])
+        if len({str(row["values"].get(name)) for row in rows if name in row["values"]}) > 1
+    ]
+    columns = {"method": "left", **dict.fromkeys(varied, "right"), "seed": "right"}
+    columns |= dict.fromkeys(("loss", "metric", "time", "peak"), "right") | {"state": "left"}
+    caption = "loss of the last step, metric, time and peak: measured"
+    return output.table("Sweep", columns, [_line(row, varied) for row in rows], caption)
+
+
+def _line(row: Mapping[str, Any], varied: Sequence[str]) -> tuple[str, ...]:
+    after = (row["metric"] or {}).get("after")
+    return (
+        row["method"],
+        *("" if row["values"].get(name) is None else str(row["values"][name]) for name in varied),
+        str(row["seed"]),
+        f"{row['loss'][-1]:.3f}" if row["loss"] else "",
+        "" if after is None else f"{after:.3f}",
+        "" if row["seconds"] is None else units.seconds(row["seconds"]),
+        "" if row["peak_bytes"] is None else units.size(row["peak_bytes"]),
+        row["status"],
+    )

@@ -1,0 +1,33 @@
+"""A run in a process that an engine started, on this machine or another: as a Ray task, say.
+
+The engine starts it again where the process or its node was lost. The run then goes on from its latest state, in the
+same folder: it is trained once, whoever carried out which of its steps.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from peft_lab.queue import worker
+from peft_lab.runs import going_on, hold
+from peft_lab.runs.store import Run
+
+LOST = "The process or the node that trained it was lost; it goes on elsewhere."
+
+
+def carry(folder: str, home: str, turn: float, threads: int) -> str:
+    """Train the run in ``folder`` in this process, which nothing else may use; how it stands then.
+
+    Args:
+        home: the lab folder, with the weights.
+        turn: what of the run's turns it is asked for; one that was queued again since is left alone.
+        threads: that torch may compute with.
+
+    Raises:
+        RunError: the process that trained it before does not end, or the run cannot be read.
+    """
+    run = Run(Path(folder).name, Path(folder))
+    if hold.turn(run) == turn and going_on.begun(run) and not run.status().final:
+        turn = going_on.taken_over(run, LOST)
+    worker.main(folder, home, turn, threads)
+    return str(run.status())

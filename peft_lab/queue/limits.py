@@ -1,0 +1,124 @@
+"""What a learner of a class may still start or keep: said before it is hit, refused when it is.
+
+Without a class, for its teacher and for who works on the machine itself nothing is limited.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+from peft_lab import units
+from peft_lab.classroom import places
+from peft_lab.classroom.limits import Limits, of_asker
+from peft_lab.errors import RunError
+from peft_lab.queue.unended import unfinished
+from peft_lab.runs import room, store
+from peft_lab.runs.spec import RunSpec
+
+UPLOADS = "uploads"
+MEGABYTE = 10**6
+_FRESH = 3.0  # seconds: pages ask at every turn
+#: Held from asking to creating, so that two tabs at once get no more than one.
+creating = threading.Lock()
+_sizes: dict[Path, tuple[float, int]] = {}
+
+
+def require(spec: RunSpec, new: bool = True) -> None:
+    """Let a checked spec pass. Raises RunError with :func:`refusal`."""
+    problem = refusal(spec, new)
+    if problem is not None:
+        raise RunError(problem)
+
+
+def refusal(spec: RunSpec, new: bool = True) -> str | None:
+    """Why who asks may not start this run now, in one sentence; ``None`` where they may.
+
+    Args:
+        new: not one that goes on, whose folder is there already.
+    """
+    found = of_asker()
+    if found is None:
+        return None
+    too_long = refusal_of_steps(spec.steps)
+    if too_long is not None:
+        return too_long
+    going = under_way()
+    if going >= found.runs:
+        return (
+            f"{going} of your runs have not ended; each learner of this class may have {found.runs}. Wait for one, or "
+            "stop one on the Runs page."
+        )
+    taken, needed = size(store.root()), room.needed_bytes(spec) if new else 0
+    if taken + needed > found.megabytes * MEGABYTE:
+        return (
+            f"Your runs take {units.size(taken)} and this one up to {units.size(needed)} more; each learner of this "
+            f"class may keep {units.size(found.megabytes * MEGABYTE)}. Delete runs on the Runs page."
+        )
+    return None
+
+
+def refusal_of_steps(steps: int) -> str | None:
+    """Why who asks may not train for that many steps; ``None`` where they may."""
+    found = of_asker()
+    if found is None or steps <= found.steps:
+        return None
+    return f"{steps:,} steps are too many here: each run of a learner in this class may take {found.steps:,}."
+
+
+def refusal_of_upload(more: int) -> str | None:
+    """Why who asks may not upload ``more`` bytes; ``None`` where they may."""
+    found = of_asker()
+    if found is None:
+        return None
+    taken, most = size(places.mine() / UPLOADS, fresh=True), found.upload_megabytes * MEGABYTE
+    if taken + more <= most:
+        return None
+    return (
+        f"Your files take {units.size(taken)} and this one {units.size(more)} more; each learner of this class may "
+        f"keep {units.size(most)}. Files are removed {found.days} days after their upload."
+    )
+
+
+def said() -> str:
+    """What who asks may start and keep, and how much of it is taken; empty where nothing is limited."""
+    found = of_asker()
+    if found is None:
+        return ""
+    return (
+        f"In this class: at most {_runs(found)} at a time ({under_way()} now), {found.steps:,} steps each, "
+        f"{units.size(found.megabytes * MEGABYTE)} in all ({units.size(size(store.root()))} taken)."
+    )
+
+
+def _runs(found: Limits) -> str:
+    return f"{found.runs} run{'' if found.runs == 1 else 's'}"
+
+
+def under_way() -> int:
+    """How many runs of who asks have not ended."""
+    top = store.root()
+    return sum(run.folder.parent == top for _, run in unfinished())
+
+
+def size(folder: Path, fresh: bool = False) -> int:
+    """Bytes of all files below a folder, some seconds old unless ``fresh``."""
+    at, known = _sizes.get(folder, (float("-inf"), 0))
+    if not fresh and time.monotonic() - at < _FRESH:
+        return known
+    found = _counted(folder)
+    _sizes[folder] = (time.monotonic(), found)
+    return found
+
+
+def _counted(folder: Path) -> int:
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118  many small files
+            except OSError:
+                continue  # deleted just now
+    return total

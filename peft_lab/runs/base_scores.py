@@ -1,0 +1,125 @@
+"""What a base scored before it was trained, kept for the next run that begins from the very same one.
+
+A score is found again by everything it depends on: the bytes of weights and tokenizer, the rows and how they are cut,
+how answers are written, precision, kernel, device and threads, the versions of the packages. Where a task puts a head
+with a random start on the model, the seed is among them. They lie in ``scores`` beside the runs: in a class each
+learner's own, as their sentences stand in them. What is there and cannot be read is no score: the base is scored again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from peft_lab import kinds, machine
+from peft_lab.classroom import places
+from peft_lab.runs import course
+from peft_lab.runs.store import write_json
+from peft_lab.runs.versions import versions
+from peft_lab.tasks.base import Row, Task
+from peft_lab.training.evaluation import ROWS_AT_ONCE
+from peft_lab.training.scores import Answer, Evaluation
+
+VERSION = 1  # of how a model is scored; a score of another version is not found
+_EVALUATION = {"metrics": dict[str, float], **dict.fromkeys(("loss", "rows", "seconds"), float)}
+_ANSWER = {"text": str, "answer": str, "scores": dict[str, float]}
+
+
+@dataclass
+class BaseScore:
+    """What is known of one base: its held-out results, and its answers to the learner's sentences, by text.
+
+    Attributes:
+        key: what it depends on. run: id of the run that scored it.
+    """
+
+    key: Mapping[str, Any]
+    evaluation: Evaluation | None = None
+    answers: dict[str, Answer] = field(default_factory=dict)
+    run: str = ""
+
+    def said(self, texts: Sequence[str]) -> list[Answer] | None:
+        """The answers to all of the texts; ``None`` where one is missing."""
+        found = [self.answers[text] for text in texts if text in self.answers]
+        return found if len(found) == len(texts) else None
+
+    def complete(self, texts: Sequence[str], rows: int) -> bool:
+        """Whether nothing of these is left to ask the base."""
+        return self.said(texts) is not None and (not rows or self.evaluation is not None)
+
+
+def key_of(ready: course.Prepared, files: Mapping[str, Any]) -> dict[str, Any]:
+    """All that the score of a run's base depends on.
+
+    Args:
+        files: SHA-256 of what the run was made from (:func:`peft_lab.runs.inputs.hashes`).
+    """
+    import torch
+
+    spec, task = ready.spec, ready.task
+    stored = ready.method.quantization(spec.values)
+    return {
+        "version": VERSION,
+        "model": spec.model,
+        "files": {name: files[name] for name in sorted(files)},
+        "task": task.name,
+        "rows": _rows_hash(task, ready.test),
+        "max_length": spec.max_length,
+        "max_new_tokens": task.max_new_tokens,
+        "rows_at_once": ROWS_AT_ONCE[task.kind],
+        "seed": spec.seed if task.labels else None,
+        "quantization": None if stored is None else asdict(stored),
+        "attention": course.attention_for(spec),
+        "dtype": str(ready.base.dtype),
+        "device": machine.in_use().describe(),
+        "processor": [machine.processor(), platform.machine()],
+        "threads": torch.get_num_threads(),
+        "packages": versions(),
+    }
+
+
+def find(key: Mapping[str, Any]) -> BaseScore:
+    """What is known of the base with this key; empty where nothing is, or what is on disk cannot be read."""
+    try:
+        data = json.loads(_path(key).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return BaseScore(key)
+    if not isinstance(data, dict) or data.get("key") != _plain(key) or kinds.misfit(_FILE, data):
+        return BaseScore(key)
+    found, answers = data["evaluation"], data["answers"]
+    if (found and kinds.misfit(_EVALUATION, found)) or any(kinds.misfit(_ANSWER, each) for each in answers):
+        return BaseScore(key)
+    evaluation = Evaluation(**{name: found[name] for name in _EVALUATION}) if found else None
+    given = [Answer(**{name: each[name] for name in _ANSWER}) for each in answers]
+    return BaseScore(key, evaluation, {each.text: each for each in given}, data["run"])
+
+
+def keep(score: BaseScore) -> None:
+    """Write it down for the next run. Raises OSError."""
+    path = _path(score.key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = None if score.evaluation is None else asdict(score.evaluation)
+    answers = [asdict(each) for each in score.answers.values()]
+    write_json(path, {"key": score.key, "run": score.run, "evaluation": found, "answers": answers})
+
+
+_FILE: Mapping[str, Any] = {"run": str, "evaluation": dict | None, "answers": list[dict[str, Any]]}
+
+
+def _path(key: Mapping[str, Any]) -> Path:
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return places.mine() / "scores" / f"{name[:32]}.json"
+
+
+def _plain(key: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(key))
+
+
+def _rows_hash(task: Task, rows: Sequence[Row]) -> str:
+    content = json.dumps([task.labels, [[row.text, row.target] for row in rows]])
+    return hashlib.sha256(content.encode()).hexdigest()

@@ -1,0 +1,72 @@
+"""Who writes a run: one process at a time, and only the one that was started for its latest turn.
+
+A command that is killed leaves a training process behind, which takes some seconds to notice, or has not even begun.
+The next command may want the run by then. A file lock, which the system lets go of with its process, keeps them apart;
+and a child that comes late sees that the run was queued again since it was made, and leaves it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from filelock import FileLock, Timeout
+
+from peft_lab.errors import RunError
+from peft_lab.runs.store import Run
+from peft_lab.runs.view import classify
+
+LOCK = ".training.lock"
+WAIT = 30.0  # seconds: a process whose command was killed ends after its step (stopping.GRACE), once it has started
+
+
+def turn(run: Run) -> float:
+    """What tells a run's latest turn from those before: when it was queued. Raises RunError if it cannot be read."""
+    return next((float(event["time"]) for event in reversed(run.events()) if event["type"] == "queued"), 0.0)
+
+
+@contextmanager
+def training(run: Run, wanted: float) -> Iterator[bool]:
+    """Hold the run while its child writes; whether it is still that child's: it was not queued again, nor has it ended.
+
+    Args:
+        wanted: the :func:`turn` for which the child was made.
+
+    Raises:
+        OSError: the folder cannot be written to, or is gone. RunError: its events cannot be read.
+    """
+    with FileLock(run.folder / LOCK):
+        yield turn(run) == wanted and not classify(run.events(), gone="").final
+
+
+@contextmanager
+def reopening(run: Run) -> Iterator[None]:
+    """Hold the run while it is put back: whichever process trained it before writes no more.
+
+    Raises:
+        RunError: that process is still there after :data:`WAIT` seconds.
+    """
+    lock = FileLock(run.folder / LOCK)
+    try:
+        lock.acquire(timeout=WAIT)
+    except Timeout:
+        raise RunError(
+            f"The process that trained '{run.id}' before has not ended yet. Try again in a moment."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def held(run: Run) -> bool:
+    """Whether a process writes the run, whoever started that process may be gone."""
+    if not (run.folder / LOCK).exists():
+        return False
+    lock = FileLock(run.folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False

@@ -1,0 +1,159 @@
+"""A sweep carried out: every run once, whatever happened to whoever carried it out before.
+
+Nothing is written down but the runs themselves. A sweep's run is known by what it trains, as a comparison's is; so the
+same file again finds what is done, goes on with what was cut off, and begins what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from peft_lab.compare.found import runs_of, status_of
+from peft_lab.errors import BadInput, PeftLabError, RunError
+from peft_lab.runs import hold, record, store
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.store import Run
+from peft_lab.runs.summary import DAMAGED
+from peft_lab.runs.view import Status
+from peft_lab.sweeping.executor import Executor
+
+POLL = 0.2  # seconds
+MOST_LOST = 3  # times that a run is begun again in one command
+
+#: Told how many runs are done, of how many, and those under way.
+Watch = Callable[[int, int, Sequence[Run]], None]
+
+
+class _Standing:
+    """One run of the sweep: what is asked for, the run that speaks for it, and what this command did about it."""
+
+    def __init__(self, spec: RunSpec, run: Run | None) -> None:
+        self.spec, self.run = spec, run
+        self.begun = 0
+        self.problem = ""
+
+    def status(self) -> Status | None:
+        return None if self.run is None else status_of(self.run)
+
+    def ending(self) -> bool:
+        """Whether a process of a command that was killed is still about to write the run's ending."""
+        status = self.status()
+        return self.run is not None and status is not Status.DONE and hold.held(self.run)
+
+    def settled(self) -> bool:
+        """Whether there is nothing more to do about it now."""
+        status = self.status()
+        if status is Status.DONE or self.problem:
+            return True
+        if status is None or self.run is None or not status.final:
+            return False
+        # Nobody asked it to stop: its process ended with the command that had begun it.
+        cut_off = status is Status.LOST or (status is Status.STOPPED and not self.run.asked_to_stop())
+        return self.begun >= (MOST_LOST if cut_off else 1)
+
+
+def carry_out(
+    specs: Sequence[RunSpec], executor: Executor, watch: Watch, stop: Callable[[], bool]
+) -> list[dict[str, Any]]:
+    """Make the runs that are missing; a row for each, in order.
+
+    Args:
+        stop: whether to end: the runs under way end after their step, and go on when the sweep is carried out again.
+
+    Raises:
+        RunError: another process carries out this sweep.
+    """
+    with _alone(specs):
+        rows = [_Standing(spec, run) for spec, run in zip(specs, runs_of(specs), strict=True)]
+        while not stop():
+            executor.look()
+            going = [row for row in rows if (status := row.status()) and not status.final]
+            waiting = [row for row in rows if row not in going and not row.settled() and not row.ending()]
+            watch(
+                sum(row.status() is Status.DONE for row in rows),
+                len(rows),
+                [row.run for row in going if row.run],
+            )
+            if not going and not waiting and not any(row.ending() for row in rows):
+                break
+            for row in waiting[: max(0, executor.slots - len(going))]:
+                _begin(row, executor)
+            time.sleep(POLL)
+        _end([row.run for row in rows if row.run is not None], executor)
+    return [_row(row) for row in rows]
+
+
+def _begin(row: _Standing, executor: Executor) -> None:
+    row.begun += 1
+    try:
+        if row.run is None:
+            row.run = store.get(executor.start(row.spec))
+        else:
+            executor.again(row.run)
+    except (RunError, BadInput) as error:
+        row.problem = str(error)
+
+
+def _end(runs: Sequence[Run], executor: Executor) -> None:
+    """Let what is still under way end after its step."""
+    going = [run for run in runs if not status_of(run).final]
+    for run in going:
+        run.ask_to_stop()
+    while any(not status_of(run).final for run in going):
+        executor.look()
+        time.sleep(POLL)
+
+
+@contextmanager
+def _alone(specs: Sequence[RunSpec]) -> Iterator[None]:
+    content = json.dumps([spec.to_dict() for spec in specs], sort_keys=True)
+    store.root().mkdir(parents=True, exist_ok=True)
+    lock = FileLock(store.root() / f".sweep-{hashlib.sha256(content.encode()).hexdigest()[:12]}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError("Another command is carrying out this sweep; wait for it or end it.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _row(row: _Standing) -> dict[str, Any]:
+    """As ``sweep --json`` has it: bytes as integers, seconds as floats."""
+    spec = row.spec
+    found: dict[str, Any] = {
+        "method": spec.method,
+        "values": {**spec.values, "learning_rate": spec.learning_rate},
+        "seed": spec.seed,
+        "run_id": None,
+        "status": "failed" if row.problem else "missing",
+        "message": row.problem,
+        "loss": [],
+        "metric": None,
+        "seconds": None,
+        "peak_bytes": None,
+    }
+    if row.run is None:
+        return found
+    try:
+        result = record.result(row.run)
+    except PeftLabError as error:
+        return {**found, "run_id": row.run.id, "status": DAMAGED, "message": str(error)}
+    return {
+        **found,
+        "run_id": row.run.id,
+        "status": result["status"],
+        "message": row.problem or result["message"],
+        "loss": result["loss"],
+        "metric": result["metric"],
+        "seconds": result["seconds"],
+        "peak_bytes": (result["memory"] or {}).get("peak_bytes"),
+    }

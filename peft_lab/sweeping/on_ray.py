@@ -1,0 +1,150 @@
+"""A sweep's runs as Ray tasks: on every node of a cluster, whose nodes share the lab folder under the same path.
+
+Ray places the tasks, waits for processors or GPUs, and starts a task again elsewhere when its node is lost. What a run
+is, it does not know: that stands in the run store, where the pages and the next command find it.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from peft_lab.assets import store as assets
+from peft_lab.errors import BadInput, RunError
+from peft_lab.runs import going_on, hold, owners, room, store
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.store import Run
+
+CARRIER = "ray"
+PATIENCE = 10.0  # seconds to wait for a cluster's address to answer
+RETRIES = 3  # times that Ray starts a task again whose node or process was lost
+
+
+class OnRay:
+    """Hands runs to Ray, as many at a time as the cluster has room for."""
+
+    def __init__(self, address: str | None = None, cpus: int = 1, gpus: float = 0.0) -> None:
+        """Join a cluster, or start one on this machine.
+
+        Args:
+            address: of the head node, such as ``10.0.0.1:6379``; ``None``: what RAY_ADDRESS names, else a cluster of
+                this machine alone, which ends with this process.
+            cpus, gpus: what one training takes; a GPU can be shared (0.5).
+
+        Raises:
+            BadInput: Ray is not installed, there is no cluster at that address, or none of its nodes has so much.
+        """
+        if cpus < 1:
+            raise BadInput(f"A training takes at least one processor, not {cpus}.", "cpus")
+        if gpus < 0:
+            raise BadInput(f"A training cannot take {gpus:g} GPUs.", "gpus")
+        self._ray = _ray()
+        _require_answer(address)
+        self._cpus, self._gpus = cpus, gpus
+        self._tasks: dict[Any, Run] = {}
+        self._heart = owners.Heart(lambda: [run.folder for run in list(self._tasks.values())])
+        try:
+            self._ray.init(
+                address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            at = f"at {address}" if address else "where RAY_ADDRESS points"
+            raise BadInput(
+                f"No Ray cluster answers {at}: {' '.join(str(error).split())[:200]}", "address"
+            ) from error
+        if not any(self._fit(node) for node in self._nodes()):
+            self.close()
+            raise BadInput(
+                f"No node of this Ray cluster has {cpus} processors"
+                + (f" and {gpus:g} GPUs." if gpus else "."),
+                "cpus",
+            )
+        # A process trains one run: the next begins with nothing of this one in its memory.
+        self._task = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=RETRIES)(_carry)
+
+    @property
+    def slots(self) -> int:
+        """Trainings for which the nodes have room, now: a node may have come or gone."""
+        return max(1, sum(self._fit(node) for node in self._nodes()))
+
+    def start(self, spec: RunSpec) -> str:
+        room.require(spec)
+        return self._hand_over(store.create(spec, owners.myself(), CARRIER)).id
+
+    def again(self, run: Run) -> None:
+        going_on.require(run, anew=True)
+        room.require(run.spec)
+        going_on.reopen(run, owners.myself(), anew=True, carrier=CARRIER)
+        self._hand_over(run)
+
+    def look(self) -> None:
+        """A run whose task Ray has given up gets its ending."""
+        if not self._tasks:
+            return
+        ended, _ = self._ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=0)
+        for task in ended:
+            run = self._tasks[task]
+            if hold.held(run):
+                continue  # a process that Ray takes for lost still writes it: looked at again
+            del self._tasks[task]
+            why = "Its Ray task ended without an ending of the run."
+            try:
+                self._ray.get(task)
+            except Exception as error:  # noqa: BLE001  whatever it was on that node, it ends this one run
+                why = f"Ray gave up on it: {' '.join(str(error).split())[:300]}"
+            if run.folder.exists() and not run.status().final:
+                run.log.end("lost", message=why)
+
+    def close(self) -> None:
+        with suppress(Exception):
+            self._ray.shutdown()
+
+    def _hand_over(self, run: Run) -> Run:
+        owners.touch(run.folder)
+        self._tasks[self._task.remote(str(run.folder), str(assets.home()), hold.turn(run), self._cpus)] = run
+        self._heart.start()
+        return run
+
+    def _nodes(self) -> list[dict[str, float]]:
+        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+
+    def _fit(self, node: dict[str, float]) -> int:
+        """How many trainings a node has room for."""
+        many = int(node.get("CPU", 0) // self._cpus)
+        return min(many, int(node.get("GPU", 0) / self._gpus + 1e-9)) if self._gpus else many
+
+
+def _carry(folder: str, home: str, turn: float, threads: int) -> str:
+    """What runs on a node."""
+    from peft_lab.queue import elsewhere
+
+    if not Path(folder).is_dir():
+        raise RunError(
+            f"This node does not see {folder}: the lab folder has to be shared under the same path."
+        )
+    return elsewhere.carry(folder, home, turn, threads)
+
+
+def _require_answer(address: str | None) -> None:
+    """Let an address pass at which something listens: Ray itself asks a dead one for minutes.
+
+    Raises:
+        BadInput: nothing answers at ``host:port``; other forms are left to Ray.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise BadInput(f"No Ray cluster answers at {address}: {error}.", "address") from error
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise BadInput("Ray is not installed here: pip install ray.", "executor") from None
+    return ray

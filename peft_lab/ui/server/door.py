@@ -1,0 +1,173 @@
+"""The door of a class: nobody gets further without the cookie that a join code is given for.
+
+It stands before Streamlit, so what it refuses reaches nothing: no page, no WebSocket, no file for download, no upload.
+A session, an upload or a download that belongs to another learner is refused, too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+import streamlit as st
+from starlette.datastructures import Headers
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from peft_lab import journal, palette
+from peft_lab.classroom import joining, keys, marks, mode
+from peft_lab.classroom.asking import Asker
+from peft_lab.classroom.limits import limits
+from peft_lab.errors import PeftLabError
+from peft_lab.ui.server import downloads, sessions
+
+JOIN = "join"
+OPEN = ("_stcore/health",)  # asked by machines that watch over the server; says nothing of anybody
+CLOSED = ("_stcore/agent", "_stcore/metrics")  # nobody in a class needs them
+_UPLOAD, _MEDIA = "_stcore/upload_file/", "media/"
+_LONGEST_FORM = 4096  # bytes
+_TRIES, _PER = 30, 60.0  # wrong codes from one address, in how many seconds: a room may share an address
+_COLOURS = palette.variables(
+    ink=palette.INK, soft=palette.SOFT, page=palette.PAGE, panel=palette.PANEL, frame=palette.FRAME,
+    edge=palette.EDGE, accent=palette.ACCENT,
+)  # fmt: skip
+_PAGE = (Path(__file__).with_name("join.html")).read_text("utf-8")
+
+
+class Door:
+    """Lets in who has joined."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._base = str(st.get_option("server.baseUrlPath") or "").strip("/")
+        self._wrong: OrderedDict[str, list[float]] = OrderedDict()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        path, headers = self._below(scope["path"]), Headers(scope=scope)
+        who = admitted(headers)
+        if path in OPEN:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http" and path == JOIN:
+            await (await self._join(scope, headers, receive, who))(scope, receive, send)
+        elif who is not None and _may(who, path, headers):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # before it was accepted: status 403
+        elif who is None and "text/html" in headers.get("accept", "") and scope["method"] == "GET":
+            query = scope.get("query_string", b"").decode("latin-1")
+            wanted = f"{path}?{query}" if query else path
+            await RedirectResponse(f"{self._root()}{JOIN}?next={quote(wanted)}", 303)(scope, receive, send)
+        elif who is None:
+            await PlainTextResponse("PEFT Lab: join the class first.\n", 401)(scope, receive, send)
+        else:
+            await PlainTextResponse("PEFT Lab: this is not yours.\n", 403)(scope, receive, send)
+
+    def _below(self, path: str) -> str:
+        found = f"{path.strip('/')}/"
+        return (found.removeprefix(f"{self._base}/") if self._base else found).strip("/")
+
+    def _root(self) -> str:
+        return f"/{self._base}/" if self._base else "/"
+
+    async def _join(self, scope: Scope, headers: Headers, receive: Receive, who: Asker | None) -> Response:
+        if scope["method"] == "GET":
+            wanted = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("next", [""])[0]
+            return _form(self._root(), wanted, "", who is not None)
+        origin = headers.get("origin")
+        if scope["method"] != "POST" or (origin and urlsplit(origin).netloc != headers.get("host")):
+            return PlainTextResponse("PEFT Lab: the code is given on this app's own page.\n", 403)
+        given = await _fields(receive)
+        wanted, address = given.get("next", ""), str((scope.get("client") or ("",))[0])
+        if self._too_many(address):
+            problem = "Too many wrong codes came from here. Wait a minute and try again."
+            return _form(self._root(), wanted, problem, who is not None, 429)
+        try:
+            joined, cookie = joining.join(given.get("code", ""), given.get("name", ""), who)
+        except PeftLabError as error:
+            journal.note("not joined", reason=type(error).__name__)
+            self._wrong.setdefault(address, []).append(time.monotonic())
+            return _form(self._root(), wanted, str(error), who is not None, 403)
+        journal.note("joined", role="teacher" if joined.teacher else "learner")
+        answer = RedirectResponse(self._root() + _inside(wanted), 303)
+        answer.set_cookie(
+            marks.COOKIE, cookie, max_age=marks.LASTS, path=self._root(), httponly=True, samesite="lax",
+            secure=scope.get("scheme") == "https",
+        )  # fmt: skip
+        return answer
+
+    def _too_many(self, address: str) -> bool:
+        since = time.monotonic() - _PER
+        recent = [at for at in self._wrong.pop(address, []) if at > since]
+        if recent:
+            self._wrong[address] = recent
+        while len(self._wrong) > 1000:
+            self._wrong.popitem(last=False)
+        return len(recent) >= _TRIES
+
+
+def ready() -> None:
+    """Find out at the start, not at the first learner, whether codes, limits and secret can be used. Raises
+    PeftLabError."""
+    mode.join_code()
+    limits()
+    keys.keys()
+
+
+def admitted(headers: Headers) -> Asker | None:
+    """Who the browser is that sends these headers; two cookies of the name are none."""
+    sent = [part.strip().partition("=") for line in headers.getlist("cookie") for part in line.split(";")]
+    found = [value for name, _, value in sent if name == marks.COOKIE]
+    return joining.admitted(found[0]) if len(found) == 1 else None
+
+
+def _may(who: Asker, path: str, headers: Headers) -> bool:
+    """Whether somebody who has joined may have what lies at this path, or take up the session that they name."""
+    if path.startswith(CLOSED):
+        return False
+    if path.startswith(_UPLOAD):
+        return sessions.owner_of(path.removeprefix(_UPLOAD).split("/")[0]) == who.owner
+    if path.startswith(_MEDIA):
+        return downloads.holds_file(who.owner, path.removeprefix(_MEDIA))
+    named = headers.get("sec-websocket-protocol", "").split(",")
+    session = named[2].strip() if len(named) > 2 else ""
+    return not session or sessions.owner_of(session) in (None, who.owner)
+
+
+async def _fields(receive: Receive) -> dict[str, str]:
+    body = b""
+    while len(body) <= _LONGEST_FORM:
+        message: Message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    read = parse_qs(body[:_LONGEST_FORM].decode("utf-8", "replace"))
+    return {name: values[0] for name, values in read.items()}
+
+
+def _inside(wanted: str) -> str:
+    """Where to go on: a path of this app, whatever was asked for."""
+    path, mark, query = wanted.partition("?")
+    plain = path.strip("/").replace("_", "").replace("-", "")
+    if plain and not (plain.isascii() and plain.isalnum()):
+        return ""
+    return path.strip("/") + mark + quote(query, safe="=&%+,.-_~:;/")
+
+
+def _form(root: str, wanted: str, problem: str, known: bool, status: int = 200) -> HTMLResponse:
+    fill: dict[str, Any] = {
+        "ROOT": root,
+        "NEXT": wanted[:2000],
+        "PROBLEM": problem,
+        "NOTE": "You have joined already. Another code changes your role; your work stays." if known else "",
+    }
+    page = _PAGE.replace("%COLOURS%", _COLOURS)
+    for name, value in fill.items():
+        page = page.replace(f"%{name}%", escape(str(value), quote=True))
+    return HTMLResponse(page, status, {"cache-control": "no-store"})

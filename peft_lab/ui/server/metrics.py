@@ -1,0 +1,138 @@
+"""What the server measures of itself, in the words of Prometheus (its client library counts and writes them).
+
+Every figure is of this process and its children, but runs and learners, which are of the lab folder: behind several
+servers on one folder each says the same of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import psutil
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from streamlit.runtime import get_instance
+
+from peft_lab import journal
+from peft_lab.classroom import mode, places
+from peft_lab.errors import PeftLabError
+from peft_lab.queue import standing
+from peft_lab.runs.view import Status
+from peft_lab.ui.server import sessions
+
+TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds
+
+
+@cache
+def _registry() -> CollectorRegistry:
+    found = CollectorRegistry()
+    found.register(Lab())
+    ProcessCollector(registry=found)
+    return found
+
+
+@cache
+def _drawing() -> Histogram:
+    return Histogram(
+        "peft_lab_page_seconds",
+        "Seconds in which a whole page was drawn, by page; of a draw that was cut short those until then.",
+        ("page", "outcome"),
+        buckets=BUCKETS,
+        registry=_registry(),
+    )
+
+
+@contextmanager
+def drawn(page: str) -> Iterator[None]:
+    """While a page of this name is drawn: how long it takes, and whether it is drawn to its end."""
+    began, outcome = time.perf_counter(), "cut short"
+    try:
+        yield
+        outcome = "whole"
+    except Exception as error:  # what Streamlit ends a run with is none
+        outcome = "failed"
+        journal.note_error("page failed", error, page=page)
+        raise
+    finally:
+        _drawing().labels(page, outcome).observe(time.perf_counter() - began)
+
+
+class Lab(Collector):
+    """What is looked at when it is asked for."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Everything below, each as it is now."""
+        yield from _runs()
+        yield from _people()
+        yield from _processes()
+
+
+def _runs() -> Iterator[Metric]:
+    try:
+        found = standing.standing()
+    except PeftLabError:
+        return  # the folder cannot be read: no figure, rather than a wrong one
+    by_status = GaugeMetricFamily("peft_lab_runs", "Runs in the lab folder, by status.", labels=["status"])
+    for status, count in found.items():
+        by_status.add_metric([status], count)
+    yield by_status
+    yield GaugeMetricFamily(
+        "peft_lab_queue_length", "Runs in the lab folder that wait for their turn.", found[str(Status.QUEUED)]
+    )
+
+
+def _people() -> Iterator[Metric]:
+    active = getattr(get_instance(), "_session_mgr", None)  # Streamlit's inner part; without it, no figure
+    if active is not None:
+        open_, all_ = active.num_active_sessions(), active.num_sessions()
+        family = GaugeMetricFamily(
+            "peft_lab_sessions",
+            "Pages open in browsers, and those kept for one that may come back.",
+            labels=["state"],
+        )
+        family.add_metric(["open"], open_)
+        family.add_metric(["kept"], all_ - open_)
+        yield family
+    if mode.on():
+        yield GaugeMetricFamily("peft_lab_learners", "Who have joined this class.", len(places.owners()))
+        yield GaugeMetricFamily(
+            "peft_lab_learners_here",
+            "Learners with a page open at this server.",
+            len(sessions.places_of_all()),
+        )
+
+
+def _processes() -> Iterator[Metric]:
+    server = psutil.Process()
+    memory = GaugeMetricFamily(
+        "peft_lab_memory_bytes",
+        "Resident memory; of children together, which counts what they share as often as there are children.",
+        labels=["of"],
+    )
+    threads = GaugeMetricFamily("peft_lab_threads", "Threads.", labels=["of"])
+    sizes, counted = [], 0
+    for child in server.children(recursive=True):
+        try:
+            sizes.append(child.memory_info().rss)
+            counted += child.num_threads()
+        except psutil.Error:
+            continue  # it has just ended
+    memory.add_metric(["server"], server.memory_info().rss)
+    memory.add_metric(["children"], sum(sizes))
+    threads.add_metric(["server"], server.num_threads())
+    threads.add_metric(["children"], counted)
+    yield memory
+    yield threads
+    yield GaugeMetricFamily(
+        "peft_lab_children", "Processes that the server has started: answering, training.", len(sizes)
+    )
+
+
+def text() -> bytes:
+    """All of it, as Prometheus reads it."""
+    return generate_latest(_registry())

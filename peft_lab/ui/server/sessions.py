@@ -1,0 +1,72 @@
+"""Whose session is whose, in a class. Streamlit gives out files and old sessions to whoever knows their names; here
+their owner is asked for, too.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import streamlit as st
+from streamlit.runtime import get_instance
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from peft_lab.classroom import asking, joining, marks, mode
+from peft_lab.classroom.asking import Asker
+from peft_lab.teaching.roll import Place
+
+_KEPT = (
+    6 * 3600.0
+)  # seconds after a session's last run; Streamlit itself lets go of a closed one after minutes
+_lock = threading.Lock()
+_sessions: dict[str, tuple[str, float, str]] = {}  # owner, when it last ran (monotonic), page
+
+
+def who_asks() -> Asker | None:
+    """Who this page's thread works for, by the cookie that its browser sent; ``None`` outside of one."""
+    if get_script_run_ctx(suppress_warning=True) is None:
+        return None
+    return joining.admitted(str(st.context.cookies.get(marks.COOKIE, "")))
+
+
+asking.told_by(lambda: who_asks())
+
+
+def begin(page: str = "") -> None:
+    """First thing in every run of the app: in a class, note whose session it is, and once it is known, on which page.
+
+    Raises:
+        NobodyAsks: a browser without a cookie, or of somebody who is forgotten.
+    """
+    context = get_script_run_ctx(suppress_warning=True)
+    if not mode.on() or context is None:
+        return
+    who = asking.asker()
+    if who is None:
+        return
+    now = time.monotonic()
+    with _lock:
+        for identity in [name for name, (_, at, _) in _sessions.items() if now - at > _KEPT]:
+            del _sessions[identity]
+        before = _sessions.get(context.session_id)
+        _sessions[context.session_id] = (who.owner, now, page or (before[2] if before else ""))
+    joining.note_visit(who.owner)
+
+
+def owner_of(session: str) -> str | None:
+    """Whose session it is; ``None`` for one that has not run a page."""
+    with _lock:
+        found = _sessions.get(session)
+    return None if found is None else found[0]
+
+
+def places_of_all() -> dict[str, Place]:
+    """Where everybody is who has a page open, by owner: of several pages the one that was used last."""
+    now, found = time.monotonic(), dict[str, Place]()
+    active = get_instance()
+    with _lock:
+        rows = sorted(_sessions.items(), key=lambda row: row[1][1])
+    for session, (owner, at, page) in rows:
+        if page and active.is_active_session(session):
+            found[owner] = Place(page, now - at)
+    return found

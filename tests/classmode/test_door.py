@@ -1,0 +1,192 @@
+"""What the door lets through, asked as ASGI servers ask it; the app behind it answers everything with 200."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peft_lab.classroom import joining, keys, marks
+from peft_lab.ui.server import door, downloads, sessions
+from peft_lab.ui.server.door import Door
+from tests.conftest import awaited
+
+from .conftest import CODE
+
+HTML = {"accept": "text/html"}
+
+
+async def _inside(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"inside"})
+
+
+def asked(
+    path: str,
+    cookie: str = "",
+    method: str = "GET",
+    body: str = "",
+    kind: str = "http",
+    by: Any = None,
+    more: Mapping[str, str] | None = None,
+) -> tuple[int, dict[str, str], str]:
+    """Status, headers and text of the answer; of a WebSocket 101 or 403."""
+    path, _, query = path.partition("?")
+    headers = {"host": "lab", **(more or {})}
+    headers |= {"cookie": f"other=1; {marks.COOKIE}={cookie}"} if cookie else {}
+    scope = {
+        "type": kind, "method": method, "path": path, "query_string": query.encode(), "scheme": "http",
+        "client": ("10.0.0.1", 1), "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }  # fmt: skip
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body.encode(), "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    awaited((by or Door(_inside))(scope, receive, send))
+    first = sent[0]
+    if kind == "websocket":
+        return (101 if first["type"] == "websocket.accept" else 403), {}, ""
+    told = {name.decode(): value.decode() for name, value in first["headers"]}
+    return first["status"], told, b"".join(each.get("body", b"") for each in sent).decode()
+
+
+@pytest.fixture
+def cookies(empty_class: Path) -> tuple[str, str]:
+    """Ada's and Bob's."""
+    return joining.join(CODE, "Ada")[1], joining.join(CODE, "Bob")[1]
+
+
+def owner(cookie: str) -> str:
+    return cookie.split(".")[1]
+
+
+PATHS = ["/", "/lora", "/static/js/index.js", "/media/x.csv", "/_stcore/host-config", "/component/x/y.js"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_without_a_cookie_there_is_only_the_form(path: str, empty_class: Path) -> None:
+    assert asked(path)[0] == 401
+    status, headers, _ = asked(f"{path}?r=4", more=HTML)
+    assert status == 303 and headers["location"].startswith("/join?next=")
+    assert asked("/_stcore/stream", kind="websocket")[0] == 403
+    assert asked(path, method="POST", more=HTML)[0] == 401
+
+
+@pytest.mark.parametrize("path", ["/", "/lora", "/static/js/index.js", "/_stcore/host-config"])
+def test_with_one_the_app_answers(path: str, cookies: tuple[str, str]) -> None:
+    assert asked(path, cookies[0]) == (200, {}, "inside")
+    assert asked("/_stcore/stream", cookies[0], kind="websocket")[0] == 101
+
+
+def test_health_is_open_and_what_nobody_needs_is_closed(cookies: tuple[str, str]) -> None:
+    assert asked("/_stcore/health")[0] == 200
+    for path in ("/_stcore/metrics", "/_stcore/agent/interact", "/_stcore/agent/mcp"):
+        assert asked(path, cookies[0])[0] == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["/_stcore/healthx", "/_stcore/health/../stream", "/x/_stcore/health", "//lora"]
+)
+def test_nothing_else_is_open(path: str, empty_class: Path) -> None:
+    assert asked(path)[0] == 401
+
+
+def test_two_cookies_are_none(cookies: tuple[str, str]) -> None:
+    ada, bob = cookies
+    assert asked("/", cookie=f"{ada}; {marks.COOKIE}={bob}")[0] == 401
+
+
+def test_the_code_is_asked_once_and_leads_on(empty_class: Path) -> None:
+    status, _, page = asked("/join?next=lora%3Fr%3D4", more=HTML)
+    assert status == 200 and 'value="lora?r=4"' in page and "Join the class" in page
+    status, headers, _ = asked("/join", method="POST", body="code=Blue+Whale&name=Ada&next=lora%3Fr%3D4")
+    assert (status, headers["location"]) == (303, "/lora?r=4")
+    cookie = headers["set-cookie"]
+    assert {"HttpOnly", "SameSite=lax", "Path=/"} <= set(cookie.split("; "))
+    value = re.match(rf"{marks.COOKIE}=([^;]+)", cookie)
+    assert value and asked("/lora", value[1])[2] == "inside"
+
+
+def test_a_wrong_code_is_told_and_many_are_slowed_down(empty_class: Path) -> None:
+    by = Door(_inside)
+    status, headers, page = asked("/join", method="POST", body="code=wrong", by=by)
+    assert status == 403 and "set-cookie" not in headers and "not the code of this class" in page
+    for _ in range(door._TRIES):
+        status = asked("/join", method="POST", body="code=wrong", by=by)[0]
+    assert status == 429
+    assert asked("/join", method="POST", body=f"code={CODE}", by=by)[0] == 429, "no more guesses for now"
+
+
+def test_another_site_cannot_join_for_somebody(cookies: tuple[str, str]) -> None:
+    body = f"code={CODE}"
+    assert asked("/join", cookies[0], "POST", body, more={"origin": "https://evil.example"})[0] == 403
+    assert asked("/join", cookies[0], "POST", body, more={"origin": "null"})[0] == 403
+    assert asked("/join", cookies[0], "POST", body, more={"origin": "http://lab"})[0] == 303
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    ["//evil.example", "https://evil.example", "\\\\evil.example", "/\t/evil", "lora\r\nX: y", "a/../b"],
+)
+def test_joining_leads_nowhere_else(wanted: str, empty_class: Path) -> None:
+    from urllib.parse import quote
+
+    _, headers, _ = asked("/join", method="POST", body=f"code={CODE}&next={quote(wanted)}")
+    assert re.fullmatch(r"/[a-z.]*", headers["location"]) and "//" not in headers["location"]
+
+
+def test_what_was_asked_for_is_written_out_harmlessly(empty_class: Path) -> None:
+    _, _, page = asked('/join?next="><script>alert(1)</script>', more=HTML)
+    assert "<script" not in page
+
+
+def test_the_teachers_code_makes_a_teacher_of_the_same_person(cookies: tuple[str, str]) -> None:
+    _, headers, _ = asked("/join", cookies[0], "POST", f"code={keys.keys().teacher}")
+    value = headers["set-cookie"].split(";")[0].partition("=")[2]
+    who = joining.admitted(value)
+    assert who is not None and who.teacher and who.owner == owner(cookies[0])
+
+
+def test_a_session_is_taken_up_by_its_owner_alone(
+    cookies: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streamlit lets a WebSocket take up an old session by its name, with all that stands in it."""
+    monkeypatch.setattr(sessions, "_sessions", {"s-ada": (owner(cookies[0]), 0.0, "lora")})
+    named = {"sec-websocket-protocol": "streamlit, xsrf, s-ada"}
+    assert asked("/_stcore/stream", cookies[0], kind="websocket", more=named)[0] == 101
+    assert asked("/_stcore/stream", cookies[1], kind="websocket", more=named)[0] == 403
+
+
+def test_uploads_go_into_ones_own_session(cookies: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "_sessions", {"s-ada": (owner(cookies[0]), 0.0, "lora")})
+    path = "/_stcore/upload_file/s-ada/f1"
+    assert asked(path, cookies[0], "PUT")[0] == 200
+    for method in ("PUT", "DELETE", "GET"):
+        assert asked(path, cookies[1], method)[0] == 403
+    assert asked("/_stcore/upload_file/unknown/f1", cookies[0], "PUT")[0] == 403
+
+
+def test_a_download_is_its_owners(cookies: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Manager:
+        _files_by_session_and_coord = {"s-ada": {"1.2": "abc.csv"}}  # noqa: RUF012
+
+    class Runtime:
+        media_file_mgr = Manager()
+
+    monkeypatch.setattr(sessions, "_sessions", {"s-ada": (owner(cookies[0]), 0.0, "lora")})
+    monkeypatch.setattr(downloads, "get_instance", Runtime)
+    assert asked("/media/abc.csv", cookies[0])[0] == 200
+    assert asked("/media/abc.csv", cookies[1])[0] == 403
+    assert asked("/media/other.csv", cookies[0])[0] == 403
+    Manager._files_by_session_and_coord = {}
+    assert asked("/media/abc.csv", cookies[0])[0] == 403

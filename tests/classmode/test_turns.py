@@ -1,0 +1,282 @@
+"""Turns, limits, clean-up and the teacher's view, on runs that are written down and not trained."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peft_lab.classroom import joining, keys, places, shown
+from peft_lab.classroom import limits as allowed
+from peft_lab.classroom.asking import OPERATOR, Asker, acting_for, carried
+from peft_lab.errors import RunError
+from peft_lab.methods import get_method
+from peft_lab.models.catalogue import get_model
+from peft_lab.queue import fair, limits, unended
+from peft_lab.queue.ahead import ahead
+from peft_lab.queue.queue import RunQueue
+from peft_lab.runs import owners, store
+from peft_lab.runs.spec import RunRequest, RunSpec
+from peft_lab.runs.store import Run
+from peft_lab.runs.view import Status
+from peft_lab.teaching import expiry, roll
+from peft_lab.teaching.roll import QUIET, WAITING, Place
+from tests.runs.driving import PATIENCE, until
+
+from .conftest import joined
+
+ASKED = RunRequest("minilm-l6", "bitfit", "sentiment", steps=20, batch=2, eval_rows=4)
+SPEC = RunSpec(
+    **{
+        **vars(ASKED),
+        "values": get_method("bitfit").defaults(get_model("minilm-l6").shape),
+        "learning_rate": 1e-3,
+        "max_length": 64,
+    }
+)
+DAY = 24 * 3600.0
+
+
+def queued(who: Asker) -> Run:
+    with acting_for(who):
+        run = store.create(SPEC, owners.myself())
+        owners.touch(run.folder)
+        return run
+
+
+def test_owners_take_turns(empty_class: Path) -> None:
+    ada, bob = joined("Ada"), joined("Bob")
+    first, second, third = (queued(ada) for _ in range(3))
+    other = queued(bob)
+    mine = queued(Asker(OPERATOR))
+    assert fair.in_turn(unended.unfinished()) == [first, other, mine, second, third]
+    assert unended.before(other) == [first] and unended.before(third) == [first, other, mine, second]
+    fair.note_turn(first)
+    first.log.emit("starting")
+    assert unended.before(other) == [first], "what trains stands before what waits"
+    first.log.emit("done")
+    assert fair.in_turn(unended.unfinished()) == [other, mine, second, third], "Ada has just had her turn"
+    fair.note_turn(other)
+    other.log.emit("stopped", message="")
+    assert fair.in_turn(unended.unfinished()) == [mine, second, third]
+
+
+@given(st.lists(st.integers(0, 3), max_size=12))
+def test_turns_are_first_come_first_served_for_each_and_fair_between_them(come: list[int]) -> None:
+    top = places.shared() / places.FOLDER
+    rows = [
+        (float(at), Run(f"run{at}", top / f"{who:032x}" / "runs" / f"run{at}")) for at, who in enumerate(come)
+    ]
+    order = fair.in_turn(rows)
+    assert sorted(run.id for run in order) == sorted(run.id for _, run in rows)
+    for who in set(come):
+        own = [run for run in order if int(run.folder.parent.parent.name, 16) == who]
+        assert own == [run for _, run in rows if int(run.folder.parent.parent.name, 16) == who]
+    # nobody has a second turn before everybody who waits has had a first, and so on
+    turns = [int(run.folder.parent.parent.name, 16) for run in order]
+    rounds = [turns[:place].count(who) for place, who in enumerate(turns)]
+    assert rounds == sorted(rounds)
+    if len(set(come)) <= 1:
+        assert order == [run for _, run in rows]
+
+
+def test_a_queue_lets_a_newcomer_before_anothers_second_run(
+    empty_class: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, bob = joined("Ada"), joined("Bob")
+    queue, trained, may_go = RunQueue(), list[str](), threading.Event()
+
+    def train(run: Run) -> None:
+        fair.note_turn(run)
+        run.log.emit("starting")
+        trained.append(run.id)
+        assert may_go.wait(PATIENCE)
+        run.log.emit("done")
+
+    monkeypatch.setattr(queue, "_run", train)
+    runs = [queued(ada) for _ in range(3)]
+    for run in runs:
+        queue._take(run)
+    until(lambda: trained)
+    late = queued(bob)
+    queue._take(late)
+    may_go.set()
+    until(lambda: len(trained) == 4)
+    assert trained == [run.id for run in (runs[0], late, runs[1], runs[2])]
+
+
+def test_of_others_one_sees_that_they_are_before_and_nothing_else(empty_class: Path) -> None:
+    ada, bob = joined("Ada"), joined("Bob")
+    queued(ada)
+    waiting = queued(bob)
+    with acting_for(bob):
+        (one,) = ahead(waiting.id)
+    assert (one.id, one.spec, one.status) == ("", None, Status.QUEUED)
+
+
+# -- limits ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tight(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> Asker:
+    monkeypatch.setenv(allowed.VARIABLE, "runs=2,steps=20,megabytes=60,upload_megabytes=1")
+    return joined("Ada")
+
+
+def test_so_many_runs_at_a_time(tight: Asker) -> None:
+    bob = joined("Bob")
+    first = queued(tight)
+    with acting_for(tight):
+        assert limits.refusal(SPEC) is None and "(1 now)" in limits.said()
+    queued(tight)
+    with acting_for(tight), pytest.raises(RunError, match="2 of your runs have not ended"):
+        limits.require(SPEC)
+    with acting_for(bob):
+        assert limits.refusal(SPEC) is None
+    first.log.emit("stopped", message="")
+    with acting_for(tight):
+        assert limits.refusal(SPEC) is None
+
+
+def test_so_many_steps(tight: Asker) -> None:
+    with acting_for(tight):
+        assert limits.refusal_of_steps(20) is None
+        assert "21 steps are too many" in str(limits.refusal_of_steps(21))
+        assert "too many" in str(limits.refusal(RunSpec(**{**vars(SPEC), "steps": 21})))
+
+
+def test_so_many_bytes(tight: Asker) -> None:
+    run = queued(tight)
+    run.log.emit("done")
+    with acting_for(tight):
+        assert limits.refusal(SPEC) is None
+        (run.folder / "big").write_bytes(bytes(59_000_000))
+        limits._sizes.clear()
+        assert "Delete runs" in str(limits.refusal(SPEC))
+        assert limits.refusal_of_upload(1_000_000) is None
+        assert "may keep 1.00 MB" in str(limits.refusal_of_upload(1_000_001))
+
+
+def test_teacher_and_operator_have_no_limits(tight: Asker) -> None:
+    long = RunSpec(**{**vars(SPEC), "steps": 100_000})
+    for who in (joined("Grace", keys.keys().teacher), Asker(OPERATOR)):
+        with acting_for(who):
+            assert limits.refusal(long) is None and limits.said() == ""
+
+
+def test_without_a_class_there_are_none(own_home: Path) -> None:
+    assert limits.refusal(RunSpec(**{**vars(SPEC), "steps": 100_000})) is None and limits.said() == ""
+
+
+# -- what is old -------------------------------------------------------------------------------------------------
+
+
+def _age(path: Path, days: float) -> None:
+    at = time.time() - days * DAY
+    os.utime(path, (at, at))
+
+
+def test_old_runs_and_uploads_go_and_others_stay(empty_class: Path) -> None:
+    ada = joined("Ada")
+    days = allowed.Limits().days
+    old, new, going = (queued(ada) for _ in range(3))
+    for run in (old, new):
+        run.log.emit("done")
+    with acting_for(ada):
+        uploads = places.mine() / limits.UPLOADS
+    uploads.mkdir()
+    for name, age in (("old.csv", days + 1), ("new.csv", days - 1)):
+        (uploads / name).touch()
+        _age(uploads / name, age)
+    for run in (old, going):
+        for path in (run.log.path, run.folder):
+            _age(path, days + 1)
+    assert expiry.clear() == expiry.Removed(0, 1, 1)
+    assert not old.folder.exists() and new.folder.exists() and going.folder.exists()
+    assert [file.name for file in uploads.iterdir()] == ["new.csv"]
+
+
+def test_who_has_not_come_for_long_is_forgotten_unless_a_run_goes(empty_class: Path) -> None:
+    ada, bob, eve = joined("Ada"), joined("Bob"), joined("Eve")
+    queued(bob)
+    days = allowed.Limits().days
+    now = time.time() + (days + 1) * DAY
+    os.utime(empty_class / "class" / eve.owner / "who.json", (now, now))
+    assert expiry.clear(now).learners == 1
+    assert set(places.owners()) == {bob.owner, eve.owner} and ada.owner not in places.owners()
+
+
+# -- the teacher -------------------------------------------------------------------------------------------------
+
+
+def test_the_teacher_sees_who_is_where_and_who_may_need_help(empty_class: Path) -> None:
+    ada, bob, eve = joined("Ada"), joined(""), joined("Eve")
+    teacher = joined("Grace", keys.keys().teacher)
+    queued(ada).log.emit("failed", message="out of memory")
+    queued(bob)
+    where = {ada.owner: Place("lora", 1.0), eve.owner: Place("tour", QUIET + 60)}
+    with acting_for(teacher):
+        rows = roll.rows(where, but=teacher.owner)
+        later = roll.rows(where, but=teacher.owner, now=time.time() + WAITING + 61)
+    assert [row.learner.title for row in rows] == ["Ada", "Learner 2", "Eve"]
+    assert [row.stuck for row in rows] == ["the last run failed", "", "nothing done for 11 min"]
+    assert later[1].stuck == "has waited 6 min for a run"
+    assert rows[0].latest is not None and rows[0].latest.problem == "out of memory"
+
+
+def test_only_the_teacher_ends_anothers_run(empty_class: Path) -> None:
+    ada, bob = joined("Ada"), joined("Bob")
+    teacher = joined("Grace", keys.keys().teacher)
+    run = queued(ada)
+    for who in (ada, bob, Asker(OPERATOR)):
+        with acting_for(who), pytest.raises(places.NotATeacher):
+            roll.end(ada.owner, run.id)
+        with acting_for(who), pytest.raises(places.NotATeacher):
+            roll.rows({})
+    assert not run.asked_to_stop()
+    with acting_for(teacher):
+        roll.end(ada.owner, run.id)
+    assert run.asked_to_stop()
+
+
+def test_a_visit_is_noted(empty_class: Path) -> None:
+    ada = joined("Ada")
+    note = empty_class / "class" / ada.owner / joining.WHO
+    _age(note, 1)
+    joining.note_visit(ada.owner)
+    assert time.time() - joining.learner_of(ada.owner).seen < DAY / 2
+
+
+def test_what_another_thread_does_is_done_for_who_asked(empty_class: Path) -> None:
+    ada = joined("Ada")
+    found: list[Path] = []
+    with acting_for(ada):
+        work = carried(lambda: found.append(places.mine()))
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(PATIENCE)
+    assert found == [empty_class / "class" / ada.owner]
+
+
+def test_what_the_teacher_shows_is_seen_by_all_and_set_by_nobody_else(empty_class: Path) -> None:
+    ada, teacher = joined("Ada"), joined("Grace", keys.keys().teacher)
+    with acting_for(ada):
+        with pytest.raises(places.NotATeacher):
+            shown.show("lora", {"r": "4"})
+        with pytest.raises(places.NotATeacher):
+            shown.take_back()
+    assert shown.shown() is None
+    with acting_for(teacher):
+        shown.show("lora", {"r": "4"})
+    found = shown.shown()
+    assert found is not None and (found.page, found.settings) == ("lora", {"r": "4"})
+    (empty_class / "class/shown.json").write_text('{"page": "lora", "settings": 3}')
+    assert shown.shown() is None
+    with acting_for(teacher):
+        shown.take_back()
+    assert not (empty_class / "class/shown.json").exists()

@@ -1,0 +1,174 @@
+"""Two servers of one class behind nginx, with the configuration that compose.yaml uses; learners speak the browser's
+protocol. The container images themselves are not built here."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bench.load.browser import Browser
+from peft_lab.classroom import mode
+from peft_lab.ui.server import watched
+from tests.browser.conftest import ROOT, _free_port, served
+from tests.conftest import awaited, link, missing
+
+from .conftest import CODE
+
+pytestmark = [pytest.mark.slow, pytest.mark.weights]
+BASE, TOKEN = "teach/lab", "a-token-of-this-test"
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))
+TEMPLATE = (ROOT / "deploy/nginx.conf.template").read_text("utf-8")
+
+
+def filled(values: dict[str, str]) -> str:
+    """The template as nginx's image fills it in: names of the environment, and no others."""
+    return re.sub(r"\$\{(\w+)\}", lambda found: values.get(found[1], found[0]), TEMPLATE)
+
+
+def test_compose_gives_the_template_all_that_it_asks_for() -> None:
+    given = COMPOSE["services"]["proxy"]["environment"]
+    assert set(re.findall(r"\$\{(\w+)\}", TEMPLATE)) == given.keys()
+    servers = [name for name, service in COMPOSE["services"].items() if "healthcheck" in service]
+    assert [given[name].partition(":")[0] for name in ("LAB_ONE", "LAB_TWO")] == servers == ["one", "two"]
+
+
+def test_compose_starts_the_servers_with_options_that_there_are() -> None:
+    from typer.testing import CliRunner
+
+    from peft_lab import cli
+
+    said = re.sub(
+        r"\x1b\[[0-9;]*m", "", CliRunner().invoke(cli.app, ["serve", "--help"], terminal_width=200).stdout
+    )
+    asked = re.findall(r"--[a-z-]+", COMPOSE["services"]["one"]["command"])
+    assert len(asked) > 4 and all(option in said for option in asked)
+
+
+@dataclass
+class Lab:
+    """The proxy's address, those of the servers behind it, and what the proxy writes down."""
+
+    url: str
+    servers: list[str]
+    log: Path
+    stops: list[ExitStack]
+
+    def upstreams(self, part: str) -> list[str]:
+        """Which server answered each request for a path that holds ``part``."""
+        time.sleep(0.2)
+        lines = [line.split() for line in self.log.read_text("utf-8").splitlines()]
+        return [line[4] for line in lines if part in line[3]]
+
+
+@pytest.fixture
+def lab(assets_home: Path, tmp_path: Path) -> Iterator[Lab]:
+    nginx = shutil.which("nginx")
+    if nginx is None:
+        missing("no nginx here: on Debian, apt install nginx")
+    assert nginx is not None
+    link(home := tmp_path / "home")
+    log, port = tmp_path / "access.log", _free_port()
+    environment = {mode.VARIABLE: CODE, watched.VARIABLE: TOKEN, "STREAMLIT_SERVER_ADDRESS": "127.0.0.1"}
+    with ExitStack() as all_:
+        stops = [all_.enter_context(ExitStack()) for _ in range(2)]
+        servers = [
+            stop.enter_context(served(home, tmp_path / f"{number}.txt", BASE, **environment))
+            for number, stop in enumerate(stops)
+        ]
+        values = {
+            "LAB_ONE": servers[0].split("/")[2].replace("localhost", "127.0.0.1"),
+            "LAB_TWO": servers[1].split("/")[2].replace("localhost", "127.0.0.1"),
+            "LISTEN": f"127.0.0.1:{port}", "BASE_PATH": f"/{BASE}", "SCHEME": "$scheme", "ACCESS_LOG": str(log),
+        }  # fmt: skip
+        whole = f"daemon off; pid {tmp_path}/pid; worker_processes 1; events {{}} http {{ {filled(values)} }}"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"):
+            whole = whole.replace("http {", f"http {{ {kind}_temp_path {tmp_path}/{kind};", 1)
+        (tmp_path / "nginx.conf").write_text(whole, "utf-8")
+        command = [
+            nginx,
+            "-e",
+            str(tmp_path / "error.log"),
+            "-p",
+            str(tmp_path),
+            "-c",
+            str(tmp_path / "nginx.conf"),
+        ]
+        proxy = subprocess.Popen(command)
+        all_.callback(proxy.wait)
+        all_.callback(proxy.terminate)
+        deadline = time.monotonic() + 30
+        while not log.exists() and time.monotonic() < deadline and proxy.poll() is None:
+            time.sleep(0.1)
+        assert proxy.poll() is None, (tmp_path / "error.log").read_text("utf-8")
+        yield Lab(f"http://127.0.0.1:{port}/{BASE}", servers, log, stops)
+
+
+def status(url: str, **headers: str) -> int:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+async def opened(url: str) -> Browser:
+    """A learner with the method page of LoRA open, through the proxy: scripts, WebSocket, first draw."""
+    browser = Browser(url, CODE)
+    browser.join()
+    browser.load("lora")
+    await browser.open("lora", "model=minilm-l6")
+    await browser.answered()
+    return browser
+
+
+def test_a_class_behind_nginx(lab: Lab) -> None:
+    assert status(f"{lab.url}/healthz") == 200
+    assert status(f"{lab.url}/metrics", Authorization=f"Bearer {TOKEN}") == 404
+    for server in lab.servers:
+        assert status(f"{server}/metrics", Authorization=f"Bearer {TOKEN}") == 200
+        assert status(f"{server}/metrics") == 403
+
+    async def work() -> None:
+        learners = [await opened(lab.url) for _ in range(4)]
+        for one in learners:
+            await one.move(
+                slider := next(iter(one.sliders.values())),
+                slider.options[-1] if slider.options else slider.max,
+            )
+            await one.answered()
+            assert one.troubles == []
+        # one after the other: a learner's scripts and WebSocket are answered by one server
+        await learners[0].close()
+        before = len(lab.upstreams("/static/"))
+        learners[0].load("lora")
+        assert len(set(lab.upstreams("/static/")[before:])) == 1
+        for one in learners[1:]:
+            await one.close()
+
+        # the server that this learner was with ends: the other takes over, and knows who it is
+        used = lab.upstreams("/static/")[-1]
+        number = next(at for at, url in enumerate(lab.servers) if used.split(":")[1] in url)
+        lab.stops[number].close()
+        assert learners[0].load("lora") > 0, "still joined"
+        await learners[0].open("lora", "model=minilm-l6")
+        await learners[0].answered()
+        assert learners[0].troubles == []
+        assert lab.upstreams("/static/")[-1] != used
+        await learners[0].close()
+
+    awaited(work())
+    assert len({each for each in lab.upstreams("/_stcore/stream") if "," not in each}) == 2, (
+        "both servers are used"
+    )

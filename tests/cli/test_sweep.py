@@ -1,0 +1,64 @@
+"""``sweep`` on the command line: its document, what it repeats, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from peft_lab.runs import store
+from tests.conftest import link
+
+from .conftest import Run
+
+pytestmark = pytest.mark.weights
+ROW = {"method", "values", "seed", "run_id", "status", "loss", "metric", "seconds", "peak_bytes", "message"}
+
+
+def test_a_sweep_is_its_rows_and_the_same_file_again_trains_nothing(
+    run: Run, tmp_path: Path, own_home: Path
+) -> None:
+    link(own_home)
+    file = tmp_path / "sweep.json"
+    wish = {"model": "minilm-l6", "task": "sentiment", "methods": ["bitfit"], "steps": 2, "batch": 4}
+    file.write_text(json.dumps({**wish, "eval_rows": 4, "seeds": [0, 1]}))
+    rows = run("sweep", str(file), "--json").document["rows"]
+    assert [(row["method"], row["seed"], row["status"]) for row in rows] == [
+        ("bitfit", 0, "done"),
+        ("bitfit", 1, "done"),
+    ]
+    for row in rows:
+        assert set(row) == ROW
+        assert len(row["loss"]) == 2 and 0 <= row["metric"]["after"] <= 1
+        assert isinstance(row["peak_bytes"], int) and row["seconds"] > 0
+    assert rows[0]["loss"] != rows[1]["loss"] and "learning_rate" in rows[0]["values"]
+    again = run("sweep", str(file), "--json").document["rows"]
+    assert again == rows and len(store.runs()) == 2
+
+
+def test_a_file_that_asks_for_nothing_is_refused_in_one_line(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    assert "cannot be read" in run("sweep", str(file)).refused()
+    file.write_text("model: minilm-l6\n")
+    assert "names no task" in run("sweep", str(file)).refused()
+
+
+@pytest.mark.parametrize("option", [("--address", "127.0.0.1:6379"), ("--cpus", "2"), ("--gpus", "0.5")])
+def test_what_is_said_of_a_cluster_needs_one(run: Run, tmp_path: Path, option: tuple[str, str]) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(
+        json.dumps({"model": "minilm-l6", "task": "sentiment", "methods": ["bitfit"], "steps": 2})
+    )
+    assert f"{option[0]} says something about Ray's cluster" in run("sweep", str(file), *option).refused()
+
+
+def test_ray_that_is_not_installed_is_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    file = tmp_path / "sweep.yaml"
+    file.write_text(
+        json.dumps({"model": "minilm-l6", "task": "sentiment", "methods": ["bitfit"], "steps": 2})
+    )
+    said = run("sweep", str(file), "--executor", "ray").refused()
+    assert "Ray is not installed here: pip install ray." in said

@@ -1,0 +1,175 @@
+"""A sweep on a Ray cluster: its runs are this machine's, and a killed node or driver loses and repeats nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from peft_lab.errors import BadInput
+from peft_lab.queue import elsewhere
+from peft_lab.queue.unended import unfinished
+from peft_lab.runs import hold, owners, store
+from peft_lab.runs.store import Run
+from peft_lab.runs.view import Status
+from peft_lab.sweeping import asked, carrying
+from peft_lab.sweeping.on_ray import OnRay
+from peft_lab.workers import processes
+from tests.conftest import link
+
+pytestmark = [pytest.mark.weights, pytest.mark.slow]
+STEPS = 60
+WISH: dict[str, Any] = {
+    "model": "minilm-l6",
+    "task": "sentiment",
+    "methods": ["lora"],
+    "steps": STEPS,
+    "batch": 4,
+    "eval_rows": 8,
+    "seeds": [0, 1],
+    "grid": {"learning_rate": [0.001, 0.002]},
+}
+SECONDS = 600
+
+
+@pytest.fixture
+def home(own_home: Path) -> Path:
+    link(own_home)
+    return own_home
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head that trains nothing, and two nodes with a processor each."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made.add_node(num_cpus=1)
+    made.add_node(num_cpus=1)
+    made.wait_for_nodes()
+    yield made
+    ray.shutdown()
+    made.shutdown()  # type: ignore[no-untyped-call]
+
+
+def carried(cluster: Cluster, watch: Callable[[list[Run]], None] = lambda _: None) -> list[dict[str, Any]]:
+    executor = OnRay(cluster.address)
+    until = time.monotonic() + SECONDS
+    try:
+        return carrying.carry_out(
+            asked.of(WISH).specs,
+            executor,
+            lambda _done, _all, going: watch(list(going)),
+            lambda: time.monotonic() > until,
+        )
+    finally:
+        executor.close()
+
+
+def trained_once(rows: list[dict[str, Any]]) -> None:
+    """Every run is done, in one folder, with every step once."""
+    assert [(row["status"], row["message"]) for row in rows] == [("done", "")] * 4
+    assert len({row["run_id"] for row in rows}) == 4
+    assert Counter(run.status() for run in store.runs()) == {Status.DONE: 4}
+    for row in rows:
+        steps = [e["step"] for e in store.get(row["run_id"]).events() if e["type"] == "step"]
+        assert steps == list(range(1, STEPS + 1))
+
+
+def far(runs: list[Run], steps: int) -> list[Run]:
+    return [run for run in runs if run.view().step >= steps]
+
+
+def test_two_nodes_train_two_at_a_time_what_this_machine_trains(home: Path, cluster: Cluster) -> None:
+    together: set[int] = set()
+
+    def watch(going: list[Run]) -> None:
+        together.add(len(far(going, 1)))
+        assert not unfinished(), "a run of the cluster holds up none of this machine's"
+
+    rows = carried(cluster, watch)
+    trained_once(rows)
+    assert 2 in together
+    run = store.create(asked.of(WISH).specs[0], owners.myself())
+    making: Any = processes.context()
+    # with as many threads as a node's processor: more of them add up in another order
+    here = making.Process(target=elsewhere.carry, args=(str(run.folder), str(home), hold.turn(run), 1))
+    here.start()
+    here.join(SECONDS)
+    assert list(run.view().losses) == rows[0]["loss"]
+
+
+def test_a_node_that_is_killed_in_the_middle_repeats_no_finished_step(home: Path, cluster: Cluster) -> None:
+    (node, _) = cluster.worker_nodes
+    killed: list[Run] = []
+
+    def watch(going: list[Run]) -> None:
+        if not killed and len(far(going, 15)) == 2:
+            killed.extend(going)
+            cluster.remove_node(node, allow_graceful=False)
+
+    rows = carried(cluster, watch)
+    assert len(killed) == 2
+    trained_once(rows)
+    went_on = [
+        event["continued"]
+        for run in killed
+        for event in run.events()
+        if event["type"] == "queued" and "continued" in event
+    ]
+    assert len(went_on) == 1 and went_on[0] >= 10, "it went on from its state, not from the start"
+
+
+def test_a_driver_that_is_killed_is_followed_by_one_that_repeats_nothing(
+    home: Path, cluster: Cluster, tmp_path: Path
+) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(json.dumps(WISH))
+    first = _command(file, cluster)
+    until = time.monotonic() + SECONDS
+    while not far(store.runs(), 12):
+        assert first.poll() is None and time.monotonic() < until
+        time.sleep(0.2)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    before = {run.id for run in store.runs()}
+    second = _command(file, cluster)
+    out, problem = second.communicate(timeout=SECONDS)
+    assert second.returncode == 0, problem
+    rows = json.loads(out)["rows"]
+    trained_once(rows)
+    assert before <= {row["run_id"] for row in rows}
+
+
+def test_what_no_node_has_is_told_before_anything_starts(home: Path, cluster: Cluster) -> None:
+    with pytest.raises(BadInput, match="No node of this Ray cluster has 64 processors"):
+        OnRay(cluster.address, cpus=64)
+    with pytest.raises(BadInput, match="and 1 GPUs"):
+        OnRay(cluster.address, gpus=1)
+    assert not ray.is_initialized()
+    assert not store.runs()
+
+
+def test_a_dead_address_is_told_at_once(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    with pytest.raises(BadInput, match=f"No Ray cluster answers at 127.0.0.1:{port}: .*refused"):
+        OnRay(f"127.0.0.1:{port}")
+    assert not ray.is_initialized()
+
+
+def _command(file: Path, cluster: Cluster) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "peft_lab", "sweep", str(file), "--json", "--executor", "ray"]
+    return subprocess.Popen(
+        [*command, "--address", cluster.address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )

@@ -1,0 +1,96 @@
+"""The plan to a date: days that fill ten minutes, turns between topics, intervals only where enough is known."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from peft_lab.errors import BadInput
+from peft_lab.learners.preparing import ENOUGH, LONGEST, MINUTES, interleaved, readiness, wilson
+from peft_lab.learners.records import Review
+from peft_lab.learners.schedule import Learners
+
+NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
+TOPICS = {"a": [f"a{index}" for index in range(8)], "b": [f"b{index}" for index in range(8)]}
+SECONDS = dict.fromkeys([name for names in TOPICS.values() for name in names], 120.0)
+EACH = int(MINUTES * 60 // 120)
+
+
+@pytest.fixture
+def learners(tmp_path: Path) -> Learners:
+    made = Learners(tmp_path / "learners.db", lambda: NOW)
+    made.create("Ada")
+    return made
+
+
+def test_wilson_against_published_values() -> None:
+    # Newcombe 1998, Statistics in Medicine 17, 857-872, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
+    published = (
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    )
+    for known, rated, low, high in published:
+        assert wilson(known, rated) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_nothing_is_said_of_a_topic_with_few_ratings() -> None:
+    few = [Review(name, "good", NOW, None) for name in TOPICS["a"][: ENOUGH - 1]]
+    many = [Review(name, "again" if name == "b0" else "good", NOW, None) for name in TOPICS["b"][:ENOUGH]]
+    a, b = readiness(TOPICS, [*few, *many], {review.question: 0.8 for review in (*few, *many)})
+    assert (a.rated, a.known, a.low, a.high, a.recalled, a.enough) == (4, 4, None, None, None, False)
+    assert (b.rated, b.known, b.enough) == (5, 4, True)
+    assert (b.low, b.high) == wilson(4, 5)
+    assert b.recalled == pytest.approx(0.8)
+
+
+def test_the_last_rating_counts() -> None:
+    reviews = [Review("a0", "again", NOW, None), Review("a0", "good", NOW, None)]
+    assert readiness(TOPICS, reviews, {})[0].known == 1
+
+
+def test_topics_take_turns_and_the_weak_one_goes_first() -> None:
+    topic_of = {name: topic for topic, names in TOPICS.items() for name in names}
+    order = interleaved(("a0", "a1", "a2", "b0", "b1"), topic_of, {"a": 0.1, "b": 0.9})
+    assert order == ("b0", "a0", "b1", "a1", "a2")
+
+
+def test_days_fill_ten_minutes_up_to_the_day_before(learners: Learners) -> None:
+    _, days = learners.days_to("Ada", date(2026, 3, 6), TOPICS, SECONDS)
+    assert [day.on for day in days] == [date(2026, 3, 2 + number) for number in range(4)]
+    assert all(len(day.questions) <= EACH for day in days)
+    assert len(days[0].questions) == EACH
+    assert days[0].again == 0
+    assert {name[0] for name in days[0].questions[:2]} == {"a", "b"}
+    new = [name for day in days for name in day.questions[day.again :]]
+    assert len(new) == len(set(new)), "a question is new once"
+
+
+def test_what_is_due_comes_before_what_is_new(learners: Learners) -> None:
+    learners.rate("Ada", "b3", "again")
+    _, days = learners.days_to("Ada", date(2026, 3, 4), TOPICS, SECONDS)
+    assert days[0].questions[0] == "b3"
+    assert days[0].again == 1
+
+
+def test_the_chance_falls_with_the_days(learners: Learners) -> None:
+    learners.rate("Ada", "a0", "good")
+    chances = [learners.recalled("Ada", NOW + timedelta(days=days))["a0"] for days in (0, 5, 60)]
+    assert 1 >= chances[0] > chances[1] > chances[2] > 0
+
+
+@pytest.mark.parametrize(
+    ("day", "said"),
+    [(NOW.date() - timedelta(days=1), "passed"), (NOW.date() + timedelta(days=LONGEST + 1), "365")],
+)
+def test_a_day_that_cannot_be_planned_for(learners: Learners, day: date, said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        learners.days_to("Ada", day, TOPICS, SECONDS)
+
+
+def test_an_interview_today_leaves_today(learners: Learners) -> None:
+    _, days = learners.days_to("Ada", NOW.date(), TOPICS, SECONDS)
+    assert [day.on for day in days] == [NOW.date()]

@@ -1,0 +1,249 @@
+"""Runs that go on: killed, stopped or failed, they end with the very losses of one that nothing interrupted."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from peft_lab import disk
+from peft_lab.errors import BadInput, RunError
+from peft_lab.methods import all_methods
+from peft_lab.queue import ending
+from peft_lab.queue.queue import get_queue
+from peft_lab.runs import checkpoints, following, going_on, owners, stopping, store, training
+from peft_lab.runs.spec import RunRequest
+from peft_lab.runs.store import Run
+from peft_lab.runs.view import Status
+from peft_lab.training.loop import Made
+
+from .driving import PATIENCE, owns, until
+
+pytestmark = pytest.mark.weights
+DROPPED = {"lora_dropout": 0.3}  # random numbers in every step
+SPEC = RunRequest("minilm-l6", "lora", "sentiment", values=DROPPED, steps=8, batch=4, eval_rows=8)
+_made: list[Run] = []
+
+
+class Killed(BaseException):
+    """As a kill: nothing is tidied up."""
+
+
+@pytest.fixture
+def every_third(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "EVERY", 3)
+    monkeypatch.setattr(checkpoints, "SHARE", 1000)
+
+
+def new(spec: RunRequest) -> Run:
+    run = store.create(spec.complete(), owners.myself())
+    _made.append(run)
+    run.log.emit("starting")
+    return run
+
+
+def carry_on(run: Run) -> Run:
+    ending.end(run, *training.train(run))
+    return run
+
+
+def broken(spec: RunRequest, at: int, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A run that is cut off after ``at`` steps and goes on."""
+    run = new(spec)
+    with monkeypatch.context() as patch:
+        real = following.report
+
+        def report(run: Run, made: Made, measured: dict[str, Any] | None) -> None:
+            real(run, made, measured)
+            if made.step + 1 == at:
+                raise Killed
+
+        patch.setattr(training, "report", report)
+        with pytest.raises(Killed):
+            training.train(run)
+    run.log.emit("lost", message="gone")
+    going_on.reopen(run, owners.myself())
+    return carry_on(run)
+
+
+def left_behind(run: Run) -> tuple[object, ...]:
+    seen = run.view()
+    assert seen.before and seen.after
+    weights = (run.adapter / "adapter_model.safetensors").read_bytes()
+    return (
+        seen.losses,
+        seen.learning_rates,
+        [event["grad_norm"] for event in run.events() if event["type"] == "step"],
+        seen.before.loss,
+        seen.after.loss,
+        weights,
+        json.dumps({name: value for name, value in run.insight().items() if name != "latency"}),  # seconds
+    )
+
+
+@pytest.fixture(scope="module")
+def unbroken(assets_home: Path) -> Run:
+    return carry_on(new(SPEC))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [4, 8])
+@pytest.mark.usefixtures("every_third")
+def test_a_run_that_was_cut_off_ends_as_an_unbroken_one(
+    unbroken: Run, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = broken(SPEC, at, monkeypatch)
+    assert run.view().status is Status.DONE
+    assert left_behind(run) == left_behind(unbroken)
+    recorded, whole = run.trajectory(), unbroken.trajectory()
+    assert recorded is not None and whole is not None
+    assert (
+        recorded.curve.loss == whole.curve.loss
+        and recorded.steps[0] == 0
+        and recorded.steps[-1] == SPEC.steps
+    )
+    assert recorded.ended and {len(part.change) for part in recorded.parts} == {len(recorded.steps)}
+    assert (
+        recorded.stream.moved[0] == whole.stream.moved[0]
+        and recorded.stream.moved[-1] == whole.stream.moved[-1]
+    )
+    assert checkpoints.latest(run.folder) is None  # one that is done needs none
+    again = [event.get("continued") for event in run.events() if event["type"] == "queued"]
+    assert again == [None, 3 * (at // 3)]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("every_third")
+def test_a_run_that_was_stopped_goes_on_from_that_very_step(
+    unbroken: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new(SPEC)
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping, "asked", lambda run: run.view().step == 5)
+        carry_on(run)
+    assert (run.view().status, going_on.step_of(run)) == (Status.STOPPED, 5)
+    going_on.reopen(run, owners.myself())
+    assert run.view().status is Status.QUEUED and not run.record()
+    assert left_behind(carry_on(run)) == left_behind(unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("every_third")
+def test_a_stop_during_the_evaluation_goes_on_with_the_evaluation(unbroken: Run) -> None:
+    run = new(SPEC)
+    calls = []
+
+    def stop(run: Run) -> None:
+        calls.append(run)
+        raise training.Stopped
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_stop_if_asked", stop)
+        carry_on(run)
+    assert calls and (run.view().status, going_on.step_of(run)) == (Status.STOPPED, 8)
+    going_on.reopen(run, owners.myself())
+    assert left_behind(carry_on(run)) == left_behind(unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slug", [slug for slug in all_methods() if slug != "lora"])
+@pytest.mark.usefixtures("every_third")
+def test_every_method_goes_on_to_the_last_digit(slug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = replace(SPEC, method=slug, values={}, steps=7, batch=2, eval_rows=2)
+    if slug == "prefix":  # not on encoders
+        spec = replace(spec, model="smollm2-135m", task="json", max_length=48)
+    whole = carry_on(new(spec))
+    assert left_behind(broken(spec, 5, monkeypatch)) == left_behind(whole)
+
+
+def test_what_cannot_go_on_is_told_in_one_sentence(unbroken: Run) -> None:
+    with pytest.raises(BadInput, match="is done"):
+        get_queue().go_on(unbroken.id)
+    with pytest.raises(RunError, match="no run called"):
+        get_queue().go_on("nothing")
+    dead = store.create(SPEC.complete(), replace(owners.myself(), pid=2**22 + 1))
+    assert dead.view().status is Status.LOST
+    with pytest.raises(BadInput, match="kept no state to go on from"):
+        get_queue().go_on(dead.id)
+    with pytest.raises(BadInput, match="has not ended"):
+        get_queue().go_on(new(SPEC).id)
+
+
+def test_a_state_of_other_releases_is_not_gone_on_with(
+    every_third: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = checkpoints._made_by()
+    versions = iter([{**real, "torch": "0.1"}, real])
+    monkeypatch.setattr(checkpoints, "_made_by", lambda: next(versions))
+    with pytest.raises(RunError, match=r"trained with torch 0\.1 \(here "):
+        broken(SPEC, 4, monkeypatch)
+
+
+def test_a_disk_without_room_ends_no_run(every_third: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "free", lambda folder: 1000)
+    run = carry_on(new(replace(SPEC, steps=4, eval_rows=0)))
+    assert run.view().status is Status.DONE
+    assert not [event for event in run.events() if event["type"] == "checkpoint"]
+
+
+def test_a_loss_that_is_no_number_leaves_nothing_to_go_on_from(every_third: None) -> None:
+    run = new(replace(SPEC, learning_rate=10.0, method="full", values={}, steps=30, eval_rows=0))
+    real = checkpoints.Keeper.made
+
+    def poisoned(self: checkpoints.Keeper, step: int) -> None:
+        real(self, step)
+        with torch.no_grad():
+            self.masters.parameters[-1].fill_(float("nan"))
+            self.masters.publish()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints.Keeper, "made", poisoned)
+        with pytest.raises(RunError, match="no longer a number"):
+            training.train(run)
+    assert checkpoints.latest(run.folder) is None
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_a_run_still_ends_as_an_unbroken_one() -> None:
+    """``kill -9`` of its process, anywhere: while it loads, in a step, while a state is kept, in the evaluation."""
+    chance = random.Random(18)
+    spec = replace(SPEC, steps=60, batch=8, eval_rows=32)
+    whole = get_queue().submit(spec)
+    assert get_queue().wait(whole, 3 * PATIENCE) is Status.DONE
+    run, went_on = store.get(get_queue().submit(spec)), 0
+    for _ in range(6):
+        _wait_past(run, run.view().step + chance.randint(0, 18))  # 0: it may still be loading
+        time.sleep(chance.uniform(0, 0.3))
+        for child in psutil.Process().children(recursive=True):
+            if owns(child, run.id):
+                child.kill()
+        if get_queue().wait(run.id, 3 * PATIENCE) is Status.DONE:
+            break
+        went_on += going_on.step_of(run) is not None
+        get_queue().go_on(run.id, anew=True)
+    assert get_queue().wait(run.id, 3 * PATIENCE) is Status.DONE
+    assert went_on >= 2
+    assert left_behind(run) == left_behind(store.get(whole))
+
+
+def _wait_past(run: Run, step: int) -> None:
+    until(lambda: run.view().step >= min(step, 60) or run.status().final, 3 * PATIENCE)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    """No stop, and no run without an ending, for which the queue would wait."""
+    yield
+    stopping._asked.clear()
+    while _made:
+        run = _made.pop()
+        if run.folder.exists() and not run.status().final:
+            run.log.emit("stopped", message="left by a test")

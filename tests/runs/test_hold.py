@@ -1,0 +1,90 @@
+"""One process writes a run at a time, and only the one that was made for its latest turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from peft_lab.assets import store as assets
+from peft_lab.errors import RunError
+from peft_lab.queue import worker
+from peft_lab.runs import going_on, hold, owners, stopping, store, training
+from peft_lab.runs.spec import RunRequest
+from peft_lab.runs.store import Run
+from peft_lab.runs.view import Status
+from peft_lab.workers import processes
+from tests.conftest import link
+
+pytestmark = pytest.mark.weights
+
+
+@pytest.fixture
+def run(assets_home: Path, own_home: Path) -> Run:
+    link(own_home)  # a run that is left queued would hold up those of other tests
+    spec = RunRequest("minilm-l6", "lora", "sentiment", steps=2, batch=4, eval_rows=8)
+    return store.create(spec.complete(), owners.myself())
+
+
+@pytest.fixture
+def child(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run, float], bool]:
+    """A run's child without a process of its own; whether it trained."""
+    trained: list[Run] = []
+
+    def train(run: Run) -> tuple[str, str]:
+        assert hold.held(run)
+        trained.append(run)
+        return "done", ""
+
+    def call(run: Run, turn: float) -> bool:
+        trained.clear()
+        worker.main(str(run.folder), str(assets.home()), turn)
+        return trained == [run]
+
+    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(worker, "_print_to", lambda path: None)
+    monkeypatch.setattr(stopping, "listen", lambda: None)
+    monkeypatch.setattr(processes, "settle_child", lambda *_, **__: None)
+    return call
+
+
+def test_a_child_trains_the_turn_it_was_made_for(run: Run, child: Callable[[Run, float], bool]) -> None:
+    assert child(run, hold.turn(run))
+    assert run.status() is Status.DONE
+    assert not hold.held(run)
+
+
+def test_a_child_that_comes_late_leaves_a_run_alone_that_was_queued_again(
+    run: Run, child: Callable[[Run, float], bool]
+) -> None:
+    late = hold.turn(run)
+    run.log.emit("lost", message="gone")
+    going_on.reopen(run, owners.myself(), anew=True)
+    before = run.events()
+    assert not child(run, late)
+    assert run.events() == before
+    assert child(run, hold.turn(run))
+
+
+def test_a_child_that_comes_late_leaves_a_run_alone_that_has_ended(
+    run: Run, child: Callable[[Run, float], bool]
+) -> None:
+    run.log.emit("lost", message="gone")
+    assert not child(run, hold.turn(run))
+    assert run.status() is Status.LOST
+
+
+def test_a_run_is_not_opened_again_while_a_process_writes_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold, "WAIT", 0.1)
+    run.log.emit("lost", message="gone")
+    with FileLock(run.folder / hold.LOCK):
+        assert hold.held(run)
+        with pytest.raises(RunError, match="has not ended yet"):
+            going_on.reopen(run, owners.myself(), anew=True)
+    assert run.status() is Status.LOST
+    going_on.reopen(run, owners.myself(), anew=True)
+    assert run.status() is Status.QUEUED
