@@ -8,8 +8,9 @@ import streamlit as st
 
 from peft_lab.ui import pages, shell
 from peft_lab.ui.server import ending, guard
+from peft_lab.ui.shell import dress
 
 if __name__ == "__main__":  # run as the script itself, as Streamlit's AppTest does
     shell.run_app()
 else:
-    app = st.App(pages.MAIN, middleware=guard.middleware(), lifespan=ending.in_order)
+    app = st.App(pages.MAIN, middleware=guard.middleware() + dress.middleware(), lifespan=ending.in_order)

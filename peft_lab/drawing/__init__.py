@@ -62,7 +62,9 @@ def draw_block(
     placement = Placement(shape, anatomy, tuple(parts), quantization)
     metrics = NARROW if layout == "narrow" else WIDE
     title = f"One of {anatomy.layers} blocks of {shape.title}"
-    svg, width, height = compose(metrics, placement, tuple(tokens) or TOKENS, selected, title)
+    # Beside an encoder, a decoder reads what it wrote itself and not the text.
+    read_here = () if anatomy.stack == "decoder" else tuple(tokens)
+    svg, width, height = compose(metrics, placement, read_here or TOKENS, selected, title)
     return Drawing(svg, describe(placement), width, height)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from peft_lab.drawing.anatomy import Half
 from peft_lab.drawing.cores import Activation, Attention, joint
+from peft_lab.drawing.lanes import Lanes
 from peft_lab.drawing.matrix import GATE, Matrix
 from peft_lab.drawing.metrics import Metrics
 from peft_lab.drawing.pieces import PLUS, Hourglass, Norm, Piece
@@ -54,6 +55,8 @@ class Branch:
             self.core = Attention(metrics, placement, half, columns, texts)
         parallel = placement.parallel(place)
         self.beside = Hourglass(metrics, parallel) if parallel and feed else None
+        self.clock = 0.0  # distance from the stream to where the drawing has come
+        self.lanes = Lanes()  # filled while drawing; they begin where the branch leaves the stream
         self.choice = Router(metrics, placement, half) if half.mixture else None
         self.tail = self._tail(place)
         self.joins_after = len(self.tail) - (
@@ -129,8 +132,10 @@ class Branch:
             norm.draw(canvas, m.first, at.leave)
             x = m.first + norm.w
         canvas.arrow([(x, at.leave), (m.bus, at.leave)], head=False)
-        ends = self._entries(canvas, cy, cross)
+        lead = self.lanes.add("flow", [(m.trunk, at.leave), (m.bus, at.leave)], 0.0)
+        ends = self._entries(canvas, cy, cross, at.leave, lead)
         outlet = self._core(canvas, core_x, cy, ends)
+        self._through_core(core_x, cy, ends, outlet)
         if m.fold:
             join = self._folded(canvas, outlet, at)
         else:
@@ -143,7 +148,9 @@ class Branch:
             )
         return at
 
-    def _entries(self, canvas: Canvas, cy: float, cross: bool) -> list[tuple[float, float]]:
+    def _entries(
+        self, canvas: Canvas, cy: float, cross: bool, leave: float, lead: float
+    ) -> list[tuple[float, float]]:
         """The parallel matrices, fed from one vertical line. Returns where their outputs begin.
 
         In cross-attention only the queries come from the stream; keys and values are made of the encoder's output.
@@ -170,7 +177,23 @@ class Branch:
                 canvas.arrow([(edge, centre), (edge + 6, centre)], head=False)
             matrix.draw(canvas, m.column, centre)
             ends.append((right, centre))
+            from_stream = not cross or matrix is self.entry[0]
+            fork = leave if from_stream else (fed[0] + fed[-1]) / 2
+            reached = self.lanes.add("flow", [(m.bus, fork), (m.bus, centre), (left, centre)], lead)
+            self.clock = max(self.clock, matrix.lanes(self.lanes, m.column, centre, reached))
         return ends
+
+    def _through_core(self, x: float, cy: float, ends: list[tuple[float, float]], outlet: float) -> None:
+        """Into the attention, or to the activation and the product; what comes out waits for the last of them."""
+        core = self.core
+        start = self.clock
+        for matrix, (end, y) in zip(self.entry, ends, strict=True):
+            meets = [(x, y)] if isinstance(core, Attention) else [(x + core.w / 2, y), (x + core.w / 2, cy)]
+            self.clock = max(self.clock, self.lanes.add("flow", [(end, y), *meets], start, matrix.group.path))
+        if isinstance(core, Attention):
+            for part, points in core.sources(x, cy):
+                self.lanes.add("trained", [*points, (outlet, cy)], start, part.at)
+            self.clock += core.w
 
     def _core(self, canvas: Canvas, x: float, cy: float, ends: list[tuple[float, float]]) -> float:
         if isinstance(self.core, Activation):
@@ -188,6 +211,7 @@ class Branch:
             x += self._step(piece)
             left, right = piece.ports(x)
             canvas.arrow([(outlet, at.row), (left, at.row)])
+            self._pass(piece, x, at.row, [(outlet, at.row), (left, at.row)])
             if isinstance(piece, Matrix) and piece.gate_left:
                 canvas.arrow([(left + GATE, at.row), (x - 1, at.row)])
             piece.draw(canvas, x, at.row)
@@ -195,12 +219,16 @@ class Branch:
             if self.beside and index == self.joins_after:
                 join = x + 14
                 canvas.arrow([(outlet, at.row), (join - PLUS, at.row)])
+                self.clock = self.lanes.add("flow", [(outlet, at.row), (join + PLUS, at.row)], self.clock)
                 joint(canvas, join, at.row, "+")
                 outlet = x = join + PLUS
-        canvas.arrow(
-            [(outlet, at.row), (at.turn, at.row), (at.turn, at.back), (self.m.trunk + PLUS, at.back)]
-        )
+        way = [(outlet, at.row), (at.turn, at.row), (at.turn, at.back), (self.m.trunk + PLUS, at.back)]
+        canvas.arrow(way)
+        self.lanes.add("flow", way, self.clock)
         return join
+
+    def _pass(self, piece: Piece, x: float, y: float, way: list[tuple[float, float]]) -> None:
+        self.clock = piece.lanes(self.lanes, x, y, self.lanes.add("flow", way, self.clock))
 
     def _folded(self, canvas: Canvas, outlet: float, at: Levels) -> float:
         """The tail on the line above, right to left, and on to the stream. Returns where a parallel adapter joins."""
@@ -210,6 +238,7 @@ class Branch:
             x -= piece.w + max(piece.reach[1], 6)
             left, right = piece.ports(x)
             canvas.arrow([*points, (right, at.back)])
+            self._pass(piece, x, at.back, [*points, (right, at.back)])
             if isinstance(piece, Matrix) and piece.gate:
                 canvas.arrow([(x + piece.w + 6, at.back), (x + piece.w, at.back)])
             piece.draw(canvas, x, at.back)
@@ -218,9 +247,12 @@ class Branch:
             if self.beside and index == self.joins_after:
                 join = x - PLUS
                 canvas.arrow([*points, (join + PLUS, at.back)])
+                self.clock = self.lanes.add("flow", [*points, (join - PLUS, at.back)], self.clock)
                 joint(canvas, join, at.back, "+")
                 points, x = [(join - PLUS, at.back)], join - PLUS - 6
-        canvas.arrow([*points, (self.m.trunk + PLUS, at.back)])
+        way = [*points, (self.m.trunk + PLUS, at.back)]
+        canvas.arrow(way)
+        self.lanes.add("flow", way, self.clock)
         return join
 
     def _parallel(self, canvas: Canvas, glass: Hourglass, at: Levels, first: float, join: float) -> None:
@@ -231,9 +263,14 @@ class Branch:
         glass.draw(canvas, x, y)
         out = x + glass.w
         if not self.m.fold:
-            canvas.arrow([(out, y), (join, y), (join, at.row - PLUS)])
+            way = [(out, y), (join, y), (join, at.row - PLUS)]
         elif join > out + 4:
-            canvas.arrow([(out, y), (join, y), (join, at.back + PLUS)])
+            way = [(out, y), (join, y), (join, at.back + PLUS)]
         else:  # with a norm after it the sum stands further left: around the adapter
             over = y - glass.h / 2 - 7
-            canvas.arrow([(out, y), (out + 8, y), (out + 8, over), (join, over), (join, at.back + PLUS)])
+            way = [(out, y), (out + 8, y), (out + 8, over), (join, over), (join, at.back + PLUS)]
+        canvas.arrow(way)
+        feed = self.lanes.add(
+            "flow", [(self.m.bus, first), (self.m.bus, y), (x, y)], self.m.bus - self.m.trunk
+        )
+        self.lanes.add("flow", way, glass.lanes(self.lanes, x, y, feed))

@@ -54,11 +54,19 @@ class Attention:
         """Least height."""
         return sum(size for _, size, _ in self.rows) * LINE + 14 + len(self.strips) * PITCH
 
+    def _first_strip(self, cy: float) -> float:
+        return cy - len(self.strips) * PITCH / 2 + sum(size for _, size, _ in self.rows) * LINE / 2 + 4
+
+    def sources(self, x: float, cy: float) -> list[tuple[Part, list[tuple[float, float]]]]:
+        """By part, the way from its trained columns to the right edge of the box."""
+        y, right = self._first_strip(cy) + CELL / 2, x + self.w
+        rows = [(part, y + index * PITCH) for index, (_, part) in enumerate(self.strips)]
+        return [(part, [(x + 18, row), (right - 4, row), (right - 4, cy)]) for part, row in rows]
+
     def draw(self, canvas: Canvas, x: float, cy: float, h: float) -> None:
         canvas.rect(x, cy - h / 2, self.w, h, "box plain")
-        strips = len(self.strips) * PITCH
-        canvas.lines(x + self.w / 2, cy - strips / 2, self.rows)
-        y = cy - strips / 2 + sum(size for _, size, _ in self.rows) * LINE / 2 + 4
+        canvas.lines(x + self.w / 2, cy - len(self.strips) * PITCH / 2, self.rows)
+        y = self._first_strip(cy)
         for label, part in self.strips:
             self._cells(canvas, label, part, x + 6, y, self.w - 12)
             y += PITCH

@@ -19,11 +19,14 @@ BRACKET = 4.0  # over the text's tokens: all of them are looked up
 ENCODER = 34.0
 
 
-def embedding(canvas: Canvas, m: Metrics, placement: Placement, top: float) -> tuple[float, float]:
-    """The embedding matrix, left of it its norm. Returns the y where it meets the stream, and the bottom of the row."""
+def embedding(
+    canvas: Canvas, m: Metrics, placement: Placement, top: float
+) -> tuple[float, list[tuple[float, float]], float]:
+    """The embedding matrix, left of it its norm. Returns the y where it meets the stream, the way from the tokens
+    to there, and the bottom of the row."""
     anatomy = placement.anatomy
     if anatomy.embedding is None:
-        return top, top + 10
+        return top, [(m.trunk, top + 10), (m.trunk, top)], top + 10
     matrix = Matrix(m, placement, anatomy.embedding, leftwards=True, flat=True)
     cy, bottom = top + matrix.h / 2, top + matrix.h + m.below + 10
     virtual = placement.at("tokens", "cells") is not None
@@ -39,7 +42,8 @@ def embedding(canvas: Canvas, m: Metrics, placement: Placement, top: float) -> t
     canvas.arrow([(x + matrix.w / 2, bottom - BRACKET), (x + matrix.w / 2, top + matrix.h)])
     matrix.draw(canvas, x, cy)
     _extras(canvas, m, placement, x + matrix.w + max(matrix.beside, 8) + 2, cy)
-    return cy, bottom
+    middle = x + matrix.w / 2
+    return cy, [(middle, bottom), (middle, cy), (m.trunk, cy)], bottom
 
 
 def _extras(canvas: Canvas, m: Metrics, placement: Placement, x: float, cy: float) -> None:

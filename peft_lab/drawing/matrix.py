@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from peft_lab.drawing.lanes import Lanes
 from peft_lab.drawing.measure import LINE, break_name, shorten, side, thickness
 from peft_lab.drawing.metrics import Metrics
 from peft_lab.drawing.pieces import DOT, dots
 from peft_lab.drawing.placement import Placement, dims
-from peft_lab.drawing.svg import Canvas
+from peft_lab.drawing.svg import Canvas, number
 from peft_lab.methods.base import Part
 from peft_lab.models.shapes import PARAMETER, ModuleGroup
 
@@ -82,6 +83,31 @@ class Matrix:
         full = min(self.group.in_features, self.group.out_features)
         return thickness(part.size["rank"], full, self.metrics.strip)
 
+    def lanes(self, found: Lanes, x: float, cy: float, start: float) -> float:
+        """The way through W, and beside it the one through what is trained. Returns the distance at its outlet."""
+        left, right = self.ports(x)
+        forth = [(left, cy), (right, cy)]
+        end = found.add("frozen", forth[::-1] if self.leftwards else forth, start, self.group.path)
+        bypass = self._bypass(x, cy, left, right)
+        if bypass:
+            found.add("trained", bypass[::-1] if self.leftwards else bypass, start, self.group.path)
+        return end
+
+    def _bypass(self, x: float, cy: float, left: float, right: float) -> list[tuple[float, float]]:
+        """From the left to the right: along A and up B; through the gate; past the biases."""
+        edge = x + self.w
+        if self.low_rank:
+            thick = self._thick(self.low_rank)
+            under, beside = cy + self.h / 2 + 3 + thick / 2, edge + 3 + thick / 2
+            return [(left, cy), (left, under), (beside, under), (beside, cy), (right, cy)]
+        if self.gate:
+            ends = (left, left + GATE + 8) if self.gate_left else (edge, right)
+            return [(ends[0], cy), (ends[1], cy)]
+        if self.placement.on(self.group, "bias"):
+            at, above = (x if self.leftwards else edge), cy - self.h / 2 + 4
+            return [(at, above), (at, cy)]
+        return []
+
     def draw(self, canvas: Canvas, x: float, cy: float) -> None:
         top, before = cy - self.h / 2, CONSTANTS if self.quantised else 0.0
         box = (x - before, top, self.w + before, self.h)
@@ -102,7 +128,8 @@ class Matrix:
             canvas.rect(x - CARD * index, top - CARD * index, self.w, self.h, "frame card")
         trained = bool(self.placement.on(self.group, "trainable"))
         kind = "trained" if trained else "frozen"
-        canvas.rect(x, top, self.w, self.h, f"box {kind}{' quantised' if self.quantised else ''}")
+        quantised = " quantised" if self.quantised else ""
+        canvas.rect(x, top, self.w, self.h, f"box {kind}{quantised}", mark="W")
         if self.quantised:
             bits = self.placement.quantization.bits if self.placement.quantization else 4
             hatch(canvas, (x, top, self.w, self.h), 1.5 * bits)
@@ -124,8 +151,9 @@ class Matrix:
         """B (out x r) stands at the side that counts the outputs, A (r x in) lies along the inputs."""
         top, right, bottom = cy - self.h / 2, x + self.w, cy + self.h / 2
         thick, small = self._thick(part), self.metrics.small
-        canvas.rect(x, bottom + 3, self.w, thick, "trained", 1)
-        canvas.rect(right + 3, top, thick, self.h, "trained light", 1)
+        full = f"{min(self.group.in_features, self.group.out_features)} {number(self.metrics.strip)}"
+        canvas.rect(x, bottom + 3, self.w, thick, "trained", 1, mark="A", full=full)
+        canvas.rect(right + 3, top, thick, self.h, "trained light", 1, mark="B", full=full)
         canvas.text(right + 7, bottom + 3 + max(thick / 2, 4.5), "A", small, "small accent strong")
         reach = right + 3 + thick + 2
         canvas.text(reach + LETTER / 2, cy, "B", small, "small accent strong")
@@ -135,7 +163,7 @@ class Matrix:
 
     def _gate(self, canvas: Canvas, part: Part, x: float, cy: float) -> None:
         """A vector that multiplies is a diagonal matrix."""
-        canvas.rect(x, cy - GATE / 2, GATE, GATE, "gate", 2)
+        canvas.rect(x, cy - GATE / 2, GATE, GATE, "gate", 2, mark="gate")
         for index in range(4):
             offset = GATE * (index + 0.5) / 4
             canvas.circle(x + offset, cy - GATE / 2 + offset, DOT, "trained")

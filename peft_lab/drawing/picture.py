@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 
-from peft_lab.drawing import head, inputs, legend
+from peft_lab.drawing import head, inputs, lanes, legend
 from peft_lab.drawing.branch import Branch, Levels
 from peft_lab.drawing.cores import joint
 from peft_lab.drawing.metrics import Metrics
@@ -44,20 +44,42 @@ def compose(
     if placement.at("attention", "encoder"):
         branch, at = levels[-1]
         y = inputs.prefix_encoder(canvas, m, placement, y, at.core, at.row + branch.row / 2)
-    start, y = inputs.embedding(canvas, m, placement, y)
+    start, looked_up, y = inputs.embedding(canvas, m, placement, y)
     strip, y = inputs.tokens(canvas, m, placement, tokens, y)
     legend.draw(canvas, m, placement, y + 12)
     y += 12 + legend.height(m, placement) + 2
 
     backdrop = Canvas(selected)
     _frame(backdrop, m, placement, frame_top, frame_bottom)
-    _stream(backdrop, m, placement, head_y, levels, strip if placement.at("tokens", "cells") else start)
+    virtual = placement.at("tokens", "cells")
+    _stream(backdrop, m, placement, head_y, levels, strip if virtual else start)
+    ways = _lanes(m, head_y, levels, start, looked_up)
+    if virtual:
+        ways.append(lanes.Lane("trained", ((m.trunk, strip), (m.trunk, start)), virtual.at, start - strip))
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="peft-block {m.layout}" role="group" '
         f'viewBox="0 0 {number(m.width)} {number(y)}" aria-label="{escape(title)}">\n'
-        f"<style>{STYLE}</style>\n{backdrop}\n{canvas}\n</svg>"
+        f"<style>{STYLE}</style>\n{backdrop}\n{canvas}\n{lanes.svg(ways)}\n</svg>"
     )
     return svg, m.width, y
+
+
+def _lanes(
+    m: Metrics,
+    top: float,
+    levels: Sequence[tuple[Branch, Levels]],
+    start: float,
+    looked_up: Sequence[lanes.Point],
+) -> list[lanes.Lane]:
+    """All ways, measured from where the embeddings meet the stream: what is before that has a negative start."""
+    before = lanes.Lane("flow", tuple(looked_up))
+    ways = [replace(before, start=-before.length)]
+    y = start
+    for half, (branch, at) in enumerate(reversed(levels)):
+        ways.append(lanes.Lane("stream", ((m.trunk, y), (m.trunk, at.back)), start=start - y, half=half))
+        ways += lanes.placed(branch.lanes.found, start - at.leave, half)
+        y = at.back
+    return [*ways, lanes.Lane("stream", ((m.trunk, y), (m.trunk, top)), start=start - y, half=len(levels))]
 
 
 def _frame(canvas: Canvas, m: Metrics, placement: Placement, top: float, bottom: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
+from peft_lab.drawing.lanes import Lanes
 from peft_lab.drawing.measure import shorten, thickness
 from peft_lab.drawing.metrics import Metrics
 from peft_lab.drawing.placement import Placement, is_parallel, part_words
@@ -36,6 +37,9 @@ class Piece(Protocol):
     def ports(self, x: float) -> tuple[float, float]:
         """Where lines end at its left and begin at its right."""
 
+    def lanes(self, found: Lanes, x: float, cy: float, start: float) -> float:
+        """Add the ways through it; ``start`` is the distance at its inlet. Returns the distance at its outlet."""
+
     def draw(self, canvas: Canvas, x: float, cy: float) -> None: ...
 
 
@@ -53,6 +57,10 @@ class Norm:
 
     def ports(self, x: float) -> tuple[float, float]:
         return x, x + self.w
+
+    def lanes(self, found: Lanes, x: float, cy: float, start: float) -> float:
+        ends = [(x, cy), (x + self.w, cy)]
+        return found.add("frozen", ends[::-1] if self.output == "left" else ends, start, self.group.path)
 
     def draw(self, canvas: Canvas, x: float, cy: float) -> None:
         top = cy - self.h / 2
@@ -79,6 +87,18 @@ class Hourglass:
     def ports(self, x: float) -> tuple[float, float]:
         return x, x + self.w
 
+    def lanes(self, found: Lanes, x: float, cy: float, start: float) -> float:
+        """Through the waist; one in series also over it, where what comes in goes on as it is."""
+        right, over = x + self.w, cy - self.over
+        through = [(x, cy), (right, cy)]
+        around = [(x - 7, cy), (x - 7, over), (right + 7, over), (right + 7, cy)]
+        if self.leftwards:
+            through, around = through[::-1], around[::-1]
+        end = found.add("trained", through, start, self.part.at)
+        if not self.parallel:
+            found.add("frozen", around, start - 7, "")
+        return end
+
     def draw(self, canvas: Canvas, x: float, cy: float) -> None:
         top, middle, right = self.h / 2, x + self.w / 2, x + self.w
         waist = thickness(self.part.size["width"], self.part.size["hidden"], self.h * 0.8) / 2
@@ -89,7 +109,7 @@ class Hourglass:
         with canvas.choice(self.part.at, f"{part_words(self.part)}, trainable", box):
             upper = [(x, cy - top), (middle, cy - waist), (right, cy - top)]
             lower = [(right, cy + top), (middle, cy + waist), (x, cy + top)]
-            canvas.path([*upper, *lower], "trained", closed=True)
+            canvas.path([*upper, *lower], "trained", closed=True, mark="glass")
             text = f"m={self.part.size['width']}"
             canvas.text(middle, cy + top + 8, text, self.metrics.small, "small accent")
 

@@ -45,6 +45,7 @@ STYLE = (
 .peft-block .making-head { fill: var(--trained); }
 .peft-block .joint { fill: var(--paper); stroke: var(--line); stroke-width: 1.25; }
 .peft-block .sign { fill: none; stroke: var(--ink); stroke-width: 1.25; }
+.peft-block .lane { fill: none; stroke: none; pointer-events: none; }
 .peft-block .ring { fill: none; stroke: none; pointer-events: all; }
 .peft-block .choice { cursor: pointer; outline: none; }
 .peft-block .choice:hover > .ring { stroke: var(--edge); stroke-width: 1.25; }

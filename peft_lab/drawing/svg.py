@@ -23,8 +23,14 @@ class Canvas:
     def __str__(self) -> str:
         return "\n".join(self._out)
 
-    def rect(self, x: float, y: float, w: float, h: float, cls: str, r: float = 3) -> None:
+    def rect(
+        self, x: float, y: float, w: float, h: float, cls: str, r: float = 3, mark: str = "", full: str = ""
+    ) -> None:
+        """``mark`` names what a page may fill or let glow as a run goes on: A, B, W, gate;
+        ``full`` what its thickness grows with: the full rank and the thickness at it."""
         corners = f' rx="{number(r)}"' if r else ""
+        corners += f' data-mark="{mark}"' if mark else ""
+        corners += f' data-full="{full}"' if full else ""
         self._out.append(
             f'<rect class="{cls}" x="{number(x)}" y="{number(y)}" width="{number(w)}" height="{number(h)}"{corners}/>'
         )
@@ -32,9 +38,12 @@ class Canvas:
     def circle(self, x: float, y: float, r: float, cls: str) -> None:
         self._out.append(f'<circle class="{cls}" cx="{number(x)}" cy="{number(y)}" r="{number(r)}"/>')
 
-    def path(self, points: Sequence[tuple[float, float]], cls: str, closed: bool = False) -> None:
+    def path(
+        self, points: Sequence[tuple[float, float]], cls: str, closed: bool = False, mark: str = ""
+    ) -> None:
         steps = " L".join(f"{number(x)} {number(y)}" for x, y in points)
-        self._out.append(f'<path class="{cls}" d="M{steps}{"Z" if closed else ""}"/>')
+        named = f' data-mark="{mark}"' if mark else ""
+        self._out.append(f'<path class="{cls}"{named} d="M{steps}{"Z" if closed else ""}"/>')
 
     def segments(self, pairs: Sequence[tuple[float, float, float, float]], cls: str) -> None:
         """Many straight lines in one element."""

@@ -8,21 +8,30 @@ from pathlib import Path
 
 import streamlit as st
 
+from peft_lab.classroom.asking import NobodyAsks, asker
 from peft_lab.methods import all_methods
 
-_METHODS = "Methods"
+_METHODS, _TEACH = "Methods", "Teach"
+_CLASS = ("classroom", "Your class")  # for the teacher of a class
 #: The sections of the navigation; that of the methods is filled from their registry.
 _SECTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "Start": (("home", "Home"), ("tour", "Guided tour")),
     _METHODS: (),
-    "Lab": (("compare", "Compare"), ("memory", "Memory"), ("plan", "Plan"), ("runs", "Runs")),
+    "Lab": (
+        ("atlas", "Atlas"),
+        ("compare", "Compare"),
+        ("memory", "Memory"),
+        ("plan", "Plan"),
+        ("runs", "Runs"),
+    ),
     "Decide": (("choose", "Choose a method"),),
     "Interview": (
         ("practice", "Practice"),
         ("misconceptions", "Misconceptions"),
         ("fact_check", "Fact check"),
+        ("clinic", "Debug clinic"),
     ),
-    "Teach": (("teach", "For teachers"),),
+    _TEACH: (("teach", "For teachers"),),
 }
 _PACKAGE = Path(__file__).parents[1]
 #: The script that draws every page; see app.py.
@@ -38,7 +47,17 @@ def method_pages() -> tuple[str, ...]:
 def sections() -> dict[str, tuple[tuple[str, str], ...]]:
     """Name and title of every page, by the section of the navigation it stands in."""
     methods = tuple((slug, all_methods()[slug].title) for slug in method_pages())
-    return {name: methods if name == _METHODS else entries for name, entries in _SECTIONS.items()}
+    found = {name: methods if name == _METHODS else entries for name, entries in _SECTIONS.items()}
+    return found | {_TEACH: (_CLASS, *found[_TEACH])} if teaches() else found
+
+
+def teaches() -> bool:
+    """Whether who asks is the teacher of a class."""
+    try:
+        who = asker()
+    except NobodyAsks:
+        return False
+    return who is not None and who.teacher
 
 
 def titles() -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
 from peft_lab import palette
 
 TRAINABLE = palette.CHART_TRAINED
@@ -19,18 +17,20 @@ FINE_PERCENT_TICKS = ".1%"
 
 _COLOURS = palette.variables(
     peft_trained=palette.TRAINED, peft_accent=palette.ACCENT, peft_ink=palette.INK, peft_page=palette.PAGE,
-    peft_measured=palette.MEASURED, peft_counted=palette.COUNTED, peft_simulated=palette.SIMULATED,
-    peft_cited=palette.CITED,
+    peft_frame=palette.FRAME, peft_measured=palette.MEASURED, peft_counted=palette.COUNTED,
+    peft_simulated=palette.SIMULATED, peft_cited=palette.CITED,
 )  # fmt: skip
 
-_CSS = (
+#: In the page that the browser loads (:mod:`peft_lab.ui.shell.dress`).
+CSS = (
     f"""
-<style>
 :root {{ {_COLOURS} --peft-source-tint: {palette.SOURCE_TINT}%; }}
 """
     """.block-container { padding-top: 2.2rem; padding-bottom: 4rem; max-width: 1320px; }
 [data-testid="stMetricValue"] { font-variant-numeric: tabular-nums; }
 [data-testid="stMetric"] { padding: 0; }
+.st-key-shown-to-class { padding: 0.15rem 0.5rem; border-radius: 0.5rem;
+  border: 1px solid var(--peft-frame); }
 .st-key-question p { font-size: 1.15rem; line-height: 1.5; }
 .st-key-headline [data-testid="stVerticalBlock"] { gap: 0.25rem; }
 /* as high as a figure with a note of two lines: nothing below moves when the figure comes */
@@ -62,14 +62,25 @@ table.compare .head { display: none; }
 .source.cited { color: var(--peft-cited); }
 .figures-scroll { overflow-x: auto; }
 /* what stands above the title must not lie under the app's header */
-.block-container:has(.st-key-tour-bar, .st-key-locked-note) { padding-top: 4.2rem; }
-.st-key-tour-bar { border-left: 4px solid var(--peft-accent); }
-.st-key-tour-bar p { font-size: 0.95rem; }
+.stApp .block-container:has(.st-key-tour-bar, .st-key-locked-note, .st-key-shown-to-class) { padding-top: 4.2rem; }
+.st-key-tour-bar { border-left: 4px solid var(--peft-accent); padding: 0 0.5rem 0 0.75rem; height: 48px;
+  background: color-mix(in srgb, var(--peft-accent) 7%, var(--peft-page)); border-radius: 6px;
+  justify-content: center; gap: 0; }
+.st-key-tour-bar > .st-key-tour-pointer { display: none; }
+.st-key-tour-bar p { font-size: 0.88rem; margin: 0; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.st-key-tour-bar [data-testid="stMarkdownContainer"] { margin: 0; }
+.st-key-tour-way { flex-wrap: nowrap !important; min-width: 0; }
+.st-key-tour-way > * { flex: none; }
+.st-key-tour-way > :has(> .st-key-tour-now) { flex: 1 1 0; min-width: 0; }
+.tour-points-here { outline: 2px solid var(--peft-accent); outline-offset: 4px; border-radius: 6px; }
 .st-key-tour-stops a p, .st-key-tour-stops a span { white-space: normal; overflow: visible; }
 /* Streamlit pales the label of a locked control to a contrast of 2.6 */
 [data-testid="stWidgetLabel"] p { color: var(--peft-ink); }
 [data-testid^="stBaseButton-primary"], [data-testid^="stBaseButton-primary"]:hover {
   color: var(--peft-page); }
+[data-testid="stSidebarNavLink"]:focus-visible { outline: 2px solid var(--peft-accent); outline-offset: -2px; }
+/* a circle that is not chosen has to be seen */
+[data-testid="stRadioOption"] > div > div:first-child { box-shadow: 0 0 0 1px var(--peft-ink); border-radius: 50%; }
 /* two fields beside each other: what stands in them needs the room of their plus and minus */
 .st-key-situation [data-testid^="stNumberInputStep"] { display: none; }
 [class*="st-key-narrow-"] { display: none; }
@@ -83,6 +94,17 @@ table.compare .head { display: none; }
 .st-key-knobs [data-variant="segmented_control"] p { font-size: 0.8rem; }
 @media (max-width: 640px) {
   .st-key-methods-head { display: none; }
+  /* under a finger: what is pressed or chosen is at least 44 pixels high */
+  [data-testid="stMain"] :is([data-testid^="stBaseButton"], [data-testid="stButtonGroup"] button, summary,
+    [data-testid="stPageLink-NavLink"],
+    [data-testid="stRadio"] label, [data-testid="stCheckbox"] label) { min-height: 44px; }
+  [data-testid="stMain"] [data-testid="stCheckbox"] label { align-items: center; }
+  [data-testid="stMain"] [data-testid="stRadio"] label { align-items: center; }
+  .st-key-tour-stops a { padding-block: 0 !important; }
+  .st-key-tour-stops a :is(p, span) { line-height: 1.35; }
+  .st-key-tour-bar { height: 64px; }
+  .st-key-tour-way > :has(> .st-key-tour-now), .st-key-tour-way .st-key-tour-words p { display: none; }
+  .st-key-tour-way > :first-child { flex: 1 1 0; min-width: 0; }
   [class*="st-key-narrow-"] { display: flex; }
   .st-key-methods [data-testid="stHorizontalBlock"] { gap: 0.25rem 1rem; }
   .st-key-methods [data-testid="stColumn"]:nth-child(n+3) { min-width: 0; flex: 1 1 40%; }
@@ -102,13 +124,6 @@ table.compare .head { display: none; }
   /* a long formula breaks between its terms: one that scrolls cannot be reached by keyboard */
   .katex-display > .katex { white-space: normal !important; line-height: 1.5; }
   .katex-display { padding: 3px; }
-  table.figures.fold, table.figures.fold tbody { display: block; }
-  table.figures.fold thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-  table.figures.fold tr { display: grid; grid-template-columns: repeat(3, auto); justify-content: space-between;
-    padding: 0.3rem 0; border-bottom: 1px solid color-mix(in srgb, currentColor 10%, transparent); }
-  table.figures.fold td { border: 0; padding: 0.1rem 0.6rem; text-align: left; }
-  table.figures.fold td:first-child, table.figures.fold td:nth-child(n+5) { grid-column: 1 / -1; }
-  table.figures.fold td:empty { display: none; }
   /* a method's row as a card: its name, then its figures three in a line, each under its heading */
   table.compare, table.compare tbody { display: block; }
   table.compare thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
@@ -118,10 +133,19 @@ table.compare .head { display: none; }
   table.compare td.n { border: 0; text-align: left; white-space: normal; }
   table.compare .head { display: block; font-size: 0.85em; line-height: 1.5; }
   table.compare .why div { max-width: none; }
-  table.figures.fold td:nth-child(n+2)::before { content: attr(data-label); display: block; font-size: 0.85em;
-    opacity: 0.75; }
   h1 { font-size: 1.8rem !important; } }
-</style>
+/* a table folds where it is, not where the window is, narrow */
+.figures-scroll { container-type: inline-size; }
+@container (max-width: 600px) {
+  table.figures.fold, table.figures.fold tbody { display: block; }
+  table.figures.fold thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+  table.figures.fold tr { display: grid; grid-template-columns: repeat(3, auto); justify-content: space-between;
+    padding: 0.3rem 0; border-bottom: 1px solid color-mix(in srgb, currentColor 10%, transparent); }
+  table.figures.fold td { border: 0; padding: 0.1rem 0.6rem; text-align: left; overflow-wrap: anywhere; }
+  table.figures.fold td:first-child, table.figures.fold td:nth-child(n+5) { grid-column: 1 / -1; }
+  table.figures.fold td:empty { display: none; }
+  table.figures.fold td:nth-child(n+2)::before { content: attr(data-label); display: block; font-size: 0.85em;
+    opacity: 0.75; } }
 """
 )
 
@@ -134,8 +158,3 @@ html { font-size: 21px !important; }
 .js-plotly-plot text, #js-plotly-tester text { font-size: 16px !important; }
 </style>
 """
-
-
-def apply() -> None:
-    """Called once per run by the shell."""
-    st.html(_CSS)

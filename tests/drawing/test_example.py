@@ -6,6 +6,7 @@ import pytest
 
 from peft_lab.drawing import draw_block, strip_of
 from peft_lab.drawing.example import MOST
+from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
 from peft_lab.tasks import all_tasks
 
@@ -26,8 +27,19 @@ def test_each_tasks_first_words_are_drawn_and_nobody_elses(layout: str) -> None:
         words = strip_of(task.samples[0])
         drawing = draw_block(shape, tokens=words, layout=layout)  # type: ignore[arg-type]
         assert f">{words[0]}<" in drawing.svg
-        assert ("Anna" in drawing.svg) is (task.name == "json")
+        assert ("Anna" in drawing.svg) is (task.name in ("json", "fields"))
 
 
 def test_without_a_task_no_ones_order_is_drawn() -> None:
     assert "Anna" not in draw_block(get_model("t5-base").shape).svg
+
+
+def test_the_text_is_drawn_under_the_half_that_reads_it() -> None:
+    shape = get_model("t5-base").shape
+    words = ("Order", "for", "Anna")
+    prefix = get_method("prefix")
+    columns = prefix.parts(shape, prefix.require(shape, {}))
+    assert ">Anna<" in draw_block(shape, tokens=words).svg
+    assert ">Anna<" not in draw_block(shape, columns, tokens=words).svg, (
+        "the decoder reads what it wrote itself"
+    )

@@ -20,6 +20,7 @@ def drawn(name: str, slug: str = "lora", layout: Layout = "wide", **values: Any)
     return draw_block(shape, spec.parts(shape, full), quantized=spec.quantization(full), layout=layout)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("slug", all_methods())
 def test_nothing_collides_and_only_what_is_there_is_drawn(name: str, slug: str) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.choose.answers import OWN_LIMIT
+from peft_lab.claims import all_claims
+from peft_lab.experiments import all_experiments
 from peft_lab.memory.devices import devices
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue
@@ -20,6 +22,7 @@ from peft_lab.quiz.bank import all_questions
 from peft_lab.quiz.prediction_bank import all_predictions
 from peft_lab.quiz.question import LEVELS
 from peft_lab.tasks import all_tasks
+from peft_lab.ui.foreign import plain
 from peft_lab.units import Source
 
 #: A badge, in text and in a table's head; a column whose head is the source in words says the same.
@@ -39,6 +42,7 @@ YOURS = (
     "The task head starts at random; its",  # a setting
     ":red[:material/error:",  # a setting that cannot work, with what it was set to
     " in this selection",  # how many cards were asked for
+    " steps each]",  # an experiment's arms before they have run: settings
 )
 LISTED = re.compile(
     r"\d+ claims: |\d+ of these claims|\d+ runs of \d+ steps|You have not settled any of the|\d+ lines: |"
@@ -88,7 +92,11 @@ def _described() -> set[str]:
     for question in all_questions().values():
         lists = (question.listen_for, question.wrong, question.sources)
         texts |= {question.ask(), *("\n".join(f"- {line}" for line in lines) for lines in lists)}
+    knobs = [knob for method in all_methods().values() for knob in method.knobs]
+    texts |= {plain(knob.brief(value)) for knob in knobs for value in (knob.default, *knob.choices)}
+    texts |= {f"### {plain(claim.claim)}" for claim in all_claims().values()}  # what others say
     texts |= {prediction.question for prediction in all_predictions().values()}
+    texts |= {experiment.question for experiment in all_experiments()}
     for task in all_tasks():
         scored = f"**Measured by** {task.metric.replace('_', ' ')}: {task.metric_help}"
         texts |= {task.description, f"{task.source} · {task.license}", scored}

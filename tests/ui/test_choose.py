@@ -20,6 +20,7 @@ from peft_lab.models.catalogue import get_model
 from peft_lab.ui.choose import picture
 from peft_lab.ui.choose.outcome import page_with
 from tests.choose import standin
+from tests.ui.test_pages import opened as counted
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 90
@@ -75,10 +76,11 @@ def test_the_first_situation_is_answered_with_reasons_and_flips() -> None:
     assert any(row.startswith("r168 to 256LoRA Without Regret") for row in cells)
     assert '</td><td data-label="Value"></td>' not in settings, "a setting without a value"
     [sources] = [found.proto.body for found in app.get("html") if "Measured on" in found.proto.body]
-    assert "arXiv:2305.14314, table 9" in sources and "LLaMA 7B to 65B in 4 bits" in sources
+    assert "arXiv:2305.14314, as others quote it" in sources and "LLaMA 7B to 65B in 4 bits" in sources
     assert "keep the highest rate" in "".join(found.proto.body for found in app.get("html"))
 
 
+@pytest.mark.slow
 def test_a_small_models_own_rate_is_named_as_such() -> None:
     app = opened("choose", model="smollm2-135m", rows="5000")
     shown = "".join(found.proto.body for found in app.get("html"))
@@ -138,6 +140,7 @@ def test_what_is_wrong_with_an_address_is_said(address: dict[str, str], message:
     assert any(message in line and line.startswith(":red[") for line in told(app).split("\n"))
 
 
+@pytest.mark.slow
 def test_the_configuration_opens_on_the_methods_page() -> None:
     app = opened("choose", rows="200000", device="t4", model="llama-3.2-1b", storage="900000000")
     link = next(
@@ -150,7 +153,7 @@ def test_the_configuration_opens_on_the_methods_page() -> None:
     shape = get_model(address["model"]).shape
     values = {name: spec.knob(name).parse(text) for name, text in address.items() if name != "model"}
     assert spec.require(shape, values)["r"] == values["r"]
-    there = opened(page, **address)
+    there = counted(page, **address)
     assert f"{spec.formula(shape, spec.complete(shape, values)).trainable:,}" in {
         str(card.value) for card in there.metric
     }
@@ -163,7 +166,7 @@ def test_an_empty_setting_survives_the_way_to_the_methods_page() -> None:
     assert found.plan is not None and found.advice == "ia3-least"
     page, address = page_with(situation, found.method, found.plan)
     assert address["feedforward_modules"] == ""
-    assert f"{found.plan.trainable:,}" in {str(card.value) for card in opened(page, **address).metric}
+    assert f"{found.plan.trainable:,}" in {str(card.value) for card in counted(page, **address).metric}
 
 
 def test_full_fine_tuning_opens_on_the_memory_page() -> None:
@@ -218,6 +221,18 @@ def test_fact_check_follows_the_model_and_the_filters() -> None:
     assert get_claim("ia3-share").on("llama-3.2-3b").found not in told(app)
     assert len(app.expander) == sum(claim.topic == "ia3" for claim in all_claims().values())
     assert opened("fact_check", verdict="wrong", origin="saying", topic="choosing").expander
+
+
+def test_fact_check_asks_for_a_guess_before_it_tells_a_verdict() -> None:
+    app = opened("fact_check", topic="ia3")
+    first = next(claim for claim in all_claims().values() if claim.topic == "ia3" and claim.needs == "shape")
+    assert first is next(claim for claim in all_claims().values() if claim.topic == "ia3")
+    assert first.on().found not in told(app)
+    assert any("guess above" in row.label for row in app.expander)
+    app.button(key="guess-wrong").click().run()
+    assert first.on().found in told(app)
+    assert "you said wrong, and it is" in told(app)
+    assert not any("guess above" in row.label for row in app.expander)
 
 
 def test_fact_check_says_what_is_wrong_in_an_address() -> None:

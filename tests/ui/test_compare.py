@@ -80,15 +80,25 @@ def test_it_opens_with_nothing_compared(runner: FakeQueue) -> None:
     app = opened()
     assert "Nothing has been compared" in told(app)
     assert app.button(key="compare-start")
-    assert any("63 published runs" in each.label for each in app.expander)
-    # the landscape; what others published: two figures, all methods, one method
-    assert len(app.get("plotly_chart")) == 4
+    assert not app.get("plotly_chart")
+    assert len(opened(tab="learning rates").get("plotly_chart")) == 1
+    others = opened(tab="published")
+    assert any("63 published runs" in each.label for each in others.expander)
+    assert len(others.get("plotly_chart")) == 3  # two figures, all methods, one method
+
+
+def test_an_address_opens_the_tab_of_what_it_sets_and_says_what_is_seen(runner: FakeQueue) -> None:
+    app = opened(bench="image")
+    assert dict(app.query_params) == {"tab": "published", "bench": "image"}
+    assert dict(opened(lines="method").query_params) == {"tab": "learning rates", "lines": "method"}
+    assert not dict(opened(tab="side by side").query_params)
+    assert "no tab" in told(opened(tab="nowhere"))
 
 
 def test_published_training_time_is_that_of_the_steps(runner: FakeQueue) -> None:
     rows = published.rows()
     lora = rows["lora--llama-3.2-3B-rank32"]
-    app = opened()
+    app = opened(tab="published")
     table = next(
         element.proto.body for element in app.get("html") if ">Final test</th>" in element.proto.body
     )
@@ -100,8 +110,8 @@ def test_published_training_time_is_that_of_the_steps(runner: FakeQueue) -> None
 
 
 def test_what_others_published_is_in_the_address(runner: FakeQueue) -> None:
-    app = opened()
-    assert not dict(app.query_params)  # the defaults say nothing
+    app = opened(tab="published")
+    assert dict(app.query_params) == {"tab": "published"}  # the defaults say nothing
     shown = told(app)
     moved = published.moved()
     assert moved is not None
@@ -124,6 +134,7 @@ def test_what_others_published_is_in_the_address(runner: FakeQueue) -> None:
         px="tokens_per_second", py="forgetting_change", family="ia3", run="ia3--llama-3.2-3B-lr_0.001"
     )
     assert dict(chosen.query_params) == {
+        "tab": "published",
         "px": "tokens_per_second", "py": "forgetting_change", "family": "ia3", "run": "ia3--llama-3.2-3B-lr_0.001",
     }  # fmt: skip
     assert "0.001" in told(chosen) and "Weight decay" in told(chosen)
@@ -151,12 +162,13 @@ def test_the_landscape_is_in_the_address_and_names_its_best_point(runner: FakeQu
         lines = landscapes.lines(sweep, model, by, figure, held)
         best = landscapes.best_of(lines, figure)
         assert best is not None
-        asked = {} if by == "rank" else {"lines": by, "shown": figure}
+        asked = {"tab": "learning rates"} | ({} if by == "rank" else {"lines": by, "shown": figure})
         app = opened(**asked)
         assert dict(app.query_params) == asked
         assert f"Best here, the star: **{best[0].label}** at **{figure_of(best[1].rate)}**" in told(app)
     moved = opened(lines="targets", held_rank=str(sweep.values(model, "rank")[0]), held_batch="32")
     assert dict(moved.query_params) == {
+        "tab": "learning rates",
         "lines": "targets", "held_rank": str(sweep.values(model, "rank")[0]), "held_batch": "32",
     }  # fmt: skip
     assert [box.key for box in moved.selectbox if "held_targets" in str(box.key)] == []
@@ -177,7 +189,7 @@ def test_the_best_of_the_landscape_opens_as_the_run_that_was_made(runner: FakeQu
 
 
 def test_the_rules_stand_under_the_landscape_with_their_verdicts(runner: FakeQueue) -> None:
-    shown = html.unescape(told(opened()))
+    shown = html.unescape(told(opened(tab="learning rates")))
     found = {name: one for name, one in replications().items() if one.value is not None}
     assert found
     for one in found.values():
@@ -185,7 +197,7 @@ def test_the_rules_stand_under_the_landscape_with_their_verdicts(runner: FakeQue
         verdict = "open" if one.verdict is Verdict.NOT_TESTABLE else one.verdict.partition(":")[0]
         assert f">{verdict}</td>" in shown
     assert f"Not testable here: {len(replications()) - len(found)} rules" in str(
-        [each.label for each in opened().expander]
+        [each.label for each in opened(tab="learning rates").expander]
     )
 
 

@@ -67,6 +67,28 @@ def test_a_lora_is_played_along_its_training(runs: list[Run]) -> None:
     assert "‖ΔW‖ is **0%** of ‖W‖" in told(app)
 
 
+def test_singular_vectors_are_compared_when_asked(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    from peft_lab.methods.lora import intruding
+
+    rows = [
+        {
+            "module": row["module"], "shape": row["shape"], "cosines": [[0.1, 0.2], [1.0, 0.0]],
+            "nearest": [0.21, 1.0], "tuned": [9.0, 3.0], "pretrained": [3.0, 2.0], "found": (1,),
+        }
+        for row in runs[0].insight()["corrections"]
+    ]  # fmt: skip
+    found: Future[list[dict[str, Any]]] = Future()
+    found.set_result(rows)
+    monkeypatch.setattr(intruding, "ask", lambda identity: found)
+    app = opened("lora", tab="look inside", run=runs[0].id)
+    assert "#### Intruder dimensions" in told(app) and "Nearest pretrained" not in told(app)
+    next(button for button in app.button if button.label == "Compare the singular vectors").click().run()
+    assert not app.exception
+    assert f"**{len(rows)}** intruders in {len(rows)} of {len(rows)} adapted matrices" in told(app)
+    tables = "\n".join(element.proto.body for element in app.get("html"))
+    assert "Nearest pretrained" in tables and tables.count(">intruder<") == 1
+
+
 def test_two_runs_of_one_base_can_be_combined(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
     from peft_lab.methods.lora import blending
 

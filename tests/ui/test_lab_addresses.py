@@ -14,14 +14,18 @@ from peft_lab.models.catalogue import catalogue
 from peft_lab.quiz.bank import all_questions
 from peft_lab.quiz.challenges import all_challenges
 from peft_lab.quiz.follow_up import Opens
+from peft_lab.since import all_discoveries
 from peft_lab.ui import pages, state
+from peft_lab.ui.atlas import controls as atlas
 from peft_lab.ui.choose import form
 from peft_lab.ui.claims import page as claims
+from peft_lab.ui.compare import landscape
 from peft_lab.ui.components.knobs import readers
 from peft_lab.ui.memory import controls
 from peft_lab.ui.method import page as method
 from peft_lab.ui.method.sections.settings import training_readers
 from peft_lab.ui.misconceptions import page as misconceptions
+from peft_lab.ui.plan import form as plan
 from peft_lab.ui.practice.following import address
 from tests.conftest import link
 
@@ -38,6 +42,7 @@ def every() -> dict[str, Opens]:
         if opens is not None
     ]
     found += [challenge.opens for challenge in all_challenges().values() if challenge.opens is not None]
+    found += [discovery.opens for discovery in all_discoveries() if discovery.opens is not None]
     return {f"{opens.page}?{address(opens)}": opens for opens in found}
 
 
@@ -50,6 +55,9 @@ def readers_of(page: str) -> dict[str, Any]:
         "choose": form.readers,
         "fact_check": lambda: {name: claims._reader(name) for name in claims.DEFAULTS},
         "misconceptions": lambda: {"belief": misconceptions._take},
+        "atlas": atlas.readers,
+        "compare": landscape.readers,
+        "plan": plan.readers,
     }
     return others[page]()
 
@@ -69,7 +77,7 @@ def test_the_address_is_read_as_it_stands(opens: Opens) -> None:
             reader(told[name])
     if opens.page in all_methods():
         spec = get_method(opens.page)
-        shape = catalogue()[told["model"]].shape
+        shape = catalogue()[told.get("model", "smollm2-135m")].shape
         values = {knob.name: knob.parse(told[knob.name]) for knob in spec.knobs if knob.name in told}
         assert [problem for problem in spec.problems(shape, values) if problem.level == "error"] == []
         for knob in spec.knobs:
@@ -77,6 +85,7 @@ def test_the_address_is_read_as_it_stands(opens: Opens) -> None:
                 assert state.as_text(knob.parse(told[knob.name])) == told[knob.name]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("page", sorted({opens.page for opens in every().values()}))
 def test_one_of_each_page_is_opened(page: str, own_home: Path) -> None:
     """Drawn in full: the settings arrive and nothing could not be read."""

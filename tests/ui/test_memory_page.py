@@ -14,14 +14,19 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from peft_lab import published
-from peft_lab.choose.room import Room, Step
+from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation
+from peft_lab.choose.step import Step
 from peft_lab.memory import fits
 from peft_lab.memory.account import Point
 from peft_lab.memory.devices import devices
 from peft_lab.memory.simulate import simulate
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
+from peft_lab.queue.queue import get_queue
+from peft_lab.runs import record, store
+from peft_lab.runs.view import Status
+from peft_lab.ui import state
 from peft_lab.ui.components import figures
 from peft_lab.ui.memory import fitting
 from peft_lab.ui.memory.answers import Answers
@@ -29,6 +34,8 @@ from peft_lab.ui.memory.bars import verdict
 from peft_lab.ui.memory.controls import DEFAULTS, Chosen
 from peft_lab.ui.memory.timeline import places
 from peft_lab.ui.method.page import TITLES
+from tests.models import homemade
+from tests.runs.driving import PATIENCE
 from tests.ui.badges import sources, without_badge
 from tests.ui.test_pages import SECONDS, opened, told
 
@@ -66,6 +73,7 @@ def llama(tmp_path: Path) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 def test_every_method_or_its_reason() -> None:
     app = settled(opened("memory", **SMALL))
     shown = tables(app).replace("\N{NO-BREAK SPACE}", " ") + told(app)
@@ -127,6 +135,7 @@ def test_no_two_moments_of_a_step_have_the_same_name() -> None:
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.slow
 def test_the_longest_row_is_searched() -> None:
     app = settled(opened("memory", tab="fits", **{**SMALL, "seq": "512"}))
     app.button(key="find-seq").click().run()
@@ -190,6 +199,7 @@ def test_a_lessons_button_sets_the_page() -> None:
     assert "model" not in app.query_params
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("address", "message"),
     [
@@ -225,6 +235,7 @@ def test_a_tab_or_method_that_is_none_is_said() -> None:
     assert "There is no method called 'lorra'" in shown
 
 
+@pytest.mark.slow
 def test_where_qlora_needs_more_than_lora_it_is_told_why() -> None:
     app = settled(opened("memory", **SMALL | {"batch": "64", "seq": "128", "targets": "own"}))
     assert "**QLoRA above LoRA?** By default QLoRA adapts every linear map, LoRA query, value" in told(app)
@@ -303,7 +314,7 @@ def test_a_folder_in_the_address_is_simulated_and_stays_there(llama: str) -> Non
 def test_a_folder_works_on_method_pages_too(llama: str) -> None:
     app = opened("lora", model=llama, tab="parameters")
     assert not app.exception
-    assert "Injected into my-llama" in told(app)
+    assert "my-llama" in str(next(box for box in app.selectbox if box.label == "Model").proto)
     # r 8 on q (64 to 64) and v (64 to 32) of seven layers
     assert f"counted and formula both give **{7 * 8 * (64 + 64 + 64 + 32):,}**" in told(app)
 
@@ -312,7 +323,23 @@ def test_a_folder_without_weights_is_not_trained(llama: str) -> None:
     app = opened("lora", model=llama, tab="train")
     assert not app.exception
     assert not [button for button in app.button if button.label == "Train"]
-    assert any("known here by its shape" in info.value for info in app.info)
+    assert any("has a config and no weights" in info.value for info in app.info)
+
+
+def test_a_folder_with_weights_is_trained_from_its_page(tmp_path: Path) -> None:
+    folder = homemade.folder("bert", tmp_path / "my-bert")
+    app = opened("lora", model=folder, tab="train", steps="2", batch="2", rows="4")
+    assert not app.exception and "Its weights are on this machine: it can be trained." in captions(app)
+    next(button for button in app.button if button.label == "Train").click().run()
+    assert not app.exception
+    identity = str(app.session_state[state._COMPLETE]["run"])
+    assert get_queue().wait(identity, PATIENCE) is Status.DONE
+    run = store.get(identity)
+    assert run.spec.model == folder
+    assert set(record.result(run)["inputs"][folder]) >= {"model.safetensors", "config.json", "tokenizer.json"}
+    (tmp_path / "my-bert" / "tokenizer.json").unlink()
+    app.run()
+    assert any("has weights but no tokenizer" in info.value for info in app.info)
 
 
 @pytest.mark.parametrize("page", ["memory", "lora"])
@@ -323,6 +350,7 @@ def test_a_config_that_is_no_language_model(page: str, tmp_path: Path) -> None:
     assert any("is a vision model" in line and line.startswith(":red[") for line in told(app).split("\n"))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", ["int8", "nf4"])
 def test_a_base_in_few_bits_for_every_method(dtype: str) -> None:
     app = settled(opened("memory", **SMALL, dtype=dtype, tab="why"))

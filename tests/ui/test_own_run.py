@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.runs import starters, store
+from peft_lab.runs import going_on, starters, store
 from peft_lab.runs.owners import myself
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
+from peft_lab.ui.method import drawing
 from peft_lab.ui.method.sections.turn import roughly
+from peft_lab.ui.runs.shown import read_insight
 from peft_lab.ui.server import browser_mark
+from tests.conftest import link
 
 from .test_pages import opened, told
 
@@ -27,8 +30,9 @@ SECONDS = 180  # the first simulation starts processes, on a machine that may be
 
 
 @pytest.fixture
-def runs(assets_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Makes runs as this browser's pages would leave them on disk, without training."""
+def runs(assets_home: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Makes runs as this browser's pages would leave them on disk, without training; no other test's are there."""
+    link(own_home)
     monkeypatch.setattr(browser_mark, "_sent", lambda: MARK)
     made: list[Run] = []
 
@@ -221,5 +225,41 @@ def test_a_damaged_note_of_who_started_a_run_is_nobodys(runs: Any) -> None:
 )
 def test_the_token_strip_shows_the_chosen_tasks_example(task: str, first: str, other: str) -> None:
     app = opened("lora", model="minilm-l6", task=task)
-    (drawing,) = [part.proto.json for part in app.get("bidi_component") if "narrow" in part.proto.json]
+    (drawing,) = [part.proto.json for part in app.get("bidi_component") if '"narrow"' in part.proto.json]
     assert f">{first}<" in drawing and "Anna" not in drawing and f">{other}<" not in drawing
+
+
+def test_a_run_that_ended_too_early_offers_to_go_on(runs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a state of it was kept; on its method's page and in the list of runs."""
+    asked: list[str] = []
+    monkeypatch.setattr("peft_lab.queue.queue.RunQueue.go_on", lambda self, identity: asked.append(identity))
+    run = runs(START, READY, step(1), {"kind": "stopped", "message": "Stopped after 1 of 2 steps."})
+    app = opened("bitfit", **LITTLE, run=run.id)
+    assert not [button for button in app.button if button.label == "Go on"]
+    (run.folder / "checkpoint-1-10.pt").write_bytes(b"")
+    app = opened("bitfit", **LITTLE, run=run.id)
+    button = next(button for button in app.button if button.label == "Go on")
+    assert button.help == "From step 1 of 2, as if it had not ended."
+    button.click().run(timeout=SECONDS)
+    assert asked == [run.id]
+    monkeypatch.setattr("peft_lab.ui.runs.page.rows", lambda *_: run.id)  # its row is chosen
+    app = opened("runs")
+    next(button for button in app.button if button.label == "Go on").click().run(timeout=SECONDS)
+    assert asked == [run.id, run.id]
+
+
+def test_a_run_that_kept_no_states_says_so_beside_the_recorded_one(runs: Any) -> None:
+    run = runs(START, READY, step(1), {"kind": "done", "message": ""})
+    shown, title = drawing.recorded("bitfit", "minilm-l6", run)
+    assert shown is not None and title == "Recorded run (yours kept no states)"
+    assert drawing.recorded("bitfit", "minilm-l6") == (shown, "Recorded run")
+
+
+def test_the_picture_of_a_run_that_went_on_is_read_anew(runs: Any) -> None:
+    run = runs(START, READY, {"kind": "stopped", "message": ""})
+    (run.folder / "insight.json").write_text('{"snapshots": [1]}')
+    assert read_insight(run.id) == {"snapshots": [1]}
+    going_on.reopen(run, myself(), anew=True)
+    (run.folder / "insight.json").write_text('{"snapshots": [1, 2]}')
+    run.log.emit("done", message="")
+    assert read_insight(run.id) == {"snapshots": [1, 2]}

@@ -11,9 +11,11 @@ import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Selectbox, TextInput
 
 from peft_lab.learners import schedule
 from peft_lab.learners.schedule import Learners
@@ -68,6 +70,15 @@ def opened(page: str = "practice", **address: str) -> AppTest:
     return checked(app.run())
 
 
+def who(app: AppTest) -> Selectbox[str]:
+    """The control that says who practises."""
+    return next(box for box in app.selectbox if box.label == "Learner")
+
+
+def named(app: AppTest, label: str) -> TextInput:
+    return next(box for box in app.text_input if box.label == label)
+
+
 def checked(app: AppTest) -> AppTest:
     assert not app.exception
     return app
@@ -96,7 +107,7 @@ def wait_for(app: AppTest, ready: Callable[[AppTest], bool]) -> AppTest:
 def test_a_rated_card_goes_to_its_due_date_and_a_new_session_knows(clock: Clock) -> None:
     app = opened(topic="lora", level="basic")
     assert "**0** due" in told(app)
-    press(app, "Show the answer")
+    press(app, "I don't know")
     name = "lora-one-map"
     promised = Learners(clock=clock).preview("Me", name)["easy"]
     assert any(button.label == f"Easy · {span(promised - clock.now)}" for button in app.button)
@@ -113,9 +124,38 @@ def test_a_rated_card_goes_to_its_due_date_and_a_new_session_knows(clock: Clock)
     assert get_question(name).ask() in told(later), "what is due comes before what is new"
 
 
+def test_nothing_is_shown_to_whoever_has_not_tried(clock: Clock) -> None:
+    """Retrieval before reading: an empty answer shows nothing, and not knowing has to be said."""
+    app = opened(topic="lora", level="basic")
+    name = "lora-why-b-zero"
+    press(app, "Check")
+    while get_question(name).ask() not in told(app):
+        assert "### Model answer" not in told(app)
+        press(app, "Another question")
+    press(app, "Show the model answer")
+    assert "say that you don't know" in told(app)
+    assert get_question(name).answer not in told(app)
+    press(app, "I don't know")
+    assert get_question(name).answer in told(app)
+    again = next(button for button in app.button if button.label.startswith("Again"))
+    assert again.proto.type == "primary"
+
+
+def test_what_is_new_has_a_worked_example_until_one_of_the_topic_was_rated(clock: Clock) -> None:
+    app = opened(topic="lora", level="basic")
+    offer = "New to you? Read one that is worked out first"
+    assert [each.label for each in app.expander].count(offer) == 1
+    shown = next(each for each in app.expander if each.label == offer)
+    assert "\\displaystyle" in " ".join(each.value for each in shown.markdown), "every step of it"
+    assert get_question("lora-one-map").explain(get_question("lora-one-map").compute()) not in told(app)
+    press(app, "I don't know")
+    press(app, "Again")
+    assert offer not in [each.label for each in opened(topic="lora", level="basic").expander]
+
+
 def test_a_chain_is_asked_one_after_the_other(clock: Clock) -> None:
     app = opened(topic="lora", level="basic")
-    press(app, "Show the answer")
+    press(app, "I don't know")
     first, second = chain(get_question("lora-one-map"))[1:3]
     assert first.follow_up and second.follow_up and second.asks
     answer = first.after.explain_follow_up(first.follow_up)[1]
@@ -123,12 +163,36 @@ def test_a_chain_is_asked_one_after_the_other(clock: Clock) -> None:
     assert answer not in told(app), "asked first"
     assert second.follow_up.question not in told(app), "one after the other"
     press(app, "Show the answer to this")
+    assert answer not in told(app), "nothing was said yet"
+    assert "Answer first" in told(app)
+    attempt(app).set_value("Half of it, because of *two* maps.")
+    press(app, "Show the answer to this")
     assert f"{answer} :" in told(app)
+    assert "You said: Half of it, because of \\*two\\* maps." in told(app)
     assert any(button.label == "Show me on LoRA" for button in app.button)
     assert second.follow_up.question in told(app)
-    press(app, "Show the answer to this")
+    assert second.asks.explain(second.asks.compute()) not in told(app)
+    press(app, "I don't know")
+    assert "You did not know." in told(app)
     assert second.asks.ask() in told(app), "the question of the bank that it leads to"
     assert second.asks.explain(second.asks.compute()) in told(app)
+
+
+def attempt(app: AppTest) -> Any:
+    return next(box for box in app.text_area if box.label == "Your answer to this")
+
+
+def test_a_question_that_comes_again_asks_its_follow_ups_again(clock: Clock) -> None:
+    app = opened(topic="lora", level="basic")
+    press(app, "I don't know")
+    attempt(app).set_value("Half of it.")
+    press(app, "Show the answer to this")
+    press(app, "Again")
+    clock.now += timedelta(minutes=30)
+    app = opened(topic="lora", level="basic")
+    press(app, "I don't know")
+    assert "Half of it." not in told(app)
+    assert attempt(app).value == ""
 
 
 @pytest.mark.parametrize(
@@ -138,7 +202,7 @@ def test_a_doubt_is_held_against_or_given_way_to(pressed: str, found: str, clock
     challenge = all_challenges()["prefix-stored"]
     assert challenge.holds
     app = opened(topic="prefix", level="basic")
-    press(app, "Show the answer")
+    press(app, "I don't know")
     assert challenge.doubt in told(app)
     assert challenge.because not in told(app)
     press(app, pressed)
@@ -149,8 +213,8 @@ def test_a_doubt_is_held_against_or_given_way_to(pressed: str, found: str, clock
 
 def test_show_me_opens_the_setting(clock: Clock) -> None:
     app = opened(topic="lora", level="basic")
-    press(app, "Show the answer")
-    press(app, "Show the answer to this")
+    press(app, "I don't know")
+    press(app, "I don't know")
     press(app, "Show me on LoRA")
     assert app.title[0].value == "LoRA"
     assert app.session_state[state._COMPLETE]["target_modules"] == "v_proj"
@@ -165,17 +229,17 @@ def test_every_learner_has_their_own_cards(clock: Clock) -> None:
     clock.now += timedelta(days=1)
     app = opened(profile="Ada", topic="lora", level="basic")
     assert "**1** due" in told(app)
-    app.selectbox[0].set_value("Bo").run()
+    who(app).set_value("Bo").run()
     assert "**0** due" in told(checked(app))
     assert app.query_params["profile"] in ("Bo", ["Bo"])
 
 
 def test_a_learner_is_created_and_a_taken_name_is_refused(clock: Clock) -> None:
     app = opened()
-    app.text_input[0].set_value("Ada")
+    named(app, "Name").set_value("Ada")
     press(app, "Create")
-    assert app.selectbox[0].value == "Ada"
-    app.text_input[0].set_value("ada")
+    assert who(app).value == "Ada"
+    named(app, "Name").set_value("ada")
     press(app, "Create")
     assert "There is a profile 'ada' already" in told(app)
 
@@ -202,7 +266,7 @@ def test_the_model_can_be_changed_and_the_answer_follows(clock: Clock) -> None:
     answers = set()
     for model in ("llama-3.2-1b", "llama-3.1-70b"):
         app = opened(topic="lora", level="basic", model=model)
-        press(app, "Show the answer")
+        press(app, "I don't know")
         answer = question.compute(model)
         assert answer is not None and answer.shown in told(app)
         answers.add(answer.shown)
@@ -215,7 +279,7 @@ def test_an_answer_that_needs_torch_comes_from_another_process(clock: Clock) -> 
     app = opened(topic=question.topic, level=question.level)
     while question.ask() not in told(app):
         press(app, "Another question")
-    press(app, "Show the answer")
+    press(app, "I don't know")
     wait_for(app, lambda app: "### Model answer" in told(app))
     assert ":green-badge[measured]" in told(app)
 
@@ -235,7 +299,7 @@ def test_every_answer_shows_where_it_comes_from(clock: Clock, name: str, badge: 
     app = opened(topic=question.topic, level=question.level)
     while question.ask() not in told(app):
         press(app, "Another question")
-    press(app, "Show the answer")
+    press(app, "I don't know")
     assert f"### Model answer {badge}" in told(app)
 
 
@@ -400,9 +464,86 @@ def test_there_are_enough_beliefs_and_each_opens(clock: Clock) -> None:
         assert all_predictions()[name].belief in told(app)
 
 
+def test_the_page_starts_with_one_question_and_one_field(clock: Clock) -> None:
+    app = opened()
+    folded = [expander.label for expander in app.expander]
+    assert folded[0].startswith("New to you?")
+    assert folded[1:] == ["Which questions", "My interview is on …", "Learner and files"]
+    folded_in = sum(
+        len(each.get(kind)) for each in app.expander for kind in ("selectbox", "text_input", "date_input")
+    )
+    boxes = [*app.selectbox, *app.text_input, *app.text_area, *app.radio, *app.date_input]
+    assert len(boxes) - folded_in == 1, "the answer's field alone is in view"
+
+
+def test_a_free_answer_is_read_in_the_learners_own_words(clock: Clock) -> None:
+    app = opened(topic="lora", level="basic")
+    name = "lora-why-b-zero"
+    while get_question(name).ask() not in told(app):
+        press(app, "Another question")
+    box = next(each for each in app.text_area if each.label == "Your answer")
+    box.set_value("With B at zero the product BA is zero, so the output is unchanged. *I like cats*.")
+    press(app, "Show the model answer")
+    assert ":green-background[" in told(app)
+    assert "Seems to be said: With B = 0" in told(app)
+    assert "Not found: One of the two must not be zero" in told(app)
+    assert r"\*I like cats\*" in told(app), "shown as typed"
+    assert "This is no mark." in told(app)
+    assert not any("second opinion" in button.label for button in app.button), "off by default"
+
+
+def test_a_second_opinion_is_offered_where_an_endpoint_is_set(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEFT_LAB_OPINION_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("PEFT_LAB_OPINION_MODEL", "m")
+    app = opened(topic="lora", level="basic")
+    while get_question("lora-why-b-zero").ask() not in told(app):
+        press(app, "Another question")
+    next(each for each in app.text_area if each.label == "Your answer").set_value("Because.")
+    press(app, "Show the model answer")
+    press(app, "Send it to 127")
+    assert "cannot be reached" in told(app)
+
+
+def test_a_day_is_planned_for_and_kept(clock: Clock) -> None:
+    app = opened()
+    assert "ten minutes a day" in told(app)
+    app.date_input[0].set_value((clock.now + timedelta(days=5)).date()).run()
+    assert "**In 5 days**" in told(checked(app))
+    assert any("not enough answered yet" in each.proto.body for each in app.get("html"))
+    assert Learners(clock=clock).kept("Me", "interview_on") == "2026-03-07"
+    clock.now += timedelta(days=6)
+    assert "ten minutes a day" in told(opened()), "that day has passed"
+
+
+def test_the_plan_puts_its_first_question_on_the_table(clock: Clock) -> None:
+    file = Learners(clock=clock)
+    file.create("Me")
+    file.keep("Me", "interview_on", "2026-03-09")
+    for question in select(("qlora",))[:5]:
+        file.rate("Me", question.id, "again")
+    clock.now += timedelta(days=1)
+    app = opened()
+    assert ":orange-badge[due]" in told(app), "what was not known comes back first"
+
+
+def test_an_interview_by_role_and_length(clock: Clock) -> None:
+    app = opened(tab="interview", role="platform", length="short")
+    press(app, "Start")
+    assert "1 of 5" in told(app)
+    for _ in range(5):
+        press(app, "Pass")
+    assert "Look at next" in told(app)
+    buttons: list[Any] = list(app.get("download_button"))
+    labels = [button.label for button in buttons]
+    assert {"Transcript (HTML, to print or keep)", "These as an Anki deck"} <= set(labels)
+
+
 @pytest.mark.parametrize(
     ("address", "message"),
     [
+        ({"role": "enginer", "tab": "interview"}, "Did you mean 'engineer'?"),
         ({"topic": "lroa"}, "Did you mean 'lora'?"),
         ({"level": "expert"}, "no level called 'expert'"),
         ({"model": "gpt-5"}, "no model called"),
@@ -414,6 +555,7 @@ def test_a_bad_address_is_told_at_its_control(clock: Clock, address: dict[str, s
     assert message in told(opened(**address))
 
 
+@pytest.mark.slow
 def test_the_server_never_imports_torch(own_home: Path) -> None:
     lines = (
         "import sys",

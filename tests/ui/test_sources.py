@@ -25,13 +25,14 @@ PAGES = [
     ("choose", {"model": "llama-3.1-70b", "device": "a10"}),
     ("choose", {"model": "bert-base", "device": "t4", "rows": "500", "tasks": "5", "latency": "0"}),
     ("choose", {"prompting": "yes"}),
+    ("atlas", {}),
     ("fact_check", {"claim": "prompt-minimal-memory"}),
     ("fact_check", {"claim": "leaf-few-shot"}),
     ("fact_check", {"claim": "ptuning-nlu"}),
     ("fact_check", {"claim": "lora-near-baseline"}),
     ("fact_check", {"claim": "nf4-better"}),
     ("fact_check", {"claim": "lora-share", "model": "qwen2.5-0.5b"}),
-    *((name, {}) for name in ("home", "tour", "runs", "practice", "misconceptions", "teach")),
+    *((name, {}) for name in ("home", "tour", "runs", "practice", "misconceptions", "clinic", "teach")),
 ]  # fmt: skip
 WITHOUT_FIGURES = (
     "tour",
@@ -55,6 +56,7 @@ def test_every_page_is_looked_at() -> None:
     assert {page for page, _ in PAGES} == set(pages.titles()) - {*pages.method_pages(), "memory", "plan"}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.weights
 @pytest.mark.parametrize(
     ("page", "address"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
@@ -12,25 +13,73 @@ from peft_lab.compare.plan import ComparisonPlan
 from peft_lab.compare.shipped import all_shipped
 from peft_lab.errors import PeftLabError, UnknownName
 from peft_lab.models.catalogue import catalogue
+from peft_lab.queue import limits
 from peft_lab.tasks import get_task
 from peft_lab.ui import pages, state
 from peft_lab.ui.compare import landscape, published, setup
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.compare.showing import show
 from peft_lab.ui.compare.watching import begin, watch
+from peft_lab.ui.components.tabs import tabs
 from peft_lab.ui.foreign import plain
+
+#: What the address says of a part: each choice with its default.
+Address = dict[str, tuple[Any, Any]]
+Readers = dict[str, Callable[[str], None]]
+TAB = "tab"
+RUNS, RATES, PUBLISHED = "Side by side", "Learning rates", "Published"
 
 
 def compare_page() -> None:
     pages.open_page()
     state.read_address(
         SCOPE,
-        setup.readers()
+        {TAB: _take_tab}
+        | setup.readers()
         | {"comparison": _take_comparison, "x": _axis("x"), "y": _axis("y")}
-        | landscape.readers()
-        | published.readers(),
+        | _opening(RATES, landscape.readers())
+        | _opening(PUBLISHED, published.readers()),
     )
     st.title("Compare")
+    sections: dict[str, Address] = {}
+    drawn = {RUNS: _runs, RATES: landscape.section, PUBLISHED: published.section}
+
+    def keep(title: str) -> Callable[[], None]:
+        return lambda: sections.update({title: drawn[title]()})
+
+    problem = state.address_problem(SCOPE, TAB)
+    if problem:
+        st.markdown(f":red[:material/link_off: {plain(problem)}]")
+    wanted = str(state.remembered(SCOPE, TAB, RUNS.lower()))
+    start = next(title for title in drawn if title.lower() == wanted)
+    tab = tabs(SCOPE, {title: keep(title) for title in drawn}, start)
+    state.remember(SCOPE, TAB, tab.lower())
+    # Of the closed tabs the address says nothing: it opens what is seen.
+    state.write_address({TAB: (tab.lower(), RUNS.lower())} | sections.get(tab, {}))
+
+
+def _take_tab(text: str) -> None:
+    known = [title.lower() for title in (RUNS, RATES, PUBLISHED)]
+    if text.lower() not in known:
+        raise UnknownName("tab", text[:60], known, "tab")
+    state.remember(SCOPE, TAB, text.lower())
+
+
+def _opening(title: str, readers: Readers) -> Readers:
+    """Readers of a part's choices: an address that makes one of them opens the part's tab, also where it is misread."""
+
+    def opened(take: Callable[[str], None]) -> Callable[[str], None]:
+        def both(text: str) -> None:
+            state.remember(SCOPE, TAB, title.lower())
+            take(text)
+
+        return both
+
+    return {name: opened(take) for name, take in readers.items()}
+
+
+def _runs() -> Address:
+    """The comparisons made here, and those that come with the app; what the address has to say of them."""
     st.markdown(
         "Compare methods on the same rows in the same order, with several seeds each. They run one after another; "
         "every run is also on the Runs page, and a run that already exists is not repeated."
@@ -39,13 +88,9 @@ def compare_page() -> None:
         shown = _page()
     except PeftLabError as error:
         st.error(plain(error))
-        return
-    swept = landscape.section()
-    cited = published.section()
-    state.write_address(
+        return {}
+    return (
         setup.address()
-        | swept
-        | cited
         | {"comparison": (shown, _first(_titles()))}
         | {
             name: (state.remembered(SCOPE, name, default), default)
@@ -61,8 +106,8 @@ def _page() -> str:
         _new()
     if not titles:
         st.info(
-            "Nothing has been compared here yet: choose above and press Compare. Until then, here is what others "
-            "published."
+            "Nothing has been compared here yet: choose above and press Compare. What others published stands in its "
+            "own tab."
         )
         return ""
     shown = _choose(titles)
@@ -84,8 +129,11 @@ def _new() -> None:
     done, total = setup.already_done(plan), len(plan.cells)
     kept = f", {done} of them already done" if done else ""
     left, right = st.columns([1, 4], vertical_alignment="center")
-    pressed = left.button("Compare", type="primary", key="compare-start", width="stretch")
-    right.markdown(f"{total} runs of {plan.request.steps:,} steps{kept}.")
+    refused = limits.refusal_of_steps(plan.request.steps)
+    pressed = left.button(
+        "Compare", type="primary", key="compare-start", width="stretch", disabled=refused is not None
+    )
+    right.markdown(refused or f"{total} runs of {plan.request.steps:,} steps{kept}.")
     if pressed:
         try:
             comparison = store.keep(plan)

@@ -132,7 +132,9 @@ def _exports(found: Document) -> None:
     left, right = st.columns([1, 3], vertical_alignment="center")
     left.download_button(
         "Table as CSV",
-        table.as_csv(found),
+        lambda: table.as_csv(
+            found
+        ),  # when it is asked for: while runs come in, each drawing would be another file
         f"{found['id']}.csv",
         "text/csv",
         icon=":material/download:",

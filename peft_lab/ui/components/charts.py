@@ -10,7 +10,6 @@ from peft_lab import palette, units
 from peft_lab.ui import theme
 
 CONFIG = {"displayModeBar": False, "responsive": True}
-FAR = 3  # times the longest bar, beyond which a limit is not drawn to scale
 LABEL_SHARE = 0.06  # of the axis, that a phase needs for its name
 LABEL_LINE = 14  # pixels, the height of such a name
 
@@ -110,10 +109,8 @@ def heatmap(
     return figure
 
 
-def memory_bars(
-    rows: Mapping[str, Mapping[str, int]], limit: int | None = None, title: str = ""
-) -> go.Figure:
-    """One bar per row, made of its parts in bytes; ``limit`` draws a line at a device's memory."""
+def memory_bars(rows: Mapping[str, Mapping[str, int]]) -> go.Figure:
+    """One bar per row, made of its parts in bytes."""
     figure = go.Figure()
     largest = max((sum(parts.values()) for parts in rows.values()), default=0)
     unit, scale = _unit(largest)
@@ -127,21 +124,6 @@ def memory_bars(
             marker={"color": theme.MEMORY[part]},
             customdata=[units.size(size) for size in sizes],
             hovertemplate=f"{part}: %{{customdata}}<extra>%{{y}}</extra>",
-        )
-    if limit is not None:
-        # A limit far beyond the bars would shrink them to nothing; it is named at the edge instead.
-        far = limit > FAR * largest
-        at = largest if far else limit
-        if not far:
-            figure.add_vline(x=limit / scale, line={"dash": "dash", "width": 2, "color": theme.TRAINABLE})
-        figure.add_annotation(
-            x=at / scale,
-            y=1.02,
-            yref="paper",
-            text=f"{title}: {units.size(limit)} →" if far else title,
-            showarrow=False,
-            yanchor="bottom",
-            xanchor="right" if far else "center",
         )
     figure.update_layout(
         barmode="stack",

@@ -21,6 +21,8 @@ from peft_lab.ui.components.model_choice import entry_of, from_address, model_co
 from peft_lab.ui.foreign import plain
 
 OWN_TASK = "own"
+#: What a reset leaves: no settings, but where one looks and which run one sees.
+KEPT = ("run", "inside-run", "tab")
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def readers(spec: MethodSpec, first: str) -> dict[str, Any]:
 def knobs_card(spec: MethodSpec, first: str) -> Choice:
     """Draw the card and return what is set."""
     slots: dict[str, Any] = {}
+    _head(spec)
     entry = _model_control(spec, first, slots)
     task = _task_control(entry, slots)
     defaults = spec.defaults(entry.shape)
@@ -98,6 +101,7 @@ def knobs_card(spec: MethodSpec, first: str) -> Choice:
             values[knob.name] = ()
             continue
         values[knob.name] = _control(spec, knob, defaults[knob.name], entry.shape, values)
+        st.caption(plain(knob.brief(values[knob.name])))
         slots[knob.name] = st.empty()
     advanced = [knob for knob in spec.knobs if knob.advanced]
     lists = [knob for knob in spec.knobs if knob.kind == "modules" and knob.name in slots]
@@ -107,15 +111,34 @@ def knobs_card(spec: MethodSpec, first: str) -> Choice:
                 values[knob.name] += _other_names(spec, knob, entry.shape)
             for knob in advanced:
                 values[knob.name] = _control(spec, knob, defaults[knob.name], entry.shape, values)
+                st.caption(plain(knob.brief(values[knob.name])))
                 slots[knob.name] = st.empty()
-            if st.button(
-                "Reset to defaults", key=f"{spec.slug}-reset", disabled=bool(state.fixed_on(spec.slug))
-            ):
-                state.forget(spec.slug)
-                st.rerun()
     problems = spec.problems(entry.shape, values)
     _show_problems(spec, slots, problems)
     return Choice(spec, entry, task, values, problems)
+
+
+def _head(spec: MethodSpec) -> None:
+    """The card's title, with the way back to the defaults. The run that is shown and the open tab stay."""
+    with st.container(horizontal=True, vertical_alignment="center", key="knobs-head"):
+        st.markdown("### Knobs", width="stretch")
+        pressed = st.button(
+            "Reset",
+            key=f"{spec.slug}-reset",
+            icon=":material/restart_alt:",
+            type="tertiary",
+            disabled=bool(state.fixed_on(spec.slug)),
+            help="Back to the method's defaults. The model, the task and the run that is shown stay.",
+        )
+    if pressed:
+        kept = {
+            name: state.remembered(spec.slug, name, "")
+            for name in KEPT
+            if state.remembered(spec.slug, name, "")
+        }
+        state.forget(spec.slug)
+        state.scope(spec.slug).update(kept)
+        st.rerun()
 
 
 def address(choice: Choice, first: str) -> dict[str, tuple[Any, Any]]:
@@ -144,6 +167,17 @@ def restore(run: RunSpec) -> None:
             _remember_modules(spec, knob, shape, value)
         else:
             state.remember(run.method, name, value)
+
+
+def set_knobs(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any]) -> None:
+    """Set knobs as if their controls had been moved; to be called before the page is drawn, from a callback."""
+    for name, value in values.items():
+        knob = spec.knob(name)
+        if knob.kind == "modules":
+            _remember_modules(spec, knob, shape, value)
+        else:
+            state.remember(spec.slug, name, value)
+        st.session_state[state.widget_key(spec.slug, name, *_variants(knob, shape))] = value
 
 
 def _current_model(spec: MethodSpec, first: str) -> ModelEntry:

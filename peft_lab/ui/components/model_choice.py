@@ -14,6 +14,7 @@ import streamlit as st
 
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.models import catalogue as models
+from peft_lab.models import own
 from peft_lab.models.catalogue import ModelEntry, catalogue
 from peft_lab.ui import state
 from peft_lab.ui.components.waiting import come_back
@@ -25,9 +26,10 @@ MOST_CHARACTERS = 300
 PATIENCE = 1.0  # seconds that a page waits for a typed name before it is drawn without
 ADDRESS_PATIENCE = 20.0  # the same for a name in an address, on which all else in the address may depend
 HELP = (
-    "The first two are on this machine and can be trained. The others are built without their weights: everything is "
-    "counted exactly, nothing is trained. For any other language model, type its Hugging Face id (owner/name) "
-    "or a folder with its config.json."
+    "The first ones are on this machine and can be trained. The others are built without their weights: everything is "
+    "counted exactly, nothing is trained. For a model of your own, type the folder with its config.json; it is trained "
+    "if its weights (safetensors) and its tokenizer are there too. A Hugging Face id (owner/name) works where the hub "
+    "can be reached, or what is in its cache."
 )
 
 
@@ -57,7 +59,7 @@ def normal(text: str) -> str:
         raise BadInput(f"A model's name or folder has 1 to {MOST_CHARACTERS} characters.", "model")
     if name.startswith("~"):
         name = str(Path(name).expanduser())
-    return str(Path(name).absolute()) if name not in catalogue() and models.is_folder(name) else name
+    return str(Path(name).absolute()) if name not in catalogue() and own.is_folder(name) else name
 
 
 def from_address(text: str) -> str:
@@ -93,9 +95,19 @@ def model_control(current: ModelEntry, key: str) -> ModelEntry:
     entry, remark = _chosen(typed, current)
     if remark:
         st.markdown(remark)
-    elif entry.name not in catalogue() and not entry.live:
-        st.caption("Only its config is known here: it can be counted and simulated, but not trained.")
+    elif entry.name not in catalogue():
+        st.caption(plain(_own(entry)))
     return entry
+
+
+def _own(entry: ModelEntry) -> str:
+    """What can be done with a model that is not in the catalogue."""
+    lacking = models.untrainable(entry)
+    if lacking is not None:
+        return lacking
+    if models.weights_here(entry):
+        return "Its weights are on this machine: it can be trained."
+    return "Its weights are fetched from the Hugging Face Hub when it is first trained."
 
 
 def _chosen(typed: str | None, current: ModelEntry) -> tuple[ModelEntry, str]:

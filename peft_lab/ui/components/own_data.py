@@ -9,14 +9,16 @@ from pathlib import Path
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from peft_lab.assets import store as assets
+from peft_lab.classroom import places
+from peft_lab.classroom.limits import of_asker
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.models.shapes import ModelKind
+from peft_lab.queue import limits
 from peft_lab.tasks import apart, own
 from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
 
-_COLUMNS = {"encoder": "text,label", "causal-lm": "prompt,completion"}
+_COLUMNS = {"encoder": "text,label", "causal-lm": "prompt,completion", "seq2seq": "prompt,completion"}
 
 
 def upload(kind: ModelKind, locked: bool) -> str | None:
@@ -24,7 +26,8 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
     wanted = _COLUMNS[kind]
     file = st.file_uploader(
         f"CSV or JSON Lines with {wanted}", type=["csv", "jsonl"], disabled=locked, key=f"own-file.{kind}",
-        help=f"At most {own.MAX_BYTES // 1_000_000} MB and {own.MAX_ROWS:,} rows. The file stays on this machine.",
+        help=f"At most {own.MAX_BYTES // 1_000_000} MB and {own.MAX_ROWS:,} rows. The file stays on this machine."
+        + _kept(),
     )  # fmt: skip
     slot = st.empty()
     try:
@@ -51,6 +54,12 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
     return str(path)
 
 
+def _kept() -> str:
+    """How much a learner of a class may keep; empty for others."""
+    found = of_asker()
+    return f" In this class you may keep {found.upload_megabytes} MB, for {found.days} days." if found else ""
+
+
 def _reading(slot: DeltaGenerator) -> None:
     """Called again and again while a file is read. Streamlit ends a run of the page here when its tab is closed, or
     something else on it was changed; the reading ends with it."""
@@ -63,10 +72,13 @@ def _keep(name: str, data: bytes, tick: Callable[[], object]) -> str:
     Raises PeftLabError; nothing is kept then.
     """
     apart.load(data, name, tick)
-    folder = assets.home() / "uploads"
+    folder = places.mine() / limits.UPLOADS
     folder.mkdir(parents=True, exist_ok=True)
     safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in Path(name).name)[-60:]
     path = folder / f"{hashlib.sha256(data).hexdigest()[:12]}-{safe}"
     if not path.exists():
+        refused = limits.refusal_of_upload(len(data))
+        if refused is not None:
+            raise BadInput(refused, "own_data")
         path.write_bytes(data)
     return str(path)

@@ -1,88 +1,137 @@
-"""Home: what this is, what is on this machine, and the methods side by side."""
+"""Home: one sentence, the block, one button to a run of one's own; three ways in; the methods; the models here."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import streamlit as st
 
 from peft_lab import units
-from peft_lab.methods import all_methods
-from peft_lab.methods.base import MethodSpec
-from peft_lab.models.catalogue import ModelEntry, catalogue
+from peft_lab.drawing import strip_of
+from peft_lab.methods import get_method
+from peft_lab.models.catalogue import get_model
 from peft_lab.runs.spec import STEPS
-from peft_lab.ui import pages
+from peft_lab.tasks import get_task
+from peft_lab.ui import pages, state
 from peft_lab.ui.components import fetch_again, figures
+from peft_lab.ui.components.block import block
+from peft_lab.ui.components.living.handles import handles
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.home.gallery import gallery, live_models, share
+from peft_lab.ui.method.drawing import recorded
+from peft_lab.ui.method.sections.bar import begin
+from peft_lab.ui.runs.shown import live_run
+
+METHOD, MODEL, TASK = "lora", "smollm2-135m", "json"
+SCOPE, RANK = "home", "r"
+DOORS = (
+    ("tour", "Learn a method", "Stop by stop through the lab: what to read, what to move, what to see."),
+    ("practice", "Prepare for an interview", "Answer first; then run the experiment that shows why."),
+    ("plan", "Plan a fine-tune", "Your model on your GPUs: what fits, how long it takes, what it costs."),
+)
 
 
 def home_page() -> None:
     pages.open_page()
-    st.title("PEFT Lab")
-    st.markdown(
-        "Parameter-efficient fine-tuning, **applied live to a real pretrained model on this machine**. Move a knob and "
-        "see what is injected and what it costs; press Train and watch it learn."
-    )
     fetch_again.offer("home")
-    left, right = st.columns([13, 5], gap="medium")
-    with left:
-        st.markdown(f"### {units.in_words(len(pages.method_pages())).capitalize()} methods, one frozen model")
-        _methods()
-    with right:
-        with st.container(border=True):
-            st.markdown("### Start here")
-            st.markdown(
-                "1. Open **LoRA** and move the rank: the drawing, the count and the formula follow.\n2. On its "
-                f"**Train** tab press *Train*. Within {STEPS} steps a model that could not write JSON learns "
-                "to.\n3. Click a part of the drawing to see its shapes; then open *Look inside* to see what was "
-                "learnt."
-            )
-            st.page_link(pages.page("lora", "LoRA"), label="Open LoRA", icon=":material/arrow_forward:")
-        with st.container(border=True):
-            st.markdown("### Where figures come from")
-            figures.legend()
-    st.markdown("### Models on this machine")
+    with st.container(key="home-first"):
+        with st.container(key="home-words"):
+            _words()
+        with st.container(border=True, key="home-block"):
+            _block()
+        with st.container(key="home-doors"):
+            _doors()
+    gallery()
+    st.markdown("## Where figures come from")
+    figures.legend()
+    st.markdown("## Models on this machine")
     _models()
 
 
-def _share(spec: MethodSpec, entry: ModelEntry) -> tuple[str, str | None]:
-    """Trained parameters at the method's defaults; or that it does not apply, and why."""
-    for problem in spec.problems(entry.shape, {}):
-        if problem.level == "error":
-            return "does not apply", problem.message
-    formula = spec.formula(entry.shape, spec.complete(entry.shape, {}))
-    share = 100 * formula.trainable / (entry.parameters + formula.added)
-    return f"{units.count(formula.trainable)}  \n:small[{units.percent(share)}]", None
-
-
-def _methods() -> None:
-    live = [entry for entry in catalogue().values() if entry.live]
-    widths = [4, 8, *(4 for _ in live)]
-    with st.container(key="methods"):
-        with st.container(key="methods-head"):
-            head = st.columns(widths)
-        for cell, text in zip(
-            head, ("Method", "What is trained", *(entry.title for entry in live)), strict=True
-        ):
-            cell.markdown(f"**{text}**")
-        for slug in pages.method_pages():
-            spec = all_methods()[slug]
-            cells = st.columns(widths, vertical_alignment="top")
-            cells[0].page_link(pages.page(slug, spec.title), label=f"**{spec.title}**")
-            cells[1].markdown(spec.summary)
-            for cell, entry in zip(cells[2:], live, strict=True):
-                text, why = _share(spec, entry)
-                # A phone shows no head: there every figure names its model.
-                with cell, st.container(gap=None):
-                    with st.container(key=f"narrow-{slug}-{entry.name}"):
-                        st.markdown(f":small[{entry.title}]")
-                    st.markdown(text, help=why)
+def _words() -> None:
+    spec, entry = get_method(METHOD), get_model(MODEL)
+    st.title(f"Train {units.percent(share(spec, entry, _dragged()))} of a model. Watch it learn.")
     st.markdown(
-        "Trainable parameters of each method at its default settings, and their share of the model. They come from "
-        "each method's formula; automated tests check that it agrees with a count on the model. "
-        f"{figures.badge('counted')}"
+        f"PEFT Lab freezes a real language model of {units.count(entry.parameters)} parameters on this machine, trains "
+        f"thin matrices beside its weights, and shows every change as it happens. {figures.badge('counted')}"
+    )
+    going = live_run(METHOD)
+    rank = _dragged().get(RANK)
+    label = (
+        "Watch your LoRA train"
+        if going
+        else f"Train a LoRA of rank {plain(str(rank))} now"
+        if rank
+        else "Train a LoRA now"
+    )
+    if st.button(label, type="primary", key="train-now", width="stretch"):
+        if going is None:
+            _as_it_comes()
+        st.switch_page(pages.page(METHOD, spec.title))
+    st.caption(
+        f"{STEPS} steps here, until a model that could not write JSON does. Nothing leaves this machine."
+    )
+
+
+def _doors() -> None:
+    for name, title, text in DOORS:
+        with st.container(border=True, key=f"door-{name}", gap=None):
+            st.page_link(
+                pages.page(name, pages.titles()[name]), label=f"**{title}**", icon=":material/arrow_forward:",
+                icon_position="right",
+            )  # fmt: skip
+            st.markdown(f":small[{text}]")
+
+
+def _dragged() -> dict[str, Any]:
+    """The rank, where it was set by hand in the block."""
+    rank = state.remembered(SCOPE, RANK, None)
+    return {} if rank is None else {RANK: rank}
+
+
+def _released(values: Mapping[str, Any]) -> None:
+    """Take the rank that the browser says, if it can be one."""
+    rank = values.get(RANK)
+    if not isinstance(rank, int):
+        return
+    problems = get_method(METHOD).problems(get_model(MODEL).shape, {RANK: rank})
+    if all(problem.level != "error" for problem in problems):
+        state.remember(SCOPE, RANK, rank)
+
+
+def _as_it_comes() -> None:
+    """The default run on the method's page, with the rank that was set here, whatever was set there before."""
+    state.forget(METHOD)
+    state.forget("shared")
+    for name, value in _dragged().items():
+        state.remember(METHOD, name, value)
+    begin(METHOD)
+
+
+def _block() -> None:
+    spec, entry = get_method(METHOD), get_model(MODEL)
+    values = spec.complete(entry.shape, _dragged())
+    trajectory, title = recorded(METHOD, MODEL)
+    st.markdown(f"#### {spec.title} in {entry.title}")
+    st.markdown(":small[Drag an orange strip: its thickness is the rank, and the count follows.]")
+    block(
+        entry.shape,
+        spec.parts(entry.shape, values),
+        quantization=spec.quantization(values),
+        key="block.home",
+        tokens=strip_of(get_task(TASK).samples[0]),
+        trajectory=trajectory,
+        title=title,
+        playing=True,
+        size="full",
+        show=("phases", "layers", "curve", "answers"),
+        handles=[one for one in handles(spec, entry.shape, values) if one.knob == RANK],
+        on_values=_released,
     )
 
 
 def _models() -> None:
-    live = [entry for entry in catalogue().values() if entry.live]
     figures.table(
         ("Model", "Type", "Parameters", "Layers", "Width", "Attention heads", "From", "License"),
         [
@@ -96,7 +145,7 @@ def _models() -> None:
                 entry.source,
                 entry.license,
             )
-            for entry in live
+            for entry in live_models()
         ],
         numeric=(2, 3, 4),
         fold=True,

@@ -9,11 +9,13 @@ from peft_lab.memory import fits
 from peft_lab.memory.devices import SOLD, Device
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import ModelEntry
-from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components import figures
+from peft_lab.ui.components.grown_bars import Bar, Limit, grown_bars
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.answers import BARS, Answers, collect, progress
 from peft_lab.ui.memory.controls import Chosen
 from peft_lab.ui.memory.targets import OWN, listed, low_rank_methods, named
+from peft_lab.units import Source
 
 PATIENCE = 0.8  # seconds that a change waits for all of its bars
 DRAWN, SECONDS = "memory-drawn", "memory-seconds"
@@ -43,12 +45,13 @@ def overview(chosen: Chosen) -> Answers:
     answers = collect(asked, PATIENCE if st.session_state.get(DRAWN) else 0)
     st.session_state[DRAWN] = bool(answers.found)
     seconds.update({slug: one.seconds for slug, one in answers.found.items()})
-    st.markdown(f"#### One training step of {plain(chosen.entry.title)} {figures.badge('simulated')}")
-    progress(answers, "methods")
-    answers = Answers(answers.found, refused | dict(answers.refused), answers.waiting)
-    if answers.found:
-        _bars(answers, chosen)
-        _table(answers, chosen)
+    with st.container(key="memory-figures"):
+        st.markdown(f"#### One training step of {plain(chosen.entry.title)} {figures.badge('simulated')}")
+        progress(answers, "methods")
+        answers = Answers(answers.found, refused | dict(answers.refused), answers.waiting)
+        if answers.found:
+            _bars(answers, chosen)
+            _table(answers, chosen)
     if answers.refused:
         titles = {slug: all_methods()[slug].title for slug in answers.refused}
         lines = (
@@ -60,10 +63,12 @@ def overview(chosen: Chosen) -> Answers:
 
 
 def _bars(answers: Answers, chosen: Chosen) -> None:
-    rows = {all_methods()[slug].title: one.parts for slug, one in answers.found.items()}
-    limit = chosen.device.memory
-    figure = charts.memory_bars(rows, limit, f"{chosen.device.holding}: {units.size(limit)} usable")
-    st.plotly_chart(figure, key="memory-bars", config=charts.CONFIG)
+    bars = [
+        Bar(all_methods()[slug].title, one.parts, Source.SIMULATED) for slug, one in answers.found.items()
+    ]
+    usable = chosen.device.memory
+    limit = Limit(usable, f"{chosen.device.holding}: {units.size(usable)} usable")
+    grown_bars(bars, "memory-bars", limit, close=True)
 
 
 def verdict(need: int, device: Device) -> str:
@@ -80,13 +85,12 @@ def _table(answers: Answers, chosen: Chosen) -> None:
                 figures.unbroken(all_methods()[slug].title),
                 units.size(need),
                 verdict(need, device),
-                units.size(one.peak_bytes),
             )
         )
-    figures.table(("Method", "Reserved", "On device", "Tensors"), rows, numeric=(1, 3))
+    figures.table(("Method", "Reserved", "On device"), rows, numeric=(1,))
     st.caption(
         f"{_settings(answers, chosen)} Reserved: what PyTorch's caching allocator would reserve under its "
-        f"documented rules; the device must have that much. Tensors: those alive at the peak, exact. Usable on "
+        f"documented rules; the device must have that much. The bars: tensors alive at the peak, exact. Usable on "
         f"{device.holding}: "
         f"{units.size(device.memory)}, {device.source}.{f' {SOLD}' if device.holding != device.title else ''}"
     )

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from peft_lab import palette, units
 from peft_lab.ui import theme
-from peft_lab.ui.components.charts import FAR
+from peft_lab.ui.components.grown_bars import FAR
 
 _MARGIN = {"l": 8, "r": 8, "t": 30, "b": 40}
 _BAND_OPACITY = 0.2

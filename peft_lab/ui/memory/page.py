@@ -11,7 +11,7 @@ from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.tabs import tabs
 from peft_lab.ui.memory.bars import overview
-from peft_lab.ui.memory.controls import DEFAULTS, SCOPE, TABS, address, address_problem, controls, readers
+from peft_lab.ui.memory.controls import DEFAULTS, SCOPE, TABS, address, controls, readers
 from peft_lab.ui.memory.curves import curves
 from peft_lab.ui.memory.fitting import fitting
 from peft_lab.ui.memory.lessons import lessons
@@ -42,7 +42,6 @@ def memory_page() -> None:
             "why": partial(lessons, chosen, answers),
         }
         sections = {TABS[name]: draw for name, draw in own.items()} | sections
-    address_problem("tab")
     _tabs(sections)
     state.write_address(address(chosen))
 

@@ -29,7 +29,7 @@ def published_peaks() -> None:
     st.markdown(
         f"{agreement.rows} published runs of {model} on one NVIDIA L40S {figures.badge('cited')}, and the same runs "
         f"simulated {figures.badge('simulated')}: reserved memory differs by **{agreement.median:.1f}%** in the "
-        f"median and by {agreement.largest:.1f}% at most; {agreement.ran} of {agreement.rows} can be simulated."
+        f"median and by {agreement.largest:.1f}% at most."
     )
     both = f"{figures.badge('simulated')} {figures.badge('cited')}"
     left, right = st.columns(2, gap="medium")
@@ -54,6 +54,9 @@ def published_peaks() -> None:
             [_line(row, outcomes[name]) for name, row in rows.items()],
             numeric=(1, 2, 3, 4),
         )
+        for name, outcome in outcomes.items():
+            if outcome.note:
+                st.caption(f"{rows[name].title}: {published.SUPERSEDED[name]} {outcome.note}")
     versions = ", ".join(f"{name} {version}" for name, version in published.simulated_with().items())
     st.caption(
         f"Published: [{published.SOURCE}]({published.ADDRESS}), reserved bytes at the peak. Simulated with "

@@ -91,6 +91,8 @@ def peak(choice: Choice, expected: Expected) -> Peak:
 
 
 def _batch(found: Mapping[str, Any]) -> str:
+    if found.get("apart"):
+        return f"batch of {found['rows']} × {found['length']} tokens to read and {found['kept']} to write"
     return f"batch of {found['rows']} × {found['length']} tokens"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from peft_lab.methods import all_methods
-from peft_lab.runs.store import RunSummary
+from peft_lab.runs.summary import RunSummary
 from peft_lab.ui import pages, state
 from peft_lab.ui.components.knobs import restore
 from peft_lab.ui.runs.shown import show_run

@@ -7,11 +7,12 @@ import time
 import streamlit as st
 
 from peft_lab import units
+from peft_lab.classroom import mode
 from peft_lab.errors import PeftLabError
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue
-from peft_lab.runs import store
-from peft_lab.runs.store import RunSummary
+from peft_lab.runs import going_on, store
+from peft_lab.runs.summary import DAMAGED, RunSummary
 from peft_lab.runs.view import Status
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
@@ -19,8 +20,8 @@ from peft_lab.ui.components.parts import part
 from peft_lab.ui.components.rows import Column, RowOf, rows
 from peft_lab.ui.foreign import code, plain
 from peft_lab.ui.runs.opening import open_run
+from peft_lab.ui.runs.shown import go_on, summaries
 from peft_lab.ui.runs.shown import stop as ask_to_stop
-from peft_lab.ui.runs.shown import summaries
 
 COLUMNS = ("Started", "Status", "Method", "Model", "Task", "Steps", "Before", "After", "Peak", "Time")
 FIGURES = ("Steps", "Before", "After", "Peak", "Time")
@@ -31,7 +32,9 @@ def runs_page() -> None:
     pages.open_page()
     st.title("Runs")
     st.markdown(
-        "Everything that was trained on this machine. One run trains at a time; others wait for their turn."
+        "Everything that you have trained in this class. One run trains at a time; learners take turns."
+        if mode.on()
+        else "Everything that was trained on this machine. One run trains at a time; others wait for their turn."
     )
     going = any(not _final(line) for line in summaries())
 
@@ -56,7 +59,7 @@ def runs_page() -> None:
 
 
 def _final(line: RunSummary) -> bool:
-    return line.status == store.DAMAGED or Status(line.status).final
+    return line.status == DAMAGED or Status(line.status).final
 
 
 def _table(lines: list[RunSummary]) -> RunSummary | None:
@@ -103,11 +106,21 @@ def _chosen(line: RunSummary) -> None:
         if line.problem:
             st.markdown(f":red[:material/error: {plain(line.problem)}]")
         open_, stop, delete, _ = st.columns([1, 1, 1, 3])
-        readable = line.status != store.DAMAGED and line.method in pages.method_pages()
+        kept = None if line.status == DAMAGED else going_on.step_of(store.get(line.id))
+        readable = line.status != DAMAGED and line.method in pages.method_pages()
         if readable and open_.button("Open", key="run-open", type="primary", width="stretch"):
             open_run(line)
         if not _final(line):
             stop.button("Stop", key="run-stop", width="stretch", on_click=ask_to_stop, args=(line.id,))
+        if kept is not None:
+            stop.button(
+                "Go on",
+                key="run-go-on",
+                width="stretch",
+                on_click=go_on,
+                args=(line.id,),
+                help=f"From step {kept} of {line.steps}, as if it had not ended.",
+            )
         if _final(line) and delete.button("Delete", key="run-delete", width="stretch"):
             _delete(line.id)
         if line.spec is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -9,8 +10,11 @@ import streamlit as st
 from peft_lab.errors import PeftLabError, RunError
 from peft_lab.queue.queue import get_queue
 from peft_lab.runs import starters, store
-from peft_lab.runs.store import Run, RunSummary
+from peft_lab.runs.kept import TRAJECTORY
+from peft_lab.runs.store import Run
+from peft_lab.runs.summary import DAMAGED, RunSummary
 from peft_lab.runs.view import Status
+from peft_lab.trajectory.format import Trajectory
 from peft_lab.ui import state
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.foreign import plain
@@ -49,11 +53,19 @@ def stop(identity: str) -> None:
         st.error(plain(error))
 
 
+def go_on(identity: str) -> None:
+    """Let a run that ended too early go on, or say why it cannot; for ``on_click``."""
+    try:
+        get_queue().go_on(identity)
+    except PeftLabError as error:
+        st.error(plain(error))
+
+
 def live_run(slug: str) -> Run | None:
     """The newest run of this method that this browser started and that has not ended."""
     mark = browser_mark()
     for line in summaries():
-        if line.method == slug and line.status != store.DAMAGED and not Status(line.status).final:
+        if line.method == slug and line.status != DAMAGED and not Status(line.status).final:
             run = store.get(line.id)
             if starters.started_by(run) == mark:
                 return run
@@ -88,16 +100,18 @@ def summaries() -> list[RunSummary]:
 
 def _summary(run: Run) -> RunSummary:
     kept = _ended()
-    line = kept.get(run.id)
-    if line is None:
-        line = store.summary(run)
-        if line.status in {str(status) for status in Status if status.final}:
-            kept[run.id] = line
+    stamp = run.stamp()
+    known = kept.get(run.folder)
+    if known is not None and known[0] == stamp:
+        return known[1]
+    line = store.summary(run)
+    if line.status in {str(status) for status in Status if status.final}:
+        kept[run.folder] = (stamp, line)
     return line
 
 
 @st.cache_resource
-def _ended() -> dict[str, RunSummary]:
+def _ended() -> dict[Path, tuple[int, RunSummary]]:
     return {}
 
 
@@ -118,24 +132,53 @@ def stale(choice: Choice, run: Run) -> str:
     return f"This run was made with {listed}; the settings have been changed since."
 
 
-@st.cache_data(max_entries=16, show_spinner=False)
 def read_insight(identity: str) -> dict[str, Any]:
     """What a finished run noted for its method's picture; ``{}`` when it noted nothing or is gone."""
     try:
         run = store.get(identity)
-        run.arrays()  # a picture needs both
-        return run.insight()
+        return _insight(run.folder, run.stamp())
     except RunError:
         return {}
 
 
-@st.cache_data(max_entries=8, show_spinner=False)
 def read_arrays(identity: str) -> dict[str, Any]:
     """The arrays that a finished run noted for its method's picture; ``{}`` when there are none or it is gone."""
     try:
-        return store.get(identity).arrays()
+        run = store.get(identity)
+        return _arrays(run.folder, run.stamp())
     except RunError:
         return {}
+
+
+# Kept for all sessions, so by folder: who may not open the run does not come this far. A run that went on after its end
+# has another stamp, and other pictures.
+@st.cache_data(max_entries=16, show_spinner=False)
+def _insight(folder: Path, stamp: int) -> dict[str, Any]:
+    run = Run(folder.name, folder)
+    run.arrays()  # a picture needs both
+    return run.insight()
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _arrays(folder: Path, stamp: int) -> dict[str, Any]:
+    return Run(folder.name, folder).arrays()
+
+
+def trajectory_of(run: Run) -> Trajectory | None:
+    """What a run recorded of its states, as far as it has come; ``None`` while it has nothing that can be read."""
+    try:
+        changed = (run.folder / TRAJECTORY).stat().st_mtime_ns
+    except OSError:
+        return None
+    return _trajectory(run.folder, changed)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _trajectory(folder: Path, changed: int) -> Trajectory | None:
+    try:
+        return Run(folder.name, folder).trajectory()
+    except RunError:
+        return None
 
 
 def short_id(identity: str) -> str:

@@ -8,11 +8,14 @@ from pathlib import Path
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from peft_lab.ui import pages, theme
-from peft_lab.ui.shell import surroundings
+from peft_lab.classroom import mode
+from peft_lab.classroom.asking import NobodyAsks
+from peft_lab.ui import pages
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.server import metrics, sessions
+from peft_lab.ui.shell import dress, surroundings
 
 _HERE = Path(__file__).parents[1]
-SIDEBAR = 230  # pixels: every page's name fits, and the page has the rest
 
 
 @st.cache_resource
@@ -21,26 +24,42 @@ def _start_services() -> bool:
     from peft_lab.workers import inspector
 
     inspector.warm()
+    if mode.on():
+        from peft_lab.teaching import expiry
+
+        expiry.start()
     return True
+
+
+def _begin() -> None:
+    """In a class: whose run of the app it is. Who is not known gets no further."""
+    try:
+        sessions.begin()
+    except NobodyAsks as nobody:
+        st.error(plain(nobody))
+        st.stop()
 
 
 def run_app() -> None:
     """What every run does: configure, build the navigation from the registry, run the chosen page."""
     asked = asked_page()
+    _begin()
     pages.navigating()
     st.set_page_config(
         page_title="PEFT Lab",
         page_icon=str(_HERE / "favicon.png"),
         layout="wide",
-        initial_sidebar_state=SIDEBAR,
+        initial_sidebar_state=dress.SIDEBAR,
     )
     st.logo(_HERE / "logo.svg", size="large")
     _start_services()
     sections = {name: [pages.page(*entry) for entry in entries] for name, entries in pages.sections().items()}
     keep_page(asked)
     chosen = st.navigation(sections, expanded=True)
-    theme.apply()
-    surroundings.draw(chosen.url_path or "home", chosen.run)
+    sessions.begin(chosen.url_path or "home")
+    page = chosen.url_path or "home"
+    with metrics.drawn(page):
+        surroundings.draw(page, chosen.run)
 
 
 def asked_page() -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from peft_lab.ui import state
+from peft_lab.ui.classroom.bar import shown_bar
 from peft_lab.ui.components import frame
 from peft_lab.ui.components.mending import mend
+from peft_lab.ui.shell.turning import turning
 from peft_lab.ui.tour import settings
 from peft_lab.ui.tour.bar import bar
 from peft_lab.ui.tour.share import share
@@ -17,9 +19,13 @@ def draw(page: str, run: Callable[[], None]) -> None:
     arrived = frame.enter(page, settings.lockable(page))
     frame.projector_style()
     mend()
-    bar(page, arrived)
+    shown_bar(page)
+    notice = bar(page, arrived)
     frame.locked_note(page, settings.labels(page))
     run()
+    notice()
     state.finish_address()
     share(page)
+    if frame.projecting():
+        turning(page)
     frame.projector_switch()

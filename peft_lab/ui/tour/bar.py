@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from peft_lab.errors import PeftLabError
+from peft_lab.learners.schedule import Learners
 from peft_lab.tour import progress
-from peft_lab.tour.path import Tour
+from peft_lab.tour.path import Stop, Tour
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import frame
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
+from peft_lab.ui.runs.shown import finished_of, shown_run
 from peft_lab.ui.tour import links
+from peft_lab.ui.tour.pointer import point
 
+SCOPE = "tour-bar"
+_FIRST = "first"
+DONE = ":green-badge[:material/check: done]"
+NO_RUN = "Nothing has been trained with this method yet. Press **Train**; when the run has ended, this stop shows it."
 WORDS = (("Read", "menu_book"), ("Move", "tune"), ("See", "visibility"))
 
 
-def bar(page: str, arrived: bool) -> None:
-    """Draw it, if the session is on a path; note the stop that has just been arrived at."""
+def bar(page: str, arrived: bool) -> Callable[[], None]:
+    """Draw it, if the session is on a path; note the stop that has just been arrived at.
+
+    Returns:
+        What is to be called once the page was drawn: it notices whether the stop's control was moved.
+    """
     text = state.carried().get("stop")
     if not text or page == "tour":
-        return
+        return _nothing
     try:
         file = learner.learners()
         name = learner.current(file)
@@ -28,16 +42,45 @@ def bar(page: str, arrived: bool) -> None:
         found = _find(text, known)
         if found is not None and arrived:
             progress.visit(file, name, found[0], found[2])
+            state.scope(SCOPE).pop(_FIRST, None)
     except PeftLabError as error:
         st.error(plain(error))
-        return
-    with st.container(border=True, key="tour-bar"):
+        return _nothing
+    with st.container(key="tour-bar"):
         if found is None:
             _unknown(text, known)
         elif found[1].stops[found[2]].page == page:
-            _stop(*found)
+            done = found[2] in progress.progress(file, name, found[0]).done
+            mark = _stop(*found, done)
+            return lambda: _notice(file, name, *found, mark)
         else:
             _elsewhere(*found)
+    return _nothing
+
+
+def _nothing() -> None:
+    pass
+
+
+def _notice(file: Learners, name: str, identity: str, path: Tour, index: int, mark: DeltaGenerator) -> None:
+    """Note that the stop's control stands elsewhere than when the stop was opened, or that its run was started."""
+    stop = path.stops[index]
+    if not stop.at:
+        return
+    now = _standing(stop)
+    kept = state.scope(SCOPE).setdefault(_FIRST, {})
+    first = kept.setdefault(links.place(identity, index), now)
+    if now != first:
+        progress.do(file, name, identity, index)
+        mark.markdown(DONE)
+
+
+def _standing(stop: Stop) -> str:
+    """What the stop's control says, as it would stand in the address."""
+    if stop.at == "train":
+        run = shown_run(stop.page)
+        return run.id if run is not None else ""
+    return state.complete_address().get(stop.at, "")
 
 
 def _find(text: str, known: dict[str, Tour]) -> tuple[str, Tour, int] | None:
@@ -47,33 +90,57 @@ def _find(text: str, known: dict[str, Tour]) -> tuple[str, Tour, int] | None:
     return read[0], known[read[0]], read[1]
 
 
-def _stop(identity: str, path: Tour, index: int) -> None:
+def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
+    """One line: the stop, what to do, the rest of its words on request, the way on and back. Returns where its being
+    done is marked."""
     stop = path.stops[index]
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="tour-way"):
-        st.markdown(
-            f"**Stop {index + 1} of {len(path.stops)}** · {links.filled(stop, stop.title, identity)} "
-            f":gray-badge[about {stop.minutes} min]"
-        )
-        if index:
-            before = path.stops[index - 1]
-            links.page_link(before, links.place(identity, index - 1), "Back", "arrow_back")
-        if index + 1 < len(path.stops):
-            after = path.stops[index + 1]
-            links.page_link(
-                after, links.place(identity, index + 1), "Next stop", "arrow_forward", icon_position="right"
-            )
-        else:
-            st.page_link(pages.page("tour", pages.titles()["tour"]), label="Finish", icon=":material/flag:")
-        _overview()
-        _leave()
     given = [
-        (title, icon, text)
+        (title, icon, links.filled(stop, text, identity))
         for (title, icon), text in zip(WORDS, (stop.read, stop.move, stop.see), strict=True)
         if text
     ]
-    if given:
-        for cell, (title, icon, text) in zip(st.columns(len(given)), given, strict=True):
-            cell.markdown(f":material/{icon}: **{title}**  \n{links.filled(stop, text, identity)}")
+    if _of_a_run(stop) and not finished_of(stop.page):
+        given = [("Read", "info", NO_RUN)]
+    first = next((one for one in given if one[0] == "Move"), given[0])
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="tour-way"):
+        st.markdown(
+            f"**Stop {index + 1} of {len(path.stops)}** · {links.filled(stop, stop.title, identity)}",
+            width="content",
+        )
+        with st.container(key="tour-now"):
+            st.markdown(f":material/{first[1]}: {first[2]}")
+        mark = st.empty()
+        if done:
+            mark.markdown(DONE)
+        with st.popover("What to see", icon=":material/menu_book:", type="tertiary", key="tour-words"):
+            for title, icon, text in given:
+                st.markdown(f":material/{icon}: **{title}**  \n{text}")
+            _overview()
+            _leave()
+        if index:
+            before = path.stops[index - 1]
+            with st.container(key="turn-back", width="content"):
+                links.page_link(before, links.place(identity, index - 1), "Back", "arrow_back")
+        if index + 1 < len(path.stops):
+            after = path.stops[index + 1]
+            with st.container(key="turn-next", width="content"):
+                links.page_link(
+                    after,
+                    links.place(identity, index + 1),
+                    "Next stop",
+                    "arrow_forward",
+                    icon_position="right",
+                )
+        else:
+            st.page_link(pages.page("tour", pages.titles()["tour"]), label="Finish", icon=":material/flag:")
+    if stop.at:
+        point(stop.at, links.place(identity, index))
+    return mark
+
+
+def _of_a_run(stop: Stop) -> bool:
+    """Whether the stop shows what a run has left."""
+    return stop.settings.get("tab") == "look inside"
 
 
 def _elsewhere(identity: str, path: Tour, index: int) -> None:

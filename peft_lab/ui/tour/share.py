@@ -8,13 +8,14 @@ from peft_lab.errors import PeftLabError
 from peft_lab.tour import draft
 from peft_lab.tour.path import Stop
 from peft_lab.ui import pages, state
+from peft_lab.ui.classroom.bar import show_button
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
 from peft_lab.ui.tour import links, qr
 from peft_lab.ui.tour.settings import fixable, labels, lockable
 
 SCOPE = "share"
-_NO_STOPS = ("tour", "teach")
+_NO_STOPS = ("tour", "teach", "classroom")
 
 
 def share(page: str) -> None:
@@ -38,6 +39,7 @@ def share(page: str) -> None:
         st.code(link, language=None, wrap_lines=True)
         if stop.settings.get("task") == "own":
             st.markdown(":orange[:material/info: Your own file is not part of the link.]")
+        show_button(page, links.address(stop))
         if st.button("Add to my path", icon=":material/add_location:", key="add-stop", width="stretch"):
             _add(stop)
         added = state.remembered(SCOPE, "added", "")

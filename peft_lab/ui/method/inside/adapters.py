@@ -11,7 +11,7 @@ from peft_lab import units
 from peft_lab.methods.knobs import read
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.store import RunSummary
+from peft_lab.runs.summary import RunSummary
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.foreign import plain

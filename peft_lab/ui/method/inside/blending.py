@@ -9,7 +9,7 @@ import streamlit as st
 from peft_lab.errors import PeftLabError
 from peft_lab.methods.lora import blending
 from peft_lab.runs import store
-from peft_lab.runs.store import RunSummary
+from peft_lab.runs.summary import RunSummary
 from peft_lab.training.scores import Answer
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures

@@ -14,7 +14,7 @@ from peft_lab.experiments import results
 from peft_lab.queue.queue import get_queue
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.store import RunSummary
+from peft_lab.runs.summary import RunSummary
 from peft_lab.runs.view import Status
 from peft_lab.serving.measure import measure
 from peft_lab.ui.components import figures

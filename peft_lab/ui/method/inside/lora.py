@@ -14,6 +14,7 @@ from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.method.inside.blending import two_adapters
+from peft_lab.ui.method.inside.intruders import intruders
 from peft_lab.ui.method.inside.playing import played
 from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_arrays, read_insight
 from peft_lab.units import Source
@@ -27,6 +28,7 @@ def show(choice: Choice) -> None:
     if identity is None:
         return
     trained(slug, identity)
+    intruders(slug, identity)
     two_adapters(slug, identity)
 
 

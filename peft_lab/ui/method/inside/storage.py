@@ -10,6 +10,7 @@ from peft_lab import units
 from peft_lab.errors import PeftLabError
 from peft_lab.methods.qlora import storage
 from peft_lab.methods.qlora.spec import BLOCK
+from peft_lab.models.catalogue import weights_here
 from peft_lab.ui import state, theme
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
@@ -23,7 +24,7 @@ TITLES = {"nf4": "NF4", "nf4 double": "NF4, double quantisation", "fp4": "FP4", 
 def stored_base(choice: Choice) -> None:
     """The chosen model's own weights in four bits; needs no run."""
     slug = choice.spec.slug
-    if not choice.entry.live:
+    if not weights_here(choice.entry):
         st.info(
             f"The weights of {plain(choice.entry.title)} are not here, so their rounding cannot be shown. "
             "Choose a model that can be trained."

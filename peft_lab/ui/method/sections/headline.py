@@ -11,7 +11,8 @@ from peft_lab import units
 from peft_lab.counting.count import CountReport
 from peft_lab.errors import RunError
 from peft_lab.methods.knobs import read
-from peft_lab.runs.store import RunSummary
+from peft_lab.models.catalogue import untrainable
+from peft_lab.runs.summary import RunSummary
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.components.parts import part
@@ -85,6 +86,8 @@ def _no_metric(choice: Choice, going: bool) -> str:
     """Why there is no result, and what brings one."""
     if not choice.entry.live:
         return "This model is known by its shape only: it is not trained here."
+    if untrainable(choice.entry) is not None:
+        return "Something is missing to train this model; the Train tab says what."
     if choice.task is None:
         return "No training task here fits this model."
     if going:

@@ -30,9 +30,12 @@ def idea(choice: Choice, words: Words) -> None:
     left, right = st.columns([3, 2], gap="large")
     paper = choice.spec.paper
     with left:
-        st.latex(words.formula)
-        st.markdown(words.idea)
-        source = f"{paper.authors} {paper.year}, [{paper.title}]({paper.url}), {paper.section}"
+        with st.container(key="idea-formula"):
+            st.latex(words.formula)
+        with st.container(key="idea-text"):
+            st.markdown(words.idea)
+        source = f"{paper.authors} {paper.year}, [{paper.title}]({paper.url})"
+        source += f", {paper.section}" if paper.section else ""
         st.markdown(f":small[{source}] {figures.badge(Source.CITED)}")
     with right:
         if words.differs:

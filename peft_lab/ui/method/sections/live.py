@@ -6,7 +6,7 @@ import streamlit as st
 
 from peft_lab import units
 from peft_lab.errors import PeftLabError
-from peft_lab.runs import record, respond, simulated
+from peft_lab.runs import going_on, record, respond, simulated
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status
 from peft_lab.training.scores import Answer
@@ -16,6 +16,7 @@ from peft_lab.ui.components.parts import part
 from peft_lab.ui.components.waiting import come_back
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.sections.turn import turn
+from peft_lab.ui.runs.shown import go_on, trajectory_of
 from peft_lab.ui.runs.shown import stop as ask_to_stop
 from peft_lab.units import Source
 
@@ -31,6 +32,7 @@ def live(run: Run, slug: str) -> None:
         with st.container(key=f"{slug}-standing"):
             _status(run, seen, slug)
         _curves(run, seen, slug)
+        _now(run, seen)
         _results(run, seen)
         if going and seen.status.final:
             st.rerun()
@@ -55,10 +57,17 @@ def _status(run: Run, seen: RunView, slug: str) -> None:
             on_click=ask_to_stop,
             args=(run.id,),
         )
+    elif (kept := going_on.step_of(run)) is not None:
+        stop.button(
+            "Go on",
+            key=f"{slug}-go-on",
+            width="stretch",
+            on_click=go_on,
+            args=(run.id,),
+            help=f"From step {kept} of {seen.steps}, as if it had not ended.",
+        )
     if seen.status in (Status.FAILED, Status.LOST):
         st.error(plain(seen.message))
-    if not seen.status.final and seen.status is not Status.QUEUED:
-        st.progress(min(1.0, seen.progress))
 
 
 def _line(seen: RunView) -> str:
@@ -93,6 +102,19 @@ def _curves(run: Run, seen: RunView, slug: str) -> None:
         {"loss": (steps, seen.losses)}, "optimizer step", "training loss (nats)", height=260, until=seen.steps
     )
     st.plotly_chart(figure, key=f"{slug}-loss", config=charts.CONFIG)
+
+
+def _now(run: Run, seen: RunView) -> None:
+    """While there is no final answer: what the model says now to a held-out row, beside what it said before."""
+    found = trajectory_of(run) if not seen.probes_after else None
+    if found is None or found.example is None or not found.answers:
+        return
+    first, latest = found.answers[0], found.answers[-1]
+    rows = [("Input", found.example.text), (f"Before, step {first.step}", first.text)]
+    if latest.step != first.step:
+        rows.append((f"Now, step {latest.step}", latest.text))
+    figures.table(("", "One held-out row"), rows)
+    st.markdown(figures.badge(Source.MEASURED))
 
 
 def _results(run: Run, seen: RunView) -> None:

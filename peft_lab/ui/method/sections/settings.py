@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import streamlit as st
 
 from peft_lab import tasks
 from peft_lab.errors import BadInput
+from peft_lab.models.catalogue import untrainable
+from peft_lab.models.shapes import ModelKind
 from peft_lab.runs.spec import BATCH, EVAL_ROWS, STEPS, RunRequest, RunSpec
 from peft_lab.tasks import apart
 from peft_lab.tasks.base import Task
 from peft_lab.ui import state
 from peft_lab.ui.components.knobs import OWN_TASK, Choice, tasks_for
 
+SAY = "say"
 # Name, label, reader, help. The address and the form are both made from this list.
 FIELDS = {
     "steps": ("Steps", int, "Optimizer steps. The defaults learn visibly within these."),
@@ -88,24 +91,59 @@ def request_of(
 
 
 def planned(choice: Choice) -> RunSpec | None:
-    """What Train would train now, complete; ``None`` for a model that is known by its shape only or has no task.
+    """What Train would train now, complete, but for the sentence, on which no step depends; ``None`` for a model that
+    is known by its shape only or has no task.
 
     Raises:
         PeftLabError: a setting that cannot work, or weights and sentences that have to be fetched first.
     """
-    if choice.task is None or not choice.entry.live or choice.entry.kind not in choice.spec.learning_rates:
+    if not trainable(choice):
         return None
-    own = state.remembered("own", "file", None, choice.entry.kind) if choice.task == OWN_TASK else None
+    return request_of(choice, _now(choice), _own_file(choice)).complete()
+
+
+def asked(choice: Choice) -> RunSpec | None:
+    """As :func:`planned`, with the learner's sentence; ``None`` too while knobs cannot work or a file is missing."""
+    own = _own_file(choice)
+    if not choice.valid or not trainable(choice) or (choice.task == OWN_TASK and own is None):
+        return None
+    text = sentence(choice)
+    return request_of(choice, _now(choice), own, (text,) if text.strip() else ()).complete()
+
+
+def trainable(choice: Choice) -> bool:
+    """Whether the model is here and there is a task and a learning rate for its kind."""
+    return bool(
+        choice.task and choice.entry.kind in choice.spec.learning_rates and untrainable(choice.entry) is None
+    )
+
+
+def sentence(choice: Choice) -> str:
+    """What both models are to answer: the learner's own, or the task's first example."""
+    task = task_of(choice)
+    start = task.samples[0] if task else ""
+    kept = state.remembered(choice.spec.slug, SAY, start, str(choice.task))
+    return str(st.session_state.get(sentence_key(choice), kept))
+
+
+def sentence_key(choice: Choice) -> str:
+    return state.widget_key(choice.spec.slug, SAY, str(choice.task))
+
+
+def _now(choice: Choice) -> dict[str, Any]:
     # What was just set stands in its control, which may be drawn further down.
-    values = {name: st.session_state.get(key_of(choice, name), kept(choice, name)) for name in FIELDS}
-    return request_of(choice, values, own).complete()
+    return {name: st.session_state.get(key_of(choice, name), kept(choice, name)) for name in FIELDS}
+
+
+def _own_file(choice: Choice) -> str | None:
+    return state.remembered("own", "file", None, choice.entry.kind) if choice.task == OWN_TASK else None
 
 
 # -- the address -------------------------------------------------------------------------------------------------
 
 
 def training_readers(slug: str) -> dict[str, Any]:
-    """What takes the training settings out of an address. They are kept for both kinds of model."""
+    """What takes the training settings out of an address. They are kept for every kind of model."""
 
     def take(name: str, reader: type) -> Any:
         def read(text: str) -> None:
@@ -113,7 +151,7 @@ def training_readers(slug: str) -> dict[str, Any]:
                 value = reader(text)
             except ValueError:
                 raise BadInput(f"The address says {name}={text[:20]}, which is not a number.", name) from None
-            for kind in ("encoder", "causal-lm"):
+            for kind in get_args(ModelKind):
                 state.remember(slug, name, value, kind)
 
         return read

@@ -34,7 +34,7 @@ def take_away(choice: Choice) -> None:
             _downloads(pick_run(choice.spec.slug, runs, choice.entry.name))
         else:
             st.info(
-                "Train once on the Train tab; then you can download the run's script, notebook and adapter here."
+                "Train once on the Train tab; then you can download the run's script, notebook, adapter and page here."
             )
     st.divider()
     interview_questions(choice)
@@ -69,6 +69,13 @@ _FILES: tuple[tuple[str, Callable[[Run], str | bytes], str, str, str], ...] = (
         "zip",
         "application/zip",
         "The adapter folder (safetensors) with its model card.",
+    ),
+    (
+        "Page",
+        export.living_html,
+        "html",
+        "text/html",
+        "The block with this run's steps inside: one file that plays without a server.",
     ),
 )
 

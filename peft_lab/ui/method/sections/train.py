@@ -7,9 +7,7 @@ from typing import Any
 import streamlit as st
 
 from peft_lab.errors import AssetError, BadInput, PeftLabError
-from peft_lab.queue.queue import get_queue
-from peft_lab.runs import starters, store
-from peft_lab.runs.spec import RunSpec
+from peft_lab.models.catalogue import untrainable
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.tasks import rated
@@ -19,11 +17,10 @@ from peft_lab.ui.components.knobs import OWN_TASK, Choice
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.sections import settings
 from peft_lab.ui.method.sections.live import beside_simulation, live, try_it
-from peft_lab.ui.method.sections.settings import FIELDS, task_of
+from peft_lab.ui.method.sections.live_memory import memory_beside
+from peft_lab.ui.method.sections.settings import FIELDS, SAY, task_of
 from peft_lab.ui.runs.shown import live_run, show_run, shown_run, stale
-from peft_lab.ui.server.browser_mark import browser_mark
 
-SAY = "say"
 # Which control a setting of the run is set at.
 _CONTROL = {
     "steps": "steps",
@@ -36,36 +33,42 @@ _CONTROL = {
 
 
 def train(choice: Choice) -> None:
-    if choice.task is None or not choice.entry.live:
-        _not_here(choice)
+    problem = untrainable(choice.entry)
+    if choice.task is None or problem is not None:
+        st.info(plain(problem or f"No task here fits {choice.entry.title}."))
         return
     lacking = st.container()
     run = shown_run(choice.spec.slug)
-    going = run is not None and not run.view().status.final
-    left, right = st.columns([5, 11], gap="large")
-    with left:
-        spec, slots = _form(choice, going)
-        if (
-            spec is not None
-            and not going
-            and st.button("Train", type="primary", key=f"{choice.spec.slug}-train", width="stretch")
-        ):
-            _start(choice, spec, slots)
+    if run is None:
+        with st.container(key="first-run"):  # a phone shows the knobs before it
+            _form(choice, locked=False)
+            _before_first_run(choice)
+    else:
+        _of_run(choice, run)
     with lacking:  # drawn last: reading the sentences may have found them damaged
         fetch_again.offer("train", _needed(choice))
-    with right:
-        run = shown_run(choice.spec.slug)
-        if run is None:
-            _before_first_run(choice)
-            return
-        _another(choice.spec.slug, run)
-        changed = stale(choice, run)
-        if changed:
-            st.markdown(f":orange[:material/history: {changed}]")
-        live(run, choice.spec.slug)
-        if run.view().status is Status.DONE:
-            beside_simulation(run)
-            try_it(run, choice.spec.slug)
+
+
+def _of_run(choice: Choice, run: Run) -> None:
+    """The run that the page shows; under it what the next one takes, open where something about it is wrong."""
+    _another(choice.spec.slug, run)
+    changed = stale(choice, run)
+    if changed:
+        st.markdown(f":orange[:material/history: {changed}]")
+    live(run, choice.spec.slug)
+    memory_beside(run)
+    if run.view().status is Status.DONE:
+        beside_simulation(run)
+        try_it(run, choice.spec.slug)
+    with st.expander("Settings of the next run", expanded=not _usable(choice)):
+        _form(choice, locked=not run.view().status.final)
+
+
+def _usable(choice: Choice) -> bool:
+    try:
+        return settings.asked(choice) is not None
+    except PeftLabError:
+        return False
 
 
 def _needed(choice: Choice) -> set[str]:
@@ -87,18 +90,6 @@ def _another(slug: str, shown: Run) -> None:
             st.rerun()
 
 
-def _not_here(choice: Choice) -> None:
-    if choice.entry.live:
-        st.info(
-            f"{plain(choice.entry.title)} is an encoder-decoder model; there is no training task for those here."
-        )
-        return
-    st.info(
-        f"{plain(choice.entry.title)} is known here by its shape: it can be counted and drawn, not trained. To "
-        "train, choose one of the first two models above; your settings stay as they are."
-    )
-
-
 def _before_first_run(choice: Choice) -> None:
     task = task_of(choice)
     if task is None:
@@ -109,41 +100,37 @@ def _before_first_run(choice: Choice) -> None:
     st.caption(f"{task.source} · {task.license}")
 
 
-def _form(choice: Choice, locked: bool) -> tuple[RunSpec | None, dict[str, Any]]:
-    """The training settings; ``None`` while one of them cannot work, which is then said at it. And where to say so."""
+def _form(choice: Choice, locked: bool) -> None:
+    """The training settings, each with what is wrong under it."""
     slug = choice.spec.slug
-    values: dict[str, Any] = {}
     slots: dict[str, Any] = {}
     cells = [cell for _ in range(0, len(FIELDS), 2) for cell in st.columns(2)]
     for cell, name in zip(cells, FIELDS, strict=False):
         with cell:
-            values[name] = _field(choice, name, locked)
+            _field(choice, name, locked)
             slots[name] = st.empty()
             problem = state.address_problem(slug, name)
             if problem:
                 st.markdown(f":red[:material/link_off: {plain(problem)} The default is used.]")
     beneath = st.empty()
-    sentence = _sentence(choice, locked)
+    _sentence(choice, locked)
     slots[SAY] = st.empty()
-    own = own_data.upload(choice.entry.kind, locked) if choice.task == OWN_TASK else None
-    if choice.task == OWN_TASK and own is None:
-        return None, slots
-    request = settings.request_of(choice, values, own, (sentence,) if sentence.strip() else ())
+    if choice.task == OWN_TASK and own_data.upload(choice.entry.kind, locked) is None:
+        return
     try:
-        complete = request.complete()
+        complete = settings.asked(choice)
     except AssetError:  # said above the form, with a button
-        return None, slots
+        return
     except PeftLabError as error:
         _say(error, slots)
-        return None, slots
-    if complete.head_learning_rate not in (None, complete.learning_rate):
+        return
+    if complete is not None and complete.head_learning_rate not in (None, complete.learning_rate):
         beneath.caption(  # over both columns
             f"The task head starts at random; its learning rate is {complete.head_learning_rate:g}."
         )
-    return complete, slots
 
 
-def _field(choice: Choice, name: str, locked: bool) -> Any:
+def _field(choice: Choice, name: str, locked: bool) -> None:
     """One number of the form; what differs from the default goes into the address."""
     label, reader, text = FIELDS[name]
     how = {"step": 1} if reader is int else {"step": 1e-4, "format": "%g"}
@@ -157,7 +144,6 @@ def _field(choice: Choice, name: str, locked: bool) -> Any:
     )
     moved = None if value == settings.default(choice, name) else value
     state.remember(choice.spec.slug, name, moved, choice.entry.kind)
-    return value
 
 
 def _say(error: PeftLabError, slots: dict[str, Any]) -> None:
@@ -166,29 +152,13 @@ def _say(error: PeftLabError, slots: dict[str, Any]) -> None:
     slots.get(_CONTROL.get(field or "", ""), st).markdown(f":red[:material/error: {plain(error)}]")
 
 
-def _sentence(choice: Choice, locked: bool) -> str:
-    task = task_of(choice)
-    start = task.samples[0] if task else ""
+def _sentence(choice: Choice, locked: bool) -> None:
     text = st.text_area(
         "Your sentence",
-        value=state.remembered(choice.spec.slug, SAY, start, str(choice.task)),
-        key=state.widget_key(choice.spec.slug, SAY, str(choice.task)),
+        value=settings.sentence(choice),
+        key=settings.sentence_key(choice),
         height=90,
         disabled=locked,
         help="The base model and the tuned one both answer it, so that you see what was learnt.",
     )
     state.remember(choice.spec.slug, SAY, text, str(choice.task))
-    return str(text)
-
-
-def _start(choice: Choice, spec: RunSpec, slots: dict[str, Any]) -> None:
-    """Train. Only a run that may not fit into memory takes a moment, in which its step is simulated."""
-    try:
-        with st.spinner("Checking"):
-            identity = get_queue().submit(spec)
-    except PeftLabError as error:
-        _say(error, slots)
-        return
-    starters.note(store.get(identity), browser_mark())
-    show_run(choice.spec.slug, identity)
-    st.rerun()

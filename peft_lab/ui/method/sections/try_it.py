@@ -16,7 +16,7 @@ from peft_lab.methods import get_method
 from peft_lab.queue.queue import get_queue
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.store import RunSummary
+from peft_lab.runs.summary import RunSummary
 from peft_lab.runs.view import Status
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.parts import part
@@ -54,11 +54,12 @@ def try_it(experiments: Sequence[Experiment]) -> None:
     )
     for experiment in experiments:
         with st.container(border=True):
-            _experiment(experiment)
+            st.markdown(f"#### {experiment.title}")
+            experiment_card(experiment)
 
 
-def _experiment(experiment: Experiment) -> None:
-    st.markdown(f"#### {experiment.title}")
+def experiment_card(experiment: Experiment) -> None:
+    """One experiment below its title: the question, its runs, and what they say."""
     st.markdown(experiment.question)
     try:
         specs = [request.complete() for request in experiment.requests()]

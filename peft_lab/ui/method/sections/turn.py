@@ -27,6 +27,9 @@ def turn(run: Run, slug: str) -> None:
     number = len(before)
     st.markdown(f"**Queued** · {number} {'run' if number == 1 else 'runs'} before this one{when}")
     for other in before[:SHOWN]:
+        if other.spec is None:
+            st.caption(f"{plain(described(other))} · {_standing(other)}")
+            continue
         opens = st.button(
             f"{plain(described(other))} · {_standing(other)}",
             key=f"{slug}-before-{other.id}",
@@ -52,6 +55,8 @@ def roughly(seconds: float) -> str:
 
 def described(run: Before) -> str:
     spec = run.spec
+    if spec is None:
+        return "A run of somebody else in this class"
     method = all_methods()[spec.method].title if spec.method in all_methods() else spec.method
     model = catalogue()[spec.model].title if spec.model in catalogue() else spec.model
     return f"{method} on {model}"

@@ -1,0 +1,5 @@
+"""Your class: who is where, whose run stands how, and ending one; for the teacher of a class."""
+
+from peft_lab.ui.classroom.page import class_page
+
+class_page()

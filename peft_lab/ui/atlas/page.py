@@ -1,0 +1,70 @@
+"""Atlas: filters, cards by family, one type in full or two side by side."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from peft_lab.atlas import all_types, entries, get_entry, lineage
+from peft_lab.ui import pages, state
+from peft_lab.ui.atlas import cards, controls, tree
+from peft_lab.ui.atlas.controls import NOBODY, SCOPE
+from peft_lab.ui.atlas.details import details
+from peft_lab.ui.components import figures
+from peft_lab.units import Source
+
+
+def atlas_page() -> None:
+    pages.open_page()
+    state.read_address(SCOPE, controls.readers())
+    many, beside = len(all_types()), len(entries()) - len(all_types())
+    st.title("Atlas")
+    st.markdown(
+        f"All {many} types of the PEFT library, and {beside} variants of LoRA that it has inside: what each does to W, "
+        "what it trains, and what it can do. Counts and capabilities are not typed in: the library itself was asked. "
+        f"{figures.badge(Source.COUNTED)}"
+    )
+    with st.container(key="atlas-details", border=True):
+        _chosen()
+    st.markdown("## Who changes whom")
+    st.markdown(
+        f"{len(lineage()[''])} lines of descent, each entry under the one that it changes. In italics: a setting of "
+        f"LoRA, not a type of its own. {figures.badge(Source.COUNTED)}"
+    )
+    _take(tree.tree(_both()))
+    st.markdown("## By family")
+    st.markdown(
+        "Each picture is ΔW of a real instance: orange adds to W, blue takes away, what is blank is zero. "
+        f"{figures.badge(Source.MEASURED)}"
+    )
+    found = controls.filters()
+    if not found:
+        st.markdown("No type matches; ask for less.")
+    _take(cards.cards(found, _both()))
+    state.write_address(controls.address(str(controls.remembered("model"))))
+
+
+def _both() -> tuple[str, str]:
+    """The names of the types that are looked at."""
+    return str(controls.remembered("type")), str(controls.remembered("beside"))
+
+
+def _take(clicked: str | None) -> None:
+    """Look at the type that was clicked just now, if there was one."""
+    if clicked is not None and clicked != controls.remembered("type"):
+        state.remember(SCOPE, "type", clicked)
+        state.renew(SCOPE)
+        st.rerun()
+
+
+def _chosen() -> None:
+    left, right = st.columns([2, 1])
+    with right:
+        model = controls.model()
+    with left:
+        name, other = controls.pair()
+    if other == NOBODY:
+        details(get_entry(name), model, "left")
+        return
+    for cell, each, side in zip(st.columns(2, gap="large"), (name, other), ("left", "right"), strict=True):
+        with cell:
+            details(get_entry(each), model, side, narrow=True)

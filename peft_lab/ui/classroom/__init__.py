@@ -1,0 +1,1 @@
+"""The teacher's view of a class."""

@@ -1,0 +1,125 @@
+"""Your class: everybody on one page, for the teacher. Comes back by itself: it can stay open on a second screen."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from peft_lab import units
+from peft_lab.classroom import mode, places
+from peft_lab.classroom.asking import asker
+from peft_lab.classroom.limits import limits
+from peft_lab.errors import PeftLabError
+from peft_lab.methods import all_methods
+from peft_lab.runs.view import Status
+from peft_lab.teaching import roll
+from peft_lab.teaching.roll import QUIET, WAITING, Place, Row
+from peft_lab.ui import pages, state
+from peft_lab.ui.classroom.bar import take_back_button
+from peft_lab.ui.classroom.foretold import foretold
+from peft_lab.ui.components import figures
+from peft_lab.ui.components.parts import part
+from peft_lab.ui.components.rows import Column, RowOf, rows
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.server import sessions
+
+COLUMNS = ("Learner", "Page", "Last action", "Runs", "Latest run", "On disk", "May need help")
+SCOPE = "classroom"
+REFRESH = 3.0  # seconds
+
+
+def class_page() -> None:
+    pages.open_page()
+    st.title("Your class")
+    try:
+        places.require_teacher()
+    except PeftLabError as error:
+        st.error(plain(error))
+        return
+    found = limits()
+    st.markdown(
+        f"Learners join at this address with the code **{plain(mode.join_code())}**. Each may have "
+        f"{found.runs} runs that have not ended, of {found.steps:,} steps at most, {found.megabytes:,} MB of runs and "
+        f"{found.upload_megabytes} MB of uploads; what is older than {found.days} days is removed."
+    )
+    take_back_button()
+    part(_everybody, every=REFRESH)
+    part(foretold, every=REFRESH)
+
+
+def _everybody() -> None:
+    who = asker()
+    found = roll.rows(sessions.places_of_all(), but=who.owner if who else "")
+    if not found:
+        st.info("Nobody has joined yet.")
+        return
+    here = sum(row.place is not None for row in found)
+    going = sum(row.latest is not None and not _ended(row) for row in found)
+    stuck = sum(bool(row.stuck) for row in found)
+    st.markdown(
+        f"**{here} of {len(found)}** have a page open · **{going}** wait or train · **{stuck}** may need help "
+        f"{figures.badge('measured')}"
+    )
+    columns = [Column(name, numeric=name in ("Runs", "On disk")) for name in COLUMNS]
+    made = [RowOf(row.learner.owner, _cells(row), _kinds(row)) for row in found]
+    picked = rows(columns, made, "class-table", "Your class", state.remembered(SCOPE, "chosen", None))
+    if picked:
+        state.remember(SCOPE, "chosen", picked)
+    chosen = state.remembered(SCOPE, "chosen", None)
+    row = next((row for row in found if row.learner.owner == chosen), None)
+    if row is None:
+        st.caption(
+            f"Choose a row to end a run. Help may be needed where the last run failed or was lost, a run has waited "
+            f"{WAITING / 60:.0f} minutes, or nothing was done on an open page for {QUIET / 60:.0f}."
+        )
+        return
+    _chosen(row)
+
+
+def _ended(row: Row) -> bool:
+    return row.latest is None or row.latest.status not in set(Status) or Status(row.latest.status).final
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    latest = row.latest
+    method = all_methods()[latest.method].title if latest and latest.method in all_methods() else ""
+    return (
+        row.learner.title,
+        pages.titles().get(row.place.page, row.place.page) if row.place else "–",
+        _ago(row.place),
+        f"{row.runs}",
+        " · ".join(filter(None, (method, row.progress))) or "–",
+        units.size(row.kept),
+        row.stuck or "–",
+    )
+
+
+def _kinds(row: Row) -> tuple[str, ...]:
+    return (*[""] * (len(COLUMNS) - 1), "trained" if row.stuck else "")
+
+
+def _ago(place: Place | None) -> str:
+    if place is None:
+        return "–"
+    return "just now" if place.since < 60 else f"{place.since / 60:.0f} min ago"
+
+
+def _chosen(row: Row) -> None:
+    latest = row.latest
+    with st.container(border=True):
+        st.markdown(f"**{plain(row.learner.title)}**")
+        if latest is None:
+            st.markdown("No run yet.")
+            return
+        st.markdown(f"Latest run: {plain(_cells(row)[COLUMNS.index('Latest run')])}")
+        if latest.problem:
+            st.markdown(f":red[:material/error: {plain(latest.problem)}]")
+        if not _ended(row):
+            st.button("End this run", key="class-end", on_click=_end, args=(row.learner.owner, latest.id))
+
+
+def _end(owner: str, identity: str) -> None:
+    """For ``on_click``: heard even when the page is drawn anew before it comes to the button."""
+    try:
+        roll.end(owner, identity)
+    except PeftLabError as error:
+        st.error(plain(error))

@@ -1,0 +1,61 @@
+"""The page Atlas without a browser: addresses, filters, details."""
+
+from __future__ import annotations
+
+import time
+
+from peft_lab.atlas import entries, probes
+from peft_lab.ui.atlas import cards, tree
+from peft_lab.ui.atlas.controls import ALL, matching
+from tests.ui.test_choose import SECONDS, opened, told
+
+
+def test_one_type_in_full() -> None:
+    app = opened("atlas", type="vera", model="smollm2-135m")
+    until = time.monotonic() + SECONDS
+    while "✓ equal" not in told(app) and time.monotonic() < until:  # a browser draws the page again by itself
+        time.sleep(0.5)
+        app.run()
+    shown = told(app)
+    assert "## VeRA" in shown
+    assert "✓ equal" in shown and "badge[counted]" in shown
+    assert "arxiv.org/abs/2310.11454" in shown
+    assert "## LoRA" not in shown
+
+
+def test_two_types_side_by_side() -> None:
+    shown = told(opened("atlas", type="xlora", beside="dora", model="smollm2-135m"))
+    assert "## X-LoRA" in shown and "## DoRA" in shown
+
+
+def test_an_address_that_names_nothing_is_told() -> None:
+    shown = told(opened("atlas", type="lorra", can="flies"))
+    assert "no type called 'lorra'" in shown
+    assert "no capability called 'flies'" in shown
+    assert "## LoRA" in shown
+
+
+def test_filters() -> None:
+    assert len(matching(ALL, "", ())) == len(entries())
+    assert {entry.name for entry in matching(ALL, "householder", ())} == {"hra"}
+    able = matching("inputs", "", ("merges",))
+    assert able == []
+    for entry in matching(ALL, "", ("merges", "mixed_batch")):
+        assert probes.value(entry.name, "merges") and probes.value(entry.name, "mixed_batch")
+
+
+def test_what_a_picture_shows_in_words() -> None:
+    picture = {
+        "rows": 64, "columns": 64, "rank": 4, "zeros": 0.95, "asymmetry": 0.7, "linear": True, "settings": {"r": 4},
+    }  # fmt: skip
+    assert cards.facts(picture) == "rank 4 of 64 at r 4, 95% zeros"
+
+
+def test_the_family_tree_has_every_entry_once_below_its_parent() -> None:
+    drawn = tree.drawing()
+    for name in entries():
+        assert drawn.count(f'data-name="{name}"') == 1
+    vera, randlora = (drawn.index(f'data-name="{name}"') for name in ("vera", "randlora"))
+    between = drawn[vera:randlora]
+    assert between.count("<ul>") > between.count("</ul>"), "RandLoRA stands inside VeRA's list"
+    assert "## Who changes whom" in told(opened("atlas"))

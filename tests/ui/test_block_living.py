@@ -1,0 +1,143 @@
+"""The living block: what of a run and of a method's knobs reaches the browser. What it does there: tests/browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from peft_lab.drawing import draw_block
+from peft_lab.living import bundle
+from peft_lab.living.sent import sent
+from peft_lab.methods import all_methods, get_method
+from peft_lab.models.catalogue import get_model
+from peft_lab.ui.components.living.handles import handles
+from tests.ui import living
+
+MOST_BYTES = 300_000
+
+
+def _page(ended: bool) -> None:
+    from peft_lab.methods import get_method
+    from peft_lab.ui.components.block import block
+    from peft_lab.ui.components.living.handles import handles
+    from tests.ui import living
+
+    shape, method = living.shape(), get_method("lora")
+    values = method.complete(shape, {})
+    block(
+        shape,
+        method.parts(shape, values),
+        trajectory=living.trajectory(ended),
+        title="Your run",
+        show=("layers", "curve"),
+        live_events=[{"step": 9, "loss": 0.05}, {"step": 11, "loss": 0.01}],
+        handles=handles(method, shape, values),
+    )
+
+
+def data(ended: bool = True) -> dict[str, Any]:
+    app = AppTest.from_function(_page, kwargs={"ended": ended}).run(timeout=60)
+    assert not app.exception
+    (component,) = app.get("bidi_component")
+    found: dict[str, Any] = json.loads(component.proto.json)
+    return found
+
+
+def test_the_run_is_sent_with_its_name_and_the_drawings_paths() -> None:
+    got = data()
+    assert got["title"] == "Your run" and got["show"] == ["layers", "curve"]
+    run = got["run"]
+    assert run["label"] == "LoRA on all-MiniLM-L6-v2 with r = 8, recorded on 2026-11-26, a test, cpu"
+    assert run["steps"] == living.STEPS and run["total"] == 8
+    drawn = re.findall(r'data-path="([^"]+)"', got["wide"])
+    for part in run["parts"]:
+        assert any(part["at"].endswith(f".{path}") for path in drawn), part["at"]
+
+
+def test_events_that_follow_lengthen_the_curve_and_a_gap_does_not() -> None:
+    assert data(ended=False)["run"]["curve"]["loss"] == [0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05]
+
+
+def test_another_state_is_another_run_for_the_browser() -> None:
+    whole = living.trajectory()
+    assert sent(whole)["id"] != sent(replace(whole, ended=False))["id"]
+
+
+def test_without_a_merge_measured_none_is_offered() -> None:
+    whole = living.trajectory()
+    assert "float32" in sent(whole)["merge"] and sent(replace(whole, notes={}))["merge"] == ""
+
+
+@pytest.mark.parametrize("slug", all_methods())
+def test_every_stop_of_a_handle_has_the_count_of_the_methods_own_formula(slug: str) -> None:
+    method = get_method(slug)
+    for name in ("smollm2-135m", "minilm-l6"):
+        shape = get_model(name).shape
+        if any(problem.level == "error" for problem in method.problems(shape, {})):
+            continue
+        values = method.complete(shape, {})
+        for handle in handles(method, shape, values):
+            assert handle.kind == "targets" or values[handle.knob] in [stop.value for stop in handle.stops]
+            for stop in handle.stops:
+                wanted = method.formula(shape, {**values, handle.knob: stop.value}).trainable
+                assert stop.trainable == wanted
+
+
+def test_handles_are_those_of_the_method() -> None:
+    def kinds(slug: str) -> list[str]:
+        method, shape = get_method(slug), get_model("smollm2-135m").shape
+        return [handle.kind for handle in handles(method, shape, method.complete(shape, {}))]
+
+    assert kinds("lora") == ["rank", "targets"]
+    assert kinds("prefix") == kinds("prompt") == ["tokens"]
+    assert kinds("adapters") == ["width"]
+
+
+def test_targets_are_named_as_the_knob_names_them() -> None:
+    method, shape = get_method("lora"), get_model("smollm2-135m").shape
+    (targets,) = [h for h in handles(method, shape, method.complete(shape, {})) if h.kind == "targets"]
+    assert targets.names is not None
+    assert targets.names["model.layers.{}.self_attn.q_proj"] == "q_proj"
+    assert set(targets.names.values()) <= set(method.options(method.knob("target_modules"), shape))
+
+
+def test_settings_that_do_not_work_have_no_handles() -> None:
+    method, shape = get_method("lora"), get_model("smollm2-135m").shape
+    assert handles(method, shape, {**method.complete(shape, {}), "target_modules": ("nowhere",)}) == ()
+
+
+def test_the_module_is_one_small_file_that_asks_for_nothing() -> None:
+    module = bundle.module()
+    assert len(module.encode()) <= MOST_BYTES
+    assert module.count("export default") == 1
+    assert not re.search(r"^(import|export (?!default))", module, re.MULTILINE)
+    assert not re.search(r"\bfetch\(|XMLHttpRequest|https?://(?!www\.w3\.org/2000/svg)", module)
+
+
+def test_every_file_of_it_is_in_the_module_after_what_it_uses() -> None:
+    folder = files("peft_lab.living") / "js"
+    assert sorted(file.name for file in folder.iterdir()) == sorted(bundle.FILES)
+    for index, name in enumerate(bundle.FILES):
+        used = re.findall(
+            r'^import [^;]+ from "\./([\w.]+)";', (folder / name).read_text("utf-8"), re.MULTILINE
+        )
+        assert set(used) <= set(bundle.FILES[:index]), name
+
+
+@pytest.mark.parametrize("layout", ["wide", "narrow"])
+@pytest.mark.parametrize("slug", all_methods())
+def test_every_part_of_a_method_has_a_way_through_it(slug: str, layout: Any) -> None:
+    method, shape = get_method(slug), get_model("gpt2" if slug == "bitfit" else "smollm2-135m").shape
+    parts = method.parts(shape, method.complete(shape, {}))
+    svg = draw_block(shape, parts, layout=layout).svg
+    ways = set(re.findall(r'data-lane="trained" data-of="([^"]+)"', svg))
+    kinds = {"low_rank", "gate", "columns", "cells", "bottleneck"}
+    assert {part.at for part in parts if part.kind in kinds} <= ways
+    starts = [float(start) for start in re.findall(r'data-lane="stream" data-from="([\d.-]+)"', svg)]
+    assert starts == sorted(starts) and starts[0] == 0

@@ -1,0 +1,48 @@
+"""What changed since: every method tells its discoveries, with what was seen here, and the way to see more."""
+
+from __future__ import annotations
+
+import pytest
+
+from peft_lab import published, since
+from peft_lab.methods import all_methods
+from peft_lab.since import seen
+from peft_lab.since.seen import Seen
+from tests.ui.test_pages import opened, told
+
+TAB = "what changed since"
+pytestmark = pytest.mark.weights
+
+
+@pytest.mark.parametrize("slug", [slug for slug in all_methods() if slug != "full"])
+def test_each_is_told_with_its_source_and_one_thing_to_see(slug: str) -> None:
+    app = opened(slug, tab=TAB)
+    assert not app.exception
+    shown = told(app)
+    keys = {str(button.key) for button in app.button}
+    tables = "\n".join(element.proto.body for element in app.get("html"))
+    for discovery in since.of_method(slug):
+        assert f"#### {discovery.title}" in shown and discovery.said in shown and discovery.follows in shown
+        assert discovery.address in shown
+        assert (f"lab-{discovery.id}" in keys) == (discovery.opens is not None)
+        for name in discovery.rows:
+            assert f"{100 * published.rows()[name].accuracy:.1f}%" in tables
+
+
+def test_a_finding_that_does_not_show_here_is_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {
+        "lora-rank": Seen("Held-out score: as it was.", False, "2026-11-26", "a machine", {"torch": "2.13.0"})
+    }
+    monkeypatch.setattr(seen, "seen", lambda: kept)
+    monkeypatch.setattr("peft_lab.ui.method.sections.since.seen", lambda: kept)
+    shown = told(opened("lora", tab=TAB))
+    assert shown.count("the finding does not show") == 1
+    assert "**Seen here:** Held-out score: as it was." in shown
+
+
+def test_it_leads_to_another_tab_of_the_same_page_and_keeps_the_knobs() -> None:
+    app = opened("lora", tab=TAB, r="4")
+    app.button(key="lab-lora-since-intruders").click().run()
+    assert not app.exception
+    assert app.query_params["tab"] == "look inside" or app.query_params["tab"] == ["look inside"]
+    assert app.query_params["r"] in ("4", ["4"])
