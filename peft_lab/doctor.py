@@ -76,7 +76,8 @@ def requirements() -> dict[str, str]:
     if REQUIREMENTS.is_file():
         stated = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
     else:
-        stated = metadata.requires("peft-lab") or []
+        # what an extra such as [cluster] adds, the app itself does not need
+        stated = [line for line in metadata.requires("peft-lab") or [] if "extra ==" not in line]
     lines = (line.split("#")[0].split(";")[0].strip() for line in stated)
     found = (re.fullmatch(r"([A-Za-z0-9._-]+)(.*)", line) for line in lines if line)
     return {match[1]: match[2].strip() for match in found if match}

@@ -63,6 +63,13 @@ class Device:
         """Whether it multiplies bfloat16 itself."""
         return bool(BF16_FEATURES & set(cpu_features()))
 
+    def random_states(self) -> list[torch.Tensor]:
+        """Of its own generators, one tensor each."""
+        return []
+
+    def set_random_states(self, states: list[torch.Tensor]) -> None:
+        """Put back what :meth:`random_states` gave."""
+
     def synchronise(self) -> None:
         """Return when all that was asked of it is done."""
 
@@ -128,6 +135,16 @@ class Cuda(Device):
 
         return torch.cuda.is_bf16_supported(including_emulation=False)
 
+    def random_states(self) -> list[torch.Tensor]:
+        import torch
+
+        return torch.cuda.get_rng_state_all()
+
+    def set_random_states(self, states: list[torch.Tensor]) -> None:
+        import torch
+
+        torch.cuda.set_rng_state_all(states)
+
     def synchronise(self) -> None:
         import torch
 
@@ -178,6 +195,16 @@ class Mps(Device):
         import torch
 
         return torch.backends.mps.is_macos_or_newer(14, 0)  # torch refuses the type on older ones
+
+    def random_states(self) -> list[torch.Tensor]:
+        import torch
+
+        return [torch.mps.get_rng_state()]
+
+    def set_random_states(self, states: list[torch.Tensor]) -> None:
+        import torch
+
+        torch.mps.set_rng_state(states[0])
 
     def synchronise(self) -> None:
         import torch

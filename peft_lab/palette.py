@@ -28,6 +28,10 @@ TRAINED_LIGHT = Shade("#FDBA8C", "#8A4A20")  # filled areas with letters on them
 FROZEN = Shade("#D7DBE2", "#3A424E")  # the ground of letters; its outline is EDGE
 QUANTISED = Shade("#1D4ED8", "#93B4FF")
 
+# What moves: activations on their way up, gradients on theirs down.
+FORWARD = Shade("#0F766E", "#5EEAD4")
+BACKWARD = Shade("#7C3AED", "#C4B5FD")
+
 INK = Shade("#0B1220", "#F1F4F8")  # darker than looks necessary: captions are this at 60%
 SOFT = Shade("#4A5364", "#B6BFCC")
 LINE = Shade("#7B8494", "#8E98A8")

@@ -16,7 +16,17 @@ import pytest
 from peft_lab import errors
 
 ROOT = Path(__file__).parents[1] / "peft_lab"
-PACKAGES = ("methods", "memory", "training", "models", "counting", "compare", "choose", "insight")
+PACKAGES = (
+    "methods",
+    "memory",
+    "training",
+    "models",
+    "counting",
+    "compare",
+    "choose",
+    "insight",
+    "trajectory",
+)
 FILES = [file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]
 ERRORS = {name for name, found in vars(errors).items() if isinstance(found, type)}
 TENSOR = re.compile(r"\bTensor\b")

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "peft_lab"
 #: What may lie beside the rooms. Whatever else comes belongs into one.
 LOOSE = {
-    "__init__", "__main__", "disk", "doctor", "errors", "facts", "kinds", "machine", "palette", "references",
+    "__init__", "__main__", "disk", "doctor", "errors", "facts", "journal", "kinds", "machine", "palette", "references",
     "replacing", "units",
 }  # fmt: skip
 #: Rooms in which every folder is a room of its own: a method may use questions, which use the contract of methods.

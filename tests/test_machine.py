@@ -16,6 +16,7 @@ from peft_lab import doctor, machine
 from peft_lab.errors import BadInput
 from peft_lab.memory import devices
 from peft_lab.models import loading
+from peft_lab.models.catalogue import get_model
 from peft_lab.models.quantise import Quantization
 from peft_lab.runs import admission
 from peft_lab.workers import inspector
@@ -69,7 +70,7 @@ def test_an_nvidia_gpu_goes_first(cuda: None, monkeypatch: pytest.MonkeyPatch) -
 def test_an_amd_gpu_is_one_of_cudas(cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "hip", "6.4")
     assert machine.in_use().describe()["platform"] == "ROCm 6.4"
-    assert loading.attention_for(machine.in_use().kind, 8) == "sdpa"
+    assert loading.attention_for(machine.in_use().kind, 8, get_model("smollm2-135m")) == "sdpa"
 
 
 def test_apples_gpu_is_trained_on(mps: None) -> None:

@@ -50,7 +50,10 @@ TEXTS: list[tuple[str, Colour, Colour, float, tuple[Colour, int] | None]] = [
     ("drawing: names", palette.INK, palette.FROZEN, 1, None),
     ("drawing: names on matrices", palette.INK, palette.TRAINED_LIGHT, 1, None),
     ("drawing: notes", palette.SOFT, palette.PAGE, 1, None),
-    ("drawing: on trained", palette.PAGE, palette.TRAINED, 1, None),
+    *(
+        (f"drawing: name of the phase {number}", palette.PAGE, shade, 1, None)
+        for number, shade in enumerate((palette.TRAINED, palette.FORWARD, palette.BACKWARD))
+    ),
     # Plotly writes on an area in #FFFFFF or #444444, whichever stands out more (tinycolor's mostReadable).
     ("treemap: trained", palette.WHITE, palette.CHART_TRAINED, 1, None),
     ("treemap: quantised", palette.WHITE, palette.CHART_QUANTISED, 1, None),
@@ -62,7 +65,7 @@ TEXTS: list[tuple[str, Colour, Colour, float, tuple[Colour, int] | None]] = [
 GRAPHICS: list[tuple[str, Colour, Colour]] = [
     *(
         (f"drawing: {name}", getattr(palette, name), palette.PAGE)
-        for name in ("TRAINED", "QUANTISED", "LINE", "EDGE")
+        for name in ("TRAINED", "QUANTISED", "LINE", "EDGE", "FORWARD", "BACKWARD")
     ),
     ("drawing: hatch and its constants on frozen", palette.QUANTISED, palette.FROZEN),
     ("drawing: outline of a filled matrix", palette.TRAINED, palette.PAGE),

@@ -20,9 +20,10 @@ import torch
 
 import peft_lab
 from peft_lab.errors import PeftLabError
-from peft_lab.memory import fake, kernels, sparse, standins
+from peft_lab.memory import chunks, fake, kernels, sparse, standins
 from peft_lab.replacing import Replacement
 from peft_lab.sharding import fabric
+from peft_lab.ui.server import downloads
 from peft_lab.workers import processes
 
 PACKAGE = Path(peft_lab.__file__).parent
@@ -241,8 +242,55 @@ def sharding_plans() -> None:
     assert "FakeTensorMode()" in source, "torch tries nothing out: needless"
 
 
+def _loss_in_chunks() -> Any:
+    hidden = torch.zeros(64, 4, device="meta", requires_grad=True)
+    options = torch.nn.LinearCrossEntropyOptions()
+    labels = torch.zeros(64, dtype=torch.long, device="meta")
+    return torch.nn.functional.linear_cross_entropy(
+        hidden, torch.zeros(32, 4, device="meta"), labels, options=options
+    )
+
+
+def chunked_loop() -> None:
+    assert "mm" not in _operations(_loss_in_chunks), "torch shows what the loss does: needless"
+    with chunks.visible("cpu"):
+        assert "mm" in _operations(_loss_in_chunks)
+    with chunks.LOOP.by(_call), pytest.raises(Called):
+        _loss_in_chunks()
+
+
+def chunk_buffers() -> None:
+    source = inspect.getsource(chunks.BUFFERS.original())
+    assert source.count('device.type == "cuda"') == 1 and "device = input.device" in source
+    with chunks.visible("cpu"), chunks.BUFFERS.by(_call), pytest.raises(Called):
+        _loss_in_chunks()
+
+
+def chunk_sizes() -> None:
+    with chunks.SIZES.by(_call), pytest.raises(Called):
+        _loss_in_chunks()
+    assert "device" in inspect.signature(chunks.SIZES.original()).parameters
+
+
+def deferred_download() -> None:
+    """Streamlit knows the session that a file is made for, and notes the file for none."""
+    from streamlit.runtime import backend_operation_handler
+    from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
+
+    manager = downloads.DEFERRED.original().__globals__["MediaFileManager"](MemoryMediaFileStorage("/media"))
+    asked = manager.add_deferred(lambda: b"made", "text/plain", "1", "made.txt")
+    assert "session_id" in manager._deferred_callables[asked]
+    made = manager.execute_deferred(asked).rpartition("/")[2].partition(".")[0]
+    noted = [name for files in manager._files_by_session_and_coord.values() for name in files.values()]
+    assert made and made not in str(noted)
+    assert ".execute_deferred" in inspect.getsource(backend_operation_handler.DeferredFileHandler)
+
+
 TRIPWIRES: dict[str, Callable[[], None]] = {
     "attention": attention,
+    "chunked loop": chunked_loop,
+    "chunk buffers": chunk_buffers,
+    "chunk sizes": chunk_sizes,
     "mask reading": mask_reading,
     "foreach devices": foreach_devices,
     "sparse matrix": sparse_matrix,
@@ -251,6 +299,7 @@ TRIPWIRES: dict[str, Callable[[], None]] = {
     "FRoD basis": frod_basis,
     "FRoD coordinates": frod_coordinates,
     "main script": main_script,
+    "deferred download": deferred_download,
     "packed rows": packed_rows,
     "meta parameters": meta_parameters,
     "gathered freed": gathered_freed,

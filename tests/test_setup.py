@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from peft_lab.assets.store import ASSETS
 from peft_lab.doctor import requirements
-from tests.conftest import missing
+from tests.conftest import LONGEST, missing
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "peft_lab"
@@ -93,7 +94,9 @@ def test_requirements_are_ranges() -> None:
 
 def test_what_is_imported_is_required() -> None:
     owners = metadata.packages_distributions()
-    required = {re.sub(r"[-_.]+", "-", name).lower() for name in requirements()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = [Requirement(line).name for lines in project["optional-dependencies"].values() for line in lines]
+    required = {re.sub(r"[-_.]+", "-", name).lower() for name in (*requirements(), *extras)}
     undeclared = {
         f"{name} ({_module(file)})"
         for file in [*PACKAGE.rglob("*.py"), *PAGES]
@@ -144,6 +147,13 @@ def test_make_test_runs_every_check() -> None:
     plan = _make("-n", "test", "VENV=nowhere").stdout
     for step in ("ruff check", "ruff format --check", "mypy", "peft_lab fetch", "pytest"):
         assert step in plan
+
+
+def test_the_longest_test_files_are_begun_first() -> None:
+    """xdist would sort files by the number of their tests, which says nothing of how long they take."""
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["pytest"]["ini_options"]
+    assert "--no-loadscope-reorder" in options["addopts"]
+    assert [name for name in LONGEST if not (ROOT / "tests" / name).is_file()] == []
 
 
 def test_the_app_starts_although_fetching_fails(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from playwright.sync_api import Page, sync_playwright
 
 from peft_lab.ui.pages import titles
-from tests.browser.driver import CHROMIUM_FLAGS, chromium_path, settled
+from tests.browser.driver import CHROMIUM_FLAGS, chromium_path, settled, sticks_out
 
 Theme = Literal["light", "dark"]
 WIDTHS = (390, 1280, 1920)
@@ -23,8 +23,6 @@ HIGHEST = 9_000
 # the page scrolls inside the app, so that a photograph of the document shows what is in view only
 _SCROLLED = '[data-testid="stMain"], [data-testid="stSidebarContent"]'
 _HEIGHT = "(parts) => Math.max(...[...document.querySelectorAll(parts)].map((part) => part.scrollHeight))"
-_CUT = """() => [...document.querySelectorAll('[data-testid="stMain"] *')]
-  .filter((it) => it.getBoundingClientRect().right > innerWidth + 1 && it.getBoundingClientRect().width > 0).length"""
 
 
 def photograph(page: Page, url: str, width: int, out: Path) -> int:
@@ -41,7 +39,7 @@ def photograph(page: Page, url: str, width: int, out: Path) -> int:
     settled(page, 120)
     page.wait_for_timeout(400)  # charts are drawn after the page has settled
     page.screenshot(path=out)
-    return int(page.evaluate(_CUT))
+    return sticks_out(page)
 
 
 def main(arguments: list[str] | None = None) -> None:

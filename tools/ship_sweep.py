@@ -24,7 +24,7 @@ from typing import Any
 from peft_lab import machine
 from peft_lab.compare.machine import describe
 from peft_lab.errors import PeftLabError
-from peft_lab.runs.record import PACKAGES
+from peft_lab.runs.versions import PACKAGES
 from peft_lab.sweep import points, summary
 from peft_lab.sweep.points import FULL, LORA, Point, Sweep
 from peft_lab.tasks import get_task

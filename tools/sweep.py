@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs import course
 from peft_lab.runs.spec import RunRequest, RunSpec
@@ -80,7 +79,9 @@ GRIDS = (
         ranks=(1, 4, 16, 64),
         targets={
             "attention": ("query", "key", "value", "attention.output.dense"),
-            "mlp": ("intermediate.dense", "output.dense"),
+            # PEFT compares endings: "output.dense" alone is the attention's output map as well.
+            "mlp": ("intermediate.dense", *(f"{layer}.output.dense" for layer in range(6))),
+            "mlp-and-more": ("intermediate.dense", "output.dense"),
             "all": ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"),
         },
         batches=(8, 32),
@@ -139,14 +140,12 @@ def spec_of(grid: Grid, training: Training) -> RunSpec:
 
 
 def _targets(grid: Grid, training: Training) -> tuple[str, ...]:
-    """As the catalogue names the matrices: the ends of their names that the knob offers."""
-    shape = get_model(grid.model).shape
-    knob = next(knob for knob in get_method("lora").knobs if knob.name == "target_modules")
-    offered = get_method("lora").options(knob, shape)
-    wanted = [name for name in grid.targets[training.targets] if name in offered]
-    if len(wanted) != len(grid.targets[training.targets]):
-        raise SystemExit(f"{grid.model} offers {', '.join(offered)}")
-    return tuple(wanted)
+    """The ends of the matrices' paths, each of which the model has to have."""
+    wanted = grid.targets[training.targets]
+    missing = get_model(grid.model).shape.match(wanted).unmatched
+    if missing:
+        raise SystemExit(f"{grid.model} has no {', '.join(missing)}")
+    return wanted
 
 
 def outcome(grid: Grid, training: Training) -> dict[str, Any]:

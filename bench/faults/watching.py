@@ -17,6 +17,7 @@ from peft_lab.runs import kept, record, store
 from peft_lab.runs.events import Event
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
+from peft_lab.runs.summary import DAMAGED
 from peft_lab.runs.view import Status
 
 PATIENCE = 240.0  # seconds, on a busy machine
@@ -99,7 +100,7 @@ def check(row: Row, run: Run, label: str, saves: bool = False) -> None:
 
     def figures() -> None:
         line = store.summary(run)
-        if line.status == store.DAMAGED:
+        if line.status == DAMAGED:
             row.loss(f"{label}: {run.id} is damaged: {line.problem}")
             return
         found = record.result(run)

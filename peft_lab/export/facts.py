@@ -12,9 +12,10 @@ from peft_lab.assets.store import ASSETS
 from peft_lab.errors import BadInput
 from peft_lab.export.calls import PeftCall, peft_call
 from peft_lab.methods import get_method
-from peft_lab.methods.base import MethodSpec, TaskType
-from peft_lab.models.catalogue import ModelEntry, is_folder
+from peft_lab.methods.base import MethodSpec, TaskType, plain_task
+from peft_lab.models.catalogue import ModelEntry
 from peft_lab.models.loading import attention_for
+from peft_lab.models.own import is_folder
 from peft_lab.runs.spec import RunSpec, entry_of
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
@@ -52,7 +53,17 @@ class RunOutcome:
 
     @property
     def task_type(self) -> TaskType:
-        return "SEQ_CLS" if self.classifies else "CAUSAL_LM"
+        return "SEQ_CLS" if self.classifies else plain_task(self.entry.kind)
+
+    @property
+    def apart(self) -> bool:
+        """Whether an encoder reads the prompts and a decoder of its own writes."""
+        return self.entry.kind == "seq2seq"
+
+    @property
+    def loader(self) -> str:
+        """The end of the transformers class that loads the base: ``AutoModelFor`` and this."""
+        return "SequenceClassification" if self.classifies else "Seq2SeqLM" if self.apart else "CausalLM"
 
     @property
     def dtype(self) -> str:
@@ -61,7 +72,7 @@ class RunOutcome:
     @property
     def attention(self) -> str:
         """The attention implementation that the run computed with."""
-        return attention_for(str(self.record["device"]), self.spec.max_length)
+        return attention_for(str(self.record["device"]), self.spec.max_length, self.entry)
 
     @property
     def mixed(self) -> bool:
@@ -151,11 +162,10 @@ def gather(run: Run) -> Facts:
             "so its batches cannot be repeated.",
             "task",
         )
-    task_type: TaskType = "SEQ_CLS" if task.kind == "classification" else "CAUSAL_LM"
     drawn = min(len(splits.train), spec.steps * spec.batch)
     return Facts(
         **{field.name: getattr(known, field.name) for field in fields(known)},
-        call=peft_call(entry, method, values, task_type),
+        call=peft_call(entry, method, values, known.task_type),
         train=splits.train[:drawn],
         test=splits.test[: spec.eval_rows],
     )

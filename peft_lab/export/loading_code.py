@@ -34,7 +34,7 @@ def is_peft(known: RunOutcome) -> bool:
 
 def loading_code(known: RunOutcome) -> str:
     """Python text that leaves the tuned model in ``model``. Raises BadInput for a run without adapter."""
-    kind = "SequenceClassification" if known.classifies else "CausalLM"
+    kind = known.loader
     imports = ["torch", f"transformers:AutoModelFor{kind}", "transformers:AutoTokenizer"]
     options = f", num_labels={len(known.task.labels)}" if known.classifies else ""
     how = known.method.quantization(known.values)

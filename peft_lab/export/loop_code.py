@@ -57,7 +57,14 @@ def loop(facts: Facts) -> Section:
     functions = printed(
         step.nobody, step.train_step, training_loop.Made, training_loop.unfollowed, training_loop.fit
     )
-    imports = ["time", "math", "contextlib:nullcontext", "typing:Any", "typing:NamedTuple"]
+    imports = [
+        "time",
+        "math",
+        "itertools:islice",
+        "contextlib:nullcontext",
+        "typing:Any",
+        "typing:NamedTuple",
+    ]
     imports += [
         f"collections.abc:{name}" for name in ("Callable", "Iterable", "Iterator", "Mapping", "Sequence")
     ]

@@ -9,7 +9,7 @@ from peft_lab.export.calls import literal
 from peft_lab.export.facts import Facts
 from peft_lab.export.layout import Section
 from peft_lab.export.source import constants, printed
-from peft_lab.tasks import orders, style
+from peft_lab.tasks import fields, orders, style
 from peft_lab.tasks.own import OwnTask
 from peft_lab.training import batches as training
 
@@ -27,6 +27,13 @@ def batches(facts: Facts) -> Section:
         )
         encoding = (training.render, training.completion, training.encode_completions)
         call = "encode_completions(tokenizer, texts, targets, MAX_LENGTH)"
+    if facts.apart and not facts.classifies:
+        prose = (
+            "The encoder reads the prompt. The decoder reads the completion one token late, and at each position the "
+            "loss asks for the next token."
+        )
+        encoding = (training.encode_pairs,)
+        call = "encode_pairs(tokenizer, texts, targets, MAX_LENGTH, START)"
     loss = (training.Picked, training.picked, training.loss_at, training.loss_of, training.keeps_logits)
     functions = printed(training.Encoded, *encoding, training.collate, *loss)
     code = f"{constants(training, 'IGNORED')}\n\n{functions}\n\n{_ENCODE.replace('<CALL>', call)}"
@@ -43,7 +50,8 @@ def scoring(facts: Facts) -> Section:
         return Section("Scoring", prose, _SCORE_CLASSES)
     right, imports = _right(facts)
     prose = f"{metric.capitalize()} of greedy answers, and the mean loss per token, on the held-out rows."
-    return Section("Scoring", prose, f"{right}\n\n{_SCORE_TEXTS}", imports)
+    answer = _ANSWER_APART if facts.apart else _ANSWER
+    return Section("Scoring", prose, f"{right}\n\n{answer}\n\n{_SCORE_TEXTS}", imports)
 
 
 def _right(facts: Facts) -> tuple[str, tuple[str, ...]]:
@@ -51,6 +59,8 @@ def _right(facts: Facts) -> tuple[str, tuple[str, ...]]:
     task = facts.task
     if isinstance(task, orders.Orders):
         return _RIGHT_JSON, ("json",)
+    if isinstance(task, fields.Fields):
+        return _RIGHT_FIELDS, ()
     if isinstance(task, style.ShipsLog):
         marks = {"OPENINGS": style.OPENINGS, "CLOSINGS": style.CLOSINGS}
         lines = "".join(f"{name} = {_tuple(texts)}\n" for name, texts in marks.items())
@@ -86,7 +96,7 @@ def score(model, rows):
     return right / len(rows), total / len(rows)
 """
 
-_SCORE_TEXTS = '''\
+_ANSWER = '''\
 def answer(model, texts):
     """Greedy answers. Prompts are padded on the left, so that every answer starts right after its own."""
     prompts = [render(tokenizer, text) for text in texts]
@@ -106,8 +116,27 @@ def answer(model, texts):
         eos_token_id=tokenizer.eos_token_id,
     )
     return tokenizer.batch_decode(made[:, tokens.shape[1] :], skip_special_tokens=True)
+'''
 
+_ANSWER_APART = '''\
+def answer(model, texts):
+    """Greedy answers of the decoder, after its first token."""
+    made = tokenizer(texts, padding=True, return_tensors="pt")
+    made = model.generate(
+        input_ids=made["input_ids"][:, -(MAX_LENGTH - 1) :].to(DEVICE),
+        attention_mask=made["attention_mask"][:, -(MAX_LENGTH - 1) :].to(DEVICE),
+        max_new_tokens=MAX_NEW_TOKENS,
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        pad_token_id=PAD,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return tokenizer.batch_decode(made[:, 1:], skip_special_tokens=True)
+'''
 
+_SCORE_TEXTS = """\
 @torch.no_grad()
 def score(model, rows):
     model.eval()
@@ -123,7 +152,7 @@ def score(model, rows):
         answers = answer(model, [rows[number][0] for number in numbers])
         hits += sum(right(said, rows[number][1]) for said, number in zip(answers, numbers, strict=True))
     return hits / len(rows), total / amount
-'''
+"""
 
 _RIGHT_JSON = '''\
 def once(pairs):
@@ -148,6 +177,19 @@ def right(said, target):
     except (ValueError, RecursionError):
         return False
     return json.dumps(found, sort_keys=True) == json.dumps(json.loads(target), sort_keys=True)
+'''
+
+_RIGHT_FIELDS = '''\
+def read(said):
+    """The fields of an answer by name; None where one stands twice, or something is no field."""
+    pairs = [part.partition("=") for part in said.split(";")]
+    found = {key.strip(): value.strip() for key, _, value in pairs}
+    return found if all(mark and key.strip() for key, mark, _ in pairs) and len(found) == len(pairs) else None
+
+
+def right(said, target):
+    """Whether an answer has exactly the expected fields, in any order."""
+    return read(said) == read(target)
 '''
 
 _RIGHT_STYLE = '''\

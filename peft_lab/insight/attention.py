@@ -12,6 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.methods.shared import deep
+from peft_lab.training.batches import writes_at
 
 if TYPE_CHECKING:
     import torch
@@ -27,12 +28,13 @@ def shares(model: Any, inputs: Mapping[str, torch.Tensor], tokens: int) -> list[
         inputs: input_ids and attention_mask (rows, length).
 
     Returns:
-        by layer, by head; empty for a model that does not tell its attention.
+        by layer, by head; empty for a model that does not tell its attention. Of an encoder-decoder: its decoder's
+        attention to what it wrote before, where PEFT puts a prefix.
     """
     import torch
 
     weights = _of_cache(model, inputs) if hasattr(model, "peft_config") else _of_prompts(model, inputs)
-    real = inputs["attention_mask"].bool()
+    real = writes_at(model, inputs).bool()
     found = []
     for layer in weights:
         on_prompt = layer[..., :tokens].float().sum(-1)  # rows, heads, length
@@ -60,8 +62,8 @@ def _of_cache(model: Any, inputs: Mapping[str, torch.Tensor]) -> list[torch.Tens
 
     base = model.get_base_model()
     with _implementation(base, "eager"), torch.no_grad():
-        found = model(**inputs, output_attentions=True).attentions
-    return list(found or ())
+        found = model(**inputs, output_attentions=True)
+    return list((found.decoder_attentions if "decoder_input_ids" in inputs else found.attentions) or ())
 
 
 def _of_prompts(model: Any, inputs: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
@@ -90,6 +92,13 @@ def _of_prompts(model: Any, inputs: Mapping[str, torch.Tensor]) -> list[torch.Te
 
 
 @contextmanager
+def told(model: Any) -> Iterator[None]:
+    """A PEFT model that computes its attention the plain way, which alone can tell it."""
+    with _implementation(model.get_base_model(), "eager"):
+        yield
+
+
+@contextmanager
 def _implementation(model: Any, name: str) -> Iterator[None]:
     before = model.config._attn_implementation
     model.set_attn_implementation(name)
@@ -107,7 +116,7 @@ def latency(model: Any, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     The two are timed in turn. Given are the medians of the rounds, and all of them under ``rounds``, fastest first.
     """
     length = int(inputs["attention_mask"][0].sum())
-    row = {name: tensor[:1, :length] for name, tensor in inputs.items()}
+    row = {name: inputs[name][:1, :length] for name in ("input_ids", "attention_mask")}
     if hasattr(model, "peft_config"):
         runs = {"with": _tokens(model, row), "without": _tokens(model.get_base_model(), row)}
         unit = "token"

@@ -11,6 +11,7 @@ from peft_lab.insight.soft_tokens import ADAPTER, made_tokens
 from peft_lab.methods.knobs import Values
 from peft_lab.methods.shared import deep
 from peft_lab.models.shapes import ModelShape
+from peft_lab.training.batches import writes_at
 
 if TYPE_CHECKING:
     import torch
@@ -44,12 +45,12 @@ class DeepRecorder(Recorder):
                 )
             finally:
                 with_prefix()
-        causal = self.shape.kind != "encoder"
+        causal, attends = self.shape.kind != "encoder", writes_at(model, inputs)
         return {
             "attention": played,
-            "even": attention.even_share(inputs["attention_mask"], tokens, causal),
+            "even": attention.even_share(attends, tokens, causal),
             "rows": len(inputs["input_ids"]),
-            "tokens": int(inputs["attention_mask"].sum()),
+            "tokens": int(attends.sum()),
             "virtual_tokens": tokens,
             "latency": attention.latency(model, inputs),
             "bytes_each": next(model.parameters()).element_size(),

@@ -23,14 +23,15 @@ LISTED = 64  # virtual tokens whose words are noted; of longer prompts the first
 def made_tokens(model: Any) -> torch.Tensor:
     """What a prompt encoder of PEFT makes right now, on the CPU in float32. Draws no random number.
 
-    Of shape (tokens, width); for a prefix (tokens, layers · 2 · kv width).
+    Of shape (tokens, width); for a prefix (tokens, layers · 2 · kv width). For an encoder-decoder PEFT makes twice as
+    many rows, of which the first half is read.
     """
     encoder = model.prompt_encoder[ADAPTER]
     was_training = encoder.training
     encoder.eval()
     table: torch.Tensor = model.get_prompt_embedding_to_save(ADAPTER).float()
     encoder.train(was_training)
-    return table
+    return table[: model.peft_config[ADAPTER].num_virtual_tokens]
 
 
 def nearest(table: torch.Tensor, words: torch.Tensor, amount: int = NEAREST) -> tuple[Any, Any]:

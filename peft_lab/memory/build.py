@@ -16,6 +16,7 @@ from peft_lab.memory.fake import tensors_held
 from peft_lab.memory.step import Subject
 from peft_lab.memory.tracker import Recorder, own_part
 from peft_lab.models.catalogue import DEPTH_FIELDS
+from peft_lab.models.meta import head_apart
 from peft_lab.models.refusals import REFUSALS, reason
 from peft_lab.models.shapes_only import shapes_only
 
@@ -146,6 +147,7 @@ class Blueprint:
         }[self.kind]
         with torch.device("meta"):
             model = factory.from_config(config, dtype=self.dtype)
+        head_apart(model, config)
         if self.quantise is not None:
             how = self.quantise
             quantised.quantise_meta(model, how.bits, how.kind, how.double, how.compute)

@@ -15,7 +15,7 @@ from peft_lab.memory.request import StepRequest
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.running import Stage
 from peft_lab.memory.setting import Setting
-from peft_lab.memory.simulate import blueprint_of, simulate_blueprint
+from peft_lab.memory.simulate import blueprint_of, refusing, simulate_blueprint
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +31,7 @@ class LabBatch(Setting):
         padded: whether a row is shorter than the longest.
         kept: positions at which the head is applied (from the first that predicts a completion to the last).
         predicted: tokens that the loss counts, over all rows. Both are 0 when classifying.
+        apart: whether those positions are a decoder's own, beside an encoder's ``seq``.
         attention: which of transformers' implementations computes it; ``None``: its own choice.
     """
 
@@ -38,18 +39,20 @@ class LabBatch(Setting):
     device: str = "cpu"
     kept: int = 0
     predicted: int = 0
+    apart: bool = False
     attention: str | None = None
 
     @classmethod
     def of(cls, size: Mapping[str, Any], device: str, attention: str | None = None) -> LabBatch:
         """From the size as a run's events have it (:func:`peft_lab.training.batches.size_of`)."""
         picked = {name: size[name] for name in ("padded", "kept", "predicted")}
-        return cls(size["rows"], size["length"], device=device, attention=attention, **picked)
+        apart = bool(size.get("apart", False))  # runs before there were such models do not say it
+        return cls(size["rows"], size["length"], device=device, attention=attention, apart=apart, **picked)
 
     def check(self) -> None:
         """Raises BadInput for sizes that cannot be meant, and numbers that contradict each other."""
         super().check()
-        if not 0 <= self.kept <= self.seq:
+        if self.kept < 0 or (self.kept > self.seq and not self.apart):
             raise BadInput(f"{self.kept:,} positions cannot be kept of a row of {self.seq:,}.", "kept")
         if not 0 <= self.predicted <= self.batch * self.kept:
             raise BadInput(
@@ -63,6 +66,9 @@ def simulate_lab(request: StepRequest) -> Simulation:
     Raises:
         BadInput, SimulationError: as :func:`peft_lab.memory.simulate.simulate`.
     """
+    from peft_lab.methods import get_method
+    from peft_lab.models.catalogue import resolve
+
     batch = request.setting
     assert isinstance(batch, LabBatch)
     blueprint = blueprint_of(request)
@@ -104,9 +110,10 @@ def simulate_lab(request: StepRequest) -> Simulation:
             )
             stage.recorder.enter("idle")
 
-    return simulate_blueprint(
-        replace(blueprint, method=applied), batch, request.model, request.method, schedule
-    )
+    with refusing(resolve(request.model), get_method(request.method)):
+        return simulate_blueprint(
+            replace(blueprint, method=applied), batch, request.model, request.method, schedule
+        )
 
 
 class _FusedAdam:
@@ -143,6 +150,10 @@ def _inputs(batch: LabBatch) -> tuple[dict[str, torch.Tensor], Picked | None]:
         inputs["attention_mask"] = torch.ones(size, dtype=torch.long)
     if not batch.kept:
         return {**inputs, "labels": torch.zeros(batch.batch, dtype=torch.long)}, None
-    inputs["labels"] = torch.zeros(size, dtype=torch.long)
+    if batch.apart:
+        inputs["decoder_input_ids"] = torch.zeros(batch.batch, batch.kept, dtype=torch.long)
+        inputs["labels"] = inputs["decoder_input_ids"].clone()
+    else:
+        inputs["labels"] = torch.zeros(size, dtype=torch.long)
     tokens = torch.zeros(batch.predicted, dtype=torch.long)
     return inputs, Picked(torch.arange(-batch.kept, 0), tokens, tokens.clone())

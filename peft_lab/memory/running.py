@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.errors import PeftLabError, SimulationError, Unsupported
-from peft_lab.memory import optimizers, step
+from peft_lab.memory import chunks, optimizers, step
 from peft_lab.memory.build import Blueprint, adapted_modules, make_subject, names_layers, tensors_of
 from peft_lab.memory.fake import HOST, fake_device
 from peft_lab.memory.setting import Setting
@@ -21,6 +21,7 @@ from peft_lab.memory.trace import Trace
 from peft_lab.memory.tracker import Recorder, Watched
 from peft_lab.memory.unroll import DEPTH, unroll, without_scalars
 from peft_lab.models.refusals import REFUSALS
+from peft_lab.training.chunked import without_logits
 from peft_lab.training.step import Phase
 
 if TYPE_CHECKING:
@@ -204,10 +205,20 @@ def _host_bytes(stage: Stage, parameters: Sequence[Any] | None = None) -> int:
     return 0 if paged is None else int(paged(parameters))
 
 
+def _chunk_the_loss(model: torch.nn.Module) -> None:
+    """Raises Unsupported for a model that cannot take its loss in chunks."""
+    try:
+        without_logits(model)
+    except ValueError as error:
+        raise Unsupported(f"This model cannot take its loss in chunks: {error}.", "loss") from error
+
+
 def _run_at(
     blueprint: Blueprint, setting: Setting, schedule: Schedule, depth: int, devices: Devices | None = None
 ) -> tuple[Trace, Stage]:
     model = blueprint.build(depth)
+    if setting.loss == "chunked":
+        _chunk_the_loss(model)
     recorder = Recorder(HOST)
     devices = devices or Devices()
     packed, foreach = blueprint.quantise is not None, setting.device == "cuda"
@@ -219,7 +230,7 @@ def _run_at(
             subject = make_subject(model, blueprint, recorder, depth, devices.split)
             optimizer = devices.optimizer(setting.optimizer, subject.parameters, foreach)
             stage = Stage(subject, recorder, optimizer, setting)
-            with begin(), step.watching(subject, recorder):
+            with begin(), step.watching(subject, recorder), chunks.visible(setting.device):
                 schedule(stage)
             return recorder.stop(), stage
     except NotImplementedError as error:

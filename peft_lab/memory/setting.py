@@ -18,6 +18,8 @@ _MOST_IN_A_STEP = 2**27
 #: Every token of a generation is a pass of its own: so many are simulated in a minute or two.
 _MOST_NEW = 4096
 PRECISIONS = ("bfloat16", "float16", "float32")
+#: How the cross entropy is taken: from all logits at once, or a few rows of them at a time (training/chunked.py).
+LOSSES = ("whole", "chunked")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Setting:
         device: ``cuda`` or ``cpu``: which kernels run and how the optimizer goes through its tensors.
         capability: compute capability of the GPU (8, 9 for the L40S), for the size of workspaces.
         capacity: device memory in bytes, None for no limit.
+        loss: one of :data:`LOSSES`.
     """
 
     batch: int
@@ -42,6 +45,7 @@ class Setting:
     device: str = "cuda"
     capability: tuple[int, int] = (8, 9)
     capacity: int | None = None
+    loss: str = "whole"
 
     def check(self) -> None:
         """Raises BadInput for sizes that cannot be meant."""
@@ -67,6 +71,12 @@ class Setting:
             raise BadInput(
                 f"There is no optimizer called '{self.optimizer}'. Known: {', '.join(optimizers.OPTIMIZERS)}.",
                 "optimizer",
+            )
+        if self.loss not in LOSSES:
+            raise BadInput(f"There is no loss called '{self.loss}'. Known: {', '.join(LOSSES)}.", "loss")
+        if self.loss == "chunked" and self.generate is not None:
+            raise BadInput(
+                "A model with a chunked loss has no logits to generate from: leave one of them out.", "loss"
             )
 
 

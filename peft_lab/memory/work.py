@@ -109,7 +109,7 @@ _FACTORS = (
     "linalg_solve_triangular", "triangular_solve", "_linalg_eigh", "linalg_eig", "linalg_matrix_exp", "_linalg_det",
     "_linalg_slogdet", "cholesky", "linalg_pinv", "lu_solve", "linalg_ldl", "inverse", "geqrf", "linalg_householder",
 )  # fmt: skip
-#: Jacobi's method goes over all columns so often ("six to ten": Golub and Van Loan, Matrix Computations, section 8.5).
+#: Jacobi's method goes over all columns so often ("six to ten": Golub and Van Loan, Matrix Computations).
 _SWEEPS = 8
 _COPIES = frozenset(["_to_copy", "copy_"])
 _WRITES_ONLY = frozenset(["copy_", "zero_", "fill_", "zeros_like", "normal_", "uniform_"])

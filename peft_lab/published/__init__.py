@@ -30,7 +30,8 @@ __all__ = ["BENCHMARKS", "IMAGE", "METAMATH", "Moved", "PublishedRow", "moved", 
 MODEL = "llama-3.2-3b"
 RESULTS = "simulated.json"
 SOURCE, ADDRESS = BENCHMARKS[METAMATH].source, BENCHMARKS[METAMATH].address
-#: Rows that the PEFT of today would not run as they were run, and why: they are shown and counted, not simulated.
+#: Rows that the PEFT of today would not run as they were run, and why. They were simulated with the layer of then, by
+#: ``tools.simulate_superseded``; that outcome is kept.
 SUPERSEDED = {
     "osf--llama-3.2-3B-rank128": "It was run with a PEFT before 0.21, whose OSF kept and multiplied both halves of "
     "every matrix; PEFT now multiplies the low half alone."
@@ -39,11 +40,12 @@ SUPERSEDED = {
 
 @dataclass(frozen=True)
 class PublishedOutcome:
-    """What the simulation says of a row: bytes, or why it could not be simulated."""
+    """What the simulation says of a row: bytes, or why it could not be simulated. ``note``: what else was done."""
 
     reserved: int | None
     tensors: int | None
     reason: str = ""
+    note: str = ""
 
     @classmethod
     def of(cls, simulation: Simulation) -> PublishedOutcome:
@@ -74,8 +76,10 @@ def simulated_with() -> dict[str, str]:
     return dict(kept["packages"])
 
 
-def simulate(experiment: str) -> Simulation:
+def simulate(experiment: str, superseded: bool = False) -> Simulation:
     """Simulate one row under its protocol. Imports torch; pages ask this of another process.
+
+    ``superseded``: although the PEFT of today would run it in another way.
 
     Raises:
         UnknownName: no such row. SimulationError: it cannot be simulated, with the reason.
@@ -83,7 +87,7 @@ def simulate(experiment: str) -> Simulation:
     from peft_lab.memory import protocol
 
     row = _known(experiment)
-    if experiment in SUPERSEDED:
+    if experiment in SUPERSEDED and not superseded:
         raise SimulationError(SUPERSEDED[experiment])
     return protocol.published(MODEL, row.config, row.batch)
 

@@ -44,7 +44,7 @@ def tulu_full(job: Job) -> Said | None:
     return Said(5e-6 if job.parameters < 35 * BILLION else 2e-6)
 
 
-@rule(RATE, src.LLAMA2, "section 3.1", "Llama 2 7B to 70B, instruction data", LARGE)
+@rule(RATE, src.LLAMA2, "as others quote it", "Llama 2 7B to 70B, instruction data", LARGE)
 def llama_full(job: Job) -> Said | None:
     """ "a cosine learning rate schedule with an initial learning rate of 2 × 10−5"."""
     return Said(2e-5) if _full(job) and _writes(job) and job.parameters >= 3 * BILLION else None
@@ -164,7 +164,7 @@ def trl_preference(job: Job) -> Said | None:
 # -- LoRA --------------------------------------------------------------------------------------------------------------
 
 
-@rule(RATE, src.QLORA, "table 9", "LLaMA 7B to 65B in 4 bits, instruction data", LARGE)
+@rule(RATE, src.QLORA, "as others quote it", "LLaMA 7B to 65B in 4 bits, instruction data", LARGE)
 def qlora_rates(job: Job) -> Said | None:
     """2e-4 for 7B and 13B, 1e-4 for 33B and 65B."""
     if not (job.low_rank and _writes(job)):
@@ -271,9 +271,7 @@ def unified_summaries(job: Job) -> Said | None:
     return Said(5e-5) if job.low_rank and job.kind == "seq2seq" and job.answers() else None
 
 
-@rule(
-    RATE, src.E5_MISTRAL, "section 4.2 and appendix A", "Mistral 7B, contrastive pairs, rank 16", OTHER_TASK
-)
+@rule(RATE, src.E5_MISTRAL, "section 4.2", "Mistral 7B, contrastive pairs, rank 16", OTHER_TASK)
 def e5_lora(job: Job) -> Said | None:
     """Rank 16, batch 2,048, a rate of 1e-4 that falls linearly."""
     return Said(1e-4) if job.low_rank and job.objective == "embedding" and job.kind == "causal-lm" else None

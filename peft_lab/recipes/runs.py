@@ -7,11 +7,21 @@ from peft_lab.recipes.job import BILLION, Job
 from peft_lab.recipes.rules import LARGE, OTHER_TASK, Said, rule
 
 FEW = 2_000  # rows; LIMA trained on a thousand
+LIMA_ROW = 2_048  # tokens: the positions of its base, the first LLaMA, so its rows were no longer
 PROMPTS = ("prompt", "ptuning", "prefix")
 
 
 def _instructions(job: Job) -> bool:
     return job.kind == "causal-lm" and job.answers()
+
+
+#: Rows up to which a set of GLUE is one of the smaller ones; the lab's own line, above the largest of them.
+SMALLER_SETS = 10_000
+
+
+def _few(job: Job) -> bool:
+    """As little data as LIMA's: few rows, and no more in them than its rows could have."""
+    return job.rows <= FEW and job.tokens <= FEW * LIMA_ROW
 
 
 # -- schedule and warm-up ----------------------------------------------------------------------------------------------
@@ -37,7 +47,7 @@ def cosine_for_preferences(job: Job) -> Said | None:
     return Said("cosine") if job.objective in ("preference", "rl") else None
 
 
-@rule("schedule", src.QLORA, "appendix B.2", "LLaMA 7B to 65B", LARGE)
+@rule("schedule", src.QLORA, "as others quote it", "LLaMA 7B to 65B", LARGE)
 def constant_in_qlora(job: Job) -> Said | None:
     """A constant rate."""
     return Said("constant") if job.low_rank and _instructions(job) else None
@@ -81,7 +91,7 @@ def tenth_of_the_run(job: Job) -> Said | None:
     return Said(0.1, 0.03, 0.1) if fits else None
 
 
-@rule("warmup", src.TULU3, "tables 11 and 20", "Llama 3.1 8B and 70B", LARGE)
+@rule("warmup", src.TULU3, "table 20", "Llama 3.1 8B and 70B", LARGE)
 def short_warmup(job: Job) -> Said | None:
     """A ratio of 0.03 on instructions, 0.1 for DPO."""
     if job.kind != "causal-lm":
@@ -111,7 +121,7 @@ def small_batches_for_lora(job: Job) -> Said | None:
     return Said(32, 1, 32) if fits else None
 
 
-@rule("batch", src.QLORA, "table 9", "LLaMA 7B to 65B", LARGE)
+@rule("batch", src.QLORA, "as others quote it", "LLaMA 7B to 65B", LARGE)
 def batch_of_qlora(job: Job) -> Said | None:
     """16 for 7B and 13B, 32 for 33B, 64 for 65B."""
     if not (job.low_rank and _instructions(job)):
@@ -120,7 +130,7 @@ def batch_of_qlora(job: Job) -> Said | None:
     return Said(16 if billions <= 14 else 32 if billions <= 40 else 64)
 
 
-@rule("batch", src.TULU3, "tables 11 and 20", "Llama 3.1 8B and 70B, a million rows", LARGE)
+@rule("batch", src.TULU3, "table 20", "Llama 3.1 8B and 70B, a million rows", LARGE)
 def batch_of_tulu(job: Job) -> Said | None:
     """128, on instructions and for DPO."""
     fits = (
@@ -129,7 +139,7 @@ def batch_of_tulu(job: Job) -> Said | None:
     return Said(128) if fits else None
 
 
-@rule("batch", src.LLAMA2, "section 3.1", "Llama 2 7B to 70B", LARGE)
+@rule("batch", src.LLAMA2, "as others quote it", "Llama 2 7B to 70B", LARGE)
 def batch_of_llama(job: Job) -> Said | None:
     """ "a batch size of 64"."""
     return Said(64) if job.method == "full" and _instructions(job) else None
@@ -148,7 +158,7 @@ def batch_of_grpo(job: Job) -> Said | None:
     return Said(16) if job.objective == "rl" else None
 
 
-@rule("batch", src.E5_MISTRAL, "appendix A", "Mistral 7B, contrastive pairs", OTHER_TASK)
+@rule("batch", src.E5_MISTRAL, "as others quote it", "Mistral 7B, contrastive pairs", OTHER_TASK)
 def batch_for_embeddings(job: Job) -> Said | None:
     """2,048: the other rows of a batch are the wrong answers that each is told from."""
     return Said(2048, 128, 2048) if job.objective == "embedding" and job.kind == "causal-lm" else None
@@ -206,33 +216,33 @@ def batch_on_t5(job: Job) -> Said | None:
     )
 
 
-@rule("epochs", src.LIMA, "section 3", "LLaMA 65B, 1,000 rows", LARGE)
+@rule("epochs", src.LIMA, "as others quote it", "LLaMA 65B, 1,000 rows", LARGE)
 def many_passes_over_few_rows(job: Job) -> Said | None:
     """ "15 epochs", of which a checkpoint "between the 5th and the 10th" was chosen on held-out rows."""
-    return Said(10, 5, 15) if job.rows <= FEW and _instructions(job) else None
+    return Said(10, 5, 15) if _few(job) and _instructions(job) else None
 
 
 @rule("epochs", src.TULU3, "section 4.3", "Llama 3.1 8B and 70B, a million rows", LARGE)
 def two_passes(job: Job) -> Said | None:
     """ "training for longer did not yield further improvements, and so used 2 epochs"; one for DPO."""
-    if job.kind != "causal-lm" or job.rows <= FEW:
+    if job.kind != "causal-lm" or _few(job):
         return None
     return Said(1) if job.objective in ("preference", "rl") else Said(2) if job.answers() else None
 
 
-@rule("epochs", src.LLAMA2, "section 3.1", "Llama 2 7B to 70B, 27,540 rows", LARGE)
+@rule("epochs", src.LLAMA2, "as others quote it", "Llama 2 7B to 70B, 27,540 rows", LARGE)
 def two_passes_of_llama(job: Job) -> Said | None:
     """ "fine-tune the model for 2 epochs"."""
-    return Said(2) if _instructions(job) and job.rows > FEW else None
+    return Said(2) if _instructions(job) and not _few(job) else None
 
 
 @rule("epochs", src.LORA_REGRET, "LoRA rank", "14 Llama and Qwen models", LARGE)
 def one_pass(job: Job) -> Said | None:
     """ "We trained for a single epoch"."""
-    return Said(1) if job.kind == "causal-lm" and job.objective != "embedding" and job.rows > FEW else None
+    return Said(1) if job.kind == "causal-lm" and job.objective != "embedding" and not _few(job) else None
 
 
-@rule("epochs", src.REPEATING, "abstract and section 5", "up to 9B parameters, pretraining", LARGE)
+@rule("epochs", src.REPEATING, "abstract", "up to 9B parameters, pretraining", LARGE)
 def up_to_four_passes(job: Job) -> Said | None:
     """ "differences tend to be insignificant among models trained for up to 4 epochs"."""
     return Said(1, 1, 4) if job.objective == "cpt" else None
@@ -272,8 +282,10 @@ def passes_of_prefixes(job: Job) -> Said | None:
 
 @rule("epochs", src.COMPACTER, "authors' code", "T5 base, GLUE", OTHER_TASK)
 def passes_on_t5(job: Job) -> Said | None:
-    """20 for every method."""
-    return Said(20, 3, 20) if job.kind == "seq2seq" else None
+    """20 on GLUE's smaller sets (MRPC, CoLA and STS-B), 3 on the larger ones, for every method."""
+    if job.kind != "seq2seq":
+        return None
+    return Said(20 if job.rows <= SMALLER_SETS else 3, 3, 20)
 
 
 @rule("epochs", src.PEFT, "guide to IA3", "mT0 large, sentiment as text", OTHER_TASK)

@@ -49,7 +49,7 @@ def rank_by_tokens(job: Job) -> Said | None:
     return Said(max(16, _power(need)), _power(need / 2), MOST_RANK)
 
 
-@rule("r", src.QLORA, "appendix A.1", "LLaMA 7B in 4 bits, Alpaca", LARGE)
+@rule("r", src.QLORA, "appendix A", "LLaMA 7B in 4 bits, Alpaca", LARGE)
 def rank_hardly_matters(job: Job) -> Said | None:
     """ "LoRA r is unrelated to final performance if LoRA is used on all layers"; 64 in all later runs."""
     fits = job.low_rank and job.kind == "causal-lm" and job.answers()
@@ -70,7 +70,7 @@ def small_ranks(job: Job) -> Said | None:
     return Said(8, 4, 16) if job.low_rank and easy else None
 
 
-@rule("r", src.QLORA, "appendix A.2", "T5 small to XXL", LARGE)
+@rule("r", src.QLORA, "appendix A", "T5 small to XXL", LARGE)
 def ranks_on_t5(job: Job) -> Said | None:
     """ "r=16 for small, medium, and large T5 models and LoRA r=64 for T5 xl and xxl"."""
     if not job.low_rank or job.kind != "seq2seq":
@@ -84,7 +84,7 @@ def rank_for_preferences(job: Job) -> Said | None:
     return Said(16) if job.low_rank and job.objective == "preference" else None
 
 
-@rule("r", src.E5_MISTRAL, "sections 4.2 and 5.3", "Mistral 7B, contrastive pairs", LARGE)
+@rule("r", src.E5_MISTRAL, "section 4.2", "Mistral 7B, contrastive pairs", LARGE)
 def rank_for_embeddings(job: Job) -> Said | None:
     """Rank 16; "LoRA ranks do not affect the overall performance substantially"."""
     return Said(16, 8, 32) if job.low_rank and job.objective == "embedding" else None
@@ -99,7 +99,7 @@ def rank_stabilised(job: Job) -> Said | None:
 # -- alpha, targets, dropout -------------------------------------------------------------------------------------------
 
 
-@rule("lora_alpha", src.LEARNS_LESS, "appendix B.2", "Llama 2 7B, rank 256", LARGE)
+@rule("lora_alpha", src.LEARNS_LESS, "appendix B", "Llama 2 7B, rank 256", LARGE)
 def alpha_twice_the_rank(job: Job) -> Said | None:
     """ "In both cases the best accuracy is achieved when α = 2r". The scale is then 2 at every rank."""
     if not job.low_rank:
@@ -119,7 +119,7 @@ def alpha_fixed(job: Job) -> Said | None:
     return Said(32) if job.low_rank and not job.value("use_rslora") else None
 
 
-@rule("lora_alpha", src.QLORA, "appendix B.2", "LLaMA 7B to 65B, rank 64", LARGE)
+@rule("lora_alpha", src.QLORA, "as others quote it", "LLaMA 7B to 65B, rank 64", LARGE)
 def alpha_of_qlora(job: Job) -> Said | None:
     """ "We set LoRA r = 64, α = 16"; α is proportional to the rate, so one of the two is enough to tune."""
     return Said(16) if job.low_rank and job.kind == "causal-lm" and not job.value("use_rslora") else None
@@ -143,7 +143,7 @@ def targets_with_feed_forward(job: Job) -> Said | None:
     return Said(ALL_LINEAR) if job.low_rank else None
 
 
-@rule("target_modules", src.LEARNS_LESS, "section 4.7, figure 7", "Llama 2 7B, code", LARGE)
+@rule("target_modules", src.LEARNS_LESS, "section 4.7", "Llama 2 7B, code", LARGE)
 def targets_for_code(job: Job) -> Said | None:
     """ "targeting “All” transformer modules"; most gains come from the MLP."""
     return Said(ALL_LINEAR) if job.low_rank else None
@@ -161,9 +161,9 @@ def targets_of_lora(job: Job) -> Said | None:
     return Said("query and value") if job.low_rank else None
 
 
-@rule("lora_dropout", src.QLORA, "appendix B.2", "LLaMA 7B to 65B", LARGE)
+@rule("lora_dropout", src.QLORA, "as others quote it", "LLaMA 7B to 65B", LARGE)
 def dropout_of_qlora(job: Job) -> Said | None:
-    """0.1 up to 13B, 0.05 for 33B and 65B; its appendix A.1 says 0.05 for small models and none for large ones."""
+    """0.1 up to 13B, 0.05 for 33B and 65B; its appendix A says 0.05 for small models and none for large ones."""
     if not (job.low_rank and job.kind == "causal-lm"):
         return None
     return Said(0.1, 0.05, 0.1) if job.parameters <= 14 * BILLION else Said(0.05, 0.0, 0.05)

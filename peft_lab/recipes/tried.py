@@ -18,7 +18,7 @@ from peft_lab.recipes import rates, runs, sizes
 from peft_lab.recipes.job import Job, job
 from peft_lab.recipes.rules import GRAIN, Rule
 from peft_lab.sweep.curves import Curve, curves
-from peft_lab.sweep.points import ALL, ATTENTION, FULL, LORA, MLP, Point, Sweep
+from peft_lab.sweep.points import ALL, ATTENTION, FULL, LORA, MLP, MLP_AND_MORE, Point, Sweep
 
 TIMES, PERCENT, RATE = "times", "%", "rate"
 Group = tuple[str, int, int]
@@ -156,12 +156,12 @@ def _rate_by_rank(sweep: Sweep) -> Tried:
 
 @trial(sizes.targets_with_feed_forward)
 def _feed_forward(sweep: Sweep) -> Tried:
-    mixed = [model for model in sweep.models if sweep.shared(model)]
-    found = [
-        (one, mlp)
-        for one, mlp in _pairs(sweep, targets=MLP)
-        if one.at.targets == ATTENTION and one.at.model not in mixed
+    mixed = [
+        model
+        for model in sweep.models
+        if MLP_AND_MORE in (targets := sweep.values(model, "targets")) and MLP not in targets
     ]
+    found = [(one, mlp) for one, mlp in _pairs(sweep, targets=MLP) if one.at.targets == ATTENTION]
     pairs = [(_group(attention), _worse(attention, mlp), (attention, mlp)) for attention, mlp in found]
     note = "same rank, batch and seed"
     if found:
@@ -169,7 +169,7 @@ def _feed_forward(sweep: Sweep) -> Tried:
         note += f"; feed-forward maps train {budget:.2g} times as many parameters"
     if mixed:
         names = ", ".join(get_model(model).title for model in mixed)
-        note += f"; not on {names}, where the name of a feed-forward map hits one of the attention too"
+        note += f"; not on {names}, where the feed-forward maps were trained with one of the attention only"
     return _tried(
         "Lowest loss of attention alone over that of the feed-forward maps alone",
         note,

@@ -72,7 +72,7 @@ class ShardedResult:
     @property
     def sent_bytes(self) -> float:
         """What one device sends in a pass. On a ring of w devices each sends (w - 1)/w of what is gathered or
-        scattered, and twice that of what is summed up (Thakur et al. 2005, section 4)."""
+        scattered, and twice that of what is summed up (Thakur et al. 2005)."""
         share = (self.sharding.devices - 1) / self.sharding.devices
         return sum(one.nbytes * share * (2 if one.kind == "all-reduce" else 1) for one in self.exchanges)
 

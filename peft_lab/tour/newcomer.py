@@ -17,9 +17,9 @@ NEWCOMER = Tour(
         Stop(
             page="home",
             title="Where figures come from",
-            read="The box **Where figures come from**: every figure in this lab carries one of four badges.",
-            move="Nothing yet. Look down the table of methods: what each of them trains, and how little that is.",
-            see="No method is cheapest everywhere: compare the two columns, and find the one that trains nothing on "
+            read="**Where figures come from**, at the end of the page: every figure carries one of four badges.",
+            move="Nothing yet. Look through the gallery of methods: what each of them trains, and how little that is.",
+            see="No method is cheapest everywhere: compare the two models, and find the one that trains nothing on "
             "one of the models.",
             minutes=2,
         ),
@@ -27,11 +27,12 @@ NEWCOMER = Tour(
             page="lora",
             title="A low-rank correction beside a frozen matrix",
             settings=_SMOL,
-            read="The **Idea** below: the formula, and why $B$ starts at zero.",
+            read="The **Idea** tab: the formula, and why $B$ starts at zero.",
             move="*Rank r*, one step to the right.",
             see="The orange strips $A$ and $B$ grow thicker and the count goes from {count} to {count r=16}: it is "
             "proportional to the rank.",
             minutes=3,
+            at="r",
         ),
         Stop(
             page="lora",
@@ -43,6 +44,7 @@ NEWCOMER = Tour(
             see="{count} parameters, then {count target_modules=q_proj,v_proj,o_proj}, then "
             "{count target_modules=all-linear}. No weights were needed for any of it.",
             minutes=3,
+            at="target_modules",
         ),
         Stop(
             page="lora",
@@ -53,6 +55,7 @@ NEWCOMER = Tour(
             see="The loss falls within a few steps. Afterwards your sentence is answered by the base model and by the "
             "tuned one, and the headline shows the measured score.",
             minutes=4,
+            at="train",
         ),
         Stop(
             page="lora",
@@ -72,16 +75,18 @@ NEWCOMER = Tour(
             move="*Checkpointing* on, and off again. Then twice the *Tokens per row*.",
             see="Activations are the part that moves. IA³ trains far less than LoRA and still needs more memory.",
             minutes=3,
+            at="checkpointing",
         ),
         Stop(
             page="qlora",
             title="The same correction on a 4-bit base",
             settings=_SMOL,
-            read="The **Idea** below: sixteen values, chosen for normally distributed weights.",
+            read="The **Idea** tab: sixteen values, chosen for normally distributed weights.",
             move="*Double quantisation* off and on, under *More settings*.",
             see="The frozen matrices are hatched in blue: they are stored in four bits. What is trained is LoRA as "
             "before, on all linear maps: {count} parameters.",
             minutes=2,
+            at="bnb_4bit_use_double_quant",
         ),
         Stop(
             page="prefix",
@@ -92,16 +97,18 @@ NEWCOMER = Tour(
             see="{count} trained parameters become {count prefix_projection=true}, and the stored adapter stays as "
             "it was: the projection exists in training only.",
             minutes=2,
+            at="prefix_projection",
         ),
         Stop(
             page="adapters",
             title="What cannot be merged",
             settings=_MINILM,
-            read="The **Idea** below: down, a nonlinearity, up, added to what was there.",
+            read="The **Idea** tab: down, a nonlinearity, up, added to what was there.",
             move="*Placement* from houlsby to pfeiffer.",
             see="One hourglass instead of two, {count placement=pfeiffer} parameters instead of {count}. "
             "Because of the nonlinearity it cannot be merged into a weight matrix.",
             minutes=2,
+            at="placement",
         ),
         Stop(
             page="bitfit",
@@ -112,6 +119,7 @@ NEWCOMER = Tour(
             see="Now there are biases, and {count model=minilm-l6} of them are trained. Methods depend on the "
             "architecture, not only on the task.",
             minutes=1,
+            at="model",
         ),
         Stop(
             page="misconceptions",
@@ -120,6 +128,30 @@ NEWCOMER = Tour(
             read="The belief and the question. You have met the answer on the Memory page.",
             move="Commit to a guess and let the experiment run.",
             see="The chart that settles it, and why. More of these wait in the list above it.",
+            minutes=2,
+        ),
+        Stop(
+            page="plan",
+            title="A real job",
+            read="The question at the top: which model, how much data, which GPUs.",
+            move="*GPU* to another one.",
+            see="Every way to train it that fits, with its memory, hours and price; and a script that does it.",
+            minutes=1,
+        ),
+        Stop(
+            page="choose",
+            title="Which method when",
+            read="The tree: each answer takes one branch.",
+            move="Change an answer.",
+            see="The path through the tree moves, and the recommendation with it; below it is what speaks for it.",
+            minutes=1,
+        ),
+        Stop(
+            page="fact_check",
+            title="What people say about PEFT",
+            read="The claim that stands first.",
+            move="Decide whether it is right before you look at the verdict.",
+            see="The figure that settles it, how it was found, and on which models it holds.",
             minutes=2,
         ),
         Stop(

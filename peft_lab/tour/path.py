@@ -35,6 +35,7 @@ class Stop:
         read, move, see: what to do there, one or two sentences each; at least one of them is given.
         minutes: how long it takes about.
         fixed: settings that the learner cannot move; each has its value in ``settings``.
+        at: the setting whose control the words are about, or ``train``; the bar points at it and notices when it moves.
     """
 
     page: str
@@ -45,6 +46,7 @@ class Stop:
     see: str = ""
     minutes: int = 2
     fixed: tuple[str, ...] = ()
+    at: str = ""
 
     def check(self, pages: Collection[str]) -> Stop:
         """Itself.
@@ -61,6 +63,8 @@ class Stop:
             _words(name, text, LONGEST_TEXT)
         if not 1 <= self.minutes <= MOST_MINUTES:
             raise BadInput(f"A stop takes 1 to {MOST_MINUTES} minutes.", "minutes")
+        if self.at and not _NAME.fullmatch(self.at):
+            raise BadInput(f"'{self.at[:40]}' is no control of a page.", "at")
         self._check_settings()
         return self
 
@@ -135,6 +139,7 @@ def _plain(stop: Stop) -> dict[str, Any]:
     plain = {
         "page": stop.page, "title": stop.title, "settings": dict(stop.settings), "read": stop.read, "move": stop.move,
         "see": stop.see, "minutes": stop.minutes, "fixed": list(stop.fixed),
+        "at": stop.at,
     }  # fmt: skip
     return {name: value for name, value in plain.items() if value}
 

@@ -19,10 +19,12 @@ _LAST = "last-path"
 
 @dataclass(frozen=True)
 class Progress:
-    """``at``: the stop that was last open, ``None`` before the first; ``visited``: all that were."""
+    """``at``: the stop that was last open, ``None`` before the first; ``visited``: all that were; ``done``: those whose
+    control was moved."""
 
     at: int | None = None
     visited: frozenset[int] = frozenset()
+    done: frozenset[int] = frozenset()
 
 
 def path_id(path: Tour) -> str:
@@ -35,15 +37,30 @@ def progress(file: Learners, learner: str, identity: str) -> Progress:
     if kept is None:
         return Progress()
     try:
-        return Progress(int(kept["at"]), frozenset(int(index) for index in kept["visited"]))
-    except (KeyError, TypeError, ValueError) as error:
+        visited, done = (
+            frozenset(int(index) for index in kept.get(name, ())) for name in ("visited", "done")
+        )
+        return Progress(int(kept["at"]), visited, done)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{learner}'s place on the path cannot be read: {kept!r}"[:200]) from error
 
 
 def visit(file: Learners, learner: str, identity: str, index: int) -> None:
     """Note that a stop was opened."""
-    visited = progress(file, learner, identity).visited | {index}
-    file.keep(learner, f"{_PLACE}.{identity}", {"at": index, "visited": sorted(visited)})
+    before = progress(file, learner, identity)
+    _keep(file, learner, identity, Progress(index, before.visited | {index}, before.done))
+
+
+def do(file: Learners, learner: str, identity: str, index: int) -> None:
+    """Note that a stop's control was moved."""
+    before = progress(file, learner, identity)
+    if index not in before.done:
+        _keep(file, learner, identity, Progress(index, before.visited | {index}, before.done | {index}))
+
+
+def _keep(file: Learners, learner: str, identity: str, now: Progress) -> None:
+    kept = {"at": now.at, "visited": sorted(now.visited), "done": sorted(now.done)}
+    file.keep(learner, f"{_PLACE}.{identity}", kept)
     file.keep(learner, _LAST, identity)
 
 

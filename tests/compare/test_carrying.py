@@ -188,7 +188,7 @@ def test_what_watches_and_fails_ends_the_run_it_watched(runner: FakeQueue) -> No
 def test_its_thread_ends_with_the_process(runner: FakeQueue) -> None:
     comparison = made(runner)
     carrying.start(comparison, runner)
-    assert carrying._threads[comparison.id].daemon
+    assert carrying._threads[comparison.folder].daemon
     wait(comparison)
 
 

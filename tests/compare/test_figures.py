@@ -193,11 +193,11 @@ def test_forgetting_is_the_rise_of_the_loss() -> None:
     seeds = [
         {"before": {"loss": 1.0}, "after": {"loss": loss, "tokens": 7, "task": "x"}} for loss in (1.5, 2.5)
     ]
-    told = results._forgetting(seeds, True)
+    told = results._forgetting(seeds, True, "encoder")
     assert (told["forgetting_before"], told["forgetting_after"], told["forgetting_change"]) == (1.0, 2.0, 1.0)
     assert told["forgetting_change_std"] == pytest.approx(math.sqrt(0.5))
     assert (told["forgetting_tokens"], told["forgetting_task"], told["forgetting_why"]) == (7, "x", "")
-    assert results._forgetting(seeds[:1], True)["forgetting_task"] == "x"
+    assert results._forgetting(seeds[:1], True, "encoder")["forgetting_task"] == "x"
     curve = results._curve([[3.0, 2.0, 9.0], [1.0, 1.0]])
     assert curve["mean"] == [2.0, 1.5], "as far as all of them went"
 

@@ -15,6 +15,7 @@ from peft_lab.models.catalogue import catalogue
 from peft_lab.models.module_tree import clean_path
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("model", list(catalogue()))
 def test_every_count_equals_its_formula(model: str) -> None:

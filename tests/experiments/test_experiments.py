@@ -26,7 +26,7 @@ from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs.same import stands_for
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.store import RunSummary
+from peft_lab.runs.summary import RunSummary
 
 EXPERIMENTS = all_experiments()
 

@@ -13,6 +13,7 @@ import pytest
 from peft_lab import machine
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import resolve
+from peft_lab.models.meta import head_apart
 from peft_lab.queue import ending
 from peft_lab.runs import course, store, training
 from peft_lab.runs.spec import RunRequest
@@ -20,14 +21,21 @@ from peft_lab.runs.store import Run
 
 Train = Callable[..., Run]
 Plain = Callable[[str, str], Run]
-KINDS = ("encoder", "causal-lm")
+KINDS = ("encoder", "causal-lm", "seq2seq")
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Folders of a BERT and a Llama with random weights and a byte-level tokenizer, by model kind."""
+    """Folders of a BERT, a Llama and a T5 with random weights and a byte-level tokenizer, by model kind."""
     import torch
-    from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+    from transformers import (
+        BertConfig,
+        BertModel,
+        LlamaConfig,
+        LlamaForCausalLM,
+        T5Config,
+        T5ForConditionalGeneration,
+    )
 
     torch.manual_seed(7)
     folder = tmp_path_factory.mktemp("tiny")
@@ -48,7 +56,22 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
                 **size,
             )
         ),
+        # as FLAN-T5: heads that together are narrower than the model, and an output head of its own
+        "seq2seq": T5ForConditionalGeneration(
+            T5Config(
+                vocab_size=300,
+                d_model=64,
+                d_kv=8,
+                num_heads=4,
+                d_ff=96,
+                num_layers=2,
+                feed_forward_proj="gated-gelu",
+                **dict[str, Any](tie_word_embeddings=False, decoder_start_token_id=0),
+            )
+        ),
     }
+    head_apart(models["seq2seq"], models["seq2seq"].config)
+    torch.nn.init.normal_(models["seq2seq"].lm_head.weight, std=0.1)
     for kind, model in models.items():
         model.save_pretrained(folder / kind)
         tokenizer = byte_tokenizer()
@@ -116,7 +139,8 @@ def train(lab: Path, tiny: dict[str, str], reviews: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(machine, "compute_dtype", lambda: torch.bfloat16)
 
     def carry_out(kind: str, method: str, values: dict[str, Any] | None = None, **settings: Any) -> Run:
-        chosen = {"task": "own", "own_data": str(reviews)} if kind == "encoder" else {"task": "json"}
+        written = {"causal-lm": {"task": "json"}, "seq2seq": {"task": "fields"}}
+        chosen = written.get(kind, {"task": "own", "own_data": str(reviews)})
         small = {"steps": 3, "batch": 4, "eval_rows": 5, "seed": 1}
         return finish(RunRequest(tiny[kind], method, **{**chosen, **small, **settings}, values=values or {}))
 
@@ -182,6 +206,8 @@ def assert_loads(run: Run, card: str, adapter: Path) -> None:
     wanted = get_method(spec.method).load(base.model, adapter).eval()
     ids = base.tokenizer(["one more row", "and one"], return_tensors="pt", padding=True)
     inputs = {name: ids[name] for name in ("input_ids", "attention_mask")}
+    if base.entry.kind == "seq2seq":
+        inputs["decoder_input_ids"] = ids["input_ids"].clone()
     with torch.no_grad():
         mine, its = names["model"](**inputs).logits, wanted(**inputs).logits
     torch.testing.assert_close(mine, its, atol=1e-6, rtol=0)

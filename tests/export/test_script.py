@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from peft_lab import export, machine
 from peft_lab.errors import BadInput
 from peft_lab.export import facts, method_code
 from peft_lab.methods import all_methods
-from peft_lab.runs import owners, store
+from peft_lab.runs import owners, respond, store
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 
@@ -72,6 +73,7 @@ def assert_same_adapter(run: Run, left: dict[str, Any]) -> None:
         torch.testing.assert_close(tensor, other, atol=SAME, rtol=0, msg=partial("{}: {}".format, name))
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("slug", all_methods())
 def test_every_method_is_repeated(
@@ -109,6 +111,7 @@ SETTINGS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("kind", "slug", "values", "settings"), SETTINGS, ids=lambda part: str(part)[:40])
 def test_settings_are_repeated(
     kind: str,
@@ -128,6 +131,7 @@ def test_settings_are_repeated(
         assert_same(run, left)
 
 
+@pytest.mark.slow
 def test_a_model_without_a_chat_format(
     tiny: dict[str, str], train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +247,21 @@ def test_a_script_without_its_base_says_what_to_do(
         path.write_text(text, "utf-8")
         with pytest.raises(SystemExit, match=told):
             runpy.run_path(str(path))
+
+
+def test_a_folder_that_has_changed_since_is_told_by_the_script_and_by_the_lab(
+    tiny: dict[str, str], train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(tiny["encoder"], tmp_path / "mine")
+    monkeypatch.setitem(tiny, "encoder", str(folder))
+    run = train("encoder", "lora", steps=1, eval_rows=0)
+    tensors = load_file(folder / "model.safetensors")
+    first = next(iter(tensors))
+    save_file({**tensors, first: tensors[first] + 1}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(SystemExit, match=r"model\.safetensors in .*mine is not the file that the run used"):
+        carry_out(run, tmp_path, monkeypatch)
+    with pytest.raises(BadInput, match=r"has changed since this run: model\.safetensors"):
+        respond.respond(run.id, ["a text"])
 
 
 def test_a_base_that_is_here_and_damaged_is_not_said_to_be_missing(

@@ -94,6 +94,7 @@ DEFAULTS: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("slug", "kind", "values"), [*DEFAULTS, *SETTINGS], ids=lambda part: str(part)[:40])
 def test_a_snippet_makes_the_model_that_the_method_makes(
     slug: str, kind: str, values: dict[str, Any], all_kinds: dict[str, str]

@@ -35,6 +35,7 @@ def events(trace: Trace) -> list[tuple[bool, int, str, int | None]]:
     return [(born, storages[n].nbytes, storages[n].part, storages[n].layer) for born, n in numbers]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("method", list(all_methods()))
 @pytest.mark.parametrize(
     ("model", "setting"),

@@ -10,6 +10,7 @@ from peft_lab.errors import BadInput, Unsupported
 from peft_lab.memory.lab import LabBatch, simulate_lab
 from peft_lab.memory.request import StepRequest
 from peft_lab.methods import get_method
+from peft_lab.methods.base import plain_task
 from peft_lab.models import loading
 from peft_lab.models.catalogue import resolve
 
@@ -38,12 +39,14 @@ def _measure(
     values = spec.require(entry.shape, given or {})
     how = spec.quantization(values)
     base = loading.load_base(model, 2 if encoder else None, how, dtype, attention=attention)
-    adapted: Any = spec.apply(base.model, entry.shape, values, "SEQ_CLS" if encoder else "CAUSAL_LM")
+    start, kind = loading.decoder_start(entry), "SEQ_CLS" if encoder else plain_task(entry.kind)
+    adapted: Any = spec.apply(base.model, entry.shape, values, kind)
     cast_added(adapted, base.dtype)
     masters = Masters(adapted)
     optimizer = torch.optim.AdamW(masters.parameters, lr=1e-4, fused=True)
     lengths = [length - 3 * (row % 2) for row in range(rows)]
-    encoded = [batches.Encoded((5,) * own, own - completion, 1 if encoder else -100) for own in lengths]
+    label = 1 if encoder else -100
+    encoded = [batches.Encoded((5,) * own, own - completion, label, start) for own in lengths]
     adapted.train()
     for step in range(2):
         batch = batches.collate(encoded, 0, "cpu")
@@ -61,6 +64,7 @@ def _measure(
     return tracker.result()["peak_bytes"], str(base.dtype).removeprefix("torch."), kept, predicted
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.weights
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("method", METHODS)
@@ -70,6 +74,8 @@ def _measure(
         ("minilm-l6", 16, 32, 0, "eager"),
         ("smollm2-135m", 4, 32, 12, "eager"),
         ("smollm2-135m", 2, 40, 12, "sdpa"),
+        ("flan-t5-small", 4, 32, 12, "eager"),
+        ("flan-t5-small", 3, 40, 30, "eager"),  # more to write than to read
     ],
 )
 def test_simulated_is_measured_within_one_percent(
@@ -79,11 +85,14 @@ def test_simulated_is_measured_within_one_percent(
         measured, dtype, kept, predicted = _measure(model, method, rows, length, completion, attention)
     except Unsupported as refused:
         pytest.skip(str(refused))
-    batch = LabBatch(rows, length, kept=kept, predicted=predicted, attention=attention)
+    apart = resolve(model).kind == "seq2seq"
+    length -= completion if apart else 0
+    batch = LabBatch(rows, length, kept=kept, predicted=predicted, apart=apart, attention=attention)
     found = simulate_lab(StepRequest(model, method, {}, batch, dtype))
     assert found.peak_bytes == pytest.approx(measured, rel=0.01)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.weights
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("base", ["float32", "bfloat16"])
@@ -100,6 +109,7 @@ def test_what_a_4_bit_base_computes_in_is_measured_too(base: str, compute: str) 
     assert found.peak_bytes == pytest.approx(measured, rel=0.002)
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("model", "rows", "completion"), [("minilm-l6", 16, 0), ("smollm2-135m", 4, 12)])

@@ -67,6 +67,7 @@ def test_packed_sizes_of_a_4_bit_base(double: bool) -> None:
     assert present["quantisation"] == sum(per_map(n) + 4 * 16 for n in maps)
 
 
+@pytest.mark.slow
 def test_what_a_4_bit_base_computes_in_costs_activations() -> None:
     peaks = {
         compute: simulate.simulate(
@@ -100,6 +101,7 @@ def test_a_mask_costs_repeated_keys() -> None:
     assert padded.parts["activations"] > full.parts["activations"]
 
 
+@pytest.mark.slow
 def test_generation_keeps_keys_and_values() -> None:
     found = _run("llama", small.adapter("LORA", r=2), Setting(1, 4, generate=(64, 40)))
     points = [point for point in found.points if point.phase == "generation"]
@@ -169,6 +171,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("peft_type", _all_types())
 
 
+@pytest.mark.sampled(5)
 def test_every_method_of_peft_runs(peft_type: str) -> None:
     found = _run("llama", small.adapter(peft_type, **FIELDS.get(peft_type, {})), Setting(2, 8))
     assert found.parts["adapter"] > 0

@@ -43,6 +43,7 @@ def _figures(blueprint: Any, setting: Setting) -> tuple[bool, int, int, dict[str
     return unrolled, top.nbytes, account.reserve(trace, (8, 9)).reserved, top.parts, len(trace.events)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @settings(max_examples=15, deadline=None)
 @given(
@@ -110,6 +111,7 @@ def _both_ways(blueprint: Callable[[], Any], setting: Setting) -> tuple[Any, Any
         return found, _figures(blueprint(), setting)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @settings(max_examples=15, deadline=None)
 @given(
@@ -140,6 +142,7 @@ DATA_DEPENDENT: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", sorted(DATA_DEPENDENT))
 @pytest.mark.parametrize("only", [None, [0, 1, 2, 3, 4]])

@@ -155,7 +155,9 @@ def peft_config(slug: str, values: Values, shape: ModelShape, task: str, conv: b
             for name in ("prefix_projection", "encoder_hidden_size")
             if slug == "prefix" and name in values
         }
-        return peft.PrefixTuningConfig(**plain, **tokens, **projection)
+        # PEFT takes the hidden size where nothing is said, which does not fit a T5 whose heads are narrower together
+        width: dict[str, Any] = {"token_dim": shape.kv_width} if shape.kind == "seq2seq" else {}
+        return peft.PrefixTuningConfig(**plain, **tokens, **projection, **width)
     if slug == "ptuning" and values.get("version") != "v2":
         encoder = {name: value for name, value in values.items() if name.startswith("encoder_")}
         return peft.PromptEncoderConfig(**plain, **tokens, **encoder)

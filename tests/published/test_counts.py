@@ -14,12 +14,14 @@ from . import flux2
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", published.rows())
 def test_language_rows(name: str) -> None:
     row, report = published.rows()[name], published.count(name)
     assert (report.trainable, report.total) == (row.trainable, row.total)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", published.rows(published.IMAGE))
 def test_picture_rows(name: str) -> None:
     """On the transformer's bare shapes. SHiRA draws its positions at random and reads matrices for it; their number

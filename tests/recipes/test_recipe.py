@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peft_lab import references as src
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import catalogue, get_model
@@ -167,7 +168,7 @@ def test_any_job_gets_a_possible_recipe(one: Job) -> None:
     batch = made["batch"].value
     assert isinstance(batch, int) and batch >= one.devices
     assert made["epochs"].value > 0 and made["steps"].value >= 1
-    assert 0 < made[RATE].value < 1
+    assert 0 < made[RATE].value <= (3 if one.method == "prompt" else 1)
     assert 0 <= made["warmup"].value < 1
     if one.low_rank:
         assert 1 <= made["r"].value <= 256 and made["lora_alpha"].value > 0
@@ -175,3 +176,11 @@ def test_any_job_gets_a_possible_recipe(one: Job) -> None:
         spec = get_method(one.method)
         knobs = {knob.name for knob in spec.knobs}
         spec.require(one.shape, {name: made[name].value for name in made.settings if name in knobs})
+
+
+def test_few_rows_are_trained_on_often_only_where_they_are_short() -> None:
+    """LIMA's passes are of a thousand rows of 2,048 tokens at most: 2,000 rows of 16k hold sixteen times as much."""
+    shape = get_model("llama-3.1-8b").shape
+    few, many = (recipe(job("lora", shape, "sft", 2_000, tokens))["epochs"] for tokens in (1_000, 16_000))
+    assert few.value == 10 and any(src.LIMA in evidence.text for evidence in few.said)
+    assert many.value <= 2 and not any(src.LIMA in evidence.text for evidence in many.said)

@@ -24,6 +24,7 @@ def ask(method: str, how: Sharding, *, checkpointing: bool = True, optimizer: st
     return simulate_sharded(StepRequest(MODEL, method, {}, setting, checkpointing=checkpointing), how)
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     ("method", "how"),
     [

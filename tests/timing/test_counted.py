@@ -13,6 +13,7 @@ from peft_lab.models.catalogue import resolve
 from peft_lab.timing import counted, estimate
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("gpu", ["l40s", "h100"])
 @pytest.mark.parametrize(
     ("model", "method", "batch", "length", "checkpointing"),

@@ -72,3 +72,10 @@ def test_a_draft_survives_a_restart_and_a_broken_one_is_not_kept(file: Learners)
     assert draft.load(Learners(file.path), "Ada", PAGES) == LESSON
     draft.discard(file, "Ada")
     assert draft.load(file, "Ada", PAGES) == Tour(draft.UNTITLED, ())
+
+
+def test_a_stop_whose_control_was_moved_is_remembered_as_done(file: Learners) -> None:
+    progress.do(file, "Ada", FIRST, 1)
+    progress.visit(file, "Ada", FIRST, 2)
+    assert progress.progress(file, "Ada", FIRST) == Progress(2, frozenset({1, 2}), frozenset({1}))
+    assert progress.progress(file, "Bo", FIRST).done == frozenset()

@@ -17,10 +17,11 @@ from peft_lab.assets import store as assets
 from peft_lab.compare import plan as plans
 from peft_lab.compare import store as comparisons
 from peft_lab.learners.schedule import Learners
-from peft_lab.queue import queue
+from peft_lab.queue import unended
 from peft_lab.queue.queue import get_queue
 from peft_lab.runs import kept, respond, starters, store
 from peft_lab.runs.store import Run
+from peft_lab.runs.summary import DAMAGED
 
 ROOT = Path(__file__).parents[3]
 #: How many kinds of damage each file gets.
@@ -150,11 +151,11 @@ def _use(row: Row, label: str, made: Run, other: Run) -> None:
         lines = {line.id: line for line in store.summaries()}
         if lines[other.id].status != "done":
             row.loss(f"{label}: another run is {lines[other.id].status}")
-        if lines[made.id].status == store.DAMAGED and not lines[made.id].problem:
+        if lines[made.id].status == DAMAGED and not lines[made.id].problem:
             row.loss(f"{label}: damaged without a reason")
 
     row.guarded(f"{label}: list", listed)
-    row.guarded(f"{label}: queue", lambda: (queue.mark_lost(), queue.before(other), queue.unfinished()))
+    row.guarded(f"{label}: queue", lambda: (unended.mark_lost(), unended.before(other), unended.unfinished()))
     row.guarded(f"{label}: runs", lambda: invoke("runs"))
     row.guarded(f"{label}: runs ID", lambda: invoke("runs", made.id))
     row.guarded(f"{label}: view", made.view)
@@ -208,7 +209,7 @@ def _owners(made: Run) -> Row:
         row.tried += 1
         path.write_text(f'{{"time": 1.0, "type": "queued", "owner": {form}}}\n')
         row.guarded(f"owner {form}: list", store.summaries)
-        row.guarded(f"owner {form}: queue", lambda: (queue.mark_lost(), queue.unfinished()))
+        row.guarded(f"owner {form}: queue", lambda: (unended.mark_lost(), unended.unfinished()))
         row.guarded(f"owner {form}: runs", lambda: invoke("runs"))
         following = row.guarded(f"owner {form}: train", lambda: get_queue().submit(QUICK))
         if isinstance(following, str):

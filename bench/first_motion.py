@@ -1,0 +1,88 @@
+"""What Home promises, in Chromium on a server of its own: seconds to the first motion, one click to the first loss.
+
+    python -m bench.first_motion [--repeats 3] [--width 1280] [--no-training]
+
+Each repeat starts a server and opens Home as its first page: cold is from the address to the first frame in which the
+block plays; warm is the same in a new session right after. The first loss is counted from the click on Home's button
+to the moment a loss stands on the method's page, and from opening Home to that. Prints the machine's load beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.browser.conftest import served
+from tests.browser.driver import CHROMIUM_FLAGS, chromium_path
+from tests.conftest import link
+
+# the first frame in which the block's own clock has moved on
+_WATCH = """
+  const look = () => {
+    for (const one of document.querySelectorAll('[data-testid=stBidiComponentIsolated]')) {
+      const living = one.shadowRoot?.querySelector('.host')?.living;
+      if (living?.player.playing && living.player.frame) { window.moved = performance.now(); return; }
+    }
+    requestAnimationFrame(look);
+  };
+  requestAnimationFrame(look);
+"""
+# the curve of the learner's own run
+_LOSS = """() => document.querySelector('.js-plotly-plot .scatterlayer .trace') !== null"""
+
+
+def opened(browser: Browser, url: str, width: int) -> tuple[Page, float]:
+    """Home in a new session, and the seconds until the block moved."""
+    context = browser.new_context(viewport={"width": width, "height": 800})
+    context.add_init_script(_WATCH)
+    page = context.new_page()
+    page.goto(url, timeout=120_000)
+    page.wait_for_function("() => window.moved", timeout=240_000)
+    return page, page.evaluate("window.moved") / 1000
+
+
+def first_loss(page: Page) -> float:
+    """Seconds from the one click until a loss is seen."""
+    start = time.perf_counter()
+    page.locator(".st-key-train-now button").click(timeout=120_000)
+    page.wait_for_function(_LOSS, timeout=600_000, polling=100)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--width", type=int, default=1280)
+    parser.add_argument("--no-training", action="store_true")
+    asked = parser.parse_args()
+    found: dict[str, list[float]] = {}
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_FLAGS)
+        for number in range(asked.repeats):
+            home = Path(folder) / str(number)
+            link(home)
+            with served(home, Path(folder) / "log") as url:
+                page, seconds = opened(browser, url, asked.width)
+                found.setdefault("first motion, cold server", []).append(seconds)
+                page.context.close()
+                page, seconds = opened(browser, url, asked.width)
+                found.setdefault("first motion, warm server", []).append(seconds)
+                if not asked.no_training:
+                    found.setdefault("one click on Home to the first loss", []).append(first_loss(page))
+                page.context.close()
+        browser.close()
+    print(f"load {os.getloadavg()[0]:.0f}")
+    for name, values in found.items():
+        print(f"{name:38} median {statistics.median(values):.2f} s   {min(values):.2f} to {max(values):.2f}")
+
+
+if __name__ == "__main__":
+    main()

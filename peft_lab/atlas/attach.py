@@ -1,0 +1,150 @@
+"""A type put on a model with values, with what its start needs first: sample data, gradients, adapters to mix.
+
+Torch and peft are imported inside; called from worker processes and tools.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.atlas.base import AtlasType
+from peft_lab.methods.base import TaskType
+from peft_lab.models.shapes import ModelShape
+
+if TYPE_CHECKING:
+    import torch
+
+Batch = Mapping[str, "torch.Tensor"]
+#: Names under which types want to be told a batch's tasks.
+TASKED = ("POLY", "MULTITASK_PROMPT_TUNING")
+
+
+def inputs_for(entry: AtlasType, batch: Batch) -> dict[str, Any]:
+    """The batch with what this type reads besides: the number of each row's task, of shape (rows,); the kind of each
+    token, of shape (rows, tokens)."""
+    import torch
+
+    made: dict[str, Any] = dict(batch)
+    ids = batch["input_ids"]
+    if entry.type in TASKED:
+        made["task_ids"] = torch.zeros(len(ids), dtype=torch.long)
+    if entry.type == "CPT":
+        made["input_type_mask"] = torch.full_like(ids, 4)
+    return made
+
+
+def attach(
+    model: Any, entry: AtlasType, shape: ModelShape, task: TaskType, batch: Batch, **changes: Any
+) -> torch.nn.Module:
+    """The adapted model. Whatever PEFT raises comes out as it is.
+
+    Args:
+        batch: rows with ``labels``, for starts that look at data.
+        changes: settings other than the declared ones.
+    """
+    from peft import PeftConfig, get_peft_model
+
+    content = entry.config(shape, **changes)
+    config: Any = PeftConfig.from_peft_type(task_type=task, **content)
+    for name, quiet in (("progressbar", False), ("prompt_tuning_init", "RANDOM")):
+        if hasattr(config, name) and entry.variant == "":
+            setattr(config, name, quiet)
+    start = _STARTS.get(entry.name)
+    adapted: torch.nn.Module = (
+        start(model, config, shape, batch) if start is not None else get_peft_model(model, config)
+    )
+    return adapted
+
+
+def _lora_ga(model: Any, config: Any, shape: ModelShape, batch: Batch) -> Any:
+    from peft import get_peft_model
+    from peft.tuners.lora import LoraGAConfig
+    from peft.tuners.lora.loraga import preprocess_loraga
+
+    def step() -> None:
+        model(**batch).loss.backward()
+
+    config.lora_ga_config = LoraGAConfig()
+    preprocess_loraga(model, config, step)
+    model.zero_grad(set_to_none=True)
+    return get_peft_model(model, config)
+
+
+def _corda(model: Any, config: Any, shape: ModelShape, batch: Batch) -> Any:
+    import torch
+    from peft import get_peft_model
+    from peft.tuners.lora.config import CordaConfig
+    from peft.tuners.lora.corda import preprocess_corda
+
+    @torch.no_grad()
+    def run() -> None:  # its hooks take one row at a time
+        for row in range(len(batch["input_ids"])):
+            model(**{name: value[row : row + 1] for name, value in batch.items()})
+
+    config.corda_config = CordaConfig()
+    preprocess_corda(model, config, run_model=run)
+    return get_peft_model(model, config)
+
+
+def _eva(model: Any, config: Any, shape: ModelShape, batch: Batch) -> Any:
+    from peft import get_peft_model, initialize_lora_eva_weights
+
+    adapted = get_peft_model(model, config)
+    initialize_lora_eva_weights(adapted, [dict(batch)] * 8, show_progress_bar=False)
+    return adapted
+
+
+def _trained_loras(model: Any, shape: ModelShape, task: Any, folder: str) -> list[str]:
+    """Two LoRA adapters with random values, saved: stand-ins for adapters that were trained."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from peft_lab.atlas.base import target_names
+
+    paths = []
+    for number in range(2):
+        targets = list(target_names(shape, ("q", "v")))
+        made: Any = get_peft_model(model, LoraConfig(r=4, target_modules=targets, task_type=task))
+        with torch.no_grad():
+            for name, value in made.named_parameters():
+                if "lora_B" in name:
+                    value.normal_(std=0.02)
+        path = str(Path(folder) / f"adapter_{number}")
+        made.save_pretrained(path)
+        model = made.unload()
+        paths.append(path)
+    return paths
+
+
+def _xlora(model: Any, config: Any, shape: ModelShape, batch: Batch) -> Any:
+    from peft import get_peft_model
+
+    folder = tempfile.TemporaryDirectory()
+    paths = _trained_loras(model, shape, config.task_type, folder.name)
+    config.adapters = {str(at): path for at, path in enumerate(paths)}
+    model.config.use_cache = False
+    adapted: Any = get_peft_model(model, config)
+    adapted.kept_folder = (
+        folder  # its config names the adapters' paths, which are read again when it is loaded
+    )
+    return adapted
+
+
+def _arrow(model: Any, config: Any, shape: ModelShape, batch: Batch) -> Any:
+    from peft import ArrowConfig, create_arrow_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = _trained_loras(model, shape, config.task_type, folder)
+        return create_arrow_model(model, paths, ArrowConfig(top_k=2))
+
+
+_STARTS: dict[str, Callable[[Any, Any, ModelShape, Batch], Any]] = {
+    "lora_ga": _lora_ga,
+    "corda": _corda,
+    "eva": _eva,
+    "xlora": _xlora,
+    "arrow": _arrow,
+}

@@ -1,0 +1,147 @@
+"""What a type of the atlas states about itself; all else is counted, simulated, probed or looked up.
+
+A declaration says what no code can find out: the update as a formula, the paper, usual settings, and when one would
+take it. Where a closed form of the count exists it is part of it, and tests hold it equal to PEFT's own count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from peft_lab.errors import BadInput
+from peft_lab.models.module_groups import ModuleGroup, Role
+from peft_lab.models.shapes import ModelShape
+
+Settings = Mapping[str, Any]
+#: Parameters trained in one adapted module, and those that are there once for the whole model.
+Each = Callable[[ModuleGroup, Settings], int]
+Once = Callable[[ModelShape, tuple[ModuleGroup, ...], Settings], int]
+
+#: Families by key, in the order in which they are shown: title, and what their members have in common.
+FAMILIES: dict[str, tuple[str, str]] = {
+    "inputs": ("Trained input, keys and values", "W stays as it is; the model reads trained vectors besides the text."),
+    "scale": ("Select or scale", "A few numbers multiply or shift what is there, or a few rows of it are trained."),
+    "low_rank": ("Low rank", "ΔW is a product of two thin matrices, so its rank is at most r."),
+    "shared": ("Shared or random bases", "Frozen or shared matrices span ΔW; what is trained says how much of each."),
+    "kronecker": ("Kronecker and Hadamard", "Products by entries or blocks reach a high rank with few numbers."),
+    "orthogonal": ("Orthogonal", "W is turned, not added to: lengths of its vectors and angles between them stay."),
+    "spectral": ("Spectral", "A few coefficients of a transform are trained; ΔW is their inverse transform."),
+    "sparse": ("Sparse", "A few entries of W itself are trained, the rest never moves."),
+    "routed": ("Routed", "Several adapters, and a trained router that mixes them."),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a type comes from.
+
+    Attributes:
+        arxiv: its number there; empty for a paper that is not on arXiv, or a type without one.
+        checked: where name, number and update form were looked up.
+        url: of a paper that is not on arXiv.
+    """
+
+    cite: str
+    checked: str
+    arxiv: str = ""
+    url: str = ""
+
+    @property
+    def address(self) -> str:
+        """The paper's own page; empty where there is no paper."""
+        return f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else self.url
+
+    def __str__(self) -> str:
+        return f"{self.cite}, arXiv:{self.arxiv}" if self.arxiv else self.cite
+
+
+@dataclass(frozen=True)
+class Usual:
+    """A field of the type's config: its usual values, the first of which the atlas counts with, and what it does."""
+
+    name: str
+    values: tuple[Any, ...]
+    what: str
+
+
+@dataclass(frozen=True)
+class AtlasType:
+    """One type, or a variant of one.
+
+    Attributes:
+        type: PEFT's name of it (``peft.PeftType``). variant: what a variant is called; empty for the type itself.
+        family: a key of :data:`FAMILIES`.
+        parent: name of the type that it changes; empty for one that starts a line of its own.
+        update: what the adapted map computes, as plain text.
+        differs: from its parent, as a sentence. when: one would take it, as a sentence.
+        settings: fields besides the usual ones; a callable is asked for the value on a model.
+        targets: roles of the adapted matrices; empty where the config names none.
+        form: the closed form as text, with ``each`` and ``once`` to compute it; empty: counted only.
+        rate: learning rate of a short training. task_needed: PEFT refuses it without a task type.
+    """
+
+    type: str
+    title: str
+    family: str
+    parent: str
+    update: str
+    paper: Paper
+    knobs: tuple[Usual, ...]
+    differs: str
+    when: str
+    variant: str = ""
+    settings: Settings = field(default_factory=dict)
+    targets: tuple[Role, ...] = ("q", "v")
+    form: str = ""
+    each: Each | None = None
+    once: Once | None = None
+    rate: float = 1e-3
+    taught: str = ""
+
+    @property
+    def name(self) -> str:
+        """In addresses and on the command line: ``vera``, ``rslora``."""
+        return (self.variant or self.type).lower()
+
+    def chosen(self, shape: ModelShape, **changes: Any) -> dict[str, Any]:
+        """The settings on one model: declared ones, usual ones, and what is changed of them."""
+        values = {knob.name: knob.values[0] for knob in self.knobs} | dict(self.settings)
+        filled = {name: value(shape) if callable(value) else value for name, value in values.items()}
+        return {**filled, **changes}
+
+    def config(self, shape: ModelShape, **changes: Any) -> dict[str, Any]:
+        """The content of an ``adapter_config.json`` for one model.
+
+        Raises:
+            BadInput: the model has none of the matrices that the type adapts.
+        """
+        chosen = self.chosen(shape, **changes)
+        if self.targets and "target_modules" not in chosen:
+            chosen["target_modules"] = list(target_names(shape, self.targets))
+            if not chosen["target_modules"]:
+                raise BadInput(f"{shape.title} has no matrices that {self.title} adapts.", "model")
+        return {"peft_type": self.type, **chosen}
+
+    def formula(self, shape: ModelShape, config: Settings) -> int | None:
+        """The closed form's count of trained parameters on one model; ``None`` where there is no closed form."""
+        if self.each is None and self.once is None:
+            return None
+        named = config.get("target_modules")
+        groups = shape.match(named).groups if named else ()
+        total = 0 if self.once is None else self.once(shape, groups, config)
+        if self.each is not None:
+            total += sum(self.each(group, config) * group.count for group in groups)
+        return total
+
+
+def target_names(shape: ModelShape, roles: tuple[Role, ...]) -> tuple[str, ...]:
+    """Names of the matrices with these roles; where queries, keys and values are one matrix, that one."""
+    found = []
+    for role in roles:
+        group = shape.block.get(role) or (shape.block.get("qkv") if role in ("q", "k", "v") else None)
+        if group is not None:
+            short = role in ("q", "k", "v") and group.role != "qkv"
+            found.append(group.path.rpartition(".")[2] if short else shape.target_name(group))
+    return tuple(dict.fromkeys(found))

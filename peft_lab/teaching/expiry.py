@@ -1,0 +1,87 @@
+"""What is removed when it is old: ended runs, uploads, and learners who have not come, after the class's days."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from peft_lab.classroom import joining, places
+from peft_lab.classroom.asking import Asker, acting_for
+from peft_lab.classroom.limits import limits
+from peft_lab.errors import PeftLabError
+from peft_lab.queue.limits import UPLOADS
+from peft_lab.runs import store
+from peft_lab.runs.store import Run
+
+EVERY = 3600.0  # seconds between looks
+_DAY = 24 * 3600.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Removed:
+    """How much was."""
+
+    learners: int = 0
+    runs: int = 0
+    uploads: int = 0
+
+
+def clear(now: float | None = None) -> Removed:
+    """Remove what is older than the class keeps it. What cannot be removed is left for the next time."""
+    at = time.time() if now is None else now
+    before, removed = at - limits().days * _DAY, Removed()
+    for left in (places.shared() / places.FOLDER).glob(".gone-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    for owner in places.owners():
+        with acting_for(Asker(owner)), suppress(OSError, PeftLabError):
+            if joining.learner_of(owner).seen < before and not any(_going(run) for run in store.runs()):
+                joining.forget(owner)
+                removed.learners += 1
+                continue
+            for run in store.runs():
+                if _changed(run) < before and not _going(run):
+                    store.remove(run)
+                    removed.runs += 1
+            for file in _uploads():
+                if file.stat().st_mtime < before:
+                    file.unlink()
+                    removed.uploads += 1
+    return removed
+
+
+def _going(run: Run) -> bool:
+    try:
+        return not run.status().final
+    except PeftLabError:
+        return False  # damaged: nobody trains it
+
+
+def _changed(run: Run) -> float:
+    """When it last wrote anything."""
+    return max((file.stat().st_mtime for file in (run.folder, run.log.path) if file.exists()), default=0.0)
+
+
+def _uploads() -> Iterator[Path]:
+    folder = places.mine() / UPLOADS
+    return (path for path in list(folder.iterdir()) if path.is_file()) if folder.is_dir() else iter(())
+
+
+def start() -> None:
+    """Clear now and every hour, in a thread that ends with the process."""
+
+    def work() -> None:
+        while True:
+            try:
+                clear()
+            except Exception:  # noqa: BLE001  a full disk today is none tomorrow
+                _log.exception("what is old in the class could not be removed")
+            time.sleep(EVERY)
+
+    threading.Thread(target=work, name="class-expiry", daemon=True).start()

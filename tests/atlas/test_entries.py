@@ -1,0 +1,120 @@
+"""Every type that PEFT has is declared, within limits, and what is declared fits together."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from peft_lab.atlas import FAMILIES, all_types, entries, families, get_entry, lineage, variants
+from peft_lab.atlas.base import AtlasType, Paper, Usual
+from peft_lab.errors import UnknownName
+from peft_lab.models.catalogue import get_model
+
+LONGEST = 40  # lines of a declaration
+
+
+def test_every_type_of_peft_is_declared() -> None:
+    """When PEFT gets a type that this misses, declare it in ``peft_lab/atlas/families``."""
+    from peft import PeftType
+
+    assert {entry.type for entry in all_types().values()} == {kind.value for kind in PeftType}
+    assert len(all_types()) == len(PeftType)
+
+
+def test_variants_are_rows_of_lora() -> None:
+    named = {entry.variant for entry in variants("LORA")}
+    assert {"rslora", "dora", "pissa", "olora", "eva", "corda", "loftq", "lora_ga", "qalora"} <= named
+    assert {entry.parent for entry in variants("LORA")} == {"LORA"}
+
+
+def test_variants_are_settings_that_loraconfig_has() -> None:
+    from dataclasses import fields
+
+    from peft import LoraConfig
+
+    known = {field.name for field in fields(LoraConfig)}
+    for entry in variants("LORA"):
+        assert set(entry.settings) <= known, entry.name
+
+
+@pytest.mark.parametrize("entry", entries().values(), ids=lambda entry: entry.name)
+def test_declarations_hold_together(entry: AtlasType) -> None:
+    from dataclasses import fields
+
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    assert entry.family in FAMILIES
+    assert not entry.parent or entry.parent.lower() in entries()
+    assert entry.parent != entry.type or entry.variant
+    assert len(entry.knobs) <= 3
+    known = {field.name for field in fields(PEFT_TYPE_TO_CONFIG_MAPPING[entry.type])}  # type: ignore[index]
+    assert {knob.name for knob in entry.knobs} | set(entry.settings) <= known
+    assert bool(entry.form) == (entry.each is not None or entry.once is not None)
+    assert entry.paper.address or "no paper" in entry.paper.cite
+    assert entry.paper.checked
+    for sentence in (entry.differs, entry.when, *(knob.what for knob in entry.knobs)):
+        assert sentence.endswith("."), sentence
+
+
+def test_parents_lead_to_a_beginning() -> None:
+    for entry in entries().values():
+        seen = [entry.name]
+        while entry.parent:
+            entry = get_entry(entry.parent)
+            assert entry.name not in seen
+            seen.append(entry.name)
+
+
+def test_a_declaration_is_short() -> None:
+    for file in Path(families.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("AtlasType", "_lora"):
+                assert (node.end_lineno or 0) - node.lineno + 1 < LONGEST, f"{file.name}, line {node.lineno}"
+
+
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    assert get_entry(" VeRA ").type == "VERA"
+    with pytest.raises(UnknownName, match="'vera'"):
+        get_entry("verra")
+
+
+def test_a_new_type_is_one_declaration() -> None:
+    """What is declared is enough to count: here LoRA on the keys alone under another name."""
+    from peft_lab.counting.count import count_config
+
+    mine = AtlasType(
+        type="LORA",
+        title="Keys only",
+        family="low_rank",
+        parent="LORA",
+        update="W + B·A on the keys",
+        paper=Paper("none (no paper)", "here"),
+        knobs=(Usual("r", (4,), "Rank of ΔW."),),
+        differs="It adapts the keys.",
+        when="In this test.",
+        variant="mine",
+        targets=("k",),
+        form="r·(d_in + d_out)",
+        each=lambda m, c: c["r"] * (m.in_features + m.out_features),
+    )
+    shape = get_model("smollm2-135m").shape
+    config = mine.config(shape)
+    assert config["target_modules"] == ["k_proj"]
+    assert (
+        mine.formula(shape, config) == count_config("smollm2-135m", config).trainable == 30 * 4 * (576 + 192)
+    )
+
+
+def test_every_entry_has_its_place_in_the_family_tree() -> None:
+    """Each once, under the one that it changes, and no line runs in a circle."""
+    placed = [entry.name for children in lineage().values() for entry in children]
+    assert sorted(placed) == sorted(entries())
+
+    def reached(name: str) -> set[str]:
+        below = lineage().get(name, ())
+        return {entry.name for entry in below}.union(*(reached(entry.name) for entry in below))
+
+    assert reached("") == set(entries())
+    assert {entry.name for entry in lineage()[""]} == {n for n, each in entries().items() if not each.parent}

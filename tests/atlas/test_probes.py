@@ -1,0 +1,106 @@
+"""What was asked of PEFT is stored with reasons and versions, and asking again gives the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from peft_lab.atlas import all_types, costs, entries, get_entry, probes
+from peft_lab.errors import UnknownName
+from tools import probe_atlas
+from tools.atlas_probe import cells, picture
+from tools.atlas_probe.held import No, hold, want_equal
+
+LEAST_PROBED = 0.95
+#: Asked of some types only so far: ``python -m tools.probe_atlas`` goes on where it stopped.
+UNFINISHED = tuple(probes.TRAINS)
+
+
+def test_what_is_asked_is_what_is_shown() -> None:
+    assert list(cells.CELLS) == list(probes.CAPABILITIES)
+
+
+def test_almost_every_cell_was_probed() -> None:
+    asked = [cell for cell in probes.CAPABILITIES if cell not in UNFINISHED]
+    values = [probes.value(name, cell) for name in all_types() for cell in asked]
+    assert sum(value is not None for value in values) >= LEAST_PROBED * len(values)
+
+
+def test_whatever_is_not_there_has_its_reason() -> None:
+    for name in entries():
+        for cell in probes.CAPABILITIES:
+            assert bool(probes.why(name, cell)) == (probes.value(name, cell) is not True), (name, cell)
+    assert set(probes.versions()) == set(probe_atlas.PACKAGES)
+
+
+def test_a_picture_says_how_large_it_is() -> None:
+    drawn = {name: probes.found(name)["picture"] for name in all_types()}
+    with_entries = {name: found for name, found in drawn.items() if "entries" in found}
+    assert len(with_entries) > 30
+    for name, found in drawn.items():
+        if name not in with_entries:
+            assert found["why"], name
+            continue
+        assert len(found["entries"]) == found["rows"] * found["columns"]
+        assert set(found["entries"]) <= set(picture.LEVELS)
+    assert with_entries["lora"]["rank"] == with_entries["lora"]["settings"]["r"]
+    assert with_entries["supertuning"]["zeros"] == pytest.approx(0.95, abs=0.01)
+
+
+def test_the_cost_of_a_step_is_stored_or_refused_with_a_reason() -> None:
+    for name in all_types():
+        if costs.asked(name):
+            assert (costs.cost(name) is None) == bool(costs.refusal(name)), name
+    lora = costs.cost("lora")
+    assert lora is not None and lora.low < lora.seconds < lora.high
+    assert 6e9 < lora.peak_bytes < 24e9  # the weights alone are 6.4 GB
+    assert costs.simulated("lora").peak_bytes == lora.peak_bytes
+
+
+def test_known_reports_are_told_while_they_hold() -> None:
+    assert "3761" in probes.reported("rslora", "combines")
+    assert probes.reported("lora", "combines") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("lora", "merges"),
+        ("lora", "mixed_batch"),
+        ("vera", "mixed_batch"),
+        ("rslora", "combines"),
+        ("prompt_tuning", "several"),
+        ("prefix_tuning", "generates"),
+        ("lora", "on_experts"),
+        ("poly", "merges"),
+    ],
+)
+def test_asking_again_gives_the_stored_answer(name: str, cell: str) -> None:
+    assert cells.run(name, cell)["value"] == probes.value(name, cell)
+
+
+def test_a_wrong_adapter_is_found() -> None:
+    """The probe can say no: a merge that forgets the scale is one."""
+    held = hold(get_entry("lora"))
+    wanted = held.logits()
+    for module in held.model.modules():
+        if isinstance(getattr(module, "scaling", None), dict):
+            module.scaling["default"] *= 2
+    with pytest.raises(No, match="off by up to"):
+        want_equal(held.logits(), wanted, "scaled")
+
+
+def test_answers_are_stored_and_differences_told(tmp_path: Path) -> None:
+    file = tmp_path / "probed.json"
+    probe_atlas.keep({"peft": "1"}, "lora", "merges", {"value": True, "why": ""}, file)
+    before = probe_atlas.stored(file)
+    probe_atlas.keep({"peft": "1"}, "lora", "merges", {"value": False, "why": "off"}, file)
+    after = probe_atlas.stored(file)
+    assert probe_atlas.differences(before["found"], after["found"]) == ["lora.merges: True -> False off"]
+    assert probe_atlas.differences(after["found"], after["found"]) == []
+
+
+def test_an_unknown_type_is_refused() -> None:
+    with pytest.raises(UnknownName):
+        get_entry("lorra-x")

@@ -1,0 +1,1 @@
+"""What ``tools/probe_atlas.py`` asks of every type, in child processes on tiny models."""

@@ -1,0 +1,316 @@
+"""One function a capability: it returns, or raises :class:`No` with the reason. PEFT's own refusals are reasons too."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from peft_lab.atlas import get_entry
+from peft_lab.atlas.base import AtlasType
+from peft_lab.atlas.live import LIVE, rows_for, short_run, train_live
+from tools.atlas_probe import tiny
+from tools.atlas_probe.held import EQUAL, Held, No, apart, hold, move, want_equal
+
+LAYERS = 4  # of the live decoder
+CLOSE = 5e-2  # the same after a merge in bfloat16
+NO_MODULES = "It adapts no modules by name: its config has no target_modules to point elsewhere."
+WHOLE = {
+    "ADAPTION_PROMPT": "Its target_modules name whole attention modules, not maps in them.",
+    "SHADOW": "Its target_modules name whole blocks, not maps in them.",
+}
+
+
+def _named(entry: AtlasType) -> dict[str, Any]:
+    """What besides ``target_modules`` has to change when another module is named. Raises No where none can be."""
+    from dataclasses import fields
+
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    config: Any = PEFT_TYPE_TO_CONFIG_MAPPING[entry.type]  # type: ignore[index]
+    if "target_modules" not in {each.name for each in fields(config)} or entry.type == "XLORA":
+        raise No(NO_MODULES)
+    if entry.type in WHOLE:
+        raise No(WHOLE[entry.type])
+    return {"feedforward_modules": []} if entry.type == "IA3" else {}
+
+
+def attaches(entry: AtlasType) -> dict[str, float]:
+    held = hold(entry, moved=False)
+    held.logits()
+    trained = sum(value.numel() for value in held.model.parameters() if value.requires_grad)
+    if not trained:
+        raise No("It attaches, and nothing is trained.")
+    return {"trainable": trained}
+
+
+def equal_at_start(entry: AtlasType) -> dict[str, float]:
+    held = hold(entry, moved=False)
+    return {"off": want_equal(held.logits(), held.base, "Before any training the outputs are not the base's")}
+
+
+def gradients(entry: AtlasType) -> dict[str, float]:
+    held = hold(entry, moved=False)
+    held.model.train()
+    held.model(**held.inputs).loss.backward()
+    trained = [value for value in held.model.parameters() if value.requires_grad]
+    reached = [value for value in trained if value.grad is not None and bool(value.grad.abs().max() > 0)]
+    if not reached:
+        raise No("No trained parameter gets a gradient in the first step.")
+    return {"reached": len(reached), "of": len(trained)}
+
+
+def saves(entry: AtlasType) -> dict[str, float]:
+    from peft import PeftModel
+
+    held = hold(entry)
+    wanted = held.logits()
+    with tempfile.TemporaryDirectory() as folder:
+        held.model.save_pretrained(folder)
+        if not (Path(folder) / "adapter_config.json").exists():
+            raise No(
+                "save_pretrained writes the adapters that are mixed, each into its folder, and nothing else."
+            )
+        fresh, _ = tiny.build("llama")
+        fresh.config.use_cache = held.model.config.use_cache
+        held.model = PeftModel.from_pretrained(fresh, folder).eval()
+    return {"off": want_equal(held.logits(), wanted, "Loaded onto a fresh base it is another adapter")}
+
+
+def _merge(entry: AtlasType, kind: str, limit: float) -> dict[str, float]:
+    held = hold(entry, dtype=kind)
+    wanted = held.logits()
+    if apart(wanted, held.base) < 1e-6:
+        raise No("Moving its trained parameters changes no output, so there is nothing to merge.")
+    held.model = held.model.merge_and_unload()
+    off = want_equal(held.logits(), wanted, f"After merging in {kind} the outputs differ", limit)
+    return {"off": off}
+
+
+def merges(entry: AtlasType) -> dict[str, float]:
+    return _merge(entry, "float32", EQUAL)
+
+
+def merges_bf16(entry: AtlasType) -> dict[str, float]:
+    return _merge(entry, "bfloat16", CLOSE)
+
+
+def unmerges(entry: AtlasType) -> dict[str, float]:
+    held = hold(entry)
+    wanted = held.logits()
+    held.model.merge_adapter()
+    held.model.unmerge_adapter()
+    return {"off": want_equal(held.logits(), wanted, "After merging and unmerging the outputs differ")}
+
+
+def disables(entry: AtlasType) -> dict[str, float]:
+    held = hold(entry)
+    with held.model.disable_adapter():
+        return {
+            "off": want_equal(
+                held.logits(), held.base, "With the adapter disabled the outputs are not the base's"
+            )
+        }
+
+
+def _second(held: Held) -> None:
+    """A second adapter of the same settings beside the first, moved elsewhere."""
+    import copy
+
+    config = copy.deepcopy(held.model.peft_config[held.model.active_adapter])
+    config.inference_mode = held.entry.type == "ADALORA"  # trains one at a time
+    held.model.add_adapter("second", config)
+    held.model.set_adapter("second")
+    move(held.model, seed=9, only="second")
+
+
+def several(entry: AtlasType) -> dict[str, float]:
+    held = hold(entry)
+    first, name = held.logits(), held.model.active_adapter
+    _second(held)
+    if apart(held.logits(), first) < 1e-6:
+        raise No("The second adapter answers as the first does.")
+    held.model.set_adapter(name)
+    return {
+        "off": want_equal(
+            held.logits(), first, "Back on the first adapter the outputs are not what they were"
+        )
+    }
+
+
+def mixed_batch(entry: AtlasType) -> dict[str, float]:
+    import torch
+
+    held = hold(entry)
+    first, name = held.logits(), held.model.active_adapter
+    _second(held)
+    second = held.logits()
+    mixed = held.logits(adapter_names=[name, "second", "__base__"])
+    wanted = torch.stack([first[0], second[1], held.base[2]])
+    return {"off": want_equal(mixed, wanted, "In one batch a row does not get its own adapter")}
+
+
+def combines(entry: AtlasType) -> dict[str, float]:
+    held = hold(entry)
+    wanted, name = held.logits(), held.model.active_adapter
+    how = {"combination_type": "linear"} if held.entry.type == "LORA" else {}
+    held.model.add_weighted_adapter([name], [1.0], "mixture", **how)
+    held.model.set_adapter("mixture")
+    return {
+        "off": want_equal(
+            held.logits(), wanted, "add_weighted_adapter of one adapter with weight 1 is another adapter"
+        )
+    }
+
+
+def generates(entry: AtlasType) -> dict[str, float]:
+    """What ``generate`` writes with its cache on, as by default, beside what the logits name one after another."""
+    import torch
+
+    held = hold(entry)
+    ids = held.inputs["input_ids"][:1]
+    more = {name: value[:1] for name, value in held.inputs.items() if name == "task_ids"}
+    written = held.model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=4,
+        do_sample=False,
+        pad_token_id=0,
+        **more,
+    )[0, -4:].tolist()
+    text, named = ids, []
+    for _ in range(4):
+        kinds = {"input_type_mask": torch.full_like(text, 4)} if entry.type == "CPT" else {}
+        with torch.no_grad():
+            logits = held.model(input_ids=text, attention_mask=torch.ones_like(text), **more, **kinds).logits
+        named.append(int(logits[0, -1].argmax()))
+        text = torch.cat([text, torch.tensor([[named[-1]]])], dim=1)
+    if written != named:
+        base, _ = tiny.build("llama")
+        alone = base.generate(input_ids=ids, max_new_tokens=4, do_sample=False, pad_token_id=0)[
+            0, -4:
+        ].tolist()
+        as_base = ": it writes what the base writes" if written == alone else ""
+        raise No(
+            f"With its cache on, generate() does not write what the logits name one after another{as_base}."
+        )
+    return {}
+
+
+def _steps(held: Held) -> dict[str, float]:
+    """A forward and a backward pass have to work, and to reach a trained parameter."""
+    import torch
+
+    held.model.train()
+    loss = held.model(**held.inputs).loss
+    loss.backward()
+    if not torch.isfinite(loss):
+        raise No("The loss is not a number.")
+    if not any(value.grad is not None for value in held.model.parameters() if value.requires_grad):
+        raise No("No trained parameter gets a gradient.")
+    return {"loss": float(loss)}
+
+
+def on_8bit(entry: AtlasType) -> dict[str, float]:
+    return _steps(hold(entry, bits=8))
+
+
+def on_4bit(entry: AtlasType) -> dict[str, float]:
+    return _steps(hold(entry, bits=4))
+
+
+def on_linear(entry: AtlasType) -> dict[str, float]:
+    return _steps(hold(entry, target_modules=["o_proj"], **_named(entry)))
+
+
+def on_conv1d(entry: AtlasType) -> dict[str, float]:
+    return _steps(hold(entry, "gpt2", target_modules=["mlp.c_fc"], **_named(entry)))
+
+
+def on_embedding(entry: AtlasType) -> dict[str, float]:
+    if entry.type == "TRAINABLE_TOKENS":
+        return _steps(hold(entry))
+    return _steps(hold(entry, target_modules=["embed_tokens"], **_named(entry)))
+
+
+def on_experts(entry: AtlasType) -> dict[str, float]:
+    from dataclasses import fields
+
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    config: Any = PEFT_TYPE_TO_CONFIG_MAPPING[entry.type]  # type: ignore[index]
+    if "target_parameters" not in {each.name for each in fields(config)}:
+        raise No("Its config has no target_parameters, which PEFT reaches stacked experts by.")
+    return _steps(hold(entry, "mixtral", target_modules=[], target_parameters=["mlp.experts.down_proj"]))
+
+
+@cache
+def _start(kind: str) -> Any:
+    """A live model and rows, loaded once a process; of the decoder the first layers, which is what time allows."""
+    return rows_for(LIVE[kind], LAYERS if kind == "causal" else None)
+
+
+def _trains(entry: AtlasType, kind: str) -> dict[str, float]:
+    run = train_live(entry.name, kind, start=_start(kind))
+    if not run.fell:
+        raise No(
+            f"In {len(run.steps)} steps the loss did not fall: {run.before:.4g} before, {run.after:.4g} after."
+        )
+    return {"before": run.before, "after": run.after, "rate": run.rate}
+
+
+def trains_causal(entry: AtlasType) -> dict[str, float]:
+    return _trains(entry, "causal")
+
+
+def trains_encoder(entry: AtlasType) -> dict[str, float]:
+    return _trains(entry, "encoder")
+
+
+def trains_seq2seq(entry: AtlasType) -> dict[str, float]:
+    from peft_lab.atlas.live import STEPS
+
+    run = None
+    for rate in (entry.rate, entry.rate * 10, entry.rate / 10):
+        model, shape = tiny.build("t5")
+        run = short_run(model, entry, shape, "SEQ_2_SEQ_LM", tiny.batch("t5"), rate, STEPS)
+        if run.fell:
+            return {"before": run.before, "after": run.after, "rate": run.rate}
+    assert run is not None
+    raise No(
+        f"In {len(run.steps)} steps the loss did not fall: {run.before:.4g} before, {run.after:.4g} after."
+    )
+
+
+CELLS: dict[str, Callable[[AtlasType], dict[str, float]]] = {
+    "attaches": attaches, "equal_at_start": equal_at_start, "gradients": gradients, "saves": saves, "merges": merges,
+    "merges_bf16": merges_bf16, "unmerges": unmerges, "disables": disables, "several": several,
+    "mixed_batch": mixed_batch, "combines": combines, "generates": generates, "on_8bit": on_8bit, "on_4bit": on_4bit,
+    "on_linear": on_linear, "on_conv1d": on_conv1d, "on_embedding": on_embedding, "on_experts": on_experts,
+    "trains_causal": trains_causal, "trains_encoder": trains_encoder, "trains_seq2seq": trains_seq2seq,
+}  # fmt: skip
+
+#: What says that a type has no such function, in PEFT's words.
+_MISSING = re.compile(
+    r"object has no attribute '(merge_and_unload|merge_adapter|unmerge_adapter|add_weighted_adapter)'"
+)
+
+
+def run(name: str, cell: str) -> dict[str, Any]:
+    """One cell: ``value`` true or false, ``why``, and numbers that were measured on the way."""
+    try:
+        numbers = CELLS[cell](get_entry(name))
+    except No as reason:
+        return {"value": False, "why": str(reason)}
+    except Exception as error:  # noqa: BLE001  whatever PEFT raises is the answer
+        text = " ".join((str(error).strip() or type(error).__name__).split())
+        if "not compiled with CUDA" in text:
+            return {"value": None, "why": "It needs a CUDA device, which the probe had not."}
+        missing = _MISSING.search(text)
+        if missing:
+            text = f"PEFT has no {missing[1]}() for this type."
+        return {"value": False, "why": text[:300], "raised": type(error).__name__}
+    return {"value": True, "why": "", **numbers}

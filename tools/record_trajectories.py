@@ -1,0 +1,71 @@
+"""Record the trajectories that come with the app: a real run of each method, every state and answer of it.
+
+    python -m tools.record_trajectories [--steps N] [--share PART] [SLUG ...]
+
+Each run is kept in ``PEFT_LAB_HOME/runs`` like any other; its ``trajectory.json`` is copied to
+``peft_lab/trajectory/data/<slug>.json``. The models are those that the methods' pages begin with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+
+from peft_lab.queue import ending
+from peft_lab.runs import kept, store, training
+from peft_lab.runs.spec import STEPS, RunRequest
+from peft_lab.trajectory.format import FILE_BYTES
+from peft_lab.trajectory.shipped import DATA
+from peft_lab.trajectory.states import Budget
+
+ENCODER, DECODER = ("minilm-l6", "sentiment"), ("smollm2-135m", "json")
+RUNS = {
+    "lora": DECODER,
+    "qlora": DECODER,
+    "prefix": DECODER,
+    "prompt": ENCODER,
+    "ptuning": ENCODER,
+    "adapters": ENCODER,
+    "ia3": ENCODER,
+    "bitfit": ENCODER,
+}
+SCORED = 4  # held-out rows: nothing of the scores is shipped, but a run is scored
+
+
+def record(slug: str, steps: int, share: float | None) -> int:
+    """One run of a method, and its trajectory shipped. Returns the bytes of the file."""
+    model, task = RUNS[slug]
+    run = store.create(RunRequest(model, slug, task, steps=steps, eval_rows=SCORED).complete())
+    run.log.emit("queued")
+    run.log.emit("starting")
+    ending.end(run, *training.train(run, Budget(share)))
+    found = run.trajectory()
+    if found is None or not found.ended:
+        raise SystemExit(f"{slug}: {run.view().message or 'nothing was recorded'}")
+    DATA.mkdir(exist_ok=True)
+    target = DATA / f"{slug}.json"
+    shutil.copyfile(run.folder / kept.TRAJECTORY, target)
+    size = target.stat().st_size
+    if size > FILE_BYTES:
+        raise SystemExit(f"{target} has {size:,} bytes, more than {FILE_BYTES:,}.")
+    return size
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("slugs", nargs="*", default=list(RUNS), help="methods, by default all of them")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of each run")
+    parser.add_argument("--share", type=float, help="of the run's time that recording may take; without, any")
+    asked = parser.parse_args()
+    for slug in asked.slugs:
+        start = time.monotonic()
+        size = record(slug, asked.steps, asked.share)
+        print(f"{slug}: {size:,} bytes in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
