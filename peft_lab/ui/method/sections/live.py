@@ -149,7 +149,7 @@ def answers(base: list[Answer], tuned: list[Answer]) -> None:
         rows.append(("Input", after.text))
         rows.append(("Base", answer_text(base[index]) if index < len(base) else "…"))
         rows.append(("Tuned", answer_text(after)))
-    figures.table(("", "Your sentence"), rows)
+    figures.table(("", "A sentence"), rows)
 
 
 def answer_text(answer: Answer) -> str:
