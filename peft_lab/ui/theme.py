@@ -117,7 +117,7 @@ table.compare .head { display: none; }
   .st-key-tour-stops a :is(p, span) { line-height: 1.35; }
   /* two lines: where one is and the way on, then what to do */
   .stApp:has(.st-key-tour-bar) { --peft-bar: 92px; --peft-over: calc(2.5rem + 96px); }
-  .st-key-tour-bar { height: 88px; }
+  .st-key-tour-bar { min-height: 88px; justify-content: flex-start; }
   .st-key-tour-way { flex-wrap: wrap !important; gap: 0 0.5rem; }
   .st-key-tour-way > * { order: 1; }
   .st-key-tour-way > :first-child { flex: 1 1 0; min-width: 0; }
