@@ -264,6 +264,19 @@ def test_fact_check_asks_for_a_guess_before_it_tells_a_verdict() -> None:
     assert not any("guess above" in row.label for row in app.expander)
 
 
+def test_fact_check_hides_all_verdicts_for_a_class_that_is_to_guess() -> None:
+    app = opened("fact_check", topic="ia3", hide="yes")
+    labels = [one.label for one in app.expander]
+    assert labels and not any(
+        verdict in label for label in labels for verdict in ("right", "wrong", "imprecise")
+    )
+    assert "claims" in told(app) and not re.search(r"(right|wrong|imprecise)\W+\d", told(app))
+    app.toggle[0].set_value(False)
+    app.run()
+    assert any("imprecise" in one.label for one in app.expander)
+    assert "hide" not in app.query_params
+
+
 def test_fact_check_says_what_is_wrong_in_an_address() -> None:
     app = opened("fact_check", verdict="maybe", claim="moon")
     assert "no verdict called 'maybe'" in told(app)

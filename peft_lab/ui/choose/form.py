@@ -84,7 +84,9 @@ def form() -> Situation:
     rows, tokens, tasks, served, batch, seq = (
         cell for _ in range(3) for cell in st.columns(2, vertical_alignment="bottom")
     )
-    data = _number(rows, "rows", "Training rows", start.rows, "How many clean examples there are to train one task on.")
+    data = _number(
+        rows, "rows", "Training rows", start.rows, "How many clean examples there are to train one task on."
+    )
     row_tokens = _open(
         tokens, "row_tokens", "Tokens of a row", start.row_tokens, f"{start.seq:,}",
         "How long a row is on average. Rows times tokens is what there is to learn.", least=1,
