@@ -66,7 +66,13 @@ def finding(claim: Claim, found: Found, model: str | None) -> None:
     name = model or claim.model
     all_found = on_all(claim.id)
     if name is not None and (len(all_found) > 1 or model is not None):
-        st.markdown(f"On {plain(get_model(name).title)}: {BADGES[found.verdict]}")
+        everywhere = verdict_of(claim)
+        beside = (
+            f" · over all models: {BADGES[everywhere]}"
+            if everywhere is not None and everywhere != found.verdict
+            else ""
+        )
+        st.markdown(f"On {plain(get_model(name).title)}: {BADGES[found.verdict]}{beside}")
     st.markdown(found.why)
     st.markdown(f":small[How: {claim.how}.]")
     if len(all_found) > 1:
