@@ -75,7 +75,8 @@ MEMORY = {
     "activations": "#34A090",
     "logits": "#1F7066",
     "temporary": "#64748B",
-    "other": "#64748B",
+    "other": "#9A7B66",
+    "held by the allocator": "#B06A8C",
 }
 LOGO_MATRIX = "#818A9A"
 LOGO_NAME = "#6B7280"

@@ -22,7 +22,7 @@ class Source(StrEnum):
 SOURCE_HELP = {
     Source.COUNTED: "counted on the real model, or on the same model built without its weights",
     Source.SIMULATED: "the real training step, run on tensors that have shapes but no data",
-    Source.MEASURED: "measured in a run on this machine",
+    Source.MEASURED: "measured in a real run, on this machine unless another is named",
     Source.CITED: "from a paper or a published benchmark",
 }
 

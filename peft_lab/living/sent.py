@@ -19,9 +19,11 @@ def sent(trajectory: Trajectory, live: Sequence[Mapping[str, Any]] = ()) -> dict
     for event in sorted(live, key=lambda one: one["step"]):
         if event["step"] == len(loss) + 1:
             loss.append(event["loss"])
-    example = trajectory.example
+    example, merged = trajectory.example, _merge(trajectory)
+    # Answers are written beside the training and may come after its last step.
+    come = (len(trajectory.steps), len(loss), len(trajectory.answers), bool(merged), trajectory.ended)
     return {
-        "id": f"{trajectory.run}:{len(trajectory.steps)}:{len(loss)}:{trajectory.ended}",
+        "id": ":".join(map(str, (trajectory.run, *come))),
         "run": trajectory.run,
         "label": f"{_setting(trajectory)}, {trajectory.label}",
         "ended": trajectory.ended,
@@ -35,7 +37,7 @@ def sent(trajectory: Trajectory, live: Sequence[Mapping[str, Any]] = ()) -> dict
             {"step": answer.step, "text": answer.text, "score": answer.score} for answer in trajectory.answers
         ],
         "question": example.text if example else "",
-        "merge": _merge(trajectory),
+        "merge": merged,
     }
 
 
@@ -83,7 +85,7 @@ def _merge(trajectory: Trajectory) -> str:
     if not isinstance(found, list):
         return ""
     said = [
-        f"{row['dtype']}: outputs differ by at most {row['max_difference']:.1e}, the largest is {row['max_logit']:.2g}"
+        f"{row['dtype']}: outputs differ by at most {row['max_difference']:.2g}, the largest is {row['max_logit']:.2g}"
         for row in found
     ]
     return f"W + BA·α/r in one matrix, measured on the example. {'; '.join(said)}." if said else ""

@@ -11,7 +11,7 @@ import yaml
 
 from peft_lab.export.snippet import hub_id
 from peft_lab.memory.devices import devices
-from peft_lab.plan.facts import NAME, ROWS, Facts
+from peft_lab.plan.facts import NAME, NEEDED, ROWS, Facts
 from peft_lab.recipes.sizes import ALL_LINEAR
 
 #: Versions whose sources the keys were read in.
@@ -21,6 +21,8 @@ _SKY = {
     "t4": "T4", "a10": "A10", "l4": "L4", "l40s": "L40S", "a100-40": "A100", "a100-80": "A100-80GB", "h100": "H100",
     "h200": "H200", "rtx-3060": "RTX3060", "rtx-4090": "RTX4090", "rtx-5090": "RTX5090", "rtx-6000-ada": "RTX6000-Ada",
 }  # fmt: skip
+#: Why neither packs, whatever the recipe says of packing.
+PADDED = "Rows are padded, not packed: the plan's memory and time are of such steps."
 _OPTIMIZERS = {
     "adamw": "adamw_torch", "adamw8bit": "adamw_bnb_8bit", "paged_adamw8bit": "paged_adamw_8bit",
     "paged_adamw": "paged_adamw_32bit", "sgd": "sgd",
@@ -66,7 +68,7 @@ def skypilot(facts: Facts, gpu: str) -> str:
         _SKY.get(gpu)
         or f"{round(devices()[gpu].total / 2**30) if gpu in devices() else gpu.removesuffix('GB')}GB+"
     )
-    packages = "torch transformers peft accelerate" + (" bitsandbytes" if facts.four_bits else "")
+    packages = " ".join((*NEEDED, "peft") + (("bitsandbytes",) if facts.four_bits else ()))
     content = {
         "name": "peft-plan",
         "workdir": ".",
@@ -74,7 +76,10 @@ def skypilot(facts: Facts, gpu: str) -> str:
         "setup": f"pip install {packages}\n",
         "run": f"torchrun --nproc-per-node {plan.devices} {NAME} {ROWS} out\n",
     }
-    return _text(f"SkyPilot {SKYPILOT}: sky launch skypilot.yaml", content)
+    return _text(
+        f"SkyPilot {SKYPILOT}: sky launch skypilot.yaml; for a gated base: sky launch --env HF_TOKEN skypilot.yaml",
+        content,
+    )
 
 
 def _lora(facts: Facts) -> tuple[Any, bool]:
@@ -147,7 +152,15 @@ def axolotl(facts: Facts, layer: str) -> str:
                 "activation_checkpointing": plan.checkpointing,
             },
         }
-    return _text(f"Axolotl {AXOLOTL}: axolotl train axolotl.yaml", content)
+    return _text(f"Axolotl {AXOLOTL}: axolotl train axolotl.yaml. {PADDED}", content)
+
+
+def _template(facts: Facts) -> dict[str, str]:
+    """What LLaMA-Factory puts round a row: a chat model's own template, which it finds where none is named; else
+    nothing before it, and an end token after it. Its ``default`` writes "Human:" and "Assistant:" round every row, its
+    ``empty`` leaves the end token out."""
+    name = hub_id(facts.entry).lower()
+    return {} if any(word in name for word in ("instruct", "chat", "-it")) else {"template": "fewshot"}
 
 
 def llama_factory(facts: Facts) -> str:
@@ -174,7 +187,7 @@ def llama_factory(facts: Facts) -> str:
     content |= {
         "dataset": "rows",
         "dataset_dir": ".",
-        "template": "default",
+        **_template(facts),
         "cutoff_len": plan.seq,
         "packing": False,
         "per_device_train_batch_size": plan.batch,
@@ -199,4 +212,4 @@ def llama_factory(facts: Facts) -> str:
         if facts.sharded
         else "llamafactory-cli train"
     )
-    return _text(f"LLaMA-Factory {LLAMA_FACTORY}: {start} llama_factory.yaml", content)
+    return _text(f"LLaMA-Factory {LLAMA_FACTORY}: {start} llama_factory.yaml. {PADDED}", content)

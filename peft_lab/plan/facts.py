@@ -15,6 +15,8 @@ from peft_lab.recipes.job import ANSWERS, OBJECTIVES
 
 NAME = "train.py"
 ROWS = "rows.jsonl"
+#: What every script of a plan needs, as pip is told.
+NEEDED = ("'torch>=2.7'", "'transformers>=5'", "accelerate")
 #: Objectives whose loss is the next token's, or a class's: what the step makes.
 WRITTEN = (*ANSWERS, "cpt")
 

@@ -20,8 +20,8 @@ ABOUT = {
     NAME: "the training itself: plain libraries, with the lab's own step",
     "accelerate.yaml": "the same ranks for accelerate",
     "skypilot.yaml": "rents the GPUs and starts the script, for SkyPilot",
-    "axolotl.yaml": "the same plan for Axolotl",
-    "llama_factory.yaml": "the same plan for LLaMA-Factory",
+    "axolotl.yaml": "the same settings for Axolotl",
+    "llama_factory.yaml": "the same settings for LLaMA-Factory",
     "dataset_info.json": "where LLaMA-Factory finds the rows",
 }
 

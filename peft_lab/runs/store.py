@@ -242,7 +242,7 @@ def summary(run: Run) -> RunSummary:
     except PeftLabError as error:
         return RunSummary(run.id, DAMAGED, _created(run), problem=str(error))
     before, after = (which.metrics.get(task.metric) if which else None for which in (seen.before, seen.after))
-    ended = seen.ended - seen.started if seen.ended and seen.started else seen.seconds
+    took = seen.ended - seen.begun if seen.ended and seen.begun else seen.seconds
     return RunSummary(
         id=run.id,
         status=str(seen.status),
@@ -258,7 +258,7 @@ def summary(run: Run) -> RunSummary:
         after=after,
         peak_bytes=seen.memory.get("peak_bytes"),
         trainable=seen.ready.get("trainable"),
-        seconds=ended,
+        seconds=took,
         spec=spec,
         problem=seen.message if seen.status in (Status.FAILED, Status.LOST) else "",
     )

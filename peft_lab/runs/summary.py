@@ -18,7 +18,8 @@ class RunSummary:
         created: seconds since 1970.
         before, after: headline metric of base and tuned model, a share; ``None`` where it was not evaluated.
         metric: its name, ``metric_title`` as it is written over a figure.
-        peak_bytes: tensor memory of one training step; seconds: from start to end, or of training until now.
+        peak_bytes: tensor memory of one training step; seconds: from the start of its process to the
+            end, or of training until now.
     """
 
     id: str

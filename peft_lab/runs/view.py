@@ -43,6 +43,8 @@ _MEANS = {
     "evaluated": Status.EVALUATING,
     **{str(status): status for status in _FINAL},
 }
+#: What only a run says whose process runs: not that it waits, nor that it was ended while it waited.
+_BEGUN = frozenset(("starting", "phase", "ready", "step"))
 
 
 def classify(events: Sequence[Event], gone: str) -> Status:
@@ -81,6 +83,7 @@ class RunView:
             a GPU ``device_allocated_bytes`` and ``device_reserved_bytes``, its allocator's peaks over all steps.
         ready: what the worker found: trainable, total, head, dtype, device, learning_rate.
         message: why it failed, stopped or was lost; while starting, what it is doing.
+        started: when it was submitted; begun: when its process began, after it had waited for its turn; ended.
         first_loss_after: seconds from being submitted to the first loss.
     """
 
@@ -106,6 +109,7 @@ class RunView:
     ready: dict[str, Any]
     message: str
     started: float | None
+    begun: float | None
     ended: float | None
     first_loss_after: float | None
 
@@ -154,6 +158,7 @@ def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
         ready=_fields(_last(events, "ready")),
         message=_message(status, events, ending, gone),
         started=times[0] if times else None,
+        begun=next((event["time"] for event in events if event["type"] in _BEGUN), None),
         ended=ending["time"] if ending else times[-1] if status.final and times else None,
         first_loss_after=rows[0]["time"] - times[0] if rows else None,
     )

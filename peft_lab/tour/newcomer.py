@@ -19,8 +19,8 @@ NEWCOMER = Tour(
             title="Where figures come from",
             read="**Where figures come from**, at the end of the page: every figure carries one of four badges.",
             move="Nothing yet. Look through the gallery of methods: what each of them trains, and how little that is.",
-            see="No method is cheapest everywhere: compare the two models, and find the one that trains nothing on "
-            "one of the models.",
+            see="No method is cheapest everywhere: compare the models, and find the methods that cannot be used "
+            "on all of them.",
             minutes=2,
         ),
         Stop(
@@ -36,7 +36,7 @@ NEWCOMER = Tour(
         ),
         Stop(
             page="lora",
-            title="Count it, as in an interview",
+            title="Count it on Llama 3.2 3B, as in an interview",
             settings={**_LLAMA, "r": "16", "tab": "parameters"},
             read="The formula with this model's numbers. Its value maps have fewer outputs than its query maps "
             "(grouped-query attention), so they are cheaper.",

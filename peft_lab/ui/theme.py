@@ -67,13 +67,22 @@ table.compare .head { display: none; }
   background: color-mix(in srgb, var(--peft-accent) 7%, var(--peft-page)); border-radius: 6px;
   justify-content: center; gap: 0; }
 .st-key-tour-bar > .st-key-tour-pointer { display: none; }
+/* it stays in view, with what it tells to do; what else stays in view stands under it */
+.stApp:has(.st-key-tour-bar) { --peft-bar: 52px; --peft-over: calc(2.5rem + 56px); }
+[data-testid="stLayoutWrapper"]:has(> .st-key-tour-bar) { position: sticky; top: 2.5rem; z-index: 5; }
+.st-key-tour-bar { box-shadow: 0 -2.5rem 0 var(--peft-page), 0 4px 0 var(--peft-page); }
 .st-key-tour-bar p { font-size: 0.88rem; margin: 0; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .st-key-tour-bar [data-testid="stMarkdownContainer"] { margin: 0; }
 .st-key-tour-way { flex-wrap: nowrap !important; min-width: 0; }
 .st-key-tour-way > * { flex: none; }
 .st-key-tour-way > :has(> .st-key-tour-now) { flex: 1 1 0; min-width: 0; }
-.tour-points-here { outline: 2px solid var(--peft-accent); outline-offset: 4px; border-radius: 6px; }
+.st-key-tour-now p { white-space: normal; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2;
+  font-size: 0.84rem; line-height: 1.3; }
+.tour-points-here { outline: 2px solid var(--peft-accent); outline-offset: 1px; border-radius: 6px; }
 .st-key-tour-stops a p, .st-key-tour-stops a span { white-space: normal; overflow: visible; }
+/* links to headings: a stop of the Tab key each, and no address that the app itself would write */
+[data-testid="stHeaderActionElements"] { display: none !important; }
+[data-testid="stPageLink-NavLink"]:focus-visible { outline: 2px solid var(--peft-accent); outline-offset: 1px; }
 /* Streamlit pales the label of a locked control to a contrast of 2.6 */
 [data-testid="stWidgetLabel"] p { color: var(--peft-ink); }
 [data-testid^="stBaseButton-primary"], [data-testid^="stBaseButton-primary"]:hover {
@@ -98,13 +107,26 @@ table.compare .head { display: none; }
   [data-testid="stMain"] :is([data-testid^="stBaseButton"], [data-testid="stButtonGroup"] button, summary,
     [data-testid="stPageLink-NavLink"],
     [data-testid="stRadio"] label, [data-testid="stCheckbox"] label) { min-height: 44px; }
+  [data-testid="stSidebarNavLink"] { min-height: 44px; }
+  [data-testid="stExpandSidebarButton"] { min-width: 44px; min-height: 44px; }
+  /* under 16 pixels a phone's browser zooms into a field that is written in */
+  [data-testid="stMain"] :is(input, textarea) { font-size: 16px !important; }
   [data-testid="stMain"] [data-testid="stCheckbox"] label { align-items: center; }
   [data-testid="stMain"] [data-testid="stRadio"] label { align-items: center; }
   .st-key-tour-stops a { padding-block: 0 !important; }
   .st-key-tour-stops a :is(p, span) { line-height: 1.35; }
-  .st-key-tour-bar { height: 64px; }
-  .st-key-tour-way > :has(> .st-key-tour-now), .st-key-tour-way .st-key-tour-words p { display: none; }
+  /* two lines: where one is and the way on, then what to do */
+  .stApp:has(.st-key-tour-bar) { --peft-bar: 92px; --peft-over: calc(2.5rem + 96px); }
+  .st-key-tour-bar { min-height: 88px; justify-content: flex-start; }
+  .st-key-tour-way { flex-wrap: wrap !important; gap: 0 0.5rem; }
+  .st-key-tour-way > * { order: 1; }
   .st-key-tour-way > :first-child { flex: 1 1 0; min-width: 0; }
+  .st-key-tour-way > :has(> .st-key-tour-now) { order: 2; flex: 1 1 70%; }
+  .st-key-tour-way > :has(> .st-key-tour-now) + * { order: 2; }
+  .st-key-tour-way .st-key-tour-words p, .st-key-turn-back p { display: none; }
+  .st-key-tour-now p { font-size: 0.82rem; }
+  /* for a room with a screen, and its way back is at the foot of a long page */
+  .st-key-project { display: none; }
   [class*="st-key-narrow-"] { display: flex; }
   .st-key-methods [data-testid="stHorizontalBlock"] { gap: 0.25rem 1rem; }
   .st-key-methods [data-testid="stColumn"]:nth-child(n+3) { min-width: 0; flex: 1 1 40%; }
@@ -156,5 +178,6 @@ html { font-size: 21px !important; }
 [data-testid="stSidebar"], [data-testid="stHeader"], [data-testid="stExpandSidebarButton"] { display: none !important; }
 .block-container { max-width: 100% !important; padding-top: 1.2rem !important; }
 .js-plotly-plot text, #js-plotly-tester text { font-size: 16px !important; }
+.katex-display > .katex { white-space: normal !important; line-height: 1.5; }
 </style>
 """

@@ -38,6 +38,17 @@ def status(page: Page, word: str, minutes: float = 5) -> None:
     expect(page.locator("strong", has_text=re.compile(f"^{word}$"))).to_be_visible(timeout=minutes * MINUTES)
 
 
+def the_block_follows(page: Page) -> None:
+    """While the run goes on, and with nothing touched, the drawing is the run: its curve grows, its strips fill."""
+    expect(page.locator(".run-title", has_text="Your run").first).to_be_visible(timeout=3 * MINUTES)
+    line = page.locator(".curve-line").first
+    expect(line).to_have_attribute("d", re.compile("L"), timeout=2 * MINUTES)
+    before = (line.get_attribute("d") or "").count("L")
+    expect(line).to_have_attribute("d", re.compile(f"^M[^L]*(L[^L]*){{{before + 1},}}$"), timeout=2 * MINUTES)
+    expect(page.locator(".wide .filled").first).to_have_attribute("width", re.compile("[1-9]"))
+    expect(stop_button(page)).to_be_visible()  # all of that before it has ended
+
+
 def of_square_maps(rank: int) -> int:
     """A, B and DoRA's magnitudes on q and o of SmolLM2-135M: 30 layers, 576 wide."""
     return 30 * 2 * (rank * (576 + 576) + 576)
@@ -75,8 +86,9 @@ def test_a_misspelt_target_is_named_at_its_control(page: Page, app_url: str) -> 
 
 @pytest.mark.slow
 def test_a_run_trains_to_the_end_and_base_and_tuned_answers_differ(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/lora?tab=train&steps=30&rows=8")
+    visit(page, f"{app_url}/lora?tab=train&steps=60&rows=8")
     train(page)
+    the_block_follows(page)
     status(page, "Done", minutes=8)
     settled(page)
     assert page.locator(".js-plotly-plot .scatterlayer .trace").count() == 1

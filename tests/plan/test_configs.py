@@ -43,6 +43,8 @@ def test_llama_factory_is_told_the_plan(tiny: dict[str, str]) -> None:
     assert set(found) <= LLAMA_FACTORY
     assert (found["finetuning_type"], found["quantization_bit"], found["cutoff_len"]) == ("lora", 4, 32)
     assert found["disable_gradient_checkpointing"] is True
+    assert found["template"] == "fewshot", "`default` writes Human and Assistant round rows, `empty` no end token"
+    assert "not packed" in configs.llama_factory(facts).splitlines()[0]
     full = yaml.safe_load(configs.llama_factory(planned("full", "fsdp2", tiny["causal-lm"])))
     assert full["finetuning_type"] == "full" and "lora_rank" not in full
 
@@ -51,6 +53,7 @@ def test_skypilot_rents_what_was_asked(tiny: dict[str, str]) -> None:
     facts = planned("lora", "fsdp2", tiny["causal-lm"])
     found = yaml.safe_load(configs.skypilot(facts, "h100"))
     assert found["resources"] == {"accelerators": "H100:2"}
+    assert found["setup"].startswith("pip install 'torch>=2.7' 'transformers>=5' accelerate peft")
     assert found["run"].startswith("torchrun --nproc-per-node 2 train.py")
 
 

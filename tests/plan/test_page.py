@@ -52,7 +52,7 @@ def settled(app: AppTest, text: str) -> AppTest:
 
 
 def test_plans_are_ranked_with_badges_files_and_the_ranks_drawing() -> None:
-    app = settled(settled(opened(**SMALL), "#### Files that do exactly this"), "Activations are not split")
+    app = settled(settled(opened(**SMALL), "#### Files that carry it out"), "Activations are not split")
     shown = "".join(found.proto.body for found in app.get("html"))
     assert "LoRA, one GPU" in shown and "Full fine-tuning, one GPU" in shown
     assert "**Waits for:" in told(app) and "**Quality.** Unknown" in told(app)

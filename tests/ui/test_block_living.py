@@ -67,6 +67,8 @@ def test_events_that_follow_lengthen_the_curve_and_a_gap_does_not() -> None:
 def test_another_state_is_another_run_for_the_browser() -> None:
     whole = living.trajectory()
     assert sent(whole)["id"] != sent(replace(whole, ended=False))["id"]
+    # an answer that comes after the last step is shown, too
+    assert sent(whole)["id"] != sent(replace(whole, answers=whole.answers[:-1]))["id"]
 
 
 def test_without_a_merge_measured_none_is_offered() -> None:

@@ -54,6 +54,35 @@ def method(app: AppTest) -> str:
     return next(line.removeprefix("## ") for line in told(app).split("\n") if line.startswith("## "))
 
 
+@pytest.mark.parametrize(
+    ("name", "typed", "kept_as"),
+    [
+        ("row_tokens", 700, 700),
+        ("latency", 5.0, 5.0),
+        ("storage", 50.0, 50e6),
+        ("deadline_hours", 12.0, 12.0),
+    ],
+)
+def test_a_number_that_was_open_is_typed_and_stays(name: str, typed: float, kept_as: float) -> None:
+    app = opened("choose")
+    field = next(one for one in app.number_input if one.key and one.key.split(".")[-1] == name)
+    assert field.value is None
+    field.set_value(typed)
+    app.run()
+    settled(app)
+    app.run()  # a page that is drawn again shows what was typed before
+    assert not app.exception
+    field = next(one for one in app.number_input if one.key and one.key.split(".")[-1] == name)
+    assert field.value == typed
+    written = app.query_params[name]
+    sent = written if isinstance(written, str) else written[0]
+    assert float(sent) == kept_as
+    again = opened("choose", **{name: sent})
+    assert (
+        next(one for one in again.number_input if one.key and one.key.split(".")[-1] == name).value == typed
+    )
+
+
 def test_the_first_situation_is_answered_with_reasons_and_flips() -> None:
     app = opened("choose")
     assert method(app) == "LoRA"
@@ -233,6 +262,19 @@ def test_fact_check_asks_for_a_guess_before_it_tells_a_verdict() -> None:
     assert first.on().found in told(app)
     assert "you said wrong, and it is" in told(app)
     assert not any("guess above" in row.label for row in app.expander)
+
+
+def test_fact_check_hides_all_verdicts_for_a_class_that_is_to_guess() -> None:
+    app = opened("fact_check", topic="ia3", hide="yes")
+    labels = [one.label for one in app.expander]
+    assert labels and not any(
+        verdict in label for label in labels for verdict in ("right", "wrong", "imprecise")
+    )
+    assert "claims" in told(app) and not re.search(r"(right|wrong|imprecise)\W+\d", told(app))
+    app.toggle[0].set_value(False)
+    app.run()
+    assert any("imprecise" in one.label for one in app.expander)
+    assert "hide" not in app.query_params
 
 
 def test_fact_check_says_what_is_wrong_in_an_address() -> None:

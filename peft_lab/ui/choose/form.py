@@ -84,10 +84,12 @@ def form() -> Situation:
     rows, tokens, tasks, served, batch, seq = (
         cell for _ in range(3) for cell in st.columns(2, vertical_alignment="bottom")
     )
-    data = _number(rows, "rows", "Training rows", start.rows, "How many clean examples you have to train on.")
+    data = _number(
+        rows, "rows", "Training rows", start.rows, "How many clean examples there are to train one task on."
+    )
     row_tokens = _open(
         tokens, "row_tokens", "Tokens of a row", start.row_tokens, f"{start.seq:,}",
-        "How long a row is on average. Rows times tokens is what there is to learn.",
+        "How long a row is on average. Rows times tokens is what there is to learn.", least=1,
     )  # fmt: skip
     shared = _number(
         tasks, "tasks", "Tasks on one base", start.tasks,
@@ -175,11 +177,21 @@ def _number(cell: Any, name: str, text: str, current: int, help_: str | None = N
     return int(value)
 
 
-def _open(cell: Any, name: str, text: str, current: float | None, empty: str, help_: str) -> float | None:
-    """A number that may be missing."""
+def _open(
+    cell: Any,
+    name: str,
+    text: str,
+    current: float | None,
+    empty: str,
+    help_: str,
+    least: float = 0.0,
+) -> float | None:
+    """A number that may be missing; a whole one where ``least`` is."""
+    number = type(least)
     value = cell.number_input(
-        text, min_value=0.0, value=current, key=state.widget_key(SCOPE, name), placeholder=empty, help=help_
-    )
+        text, min_value=least, value=None if current is None else number(current), step=1 if number is int else None,
+        key=state.widget_key(SCOPE, name), placeholder=empty, help=help_,
+    )  # fmt: skip
     _problem(cell, name)
     return None if value is None else float(value)
 

@@ -52,10 +52,15 @@ def headline(situation: Situation, found: Recommendation) -> None:
         each = " on each device" if plan.devices > 1 else ""
         figures.card("A training step", needed, f"of {units.size(plan.memory_bytes)}{each}, {free} free")
     if plan.seconds is not None:
-        span = duration.span(*plan.seconds)
+        low, high = plan.seconds
+        span, tasks = duration.span(low, high), situation.tasks
+        takes = f"Training takes {span}"
+        if tasks > 1:
+            every = duration.span(low * tasks, high * tasks)
+            takes = f"Training one task takes {span}, all {tasks:,} one after the other {every}"
         st.markdown(
-            f":small[Training takes {span}: the work of its steps, counted, at the share of the device's data sheet "
-            f"that published trainings reached {figures.badge('cited')}.]"
+            f":small[{takes}: the work of its steps, counted, at the share of the device's data sheet that published "
+            f"trainings reached {figures.badge('cited')}. Plan traces the steps, so that its band is narrower.]"
         )
 
 

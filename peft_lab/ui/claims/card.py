@@ -25,7 +25,6 @@ BADGES: dict[str, str] = {
     "imprecise": ":orange-badge[:material/tune: imprecise]",
     "wrong": ":red-badge[:material/close: wrong]",
 }
-HIDDEN = ":gray-badge[guess above]"
 NOT_RUN = ":gray-badge[not run yet]"
 PATIENCE = 1.0  # seconds
 SCOPE = "facts"
@@ -40,13 +39,13 @@ def verdict_of(claim: Claim) -> Verdict | None:
     return overall(claim, claim.on()).verdict
 
 
-def card(claim: Claim, model: str | None, opened: bool, hidden: bool = False) -> bool:
+def card(claim: Claim, model: str | None, opened: bool, hidden: str = "") -> bool:
     """Draw one claim, ``opened`` at first; whether it is open. Only an open one is checked.
 
-    ``hidden``: the verdict is not told beside it, as it is still to be guessed.
+    ``hidden``: what stands in the place of a verdict that is still to be guessed.
     """
     verdict = verdict_of(claim)
-    badge = HIDDEN if hidden else NOT_RUN if verdict is None else BADGES[verdict]
+    badge = f":gray-badge[{hidden}]" if hidden else NOT_RUN if verdict is None else BADGES[verdict]
     key = state.widget_key(SCOPE, f"card-{claim.id}")
     drawn = st.expander(
         f"{badge} {claim.claim}", expanded=state.first_default(key, opened), key=key, on_change="rerun"
@@ -67,7 +66,13 @@ def finding(claim: Claim, found: Found, model: str | None) -> None:
     name = model or claim.model
     all_found = on_all(claim.id)
     if name is not None and (len(all_found) > 1 or model is not None):
-        st.markdown(f"On {plain(get_model(name).title)}: {BADGES[found.verdict]}")
+        everywhere = verdict_of(claim)
+        beside = (
+            f" · over all models: {BADGES[everywhere]}"
+            if everywhere is not None and everywhere != found.verdict
+            else ""
+        )
+        st.markdown(f"On {plain(get_model(name).title)}: {BADGES[found.verdict]}{beside}")
     st.markdown(found.why)
     st.markdown(f":small[How: {claim.how}.]")
     if len(all_found) > 1:

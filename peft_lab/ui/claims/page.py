@@ -21,7 +21,7 @@ SCOPE = "facts"
 ALL = "all"
 ORIGINS = {ALL: "All", "text": "The source text", "saying": "Often said"}
 OWN = "own"  # each claim's own model
-DEFAULTS = {"origin": ALL, "verdict": ALL, "topic": ALL, "model": OWN, "claim": ""}
+DEFAULTS = {"origin": ALL, "verdict": ALL, "topic": ALL, "model": OWN, "hide": "no", "claim": ""}
 
 
 def fact_check_page() -> None:
@@ -34,7 +34,8 @@ def fact_check_page() -> None:
     )
     chosen = _controls()
     claims = _select(chosen)
-    _tally(claims)
+    hide = chosen["hide"] == "yes"
+    _tally(claims, hide)
     opened, model = str(chosen["claim"]), None if chosen["model"] == OWN else str(chosen["model"])
     guessed_at = featured(claims, model)
     for topic in dict.fromkeys(claim.topic for claim in claims):
@@ -42,7 +43,10 @@ def fact_check_page() -> None:
         with st.container(key=f"claims-{topic}"):
             for claim in claims:
                 if claim.topic == topic and card(
-                    claim, model, opened == claim.id, hidden=claim.id == guessed_at
+                    claim,
+                    model,
+                    opened == claim.id,
+                    hidden="guess above" if claim.id == guessed_at else "hidden" if hide else "",
                 ):
                     opened = claim.id
     if not claims:
@@ -59,6 +63,7 @@ def _options(name: str) -> list[str]:
         "verdict": (ALL, *VERDICTS),
         "topic": (ALL, *dict.fromkeys(claim.topic for claim in all_claims().values())),
         "model": (OWN, *catalogue()),
+        "hide": ["no", "yes"],
         "claim": list(all_claims()),
     }
     return list(lists[name])
@@ -100,6 +105,14 @@ def _controls() -> dict[str, str]:
             if problem:
                 st.markdown(f":red[:material/link_off: From the address: {plain(problem)}]")
         state.remember(SCOPE, name, chosen[name])
+    hidden = st.toggle(
+        "Hide verdicts",
+        state.remembered(SCOPE, "hide", "no") == "yes",
+        key=state.widget_key(SCOPE, "hide"),
+        help="For a class that is to guess: a claim's verdict is shown when the claim is opened.",
+    )
+    chosen["hide"] = "yes" if hidden else "no"
+    state.remember(SCOPE, "hide", chosen["hide"])
     problem = state.address_problem(SCOPE, "claim")
     if problem:
         st.markdown(f":red[:material/link_off: From the address: {plain(problem)}]")
@@ -126,7 +139,10 @@ def _select(chosen: dict[str, str]) -> list[Claim]:
     return found
 
 
-def _tally(claims: Sequence[Claim]) -> None:
+def _tally(claims: Sequence[Claim], hide: bool) -> None:
+    if hide:
+        st.markdown(f"{len(claims)} claims")
+        return
     verdicts: list[Verdict | None] = [verdict_of(claim) for claim in claims]
     counts = [f"{BADGES[verdict]} {verdicts.count(verdict)}" for verdict in VERDICTS]
     if verdicts.count(None):

@@ -78,7 +78,7 @@ def _bar(comparison: Comparison, plan: ComparisonPlan, standing: Standing) -> No
 def _left(standing: Standing) -> float | None:
     """Seconds, from how long the finished runs took from start to end."""
     views = [standing.runs[cell].view() for cell in standing.done]
-    taken = [seen.ended - seen.started for seen in views if seen.ended and seen.started]
+    taken = [seen.ended - seen.begun for seen in views if seen.ended and seen.begun]
     return statistics.fmean(taken) * len(standing.pending) if taken else None
 
 

@@ -1,7 +1,8 @@
-"""A flaw of Streamlit's own markup that a screen reader meets on every page, mended in the browser.
+"""Two flaws of Streamlit's own side bar, on every page, mended in the browser.
 
 With sections the navigation puts blocks between its list and the entries, so that neither is a list any more: each
-section is made a list of its own, named by its heading.
+section is made a list of its own, named by its heading. On a phone the side bar lies over the page, and stayed there
+for seconds after a page was chosen in it: it is closed at once.
 """
 
 from __future__ import annotations
@@ -22,10 +23,18 @@ export default function () {
       heading.setAttribute("role", "presentation");
     }
   };
+  const close = (event) => {
+    if (innerWidth > 768 || !event.target.closest?.('[data-testid="stSidebarNavLink"]')) return;
+    setTimeout(() => document.querySelector('[data-testid="stSidebarCollapseButton"] button')?.click());
+  };
   mend();
+  document.addEventListener("click", close);
   const watcher = new MutationObserver(mend);
   watcher.observe(document.body, { childList: true, subtree: true });
-  return () => watcher.disconnect();
+  return () => {
+    watcher.disconnect();
+    document.removeEventListener("click", close);
+  };
 }
 """
 

@@ -19,7 +19,7 @@ from peft_lab.ui.foreign import plain
 
 def gallery() -> None:
     slugs = pages.method_pages()
-    st.markdown(f"## {units.in_words(len(slugs)).capitalize()} methods, one frozen model")
+    st.markdown(f"## {units.in_words(len(slugs)).capitalize()} methods, each on frozen models")
     with st.container(key="gallery"):
         for slug in slugs:
             with st.container(border=True, key=f"gallery-{slug}", gap="xsmall"):

@@ -34,5 +34,8 @@ CSS = """
   .st-key-home-words { padding-top: 0; }
   .st-key-home-words h1 { font-size: 2rem !important; }
 }
-@media (max-width: 768px) { .block-container:has(.st-key-home-first) { padding: 3rem 1rem; } }
+@media (max-width: 768px) {
+  .block-container:has(.st-key-home-first) { padding: 3rem 1rem; }
+  .stApp:has(.st-key-home-first) [data-testid="stHeader"] { background: var(--peft-page); }
+}
 """

@@ -7,6 +7,7 @@ import streamlit as st
 from peft_lab import units
 from peft_lab.memory import fits
 from peft_lab.memory.devices import SOLD, Device
+from peft_lab.memory.result import Simulation
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import ModelEntry
 from peft_lab.ui.components import figures
@@ -64,11 +65,17 @@ def overview(chosen: Chosen) -> Answers:
 
 def _bars(answers: Answers, chosen: Chosen) -> None:
     bars = [
-        Bar(all_methods()[slug].title, one.parts, Source.SIMULATED) for slug, one in answers.found.items()
+        Bar(all_methods()[slug].title, _parts(one), Source.SIMULATED) for slug, one in answers.found.items()
     ]
     usable = chosen.device.memory
     limit = Limit(usable, f"{chosen.device.holding}: {units.size(usable)} usable")
     grown_bars(bars, "memory-bars", limit, close=True)
+
+
+def _parts(found: Simulation) -> dict[str, int]:
+    """The tensors at the peak, and what the allocator holds beside them: together what has to fit."""
+    beside = fits.needed(found) - sum(found.parts.values())
+    return {**found.parts, "held by the allocator": beside} if beside > 0 else dict(found.parts)
 
 
 def verdict(need: int, device: Device) -> str:
@@ -90,8 +97,8 @@ def _table(answers: Answers, chosen: Chosen) -> None:
     figures.table(("Method", "Reserved", "On device"), rows, numeric=(1,))
     st.caption(
         f"{_settings(answers, chosen)} Reserved: what PyTorch's caching allocator would reserve under its "
-        f"documented rules; the device must have that much. The bars: tensors alive at the peak, exact. Usable on "
-        f"{device.holding}: "
+        f"documented rules; the device must have that much. In the bars: the tensors alive at the peak, and what it "
+        f"holds beside them. Usable on {device.holding}: "
         f"{units.size(device.memory)}, {device.source}.{f' {SOLD}' if device.holding != device.title else ''}"
     )
     if chosen.targets == OWN and {"lora", "qlora"} <= answers.found.keys():

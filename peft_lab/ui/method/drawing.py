@@ -76,9 +76,9 @@ def recorded(slug: str, model: str, run: Run | None = None) -> tuple[Trajectory 
     own = None if mine is None else trajectory_of(mine)
     if own is not None:
         return own, "Your run"
-    title = (
-        "Recorded run" if mine is None or not mine.status().final else "Recorded run (yours kept no states)"
-    )
+    title = "Recorded run"
+    if mine is not None:
+        title += " (yours kept no states)" if mine.status().final else " (until yours takes its first steps)"
     try:
         found = shipped.shipped(slug) if slug in shipped.methods() else None
     except PeftLabError:  # a file of another version; the drawing stands still then

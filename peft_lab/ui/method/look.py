@@ -46,8 +46,8 @@ _BENCH = """
 .st-key-bench > .stTabs > div > [role="tablist"] { grid-area: tabs; gap: 1.35rem; }
 .st-key-bench > .stTabs > div > [role="tabpanel"] { grid-area: work; min-width: 0; padding: 0; }
 .st-key-bench > :has(> .st-key-bench-left) { grid-area: knobs; }
-.st-key-bench > :has(> .st-key-bench-block) { grid-area: block; position: sticky; top: 12px;
-  max-height: calc(100vh - 24px); overflow-y: auto; }
+.st-key-bench > :has(> .st-key-bench-block) { grid-area: block; position: sticky; top: var(--peft-over, 12px);
+  max-height: calc(100vh - var(--peft-over, 12px) - 12px); overflow-y: auto; }
 .st-key-bench > :has(> .st-key-bench-strip) { display: none; }
 .st-key-bench-left, .st-key-bench-left > * { gap: 0.5rem; }
 .st-key-knobs, .st-key-bench-block { border-radius: 12px; padding: 0.8rem; gap: 0.5rem; }
@@ -96,8 +96,9 @@ _NARROWER = f"""
   .st-key-bench:not(:has([role="tabpanel"])) {{ grid-template-rows: 236px 5.5rem 100vh auto auto; }}
   .st-key-bench [role="tabpanel"] {{ min-height: 60vh; }}
   .st-key-bench-top {{ grid-template-rows: auto minmax(14.4rem, auto); }}
-  .st-key-bench > :has(> .st-key-bench-strip) {{ display: flex; grid-area: strip; position: sticky; top: 2.5rem;
-    z-index: 4; background: var(--peft-page); max-height: 236px; border-bottom: 1px solid var(--peft-frame); }}
+  .st-key-bench > :has(> .st-key-bench-strip) {{ display: flex; grid-area: strip; position: sticky;
+    top: calc(2.5rem + var(--peft-bar, 0px)); z-index: 4;
+    background: var(--peft-page); max-height: 236px; border-bottom: 1px solid var(--peft-frame); }}
   .st-key-bench-strip {{ gap: 0; }}
   .st-key-bench-strip:has(> *) {{ min-height: 219px; }}
   .st-key-bench-strip p {{ font-size: 1.15rem; margin: 0; }}

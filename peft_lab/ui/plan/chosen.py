@@ -96,7 +96,7 @@ def in_full(wanted: Wanted, one: Planned) -> None:
 
 def _files(wanted: Wanted, one: Planned) -> None:
     """The files, shown and to take away."""
-    st.markdown("#### Files that do exactly this")
+    st.markdown("#### Files that carry it out")
     asked = get_pool().submit(0, write, asdict(wanted), one)
     try:
         written: Written = asked.result(timeout=PATIENCE)

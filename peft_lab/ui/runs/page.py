@@ -23,7 +23,7 @@ from peft_lab.ui.runs.opening import open_run
 from peft_lab.ui.runs.shown import go_on, summaries
 from peft_lab.ui.runs.shown import stop as ask_to_stop
 
-COLUMNS = ("Started", "Status", "Method", "Model", "Task", "Steps", "Before", "After", "Peak", "Time")
+COLUMNS = ("Submitted", "Status", "Method", "Model", "Task", "Steps", "Before", "After", "Peak", "Time")
 FIGURES = ("Steps", "Before", "After", "Peak", "Time")
 REFRESH = 1.0  # seconds, while a run is going
 
@@ -70,7 +70,7 @@ def _table(lines: list[RunSummary]) -> RunSummary | None:
         state.remember("runs", "chosen", picked)
     st.markdown(
         "Choose a row to open, stop or delete the run. *Before* and *After* are the task's main score, of the base "
-        "model and of the trained one. " + figures.badge("measured")
+        "model and of the trained one; *Time* begins when a run's turn has come. " + figures.badge("measured")
     )
     chosen = state.remembered("runs", "chosen", None)
     return next((line for line in lines if line.id == chosen), None)

@@ -23,6 +23,7 @@ SCOPE = "tour-bar"
 _FIRST = "first"
 DONE = ":green-badge[:material/check: done]"
 NO_RUN = "Nothing has been trained with this method yet. Press **Train**; when the run has ended, this stop shows it."
+RUNNING = "A run of this method is under way: watch its loss fall. Its result comes when it has ended."
 WORDS = (("Read", "menu_book"), ("Move", "tune"), ("See", "visibility"))
 
 
@@ -101,6 +102,8 @@ def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
     ]
     if _of_a_run(stop) and not finished_of(stop.page):
         given = [("Read", "info", NO_RUN)]
+    elif stop.at == "train" and _training(stop.page):
+        given = [("Read", "hourglass_top", RUNNING)]
     first = next((one for one in given if one[0] == "Move"), given[0])
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="tour-way"):
         st.markdown(
@@ -112,7 +115,7 @@ def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
         mark = st.empty()
         if done:
             mark.markdown(DONE)
-        with st.popover("What to see", icon=":material/menu_book:", type="tertiary", key="tour-words"):
+        with st.popover("Details", icon=":material/menu_book:", type="tertiary", key="tour-words"):
             for title, icon, text in given:
                 st.markdown(f":material/{icon}: **{title}**  \n{text}")
             _overview()
@@ -141,6 +144,12 @@ def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
 def _of_a_run(stop: Stop) -> bool:
     """Whether the stop shows what a run has left."""
     return stop.settings.get("tab") == "look inside"
+
+
+def _training(page: str) -> bool:
+    """Whether the run that the page shows has not ended: there is no Train to press."""
+    run = shown_run(page)
+    return run is not None and not run.status().final
 
 
 def _elsewhere(identity: str, path: Tour, index: int) -> None:

@@ -78,6 +78,8 @@ def _standing(slug: str) -> None:
 
 def _words(seen: RunView) -> str:
     if seen.status is Status.RUNNING:
+        if not seen.step:
+            return f"Taking the first of {seen.steps} steps"
         left = f" · {seconds(seen.eta)} left" if seen.eta else ""
         return f"Step {seen.step} of {seen.steps}{left}"
     return {Status.QUEUED: "Queued", Status.STARTING: "Starting"}.get(seen.status, "Scoring")

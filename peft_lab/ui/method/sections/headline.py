@@ -62,7 +62,8 @@ def _tiles(choice: Choice, report: CountReport | None, expected: Expected, going
             found = peak(choice, expected)
             figures.card("Peak memory, one step", found.finding, plain(found.note), absent=plain(found.note))
         with cells[3]:
-            _metric(choice, last_finished(choice), going)
+            # While a run goes on, an earlier one's score would pass for its own.
+            _metric(choice, None if going else last_finished(choice), going)
 
 
 def _trainable(choice: Choice, report: CountReport | None, waiting: str) -> None:

@@ -72,7 +72,7 @@ def _status(run: Run, seen: RunView, slug: str) -> None:
 
 def _line(seen: RunView) -> str:
     """One sentence on where the run stands."""
-    step = f"step {seen.step} of {seen.steps}"
+    step = f"step {seen.step} of {seen.steps}" if seen.step else f"taking the first of {seen.steps} steps"
     speed = (
         f" · {seen.steps_per_second:.2g} steps/s · {seen.tokens_per_second:,.0f} tokens/s"
         if seen.steps_per_second and seen.tokens_per_second
@@ -149,7 +149,7 @@ def answers(base: list[Answer], tuned: list[Answer]) -> None:
         rows.append(("Input", after.text))
         rows.append(("Base", answer_text(base[index]) if index < len(base) else "…"))
         rows.append(("Tuned", answer_text(after)))
-    figures.table(("", "Your sentence"), rows)
+    figures.table(("", "A sentence"), rows)
 
 
 def answer_text(answer: Answer) -> str:
