@@ -94,7 +94,10 @@ def _eva(model: Any, config: Any, shape: ModelShape, batch: Batch) -> Any:
 
     adapted = get_peft_model(model, config)
     # It leaves out tokens without a label, and takes any labels for labels of tokens.
-    rows = {name: value for name, value in batch.items() if value.shape == batch["input_ids"].shape}
+    ids = batch["input_ids"]
+    # Fewer tokens at a time than directions to find, and it would wait for ever: the same rows again add none.
+    times = -(-2 * config.r // int(batch["attention_mask"].sum()))
+    rows = {name: value.repeat(times, 1) for name, value in batch.items() if value.shape == ids.shape}
     initialize_lora_eva_weights(adapted, [rows] * 8, show_progress_bar=False)
     return adapted
 

@@ -132,7 +132,9 @@ def _made(adapters: Any, model_type: str, placement: str | None) -> tuple[Any, d
 
 
 def main() -> None:
-    adapters, torch, transformers = (importlib.import_module(n) for n in ("adapters", "torch", "transformers"))
+    adapters, torch, transformers = (
+        importlib.import_module(n) for n in ("adapters", "torch", "transformers")
+    )
     found: dict[str, Any] = {}
     for model_type in MODELS:
         _, base = _made(adapters, model_type, None)

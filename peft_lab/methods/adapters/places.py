@@ -68,13 +68,13 @@ def _beside(shape: ModelShape, host: ModuleGroup, up: int, name: str) -> ModuleG
 
 
 def paths(shape: ModelShape, placement: str) -> list[tuple[str | None, ...]]:
-    """Paths for each adapter: of the host, of what it reads, and of a summed one the norm after the sum."""
+    """Paths for each adapter: of the host, of what it reads, and of a summed one the norm after the sum, if any."""
     found: list[tuple[str | None, ...]] = []
     for host, source in hosts(shape, placement):
         after = norm_after(shape, placement, host)
         for index, path in enumerate(host.paths):
             place = (path, None if source is None else source.paths[index])
-            found.append((*place, after and after.paths[index]) if placement in SUMMED else place)
+            found.append(place if after is None else (*place, after.paths[index]))
     return found
 
 
