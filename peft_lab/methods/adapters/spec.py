@@ -41,9 +41,10 @@ KNOBS = (
     Knob(
         "placement", "Placement", "choice", "houlsby",
         "houlsby: after the attention and after the feed-forward part. pfeiffer: after the feed-forward part only. "
-        "parallel: beside the feed-forward part, reading its input. The adapters library's own, by its names: "
-        "seq_bn (its Pfeiffer) reads the sum after the feed-forward part, and the norm after it where one follows; "
-        "par_bn (its parallel) reads the stream before a norm; double_seq_bn (its Houlsby) leaves cross-attention out.",
+        "parallel: beside the feed-forward part, reading its input. double_seq_bn: the adapters library's Houlsby, "
+        "with none on cross-attention. seq_bn: the adapters library's Pfeiffer, which reads the sum after the "
+        "feed-forward part, through the norm that follows if there is one. par_bn: the adapters library's parallel, "
+        "which reads the stream before the feed-forward part's norm.",
         usual="pfeiffer for half the parameters and time",
         paper="two per layer; Pfeiffer et al. 2020 found one enough, He et al. 2021 "
         "preferred it beside the feed-forward part", choices=("houlsby", "pfeiffer", "parallel", *places.LIBRARY),

@@ -142,3 +142,12 @@ def rows() -> dict[str, Any]:
     import torch
 
     return {"input_ids": torch.tensor([[5, 9, 12], [1, 2, 3], [7, 7, 4], [2, 8, 6]])}
+
+
+def test_each_placement_has_words_of_its_own() -> None:
+    knob = SPEC.knob("placement")
+    said = [knob.brief(choice) for choice in knob.choices]
+    assert [each.partition(":")[0] for each in said] == list(knob.choices)
+    told = [places.words(choice) for choice in knob.choices]
+    assert len(set(said)) == len(set(told)) == len(knob.choices)
+    assert all("adapters library's" in places.words(choice) for choice in places.LIBRARY)
