@@ -17,8 +17,9 @@ from peft_lab.models.catalogue import get_model
 from peft_lab.models.shapes import ModelShape
 from tests.assets import adapters_library as made
 
-SPEC = get_method("adapters")
-assert isinstance(SPEC, Adapters)
+METHOD = get_method("adapters")
+assert isinstance(METHOD, Adapters)
+SPEC: Adapters = METHOD
 STORED: dict[str, Any] = json.loads(made.FILE.read_text("utf-8"))
 FOUND: dict[str, dict[str, Any]] = STORED["found"]
 #: The last digits of float64. T5 takes its softmax in float32, so that two releases differ by more without adapters.
@@ -122,7 +123,7 @@ def test_rows_of_a_batch_keep_apart_and_all_come_off() -> None:
     import torch
 
     model, shape, task = built("llama")
-    alone = {None: model(**rows()).logits}
+    alone: dict[str | None, Any] = {None: model(**rows()).logits}
     for name, placement in (("one", "parallel"), ("two", "par_bn"), ("three", "seq_bn")):
         torch.manual_seed(len(name))
         values = SPEC.require(shape, {"placement": placement, "init_std": 0.3, "bottleneck": 4})
@@ -131,8 +132,8 @@ def test_rows_of_a_batch_keep_apart_and_all_come_off() -> None:
         alone[name] = model(**rows()).logits
     SPEC.set_active(model, ["two", None, "three", "one"])
     mixed = model(**rows()).logits
-    for row, name in enumerate(("two", None, "three", "one")):
-        torch.testing.assert_close(mixed[row], alone[name][row])
+    for row, active in enumerate(("two", None, "three", "one")):
+        torch.testing.assert_close(mixed[row], alone[active][row])
     SPEC.remove(model)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     torch.testing.assert_close(model(**rows()).logits, alone[None])
