@@ -22,8 +22,11 @@ token. In return it is a plug: many tasks can share one base, each with its own 
 - A classifier's head belongs to its adapter: of several on one base, each answers through its own.
 - **Houlsby**: two per layer, after attention and after the feed-forward part. **Pfeiffer**: one, after the
   feed-forward part. **Parallel**: beside it, scaled.
-- The `adapters` library's Pfeiffer reads what comes *after* the residual and the layer norm, and the norm is applied
-  again behind it; here it reads the feed-forward output before both. The parameters are the same.
+- The `adapters` library's own, by its names, answer as it does: **seq_bn**, its Pfeiffer, reads what comes *after* the
+  residual and the layer norm that follows there, and the norm is applied again behind it; `pfeiffer` reads the
+  feed-forward output before both. **par_bn**, its parallel, reads the stream before a norm, `parallel` after it.
+  **double_seq_bn**, its Houlsby, leaves cross-attention out. The parameters of each pair are the same, but for
+  cross-attention's.
 """,
 )
 

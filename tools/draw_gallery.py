@@ -28,6 +28,8 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
         {"placement": "houlsby"},
         {"placement": "pfeiffer", "bottleneck": 8},
         {"placement": "parallel"},
+        {"placement": "seq_bn"},
+        {"placement": "par_bn"},
     ),
 }
 PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title>

@@ -93,7 +93,12 @@ def _eva(model: Any, config: Any, shape: ModelShape, batch: Batch) -> Any:
     from peft import get_peft_model, initialize_lora_eva_weights
 
     adapted = get_peft_model(model, config)
-    initialize_lora_eva_weights(adapted, [dict(batch)] * 8, show_progress_bar=False)
+    # It leaves out tokens without a label, and takes any labels for labels of tokens.
+    ids = batch["input_ids"]
+    # Fewer tokens at a time than directions to find, and it would wait for ever: the same rows again add none.
+    times = -(-2 * config.r // int(batch["attention_mask"].sum()))
+    rows = {name: value.repeat(times, 1) for name, value in batch.items() if value.shape == ids.shape}
+    initialize_lora_eva_weights(adapted, [rows] * 8, show_progress_bar=False)
     return adapted
 
 
@@ -123,7 +128,7 @@ def _xlora(model: Any, config: Any, shape: ModelShape, batch: Batch) -> Any:
     from peft import get_peft_model
 
     folder = tempfile.TemporaryDirectory()
-    paths = _trained_loras(model, shape, config.task_type, folder.name)
+    paths = _trained_loras(model, shape, None, folder.name)
     config.adapters = {str(at): path for at, path in enumerate(paths)}
     model.config.use_cache = False
     adapted: Any = get_peft_model(model, config)
@@ -141,10 +146,30 @@ def _arrow(model: Any, config: Any, shape: ModelShape, batch: Batch) -> Any:
         return create_arrow_model(model, paths, ArrowConfig(top_k=2))
 
 
+def _trainable_tokens(model: Any, config: Any, shape: ModelShape, batch: Batch) -> Any:
+    """The tokens that are trained are ones of the text: of others nothing would show."""
+    from peft import get_peft_model
+
+    config.token_indices = batch["input_ids"].unique().tolist()[: len(config.token_indices)]
+    return get_peft_model(model, config)
+
+
+def _alora(model: Any, config: Any, shape: ModelShape, batch: Batch) -> Any:
+    """The tokens that call it stand in the text; where the usual ones do not, the first one calls it."""
+    from peft import get_peft_model
+
+    called, ids = config.alora_invocation_tokens, batch["input_ids"]
+    if not bool((ids.unfold(1, len(called), 1) == ids.new_tensor(called)).all(-1).any()):
+        config.alora_invocation_tokens = ids[0, :1].tolist()
+    return get_peft_model(model, config)
+
+
 _STARTS: dict[str, Callable[[Any, Any, ModelShape, Batch], Any]] = {
     "lora_ga": _lora_ga,
     "corda": _corda,
     "eva": _eva,
     "xlora": _xlora,
     "arrow": _arrow,
+    "trainable_tokens": _trainable_tokens,
+    "alora": _alora,
 }

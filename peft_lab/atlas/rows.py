@@ -11,6 +11,9 @@ from peft_lab.atlas.base import AtlasType
 from peft_lab.atlas.counted import counted
 from peft_lab.errors import BadInput, PeftLabError
 
+#: An encoder and two decoders that every type is counted on, whichever model is asked about.
+MODELS = ("bert-base", "smollm2-135m", costs.MODEL)
+
 
 def published_rows(entry: AtlasType) -> tuple[published.PublishedRow, ...]:
     """The published experiments of a type, of both benchmarks; of a variant those that have its settings."""
@@ -66,6 +69,7 @@ def row(entry: AtlasType, model: str, with_count: bool = True) -> dict[str, Any]
         },
         "published": [_published(each) for each in published_rows(entry)],
         "count": _count(entry, model) if with_count else None,
+        "trainable": {each: _trained(entry, each) for each in MODELS} if with_count else None,
         "simulated": {
             "model": costs.MODEL,
             "batch": costs.SETTING.batch,
@@ -100,6 +104,11 @@ def _published(each: published.PublishedRow) -> dict[str, Any]:
         "step_seconds": each.step_seconds,
         "created": each.created,
     }
+
+
+def _trained(entry: AtlasType, model: str) -> dict[str, Any]:
+    kept = ("trainable", "formula", "equal", "why")
+    return {name: value for name, value in _count(entry, model).items() if name in kept}
 
 
 def _count(entry: AtlasType, model: str) -> dict[str, Any]:

@@ -21,6 +21,9 @@ from peft_lab.drawing.svg import Canvas
 ROOM = 5.0  # between a strip and the matrix under it
 RETURN = 16.0  # between the line back and the row under it
 LANE = Hourglass.h + 28  # height of the lane of a parallel adapter
+LIFT = (
+    Hourglass.h + 24 + PLUS
+)  # from what stands on the line back to the second sum of an adapter on the first
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Levels:
     Attributes:
         back: y of the line back to the stream. row: y of the pieces' centre. leave: y where it leaves the stream.
         turn: x of the rightmost vertical line. core: x of the middle of the attention or activation.
+        again: y of a second sum on the stream, of an adapter that reads the first.
     """
 
     back: float
@@ -37,6 +41,7 @@ class Levels:
     turn: float
     leave: float
     core: float
+    again: float | None = None
 
 
 class Branch:
@@ -55,6 +60,8 @@ class Branch:
             self.core = Attention(metrics, placement, half, columns, texts)
         parallel = placement.parallel(place)
         self.beside = Hourglass(metrics, parallel) if parallel and feed else None
+        on_sum = placement.on_sum(half.exit)
+        self.again = Hourglass(metrics, on_sum) if on_sum else None
         self.clock = 0.0  # distance from the stream to where the drawing has come
         self.lanes = Lanes()  # filled while drawing; they begin where the branch leaves the stream
         self.choice = Router(metrics, placement, half) if half.mixture else None
@@ -86,8 +93,15 @@ class Branch:
     @property
     def above(self) -> float:
         """From the top to the line back."""
-        clear = PLUS + (self.m.norm[1] + 8 if self.half.on_stream else 0.0)
-        return max(clear, self.over) if self.m.fold else clear
+        norm = self.m.norm[1] + 8 if self.half.on_stream else 0.0
+        if self.again:
+            return self.low + LIFT + PLUS + norm
+        return max(PLUS + norm, self.low)
+
+    @property
+    def low(self) -> float:
+        """What stands on the line back reaches so far above it."""
+        return max(PLUS, self.over) if self.m.fold else PLUS
 
     @property
     def between(self) -> float:
@@ -124,7 +138,8 @@ class Branch:
         cy = back + self.between + self.row / 2
         first = cy - self.stack / 2 + self.entry[0].h / 2
         core_x = m.column + m.matrix[0] + m.lane + m.gap
-        at = Levels(back, cy, turn, first if cross else cy, core_x + self.core.w / 2)
+        again = back - self.low - LIFT if self.again else None
+        at = Levels(back, cy, turn, first if cross else cy, core_x + self.core.w / 2, again)
         x = m.trunk
         if self.half.before:
             norm = Norm(m, self.placement, self.half.before)
@@ -142,6 +157,8 @@ class Branch:
             join = self._straight(canvas, outlet, core_x + self.core.w, at)
         if self.beside:
             self._parallel(canvas, self.beside, at, first, join)
+        if self.again and again is not None:
+            self._on_sum(canvas, self.again, at, again)
         if self.choice:
             self.choice.draw(
                 canvas, cy + self.row / 2 + m.below, (cy + self.stack / 2 - self.entry[-1].h / 2)
@@ -259,7 +276,9 @@ class Branch:
         """The parallel adapter in its own lane over the row: from the line that feeds the matrices to its sum."""
         y = at.row - self.row / 2 - 22 - glass.h / 2
         x = self.m.bus + 14 if self.m.fold else (self.m.bus + join) / 2 - glass.w / 2
-        canvas.arrow([(self.m.bus, first), (self.m.bus, y), (x, y)])
+        past_norm = bool(glass.part.size.get("stream")) and self.half.before is not None
+        fed = [(self.m.trunk, y), (x, y)] if past_norm else [(self.m.bus, first), (self.m.bus, y), (x, y)]
+        canvas.arrow(fed)
         glass.draw(canvas, x, y)
         out = x + glass.w
         if not self.m.fold:
@@ -270,7 +289,25 @@ class Branch:
             over = y - glass.h / 2 - 7
             way = [(out, y), (out + 8, y), (out + 8, over), (join, over), (join, at.back + PLUS)]
         canvas.arrow(way)
-        feed = self.lanes.add(
-            "flow", [(self.m.bus, first), (self.m.bus, y), (x, y)], self.m.bus - self.m.trunk
-        )
+        feed = self.lanes.add("flow", fed, at.leave - y if past_norm else self.m.bus - self.m.trunk)
         self.lanes.add("flow", way, glass.lanes(self.lanes, x, y, feed))
+
+    def _on_sum(self, canvas: Canvas, glass: Hourglass, at: Levels, again: float) -> None:
+        """The adapter over the line back: it reads the sum, through the norm that follows where one does, and is
+        added to the stream once more, before that norm."""
+        m, y = self.m, again + PLUS + 6 + glass.h / 2
+        points, x, start = [(m.trunk, y), (m.first, y)], m.first, at.leave - y
+        if self.half.on_stream:
+            norm = Norm(m, self.placement, self.half.on_stream)
+            canvas.arrow(points)
+            start = norm.lanes(self.lanes, x, y, self.lanes.add("flow", points, start))
+            norm.draw(canvas, x, y)
+            points = [(x + norm.w, y), (x + norm.w + m.gap, y)]
+            x += norm.w + m.gap
+        canvas.arrow(points)
+        start = glass.lanes(self.lanes, x, y, self.lanes.add("flow", points, start))
+        glass.draw(canvas, x, y)
+        out = x + glass.w
+        way = [(out, y), (out + 9, y), (out + 9, again), (m.trunk + PLUS, again)]
+        canvas.arrow(way)
+        self.lanes.add("flow", way, start)

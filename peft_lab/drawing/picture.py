@@ -122,6 +122,10 @@ def _stream(
         canvas.arrow([(m.trunk, y), (m.trunk, at.back + PLUS)], "stream")
         joint(canvas, m.trunk, at.back, "+")
         y = at.back - PLUS
+        if at.again is not None:
+            canvas.arrow([(m.trunk, y), (m.trunk, at.again + PLUS)], "stream")
+            joint(canvas, m.trunk, at.again, "+")
+            y = at.again - PLUS
         if branch.half.on_stream:
             norm = Norm(m, placement, branch.half.on_stream, output="top")
             canvas.arrow([(m.trunk, y), (m.trunk, y - 6)], "stream", head=False)

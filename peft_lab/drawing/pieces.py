@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from peft_lab.drawing.lanes import Lanes
 from peft_lab.drawing.measure import shorten, thickness
 from peft_lab.drawing.metrics import Metrics
-from peft_lab.drawing.placement import Placement, is_parallel, part_words
+from peft_lab.drawing.placement import Placement, is_parallel, on_sum, part_words
 from peft_lab.drawing.svg import Canvas
 from peft_lab.methods.base import Part
 from peft_lab.models.shapes import ModuleGroup
@@ -80,9 +80,9 @@ class Hourglass:
 
     def __init__(self, metrics: Metrics, part: Part, leftwards: bool = False) -> None:
         self.metrics, self.part, self.leftwards = metrics, part, leftwards
-        self.parallel = is_parallel(part)
-        self.reach = (0.0, 0.0) if self.parallel else (8.0, 8.0)
-        self.over = self.h / 2 + (0 if self.parallel else 6)
+        self.beside = is_parallel(part) or on_sum(part)  # what it is added to runs past it anyway
+        self.reach = (0.0, 0.0) if self.beside else (8.0, 8.0)
+        self.over = self.h / 2 + (0 if self.beside else 6)
 
     def ports(self, x: float) -> tuple[float, float]:
         return x, x + self.w
@@ -95,14 +95,14 @@ class Hourglass:
         if self.leftwards:
             through, around = through[::-1], around[::-1]
         end = found.add("trained", through, start, self.part.at)
-        if not self.parallel:
+        if not self.beside:
             found.add("frozen", around, start - 7, "")
         return end
 
     def draw(self, canvas: Canvas, x: float, cy: float) -> None:
         top, middle, right = self.h / 2, x + self.w / 2, x + self.w
         waist = thickness(self.part.size["width"], self.part.size["hidden"], self.h * 0.8) / 2
-        if not self.parallel:
+        if not self.beside:
             ends = (right + 7, x - 7) if self.leftwards else (x - 7, right + 7)
             canvas.arrow([(ends[0], cy), (ends[0], cy - self.over), (ends[1], cy - self.over), (ends[1], cy)])
         box = (x, cy - top, self.w, self.h + 14)

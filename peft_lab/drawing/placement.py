@@ -45,8 +45,17 @@ class Placement:
         if last and (mixture := self.shape.mixture_of(last)):
             at.add(mixture.path)
         return next(
-            (p for p in self.parts if p.kind == "bottleneck" and p.at in at and not is_parallel(p)), None
+            (
+                p
+                for p in self.parts
+                if p.kind == "bottleneck" and p.at in at and not is_parallel(p) and not on_sum(p)
+            ),
+            None,
         )
+
+    def on_sum(self, last: ModuleGroup | None) -> Part | None:
+        """The adapter that reads the stream after the sub-layer was added to it."""
+        return next((part for part in self.parts if last and part.at == last.path and on_sum(part)), None)
 
     def parallel(self, place: str) -> Part | None:
         return next(
@@ -114,6 +123,10 @@ def is_parallel(part: Part) -> bool:
     return bool(part.size.get("parallel")) or "parallel" in part.label.lower()
 
 
+def on_sum(part: Part) -> bool:
+    return part.kind == "bottleneck" and bool(part.size.get("stream")) and not is_parallel(part)
+
+
 def dims(group: ModuleGroup) -> str:
     """``out×in`` of a matrix, rows×width of an embedding, the length of a norm."""
     if "weight" not in group.parameters:
@@ -143,7 +156,8 @@ def part_words(part: Part) -> str:
     if part.kind == "encoder":
         return f"prompt encoder, {part.label} of width {size['width']} and {size['layers']} layers, in training only"
     if part.kind == "bottleneck":
-        return f"{'parallel ' if is_parallel(part) else ''}adapter of width {size['width']}"
+        where = " on the sum" if on_sum(part) else " from the stream" if size.get("stream") else ""
+        return f"{'parallel ' if is_parallel(part) else ''}adapter of width {size['width']}{where}"
     if part.kind == "quantised":
         return "quantised"
     return "all trainable"

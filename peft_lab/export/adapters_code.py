@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from peft_lab.methods.adapters import places
 from peft_lab.methods.adapters.spec import Adapters
 from peft_lab.models.shapes import ModelShape, ModuleGroup
 
@@ -17,7 +18,7 @@ def adapters_code(method: Adapters, shape: ModelShape, values: Mapping[str, Any]
     """
     nonlinearity = values["nonlinearity"]
     function = "torch.tanh" if nonlinearity == "tanh" else f"torch.nn.functional.{nonlinearity}"
-    parallel = values["placement"] == "parallel"
+    placement = values["placement"]
     code = _ADAPTERS
     for mark, value in (
         ("WIDTH", str(values["bottleneck"])),
@@ -26,19 +27,31 @@ def adapters_code(method: Adapters, shape: ModelShape, values: Mapping[str, Any]
         ("SCALE", repr(values["scale"])),
     ):
         code = code.replace(f"<{mark}>", value)
-    places = []
+    found, after = [], None
     for host, entrance in method.hosts(shape, values):
-        inputs = host.out_features if entrance is None else entrance.in_features
-        reads = "" if entrance is None else f', paths(r"{_pattern(entrance)}")'
-        places.append(f'    (paths(r"{_pattern(host)}"), {inputs}, {host.out_features}{reads}),\n')
-    attach = (_PARALLEL if parallel else _SEQUENTIAL).replace("<SUM>", _sum(shape, values))
+        after = places.norm_after(shape, placement, host)
+        reads = "".join(f', paths(r"{_pattern(group)}")' for group in (entrance, after) if group is not None)
+        inputs = places.inputs(host, entrance)
+        found.append(f'    (paths(r"{_pattern(host)}"), {inputs}, {host.out_features}{reads}),\n')
+    attach = _PARALLEL if _reads(values) else _SEQUENTIAL
+    if after is not None:
+        attach = _THROUGH_NORM
+    attach = attach.replace("<SUM>", _sum(shape, values, after is not None))
     trains = 'trains = [name for name, _ in model.named_parameters() if ".bottleneck." in name]'
-    return f"{code}\n\n{_PATHS}", f"places = [\n{''.join(places)}]\n{attach}\n{trains}\n"
+    return f"{code}\n\n{_PATHS}", f"places = [\n{''.join(found)}]\n{attach}\n{trains}\n"
 
 
-def _sum(shape: ModelShape, values: Mapping[str, Any]) -> str:
+def _reads(values: Mapping[str, Any]) -> bool:
+    """Whether an adapter reads the input of another module than its host."""
+    return values["placement"] in (*places.SCALED, *places.SUMMED)
+
+
+def _sum(shape: ModelShape, values: Mapping[str, Any], through_norm: bool) -> str:
     """What a hook gives back. A mixture of experts may give back a tuple, and its output flattened."""
-    if values["placement"] != "parallel":
+    if values["placement"] in places.SUMMED:
+        read = "norm(host.seen + {0})" if through_norm else "host.seen + {0}"
+        added = f"{{0}} + host.bottleneck({read})"
+    elif not _reads(values):
         added = "{0} + host.bottleneck({0})"
     elif shape.mixtures:
         added = "{0} + " + repr(values["scale"]) + " * host.bottleneck(host.seen).view({0}.shape)"
@@ -58,8 +71,8 @@ def _pattern(group: ModuleGroup) -> str:
 def hosts_code(values: Mapping[str, Any]) -> str:
     """The line of the config that says where each adapter sits and, of a parallel one, whose input it reads."""
     each = "[path, None] for hosts, _, _ in places for path in hosts"
-    if values["placement"] == "parallel":
-        each = "pair for hosts, _, _, entrances in places for pair in zip(hosts, entrances, strict=True)"
+    if _reads(values):
+        each = "pair for hosts, _, _, *read in places for pair in zip(hosts, *read, strict=True)"
     return f'    "hosts": [{each}],\n'
 
 
@@ -102,4 +115,14 @@ for hosts, inputs, outputs, entrances in places:
         reader = model.get_submodule(entrance)
         reader.register_forward_pre_hook(lambda reader, inputs, host=host: setattr(host, "seen", inputs[0]))
         host.register_forward_hook(lambda host, inputs, output: <SUM>)
+"""
+
+_THROUGH_NORM = """\
+for hosts, inputs, outputs, entrances, norms in places:
+    for path, entrance, after in zip(hosts, entrances, norms, strict=True):
+        host, norm = model.get_submodule(path), model.get_submodule(after)
+        host.bottleneck = Bottleneck(inputs, outputs)
+        reader = model.get_submodule(entrance)
+        reader.register_forward_pre_hook(lambda reader, inputs, host=host: setattr(host, "seen", inputs[0]))
+        host.register_forward_hook(lambda host, inputs, output, norm=norm: <SUM>)
 """

@@ -74,6 +74,9 @@ def _copies(before: _Run, run: _Run, after: _Run, names: list[_Name], extra: int
     """The layers that a stretch of the template stands for, in the order of the run; none where it stands alone."""
     rising = [*range(TEMPLATE, TEMPLATE + extra + 1)]
     places = {(1, 3): rising, (3, 1): rising[::-1]}.get((before.layer or 0, after.layer or 0), [])
+    # Where what runs between the layers is nobody's, as ShadowPEFT's own small model, no order is told by them.
+    if not places:
+        return []
     # What all layers share ends with the last one that needs it, which may be the twin on one side.
     return [*places] if _same(run, after, names) or _same(run, before, names) else []
 

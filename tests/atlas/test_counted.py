@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from peft_lab import published
 from peft_lab.atlas import entries, get_entry
+from peft_lab.atlas.base import AtlasType
 from peft_lab.atlas.counted import counted
 from peft_lab.atlas.rows import published_rows
 from peft_lab.errors import BadInput
@@ -90,3 +94,40 @@ def test_published_rows_are_those_of_the_type() -> None:
     dora = {row.experiment for row in published_rows(get_entry("dora"))}
     assert dora and not lora & dora
     assert all("dora" in name for name in dora)
+
+
+#: Published runs without a closed form: the types are counted only, or it is the optimizer that freezes A.
+NO_FORM = {"adamss", "bdlora", "frod", "glora"}
+NOT_IN_THE_CONFIG = {"lora--llama-3.2-3B-rank32-lorafa"}
+
+
+def published_settings(entry: AtlasType, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A published config with what it leaves to PEFT filled in: defaults of the type, and the matrices it takes."""
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING
+    from peft.utils import constants
+
+    fields = dataclasses.fields(PEFT_TYPE_TO_CONFIG_MAPPING[entry.type])  # type: ignore[index]
+    given = {name: value for name, value in config.items() if value is not None}
+    filled = {each.name: each.default for each in fields if each.default is not dataclasses.MISSING} | given
+    if not filled.get("target_modules"):
+        word = entry.type.replace("_", "")
+        chosen = getattr(constants, f"TRANSFORMERS_MODELS_TO_{word}_TARGET_MODULES_MAPPING", {})
+        filled["target_modules"] = chosen.get("llama")
+    return filled
+
+
+def test_closed_forms_say_what_was_published() -> None:
+    """All of the comparison's rows with an adapter: PEFT counts them in tests/published, the forms here."""
+    shape, asked = get_model(published.MODEL).shape, []
+    for entry in entries().values():
+        for row in published_rows(entry):
+            if row.benchmark != published.METAMATH or row.experiment in NOT_IN_THE_CONFIG:
+                continue
+            asked.append(row.experiment)
+            settings = published_settings(entry, row.config or {})
+            if entry.type == "IA3":
+                settings["feedforward_modules"] = settings.get("feedforward_modules") or ["down_proj"]
+            wanted = None if entry.name in NO_FORM else row.trainable
+            assert entry.formula(shape, settings) == wanted, row.experiment
+    adapters = {name for name, row in published.rows().items() if row.config}
+    assert {*asked, *NOT_IN_THE_CONFIG} == adapters and len(asked) == len(set(asked))

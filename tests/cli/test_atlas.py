@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from peft_lab.atlas import probes
+from peft_lab.atlas import FAMILIES, all_types, probes
 from tests.cli.conftest import Run
 
 
@@ -19,6 +19,32 @@ def test_one_type(run: Run) -> None:
     assert set(row["capabilities"]) == set(probes.CAPABILITIES)
     assert all(row["why"][name] for name, value in row["capabilities"].items() if not value)
     assert row["published"][0]["experiment"].startswith("vera")
+
+
+@pytest.mark.slow
+def test_every_type_with_all_that_is_known(run: Run) -> None:
+    rows = json.loads(run("atlas", "--json").stdout)
+    assert [row["type"] for row in rows] == [entry.type for entry in all_types().values()]
+    assert len(rows) == 45
+    for row in rows:
+        name = row["type"]
+        assert row["family"] in FAMILIES, name
+        assert bool(row["formula"]) == (row["counted"] == "closed form"), name
+        assert len(row["trainable"]) == 3, name
+        for model, count in row["trainable"].items():
+            assert count["trainable"] or count["why"], (name, model)
+            assert count.get("equal") is (True if row["formula"] and count["trainable"] else None), (
+                name,
+                model,
+            )
+        assert any(count["trainable"] for count in row["trainable"].values()) or name == "XLORA"
+        assert len(row["capabilities"]) == 21 and set(row["why"]) >= {
+            c for c, v in row["capabilities"].items() if not v
+        }
+        assert row["simulated"]["model"] == "llama-3.2-3b"
+        assert (row["peak_bytes"] and row["step_seconds"]["value"]) or row["simulated"]["why"], name
+    with_runs = [row["type"] for row in rows if any(each["published"] for each in (row, *row["variants"]))]
+    assert len(with_runs) > 30
 
 
 @pytest.mark.slow

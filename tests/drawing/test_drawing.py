@@ -170,6 +170,26 @@ def test_a_parallel_adapter_stands_beside_the_feed_forward_part() -> None:
     assert choice.attrib["aria-label"] == "parallel adapter of width 64, trainable"
 
 
+def test_an_adapter_on_the_sum_stands_on_the_stream() -> None:
+    """With a second sum of its own; on BERT it reads through the norm that follows, which is drawn once more."""
+    for name, last in (("smollm2-135m", "down_proj"), ("minilm-l6", "output.dense")):
+        root = draw("adapters", name, placement="seq_bn")
+        assert choices(root, last)[1].attrib["aria-label"] == "adapter of width 64 on the sum, trainable"
+        assert sums(root) == sums(draw("adapters", name, placement="pfeiffer")) + 1
+    assert len(choices(root, "encoder.layer.{}.output.LayerNorm")) == 2
+    assert len(choices(draw("adapters", "minilm-l6"), "encoder.layer.{}.output.LayerNorm")) == 1
+
+
+def test_the_librarys_parallel_adapter_leaves_the_stream_before_the_norm() -> None:
+    (choice,) = choices(draw("adapters", "smollm2-135m", placement="par_bn"), "ffn")
+    assert choice.attrib["aria-label"] == "parallel adapter of width 64 from the stream, trainable"
+
+
+def sums(root: ET.Element) -> int:
+    """Circles where two ways meet."""
+    return sum(each.attrib.get("class") == "joint" for each in root.iter())
+
+
 def test_gates_sit_where_the_vector_multiplies() -> None:
     root = draw("ia3", "smollm2-135m")
 

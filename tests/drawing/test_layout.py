@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from peft_lab.drawing import Layout, draw_block
 from peft_lab.methods import all_methods, get_method
+from peft_lab.methods.adapters import places
 from peft_lab.methods.base import Part
 from peft_lab.models.catalogue import catalogue, get_model
 from tests.drawing.geometry import read
@@ -29,13 +30,17 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
         {"placement": "houlsby"},
         {"placement": "pfeiffer", "bottleneck": 4096},
         {"placement": "parallel"},
+        {"placement": "seq_bn"},
+        {"placement": "par_bn"},
     ),
 }
 CASES = [
     (slug, name, index)
-    for slug in all_methods()
-    for name in catalogue()
-    for index in range(len(VARIANTS.get(slug, ({},))))
+    for slug, method in all_methods().items()
+    for name, entry in catalogue().items()
+    for index, settings in enumerate(VARIANTS.get(slug, ({},)))
+    # The adapters library's placements are offered for the architectures on which they were compared.
+    if slug != "adapters" or places.hosts(entry.shape, settings["placement"])
 ]
 
 

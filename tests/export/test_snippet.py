@@ -86,6 +86,11 @@ SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
     ("adapters", "causal-lm", {"placement": "parallel", "scale": 2.0}),
     ("adapters", "encoder", {"placement": "pfeiffer", "nonlinearity": "silu", "init_std": 0.05}),
     ("adapters", "gpt2", {"placement": "parallel"}),
+    ("adapters", "encoder", {"placement": "seq_bn"}),
+    ("adapters", "causal-lm", {"placement": "seq_bn"}),
+    ("adapters", "causal-lm", {"placement": "par_bn", "scale": 2.0}),
+    ("adapters", "seq2seq", {"placement": "double_seq_bn"}),
+    ("adapters", "seq2seq", {"placement": "par_bn"}),
     ("bitfit", "encoder", {"subset": "query_mlp"}),
 ]
 VIRTUAL = ("prefix", "prompt", "ptuning")

@@ -77,7 +77,7 @@ def test_what_each_shows(runs: dict[str, Run]) -> None:
     for title in (
         "Why they cannot be merged",
         "Three domains, one base",
-        "Three places for the same network",
+        "Places for the same network",
     ):
         assert title in words["adapters"]
     found = runs["adapters"].insight()

@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from peft_lab.atlas import get_entry
 from peft_lab.atlas.base import AtlasType
-from peft_lab.atlas.live import LIVE, rows_for, short_run, train_live
 from tools.atlas_probe import tiny
 from tools.atlas_probe.held import EQUAL, Held, No, apart, hold, move, want_equal
+from tools.atlas_probe.training import trains_causal, trains_encoder, trains_seq2seq
 
-LAYERS = 4  # of the live decoder
 CLOSE = 5e-2  # the same after a merge in bfloat16
 NO_MODULES = "It adapts no modules by name: its config has no target_modules to point elsewhere."
 WHOLE = {
@@ -247,44 +245,6 @@ def on_experts(entry: AtlasType) -> dict[str, float]:
     return _steps(hold(entry, "mixtral", target_modules=[], target_parameters=["mlp.experts.down_proj"]))
 
 
-@cache
-def _start(kind: str) -> Any:
-    """A live model and rows, loaded once a process; of the decoder the first layers, which is what time allows."""
-    return rows_for(LIVE[kind], LAYERS if kind == "causal" else None)
-
-
-def _trains(entry: AtlasType, kind: str) -> dict[str, float]:
-    run = train_live(entry.name, kind, start=_start(kind))
-    if not run.fell:
-        raise No(
-            f"In {len(run.steps)} steps the loss did not fall: {run.before:.4g} before, {run.after:.4g} after."
-        )
-    return {"before": run.before, "after": run.after, "rate": run.rate}
-
-
-def trains_causal(entry: AtlasType) -> dict[str, float]:
-    return _trains(entry, "causal")
-
-
-def trains_encoder(entry: AtlasType) -> dict[str, float]:
-    return _trains(entry, "encoder")
-
-
-def trains_seq2seq(entry: AtlasType) -> dict[str, float]:
-    from peft_lab.atlas.live import STEPS
-
-    run = None
-    for rate in (entry.rate, entry.rate * 10, entry.rate / 10):
-        model, shape = tiny.build("t5")
-        run = short_run(model, entry, shape, "SEQ_2_SEQ_LM", tiny.batch("t5"), rate, STEPS)
-        if run.fell:
-            return {"before": run.before, "after": run.after, "rate": run.rate}
-    assert run is not None
-    raise No(
-        f"In {len(run.steps)} steps the loss did not fall: {run.before:.4g} before, {run.after:.4g} after."
-    )
-
-
 CELLS: dict[str, Callable[[AtlasType], dict[str, float]]] = {
     "attaches": attaches, "equal_at_start": equal_at_start, "gradients": gradients, "saves": saves, "merges": merges,
     "merges_bf16": merges_bf16, "unmerges": unmerges, "disables": disables, "several": several,
@@ -306,11 +266,18 @@ def run(name: str, cell: str) -> dict[str, Any]:
     except No as reason:
         return {"value": False, "why": str(reason)}
     except Exception as error:  # noqa: BLE001  whatever PEFT raises is the answer
-        text = " ".join((str(error).strip() or type(error).__name__).split())
+        text = " ".join(str(error).split())
         if "not compiled with CUDA" in text:
             return {"value": None, "why": "It needs a CUDA device, which the probe had not."}
         missing = _MISSING.search(text)
         if missing:
             text = f"PEFT has no {missing[1]}() for this type."
+        elif "does not require grad and does not have a grad_fn" in text:
+            text = "The loss depends on nothing that is trained."
+        elif isinstance(error, NotImplementedError) and not text:
+            text = "PEFT has not implemented this for the type."
+        elif isinstance(error, KeyError):
+            text = f"PEFT looks for {text} and does not find it."
+        text = text or f"PEFT ends in a {type(error).__name__} without words."
         return {"value": False, "why": text[:300], "raised": type(error).__name__}
     return {"value": True, "why": "", **numbers}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.models import meta
+from peft_lab.models import meta, quantise
 from peft_lab.models.shapes import ModelKind, ModelShape
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def build(architecture: str, bits: int = 16, dtype: str = "float32") -> tuple[An
             load_in_8bit=bits == 8, load_in_4bit=bits == 4, llm_int8_skip_modules=["lm_head"]
         )
         model = auto.from_pretrained(folder, quantization_config=quantised, device_map={"": "cpu"})
+    quantise.settle(model)  # or the answers about 4 bits would go by the processor that they are asked on
     return model.eval(), shape
 
 

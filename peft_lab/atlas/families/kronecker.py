@@ -22,7 +22,10 @@ def _factors(size: int, factor: int = -1) -> tuple[int, int]:
 
 
 def _lokr(m: ModuleGroup, c: Settings) -> int:
-    (out_small, out_large), (in_small, in_large) = _factors(m.out_features), _factors(m.in_features)
+    near = c.get("decompose_factor", -1)
+    (out_small, out_large), (in_small, in_large) = (
+        _factors(n, near) for n in (m.out_features, m.in_features)
+    )
     rank = c["r"]
     second = rank * (out_large + in_large) if rank < max(out_large, in_large) / 2 else out_large * in_large
     return out_small * in_small + second

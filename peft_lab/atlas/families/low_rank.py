@@ -103,8 +103,8 @@ MISS = AtlasType(
     knobs=(Usual("r", (64, 32), "Columns of the one matrix; inputs are summed in groups of this many."),),
     differs="One trained matrix instead of two, shared by all shards of W.",
     when="As a drop-in for LoRA that starts as fast and costs less to train.",
-    form="r·d_out per matrix",
-    each=lambda m, c: c["r"] * m.out_features,
+    form="r·d_out per matrix; with the start 'mini' r·mini_r",
+    each=lambda m, c: c["r"] * (c["mini_r"] if c.get("init_weights") == "mini" else m.out_features),
 )
 DEFT = AtlasType(
     type="DEFT",
@@ -120,8 +120,8 @@ DEFT = AtlasType(
     knobs=(Usual("r", (8, 32), "Rank of what is taken out of W, and of what is put in."),),
     differs="It removes a subspace of W before it writes into it.",
     when="To teach a picture model a concept from a few images and keep it obedient.",
-    form="r·(d_in + d_out) per matrix",
-    each=lambda m, c: c["r"] * (m.in_features + m.out_features),
+    form="r·(d_in + d_out) per matrix; with para r·d_out",
+    each=lambda m, c: c["r"] * (m.out_features + (0 if c.get("para") else m.in_features)),
 )
 PEANUT = AtlasType(
     type="PEANUT",

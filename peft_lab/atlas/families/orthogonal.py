@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from peft_lab.atlas.base import AtlasType, Paper, Settings, Usual
 from peft_lab.models.module_groups import ModuleGroup
 
 
 def _small_directions(m: ModuleGroup, c: Settings) -> int:
-    """How many singular directions are trained: what the kept share leaves."""
+    """How many singular directions are trained: what is kept, a number or a share of them (half unless told), leaves.
+    The first pattern that is found in a module's path tells it for this one."""
     short = min(m.in_features, m.out_features)
-    return short - int(c["effective_rank"] * short)
+    own = (kept for pattern, kept in (c.get("rank_pattern") or {}).items() if re.search(pattern, m.path))
+    kept = next(own, c.get("effective_rank"))
+    if kept is None:
+        return short - short // 2
+    return short - (int(kept * short) if isinstance(kept, float) and kept <= 1 else min(short, int(kept)))
 
 
 OFT = AtlasType(
@@ -23,8 +30,8 @@ OFT = AtlasType(
     settings={"r": 0},
     differs="It starts the line: inputs are turned, so the angles between W's rows stay.",
     when="When the model must not forget how its features relate, as in picture models.",
-    form="d_in·(b − 1)/2 per matrix",
-    each=lambda m, c: m.in_features * (c["oft_block_size"] - 1) // 2,
+    form="d_in·(b − 1)/2 per matrix, b = d_in/r where r blocks are named",
+    each=lambda m, c: m.in_features * ((c["oft_block_size"] or m.in_features // c["r"]) - 1) // 2,
 )
 BOFT = AtlasType(
     type="BOFT",

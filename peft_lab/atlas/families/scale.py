@@ -29,7 +29,7 @@ IA3 = AtlasType(
     differs="It starts the line: one factor for each channel, beginning at 1.",
     when="With few examples, and when the adapter has to be tiny and still merge.",
     form="d_out for keys and values, d_in for the feed-forward part",
-    each=lambda m, c: m.in_features if m.role == "down" else m.out_features,
+    each=lambda m, c: m.in_features if m.path.endswith(tuple(c["feedforward_modules"])) else m.out_features,
     rate=1e-2,
     taught="ia3",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from peft_lab.atlas.base import AtlasType, Paper, Usual
+from peft_lab.atlas.base import AtlasType, Paper, Settings, Usual
 from peft_lab.models.module_groups import ModuleGroup
 from peft_lab.models.shapes import ModelShape
 
@@ -23,6 +23,13 @@ def _randlora(m: ModuleGroup, rank: int) -> int:
     short = min(m.in_features, m.out_features)
     bases = math.ceil(short / rank)
     return bases * (rank + short)
+
+
+def _tied(shape: ModelShape, groups: tuple[ModuleGroup, ...], c: Settings) -> int:
+    """A vector for each matrix, or fewer: a share of them is tied to others'."""
+    matrices = sum(group.count for group in groups)
+    vectors: int = max(1, round(matrices * (1.0 - c["weight_tying"])))
+    return vectors * int(c["u"])
 
 
 VERA = AtlasType(
@@ -122,8 +129,8 @@ TINYLORA = AtlasType(
     settings={"weight_tying": 0.0},
     differs="A tiny vector says how a few singular directions of W mix, through random matrices.",
     when="In reinforcement learning, where each example carries little information.",
-    form="u per matrix",
-    each=lambda m, c: c["u"],
+    form="u per matrix, or per group of matrices that share theirs",
+    once=_tied,
     rate=1e-2,
 )
 FROD = AtlasType(

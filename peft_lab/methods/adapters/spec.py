@@ -26,11 +26,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from peft_lab.methods.adapters import places
 from peft_lab.methods.base import Formula, MethodSpec, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
 from peft_lab.methods.shared import bottleneck, own_format, task_heads
 from peft_lab.models import heads
-from peft_lab.models.shapes import Mixture, ModelKind, ModelShape, ModuleGroup
+from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
     import torch
@@ -40,11 +41,13 @@ KNOBS = (
     Knob(
         "placement", "Placement", "choice", "houlsby",
         "houlsby: after the attention and after the feed-forward part. pfeiffer: after the feed-forward part only. "
-        "parallel: beside "
-        "the feed-forward part, reading its input.",
+        "parallel: beside the feed-forward part, reading its input. double_seq_bn: the adapters library's Houlsby, "
+        "with none on cross-attention. seq_bn: the adapters library's Pfeiffer, which reads the sum after the "
+        "feed-forward part, through the norm that follows if there is one. par_bn: the adapters library's parallel, "
+        "which reads the stream before the feed-forward part's norm.",
         usual="pfeiffer for half the parameters and time",
         paper="two per layer; Pfeiffer et al. 2020 found one enough, He et al. 2021 "
-        "preferred it beside the feed-forward part", choices=("houlsby", "pfeiffer", "parallel"),
+        "preferred it beside the feed-forward part", choices=("houlsby", "pfeiffer", "parallel", *places.LIBRARY),
     ),
     Knob(
         "bottleneck", "Bottleneck width m", "int", 64,
@@ -67,10 +70,10 @@ KNOBS = (
     ),
     Knob(
         "scale", "Parallel scale s", "float", 4.0,
-        "What the parallel adapter's output is multiplied by. The other placements add theirs as it is.",
+        "What a parallel adapter's output is multiplied by. The other placements add theirs as it is.",
         usual="4", paper="4 (He et al. 2021, section 4.5 and table 5)", min=0.1, max=16.0,
         stops=(0.5, 1, 2, 4, 8), advanced=True,
-        read_when=("placement", ("parallel",)),
+        read_when=("placement", places.SCALED),
     ),
 )  # fmt: skip
 
@@ -104,12 +107,9 @@ class Adapters(MethodSpec):
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         if not self.hosts(shape, values):
-            message = (
-                f"{shape.title} has no {_SUBLAYERS[-1]} that PEFT Lab recognises, so adapters have no place."
-            )
-            yield Problem("placement" if _has(shape, "o") else "model", message)
+            yield places.none(shape, values["placement"])
             return
-        yield from _place_problems(shape, values)
+        yield from places.problems(shape, values["placement"])
         if values["bottleneck"] >= shape.hidden:
             width = values["bottleneck"]
             message = (
@@ -118,22 +118,14 @@ class Adapters(MethodSpec):
             yield Problem("bottleneck", message, "warning")
 
     def hosts(self, shape: ModelShape, values: Values) -> list[tuple[ModuleGroup, ModuleGroup | None]]:
-        """The maps whose output is adapted, each with the map whose input a parallel adapter reads.
-
-        A mixture of experts is one host as a whole: what its experts' sum is added to is what an adapter reads.
-        """
-        roles = ("o", "down") if values["placement"] == "houlsby" else ("down",)
-        parallel = values["placement"] == "parallel"
-        found = [g for g in shape.groups if g.role in roles and not shape.mixture_of(g)]
-        single = [(group, _entrance(shape, group) if parallel else None) for group in found]
-        wholes = [_whole(shape, mixture) for mixture in shape.mixtures]
-        return [*single, *((whole, whole if parallel else None) for whole in wholes)]
+        """The maps whose output is adapted, each with the module whose input an adapter reads besides or instead."""
+        return places.hosts(shape, values["placement"])
 
     def formula(self, shape: ModelShape, values: Values) -> Formula:
         m = values["bottleneck"]
         terms = []
         for host, entrance in self.hosts(shape, values):
-            inputs, outputs = (entrance.in_features if entrance else host.out_features), host.out_features
+            inputs, outputs = places.inputs(host, entrance), host.out_features
             expression = (
                 rf"2 \cdot {m} \cdot {inputs} + {inputs} + {m}"
                 if inputs == outputs
@@ -144,8 +136,10 @@ class Adapters(MethodSpec):
         return Formula(r"\sum_{\text{places}} (2\,m\,d + d + m)", tuple(terms), added=total, stored=total)
 
     def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
-        parallel = values["placement"] == "parallel"
+        parallel = values["placement"] in places.SCALED
         size = {"width": values["bottleneck"], "hidden": shape.hidden, "parallel": int(parallel)}
+        if values["placement"] in places.ON_STREAM:
+            size["stream"] = 1
         return tuple(
             Part("bottleneck", "ffn" if parallel else host.path, values["nonlinearity"], size)
             for host, _ in self.hosts(shape, values)
@@ -166,9 +160,8 @@ class Adapters(MethodSpec):
         """
         prefix = _prefix(model, shape)
         hosts = [
-            (prefix + path, None if entrance is None else prefix + entrance.paths[index])
-            for host, entrance in self.hosts(shape, values)
-            for index, path in enumerate(host.paths)
+            tuple(None if path is None else prefix + path for path in place)
+            for place in places.paths(shape, values["placement"])
         ]
         _attach(model, name, {**_settings(values), "task_type": task_type, "hosts": hosts})
         own = {id(parameter) for parameter in bottleneck.parameters_of(model, name).values()}
@@ -238,11 +231,12 @@ def _attach(model: Any, name: str, config: dict[str, Any]) -> None:
     bottleneck.add(
         model,
         name,
-        [(host, source) for host, source in config["hosts"]],
+        [tuple(place) for place in config["hosts"]],
         width=config["bottleneck"],
         nonlinearity=config["nonlinearity"],
         std=config["init_std"],
-        scale=config["scale"] if config["placement"] == "parallel" else 1.0,
+        scale=config["scale"] if config["placement"] in places.SCALED else 1.0,
+        summed=config["placement"] in places.SUMMED,
     )
     _notes(model)[name] = config
 
@@ -253,54 +247,6 @@ def _notes(model: Any) -> dict[str, dict[str, Any]]:
         model._peft_lab_adapters = {}
     notes: dict[str, dict[str, Any]] = model._peft_lab_adapters
     return notes
-
-
-_SUBLAYERS = ("attention", "feed-forward part")
-
-
-def _has(shape: ModelShape, role: str) -> set[int]:
-    """The layers with an output map of that role, or a mixture in its place."""
-    own = {layer for g in shape.groups if g.role == role and not shape.mixture_of(g) for layer in g.layers}
-    return own | {layer for m in shape.mixtures if role == "down" for layer in m.layers}
-
-
-def _place_problems(shape: ModelShape, values: Values) -> Iterable[Problem]:
-    """Layers that get fewer adapters than the placement says, and where one stands on a mixture of experts."""
-    wanted = {"down": _SUBLAYERS[1]}
-    if values["placement"] == "houlsby":
-        wanted = {"o": _SUBLAYERS[0], **wanted}
-    for role, name in wanted.items():
-        without = shape.num_layers - len(_has(shape, role))
-        if without > 0:
-            got = "one adapter, not two" if len(wanted) > 1 else "no adapter"
-            yield Problem(
-                "placement",
-                f"{without} of the {shape.num_layers} layers of {shape.title} have no {name} that PEFT Lab "
-                f"recognises, and get {got}.",
-                "warning",
-            )
-    if shape.mixtures:
-        place = "beside" if values["placement"] == "parallel" else "after"
-        yield Problem(
-            "placement",
-            f"{shape.title} has {shape.mixtures[0].experts} experts in a feed-forward part: one adapter stands "
-            f"{place} "
-            "them all, on their sum, and none in a single expert.",
-            "warning",
-        )
-
-
-def _whole(shape: ModelShape, mixture: Mixture) -> ModuleGroup:
-    """A mixture of experts as a host: a module that is as wide at both ends as the stream."""
-    return ModuleGroup(mixture.path, "Mixture", mixture.layers, {"weight": (shape.hidden, shape.hidden)})
-
-
-def _entrance(shape: ModelShape, host: ModuleGroup) -> ModuleGroup:
-    """The first map of the feed-forward part that ends in ``host``: the nearest one before it in the model's order."""
-    before = shape.groups[: shape.groups.index(host)]
-    return next(
-        group for group in reversed(before) if group.role in ("up", "gate") and group.layers == host.layers
-    )
 
 
 def _prefix(model: torch.nn.Module, shape: ModelShape) -> str:

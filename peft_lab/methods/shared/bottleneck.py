@@ -6,7 +6,9 @@ keeps its class, ``generate``, its key/value cache and its checkpointing. The ho
 models apply next; in evaluation there is no difference to an adapter after it.
 
     sequential   y = h + U f(D h + b_d) + b_u                  h: the host's output
-    parallel     y = h + s (U f(D x + b_d) + b_u)              x: the input of the feed-forward part
+    parallel     y = h + s (U f(D x + b_d) + b_u)              x: the input of the feed-forward part, or the stream
+                                                               before its norm (the adapters library's)
+    summed       y = h + U f(D n(x + h) + b_d) + b_u           x: the stream; n: the norm after the sum, if there is one
 
 Several adapters can live on one model; ``set_active`` switches them, for the whole batch or row by row.
 Torch is imported inside the functions; the classes are made once, on first use.
@@ -14,7 +16,8 @@ Torch is imported inside the functions; the classes are made once, on first use.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +29,20 @@ if TYPE_CHECKING:
 CHILD = "bottleneck"  # attribute of the host module that holds its adapters
 NONLINEARITIES = ("relu", "gelu", "silu", "tanh")
 Active = str | tuple[str | None, ...] | None
+#: Paths of a host, of the module whose input an adapter reads (``None``: it reads the host's output), and of the norm
+#: that a summed adapter's input goes through.
+Place = tuple[str, str | None] | tuple[str, str | None, str | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """Hook before a module: its input is what adapters at a site read."""
+
+    site: Any
+    path: str
+
+    def __call__(self, module: Any, args: tuple[Any, ...]) -> None:
+        self.site.seen[self.path] = args[0]
 
 
 @cache
@@ -53,30 +70,30 @@ def _classes() -> tuple[type[Any], type[Any]]:
             return self.up(f(self.down(hidden.to(self.down.weight.dtype)))).to(hidden.dtype)
 
     class Site(nn.Module):
-        """All adapters at one host, by name. ``scale`` multiplies the parallel ones."""
+        """All adapters at one host, by name. ``scales`` multiply those that read an input."""
 
         def __init__(self) -> None:
             super().__init__()
             self.adapters = nn.ModuleDict()
             self.scales: dict[str, float] = {}
-            self.parallel: dict[str, bool] = {}
+            self.sources: dict[str, str | None] = {}
+            #: Of those that read the sum of input and output: the norm that it goes through.
+            self.norms: dict[str, Any] = {}
             self.active: Active = None
-            self.seen: torch.Tensor | None = None
-
-        def remember(self, module: Any, args: tuple[Any, ...]) -> None:
-            """Hook before the feed-forward part's first map: its input is the parallel adapters' input."""
-            self.seen = args[0]
+            self.seen: dict[str, torch.Tensor] = {}
 
         def forward(self, module: Any, args: tuple[Any, ...], output: Any) -> Any:
             """Hook after the host. A mixture of experts may give back more than its output, and that flattened."""
-            seen, self.seen = self.seen, None
+            seen, self.seen = self.seen, {}
             if self.active is None:
                 return output
             if isinstance(output, tuple):
                 return (self._rows(output[0], args[0], seen), *output[1:])
             return self._rows(output, args[0], seen)
 
-        def _rows(self, output: torch.Tensor, given: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
+        def _rows(
+            self, output: torch.Tensor, given: torch.Tensor, seen: Mapping[str, torch.Tensor]
+        ) -> torch.Tensor:
             """By the rows of ``given``, the host's input; output as it came."""
             shaped = output.reshape(*given.shape[:-1], output.shape[-1])
             if isinstance(self.active, str):
@@ -84,7 +101,7 @@ def _classes() -> tuple[type[Any], type[Any]]:
             return self._mixed(self.active or (), shaped, seen).reshape(output.shape)
 
         def _mixed(
-            self, active: tuple[str | None, ...], output: torch.Tensor, seen: torch.Tensor | None
+            self, active: tuple[str | None, ...], output: torch.Tensor, seen: Mapping[str, torch.Tensor]
         ) -> torch.Tensor:
             if len(active) != len(output):
                 raise BadInput(
@@ -97,14 +114,18 @@ def _classes() -> tuple[type[Any], type[Any]]:
                     continue
                 # All rows of one adapter at once: two small products for each adapter, not for each row.
                 rows = [row for row, other in enumerate(active) if other == name]
-                mixed[rows] = self._adapt(name, output[rows], None if seen is None else seen[rows])
+                mixed[rows] = self._adapt(name, output[rows], {path: x[rows] for path, x in seen.items()})
             return mixed
 
-        def _adapt(self, name: str, output: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
+        def _adapt(self, name: str, output: torch.Tensor, seen: Mapping[str, torch.Tensor]) -> torch.Tensor:
             if name not in self.adapters:
                 return output
-            source = seen if self.parallel[name] else output
-            return output + self.scales[name] * self.adapters[name](source)
+            source = self.sources[name]
+            read = output if source is None else seen[source]
+            if name in self.norms:
+                norm, read = self.norms[name], read + output
+                read = read if norm is None else norm(read)
+            return output + self.scales[name] * self.adapters[name](read)
 
     return Bottleneck, Site
 
@@ -112,26 +133,29 @@ def _classes() -> tuple[type[Any], type[Any]]:
 def add(
     model: torch.nn.Module,
     name: str,
-    hosts: Sequence[tuple[str, str | None]],
+    hosts: Sequence[Place],
     *,
     width: int,
     nonlinearity: str,
     std: float,
     scale: float = 1.0,
+    summed: bool = False,
 ) -> None:
     """Put a new adapter on a model, active on its own.
 
     Args:
         hosts: paths of modules (linear maps, whole feed-forward parts) whose output is adapted, each with the path of
-            the module whose input a parallel adapter reads, or ``None`` for a sequential adapter.
+            the module whose input a parallel adapter reads, or ``None`` for a sequential adapter. A summed one has
+            as the third the norm that the sum goes through, or ``None``.
         width: of the bottleneck.
         std: deviation of both matrices at the start; small, so that the model starts as it was.
+        summed: the adapters read the sum of that module's input and the host's output.
 
     Raises:
         BadInput: the name is taken or contains a dot, or the model has no such hosts.
     """
     modules = dict(model.named_modules())
-    absent = [path for pair in hosts for path in pair if path is not None and path not in modules]
+    absent = [path for place in hosts for path in place if path is not None and path not in modules]
     if absent:
         raise BadInput(f"This adapter belongs on another model: there is no '{absent[0]}' here.", "adapter")
     if name in names(model) or "." in name or not name:
@@ -139,19 +163,18 @@ def add(
             f"'{name}' cannot name a new adapter here: it is taken, empty or contains a dot.", "adapter"
         )
     make, _ = _classes()
-    for path, source in hosts:
+    for path, source, *norm in hosts:
         host = modules[path]
         site = _site(host)
-        reader = host if source is None else modules[source]
         outputs = _features(host, model)[1]
-        inputs = outputs if source is None else _features(reader, model)[0]
+        inputs = outputs if source is None or summed else _features(modules[source], model)[0]
         site.adapters[name] = make(inputs, outputs, width, nonlinearity, std, _device(host))
         site.scales[name] = scale
-        site.parallel[name] = source is not None
-        if source is not None and not any(
-            hook == site.remember for hook in reader._forward_pre_hooks.values()
-        ):
-            reader.register_forward_pre_hook(site.remember)
+        site.sources[name] = source
+        if summed:
+            site.norms[name] = modules[norm[0]] if norm and norm[0] is not None else None
+        if source is not None:
+            _read(modules[source], site, source)
     set_active(model, name)
 
 
@@ -209,8 +232,18 @@ def remove(model: torch.nn.Module) -> None:
         for module in model.modules():
             hooks: dict[int, Any]
             for hooks in (module._forward_hooks, module._forward_pre_hooks):
-                for key in [key for key, hook in hooks.items() if hook in (site, site.remember)]:
+                for key in [key for key, hook in hooks.items() if hook is site or _is_reader(hook, site)]:
                     del hooks[key]
+
+
+def _read(module: torch.nn.Module, site: Any, path: str) -> None:
+    """Note a module's input for a site, once, however many adapters there read it."""
+    if not any(_is_reader(hook, site) for hook in module._forward_pre_hooks.values()):
+        module.register_forward_pre_hook(Reader(site, path))
+
+
+def _is_reader(hook: Any, site: Any) -> bool:
+    return isinstance(hook, Reader) and hook.site is site
 
 
 def _site(host: torch.nn.Module) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from peft_lab import units
+from peft_lab.methods.adapters.places import SCALED, SUMMED, words
 from peft_lab.methods.knobs import read
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
@@ -37,9 +38,9 @@ def show(choice: Choice) -> None:
 
 
 def _placements(choice: Choice) -> None:
-    st.markdown(f"#### Three places for the same network {figures.badge(Source.COUNTED)}")
+    st.markdown(f"#### Places for the same network {figures.badge(Source.COUNTED)}")
     spec, shape = choice.spec, choice.shape
-    rows = []
+    rows, told = [], []
     for placement in spec.knob("placement").choices:
         values = {**choice.values, "placement": placement}
         if any(problem.level == "error" for problem in spec.problems(shape, values)):
@@ -49,13 +50,13 @@ def _placements(choice: Choice) -> None:
         lines = [line for line in finished_of(SLUG) if _trained_so(line, choice, values)]
         score = next((f"{line.after:.1%}" for line in lines if line.after is not None), "–")
         share = units.percent(100 * formula.trainable / (shape.total + formula.added))
+        told.append(f"{placement}: {words(placement)}.")
         rows.append((placement, f"{places:,}", f"{formula.trainable:,}", share, score))
     header = ("Placement", "Adapters", "Trained", "Of the model", "Latest score")
     figures.table(header, rows, numeric=range(1, 5))
     st.caption(
-        f"On {plain(shape.title)} with the current settings. Houlsby: after the attention and after the "
-        "feed-forward part. Pfeiffer: after the latter only. Parallel: beside it, from the same input. Scores are "
-        "those of finished runs with exactly these settings, on this task."
+        f"On {plain(shape.title)} with the current settings. {' '.join(told)} Scores are those of finished runs with "
+        "exactly these settings, on this task."
     )
 
 
@@ -107,10 +108,14 @@ def _added(found: dict[str, Any]) -> None:
 
 
 def _not_linear(found: dict[str, Any], run: RunSpec) -> None:
-    parallel = run.values.get("placement") == "parallel"
+    placement = run.values.get("placement")
+    parallel = placement in (*SCALED, *SUMMED)
     st.markdown(f"#### Why they cannot be merged {figures.badge(Source.MEASURED)}")
     place = (
-        "A parallel adapter runs from the feed-forward part's input to its output, past the nonlinearity in "
+        "This adapter reads the stream, not the output of the map before it alone, and is added to the stream, so "
+        "not even a linear one could be merged into a matrix. How far it is from linear can still be measured"
+        if placement in SUMMED
+        else "A parallel adapter runs from the feed-forward part's input to its output, past the nonlinearity in "
         "between, so not even a linear one could be merged into a matrix. How far it is from linear can still be "
         "measured"
         if parallel
