@@ -86,18 +86,7 @@ class Pool:
                     return
                 question, member = self._waiting.pop(key), self._idle.pop()
             question.answer.set_running_or_notify_cancel()
-            try:
-                inner = member.submit(question.function, *question.args)
-            except (
-                RuntimeError
-            ) as error:  # no process can be started: the app is closing, or the machine is full
-                with self._lock:
-                    self._idle.append(member)
-                    self._answers.pop(key, None)
-                question.answer.set_exception(
-                    RunError(f"No process could be started for this question: {error}.")
-                )
-                return
+            inner = member.submit(question.function, *question.args)
             inner.add_done_callback(partial(self._settle, key, question, member))
 
     def _next(self) -> str | None:
