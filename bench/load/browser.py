@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.proto.Navigation_pb2 import Navigation
 from streamlit.proto.Slider_pb2 import Slider
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from websockets.asyncio.client import ClientConnection, connect
@@ -200,6 +201,8 @@ class Browser:
                 self._drawing = True
                 self._stop_coming()
             self._script = message.new_session.page_script_hash
+        elif kind == "navigation":
+            await self._stand_on(message.navigation)
         elif kind == "page_info_changed":
             self._query = message.page_info_changed.query_string
         elif kind == "delta" and message.delta.WhichOneof("type") == "new_element":
@@ -213,6 +216,20 @@ class Browser:
             if message.script_finished == _FULL:
                 self._runs += 1
                 self._drawing = False
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _stand_on(self, navigation: Navigation) -> None:
+        """What is asked for from now on is asked of the page that was drawn, which has to be the one that was opened."""
+        self._script = navigation.page_script_hash
+        names = {
+            page.page_script_hash: "" if page.is_default else page.url_pathname
+            for page in navigation.app_pages
+        }
+        if names.get(self._script) != self._page:
+            self._lost = (
+                f"the page {self._page or 'home'} was asked for and {names.get(self._script)!r} drawn"
+            )
             async with self._changed:
                 self._changed.notify_all()
 
