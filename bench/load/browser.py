@@ -220,7 +220,7 @@ class Browser:
                 self._changed.notify_all()
 
     async def _stand_on(self, navigation: Navigation) -> None:
-        """What is asked for from now on is asked of the page that was drawn, which has to be the one that was opened."""
+        """What is asked from now on is asked of the page that was drawn, which has to be the one that it opened."""
         self._script = navigation.page_script_hash
         names = {
             page.page_script_hash: "" if page.is_default else page.url_pathname
