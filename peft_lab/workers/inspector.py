@@ -139,6 +139,7 @@ def _begin(home: str, threads: int | None, settings: Mapping[str, str | None]) -
         os.environ.pop(name, None)
         if value is not None:
             os.environ[name] = value
+    processes.give_way(processes.ANSWERS_AFTER)
     processes.settle_child(home, threads)
 
 

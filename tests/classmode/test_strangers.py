@@ -224,6 +224,12 @@ def test_the_owner_may(room: Room) -> None:
         assert "bob" not in str(store.root())
 
 
+def test_a_learners_run_says_that_it_gave_way_to_pages(room: Room) -> None:
+    with acting_for(room.ada):
+        kept = json.loads((store.get(room.run).folder / "record.json").read_text("utf-8"))
+    assert kept["niceness"] == min(19, processes.niceness() + processes.TRAINS_AFTER)
+
+
 def test_a_worker_process_answers_the_owner_and_not_the_next_one(room: Room) -> None:
     worker = Inspector()
     try:
