@@ -22,7 +22,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from peft_lab.ui.components.waiting import LOOK
+from peft_lab.ui.components.waiting import LOOKS
 
 _FILES = re.compile(r"""(?:src|href)=["']\./([\w./-]+\.(?:js|css))["']""")
 _FULL = ForwardMsg.FINISHED_SUCCESSFULLY
@@ -251,7 +251,7 @@ class Browser:
 
     def _come_back(self, fragment: str, every: float) -> None:
         self._stop(fragment)
-        if every == LOOK:
+        if every in LOOKS:
             self._waiting.add(fragment)
 
         async def work() -> None:

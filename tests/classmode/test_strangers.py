@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from peft_lab.teaching import predictions, roll
 from peft_lab.ui import pages
 from peft_lab.ui.runs import shown
 from peft_lab.ui.server import sessions
+from peft_lab.workers import processes
 from peft_lab.workers.inspector import Inspector
 from tests.ui.test_pages import opened
 
