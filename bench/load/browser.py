@@ -176,9 +176,15 @@ class Browser:
             try:
                 await asyncio.wait_for(self._changed.wait_for(lambda: met() or self._lost), PATIENCE)
             except TimeoutError:
-                raise Failed(f"no answer within {PATIENCE:.0f} s") from None
+                raise Failed(f"no answer within {PATIENCE:.0f} s: {self._standing()}") from None
         if self._lost:
             raise Failed(self._lost)
+
+    def _standing(self) -> str:
+        """What is still to come."""
+        if self._runs == self._asked:
+            return "the script has not run to its end"
+        return "the page is drawn again" if self._drawing else f"{len(self._waiting)} parts wait"
 
     async def _read(self, socket: ClientConnection) -> None:
         try:

@@ -39,8 +39,11 @@ _SETTINGS = (
 class Inspector:
     """One worker process and the answers it has given. Safe to use from any thread."""
 
-    def __init__(self, threads: int | None = 1, kept: int = KEPT) -> None:
-        self._threads = threads
+    def __init__(
+        self, threads: int | None = 1, kept: int = KEPT, after: int = processes.ANSWERS_AFTER
+    ) -> None:
+        """``after``: how far its process gives way to pages in a class (:func:`.processes.give_way`)."""
+        self._threads, self._after = threads, after
         self._kept = kept
         self._lock = threading.Lock()
         self._pool: LatePool | None = None
@@ -97,7 +100,7 @@ class Inspector:
         if self._pool is None:
             # As they are now, for who asks; when the process starts they may be others.
             settings = {name: os.environ.get(name) for name in _SETTINGS}
-            self._pool = LatePool(partial(_started, str(assets.home()), self._threads, settings))
+            self._pool = LatePool(partial(_started, str(assets.home()), self._threads, self._after, settings))
         return self._pool
 
     def _settle(self, key: str, pool: LatePool, inner: Future[Answer], outer: Future[Answer]) -> None:
@@ -133,13 +136,13 @@ def _started(*given: Any) -> ProcessPoolExecutor:
     return pool
 
 
-def _begin(home: str, threads: int | None, settings: Mapping[str, str | None]) -> None:
+def _begin(home: str, threads: int | None, after: int, settings: Mapping[str, str | None]) -> None:
     """Begin a worker with this process's settings: those of the fork server are of its own start."""
     for name, value in settings.items():
         os.environ.pop(name, None)
         if value is not None:
             os.environ[name] = value
-    processes.give_way(processes.ANSWERS_AFTER)
+    processes.give_way(after)
     processes.settle_child(home, threads)
 
 
@@ -165,7 +168,9 @@ class Worker(StrEnum):
 @cache
 def get_inspector(worker: Worker = Worker.COUNTING) -> Inspector:
     """This process's inspector of that name."""
-    return Inspector(threads=1 if worker is Worker.COUNTING else None)
+    if worker is Worker.COUNTING:  # a page that is drawn again waits for the count
+        return Inspector(threads=1, after=0)
+    return Inspector(threads=None)
 
 
 def ask(function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Answer:

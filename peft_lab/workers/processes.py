@@ -148,8 +148,8 @@ def settle_child(home: str, threads: int | None = None, orphaned: Callable[[], N
     torch.set_num_threads(threads or machine.cores())
 
 
-#: What is added to the niceness of processes in a class, where pages are drawn for everybody: a slider moved while
-#: somebody trains waits no longer, and where nobody moves one the training has the machine to itself as before.
+#: What is added to the niceness of a class's processes that pages do not wait for. A slider that is moved while
+#: somebody trains is then drawn first; while nobody moves one, the training has the machine to itself as before.
 ANSWERS_AFTER, TRAINS_AFTER = 5, 10
 
 

@@ -11,7 +11,7 @@ from peft_lab.classroom import mode
 from peft_lab.queue import child, worker
 from peft_lab.runs.record import niceness_of
 from peft_lab.workers import processes
-from peft_lab.workers.inspector import Inspector
+from peft_lab.workers.inspector import Worker, get_inspector
 
 from .conftest import CODE
 
@@ -48,19 +48,23 @@ def test_a_training_gives_way_in_a_class_only(tmp_path: Path, of_class: bool) ->
 
 
 @pytest.mark.parametrize("of_class", [True, False])
-def test_who_answers_gives_way_less(own_home: Path, monkeypatch: pytest.MonkeyPatch, of_class: bool) -> None:
+def test_who_answers_gives_way_less_and_who_counts_not_at_all(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch, of_class: bool
+) -> None:
     if of_class:
         monkeypatch.setenv(mode.VARIABLE, CODE)
     else:
         monkeypatch.delenv(mode.VARIABLE, raising=False)
-    asked = Inspector()
+    get_inspector.cache_clear()
+    answering, counting = get_inspector(Worker.ANSWERS), get_inspector(Worker.COUNTING)
     own = processes.niceness()
     try:
-        assert asked.submit(processes.niceness).result(SOON) == own + (
-            processes.ANSWERS_AFTER if of_class else 0
-        )
+        found = [each.submit(processes.niceness).result(SOON) for each in (answering, counting)]
     finally:
-        asked.close()
+        answering.close()
+        counting.close()
+        get_inspector.cache_clear()
+    assert found == [own + processes.ANSWERS_AFTER if of_class else own, own]
 
 
 def test_a_record_tells_of_the_process_that_trained_last() -> None:
