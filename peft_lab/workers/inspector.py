@@ -39,9 +39,7 @@ _SETTINGS = (
 class Inspector:
     """One worker process and the answers it has given. Safe to use from any thread."""
 
-    def __init__(
-        self, threads: int | None = 1, kept: int = KEPT, after: int = processes.ANSWERS_AFTER
-    ) -> None:
+    def __init__(self, threads: int | None = 1, kept: int = KEPT, after: int = 0) -> None:
         """``after``: how far its process gives way to pages in a class (:func:`.processes.give_way`)."""
         self._threads, self._after = threads, after
         self._kept = kept
@@ -168,9 +166,7 @@ class Worker(StrEnum):
 @cache
 def get_inspector(worker: Worker = Worker.COUNTING) -> Inspector:
     """This process's inspector of that name."""
-    if worker is Worker.COUNTING:  # a page that is drawn again waits for the count
-        return Inspector(threads=1, after=0)
-    return Inspector(threads=None)
+    return Inspector(threads=1 if worker is Worker.COUNTING else None)
 
 
 def ask(function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Answer:

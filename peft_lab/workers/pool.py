@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from peft_lab import machine
 from peft_lab.errors import AssetError, RunError
+from peft_lab.workers import processes
 from peft_lab.workers.inspector import Inspector, question_key
 
 Answer = TypeVar("Answer")
@@ -114,4 +115,4 @@ class Pool:
 def get_pool() -> Pool:
     """This process's pool, for simulations: a process for each core, two at least."""
     size = min(MOST_MEMBERS, max(2, machine.cores()))
-    return Pool([Inspector(threads=1) for _ in range(size)])
+    return Pool([Inspector(threads=1, after=processes.SIMULATES_AFTER) for _ in range(size)])

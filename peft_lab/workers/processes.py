@@ -150,7 +150,7 @@ def settle_child(home: str, threads: int | None = None, orphaned: Callable[[], N
 
 #: What is added to the niceness of a class's processes that pages do not wait for. A slider that is moved while
 #: somebody trains is then drawn first; while nobody moves one, the training has the machine to itself as before.
-ANSWERS_AFTER, TRAINS_AFTER = 5, 10
+SIMULATES_AFTER, TRAINS_AFTER = 5, 10
 
 
 def niceness() -> int:

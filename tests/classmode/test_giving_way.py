@@ -1,17 +1,18 @@
-"""In a class what is counted and trained has the processor after the pages; elsewhere nothing gives way."""
+"""In a class what is simulated and trained has the processor after the pages; elsewhere nothing gives way."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from peft_lab.classroom import mode
 from peft_lab.queue import child, worker
 from peft_lab.runs.record import niceness_of
-from peft_lab.workers import processes
-from peft_lab.workers.inspector import Worker, get_inspector
+from peft_lab.workers import pool, processes
+from peft_lab.workers.inspector import Inspector
 
 from .conftest import CODE
 
@@ -48,23 +49,30 @@ def test_a_training_gives_way_in_a_class_only(tmp_path: Path, of_class: bool) ->
 
 
 @pytest.mark.parametrize("of_class", [True, False])
-def test_who_answers_gives_way_less_and_who_counts_not_at_all(
+def test_who_simulates_gives_way_less_and_who_counts_not_at_all(
     own_home: Path, monkeypatch: pytest.MonkeyPatch, of_class: bool
 ) -> None:
     if of_class:
         monkeypatch.setenv(mode.VARIABLE, CODE)
     else:
         monkeypatch.delenv(mode.VARIABLE, raising=False)
-    get_inspector.cache_clear()
-    answering, counting = get_inspector(Worker.ANSWERS), get_inspector(Worker.COUNTING)
+    made: list[Inspector] = []
+
+    def noted(*args: Any, **kwargs: Any) -> Inspector:
+        made.append(Inspector(*args, **kwargs))
+        return made[-1]
+
+    monkeypatch.setattr(pool, "Inspector", noted)
+    counting, simulating = Inspector(), pool.get_pool.__wrapped__()
     own = processes.niceness()
     try:
-        found = [each.submit(processes.niceness).result(SOON) for each in (answering, counting)]
+        found = [
+            simulating.submit(0, processes.niceness).result(SOON), counting.submit(processes.niceness).result(SOON),
+        ]  # fmt: skip
     finally:
-        answering.close()
-        counting.close()
-        get_inspector.cache_clear()
-    assert found == [own + processes.ANSWERS_AFTER if of_class else own, own]
+        for each in (counting, *made):
+            each.close()
+    assert found == [own + processes.SIMULATES_AFTER if of_class else own, own]
 
 
 def test_a_record_tells_of_the_process_that_trained_last() -> None:
