@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 _ATTEMPTS = 2  # the fork server may be lost while it is asked for a child; asking again starts a new one
@@ -91,7 +92,7 @@ class LatePool:
             pool.shutdown(wait=False, cancel_futures=True)
             return
         for question, inner in handed_over:
-            inner.add_done_callback(lambda done, outer=question.answer: _pass_on(done, outer))
+            inner.add_done_callback(partial(_pass_on, question.answer))
 
     def _started(self) -> Executor:
         for _ in range(_ATTEMPTS - 1):
@@ -130,7 +131,7 @@ def _handed_over(pool: Executor, question: _Question) -> Future[Any]:
         return failed
 
 
-def _pass_on(done: Future[Any], outer: Future[Any]) -> None:
+def _pass_on(outer: Future[Any], done: Future[Any]) -> None:
     if done is outer:
         return
     if done.cancelled():

@@ -54,7 +54,9 @@ def server(tmp_path: Path, empty_class: Path, monkeypatch: pytest.MonkeyPatch) -
     shutil.copytree(tmp_path / "allowed" / "bert", tmp_path / "secret" / "bert")
     monkeypatch.setenv(folders.VARIABLE, str(tmp_path / "allowed"))
     monkeypatch.chdir(tmp_path)
-    get_inspector(Worker.MODELS).ask(machine.cores)  # pages do not wait long for a name, nor for a process to start
+    get_inspector(Worker.MODELS).ask(
+        machine.cores
+    )  # pages do not wait long for a name, nor for a process to start
     return tmp_path
 
 
