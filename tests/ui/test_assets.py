@@ -83,7 +83,7 @@ def test_a_file_is_compressed_once_for_all_who_ask_at_once(monkeypatch: pytest.M
         compressed.append(len(data))
         return original(data, level, mtime=mtime)
 
-    monkeypatch.setattr(assets.gzip, "compress", counted)
+    monkeypatch.setattr(gzip, "compress", counted)
     made = assets.Assets(Starlette(routes=[Route("/{path:path}", below)]))
     bodies: list[bytes] = []
 

@@ -17,7 +17,9 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from peft_lab.ui.components.parts import part
 
 LOOKS = (0.25, 0.4375, 0.875, 1.75)  # seconds between looks at an answer that is still to come
-MOST = 32  # looks a second, of all pages together, as far as these intervals allow
+#: Looks a second of all pages together, if all had the interval that a page gets. An interval stays what it was when
+#: its page began to wait, so thirty that come one after the other look 40 times a second, not 120.
+MOST = 16
 _lock = threading.Lock()
 _waiting: dict[str, tuple[Future[Any], ...]] = {}  # by session
 
