@@ -7,10 +7,14 @@ would take the folder ``pages`` for its own list of pages and show their file na
 import streamlit as st
 
 from peft_lab.ui import pages, shell
-from peft_lab.ui.server import ending, guard
+from peft_lab.ui.server import assets, ending, guard
 from peft_lab.ui.shell import dress
 
 if __name__ == "__main__":  # run as the script itself, as Streamlit's AppTest does
     shell.run_app()
 else:
-    app = st.App(pages.MAIN, middleware=guard.middleware() + dress.middleware(), lifespan=ending.in_order)
+    app = st.App(
+        pages.MAIN,
+        middleware=guard.middleware() + assets.middleware() + dress.middleware(),
+        lifespan=ending.in_order,
+    )

@@ -15,13 +15,14 @@ from urllib.parse import quote, urlsplit
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.proto.Navigation_pb2 import Navigation
 from streamlit.proto.Slider_pb2 import Slider
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from peft_lab.ui.components.waiting import LOOK
+from peft_lab.ui.components.waiting import LOOKS
 
 _FILES = re.compile(r"""(?:src|href)=["']\./([\w./-]+\.(?:js|css))["']""")
 _FULL = ForwardMsg.FINISHED_SUCCESSFULLY
@@ -175,9 +176,15 @@ class Browser:
             try:
                 await asyncio.wait_for(self._changed.wait_for(lambda: met() or self._lost), PATIENCE)
             except TimeoutError:
-                raise Failed(f"no answer within {PATIENCE:.0f} s") from None
+                raise Failed(f"no answer within {PATIENCE:.0f} s: {self._standing()}") from None
         if self._lost:
             raise Failed(self._lost)
+
+    def _standing(self) -> str:
+        """What is still to come."""
+        if self._runs == self._asked:
+            return "the script has not run to its end"
+        return "the page is drawn again" if self._drawing else f"{len(self._waiting)} parts wait"
 
     async def _read(self, socket: ClientConnection) -> None:
         try:
@@ -200,6 +207,8 @@ class Browser:
                 self._drawing = True
                 self._stop_coming()
             self._script = message.new_session.page_script_hash
+        elif kind == "navigation":
+            await self._stand_on(message.navigation)
         elif kind == "page_info_changed":
             self._query = message.page_info_changed.query_string
         elif kind == "delta" and message.delta.WhichOneof("type") == "new_element":
@@ -213,6 +222,20 @@ class Browser:
             if message.script_finished == _FULL:
                 self._runs += 1
                 self._drawing = False
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _stand_on(self, navigation: Navigation) -> None:
+        """What is asked from now on is asked of the page that was drawn, which has to be the one that it opened."""
+        self._script = navigation.page_script_hash
+        names = {
+            page.page_script_hash: "" if page.is_default else page.url_pathname
+            for page in navigation.app_pages
+        }
+        if names.get(self._script) != self._page:
+            self._lost = (
+                f"the page {self._page or 'home'} was asked for and {names.get(self._script)!r} drawn"
+            )
             async with self._changed:
                 self._changed.notify_all()
 
@@ -234,7 +257,7 @@ class Browser:
 
     def _come_back(self, fragment: str, every: float) -> None:
         self._stop(fragment)
-        if every == LOOK:
+        if every in LOOKS:
             self._waiting.add(fragment)
 
         async def work() -> None:

@@ -84,6 +84,20 @@ class ModuleGroup:
         """The modules' paths, the layer's number filled in."""
         return tuple(self.path.replace("{}", str(index)) for index in self.layers) or (self.path,)
 
+    def ends(self, name: str) -> bool:
+        """Whether any of the modules' paths is this name, or ends so after a dot.
+
+        Pages ask this some thousand times for one drawing, so it is not asked of every layer where all answer alike:
+
+        >>> up = ModuleGroup("h.{}.mlp.c_fc", "Conv1D", tuple(range(80)), {"weight": (768, 3072)})
+        >>> up.ends("c_fc"), up.ends("fc"), up.ends("79.mlp.c_fc"), up.ends("80.mlp.c_fc")
+        (True, False, True, False)
+        """
+        tail, ending = self.path.rpartition("{}")[2], "." + name
+        if len(ending) <= len(tail):
+            return tail.endswith(ending)
+        return any(path == name or path.endswith(ending) for path in self.paths)
+
     @property
     def in_features(self) -> int:
         """Inputs of a matrix. ``Conv1D`` (GPT-2) stores (in, out), ``Linear`` (out, in), ``Embedding`` (rows, dim)."""

@@ -149,7 +149,7 @@ class ModelShape:
         return tuple(dict.fromkeys(names))
 
     def _ending(self, name: str) -> tuple[ModuleGroup, ...]:
-        return tuple(g for g in self.groups if any(p == name or p.endswith("." + name) for p in g.paths))
+        return tuple(group for group in self.groups if group.ends(name))
 
     def match(self, targets: Iterable[str] | str, layers: Iterable[int] | None = None) -> Match:
         """Which modules PEFT adapts for these names: equal to the path or its ending after a dot.

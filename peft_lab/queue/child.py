@@ -83,11 +83,17 @@ class Child:
         return f": {lines[-1]}" if lines else ""
 
 
+def _main(folder: str, home: str, turn: float) -> None:
+    """In the process: beside a class it trains, elsewhere nobody waits for anything else."""
+    processes.give_way(processes.TRAINS_AFTER)
+    worker.main(folder, home, turn)
+
+
 def _made(run: Run, turn: float) -> Any:
     making: Any = processes.context()
     for attempt in range(_ATTEMPTS):
         given = (str(run.folder), str(assets.home()), turn)
-        process = making.Process(target=worker.main, args=given, name=run.id, daemon=True)
+        process = making.Process(target=_main, args=given, name=run.id, daemon=True)
         try:
             process.start()
             return process

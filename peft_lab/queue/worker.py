@@ -28,7 +28,7 @@ def main(folder: str, home: str, turn: float, threads: int | None = None) -> Non
         processes.settle_child(home, threads, orphaned=stopping.end_soon)
         with hold.training(run, turn) as mine, acting_for(places.asker_of(run.folder)):
             if mine:
-                run.log.emit("worker", owner=owners.myself().to_dict())
+                run.log.emit("worker", owner=owners.myself().to_dict(), niceness=processes.niceness())
                 _end(run, *_trained(run))
     except OSError as error:
         code = storage.number(error)

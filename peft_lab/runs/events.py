@@ -5,7 +5,7 @@ Every event has ``type`` and ``time`` (seconds since 1970). Types and their fiel
     queued      owner {pid, started, host, name} (owners.py): the process whose queue holds the run; carrier, where
                 an engine such as Ray carries it out
     starting    the child is being made
-    worker      owner {pid, started, host, name}: the child
+    worker      owner {pid, started, host, name}: the child; niceness, as the system has it
     phase       name: what the child is busy with before the first step
     ready       trainable, total, head, dtype, device, rows, values, learning_rate
     step        step (from 1), loss, lr, grad_norm, tokens (real ones in the batch), seconds (of this step), tracked

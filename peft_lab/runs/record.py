@@ -63,12 +63,23 @@ def result(run: Run, further: Sequence[Event] = ()) -> dict[str, Any]:
     adapter = str(run.adapter) if (run.adapter / "adapter_config.json").exists() else None
     weights = run.adapter / "adapter_model.safetensors"
     stored = weights.stat().st_size if weights.exists() else None
-    return {**record_of(run.id, spec, seen, adapter, stored), "inputs": inputs_of(events)}
+    return {
+        **record_of(run.id, spec, seen, adapter, stored),
+        "inputs": inputs_of(events),
+        "niceness": niceness_of(events),
+    }
 
 
 def inputs_of(events: Sequence[Event]) -> dict[str, dict[str, str]] | None:
     """SHA-256 of the files the run was made from; ``None`` for one that ended before, or is older than their record."""
     return next((event["files"] for event in events if event["type"] == "inputs"), None)
+
+
+def niceness_of(events: Sequence[Event]) -> int | None:
+    """Of the process that trained last: seconds of one above 0 are those left over by others. ``None`` where it was
+    not noted."""
+    found = next((event.get("niceness") for event in reversed(events) if event["type"] == "worker"), None)
+    return found if isinstance(found, int) else None
 
 
 def _metric(evaluation: Evaluation | None, name: str) -> float | None:

@@ -3,7 +3,8 @@
     report = inspector.ask(counting.count, "gpt2", "lora", {"r": 8})
 
 A question is a module-level function with JSON-able arguments or dataclasses. Answers are kept by value, equal
-questions that are under way are joined, and a process that dies fails only the questions it had.
+questions that are under way are joined, and a process that dies fails only the questions it had. Nobody waits for
+a process to start: the answer takes so much longer.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from peft_lab import machine
@@ -25,6 +26,7 @@ from peft_lab.assets import store as assets
 from peft_lab.classroom import asking, folders, mode
 from peft_lab.errors import RunError, SimulationError, Unsupported
 from peft_lab.workers import processes
+from peft_lab.workers.late import LatePool, NotStarted
 
 Answer = TypeVar("Answer")
 KEPT = 256
@@ -37,15 +39,16 @@ _SETTINGS = (
 class Inspector:
     """One worker process and the answers it has given. Safe to use from any thread."""
 
-    def __init__(self, threads: int | None = 1, kept: int = KEPT) -> None:
-        self._threads = threads
+    def __init__(self, threads: int | None = 1, kept: int = KEPT, after: int = 0) -> None:
+        """``after``: how far its process gives way to pages in a class (:func:`.processes.give_way`)."""
+        self._threads, self._after = threads, after
         self._kept = kept
         self._lock = threading.Lock()
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool: LatePool | None = None
         self._answers: OrderedDict[str, Future[Any]] = OrderedDict()
 
     def submit(self, function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Future[Answer]:
-        """The answer as a future. Errors of this package come back as themselves; see :meth:`ask`."""
+        """The answer as a future, at once. Errors of this package come back as themselves; see :meth:`ask`."""
         key = question_key(function, args, kwargs)
         call: tuple[Callable[..., Any], tuple[Any, ...]] = (function, args)
         if asking.is_in_person(function):
@@ -60,13 +63,14 @@ class Inspector:
             self._answers[key] = outer
             while len(self._answers) > self._kept:
                 self._answers.popitem(last=False)
+            pool = self._running_pool()
             try:
-                inner = self._running_pool().submit(call[0], *call[1], **kwargs)
+                inner = pool.submit(call[0], *call[1], **kwargs)
             except BrokenProcessPool:
                 # It died since the last question, which nobody had to notice; a new one takes this question.
                 self._pool = None
-                inner = self._running_pool().submit(call[0], *call[1], **kwargs)
-        pool = self._pool
+                pool = self._running_pool()
+                inner = pool.submit(call[0], *call[1], **kwargs)
         inner.add_done_callback(lambda done: self._settle(key, pool, done, outer))
         return outer
 
@@ -74,7 +78,7 @@ class Inspector:
         """The answer, waited for.
 
         Raises:
-            PeftLabError: whatever the function raises. RunError: the worker process died.
+            PeftLabError: whatever the function raises. RunError: the worker process died, or could not be started.
         """
         return self.submit(function, *args, **kwargs).result()
 
@@ -84,30 +88,29 @@ class Inspector:
             self._answers.clear()
 
     def close(self) -> None:
-        """End the worker process."""
+        """End the worker process; a later question starts another."""
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.close()
 
-    def _running_pool(self) -> ProcessPoolExecutor:
+    def _running_pool(self) -> LatePool:
         if self._pool is None:
+            # As they are now, for who asks; when the process starts they may be others.
             settings = {name: os.environ.get(name) for name in _SETTINGS}
-            self._pool = ProcessPoolExecutor(
-                1, processes.context(), _begin, (str(assets.home()), self._threads, settings)
-            )
+            self._pool = LatePool(partial(_started, str(assets.home()), self._threads, self._after, settings))
         return self._pool
 
-    def _settle(
-        self, key: str, pool: ProcessPoolExecutor | None, inner: Future[Answer], outer: Future[Answer]
-    ) -> None:
+    def _settle(self, key: str, pool: LatePool, inner: Future[Answer], outer: Future[Answer]) -> None:
         error = (
             RunError("The question was dropped: the app is closing.")
             if inner.cancelled()
             else inner.exception()
         )
-        broken = isinstance(error, BrokenProcessPool)
-        if broken:
+        broken = isinstance(error, BrokenProcessPool | NotStarted)
+        if isinstance(error, NotStarted):
+            error = RunError(f"No process could be started for this question: {error}.")
+        elif broken:
             error = RunError("The process that answers questions about models was ended; try again.")
         if error is None:
             outer.set_result(inner.result())
@@ -124,12 +127,20 @@ class Inspector:
         outer.set_exception(error)
 
 
-def _begin(home: str, threads: int | None, settings: Mapping[str, str | None]) -> None:
+def _started(*given: Any) -> ProcessPoolExecutor:
+    """A pool whose process is there. It is made with the first question, which is one of no interest."""
+    pool = ProcessPoolExecutor(1, processes.context(), _begin, given)
+    pool.submit(os.getpid)
+    return pool
+
+
+def _begin(home: str, threads: int | None, after: int, settings: Mapping[str, str | None]) -> None:
     """Begin a worker with this process's settings: those of the fork server are of its own start."""
     for name, value in settings.items():
         os.environ.pop(name, None)
         if value is not None:
             os.environ[name] = value
+    processes.give_way(after)
     processes.settle_child(home, threads)
 
 
@@ -171,4 +182,4 @@ def submit(function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Future
 def warm() -> None:
     """Start the fork server and the counting process in the background. Returns at once."""
     processes.start_server()
-    threading.Thread(target=ask, args=(machine.cores,), name="inspector-warm", daemon=True).start()
+    submit(machine.cores)

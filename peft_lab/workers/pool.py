@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from peft_lab import machine
 from peft_lab.errors import AssetError, RunError
+from peft_lab.workers import processes
 from peft_lab.workers.inspector import Inspector, question_key
 
 Answer = TypeVar("Answer")
@@ -86,18 +87,7 @@ class Pool:
                     return
                 question, member = self._waiting.pop(key), self._idle.pop()
             question.answer.set_running_or_notify_cancel()
-            try:
-                inner = member.submit(question.function, *question.args)
-            except (
-                RuntimeError
-            ) as error:  # no process can be started: the app is closing, or the machine is full
-                with self._lock:
-                    self._idle.append(member)
-                    self._answers.pop(key, None)
-                question.answer.set_exception(
-                    RunError(f"No process could be started for this question: {error}.")
-                )
-                return
+            inner = member.submit(question.function, *question.args)
             inner.add_done_callback(partial(self._settle, key, question, member))
 
     def _next(self) -> str | None:
@@ -125,4 +115,4 @@ class Pool:
 def get_pool() -> Pool:
     """This process's pool, for simulations: a process for each core, two at least."""
     size = min(MOST_MEMBERS, max(2, machine.cores()))
-    return Pool([Inspector(threads=1) for _ in range(size)])
+    return Pool([Inspector(threads=1, after=processes.SIMULATES_AFTER) for _ in range(size)])

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab import machine
+from peft_lab.classroom import mode
 from peft_lab.replacing import Replacement
 
 # By module name, because the fork server knows nothing else. Transformers loads lazily, so its parts are named.
@@ -145,6 +146,22 @@ def settle_child(home: str, threads: int | None = None, orphaned: Callable[[], N
     import torch
 
     torch.set_num_threads(threads or machine.cores())
+
+
+#: What is added to the niceness of a class's processes that pages do not wait for. A slider that is moved while
+#: somebody trains is then drawn first; while nobody moves one, the training has the machine to itself as before.
+SIMULATES_AFTER, TRAINS_AFTER = 5, 10
+
+
+def niceness() -> int:
+    """This process's, 0 by default; 19 gives way to all others. 0 where the system has none."""
+    return os.nice(0) if hasattr(os, "nice") else 0
+
+
+def give_way(by: int) -> None:
+    """Have the processor after others of this machine, in a class."""
+    if mode.on() and hasattr(os, "nice"):
+        os.nice(by)
 
 
 def _watch_parent(orphaned: Callable[[], None] | None) -> None:

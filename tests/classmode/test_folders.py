@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from peft_lab import machine
 from peft_lab.classroom import folders, mode
 from peft_lab.classroom.asking import acting_for
 from peft_lab.errors import BadInput, PeftLabError
@@ -53,6 +54,9 @@ def server(tmp_path: Path, empty_class: Path, monkeypatch: pytest.MonkeyPatch) -
     shutil.copytree(tmp_path / "allowed" / "bert", tmp_path / "secret" / "bert")
     monkeypatch.setenv(folders.VARIABLE, str(tmp_path / "allowed"))
     monkeypatch.chdir(tmp_path)
+    get_inspector(Worker.MODELS).ask(
+        machine.cores
+    )  # pages do not wait long for a name, nor for a process to start
     return tmp_path
 
 

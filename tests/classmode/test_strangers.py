@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from peft_lab.teaching import predictions, roll
 from peft_lab.ui import pages
 from peft_lab.ui.runs import shown
 from peft_lab.ui.server import sessions
+from peft_lab.workers import processes
 from peft_lab.workers.inspector import Inspector
 from tests.ui.test_pages import opened
 
@@ -222,6 +224,12 @@ def test_the_owner_may(room: Room) -> None:
         with pytest.raises(BadInput, match="is done"):
             get_queue().go_on(room.run)
         assert "bob" not in str(store.root())
+
+
+def test_a_learners_run_says_that_it_gave_way_to_pages(room: Room) -> None:
+    with acting_for(room.ada):
+        kept = json.loads((store.get(room.run).folder / "record.json").read_text("utf-8"))
+    assert kept["niceness"] == min(19, processes.niceness() + processes.TRAINS_AFTER)
 
 
 def test_a_worker_process_answers_the_owner_and_not_the_next_one(room: Room) -> None:

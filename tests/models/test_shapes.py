@@ -48,6 +48,17 @@ def test_every_matrix_of_a_block_has_a_role(name: str, roles: set[str]) -> None:
     assert all(group.role for group in shape.matrices if group.layers)
 
 
+SEGMENTS = st.sampled_from(["a", "b", "ab", "{}", "0", "1", "10", ""])
+PATHS = st.lists(SEGMENTS, min_size=1, max_size=5).map(".".join)
+
+
+@given(path=PATHS, layers=st.sampled_from([(), (0,), (0, 1), (1, 10)]), name=PATHS)
+def test_a_name_hits_what_ends_so(path: str, layers: tuple[int, ...], name: str) -> None:
+    group = ModuleGroup(path, "Linear", layers, {"weight": (2, 3)})
+    for asked in (name, name.replace("{}", "1"), path.partition(".")[2], path.replace("{}", "1"), path[1:]):
+        assert group.ends(asked) == any(one == asked or one.endswith(f".{asked}") for one in group.paths)
+
+
 def test_roles_tell_berts_two_output_maps_apart() -> None:
     block = SHAPES["bert-base"].block
     assert (block["o"].in_features, block["o"].out_features) == (768, 768)

@@ -9,7 +9,7 @@ import pytest
 
 from peft_lab.errors import BadInput, RunError
 from peft_lab.workers.inspector import Inspector
-from peft_lab.workers.pool import Pool
+from peft_lab.workers.pool import WAITING, Pool
 
 
 class Member:
@@ -93,6 +93,22 @@ def test_old_answers_are_dropped() -> None:
     alone.submit(0, double, 2)
     one.open.set_result(4)
     assert alone.submit(0, double, 1) is not first
+
+
+def test_all_that_wait_hear_of_a_member_that_takes_nothing_any_more() -> None:
+    class Full(Member):
+        def submit(self, function: Any, *args: Any) -> Future[Any]:
+            answer = super().submit(function, *args)
+            if len(self.asked) > 1:
+                answer.set_exception(RunError("full"))
+            return answer
+
+    one = Full()
+    alone = pool(one)
+    asked = [alone.submit(0, double, number) for number in range(WAITING + 1)]
+    one.open.set_result(0)
+    assert asked[0].result(0) == 0
+    assert all(isinstance(future.exception(0), RunError) for future in asked[1:])
 
 
 def test_real_processes_answer() -> None:

@@ -1,21 +1,32 @@
-"""Answers from another process that may take a while: the page is drawn without and comes back by itself."""
+"""Answers from another process that may take a while: the page is drawn without and comes back by itself.
+
+Every look costs the server some milliseconds, whatever is seen: a run of the script, if only of one part. Where many
+wait, as when a class opens its first page, they look less often, or they would be what they wait for.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from peft_lab.ui.components.parts import part
 
-LOOK = 0.25  # seconds between looks at an answer that is still to come
+LOOKS = (0.25, 0.4375, 0.875, 1.75)  # seconds between looks at an answer that is still to come
+#: Looks a second of all pages together, if all had the interval that a page gets. An interval stays what it was when
+#: its page began to wait, so thirty that come one after the other look 40 times a second, not 120.
+MOST = 16
+_lock = threading.Lock()
+_waiting: dict[str, tuple[Future[Any], ...]] = {}  # by session
 
 
 def come_back(asked: Sequence[Future[Any]]) -> None:
     """Draw the page again as soon as another of the answers is there. Does nothing when all are."""
-    open_ = [future for future in asked if not future.done()]
+    open_ = tuple(future for future in asked if not future.done())
     if not open_:
         return
 
@@ -23,4 +34,19 @@ def come_back(asked: Sequence[Future[Any]]) -> None:
         if any(future.done() for future in open_):
             st.rerun()
 
-    part(watch, every=LOOK)
+    part(watch, every=every(_pages_waiting(open_)))
+
+
+def every(pages: int) -> float:
+    """Seconds between the looks of each, while so many pages wait."""
+    return next((seconds for seconds in LOOKS if pages / seconds <= MOST), LOOKS[-1])
+
+
+def _pages_waiting(open_: tuple[Future[Any], ...]) -> int:
+    """This one, and those that wait for what has not come yet."""
+    context = get_script_run_ctx(suppress_warning=True)
+    with _lock:
+        for session in [name for name, asked in _waiting.items() if any(one.done() for one in asked)]:
+            del _waiting[session]
+        _waiting[context.session_id if context is not None else ""] = open_
+        return len(_waiting)

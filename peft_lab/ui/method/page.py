@@ -5,6 +5,7 @@ Page files only add the words."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import streamlit as st
 
@@ -67,7 +68,8 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
             with st.container(border=True, key="knobs"):
                 choice = knobs_card(spec, first_model)
             foot = st.container(key="bench-foot")
-        report = _count(choice, PATIENCE if st.session_state.get(_DRAWN) == slug else 0)
+        counted = _ask(choice)
+        report = _count(counted, PATIENCE if st.session_state.get(_DRAWN) == slug else 0)
         expected = expect(choice)
         with figures:
             headline(choice, report, expected)
@@ -80,8 +82,7 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
             train_bar(choice, tab == TRAIN)
     if report is not None:
         st.session_state[_DRAWN] = slug
-    if expected.answer is not None:
-        come_back([expected.answer])
+    come_back([asked for asked in (counted, expected.answer) if asked is not None])
     keep_mark()
     state.write_address(
         address(choice, first_model) | training_address(choice) | {"tab": (tab.lower(), "idea")}
@@ -116,15 +117,19 @@ def _needed(report: CountReport | None) -> CountReport:
     return report
 
 
-def _count(choice: Choice, patience: float) -> CountReport | None:
-    """The count, waited for briefly. While the counting process is still at it, the page goes on without."""
+def _ask(choice: Choice) -> Future[CountReport] | None:
     if not choice.valid:
         return None
-    asked = inspector.submit(count, choice.entry.name, choice.spec.slug, dict(choice.values))
+    return inspector.submit(count, choice.entry.name, choice.spec.slug, dict(choice.values))
+
+
+def _count(asked: Future[CountReport] | None, patience: float) -> CountReport | None:
+    """The count, waited for briefly. While the counting process is still at it, the page goes on without."""
+    if asked is None:
+        return None
     try:
         return asked.result(timeout=patience)
     except TimeoutError:
-        come_back([asked])
         return None
     except PeftLabError as error:
         st.error(plain(error))

@@ -1,4 +1,4 @@
-"""How the server ends when it is asked to (SIGTERM)."""
+"""How the server begins, and how it ends when it is asked to (SIGTERM)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from typing import Any
 import peft_lab
 from peft_lab import journal
 from peft_lab.classroom import mode
-from peft_lab.ui.server import downloads
+from peft_lab.ui.server import beginning, downloads
 
 
 @asynccontextmanager
 async def in_order(app: Any) -> AsyncIterator[None]:
-    """A lifespan for ``st.App`` that lets the interpreter end as after its last line.
+    """A lifespan for ``st.App``, with what :mod:`.beginning` makes ready, that lets the interpreter end as after its
+    last line.
 
     Uvicorn stops the server on SIGTERM and then sends itself the signal once more, which would kill the process before
     its exit handlers ran: the semaphores of worker processes would stay behind. By then nothing is left to be stopped.
     """
     journal.note("server started", version=peft_lab.__version__, of_class=mode.on())
+    beginning.begin()
     with downloads.noted():
         yield
     journal.note("server ended")
