@@ -1,19 +1,14 @@
 """A sweep carried out: every run once, whatever happened to whoever carried it out before.
 
-Nothing is written down but the runs themselves. A sweep's run is known by what it trains, as a comparison's is; so the
-same file again finds what is done, goes on with what was cut off, and begins what is missing.
+Of how far it is nothing is written down but the runs themselves. A sweep's run is known by what it trains, as a
+comparison's is; so the same file again finds what is done, goes on with what was cut off, and begins what is missing.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from peft_lab.compare.found import runs_of, status_of
 from peft_lab.errors import BadInput, PeftLabError, RunError
@@ -22,6 +17,7 @@ from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.summary import DAMAGED
 from peft_lab.runs.view import Status
+from peft_lab.sweeping import store as keeping
 from peft_lab.sweeping.executor import Executor
 
 POLL = 0.2  # seconds
@@ -70,7 +66,7 @@ def carry_out(
     Raises:
         RunError: another process carries out this sweep.
     """
-    with _alone(specs):
+    with keeping.keep(specs).claimed():
         rows = [_Standing(spec, run) for spec, run in zip(specs, runs_of(specs), strict=True)]
         while not stop():
             executor.look()
@@ -109,21 +105,6 @@ def _end(runs: Sequence[Run], executor: Executor) -> None:
     while any(not status_of(run).final for run in going):
         executor.look()
         time.sleep(POLL)
-
-
-@contextmanager
-def _alone(specs: Sequence[RunSpec]) -> Iterator[None]:
-    content = json.dumps([spec.to_dict() for spec in specs], sort_keys=True)
-    store.root().mkdir(parents=True, exist_ok=True)
-    lock = FileLock(store.root() / f".sweep-{hashlib.sha256(content.encode()).hexdigest()[:12]}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RunError("Another command is carrying out this sweep; wait for it or end it.") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _row(row: _Standing) -> dict[str, Any]:

@@ -1,0 +1,27 @@
+"""All settings of a sweep at once, as lines through what was varied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from peft_lab.runs.spec import RunSpec
+from peft_lab.sweeping.trials import Setting
+from peft_lab.ui.compare import drawings
+from peft_lab.ui.components import figures
+from peft_lab.ui.sweeps import choosing, pictures
+
+LEAST = 2  # settings that can be told apart
+
+
+def section(settings: Sequence[Setting], names: Sequence[str], figure: str, spec: RunSpec) -> None:
+    if not names or sum(each.mean(figure) is not None for each in settings) < LEAST:
+        return
+    st.markdown(f"### What was varied {figures.badge('measured')}")
+    st.markdown(
+        "A line is a setting, the last axis its mean over seeds; the better, the more orange. Drag along an axis to "
+        "keep only the lines that pass there."
+    )
+    drawn = pictures.parallel(settings, names, figure, choosing.titles(spec)[figure])
+    st.plotly_chart(drawn, key="sweep-parallel", config=drawings.config("sweep-parallel"))
