@@ -33,6 +33,10 @@ def chosen(app: AppTest, label: str) -> Any:
     return next(box for box in app.selectbox if box.label == label)
 
 
+def address(app: AppTest) -> dict[str, str]:
+    return {name: text if isinstance(text, str) else text[0] for name, text in app.query_params.items()}
+
+
 def said(app: AppTest) -> str:
     return told(app) + str([element.proto for element in app.main])
 
@@ -48,7 +52,7 @@ def figure(app: AppTest) -> list[Any]:
 def test_without_any_it_says_how_to_start_one_with_a_file_that_works() -> None:
     app = opened("sweeps")
     assert not app.exception and "No sweeps yet" in app.info[0].value
-    file, command = (block.value for block in app.code)
+    file, command = (block.value for block in app.code[:2])
     assert command == "python -m peft_lab sweep sweep.yaml"
     assert len(asked.of(yaml.safe_load(file)).specs) == 12 and file.strip() == example.FILE.strip()
 
@@ -81,7 +85,7 @@ def test_every_run_is_in_the_table_with_its_link_the_best_first() -> None:
         assert not trial.run or f"lora?run={trial.run}&amp;tab=train" in text.replace("\\", "")
     assert text.count("<tr>") == 13 and text.count("<a href") == 8
     scored = sorted((trial for trial in found if trial.done), key=lambda trial: -(trial.figure(METRIC) or 0))
-    places = [text.index(trial.run) for trial in scored]
+    places = [text.index(f"run={trial.run}") for trial in scored]
     assert places == sorted(places) and text.index("failed") > places[-1]
     assert "One of them: as the test wanted" in told(app)
     assert "Nobody carries this sweep out now" in app.warning[0].value
@@ -116,11 +120,9 @@ def test_the_address_opens_the_same_picture() -> None:
         "learning_rate",
     ]
     assert chosen(app, "lora_alpha").value == 8
-    assert {name: text for name, (text,) in app.query_params.items()} == wanted | (
-        {} if app.query_params.get("sweep") else {}
-    )
+    assert address(app) == wanted
     chosen(app, "Up the axis").select("lora_alpha").run()
-    assert app.query_params["y"] == ["lora_alpha"] and not app.exception
+    assert address(app)["y"] == "lora_alpha" and not app.exception
     assert "coloured by Accuracy" in told(app)
 
 
@@ -153,7 +155,7 @@ def test_random_draws_are_coloured_over_two_axes() -> None:
     made.keeping.keep(specs)
     app = opened("sweeps")
     assert not app.exception and chosen(app, "Up the axis").value == "r"
-    assert len(figure(app)) == 2 and "star" in figure(app)[0] and "parcoords" in figure(app)[1]
+    assert len(figure(app)) == 2 and "star" in figure(app)[0]
 
 
 def test_parallel_coordinates_pass_through_every_axis() -> None:
@@ -162,13 +164,21 @@ def test_parallel_coordinates_pass_through_every_axis() -> None:
         made.ended(spec, score=0.5 + 0.01 * (spec.values.get("r") or 1))
     names = trials.varied(kept.specs)
     settings = trials.settings(trials.trials(kept.specs), names)
-    (lines,) = pictures.parallel(settings, names, METRIC, "Accuracy").data
-    method, rank, score = lines.dimensions
-    assert list(method.ticktext) == ["LoRA", "BitFit"] and list(method["values"]) == [0, 0, 1]
-    assert list(rank.ticktext) == ["2", "8", "–"], "BitFit has no rank"
-    assert list(score["values"]) == pytest.approx([0.52, 0.58, 0.51])
-    assert list(lines.line.color) == list(score["values"])
-    assert lines.line.colorscale[-1][1] == theme.TRAINABLE and lines.line.reversescale is False
+    drawn = pictures.parallel(settings, names, METRIC, "Accuracy, share of held-out rows")
+    assert list(drawn.layout.xaxis.ticktext) == ["Method", "r", "Accuracy"]
+    written = [(note.x, note.text) for note in drawn.layout.annotations]
+    assert written == [
+        *((0, "LoRA"), (0, "BitFit")),
+        *((1, "2"), (1, "8"), (1, "–")),  # BitFit has no rank
+        *((2, "51.0%"), (2, "58.0%")),
+    ]
+    lines = {trace.hovertext: trace for trace in drawn.data if trace.hovertext}
+    best = lines["LoRA, r 8<br>58.0%"]
+    assert list(best.y) == pytest.approx([0, 0.5, 1]) and drawn.data[-1] is best
+    assert list(lines["LoRA, r 2<br>52.0%"].y) == pytest.approx([0, 0, 1 / 7])
+    assert list(lines["BitFit<br>51.0%"].y) == pytest.approx([1, 1, 0])
+    orange = tuple(bytes.fromhex(theme.TRAINABLE[1:]))
+    assert best.line.color == f"rgb{orange}"
 
 
 def test_a_loss_is_better_where_it_is_low() -> None:

@@ -13,15 +13,17 @@ from peft_lab.ui.components import figures
 from peft_lab.ui.sweeps import choosing, pictures
 
 LEAST = 2  # settings that can be told apart
+MOST = 200  # lines: more of them nobody tells apart, and a browser draws them slowly
 
 
 def section(settings: Sequence[Setting], names: Sequence[str], figure: str, spec: RunSpec) -> None:
-    if not names or sum(each.mean(figure) is not None for each in settings) < LEAST:
+    done = [each for each in settings if each.mean(figure) is not None]
+    if not names or len(done) < LEAST:
         return
     st.markdown(f"### What was varied {figures.badge('measured')}")
     st.markdown(
-        "A line is a setting, the last axis its mean over seeds; the better, the more orange. Drag along an axis to "
-        "keep only the lines that pass there."
+        "A line is a setting, the last axis its mean over seeds; the better, the more orange."
+        + (f" Of {len(done):,} settings the first {MOST:,} are drawn." if len(done) > MOST else "")
     )
-    drawn = pictures.parallel(settings, names, figure, choosing.titles(spec)[figure])
+    drawn = pictures.parallel(done[:MOST], names, figure, choosing.titles(spec)[figure])
     st.plotly_chart(drawn, key="sweep-parallel", config=drawings.config("sweep-parallel"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 
 from peft_lab.recipes.advice import figure as written
 from peft_lab.sweep.landscape import METRIC, told
@@ -19,7 +20,7 @@ from peft_lab.ui.compare.landscape_figure import Across, axis
 #: From the worst to the best; both can be seen on a light ground and on a dark one.
 SCALE = ([0.0, theme.QUANTISED], [0.5, theme.QUIET], [1.0, theme.TRAINABLE])
 _MARGIN = {"l": 8, "r": 8, "t": 8, "b": 40}
-MOST_NAMED = 10  # values of a line of the parallel coordinates that are written out
+MOST_NAMED = 8  # values that are written along an axis of the parallel coordinates
 
 
 def coloured(places: Sequence[Place], x: Across, y: Across, figure: str, title: str) -> go.Figure:
@@ -57,48 +58,80 @@ def coloured(places: Sequence[Place], x: Across, y: Across, figure: str, title: 
 def parallel(settings: Sequence[Setting], names: Sequence[str], figure: str, title: str) -> go.Figure:
     """A line for each setting with a result, through an axis for each thing that was varied, the result last.
 
-    Raises ValueError where no setting has one.
+    Drawn as plain lines: Plotly's own parallel coordinates need WebGL, which not every machine has.
     """
-    done = [(each, mean) for each in settings if (mean := each.mean(figure)) is not None]
-    means = [mean for _, mean in done]
-    drawn = go.Figure(
-        go.Parcoords(
-            line={
-                "color": means,
-                "colorscale": SCALE,
-                "reversescale": figure != METRIC,
-                "cmin": min(means),
-                "cmax": max(means),
-            },
-            dimensions=[
-                *(_dimension([each for each, _ in done], name) for name in names),
-                {"label": title, "values": means,
-                 "tickformat": theme.FINE_PERCENT_TICKS if figure == METRIC else None},
-            ],
-            labelfont={"size": 12},
-            tickfont={"size": 12},
+    done = [each for each in settings if each.mean(figure) is not None]
+    means = [mean for each in done if (mean := each.mean(figure)) is not None]
+    axes = [*(_axis(done, name) for name in names), _result(means, figure, title)]
+    drawn = go.Figure()
+    for number, line in enumerate(axes):
+        drawn.add_scatter(x=[number, number], y=[0, 1], mode="lines", line={"color": theme.QUIET, "width": 1},
+                          hoverinfo="skip", showlegend=False)  # fmt: skip
+        for at, text in line.ticks:
+            drawn.add_annotation(x=number, y=at, text=text, showarrow=False, xanchor="left", xshift=5)
+    good = _shares(means, reverse=figure != METRIC)
+    # The best is drawn last, over the others.
+    for number in sorted(range(len(done)), key=good.__getitem__):
+        text = f"{picture.told(done[number].values)}<br>{told(means[number], kind_of(figure))}"
+        drawn.add_scatter(
+            x=list(range(len(axes))),
+            y=[line.at[number] for line in axes],
+            mode="lines+markers",
+            line={"color": _mixed(good[number]), "width": 3 if good[number] == max(good) else 1.5},
+            marker={"color": _mixed(good[number]), "size": 5},
+            hovertext=text,
+            hoverinfo="text",
+            showlegend=False,
         )
-    )  # fmt: skip
-    drawn.update_layout(margin={"l": 60, "r": 60, "t": 40, "b": 16}, height=380)
+    drawn.update_layout(margin={**_MARGIN, "r": 56}, height=380)
+    drawn.update_xaxes(tickvals=list(range(len(axes))), ticktext=[line.title for line in axes],
+                       range=[-0.15, len(axes) - 0.6], showgrid=False, zeroline=False)  # fmt: skip
+    drawn.update_yaxes(visible=False, range=[-0.08, 1.08])
     return drawn
 
 
-def _dimension(settings: Sequence[Setting], name: str) -> dict[str, Any]:
-    """An axis: numbers where they are, on a logarithm where that is how they spread; words one above the other."""
+@dataclass(frozen=True)
+class _Line:
+    """An axis: where each setting crosses it, from 0 to 1, and what is written along it."""
+
+    title: str
+    at: list[float]
+    ticks: list[tuple[float, str]]
+
+
+def _axis(settings: Sequence[Setting], name: str) -> _Line:
+    """Of what was varied: numbers where they are, on a logarithm where that is how they spread; words one above the
+    other, and so what a method lacks."""
     values = picture.values(settings, name)
-    label = picture.title(name)
     lacking = any(each.values[name] is None for each in settings)
     if lacking or not picture.axes(settings, [name]):
         order = [*values, *([None] if lacking else [])]
-        texts = ["–" if value is None else written(value) for value in order]
-        at = [order.index(each.values[name]) for each in settings]
-        return {"label": label, "values": at, "tickvals": list(range(len(order))), "ticktext": texts,
-                "range": [-0.5, len(order) - 0.5]}  # fmt: skip
-    place = math.log10 if picture.logarithmic(settings, name) else float
+        places = {str(value): share for value, share in zip(order, _shares(range(len(order))), strict=True)}
+        ticks = [(places[str(value)], "–" if value is None else written(value)) for value in order]
+        return _Line(picture.title(name), [places[str(each.values[name])] for each in settings], ticks)
+    placed = [math.log10(value) if picture.logarithmic(settings, name) else value for value in values]
+    shares = dict(zip(values, _shares(placed), strict=True))
     shown = values if len(values) <= MOST_NAMED else [values[0], values[len(values) // 2], values[-1]]
-    return {
-        "label": label,
-        "values": [place(each.values[name]) for each in settings],
-        "tickvals": [place(value) for value in shown],
-        "ticktext": [written(value) for value in shown],
-    }
+    return _Line(
+        picture.title(name),
+        [shares[each.values[name]] for each in settings],
+        [(shares[value], written(value)) for value in shown],
+    )
+
+
+def _result(means: Sequence[float], figure: str, title: str) -> _Line:
+    shares = _shares(means)
+    ends = {shares[means.index(value)]: told(value, kind_of(figure)) for value in (min(means), max(means))}
+    return _Line(title.partition(",")[0], shares, list(ends.items()))
+
+
+def _shares(values: Sequence[float], reverse: bool = False) -> list[float]:
+    """Where values lie between the lowest and the highest; in the middle where all are the same."""
+    low, high = min(values), max(values)
+    found = [(value - low) / (high - low) if high > low else 0.5 for value in values]
+    return [1 - share for share in found] if reverse else found
+
+
+def _mixed(share: float) -> str:
+    """The colour of the scale at a share of it."""
+    return str(sample_colorscale([list(stop) for stop in SCALE], [share])[0])

@@ -13,6 +13,7 @@ from peft_lab.sweep.landscape import METRIC
 from peft_lab.sweeping import picture, trials
 from peft_lab.sweeping.trials import Trial
 from peft_lab.ui.components import figures
+from peft_lab.ui.runs.shown import short_id
 from peft_lab.ui.sweeps import choosing
 from peft_lab.ui.sweeps.best import address
 
@@ -24,7 +25,7 @@ def section(found: Sequence[Trial], names: Sequence[str], measured: Sequence[str
     order = sorted(found, key=lambda trial: _worth(trial, measured[0])) if measured else list(found)
     titles = choosing.titles(spec)
     columns = ["Run", *(picture.title(name) for name in names), "Seed", "State"]
-    numeric = range(len(columns) + 0, len(columns) + len(measured) + 2)
+    numeric = range(len(columns), len(columns) + len(measured) + 2)
     columns += [*(titles[name] for name in measured), "Steps", "Training"]
     rows = [_cells(trial, names, measured) for trial in order[:MOST]]
     figures.table(
@@ -48,7 +49,7 @@ def _cells(trial: Trial, names: Sequence[str], measured: Sequence[str]) -> list[
     scores = [trial.figure(name) for name in measured]
     values = [trials.value_of(trial.spec, name) for name in names]
     return [
-        trial.run or "–",
+        short_id(trial.run).replace("-", "\N{NON-BREAKING HYPHEN}") or "–",
         *("–" if value is None else figures.whole(told(value)) for value in values),
         str(trial.spec.seed),
         trial.status,
