@@ -110,16 +110,16 @@ def test_it_follows_what_is_under_way() -> None:
 def test_the_address_opens_the_same_picture() -> None:
     grid = {**made.EXAMPLE["grid"], "lora_alpha": [8, 16]}
     first, second = made.kept({"grid": grid}).id, made.kept({"seeds": [0]}).id
-    wanted = {"sweep": first, "x": "r", "y": "loss", "lines": "learning_rate", "held": "lora_alpha=8"}
+    wanted = {"sweep": first, "x": "r", "y": "loss", "lines": "lora_alpha", "held": "learning_rate=0.01"}
     app = opened("sweeps", **wanted)
     assert not app.exception and ":material/link_off:" not in told(app)
     assert chosen(app, "Sweep").value == first != second
     assert [chosen(app, label).value for label in ("Across", "Up the axis", "A line for each")] == [
         "r",
         "loss",
-        "learning_rate",
+        "lora_alpha",
     ]
-    assert chosen(app, "lora_alpha").value == 8
+    assert chosen(app, "Learning rate").value == 0.01
     assert address(app) == wanted
     chosen(app, "Up the axis").select("lora_alpha").run()
     assert address(app)["y"] == "lora_alpha" and not app.exception
