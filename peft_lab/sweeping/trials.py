@@ -162,16 +162,17 @@ def kind_of(figure: str) -> str:
     return METRIC if figure == METRIC else LOSS
 
 
-def best(found: Sequence[Setting], figure: str) -> Setting | None:
-    """The setting with the best mean, of those with the most seeds done; ``None`` while there is none."""
+def comparable(found: Sequence[Setting], figure: str) -> list[Setting]:
+    """Those with the most seeds done, the best mean first; none while nothing is done."""
     most = max((len(each.found(figure)) for each in found), default=0)
-    if most == 0:
-        return None
     sign = -1 if kind_of(figure) == METRIC else 1
-    return min(
-        (each for each in found if len(each.found(figure)) == most),
-        key=lambda each: sign * statistics.fmean(each.found(figure)),
-    )
+    fitting = [each for each in found if most and len(each.found(figure)) == most]
+    return sorted(fitting, key=lambda each: sign * statistics.fmean(each.found(figure)))
+
+
+def best(found: Sequence[Setting], figure: str) -> Setting | None:
+    """The first of those that are :func:`comparable`; ``None`` while nothing is done."""
+    return next(iter(comparable(found, figure)), None)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:

@@ -25,7 +25,7 @@ def section(settings: Sequence[Setting], figure: str, spec: RunSpec) -> None:
         return
     scores = chosen.found(figure)
     mean, title = sum(scores) / len(scores), choosing.titles(spec)[figure]
-    compared = sum(len(each.found(figure)) == len(scores) for each in settings)
+    compared = len(trials.comparable(settings, figure))
     with st.container(border=True):
         st.markdown(
             f"##### Best so far: {plain(picture.told(chosen.values))}"
@@ -69,8 +69,8 @@ def _how(seeds: int, compared: int) -> str:
         else ""
     )
     luck = (
-        f"It is the best of {compared:,} settings with as many seeds: the highest of many is partly luck, and seeds "
-        "that it was not chosen by would score it lower."
+        f"It is the best of {compared:,} settings with as many seeds: the best of many is partly luck, and seeds "
+        "that it was not chosen by would judge it worse."
         if compared > 1
         else ""
     )

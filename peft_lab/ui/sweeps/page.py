@@ -11,7 +11,7 @@ from peft_lab.errors import PeftLabError
 from peft_lab.models.catalogue import catalogue
 from peft_lab.sweeping import example, store, trials
 from peft_lab.sweeping.store import KeptSweep
-from peft_lab.tasks import get_task
+from peft_lab.tasks import get_task, own
 from peft_lab.ui import pages, state
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.sweeps import best, choosing, landscape, parallel, table, watching
@@ -81,7 +81,8 @@ def _title(one: KeptSweep) -> str:
     except PeftLabError as error:
         return f"{one.id}: {error}"
     known = catalogue().get(specs[0].model)
-    model, task = known.title if known else specs[0].model, get_task(specs[0].task).title
+    model = known.title if known else specs[0].model
+    task = "own data" if specs[0].task == own.NAME else get_task(specs[0].task).title
     what = ", ".join(choosing.named(name) for name in trials.varied(specs)) or "nothing but the seed"
     return f"{model} · {task} · {len(specs):,} runs over {what} · {began}"
 

@@ -68,7 +68,16 @@ def parallel(settings: Sequence[Setting], names: Sequence[str], figure: str, tit
         drawn.add_scatter(x=[number, number], y=[0, 1], mode="lines", line={"color": theme.QUIET, "width": 1},
                           hoverinfo="skip", showlegend=False)  # fmt: skip
         for at, text in line.ticks:
-            drawn.add_annotation(x=number, y=at, text=text, showarrow=False, xanchor="left", xshift=5)
+            last = number == len(axes) - 1
+            drawn.add_annotation(
+                x=number,
+                y=at,
+                text=text,
+                showarrow=False,
+                xanchor="left" if last else "right",
+                xshift=5 if last else -5,
+                yshift=9 if number > 0 and not last else 0,  # above the lines that cross there
+            )
     good = _shares(means, reverse=figure != METRIC)
     # The best is drawn last, over the others.
     for number in sorted(range(len(done)), key=good.__getitem__):
@@ -83,9 +92,9 @@ def parallel(settings: Sequence[Setting], names: Sequence[str], figure: str, tit
             hoverinfo="text",
             showlegend=False,
         )
-    drawn.update_layout(margin={**_MARGIN, "r": 56}, height=380)
+    drawn.update_layout(margin={**_MARGIN, "l": 48, "r": 48, "t": 16}, height=380)
     drawn.update_xaxes(tickvals=list(range(len(axes))), ticktext=[line.title for line in axes],
-                       range=[-0.15, len(axes) - 0.6], showgrid=False, zeroline=False)  # fmt: skip
+                       range=[-0.15, len(axes) - 0.85], showgrid=False, zeroline=False)  # fmt: skip
     drawn.update_yaxes(visible=False, range=[-0.08, 1.08])
     return drawn
 

@@ -29,7 +29,11 @@ def section(found: Sequence[Trial], names: Sequence[str], measured: Sequence[str
     columns += [*(titles[name] for name in measured), "Steps", "Training"]
     rows = [_cells(trial, names, measured) for trial in order[:MOST]]
     figures.table(
-        columns, rows, numeric, links=[address(trial) if trial.run else "" for trial in order[:MOST]]
+        columns,
+        rows,
+        numeric,
+        fold=True,
+        links=[address(trial) if trial.run else "" for trial in order[:MOST]],
     )
     if len(order) > MOST:
         st.markdown(
