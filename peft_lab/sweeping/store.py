@@ -24,6 +24,7 @@ from peft_lab.errors import BadInput, RunError
 from peft_lab.runs import owners
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import write_json
+from peft_lab.sweeping.asha import Asha
 
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")  # a longer one is the name of no file
 _FILE, _OWNER = "sweep.json", "owner.json"
@@ -95,12 +96,15 @@ def root() -> Path:
     return places.mine() / "sweeps"
 
 
-def keep(specs: Sequence[RunSpec]) -> KeptSweep:
-    """The sweep of these runs, made if there is none yet: the same runs are the same sweep.
+def keep(specs: Sequence[RunSpec], early: Asha | None = None) -> KeptSweep:
+    """The sweep of these runs, made if there is none yet: the same runs are the same sweep, where they are ended early
+    in the same way.
 
     Raises RunError where nothing can be written.
     """
-    content = {"specs": [spec.to_dict() for spec in specs]}
+    content: dict[str, Any] = {"specs": [spec.to_dict() for spec in specs]}
+    if early is not None:
+        content["stop"] = early.to_dict()
     kept = KeptSweep(_named(specs[0], content), root() / _named(specs[0], content))
     with storage.writing(kept.folder):
         kept.folder.mkdir(parents=True, exist_ok=True)

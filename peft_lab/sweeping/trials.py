@@ -13,6 +13,7 @@ from typing import Any
 from peft_lab.compare.found import runs_of, status_of
 from peft_lab.errors import PeftLabError
 from peft_lab.methods import get_method
+from peft_lab.runs import early
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.summary import DAMAGED
@@ -21,7 +22,7 @@ from peft_lab.sweep.groups import quantile
 from peft_lab.sweep.landscape import LOSS, METRIC
 
 RATE, METHOD = "learning_rate", "method"
-TO_COME = "to come"
+TO_COME, EARLY = "to come", "ended early"
 #: The loss of the last step: of runs that are scored on no held-out rows.
 TRAINING = "training"
 #: What a run can be judged by, in the order in which it is offered.
@@ -33,7 +34,8 @@ class Trial:
     """One run of a sweep.
 
     Attributes:
-        run: its id; empty while nothing was begun. status: a :class:`Status`, ``to come`` or ``damaged``.
+        run: its id; empty while nothing was begun.
+        status: a :class:`Status`, ``to come``, ``ended early`` (by a sweep) or ``damaged``.
         message: why it failed or stopped. step: how many it has made. seconds: of training.
         figures: by :data:`FIGURES`; what was not measured is left out. Only of runs that are done.
     """
@@ -52,7 +54,7 @@ class Trial:
 
     @property
     def under_way(self) -> bool:
-        return self.status not in (TO_COME, DAMAGED) and not Status(self.status).final
+        return self.status not in (TO_COME, EARLY, DAMAGED) and not Status(self.status).final
 
     def figure(self, name: str) -> float | None:
         return (self.figures or {}).get(name)
@@ -114,7 +116,8 @@ def _read(spec: RunSpec, run: Run, status: Status, seen: RunView) -> Trial:
         )
         found = {**held_out, TRAINING: seen.losses[-1] if seen.losses else None}
         figures = {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
-    return Trial(spec, run.id, str(status), seen.message, seen.step, seen.seconds, figures)
+    ended = EARLY if status is Status.STOPPED and early.ended_by(run) is not None else str(status)
+    return Trial(spec, run.id, ended, seen.message, seen.step, seen.seconds, figures)
 
 
 def varied(specs: Sequence[RunSpec]) -> list[str]:

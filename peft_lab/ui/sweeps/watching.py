@@ -8,7 +8,7 @@ from peft_lab import units
 from peft_lab.runs.view import Status
 from peft_lab.sweeping import trials
 from peft_lab.sweeping.store import KeptSweep
-from peft_lab.sweeping.trials import TO_COME, Trial
+from peft_lab.sweeping.trials import EARLY, TO_COME, Trial
 from peft_lab.ui.components.parts import part
 from peft_lab.ui.foreign import plain
 
@@ -48,17 +48,24 @@ def _bar(found: list[Trial], going: bool) -> None:
     done = sum(trial.done for trial in found)
     running = [trial for trial in found if trial.under_way]
     to_come = sum(trial.status == TO_COME for trial in found)
-    ended = total - done - len(running) - to_come
+    early = sum(trial.status == EARLY for trial in found)
+    ended = total - done - len(running) - to_come - early
     share = sum(STEPS_SHARE * trial.step / trial.spec.steps for trial in running)
     counts = [f"**{done:,} of {total:,} runs done**"]
     counts += [f"{len(running):,} running"] if running else []
+    counts += [f"{early:,} ended early"] if early else []
     counts += [f"{ended:,} ended without a result"] if ended else []
     counts += [f"{to_come:,} to come"] if to_come else []
-    st.progress(min(1.0, (done + share) / total), text=" · ".join(counts))
+    st.progress(min(1.0, (done + early + share) / total), text=" · ".join(counts))
+    if early:
+        st.markdown(
+            ":small[What ended early had a higher training loss at a rung than most that came there. It has no score, "
+            "and is not among those that the best is chosen from.]"
+        )
     for trial in running[:LISTED]:
         at = f", step {trial.step:,} of {trial.spec.steps:,}" if trial.status == Status.RUNNING else ""
         st.markdown(f":small[{_named(trial)}: {trial.status}{at}]")
-    if not going and done < total:
+    if not going and done + early < total:
         st.warning(
             "Nobody carries this sweep out now. Give the same command again, and it goes on where it was."
         )
