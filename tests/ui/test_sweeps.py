@@ -9,9 +9,11 @@ import pytest
 import yaml
 from streamlit.testing.v1 import AppTest
 
+from peft_lab.runs import early
 from peft_lab.runs import store as runs
 from peft_lab.sweep.landscape import METRIC
-from peft_lab.sweeping import asked, example, trials
+from peft_lab.sweeping import asked, example, picture, trials
+from peft_lab.sweeping import store as keeping
 from peft_lab.ui import theme
 from peft_lab.ui.compare.landscape_figure import RATES
 from peft_lab.ui.sweeps import pictures
@@ -107,6 +109,17 @@ def test_it_follows_what_is_under_way() -> None:
     assert "2 of 12 runs done" in said(app) and app.warning
 
 
+def test_what_a_sweep_ended_early_is_told_apart_from_what_failed() -> None:
+    kept = made.kept(fate=lambda number, _: "stopped" if number < 2 else "done")
+    for trial in trials.trials(kept.specs)[:2]:
+        early.note(runs.get(trial.run), early.Verdicts(kept.id, (early.Rung(2, 0.9, False),)))
+    trials._ended.clear()
+    app = opened("sweeps")
+    assert not app.exception and "10 of 12 runs done** · 2 ended early" in said(app)
+    assert "ended without a result" not in said(app) and not app.warning
+    assert table(app).count("ended early") == 2 and "higher training loss at a rung" in told(app)
+
+
 def test_the_address_opens_the_same_picture() -> None:
     grid = {**made.EXAMPLE["grid"], "lora_alpha": [8, 16]}
     first, second = made.kept({"grid": grid}).id, made.kept({"seeds": [0]}).id
@@ -152,7 +165,7 @@ def test_random_draws_are_coloured_over_two_axes() -> None:
     specs = asked.of(content).specs
     for number, spec in enumerate(specs):
         made.ended(spec, score=0.5 + 0.05 * number)
-    made.keeping.keep(specs)
+    keeping.keep(specs)
     app = opened("sweeps")
     assert not app.exception and chosen(app, "Up the axis").value == "r"
     assert len(figure(app)) == 2 and "star" in figure(app)[0]
@@ -184,7 +197,7 @@ def test_parallel_coordinates_pass_through_every_axis() -> None:
 def test_a_loss_is_better_where_it_is_low() -> None:
     kept = made.kept({"eval_rows": 0})
     settings = trials.settings(trials.trials(kept.specs), trials.varied(kept.specs))
-    places = pictures.picture.places(settings, "learning_rate", "r", trials.TRAINING)
+    places = picture.places(settings, "learning_rate", "r", trials.TRAINING)
     drawn = pictures.coloured(places, RATES, RATES, trials.TRAINING, "Loss").data[0]
     assert drawn.marker.reversescale is True and list(drawn.marker.symbol).count("star") == 1
     assert "Training loss of the last step" in told(opened("sweeps"))
