@@ -57,7 +57,7 @@ def _empty() -> None:
 
 def _how() -> None:
     st.markdown("Lines of a file that works:")
-    st.code(example.FILE, language="yaml")
+    st.code(example.FILE, language=None)  # the colours of its keys are too pale
     st.markdown("and the command; given again after whatever ended it, it trains what is missing:")
     st.code(example.COMMAND, language="bash")
 
