@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,9 @@ def test_a_loss_is_better_where_it_is_low() -> None:
     places = picture.places(settings, "learning_rate", "r", trials.TRAINING)
     drawn = pictures.coloured(places, RATES, RATES, trials.TRAINING, "Loss").data[0]
     assert drawn.marker.reversescale is True and list(drawn.marker.symbol).count("star") == 1
+    fewer = [replace(place, seeds=1) if place.y == 8 else place for place in places]
+    star = pictures.coloured(fewer, RATES, RATES, trials.TRAINING, "Loss").data[0]
+    assert star.y[list(star.marker.symbol).index("star")] == 2, "one seed alone is not the best"
     assert "Training loss of the last step" in told(opened("sweeps"))
 
 

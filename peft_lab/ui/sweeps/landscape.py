@@ -131,5 +131,6 @@ def _coloured(settings: Sequence[Setting], x: str, y: str, figure: str, titles: 
     better = "more" if figure == METRIC else "less"
     st.markdown(
         f":small[Each point is a setting, coloured by {plain(titles[figure])}: the mean over seeds, {better} is "
-        "better and more orange. Where several settings fall on one point, the best of them is drawn.]"
+        "better and more orange. Where several settings fall on one point, the best of them is drawn; the star has as "
+        "many seeds as any.]"
     )

@@ -57,9 +57,9 @@ def _empty() -> None:
 
 def _how() -> None:
     st.markdown("Lines of a file that works:")
-    st.code(example.FILE, language=None)  # the colours of its keys are too pale
+    st.code(example.FILE, language=None)  # the colours of code are too pale here
     st.markdown("and the command; given again after whatever ended it, it trains what is missing:")
-    st.code(example.COMMAND, language="bash")
+    st.code(example.COMMAND, language=None)
 
 
 def _choose(kept: list[KeptSweep]) -> KeptSweep:

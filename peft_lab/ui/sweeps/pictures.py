@@ -24,8 +24,10 @@ MOST_NAMED = 8  # values that are written along an axis of the parallel coordina
 
 
 def coloured(places: Sequence[Place], x: Across, y: Across, figure: str, title: str) -> go.Figure:
-    """A point for each place, coloured by its mean; the best is a star."""
-    best = (max if figure == METRIC else min)(places, key=lambda place: place.mean)
+    """A point for each place, coloured by its mean; the best of those with the most seeds is a star."""
+    most = max(place.seeds for place in places)
+    sure = [place for place in places if place.seeds == most]
+    best = (max if figure == METRIC else min)(sure, key=lambda place: place.mean)
     drawn = go.Figure()
     drawn.add_scatter(
         x=[place.x for place in places],
@@ -76,7 +78,7 @@ def parallel(settings: Sequence[Setting], names: Sequence[str], figure: str, tit
                 showarrow=False,
                 xanchor="left" if last else "right",
                 xshift=5 if last else -5,
-                yshift=9 if number > 0 and not last else 0,  # above the lines that cross there
+                yshift=_beside(at) if number > 0 and not last else 0,  # lines cross there
             )
     good = _shares(means, reverse=figure != METRIC)
     # The best is drawn last, over the others.
@@ -132,6 +134,11 @@ def _result(means: Sequence[float], figure: str, title: str) -> _Line:
     shares = _shares(means)
     ends = {shares[means.index(value)]: told(value, kind_of(figure)) for value in (min(means), max(means))}
     return _Line(title.partition(",")[0], shares, list(ends.items()))
+
+
+def _beside(at: float) -> int:
+    """Pixels by which a value is written above its place on an axis; below it in the lower half."""
+    return 9 if at >= 0.5 else -9
 
 
 def _shares(values: Sequence[float], reverse: bool = False) -> list[float]:

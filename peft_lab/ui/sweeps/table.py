@@ -24,15 +24,15 @@ def section(found: Sequence[Trial], names: Sequence[str], measured: Sequence[str
     st.markdown(f"### Runs {figures.badge('measured')}")
     order = sorted(found, key=lambda trial: _worth(trial, measured[0])) if measured else list(found)
     titles = choosing.titles(spec)
-    columns = ["Run", *(picture.title(name) for name in names), "Seed", "State"]
-    numeric = range(len(columns), len(columns) + len(measured) + 2)
-    columns += [*(titles[name] for name in measured), "Steps", "Training"]
+    # What a run scored comes first: a phone shows the first columns, and the others by scrolling.
+    columns = ["Run", *(titles[name].partition(",")[0] for name in measured)]
+    columns += [*(picture.title(name) for name in names), "Seed", "State", "Steps", "Training"]
+    numeric = [*range(1, len(measured) + 1), len(columns) - 2, len(columns) - 1]
     rows = [_cells(trial, names, measured) for trial in order[:MOST]]
     figures.table(
         columns,
         rows,
         numeric,
-        fold=True,
         links=[address(trial) if trial.run else "" for trial in order[:MOST]],
     )
     if len(order) > MOST:
@@ -54,13 +54,13 @@ def _cells(trial: Trial, names: Sequence[str], measured: Sequence[str]) -> list[
     values = [trials.value_of(trial.spec, name) for name in names]
     return [
         short_id(trial.run).replace("-", "\N{NON-BREAKING HYPHEN}") or "–",
-        *("–" if value is None else figures.whole(told(value)) for value in values),
-        str(trial.spec.seed),
-        trial.status,
         *(
             "–" if score is None else choosing.written(score, name)
             for score, name in zip(scores, measured, strict=True)
         ),
+        *("–" if value is None else figures.whole(told(value)) for value in values),
+        str(trial.spec.seed),
+        trial.status,
         f"{trial.step:,}" if trial.run else "–",
         "–" if not trial.seconds else units.seconds(trial.seconds),
     ]
