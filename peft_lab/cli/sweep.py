@@ -60,16 +60,16 @@ def sweep(
             bars.update("Sweep", (done + 0.9 * sum(shares)) / total, f"{done} of {total} runs done")
 
         try:
-            rows = carrying.carry_out(wanted.specs, carrier, draw, lambda: bool(signals))
+            rows = carrying.carry_out(wanted.specs, carrier, draw, lambda: bool(signals), wanted.early)
         finally:
             carrier.close()
     output.show({"rows": rows}, as_json, human=lambda: [_table(rows)])
     if signals:
         raise typer.Exit(128 + signals[-1])
-    if any(row["status"] != Status.DONE for row in rows):
-        for row in rows:
-            if row["status"] != Status.DONE:
-                output.note(f"error: {row['method']}, seed {row['seed']}: {row['message'] or row['status']}")
+    lacking = [row for row in rows if row["status"] != Status.DONE and not row["ended_early"]]
+    if lacking:
+        for row in lacking:
+            output.note(f"error: {row['method']}, seed {row['seed']}: {row['message'] or row['status']}")
         raise typer.Exit(FAILED)
 
 
@@ -123,5 +123,5 @@ def _line(row: Mapping[str, Any], varied: Sequence[str]) -> tuple[str, ...]:
         "" if after is None else f"{after:.3f}",
         "" if row["seconds"] is None else units.seconds(row["seconds"]),
         "" if row["peak_bytes"] is None else units.size(row["peak_bytes"]),
-        row["status"],
+        f"ended early, rung {row['ended_early']['rung']}" if row["ended_early"] else row["status"],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peft_lab.errors import BadInput, RunError
-from peft_lab.runs import checkpoints, events, hold, kept, owners, store
+from peft_lab.runs import checkpoints, early, events, hold, kept, owners, store
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
@@ -91,6 +91,7 @@ def _put_back(run: Run, owner: Owner, carrier: str) -> None:
     # The record vouches for files that are about to change.
     (run.folder / kept.RECORD).unlink(missing_ok=True)
     (run.folder / store.STOP).unlink(missing_ok=True)
+    early.forget_ending(run.folder)
     queued = {"type": "queued", "owner": owner.to_dict(), "continued": step, **store.carried(carrier)}
     # Of a run that was taken for lost and trained on, the ending stands before the state.
     endings = frozenset(str(status) for status in Status if status.final)

@@ -23,6 +23,7 @@ from peft_lab.runs import (
     base_scores,
     checkpoints,
     course,
+    early,
     inference_forgetting,
     inputs,
     kept,
@@ -88,6 +89,9 @@ def train(run: Run, recording_budget: Budget | None = None) -> tuple[str, str]:
     kept.save_adapter(run.folder, partial(ready.method.save, ready.model))
     run.log.emit("memory", process_peak_bytes=process_peak, **device_peaks)
     if taken < spec.steps:
+        rung = None if stopping.asked(run) else early.ended_by(run)
+        if rung is not None:
+            return "stopped", early.told(rung, taken, spec.steps)
         return "stopped", f"Stopped after {taken} of {spec.steps} steps; the adapter is saved as it was then."
     course.settle(ready, masters)
     try:
@@ -172,7 +176,7 @@ def _learn(
         trajectory.made(made)
         if made.step + 1 in snapshots:
             recorder.snapshot(made.step + 1)
-        stop = stopping.asked(run)
+        stop = stopping.asked(run) or early.ended_by(run) is not None
         if stop or made.step + 1 == spec.steps:
             keeper.keep(made.step + 1)
         else:

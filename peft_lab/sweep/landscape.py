@@ -19,7 +19,8 @@ _TITLES = {LORA: "LoRA", FULL: "Full fine-tuning"}
 
 @dataclass(frozen=True)
 class Spot:
-    """A line at one rate: the mean over seeds, the lowest and the highest of them, and how many there are."""
+    """A line at one rate, or whatever else is varied along it: the mean over seeds, the lowest and the highest of them,
+    and how many there are."""
 
     rate: float
     mean: float
@@ -108,10 +109,14 @@ def _line(label: str, given: Sequence[Point], figure: str) -> Line:
     rates = sorted({point.rate for point in points})
     spots = [_spot([point for point in points if point.rate == rate], figure) for rate in rates]
     scored = [spot for spot in spots if spot is not None]
-    most = max((spot.seeds for spot in scored), default=0)
-    sure = [spot for spot in scored if spot.seeds == most]
-    best = min(sure, key=lambda spot: worth(spot, figure)) if sure else None
-    return Line(label, points[0].method, tuple(points), tuple(scored), best)
+    return Line(label, points[0].method, tuple(points), tuple(scored), best_spot(scored, figure))
+
+
+def best_spot(spots: Sequence[Spot], figure: str) -> Spot | None:
+    """The best one, of those with the most seeds."""
+    most = max((spot.seeds for spot in spots), default=0)
+    sure = [spot for spot in spots if spot.seeds == most]
+    return min(sure, key=lambda spot: worth(spot, figure), default=None)
 
 
 def _whole(points: Sequence[Point]) -> list[Point]:

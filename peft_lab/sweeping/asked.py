@@ -11,6 +11,8 @@ YAML or JSON::
       r: [4, 8]
       learning_rate: [0.001, 0.003]
 
+    stop: asha                       # end early what does badly; or {by: asha, grace: 15, factor: 4}
+
 or, in place of ``grid``, ``random: {runs: 10, learning_rate: {min: 0.0001, max: 0.01, log: true}, r: [4, 8, 16]}``: ten
 settings of each method, the same whenever the file is read.
 """
@@ -32,6 +34,8 @@ from peft_lab.errors import BadInput, UnknownName
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.runs.spec import STEPS, RunRequest, RunSpec
+from peft_lab.sweeping import asha
+from peft_lab.sweeping.asha import Asha
 
 RATE = "learning_rate"
 MOST_RUNS = 10_000
@@ -41,9 +45,11 @@ _KEYS = ("model", "task", "methods", "steps", "batch", "seeds", "eval_rows", "gr
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is asked for: the runs, each once, the first seed of every setting before the second."""
+    """What is asked for: the runs, each once, the first seed of every setting before the second; whether some are ended
+    early."""
 
     specs: tuple[RunSpec, ...]
+    early: Asha | None = None
 
 
 def read(path: Path) -> Sweep:
@@ -74,8 +80,6 @@ def of(content: Mapping[str, Any]) -> Sweep:
     for key in ("model", "task", "methods"):
         if not content.get(key):
             raise BadInput(f"The sweep file names no {key}.", key)
-    if content.get("stop") is not None:
-        raise BadInput("A sweep cannot end runs early yet: leave 'stop' out.", "stop")
     slugs = _listed(content, "methods", str)
     methods = [get_method(slug) for slug in dict.fromkeys(slugs)]
     seeds = _listed(content, "seeds", int) if "seeds" in content else [0]
@@ -97,7 +101,9 @@ def of(content: Mapping[str, Any]) -> Sweep:
         raise BadInput(f"A sweep takes at most {MOST_RUNS:,} runs; these are {len(requests):,}.", key)
     # Two settings that come to the same, one of them by a default, are one run.
     specs = {json.dumps(spec.to_dict(), sort_keys=True): spec for spec in (r.complete() for r in requests)}
-    return Sweep(tuple(specs.values()))
+    found = tuple(specs.values())
+    early = None if content.get("stop") is None else asha.asked(content["stop"], found[0].steps)
+    return Sweep(found, early)
 
 
 def _request(

@@ -1,27 +1,24 @@
 """A sweep carried out: every run once, whatever happened to whoever carried it out before.
 
-Nothing is written down but the runs themselves. A sweep's run is known by what it trains, as a comparison's is; so the
-same file again finds what is done, goes on with what was cut off, and begins what is missing.
+Of how far it is nothing is written down but the runs themselves. A sweep's run is known by what it trains, as a
+comparison's is; so the same file again finds what is done, goes on with what was cut off, and begins what is missing.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from peft_lab.compare.found import runs_of, status_of
 from peft_lab.errors import BadInput, PeftLabError, RunError
-from peft_lab.runs import hold, record, store
+from peft_lab.runs import early, hold, record, store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.summary import DAMAGED
 from peft_lab.runs.view import Status
+from peft_lab.sweeping import store as keeping
+from peft_lab.sweeping.asha import Asha, Judge
 from peft_lab.sweeping.executor import Executor
 
 POLL = 0.2  # seconds
@@ -47,20 +44,26 @@ class _Standing:
         status = self.status()
         return self.run is not None and status is not Status.DONE and hold.held(self.run)
 
-    def settled(self) -> bool:
+    def settled(self, judge: Judge | None) -> bool:
         """Whether there is nothing more to do about it now."""
         status = self.status()
         if status is Status.DONE or self.problem:
             return True
         if status is None or self.run is None or not status.final:
             return False
+        if judge is not None and judge.ended(self.run):
+            return True
         # Nobody asked it to stop: its process ended with the command that had begun it.
         cut_off = status is Status.LOST or (status is Status.STOPPED and not self.run.asked_to_stop())
         return self.begun >= (MOST_LOST if cut_off else 1)
 
 
 def carry_out(
-    specs: Sequence[RunSpec], executor: Executor, watch: Watch, stop: Callable[[], bool]
+    specs: Sequence[RunSpec],
+    executor: Executor,
+    watch: Watch,
+    stop: Callable[[], bool],
+    ending_early: Asha | None = None,
 ) -> list[dict[str, Any]]:
     """Make the runs that are missing; a row for each, in order.
 
@@ -68,14 +71,21 @@ def carry_out(
         stop: whether to end: the runs under way end after their step, and go on when the sweep is carried out again.
 
     Raises:
-        RunError: another process carries out this sweep.
+        RunError: another process carries out this sweep. BadInput: runs are to be ended early, and Ray Tune is not
+            there.
     """
-    with _alone(specs):
+    kept = keeping.keep(specs, ending_early)
+    judge = None if ending_early is None else Judge(ending_early, kept.id)
+    with kept.claimed():
         rows = [_Standing(spec, run) for spec, run in zip(specs, runs_of(specs), strict=True)]
         while not stop():
             executor.look()
+            if judge is not None:
+                judge.look([row.run for row in rows if row.run is not None])
             going = [row for row in rows if (status := row.status()) and not status.final]
-            waiting = [row for row in rows if row not in going and not row.settled() and not row.ending()]
+            waiting = [
+                row for row in rows if row not in going and not row.settled(judge) and not row.ending()
+            ]
             watch(
                 sum(row.status() is Status.DONE for row in rows),
                 len(rows),
@@ -87,7 +97,7 @@ def carry_out(
                 _begin(row, executor)
             time.sleep(POLL)
         _end([row.run for row in rows if row.run is not None], executor)
-    return [_row(row) for row in rows]
+    return [_row(row, judge) for row in rows]
 
 
 def _begin(row: _Standing, executor: Executor) -> None:
@@ -111,22 +121,7 @@ def _end(runs: Sequence[Run], executor: Executor) -> None:
         time.sleep(POLL)
 
 
-@contextmanager
-def _alone(specs: Sequence[RunSpec]) -> Iterator[None]:
-    content = json.dumps([spec.to_dict() for spec in specs], sort_keys=True)
-    store.root().mkdir(parents=True, exist_ok=True)
-    lock = FileLock(store.root() / f".sweep-{hashlib.sha256(content.encode()).hexdigest()[:12]}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RunError("Another command is carrying out this sweep; wait for it or end it.") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _row(row: _Standing) -> dict[str, Any]:
+def _row(row: _Standing, judge: Judge | None) -> dict[str, Any]:
     """As ``sweep --json`` has it: bytes as integers, seconds as floats."""
     spec = row.spec
     found: dict[str, Any] = {
@@ -140,6 +135,7 @@ def _row(row: _Standing) -> dict[str, Any]:
         "metric": None,
         "seconds": None,
         "peak_bytes": None,
+        "ended_early": None,
     }
     if row.run is None:
         return found
@@ -156,4 +152,13 @@ def _row(row: _Standing) -> dict[str, Any]:
         "metric": result["metric"],
         "seconds": result["seconds"],
         "peak_bytes": (result["memory"] or {}).get("peak_bytes"),
+        "ended_early": _early(row.run, judge, result),
     }
+
+
+def _early(run: Run, judge: Judge | None, result: dict[str, Any]) -> dict[str, Any] | None:
+    """By which rung the sweep has ended a run, and after how many steps; ``None`` where it has not."""
+    rung = early.ended_by(run) if judge is not None and judge.ended(run) else None
+    if rung is None or result["status"] == Status.DONE:
+        return None
+    return {"rung": rung.step, "loss": rung.loss, "steps": result["steps"]}

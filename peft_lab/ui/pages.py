@@ -23,6 +23,7 @@ _SECTIONS: dict[str, tuple[tuple[str, str], ...]] = {
         ("memory", "Memory"),
         ("plan", "Plan"),
         ("runs", "Runs"),
+        ("sweeps", "Sweeps"),
     ),
     "Decide": (("choose", "Choose a method"),),
     "Interview": (

@@ -18,7 +18,7 @@ FINE_PERCENT_TICKS = ".1%"
 _COLOURS = palette.variables(
     peft_trained=palette.TRAINED, peft_accent=palette.ACCENT, peft_ink=palette.INK, peft_page=palette.PAGE,
     peft_frame=palette.FRAME, peft_measured=palette.MEASURED, peft_counted=palette.COUNTED,
-    peft_simulated=palette.SIMULATED, peft_cited=palette.CITED,
+    peft_simulated=palette.SIMULATED, peft_cited=palette.CITED, peft_link=palette.LINK,
 )  # fmt: skip
 
 #: In the page that the browser loads (:mod:`peft_lab.ui.shell.dress`).
@@ -43,6 +43,7 @@ table.figures th { text-align: left; font-weight: 600; padding: 0.35rem 0.6rem;
 table.figures td { padding: 0.35rem 0.6rem; vertical-align: top;
   border-bottom: 1px solid color-mix(in srgb, currentColor 10%, transparent); }
 table.figures .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+table.figures a { color: var(--peft-link); }
 table.figures code { font-size: 0.86em; overflow-wrap: anywhere; }
 table.compare th[scope="row"] {
   white-space: nowrap; border-bottom: 1px solid color-mix(in srgb, currentColor 10%, transparent);

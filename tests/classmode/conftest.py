@@ -14,8 +14,10 @@ from peft_lab.compare import store as comparisons
 from peft_lab.compare.plan import ComparisonRequest, make_plan
 from peft_lab.learners.schedule import Learners
 from peft_lab.queue.queue import get_queue
+from peft_lab.runs import store
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.view import Status
+from peft_lab.sweeping import store as sweeps
 from peft_lab.ui.components.own_data import _keep
 from peft_lab.ui.server import sessions
 from tests.conftest import link
@@ -37,6 +39,7 @@ class Room:
     upload: str
     run: str
     comparison: str
+    sweep: str
 
 
 @pytest.fixture
@@ -68,8 +71,9 @@ def room(assets_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                 ComparisonRequest("minilm-l6", "sentiment", ("bitfit",), steps=2, seeds=(0,), eval_rows=4)
             )
             comparison = comparisons.keep(plan).id
+            sweep = sweeps.keep([store.get(run).spec]).id
             Learners().create(PRACTISES)
-        yield Room(home, ada, bob, teacher, upload, run, comparison)
+        yield Room(home, ada, bob, teacher, upload, run, comparison, sweep)
 
 
 def _uploaded() -> str:

@@ -28,6 +28,7 @@ from peft_lab.runs import respond, store
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.view import Status
 from peft_lab.serving import measure
+from peft_lab.sweeping import store as sweeps
 from peft_lab.teaching import predictions, roll
 from peft_lab.ui import pages
 from peft_lab.ui.runs import shown
@@ -54,6 +55,7 @@ OPERATIONS: dict[str, Callable[[Room], Any]] = {
     "queue.ahead.ahead": lambda room: ahead(room.run),
     "compare.store.get": lambda room: comparisons.get(room.comparison),
     "compare.store.delete": lambda room: comparisons.delete(room.comparison),
+    "sweeping.store.get": lambda room: sweeps.get(room.sweep),
     "methods.lora.blending.blend": lambda room: blending.blend(room.run, room.run, "a text"),
     "methods.lora.blending.ask": lambda room: blending.ask(room.run, room.run, "a text"),
     "methods.lora.intruding.look": lambda room: intruding.look(room.run),
@@ -182,7 +184,7 @@ def test_no_code_finds_a_folder_past_the_one_place() -> None:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_stranger_is_told_that_there_is_none(name: str, room: Room) -> None:
-    with acting_for(room.bob), pytest.raises(RunError, match=r"There is no (run|comparison) called"):
+    with acting_for(room.bob), pytest.raises(RunError, match=r"There is no (run|comparison|sweep) called"):
         OPERATIONS[name](room)
 
 
@@ -220,6 +222,7 @@ def test_the_owner_may(room: Room) -> None:
         assert [run.id for run in store.runs()] == [room.run]
         assert get_queue().wait(room.run, 0) is Status.DONE and ahead(room.run) == []
         assert comparisons.get(room.comparison).id == room.comparison
+        assert sweeps.get(room.sweep).specs == (store.get(room.run).spec,)
         assert SECRET in export.script(store.get(room.run)) and export.adapter_zip(store.get(room.run))
         with pytest.raises(BadInput, match="is done"):
             get_queue().go_on(room.run)
@@ -247,9 +250,11 @@ def test_a_worker_process_answers_the_owner_and_not_the_next_one(room: Room) -> 
 def test_lists_hold_ones_own(room: Room) -> None:
     with acting_for(room.bob):
         assert not store.runs() and not store.summaries() and not comparisons.comparisons()
+        assert not sweeps.sweeps()
         assert shown.summaries() == [] and Learners().profiles() == ()
     with acting_for(room.ada):
         assert len(store.summaries()) == len(comparisons.comparisons()) == len(shown.summaries()) == 1
+        assert [one.id for one in sweeps.sweeps()] == [room.sweep]
         assert [one.name for one in Learners().profiles()] == [PRACTISES]
 
 
@@ -302,7 +307,14 @@ def _text(app: Any) -> str:
 
 def _addresses(room: Room) -> dict[str, dict[str, str]]:
     methods = {slug: {"run": room.run, "tab": "train"} for slug in pages.method_pages()}
-    return {name: {} for name in pages.titles()} | methods | {"compare": {"comparison": room.comparison}}
+    return (
+        {name: {} for name in pages.titles()}
+        | methods
+        | {
+            "compare": {"comparison": room.comparison},
+            "sweeps": {"sweep": room.sweep},
+        }
+    )
 
 
 @pytest.mark.slow
@@ -313,12 +325,14 @@ def test_no_page_shows_a_stranger_anything(page: str, room: Room, monkeypatch: p
     said = _text(app)
     assert not app.exception
     assert not any(
-        word in said.replace(f"'{room.comparison}'", "")
+        word in said.replace(f"'{room.comparison}'", "").replace(f"'{room.sweep}'", "")
         for word in (room.run, SECRET, PRACTISES, room.ada.owner)
     )
 
 
-@pytest.mark.parametrize(("page", "seen"), [("bitfit", SECRET), ("runs", "run"), ("practice", PRACTISES)])
+@pytest.mark.parametrize(
+    ("page", "seen"), [("bitfit", SECRET), ("runs", "run"), ("sweeps", "run"), ("practice", PRACTISES)]
+)
 def test_the_owner_sees_it_there(page: str, seen: str, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the test above looks for is there to be found."""
     _as(room.ada, monkeypatch)

@@ -14,7 +14,19 @@ from tests.conftest import link
 from .conftest import Run
 
 pytestmark = pytest.mark.weights
-ROW = {"method", "values", "seed", "run_id", "status", "loss", "metric", "seconds", "peak_bytes", "message"}
+ROW = {
+    "method",
+    "values",
+    "seed",
+    "run_id",
+    "status",
+    "loss",
+    "metric",
+    "seconds",
+    "peak_bytes",
+    "message",
+    "ended_early",
+}
 
 
 def test_a_sweep_is_its_rows_and_the_same_file_again_trains_nothing(
@@ -52,6 +64,18 @@ def test_what_is_said_of_a_cluster_needs_one(run: Run, tmp_path: Path, option: t
         json.dumps({"model": "minilm-l6", "task": "sentiment", "methods": ["bitfit"], "steps": 2})
     )
     assert f"{option[0]} says something about Ray's cluster" in run("sweep", str(file), *option).refused()
+
+
+def test_early_stopping_without_ray_tune_is_refused_and_not_passed_over(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_home: Path
+) -> None:
+    link(own_home)
+    monkeypatch.setitem(sys.modules, "ray.tune.schedulers", None)
+    file = tmp_path / "sweep.yaml"
+    wish = {"model": "minilm-l6", "task": "sentiment", "methods": ["bitfit"], "steps": 8, "stop": "asha"}
+    file.write_text(json.dumps(wish))
+    assert "'stop: asha' needs Ray Tune: pip install 'ray[tune]'" in run("sweep", str(file)).refused()
+    assert store.runs() == []
 
 
 def test_ray_that_is_not_installed_is_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,3 +173,33 @@ def _command(file: Path, cluster: Cluster) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*command, "--address", cluster.address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+
+
+def test_runs_of_a_cluster_are_ended_early_and_the_next_command_keeps_to_it(
+    home: Path, cluster: Cluster
+) -> None:
+    grid = {"learning_rate": [0.003, 0.0001, 0.001, 0.01]}
+    wanted = asked.of({**WISH, "eval_rows": 0, "grid": grid, "stop": {"by": "asha", "grace": 6, "factor": 2}})
+    executor, until = OnRay(cluster.address), time.monotonic() + SECONDS
+    try:
+        rows = carrying.carry_out(
+            wanted.specs, executor, lambda *_: None, lambda: time.monotonic() > until, wanted.early
+        )
+        before = {run.id: run.events() for run in store.runs()}
+        again = carrying.carry_out(
+            wanted.specs, executor, lambda *_: None, lambda: time.monotonic() > until, wanted.early
+        )
+    finally:
+        executor.close()
+    assert again == rows and {run.id: run.events() for run in store.runs()} == before
+    ended = [row for row in rows if row["ended_early"]]
+    assert 0 < len(ended) < len(rows) == 8
+    for row in ended:
+        rung, steps = row["ended_early"]["rung"], row["ended_early"]["steps"]
+        assert rung in (6, 12, 24, 48) and rung <= steps == len(row["loss"]) < STEPS
+        assert (
+            row["status"] == "stopped"
+            and f"at the rung of step {rung}: {steps} of {STEPS} steps" in row["message"]
+        )
+    full = [row for row in rows if not row["ended_early"]]
+    assert {(row["status"], len(row["loss"])) for row in full} == {("done", STEPS)}

@@ -68,7 +68,11 @@ def test_random_draws_are_the_same_every_time_and_within_their_bounds() -> None:
         ({"random": {"runs": 2, "r": {"min": 8, "max": 4}}}, "min below max"),
         ({"steps": 0}, "Steps must be from 1"),
         ({"steps": "many"}, "Steps is a whole number"),
-        ({"stop": "asha"}, "cannot end runs early yet"),
+        ({"stop": "median"}, "'stop' takes asha"),
+        ({"stop": {"by": "asha", "gracee": 1}}, "There is no setting of stop called 'gracee'"),
+        ({"stop": {"by": "asha", "metric": "accuracy"}}, "by their training's 'loss' alone"),
+        ({"stop": {"by": "asha", "grace": 2}}, "'grace' is a number of steps from 1 to 1"),
+        ({"stop": {"by": "asha", "grace": 1, "factor": 1}}, "'factor' is a whole number from 2"),
         (
             {"seeds": list(range(200)), "grid": {"learning_rate": [i / 1000 for i in range(1, 60)]}},
             "at most 10,000",

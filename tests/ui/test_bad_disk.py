@@ -15,7 +15,19 @@ from tests.conftest import missing
 from tests.ui.test_pages import opened, told
 
 pytestmark = [pytest.mark.weights, pytest.mark.filterwarnings("ignore")]
-PAGES = ("home", "lora", "runs", "compare", "memory", "choose", "practice", "fact_check", "tour", "teach")
+PAGES = (
+    "home",
+    "lora",
+    "runs",
+    "sweeps",
+    "compare",
+    "memory",
+    "choose",
+    "practice",
+    "fact_check",
+    "tour",
+    "teach",
+)
 SPEC = RunRequest("minilm-l6", "lora", "sentiment", steps=60, batch=2)
 
 

@@ -32,7 +32,7 @@ PAGES = [
     ("fact_check", {"claim": "lora-near-baseline"}),
     ("fact_check", {"claim": "nf4-better"}),
     ("fact_check", {"claim": "lora-share", "model": "qwen2.5-0.5b"}),
-    *((name, {}) for name in ("home", "tour", "runs", "practice", "misconceptions", "clinic", "teach")),
+    *((name, {}) for name in ("home", "tour", "runs", "sweeps", "practice", "misconceptions", "clinic", "teach")),
 ]  # fmt: skip
 WITHOUT_FIGURES = (
     "tour",
@@ -40,6 +40,7 @@ WITHOUT_FIGURES = (
     "misconceptions",
     "teach",
     "runs",
+    "sweeps",
 )  # in a home where nothing was done yet
 
 

@@ -16,6 +16,7 @@ from peft_lab.sweep import again, landscape
 from peft_lab.sweep.landscape import BY, LOSS, METRIC, Line, Spot
 from peft_lab.sweep.points import FULL, Point, Sweep, shipped
 from peft_lab.tasks import get_task
+from peft_lab.tasks.base import Task
 from peft_lab.ui import pages, state
 from peft_lab.ui.compare import drawings, verdicts
 from peft_lab.ui.compare.landscape_figure import landscape as draw
@@ -142,8 +143,13 @@ def _named(sweep: Sweep, model: str, name: str) -> Callable[[Any], str]:
 def _titles(sweep: Sweep, model: str) -> dict[str, str]:
     """What can be drawn, with its unit."""
     setting = sweep.settings[model]
-    each = "row" if get_task(setting.task).kind == "classification" else "token"
-    share = setting.metric.replace("_", " ").capitalize()
+    return titles(get_task(setting.task), setting.metric)
+
+
+def titles(task: Task, metric: str) -> dict[str, str]:
+    """What a run on a task is scored by, with its unit."""
+    each = "row" if task.kind == "classification" else "token"
+    share = metric.replace("_", " ").capitalize()
     return {LOSS: f"Held-out loss, nats per {each}", METRIC: f"{share}, share of held-out rows"}
 
 

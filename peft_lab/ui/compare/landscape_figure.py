@@ -1,8 +1,10 @@
-"""The landscape's figure: a held-out figure over the learning rate, with the spread over seeds as bands."""
+"""The landscape's figure: a figure over the learning rate or another axis, with the spread over seeds as bands."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -13,7 +15,20 @@ from peft_lab.sweep.points import FULL
 from peft_lab.ui import theme
 
 
-def landscape(lines: Sequence[Line], shown: str, title: str) -> go.Figure:
+@dataclass(frozen=True)
+class Across:
+    """What lines go over: what stands at the axis, and what a value is called under the pointer."""
+
+    title: str = "peak learning rate"
+    name: str = "rate"
+    logarithmic: bool = True
+    ticks: tuple[float, ...] = ()  # none: Plotly's own, of a logarithmic axis its powers of ten
+
+
+RATES = Across()
+
+
+def landscape(lines: Sequence[Line], shown: str, title: str, across: Across = RATES) -> go.Figure:
     """A line for each configuration, full fine-tuning dashed; its best rate is filled, the best of all a star.
 
     Args:
@@ -59,27 +74,39 @@ def landscape(lines: Sequence[Line], shown: str, title: str) -> go.Figure:
             },
             customdata=[
                 (
-                    written(spot.rate),
+                    written(_whole(spot.rate)),
                     *(told(value, shown) for value in (spot.mean, spot.low, spot.high)),
                     spot.seeds,
                 )
                 for spot in line.spots
             ],
-            hovertemplate=_hover(line.label),
+            hovertemplate=_hover(line.label, across.name),
         )
     figure.update_layout(
         margin={"l": 8, "r": 8, "t": 8, "b": 40},
         height=440,
         legend={"orientation": "h", "y": -0.2, "x": 0, "yanchor": "top", "itemclick": False},
     )
-    figure.update_xaxes(
-        title="peak learning rate", type="log", dtick=1, exponentformat="power", zeroline=False
-    )
+    figure.update_xaxes(**axis(across))
     figure.update_yaxes(title=title, tickformat=theme.PERCENT_TICKS if shown == METRIC else None)
     return figure
 
 
-def _hover(label: str) -> str:
+def axis(across: Across) -> dict[str, Any]:
+    """Its settings for Plotly."""
+    found: dict[str, Any] = {"title": across.title, "zeroline": False}
+    if across.logarithmic:
+        found |= {"type": "log", "dtick": 1, "exponentformat": "power"}
+    if across.ticks:
+        found |= {"tickvals": across.ticks, "ticktext": [written(_whole(tick)) for tick in across.ticks]}
+    return found
+
+
+def _whole(value: float) -> float | int:
+    return int(value) if float(value).is_integer() else value
+
+
+def _hover(label: str, name: str) -> str:
     """What a point says under the pointer, from its custom data in their order."""
     rate, mean, low, high, seeds = (f"%{{customdata[{place}]}}" for place in range(5))
-    return f"rate {rate}: {mean}<br>{low} to {high}, seeds: {seeds}<extra>{label}</extra>"
+    return f"{name} {rate}: {mean}<br>{low} to {high}, seeds: {seeds}<extra>{label}</extra>"

@@ -56,29 +56,34 @@ def table(
     numeric: Iterable[int] = (),
     caption: str = "",
     fold: bool = False,
+    links: Sequence[str] = (),
 ) -> None:
     """A plain table: right-aligned figures, text as given (escaped), scrolls sideways on a phone.
 
     ``numeric`` lists the columns that hold figures. With ``fold`` a phone shows a row's other cells, each with its
     column's name, under the first one, and nothing has to be scrolled. A cell that starts with a backquote is shown
-    as code.
+    as code. ``links``: by row where its first cell leads, empty for nowhere.
     """
     right = set(numeric)
 
-    def cell(tag: str, index: int, text: str) -> str:
+    def cell(tag: str, index: int, text: str, link: str = "") -> str:
         kind = ' class="n"' if index in right else ""
         inner = (
             f"<code>{html.escape(text[1:-1])}</code>" if text[:1] == text[-1:] == "`" else html.escape(text)
         )
+        if link:
+            inner = f'<a href="{html.escape(link)}">{inner}</a>'
         scope = (
             ' scope="col"' if tag == "th" else f' data-label="{html.escape(header[index])}"' if fold else ""
         )
         return f"<{tag}{kind}{scope}>{inner}</{tag}>"
 
     head = "".join(cell("th", i, text) for i, text in enumerate(header))
-    body = "".join(
-        "<tr>" + "".join(cell("td", i, text) for i, text in enumerate(row)) + "</tr>" for row in rows
-    )
+    lines = []
+    for number, row in enumerate(rows):
+        link = links[number] if number < len(links) else ""
+        lines.append("".join(cell("td", i, text, "" if i else link) for i, text in enumerate(row)))
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
     label = f"<caption style='text-align:left'>{html.escape(caption)}</caption>" if caption else ""
     folds = " fold" if fold else ""
     st.html(

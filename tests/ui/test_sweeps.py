@@ -1,0 +1,226 @@
+"""The Sweeps page: how to begin, how far one is, its best with an interval, its pictures, its address."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from streamlit.testing.v1 import AppTest
+
+from peft_lab.runs import early
+from peft_lab.runs import store as runs
+from peft_lab.sweep.landscape import METRIC
+from peft_lab.sweeping import asked, example, picture, trials
+from peft_lab.sweeping import store as keeping
+from peft_lab.ui import theme
+from peft_lab.ui.compare.landscape_figure import RATES
+from peft_lab.ui.sweeps import pictures
+from tests.conftest import link
+from tests.sweeping import made
+from tests.ui.badges import without_badge
+from tests.ui.test_pages import opened, told
+
+pytestmark = pytest.mark.weights
+
+
+@pytest.fixture(autouse=True)
+def home(own_home: Path) -> Path:
+    link(own_home)
+    return own_home
+
+
+def chosen(app: AppTest, label: str) -> Any:
+    return next(box for box in app.selectbox if box.label == label)
+
+
+def address(app: AppTest) -> dict[str, str]:
+    return {name: text if isinstance(text, str) else text[0] for name, text in app.query_params.items()}
+
+
+def said(app: AppTest) -> str:
+    return told(app) + str([element.proto for element in app.main])
+
+
+def table(app: AppTest) -> str:
+    return next(str(each.proto) for each in app.get("html") if "<table" in str(each.proto))
+
+
+def figure(app: AppTest) -> list[Any]:
+    return [str(each.proto.spec) for each in app.get("plotly_chart")]
+
+
+def test_without_any_it_says_how_to_start_one_with_a_file_that_works() -> None:
+    app = opened("sweeps")
+    assert not app.exception and "No sweeps yet" in app.info[0].value
+    file, command = (block.value for block in app.code[:2])
+    assert command == "python -m peft_lab sweep sweep.yaml"
+    assert len(asked.of(yaml.safe_load(file)).specs) == 12 and file.strip() == example.FILE.strip()
+
+
+def test_the_best_is_told_with_its_interval_and_how_that_is_computed() -> None:
+    made.kept()
+    app = opened("sweeps")
+    assert not app.exception and not without_badge(app)[1]
+    text = told(app)
+    assert "##### Best: learning rate 3e-3, r 8" in text
+    low, high = trials.interval([0.84, 0.86]) or (0, 0)
+    assert high < 1
+    assert f"**85.0%**, from {low:.1%} to {high:.1%}" in text
+    assert "Student's t over them with 95%" in text and "the best of 6 settings" in text
+    assert "12 of 12 runs done" in said(app)
+
+
+def test_one_seed_has_no_interval_and_says_so() -> None:
+    made.kept({"seeds": [0]})
+    text = told(opened("sweeps"))
+    assert "**84.0%**, without an interval: one seed alone says nothing" in text and "Student" not in text
+
+
+def test_every_run_is_in_the_table_with_its_link_the_best_first() -> None:
+    kept = made.kept(fate=lambda number, _: "failed" if number == 3 else "done" if number < 8 else "")
+    app = opened("sweeps")
+    text = table(app)
+    found = trials.trials(kept.specs)
+    for trial in found:
+        assert not trial.run or f"lora?run={trial.run}&amp;tab=train" in text.replace("\\", "")
+    assert text.count("<tr>") == 13 and text.count("<a href") == 8
+    scored = sorted((trial for trial in found if trial.done), key=lambda trial: -(trial.figure(METRIC) or 0))
+    places = [text.index(f"run={trial.run}") for trial in scored]
+    assert places == sorted(places) and text.index("failed") > places[-1]
+    assert "One of them: as the test wanted" in told(app)
+    assert "Nobody carries this sweep out now" in app.warning[0].value
+
+
+def test_it_follows_what_is_under_way() -> None:
+    kept = made.kept(fate=lambda number, _: "done" if number == 0 else "running" if number == 1 else "")
+    app = opened("sweeps")
+    assert "1 of 12 runs done" in said(app) and "1 running" in said(app) and "10 to come" in said(app)
+    assert "seed 0: running, step 3 of 30" in told(app) and not app.warning
+    (under_way,) = [trial for trial in trials.trials(kept.specs) if trial.under_way]
+    step = {"lr": 1.0, "grad_norm": 1.0, "tokens": 40, "seconds": 0.5, "tracked": False}
+    runs.get(under_way.run).log.emit("step", step=4, loss=0.9, **step)
+    assert "step 4 of 30" in told(app.run())
+    for number in range(5, 31):
+        runs.get(under_way.run).log.emit("step", step=number, loss=0.9, **step)
+    runs.get(under_way.run).log.emit("done", message="")
+    app.run()
+    assert "2 of 12 runs done" in said(app) and app.warning
+
+
+def test_what_a_sweep_ended_early_is_told_apart_from_what_failed() -> None:
+    kept = made.kept(fate=lambda number, _: "stopped" if number < 2 else "done")
+    for trial in trials.trials(kept.specs)[:2]:
+        early.note(runs.get(trial.run), early.Verdicts(kept.id, (early.Rung(2, 0.9, False),)))
+    trials._ended.clear()
+    app = opened("sweeps")
+    assert not app.exception and "10 of 12 runs done** · 2 ended early" in said(app)
+    assert "ended without a result" not in said(app) and not app.warning
+    assert table(app).count("ended early") == 2 and "higher training loss at a rung" in told(app)
+
+
+def test_the_address_opens_the_same_picture() -> None:
+    grid = {**made.EXAMPLE["grid"], "lora_alpha": [8, 16]}
+    first, second = made.kept({"grid": grid}).id, made.kept({"seeds": [0]}).id
+    wanted = {"sweep": first, "x": "r", "y": "loss", "lines": "lora_alpha", "held": "learning_rate=0.01"}
+    app = opened("sweeps", **wanted)
+    assert not app.exception and ":material/link_off:" not in told(app)
+    assert chosen(app, "Sweep").value == first != second
+    assert [chosen(app, label).value for label in ("Across", "Up the axis", "A line for each")] == [
+        "r",
+        "loss",
+        "lora_alpha",
+    ]
+    assert chosen(app, "Learning rate").value == 0.01
+    assert address(app) == wanted
+    chosen(app, "Up the axis").select("lora_alpha").run()
+    assert address(app)["y"] == "lora_alpha" and not app.exception
+    assert "coloured by Accuracy" in told(app)
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ({"sweep": "minilm-nothing"}, "There is no sweep called"),
+        ({"x": "rank"}, "There is no axis of this sweep called"),
+        ({"y": "beauty"}, "There is no axis of this sweep called"),
+        ({"lines": "x"}, "There is no axis of this sweep called"),
+        ({"held": "lora_alpha=3"}, "There is no value of lora"),
+        ({"held": "rank=3"}, "There is no setting of this sweep called"),
+    ],
+)
+def test_an_address_that_cannot_be_read_is_told_at_its_control(
+    address: dict[str, str], sentence: str
+) -> None:
+    made.kept({"seeds": [0], "grid": {**made.EXAMPLE["grid"], "lora_alpha": [8, 16]}})
+    app = opened("sweeps", **address)
+    assert not app.exception and sentence in told(app)
+
+
+def test_random_draws_are_coloured_over_two_axes() -> None:
+    content = {name: value for name, value in made.EXAMPLE.items() if name != "grid"}
+    content["random"] = {"runs": 5, "r": [2, 4, 8], "learning_rate": {"min": 0.001, "max": 0.01, "log": True}}
+    content["seeds"] = [0]
+    specs = asked.of(content).specs
+    for number, spec in enumerate(specs):
+        made.ended(spec, score=0.5 + 0.05 * number)
+    keeping.keep(specs)
+    app = opened("sweeps")
+    assert not app.exception and chosen(app, "Up the axis").value == "r"
+    assert len(figure(app)) == 2 and "star" in figure(app)[0]
+
+
+def test_parallel_coordinates_pass_through_every_axis() -> None:
+    kept = made.kept({"methods": ["lora", "bitfit"], "grid": {"r": [2, 8]}}, lambda *_: "")
+    for spec in kept.specs:
+        made.ended(spec, score=0.5 + 0.01 * (spec.values.get("r") or 1))
+    names = trials.varied(kept.specs)
+    settings = trials.settings(trials.trials(kept.specs), names)
+    drawn = pictures.parallel(settings, names, METRIC, "Accuracy, share of held-out rows")
+    assert list(drawn.layout.xaxis.ticktext) == ["Method", "r", "Accuracy"]
+    written = [(note.x, note.text) for note in drawn.layout.annotations]
+    assert written == [
+        *((0, "LoRA"), (0, "BitFit")),
+        *((1, "2"), (1, "8"), (1, "–")),  # BitFit has no rank
+        *((2, "51.0%"), (2, "58.0%")),
+    ]
+    lines = {trace.hovertext: trace for trace in drawn.data if trace.hovertext}
+    best = lines["LoRA, r 8<br>58.0%"]
+    assert list(best.y) == pytest.approx([0, 0.5, 1]) and drawn.data[-1] is best
+    assert list(lines["LoRA, r 2<br>52.0%"].y) == pytest.approx([0, 0, 1 / 7])
+    assert list(lines["BitFit<br>51.0%"].y) == pytest.approx([1, 1, 0])
+    orange = tuple(bytes.fromhex(theme.TRAINABLE[1:]))
+    assert best.line.color == f"rgb{orange}"
+
+
+def test_a_loss_is_better_where_it_is_low() -> None:
+    kept = made.kept({"eval_rows": 0})
+    settings = trials.settings(trials.trials(kept.specs), trials.varied(kept.specs))
+    places = picture.places(settings, "learning_rate", "r", trials.TRAINING)
+    drawn = pictures.coloured(places, RATES, RATES, trials.TRAINING, "Loss").data[0]
+    assert drawn.marker.reversescale is True and list(drawn.marker.symbol).count("star") == 1
+    fewer = [replace(place, seeds=1) if place.y == 8 else place for place in places]
+    star = pictures.coloured(fewer, RATES, RATES, trials.TRAINING, "Loss").data[0]
+    assert star.y[list(star.marker.symbol).index("star")] == 2, "one seed alone is not the best"
+    assert "Training loss of the last step" in told(opened("sweeps"))
+
+
+def test_a_sweep_that_varies_nothing_numeric_has_no_landscape() -> None:
+    kept = made.kept({"methods": ["lora", "bitfit"], "grid": {}}, lambda *_: "")
+    for spec in kept.specs:
+        made.ended(spec, score=0.5)
+    app = opened("sweeps")
+    assert not app.exception and "### Landscape" not in told(app) and "### What was varied" in told(app)
+
+
+def test_a_damaged_sweep_is_told_and_the_others_are_there(home: Path) -> None:
+    kept = made.kept()
+    broken = home / "sweeps" / "broken"
+    broken.mkdir()
+    (broken / "sweep.json").write_text("{")
+    app = opened("sweeps", sweep=kept.id)
+    assert not app.exception and "Best:" in told(app)
+    app = opened("sweeps", sweep="broken")
+    assert not app.exception and "cannot be read" in app.error[0].value
