@@ -79,9 +79,8 @@ def _conversation(tokenizer: PreTrainedTokenizerBase, row: Row, max_length: int)
     try:
         return encode_chat(tokenizer, row.conversation, max_length)
     except ValueError as error:
-        raise BadInput(
-            f"The conversation in line {row.line:,} cannot be trained on: {error}.", "own_data"
-        ) from None
+        told = f"The conversation in line {row.line:,} cannot be trained on: {error}."
+        raise BadInput(told, "own_data") from None
 
 
 def encode_labels(

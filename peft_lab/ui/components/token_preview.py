@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable
 
 import streamlit as st
 
@@ -20,6 +21,7 @@ NEW_LINE = "\n"  # as a token of its own: what follows stands on a new line
 _CSS = f"""<style>
 .tokens {{ font-family: var(--st-code-font, monospace); font-size: 0.8rem; line-height: 1.9; overflow-wrap: anywhere;
   color: {palette.INK.css}; max-height: 20rem; overflow: auto; }}
+.tokens strong {{ font-family: var(--st-font); }}
 .tokens span, .tokens mark {{ padding: 0.1rem 0.12rem; margin-right: 1px; border-radius: 3px; color: {palette.INK.css};
   background: {palette.FROZEN.css}; white-space: pre-wrap; }}
 .tokens mark {{ background: {palette.TRAINED_LIGHT.css}; border-bottom: 2px solid {palette.TRAINED.css}; }}
@@ -51,17 +53,15 @@ def _shown(found: Preview) -> None:
     st.markdown(plain(headline(found)))
     for said in notes(found):
         st.caption(plain(said))
-    legend = "".join(
-        map(
-            _span,
-            (Token("only read", False, False), Token("learned", True, False), Token("a mark", False, True)),
-        )
-    )
+    key = (Token("only read", False, False), Token("learned", True, False), Token("a mark", False, True))
     rows = "".join(
-        f"<p><strong>{html.escape(heading(row))}</strong><br>{''.join(map(_span, row.tokens))}</p>"
-        for row in found.sample
+        f"<p><strong>{html.escape(heading(row))}</strong><br>{_spans(row.tokens)}</p>" for row in found.sample
     )
-    st.html(f'{_CSS}<p class="tokens">{legend}</p><div class="tokens" tabindex="0">{rows}</div>')
+    st.html(f'{_CSS}<p class="tokens">{_spans(key)}</p><div class="tokens" tabindex="0">{rows}</div>')
+
+
+def _spans(tokens: Iterable[Token]) -> str:
+    return "".join(_span(token) for token in tokens)
 
 
 def _span(token: Token) -> str:
