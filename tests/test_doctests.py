@@ -12,8 +12,8 @@ MODULES = (
     "methods", "methods.adapters.spec", "methods.bitfit.spec", "methods.full.spec", "methods.ia3.spec",
     "methods.knobs", "methods.lora.insight", "methods.lora.spec", "methods.prefix.spec", "methods.prompt.spec",
     "methods.ptuning.spec", "methods.qlora.spec", "methods.shared.ranks", "models.module_groups",
-    "models.module_tree", "models.shapes", "quiz.fourbit", "quiz.parsing", "tasks.orders", "training.batches",
-    "training.schedule", "units",
+    "models.module_tree", "models.shapes", "quiz.fourbit", "quiz.parsing", "tasks.orders", "tasks.overlap",
+    "training.batches", "training.schedule", "units",
 )  # fmt: skip
 FEWEST = 25
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from peft_lab import units
-from peft_lab.cli import options, output
+from peft_lab.cli import options, output, own_tokens
 from peft_lab.cli.application import FAILED, command
 from peft_lab.cli.progress import ProgressBars
 from peft_lab.cli.subjects import known_run
@@ -61,7 +61,9 @@ def train(
     ] = None,
     own_file: Annotated[
         Path | None,
-        typer.Option("--own", metavar="FILE", help="CSV or JSONL: text,label or prompt,completion."),
+        typer.Option(
+            "--own", metavar="FILE", help="CSV or JSONL: text,label or prompt,completion; JSONL of messages."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Copy the trained adapter to this folder.")
@@ -82,6 +84,10 @@ def train(
             "--continue", metavar="RUN_ID", help="Continue a run that ended too early, with its own settings."
         ),
     ] = None,
+    preview: Annotated[
+        bool,
+        typer.Option("--preview", help="Show the tokens of --own FILE and which are learned; train nothing."),
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Fine-tune a model whose weights are here, and report its loss, metric, speed and memory."""
@@ -108,6 +114,9 @@ def train(
         own_data=str(own_file) if own_file else None,
         probes=tuple(probes or ()),
     ).complete()
+    if preview:
+        own_tokens.show(spec, as_json)
+        return
     if out is not None:
         _prepare(out)
     run, interrupt = _watched(lambda queue: queue.submit(spec))

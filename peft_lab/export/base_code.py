@@ -48,9 +48,11 @@ def data(facts: Facts) -> Section:
     amount = len(facts.train)
     split = f"train, test = rows[:{amount}], rows[{amount}:]"
     lines = "\n".join(row_lines((*facts.train, *facts.test))).replace("'''", r"\u0027\u0027\u0027")
-    noun = "label" if facts.classifies else "completion"
+    parts = "text and label" if facts.classifies else "text and completion"
+    if facts.chats:
+        parts = "the messages and the last answer"
     prose = (
-        f"{amount:,} rows to learn from and {len(facts.test):,} held out, each a JSON list of text and {noun}: the "
+        f"{amount:,} rows to learn from and {len(facts.test):,} held out, each a JSON list of {parts}: the "
         "run's own rows, so that nothing but the weights has to be fetched."
     )
     code = f"""\

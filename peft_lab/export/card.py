@@ -90,6 +90,12 @@ def _method(known: RunOutcome) -> str:
     )
 
 
+_CONVERSATIONS = (
+    "written by the tokenizer's chat template (without one: `User: …`, `Assistant: …` in lines, the end token after an "
+    "answer); the loss is on the answers"
+)
+
+
 def _training(known: RunOutcome) -> str:
     spec, record = known.spec, known.record
     stopped = f"{known.made} of {spec.steps} (stopped)" if known.made < spec.steps else str(spec.steps)
@@ -101,6 +107,7 @@ def _training(known: RunOutcome) -> str:
         *([("learning rate of the head", f"{spec.head_learning_rate:g}")] if spec.head_learning_rate else []),
         ("optimizer", f"AdamW, weight decay {spec.weight_decay:g}, gradients clipped at {spec.clip:g}" if spec.clip
             else f"AdamW, weight decay {spec.weight_decay:g}, gradients not clipped"),
+        *([("conversations", _CONVERSATIONS)] if known.task.kind == "chat" else []),
         ("longest row", f"{spec.max_length} tokens"),
         ("precision", f"{known.dtype} on {record['device']}{', trained parameters kept in float32' * known.mixed}"),
         ("loss, first and last step", " and ".join(f"{record['loss'][at]:.4f}" for at in (0, -1) if record["loss"])),

@@ -52,6 +52,10 @@ class RunOutcome:
         return self.task.kind == "classification"
 
     @property
+    def chats(self) -> bool:
+        return self.task.kind == "chat"
+
+    @property
     def task_type(self) -> TaskType:
         return "SEQ_CLS" if self.classifies else plain_task(self.entry.kind)
 

@@ -48,8 +48,9 @@ def import_lines(names: Iterable[str]) -> str:
 
 
 def row_lines(rows: Iterable[Row]) -> list[str]:
-    """One JSON list ``["text", "target"]`` a line. No line break can occur inside: JSON escapes them."""
-    return [json.dumps([row.text, row.target], ensure_ascii=False) for row in rows]
+    """One JSON list ``["text", "target"]`` a line, of a chat the list of its turns for the text. No line break can
+    occur inside: JSON escapes them."""
+    return [json.dumps([row.turns or row.text, row.target], ensure_ascii=False) for row in rows]
 
 
 def as_script(header: str, sections: Sequence[Section], rows: Sequence[Row]) -> str:

@@ -10,8 +10,10 @@ from peft_lab.export.facts import Facts
 from peft_lab.export.layout import Section
 from peft_lab.export.source import constants, printed
 from peft_lab.tasks import fields, orders, style
+from peft_lab.tasks.overlap import word_f1
 from peft_lab.tasks.own import OwnTask
 from peft_lab.training import batches as training
+from peft_lab.training import chats
 
 
 def batches(facts: Facts) -> Section:
@@ -34,9 +36,22 @@ def batches(facts: Facts) -> Section:
         )
         encoding = (training.encode_pairs,)
         call = "encode_pairs(tokenizer, texts, targets, MAX_LENGTH, START)"
+    named = constants(training, "IGNORED")
+    if facts.chats:
+        prose = (
+            "The model is shown whole conversations, written by its chat template, and is asked for the tokens of the "
+            "assistant's answers only, each up to the token that ends it. The output head is applied from the first of "
+            "those to the last; positions count from the end, because a method may put virtual tokens in front."
+        )
+        encoding = (chats.write_chat, chats.answers_in, chats.read_chat, training.encode_chat)
+        call = (
+            '[encode_chat(tokenizer, [*turns, ["assistant", target]], MAX_LENGTH) for turns, target in rows]'
+        )
+        named += constants(chats, "ROLE_LINES")
     loss = (training.Picked, training.picked, training.loss_at, training.loss_of, training.keeps_logits)
-    functions = printed(training.Encoded, *encoding, training.collate, *loss)
-    code = f"{constants(training, 'IGNORED')}\n\n{functions}\n\n{_ENCODE.replace('<CALL>', call)}"
+    functions = printed(training.Encoded, *encoding, training.wanted, training.collate, *loss)
+    encode = (_ENCODE_CHATS if facts.chats else _ENCODE).replace("<CALL>", call)
+    code = f"{named}\n\n{functions}\n\n{encode}"
     imports = ("inspect", "collections.abc:Mapping", "collections.abc:Sequence", "dataclasses:dataclass")
     return Section("Tokens, batches, loss", prose, code, (*imports, "typing:Any", "typing:NamedTuple"))
 
@@ -51,6 +66,10 @@ def scoring(facts: Facts) -> Section:
     right, imports = _right(facts)
     prose = f"{metric.capitalize()} of greedy answers, and the mean loss per token, on the held-out rows."
     answer = _ANSWER_APART if facts.apart else _ANSWER
+    if facts.chats:
+        written = "write_chat(tokenizer, text, True)"
+        answer = answer.replace("render(tokenizer, text)", written).replace("tokenizer.eos_token_id", "ENDS")
+        right = f"{right}\n\n{printed(chats.end_of_answer, chats.ends_of)}\nENDS = ends_of(tokenizer)\n"
     return Section("Scoring", prose, f"{right}\n\n{answer}\n\n{_SCORE_TEXTS}", imports)
 
 
@@ -65,6 +84,8 @@ def _right(facts: Facts) -> tuple[str, tuple[str, ...]]:
         marks = {"OPENINGS": style.OPENINGS, "CLOSINGS": style.CLOSINGS}
         lines = "".join(f"{name} = {_tuple(texts)}\n" for name, texts in marks.items())
         return f"{lines}\n{_RIGHT_STYLE}", ()
+    if isinstance(task, OwnTask) and facts.chats:
+        return f"{printed(word_f1)}\n{_RIGHT_CHAT}", ("collections:Counter",)
     if isinstance(task, OwnTask):
         return _RIGHT_OWN, ()
     raise BadInput(f"A script cannot score the answers of '{task.name}' yet.", "task")
@@ -77,6 +98,11 @@ def _tuple(texts: tuple[str, ...]) -> str:
 _ENCODE = """\
 def encode(rows):
     texts, targets = [text for text, _ in rows], [target for _, target in rows]
+    return <CALL>
+"""
+
+_ENCODE_CHATS = """\
+def encode(rows):
     return <CALL>
 """
 
@@ -202,4 +228,10 @@ _RIGHT_OWN = '''\
 def right(said, target):
     """Whether an answer is the expected one, spacing aside."""
     return said.split() == target.split()
+'''
+
+_RIGHT_CHAT = '''\
+def right(said, target):
+    """How much of an answer is in the expected one."""
+    return word_f1(said, target)
 '''

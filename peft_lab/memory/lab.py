@@ -44,7 +44,7 @@ class LabBatch(Setting):
 
     @classmethod
     def of(cls, size: Mapping[str, Any], device: str, attention: str | None = None) -> LabBatch:
-        """From the size as a run's events have it (:func:`peft_lab.training.batches.size_of`)."""
+        """From the size as a run's events have it (:func:`peft_lab.training.sizes.size_of`)."""
         picked = {name: size[name] for name in ("padded", "kept", "predicted")}
         apart = bool(size.get("apart", False))  # runs before there were such models do not say it
         return cls(size["rows"], size["length"], device=device, attention=attention, apart=apart, **picked)

@@ -136,7 +136,7 @@ def _data(facts: Facts) -> Section:
         "if tokenizer.pad_token is None:\n    tokenizer.pad_token = tokenizer.eos_token\n"
         "PAD = tokenizer.pad_token_id or 0\n"
     )
-    functions = printed(*shared, batches.collate, batches.plan)
+    functions = printed(*shared, batches.wanted, batches.collate, batches.plan)
     imports = (
         "json", "random", "typing:Any", "dataclasses:dataclass", "collections.abc:Sequence", "collections.abc:Mapping",
         "collections.abc:Callable", "transformers:AutoConfig", "transformers:AutoTokenizer",

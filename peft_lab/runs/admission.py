@@ -148,11 +148,12 @@ def needed_bytes(data: Mapping[str, Any], device: str) -> int:
 def largest_batch(spec: RunSpec) -> dict[str, Any]:
     """The size of the batch with the most tokens among those that the run will make.
 
-    As :func:`peft_lab.training.batches.size_of` has it.
+    As :func:`peft_lab.training.sizes.size_of` has it.
     """
     from peft_lab.models import loading
     from peft_lab.models.catalogue import resolve
     from peft_lab.training import batches
+    from peft_lab.training.sizes import size_of
 
     task, rows = spec.task_object(), spec.batch
     tokenizer = loading.load_tokenizer(loading.weights_of(spec.model))
@@ -164,7 +165,7 @@ def largest_batch(spec: RunSpec) -> dict[str, Any]:
     order = batches.plan([len(row) for row in encoded], steps, rows, spec.seed)
     made = ([encoded[number] for number in numbers] for numbers in order)
     most = max(made, key=lambda batch: len(batch) * max(len(row) for row in batch))
-    return batches.size_of(batches.collate(most, loading.pad_token(tokenizer), "cpu"))
+    return size_of(batches.collate(most, loading.pad_token(tokenizer), "cpu"))
 
 
 def _simulated(spec: RunSpec, batch: Mapping[str, Any], device: str) -> int:

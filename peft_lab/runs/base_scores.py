@@ -121,5 +121,7 @@ def _plain(key: Mapping[str, Any]) -> Any:
 
 
 def _rows_hash(task: Task, rows: Sequence[Row]) -> str:
-    content = json.dumps([task.labels, [[row.text, row.target] for row in rows]])
+    content = json.dumps(
+        [task.labels, [[row.text, row.target, *([row.turns] if row.turns else [])] for row in rows]]
+    )
     return hashlib.sha256(content.encode()).hexdigest()

@@ -15,7 +15,7 @@ Every event has ``type`` and ``time`` (seconds since 1970). Types and their fiel
                 of that run, where a run before has scored the very same base
     inference   unit (token or row), amount, base_seconds, tuned_seconds, added_seconds of one unit, rounds
     unrelated   which, loss (per token), tokens, rows, task: of text that has nothing to do with the task
-    memory      of one step: peak_bytes, parts {}, detail {}, timeline [], and batches.size_of; later process_peak_bytes
+    memory      of one step: peak_bytes, parts {}, detail {}, timeline [], and sizes.size_of; later process_peak_bytes
                 and, on a GPU, device_allocated_bytes and device_reserved_bytes
     checkpoint  step, bytes, seconds: the state was kept (checkpoints.py)
     done | stopped | failed | lost   message

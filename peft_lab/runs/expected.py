@@ -47,11 +47,12 @@ def _request(data: Mapping[str, Any]) -> tuple[StepRequest, dict[str, Any]]:
 
 
 def tracked_batch(spec: RunSpec) -> dict[str, Any]:
-    """The size of the batch under the memory tracker: :func:`peft_lab.training.batches.size_of`. Imports torch."""
+    """The size of the batch under the memory tracker: :func:`peft_lab.training.sizes.size_of`. Imports torch."""
     from peft_lab.models import loading
     from peft_lab.models.catalogue import resolve
     from peft_lab.runs.following import TRACKED_STEP
     from peft_lab.training import batches
+    from peft_lab.training.sizes import size_of
 
     task, size = spec.task_object(), spec.batch
     tokenizer = loading.load_tokenizer(loading.weights_of(spec.model))
@@ -62,4 +63,4 @@ def tracked_batch(spec: RunSpec) -> dict[str, Any]:
     order = batches.plan([len(row) for row in rows], spec.steps, size, spec.seed)
     numbers = order[min(TRACKED_STEP, spec.steps - 1)]
     pad = loading.pad_token(tokenizer)
-    return batches.size_of(batches.collate([rows[number] for number in numbers], pad, "cpu"))
+    return size_of(batches.collate([rows[number] for number in numbers], pad, "cpu"))

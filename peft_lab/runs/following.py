@@ -12,9 +12,9 @@ from peft_lab.models import loading
 from peft_lab.runs import measuring
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.training import batches
 from peft_lab.training.loop import Made
 from peft_lab.training.precision import Masters
+from peft_lab.training.sizes import size_of
 from peft_lab.training.step import Phase
 from peft_lab.trajectory.recorder import TrajectoryRecorder
 
@@ -58,7 +58,7 @@ class Following:
             yield heard
         self.measured = None
         if tracker is not None:
-            size = batches.size_of(batch)
+            size = size_of(batch)
             self.measured = {**tracker.result(), **size, "attention": self.attention}
 
 

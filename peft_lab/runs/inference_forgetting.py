@@ -16,21 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab import machine, tasks
 from peft_lab.training import batches
+from peft_lab.training.evaluation import question
 
 if TYPE_CHECKING:
     import torch
 
     from peft_lab.models.shapes import ModelKind
     from peft_lab.tasks.base import Row
-    from peft_lab.training.evaluation import Examiner
+    from peft_lab.training.evaluation import Asked, Examiner
 
 UNRELATED_TASK = "sentiment"
 UNRELATED_ROWS = 64
 UNRELATED_LENGTH = 64  # tokens after which such a sentence is cut
 AT_ONCE = 16
 NEW_TOKENS = 16
-ROUNDS = {"classification": 40, "generation": 6}  # pairs of timed requests
-UNIT = {"classification": "row", "generation": "token"}
+ROUNDS = {"classification": 40, "generation": 6, "chat": 6}  # pairs of timed requests
+UNIT = {"classification": "row", "generation": "token", "chat": "token"}
 _NO_LOSS = {
     "encoder": "not measurable here: the loss on text needs a model that predicts words, and this encoder has only the "
     "classification head of its task",
@@ -60,15 +61,15 @@ def inference(
     ``heartbeat`` is called before every pair of requests and may raise.
     """
     kind = examiner.task.kind
-    per_request = NEW_TOKENS if kind == "generation" else 1
+    per_request = 1 if kind == "classification" else NEW_TOKENS
     base.eval()
     tuned.eval()
     pairs: list[tuple[float, float]] = []
     for number in range(-1, ROUNDS[kind]):
         heartbeat()
-        text = rows[number % len(rows)].text
+        asked = question(rows[number % len(rows)])
         order = (base, tuned) if number % 2 else (tuned, base)
-        taken = {id(model): _timed(examiner, model, text) / per_request for model in order}
+        taken = {id(model): _timed(examiner, model, asked) / per_request for model in order}
         if number >= 0:  # the first pair warms up
             pairs.append((taken[id(base)], taken[id(tuned)]))
     return {
@@ -81,11 +82,11 @@ def inference(
     }
 
 
-def _timed(examiner: Examiner, model: Model, text: str) -> float:
+def _timed(examiner: Examiner, model: Model, asked: Asked) -> float:
     import torch
 
     settle = machine.device_of(examiner.device).synchronise
-    request = examiner.prepare([text])
+    request = examiner.prepare([asked])
     with torch.no_grad():
         settle()
         start = time.perf_counter()

@@ -17,7 +17,7 @@ from peft_lab.runs.spec import RunSpec
 from peft_lab.tasks.base import Task
 
 #: Of a model's folder that is no asset of ours, the files that decide what is loaded.
-_LOADED = ("*.safetensors", "*.json", "*.model", "vocab.txt", "merges.txt")
+_LOADED = ("*.safetensors", "*.json", "*.jinja", "*.model", "vocab.txt", "merges.txt")
 
 
 def hashes(spec: RunSpec, task: Task, entry: ModelEntry) -> dict[str, dict[str, str]]:

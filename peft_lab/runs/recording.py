@@ -14,6 +14,7 @@ from peft_lab.models.heads import in_head
 from peft_lab.runs import checkpoints, course, kept
 from peft_lab.runs.following import tracked_step
 from peft_lab.runs.versions import versions
+from peft_lab.training.evaluation import question
 from peft_lab.trajectory.answering import Asked
 from peft_lab.trajectory.format import Example, Model, Trajectory
 from peft_lab.trajectory.recorder import TrajectoryRecorder, watching
@@ -93,13 +94,13 @@ def _model(ready: course.Prepared) -> Model:
 
 def _asked(ready: course.Prepared, row: Row) -> Asked:
     examines, task, tokenizer = course.examiner(ready), ready.task, ready.base.tokenizer
-    inputs = examines.reading([row.text])
+    inputs = examines.reading([question(row)])
     tokens = [
         str(tokenizer.decode([number])).replace(" ", "␣") or "∅" for number in inputs["input_ids"][0].tolist()
     ]
 
     def answer(model: Any) -> str:
-        return examines.answer(model, [row.text])[0].answer
+        return examines.answer(model, [question(row)])[0].answer
 
     def score(text: str) -> float:
         return task.score([text], [row])[task.metric]
@@ -109,5 +110,5 @@ def _asked(ready: course.Prepared, row: Row) -> Asked:
         inputs,
         answer,
         score,
-        task.kind == "generation",
+        task.kind != "classification",
     )

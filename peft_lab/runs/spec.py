@@ -14,14 +14,14 @@ from peft_lab.methods.base import MethodSpec
 from peft_lab.models import catalogue as models
 from peft_lab.models import own as own_models
 from peft_lab.models.catalogue import ModelEntry
-from peft_lab.runs import inference_forgetting
+from peft_lab.runs import inference_forgetting, preview
 from peft_lab.tasks import apart, own
 from peft_lab.tasks.base import Task
 
 Schedule = Literal["linear", "cosine"]
 STEPS = 60
-BATCH = {"classification": 32, "generation": 8}
-EVAL_ROWS = {"classification": 1000, "generation": 64}
+BATCH = {"classification": 32, "generation": 8, "chat": 8}
+EVAL_ROWS = {"classification": 1000, "generation": 64, "chat": 64}
 PROBES = 8
 PROBE_CHARACTERS = 2000
 MOST_EVAL_ROWS = 100_000
@@ -92,7 +92,7 @@ class RunRequest:
             return tasks.get_task(self.task)
         if self.own_data is None:
             raise BadInput(
-                "The task 'own' needs a file: CSV or JSON Lines of text,label or prompt,completion.",
+                "The task 'own' needs a file: CSV or JSON Lines of text,label or prompt,completion, or messages.",
                 "own_data",
             )
         return apart.load_file(self.own_data)
@@ -121,6 +121,8 @@ class RunRequest:
         full = RunSpec(**{**vars(self), **found})
         _check_ranges(full, entry, spec)
         task.load()
+        if task.kind == "chat":
+            preview.require(full.model, str(full.own_data), full.max_length)
         if self.compared:
             inference_forgetting.check(entry.kind)
         return full

@@ -153,8 +153,12 @@ def _content(code: int, answer: bytes, log: bytes) -> Content:
     found: dict[str, Any] = json.loads(answer)
     if "refused" in found:
         raise BadInput(found["refused"], found["field"])
-    parts = (tuple(Row(text, target) for text, target in found[part]) for part in ("train", "test"))
+    parts = (tuple(_row(*cells) for cells in found[part]) for part in ("train", "test"))
     return Content(found["kind"], tuple(found["labels"]), Splits(*parts))
+
+
+def _row(text: str, target: str, turns: list[tuple[str, str]], line: int) -> Row:
+    return Row(text, target, tuple((role, words) for role, words in turns), line)
 
 
 # -- in the process of its own -----------------------------------------------------------------------------------
@@ -170,7 +174,10 @@ def main(ending: str) -> None:
     try:
         found = own.content(sys.stdin.buffer.read(own.MAX_BYTES + 1), f"file{ending}")
         parts = {"train": found.splits.train, "test": found.splits.test}
-        rows = {name: [(row.text, row.target) for row in part] for name, part in parts.items()}
+        rows = {
+            name: [(row.text, row.target, row.turns, row.line) for row in part]
+            for name, part in parts.items()
+        }
         answer = json.dumps({"kind": found.kind, "labels": found.labels, **rows})
     except BadInput as refusal:
         answer = json.dumps({"refused": str(refusal), "field": refusal.field})

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["classification", "generation"]
+Kind = Literal["classification", "generation", "chat"]
+#: Messages of a conversation, each a role (``system``, ``user``, ``assistant``) and what was said.
+Turns = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,22 @@ class Row:
     """One example.
 
     Attributes:
-        text: what the model reads: the sentence (classification), or the prompt without a chat template (generation).
-        target: the label's name (classification) or the completion (generation).
+        text: what the model reads: the sentence (classification), the prompt without a chat template (generation), or
+            the conversation up to its last answer, as a person would read it (chat).
+        target: the label's name (classification), the completion (generation), or the last answer (chat).
+        turns: of a chat, the messages before its last answer; those of the assistant among them are trained too.
+        line: where it stands in the learner's file; 0 where that is not known.
     """
 
     text: str
     target: str
+    turns: Turns = ()
+    line: int = field(default=0, compare=False)
+
+    @property
+    def conversation(self) -> Turns:
+        """Of a chat, all messages, its last answer included."""
+        return (*self.turns, ("assistant", self.target))
 
 
 @dataclass(frozen=True)
@@ -43,9 +55,10 @@ class Task(ABC):
     Attributes:
         name: how the command line and the run store call it.
         title: how a page calls it.
-        kind: ``classification`` (predict one of ``labels``) or ``generation`` (write the completion).
+        kind: ``classification`` (predict one of ``labels``), ``generation`` (write the completion) or ``chat`` (write
+            every answer of a conversation).
         model_kinds: the kinds of model it runs on, such as ``("encoder",)`` or ``("causal-lm",)``.
-        labels: the label names in the order of the head's outputs; empty for generation.
+        labels: the label names in the order of the head's outputs; empty where text is written.
         metric: the headline metric, a key of what :meth:`score` returns; between 0 and 1, higher is better.
         metric_help: what the metric means and what to expect of it, for a learner.
         description: what the rows are.

@@ -1,4 +1,5 @@
-"""A learner's own data: a CSV or JSON Lines file with ``text,label`` (classification) or ``prompt,completion``."""
+"""A learner's own data: a CSV or JSON Lines file with ``text,label`` (classification) or ``prompt,completion``, or
+JSON Lines of conversations (:mod:`peft_lab.tasks.chat`)."""
 
 from __future__ import annotations
 
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.errors import BadInput
-from peft_lab.tasks import records
+from peft_lab.tasks import chat, records
 from peft_lab.tasks.base import Kind, Row, Splits, Task, check_paired
 from peft_lab.tasks.labelled import label_scores
 from peft_lab.tasks.lookalikes import alike, is_blank
+from peft_lab.tasks.overlap import word_f1
 from peft_lab.tasks.records import Table, bad, read, reader_of, shorten
 from peft_lab.tasks.splitting import different_texts, hold_out, in_fair_order, same_text
 
@@ -32,6 +34,7 @@ TEST_SHARE = 0.2
 MAX_TEST_TEXTS = 500
 #: Where rows are cut, and how long an answer may get.
 MAX_TOKENS = 256
+MAX_CHAT_TOKENS = 512
 MAX_NEW_TOKENS = 128
 #: Low for English, so that an answer is not cut off.
 CHARS_PER_TOKEN = 2
@@ -40,7 +43,8 @@ COLUMNS: dict[Kind, tuple[str, str]] = {
     "classification": ("text", "label"),
     "generation": ("prompt", "completion"),
 }
-_EXPECTED = " or ".join(f"{text},{target}" for text, target in COLUMNS.values())
+_PAIRS = " or ".join(f"{text},{target}" for text, target in COLUMNS.values())
+_EXPECTED = f"{_PAIRS}, or messages (conversations, as JSON Lines)"
 _TITLE = "Your file "
 _NAMED = 5  # how many row numbers a message names
 
@@ -59,12 +63,17 @@ class OwnTask(Task):
         return {NAME: {self.title.removeprefix(_TITLE): self.sha256}}
 
     def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
-        """``accuracy`` and ``macro_f1`` (classification), or ``exact_match`` up to spacing (generation)."""
+        """``accuracy`` and ``macro_f1`` (classification), or ``exact_match`` up to spacing (generation); for chats
+        ``word_f1`` of the last answers too."""
         if self.kind == "classification":
             return label_scores(predictions, rows, self.labels)
         check_paired(predictions, rows)
         hits = sum(guess.split() == row.target.split() for guess, row in zip(predictions, rows, strict=True))
-        return {"exact_match": hits / len(rows)}
+        exact = {"exact_match": hits / len(rows)}
+        if self.kind != "chat":
+            return exact
+        shares = [word_f1(guess, row.target) for guess, row in zip(predictions, rows, strict=True)]
+        return {"word_f1": sum(shares) / len(rows), **exact}
 
 
 @dataclass(frozen=True)
@@ -97,9 +106,9 @@ def check(data: bytes, filename: str) -> None:
 def content(data: bytes, filename: str) -> Content:
     """See :func:`parse`."""
     check(data, filename)
-    table = read(data, filename, {name for names in COLUMNS.values() for name in names})
+    table = read(data, filename, {*chat.COLUMNS, *(name for names in COLUMNS.values() for name in names)})
     kind = _kind(table)
-    rows = _rows(table, kind)
+    rows = _chats(table) if kind == "chat" else _rows(table, kind)
     texts = different_texts(rows)
     if texts < MIN_ROWS:
         repeated = f" with {texts} different texts" if texts < len(rows) else ""
@@ -116,12 +125,20 @@ def too_large(size: int) -> BadInput:
 
 def _kind(table: Table) -> Kind:
     kinds = [kind for kind, columns in COLUMNS.items() if set(columns) <= set(table.columns)]
+    kinds += ["chat" for column in chat.COLUMNS if column in table.columns]
     if len(kinds) == 1:
         return kinds[0]
     found = shorten(",".join(table.columns))
     if kinds:
         raise bad(f"The columns {found} fit two kinds of task: keep either {_EXPECTED}.")
     raise bad(f"The columns found are '{found}'; expected are {_EXPECTED}.")
+
+
+def _chats(table: Table) -> list[Row]:
+    column = next(name for name in chat.COLUMNS if name in table.columns)
+    if table.unit != "line":
+        raise bad(f"The column '{column}' holds conversations, which are read from JSON Lines (.jsonl) only.")
+    return [chat.row_of(record, column, MAX_CHARS) for record in table.records]
 
 
 def _rows(table: Table, kind: Kind) -> list[Row]:
@@ -224,31 +241,61 @@ def _split(rows: Sequence[Row], kind: Kind) -> Splits:
 def task_of(filename: str, data: bytes, found: Content) -> OwnTask:
     """The task that a file of that name with that content is."""
     kind, splits = found.kind, found.splits
-    text, target = COLUMNS[kind]
-    classifies = kind == "classification"
+    name, classifies, chats = Path(filename).name, kind == "classification", kind == "chat"
     longest = max(len(row.target) for row in (*splits.train, *splits.test))
+    tokens = MAX_CHAT_TOKENS if chats else MAX_TOKENS
     return OwnTask(
         name=NAME,
-        title=f"{_TITLE}{Path(filename).name}",
+        title=f"{_TITLE}{name}",
         kind=kind,
-        model_kinds=("encoder",) if classifies else ("causal-lm", "seq2seq"),
+        model_kinds=_MODEL_KINDS[kind],
         labels=found.labels,
-        metric="accuracy" if classifies else "exact_match",
-        metric_help=(
-            "Share of the held-out rows given their own label. 'macro_f1' averages the F1 score of all labels."
-            if classifies
-            else "Share of the held-out prompts answered with exactly your completion, spacing aside. For free answers "
-            "this stays near zero: look at the loss on the held-out rows instead."
-        ),
+        metric=_METRICS[kind][0],
+        metric_help=_METRICS[kind][1],
         description=(
-            f"The columns '{text}' and '{target}' of {Path(filename).name}: {len(splits.train):,} rows to train on, "
-            f"{len(splits.test):,} held out. Rows longer than {MAX_TOKENS} tokens are cut."
+            f"{_what(kind)} of {name}: {len(splits.train):,} {'conversations' if chats else 'rows'} to train on, "
+            f"{len(splits.test):,} held out. Those longer than {tokens} tokens are cut."
         ),
         source="Your own file; it stays on this machine.",
         license="yours",
-        max_length=MAX_TOKENS,
+        max_length=tokens,
         max_new_tokens=0 if classifies else min(MAX_NEW_TOKENS, longest // CHARS_PER_TOKEN + 8),
-        samples=tuple(dict.fromkeys(row.text for row in (*splits.test, *splits.train)))[:3],
+        samples=tuple(dict.fromkeys(_sample(row) for row in (*splits.test, *splits.train)))[:3],
         splits=splits,
         sha256=hashlib.sha256(data).hexdigest(),
     )
+
+
+def _what(kind: Kind) -> str:
+    if kind == "chat":
+        return "The conversations"
+    return "The columns '{}' and '{}'".format(*COLUMNS[kind])
+
+
+def _sample(row: Row) -> str:
+    """What to offer somebody to ask: of a conversation the last message before the answer."""
+    return row.turns[-1][1] if row.turns else row.text
+
+
+_MODEL_KINDS: dict[Kind, tuple[str, ...]] = {
+    "classification": ("encoder",),
+    "generation": ("causal-lm", "seq2seq"),
+    "chat": ("causal-lm",),
+}
+#: The headline metric of each kind, and what it means.
+_METRICS: dict[Kind, tuple[str, str]] = {
+    "classification": (
+        "accuracy",
+        "Share of the held-out rows given their own label. 'macro_f1' averages the F1 score of all labels.",
+    ),
+    "generation": (
+        "exact_match",
+        "Share of the held-out prompts answered with exactly your completion, spacing aside. For free answers "
+        "this stays near zero: look at the loss on the held-out rows instead.",
+    ),
+    "chat": (
+        "word_f1",
+        "How many words the written last answer of a held-out conversation shares with yours (SQuAD's F1). It knows "
+        "no synonyms: look at the loss on the answers' tokens too.",
+    ),
+}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peft_lab.errors import BadInput
 from peft_lab.tasks.base import Row, Task
+from peft_lab.training.chats import read_chat
 
 if TYPE_CHECKING:
     import torch
@@ -33,12 +34,14 @@ class Encoded:
         label: index of the label, ``IGNORED`` when generating.
         start: what a decoder of its own begins the completion with, while an encoder reads the prompt; ``None`` where
             one stack reads both.
+        counted: of a conversation, whether each token is one of an answer's; empty where all after the prompt are.
     """
 
     ids: tuple[int, ...]
     prompt: int
     label: int = IGNORED
     start: int | None = None
+    counted: tuple[bool, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -56,8 +59,11 @@ def encode(
     ``start``: the first token of a decoder of its own (:func:`peft_lab.models.loading.decoder_start`).
 
     Raises:
-        BadInput: a label the task does not have, or completions that leave no room for a prompt.
+        BadInput: a label the task does not have, completions that leave no room for a prompt, or a conversation whose
+            answers cannot be told from the rest or are all cut off.
     """
+    if task.kind == "chat":
+        return [_conversation(tokenizer, row, max_length) for row in rows]
     texts, targets = [row.text for row in rows], [row.target for row in rows]
     if task.kind == "classification":
         return encode_labels(tokenizer, texts, [task.labels.index(target) for target in targets], max_length)
@@ -67,6 +73,14 @@ def encode(
         return encode_completions(tokenizer, texts, targets, max_length)
     except ValueError as error:
         raise BadInput(str(error), "max_length") from None
+
+
+def _conversation(tokenizer: PreTrainedTokenizerBase, row: Row, max_length: int) -> Encoded:
+    try:
+        return encode_chat(tokenizer, row.conversation, max_length)
+    except ValueError as error:
+        told = f"The conversation in line {row.line:,} cannot be trained on: {error}."
+        raise BadInput(told, "own_data") from None
 
 
 def encode_labels(
@@ -126,6 +140,25 @@ def encode_pairs(
     return encoded
 
 
+def encode_chat(
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[Sequence[str]], max_length: int
+) -> Encoded:
+    """A conversation, of which the answers count. One that is too long loses its end.
+
+    ``turns``: role and words of each message.
+
+    Raises:
+        ValueError: no token of an answer is left, or which they are cannot be told.
+    """
+    ids, counted = read_chat(tokenizer, turns)
+    if True not in counted[:max_length]:
+        raise ValueError(
+            f"its first answer begins after token {max_length:,}, where rows are cut, so nothing of it would be learned"
+        )
+    first = counted.index(True)
+    return Encoded(tuple(ids[:max_length]), first, counted=tuple(counted[:max_length]))
+
+
 def render(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     """The prompt as the model expects it: in its chat format where it has one, else as it is."""
     if not tokenizer.chat_template:
@@ -166,6 +199,13 @@ def plan(lengths: Sequence[int], steps: int, batch: int, seed: int) -> list[list
     return batches
 
 
+def wanted(row: Encoded) -> list[int]:
+    """The token to predict at each place after the prompt; ``IGNORED`` where it does not count."""
+    after = row.ids[row.prompt :]
+    counted = row.counted[row.prompt :] or (True,) * len(after)
+    return [token if counts else IGNORED for token, counts in zip(after, counted, strict=True)]
+
+
 def collate(rows: Sequence[Encoded], pad: int, device: str) -> dict[str, torch.Tensor]:
     """A batch padded on the right. ``labels`` holds one class per row, or the token to predict at every position.
 
@@ -192,35 +232,13 @@ def collate(rows: Sequence[Encoded], pad: int, device: str) -> dict[str, torch.T
         made["labels"] = torch.full((len(rows), wide), IGNORED)
         for number, row in enumerate(rows):
             first = 0 if apart else row.prompt
-            end = torch.tensor(row.ids[row.prompt :])
+            end = torch.tensor(wanted(row))
             made["labels"][number, first : first + len(end)] = end
     if apart:
         before = made["labels"].roll(1, dims=1)
         before[:, 0] = torch.tensor([row.start for row in rows])
         made["decoder_input_ids"] = before.masked_fill(before == IGNORED, pad)
     return {name: tensor.to(device) for name, tensor in made.items()}
-
-
-def size_of(batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """What a step's memory depends on: rows and length, whether a row is padded, and what the loss picks.
-
-    ``batch``: ids of shape (rows, length); labels (rows, length), or (rows) when classifying.
-
-    ``kept``: positions at which the head is applied; ``predicted``: tokens that count. Both are 0 when classifying.
-    ``apart``: whether a decoder of its own has the ``kept`` positions, and an encoder those of ``length``.
-    """
-    rows, length = batch["input_ids"].shape
-    labelled = batch["labels"] != IGNORED
-    classifies = labelled.dim() == 1
-    wanted = [] if classifies else labelled.any(dim=0).nonzero().flatten().tolist()
-    return {
-        "rows": rows,
-        "length": length,
-        "padded": not bool(batch["attention_mask"].all()),
-        "kept": wanted[-1] - wanted[0] + 1 if wanted else 0,
-        "predicted": 0 if classifies else int(labelled.sum()),
-        "apart": "decoder_input_ids" in batch,
-    }
 
 
 def writes_at(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -260,8 +278,8 @@ def picked(labels: torch.Tensor, apart: bool = False) -> Picked | None:
     if labels.dim() == 1:
         return None
     length = labels.shape[1] - apart
-    wanted = (labels != IGNORED).any(dim=0).nonzero().flatten()
-    first, last = int(wanted[0]), int(wanted[-1])
+    asked = (labels != IGNORED).any(dim=0).nonzero().flatten()
+    first, last = int(asked[0]), int(asked[-1])
     targets = labels[:, first : last + 1].flatten()
     tokens = (targets != IGNORED).nonzero().flatten()
     positions = torch.arange(first - 1 - length, last - length, device=labels.device)

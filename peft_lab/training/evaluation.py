@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.models import loading
-from peft_lab.tasks.base import Row, Task
-from peft_lab.training import batches
+from peft_lab.tasks.base import Row, Task, Turns
+from peft_lab.training import batches, chats
 from peft_lab.training.batches import IGNORED, Encoded
 from peft_lab.training.scores import Answer, Evaluation
 
@@ -17,12 +17,19 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-ROWS_AT_ONCE = {"classification": 64, "generation": 32}
+ROWS_AT_ONCE = {"classification": 64, "generation": 32, "chat": 32}
 Report = Callable[[int, int], None]
+#: What a model is asked: a text, or the messages of a conversation.
+Asked = str | Turns
 
 
 def silent(done: int, total: int) -> None:
     """A report to nobody."""
+
+
+def question(row: Row) -> Asked:
+    """What a model is asked to answer with the row's target."""
+    return row.turns or row.text
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class Examiner:
         with torch.no_grad():
             for numbers in self._groups(encoded):
                 batch = batches.collate([encoded[number] for number in numbers], self.pad, self.device)
-                answers = self._answer(model, batch, [rows[number].text for number in numbers], losses)
+                answers = self._answer(model, batch, [question(rows[number]) for number in numbers], losses)
                 given |= dict(zip(numbers, answers, strict=True))
                 report(len(given), len(rows))
         metrics = self.task.score([given[number] for number in range(len(rows))], rows)
@@ -56,18 +63,20 @@ class Examiner:
         loss = sum(loss * amount for loss, amount in losses) / weight
         return Evaluation(metrics, loss, len(rows), time.perf_counter() - start)
 
-    def answer(self, model: torch.nn.Module, texts: Sequence[str]) -> list[Answer]:
-        """What the model says to each text: a label with all labels' probabilities, or generated text."""
+    def answer(self, model: torch.nn.Module, texts: Sequence[Asked]) -> list[Answer]:
+        """What the model says to each text: a label with all labels' probabilities, or generated text. A conversation
+        is called by its last message."""
         import torch
 
         model.eval()
         answers = []
         with torch.no_grad():
-            for text in texts:
-                if self.task.kind == "generation":
-                    answers.append(Answer(text, self._generate(model, [text])[0].strip()))
+            for asked in texts:
+                text = asked if isinstance(asked, str) else asked[-1][1]
+                if self.task.kind != "classification":
+                    answers.append(Answer(text, self._generate(model, [asked])[0].strip()))
                     continue
-                logits = model(**self.prepare([text])).logits[0]
+                logits = model(**self.prepare([asked])).logits[0]
                 scores = dict(zip(self.task.labels, logits.float().softmax(-1).tolist(), strict=True))
                 answers.append(Answer(text, max(scores, key=lambda label: scores[label]), scores))
         return answers
@@ -76,6 +85,11 @@ class Examiner:
     def pad(self) -> int:
         """The id that texts are padded with."""
         return loading.pad_token(self.tokenizer)
+
+    @property
+    def ends(self) -> Any:
+        """The token or tokens at which an answer stops."""
+        return chats.ends_of(self.tokenizer) if self.task.kind == "chat" else self.tokenizer.eos_token_id
 
     def _groups(self, encoded: Sequence[Encoded]) -> Iterator[list[int]]:
         """Row numbers in batches of like length."""
@@ -87,7 +101,7 @@ class Examiner:
         self,
         model: torch.nn.Module,
         batch: dict[str, torch.Tensor],
-        texts: Sequence[str],
+        texts: Sequence[Asked],
         losses: list[tuple[float, int]],
     ) -> list[str]:
         import torch
@@ -102,29 +116,40 @@ class Examiner:
         losses.append((float(batches.loss_of(model, batch)), amount))
         return self._generate(model, texts)
 
-    def prepare(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
-        """The model's inputs for these texts. Prompts to be continued are padded on the left, so that every answer
-        starts right after its own; those that an encoder reads on the right, as in training.
+    def prepare(self, texts: Sequence[Asked]) -> dict[str, torch.Tensor]:
+        """The model's inputs for these texts; of a chat, a text is a single message of the user's. Prompts to be
+        continued are padded on the left, so that every answer starts right after its own; those that an encoder reads
+        on the right, as in training.
 
         Ids and mask of shape (texts, longest).
         """
         if self.task.kind == "classification":
             made: Any = self.tokenizer(
-                list(texts), truncation=True, max_length=self.max_length, padding=True, return_tensors="pt"
+                list(map(str, texts)),
+                truncation=True,
+                max_length=self.max_length,
+                padding=True,
+                return_tensors="pt",
             )
             room = self.max_length
         elif self.start is not None:
-            made = self.tokenizer(list(texts), padding=True, return_tensors="pt")
+            made = self.tokenizer(list(map(str, texts)), padding=True, return_tensors="pt")
             room = self.max_length - 1
         else:
-            prompts = [batches.render(self.tokenizer, text) for text in texts]
+            prompts = [self._prompt(text) for text in texts]
             made = self.tokenizer(
                 prompts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
             )
             room = self.max_length - 1
         return {name: made[name][:, -room:].to(self.device) for name in ("input_ids", "attention_mask")}
 
-    def reading(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+    def _prompt(self, asked: Asked) -> str:
+        if self.task.kind == "chat":
+            turns = (("user", asked),) if isinstance(asked, str) else asked
+            return chats.write_chat(self.tokenizer, turns, opens=True)
+        return batches.render(self.tokenizer, str(asked))
+
+    def reading(self, texts: Sequence[Asked]) -> dict[str, torch.Tensor]:
         """The inputs of one pass over these texts: :meth:`prepare`, and the first token of a decoder of its own.
 
         Ids and mask of shape (texts, longest), the decoder's ids (texts, 1).
@@ -145,7 +170,7 @@ class Examiner:
             top_p=None,
             top_k=None,
             pad_token_id=self.pad,
-            eos_token_id=self.tokenizer.eos_token_id,
+            eos_token_id=self.ends,
         )
         # Prompt methods return the new tokens after the prompt as it was given, like every other model; a decoder of
         # its own returns what it wrote after its first token.
@@ -153,6 +178,6 @@ class Examiner:
         continued: torch.Tensor = made[:, given:]
         return continued
 
-    def _generate(self, model: Any, texts: Sequence[str]) -> list[str]:
+    def _generate(self, model: Any, texts: Sequence[Asked]) -> list[str]:
         tokens = self.write(model, self.prepare(texts), self.task.max_new_tokens)
         return [str(text) for text in self.tokenizer.batch_decode(tokens, skip_special_tokens=True)]

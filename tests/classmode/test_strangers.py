@@ -24,7 +24,7 @@ from peft_lab.learners.schedule import Learners
 from peft_lab.methods.lora import blending, intruding
 from peft_lab.queue.ahead import ahead
 from peft_lab.queue.queue import get_queue
-from peft_lab.runs import respond, store
+from peft_lab.runs import preview, respond, store
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.view import Status
 from peft_lab.serving import measure
@@ -164,7 +164,8 @@ def test_questions_to_worker_processes_about_runs_are_asked_in_person() -> None:
     from peft_lab.classroom.asking import is_in_person
 
     assert all(
-        is_in_person(each) for each in (respond.respond, blending.blend, intruding.look, measure.measure)
+        is_in_person(each)
+        for each in (respond.respond, blending.blend, intruding.look, measure.measure, preview.look)
     )
 
 
@@ -275,6 +276,14 @@ def test_anothers_file_trains_nothing(room: Room) -> None:
         get_queue().submit(asked)
     with acting_for(room.bob):
         assert store.runs() == []
+
+
+def test_anothers_file_is_not_shown_as_tokens(room: Room) -> None:
+    for show in (preview.look, preview.ask, preview.require):
+        with acting_for(room.bob), pytest.raises(BadInput, match="only a file that you uploaded"):
+            show("smollm2-135m", str(room.upload), 64)
+    with acting_for(room.ada):
+        assert "there is no token to mark" in str(preview.look("smollm2-135m", str(room.upload), 64))
 
 
 @pytest.mark.parametrize("name", ["..", "../x", "", "A" * 32, "f" * 31, "f" * 33, "\x00" * 32])

@@ -17,6 +17,8 @@ from peft_lab.cli import train
 from peft_lab.runs import owners, store
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.view import Status
+from tests.conftest import link
+from tests.tasks.test_chat import ASKS, SAYS, file_of
 
 from .conftest import REPO, Run
 
@@ -256,3 +258,37 @@ def _leave_a_state(lost: store.Run) -> None:
         patch.setattr(checkpoints.Keeper, "made", cut)
         with pytest.raises(Cut):
             training.train(lost)
+
+
+@pytest.mark.weights
+def test_a_preview_shows_what_would_be_learned_and_trains_nothing(
+    run: Run, own_home: Path, assets_home: Path, tmp_path: Path
+) -> None:
+    link(own_home)
+    own = tmp_path / "talks.jsonl"
+    own.write_bytes(file_of([ASKS, SAYS, ASKS, SAYS]))
+    asked = ("train", "--model", "smollm2-135m", "--method", "lora", "--preview")
+    seen = run(*asked, "--own", str(own))
+    assert seen.status == 0, seen.stderr
+    assert "are learned; the others are only read." in seen.stdout
+    assert "assistant" not in seen.stdout.partition("Line ")[2].partition("«")[2].partition("»")[0]
+    learned = run(*asked, "--own", str(own), "--json").document
+    assert learned["rows"] == 11 and learned["end"] == "<|im_end|>"
+    tokens = learned["sample"][0]["tokens"]
+    assert "".join(token["text"] for token in tokens if token["trained"]).startswith("answer ")
+    assert "--own FILE" in run(*asked, "--task", "json").refused()
+    assert store.runs() == []
+
+
+@pytest.mark.weights
+def test_a_conversation_that_teaches_nothing_is_refused_by_its_line(
+    run: Run, own_home: Path, assets_home: Path, tmp_path: Path
+) -> None:
+    link(own_home)
+    own = tmp_path / "talks.jsonl"
+    own.write_bytes(file_of([{**ASKS, "content": "word " * 99}, SAYS]))
+    refused = run(
+        "train", "--model", "smollm2-135m", "--method", "lora", "--own", str(own), "--max-length", "64"
+    ).refused()
+    assert "line 11 cannot be trained on: its first answer begins after token 64" in refused
+    assert store.runs() == []

@@ -21,6 +21,8 @@ from peft_lab.methods import all_methods
 from peft_lab.runs import owners, respond, store
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
+from tests.tasks.test_chat import ASKS, SAYS, file_of
+from tests.training.test_chats import PLAIN, tokenizer_of
 
 from .conftest import KINDS, Plain, Train, assert_loads, finish
 
@@ -143,6 +145,38 @@ def test_a_model_without_a_chat_format(
     monkeypatch.setitem(tiny, "causal-lm", str(folder))
     run = train("causal-lm", "lora", task="style", max_length=160)
     assert_same(run, carry_out(run, tmp_path, monkeypatch))
+
+
+@pytest.mark.parametrize("template", [PLAIN, None])
+def test_conversations(
+    template: str | None,
+    tiny: dict[str, str],
+    train: Train,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = shutil.copytree(tiny["causal-lm"], tmp_path / "talks")
+    (folder / "chat_template.jinja").unlink()
+    tokenizer_of(template).save_pretrained(folder)
+    monkeypatch.setitem(tiny, "causal-lm", str(folder))
+    own = tmp_path / "mine.jsonl"
+    talk = [
+        {"role": "system", "content": "Say \"'''\"."},
+        ASKS,
+        SAYS,
+        ASKS,
+        {**SAYS, "content": "\\n\u2028 #| no"},
+    ]
+    own.write_bytes(file_of(talk, talk[1:]))
+    run = train("causal-lm", "lora", task="own", own_data=str(own), max_length=100, probes=("How deep?",))
+    assert_same(run, carry_out(run, tmp_path, monkeypatch))
+    assert_clean(tmp_path / "repeat.py")
+    found = run.trajectory()
+    assert found is not None and found.example is not None and found.example.metric == "word_f1"
+    said = respond.respond(run.id, ["How deep?"])[0]
+    seen = run.view()
+    assert said["tuned"]["answer"] == seen.probes_after[0].answer
+    assert said["base"]["answer"] == seen.probes_before[0].answer
 
 
 def test_more_passes_than_rows_and_all_in_float32(

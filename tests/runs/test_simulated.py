@@ -10,6 +10,7 @@ import torch
 from peft_lab.errors import BadInput
 from peft_lab.runs import simulated
 from peft_lab.training import batches
+from peft_lab.training.sizes import size_of
 
 
 def batch(labels: list[Any], mask: list[list[int]]) -> dict[str, torch.Tensor]:
@@ -22,10 +23,10 @@ def batch(labels: list[Any], mask: list[list[int]]) -> dict[str, torch.Tensor]:
 
 def test_the_size_of_a_batch() -> None:
     ignored = batches.IGNORED
-    classified = batches.size_of(batch([1, 0], [[1, 1, 1], [1, 1, 0]]))
+    classified = size_of(batch([1, 0], [[1, 1, 1], [1, 1, 0]]))
     assert classified == {"rows": 2, "length": 3, "padded": True, "kept": 0, "predicted": 0, "apart": False}
     said = [[ignored, 5, ignored, 6, ignored], [ignored, ignored, 7, 8, ignored]]
-    written = batches.size_of(batch(said, [[1] * 5, [1] * 5]))
+    written = size_of(batch(said, [[1] * 5, [1] * 5]))
     assert written == {"rows": 2, "length": 5, "padded": False, "kept": 3, "predicted": 4, "apart": False}
     assert set(written) == {*simulated.BATCH, "apart"}, "which runs of older versions do not say"
 

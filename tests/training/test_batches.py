@@ -14,6 +14,7 @@ from peft_lab.models.loading import load_base, load_tokenizer, weights_of
 from peft_lab.tasks.base import Row
 from peft_lab.training import batches
 from peft_lab.training.batches import IGNORED, Encoded
+from peft_lab.training.sizes import size_of
 from tests.methods import tiny
 
 
@@ -100,7 +101,7 @@ def test_what_an_encoder_reads_and_what_its_decoder_writes_are_padded_apart() ->
     assert batch["decoder_input_ids"].tolist() == [[0, 7, 8], [0, 1, 0]], (
         "one token late, never the ignored label"
     )
-    assert batches.size_of(batch) == {
+    assert size_of(batch) == {
         "rows": 2, "length": 3, "padded": True, "kept": 3, "predicted": 4, "apart": True,
     }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,8 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.tasks import apart
+from tests.conftest import link
+from tests.tasks.test_chat import ASKS, SAYS, file_of
 
 GOOD = b"text,label\n" + b"".join(b"sentence %d,%s\n" % (n, (b"a", b"b")[n % 2]) for n in range(20))
 
@@ -86,3 +89,50 @@ def test_the_reading_ends_when_the_page_is_left(own_home: Path, monkeypatch: pyt
         own_data._keep("mine.csv", GOOD, lambda: own_data._reading(slot))
     assert len(ended) == 1
     assert not (own_home / "uploads").exists()
+
+
+def _training() -> None:
+    from peft_lab.ui.components import own_data, token_preview
+
+    path = own_data.upload("causal-lm", False)
+    if path is not None:
+        token_preview.tokens_of("smollm2-135m", path, 64)
+
+
+@pytest.mark.weights
+def test_a_file_of_conversations_is_shown_as_tokens(
+    own_home: Path, assets_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link(own_home)
+    talk = [{**ASKS, "content": "<b>How deep?</b>"}, SAYS]
+    _uploaded(monkeypatch, "talks.jsonl", file_of(talk))
+    app = AppTest.from_function(_training, default_timeout=120).run()
+    for _ in range(200):
+        if "only read" in _told(app):
+            break
+        time.sleep(0.2)
+        app.run()
+    assert not app.exception
+    told = _told(app)
+    assert "9 conversations to train on, 2 held out" in told
+    assert "tokens in 11 conversations are learned; the others are only read." in told
+    assert "tokens of its own before the 11 that bring no system message" in told
+    shown = app.get("html")[-1].proto.body
+    assert "<mark>answer</mark>" in shown and '<mark class="placed">&lt;|im_end|&gt;</mark>' in shown
+    assert "<b>" not in shown
+
+
+@pytest.mark.weights
+def test_a_conversation_whose_answers_are_cut_off_is_refused_at_the_upload(
+    own_home: Path, assets_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link(own_home)
+    _uploaded(monkeypatch, "talks.jsonl", file_of([{**ASKS, "content": "word " * 99}, SAYS]))
+    app = AppTest.from_function(_training, default_timeout=120).run()
+    for _ in range(200):
+        if "line 11" in _told(app):
+            break
+        time.sleep(0.2)
+        app.run()
+    assert "line 11 cannot be trained on: its first answer begins after token 64" in _told(app)
+    assert not app.get("html")

@@ -174,7 +174,9 @@ export class Answers {
 
   #fill(box, title, answer) {
     const right = answer.score >= 1;
-    say(box.head, `${title}${right ? ": right" : ": not right"}`);
+    // a conversation's answer is judged by the words that it shares with the expected one
+    const shared = answer.score > 0 ? `matches ${Math.round(100 * answer.score)}%` : "not right";
+    say(box.head, `${title}: ${right ? "right" : shared}`);
     say(box.text, answer.text || "(nothing)");
     box.classList.toggle("right", right);
   }

@@ -18,7 +18,15 @@ from peft_lab.tasks import apart, own
 from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
 
-_COLUMNS = {"encoder": "text,label", "causal-lm": "prompt,completion", "seq2seq": "prompt,completion"}
+_COLUMNS = {
+    "encoder": "text,label",
+    "causal-lm": "prompt,completion, or messages",
+    "seq2seq": "prompt,completion",
+}
+_CONVERSATIONS = (
+    ' A conversation is one line of JSON Lines: {"messages": [{"role": "user", "content": "…"}, '
+    '{"role": "assistant", "content": "…"}]}; all answers of the assistant are learned.'
+)
 
 
 def upload(kind: ModelKind, locked: bool) -> str | None:
@@ -27,6 +35,7 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
     file = st.file_uploader(
         f"CSV or JSON Lines with {wanted}", type=["csv", "jsonl"], disabled=locked, key=f"own-file.{kind}",
         help=f"At most {own.MAX_BYTES // 1_000_000} MB and {own.MAX_ROWS:,} rows. The file stays on this machine."
+        + (_CONVERSATIONS if kind == "causal-lm" else "")
         + _kept(),
     )  # fmt: skip
     slot = st.empty()
@@ -47,9 +56,10 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
     finally:
         slot.empty()
     splits = task.load()
+    noun = "conversations" if task.kind == "chat" else "rows"
     st.caption(
         f"{plain(Path(path).name.split('-', 1)[1])}: "
-        f"{len(splits.train):,} rows to train on, {len(splits.test):,} held out."
+        f"{len(splits.train):,} {noun} to train on, {len(splits.test):,} held out."
     )
     return str(path)
 

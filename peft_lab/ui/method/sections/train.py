@@ -12,7 +12,7 @@ from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.tasks import rated
 from peft_lab.ui import state
-from peft_lab.ui.components import fetch_again, own_data
+from peft_lab.ui.components import fetch_again, own_data, token_preview
 from peft_lab.ui.components.knobs import OWN_TASK, Choice
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.sections import settings
@@ -115,7 +115,8 @@ def _form(choice: Choice, locked: bool) -> None:
     beneath = st.empty()
     _sentence(choice, locked)
     slots[SAY] = st.empty()
-    if choice.task == OWN_TASK and own_data.upload(choice.entry.kind, locked) is None:
+    path = own_data.upload(choice.entry.kind, locked) if choice.task == OWN_TASK else None
+    if choice.task == OWN_TASK and path is None:
         return
     try:
         complete = settings.asked(choice)
@@ -124,6 +125,8 @@ def _form(choice: Choice, locked: bool) -> None:
     except PeftLabError as error:
         _say(error, slots)
         return
+    if path is not None and complete is not None and choice.entry.kind != "encoder":
+        token_preview.tokens_of(complete.model, path, complete.max_length)
     if complete is not None and complete.head_learning_rate not in (None, complete.learning_rate):
         beneath.caption(  # over both columns
             f"The task head starts at random; its learning rate is {complete.head_learning_rate:g}."

@@ -1,0 +1,216 @@
+"""A learner's file as the tokens that a model will read: which of them it learns, and what is cut.
+
+The tokens and their labels are those of the training (:func:`peft_lab.training.batches.encode` and
+:func:`~peft_lab.training.batches.wanted`). Asked through an inspector: a tokenizer needs torch's libraries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.classroom import places
+from peft_lab.classroom.asking import in_person
+from peft_lab.errors import BadInput
+from peft_lab.tasks import apart
+from peft_lab.tasks.base import Row, Task
+from peft_lab.training import batches, chats
+from peft_lab.training.batches import IGNORED, Encoded
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SHOWN = 3  # rows that are shown token by token
+_UNCUT = 10**9  # tokens, more than any row has
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of a row that is shown: its text, whether the loss asks for it, whether it is one of the marks that a
+    template or tokenizer puts in."""
+
+    text: str
+    trained: bool
+    mark: bool
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A row that is shown. ``cut``: tokens of it that are left out for its length. ``held_out``: not trained on."""
+
+    line: int
+    held_out: bool
+    tokens: tuple[Token, ...]
+    cut: int
+
+    @property
+    def trained(self) -> int:
+        return sum(token.trained for token in self.tokens)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What is known of all rows of a file, and some of them token by token.
+
+    Attributes:
+        rows: in the file, held-out ones included. tokens: that are read of them. trained: of those, with a loss.
+        max_length: tokens after which rows are cut. cut: rows that are longer. lost: their tokens beyond.
+        longest: tokens of the longest row, uncut.
+        chat: whether the rows are conversations; what follows is about those.
+        own_template: whether the tokenizer has a chat template; else :data:`peft_lab.training.chats.ROLE_LINES`.
+        around: tokens that the format puts around an exchange of two messages, opening and closing them.
+        opening: what the template writes before a conversation that brings no system message, beyond what it writes
+            before any message; empty where it adds nothing. opening_tokens: of that. opened: rows that get it.
+        end: the token that ends an answer; empty where the format has none.
+        spelt: lines whose own words hold a mark, which is read as one.
+    """
+
+    rows: int
+    tokens: int
+    trained: int
+    max_length: int
+    cut: int
+    lost: int
+    longest: int
+    sample: tuple[Shown, ...]
+    chat: bool = False
+    own_template: bool = True
+    around: int = 0
+    opening: str = ""
+    opening_tokens: int = 0
+    opened: int = 0
+    end: str = ""
+    spelt: tuple[int, ...] = ()
+
+
+def require(model: str, path: str, max_length: int) -> None:
+    """Let a file pass of whose every row something is learned. Raises BadInput with the first row where not."""
+    found = ask(model, path, max_length).result()
+    if isinstance(found, str):
+        raise BadInput(found, "own_data")
+
+
+def ask(model: str, path: str, max_length: int) -> Future[Preview | str]:
+    """:func:`look`, or in one sentence why the rows cannot be trained on; answered in the inspector process.
+
+    Raises BadInput: in a class, another's file.
+    """
+    from peft_lab.workers import inspector
+
+    places.require_mine(path)
+    return inspector.get_inspector(inspector.Worker.ANSWERS).submit(look, model, path, max_length)
+
+
+@in_person
+def look(model: str, path: str, max_length: int) -> Preview | str:
+    """The preview of a file for a model, or why its rows cannot be trained on: an answer like any other, so that it is
+    kept. Imports torch.
+
+    Raises:
+        BadInput: the file cannot be read, has labels and no answers, or is another's. AssetError: no weights here.
+    """
+    from peft_lab.models import loading
+    from peft_lab.models.catalogue import resolve
+
+    places.require_mine(path)
+    task = apart.load_file(path)
+    tokenizer = loading.load_tokenizer(loading.weights_of(model))
+    try:
+        return preview(task, tokenizer, max_length, loading.decoder_start(resolve(model)))
+    except BadInput as refusal:
+        return str(refusal)
+
+
+def preview(
+    task: Task, tokenizer: PreTrainedTokenizerBase, max_length: int, start: int | None = None
+) -> Preview:
+    """What a training on the task reads and learns. ``start``: as :func:`peft_lab.training.batches.encode` has it.
+
+    Raises:
+        BadInput: rows that cannot be trained on, or a task that classifies: its rows have one label each.
+    """
+    if task.kind == "classification":
+        raise BadInput(
+            "Rows with labels are read whole, and each has one label: there is no token to mark.", "task"
+        )
+    splits = task.load()
+    rows = [*splits.train, *splits.test]
+    encoded = batches.encode(task, rows, tokenizer, max_length, start)
+    full = [at for at, each in enumerate(encoded) if len(each) == max_length]
+    again = batches.encode(task, [rows[at] for at in full], tokenizer, _UNCUT, start) if full else []
+    beyond = [0] * len(rows)
+    for at, whole in zip(full, again, strict=True):
+        beyond[at] = len(whole) - max_length
+    chosen = [*range(min(SHOWN - 1, len(splits.train))), len(splits.train)]
+    marks = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    return Preview(
+        rows=len(rows),
+        tokens=sum(map(len, encoded)),
+        trained=sum(sum(mask_of(each)) for each in encoded),
+        max_length=max_length,
+        cut=sum(each > 0 for each in beyond),
+        lost=sum(beyond),
+        longest=max(len(each) + more for each, more in zip(encoded, beyond, strict=True)),
+        sample=tuple(
+            Shown(rows[at].line, at >= len(splits.train), _tokens(tokenizer, encoded[at], marks), beyond[at])
+            for at in chosen
+        ),
+        **(_of_chats(tokenizer, rows) if task.kind == "chat" else {}),
+    )
+
+
+def mask_of(row: Encoded) -> list[bool]:
+    """Whether the loss asks for each token of a row."""
+    return [False] * row.prompt + [token != IGNORED for token in batches.wanted(row)]
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, row: Encoded, marks: set[int]) -> tuple[Token, ...]:
+    pairs = zip(row.ids, mask_of(row), strict=True)
+    return tuple(
+        Token(str(tokenizer.decode([number])), trained, number in marks) for number, trained in pairs
+    )
+
+
+def _of_chats(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> dict[str, Any]:
+    opening = _opening(tokenizer)
+    end = chats.end_of_answer(tokenizer)
+    marks = [mark for mark in (*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()) if mark.strip()]
+    return {
+        "chat": True,
+        "own_template": bool(tokenizer.chat_template),
+        "around": _around(tokenizer),
+        "opening": opening,
+        "opening_tokens": _length(tokenizer, opening),
+        "opened": sum(row.turns[0][0] != "system" for row in rows) if opening else 0,
+        "end": "" if end is None else str(tokenizer.decode([end])),
+        "spelt": tuple(
+            row.line for row in rows if any(mark in words for _, words in row.conversation for mark in marks)
+        ),
+    }
+
+
+def _opening(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What stands before the first message beyond what stands before a later one, a token for the beginning aside."""
+    exchange = (("user", "\x01"), ("assistant", "\x02"))
+    try:
+        whole, once = (chats.write_chat(tokenizer, exchange * times) for times in (2, 1))
+    except ValueError:
+        return ""
+    first, later = whole.partition("\x01")[0], whole[len(once) :].partition("\x01")[0]
+    if not whole.startswith(once) or not first.endswith(later):
+        return ""
+    opening = first[: len(first) - len(later)]
+    return "" if opening.strip() in ("", tokenizer.bos_token) else opening
+
+
+def _around(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens of a second exchange that are neither its question nor its answer: of one token each."""
+    once, twice = (("user", "a"), ("assistant", "b")), (("user", "a"), ("assistant", "b")) * 2
+    grown = len(chats.read_chat(tokenizer, twice)[0]) - len(chats.read_chat(tokenizer, once)[0])
+    return grown - 2
+
+
+def _length(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    return len(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else 0

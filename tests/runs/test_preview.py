@@ -1,0 +1,132 @@
+"""What a learner sees of a file before training is what the training learns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peft_lab.errors import BadInput
+from peft_lab.runs import course, preview
+from peft_lab.runs.preview import Preview
+from peft_lab.runs.preview_words import heading, notes
+from peft_lab.runs.spec import RunRequest
+from peft_lab.tasks.own import parse
+from peft_lab.training import batches, chats
+from peft_lab.training.batches import IGNORED
+from tests.models import homemade
+from tests.tasks.test_chat import ASKS, SAYS, conversation, file_of
+from tests.training.test_chats import PLAIN, tokenizer_of
+
+LONG = [{"role": "user", "content": "word " * 100}, SAYS]
+
+
+def look(data: bytes, template: str | None = PLAIN, max_length: int = 60) -> Preview:
+    return preview.preview(parse(data, "mine.jsonl"), tokenizer_of(template), max_length)
+
+
+def test_it_marks_what_the_batches_ask_for() -> None:
+    task, tokenizer = parse(file_of([ASKS, SAYS, ASKS, SAYS]), "mine.jsonl"), tokenizer_of(PLAIN)
+    found = preview.preview(task, tokenizer, 60)
+    splits = task.load()
+    rows = [*splits.train[:2], splits.test[0]]
+    labels = [
+        batches.collate(batches.encode(task, [row], tokenizer, 60), 0, "cpu")["labels"][0].tolist()
+        for row in rows
+    ]
+    assert [[token.trained for token in row.tokens] for row in found.sample] == [
+        [label != IGNORED for label in each] for each in labels
+    ]
+    assert [(row.line, row.held_out) for row in found.sample] == [
+        (row.line, number == 2) for number, row in enumerate(rows)
+    ]
+    everything = batches.encode(task, [*splits.train, *splits.test], tokenizer, 60)
+    batch = batches.collate(everything, 0, "cpu")
+    assert found.trained == int((batch["labels"] != IGNORED).sum())
+    assert found.tokens == int(batch["attention_mask"].sum())
+    assert "".join(token.text for token in found.sample[0].tokens if token.trained).endswith("</s>")
+
+
+def test_prompts_and_completions_too() -> None:
+    data = "\n".join(
+        json.dumps({"prompt": f"say {n}", "completion": f"it is {n}"}) for n in range(12)
+    ).encode()
+    found = look(data, None)
+    assert not found.chat and found.rows == 12
+    for row in found.sample:
+        learned = "".join(token.text for token in row.tokens if token.trained)
+        assert learned.startswith(" it is") and learned.endswith("</s>")
+    labelled = parse(b"text,label\n" + b"".join(b"t %d,%d\n" % (n, n % 2) for n in range(12)), "a.csv")
+    with pytest.raises(BadInput, match="there is no token to mark"):
+        preview.preview(labelled, tokenizer_of(None), 60)
+
+
+def test_cut_rows_are_counted_and_one_that_loses_its_answers_is_refused() -> None:
+    talk = [message for number in range(6) for message in conversation(number)]
+    found = look(file_of(talk))
+    whole = len(chats.read_chat(tokenizer_of(PLAIN), [(m["role"], m["content"]) for m in talk])[0])
+    assert (found.cut, found.lost, found.longest) == (1, whole - 60, whole)
+    assert f"1 are longer than 60 tokens, the longest {whole}" in notes(found)[0]
+    with pytest.raises(BadInput, match=r"in line 11 .* its first answer begins after token 60"):
+        look(file_of(LONG))
+
+
+def test_what_a_format_costs_and_adds_is_said() -> None:
+    adds = "{% if messages[0].role != 'system' %}[system]Be kind.{{ '\\n' }}{% endif %}" + PLAIN
+    system = [{"role": "system", "content": "Be brief."}, ASKS, SAYS]
+    found = look(file_of(system), adds, 80)
+    assert (found.opening, found.opening_tokens, found.opened) == ("[system]Be kind.\n", 17, 10)
+    # a byte a token: [user], a line break, [a], the end token and a line break
+    assert found.around == len("[user]\n[a]\n") + 1
+    said = " ".join(notes(found))
+    assert "17 tokens of its own before the 10 that bring no system message: [system]Be kind.↵" in said
+    assert "learned with </s>" in said and "own chat template: 12 tokens" in said
+    assert look(file_of()).opening == ""
+
+
+def test_a_tokenizer_without_a_template_and_one_without_an_end() -> None:
+    said = " ".join(notes(look(file_of(), None)))
+    assert "no chat template" in said and "role lines" in said and "tokens around each question" in said
+    assert "does not learn where to stop" in " ".join(notes(look(file_of(), PLAIN.replace("</s>", ""))))
+
+
+def test_words_that_spell_a_mark_are_named() -> None:
+    found = look(file_of([{"role": "user", "content": "What is </s>?"}, SAYS]))
+    assert found.spelt == (11,) and "line 11 hold a mark" in notes(found)[-1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    place = homemade.folder("qwen2", tmp_path / "model")
+    tokenizer_of(PLAIN).save_pretrained(place)
+    return place
+
+
+def test_a_run_learns_what_was_shown(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PEFT_LAB_HOME", str(tmp_path / "home"))
+    own = tmp_path / "mine.jsonl"
+    own.write_bytes(file_of([ASKS, SAYS, ASKS, SAYS]))
+    wish: dict[str, Any] = {"steps": 2, "batch": 2, "eval_rows": 2, "own_data": str(own)}
+    spec = RunRequest(folder, "lora", "own", {"r": 2}, **wish).complete()
+    found = preview.look(folder, str(own), spec.max_length)
+    assert isinstance(found, Preview)
+    ready = course.prepare(spec)
+    for number, shown in enumerate(found.sample[:2]):
+        row = ready.rows[number]
+        assert preview.mask_of(row) == [token.trained for token in shown.tokens]
+        assert "".join(token.text for token in shown.tokens) == ready.base.tokenizer.decode(list(row.ids))
+        assert heading(shown).startswith(f"Line {shown.line}, to train on: {sum(preview.mask_of(row))} of")
+
+
+def test_a_file_that_cannot_be_trained_on_is_refused_before_it_starts(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEFT_LAB_HOME", str(tmp_path / "home"))
+    own = tmp_path / "mine.jsonl"
+    own.write_bytes(file_of([{"role": "user", "content": "word " * 200}, SAYS]))
+    with pytest.raises(BadInput, match=r"line 11 .* after token 512") as refused:
+        RunRequest(folder, "lora", "own", own_data=str(own)).complete()
+    assert refused.value.field == "own_data"
+    assert "differently" not in str(refused.value)
