@@ -27,7 +27,7 @@ def batches(facts: Facts) -> Section:
             "is applied from the first of those to the last; positions count from the end, because a method may put "
             "virtual tokens in front."
         )
-        encoding = (training.render, training.completion, training.encode_completions)
+        encoding = (chats.opening, training.render, training.completion, training.encode_completions)
         call = "encode_completions(tokenizer, texts, targets, MAX_LENGTH)"
     if facts.apart and not facts.classifies:
         prose = (
@@ -43,7 +43,7 @@ def batches(facts: Facts) -> Section:
             "assistant's answers only, each up to the token that ends it. The output head is applied from the first of "
             "those to the last; positions count from the end, because a method may put virtual tokens in front."
         )
-        encoding = (chats.write_chat, chats.answers_in, chats.read_chat, training.encode_chat)
+        encoding = (chats.opening, chats.write_chat, chats.answers_in, chats.read_chat, training.encode_chat)
         call = (
             '[encode_chat(tokenizer, [*turns, ["assistant", target]], MAX_LENGTH) for turns, target in rows]'
         )

@@ -15,7 +15,7 @@ from peft_lab.export.source import constants, printed
 from peft_lab.plan import spread
 from peft_lab.plan.facts import NAME, NEEDED, ROWS, Facts, refusal
 from peft_lab.recipes.job import OBJECTIVES
-from peft_lab.training import batches, chunked, precision, schedule, step
+from peft_lab.training import batches, chats, chunked, precision, schedule, step
 
 SEED = 0
 #: As the step is simulated.
@@ -124,7 +124,7 @@ def _data(facts: Facts) -> Section:
             "encoded = encode_pairs(tokenizer, *pairs, MAX_LENGTH, START)\n"
         )
     else:
-        shared += [batches.encode_completions, batches.render, batches.completion]
+        shared += [batches.encode_completions, chats.opening, batches.render, batches.completion]
         code = (
             "pairs = [row['prompt'] for row in rows], [row['completion'] for row in rows]\n"
             "encoded = encode_completions(tokenizer, *pairs, MAX_LENGTH)\n"

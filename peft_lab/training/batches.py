@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peft_lab.errors import BadInput
 from peft_lab.tasks.base import Row, Task
-from peft_lab.training.chats import read_chat
+from peft_lab.training.chats import opening, read_chat
 
 if TYPE_CHECKING:
     import torch
@@ -160,9 +160,9 @@ def encode_chat(
 
 
 def render(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """The prompt as the model expects it: in its chat format where it has one, else as it is."""
+    """The prompt as the model expects it: in its chat format where it has one, else as any text begins."""
     if not tokenizer.chat_template:
-        return text
+        return opening(tokenizer) + text
     # An empty system message keeps templates from adding one of their own, which every row would pay for.
     messages = [{"role": "system", "content": ""}, {"role": "user", "content": text}]
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))

@@ -24,6 +24,17 @@ ROLE_LINES = (
 )
 
 
+def opening(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What the tokenizer begins every text with, as text; templates write it themselves.
+
+    Llama's has such a token, GPT-2's has none: a base that has only ever read texts that begin so is not to be tuned
+    on others.
+    """
+    mark = tokenizer.bos_token
+    begins = mark is not None and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return str(mark) if begins else ""
+
+
 def write_chat(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[Sequence[str]], opens: bool = False
 ) -> str:
@@ -43,7 +54,7 @@ def write_chat(
         )
     except Exception as error:  # whatever code of a template's raises
         raise ValueError(f"the model's chat template refuses it: {' '.join(str(error).split())}") from error
-    return str(written)
+    return str(written) if template is None else opening(tokenizer) + str(written)
 
 
 def answers_in(

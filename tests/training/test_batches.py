@@ -34,6 +34,24 @@ def test_plan(lengths: list[int], steps: int, size: int, seed: int) -> None:
     assert max(used.values()) - min(used.get(row, 0) for row in range(len(lengths))) <= 1
 
 
+class _Begins:
+    """A tokenizer without a chat template, of which a text begins with a token of its own or not."""
+
+    chat_template, bos_token, bos_token_id, eos_token = None, "<s>", 1, "</s>"
+
+    def __init__(self, begins: bool) -> None:
+        self.begins = begins
+
+    def __call__(self, text: str) -> dict[str, list[int]]:
+        return {"input_ids": [1] if self.begins else []}
+
+
+@pytest.mark.parametrize(("begins", "asked"), [(True, "<s>Order"), (False, "Order")])
+def test_a_prompt_begins_as_the_base_has_read_its_texts(begins: bool, asked: str) -> None:
+    tokenizer: Any = _Begins(begins)
+    assert batches.render(tokenizer, "Order") == asked
+
+
 def test_rows_of_like_length_meet_and_seeds_differ() -> None:
     lengths = [number % 50 + 1 for number in range(800)]
     made = batches.plan(lengths, 100, 8, 0)
