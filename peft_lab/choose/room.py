@@ -14,7 +14,7 @@ from math import ceil, inf
 from typing import Any
 
 from peft_lab.choose import states
-from peft_lab.choose.bounds import bounds, decided, largest_rows
+from peft_lab.choose.bounds import MARGIN, bounds, decided, largest_rows
 from peft_lab.choose.simulating import recalling, simulating
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.step import OFFLOAD, SPLIT, Ask, Recall, Run, Step
@@ -67,7 +67,7 @@ class Room:
         return Room(self._situation, self._ask, memory, self._recall)
 
     def for_model(self, situation: Situation) -> Room:
-        """The same device for a situation with another model."""
+        """The same device for a situation with another model, or with other rows."""
         return Room(situation, self._ask, self.memory, self._recall)
 
     def needs(self, method: str, values: Mapping[str, Any], run: Run) -> int:
@@ -112,7 +112,7 @@ class Room:
     def least(self, method: str, values: Mapping[str, Any] | None = None) -> int:
         """Bytes of the smallest step on one device: one row, checkpointed, with the method's cheapest states, and its
         loss taken in chunks where the model can: what :meth:`smallest` tries last."""
-        values, states = self._values(method, values or {}), list(self.states(method))
+        values, states = values or self.usual(method), list(self.states(method))
         needed = []
         for loss in LOSSES:
             run = next((run for run in reversed(states) if run.loss == loss), None)
@@ -177,7 +177,7 @@ class Room:
             if known is False:
                 continue
             with suppress(*_NO_CHUNKS[loss]):
-                needed = int(high) if known else self.needs(method, values, run)
+                needed = int(high * MARGIN if low < high else high) if known else self.needs(method, values, run)
                 if needed <= limit:
                     bound = bool(known) and low < high
                     return Step(
@@ -237,12 +237,11 @@ class Room:
             for loss in losses:
                 yield Run(1, False, loss=loss)
 
-    def _values(self, method: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        if method != "lora" or values:
-            return values
+    def usual(self, method: str) -> Mapping[str, Any]:
+        """The values of a method where none are given: LoRA's are those of the usual advice."""
         from peft_lab.choose.leaves import ADVICE
 
-        return ADVICE["lora"].knobs(self._situation.shape)
+        return ADVICE["lora"].knobs(self._situation.shape) if method == "lora" else {}
 
     def _alone(self, method: str, values: Mapping[str, Any], run: Run, each: int) -> Step | None:
         """With all of the model on each device: whole, fewer rows, checkpointed, both. Accumulated rows are no
