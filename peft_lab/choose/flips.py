@@ -156,7 +156,8 @@ def _length(situation: Situation, room: Room, found: Recommendation) -> Iterator
     tokens = longest(situation, room)
     if tokens is None:
         return
-    then = decide(replace(situation, seq=tokens), room.for_model(replace(situation, seq=tokens)), quick=True).advice
+    shorter = replace(situation, seq=tokens)
+    then = decide(shorter, room.for_model(shorter), quick=True).advice
     text = f"Rows cut to {tokens:,} tokens"
     yield Flip("base", "four", text, then.method, then.title, {"seq": tokens})
 

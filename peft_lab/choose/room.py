@@ -104,7 +104,10 @@ class Room:
         """Whether a loss in chunks can make one row fit where a whole one did not: it saves the logits alone."""
         if run.loss == "whole":
             return True
-        logits = self._situation.pairs * self._situation.seq * self._situation.shape.vocab * LOGIT_BYTES
+        tokens = (
+            self._situation.pairs * self._situation.seq
+        )  # the allocator rounds: their blocks take some more
+        logits = int(MARGIN * LOGIT_BYTES * tokens * self._situation.shape.vocab)
         one = replace(run, batch=1, loss="whole")
         known = decided(self.between(method, values, one), limit + logits)
         return self.needs(method, values, one) - logits <= limit if known is None else known
@@ -177,7 +180,9 @@ class Room:
             if known is False:
                 continue
             with suppress(*_NO_CHUNKS[loss]):
-                needed = int(high * MARGIN if low < high else high) if known else self.needs(method, values, run)
+                needed = (
+                    int(high * MARGIN if low < high else high) if known else self.needs(method, values, run)
+                )
                 if needed <= limit:
                     bound = bool(known) and low < high
                     return Step(

@@ -94,8 +94,14 @@ class Words(dict[str, str]):
     def _too_much(self) -> str:
         """What the smallest QLoRA step needs, and by how much that is beyond what may be used."""
         needs = self._room.least("qlora")
-        more = needs - self._room.usable  # of several devices each has buckets beside it, so that less may be too much
-        beyond = f"{units.size(more)} more than the" if more > 0 else "with gradients averaged over devices beside the"
+        more = (
+            needs - self._room.usable
+        )  # of several devices each has buckets beside it, so that less may be too much
+        beyond = (
+            f"{units.size(more)} more than the"
+            if more > 0
+            else "with gradients averaged over devices beside the"
+        )
         return f"{units.size(needs)}, {beyond} {self._usable()}"
 
     def _smaller(self) -> str:
