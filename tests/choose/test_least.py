@@ -97,7 +97,7 @@ def test_some_sentences_are_bounds() -> None:
 def test_cards_whose_workspaces_are_equal_are_asked_for_one_simulation() -> None:
     """A T4's step is an RTX 4090's; a Hopper card's is its own."""
     situation = Situation(model="smollm2-135m", seq=32)
-    asked = {card: request(replace(situation, device=card), "bitfit", {}, Run(1, False)) for card in CARDS}
+    asked = {card: request(replace(situation, device=card), "lora", {}, Run(1, False)) for card in CARDS}
     assert asked["t4"] == asked["rtx-4090"] == asked["a100-40"] != asked["h100"]
     one = asked["t4"]
     needs = {each: fits.needed(simulate(one.at(capability=each))) for each in ((7, 5), (8, 9), (9, 0))}
@@ -113,7 +113,7 @@ def test_a_step_takes_the_same_whether_its_work_is_noted_or_not() -> None:
 
 
 def test_where_nothing_fits_the_rows_that_would_are_named() -> None:
-    situation = Situation(model="llama-3.1-8b", device="rtx-3060", seq=32_768, batch=1)
+    situation = Situation(model="llama-3.1-8b", device="8GB", seq=131_072, batch=1)
     room = Room(situation, standin.ask)
     found = recommend(situation, room)
     assert found.advice == "nothing"
@@ -140,8 +140,9 @@ def test_no_rows_are_named_where_none_would_fit() -> None:
 
 @pytest.mark.parametrize(("device", "second"), [("l40s", False), ("rtx-4090", True), ("cpu", False)])
 def test_four_bits_come_second_only_where_they_buy_something(device: str, second: bool) -> None:
-    situation = Situation(model="llama-3.2-3b" if device != "cpu" else "smollm2-135m", device=device, batch=8)
+    situation = Situation(
+        model="llama-3.1-8b" if device != "cpu" else "smollm2-135m", device=device, batch=128
+    )
     found = recommend(situation, Room(situation, standin.ask))
     assert found.method == "lora" and (found.runner_up == "qlora") == second
     assert found.plan is not None
-    assert second == (found.plan.checkpointing or found.plan.batch < situation.batch)
