@@ -1,14 +1,18 @@
-"""Run the simulations that ship with the decision tree: every place that can be clicked, every model on every device:
+"""Run the simulations that ship with the decision tree, of every place that can be clicked and of all :func:`offered`:
 
-    python -m tools.refresh_choices [--all] [SCENARIOS.yaml OUT.json]
+    python -m tools.refresh_choices [--all] [--jobs N] [SCENARIOS.yaml OUT.json]
 
 Only what is missing is run; ``--all`` runs everything again. With a file of scenarios, those instead, for the tests.
+Models are shared out among so many processes.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +20,7 @@ from pathlib import Path
 import yaml
 
 from peft_lab.choose import kept
+from peft_lab.choose.cited import MANY_ROWS
 from peft_lab.choose.examples import EXAMPLES
 from peft_lab.choose.flips import flips
 from peft_lab.choose.reach import reach
@@ -24,13 +29,19 @@ from peft_lab.choose.recommend import recommend
 from peft_lab.choose.room import Room
 from peft_lab.choose.simulating import simulating
 from peft_lab.choose.situation import Situation
-from peft_lab.choose.tree import places
+from peft_lab.choose.tree import FEW_ROWS, places
 from peft_lab.memory.devices import devices
 from peft_lab.models.catalogue import catalogue
 
 TARGET = Path(kept.__file__).with_name(kept.FILE)
 USUAL = Situation()
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
+#: Rows that answer the tree's question in each way, and longer rows than usual: between two that ship most steps need
+#: no simulation.
+ROWS = (USUAL.rows, int(MANY_ROWS.value), FEW_ROWS // 10)
+LENGTHS = (1024,)
+#: What is done in a process of its own: a situation, and how.
+Task = tuple[Situation, Callable[[Situation], str]]
 
 
 def asking(situation: Situation) -> Room:
@@ -45,49 +56,84 @@ def clicked() -> list[Situation]:
 
 
 def offered() -> list[Situation]:
-    """Every model on every device that the page offers, all else as usual: who changes either waits for nothing."""
+    """Every model on every device that the page offers, all else as usual but for the rows, and with longer ones: who
+    changes one of these waits for nothing."""
     found = []
     for entry in catalogue().values():
-        for device in devices().values():
-            seq = min(USUAL.seq, entry.shape.max_positions or USUAL.seq)
-            if device.kind == "cuda":
-                found.append(replace(USUAL, model=entry.name, device=device.name, seq=seq))
+        most = entry.shape.max_positions or max(LENGTHS)
+        each = [(rows, min(USUAL.seq, most)) for rows in ROWS]
+        each += [(rows, seq) for seq in LENGTHS if seq <= most for rows in ROWS[:1]]
+        cards = [device.name for device in devices().values() if device.kind == "cuda"]
+        here = replace(USUAL, model=entry.name)
+        found += [replace(here, device=card, rows=rows, seq=seq) for rows, seq in each for card in cards]
     return found
 
 
-def main(arguments: list[str]) -> None:
-    again, files = "--all" in arguments, [name for name in arguments if name != "--all"]
-    target, situations = TARGET, clicked()
-    if files:
-        scenarios = yaml.safe_load(Path(files[0]).read_text("utf-8"))
-        target = Path(files[1])
-        _beside(target)
-        situations = [
-            parse([(key, str(value)) for key, value in each["answers"].items()])[0] for each in scenarios
-        ]
-    if again:
+def _advised(situation: Situation) -> str:
+    return recommend(situation, asking(situation)).method
+
+
+def _turned(situation: Situation) -> str:
+    room = asking(situation)
+    found = recommend(situation, room)
+    return f"{found.method}, {len(flips(situation, room, found))} flips"
+
+
+def _found(situation: Situation) -> str:
+    room = asking(situation)
+    return f"{room.base()}, full {room.full()}"
+
+
+def _done(tasks: list[Task]) -> tuple[list[str], dict[str, int]]:
+    """A line for each task, and every simulation that was asked for."""
+    with kept.watching() as asked:
+        lines = [f"{at.model} on {at.device}: {do(at)}" for at, do in tasks]
+    return lines, asked
+
+
+def shipped() -> list[Task]:
+    """Examples, places and what is offered."""
+    examples = [
+        Situation(model=one.model, device=one.device, devices=one.devices, link=one.link) for one in EXAMPLES
+    ]
+    return [
+        *((at, _found) for at in examples), *((at, _turned) for at in clicked()), *((at, _advised) for at in offered())
+    ]  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("files", nargs="*", type=Path)
+    asked = parser.parse_args()
+    if len(asked.files) not in (0, 2):
+        parser.error("name both files, or none")
+    target: Path = asked.files[1] if asked.files else TARGET
+    if asked.all:
         target.unlink(missing_ok=True)
         if target == TARGET:
             kept.simulations.cache_clear()  # they were read to know what ships
-    with kept.watching() as asked:
-        for example in () if files else EXAMPLES:
-            there = Situation(
-                model=example.model, device=example.device, devices=example.devices, link=example.link
-            )
-            room = asking(there)
-            print(f"{example.model} on {example.device}: {room.base()}, full {room.full()}")
-        for number, situation in enumerate(situations, start=1):
-            here = asking(situation)
-            found = recommend(situation, here)
-            changes = len(flips(situation, here, found)) if not files else 0
-            print(
-                f"{number}/{len(situations)} {situation.model} on {situation.device}: {found.method}, {changes} flips"
-            )
-            _write(target, asked if not files else _new(asked))
-        for situation in () if files else offered():
-            found = recommend(situation, asking(situation))
-            print(f"{situation.model} on {situation.device}: {found.method}", flush=True)
-            _write(target, asked)
+    if asked.files:
+        scenarios = yaml.safe_load(asked.files[0].read_text("utf-8"))
+        _beside(target)
+        answers = [[(key, str(value)) for key, value in each["answers"].items()] for each in scenarios]
+        tasks: list[Task] = [(parse(each)[0], _advised) for each in answers]
+    else:
+        tasks = shipped()
+    known = dict(kept.simulations())
+    groups: dict[str, list[Task]] = {}
+    for task in tasks:
+        groups.setdefault(task[0].model, []).append(task)
+    found: dict[str, int] = {}
+    # forked, so that they know what is known here; no torch yet
+    with ProcessPoolExecutor(asked.jobs, multiprocessing.get_context("fork")) as pool:
+        for number, done in enumerate(as_completed(pool.submit(_done, each) for each in groups.values()), 1):
+            lines, needed = done.result()
+            found |= needed
+            print(*lines, f"{number} of {len(groups)} models", sep="\n", flush=True)
+            _write(target, _new(known | found) if asked.files else known | found)
+    _write(target, _new(found) if asked.files else found)
 
 
 SHIPPED = frozenset(kept.simulations())
@@ -114,4 +160,4 @@ def _write(target: Path, needed: dict[str, int]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from peft_lab import units
 from peft_lab.choose import counted
 from peft_lab.choose.cited import ADAPTER_LATENCY, BITS_A_PARAMETER, BITS_A_TOKEN, MANY_ROWS
+from peft_lab.choose.least import least
 from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation, lora_bytes
 from peft_lab.choose.tree import FEW_ROWS, QUESTIONS
@@ -33,6 +34,13 @@ def answer(key: str, situation: Situation, room: Room) -> tuple[str, str]:
     if key == "full":
         return room.full(), _step_said(situation, room, "full")
     return found_answer(key, situation)
+
+
+def value(key: str, situation: Situation, room: Room) -> str:
+    """The answer of :func:`answer` alone: its figure may take simulations of its own. Raises as there."""
+    if key == "base":
+        return room.base()
+    return room.full() if key == "full" else answer(key, situation, room)[0]
 
 
 def found_answer(key: str, situation: Situation) -> tuple[str, str]:
@@ -107,13 +115,10 @@ def _base(situation: Situation, room: Room) -> tuple[str, str]:
 
 def _step_said(situation: Situation, room: Room, method: str) -> str:
     """What a step of a method needs, against what may be used."""
-    from peft_lab.choose.leaves import ADVICE
-
-    values = ADVICE["lora"].knobs(situation.shape) if method == "lora" else {}
-    step = room.smallest(method, values)
+    step = room.smallest(method, room.usual(method))
     title, usable = get_method(method).title, units.size(room.usable)
     if step is None:
-        needs = units.size(room.least(method))
+        needs = least(room, method)
         return f"{title} row by row, {situation.seq:,} tokens each, needs {needs}; {usable} may be used on a device"
     how = f", split over {room.devices:,} devices" if step.split else ""
     rows = f"{step.batch} × {situation.seq:,} tokens"

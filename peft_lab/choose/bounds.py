@@ -52,7 +52,8 @@ def bounds(known: Known, weights: int, rows: int, seq: int) -> tuple[float, floa
             slope = max(0, by_rows[many] - by_rows[few]) / (many - few)
             beyond = max(0.0, tokens - many)
             low = max(low, by_rows[few] + slope * (tokens - beyond - few + TRUSTED * beyond))
-    return min(low, high), high
+    # The allocator rounds, so that they may cross; the same twice would say that it was simulated.
+    return min(low, high), max(low, high, min(low, high) + 1)
 
 
 def anything(rows: int) -> tuple[float, float]:

@@ -19,6 +19,8 @@ from peft_lab.choose.tree import FEW_ROWS, QUESTIONS
 from peft_lab.errors import BadInput
 from peft_lab.memory.devices import card_size
 
+#: Rows of this share of those asked for are the shortest that are looked at.
+SHORTER = 16
 MODEL_QUESTIONS = ("kind", "biases", "scale")
 
 
@@ -46,6 +48,7 @@ def flips(situation: Situation, room: Room, found: Recommendation) -> tuple[Flip
         *_of_what_was_given(situation, room, found),
         *_storage(situation, room, found),
         *_memory(situation, room, found),
+        *_length(situation, room, found),
         *_model(situation, room, found),
     )
     same = ADVICE[found.advice].short
@@ -144,6 +147,38 @@ def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator
         if then.method == found.method:
             continue
         yield Flip(question, value, text, then.method, then.title, {})
+
+
+def _length(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
+    """Shorter rows with which a step fits, where none does."""
+    if found.advice != "nothing" or situation.devices > 1:
+        return
+    tokens = longest(situation, room)
+    if tokens is None:
+        return
+    shorter = replace(situation, seq=tokens)
+    then = decide(shorter, room.for_model(shorter), quick=True).advice
+    text = f"Rows cut to {tokens:,} tokens"
+    yield Flip("base", "four", text, then.method, then.title, {"seq": tokens})
+
+
+def longest(situation: Situation, room: Room) -> int | None:
+    """Tokens of a row with which a QLoRA step fits, within a sixteenth of the most; ``None`` where a
+    :data:`SHORTER`-th of those asked for is too much."""
+    long, short = situation.seq, max(1, situation.seq // SHORTER)
+    above, below = room.least("qlora"), room.for_model(replace(situation, seq=short)).least("qlora")
+    if below > room.usable or long == short:
+        return None
+    fitting = short
+    tokens = short + (room.usable - below) * (long - short) // max(1, above - below)
+    for _ in range(4):  # needs bend a little over rows, and the allocator rounds
+        tokens = max(fitting, tokens - tokens % max(1, tokens // 32))
+        if tokens == fitting:
+            break
+        if room.for_model(replace(situation, seq=tokens)).smallest("qlora", {}) is not None:
+            return tokens
+        tokens -= max(1, tokens // 32)
+    return fitting
 
 
 def _model(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:

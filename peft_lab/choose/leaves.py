@@ -62,7 +62,7 @@ _FOLDS = (
 )  # fmt: skip
 _SIXTEEN = Reason(
     "With the base in 16 bits one row needs {lora_least}, more than the {usable} that may be used on {device}; in 4 "
-    "bits {qlora_least} are enough.", _STEP, Source.SIMULATED, when=("base", "four"),
+    "bits it needs {qlora_least}.", _STEP, Source.SIMULATED, when=("base", "four"),
 )  # fmt: skip
 _FOUR = "stores the base in 4 bits: choose it when memory is short, at the price of time."
 _LESS_ROOM = Reason(
@@ -113,8 +113,8 @@ _ADVICE = (
         Reason("The price is paid in every request: what was found is read each time.", "by definition", None),
     )),
     Advice("nothing", NOTHING, (
-        Reason("Even one row on a 4-bit base needs {qlora_least}; of {device} {usable} may be used.", _STEP,
-               Source.SIMULATED),
+        Reason("Even one row on a 4-bit base, checkpointed, with paged 8-bit moments and its loss in chunks where the "
+               "model can, needs {too_much} that may be used of {device}.", _STEP, Source.SIMULATED),
         Reason("{smaller}", "simulated training steps of the catalogue's models", Source.SIMULATED),
     )),
     Advice("no-way", NOTHING, ()),

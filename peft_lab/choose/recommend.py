@@ -13,7 +13,7 @@ from typing import Any
 
 from peft_lab import references as src
 from peft_lab import units
-from peft_lab.choose import answers, words
+from peft_lab.choose import answers, states, words
 from peft_lab.choose import plan as plans
 from peft_lab.choose.advice import NOTHING, UNTRAINED, Advice, Reason
 from peft_lab.choose.answers import GIVEN, answer
@@ -22,13 +22,15 @@ from peft_lab.choose.leaves import ADVICE
 from peft_lab.choose.plan import StepPlan
 from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation, stored_bytes
-from peft_lab.choose.step import Step
+from peft_lab.choose.step import Run, Step
 from peft_lab.choose.tree import NODES, QUESTIONS, ROOT, label
 from peft_lab.choose.unknown import Unknown, unknown
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.methods import get_method
 from peft_lab.units import Source
 
+#: What is named for its smaller base has to save as much of a step at least: the lab's own line.
+SAVES = 0.1
 #: What servers such as vLLM apply beside a base; what is merged into it is a plain model to them.
 _SERVED = ("lora", "qlora", "full")
 
@@ -140,9 +142,32 @@ def decide(situation: Situation, room: Room, quick: bool = False) -> Decision:
 
 
 def _second(situation: Situation, room: Room, decided: Decision) -> Advice | None:
-    """The next of another method that can be, were it row by row."""
+    """The next of another method that can be, were it row by row, and that has something for it."""
     others = (advice for advice in decided.others if advice.method != decided.advice.method)
-    return next((one for one in others if isinstance(_step(situation, room, one, room.smallest), Step)), None)
+    return next(
+        (
+            one
+            for one in others
+            if (one.method != "qlora" or _memory_is_short(situation, decided.step))
+            and isinstance(_step(situation, room, one, room.smallest), Step)
+        ),
+        None,
+    )
+
+
+def _memory_is_short(situation: Situation, step: Step | None) -> bool:
+    """Whether a base in 4 bits buys anything: all it has is memory, at the price of time.
+
+    So the step in 16 bits has had to shrink, and what is packed is a good part of what it needs. On a processor, main
+    memory is what packed weights are unpacked into.
+    """
+    if step is None or situation.hardware.kind != "cuda":
+        return False
+    shrunk = step.checkpointing or step.accumulate > 1 or step.split or step.loss != "whole"
+    run = Run(step.batch, step.checkpointing)
+    shape = situation.shape
+    saved = states.weights(shape, "lora", run) - states.weights(shape, "qlora", run)
+    return shrunk and saved >= SAVES * step.needed
 
 
 def walk(
@@ -258,8 +283,8 @@ def _is_so(reason: Reason, situation: Situation, room: Room) -> bool:
     """Whether a reason holds in this situation."""
     if reason.when is None:
         return True
-    question, value = reason.when
-    return answer(question, situation, room)[0] == value
+    question, wanted = reason.when
+    return answers.value(question, situation, room) == wanted
 
 
 def _result(

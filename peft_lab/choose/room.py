@@ -14,7 +14,7 @@ from math import ceil, inf
 from typing import Any
 
 from peft_lab.choose import states
-from peft_lab.choose.bounds import bounds, decided, largest_rows
+from peft_lab.choose.bounds import MARGIN, bounds, decided, largest_rows
 from peft_lab.choose.simulating import recalling, simulating
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.step import OFFLOAD, SPLIT, Ask, Recall, Run, Step
@@ -67,7 +67,7 @@ class Room:
         return Room(self._situation, self._ask, memory, self._recall)
 
     def for_model(self, situation: Situation) -> Room:
-        """The same device for a situation with another model."""
+        """The same device for a situation with another model, or with other rows."""
         return Room(situation, self._ask, self.memory, self._recall)
 
     def needs(self, method: str, values: Mapping[str, Any], run: Run) -> int:
@@ -82,9 +82,9 @@ class Room:
     def between(self, method: str, values: Mapping[str, Any], run: Run) -> tuple[float, float]:
         """Bytes on one device at least and at most, without asking the simulation."""
         known = self._recall(self._situation, method, values, run) if self._recall else {}
-        if not known:
-            return 0.0, inf
         shape, rows, seq = self._situation.shape, run.batch * self._situation.pairs, self._situation.seq
+        if not known:
+            return float(0 if run.split else states.weights(shape, method, run)), inf
         # a split step's peak is in the passes or in the optimizer's step: no line over rows, but it only grows
         if run.split:
             share = self.share(method, values, run)
@@ -104,15 +104,15 @@ class Room:
         """Whether a loss in chunks can make one row fit where a whole one did not: it saves the logits alone."""
         if run.loss == "whole":
             return True
-        logits = self._situation.pairs * self._situation.seq * self._situation.shape.vocab * LOGIT_BYTES
+        tokens = self._situation.pairs * self._situation.seq
+        logits = int(MARGIN * LOGIT_BYTES * tokens * self._situation.shape.vocab)  # the allocator rounds
         one = replace(run, batch=1, loss="whole")
         known = decided(self.between(method, values, one), limit + logits)
         return self.needs(method, values, one) - logits <= limit if known is None else known
 
     def least(self, method: str, values: Mapping[str, Any] | None = None) -> int:
-        """Bytes of the smallest step on one device: one row, checkpointed, with the method's cheapest states, and its
-        loss taken in chunks where the model can: what :meth:`smallest` tries last."""
-        values, states = self._values(method, values or {}), list(self.states(method))
+        """Bytes of the smallest step on one device, what :meth:`smallest` tries last."""
+        values, states = values or self.usual(method), list(self.states(method))
         needed = []
         for loss in LOSSES:
             run = next((run for run in reversed(states) if run.loss == loss), None)
@@ -154,8 +154,7 @@ class Room:
 
         Where a larger step that was simulated fits, it needs no simulation of its own (``bound``).
         """
-        found = self._smallest_alone(method, values)
-        if found is not None or self.devices == 1:
+        if (found := self._smallest_alone(method, values)) is not None or self.devices == 1:
             return found
         kinds = [SPLIT] if method == "full" else [SPLIT, SPLIT + OFFLOAD]
         split = (self._split(method, values, run, 1, kind) for kind in kinds for run in self.states(method))
@@ -177,7 +176,9 @@ class Room:
             if known is False:
                 continue
             with suppress(*_NO_CHUNKS[loss]):
-                needed = int(high) if known else self.needs(method, values, run)
+                needed = (
+                    int(high * MARGIN if low < high else high) if known else self.needs(method, values, run)
+                )
                 if needed <= limit:
                     bound = bool(known) and low < high
                     return Step(
@@ -237,16 +238,14 @@ class Room:
             for loss in losses:
                 yield Run(1, False, loss=loss)
 
-    def _values(self, method: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        if method != "lora" or values:
-            return values
+    def usual(self, method: str) -> Mapping[str, Any]:
+        """The values of a method where none are given: LoRA's are those of the usual advice."""
         from peft_lab.choose.leaves import ADVICE
 
-        return ADVICE["lora"].knobs(self._situation.shape)
+        return ADVICE["lora"].knobs(self._situation.shape) if method == "lora" else {}
 
     def _alone(self, method: str, values: Mapping[str, Any], run: Run, each: int) -> Step | None:
-        """With all of the model on each device: whole, fewer rows, checkpointed, both. Accumulated rows are no
-        negatives for each other, so embeddings are checkpointed first."""
+        """With all of the model on each device: whole, fewer rows, checkpointed, both; embeddings need their rows."""
         fewer: Step | None = None
         buckets = self._buckets(method, values, run)
         limit = self.usable - buckets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from peft_lab.choose import kept
 from peft_lab.choose.bounds import Known
 from peft_lab.choose.situation import Situation
 from peft_lab.memory import fits
+from peft_lab.memory.kernels import stands_for
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import simulate
@@ -39,10 +41,12 @@ def recalling(situation: Situation, method: str, values: Mapping[str, Any], run:
 
 
 def request(situation: Situation, method: str, values: Mapping[str, Any], run: Run) -> StepRequest:
-    """One device's step. ``run.batch``: sequences that go through at once."""
+    """One device's step, the same for all devices on which it takes the same. ``run.batch``: sequences that go through
+    at once."""
     setting = Setting(run.batch, situation.seq, optimizer=run.optimizer, loss=run.loss)
     asked = StepRequest(situation.model, method, values, setting, run.dtype, run.checkpointing)
-    return asked.on(situation.hardware)
+    card = situation.hardware
+    return asked.on(replace(card, capability=stands_for(card.capability)) if card.kind == "cuda" else card)
 
 
 def sharding(situation: Situation, run: Run) -> Sharding | None:
@@ -61,7 +65,7 @@ def _simulated(request: StepRequest) -> int:
     key = kept.key(request)
     known = kept.simulations().get(key)
     if known is None:
-        known = fits.needed(simulate(request))
+        known = fits.needed(simulate(request, works=False))
     kept.note(key, known)
     return known
 

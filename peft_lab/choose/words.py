@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab import published, units
 from peft_lab.choose import cited
+from peft_lab.choose.least import least
 from peft_lab.choose.situation import stored_bytes
 from peft_lab.memory.devices import Device, devices
 from peft_lab.methods import get_method
@@ -82,13 +83,26 @@ class Words(dict[str, str]):
         return units.size(self._planned().needed_bytes)
 
     def _lora_least(self) -> str:
-        return units.size(self._room.least("lora"))
+        return least(self._room, "lora")
 
     def _qlora_least(self) -> str:
-        return units.size(self._room.least("qlora"))
+        return least(self._room, "qlora")
 
     def _full_least(self) -> str:
-        return units.size(self._room.least("full"))
+        return least(self._room, "full")
+
+    def _too_much(self) -> str:
+        """What the smallest QLoRA step needs, and by how much that is beyond what may be used."""
+        needs = self._room.least("qlora")
+        more = (
+            needs - self._room.usable
+        )  # of several devices each has buckets beside it, so that less may be too much
+        beyond = (
+            f"{units.size(more)} more than the"
+            if more > 0
+            else "with gradients averaged over devices beside the"
+        )
+        return f"{units.size(needs)}, {beyond} {self._usable()}"
 
     def _smaller(self) -> str:
         """The largest smaller model that fits here, and the smallest device on which this one fits."""

@@ -26,6 +26,8 @@ _FLASH_MAX_HEAD = 256
 #: both backwards accumulate dQ in float32 over query rows rounded up to a block of this many
 _QUERY_BLOCK = 128
 
+HOPPER, USUAL = (9, 0), (8, 9)
+
 ATTENTION = Replacement(
     "attention",
     "torch.nn.functional",
@@ -43,9 +45,18 @@ def cublas_workspace(capability: tuple[int, int]) -> int:
     >>> cublas_workspace((9, 0)) // 2**20
     32
     """
-    if capability == (9, 0):
+    if capability == HOPPER:
         return 4096 * 8 * 1024
     return 4096 * 1024 * 2 + 16 * 1024 * 8
+
+
+def stands_for(capability: tuple[int, int]) -> tuple[int, int]:
+    """The compute capability whose steps take the same memory: nothing but the workspace is told by it.
+
+    >>> stands_for((7, 5)), stands_for((9, 0))
+    ((8, 9), (9, 0))
+    """
+    return HOPPER if capability == HOPPER else USUAL
 
 
 def attention(device: str) -> AbstractContextManager[None]:

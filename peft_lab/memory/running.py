@@ -71,8 +71,10 @@ class Devices:
     #: Whether layers that are alike have alike things on this device.
     alike = True
 
-    def __init__(self) -> None:
+    def __init__(self, works: bool = True) -> None:
         self.watched: Watched | None = None
+        #: whether what operations do is noted, beside what they keep
+        self.works = works
 
     @contextmanager
     def around(self, recorder: Recorder) -> Iterator[None]:
@@ -221,6 +223,7 @@ def _run_at(
         _chunk_the_loss(model)
     recorder = Recorder(HOST)
     devices = devices or Devices()
+    recorder.works = devices.works
     packed, foreach = blueprint.quantise is not None, setting.device == "cuda"
     try:
         with (

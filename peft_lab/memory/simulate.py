@@ -15,7 +15,7 @@ from peft_lab.memory import account
 from peft_lab.memory.build import Blueprint, Quantise, layers_alike
 from peft_lab.memory.request import ConfigRequest, StepRequest
 from peft_lab.memory.result import Simulation, largest
-from peft_lab.memory.running import Schedule, run, two_steps
+from peft_lab.memory.running import Devices, Schedule, run, two_steps
 from peft_lab.memory.setting import PRECISIONS, Setting, torch_dtype
 from peft_lab.memory.work import steps_of
 from peft_lab.models.meta import uncollected
@@ -45,9 +45,14 @@ def stored_in(dtype: str) -> tuple[torch.dtype, Quantise | None]:
 
 
 def simulate_blueprint(
-    blueprint: Blueprint, setting: Setting, model: str, method: str, schedule: Schedule = two_steps
+    blueprint: Blueprint,
+    setting: Setting,
+    model: str,
+    method: str,
+    schedule: Schedule = two_steps,
+    works: bool = True,
 ) -> Simulation:
-    """Simulate a blueprint under a setting.
+    """Simulate a blueprint under a setting. ``works``: whether the step's work is wanted beside its memory.
 
     Raises:
         BadInput: sizes that cannot be meant. SimulationError: as :func:`run`.
@@ -56,7 +61,7 @@ def simulate_blueprint(
     start = time.perf_counter()
     setting.check()
     with uncollected():
-        trace, host_bytes, unrolled = run(blueprint, setting, schedule)
+        trace, host_bytes, unrolled = run(blueprint, setting, schedule, Devices(works))
         points = account.timeline(trace)
         top = largest(points)
         reserved = None
@@ -78,8 +83,8 @@ def simulate_blueprint(
     )
 
 
-def simulate(request: StepRequest) -> Simulation:
-    """Simulate a step of one of the lab's methods.
+def simulate(request: StepRequest, works: bool = True) -> Simulation:
+    """Simulate a step of one of the lab's methods. ``works``: as in :func:`simulate_blueprint`.
 
     Raises:
         BadInput: unknown names or values out of range. SimulationError: what cannot be simulated, with the reason.
@@ -87,7 +92,7 @@ def simulate(request: StepRequest) -> Simulation:
     entry, spec = check(request)
     blueprint = blueprint_of(request)
     with refusing(entry, spec):
-        return simulate_blueprint(blueprint, request.setting, entry.name, spec.slug)
+        return simulate_blueprint(blueprint, request.setting, entry.name, spec.slug, works=works)
 
 
 def check(request: StepRequest) -> tuple[ModelEntry, MethodSpec]:

@@ -49,6 +49,8 @@ class Recorder:
         self._last_layer: int | None = None
         self._turns = 0
         self.part, self.stream, self.module = "", 0, ""
+        #: whether to note what operations do beside what they keep
+        self.works = True
         #: the first and the last layer
         self.edges: frozenset[int] = frozenset()
 
@@ -264,8 +266,9 @@ def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watch
             if func in broken or (func in any_of and hasattr(args[0], BROKEN)):
                 setattr(result, BROKEN, True)
             recorder.see_results(func, args, result)
-            for op, owner in operations(func, args, kwargs, result):
-                recorder.did(op, owner if owner is not None else _first_tensor(args, result))
+            if recorder.works:
+                for op, owner in operations(func, args, kwargs, result):
+                    recorder.did(op, owner if owner is not None else _first_tensor(args, result))
             needs = inside.get(func)
             if needs is not None:
                 recorder.scratch(needs(*args, **kwargs))

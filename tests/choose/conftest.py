@@ -18,7 +18,7 @@ def kept_simulations(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What was simulated for the scenarios and ships with the lab; a simulation that is in neither fails the test."""
     known = {**kept.simulations(), **json.loads(FILE.read_text("utf-8"))["bytes"]}
 
-    def refuse(*arguments: object) -> None:
+    def refuse(*arguments: object, **named: object) -> None:
         raise AssertionError(f"not kept: {arguments}; run tools.refresh_choices")
 
     monkeypatch.setattr(kept, "simulations", lambda: known)

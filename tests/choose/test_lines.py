@@ -489,7 +489,7 @@ def test_advice_stores_too_much_from_the_first_byte_over() -> None:
 
 
 def test_something_comes_second_unless_nothing_can_be_stored() -> None:
-    situation = Situation()
+    situation = Situation(model="llama-3.1-8b", batch=128)
     found = recommend(situation, standin.room(situation))
     assert found.method == "lora" and found.runner_up == "qlora" and found.runner_up_text.startswith("QLoRA ")
     little = replace(situation, storage=10)

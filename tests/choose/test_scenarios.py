@@ -56,6 +56,8 @@ def _check(scenario: dict[str, Any]) -> None:
         assert found.method != NOTHING or found.nearest
         return
     _check_plan(found, scenario.get("plan", {}))
+    assert found.runner_up in scenario.get("second", [found.runner_up])
+    assert found.runner_up not in scenario.get("not_second", [])
     assert situation.storage is None or found.plan.stored_bytes <= situation.storage  # type: ignore[union-attr]
 
 

@@ -43,7 +43,9 @@ def test_llama_factory_is_told_the_plan(tiny: dict[str, str]) -> None:
     assert set(found) <= LLAMA_FACTORY
     assert (found["finetuning_type"], found["quantization_bit"], found["cutoff_len"]) == ("lora", 4, 32)
     assert found["disable_gradient_checkpointing"] is True
-    assert found["template"] == "fewshot", "`default` writes Human and Assistant round rows, `empty` no end token"
+    assert found["template"] == "fewshot", (
+        "`default` writes Human and Assistant round rows, `empty` no end token"
+    )
     assert "not packed" in configs.llama_factory(facts).splitlines()[0]
     full = yaml.safe_load(configs.llama_factory(planned("full", "fsdp2", tiny["causal-lm"])))
     assert full["finetuning_type"] == "full" and "lora_rank" not in full

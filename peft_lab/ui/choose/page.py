@@ -112,13 +112,13 @@ def _below(situation: Situation, found: Recommendation) -> None:
     first, second = st.columns(2, gap="large")
     with first:
         outcome.trace(found)
-    with second:
+    if found.method in all_methods():
+        evidence(found.method)
+    with second:  # last: it is waited for
         flip = _flips(situation)
     if flip is not None:
         form.take(replace(situation, **flip.changes))
         st.rerun()
-    if found.method in all_methods():
-        evidence(found.method)
 
 
 def _flips(situation: Situation) -> Flip | None:
