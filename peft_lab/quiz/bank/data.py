@@ -23,8 +23,8 @@ QUESTIONS = (
         given={"prompt": 300, "completion": 30, "prompt_loss": 2.0, "answer_loss": 0.8},
         question="An example has {{prompt}} tokens of prompt with a mean loss of {{prompt_loss}} and {{completion}} "
         "of answer with {{answer_loss}}. The labels are not masked. Which loss does the log show?",
-        answer="{{value}}: the answer is {{part}} of the tokens and {{of_loss}} of the summed loss. A curve with masked "
-        "prompts is another quantity, and the two must not be compared.",
+        answer="{{value}}: the answer is {{part}} of the tokens and {{of_loss}} of the summed loss. A curve with "
+        "masked prompts is another quantity, and the two must not be compared.",
         listen_for=(
             "weighted by tokens",
             "the answer hardly shows in an unmasked loss",

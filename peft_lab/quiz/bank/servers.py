@@ -19,7 +19,8 @@ QUESTIONS = (
         id="server-slots", level="medium", kind="numeric", calculate=calc.slots, model=MODEL, fits=gated,
         given={"slots": 8, "rank": 64},
         question="A server like vLLM sets aside {{slots}} slots, each with room for one adapter of rank {{rank}} "
-        "(`max_loras`, `max_lora_rank`), on every linear map of {{model}}, in 16 bits. How many bytes, before any adapter is loaded?",
+        "(`max_loras`, `max_lora_rank`), on every linear map of {{model}}, in 16 bits. How many bytes, before any "
+        "adapter is loaded?",
         answer="{{value}}, beside {{base}} GB of weights; it comes out of what the key/value cache could have.",
         listen_for=(
             "allocated at start, at the largest rank",

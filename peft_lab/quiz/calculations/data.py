@@ -12,7 +12,8 @@ def mixed_loss(case: Case) -> Answer:
     """The mean loss when the prompt's tokens count as well."""
     prompt, completion = case["prompt"], case["completion"]
     easy, hard = case.number("prompt_loss"), case.number("answer_loss")
-    value = (prompt * easy + completion * hard) / (prompt + completion)
+    summed = prompt * easy + completion * hard
+    value = summed / (prompt + completion)
     steps = [
         line(
             rf"\frac{{{prompt} \cdot {tex(easy)} + {completion} \cdot {tex(hard)}}}{{{prompt} + {completion}}} = "
@@ -25,7 +26,7 @@ def mixed_loss(case: Case) -> Answer:
         ((easy + hard) / 2, "that the two parts have different lengths"),
         (easy, "the answer's tokens"),
         tolerance=0.005,
-        named={"part": share(completion, prompt + completion), "of_loss": share(completion * hard, prompt * easy + completion * hard)},
+        named={"part": share(completion, prompt + completion), "of_loss": share(completion * hard, summed)},
     )  # fmt: skip
 
 
