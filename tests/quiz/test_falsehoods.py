@@ -44,7 +44,7 @@ FALSE = [
     ("qlora-step-zero", FOUR, "Training updates the quantized weights."),
     ("qlora-ingredients", ADAPTERS, "The adapters are stored in 4 bits."),
     ("qlora-ingredients", ADAPTERS, "NF4 stores the frozen weights, so the adapters are quantised as well."),
-    ("qlora-ingredients", ADAPTERS, "The adapters are also quantized."),
+    ("qlora-step-zero", ADAPTERS, "The adapters are also quantized."),
     ("qlora-ingredients", EVERYTHING, "Everything is trained in 4 bits: NF4 stores the frozen weights."),
     ("qlora-step-zero", FASTER, "4-bit training runs faster."),
     ("quant-why-nf4", FASTER, "QLoRA speeds up training."),
