@@ -66,7 +66,8 @@ def plan_to_date(file: Learners, learner: str) -> None:
         max_value=today + timedelta(days=LONGEST),
         key=state.widget_key(SCOPE, "day", learner),
         format="YYYY-MM-DD",
-        help="Kept with the learner on this machine, and in their exported file.",
+        help="A day that is typed counts when you leave the field (Tab twice, or a click elsewhere), not at Enter. Kept "
+        "with the learner on this machine, and in their exported file.",
     )
     day = chosen if isinstance(chosen, date) else None
     if day != before:
@@ -75,7 +76,7 @@ def plan_to_date(file: Learners, learner: str) -> None:
     if day is None:
         st.caption(
             f"With a day set, {in_words(round(MINUTES))} minutes a day are laid out up to it, and cards come in that "
-            "order."
+            "order. A day that you type counts when you leave the field, not at Enter."
         )
         return
     _for_role(file, learner)
