@@ -66,8 +66,8 @@ def plan_to_date(file: Learners, learner: str) -> None:
         max_value=today + timedelta(days=LONGEST),
         key=state.widget_key(SCOPE, "day", learner),
         format="YYYY-MM-DD",
-        help="A day that is typed counts when you leave the field (Tab twice, or a click elsewhere), not at Enter. Kept "
-        "with the learner on this machine, and in their exported file.",
+        help="A day that is typed counts when you leave the field (Tab twice, or a click elsewhere), not at Enter. "
+        "Kept with the learner on this machine, and in their exported file.",
     )
     day = chosen if isinstance(chosen, date) else None
     if day != before:
