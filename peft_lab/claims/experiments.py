@@ -8,7 +8,7 @@ from peft_lab import references as src
 from peft_lab import units
 from peft_lab.claims.base import Claim, Found, Subject
 from peft_lab.claims.figures import share, times
-from peft_lab.claims.judge import both, holds
+from peft_lab.claims.judge import holds
 from peft_lab.compare.shipped import all_shipped
 from peft_lab.facts import LENGTHENS, MERGES, RUNS, fact
 from peft_lab.models.catalogue import get_model
@@ -74,8 +74,8 @@ def _alpha(model: Subject) -> Found:
         "imprecise",
         f"twice the α multiplies ΔW by {ratio:.3g}, whatever was learnt",
         "It scales the output of BA, in training and after it; a learning rate only scales the steps. With "
-        "Adam, whose steps do not depend on the gradients' size, the two have the same effect on how fast ΔW "
-        "grows, but on nothing else.",
+        "Adam, whose steps hardly depend on the gradients' size, doubling either lets ΔW grow about twice as fast at "
+        "first, while only B moves. Later they part: a larger rate moves A faster as well, a larger α does not.",
         {"ratio": ratio},
     )
 
@@ -83,7 +83,7 @@ def _alpha(model: Subject) -> Found:
 def _both_learn(model: Subject) -> Found:
     first, second = run.first_gradients()
     return Found(
-        both(first > 0, second > 0),
+        holds(first > 0 and second > 0),  # the claim is about both
         f"norm of the first gradient: {first:.3g} for A, {second:.3g} for B",
         "B starts at zero, so nothing reaches A in the first step; B moves first, then A.",
         {"A": first, "B": second},
@@ -141,7 +141,7 @@ def _twice(model: Subject) -> Found:
     (ratio,) = library.wrapped_twice()
     return Found(
         holds(ratio == 1),
-        f"the second wrapping trains {times(ratio)} as many parameters as on a fresh base",
+        f"after the second wrapping {times(ratio)} as many parameters are trained as after the same on a fresh base",
         "The first adapter's layers stay in the model and stay trainable. Start from a fresh base or unload first.",
         {"ratio": ratio},
     )

@@ -1,14 +1,16 @@
 """Flash cards: when each question is due for each learner, by the FSRS algorithm of py-fsrs.
 
-Due dates are exactly py-fsrs's. Its random fuzz, which spreads cards of large collections over days, is off: the same
-ratings at the same times give the same dates.
+Due dates are exactly py-fsrs's, but none is after the day of a learner's interview while that is ahead. The random fuzz
+of py-fsrs, which spreads cards of large collections over days, is off: the same ratings at the same times give the same
+dates.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,16 @@ from fsrs import Rating, Scheduler
 
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.learners import storage
-from peft_lab.learners.preparing import Day, Readiness, check_day, days_to, readiness
+from peft_lab.learners.preparing import (
+    KEPT_DAY,
+    Day,
+    Readiness,
+    check_day,
+    day_kept,
+    days_to,
+    due_by,
+    readiness,
+)
 from peft_lab.learners.records import (
     RATINGS,
     CardView,
@@ -93,12 +104,10 @@ class Learners:
 
     def _profile(self, db: sqlite3.Connection, name: str) -> Profile:
         row = db.execute("SELECT * FROM profiles WHERE name = ?", (name,)).fetchone()
-        now = write_time(self.now())
-        cards, due = db.execute(
-            "SELECT COUNT(*), COUNT(CASE WHEN due <= ? THEN 1 END) FROM cards WHERE profile = ?", (now, name)
-        ).fetchone()
+        cards = self._cards(db, name).values()
+        due = sum(each.due <= self.now() for each in cards)
         reviews = db.execute("SELECT COUNT(*) FROM reviews WHERE profile = ?", (name,)).fetchone()[0]
-        return Profile(row["name"], read_time(row["created"]), row["retention"], cards, reviews, due)
+        return Profile(row["name"], read_time(row["created"]), row["retention"], len(cards), reviews, due)
 
     # -- cards -----------------------------------------------------------------------------------------------------
 
@@ -122,7 +131,8 @@ class Learners:
                 "INSERT INTO reviews (profile, question, rating, at, milliseconds) VALUES (?, ?, ?, ?, ?)",
                 (name, question, int(grade), write_time(now), milliseconds),
             )
-        return view(question, card)
+            day = self._day(db, name)
+        return _by(view(question, card), day)
 
     def preview(self, profile: str, question: str) -> dict[RatingName, datetime]:
         """When the question would be due next after each rating, given now."""
@@ -130,18 +140,27 @@ class Learners:
         with storage.transaction(self.path) as db:
             name = find(db, profile)
             scheduler = _scheduler(db, name)
-            return {
+            day = self._day(db, name)
+            dues = {
                 rating: scheduler.review_card(load_card(db, name, question, now), _rating(rating), now)[0].due
                 for rating in RATINGS
             }
+            return {rating: due_by(due, day, now) for rating, due in dues.items()}
 
     def cards(self, profile: str) -> dict[str, CardView]:
-        """Every rated question's card, by question."""
+        """Every rated question's card, by question, the one that is due first in front."""
         with storage.transaction(self.path) as db:
-            rows = db.execute(
-                "SELECT * FROM cards WHERE profile = ? ORDER BY due, question", (find(db, profile),)
-            )
-            return {row["question"]: view(row["question"], read_card(row)) for row in rows}
+            return self._cards(db, find(db, profile))
+
+    def _cards(self, db: sqlite3.Connection, name: str) -> dict[str, CardView]:
+        day = self._day(db, name)
+        rows = db.execute("SELECT * FROM cards WHERE profile = ? ORDER BY due, question", (name,))
+        found = [_by(view(row["question"], read_card(row)), day) for row in rows]
+        return {each.question: each for each in sorted(found, key=lambda each: each.due)}
+
+    def _day(self, db: sqlite3.Connection, name: str) -> date | None:
+        """The day of the learner's interview, while it is ahead."""
+        return day_kept(_kept(db, name, KEPT_DAY), self.now().date())
 
     def due(self, profile: str, among: Iterable[str]) -> list[str]:
         """Those of these questions that are due now, longest overdue first."""
@@ -179,11 +198,13 @@ class Learners:
         day: date,
         topics: Mapping[str, Sequence[str]],
         seconds: Mapping[str, float],
+        asked: Collection[str] = (),
     ) -> tuple[tuple[Readiness, ...], tuple[Day, ...]]:
         """How each topic stands for an interview on ``day``, and what to practise each day up to it.
 
         Args:
-            topics: questions by topic. ``seconds``: how long each takes.
+            topics: questions by topic. ``seconds``: how long each takes. ``asked``: topics that the role's
+                interviews ask about; empty for all alike.
 
         Raises:
             BadInput: a day that has passed or is too far away.
@@ -197,7 +218,7 @@ class Learners:
             rows = db.execute("SELECT * FROM cards WHERE profile = ?", (name,)).fetchall()
             cards = {row["question"]: read_card(row) for row in rows}
             scheduler = _scheduler(db, name)
-        return standing, days_to(day, now, cards, standing, topics, seconds, scheduler)
+        return standing, days_to(day, now, cards, standing, topics, seconds, scheduler, asked=asked)
 
     # -- everything else a learner does ------------------------------------------------------------------------------
 
@@ -224,10 +245,17 @@ class Learners:
     def kept(self, profile: str, key: str, default: Any = None) -> Any:
         """What was last kept under this key."""
         with storage.transaction(self.path) as db:
-            row = db.execute(
-                "SELECT value FROM kept WHERE profile = ? AND key = ?", (find(db, profile), key)
-            ).fetchone()
-        return default if row is None else json.loads(row["value"])
+            return _kept(db, find(db, profile), key, default)
+
+
+def _kept(db: sqlite3.Connection, profile: str, key: str, default: Any = None) -> Any:
+    row = db.execute("SELECT value FROM kept WHERE profile = ? AND key = ?", (profile, key)).fetchone()
+    return default if row is None else json.loads(row["value"])
+
+
+def _by(card: CardView, day: date | None) -> CardView:
+    """The card with its due date before the interview. What py-fsrs gave stays in the file."""
+    return replace(card, due=due_by(card.due, day, card.last_review)) if card.last_review else card
 
 
 def _rating(name: str) -> Rating:

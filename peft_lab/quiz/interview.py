@@ -42,13 +42,17 @@ class InterviewPlan:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer: ``points`` between 0 and 1, ``forgot`` when it was a near miss, ``seconds`` it took."""
+    """One answer: ``points`` between 0 and 1, ``forgot`` when it was a near miss, ``seconds`` it took.
+
+    ``ticked``: of a free answer which of the question's points it had, by their index; ``None`` where nobody said.
+    """
 
     question: str
     text: str
     points: float
     seconds: float
     forgot: str = ""
+    ticked: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,9 @@ class Interview:
     def over(self, now: datetime) -> bool:
         return self.current is None or self.left(now) == 0
 
-    def answer(self, text: str, points: float, now: datetime, forgot: str = "") -> Interview:
+    def answer(
+        self, text: str, points: float, now: datetime, forgot: str = "", ticked: Sequence[int] | None = None
+    ) -> Interview:
         """The interview after an answer. One given after the time is up counts nothing.
 
         Raises:
@@ -85,7 +91,7 @@ class Interview:
             raise BadInput(f"Points must be from 0 to 1; {points:g} is not.")
         counted = points if self.left(now) > 0 else 0.0
         seconds = (now - (self.asked or self.started)).total_seconds()
-        reply = Reply(self.current, text, counted, seconds, forgot)
+        reply = Reply(self.current, text, counted, seconds, forgot, None if ticked is None else tuple(ticked))
         return replace(self, replies=(*self.replies, reply), asked=now)
 
     def judged(self, text: str, verdict: Verdict, now: datetime) -> Interview:
@@ -108,11 +114,16 @@ class Interview:
             plan = InterviewPlan(
                 data["plan"]["seed"], tuple(data["plan"]["questions"]), data["plan"]["model"]
             )
-            replies = tuple(Reply(**reply) for reply in data["replies"])
+            replies = tuple(_reply(reply) for reply in data["replies"])
             asked = datetime.fromisoformat(data["asked"]) if data["asked"] else None
             return cls(plan, datetime.fromisoformat(data["started"]), replies, asked)
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput("This is not an interview kept by PEFT Lab.") from error
+
+
+def _reply(data: Mapping[str, Any]) -> Reply:
+    ticked = data.get("ticked")
+    return Reply(**{**data, "ticked": None if ticked is None else tuple(ticked)})
 
 
 def make_plan(

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from peft_lab import palette
 from peft_lab.quiz.anki import to_html
 from peft_lab.quiz.bank import get_question
+from peft_lab.quiz.intervals import wilson
 from peft_lab.quiz.interview import Interview, Reply
 from peft_lab.quiz.question import topics
 from peft_lab.quiz.reading.reader import read_answer
-from peft_lab.quiz.report import WEAK, report
+from peft_lab.quiz.report import WEAK, Report, Tally, report
 
 MOST = 5  # things to look at next
+SEVERAL = 2  # questions of a topic, below which it is not called a strength
+NO_STRENGTH = "No topic yet with 70% of the points of two questions or more."
 _FULL = 0.999  # of a point: ticked shares are fractions
 _STYLE = f"""
 :root {{ color-scheme: light; }}
@@ -43,9 +46,13 @@ class Next:
 
 
 def strengths(interview: Interview) -> tuple[str, ...]:
-    """Topics with at least 70% of their points, in teaching order."""
+    """Topics with at least 70% of the points of two questions or more, in teaching order: one may be a lucky guess."""
     held = report(interview).topics
-    return tuple(topic for topic in topics() if topic in held and held[topic].share >= WEAK)
+    return tuple(
+        topic
+        for topic in topics()
+        if topic in held and held[topic].questions >= SEVERAL and held[topic].share >= WEAK
+    )
 
 
 def look_next(interview: Interview) -> tuple[Next, ...]:
@@ -59,27 +66,45 @@ def look_next(interview: Interview) -> tuple[Next, ...]:
     )
 
 
+def between(tally: Tally) -> str:
+    """How far a tally can be trusted, in words."""
+    low, high = wilson(tally.points, tally.questions)
+    return f"95% interval {low:.0%} to {high:.0%}"
+
+
+def in_words(topic: str, summed: Report) -> str:
+    """A topic with its points and their interval."""
+    tally = summed.topics[topic]
+    return f"{topics()[topic]} ({tally.points:.2g} of {tally.questions}, {between(tally)})"
+
+
 def _points(reply: Reply | None) -> float:
     return reply.points if reply else 0.0
 
 
 def _why(name: str, reply: Reply | None) -> tuple[str, ...]:
-    """What was forgotten; of a free answer the points that a reading does not find; else what is listened for."""
+    """What was forgotten; of a free answer the points that were not ticked; else all that is listened for.
+
+    Interviews of older versions did not keep their ticks: of those the points that a reading does not find.
+    """
     if reply and reply.forgot:
         return (f"You forgot {reply.forgot}.",)
+    question = get_question(name)
+    if reply and reply.ticked is not None:
+        return tuple(point for index, point in enumerate(question.listen_for) if index not in reply.ticked)
     found = read_answer(name, reply.text) if reply and reply.text else None
     missing = [each.point.text for each in found.points if each.state == "missing"] if found else []
-    question = get_question(name)
     return tuple(missing) or question.listen_for
 
 
 def transcript(interview: Interview) -> str:
     """The interview as one HTML page that needs no other file, and prints on paper."""
     summed = report(interview)
-    good = ", ".join(topics()[topic] for topic in strengths(interview)) or "none with 70% of its points yet"
+    good = ", ".join(in_words(topic, summed) for topic in strengths(interview)) or NO_STRENGTH
     parts = [
         f"<h1>Mock interview, {interview.started:%d %B %Y}</h1>",
-        f"<p>{summed.total.points:.3g} of {summed.total.questions} points. Numbers and choices are marked by PEFT Lab; "
+        f"<p>{summed.total.points:.3g} of {summed.total.questions} points ({between(summed.total)}). "
+        "Numbers and choices are marked by PEFT Lab; "
         "the points of a free answer were ticked by whoever gave it.</p>",
         f"<h2>Strengths</h2><p>{html.escape(good)}</p>",
         "<h2>To look at next</h2>",

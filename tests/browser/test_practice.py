@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -32,6 +34,19 @@ def test_a_mock_interview_by_keyboard(page: Page, app_url: str) -> None:
     settled(page)
     press(page, "Open LoRA")
     expect(page.locator("h1")).to_have_text("LoRA")
+
+
+def test_a_day_that_is_typed_counts_when_the_field_is_left(page: Page, app_url: str) -> None:
+    """Streamlit hands a typed date on when the focus leaves the whole field, its calendar's button included."""
+    visit(page, f"{app_url}/practice")
+    page.get_by_text("My interview is on …").click()
+    settled(page)
+    expect(page.get_by_text("counts when you leave the field, not at Enter")).to_be_visible()
+    page.get_by_role("spinbutton", name="year, My interview is on").click()
+    page.keyboard.type(f"{datetime.now(UTC) + timedelta(days=6):%Y%m%d}", delay=100)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("In 6 days")).to_be_visible()
 
 
 @pytest.mark.parametrize("page", [PHONE], indirect=True)

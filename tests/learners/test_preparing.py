@@ -8,9 +8,19 @@ from pathlib import Path
 import pytest
 
 from peft_lab.errors import BadInput
-from peft_lab.learners.preparing import ENOUGH, LONGEST, MINUTES, interleaved, readiness, wilson
+from peft_lab.learners.preparing import (
+    ENOUGH,
+    KEPT_DAY,
+    LONGEST,
+    MINUTES,
+    due_by,
+    interleaved,
+    readiness,
+    spread,
+)
 from peft_lab.learners.records import Review
 from peft_lab.learners.schedule import Learners
+from peft_lab.quiz.intervals import wilson
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 TOPICS = {"a": [f"a{index}" for index in range(8)], "b": [f"b{index}" for index in range(8)]}
@@ -94,3 +104,69 @@ def test_a_day_that_cannot_be_planned_for(learners: Learners, day: date, said: s
 def test_an_interview_today_leaves_today(learners: Learners) -> None:
     _, days = learners.days_to("Ada", NOW.date(), TOPICS, SECONDS)
     assert [day.on for day in days] == [NOW.date()]
+
+
+def test_nothing_is_put_off_past_the_interview(learners: Learners) -> None:
+    day = NOW.date() + timedelta(days=6)
+    before = learners.rate("Ada", "a0", "easy").due
+    assert before.date() > day, "the case that the plan has to change"
+    learners.keep("Ada", KEPT_DAY, day.isoformat())
+    assert {due.date() <= day for due in learners.preview("Ada", "a1").values()} == {True}
+    promised = learners.preview("Ada", "a1")["easy"]
+    assert learners.rate("Ada", "a1", "easy").due == promised
+    assert promised.date() == day - timedelta(days=1)
+    assert {card.due.date() <= day for card in learners.cards("Ada").values()} == {True}, "rated before, too"
+    eve = Learners(learners.path, lambda: NOW + timedelta(days=5))
+    assert eve.due("Ada", ["a0", "a1"]) == ["a0", "a1"]
+    assert eve.profile("Ada").due == 2
+    learners.keep("Ada", KEPT_DAY, None)
+    assert learners.cards("Ada")["a0"].due == before, "what py-fsrs gave is kept"
+    assert learners.rate("Ada", "a2", "easy").due.date() > day
+
+
+def test_what_was_due_after_the_interview_comes_before_it(learners: Learners) -> None:
+    learners.rate("Ada", "a0", "easy")
+    quick = dict.fromkeys(SECONDS, 5.0)
+    _, days = learners.days_to("Ada", NOW.date() + timedelta(days=6), TOPICS, quick)
+    assert "a0" in [name for day in days for name in day.questions[: day.again]]
+
+
+@pytest.mark.parametrize(("ahead", "due_in"), [(3, 2), (1, 1), (0, 30)])
+def test_due_by(ahead: int, due_in: int) -> None:
+    due = NOW + timedelta(days=30)
+    assert due_by(due, NOW.date() + timedelta(days=ahead), NOW).date() == NOW.date() + timedelta(days=due_in)
+    assert due_by(due, None, NOW) == due
+    assert due_by(NOW, NOW.date() + timedelta(days=9), NOW) == NOW
+
+
+def test_new_questions_are_of_all_topics_within_days() -> None:
+    """Not the first topics of the catalogue day after day."""
+    many = {f"t{index:02}": [f"t{index:02}.{each}" for each in range(20)] for index in range(18)}
+    order = spread(many, dict.fromkeys(many, 0.5), dict.fromkeys(many, 0))
+    assert {name[:3] for name in order[:18]} == set(many)
+    assert len(set(order)) == len(order) == 18 * 20
+
+
+def test_new_questions_follow_the_role_and_the_weakness() -> None:
+    names = {topic: [f"{topic}{index}" for index in range(30)] for topic in "abc"}
+    order = spread(names, {"a": 3.0, "b": 1.0, "c": 2.0}, {"a": 0, "b": 0, "c": 0})
+    assert [sum(name[0] == topic for name in order[:12]) for topic in "abc"] == [6, 2, 4]
+    caught_up = spread(names, dict.fromkeys("abc", 1.0), {"a": 4, "b": 0, "c": 0})
+    assert "a0" not in caught_up[:8], "topics that were had less come first"
+
+
+def test_the_role_reaches_the_days(learners: Learners) -> None:
+    def new(asked: tuple[str, ...]) -> int:
+        _, days = learners.days_to("Ada", NOW.date() + timedelta(days=1), TOPICS, SECONDS, asked)
+        return sum(name[0] == "b" for name in days[0].questions)
+
+    assert new(("b",)) > new(()) > 0
+
+
+def test_new_questions_come_although_much_is_due(learners: Learners) -> None:
+    for name in TOPICS["a"]:
+        learners.rate("Ada", name, "again")
+    later = Learners(learners.path, lambda: NOW + timedelta(days=1))
+    _, days = later.days_to("Ada", NOW.date() + timedelta(days=4), TOPICS, SECONDS)
+    assert [len(day.questions) - day.again for day in days[:2]] == [2, 2]
+    assert days[-1].again == EACH, "the last day is for what is known, and was due"

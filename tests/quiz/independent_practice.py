@@ -38,7 +38,7 @@ def spread_loss(_m: Dims, g: Givens) -> float:
 
 
 def accumulated(_m: Dims, g: Givens) -> float:
-    tokens = [loss / 100 for n, loss in zip(g["tokens_each"], g["losses"], strict=True) for _ in range(n)]
+    tokens = [loss for n, loss in zip(g["tokens_each"], g["losses"], strict=True) for _ in range(n)]
     return math.fsum(tokens) / len(tokens)
 
 
@@ -82,6 +82,11 @@ def seconds(m: Dims, tokens: float, rate: float) -> float:
     return (2 + 2) * m.total * tokens / rate
 
 
+def multiplied(m: Dims) -> int:
+    """Of a causal model: its layers' maps and norms, and the output layer; a table of its own is only looked up."""
+    return m.weights + m.biases + m.norms * m.d + m.vocab * m.d
+
+
 def which_card(m: Dims, g: Givens) -> int:
     need = four_bit_bytes(m) + 16 * m.lora_all(g["r"])
     return sum(need > size * 1e9 for size in (24, 48, 80))
@@ -99,7 +104,7 @@ PLANNING: dict[str, Computation] = {
     "plan-hours": lambda m, g: seconds(m, g["corpus"], g["peak"] * 1e10 * g["percent"]) / 3600,
     "plan-money": lambda _, g: g["cards"] * g["price"] * g["length_hours"],
     "plan-measured": lambda _, g: g["epochs"] * g["corpus"] / (3600 * g["per_second"]),
-    "plan-utilisation": lambda m, g: 100 * g["per_second"] * seconds(m, 1, g["peak"] * 1e12),
+    "plan-utilisation": lambda m, g: 100 * g["per_second"] * (2 + 2) * multiplied(m) / (g["peak"] * 1e12),
     "plan-which-card": which_card,
     "plan-worth-it": lambda _, g: 1e6 * g["dollars"] / g["saved"] / g["price"],
 }

@@ -11,6 +11,7 @@ from peft_lab.quiz.reading.reader import read_answer, readable
 
 TRAINED, MERGED, FASTER, MOMENTS = "base-trained", "merged-slower", "four-bit-faster", "moments-of-all"
 FOUR, ADAPTERS, BLOCKED = "four-bit-trained", "four-bit-adapters", "blocked-gradient"
+EVERYTHING = "four-bit-everything"
 SOFT, BOTTLENECK, REMEMBERS = "soft-merged", "bottleneck-merged", "frozen-remembers"
 
 FALSE = [
@@ -42,6 +43,9 @@ FALSE = [
     ("qlora-ingredients", FOUR, "The 4-bit weights are updated by the optimizer."),
     ("qlora-step-zero", FOUR, "Training updates the quantized weights."),
     ("qlora-ingredients", ADAPTERS, "The adapters are stored in 4 bits."),
+    ("qlora-ingredients", ADAPTERS, "NF4 stores the frozen weights, so the adapters are quantised as well."),
+    ("qlora-step-zero", ADAPTERS, "The adapters are also quantized."),
+    ("qlora-ingredients", EVERYTHING, "Everything is trained in 4 bits: NF4 stores the frozen weights."),
     ("qlora-step-zero", FASTER, "4-bit training runs faster."),
     ("quant-why-nf4", FASTER, "QLoRA speeds up training."),
     ("memory-not-saved", MOMENTS, "Adam still keeps its moments for all parameters."),
@@ -76,6 +80,9 @@ TRUE = [
     "Merging removes the overhead; unmerged it is slower.",
     "A merged adapter adds no latency.",
     "The 4-bit weights are not updated.",
+    "The adapters are not quantised as well.",
+    "If the adapters are quantised as well, it is not QLoRA.",
+    "Not everything is trained in 4 bits.",
     "The adapters are kept in 16 bits over a 4-bit base.",
     "A 4-bit base makes training slower, not faster.",
     "4-bit weights are dequantised, so training does not run faster.",

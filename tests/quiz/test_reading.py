@@ -254,3 +254,35 @@ def test_a_server_that_gives_none_is_told_in_a_sentence(
 def test_a_server_that_is_not_there_is_told(stub: str) -> None:
     with pytest.raises(NoOpinion, match="cannot be reached"):
         second_opinion(Endpoint("http://127.0.0.1:9/v1", "m"), "Why?", (), "So.")
+
+
+def test_alpha_is_not_what_makes_an_effect_of_exactly_nothing() -> None:
+    said = (
+        "If the outputs are exactly equal to the base the product BA is zero only because alpha is too small"
+    )
+    for answer in (f"{said}, so I raise alpha.", f"{said}.", "So I would simply raise alpha."):
+        assert [each.error.text for each in _read("debug-no-effect", answer).errors] == [
+            "α is too small, and is to be raised."
+        ], answer
+    for answer in (
+        "If alpha is too small the effect is weak, not zero.",
+        "Alpha is not too small.",
+        "I would not raise alpha.",
+    ):
+        assert not _read("debug-no-effect", answer).errors, answer
+
+
+@pytest.mark.parametrize(
+    ("end", "made"),
+    [
+        (", so I would not check that", False),
+        (", so there is no need to look at it", False),
+        (", which I would check", True),
+        (", so I would not stop there", True),
+    ],
+)
+def test_who_would_not_look_has_not_said_to_look(end: str, made: bool) -> None:
+    whole = get_question("debug-no-effect").explain(None).split("Is the adapter active")
+    answer = f"{whole[0]} Check that the adapter is active and enabled{end}."
+    point = next(each for each in _read("debug-no-effect", answer).points if "active" in each.point.text)
+    assert (point.state == "made") == made

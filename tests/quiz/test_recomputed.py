@@ -179,3 +179,48 @@ def test_key_biases_are_inert() -> None:
     keys = [size for name, size in gradients.items() if "key" in name]
     queries = [size for name, size in gradients.items() if "query" in name]
     assert max(keys) < 1e-10 < min(queries)
+
+
+def test_a_table_that_is_only_looked_up_does_no_arithmetic() -> None:
+    """Llama 3.1 8B has an input embedding of its own; Llama 3.2 3B multiplies with its only table in the output."""
+    question = next(each for each in COMPUTED if each.id == "plan-utilisation")
+    whole = {"llama-3.1-8b": 8_030_261_248 - 128_256 * 4_096, "llama-3.2-3b": 3_212_749_824}
+    for model, weights in whole.items():
+        answer = question.compute(model)
+        assert answer is not None
+        assert answer.value == pytest.approx(100 * 4 * weights * 4_000 / 312e12)
+        assert f"{weights:,} weights" in question.explain(answer, model)
+
+
+def test_shares_of_a_loss_are_told_apart_from_shares_of_its_tokens() -> None:
+    question = next(each for each in COMPUTED if each.id == "data-mixed-loss")
+    said = question.explain(question.compute())
+    assert "9.09% of the tokens and 3.85% of the summed loss" in said  # 30 / 330, and 24 / 624
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("merge-dare-spread", "is kept with probability 0.2 and else set to zero"),
+        ("plan-measured", "2 epochs of 24,000,000 tokens each"),
+        ("data-accumulated", "mean losses per token are 2, 1"),
+        ("server-slots", "each with room for one adapter"),
+        ("server-slot-padding", "slots of one size"),
+    ],
+)
+def test_a_question_says_what_its_numbers_are(name: str, says: str) -> None:
+    assert says in all_questions()[name].ask()
+
+
+def test_a_rank_is_no_unit() -> None:
+    for question in COMPUTED:
+        answer = question.compute()
+        assert answer is not None and answer.unit != "rank", question.id
+
+
+def test_a_follow_up_says_once_as_many_without_a_factor() -> None:
+    vectors = all_questions()["ia3-vectors"]
+    for model in vectors.models():
+        assert " 1 times" not in vectors.explain_follow_up(vectors.follow_ups[0], model)[1]
+    qlora = all_questions()["qlora-ingredients"]
+    assert "Double quantisation saves 0.37 bits more" in qlora.explain_follow_up(qlora.follow_ups[0])[1]

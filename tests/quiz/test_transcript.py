@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +10,8 @@ import pytest
 
 from peft_lab.errors import UnknownName
 from peft_lab.quiz.bank import get_question
-from peft_lab.quiz.interview import begin, make_plan
+from peft_lab.quiz.intervals import wilson
+from peft_lab.quiz.interview import Interview, InterviewPlan, begin, make_plan, ticked_points
 from peft_lab.quiz.question import topics
 from peft_lab.quiz.roles import LENGTHS, ROLES, role, size
 from peft_lab.quiz.transcript import MOST, look_next, strengths, transcript
@@ -49,8 +51,31 @@ def test_five_things_come_next_worst_first() -> None:
     assert len(ahead) == MOST
     assert ahead[-1].why == ("You forgot a factor.",)
     assert all(each.why for each in ahead)
-    assert strengths(interview)
-    assert not set(strengths(interview)) & {each.topic for each in ahead}
+    assert strengths(interview) == (), "one question of a topic is no strength"
+
+
+def test_a_strength_needs_two_questions_and_shows_its_interval() -> None:
+    plan = make_plan(3, 15, ("serving", "memory"))
+    interview = begin(plan, NOON)
+    for name in plan.questions:
+        interview = interview.answer("1", float(get_question(name).topic == "serving"), NOON)
+    assert strengths(interview) == ("serving",)
+    number = sum(get_question(name).topic == "serving" for name in plan.questions)
+    low, _ = wilson(number, number)
+    said = f"{topics()['serving']} ({number} of {number}, 95% interval {low:.0%} to 100%)"
+    assert said in transcript(interview)
+    low, high = wilson(number, 15)
+    assert f"{number} of 15 points (95% interval {low:.0%} to {high:.0%})" in transcript(interview)
+
+
+def test_only_points_that_were_not_ticked_are_to_be_looked_at() -> None:
+    first = get_question("lora-why-b-zero")
+    plan = InterviewPlan(0, (first.id,))
+    said = first.explain(None)  # a reading finds its points, and only the ticks count
+    interview = begin(plan, NOON).answer(said, ticked_points(first, [1]), NOON, ticked=[1])
+    (ahead,) = look_next(interview)
+    assert ahead.why == (first.listen_for[0], *first.listen_for[2:])
+    assert Interview.from_dict(json.loads(json.dumps(interview.to_dict()))) == interview
 
 
 def test_the_transcript_needs_no_other_file_and_trusts_nothing_typed() -> None:

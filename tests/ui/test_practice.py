@@ -18,6 +18,7 @@ from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Selectbox, TextInput
 
 from peft_lab.learners import schedule
+from peft_lab.learners.interviews import rating_of
 from peft_lab.learners.schedule import Learners
 from peft_lab.queue.ending import end
 from peft_lab.quiz.answers import judge
@@ -25,16 +26,22 @@ from peft_lab.quiz.bank import get_question, select
 from peft_lab.quiz.chains import chain
 from peft_lab.quiz.challenges import all_challenges
 from peft_lab.quiz.computed import show
-from peft_lab.quiz.interview import SIZE, make_plan
+from peft_lab.quiz.intervals import wilson
+from peft_lab.quiz.interview import SIZE, Interview, begin, make_plan
 from peft_lab.quiz.prediction_bank import all_predictions, get_prediction
 from peft_lab.quiz.predictions import Contest, Inquiry, decide
+from peft_lab.quiz.question import topics
+from peft_lab.quiz.reading.reader import readable
+from peft_lab.quiz.roles import role
 from peft_lab.quiz.stored import same_runs, stored
+from peft_lab.quiz.transcript import NO_STRENGTH, look_next
 from peft_lab.runs import store
 from peft_lab.runs.same import stands_for
 from peft_lab.ui import state, theme
-from peft_lab.ui.practice.cards import span
+from peft_lab.ui.practice.cards import date, span
 from peft_lab.ui.practice.evidence import chart_of
 from peft_lab.ui.practice.learner import anki_deck
+from peft_lab.ui.practice.reading import NO_READING
 from tests.conftest import link
 
 ROOT = Path(__file__).parents[2]
@@ -343,9 +350,61 @@ def test_an_interview_of_ten_ends_in_a_report_with_pages_to_read(clock: Clock) -
     assert "### Read next" in told(app)
     kept = Learners(clock=clock).results("Me", "interview")
     assert len(kept) == 1
-    assert len(kept[0].content["interview"]["replies"]) == SIZE
+    replies = kept[0].content["interview"]["replies"]
+    assert len(replies) == SIZE
+    assert [(each.question, each.rating) for each in Learners(clock=clock).reviews("Me")] == [
+        (reply["question"], rating_of(reply["points"])) for reply in replies
+    ], "answers are reviews"
+    assert "all points as *good*, half or more as *hard*, fewer as *again*" in told(app)
+    low, high = wilson(sum(reply["points"] for reply in replies), SIZE)
+    assert f"Of the points 95% interval {low:.0%} to {high:.0%}" in told(app)
+    assert NO_STRENGTH in told(app), "one question a topic"
+    for number, each in enumerate(look_next(Interview.from_dict(kept[0].content["interview"])), start=1):
+        missed = "\n".join(f"   - {why}" for why in each.why)
+        assert f"{number}. {topics()[each.topic]}\n{missed}" in told(app)
     # the report and the next seed survive; a new session lists the interview
     assert "Interviews so far" in told(opened(tab="interview"))
+
+
+def test_an_interview_avoids_what_earlier_ones_had_and_what_is_known(clock: Clock) -> None:
+    about = role("engineer").topics
+    first = make_plan(1, about=about)
+    known = make_plan(2, about=about, avoid=first.questions).questions[0]
+    assert {*make_plan(2, about=about).questions} & {*first.questions, known}, "the case at hand"
+    file = Learners(clock=clock)
+    file.create("Me")
+    file.add_result("Me", "interview", {"interview": begin(first, clock.now).to_dict()})
+    file.rate("Me", known, "good")
+    press(opened(tab="interview", seed="2", role="engineer"), "Start")
+    asked = set(file.kept("Me", "interview")["interview"]["plan"]["questions"])
+    assert not asked & {*first.questions, known}
+
+
+def test_a_plan_follows_the_role_and_ends_before_the_interview(clock: Clock) -> None:
+    file = Learners(clock=clock)
+    file.create("Me")
+    day = (clock.now + timedelta(days=6)).date()
+    file.keep("Me", "interview_on", day.isoformat())
+    app = opened()
+    assert "spread over all topics" in told(app)
+    box = next(each for each in app.selectbox if each.label == "For the role")
+    checked(box.set_value("platform").run())
+    assert file.kept("Me", "interview_for") == "platform"
+    press(app, "I don't know")
+    press(app, "Easy")
+    (card,) = file.cards("Me").values()
+    assert card.due.date() < day
+    assert f"due again {date(card.due)}" in told(app)
+
+
+def test_an_answer_that_cannot_be_read_is_said_to_be_so(clock: Clock) -> None:
+    question = next(each for each in select() if each.kind == "free" and each.id not in readable())
+    app = opened(topic=question.topic, level=question.level)
+    while question.ask() not in told(app):
+        press(app, "Another question")
+    next(box for box in app.text_area if box.label == "Your answer").set_value("It depends.")
+    press(app, "Show the model answer")
+    assert NO_READING in told(app)
 
 
 def test_an_interview_goes_on_after_a_reload_and_ends_with_the_time(clock: Clock) -> None:

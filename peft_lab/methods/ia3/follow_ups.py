@@ -8,7 +8,7 @@ from peft_lab.models.catalogue import catalogue
 from peft_lab.quiz.computed import Answer, Case
 from peft_lab.quiz.follow_up import FollowUp, lab, then
 from peft_lab.quiz.published import reserved, right
-from peft_lab.quiz.working import both, told
+from peft_lab.quiz.working import both, plain, told
 
 LLAMA, SMOL, MINILM = "llama-3.2-3b", "smollm2-135m", "minilm-l6"
 
@@ -18,7 +18,8 @@ def _as_small(case: Case) -> Answer:
     shape = case.shape
     vectors = shape.num_layers * (2 * shape.kv_width + case.matrix("down").in_features)
     lora = shape.num_layers * (both(case.matrix("q")) + both(case.matrix("v")))
-    return told(lora / vectors, "times")
+    ratio = lora / vectors
+    return told(ratio, "times", many="as many" if plain(ratio) == "1" else f"{plain(ratio)} times as many")
 
 
 def _where_it_holds(case: Case) -> Answer:
@@ -42,7 +43,7 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
     "ia3-vectors": (
         then(
             "Which rank would LoRA on queries and values need to be as small?",
-            "Compare with rank one, the smallest there is: it has {{value}} as many parameters as the vectors here.",
+            "Compare with rank one, the smallest there is: it has {{many}} parameters as the vectors here.",
             src.ALGEBRA, f"{src.LORA}, section 4.1", calculate=_as_small,
             opens=lab("ia3", model=LLAMA, tab="parameters"),
         ),

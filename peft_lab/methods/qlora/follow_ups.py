@@ -42,8 +42,8 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
     "qlora-ingredients": (
         then(
             "Which of these saves the most?",
-            "The 4-bit weights, by far: {{four}} of 16 bits for each weight. Double quantisation adds {{double}} bits. "
-            "Paging saves nothing on average, it survives spikes; LoRA saves gradients and optimizer states.",
+            "The 4-bit weights, by far: {{four}} of 16 bits for each weight. Double quantisation saves {{double}} bits "
+            "more. Paging saves nothing on average, it survives spikes; LoRA saves gradients and optimizer states.",
             f"{src.QLORA}, section 3", calculate=_per_ingredient,
         ),
         then(

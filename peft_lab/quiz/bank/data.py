@@ -23,8 +23,8 @@ QUESTIONS = (
         given={"prompt": 300, "completion": 30, "prompt_loss": 2.0, "answer_loss": 0.8},
         question="An example has {{prompt}} tokens of prompt with a mean loss of {{prompt_loss}} and {{completion}} "
         "of answer with {{answer_loss}}. The labels are not masked. Which loss does the log show?",
-        answer="{{value}}: the answer is {{part}} percent of it. A curve with masked prompts is another quantity, "
-        "and the two must not be compared.",
+        answer="{{value}}: the answer is {{part}} of the tokens and {{of_loss}} of the summed loss. A curve with "
+        "masked prompts is another quantity, and the two must not be compared.",
         listen_for=(
             "weighted by tokens",
             "the answer hardly shows in an unmasked loss",
@@ -50,9 +50,9 @@ QUESTIONS = (
     ),
     ask(
         id="data-accumulated", level="medium", kind="numeric", calculate=calc.accumulated,
-        given={"tokens_each": (10, 90), "losses": (200, 100)},
-        question="Two accumulated batches hold {{tokens_each}} labelled tokens with mean losses of {{losses}} "
-        "hundredths. What is the mean loss per token over both?",
+        given={"tokens_each": (10, 90), "losses": (2, 1)},
+        question="Two batches are accumulated. They hold {{tokens_each}} labelled tokens; their mean losses per token "
+        "are {{losses}}, in the same order. What is the mean loss per token over both?",
         answer="{{value}}. Averaging the two means gives {{means}}, and weighs a token of the short batch "
         "{{weight}} times as much. A trainer has to divide by the tokens of all batches together.",
         listen_for=(

@@ -140,8 +140,8 @@ QUESTIONS = (
     ),
     ask(
         id="merge-dare-spread", level="hard", kind="numeric", calculate=calc.spread, given={"density": 0.2},
-        question="An entry of a change is dropped or kept with probability {{density}} and rescaled so that its "
-        "mean stays. How large is its standard deviation, in multiples of the entry?",
+        question="An entry of a change is kept with probability {{density}} and else set to zero; what is kept is "
+        "rescaled so that the mean stays. How large is its standard deviation, in multiples of the entry?",
         answer="{{value}}. A single entry is mostly noise; outputs sum over thousands of entries, where it averages "
         "out if the entries are small and many.",
         listen_for=("variance x²(1/ρ − 1)", "works by averaging over inputs", "breaks for few large entries"),

@@ -120,7 +120,7 @@ QUESTIONS = (
         id="plan-measured", level="medium", kind="numeric", calculate=calc.measured,
         given={"corpus": 24_000_000, "epochs": 2, "per_second": 4_000},
         question="Fifty steps on the card at hand ran at {{per_second}} tokens per second. How many hours will "
-        "{{corpus}} tokens take in {{epochs}} epochs?",
+        "{{epochs}} epochs of {{corpus}} tokens each take?",
         answer="{{value}}. A measured rate beats any formula, if it was taken on rows of the real lengths, after "
         "the first steps, with evaluation and saving added.",
         listen_for=("steady state, real lengths", "evaluation, saving, and loading on top"),
@@ -141,9 +141,14 @@ QUESTIONS = (
         question="LoRA on {{model}} ({{total}} parameters) runs at {{per_second}} tokens per second without "
         "checkpointing on a card with a peak of {{peak}} teraFLOP per second. Which share of the peak is that, "
         "attention's scores aside?",
-        answer="{{value}}. Use four operations per weight and token: with six you would claim work that was never "
+        answer="{{value}}: {{multiply}} weights are multiplied with, as an input embedding with a table of its own is "
+        "only looked up. Use four operations per weight and token: with six you would claim work that was never "
         "done.",
-        listen_for=("four, since frozen weights have no gradients", "recomputation is not counted as useful work"),
+        listen_for=(
+            "four, since frozen weights have no gradients",
+            "a table that is looked up does no arithmetic",
+            "recomputation is not counted as useful work",
+        ),
         wrong=("six per weight and token", "compares with the sparse peak of the data sheet"),
         follow_ups=(
             then(

@@ -18,8 +18,9 @@ QUESTIONS = (
     ask(
         id="server-slots", level="medium", kind="numeric", calculate=calc.slots, model=MODEL, fits=gated,
         given={"slots": 8, "rank": 64},
-        question="A server like vLLM sets aside {{slots}} slots of rank {{rank}} (`max_loras`, `max_lora_rank`) on "
-        "every linear map of {{model}}, in 16 bits. How many bytes, before any adapter is loaded?",
+        question="A server like vLLM sets aside {{slots}} slots, each with room for one adapter of rank {{rank}} "
+        "(`max_loras`, `max_lora_rank`), on every linear map of {{model}}, in 16 bits. How many bytes, before any "
+        "adapter is loaded?",
         answer="{{value}}, beside {{base}} GB of weights; it comes out of what the key/value cache could have.",
         listen_for=(
             "allocated at start, at the largest rank",
@@ -41,7 +42,8 @@ QUESTIONS = (
     ),
     ask(
         id="server-slot-padding", level="basic", kind="numeric", calculate=calc.padding, given={"rank": 64, "own": 8},
-        question="An adapter of rank {{own}} sits in a slot of rank {{rank}}. Which share of the slot is padding?",
+        question="A LoRA server keeps adapters in slots of one size. An adapter of rank {{own}} sits in a slot of rank "
+        "{{rank}}. Which share of the slot is padding?",
         answer="{{value}}: zeros that are stored and multiplied. One adapter of high rank makes all slots large.",
         listen_for=("one size for all slots", "policy: agree on a rank across teams"),
         wrong=("none, as slots fit the adapter",),

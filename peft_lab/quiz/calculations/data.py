@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peft_lab.quiz.computed import Answer, Case
-from peft_lab.quiz.working import line, plain, product, result, tex
+from peft_lab.quiz.working import line, plain, product, result, share, tex
 
 HALF, SINGLE = 2, 4  # bytes per number
 
@@ -12,7 +12,8 @@ def mixed_loss(case: Case) -> Answer:
     """The mean loss when the prompt's tokens count as well."""
     prompt, completion = case["prompt"], case["completion"]
     easy, hard = case.number("prompt_loss"), case.number("answer_loss")
-    value = (prompt * easy + completion * hard) / (prompt + completion)
+    summed = prompt * easy + completion * hard
+    value = summed / (prompt + completion)
     steps = [
         line(
             rf"\frac{{{prompt} \cdot {tex(easy)} + {completion} \cdot {tex(hard)}}}{{{prompt} + {completion}}} = "
@@ -25,21 +26,21 @@ def mixed_loss(case: Case) -> Answer:
         ((easy + hard) / 2, "that the two parts have different lengths"),
         (easy, "the answer's tokens"),
         tolerance=0.005,
-        named={"part": plain(100 * completion / (prompt + completion))},
+        named={"part": share(completion, prompt + completion), "of_loss": share(completion * hard, summed)},
     )  # fmt: skip
 
 
 def accumulated(case: Case) -> Answer:
     """The mean loss per token over two batches of different length."""
     tokens, losses = case.numbers("tokens_each"), case.numbers("losses")
-    value = sum(n * loss for n, loss in zip(tokens, losses, strict=True)) / sum(tokens) / 100
-    means = sum(losses) / len(losses) / 100
-    parts = " + ".join(rf"{n} \cdot {tex(loss / 100)}" for n, loss in zip(tokens, losses, strict=True))
+    value = sum(n * loss for n, loss in zip(tokens, losses, strict=True)) / sum(tokens)
+    means = sum(losses) / len(losses)
+    parts = " + ".join(rf"{n} \cdot {tex(loss)}" for n, loss in zip(tokens, losses, strict=True))
     return result(
         value, "", [line(rf"\frac{{{parts}}}{{{sum(tokens)}}} = {tex(value)}")],
         (means, "that batches hold different numbers of tokens: a mean of means weighs the short one too much"),
-        (max(losses) / 100, "the longer batch"),
-        (sum(losses) / 100, "to divide by the tokens"),
+        (max(losses), "the longer batch"),
+        (sum(losses), "to divide by the tokens"),
         tolerance=0.005,
         named={"means": plain(means), "weight": plain(max(tokens) / min(tokens))},
     )  # fmt: skip

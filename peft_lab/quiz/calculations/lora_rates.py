@@ -63,7 +63,7 @@ def attention_rank(case: Case) -> Answer:
     ]
     query_value = both(block["q"]) + both(block["v"])
     return result(
-        value, "rank", steps,
+        value, "", steps,
         (float(r), "that the feed-forward maps are wider: one rank costs more there"),
         (r * attention / feed, "the direction: the narrow maps need the higher rank"),
         (r * feed / query_value, "two of the four attention maps"),
@@ -82,7 +82,7 @@ def capacity_rank(case: Case) -> Answer:
         line(rf"\lceil {tex(corpus * bits)} / {tex(each * held)} \rceil = {tex(value)}"),
     ]
     return result(
-        value, "rank", steps,
+        value, "", steps,
         (math.ceil(corpus * bits / each), "what a parameter holds: more than one bit"),
         (math.ceil(corpus * bits * 16 / (held * each)), "that this is counted in bits of information, not of storage"),
         (math.floor(corpus * bits / (held * each)), "to round up: a rank below does not hold it"),

@@ -13,7 +13,7 @@ def highest_rank(case: Case) -> Answer:
     r, rho = case["r"], case["rho"]
     value = r * rho
     return result(
-        value, "rank", [line(rf"{product(rho, r)} = {value}")],
+        value, "", [line(rf"{product(rho, r)} = {value}")],
         (r, "that ρ above one lets ranks move between layers"),
         (r**rho, "that ρ multiplies the rank"),
         (r + rho, "that ρ is a factor, not a number of extra ranks"),
@@ -32,7 +32,7 @@ def rank_of_the_rest(case: Case) -> Answer:
         line(rf"\frac{{{r} - {tex(capped * rho * r)}}}{{1 - {tex(capped)}}} = {tex(value)}"),
     ]
     return result(
-        value, "rank", steps,
+        value, "", steps,
         (float(r), "that ranks are moved, not added: the others pay for them"),
         (r * (1 - capped * rho), "that the rest is shared by fewer maps"),
         (r * (1 - capped), "that the maps at the cap take ρ times the rank"),

@@ -16,7 +16,7 @@ def stacked(case: Case) -> Answer:
     ranks = case.numbers("ranks")
     value = sum(ranks)
     return result(
-        value, "rank", [line(" + ".join(map(str, ranks)) + rf" = {value}")],
+        value, "", [line(" + ".join(map(str, ranks)) + rf" = {value}")],
         (max(ranks), "that all columns and rows are kept side by side"),
         (math.prod(ranks), "that ranks are added"),
         (value / len(ranks), "that nothing is averaged"),

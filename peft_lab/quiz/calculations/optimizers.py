@@ -36,7 +36,7 @@ def least_rank(case: Case) -> Answer:
     inputs = case.matrix("q").in_features
     value = math.ceil(LEAST / inputs)
     return result(
-        value, "rank", [line(rf"\lceil {tex(LEAST)} / {tex(inputs)} \rceil = {value}")],
+        value, "", [line(rf"\lceil {tex(LEAST)} / {tex(inputs)} \rceil = {value}")],
         (LEAST, "that a rank holds as many numbers as the map has inputs"),
         (LEAST // inputs if LEAST % inputs else value + 1, "to round up to a rank that reaches the threshold"),
         (math.ceil(LEAST / inputs**2), "that A is thin: r rows of inputs"),

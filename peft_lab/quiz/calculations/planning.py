@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz import fourbit
 from peft_lab.quiz.computed import Answer, Case
 from peft_lab.quiz.working import BITS, block_entries, line, plain, product, result, tex
@@ -92,22 +93,36 @@ def measured(case: Case) -> Answer:
     )  # fmt: skip
 
 
+def only_looked_up(shape: ModelShape) -> int:
+    """Entries of embedding tables that no product is taken with: those that the output layer does not share."""
+    shared = any(group.tied and group.is_matrix for group in shape.groups)
+    return 0 if shared else sum(group.each for group in shape.groups if group.type == "Embedding")
+
+
 def utilisation(case: Case) -> Answer:
     """The share of a card's peak that a LoRA run reaches."""
     total, rate, peak = case.shape.total, case["per_second"], case["peak"]
-    value = 100 * FROZEN * total * rate / (peak * TERA)
+    looked_up = only_looked_up(case.shape)
+    multiply = total - looked_up
+    value = 100 * FROZEN * multiply * rate / (peak * TERA)
     steps = [
         line(
-            rf"4 \cdot {tex(total)} \cdot {tex(rate)} = {tex(FROZEN * total * rate / TERA)} \cdot 10^{{12}}"
+            rf"\text{{weights that are multiplied with}}: {tex(total)} - {tex(looked_up)} = {tex(multiply)}"
         ),
-        line(rf"{tex(FROZEN * total * rate / TERA)} / {peak} = {tex(value)}\,\%"),
+        line(
+            rf"4 \cdot {tex(multiply)} \cdot {tex(rate)} = {tex(FROZEN * multiply * rate / TERA)} \cdot "
+            r"10^{12}"
+        ),
+        line(rf"{tex(FROZEN * multiply * rate / TERA)} / {peak} = {tex(value)}\,\%"),
     ]
     return result(
         value, "percent", steps,
         (value * FULL / FROZEN, "that frozen weights need no gradients: four operations, not six"),
         (value / 2, "the backward pass"),
         (value / FROZEN, "the operations for each weight and token"),
+        (value * total / multiply, "that the input embedding is looked up: no operation is done with it"),
         tolerance=0.01,
+        named={"multiply": plain(multiply)},
     )  # fmt: skip
 
 

@@ -80,24 +80,29 @@ def read_with(
         spans = _found(each.patterns, claims, one_clause=True)
         if not any(first < other[1] and other[0] < last for first, last in spans for other in told):
             loose[each] = wrong[each] = spans
+    heard = tuple(part for part in parts if not part.dismissed)
     points = []
     for index, point in enumerate(wanted.points):
         against = {each: spans for each, spans in wrong.items() if each.against == index and spans}
         doubt = any(spans for each, spans in loose.items() if each.against == index)
-        points.append(_read_point(point, parts, against, doubt))
+        points.append(_read_point(point, heard, parts, against, doubt))
     if any(loose.values()):  # whoever errs on one point may have meant something else by the words of another
         points = [
             replace(each, state="unsure", spans=()) if each.state == "made" else each for each in points
         ]
-    points = _with_signs(points, answer, parts, doubting)
+    points = _with_signs(points, answer, heard, doubting)
     rest = (ErrorRead(each, spans) for each, spans in wrong.items() if each.against is None and spans)
     return AnswerRead(tuple(points), tuple(rest))
 
 
 def _read_point(
-    point: Point, parts: tuple[Sentence, ...], against: Mapping[Error, tuple[Span, ...]], doubt: bool
+    point: Point,
+    heard: tuple[Sentence, ...],
+    parts: tuple[Sentence, ...],
+    against: Mapping[Error, tuple[Span, ...]],
+    doubt: bool,
 ) -> PointRead:
-    made = _found(point.patterns, parts)
+    made = _found(point.patterns, heard)
     if doubt and (made or not against):
         return PointRead(point, "unsure")
     if against:

@@ -35,6 +35,10 @@ _REPORTED = re.compile(
     r"|you (?:might|may|could|would|'d) (?:think|expect|assume)|you'd (?:think|expect)|tempting|naive\w*|often said"
     r"|supposed(?:ly)?|if it were|as if|pretend\w*|contrary to|colleague (?:says|thinks)|incorrect)\b"
 )
+_DISMISSED = re.compile(
+    r"\b(?:(?:would|will|need|do|did|should|must)(?: not|n'?t)(?: need to| have to)?|won'?t|no need to|needn'?t)"
+    r" (?:check|look at|test|verify|inspect|measure|bother with|look into|worry about) (?:that|it|this|those|them)\b"
+)
 _UNSURE = re.compile(
     r"\b(?:not sure|unsure|i guess|no idea|don'?t know|do not know|don'?t remember|can'?t remember|maybe|perhaps"
     r"|possibly|might be|could be wrong|or something|something like that)\b"
@@ -82,6 +86,11 @@ class Sentence:
     def reported(self) -> bool:
         """Whether it tells what others hold, or calls something wrong: nothing in it is taken for a claim."""
         return bool(_REPORTED.search(self.lower))
+
+    @cached_property
+    def dismissed(self) -> bool:
+        """Whether it says that something need not be looked at: *it is surely active, so I would not check that*."""
+        return bool(_DISMISSED.search(self.lower))
 
     @cached_property
     def unsure(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from peft_lab import units
+from peft_lab.learners.interviews import LATELY, count_as_reviews, to_avoid
 from peft_lab.learners.schedule import Learners
 from peft_lab.quiz import roles
 from peft_lab.quiz.answers import judge
@@ -49,7 +50,9 @@ def _before(file: Learners, learner: str) -> None:
     st.markdown("## Questions against the clock")
     st.markdown(
         f"{mix}; easy ones first, topics as varied as possible. Numbers and choices are marked at once; you see the "
-        "result at the end. After a free answer you tick which of the interviewer's points you made."
+        "result at the end. After a free answer you tick which of the interviewer's points you made. Questions that "
+        f"you had in an interview before, or rated good or easy in the last {LATELY.days} days, come only where there "
+        "are no others. What you answer or pass counts as a review of its flash card."
     )
     first = st.columns(2)
     role = filters.role_filter(first[0])
@@ -64,20 +67,30 @@ def _before(file: Learners, learner: str) -> None:
         value=int(state.remembered(SCOPE, "seed", filters.SEED)),
         key=state.widget_key(SCOPE, "seed"),
         disabled=state.is_fixed("seed"),
-        help="The same seed gives the same questions: send the address to a class, or change the seed for other "
-        "questions.",
+        help="The same seed gives the same questions to whoever has had none of them: send the address to a class, or "
+        "change the seed for other questions.",
     )
     problem = state.address_problem(SCOPE, "seed")
     if problem:
         cells[2].markdown(f":red[:material/link_off: {plain(problem)}]")
     state.remember(SCOPE, "seed", int(seed))
+    fixed = state.is_fixed("seed")  # a class has the same questions
     plan = make_plan(
-        int(seed), roles.size(length), (topic,) if topic else roles.role(role).topics, model or None
+        int(seed),
+        roles.size(length),
+        (topic,) if topic else roles.role(role).topics,
+        model or None,
+        frozenset() if fixed else _had(file, learner),
     )
     if st.button(f"Start · {plan.seconds // 60} min", type="primary", icon=":material/timer:", key="start"):
         _keep(file, learner, begin(plan, file.now()))
         st.rerun()
     _past(file, learner)
+
+
+def _had(file: Learners, learner: str) -> frozenset[str]:
+    earlier = [Interview.from_dict(each.content["interview"]) for each in file.results(learner, KEPT)]
+    return to_avoid(earlier, file.reviews(learner), file.now())
 
 
 def _past(file: Learners, learner: str) -> None:
@@ -173,8 +186,8 @@ def _ticking(file: Learners, learner: str, held: Interview, question: Question, 
         ]
         if not st.form_submit_button("Next question", type="primary"):
             return
-    points = ticked_points(question, [index for index, ticked in enumerate(ticks) if ticked])
-    _next(file, learner, held.answer(spoken, points, file.now()))
+    said = [index for index, ticked in enumerate(ticks) if ticked]
+    _next(file, learner, held.answer(spoken, ticked_points(question, said), file.now(), ticked=said))
 
 
 def _next(file: Learners, learner: str, held: Interview) -> None:
@@ -193,6 +206,7 @@ def _end(file: Learners, learner: str, held: Interview) -> None:
     """Into the results, and the report is up. The next one has other questions."""
     content: dict[str, Any] = {"interview": held.to_dict(), "report": report(held).to_dict()}
     file.add_result(learner, KEPT, content)
+    count_as_reviews(file, learner, held)
     file.keep(learner, KEPT, None)
     state.remember(SCOPE, "report", True)
     state.remember(SCOPE, "seed", held.plan.seed + 1)

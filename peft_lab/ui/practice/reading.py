@@ -19,17 +19,19 @@ from peft_lab.ui.practice.learner import SCOPE
 from peft_lab.units import Source
 
 _OPINION = "opinion"
+NO_READING = "Answers to this question cannot be read by patterns yet: compare with the points yourself."
 
 
 def shown_reading(question: Question, answer: str, model: str | None = None) -> None:
     """The answer with the words in which points were found, and what was found, is open or was not found.
 
-    A question without facets shows the answer only.
+    Of a question without facets it says so.
     """
     found = read_answer(question.id, answer)
     if found is None:
         st.markdown("**You wrote**")
         st.text(answer)
+        st.caption(NO_READING)
         return
     st.markdown("**You wrote**")
     st.markdown(marked(answer, found))

@@ -8,13 +8,15 @@ from peft_lab import units
 from peft_lab.quiz.bank import get_question
 from peft_lab.quiz.interview import Interview
 from peft_lab.quiz.report import Tally, report
-from peft_lab.quiz.transcript import look_next, strengths, transcript
+from peft_lab.quiz.transcript import NO_STRENGTH, between, in_words, look_next, strengths, transcript
 from peft_lab.ui import pages
 from peft_lab.ui.components import figures
 from peft_lab.ui.practice.answering import interviewer, model_answer, shown_solution
 from peft_lab.ui.practice.filters import topic_title
 from peft_lab.ui.practice.learner import anki_deck
+from peft_lab.units import Source
 
+_REVIEWS = "all points as *good*, half or more as *hard*, fewer as *again*"
 _FULL = 0.999  # of a point: ticked shares are fractions
 
 
@@ -27,6 +29,10 @@ def show_report(held: Interview) -> None:
     middle.metric(f"Time, of {held.plan.seconds // 60} min", units.seconds(summed.seconds), border=True)
     answered = sum(bool(reply.text) for reply in held.replies)
     right.metric("Answered", f"{answered} of {total.questions}", border=True)
+    st.caption(
+        f"Of the points {between(total)}, by Wilson's formula {figures.badge(Source.COUNTED)}. "
+        f"What you answered or passed counts as a review of its flash card: {_REVIEWS}."
+    )
     tallies, weak = st.columns([1, 1], gap="large")
     with tallies:
         st.markdown("### By level and topic")
@@ -54,13 +60,15 @@ def show_report(held: Interview) -> None:
 def _ahead(held: Interview) -> None:
     """Strengths, the five things to look at next, and both to take along."""
     good = strengths(held)
-    if good:
-        st.markdown(f"**Strong:** {', '.join(topic_title(topic) for topic in good)}")
+    summed = report(held)
+    said = "; ".join(in_words(topic, summed) for topic in good) or NO_STRENGTH
+    st.markdown(f"**Strong:** {said} {figures.badge(Source.COUNTED)}")
     coming = look_next(held)
     if coming:
         st.markdown("### Look at next")
-        lines = [f"{topic_title(each.topic)}: {' '.join(each.why)}" for each in coming]
-        st.markdown("\n".join(f"1. {line}" for line in lines))
+        for number, each in enumerate(coming, start=1):
+            missed = "\n".join(f"   - {why}" for why in each.why)
+            st.markdown(f"{number}. {topic_title(each.topic)}\n{missed}")
     row = st.container(horizontal=True)
     row.download_button(
         "Transcript (HTML, to print or keep)",
