@@ -81,14 +81,16 @@ def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:
     if plan.seconds is None:
         yield f"How long it takes: no speed of {situation.hardware.title} is known here. Time a few steps."
         return
-    low, high = plan.seconds
+    tasks = situation.tasks  # one after the other, on the devices there are
+    low, high = (end * tasks for end in plan.seconds)
     span = duration.span(low, high)
     yield "How long it takes within that range: no step of it was timed."
     limit = situation.deadline_hours
     if limit is not None and high > 3600 * limit:
         sure = "It does not end" if low > 3600 * limit else "Whether it ends"
         time = f"{limit:g} hour" + ("" if limit == 1 else "s")
-        yield f"{sure} within {time}: the range is {span}. Fewer rows or epochs, or more devices, shorten it."
+        what = f"the range of all {tasks:,} tasks is" if tasks > 1 else "the range is"
+        yield f"{sure} within {time}: {what} {span}. Fewer rows or epochs, or more devices, shorten it."
 
 
 def _quality(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[str]:

@@ -14,6 +14,7 @@ from peft_lab.choose.plan import StepPlan
 from peft_lab.choose.recommend import walk
 from peft_lab.choose.room import HEADROOM, HEADROOM_SPLIT, Room, room_of
 from peft_lab.choose.situation import Situation
+from peft_lab.choose.step import SPLIT
 from peft_lab.choose.words import PUBLISHED
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.methods import get_method
@@ -174,8 +175,10 @@ def _planned(wanted: Wanted, candidate: Candidate, situation: Situation, room: R
         room, situation, candidate.method, values, candidate.sharding, candidate.checkpointing
     )
     if step is None:
+        usable = room.usable_split if candidate.sharding.startswith(SPLIT) else room.usable
         return Planned(
-            candidate, None, least, f"Even one row needs {units.size(least)} of {units.size(room.memory)}."
+            candidate, None, least,
+            f"Even one row needs {units.size(least)}; of {units.size(room.memory)} a plan takes {units.size(usable)}.",
         )  # fmt: skip
     plan = plans.make(situation, room, advice, step)
     step = replace(step, batch=plan.batch)

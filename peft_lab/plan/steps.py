@@ -12,7 +12,7 @@ from math import ceil
 from typing import Any
 
 from peft_lab.choose import simulating, states
-from peft_lab.choose.bounds import largest_rows
+from peft_lab.choose.bounds import MARGIN, largest_rows
 from peft_lab.choose.room import LOGIT_BYTES, Room
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.step import SPLIT, Run, Step
@@ -63,7 +63,7 @@ def fitting(
         return _whole(room, situation, method, values, sharding, checkpointing, each)
     limit = room.usable_split
     least = 0
-    logits = situation.pairs * situation.seq * situation.shape.vocab * LOGIT_BYTES
+    logits = int(MARGIN * LOGIT_BYTES * situation.pairs * situation.seq * situation.shape.vocab)
     for loss in dict.fromkeys(run.loss for run in room.states(method)):
         run = replace(how_run(method, 1, checkpointing, loss), sharding=sharding)
 
@@ -71,7 +71,7 @@ def fitting(
             return room.needs(method, values, replace(run, batch=rows))
 
         if loss == "chunked" and least - logits > limit:
-            break  # all that it saves are the logits
+            break  # a loss in chunks saves no more than that
         try:
             least = needs(1)
         except Unsupported:

@@ -51,7 +51,7 @@ NEWCOMER = Tour(
             title="Watch it learn",
             settings={**_SMOL, "tab": "train"},
             read="What the task asks for: a sentence turned into JSON, which the base model cannot do yet.",
-            move="Press **Train**. Everything runs on this machine; it takes a minute or two.",
+            move="Press **Train**. Everything runs on this machine; it takes a minute or two where nothing else runs.",
             see="The loss falls within a few steps. Afterwards your sentence is answered by the base model and by the "
             "tuned one, and the headline shows the measured score.",
             minutes=4,
@@ -82,7 +82,7 @@ NEWCOMER = Tour(
             title="The same correction on a 4-bit base",
             settings=_SMOL,
             read="The **Idea** tab: sixteen values, chosen for normally distributed weights.",
-            move="*Double quantisation* off and on, under *More settings*.",
+            move="*Double quantisation* off and on.",
             see="The frozen matrices are hatched in blue: they are stored in four bits. What is trained is LoRA as "
             "before, on all linear maps: {count} parameters.",
             minutes=2,

@@ -58,15 +58,20 @@ class Answering:
             del self._waiting[sorted(self._waiting)[1]]  # the first state is what all others stand against
 
     def catch_up(self, passing: float = 0.0, last: bool = False) -> None:
-        """Answer what is waiting, the first state, then the latest, while the budget allows.
+        """Answer what is waiting, the first state, then the latest, while the budget allows; the very last state in
+        any case, since it is what was learned.
 
         Args:
             passing: seconds that the model takes to read the example, from which the first answer's are guessed.
             last: no step comes after this; what is left is given up.
         """
         self._cost = self._cost or passing * (GUESSED if self.asked.writes else 1)
-        while self._waiting and self.budget.allows(self._cost):
-            step = 0 if 0 in self._waiting else max(self._waiting)
+        while self._waiting:
+            step = max(self._waiting)
+            if self.budget.allows(self._cost):
+                step = 0 if 0 in self._waiting else step
+            elif not last or step < max(self._given, default=0):
+                break
             kept = self._waiting.pop(step)
             present = [parameter.detach().clone() for parameter in self._trained]
             self._put(kept)

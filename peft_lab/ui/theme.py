@@ -83,6 +83,8 @@ table.compare .head { display: none; }
 .st-key-tour-stops a p, .st-key-tour-stops a span { white-space: normal; overflow: visible; }
 /* links to headings: a stop of the Tab key each, and no address that the app itself would write */
 [data-testid="stHeaderActionElements"] { display: none !important; }
+[data-testid="stRadioOption"]:has(input:focus-visible) { outline: 2px solid var(--peft-accent); outline-offset: 2px;
+  border-radius: 4px; }
 [data-testid="stPageLink-NavLink"]:focus-visible { outline: 2px solid var(--peft-accent); outline-offset: 1px; }
 /* Streamlit pales the label of a locked control to a contrast of 2.6 */
 [data-testid="stWidgetLabel"] p { color: var(--peft-ink); }
@@ -103,6 +105,7 @@ table.compare .head { display: none; }
 .st-key-knobs [data-variant="segmented_control"] { padding-inline: 0.3rem; }
 .st-key-knobs [data-variant="segmented_control"] p { font-size: 0.8rem; }
 @media (max-width: 640px) {
+  [data-testid="stMain"] { overflow-x: hidden; }
   .st-key-methods-head { display: none; }
   /* under a finger: what is pressed or chosen is at least 44 pixels high */
   [data-testid="stMain"] :is([data-testid^="stBaseButton"], [data-testid="stButtonGroup"] button, summary,

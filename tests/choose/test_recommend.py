@@ -231,6 +231,20 @@ def test_a_deadline_that_cannot_be_met_is_said() -> None:
     assert not any("end within" in one.text for one in open_end.unknown)
 
 
+def test_a_deadline_is_for_all_tasks() -> None:
+    one = Situation(
+        rows=20_000, row_tokens=700, seq=1024, device="a100-80", model="llama-3.2-1b", serving="vllm"
+    )
+    alone = recommend(one, standin.room(one))
+    assert alone.plan is not None and alone.plan.seconds is not None
+    hours = 1.01 * alone.plan.seconds[1] / 3600  # enough for one
+    many = replace(one, tasks=12, deadline_hours=hours)
+    found = recommend(many, standin.room(many))
+    assert any("the range of all 12 tasks is" in each.text for each in found.unknown)
+    for free in (replace(one, deadline_hours=hours), replace(many, deadline_hours=12 * hours)):
+        assert not any("ends within" in each.text for each in recommend(free, standin.room(free)).unknown)
+
+
 def test_what_follows_from_a_definition_has_no_badge() -> None:
     found = recommend(Situation(prompting="yes"), standin.room(Situation(prompting="yes")))
     kinds = {why.source: why.kind for why in found.why}

@@ -169,7 +169,8 @@ export class Answers {
     const [first, answer] = [run.answers[0], run.answerAt(state)];
     this.#fill(this.before, `Before, step ${first.step}`, first);
     this.before.hidden = !answer || answer === first;
-    if (answer) this.#fill(this.now, `Now, step ${answer.step}`, answer);
+    const here = answer?.step === run.steps[state];
+    if (answer) this.#fill(this.now, here ? `Now, step ${answer.step}` : `Step ${answer.step}, the latest it was asked at`, answer);
   }
 
   #fill(box, title, answer) {

@@ -114,6 +114,8 @@ def form() -> Situation:
         situation = _limits(situation)
     for name, value in asdict(situation).items():
         state.remember(SCOPE, name, value)
+    if sum(getattr(situation, name) != getattr(USUAL, name) for name in LIMITS) != set_now:
+        st.rerun()  # the heading counts them, and stands above them
     return situation
 
 

@@ -96,7 +96,10 @@ def configuration(situation: Situation, found: Recommendation) -> None:
         st.markdown(f"[as a link]({target}?{urlencode(query)})", width="content")
     if situation.hardware.kind == "cuda":
         query = planned(situation)
-        st.markdown(f"Hours, cost and ready files on the page Plan, [as a link](plan?{urlencode(query)}).")
+        one = "" if situation.tasks == 1 else f" for one of the {situation.tasks:,} tasks"
+        st.markdown(
+            f"Hours, cost and ready files{one} on the page Plan, [as a link](plan?{urlencode(query)})."
+        )
 
 
 def planned(situation: Situation) -> dict[str, str]:

@@ -88,9 +88,13 @@ def in_full(wanted: Wanted, one: Planned) -> None:
     rows = [
         (label(name), figure(setting.value), band(setting.band), told_by(setting))
         for name, setting in plan.settings.items()
+        if name != "packing"  # a plan's memory and time are of padded rows, and so are its files
     ]
     with st.expander("Recipe"):
         figures.table(("Setting", "Value", "Sources' band", "From"), rows, fold=True)
+        st.caption(
+            "Rows are padded, not packed: memory and time are of such steps. Packing short rows saves time."
+        )
     _files(wanted, one)
 
 

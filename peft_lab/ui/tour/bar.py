@@ -101,7 +101,7 @@ def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
         if text
     ]
     if _of_a_run(stop) and not finished_of(stop.page):
-        given = [("Read", "info", NO_RUN)]
+        given = [("Read", "hourglass_top", RUNNING) if _training(stop.page) else ("Read", "info", NO_RUN)]
     elif stop.at == "train" and _training(stop.page):
         given = [("Read", "hourglass_top", RUNNING)]
     first = next((one for one in given if one[0] == "Move"), given[0])
