@@ -12,6 +12,7 @@ import psutil
 
 from peft_lab import disk as storage
 from peft_lab.assets import store as assets
+from peft_lab.classroom import mode
 from peft_lab.errors import RunError
 from peft_lab.queue import worker
 from peft_lab.runs import hold, owners
@@ -83,16 +84,17 @@ class Child:
         return f": {lines[-1]}" if lines else ""
 
 
-def _main(folder: str, home: str, turn: float) -> None:
-    """In the process: beside a class it trains, elsewhere nobody waits for anything else."""
-    processes.give_way(processes.TRAINS_AFTER)
+def _main(folder: str, home: str, turn: float, after: int) -> None:
+    """In the process. ``after``: how far it gives way to others."""
+    processes.lower(after)
     worker.main(folder, home, turn)
 
 
 def _made(run: Run, turn: float) -> Any:
     making: Any = processes.context()
     for attempt in range(_ATTEMPTS):
-        given = (str(run.folder), str(assets.home()), turn)
+        # Asked here: the process that starts others may be of before there was a class.
+        given = (str(run.folder), str(assets.home()), turn, processes.TRAINS_AFTER if mode.on() else 0)
         process = making.Process(target=_main, args=given, name=run.id, daemon=True)
         try:
             process.start()

@@ -26,7 +26,7 @@ from peft_lab.errors import PeftLabError, RunError
 from peft_lab.queue import fair, limits
 from peft_lab.queue.child import Child
 from peft_lab.queue.unended import before, mark_lost, unfinished
-from peft_lab.runs import admission, checkpoints, events, going_on, hold, kept, owners, room, store
+from peft_lab.runs import admission, events, going_on, hold, kept, owners, room, store
 from peft_lab.runs.owners import Heart
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
@@ -267,17 +267,9 @@ class RunQueue:
         if not run.folder.exists() or classify(run.events(), gone="").final or hold.turn(run) != child.turn:
             return  # of another turn it is for others to tell the end
         if asked is not None:
-            _end(run, "stopped", _stopped(run))
+            _end(run, "stopped", going_on.words_of_a_stop(run))
         else:
             _end(run, "failed", child.cause())
-
-
-def _stopped(run: Run) -> str:
-    """What is left of a run that was ended from outside."""
-    kept_state = checkpoints.latest(run.folder)
-    if kept_state is None:
-        return "Stopped in the middle of a step: nothing was saved."
-    return f"Stopped in the middle of a step. It can go on from step {kept_state.step}, which was saved."
 
 
 def _write_endings() -> None:

@@ -21,6 +21,14 @@ def step_of(run: Run) -> int | None:
     return None if found is None else found.step
 
 
+def words_of_a_stop(run: Run) -> str:
+    """What is left of a run that was ended in the middle of a step."""
+    found = checkpoints.latest(run.folder)
+    if found is None:
+        return "Stopped in the middle of a step: nothing was saved."
+    return f"Stopped in the middle of a step. It can go on from step {found.step}, which was saved."
+
+
 def require(run: Run, anew: bool = False) -> None:
     """Let a run pass that can go on; with ``anew`` also one that begins once more.
 

@@ -160,7 +160,13 @@ def niceness() -> int:
 
 def give_way(by: int) -> None:
     """Have the processor after others of this machine, in a class."""
-    if mode.on() and hasattr(os, "nice"):
+    if mode.on():
+        lower(by)
+
+
+def lower(by: int) -> None:
+    """Have the processor after others of this machine."""
+    if by and hasattr(os, "nice"):
         os.nice(by)
 
 

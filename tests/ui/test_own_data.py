@@ -107,7 +107,7 @@ def test_a_file_of_conversations_is_shown_as_tokens(
     talk = [{**ASKS, "content": "<b>How deep?</b>"}, SAYS]
     _uploaded(monkeypatch, "talks.jsonl", file_of(talk))
     app = AppTest.from_function(_training, default_timeout=120).run()
-    for _ in range(200):
+    for _ in range(600):
         if "only read" in _told(app):
             break
         time.sleep(0.2)
@@ -129,7 +129,7 @@ def test_a_conversation_whose_answers_are_cut_off_is_refused_at_the_upload(
     link(own_home)
     _uploaded(monkeypatch, "talks.jsonl", file_of([{**ASKS, "content": "word " * 99}, SAYS]))
     app = AppTest.from_function(_training, default_timeout=120).run()
-    for _ in range(200):
+    for _ in range(600):
         if "line 11" in _told(app):
             break
         time.sleep(0.2)
