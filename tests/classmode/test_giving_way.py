@@ -22,17 +22,13 @@ SOON = 120  # seconds, of a busy machine
 def _trains(told: str, of_class: bool) -> None:
     """In a process as trainings have: what its niceness is where a training would begin."""
     with pytest.MonkeyPatch.context() as patch:
-        if of_class:
-            patch.setenv(mode.VARIABLE, CODE)
-        else:
-            patch.delenv(mode.VARIABLE, raising=False)
         given = ("a folder", "a home", 1.0)
         patch.setattr(
             worker,
             "main",
             lambda *args: Path(told).write_text(json.dumps([args == given, processes.niceness()])),
         )
-        child._main(*given)
+        child._main(*given, processes.TRAINS_AFTER if of_class else 0)
 
 
 @pytest.mark.parametrize("of_class", [True, False])
