@@ -141,6 +141,15 @@ SAID = {
 }
 
 
+def test_an_adapter_with_a_head_that_is_loaded_onto_a_fresh_one() -> None:
+    """It ends in an error before anything is said of missing keys; a first warning speaks for another fault."""
+    console = (
+        b"UserWarning: Already found a `peft_config` attribute in the model.\n"
+        b"KeyError: 'base_model.model.base_model.model.classifier.weight'\n"
+    )
+    assert first(diagnose(material(text=console, name="out.log"))) == "fresh-then-loaded"
+
+
 @pytest.mark.parametrize("fault", SAID)
 def test_a_message_is_understood_and_quoted(fault: str) -> None:
     found = diagnose(material(text=SAID[fault].encode(), name="out.log"))

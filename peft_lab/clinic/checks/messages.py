@@ -21,6 +21,7 @@ SAID: tuple[tuple[str, str, float], ...] = (
     (r"Already found a `peft_config` attribute", "wrapped-twice", STRONG),
     (r"modify a model with PEFT for a second time", "wrapped-twice", STRONG),
     (r"Found missing adapter keys.*base_model\.model\.base_model", "fresh-then-loaded", PROOF),
+    (r"KeyError: '?base_model\.model\.base_model", "fresh-then-loaded", PROOF),  # where a head is loaded, too
     (r"Found missing adapter keys", "fresh-then-loaded", SOME),
     (r"Found missing adapter keys", "compiled-keys", HINT),
     (r"Merge lora module to [48]-bit linear may get different", "merged-into-4-bit", PROOF),
