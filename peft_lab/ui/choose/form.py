@@ -81,8 +81,9 @@ def form() -> Situation:
         start.objective,
         OBJECTIVES.__getitem__,
     )
+    # A choice in words needs more room than a number.
     rows, tokens, tasks, served, batch, seq = (
-        cell for _ in range(3) for cell in st.columns(2, vertical_alignment="bottom")
+        cell for shares in (2, [2, 3], 2) for cell in st.columns(shares, vertical_alignment="bottom")
     )
     data = _number(
         rows, "rows", "Training rows", start.rows, "How many clean examples there are to train one task on."
@@ -121,7 +122,7 @@ def form() -> Situation:
 
 def _limits(start: Situation) -> Situation:
     """What a request, a task and the training may take."""
-    first, second, third = (st.columns(2, vertical_alignment="bottom") for _ in range(3))
+    first, second, third = (st.columns(shares, vertical_alignment="bottom") for shares in (2, [3, 2], [3, 2]))
     latency = _open(
         first[0], "latency", "Extra latency allowed, %", start.latency, "no limit",
         "How much longer a request may take than on the base model. In a published measurement adapters added "
