@@ -16,7 +16,7 @@ ADDRESS = "plan?model=smollm2-135m&gpu=rtx-4090&rows=500&row_tokens=100&seq=128&
 def test_a_plan_on_a_phone_without_motion(page: Page, app_url: str) -> None:
     page.emulate_media(reduced_motion="reduce")
     visit(page, f"{app_url}/{ADDRESS}")
-    expect(page.get_by_role("heading", name="Files that do exactly this")).to_be_visible(timeout=SECONDS)
+    expect(page.get_by_role("heading", name="Files that carry it out")).to_be_visible(timeout=SECONDS)
     expect(page.get_by_role("heading", name="Backward")).to_be_visible(timeout=SECONDS)
     names = page.evaluate(
         """() => {

@@ -117,6 +117,6 @@ def test_in_projector_mode_keys_turn_stops_and_pages(page: Page, app_url: str) -
     page.get_by_role("slider").first.focus()
     page.keyboard.press("ArrowRight")  # a slider's own
     expect(page).to_have_url(re.compile("r=16.*stop=newcomer.2"))
-    visit(page, f"{app_url}/runs?projector=on")
+    visit(page, f"{app_url}/sweeps?projector=on")
     page.keyboard.press("ArrowRight")
     expect(page).to_have_url(re.compile("/choose"))
