@@ -121,6 +121,6 @@ def _step_said(situation: Situation, room: Room, method: str) -> str:
         needs = least(room, method)
         return f"{title} row by row, {situation.seq:,} tokens each, needs {needs}; {usable} may be used on a device"
     how = f", split over {room.devices:,} devices" if step.split else ""
-    rows = f"{step.batch} × {situation.seq:,} tokens{', checkpointed' if step.checkpointing else ''}"
+    rows = f"{step.batch} × {situation.seq:,} tokens{' and checkpointing' if step.checkpointing else ''}"
     most = "at most " if step.bound else ""
     return f"{title} with {rows}{how} needs {most}{units.size(step.needed)}; {usable} may be used on a device"

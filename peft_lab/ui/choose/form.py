@@ -122,7 +122,11 @@ def form() -> Situation:
 
 def _limits(start: Situation) -> Situation:
     """What a request, a task and the training may take."""
-    first, second, third = (st.columns(shares, vertical_alignment="bottom") for shares in (2, [3, 2], [3, 2]))
+    first, middle, last = (
+        st.columns(2, vertical_alignment="bottom"),
+        st.container(),
+        st.columns([3, 2], vertical_alignment="bottom"),
+    )
     latency = _open(
         first[0], "latency", "Extra latency allowed, %", start.latency, "no limit",
         "How much longer a request may take than on the base model. In a published measurement adapters added "
@@ -134,13 +138,13 @@ def _limits(start: Situation) -> Situation:
         "How much storage one task may take. Less than LoRA needs at its defaults counts as tight.",
     )  # fmt: skip
     forgetting = _choice(
-        second[0], "forgetting", "What it can do now", list(FORGET), start.forgetting, FORGET.__getitem__
+        middle, "forgetting", "What it can do now", list(FORGET), start.forgetting, FORGET.__getitem__
     )
     deadline = _open(
-        second[1], "deadline_hours", "Hours to train", start.deadline_hours, "no limit",
+        last[1], "deadline_hours", "Hours to train", start.deadline_hours, "no limit",
         "How long the training may take. The time is a range from arithmetic and data sheets.",
     )  # fmt: skip
-    link = _choice(third[0], "link", "Between devices", list(LINK), start.link, LINK.__getitem__)
+    link = _choice(last[0], "link", "Between devices", list(LINK), start.link, LINK.__getitem__)
     return replace(
         start, latency=latency, storage=None if storage is None else max(1, round(storage * MEGA)),
         forgetting=forgetting, deadline_hours=deadline or None, link=link,
