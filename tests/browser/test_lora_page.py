@@ -39,13 +39,14 @@ def status(page: Page, word: str, minutes: float = 5) -> None:
 
 
 def the_block_follows(page: Page) -> None:
-    """While the run goes on, and with nothing touched, the drawing is the run: its curve grows, its strips fill."""
+    """While the run goes on, and with nothing touched, the drawing is the run: its curve grows, its state moves on."""
     expect(page.locator(".run-title", has_text="Your run").first).to_be_visible(timeout=3 * MINUTES)
     line = page.locator(".curve-line").first
     expect(line).to_have_attribute("d", re.compile("L"), timeout=2 * MINUTES)
     before = (line.get_attribute("d") or "").count("L")
     expect(line).to_have_attribute("d", re.compile(f"^M[^L]*(L[^L]*){{{before + 1},}}$"), timeout=2 * MINUTES)
-    expect(page.locator(".wide .filled").first).to_have_attribute("width", re.compile("[1-9]"))
+    state = page.get_by_role("slider", name="Step", exact=True)
+    expect(state).to_have_attribute("aria-valuetext", re.compile("^step [1-9]"), timeout=MINUTES)
     expect(stop_button(page)).to_be_visible()  # all of that before it has ended
 
 
