@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, TimeoutError, expect
 
 from tests.browser.conftest import served
 from tests.browser.driver import settled, visit
@@ -26,9 +26,16 @@ def test_a_comparison_is_stopped_goes_on_and_is_saved(page: Page, app_url: str) 
     visit(page, f"{app_url}/compare?{SMALL}")
     if not page.get_by_role("button", name="Compare", exact=True).is_visible():
         page.get_by_text("New comparison").click()  # closed where one has shipped
-    page.get_by_role("button", name="Compare", exact=True).click()
+    compare = page.get_by_role("button", name="Compare", exact=True)
+    compare.click()
     stop = page.locator(".st-key-compare-stop button")  # Streamlit has a Stop of its own
-    stop.click(timeout=PATIENCE)
+    try:
+        stop.click(timeout=PATIENCE / 4)
+    except (
+        TimeoutError
+    ):  # on busy cores a page that is drawn anew has once let a press go: as a person, once more
+        compare.click()
+        stop.click(timeout=PATIENCE)
     go_on = page.get_by_role("button", name="Go on")
     expect(go_on).to_be_visible(timeout=PATIENCE)
     go_on.click()
@@ -38,7 +45,7 @@ def test_a_comparison_is_stopped_goes_on_and_is_saved(page: Page, app_url: str) 
     table = page.locator("table.compare")
     expect(table).to_contain_text("Does not apply: Prefix Tuning")
     expect(table.locator("tbody tr")).to_have_count(3)
-    with page.expect_download() as download:
+    with page.expect_download(timeout=PATIENCE) as download:
         page.get_by_role("button", name="Table as CSV").click()
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
     assert {row["method"]: bool(row["metric_mean"]) for row in rows} == {
@@ -48,7 +55,7 @@ def test_a_comparison_is_stopped_goes_on_and_is_saved(page: Page, app_url: str) 
     }
     figure = page.locator(".js-plotly-plot").first
     figure.hover()
-    with page.expect_download() as image:
+    with page.expect_download(timeout=PATIENCE) as image:
         figure.locator(".modebar-btn").first.click()
     drawn = Path(image.value.path()).read_text("utf-8")
     assert drawn.lstrip().startswith("<svg") and "LoRA" in drawn
