@@ -5,6 +5,7 @@ Every key was read in the sources of the version named beside its writer; tests 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -159,8 +160,8 @@ def _template(facts: Facts) -> dict[str, str]:
     """What LLaMA-Factory puts round a row: a chat model's own template, which it finds where none is named; else
     nothing before it, and an end token after it. Its ``default`` writes "Human:" and "Assistant:" round every row, its
     ``empty`` leaves the end token out."""
-    name = hub_id(facts.entry).lower()
-    return {} if any(word in name for word in ("instruct", "chat", "-it")) else {"template": "fewshot"}
+    words = re.split(r"[-_/]", hub_id(facts.entry).lower())
+    return {} if {"instruct", "chat", "it"} & set(words) else {"template": "fewshot"}
 
 
 def llama_factory(facts: Facts) -> str:
