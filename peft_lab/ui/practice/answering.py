@@ -49,7 +49,7 @@ def entry(question: Question, model: str | None, key: str) -> str:
     return st.text_input(
         "Your answer",
         key=key,
-        placeholder="A number, such as 1,234,000, 1.2M, 2.5% or 1.5 GB",
+        placeholder="1,234,000, 1.2M, 2.5% or 1.5 GB",
         autocomplete="off",
     )
 
