@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import cache, partial
 from typing import Any, TypeVar
@@ -30,10 +30,16 @@ from peft_lab.workers.late import LatePool, NotStarted
 
 Answer = TypeVar("Answer")
 KEPT = 256
-_SETTINGS = (
-    mode.VARIABLE,
-    folders.VARIABLE,
-)  # of a class: what may be named there holds for who answers, too
+# Of a class: what may be named there holds for who answers, too.
+_OF_A_CLASS = (mode.VARIABLE, folders.VARIABLE)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What the environment says that an answer depends on."""
+
+    home: str
+    of_a_class: Mapping[str, str | None]
 
 
 class Inspector:
@@ -45,6 +51,7 @@ class Inspector:
         self._kept = kept
         self._lock = threading.Lock()
         self._pool: LatePool | None = None
+        self._settings: _Settings | None = None
         self._answers: OrderedDict[str, Future[Any]] = OrderedDict()
 
     def submit(self, function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Future[Answer]:
@@ -54,6 +61,7 @@ class Inspector:
         if asking.is_in_person(function):
             who = asking.asker()
             key, call = f"{who} {key}", (asking.answered_for, (who, function, args))
+        self._follow_settings()
         with self._lock:
             known = self._answers.get(key)
             if known is not None:
@@ -94,11 +102,21 @@ class Inspector:
         if pool is not None:
             pool.close()
 
+    def _follow_settings(self) -> None:
+        """A process that works in another lab folder, or for a class where there is none, answers nobody else, nor do
+        its answers."""
+        settings = _Settings(str(assets.home()), {name: os.environ.get(name) for name in _OF_A_CLASS})
+        with self._lock:
+            if settings == self._settings:
+                return
+            pool, self._pool, self._settings = self._pool, None, settings
+            self._answers.clear()
+        if pool is not None:
+            pool.close()
+
     def _running_pool(self) -> LatePool:
         if self._pool is None:
-            # As they are now, for who asks; when the process starts they may be others.
-            settings = {name: os.environ.get(name) for name in _SETTINGS}
-            self._pool = LatePool(partial(_started, str(assets.home()), self._threads, self._after, settings))
+            self._pool = LatePool(partial(_started, self._settings, self._threads, self._after))
         return self._pool
 
     def _settle(self, key: str, pool: LatePool, inner: Future[Answer], outer: Future[Answer]) -> None:
@@ -134,14 +152,14 @@ def _started(*given: Any) -> ProcessPoolExecutor:
     return pool
 
 
-def _begin(home: str, threads: int | None, after: int, settings: Mapping[str, str | None]) -> None:
+def _begin(settings: _Settings, threads: int | None, after: int) -> None:
     """Begin a worker with this process's settings: those of the fork server are of its own start."""
-    for name, value in settings.items():
+    for name, value in settings.of_a_class.items():
         os.environ.pop(name, None)
         if value is not None:
             os.environ[name] = value
     processes.give_way(after)
-    processes.settle_child(home, threads)
+    processes.settle_child(settings.home, threads)
 
 
 def question_key(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

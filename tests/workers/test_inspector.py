@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from peft_lab.assets import store as assets
+from peft_lab.classroom import mode
 from peft_lab.counting.count import count
 from peft_lab.errors import BadInput, PeftLabError, RunError, UnknownName
 from peft_lab.workers import inspector
@@ -69,6 +70,25 @@ def test_counting_as_in_this_process(asked: Inspector) -> None:
     there = asked.ask(count, "gpt2", "lora", {"r": 4})
     here = count("gpt2", "lora", {"r": 4})
     assert there.as_dict() | {"seconds": 0} == here.as_dict() | {"seconds": 0}
+
+
+def test_a_process_of_a_class_answers_nobody_else(asked: Inspector) -> None:
+    """Nor does one of nobody's a class."""
+    without, known = asked.ask(mode.on), asked.ask(process_id)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(mode.VARIABLE, "blue-whale")
+        within, other = asked.ask(mode.on), asked.ask(process_id)
+        assert asked.ask(process_id) == other
+    assert (without, within, asked.ask(mode.on)) == (False, True, False)
+    assert len({known, other, asked.ask(process_id)}) == 3
+
+
+def test_who_asks_in_another_lab_folder_is_answered_from_there(asked: Inspector, tmp_path: Path) -> None:
+    before = asked.ask(assets.home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PEFT_LAB_HOME", str(tmp_path))
+        assert asked.ask(assets.home) == tmp_path != before
+    assert asked.ask(assets.home) == before
 
 
 def test_equal_questions_are_asked_once(asked: Inspector, tmp_path: Path) -> None:
