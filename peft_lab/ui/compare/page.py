@@ -20,6 +20,7 @@ from peft_lab.ui.compare import landscape, published, setup
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.compare.showing import show
 from peft_lab.ui.compare.watching import begin, watch
+from peft_lab.ui.components.apart import apart
 from peft_lab.ui.components.tabs import tabs
 from peft_lab.ui.foreign import plain
 
@@ -156,7 +157,7 @@ def _titles() -> dict[str, str]:
             titles[comparison.id] = str(error)
     for identity, document in all_shipped().items():
         titles.setdefault(identity, _title(document["plan"], "comes with the app"))
-    return titles
+    return apart(titles)
 
 
 def _described(plan: ComparisonPlan) -> dict[str, Any]:

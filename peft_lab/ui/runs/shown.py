@@ -16,6 +16,7 @@ from peft_lab.runs.summary import DAMAGED, RunSummary
 from peft_lab.runs.view import Status
 from peft_lab.trajectory.format import Trajectory
 from peft_lab.ui import state
+from peft_lab.ui.components.apart import apart
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server.browser_mark import browser_mark
@@ -199,9 +200,9 @@ def pick_run(slug: str, runs: list[RunSummary], model: str) -> str:
     """A control for one of the finished runs: the one the page shows, or another; those on ``model`` come first."""
     runs = sorted(runs, key=lambda line: line.model != model)
     ids = [line.id for line in runs]
-    titles = {
-        line.id: f"{line.model} · {line.task} · {line.steps} steps · {short_id(line.id)}" for line in runs
-    }
+    titles = apart(
+        {line.id: f"{line.model} · {line.task} · {line.steps} steps · {short_id(line.id)}" for line in runs}
+    )
     shown = state.remembered(slug, "run", ids[0])
     index = state.one_of(slug, "inside-run", ids, shown if shown in ids else ids[0])
     key = state.widget_key(slug, "inside-run")

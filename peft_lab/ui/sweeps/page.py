@@ -13,6 +13,7 @@ from peft_lab.sweeping import example, store, trials
 from peft_lab.sweeping.store import KeptSweep
 from peft_lab.tasks import get_task, own
 from peft_lab.ui import pages, state
+from peft_lab.ui.components.apart import apart
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.sweeps import best, choosing, landscape, parallel, table, watching
 from peft_lab.ui.sweeps.choosing import SCOPE, SWEEP
@@ -63,7 +64,7 @@ def _how() -> None:
 
 
 def _choose(kept: list[KeptSweep]) -> KeptSweep:
-    titles = {one.id: _title(one) for one in kept}
+    titles = apart({one.id: _title(one) for one in kept})
     index = state.one_of(SCOPE, SWEEP, list(titles), kept[0].id)
     key = state.widget_key(SCOPE, SWEEP)
     identity = st.selectbox("Sweep", list(titles), index=index, key=key, format_func=titles.__getitem__)

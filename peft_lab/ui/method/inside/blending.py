@@ -13,6 +13,7 @@ from peft_lab.runs.summary import RunSummary
 from peft_lab.training.scores import Answer
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.apart import apart
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.sections.live import answer_text
 from peft_lab.ui.runs.shown import finished_of, short_id
@@ -64,7 +65,7 @@ def _missing(model: str, reasons: list[str]) -> str:
 
 
 def _second(slug: str, lines: list[RunSummary]) -> str:
-    titles = {line.id: f"{line.task} · {line.steps} steps · {short_id(line.id)}" for line in lines}
+    titles = apart({line.id: f"{line.task} · {line.steps} steps · {short_id(line.id)}" for line in lines})
     index = state.one_of(slug, "blend-second", list(titles), next(iter(titles)))
     second: str = st.selectbox(
         "The second adapter",
