@@ -53,9 +53,11 @@ def test_what_stays_on_top_leaves_three_quarters_and_leads_to_the_knobs(
     over, knob = strip.bounding_box(), model.bounding_box()
     foot = page.locator(".st-key-bench-foot").get_by_role("button", name="Train").bounding_box()
     assert over is not None and knob is not None and foot is not None
-    assert 0 <= over["y"] and over["y"] + over["height"] <= 844 / 4
+    assert over["y"] >= 0 and over["y"] + over["height"] <= 844 / 4
     assert over["y"] + over["height"] <= knob["y"] < 844 / 2, "the first knob is right under it"
     assert foot["y"] > 844 * 3 / 4 and foot["y"] + foot["height"] <= 844, "Train is at the thumb"
     picture = strip.locator("svg").bounding_box()
     assert picture is not None
-    assert picture["height"] > 100 and picture["y"] + picture["height"] <= over["y"] + over["height"], "not cut"
+    assert picture["height"] > 100 and picture["y"] + picture["height"] <= over["y"] + over["height"], (
+        "not cut"
+    )

@@ -51,7 +51,7 @@ def thumb(
 
 
 def cropped(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any], high: float = HIGH) -> str:
-    """The narrow drawing with a window, ``high`` user units of it, on its lowest trained part and what is above that."""
+    """The narrow drawing with a window, ``high`` user units of it, on its lowest trained part and above."""
     parts = spec.parts(shape, values)
     drawn = draw_block(shape, parts, quantized=spec.quantization(values), layout="narrow")
     trained = [group for group in _GROUP.findall(drawn.svg) if "trained" in group]

@@ -103,7 +103,8 @@ _NARROWER = f"""
     background: var(--peft-page); height: {STRIP}px; overflow: hidden; border-bottom: 1px solid var(--peft-frame); }}
   .st-key-bench-strip {{ gap: 0; }}
   .st-key-bench-strip p:has(> a) {{ display: flex; align-items: baseline; gap: 0.35rem; white-space: nowrap; }}
-  .st-key-bench-strip a {{ margin-left: auto; font-size: 0.95rem; padding: 0.65rem 0 0.65rem 0.65rem; margin-block: -0.65rem; }}
+  .st-key-bench-strip a {{ margin-left: auto; font-size: 0.95rem; padding: 0.65rem 0 0.65rem 0.65rem;
+    margin-block: -0.65rem; }}
   /* cut at the top, where the block goes on */
   .st-key-bench-strip [class*="st-key-strip-"] {{ mask-image: linear-gradient(transparent, black 18px); }}
   #knobs {{ scroll-margin-top: calc({STRIP}px + 3.2rem + var(--peft-bar, 0px)); }}
