@@ -75,7 +75,7 @@ class Canvas:
     def symbol(self, x: float, y: float, symbol: str, size: float, cls: str) -> None:
         """A letter with a subscript, written ``l_k``."""
         letter, _, below = symbol.partition("_")
-        sub = f'<tspan dy="3" font-size="{number(size - 1)}">{escape(below)}</tspan>' if below else ""
+        sub = f'<tspan dy="3">{escape(below)}</tspan>' if below else ""
         self._out.append(
             f'<text class="{cls}" x="{number(x)}" y="{number(y + 0.35 * size)}" font-size="{number(size)}" '
             f'text-anchor="middle">{escape(letter)}{sub}</text>'

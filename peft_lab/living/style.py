@@ -43,7 +43,7 @@ CSS = f"""
 """
 
 MOTION = """
-.pictures { position: relative; }
+.pictures { position: relative; margin-inline: calc(-1 * var(--peft-block-out, 0px)); }
 .motion { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; }
 .tints { position: absolute; width: 0; height: 0; overflow: hidden; }
 .tint-forward { color: var(--forward); } .tint-backward { color: var(--backward); }

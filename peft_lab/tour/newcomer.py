@@ -45,6 +45,7 @@ NEWCOMER = Tour(
             "{count target_modules=all-linear}. No weights were needed for any of it.",
             minutes=3,
             at="target_modules",
+            moves=("target_modules", "target_modules=all-linear"),
         ),
         Stop(
             page="lora",
@@ -76,6 +77,7 @@ NEWCOMER = Tour(
             see="Activations are the part that moves. IA³ trains far less than LoRA and still needs more memory.",
             minutes=3,
             at="checkpointing",
+            moves=("checkpointing", "checkpointing", "seq"),
         ),
         Stop(
             page="qlora",
@@ -87,6 +89,7 @@ NEWCOMER = Tour(
             "before, on all linear maps: {count} parameters.",
             minutes=2,
             at="bnb_4bit_use_double_quant",
+            moves=("bnb_4bit_use_double_quant", "bnb_4bit_use_double_quant"),
         ),
         Stop(
             page="prefix",

@@ -15,6 +15,7 @@ from peft_lab.kinds import misfit, read
 
 MOST_STOPS = 40
 MOST_SETTINGS = 60
+MOST_MOVES = 8
 LONGEST_TITLE = 80
 LONGEST_TEXT = 800
 LONGEST_VALUE = 300
@@ -36,6 +37,8 @@ class Stop:
         minutes: how long it takes about.
         fixed: settings that the learner cannot move; each has its value in ``settings``.
         at: the setting whose control the words are about, or ``train``; the bar points at it and notices when it moves.
+        moves: where there is more to do than move that control once, each move in order: ``name`` of a setting that
+            then stands elsewhere, or ``name=value`` that it then has.
     """
 
     page: str
@@ -47,6 +50,13 @@ class Stop:
     minutes: int = 2
     fixed: tuple[str, ...] = ()
     at: str = ""
+    moves: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> tuple[tuple[str, str], ...]:
+        """What is to be done there, in order: name of a setting (or ``train``), and its value then or an empty text."""
+        asked = self.moves or ((self.at,) if self.at else ())
+        return tuple((name, value) for name, _, value in (move.partition("=") for move in asked))
 
     def check(self, pages: Collection[str]) -> Stop:
         """Itself.
@@ -65,6 +75,12 @@ class Stop:
             raise BadInput(f"A stop takes 1 to {MOST_MINUTES} minutes.", "minutes")
         if self.at and not _NAME.fullmatch(self.at):
             raise BadInput(f"'{self.at[:40]}' is no control of a page.", "at")
+        for name, value in self.steps:
+            if not _NAME.fullmatch(name):
+                raise BadInput(f"'{name[:40]}' is no control of a page.", "moves")
+            _words("moves", value, LONGEST_VALUE)
+        if len(self.moves) > MOST_MOVES:
+            raise BadInput(f"A stop has at most {MOST_MOVES} moves.", "moves")
         self._check_settings()
         return self
 
@@ -139,7 +155,7 @@ def _plain(stop: Stop) -> dict[str, Any]:
     plain = {
         "page": stop.page, "title": stop.title, "settings": dict(stop.settings), "read": stop.read, "move": stop.move,
         "see": stop.see, "minutes": stop.minutes, "fixed": list(stop.fixed),
-        "at": stop.at,
+        "at": stop.at, "moves": list(stop.moves),
     }  # fmt: skip
     return {name: value for name, value in plain.items() if value}
 

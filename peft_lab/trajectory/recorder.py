@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     from peft_lab.training.loop import Made
 
-WRITTEN_EVERY = 2.0  # seconds between two writings while the run goes on
-MEASURING = 0.6  # of the budget that measuring may use up; the rest is for answers
+WRITTEN_EVERY = 0.5  # seconds between two writings while the run goes on
 NOTES = ("merge", "merges", "rounding", "blocks")  # of what a method's picture is drawn from
 
 
@@ -115,11 +114,13 @@ class TrajectoryRecorder:
         if self._lost or (self._steps and self._steps[-1] == step):
             return
         if not (
-            always or first_or_last or (step in self._wanted and self.budget.allows(self._cost, MEASURING))
+            always
+            or first_or_last
+            or (step in self._wanted and self.budget.allows(self._cost, measuring=True))
         ):
             return
         start = time.perf_counter()
-        with self.budget.counted(), passing.evaluating(self.model):
+        with self.budget.counted(measuring=True), passing.evaluating(self.model):
             self._measure(step)
         self._cost = time.perf_counter() - start
         if self._answering is not None:
@@ -142,7 +143,7 @@ class TrajectoryRecorder:
         """Called after the backward pass of every step (from 0), gradients in place."""
         if not self._heard(step):
             return
-        with self.budget.counted():
+        with self.budget.counted(measuring=True):
             for part, rows in zip(self.watched.parts, self._rows, strict=True):
                 rows.gradient[-1] = _short(part.gradient())
             if self.layers:
@@ -249,7 +250,7 @@ class TrajectoryRecorder:
         return [found[step] for step in sorted(found)]
 
     def _write(self, ended: bool = False) -> None:
-        with self.budget.counted():
+        with self.budget.counted(measuring=True):
             text = writing.compact(writing.fitted(self.trajectory(ended)))
             scratch = self.path.with_name(f".{self.path.name}")
             scratch.write_text(text, "utf-8")

@@ -11,6 +11,7 @@ from peft_lab.trajectory.format import STATES
 
 SHARE = 0.04  # of the run's time until now that recording may have taken
 FREE = 1.0  # seconds that it may take in any case, so that a short run is recorded too
+MEASURING = 0.6  # of the budget: what measuring states may use up, and has to itself; the rest is for answers
 BEND = 1.6  # more states at the beginning, where more happens
 
 
@@ -34,10 +35,13 @@ class Budget:
 
     Attributes:
         share: that it may take; ``None``: as much as it likes.
+        spent: seconds in all. measured: those of them that measuring took. An answer may take far longer than was
+            guessed; what it takes too much is not taken from the states, or the drawing would stand still for long.
     """
 
     share: float | None = SHARE
     spent: float = 0.0
+    measured: float = 0.0
 
     def __post_init__(self) -> None:
         self._began = time.perf_counter()
@@ -47,17 +51,20 @@ class Budget:
         """Seconds since the run's first step began, recording included."""
         return time.perf_counter() - self._began
 
-    def allows(self, seconds: float, part: float = 1.0) -> bool:
-        """Whether something that takes so long may be done now, if only ``part`` of the budget is meant for it."""
+    def allows(self, seconds: float, measuring: bool = False) -> bool:
+        """Whether something that takes so long may be done now: an answer, or ``measuring`` a state."""
         if self.share is None:
             return True
-        return self.spent + seconds <= part * (FREE + self.share * self.elapsed)
+        most = FREE + self.share * self.elapsed
+        return self.measured + seconds <= MEASURING * most if measuring else self.spent + seconds <= most
 
     @contextmanager
-    def counted(self) -> Iterator[None]:
+    def counted(self, measuring: bool = False) -> Iterator[None]:
         """What is done inside is recording."""
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.spent += time.perf_counter() - start
+            took = time.perf_counter() - start
+            self.spent += took
+            self.measured += took if measuring else 0.0

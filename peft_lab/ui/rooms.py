@@ -40,7 +40,9 @@ CSS = (
 .st-key-typical { min-height: 96px; align-content: start; }
 /* formulas, which are typeset when their script has come */
 .st-key-idea-formula { min-height: 6.5rem; justify-content: center; }
-/* the tree is drawn after the form under it */
+/* fields that share out a row; the answer is simulated, and the tree stands under it */
+:is(.st-key-situation-fields, .st-key-limits-fields) > * { flex-grow: 1; }
+.st-key-choose-answer:not(:has(h2)) { min-height: 17rem; }
 .st-key-choose-tree { min-height: 37.5rem; }
 @media (min-width: 1000px) { .st-key-choose-tree { min-height: 56rem; } }
 /* a card, until its form is there or there is none, and the tab that it stands in */
@@ -50,6 +52,7 @@ CSS = (
 .st-key-memory-figures { min-height: 43rem; }
 [class*="st-key-curve-room-"] { min-height: 240px; }
 @media (max-width: 640px) {
+  .st-key-choose-answer:not(:has(h2)) { min-height: 38rem; }
   .st-key-tour-stops > * { height: 48px; }
   .stApp [data-testid="stElementContainer"].st-key-go-on { min-height: 44px; }
   [data-testid="stElementContainer"][class*="st-key-typical-"] { width: 100% !important; min-width: 100%;

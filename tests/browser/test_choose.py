@@ -60,6 +60,31 @@ def test_the_tree_by_keyboard_and_what_it_led_to(page: Page, app_url: str) -> No
     expect(page.get_by_text("24,313,856").first).to_be_visible(timeout=SECONDS)
 
 
+# labels and values of the form's fields of which a part cannot be seen
+_CUT = """() => [...document.querySelectorAll('.st-key-situation :is(label p, input, [data-baseweb="select"] div)')]
+  .filter((it) => it.clientWidth > 0 && it.scrollWidth > it.clientWidth + 1)
+  .map((it) => it.textContent || it.value)"""
+
+
+@pytest.mark.parametrize(
+    "page", [{"viewport": {"width": width, "height": 900}} for width in (390, 768, 1280, 1920)], indirect=True
+)
+def test_the_form_comes_first_and_shows_its_fields_whole(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/choose?rows=9999999&tasks=20&latency=5&prompting=retrieval")
+    expect(page.get_by_role("spinbutton", name="Training rows")).to_have_value("9999999")
+    form = page.locator(".st-key-situation")
+    expect(form.get_by_role("spinbutton", name="Extra latency allowed, %")).to_be_visible()
+    assert page.evaluate(_CUT) == []
+    size = page.viewport_size
+    for field in form.locator("input").all():
+        box = field.bounding_box()
+        assert box is not None and size is not None
+        assert box["width"] >= 60 and box["x"] + box["width"] <= size["width"]
+    over, tree = form.bounding_box(), page.locator(".st-key-choose-tree").bounding_box()
+    assert over is not None and tree is not None
+    assert over["y"] + over["height"] <= tree["y"] and over["y"] < 200
+
+
 @pytest.mark.parametrize("page", [PHONE], indirect=True)
 def test_the_path_on_a_phone(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/choose?tasks=20&model=bert-base&device=t4")

@@ -62,6 +62,8 @@ def test_a_run_that_goes_on_is_followed_as_its_events_come(page: Page, block_url
     # 12 points, of which the record has 8: nobody touched anything
     expect(line).to_have_attribute("d", re.compile("^M[^L]*(L[^L]*){11}$"))
     expect(page.locator(".to-come")).to_have_count(0)  # all of its 12 steps are there
+    # the drawing shows the last state that was measured, and says how far the training is
+    expect(page.locator(".run-step")).to_have_text("step 8 (training: 12) of 12, block 6")
 
 
 def test_another_layer_is_shown_at_its_own_size(page: Page, block_url: str) -> None:

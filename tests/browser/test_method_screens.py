@@ -181,3 +181,47 @@ def test_a_page_in_a_new_tab_knows_of_the_run_and_both_places_say_the_same_peak(
         assert "run=2" not in theirs.url
     finally:
         stranger.close()
+
+
+@pytest.mark.parametrize("page", [WIDE, PHONE], indirect=True, ids=["1280", "390"])
+def test_by_tab_one_comes_to_the_tabs_before_what_stands_below_them(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/lora")
+    order = page.evaluate(
+        """() => {
+          const at = (it) => [...document.querySelectorAll('*')].indexOf(it);
+          const main = document.querySelector('[data-testid="stMain"]');
+          const first = (css) => at(main.querySelector(css));
+          return [first('[role="tab"]'), first('[role="tabpanel"]'), first('.st-key-knobs button, .st-key-knobs input'),
+            first('.st-key-bench-block')];
+        }"""
+    )
+    assert order == sorted(order) and order[0] >= 0
+    page.locator("h1").click()
+    tab = page.get_by_role("tab", name="Idea")
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if tab.evaluate("it => it === document.activeElement"):
+            break
+        assert not page.evaluate(
+            "document.activeElement.closest('.st-key-bench-left, .st-key-bench-block') !== null"
+        ), "no knob and no part of the drawing before the tabs"
+    expect(tab).to_be_focused()
+    # the way into what the open tab shows, and from there to the knobs
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    settled(page)
+    expect(page.get_by_role("tab", name="Train")).to_have_attribute("aria-selected", "true")
+
+
+_SMALLEST = """() => Math.min(...[...document.querySelectorAll('[data-testid^="stBidiComponent"]')]
+  .flatMap((it) => [...(it.shadowRoot ?? it).querySelectorAll('.pictures text, .pictures tspan')])
+  .filter((it) => it.getClientRects().length)
+  .map((it) => parseFloat(getComputedStyle(it).fontSize) * it.ownerSVGElement.getScreenCTM().a))"""
+
+
+@SIZES
+@pytest.mark.parametrize("method", ["lora", "ia3"])
+def test_no_type_in_the_drawing_is_smaller_than_eleven_pixels(page: Page, app_url: str, method: str) -> None:
+    visit(page, f"{app_url}/{method}")
+    expect(drawn(page)).to_be_visible()
+    assert page.evaluate(_SMALLEST) >= 10.95

@@ -35,3 +35,29 @@ def test_a_stop_says_what_to_do_above_its_control(page: Page, app_url: str) -> N
     assert over["y"] >= 0 and over["y"] + over["height"] <= it["y"]  # in view, and not over what it speaks of
     words = task.locator("p").evaluate("it => [it.scrollHeight, it.clientHeight]")
     assert words[0] <= words[1]  # nothing cut
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("method", ["lora", "bitfit"])
+@pytest.mark.parametrize("page", [PHONE], indirect=True)
+def test_what_stays_on_top_leaves_three_quarters_and_leads_to_the_knobs(
+    page: Page, app_url: str, method: str
+) -> None:
+    visit(page, f"{app_url}/{method}")
+    strip = page.locator(".st-key-bench-strip")
+    expect(strip).to_contain_text("counted")
+    strip.get_by_role("link", name="Knobs").click()
+    model = page.get_by_test_id("stSelectbox").filter(has_text="Model").first
+    expect(model).to_be_in_viewport(ratio=1)
+    page.wait_for_timeout(500)  # it may scroll smoothly
+    over, knob = strip.bounding_box(), model.bounding_box()
+    foot = page.locator(".st-key-bench-foot").get_by_role("button", name="Train").bounding_box()
+    assert over is not None and knob is not None and foot is not None
+    assert over["y"] >= 0 and over["y"] + over["height"] <= 844 / 4
+    assert over["y"] + over["height"] <= knob["y"] < 844 / 2, "the first knob is right under it"
+    assert foot["y"] > 844 * 3 / 4 and foot["y"] + foot["height"] <= 844, "Train is at the thumb"
+    picture = strip.locator("svg").bounding_box()
+    assert picture is not None
+    assert picture["height"] > 100 and picture["y"] + picture["height"] <= over["y"] + over["height"], (
+        "not cut"
+    )

@@ -91,10 +91,21 @@ def test_first_and_last_state_are_recorded_and_not_too_many(steps: int) -> None:
 
 def test_recording_keeps_to_its_share() -> None:
     budget = states.Budget()
-    assert budget.allows(states.FREE / 2) and not budget.allows(states.FREE / 2, part=0.4)
+    assert budget.allows(states.FREE / 2) and not budget.allows(0.7 * states.FREE, measuring=True)
     budget.spent = states.FREE
     assert not budget.allows(1.0)
     assert states.Budget(share=None, spent=1e6).allows(1e6)
+
+
+def test_an_answer_that_took_too_long_leaves_the_states_their_share() -> None:
+    budget = states.Budget(spent=100.0, measured=0.1)
+    assert not budget.allows(0.1)
+    assert budget.allows(0.1, measuring=True)
+    with budget.counted(measuring=True):
+        pass
+    assert budget.spent > 100.0 and budget.measured > 0.1
+    budget.measured = states.MEASURING * states.FREE
+    assert not budget.allows(0.1, measuring=True)
 
 
 def test_too_large_a_file_loses_pictures_and_no_numbers() -> None:

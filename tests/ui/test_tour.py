@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from peft_lab.errors import BadInput
 from peft_lab.learners.schedule import Learners
 from peft_lab.tour import draft, progress, sharing
 from peft_lab.tour.newcomer import NEWCOMER
@@ -16,7 +17,7 @@ from peft_lab.tour.progress import FIRST
 from peft_lab.ui import pages, state
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.tour import links
-from peft_lab.ui.tour.bar import NO_RUN
+from peft_lab.ui.tour.bar import DONE, NO_RUN
 from tests.conftest import link
 
 ROOT = Path(__file__).parents[2]
@@ -238,3 +239,29 @@ def test_projector_mode_is_switched_and_travels_in_the_address() -> None:
     assert address_of(again) == {"projector": "on"}
     press(again, "Leave projector mode")
     assert address_of(again) == {}
+
+
+def test_a_stop_is_done_with_the_last_of_its_moves() -> None:
+    number = next(number for number, stop in enumerate(NEWCOMER.stops, 1) if stop.page == "qlora")
+    app = opened("qlora", stop=f"{FIRST}.{number}")
+    assert DONE not in told(app) and "of 2 moves" not in told(app)
+
+    def flip() -> str:
+        toggle = control(app, "toggle", "Double quantisation")
+        toggle.set_value(not toggle.value)
+        again(app)
+        return told(app)
+
+    off = flip()
+    assert "1 of 2 moves" in off and DONE not in off
+    on = flip()
+    assert DONE in on and "of 2 moves" not in on
+    assert DONE in flip()
+
+
+def test_a_path_may_not_name_a_move_of_nothing() -> None:
+    for moves in (("",), ("=2",), ("no such=1",), ("r",) * 9, ("r=" + "x" * 400,)):
+        with pytest.raises(BadInput):
+            Stop(page="lora", title="x", moves=moves).check({"lora"})
+    assert Stop(page="lora", title="x", at="r").steps == (("r", ""),)
+    assert Stop(page="lora", title="x", moves=("r=8", "r")).steps == (("r", "8"), ("r", ""))

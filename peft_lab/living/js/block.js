@@ -217,7 +217,10 @@ class Living {
     this.layers.show(run, state, layer, player.phase === "backward");
     this.numbers.show(run, state, layer);
     this.answers.show(run, state);
-    say(this.step, `step ${run.steps[state]} of ${this.curve.total}, block ${layer + 1}`);
+    // States are measured every few steps: the drawing of a run that goes on says where the training is.
+    const taken = run.curve.loss.length;
+    const ahead = !run.ended && state === run.last && taken > run.steps[state] ? ` (training: ${taken})` : "";
+    say(this.step, `step ${run.steps[state]}${ahead} of ${this.curve.total}, block ${layer + 1}`);
     this.back.disabled = state === 0;
     this.forth.disabled = state === run.last;
     this.showMarks();

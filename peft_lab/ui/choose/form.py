@@ -25,6 +25,9 @@ NEEDED = {"no": "Yes", "yes": "No: a prompt does it", "retrieval": "No: looking 
 SERVED = {"plain": "Own code", "vllm": "vLLM or alike"}
 FORGET = {"ok": "May get worse", "matters": "Has to stay"}
 LINK = {"": "Not known", **LINKS}
+#: Least width of a choice in words and of a number, in pixels, so that no label and no value is cut; they share out
+#: what is left of a row (:mod:`peft_lab.ui.rooms`).
+WIDE, NARROW = 240, 154
 #: Limits that are folded away until one is set.
 LIMITS = ("latency", "storage", "forgetting", "deadline_hours", "link")
 
@@ -66,45 +69,40 @@ def take(situation: Situation) -> None:
 def form() -> Situation:
     """Draw the controls and return what they say."""
     start = remembered()
-    model = _choice(st, "model", "Model", list(catalogue()), start.model, catalogue_title)
-    device, many = st.columns([5, 2], vertical_alignment="bottom")
-    card = _choice(device, "device", "Device", _devices(start.device), start.device, _device_title)
-    devices = _number(many, "devices", "How many", start.devices)
-    prompting = _choice(
-        st, "prompting", "Is training needed?", list(NEEDED), start.prompting, NEEDED.__getitem__
-    )
-    objective = _choice(
-        st,
-        "objective",
-        "What is trained?",
-        _objectives(model, start.objective),
-        start.objective,
-        OBJECTIVES.__getitem__,
-    )
-    # A choice in words needs more room than a number.
-    rows, tokens, tasks, served, batch, seq = (
-        cell for shares in (2, [2, 3], 2) for cell in st.columns(shares, vertical_alignment="bottom")
-    )
-    data = _number(
-        rows, "rows", "Training rows", start.rows, "How many clean examples there are to train one task on."
-    )
-    row_tokens = _open(
-        tokens, "row_tokens", "Tokens of a row", start.row_tokens, f"{start.seq:,}",
-        "How long a row is on average. Rows times tokens is what there is to learn.", least=1,
-    )  # fmt: skip
-    shared = _number(
-        tasks, "tasks", "Tasks on one base", start.tasks,
-        "How many tasks or customers are served from the same base model.",
-    )  # fmt: skip
-    serving = _choice(served, "serving", "Served by", list(SERVED), start.serving, SERVED.__getitem__)
-    at_once = _number(
-        batch, "batch", "Batch size", start.batch,
-        "Rows that go through the model together, over all devices. Where the sources use more for one update, the "
-        "gradients of several steps are added up.",
-    )  # fmt: skip
-    length = _number(
-        seq, "seq", "Tokens at most", start.seq, "Longer rows are cut to so many in a training step."
-    )
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="situation-fields"):
+        model = _choice("model", "Model", list(catalogue()), start.model, catalogue_title)
+        card = _choice("device", "Device", _devices(start.device), start.device, _device_title)
+        devices = _number("devices", "How many", start.devices)
+        prompting = _choice(
+            "prompting", "Is training needed?", list(NEEDED), start.prompting, NEEDED.__getitem__
+        )
+        objective = _choice(
+            "objective",
+            "What is trained?",
+            _objectives(model, start.objective),
+            start.objective,
+            OBJECTIVES.__getitem__,
+        )
+        data = _number(
+            "rows", "Training rows", start.rows, "How many clean examples there are to train one task on."
+        )
+        row_tokens = _open(
+            "row_tokens", "Tokens of a row", start.row_tokens, f"{start.seq:,}",
+            "How long a row is on average. Rows times tokens is what there is to learn.", least=1,
+        )  # fmt: skip
+        shared = _number(
+            "tasks", "Tasks on one base", start.tasks,
+            "How many tasks or customers are served from the same base model.",
+        )  # fmt: skip
+        serving = _choice("serving", "Served by", list(SERVED), start.serving, SERVED.__getitem__)
+        at_once = _number(
+            "batch", "Batch size", start.batch,
+            "Rows that go through the model together, over all devices. Where the sources use more for one update, "
+            "the gradients of several steps are added up.",
+        )  # fmt: skip
+        length = _number(
+            "seq", "Tokens at most", start.seq, "Longer rows are cut to so many in a training step."
+        )
     situation = replace(
         start, model=model, device=card, devices=devices, prompting=prompting, objective=objective, rows=data,
         row_tokens=None if row_tokens is None else max(1, round(row_tokens)), tasks=shared, serving=serving,
@@ -122,29 +120,25 @@ def form() -> Situation:
 
 def _limits(start: Situation) -> Situation:
     """What a request, a task and the training may take."""
-    first, middle, last = (
-        st.columns(2, vertical_alignment="bottom"),
-        st.container(),
-        st.columns([3, 2], vertical_alignment="bottom"),
-    )
-    latency = _open(
-        first[0], "latency", "Extra latency allowed, %", start.latency, "no limit",
-        "How much longer a request may take than on the base model. In a published measurement adapters added "
-        f"{ADAPTER_LATENCY}; any limit below that counts as No.",
-    )  # fmt: skip
-    megabytes = None if start.storage is None else start.storage / MEGA
-    storage = _open(
-        first[1], "storage", "Storage per task, MB", megabytes, "no limit",
-        "How much storage one task may take. Less than LoRA needs at its defaults counts as tight.",
-    )  # fmt: skip
-    forgetting = _choice(
-        middle, "forgetting", "What it can do now", list(FORGET), start.forgetting, FORGET.__getitem__
-    )
-    deadline = _open(
-        last[1], "deadline_hours", "Hours to train", start.deadline_hours, "no limit",
-        "How long the training may take. The time is a range from arithmetic and data sheets.",
-    )  # fmt: skip
-    link = _choice(last[0], "link", "Between devices", list(LINK), start.link, LINK.__getitem__)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="limits-fields"):
+        latency = _open(
+            "latency", "Extra latency allowed, %", start.latency, "no limit",
+            "How much longer a request may take than on the base model. In a published measurement adapters added "
+            f"{ADAPTER_LATENCY}; any limit below that counts as No.", wide=True,
+        )  # fmt: skip
+        megabytes = None if start.storage is None else start.storage / MEGA
+        storage = _open(
+            "storage", "Storage per task, MB", megabytes, "no limit",
+            "How much storage one task may take. Less than LoRA needs at its defaults counts as tight.", wide=True,
+        )  # fmt: skip
+        forgetting = _choice(
+            "forgetting", "What it can do now", list(FORGET), start.forgetting, FORGET.__getitem__
+        )
+        link = _choice("link", "Between devices", list(LINK), start.link, LINK.__getitem__)
+        deadline = _open(
+            "deadline_hours", "Hours to train", start.deadline_hours, "no limit",
+            "How long the training may take. The time is a range from arithmetic and data sheets.",
+        )  # fmt: skip
     return replace(
         start, latency=latency, storage=None if storage is None else max(1, round(storage * MEGA)),
         forgetting=forgetting, deadline_hours=deadline or None, link=link,
@@ -170,43 +164,48 @@ def _device_title(name: str) -> str:
     return title[:1].upper() + title[1:]
 
 
-def _choice(cell: Any, name: str, text: str, options: list[str], current: str, titled: Any) -> str:
+def _choice(name: str, text: str, options: list[str], current: str, titled: Any) -> str:
     index = options.index(current) if current in options else 0
-    chosen: str = cell.selectbox(text, options, index, key=state.widget_key(SCOPE, name), format_func=titled)
-    _problem(cell, name)
+    with st.container(width=WIDE, gap=None):
+        chosen: str = st.selectbox(
+            text, options, index, key=state.widget_key(SCOPE, name), format_func=titled
+        )
+        _problem(name)
     return chosen
 
 
-def _number(cell: Any, name: str, text: str, current: int, help_: str | None = None) -> int:
+def _number(name: str, text: str, current: int, help_: str | None = None) -> int:
     key = state.widget_key(SCOPE, name)
-    value = cell.number_input(text, 1, MOST[name], value=current, step=1, key=key, help=help_)
-    _problem(cell, name)
+    with st.container(width=NARROW, gap=None):
+        value = st.number_input(text, 1, MOST[name], value=current, step=1, key=key, help=help_)
+        _problem(name)
     return int(value)
 
 
 def _open(
-    cell: Any,
     name: str,
     text: str,
     current: float | None,
     empty: str,
     help_: str,
     least: float = 0.0,
+    wide: bool = False,
 ) -> float | None:
     """A number that may be missing; a whole one where ``least`` is."""
     number = type(least)
-    value = cell.number_input(
-        text, min_value=least, value=None if current is None else number(current), step=1 if number is int else None,
-        key=state.widget_key(SCOPE, name), placeholder=empty, help=help_,
-    )  # fmt: skip
-    _problem(cell, name)
+    with st.container(width=WIDE if wide else NARROW, gap=None):
+        value = st.number_input(
+            text, min_value=least, value=None if current is None else number(current),
+            step=1 if number is int else None, key=state.widget_key(SCOPE, name), placeholder=empty, help=help_,
+        )  # fmt: skip
+        _problem(name)
     return None if value is None else float(value)
 
 
-def _problem(cell: Any, name: str) -> None:
+def _problem(name: str) -> None:
     problem = state.address_problem(SCOPE, name)
     if problem:
-        cell.markdown(f":red[:material/link_off: From the address: {plain(problem)} The default is used.]")
+        st.markdown(f":red[:material/link_off: From the address: {plain(problem)} The default is used.]")
 
 
 def error_line(error: BadInput) -> str:

@@ -35,30 +35,31 @@ def choose_page() -> None:
     pages.open_page()
     state.read_address(SCOPE, form.readers())
     st.title("Choose a method")
-    above = st.container(key="choose-tree")
-    above.markdown(
-        "Choose an answer and the path lights up. Some questions only you can answer; whether a training step "
-        "fits is **simulated**, and facts about the model are **counted**. Arrow keys move through the tree; Enter "
-        "chooses."
-    )
-    left, right = st.columns([4, 7], gap="large")
-    with left, st.container(border=True, key="situation"):
+    with st.container(border=True, key="situation"):
         st.markdown("### Your situation")
         situation = form.form()
         if st.button("Back to the first example", key="choose-reset"):
             form.take(Situation())
             st.rerun()
-    found, asked = _recommendation(situation, left)
-    with above:
+    answer = st.container(key="choose-answer")
+    found, asked = _recommendation(situation, answer)
+    with answer:
+        if found is not None:
+            outcome.headline(situation, found)
+        elif asked is not None:
+            st.markdown("Simulating training steps…")
+    with st.container(key="choose-tree"):
+        st.markdown("### The way there")
+        st.markdown(
+            "Choose an answer and the path lights up. Some questions only you can answer; whether a training step "
+            "fits is **simulated**, and facts about the model are **counted**. Arrow keys move through the tree; Enter "
+            "chooses."
+        )
         chosen = walk(_lit(situation, found))
     if chosen:
         _go(situation, chosen)
-    with right:
-        if found is not None:
-            _outcome(situation, found)
-        elif asked is not None:
-            st.markdown("Simulating training steps…")
     if found is not None:
+        _outcome(situation, found)
         _below(situation, found)
     come_back([asked] if asked is not None else [])
     state.write_address(form.address(situation))
@@ -102,10 +103,12 @@ def _go(situation: Situation, place: str) -> None:
 
 
 def _outcome(situation: Situation, found: Recommendation) -> None:
-    outcome.headline(situation, found)
-    outcome.reasons(found)
-    outcome.configuration(situation, found)
-    outcome.unknown(found)
+    left, right = st.columns([4, 7], gap="large")
+    with left:
+        outcome.reasons(found)
+        outcome.unknown(found)
+    with right:
+        outcome.configuration(situation, found)
 
 
 def _below(situation: Situation, found: Recommendation) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
@@ -18,8 +19,16 @@ def show_tab(scope: str, title: str) -> None:
 
 
 def tabs(scope: str, sections: Mapping[str, Callable[[], None]], wanted: str) -> str:
-    """Draw the open tab of ``sections`` (title → what draws it); return its title. A tab that the address names and
-    there is none of is told above them.
+    """Draw the open tab of ``sections`` (title → what draws it); return its title. ``wanted``: see :func:`tab_list`."""
+    title, place = tab_list(scope, list(sections), wanted)
+    with place:
+        sections[title]()
+    return title
+
+
+def tab_list(scope: str, titles: Sequence[str], wanted: str) -> tuple[str, DeltaGenerator]:
+    """Draw the list of tabs: the title of the open one, and the place for what it shows, which may be drawn after what
+    stands below the tabs. A tab that the address names and there is none of is told above them.
 
     ``wanted`` is the tab to begin with, when the page is opened or returned to. Streamlit makes the default part of
     what identifies tabs: one that followed the choice would replace the tabs at each draw, and a click that arrives
@@ -31,12 +40,8 @@ def tabs(scope: str, sections: Mapping[str, Callable[[], None]], wanted: str) ->
     key = state.widget_key(scope, "tabs")
     start = state.first_default(key, wanted)
     asked = state.scope(scope).pop(_ASKED, None)
-    if asked in sections:
+    if asked in titles:
         st.session_state[key] = asked
-    drawn = st.tabs(list(sections), default=start, key=key, on_change="rerun")
-    for title, tab in zip(sections, drawn, strict=True):
-        if tab.open:
-            with tab:
-                sections[title]()
-            return title
-    return start
+    drawn = dict(zip(titles, st.tabs(titles, default=start, key=key, on_change="rerun"), strict=True))
+    title = next((title for title, tab in drawn.items() if tab.open), start)
+    return title, drawn[title]

@@ -17,6 +17,7 @@ UNDER = (
     12.0  # room under the lowest trained part; more under virtual tokens, whose row goes on below their edge
 )
 TOKENS = 36.0
+ROW = 60.0  # a box that is higher stands beside several rows
 CSS = """.thumb svg { display: block; width: 100%; height: auto; }
 .thumb { pointer-events: none; }"""
 HTML = '<div class="thumb" aria-hidden="true"></div>'
@@ -34,25 +35,35 @@ export default function ({ data, parentElement }) {
 _mount = st.components.v2.component("peft_thumb", html=HTML, css=CSS, js=JS)
 _BOX = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 _GROUP = re.compile(r"<g[^>]* data-path=.*?</g>", re.DOTALL)
+_BOXES = re.compile(r'<rect class="box[^>]* y="([\d.]+)" width="[\d.]+" height="([\d.]+)"')
 _Y = re.compile(r'\by="([\d.]+)"')
 
 
-def thumb(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any], key: str) -> None:
+def thumb(
+    spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any], key: str, high: float = HIGH
+) -> None:
     """Draw it; a decoration, which screen readers pass over.
 
     Raises:
         Unsupported: as :func:`peft_lab.drawing.draw_block`.
     """
-    _mount(key=key, data={"svg": cropped(spec, shape, values)})
+    _mount(key=key, data={"svg": cropped(spec, shape, values, high)})
 
 
-def cropped(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any]) -> str:
-    """The narrow drawing with a window on its lowest trained part and what is above that."""
+def cropped(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any], high: float = HIGH) -> str:
+    """The narrow drawing with a window, ``high`` user units of it, on its lowest trained part and above."""
     parts = spec.parts(shape, values)
     drawn = draw_block(shape, parts, quantized=spec.quantization(values), layout="narrow")
     trained = [group for group in _GROUP.findall(drawn.svg) if "trained" in group]
     lowest = max((float(y) for group in trained for y in _Y.findall(group)), default=drawn.height)
     under = TOKENS if {part.kind for part in parts} & {"cells"} else UNDER
-    top = max(0.0, min(lowest + under, drawn.height) - HIGH)
-    window = f'viewBox="0 {top:g} {drawn.width:g} {HIGH:g}"'
+    end = _past_boxes(lowest + under, drawn.svg)
+    top = max(0.0, min(end, drawn.height) - high)
+    window = f'viewBox="0 {top:g} {drawn.width:g} {high:g}"'
     return _BOX.sub(window, drawn.svg, count=1)
+
+
+def _past_boxes(end: float, svg: str) -> float:
+    """The lower edge of a window, moved below a box of one row that it would cut through."""
+    boxes = [(float(y), float(y) + float(tall)) for y, tall in _BOXES.findall(svg)]
+    return max((low + 3 for top, low in boxes if top < end < low and low - top < ROW), default=end)

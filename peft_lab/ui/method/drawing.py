@@ -30,6 +30,7 @@ from peft_lab.ui.runs.shown import shown_run, trajectory_of
 from peft_lab.units import Source
 
 REFRESH = 2.0  # seconds between looks at what a run that is going has recorded
+STRIP_HIGH = 120.0  # of the drawing on a phone's strip, in its user units: two matrices above each other
 SHOWN: tuple[Panel, ...] = ("phases", "layers", "curve", "answers")
 
 
@@ -60,14 +61,14 @@ def strip(choice: Choice, report: CountReport | None) -> None:
     """What a phone keeps on top while one scrolls: the count, and the drawing where something is trained."""
     if not choice.valid:
         return
-    if report is None:
-        st.markdown("Counting…")
-    else:
-        st.markdown(
+    counted = "Counting…"
+    if report is not None:
+        counted = (
             f"**{units.count(report.trainable)}** :small[trainable, {units.percent(report.percent)}] "
             f"{badge(Source.COUNTED)}"
         )
-    thumb(choice.spec, choice.shape, choice.values, key=f"strip.{choice.spec.slug}")
+    st.markdown(f"{counted} [Knobs](#knobs)")
+    thumb(choice.spec, choice.shape, choice.values, key=f"strip.{choice.spec.slug}", high=STRIP_HIGH)
 
 
 def recorded(slug: str, model: str, run: Run | None = None) -> tuple[Trajectory | None, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 WIDE = 1180  # CSS pixels of the window: from here on the open tab stands beside the block
 PHONE = 640  # as Streamlit's own columns break
+STRIP = 154  # of a phone's 844 pixels: with the header above it less than a quarter stays on top
 
 _BENCH = """
 .stApp:has(.st-key-bench-top) [data-testid="stHeader"] { background: transparent; height: 2.5rem; min-height: 0;
@@ -37,9 +38,9 @@ _BENCH = """
 /* what is drawn again every second must not pale each time */
 :is(.st-key-bench, .st-key-bench-top) [data-stale="true"] { opacity: 1 !important; }
 
-/* -- the bench; its row of tabs comes last and has its place from the start -- */
+/* -- the bench; its row of tabs has its place from the start -- */
 .st-key-bench { display: grid; gap: 0.6rem 14px; align-items: start;
-  grid-template-columns: 15rem minmax(20rem, 23fr) minmax(0, 25fr);
+  grid-template-columns: 15rem minmax(20rem, 24fr) minmax(0, 25fr);
   grid-template-rows: minmax(2.5rem, auto) 1fr; grid-template-areas: "tabs tabs tabs" "knobs block work"; }
 .st-key-bench > * { width: auto !important; min-width: 0; }
 .st-key-bench > .stTabs, .st-key-bench > .stTabs > div { display: contents; }
@@ -51,6 +52,8 @@ _BENCH = """
 .st-key-bench > :has(> .st-key-bench-strip) { display: none; }
 .st-key-bench-left, .st-key-bench-left > * { gap: 0.5rem; }
 .st-key-knobs, .st-key-bench-block { border-radius: 12px; padding: 0.8rem; gap: 0.5rem; }
+/* the drawing reaches into its card's padding: its smallest type is 11 pixels high then at 390 and at 1280 */
+.st-key-bench-block { --peft-block-out: 0.66rem; }
 .st-key-knobs h3, .st-key-bench-block h3 { padding: 0; font-size: 1.1rem; }
 .st-key-knobs [data-testid="stCaptionContainer"] { margin-top: -0.35rem; }
 .st-key-knobs [data-testid="stCaptionContainer"] p { font-size: 0.78rem; line-height: 1.35; }
@@ -93,14 +96,20 @@ _NARROWER = f"""
   .st-key-bench:has(.st-key-first-run) {{ grid-template-areas: "strip" "tabs" "knobs" "work" "block"; }}
   .st-key-bench, .st-key-bench:has(.st-key-first-run) {{ grid-template-rows: none; }}
   /* what comes before the knobs is drawn after them: its room is kept, and they are below the window from the start */
-  .st-key-bench:not(:has([role="tabpanel"])) {{ grid-template-rows: 236px 5.5rem 100vh auto auto; }}
+  .st-key-bench:not(:has([role="tabpanel"])) {{ grid-template-rows: {STRIP}px 5.5rem 100vh auto auto; }}
   .st-key-bench [role="tabpanel"] {{ min-height: 60vh; }}
+  .st-key-bench [role="tabpanel"]:not(:has([data-testid="stElementContainer"])) {{ min-height: 100vh; }}
   .st-key-bench-top {{ grid-template-rows: auto minmax(14.4rem, auto); }}
   .st-key-bench > :has(> .st-key-bench-strip) {{ display: flex; grid-area: strip; position: sticky;
     top: calc(2.5rem + var(--peft-bar, 0px)); z-index: 4;
-    background: var(--peft-page); max-height: 236px; border-bottom: 1px solid var(--peft-frame); }}
+    background: var(--peft-page); height: {STRIP}px; overflow: hidden; border-bottom: 1px solid var(--peft-frame); }}
   .st-key-bench-strip {{ gap: 0; }}
-  .st-key-bench-strip:has(> *) {{ min-height: 219px; }}
+  .st-key-bench-strip p:has(> a) {{ display: flex; align-items: baseline; gap: 0.35rem; white-space: nowrap; }}
+  .st-key-bench-strip a {{ margin-left: auto; font-size: 0.95rem; padding: 0.65rem 0 0.65rem 0.65rem;
+    margin-block: -0.65rem; }}
+  /* cut at the top, where the block goes on */
+  .st-key-bench-strip [class*="st-key-strip-"] {{ mask-image: linear-gradient(transparent, black 18px); }}
+  #knobs {{ scroll-margin-top: calc({STRIP}px + 3.2rem + var(--peft-bar, 0px)); }}
   .st-key-bench-strip p {{ font-size: 1.15rem; margin: 0; }}
   .st-key-bench-strip [data-testid="stMarkdownContainer"] {{ margin: 0; }}
   .stApp:has(.st-key-bench-top) [data-testid="stHeader"] {{ background: var(--peft-page); }}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from peft_lab import experiments, since
 from peft_lab.counting.count import CountReport, count
@@ -15,7 +16,7 @@ from peft_lab.errors import PeftLabError, UnknownName
 from peft_lab.methods import get_method
 from peft_lab.ui import pages, state
 from peft_lab.ui.components.knobs import Choice, address, knobs_card, readers
-from peft_lab.ui.components.tabs import tabs
+from peft_lab.ui.components.tabs import tab_list
 from peft_lab.ui.components.waiting import come_back
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.drawing import drawing, strip
@@ -64,6 +65,8 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
             st.markdown(spec.summary)
         figures = st.container()
     with st.container(key="bench"):
+        # first of all, as one sees them: by Tab the list is reached, then what it opens, then knobs and drawing
+        tab, open_tab = _tabs(slug)
         with st.container(key="bench-left"):
             with st.container(border=True, key="knobs"):
                 choice = knobs_card(spec, first_model)
@@ -77,7 +80,8 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
             strip(choice, report)
         with st.container(border=True, key="bench-block"):
             selected = drawing(choice, report)
-        tab = _tabs(slug, _sections(choice, words, report, selected), choice, report)
+        with open_tab:
+            _section(tab, choice, words, report, selected)
         with foot:
             train_bar(choice, tab == TRAIN)
     if report is not None:
@@ -89,27 +93,40 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
     )
 
 
-def _sections(
-    choice: Choice, words: Words, report: CountReport | None, selected: str | None
-) -> dict[str, Callable[[], None]]:
-    """What draws each tab that the method has, in order."""
+def _titles(slug: str) -> list[str]:
+    """The tabs that the method has, in order."""
+    missing = {
+        "Look inside": view_of(slug) is None,
+        "Try it": not experiments.of_method(slug),
+        SINCE: not since.of_method(slug),
+    }
+    return [title for title in TITLES if not missing.get(title, False)]
+
+
+def _section(
+    title: str, choice: Choice, words: Words, report: CountReport | None, selected: str | None
+) -> None:
+    """Draw what that tab shows, or why it cannot."""
     slug = choice.spec.slug
-    tries, view = experiments.of_method(slug), view_of(slug)
+    view = view_of(slug)
     sections: dict[str, Callable[[], None]] = {
         "Idea": lambda: idea_section(choice, words),
         TRAIN: lambda: train(choice),
+        "Memory": lambda: memory(choice),
+        "Parameters": lambda: parameters(choice, _needed(report)),
+        "Modules": lambda: modules(choice, _needed(report), selected),
+        "Try it": lambda: try_it(experiments.of_method(slug)),
+        SINCE: lambda: what_changed(slug),
+        "Take away": lambda: take_away(choice),
     }
     if view is not None:
         sections["Look inside"] = lambda: view(choice)
-    sections["Memory"] = lambda: memory(choice)
-    sections["Parameters"] = lambda: parameters(choice, _needed(report))
-    sections["Modules"] = lambda: modules(choice, _needed(report), selected)
-    if tries:
-        sections["Try it"] = lambda: try_it(tries)
-    if since.of_method(slug):
-        sections[SINCE] = lambda: what_changed(slug)
-    sections["Take away"] = lambda: take_away(choice)
-    return sections
+    if not choice.valid and title in NEEDS_VALID:
+        st.info("One of the settings does not work. The red line under it says why.")
+    elif report is None and title in NEEDS_COUNT:
+        st.markdown("Counting…")
+    else:
+        sections[title]()
 
 
 def _needed(report: CountReport | None) -> CountReport:
@@ -143,27 +160,11 @@ def _take_tab(slug: str, text: str) -> None:
     state.remember(slug, "tab", text)
 
 
-def _tabs(
-    slug: str, sections: dict[str, Callable[[], None]], choice: Choice, report: CountReport | None
-) -> str:
+def _tabs(slug: str) -> tuple[str, DeltaGenerator]:
+    """Draw the list of tabs: the open one's title, and the place for what it shows."""
+    titles = _titles(slug)
     wanted = str(state.remembered(slug, "tab", "idea")).lower()
-    start = next((name for name in sections if name.lower() == wanted), next(iter(sections)))
-
-    def guarded(name: str) -> Callable[[], None]:
-        if not choice.valid and name in NEEDS_VALID:
-            return _say_invalid
-        if report is None and name in NEEDS_COUNT:
-            return _say_counting
-        return sections[name]
-
-    tab = tabs(slug, {name: guarded(name) for name in sections}, start)
-    state.remember(slug, "tab", tab.lower())
-    return tab
-
-
-def _say_invalid() -> None:
-    st.info("One of the settings above does not work. The red line under it says why.")
-
-
-def _say_counting() -> None:
-    st.markdown("Counting…")
+    start = next((title for title in titles if title.lower() == wanted), titles[0])
+    title, place = tab_list(slug, titles, start)
+    state.remember(slug, "tab", title.lower())
+    return title, place

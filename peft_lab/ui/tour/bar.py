@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -64,24 +65,49 @@ def _nothing() -> None:
 
 
 def _notice(file: Learners, name: str, identity: str, path: Tour, index: int, mark: DeltaGenerator) -> None:
-    """Note that the stop's control stands elsewhere than when the stop was opened, or that its run was started."""
+    """Note how many of the stop's moves were made: a control stands elsewhere than before, or as the move says, or the
+    run was started. The stop is done with the last of them."""
     stop = path.stops[index]
-    if not stop.at:
+    if not stop.steps:
         return
-    now = _standing(stop)
-    kept = state.scope(SCOPE).setdefault(_FIRST, {})
-    first = kept.setdefault(links.place(identity, index), now)
-    if now != first:
+    kept, now = _kept(identity, index), _standing(stop)
+    stood: dict[str, str] = kept.setdefault("stood", dict(now))
+    made: int = kept["made"]
+    while made < len(stop.steps):
+        setting, value = stop.steps[made]
+        if now[setting] != value if value else now[setting] == stood[setting]:
+            break
+        stood[setting] = now[setting]
+        made += 1
+    if made == kept["made"]:
+        return
+    kept["made"] = made
+    if made == len(stop.steps):
         progress.do(file, name, identity, index)
         mark.markdown(DONE)
+    elif index not in progress.progress(file, name, identity).done:
+        mark.markdown(_partly(stop, made))
 
 
-def _standing(stop: Stop) -> str:
-    """What the stop's control says, as it would stand in the address."""
-    if stop.at == "train":
-        run = shown_run(stop.page)
-        return run.id if run is not None else ""
-    return state.complete_address().get(stop.at, "")
+def _kept(identity: str, index: int) -> dict[str, Any]:
+    """How far this session is at a stop: the moves ``made``, and how each control ``stood`` when last counted."""
+    place = links.place(identity, index)
+    kept: dict[str, Any] = state.scope(SCOPE).setdefault(_FIRST, {}).setdefault(place, {"made": 0})
+    return kept
+
+
+def _partly(stop: Stop, made: int) -> str:
+    return f":gray-badge[{made} of {len(stop.steps)} moves]"
+
+
+def _standing(stop: Stop) -> dict[str, str]:
+    """What the stop's controls say, as it would stand in the address."""
+    address = state.complete_address()
+    run = shown_run(stop.page) if "train" in dict(stop.steps) else None
+    return {
+        name: (run.id if run is not None else "") if name == "train" else address.get(name, "")
+        for name, _ in stop.steps
+    }
 
 
 def _find(text: str, known: dict[str, Tour]) -> tuple[str, Tour, int] | None:
@@ -113,8 +139,11 @@ def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
         with st.container(key="tour-now"):
             st.markdown(f":material/{first[1]}: {first[2]}")
         mark = st.empty()
+        made: int = _kept(identity, index)["made"]
         if done:
             mark.markdown(DONE)
+        elif made:
+            mark.markdown(_partly(stop, made))
         with st.popover("Details", icon=":material/menu_book:", type="tertiary", key="tour-words"):
             for title, icon, text in given:
                 st.markdown(f":material/{icon}: **{title}**  \n{text}")
@@ -136,8 +165,11 @@ def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
                 )
         else:
             st.page_link(pages.page("tour", pages.titles()["tour"]), label="Finish", icon=":material/flag:")
-    if stop.at:
-        point(stop.at, links.place(identity, index))
+    steps = stop.steps
+    if steps:
+        # at what is to be moved next; when all is done, where it began
+        at = steps[made % len(steps)][0]
+        point(at, f"{links.place(identity, index)}.{at}")
     return mark
 
 
