@@ -9,6 +9,7 @@ import typer
 from peft_lab import doctor
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
+from peft_lab.queue import calibrating
 from peft_lab.timing import here
 from peft_lab.timing.fitted import MEANINGS
 
@@ -28,7 +29,7 @@ def doctor_command(
 ) -> None:
     """Look at this machine: packages, device, memory, weights. A failed check says what to do about it."""
     if calibrate:
-        here.calibrate()
+        calibrating.begin().result()
     found = {**doctor.examine(verify), "speed": here.known()}
 
     def human() -> list[Any]:

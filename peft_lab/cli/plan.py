@@ -19,7 +19,7 @@ from peft_lab.plan import ranking
 from peft_lab.plan.files import Written, write
 from peft_lab.plan.lengths import read_lengths
 from peft_lab.plan.ranking import Candidate, Planned
-from peft_lab.plan.wanted import HOUR, Wanted, read
+from peft_lab.plan.wanted import FURTHER, HOUR, Wanted, read
 from peft_lab.workers.pool import get_pool
 
 
@@ -44,13 +44,17 @@ def plan_command(
     deadline: Annotated[
         str | None, typer.Option("--deadline", help="Hours, or a moment such as 2026-11-27T08:00.")
     ] = None,
+    also: Annotated[
+        str | None,
+        typer.Option("--also", help=f"Further methods to rank, with commas: {', '.join(FURTHER)}."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="A folder for the best plan's files.")] = None,
     as_json: options.Json = False,
 ) -> None:
     """Plan a training on one or many GPUs: what fits, how long it takes, what it costs, and the files that do it."""
     given = {
         "model": model, "gpu": gpu, "devices": devices, "link": link, "rows": rows, "row_tokens": row_tokens,
-        "seq": seq, "objective": objective, "price": price, "deadline": deadline,
+        "seq": seq, "objective": objective, "price": price, "deadline": deadline, "also": also,
     }  # fmt: skip
     told = {name: text for name, text in given.items() if text is not None}
     if lengths is not None:

@@ -125,26 +125,31 @@ class Planned:
         }
 
 
+def methods(wanted: Wanted) -> tuple[str, ...]:
+    """What is planned for: the usual, and what is asked for beside."""
+    return (*METHODS, *wanted.further)
+
+
 def candidates(wanted: Wanted) -> tuple[Candidate, ...]:
     """What is worth trying, the quickest to answer first. Whether it fits is found by simulating it."""
     ways = ("none",) if wanted.devices == 1 else ("ddp", "fsdp2")
     refused = get_refusals(wanted)
+    asked = [method for method in methods(wanted) if method not in refused]
     found = [
         Candidate(method, way, checkpointing)
         for way in ways
         for checkpointing in (True, False)
-        for method in METHODS
-        if method not in refused
+        for method in asked
     ]
     if wanted.devices > 1:
-        found += [Candidate(method, "fsdp2+offload", True) for method in METHODS[1:] if method not in refused]
+        found += [Candidate(method, "fsdp2+offload", True) for method in asked if method != "full"]
     return tuple(found)
 
 
 def get_refusals(wanted: Wanted) -> dict[str, str]:
     """Methods that cannot run on the model, with the reason."""
     shape = wanted.situation().shape
-    problems = {slug: get_method(slug).problems(shape, {}) for slug in METHODS}
+    problems = {slug: get_method(slug).problems(shape, {}) for slug in methods(wanted)}
     return {
         slug: next(one.message for one in found if one.level == "error")
         for slug, found in problems.items()

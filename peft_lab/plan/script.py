@@ -12,21 +12,14 @@ from peft_lab.export.layout import WIDTH, Section, as_script
 from peft_lab.export.method_code import Applied, applied
 from peft_lab.export.snippet import hub_id
 from peft_lab.export.source import constants, printed
-from peft_lab.plan import spread
+from peft_lab.plan import keeping, loop, spread
 from peft_lab.plan.facts import NAME, NEEDED, ROWS, Facts, refusal
 from peft_lab.recipes.job import OBJECTIVES
-from peft_lab.training import batches, chats, chunked, precision, schedule, step
+from peft_lab.training import batches, chats, chunked
 
 SEED = 0
 #: As the step is simulated.
 CLIP = 1.0
-_OPTIMIZERS = {
-    "adamw": ("torch.optim.AdamW", "torch"),
-    "adamw8bit": ("bitsandbytes.optim.AdamW8bit", "bitsandbytes"),
-    "paged_adamw8bit": ("bitsandbytes.optim.PagedAdamW8bit", "bitsandbytes"),
-    "paged_adamw": ("bitsandbytes.optim.PagedAdamW", "bitsandbytes"),
-    "sgd": ("torch.optim.SGD", "torch"),
-}
 
 
 def script(facts: Facts) -> str:
@@ -40,7 +33,7 @@ def script(facts: Facts) -> str:
         _data(facts),
         _base(facts, how),
         _together(facts),
-        _training(facts),
+        loop.section(facts),
         _saving(facts, how),
     ]
     return as_script(_header(facts, how), sections, ())
@@ -64,7 +57,9 @@ def _header(facts: Facts, how: Applied) -> str:
     about = textwrap.fill(
         f"Does exactly the plan: {ranks}, each with {rows} at once, sharding {plan.sharding}, "
         f"{'with' if plan.checkpointing else 'without'} gradient checkpointing. Rows are JSON lines with {columns}. "
-        f"Without a GPU it runs on the processor, in float32, for a trial.{ours}",
+        f"{keeping.HELD:.0%} of the rows are held out; after every tenth of the updates their loss is printed and a "
+        "checkpoint is kept in the folder of the results. The same call again goes on from it. Without a GPU it "
+        f"runs on the processor, in float32, for a trial.{ours}",
         WIDTH,
     )
     lines = (
@@ -89,6 +84,7 @@ def _settings(facts: Facts) -> Section:
         f"SCHEDULE = {literal(facts.said('schedule'))}",
         f"MAX_LENGTH = {plan.seq}  # tokens of a row",
         f"CLIP, SEED, WEIGHT_DECAY = {CLIP}, {SEED}, 0.0",
+        f"HELD, PARTS = {keeping.HELD}, {keeping.PARTS}  # share of rows held out; parts after which all is kept",
         f"SHARDING = {literal(plan.sharding)}",
         "DEVICE = device_of_rank()",
         "RANK, WORLD = begin(DEVICE)",
@@ -219,56 +215,6 @@ def _together(facts: Facts) -> Section:
     return Section("Ranks", prose, f"{named}{printed(*functions)}\n\n{code}", imports)
 
 
-def _training(facts: Facts) -> Section:
-    optimizer, library = _OPTIMIZERS[facts.plan.optimizer]
-    decay = "" if facts.plan.optimizer == "sgd" else ", weight_decay=WEIGHT_DECAY"
-    rate = "1.0" if facts.said("schedule") == "constant" else "rate_at(number, STEPS, WARMUP, SCHEDULE)"
-    autocast = facts.plan.remembered == "float32" and not facts.sharded
-    mixed = "torch.autocast(DEVICE.partition(':')[0], DTYPE, enabled=DTYPE != torch.float32)"
-    functions = printed(
-        precision.InPlace, schedule.rate_at, step.nobody, step.train_step, spread.shares, spread.predicted,
-        spread.update_loss, spread.averaged,
-    )  # fmt: skip
-    tokens = "predicted(parts, WORLD)" if facts.entry.kind == "causal-lm" else "0"
-    loop = (
-        _LOOP.replace("<OPTIMIZER>", optimizer).replace("<DECAY>", decay).replace("<RATE>", rate)
-        .replace("<TOKENS>", tokens).replace("<MIXED>", mixed if autocast else "nullcontext()")
-    )  # fmt: skip
-    prose = (
-        "An update's loss is the mean over all its tokens, whichever rank and pass they are in, so that as many ranks "
-        "as you like learn the same."
-        if facts.entry.kind == "causal-lm"
-        else "An update's loss is the mean over its passes and ranks."
-    )
-    imports = (library, "contextlib:nullcontext", "collections.abc:Callable")
-    return Section("Training", prose, f"Phase = Callable[[str], None]\n\n\n{functions}\n\n{loop}", imports)
-
-
-_LOOP = """\
-STEPS = max(1, math.ceil(EPOCHS * len(encoded) / UPDATE))
-order = plan([len(row) for row in encoded], STEPS, UPDATE, SEED)
-model.train()
-masters = InPlace([parameter for parameter in model.parameters() if parameter.requires_grad])
-optimizer = <OPTIMIZER>(masters.parameters, lr=RATE<DECAY>)
-set_seed(SEED + RANK)  # of dropout
-losses = []
-for number, chosen in enumerate(order):
-    for group in optimizer.param_groups:
-        group["lr"] = RATE * <RATE>
-    parts = [collate([encoded[row] for row in part], PAD, DEVICE) for part in shares(chosen, RANK, WORLD, BATCH)]
-    tokens = <TOKENS>
-
-    def loss_of(model, parts):
-        with <MIXED>:
-            return update_loss(model, parts, tokens, WORLD)
-
-    loss, _ = train_step(model, parts, loss_of, masters, optimizer, CLIP)
-    losses.append(averaged(loss, WORLD))
-    if RANK == 0:
-        print(f"step {number + 1:5d} of {STEPS}   loss {losses[-1]:.6f}", flush=True)
-"""
-
-
 def _saving(facts: Facts, how: Applied) -> Section:
     full = facts.method.slug == "full"
     if facts.sharded:
@@ -280,6 +226,7 @@ def _saving(facts: Facts, how: Applied) -> Section:
         functions = ""
     end = (
         "if RANK == 0:\n    tokenizer.save_pretrained(OUT)\n"
+        "    CHECKPOINT.unlink(missing_ok=True)  # there is nothing left to go on with\n"
         "if WORLD > 1:\n    torch.distributed.destroy_process_group()\n"
     )
     imports = () if full or facts.sharded else how.save_imports

@@ -16,6 +16,8 @@ from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS
 
 HOUR = 3600.0
 _MOST_PRICE = 10_000.0
+#: Methods that are ranked where it is asked for: those for which the decision tree has settings with sources.
+FURTHER = ("ia3", "bitfit", "adapters", "prompt")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Wanted:
         gpu: a name from the list of devices, or a size such as ``24GB``. devices: how many. link: what connects them.
         price: for one GPU and hour, in any currency; ``None`` where it does not matter.
         deadline: hours, or a moment such as ``2026-11-27T08:00``; empty without one.
+        also: methods that are ranked beside the usual ones, of :data:`FURTHER`, with commas between.
     """
 
     model: str = "llama-3.1-8b"
@@ -41,6 +44,12 @@ class Wanted:
     link: str = "pcie"
     price: float | None = None
     deadline: str = ""
+    also: str = ""
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """Those of ``also``."""
+        return tuple(filter(None, (name.strip() for name in self.also.split(","))))
 
     def hours(self, now: datetime | None = None) -> float | None:
         """Until the deadline; ``None`` without one. Raises BadInput for one that is past, or none that can be read."""
@@ -82,6 +91,9 @@ class Wanted:
             raise BadInput(f"{shape.title} writes no text: choose {', '.join(OF_ENCODERS)}.", "objective")
         if self.link not in LINKS:
             raise UnknownName("link", self.link, LINKS, "link")
+        for name in self.further:
+            if name not in FURTHER:
+                raise UnknownName("method to rank beside the usual ones", name, FURTHER, "also")
         if self.price is not None:
             checked_price(self.price)
         if self.row_tokens > self.seq:
@@ -115,6 +127,8 @@ def read_field(name: str, text: str) -> Any:
     if name == "deadline":
         Wanted(deadline=text.strip()).hours()
         return text.strip()
+    if name == "also":
+        return Wanted(model="smollm2-135m", also=text.strip()).check().also
     if name == "price":
         try:
             return checked_price(float(text))

@@ -14,18 +14,23 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft_lab import kinds, machine
 from peft_lab.classroom import places
+from peft_lab.methods import get_method
 from peft_lab.runs import course
+from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import write_json
 from peft_lab.runs.versions import versions
 from peft_lab.tasks.base import Row, Task
 from peft_lab.training.evaluation import ROWS_AT_ONCE
 from peft_lab.training.scores import Answer, Evaluation
 
-VERSION = 1  # of how a model is scored; a score of another version is not found
+if TYPE_CHECKING:
+    import torch
+
+VERSION = 2  # of how a model is scored; a score of another version is not found
 _EVALUATION = {"metrics": dict[str, float], **dict.fromkeys(("loss", "rows", "seconds"), float)}
 _ANSWER = {"text": str, "answer": str, "scores": dict[str, float]}
 
@@ -61,24 +66,30 @@ def key_of(ready: course.Prepared, files: Mapping[str, Any]) -> dict[str, Any]:
     """
     import torch
 
-    spec, task = ready.spec, ready.task
-    stored = ready.method.quantization(spec.values)
+    return key_ahead(ready.spec, ready.task, ready.test, files, ready.base.dtype, torch.get_num_threads())
+
+
+def key_ahead(
+    spec: RunSpec, task: Task, test: Sequence[Row], files: Mapping[str, Any], dtype: torch.dtype, threads: int
+) -> dict[str, Any]:
+    """The same before anything is loaded. ``dtype``: that the base will have; ``threads``: of the run's process."""
+    stored = get_method(spec.method).quantization(spec.values)
     return {
         "version": VERSION,
         "model": spec.model,
         "files": {name: files[name] for name in sorted(files)},
         "task": task.name,
-        "rows": _rows_hash(task, ready.test),
+        "rows": _rows_hash(task, test),
         "max_length": spec.max_length,
         "max_new_tokens": task.max_new_tokens,
         "rows_at_once": ROWS_AT_ONCE[task.kind],
         "seed": spec.seed if task.labels else None,
         "quantization": None if stored is None else asdict(stored),
         "attention": course.attention_for(spec),
-        "dtype": str(ready.base.dtype),
+        "dtype": str(dtype),
         "device": machine.in_use().describe(),
         "processor": [machine.processor(), platform.machine()],
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "packages": versions(),
     }
 

@@ -40,6 +40,7 @@ _SIZES = ("peak_bytes", "process_peak_bytes", "device_allocated_bytes", "device_
           "kept", "predicted")  # fmt: skip
 _NUMBERS = dict.fromkeys(("loss", "rows", "seconds"), float)
 _KINDS: Mapping[str, Mapping[str, Any]] = {
+    "expected": {"seconds": float, "plain": float, "where": str},
     "phase": {"name": str},
     "step": dict.fromkeys(("loss", "lr", "seconds", "tokens"), float),
     "evaluating": {"which": str, "done": float, "total": float},

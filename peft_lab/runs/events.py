@@ -4,6 +4,7 @@ Every event has ``type`` and ``time`` (seconds since 1970). Types and their fiel
 
     queued      owner {pid, started, host, name} (owners.py): the process whose queue holds the run; carrier, where
                 an engine such as Ray carries it out
+    expected    seconds, plain, parts {}, where: what was said of it before it started (forecast.py)
     starting    the child is being made
     worker      owner {pid, started, host, name}: the child; niceness, as the system has it
     phase       name: what the child is busy with before the first step

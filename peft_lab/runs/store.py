@@ -25,7 +25,7 @@ from typing import Any
 from peft_lab import disk as storage
 from peft_lab.classroom import places
 from peft_lab.errors import PeftLabError, RunError
-from peft_lab.runs import kept, owners
+from peft_lab.runs import kept, owners, said
 from peft_lab.runs.events import FOLLOWED, Event, EventLog, read_events
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.spec import RunSpec
@@ -261,6 +261,7 @@ def summary(run: Run) -> RunSummary:
         seconds=took,
         spec=spec,
         problem=seen.message if seen.status in (Status.FAILED, Status.LOST) else "",
+        kept=said.kept(run.events(), took if seen.status is Status.DONE else None),
     )
 
 

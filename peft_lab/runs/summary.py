@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from peft_lab.runs.said import Kept
 from peft_lab.runs.spec import RunSpec
 
 DAMAGED = "damaged"
@@ -20,6 +21,7 @@ class RunSummary:
         metric: its name, ``metric_title`` as it is written over a figure.
         peak_bytes: tensor memory of one training step; seconds: from the start of its process to the
             end, or of training until now.
+        kept: what was said of its seconds before it started, if anything was.
     """
 
     id: str
@@ -39,3 +41,4 @@ class RunSummary:
     seconds: float | None = None
     spec: RunSpec | None = None
     problem: str = ""
+    kept: Kept | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from typing import Any
 from peft_lab import machine
 from peft_lab.assets import store as assets
 from peft_lab.errors import BadInput
+from peft_lab.kinds import misfit
+from peft_lab.models.catalogue import catalogue
 from peft_lab.timing.kernels import CONSTANTS, Speed
 
 FILE = "speed.json"
@@ -22,8 +24,13 @@ FILE = "speed.json"
 BAND = (0.75, 1.5)
 #: Rows, columns and inner size of the products that are timed: those of a small model's step.
 _PRODUCT = (320, 1536, 576)
+#: Bytes of a weight in 16 bits.
+HALF = 2
 _FEW, _MANY = 2**17, 2**24  # numbers of 32 bits: half a MiB and 64 MiB
 _PATIENCE = 0.25  # seconds for each measurement
+
+
+_LOADS = {"models": dict[str, list[float]], "pack": float}
 
 
 def place() -> Path:
@@ -53,6 +60,39 @@ def speed() -> Speed:
 
 def calibrate() -> dict[str, Any]:
     """Measure this processor, keep what was found, and return it. Takes some seconds and imports torch."""
+    kept = measure()
+    keep(kept)
+    return kept
+
+
+def keep(found: Mapping[str, Any]) -> None:
+    """Write down what :func:`measure` found. Raises OSError."""
+    place().parent.mkdir(parents=True, exist_ok=True)
+    place().write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+
+
+def loading(name: str, nbytes: int, packed: bool = False) -> float:
+    """Seconds in which a model is read and built, as measured; one that was not measured takes as long by its bytes.
+
+    Args:
+        nbytes: of its weights. packed: whether its maps are then stored in few bits.
+
+    Raises:
+        BadInput: before it was measured, or with no model here to measure it on.
+    """
+    loads = (known() or {}).get("loading")
+    if not isinstance(loads, dict) or misfit(_LOADS, loads) or not loads["models"]:
+        raise BadInput(
+            "How fast models are read on this machine was not measured yet: peft-lab doctor --calibrate does.",
+            "gpu",
+        )
+    measured = dict(loads["models"])
+    seconds, size = measured.get(name) or max(measured.values(), key=lambda each: float(each[1]))
+    return float(seconds * (1 if name in measured else nbytes / size) + packed * nbytes / loads["pack"])
+
+
+def measure() -> dict[str, Any]:
+    """What :func:`known` gives once it is kept. Takes some seconds and imports torch."""
     import torch
 
     start = time.perf_counter()
@@ -73,16 +113,44 @@ def calibrate() -> dict[str, Any]:
         found["column"] = _each(lambda: torch.linalg.inv(matrix)) / len(matrix)
     # What asking takes is in every operation's least time.
     found["ask"] = found["view"] = 0.0
-    kept = {
+    return {
         "constants": {name: found[name] for name in CONSTANTS},
         "device": machine.CPU.describe(),
+        "loading": {"models": _loads(), "pack": _pack()},
         "threads": torch.get_num_threads(),
         "seconds": time.perf_counter() - start,
         "measured": time.strftime("%Y-%m-%d %H:%M"),
     }
-    place().parent.mkdir(parents=True, exist_ok=True)
-    place().write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
-    return kept
+
+
+def _loads() -> dict[str, list[float]]:
+    """Seconds in which each model whose weights are here is checked, read and built, and its bytes."""
+    from peft_lab.models import loading as models
+
+    found, here = {}, {asset.name for asset in assets.status() if asset.present}
+    for name, entry in catalogue().items():
+        if not entry.live or name not in here:
+            continue
+        begun = time.perf_counter()
+        assets.verified(name)
+        checked = time.perf_counter() - begun
+        times = []
+        for _ in range(2):
+            begun = time.perf_counter()
+            models.load_base(name, 2 if entry.kind == "encoder" else None)
+            times.append(time.perf_counter() - begun)
+        found[name] = [checked + min(times), float(HALF * entry.shape.total)]
+    return found
+
+
+def _pack() -> float:
+    """Bytes of 16-bit weights a second that bitsandbytes packs into 4 bits."""
+    import torch
+    from bitsandbytes.functional import quantize_4bit
+
+    _, columns, inner = _PRODUCT
+    matrix = torch.randn(columns, inner, dtype=machine.compute_dtype())
+    return matrix.nbytes / _each(lambda: quantize_4bit(matrix, quant_type="nf4"))
 
 
 def _each(work: Callable[[], Any]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,21 @@ def silent(done: int, total: int) -> None:
 def question(row: Row) -> Asked:
     """What a model is asked to answer with the row's target."""
     return row.turns or row.text
+
+
+@contextmanager
+def _one_product(model: Any) -> Iterator[None]:
+    """Lay out what the output head reads. A generation begins with a slice, the last position of every row; without
+    gradients torch multiplies a slice row by row, for which it copies the head, a model's largest matrix, for each."""
+    head = model.get_output_embeddings()
+    if head is None:
+        yield
+        return
+    hook = head.register_forward_pre_hook(lambda _, given: (given[0].contiguous(), *given[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 @dataclass(frozen=True)
@@ -161,17 +177,18 @@ class Examiner:
 
     def write(self, model: Any, inputs: Mapping[str, torch.Tensor], new: int, least: int = 0) -> torch.Tensor:
         """Greedy continuations of at most ``new`` and at least ``least`` tokens: (rows, tokens), inputs left out."""
-        made = model.generate(
-            **inputs,
-            max_new_tokens=new,
-            min_new_tokens=least or None,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            pad_token_id=self.pad,
-            eos_token_id=self.ends,
-        )
+        with _one_product(model):
+            made = model.generate(
+                **inputs,
+                max_new_tokens=new,
+                min_new_tokens=least or None,
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                pad_token_id=self.pad,
+                eos_token_id=self.ends,
+            )
         # Prompt methods return the new tokens after the prompt as it was given, like every other model; a decoder of
         # its own returns what it wrote after its first token.
         given = inputs["input_ids"].shape[1] if self.start is None else 1

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from peft_lab.choose.reading import read_value
 from peft_lab.choose.situation import Situation
+from peft_lab.errors import UnknownName
+from peft_lab.plan import ranking
 from peft_lab.plan.moments import PARTS, PHASES, Drawn, Moment
 from peft_lab.plan.wanted import TYPICAL, Wanted, read
-from peft_lab.ui.choose.outcome import planned
+from peft_lab.ui.choose.outcome import planned, way_back
 from peft_lab.ui.plan import ranks
+from peft_lab.ui.plan import shown as shown_plans
 from tests.ui.badges import without_badge
 from tests.ui.test_choose import told
 
@@ -98,6 +104,45 @@ def test_choose_hands_its_situation_over() -> None:
     there = wanted.situation()
     for name in ("model", "device", "devices", "link", "rows", "seq"):
         assert getattr(there, name) == getattr(situation, name)
+    assert read(planned(situation, "ia3")).further == ("ia3",) and read(planned(situation, "lora")).also == ""
+
+
+def test_the_way_from_choose_opens_its_method_and_leads_back() -> None:
+    situation = Situation(
+        model="smollm2-135m", device="rtx-4090", rows=500, seq=128, row_tokens=100, tasks=20, serving="vllm"
+    )
+    app = settled(
+        opened(**planned(situation, "ia3"), **way_back(situation, "ia3")), "#### Files that carry it out"
+    )
+    (shown,) = (box for box in app.selectbox if box.label == "Plan in full")
+    assert shown.options[shown.value or 0].startswith("IA³")
+    assert "### Plans that fit, the best first" in told(app) and "untried" not in told(app)
+    (link,) = re.findall(r"\(choose\?(\S+)\)", told(app))
+    again = {name: read_value(name, text) for name, text in parse_qsl(link)}
+    assert Situation(**{**asdict(Situation()), **again}) == replace(situation, objective="sft")
+
+
+def test_the_best_is_said_once_all_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    heads: list[str] = []
+    monkeypatch.setattr(shown_plans.st, "markdown", heads.append)
+    monkeypatch.setattr(shown_plans.st, "caption", heads.append)
+    monkeypatch.setattr(shown_plans.figures, "table", lambda *_, **__: None)
+    for left in (3, 1, 0):
+        shown_plans.table(Wanted(), [], left)
+    titles = [head for head in heads if head.startswith("###")]
+    assert ["3 ways untried" in titles[0], "1 way untried" in titles[1], "the best first" in titles[2]] == [
+        True
+    ] * 3
+    assert "best" not in titles[0] + titles[1]
+
+
+def test_quality_of_a_further_method_is_that_of_a_published_training_or_unknown() -> None:
+    known = Wanted("llama-3.2-3b", "sft", also="ia3,bitfit").check()
+    assert ranking.quality(known, "ia3").accuracy and ranking.quality(known, "bitfit").accuracy is None
+    assert {one.method for one in ranking.candidates(known)} == {"full", "lora", "qlora", "ia3"}
+    assert "bitfit" in ranking.get_refusals(known), "this model has no biases"
+    with pytest.raises(UnknownName, match="dora"):
+        Wanted(also="dora").check()
 
 
 def test_the_drawing_has_a_bar_for_each_rank_and_stops() -> None:

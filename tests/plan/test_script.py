@@ -91,6 +91,55 @@ def test_two_processes_learn_what_one_does(
     assert saved & {"adapter_model.safetensors", "model.safetensors"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "sharding"), [("lora", "ddp"), ("full", "fsdp2")])
+def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(
+    method: str, sharding: str, tiny: dict[str, str], rows_file: Path, tmp_path: Path
+) -> None:
+    entry, spec = resolve(tiny["causal-lm"]), get_method(method)
+    told = {"r": 4, "lora_dropout": 0.3} if method == "lora" else {}  # random numbers are drawn in every step
+    said = {"epochs": 2, "warmup": 0.1, "schedule": "cosine"}
+    settings = {name: setting(name, value) for name, value in said.items()}
+    text = script.script(
+        planned(
+            method, sharding, tiny["causal-lm"], values=spec.require(entry.shape, told), settings=settings
+        )
+    )
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder in (whole, broken):
+        folder.mkdir()
+    unbroken = run(text, whole, rows_file, 2)
+    assert len(unbroken) == 6 and not (whole / "out-2" / "checkpoint.pt").exists()
+    dies = text.replace(
+        "    keep(CHECKPOINT, state, DEVICE, RANK, WORLD)\n",
+        "    keep(CHECKPOINT, state, DEVICE, RANK, WORLD)\n"
+        "        if number == 2 and RANK == 0:\n            os.kill(os.getpid(), 9)\n",
+    )
+    assert dies != text
+    with pytest.raises(AssertionError, match="exitcode"):
+        run(dies, broken, rows_file, 2)
+    assert (broken / "out-2" / "checkpoint.pt").exists()
+    assert run(text, broken, rows_file, 2) == unbroken[3:]
+    ends = [(folder / "printed").read_text("utf-8").splitlines()[-1] for folder in (whole, broken)]
+    assert ends[0] == ends[1] and "held-out loss" in ends[0]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_other_rows_is_not_gone_on_from(
+    tiny: dict[str, str], rows_file: Path, tmp_path: Path
+) -> None:
+    text = script.script(planned("lora", "none", tiny["causal-lm"], devices=1))
+    after = "        keep(CHECKPOINT, state, DEVICE, RANK, WORLD)\n"
+    dies = text.replace(after, f"{after}        os._exit(9)\n")
+    assert dies != text
+    with pytest.raises(AssertionError):
+        run(dies, tmp_path, rows_file, 1)
+    other = tmp_path / "other.jsonl"
+    other.write_text(rows_file.read_text("utf-8").replace("answer", "reply"), "utf-8")
+    with pytest.raises(AssertionError, match="other rows, settings or ranks"):
+        run(text, tmp_path, other, 1)
+
+
 def test_packed_weights_are_stored_in_the_computing_precision_where_they_are_split(
     tiny: dict[str, str],
 ) -> None:

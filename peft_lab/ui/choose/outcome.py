@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,12 +20,14 @@ from peft_lab.choose.situation import Situation
 from peft_lab.choose.tree import QUESTIONS
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
+from peft_lab.plan.wanted import FURTHER
 from peft_lab.recipes.advice import band, figure, label
 from peft_lab.recipes.recipe import LAB, Setting
 from peft_lab.recipes.replications import replicated
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
+from peft_lab.ui.plan.form import CHOSEN, METHOD
 from peft_lab.units import Finding, Source
 
 
@@ -95,22 +98,33 @@ def configuration(situation: Situation, found: Recommendation) -> None:
             st.switch_page(pages.page(target, title), query_params=query)
         st.markdown(f"[as a link]({target}?{urlencode(query)})", width="content")
     if situation.hardware.kind == "cuda":
-        query = planned(situation)
+        query = planned(situation, found.method) | way_back(situation, found.method)
         one = "" if situation.tasks == 1 else f" for one of the {situation.tasks:,} tasks"
-        st.markdown(
-            f"Hours, cost and ready files{one} on the page Plan, [as a link](plan?{urlencode(query)})."
-        )
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if st.button("Plan it", icon=":material/schedule:", key="choose-plan"):
+                state.begin_afresh("plan")
+                st.switch_page(pages.page("plan", pages.titles()["plan"]), query_params=query)
+            st.markdown(
+                f"Hours, cost and ready files{one}, [as a link](plan?{urlencode(query)})", width="content"
+            )
 
 
-def planned(situation: Situation) -> dict[str, str]:
-    """The address by which the page Plan takes over the situation."""
+def planned(situation: Situation, method: str = "") -> dict[str, str]:
+    """The address by which the page Plan takes over the situation, and ranks the ``method`` too."""
     same: dict[str, Any] = {
         "model": situation.model, "objective": situation.purpose, "rows": situation.rows,
         "row_tokens": min(situation.row_tokens or situation.seq, situation.seq), "seq": situation.seq,
         "gpu": situation.device, "devices": situation.devices, "link": situation.link,
-        "deadline": situation.deadline_hours,
+        "deadline": situation.deadline_hours, "also": method if method in FURTHER else "",
     }  # fmt: skip
     return {name: state.as_text(value) for name, value in same.items() if value not in ("", None)}
+
+
+def way_back(situation: Situation, method: str) -> dict[str, str]:
+    """What that address says beside: the method whose plan is shown, and all that Choose was told."""
+    usual = asdict(Situation())
+    told = {name: state.as_text(value) for name, value in asdict(situation).items() if value != usual[name]}
+    return {METHOD: method, CHOSEN: urlencode(told)}
 
 
 def _named(spec: MethodSpec, name: str) -> str:

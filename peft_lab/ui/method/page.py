@@ -14,6 +14,7 @@ from peft_lab import experiments, since
 from peft_lab.counting.count import CountReport, count
 from peft_lab.errors import PeftLabError, UnknownName
 from peft_lab.methods import get_method
+from peft_lab.queue import calibrating
 from peft_lab.ui import pages, state
 from peft_lab.ui.components.knobs import Choice, address, knobs_card, readers
 from peft_lab.ui.components.tabs import tab_list
@@ -23,6 +24,7 @@ from peft_lab.ui.method.drawing import drawing, strip
 from peft_lab.ui.method.inside import view_of
 from peft_lab.ui.method.peak import expect
 from peft_lab.ui.method.sections.bar import TRAIN, train_bar
+from peft_lab.ui.method.sections.duration import ask_work
 from peft_lab.ui.method.sections.headline import headline
 from peft_lab.ui.method.sections.idea import Words
 from peft_lab.ui.method.sections.idea import idea as idea_section
@@ -82,11 +84,14 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
             selected = drawing(choice, report)
         with open_tab:
             _section(tab, choice, words, report, selected)
+        work = ask_work(choice)
         with foot:
-            train_bar(choice, tab == TRAIN)
+            train_bar(choice, tab == TRAIN, work)
     if report is not None:
         st.session_state[_DRAWN] = slug
-    come_back([asked for asked in (counted, expected.answer) if asked is not None])
+    come_back(
+        [asked for asked in (counted, expected.answer, work, calibrating.under_way()) if asked is not None]
+    )
     keep_mark()
     state.write_address(
         address(choice, first_model) | training_address(choice) | {"tab": (tab.lower(), "idea")}

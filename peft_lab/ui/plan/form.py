@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import streamlit as st
 
+from peft_lab.choose.situation import KEYS as CHOOSE
 from peft_lab.choose.situation import LINKS, MOST, OF_ENCODERS, device_of
 from peft_lab.errors import BadInput
 from peft_lab.memory.devices import devices
+from peft_lab.methods import get_method
+from peft_lab.models.catalogue import catalogue
 from peft_lab.plan.lengths import Lengths, read_lengths
-from peft_lab.plan.wanted import KEYS, TYPICAL, Typical, Wanted, read_field
+from peft_lab.plan.wanted import FURTHER, KEYS, TYPICAL, Typical, Wanted, read_field
 from peft_lab.recipes.job import OBJECTIVES
 from peft_lab.ui import state
 from peft_lab.ui.components import charts
@@ -22,6 +26,8 @@ from peft_lab.ui.foreign import plain
 SCOPE = "plan"
 USUAL = Wanted()
 BUYING = "buying"
+#: In the address: the method whose plan is shown in full, and what Choose knew beside, as its own address.
+METHOD, CHOSEN = "method", "chosen"
 _PURPOSES = {"": "What suits the model", **{name: text.capitalize() for name, text in OBJECTIVES.items()}}
 
 
@@ -40,14 +46,41 @@ def readers() -> dict[str, Callable[[str], None]]:
             raise BadInput(f"'{text[:20]}' is neither true nor false.", BUYING)
         state.remember(SCOPE, BUYING, text == "true")
 
-    return {**{name: reader(name) for name in KEYS}, BUYING: buying}
+    def method(text: str) -> None:
+        state.remember(SCOPE, METHOD, get_method(text).slug)
+
+    def chosen(text: str) -> None:
+        state.remember(SCOPE, CHOSEN, urlencode(_of_choose(text)))
+
+    return {**{name: reader(name) for name in KEYS}, BUYING: buying, METHOD: method, CHOSEN: chosen}
+
+
+def _of_choose(text: str) -> dict[str, str]:
+    """What an address of Choose says, other names left out."""
+    return {name: said for name, said in parse_qsl(text) if name in CHOOSE}
+
+
+def back(wanted: Wanted) -> None:
+    """The way to Choose, with what is planned now and what Choose knew beside it."""
+    if wanted.model not in catalogue():
+        return
+    same: dict[str, Any] = {
+        "model": wanted.model, "device": wanted.gpu, "devices": wanted.devices, "rows": wanted.rows,
+        "row_tokens": wanted.row_tokens, "seq": wanted.seq, "objective": wanted.objective,
+        "link": wanted.link if wanted.devices > 1 else "",
+    }  # fmt: skip
+    query = _of_choose(state.remembered(SCOPE, CHOSEN, "")) | {
+        name: state.as_text(value) for name, value in same.items() if value != ""
+    }
+    st.markdown(f"Which method suits this? [Choose a method with the same](choose?{urlencode(query)}).")
 
 
 def address(wanted: Wanted) -> Mapping[str, tuple[Any, Any]]:
     """What the address has to say: ``name: (value, default)``."""
     usual = asdict(USUAL)
     found = {name: (value, usual[name]) for name, value in asdict(wanted).items()}
-    return {**found, BUYING: (state.remembered(SCOPE, BUYING, False), False)}
+    more = {name: (state.remembered(SCOPE, name, ""), "") for name in (METHOD, CHOSEN)}
+    return {**found, **more, BUYING: (state.remembered(SCOPE, BUYING, False), False)}
 
 
 def take(typical: Typical) -> None:
@@ -56,6 +89,8 @@ def take(typical: Typical) -> None:
     for name, value in asdict(replace(typical.wanted, price=price)).items():
         state.remember(SCOPE, name, value)
     state.remember(SCOPE, BUYING, typical.buying)
+    for name in (METHOD, CHOSEN):  # of another question
+        state.remember(SCOPE, name, "")
     state.renew(SCOPE)
 
 
@@ -102,8 +137,15 @@ def form() -> Wanted:
         help="Hours from now, such as 12, or a moment, such as 2026-11-27T08:00.",
     )  # fmt: skip
     _problem(second[1], "deadline")
+    also = st.multiselect(
+        "Also rank", FURTHER, start.further, key=state.widget_key(SCOPE, "also"), placeholder="no other method",
+        format_func=lambda slug: get_method(slug).title,
+        help="Beside full fine-tuning, LoRA and QLoRA. How good a method gets is told where a training of the same "
+        "model was published. Else it is unknown, and its plans beat no other method's.",
+    )  # fmt: skip
+    _problem(st, "also")
     wanted = Wanted(
-        entry.name, objective, rows, tokens, seq, gpu, count, link, price or None, deadline.strip()
+        entry.name, objective, rows, tokens, seq, gpu, count, link, price or None, deadline.strip(), ",".join(also)
     )  # fmt: skip
     for name, value in asdict(wanted).items():
         state.remember(SCOPE, name, value)

@@ -47,6 +47,7 @@ def plan_page() -> None:
         if state.remembered(SCOPE, BUYING, False):
             buying.what_to_buy(wanted)
         _ranks(wanted)
+    form.back(wanted)
     state.write_address(form.address(wanted))
 
 
@@ -61,7 +62,7 @@ def _plans(wanted: Wanted) -> None:
     _progress(wanted, len(found), len(asked), stopped)
     ranked = ranking.rank(wanted, found)
     if ranked:
-        shown.table(wanted, ranked)
+        shown.table(wanted, ranked, left=len(asked) - len(found))
         one = shown.pick(ranked)
         chosen.in_full(wanted, one)
     elif len(found) == len(asked):
@@ -132,7 +133,7 @@ def _ranks(wanted: Wanted) -> None:
         key=state.widget_key(SCOPE, _KIND),
         format_func=KINDS.__getitem__,
     )
-    methods = [slug for slug in ranking.METHODS if slug not in ranking.get_refusals(wanted)]
+    methods = [slug for slug in ranking.methods(wanted) if slug not in ranking.get_refusals(wanted)]
     method = cells[1].selectbox(
         "Method", methods, 0, key=state.widget_key(SCOPE, "drawn"), format_func=shown.method_title
     )

@@ -16,7 +16,7 @@ from peft_lab.plan.wanted import HOUR, Wanted
 from peft_lab.ui import state
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.plan.form import SCOPE
+from peft_lab.ui.plan.form import METHOD, SCOPE
 
 #: A dash at which no cell breaks.
 _TO = "\N{WORD JOINER}\N{EN DASH}\N{WORD JOINER}"
@@ -44,9 +44,10 @@ def cost_of(one: Planned) -> str:
     return f"{one.cost[0]:,.{digits}f}{_TO}{one.cost[1]:,.{digits}f}"
 
 
-def table(wanted: Wanted, ranked: Sequence[Planned]) -> None:
-    """Every plan that fits, the best first."""
-    st.markdown(f"### Plans that fit, the best first {figures.badge('simulated')}")
+def table(wanted: Wanted, ranked: Sequence[Planned], left: int) -> None:
+    """Every plan that fits, the best first. ``left``: ways that were not tried yet, or never, once it was stopped."""
+    order = f"{left} {'way' if left == 1 else 'ways'} untried" if left else "the best first"
+    st.markdown(f"### Plans that fit, {order} {figures.badge('simulated')}")
     priced = any(one.cost is not None for one in ranked)
     heads = [
         "Plan",
@@ -79,12 +80,14 @@ def table(wanted: Wanted, ranked: Sequence[Planned]) -> None:
 
 
 def pick(ranked: Sequence[Planned]) -> Planned:
-    """The plan to see in full."""
+    """The plan to see in full: the first, or the first of the method that the address names."""
     titles = [one.candidate.title for one in ranked]
+    named = state.remembered(SCOPE, METHOD, "")
+    start = next((number for number, one in enumerate(ranked) if one.candidate.method == named), 0)
     number = st.selectbox(
         "Plan in full",
         range(len(ranked)),
-        0,
+        start,
         key=state.widget_key(SCOPE, "shown", *titles),
         format_func=titles.__getitem__,
     )

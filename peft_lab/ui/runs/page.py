@@ -11,7 +11,7 @@ from peft_lab.classroom import mode
 from peft_lab.errors import PeftLabError
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue
-from peft_lab.runs import going_on, store
+from peft_lab.runs import going_on, said, store
 from peft_lab.runs.summary import DAMAGED, RunSummary
 from peft_lab.runs.view import Status
 from peft_lab.ui import pages, state
@@ -23,8 +23,20 @@ from peft_lab.ui.runs.opening import open_run
 from peft_lab.ui.runs.shown import go_on, summaries
 from peft_lab.ui.runs.shown import stop as ask_to_stop
 
-COLUMNS = ("Submitted", "Status", "Method", "Model", "Task", "Steps", "Before", "After", "Peak", "Time")
-FIGURES = ("Steps", "Before", "After", "Peak", "Time")
+COLUMNS = (
+    "Submitted",
+    "Status",
+    "Method",
+    "Model",
+    "Task",
+    "Steps",
+    "Before",
+    "After",
+    "Peak",
+    "Time",
+    "Expected",
+)
+FIGURES = ("Steps", "Before", "After", "Peak", "Time", "Expected")
 REFRESH = 1.0  # seconds, while a run is going
 
 
@@ -70,10 +82,23 @@ def _table(lines: list[RunSummary]) -> RunSummary | None:
         state.remember("runs", "chosen", picked)
     st.markdown(
         "Choose a row to open, stop or delete the run. *Before* and *After* are the task's main score, of the base "
-        "model and of the trained one; *Time* begins when a run's turn has come. " + figures.badge("measured")
+        "model and of the trained one; *Time* begins when a run's turn has come, and *Expected* is what was said of it "
+        "before. " + figures.badge("measured")
     )
+    _errors(lines)
     chosen = state.remembered("runs", "chosen", None)
     return next((line for line in lines if line.id == chosen), None)
+
+
+def _errors(lines: list[RunSummary]) -> None:
+    """How far what was said of runs' seconds was off, over all that were said and done on this machine."""
+    ratios = said.errors(line.kept for line in lines)
+    if ratios:
+        over = "1 run" if len(ratios) == 1 else f"the latest {len(ratios)} runs"
+        st.markdown(
+            f"Expected against measured seconds, {over} on this machine: off by {said.typical_error(ratios):.0%} in "
+            f"the median, by {max(abs(1 / ratio - 1) for ratio in ratios):.0%} at most. {figures.badge('measured')}"
+        )
 
 
 def _cells(line: RunSummary) -> tuple[str, ...]:
@@ -89,6 +114,7 @@ def _cells(line: RunSummary) -> tuple[str, ...]:
         _share(line.after),
         units.size(line.peak_bytes) if line.peak_bytes else "–",
         units.seconds(line.seconds) if line.seconds else "–",
+        units.seconds(line.kept.seconds) if line.kept else "–",
     )
 
 

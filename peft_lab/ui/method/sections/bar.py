@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+from contextlib import suppress
+
 import streamlit as st
 
 from peft_lab.errors import PeftLabError, RunError
 from peft_lab.queue import limits
 from peft_lab.queue.queue import get_queue
-from peft_lab.runs import starters, store
+from peft_lab.runs import forecast, starters, store
+from peft_lab.runs.forecast import Forecast
+from peft_lab.runs.run_work import RunWork
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import RunView, Status
 from peft_lab.ui import state
@@ -15,7 +20,7 @@ from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.components.parts import part
 from peft_lab.ui.components.tabs import show_tab
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.sections import settings
+from peft_lab.ui.method.sections import duration, settings
 from peft_lab.ui.runs.shown import show_run, shown_run
 from peft_lab.ui.server.browser_mark import browser_mark
 from peft_lab.units import seconds
@@ -30,8 +35,13 @@ def begin(slug: str) -> None:
     state.remember(slug, _BEGIN, True)
 
 
-def train_bar(choice: Choice, form_is_open: bool) -> None:
-    """Draw the foot. ``form_is_open``: what is wrong with a training setting is then said at its control."""
+def train_bar(choice: Choice, form_is_open: bool, work: Future[RunWork] | None) -> None:
+    """Draw the foot.
+
+    Args:
+        form_is_open: what is wrong with a training setting is then said at its control.
+        work: what says how long the run will take (:func:`.duration.ask_work`).
+    """
     slug = choice.spec.slug
     seen = _under_way(slug)
     if seen is not None:
@@ -47,14 +57,20 @@ def train_bar(choice: Choice, form_is_open: bool) -> None:
     if spec is None:
         return
     refused = limits.refusal(spec)
+    said = duration.expected(work, spec)
     pressed = st.button(
-        TRAIN, type="primary", key=f"{slug}-train", width="stretch", disabled=refused is not None
+        f"{TRAIN} · {duration.words(said)}" if said else TRAIN,
+        type="primary",
+        key=f"{slug}-train",
+        width="stretch",
+        disabled=refused is not None,
     )
     limit = refused or limits.said()
     if limit:
         st.caption(limit)
     if pressed or state.scope(slug).pop(_BEGIN, False):
-        _start(choice, spec)
+        _start(choice, spec, said)
+    duration.below(slug, said)
 
 
 def _under_way(slug: str) -> RunView | None:
@@ -85,8 +101,11 @@ def _words(seen: RunView) -> str:
     return {Status.QUEUED: "Queued", Status.STARTING: "Starting"}.get(seen.status, "Scoring")
 
 
-def _start(choice: Choice, spec: RunSpec) -> None:
-    """Train. Only a run that may not fit into memory takes a moment, in which its step is simulated."""
+def _start(choice: Choice, spec: RunSpec, said: Forecast | None) -> None:
+    """Train, and keep what was ``said`` of it.
+
+    Only a run that may not fit into memory takes a moment, in which its step is simulated.
+    """
     try:
         with st.spinner("Checking"):
             identity = get_queue().submit(spec)
@@ -94,6 +113,9 @@ def _start(choice: Choice, spec: RunSpec) -> None:
         st.markdown(f":red[:material/error: {plain(error)}]")
         return
     starters.note(store.get(identity), browser_mark())
+    if said is not None:
+        with suppress(OSError):  # a run trains no worse where that cannot be written
+            forecast.note(store.get(identity), said)
     show_run(choice.spec.slug, identity)
     show_tab(choice.spec.slug, TRAIN)
     st.rerun()

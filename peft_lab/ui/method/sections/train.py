@@ -8,6 +8,7 @@ import streamlit as st
 
 from peft_lab.errors import AssetError, BadInput, PeftLabError
 from peft_lab.models.catalogue import untrainable
+from peft_lab.runs import store
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.tasks import rated
@@ -15,7 +16,7 @@ from peft_lab.ui import state
 from peft_lab.ui.components import fetch_again, own_data, token_preview
 from peft_lab.ui.components.knobs import OWN_TASK, Choice
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.sections import settings
+from peft_lab.ui.method.sections import duration, settings
 from peft_lab.ui.method.sections.live import beside_simulation, live, try_it
 from peft_lab.ui.method.sections.live_memory import memory_beside
 from peft_lab.ui.method.sections.settings import FIELDS, SAY, task_of
@@ -58,6 +59,9 @@ def _of_run(choice: Choice, run: Run) -> None:
     live(run, choice.spec.slug)
     memory_beside(run)
     if run.view().status is Status.DONE:
+        took = duration.beside(store.summary(run).kept)
+        if took:
+            st.markdown(took)
         beside_simulation(run)
         try_it(run, choice.spec.slug)
     with st.expander("Settings of the next run", expanded=not _usable(choice)):

@@ -1,0 +1,97 @@
+"""The loop of a plan's script: updates over many ranks, a look at held-out rows, and checkpoints to go on from."""
+
+from __future__ import annotations
+
+from peft_lab.export.layout import Section
+from peft_lab.export.source import printed
+from peft_lab.plan import keeping, spread
+from peft_lab.plan.facts import Facts
+from peft_lab.training import precision, schedule, step
+
+_OPTIMIZERS = {
+    "adamw": ("torch.optim.AdamW", "torch"),
+    "adamw8bit": ("bitsandbytes.optim.AdamW8bit", "bitsandbytes"),
+    "paged_adamw8bit": ("bitsandbytes.optim.PagedAdamW8bit", "bitsandbytes"),
+    "paged_adamw": ("bitsandbytes.optim.PagedAdamW", "bitsandbytes"),
+    "sgd": ("torch.optim.SGD", "torch"),
+}
+
+
+def section(facts: Facts) -> Section:
+    """What the script does between loading and saving."""
+    optimizer, library = _OPTIMIZERS[facts.plan.optimizer]
+    decay = "" if facts.plan.optimizer == "sgd" else ", weight_decay=WEIGHT_DECAY"
+    rate = "1.0" if facts.said("schedule") == "constant" else "rate_at(number, STEPS, WARMUP, SCHEDULE)"
+    autocast = facts.plan.remembered == "float32" and not facts.sharded
+    mixed = "torch.autocast(DEVICE.partition(':')[0], DTYPE, enabled=DTYPE != torch.float32)"
+    functions = printed(
+        precision.InPlace, schedule.rate_at, step.nobody, step.train_step, spread.shares, spread.predicted,
+        spread.update_loss, spread.averaged, keeping.held_out, keeping.held_loss, keeping.counted, keeping.kept_state,
+        keeping.put_back, keeping.keep, keeping.kept,
+    )  # fmt: skip
+    tokens = "predicted(parts, WORLD)" if facts.entry.kind == "causal-lm" else "0"
+    loop = (
+        _LOOP.replace("<OPTIMIZER>", optimizer).replace("<DECAY>", decay).replace("<RATE>", rate)
+        .replace("<TOKENS>", tokens).replace("<MIXED>", mixed if autocast else "nullcontext()")
+        .replace("<FIRST>", "1" if facts.entry.kind == "causal-lm" else "0")
+        .replace("<SHARDED>", "WORLD > 1" if facts.sharded else "False")
+    )  # fmt: skip
+    prose = (
+        "An update's loss is the mean over all its tokens, whichever rank and pass they are in, so that as many ranks "
+        "as you like learn the same."
+        if facts.entry.kind == "causal-lm"
+        else "An update's loss is the mean over its passes and ranks."
+    )
+    imports = (library, "hashlib", "contextlib:nullcontext", "collections.abc:Callable")
+    return Section("Training", prose, f"Phase = Callable[[str], None]\n\n\n{functions}\n\n{loop}", imports)
+
+
+_LOOP = """\
+held = held_out(len(encoded), HELD, SEED)
+learned = [row for number, row in enumerate(encoded) if number not in set(held)]
+STEPS = max(1, math.ceil(EPOCHS * len(learned) / UPDATE))
+EVERY = max(1, STEPS // PARTS)  # updates between two looks at the held-out rows and two checkpoints
+order = plan([len(row) for row in learned], STEPS, UPDATE, SEED)
+model.train()
+masters = InPlace([parameter for parameter in model.parameters() if parameter.requires_grad])
+optimizer = <OPTIMIZER>(masters.parameters, lr=RATE<DECAY>)
+set_seed(SEED + RANK)  # of dropout
+losses = []
+
+
+def look():
+    # every rank makes as many passes as the others; one that has no rows left reads some that do not count
+    passes = shares(held, RANK, WORLD, BATCH)
+    parts = [collate([encoded[row] for row in part or held[:1]], PAD, DEVICE) for part in passes]
+    weights = [counted(part["labels"], <FIRST>) * bool(rows) for part, rows in zip(parts, passes)]
+    with <MIXED>:
+        return held_loss(model, parts, weights, WORLD)
+
+
+CHECKPOINT, SHARDED = OUT / "checkpoint.pt", <SHARDED>
+SAME = {"rows": hashlib.sha256(ROWS.read_bytes()).hexdigest(), "steps": STEPS, "update": UPDATE, "ranks": WORLD}
+state = kept(CHECKPOINT, SAME, RANK)
+if state:
+    put_back(model, optimizer, state, SHARDED)
+    losses = state["losses"]
+for number, chosen in list(enumerate(order))[len(losses) :]:
+    for group in optimizer.param_groups:
+        group["lr"] = RATE * <RATE>
+    parts = [collate([learned[row] for row in part], PAD, DEVICE) for part in shares(chosen, RANK, WORLD, BATCH)]
+    tokens = <TOKENS>
+
+    def loss_of(model, parts):
+        with <MIXED>:
+            return update_loss(model, parts, tokens, WORLD)
+
+    loss, _ = train_step(model, parts, loss_of, masters, optimizer, CLIP)
+    losses.append(averaged(loss, WORLD))
+    if RANK == 0:
+        print(f"step {number + 1:5d} of {STEPS}   loss {losses[-1]:.6f}", flush=True)
+    if (number + 1) % EVERY == 0 or number + 1 == STEPS:
+        found = look() if held else math.nan
+        state = {**kept_state(model, optimizer, SHARDED), "losses": losses, "same": SAME}
+        keep(CHECKPOINT, state, DEVICE, RANK, WORLD)
+        if RANK == 0:
+            print(f"step {number + 1:5d} of {STEPS}   held-out loss {found:.6f}", flush=True)
+"""

@@ -1,0 +1,124 @@
+"""What a whole run does, before it is trained: its steps and the scoring of its models, as operations to be timed.
+
+A step is traced at the mean size of the run's batches; reading held-out rows is that step's forward pass, by the tokens
+that are read; writing an answer is a pass over one token a row, in which all weights are read. How long that takes is
+:mod:`peft_lab.runs.forecast`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+from peft_lab import machine
+from peft_lab.memory.lab import LabBatch, simulate_lab
+from peft_lab.memory.request import StepRequest
+from peft_lab.memory.work import Work
+from peft_lab.runs.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class RunWork:
+    """What a run does.
+
+    Attributes:
+        step: of a batch of mean size, padding counted; tokens: in it.
+        read: tokens of the held-out rows as they are grouped to be scored, those read to write an answer included.
+        token: a pass over one token of each row of a group; ``()`` where nothing is written.
+        answers: groups that are written to, and passes for each at most.
+        weights: bytes of the base. packed: whether it is stored in few bits.
+        key: what the base's score depends on (:func:`peft_lab.runs.base_scores.key_ahead`).
+    """
+
+    step: Work
+    tokens: float
+    read: float
+    token: Work
+    answers: tuple[int, int]
+    weights: int
+    packed: bool
+    key: dict[str, Any]
+
+
+def run_work(data: Mapping[str, Any]) -> RunWork:
+    """The work of a run of this spec. Imports torch; asked in another process.
+
+    Raises:
+        BadInput, SimulationError: the step cannot be simulated. AssetError: weights or sentences are not here.
+    """
+    from peft_lab.methods import get_method
+    from peft_lab.models import loading
+    from peft_lab.models.catalogue import resolve
+    from peft_lab.runs import base_scores, course, inputs
+    from peft_lab.training import batches
+    from peft_lab.training.evaluation import ROWS_AT_ONCE
+
+    spec = RunSpec.from_dict(data)
+    task, entry = spec.task_object(), resolve(spec.model)
+    tokenizer, start = loading.load_tokenizer(loading.weights_of(spec.model)), loading.decoder_start(entry)
+    splits = task.load()
+    needed = [splits.train[number] for number in course.needed_rows(spec, len(splits.train))]
+    rows = batches.encode(task, needed, tokenizer, spec.max_length, start)
+    order = batches.plan([len(row) for row in rows], spec.steps, spec.batch, spec.seed)
+    size = _mean([[rows[number] for number in numbers] for numbers in order])
+    attention = loading.attention_for(machine.in_use().kind, spec.max_length, entry)
+    batch = LabBatch.of(size, machine.in_use().simulated_as, attention)
+    dtype = machine.compute_dtype()
+    asked = StepRequest(spec.model, spec.method, spec.values, batch, str(dtype).removeprefix("torch."))
+    test = list(splits.test[: spec.eval_rows])
+    held, at_once = (
+        batches.encode(task, test, tokenizer, spec.max_length, start) if test else [],
+        ROWS_AT_ONCE,
+    )
+    lengths = sorted(len(row) for row in held)
+    groups = [
+        lengths[first : first + at_once[task.kind]] for first in range(0, len(held), at_once[task.kind])
+    ]
+    read, token = float(sum(len(group) * group[-1] for group in groups)), Work()
+    if task.kind != "classification":
+        read += sum(row.prompt for row in held)
+        # A decoder of its own reads its encoder's text once; a token of it is taken as one of a single stack.
+        one = {
+            "rows": at_once[task.kind],
+            "length": 1,
+            "padded": False,
+            "kept": 1,
+            "predicted": at_once[task.kind],
+        }
+        sized = LabBatch.of({**one, "apart": size["apart"]}, batch.device, attention)
+        token = forward(simulate_lab(replace(asked, setting=sized)).work[-1])
+    method = get_method(spec.method)
+    files = inputs.hashes(spec, task, entry)
+    return RunWork(
+        step=simulate_lab(asked).work[-1],
+        tokens=float(size["rows"] * size["length"]),
+        read=read,
+        token=token,
+        answers=(len(groups), task.max_new_tokens),
+        weights=2 * entry.shape.total,
+        packed=method.quantization(spec.values) is not None,
+        key=base_scores.key_ahead(spec, task, test, files, dtype, machine.cores()),
+    )
+
+
+def forward(work: Work) -> Work:
+    """The forward pass of a step."""
+    return tuple(piece for piece in work if piece.phase == "forward")
+
+
+def _mean(made: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """The size of a batch whose step takes as long as those of a run do on average: its seconds go by its tokens."""
+    from peft_lab.training.batches import collate
+    from peft_lab.training.sizes import size_of
+
+    sizes = [size_of(collate(rows, 0, "cpu")) for rows in made]
+    first = sizes[0]
+    mean = {name: max(bool(first[name]), round(fmean(size[name] for size in sizes))) for name in _COUNTED}
+    mean["kept"] = mean["kept"] if first["apart"] else min(mean["kept"], mean["length"])
+    mean["predicted"] = min(mean["predicted"], mean["rows"] * mean["kept"])
+    return {**mean, "padded": any(size["padded"] for size in sizes), "apart": first["apart"]}
+
+
+_COUNTED = ("rows", "length", "kept", "predicted")

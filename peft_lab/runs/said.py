@@ -1,0 +1,91 @@
+"""What was said of runs' seconds before they started, beside what they took: kept, and shown over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import Any
+
+from peft_lab import machine, units
+
+EVENT = "expected"
+#: Runs on this machine before a band is said, and the latest that are looked at.
+ENOUGH, LATEST = 5, 50
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What was said of a run before it started, beside what it took.
+
+    Attributes:
+        where: the processor it was said for. took: ``None`` of a run that has not ended as it was meant to.
+    """
+
+    seconds: float
+    plain: float
+    where: str
+    took: float | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """Seconds measured over those said."""
+        return self.took / self.seconds if self.took else None
+
+
+def where() -> str:
+    """The processor, as runs note it."""
+    return f"{machine.processor()}, {machine.cores()}"
+
+
+def kept(events: Iterable[Mapping[str, Any]], took: float | None) -> Kept | None:
+    """What was said of a run, of its events; ``took``: its seconds where it is done. One that went on after it had
+    ended too early took other seconds."""
+    found = None
+    for event in events:
+        if event["type"] == EVENT:
+            found = event
+        elif event["type"] == "queued" and "continued" in event:
+            took = None
+    if found is None:
+        return None
+    return Kept(found["seconds"], found["plain"], found["where"], took)
+
+
+def errors(past: Iterable[Kept | None]) -> list[float]:
+    """Seconds measured over those said, of the latest runs on this machine."""
+    ratios = [one.ratio for one in past if one is not None and one.where == where()]
+    return [ratio for ratio in ratios if ratio is not None][:LATEST]
+
+
+def typical_error(ratios: Sequence[float]) -> float:
+    """Median of how far those said were off, as a share of what was measured."""
+    return median(abs(1 / ratio - 1) for ratio in ratios)
+
+
+def told(seconds: float, ratios: Sequence[float]) -> str:
+    """What a button says: ``about 50 s``, or what the errors of enough runs make of it.
+
+    >>> told(48.2, []), told(48.2, [0.9, 0.95, 1.0, 1.1, 1.3])
+    ('about 48 s', '43 to 60 s')
+    """
+    if len(ratios) < ENOUGH:
+        return f"about {units.seconds(_round(seconds))}"
+    low, high = min(ratios), max(ratios)
+    if len(ratios) >= 2 * ENOUGH:
+        low, *_, high = quantiles(ratios, n=10)
+    ends = [units.seconds(_round(seconds * end)) for end in (low, high)]
+    if ends[0] == ends[1]:
+        return f"about {ends[0]}"
+    return f"{ends[0].removesuffix(' s') if 'min' not in ends[1] else ends[0]} to {ends[1]}"
+
+
+def _round(seconds: float) -> float:
+    """Two figures, whole seconds below a minute and tens of them above.
+
+    >>> _round(4.26), _round(48.2), _round(127.0)
+    (4, 48, 130)
+    """
+    if seconds < 60:
+        return max(1, round(seconds))
+    return 10 * round(seconds / 10)

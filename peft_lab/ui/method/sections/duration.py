@@ -1,0 +1,107 @@
+"""How long Train will take: on its button before a run, beside what it took after; and the way to have it measured."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+
+import streamlit as st
+
+from peft_lab import units
+from peft_lab.classroom import mode
+from peft_lab.errors import PeftLabError
+from peft_lab.queue import calibrating
+from peft_lab.runs import forecast, said
+from peft_lab.runs.forecast import Forecast
+from peft_lab.runs.run_work import RunWork, run_work
+from peft_lab.runs.said import Kept
+from peft_lab.runs.spec import RunSpec
+from peft_lab.timing import here
+from peft_lab.ui.components import figures
+from peft_lab.ui.components.knobs import Choice
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.method.sections import settings
+from peft_lab.ui.runs.shown import summaries
+from peft_lab.units import Source
+from peft_lab.workers.pool import get_pool
+
+URGENCY = 2  # after the peak that the headline shows
+
+
+def ask_work(choice: Choice) -> Future[RunWork] | None:
+    """Ask for the work of the run that Train would start; ``None`` where nothing can be said of its seconds."""
+    if not choice.valid or not forecast.predicts() or here.known() is None:
+        return None
+    try:
+        spec = settings.planned(choice)
+    except PeftLabError:
+        return None
+    return None if spec is None else get_pool().submit(URGENCY, run_work, spec.to_dict())
+
+
+def expected(work: Future[RunWork] | None, spec: RunSpec) -> Forecast | None:
+    """What is said of the run; ``None`` while its work is traced, and where it cannot be."""
+    if work is None or not work.done() or work.cancelled():
+        return None
+    try:
+        return forecast.forecast(work.result(), spec, summaries())
+    except PeftLabError:  # the headline says why a step cannot be simulated
+        return None
+
+
+def words(found: Forecast) -> str:
+    """As the button has it."""
+    return said.told(found.seconds, said.errors(line.kept for line in summaries()))
+
+
+def below(slug: str, found: Forecast | None) -> None:
+    """Under the button: what its figure is made of, or the offer to measure the machine."""
+    if found is not None:
+        st.caption(_made_of(found), help=_parts(found))
+        return
+    if not forecast.predicts() or mode.on() or here.known() is not None:
+        return
+    asked = calibrating.under_way()
+    if asked is not None and not asked.done():
+        st.caption("Measuring this machine: a few seconds…")
+        return
+    refused = calibrating.refusal()
+    pressed = st.button(
+        "Say how long it takes",
+        key=f"{slug}-calibrate",
+        type="tertiary",
+        icon=":material/timer:",
+        disabled=bool(refused),
+        help=refused
+        or "Measures this machine once, in a few seconds. The button then says how long a run takes.",
+    )
+    problem = asked.exception() if asked is not None else None
+    if problem is not None:
+        st.markdown(f":red[:material/error: {plain(problem)}]")
+    if pressed:
+        calibrating.begin()
+        st.rerun()
+
+
+def _made_of(found: Forecast) -> str:
+    if not found.like:
+        return "Simulated at this machine's measured speed. " + figures.badge(Source.SIMULATED)
+    runs = "a run" if found.like == 1 else f"{found.like} runs"
+    return f"Simulated, and corrected by {runs} like it. " + figures.badge(Source.SIMULATED)
+
+
+def _parts(found: Forecast) -> str:
+    share = found.seconds / found.plain
+    return " · ".join(
+        f"{name} {units.seconds(seconds * share)}" for name, seconds in found.parts.items() if seconds
+    )
+
+
+def beside(kept: Kept | None) -> str:
+    """After a run: what it took beside what was said, as a sentence with its source; empty where nothing was said."""
+    if kept is None or not kept.took:
+        return ""
+    off = kept.seconds / kept.took - 1
+    return (
+        f"Took {units.seconds(kept.took)} from its start to the last score; {units.seconds(kept.seconds)} were "
+        f"expected ({off:+.0%}). {figures.badge(Source.MEASURED)}"
+    )

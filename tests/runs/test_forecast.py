@@ -1,0 +1,167 @@
+"""What is said of a run's seconds before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peft_lab.assets import store as assets
+from peft_lab.errors import BadInput
+from peft_lab.memory.work import Op, Piece
+from peft_lab.runs import base_scores, forecast, said
+from peft_lab.runs.base_scores import BaseScore
+from peft_lab.runs.run_work import RunWork, run_work
+from peft_lab.runs.said import Kept
+from peft_lab.runs.spec import RunRequest, RunSpec
+from peft_lab.runs.summary import RunSummary
+from peft_lab.timing import here
+from peft_lab.timing.kernels import CONSTANTS
+from peft_lab.training.scores import Answer, Evaluation
+
+STEP = (
+    Piece("forward", 1, ((Op("matmul16", 2_000, 0), 1),)),
+    Piece("backward", 1, ((Op("matmul16", 4_000, 0), 1),)),
+)
+#: Of 1,000 operations and 100 bytes a second, and nothing else that takes time.
+SPEED = (
+    dict.fromkeys(CONSTANTS, 1e12)
+    | {"matmul16": 1e3, "memory": 1e2}
+    | dict.fromkeys(("start", "column", "ask", "view"), 0.0)
+)
+KEPT: dict[str, Any] = {"constants": SPEED, "loading": {"models": {"minilm-l6": [3.0, 50.0]}, "pack": 25.0}}
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assets, "home", lambda: tmp_path)
+    here.keep(KEPT)
+
+
+def _spec(**fields: Any) -> RunSpec:
+    given: dict[str, Any] = {
+        "steps": 10,
+        "batch": 8,
+        "learning_rate": 1e-3,
+        "max_length": 64,
+        "eval_rows": 20,
+    }
+    return RunSpec("minilm-l6", "lora", "sentiment", **{**given, **fields})
+
+
+WORK = RunWork(STEP, 100.0, 400.0, (), (0, 0), 50, False, {"model": "minilm-l6"})
+
+
+def test_the_parts_are_steps_scoring_loading_and_recording() -> None:
+    found = forecast.forecast(WORK, _spec())
+    assert found.parts == pytest.approx({
+        "loading": 3.0, "steps": 60.0, "recording": 1 + 0.04 * 60, "scoring": 8.0, "loading the base": 3.0,
+        "scoring the base": 8.0,
+    })  # fmt: skip
+    assert found.seconds == found.plain == pytest.approx(sum(found.parts.values()))
+
+
+def test_a_base_that_was_scored_takes_nothing() -> None:
+    base_scores.keep(BaseScore(WORK.key, Evaluation({"accuracy": 0.5}, 0.7, 20, 1.0), {}, "a-run"))
+    found = forecast.forecast(WORK, _spec())
+    assert found.parts["loading the base"] == found.parts["scoring the base"] == 0
+    asked = forecast.forecast(WORK, _spec(probes=("a sentence",)))
+    assert asked.parts["scoring the base"] > 0, "its answer to this sentence is not known"
+    base_scores.keep(
+        BaseScore(
+            WORK.key,
+            Evaluation({"accuracy": 0.5}, 0.7, 20, 1.0),
+            {"a sentence": Answer("a sentence", "b", {})},
+        )
+    )
+    assert forecast.forecast(WORK, _spec(probes=("a sentence",))).parts["scoring the base"] == 0
+
+
+def test_an_answer_reads_all_weights_for_every_token() -> None:
+    writes = replace(WORK, token=STEP[:1], answers=(2, 5))
+    beside = (
+        forecast.forecast(writes, _spec()).parts["scoring"]
+        - forecast.forecast(WORK, _spec()).parts["scoring"]
+    )
+    assert beside == pytest.approx(2 * 5 * (2.0 + 50 / 100))
+
+
+def test_a_packed_base_is_packed_on_the_way() -> None:
+    packed = forecast.forecast(replace(WORK, packed=True), _spec())
+    assert packed.parts["loading"] == pytest.approx(3.0 + 50 / 25)
+
+
+def test_another_model_is_read_by_its_bytes() -> None:
+    assert here.loading("another", 200) == pytest.approx(12.0)
+
+
+def test_before_a_measurement_nothing_is_said() -> None:
+    here.place().unlink()
+    with pytest.raises(BadInput, match="doctor --calibrate"):
+        forecast.forecast(WORK, _spec())
+
+
+@pytest.mark.parametrize(
+    "loading", [None, {}, {"models": {}, "pack": 1.0}, {"models": {"a": ["x"]}, "pack": 1.0}, 3]
+)
+def test_a_damaged_measurement_says_nothing(loading: Any) -> None:
+    here.keep({**KEPT, "loading": loading})
+    with pytest.raises(BadInput, match="doctor --calibrate"):
+        forecast.forecast(WORK, _spec())
+
+
+def _line(took: float | None, plain: float = 10.0, said_of: float = 10.0, **fields: Any) -> RunSummary:
+    kept = Kept(said_of, plain, fields.pop("where", said.where()), took)
+    given = {"model": "minilm-l6", "method": "lora", "task": "sentiment", **fields}
+    return RunSummary("a-run", "done", 0.0, kept=kept, **given)
+
+
+def test_runs_like_it_correct_it_by_their_median() -> None:
+    past = [
+        _line(20.0),
+        _line(30.0),
+        _line(15.0),
+        _line(None),
+        _line(90.0, method="ia3"),
+        _line(90.0, where="other"),
+    ]
+    found = forecast.forecast(WORK, _spec(), past)
+    assert (found.like, found.seconds) == (3, pytest.approx(2 * found.plain))
+
+
+def test_a_band_is_said_once_there_are_enough_runs() -> None:
+    four = said.errors(_line(took).kept for took in (8.0, 9.0, 11.0, 12.0))
+    assert said.told(50, four) == "about 50 s"
+    assert said.told(50, [*four, 1.0]) == "40 to 60 s"
+    assert said.told(130, [*four, 1.0]) == "1 min 40 s to 2 min 40 s"
+    assert said.told(1, [*four, 1.0]) == "about 1 s"
+
+
+def test_the_error_is_the_median_over_all() -> None:
+    ratios = said.errors(
+        [_line(10.0).kept, _line(8.0).kept, _line(20.0).kept, None, _line(5.0, where="other").kept]
+    )
+    assert said.typical_error(ratios) == pytest.approx(0.25)
+
+
+def test_a_run_that_went_on_took_other_seconds() -> None:
+    events = [
+        {"type": "queued"},
+        {"type": "expected", "seconds": 5.0, "plain": 4.0, "where": "here", "parts": {}},
+    ]
+    assert said.kept(events, 6.0) == Kept(5.0, 4.0, "here", 6.0)
+    assert said.kept([*events, {"type": "queued", "continued": 3}], 6.0) == Kept(5.0, 4.0, "here", None)
+    assert said.kept(events[:1], 6.0) is None
+
+
+@pytest.mark.parametrize(("model", "task"), [("minilm-l6", "sentiment"), ("flan-t5-small", "fields")])
+def test_the_work_of_a_run_is_traced(model: str, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    spec = RunRequest(model, "lora", task, steps=4, eval_rows=70).complete()
+    found, twice = run_work(spec.to_dict()), run_work(replace(spec, batch=2 * spec.batch).to_dict())
+    assert {piece.phase for piece in found.step} == {"forward", "backward", "optimizer"}
+    assert twice.tokens > found.tokens > 0 and found.read > 0
+    assert found.answers[0] == (2 if task == "sentiment" else 3)
+    assert bool(found.token) == (task != "sentiment")

@@ -1,0 +1,78 @@
+"""Train's button says how long a run will take, and what it took stands beside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peft_lab.queue import calibrating, unended
+from peft_lab.runs import said
+from peft_lab.runs.said import Kept
+from peft_lab.runs.summary import RunSummary
+from peft_lab.timing import here
+from peft_lab.timing.kernels import CONSTANTS
+from peft_lab.ui.method.sections import duration
+from tests.ui.test_pages import opened
+
+SPEED = dict.fromkeys(CONSTANTS, 1e11) | dict.fromkeys(("start", "column", "ask", "view"), 1e-6)
+
+
+def _line(took: float) -> RunSummary:
+    kept = Kept(10.0, 10.0, said.where(), took)
+    return RunSummary("20261127-000000-a", "done", 0.0, "minilm-l6", "ia3", "sentiment", 5, kept=kept)
+
+
+@pytest.fixture(autouse=True)
+def _measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(here, "place", lambda: tmp_path / here.FILE)
+
+
+def _button(app: Any, key: str) -> Any:
+    return next(button for button in app.button if button.key == key)
+
+
+def test_once_the_machine_is_measured_the_button_says_how_long() -> None:
+    live = {"minilm-l6": [1.0, 45e6], "smollm2-135m": [2.0, 270e6]}
+    here.keep({"constants": SPEED, "loading": {"models": live, "pack": 1e9}})
+    app = opened("ia3")
+    for _ in range(60):
+        if "about" in _button(app, "ia3-train").label:
+            break
+        app.run()
+    label = _button(app, "ia3-train").label
+    assert label.startswith("Train · about ") and label.endswith(" s")
+    assert any("measured speed" in caption.value for caption in app.caption)
+
+
+def test_before_that_it_is_offered_and_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    monkeypatch.setattr(calibrating, "begin", lambda: begun.append(1))
+    monkeypatch.setattr(calibrating, "under_way", lambda: None)
+    app = opened("ia3")
+    assert _button(app, "ia3-train").label == "Train"
+    _button(app, "ia3-calibrate").click().run()
+    assert begun == [1]
+
+
+def test_it_is_not_offered_beside_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unended, "unfinished", lambda: [(0.0, object())])
+    offer = _button(opened("ia3"), "ia3-calibrate")
+    assert offer.disabled and "under way" in offer.help
+
+
+def test_what_a_run_took_stands_beside_what_was_said() -> None:
+    assert duration.beside(Kept(60.0, 50.0, said.where(), 48.0)).startswith(
+        "Took 48 s from its start to the last score; 60 s were expected (+25%)."
+    )
+    assert duration.beside(None) == duration.beside(Kept(60.0, 50.0, said.where())) == ""
+
+
+def test_the_list_of_runs_shows_the_error_over_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    from peft_lab.ui.runs import page
+
+    monkeypatch.setattr(page, "summaries", lambda: [_line(10.0), _line(8.0), _line(20.0)])
+    app = opened("runs")
+    told = " ".join(each.value for each in app.markdown)
+    assert "the latest 3 runs on this machine: off by 25% in the median, by 50% at most." in told
