@@ -23,6 +23,7 @@ OPTIMIZER_TITLES: dict[str, str] = {
     "sgd": "SGD",
 }
 OPTIMIZERS: tuple[str, ...] = tuple(OPTIMIZER_TITLES)
+OF_BITSANDBYTES = ("adamw8bit", "paged_adamw8bit", "paged_adamw")
 
 _BLOCK_8BIT = 256  # bitsandbytes/optim/optimizer.py, Optimizer2State.init_state
 _MIN_8BIT = 4096  # min_8bit_size: smaller parameters keep 32-bit moments
@@ -54,7 +55,7 @@ def make(name: str, model: torch.nn.Module, foreach: bool) -> Any:
         return _CountingOnHost(torch.optim.Adafactor(trained))
     if name == "muon":
         return MuonBesideAdamW(trained, outside_layers(model), foreach=foreach)
-    if name in ("adamw8bit", "paged_adamw8bit", "paged_adamw"):
+    if name in OF_BITSANDBYTES:
         return BlockwiseAdam(trained, bits=32 if name == "paged_adamw" else 8, paged=name.startswith("paged"))
     raise BadInput(f"There is no optimizer called '{name}'. Known: {', '.join(OPTIMIZERS)}.", "optimizer")
 

@@ -150,7 +150,8 @@ class Recorder:
 
         Outside the layers (optimizer, clipping, an extra loss over adapters) a result belongs to the layer of what it
         was made from: a moment to its parameter's layer, the i-th of a list of norms to the i-th gradient's. Scalars,
-        and what an optimizer copies over from main memory, go with what came before them. What the loss makes of the last layer's output belongs to none.
+        and what an optimizer copies over from main memory, go with what came before them. What the loss makes of the
+        last layer's output belongs to none.
         """
         for position, tensor in enumerate(tensors_in(result)):
             if self.number(tensor) is not None or self._elsewhere(tensor):

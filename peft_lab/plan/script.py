@@ -13,19 +13,27 @@ from peft_lab.export.method_code import Applied, applied
 from peft_lab.export.snippet import hub_id
 from peft_lab.export.source import constants, printed
 from peft_lab.plan import spread
-from peft_lab.plan.facts import NAME, NEEDED, ROWS, Facts, refusal
+from peft_lab.plan.facts import NAME, NEEDED, ROWS, Facts, more_needed, refusal
 from peft_lab.recipes.job import OBJECTIVES
-from peft_lab.training import batches, chats, chunked, precision, schedule, step
+from peft_lab.training import batches, chats, chunked, precision, schedule, step, together
 
 SEED = 0
 #: As the step is simulated.
 CLIP = 1.0
+_RATE = "lr=RATE, weight_decay=WEIGHT_DECAY"
 _OPTIMIZERS = {
-    "adamw": ("torch.optim.AdamW", "torch"),
-    "adamw8bit": ("bitsandbytes.optim.AdamW8bit", "bitsandbytes"),
-    "paged_adamw8bit": ("bitsandbytes.optim.PagedAdamW8bit", "bitsandbytes"),
-    "paged_adamw": ("bitsandbytes.optim.PagedAdamW", "bitsandbytes"),
-    "sgd": ("torch.optim.SGD", "torch"),
+    "adamw": ("torch.optim.AdamW(masters.parameters, <RATE>)", "torch"),
+    "adamw8bit": ("bitsandbytes.optim.AdamW8bit(masters.parameters, <RATE>)", "bitsandbytes"),
+    "paged_adamw8bit": ("bitsandbytes.optim.PagedAdamW8bit(masters.parameters, <RATE>)", "bitsandbytes"),
+    "paged_adamw": ("bitsandbytes.optim.PagedAdamW(masters.parameters, <RATE>)", "bitsandbytes"),
+    "adafactor": ("torch.optim.Adafactor(masters.parameters, <RATE>)", "torch"),
+    "muon": ("MuonBesideAdamW(masters.parameters, outside_layers(model), <RATE>)", "torch"),
+    "lorafa": (
+        "create_lorafa_optimizer(\n    model, r=model.active_peft_config.r, "
+        "lora_alpha=model.active_peft_config.lora_alpha, <RATE>\n)",
+        "peft.optimizers:create_lorafa_optimizer",
+    ),
+    "sgd": ("torch.optim.SGD(masters.parameters, lr=RATE)", "torch"),
 }
 
 
@@ -48,9 +56,7 @@ def script(facts: Facts) -> str:
 
 def _header(facts: Facts, how: Applied) -> str:
     plan = facts.plan
-    needs = [*NEEDED, *how.libraries]
-    if facts.four_bits or plan.optimizer != "adamw":
-        needs.append("bitsandbytes")
+    needs = [*NEEDED, *how.libraries, *more_needed(facts)]
     ours = " PEFT Lab itself is needed for its method." if how.ours else ""
     columns = (
         "text and label"
@@ -221,17 +227,18 @@ def _together(facts: Facts) -> Section:
 
 def _training(facts: Facts) -> Section:
     optimizer, library = _OPTIMIZERS[facts.plan.optimizer]
-    decay = "" if facts.plan.optimizer == "sgd" else ", weight_decay=WEIGHT_DECAY"
+    optimizer = optimizer.replace("<RATE>", _RATE)
+    own = [together.outside_layers, together.MuonBesideAdamW] if facts.plan.optimizer == "muon" else []
     rate = "1.0" if facts.said("schedule") == "constant" else "rate_at(number, STEPS, WARMUP, SCHEDULE)"
     autocast = facts.plan.remembered == "float32" and not facts.sharded
     mixed = "torch.autocast(DEVICE.partition(':')[0], DTYPE, enabled=DTYPE != torch.float32)"
     functions = printed(
-        precision.InPlace, schedule.rate_at, step.nobody, step.train_step, spread.shares, spread.predicted,
+        *own, precision.InPlace, schedule.rate_at, step.nobody, step.train_step, spread.shares, spread.predicted,
         spread.update_loss, spread.averaged,
     )  # fmt: skip
     tokens = "predicted(parts, WORLD)" if facts.entry.kind == "causal-lm" else "0"
     loop = (
-        _LOOP.replace("<OPTIMIZER>", optimizer).replace("<DECAY>", decay).replace("<RATE>", rate)
+        _LOOP.replace("<OPTIMIZER>", optimizer).replace("<RATE>", rate)
         .replace("<TOKENS>", tokens).replace("<MIXED>", mixed if autocast else "nullcontext()")
     )  # fmt: skip
     prose = (
@@ -249,7 +256,7 @@ STEPS = max(1, math.ceil(EPOCHS * len(encoded) / UPDATE))
 order = plan([len(row) for row in encoded], STEPS, UPDATE, SEED)
 model.train()
 masters = InPlace([parameter for parameter in model.parameters() if parameter.requires_grad])
-optimizer = <OPTIMIZER>(masters.parameters, lr=RATE<DECAY>)
+optimizer = <OPTIMIZER>
 set_seed(SEED + RANK)  # of dropout
 losses = []
 for number, chosen in enumerate(order):

@@ -11,6 +11,7 @@ from typing import Any
 from peft_lab.choose.reading import read_value
 from peft_lab.choose.situation import LINKS, Situation
 from peft_lab.errors import BadInput, UnknownName
+from peft_lab.memory.optimizers import OPTIMIZERS
 from peft_lab.models.catalogue import resolve
 from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS
 
@@ -29,6 +30,7 @@ class Wanted:
         gpu: a name from the list of devices, or a size such as ``24GB``. devices: how many. link: what connects them.
         price: for one GPU and hour, in any currency; ``None`` where it does not matter.
         deadline: hours, or a moment such as ``2026-11-27T08:00``; empty without one.
+        optimizer: of :data:`peft_lab.memory.optimizers.OPTIMIZERS`; empty for AdamW, in 8 bits where it must be.
     """
 
     model: str = "llama-3.1-8b"
@@ -41,6 +43,7 @@ class Wanted:
     link: str = "pcie"
     price: float | None = None
     deadline: str = ""
+    optimizer: str = ""
 
     def hours(self, now: datetime | None = None) -> float | None:
         """Until the deadline; ``None`` without one. Raises BadInput for one that is past, or none that can be read."""
@@ -82,6 +85,8 @@ class Wanted:
             raise BadInput(f"{shape.title} writes no text: choose {', '.join(OF_ENCODERS)}.", "objective")
         if self.link not in LINKS:
             raise UnknownName("link", self.link, LINKS, "link")
+        if self.optimizer and self.optimizer not in OPTIMIZERS:
+            raise UnknownName("optimizer", self.optimizer, OPTIMIZERS, "optimizer")
         if self.price is not None:
             checked_price(self.price)
         if self.row_tokens > self.seq:
@@ -124,6 +129,10 @@ def read_field(name: str, text: str) -> Any:
             ) from None
     if name == "objective" and text not in OBJECTIVES:
         raise UnknownName("objective", text, OBJECTIVES, "objective")
+    if name == "optimizer":
+        if text not in OPTIMIZERS:
+            raise UnknownName("optimizer", text, OPTIMIZERS, "optimizer")
+        return text
     try:
         return read_value(_NAMES.get(name, name), text)
     except BadInput as error:

@@ -25,8 +25,7 @@ def _refuse(name: str, where: str) -> Unsupported:
 _WHOLE = {
     "adafactor": "torch's Adafactor stops at parameters that FSDP2 has split: it squares a norm in place of which each "
     "device has a part.",
-    "muon": "Muon needs whole matrices: with halves of them, which FSDP2 leaves it, two processes did not learn what one "
-    "does.",
+    "muon": "Muon needs whole matrices; with the parts that FSDP2 leaves it, two processes learned otherwise than one.",
     "lorafa": "LoRA-FA's optimizer mixes whole matrices with the parts that FSDP2 leaves it, which torch refuses.",
 }
 
@@ -43,9 +42,9 @@ def why_not(name: str, runs: str) -> str:
     Tried with bitsandbytes 0.50.2: its operations raise for a DTensor ("got mixed torch.Tensor and DTensor", "does not
     have a sharding strategy registered").
     """
-    if runs != "fsdp2":
-        return _BEFORE_DDP if name == "lorafa" else ""
-    if name in _MOMENTS:
+    if runs == "ddp" and name == "lorafa":
+        return _BEFORE_DDP
+    if runs != "fsdp2" or name in _MOMENTS:
         return ""
     theirs = f"{OPTIMIZER_TITLES[name]} is bitsandbytes', whose optimizers do not take parameters that FSDP2 has split."
     return _WHOLE.get(name, theirs)

@@ -11,6 +11,7 @@ import streamlit as st
 from peft_lab.choose.situation import LINKS, MOST, OF_ENCODERS, device_of
 from peft_lab.errors import BadInput
 from peft_lab.memory.devices import devices
+from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.plan.lengths import Lengths, read_lengths
 from peft_lab.plan.wanted import KEYS, TYPICAL, Typical, Wanted, read_field
 from peft_lab.recipes.job import OBJECTIVES
@@ -22,6 +23,7 @@ from peft_lab.ui.foreign import plain
 SCOPE = "plan"
 USUAL = Wanted()
 BUYING = "buying"
+_OPTIMIZERS = {"": "AdamW, in 8 bits where it must be", **OPTIMIZER_TITLES}
 _PURPOSES = {"": "What suits the model", **{name: text.capitalize() for name, text in OBJECTIVES.items()}}
 
 
@@ -102,8 +104,11 @@ def form() -> Wanted:
         help="Hours from now, such as 12, or a moment, such as 2026-11-27T08:00.",
     )  # fmt: skip
     _problem(second[1], "deadline")
+    optimizer = _choice(
+        st, "optimizer", "Optimizer", list(_OPTIMIZERS), start.optimizer, _OPTIMIZERS.__getitem__
+    )
     wanted = Wanted(
-        entry.name, objective, rows, tokens, seq, gpu, count, link, price or None, deadline.strip()
+        entry.name, objective, rows, tokens, seq, gpu, count, link, price or None, deadline.strip(), optimizer
     )  # fmt: skip
     for name, value in asdict(wanted).items():
         state.remember(SCOPE, name, value)
