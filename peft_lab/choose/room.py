@@ -36,8 +36,8 @@ _NO_CHUNKS: Mapping[str, tuple[type[Exception], ...]] = {"whole": (), "chunked":
 class Room:
     """Asks whether steps fit.
 
-    ``ask`` is the simulation, or in tests something that stands for it; ``recall``: what was simulated already.
-    ``optimizer``: the one that is wanted; empty for AdamW, in 8 bits where it must be.
+    ``ask`` is the simulation, or in tests something that stands for it; ``recall``: what was simulated already;
+    ``optimizer``: what is wanted, empty for AdamW, in 8 bits where it must be.
     """
 
     def __init__(
@@ -114,8 +114,7 @@ class Room:
 
     def least(self, method: str, values: Mapping[str, Any] | None = None) -> int:
         """Bytes of the smallest step on one device, what :meth:`smallest` tries last."""
-        values, states = values or self.usual(method), list(self.states(method))
-        needed = []
+        values, states, needed = values or self.usual(method), list(self.states(method)), list[int]()
         for loss in LOSSES:
             run = next((run for run in reversed(states) if run.loss == loss), None)
             if run is not None:
@@ -216,8 +215,6 @@ class Room:
     def full(self) -> str:
         """The tree's question ``full``."""
         return "yes" if self.smallest("full", {}) is not None else "no"
-
-    # -- the ladder ----------------------------------------------------------------------------------------------
 
     def states(self, method: str) -> Iterator[Run]:
         """How weights and moments are kept, what costs least first."""
