@@ -48,7 +48,8 @@ def test_a_step_peaks_where_a_real_one_does(name: str, adapted: bool) -> None:
     peak, updating = _measured(plan, setting)
     found = simulate_blueprint(plan, setting, "small", "any", works=False)
     assert found.unrolled
-    assert (found.peak_bytes + _counters(name, plan), _peaks(found.points)[1] + _counters(name, plan)) == (
+    counters = _counters(name, plan)
+    assert (found.peak_bytes + counters, _peaks(found.points)[1] + counters) == (
         peak,
         updating,
     )
