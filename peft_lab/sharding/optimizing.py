@@ -25,7 +25,7 @@ def _refuse(name: str, where: str) -> Unsupported:
 _WHOLE = {
     "adafactor": "torch's Adafactor stops at parameters that FSDP2 has split: it squares a norm in place of which each "
     "device has a part.",
-    "muon": "Muon needs whole matrices; on the parts of them that FSDP2 leaves it, what it sums in bfloat16 moved losses "
+    "muon": "Muon needs whole matrices; on the parts of them that FSDP2 leaves it, its sums in bfloat16 moved losses "
     "further from one process's than DDP does.",
     "lorafa": "LoRA-FA's optimizer mixes whole matrices with the parts that FSDP2 leaves it, which torch refuses.",
 }
