@@ -132,7 +132,7 @@ def _peak(case: Case) -> int:
     with watch.following(recorder):
         subject = build.make_subject(model, plan, recorder, LAYERS, split)
         del model
-        optimizer = optimizers.make("adamw", subject.parameters, False)
+        optimizer = optimizers.make("adamw", subject.model, False)
         with recording(recorder, watched=watch.watched(recorder)), step.watching(subject, recorder):
             schedule(case.how)(Stage(subject, recorder, optimizer, setting()))
     top = max(timeline(recorder.stop(), SHARDED_PARTS), key=lambda point: point.nbytes)

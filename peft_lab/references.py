@@ -81,6 +81,7 @@ LORA_INIT = "Hayou et al. 2024, The Impact of Initialization on LoRA Finetuning 
 NON_ZERO = "Li et al. 2025, Beyond Zero Initialization, arXiv:2505.23194"
 LORA_GA = "Wang et al. 2024, LoRA-GA, arXiv:2407.05000"
 LORA_XS = "Bałazy et al. 2024, LoRA-XS, arXiv:2405.17604"
+MUON = "Liu et al. 2025, Muon is Scalable for LLM Training, arXiv:2502.16982"
 GALORE = "Zhao et al. 2024, GaLore, arXiv:2403.03507"
 LISA = "Pan et al. 2024, LISA, arXiv:2403.17919"
 DR_LORA = "Deng et al. 2026, DR-LoRA, arXiv:2601.04823"

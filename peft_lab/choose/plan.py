@@ -16,7 +16,7 @@ from peft_lab.choose.step import SPLIT, Step
 from peft_lab.choose.tree import FEW_ROWS
 from peft_lab.methods import get_method
 from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS, Job, job
-from peft_lab.recipes.recipe import LAB, Setting, recipe
+from peft_lab.recipes.recipe import LAB, TOLD, Setting, recipe
 from peft_lab.units import Source
 
 SEEDS = (3, 5)
@@ -83,6 +83,8 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
         found = recipe(replace(found.job, batch=accumulate * at_once))
         said["epochs"], said["steps"] = found["epochs"], found["steps"]
     settings = _settled(situation, advice, step, said, values, accumulate)
+    if room.optimizer:
+        settings |= _with_optimizer(room.optimizer, settings)
     epochs = float(settings["epochs"].value)
     return StepPlan(
         values=values,
@@ -190,6 +192,27 @@ def _settled(
             why = "The method's default." if value == usual[name] else "Chosen for the room there is."
             settled[name] = replace(_own(name, value, why), kind=LAB)
     return {**{name: one for name, one in said.items() if name not in settled}, **settled}
+
+
+#: torch's own rates, where a rate of AdamW's means another thing.
+_TORCHS = {
+    "adafactor": (1e-2, "torch's default. Adafactor multiplies it by each parameter's own size"),
+    "sgd": (1e-3, "torch's default. SGD's updates are as large as its gradients"),
+}
+
+
+def _with_optimizer(name: str, settings: Mapping[str, Setting]) -> dict[str, Setting]:
+    """The optimizer that was asked for, and the rate where the sources' rates are not for it."""
+    found = {"optimizer": replace(_own("optimizer", name, "As you set it."), kind=TOLD)}
+    rate = settings["learning_rate"]
+    if name in _TORCHS:
+        value, why = _TORCHS[name]
+        why += "; the sources' rates are AdamW's, and we know none for this job. Try several."
+        found["learning_rate"] = replace(rate, value=value, band=None, kind=LAB, agreeing=(), why=why)
+    elif name == "muon":
+        scaled = f"AdamW's rate: Muon's updates are scaled to be as large as AdamW's ({src.MUON})."
+        found["learning_rate"] = replace(rate, why=f"{rate.why} {scaled}".strip())
+    return found
 
 
 def _own(name: str, value: Any, why: str) -> Setting:

@@ -36,13 +36,15 @@ _NO_CHUNKS: Mapping[str, tuple[type[Exception], ...]] = {"whole": (), "chunked":
 class Room:
     """Asks whether steps fit.
 
-    ``ask`` is the simulation, or in tests something that stands for it; ``recall``: what was simulated already.
+    ``ask`` is the simulation, or in tests something that stands for it; ``recall``: what was simulated already;
+    ``optimizer``: what is wanted, empty for AdamW, in 8 bits where it must be.
     """
 
     def __init__(
-        self, situation: Situation, ask: Ask, memory: int | None = None, recall: Recall | None = None
-    ) -> None:
-        self._situation, self._ask, self._recall = situation, ask, recall
+        self, situation: Situation, ask: Ask, memory: int | None = None, recall: Recall | None = None,
+        optimizer: str = "",
+    ) -> None:  # fmt: skip
+        self._situation, self._ask, self._recall, self.optimizer = situation, ask, recall, optimizer
         self._needed = ask(situation)
         self.batch, self.devices = situation.batch, situation.devices
         self.memory = situation.hardware.memory if memory is None else memory
@@ -64,11 +66,11 @@ class Room:
 
     def with_memory(self, memory: int) -> Room:
         """The same questions for a device that differs in its memory alone."""
-        return Room(self._situation, self._ask, memory, self._recall)
+        return Room(self._situation, self._ask, memory, self._recall, self.optimizer)
 
     def for_model(self, situation: Situation) -> Room:
         """The same device for a situation with another model, or with other rows."""
-        return Room(situation, self._ask, self.memory, self._recall)
+        return Room(situation, self._ask, self.memory, self._recall, self.optimizer)
 
     def needs(self, method: str, values: Mapping[str, Any], run: Run) -> int:
         """Bytes on one device. A preference is two sequences a row."""
@@ -112,8 +114,7 @@ class Room:
 
     def least(self, method: str, values: Mapping[str, Any] | None = None) -> int:
         """Bytes of the smallest step on one device, what :meth:`smallest` tries last."""
-        values, states = values or self.usual(method), list(self.states(method))
-        needed = []
+        values, states, needed = values or self.usual(method), list(self.states(method)), list[int]()
         for loss in LOSSES:
             run = next((run for run in reversed(states) if run.loss == loss), None)
             if run is not None:
@@ -196,9 +197,7 @@ class Room:
 
         Where 4 bits fit on one device, that is less trouble than to split 16 bits over a slow link.
         """
-        from peft_lab.choose.leaves import ADVICE
-
-        values = ADVICE["lora"].knobs(self._situation.shape)
+        values = self.usual("lora")
         if self.devices == 1:
             if self.smallest("lora", values) is not None:
                 return "sixteen"
@@ -217,13 +216,15 @@ class Room:
         """The tree's question ``full``."""
         return "yes" if self.smallest("full", {}) is not None else "no"
 
-    # -- the ladder ----------------------------------------------------------------------------------------------
-
     def states(self, method: str) -> Iterator[Run]:
         """How weights and moments are kept, what costs least first."""
         entry = resolve(self._situation.model)
         chunks = entry.kind == "causal-lm" and not altered(entry.config.get("text_config") or entry.config)
         losses = LOSSES if chunks else LOSSES[:1]
+        if self.optimizer:
+            widths = ("float32", "bfloat16") if method == "full" else ("bfloat16",)
+            yield from (Run(1, False, self.optimizer, width, loss) for width in widths for loss in losses)
+            return
         if method != "full":
             for loss in losses:
                 yield Run(1, False, loss=loss)
@@ -313,6 +314,6 @@ def splits(method: str, run: Run) -> bool:
     return run.optimizer == "adamw" and (method != "full" or run.dtype == "float32")
 
 
-def room_of(situation: Situation) -> Room:
+def room_of(situation: Situation, optimizer: str = "") -> Room:
     """Rows as long as the situation says, on its device. Each simulation is run once per process."""
-    return Room(situation, simulating, recall=recalling)
+    return Room(situation, simulating, recall=recalling, optimizer=optimizer)

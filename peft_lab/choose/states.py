@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from peft_lab.choose.step import Run
 
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
-ADAPTER = 16  # weight, gradient and two moments in float32, for each number of an adapter
-_MOMENTS = {"adamw8bit": 2}  # bytes for both; else two numbers as wide as the weight
+ADAPTER = 8  # weight and gradient in float32, for each number of an adapter
+#: Numbers as wide as the weight that an optimizer keeps of each on the device, at least; AdamW two.
+_KEPT: Mapping[str, float] = {
+    "paged_adamw": 0, "paged_adamw8bit": 0, "adafactor": 0, "muon": 1, "lorafa": 0, "sgd": 0,
+}  # fmt: skip
 PACKED = 4.127 / 8  # bytes of a weight in NF4 with double quantisation (Dettmers et al. 2023, section 3)
 
 
@@ -30,10 +33,15 @@ def states(shape: ModelShape, method: str, values: Mapping[str, Any], run: Run) 
     """Bytes of weights, gradients and moments."""
     if method == "full":
         each = BYTES[run.dtype]
-        return shape.total * (2 * each + _MOMENTS.get(run.optimizer, 2 * each))
+        return int(shape.total * (2 * each + _moments(run.optimizer, each)))
     spec = get_method(method)
     trained = spec.formula(shape, spec.complete(shape, values)).trainable
-    return weights(shape, method, run) + ADAPTER * trained
+    return int(weights(shape, method, run) + (ADAPTER + _moments(run.optimizer, 4)) * trained)
+
+
+def _moments(optimizer: str, width: int) -> float:
+    """Bytes for each weight of so many bytes: two of 8 bits, or numbers as wide as itself."""
+    return 2 if optimizer == "adamw8bit" else width * _KEPT.get(optimizer, 2)
 
 
 def copies(shape: ModelShape, method: str, dtype: str) -> int:

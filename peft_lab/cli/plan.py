@@ -15,6 +15,7 @@ from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.cli.progress import ProgressBars
 from peft_lab.errors import BadInput
+from peft_lab.memory.optimizers import OPTIMIZERS
 from peft_lab.plan import ranking
 from peft_lab.plan.files import Written, write
 from peft_lab.plan.lengths import read_lengths
@@ -48,6 +49,10 @@ def plan_command(
         str | None,
         typer.Option("--also", help=f"Further methods to rank, with commas: {', '.join(FURTHER)}."),
     ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option("--optimizer", help=f"AdamW if not said; else one of {', '.join(OPTIMIZERS)}."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="A folder for the best plan's files.")] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -55,6 +60,7 @@ def plan_command(
     given = {
         "model": model, "gpu": gpu, "devices": devices, "link": link, "rows": rows, "row_tokens": row_tokens,
         "seq": seq, "objective": objective, "price": price, "deadline": deadline, "also": also,
+        "optimizer": optimizer,
     }  # fmt: skip
     told = {name: text for name, text in given.items() if text is not None}
     if lengths is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.errors import BadInput
+from peft_lab.errors import BadInput, Unsupported
+from peft_lab.training.together import MuonBesideAdamW, outside_layers
 
 if TYPE_CHECKING:
     import torch
@@ -16,9 +17,13 @@ OPTIMIZER_TITLES: dict[str, str] = {
     "adamw8bit": "AdamW, 8-bit",
     "paged_adamw8bit": "AdamW, 8-bit, paged",
     "paged_adamw": "AdamW, paged",
+    "adafactor": "Adafactor",
+    "muon": "Muon, AdamW beside it",
+    "lorafa": "LoRA-FA",
     "sgd": "SGD",
 }
 OPTIMIZERS: tuple[str, ...] = tuple(OPTIMIZER_TITLES)
+OF_BITSANDBYTES = ("adamw8bit", "paged_adamw8bit", "paged_adamw")
 
 _BLOCK_8BIT = 256  # bitsandbytes/optim/optimizer.py, Optimizer2State.init_state
 _MIN_8BIT = 4096  # min_8bit_size: smaller parameters keep 32-bit moments
@@ -26,26 +31,65 @@ _MIN_PAGED = 100_000  # get_state_buffer: smaller states are not paged
 _QMAP = 256  # entries of each of the two dynamic maps, one pair for all parameters
 
 
-def make(name: str, parameters: Sequence[torch.nn.Parameter], foreach: bool) -> Any:
-    """The optimizer over the parameters that need gradients.
+def make(name: str, model: torch.nn.Module, foreach: bool) -> Any:
+    """The optimizer over a model's parameters that need gradients.
 
-    ``foreach``: whether torch's own optimizers work on lists of tensors, which is their default on CUDA and makes
-    temporaries of the size of all moments at once.
+    ``foreach``: whether torch's AdamW and SGD work on lists of tensors, which is their default on CUDA and makes
+    temporaries of the size of all moments at once. Adafactor and Muon take one parameter after the other there too.
 
-    Raises BadInput for an unknown name.
+    Raises:
+        BadInput: an unknown name. Unsupported: LoRA-FA's on a model without LoRA's pairs.
     """
     import torch
 
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if name == "lorafa":
+        return _lora_fa(model)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
         return Nothing()
     if name == "adamw":
         return torch.optim.AdamW(trained, foreach=foreach)
     if name == "sgd":
         return torch.optim.SGD(trained, lr=1e-3, foreach=foreach)
-    if name in ("adamw8bit", "paged_adamw8bit", "paged_adamw"):
+    if name == "adafactor":
+        return _CountingOnHost(torch.optim.Adafactor(trained))
+    if name == "muon":
+        return MuonBesideAdamW(trained, outside_layers(model), foreach=foreach)
+    if name in OF_BITSANDBYTES:
         return BlockwiseAdam(trained, bits=32 if name == "paged_adamw" else 8, paged=name.startswith("paged"))
     raise BadInput(f"There is no optimizer called '{name}'. Known: {', '.join(OPTIMIZERS)}.", "optimizer")
+
+
+def _lora_fa(model: Any) -> Any:
+    """PEFT's, which freezes every A and turns B's gradient by a pseudo-inverse of A's products."""
+    config = getattr(model, "active_peft_config", None)
+    kind = getattr(config, "peft_type", None)
+    if config is None or str(getattr(kind, "value", kind)) != "LORA":
+        raise Unsupported(
+            "LoRA-FA's optimizer trains LoRA's pairs alone, which this method has none of.", "optimizer"
+        )
+    from peft.optimizers import create_lorafa_optimizer
+
+    return _CountingOnHost(create_lorafa_optimizer(model, r=config.r, lora_alpha=config.lora_alpha, lr=1e-3))
+
+
+class _CountingOnHost:
+    """An optimizer of torch's kind that makes what it counts with (a step's number) in main memory, as it does beside
+    parameters on a device: what is made without saying where is on the simulated device otherwise."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self._optimizer = optimizer
+
+    def zero_grad(self) -> None:
+        """Lets all gradients go."""
+        self._optimizer.zero_grad()
+
+    def step(self) -> None:
+        """An update."""
+        import torch
+
+        with torch.device("cpu"):
+            self._optimizer.step()
 
 
 class Nothing:

@@ -69,10 +69,12 @@ def published(
     adapter_config: Mapping[str, Any] | None,
     batch: int = SETTING.batch,
     generate: tuple[int, int] | None = None,
+    optimizer: str = SETTING.optimizer,
 ) -> Simulation:
     """Simulate one row of the comparison: an adapter config (None: full fine-tuning) under its protocol.
 
     ``generate``: rows and new tokens of the answers generated after the steps (the comparison's were 50 and 300).
+    ``optimizer``: AdamW in all rows but one.
 
     Raises:
         BadInput, SimulationError: as :func:`simulate.simulate_config`.
@@ -81,5 +83,5 @@ def published(
     check(entry)
     if adapter_config is not None and adapter_configs.task_of(entry, adapter_config) == "SEQ_CLS":
         raise BadInput(f"{_DECODERS} this config is for classification.", "protocol")
-    setting = replace(SETTING, batch=batch, generate=generate)
+    setting = replace(SETTING, batch=batch, generate=generate, optimizer=optimizer)
     return simulate.simulate_config(ConfigRequest(model, adapter_config, setting), training)

@@ -85,9 +85,9 @@ class Devices:
         """Puts the model, whose repeated layers are told, on them; returns what is stepped."""
         return model
 
-    def optimizer(self, name: str, parameters: Sequence[torch.nn.Parameter], foreach: bool) -> Any:
+    def optimizer(self, name: str, model: torch.nn.Module, foreach: bool) -> Any:
         """As :func:`optimizers.make` does."""
-        return optimizers.make(name, parameters, foreach)
+        return optimizers.make(name, model, foreach)
 
 
 #: What is run: a list of phases on a stage.
@@ -231,7 +231,7 @@ def _run_at(
             fake_device(setting.device, packed, recorder, devices.watched) as begin,
         ):
             subject = make_subject(model, blueprint, recorder, depth, devices.split)
-            optimizer = devices.optimizer(setting.optimizer, subject.parameters, foreach)
+            optimizer = devices.optimizer(setting.optimizer, subject.model, foreach)
             stage = Stage(subject, recorder, optimizer, setting)
             with begin(), step.watching(subject, recorder), chunks.visible(setting.device):
                 schedule(stage)

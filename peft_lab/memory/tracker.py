@@ -102,7 +102,7 @@ class Recorder:
         ``tensor`` of any shape.
         """
         tensor = own_part(tensor)
-        if self._host is not None and tensor.device.type == self._host:
+        if self._elsewhere(tensor):
             return -1
         storage = tensor.untyped_storage()
         key = storage._cdata
@@ -118,6 +118,10 @@ class Recorder:
         self._watch[key] = weakref.ref(storage, partial(self._gone, key))
         return index
 
+    def _elsewhere(self, tensor: torch.Tensor) -> bool:
+        """Whether it lies in main memory."""
+        return self._host is not None and own_part(tensor).device.type == self._host
+
     def _gone(self, key: int, _: Any) -> None:
         del self._watch[key]
         if key in self._known:
@@ -132,7 +136,7 @@ class Recorder:
     def refilled(self, tensor: torch.Tensor, part: str, module: str) -> None:
         """A storage that was emptied has its memory again. ``tensor`` of any shape."""
         storage = tensor.untyped_storage()
-        if self._host is None or tensor.device.type != self._host:
+        if not self._elsewhere(tensor):
             index = self._birth(storage.nbytes(), part, self._layer)
             self.trace.storages[index].module = module
             self._known[storage._cdata] = index
@@ -145,11 +149,12 @@ class Recorder:
         """Note what an operation returned.
 
         Outside the layers (optimizer, clipping, an extra loss over adapters) a result belongs to the layer of what it
-        was made from: a moment to its parameter's layer, the i-th of a list of norms to the i-th gradient's. Scalars
-        go with what came before them. What the loss makes of the last layer's output belongs to none.
+        was made from: a moment to its parameter's layer, the i-th of a list of norms to the i-th gradient's. Scalars,
+        and what an optimizer copies over from main memory, go with what came before them. What the loss makes of the
+        last layer's output belongs to none.
         """
         for position, tensor in enumerate(tensors_in(result)):
-            if self.number(tensor) is not None:
+            if self.number(tensor) is not None or self._elsewhere(tensor):
                 continue
             if self._layer is not None:
                 self.see(tensor)
@@ -166,7 +171,8 @@ class Recorder:
         if isinstance(source, (list, tuple)):
             source = None if joins or position >= len(source) else source[position]
         layer = self.layer_of(source)
-        if layer is None and not joins and tensor.numel() == 1:
+        sent = self._phase == "optimizer" and hasattr(source, "device") and self.number(source) is None
+        if layer is None and not joins and (tensor.numel() == 1 or sent):
             layer = self._last_layer
         self._last_layer = layer
         return None if layer in self.edges and self._phase != "optimizer" else layer

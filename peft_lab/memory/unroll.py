@@ -115,7 +115,12 @@ def _runs(trace: Trace) -> list[_Run]:
             runs.append(_Run(layer, []))
         runs[-1].events.append((event, phase))
 
-    def flush() -> None:
+    def flush(to: int | None = None) -> None:
+        # What an optimizer made for one parameter may end when it makes the same for the next one, which may be the
+        # first of the next layer: it ends there.
+        ends = {layer for layer, _, phase in freed if phase == "optimizer"}
+        if to is not None and runs and runs[-1].layer == to and ends and ends <= {to - 1, to}:
+            freed[:] = [(to, event, phase) for _, event, phase in freed]
         # Nothing happens between them, so their order has no meaning; a graph that falls apart mixes its layers.
         for layer, event, phase in sorted(freed, key=lambda item: -item[0]):
             add(layer, event, phase)
@@ -139,7 +144,7 @@ def _runs(trace: Trace) -> list[_Run]:
                 continue
             else:
                 left = None
-        flush()
+        flush(layer if event >= 0 else None)
         add(layer, event, phase)
     flush()
     return runs

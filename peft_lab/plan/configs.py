@@ -12,7 +12,8 @@ import yaml
 
 from peft_lab.export.snippet import hub_id
 from peft_lab.memory.devices import devices
-from peft_lab.plan.facts import NAME, NEEDED, ROWS, Facts
+from peft_lab.memory.optimizers import OPTIMIZER_TITLES
+from peft_lab.plan.facts import NAME, NEEDED, ROWS, Facts, more_needed
 from peft_lab.recipes.sizes import ALL_LINEAR
 
 #: Versions whose sources the keys were read in.
@@ -69,7 +70,7 @@ def skypilot(facts: Facts, gpu: str) -> str:
         _SKY.get(gpu)
         or f"{round(devices()[gpu].total / 2**30) if gpu in devices() else gpu.removesuffix('GB')}GB+"
     )
-    packages = " ".join((*NEEDED, "peft") + (("bitsandbytes",) if facts.four_bits else ()))
+    packages = " ".join((*NEEDED, "peft", *more_needed(facts)))
     content = {
         "name": "peft-plan",
         "workdir": ".",
@@ -95,6 +96,11 @@ def axolotl_refusal(facts: Facts) -> str:
         return "Axolotl and LLaMA-Factory train decoders with LoRA, QLoRA or in full."
     if facts.objective in ("rl", "embedding"):
         return "Rewards and embeddings take settings that a plan does not have."
+    if facts.plan.optimizer not in _OPTIMIZERS:
+        title = OPTIMIZER_TITLES[facts.plan.optimizer].partition(",")[0]
+        return (
+            f"What Axolotl and LLaMA-Factory call {title} is not what the plan simulates, or they have none."
+        )
     return ""
 
 

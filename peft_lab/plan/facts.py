@@ -8,10 +8,12 @@ from typing import Any
 
 from peft_lab.choose.plan import StepPlan
 from peft_lab.export.calls import TASK_TYPES, PeftCall, peft_call
+from peft_lab.memory.optimizers import OF_BITSANDBYTES
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.models.catalogue import ModelEntry
 from peft_lab.recipes.job import ANSWERS, OBJECTIVES
+from peft_lab.sharding import optimizing
 
 NAME = "train.py"
 ROWS = "rows.jsonl"
@@ -66,6 +68,13 @@ def gather(entry: ModelEntry, method: str, plan: StepPlan, objective: str) -> Fa
     return Facts(entry, spec, plan, objective, call)
 
 
+def more_needed(facts: Facts) -> tuple[str, ...]:
+    """What pip installs for this plan beside :data:`NEEDED`."""
+    theirs = facts.four_bits or facts.plan.optimizer in OF_BITSANDBYTES
+    muon = ("'torch>=2.9'",) if facts.plan.optimizer == "muon" else ()
+    return (*(("bitsandbytes",) if theirs else ()), *muon)
+
+
 def refusal(facts: Facts) -> str:
     """Why no script does this plan; empty where one does."""
     plan = facts.plan
@@ -79,6 +88,5 @@ def refusal(facts: Facts) -> str:
         )
     if facts.sharded and facts.call is None and facts.method.slug != "full":
         return f"{facts.method.title} is not in PEFT, and its own parts are not split by layers."
-    if facts.sharded and plan.optimizer != "adamw":
-        return "bitsandbytes' optimizers do not work on parameters that FSDP2 has split."
-    return ""
+    runs = "fsdp2" if facts.sharded else plan.sharding
+    return optimizing.why_not(plan.optimizer, runs)

@@ -6,32 +6,41 @@ from peft_lab.export.layout import Section
 from peft_lab.export.source import printed
 from peft_lab.plan import keeping, spread
 from peft_lab.plan.facts import Facts
-from peft_lab.training import precision, schedule, step
+from peft_lab.training import precision, schedule, step, together
 
+_RATE = "lr=RATE, weight_decay=WEIGHT_DECAY"
 _OPTIMIZERS = {
-    "adamw": ("torch.optim.AdamW", "torch"),
-    "adamw8bit": ("bitsandbytes.optim.AdamW8bit", "bitsandbytes"),
-    "paged_adamw8bit": ("bitsandbytes.optim.PagedAdamW8bit", "bitsandbytes"),
-    "paged_adamw": ("bitsandbytes.optim.PagedAdamW", "bitsandbytes"),
-    "sgd": ("torch.optim.SGD", "torch"),
+    "adamw": ("torch.optim.AdamW(masters.parameters, <RATE>)", "torch"),
+    "adamw8bit": ("bitsandbytes.optim.AdamW8bit(masters.parameters, <RATE>)", "bitsandbytes"),
+    "paged_adamw8bit": ("bitsandbytes.optim.PagedAdamW8bit(masters.parameters, <RATE>)", "bitsandbytes"),
+    "paged_adamw": ("bitsandbytes.optim.PagedAdamW(masters.parameters, <RATE>)", "bitsandbytes"),
+    "adafactor": ("torch.optim.Adafactor(masters.parameters, <RATE>)", "torch"),
+    "muon": ("MuonBesideAdamW(masters.parameters, outside_layers(model), <RATE>)", "torch"),
+    "lorafa": (
+        "create_lorafa_optimizer(\n    model, r=model.active_peft_config.r, "
+        "lora_alpha=model.active_peft_config.lora_alpha, <RATE>\n)",
+        "peft.optimizers:create_lorafa_optimizer",
+    ),
+    "sgd": ("torch.optim.SGD(masters.parameters, lr=RATE)", "torch"),
 }
 
 
 def section(facts: Facts) -> Section:
     """What the script does between loading and saving."""
     optimizer, library = _OPTIMIZERS[facts.plan.optimizer]
-    decay = "" if facts.plan.optimizer == "sgd" else ", weight_decay=WEIGHT_DECAY"
+    optimizer = optimizer.replace("<RATE>", _RATE)
+    own = [together.outside_layers, together.MuonBesideAdamW] if facts.plan.optimizer == "muon" else []
     rate = "1.0" if facts.said("schedule") == "constant" else "rate_at(number, STEPS, WARMUP, SCHEDULE)"
     autocast = facts.plan.remembered == "float32" and not facts.sharded
     mixed = "torch.autocast(DEVICE.partition(':')[0], DTYPE, enabled=DTYPE != torch.float32)"
     functions = printed(
-        precision.InPlace, schedule.rate_at, step.nobody, step.train_step, spread.shares, spread.predicted,
+        *own, precision.InPlace, schedule.rate_at, step.nobody, step.train_step, spread.shares, spread.predicted,
         spread.update_loss, spread.averaged, keeping.held_out, keeping.held_loss, keeping.counted, keeping.kept_state,
         keeping.put_back, keeping.keep, keeping.kept,
     )  # fmt: skip
     tokens = "predicted(parts, WORLD)" if facts.entry.kind == "causal-lm" else "0"
     loop = (
-        _LOOP.replace("<OPTIMIZER>", optimizer).replace("<DECAY>", decay).replace("<RATE>", rate)
+        _LOOP.replace("<OPTIMIZER>", optimizer).replace("<RATE>", rate)
         .replace("<TOKENS>", tokens).replace("<MIXED>", mixed if autocast else "nullcontext()")
         .replace("<FIRST>", "1" if facts.entry.kind == "causal-lm" else "0")
         .replace("<SHARDED>", "WORLD > 1" if facts.sharded else "False")
@@ -54,7 +63,7 @@ EVERY = max(1, STEPS // PARTS)  # updates between two looks at the held-out rows
 order = plan([len(row) for row in learned], STEPS, UPDATE, SEED)
 model.train()
 masters = InPlace([parameter for parameter in model.parameters() if parameter.requires_grad])
-optimizer = <OPTIMIZER>(masters.parameters, lr=RATE<DECAY>)
+optimizer = <OPTIMIZER>
 set_seed(SEED + RANK)  # of dropout
 losses = []
 

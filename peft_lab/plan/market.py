@@ -40,13 +40,13 @@ def need(fields: Mapping[str, Any], method: str, cards: int) -> Need:
     """
     wanted = replace(Wanted(**fields), devices=cards).check()
     situation = wanted.situation()
-    room = room_of(situation)
+    room = room_of(situation, wanted.optimizer)
     spec = get_method(method)
     values = spec.require(situation.shape, advice_for(situation, room, method).knobs(situation.shape))
     if cards == 1:
         taken = room.least(method, values)
     else:
-        run = replace(steps.how_run(method, 1, True), sharding=SPLIT)
+        run = replace(steps.how_run(method, 1, True, optimizer=wanted.optimizer), sharding=SPLIT)
         taken = room.needs(method, values, run)
     smallest = _smallest(taken, cards)
     return Need(method, cards, taken, smallest.title if smallest else "")

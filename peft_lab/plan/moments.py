@@ -61,10 +61,11 @@ def moments(fields: Mapping[str, Any], method: str, kind: str) -> Drawn:
     wanted = Wanted(**fields)
     wanted = replace(wanted, devices=max(2, wanted.devices)).check()
     situation = wanted.situation()
-    advice = advice_for(situation, room_of(situation), method)
+    advice = advice_for(situation, room_of(situation, wanted.optimizer), method)
     spec = get_method(method)
     values = spec.require(situation.shape, advice.knobs(situation.shape))
-    asked = StepRequest(wanted.model, method, values, Setting(1, wanted.seq), "bfloat16", False)
+    setting = Setting(1, wanted.seq, optimizer=wanted.optimizer or "adamw")
+    asked = StepRequest(wanted.model, method, values, setting, "bfloat16", False)
     result = simulate_sharded(asked.on(situation.hardware), Sharding(kind, wanted.devices))
     return Drawn(kind, method, wanted.devices, tuple(_moment(result, phase) for phase in PHASES))
 

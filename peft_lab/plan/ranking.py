@@ -165,7 +165,7 @@ def evaluate(fields: Mapping[str, Any], asked: Mapping[str, Any]) -> Planned:
     """
     wanted, candidate = Wanted(**fields).check(), Candidate(**asked)
     situation = wanted.situation()
-    room = room_of(situation)
+    room = room_of(situation, wanted.optimizer)
     try:
         return _planned(wanted, candidate, situation, room)
     except PeftLabError as error:
@@ -271,7 +271,7 @@ def nearest(wanted: Wanted, ask: Callable[[Wanted, Candidate], Planned]) -> str:
             return f"{start} The nearest that works: QLoRA split over {devices} of these cards with FSDP2."
     from peft_lab.choose.words import nearest as other
 
-    ways = other(situation, room_of(situation))
+    ways = other(situation, room_of(situation, wanted.optimizer))
     said = "; ".join(ways.values())
     return f"{start} The nearest that works: {said}." if said else f"{start} Nothing that we know works."
 

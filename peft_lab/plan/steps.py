@@ -21,6 +21,7 @@ from peft_lab.memory.request import StepRequest
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import simulate
 from peft_lab.memory.work import Work
+from peft_lab.sharding import optimizing
 from peft_lab.sharding.result import ShardedResult
 from peft_lab.timing import estimate
 from peft_lab.timing.estimate import Seconds
@@ -29,9 +30,10 @@ from peft_lab.timing.estimate import Seconds
 _MASTERS = {"full": "float32"}
 
 
-def how_run(method: str, rows: int, checkpointing: bool, loss: str = "whole") -> Run:
-    """One device's step as it is split: with AdamW, as bitsandbytes' optimizers do not work on split parameters."""
-    return Run(rows, checkpointing, "adamw", _MASTERS.get(method, "bfloat16"), loss)
+def how_run(method: str, rows: int, checkpointing: bool, loss: str = "whole", optimizer: str = "") -> Run:
+    """One device's step as it is split: if nothing else is wanted with AdamW, as bitsandbytes' optimizers do not work
+    on split parameters."""
+    return Run(rows, checkpointing, optimizer or "adamw", _MASTERS.get(method, "bfloat16"), loss)
 
 
 def split_step(
@@ -61,11 +63,13 @@ def fitting(
     each = ceil(room.batch / room.devices)
     if not sharding.startswith(SPLIT):
         return _whole(room, situation, method, values, sharding, checkpointing, each)
+    if reason := optimizing.why_not(room.optimizer or "adamw", SPLIT):
+        raise Unsupported(reason, "optimizer")
     limit = room.usable_split
     least = 0
     logits = int(MARGIN * LOGIT_BYTES * situation.pairs * situation.seq * situation.shape.vocab)
     for loss in dict.fromkeys(run.loss for run in room.states(method)):
-        run = replace(how_run(method, 1, checkpointing, loss), sharding=sharding)
+        run = replace(how_run(method, 1, checkpointing, loss, room.optimizer), sharding=sharding)
 
         def needs(rows: int, run: Run = run) -> int:
             return room.needs(method, values, replace(run, batch=rows))
@@ -100,6 +104,8 @@ def _whole(
 ) -> tuple[Step | None, int]:
     """With all of the model on each device, in the cheapest of the states that fit, as the room has them."""
     least = 0
+    if reason := optimizing.why_not(room.optimizer, sharding):
+        raise Unsupported(reason, "optimizer")
     for run in room.states(method):
         buckets = states.buckets(situation.shape, method, values, run.dtype) if room.devices > 1 else 0
         weights = states.weights(situation.shape, method, run)
@@ -193,7 +199,11 @@ def pace(
     each, once, own = 0.0, 0.0, 1.0
     if step.split:
         one = split_step(
-            situation, method, values, how_run(method, 1, step.checkpointing, step.loss), step.sharding
+            situation,
+            method,
+            values,
+            how_run(method, 1, step.checkpointing, step.loss, step.optimizer),
+            step.sharding,
         )
         each, own = one.sent_bytes, 1 / situation.devices  # each runs the optimizer on its own part
     elif situation.devices > 1:

@@ -11,6 +11,7 @@ from typing import Any
 from peft_lab.choose.reading import read_value
 from peft_lab.choose.situation import LINKS, Situation
 from peft_lab.errors import BadInput, UnknownName
+from peft_lab.memory.optimizers import OPTIMIZERS
 from peft_lab.models.catalogue import resolve
 from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS
 
@@ -32,6 +33,7 @@ class Wanted:
         price: for one GPU and hour, in any currency; ``None`` where it does not matter.
         deadline: hours, or a moment such as ``2026-11-27T08:00``; empty without one.
         also: methods that are ranked beside the usual ones, of :data:`FURTHER`, with commas between.
+        optimizer: of :data:`peft_lab.memory.optimizers.OPTIMIZERS`; empty for AdamW, in 8 bits where it must be.
     """
 
     model: str = "llama-3.1-8b"
@@ -45,6 +47,7 @@ class Wanted:
     price: float | None = None
     deadline: str = ""
     also: str = ""
+    optimizer: str = ""
 
     @property
     def further(self) -> tuple[str, ...]:
@@ -94,6 +97,8 @@ class Wanted:
         for name in self.further:
             if name not in FURTHER:
                 raise UnknownName("method to rank beside the usual ones", name, FURTHER, "also")
+        if self.optimizer and self.optimizer not in OPTIMIZERS:
+            raise UnknownName("optimizer", self.optimizer, OPTIMIZERS, "optimizer")
         if self.price is not None:
             checked_price(self.price)
         if self.row_tokens > self.seq:
@@ -138,6 +143,10 @@ def read_field(name: str, text: str) -> Any:
             ) from None
     if name == "objective" and text not in OBJECTIVES:
         raise UnknownName("objective", text, OBJECTIVES, "objective")
+    if name == "optimizer":
+        if text not in OPTIMIZERS:
+            raise UnknownName("optimizer", text, OPTIMIZERS, "optimizer")
+        return text
     try:
         return read_value(_NAMES.get(name, name), text)
     except BadInput as error:

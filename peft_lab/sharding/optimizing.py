@@ -21,17 +21,40 @@ def _refuse(name: str, where: str) -> Unsupported:
     return Unsupported(f"{OPTIMIZER_TITLES[name]} is not simulated {where}: {known} are.", "optimizer")
 
 
-def check(name: str) -> None:
-    """Raises Unsupported for an optimizer that does not work on what FSDP2 splits.
+#: Why an optimizer of torch's or PEFT's does not work on what FSDP2 splits. Tried on two processes with torch 2.13.
+_WHOLE = {
+    "adafactor": "torch's Adafactor stops at parameters that FSDP2 has split: it squares a norm in place of which each "
+    "device has a part.",
+    "muon": "Muon needs whole matrices; on the parts of them that FSDP2 leaves it, its sums in bfloat16 moved losses "
+    "further from one process's than DDP does.",
+    "lorafa": "LoRA-FA's optimizer mixes whole matrices with the parts that FSDP2 leaves it, which torch refuses.",
+}
+
+
+#: Nor with DDP: it counts on a gradient of every parameter that needed one when it was made.
+_BEFORE_DDP = (
+    "PEFT's LoRA-FA optimizer freezes every A when it is made, whose gradients DDP waits for by then."
+)
+
+
+def why_not(name: str, runs: str) -> str:
+    """Why an optimizer does not work where a step ``runs`` as ``fsdp2`` or ``ddp``; empty where it does.
 
     Tried with bitsandbytes 0.50.2: its operations raise for a DTensor ("got mixed torch.Tensor and DTensor", "does not
     have a sharding strategy registered").
     """
-    if name not in _MOMENTS:
-        raise Unsupported(
-            f"{OPTIMIZER_TITLES[name]} is bitsandbytes', whose optimizers do not take parameters that FSDP2 has split.",
-            "optimizer",
-        )
+    if runs == "ddp" and name == "lorafa":
+        return _BEFORE_DDP
+    if runs != "fsdp2" or name in _MOMENTS:
+        return ""
+    theirs = f"{OPTIMIZER_TITLES[name]} is bitsandbytes', whose optimizers do not take parameters that FSDP2 has split."
+    return _WHOLE.get(name, theirs)
+
+
+def check(name: str, runs: str) -> None:
+    """Raises Unsupported for an optimizer that does not work where a step runs so, with the reason."""
+    if reason := why_not(name, runs):
+        raise Unsupported(reason, "optimizer")
 
 
 class Hosted:

@@ -54,14 +54,13 @@ class _Several(Devices):
             self._named = stack
             yield
 
-    def optimizer(self, name: str, parameters: Sequence[torch.nn.Parameter], foreach: bool) -> Any:
+    def optimizer(self, name: str, model: torch.nn.Module, foreach: bool) -> Any:
         if self.how.offload:
-            return optimizing.Hosted(name, parameters)
+            return optimizing.Hosted(name, list(model.parameters()))
         if self.how.kind == "zero1":
-            return optimizing.divided(name, parameters, foreach)
-        if self.how.runs == "fsdp2":
-            optimizing.check(name)
-        return super().optimizer(name, parameters, foreach)
+            return optimizing.divided(name, list(model.parameters()), foreach)
+        optimizing.check(name, self.how.runs)
+        return super().optimizer(name, model, foreach)
 
     def split(self, model: torch.nn.Module, layers: Sequence[torch.nn.Module]) -> torch.nn.Module:
         recorder = self._recorder

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
+import torch
 
 from peft_lab.errors import BadInput, SimulationError, Unsupported
-from peft_lab.memory import protocol, running, simulate
+from peft_lab.memory import account, optimizers, protocol, running, simulate
 from peft_lab.memory.build import Quantise
 from peft_lab.memory.request import ConfigRequest, StepRequest
 from peft_lab.memory.setting import Setting, torch_dtype
 from peft_lab.memory.simulate import simulate_blueprint
 from peft_lab.models.catalogue import get_model
+from peft_lab.training import together
 from tests.memory import small
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -93,6 +96,70 @@ def test_optimizers_in_their_order() -> None:
     assert states["adamw"] > states["adamw8bit"] > states["sgd"] == 0
     paged = _run("llama", None, Setting(1, 4, optimizer="paged_adamw"), layers=4)
     assert paged.host_bytes == 0  # nothing here is large enough to be paged
+
+
+def _states(optimizer: Any) -> list[int]:
+    """Bytes of what an optimizer that really ran keeps for every parameter, without its counts of steps."""
+    tensors = [
+        value
+        for state in optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, torch.Tensor)
+    ]
+    return sorted(tensor.numel() * tensor.element_size() for tensor in tensors if tensor.dim())
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "muon", "lorafa", "sgd"])
+@pytest.mark.parametrize("adapted", [False, True])
+@pytest.mark.parametrize("layers", [2, 7])
+def test_states_are_those_of_the_optimizer_that_really_ran(name: str, adapted: bool, layers: int) -> None:
+    if name == "lorafa" and not adapted:
+        with pytest.raises(Unsupported, match="LoRA's pairs"):
+            _run("llama", None, Setting(2, 8, optimizer=name))
+        return
+    blueprint = small.blueprint("llama", layers, small.adapter("LORA", r=4) if adapted else None)
+    trace, _, unrolled = running.run(blueprint, Setting(2, 8, optimizer=name))
+    assert unrolled == (layers > 5)
+    alive: set[int] = set()
+    for event in trace.events:
+        (alive.add if event >= 0 else alive.discard)(event if event >= 0 else ~event)
+    parts = account.parts_of(trace)
+    simulated = sorted(trace.storages[i].nbytes for i in alive if parts[i] == "optimizer")
+    model: Any = blueprint.build().to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            torch.nn.init.normal_(tensor, std=0.02)
+    real = optimizers.make(name, model, foreach=False)
+    ids = torch.zeros(2, 8, dtype=torch.long)
+    for _ in range(2):
+        real.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        real.step()
+    inner = getattr(real, "parts", None) or [getattr(real, "_optimizer", real)]
+    assert simulated == sorted(size for each in inner for size in _states(each))
+    assert bool(simulated) == (name != "sgd")
+
+
+def test_an_update_of_both_kinds_is_that_of_each() -> None:
+    """Matrices of layers by Muon at AdamW's rate, embeddings, the head and vectors by AdamW."""
+    torch.manual_seed(0)
+    model: Any = type(small.blueprint("llama", 1, None).build())(small.config("llama", 1))
+    twin = copy.deepcopy(model)
+    both = together.MuonBesideAdamW(list(model.parameters()), together.outside_layers(model), 1e-2, 0.1)
+    names = dict(twin.named_parameters())
+    matrices = [name for name in names if "proj" in name]
+    muon = torch.optim.Muon(
+        [names[name] for name in matrices], 1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"
+    )
+    rest = torch.optim.AdamW([p for name, p in names.items() if name not in matrices], 1e-2, weight_decay=0.1)
+    assert len(matrices) == 7 and len(names) == 12
+    ids = torch.arange(16).reshape(2, 8)
+    for each, updates in ((model, [both]), (twin, [muon, rest])):
+        each(input_ids=ids, labels=ids).loss.backward()
+        for update in updates:
+            update.step()
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, names[name]), name
 
 
 def test_a_mask_costs_repeated_keys() -> None:

@@ -54,7 +54,7 @@ def _figures(blueprint: Any, setting: Setting) -> tuple[bool, int, int, dict[str
     seq=st.integers(3, 70),
     checkpointing=st.booleans(),
     padded=st.booleans(),
-    optimizer=st.sampled_from(["adamw", "sgd", "adamw8bit"]),
+    optimizer=st.sampled_from(["adamw", "sgd", "adamw8bit", "adafactor", "muon"]),
 )
 def test_unrolled_equals_run(
     kind: str, name: str, layers: int, batch: int, seq: int, checkpointing: bool, padded: bool, optimizer: str

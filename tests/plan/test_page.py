@@ -75,6 +75,19 @@ def test_what_is_wrong_is_said_where_it_is() -> None:
         assert any(message in line for line in lines), message
 
 
+def test_an_optimizer_is_chosen_and_says_where_it_does_not_work() -> None:
+    app = opened(**SMALL | {"optimizer": "muon", "devices": "2"})
+    (box,) = [one for one in app.selectbox if one.label == "Optimizer"]
+    assert box.value == "muon" and app.query_params["optimizer"] == "muon"
+    app = settled(app, "Muon needs whole matrices")
+    app = settled(app, "#### Files that carry it out")
+    assert any("MuonBesideAdamW(masters.parameters" in code.value for code in app.code)
+    assert any(
+        "Tensor parallelism and activations in main memory are not" in one.value for one in app.caption
+    )
+    assert any("no optimizer called 'lion'" in line for line in told(opened(optimizer="lion")).split("\n"))
+
+
 def test_a_contradiction_is_one_sentence_and_nothing_is_simulated() -> None:
     app = opened(model="bert-base", gpu="t4", seq="600", row_tokens="100")
     assert "512 positions" in told(app) and "Plans that fit" not in told(app)

@@ -14,6 +14,7 @@ import pytest
 
 from peft_lab.choose.plan import StepPlan
 from peft_lab.errors import Unsupported
+from peft_lab.memory.optimizers import OPTIMIZERS
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import resolve
 from peft_lab.plan import configs, script
@@ -24,6 +25,8 @@ from peft_lab.recipes.recipe import Setting
 STEP = re.compile(r"step +\d+ of \d+ +loss ([\d.]+)")
 #: How far float32 sums in another order may move a loss.
 CLOSE = 2e-5
+#: Muon turns each update in bfloat16, which makes more of a difference in the last digits of a gradient.
+MUON_CLOSE = 2e-3
 
 
 def setting(name: str, value: Any) -> Setting:
@@ -64,13 +67,16 @@ def run(text: str, folder: Path, rows: Path, ranks: int) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "sharding", "checkpointing", "loss"),
+    ("method", "sharding", "checkpointing", "loss", "optimizer"),
     [
-        ("lora", "fsdp2", False, "whole"),
-        ("full", "fsdp2", True, "whole"),
-        ("qlora", "ddp", True, "chunked"),
-        ("qlora", "fsdp2", False, "whole"),
-        ("lora", "fsdp2", True, "chunked"),
+        ("lora", "fsdp2", False, "whole", "adamw"),
+        ("full", "fsdp2", True, "whole", "adamw"),
+        ("qlora", "ddp", True, "chunked", "adamw"),
+        ("qlora", "fsdp2", False, "whole", "adamw"),
+        ("lora", "fsdp2", True, "chunked", "adamw"),
+        ("full", "fsdp2", False, "whole", "sgd"),
+        ("full", "ddp", False, "whole", "adafactor"),
+        ("full", "ddp", False, "whole", "muon"),
     ],
 )
 def test_two_processes_learn_what_one_does(
@@ -78,15 +84,17 @@ def test_two_processes_learn_what_one_does(
     sharding: str,
     checkpointing: bool,
     loss: str,
+    optimizer: str,
     tiny: dict[str, str],
     rows_file: Path,
     tmp_path: Path,
 ) -> None:
-    text = script.script(planned(method, sharding, tiny["causal-lm"], checkpointing=checkpointing, loss=loss))
+    how = {"checkpointing": checkpointing, "loss": loss, "optimizer": optimizer}
+    text = script.script(planned(method, sharding, tiny["causal-lm"], **how))
     assert ("\nwithout_logits(model)\n" in text) == (loss == "chunked")
     alone, shared = run(text, tmp_path, rows_file, 1), run(text, tmp_path, rows_file, 2)
     assert len(alone) == 3 and alone[-1] != alone[0]
-    assert shared == pytest.approx(alone, abs=CLOSE)
+    assert shared == pytest.approx(alone, abs=MUON_CLOSE if optimizer == "muon" else CLOSE)
     saved = {file.name for file in (tmp_path / "out-2").iterdir()}
     assert saved & {"adapter_model.safetensors", "model.safetensors"}
 
@@ -154,8 +162,11 @@ def test_packed_weights_are_stored_in_the_computing_precision_where_they_are_spl
     ("method", "sharding", "changes", "reason"),
     [
         ("lora", "ddp", {"dtype": "float16"}, "losses need scaling"),
-        ("full", "fsdp2", {"optimizer": "adamw8bit"}, "bitsandbytes' optimizers"),
+        ("full", "fsdp2", {"optimizer": "adamw8bit"}, "bitsandbytes', whose optimizers"),
         ("adapters", "fsdp2", {}, "not in PEFT"),
+        ("full", "fsdp2", {"optimizer": "adafactor"}, "squares a norm"),
+        ("lora", "fsdp2+offload", {"optimizer": "muon"}, "whole matrices"),
+        ("lora", "ddp", {"optimizer": "lorafa"}, "DDP waits"),
     ],
 )
 def test_what_no_script_does_says_why(
@@ -186,6 +197,36 @@ def test_accelerate_reads_its_config(
     assert set(read.fsdp_config or {}) <= known
     assert ("fsdp_version" in (read.fsdp_config or {})) == sharding.startswith("fsdp2")
     assert (read.fsdp_config or {}).get("fsdp_offload_params", False) == sharding.endswith("offload")
+
+
+@pytest.mark.slow
+def test_lora_fa_learns_on_one_gpu_and_leaves_every_a(
+    tiny: dict[str, str], rows_file: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    facts = planned("lora", "none", tiny["causal-lm"], devices=1, optimizer="lorafa")
+    text = script.script(facts)
+    losses = run(text, tmp_path, rows_file, 1)
+    assert losses[-1] < losses[0]
+    learned = load_file(tmp_path / "out-1" / "adapter_model.safetensors")
+    started = text.replace("STEPS = max(1,", "STEPS = min(0,")
+    assert run(started, tmp_path, rows_file, 1) == []
+    before = load_file(tmp_path / "out-1" / "adapter_model.safetensors")
+    changed = {name: not before[name].equal(tensor) for name, tensor in learned.items()}
+    assert changed and all(moved == ("lora_B" in name) for name, moved in changed.items())
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_script_installs_and_makes_what_the_plan_says(optimizer: str, tiny: dict[str, str]) -> None:
+    facts = planned("lora", "none", tiny["causal-lm"], devices=1, optimizer=optimizer)
+    text = script.script(facts)
+    compile(text, NAME, "exec")
+    needs = optimizer in ("adamw8bit", "paged_adamw8bit", "paged_adamw")
+    assert ("bitsandbytes" in text) == needs == ("bitsandbytes" in configs.skypilot(facts, "l4"))
+    assert ("class MuonBesideAdamW" in text) == (optimizer == "muon")
+    others = configs.axolotl_refusal(facts)
+    assert bool(others) == (optimizer in ("adafactor", "muon", "lorafa"))
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from peft_lab.plan.wanted import TYPICAL, Wanted, read
         ({"model": "bert-base", "objective": "sft"}, "objective", "writes no text"),
         ({"devices": "9999"}, "devices", "from 1 to 1,024"),
         ({"link": "string"}, "link", "link"),
+        ({"optimizer": "adam"}, "optimizer", "adamw"),
     ],
 )
 def test_what_cannot_be_is_said_at_its_field(told: dict[str, str], field: str, message: str) -> None:

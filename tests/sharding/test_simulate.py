@@ -141,6 +141,22 @@ def test_an_optimizer_that_is_not_simulated_there_is_refused() -> None:
             ask("lora", how, optimizer="adamw8bit")
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "reason"),
+    [("adafactor", "squares a norm"), ("muon", "whole matrices"), ("lorafa", "torch refuses")],
+)
+def test_an_optimizer_that_needs_whole_matrices_says_so(optimizer: str, reason: str) -> None:
+    with pytest.raises(Unsupported, match=reason):
+        ask("lora", Sharding("fsdp2", 2), optimizer=optimizer)
+    if optimizer == "lorafa":
+        with pytest.raises(Unsupported, match="DDP waits"):
+            ask("lora", Sharding("ddp", 2), optimizer=optimizer)
+        return
+    replicated = ask("lora", Sharding("ddp", 2), optimizer=optimizer)
+    usual = ask("lora", Sharding("ddp", 2))
+    assert 0 < replicated.points[-1].parts["optimizer"] < usual.points[-1].parts["optimizer"]
+
+
 def test_a_stand_in_says_so() -> None:
     assert any("DeepSpeed" in note for note in notes(Sharding("zero3", 4)))
     assert not any("DeepSpeed" in note for note in notes(Sharding("fsdp2", 4)))

@@ -15,6 +15,7 @@ from peft_lab.errors import BadInput
 from peft_lab.memory.devices import devices
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue
+from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.plan.lengths import Lengths, read_lengths
 from peft_lab.plan.wanted import FURTHER, KEYS, TYPICAL, Typical, Wanted, read_field
 from peft_lab.recipes.job import OBJECTIVES
@@ -28,6 +29,7 @@ USUAL = Wanted()
 BUYING = "buying"
 #: In the address: the method whose plan is shown in full, and what Choose knew beside, as its own address.
 METHOD, CHOSEN = "method", "chosen"
+_OPTIMIZERS = {"": "AdamW, in 8 bits where it must be", **OPTIMIZER_TITLES}
 _PURPOSES = {"": "What suits the model", **{name: text.capitalize() for name, text in OBJECTIVES.items()}}
 
 
@@ -144,8 +146,12 @@ def form() -> Wanted:
         "model was published. Else it is unknown, and its plans beat no other method's.",
     )  # fmt: skip
     _problem(st, "also")
+    optimizer = _choice(
+        st, "optimizer", "Optimizer", list(_OPTIMIZERS), start.optimizer, _OPTIMIZERS.__getitem__
+    )
     wanted = Wanted(
-        entry.name, objective, rows, tokens, seq, gpu, count, link, price or None, deadline.strip(), ",".join(also)
+        entry.name, objective, rows, tokens, seq, gpu, count, link, price or None, deadline.strip(), ",".join(also),
+        optimizer,
     )  # fmt: skip
     for name, value in asdict(wanted).items():
         state.remember(SCOPE, name, value)

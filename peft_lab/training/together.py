@@ -1,0 +1,69 @@
+"""Muon as torch has it: for the matrices of hidden layers, beside AdamW for all else. Written scripts hold this source.
+
+    B <- momentum of the gradients        O = five Newton-Schulz steps of B in bfloat16, nearly orthogonal
+    W <- W - rate · 0.2 √max(m, n) · O    W (m, n)
+
+The factor ("match_rms_adamw", Liu et al. 2025, arXiv 2502.16982) makes an update as large as AdamW's, so that AdamW's
+rate serves both. torch: "other parameters, such as bias, and embedding, should be optimized by a standard method".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def outside_layers(model: Any) -> set[int]:
+    """Identities of the parameters of embeddings and of the output head, which Muon is not for."""
+    import torch
+
+    inner = getattr(model, "module", model)  # DDP's wrapper
+    base = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+    head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
+    ends = [module for module in inner.modules() if isinstance(module, torch.nn.Embedding)]
+    found = [*ends, *([] if head is None else [head])]
+    return {id(parameter) for module in found for parameter in module.parameters()}
+
+
+class MuonBesideAdamW:
+    """Both as one optimizer over trained parameters of any shape. ``outside``: of :func:`outside_layers`.
+
+    ``foreach``: whether AdamW works on lists of tensors; ``None``: as torch chooses.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[torch.nn.Parameter],
+        outside: set[int],
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        foreach: bool | None = None,
+    ) -> None:
+        import torch
+
+        inside = [one for one in parameters if one.ndim == 2 and id(one) not in outside]
+        rest = [one for one in parameters if one.ndim != 2 or id(one) in outside]
+        same: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
+        self.parts: list[torch.optim.Optimizer] = []
+        if inside:
+            self.parts.append(torch.optim.Muon(inside, adjust_lr_fn="match_rms_adamw", **same))
+        if rest:
+            self.parts.append(torch.optim.AdamW(rest, foreach=foreach, **same))
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Those of both, to set their rates."""
+        return [group for part in self.parts for group in part.param_groups]
+
+    def zero_grad(self) -> None:
+        """Lets all gradients go."""
+        for part in self.parts:
+            part.zero_grad()
+
+    def step(self) -> None:
+        """An update of each."""
+        for part in self.parts:
+            part.step()
