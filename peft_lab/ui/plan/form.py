@@ -13,9 +13,9 @@ from peft_lab.choose.situation import KEYS as CHOOSE
 from peft_lab.choose.situation import LINKS, MOST, OF_ENCODERS, device_of
 from peft_lab.errors import BadInput
 from peft_lab.memory.devices import devices
+from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue
-from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.plan.lengths import Lengths, read_lengths
 from peft_lab.plan.wanted import FURTHER, KEYS, TYPICAL, Typical, Wanted, read_field
 from peft_lab.recipes.job import OBJECTIVES
