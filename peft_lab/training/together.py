@@ -67,3 +67,12 @@ class MuonBesideAdamW:
         """An update of each."""
         for part in self.parts:
             part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of both, to be kept."""
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """What :meth:`state_dict` gave."""
+        for part, kept in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(kept)

@@ -100,34 +100,45 @@ def test_two_processes_learn_what_one_does(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "sharding"), [("lora", "ddp"), ("full", "fsdp2")])
+@pytest.mark.parametrize(
+    ("method", "sharding", "optimizer"),
+    [
+        ("lora", "ddp", "adamw"),
+        ("full", "fsdp2", "adamw"),
+        ("full", "ddp", "muon"),
+        ("full", "ddp", "adafactor"),
+        ("lora", "none", "lorafa"),
+    ],
+)
 def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(
-    method: str, sharding: str, tiny: dict[str, str], rows_file: Path, tmp_path: Path
+    method: str, sharding: str, optimizer: str, tiny: dict[str, str], rows_file: Path, tmp_path: Path
 ) -> None:
+    ranks = 1 if sharding == "none" else 2
     entry, spec = resolve(tiny["causal-lm"]), get_method(method)
     told = {"r": 4, "lora_dropout": 0.3} if method == "lora" else {}  # random numbers are drawn in every step
     said = {"epochs": 2, "warmup": 0.1, "schedule": "cosine"}
     settings = {name: setting(name, value) for name, value in said.items()}
     text = script.script(
         planned(
-            method, sharding, tiny["causal-lm"], values=spec.require(entry.shape, told), settings=settings
+            method, sharding, tiny["causal-lm"], values=spec.require(entry.shape, told), settings=settings,
+            devices=ranks, optimizer=optimizer,
         )
-    )
+    )  # fmt: skip
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         folder.mkdir()
-    unbroken = run(text, whole, rows_file, 2)
-    assert len(unbroken) == 6 and not (whole / "out-2" / "checkpoint.pt").exists()
+    unbroken = run(text, whole, rows_file, ranks)
+    assert len(unbroken) == 12 // ranks and not (whole / f"out-{ranks}" / "checkpoint.pt").exists()
     dies = text.replace(
         "    keep(CHECKPOINT, state, DEVICE, RANK, WORLD)\n",
         "    keep(CHECKPOINT, state, DEVICE, RANK, WORLD)\n"
         "        if number == 2 and RANK == 0:\n            os.kill(os.getpid(), 9)\n",
     )
     assert dies != text
-    with pytest.raises(AssertionError, match="exitcode"):
-        run(dies, broken, rows_file, 2)
-    assert (broken / "out-2" / "checkpoint.pt").exists()
-    assert run(text, broken, rows_file, 2) == unbroken[3:]
+    with pytest.raises(AssertionError, match="exitcode" if ranks > 1 else "-9"):
+        run(dies, broken, rows_file, ranks)
+    assert (broken / f"out-{ranks}" / "checkpoint.pt").exists()
+    assert run(text, broken, rows_file, ranks) == unbroken[3:]
     ends = [(folder / "printed").read_text("utf-8").splitlines()[-1] for folder in (whole, broken)]
     assert ends[0] == ends[1] and "held-out loss" in ends[0]
 
