@@ -17,7 +17,7 @@ FINE_PERCENT_TICKS = ".1%"
 
 _COLOURS = palette.variables(
     peft_trained=palette.TRAINED, peft_accent=palette.ACCENT, peft_ink=palette.INK, peft_page=palette.PAGE,
-    peft_frame=palette.FRAME, peft_measured=palette.MEASURED, peft_counted=palette.COUNTED,
+    peft_soft=palette.SOFT, peft_frame=palette.FRAME, peft_measured=palette.MEASURED, peft_counted=palette.COUNTED,
     peft_simulated=palette.SIMULATED, peft_cited=palette.CITED, peft_link=palette.LINK,
 )  # fmt: skip
 
@@ -28,6 +28,8 @@ CSS = (
 """
     """.block-container { padding-top: 2.2rem; padding-bottom: 4rem; max-width: 1320px; }
 [data-testid="stMetricValue"] { font-variant-numeric: tabular-nums; }
+/* Streamlit writes a chart's axes in a grey of 3.8 to 1 on white */
+.js-plotly-plot :is(.xtick, .ytick) text, .js-plotly-plot :is(.xtitle, .ytitle) { fill: var(--peft-soft) !important; }
 [data-testid="stMetric"] { padding: 0; }
 .st-key-shown-to-class { padding: 0.15rem 0.5rem; border-radius: 0.5rem;
   border: 1px solid var(--peft-frame); }

@@ -119,7 +119,7 @@ def test_a_run_that_may_cost_nothing_records_its_ends_and_its_last_answer(
 ) -> None:
     request = RunRequest("minilm-l6", "bitfit", "sentiment", steps=3, batch=2, eval_rows=1)
     ready = course.prepare(request.complete())
-    recorder = recording.start(ready, "a-run", tmp_path, Budget(share=0.0, spent=10.0))
+    recorder = recording.start(ready, "a-run", tmp_path, Budget(share=0.0, spent=10.0, measured=10.0))
     masters = Masters(ready.model)
     recorder.state(0)
     for made in course.steps(ready, masters, course.optimizer_of(ready, masters)):

@@ -20,7 +20,7 @@ _BENCH = """
 
 /* -- the strip: title and four figures -- */
 .st-key-bench-top { display: grid; grid-template-columns: minmax(11rem, 1fr) minmax(0, 3.6fr); gap: 0.25rem 1rem;
-  align-items: start; min-height: 7.2rem; }
+  align-items: start; min-height: 8.2rem; }
 .st-key-bench-title h1 { font-size: 2rem !important; padding: 0; line-height: 1.15; white-space: nowrap; }
 :is(.st-key-bench-title, .st-key-knobs-head, .st-key-bench-block) [data-testid="stMarkdownContainer"] {
   margin-bottom: 0; }
@@ -29,7 +29,7 @@ _BENCH = """
 .st-key-headline > [data-testid="stLayoutWrapper"] > [data-testid="stHorizontalBlock"] { gap: 0; }
 .st-key-headline [data-testid="stColumn"] + [data-testid="stColumn"] { border-left: 1px solid var(--peft-frame); }
 .st-key-headline [data-testid="stColumn"] [data-testid="stLayoutWrapper"] > div {
-  border: 0; padding: 0.5rem 0.75rem; gap: 0; min-height: 7rem; }
+  border: 0; padding: 0.5rem 0.75rem; gap: 0; min-height: 8rem; }
 .st-key-headline [data-testid="stMetricLabel"] p { font-size: 0.78rem; }
 .st-key-headline [data-testid="stMetricValue"] { font-size: 1.3rem; line-height: 1.35; }
 .st-key-headline [data-testid="stMarkdown"] :is(p, small) { font-size: 0.78rem; line-height: 1.35; }
@@ -85,7 +85,7 @@ _NARROWER = f"""
 @media (max-width: {WIDE - 1}px) {{
   .st-key-bench {{ grid-template-columns: 15rem minmax(0, 1fr); grid-template-rows: minmax(2.5rem, auto) auto auto;
     grid-template-areas: "tabs tabs" "knobs block" "work work"; }}
-  .st-key-bench-top {{ grid-template-columns: minmax(0, 1fr); grid-template-rows: auto minmax(7.25rem, auto);
+  .st-key-bench-top {{ grid-template-columns: minmax(0, 1fr); grid-template-rows: auto minmax(8.25rem, auto);
     align-items: start; }}
 }}
 @media (max-width: 768px) {{ .block-container:has(.st-key-bench-top) {{ padding-top: 3rem; }} }}
@@ -97,12 +97,15 @@ _NARROWER = f"""
   .st-key-bench, .st-key-bench:has(.st-key-first-run) {{ grid-template-rows: none; }}
   /* what comes before the knobs is drawn after them: its room is kept, and they are below the window from the start */
   .st-key-bench:not(:has([role="tabpanel"])) {{ grid-template-rows: {STRIP}px 5.5rem 100vh auto auto; }}
+  .st-key-bench:has([role="tabpanel"]):not(:has(.st-key-bench-strip)) {{ grid-template-rows: {STRIP}px; }}
+  .st-key-bench > .stTabs > div > [role="tablist"] {{ min-height: 5.5rem; }}
   .st-key-bench [role="tabpanel"] {{ min-height: 60vh; }}
   .st-key-bench [role="tabpanel"]:not(:has([data-testid="stElementContainer"])) {{ min-height: 100vh; }}
   .st-key-bench-top {{ grid-template-rows: auto minmax(14.4rem, auto); }}
   .st-key-bench > :has(> .st-key-bench-strip) {{ display: flex; grid-area: strip; position: sticky;
     top: calc(2.5rem + var(--peft-bar, 0px)); z-index: 4;
-    background: var(--peft-page); height: {STRIP}px; overflow: hidden; border-bottom: 1px solid var(--peft-frame); }}
+    background: var(--peft-page); overflow: hidden; border-bottom: 1px solid var(--peft-frame); }}
+  .st-key-bench > :has(> .st-key-bench-strip > *) {{ height: {STRIP}px; }}
   .st-key-bench-strip {{ gap: 0; }}
   .st-key-bench-strip p:has(> a) {{ display: flex; align-items: baseline; gap: 0.35rem; white-space: nowrap; }}
   .st-key-bench-strip a {{ margin-left: auto; font-size: 0.95rem; padding: 0.65rem 0 0.65rem 0.65rem;

@@ -200,8 +200,9 @@ def pick_run(slug: str, runs: list[RunSummary], model: str) -> str:
     """A control for one of the finished runs: the one the page shows, or another; those on ``model`` come first."""
     runs = sorted(runs, key=lambda line: line.model != model)
     ids = [line.id for line in runs]
+    # what tells them apart comes first: on a phone the end is cut
     titles = apart(
-        {line.id: f"{line.model} · {line.task} · {line.steps} steps · {short_id(line.id)}" for line in runs}
+        {line.id: f"{short_id(line.id)} · {line.steps} steps · {line.task} · {line.model}" for line in runs}
     )
     shown = state.remembered(slug, "run", ids[0])
     index = state.one_of(slug, "inside-run", ids, shown if shown in ids else ids[0])

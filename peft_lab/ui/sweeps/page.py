@@ -57,10 +57,13 @@ def _empty() -> None:
 
 
 def _how() -> None:
+    lines = len(example.FILE.strip().splitlines())
     st.markdown("Lines of a file that works:")
-    st.code(example.FILE, language=None)  # the colours of code are too pale here
+    with st.container(key=f"lines-{lines}-narrow-{lines}-sweep-file"):  # its room is kept
+        st.code(example.FILE, language=None)  # the colours of code are too pale here
     st.markdown("and the command; given again after whatever ended it, it trains what is missing:")
-    st.code(example.COMMAND, language=None)
+    with st.container(key="lines-1-narrow-1-sweep-command"):
+        st.code(example.COMMAND, language=None)
 
 
 def _choose(kept: list[KeptSweep]) -> KeptSweep:

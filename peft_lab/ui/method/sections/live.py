@@ -87,7 +87,7 @@ def _line(seen: RunView) -> str:
         return f"**Trained** · scoring the {seen.evaluating} model on the held-out rows · {seen.progress:.0%} done"
     if seen.status is Status.DONE:
         took = f"{seen.steps} steps in {units.seconds(seen.seconds)}"
-        return f"**Done** · {took}{speed} · {figures.badge(Source.MEASURED)}"
+        return f"**Done** · {took}{speed} {figures.badge(Source.MEASURED)}"
     if seen.status is Status.STOPPED:
         # The message is a sentence of its own: "Stopped after 3 of 60 steps; ..."
         return f"**Stopped** {plain(seen.message.removeprefix('Stopped').strip())}"
