@@ -97,7 +97,7 @@ def axolotl_refusal(facts: Facts) -> str:
     if facts.objective in ("rl", "embedding"):
         return "Rewards and embeddings take settings that a plan does not have."
     if facts.plan.optimizer not in _OPTIMIZERS:
-        title = OPTIMIZER_TITLES[facts.plan.optimizer].partition(",")[0]
+        title = OPTIMIZER_TITLES[facts.plan.optimizer].partition(" with")[0]
         return (
             f"What Axolotl and LLaMA-Factory call {title} is not what the plan simulates, or they have none."
         )
