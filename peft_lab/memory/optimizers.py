@@ -18,7 +18,7 @@ OPTIMIZER_TITLES: dict[str, str] = {
     "paged_adamw8bit": "AdamW, 8-bit, paged",
     "paged_adamw": "AdamW, paged",
     "adafactor": "Adafactor",
-    "muon": "Muon, AdamW beside it",
+    "muon": "Muon with AdamW",
     "lorafa": "LoRA-FA",
     "sgd": "SGD",
 }

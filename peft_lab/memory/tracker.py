@@ -171,7 +171,8 @@ class Recorder:
         if isinstance(source, (list, tuple)):
             source = None if joins or position >= len(source) else source[position]
         layer = self.layer_of(source)
-        sent = self._phase == "optimizer" and hasattr(source, "device") and self.number(source) is None
+        other = source if self._phase == "optimizer" and hasattr(source, "untyped_storage") else None
+        sent = other is not None and self.number(other) is None
         if layer is None and not joins and (tensor.numel() == 1 or sent):
             layer = self._last_layer
         self._last_layer = layer

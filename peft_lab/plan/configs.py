@@ -13,7 +13,7 @@ import yaml
 from peft_lab.export.snippet import hub_id
 from peft_lab.memory.devices import devices
 from peft_lab.memory.optimizers import OPTIMIZER_TITLES
-from peft_lab.plan.facts import NAME, NEEDED, ROWS, Facts, more_needed
+from peft_lab.plan.facts import NAME, ROWS, Facts, needed
 from peft_lab.recipes.sizes import ALL_LINEAR
 
 #: Versions whose sources the keys were read in.
@@ -70,7 +70,7 @@ def skypilot(facts: Facts, gpu: str) -> str:
         _SKY.get(gpu)
         or f"{round(devices()[gpu].total / 2**30) if gpu in devices() else gpu.removesuffix('GB')}GB+"
     )
-    packages = " ".join((*NEEDED, "peft", *more_needed(facts)))
+    packages = " ".join((*needed(facts), "peft"))
     content = {
         "name": "peft-plan",
         "workdir": ".",
@@ -97,7 +97,7 @@ def axolotl_refusal(facts: Facts) -> str:
     if facts.objective in ("rl", "embedding"):
         return "Rewards and embeddings take settings that a plan does not have."
     if facts.plan.optimizer not in _OPTIMIZERS:
-        title = OPTIMIZER_TITLES[facts.plan.optimizer].partition(",")[0]
+        title = OPTIMIZER_TITLES[facts.plan.optimizer].partition(" with")[0]
         return (
             f"What Axolotl and LLaMA-Factory call {title} is not what the plan simulates, or they have none."
         )

@@ -68,11 +68,11 @@ def gather(entry: ModelEntry, method: str, plan: StepPlan, objective: str) -> Fa
     return Facts(entry, spec, plan, objective, call)
 
 
-def more_needed(facts: Facts) -> tuple[str, ...]:
-    """What pip installs for this plan beside :data:`NEEDED`."""
-    theirs = facts.four_bits or facts.plan.optimizer in OF_BITSANDBYTES
-    muon = ("'torch>=2.9'",) if facts.plan.optimizer == "muon" else ()
-    return (*(("bitsandbytes",) if theirs else ()), *muon)
+def needed(facts: Facts) -> tuple[str, ...]:
+    """What pip installs for this plan, its method's own libraries apart."""
+    torch = "'torch>=2.9'" if facts.plan.optimizer == "muon" else NEEDED[0]  # 2.9 brought Muon
+    packed = facts.four_bits or facts.plan.optimizer in OF_BITSANDBYTES
+    return (torch, *NEEDED[1:], *(("bitsandbytes",) if packed else ()))
 
 
 def refusal(facts: Facts) -> str:

@@ -13,7 +13,7 @@ from peft_lab.export.method_code import Applied, applied
 from peft_lab.export.snippet import hub_id
 from peft_lab.export.source import constants, printed
 from peft_lab.plan import keeping, loop, spread
-from peft_lab.plan.facts import NAME, NEEDED, ROWS, Facts, more_needed, refusal
+from peft_lab.plan.facts import NAME, ROWS, Facts, needed, refusal
 from peft_lab.recipes.job import OBJECTIVES
 from peft_lab.training import batches, chats, chunked
 
@@ -41,7 +41,7 @@ def script(facts: Facts) -> str:
 
 def _header(facts: Facts, how: Applied) -> str:
     plan = facts.plan
-    needs = [*NEEDED, *how.libraries, *more_needed(facts)]
+    needs = [*needed(facts), *how.libraries]
     ours = " PEFT Lab itself is needed for its method." if how.ours else ""
     columns = (
         "text and label"
