@@ -80,8 +80,8 @@ def loading(name: str, nbytes: int, packed: bool = False) -> float:
     Raises:
         BadInput: before it was measured, or with no model here to measure it on.
     """
-    loads = (known() or {}).get("loading")
-    if not isinstance(loads, dict) or misfit(_LOADS, loads) or not loads["models"]:
+    loads = _known_loads()
+    if loads is None:
         raise BadInput(
             "How fast models are read on this machine was not measured yet: peft-lab doctor --calibrate does.",
             "gpu",
@@ -89,6 +89,18 @@ def loading(name: str, nbytes: int, packed: bool = False) -> float:
     measured = dict(loads["models"])
     seconds, size = measured.get(name) or max(measured.values(), key=lambda each: float(each[1]))
     return float(seconds * (1 if name in measured else nbytes / size) + packed * nbytes / loads["pack"])
+
+
+def complete() -> bool:
+    """Whether all was measured that a whole run takes; an older measurement has no loading."""
+    return known() is not None and _known_loads() is not None
+
+
+def _known_loads() -> dict[str, Any] | None:
+    loads = (known() or {}).get("loading")
+    if not isinstance(loads, dict) or misfit(_LOADS, loads) or not loads["models"]:
+        return None
+    return loads
 
 
 def measure() -> dict[str, Any]:

@@ -128,7 +128,7 @@ def test_runs_like_it_correct_it_by_their_median() -> None:
         _line(90.0, where="other"),
     ]
     found = forecast.forecast(WORK, _spec(), past)
-    assert (found.like, found.seconds) == (3, pytest.approx(2 * found.plain))
+    assert found.like == 3 and found.seconds == pytest.approx(2 * found.plain)
 
 
 def test_a_band_is_said_once_there_are_enough_runs() -> None:
@@ -147,7 +147,7 @@ def test_the_error_is_the_median_over_all() -> None:
 
 
 def test_a_run_that_went_on_took_other_seconds() -> None:
-    events = [
+    events: list[dict[str, Any]] = [
         {"type": "queued"},
         {"type": "expected", "seconds": 5.0, "plain": 4.0, "where": "here", "parts": {}},
     ]

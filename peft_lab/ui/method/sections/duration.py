@@ -29,7 +29,7 @@ URGENCY = 2  # after the peak that the headline shows
 
 def ask_work(choice: Choice) -> Future[RunWork] | None:
     """Ask for the work of the run that Train would start; ``None`` where nothing can be said of its seconds."""
-    if not choice.valid or not forecast.predicts() or here.known() is None:
+    if not choice.valid or not forecast.predicts() or not here.complete():
         return None
     try:
         spec = settings.planned(choice)
@@ -58,7 +58,7 @@ def below(slug: str, found: Forecast | None) -> None:
     if found is not None:
         st.caption(_made_of(found), help=_parts(found))
         return
-    if not forecast.predicts() or mode.on() or here.known() is not None:
+    if not forecast.predicts() or mode.on() or here.complete():
         return
     asked = calibrating.under_way()
     if asked is not None and not asked.done():
