@@ -14,6 +14,7 @@ from peft_lab.models.catalogue import catalogue
 from peft_lab.runs import going_on, store
 from peft_lab.runs.summary import DAMAGED, RunSummary
 from peft_lab.runs.view import Status
+from peft_lab.tracking import kept as tracking
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.parts import part
@@ -105,6 +106,9 @@ def _chosen(line: RunSummary) -> None:
         st.markdown(code(line.id))
         if line.problem:
             st.markdown(f":red[:material/error: {plain(line.problem)}]")
+        for told in tracking.read(store.get(line.id).folder).values():
+            sentence = plain(told.sentence())
+            st.markdown(f":red[:material/error: {sentence}]" if told.problem else sentence)
         open_, stop, delete, _ = st.columns([1, 1, 1, 3])
         kept = None if line.status == DAMAGED else going_on.step_of(store.get(line.id))
         readable = line.status != DAMAGED and line.method in pages.method_pages()
