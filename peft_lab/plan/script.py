@@ -12,7 +12,7 @@ from peft_lab.export.layout import WIDTH, Section, as_script
 from peft_lab.export.method_code import Applied, applied
 from peft_lab.export.snippet import hub_id
 from peft_lab.export.source import constants, printed
-from peft_lab.plan import spread
+from peft_lab.plan import spread, telling
 from peft_lab.plan.facts import NAME, NEEDED, ROWS, Facts, refusal
 from peft_lab.recipes.job import OBJECTIVES
 from peft_lab.training import batches, chats, chunked, precision, schedule, step
@@ -40,6 +40,7 @@ def script(facts: Facts) -> str:
         _data(facts),
         _base(facts, how),
         _together(facts),
+        telling.section(facts, SEED, CLIP),
         _training(facts),
         _saving(facts, how),
     ]
@@ -248,11 +249,15 @@ _LOOP = """\
 STEPS = max(1, math.ceil(EPOCHS * len(encoded) / UPDATE))
 order = plan([len(row) for row in encoded], STEPS, UPDATE, SEED)
 model.train()
+trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+found = {"trainable": trainable, "total": TOTAL, "dtype": str(DTYPE)[6:], "device": DEVICE, "rows": len(encoded)}
+begin_telling(RUN, {**SPEC, "steps": STEPS, "own_data": str(ROWS.resolve())}, {**found, "learning_rate": RATE})
 masters = InPlace([parameter for parameter in model.parameters() if parameter.requires_grad])
 optimizer = <OPTIMIZER>(masters.parameters, lr=RATE<DECAY>)
 set_seed(SEED + RANK)  # of dropout
 losses = []
 for number, chosen in enumerate(order):
+    begun = time.perf_counter()
     for group in optimizer.param_groups:
         group["lr"] = RATE * <RATE>
     parts = [collate([encoded[row] for row in part], PAD, DEVICE) for part in shares(chosen, RANK, WORLD, BATCH)]
@@ -262,10 +267,14 @@ for number, chosen in enumerate(order):
         with <MIXED>:
             return update_loss(model, parts, tokens, WORLD)
 
-    loss, _ = train_step(model, parts, loss_of, masters, optimizer, CLIP)
+    loss, norm = train_step(model, parts, loss_of, masters, optimizer, CLIP)
     losses.append(averaged(loss, WORLD))
+    norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # asked of all ranks
     if RANK == 0:
         print(f"step {number + 1:5d} of {STEPS}   loss {losses[-1]:.6f}", flush=True)
+        made = {"step": number + 1, "loss": losses[-1], "lr": optimizer.param_groups[0]["lr"], "grad_norm": norm}
+        learned = sum(len(encoded[row]) for row in chosen)
+        tell(RUN, "step", **made, tokens=learned, seconds=time.perf_counter() - begun, tracked=False)
 """
 
 
@@ -280,6 +289,9 @@ def _saving(facts: Facts, how: Applied) -> Section:
         functions = ""
     end = (
         "if RANK == 0:\n    tokenizer.save_pretrained(OUT)\n"
+        "if RUN is not None and (OUT / 'adapter_config.json').exists() and not (RUN / 'adapter').exists():\n"
+        "    (RUN / 'adapter').symlink_to(OUT.resolve(), target_is_directory=True)\n"
+        "tell(RUN, 'done', message='')\n"
         "if WORLD > 1:\n    torch.distributed.destroy_process_group()\n"
     )
     imports = () if full or facts.sharded else how.save_imports
