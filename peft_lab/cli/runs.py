@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +15,7 @@ from peft_lab.cli.subjects import known_run
 from peft_lab.cli.train import result_lines
 from peft_lab.errors import BadInput, RunError
 from peft_lab.queue.queue import get_queue
-from peft_lab.runs import record, store
+from peft_lab.runs import adopted, record, store
 from peft_lab.runs.store import Run
 from peft_lab.runs.summary import DAMAGED, RunSummary
 from peft_lab.tracking import kept as tracking
@@ -28,6 +29,12 @@ def runs(
     ] = None,
     stop: Annotated[bool, typer.Option("--stop", help="Ask the run to stop after its current step.")] = False,
     delete: Annotated[bool, typer.Option("--delete", help="Delete the run with its adapter.")] = False,
+    adopt: Annotated[
+        Path | None,
+        typer.Option(
+            "--adopt", metavar="FOLDER", help="Show a run that a plan's script tells of there (PEFT_LAB_RUN)."
+        ),
+    ] = None,
     track: Annotated[
         str | None,
         typer.Option(
@@ -37,6 +44,10 @@ def runs(
     as_json: options.Json = False,
 ) -> None:
     """Finished and running runs of this machine, those started in the app included."""
+    if adopt is not None:
+        if identity is not None or stop or delete or track is not None:
+            raise BadInput("--adopt takes a folder and nothing else.", "adopt")
+        identity = adopted.adopt(adopt).id
     if identity is None:
         if stop or delete or track is not None:
             raise BadInput("Name the run to stop, delete or track.")
