@@ -5,6 +5,7 @@
 # make faults  kills, full disks, damaged files, by the hundred: the table of bench/RESULTS.md (an hour; root for the disks)
 # make contract  thousands of random settings of every method, new ones each time (some minutes)
 # make mutants   small changes to the code that a test has to notice (SAMPLE=60 of each package, SEED=1, ONLY=choose; hours)
+# make trackers  MLflow and trackio with their pages, for the tests of them (200 MB; make slow fetches them itself)
 # PYTHON=python3.12 chooses the interpreter for a new environment, PORT=9000 the app's port.
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help app fetch test slow ends ends-oldest ends-newest lint types tests contract mutants bench faults clean
+.PHONY: help app fetch test slow ends ends-oldest ends-newest lint types tests trackers contract mutants bench faults clean
 
 help:
 	@sed -nE 's/^# ((make|PYTHON).*)/\1/p' Makefile
@@ -48,10 +49,17 @@ test: lint types
 	$(PY) $(PAIR) tests/browser -m "not slow"
 
 # After make test: real trainings, large simulations, every page looked at by axe. CI runs both.
-slow: $(VENV)/.dev
+slow: $(VENV)/.dev trackers
 	$(PY) -m peft_lab fetch
 	$(PY) $(PAIR) --ignore tests/browser -m slow
 	$(PY) $(PAIR) tests/browser -m slow
+
+# A folder beside the environment, not in it: what they ask for excludes releases of constraints.txt (tests/tracking/requirements.txt).
+trackers: $(VENV)-trackers/.made
+$(VENV)-trackers/.made: tests/tracking/requirements.txt | $(PY)
+	rm -rf $(VENV)-trackers
+	$(PIP) install -q --no-deps --target $(VENV)-trackers -r tests/tracking/requirements.txt
+	@touch $@
 
 # Both ends of every range in requirements.txt: the oldest releases it allows, and what a plain install gets today. uv finds the
 # releases; torch is pip's, from where pip is told to look, since PyPI's for Linux brings 3 GB for GPUs.
@@ -95,5 +103,5 @@ faults: $(VENV)/.dev
 	$(PY) -m bench.faults
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis .peft_lab_home
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest $(VENV)-trackers .mypy_cache .ruff_cache .pytest_cache .hypothesis .peft_lab_home
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from peft_lab import units
-from peft_lab.cli import options, output
+from peft_lab.cli import options, output, tracked
 from peft_lab.cli.application import FAILED, command
 from peft_lab.cli.progress import ProgressBars
 from peft_lab.cli.train import training_queue
@@ -50,6 +50,7 @@ def compare(
     axes: Annotated[
         str, typer.Option("--axes", metavar="X,Y", help="The two figures of the Pareto front.")
     ] = ",".join(pareto.DEFAULT),
+    track: tracked.Track = None,
     as_json: options.Json = False,
 ) -> None:
     """Compare methods on the same data in the same order; finished runs are never repeated."""

@@ -12,6 +12,7 @@ from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.cli.subjects import known_run
 from peft_lab.errors import BadInput
+from peft_lab.runs import adopted
 
 
 class Form(StrEnum):
@@ -38,6 +39,10 @@ def export_command(
     from peft_lab import export  # a fifth of the time that any command takes to start
 
     run = known_run(identity)
+    if adopted.is_adopted(run):
+        raise BadInput(
+            f"'{run.id}' was started outside the lab: the script that it was started with repeats it."
+        )
     makers = {Form.SCRIPT: export.script, Form.NOTEBOOK: export.notebook, Form.HTML: export.living_html}
     content = makers[form](run)
     if out is not None:

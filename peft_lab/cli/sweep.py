@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from peft_lab import units
-from peft_lab.cli import options, output
+from peft_lab.cli import options, output, tracked
 from peft_lab.cli.application import FAILED, command
 from peft_lab.cli.progress import ProgressBars
 from peft_lab.cli.train import training_queue
@@ -43,6 +43,7 @@ def sweep(
     ] = None,
     cpus: Annotated[int, typer.Option(help="With Ray: processors for a training.")] = 1,
     gpus: Annotated[float, typer.Option(help="With Ray: GPUs for a training, or a share of one.")] = 0.0,
+    track: tracked.Track = None,
     as_json: options.Json = False,
 ) -> None:
     """Train every setting of a file; finished runs are never repeated, those cut off go on."""

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from peft_lab import units
-from peft_lab.cli import options, output, own_tokens
+from peft_lab.cli import options, output, own_tokens, tracked
 from peft_lab.cli.application import FAILED, command
 from peft_lab.cli.progress import ProgressBars
 from peft_lab.cli.subjects import known_run
@@ -88,6 +88,7 @@ def train(
         bool,
         typer.Option("--preview", help="Show the tokens of --own FILE and which are learned; train nothing."),
     ] = False,
+    track: tracked.Track = None,
     as_json: options.Json = False,
 ) -> None:
     """Fine-tune a model whose weights are here, and report its loss, metric, speed and memory."""
@@ -128,7 +129,7 @@ def _require_alone(context: typer.Context) -> None:
     for name in context.params:
         source = context.get_parameter_source(name)
         if (
-            name not in ("continued", "out", "as_json")
+            name not in ("continued", "out", "track", "as_json")
             and source is not None
             and source.name == "COMMANDLINE"
         ):
@@ -165,6 +166,7 @@ def _report(run: Run, interrupt: int | None, out: Path | None, as_json: bool) ->
         shutil.copytree(result["adapter_dir"], out, dirs_exist_ok=True)
         result["adapter_dir"] = str(out)
     output.show(result, as_json, human=lambda: result_lines(result))
+    tracked.tell(run)
     _leave(run, result, interrupt)
 
 

@@ -83,7 +83,12 @@ state = kept(CHECKPOINT, SAME, RANK)
 if state:
     put_back(model, optimizer, state, SHARDED)
     losses = state["losses"]
+trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+found = {"trainable": trainable, "total": TOTAL, "dtype": str(DTYPE)[6:], "device": DEVICE, "rows": len(learned)}
+found["learning_rate"] = RATE
+begin_telling(RUN, {**SPEC, "steps": STEPS, "own_data": str(ROWS.resolve())}, found, len(losses))
 for number, chosen in list(enumerate(order))[len(losses) :]:
+    begun = time.perf_counter()
     for group in optimizer.param_groups:
         group["lr"] = RATE * <RATE>
     parts = [collate([learned[row] for row in part], PAD, DEVICE) for part in shares(chosen, RANK, WORLD, BATCH)]
@@ -93,14 +98,18 @@ for number, chosen in list(enumerate(order))[len(losses) :]:
         with <MIXED>:
             return update_loss(model, parts, tokens, WORLD)
 
-    loss, _ = train_step(model, parts, loss_of, masters, optimizer, CLIP)
+    loss, norm = train_step(model, parts, loss_of, masters, optimizer, CLIP)
     losses.append(averaged(loss, WORLD))
+    norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # asked of all ranks
     if RANK == 0:
         print(f"step {number + 1:5d} of {STEPS}   loss {losses[-1]:.6f}", flush=True)
+        made = {"step": number + 1, "loss": losses[-1], "lr": optimizer.param_groups[0]["lr"], "grad_norm": norm}
+        read = sum(len(learned[row]) for row in chosen)
+        tell(RUN, "step", **made, tokens=read, seconds=time.perf_counter() - begun, tracked=False)
     if (number + 1) % EVERY == 0 or number + 1 == STEPS:
-        found = look() if held else math.nan
+        beyond = look() if held else math.nan
         state = {**kept_state(model, optimizer, SHARDED), "losses": losses, "same": SAME}
         keep(CHECKPOINT, state, DEVICE, RANK, WORLD)
         if RANK == 0:
-            print(f"step {number + 1:5d} of {STEPS}   held-out loss {found:.6f}", flush=True)
+            print(f"step {number + 1:5d} of {STEPS}   held-out loss {beyond:.6f}", flush=True)
 """

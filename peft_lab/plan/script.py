@@ -12,7 +12,7 @@ from peft_lab.export.layout import WIDTH, Section, as_script
 from peft_lab.export.method_code import Applied, applied
 from peft_lab.export.snippet import hub_id
 from peft_lab.export.source import constants, printed
-from peft_lab.plan import keeping, loop, spread
+from peft_lab.plan import keeping, loop, spread, telling
 from peft_lab.plan.facts import NAME, ROWS, Facts, needed, refusal
 from peft_lab.recipes.job import OBJECTIVES
 from peft_lab.training import batches, chats, chunked
@@ -33,6 +33,7 @@ def script(facts: Facts) -> str:
         _data(facts),
         _base(facts, how),
         _together(facts),
+        telling.section(facts, SEED, CLIP),
         loop.section(facts),
         _saving(facts, how),
     ]
@@ -225,6 +226,9 @@ def _saving(facts: Facts, how: Applied) -> Section:
     end = (
         "if RANK == 0:\n    tokenizer.save_pretrained(OUT)\n"
         "    CHECKPOINT.unlink(missing_ok=True)  # there is nothing left to go on with\n"
+        "if RUN is not None and (OUT / 'adapter_config.json').exists() and not (RUN / 'adapter').exists():\n"
+        "    (RUN / 'adapter').symlink_to(OUT.resolve(), target_is_directory=True)\n"
+        "tell(RUN, 'done', message='')\n"
         "if WORLD > 1:\n    torch.distributed.destroy_process_group()\n"
     )
     imports = () if full or facts.sharded else how.save_imports

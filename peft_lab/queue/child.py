@@ -18,6 +18,7 @@ from peft_lab.queue import worker
 from peft_lab.runs import hold, owners
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.store import Run
+from peft_lab.tracking import start
 from peft_lab.workers import processes
 
 #: What multiprocessing reports when the fork server, which alone could know the exit code, is gone.
@@ -30,7 +31,7 @@ class Child:
     """A run's process. It outlives the fork server: when that is gone, the process table says whether it lives."""
 
     def __init__(self, run: Run) -> None:
-        """Start it.
+        """Start it, and what tells its trackers.
 
         Raises:
             RunError: no process can be made, or the run's events cannot be read.
@@ -39,6 +40,7 @@ class Child:
         self.turn = hold.turn(run)
         self._process = _made(run, self.turn)
         self._known = _looked_up(self._process.pid)
+        start.begin(run)
 
     def alive(self) -> bool:
         if self._process.is_alive():

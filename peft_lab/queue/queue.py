@@ -31,6 +31,7 @@ from peft_lab.runs.owners import Heart
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status, classify
+from peft_lab.tracking import wanted
 from peft_lab.workers import processes
 
 POLL = 0.1  # seconds between looks at a waiting or running run
@@ -56,12 +57,13 @@ class RunQueue:
         """Check and queue a run; returns its id at once.
 
         Raises:
-            BadInput: a request that cannot work, or a run that cannot fit into memory; nothing is kept of it.
+            BadInput: a request that cannot work, a run that cannot fit into memory, no such tracker; nothing is kept.
             AssetError: weights or data are not here. RunError: no room on the disk, a limit of the class, or it
                 cannot be written to.
         """
         complete = request.complete()
         room.require(complete)
+        wanted.require()
         processes.start_server()
         # What runs now holds memory that will be free then: a run that has to wait is asked when its turn comes.
         if not unfinished():

@@ -14,10 +14,18 @@ from peft_lab.training.scores import Evaluation
 
 
 def record_of(
-    identity: str, spec: RunSpec, seen: RunView, adapter: str | None, stored: int | None = None
+    identity: str,
+    spec: RunSpec,
+    seen: RunView,
+    adapter: str | None,
+    stored: int | None = None,
+    outside: bool = False,
 ) -> dict[str, Any]:
-    """The command line's JSON of a run (bytes as integers, seconds as floats), and what made it beside it."""
-    metric = spec.task_object().metric
+    """The command line's JSON of a run (bytes as integers, seconds as floats), and what made it beside it.
+
+    ``outside``: the lab did not carry it out (adopted.py); where nothing was scored, it has no metric.
+    """
+    metric = "" if outside and not (seen.before or seen.after) else spec.task_object().metric
     memory = {key: value for key, value in seen.memory.items() if value is not None}
     return {
         "run_id": identity,
@@ -64,7 +72,7 @@ def result(run: Run, further: Sequence[Event] = ()) -> dict[str, Any]:
     weights = run.adapter / "adapter_model.safetensors"
     stored = weights.stat().st_size if weights.exists() else None
     return {
-        **record_of(run.id, spec, seen, adapter, stored),
+        **record_of(run.id, spec, seen, adapter, stored, run.folder.is_symlink()),
         "inputs": inputs_of(events),
         "niceness": niceness_of(events),
     }

@@ -18,7 +18,7 @@ from peft_lab.runs import inference_forgetting, preview
 from peft_lab.tasks import apart, own
 from peft_lab.tasks.base import Task
 
-Schedule = Literal["linear", "cosine"]
+Schedule = Literal["linear", "cosine", "constant"]  # the last in scripts of a plan only
 STEPS = 60
 BATCH = {"classification": 32, "generation": 8, "chat": 8}
 EVAL_ROWS = {"classification": 1000, "generation": 64, "chat": 64}

@@ -118,6 +118,9 @@ class Run:
     # -- stopping: a file, so that any process may ask -----------------------------------------------------------
 
     def ask_to_stop(self) -> None:
+        """Raises RunError for one that a script outside the lab carries out, which does not listen. OSError."""
+        if self.folder.is_symlink():
+            raise RunError(f"'{self.id}' was started outside the lab; end it where it was started.")
         (self.folder / STOP).touch()
 
     def asked_to_stop(self) -> bool:
@@ -237,11 +240,13 @@ def summary(run: Run) -> RunSummary:
     try:
         spec = run.spec
         seen = run.view()
-        task = spec.task_object()
+        scored = seen.before or seen.after
+        # of a run outside, nobody scored anything by the lab's metrics, and its rows may be too many to be read here
+        metric = "" if run.folder.is_symlink() and not scored else spec.task_object().metric
         kept.check(run.folder)
     except PeftLabError as error:
         return RunSummary(run.id, DAMAGED, _created(run), problem=str(error))
-    before, after = (which.metrics.get(task.metric) if which else None for which in (seen.before, seen.after))
+    before, after = (which.metrics.get(metric) if which else None for which in (seen.before, seen.after))
     took = seen.ended - seen.begun if seen.ended and seen.begun else seen.seconds
     return RunSummary(
         id=run.id,
@@ -252,8 +257,8 @@ def summary(run: Run) -> RunSummary:
         task=spec.task,
         steps=spec.steps,
         seed=spec.seed,
-        metric=task.metric,
-        metric_title=task.metric.replace("_", " ").capitalize(),
+        metric=metric,
+        metric_title=metric.replace("_", " ").capitalize(),
         before=before,
         after=after,
         peak_bytes=seen.memory.get("peak_bytes"),

@@ -16,6 +16,9 @@ from peft_lab.errors import BadInput, RunError
 from peft_lab.runs import going_on, hold, owners, room, store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
+from peft_lab.runs.view import Status
+from peft_lab.tracking import start as tracking
+from peft_lab.tracking import wanted
 
 CARRIER = "ray"
 PATIENCE = 10.0  # seconds to wait for a cluster's address to answer
@@ -44,6 +47,7 @@ class OnRay:
         _require_answer(address)
         self._cpus, self._gpus = cpus, gpus
         self._tasks: dict[Any, Run] = {}
+        self._waiting: list[Run] = []  # for a place in the cluster
         self._heart = owners.Heart(lambda: [run.folder for run in list(self._tasks.values())])
         try:
             self._ray.init(
@@ -71,6 +75,7 @@ class OnRay:
 
     def start(self, spec: RunSpec) -> str:
         room.require(spec)
+        wanted.require()
         return self._hand_over(store.create(spec, owners.myself(), CARRIER)).id
 
     def again(self, run: Run) -> None:
@@ -80,7 +85,10 @@ class OnRay:
         self._hand_over(run)
 
     def look(self) -> None:
-        """A run whose task Ray has given up gets its ending."""
+        """A run whose task Ray has given up gets its ending; one that has begun is told to its trackers, from here."""
+        for run in [each for each in self._waiting if each.status() is not Status.QUEUED]:
+            self._waiting.remove(run)
+            tracking.begin(run)
         if not self._tasks:
             return
         ended, _ = self._ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=0)
@@ -104,6 +112,7 @@ class OnRay:
     def _hand_over(self, run: Run) -> Run:
         owners.touch(run.folder)
         self._tasks[self._task.remote(str(run.folder), str(assets.home()), hold.turn(run), self._cpus)] = run
+        self._waiting.append(run)
         self._heart.start()
         return run
 

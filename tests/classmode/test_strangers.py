@@ -113,6 +113,8 @@ PAST = {
     "workers/inspector.py": "tells a process where weights lie",
     "queue/child.py": "tells a process where weights lie",
     "sweeping/on_ray.py": "tells a process where weights lie",
+    "tracking/start.py": "where the trackers' stores of the machine's own user lie",
+    "tracking/wanted.py": "whose run it is: a learner's goes to no tracker",
     "queue/unended.py": "the queue trains for all",
     "queue/queue.py": "the device's lock; acts for each run's owner",
     "queue/worker.py": "trains the run that it was made for, as its owner",

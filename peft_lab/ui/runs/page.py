@@ -11,15 +11,17 @@ from peft_lab.classroom import mode
 from peft_lab.errors import PeftLabError
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue
-from peft_lab.runs import going_on, said, store
+from peft_lab.runs import adopted, going_on, said, store
 from peft_lab.runs.summary import DAMAGED, RunSummary
 from peft_lab.runs.view import Status
+from peft_lab.tracking import kept as tracking
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.parts import part
 from peft_lab.ui.components.rows import Column, RowOf, rows
 from peft_lab.ui.foreign import code, plain
 from peft_lab.ui.runs.opening import open_run
+from peft_lab.ui.runs.outside import outside
 from peft_lab.ui.runs.shown import go_on, summaries
 from peft_lab.ui.runs.shown import stop as ask_to_stop
 
@@ -131,12 +133,18 @@ def _chosen(line: RunSummary) -> None:
         st.markdown(code(line.id))
         if line.problem:
             st.markdown(f":red[:material/error: {plain(line.problem)}]")
+        for told in tracking.read(store.get(line.id).folder).values():
+            sentence = plain(told.sentence())
+            st.markdown(f":red[:material/error: {sentence}]" if told.problem else sentence)
+        elsewhere = line.status != DAMAGED and adopted.is_adopted(store.get(line.id))
+        if elsewhere:
+            outside(store.get(line.id))
         open_, stop, delete, _ = st.columns([1, 1, 1, 3])
         kept = None if line.status == DAMAGED else going_on.step_of(store.get(line.id))
-        readable = line.status != DAMAGED and line.method in pages.method_pages()
+        readable = line.status != DAMAGED and line.method in pages.method_pages() and not elsewhere
         if readable and open_.button("Open", key="run-open", type="primary", width="stretch"):
             open_run(line)
-        if not _final(line):
+        if not _final(line) and not elsewhere:
             stop.button("Stop", key="run-stop", width="stretch", on_click=ask_to_stop, args=(line.id,))
         if kept is not None:
             stop.button(
@@ -163,7 +171,9 @@ def _chosen(line: RunSummary) -> None:
 @st.dialog("Delete this run?")
 def _delete(identity: str) -> None:
     st.markdown(
-        f"{code(identity)} with its adapter and its curves is removed from this machine. This cannot be undone."
+        f"{code(identity)} is taken off this list; the folder where its script tells of it stays."
+        if adopted.is_adopted(store.get(identity))
+        else f"{code(identity)} with its adapter and its curves is removed from this machine. This cannot be undone."
     )
     yes, no = st.columns(2)
     if yes.button("Delete it", type="primary", width="stretch"):

@@ -9,7 +9,7 @@ import streamlit as st
 
 from peft_lab.errors import PeftLabError, RunError
 from peft_lab.queue.queue import get_queue
-from peft_lab.runs import starters, store
+from peft_lab.runs import adopted, starters, store
 from peft_lab.runs.kept import TRAJECTORY
 from peft_lab.runs.store import Run
 from peft_lab.runs.summary import DAMAGED, RunSummary
@@ -90,8 +90,9 @@ def last_finished(choice: Choice) -> RunSummary | None:
 
 
 def finished_of(slug: str) -> list[RunSummary]:
-    """Finished runs of a method, newest first."""
-    return [line for line in summaries() if line.method == slug and line.status == Status.DONE]
+    """Finished runs of a method, newest first; not those of scripts outside, which have nothing to look inside of."""
+    done = [line for line in summaries() if line.method == slug and line.status == Status.DONE]
+    return [line for line in done if not adopted.is_adopted(store.get(line.id))]
 
 
 def summaries() -> list[RunSummary]:
@@ -118,7 +119,7 @@ def _ended() -> dict[Path, tuple[int, RunSummary]]:
 
 def _fits(line: RunSummary, choice: Choice) -> bool:
     same = (line.method, line.model, line.task) == (choice.spec.slug, choice.entry.name, choice.task)
-    return same and line.status == Status.DONE
+    return same and line.status == Status.DONE and not adopted.is_adopted(store.get(line.id))
 
 
 def stale(choice: Choice, run: Run) -> str:

@@ -1,0 +1,59 @@
+"""Runs that something outside the lab carries out, such as a plan's script under torchrun or accelerate, shown as any.
+
+The run is a link in the run store to the folder where the script tells of itself (:mod:`peft_lab.plan.telling`): it is
+followed there while it goes, and deleting the run removes the link alone.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from pathlib import Path
+
+from peft_lab import disk as storage
+from peft_lab.errors import BadInput, PeftLabError, RunError
+from peft_lab.methods import all_methods
+from peft_lab.runs import store
+from peft_lab.runs.store import Run
+
+
+def adopt(folder: Path) -> Run:
+    """Take a folder as a run, ended or not.
+
+    Raises:
+        BadInput: it holds no run, or one that is in the store already. RunError: the link cannot be made.
+    """
+    folder = folder.resolve()
+    told = Run(folder.name, folder)
+    if not (folder / "spec.json").is_file() or not (folder / "events.jsonl").is_file():
+        raise BadInput(
+            f"{folder} holds no run: a plan's script writes one there with PEFT_LAB_RUN={folder}.", "adopt"
+        )
+    try:
+        spec = told.spec
+        told.view()
+    except PeftLabError as error:
+        raise BadInput(f"{folder} holds no run that can be read: {error}", "adopt") from error
+    if spec.method not in all_methods():
+        raise BadInput(f"{folder} is a run of '{spec.method}', which is no method of this lab.", "adopt")
+    known = next((run for run in store.runs() if run.folder.resolve() == folder), None)
+    if known is not None:
+        raise BadInput(f"{folder} is the run {known.id} already.", "adopt")
+    model = re.sub(r"[^a-z0-9]+", "-", Path(spec.model).name.lower()).strip("-").split("-")[0] or "model"
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    identity = f"{stamp}-{spec.method}-{model}-{secrets.token_hex(2)}"
+    try:
+        store.root().mkdir(parents=True, exist_ok=True)
+        (store.root() / identity).symlink_to(folder, target_is_directory=True)
+    except OSError as error:
+        raise RunError(
+            storage.explained(error, store.root())
+            or f"The run cannot be taken into {store.root()} ({error.strerror or error})."
+        ) from error
+    return store.get(identity)
+
+
+def is_adopted(run: Run) -> bool:
+    """Whether the run lies elsewhere and only its link here."""
+    return run.folder.is_symlink()

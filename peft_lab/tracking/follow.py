@@ -1,0 +1,91 @@
+"""Follows one run from its events, in a process of its own, until it has ended: nothing that a tracker does, takes or
+breaks reaches the training. Started by start.py as ``python -m peft_lab.tracking FOLDER HOME TRACKER...``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock
+
+from peft_lab.runs.events import Event
+from peft_lab.runs.store import Run
+from peft_lab.runs.view import Status, classify
+from peft_lab.tracking import kept, told
+from peft_lab.tracking.base import Opens, Tracker
+from peft_lab.tracking.kept import Told
+from peft_lab.tracking.to_mlflow import ToMlflow
+from peft_lab.tracking.to_trackio import ToTrackio
+
+OPENS: Mapping[str, Opens] = {"mlflow": ToMlflow, "trackio": ToTrackio}
+EVERY = 1.0  # seconds between looks at a run's events
+LOCK = ".tracking.lock"
+
+
+@dataclass
+class _Telling:
+    """One tracker and how far it is; ``tracker`` is ``None`` before there is something to tell, and after a failure."""
+
+    told: Told
+    tracker: Tracker | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.told.complete or bool(self.told.problem)
+
+
+def follow(run: Run, home: Path, trackers: Sequence[str]) -> None:
+    """Tell the trackers of the run until it has ended, or none of them listens any more.
+
+    Args:
+        home: where trackers may keep stores of their own.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with FileLock(run.folder / LOCK):  # the process that followed a turn before may still be at its end
+        known = kept.read(run.folder)
+        going = [
+            _Telling(replace(known.get(name, Told(name)), complete=False, problem="")) for name in trackers
+        ]
+        while run.folder.is_dir() and not all(each.over for each in going):
+            events = run.events()
+            status = classify(events, run.gone(events))
+            if status.final or any(event["type"] == "ready" for event in events):
+                for each in going:
+                    if not each.over:
+                        _tell(each, run, home, events, status)
+                        if run.folder.is_dir():
+                            kept.write(run.folder, each.told)
+            if not status.final:
+                time.sleep(EVERY)
+
+
+def _tell(each: _Telling, run: Run, home: Path, events: Sequence[Event], status: Status) -> None:
+    """Tell one tracker what it has not got; where that fails, keep why."""
+    try:
+        if each.tracker is None:
+            parameters = told.parameters(run.spec, events)
+            each.tracker = OPENS[each.told.tracker](run.id, parameters, home, each.told.identity)
+            found = each.tracker
+            each.told = replace(each.told, address=found.address, identity=found.identity)
+        sent = dict(each.told.sent)
+        fresh = [point for point in told.points(events) if point.step > sent.get(point.name, -1)]
+        if fresh:
+            each.tracker.points(fresh)
+            sent |= {point.name: point.step for point in fresh}
+            each.told = replace(each.told, sent=sent)
+        if status.final:
+            if run.adapter.is_dir():
+                each.tracker.folder(run.adapter)
+            each.tracker.end(status, _message(events))
+            each.told = replace(each.told, complete=True)
+    except Exception as error:  # noqa: BLE001  whatever a tracker's library raises is told on the run, once
+        each.tracker = None
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        each.told = replace(each.told, problem=reason if reason.endswith(".") else f"{reason}.")
+
+
+def _message(events: Sequence[Event]) -> str:
+    ends = {str(status) for status in Status if status.final}
+    return next((str(event.get("message", "")) for event in events if event["type"] in ends), "")
