@@ -24,6 +24,8 @@ from peft_lab.models.own import has_weights, hub_answers, is_folder
 from peft_lab.models.shapes import ModelKind, ModelShape
 
 _LONGEST_REASON = 200
+#: The classifiers of images that are taken: one stack of equal blocks over an image's patches.
+VISION = ("vit", "dinov2")
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
 MOST_LAYERS = 1_000  # of a stack; more are taken for a slip
 LARGEST_CONFIG = 5_000_000  # bytes; published ones have some thousand
@@ -143,7 +145,7 @@ def resolve(name: str) -> ModelEntry:
 
     Raises:
         UnknownName: neither in the catalogue nor an id or a folder.
-        BadInput: the config cannot be had, or is that of no text model.
+        BadInput: the config cannot be had, or is that of a model that neither reads text nor classifies images.
     """
     if not looks_external(name):
         if name not in catalogue() and ("/" in name or name.startswith((".", "~"))):
@@ -223,9 +225,12 @@ def _kind(config: Any, name: str) -> ModelKind:
 
     from peft_lab.models.senses import what_it_is
 
+    if config.model_type in VISION:
+        return "vision"
     other = what_it_is(config.model_type)
     message = (
-        f"'{name}' is {other} ('{config.model_type}'); the lab counts language models."
+        f"'{name}' is {other} ('{config.model_type}'); the lab counts language models, and classifiers of images of "
+        f"the types {', '.join(VISION)}."
         if other
         else f"'{name}' is a '{config.model_type}' model, which is not a language model."
     )

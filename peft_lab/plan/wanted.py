@@ -11,6 +11,7 @@ from typing import Any
 from peft_lab.choose.reading import read_value
 from peft_lab.choose.situation import LINKS, Situation
 from peft_lab.errors import BadInput, UnknownName
+from peft_lab.models import images
 from peft_lab.models.catalogue import resolve
 from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS
 
@@ -76,6 +77,7 @@ class Wanted:
     def check(self) -> Wanted:
         """Itself. Raises BadInput for what contradicts itself, UnknownName for names that are none."""
         shape = resolve(self.model).shape
+        images.require_text(shape, "Plan")
         if self.objective and self.objective not in OBJECTIVES:
             raise UnknownName("objective", self.objective, OBJECTIVES, "objective")
         if shape.kind == "encoder" and self.objective and self.objective not in OF_ENCODERS:

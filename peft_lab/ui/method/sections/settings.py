@@ -9,7 +9,7 @@ import streamlit as st
 from peft_lab import tasks
 from peft_lab.errors import BadInput
 from peft_lab.models.catalogue import untrainable
-from peft_lab.models.shapes import ModelKind
+from peft_lab.models.shapes import CLASSIFIERS, ModelKind
 from peft_lab.runs.spec import BATCH, EVAL_ROWS, STEPS, RunRequest, RunSpec
 from peft_lab.tasks import apart
 from peft_lab.tasks.base import Task
@@ -40,7 +40,7 @@ FIELDS = {
 
 
 def default(choice: Choice, name: str) -> Any:
-    kind = "classification" if choice.entry.kind == "encoder" else "generation"
+    kind = "classification" if choice.entry.kind in CLASSIFIERS else "generation"
     rate = choice.spec.learning_rate(choice.entry.kind, choice.values)
     return {"steps": STEPS, "batch": BATCH[kind], "lr": rate, "seed": 0, "rows": EVAL_ROWS[kind]}[name]
 
