@@ -47,7 +47,8 @@ class LabBatch(Setting):
         """From the size as a run's events have it (:func:`peft_lab.training.sizes.size_of`)."""
         picked = {name: size[name] for name in ("padded", "kept", "predicted")}
         apart = bool(size.get("apart", False))  # runs before there were such models do not say it
-        return cls(size["rows"], size["length"], device=device, attention=attention, apart=apart, **picked)
+        length = 1 if "image" in size else size["length"]  # of images the model says how long they are
+        return cls(size["rows"], length, device=device, attention=attention, apart=apart, **picked)
 
     def check(self) -> None:
         """Raises BadInput for sizes that cannot be meant, and numbers that contradict each other."""

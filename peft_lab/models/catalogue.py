@@ -19,13 +19,11 @@ from typing import Any
 
 from peft_lab.classroom import mode
 from peft_lab.errors import BadInput, UnknownName
-from peft_lab.models import own, shapes
+from peft_lab.models import images, own, shapes
 from peft_lab.models.own import has_weights, hub_answers, is_folder
 from peft_lab.models.shapes import ModelKind, ModelShape
 
 _LONGEST_REASON = 200
-#: The classifiers of images that are taken: one stack of equal blocks over an image's patches.
-VISION = ("vit", "dinov2")
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
 MOST_LAYERS = 1_000  # of a stack; more are taken for a slip
 LARGEST_CONFIG = 5_000_000  # bytes; published ones have some thousand
@@ -225,12 +223,12 @@ def _kind(config: Any, name: str) -> ModelKind:
 
     from peft_lab.models.senses import what_it_is
 
-    if config.model_type in VISION:
+    if config.model_type in images.TYPES:
         return "vision"
     other = what_it_is(config.model_type)
     message = (
         f"'{name}' is {other} ('{config.model_type}'); the lab counts language models, and classifiers of images of "
-        f"the types {', '.join(VISION)}."
+        f"the types {', '.join(images.TYPES)}."
         if other
         else f"'{name}' is a '{config.model_type}' model, which is not a language model."
     )

@@ -8,6 +8,9 @@ from typing import Any
 from peft_lab.errors import BadInput
 from peft_lab.models.shapes import ModelShape
 
+#: The classifiers of images that are taken: one stack of equal blocks over an image's patches.
+TYPES = ("vit", "dinov2")
+
 
 def size_of(config: Mapping[str, Any]) -> tuple[int, int, int]:
     """Channels, height and width of the pictures that a model of this config reads.
@@ -34,3 +37,9 @@ def require_text(shape: ModelShape, what: str) -> None:
             "Memory, and trained on the methods' pages.",
             "model",
         )
+
+
+def size_of_batch(rows: int, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a step's memory depends on, as :func:`peft_lab.training.sizes.size_of` has it of a batch of pictures."""
+    sizes = {"rows": rows, "length": 0, "padded": False, "kept": 0, "predicted": 0, "apart": False}
+    return {**sizes, "image": list(size_of(config))}

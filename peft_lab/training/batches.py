@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peft_lab.errors import BadInput
+from peft_lab.models.looks import Eye
 from peft_lab.tasks.base import Row, Task
 from peft_lab.training.chats import opening, read_chat
 
@@ -35,6 +36,7 @@ class Encoded:
         start: what a decoder of its own begins the completion with, while an encoder reads the prompt; ``None`` where
             one stack reads both.
         counted: of a conversation, whether each token is one of an answer's; empty where all after the prompt are.
+        pixels: of an image, which has no tokens (:class:`peft_lab.models.looks.Pixels`).
     """
 
     ids: tuple[int, ...]
@@ -42,6 +44,7 @@ class Encoded:
     label: int = IGNORED
     start: int | None = None
     counted: tuple[bool, ...] = ()
+    pixels: Any = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -54,7 +57,8 @@ def encode(
     max_length: int,
     start: int | None = None,
 ) -> list[Encoded]:
-    """Rows as tokens, at most ``max_length`` of them.
+    """Rows as tokens, at most ``max_length`` of them; images as their pixels, which ``tokenizer`` then reads
+    (:class:`peft_lab.models.looks.Eye`).
 
     ``start``: the first token of a decoder of its own (:func:`peft_lab.models.loading.decoder_start`).
 
@@ -65,6 +69,10 @@ def encode(
     if task.kind == "chat":
         return [_conversation(tokenizer, row, max_length) for row in rows]
     texts, targets = [row.text for row in rows], [row.target for row in rows]
+    if task.images:
+        eye: Any = tokenizer
+        labels = [task.labels.index(target) for target in targets]
+        return encode_images(eye, task.pictures(texts), labels)
     if task.kind == "classification":
         return encode_labels(tokenizer, texts, [task.labels.index(target) for target in targets], max_length)
     try:
@@ -89,6 +97,11 @@ def encode_labels(
     """Texts to classify, with the numbers of their labels; what is too long loses its end."""
     found = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
     return [Encoded(tuple(ids), len(ids), label) for ids, label in zip(found, labels, strict=True)]
+
+
+def encode_images(eye: Eye, files: Iterable[bytes], labels: Sequence[int]) -> list[Encoded]:
+    """Images to classify, from their files, with the numbers of their labels."""
+    return [Encoded((), 0, label, pixels=eye.read(file)) for file, label in zip(files, labels, strict=True)]
 
 
 def encode_completions(
@@ -212,10 +225,13 @@ def collate(rows: Sequence[Encoded], pad: int, device: str) -> dict[str, torch.T
     Returns:
         input_ids and attention_mask (rows, longest); labels (rows,) or (rows, longest). For an encoder and a decoder,
         the prompts are the inputs, and decoder_input_ids and labels have the shape (rows, longest completion): at every
-        position the token before, and the token to predict.
+        position the token before, and the token to predict. Of images: pixel_values (rows, channels, height, width).
     """
     import torch
 
+    if rows[0].pixels is not None:
+        made: dict[str, torch.Tensor] = rows[0].pixels.batch(rows, device)
+        return made
     apart = rows[0].start is not None
     read = [row.ids[: row.prompt] if apart else row.ids for row in rows]
     longest = max(len(ids) for ids in read)
@@ -296,8 +312,7 @@ def loss_at(
     """
     import torch
 
-    read = ("input_ids", "attention_mask", "decoder_input_ids")
-    inputs: dict[str, Any] = {name: batch[name] for name in read if name in batch}
+    inputs: dict[str, Any] = {name: tensor for name, tensor in batch.items() if name != "labels"}
     if asked is None:
         return torch.nn.functional.cross_entropy(model(**inputs).logits.float(), batch["labels"])
     if keep:

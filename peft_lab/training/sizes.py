@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.models import images
 from peft_lab.training.batches import IGNORED
 
 if TYPE_CHECKING:
@@ -17,8 +18,12 @@ def size_of(batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     ``batch``: ids of shape (rows, length); labels (rows, length), or (rows) when classifying.
 
     ``kept``: positions at which the head is applied; ``predicted``: tokens that count. Both are 0 when classifying.
+    ``image``: of pictures, which have no length, their channels, height and width.
     ``apart``: whether a decoder of its own has the ``kept`` positions, and an encoder those of ``length``.
     """
+    if "pixel_values" in batch:
+        rows, channels, *sides = batch["pixel_values"].shape
+        return images.size_of_batch(rows, {"num_channels": channels, "image_size": sides})
     rows, length = batch["input_ids"].shape
     labelled = batch["labels"] != IGNORED
     classifies = labelled.dim() == 1
