@@ -150,7 +150,7 @@ def files(place: str, names: Iterable[str]) -> Iterator[bytes]:
 
 def _is_image(name: str) -> bool:
     path = PurePosixPath(name)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    hidden = any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in path.parts)
     return path.suffix.lower() in ENDINGS and not hidden
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peft_lab.errors import BadInput
-from peft_lab.models.looks import Eye
 from peft_lab.tasks.base import Row, Task
 from peft_lab.training.chats import opening, read_chat
 
@@ -72,7 +71,8 @@ def encode(
     if task.images:
         eye: Any = tokenizer
         labels = [task.labels.index(target) for target in targets]
-        return encode_images(eye, task.pictures(texts), labels)
+        seen = map(eye.read, task.pictures(texts))
+        return [Encoded((), 0, label, pixels=pixels) for pixels, label in zip(seen, labels, strict=True)]
     if task.kind == "classification":
         return encode_labels(tokenizer, texts, [task.labels.index(target) for target in targets], max_length)
     try:
@@ -97,11 +97,6 @@ def encode_labels(
     """Texts to classify, with the numbers of their labels; what is too long loses its end."""
     found = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
     return [Encoded(tuple(ids), len(ids), label) for ids, label in zip(found, labels, strict=True)]
-
-
-def encode_images(eye: Eye, files: Iterable[bytes], labels: Sequence[int]) -> list[Encoded]:
-    """Images to classify, from their files, with the numbers of their labels."""
-    return [Encoded((), 0, label, pixels=eye.read(file)) for file, label in zip(files, labels, strict=True)]
 
 
 def encode_completions(
@@ -255,18 +250,6 @@ def collate(rows: Sequence[Encoded], pad: int, device: str) -> dict[str, torch.T
         before[:, 0] = torch.tensor([row.start for row in rows])
         made["decoder_input_ids"] = before.masked_fill(before == IGNORED, pad)
     return {name: tensor.to(device) for name, tensor in made.items()}
-
-
-def writes_at(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Which positions a model gives logits for that belong to a text: the mask of the one stack, or of what a decoder
-    of its own reads. Of shape (rows, length), as whole numbers.
-    """
-    mask = inputs["attention_mask"]
-    if "decoder_input_ids" not in inputs:
-        return mask
-    real = inputs["decoder_input_ids"] != model.config.pad_token_id
-    real[:, 0] = True  # the first token is often the one for padding
-    return real.to(mask.dtype)
 
 
 class Picked(NamedTuple):

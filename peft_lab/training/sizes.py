@@ -1,4 +1,4 @@
-"""How large a batch is: what a step's memory depends on."""
+"""How large a batch is: what a step's memory depends on, and which of its positions are a text's."""
 
 from __future__ import annotations
 
@@ -36,3 +36,15 @@ def size_of(batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         "predicted": 0 if classifies else int(labelled.sum()),
         "apart": "decoder_input_ids" in batch,
     }
+
+
+def writes_at(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Which positions a model gives logits for that belong to a text: the mask of the one stack, or of what a decoder
+    of its own reads. Of shape (rows, length), as whole numbers.
+    """
+    mask = inputs["attention_mask"]
+    if "decoder_input_ids" not in inputs:
+        return mask
+    real = inputs["decoder_input_ids"] != model.config.pad_token_id
+    real[:, 0] = True  # the first token is often the one for padding
+    return real.to(mask.dtype)

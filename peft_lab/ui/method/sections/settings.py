@@ -107,7 +107,7 @@ def asked(choice: Choice) -> RunSpec | None:
     own = _own_file(choice)
     if not choice.valid or not trainable(choice) or (choice.task == OWN_TASK and own is None):
         return None
-    text = sentence(choice)
+    text = "" if choice.entry.kind == "vision" else sentence(choice)
     return request_of(choice, _now(choice), own, (text,) if text.strip() else ()).complete()
 
 
