@@ -14,6 +14,7 @@ from peft_lab.choose.tree import FEW_ROWS, QUESTIONS
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.memory.devices import TAKEN, THIS, Device, devices, get_device, sold_as
 from peft_lab.methods import get_method
+from peft_lab.models import images
 from peft_lab.models.catalogue import resolve
 from peft_lab.models.shapes import ModelShape
 
@@ -98,6 +99,7 @@ class Situation:
         """Itself. Raises BadInput for what contradicts itself, UnknownName for names that are none."""
         self.hardware  # noqa: B018 (raises for an unknown name)
         shape = self.shape
+        images.require_text(shape, "Choose")
         if shape.kind == "encoder" and self.output == "generation":
             raise BadInput(
                 f"{shape.title} is an encoder and writes no text: choose output=classification or another model.",

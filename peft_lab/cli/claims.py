@@ -13,6 +13,7 @@ from peft_lab.claims.overall import on_all, overall
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.errors import BadInput
+from peft_lab.models import images
 from peft_lab.models.catalogue import resolve
 
 
@@ -34,7 +35,7 @@ def claims_command(
 ) -> None:
     """Claims about PEFT, each with what it says, what is found by code, and the verdict."""
     if model is not None:
-        resolve(model)
+        images.require_text(resolve(model).shape, "Fact check")
     named = [get_claim(name) for name in options.split_slugs(claim or ())]
     rows = [_row(each, model, run, bool(named)) for each in named or all_claims().values()]
 

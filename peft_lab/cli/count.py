@@ -16,6 +16,8 @@ from peft_lab.counting.count import CountReport, count, count_config
 from peft_lab.errors import BadInput
 from peft_lab.models.catalogue import ModelEntry, resolve
 
+MOST_LABELS = 1_000_000
+
 
 @dataclass(frozen=True)
 class _Counted:
@@ -38,13 +40,26 @@ def count_command(
     task: Annotated[
         str | None, typer.Option("--task", metavar="NAME", help="Add and report this task's head.")
     ] = None,
+    labels: Annotated[
+        int | None,
+        typer.Option("--labels", metavar="N", help="Add and report a classification head of N labels."),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Count parameters, exactly, without any weights. By default every method that applies to the model."""
     entry = resolve(model)
-    labels = _labels(task, entry)
+    named = _labels(task, entry)
+    if task is not None and labels is not None:
+        raise BadInput("--task says how many labels its head has; leave --labels out.", "labels")
+    if labels is not None and not 1 <= labels <= MOST_LABELS:
+        raise BadInput(f"--labels must be from 1 to {MOST_LABELS:,}; {labels:,} is not.", "labels")
+    labels = named if labels is None else labels
     if labels is not None and adapter_config:
-        raise BadInput("--task adds a head to methods; an adapter config says itself what it is for.", "task")
+        raise BadInput(
+            f"--{'labels' if task is None else 'task'} adds a head to methods; an adapter config says itself what it "
+            "is for.",
+            "task",
+        )
     chosen = subjects.choose(entry, method, sets, adapter_config)
     results, left_out = [], []
     for spec, values in chosen.methods:

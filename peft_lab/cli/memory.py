@@ -34,6 +34,7 @@ from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import simulate, simulate_config
 from peft_lab.methods.base import MethodSpec, plain_task
 from peft_lab.methods.knobs import Values
+from peft_lab.models import images
 from peft_lab.models.catalogue import ModelEntry, resolve
 from peft_lab.sharding.how import KINDS, TITLES, Sharding, notes
 from peft_lab.sharding.simulate import simulate_sharded
@@ -110,10 +111,15 @@ def memory_command(
         setting = replace(metamath.SETTING, batch=rows, generate=_generation(generate))
         heading = f"{entry.title}, protocol of the published runs, {setting.batch} rows"
     else:
+        seen = entry.shape.max_positions if entry.kind == "vision" else None
+        seq = seen if seq is None else seq  # every image is as long as the others
         if batch is None or seq is None:
             raise BadInput("Give --batch and --seq: the batch size and the tokens per row.", "batch")
         setting = Setting(batch, seq, optimizer=optimizer, generate=_generation(generate), loss=loss)
-        heading = f"{entry.title}, {batch:,} × {seq:,} tokens{_on_each(how)}"
+        rows = f"{seq:,} tokens" if seen is None else f"images of {images.words(entry.config)}"
+        heading = f"{entry.title}, {batch:,} × {rows}{_on_each(how)}"
+    if entry.kind == "vision":
+        _check_for_images(entry, fits, gpu)
     if card is not None and gpu is not None:
         speed_named(gpu, devices)
         links.check(link)
@@ -142,6 +148,20 @@ def memory_command(
     output.show([one.as_dict() for one in results], as_json, human=lambda: tables(heading, results))
     if failed:
         raise typer.Exit(FAILED)
+
+
+def _check_for_images(entry: ModelEntry, fits: str | None, gpu: str | None) -> None:
+    """Raises BadInput for what is asked of texts."""
+    if gpu is not None:
+        raise BadInput(
+            f"--gpu's seconds were fitted to steps of language models; {entry.title} reads images.", "gpu"
+        )
+    if fits is not None:
+        raise BadInput(
+            f"--fits searches the longest row too, and every image of {entry.title} is as long as the others: try "
+            "other numbers with --batch.",
+            "fits",
+        )
 
 
 Named = tuple[str, Job, Path | None, int]

@@ -8,6 +8,7 @@ import typer
 
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
+from peft_lab.models import images
 from peft_lab.models.catalogue import resolve
 from peft_lab.quiz.bank import get_question, select
 from peft_lab.quiz.challenges import all_challenges
@@ -36,7 +37,7 @@ def questions_command(
 ) -> None:
     """Interview questions with answers. Answers that can be computed are computed now."""
     if model is not None:
-        resolve(model)
+        images.require_text(resolve(model).shape, "Practice")
     chosen = select(options.split_slugs(topic or ()), options.split_slugs(level or ()))
     rows = [_row(question, model) for question in chosen]
 

@@ -62,7 +62,9 @@ def train(
     own_file: Annotated[
         Path | None,
         typer.Option(
-            "--own", metavar="FILE", help="CSV or JSONL: text,label or prompt,completion; JSONL of messages."
+            "--own",
+            metavar="FILE",
+            help="CSV or JSONL: text,label or prompt,completion; JSONL of messages; a folder of images.",
         ),
     ] = None,
     out: Annotated[

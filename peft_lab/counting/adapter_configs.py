@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from peft_lab.errors import BadInput
-from peft_lab.methods.base import TaskType, plain_task
+from peft_lab.methods.base import CLASSIFYING, TaskType, plain_task
 from peft_lab.models import meta
 from peft_lab.models.catalogue import ModelEntry
+from peft_lab.models.heads import HEADS
 from peft_lab.models.refusals import REFUSALS, reason
 from peft_lab.models.shapes_only import shapes_only
 
@@ -66,10 +67,11 @@ def parse(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
             message = f"This {kind} config says {name} {value!r}; it takes a whole number from 1."
             raise BadInput(message, "adapter_config")
     _check_values(entry, kind, content)
+    task = task_of(entry, content)
     # The base is the model asked for, whatever the file was made with.
     values = {
         **content,
-        "task_type": task_of(entry, content),
+        "task_type": None if task == "IMAGE_CLS" else task,
         "inference_mode": False,
         "base_model_name_or_path": None,
     }
@@ -164,13 +166,16 @@ def _check_sizes(entry: ModelEntry, kind: str, config: PeftConfig) -> None:
 
 
 def task_of(entry: ModelEntry, content: Mapping[str, Any]) -> TaskType:
-    """Classification where the config says so; everything else is counted on the model as it is."""
+    """Classification where the config says so; everything else is counted on the model as it is. PEFT has no task for
+    images: a config says it by saving the head."""
+    if entry.kind == "vision" and HEADS[0] in (content.get("modules_to_save") or ()):
+        return "IMAGE_CLS"
     return "SEQ_CLS" if content.get("task_type") == "SEQ_CLS" else plain_task(entry.kind)
 
 
 def build_base(entry: ModelEntry, content: Mapping[str, Any]) -> torch.nn.Module:
     """The bare model on the meta device, with a head when the config is for classification."""
-    labels = LABELS if task_of(entry, content) == "SEQ_CLS" else None
+    labels = LABELS if task_of(entry, content) in CLASSIFYING else None
     return meta.build(meta.make_config(entry.config), entry.kind, labels)
 
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.counting.differences import difference
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.methods.base import plain_task
+from peft_lab.methods.base import CLASSIFYING, classifying_task, plain_task
 from peft_lab.methods.knobs import Values
 from peft_lab.models import meta
 from peft_lab.models.catalogue import ModelEntry, resolve
 from peft_lab.models.heads import in_head
 from peft_lab.models.module_tree import GroupCount, clean_path, read_tree, safetensors_bytes
-from peft_lab.models.shapes import ModelShape
+from peft_lab.models.shapes import CLASSIFIERS, ModelShape
 
 if TYPE_CHECKING:
     import torch
@@ -85,16 +85,15 @@ def count(model: str, method: str, values: Values, num_labels: int | None = None
     """
     start = time.perf_counter()
     entry, spec = resolve(model), get_method(method)
-    if num_labels is not None and entry.kind != "encoder":
+    if num_labels is not None and entry.kind not in CLASSIFIERS:
         raise BadInput("A classification head is put on encoders only; causal models train on text.", "task")
     full = spec.require(entry.shape, values)
     base = meta.build(meta.make_config(entry.config), entry.kind, num_labels)
     shape = entry.shape if num_labels is None else _shape_under_head(base, entry)
     bare = frozenset(name for name, _ in base.named_parameters())
     small = _quantised_paths(shape) if spec.quantization(full) else frozenset()
-    adapted = spec.apply(
-        base, entry.shape, full, "SEQ_CLS" if num_labels is not None else plain_task(entry.kind)
-    )
+    task = plain_task(entry.kind) if num_labels is None else classifying_task(entry.kind)
+    adapted = spec.apply(base, entry.shape, full, task)
     tree = read_tree(adapted, bare, with_head=num_labels is not None, quantised=small)
     report = _report(entry, spec.slug, tree, spec.state(adapted))
     formula = spec.formula(shape, full)
@@ -126,7 +125,7 @@ def count_config(model: str, adapter_config: Mapping[str, Any]) -> CountReport:
 
     with shapes_only():
         state = dict(get_peft_model_state_dict(adapted, save_embedding_layers=False))
-    with_head = adapter_configs.task_of(entry, adapter_config) == "SEQ_CLS"
+    with_head = adapter_configs.task_of(entry, adapter_config) in CLASSIFYING
     tree = read_tree(adapted, bare, with_head=with_head)
     kind = str(adapter_config["peft_type"])
     report = _report(entry, kind.lower(), tree, state)

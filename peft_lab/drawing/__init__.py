@@ -19,6 +19,7 @@ from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelShape
 
 TOKENS = ("Any", "text", "goes", "in", "here", ",", "token", "by", "token")  # where no task is chosen
+PATCHES = ("class", "patch 1", "patch 2", "patch 3", "…")  # of a model that reads images
 _PLAIN_4BIT = Quantization(bits=4, kind="nf4", double=False, compute_dtype="bfloat16")
 
 
@@ -64,6 +65,8 @@ def draw_block(
     title = f"One of {anatomy.layers} blocks of {shape.title}"
     # Beside an encoder, a decoder reads what it wrote itself and not the text.
     read_here = () if anatomy.stack == "decoder" else tuple(tokens)
+    if shape.kind == "vision":
+        read_here = PATCHES
     svg, width, height = compose(metrics, placement, read_here or TOKENS, selected, title)
     return Drawing(svg, describe(placement), width, height)
 

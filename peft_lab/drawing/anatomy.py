@@ -94,7 +94,7 @@ def read(shape: ModelShape, parts: Sequence[Part] = ()) -> Anatomy:
         raise _unknown(shape)
     other_sides = tuple(_side(name) for name in others)
     own = [g for g in shape.groups if not g.layers and not g.path.startswith(other_sides)]
-    word, further = _embeddings(own, shape.vocab)
+    word, further = _patches(own) if shape.kind == "vision" else _embeddings(own, shape.vocab)
     norms = [group for group in own if group.is_norm]
     embedding_norm = next((norm for norm in norms if "embed" in norm.path), None)
     is_encoder = others and prefix == next(iter(stacks))
@@ -132,6 +132,11 @@ def _embeddings(
     whole = [group for group in found if group.parameters["weight"][0] == vocab]
     word = next(iter([*whole, *found]), None)
     return word, tuple(group for group in found if group is not word)
+
+
+def _patches(groups: Sequence[ModuleGroup]) -> tuple[ModuleGroup | None, tuple[ModuleGroup, ...]]:
+    """The map that makes a vector of a patch of the image, and nothing beside it."""
+    return next((group for group in groups if group.type == "Conv2d"), None), ()
 
 
 def _unknown(shape: ModelShape) -> Unsupported:

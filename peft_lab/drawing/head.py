@@ -45,6 +45,8 @@ def head(canvas: Canvas, m: Metrics, placement: Placement, top: float) -> tuple[
 
 def _outcome(placement: Placement) -> list[tuple[str, str]]:
     shape, anatomy = placement.shape, placement.anatomy
+    if shape.kind == "vision":
+        return [("patch vectors", "strong")]
     if shape.kind == "encoder":
         return [("pooled vector" if anatomy.head else "token vectors", "strong")]
     rows = [("next token", "strong")]

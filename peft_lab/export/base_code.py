@@ -23,7 +23,7 @@ def settings(facts: Facts) -> Section:
         f"SEED = {spec.seed}",
         f"STEPS, BATCH = {spec.steps}, {spec.batch}",
         f"RATE, WARMUP, WEIGHT_DECAY, CLIP = {spec.learning_rate}, {spec.warmup}, {spec.weight_decay}, {spec.clip}",
-        f"MAX_LENGTH = {spec.max_length}  # tokens of one row",
+        *([] if facts.task.images else [f"MAX_LENGTH = {spec.max_length}  # tokens of one row"]),
         f"WINDOW = {WINDOW}  # batches among which rows are sorted by length",
         f'DTYPE, DEVICE = torch.{facts.dtype}, "{facts.record["device"]}"  # as in the run; others round differently',
     ]
@@ -51,9 +51,12 @@ def data(facts: Facts) -> Section:
     parts = "text and label" if facts.classifies else "text and completion"
     if facts.chats:
         parts = "the messages and the last answer"
+    own = "so that nothing but the weights has to be fetched"
+    if facts.task.images:
+        parts, own = "name and class", "whose images are in the zip that the run kept"
     prose = (
         f"{amount:,} rows to learn from and {len(facts.test):,} held out, each a JSON list of {parts}: the "
-        "run's own rows, so that nothing but the weights has to be fetched."
+        f"run's own rows, {own}."
     )
     code = f"""\
 lines = Path(__file__).read_text("utf-8").split("\\n")
@@ -70,13 +73,15 @@ rows = [json.loads(line[{len(ROW_MARK)}:]) for line in lines if line.startswith(
 
 
 def base(facts: Facts) -> Section:
-    imports = ["pathlib:Path", "transformers:AutoTokenizer"]
+    imports = ["pathlib:Path", *([] if facts.task.images else ["transformers:AutoTokenizer"])]
     where, found = _where(facts, imports)
     kind = facts.loader
     imports.append(f"transformers:AutoModelFor{kind}")
     options = f"dtype=DTYPE, attn_implementation={literal(facts.attention)}"
     if facts.classifies:
         options = f"num_labels=len(LABELS), {options}"
+    if facts.task.images:
+        options += ", ignore_mismatched_sizes=True"
     quantised = facts.method.quantization(facts.values)
     before, settle, move = "", "", "model.to(DEVICE)"
     if quantised:
@@ -94,11 +99,7 @@ def base(facts: Facts) -> Section:
 
 {_loaded(facts)}
 
-tokenizer = loaded(AutoTokenizer)
-if tokenizer.pad_token is None:
-    tokenizer.pad_token = tokenizer.eos_token
-PAD = tokenizer.pad_token_id or 0
-{_start(facts)}{before}
+{_NO_TOKENS if facts.task.images else _TOKENS}{_start(facts)}{before}
 
 def load_base():
     set_seed(SEED){why}
@@ -168,6 +169,15 @@ def _default_home() -> str:
     path = user_data_path("peft-lab", appauthor=False)
     return path.relative_to(Path.home()).as_posix() if path.is_relative_to(Path.home()) else path.as_posix()
 
+
+_TOKENS = """\
+tokenizer = loaded(AutoTokenizer)
+if tokenizer.pad_token is None:
+    tokenizer.pad_token = tokenizer.eos_token
+PAD = tokenizer.pad_token_id or 0
+"""
+
+_NO_TOKENS = "PAD = 0  # images are all as large\n"
 
 _LOADED = '''\
 def loaded(kind, **options):

@@ -15,6 +15,7 @@ from typing import Any
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType
+from peft_lab.methods.shared.peft_backed import config_of
 from peft_lab.models.catalogue import ModelEntry, resolve
 from peft_lab.models.loading import KEPT_WHOLE
 from peft_lab.models.quantise import Quantization
@@ -37,6 +38,7 @@ TASK_TYPES: Mapping[ModelKind, TaskType] = {
     "causal-lm": "CAUSAL_LM",
     "encoder": "SEQ_CLS",
     "seq2seq": "SEQ_2_SEQ_LM",
+    "vision": "IMAGE_CLS",
 }
 # Set by PEFT itself when the config is made or applied.
 _OWN = frozenset({"peft_type", "peft_version", "auto_mapping", "inference_mode", "base_model_name_or_path"})
@@ -100,11 +102,11 @@ def _read(
     from peft.config import PromptLearningConfig
 
     method = get_method(slug)
-    config = method.config(resolve(model).shape, values, task_type)
+    config = config_of(method, resolve(model).shape, values, task_type)
     if config is None:
         return None, frozenset()
     main = {knob.name for knob in method.knobs if not knob.advanced and knob.kind != "bool"}
-    arguments: dict[str, Any] = {"task_type": task_type}
+    arguments: dict[str, Any] = {} if task_type == "IMAGE_CLS" else {"task_type": task_type}
     for field in fields(config):
         if not field.init or field.name in _OWN:
             continue

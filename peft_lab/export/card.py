@@ -11,6 +11,7 @@ from peft_lab.export.facts import RunOutcome
 from peft_lab.export.loading_code import is_peft, loading_code
 from peft_lab.methods.full.spec import FullFineTuning
 from peft_lab.methods.knobs import read
+from peft_lab.models.images import words
 
 
 def model_card(known: RunOutcome) -> str:
@@ -24,7 +25,9 @@ def _front(known: RunOutcome) -> str:
     fields: dict[str, Any] = {} if known.unnamed else {"base_model": known.hub_id}
     fields |= {
         "library_name": "peft" if is_peft(known) else "transformers",
-        "pipeline_tag": "text-classification"
+        "pipeline_tag": "image-classification"
+        if known.task.images
+        else "text-classification"
         if known.classifies
         else "text2text-generation"
         if known.apart
@@ -108,7 +111,7 @@ def _training(known: RunOutcome) -> str:
         ("optimizer", f"AdamW, weight decay {spec.weight_decay:g}, gradients clipped at {spec.clip:g}" if spec.clip
             else f"AdamW, weight decay {spec.weight_decay:g}, gradients not clipped"),
         *([("conversations", _CONVERSATIONS)] if known.task.kind == "chat" else []),
-        ("longest row", f"{spec.max_length} tokens"),
+        ("image", words(known.entry.config)) if known.task.images else ("longest row", f"{spec.max_length} tokens"),
         ("precision", f"{known.dtype} on {record['device']}{', trained parameters kept in float32' * known.mixed}"),
         ("loss, first and last step", " and ".join(f"{record['loss'][at]:.4f}" for at in (0, -1) if record["loss"])),
         ("time", f"{units.seconds(record['seconds'])} of steps"),

@@ -12,7 +12,7 @@ from peft_lab.assets.store import ASSETS
 from peft_lab.errors import BadInput
 from peft_lab.export.calls import PeftCall, peft_call
 from peft_lab.methods import get_method
-from peft_lab.methods.base import MethodSpec, TaskType, plain_task
+from peft_lab.methods.base import MethodSpec, TaskType, classifying_task, plain_task
 from peft_lab.models.catalogue import ModelEntry
 from peft_lab.models.loading import attention_for
 from peft_lab.models.own import is_folder
@@ -57,7 +57,7 @@ class RunOutcome:
 
     @property
     def task_type(self) -> TaskType:
-        return "SEQ_CLS" if self.classifies else plain_task(self.entry.kind)
+        return classifying_task(self.entry.kind) if self.classifies else plain_task(self.entry.kind)
 
     @property
     def apart(self) -> bool:
@@ -67,6 +67,8 @@ class RunOutcome:
     @property
     def loader(self) -> str:
         """The end of the transformers class that loads the base: ``AutoModelFor`` and this."""
+        if self.task.images:
+            return "ImageClassification"
         return "SequenceClassification" if self.classifies else "Seq2SeqLM" if self.apart else "CausalLM"
 
     @property

@@ -35,8 +35,13 @@ def is_peft(known: RunOutcome) -> bool:
 def loading_code(known: RunOutcome) -> str:
     """Python text that leaves the tuned model in ``model``. Raises BadInput for a run without adapter."""
     kind = known.loader
-    imports = ["torch", f"transformers:AutoModelFor{kind}", "transformers:AutoTokenizer"]
+    reader = "" if known.task.images else "tokenizer = AutoTokenizer.from_pretrained(BASE)\n"
+    imports = ["torch", f"transformers:AutoModelFor{kind}"]
     options = f", num_labels={len(known.task.labels)}" if known.classifies else ""
+    if known.task.images:
+        options += ", ignore_mismatched_sizes=True"
+    else:
+        imports.append("transformers:AutoTokenizer")
     how = known.method.quantization(known.values)
     before = settle = ""
     if how is not None:
@@ -51,7 +56,7 @@ def loading_code(known: RunOutcome) -> str:
         f"BASE = {literal(known.hub_id)}\n"
         f'ADAPTER = "."  # the folder that this file is in\n{define}\n'
         f"{before}model = AutoModelFor{kind}.from_pretrained(BASE{options}, dtype=torch.{known.dtype})\n"
-        f"{settle}{attached.code}model.eval()\ntokenizer = AutoTokenizer.from_pretrained(BASE)\n{labels}"
+        f"{settle}{attached.code}model.eval()\n{reader}{labels}"
     )
 
 

@@ -24,7 +24,7 @@ from peft_lab.export.prompt_code import (
 )
 from peft_lab.methods.adapters import spec as adapters
 from peft_lab.methods.adapters.spec import Adapters
-from peft_lab.methods.base import MethodSpec, TaskType
+from peft_lab.methods.base import CLASSIFYING, MethodSpec, TaskType
 from peft_lab.methods.bitfit import spec as bitfit
 from peft_lab.methods.bitfit.spec import SUBSET_ROLES, BitFit
 from peft_lab.methods.full import spec as full
@@ -98,7 +98,7 @@ def applied(how: Settings) -> Applied:
     """How to write a method. Raises BadInput for settings that cannot be written."""
     if how.call is not None:
         return _peft(how, how.call)
-    head = how.task_type == "SEQ_CLS"
+    head = how.task_type in CLASSIFYING
     if isinstance(how.method, FullFineTuning):
         return _plain("model.requires_grad_(True)\n", (), _config(full.PEFT_TYPE))
     if isinstance(how.method, BitFit):

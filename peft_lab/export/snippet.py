@@ -21,11 +21,13 @@ from peft_lab.export.method_code import applied, past_config
 from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.methods.full.spec import FullFineTuning
 from peft_lab.models.catalogue import ModelEntry
+from peft_lab.models.shapes import CLASSIFIERS
 
 _CLASSES = {
     "causal-lm": "AutoModelForCausalLM",
     "encoder": "AutoModelForSequenceClassification",
     "seq2seq": "AutoModelForSeq2SeqLM",
+    "vision": "AutoModelForImageClassification",
 }
 
 _BEYOND = """
@@ -57,7 +59,7 @@ def config_code(method: MethodSpec, entry: ModelEntry, values: Mapping[str, Any]
     call = peft_call(entry, method, full, task_type)
     imports, body = _method(_Page(method, entry, full, call, task_type))
     how = method.quantization(full)
-    options = ", num_labels=2" if entry.kind == "encoder" else ""
+    options = ", num_labels=2" if entry.kind in CLASSIFIERS else ""
     prepare = settle = ""
     if how is not None:
         settle, needed = after_loading(how)

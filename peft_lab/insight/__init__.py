@@ -23,4 +23,6 @@ def start(method: MethodSpec, model: torch.nn.Module, shape: ModelShape, values:
     """
     recording = part_of(method.slug, "recording")
     kind: type[Recorder] = Recorder if recording is None else recording.RunRecorder
+    if shape.kind == "vision" and not kind.sees:
+        kind = Recorder
     return kind(model, shape, values)

@@ -12,7 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.methods.shared import deep
-from peft_lab.training.batches import writes_at
+from peft_lab.training.sizes import writes_at
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,7 @@ from peft_lab.insight.soft_tokens import ADAPTER, made_tokens
 from peft_lab.methods.knobs import Values
 from peft_lab.methods.shared import deep
 from peft_lab.models.shapes import ModelShape
-from peft_lab.training.batches import writes_at
+from peft_lab.training.sizes import writes_at
 
 if TYPE_CHECKING:
     import torch

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 class Recorder:
     """Notes nothing. Subclasses override what they need; the model given to :meth:`__init__` is trained in place.
 
-    ``rows``: how many held-out rows :meth:`finish` gets, at most what the run is scored on.
+    ``rows``: how many held-out rows :meth:`finish` gets, at most what the run is scored on. ``sees``: whether they may
+    be images; a picture that goes by tokens is not made of those.
     """
 
     rows: ClassVar[int] = 4
+    sees: ClassVar[bool] = False
 
     def __init__(self, model: torch.nn.Module, shape: ModelShape, values: Values) -> None:
         self.model = model
@@ -40,7 +42,7 @@ class Recorder:
         """Called once with the trained model in eval mode.
 
         Args:
-            inputs: the first ``rows`` held-out rows (input_ids, attention_mask), padded on the right.
+            inputs: the first ``rows`` held-out rows (input_ids, attention_mask), padded on the right, or pixel_values.
             fresh_base: makes the base as it was before the method was applied.
 
         Returns:

@@ -16,8 +16,9 @@ from peft_lab.memory.fake import tensors_held
 from peft_lab.memory.step import Subject
 from peft_lab.memory.tracker import Recorder, own_part
 from peft_lab.models.catalogue import DEPTH_FIELDS
-from peft_lab.models.meta import head_apart
+from peft_lab.models.meta import classifier, head_apart
 from peft_lab.models.refusals import REFUSALS, reason
+from peft_lab.models.shapes import CLASSIFIERS
 from peft_lab.models.shapes_only import shapes_only
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Blueprint:
 
     Attributes:
         method: a PEFT config, a callable that applies a method, or None for full fine-tuning.
-        kind: ``causal-lm``, ``seq2seq``, or ``encoder``: anything with a classification head.
+        kind: ``causal-lm``, ``seq2seq``, ``vision``, or ``encoder``: what reads text and has a classification head.
         num_labels: classes of that head.
         alike: every layer is known to get the same, so that a few of them show all there is (see :func:`layers_alike`).
     """
@@ -135,16 +136,15 @@ class Blueprint:
 
         depth = depth or self.depth
         config = self.at_depth(depth)
-        if self.kind == "encoder":
+        if self.kind in CLASSIFIERS:
             config.num_labels = self.num_labels
-            # A decoder's head reads the last token that is no padding, and asks which one is.
-            if config.get_text_config().pad_token_id is None:
-                config.get_text_config().pad_token_id = 0
+        # A decoder's head reads the last token that is no padding, and asks which one is.
+        if self.kind == "encoder" and config.get_text_config().pad_token_id is None:
+            config.get_text_config().pad_token_id = 0
         factory: Any = {
             "causal-lm": transformers.AutoModelForCausalLM,
-            "encoder": transformers.AutoModelForSequenceClassification,
             "seq2seq": transformers.AutoModelForSeq2SeqLM,
-        }[self.kind]
+        }.get(self.kind) or classifier(self.kind)
         with torch.device("meta"):
             model = factory.from_config(config, dtype=self.dtype)
         head_apart(model, config)
@@ -250,7 +250,7 @@ def stacked_layers(model: torch.nn.Module, depth: int) -> Sequence[torch.nn.Modu
 
 def output_head(model: torch.nn.Module, kind: str) -> torch.nn.Module | None:
     """The map from hidden states to the vocabulary."""
-    if kind == "encoder":
+    if kind in CLASSIFIERS:
         return None
     base: Any = model
     while not hasattr(base, "get_output_embeddings") or base.get_output_embeddings() is None:

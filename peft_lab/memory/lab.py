@@ -47,7 +47,8 @@ class LabBatch(Setting):
         """From the size as a run's events have it (:func:`peft_lab.training.sizes.size_of`)."""
         picked = {name: size[name] for name in ("padded", "kept", "predicted")}
         apart = bool(size.get("apart", False))  # runs before there were such models do not say it
-        return cls(size["rows"], size["length"], device=device, attention=attention, apart=apart, **picked)
+        length = 1 if "image" in size else size["length"]  # of images the model says how long they are
+        return cls(size["rows"], length, device=device, attention=attention, apart=apart, **picked)
 
     def check(self) -> None:
         """Raises BadInput for sizes that cannot be meant, and numbers that contradict each other."""
@@ -68,8 +69,9 @@ def simulate_lab(request: StepRequest) -> Simulation:
     """
     from peft_lab.methods import get_method
     from peft_lab.models.catalogue import resolve
+    from peft_lab.models.images import size_of
 
-    batch = request.setting
+    entry, batch = resolve(request.model), request.setting
     assert isinstance(batch, LabBatch)
     blueprint = blueprint_of(request)
     inner = blueprint.method
@@ -96,7 +98,7 @@ def simulate_lab(request: StepRequest) -> Simulation:
                 made.part = "optimizer"
         optimizer = _FusedAdam(masters.parameters)
         model = stage.subject.model.train()
-        inputs, asked = _inputs(batch)
+        inputs, asked = _inputs(batch, size_of(entry.config) if entry.kind == "vision" else None)
         keep = asked is not None and keeps_logits(model)
         for _ in range(2):
             train_step(
@@ -110,7 +112,7 @@ def simulate_lab(request: StepRequest) -> Simulation:
             )
             stage.recorder.enter("idle")
 
-    with refusing(resolve(request.model), get_method(request.method)):
+    with refusing(entry, get_method(request.method)):
         return simulate_blueprint(
             replace(blueprint, method=applied), batch, request.model, request.method, schedule
         )
@@ -138,12 +140,17 @@ class _FusedAdam:
             parameter.grad = None
 
 
-def _inputs(batch: LabBatch) -> tuple[dict[str, torch.Tensor], Picked | None]:
-    """The batch's tensors, and what its labels would pick."""
+def _inputs(
+    batch: LabBatch, image: tuple[int, int, int] | None
+) -> tuple[dict[str, torch.Tensor], Picked | None]:
+    """The batch's tensors, and what its labels would pick. ``image``: channels, height and width where it is images."""
     import torch
 
     from peft_lab.training.batches import Picked
 
+    if image is not None:
+        labels = torch.zeros(batch.batch, dtype=torch.long)
+        return {"pixel_values": torch.zeros(batch.batch, *image), "labels": labels}, None
     size = (batch.batch, batch.seq)
     inputs = {"input_ids": torch.zeros(size, dtype=torch.long)}
     if batch.padded:

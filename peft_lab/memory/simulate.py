@@ -18,8 +18,10 @@ from peft_lab.memory.result import Simulation, largest
 from peft_lab.memory.running import Devices, Schedule, run, two_steps
 from peft_lab.memory.setting import PRECISIONS, Setting, torch_dtype
 from peft_lab.memory.work import steps_of
+from peft_lab.models import images
 from peft_lab.models.meta import uncollected
 from peft_lab.models.refusals import REFUSALS, reason
+from peft_lab.models.shapes import CLASSIFIERS
 
 if TYPE_CHECKING:
     import torch
@@ -141,17 +143,24 @@ def _check_stacks(shape: ModelShape, parts: Sequence[Part]) -> None:
 def _check_length(entry: ModelEntry, kind: str, setting: Setting, virtual: int) -> None:
     """Raises BadInput for rows longer than the model has positions for, and for text asked of what writes none.
 
-    ``kind``: of what is trained, ``encoder`` for a classifier.
+    ``kind``: of what is trained, ``encoder`` for a classifier of text.
     """
     if setting.generate and kind != "causal-lm":
         what = {
             "encoder": f"{entry.title} is an encoder and writes no text",
+            "vision": f"{entry.title} reads images and writes no text",
             "seq2seq": f"{entry.title} has an encoder beside its decoder, and writing text is simulated for decoders "
             "alone",
             "causal-lm": "A config for classification has no text written",
         }[entry.kind]
         raise BadInput(f"{what}: leave the generation out.", "generate")
     limit = entry.shape.max_positions
+    if kind == "vision" and setting.seq != limit:
+        raise BadInput(
+            f"{entry.title} reads images of {images.words(entry.config)}, each of which is {limit:,} positions: "
+            f"{setting.seq:,} tokens do not apply.",
+            "seq",
+        )
     extra = virtual + (setting.generate[1] if setting.generate else 0)
     if limit is not None and setting.seq + extra > limit:
         more = f" and {extra:,} virtual or generated ones" if extra else ""
@@ -167,13 +176,13 @@ def blueprint_of(request: StepRequest) -> Blueprint:
         Unsupported: a prompt in the cache with gradient checkpointing.
     """
     from peft_lab.methods import get_method
-    from peft_lab.methods.base import plain_task
+    from peft_lab.methods.base import classifying_task, plain_task
     from peft_lab.models import meta
     from peft_lab.models.catalogue import resolve
 
     entry, spec = resolve(request.model), get_method(request.method)
     full = spec.require(entry.shape, request.values)
-    task = "SEQ_CLS" if entry.kind == "encoder" else plain_task(entry.kind)
+    task = classifying_task(entry.kind) if entry.kind in CLASSIFIERS else plain_task(entry.kind)
 
     def apply(base: torch.nn.Module, depth: int) -> torch.nn.Module:
         shape = entry.shape
@@ -248,7 +257,7 @@ def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> S
         # As it is counted: a start that reads values leaves every shape what it is.
         adapter_configs.drop_values(config)
         _check_task(adapter_config)
-        if adapter_configs.task_of(entry, adapter_config) == "SEQ_CLS":
+        if adapter_configs.task_of(entry, adapter_config) == "SEQ_CLS" and kind != "vision":
             kind = "encoder"
             if entry.kind == "seq2seq":
                 raise SimulationError(

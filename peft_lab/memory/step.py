@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.memory.fake import tensors_held
 from peft_lab.memory.tracker import Recorder
+from peft_lab.models import images
 from peft_lab.training.precision import InPlace
 from peft_lab.training.step import Phase, add_gradients, train_step
 
@@ -32,7 +33,7 @@ class Subject:
         period: how many blocks make one repetition (2 where sliding and full attention alternate); what is called a
             layer elsewhere in this package is one repetition.
         head: the output head, None when the loss is not over a vocabulary.
-        kind: ``causal-lm``, ``encoder`` or ``seq2seq``.
+        kind: ``causal-lm``, ``encoder``, ``seq2seq`` or ``vision``.
     """
 
     model: torch.nn.Module
@@ -170,13 +171,18 @@ def _tasks(model: torch.nn.Module, size: int) -> dict[str, torch.Tensor]:
 
 
 def training_batch(subject: Subject, size: int, length: int, padded: bool) -> dict[str, torch.Tensor]:
-    """Token ids with labels; ``padded`` adds a mask, as a batch of unequal lengths has.
+    """Token ids with labels; ``padded`` adds a mask, as a batch of unequal lengths has. For a reader of images the
+    pictures that it takes instead, which have no length.
 
-    Ids and mask have the shape (``size``, ``length``), and so have the labels of a model that writes; an encoder's have
-    (``size``).
+    Ids and mask have the shape (``size``, ``length``), and so have the labels of a model that writes; a classifier's
+    have (``size``). Pictures: (``size``, channels, height, width), in 32 bits as they come.
     """
     import torch
 
+    if subject.kind == "vision":
+        config: Any = subject.model.config
+        pictures = torch.zeros(size, *images.size_of(config.to_dict()))
+        return {"pixel_values": pictures, "labels": torch.zeros(size, dtype=torch.long)}
     ids = torch.zeros(size, length, dtype=torch.long)
     batch = {"input_ids": ids}
     if padded:

@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     import torch
     from peft import PeftConfig
 
-TaskType = Literal["CAUSAL_LM", "SEQ_CLS", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM"]
+#: PEFT's names of what is trained. It has none for classifying images: there ``IMAGE_CLS`` stands for a config without
+#: a task type that saves the head (:func:`peft_lab.methods.shared.peft_backed.config_of`).
+TaskType = Literal["CAUSAL_LM", "SEQ_CLS", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM", "IMAGE_CLS"]
+CLASSIFYING: tuple[TaskType, ...] = ("SEQ_CLS", "IMAGE_CLS")
 _PLAIN_TASK: dict[ModelKind, TaskType] = {
     "causal-lm": "CAUSAL_LM",
     "encoder": "FEATURE_EXTRACTION",
     "seq2seq": "SEQ_2_SEQ_LM",
+    "vision": "FEATURE_EXTRACTION",
 }
 
 
@@ -239,7 +243,8 @@ class MethodSpec(ABC):
         Args:
             model: a transformers model, changed in place. Wrapping one base twice is a mistake: start from a fresh one.
             values: complete and checked.
-            task_type: ``SEQ_CLS`` keeps the classification head trainable and saves it with the adapter.
+            task_type: ``SEQ_CLS`` and ``IMAGE_CLS`` keep the classification head trainable and save it with the
+                adapter.
 
         Returns:
             the model to train: same call signature, ``generate`` included, trainable parameters marked.
@@ -263,6 +268,11 @@ class MethodSpec(ABC):
     def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> PeftConfig | None:
         """The PEFT config these values stand for; ``None`` for methods that PEFT does not have."""
         return None
+
+
+def classifying_task(kind: ModelKind) -> TaskType:
+    """The task type of a model with a classification head."""
+    return "IMAGE_CLS" if kind == "vision" else "SEQ_CLS"
 
 
 def plain_task(kind: ModelKind) -> TaskType:

@@ -19,7 +19,7 @@ from typing import Any
 
 from peft_lab.classroom import mode
 from peft_lab.errors import BadInput, UnknownName
-from peft_lab.models import own, shapes
+from peft_lab.models import images, own, shapes
 from peft_lab.models.own import has_weights, hub_answers, is_folder
 from peft_lab.models.shapes import ModelKind, ModelShape
 
@@ -143,7 +143,7 @@ def resolve(name: str) -> ModelEntry:
 
     Raises:
         UnknownName: neither in the catalogue nor an id or a folder.
-        BadInput: the config cannot be had, or is that of no text model.
+        BadInput: the config cannot be had, or is that of a model that neither reads text nor classifies images.
     """
     if not looks_external(name):
         if name not in catalogue() and ("/" in name or name.startswith((".", "~"))):
@@ -223,9 +223,12 @@ def _kind(config: Any, name: str) -> ModelKind:
 
     from peft_lab.models.senses import what_it_is
 
+    if config.model_type in images.TYPES:
+        return "vision"
     other = what_it_is(config.model_type)
     message = (
-        f"'{name}' is {other} ('{config.model_type}'); the lab counts language models."
+        f"'{name}' is {other} ('{config.model_type}'); the lab counts language models, and classifiers of images of "
+        f"the types {', '.join(images.TYPES)}."
         if other
         else f"'{name}' is a '{config.model_type}' model, which is not a language model."
     )

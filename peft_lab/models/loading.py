@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from peft_lab import machine
 from peft_lab.assets import store as assets
 from peft_lab.errors import BadInput
-from peft_lab.models import quantise
+from peft_lab.models import images, meta, quantise
 from peft_lab.models.catalogue import ModelEntry, catalogue, looks_external, resolve
 from peft_lab.models.heads import HEADS, in_head
 from peft_lab.models.quantise import Quantization
@@ -35,6 +35,7 @@ class Base:
     """A model with its weights, nothing injected.
 
     Attributes:
+        tokenizer: of a model of images how it sees (:class:`peft_lab.models.looks.Eye`).
         dtype: of the parameters (of the 16- or 32-bit ones on a quantised base).
         device: ``cuda``, ``mps`` or ``cpu``: :func:`peft_lab.machine.in_use`.
     """
@@ -115,6 +116,8 @@ def load_base(
     if attention is not None:
         options["attn_implementation"] = attention
     factory = _factory(entry, num_labels)
+    if entry.kind == "vision":
+        options["ignore_mismatched_sizes"] = True  # of a head for other classes; all else is looked at below
     if num_labels is not None:
         options["num_labels"] = num_labels
     try:
@@ -124,13 +127,32 @@ def load_base(
         raise BadInput(
             f"The weights of '{name}' could not be loaded: {_first_line(error)}", "model"
         ) from error
-    _require_whole(name, told["missing_keys"])
+    _require_whole(name, [*told["missing_keys"], *(key for key, *_ in told["mismatched_keys"])])
     if quantization is None:
         model.to(device.kind)
     else:
         quantise.settle(model)
     model.config.use_cache = True
-    return Base(model, load_tokenizer(source), entry, dtype, device.kind)
+    return Base(model, load_reader(entry, source), entry, dtype, device.kind)
+
+
+def load_reader(entry: ModelEntry, source: str) -> Any:
+    """What turns a row into numbers: the tokenizer, or how a model of images sees.
+
+    Raises:
+        BadInput, AssetError: as :func:`load_tokenizer`, and settings of images that are none.
+    """
+    if entry.kind != "vision":
+        return load_tokenizer(source)
+    from transformers.utils import cached_file
+
+    from peft_lab.models import looks
+
+    try:
+        told = cached_file(source, looks.PROCESSOR, _raise_exceptions_for_missing_entries=False)
+        return looks.eye_of(images.size_of(entry.config), told)
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"'{entry.title}' cannot be shown images: {_first_line(error)}.", "model") from error
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
@@ -219,7 +241,7 @@ def _factory(entry: ModelEntry, num_labels: int | None) -> Any:
         return transformers.AutoModelForSeq2SeqLM
     if entry.kind == "causal-lm":
         return transformers.AutoModelForCausalLM
-    return transformers.AutoModel if num_labels is None else transformers.AutoModelForSequenceClassification
+    return transformers.AutoModel if num_labels is None else meta.classifier(entry.kind)
 
 
 def _bitsandbytes(quantization: Quantization) -> Any:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation", "dense_act_fn")
 _HEADS = ("num_attention_heads", "n_head", "num_heads")
+#: Readers of images whose bare model has a pooler that their classifier has not.
+POOLING = ("vit",)
 _LAYER = re.compile(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)")
 
 
@@ -75,7 +77,7 @@ def build(
     """The model of ``config`` on the meta device: 0.1 to 0.4 s at any size.
 
     Args:
-        kind: ``causal-lm``, ``encoder`` or ``seq2seq``.
+        kind: ``causal-lm``, ``encoder``, ``seq2seq`` or ``vision``.
         num_labels: when given, with a classification head of that many labels.
         dtype: parameter type; float32 when ``None``.
     """
@@ -84,21 +86,33 @@ def build(
         AutoModel,
         AutoModelForCausalLM,
         AutoModelForSeq2SeqLM,
-        AutoModelForSequenceClassification,
     )
 
+    factory: Any = {
+        "causal-lm": AutoModelForCausalLM,
+        "encoder": AutoModel,
+        "seq2seq": AutoModelForSeq2SeqLM,
+        "vision": AutoModel,
+    }[kind]
     if num_labels is not None:
         config.num_labels = num_labels
-        factory: Any = AutoModelForSequenceClassification
-    else:
-        factory = {"causal-lm": AutoModelForCausalLM, "encoder": AutoModel, "seq2seq": AutoModelForSeq2SeqLM}[
-            kind
-        ]
+        factory = classifier(kind)
+    # What pools for other uses than classifying has no part in it, and no weights in a classifier's folder.
+    pooled = {"add_pooling_layer": False} if num_labels is None and config.model_type in POOLING else {}
     with torch.device("meta"):
-        model = factory.from_config(config, dtype=dtype or torch.float32)
+        model = factory.from_config(config, dtype=dtype or torch.float32, **pooled)
     model.tie_weights()
     head_apart(model, config)
     return model
+
+
+def classifier(kind: str) -> Any:
+    """transformers' class of models of this kind with a classification head."""
+    import transformers
+
+    return {
+        "vision": transformers.AutoModelForImageClassification,
+    }.get(kind, transformers.AutoModelForSequenceClassification)
 
 
 def head_apart(model: Any, config: PretrainedConfig) -> None:
@@ -161,8 +175,8 @@ def read_shape(
         kv_heads=_kv_heads(text, heads) if attends else 0,
         head_dim=hidden // heads if head_dim is None else head_dim,
         intermediate=_intermediate(text, hidden),
-        vocab=text.vocab_size,
-        max_positions=_positions(text),
+        vocab=0 if kind == "vision" else text.vocab_size,
+        max_positions=_image_positions(groups) if kind == "vision" else _positions(text),
         activation=_first(text, *_ACTIVATIONS, default="gelu"),
         groups=groups,
         mixtures=_mixtures(model, groups, text, hidden),
@@ -251,6 +265,12 @@ def _renamed(model_type: str) -> dict[str, str]:
     if kind not in conversion._MOE_FUSED_TARGETS:
         return {}
     return dict(conversion._MOE_TARGET_MODULE_MAPPING.get(kind, {}))
+
+
+def _image_positions(groups: Sequence[ModuleGroup]) -> int:
+    """What an image is to the blocks: its patches and the tokens before them, as many as there are positions."""
+    tables = (group.parameters.get("position_embeddings") for group in groups)
+    return next(shape[1] for shape in tables if shape is not None)
 
 
 def _intermediate(config: Any, hidden: int) -> int:

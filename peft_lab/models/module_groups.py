@@ -100,14 +100,19 @@ class ModuleGroup:
 
     @property
     def in_features(self) -> int:
-        """Inputs of a matrix. ``Conv1D`` (GPT-2) stores (in, out), ``Linear`` (out, in), ``Embedding`` (rows, dim)."""
+        """Inputs of a matrix. ``Conv1D`` (GPT-2) stores (in, out), ``Linear`` (out, in), ``Embedding`` (rows, dim);
+        ``Conv2d``, which reads the patches of an image, (out, channels, height, width)."""
         weight = self.parameters["weight"]
+        if self.type == "Conv2d":
+            return math.prod(weight[1:])
         return weight[0] if self.type in ("Conv1D", "Embedding") else weight[-1]
 
     @property
     def out_features(self) -> int:
         """Outputs of a map, or the width of an embedding."""
         weight = self.parameters["weight"]
+        if self.type == "Conv2d":
+            return weight[0]
         return weight[1] if self.type in ("Conv1D", "Embedding") else weight[-2]
 
     @property

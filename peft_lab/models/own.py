@@ -17,6 +17,7 @@ from urllib.request import getproxies
 
 from peft_lab.classroom import folders, mode
 from peft_lab.errors import BadInput
+from peft_lab.models import images
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -118,7 +119,7 @@ def lacks(name: str, reached: bool | None = None) -> str | None:
         )
     if lacking:
         return _no_weights(name, bool(files), lacking)
-    if any(find(file) for file in VOCABULARIES) or _needs_none(find):
+    if any(find(file) for file in VOCABULARIES) or _needs_none(find) or _reads_images(find):
         return None
     if not folder and (hub_answers() if reached is None else reached):
         return None
@@ -150,6 +151,14 @@ def _no_weights(name: str, some: bool, lacking: list[str]) -> str:
     if (folder / "adapter_config.json").is_file():
         return f"'{name}' holds an adapter and no model: name the folder of its base, or merge the two first."
     return f"'{name}' has a config and no weights ({WEIGHTS}): it can be counted and simulated, not trained."
+
+
+def _reads_images(find: Find) -> bool:
+    """Whether there is no text to read."""
+    with suppress(OSError, ValueError, AttributeError, RecursionError):
+        config = find("config.json")
+        return bool(config) and json.loads(config.read_text("utf-8")).get("model_type") in images.TYPES
+    return False
 
 
 def _needs_none(find: Find) -> bool:

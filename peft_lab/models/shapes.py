@@ -17,10 +17,12 @@ from peft_lab.models.mixtures import Mixture
 from peft_lab.models.module_groups import MATRIX_TYPES, PARAMETER, ModuleGroup, Role, is_bias
 
 __all__ = [
-    "MATRIX_TYPES", "PARAMETER", "Match", "Mixture", "ModelKind", "ModelShape", "ModuleGroup", "Role", "from_dict",
-    "is_bias", "to_dict",
+    "CLASSIFIERS", "MATRIX_TYPES", "PARAMETER", "Match", "Mixture", "ModelKind", "ModelShape", "ModuleGroup", "Role",
+    "from_dict", "is_bias", "to_dict",
 ]  # fmt: skip
-ModelKind = Literal["causal-lm", "encoder", "seq2seq"]
+ModelKind = Literal["causal-lm", "encoder", "seq2seq", "vision"]
+#: The kinds that are trained with a classification head on top: readers of text, and of images.
+CLASSIFIERS: tuple[ModelKind, ...] = ("encoder", "vision")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,9 @@ class ModelShape:
         hidden: width of the residual stream (``hidden_size``).
         heads, kv_heads, head_dim: of the attention; 0 where a model carries a state instead (Mamba, RWKV).
         kv_width: width of one token's keys (or values): kv_heads x head_dim.
-        max_positions: the longest sequence the model has positions for; ``None`` without a fixed limit (T5).
+        max_positions: the longest sequence the model has positions for; ``None`` without a fixed limit (T5). An image
+            always takes all of them: one a patch, and those of the class and the like.
+        vocab: tokens it knows; 0 where it reads images.
         mixtures: its feed-forward parts that are mixtures of experts.
         renamed: names of linear maps that PEFT's LoRA takes for parameters of the router or the experts, because they
             were called so before the experts were stacked: old name to the ending of the parameter's path.

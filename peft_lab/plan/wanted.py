@@ -12,6 +12,7 @@ from peft_lab.choose.reading import read_value
 from peft_lab.choose.situation import LINKS, Situation
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.memory.optimizers import OPTIMIZERS
+from peft_lab.models import images
 from peft_lab.models.catalogue import resolve
 from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS
 
@@ -88,6 +89,7 @@ class Wanted:
     def check(self) -> Wanted:
         """Itself. Raises BadInput for what contradicts itself, UnknownName for names that are none."""
         shape = resolve(self.model).shape
+        images.require_text(shape, "Plan")
         if self.objective and self.objective not in OBJECTIVES:
             raise UnknownName("objective", self.objective, OBJECTIVES, "objective")
         if shape.kind == "encoder" and self.objective and self.objective not in OF_ENCODERS:

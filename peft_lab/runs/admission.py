@@ -25,8 +25,10 @@ from peft_lab.memory.fits import needed
 from peft_lab.memory.lab import LabBatch, simulate_lab
 from peft_lab.memory.request import StepRequest
 from peft_lab.methods import all_methods, get_method
-from peft_lab.models.shapes import ModelShape
+from peft_lab.models import images
+from peft_lab.models.shapes import CLASSIFIERS, ModelShape
 from peft_lab.runs.spec import SHORTEST, RunSpec, entry_of
+from peft_lab.tasks.pictures import MAX_LABELS
 from peft_lab.workers import inspector
 
 #: What the run's process needs beside its tensors: the interpreter, the libraries, the allocator's slack. Peaks of real
@@ -110,8 +112,9 @@ def bound(spec: RunSpec) -> int:
     """Bytes that no step of a checked spec can exceed, from the model's shape alone."""
     entry, method = entry_of(spec.model), get_method(spec.method)
     shape = entry.shape
-    head = shape.hidden * shape.hidden + 2 * shape.hidden + 2
-    trained = method.formula(shape, spec.values).trainable + (head if shape.kind == "encoder" else 0)
+    labels = MAX_LABELS if shape.kind == "vision" else 2
+    head = shape.hidden * shape.hidden + labels * (2 * shape.hidden + 1)  # DINOv2's reads two vectors
+    trained = method.formula(shape, spec.values).trainable + (head if shape.kind in CLASSIFIERS else 0)
     length = spec.max_length + method.virtual_tokens(spec.values)
     return _bound(shape, trained, spec.batch, length)
 
@@ -124,7 +127,7 @@ def _bound(shape: ModelShape, trained: int, rows: int, length: int) -> int:
         if group.layers
     )
     scores = shape.num_layers * shape.heads * length * _PER_SCORE
-    logits = _PER_LOGIT * shape.vocab if shape.kind != "encoder" else 0
+    logits = _PER_LOGIT * shape.vocab if shape.kind not in CLASSIFIERS else 0
     tokens = rows * length
     return (
         _WORD * (3 * shape.total // 2 + tokens * (_PER_FEATURE * wide + scores + logits))
@@ -156,6 +159,8 @@ def largest_batch(spec: RunSpec) -> dict[str, Any]:
     from peft_lab.training.sizes import size_of
 
     task, rows = spec.task_object(), spec.batch
+    if task.images:
+        return images.size_of_batch(min(rows, len(task.load().train)), resolve(spec.model).config)
     tokenizer = loading.load_tokenizer(loading.weights_of(spec.model))
     train = task.load().train
     # Later passes over the same rows bring no longer ones.
@@ -190,7 +195,8 @@ def what_fits(data: Mapping[str, Any], device: str, free: int) -> dict[str, Any]
         return _simulated(changed, sizes, device) <= free
 
     rows = _halved(batch["rows"], 1, lambda size: fits(spec, _smaller(batch, rows=size)))
-    length = _halved(batch["length"], SHORTEST, lambda size: fits(spec, _smaller(batch, length=size)))
+    whole = 0 if "image" in batch else batch["length"]
+    length = _halved(whole, SHORTEST, lambda size: fits(spec, _smaller(batch, length=size)))
     return {
         "batch": rows,
         "length": length,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from peft_lab import machine
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.methods.base import MethodSpec, TaskType, plain_task
+from peft_lab.methods.base import MethodSpec, TaskType, classifying_task, plain_task
 from peft_lab.models import loading
 from peft_lab.models.catalogue import resolve
 from peft_lab.models.shapes import ModelKind
@@ -75,7 +75,7 @@ def attention_for(spec: RunSpec) -> str:
 
 def task_type(task: Task, kind: ModelKind) -> TaskType:
     """PEFT's name for what is trained. ``kind``: of the model."""
-    return "SEQ_CLS" if task.kind == "classification" else plain_task(kind)
+    return classifying_task(kind) if task.kind == "classification" else plain_task(kind)
 
 
 def prepare(spec: RunSpec, begins: Callable[[str], object] = lambda phase: None) -> Prepared:
@@ -90,7 +90,7 @@ def prepare(spec: RunSpec, begins: Callable[[str], object] = lambda phase: None)
     seed_everything(spec.seed)
     model = method.apply(base.model, base.entry.shape, spec.values, task_type(task, base.entry.kind))
     cast_added(model, base.dtype)
-    begins("Reading the sentences")
+    begins("Reading the images" if task.images else "Reading the sentences")
     splits = task.load()
     needed = needed_rows(spec, len(splits.train))
     train = [splits.train[number] for number in needed]
@@ -102,6 +102,8 @@ def prepare(spec: RunSpec, begins: Callable[[str], object] = lambda phase: None)
 
 def _require_known(rows: Sequence[Encoded], base: loading.Base) -> None:
     """Raises BadInput where the tokenizer of a folder is not that of its weights: it gives tokens that they lack."""
+    if base.entry.kind == "vision":
+        return
     highest, known = max(max(row.ids) for row in rows), base.entry.shape.vocab
     if highest >= known:
         raise BadInput(

@@ -8,6 +8,7 @@ from typing import Any
 from peft_lab import machine
 from peft_lab.memory.lab import LabBatch, simulate_lab
 from peft_lab.memory.request import StepRequest
+from peft_lab.models import images
 from peft_lab.runs.simulated import peak_of_step
 from peft_lab.runs.spec import RunSpec
 
@@ -55,6 +56,8 @@ def tracked_batch(spec: RunSpec) -> dict[str, Any]:
     from peft_lab.training.sizes import size_of
 
     task, size = spec.task_object(), spec.batch
+    if task.images:
+        return images.size_of_batch(size, resolve(spec.model).config)
     tokenizer = loading.load_tokenizer(loading.weights_of(spec.model))
     train = task.load().train
     needed = train[: min(len(train), spec.steps * size)]

@@ -36,7 +36,8 @@ def start(
     entry, spec = ready.base.entry, ready.spec
     if row is None and ready.test:
         row = ready.test[0]
-    asked = None if row is None else _asked(ready, row)
+    # What passes through is followed for texts alone.
+    asked = None if row is None or ready.task.images else _asked(ready, row)
     about = Trajectory(
         method=spec.method,
         run=run,

@@ -79,6 +79,8 @@ def _load(spec: RunSpec, run: store.Run) -> tuple[Examiner, torch.nn.Module, tor
     from peft_lab.training.precision import cast_added
 
     task = spec.task_object()
+    if task.images:
+        raise BadInput("The models of this run read images, not texts.", "text")
     base, second = fresh_base(spec, task), fresh_base(spec, task)
     tuned = get_method(spec.method).load(second.model, run.adapter)
     cast_added(tuned, base.dtype)

@@ -12,8 +12,10 @@ from peft_lab import disk as storage
 from peft_lab import units
 from peft_lab.errors import RunError
 from peft_lab.methods import get_method
+from peft_lab.models.shapes import CLASSIFIERS
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec, entry_of
+from peft_lab.tasks.pictures import MAX_BYTES, MAX_LABELS
 
 #: Left alone beside what a run needs: the end of other runs, a learner's answers, the system.
 RESERVE = 16 * 2**20
@@ -47,9 +49,11 @@ def needed_bytes(spec: RunSpec) -> int:
     """Bytes that a checked spec's run writes at most."""
     shape, method = entry_of(spec.model).shape, get_method(spec.method)
     formula = method.formula(shape, spec.values)
-    head = shape.hidden * shape.hidden + 16 * shape.hidden if shape.kind == "encoder" else 0
+    labels = 2 * MAX_LABELS if shape.kind == "vision" else 16
+    head = shape.hidden * shape.hidden + labels * shape.hidden if shape.kind in CLASSIFIERS else 0
     adapter = _WORD * (max(formula.stored or 0, formula.trainable) + head)
     # The loss of every step stands in the events and in the record.
     events = spec.steps * (_STEP + 24) + 2 * _EVALUATION * _LINE + _ONCE
-    own = Path(spec.own_data).stat().st_size if spec.own_data and Path(spec.own_data).exists() else 0
+    data = Path(spec.own_data) if spec.own_data else None
+    own = 0 if data is None or not data.exists() else MAX_BYTES if data.is_dir() else data.stat().st_size
     return adapter + events + _PICTURE + own

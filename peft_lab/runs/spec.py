@@ -92,7 +92,8 @@ class RunRequest:
             return tasks.get_task(self.task)
         if self.own_data is None:
             raise BadInput(
-                "The task 'own' needs a file: CSV or JSON Lines of text,label or prompt,completion, or messages.",
+                "The task 'own' needs a file: CSV or JSON Lines of text,label or prompt,completion, or messages; or a "
+                "folder of images.",
                 "own_data",
             )
         return apart.load_file(self.own_data)
@@ -106,6 +107,8 @@ class RunRequest:
         """
         spec, entry, task = get_method(self.method), entry_of(self.model), self.task_object()
         _require_trainable(self.model)
+        if task.images and entry.kind == "vision":
+            _check_images(self, entry)
         if entry.kind not in task.model_kinds:
             raise BadInput(_mismatch(entry, task), "task")
         values = spec.require(entry.shape, self.values)
@@ -152,7 +155,8 @@ def _check_ranges(run: RunSpec, entry: ModelEntry, spec: MethodSpec) -> None:
     _whole("Batch size", "batch", run.batch, 1, 1024)
     _whole("Seed", "seed", run.seed, 0, 2**32 - 1)
     _whole("Held-out rows", "eval_rows", run.eval_rows, 0, MOST_EVAL_ROWS)
-    _whole("Maximum length", "max_length", run.max_length, SHORTEST, room or 1_000_000)
+    if entry.kind != "vision":
+        _whole("Maximum length", "max_length", run.max_length, SHORTEST, room or 1_000_000)
     _number("Learning rate", "learning_rate", run.learning_rate, 0, 10, above=True)
     if run.head_learning_rate is not None:
         _number("The head's learning rate", "head_learning_rate", run.head_learning_rate, 0, 10, above=True)
@@ -169,6 +173,19 @@ def _check_ranges(run: RunSpec, entry: ModelEntry, spec: MethodSpec) -> None:
         if not probe.strip() or len(probe) > PROBE_CHARACTERS:
             message = f"A sentence to try has 1 to {PROBE_CHARACTERS} characters; one has {len(probe)}."
             raise BadInput(message, "probes")
+
+
+def _check_images(run: RunRequest, entry: ModelEntry) -> None:
+    """Raises BadInput for what is asked of texts."""
+    limit = entry.shape.max_positions
+    if run.max_length not in (None, limit):
+        raise BadInput(
+            f"An image is always {limit:,} positions of {entry.title}: leave its length out.", "max_length"
+        )
+    if run.probes:
+        raise BadInput(f"{entry.title} reads images: leave the sentence to try out.", "probes")
+    if run.compared:
+        raise BadInput("What a comparison of methods measures is measured on texts only.", "task")
 
 
 def entry_of(name: str) -> ModelEntry:
@@ -192,6 +209,10 @@ def _require_trainable(name: str) -> None:
 def _mismatch(entry: ModelEntry, task: Task) -> str:
     writers = " or ".join(_WRITERS.get(kind, kind) for kind in task.model_kinds)
     does = "classifies, on an encoder" if task.kind == "classification" else f"writes text, with {writers}"
+    if task.images:
+        return f"'{task.name}' holds images, which need a model that reads them; {entry.title} is {_KINDS[entry.kind]}."
+    if entry.kind == "vision":
+        return f"'{task.name}' {does}; {entry.title} is {_KINDS['vision']}: train it on a folder of images of your own."
     fitting = [other.name for other in tasks.all_tasks() if entry.kind in other.model_kinds]
     return (
         f"'{task.name}' {does}; {entry.title} is {_KINDS[entry.kind]}. For it there are {', '.join(fitting)}."
@@ -203,6 +224,7 @@ _KINDS = {
     "causal-lm": "a causal language model",
     "encoder": "an encoder",
     "seq2seq": "an encoder-decoder model",
+    "vision": "a model that reads images",
 }
 
 
@@ -214,6 +236,8 @@ def _room(entry: ModelEntry, spec: MethodSpec, values: Mapping[str, Any]) -> int
 
 def _length(task: Task, entry: ModelEntry, spec: MethodSpec, values: Mapping[str, Any]) -> int:
     room = _room(entry, spec, values)
+    if entry.kind == "vision":  # every image takes them all
+        return int(room or 1)
     return task.max_length if room is None else min(task.max_length, room)
 
 

@@ -31,6 +31,7 @@ from peft_lab.runs.owners import Owner
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.summary import DAMAGED, RunSummary
 from peft_lab.runs.view import RunView, Status, Viewer, classify
+from peft_lab.tasks import pictures
 from peft_lab.trajectory.format import Trajectory
 
 STOP = "stop"
@@ -168,8 +169,12 @@ def create(spec: RunSpec, owner: Owner | None = None, carrier: str = "") -> Run:
         folder = _new_folder(spec)
         if spec.own_data is not None:
             # The learner's file may be gone tomorrow; the run keeps what it was trained on.
-            copy = folder / f"data{Path(spec.own_data).suffix}"
-            shutil.copyfile(spec.own_data, copy)
+            packed = Path(spec.own_data).is_dir()  # images
+            copy = folder / f"data{pictures.ZIP if packed else Path(spec.own_data).suffix}"
+            if packed:
+                copy.write_bytes(pictures.pack(Path(spec.own_data)))
+            else:
+                shutil.copyfile(spec.own_data, copy)
             spec = replace(spec, own_data=str(copy))
         write_json(folder / "spec.json", spec.to_dict())
         run = Run(folder.name, folder)

@@ -189,7 +189,7 @@ def _fields(event: Event | None) -> dict[str, Any]:
 def _rate(rows: Sequence[Event], unit: str) -> float | None:
     seconds = sum(row["seconds"] for row in rows)
     amount = len(rows) if unit == "steps" else sum(row[unit] for row in rows)
-    return amount / seconds if seconds > 0 else None
+    return amount / seconds if seconds > 0 and amount else None  # images have no tokens
 
 
 def _progress(status: Status, step: int, steps: int, evaluating: Event | None) -> float:

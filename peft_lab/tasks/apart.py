@@ -18,11 +18,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from peft_lab.classroom import mode
 from peft_lab.errors import BadInput, RunError
-from peft_lab.tasks import own
+from peft_lab.tasks import own, pictures
 from peft_lab.tasks.base import Row, Splits
 from peft_lab.tasks.own import Content, OwnTask
 from peft_lab.tasks.records import bad, shorten
@@ -32,6 +34,10 @@ from peft_lab.tasks.records import bad, shorten
 CPU_SECONDS = 10
 SECONDS = 30.0
 MEMORY = 256 * 2**20
+#: Of one that looks into images: all of them are decoded, the largest of MAX_PIXELS.
+IMAGES_CPU_SECONDS = 20
+IMAGES_SECONDS = 60.0
+IMAGES_MEMORY = 512 * 2**20
 KEPT = 16  # files whose content, or refusal, is kept in this process
 _LOOK = 0.05
 _SIGNAL = 128
@@ -43,15 +49,21 @@ _lock = threading.Lock()
 def load_file(path: str | Path, tick: Callable[[], object] = lambda: None) -> OwnTask:
     """The task in a file on this machine. See :func:`load`.
 
-    Raises BadInput also if there is no such file, or it is a device, a pipe or a folder: those are not read at all.
+    A folder is one of images, outside a class, whose learners upload zips.
+
+    Raises BadInput also if there is no such file, or it is a device or a pipe: those are not read at all.
     """
     path = Path(path)
     try:
+        if path.is_dir() and not mode.on():
+            task = load(pictures.pack(path), f"{path.resolve().name}{pictures.ZIP}", tick)
+            return replace(task, place=str(path.absolute()))
         data = _bytes(path)
     except (OSError, ValueError) as trouble:  # ValueError: a NUL in the path
         reason = trouble.strerror if isinstance(trouble, OSError) else trouble
         raise bad(f"'{shorten(str(path))}' cannot be read: {reason}.") from trouble
-    return load(data, path.name, tick)
+    task = load(data, path.name, tick)
+    return replace(task, place=str(path.absolute())) if task.images else task
 
 
 def _bytes(path: Path) -> bytes:
@@ -63,10 +75,12 @@ def _bytes(path: Path) -> bytes:
             raise IsADirectoryError(0, "it is a folder")
         if not stat.S_ISREG(found.st_mode):
             raise OSError(0, "it is a device or a pipe, not a file; save the rows to a file first")
-        if found.st_size > own.MAX_BYTES:
-            raise own.too_large(found.st_size)
+        images = path.suffix.lower() == pictures.ZIP
+        most = pictures.MAX_BYTES if images else own.MAX_BYTES
+        if found.st_size > most:
+            raise (pictures if images else own).too_large(found.st_size)
         # what grows meanwhile, or has no end, is cut and refused; nothing comes where one would have to wait
-        return stream.read(own.MAX_BYTES + 1) or b""
+        return stream.read(most + 1) or b""
 
 
 def load(data: bytes, filename: str, tick: Callable[[], object] = lambda: None) -> OwnTask:
@@ -111,7 +125,7 @@ def _read(data: bytes, ending: str, tick: Callable[[], object]) -> Content:
     sender = threading.Thread(target=_send, args=(stdin, data), daemon=True)
     sender.start()
     try:
-        answer, log = _answer(child, tick)
+        answer, log = _answer(child, ending, tick)
     finally:
         if child.poll() is None:
             child.kill()
@@ -120,7 +134,7 @@ def _read(data: bytes, ending: str, tick: Callable[[], object]) -> Content:
         for stream in (child.stdout, child.stderr):
             if stream is not None:
                 stream.close()
-    return _content(child.returncode, answer, log)
+    return _content(child.returncode, ending, answer, log)
 
 
 def _send(stdin: IO[bytes] | None, data: bytes) -> None:
@@ -129,24 +143,29 @@ def _send(stdin: IO[bytes] | None, data: bytes) -> None:
             stdin.write(data)
 
 
-def _answer(child: subprocess.Popen[bytes], tick: Callable[[], object]) -> tuple[bytes, bytes]:
-    deadline = time.monotonic() + SECONDS
+def _answer(child: subprocess.Popen[bytes], ending: str, tick: Callable[[], object]) -> tuple[bytes, bytes]:
+    deadline = time.monotonic() + (IMAGES_SECONDS if ending == pictures.ZIP else SECONDS)
     while True:
         tick()
         try:
             return child.communicate(timeout=_LOOK)
         except subprocess.TimeoutExpired:
             if time.monotonic() > deadline:
-                raise _too_long() from None
+                raise _too_long(ending) from None
 
 
-def _too_long() -> BadInput:
-    return bad(f"The file takes more than {CPU_SECONDS} seconds to read. Keep a sample of it.")
+def _too_long(ending: str) -> BadInput:
+    return bad(f"The file takes more than {_limits(ending)[0]} seconds to read. Keep a sample of it.")
 
 
-def _content(code: int, answer: bytes, log: bytes) -> Content:
+def _limits(ending: str) -> tuple[int, int]:
+    """Processor time in seconds and bytes of memory."""
+    return (IMAGES_CPU_SECONDS, IMAGES_MEMORY) if ending == pictures.ZIP else (CPU_SECONDS, MEMORY)
+
+
+def _content(code: int, ending: str, answer: bytes, log: bytes) -> Content:
     if code == -getattr(signal, "SIGXCPU", _SIGNAL):
-        raise _too_long()
+        raise _too_long(ending)
     if code != 0:
         last_line = log.decode("utf-8", "replace").strip().splitlines()[-1:] or [f"exit code {code}"]
         raise RunError(f"The process that reads the file was ended: {last_line[0]}.")
@@ -154,7 +173,7 @@ def _content(code: int, answer: bytes, log: bytes) -> Content:
     if "refused" in found:
         raise BadInput(found["refused"], found["field"])
     parts = (tuple(_row(*cells) for cells in found[part]) for part in ("train", "test"))
-    return Content(found["kind"], tuple(found["labels"]), Splits(*parts))
+    return Content(found["kind"], tuple(found["labels"]), Splits(*parts), found["images"])
 
 
 def _row(text: str, target: str, turns: list[tuple[str, str]], line: int) -> Row:
@@ -166,23 +185,25 @@ def _row(text: str, target: str, turns: list[tuple[str, str]], line: int) -> Row
 
 def main(ending: str) -> None:
     """Read stdin, answer on stdout."""
+    seconds, memory = _limits(ending)
     with suppress(ImportError, ValueError, OSError):  # Windows has no such limits
         import resource
 
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     try:
-        found = own.content(sys.stdin.buffer.read(own.MAX_BYTES + 1), f"file{ending}")
+        most = pictures.MAX_BYTES if ending == pictures.ZIP else own.MAX_BYTES
+        found = own.content(sys.stdin.buffer.read(most + 1), f"file{ending}")
         parts = {"train": found.splits.train, "test": found.splits.test}
         rows = {
             name: [(row.text, row.target, row.turns, row.line) for row in part]
             for name, part in parts.items()
         }
-        answer = json.dumps({"kind": found.kind, "labels": found.labels, **rows})
+        answer = json.dumps({"kind": found.kind, "labels": found.labels, "images": found.images, **rows})
     except BadInput as refusal:
         answer = json.dumps({"refused": str(refusal), "field": refusal.field})
     except MemoryError:
-        full = bad(f"The file takes more than {MEMORY // 2**20} MB of memory to read. Keep a sample of it.")
+        full = bad(f"The file takes more than {memory // 2**20} MB of memory to read. Keep a sample of it.")
         answer = json.dumps({"refused": str(full), "field": full.field})
     sys.stdout.write(answer)
 

@@ -7,7 +7,7 @@ text back to :meth:`Task.score`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,7 +22,7 @@ class Row:
 
     Attributes:
         text: what the model reads: the sentence (classification), the prompt without a chat template (generation), or
-            the conversation up to its last answer, as a person would read it (chat).
+            the conversation up to its last answer, as a person would read it (chat). Of an image, its name.
         target: the label's name (classification), the completion (generation), or the last answer (chat).
         turns: of a chat, the messages before its last answer; those of the assistant among them are trained too.
         line: where it stands in the learner's file; 0 where that is not known.
@@ -82,6 +82,15 @@ class Task(ABC):
     max_length: int
     max_new_tokens: int = 0
     samples: tuple[str, ...]
+
+    @property
+    def images(self) -> bool:
+        """Whether its rows are images, each with a name for its text."""
+        return "vision" in self.model_kinds
+
+    def pictures(self, names: Iterable[str]) -> Iterator[bytes]:
+        """The files of images by their names. Raises BadInput for one that is gone, ValueError where there are none."""
+        raise ValueError(f"the rows of '{self.name}' are no images")
 
     @abstractmethod
     def load(self) -> Splits:

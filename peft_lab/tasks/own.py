@@ -1,16 +1,16 @@
-"""A learner's own data: a CSV or JSON Lines file with ``text,label`` (classification) or ``prompt,completion``, or
-JSON Lines of conversations (:mod:`peft_lab.tasks.chat`)."""
+"""A learner's own data: a CSV or JSON Lines file with ``text,label`` (classification) or ``prompt,completion``, JSON
+Lines of conversations (:mod:`peft_lab.tasks.chat`), or images (:mod:`peft_lab.tasks.pictures`)."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from peft_lab.errors import BadInput
-from peft_lab.tasks import chat, records
+from peft_lab.tasks import chat, pictures, records
 from peft_lab.tasks.base import Kind, Row, Splits, Task, check_paired
 from peft_lab.tasks.labelled import label_scores
 from peft_lab.tasks.lookalikes import alike, is_blank
@@ -51,16 +51,20 @@ _NAMED = 5  # how many row numbers a message names
 
 @dataclass(frozen=True, kw_only=True)
 class OwnTask(Task):
-    """The rows of one uploaded file. ``sha256`` is of its bytes."""
+    """The rows of one uploaded file. ``sha256`` is of its bytes; ``place``: the folder or zip that images are in."""
 
     splits: Splits = field(repr=False)
     sha256: str
+    place: str = ""
 
     def load(self) -> Splits:
         return self.splits
 
     def inputs(self) -> dict[str, dict[str, str]]:
-        return {NAME: {self.title.removeprefix(_TITLE): self.sha256}}
+        return {NAME: {self.title.removeprefix(_TITLE).removeprefix(pictures.TITLE): self.sha256}}
+
+    def pictures(self, names: Iterable[str]) -> Iterator[bytes]:
+        return pictures.files(self.place, names)
 
     def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
         """``accuracy`` and ``macro_f1`` (classification), or ``exact_match`` up to spacing (generation); for chats
@@ -83,6 +87,7 @@ class Content:
     kind: Kind
     labels: tuple[str, ...]
     splits: Splits = field(repr=False)
+    images: bool = False
 
 
 def parse(data: bytes, filename: str) -> OwnTask:
@@ -98,14 +103,19 @@ def parse(data: bytes, filename: str) -> OwnTask:
 
 def check(data: bytes, filename: str) -> None:
     """What can be refused without reading. Raises BadInput."""
+    if filename.lower().endswith(pictures.ZIP):
+        return pictures.check(len(data))
     if len(data) > MAX_BYTES:
         raise too_large(len(data))
     reader_of(filename)
+    return None
 
 
 def content(data: bytes, filename: str) -> Content:
     """See :func:`parse`."""
     check(data, filename)
+    if filename.lower().endswith(pictures.ZIP):
+        return Content("classification", *pictures.rows_of(data), images=True)
     table = read(data, filename, {*chat.COLUMNS, *(name for names in COLUMNS.values() for name in names)})
     kind = _kind(table)
     rows = _chats(table) if kind == "chat" else _rows(table, kind)
@@ -241,6 +251,10 @@ def _split(rows: Sequence[Row], kind: Kind) -> Splits:
 def task_of(filename: str, data: bytes, found: Content) -> OwnTask:
     """The task that a file of that name with that content is."""
     kind, splits = found.kind, found.splits
+    sha256 = hashlib.sha256(data).hexdigest()
+    if found.images:
+        said = pictures.fields(Path(filename).stem, found.labels, splits)
+        return OwnTask(name=NAME, license="yours", splits=splits, sha256=sha256, **said)
     name, classifies, chats = Path(filename).name, kind == "classification", kind == "chat"
     longest = max(len(row.target) for row in (*splits.train, *splits.test))
     tokens = MAX_CHAT_TOKENS if chats else MAX_TOKENS
@@ -262,7 +276,7 @@ def task_of(filename: str, data: bytes, found: Content) -> OwnTask:
         max_new_tokens=0 if classifies else min(MAX_NEW_TOKENS, longest // CHARS_PER_TOKEN + 8),
         samples=tuple(dict.fromkeys(_sample(row) for row in (*splits.test, *splits.train)))[:3],
         splits=splits,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=sha256,
     )
 
 

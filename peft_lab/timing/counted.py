@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from peft_lab.memory.work import Op, Piece, Work
 from peft_lab.methods.base import Formula
-from peft_lab.models.shapes import ModelShape
+from peft_lab.models.shapes import CLASSIFIERS, ModelShape
 
 #: Of one layer, forward and backward: operations that go through activations, and their bytes for each token and each
 #: number of its width; views; and bytes for each logit. Counted on Llama 3.2 3B with one bias trained.
@@ -54,7 +54,7 @@ def work(
         if packed and group.layers:
             rebuilt = int((PACKED + HALF) * inner * out)
             ops.append((Op("dequantise", 0, rebuilt), (2 + checkpointing) * group.count))
-    if shape.kind != "encoder":
+    if shape.kind not in CLASSIFIERS:
         head = (1, tokens, shape.vocab, shape.hidden)
         moved = HALF * (shape.vocab * shape.hidden + tokens * (shape.vocab + shape.hidden))
         ops.append((Op("matmul16", 2 * tokens * shape.vocab * shape.hidden, moved, head), 2 + full))
@@ -66,10 +66,10 @@ def work(
         ops.append((Op("stream", 0, int(ADAPTED_BYTES / ADAPTED * tokens * shape.hidden)), beside))
     pairs = shape.num_layers * (7 + 2 * checkpointing)  # two products forward, five backward
     ops.append((Op("attention", 2 * batch * length**2 * shape.heads * shape.head_dim, 0), pairs))
-    share = ENCODER if shape.kind == "encoder" else 1.0
+    share = ENCODER if shape.kind in CLASSIFIERS else 1.0
     streams = round(STREAMS * share * shape.num_layers * (1 + again))
     ops.append((Op("stream", 0, int(STREAMED / STREAMS * tokens * shape.hidden)), streams))
-    if shape.kind != "encoder":
+    if shape.kind not in CLASSIFIERS:
         ops.append((Op("stream", 0, LOGIT * tokens * shape.vocab // 5), 5))
     ops.append((Op("view", 0, 0), round(VIEWS * share) * shape.num_layers))
     ops.append((Op("each", 0, trainable * (HALF if full else 4) * PASSES), 1))

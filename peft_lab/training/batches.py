@@ -35,6 +35,7 @@ class Encoded:
         start: what a decoder of its own begins the completion with, while an encoder reads the prompt; ``None`` where
             one stack reads both.
         counted: of a conversation, whether each token is one of an answer's; empty where all after the prompt are.
+        pixels: of an image, which has no tokens (:class:`peft_lab.models.looks.Pixels`).
     """
 
     ids: tuple[int, ...]
@@ -42,6 +43,7 @@ class Encoded:
     label: int = IGNORED
     start: int | None = None
     counted: tuple[bool, ...] = ()
+    pixels: Any = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -54,7 +56,8 @@ def encode(
     max_length: int,
     start: int | None = None,
 ) -> list[Encoded]:
-    """Rows as tokens, at most ``max_length`` of them.
+    """Rows as tokens, at most ``max_length`` of them; images as their pixels, which ``tokenizer`` then reads
+    (:class:`peft_lab.models.looks.Eye`).
 
     ``start``: the first token of a decoder of its own (:func:`peft_lab.models.loading.decoder_start`).
 
@@ -65,6 +68,11 @@ def encode(
     if task.kind == "chat":
         return [_conversation(tokenizer, row, max_length) for row in rows]
     texts, targets = [row.text for row in rows], [row.target for row in rows]
+    if task.images:
+        eye: Any = tokenizer
+        labels = [task.labels.index(target) for target in targets]
+        seen = map(eye.read, task.pictures(texts))
+        return [Encoded((), 0, label, pixels=pixels) for pixels, label in zip(seen, labels, strict=True)]
     if task.kind == "classification":
         return encode_labels(tokenizer, texts, [task.labels.index(target) for target in targets], max_length)
     try:
@@ -212,10 +220,13 @@ def collate(rows: Sequence[Encoded], pad: int, device: str) -> dict[str, torch.T
     Returns:
         input_ids and attention_mask (rows, longest); labels (rows,) or (rows, longest). For an encoder and a decoder,
         the prompts are the inputs, and decoder_input_ids and labels have the shape (rows, longest completion): at every
-        position the token before, and the token to predict.
+        position the token before, and the token to predict. Of images: pixel_values (rows, channels, height, width).
     """
     import torch
 
+    if rows[0].pixels is not None:
+        made: dict[str, torch.Tensor] = rows[0].pixels.batch(rows, device)
+        return made
     apart = rows[0].start is not None
     read = [row.ids[: row.prompt] if apart else row.ids for row in rows]
     longest = max(len(ids) for ids in read)
@@ -239,18 +250,6 @@ def collate(rows: Sequence[Encoded], pad: int, device: str) -> dict[str, torch.T
         before[:, 0] = torch.tensor([row.start for row in rows])
         made["decoder_input_ids"] = before.masked_fill(before == IGNORED, pad)
     return {name: tensor.to(device) for name, tensor in made.items()}
-
-
-def writes_at(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Which positions a model gives logits for that belong to a text: the mask of the one stack, or of what a decoder
-    of its own reads. Of shape (rows, length), as whole numbers.
-    """
-    mask = inputs["attention_mask"]
-    if "decoder_input_ids" not in inputs:
-        return mask
-    real = inputs["decoder_input_ids"] != model.config.pad_token_id
-    real[:, 0] = True  # the first token is often the one for padding
-    return real.to(mask.dtype)
 
 
 class Picked(NamedTuple):
@@ -296,8 +295,7 @@ def loss_at(
     """
     import torch
 
-    read = ("input_ids", "attention_mask", "decoder_input_ids")
-    inputs: dict[str, Any] = {name: batch[name] for name in read if name in batch}
+    inputs: dict[str, Any] = {name: tensor for name, tensor in batch.items() if name != "labels"}
     if asked is None:
         return torch.nn.functional.cross_entropy(model(**inputs).logits.float(), batch["labels"])
     if keep:

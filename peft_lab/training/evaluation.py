@@ -123,9 +123,8 @@ class Examiner:
         import torch
 
         if self.task.kind == "classification":
-            logits = model(
-                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-            ).logits.float()
+            read = {name: tensor for name, tensor in batch.items() if name != "labels"}
+            logits = model(**read).logits.float()
             losses.append((float(torch.nn.functional.cross_entropy(logits, batch["labels"])), len(texts)))
             return [self.task.labels[number] for number in logits.argmax(-1).tolist()]
         amount = int((batch["labels"] != IGNORED).sum())
@@ -137,8 +136,12 @@ class Examiner:
         continued are padded on the left, so that every answer starts right after its own; those that an encoder reads
         on the right, as in training.
 
-        Ids and mask of shape (texts, longest).
+        Ids and mask of shape (texts, longest). Images, by their names: pixel_values (images, channels, height, width).
         """
+        if self.task.images:
+            named = [Row(str(text), self.task.labels[0]) for text in texts]
+            encoded = batches.encode(self.task, named, self.tokenizer, self.max_length)
+            return {"pixel_values": batches.collate(encoded, self.pad, self.device)["pixel_values"]}
         if self.task.kind == "classification":
             made: Any = self.tokenizer(
                 list(map(str, texts)),

@@ -25,7 +25,7 @@ class Made(NamedTuple):
 
     Attributes:
         step: from 0. loss: the batch's mean. norm: of the gradients before clipping. rate: of the first group.
-        tokens: in the batch, padding left out. seconds: from collating to the update.
+        tokens: in the batch, padding left out; 0 of images. seconds: from collating to the update.
     """
 
     step: int
@@ -72,5 +72,6 @@ def fit(
         with follow(step, batch) as phase:
             loss, norm = train_step(model, batch, loss_of, masters, optimizer, clip, phase)
             found = float(loss), float(norm)
-        tokens, seconds = int(batch["attention_mask"].sum()), time.perf_counter() - start
+        mask = batch.get("attention_mask")  # images have none
+        tokens, seconds = 0 if mask is None else int(mask.sum()), time.perf_counter() - start
         yield Made(step, *found, optimizer.param_groups[0]["lr"], tokens, seconds)

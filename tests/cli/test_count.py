@@ -159,7 +159,7 @@ def test_a_model_in_a_folder(run: Run, tmp_path: Path) -> None:
     for slip in (
         {"hidden_size": "wide"},
         {"num_attention_heads": 0},
-        {"model_type": "vit"},
+        {"model_type": "swin"},
         {"model_type": None},
     ):
         file.write_text(json.dumps(config | slip))
@@ -245,7 +245,7 @@ def test_what_peft_refuses_is_left_out_where_nobody_asked_for_it(run: Run, tmp_p
 @pytest.mark.parametrize(
     ("config", "told"),
     [
-        ({"model_type": "vit"}, "a vision model ('vit'); the lab counts language models"),
+        ({"model_type": "swin"}, "a vision model ('swin'); the lab counts language models, and classifiers"),
         ({"model_type": "clip"}, "a model of images and text ('clip')"),
         ({"model_type": "whisper"}, "a speech or audio model ('whisper')"),
     ],

@@ -13,6 +13,7 @@ import pytest
 from peft_lab import machine
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import resolve
+from peft_lab.models.images import size_of
 from peft_lab.models.meta import head_apart
 from peft_lab.queue import ending
 from peft_lab.runs import course, store, training
@@ -204,8 +205,11 @@ def assert_loads(run: Run, card: str, adapter: Path) -> None:
     model: Any = base.model
     model.set_attn_implementation("sdpa")
     wanted = get_method(spec.method).load(base.model, adapter).eval()
-    ids = base.tokenizer(["one more row", "and one"], return_tensors="pt", padding=True)
-    inputs = {name: ids[name] for name in ("input_ids", "attention_mask")}
+    if base.entry.kind == "vision":
+        inputs = {"pixel_values": torch.rand(2, *size_of(base.entry.config))}
+    else:
+        ids = base.tokenizer(["one more row", "and one"], return_tensors="pt", padding=True)
+        inputs = {name: ids[name] for name in ("input_ids", "attention_mask")}
     if base.entry.kind == "seq2seq":
         inputs["decoder_input_ids"] = ids["input_ids"].clone()
     with torch.no_grad():

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
-from peft_lab.methods.base import MethodSpec, TaskType, plain_task
+from peft_lab.methods.base import MethodSpec, TaskType, classifying_task, plain_task
 from peft_lab.models import meta
 from peft_lab.models.shapes import ModelKind, ModelShape
 
 POSITIONS = 64
 VOCAB = 50
 LABELS = 2
+SIDE = 8  # of an image
 _LLAMA: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "vocab_size": VOCAB, "max_position_embeddings": POSITIONS,
@@ -44,6 +45,18 @@ CONFIGS: dict[str, tuple[ModelKind, dict[str, Any]]] = {
         "encoder",
         {"model_type": "roberta", **_BERT, "max_position_embeddings": POSITIONS + 2, "type_vocab_size": 1},
     ),
+    "vit": (
+        "vision",
+        {
+            "model_type": "vit",
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "image_size": SIDE,
+            "patch_size": 4,
+        },
+    ),
     "t5": (
         "seq2seq",
         {
@@ -60,10 +73,9 @@ CONFIGS: dict[str, tuple[ModelKind, dict[str, Any]]] = {
 }
 MODELS = tuple(CONFIGS)
 DECODERS = tuple(name for name, (kind, _) in CONFIGS.items() if kind == "causal-lm")
-# The encoder's two guises: bare, and with a classification head.
-CASES = tuple(
-    (name, heads) for name, (kind, _) in CONFIGS.items() for heads in ((0, 1) if kind == "encoder" else (0,))
-)
+# The encoder's two guises: bare, and with a classification head. PEFT's wrapper of bare models hands them token ids.
+_HEADS: dict[ModelKind, tuple[int, ...]] = {"encoder": (0, 1), "vision": (1,)}
+CASES = tuple((name, heads) for name, (kind, _) in CONFIGS.items() for heads in _HEADS.get(kind, (0,)))
 
 
 def kind_of(name: str) -> ModelKind:
@@ -101,12 +113,13 @@ def build(name: str, head: bool = False) -> Any:
         "causal-lm": transformers.AutoModelForCausalLM,
         "encoder": transformers.AutoModel,
         "seq2seq": transformers.AutoModelForSeq2SeqLM,
+        "vision": partial(transformers.AutoModel.from_config, add_pooling_layer=False),
     }[kind]
     if head:
         config.num_labels = LABELS
-        factory = transformers.AutoModelForSequenceClassification
+        factory = meta.classifier(kind)
     torch.manual_seed(0)
-    model = factory.from_config(config, dtype=torch.float32)
+    model = getattr(factory, "from_config", factory)(config, dtype=torch.float32)
     with torch.no_grad():
         # Fresh models have zero biases and unit norms; give them values, so that nothing is right by accident.
         for parameter in model.parameters():
@@ -115,14 +128,17 @@ def build(name: str, head: bool = False) -> Any:
 
 
 def task_of(name: str, head: bool = False) -> TaskType:
-    return "SEQ_CLS" if head else plain_task(kind_of(name))
+    return classifying_task(kind_of(name)) if head else plain_task(kind_of(name))
 
 
 def batch(name: str, head: bool = False) -> dict[str, Any]:
-    """Three rows of seven tokens, one of them padded; labels where the model takes any."""
+    """Three rows of seven tokens, one of them padded, or three images; labels where the model takes any."""
     import torch
 
     generator = torch.Generator().manual_seed(1)
+    if kind_of(name) == "vision":
+        pictures = torch.randn(3, 3, SIDE, SIDE, generator=generator)
+        return {"pixel_values": pictures, **({"labels": torch.tensor([0, 1, 0])} if head else {})}
     ids = torch.randint(3, VOCAB, (3, 7), generator=generator)
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0

@@ -84,7 +84,10 @@ def test_a_local_folder(name: str, tmp_path: Path) -> None:
     ("config", "message"),
     [
         ({}, "could not be read as a model"),
-        ({"model_type": "vit"}, r"a vision model \('vit'\); the lab counts language models"),
+        (
+            {"model_type": "swin"},
+            r"a vision model \('swin'\); the lab counts language models, and classifiers of images",
+        ),
         ({"model_type": "made-up"}, "could not be read as a model"),
         ({"model_type": "whisper"}, r"a speech or audio model \('whisper'\)"),
         ({"model_type": "detr"}, r"a vision model \('detr'\)"),

@@ -16,6 +16,7 @@ from peft_lab.errors import BadInput, SimulationError
 from peft_lab.methods import get_method
 from peft_lab.models import catalogue, loading, own
 from peft_lab.models.catalogue import resolve
+from peft_lab.models.shapes import CLASSIFIERS
 from peft_lab.runs import admission, course
 from peft_lab.runs.spec import RunRequest
 from peft_lab.training import batches
@@ -52,7 +53,8 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
     for name, lines in made.items():
         (place / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    return {name: str(place / f"{name}.jsonl") for name in made}
+    files = {name: str(place / f"{name}.jsonl") for name in made}
+    return {**files, "vision": homemade.images(place / "images")}
 
 
 @pytest.fixture(scope="module")
@@ -198,11 +200,11 @@ def test_a_folder_is_counted_drawn_simulated_trained_and_loaded_again(
     folder = homemade.folder(name, tmp_path / name)
     entry, method = resolve(folder), get_method("lora")
     assert entry.live and entry.kind == homemade.CONFIGS[name][0]
-    counted = count(folder, "lora", {"r": 2}, 2 if entry.kind == "encoder" else None)
+    counted = count(folder, "lora", {"r": 2}, 2 if entry.kind in CLASSIFIERS else None)
     picture = draw_block(entry.shape, method.parts(entry.shape, method.complete(entry.shape, {"r": 2})))
     assert read(picture.svg).problems() == []
 
-    own = rows["encoder" if entry.kind == "encoder" else "writes"]
+    own = rows[entry.kind if entry.kind in CLASSIFIERS else "writes"]
     spec = RunRequest(
         folder,
         "lora",

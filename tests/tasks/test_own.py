@@ -171,7 +171,7 @@ def test_load_file(tmp_path: Path) -> None:
     file.write_bytes(csv_of(GOOD))
     assert load_file(file) == parse(csv_of(GOOD), "mine.csv") == load_file(str(file))
     for path in (tmp_path / "none.csv", tmp_path, "a\0b.csv"):
-        with pytest.raises(BadInput, match="cannot be read"):
+        with pytest.raises(BadInput, match=r"cannot be read|holds no images"):
             load_file(path)
     with file.open("wb") as stream:
         stream.truncate(own.MAX_BYTES + 1)

@@ -344,7 +344,7 @@ def test_a_folder_with_weights_is_trained_from_its_page(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", ["memory", "lora"])
 def test_a_config_that_is_no_language_model(page: str, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}), "utf-8")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "swin"}), "utf-8")
     app = opened(page, model=str(tmp_path), tab="published")
     assert not app.exception
     assert any("is a vision model" in line and line.startswith(":red[") for line in told(app).split("\n"))

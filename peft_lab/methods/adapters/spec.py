@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.methods.adapters import places
-from peft_lab.methods.base import Formula, MethodSpec, Paper, Part, Problem, TaskType, Term
+from peft_lab.methods.base import CLASSIFYING, Formula, MethodSpec, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
 from peft_lab.methods.shared import bottleneck, own_format, task_heads
 from peft_lab.models import heads
@@ -102,6 +102,7 @@ class Adapters(MethodSpec):
         "encoder": 3e-3,
         "causal-lm": 1e-3,
         "seq2seq": 3e-3,
+        "vision": 3e-3,
     }
     order = 60
 
@@ -195,7 +196,7 @@ class Adapters(MethodSpec):
         Each has the shape that it is saved in.
         """
         found = {key: parameter.detach() for key, parameter in bottleneck.parameters_of(model, name).items()}
-        if _notes(model)[name]["task_type"] == "SEQ_CLS":
+        if _notes(model)[name]["task_type"] in CLASSIFYING:
             own = {key: p.detach() for key, p in model.named_parameters() if heads.in_head(key)}
             kept = task_heads.state_of(model, name)
             found |= kept or {

@@ -47,6 +47,7 @@ class FullFineTuning(MethodSpec):
         "encoder": 2e-4,
         "causal-lm": 1e-4,
         "seq2seq": 2e-4,
+        "vision": 2e-4,
     }
     adds = False
     order = 5

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class RunRecorder(Recorder):
     """Keeps the vectors at some steps, and merges them at the end."""
 
+    sees = True
+
     def __init__(self, model: torch.nn.Module, shape: ModelShape, values: Values) -> None:
         super().__init__(model, shape, values)
         self._kept: list[tuple[int, dict[str, torch.Tensor]]] = []

@@ -78,6 +78,7 @@ class Ia3(PeftMethod):
         "encoder": 3e-2,
         "causal-lm": 1e-2,
         "seq2seq": 3e-2,
+        "vision": 3e-2,
     }
     mergeable = True
     order = 70

@@ -22,6 +22,8 @@ __all__ = ["RunRecorder", "watched"]
 class RunRecorder(Recorder):
     """Keeps the first gradients of A and B and how every ΔW grows, and merges it at the end."""
 
+    sees = True
+
     def __init__(self, model: torch.nn.Module, shape: ModelShape, values: Values) -> None:
         super().__init__(model, shape, values)
         self._gradients: dict[str, Any] = {}

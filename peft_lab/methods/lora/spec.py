@@ -126,6 +126,7 @@ class Lora(PeftMethod):
         "encoder": 4e-3,
         "causal-lm": 2e-3,
         "seq2seq": 2e-3,
+        "vision": 4e-3,
     }
     mergeable = True
     low_rank = True

@@ -22,6 +22,7 @@ from peft_lab.methods.knobs import Knob, Values
 from peft_lab.methods.shared.dropout import without_dropout
 from peft_lab.methods.shared.peft_backed import on_meta, wrap
 from peft_lab.methods.shared.prompts import (
+    NO_TEXT,
     START_TEXTS,
     VirtualTokenMethod,
     bridged,
@@ -94,7 +95,8 @@ class PrefixTuning(VirtualTokenMethod):
     refuses: ClassVar[Mapping[ModelKind, str]] = {
         "encoder": "Prefix Tuning writes its keys and values into the model's key/value cache, which a BERT-type "
         "classifier does not take: PEFT refuses it with 'does not support past key values'. The same keys and values "
-        "can be trained there through the attention function: P-Tuning with its version set to v2 does."
+        "can be trained there through the attention function: P-Tuning with its version set to v2 does.",
+        "vision": NO_TEXT,
     }
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {"causal-lm": 1e-2, "seq2seq": 1e-1}
     order = 30
@@ -103,7 +105,7 @@ class PrefixTuning(VirtualTokenMethod):
         """A text needs a tokenizer: it is the default on models whose weights are here."""
         known = catalogue().get(shape.name)
         start = {"init_weights": "text"} if known and known.live and shape.kind == "causal-lm" else {}
-        text = {"init_text": START_TEXTS[shape.kind]}
+        text = {"init_text": START_TEXTS.get(shape.kind, "")}
         return super().defaults(shape) | {"encoder_hidden_size": _width(shape)} | text | start
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:

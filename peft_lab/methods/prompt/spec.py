@@ -20,7 +20,14 @@ from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
 from peft_lab.methods.shared.dropout import without_dropout
 from peft_lab.methods.shared.peft_backed import on_meta, wrap
-from peft_lab.methods.shared.prompts import START_TEXTS, InputPromptMethod, bridged, rows, tokens_knob
+from peft_lab.methods.shared.prompts import (
+    NO_TEXT,
+    START_TEXTS,
+    InputPromptMethod,
+    bridged,
+    rows,
+    tokens_knob,
+)
 from peft_lab.models.catalogue import catalogue
 from peft_lab.models.shapes import ModelKind, ModelShape
 
@@ -73,6 +80,7 @@ class PromptTuning(InputPromptMethod):
     )
     knobs = KNOBS
     head_learning_rate = 2e-2
+    refuses: ClassVar[Mapping[ModelKind, str]] = {"vision": NO_TEXT}
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {
         "encoder": 3e-2,
         "causal-lm": 3e-2,
@@ -83,7 +91,7 @@ class PromptTuning(InputPromptMethod):
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
         """A text learns most, and needs a tokenizer: it is the default on models whose weights are here."""
         known = catalogue().get(shape.name)
-        text = {"prompt_tuning_init_text": START_TEXTS[shape.kind]}
+        text = {"prompt_tuning_init_text": START_TEXTS.get(shape.kind, "")}
         return (
             super().defaults(shape) | text | ({"prompt_tuning_init": "TEXT"} if known and known.live else {})
         )

@@ -31,6 +31,7 @@ from peft_lab.methods.shared.dropout import without_dropout
 from peft_lab.methods.shared.peft_backed import on_meta
 from peft_lab.methods.shared.prompt_start import start_as_words
 from peft_lab.methods.shared.prompts import (
+    NO_TEXT,
     START_TEXTS,
     InputPromptMethod,
     rows,
@@ -109,6 +110,7 @@ class PTuning(InputPromptMethod):
     paper = Paper("Liu et al.", 2021, "GPT Understands, Too", "2103.10385", "section 2")
     knobs = KNOBS
     head_learning_rate = 2e-2
+    refuses: ClassVar[Mapping[ModelKind, str]] = {"vision": NO_TEXT}
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {
         "encoder": 2e-3,
         "causal-lm": 2e-3,
@@ -121,7 +123,7 @@ class PTuning(InputPromptMethod):
         """A text needs a tokenizer: it is the default on models whose weights are here."""
         known = catalogue().get(shape.name)
         start = {"init_weights": "text"} if known and known.live else {}
-        text = {"init_text": START_TEXTS[shape.kind]}
+        text = {"init_text": START_TEXTS.get(shape.kind, "")}
         return super().defaults(shape) | {"encoder_hidden_size": shape.hidden} | text | start
 
     def learning_rate(self, kind: ModelKind, values: Values) -> float:

@@ -112,6 +112,7 @@ class QLora(Lora):
         "encoder": 2e-3,
         "causal-lm": 2e-3,
         "seq2seq": 2e-3,
+        "vision": 2e-3,
     }
     order = 20
     lacking: ClassVar[Mapping[str, Any]] = {

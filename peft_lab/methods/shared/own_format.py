@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.errors import BadInput
-from peft_lab.methods.base import TaskType
+from peft_lab.methods.base import CLASSIFYING, TaskType
 from peft_lab.models.heads import in_head
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def train_only(model: torch.nn.Module, names: Iterable[str], task_type: TaskType
     """Freeze all but ``names`` (and the head of a classifier), and note them for :func:`trained_state`."""
     wanted = set(names)
     for name, parameter in model.named_parameters():
-        head = task_type == "SEQ_CLS" and in_head(name)
+        head = task_type in CLASSIFYING and in_head(name)
         parameter.requires_grad_(name in wanted or head)
         if head:
             wanted.add(name)

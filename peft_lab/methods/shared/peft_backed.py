@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.errors import Unsupported
 from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.methods.knobs import Values
+from peft_lab.models.heads import HEADS
 from peft_lab.models.refusals import REFUSALS, reason
 from peft_lab.models.shapes import ModelShape
 from peft_lab.models.shapes_only import shapes_only
@@ -29,7 +30,9 @@ class PeftMethod(MethodSpec):
     def apply(
         self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
     ) -> torch.nn.Module:
-        return wrap(model, self.config(shape, values, task_type))
+        config = config_of(self, shape, values, task_type)
+        assert config is not None  # these are PEFT's
+        return wrap(model, config)
 
     def save(self, model: torch.nn.Module, directory: Path) -> None:
         model.save_pretrained(str(directory), safe_serialization=True)  # type: ignore[operator]
@@ -47,6 +50,20 @@ class PeftMethod(MethodSpec):
 
         with shapes_only() if on_meta(model) else nullcontext():
             return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
+
+
+def config_of(
+    method: MethodSpec, shape: ModelShape, values: Values, task_type: TaskType
+) -> PeftConfig | None:
+    """A method's PEFT config for the task, ``None`` where PEFT does not have the method. PEFT has no type for images:
+    a config has none then and names the head to be saved, as PEFT's own guide to image classification does."""
+    if task_type != "IMAGE_CLS":
+        return method.config(shape, values, task_type)
+    config = method.config(shape, values, "SEQ_CLS")
+    if config is not None:
+        config.task_type = None
+        config.modules_to_save = [HEADS[0]]  # type: ignore[attr-defined]
+    return config
 
 
 def wrap(model: Any, config: PeftConfig) -> torch.nn.Module:

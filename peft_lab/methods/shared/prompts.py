@@ -71,6 +71,13 @@ START_TEXTS: Mapping[ModelKind, str] = {
 }
 
 
+#: Why virtual tokens are refused where images are read.
+NO_TEXT = (
+    "Virtual tokens stand before a text's embeddings, or in its key/value cache; a reader of images has neither, and "
+    "PEFT has no such method for it. LoRA, QLoRA, IA³, BitFit and adapters work."
+)
+
+
 class VirtualTokenMethod(PeftMethod):
     """PEFT's prompt learning: virtual tokens that a prompt encoder outside the base model makes.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -14,7 +15,7 @@ from peft_lab.classroom.limits import of_asker
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.models.shapes import ModelKind
 from peft_lab.queue import limits
-from peft_lab.tasks import apart, own
+from peft_lab.tasks import apart, own, pictures
 from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
 
@@ -22,6 +23,7 @@ _COLUMNS = {
     "encoder": "text,label",
     "causal-lm": "prompt,completion, or messages",
     "seq2seq": "prompt,completion",
+    "vision": "a folder for each class",
 }
 _CONVERSATIONS = (
     ' A conversation is one line of JSON Lines: {"messages": [{"role": "user", "content": "…"}, '
@@ -32,7 +34,7 @@ _CONVERSATIONS = (
 def upload(kind: ModelKind, locked: bool) -> str | None:
     """The control; returns the path of the checked file, or ``None`` with what is missing or wrong said below it."""
     wanted = _COLUMNS[kind]
-    file = st.file_uploader(
+    file = _images(locked) if kind == "vision" else st.file_uploader(
         f"CSV or JSON Lines with {wanted}", type=["csv", "jsonl"], disabled=locked, key=f"own-file.{kind}",
         help=f"At most {own.MAX_BYTES // 1_000_000} MB and {own.MAX_ROWS:,} rows. The file stays on this machine."
         + (_CONVERSATIONS if kind == "causal-lm" else "")
@@ -45,7 +47,8 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
             state.remember("own", "file", kept, kind)
         path = state.remembered("own", "file", None, kind)
         if path is None:
-            st.caption(f"Choose a file with the columns {wanted} to train on it.")
+            what = "a zip with" if kind == "vision" else "a file with the columns"
+            st.caption(f"Choose {what} {wanted} to train on it.")
             return None
         task = apart.load_file(path, lambda: _reading(slot))
         if kind not in task.model_kinds:
@@ -56,12 +59,23 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
     finally:
         slot.empty()
     splits = task.load()
-    noun = "conversations" if task.kind == "chat" else "rows"
+    noun = "images" if task.images else "conversations" if task.kind == "chat" else "rows"
     st.caption(
         f"{plain(Path(path).name.split('-', 1)[1])}: "
         f"{len(splits.train):,} {noun} to train on, {len(splits.test):,} held out."
     )
     return str(path)
+
+
+def _images(locked: bool) -> Any:
+    """The control for images: a browser hands folders over only as a zip."""
+    return st.file_uploader(
+        "Zip of images, a folder for each class", type=["zip"], disabled=locked, key="own-file.vision",
+        max_upload_size=pictures.MAX_UPLOAD_BYTES // 1_000_000,
+        help="PNG or JPEG; the name of the folder that an image lies in is its class. At most "
+        f"{pictures.MAX_UPLOAD_BYTES // 1_000_000} MB, {pictures.MAX_IMAGES:,} images, {pictures.MAX_LABELS} classes. "
+        "They stay on this machine." + _kept(),
+    )  # fmt: skip
 
 
 def _kept() -> str:

@@ -19,6 +19,7 @@ from peft_lab.memory.result import Simulation
 from peft_lab.memory.setting import PRECISIONS, Setting
 from peft_lab.memory.simulate import simulate
 from peft_lab.methods import all_methods
+from peft_lab.models import images
 from peft_lab.models.catalogue import ModelEntry, get_model
 from peft_lab.ui import state
 from peft_lab.ui.components.model_choice import entry_of, from_address, model_control
@@ -175,7 +176,7 @@ def controls() -> Chosen:
     device = devices()[pick(top[1], "device", "Device")]
     problems: dict[str, str] = {}
     batch = _size(top[2], "batch", None, problems)
-    seq = _size(top[3], "seq", entry, problems)
+    seq = _size(top[3], "seq", entry, problems) if entry.kind != "vision" else images_seq(top[3], entry)
     dtype = pick(bottom[0], "dtype", "The base is stored in")
     optimizer = pick(bottom[1], "optimizer", "Optimizer")
     targets = pick(bottom[2], "targets", "LoRA and QLoRA adapt", _TARGETS_HELP)
@@ -228,6 +229,16 @@ def _size(cell: Any, name: str, entry: ModelEntry | None, problems: dict[str, st
     return value
 
 
+def images_seq(cell: Any, entry: ModelEntry) -> int:
+    """What every image is to a model that reads them, which nothing changes."""
+    positions = entry.shape.max_positions or 0
+    cell.number_input(
+        "Positions per image", value=positions, disabled=True, key=state.widget_key(SCOPE, "seq", entry.name),
+        help=f"An image of {images.words(entry.config)} is cut into patches: a position each, and one for the class.",
+    )  # fmt: skip
+    return positions
+
+
 def set_page(**choices: Any) -> None:
     """Set controls from code and draw the page again."""
     for name, value in choices.items():
@@ -251,7 +262,8 @@ def address(chosen: Chosen) -> dict[str, tuple[Any, Any]]:
         "tab": state.remembered(SCOPE, "tab", DEFAULTS["tab"]),
         "row": state.remembered(SCOPE, "row", DEFAULTS["row"]),
     }
-    return {name: (value, DEFAULTS[name]) for name, value in values.items() if name not in chosen.problems}
+    left_out = {*chosen.problems, *(("seq",) if chosen.entry.kind == "vision" else ())}
+    return {name: (value, DEFAULTS[name]) for name, value in values.items() if name not in left_out}
 
 
 def address_problem(name: str) -> None:

@@ -23,9 +23,10 @@ def curves(chosen: Chosen, answers: Answers) -> None:
     if not answers.found:
         return
     left, right = st.columns([1, 3], vertical_alignment="bottom")
+    choices = ["batch"] if chosen.entry.kind == "vision" else list(TITLES)  # images are all as long
     over = left.segmented_control(
-        "Cost of", list(TITLES), default="seq", format_func=TITLES.__getitem__, required=True,
-        key=state.widget_key(SCOPE, "over"), width="stretch",
+        "Cost of", choices, default=choices[0], format_func=TITLES.__getitem__, required=True,
+        key=state.widget_key(SCOPE, "over", *choices), width="stretch",
     )  # fmt: skip
     # Options do not wait for answers: with others the control would forget what is chosen.
     slugs = [slug for slug in all_methods() if slug not in answers.refused]
@@ -53,8 +54,9 @@ def curves(chosen: Chosen, answers: Answers) -> None:
         figure = cost_curves(series, x, getattr(chosen, over), device.memory, device.holding, colours())
         st.plotly_chart(figure, key=f"memory-{over}", config=charts.CONFIG)
     rest = "batch" if over == "seq" else "seq"
+    unit = "positions per image" if chosen.entry.kind == "vision" else UNITS[rest]
     st.markdown(
-        f"Every dot is one simulated step with {getattr(chosen, rest):,} {UNITS[rest]}; the dotted line marks the "
+        f"Every dot is one simulated step with {getattr(chosen, rest):,} {unit}; the dotted line marks the "
         f"setting above. {figures.badge('simulated')}"
     )
     for slug in methods:

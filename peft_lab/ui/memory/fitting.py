@@ -30,7 +30,9 @@ def fitting(chosen: Chosen, answers: Answers) -> None:
     if slug is None:
         return
     wanted = (slug, *chosen.key())
-    for cell, (what, label) in zip(cells[1:], BUTTONS.items(), strict=True):
+    # Images are all as long, and the models of the list read texts.
+    buttons = {"batch": BUTTONS["batch"]} if chosen.entry.kind == "vision" else BUTTONS
+    for cell, (what, label) in zip(cells[1:], buttons.items(), strict=False):
         if cell.button(label, key=f"find-{what}", width="stretch"):
             st.session_state[KEY] = (what, wanted)
     what, for_which = st.session_state.get(KEY, (None, None))
@@ -61,7 +63,8 @@ def _size(what: Literal["batch", "seq"], chosen: Chosen, slug: str) -> None:
     limit = chosen.entry.shape.max_positions
     whole = what == "seq" and size == limit
     least = "at least " if size == fits.LARGEST[what] and not whole else ""
-    rest = f"{chosen.seq:,} tokens" if what == "batch" else f"{chosen.batch:,} rows"
+    tokens = "positions" if chosen.entry.kind == "vision" else "tokens"
+    rest = f"{chosen.seq:,} {tokens}" if what == "batch" else f"{chosen.batch:,} rows"
     sentence = f"**{least}{size:,} {unit}** {'of' if what == 'batch' else 'at'} {rest}"
     if whole:
         sentence += ", which are all the positions it has"

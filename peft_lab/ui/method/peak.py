@@ -91,6 +91,9 @@ def peak(choice: Choice, expected: Expected) -> Peak:
 
 
 def _batch(found: Mapping[str, Any]) -> str:
+    if "image" in found:
+        _, height, width = found["image"]
+        return f"batch of {found['rows']} × {height} × {width} pixels"
     if found.get("apart"):
         return f"batch of {found['rows']} × {found['length']} tokens to read and {found['kept']} to write"
     return f"batch of {found['rows']} × {found['length']} tokens"

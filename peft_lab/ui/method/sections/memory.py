@@ -16,6 +16,7 @@ from peft_lab.memory.request import StepRequest
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import simulate
+from peft_lab.models.shapes import CLASSIFIERS
 from peft_lab.runs import store
 from peft_lab.runs.spec import BATCH
 from peft_lab.ui import state
@@ -73,7 +74,7 @@ def _measured(choice: Choice) -> None:
 
 def _usual(choice: Choice) -> dict[str, Any]:
     """The settings that a learner who moved none has."""
-    rows = BATCH["classification" if choice.entry.kind == "encoder" else "generation"]
+    rows = BATCH["classification" if choice.entry.kind in CLASSIFIERS else "generation"]
     first = {"batch": rows, "seq": 64, "dtype": next(iter(DTYPES)), "optimizer": next(iter(OPTIMIZER_TITLES))}
     return {**first, "device": next(iter(DEVICES)), "checkpointing": False}
 
@@ -90,8 +91,14 @@ def step_now(choice: Choice) -> StepRequest:
     return _step(choice, now)
 
 
+def _image(choice: Choice) -> int:
+    """What every image is to a model that reads them; 0 for readers of text, whose rows are as long as one likes."""
+    return (choice.shape.max_positions or 0) if choice.entry.kind == "vision" else 0
+
+
 def _step(choice: Choice, now: Mapping[str, Any]) -> StepRequest:
-    setting = Setting(now["batch"], now["seq"], optimizer=now["optimizer"], device=now["device"])
+    seq = _image(choice) or now["seq"]
+    setting = Setting(now["batch"], seq, optimizer=now["optimizer"], device=now["device"])
     about = (choice.entry.name, choice.spec.slug, choice.values)
     return StepRequest(*about, setting, now["dtype"], now["checkpointing"])
 
@@ -100,9 +107,14 @@ def _controls(choice: Choice) -> StepRequest:
     slug, usual = choice.spec.slug, _usual(choice)
     cells = st.columns([4, 4, 6, 5, 6, 7], vertical_alignment="bottom")
     batch = cells[0].number_input("Batch size", 1, 4096, **_kept(slug, "m-batch", usual["batch"]))
-    seq = cells[1].number_input(
-        "Tokens per row", 1, choice.shape.max_positions or 131072, **_kept(slug, "m-seq", usual["seq"])
-    )
+    if image := _image(choice):
+        key = state.widget_key(slug, "m-seq", choice.entry.name)
+        cells[1].number_input("Positions per image", value=image, disabled=True, key=key)
+        seq = int(state.remembered(slug, "m-seq", usual["seq"]))
+    else:
+        seq = cells[1].number_input(
+            "Tokens per row", 1, choice.shape.max_positions or 131072, **_kept(slug, "m-seq", usual["seq"])
+        )
     dtype = _pick(cells[2], slug, "m-dtype", "Precision of the base", DTYPES)
     optimizer = _pick(cells[3], slug, "m-optimizer", "Optimizer", OPTIMIZER_TITLES)
     device = _pick(cells[4], slug, "m-device", "Runs on", DEVICES)

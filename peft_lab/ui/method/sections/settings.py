@@ -9,7 +9,7 @@ import streamlit as st
 from peft_lab import tasks
 from peft_lab.errors import BadInput
 from peft_lab.models.catalogue import untrainable
-from peft_lab.models.shapes import ModelKind
+from peft_lab.models.shapes import CLASSIFIERS, ModelKind
 from peft_lab.runs.spec import BATCH, EVAL_ROWS, STEPS, RunRequest, RunSpec
 from peft_lab.tasks import apart
 from peft_lab.tasks.base import Task
@@ -40,7 +40,7 @@ FIELDS = {
 
 
 def default(choice: Choice, name: str) -> Any:
-    kind = "classification" if choice.entry.kind == "encoder" else "generation"
+    kind = "classification" if choice.entry.kind in CLASSIFIERS else "generation"
     rate = choice.spec.learning_rate(choice.entry.kind, choice.values)
     return {"steps": STEPS, "batch": BATCH[kind], "lr": rate, "seed": 0, "rows": EVAL_ROWS[kind]}[name]
 
@@ -107,7 +107,7 @@ def asked(choice: Choice) -> RunSpec | None:
     own = _own_file(choice)
     if not choice.valid or not trainable(choice) or (choice.task == OWN_TASK and own is None):
         return None
-    text = sentence(choice)
+    text = "" if choice.entry.kind == "vision" else sentence(choice)
     return request_of(choice, _now(choice), own, (text,) if text.strip() else ()).complete()
 
 

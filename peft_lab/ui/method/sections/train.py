@@ -8,6 +8,7 @@ import streamlit as st
 
 from peft_lab.errors import AssetError, BadInput, PeftLabError
 from peft_lab.models.catalogue import untrainable
+from peft_lab.models.shapes import CLASSIFIERS
 from peft_lab.runs import store
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
@@ -63,7 +64,8 @@ def _of_run(choice: Choice, run: Run) -> None:
         if took:
             st.markdown(took)
         beside_simulation(run)
-        try_it(run, choice.spec.slug)
+        if choice.entry.kind != "vision":  # a picture cannot be typed
+            try_it(run, choice.spec.slug)
     with st.expander("Settings of the next run", expanded=not _usable(choice)):
         _form(choice, locked=not run.view().status.final)
 
@@ -117,7 +119,8 @@ def _form(choice: Choice, locked: bool) -> None:
             if problem:
                 st.markdown(f":red[:material/link_off: {plain(problem)} The default is used.]")
     beneath = st.empty()
-    _sentence(choice, locked)
+    if choice.entry.kind != "vision":
+        _sentence(choice, locked)
     slots[SAY] = st.empty()
     path = own_data.upload(choice.entry.kind, locked) if choice.task == OWN_TASK else None
     if choice.task == OWN_TASK and path is None:
@@ -129,7 +132,7 @@ def _form(choice: Choice, locked: bool) -> None:
     except PeftLabError as error:
         _say(error, slots)
         return
-    if path is not None and complete is not None and choice.entry.kind != "encoder":
+    if path is not None and complete is not None and choice.entry.kind not in CLASSIFIERS:
         token_preview.tokens_of(complete.model, path, complete.max_length)
     if complete is not None and complete.head_learning_rate not in (None, complete.learning_rate):
         beneath.caption(  # over both columns

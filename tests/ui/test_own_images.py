@@ -1,0 +1,58 @@
+"""A model of one's own that reads images, and images of one's own, on a method's page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peft_lab.queue.queue import get_queue
+from peft_lab.runs import record, store
+from peft_lab.runs.view import Status
+from peft_lab.tasks import pictures
+from peft_lab.ui import state
+from tests.models import homemade
+
+from .test_pages import opened
+
+PATIENCE = 120.0
+
+
+@pytest.fixture
+def vit(tmp_path: Path) -> str:
+    return homemade.folder("vit", tmp_path / "my-vit")
+
+
+def test_a_zip_of_images_is_uploaded_and_trained_on(vit: str, tmp_path: Path) -> None:
+    data = pictures.pack(Path(homemade.images(tmp_path / "images")))
+    app = opened("lora", model=vit, tab="train", steps="2", batch="4", rows="2")
+    assert not app.exception
+    assert not [box for box in app.text_area if box.label == "Your sentence"]
+    box: Any = app.file_uploader[0]
+    assert box.label == "Zip of images, a folder for each class"
+    box.upload("red-or-blue.zip", data, "application/zip")
+    app.run()
+    assert not app.exception
+    assert any("red-or-blue.zip: 12 images to train on, 4 held out." in each.value for each in app.caption)
+    next(button for button in app.button if button.label == "Train").click().run()
+    assert not app.exception
+    identity = str(app.session_state[state._COMPLETE]["run"])
+    assert get_queue().wait(identity, PATIENCE) is Status.DONE
+    run = store.get(identity)
+    assert set(record.result(run)["inputs"][vit]) >= {"model.safetensors", "preprocessor_config.json"}
+    app.run()
+    assert not app.exception
+    assert re.search(r"accuracy", " ".join(each.value for each in app.markdown), re.IGNORECASE)
+    assert not [box for box in app.text_area if box.label == "Another sentence"]
+
+
+def test_a_zip_without_images_is_refused_at_the_control(vit: str) -> None:
+    app = opened("lora", model=vit, tab="train")
+    box: Any = app.file_uploader[0]
+    box.upload("mine.zip", b"text", "application/zip")
+    app.run()
+    assert any(
+        "This is no zip archive" in each.value and each.value.startswith(":red[") for each in app.markdown
+    )
