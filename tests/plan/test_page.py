@@ -112,7 +112,8 @@ def test_the_way_from_choose_opens_its_method_and_leads_back() -> None:
         model="smollm2-135m", device="rtx-4090", rows=500, seq=128, row_tokens=100, tasks=20, serving="vllm"
     )
     app = settled(
-        opened(**planned(situation, "ia3"), **way_back(situation, "ia3")), "#### Files that carry it out"
+        opened(**planned(situation, "ia3"), **way_back(situation, "ia3")),
+        "### Plans that fit, the best first",
     )
     (shown,) = (box for box in app.selectbox if box.label == "Plan in full")
     assert shown.options[shown.value or 0].startswith("IA³")
