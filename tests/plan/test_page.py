@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.choose.reading import read_value
@@ -18,6 +19,7 @@ from peft_lab.plan import ranking
 from peft_lab.plan.moments import PARTS, PHASES, Drawn, Moment
 from peft_lab.plan.wanted import TYPICAL, Wanted, read
 from peft_lab.ui.choose.outcome import planned, way_back
+from peft_lab.ui.components import figures
 from peft_lab.ui.plan import ranks
 from peft_lab.ui.plan import shown as shown_plans
 from tests.ui.badges import without_badge
@@ -125,9 +127,9 @@ def test_the_way_from_choose_opens_its_method_and_leads_back() -> None:
 
 def test_the_best_is_said_once_all_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     heads: list[str] = []
-    monkeypatch.setattr(shown_plans.st, "markdown", heads.append)
-    monkeypatch.setattr(shown_plans.st, "caption", heads.append)
-    monkeypatch.setattr(shown_plans.figures, "table", lambda *_, **__: None)
+    monkeypatch.setattr(st, "markdown", heads.append)
+    monkeypatch.setattr(st, "caption", heads.append)
+    monkeypatch.setattr(figures, "table", lambda *_, **__: None)
     for left in (3, 1, 0):
         shown_plans.table(Wanted(), [], left)
     titles = [head for head in heads if head.startswith("###")]
