@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.choose.reading import read_value
@@ -18,6 +19,7 @@ from peft_lab.plan import ranking
 from peft_lab.plan.moments import PARTS, PHASES, Drawn, Moment
 from peft_lab.plan.wanted import TYPICAL, Wanted, read
 from peft_lab.ui.choose.outcome import planned, way_back
+from peft_lab.ui.components import figures
 from peft_lab.ui.plan import ranks
 from peft_lab.ui.plan import shown as shown_plans
 from tests.ui.badges import without_badge
@@ -125,7 +127,8 @@ def test_the_way_from_choose_opens_its_method_and_leads_back() -> None:
         model="smollm2-135m", device="rtx-4090", rows=500, seq=128, row_tokens=100, tasks=20, serving="vllm"
     )
     app = settled(
-        opened(**planned(situation, "ia3"), **way_back(situation, "ia3")), "#### Files that carry it out"
+        opened(**planned(situation, "ia3"), **way_back(situation, "ia3")),
+        "### Plans that fit, the best first",
     )
     (shown,) = (box for box in app.selectbox if box.label == "Plan in full")
     assert shown.options[shown.value or 0].startswith("IA³")
@@ -137,9 +140,9 @@ def test_the_way_from_choose_opens_its_method_and_leads_back() -> None:
 
 def test_the_best_is_said_once_all_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     heads: list[str] = []
-    monkeypatch.setattr(shown_plans.st, "markdown", heads.append)
-    monkeypatch.setattr(shown_plans.st, "caption", heads.append)
-    monkeypatch.setattr(shown_plans.figures, "table", lambda *_, **__: None)
+    monkeypatch.setattr(st, "markdown", heads.append)
+    monkeypatch.setattr(st, "caption", heads.append)
+    monkeypatch.setattr(figures, "table", lambda *_, **__: None)
     for left in (3, 1, 0):
         shown_plans.table(Wanted(), [], left)
     titles = [head for head in heads if head.startswith("###")]

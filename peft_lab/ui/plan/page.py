@@ -62,7 +62,7 @@ def _plans(wanted: Wanted) -> None:
     _progress(wanted, len(found), len(asked), stopped)
     ranked = ranking.rank(wanted, found)
     if ranked:
-        shown.table(wanted, ranked, left=len(asked) - len(found))
+        shown.table(wanted, ranked, untried=len(asked) - len(found))
         one = shown.pick(ranked)
         chosen.in_full(wanted, one)
     elif len(found) == len(asked):

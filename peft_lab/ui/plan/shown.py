@@ -44,9 +44,9 @@ def cost_of(one: Planned) -> str:
     return f"{one.cost[0]:,.{digits}f}{_TO}{one.cost[1]:,.{digits}f}"
 
 
-def table(wanted: Wanted, ranked: Sequence[Planned], left: int) -> None:
-    """Every plan that fits, the best first. ``left``: ways that were not tried yet, or never, once it was stopped."""
-    order = f"{left} {'way' if left == 1 else 'ways'} untried" if left else "the best first"
+def table(wanted: Wanted, ranked: Sequence[Planned], untried: int) -> None:
+    """Every plan that fits. ``untried``: ways that were not tried yet, or never, where it was stopped."""
+    order = f"{untried} {'way' if untried == 1 else 'ways'} untried" if untried else "the best first"
     st.markdown(f"### Plans that fit, {order} {figures.badge('simulated')}")
     priced = any(one.cost is not None for one in ranked)
     heads = [
