@@ -79,14 +79,15 @@ def _final(line: RunSummary) -> bool:
 def _table(lines: list[RunSummary]) -> RunSummary | None:
     columns = [Column(name, numeric=name in FIGURES) for name in COLUMNS]
     made = [RowOf(line.id, _cells(line)) for line in lines]
-    picked = rows(columns, made, "runs-table", "Runs", state.remembered("runs", "chosen", None))
-    if picked:
-        state.remember("runs", "chosen", picked)
+    # above the table, whose height is known to the browser only when its script has come
     st.markdown(
         "Choose a row to open, stop or delete the run. *Before* and *After* are the task's main score, of the base "
         "model and of the trained one; *Time* begins when a run's turn has come, and *Expected* is what was said of it "
         "before. " + figures.badge("measured")
     )
+    picked = rows(columns, made, "runs-table", "Runs", state.remembered("runs", "chosen", None))
+    if picked:
+        state.remember("runs", "chosen", picked)
     _errors(lines)
     chosen = state.remembered("runs", "chosen", None)
     return next((line for line in lines if line.id == chosen), None)
