@@ -13,6 +13,7 @@ from peft_lab.runs import record, store
 from peft_lab.runs.view import Status
 from peft_lab.tasks import pictures
 from peft_lab.ui import state
+from peft_lab.ui.components.model_choice import entry_of
 from tests.models import homemade
 
 from .test_pages import opened
@@ -22,7 +23,11 @@ PATIENCE = 120.0
 
 @pytest.fixture
 def vit(tmp_path: Path) -> str:
-    return homemade.folder("vit", tmp_path / "my-vit")
+    folder = homemade.folder("vit", tmp_path / "my-vit")
+    assert (
+        entry_of(folder, PATIENCE).kind == "vision"
+    )  # an address waits for the reading process no longer than a page
+    return folder
 
 
 def test_a_zip_of_images_is_uploaded_and_trained_on(vit: str, tmp_path: Path) -> None:
@@ -53,4 +58,6 @@ def test_a_zip_without_images_is_refused_at_the_control(vit: str) -> None:
     box: Any = app.file_uploader[0]
     box.upload("mine.zip", b"text", "application/zip")
     app.run()
-    assert any("This is no zip archive" in each.value and each.value.startswith(":red[") for each in app.markdown)
+    assert any(
+        "This is no zip archive" in each.value and each.value.startswith(":red[") for each in app.markdown
+    )
