@@ -157,7 +157,8 @@ def _reads_images(find: Find) -> bool:
     """Whether there is no text to read."""
     with suppress(OSError, ValueError, AttributeError, RecursionError):
         config = find("config.json")
-        return bool(config) and json.loads(config.read_text("utf-8")).get("model_type") in images.TYPES
+        told = json.loads(config.read_text("utf-8")) if config else {}
+        return told.get("model_type") in images.TYPES
     return False
 
 
