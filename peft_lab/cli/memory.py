@@ -116,8 +116,8 @@ def memory_command(
         if batch is None or seq is None:
             raise BadInput("Give --batch and --seq: the batch size and the tokens per row.", "batch")
         setting = Setting(batch, seq, optimizer=optimizer, generate=_generation(generate), loss=loss)
-        rows = f"{seq:,} tokens" if seen is None else f"images of {images.words(entry.config)}"
-        heading = f"{entry.title}, {batch:,} × {rows}{_on_each(how)}"
+        each = f"{seq:,} tokens" if seen is None else f"images of {images.words(entry.config)}"
+        heading = f"{entry.title}, {batch:,} × {each}{_on_each(how)}"
     if entry.kind == "vision":
         _check_for_images(entry, fits, gpu)
     if card is not None and gpu is not None:

@@ -144,7 +144,7 @@ def load_reader(entry: ModelEntry, source: str) -> Any:
     """
     if entry.kind != "vision":
         return load_tokenizer(source)
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     from peft_lab.models import looks
 

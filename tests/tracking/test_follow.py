@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -162,8 +163,8 @@ def test_a_damaged_note_counts_as_none(run: Run, text: str) -> None:
 
 def test_a_tracker_that_is_none_or_not_installed_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadInput, match="'wandb' is no tracker: there are mlflow and trackio"):
-        wanted.names("mlflow, wandb" if wanted.find_spec("mlflow") else "wandb")
-    monkeypatch.setattr(wanted, "find_spec", lambda name: None)
+        wanted.names("mlflow, wandb" if find_spec("mlflow") else "wandb")
+    monkeypatch.setattr("peft_lab.tracking.wanted.find_spec", lambda name: None)
     with pytest.raises(BadInput, match=r"MLflow is not installed here: pip install 'peft-lab\[mlflow\]'"):
         wanted.names("mlflow")
     monkeypatch.setattr(wanted, "find_spec", lambda name: object())
@@ -172,7 +173,7 @@ def test_a_tracker_that_is_none_or_not_installed_is_refused_in_words(monkeypatch
 
 
 def test_where_the_library_has_gone_since_the_run_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wanted, "find_spec", lambda name: None)
+    monkeypatch.setattr("peft_lab.tracking.wanted.find_spec", lambda name: None)
     monkeypatch.setenv(wanted.VARIABLE, "mlflow")
     start.begin(run)
     assert "MLflow is not installed here" in kept.read(run.folder)["mlflow"].sentence()

@@ -72,10 +72,10 @@ def table(wanted: Wanted, ranked: Sequence[Planned], untried: int) -> None:
         "Batch size × passes that make an update. First stand plans that meet the deadline, then those that no other "
         "plan of the same method beats in time, room and cost at once."
     )
-    left = wanted.hours()
-    if left is not None and all(one.hours is not None and one.hours[1] > left for one in ranked):
+    limit = wanted.hours()
+    if limit is not None and all(one.hours is not None and one.hours[1] > limit for one in ranked):
         st.markdown(
-            f":material/schedule: No plan is sure to end within {left:,.3g} hours. {figures.badge('simulated')}"
+            f":material/schedule: No plan is sure to end within {limit:,.3g} hours. {figures.badge('simulated')}"
         )
 
 
