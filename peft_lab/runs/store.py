@@ -166,15 +166,12 @@ def create(spec: RunSpec, owner: Owner | None = None, carrier: str = "") -> Run:
     folder: Path | None = None
     try:
         root().mkdir(parents=True, exist_ok=True)
+        ending, data = pictures.whole(Path(spec.own_data)) if spec.own_data is not None else ("", b"")
         folder = _new_folder(spec)
         if spec.own_data is not None:
             # The learner's file may be gone tomorrow; the run keeps what it was trained on.
-            packed = Path(spec.own_data).is_dir()  # images
-            copy = folder / f"data{pictures.ZIP if packed else Path(spec.own_data).suffix}"
-            if packed:
-                copy.write_bytes(pictures.pack(Path(spec.own_data)))
-            else:
-                shutil.copyfile(spec.own_data, copy)
+            copy = folder / f"data{ending}"
+            copy.write_bytes(data)
             spec = replace(spec, own_data=str(copy))
         write_json(folder / "spec.json", spec.to_dict())
         run = Run(folder.name, folder)

@@ -64,6 +64,15 @@ def pack(folder: Path) -> bytes:
     return made.getvalue()
 
 
+def whole(path: Path) -> tuple[str, bytes]:
+    """What is kept of a learner's data: the ending of its name and its bytes; of a folder of images those of a zip.
+
+    Raises:
+        BadInput: as :func:`pack`. OSError: it cannot be read.
+    """
+    return (ZIP, pack(path)) if path.is_dir() else (path.suffix, path.read_bytes())
+
+
 def _inside(folder: Path) -> Iterator[str]:
     for where, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
