@@ -92,7 +92,9 @@ def keep(file: Path, state: Mapping[str, Any], device: str, rank: int, world: in
     """Write a checkpoint in place of the one before, with every rank's random numbers (those of dropout)."""
     import torch
 
-    own = [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if device.startswith("cuda") else [])]
+    own = [torch.get_rng_state()]
+    if not device.startswith("cpu"):
+        own.append(torch.get_device_module().get_rng_state())
     everyones: list[Any] = [own] * world
     if world > 1:
         torch.distributed.all_gather_object(everyones, own)
@@ -119,5 +121,5 @@ def kept(file: Path, same: Mapping[str, Any], rank: int) -> dict[str, Any] | Non
     own = state["random"][rank]
     torch.set_rng_state(own[0])
     if len(own) > 1:
-        torch.cuda.set_rng_state(own[1])
+        torch.get_device_module().set_rng_state(own[1])
     return state
