@@ -70,7 +70,11 @@ def gather(entry: ModelEntry, method: str, plan: StepPlan, objective: str) -> Fa
 
 def needed(facts: Facts) -> tuple[str, ...]:
     """What pip installs for this plan, its method's own libraries apart."""
-    torch = "'torch>=2.9'" if facts.plan.optimizer == "muon" else NEEDED[0]  # 2.9 brought Muon
+    torch = NEEDED[0]
+    if facts.plan.optimizer == "muon":
+        torch = "'torch>=2.9'"  # which brought it
+    if facts.plan.loss == "chunked":
+        torch = "'torch>=2.13'"  # the oldest whose documentation has linear_cross_entropy
     packed = facts.four_bits or facts.plan.optimizer in OF_BITSANDBYTES
     return (torch, *NEEDED[1:], *(("bitsandbytes",) if packed else ()))
 
