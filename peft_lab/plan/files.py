@@ -17,8 +17,8 @@ from peft_lab.plan.wanted import Wanted
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 ABOUT = {
-    NAME: f"the training itself: plain libraries, with the lab's own step. One row in {round(1 / keeping.HELD)} is held "
-    "out; after every tenth of the updates it prints their loss and keeps a checkpoint; the same call goes on from it",
+    NAME: f"the training itself: plain libraries, with the lab's own step. One row in {round(1 / keeping.HELD)} is "
+    "held out; after every tenth of the updates it prints their loss and keeps a checkpoint; the same call goes on",
     "accelerate.yaml": "the same ranks for accelerate",
     "skypilot.yaml": "rents the GPUs and starts the script, for SkyPilot",
     "axolotl.yaml": "the same settings for Axolotl",
