@@ -61,7 +61,8 @@ def run_work(data: Mapping[str, Any]) -> RunWork:
     task, entry = spec.task_object(), resolve(spec.model)
     if task.images:
         raise BadInput(
-            "How long its images take to be read is not known ahead, so nothing is said of the run's seconds.", "task"
+            "How long its images take to be read is not known ahead, so nothing is said of the run's seconds.",
+            "task",
         )
     tokenizer, start = loading.load_tokenizer(loading.weights_of(spec.model)), loading.decoder_start(entry)
     splits = task.load()

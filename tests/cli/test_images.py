@@ -35,13 +35,14 @@ def test_from_a_folder_of_images_to_a_script(
     trained = run("train", "--model", vit, *asked, "--json").document
     assert trained["status"] == "done" and trained["metric"]["rows"] == 4
     assert trained["memory"]["rows"] == BATCH and trained["simulated_peak_bytes"] > 0
-    assert run("count", "--model", vit, "--method", "lora", "--json").document[0]["trainable"] == (
-        trained["trainable"]
+    assert (
+        run("count", "--model", vit, "--method", "lora", "--json").document[0]["trainable"]
+        == (trained["trainable"])
     )
     assert "16 × 16 pixels" in run("memory", "--model", vit, "--method", "lora", "--batch", "4").stdout
     assert "Give --batch: how many images" in run("memory", "--model", vit, "--method", "lora").refused()
     shown = run("runs", trained["run_id"])
-    assert shown.status == 0 and "accuracy after, 4 held-out rows" in shown.stdout
+    assert shown.status == 0 and "accuracy after, 4 held-out images" in shown.stdout
     script = tmp_path / "repeat.py"
     assert run("export", trained["run_id"], "--out", str(script)).status == 0
     head = script.read_text().split('"""')[1]
