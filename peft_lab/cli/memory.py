@@ -113,6 +113,8 @@ def memory_command(
     else:
         seen = entry.shape.max_positions if entry.kind == "vision" else None
         seq = seen if seq is None else seq  # every image is as long as the others
+        if batch is None and seen is not None:
+            raise BadInput("Give --batch: how many images a step reads.", "batch")
         if batch is None or seq is None:
             raise BadInput("Give --batch and --seq: the batch size and the tokens per row.", "batch")
         setting = Setting(batch, seq, optimizer=optimizer, generate=_generation(generate), loss=loss)

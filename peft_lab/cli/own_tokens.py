@@ -21,12 +21,14 @@ def show(spec: RunSpec, as_json: bool) -> None:
     """Print what a training of this spec would read and learn.
 
     Raises:
-        BadInput: no file of the learner's, one with labels, or rows that cannot be trained on.
+        BadInput: no file of the learner's, one with labels, images, or rows that cannot be trained on.
     """
     if spec.own_data is None:
         raise BadInput(
             "--preview shows the tokens of your own data: give the file with --own FILE.", "preview"
         )
+    if spec.task_object().images:
+        raise BadInput("--preview shows tokens, and images have none: leave it out.", "preview")
     found = preview.ask(spec.model, spec.own_data, spec.max_length).result()
     if isinstance(found, str):
         raise BadInput(found, "own_data")

@@ -26,7 +26,7 @@ from peft_lab.runs import going_on, record, simulated, store
 from peft_lab.runs.spec import STEPS, RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status
-from peft_lab.tasks import own
+from peft_lab.tasks import own, pictures
 
 _POLL = 0.1  # seconds
 _LONGEST_STOP = 60.0  # seconds; the queue has forced a run to end long before
@@ -295,6 +295,7 @@ def _leave(run: Run, result: Mapping[str, Any], interrupt: int | None) -> None:
 def result_lines(result: Mapping[str, Any]) -> list[Any]:
     """A run's record for a person, ended or not."""
     spec, metric, memory, loss = result["spec"], result["metric"], result["memory"] or {}, result["loss"]
+    held = "images" if str(spec["own_data"]).endswith(pictures.ZIP) else "rows"
     rows: list[tuple[str, str, str]] = []
     if result["trainable"] is not None:
         rows.append(("trainable parameters", units.count(result["trainable"]), "counted"))
@@ -305,7 +306,7 @@ def result_lines(result: Mapping[str, Any]) -> list[Any]:
         rows.append(("loss, first to last step", f"{loss[0]:.3f} to {loss[-1]:.3f}", "measured"))
     for which in ("before", "after"):
         if metric[which] is not None:
-            label = f"{metric['name'].replace('_', ' ')} {which}, {metric['rows']:,} held-out rows"
+            label = f"{metric['name'].replace('_', ' ')} {which}, {metric['rows']:,} held-out {held}"
             rows.append((label, f"{metric[which]:.3f}", "measured"))
     rows.append(("training time", units.seconds(result["seconds"]), "measured"))
     for key, unit in (("steps_per_second", "steps/s"), ("tokens_per_second", "tokens/s")):

@@ -44,6 +44,8 @@ def requirements(facts: Facts, how: Applied) -> list[str]:
     names = ["torch", "transformers", *how.libraries]
     if facts.method.quantization(facts.values):
         names += ["bitsandbytes", "accelerate"]
+    if facts.task.images:
+        names.append("pillow")
     if facts.asset and facts.asset.gguf:
         names.append("gguf")
     versions = facts.record["packages"]
@@ -62,7 +64,7 @@ def _header(facts: Facts, how: Applied, what: str) -> str:
         "Run": f"{facts.run.id}: task '{spec.task}' ({task.title}), {size}, {facts.dtype} on {facts.record['device']}.",
         "Does": "What the run did, step by step: loads the base model, applies the method, trains, saves the result "
         f"in a folder named after the run{scores} and compares with the figures of the run.",
-        "Rows": f"{len(facts.train):,} to learn from, {len(facts.test):,} held out, inside this {what}. "
+        "Rows": f"{len(facts.train):,} to learn from, {len(facts.test):,} held out, {_where(facts, what)}. "
         f"{task.source.rstrip('.')}. License: {task.license}.",
         "Base": f"{facts.entry.title}, {facts.entry.source}. License: {facts.entry.license}.",
         "Needs": f"Python 3.11 or newer{ours}, and",
@@ -73,6 +75,10 @@ def _header(facts: Facts, how: Applied, what: str) -> str:
     return "\n".join(
         [f"{facts.method.title} on {facts.entry.title}: a PEFT Lab run, repeated", "", *filled, install]
     )
+
+
+def _where(facts: Facts, what: str) -> str:
+    return "in the zip that the run kept" if facts.task.images else f"inside this {what}"
 
 
 def _line(label: str, text: str) -> str:

@@ -160,7 +160,7 @@ def largest_batch(spec: RunSpec) -> dict[str, Any]:
 
     task, rows = spec.task_object(), spec.batch
     if task.images:
-        return images.size_of_batch(min(rows, len(task.load().train)), resolve(spec.model).config)
+        return images.size_of_batch(rows, resolve(spec.model).config)  # one of few images holds some twice
     tokenizer = loading.load_tokenizer(loading.weights_of(spec.model))
     train = task.load().train
     # Later passes over the same rows bring no longer ones.

@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from peft_lab import machine
+from peft_lab.errors import BadInput
 from peft_lab.memory.lab import LabBatch, simulate_lab
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.work import Work
@@ -46,7 +47,8 @@ def run_work(data: Mapping[str, Any]) -> RunWork:
     """The work of a run of this spec. Imports torch; asked in another process.
 
     Raises:
-        BadInput, SimulationError: the step cannot be simulated. AssetError: weights or sentences are not here.
+        BadInput: a run on images. BadInput, SimulationError: the step cannot be simulated. AssetError: weights or
+            sentences are not here.
     """
     from peft_lab.methods import get_method
     from peft_lab.models import loading
@@ -57,6 +59,11 @@ def run_work(data: Mapping[str, Any]) -> RunWork:
 
     spec = RunSpec.from_dict(data)
     task, entry = spec.task_object(), resolve(spec.model)
+    if task.images:
+        raise BadInput(
+            "How long its images take to be read is not known ahead, so nothing is said of the run's seconds.",
+            "task",
+        )
     tokenizer, start = loading.load_tokenizer(loading.weights_of(spec.model)), loading.decoder_start(entry)
     splits = task.load()
     needed = [splits.train[number] for number in course.needed_rows(spec, len(splits.train))]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,19 @@ from peft_lab.methods.lora import blending, intruding
 from peft_lab.queue.ahead import ahead
 from peft_lab.queue.queue import get_queue
 from peft_lab.runs import preview, respond, store
-from peft_lab.runs.spec import RunRequest
+from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.view import Status
 from peft_lab.serving import measure
 from peft_lab.sweeping import store as sweeps
+from peft_lab.tasks import apart, pictures
 from peft_lab.teaching import predictions, roll
 from peft_lab.ui import pages
+from peft_lab.ui.components.own_data import _keep
 from peft_lab.ui.runs import shown
 from peft_lab.ui.server import sessions
 from peft_lab.workers import processes
 from peft_lab.workers.inspector import Inspector
+from tests.models import homemade
 from tests.ui.test_pages import opened
 
 from .conftest import PRACTISES, SECRET, Room
@@ -278,6 +282,30 @@ def test_anothers_file_trains_nothing(room: Room) -> None:
         get_queue().submit(asked)
     with acting_for(room.bob):
         assert store.runs() == []
+
+
+def test_anothers_images_train_nothing(room: Room, tmp_path: Path) -> None:
+    folder = Path(homemade.images(tmp_path / "images"))
+    with acting_for(room.ada):
+        mine = Path(_keep("mine.zip", pictures.pack(folder), lambda: None))
+        assert mine.is_relative_to(places.mine()) and apart.load_file(mine).images
+        before = len(store.runs())
+    asked = RunSpec("a-vit", "bitfit", "own", batch=2, learning_rate=1e-3, max_length=17, eval_rows=2)
+    try:
+        with acting_for(room.bob):
+            for path in (mine, folder):
+                with pytest.raises(BadInput, match="only a file that you uploaded"):
+                    store.create(replace(asked, own_data=str(path)))
+            with pytest.raises(BadInput, match="Is a directory"):  # a class takes zips
+                apart.load_file(folder)
+            assert store.runs() == []
+        with acting_for(room.ada):
+            run = store.create(replace(asked, own_data=str(mine)))
+            assert run.folder.is_relative_to(places.mine())
+            store.delete(run.id)
+            assert len(store.runs()) == before
+    finally:
+        mine.unlink()
 
 
 def test_anothers_file_is_not_shown_as_tokens(room: Room) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +12,14 @@ from peft_lab.errors import BadInput, SimulationError
 from peft_lab.memory.lab import LabBatch, simulate_lab
 from peft_lab.memory.request import StepRequest
 from peft_lab.methods import all_methods
+from peft_lab.models import looks
 from peft_lab.models.catalogue import get_model
 from peft_lab.queue.queue import RunQueue, get_queue
 from peft_lab.runs import admission, store
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.view import Status
 from peft_lab.workers import inspector
+from tests.models import homemade
 
 RUN = RunRequest("minilm-l6", "lora", "sentiment", steps=2, batch=32, eval_rows=0)
 PLENTY = 2**40
@@ -121,3 +124,17 @@ def test_free_memory_is_less_than_the_system_says() -> None:
     device, nbytes = admission.free_memory()
     if device == "cpu":
         assert nbytes < psutil.virtual_memory().total - admission.RESERVE
+
+
+def test_a_batch_of_images_is_as_large_as_those_that_are_made(tmp_path: Path) -> None:
+    from peft_lab.training import batches
+    from peft_lab.training.sizes import size_of
+
+    folder, images = homemade.folder("vit", tmp_path / "my-vit"), homemade.images(tmp_path / "images")
+    asked = RunRequest(folder, "lora", "own", steps=2, batch=20, own_data=images).complete()
+    task, reader = asked.task_object(), looks.eye_of((3, 16, 16), None)
+    rows = batches.encode(task, task.load().train, reader, asked.max_length)  # type: ignore[arg-type]
+    assert len(rows) < asked.batch
+    order = batches.plan([0] * len(rows), asked.steps, asked.batch, asked.seed)
+    made = [size_of(batches.collate([rows[at] for at in each], 0, "cpu")) for each in order]
+    assert made == [admission.largest_batch(asked)] * asked.steps

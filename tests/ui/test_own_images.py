@@ -7,10 +7,16 @@ from typing import Any
 
 import pytest
 
+from peft_lab.errors import BadInput
+from peft_lab.queue import calibrating
 from peft_lab.queue.queue import get_queue
 from peft_lab.runs import record, store
+from peft_lab.runs.run_work import run_work
+from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.view import Status
 from peft_lab.tasks import pictures
+from peft_lab.timing import here
+from peft_lab.timing.kernels import CONSTANTS
 from peft_lab.ui import state
 from peft_lab.ui.components.model_choice import entry_of
 from tests.models import homemade
@@ -33,6 +39,7 @@ def test_a_zip_of_images_is_uploaded_and_trained_on(vit: str, tmp_path: Path) ->
     data = pictures.pack(Path(homemade.images(tmp_path / "images")))
     app = opened("lora", model=vit, tab="train", steps="2", batch="4", rows="2")
     assert not app.exception
+    assert {"Held-out images", "Batch size"} <= {box.label for box in app.number_input}
     assert not [box for box in app.text_area if box.label == "Your sentence"]
     box: Any = app.file_uploader[0]
     assert box.label == "Zip of images, a folder for each class"
@@ -61,3 +68,26 @@ def test_a_zip_without_images_is_refused_at_the_control(vit: str) -> None:
     assert any(
         "This is no zip archive" in each.value and each.value.startswith(":red[") for each in app.markdown
     )
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_no_seconds_are_promised(
+    measured: bool, vit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(here, "place", lambda: tmp_path / here.FILE)
+    monkeypatch.setattr(calibrating, "under_way", lambda: None)
+    if measured:
+        speed = dict.fromkeys(CONSTANTS, 1e11)
+        here.keep({"constants": speed, "loading": {"models": {"my-vit": [1.0, 1e6]}, "pack": 1e9}})
+        assert here.complete()
+    images = homemade.images(tmp_path / "images")
+    app = opened("lora", model=vit, tab="train")
+    box: Any = app.file_uploader[0]
+    box.upload("mine.zip", pictures.pack(Path(images)), "application/zip")
+    app.run()
+    assert not app.exception
+    labels = {button.key: button.label for button in app.button}
+    assert labels["lora-train"] == "Train" and "lora-calibrate" not in labels
+    spec = RunRequest(vit, "lora", "own", steps=2, own_data=images).complete()
+    with pytest.raises(BadInput, match="is not known ahead"):
+        run_work(spec.to_dict())

@@ -198,7 +198,9 @@ def _task_control(entry: ModelEntry, slots: dict[str, Any]) -> str | None:
     options = tasks_for(entry)
     if not options:
         return None
-    titles = {task.name: task.title for task in all_tasks()} | {OWN_TASK: "Your own file"}
+    titles = {task.name: task.title for task in all_tasks()} | {
+        OWN_TASK: "Your own images" if entry.kind == "vision" else "Your own file"
+    }
     index = state.one_of("shared", "task", options, options[0])
     task: str = st.selectbox(
         "Task",
@@ -207,7 +209,8 @@ def _task_control(entry: ModelEntry, slots: dict[str, Any]) -> str | None:
         key=state.widget_key("shared", "task", entry.kind),
         format_func=lambda name: titles[name],
         disabled=state.is_fixed("task"),
-        help="What the mini fine-tune teaches. Encoders classify sentences, causal models write text.",
+        help="What the mini fine-tune teaches. Encoders classify sentences, models of images classify those, causal "
+        "models write text.",
     )
     if task != options[index]:
         state.remember("shared", "task", task)

@@ -49,7 +49,7 @@ def curves(chosen: Chosen, answers: Answers) -> None:
         if own:
             series[all_methods()[slug].title] = (sorted(own), [own[size] for size in sorted(own)])
     if series:
-        x = UNITS[over]
+        x = "images" if chosen.entry.kind == "vision" else UNITS[over]
         device = chosen.device
         figure = cost_curves(series, x, getattr(chosen, over), device.memory, device.holding, colours())
         st.plotly_chart(figure, key=f"memory-{over}", config=charts.CONFIG)

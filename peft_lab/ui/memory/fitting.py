@@ -59,11 +59,13 @@ def _size(what: Literal["batch", "seq"], chosen: Chosen, slug: str) -> None:
     except PeftLabError as error:
         st.markdown(f":red[:material/error: {plain(error)}]")
         return
-    row, unit = ("row", "rows") if what == "batch" else ("token", "tokens per row")
+    sees = chosen.entry.kind == "vision"
+    read = ("image", "images") if sees else ("row", "rows")
+    row, unit = read if what == "batch" else ("token", "tokens per row")
     limit = chosen.entry.shape.max_positions
     whole = what == "seq" and size == limit
     least = "at least " if size == fits.LARGEST[what] and not whole else ""
-    tokens = "positions" if chosen.entry.kind == "vision" else "tokens"
+    tokens = "positions" if sees else "tokens"
     rest = f"{chosen.seq:,} {tokens}" if what == "batch" else f"{chosen.batch:,} rows"
     sentence = f"**{least}{size:,} {unit}** {'of' if what == 'batch' else 'at'} {rest}"
     if whole:

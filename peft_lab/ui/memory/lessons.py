@@ -123,11 +123,12 @@ def _ia3(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
     }
     difference = ia3.peak_bytes - lora.peak_bytes
     than = "more" if difference > 0 else "less"
+    each = "position" if shape.kind == "vision" else "token"
     text = (
         f"IA³ trains {units.short_count(count['ia3'])} numbers, LoRA {units.short_count(count['lora'])}; its step "
         f"peaks at **{units.size(abs(difference))} {than}** ({units.size(ia3.peak_bytes)} against "
         f"{units.size(lora.peak_bytes)}). The gradient of a vector needs everything that the vector multiplied: "
-        f"keys, values and the {shape.intermediate:,} inner values of the feed-forward part, for every token in "
+        f"keys, values and the {shape.intermediate:,} inner values of the feed-forward part, for every {each} in "
         f"every layer. LoRA keeps the inputs of its matrices, {shape.hidden:,} wide, and values that are only r "
         "wide."
     )

@@ -86,14 +86,15 @@ def peak(choice: Choice, expected: Expected) -> Peak:
         total, batch = answer
         return Peak(Finding(total, "bytes", Source.SIMULATED), _batch(batch) + beside)
     step = step_now(choice)
-    note = f"batch of {step.setting.batch} × {step.setting.seq} tokens in {step.dtype}"
+    each = "positions" if choice.entry.kind == "vision" else "tokens"
+    note = f"batch of {step.setting.batch} × {step.setting.seq} {each} in {step.dtype}"
     return Peak(Finding(answer.peak_bytes, "bytes", Source.SIMULATED), note)
 
 
 def _batch(found: Mapping[str, Any]) -> str:
     if "image" in found:
         _, height, width = found["image"]
-        return f"batch of {found['rows']} × {height} × {width} pixels"
+        return f"{found['rows']} images of {width} × {height} pixels"
     if found.get("apart"):
         return f"batch of {found['rows']} × {found['length']} tokens to read and {found['kept']} to write"
     return f"batch of {found['rows']} × {found['length']} tokens"

@@ -70,7 +70,7 @@ def train_bar(choice: Choice, form_is_open: bool, work: Future[RunWork] | None) 
         st.caption(limit)
     if pressed or state.scope(slug).pop(_BEGIN, False):
         _start(choice, spec, said)
-    duration.below(slug, said)
+    duration.below(choice, said)
 
 
 def _under_way(slug: str) -> RunView | None:

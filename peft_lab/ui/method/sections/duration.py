@@ -29,13 +29,18 @@ URGENCY = 2  # after the peak that the headline shows
 
 def ask_work(choice: Choice) -> Future[RunWork] | None:
     """Ask for the work of the run that Train would start; ``None`` where nothing can be said of its seconds."""
-    if not choice.valid or not forecast.predicts() or not here.complete():
+    if not choice.valid or not _predicts(choice) or not here.complete():
         return None
     try:
         spec = settings.planned(choice)
     except PeftLabError:
         return None
     return None if spec is None else get_pool().submit(URGENCY, run_work, spec.to_dict())
+
+
+def _predicts(choice: Choice) -> bool:
+    """Whether runs of the kind can be predicted here: what reading images takes depends on the images."""
+    return forecast.predicts() and choice.entry.kind != "vision"
 
 
 def expected(work: Future[RunWork] | None, spec: RunSpec) -> Forecast | None:
@@ -53,12 +58,12 @@ def words(found: Forecast) -> str:
     return said.told(found.seconds, said.errors(line.kept for line in summaries()))
 
 
-def below(slug: str, found: Forecast | None) -> None:
+def below(choice: Choice, found: Forecast | None) -> None:
     """Under the button: what its figure is made of, or the offer to measure the machine."""
     if found is not None:
         st.caption(_made_of(found), help=_parts(found))
         return
-    if not forecast.predicts() or mode.on() or here.complete():
+    if not _predicts(choice) or mode.on() or here.complete():
         return
     asked = calibrating.under_way()
     if asked is not None and not asked.done():
@@ -67,7 +72,7 @@ def below(slug: str, found: Forecast | None) -> None:
     refused = calibrating.refusal()
     pressed = st.button(
         "Say how long it takes",
-        key=f"{slug}-calibrate",
+        key=f"{choice.spec.slug}-calibrate",
         type="tertiary",
         icon=":material/timer:",
         disabled=bool(refused),

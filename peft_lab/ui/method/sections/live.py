@@ -84,7 +84,7 @@ def _line(seen: RunView) -> str:
         left = f" · {units.seconds(seen.eta)} left" if seen.eta else ""
         return f"**Training** · {step}{speed}{left}"
     if seen.status is Status.EVALUATING:
-        return f"**Trained** · scoring the {seen.evaluating} model on the held-out rows · {seen.progress:.0%} done"
+        return f"**Trained** · scoring the {seen.evaluating} model on what was held out · {seen.progress:.0%} done"
     if seen.status is Status.DONE:
         took = f"{seen.steps} steps in {units.seconds(seen.seconds)}"
         return f"**Done** · {took}{speed} {figures.badge(Source.MEASURED)}"
@@ -120,13 +120,14 @@ def _now(run: Run, seen: RunView) -> None:
 def _results(run: Run, seen: RunView) -> None:
     rows = []
     if seen.after:
-        metric = run.spec.task_object().metric
+        task = run.spec.task_object()
+        held = "images" if task.images else "rows"
         for name, after in seen.after.metrics.items():
             before = f"{seen.before.metrics[name]:.1%}" if seen.before else "…"
             marked = name.replace("_", " ") + (
-                " (headline)" if name == metric and len(seen.after.metrics) > 1 else ""
+                " (headline)" if name == task.metric and len(seen.after.metrics) > 1 else ""
             )
-            rows.append((f"{marked}, {seen.after.rows:,} held-out rows", before, f"{after:.1%}"))
+            rows.append((f"{marked}, {seen.after.rows:,} held-out {held}", before, f"{after:.1%}"))
         rows.append(
             (
                 "held-out loss (nats)",

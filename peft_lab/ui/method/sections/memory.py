@@ -64,11 +64,14 @@ def _measured(choice: Choice) -> None:
     if line is None:
         return
     beside_simulation(store.get(line.id), f"#### A step from a run: {short_id(line.id)}")
+    practice = "adapters in float32, full fine-tuning with optimizer states in the base's precision"
+    here = "Runs here keep the trained parameters in the base's precision with float32 copies beside them"
+    if choice.entry.kind == "vision":
+        st.caption(f"The bars above follow common practice on a GPU: {practice}. {here}.")
+        return
     st.caption(
-        "The bars above follow common practice on a GPU: adapters in float32, full fine-tuning with optimizer "
-        "states in the base's precision, logits at every position. Runs here keep the trained parameters in the "
-        "base's precision with float32 copies beside them, compute logits only where a token is predicted, and pad "
-        "rows to the longest of their batch."
+        f"The bars above follow common practice on a GPU: {practice}, logits at every position. {here}, compute logits "
+        "only where a token is predicted, and pad rows to the longest of their batch."
     )
 
 

@@ -37,6 +37,24 @@ FIELDS = {
         "How many held-out rows score the base and the tuned model. More rows make the scores more reliable.",
     ),
 }
+#: Label and help where the model reads images.
+_OF_IMAGES = {
+    "batch": ("Batch size", "Images in each optimizer step. More images need more memory."),
+    "seed": (
+        "Seed",
+        "Fixes the initial weights, the order of the images and dropout. The same seed gives the same curve.",
+    ),
+    "rows": (
+        "Held-out images",
+        "How many held-out images score the base and the tuned model. More images make the scores more reliable.",
+    ),
+}
+
+
+def words(choice: Choice, name: str) -> tuple[str, str]:
+    """Label and help of a setting, for what the model reads."""
+    label, _, text = FIELDS[name]
+    return _OF_IMAGES.get(name, (label, text)) if choice.entry.kind == "vision" else (label, text)
 
 
 def default(choice: Choice, name: str) -> Any:

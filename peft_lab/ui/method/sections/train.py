@@ -142,7 +142,7 @@ def _form(choice: Choice, locked: bool) -> None:
 
 def _field(choice: Choice, name: str, locked: bool) -> None:
     """One number of the form; what differs from the default goes into the address."""
-    label, reader, text = FIELDS[name]
+    (label, text), reader = settings.words(choice, name), FIELDS[name][1]
     how = {"step": 1} if reader is int else {"step": 1e-4, "format": "%g"}
     value = st.number_input(
         label,
