@@ -73,6 +73,8 @@ UNDER = f"""
   font-size: 0.8rem; min-height: 1.6rem; --own: var(--forward); }}
 .phases .backward {{ --own: var(--backward); }} .phases .update {{ --own: var(--trained); }}
 .phases .now {{ background: var(--own); border-color: var(--own); color: var(--paper); font-weight: 600; }}
+.layers-title {{ padding-bottom: 3px; }}
+.layers-ends {{ padding-top: 3px; }}
 .layers-title, .layers-ends, .steps-ends, .curve-top, .run-label {{ color: var(--soft); font-size: 0.78rem; }}
 .layers-ends, .steps-ends {{ display: flex; justify-content: space-between; font-variant-numeric: tabular-nums; }}
 .layers-track {{ display: flex; gap: 2px; height: 20px; cursor: pointer; touch-action: none; border-radius: 3px;
