@@ -138,7 +138,9 @@ table.compare .head { display: none; }
   .st-key-tour-way > :first-child { flex: 1 1 0; min-width: 0; }
   .st-key-tour-way > :has(> .st-key-tour-now) { order: 2; flex: 1 1 70%; }
   .st-key-tour-way > :has(> .st-key-tour-now) + * { order: 2; }
-  .st-key-tour-way .st-key-tour-words p, .st-key-turn-back p { display: none; }
+  /* an icon is seen, and its word heard */
+  .st-key-tour-bar :is(.st-key-tour-words, .st-key-turn-back) p { position: absolute; width: 1px; height: 1px;
+    overflow: hidden; clip-path: inset(50%); }
   .st-key-tour-now p { font-size: 0.82rem; }
   /* for a room with a screen, and its way back is at the foot of a long page */
   .st-key-project { display: none; }
