@@ -50,7 +50,8 @@ MOTION = """
 .tint-trained { color: var(--trained); }
 .host .peft-block .to-fill { fill: var(--paper); stroke: var(--trained); stroke-width: 1; }
 .filled { fill: var(--trained); }
-.choice.gone { opacity: 0.18; transition: opacity 600ms; }
+.choice.gone :is(rect, path, line, polygon) { opacity: 0.18; transition: opacity 600ms; }
+.choice.gone text { fill: var(--soft) !important; } /* what is gone can still be read */
 .choice.unpacked > .hatch { stroke-opacity: 0.08; }
 .choice [data-mark], .filled { transition: transform 700ms, opacity 700ms, filter 200ms; }
 .choice > .trained:not([data-mark]) { transition: filter 200ms; }
