@@ -36,6 +36,7 @@ INK = Shade("#0B1220", "#F1F4F8")  # darker than looks necessary: captions are t
 SOFT = Shade("#4A5364", "#B6BFCC")
 LINE = Shade("#7B8494", "#8E98A8")
 EDGE = Shade("#8A93A3", "#5C6778")
+AREA_PLACE = Shade("#B9C0CC", "#525D6C")  # a treemap's places, around FROZEN areas
 FRAME = Shade("#DFE3E9", "#343B46")  # groups what belongs together; says nothing of its own
 
 PAGE = Shade("#FFFFFF", "#14171C")
@@ -56,8 +57,11 @@ SOURCE_TINT = 12  # percent
 # What has one colour in both themes: charts, which know of none, the logo and codes for cameras.
 CHART_TRAINED = TRAINED.light
 CHART_QUANTISED = "#2563EB"
-CHART_AREA_FROZEN = FROZEN.light  # areas with their names on them
-CHART_AREA_PLACE = "#B9C0CC"
+CHART_AREA_FROZEN = (
+    FROZEN.light
+)  # areas with their names on them; the style sheet puts the dark ones in their place
+CHART_AREA_PLACE = AREA_PLACE.light
+CHART_AREA_INK = "#444444"  # what Plotly itself writes on the two
 CHART_ZERO = "#F5F5F4"  # the middle of a scale whose ends are the two above
 CHART_QUIET = "#8A94A6"  # lines and points that carry no method's colour
 CHART_MARK = "#5B6B82"  # the moment that is looked at
@@ -92,6 +96,15 @@ def faint(colour: str, opacity: float) -> str:
     """
     red, green, blue = bytes.fromhex(colour[1:])
     return f"rgba({red},{green},{blue},{opacity:g})"
+
+
+def drawn(colour: str) -> str:
+    """A ``#RRGGBB`` colour as it stands in the style of what a browser has drawn.
+
+    >>> drawn("#8A94A6")
+    'rgb(138, 148, 166)'
+    """
+    return f"rgb({', '.join(map(str, bytes.fromhex(colour[1:])))})"
 
 
 def variables(**shades: Shade) -> str:

@@ -57,8 +57,10 @@ TEXTS: list[tuple[str, Colour, Colour, float, tuple[Colour, int] | None]] = [
     # Plotly writes on an area in #FFFFFF or #444444, whichever stands out more (tinycolor's mostReadable).
     ("treemap: trained", palette.WHITE, palette.CHART_TRAINED, 1, None),
     ("treemap: quantised", palette.WHITE, palette.CHART_QUANTISED, 1, None),
-    ("treemap: frozen", "#444444", palette.CHART_AREA_FROZEN, 1, None),
-    ("treemap: places", "#444444", palette.CHART_AREA_PLACE, 1, None),
+    ("treemap: frozen", palette.CHART_AREA_INK, palette.CHART_AREA_FROZEN, 1, None),
+    ("treemap: places", palette.CHART_AREA_INK, palette.CHART_AREA_PLACE, 1, None),
+    ("treemap: frozen, as the style sheet has it", palette.INK, palette.FROZEN, 1, None),
+    ("treemap: places, as the style sheet has them", palette.INK, palette.AREA_PLACE, 1, None),
     ("QR code", palette.BLACK, palette.WHITE, 1, None),
 ]  # fmt: skip
 #: Parts of pictures without which they would say less, with their ground.

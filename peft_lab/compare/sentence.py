@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from peft_lab.compare.spread import FACTOR, Pair, sampling_error
-from peft_lab.models.catalogue import catalogue
-from peft_lab.tasks import all_tasks
+from peft_lab.models.catalogue import model_title
+from peft_lab.tasks.titles import task_title
 
 MOST_NAMED = 6  # pairs named in a sentence; the rest is counted
 
@@ -97,17 +97,9 @@ def _limits(found: Mapping[str, Any]) -> str:
     return (
         f"Each method ran {settings}; the app's defaults were chosen by trying them on its own models and tasks. "
         f"{plan['steps']:,} step{'' if plan['steps'] == 1 else 's'} of {plan['batch']} rows on "
-        f"{_model(plan['model'])} and {_task(plan['task'])} say nothing about other models, tasks, or longer training."
+        f"{model_title(plan['model'])} and {task_title(plan['task'])} say nothing about other models, tasks, "
+        "or longer training."
     )
-
-
-def _model(name: str) -> str:
-    """As the pages call it; a folder's or a hub's name as it is."""
-    return catalogue()[name].title if name in catalogue() else name
-
-
-def _task(name: str) -> str:
-    return next((task.title for task in all_tasks() if task.name == name), name)
 
 
 def _missing(found: Mapping[str, Any]) -> list[str]:

@@ -50,7 +50,8 @@ MOTION = """
 .tint-trained { color: var(--trained); }
 .host .peft-block .to-fill { fill: var(--paper); stroke: var(--trained); stroke-width: 1; }
 .filled { fill: var(--trained); }
-.choice.gone { opacity: 0.18; transition: opacity 600ms; }
+.choice.gone :is(rect, path, line, polygon) { opacity: 0.18; transition: opacity 600ms; }
+.choice.gone text { fill: var(--soft) !important; } /* what is gone can still be read */
 .choice.unpacked > .hatch { stroke-opacity: 0.08; }
 .choice [data-mark], .filled { transition: transform 700ms, opacity 700ms, filter 200ms; }
 .choice > .trained:not([data-mark]) { transition: filter 200ms; }
@@ -73,6 +74,8 @@ UNDER = f"""
   font-size: 0.8rem; min-height: 1.6rem; --own: var(--forward); }}
 .phases .backward {{ --own: var(--backward); }} .phases .update {{ --own: var(--trained); }}
 .phases .now {{ background: var(--own); border-color: var(--own); color: var(--paper); font-weight: 600; }}
+.layers-title {{ padding-bottom: 3px; }}
+.layers-ends {{ padding-top: 3px; }}
 .layers-title, .layers-ends, .steps-ends, .curve-top, .run-label {{ color: var(--soft); font-size: 0.78rem; }}
 .layers-ends, .steps-ends {{ display: flex; justify-content: space-between; font-variant-numeric: tabular-nums; }}
 .layers-track {{ display: flex; gap: 2px; height: 20px; cursor: pointer; touch-action: none; border-radius: 3px;

@@ -97,6 +97,11 @@ def catalogue() -> dict[str, ModelEntry]:
     return {entry.name: entry for entry in entries}
 
 
+def model_title(name: str) -> str:
+    """A model's title; of one that the catalogue does not have, its name, which is for a page to escape."""
+    return catalogue()[name].title if name in catalogue() else name
+
+
 def get_model(name: str) -> ModelEntry:
     """A catalogue entry by name.
 

@@ -195,7 +195,7 @@ TYPICAL = (
         Wanted("llama-3.1-8b", "sft", 2_000, 24_000, 32_768, "h100", 1),
     ),
     Typical(
-        "overnight", "Cheapest way to fine-tune 7B on 50k rows overnight",
+        "overnight", "Cheapest for 7B on 50k rows overnight",
         Wanted("mistral-7b", "sft", 50_000, 384, 512, "rtx-4090", 1, deadline="12"),
     ),
     Typical(

@@ -16,12 +16,18 @@ def _room(mark: str) -> str:
     )
 
 
+MOST_BARS = 9  # in a container ``bars-<how many>-...``, drawn close
+_BARS = "\n".join(
+    f'[class*="st-key-bars-{bars}-"] {{ min-height: {1.6 * (bars + 1):g}rem; }}'
+    for bars in range(1, MOST_BARS + 1)
+)
 _LINES = _room("st-key-lines-") + f"\n@media (max-width: 640px) {{ {_room('-narrow-')} }}"
 
 #: In the page that the browser loads (:mod:`peft_lab.ui.shell.dress`).
 CSS = (
     f"""
-{_LINES}"""
+{_LINES}
+{_BARS}"""
     """
 /* the same on every page: one that makes it lower would move what is in it */
 .stApp [data-testid="stHeader"] { height: 2.5rem; min-height: 0; }
@@ -38,6 +44,7 @@ CSS = (
 .st-key-tour-stops { gap: 0; }
 .st-key-tour-stops > * { height: 36px; min-height: 0 !important; margin: 0 !important; flex: none; }
 .st-key-typical { min-height: 96px; align-content: start; }
+@media (min-width: 1280px) { .st-key-typical { min-height: 40px; } }
 /* formulas, which are typeset when their script has come */
 .st-key-idea-formula { min-height: 6.5rem; justify-content: center; }
 /* fields that share out a row; the answer is simulated, and the tree stands under it */

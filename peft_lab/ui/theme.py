@@ -19,12 +19,21 @@ _COLOURS = palette.variables(
     peft_trained=palette.TRAINED, peft_accent=palette.ACCENT, peft_ink=palette.INK, peft_page=palette.PAGE,
     peft_soft=palette.SOFT, peft_frame=palette.FRAME, peft_measured=palette.MEASURED, peft_counted=palette.COUNTED,
     peft_simulated=palette.SIMULATED, peft_cited=palette.CITED, peft_link=palette.LINK,
+    peft_area=palette.FROZEN, peft_area_place=palette.AREA_PLACE,
 )  # fmt: skip
 
 #: In the page that the browser loads (:mod:`peft_lab.ui.shell.dress`).
 CSS = (
     f"""
 :root {{ {_COLOURS} --peft-source-tint: {palette.SOURCE_TINT}%; }}
+/* a chart's colours know of no theme, and light areas as large as these glare in the dark one */
+.treemaplayer .surface {{ stroke: var(--peft-page) !important; }}
+.treemaplayer .surface[style*="{palette.drawn(palette.CHART_AREA_FROZEN)}"] {{
+  fill: var(--peft-area) !important; }}
+.treemaplayer .surface[style*="{palette.drawn(palette.CHART_AREA_PLACE)}"] {{
+  fill: var(--peft-area-place) !important; }}
+.treemaplayer .slicetext[style*="{palette.drawn(palette.CHART_AREA_INK)}"] {{
+  fill: var(--peft-ink) !important; }}
 """
     """.block-container { padding-top: 2.2rem; padding-bottom: 4rem; max-width: 1320px; }
 [data-testid="stMetricValue"] { font-variant-numeric: tabular-nums; }
@@ -129,7 +138,9 @@ table.compare .head { display: none; }
   .st-key-tour-way > :first-child { flex: 1 1 0; min-width: 0; }
   .st-key-tour-way > :has(> .st-key-tour-now) { order: 2; flex: 1 1 70%; }
   .st-key-tour-way > :has(> .st-key-tour-now) + * { order: 2; }
-  .st-key-tour-way .st-key-tour-words p, .st-key-turn-back p { display: none; }
+  /* an icon is seen, and its word heard */
+  .st-key-tour-bar :is(.st-key-tour-words, .st-key-turn-back) p { position: absolute; width: 1px; height: 1px;
+    overflow: hidden; clip-path: inset(50%); }
   .st-key-tour-now p { font-size: 0.82rem; }
   /* for a room with a screen, and its way back is at the foot of a long page */
   .st-key-project { display: none; }
@@ -172,6 +183,8 @@ table.compare .head { display: none; }
   table.figures.fold td { border: 0; padding: 0.1rem 0.6rem; text-align: left; overflow-wrap: anywhere; }
   table.figures.fold td:first-child, table.figures.fold td:nth-child(n+5) { grid-column: 1 / -1; }
   table.figures.fold td:empty { display: none; }
+  .st-key-plans table.figures.fold tr { grid-template-columns: repeat(3, 1fr); }
+  .st-key-plans table.figures.fold td:nth-child(n+5) { grid-column: auto; }
   table.figures.fold td:nth-child(n+2)::before { content: attr(data-label); display: block; font-size: 0.85em;
     opacity: 0.75; } }
 """

@@ -50,6 +50,7 @@ def test_what_stays_on_top_leaves_three_quarters_and_leads_to_the_knobs(
     model = page.get_by_test_id("stSelectbox").filter(has_text="Model").first
     expect(model).to_be_in_viewport(ratio=1)
     page.wait_for_timeout(500)  # it may scroll smoothly
+    assert "#" not in page.url, "the address says what is set, and nothing else"
     over, knob = strip.bounding_box(), model.bounding_box()
     foot = page.locator(".st-key-bench-foot").get_by_role("button", name="Train").bounding_box()
     assert over is not None and knob is not None and foot is not None

@@ -8,9 +8,10 @@ from peft_lab import published, units
 from peft_lab.choose.words import PUBLISHED
 from peft_lab.classroom import mode
 from peft_lab.methods import get_method
-from peft_lab.models.catalogue import catalogue, get_model
+from peft_lab.models.catalogue import get_model, model_title
 from peft_lab.runs import store
 from peft_lab.runs.view import Status
+from peft_lab.tasks.titles import task_title
 from peft_lab.ui import pages
 from peft_lab.ui.components import figures
 from peft_lab.ui.runs.shown import short_id
@@ -40,9 +41,9 @@ def _own(method: str) -> None:
     rows = []
     for line in scored[:MOST_RUNS]:
         assert line.before is not None and line.after is not None
-        title = catalogue()[line.model].title if line.model in catalogue() else line.model
         score = f"{line.before:.0%} → {line.after:.0%}"
-        rows.append((short_id(line.id), f"{title}, {line.task}", f"{line.steps}", score))
+        what = f"{model_title(line.model)}, {task_title(line.task)}"
+        rows.append((short_id(line.id), what, f"{line.steps:,}", score))
     if rows:
         figures.table(("Run", "Model and task", "Steps", "Before → after"), rows, numeric=(2, 3))
     for name in ("compare", "runs"):

@@ -33,7 +33,8 @@ svg .place:focus-visible rect {{ stroke: currentColor; stroke-width: 3; }}
   .edge.new {{ stroke-dasharray: 1; animation: draw 0.25s ease-out both; animation-delay: calc(var(--at) * 0.18s); }}
   .place.new rect {{ animation: arrive 0.2s both; animation-delay: calc(var(--at) * 0.18s + 0.2s); }} }}
 @keyframes draw {{ from {{ stroke-dashoffset: 1; }} to {{ stroke-dashoffset: 0; }} }}
-@keyframes arrive {{ from {{ fill: var(--st-background-color); stroke-width: 1; }} }}
+/* not the fill itself: between a plain colour and a mixed one Chromium passes through yellow */
+@keyframes arrive {{ from {{ fill-opacity: 0; stroke-width: 1; }} }}
 .path p {{ margin: 0.7rem 0 0.35rem; font-size: 0.95rem; }}
 .path .found {{ display: inline-block; margin-top: 1rem; padding: 0.5rem 0.9rem; border-radius: 0.5rem;
   font-weight: 650; background: var(--st-primary-color); color: var(--st-background-color); }}

@@ -65,8 +65,10 @@ def _curve(runs: dict[str, Shown], key: str) -> None:
             )
         if len(series) < len(runs):
             missing = next(name for name in runs if name not in series)
-            which = "the run with the fault" if missing == "this run" else "the healthy run"
-            st.caption(f"Of {which} no training step was logged: the line is the other one.")
+            which, other = "the run with the fault", "the healthy run's"
+            if missing != "this run":
+                which, other = "the healthy run", "that of the run with the fault"
+            st.caption(f"Of {which} no training step was logged: the line is {other}.")
     else:
         st.caption("No training step was logged.")
     if lost:

@@ -12,9 +12,9 @@ from peft_lab.compare.pareto import AXES
 from peft_lab.compare.plan import ComparisonPlan
 from peft_lab.compare.shipped import all_shipped
 from peft_lab.errors import PeftLabError, UnknownName
-from peft_lab.models.catalogue import catalogue
+from peft_lab.models.catalogue import model_title
 from peft_lab.queue import limits
-from peft_lab.tasks import get_task
+from peft_lab.tasks.titles import task_title
 from peft_lab.ui import pages, state
 from peft_lab.ui.compare import landscape, published, setup
 from peft_lab.ui.compare.setup import SCOPE
@@ -172,11 +172,10 @@ def _described(plan: ComparisonPlan) -> dict[str, Any]:
 
 
 def _title(plan: dict[str, Any], where: str) -> str:
-    known = catalogue().get(plan["model"])
-    model = known.title if known else plan["model"]
     seeds = len(plan["seeds"])
     return (
-        f"{model} · {get_task(plan['task']).title} · {len(plan['methods'])} methods · {plan['steps']:,} steps · "
+        f"{model_title(plan['model'])} · {task_title(plan['task'])} · {len(plan['methods'])} methods · "
+        f"{plan['steps']:,} steps · "
         f"{seeds} seed{'s' if seeds > 1 else ''} · {where}"
     )
 

@@ -10,6 +10,8 @@ import streamlit as st
 from peft_lab import units
 from peft_lab.compare import pareto
 from peft_lab.compare.pareto import AXES, Axis
+from peft_lab.models.catalogue import model_title
+from peft_lab.tasks.titles import task_title
 from peft_lab.ui import state
 from peft_lab.ui.compare import drawings, table
 from peft_lab.ui.compare.setup import SCOPE
@@ -179,7 +181,7 @@ def axis_titles(found: Document) -> dict[str, str]:
 def _ours(found: Document, x: Axis, y: Axis) -> None:
     plan = found["plan"]
     sources = " ".join(figures.badge(source) for source in dict.fromkeys((x.source, y.source)))
-    st.markdown(f"#### {plain(plan['model'])}, {plain(plan['task'])} {sources}")
+    st.markdown(f"#### {plain(model_title(plan['model']))}, {plain(task_title(plan['task']))} {sources}")
     front = pareto.front(found["rows"], x.name, y.name)
     titles = {row["method"]: row["title"] for row in found["rows"]}
     if not front:

@@ -16,6 +16,7 @@ from peft_lab.models.catalogue import ModelEntry, catalogue
 from peft_lab.models.shapes import ModelShape
 from peft_lab.runs.spec import RunSpec
 from peft_lab.tasks import all_tasks
+from peft_lab.tasks.titles import task_title
 from peft_lab.ui import state
 from peft_lab.ui.components.model_choice import entry_of, from_address, model_control
 from peft_lab.ui.foreign import plain
@@ -198,16 +199,14 @@ def _task_control(entry: ModelEntry, slots: dict[str, Any]) -> str | None:
     options = tasks_for(entry)
     if not options:
         return None
-    titles = {task.name: task.title for task in all_tasks()} | {
-        OWN_TASK: "Your own images" if entry.kind == "vision" else "Your own file"
-    }
+    images = {OWN_TASK: "Your own images"} if entry.kind == "vision" else {}
     index = state.one_of("shared", "task", options, options[0])
     task: str = st.selectbox(
         "Task",
         options,
         index=index,
         key=state.widget_key("shared", "task", entry.kind),
-        format_func=lambda name: titles[name],
+        format_func=lambda name: images.get(name) or task_title(name),
         disabled=state.is_fixed("task"),
         help="What the mini fine-tune teaches. Encoders classify sentences, models of images classify those, causal "
         "models write text.",

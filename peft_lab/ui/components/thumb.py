@@ -21,16 +21,28 @@ ROW = 60.0  # a box that is higher stands beside several rows
 CSS = """.thumb svg { display: block; width: 100%; height: auto; }
 .thumb { pointer-events: none; }"""
 HTML = '<div class="thumb" aria-hidden="true"></div>'
-# Nothing in it can be reached: it stands beside words that say the same.
+# Nothing in it can be reached: it stands beside words that say the same. A link to an anchor beside it leaves no mark
+# in the address, which says what is set on the page.
 JS = """
 export default function ({ data, parentElement }) {
   const host = parentElement.querySelector(".thumb");
+  host.ending?.();
+  const forget = () => {
+    if (data.anchor && location.hash === `#${data.anchor}`)
+      history.replaceState(history.state, "", location.pathname + location.search);
+  };
+  addEventListener("hashchange", forget);
+  host.ending = () => removeEventListener("hashchange", forget);
+  draw(host, data);
+  return host.ending;
+}
+const draw = (host, data) => {
   if (host.drawn === data.svg) return;
   host.drawn = data.svg;
   host.innerHTML = data.svg;
   for (const part of host.querySelectorAll("[tabindex]"))
     for (const name of ["tabindex", "role", "aria-pressed", "aria-label"]) part.removeAttribute(name);
-}
+};
 """
 _mount = st.components.v2.component("peft_thumb", html=HTML, css=CSS, js=JS)
 _BOX = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
@@ -40,14 +52,22 @@ _Y = re.compile(r'\by="([\d.]+)"')
 
 
 def thumb(
-    spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any], key: str, high: float = HIGH
+    spec: MethodSpec,
+    shape: ModelShape,
+    values: Mapping[str, Any],
+    key: str,
+    high: float = HIGH,
+    anchor: str = "",
 ) -> None:
     """Draw it; a decoration, which screen readers pass over.
+
+    Args:
+        anchor: of the link that stands beside it; it is taken out of the address once one is there.
 
     Raises:
         Unsupported: as :func:`peft_lab.drawing.draw_block`.
     """
-    _mount(key=key, data={"svg": cropped(spec, shape, values, high)})
+    _mount(key=key, data={"svg": cropped(spec, shape, values, high), "anchor": anchor})
 
 
 def cropped(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any], high: float = HIGH) -> str:

@@ -19,10 +19,10 @@ from peft_lab.units import Source
 
 NEW_LINE = "\n"  # as a token of its own: what follows stands on a new line
 _CSS = f"""<style>
-.tokens {{ font-family: var(--st-code-font, monospace); font-size: 0.8rem; line-height: 1.9; overflow-wrap: anywhere;
+.tokens {{ font-size: 0.8rem; line-height: 1.9; overflow-wrap: anywhere;
   color: {palette.INK.css}; max-height: 20rem; overflow: auto; }}
-.tokens strong {{ font-family: var(--st-font); }}
-.tokens span, .tokens mark {{ padding: 0.1rem 0.12rem; margin-right: 1px; border-radius: 3px; color: {palette.INK.css};
+.tokens span, .tokens mark {{ font-family: monospace; padding: 0.1rem 0.12rem; margin-right: 1px;
+  border-radius: 3px; color: {palette.INK.css};
   background: {palette.FROZEN.css}; white-space: pre-wrap; }}
 .tokens mark {{ background: {palette.TRAINED_LIGHT.css}; border-bottom: 2px solid {palette.TRAINED.css}; }}
 .tokens .placed {{ outline: 1px dashed {palette.INK.css}; outline-offset: -1px; }}

@@ -28,6 +28,8 @@ CSS = """
 :is([class*="st-key-door-"], [class*="st-key-gallery-"]) [data-testid="stPageLink-NavLink"] { padding-inline: 0; }
 :is([class*="st-key-door-"], [class*="st-key-gallery-"]) [data-testid="stPageLink-NavLink"] p { font-size: 1.05rem; }
 .st-key-gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(13.5rem, 1fr)); gap: 14px; }
+/* eight cards in two rows that are full */
+@media (min-width: 1500px) { .st-key-gallery { grid-template-columns: repeat(4, minmax(0, 1fr)); } }
 @media (max-width: 900px) {
   .st-key-home-first { grid-template-columns: minmax(0, 1fr); grid-template-areas: "words" "block" "doors";
     grid-template-rows: auto minmax(min(100vh, 1000px), auto) auto; }

@@ -69,7 +69,10 @@ def _bars(answers: Answers, chosen: Chosen) -> None:
     ]
     usable = chosen.device.memory
     limit = Limit(usable, f"{chosen.device.holding}: {units.size(usable)} usable")
-    grown_bars(bars, "memory-bars", limit, close=True)
+    with st.container(
+        key=f"bars-{len(bars)}-memory"
+    ):  # their script comes late, and the table stands under them
+        grown_bars(bars, "memory-bars", limit, close=True)
 
 
 def _parts(found: Simulation) -> dict[str, int]:

@@ -68,7 +68,14 @@ def strip(choice: Choice, report: CountReport | None) -> None:
             f"{badge(Source.COUNTED)}"
         )
     st.markdown(f"{counted} [Knobs](#knobs)")
-    thumb(choice.spec, choice.shape, choice.values, key=f"strip.{choice.spec.slug}", high=STRIP_HIGH)
+    thumb(
+        choice.spec,
+        choice.shape,
+        choice.values,
+        key=f"strip.{choice.spec.slug}",
+        high=STRIP_HIGH,
+        anchor="knobs",
+    )
 
 
 def recorded(slug: str, model: str, run: Run | None = None) -> tuple[Trajectory | None, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 WIDE = 1180  # CSS pixels of the window: from here on the open tab stands beside the block
 PHONE = 640  # as Streamlit's own columns break
+COUNTED = 36  # of them without the drawing
 STRIP = 154  # of a phone's 844 pixels: with the header above it less than a quarter stays on top
 
 _BENCH = """
@@ -95,9 +96,15 @@ _NARROWER = f"""
     grid-template-areas: "strip" "tabs" "work" "knobs" "block"; }}
   .st-key-bench:has(.st-key-first-run) {{ grid-template-areas: "strip" "tabs" "knobs" "work" "block"; }}
   .st-key-bench, .st-key-bench:has(.st-key-first-run) {{ grid-template-rows: none; }}
+  .stApp {{ --peft-strip: {STRIP}px; }}
+  /* under the bar of a tour's stop only the count stays: header, bar and strip took a third of the screen */
+  .stApp:has(.st-key-tour-bar) {{ --peft-strip: {COUNTED}px; }}
+  .stApp:has(.st-key-tour-bar) .st-key-bench-strip [class*="st-key-strip-"] {{ display: none; }}
   /* what comes before the knobs is drawn after them: its room is kept, and they are below the window from the start */
-  .st-key-bench:not(:has([role="tabpanel"])) {{ grid-template-rows: {STRIP}px 5.5rem 100vh auto auto; }}
-  .st-key-bench:has([role="tabpanel"]):not(:has(.st-key-bench-strip)) {{ grid-template-rows: {STRIP}px; }}
+  .st-key-bench:not(:has([role="tabpanel"])) {{
+    grid-template-rows: var(--peft-strip) 5.5rem 100vh auto auto; }}
+  .st-key-bench:has([role="tabpanel"]):not(:has(.st-key-bench-strip)) {{
+    grid-template-rows: var(--peft-strip); }}
   .st-key-bench > .stTabs > div > [role="tablist"] {{ min-height: 5.5rem; }}
   .st-key-bench [role="tabpanel"] {{ min-height: 60vh; }}
   .st-key-bench [role="tabpanel"]:not(:has([data-testid="stElementContainer"])) {{ min-height: 100vh; }}
@@ -105,14 +112,14 @@ _NARROWER = f"""
   .st-key-bench > :has(> .st-key-bench-strip) {{ display: flex; grid-area: strip; position: sticky;
     top: calc(2.5rem + var(--peft-bar, 0px)); z-index: 4;
     background: var(--peft-page); overflow: hidden; border-bottom: 1px solid var(--peft-frame); }}
-  .st-key-bench > :has(> .st-key-bench-strip > *) {{ height: {STRIP}px; }}
+  .st-key-bench > :has(> .st-key-bench-strip > *) {{ height: var(--peft-strip); }}
   .st-key-bench-strip {{ gap: 0; }}
   .st-key-bench-strip p:has(> a) {{ display: flex; align-items: baseline; gap: 0.35rem; white-space: nowrap; }}
   .st-key-bench-strip a {{ margin-left: auto; font-size: 0.95rem; padding: 0.65rem 0 0.65rem 0.65rem;
     margin-block: -0.65rem; }}
   /* cut at the top, where the block goes on */
   .st-key-bench-strip [class*="st-key-strip-"] {{ mask-image: linear-gradient(transparent, black 18px); }}
-  #knobs {{ scroll-margin-top: calc({STRIP}px + 3.2rem + var(--peft-bar, 0px)); }}
+  #knobs {{ scroll-margin-top: calc(var(--peft-strip) + 3.2rem + var(--peft-bar, 0px)); }}
   .st-key-bench-strip p {{ font-size: 1.15rem; margin: 0; }}
   .st-key-bench-strip [data-testid="stMarkdownContainer"] {{ margin: 0; }}
   .stApp:has(.st-key-bench-top) [data-testid="stHeader"] {{ background: var(--peft-page); }}

@@ -101,7 +101,7 @@ def _phase(drawn: Drawn, moment: Moment, turn: int, tallest: int) -> str:
     width = shown * (WIDTH + GAP) + GAP
     bars = "".join(_bar(moment, GAP + rank * (WIDTH + GAP), tallest) for rank in range(shown))
     names = "".join(
-        f'<text x="{GAP + rank * (WIDTH + GAP) + WIDTH / 2}" y="{HEIGHT + 13}">{rank}</text>'
+        f'<text x="{GAP + rank * (WIDTH + GAP) + WIDTH / 2}" y="{HEIGHT + 13}">rank {rank}</text>'
         for rank in range(shown)
     )
     title, total = html.escape(PHASES[moment.phase]), units.size(moment.total)

@@ -67,7 +67,8 @@ def table(wanted: Wanted, ranked: Sequence[Planned], untried: int) -> None:
             one.update.bottleneck if one.update else "",
         ]  # fmt: skip
         rows.append(cells)
-    figures.table(heads, rows, numeric=(2, 3), fold=True)
+    with st.container(key="plans"):
+        figures.table(heads, rows, numeric=(2, 3), fold=True)
     st.caption(
         "Batch size × passes that make an update. First stand plans that meet the deadline, then those that no other "
         "plan of the same method beats in time, room and cost at once."

@@ -10,10 +10,11 @@ from peft_lab import units
 from peft_lab.classroom import mode
 from peft_lab.errors import PeftLabError
 from peft_lab.methods import all_methods
-from peft_lab.models.catalogue import catalogue
+from peft_lab.models.catalogue import model_title
 from peft_lab.runs import adopted, going_on, said, store
 from peft_lab.runs.summary import DAMAGED, RunSummary
 from peft_lab.runs.view import Status
+from peft_lab.tasks.titles import task_title
 from peft_lab.tracking import kept as tracking
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
@@ -97,10 +98,12 @@ def _errors(lines: list[RunSummary]) -> None:
     """How far what was said of runs' seconds was off, over all that were said and done on this machine."""
     ratios = said.errors(line.kept for line in lines)
     if ratios:
-        over = "1 run" if len(ratios) == 1 else f"the latest {len(ratios)} runs"
+        over, off = "1 run", f"{said.typical_error(ratios):.0%}"
+        if len(ratios) > 1:
+            over = f"the latest {len(ratios)} runs"
+            off += f" in the median, by {max(abs(1 / ratio - 1) for ratio in ratios):.0%} at most"
         st.markdown(
-            f"Expected against measured seconds, {over} on this machine: off by {said.typical_error(ratios):.0%} in "
-            f"the median, by {max(abs(1 / ratio - 1) for ratio in ratios):.0%} at most. {figures.badge('measured')}"
+            f"Expected against measured seconds, {over} on this machine: off by {off}. {figures.badge('measured')}"
         )
 
 
@@ -110,8 +113,8 @@ def _cells(line: RunSummary) -> tuple[str, ...]:
         time.strftime("%Y-%m-%d %H:%M", time.localtime(line.created)),
         line.status,
         all_methods()[line.method].title if line.method in all_methods() else "–",
-        _model(line.model),
-        line.task or "–",
+        model_title(line.model) or "–",
+        task_title(line.task) or "–",
         f"{line.steps:,}",
         _share(line.before),
         _share(line.after),
@@ -119,10 +122,6 @@ def _cells(line: RunSummary) -> tuple[str, ...]:
         units.seconds(line.seconds) if line.seconds else "–",
         units.seconds(line.kept.seconds) if line.kept else "–",
     )
-
-
-def _model(name: str) -> str:
-    return catalogue()[name].title if name in catalogue() else name or "–"
 
 
 def _share(value: float | None) -> str:
@@ -140,23 +139,22 @@ def _chosen(line: RunSummary) -> None:
         elsewhere = line.status != DAMAGED and adopted.is_adopted(store.get(line.id))
         if elsewhere:
             outside(store.get(line.id))
-        open_, stop, delete, _ = st.columns([1, 1, 1, 3])
+        does = st.container(horizontal=True, key="run-does")
         kept = None if line.status == DAMAGED else going_on.step_of(store.get(line.id))
         readable = line.status != DAMAGED and line.method in pages.method_pages() and not elsewhere
-        if readable and open_.button("Open", key="run-open", type="primary", width="stretch"):
+        if readable and does.button("Open", key="run-open", type="primary"):
             open_run(line)
         if not _final(line) and not elsewhere:
-            stop.button("Stop", key="run-stop", width="stretch", on_click=ask_to_stop, args=(line.id,))
+            does.button("Stop", key="run-stop", on_click=ask_to_stop, args=(line.id,))
         if kept is not None:
-            stop.button(
+            does.button(
                 "Go on",
                 key="run-go-on",
-                width="stretch",
                 on_click=go_on,
                 args=(line.id,),
                 help=f"From step {kept} of {line.steps}, as if it had not ended.",
             )
-        if _final(line) and delete.button("Delete", key="run-delete", width="stretch"):
+        if _final(line) and does.button("Delete", key="run-delete"):
             _delete(line.id)
         if line.spec is not None:
             settings = line.spec.to_dict()

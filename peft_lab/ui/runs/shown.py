@@ -8,12 +8,14 @@ from typing import Any
 import streamlit as st
 
 from peft_lab.errors import PeftLabError, RunError
+from peft_lab.models.catalogue import model_title
 from peft_lab.queue.queue import get_queue
 from peft_lab.runs import adopted, starters, store
 from peft_lab.runs.kept import TRAJECTORY
 from peft_lab.runs.store import Run
 from peft_lab.runs.summary import DAMAGED, RunSummary
 from peft_lab.runs.view import Status
+from peft_lab.tasks.titles import task_title
 from peft_lab.trajectory.format import Trajectory
 from peft_lab.ui import state
 from peft_lab.ui.components.apart import apart
@@ -126,7 +128,7 @@ def stale(choice: Choice, run: Run) -> str:
     """How the run's settings differ from what is set now; empty when they do not."""
     spec = run.spec
     if (spec.model, spec.task) != (choice.entry.name, choice.task):
-        return f"This run trained {spec.model} on {spec.task}."
+        return f"This run trained {plain(model_title(spec.model))} on {plain(task_title(spec.task))}."
     changed = [name for name, value in spec.values.items() if value != choice.values.get(name)]
     if not changed:
         return ""
@@ -203,7 +205,10 @@ def pick_run(slug: str, runs: list[RunSummary], model: str) -> str:
     ids = [line.id for line in runs]
     # what tells them apart comes first: on a phone the end is cut
     titles = apart(
-        {line.id: f"{short_id(line.id)} · {line.steps} steps · {line.task} · {line.model}" for line in runs}
+        {
+            line.id: f"{short_id(line.id)} · {line.steps:,} steps · {task_title(line.task)} · {model_title(line.model)}"
+            for line in runs
+        }
     )
     shown = state.remembered(slug, "run", ids[0])
     index = state.one_of(slug, "inside-run", ids, shown if shown in ids else ids[0])

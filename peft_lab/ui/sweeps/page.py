@@ -8,10 +8,10 @@ import streamlit as st
 
 from peft_lab.classroom import mode
 from peft_lab.errors import PeftLabError
-from peft_lab.models.catalogue import catalogue
+from peft_lab.models.catalogue import model_title
 from peft_lab.sweeping import example, store, trials
 from peft_lab.sweeping.store import KeptSweep
-from peft_lab.tasks import get_task, own
+from peft_lab.tasks.titles import task_title
 from peft_lab.ui import pages, state
 from peft_lab.ui.components.apart import apart
 from peft_lab.ui.foreign import plain
@@ -84,9 +84,7 @@ def _title(one: KeptSweep) -> str:
         specs = one.specs
     except PeftLabError as error:
         return f"{one.id}: {error}"
-    known = catalogue().get(specs[0].model)
-    model = known.title if known else specs[0].model
-    task = "own data" if specs[0].task == own.NAME else get_task(specs[0].task).title
+    model, task = model_title(specs[0].model), task_title(specs[0].task)
     what = ", ".join(choosing.named(name) for name in trials.varied(specs)) or "nothing but the seed"
     return f"{model} · {task} · {len(specs):,} runs over {what} · {began}"
 

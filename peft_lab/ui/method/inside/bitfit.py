@@ -9,7 +9,8 @@ import streamlit as st
 from peft_lab import units
 from peft_lab.methods import get_method
 from peft_lab.methods.bitfit import insight as bitfit
-from peft_lab.models.catalogue import catalogue
+from peft_lab.models.catalogue import catalogue, model_title
+from peft_lab.tasks.titles import task_title
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.foreign import plain
@@ -123,7 +124,7 @@ def _subsets(choice: Choice) -> None:
             ("Finished runs", "Biases", "Score"),
             [
                 (
-                    f"{line.model}, {line.task}, {line.steps} steps",
+                    f"{model_title(line.model)}, {task_title(line.task)}, {line.steps:,} steps",
                     str(line.spec.values.get("subset", "all")) if line.spec else "",
                     f"{line.after:.1%}",
                 )

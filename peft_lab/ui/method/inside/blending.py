@@ -8,8 +8,10 @@ import streamlit as st
 
 from peft_lab.errors import PeftLabError
 from peft_lab.methods.lora import blending
+from peft_lab.models.catalogue import model_title
 from peft_lab.runs import store
 from peft_lab.runs.summary import RunSummary
+from peft_lab.tasks.titles import task_title
 from peft_lab.training.scores import Answer
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
@@ -52,7 +54,7 @@ def two_adapters(slug: str, identity: str) -> None:
     except PeftLabError as error:
         st.markdown(f":red[:material/error: {plain(error)}]")
         return
-    _shown(slug, first.task, store.get(second).spec.task, rows)
+    _shown(slug, task_title(first.task), task_title(store.get(second).spec.task), rows)
 
 
 def _missing(model: str, reasons: list[str]) -> str:
@@ -60,12 +62,15 @@ def _missing(model: str, reasons: list[str]) -> str:
     if reasons:
         return f"No other run can be combined with this one. {plain(reasons[0])}"
     return (
-        f"Train a second LoRA on {plain(model)}, on another task for example; then both can be combined here."
+        f"Train a second LoRA on {plain(model_title(model))}, on another task for example; then both can be "
+        "combined here."
     )
 
 
 def _second(slug: str, lines: list[RunSummary]) -> str:
-    titles = apart({line.id: f"{line.task} · {line.steps} steps · {short_id(line.id)}" for line in lines})
+    titles = apart(
+        {line.id: f"{task_title(line.task)} · {line.steps:,} steps · {short_id(line.id)}" for line in lines}
+    )
     index = state.one_of(slug, "blend-second", list(titles), next(iter(titles)))
     second: str = st.selectbox(
         "The second adapter",

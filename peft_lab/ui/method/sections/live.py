@@ -125,7 +125,7 @@ def _results(run: Run, seen: RunView) -> None:
         for name, after in seen.after.metrics.items():
             before = f"{seen.before.metrics[name]:.1%}" if seen.before else "…"
             marked = name.replace("_", " ") + (
-                " (headline)" if name == task.metric and len(seen.after.metrics) > 1 else ""
+                " (main score)" if name == task.metric and len(seen.after.metrics) > 1 else ""
             )
             rows.append((f"{marked}, {seen.after.rows:,} held-out {held}", before, f"{after:.1%}"))
         rows.append(

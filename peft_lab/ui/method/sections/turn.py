@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from peft_lab.methods import all_methods
-from peft_lab.models.catalogue import catalogue
+from peft_lab.models.catalogue import model_title
 from peft_lab.queue.ahead import Before, ahead, starts_in
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
@@ -58,7 +58,7 @@ def described(run: Before) -> str:
     if spec is None:
         return "A run of somebody else in this class"
     method = all_methods()[spec.method].title if spec.method in all_methods() else spec.method
-    model = catalogue()[spec.model].title if spec.model in catalogue() else spec.model
+    model = model_title(spec.model)
     return f"{method} on {model}"
 
 
