@@ -47,7 +47,6 @@ def cost_of(one: Planned) -> str:
 def table(wanted: Wanted, ranked: Sequence[Planned], untried: int) -> None:
     """Every plan that fits. ``untried``: ways that were not tried yet, or never, where it was stopped."""
     order = f"{untried} {'way' if untried == 1 else 'ways'} untried" if untried else "the best first"
-    st.markdown(f"### Plans that fit, {order} {figures.badge('simulated')}")
     priced = any(one.cost is not None for one in ranked)
     heads = [
         "Plan",
@@ -68,6 +67,7 @@ def table(wanted: Wanted, ranked: Sequence[Planned], untried: int) -> None:
         ]  # fmt: skip
         rows.append(cells)
     with st.container(key="plans"):
+        st.markdown(f"### Plans that fit, {order} {figures.badge('simulated')}")
         figures.table(heads, rows, numeric=(2, 3), fold=True)
     st.caption(
         "Batch size × passes that make an update. First stand plans that meet the deadline, then those that no other "
