@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from peft_lab.models.catalogue import ModelEntry, resolve
-from peft_lab.plan import configs, keeping, script
+from peft_lab.plan import configs, script
 from peft_lab.plan.facts import NAME, ROWS, gather, refusal
 from peft_lab.plan.ranking import Planned
 from peft_lab.plan.wanted import Wanted
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 ABOUT = {
-    NAME: f"the training itself: plain libraries, with the lab's own step. One row in {round(1 / keeping.HELD)} is "
+    NAME: "the training itself: plain libraries, with the lab's own step. Every twentieth row is "
     "held out; after every tenth of the updates it prints their loss and keeps a checkpoint; the same call goes on",
     "accelerate.yaml": "the same ranks for accelerate",
     "skypilot.yaml": "rents the GPUs and starts the script, for SkyPilot",
