@@ -64,7 +64,7 @@ def train(
         typer.Option(
             "--own",
             metavar="FILE",
-            help="CSV, JSONL: text,label or prompt,completion; messages; images' folder.",
+            help="CSV or JSONL: text,label or prompt,completion; JSONL of messages; a folder of images.",
         ),
     ] = None,
     out: Annotated[
