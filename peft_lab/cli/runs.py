@@ -11,8 +11,8 @@ import typer
 from peft_lab import units
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
+from peft_lab.cli.run_table import result_lines
 from peft_lab.cli.subjects import known_run
-from peft_lab.cli.train import result_lines
 from peft_lab.errors import BadInput, RunError
 from peft_lab.queue.queue import get_queue
 from peft_lab.runs import adopted, record, store

@@ -19,6 +19,7 @@ from peft_lab import units
 from peft_lab.cli import options, output, own_tokens, tracked
 from peft_lab.cli.application import FAILED, command
 from peft_lab.cli.progress import ProgressBars
+from peft_lab.cli.run_table import result_lines
 from peft_lab.cli.subjects import known_run
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.queue.queue import RunQueue, get_queue
@@ -26,7 +27,7 @@ from peft_lab.runs import going_on, record, simulated, store
 from peft_lab.runs.spec import STEPS, RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status
-from peft_lab.tasks import own, pictures
+from peft_lab.tasks import own
 
 _POLL = 0.1  # seconds
 _LONGEST_STOP = 60.0  # seconds; the queue has forced a run to end long before
@@ -290,32 +291,3 @@ def _leave(run: Run, result: Mapping[str, Any], interrupt: int | None) -> None:
         return
     output.note(f"{'error: ' if interrupt is None else ''}{run.id} {status}: {result['message']}")
     raise typer.Exit(FAILED if interrupt is None else 128 + interrupt)
-
-
-def result_lines(result: Mapping[str, Any]) -> list[Any]:
-    """A run's record for a person, ended or not."""
-    spec, metric, memory, loss = result["spec"], result["metric"], result["memory"] or {}, result["loss"]
-    held = "images" if str(spec["own_data"]).endswith(pictures.ZIP) else "rows"
-    rows: list[tuple[str, str, str]] = []
-    if result["trainable"] is not None:
-        rows.append(("trainable parameters", units.count(result["trainable"]), "counted"))
-        if result["head"]:
-            rows.append(("and of the task's head", units.count(result["head"]), "counted"))
-    rows.append(("steps", f"{result['steps']:,} of {spec['steps']:,}", ""))
-    if loss:
-        rows.append(("loss, first to last step", f"{loss[0]:.3f} to {loss[-1]:.3f}", "measured"))
-    for which in ("before", "after"):
-        if metric[which] is not None:
-            label = f"{metric['name'].replace('_', ' ')} {which}, {metric['rows']:,} held-out {held}"
-            rows.append((label, f"{metric[which]:.3f}", "measured"))
-    rows.append(("training time", units.seconds(result["seconds"]), "measured"))
-    for key, unit in (("steps_per_second", "steps/s"), ("tokens_per_second", "tokens/s")):
-        if result[key] is not None:
-            rows.append(("speed", f"{result[key]:,.4g} {unit}", "measured"))
-    if "peak_bytes" in memory:
-        rows.append(("peak of one step's tensors", units.size(memory["peak_bytes"]), "measured"))
-    title = f"{spec['method']} on {spec['model']}, task {spec['task']}: {result['status']}"
-    if result.get("simulated_peak_bytes"):
-        rows.append(("the same step", units.size(result["simulated_peak_bytes"]), "simulated"))
-    figures = output.table(title, {"": "left", "figure": "right", "source": "left"}, rows)
-    return [figures, f"run: {result['run_id']}", f"adapter: {result['adapter_dir'] or 'none saved'}"]
