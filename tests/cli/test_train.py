@@ -229,6 +229,7 @@ def test_a_run_to_go_on_with_stands_alone(run: Run, arguments: tuple[str, ...], 
     assert sentence in run("train", *arguments).refused()
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 def test_a_lost_run_goes_on_and_a_done_one_does_not(run: Run) -> None:
     lost = store.create(

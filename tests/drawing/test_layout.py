@@ -44,7 +44,7 @@ CASES = [
 ]
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("slug", "name", "index"), CASES)
 def test_nothing_collides(slug: str, name: str, index: int, layout: Layout) -> None:

@@ -75,7 +75,7 @@ def assert_same_adapter(run: Run, left: dict[str, Any]) -> None:
         torch.testing.assert_close(tensor, other, atol=SAME, rtol=0, msg=partial("{}: {}".format, name))
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("slug", all_methods())
 def test_every_method_is_repeated(
@@ -116,7 +116,7 @@ SETTINGS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(("kind", "slug", "values", "settings"), SETTINGS, ids=lambda part: str(part)[:40])
 def test_settings_are_repeated(
     kind: str,
@@ -147,7 +147,7 @@ def test_a_model_without_a_chat_format(
     assert_same(run, carry_out(run, tmp_path, monkeypatch))
 
 
-@pytest.mark.parametrize("template", [PLAIN, None])
+@pytest.mark.parametrize("template", [PLAIN, pytest.param(None, marks=pytest.mark.slow)])
 def test_conversations(
     template: str | None,
     tiny: dict[str, str],

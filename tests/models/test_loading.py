@@ -102,6 +102,7 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
         loading.load_base(str(folder))
 
 
+@pytest.mark.slow
 def test_bitsandbytes_is_imported_in_silence() -> None:
     code = "from peft_lab.workers import quiet; import bitsandbytes"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

@@ -90,7 +90,7 @@ def test_every_method_or_its_reason() -> None:
     ("tab", "expected"),
     [
         ("timeline", "the peak"),
-        ("fits", "Searched on"),
+        pytest.param("fits", "Searched on", marks=pytest.mark.slow),
         pytest.param("curves", "Every dot is one simulated step with", marks=pytest.mark.slow),
         ("why", "Why LoRA does not shrink activations"),
         ("published", f"{len(published.rows())} published runs of"),
@@ -222,6 +222,7 @@ def test_what_is_wrong_in_an_address_is_said_at_its_control(address: dict[str, s
     assert lines[0].startswith(":red[") and "The default is used" in lines[0]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("slug", [slug for slug in all_methods() if slug != "full"])
 def test_a_tab_of_a_methods_page_that_is_none_is_said(slug: str) -> None:
     app = opened(slug, tab="inside")
@@ -243,6 +244,7 @@ def test_where_qlora_needs_more_than_lora_it_is_told_why() -> None:
     assert "Every method at its defaults." in captions(app)
 
 
+@pytest.mark.slow
 def test_by_default_the_low_rank_methods_adapt_the_same_maps() -> None:
     app = settled(opened("memory", **SMALL))
     assert "LoRA and QLoRA adapt query, value; all other settings" in captions(app)
@@ -326,6 +328,7 @@ def test_a_folder_without_weights_is_not_trained(llama: str) -> None:
     assert any("has a config and no weights" in info.value for info in app.info)
 
 
+@pytest.mark.slow
 def test_a_folder_with_weights_is_trained_from_its_page(tmp_path: Path) -> None:
     folder = homemade.folder("bert", tmp_path / "my-bert")
     app = opened("lora", model=folder, tab="train", steps="2", batch="2", rows="4")
