@@ -39,6 +39,10 @@ def held_loss(
     import torch
 
     model.eval()
+    for module in model.modules():
+        if type(module).__module__.startswith("bitsandbytes"):
+            # Its eval mode repacks weights on a processor, and takes those that are gathered anew for repacked ones.
+            module.training = True
     found = torch.zeros(2, dtype=torch.float64)
     with torch.no_grad():
         for part, weight in zip(parts, weights, strict=True):

@@ -250,8 +250,8 @@ def test_an_encoder_reads_the_prompt_and_never_the_answer(
     text = script.script(planned("lora", "ddp", tiny["seq2seq"]))
     assert "encoded = encode_pairs(" in text and "encode_completions" not in text
     shown = text.replace(
-        "model.train()\n",
-        "model.train()\nprint('reads', {tokenizer.decode(row.ids[: row.prompt]) for row in encoded})\n",
+        "\nmodel.train()\n",
+        "\nmodel.train()\nprint('reads', {tokenizer.decode(row.ids[: row.prompt]) for row in encoded})\n",
     )
     losses = run(shown, tmp_path, rows_file, 1)
     assert len(losses) == 3 and losses[-1] < losses[0]
