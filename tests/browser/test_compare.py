@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Page, TimeoutError, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import served
 from tests.browser.driver import settled, visit
@@ -20,22 +20,31 @@ PATIENCE = 240_000  # milliseconds: four real runs on a busy machine
 SMALL = "model=minilm-l6&methods=lora,bitfit,prefix&steps=3&seeds=2&batch=2&rows=8"
 
 
+def begin(page: Page) -> Locator:
+    """Start the comparison of the address; returns its button Stop (Streamlit has a Stop of its own)."""
+    if not page.get_by_role("button", name="Compare", exact=True).is_visible():
+        page.get_by_text("New comparison").click()  # closed where one has shipped
+        settled(page)
+    compare, stop = (
+        page.get_by_role("button", name="Compare", exact=True),
+        page.locator(".st-key-compare-stop button"),
+    )
+    compare.click()
+    try:
+        expect(stop).to_be_visible(timeout=PATIENCE / 4)
+    except (
+        AssertionError
+    ):  # on busy cores a page that was drawn anew has let a press go: as a person, once more
+        compare.click()
+    return stop
+
+
 @pytest.mark.slow
 @pytest.mark.weights
 def test_a_comparison_is_stopped_goes_on_and_is_saved(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/compare?{SMALL}")
-    if not page.get_by_role("button", name="Compare", exact=True).is_visible():
-        page.get_by_text("New comparison").click()  # closed where one has shipped
-    compare = page.get_by_role("button", name="Compare", exact=True)
-    compare.click()
-    stop = page.locator(".st-key-compare-stop button")  # Streamlit has a Stop of its own
-    try:
-        stop.click(timeout=PATIENCE / 4)
-    except (
-        TimeoutError
-    ):  # on busy cores a page that is drawn anew has once let a press go: as a person, once more
-        compare.click()
-        stop.click(timeout=PATIENCE)
+    stop = begin(page)
+    stop.click(timeout=PATIENCE)
     go_on = page.get_by_role("button", name="Go on")
     expect(go_on).to_be_visible(timeout=PATIENCE)
     go_on.click()
@@ -104,9 +113,7 @@ def test_a_comparison_outlives_the_app(page: Page, tmp_path: Path) -> None:
 
     with served(home, tmp_path / "first.log") as url:
         visit(page, f"{url}/compare?{SMALL.replace('steps=3', 'steps=25')}")
-        if not page.get_by_role("button", name="Compare", exact=True).is_visible():
-            page.get_by_text("New comparison").click()
-        page.get_by_role("button", name="Compare", exact=True).click()
+        begin(page)
         until = time.monotonic() + PATIENCE / 1000
         while not ended() and time.monotonic() < until:
             time.sleep(0.05)

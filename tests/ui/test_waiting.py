@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -50,3 +50,21 @@ def test_thirty_pages_look_less_often_and_again_when_the_answers_came(
     assert len(drawn) == 60, "nothing is waited for"
     draw_as(monkeypatch, "page 0", answer, Future())
     assert drawn[-1] == LOOKS[0]
+
+
+def test_an_answer_that_comes_while_the_page_is_drawn_does_not_begin_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A press that the page has not come to yet would be lost."""
+    begun: list[None] = []
+    looks: list[Callable[[], None]] = []
+    monkeypatch.setattr(waiting, "part", lambda draw, every=None: looks.append(draw))
+    monkeypatch.setattr(waiting, "_waiting", {})
+    monkeypatch.setattr("streamlit.rerun", lambda: begun.append(None))
+    answer: Future[int] = Future()
+    come_back([answer])
+    answer.set_result(1)
+    looks[0]()  # as a part is drawn with its page
+    assert not begun
+    looks[0]()  # and again when its turn has come
+    assert len(begun) == 1

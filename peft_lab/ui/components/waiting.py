@@ -30,9 +30,14 @@ def come_back(asked: Sequence[Future[Any]]) -> None:
     if not open_:
         return
 
+    seen = False
+
     def watch() -> None:
-        if any(future.done() for future in open_):
+        nonlocal seen
+        # Not while the page itself is drawn: that would begin it again before a press has come to its button.
+        if seen and any(future.done() for future in open_):
             st.rerun()
+        seen = True
 
     part(watch, every=every(_pages_waiting(open_)))
 
