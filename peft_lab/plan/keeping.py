@@ -40,8 +40,8 @@ def held_loss(
 
     model.eval()
     for module in model.modules():
-        if type(module).__module__.startswith("bitsandbytes"):
-            # Its eval mode repacks weights on a processor, and takes those that are gathered anew for repacked ones.
+        if hasattr(module, "quant_state"):
+            # A packed map in eval mode repacks its weights on a processor, and takes what is gathered anew for repacked.
             module.training = True
     found = torch.zeros(2, dtype=torch.float64)
     with torch.no_grad():
