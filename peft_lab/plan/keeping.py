@@ -41,7 +41,7 @@ def held_loss(
     model.eval()
     for module in model.modules():
         if hasattr(module, "quant_state"):
-            # A packed map in eval mode repacks its weights on a processor, and takes what is gathered anew for repacked.
+            # On a processor its eval mode repacks the weights, and takes what is gathered anew for repacked.
             module.training = True
     found = torch.zeros(2, dtype=torch.float64)
     with torch.no_grad():
