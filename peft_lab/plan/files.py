@@ -17,7 +17,7 @@ from peft_lab.plan.wanted import Wanted
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 ABOUT = {
-    NAME: "the training itself: plain libraries, with the lab's own step. Every twentieth row is "
+    NAME: "the training itself: plain libraries, with the lab's own step. One row in twenty is "
     "held out; after every tenth of the updates it prints their loss and keeps a checkpoint; the same call goes on",
     "accelerate.yaml": "the same ranks for accelerate",
     "skypilot.yaml": "rents the GPUs and starts the script, for SkyPilot",

@@ -57,7 +57,8 @@ def section(facts: Facts) -> Section:
 
 _LOOP = """\
 held = held_out(len(encoded), HELD, SEED)
-learned = [row for number, row in enumerate(encoded) if number not in set(held)]
+apart = set(held)
+learned = [row for number, row in enumerate(encoded) if number not in apart]
 STEPS = max(1, math.ceil(EPOCHS * len(learned) / UPDATE))
 EVERY = max(1, STEPS // PARTS)  # updates between two looks at the held-out rows and two checkpoints
 order = plan([len(row) for row in learned], STEPS, UPDATE, SEED)
@@ -110,6 +111,6 @@ for number, chosen in list(enumerate(order))[len(losses) :]:
         beyond = look() if held else math.nan
         state = {**kept_state(model, optimizer, SHARDED), "losses": losses, "same": SAME}
         keep(CHECKPOINT, state, DEVICE, RANK, WORLD)
-        if RANK == 0:
+        if RANK == 0 and held:
             print(f"step {number + 1:5d} of {STEPS}   held-out loss {beyond:.6f}", flush=True)
 """

@@ -17,9 +17,9 @@ from peft_lab.errors import Unsupported
 from peft_lab.memory.optimizers import OPTIMIZERS
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import resolve
-from peft_lab.plan import configs, script
+from peft_lab.plan import configs, keeping, script
 from peft_lab.plan.facts import NAME, Facts, gather
-from peft_lab.plan.files import layer_class
+from peft_lab.plan.files import ABOUT, layer_class
 from peft_lab.recipes.recipe import Setting
 
 STEP = re.compile(r"step +\d+ of \d+ +loss ([\d.]+)")
@@ -226,6 +226,12 @@ def test_lora_fa_learns_on_one_gpu_and_leaves_every_a(
     before = load_file(tmp_path / "out-1" / "adapter_model.safetensors")
     changed = {name: not before[name].equal(tensor) for name, tensor in learned.items()}
     assert changed and all(moved == ("lora_B" in name) for name, moved in changed.items())
+
+
+def test_what_is_told_of_held_out_rows_is_what_is_done() -> None:
+    """In words, as it is no figure that was found."""
+    assert "One row in twenty" in ABOUT[NAME] and keeping.HELD == 1 / 20
+    assert "every tenth of the updates" in ABOUT[NAME] and keeping.PARTS == 10
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
