@@ -58,13 +58,6 @@ def speed() -> Speed:
     return Speed(**{name: float(kept["constants"][name]) for name in CONSTANTS})
 
 
-def calibrate() -> dict[str, Any]:
-    """Measure this processor, keep what was found, and return it. Takes some seconds and imports torch."""
-    kept = measure()
-    keep(kept)
-    return kept
-
-
 def keep(found: Mapping[str, Any]) -> None:
     """Write down what :func:`measure` found. Raises OSError."""
     place().parent.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,9 @@ def test_it_has_to_be_measured_first() -> None:
 
 
 def test_what_is_measured_is_kept() -> None:
-    found = here.calibrate()
+    found = here.measure()
+    assert here.known() is None
+    here.keep(found)
     speed, (low, high) = estimate.speed_named(THIS)
     assert speed.matmul32 == found["constants"]["matmul32"] > 0
     assert min(speed.cache, speed.memory, speed.start, speed.column) > 0 and low < 1 < high

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from peft_lab.classroom import mode
 from peft_lab.queue import calibrating, unended
 from peft_lab.runs import said
 from peft_lab.runs.said import Kept
 from peft_lab.runs.summary import RunSummary
 from peft_lab.timing import here
 from peft_lab.timing.kernels import CONSTANTS
-from peft_lab.ui.method.sections import duration
+from peft_lab.ui.method.sections import duration, settings
 from tests.ui.test_pages import opened
 
 SPEED = dict.fromkeys(CONSTANTS, 1e11) | dict.fromkeys(("start", "column", "ask", "view"), 1e-6)
@@ -45,6 +47,15 @@ def test_once_the_machine_is_measured_the_button_says_how_long() -> None:
     label = _button(app, "ia3-train").label
     assert label.startswith("Train · about ") and label.endswith(" s")
     assert any("measured speed" in caption.value for caption in app.caption)
+
+
+def test_in_a_class_nothing_is_said_as_others_train_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a step traced for it at each move of a slider."""
+    here.keep({"constants": SPEED, "loading": {"models": {"minilm-l6": [1.0, 45e6]}, "pack": 1e9}})
+    choice: Any = SimpleNamespace(valid=True, entry=SimpleNamespace(kind="encoder"))
+    monkeypatch.setattr(mode, "on", lambda: True)
+    monkeypatch.setattr(settings, "planned", lambda _: pytest.fail("a run was planned"))
+    assert duration.ask_work(choice) is None
 
 
 def test_before_that_it_is_offered_and_begun(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,8 +39,9 @@ def ask_work(choice: Choice) -> Future[RunWork] | None:
 
 
 def _predicts(choice: Choice) -> bool:
-    """Whether runs of the kind can be predicted here: what reading images takes depends on the images."""
-    return forecast.predicts() and choice.entry.kind != "vision"
+    """Whether runs of the kind can be predicted here: not beside those of a class, which share the processor, nor on
+    images, as what reading them takes depends on them."""
+    return forecast.predicts() and not mode.on() and choice.entry.kind != "vision"
 
 
 def expected(work: Future[RunWork] | None, spec: RunSpec) -> Forecast | None:
@@ -63,7 +64,7 @@ def below(choice: Choice, found: Forecast | None) -> None:
     if found is not None:
         st.caption(_made_of(found), help=_parts(found))
         return
-    if not _predicts(choice) or mode.on() or here.complete():
+    if not _predicts(choice) or here.complete():
         return
     asked = calibrating.under_way()
     if asked is not None and not asked.done():
