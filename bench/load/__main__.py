@@ -8,7 +8,8 @@ follows from it is there, thinks for one to five seconds, and moves another.
 ``--wander``: they also go to another page every eighth time. ``--moves N``: each does as many and no more, so that two
 servers can be compared by the processor seconds that the same work took them (``--server PID``) where other work makes
 clocks useless. ``--watch --server PID``: the server's memory, files and threads every ``--every`` seconds, and those of
-its children.
+its children, and what was waited for in that time. ``--think 5,20`` and ``--rest 120`` (seconds between two trainings
+of one learner) make a day's use of a rush.
 
 Figures: *page* from the request until the script's first run has ended (title, controls, words), *with figures* until
 nothing on it is waited for; *slider* from letting go until the page is drawn with the new value, and *with figures*.
@@ -37,9 +38,8 @@ from bench.load.browser import Browser, Failed
 from bench.load.watching import watch
 from peft_lab.ui.pages import method_pages, titles
 
-THINKS = (1.0, 5.0)  # seconds
 WITHIN = 2.0  # seconds in which all open their first page
-TRAINING = "model=minilm-l6&task=sentiment&tab=train&steps=500"  # a learner's most
+TRAINING = "model=minilm-l6&task=sentiment&tab=train&steps={}"
 ENDLESS = 10**9
 NOT_A_LEARNERS = ("classroom",)
 
@@ -51,16 +51,35 @@ class Seen:
     waited: dict[str, list[float]] = field(default_factory=dict)
     errors: Counter[str] = field(default_factory=Counter)
     received: int = 0
+    trained: int = 0
+    _told: dict[str, int] = field(default_factory=dict)
 
     def note(self, what: str, since: float) -> None:
         self.waited.setdefault(what, []).append(time.monotonic() - since)
+
+    def lately(self) -> dict[str, list[float]]:
+        """Of each thing waited for since it was last asked: how many, p50, p95 and longest in seconds."""
+        found = {}
+        for what, seconds in self.waited.items():
+            new = seconds[self._told.get(what, 0) :]
+            self._told[what] = len(seconds)
+            if new:
+                found[what] = summed_up(new)
+        return found
+
+
+def summed_up(seconds: list[float]) -> list[float]:
+    return [len(seconds), *(round(float(np.percentile(seconds, share)), 2) for share in (50, 95, 100))]
 
 
 class Learner:
     """Opens a page and moves its sliders."""
 
-    def __init__(self, number: int, address: str, code: str, seen: Seen, threads: ThreadPoolExecutor) -> None:
-        self._browser = Browser(address, code)
+    def __init__(
+        self, number: int, given: argparse.Namespace, seen: Seen, threads: ThreadPoolExecutor
+    ) -> None:
+        self._browser = Browser(given.address, given.code)
+        self._given = given
         self._random = random.Random(number)
         self._seen, self._threads = seen, threads
         self._number = number
@@ -108,7 +127,7 @@ class Learner:
 
     async def _use(self, until: float, times: int) -> None:
         for _ in range(times):
-            await asyncio.sleep(self._random.uniform(*THINKS))
+            await asyncio.sleep(self._random.uniform(*self._given.think))
             await self._browser.complete()  # it may be drawn anew just now, its sliders not yet
             sliders = list(self._browser.sliders.values())
             if time.monotonic() > until or not sliders:
@@ -129,13 +148,15 @@ class Learner:
         """Keep one training under way until then, by the page's button, and watch it as one would."""
         while time.monotonic() < until:
             try:
-                await self._browser.open("lora", TRAINING)
+                await self._browser.open("lora", TRAINING.format(self._given.steps))
                 await self._browser.complete()
                 await self._browser.press("Train")
                 while time.monotonic() < until:
                     await asyncio.sleep(2)
                     if "Train" in self._browser.buttons and "Stop" not in self._browser.buttons:
+                        self._seen.trained += 1
                         break
+                await asyncio.sleep(min(self._given.rest, max(0.0, until - time.monotonic())))
             except (Failed, OSError, WebSocketException, KeyError) as trouble:
                 self._seen.errors[f"training: {type(trouble).__name__}: {trouble}"[:200]] += 1
                 await asyncio.sleep(5)
@@ -147,8 +168,7 @@ async def crowd(given: argparse.Namespace) -> Seen:
     seen, pages = Seen(), method_pages()
     with ThreadPoolExecutor(given.learners + given.trainings + 2) as threads:
         everybody = [
-            Learner(number, given.address, given.code, seen, threads)
-            for number in range(given.learners + given.trainings)
+            Learner(number, given, seen, threads) for number in range(given.learners + given.trainings)
         ]
         for one in everybody:
             await one.join()
@@ -163,9 +183,16 @@ async def crowd(given: argparse.Namespace) -> Seen:
                 asyncio.create_task(one.work(until, pages[number % len(pages)], given.wander, given.moves))
             )
         if given.watch:
-            tasks.append(asyncio.create_task(watch(given.server, until, given.every, given.table)))
+            tasks.append(
+                asyncio.create_task(watch(given.server, until, given.every, given.table, seen.lately))
+            )
         await asyncio.gather(*tasks)
     return seen
+
+
+def _range(words: str) -> tuple[float, float]:
+    low, high = words.split(",")
+    return float(low), float(high)
 
 
 def spent(process: int | None) -> float:
@@ -183,6 +210,11 @@ def main() -> None:
     parser.add_argument("address")
     parser.add_argument("--code", default="", help="the class's; without it nobody joins")
     parser.add_argument("--learners", type=int, default=30)
+    parser.add_argument(
+        "--think", type=_range, default=(1.0, 5.0), metavar="LOW,HIGH", help="seconds before a move"
+    )
+    parser.add_argument("--steps", type=int, default=500, help="of a training")
+    parser.add_argument("--rest", type=float, default=0.0, help="seconds between a learner's trainings")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--moves", type=int, default=ENDLESS, help="of each learner; then it closes its page")
     parser.add_argument("--trainings", type=int, default=0, help="learners who train all the while")
@@ -208,12 +240,13 @@ def main() -> None:
           f"the server {spent(given.server) - before:.1f}")  # fmt: skip
     found = {}
     for what, seconds in seen.waited.items():
-        middle, high, most = (float(np.percentile(seconds, share)) for share in (50, 95, 100))
-        found[what] = [len(seconds), round(middle, 2), round(high, 2), round(most, 2)]
+        found[what] = summed_up(seconds)
+        _, middle, high, most = found[what]
         print(
             f"{what:>22}: {len(seconds):5}   p50 {middle:6.2f} s   p95 {high:6.2f} s   longest {most:6.2f} s"
         )
-    print(f"{sum(seen.errors.values())} errors; {seen.received / 1e6:.1f} MB over WebSockets")
+    print(f"{sum(seen.errors.values())} errors; {seen.trained} trainings to their end; "
+          f"{seen.received / 1e6:.1f} MB over WebSockets")  # fmt: skip
     for words, times in seen.errors.most_common(10):
         print(f"  {times} × {words}")
     print(json.dumps(found | {"errors": sum(seen.errors.values())}))
