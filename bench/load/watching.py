@@ -13,9 +13,9 @@ import psutil
 
 
 def held(process: int) -> dict[str, float]:
-    """Of a process: ``rss`` in MB, ``files``, ``threads``; of its children the same with ``children_`` before it (memory
-    that they share is counted once), and ``children``, how many there are. A child that ends meanwhile is left out.
-    Raises psutil.NoSuchProcess."""
+    """Of a process: ``rss`` in MB, ``files``, ``threads``; of its children the same with ``children_`` before it
+    (memory that they share is counted once), and ``children``, how many there are. A child that ends meanwhile is left
+    out. Raises psutil.NoSuchProcess."""
     server = psutil.Process(process)
     rows = [_of(child, shared=True) for child in server.children(recursive=True)]
     counted = [row for row in rows if row is not None]
