@@ -1,5 +1,6 @@
 # make app     run the app            make test   checks and tests, some ten minutes
 # make fetch   weights and data only  make slow   the tests that take longest
+# make further  the cases of both that are many of a kind and dear (half an hour)
 # make bench   benchmarks against other tools
 # make ends    the tests nearest to the libraries, with the oldest and the newest releases allowed
 # make faults  kills, full disks, damaged files, by the hundred: the table of bench/RESULTS.md (an hour; root for the disks)
@@ -14,7 +15,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help app fetch test slow ends ends-oldest ends-newest lint types tests trackers contract mutants bench faults clean
+.PHONY: help app fetch test slow further ends ends-oldest ends-newest lint types tests trackers contract mutants bench faults clean
 
 help:
 	@sed -nE 's/^# ((make|PYTHON).*)/\1/p' Makefile
@@ -45,14 +46,20 @@ fetch: $(VENV)/.runtime
 PAIR := -m pytest -n 2 --dist loadfile
 test: lint types
 	$(PY) -m peft_lab fetch
-	$(PY) $(PAIR) --ignore tests/browser -m "not slow"
-	$(PY) $(PAIR) tests/browser -m "not slow"
+	$(PY) $(PAIR) --ignore tests/browser -m "not slow and not further"
+	$(PY) $(PAIR) tests/browser -m "not slow and not further"
 
-# After make test: real trainings, large simulations, every page looked at by axe. CI runs both.
+# After make test: real trainings, large simulations, pages looked at by axe. CI runs all three.
 slow: $(VENV)/.dev trackers
 	$(PY) -m peft_lab fetch
-	$(PY) $(PAIR) --ignore tests/browser -m slow
-	$(PY) $(PAIR) tests/browser -m slow
+	$(PY) $(PAIR) --ignore tests/browser -m "slow and not further"
+	$(PY) $(PAIR) tests/browser -m "slow and not further"
+
+# Of a test with many dear cases one in n is in the two above (sampled, tests/conftest.py); here are the others.
+further: $(VENV)/.dev
+	$(PY) -m peft_lab fetch
+	$(PY) $(PAIR) --ignore tests/browser -m further
+	$(PY) $(PAIR) tests/browser -m further
 
 # A folder beside the environment, not in it: what they ask for excludes releases of constraints.txt (tests/tracking/requirements.txt).
 trackers: $(VENV)-trackers/.made
@@ -76,7 +83,7 @@ ends-oldest ends-newest: ends-%: $(VENV)/.dev
 	grep -vE '^(torch|triton|nvidia-|cuda-)' $(VENV)-$*/found.txt > $(VENV)-$*/others.txt
 	$(PY) -m uv pip install -q --no-deps --python $(VENV)-$* -r $(VENV)-$*/others.txt
 	$(VENV)-$*/bin/python -m pip check
-	$(VENV)-$*/bin/python $(PAIR) -q -m "not slow" $(ENDS)
+	$(VENV)-$*/bin/python $(PAIR) -q -m "not slow and not further" $(ENDS)
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff check .
@@ -87,7 +94,7 @@ types: $(VENV)/.dev
 
 # for people at work: without a browser
 tests: $(VENV)/.dev
-	$(PY) -m pytest -m "not slow and not browser"
+	$(PY) -m pytest -m "not slow and not further and not browser"
 
 contract: $(VENV)/.dev
 	PEFT_LAB_EXAMPLES=400 $(PY) -m pytest tests/methods/test_contract.py -k "any_knobs or checks_never"

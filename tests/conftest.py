@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if sampled:
             function = (item.path, item.nodeid.partition("[")[0])
             if cases[function] % sampled.args[0]:
-                item.add_marker(pytest.mark.slow)
+                item.add_marker(pytest.mark.further)
             cases[function] += 1
         if item.get_closest_marker("weights") and isinstance(item, pytest.Function):
             item.fixturenames.append("assets_home")

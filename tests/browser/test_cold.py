@@ -12,7 +12,7 @@ from tests.browser.conftest import served
 from tests.browser.driver import visit
 
 PAGES = sorted(titles())
-QUICK = ("home", "lora", "memory")  # the others, a server for each, are slow
+QUICK = ("home", "lora", "memory")  # the others, a server for each, are in make further
 # Every text that ever stands in the navigation.
 _NOTE_ENTRIES = """
   window.entries = [];
@@ -24,7 +24,7 @@ _NOTE_ENTRIES = """
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PAGES]
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.further) for name in PAGES]
 )
 def test_a_page_opens_on_a_cold_server(name: str, page: Page, app_home: Path, tmp_path: Path) -> None:
     address = "" if name == "home" else name

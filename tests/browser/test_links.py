@@ -20,7 +20,7 @@ from tests.browser.proxy import certificate, proxied
 from tests.conftest import link
 
 SHARED = [name for name in titles() if name not in ("tour", "teach")]
-QUICK = ("home", "qlora")  # the others are slow
+QUICK = ("home", "qlora")  # the others are in make further
 BASE = "lora"  # the folder that the app lies in may be called like a page
 NAME = "lab.example"
 
@@ -66,7 +66,7 @@ def code_on(page: Page) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SHARED]
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.further) for name in SHARED]
 )
 def test_a_page_opened_by_its_address_makes_its_link(
     name: str, page: Page, chromium: Browser, app_url: str

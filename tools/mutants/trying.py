@@ -28,7 +28,7 @@ PYTEST = (
     "-W",
     "ignore",
     "-m",
-    "not slow and not browser",
+    "not slow and not further and not browser",
 )
 
 
