@@ -167,6 +167,8 @@ def test_the_ways_to_the_provider_are_open_where_one_can_sign_in(
 ) -> None:
     for path in login.OPEN:
         assert asked(f"/{path}")[2] == "inside"
+    for other in ("/auth/login/", "//oauth2callback", "/x/auth/login"):
+        assert asked(other)[0] == 401
     assert asked("/auth/loginx")[0] == asked("/auth/login", kind="websocket")[0] - 2 == 401
     assert 'href="/join/login?next=lora%3Fr%3D4"' in asked("/join?next=lora%3Fr%3D4", more=HTML)[2]
     monkeypatch.delenv(verified.WHO)

@@ -58,7 +58,12 @@ class Door:
         who = admitted(headers)
         if path in OPEN:
             await self._app(scope, receive, send)
-        elif verified.on() and scope["type"] == "http" and path in login.OPEN:
+        elif (
+            verified.on()
+            and scope["type"] == "http"
+            and path in login.OPEN
+            and self._root() + path == scope["path"]
+        ):
             await self._app(scope, receive, login.forgetting(send, path, self._root()))
         elif verified.on() and scope["type"] == "http" and path == login.BEGIN and scope["method"] == "GET":
             await self._begin(scope)(scope, receive, send)
