@@ -69,17 +69,22 @@ def examine(verify: bool = False) -> dict[str, Any]:
 
 
 def requirements() -> dict[str, str]:
-    """The packages the app needs and the versions that will do: {"torch": ">=2.9,<3", ...}.
+    """The packages the app needs here and the versions that will do: {"torch": ">=2.9,<3", ...}.
 
     From requirements.txt, or where the app is installed without its checkout from what the package says of itself.
     """
+    from packaging.requirements import Requirement
+
     if REQUIREMENTS.is_file():
         stated = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
     else:
         # what an extra such as [cluster] adds, the app itself does not need
         stated = [line for line in metadata.requires("peft-lab") or [] if "extra ==" not in line]
-    lines = (line.split("#")[0].split(";")[0].strip() for line in stated)
-    found = (re.fullmatch(r"([A-Za-z0-9._-]+)(.*)", line) for line in lines if line)
+    lines = (line.split("#")[0].strip() for line in stated)
+    here = (
+        line for line in lines if line and ((marker := Requirement(line).marker) is None or marker.evaluate())
+    )
+    found = (re.fullmatch(r"([A-Za-z0-9._-]+)([^;]*)(;.*)?", line) for line in here)
     return {match[1]: match[2].strip() for match in found if match}
 
 

@@ -37,7 +37,9 @@ def test_packages_are_those_required(report: dict[str, dict[str, str]]) -> None:
 
 def test_requirements_are_read_without_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = tmp_path / "requirements.txt"
-    listed.write_text("# a note\n\nscikit-learn>=1.7,<2 # why\ntorch>=2.9\n")
+    listed.write_text(
+        "# a note\n\nscikit-learn>=1.7,<2 # why\ntorch>=2.9\nno-such>=1; sys_platform == 'nowhere' # not here\n"
+    )
     monkeypatch.setattr(doctor, "REQUIREMENTS", listed)
     assert doctor.requirements() == {"scikit-learn": ">=1.7,<2", "torch": ">=2.9"}
 

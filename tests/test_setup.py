@@ -190,6 +190,11 @@ def test_nothing_leaves_the_machine() -> None:
     assert settings["server"]["address"] == "localhost"
 
 
+def test_pages_are_not_read_for_bare_values() -> None:
+    """Python 3.11.0 to 3.11.7 cannot build two syntax trees at once (python/cpython#106905); a class would."""
+    assert _settings()["runner"]["magicEnabled"] is False
+
+
 def test_attributions_name_every_fetched_asset() -> None:
     text = (ROOT / "ATTRIBUTIONS.md").read_text(encoding="utf-8")
     for asset in ASSETS.values():

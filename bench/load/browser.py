@@ -72,10 +72,7 @@ class Browser:
         try:
             self._http.request(method, self._base + path, body or None, sent)
             answer = self._http.getresponse()
-        except (
-            http.client.RemoteDisconnected,
-            BrokenPipeError,
-        ):  # idle for seconds: as browsers do, connect anew
+        except (ConnectionResetError, BrokenPipeError):  # idle for seconds: as browsers do, connect anew
             self._http.close()
             self._http.request(method, self._base + path, body or None, sent)
             answer = self._http.getresponse()

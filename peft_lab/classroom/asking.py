@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -29,11 +29,13 @@ class Asker:
 
     Attributes:
         owner: their random name, that of their folder; :data:`OPERATOR` for who works on the machine itself.
-        teacher: whether they came with the teacher's code.
+        teacher: whether they came with the teacher's code, or signed in as one.
+        login: when they signed in at their provider, in seconds since 1970; 0 for who came with a code.
     """
 
     owner: str
     teacher: bool = False
+    login: int = field(default=0, compare=False)
 
 
 class NobodyAsks(PeftLabError):

@@ -9,6 +9,8 @@ import json
 import os
 import secrets
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
+from pathlib import Path
 
 from peft_lab.classroom import places
 from peft_lab.errors import PeftLabError
@@ -42,15 +44,21 @@ def keys() -> Keys:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _make(path)
-        mode = path.stat().st_mode & 0o777
-        if os.name == "posix" and mode & 0o077:
+        found = path.stat()
+        if os.name == "posix" and found.st_mode & 0o077:
             raise PeftLabError(f"{path} can be read by others; make it yours alone with 'chmod 600 {path}'.")
-        content = json.loads(path.read_text("utf-8"))
-        return Keys(**{each.name: str(content[each.name]) for each in fields(Keys)})
+        return _read(path, found.st_ino, found.st_mtime_ns, found.st_size)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PeftLabError(
             f"The keys of the class in {path} cannot be used ({type(error).__name__}: {error})."
         ) from error
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, *_of_file: int) -> Keys:
+    """What stands in it; asked for at every request, so read again only when it is another file or has changed."""
+    content = json.loads(path.read_text("utf-8"))
+    return Keys(**{each.name: str(content[each.name]) for each in fields(Keys)})
 
 
 def _make(path: os.PathLike[str]) -> None:

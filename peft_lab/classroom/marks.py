@@ -16,20 +16,23 @@ from peft_lab.classroom.asking import Asker
 
 COOKIE = "peft_lab_class"
 LASTS = 180 * 24 * 3600  # seconds
+LOGIN_LASTS = 12 * 3600  # seconds since signing in: who may do so no more is out on the next day
+OWNER_DIGITS = 32
+_CODE, _LOGIN = "1", "2"
 _FORM = re.compile(
-    r"(?P<said>1\.(?P<owner>[0-9a-f]{32})\.(?P<role>[lt])\.(?P<issued>[0-9]{1,12}))\.(?P<sign>[0-9a-f]{64})"
+    r"(?P<said>(?P<kind>[12])\.(?P<owner>[0-9a-f]{32})\.(?P<role>[lt])\.(?P<issued>[0-9]{1,12}))\.(?P<sign>[0-9a-f]{64})"
 )
 
 
 def new_owner() -> str:
     """A name that nobody has."""
-    return secrets.token_hex(16)
+    return secrets.token_hex(OWNER_DIGITS // 2)
 
 
 def signed(who: Asker, secret: str, now: float | None = None) -> str:
-    """The cookie's value for this person, issued now."""
-    issued = int(time.time() if now is None else now)
-    said = f"1.{who.owner}.{'t' if who.teacher else 'l'}.{issued}"
+    """The cookie's value for this person, issued now; of who signed in, at that time, which nothing here renews."""
+    issued = who.login or int(time.time() if now is None else now)
+    said = f"{_LOGIN if who.login else _CODE}.{who.owner}.{'t' if who.teacher else 'l'}.{issued}"
     return f"{said}.{_sign(said, secret)}"
 
 
@@ -38,8 +41,11 @@ def read(value: str, secret: str, now: float | None = None) -> Asker | None:
     found = _FORM.fullmatch(value) if value.isascii() else None
     if found is None or not hmac.compare_digest(_sign(found["said"], secret), found["sign"]):
         return None
-    age = (time.time() if now is None else now) - int(found["issued"])
-    return Asker(found["owner"], found["role"] == "t") if age <= LASTS else None
+    issued, login = int(found["issued"]), found["kind"] == _LOGIN
+    age = (time.time() if now is None else now) - issued
+    if age > (LOGIN_LASTS if login else LASTS):
+        return None
+    return Asker(found["owner"], found["role"] == "t", issued if login else 0)
 
 
 def same(given: str, code: str) -> bool:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib import util
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,7 @@ import typer
 
 from peft_lab import journal
 from peft_lab.assets import store as assets
-from peft_lab.classroom import folders, keys, limits, mode
+from peft_lab.classroom import folders, keys, limits, mode, verified
 from peft_lab.cli import output
 from peft_lab.cli.application import command
 from peft_lab.cli.progress import ProgressBars
@@ -58,6 +59,19 @@ def serve_command(
             help="A folder of models that the class may use by their paths; repeatable.",
         ),
     ] = None,
+    login: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--login",
+            metavar="WHO",
+            help="Whom an identity provider vouches for may join by signing in: ann@school.example, @school.example, "
+            "or * for all whom it lets in; repeatable. Needs [auth] in .streamlit/secrets.toml.",
+        ),
+    ] = None,
+    teachers: Annotated[
+        list[str] | None,
+        typer.Option("--teacher", metavar="ADDRESS", help="Who signs in with it is a teacher; repeatable."),
+    ] = None,
     address: Annotated[
         str | None, typer.Option(help="The network address it listens at; a class is listened to at all.")
     ] = None,
@@ -84,6 +98,7 @@ def serve_command(
             environment[limits.VARIABLE] = limit
         if models:
             environment[folders.VARIABLE] = os.pathsep.join(str(_folder(each)) for each in models)
+        environment |= _login(login or [], teachers or [])
         os.environ.update(environment)
         learners_code, each = mode.join_code(), limits.limits()
         output.note(f"Learners join with the code {learners_code}")
@@ -92,13 +107,27 @@ def serve_command(
             f"Each may have {each.runs} runs that have not ended, of {each.steps} steps at most, "
             f"{each.megabytes} MB of runs and {each.upload_megabytes} MB of uploads."
         )
+        if verified.on():
+            output.note(f"They join by signing in, too: {', '.join(verified.listed(verified.WHO))}")
         if folders.allowed():
             output.note(f"It may use the models in {', '.join(map(str, folders.allowed()))}")
-    elif code is not None or limit is not None or models:
-        raise typer.BadParameter("--code, --limit and --models are for a class: add --class.")
+    elif code is not None or limit is not None or models or login or teachers:
+        raise typer.BadParameter(
+            "--code, --limit, --models, --login and --teacher are for a class: add --class."
+        )
     where = address or (EVERYWHERE if of_class else None)
     more = () if where is None else ("--server.address", where)
     _start(port, fetch, (*more, *_below(base_path)), environment)
+
+
+def _login(who: list[str], teachers: list[str]) -> dict[str, str]:
+    """The environment of a class that can be joined by signing in. Raises BadParameter where nobody could."""
+    if teachers and not who:
+        raise typer.BadParameter("--teacher says which of those who sign in is one: add --login.")
+    if who and util.find_spec("authlib") is None:
+        raise typer.BadParameter("--login needs Authlib: pip install '.[oidc]'.")
+    said = {verified.WHO: ",".join(who), verified.TEACHERS: ",".join(teachers)}
+    return {name: value for name, value in said.items() if value}
 
 
 def _below(path: str) -> tuple[str, ...]:

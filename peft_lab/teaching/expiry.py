@@ -1,4 +1,5 @@
-"""What is removed when it is old: ended runs, uploads, and learners who have not come, after the class's days."""
+"""What is removed when it is old, after the class's days: ended runs, sweeps, comparisons, uploads, and learners who
+have not come."""
 
 from __future__ import annotations
 
@@ -14,10 +15,12 @@ from pathlib import Path
 from peft_lab.classroom import joining, places
 from peft_lab.classroom.asking import Asker, acting_for
 from peft_lab.classroom.limits import limits
+from peft_lab.compare import store as comparisons
 from peft_lab.errors import PeftLabError
 from peft_lab.queue.limits import UPLOADS
 from peft_lab.runs import store
 from peft_lab.runs.store import Run
+from peft_lab.sweeping import store as sweeps
 
 EVERY = 3600.0  # seconds between looks
 _DAY = 24 * 3600.0
@@ -26,11 +29,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Removed:
-    """How much was."""
+    """How much was; ``asked``: sweeps and comparisons."""
 
     learners: int = 0
     runs: int = 0
     uploads: int = 0
+    asked: int = 0
 
 
 def clear(now: float | None = None) -> Removed:
@@ -49,6 +53,10 @@ def clear(now: float | None = None) -> Removed:
                 if _changed(run) < before and not _going(run):
                     store.remove(run)
                     removed.runs += 1
+            for asked in (*sweeps.sweeps(), *comparisons.comparisons()):
+                if _touched(asked.folder) < before and not asked.running:
+                    shutil.rmtree(asked.folder)
+                    removed.asked += 1
             for file in _uploads():
                 if file.stat().st_mtime < before:
                     file.unlink()
@@ -66,6 +74,11 @@ def _going(run: Run) -> bool:
 def _changed(run: Run) -> float:
     """When it last wrote anything."""
     return max((file.stat().st_mtime for file in (run.folder, run.log.path) if file.exists()), default=0.0)
+
+
+def _touched(folder: Path) -> float:
+    """When a sweep or comparison was last asked for or carried out: both write into its folder."""
+    return max((file.stat().st_mtime for file in folder.iterdir()), default=0.0)
 
 
 def _uploads() -> Iterator[Path]:

@@ -58,6 +58,23 @@ def test_the_secret_is_kept_for_its_user_alone_and_stays(empty_class: Path) -> N
         keys.keys()
 
 
+def test_the_file_is_read_again_only_when_it_changes(
+    empty_class: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for at every request, a hundred times for a first page."""
+    read, own = [], Path.read_text
+
+    def counted(path: Path, *args: str) -> str:
+        read.append(path.name)
+        return own(path, *args)
+
+    first = keys.keys()
+    monkeypatch.setattr(Path, "read_text", counted)
+    assert keys.keys() == first and read == []
+    (empty_class / "class/keys.json").unlink()
+    assert keys.keys() != first and read == ["keys.json"]
+
+
 def test_a_damaged_secret_lets_nobody_in(empty_class: Path) -> None:
     keys.keys()
     (empty_class / "class/keys.json").write_text("{}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from peft_lab.classroom import joining, keys, places, shown
 from peft_lab.classroom import limits as allowed
 from peft_lab.classroom.asking import OPERATOR, Asker, acting_for, carried
+from peft_lab.compare import store as comparisons
 from peft_lab.errors import RunError
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
@@ -24,6 +26,7 @@ from peft_lab.runs import owners, store
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
+from peft_lab.sweeping import store as sweeps
 from peft_lab.teaching import expiry, roll
 from peft_lab.teaching.roll import QUIET, WAITING, Place
 from tests.runs.driving import PATIENCE, until
@@ -199,6 +202,23 @@ def test_old_runs_and_uploads_go_and_others_stay(empty_class: Path) -> None:
     assert expiry.clear() == expiry.Removed(0, 1, 1)
     assert not old.folder.exists() and new.folder.exists() and going.folder.exists()
     assert [file.name for file in uploads.iterdir()] == ["new.csv"]
+
+
+def test_old_sweeps_and_comparisons_go_too(empty_class: Path) -> None:
+    with acting_for(joined("Ada")):
+        old, new, going = (sweeps.keep([replace(SPEC, seed=seed)]) for seed in range(3))
+        compared = comparisons.Comparison("old", comparisons.root() / "old")
+        compared.folder.mkdir(parents=True)
+        (compared.folder / "plan.json").write_text("{}")
+        later = time.time() + (allowed.Limits().days + 1) * DAY
+        with going.claimed():
+            os.utime(new.folder / "sweep.json", (later, later))
+            for file in (empty_class / "class").glob("*/who.json"):
+                os.utime(file, (later, later))
+            assert expiry.clear(later) == expiry.Removed(asked=2)
+            assert {sweep.id for sweep in sweeps.sweeps()} == {new.id, going.id}
+        assert not old.folder.exists() and not compared.folder.exists()
+        assert expiry.clear(later) == expiry.Removed(asked=1), "it has ended, and is as old"
 
 
 def test_who_has_not_come_for_long_is_forgotten_unless_a_run_goes(empty_class: Path) -> None:

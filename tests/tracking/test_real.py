@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,14 @@ def _in_trackio(home: Path, environment: dict[str, str]) -> list[dict[str, Any]]
     return found
 
 
+def _wait(home: Path, ids: Iterable[str], trackers: tuple[str, ...]) -> None:
+    """Until the processes that follow these runs, which outlive the command, have told all."""
+    from peft_lab.tracking import start
+
+    for identity in ids:
+        start.wait(Run(identity, home / "runs" / identity), trackers)
+
+
 def test_a_run_stands_in_both_with_parameters_curves_and_adapter(
     trackers: dict[str, str], tmp_path: Path, run_process: Command
 ) -> None:
@@ -114,12 +123,57 @@ def test_a_past_run_is_sent_and_those_of_a_sweep_go_by_themselves(
     assert swept.status == 0, swept.stderr
     ids = {run.name for run in (tmp_path / "runs").iterdir() if run.name != past and run.name[0] != "."}
     assert len(ids) == 2
-    from peft_lab.tracking import start
-
-    for identity in ids:
-        start.wait(Run(identity, tmp_path / "runs" / identity), ("mlflow",))
+    _wait(tmp_path, ids, ("mlflow",))
     found = {run["name"]: run for run in _in_mlflow(tmp_path, trackers)}
     assert found.keys() == {past, *ids}
+    assert all(len(run["history"]["loss"]) == 2 and run["status"] == "FINISHED" for run in found.values())
+
+
+def test_a_comparisons_runs_stand_in_both(
+    trackers: dict[str, str], tmp_path: Path, run_process: Command
+) -> None:
+    link(tmp_path)
+    asked = (
+        "--model",
+        "minilm-l6",
+        "--task",
+        "sentiment",
+        "--methods",
+        "bitfit,lora",
+        "--seeds",
+        "0",
+        "--steps",
+        "2",
+    )
+    done = run_process("compare", *asked, "--track", "mlflow,trackio", "--json", **trackers)
+    assert done.status == 0, done.stderr
+    ids = {run.name for run in (tmp_path / "runs").iterdir() if run.name[0] != "."}
+    _wait(tmp_path, ids, ("mlflow", "trackio"))
+    found = {run["name"]: run for run in _in_mlflow(tmp_path, trackers)}
+    assert found.keys() == {run["name"] for run in _in_trackio(tmp_path, trackers)} == ids and len(ids) == 2
+    assert all(len(run["history"]["loss"]) == 2 and run["status"] == "FINISHED" for run in found.values())
+    assert {run["params"]["method"] for run in found.values()} == {"bitfit", "lora"}
+
+
+def test_runs_on_ray_are_told_by_the_command_that_hands_them_out(
+    trackers: dict[str, str], tmp_path: Path, run_process: Command
+) -> None:
+    """Nodes need no tracker, and none of their environment: the command follows what they write."""
+    link(tmp_path)
+    file = tmp_path / "sweep.json"
+    file.write_text(json.dumps({
+        "model": "minilm-l6", "task": "sentiment", "methods": ["bitfit"], "seeds": [0, 1], "steps": 2, "batch": 2,
+        "eval_rows": 0,
+    }))  # fmt: skip
+    swept = run_process(
+        "sweep", str(file), "--executor", "ray", "--track", "mlflow,trackio", "--json", **trackers
+    )
+    assert swept.status == 0, swept.stderr
+    ids = {run.name for run in (tmp_path / "runs").iterdir() if run.name[0] != "."}
+    assert len(ids) == 2
+    _wait(tmp_path, ids, ("mlflow", "trackio"))
+    found = {run["name"]: run for run in _in_mlflow(tmp_path, trackers)}
+    assert found.keys() == {run["name"] for run in _in_trackio(tmp_path, trackers)} == ids
     assert all(len(run["history"]["loss"]) == 2 and run["status"] == "FINISHED" for run in found.values())
 
 

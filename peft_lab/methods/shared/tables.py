@@ -6,6 +6,7 @@ The tables are literals in ``peft/utils/constants.py``; a test holds what is rea
 from __future__ import annotations
 
 import ast
+import threading
 from collections.abc import Mapping
 from functools import cache
 from importlib import util
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from peft_lab.errors import PeftLabError
 
+#: Python 3.11 fails where two threads build syntax trees at once ("recursion depth mismatch", python/cpython#106905).
+_parsing = threading.Lock()
 #: Architecture (``model_type``) to target names, or to a regular expression over whole paths.
 Table = Mapping[str, tuple[str, ...] | str]
 
@@ -60,4 +63,6 @@ def _constants() -> ast.Module:
     found = util.find_spec("peft")  # of a package at the top level: nothing is imported
     if found is None or found.origin is None:
         raise PeftLabError("PEFT is not installed, so its default targets cannot be read.")
-    return ast.parse((Path(found.origin).parent / "utils" / "constants.py").read_text("utf-8"))
+    text = (Path(found.origin).parent / "utils" / "constants.py").read_text("utf-8")
+    with _parsing:
+        return ast.parse(text)

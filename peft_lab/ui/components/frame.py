@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import streamlit as st
 
+from peft_lab.classroom import mode
+from peft_lab.classroom.asking import asker
 from peft_lab.ui import state, theme
 from peft_lab.ui.foreign import plain
 
@@ -77,6 +79,18 @@ def projecting() -> bool:
 def projector_style() -> None:
     if projecting():
         st.html(theme.PROJECTOR)
+
+
+def sign_out() -> None:
+    """In a class, for who signed in at a provider: the way out, which also takes back the class's cookie."""
+    if not mode.on() or projecting():
+        return
+    who = asker()
+    if who is None or not who.login:
+        return
+    with st.sidebar:
+        if st.button("Sign out", icon=":material/logout:", type="tertiary", key="sign-out"):
+            st.logout()
 
 
 def projector_switch() -> None:

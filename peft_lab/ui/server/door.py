@@ -1,17 +1,19 @@
 """The door of a class: nobody gets further without the cookie that a join code is given for.
 
 It stands before Streamlit, so what it refuses reaches nothing: no page, no WebSocket, no file for download, no upload.
-A session, an upload or a download that belongs to another learner is refused, too.
+A session, an upload or a download that belongs to another learner is refused, too. Where a class can be joined by
+signing in, too, what a provider says of somebody is asked here once, for the same cookie (:mod:`.login`).
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import streamlit as st
 from starlette.datastructures import Headers
@@ -19,11 +21,11 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from peft_lab import journal, palette
-from peft_lab.classroom import joining, keys, marks, mode
+from peft_lab.classroom import joining, keys, marks, mode, verified
 from peft_lab.classroom.asking import Asker
 from peft_lab.classroom.limits import limits
 from peft_lab.errors import PeftLabError
-from peft_lab.ui.server import downloads, sessions
+from peft_lab.ui.server import downloads, login, sessions
 
 JOIN = "join"
 OPEN = ("_stcore/health",)  # asked by machines that watch over the server; says nothing of anybody
@@ -36,6 +38,8 @@ _COLOURS = palette.variables(
     edge=palette.EDGE, accent=palette.ACCENT,
 )  # fmt: skip
 _PAGE = (Path(__file__).with_name("join.html")).read_text("utf-8")
+
+_LOGIN = (Path(__file__).with_name("login.html")).read_text("utf-8")
 
 
 class Door:
@@ -54,6 +58,15 @@ class Door:
         who = admitted(headers)
         if path in OPEN:
             await self._app(scope, receive, send)
+        elif (
+            verified.on()
+            and scope["type"] == "http"
+            and path in login.OPEN
+            and self._root() + path == scope["path"]
+        ):
+            await self._app(scope, receive, login.forgetting(send, path, self._root()))
+        elif verified.on() and scope["type"] == "http" and path == login.BEGIN and scope["method"] == "GET":
+            await self._begin(scope)(scope, receive, send)
         elif scope["type"] == "http" and path == JOIN:
             await (await self._join(scope, headers, receive, who))(scope, receive, send)
         elif who is not None and _may(who, path, headers):
@@ -61,6 +74,10 @@ class Door:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})  # before it was accepted: status 403
         elif who is None and "text/html" in headers.get("accept", "") and scope["method"] == "GET":
+            signed_in = login.claims(_cookies(headers)) if verified.on() else None
+            if signed_in is not None:
+                await self._signed_in(scope, headers, path, signed_in)(scope, receive, send)
+                return
             query = scope.get("query_string", b"").decode("latin-1")
             wanted = f"{path}?{query}" if query else path
             await RedirectResponse(f"{self._root()}{JOIN}?next={quote(wanted)}", 303)(scope, receive, send)
@@ -78,8 +95,7 @@ class Door:
 
     async def _join(self, scope: Scope, headers: Headers, receive: Receive, who: Asker | None) -> Response:
         if scope["method"] == "GET":
-            wanted = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("next", [""])[0]
-            return _form(self._root(), wanted, "", who is not None)
+            return _form(self._root(), _next(scope), "", who is not None)
         origin = headers.get("origin")
         if scope["method"] != "POST" or (origin and urlsplit(origin).netloc != headers.get("host")):
             return PlainTextResponse("PEFT Lab: the code is given on this app's own page.\n", 403)
@@ -94,12 +110,39 @@ class Door:
             journal.note("not joined", reason=type(error).__name__)
             self._wrong.setdefault(address, []).append(time.monotonic())
             return _form(self._root(), wanted, str(error), who is not None, 403)
+        return self._let_in(scope, joined, cookie, wanted)
+
+    def _let_in(self, scope: Scope, joined: Asker, cookie: str, wanted: str) -> Response:
         journal.note("joined", role="teacher" if joined.teacher else "learner")
         answer = RedirectResponse(self._root() + _inside(wanted), 303)
+        lasts = marks.LOGIN_LASTS if joined.login else marks.LASTS
+        self._set(answer, scope, marks.COOKIE, cookie, lasts)
+        return answer
+
+    def _set(self, answer: Response, scope: Scope, name: str, value: str, lasts: int) -> None:
         answer.set_cookie(
-            marks.COOKIE, cookie, max_age=marks.LASTS, path=self._root(), httponly=True, samesite="lax",
+            name, value, max_age=lasts, path=self._root(), httponly=True, samesite="lax",
             secure=scope.get("scheme") == "https",
         )  # fmt: skip
+
+    def _begin(self, scope: Scope) -> Response:
+        """Off to the provider; the cookie says where to go on afterwards."""
+        answer = RedirectResponse(login.address(), 303)
+        self._set(answer, scope, login.WANTED, quote(_next(scope)[:2000]), 600)
+        return answer
+
+    def _signed_in(self, scope: Scope, headers: Headers, path: str, said: Mapping[str, Any]) -> Response:
+        """Back from the provider, without a cookie of this class, or with one that is too old."""
+        query = scope.get("query_string", b"").decode("latin-1")
+        wanted = (f"{path}?{query}" if query else path) or unquote(_cookies(headers).get(login.WANTED, ""))
+        try:
+            joined, cookie = joining.join_verified(said)
+        except PeftLabError as error:
+            journal.note("not joined", reason=type(error).__name__)
+            return _form(self._root(), wanted, str(error), False, 403)
+        answer = self._let_in(scope, joined, cookie, wanted)
+        if login.WANTED in headers.get("cookie", ""):
+            answer.delete_cookie(login.WANTED, path=self._root())
         return answer
 
     def _too_many(self, address: str) -> bool:
@@ -118,13 +161,24 @@ def ready() -> None:
     mode.join_code()
     limits()
     keys.keys()
+    login.ready()
 
 
 def admitted(headers: Headers) -> Asker | None:
     """Who the browser is that sends these headers; two cookies of the name are none."""
+    found = _cookies(headers).get(marks.COOKIE)
+    return None if found is None else joining.admitted(found)
+
+
+def _cookies(headers: Headers) -> dict[str, str]:
+    """Those that are sent once."""
     sent = [part.strip().partition("=") for line in headers.getlist("cookie") for part in line.split(";")]
-    found = [value for name, _, value in sent if name == marks.COOKIE]
-    return joining.admitted(found[0]) if len(found) == 1 else None
+    names = [name for name, _, _ in sent]
+    return {name: value for name, _, value in sent if names.count(name) == 1}
+
+
+def _next(scope: Scope) -> str:
+    return parse_qs(scope.get("query_string", b"").decode("latin-1")).get("next", [""])[0]
 
 
 def _may(who: Asker, path: str, headers: Headers) -> bool:
@@ -167,7 +221,12 @@ def _form(root: str, wanted: str, problem: str, known: bool, status: int = 200) 
         "PROBLEM": problem,
         "NOTE": "You have joined already. Another code changes your role; your work stays." if known else "",
     }
-    page = _PAGE.replace("%COLOURS%", _COLOURS)
+    ways = _LOGIN if verified.on() else ""
+    page = (
+        _PAGE.replace("%COLOURS%", _COLOURS)
+        .replace("%LOGIN%", ways)
+        .replace("%NEXTQUERY%", quote(wanted[:2000]))
+    )
     for name, value in fill.items():
         page = page.replace(f"%{name}%", escape(str(value), quote=True))
     return HTMLResponse(page, status, {"cache-control": "no-store"})
