@@ -84,7 +84,7 @@ def block(
 
     result = _mount(
         key=key,
-        # In a list Streamlit looks for no tables in it, for which it would import pandas: half a second of a first page.
+        # In a list Streamlit looks for no tables, for which it would import pandas: half a second of a first page.
         data=[
             {
                 "wide": wide.svg,

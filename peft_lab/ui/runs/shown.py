@@ -155,8 +155,8 @@ def read_arrays(identity: str) -> dict[str, Any]:
 
 
 # Kept for all sessions, so by folder: who may not open the run does not come this far. A run that went on after its end
-# has another stamp, and other pictures. Not by cache_data, which writes a warning where this is imported before the server
-# runs, and copies what nobody changes.
+# has another stamp, and other pictures. Not by cache_data, which warns in the log where this is imported before the
+# server runs, and copies what nobody changes.
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _insight(folder: Path, stamp: int) -> dict[str, Any]:
     run = Run(folder.name, folder)
