@@ -98,7 +98,9 @@ def _path(file: Learners, name: str, identity: str, path: Tour) -> None:
         if st.button(label, type="primary", icon=":material/play_arrow:", key="go-on", width=GO_ON):
             state.carry("stop", "")
             links.go(path.stops[index], links.place(identity, index))
-        if begun and st.button("Start over", icon=":material/restart_alt:", type="tertiary", width=START_OVER):
+        if begun and st.button(
+            "Start over", icon=":material/restart_alt:", type="tertiary", width=START_OVER
+        ):
             progress.start_over(file, name, identity)
             state.carry("stop", "")
             st.rerun()
