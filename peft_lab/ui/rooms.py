@@ -23,6 +23,9 @@ _BARS = "\n".join(
 )
 _LINES = _room("st-key-lines-") + f"\n@media (max-width: 640px) {{ {_room('-narrow-')} }}"
 
+#: First into a container that is filled later: one with nothing in it has no place in the browser, and no room.
+KEPT = '<span class="kept"></span>'
+
 #: In the page that the browser loads (:mod:`peft_lab.ui.shell.dress`).
 CSS = (
     f"""
@@ -63,13 +66,15 @@ CSS = (
   :is(.st-key-memory-controls, .st-key-claims-controls) [data-testid="stColumn"] { min-width: calc(50% - 1rem); }
 }
 /* a card, until its form is there or there is none, and the tab that it stands in */
-.st-key-practice-body:not(:has([role="tabpanel"])) { min-height: 44rem; }
-.st-key-practice-table:not(:has([data-testid="stForm"], [data-testid="stAlert"])) { min-height: 33rem; }
+.st-key-practice-body:not(:has([role="tabpanel"] [data-testid="stElementContainer"])) { min-height: 44rem; }
+.st-key-practice-table:not(:has([data-testid="stFormSubmitButton"], [data-testid="stAlert"])) { min-height: 33rem; }
+[data-testid="stElementContainer"]:has(> [data-testid="stHtml"] > .kept) { display: none; }
 /* bars and table of all methods */
 .st-key-memory-figures { min-height: 43rem; }
 [class*="st-key-curve-room-"] { min-height: 240px; }
 @media (max-width: 640px) {
   .st-key-choose-answer:not(:has(h2)) { min-height: 38rem; }
+  .st-key-practice-table:not(:has([data-testid="stAlert"])) { min-height: 33rem; }
   .st-key-tour-stops > * { height: 48px; }
   .stApp [data-testid="stElementContainer"].st-key-go-on { min-height: 44px; }
   [data-testid="stElementContainer"][class*="st-key-typical-"] { width: 100% !important; min-width: 100%;
