@@ -8,7 +8,7 @@ import streamlit as st
 
 from peft_lab.ui import pages, shell
 from peft_lab.ui.server import assets, ending, guard
-from peft_lab.ui.shell import dress
+from peft_lab.ui.shell import dress, first
 
 if __name__ == "__main__":  # run as the script itself, as Streamlit's AppTest does
     shell.run_app()
@@ -16,5 +16,5 @@ else:
     app = st.App(
         pages.MAIN,
         middleware=guard.middleware() + assets.middleware() + dress.middleware(),
-        lifespan=ending.in_order,
+        lifespan=ending.in_order(first.ready),
     )

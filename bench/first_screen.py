@@ -18,7 +18,7 @@ from peft_lab.ui.pages import titles
 from tests.browser.driver import CHROMIUM_FLAGS, chromium_path, settled, sticks_out
 
 WIDTHS = (390, 1280)
-_WATCH = """
+WATCH = """
   window.shifts = [];
   window.moved = [];
   const told = (one, { node, previousRect: old, currentRect: now }) => {
@@ -83,7 +83,7 @@ def main() -> None:
         for width in asked.width or WIDTHS:
             for name in asked.page or titles():
                 context = browser.new_context(viewport={"width": width, "height": 800})
-                context.add_init_script(_WATCH)
+                context.add_init_script(WATCH)
                 address = f"{asked.url.rstrip('/')}/{'' if name == 'home' else name}"
                 print(f"{name} {width}: {measured(context.new_page(), address, asked.moved)}", flush=True)
                 context.close()

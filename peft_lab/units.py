@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -121,6 +122,19 @@ def seconds(number: float) -> str:
         return f"{number:.0f} s"
     minutes, rest = divmod(round(number), 60)
     return f"{minutes} min {rest} s"
+
+
+def spread_seconds(mean: float, deviation: float) -> str:
+    """A mean of seconds and what lies around it in one unit, the mean's, and as exact as the deviation.
+
+    >>> spread_seconds(8, 0.024), spread_seconds(0.0042, 0.00031), spread_seconds(1204, 26)
+    ('8.000 ± 0.024 s', '4.20 ± 0.31 ms', '1,204 ± 26 s')
+    """
+    unit, scale = ("µs", 1e6) if 0 < mean < 1e-3 else ("ms", 1e3) if 0 < mean < 0.1 else ("s", 1.0)
+    mean, deviation = mean * scale, abs(deviation) * scale
+    # two digits of the deviation; of one that is a millionth there is nothing to be seen
+    digits = min(max(0, 1 - math.floor(math.log10(deviation))), 6) if deviation else 1
+    return f"{mean:,.{digits}f} ± {deviation:,.{digits}f} {unit}"
 
 
 _FORMATS = {

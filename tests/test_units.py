@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,3 +106,25 @@ def test_numbers_in_sentences() -> None:
         "13",
         "1,234",
     ]
+
+
+@given(
+    mean=st.floats(min_value=1e-7, max_value=1e6, allow_subnormal=False),
+    share=st.floats(min_value=1e-4, max_value=3, allow_subnormal=False),
+)
+def test_a_spread_of_seconds_has_one_unit_and_both_figures_can_be_read_back(
+    mean: float, share: float
+) -> None:
+    deviation = mean * share
+    text = units.spread_seconds(mean, deviation)
+    found = re.fullmatch(r"([\d,.]+) ± ([\d,.]+) (µs|ms|s)", text)
+    assert found, text
+    scale = {"µs": 1e-6, "ms": 1e-3, "s": 1.0}[found[3]]
+    said, around = (float(found[at].replace(",", "")) * scale for at in (1, 2))
+    assert around == pytest.approx(deviation, rel=0.06, abs=1e-6 * scale), text  # two digits
+    assert said == pytest.approx(mean, abs=max(0.06 * deviation, 1e-6 * scale)), text
+    assert len(found[1].partition(".")[2]) == len(found[2].partition(".")[2]), text
+
+
+def test_a_spread_of_nothing_is_said_as_that() -> None:
+    assert units.spread_seconds(8, 0) == "8.0 ± 0.0 s"

@@ -9,6 +9,7 @@ hashes no weights, knows of it from a look at the file's stamp. Another file in 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ class FileRecord:
 
 
 _hashed: dict[tuple[str, Stamp], str] = {}  # of this process
+_hashing = threading.Lock()
 
 
 def recorded(folder: Path, pin: str) -> dict[str, FileRecord] | None:
@@ -73,10 +75,13 @@ def stamp(file: Path) -> Stamp:
 
 
 def digest(file: Path) -> str:
-    """Hex SHA-256 of a file, computed once in this process while its stamp stays. Raises OSError."""
+    """Hex SHA-256 of a file, computed once in this process while its stamp stays, also when several ask at once. Raises
+    OSError."""
     key = str(file), stamp(file)
     if key not in _hashed:
-        _hashed[key] = sha256(file)
+        with _hashing:
+            if key not in _hashed:
+                _hashed[key] = sha256(file)
     return _hashed[key]
 
 

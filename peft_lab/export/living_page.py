@@ -93,7 +93,7 @@ def _script() -> str:
     return (
         module.replace(_EXPORTED, "const mount = function", 1)
         + '\nconst data = JSON.parse(document.getElementById("data").textContent);\n'
-        + "mount({ data, parentElement: document, setTriggerValue: () => {} });\n"
+        + "mount({ data: [data], parentElement: document, setTriggerValue: () => {} });\n"
     )
 
 

@@ -23,6 +23,9 @@ _BARS = "\n".join(
 )
 _LINES = _room("st-key-lines-") + f"\n@media (max-width: 640px) {{ {_room('-narrow-')} }}"
 
+#: First into a container that is filled later: one with nothing in it has no place in the browser, and no room.
+KEPT = '<span class="kept"></span>'
+
 #: In the page that the browser loads (:mod:`peft_lab.ui.shell.dress`).
 CSS = (
     f"""
@@ -49,17 +52,29 @@ CSS = (
 .st-key-idea-formula { min-height: 6.5rem; justify-content: center; }
 /* fields that share out a row; the answer is simulated, and the tree stands under it */
 :is(.st-key-situation-fields, .st-key-limits-fields) > * { flex-grow: 1; }
+/* a last row of few numbers is no wider than the rows above */
+@media (min-width: 641px) {
+  .st-key-situation-fields > :has([data-testid="stNumberInput"]), .st-key-limits-fields > :last-child {
+    max-width: 13rem; }
+}
 .st-key-choose-answer:not(:has(h2)) { min-height: 17rem; }
 .st-key-choose-tree { min-height: 37.5rem; }
 @media (min-width: 1000px) { .st-key-choose-tree { min-height: 56rem; } }
+/* on a tablet two beside each other, so that no name of a model and no label is cut */
+@media (min-width: 641px) and (max-width: 900px) {
+  :is(.st-key-memory-controls, .st-key-claims-controls) [data-testid="stHorizontalBlock"] { flex-wrap: wrap; }
+  :is(.st-key-memory-controls, .st-key-claims-controls) [data-testid="stColumn"] { min-width: calc(50% - 1rem); }
+}
 /* a card, until its form is there or there is none, and the tab that it stands in */
-.st-key-practice-body:not(:has([role="tabpanel"])) { min-height: 44rem; }
-.st-key-practice-table:not(:has([data-testid="stForm"], [data-testid="stAlert"])) { min-height: 33rem; }
+.st-key-practice-body:not(:has([role="tabpanel"] [data-testid="stElementContainer"])) { min-height: 44rem; }
+.st-key-practice-table:not(:has([data-testid="stFormSubmitButton"], [data-testid="stAlert"])) { min-height: 33rem; }
+[data-testid="stElementContainer"]:has(> [data-testid="stHtml"] > .kept) { display: none; }
 /* bars and table of all methods */
 .st-key-memory-figures { min-height: 43rem; }
 [class*="st-key-curve-room-"] { min-height: 240px; }
 @media (max-width: 640px) {
   .st-key-choose-answer:not(:has(h2)) { min-height: 38rem; }
+  .st-key-practice-table:not(:has([data-testid="stAlert"])) { min-height: 33rem; }
   .st-key-tour-stops > * { height: 48px; }
   .stApp [data-testid="stElementContainer"].st-key-go-on { min-height: 44px; }
   [data-testid="stElementContainer"][class*="st-key-typical-"] { width: 100% !important; min-width: 100%;

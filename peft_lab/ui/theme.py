@@ -26,6 +26,8 @@ _COLOURS = palette.variables(
 CSS = (
     f"""
 :root {{ {_COLOURS} --peft-source-tint: {palette.SOURCE_TINT}%; }}
+/* it stops the drawing of a page, and stands a hand's breadth from the one that stops a training */
+[data-testid="stStatusWidget"]:has([data-testid="stStatusWidgetRunningIcon"]) button {{ display: none; }}
 /* a chart's colours know of no theme, and light areas as large as these glare in the dark one */
 .treemaplayer .surface {{ stroke: var(--peft-page) !important; }}
 .treemaplayer .surface[style*="{palette.drawn(palette.CHART_AREA_FROZEN)}"] {{

@@ -31,7 +31,8 @@ def run(rank: int = 8, selected: str | None = None) -> tuple[AppTest, dict[str, 
     app = AppTest.from_function(_page, kwargs={"rank": rank, "selected": selected}).run()
     assert not app.exception
     (component,) = app.get("bidi_component")
-    return app, json.loads(component.proto.json)
+    (data,) = json.loads(component.proto.json)
+    return app, data
 
 
 def test_both_layouts_and_the_words_are_sent() -> None:

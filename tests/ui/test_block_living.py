@@ -45,7 +45,8 @@ def data(ended: bool = True) -> dict[str, Any]:
     app = AppTest.from_function(_page, kwargs={"ended": ended}).run(timeout=60)
     assert not app.exception
     (component,) = app.get("bidi_component")
-    found: dict[str, Any] = json.loads(component.proto.json)
+    found: dict[str, Any]
+    (found,) = json.loads(component.proto.json)
     return found
 
 

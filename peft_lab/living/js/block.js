@@ -343,7 +343,7 @@ class Living {
   }
 }
 
-export default function ({ data, parentElement, setTriggerValue }) {
+export default function ({ data: [data], parentElement, setTriggerValue }) {
   const host = parentElement.querySelector(".host");
   const living = (host.living ??= new Living(host));
   living.take(data, setTriggerValue);

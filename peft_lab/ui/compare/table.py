@@ -60,8 +60,8 @@ def _metric(row: Row) -> str:
 
 
 def _training(row: Row) -> str:
-    spread = row["seconds_std"]
-    return units.seconds(row["seconds"]) + ("" if spread is None else f"\n± {units.seconds(spread)}")
+    mean, spread = row["seconds"], row["seconds_std"]
+    return units.seconds(mean) if spread is None else units.spread_seconds(mean, spread)
 
 
 def _added(row: Row) -> str:

@@ -84,20 +84,23 @@ def block(
 
     result = _mount(
         key=key,
-        data={
-            "wide": wide.svg,
-            "narrow": narrow.svg,
-            "words": wide.description,
-            "selected": just_chosen or selected,
-            "details": {path: asdict(one) for path, one in (details or {}).items()},
-            "header": HEADER,
-            "run": sent(trajectory, live_events) if trajectory else None,
-            "title": title,
-            "playing": playing,
-            "size": size,
-            "show": list(show),
-            "handles": [handle.to_dict() for handle in handles],
-        },
+        # In a list Streamlit looks for no tables, for which it would import pandas: half a second of a first page.
+        data=[
+            {
+                "wide": wide.svg,
+                "narrow": narrow.svg,
+                "words": wide.description,
+                "selected": just_chosen or selected,
+                "details": {path: asdict(one) for path, one in (details or {}).items()},
+                "header": HEADER,
+                "run": sent(trajectory, live_events) if trajectory else None,
+                "title": title,
+                "playing": playing,
+                "size": size,
+                "show": list(show),
+                "handles": [handle.to_dict() for handle in handles],
+            }
+        ],
         on_chosen_change=lambda: None,
         on_values_change=released,
     )

@@ -13,7 +13,8 @@ CSS = """
   grid-template-areas: "words block" "doors block"; grid-template-rows: auto 1fr; align-items: start;
   min-height: min(100vh, 1400px); }
 .st-key-home-first > :has(> .st-key-home-block) { grid-area: block; }
-.st-key-home-first > *, .st-key-home-doors > *, .st-key-gallery > * { width: auto !important; min-width: 0; }
+.st-key-home-first > *, .st-key-gallery > * { width: auto !important; min-width: 0; }
+.st-key-home-doors > * { width: 100% !important; min-width: 0; }
 .st-key-home-words { padding-top: clamp(0rem, 5vh, 3rem); }
 .st-key-home-words h1 { font-size: 2.75rem !important; line-height: 1.12; padding: 0; }
 .st-key-home-words [data-testid="stHeading"] { padding-bottom: 1.25rem; }

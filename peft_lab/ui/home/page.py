@@ -8,8 +8,9 @@ from typing import Any
 import streamlit as st
 
 from peft_lab import units
+from peft_lab.assets import store as assets
 from peft_lab.drawing import strip_of
-from peft_lab.methods import get_method
+from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs.spec import STEPS
 from peft_lab.tasks import get_task
@@ -30,6 +31,13 @@ DOORS = (
     ("practice", "Prepare for an interview", "Answer first; then run the experiment that shows why."),
     ("plan", "Plan a fine-tune", "Your model on your GPUs: what fits, how long it takes, what it costs."),
 )
+
+
+def ready() -> None:
+    """Read what the page shows, so that whoever opens it first does not wait for that."""
+    all_methods()
+    recorded(METHOD, MODEL)
+    assets.status()
 
 
 def home_page() -> None:

@@ -27,7 +27,8 @@ def memory_page() -> None:
         "What a training step needs, before anything is downloaded: the real step is run on tensors that have shapes "
         f"but no data, and every byte is added up. {figures.badge('simulated')}"
     )
-    chosen = controls()
+    with st.container(key="memory-controls"):
+        chosen = controls()
     answers = overview(chosen) if not chosen.problems else None
     if answers is None:
         st.info(

@@ -29,7 +29,7 @@ USUAL = Wanted()
 BUYING = "buying"
 #: In the address: the method whose plan is shown in full, and what Choose knew beside, as its own address.
 METHOD, CHOSEN = "method", "chosen"
-_OPTIMIZERS = {"": "AdamW, in 8 bits where it must be", **OPTIMIZER_TITLES}
+_OPTIMIZERS = {"": "AdamW, 8 bits if needed", **OPTIMIZER_TITLES}
 _PURPOSES = {"": "What suits the model", **{name: text.capitalize() for name, text in OBJECTIVES.items()}}
 
 

@@ -12,7 +12,7 @@ from peft_lab.quiz.answers import Grade, Verdict, judge
 from peft_lab.quiz.bank import get_question
 from peft_lab.quiz.computed import Answer
 from peft_lab.quiz.question import Question
-from peft_lab.ui import state
+from peft_lab.ui import rooms, state
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import filters
 from peft_lab.ui.practice.answering import ask, entry, interviewer, judged, model_answer, shown_solution
@@ -29,7 +29,7 @@ _FITTING: dict[Grade, RatingName] = {
 
 def cards(file: Learners, learner: str) -> None:
     table = st.container(key="practice-table")
-    table.empty()
+    table.html(rooms.KEPT)
     with st.expander("Which questions", expanded=filters.untold(), icon=":material/tune:"):
         cells = st.columns(3)
         filters.topic_filter(cells[0])

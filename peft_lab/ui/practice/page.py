@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from peft_lab.errors import PeftLabError, UnknownName
-from peft_lab.ui import pages, state
+from peft_lab.ui import pages, rooms, state
 from peft_lab.ui.components.tabs import tabs
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import filters, learner
@@ -25,7 +25,7 @@ def practice_page() -> None:
         state.read_address(SCOPE, filters.readers() | {"profile": learner.take_profile, "tab": _take_tab})
         file = learner.learners()
         body = st.container(key="practice-body")
-        body.empty()  # a container with nothing in it has no room in the browser
+        body.html(rooms.KEPT)
         lost = state.address_problem(SCOPE, "profile") is not None  # told beside the learner's name
         with st.expander("Learner and files", expanded=lost, icon=":material/person:"):
             name = learner.learner_row(file, filters.pool(), filters.chosen("model") or None)

@@ -155,17 +155,21 @@ def read_arrays(identity: str) -> dict[str, Any]:
 
 
 # Kept for all sessions, so by folder: who may not open the run does not come this far. A run that went on after its end
-# has another stamp, and other pictures.
-@st.cache_data(max_entries=16, show_spinner=False)
+# has another stamp, and other pictures. Not by cache_data, which warns in the log where this is imported before the
+# server runs, and copies what nobody changes.
+@st.cache_resource(max_entries=16, show_spinner=False)
 def _insight(folder: Path, stamp: int) -> dict[str, Any]:
     run = Run(folder.name, folder)
     run.arrays()  # a picture needs both
     return run.insight()
 
 
-@st.cache_data(max_entries=8, show_spinner=False)
+@st.cache_resource(max_entries=8, show_spinner=False)
 def _arrays(folder: Path, stamp: int) -> dict[str, Any]:
-    return Run(folder.name, folder).arrays()
+    found = Run(folder.name, folder).arrays()
+    for array in found.values():
+        array.setflags(write=False)
+    return found
 
 
 def trajectory_of(run: Run) -> Trajectory | None:

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import peft_lab
 from peft_lab import journal
 from peft_lab.classroom import mode
 from peft_lab.ui.server import beginning, downloads
+from peft_lab.ui.server.promptly import promptly
 
 
-@asynccontextmanager
-async def in_order(app: Any) -> AsyncIterator[None]:
+def in_order(first: Callable[[], None]) -> Callable[[Any], AbstractAsyncContextManager[None]]:
     """A lifespan for ``st.App``, with what :mod:`.beginning` makes ready, that lets the interpreter end as after its
     last line.
 
     Uvicorn stops the server on SIGTERM and then sends itself the signal once more, which would kill the process before
     its exit handlers ran: the semaphores of worker processes would stay behind. By then nothing is left to be stopped.
+
+    Args:
+        first: makes ready what the first page needs.
     """
-    journal.note("server started", version=peft_lab.__version__, of_class=mode.on())
-    beginning.begin()
-    with downloads.noted():
-        yield
-    journal.note("server ended")
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        journal.note("server started", version=peft_lab.__version__, of_class=mode.on())
+        promptly()
+        beginning.begin(first)
+        with downloads.noted():
+            yield
+        journal.note("server ended")
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    return lifespan

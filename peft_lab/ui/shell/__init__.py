@@ -20,10 +20,7 @@ _HERE = Path(__file__).parents[1]
 
 @st.cache_resource
 def _start_services() -> bool:
-    """Once per server: start the processes that count and train, so that the first question is answered warm."""
-    from peft_lab.workers import inspector
-
-    inspector.warm()
+    """Once per server; what it makes ready before anybody comes is in :mod:`peft_lab.ui.server.beginning`."""
     if mode.on():
         from peft_lab.teaching import expiry
 

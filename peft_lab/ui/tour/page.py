@@ -14,6 +14,7 @@ from peft_lab.ui.practice import learner
 from peft_lab.ui.tour import links
 
 SCOPE = "tour"
+GO_ON, START_OVER = 200, 120  # pixels
 
 
 def tour_page() -> None:
@@ -93,10 +94,13 @@ def _path(file: Learners, name: str, identity: str, path: Tour) -> None:
     begun = place.at is not None
     with st.container(horizontal=True):
         label = f"Continue at stop {index + 1}" if begun else "Start"
-        if st.button(label, type="primary", icon=":material/play_arrow:", key="go-on"):
+        # as wide as its words will be: they come later, and would push what stands beside it
+        if st.button(label, type="primary", icon=":material/play_arrow:", key="go-on", width=GO_ON):
             state.carry("stop", "")
             links.go(path.stops[index], links.place(identity, index))
-        if begun and st.button("Start over", icon=":material/restart_alt:", type="tertiary"):
+        if begun and st.button(
+            "Start over", icon=":material/restart_alt:", type="tertiary", width=START_OVER
+        ):
             progress.start_over(file, name, identity)
             state.carry("stop", "")
             st.rerun()

@@ -1,0 +1,65 @@
+"""How pages stand at other widths than a laptop's, and that nothing moves that was left where it was."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from bench.first_screen import WATCH, cumulative
+from tests.browser.driver import settled, visit
+
+TABLET = {"viewport": {"width": 768, "height": 1024}}
+WIDE = {"viewport": {"width": 1920, "height": 1080}}
+MOST_SHIFT = 0.05
+# words of labels and of what is chosen that end in dots, as they do not fit
+_CUT = """() => [...document.querySelectorAll(
+  '[data-testid="stMain"] [data-testid="stWidgetLabel"] p, [data-testid="stMain"] [data-testid="stSelectbox"] input'
+)].filter((it) => it.offsetParent && it.scrollWidth > it.clientWidth + 1).map((it) => it.value ?? it.innerText)"""
+# Streamlit's sign that a page is being drawn, with the button that stops that
+_DRAWING = """() => {
+  const sign = document.createElement('div');
+  sign.dataset.testid = 'stStatusWidget';
+  sign.innerHTML = '<span data-testid="stStatusWidgetRunningIcon">drawn</span><button id="drawing">Stop</button>';
+  document.querySelector('[data-testid="stApp"]').append(sign);
+}"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [TABLET], indirect=True)
+@pytest.mark.parametrize("name", ["memory", "fact_check", "choose"])
+def test_on_a_tablet_no_word_of_a_control_is_cut(name: str, page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/{name}", 120)
+    assert page.evaluate(_CUT) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [WIDE], indirect=True)
+def test_a_last_row_of_two_numbers_is_not_stretched(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/choose", 120)
+    boxes = [
+        field.bounding_box() for field in page.locator('.st-key-situation-fields input[type="number"]').all()
+    ]
+    widths = [box["width"] for box in boxes if box]
+    assert len(widths) == 6 and max(widths) < 1.4 * min(widths), widths
+
+
+@pytest.mark.slow
+def test_the_tour_of_who_has_begun_stands_still(chromium: Browser, app_url: str) -> None:
+    """*Start over* stood where the words of *Continue* were not there yet, and was pushed aside by them."""
+    context = chromium.new_context(viewport={"width": 390, "height": 800})
+    page = context.new_page()
+    visit(page, f"{app_url}/lora?stop=newcomer.2&model=smollm2-135m", 120)
+    page.add_init_script(WATCH)
+    visit(page, f"{app_url}/tour", 120)
+    expect(page.get_by_role("button", name="Start over")).to_be_visible()
+    settled(page)
+    shift = cumulative(page.evaluate("window.shifts"))
+    context.close()
+    assert shift <= MOST_SHIFT
+
+
+def test_the_only_stop_is_that_of_a_training(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/runs")
+    page.evaluate(_DRAWING)
+    expect(page.get_by_text("drawn", exact=True)).to_be_visible()
+    expect(page.locator("#drawing")).to_be_hidden()

@@ -1,0 +1,49 @@
+"""What the server answers leaves at once, and the first page finds ready what it needs."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from peft_lab.ui.server.promptly import promptly
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no number for a socket, so none is found")
+def test_whoever_connects_is_answered_without_waiting_for_what_was_sent_before() -> None:
+    """Made as Streamlit makes it: without naming the protocol, for which asyncio changes nothing."""
+    with socket.socket(socket.AF_INET) as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as before:
+            assert not before.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert promptly() >= 1
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as after:
+            assert after.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+_FIRST = """
+import sys
+import app
+from peft_lab.ui.shell import first
+first.ready()
+known = set(sys.modules)
+from streamlit.testing.v1 import AppTest
+page = AppTest.from_file("app.py", default_timeout=120)
+own = set(sys.modules)
+page.run()
+assert not page.exception and page.button, page
+print("LATE", [name for name in sorted(set(sys.modules) - own) if name.startswith(("peft_lab", "PIL", "numpy"))])
+print("LARGE", [name for name in ("pandas", "pyarrow", "torch") if name in sys.modules])
+"""
+
+
+def test_home_imports_nothing_that_was_not_made_ready_and_no_pandas() -> None:
+    """In a process of its own, where nothing has been imported yet."""
+    done = subprocess.run([sys.executable, "-c", _FIRST], capture_output=True, text=True, check=True)
+    assert "LATE []" in done.stdout and "LARGE []" in done.stdout, done.stdout
+    assert "No runtime found" not in done.stderr, (
+        "what a module at import keeps in st.cache_data is warned of"
+    )
