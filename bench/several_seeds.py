@@ -65,7 +65,10 @@ def table(found: dict[Key, dict[str, Any]], steps: int, rows: int) -> str:
     """Mean and standard deviation over the seeds, a method a line."""
     about = {"method", "seed", "steps", "rows", "rate", "trained", "loss"}
     metrics = [name for name in next(iter(found.values())) if name not in about]
-    lines = ["| method | rate | trained | " + " | ".join(metrics) + " | loss |", "|---" * (4 + len(metrics)) + "|"]
+    lines = [
+        "| method | rate | trained | " + " | ".join(metrics) + " | loss |",
+        "|---" * (4 + len(metrics)) + "|",
+    ]
     for slug in dict.fromkeys(name for name, *_ in found):
         runs = [row for row in found.values() if row["method"] == slug and row["rows"] == rows]
         runs = [row for row in runs if slug == "base" or row["steps"] == steps]
@@ -100,7 +103,9 @@ def main() -> None:
     # a head starts at random, so that zero steps are another score with every seed
     heads = asked.seeds if get_task(asked.task).kind == "classification" else 1
     wanted = [("base", seed, 0) for seed in range(heads)] + [
-        (slug, seed, asked.steps) for seed in range(asked.seeds) for slug in asked.methods or methods(asked.model)
+        (slug, seed, asked.steps)
+        for seed in range(asked.seeds)
+        for slug in asked.methods or methods(asked.model)
     ]
     for slug, seed, steps in wanted:
         if (slug, seed, steps, asked.rows) in found:

@@ -67,7 +67,9 @@ def rebuild(graph: Path, into: Path, side: int = SIDE) -> None:
     found = floats(graph)
     first = next(value for name, value in found.items() if name.startswith("onnx::") and value.shape[1] == 1)
     rest = next(value for name, value in found.items() if name.startswith("onnx::") and value.shape[1] > 1)
-    held = {name.removeprefix("backbone."): value for name, value in found.items() if name.startswith("backbone.")}
+    held = {
+        name.removeprefix("backbone."): value for name, value in found.items() if name.startswith("backbone.")
+    }
     held["embeddings.position_embeddings"] = torch.cat([first, rest], dim=1)
     width, patch = first.shape[-1], held["embeddings.patch_embeddings.projection.weight"].shape[-1]
     settings: dict[str, Any] = {
@@ -81,12 +83,16 @@ def rebuild(graph: Path, into: Path, side: int = SIDE) -> None:
     whole = Dinov2Model(Dinov2Config(image_size=round(rest.shape[1] ** 0.5) * patch, **settings))
     # transformers 5 calls the maps of attention otherwise than the export and the published weights do
     for name in list(held):
-        plain = name.replace("attention.attention.", "attention.").replace("attention.output.dense", "attention.o_proj")
+        plain = name.replace("attention.attention.", "attention.").replace(
+            "attention.output.dense", "attention.o_proj"
+        )
         for old, new in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj")):
             plain = plain.replace(f"attention.{old}.", f"attention.{new}.")
         held[plain] = held.pop(name)
     if held.keys() != whole.state_dict().keys():
-        raise ValueError(f"weights that do not fit: {', '.join(sorted(held.keys() ^ whole.state_dict().keys())[:4])}")
+        raise ValueError(
+            f"weights that do not fit: {', '.join(sorted(held.keys() ^ whole.state_dict().keys())[:4])}"
+        )
     whole.load_state_dict(held)
     small = Dinov2Model(Dinov2Config(image_size=side, **settings))
     patches = torch.empty(1, 1 + (side // patch) ** 2, width)
@@ -104,4 +110,4 @@ def rebuild(graph: Path, into: Path, side: int = SIDE) -> None:
 PARTS = (numbers, fields, floats, rebuild)
 
 if __name__ == "__main__":
-    rebuild(*(Path(argument) for argument in sys.argv[1:]))
+    rebuild(Path(sys.argv[1]), Path(sys.argv[2]))

