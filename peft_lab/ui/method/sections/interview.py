@@ -17,7 +17,9 @@ from peft_lab.ui.practice.learner import SCOPE as PRACTICE
 def interview_questions(choice: Choice) -> None:
     """One question a level, and the way to all of them."""
     st.markdown(f"#### Interview questions on {choice.spec.title}")
-    if choice.entry.name not in readers_of_text():
+    if choice.entry.kind == "vision":
+        st.caption("Questions are asked about models that read text; this one reads images.")
+    elif choice.entry.name not in readers_of_text():
         st.caption("Questions are asked about the models in the list only; yours is not one of them.")
     for question, model in chosen_questions(choice.spec, choice.entry):
         with st.container(border=True):
