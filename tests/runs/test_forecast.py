@@ -156,7 +156,9 @@ def test_a_run_that_went_on_took_other_seconds() -> None:
     assert said.kept(events[:1], 6.0) is None
 
 
-@pytest.mark.parametrize(("model", "task"), [("minilm-l6", "sentiment"), ("flan-t5-small", "fields"), ("dinov2-small", "digits")])
+@pytest.mark.parametrize(
+    ("model", "task"), [("minilm-l6", "sentiment"), ("flan-t5-small", "fields"), ("dinov2-small", "digits")]
+)
 def test_the_work_of_a_run_is_traced(model: str, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     spec = RunRequest(model, "lora", task, steps=4, eval_rows=70).complete()

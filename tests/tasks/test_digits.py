@@ -22,7 +22,12 @@ def test_a_line_is_an_image_row_by_row() -> None:
     pixels = [0] * 784
     pixels[28 * 3 + 5] = 255  # row 3, column 5
     with Image.open(io.BytesIO(digits.png_of(",".join(map(str, [*pixels, 7]))))) as found:
-        assert (found.size, found.mode, found.getpixel((5, 3)), found.getpixel((3, 5))) == ((28, 28), "L", 255, 0)
+        assert (found.size, found.mode, found.getpixel((5, 3)), found.getpixel((3, 5))) == (
+            (28, 28),
+            "L",
+            255,
+            0,
+        )
 
 
 @pytest.mark.weights
@@ -50,7 +55,9 @@ def test_an_image_that_is_not_there_is_named() -> None:
             list(get_task("digits").pictures([name]))
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"1,2,3"), gzip.compress(f"{BLANK},x".encode())])
+@pytest.mark.parametrize(
+    "content", [b"no gzip", gzip.compress(b"1,2,3"), gzip.compress(f"{BLANK},x".encode())]
+)
 def test_a_file_that_holds_no_digits_is_refused_in_a_sentence(content: bytes, own_home: Path) -> None:
     asset = ASSETS["digits"]
     folder = own_home / asset.folder
