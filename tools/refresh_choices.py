@@ -31,7 +31,7 @@ from peft_lab.choose.simulating import simulating
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.tree import FEW_ROWS, places
 from peft_lab.memory.devices import devices
-from peft_lab.models.catalogue import catalogue
+from peft_lab.models.catalogue import readers_of_text
 
 TARGET = Path(kept.__file__).with_name(kept.FILE)
 USUAL = Situation()
@@ -59,7 +59,7 @@ def offered() -> list[Situation]:
     """Every model on every device that the page offers, all else as usual but for the rows, and with longer ones: who
     changes one of these waits for nothing."""
     found = []
-    for entry in catalogue().values():
+    for entry in readers_of_text().values():
         most = entry.shape.max_positions or max(LENGTHS)
         each = [(rows, min(USUAL.seq, most)) for rows in ROWS]
         each += [(rows, seq) for seq in LENGTHS if seq <= most for rows in ROWS[:1]]

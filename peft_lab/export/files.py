@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from peft_lab.export import base_code, loop_code, task_code
+from peft_lab.export import base_code, image_code, loop_code, task_code
 from peft_lab.export.facts import Facts
 from peft_lab.export.layout import WIDTH, Section, as_notebook, as_script
 from peft_lab.export.method_code import Applied, applied
@@ -78,7 +78,7 @@ def _header(facts: Facts, how: Applied, what: str) -> str:
 
 
 def _where(facts: Facts, what: str) -> str:
-    return "in the zip that the run kept" if facts.task.images else f"inside this {what}"
+    return image_code.where(facts) if facts.task.images else f"inside this {what}"
 
 
 def _line(label: str, text: str) -> str:

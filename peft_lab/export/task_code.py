@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from peft_lab.errors import BadInput
+from peft_lab.export import image_code
+from peft_lab.export.base_code import default_home
 from peft_lab.export.calls import literal
 from peft_lab.export.facts import Facts
 from peft_lab.export.layout import Section
 from peft_lab.export.source import constants, printed
-from peft_lab.models import looks
-from peft_lab.models.images import size_of
-from peft_lab.models.own import finder
 from peft_lab.tasks import fields, orders, style
 from peft_lab.tasks.overlap import word_f1
 from peft_lab.tasks.own import OwnTask
@@ -22,7 +21,7 @@ from peft_lab.training import chats
 def batches(facts: Facts) -> Section:
     """Rows to tokens to batches to a loss, by the lab's own functions."""
     if facts.task.images:
-        return _images(facts)
+        return image_code.images(facts, default_home())
     prose = "The loss is the mean cross entropy over the rows of a batch."
     encoding: tuple[Any, ...] = (training.encode_labels,)
     call = "encode_labels(tokenizer, texts, [LABELS.index(target) for target in targets], MAX_LENGTH)"
@@ -59,32 +58,6 @@ def batches(facts: Facts) -> Section:
     code = f"{named}\n\n{functions}\n\n{encode}"
     imports = ("inspect", "collections.abc:Mapping", "collections.abc:Sequence", "dataclasses:dataclass")
     return Section("Tokens, batches, loss", prose, code, (*imports, "typing:Any", "typing:NamedTuple"))
-
-
-def _images(facts: Facts) -> Section:
-    """Images to pixels to batches to a loss. The images themselves lie in the zip that the run kept."""
-    assert isinstance(facts.task, OwnTask)
-    eye = looks.eye_of(size_of(facts.entry.config), finder(facts.spec.model)(looks.PROCESSOR))
-    prose = (
-        "Every image is resized whole to what the model reads, and its values are made what the model was trained on. "
-        "The loss is the mean cross entropy over the images of a batch."
-    )
-    named = (
-        f"{constants(training, 'IGNORED')}IMAGES = {literal(facts.task.place)}\n"
-        f"CHANNELS, HEIGHT, WIDTH, RESAMPLE = {eye.channels}, {eye.height}, {eye.width}, {eye.resample}\n"
-        f"MEAN, DEVIATION = {eye.mean!r}, {eye.deviation!r}  # by channel, of values from 0 to 1\n"
-    )
-    loss = (training.Picked, training.picked, training.loss_at, training.loss_of, training.keeps_logits)
-    functions = printed(
-        training.Encoded, looks.Pixels, looks.pixels_of, training.wanted, training.collate, *loss
-    )
-    imports = ("inspect", "io", "zipfile", "hashlib", "collections.abc:Mapping", "collections.abc:Sequence")
-    same = _SAME_IMAGES.replace("<DIGEST>", facts.task.sha256)
-    code = f"{named}{same}\n\n{functions}\n\n{_ENCODE_IMAGES}"
-    return Section(
-        "Images, batches, loss", prose, code,
-        (*imports, "pathlib:Path", "dataclasses:dataclass", "typing:Any", "typing:NamedTuple"),
-    )  # fmt: skip
 
 
 def scoring(facts: Facts) -> Section:
@@ -130,25 +103,6 @@ _ENCODE = """\
 def encode(rows):
     texts, targets = [text for text, _ in rows], [target for _, target in rows]
     return <CALL>
-"""
-
-_SAME_IMAGES = """\
-if not Path(IMAGES).is_file():
-    raise SystemExit(f"{IMAGES} is not on this machine: set IMAGES to your copy of the run's data.zip.")
-if hashlib.sha256(Path(IMAGES).read_bytes()).hexdigest() != "<DIGEST>":
-    raise SystemExit(f"{IMAGES} does not hold the images that the run used.")
-"""
-
-_ENCODE_IMAGES = """\
-def encode(rows):
-    with zipfile.ZipFile(IMAGES) as packed:
-        files = [packed.read(name) for name, _ in rows]
-    seen = [pixels_of(file, CHANNELS, HEIGHT, WIDTH, RESAMPLE) for file in files]
-    labels = [LABELS.index(target) for _, target in rows]
-    return [
-        Encoded((), 0, label, pixels=Pixels(values, MEAN, DEVIATION))
-        for values, label in zip(seen, labels, strict=True)
-    ]
 """
 
 _ENCODE_CHATS = """\

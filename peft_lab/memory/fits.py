@@ -78,14 +78,14 @@ class ModelFit:
 def models_that_fit(
     device: Device, request: StepRequest, names: Iterable[str] | None = None
 ) -> tuple[ModelFit, ...]:
-    """Every model of the catalogue in place of the request's, or those named, from small to large, each with its own
-    simulation.
+    """Every model of the catalogue that reads text in place of the request's, or those named, from small to large, each
+    with its own simulation.
 
     Rows are cut to the positions that a model has; of the knobs only those that are not at their defaults are given.
     """
-    from peft_lab.models.catalogue import catalogue
+    from peft_lab.models.catalogue import readers_of_text
 
-    chosen = [entry for name, entry in catalogue().items() if names is None or name in set(names)]
+    chosen = [entry for name, entry in readers_of_text().items() if names is None or name in set(names)]
     found = []
     for entry in sorted(chosen, key=lambda entry: entry.parameters):
         about = (entry.name, entry.title, entry.parameters)

@@ -90,11 +90,16 @@ def _read(text: str) -> ModelEntry:
 
 @cache
 def catalogue() -> dict[str, ModelEntry]:
-    """All entries by name, live ones first, then by size."""
+    """All entries by name, live ones first and of those the ones that read text, then by size."""
     folder = resources.files("peft_lab.models") / "data"
     entries = [_read(path.read_text("utf-8")) for path in folder.iterdir() if path.name.endswith(".json")]
-    entries.sort(key=lambda entry: (not entry.live, entry.parameters))
+    entries.sort(key=lambda entry: (not entry.live, entry.kind == "vision", entry.parameters))
     return {entry.name: entry for entry in entries}
+
+
+def readers_of_text() -> dict[str, ModelEntry]:
+    """The entries that read text: those that questions, claims, Choose and Plan are about."""
+    return {name: entry for name, entry in catalogue().items() if entry.kind != "vision"}
 
 
 def model_title(name: str) -> str:

@@ -16,7 +16,7 @@ from typing import Literal
 from peft_lab.errors import BadInput
 from peft_lab.facts import Fact
 from peft_lab.methods import all_methods
-from peft_lab.models.catalogue import catalogue, resolve
+from peft_lab.models.catalogue import readers_of_text, resolve
 from peft_lab.models.shapes import ModelShape
 from peft_lab.quiz.computed import Answer, Case, Given
 from peft_lab.quiz.follow_up import Calculation, FollowUp
@@ -122,7 +122,7 @@ class Question:
         """Catalogue names of the models that it can be asked about; empty when no model matters."""
         if self.model is None:
             return ()
-        return tuple(name for name, entry in catalogue().items() if self.fits(entry.shape))
+        return tuple(name for name, entry in readers_of_text().items() if self.fits(entry.shape))
 
     def accepts(self, model: str) -> bool:
         """Whether it can be asked about this model."""

@@ -4,7 +4,8 @@ Time: base and tuned model answer the same requests in turn, one request at a ti
 is taken: the two then meet the same disturbances. A method that can be merged is measured unmerged.
 
 Forgetting: the loss per token, before and after, on held-out sentences of another task, read as plain text. It needs a
-model that goes on with a text, so there is none for an encoder with a classification head, nor for an encoder-decoder.
+model that goes on with a text, so there is none for an encoder with a classification head, for a model of images, nor
+for an encoder-decoder.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ UNIT = {"classification": "row", "generation": "token", "chat": "token"}
 _NO_LOSS = {
     "encoder": "not measurable here: the loss on text needs a model that predicts words, and this encoder has only the "
     "classification head of its task",
+    "vision": "not measurable here: the loss on text needs a model that reads words, and this one reads images",
     "seq2seq": "not measured: an encoder-decoder was never trained to go on with a text, so its loss on plain "
     "sentences says little",
 }

@@ -17,7 +17,11 @@ from peft_lab.errors import BadInput
 from peft_lab.memory.lab import LabBatch, simulate_lab
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.work import Work
+from peft_lab.models import images
+from peft_lab.models.catalogue import ModelEntry
 from peft_lab.runs.spec import RunSpec
+from peft_lab.tasks import own
+from peft_lab.tasks.base import Row, Task
 
 
 @dataclass(frozen=True)
@@ -47,45 +51,36 @@ def run_work(data: Mapping[str, Any]) -> RunWork:
     """The work of a run of this spec. Imports torch; asked in another process.
 
     Raises:
-        BadInput: a run on images. BadInput, SimulationError: the step cannot be simulated. AssetError: weights or
-            sentences are not here.
+        BadInput: a run on images of one's own. BadInput, SimulationError: the step cannot be simulated. AssetError:
+            weights or data are not here.
     """
     from peft_lab.methods import get_method
     from peft_lab.models import loading
     from peft_lab.models.catalogue import resolve
-    from peft_lab.runs import base_scores, course, inputs
-    from peft_lab.training import batches
+    from peft_lab.runs import base_scores, inputs
     from peft_lab.training.evaluation import ROWS_AT_ONCE
 
     spec = RunSpec.from_dict(data)
     task, entry = spec.task_object(), resolve(spec.model)
-    if task.images:
+    if task.images and spec.task == own.NAME:
         raise BadInput(
             "How long its images take to be read is not known ahead, so nothing is said of the run's seconds.",
             "task",
         )
-    tokenizer, start = loading.load_tokenizer(loading.weights_of(spec.model)), loading.decoder_start(entry)
-    splits = task.load()
-    needed = [splits.train[number] for number in course.needed_rows(spec, len(splits.train))]
-    rows = batches.encode(task, needed, tokenizer, spec.max_length, start)
-    order = batches.plan([len(row) for row in rows], spec.steps, spec.batch, spec.seed)
-    size = _mean([[rows[number] for number in numbers] for numbers in order])
+    test = list(task.load().test[: spec.eval_rows])
+    size, held = (_of_images if task.images else _of_texts)(spec, task, entry, test)
     attention = loading.attention_for(machine.in_use().kind, spec.max_length, entry)
     batch = LabBatch.of(size, machine.in_use().simulated_as, attention)
     dtype = machine.compute_dtype()
     asked = StepRequest(spec.model, spec.method, spec.values, batch, str(dtype).removeprefix("torch."))
-    test = list(splits.test[: spec.eval_rows])
-    held, at_once = (
-        batches.encode(task, test, tokenizer, spec.max_length, start) if test else [],
-        ROWS_AT_ONCE,
-    )
-    lengths = sorted(len(row) for row in held)
+    at_once = ROWS_AT_ONCE
+    lengths = sorted(length for length, _ in held)
     groups = [
         lengths[first : first + at_once[task.kind]] for first in range(0, len(held), at_once[task.kind])
     ]
     read, token = float(sum(len(group) * group[-1] for group in groups)), Work()
     if task.kind != "classification":
-        read += sum(row.prompt for row in held)
+        read += sum(prompt for _, prompt in held)
         # A decoder of its own reads its encoder's text once; a token of it is taken as one of a single stack.
         one = {
             "rows": at_once[task.kind],
@@ -100,7 +95,7 @@ def run_work(data: Mapping[str, Any]) -> RunWork:
     files = inputs.hashes(spec, task, entry)
     return RunWork(
         step=simulate_lab(asked).work[-1],
-        tokens=float(size["rows"] * size["length"]),
+        tokens=float(size["rows"] * (spec.max_length if task.images else size["length"])),
         read=read,
         token=token,
         answers=(len(groups), task.max_new_tokens),
@@ -108,6 +103,31 @@ def run_work(data: Mapping[str, Any]) -> RunWork:
         packed=method.quantization(spec.values) is not None,
         key=base_scores.key_ahead(spec, task, test, files, dtype, machine.cores()),
     )
+
+
+def _of_images(
+    spec: RunSpec, task: Task, entry: ModelEntry, test: Sequence[Row]
+) -> tuple[dict[str, Any], list[tuple[int, int]]]:
+    """As :func:`_of_texts`; all images take as many positions, so none has to be read for it."""
+    return images.size_of_batch(spec.batch, entry.config), [(spec.max_length, 0)] * len(test)
+
+
+def _of_texts(
+    spec: RunSpec, task: Task, entry: ModelEntry, test: Sequence[Row]
+) -> tuple[dict[str, Any], list[tuple[int, int]]]:
+    """The size of the run's mean batch, and how many tokens each held-out row has and how many of them are prompt."""
+    from peft_lab.models import loading
+    from peft_lab.runs import course
+    from peft_lab.training import batches
+
+    tokenizer, start = loading.load_tokenizer(loading.weights_of(spec.model)), loading.decoder_start(entry)
+    train = task.load().train
+    needed = [train[number] for number in course.needed_rows(spec, len(train))]
+    rows = batches.encode(task, needed, tokenizer, spec.max_length, start)
+    order = batches.plan([len(row) for row in rows], spec.steps, spec.batch, spec.seed)
+    held = batches.encode(task, test, tokenizer, spec.max_length, start) if test else []
+    size = _mean([[rows[number] for number in numbers] for numbers in order])
+    return size, [(len(row), row.prompt) for row in held]
 
 
 def forward(work: Work) -> Work:

@@ -184,8 +184,6 @@ def _check_images(run: RunRequest, entry: ModelEntry) -> None:
         )
     if run.probes:
         raise BadInput(f"{entry.title} reads images: leave the sentence to try out.", "probes")
-    if run.compared:
-        raise BadInput("What a comparison of methods measures is measured on texts only.", "task")
 
 
 def entry_of(name: str) -> ModelEntry:
@@ -209,11 +207,14 @@ def _require_trainable(name: str) -> None:
 def _mismatch(entry: ModelEntry, task: Task) -> str:
     writers = " or ".join(_WRITERS.get(kind, kind) for kind in task.model_kinds)
     does = "classifies, on an encoder" if task.kind == "classification" else f"writes text, with {writers}"
+    fitting = [other.name for other in tasks.all_tasks() if entry.kind in other.model_kinds]
     if task.images:
         return f"'{task.name}' holds images, which need a model that reads them; {entry.title} is {_KINDS[entry.kind]}."
     if entry.kind == "vision":
-        return f"'{task.name}' {does}; {entry.title} is {_KINDS['vision']}: train it on a folder of images of your own."
-    fitting = [other.name for other in tasks.all_tasks() if entry.kind in other.model_kinds]
+        does = f"{does}; {entry.title} is {_KINDS['vision']}"
+        return (
+            f"'{task.name}' {does}. For it there is {', '.join(fitting)}, or a folder of images of your own."
+        )
     return (
         f"'{task.name}' {does}; {entry.title} is {_KINDS[entry.kind]}. For it there are {', '.join(fitting)}."
     )

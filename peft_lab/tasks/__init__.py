@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from peft_lab.errors import UnknownName
-from peft_lab.tasks import fields, orders, rated, style
+from peft_lab.tasks import digits, fields, orders, rated, style
 from peft_lab.tasks.base import Kind, Row, Splits, Task
 
 __all__ = ["Kind", "Row", "Splits", "Task", "all_tasks", "get_task"]
 
-_TASKS: dict[str, Task] = {task.name: task for task in (*rated.TASKS, orders.TASK, style.TASK, fields.TASK)}
+_TASKS: dict[str, Task] = {
+    task.name: task for task in (*rated.TASKS, orders.TASK, style.TASK, fields.TASK, digits.TASK)
+}
 
 
 def all_tasks() -> tuple[Task, ...]:

@@ -66,7 +66,8 @@ class Task(ABC):
         license: of the data.
         max_length: tokens that hold every row but the rarest: the sentence, or prompt and completion together.
         max_new_tokens: how many tokens to generate for one answer; 0 for classification.
-        samples: three inputs to offer a learner who wants to try the model.
+        samples: three inputs to offer a learner who wants to try the model; none where they are images.
+        asset: what its rows are read from, where that has to be fetched.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Task(ABC):
     max_length: int
     max_new_tokens: int = 0
     samples: tuple[str, ...]
+    asset: str = ""
 
     @property
     def images(self) -> bool:

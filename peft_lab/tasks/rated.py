@@ -120,6 +120,7 @@ def _task(
         license="MIT",
         max_length=max_length,
         samples=samples,
+        asset=ASSET,
     )
 
 

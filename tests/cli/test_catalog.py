@@ -40,8 +40,13 @@ def test_defaults_follow_the_model(run: Run) -> None:
 def test_models_lists_the_catalogue(run: Run) -> None:
     rows = run("models", "--json").document
     assert [row["name"] for row in rows] == list(catalogue())
-    assert {row["kind"] for row in rows} == {"causal-lm", "encoder", "seq2seq"}
-    assert {row["name"] for row in rows if row["live"]} == {"smollm2-135m", "minilm-l6", "flan-t5-small"}
+    assert {row["kind"] for row in rows} == {"causal-lm", "encoder", "seq2seq", "vision"}
+    assert {row["name"] for row in rows if row["live"]} == {
+        "smollm2-135m",
+        "minilm-l6",
+        "flan-t5-small",
+        "dinov2-small",
+    }
     assert all(set(row) == {"name", "kind", "live", "parameters", "revision", "source"} for row in rows)
 
 

@@ -92,7 +92,10 @@ def test_what_does_not_belong_together(
     texts.write_text("text,label\n" + "".join(f"text {at},{'ab'[at % 2]}\n" for at in range(12)))
     reader = homemade.folder("bert", tmp_path / "my-bert")
     train = ("train", "--method", "lora", "--model")
-    assert "train it on a folder of images" in run(*train, vit, "--own", str(texts)).refused()
+    assert (
+        "For it there is digits, or a folder of images of your own."
+        in run(*train, vit, "--own", str(texts)).refused()
+    )
     assert "need a model that reads them" in run(*train, reader, "--own", str(images)).refused()
     assert "leave the sentence" in run(*train, vit, "--own", str(images), "--probe", "a text").refused()
     assert "images have none" in run(*train, vit, "--own", str(images), "--preview").refused()

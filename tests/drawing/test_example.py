@@ -23,7 +23,7 @@ def test_words_and_marks_are_cells_of_their_own() -> None:
 @pytest.mark.parametrize("layout", ["wide", "narrow"])
 def test_each_tasks_first_words_are_drawn_and_nobody_elses(layout: str) -> None:
     shape = get_model("minilm-l6").shape
-    for task in all_tasks():
+    for task in (task for task in all_tasks() if not task.images):
         words = strip_of(task.samples[0])
         drawing = draw_block(shape, tokens=words, layout=layout)  # type: ignore[arg-type]
         assert f">{words[0]}<" in drawing.svg

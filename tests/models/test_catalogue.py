@@ -11,7 +11,7 @@ import pytest
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.models import catalogue as models
 from peft_lab.models import meta, own, shapes
-from peft_lab.models.catalogue import catalogue, get_model, looks_external, resolve
+from peft_lab.models.catalogue import catalogue, get_model, looks_external, readers_of_text, resolve
 from tests.methods import tiny
 from tools import refresh_catalogue
 
@@ -44,8 +44,9 @@ def test_refreshing_writes_what_is_there(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_catalogue_is_complete_and_live_first() -> None:
     assert set(catalogue()) == set(refresh_catalogue.ENTRIES)
-    assert list(catalogue())[:3] == ["minilm-l6", "flan-t5-small", "smollm2-135m"]
-    assert [entry.live for entry in catalogue().values()].count(True) == 3
+    assert list(catalogue())[:4] == ["minilm-l6", "flan-t5-small", "smollm2-135m", "dinov2-small"]
+    assert [entry.live for entry in catalogue().values()].count(True) == 4
+    assert "dinov2-small" not in readers_of_text() and len(readers_of_text()) == len(catalogue()) - 1
 
 
 def test_unknown_names_get_the_nearest() -> None:

@@ -156,12 +156,17 @@ def test_a_run_that_went_on_took_other_seconds() -> None:
     assert said.kept(events[:1], 6.0) is None
 
 
-@pytest.mark.parametrize(("model", "task"), [("minilm-l6", "sentiment"), ("flan-t5-small", "fields")])
+@pytest.mark.parametrize(
+    ("model", "task"), [("minilm-l6", "sentiment"), ("flan-t5-small", "fields"), ("dinov2-small", "digits")]
+)
 def test_the_work_of_a_run_is_traced(model: str, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     spec = RunRequest(model, "lora", task, steps=4, eval_rows=70).complete()
     found, twice = run_work(spec.to_dict()), run_work(replace(spec, batch=2 * spec.batch).to_dict())
     assert {piece.phase for piece in found.step} == {"forward", "backward", "optimizer"}
     assert twice.tokens > found.tokens > 0 and found.read > 0
-    assert found.answers[0] == (2 if task == "sentiment" else 3)
-    assert bool(found.token) == (task != "sentiment")
+    classifies = task in ("sentiment", "digits")
+    assert found.answers[0] == (2 if classifies else 3)
+    assert bool(found.token) != classifies
+    if task == "digits":  # 6 × 6 patches and the token of the class
+        assert (found.tokens, found.read) == (37 * spec.batch, 37 * 70)

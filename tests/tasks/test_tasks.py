@@ -10,18 +10,17 @@ import pytest
 from peft_lab import tasks
 from peft_lab.errors import AssetError, BadInput
 from peft_lab.tasks import Task, all_tasks, get_task
-from peft_lab.tasks.rated import RatedSentences
 from peft_lab.tasks.splitting import same_text
 
 EVERY = [
-    pytest.param(task, id=task.name, marks=[pytest.mark.weights] * isinstance(task, RatedSentences))
-    for task in all_tasks()
+    pytest.param(task, id=task.name, marks=[pytest.mark.weights] * bool(task.asset)) for task in all_tasks()
 ]
+OF_TEXTS = [param for task, param in zip(all_tasks(), EVERY, strict=True) if not task.images]
 
 
 def test_names_are_found_again() -> None:
     assert [get_task(task.name) for task in all_tasks()] == list(all_tasks())
-    assert {"sentiment", "products", "tweets", "editorials", "json", "style", "fields"} == {
+    assert {"sentiment", "products", "tweets", "editorials", "json", "style", "fields", "digits"} == {
         t.name for t in all_tasks()
     }
 
@@ -76,7 +75,7 @@ def test_score_needs_one_prediction_per_row(task: Task) -> None:
 def test_described_for_a_learner(task: Task) -> None:
     for text in (task.title, task.metric_help, task.description, task.source, task.license):
         assert text.strip()
-    assert len(set(task.samples)) == 3
+    assert len(set(task.samples)) == (0 if task.images else 3)
     assert bool(task.labels) == (task.kind == "classification")
     assert bool(task.max_new_tokens) == (task.kind == "generation")
 
@@ -88,7 +87,7 @@ def test_samples_are_not_test_rows(task: Task) -> None:
 
 @pytest.mark.sampled(3)
 @pytest.mark.weights
-@pytest.mark.parametrize("task", EVERY)
+@pytest.mark.parametrize("task", OF_TEXTS)
 def test_lengths_hold_nearly_every_row(task: Task) -> None:
     from peft_lab.assets import store as assets
 
@@ -116,6 +115,8 @@ def test_lengths_hold_nearly_every_row(task: Task) -> None:
 def test_missing_sentences_are_an_asset_error(own_home: object) -> None:
     with pytest.raises(AssetError, match="fetch"):
         get_task("sentiment").rows()
+    with pytest.raises(AssetError, match="fetch digits"):
+        get_task("digits").rows()
 
 
 def test_import_is_light() -> None:

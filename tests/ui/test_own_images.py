@@ -37,7 +37,7 @@ def vit(tmp_path: Path) -> str:
 
 def test_a_zip_of_images_is_uploaded_and_trained_on(vit: str, tmp_path: Path) -> None:
     data = pictures.pack(Path(homemade.images(tmp_path / "images")))
-    app = opened("lora", model=vit, tab="train", steps="2", batch="4", rows="2")
+    app = opened("lora", model=vit, task="own", tab="train", steps="2", batch="4", rows="2")
     assert not app.exception
     assert {"Held-out images", "Batch size"} <= {box.label for box in app.number_input}
     assert not [box for box in app.text_area if box.label == "Your sentence"]
@@ -61,7 +61,7 @@ def test_a_zip_of_images_is_uploaded_and_trained_on(vit: str, tmp_path: Path) ->
 
 
 def test_a_zip_without_images_is_refused_at_the_control(vit: str) -> None:
-    app = opened("lora", model=vit, tab="train")
+    app = opened("lora", model=vit, task="own", tab="train")
     box: Any = app.file_uploader[0]
     box.upload("mine.zip", b"text", "application/zip")
     app.run()
@@ -81,7 +81,7 @@ def test_no_seconds_are_promised(
         here.keep({"constants": speed, "loading": {"models": {"my-vit": [1.0, 1e6]}, "pack": 1e9}})
         assert here.complete()
     images = homemade.images(tmp_path / "images")
-    app = opened("lora", model=vit, tab="train")
+    app = opened("lora", model=vit, task="own", tab="train")
     box: Any = app.file_uploader[0]
     box.upload("mine.zip", pictures.pack(Path(images)), "application/zip")
     app.run()

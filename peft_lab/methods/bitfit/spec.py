@@ -71,7 +71,7 @@ class BitFit(MethodSpec):
         "encoder": 1e-2,
         "causal-lm": 3e-3,
         "seq2seq": 3e-3,
-        "vision": 1e-2,
+        "vision": 3e-3,
     }
     adds = False
     order = 80

@@ -97,12 +97,12 @@ def make_question(spec: MethodSpec) -> Question:
             wholes=(Whole(case.shape.total, added=formula.added > 0),),
         )
 
-    from peft_lab.models.catalogue import catalogue
+    from peft_lab.models.catalogue import readers_of_text
 
     def fits(shape: object) -> bool:
         return not any(p.level == "error" for p in spec.problems(shape, {}))  # type: ignore[arg-type]
 
-    model = next(name for name, entry in catalogue().items() if fits(entry.shape))
+    model = next(name for name, entry in readers_of_text().items() if fits(entry.shape))
     return Question(
         id=f"{spec.slug}-defaults",
         topic=spec.slug,

@@ -13,7 +13,7 @@ from peft_lab.choose.situation import KEYS, LINKS, MOST, OF_ENCODERS, Situation,
 from peft_lab.choose.tree import QUESTIONS
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.memory.devices import devices
-from peft_lab.models.catalogue import catalogue
+from peft_lab.models.catalogue import catalogue, readers_of_text
 from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
 
@@ -37,8 +37,8 @@ def readers() -> dict[str, Any]:
 
     def reader(name: str) -> Any:
         def read(text: str) -> None:
-            if name == "model" and text not in catalogue():
-                raise UnknownName("model in the catalogue", text, catalogue(), "model")
+            if name == "model" and text not in readers_of_text():
+                raise UnknownName("model in the catalogue", text, readers_of_text(), "model")
             state.remember(SCOPE, name, read_value(name, text))
 
         return read
@@ -70,7 +70,7 @@ def form() -> Situation:
     """Draw the controls and return what they say."""
     start = remembered()
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="situation-fields"):
-        model = _choice("model", "Model", list(catalogue()), start.model, catalogue_title)
+        model = _choice("model", "Model", list(readers_of_text()), start.model, catalogue_title)
         card = _choice("device", "Device", _devices(start.device), start.device, _device_title)
         devices = _number("devices", "How many", start.devices)
         prompting = _choice(

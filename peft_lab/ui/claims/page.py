@@ -10,7 +10,7 @@ import streamlit as st
 from peft_lab.claims import all_claims
 from peft_lab.claims.base import VERDICTS, Claim, Verdict
 from peft_lab.errors import UnknownName
-from peft_lab.models.catalogue import catalogue, get_model
+from peft_lab.models.catalogue import get_model, readers_of_text
 from peft_lab.quiz.question import topics
 from peft_lab.ui import pages, state
 from peft_lab.ui.claims.card import BADGES, card, verdict_of
@@ -63,7 +63,7 @@ def _options(name: str) -> list[str]:
         "origin": list(ORIGINS),
         "verdict": (ALL, *VERDICTS),
         "topic": (ALL, *dict.fromkeys(claim.topic for claim in all_claims().values())),
-        "model": (OWN, *catalogue()),
+        "model": (OWN, *readers_of_text()),
         "hide": ["no", "yes"],
         "claim": list(all_claims()),
     }
@@ -86,7 +86,7 @@ def _controls() -> dict[str, str]:
         "topic": {ALL: "Every topic", **topics()},
         "model": {
             OWN: "Each claim's own model",
-            **{name: entry.title for name, entry in catalogue().items()},
+            **{name: entry.title for name, entry in readers_of_text().items()},
         },
     }
     words = {"origin": "Who says it", "verdict": "Verdict", "topic": "Topic", "model": "Check on"}

@@ -63,7 +63,7 @@ def default_model(spec: MethodSpec, first: str) -> str:
 
 def tasks_for(entry: ModelEntry) -> list[str]:
     names = [task.name for task in all_tasks() if entry.kind in task.model_kinds]
-    return [*names, OWN_TASK] if names or entry.kind == "vision" else []  # images come with no task of ours
+    return [*names, OWN_TASK] if names else []
 
 
 def read_model(text: str) -> None:

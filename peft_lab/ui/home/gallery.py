@@ -45,7 +45,7 @@ def share(spec: MethodSpec, entry: ModelEntry, values: Mapping[str, Any] | None 
 def _card(spec: MethodSpec) -> None:
     applies = [entry for entry in live_models() if _refusal(spec, entry) is None]
     if applies:
-        entry = applies[-1]  # the larger one
+        entry = max(applies, key=lambda entry: entry.parameters)
         thumb(spec, entry.shape, spec.complete(entry.shape, {}), key=f"thumb-{spec.slug}")
     st.page_link(
         pages.page(spec.slug, spec.title), label=f"**{spec.title}**", icon=":material/arrow_forward:",

@@ -10,7 +10,7 @@ from peft_lab import units
 from peft_lab.errors import PeftLabError
 from peft_lab.memory import fits
 from peft_lab.methods import all_methods
-from peft_lab.models.catalogue import catalogue
+from peft_lab.models.catalogue import get_model, readers_of_text
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.waiting import come_back
 from peft_lab.ui.foreign import plain
@@ -82,7 +82,7 @@ def _size(what: Literal["batch", "seq"], chosen: Chosen, slug: str) -> None:
 
 def _models(chosen: Chosen, slug: str) -> None:
     """The catalogue from small to large; rows get no longer than a model has positions for, beside the method's own."""
-    entries = sorted(catalogue().values(), key=lambda entry: entry.parameters)
+    entries = sorted(readers_of_text().values(), key=lambda entry: entry.parameters)
     refused = {entry.name: refusals(entry)[slug] for entry in entries if slug in refusals(entry)}
     asked = {}
     for entry in entries:
@@ -109,7 +109,7 @@ def _models(chosen: Chosen, slug: str) -> None:
     if rows:
         figures.table(("Model", "Parameters", "Device must have", "On the device"), rows, numeric=(1, 2))
     for name, reason in refused.items():
-        st.caption(f"{catalogue()[name].title}: {plain(reason)}")
+        st.caption(f"{get_model(name).title}: {plain(reason)}")
 
 
 def _fits(answers: Answers, name: str, memory: int) -> bool:

@@ -15,7 +15,7 @@ from peft_lab.errors import BadInput
 from peft_lab.memory.devices import devices
 from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.methods import get_method
-from peft_lab.models.catalogue import catalogue
+from peft_lab.models.catalogue import readers_of_text
 from peft_lab.plan.lengths import Lengths, read_lengths
 from peft_lab.plan.wanted import FURTHER, KEYS, TYPICAL, Typical, Wanted, read_field
 from peft_lab.recipes.job import OBJECTIVES
@@ -64,7 +64,7 @@ def _of_choose(text: str) -> dict[str, str]:
 
 def back(wanted: Wanted) -> None:
     """The way to Choose, with what is planned now and what Choose knew beside it."""
-    if wanted.model not in catalogue():
+    if wanted.model not in readers_of_text():
         return
     same: dict[str, Any] = {
         "model": wanted.model, "device": wanted.gpu, "devices": wanted.devices, "rows": wanted.rows,

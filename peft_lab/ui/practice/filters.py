@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from peft_lab.errors import BadInput, UnknownName
-from peft_lab.models.catalogue import catalogue
+from peft_lab.models.catalogue import readers_of_text
 from peft_lab.quiz.bank import select
 from peft_lab.quiz.question import LEVELS, Question, topics
 from peft_lab.quiz.roles import LENGTHS, ROLES
@@ -44,7 +44,9 @@ def level_filter(cell: Any) -> str:
 
 
 def model_filter(cell: Any) -> str:
-    titles = {ALL: "Each question's own model"} | {name: entry.title for name, entry in catalogue().items()}
+    titles = {ALL: "Each question's own model"} | {
+        name: entry.title for name, entry in readers_of_text().items()
+    }
     return _pick(
         cell,
         "model",
@@ -115,7 +117,7 @@ def readers() -> dict[str, Any]:
     return {
         "topic": among("topic", "topic", topics()),
         "level": among("level", "level", LEVELS),
-        "model": among("model", "model", tuple(catalogue())),
+        "model": among("model", "model", tuple(readers_of_text())),
         "role": among("role", "role", tuple(ROLES)),
         "length": among("length", "length", tuple(LENGTHS)),
         "seed": seed,

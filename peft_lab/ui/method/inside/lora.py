@@ -29,7 +29,8 @@ def show(choice: Choice) -> None:
         return
     trained(slug, identity)
     intruders(slug, identity)
-    two_adapters(slug, identity)
+    if choice.entry.kind != "vision":  # it is asked a sentence
+        two_adapters(slug, identity)
 
 
 def trained(slug: str, identity: str) -> None:

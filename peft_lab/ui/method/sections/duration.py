@@ -17,7 +17,7 @@ from peft_lab.runs.said import Kept
 from peft_lab.runs.spec import RunSpec
 from peft_lab.timing import here
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.knobs import Choice
+from peft_lab.ui.components.knobs import OWN_TASK, Choice
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.sections import settings
 from peft_lab.ui.runs.shown import summaries
@@ -40,8 +40,9 @@ def ask_work(choice: Choice) -> Future[RunWork] | None:
 
 def _predicts(choice: Choice) -> bool:
     """Whether runs of the kind can be predicted here: not beside those of a class, which share the processor, nor on
-    images, as what reading them takes depends on them."""
-    return forecast.predicts() and not mode.on() and choice.entry.kind != "vision"
+    images of one's own, as what reading them takes depends on them."""
+    theirs = choice.entry.kind == "vision" and choice.task == OWN_TASK
+    return forecast.predicts() and not mode.on() and not theirs
 
 
 def expected(work: Future[RunWork] | None, spec: RunSpec) -> Forecast | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from peft_lab.methods.base import MethodSpec
-from peft_lab.models.catalogue import ModelEntry, catalogue
+from peft_lab.models.catalogue import ModelEntry, readers_of_text
 from peft_lab.quiz.bank import select
 from peft_lab.quiz.question import LEVELS, Question
 from peft_lab.ui import pages, state
@@ -17,7 +17,9 @@ from peft_lab.ui.practice.learner import SCOPE as PRACTICE
 def interview_questions(choice: Choice) -> None:
     """One question a level, and the way to all of them."""
     st.markdown(f"#### Interview questions on {choice.spec.title}")
-    if choice.entry.name not in catalogue():
+    if choice.entry.kind == "vision":
+        st.caption("Questions are asked about models that read text; this one reads images.")
+    elif choice.entry.name not in readers_of_text():
         st.caption("Questions are asked about the models in the list only; yours is not one of them.")
     for question, model in chosen_questions(choice.spec, choice.entry):
         with st.container(border=True):
@@ -32,7 +34,7 @@ def chosen_questions(spec: MethodSpec, entry: ModelEntry) -> list[tuple[Question
     about another model. ``None`` stands for the question's own model. Models that are not in the catalogue would have
     to be read with torch, so their questions are asked about the questions' own models.
     """
-    name = entry.name if entry.name in catalogue() else None
+    name = entry.name if entry.name in readers_of_text() else None
 
     def fits(question: Question) -> bool:
         return name is not None and question.accepts(name)
@@ -66,7 +68,7 @@ def _question(question: Question, model: str | None) -> None:
 def _to_practice(choice: Choice) -> None:
     """The way to all questions of the topic. A page's address is read once a session, so the choice is set here too."""
     wanted = {"topic": choice.spec.slug}
-    if choice.entry.name in catalogue():
+    if choice.entry.name in readers_of_text():
         wanted["model"] = choice.entry.name
     if st.button(
         f"Practise {choice.spec.title}",

@@ -139,7 +139,7 @@ def trainable(choice: Choice) -> bool:
 def sentence(choice: Choice) -> str:
     """What both models are to answer: the learner's own, or the task's first example."""
     task = task_of(choice)
-    start = task.samples[0] if task else ""
+    start = task.samples[0] if task and task.samples else ""
     kept = state.remembered(choice.spec.slug, SAY, start, str(choice.task))
     return str(st.session_state.get(sentence_key(choice), kept))
 

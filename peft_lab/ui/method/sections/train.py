@@ -12,7 +12,6 @@ from peft_lab.models.shapes import CLASSIFIERS
 from peft_lab.runs import store
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
-from peft_lab.tasks import rated
 from peft_lab.ui import state
 from peft_lab.ui.components import fetch_again, own_data, token_preview
 from peft_lab.ui.components.knobs import OWN_TASK, Choice
@@ -79,7 +78,8 @@ def _usable(choice: Choice) -> bool:
 
 def _needed(choice: Choice) -> set[str]:
     """The assets that a training of this choice reads."""
-    return {choice.entry.name, *((rated.ASSET,) if isinstance(task_of(choice), rated.RatedSentences) else ())}
+    task = task_of(choice)
+    return {choice.entry.name, *((task.asset,) if task and task.asset else ())}
 
 
 def _another(slug: str, shown: Run) -> None:

@@ -1,7 +1,8 @@
-"""The methods on the encoder-decoder: zero steps against trained, over seeds.
+"""The methods on one model and task: zero steps against trained, over seeds.
 
-``python -m bench.encoder_decoder --steps 60 --seeds 3 --rows 64 --keep FILE.jsonl`` trains what FILE lacks and prints
-the table of all that it holds. One thread and no trajectory: what is compared are scores, not times.
+``python -m bench.several_seeds --model flan-t5-small --task fields --steps 60 --seeds 3 --rows 64 --keep FILE.jsonl``
+trains what FILE lacks and prints the table of all that it holds. One thread and no trajectory: what is compared are
+scores, not times.
 """
 
 from __future__ import annotations
@@ -15,15 +16,14 @@ from typing import Any
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs.spec import RunRequest
+from peft_lab.tasks import get_task
 
-MODEL, TASK = "flan-t5-small", "fields"
-METRICS = ("exact_match", "field_accuracy")
 Key = tuple[str, int, int, int]
 
 
-def methods() -> list[str]:
+def methods(model: str) -> list[str]:
     """Those that run on the model at their defaults."""
-    shape = get_model(MODEL).shape
+    shape = get_model(model).shape
     return [
         slug
         for slug, method in all_methods().items()
@@ -31,7 +31,7 @@ def methods() -> list[str]:
     ]
 
 
-def score(slug: str, seed: int, steps: int, rows: int) -> dict[str, Any]:
+def score(model: str, task: str, slug: str, seed: int, steps: int, rows: int) -> dict[str, Any]:
     """One training, or the base alone for ``base``: held-out metrics and loss."""
     import torch
 
@@ -41,7 +41,7 @@ def score(slug: str, seed: int, steps: int, rows: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     trains = slug != "base"
     spec = RunRequest(
-        MODEL, slug if trains else "full", TASK, steps=steps or 1, seed=seed, eval_rows=rows
+        model, slug if trains else "full", task, steps=steps or 1, seed=seed, eval_rows=rows
     ).complete()
     ready = course.prepare(spec)
     if trains:
@@ -63,14 +63,19 @@ def key(row: dict[str, Any]) -> Key:
 
 def table(found: dict[Key, dict[str, Any]], steps: int, rows: int) -> str:
     """Mean and standard deviation over the seeds, a method a line."""
-    lines = ["| method | rate | trained | " + " | ".join(METRICS) + " | loss |", "|---|---|---|---|---|---|"]
+    about = {"method", "seed", "steps", "rows", "rate", "trained", "loss"}
+    metrics = [name for name in next(iter(found.values())) if name not in about]
+    lines = [
+        "| method | rate | trained | " + " | ".join(metrics) + " | loss |",
+        "|---" * (4 + len(metrics)) + "|",
+    ]
     for slug in dict.fromkeys(name for name, *_ in found):
         runs = [row for row in found.values() if row["method"] == slug and row["rows"] == rows]
         runs = [row for row in runs if slug == "base" or row["steps"] == steps]
         if not runs:
             continue
         told = []
-        for name in (*METRICS, "loss"):
+        for name in (*metrics, "loss"):
             values = [row[name] for row in runs]
             spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
             told.append(f"{statistics.mean(values):.3f}{spread}")
@@ -83,6 +88,8 @@ def table(found: dict[Key, dict[str, Any]], steps: int, rows: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="flan-t5-small")
+    parser.add_argument("--task", default="fields")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=64)
@@ -93,13 +100,17 @@ def main() -> None:
     if asked.keep.exists():
         kept = [json.loads(line) for line in asked.keep.read_text("utf-8").splitlines()]
         found = {key(row): row for row in kept}
-    wanted = [("base", 0, 0)] + [
-        (slug, seed, asked.steps) for seed in range(asked.seeds) for slug in asked.methods or methods()
+    # a head starts at random, so that zero steps are another score with every seed
+    heads = asked.seeds if get_task(asked.task).kind == "classification" else 1
+    wanted = [("base", seed, 0) for seed in range(heads)] + [
+        (slug, seed, asked.steps)
+        for seed in range(asked.seeds)
+        for slug in asked.methods or methods(asked.model)
     ]
     for slug, seed, steps in wanted:
         if (slug, seed, steps, asked.rows) in found:
             continue
-        row = score(slug, seed, steps, asked.rows)
+        row = score(asked.model, asked.task, slug, seed, steps, asked.rows)
         found[key(row)] = row
         with asked.keep.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
