@@ -43,7 +43,7 @@ def recalling(situation: Situation, method: str, values: Mapping[str, Any], run:
 def request(situation: Situation, method: str, values: Mapping[str, Any], run: Run) -> StepRequest:
     """One device's step, the same for all devices on which it takes the same. ``run.batch``: sequences that go through
     at once."""
-    setting = Setting(run.batch, situation.seq, optimizer=run.optimizer, loss=run.loss)
+    setting = Setting(run.batch, situation.seq, optimizer=run.optimizer, loss=run.loss, packed=run.packed)
     asked = StepRequest(situation.model, method, values, setting, run.dtype, run.checkpointing)
     card = situation.hardware
     return asked.on(replace(card, capability=stands_for(card.capability)) if card.kind == "cuda" else card)

@@ -21,6 +21,7 @@ class Run:
         dtype: of the weights as they are remembered. loss: whole or chunked.
         sharding: ``none``, where a device has all of the model; ``fsdp2`` or ``fsdp2+offload``, where it has a share.
         in_main_memory: whether bytes there are asked for, not those on the device.
+        packed: whether rows of the data share each row of the step.
     """
 
     batch: int
@@ -30,6 +31,7 @@ class Run:
     loss: str = "whole"
     sharding: str = "none"
     in_main_memory: bool = False
+    packed: bool = False
 
     @property
     def split(self) -> bool:
@@ -58,6 +60,7 @@ class Step:
         batch: rows on each device. needed: bytes on each. accumulate: so many make the batch that was asked for.
         sharding: ``none``, ``ddp``, ``fsdp2``, or ``fsdp2+offload`` with ``host`` bytes in main memory for each device.
         bound: whether ``needed`` is what it needs at most, by the simulation of a larger step.
+        packed: whether rows of the data share each of its rows.
     """
 
     batch: int
@@ -70,6 +73,7 @@ class Step:
     host: int = 0
     loss: str = "whole"
     bound: bool = False
+    packed: bool = False
 
     @property
     def split(self) -> bool:

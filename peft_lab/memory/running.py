@@ -22,6 +22,7 @@ from peft_lab.memory.tracker import Recorder, Watched
 from peft_lab.memory.unroll import DEPTH, unroll, without_scalars
 from peft_lab.models.refusals import REFUSALS
 from peft_lab.training.chunked import without_logits
+from peft_lab.training.packing import no_cache
 from peft_lab.training.step import Phase
 
 if TYPE_CHECKING:
@@ -46,14 +47,14 @@ class Stage:
         """One optimizer step on ``batch`` rows of ``length`` tokens (the setting's by default)."""
         setting = self.setting
         inputs = step.training_batch(
-            self.subject, batch or setting.batch, length or setting.seq, setting.padded
+            self.subject, batch or setting.batch, length or setting.seq, setting.padded, setting.packed
         )
         step.train(self.subject, self.recorder, self.optimizer, inputs, setting.device == "cuda")
 
     def accumulate(self) -> None:
         """A pass on the setting's batch without a step of the optimizer."""
         setting = self.setting
-        inputs = step.training_batch(self.subject, setting.batch, setting.seq, setting.padded)
+        inputs = step.training_batch(self.subject, setting.batch, setting.seq, setting.padded, setting.packed)
         step.accumulate(self.subject, self.recorder, inputs)
 
     def generate(self, prompt: int) -> None:
@@ -221,6 +222,8 @@ def _run_at(
     model = blueprint.build(depth)
     if setting.loss == "chunked":
         _chunk_the_loss(model)
+    if setting.packed:
+        no_cache(model)
     recorder = Recorder(HOST)
     devices = devices or Devices()
     recorder.works = devices.works
@@ -228,7 +231,7 @@ def _run_at(
     try:
         with (
             devices.around(recorder),
-            fake_device(setting.device, packed, recorder, devices.watched) as begin,
+            fake_device(setting.device, packed, recorder, devices.watched, setting.packed) as begin,
         ):
             subject = make_subject(model, blueprint, recorder, depth, devices.split)
             optimizer = devices.optimizer(setting.optimizer, subject.model, foreach)
