@@ -59,6 +59,8 @@ def section(facts: Facts) -> Section:
 
 _PACK = """\
 learned = [Packed(tuple(learned[row] for row in rows)) for rows in fill([len(row) for row in learned], MAX_LENGTH)]
+if RANK == 0:
+    print(len(learned), "packed rows", flush=True)
 """
 _LOOP = """\
 held = held_out(len(encoded), HELD, SEED)
