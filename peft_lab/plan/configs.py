@@ -26,12 +26,12 @@ _SKY = {
 #: Of packing, whatever the recipe says.
 PADDED = "Rows are padded, not packed: the plan's memory and time are of such steps."
 PACKED_BY_AXOLOTL = (
-    "It packs anew in every epoch, drops rows that fill no batch, and where it can takes torch's attention of several "
-    "lengths, which needs less than the plan says."
+    "It packs anew for every epoch, leaves out a last batch that is not full, and where it can takes torch's attention "
+    "for rows of several lengths, which makes no mask."
 )
-PACKED_BY_FACTORY = "Its packed rows have one token of padding more."
+PACKED_BY_FACTORY = "Its packed rows have room for one token less."
 NOT_PACKED_ALIKE = (
-    "LLaMA-Factory packs texts without telling attention where they end (it takes neat_packing for stage sft alone)."
+    "LLaMA-Factory packs texts without keeping them apart: its neat_packing is for answers alone."
 )
 _OPTIMIZERS = {
     "adamw": "adamw_torch", "adamw8bit": "adamw_bnb_8bit", "paged_adamw8bit": "paged_adamw_8bit",
@@ -214,7 +214,11 @@ def llama_factory(facts: Facts) -> str:
         "dataset_dir": ".",
         **_template(facts),
         "cutoff_len": plan.seq,
-        **({"packing": True, "neat_packing": True, "flash_attn": "sdpa"} if plan.packed else {"packing": False}),
+        **(
+            {"packing": True, "neat_packing": True, "flash_attn": "sdpa"}
+            if plan.packed
+            else {"packing": False}
+        ),
         "per_device_train_batch_size": plan.batch,
         "gradient_accumulation_steps": plan.accumulate,
         "num_train_epochs": float(facts.said("epochs")),

@@ -38,7 +38,7 @@ def check(entry: ModelEntry, objective: str, packed: int, rows: int, row_tokens:
         raise BadInput(reason, "packed")
     if packed > rows or (row_tokens - 0.5) * rows > packed * seq:
         raise BadInput(
-            f"{rows:,} rows of {row_tokens:,} tokens on average do not fill {packed:,} rows of {seq:,}: give the "
-            "lengths again.",
+            f"{rows:,} rows of {row_tokens:,} tokens on average do not fill {packed:,} rows of {seq:,}: give "
+            "their lengths again.",
             "packed",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -301,29 +301,6 @@ def rank(wanted: Wanted, found: Iterable[Planned]) -> list[Planned]:
         return late, id(one) not in ahead, sum(middle), -(one.plan.headroom if one.plan else 0.0)
 
     return sorted(fits, key=order)
-
-
-def nearest(wanted: Wanted, ask: Callable[[Wanted, Candidate], Planned]) -> str:
-    """One sentence for a model that fits nowhere: the nearest plan that works. ``ask`` tries a candidate."""
-    situation = wanted.situation()
-    start = f"{situation.shape.title} fits in no way on {_cards(wanted)}."
-    for devices in (2, 4, 8, 16, 32):
-        if devices <= wanted.devices or situation.hardware.kind != "cuda":
-            continue
-        more = replace(wanted, devices=devices)
-        found = ask(more, Candidate("qlora", "fsdp2", True))
-        if found.plan is not None:
-            return f"{start} The nearest that works: QLoRA split over {devices} of these cards with FSDP2."
-    from peft_lab.choose.words import nearest as other
-
-    ways = other(situation, room_for(wanted))
-    said = "; ".join(ways.values())
-    return f"{start} The nearest that works: {said}." if said else f"{start} Nothing that we know works."
-
-
-def _cards(wanted: Wanted) -> str:
-    device = wanted.situation().hardware
-    return device.title if wanted.devices == 1 else f"{wanted.devices:,} × {device.title}"
 
 
 def refusing(found: Iterable[Planned]) -> list[tuple[str, str]]:

@@ -183,10 +183,27 @@ def test_packed_rows_are_learned_alike_by_one_process_and_two(
     text = script.script(facts)
     alone, shared = run(text, tmp_path, rows_file, 1), run(text, tmp_path, rows_file, 2)
     assert shared == pytest.approx(alone, abs=CLOSE) and alone[-1] < alone[0]
-    packs = int(
-        re.findall(r"^(\d+) packed rows$", (tmp_path / "printed").read_text("utf-8"), re.MULTILINE)[0]
-    )
+    packs = printed_packs(tmp_path)
     assert packs < 23 / 2 and len(alone) == course(24, 4, 1, 2, 2, packs).updates
+
+
+def printed_packs(folder: Path) -> int:
+    (found,) = re.findall(r"^(\d+) packed rows$", (folder / "printed").read_text("utf-8"), re.MULTILINE)
+    return int(found)
+
+
+@pytest.mark.slow
+def test_an_update_of_all_rows_is_the_same_packed_and_padded(
+    tiny: dict[str, str], rows_file: Path, tmp_path: Path
+) -> None:
+    def losses(**changes: Any) -> list[float]:
+        settings = {name: setting(name, value) for name, value in {**SAID, "epochs": 3}.items()}
+        how: dict[str, Any] = {"devices": 1, "accumulate": 1, "seq": 96, "settings": settings, **changes}
+        return run(script.script(planned("lora", "none", tiny["causal-lm"], **how)), tmp_path, rows_file, 1)
+
+    losses(packed=True, batch=1)
+    packed, padded = losses(packed=True, batch=printed_packs(tmp_path)), losses(batch=23)
+    assert packed == pytest.approx(padded, abs=CLOSE) and packed[-1] < packed[0]
 
 
 @pytest.mark.slow
