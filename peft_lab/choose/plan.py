@@ -33,7 +33,8 @@ class StepPlan:
         batch: rows on each device at once. accumulate: steps whose gradients are added up for one update.
         needed_bytes, memory_bytes: on each device.
         seconds: of the whole training, at least and at most; ``None`` where nothing is known of the device.
-        packed: whether rows of the data share each row of a step.
+        packed: whether rows of the data share each row of a step. offload: whether what the backward pass needs waits
+            in main memory.
     """
 
     values: Mapping[str, Any]
@@ -55,6 +56,7 @@ class StepPlan:
     seconds: tuple[float, float] | None = None
     loss: str = "whole"
     packed: bool = False
+    offload: bool = False
     settings: Mapping[str, Setting] = field(default_factory=dict)
 
     @property
@@ -124,6 +126,7 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step, packed: i
             situation.link,
         ),
         loss=step.loss,
+        offload=step.offload,
         settings=settings,
     )
 
@@ -183,6 +186,9 @@ def _settled(
     if step.loss == "chunked":
         chunks = "all logits at once do not fit, so the loss is taken a few rows at a time"
         settled["loss"] = _own("loss", step.loss, f"{how}: {chunks} (torch's linear_cross_entropy).")
+    if step.offload:
+        waits = "what the backward pass needs does not fit, so it waits in main memory and is copied back"
+        settled["activations"] = _own("activations", "main memory", f"{how}: {waits}.")
     if advice.method == "full":
         lost = f"{how}: float32 does not fit. Small updates are rounded away: {src.PURE_BF16}."
         kept = f"{how}: weights are remembered in float32. {src.MIXED}, section 3.1."

@@ -42,11 +42,10 @@ class Room:
 
     def __init__(
         self, situation: Situation, ask: Ask, memory: int | None = None, recall: Recall | None = None,
-        optimizer: str = "", packed: bool = False,
-    ) -> None:  # fmt: skip
+        optimizer: str = "", packed: bool = False) -> None:  # fmt: skip
         self._situation, self._ask, self._recall = situation, ask, recall
-        self.optimizer, self.packed = optimizer, packed
-        self._needed, self.batch, self.devices = ask(situation), situation.batch, situation.devices
+        self._needed, self.optimizer, self.packed = ask(situation), optimizer, packed
+        self.batch, self.devices = situation.batch, situation.devices
         self.memory = situation.hardware.memory if memory is None else memory
 
     @property
@@ -56,7 +55,7 @@ class Room:
 
     @property
     def usable_split(self) -> int:
-        """The same for a step that is split."""
+        """Of a step that is split."""
         return int(self.memory * (1 - HEADROOM_SPLIT))
 
     @staticmethod
@@ -79,7 +78,8 @@ class Room:
 
     def _copies(self, method: str, run: Run) -> int:
         """What the simulation of one device leaves out; that of a split step has it."""
-        return 0 if run.split else states.copies(self._situation.shape, method, run.dtype)
+        elsewhere = run.split or run.in_main_memory
+        return 0 if elsewhere else states.copies(self._situation.shape, method, run.dtype)
 
     def between(self, method: str, values: Mapping[str, Any], run: Run) -> tuple[float, float]:
         """Bytes on one device at least and at most, without asking the simulation."""

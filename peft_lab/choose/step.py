@@ -22,6 +22,7 @@ class Run:
         sharding: ``none``, where a device has all of the model; ``fsdp2`` or ``fsdp2+offload``, where it has a share.
         in_main_memory: whether bytes there are asked for, not those on the device.
         packed: whether rows of the data share each row of the step.
+        offload: whether what the backward pass needs waits in main memory.
     """
 
     batch: int
@@ -32,6 +33,7 @@ class Run:
     sharding: str = "none"
     in_main_memory: bool = False
     packed: bool = False
+    offload: bool = False
 
     @property
     def split(self) -> bool:
@@ -61,6 +63,7 @@ class Step:
         sharding: ``none``, ``ddp``, ``fsdp2``, or ``fsdp2+offload`` with ``host`` bytes in main memory for each device.
         bound: whether ``needed`` is what it needs at most, by the simulation of a larger step.
         packed: whether rows of the data share each of its rows.
+        offload: whether what the backward pass needs waits in main memory, where ``host`` bytes are its.
     """
 
     batch: int
@@ -74,6 +77,7 @@ class Step:
     loss: str = "whole"
     bound: bool = False
     packed: bool = False
+    offload: bool = False
 
     @property
     def split(self) -> bool:

@@ -147,7 +147,7 @@ def _human(wanted: Wanted, ranked: list[Planned], found: list[Planned]) -> list[
         money = "" if cost is None else f"{cost[0]:,.2f} to {cost[1]:,.2f}"
         rows.append(
             (
-                one.candidate.title, f"{plan.batch:,}", f"{plan.accumulate:,}", units.size(plan.needed_bytes),
+                one.title, f"{plan.batch:,}", f"{plan.accumulate:,}", units.size(plan.needed_bytes),
                 units.percent(100 * plan.headroom), time, money, one.update.bottleneck if one.update else "",
             )
         )  # fmt: skip
@@ -158,7 +158,7 @@ def _human(wanted: Wanted, ranked: list[Planned], found: list[Planned]) -> list[
     for one in ranked:
         if one.saved is not None:
             more = f"{abs(one.saved):.0%} {'less' if one.saved >= 0 else 'more'} time than padded rows, as many at once"
-            parts.append(f"  {one.candidate.title}, packed: {more}.")
+            parts.append(f"  {one.title}, packed: {more}.")
     left = wanted.hours()
     if left is not None and all(one.hours is None or one.hours[1] > left for one in ranked):
         parts.append(f"No plan is sure to end within {left:,.3g} hours.")

@@ -36,6 +36,7 @@ class Setting:
         capacity: device memory in bytes, None for no limit.
         loss: one of :data:`LOSSES`.
         packed: several rows lie end to end in each of ``seq`` tokens, and attention is told where they end.
+        offload: what the backward pass needs waits in main memory (training/offload.py).
     """
 
     batch: int
@@ -48,6 +49,7 @@ class Setting:
     capacity: int | None = None
     loss: str = "whole"
     packed: bool = False
+    offload: bool = False
 
     def check(self) -> None:
         """Raises BadInput for sizes that cannot be meant."""

@@ -158,6 +158,8 @@ def axolotl(facts: Facts, layer: str) -> str:
         "seed": 0,
         "output_dir": "out",
     }
+    if plan.offload:  # layers' inputs, as in the script
+        content["activation_offloading"] = "hidden_states"
     if plan.loss == "chunked":  # Liger's is of the same kind as the script's
         content |= {
             "plugins": ["axolotl.integrations.liger.LigerPlugin"],
@@ -234,6 +236,8 @@ def llama_factory(facts: Facts) -> str:
         "seed": 0,
         "output_dir": "out",
     }
+    if plan.offload:  # it brings that function along
+        content["use_unsloth_gc"] = True
     if plan.loss == "chunked":  # Liger's is of the same kind as the script's
         content["enable_liger_kernel"] = True
     start = (

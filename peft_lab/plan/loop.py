@@ -44,6 +44,7 @@ def section(facts: Facts) -> Section:
         .replace("<TOKENS>", tokens).replace("<MIXED>", mixed if autocast else "nullcontext()")
         .replace("<FIRST>", "1" if facts.entry.kind == "causal-lm" else "0")
         .replace("<SHARDED>", "WORLD > 1" if facts.sharded else "False")
+        .replace("<AWAY>", ", offloading(model)" if facts.plan.offload else "")
         .replace("<PACK>", _PACK if facts.plan.packed else "")
         .replace("<COLLATE>", "collate_packed" if facts.plan.packed else "collate")
     )  # fmt: skip
@@ -103,7 +104,7 @@ for number, chosen in list(enumerate(order))[len(losses) :]:
     tokens = <TOKENS>
 
     def loss_of(model, parts):
-        with <MIXED>:
+        with <MIXED><AWAY>:
             return update_loss(model, parts, tokens, WORLD)
 
     loss, norm = train_step(model, parts, loss_of, masters, optimizer, CLIP)

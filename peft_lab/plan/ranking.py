@@ -16,7 +16,7 @@ from peft_lab.choose.room import HEADROOM, HEADROOM_SPLIT, Room, room_of
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.step import SPLIT, Step
 from peft_lab.choose.words import PUBLISHED
-from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.errors import PeftLabError
 from peft_lab.methods import get_method
 from peft_lab.plan import steps
 from peft_lab.plan.course import Course, course, settled
@@ -78,6 +78,12 @@ class Planned:
     change: Change | None = None
 
     @property
+    def title(self) -> str:
+        """The candidate's, and what it takes to fit."""
+        away = self.plan is not None and self.plan.offload
+        return f"{self.candidate.title}, activations in main memory" if away else self.candidate.title
+
+    @property
     def peak(self) -> tuple[int, int]:
         """Bytes of each device, at least and at most: as far off as the simulation was at published peaks, and twice
         that for a split step."""
@@ -129,6 +135,7 @@ class Planned:
             "peak_band": list(self.peak),
             "device_bytes": plan.memory_bytes,
             "host_bytes_per_device": plan.host_bytes,
+            "activations_in_main_memory": plan.offload,
             "headroom": plan.headroom,
             "updates": self.updates,
             "rows_held_out": self.course.held if self.course else 0,
@@ -306,11 +313,3 @@ def rank(wanted: Wanted, found: Iterable[Planned]) -> list[Planned]:
 def refusing(found: Iterable[Planned]) -> list[tuple[str, str]]:
     """What was tried and does not work, with the reason."""
     return [(one.candidate.title, one.reason) for one in found if one.plan is None]
-
-
-def whole(wanted: Wanted) -> list[Planned]:
-    """Every candidate, tried here one after the other. Raises BadInput for a question that cannot be."""
-    wanted.check()
-    if not candidates(wanted):
-        raise BadInput("; ".join(get_refusals(wanted).values()), "model")
-    return [evaluate(asdict(wanted), asdict(one)) for one in candidates(wanted)]

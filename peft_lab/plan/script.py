@@ -15,7 +15,7 @@ from peft_lab.export.source import constants, printed
 from peft_lab.plan import keeping, loop, spread, telling
 from peft_lab.plan.facts import NAME, ROWS, Facts, needed, refusal
 from peft_lab.recipes.job import OBJECTIVES
-from peft_lab.training import batches, chats, chunked, packing
+from peft_lab.training import batches, chats, chunked, offload, packing
 
 SEED = 0
 #: As the step is simulated.
@@ -56,7 +56,7 @@ def _header(facts: Facts, how: Applied) -> str:
     about = textwrap.fill(
         f"Does exactly the plan: {ranks}, each with {rows} at once, sharding {plan.sharding}, "
         f"{'with' if plan.checkpointing else 'without'} gradient checkpointing. Rows are JSON lines with {columns}. "
-        f"{_PACKED if plan.packed else ''}"
+        f"{_PACKED if plan.packed else ''}{_AWAY if plan.offload else ''}"
         f"{keeping.HELD:.0%} of the rows are held out; after every tenth of the updates their loss is printed and a "
         "checkpoint is kept in the folder of the results. The same call again goes on from it. Without a GPU it "
         f"runs on the processor, in float32, for a trial.{ours}",
@@ -69,6 +69,7 @@ def _header(facts: Facts, how: Applied) -> str:
     return "\n".join(lines)
 
 
+_AWAY = "What the backward pass needs waits in main memory. "
 _PACKED = "Short rows fill a row together; attention and positions of each are its own. "
 
 
@@ -204,7 +205,7 @@ def _base(facts: Facts, how: Applied) -> Section:
 
 
 def _together(facts: Facts) -> Section:
-    chunked_code, imports = "", tuple[str, ...]()
+    chunked_code, imports, saved = "", tuple[str, ...](), ""
     if facts.plan.loss == "chunked":
         chunked_code = "without_logits(model)\n"
         imports = ("inspect",)
@@ -221,7 +222,12 @@ def _together(facts: Facts) -> Section:
         "Every rank keeps a share of each layer's weights, gradients and moments. A layer is gathered when it computes "
         "and let go after it; activations are each rank's own and are not split.",
     )
-    named = f"{constants(chunked, '_ALTERS_LOGITS', '_BY_DEFAULT')}\n\n\n" if chunked_code else ""
+    if facts.plan.offload:
+        functions += [offload.to_host, offload.to_device, offload.offloading]
+        prose += " What the backward pass needs waits in main memory meanwhile."
+        saved = f"{constants(offload, 'LEAST')}\n\n"
+    named = saved
+    named += f"{constants(chunked, '_ALTERS_LOGITS', '_BY_DEFAULT')}\n\n\n" if chunked_code else ""
     return Section("Ranks", prose, f"{named}{printed(*functions)}\n\n{code}", imports)
 
 

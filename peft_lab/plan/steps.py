@@ -111,10 +111,29 @@ def _whole(
     checkpointing: bool,
     each: int,
 ) -> tuple[Step | None, int]:
-    """With all of the model on each device, in the cheapest of the states that fit, as the room has them."""
-    least = 0
+    """With all of the model on each device, in the cheapest of the states that fit, as the room has them; what the
+    backward pass needs goes to main memory where nothing fits without."""
     if reason := optimizing.why_not(room.optimizer, sharding):
         raise Unsupported(reason, "optimizer")
+    step, least = _in_place(room, situation, method, values, sharding, checkpointing, each)
+    if step is not None or not checkpointing:
+        return step, least
+    away, less = _in_place(room, situation, method, values, sharding, checkpointing, each, True)
+    return away, (less if away is not None else least)
+
+
+def _in_place(
+    room: Room,
+    situation: Situation,
+    method: str,
+    values: Mapping[str, Any],
+    sharding: str,
+    checkpointing: bool,
+    each: int,
+    offload: bool = False,
+) -> tuple[Step | None, int]:
+    """The same for one place of what the backward pass needs."""
+    least = 0
     for run in room.states(method):
         buckets = states.buckets(situation.shape, method, values, run.dtype) if room.devices > 1 else 0
         weights = states.weights(situation.shape, method, run)
@@ -127,7 +146,8 @@ def _whole(
             continue
 
         def needs(rows: int, run: Run = run) -> int:
-            return room.needs(method, values, replace(run, batch=rows, checkpointing=checkpointing))
+            asked = replace(run, batch=rows, checkpointing=checkpointing, offload=offload)
+            return room.needs(method, values, asked)
 
         try:
             found = largest_rows(needs, each, room.usable - buckets, weights > (room.usable - buckets) / 2)
@@ -138,9 +158,15 @@ def _whole(
             continue  # no loss in chunks
         if found is not None:
             rows, taken = found
+            host = 0
+            if offload:
+                asked = replace(
+                    run, batch=rows, checkpointing=checkpointing, offload=True, in_main_memory=True
+                )
+                host = room.needs(method, values, asked)
             return Step(
                 rows, checkpointing, taken + buckets, ceil(each / rows), run.optimizer, run.dtype, sharding,
-                loss=run.loss, packed=room.packed,
+                host, run.loss, packed=room.packed, offload=offload,
             ), taken + buckets  # fmt: skip
     return None, least
 
@@ -201,7 +227,7 @@ def pace(
         SimulationError: as :func:`peft_lab.memory.simulate.simulate`.
     """
     passing, ending = parted(_traced(situation, method, values, step))
-    apart = _traced(situation, method, values, replace(step, packed=False))  # held-out rows are padded
+    apart = _traced(situation, method, values, replace(step, packed=False, offload=False))  # held-out rows
     looking = tuple(piece for piece in apart if piece.phase == "forward")
     share = (situation.devices - 1) / situation.devices
     each, once, own, ahead = 0.0, 0.0, 1.0, 0.0
@@ -237,8 +263,9 @@ def _traced(situation: Situation, method: str, values: Mapping[str, Any], step: 
     tokens = situation.seq if step.packed else min(situation.seq, situation.row_tokens or situation.seq)
     dtype = "bfloat16" if method == "full" else step.dtype  # products are made in 16 bits
     setting = Setting(
-        step.batch * situation.pairs, tokens, optimizer=step.optimizer, loss=step.loss, packed=step.packed
-    )
+        step.batch * situation.pairs, tokens, optimizer=step.optimizer, loss=step.loss, packed=step.packed,
+        offload=step.offload,
+    )  # fmt: skip
     asked = StepRequest(situation.model, method, values, setting, dtype, step.checkpointing)
     return _work(asked.on(situation.hardware))
 

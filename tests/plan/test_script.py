@@ -187,6 +187,21 @@ def test_packed_rows_are_learned_alike_by_one_process_and_two(
     assert packs < 23 / 2 and len(alone) == course(24, 4, 1, 2, 2, packs).updates
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["whole", "chunked"])
+def test_what_waits_in_main_memory_changes_no_loss(
+    loss: str, tiny: dict[str, str], rows_file: Path, tmp_path: Path
+) -> None:
+    def losses(offload: bool, ranks: int) -> list[float]:
+        facts = planned("lora", "ddp", tiny["causal-lm"], checkpointing=True, offload=offload, loss=loss)
+        text = script.script(facts)
+        assert (", offloading(model):" in text) == offload
+        return run(text, tmp_path, rows_file, ranks)
+
+    here = losses(False, 1)
+    assert losses(True, 1) == here and losses(True, 2) == pytest.approx(here, abs=CLOSE)
+
+
 def printed_packs(folder: Path) -> int:
     (found,) = re.findall(r"^(\d+) packed rows$", (folder / "printed").read_text("utf-8"), re.MULTILINE)
     return int(found)

@@ -29,6 +29,8 @@ _PADDED = (
     "Rows are padded, not packed: memory and time are of such steps. With a file of their lengths, short rows can be "
     "packed."
 )
+_NEARBY = "Activations go to main memory where a checkpointed step fits in no other way."
+_AWAY = "Activations wait in main memory: nothing hides their copies, and their rate is assumed."
 _PACKED = (
     "Rows are packed: memory and time are of full rows, with the mask that keeps the rows in them apart. Kernels that "
     "know where rows end need no mask and less time, and are not assumed."
@@ -105,8 +107,8 @@ def in_full(wanted: Wanted, one: Planned) -> None:
     with st.expander("Recipe"):
         figures.table(("Setting", "Value", "Sources' band", "From"), rows, fold=True)
         st.caption(
-            f"{_PACKED if plan.packed else _PADDED} Tensor parallelism and activations in main memory are not "
-            "simulated, so no plan has them."
+            f"{_PACKED if plan.packed else _PADDED} {_AWAY if plan.offload else _NEARBY} Tensor parallelism is not "
+            "simulated, so no plan has it."
         )
     _files(wanted, one)
 
