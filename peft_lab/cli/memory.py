@@ -73,9 +73,7 @@ def memory_command(
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Gradient checkpointing: keep only the layers' inputs.")
     ] = False,
-    offload: Annotated[
-        bool, typer.Option("--offload", help="What the backward pass needs waits in main memory.")
-    ] = False,  # fmt: skip
+    offload: options.Offload = False,
     loss: Annotated[
         str, typer.Option("--loss", help="whole: from all logits at once; chunked: a few rows at a time.")
     ] = "whole",
