@@ -41,14 +41,8 @@ from peft_lab.sharding.simulate import simulate_sharded
 from peft_lab.timing import links
 from peft_lab.timing.estimate import speed_named
 
-_OF_PROTOCOL = (
-    "seq",
-    "dtype",
-    "optimizer",
-    "checkpointing",
-    "offload",
-    "loss",
-)  # options whose values --protocol sets
+#: Options whose values --protocol sets.
+_OF_PROTOCOL = ("seq", "dtype", "optimizer", "checkpointing", "offload", "loss")  # fmt: skip
 
 
 class Protocol(StrEnum):
