@@ -34,6 +34,7 @@ def key(request: StepRequest, how: Sharding | None = None, in_main_memory: bool 
     more = " checkpointing" if request.checkpointing else ""
     more += "" if setting.optimizer == "adamw" else f" {setting.optimizer}"
     more += "" if setting.loss == "whole" else f" {setting.loss} loss"
+    more += (" packed" if setting.packed else "") + (" saved in main memory" if setting.offload else "")
     more += "" if request.dtype == "bfloat16" else f" {request.dtype}"
     if how is not None:
         more += f" {how.kind} over {how.devices}" + (" offload" if how.offload else "")

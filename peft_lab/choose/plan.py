@@ -33,6 +33,8 @@ class StepPlan:
         batch: rows on each device at once. accumulate: steps whose gradients are added up for one update.
         needed_bytes, memory_bytes: on each device.
         seconds: of the whole training, at least and at most; ``None`` where nothing is known of the device.
+        packed: whether rows of the data share each row of a step. offload: whether what the backward pass needs waits
+            in main memory.
     """
 
     values: Mapping[str, Any]
@@ -53,6 +55,8 @@ class StepPlan:
     host_bytes: int = 0
     seconds: tuple[float, float] | None = None
     loss: str = "whole"
+    packed: bool = False
+    offload: bool = False
     settings: Mapping[str, Setting] = field(default_factory=dict)
 
     @property
@@ -66,23 +70,30 @@ class StepPlan:
         return self.sharding.startswith(SPLIT)
 
 
-def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPlan:
-    """The plan for advice whose step fits. Raises BadInput where the method cannot be applied so."""
+def make(situation: Situation, room: Room, advice: Advice, step: Step, packed: int = 0) -> StepPlan:
+    """The plan for advice whose step fits. Raises BadInput where the method cannot be applied so.
+
+    ``packed``: rows of the step that all rows of the data fill together; 0: each is one.
+    """
     shape, spec = situation.shape, get_method(advice.method)
     values = spec.require(shape, advice.knobs(shape))
     half = "float16" if _no_bfloat16(situation) else "bfloat16"
     values = {name: half if value == "bfloat16" else value for name, value in values.items()}
     found = recipe(_job(situation, advice, values, step, half))
     said = dict(found.settings)
-    step = _for_few_rows(situation, step, room.devices)
-    at_once = step.batch * room.devices
     wanted = max(situation.batch if situation.batch != _USUAL.batch else 1, int(said["batch"].value))
+    rows_each = situation.rows / packed if packed else 1
+    step = _for_few_rows(packed or situation.rows, step, room.devices)
+    if packed:  # no more at once than an update is to read
+        step = replace(step, batch=min(step.batch, max(1, int(wanted / (room.devices * rows_each)))))
+    at_once = step.batch * room.devices * rows_each
     most = situation.rows // UPDATES
-    accumulate = max(1, min(ceil(wanted / at_once), most // at_once))
-    if accumulate * at_once != said["batch"].value:
-        found = recipe(replace(found.job, batch=accumulate * at_once))
+    accumulate = max(1, min(ceil(wanted / at_once), int(most // at_once)))
+    read = round(accumulate * at_once)
+    if read != said["batch"].value:
+        found = recipe(replace(found.job, batch=read))
         said["epochs"], said["steps"] = found["epochs"], found["steps"]
-    settings = _settled(situation, advice, step, said, values, accumulate)
+    settings = _settled(situation, advice, step, said, values, accumulate, read)
     if room.optimizer:
         settings |= _with_optimizer(room.optimizer, settings)
     epochs = float(settings["epochs"].value)
@@ -115,13 +126,14 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
             situation.link,
         ),
         loss=step.loss,
+        offload=step.offload,
         settings=settings,
     )
 
 
-def _for_few_rows(situation: Situation, step: Step, devices: int) -> Step:
+def _for_few_rows(rows: int, step: Step, devices: int) -> Step:
     """Fewer rows at once where an epoch would have hardly an update."""
-    most = max(1, situation.rows // (UPDATES * devices))
+    most = max(1, rows // (UPDATES * devices))
     return replace(step, batch=min(step.batch, most))
 
 
@@ -148,16 +160,20 @@ def _settled(
     said: Mapping[str, Setting],
     values: Mapping[str, Any],
     accumulate: int,
+    read: int,
 ) -> dict[str, Setting]:
-    """The recipe's settings with what the room and the plan decide in their place, and the knobs that it leaves out."""
+    """The recipe's settings with what the room and the plan decide in their place, and the knobs that it leaves out.
+
+    ``read``: rows of the data in an update.
+    """
     how = "Simulated training step"
     devices, batch = situation.devices, said["batch"]
     settled = {
         "batch": _own("batch", step.batch, f"{how}: so many rows at once fit a device."),
         "accumulation": replace(
             batch, name="accumulation", value=accumulate, kind=str(Source.COUNTED), agreeing=(),
-            why=f"{step.batch} × {f'{devices} × ' if devices > 1 else ''}{accumulate} rows for one update; "
-            "the band is of those.",
+            why=f"{step.batch} × {f'{devices} × ' if devices > 1 else ''}{accumulate} rows for one update"
+            f"{f', which hold {read} of the data' if step.packed else ''}; the band is of those.",
         ),
         "optimizer": said["optimizer"]
         if step.optimizer == "adamw"
@@ -170,6 +186,9 @@ def _settled(
     if step.loss == "chunked":
         chunks = "all logits at once do not fit, so the loss is taken a few rows at a time"
         settled["loss"] = _own("loss", step.loss, f"{how}: {chunks} (torch's linear_cross_entropy).")
+    if step.offload:
+        waits = "what the backward pass needs does not fit, so it waits in main memory and is copied back"
+        settled["activations"] = _own("activations", "main memory", f"{how}: {waits}.")
     if advice.method == "full":
         lost = f"{how}: float32 does not fit. Small updates are rounded away: {src.PURE_BF16}."
         kept = f"{how}: weights are remembered in float32. {src.MIXED}, section 3.1."

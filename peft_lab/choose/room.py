@@ -37,15 +37,14 @@ class Room:
     """Asks whether steps fit.
 
     ``ask`` is the simulation, or in tests something that stands for it; ``recall``: what was simulated already;
-    ``optimizer``: what is wanted, empty for AdamW, in 8 bits where it must be.
+    ``optimizer``: what is wanted, empty for AdamW, in 8 bits where it must be. ``packed``: rows share those of a step.
     """
 
     def __init__(
         self, situation: Situation, ask: Ask, memory: int | None = None, recall: Recall | None = None,
-        optimizer: str = "",
-    ) -> None:  # fmt: skip
-        self._situation, self._ask, self._recall, self.optimizer = situation, ask, recall, optimizer
-        self._needed = ask(situation)
+        optimizer: str = "", packed: bool = False) -> None:  # fmt: skip
+        self._situation, self._ask, self._recall = situation, ask, recall
+        self._needed, self.optimizer, self.packed = ask(situation), optimizer, packed
         self.batch, self.devices = situation.batch, situation.devices
         self.memory = situation.hardware.memory if memory is None else memory
 
@@ -56,7 +55,7 @@ class Room:
 
     @property
     def usable_split(self) -> int:
-        """The same for a step that is split."""
+        """Of a step that is split."""
         return int(self.memory * (1 - HEADROOM_SPLIT))
 
     @staticmethod
@@ -66,23 +65,25 @@ class Room:
 
     def with_memory(self, memory: int) -> Room:
         """The same questions for a device that differs in its memory alone."""
-        return Room(self._situation, self._ask, memory, self._recall, self.optimizer)
+        return Room(self._situation, self._ask, memory, self._recall, self.optimizer, self.packed)
 
     def for_model(self, situation: Situation) -> Room:
         """The same device for a situation with another model, or with other rows."""
-        return Room(situation, self._ask, self.memory, self._recall, self.optimizer)
+        return Room(situation, self._ask, self.memory, self._recall, self.optimizer, self.packed)
 
     def needs(self, method: str, values: Mapping[str, Any], run: Run) -> int:
         """Bytes on one device. A preference is two sequences a row."""
-        asked = replace(run, batch=run.batch * self._situation.pairs)
+        asked = replace(run, batch=run.batch * self._situation.pairs, packed=self.packed)
         return self._needed(method, values, asked) + self._copies(method, run)
 
     def _copies(self, method: str, run: Run) -> int:
         """What the simulation of one device leaves out; that of a split step has it."""
-        return 0 if run.split else states.copies(self._situation.shape, method, run.dtype)
+        elsewhere = run.split or run.in_main_memory
+        return 0 if elsewhere else states.copies(self._situation.shape, method, run.dtype)
 
     def between(self, method: str, values: Mapping[str, Any], run: Run) -> tuple[float, float]:
         """Bytes on one device at least and at most, without asking the simulation."""
+        run = replace(run, packed=self.packed)
         known = self._recall(self._situation, method, values, run) if self._recall else {}
         shape, rows, seq = self._situation.shape, run.batch * self._situation.pairs, self._situation.seq
         if not known:
@@ -314,6 +315,6 @@ def splits(method: str, run: Run) -> bool:
     return run.optimizer == "adamw" and (method != "full" or run.dtype == "float32")
 
 
-def room_of(situation: Situation, optimizer: str = "") -> Room:
+def room_of(situation: Situation, optimizer: str = "", packed: bool = False) -> Room:
     """Rows as long as the situation says, on its device. Each simulation is run once per process."""
-    return Room(situation, simulating, recall=recalling, optimizer=optimizer)
+    return Room(situation, simulating, recall=recalling, optimizer=optimizer, packed=packed)

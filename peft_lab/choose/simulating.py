@@ -29,7 +29,7 @@ def simulating(situation: Situation) -> Needed:
     def needed(method: str, values: Mapping[str, Any], run: Run) -> int:
         asked, how = request(situation, method, values, run), sharding(situation, run)
         if how is None:
-            return _simulated(asked)
+            return _waiting(asked) if run.in_main_memory else _simulated(asked)
         return _split(asked, how)[run.in_main_memory]
 
     return needed
@@ -43,7 +43,14 @@ def recalling(situation: Situation, method: str, values: Mapping[str, Any], run:
 def request(situation: Situation, method: str, values: Mapping[str, Any], run: Run) -> StepRequest:
     """One device's step, the same for all devices on which it takes the same. ``run.batch``: sequences that go through
     at once."""
-    setting = Setting(run.batch, situation.seq, optimizer=run.optimizer, loss=run.loss)
+    setting = Setting(
+        run.batch,
+        situation.seq,
+        optimizer=run.optimizer,
+        loss=run.loss,
+        packed=run.packed,
+        offload=run.offload,
+    )
     asked = StepRequest(situation.model, method, values, setting, run.dtype, run.checkpointing)
     card = situation.hardware
     return asked.on(replace(card, capability=stands_for(card.capability)) if card.kind == "cuda" else card)
@@ -68,6 +75,12 @@ def _simulated(request: StepRequest) -> int:
         known = fits.needed(simulate(request, works=False))
     kept.note(key, known)
     return known
+
+
+@lru_cache(maxsize=512)
+def _waiting(request: StepRequest) -> int:
+    """Bytes in main memory."""
+    return simulate(request).host_bytes
 
 
 @lru_cache(maxsize=512)

@@ -21,6 +21,8 @@ class Run:
         dtype: of the weights as they are remembered. loss: whole or chunked.
         sharding: ``none``, where a device has all of the model; ``fsdp2`` or ``fsdp2+offload``, where it has a share.
         in_main_memory: whether bytes there are asked for, not those on the device.
+        packed: whether rows of the data share each row of the step.
+        offload: whether what the backward pass needs waits in main memory.
     """
 
     batch: int
@@ -30,6 +32,8 @@ class Run:
     loss: str = "whole"
     sharding: str = "none"
     in_main_memory: bool = False
+    packed: bool = False
+    offload: bool = False
 
     @property
     def split(self) -> bool:
@@ -58,6 +62,8 @@ class Step:
         batch: rows on each device. needed: bytes on each. accumulate: so many make the batch that was asked for.
         sharding: ``none``, ``ddp``, ``fsdp2``, or ``fsdp2+offload`` with ``host`` bytes in main memory for each device.
         bound: whether ``needed`` is what it needs at most, by the simulation of a larger step.
+        packed: whether rows of the data share each of its rows.
+        offload: whether what the backward pass needs waits in main memory, where ``host`` bytes are its.
     """
 
     batch: int
@@ -70,6 +76,8 @@ class Step:
     host: int = 0
     loss: str = "whole"
     bound: bool = False
+    packed: bool = False
+    offload: bool = False
 
     @property
     def split(self) -> bool:

@@ -41,7 +41,8 @@ from peft_lab.sharding.simulate import simulate_sharded
 from peft_lab.timing import links
 from peft_lab.timing.estimate import speed_named
 
-_OF_PROTOCOL = ("seq", "dtype", "optimizer", "checkpointing", "loss")  # options whose values --protocol sets
+#: Options whose values --protocol sets.
+_OF_PROTOCOL = ("seq", "dtype", "optimizer", "checkpointing", "offload", "loss")  # fmt: skip
 
 
 class Protocol(StrEnum):
@@ -66,6 +67,7 @@ def memory_command(
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Gradient checkpointing: keep only the layers' inputs.")
     ] = False,
+    offload: options.Offload = False,
     loss: Annotated[
         str, typer.Option("--loss", help="whole: from all logits at once; chunked: a few rows at a time.")
     ] = "whole",
@@ -117,7 +119,9 @@ def memory_command(
             raise BadInput("Give --batch: how many images a step reads.", "batch")
         if batch is None or seq is None:
             raise BadInput("Give --batch and --seq: the batch size and the tokens per row.", "batch")
-        setting = Setting(batch, seq, optimizer=optimizer, generate=_generation(generate), loss=loss)
+        setting = Setting(
+            batch, seq, optimizer=optimizer, generate=_generation(generate), loss=loss, offload=offload
+        )
         each = f"{seq:,} tokens" if seen is None else f"images of {images.words(entry.config)}"
         heading = f"{entry.title}, {batch:,} × {each}{_on_each(how)}"
     if entry.kind == "vision":

@@ -17,6 +17,9 @@ from peft_lab.methods.knobs import Values
 
 _LARGEST_CONFIG = 4 << 20  # bytes; a real one has a few thousand
 
+Offload = Annotated[
+    bool, typer.Option("--offload", help="What the backward pass needs waits in main memory.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 Model = Annotated[
     str, typer.Option("--model", "-m", metavar="NAME", help="Catalogue name, Hugging Face id or local path.")

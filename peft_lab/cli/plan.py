@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import wait
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +16,10 @@ from peft_lab.cli.application import command
 from peft_lab.cli.progress import ProgressBars
 from peft_lab.errors import BadInput
 from peft_lab.memory.optimizers import OPTIMIZERS
-from peft_lab.plan import ranking
+from peft_lab.plan import nowhere, ranking
 from peft_lab.plan.files import Written, write
-from peft_lab.plan.lengths import read_lengths
+from peft_lab.plan.lengths import Lengths, read_lengths
+from peft_lab.plan.packed import rows_of
 from peft_lab.plan.ranking import Candidate, Planned
 from peft_lab.plan.wanted import FURTHER, HOUR, Wanted, read
 from peft_lab.workers.pool import get_pool
@@ -38,6 +39,9 @@ def plan_command(
     lengths: Annotated[
         Path | None, typer.Option("--lengths", help="A file with the tokens of each row, one number a line.")
     ] = None,
+    packing: Annotated[
+        bool, typer.Option("--packing", help="Several short rows fill one; needs --lengths.")
+    ] = False,
     objective: Annotated[str | None, typer.Option("--objective", help="What it is trained for.")] = None,
     price: Annotated[
         str | None, typer.Option("--price", help="For one GPU and hour, in any currency.")
@@ -63,18 +67,36 @@ def plan_command(
         "optimizer": optimizer,
     }  # fmt: skip
     told = {name: text for name, text in given.items() if text is not None}
-    if lengths is not None:
-        told = {**read_lengths(_text(lengths)).fields(), **told}
+    if packing and lengths is None:
+        raise BadInput("How many rows fill one is known from their lengths: give --lengths FILE.", "packing")
+    known = None if lengths is None else read_lengths(_text(lengths))
+    if known is not None:
+        told = {**known.fields(), **told}
     wanted = read(told)
+    if packing and known is not None:
+        wanted = _packed(wanted, known)
     found = tried(wanted)
     ranked = ranking.rank(wanted, found)
     if not ranked:
-        raise BadInput(ranking.nearest(wanted, _ask), "gpu")
+        raise BadInput(nowhere.nearest(wanted, _ask), "gpu")
     written = [get_pool().submit(0, write, asdict(wanted), one).result() for one in ranked]
     if out is not None:
         _save(out, written[0])
     documents = [_document(one, files) for one, files in zip(ranked, written, strict=True)]
     output.show(documents, as_json, human=lambda: _human(wanted, ranked, found))
+
+
+def _packed(wanted: Wanted, lengths: Lengths) -> Wanted:
+    """The same with rows that share one. Raises BadInput where none do."""
+    if wanted.rows != len(lengths.tokens):
+        raise BadInput(f"The file has {len(lengths.tokens):,} rows: leave --rows out.", "rows")
+    found = rows_of(lengths.tokens, wanted.seq)
+    if found == wanted.rows:
+        raise BadInput(
+            f"No two rows fit into one of {wanted.seq:,} tokens: leave --packing out, or raise --seq.",
+            "packing",
+        )
+    return replace(wanted, packed=found).check()
 
 
 def _text(file: Path) -> str:
@@ -125,12 +147,18 @@ def _human(wanted: Wanted, ranked: list[Planned], found: list[Planned]) -> list[
         money = "" if cost is None else f"{cost[0]:,.2f} to {cost[1]:,.2f}"
         rows.append(
             (
-                one.candidate.title, f"{plan.batch:,}", f"{plan.accumulate:,}", units.size(plan.needed_bytes),
+                one.title, f"{plan.batch:,}", f"{plan.accumulate:,}", units.size(plan.needed_bytes),
                 units.percent(100 * plan.headroom), time, money, one.update.bottleneck if one.update else "",
             )
         )  # fmt: skip
     parts: list[Any] = [output.table("Plans that fit, the best first", heads, rows)]
     parts += [f"  {title}: {reason}" for title, reason in ranking.refusing(found)]
+    if wanted.packed:
+        parts.append(f"{wanted.rows:,} rows fill {wanted.packed:,} of {wanted.seq:,} tokens.")
+    for one in ranked:
+        if one.saved is not None:
+            more = f"{abs(one.saved):.0%} {'less' if one.saved >= 0 else 'more'} time than padded rows, as many at once"
+            parts.append(f"  {one.title}, packed: {more}.")
     left = wanted.hours()
     if left is not None and all(one.hours is None or one.hours[1] > left for one in ranked):
         parts.append(f"No plan is sure to end within {left:,.3g} hours.")

@@ -62,7 +62,7 @@ def tables(heading: str, results: list[Simulated]) -> list[Any]:
         parts = (units.size(row["parts"][part]) for part in _PARTS)
         lines.append((one.file or row["method"], units.size(row["peak_bytes"]), reserved, *parts))
     hosts = [one.simulation.host_bytes for one in results if one.simulation.host_bytes]
-    paged = f"; {units.size(hosts[0])} of optimizer states in host memory" if hosts else ""
+    paged = f"; {units.size(hosts[0])} in main memory" if hosts else ""
     caption = f"peak: tensors alive at once; reserved: what PyTorch's CUDA allocator holds for them{paged}"
     shown = [output.table(f"{heading}: memory of a training step (simulated)", columns, lines, caption)]
     seconds = [

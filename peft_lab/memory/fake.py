@@ -45,11 +45,12 @@ FOREACH_DEVICES = Replacement(
 
 @contextmanager
 def fake_device(
-    device: str, quantise: bool, recorder: Recorder, watched: Watched | None = None
+    device: str, quantise: bool, recorder: Recorder, watched: Watched | None = None, packed: bool = False
 ) -> Iterator[Callable[[], Any]]:
     """Tensors without values, whose operations take the kernels of ``device``; the function given starts recording.
 
-    ``watched``: as :func:`peft_lab.memory.tracker.recording` has it.
+    ``watched``: as :func:`peft_lab.memory.tracker.recording` has it. ``packed``: whether rows are packed, as
+    transformers takes all to be whose positions have no values.
     """
     import torch
 
@@ -76,7 +77,8 @@ def fake_device(
     with ExitStack() as stack:
         stack.enter_context(torch.device("meta"))
         stack.enter_context(MASK_READING.by(without_values))
-        stack.enter_context(PACKED_ROWS.by(looked_up))
+        if not packed:
+            stack.enter_context(PACKED_ROWS.by(looked_up))
         stack.enter_context(FOREACH_DEVICES.by(lambda: ["meta"]))
         stack.enter_context(sparse.sparse_as_dense())
         yield begin

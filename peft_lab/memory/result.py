@@ -22,7 +22,7 @@ class Simulation:
             ``nvidia-smi`` shows is this and the driver's own context. None for a device without that allocator.
         parts: ``peak_bytes`` by what it is for (:data:`PARTS`), all keys present.
         points: the last step, stretch by stretch.
-        host_bytes: optimizer states paged to host memory.
+        host_bytes: in main memory: optimizer states that are paged, and what waits there for the backward pass.
         unrolled: whether the layers were found alike and five of them stood for all.
         seconds: that it took, without imports.
         work: what each of the steps did, the last one last.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,11 @@ from peft_lab.memory.standins import needs_real_adapter, refusal
 from peft_lab.memory.trace import Trace
 from peft_lab.memory.tracker import Recorder, Watched
 from peft_lab.memory.unroll import DEPTH, unroll, without_scalars
+from peft_lab.memory.work import Op
 from peft_lab.models.refusals import REFUSALS
 from peft_lab.training.chunked import without_logits
+from peft_lab.training.offload import offloading
+from peft_lab.training.packing import no_cache
 from peft_lab.training.step import Phase
 
 if TYPE_CHECKING:
@@ -46,14 +49,14 @@ class Stage:
         """One optimizer step on ``batch`` rows of ``length`` tokens (the setting's by default)."""
         setting = self.setting
         inputs = step.training_batch(
-            self.subject, batch or setting.batch, length or setting.seq, setting.padded
+            self.subject, batch or setting.batch, length or setting.seq, setting.padded, setting.packed
         )
         step.train(self.subject, self.recorder, self.optimizer, inputs, setting.device == "cuda")
 
     def accumulate(self) -> None:
         """A pass on the setting's batch without a step of the optimizer."""
         setting = self.setting
-        inputs = step.training_batch(self.subject, setting.batch, setting.seq, setting.padded)
+        inputs = step.training_batch(self.subject, setting.batch, setting.seq, setting.padded, setting.packed)
         step.accumulate(self.subject, self.recorder, inputs)
 
     def generate(self, prompt: int) -> None:
@@ -215,12 +218,41 @@ def _chunk_the_loss(model: torch.nn.Module) -> None:
         raise Unsupported(f"This model cannot take its loss in chunks: {error}.", "loss") from error
 
 
+def away(stage: Stage) -> AbstractContextManager[Any]:
+    """For as long as what is saved for a backward pass waits in main memory, where the setting has it wait there."""
+    import torch
+
+    recorder = stage.recorder
+
+    def leave(tensor: torch.Tensor) -> tuple[torch.Size, torch.dtype, int]:
+        recorder.did(Op("offload", 0, tensor.nbytes))
+        return tensor.shape, tensor.dtype, tensor.nbytes
+
+    def back(kept: tuple[torch.Size, torch.dtype, int], device: torch.device) -> torch.Tensor:
+        shape, dtype, nbytes = kept
+        recorder.did(Op("offload", 0, nbytes))
+        return torch.empty(shape, dtype=dtype, device=device)
+
+    if not stage.setting.offload:
+        return nullcontext()
+    if any(hasattr(parameter, "_local_tensor") for parameter in stage.subject.parameters):
+        raise Unsupported(
+            "What the backward pass needs waits in main memory where a device has all of the model; split weights are "
+            "gathered anew for it: leave one of them out.",
+            "offload",
+        )
+    found: AbstractContextManager[Any] = offloading(stage.subject.model, leave, back)
+    return found
+
+
 def _run_at(
     blueprint: Blueprint, setting: Setting, schedule: Schedule, depth: int, devices: Devices | None = None
 ) -> tuple[Trace, Stage]:
     model = blueprint.build(depth)
     if setting.loss == "chunked":
         _chunk_the_loss(model)
+    if setting.packed:
+        no_cache(model)
     recorder = Recorder(HOST)
     devices = devices or Devices()
     recorder.works = devices.works
@@ -228,12 +260,12 @@ def _run_at(
     try:
         with (
             devices.around(recorder),
-            fake_device(setting.device, packed, recorder, devices.watched) as begin,
+            fake_device(setting.device, packed, recorder, devices.watched, setting.packed) as begin,
         ):
             subject = make_subject(model, blueprint, recorder, depth, devices.split)
             optimizer = devices.optimizer(setting.optimizer, subject.model, foreach)
             stage = Stage(subject, recorder, optimizer, setting)
-            with begin(), step.watching(subject, recorder), chunks.visible(setting.device):
+            with begin(), step.watching(subject, recorder), chunks.visible(setting.device), away(stage):
                 schedule(stage)
             return recorder.stop(), stage
     except NotImplementedError as error:

@@ -35,6 +35,8 @@ class Setting:
         capability: compute capability of the GPU (8, 9 for the L40S), for the size of workspaces.
         capacity: device memory in bytes, None for no limit.
         loss: one of :data:`LOSSES`.
+        packed: several rows lie end to end in each of ``seq`` tokens, and attention is told where they end.
+        offload: what the backward pass needs waits in main memory (training/offload.py).
     """
 
     batch: int
@@ -46,6 +48,8 @@ class Setting:
     capability: tuple[int, int] = (8, 9)
     capacity: int | None = None
     loss: str = "whole"
+    packed: bool = False
+    offload: bool = False
 
     def check(self) -> None:
         """Raises BadInput for sizes that cannot be meant."""
@@ -74,6 +78,9 @@ class Setting:
             )
         if self.loss not in LOSSES:
             raise BadInput(f"There is no loss called '{self.loss}'. Known: {', '.join(LOSSES)}.", "loss")
+        if self.packed and (self.padded or self.generate is not None):
+            other = "padding" if self.padded else "a generation"
+            raise BadInput(f"Packed rows are full and kept in no cache: leave {other} out.", "packed")
         if self.loss == "chunked" and self.generate is not None:
             raise BadInput(
                 "A model with a chunked loss has no logits to generate from: leave one of them out.", "loss"

@@ -17,7 +17,7 @@ from peft_lab.memory.request import ConfigRequest, StepRequest
 from peft_lab.memory.result import Simulation, largest
 from peft_lab.memory.running import Devices, Schedule, run, two_steps
 from peft_lab.memory.setting import PRECISIONS, Setting, torch_dtype
-from peft_lab.memory.work import steps_of
+from peft_lab.memory.work import left, steps_of
 from peft_lab.models import images
 from peft_lab.models.meta import uncollected
 from peft_lab.models.refusals import REFUSALS, reason
@@ -63,13 +63,14 @@ def simulate_blueprint(
     start = time.perf_counter()
     setting.check()
     with uncollected():
-        trace, host_bytes, unrolled = run(blueprint, setting, schedule, Devices(works))
+        trace, host_bytes, unrolled = run(blueprint, setting, schedule, Devices(works or setting.offload))
         points = account.timeline(trace)
         top = largest(points)
         reserved = None
         if setting.device == "cuda":
             weights = sum(s.nbytes for s in trace.storages if s.part in ("weights", "quantisation"))
             reserved = account.reserve(trace, setting.capability, setting.capacity, warm_up=weights).reserved
+    steps = steps_of(trace.work)
     last = next((i for i in range(len(points) - 1, -1, -1) if points[i].phase == "zero_grad"), 0)
     return Simulation(
         model=model,
@@ -78,10 +79,10 @@ def simulate_blueprint(
         reserved_bytes=reserved,
         parts=top.parts,
         points=tuple(points[last:]),
-        host_bytes=host_bytes,
+        host_bytes=host_bytes + (left(steps[-1]) if setting.offload else 0),
         unrolled=unrolled,
         seconds=time.perf_counter() - start,
-        work=tuple(steps_of(trace.work)),
+        work=tuple(steps),
     )
 
 

@@ -170,8 +170,11 @@ def _tasks(model: torch.nn.Module, size: int) -> dict[str, torch.Tensor]:
     return {"task_ids": torch.zeros(size, dtype=torch.long)} if _wants_task_ids(model) else {}
 
 
-def training_batch(subject: Subject, size: int, length: int, padded: bool) -> dict[str, torch.Tensor]:
-    """Token ids with labels; ``padded`` adds a mask, as a batch of unequal lengths has. For a reader of images the
+def training_batch(
+    subject: Subject, size: int, length: int, padded: bool, packed: bool = False
+) -> dict[str, torch.Tensor]:
+    """Token ids with labels; ``padded`` adds a mask, as a batch of unequal lengths has, ``packed`` the position of each
+    token in its row (as :func:`peft_lab.training.packing.collate_packed` does). For a reader of images the
     pictures that it takes instead, which have no length.
 
     Ids and mask have the shape (``size``, ``length``), and so have the labels of a model that writes; a classifier's
@@ -187,6 +190,8 @@ def training_batch(subject: Subject, size: int, length: int, padded: bool) -> di
     batch = {"input_ids": ids}
     if padded:
         batch["attention_mask"] = torch.ones(size, length, dtype=torch.long)
+    if packed:
+        batch["position_ids"] = torch.zeros(size, length, dtype=torch.long)
     batch |= _tasks(subject.model, size)
     if subject.kind == "encoder":
         batch["labels"] = torch.zeros(size, dtype=torch.long)

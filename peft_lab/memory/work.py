@@ -29,6 +29,7 @@ KINDS = {
     "transform": "a Fourier transform",
     "each": "one tensor's share of a kernel over a list of tensors",
     "view": "no kernel: another look at the same memory",
+    "offload": "a copy of what the backward pass needs to pinned main memory, or back",
 }
 
 
@@ -255,3 +256,13 @@ def steps_of(stretches: Iterable[Stretch]) -> list[Work]:
         if steps and stretch.phase in _OF_A_STEP:
             steps[-1].append(Piece(stretch.phase, stretch.times, tuple(stretch.ops.items())))
     return [tuple(step) for step in steps]
+
+
+def left(work: Work) -> int:
+    """Bytes that a step leaves in main memory for its backward pass, all of them there when the forward ends."""
+    return sum(
+        op.nbytes * count * piece.times
+        for piece in work
+        for op, count in piece.ops
+        if op.kind == "offload" and piece.phase == "forward"
+    )

@@ -23,8 +23,16 @@ _SKY = {
     "t4": "T4", "a10": "A10", "l4": "L4", "l40s": "L40S", "a100-40": "A100", "a100-80": "A100-80GB", "h100": "H100",
     "h200": "H200", "rtx-3060": "RTX3060", "rtx-4090": "RTX4090", "rtx-5090": "RTX5090", "rtx-6000-ada": "RTX6000-Ada",
 }  # fmt: skip
-#: Why neither packs, whatever the recipe says of packing.
+#: Of packing, whatever the recipe says.
 PADDED = "Rows are padded, not packed: the plan's memory and time are of such steps."
+PACKED_BY_AXOLOTL = (
+    "It packs anew for every epoch, leaves out a last batch that is not full, and where it can takes torch's attention "
+    "for rows of several lengths, which makes no mask."
+)
+PACKED_BY_FACTORY = "Its packed rows have room for one token less."
+NOT_PACKED_ALIKE = (
+    "LLaMA-Factory packs texts without keeping them apart: its neat_packing is for answers alone."
+)
 _OPTIMIZERS = {
     "adamw": "adamw_torch", "adamw8bit": "adamw_bnb_8bit", "paged_adamw8bit": "paged_adamw_8bit",
     "paged_adamw": "paged_adamw_32bit", "sgd": "sgd",
@@ -104,6 +112,13 @@ def axolotl_refusal(facts: Facts) -> str:
     return ""
 
 
+def factory_refusal(facts: Facts) -> str:
+    """The same of LLaMA-Factory's."""
+    return axolotl_refusal(facts) or (
+        NOT_PACKED_ALIKE if facts.plan.packed and facts.objective == "cpt" else ""
+    )
+
+
 def axolotl(facts: Facts, layer: str) -> str:
     """For ``axolotl train``."""
     plan = facts.plan
@@ -115,7 +130,9 @@ def axolotl(facts: Facts, layer: str) -> str:
     else:
         fields = {"field_instruction": "prompt", "field_output": "completion", "format": "{instruction}"}
         content |= {"datasets": [{"path": ROWS, "ds_type": "json", "type": fields}], "train_on_inputs": False}
-    content |= {"sequence_len": plan.seq, "sample_packing": False, "pad_to_sequence_len": False}
+    content |= {"sequence_len": plan.seq, "sample_packing": plan.packed, "pad_to_sequence_len": False}
+    if plan.packed:  # else it is free to take an attention that does not look where rows end
+        content |= {"attn_implementation": "sdpa"}
     if facts.method.slug != "full":
         names, every = _lora(facts)
         content |= {"adapter": facts.method.slug, "load_in_4bit": facts.four_bits}
@@ -141,6 +158,8 @@ def axolotl(facts: Facts, layer: str) -> str:
         "seed": 0,
         "output_dir": "out",
     }
+    if plan.offload:  # layers' inputs, as in the script
+        content["activation_offloading"] = "hidden_states"
     if plan.loss == "chunked":  # Liger's is of the same kind as the script's
         content |= {
             "plugins": ["axolotl.integrations.liger.LigerPlugin"],
@@ -159,7 +178,8 @@ def axolotl(facts: Facts, layer: str) -> str:
                 "activation_checkpointing": plan.checkpointing,
             },
         }
-    return _text(f"Axolotl {AXOLOTL}: axolotl train axolotl.yaml. {PADDED}", content)
+    about = PACKED_BY_AXOLOTL if plan.packed else PADDED
+    return _text(f"Axolotl {AXOLOTL}: axolotl train axolotl.yaml. {about}", content)
 
 
 def _template(facts: Facts) -> dict[str, str]:
@@ -196,7 +216,11 @@ def llama_factory(facts: Facts) -> str:
         "dataset_dir": ".",
         **_template(facts),
         "cutoff_len": plan.seq,
-        "packing": False,
+        **(
+            {"packing": True, "neat_packing": True, "flash_attn": "sdpa"}
+            if plan.packed
+            else {"packing": False}
+        ),
         "per_device_train_batch_size": plan.batch,
         "gradient_accumulation_steps": plan.accumulate,
         "num_train_epochs": float(facts.said("epochs")),
@@ -212,6 +236,8 @@ def llama_factory(facts: Facts) -> str:
         "seed": 0,
         "output_dir": "out",
     }
+    if plan.offload:  # it brings that function along
+        content["use_unsloth_gc"] = True
     if plan.loss == "chunked":  # Liger's is of the same kind as the script's
         content["enable_liger_kernel"] = True
     start = (
@@ -219,4 +245,5 @@ def llama_factory(facts: Facts) -> str:
         if facts.sharded
         else "llamafactory-cli train"
     )
-    return _text(f"LLaMA-Factory {LLAMA_FACTORY}: {start} llama_factory.yaml. {PADDED}", content)
+    about = PACKED_BY_FACTORY if plan.packed else PADDED
+    return _text(f"LLaMA-Factory {LLAMA_FACTORY}: {start} llama_factory.yaml. {about}", content)

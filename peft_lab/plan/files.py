@@ -65,9 +65,13 @@ def write(fields: Mapping[str, Any], planned: Planned) -> Written:
         files["skypilot.yaml"] = configs.skypilot(facts, wanted.gpu)
     reason = configs.axolotl_refusal(facts)
     if reason:
-        missing["axolotl.yaml"] = missing["llama_factory.yaml"] = reason
+        missing["axolotl.yaml"] = reason
     else:
         files["axolotl.yaml"] = configs.axolotl(facts, layer)
+    reason = configs.factory_refusal(facts)
+    if reason:
+        missing["llama_factory.yaml"] = reason
+    else:
         files["llama_factory.yaml"] = configs.llama_factory(facts)
         files["dataset_info.json"] = _dataset(facts.objective)
     return Written(files, missing)

@@ -44,6 +44,9 @@ def section(facts: Facts) -> Section:
         .replace("<TOKENS>", tokens).replace("<MIXED>", mixed if autocast else "nullcontext()")
         .replace("<FIRST>", "1" if facts.entry.kind == "causal-lm" else "0")
         .replace("<SHARDED>", "WORLD > 1" if facts.sharded else "False")
+        .replace("<AWAY>", ", offloading(model)" if facts.plan.offload else "")
+        .replace("<PACK>", _PACK if facts.plan.packed else "")
+        .replace("<COLLATE>", "collate_packed" if facts.plan.packed else "collate")
     )  # fmt: skip
     prose = (
         "An update's loss is the mean over all its tokens, whichever rank and pass they are in, so that as many ranks "
@@ -55,11 +58,16 @@ def section(facts: Facts) -> Section:
     return Section("Training", prose, f"Phase = Callable[[str], None]\n\n\n{functions}\n\n{loop}", imports)
 
 
+_PACK = """\
+learned = [Packed(tuple(learned[row] for row in rows)) for rows in fill([len(row) for row in learned], MAX_LENGTH)]
+if RANK == 0:
+    print(len(learned), "packed rows", flush=True)
+"""
 _LOOP = """\
 held = held_out(len(encoded), HELD, SEED)
 apart = set(held)
 learned = [row for number, row in enumerate(encoded) if number not in apart]
-STEPS = max(1, math.ceil(EPOCHS * len(learned) / UPDATE))
+<PACK>STEPS = max(1, math.ceil(EPOCHS * len(learned) / UPDATE))
 EVERY = max(1, STEPS // PARTS)  # updates between two looks at the held-out rows and two checkpoints
 order = plan([len(row) for row in learned], STEPS, UPDATE, SEED)
 model.train()
@@ -85,18 +93,18 @@ if state:
     put_back(model, optimizer, state, SHARDED)
     losses = state["losses"]
 trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-found = {"trainable": trainable, "total": TOTAL, "dtype": str(DTYPE)[6:], "device": DEVICE, "rows": len(learned)}
-found["learning_rate"] = RATE
+found = {"trainable": trainable, "total": TOTAL, "dtype": str(DTYPE)[6:], "device": DEVICE}
+found |= {"rows": len(encoded) - len(held), "learning_rate": RATE}
 begin_telling(RUN, {**SPEC, "steps": STEPS, "own_data": str(ROWS.resolve())}, found, len(losses))
 for number, chosen in list(enumerate(order))[len(losses) :]:
     begun = time.perf_counter()
     for group in optimizer.param_groups:
         group["lr"] = RATE * <RATE>
-    parts = [collate([learned[row] for row in part], PAD, DEVICE) for part in shares(chosen, RANK, WORLD, BATCH)]
+    parts = [<COLLATE>([learned[row] for row in part], PAD, DEVICE) for part in shares(chosen, RANK, WORLD, BATCH)]
     tokens = <TOKENS>
 
     def loss_of(model, parts):
-        with <MIXED>:
+        with <MIXED><AWAY>:
             return update_loss(model, parts, tokens, WORLD)
 
     loss, norm = train_step(model, parts, loss_of, masters, optimizer, CLIP)

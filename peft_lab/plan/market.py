@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from peft_lab.choose.room import HEADROOM, HEADROOM_SPLIT, room_of
+from peft_lab.choose.room import HEADROOM, HEADROOM_SPLIT
 from peft_lab.choose.step import SPLIT
 from peft_lab.memory.devices import Device, card_size, devices
 from peft_lab.methods import get_method
 from peft_lab.plan import steps
-from peft_lab.plan.ranking import advice_for
+from peft_lab.plan.ranking import advice_for, room_for
 from peft_lab.plan.wanted import Wanted
 
 COUNTS = (1, 2, 4, 8)
@@ -40,7 +40,7 @@ def need(fields: Mapping[str, Any], method: str, cards: int) -> Need:
     """
     wanted = replace(Wanted(**fields), devices=cards).check()
     situation = wanted.situation()
-    room = room_of(situation, wanted.optimizer)
+    room = room_for(wanted)
     spec = get_method(method)
     values = spec.require(situation.shape, advice_for(situation, room, method).knobs(situation.shape))
     if cards == 1:

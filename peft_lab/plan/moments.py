@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from peft_lab.choose.room import room_of
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.setting import Setting
 from peft_lab.methods import get_method
-from peft_lab.plan.ranking import advice_for
+from peft_lab.plan.ranking import advice_for, room_for
 from peft_lab.plan.wanted import Wanted
 from peft_lab.sharding.how import Sharding
 from peft_lab.sharding.result import ShardedResult
@@ -61,10 +60,10 @@ def moments(fields: Mapping[str, Any], method: str, kind: str) -> Drawn:
     wanted = Wanted(**fields)
     wanted = replace(wanted, devices=max(2, wanted.devices)).check()
     situation = wanted.situation()
-    advice = advice_for(situation, room_of(situation, wanted.optimizer), method)
+    advice = advice_for(situation, room_for(wanted), method)
     spec = get_method(method)
     values = spec.require(situation.shape, advice.knobs(situation.shape))
-    setting = Setting(1, wanted.seq, optimizer=wanted.optimizer or "adamw")
+    setting = Setting(1, wanted.seq, optimizer=wanted.optimizer or "adamw", packed=bool(wanted.packed))
     asked = StepRequest(wanted.model, method, values, setting, "bfloat16", False)
     result = simulate_sharded(asked.on(situation.hardware), Sharding(kind, wanted.devices))
     return Drawn(kind, method, wanted.devices, tuple(_moment(result, phase) for phase in PHASES))

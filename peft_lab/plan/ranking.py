@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,11 +14,12 @@ from peft_lab.choose.plan import StepPlan
 from peft_lab.choose.recommend import walk
 from peft_lab.choose.room import HEADROOM, HEADROOM_SPLIT, Room, room_of
 from peft_lab.choose.situation import Situation
-from peft_lab.choose.step import SPLIT
+from peft_lab.choose.step import SPLIT, Step
 from peft_lab.choose.words import PUBLISHED
-from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.errors import PeftLabError
 from peft_lab.methods import get_method
 from peft_lab.plan import steps
+from peft_lab.plan.course import Course, course, settled
 from peft_lab.plan.verdict import Change, change
 from peft_lab.plan.wanted import HOUR, Wanted
 from peft_lab.timing.estimate import Seconds
@@ -58,7 +59,9 @@ class Planned:
     Attributes:
         plan: settings and memory; ``None`` where even one row does not fit, or nothing can be run (``reason``).
         least: bytes that one row needs on each device.
-        updates: optimizer steps of the whole training. update: seconds of one; ``None`` where no speed is known.
+        course: updates and rows of the whole training.
+        update: seconds of an update. looking: of all passes over held-out rows. Both ``None`` where no speed is known.
+        saved: share of the time that padded rows would take, as many at once, which packed ones do not.
         change: the cheapest thing that moves the bottleneck.
     """
 
@@ -66,11 +69,19 @@ class Planned:
     plan: StepPlan | None
     least: int = 0
     reason: str = ""
-    updates: int = 0
+    course: Course | None = None
     update: Seconds | None = None
+    looking: Seconds | None = None
+    saved: float | None = None
     price: float | None = None
     quality: Quality = Quality(None, "")
     change: Change | None = None
+
+    @property
+    def title(self) -> str:
+        """The candidate's, and what it takes to fit."""
+        away = self.plan is not None and self.plan.offload
+        return f"{self.candidate.title}, activations in main memory" if away else self.candidate.title
 
     @property
     def peak(self) -> tuple[int, int]:
@@ -81,11 +92,21 @@ class Planned:
         return int(self.plan.needed_bytes * (1 - off)), int(self.plan.needed_bytes * (1 + off))
 
     @property
+    def updates(self) -> int:
+        """Optimizer steps of the whole training."""
+        return self.course.updates if self.course else 0
+
+    @property
+    def seconds(self) -> Seconds | None:
+        """The whole training, with its looks at held-out rows."""
+        if self.update is None or self.looking is None:
+            return None
+        return steps.added([self.update.times(self.updates), self.looking])
+
+    @property
     def hours(self) -> tuple[float, float] | None:
         """Of the whole training."""
-        if self.update is None:
-            return None
-        return self.update.low * self.updates / HOUR, self.update.high * self.updates / HOUR
+        return None if self.seconds is None else (self.seconds.low / HOUR, self.seconds.high / HOUR)
 
     @property
     def cost(self) -> tuple[float, float] | None:
@@ -114,8 +135,13 @@ class Planned:
             "peak_band": list(self.peak),
             "device_bytes": plan.memory_bytes,
             "host_bytes_per_device": plan.host_bytes,
+            "activations_in_main_memory": plan.offload,
             "headroom": plan.headroom,
             "updates": self.updates,
+            "rows_held_out": self.course.held if self.course else 0,
+            "rows_packed_into": self.course.packed if self.course and plan.packed else None,
+            "saved_by_packing": self.saved,
+            "looking_seconds": span(None if self.looking is None else (self.looking.low, self.looking.high)),
             "step_seconds": span(None if self.update is None else (self.update.low, self.update.high)),
             "hours": span(self.hours),
             "cost": span(self.cost),
@@ -150,11 +176,17 @@ def get_refusals(wanted: Wanted) -> dict[str, str]:
     """Methods that cannot run on the model, with the reason."""
     shape = wanted.situation().shape
     problems = {slug: get_method(slug).problems(shape, {}) for slug in methods(wanted)}
-    return {
+    refused = {
         slug: next(one.message for one in found if one.level == "error")
         for slug, found in problems.items()
         if any(one.level == "error" for one in found)
     }
+    if wanted.packed:
+        specs = map(get_method, methods(wanted))
+        virtual = {spec.slug: spec.title for spec in specs if spec.virtual_tokens(spec.defaults(shape))}
+        because = "puts virtual tokens before a row; of packed rows only the first would have them"
+        refused |= {slug: f"{title} {because}." for slug, title in virtual.items() if slug not in refused}
+    return refused
 
 
 def evaluate(fields: Mapping[str, Any], asked: Mapping[str, Any]) -> Planned:
@@ -165,7 +197,7 @@ def evaluate(fields: Mapping[str, Any], asked: Mapping[str, Any]) -> Planned:
     """
     wanted, candidate = Wanted(**fields).check(), Candidate(**asked)
     situation = wanted.situation()
-    room = room_of(situation, wanted.optimizer)
+    room = room_for(wanted)
     try:
         return _planned(wanted, candidate, situation, room)
     except PeftLabError as error:
@@ -185,19 +217,39 @@ def _planned(wanted: Wanted, candidate: Candidate, situation: Situation, room: R
             candidate, None, least,
             f"Even one row needs {units.size(least)}; of {units.size(room.memory)} a plan takes {units.size(usable)}.",
         )  # fmt: skip
-    plan = plans.make(situation, room, advice, step)
+    plan = plans.make(situation, room, advice, step, wanted.packed)
     step = replace(step, batch=plan.batch)
-    pace = steps.pace(situation, candidate.method, plan.values, step, plan.accumulate, plan.trainable)
+    epochs = float(plan.settings["epochs"].value)
+    made = course(wanted.rows, epochs, plan.batch, plan.devices, plan.accumulate, wanted.packed)
+    plan = settled(plan, made, bool(wanted.packed))
+
+    def pace_of(step: Step, accumulate: int) -> steps.Pace | None:
+        return steps.pace(situation, candidate.method, plan.values, step, accumulate, plan.trainable)
+
+    pace, saved = pace_of(step, plan.accumulate), None
+    if pace is not None and step.packed:  # an update of as many rows, each of its own
+        passes = plan.accumulate * wanted.rows / wanted.packed
+        padded = pace_of(replace(step, packed=False), max(1, round(passes)))
+        saved = (
+            None if padded is None else 1 - pace.update.value / padded.update.value * padded.passes / passes
+        )
     return Planned(
         candidate,
         plan,
         least,
-        updates=int(plan.settings["steps"].value),
+        course=made,
         update=None if pace is None else pace.update,
+        looking=None if pace is None else pace.look.times(made.looks * made.passes),
+        saved=saved,
         price=wanted.price,
         quality=quality(wanted, candidate.method),
         change=None if pace is None else change(situation, candidate.method, plan, step, pace),
     )
+
+
+def room_for(wanted: Wanted) -> Room:
+    """What fits on the devices, with rows as they are wanted."""
+    return room_of(wanted.situation(), wanted.optimizer, bool(wanted.packed))
 
 
 def advice_for(situation: Situation, room: Room, method: str) -> Advice:
@@ -258,37 +310,6 @@ def rank(wanted: Wanted, found: Iterable[Planned]) -> list[Planned]:
     return sorted(fits, key=order)
 
 
-def nearest(wanted: Wanted, ask: Callable[[Wanted, Candidate], Planned]) -> str:
-    """One sentence for a model that fits nowhere: the nearest plan that works. ``ask`` tries a candidate."""
-    situation = wanted.situation()
-    start = f"{situation.shape.title} fits in no way on {_cards(wanted)}."
-    for devices in (2, 4, 8, 16, 32):
-        if devices <= wanted.devices or situation.hardware.kind != "cuda":
-            continue
-        more = replace(wanted, devices=devices)
-        found = ask(more, Candidate("qlora", "fsdp2", True))
-        if found.plan is not None:
-            return f"{start} The nearest that works: QLoRA split over {devices} of these cards with FSDP2."
-    from peft_lab.choose.words import nearest as other
-
-    ways = other(situation, room_of(situation, wanted.optimizer))
-    said = "; ".join(ways.values())
-    return f"{start} The nearest that works: {said}." if said else f"{start} Nothing that we know works."
-
-
-def _cards(wanted: Wanted) -> str:
-    device = wanted.situation().hardware
-    return device.title if wanted.devices == 1 else f"{wanted.devices:,} × {device.title}"
-
-
 def refusing(found: Iterable[Planned]) -> list[tuple[str, str]]:
     """What was tried and does not work, with the reason."""
     return [(one.candidate.title, one.reason) for one in found if one.plan is None]
-
-
-def whole(wanted: Wanted) -> list[Planned]:
-    """Every candidate, tried here one after the other. Raises BadInput for a question that cannot be."""
-    wanted.check()
-    if not candidates(wanted):
-        raise BadInput("; ".join(get_refusals(wanted).values()), "model")
-    return [evaluate(asdict(wanted), asdict(one)) for one in candidates(wanted)]

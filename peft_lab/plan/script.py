@@ -15,7 +15,7 @@ from peft_lab.export.source import constants, printed
 from peft_lab.plan import keeping, loop, spread, telling
 from peft_lab.plan.facts import NAME, ROWS, Facts, needed, refusal
 from peft_lab.recipes.job import OBJECTIVES
-from peft_lab.training import batches, chats, chunked
+from peft_lab.training import batches, chats, chunked, offload, packing
 
 SEED = 0
 #: As the step is simulated.
@@ -52,10 +52,11 @@ def _header(facts: Facts, how: Applied) -> str:
         else "prompt and completion"
     )
     start = f"torchrun --nproc-per-node {plan.devices} {NAME} {ROWS}"
-    ranks, rows = _many(plan.devices, "rank"), _many(plan.batch, "row")
+    ranks, rows = _many(plan.devices, "rank"), _many(plan.batch, "packed row" if plan.packed else "row")
     about = textwrap.fill(
         f"Does exactly the plan: {ranks}, each with {rows} at once, sharding {plan.sharding}, "
         f"{'with' if plan.checkpointing else 'without'} gradient checkpointing. Rows are JSON lines with {columns}. "
+        f"{_PACKED if plan.packed else ''}{_AWAY if plan.offload else ''}"
         f"{keeping.HELD:.0%} of the rows are held out; after every tenth of the updates their loss is printed and a "
         "checkpoint is kept in the folder of the results. The same call again goes on from it. Without a GPU it "
         f"runs on the processor, in float32, for a trial.{ours}",
@@ -68,17 +69,22 @@ def _header(facts: Facts, how: Applied) -> str:
     return "\n".join(lines)
 
 
+_AWAY = "What the backward pass needs waits in main memory. "
+_PACKED = "Short rows fill a row together; attention and positions of each are its own. "
+
+
 def _many(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _settings(facts: Facts) -> Section:
     plan = facts.plan
+    rows = "packed rows" if plan.packed else "rows"
     lines = [
         f"MODEL = {literal(hub_id(facts.entry))}",
         "ROWS, OUT = Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else 'out')",
-        f"BATCH = {plan.batch}  # rows of a rank at once",
-        f"UPDATE = {plan.batch * plan.devices * plan.accumulate}  # rows of one update, over all ranks",
+        f"BATCH = {plan.batch}  # {rows} of a rank at once",
+        f"UPDATE = {plan.batch * plan.devices * plan.accumulate}  # {rows} of one update, over all ranks",
         f"EPOCHS, RATE, WARMUP = {facts.said('epochs')}, {plan.learning_rate!r}, {facts.said('warmup')}",
         f"SCHEDULE = {literal(facts.said('schedule'))}",
         f"MAX_LENGTH = {plan.seq}  # tokens of a row",
@@ -131,16 +137,20 @@ def _data(facts: Facts) -> Section:
         "if tokenizer.pad_token is None:\n    tokenizer.pad_token = tokenizer.eos_token\n"
         "PAD = tokenizer.pad_token_id or 0\n"
     )
-    functions = printed(*shared, batches.wanted, batches.collate, batches.plan)
-    imports = (
+    shared += [batches.wanted, batches.collate, batches.plan]
+    if facts.plan.packed:
+        shared += [packing.Packed, packing.fill, packing.collate_packed, packing.no_cache]
+    functions = printed(*shared)
+    imports = [
         "json", "random", "typing:Any", "dataclasses:dataclass", "collections.abc:Sequence", "collections.abc:Mapping",
         "collections.abc:Callable", "transformers:AutoConfig", "transformers:AutoTokenizer",
-    )  # fmt: skip
+    ]  # fmt: skip
     return Section(
         "Rows",
-        "Tokens, batches of like length, and their order.",
+        f"{'Tokens, rows that fill one together' if facts.plan.packed else 'Tokens'}, batches of like length, and "
+        "their order.",
         f"{named}\n\n{functions}\n\n{before}{code}",
-        imports,
+        (*imports, *(("bisect:bisect_left", "bisect:insort") if facts.plan.packed else ())),
     )
 
 
@@ -151,7 +161,7 @@ def _base(facts: Facts, how: Applied) -> Section:
     auto = f"AutoModelFor{kind}"
     imports = [f"transformers:{auto}", *how.imports]
     kept = "torch.float32" if facts.plan.remembered == "float32" else "DTYPE"
-    options = f"dtype={kept}, attn_implementation='sdpa'"
+    options = f"dtype={kept}"  # and the attention that the model has: the simulation's too
     labels = ", num_labels=len(LABELS)" if facts.classifies else ""
     prose, before = "", ""
     quantised = facts.method.quantization(facts.values)
@@ -182,6 +192,8 @@ def _base(facts: Facts, how: Applied) -> Section:
         if facts.plan.checkpointing
         else ""
     )
+    if facts.plan.packed:
+        checkpointing += "no_cache(model)\n"
     define = f"{how.define.strip()}\n\n\n" if how.define else ""
     seed = "set_seed(SEED)  # the same start on every rank\n"
     return Section(
@@ -193,7 +205,7 @@ def _base(facts: Facts, how: Applied) -> Section:
 
 
 def _together(facts: Facts) -> Section:
-    chunked_code, imports = "", tuple[str, ...]()
+    chunked_code, imports, saved = "", tuple[str, ...](), ""
     if facts.plan.loss == "chunked":
         chunked_code = "without_logits(model)\n"
         imports = ("inspect",)
@@ -210,7 +222,12 @@ def _together(facts: Facts) -> Section:
         "Every rank keeps a share of each layer's weights, gradients and moments. A layer is gathered when it computes "
         "and let go after it; activations are each rank's own and are not split.",
     )
-    named = f"{constants(chunked, '_ALTERS_LOGITS', '_BY_DEFAULT')}\n\n\n" if chunked_code else ""
+    if facts.plan.offload:
+        functions += [offload.to_host, offload.to_device, offload.offloading]
+        prose += " What the backward pass needs waits in main memory meanwhile."
+        saved = f"{constants(offload, 'LEAST')}\n\n"
+    named = saved
+    named += f"{constants(chunked, '_ALTERS_LOGITS', '_BY_DEFAULT')}\n\n\n" if chunked_code else ""
     return Section("Ranks", prose, f"{named}{printed(*functions)}\n\n{code}", imports)
 
 

@@ -30,10 +30,18 @@ from peft_lab.timing.estimate import Seconds
 _MASTERS = {"full": "float32"}
 
 
-def how_run(method: str, rows: int, checkpointing: bool, loss: str = "whole", optimizer: str = "") -> Run:
+def how_run(
+    method: str,
+    rows: int,
+    checkpointing: bool,
+    loss: str = "whole",
+    optimizer: str = "",
+    packed: bool = False,
+) -> Run:
     """One device's step as it is split: if nothing else is wanted with AdamW, as bitsandbytes' optimizers do not work
     on split parameters."""
-    return Run(rows, checkpointing, optimizer or "adamw", _MASTERS.get(method, "bfloat16"), loss)
+    dtype = _MASTERS.get(method, "bfloat16")
+    return Run(rows, checkpointing, optimizer or "adamw", dtype, loss, packed=packed)
 
 
 def split_step(
@@ -88,8 +96,9 @@ def fitting(
         rows, taken = found if found is not None else (1, least)
         host = room.needs(method, values, replace(run, batch=rows, in_main_memory=True))
         return Step(
-            rows, checkpointing, taken, ceil(each / rows), run.optimizer, run.dtype, sharding, host, loss
-        ), least
+            rows, checkpointing, taken, ceil(each / rows), run.optimizer, run.dtype, sharding, host, loss,
+            packed=room.packed,
+        ), least  # fmt: skip
     return None, least
 
 
@@ -102,10 +111,29 @@ def _whole(
     checkpointing: bool,
     each: int,
 ) -> tuple[Step | None, int]:
-    """With all of the model on each device, in the cheapest of the states that fit, as the room has them."""
-    least = 0
+    """With all of the model on each device, in the cheapest of the states that fit, as the room has them; what the
+    backward pass needs goes to main memory where nothing fits without."""
     if reason := optimizing.why_not(room.optimizer, sharding):
         raise Unsupported(reason, "optimizer")
+    step, least = _in_place(room, situation, method, values, sharding, checkpointing, each)
+    if step is not None or not checkpointing:
+        return step, least
+    away, less = _in_place(room, situation, method, values, sharding, checkpointing, each, True)
+    return away, (less if away is not None else least)
+
+
+def _in_place(
+    room: Room,
+    situation: Situation,
+    method: str,
+    values: Mapping[str, Any],
+    sharding: str,
+    checkpointing: bool,
+    each: int,
+    offload: bool = False,
+) -> tuple[Step | None, int]:
+    """The same for one place of what the backward pass needs."""
+    least = 0
     for run in room.states(method):
         buckets = states.buckets(situation.shape, method, values, run.dtype) if room.devices > 1 else 0
         weights = states.weights(situation.shape, method, run)
@@ -118,7 +146,8 @@ def _whole(
             continue
 
         def needs(rows: int, run: Run = run) -> int:
-            return room.needs(method, values, replace(run, batch=rows, checkpointing=checkpointing))
+            asked = replace(run, batch=rows, checkpointing=checkpointing, offload=offload)
+            return room.needs(method, values, asked)
 
         try:
             found = largest_rows(needs, each, room.usable - buckets, weights > (room.usable - buckets) / 2)
@@ -129,9 +158,15 @@ def _whole(
             continue  # no loss in chunks
         if found is not None:
             rows, taken = found
+            host = 0
+            if offload:
+                asked = replace(
+                    run, batch=rows, checkpointing=checkpointing, offload=True, in_main_memory=True
+                )
+                host = room.needs(method, values, asked)
             return Step(
                 rows, checkpointing, taken + buckets, ceil(each / rows), run.optimizer, run.dtype, sharding,
-                loss=run.loss,
+                host, run.loss, packed=room.packed, offload=offload,
             ), taken + buckets  # fmt: skip
     return None, least
 
@@ -145,11 +180,13 @@ class Pace:
 
     Attributes:
         update: seconds of one update, all of its passes. passes: how many. sent: bytes that a device sends in it.
+        look: seconds of a pass over held-out rows, forward alone.
     """
 
     update: Seconds
     passes: int
     sent: float
+    look: Seconds
 
 
 @lru_cache(maxsize=256)
@@ -189,23 +226,22 @@ def pace(
     Raises:
         SimulationError: as :func:`peft_lab.memory.simulate.simulate`.
     """
-    tokens = min(situation.seq, situation.row_tokens or situation.seq)
-    dtype = "bfloat16" if method == "full" else step.dtype  # products are made in 16 bits
-    setting = Setting(step.batch * situation.pairs, tokens, optimizer=step.optimizer, loss=step.loss)
-    asked = StepRequest(situation.model, method, values, setting, dtype, step.checkpointing)
-    work = _work(asked.on(situation.hardware))
-    passing, ending = parted(work)
+    passing, ending = parted(_traced(situation, method, values, step))
+    apart = _traced(situation, method, values, replace(step, packed=False, offload=False))  # held-out rows
+    looking = tuple(piece for piece in apart if piece.phase == "forward")
     share = (situation.devices - 1) / situation.devices
-    each, once, own = 0.0, 0.0, 1.0
+    each, once, own, ahead = 0.0, 0.0, 1.0, 0.0
     if step.split:
         one = split_step(
             situation,
             method,
             values,
-            how_run(method, 1, step.checkpointing, step.loss, step.optimizer),
+            how_run(method, 1, step.checkpointing, step.loss, step.optimizer, step.packed),
             step.sharding,
         )
         each, own = one.sent_bytes, 1 / situation.devices  # each runs the optimizer on its own part
+        # a layer is gathered twice in a pass, and once where there is no way back
+        ahead = sum(sent.nbytes for sent in one.exchanges if sent.kind == "all-gather") * share / 2
     elif situation.devices > 1:
         once = 2 * share * states.BYTES[step.dtype if method == "full" else "float32"] * trainable
 
@@ -216,9 +252,22 @@ def pace(
         last = timed(passing, each + once)
         parts = [timed(passing, each).times(accumulate - 1), last] if accumulate > 1 else [last]
         found = added([*parts, timed(ending).times(own)])
+        look = timed(looking, ahead)
     except UnknownName:
         return None
-    return Pace(found, accumulate, each * accumulate + once)
+    return Pace(found, accumulate, each * accumulate + once, look)
+
+
+def _traced(situation: Situation, method: str, values: Mapping[str, Any], step: Step) -> Work:
+    """What a step does on rows of average length, or on packed ones, which are full."""
+    tokens = situation.seq if step.packed else min(situation.seq, situation.row_tokens or situation.seq)
+    dtype = "bfloat16" if method == "full" else step.dtype  # products are made in 16 bits
+    setting = Setting(
+        step.batch * situation.pairs, tokens, optimizer=step.optimizer, loss=step.loss, packed=step.packed,
+        offload=step.offload,
+    )  # fmt: skip
+    asked = StepRequest(situation.model, method, values, setting, dtype, step.checkpointing)
+    return _work(asked.on(situation.hardware))
 
 
 def link_of(situation: Situation) -> str:

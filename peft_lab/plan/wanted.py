@@ -14,6 +14,7 @@ from peft_lab.errors import BadInput, UnknownName
 from peft_lab.memory.optimizers import OPTIMIZERS
 from peft_lab.models import images
 from peft_lab.models.catalogue import resolve
+from peft_lab.plan import packed
 from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS
 
 HOUR = 3600.0
@@ -35,6 +36,7 @@ class Wanted:
         deadline: hours, or a moment such as ``2026-11-27T08:00``; empty without one.
         also: methods that are ranked beside the usual ones, of :data:`FURTHER`, with commas between.
         optimizer: of :data:`peft_lab.memory.optimizers.OPTIMIZERS`; empty for AdamW, in 8 bits where it must be.
+        packed: rows of ``seq`` tokens that all rows fill together, by their lengths; 0: rows are padded.
     """
 
     model: str = "llama-3.1-8b"
@@ -49,6 +51,7 @@ class Wanted:
     deadline: str = ""
     also: str = ""
     optimizer: str = ""
+    packed: int = 0
 
     @property
     def further(self) -> tuple[str, ...]:
@@ -88,7 +91,8 @@ class Wanted:
 
     def check(self) -> Wanted:
         """Itself. Raises BadInput for what contradicts itself, UnknownName for names that are none."""
-        shape = resolve(self.model).shape
+        entry = resolve(self.model)
+        shape = entry.shape
         images.require_text(shape, "Plan")
         if self.objective and self.objective not in OBJECTIVES:
             raise UnknownName("objective", self.objective, OBJECTIVES, "objective")
@@ -108,8 +112,11 @@ class Wanted:
                 f"Rows of {self.row_tokens:,} tokens on average cannot be cut at {self.seq:,}.", "row_tokens"
             )
         self.hours()
+        situation = self.situation()
+        if self.packed:
+            packed.check(entry, situation.purpose, self.packed, self.rows, self.row_tokens, self.seq)
         try:
-            self.situation().check()
+            situation.check()
         except BadInput as error:
             error.field = "gpu" if error.field == "device" else error.field
             raise
@@ -145,6 +152,10 @@ def read_field(name: str, text: str) -> Any:
             ) from None
     if name == "objective" and text not in OBJECTIVES:
         raise UnknownName("objective", text, OBJECTIVES, "objective")
+    if name == "packed":
+        if not (text.isascii() and text.isdecimal() and len(text) < 11):
+            raise BadInput(f"packed is a whole number of rows; '{text[:40]}' is not.", "packed")
+        return int(text)
     if name == "optimizer":
         if text not in OPTIMIZERS:
             raise UnknownName("optimizer", text, OPTIMIZERS, "optimizer")

@@ -15,7 +15,7 @@ from peft_lab.timing.kernels import Speed, Table, step
 PARTS = {
     "compute": ("matmul16", "matmul32", "attention", "factor"),
     "memory": ("stream", "gather", "dequantise", "transform", "each"),
-    "host": ("host",),
+    "host": ("host", "offload"),
 }
 
 

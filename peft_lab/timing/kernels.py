@@ -19,8 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peft_lab.memory.work import KINDS, Work
+from peft_lab.timing import links
 
 Numbers = NDArray[np.float64]
+#: Bytes a second between a device and pinned main memory: PCIe 4.0, as much of it as other links reach. Assumed.
+PINNED = links.LINKS["pcie"] * links.REACHED
 _NUMBER = {kind: number for number, kind in enumerate(KINDS)}
 
 
@@ -78,7 +81,7 @@ class Table:
     def _masks(self) -> dict[str, Any]:
         return {
             "half": self.of("matmul16", "attention"), "single": self.of("matmul32", "factor"),
-            "bus": self.of("host"), "view": self.of("view"), "each": self.of("each"),
+            "bus": self.of("host"), "pinned": self.of("offload"), "view": self.of("view"), "each": self.of("each"),
         }  # fmt: skip
 
     def on_device(self, speed: Speed) -> Numbers:
@@ -89,6 +92,7 @@ class Table:
         # A list of tensors is gone through as a whole, which no cache holds.
         moving = np.where(masks["each"], self.nbytes / speed.memory, moving)
         moving = np.where(masks["bus"], self.nbytes / speed.bus, moving)
+        moving = np.where(masks["pinned"], self.nbytes / PINNED, moving)
         rate = np.where(masks["half"], speed.matmul16, speed.matmul32)
         busy = np.maximum(moving, self.flops / rate) + self.columns * speed.column
         launched = speed.start * ~(masks["view"] | masks["each"])

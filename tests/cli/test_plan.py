@@ -61,3 +61,18 @@ def test_plan_and_choose_say_the_same(run: Run) -> None:
         assert match[0]["plan"][name]["value"] == advised["plan"][name]["value"]
     assert match[0]["batch"] == advised["plan"]["batch"]["value"]
     assert match[0]["peak_bytes_per_device"] == advised["peak_bytes"]
+
+
+@pytest.mark.slow
+def test_rows_are_packed_by_their_lengths(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "lengths.txt"
+    file.write_text("\n".join(["60"] * 300 + ["20"] * 200), "utf-8")
+    start = ("plan", "--model", "smollm2-135m", "--gpu", "rtx-4090", "--packing")
+    assert "give --lengths FILE" in run(*start).refused()
+    packs = (*start, "--lengths", str(file), "--seq", "128")
+    assert "leave --rows out" in run(*packs, "--rows", "9").refused()
+    assert "No two rows fit" in run(*start, "--lengths", str(file)).refused(), "cut at the longest there is"
+    found = run(*packs, "--json").document
+    assert {one["rows_packed_into"] for one in found} == {175}, "184 of all rows, one in twenty held out"
+    assert all(one["rows_held_out"] == 25 and one["saved_by_packing"] is not None for one in found)
+    assert "collate_packed(" in found[0]["files"]["train.py"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import yaml
 
@@ -35,6 +36,18 @@ def test_axolotl_is_told_the_plan(tiny: dict[str, str]) -> None:
     assert (found["micro_batch_size"], found["gradient_accumulation_steps"]) == (2, 2)
     assert found["fsdp_config"]["activation_checkpointing"] and not found["gradient_checkpointing"]
     assert not found["fsdp_config"]["cpu_ram_efficient_loading"], "Axolotl refuses it with 4 bits"
+
+
+def test_packed_rows_are_packed_alike_by_other_tools_or_it_is_said_why_not(tiny: dict[str, str]) -> None:
+    facts = planned("lora", "ddp", tiny["causal-lm"], packed=True)
+    theirs = configs.axolotl(facts, "LlamaDecoderLayer"), configs.llama_factory(facts)
+    first, second = (yaml.safe_load(text) for text in theirs)
+    assert (first["sample_packing"], first["attn_implementation"]) == (True, "sdpa")
+    assert (second["packing"], second["neat_packing"], second["flash_attn"]) == (True, True, "sdpa")
+    assert not any(configs.PADDED in text for text in theirs)
+    texts = replace(facts, objective="cpt")
+    assert configs.factory_refusal(texts) and not configs.axolotl_refusal(texts)
+    assert not configs.factory_refusal(replace(texts, plan=replace(texts.plan, packed=False)))
 
 
 def test_llama_factory_is_told_the_plan(tiny: dict[str, str]) -> None:

@@ -86,10 +86,25 @@ def test_an_optimizer_is_chosen_and_says_where_it_does_not_work() -> None:
     # the plan that comes first until all are ranked may be one that no script does
     app = settled(settled(app, "the best first"), "#### Files that carry it out")
     assert any("MuonBesideAdamW(masters.parameters" in code.value for code in app.code)
-    assert any(
-        "Tensor parallelism and activations in main memory are not" in one.value for one in app.caption
-    )
+    assert any("Tensor parallelism is not simulated" in one.value for one in app.caption)
+    waits = "What that waits is not in the time"
+    assert waits in "".join(one.value for one in opened(**SMALL, optimizer="adafactor").caption)
+    assert not any(waits in one.value for one in app.caption)
     assert any("no optimizer called 'lion'" in line for line in told(opened(optimizer="lion")).split("\n"))
+
+
+def test_packed_rows_come_from_the_address_and_say_what_they_save() -> None:
+    app = settled(opened(**SMALL | {"packed": "420"}), "the best first")
+    (toggle,) = [one for one in app.toggle if one.label == "Pack short rows"]
+    assert toggle.value and "500 rows fill 420 of 128 tokens" in "".join(one.value for one in app.caption)
+    app = settled(app, "**Packed.**")
+    app = settled(app, "#### Files that carry it out")
+    assert any("collate_packed(" in code.value for code in app.code)
+    seen, without = without_badge(app)
+    assert seen and not without
+    assert app.query_params["packed"] == "420"
+    toggle.set_value(False).run()
+    assert "packed" not in app.query_params
 
 
 def test_a_contradiction_is_one_sentence_and_nothing_is_simulated() -> None:

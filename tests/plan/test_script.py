@@ -18,6 +18,7 @@ from peft_lab.memory.optimizers import OPTIMIZERS
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import resolve
 from peft_lab.plan import configs, keeping, script
+from peft_lab.plan.course import course
 from peft_lab.plan.facts import NAME, Facts, gather
 from peft_lab.plan.files import ABOUT, layer_class
 from peft_lab.recipes.recipe import Setting
@@ -29,6 +30,9 @@ CLOSE = 2e-5
 MUON_CLOSE = 2e-3
 
 
+SAID = {"epochs": 1, "warmup": 0.1, "schedule": "cosine"}
+
+
 def setting(name: str, value: Any) -> Setting:
     return Setting(name, value, None, (), (), "cited", "", "")
 
@@ -37,7 +41,7 @@ def planned(method: str, sharding: str, model: str, **changes: Any) -> Facts:
     """A plan for two ranks with two passes each."""
     entry, spec = resolve(model), get_method(method)
     told = {"r": 4, "lora_dropout": 0.0} if method in ("lora", "qlora") else {}
-    said = {"epochs": 1, "warmup": 0.1, "schedule": "cosine"}
+    said = SAID
     fields: dict[str, Any] = {
         "values": spec.require(entry.shape, told), "batch": 2, "seq": 32, "checkpointing": False, "accumulate": 2,
         "learning_rate": 1e-2, "needed_bytes": 1, "memory_bytes": 2, "trainable": 1, "stored_bytes": 1,
@@ -157,6 +161,77 @@ def test_a_checkpoint_of_other_rows_is_not_gone_on_from(
     other.write_text(rows_file.read_text("utf-8").replace("answer", "reply"), "utf-8")
     with pytest.raises(AssertionError, match="other rows, settings or ranks"):
         run(text, tmp_path, other, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "sharding", "checkpointing", "loss"),
+    [("lora", "ddp", False, "whole"), ("lora", "fsdp2", True, "chunked"), ("full", "fsdp2", False, "whole")],
+)
+def test_packed_rows_are_learned_alike_by_one_process_and_two(
+    method: str,
+    sharding: str,
+    checkpointing: bool,
+    loss: str,
+    tiny: dict[str, str],
+    rows_file: Path,
+    tmp_path: Path,
+) -> None:
+    how: dict[str, Any] = {"checkpointing": checkpointing, "loss": loss, "packed": True, "seq": 96}
+    how["settings"] = {name: setting(name, value) for name, value in {**SAID, "epochs": 4}.items()}
+    facts = planned(method, sharding, tiny["causal-lm"], batch=1, **how)
+    text = script.script(facts)
+    alone, shared = run(text, tmp_path, rows_file, 1), run(text, tmp_path, rows_file, 2)
+    assert shared == pytest.approx(alone, abs=CLOSE) and alone[-1] < alone[0]
+    packs = printed_packs(tmp_path)
+    assert packs < 23 / 2 and len(alone) == course(24, 4, 1, 2, 2, packs).updates
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["whole", "chunked"])
+def test_what_waits_in_main_memory_changes_no_loss(
+    loss: str, tiny: dict[str, str], rows_file: Path, tmp_path: Path
+) -> None:
+    def losses(offload: bool, ranks: int) -> list[float]:
+        facts = planned("lora", "ddp", tiny["causal-lm"], checkpointing=True, offload=offload, loss=loss)
+        text = script.script(facts)
+        assert (", offloading(model):" in text) == offload
+        return run(text, tmp_path, rows_file, ranks)
+
+    here = losses(False, 1)
+    assert losses(True, 1) == here and losses(True, 2) == pytest.approx(here, abs=CLOSE)
+
+
+def printed_packs(folder: Path) -> int:
+    (found,) = re.findall(r"^(\d+) packed rows$", (folder / "printed").read_text("utf-8"), re.MULTILINE)
+    return int(found)
+
+
+@pytest.mark.slow
+def test_an_update_of_all_rows_is_the_same_packed_and_padded(
+    tiny: dict[str, str], rows_file: Path, tmp_path: Path
+) -> None:
+    def losses(**changes: Any) -> list[float]:
+        settings = {name: setting(name, value) for name, value in {**SAID, "epochs": 3}.items()}
+        how: dict[str, Any] = {"devices": 1, "accumulate": 1, "seq": 96, "settings": settings, **changes}
+        return run(script.script(planned("lora", "none", tiny["causal-lm"], **how)), tmp_path, rows_file, 1)
+
+    losses(packed=True, batch=1)
+    packed, padded = losses(packed=True, batch=printed_packs(tmp_path)), losses(batch=23)
+    assert packed == pytest.approx(padded, abs=CLOSE) and packed[-1] < packed[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_the_plan_counts_the_updates_and_looks_that_the_script_makes(
+    epochs: int, tiny: dict[str, str], rows_file: Path, tmp_path: Path
+) -> None:
+    settings = {name: setting(name, value) for name, value in {**SAID, "epochs": epochs}.items()}
+    facts = planned("lora", "none", tiny["causal-lm"], devices=1, batch=1, settings=settings)
+    losses = run(script.script(facts), tmp_path, rows_file, 1)
+    made = course(24, epochs, batch=1, devices=1, accumulate=2)
+    printed = (tmp_path / "printed").read_text("utf-8")
+    assert len(losses) == made.updates and printed.count("held-out loss") == made.looks
 
 
 def test_packed_weights_are_stored_in_the_computing_precision_where_they_are_split(

@@ -7,7 +7,10 @@ from datetime import datetime
 import pytest
 
 from peft_lab.errors import BadInput, UnknownName
+from peft_lab.plan import ranking
+from peft_lab.plan.course import course
 from peft_lab.plan.lengths import read_lengths
+from peft_lab.plan.packed import rows_of
 from peft_lab.plan.wanted import TYPICAL, Wanted, read
 
 
@@ -27,6 +30,12 @@ from peft_lab.plan.wanted import TYPICAL, Wanted, read
         ({"devices": "9999"}, "devices", "from 1 to 1,024"),
         ({"link": "string"}, "link", "link"),
         ({"optimizer": "adam"}, "optimizer", "adamw"),
+        ({"packed": "many"}, "packed", "whole number"),
+        ({"packed": "20000"}, "packed", "do not fill 20,000"),
+        ({"packed": "100"}, "packed", "do not fill 100 rows"),
+        ({"packed": "9000", "model": "bert-base"}, "packed", "Only decoders"),
+        ({"packed": "9000", "objective": "preference"}, "packed", "Only decoders"),
+        ({"packed": "9000", "model": "bloomz-560m"}, "packed", "type 'bloom'"),
     ],
 )
 def test_what_cannot_be_is_said_at_its_field(told: dict[str, str], field: str, message: str) -> None:
@@ -65,6 +74,21 @@ def test_lengths_are_read_from_numbers_and_from_json() -> None:
     assert found.fields() == {"rows": "3", "row_tokens": "200", "seq": "300"}
     assert found.share_cut(250) == pytest.approx(1 / 3)
     assert sum(count for _, count in found.histogram()) == 3
+
+
+def test_packed_rows_are_counted_from_lengths_and_trained_without_those_held_out() -> None:
+    lengths = read_lengths("\n".join(["300"] * 60 + ["100"] * 40 + ["900"]))
+    assert rows_of(lengths.tokens, 512) == 61, "what is longer is cut and fills a row alone"
+    made = course(101, 2, batch=2, devices=1, accumulate=2, packed=61)
+    assert (made.learned, made.held, made.packed) == (96, 5, 58)
+    assert made.updates == 29 and made.looks == 15
+    assert course(1, 1, 1, 1, 1).held == course(1, 1, 1, 1, 1).looks == 0
+
+
+def test_what_puts_virtual_tokens_before_a_row_is_not_packed() -> None:
+    wanted = Wanted("smollm2-135m", rows=100, row_tokens=100, seq=512, also="prompt,ia3", packed=25).check()
+    assert "virtual tokens before a row" in ranking.get_refusals(wanted)["prompt"]
+    assert {one.method for one in ranking.candidates(wanted)} == {"full", "lora", "qlora", "ia3"}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import streamlit as st
 from peft_lab import units
 from peft_lab.choose.fields import told_by
 from peft_lab.errors import PeftLabError
-from peft_lab.plan import ranking
+from peft_lab.plan import nowhere, ranking
 from peft_lab.plan.files import ABOUT, Written, write
 from peft_lab.plan.ranking import Planned
 from peft_lab.plan.verdict import MEANS
@@ -25,15 +25,25 @@ from peft_lab.units import Finding, Source
 from peft_lab.workers.pool import get_pool
 
 PATIENCE = 0.8
+_PADDED = (
+    "Rows are padded, not packed: memory and time are of such steps. With a file of their lengths, short rows can be "
+    "packed."
+)
+_NEARBY = "Activations go to main memory where a checkpointed step fits in no other way."
+_AWAY = "Activations wait in main memory: nothing hides their copies, and their rate is assumed."
+_PACKED = (
+    "Rows are packed: memory and time are of full rows, with the mask that keeps the rows in them apart. Kernels that "
+    "know where rows end need no mask and less time, and are not assumed."
+)
 
 
 def nearest(fields: Mapping[str, Any]) -> str:
-    """:func:`peft_lab.plan.ranking.nearest`, asked in one process. Imports torch. Raises as the candidates do."""
+    """:func:`peft_lab.plan.nowhere.nearest`, asked in one process. Imports torch. Raises as the candidates do."""
 
     def ask(wanted: Wanted, candidate: ranking.Candidate) -> Planned:
         return ranking.evaluate(asdict(wanted), asdict(candidate))
 
-    return ranking.nearest(Wanted(**fields), ask)
+    return nowhere.nearest(Wanted(**fields), ask)
 
 
 def in_full(wanted: Wanted, one: Planned) -> None:
@@ -50,14 +60,14 @@ def in_full(wanted: Wanted, one: Planned) -> None:
             f"{units.size(low)} to {units.size(high)}; {units.size(plan.memory_bytes)} usable",
         )
     with cells[1]:
-        hours = (
-            None
-            if one.update is None
-            else Finding(one.update.value * one.updates, "seconds", Source.SIMULATED)
-        )
+        hours = None if one.seconds is None else Finding(one.seconds.value, "seconds", Source.SIMULATED)
         note = f"{one.updates:,} updates" + (
             "" if one.update is None else f" of {units.seconds(one.update.value)}"
         )
+        if one.course is not None and one.looking is not None and one.course.looks:
+            note += (
+                f"; {one.course.looks:,} looks at held-out rows, {units.seconds(one.looking.value)} in all"
+            )
         figures.card("Time", hours, note, shown.time_of(one), "No data sheet of this card is here.")
     with cells[2]:
         cost = None if one.cost is None else Finding(one.cost[1], "money", Source.SIMULATED)
@@ -83,18 +93,22 @@ def in_full(wanted: Wanted, one: Planned) -> None:
         st.markdown(f"**Quality.** {one.quality.text}")
     else:
         st.markdown(f"**Quality.** {one.quality.text} ({one.quality.source}). {figures.badge('cited')}")
+    if one.saved is not None:
+        share = f"{abs(one.saved):.0%} {'less' if one.saved >= 0 else 'more'} time"
+        st.markdown(
+            f"**Packed.** {share} than padded rows of average length, as many at once. {figures.badge('simulated')}"
+        )
     if plan.host_bytes:
         st.markdown(f"Main memory: {units.size(plan.host_bytes)} for each GPU. {figures.badge('simulated')}")
     rows = [
         (label(name), figure(setting.value), band(setting.band), told_by(setting))
         for name, setting in plan.settings.items()
-        if name != "packing"  # a plan's memory and time are of padded rows, and so are its files
     ]
     with st.expander("Recipe"):
         figures.table(("Setting", "Value", "Sources' band", "From"), rows, fold=True)
         st.caption(
-            "Rows are padded, not packed: memory and time are of such steps. Packing short rows saves time. Tensor "
-            "parallelism and activations in main memory are not simulated, so no plan has them."
+            f"{_PACKED if plan.packed else _PADDED} {_AWAY if plan.offload else _NEARBY} Tensor parallelism is not "
+            "simulated, so no plan has it."
         )
     _files(wanted, one)
 

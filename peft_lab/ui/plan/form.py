@@ -17,12 +17,14 @@ from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import readers_of_text
 from peft_lab.plan.lengths import Lengths, read_lengths
+from peft_lab.plan.packed import rows_of, why_not
 from peft_lab.plan.wanted import FURTHER, KEYS, TYPICAL, Typical, Wanted, read_field
 from peft_lab.recipes.job import OBJECTIVES
 from peft_lab.ui import state
-from peft_lab.ui.components import charts
+from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.model_choice import entry_of, from_address, model_control
 from peft_lab.ui.foreign import plain
+from peft_lab.workers.pool import get_pool
 
 SCOPE = "plan"
 USUAL = Wanted()
@@ -118,6 +120,7 @@ def form() -> Wanted:
             start, rows=int(said["rows"]), row_tokens=int(said["row_tokens"]), seq=max(start.seq, int(said["seq"]))
         )  # fmt: skip
     first, second = (st.columns(2, vertical_alignment="bottom") for _ in range(2))
+    packing = st.container()
     gpu = _choice(st, "gpu", "GPU", _gpus(start.gpu), start.gpu, _gpu_title)  # its name fills a line
     third = st.columns(2, vertical_alignment="bottom")
     rows = _number(first[0], "rows", "Training rows", start.rows)
@@ -149,13 +152,44 @@ def form() -> Wanted:
     optimizer = _choice(
         st, "optimizer", "Optimizer", list(_OPTIMIZERS), start.optimizer, _OPTIMIZERS.__getitem__
     )
+    if optimizer == "adafactor":
+        st.caption(
+            "Adafactor reads norms back from the GPU in every update. What that waits is not in the time."
+        )
     wanted = Wanted(
         entry.name, objective, rows, tokens, seq, gpu, count, link, price or None, deadline.strip(), ",".join(also),
         optimizer,
     )  # fmt: skip
+    with packing:
+        wanted = replace(wanted, packed=_packed(wanted, start, lengths))
     for name, value in asdict(wanted).items():
         state.remember(SCOPE, name, value)
     return wanted
+
+
+def _packed(wanted: Wanted, before: Wanted, lengths: Lengths | None) -> int:
+    """Rows that all rows fill together; 0 where they are padded. Only lengths say it, or an address that had them."""
+    _problem(st, "packed")
+    if (lengths is None and not before.packed) or why_not(entry_of(wanted.model), wanted.situation().purpose):
+        return 0
+    on = st.toggle(
+        "Pack short rows", bool(before.packed), key=state.widget_key(SCOPE, "packed"),
+        help="Several rows fill one of so many tokens. Each keeps its own positions and attends to itself alone, so "
+        "what is learned stays the same.",
+    )  # fmt: skip
+    if not on:
+        return 0
+    if lengths is not None:
+        found: int = get_pool().submit(0, rows_of, lengths.tokens, wanted.seq).result()
+    elif (wanted.rows, wanted.seq) == (before.rows, before.seq):
+        found = before.packed
+    else:
+        st.caption(
+            "Rows are padded now, as they are others than those that were packed. Give their lengths again."
+        )
+        return 0
+    st.caption(f"{wanted.rows:,} rows fill {found:,} of {wanted.seq:,} tokens. {figures.badge('counted')}")
+    return found
 
 
 def problem(wanted: Wanted) -> BadInput | None:

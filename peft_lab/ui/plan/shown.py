@@ -61,7 +61,7 @@ def table(wanted: Wanted, ranked: Sequence[Planned], untried: int) -> None:
     for one in ranked:
         assert one.plan is not None
         cells = [
-            one.candidate.title, f"{one.plan.batch:,} × {one.plan.accumulate:,}", units.size(one.plan.needed_bytes),
+            one.title, f"{one.plan.batch:,} × {one.plan.accumulate:,}", units.size(one.plan.needed_bytes),
             units.percent(100 * one.plan.headroom), figures.unbroken(time_of(one)), *([cost_of(one)] if priced else []),
             one.update.bottleneck if one.update else "",
         ]  # fmt: skip
@@ -82,7 +82,7 @@ def table(wanted: Wanted, ranked: Sequence[Planned], untried: int) -> None:
 
 def pick(ranked: Sequence[Planned]) -> Planned:
     """The plan to see in full: the first, or the first of the method that the address names."""
-    titles = [one.candidate.title for one in ranked]
+    titles = [one.title for one in ranked]
     named = state.remembered(SCOPE, METHOD, "")
     start = next((number for number, one in enumerate(ranked) if one.candidate.method == named), 0)
     number = st.selectbox(

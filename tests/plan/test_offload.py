@@ -1,0 +1,65 @@
+"""Activations go to main memory where a checkpointed step fits in no other way, and only there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import yaml
+
+from peft_lab.choose.room import Room
+from peft_lab.choose.situation import Situation
+from peft_lab.choose.step import Needed, Run
+from peft_lab.plan import configs, steps
+from peft_lab.plan.ranking import Candidate, Planned
+from tests.plan.test_script import planned
+
+GIB = 2**30
+
+
+def asking(here: int, away: int) -> Any:
+    """A simulation in which a step needs so much, and so much with activations in main memory."""
+
+    def ask(situation: Situation) -> Needed:
+        def needed(method: str, values: Mapping[str, Any], run: Run) -> int:
+            if run.in_main_memory:
+                assert run.offload
+                return 7 * GIB
+            return away if run.offload else here
+
+        return needed
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("here", "away", "checkpointing", "offload"),
+    [
+        (8 * GIB, 6 * GIB, True, False),
+        (800 * GIB, 6 * GIB, True, True),
+        (800 * GIB, 6 * GIB, False, None),
+        (800 * GIB, 700 * GIB, True, None),
+    ],
+)
+def test_they_go_where_nothing_else_fits(
+    here: int, away: int, checkpointing: bool, offload: bool | None
+) -> None:
+    situation = Situation(model="smollm2-135m", device="rtx-4090")
+    room = Room(situation, asking(here, away))
+    step, least = steps.fitting(room, situation, "lora", {}, "none", checkpointing)
+    if offload is None:
+        assert step is None and least >= here, "what is said to be missing is that of the usual step"
+        return
+    assert step is not None and step.offload == offload
+    assert step.host == (7 * GIB if offload else 0)
+
+
+def test_the_title_and_other_tools_files_say_it(tiny: dict[str, str]) -> None:
+    facts = planned("lora", "none", tiny["causal-lm"], devices=1, checkpointing=True, offload=True)
+    shown = Planned(Candidate("lora", "none", True), facts.plan)
+    assert shown.title.endswith("checkpointed, activations in main memory")
+    assert yaml.safe_load(configs.axolotl(facts, ""))["activation_offloading"] == "hidden_states"
+    assert yaml.safe_load(configs.llama_factory(facts))["use_unsloth_gc"] is True
+    plain = planned("lora", "none", tiny["causal-lm"], devices=1, checkpointing=True)
+    assert "offload" not in configs.axolotl(plain, "") and "unsloth" not in configs.llama_factory(plain)
