@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Operations that make one tensor of a list.
 _JOINS = frozenset({"stack.default", "cat.default"})
+#: What is waited for after it was sent: with values the tensor itself, without them torch would make another.
+_IN_PLACE = frozenset({"wait_tensor.default", "_wrap_tensor_autograd.default"})
 
 #: Bytes that a kernel takes and gives back inside one operation, by operation (see kernels.py).
 Scratch = Mapping[Any, Callable[..., int]]
@@ -268,6 +270,8 @@ def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watch
                 return torch.empty_like(args[0], device="cpu")
             if func is copy and split and args[1].is_meta and not args[0].is_meta:
                 return args[0]  # what the first process hands out to all it has on its host already
+            if split and func.__name__ in _IN_PLACE and args[0].is_meta:
+                return torch.ops.aten.alias.default(args[0])
             if func in indexing and args[0].is_meta:
                 args = (args[0], without_masks(recorder.see, args[1]), *args[2:])
             result = carry_out(func, args, kwargs)

@@ -164,6 +164,8 @@ def split_seconds(work: Work, split: ShardedResult, gpu: str, link: str) -> Seco
         UnknownName: a GPU or link of which no speed is known.
     """
     devices = split.sharding.devices
+    if split.work:  # all that one of them does, matrices split
+        return estimate.seconds(split.work, gpu, devices, link, split.sent_bytes, waits=True)
     passing, ending = parted(work)
     own = 1 / devices if split.sharding.runs == "fsdp2" else 1.0
     sent = split.sent_bytes

@@ -19,6 +19,7 @@ from peft_lab.memory.running import Devices, Schedule, Stage, run
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import blueprint_of, check, refusing
 from peft_lab.memory.tracker import Recorder
+from peft_lab.memory.work import steps_of
 from peft_lab.sharding import fabric, optimizing, tensor, watch, wrap
 from peft_lab.sharding.buckets import deepen
 from peft_lab.sharding.held import exchanged, held_at_peak
@@ -153,6 +154,7 @@ def simulate_blueprint(
         notes=notes(how),
         unrolled=unrolled,
         seconds=time.perf_counter() - start,
+        work=steps_of(trace.work)[-1] if how.runs == "tp" else (),
     )
 
 

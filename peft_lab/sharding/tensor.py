@@ -145,6 +145,15 @@ def split_matrices(model: Any, mesh: Any, device: Any) -> Any:
     shared = ends[0].weight is ends[1].weight
     # Every device has the same to begin with, so each takes its part of its own, and nothing is sent.
     parallelize_module(inner, mesh, plan, src_data_rank=None)
+
+    def waits(module: Any, inputs: Any, output: Any) -> None:
+        # torch waits where a sum is first used. A pass that is made again for its gradients ends before that, and what
+        # nobody waits for is never let go.
+        if hasattr(output, "trigger_wait"):
+            output.trigger_wait()
+
+    for name in plan:
+        inner.get_submodule(name).register_forward_hook(waits)
     if shared:  # both are split by the vocabulary
         ends[1].weight = ends[0].weight
     for tensor in (*model.parameters(), *model.buffers()):
