@@ -12,7 +12,7 @@ from peft_lab.choose import duration
 from peft_lab.choose.advice import Advice
 from peft_lab.choose.room import BFLOAT16, Room
 from peft_lab.choose.situation import Situation, stored_bytes
-from peft_lab.choose.step import SPLIT, Step
+from peft_lab.choose.step import SPLIT, TENSOR, Step
 from peft_lab.choose.tree import FEW_ROWS
 from peft_lab.methods import get_method
 from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS, Job, job
@@ -32,7 +32,8 @@ class StepPlan:
     Attributes:
         batch: rows on each device at once. accumulate: steps whose gradients are added up for one update.
         needed_bytes, memory_bytes: on each device.
-        seconds: of the whole training, at least and at most; ``None`` where nothing is known of the device.
+        seconds: of the whole training, at least and at most; ``None`` where nothing is known of the device, or matrices
+            are split, for which there is no estimate by counting.
     """
 
     values: Mapping[str, Any]
@@ -63,7 +64,17 @@ class StepPlan:
     @property
     def split(self) -> bool:
         """Whether each device has a share of the model alone."""
-        return self.sharding.startswith(SPLIT)
+        return self.sharding.startswith((SPLIT, TENSOR))
+
+    @property
+    def readers(self) -> int:
+        """Devices that read rows of their own."""
+        return readers(self.sharding, self.devices)
+
+
+def readers(sharding: str, devices: int) -> int:
+    """How many of so many devices read rows of their own: where matrices are split all read the same."""
+    return 1 if sharding == TENSOR else devices
 
 
 def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPlan:
@@ -72,10 +83,13 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
     values = spec.require(shape, advice.knobs(shape))
     half = "float16" if _no_bfloat16(situation) else "bfloat16"
     values = {name: half if value == "bfloat16" else value for name, value in values.items()}
+    reading = readers(step.sharding, room.devices)
+    if reading < situation.devices:
+        situation = replace(situation, devices=reading)
     found = recipe(_job(situation, advice, values, step, half))
     said = dict(found.settings)
-    step = _for_few_rows(situation, step, room.devices)
-    at_once = step.batch * room.devices
+    step = _for_few_rows(situation, step, reading)
+    at_once = step.batch * reading
     wanted = max(situation.batch if situation.batch != _USUAL.batch else 1, int(said["batch"].value))
     most = situation.rows // UPDATES
     accumulate = max(1, min(ceil(wanted / at_once), most // at_once))
@@ -103,7 +117,9 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
         sharding=step.sharding,
         devices=room.devices,
         host_bytes=step.host,
-        seconds=duration.seconds(
+        seconds=None
+        if step.sharding == TENSOR
+        else duration.seconds(
             shape,
             advice.method,
             values,
@@ -225,6 +241,11 @@ def _shared(step: Step, devices: int) -> str:
         return "One device."
     if step.sharding == "ddp":
         return f"All of the model on each of {devices:,} devices, gradients averaged."
+    if step.sharding == TENSOR:
+        return (
+            "Every matrix split over the devices, which read the same rows and sum up in every layer: such a step was "
+            "simulated."
+        )
     where = "; what is frozen waits in main memory" if step.host else ""
     return (
         f"Weights, gradients and moments split over {devices:,} devices{where}: the split step was simulated."

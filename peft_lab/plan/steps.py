@@ -13,9 +13,10 @@ from typing import Any
 
 from peft_lab.choose import simulating, states
 from peft_lab.choose.bounds import MARGIN, largest_rows
+from peft_lab.choose.plan import readers
 from peft_lab.choose.room import LOGIT_BYTES, Room
 from peft_lab.choose.situation import Situation
-from peft_lab.choose.step import SPLIT, Run, Step
+from peft_lab.choose.step import SPLIT, TENSOR, Run, Step
 from peft_lab.errors import UnknownName, Unsupported
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.setting import Setting
@@ -60,10 +61,10 @@ def fitting(
     Raises:
         BadInput, SimulationError: a method that cannot be applied or simulated so.
     """
-    each = ceil(room.batch / room.devices)
-    if not sharding.startswith(SPLIT):
+    each = ceil(room.batch / readers(sharding, room.devices))
+    if not sharding.startswith((SPLIT, TENSOR)):
         return _whole(room, situation, method, values, sharding, checkpointing, each)
-    if reason := optimizing.why_not(room.optimizer or "adamw", SPLIT):
+    if reason := optimizing.why_not(room.optimizer or "adamw", TENSOR if sharding == TENSOR else SPLIT):
         raise Unsupported(reason, "optimizer")
     limit = room.usable_split
     least = 0
@@ -86,7 +87,9 @@ def fitting(
             continue
         found = largest_rows(needs, each, limit)
         rows, taken = found if found is not None else (1, least)
-        host = room.needs(method, values, replace(run, batch=rows, in_main_memory=True))
+        host = (
+            room.needs(method, values, replace(run, batch=rows, in_main_memory=True)) if run.offloads else 0
+        )
         return Step(
             rows, checkpointing, taken, ceil(each / rows), run.optimizer, run.dtype, sharding, host, loss
         ), least
@@ -192,6 +195,8 @@ def pace(
         SimulationError: as :func:`peft_lab.memory.simulate.simulate`.
     """
     tokens = min(situation.seq, situation.row_tokens or situation.seq)
+    if step.sharding == TENSOR:
+        return _by_matrices(replace(situation, seq=tokens), method, values, step, accumulate)
     dtype = "bfloat16" if method == "full" else step.dtype  # products are made in 16 bits
     setting = Setting(step.batch * situation.pairs, tokens, optimizer=step.optimizer, loss=step.loss)
     asked = StepRequest(situation.model, method, values, setting, dtype, step.checkpointing)
@@ -221,6 +226,22 @@ def pace(
     except UnknownName:
         return None
     return Pace(found, accumulate, each * accumulate + once)
+
+
+def _by_matrices(
+    situation: Situation, method: str, values: Mapping[str, Any], step: Step, accumulate: int
+) -> Pace | None:
+    """As :func:`pace` where every matrix is split: what one device does of a step, and sums that are waited for."""
+    run = how_run(method, step.batch, step.checkpointing, step.loss, step.optimizer)
+    one = split_step(situation, method, values, replace(run, dtype="bfloat16"), TENSOR)
+    passing, ending = parted(one.work)
+    device, devices, link = situation.device, situation.devices, link_of(situation)
+    try:
+        made = estimate.seconds(passing, device, devices, link, one.sent_bytes, waits=True).times(accumulate)
+        found = added([made, estimate.seconds(ending, device, devices, link)])
+    except UnknownName:
+        return None
+    return Pace(found, accumulate, one.sent_bytes * accumulate)
 
 
 def link_of(situation: Situation) -> str:

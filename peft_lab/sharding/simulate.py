@@ -180,4 +180,6 @@ def _check_matrices(request: StepRequest, how: Sharding) -> None:
     if reason := tensor.why_not(entry.shape, spec, spec.require(entry.shape, request.values), how.devices):
         raise Unsupported(reason, "sharding")
     if request.setting.loss == "chunked":
-        raise Unsupported("A loss in chunks reads the whole head, of which each device has a part: take it whole.", "loss")
+        raise Unsupported(
+            "A loss in chunks reads the whole head, of which each device has a part: take it whole.", "loss"
+        )

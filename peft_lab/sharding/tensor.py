@@ -1,10 +1,10 @@
 """Tensor parallelism: every matrix of a layer split over the devices, which all read the same rows. The same for
 tensors with values and without, and written scripts hold these functions as their source.
 
-Which matrix is split how is the model's own plan in transformers (``tp_plan``; of a Llama as in Megatron-LM, Shoeybi et
-al. 2019, arXiv 1909.08053, section 3: queries, keys, values, gate and up by columns, so that each device has some heads,
-output and down by rows, embeddings and head by the vocabulary). torch's ``parallelize_module`` carries it out. The logits
-are put together again on every device, as that plan says.
+Which matrix is split how is the model's own plan in transformers (``tp_plan``; of a Llama as in Megatron-LM, Shoeybi
+et al. 2019, arXiv 1909.08053, section 3: queries, keys, values, gate and up by columns, so that each device has some
+heads, output and down by rows, embeddings and head by the vocabulary). torch's ``parallelize_module`` carries it out.
+The logits are put together again on every device, as that plan says.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 
 if TYPE_CHECKING:
-    import torch
-
     from peft_lab.methods.base import MethodSpec
     from peft_lab.models.shapes import ModelShape
 
@@ -33,7 +31,9 @@ def why_not(shape: ModelShape, spec: MethodSpec, values: Mapping[str, Any], devi
     if values.get("use_dora"):
         return "DoRA needs the lengths of whole rows, which tensor parallelism leaves to no device."
     if devices > NODE:
-        return f"Tensor parallelism is simulated within one node of up to {NODE} devices, not over {devices:,}."
+        return (
+            f"Tensor parallelism is simulated within one node of up to {NODE} devices, not over {devices:,}."
+        )
     for heads, what in ((shape.heads, "heads"), (shape.kv_heads, "heads of keys and values")):
         if heads % devices:
             return (
@@ -66,7 +66,11 @@ def split_styles(model: Any, devices: int) -> dict[str, str]:
 
     columns, rows = ("colwise", "colwise_gather_output"), ("rowwise", "rowwise_split_input")
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    plan = {name: style for name, style in (inner.tp_plan or {}).items() if name.startswith(inner.base_model_prefix)}
+    plan = {
+        name: style
+        for name, style in (inner.tp_plan or {}).items()
+        if name.startswith(inner.base_model_prefix)
+    }
     if not {"colwise", "rowwise", "rowwise_split_input"} & set(plan.values()):
         raise ValueError(f"transformers has no plan for the matrices of {type(inner).__name__}")
     found: dict[str, str] = {}
@@ -83,7 +87,9 @@ def split_styles(model: Any, devices: int) -> dict[str, str]:
             found[name] = style
         elif style not in columns + rows or type(base) is not torch.nn.Linear:
             raise ValueError(f"torch does not split {name}, a {type(base).__name__}, as '{style}'")
-        elif style in ("colwise", "rowwise") and (base.out_features if style == "colwise" else base.in_features) % devices:
+        elif (style == "colwise" and base.out_features % devices) or (
+            style == "rowwise" and base.in_features % devices
+        ):
             raise ValueError(f"{devices} devices cannot share {name} evenly")
         elif base is module:
             found[name] = style
@@ -106,7 +112,6 @@ def split_matrices(model: Any, mesh: Any, device: Any) -> Any:
     Raises:
         ValueError: as :func:`split_styles`, or heads that cannot be shared out evenly.
     """
-    import torch
     from torch.distributed.tensor import DTensor, Replicate, distribute_module
     from torch.distributed.tensor.parallel import (
         ColwiseParallel,
@@ -118,9 +123,11 @@ def split_matrices(model: Any, mesh: Any, device: Any) -> Any:
     class Whole(ParallelStyle):
         """On each device, and known to torch as such, so that norms of gradients are taken over all of them."""
 
-        def _apply(self, module: torch.nn.Module, device_mesh: Any) -> torch.nn.Module:
+        def _apply(self, module: Any, device_mesh: Any) -> Any:
             def enters(module: Any, inputs: Any, mesh: Any) -> Any:
-                return tuple(DTensor.from_local(each, mesh, [Replicate()], run_check=False) for each in inputs)
+                return tuple(
+                    DTensor.from_local(each, mesh, [Replicate()], run_check=False) for each in inputs
+                )
 
             def leaves(module: Any, output: Any, mesh: Any) -> Any:
                 return output.to_local()

@@ -84,7 +84,12 @@ def speed_named(gpu: str, devices: int = 1) -> tuple[Speed, tuple[float, float]]
 
 
 def with_speed(
-    work: Work, speed: Speed, band: tuple[float, float], link: str = "", sent: float = 0.0, waits: bool = False
+    work: Work,
+    speed: Speed,
+    band: tuple[float, float],
+    link: str = "",
+    sent: float = 0.0,
+    waits: bool = False,
 ) -> Seconds:
     """The same at a known speed. ``band``: factors below and above the value."""
     table = Table(work)

@@ -93,8 +93,8 @@ def in_full(wanted: Wanted, one: Planned) -> None:
     with st.expander("Recipe"):
         figures.table(("Setting", "Value", "Sources' band", "From"), rows, fold=True)
         st.caption(
-            "Rows are padded, not packed: memory and time are of such steps. Packing short rows saves time. Tensor "
-            "parallelism and activations in main memory are not simulated, so no plan has them."
+            "Rows are padded, not packed: memory and time are of such steps. Packing short rows saves time. "
+            "Activations in main memory are not simulated, so no plan has them."
         )
     _files(wanted, one)
 
