@@ -136,7 +136,8 @@ def split_matrices(model: Any, mesh: Any, device: Any) -> Any:
 
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     config = inner.config.get_text_config()
-    for heads in (config.num_attention_heads, config.num_key_value_heads or config.num_attention_heads):
+    plan = split_styles(model, mesh.size())
+    for heads in (config.num_attention_heads, getattr(config, "num_key_value_heads", None) or mesh.size()):
         if heads % mesh.size():
             raise ValueError(f"{heads} heads cannot be shared out evenly to {mesh.size()} devices")
     styles = {
@@ -147,11 +148,10 @@ def split_matrices(model: Any, mesh: Any, device: Any) -> Any:
         "embedding_rowwise": RowwiseParallel(input_layouts=Replicate()),
         "whole": Whole(),
     }
-    plan = {name: styles[how] for name, how in split_styles(model, mesh.size()).items()}
     ends = inner.get_input_embeddings(), inner.get_output_embeddings()
-    shared = ends[0].weight is ends[1].weight
+    shared = ends[1] is not None and ends[0].weight is ends[1].weight
     # Every device has the same to begin with, so each takes its part of its own, and nothing is sent.
-    parallelize_module(inner, mesh, plan, src_data_rank=None)
+    parallelize_module(inner, mesh, {name: styles[how] for name, how in plan.items()}, src_data_rank=None)
 
     def waits(module: Any, inputs: Any, output: Any) -> None:
         # torch waits where a sum is first used. A pass that is made again for its gradients ends before that, and what
