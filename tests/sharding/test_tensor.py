@@ -212,10 +212,10 @@ def test_two_processes_learn_what_one_does() -> None:
     processes = [context.Process(target=one_of_two, args=(rank, port, results)) for rank in range(2)]
     for process in processes:
         process.start()
-    found = [results.get() for _ in range(2 * len(CASES))]
     for process in processes:
         process.join()
     assert not any(process.exitcode for process in processes)
+    found = [results.get() for _ in range(2 * len(CASES))]  # short enough to wait in the pipe
     for case, (_, alone, shared), (_, _, other) in zip(
         CASES, [one for one in found if one[0] == 0], [one for one in found if one[0] == 1], strict=True
     ):
