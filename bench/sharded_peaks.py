@@ -1,6 +1,6 @@
 """Peaks of a step on several devices, simulated beside measured: real processes that talk over gloo, a tracker in each.
 
-    python -m bench.sharded_peaks [--json]
+    python -m bench.sharded_peaks [--kinds tp] [--json]
 
 Small Llama-shaped models on this machine's processor, 2 and 4 processes. What is measured is each process's tensors, by
 the tracker that the simulation uses too; the simulation runs for the processor as well (its kernels, its optimizer).
@@ -54,6 +54,11 @@ def cases(devices: int) -> list[Case]:
         Case("LoRA, DDP", "lora", Sharding("ddp", devices)),
         Case("full, DDP", "full", Sharding("ddp", devices)),
         Case("full, DDP, gradients in buckets", "full", Sharding("ddp", devices, bucket_view=True)),
+        Case("LoRA, tensor parallelism", "lora", Sharding("tp", devices)),
+        Case("LoRA, tensor parallelism, checkpointing", "lora", Sharding("tp", devices), checkpointing=True),
+        Case("LoRA in float32 beside bfloat16, tensor parallelism", "lora", Sharding("tp", devices), "bfloat16"),
+        Case("full, tensor parallelism", "full", Sharding("tp", devices)),
+        Case("full, tensor parallelism, two passes", "full", Sharding("tp", devices, accumulate=2)),
     ]  # fmt: skip
 
 
@@ -63,12 +68,13 @@ def blueprint(case: Case) -> Blueprint:
     from peft import LoraConfig
     from transformers import LlamaConfig
 
+    heads = (8, 4) if case.how.runs == "tp" else (6, 2)  # four devices share what they divide
     config = LlamaConfig(
         hidden_size=384,
         intermediate_size=1024,
         num_hidden_layers=LAYERS,
-        num_attention_heads=6,
-        num_key_value_heads=2,
+        num_attention_heads=heads[0],
+        num_key_value_heads=heads[1],
         vocab_size=4001,
         use_cache=False,
     )
@@ -111,7 +117,7 @@ def _peak(case: Case) -> int:
     from peft_lab.memory.account import timeline
     from peft_lab.memory.running import Stage
     from peft_lab.memory.tracker import Recorder, recording
-    from peft_lab.sharding import watch, wrap
+    from peft_lab.sharding import tensor, watch, wrap
     from peft_lab.sharding.result import SHARDED_PARTS
     from peft_lab.sharding.simulate import schedule
 
@@ -120,13 +126,15 @@ def _peak(case: Case) -> int:
     torch.manual_seed(0)
     model = plan.build().to_empty(device="cpu")
     with torch.no_grad():
-        for tensor in (*model.parameters(), *model.buffers()):
-            tensor.normal_(0, 0.02)
+        for each in (*model.parameters(), *model.buffers()):
+            each.normal_(0, 0.02)
     recorder = Recorder()
 
     def split(model: torch.nn.Module, layers: Any) -> torch.nn.Module:
         if case.how.runs == "ddp":
             return wrap.replicate(model, case.how, recorder, real=True)
+        if case.how.runs == "tp":
+            return tensor.split_matrices(model, mesh, "cpu")
         return wrap.shard(model, layers, mesh, case.how, recorder)
 
     with watch.following(recorder):
@@ -169,11 +177,11 @@ def simulated(case: Case) -> int:
     return simulate_blueprint(blueprint(case), setting(), case.how, "llama", case.method).peak_bytes
 
 
-def rows(counts: tuple[int, ...] = (2, 4)) -> list[dict[str, Any]]:
-    """Every case, measured and simulated, in bytes."""
+def rows(counts: tuple[int, ...] = (2, 4), kinds: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Every case, or those of some kinds of sharing a step, measured and simulated, in bytes."""
     found = []
     for devices in counts:
-        asked = cases(devices)
+        asked = [case for case in cases(devices) if not kinds or case.how.kind in kinds]
         for case, peaks in zip(asked, measured(asked, devices), strict=True):
             expected = simulated(case)
             row = {"name": case.name, "devices": devices, "measured": peaks, "simulated": expected}
@@ -189,8 +197,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--devices", type=int, nargs="*", default=[2, 4])
+    parser.add_argument("--kinds", nargs="*", default=[], help="such as tp; all of them where none is named")
     given = parser.parse_args()
-    found = rows(tuple(given.devices))
+    found = rows(tuple(given.devices), tuple(given.kinds))
     if given.json:
         print(json.dumps(found))
         return

@@ -12,7 +12,7 @@ from peft_lab.choose import duration
 from peft_lab.choose.advice import Advice
 from peft_lab.choose.room import BFLOAT16, Room
 from peft_lab.choose.situation import Situation, stored_bytes
-from peft_lab.choose.step import SPLIT, Step
+from peft_lab.choose.step import SPLIT, TENSOR, Step
 from peft_lab.choose.tree import FEW_ROWS
 from peft_lab.methods import get_method
 from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS, Job, job
@@ -32,7 +32,8 @@ class StepPlan:
     Attributes:
         batch: rows on each device at once. accumulate: steps whose gradients are added up for one update.
         needed_bytes, memory_bytes: on each device.
-        seconds: of the whole training, at least and at most; ``None`` where nothing is known of the device.
+        seconds: of the whole training, at least and at most; ``None`` where nothing is known of the device, or matrices
+            are split, for which there is no estimate by counting.
         packed: whether rows of the data share each row of a step. offload: whether what the backward pass needs waits
             in main memory.
     """
@@ -67,7 +68,17 @@ class StepPlan:
     @property
     def split(self) -> bool:
         """Whether each device has a share of the model alone."""
-        return self.sharding.startswith(SPLIT)
+        return self.sharding.startswith((SPLIT, TENSOR))
+
+    @property
+    def readers(self) -> int:
+        """Devices that read rows of their own."""
+        return readers(self.sharding, self.devices)
+
+
+def readers(sharding: str, devices: int) -> int:
+    """How many of so many devices read rows of their own: where matrices are split all read the same."""
+    return 1 if sharding == TENSOR else devices
 
 
 def make(situation: Situation, room: Room, advice: Advice, step: Step, packed: int = 0) -> StepPlan:
@@ -79,14 +90,17 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step, packed: i
     values = spec.require(shape, advice.knobs(shape))
     half = "float16" if _no_bfloat16(situation) else "bfloat16"
     values = {name: half if value == "bfloat16" else value for name, value in values.items()}
+    reading = readers(step.sharding, room.devices)
+    if reading < situation.devices:
+        situation = replace(situation, devices=reading)
     found = recipe(_job(situation, advice, values, step, half))
     said = dict(found.settings)
     wanted = max(situation.batch if situation.batch != _USUAL.batch else 1, int(said["batch"].value))
     rows_each = situation.rows / packed if packed else 1
-    step = _for_few_rows(packed or situation.rows, step, room.devices)
+    step = _for_few_rows(packed or situation.rows, step, reading)
     if packed:  # no more at once than an update is to read
-        step = replace(step, batch=min(step.batch, max(1, int(wanted / (room.devices * rows_each)))))
-    at_once = step.batch * room.devices * rows_each
+        step = replace(step, batch=min(step.batch, max(1, int(wanted / (reading * rows_each)))))
+    at_once = step.batch * reading * rows_each
     most = situation.rows // UPDATES
     accumulate = max(1, min(ceil(wanted / at_once), int(most // at_once)))
     read = round(accumulate * at_once)
@@ -114,7 +128,9 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step, packed: i
         sharding=step.sharding,
         devices=room.devices,
         host_bytes=step.host,
-        seconds=duration.seconds(
+        seconds=None
+        if step.sharding == TENSOR
+        else duration.seconds(
             shape,
             advice.method,
             values,
@@ -244,6 +260,11 @@ def _shared(step: Step, devices: int) -> str:
         return "One device."
     if step.sharding == "ddp":
         return f"All of the model on each of {devices:,} devices, gradients averaged."
+    if step.sharding == TENSOR:
+        return (
+            "Every matrix split over the devices, which read the same rows and sum up in every layer: such a step was "
+            "simulated."
+        )
     where = "; what is frozen waits in main memory" if step.host else ""
     return (
         f"Weights, gradients and moments split over {devices:,} devices{where}: the split step was simulated."

@@ -17,7 +17,7 @@ from peft_lab.choose import states
 from peft_lab.choose.bounds import MARGIN, bounds, decided, largest_rows
 from peft_lab.choose.simulating import recalling, simulating
 from peft_lab.choose.situation import Situation
-from peft_lab.choose.step import OFFLOAD, SPLIT, Ask, Recall, Run, Step
+from peft_lab.choose.step import OFFLOAD, SPLIT, TENSOR, Ask, Recall, Run, Step
 from peft_lab.errors import Unsupported
 from peft_lab.memory.setting import LOSSES
 from peft_lab.models.catalogue import resolve
@@ -77,9 +77,11 @@ class Room:
         return self._needed(method, values, asked) + self._copies(method, run)
 
     def _copies(self, method: str, run: Run) -> int:
-        """What the simulation of one device leaves out; that of a split step has it."""
-        elsewhere = run.split or run.in_main_memory
-        return 0 if elsewhere else states.copies(self._situation.shape, method, run.dtype)
+        """What the simulation of one device leaves out, or of its part of each matrix; that of FSDP2 has it."""
+        if run.in_main_memory:
+            return 0
+        parts = {SPLIT: 0, TENSOR: 1 / self.devices}.get(run.sharding.partition(OFFLOAD)[0], 1)
+        return int(parts * states.copies(self._situation.shape, method, run.dtype))
 
     def between(self, method: str, values: Mapping[str, Any], run: Run) -> tuple[float, float]:
         """Bytes on one device at least and at most, without asking the simulation."""

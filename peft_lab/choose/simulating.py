@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.choose import kept
 from peft_lab.choose.bounds import Known
 from peft_lab.choose.situation import Situation
+from peft_lab.choose.step import TENSOR
 from peft_lab.memory import fits
 from peft_lab.memory.kernels import stands_for
 from peft_lab.memory.request import StepRequest
@@ -60,6 +61,8 @@ def sharding(situation: Situation, run: Run) -> Sharding | None:
     """How a step is split over devices; ``None`` where each has all of it. Weights in float32 compute in 16 bits."""
     if not run.split:
         return None
+    if run.sharding == TENSOR:
+        return Sharding(TENSOR, situation.devices)
     mixed = run.dtype == "float32"
     return Sharding(
         "fsdp2", situation.devices, offload=run.offloads, compute="bfloat16" if mixed else None,

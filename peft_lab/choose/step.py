@@ -11,6 +11,8 @@ from peft_lab.choose.situation import Situation
 
 DTYPE = "bfloat16"
 SPLIT, OFFLOAD = "fsdp2", "+offload"
+#: Every matrix split, and all devices read the same rows.
+TENSOR = "tp"
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Run:
 
     Attributes:
         dtype: of the weights as they are remembered. loss: whole or chunked.
-        sharding: ``none``, where a device has all of the model; ``fsdp2`` or ``fsdp2+offload``, where it has a share.
+        sharding: ``none``, where a device has all of the model; ``fsdp2``, ``fsdp2+offload`` or ``tp``, where it has a
+            share.
         in_main_memory: whether bytes there are asked for, not those on the device.
         packed: whether rows of the data share each row of the step.
         offload: whether what the backward pass needs waits in main memory.
@@ -38,7 +41,7 @@ class Run:
     @property
     def split(self) -> bool:
         """Whether a device has a share of the model alone."""
-        return self.sharding.startswith(SPLIT)
+        return self.sharding.startswith((SPLIT, TENSOR))
 
     @property
     def offloads(self) -> bool:
@@ -60,7 +63,8 @@ class Step:
 
     Attributes:
         batch: rows on each device. needed: bytes on each. accumulate: so many make the batch that was asked for.
-        sharding: ``none``, ``ddp``, ``fsdp2``, or ``fsdp2+offload`` with ``host`` bytes in main memory for each device.
+        sharding: ``none``, ``ddp``, ``tp``, ``fsdp2``, or ``fsdp2+offload`` with ``host`` bytes in main memory for
+            each device.
         bound: whether ``needed`` is what it needs at most, by the simulation of a larger step.
         packed: whether rows of the data share each of its rows.
         offload: whether what the backward pass needs waits in main memory, where ``host`` bytes are its.
@@ -82,4 +86,4 @@ class Step:
     @property
     def split(self) -> bool:
         """Whether each device has a share of the model alone."""
-        return self.sharding.startswith(SPLIT)
+        return self.sharding.startswith((SPLIT, TENSOR))

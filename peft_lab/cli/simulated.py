@@ -47,8 +47,8 @@ def timed(one: Simulated, gpu: str, link: str, asked: StepRequest | None, settin
         step, devices = estimate.seconds(found.work[-1], gpu), 1
     else:
         assert asked is not None, "configs from files are not split"
-        devices = found.sharding.devices
-        step = split_seconds(simulate(asked).work[-1], found, gpu, link)
+        devices = found.sharding.readers
+        step = split_seconds(() if found.work else simulate(asked).work[-1], found, gpu, link)
     return replace(one, step=step, tokens=setting.batch * setting.seq * devices)
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Operations that make one tensor of a list.
 _JOINS = frozenset({"stack.default", "cat.default"})
+#: What is waited for after it was sent: with values the tensor itself, without them torch would make another.
+_IN_PLACE = frozenset({"wait_tensor.default", "_wrap_tensor_autograd.default"})
 
 #: Bytes that a kernel takes and gives back inside one operation, by operation (see kernels.py).
 Scratch = Mapping[Any, Callable[..., int]]
@@ -211,9 +213,10 @@ class Recorder:
 
 
 def own_part(tensor: torch.Tensor) -> torch.Tensor:
-    """Of a tensor that is split over devices (torch's DTensor) this device's share; any other, of any shape, itself."""
+    """Of a tensor that is split over devices (torch's DTensor) this device's share, of one that is still being sent
+    (AsyncCollectiveTensor) what it will be; any other, of any shape, itself."""
     found: torch.Tensor = getattr(tensor, "_local_tensor", tensor)
-    return found
+    return getattr(found, "elem", found)
 
 
 def tensors_in(result: Any) -> Iterable[torch.Tensor]:
@@ -241,7 +244,7 @@ def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watch
     from torch.utils._python_dispatch import TorchDispatchMode
 
     inside, told = scratch or {}, watched or {}
-    split = _split_type() if watched is not None else None
+    split = _split_types() if watched is not None else frozenset()
     aten = torch.ops.aten
     read_scalar, copy, to_copy = aten._local_scalar_dense.default, aten.copy_.default, aten._to_copy.default
     indexing = {
@@ -258,15 +261,17 @@ def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watch
         def __torch_dispatch__(
             self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
         ) -> Any:
-            if split is not None and split in types:
+            if not split.isdisjoint(types):
                 return NotImplemented
             kwargs = kwargs or {}
             if func is read_scalar and args[0].is_meta:
                 return scalar_standin(args[0])
-            if func is to_copy and split is not None and args[0].is_meta and _to_host(kwargs):
+            if func is to_copy and split and args[0].is_meta and _to_host(kwargs):
                 return torch.empty_like(args[0], device="cpu")
-            if func is copy and split is not None and args[1].is_meta and not args[0].is_meta:
+            if func is copy and split and args[1].is_meta and not args[0].is_meta:
                 return args[0]  # what the first process hands out to all it has on its host already
+            if split and func.__name__ in _IN_PLACE and args[0].is_meta:
+                return torch.ops.aten.alias.default(args[0])
             if func in indexing and args[0].is_meta:
                 args = (args[0], without_masks(recorder.see, args[1]), *args[2:])
             result = carry_out(func, args, kwargs)
@@ -291,7 +296,9 @@ def _to_host(kwargs: Mapping[str, Any]) -> bool:
     return device is not None and device.type == "cpu"
 
 
-def _split_type() -> type:
+def _split_types() -> frozenset[type]:
+    """Those that stand for what devices share, and come apart into what this one does."""
+    from torch.distributed._functional_collectives import AsyncCollectiveTensor
     from torch.distributed.tensor import DTensor
 
-    return DTensor
+    return frozenset({DTensor, AsyncCollectiveTensor})

@@ -104,6 +104,11 @@ def axolotl_refusal(facts: Facts) -> str:
         return "Axolotl and LLaMA-Factory train decoders with LoRA, QLoRA or in full."
     if facts.objective in ("rl", "embedding"):
         return "Rewards and embeddings take settings that a plan does not have."
+    if facts.by_matrices:
+        return (
+            "How Axolotl and LLaMA-Factory split matrices was not tried, and of LLaMA-Factory it was reported to fail "
+            "with LoRA (hiyouga/LlamaFactory, issue 10140)."
+        )
     if facts.plan.optimizer not in _OPTIMIZERS:
         title = OPTIMIZER_TITLES[facts.plan.optimizer].partition(" with")[0]
         return (

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from peft_lab.choose.plan import StepPlan
+from peft_lab.choose.step import TENSOR
 from peft_lab.export.calls import TASK_TYPES, PeftCall, peft_call
 from peft_lab.memory.optimizers import OF_BITSANDBYTES
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.models.catalogue import ModelEntry
 from peft_lab.recipes.job import ANSWERS, OBJECTIVES
-from peft_lab.sharding import optimizing
+from peft_lab.sharding import optimizing, tensor
 
 NAME = "train.py"
 ROWS = "rows.jsonl"
@@ -51,6 +52,11 @@ class Facts:
     def sharded(self) -> bool:
         """Whether weights are split over the ranks."""
         return self.plan.sharding.startswith("fsdp2")
+
+    @property
+    def by_matrices(self) -> bool:
+        """Whether every matrix is split, and all ranks read the same rows."""
+        return self.plan.sharding == TENSOR
 
     @property
     def four_bits(self) -> bool:
@@ -92,5 +98,9 @@ def refusal(facts: Facts) -> str:
         )
     if facts.sharded and facts.call is None and facts.method.slug != "full":
         return f"{facts.method.title} is not in PEFT, and its own parts are not split by layers."
+    if facts.by_matrices and (
+        reason := tensor.why_not(facts.entry.shape, facts.method, facts.values, plan.devices)
+    ):
+        return reason
     runs = "fsdp2" if facts.sharded else plan.sharding
     return optimizing.why_not(plan.optimizer, runs)

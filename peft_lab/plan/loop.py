@@ -38,12 +38,15 @@ def section(facts: Facts) -> Section:
         spread.update_loss, spread.averaged, keeping.held_out, keeping.held_loss, keeping.counted, keeping.kept_state,
         keeping.put_back, keeping.keep, keeping.kept,
     )  # fmt: skip
-    tokens = "predicted(parts, WORLD)" if facts.entry.kind == "causal-lm" else "0"
+    tokens = "predicted(parts, <READERS>)" if facts.entry.kind == "causal-lm" else "0"
     loop = (
         _LOOP.replace("<OPTIMIZER>", optimizer).replace("<RATE>", rate)
         .replace("<TOKENS>", tokens).replace("<MIXED>", mixed if autocast else "nullcontext()")
         .replace("<FIRST>", "1" if facts.entry.kind == "causal-lm" else "0")
-        .replace("<SHARDED>", "WORLD > 1" if facts.sharded else "False")
+        .replace("<SHARDED>", "WORLD > 1" if facts.sharded or facts.by_matrices else "False")
+        .replace("<READS>", "0, 1" if facts.by_matrices else "RANK, WORLD")
+        .replace("<READERS>", "1" if facts.by_matrices else "WORLD")
+        .replace("<OWN>", "" if facts.by_matrices else " + RANK")
         .replace("<AWAY>", ", offloading(model)" if facts.plan.offload else "")
         .replace("<PACK>", _PACK if facts.plan.packed else "")
         .replace("<COLLATE>", "collate_packed" if facts.plan.packed else "collate")
@@ -73,13 +76,13 @@ order = plan([len(row) for row in learned], STEPS, UPDATE, SEED)
 model.train()
 masters = InPlace([parameter for parameter in model.parameters() if parameter.requires_grad])
 optimizer = <OPTIMIZER>
-set_seed(SEED + RANK)  # of dropout
+set_seed(SEED<OWN>)  # of dropout
 losses = []
 
 
 def look():
     # every rank makes as many passes as the others; one that has no rows left reads some that do not count
-    passes = shares(held, RANK, WORLD, BATCH)
+    passes = shares(held, <READS>, BATCH)
     parts = [collate([encoded[row] for row in part or held[:1]], PAD, DEVICE) for part in passes]
     weights = [counted(part["labels"], <FIRST>) * bool(rows) for part, rows in zip(parts, passes)]
     with <MIXED>:
@@ -100,12 +103,12 @@ for number, chosen in list(enumerate(order))[len(losses) :]:
     begun = time.perf_counter()
     for group in optimizer.param_groups:
         group["lr"] = RATE * <RATE>
-    parts = [<COLLATE>([learned[row] for row in part], PAD, DEVICE) for part in shares(chosen, RANK, WORLD, BATCH)]
+    parts = [<COLLATE>([learned[row] for row in part], PAD, DEVICE) for part in shares(chosen, <READS>, BATCH)]
     tokens = <TOKENS>
 
     def loss_of(model, parts):
         with <MIXED><AWAY>:
-            return update_loss(model, parts, tokens, WORLD)
+            return update_loss(model, parts, tokens, <READERS>)
 
     loss, norm = train_step(model, parts, loss_of, masters, optimizer, CLIP)
     losses.append(averaged(loss, WORLD))

@@ -16,7 +16,9 @@ from peft_lab.sharding.result import ShardedResult
 from peft_lab.sharding.simulate import simulate_sharded
 
 #: Ways to share a step that are drawn.
-KINDS = {"ddp": "DDP", "zero1": "ZeRO-1", "zero2": "ZeRO-2", "zero3": "ZeRO-3", "fsdp2": "FSDP2"}
+KINDS = {
+    "ddp": "DDP", "zero1": "ZeRO-1", "zero2": "ZeRO-2", "zero3": "ZeRO-3", "fsdp2": "FSDP2", "tp": "tensor parallelism",
+}  # fmt: skip
 #: Parts that are drawn, from the ground up, and what each of them is called.
 PARTS = {
     "weights": "weights", "adapter": "adapter", "optimizer": "moments", "gradients": "gradients",

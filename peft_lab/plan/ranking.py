@@ -14,7 +14,7 @@ from peft_lab.choose.plan import StepPlan
 from peft_lab.choose.recommend import walk
 from peft_lab.choose.room import HEADROOM, HEADROOM_SPLIT, Room, room_of
 from peft_lab.choose.situation import Situation
-from peft_lab.choose.step import SPLIT, Step
+from peft_lab.choose.step import SPLIT, TENSOR, Step
 from peft_lab.choose.words import PUBLISHED
 from peft_lab.errors import PeftLabError
 from peft_lab.methods import get_method
@@ -22,11 +22,14 @@ from peft_lab.plan import steps
 from peft_lab.plan.course import Course, course, settled
 from peft_lab.plan.verdict import Change, change
 from peft_lab.plan.wanted import HOUR, Wanted
+from peft_lab.sharding import tensor
 from peft_lab.timing.estimate import Seconds
 
 #: What is planned, the most capable first: what trainings of several GPUs are published with.
 METHODS = ("full", "lora", "qlora")
-SHARDINGS = {"none": "one GPU", "ddp": "DDP", "fsdp2": "FSDP2", "fsdp2+offload": "FSDP2, offloaded"}
+SHARDINGS = {
+    "none": "one GPU", "ddp": "DDP", "fsdp2": "FSDP2", "fsdp2+offload": "FSDP2, offloaded", TENSOR: "tensor parallel",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,18 @@ def candidates(wanted: Wanted) -> tuple[Candidate, ...]:
     ]
     if wanted.devices > 1:
         found += [Candidate(method, "fsdp2+offload", True) for method in asked if method != "full"]
+        found += _by_matrices(wanted, asked)
     return tuple(found)
+
+
+def _by_matrices(wanted: Wanted, asked: Sequence[str]) -> list[Candidate]:
+    """What tensor parallelism is tried with: once where it cannot be, to say why."""
+    shape = wanted.situation().shape
+    found = []
+    for method in (method for method in tensor.METHODS if method in asked):
+        works = not tensor.why_not(shape, get_method(method), {}, wanted.devices)
+        found += [Candidate(method, TENSOR, again) for again in ((True, False) if works else (True,))]
+    return found
 
 
 def get_refusals(wanted: Wanted) -> dict[str, str]:
@@ -212,7 +226,7 @@ def _planned(wanted: Wanted, candidate: Candidate, situation: Situation, room: R
         room, situation, candidate.method, values, candidate.sharding, candidate.checkpointing
     )
     if step is None:
-        usable = room.usable_split if candidate.sharding.startswith(SPLIT) else room.usable
+        usable = room.usable_split if candidate.sharding.startswith((SPLIT, TENSOR)) else room.usable
         return Planned(
             candidate, None, least,
             f"Even one row needs {units.size(least)}; of {units.size(room.memory)} a plan takes {units.size(usable)}.",

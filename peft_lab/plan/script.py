@@ -15,6 +15,7 @@ from peft_lab.export.source import constants, printed
 from peft_lab.plan import keeping, loop, spread, telling
 from peft_lab.plan.facts import NAME, ROWS, Facts, needed, refusal
 from peft_lab.recipes.job import OBJECTIVES
+from peft_lab.sharding import tensor
 from peft_lab.training import batches, chats, chunked, offload, packing
 
 SEED = 0
@@ -84,7 +85,7 @@ def _settings(facts: Facts) -> Section:
         f"MODEL = {literal(hub_id(facts.entry))}",
         "ROWS, OUT = Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else 'out')",
         f"BATCH = {plan.batch}  # {rows} of a rank at once",
-        f"UPDATE = {plan.batch * plan.devices * plan.accumulate}  # {rows} of one update, over all ranks",
+        f"UPDATE = {plan.batch * plan.readers * plan.accumulate}  # {rows} of one update, over all ranks",
         f"EPOCHS, RATE, WARMUP = {facts.said('epochs')}, {plan.learning_rate!r}, {facts.said('warmup')}",
         f"SCHEDULE = {literal(facts.said('schedule'))}",
         f"MAX_LENGTH = {plan.seq}  # tokens of a row",
@@ -94,14 +95,23 @@ def _settings(facts: Facts) -> Section:
         "DEVICE = device_of_rank()",
         "RANK, WORLD = begin(DEVICE)",
         "DTYPE = torch.bfloat16 if DEVICE != 'cpu' else torch.float32",
-        "ACCUMULATE = math.ceil(UPDATE / (BATCH * WORLD))",
-        "if UPDATE % WORLD:",
-        "    raise SystemExit(f'{UPDATE} rows of an update cannot be shared by {WORLD} ranks.')",
+        f"ACCUMULATE = math.ceil(UPDATE / {'BATCH' if facts.by_matrices else '(BATCH * WORLD)'})",
+        *_SHARED[facts.by_matrices],
         "logging.set_verbosity_error()",
     ]
     imports = ("sys", "os", "math", "pathlib:Path", "torch", "transformers:logging", "transformers:set_seed")
     functions = printed(machine.device_of_rank, spread.begin)
     return Section("Settings", "Those of the plan.", f"{functions}\n\n" + "\n".join(lines), imports)
+
+
+#: Rows are shared out, or read by all ranks.
+_SHARED = {
+    False: (
+        "if UPDATE % WORLD:",
+        "    raise SystemExit(f'{UPDATE} rows of an update cannot be shared by {WORLD} ranks.')",
+    ),
+    True: (),
+}
 
 
 def _data(facts: Facts) -> Section:
@@ -184,7 +194,7 @@ def _base(facts: Facts, how: Applied) -> Section:
             f"model = {auto}.from_pretrained(\n    MODEL, {options}{labels}, quantization_config=stored, "
             f"device_map={{'': {where}}}\n)\n"
         )
-    elif facts.sharded:
+    elif facts.sharded or facts.by_matrices:
         prose = "Every rank loads the model into main memory first and keeps its shards on its GPU."
     checkpointing = (
         "model.config.use_cache = False\n"
@@ -211,11 +221,16 @@ def _together(facts: Facts) -> Section:
         imports = ("inspect",)
     computes = "DTYPE" if facts.plan.remembered == "float32" and facts.sharded else "None"
     functions = [spread.layers_of, spread.spread] if facts.sharded else [spread.spread]
+    if facts.by_matrices:
+        functions = [tensor.split_styles, tensor.split_matrices, spread.spread]
     if facts.plan.loss == "chunked":
         functions = [chunked.altered, chunked.without_logits, chunked.chunked_loss, *functions]
     code = f"{chunked_code}model = spread(model, SHARDING, DEVICE, {computes})\n"
     prose = {
         "none": "One device has everything.",
+        "tp": "Every rank has a part of each matrix, and all read the same rows: transformers' plan for the model, "
+        "carried out by torch. What the ranks have of a layer's output is summed up in every layer, forward and "
+        "backward.",
         "ddp": "Every rank has all of the model; gradients are averaged while the backward pass still runs.",
     }.get(
         facts.plan.sharding,
@@ -233,7 +248,8 @@ def _together(facts: Facts) -> Section:
 
 def _saving(facts: Facts, how: Applied) -> Section:
     full = facts.method.slug == "full"
-    if facts.sharded:
+    whole = not (facts.sharded or facts.by_matrices)
+    if not whole:
         code = "state = gathered(model)\nif RANK == 0:\n    model.save_pretrained(OUT, state_dict=state)\n"
         functions = f"{printed(spread.gathered)}\n\n"
     else:
@@ -248,5 +264,5 @@ def _saving(facts: Facts, how: Applied) -> Section:
         "tell(RUN, 'done', message='')\n"
         "if WORLD > 1:\n    torch.distributed.destroy_process_group()\n"
     )
-    imports = () if full or facts.sharded else how.save_imports
+    imports = () if full or not whole else how.save_imports
     return Section("Saving", "What was learned, by the first rank.", f"{functions}{code}{end}", imports)

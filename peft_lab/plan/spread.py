@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.sharding.tensor import split_matrices
+
 if TYPE_CHECKING:
     import torch
 
@@ -45,7 +47,7 @@ def layers_of(model: Any) -> list[torch.nn.Module]:
 
 
 def spread(model: Any, sharding: str, device: str, computes: torch.dtype | None) -> Any:
-    """The model as the ranks share it: ``ddp``, ``fsdp2``, ``fsdp2+offload``, or ``none``.
+    """The model as the ranks share it: ``ddp``, ``tp``, ``fsdp2``, ``fsdp2+offload``, or ``none``.
 
     Args:
         computes: the precision in which gathered parameters compute where it is not the one they are kept in; their
@@ -61,7 +63,10 @@ def spread(model: Any, sharding: str, device: str, computes: torch.dtype | None)
     if sharding == "ddp":
         where = [device] if kind == "cuda" else None
         return torch.nn.parallel.DistributedDataParallel(model.to(device), device_ids=where)
-    how: dict[str, Any] = {"mesh": init_device_mesh(kind, (torch.distributed.get_world_size(),))}
+    mesh = init_device_mesh(kind, (torch.distributed.get_world_size(),))
+    if sharding == "tp":
+        return split_matrices(model, mesh, device)
+    how: dict[str, Any] = {"mesh": mesh}
     if computes is not None:
         how["mp_policy"] = MixedPrecisionPolicy(param_dtype=computes, reduce_dtype=torch.float32)
     if sharding == "fsdp2+offload" and kind == "cuda":

@@ -13,9 +13,10 @@ from typing import Any
 
 from peft_lab.choose import simulating, states
 from peft_lab.choose.bounds import MARGIN, largest_rows
+from peft_lab.choose.plan import readers
 from peft_lab.choose.room import LOGIT_BYTES, Room
 from peft_lab.choose.situation import Situation
-from peft_lab.choose.step import SPLIT, Run, Step
+from peft_lab.choose.step import SPLIT, TENSOR, Run, Step
 from peft_lab.errors import UnknownName, Unsupported
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.setting import Setting
@@ -68,10 +69,10 @@ def fitting(
     Raises:
         BadInput, SimulationError: a method that cannot be applied or simulated so.
     """
-    each = ceil(room.batch / room.devices)
-    if not sharding.startswith(SPLIT):
+    each = ceil(room.batch / readers(sharding, room.devices))
+    if not sharding.startswith((SPLIT, TENSOR)):
         return _whole(room, situation, method, values, sharding, checkpointing, each)
-    if reason := optimizing.why_not(room.optimizer or "adamw", SPLIT):
+    if reason := optimizing.why_not(room.optimizer or "adamw", TENSOR if sharding == TENSOR else SPLIT):
         raise Unsupported(reason, "optimizer")
     limit = room.usable_split
     least = 0
@@ -94,7 +95,9 @@ def fitting(
             continue
         found = largest_rows(needs, each, limit)
         rows, taken = found if found is not None else (1, least)
-        host = room.needs(method, values, replace(run, batch=rows, in_main_memory=True))
+        host = (
+            room.needs(method, values, replace(run, batch=rows, in_main_memory=True)) if run.offloads else 0
+        )
         return Step(
             rows, checkpointing, taken, ceil(each / rows), run.optimizer, run.dtype, sharding, host, loss,
             packed=room.packed,
@@ -201,6 +204,8 @@ def split_seconds(work: Work, split: ShardedResult, gpu: str, link: str) -> Seco
         UnknownName: a GPU or link of which no speed is known.
     """
     devices = split.sharding.devices
+    if split.work:  # all that one of them does, matrices split
+        return estimate.seconds(split.work, gpu, devices, link, split.sent_bytes, waits=True)
     passing, ending = parted(work)
     own = 1 / devices if split.sharding.runs == "fsdp2" else 1.0
     sent = split.sent_bytes
@@ -226,6 +231,9 @@ def pace(
     Raises:
         SimulationError: as :func:`peft_lab.memory.simulate.simulate`.
     """
+    if step.sharding == TENSOR:
+        tokens = situation.seq if step.packed else min(situation.seq, situation.row_tokens or situation.seq)
+        return _by_matrices(replace(situation, seq=tokens), method, values, step, accumulate)
     passing, ending = parted(_traced(situation, method, values, step))
     apart = _traced(situation, method, values, replace(step, packed=False, offload=False))  # held-out rows
     looking = tuple(piece for piece in apart if piece.phase == "forward")
@@ -268,6 +276,22 @@ def _traced(situation: Situation, method: str, values: Mapping[str, Any], step: 
     )  # fmt: skip
     asked = StepRequest(situation.model, method, values, setting, dtype, step.checkpointing)
     return _work(asked.on(situation.hardware))
+
+
+def _by_matrices(
+    situation: Situation, method: str, values: Mapping[str, Any], step: Step, accumulate: int
+) -> Pace | None:
+    """As :func:`pace` where every matrix is split: what one device does of a step, and sums that are waited for."""
+    run = how_run(method, step.batch, step.checkpointing, step.loss, step.optimizer)
+    one = split_step(situation, method, values, replace(run, dtype="bfloat16"), TENSOR)
+    passing, ending = parted(one.work)
+    device, devices, link = situation.device, situation.devices, link_of(situation)
+    try:
+        made = estimate.seconds(passing, device, devices, link, one.sent_bytes, waits=True).times(accumulate)
+        found = added([made, estimate.seconds(ending, device, devices, link)])
+    except UnknownName:
+        return None
+    return Pace(found, accumulate, one.sent_bytes * accumulate)
 
 
 def link_of(situation: Situation) -> str:

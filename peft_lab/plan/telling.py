@@ -68,7 +68,7 @@ def section(facts: Facts, seed: int, clip: float) -> Section:
     plan = facts.plan
     spec = {
         "model": facts.entry.name, "method": facts.method.slug, "task": "own", "values": dict(plan.values),
-        "batch": plan.batch * plan.devices * plan.accumulate, "seed": seed, "learning_rate": plan.learning_rate,
+        "batch": plan.batch * plan.readers * plan.accumulate, "seed": seed, "learning_rate": plan.learning_rate,
         "max_length": plan.seq, "warmup": facts.said("warmup"), "clip": clip, "eval_rows": 0,
         "schedule": facts.said("schedule"),
     }  # fmt: skip

@@ -63,10 +63,6 @@ def change(situation: Situation, method: str, plan: StepPlan, step: Step, pace: 
     worth = [one for one in tried if one.factor < 1 - _LEAST]
     if worth:
         return min(worth, key=lambda one: one.factor)
-    if (
-        situation.hardware.kind == "cuda"
-        and bottleneck == "compute"
-        and not step.sharding.startswith("fsdp2")
-    ):
+    if situation.hardware.kind == "cuda" and bottleneck == "compute" and not step.split:
         return Change("Twice the cards with DDP, each with half the rows of an update", 0.5)
     return None

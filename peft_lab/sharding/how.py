@@ -14,6 +14,7 @@ TITLES: dict[str, str] = {
     "zero2": "ZeRO-2: gradients and states split",
     "zero3": "ZeRO-3: weights, gradients and states split",
     "fsdp2": "FSDP2: weights, gradients and states split",
+    "tp": "tensor parallelism: every matrix split, all devices read the same rows",
 }
 KINDS = tuple(TITLES)
 #: What is run for a kind that has a name of DeepSpeed's: what it splits is the same, how DeepSpeed lays it out is not.
@@ -56,8 +57,13 @@ class Sharding:
 
     @property
     def runs(self) -> str:
-        """What of torch is run: ``none``, ``ddp`` or ``fsdp2``."""
+        """What of torch is run: ``none``, ``ddp``, ``fsdp2`` or ``tp``."""
         return "none" if self.devices == 1 else STANDS_FOR.get(self.kind, self.kind)
+
+    @property
+    def readers(self) -> int:
+        """How many devices read rows of their own: under tensor parallelism all read the same."""
+        return 1 if self.kind == "tp" else self.devices
 
     @property
     def reshards(self) -> bool:
@@ -99,6 +105,11 @@ def notes(how: Sharding) -> tuple[str, ...]:
         run = {"ddp": "DDP with torch's ZeroRedundancyOptimizer", "fsdp2": "FSDP2"}[how.runs]
         found.append(
             f"Run as {run}, which splits the same; DeepSpeed's own buffers and float32 copies are not simulated."
+        )
+    if how.runs == "tp":
+        found.append(
+            "All devices read the same rows. What each sums up with the others in every layer is waited for: nothing "
+            "computes meanwhile."
         )
     if how.offload:
         found.append(

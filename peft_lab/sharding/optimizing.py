@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.errors import Unsupported
 from peft_lab.memory.optimizers import OPTIMIZER_TITLES, Nothing
 from peft_lab.memory.tracker import own_part
+from peft_lab.sharding import tensor
 
 if TYPE_CHECKING:
     import torch
@@ -38,13 +39,15 @@ _BEFORE_DDP = (
 
 
 def why_not(name: str, runs: str) -> str:
-    """Why an optimizer does not work where a step ``runs`` as ``fsdp2`` or ``ddp``; empty where it does.
+    """Why an optimizer does not work where a step ``runs`` as ``fsdp2``, ``tp`` or ``ddp``; empty where it does.
 
     Tried with bitsandbytes 0.50.2: its operations raise for a DTensor ("got mixed torch.Tensor and DTensor", "does not
     have a sharding strategy registered").
     """
     if runs == "ddp" and name == "lorafa":
         return _BEFORE_DDP
+    if runs == "tp":
+        return tensor.why_no_optimizer(name)
     if runs != "fsdp2" or name in _MOMENTS:
         return ""
     theirs = f"{OPTIMIZER_TITLES[name]} is bitsandbytes', whose optimizers do not take parameters that FSDP2 has split."

@@ -7,6 +7,7 @@ from typing import Any
 
 from peft_lab.memory.account import PARTS, Point
 from peft_lab.memory.result import OWN_NAMES
+from peft_lab.memory.work import Work
 from peft_lab.sharding.how import Sharding
 
 #: Beside the parts that a step on one device has: weights gathered from all devices, gradients not yet summed up and
@@ -52,6 +53,8 @@ class ShardedResult:
         host_bytes: in main memory, for each device.
         notes: what is not in the figures.
         unrolled: whether five layers stood for all. seconds: that it took, without imports.
+        work: what one device does in the last pass and the step after it, where that is not what one device alone would
+            do (under tensor parallelism); else empty.
     """
 
     model: str
@@ -68,6 +71,7 @@ class ShardedResult:
     unrolled: bool = False
     seconds: float = 0.0
     source: str = "simulated"
+    work: Work = ()
 
     @property
     def sent_bytes(self) -> float:

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.errors import Unsupported
 from peft_lab.memory import account
 from peft_lab.memory.build import Blueprint
 from peft_lab.memory.request import StepRequest
@@ -18,7 +19,8 @@ from peft_lab.memory.running import Devices, Schedule, Stage, run
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import blueprint_of, check, refusing
 from peft_lab.memory.tracker import Recorder
-from peft_lab.sharding import fabric, optimizing, watch, wrap
+from peft_lab.memory.work import steps_of
+from peft_lab.sharding import fabric, optimizing, tensor, watch, wrap
 from peft_lab.sharding.buckets import deepen
 from peft_lab.sharding.held import exchanged, held_at_peak
 from peft_lab.sharding.how import Sharding, notes
@@ -67,6 +69,8 @@ class _Several(Devices):
         assert recorder is not None and self._named is not None
         if self.how.runs == "ddp":
             model = wrap.replicate(model, self.how, recorder)
+        elif self.how.runs == "tp":
+            model = tensor.split_matrices(model, self._mesh, "meta")
         else:
             model = wrap.shard(model, layers, self._mesh, self.how, recorder)
         self._named.enter_context(watch.naming(model, recorder))
@@ -150,6 +154,7 @@ def simulate_blueprint(
         notes=notes(how),
         unrolled=unrolled,
         seconds=time.perf_counter() - start,
+        work=steps_of(trace.work)[-1] if how.runs == "tp" else (),
     )
 
 
@@ -162,6 +167,19 @@ def simulate_sharded(request: StepRequest, how: Sharding) -> ShardedResult:
     """
     how.check()
     entry, spec = check(request)
+    if how.runs == "tp":
+        _check_matrices(request, how)
     blueprint = blueprint_of(request)
     with refusing(entry, spec):
         return simulate_blueprint(blueprint, request.setting, how, entry.name, spec.slug)
+
+
+def _check_matrices(request: StepRequest, how: Sharding) -> None:
+    """Raises Unsupported for what tensor parallelism does not split."""
+    entry, spec = check(request)
+    if reason := tensor.why_not(entry.shape, spec, spec.require(entry.shape, request.values), how.devices):
+        raise Unsupported(reason, "sharding")
+    if request.setting.loss == "chunked":
+        raise Unsupported(
+            "A loss in chunks reads the whole head, of which each device has a part: take it whole.", "loss"
+        )

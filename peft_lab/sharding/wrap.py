@@ -67,7 +67,7 @@ def host(model: torch.nn.Module) -> None:
 @contextmanager
 def apart(model: Any, how: Sharding) -> Iterator[None]:
     """For a pass before the last one of a step: gradients stay whole and at home, if ``how`` says so."""
-    if how.sync_each or how.runs == "none":
+    if how.sync_each or how.runs in ("none", "tp"):
         yield
     elif how.runs == "ddp":
         with model.no_sync():

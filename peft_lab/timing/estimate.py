@@ -56,17 +56,20 @@ class Seconds:
         return asdict(self)
 
 
-def seconds(work: Work, gpu: str, devices: int = 1, link: str = "pcie", sent: float = 0.0) -> Seconds:
+def seconds(
+    work: Work, gpu: str, devices: int = 1, link: str = "pcie", sent: float = 0.0, waits: bool = False
+) -> Seconds:
     """One step of this work on each of ``devices`` of this kind.
 
     Args:
-        sent: bytes that each device sends in the step, all collectives together.
+        sent: bytes that each device sends in the step, all collectives together. waits: whether nothing is computed
+            meanwhile.
 
     Raises:
         UnknownName: a GPU or link of which no speed is known.
     """
     speed, band = speed_named(gpu, devices)
-    return with_speed(work, speed, band, link if devices > 1 else "", sent)
+    return with_speed(work, speed, band, link if devices > 1 else "", sent, waits)
 
 
 def speed_named(gpu: str, devices: int = 1) -> tuple[Speed, tuple[float, float]]:
@@ -81,14 +84,19 @@ def speed_named(gpu: str, devices: int = 1) -> tuple[Speed, tuple[float, float]]
 
 
 def with_speed(
-    work: Work, speed: Speed, band: tuple[float, float], link: str = "", sent: float = 0.0
+    work: Work,
+    speed: Speed,
+    band: tuple[float, float],
+    link: str = "",
+    sent: float = 0.0,
+    waits: bool = False,
 ) -> Seconds:
     """The same at a known speed. ``band``: factors below and above the value."""
     table = Table(work)
     computing, each = step(table, speed), table.on_device(speed)
     parts = {part: table.total(each, *kinds) for part, kinds in PARTS.items()}
     parts["launch"] = max(computing - sum(parts.values()), 0.0)
-    parts["link"] = links.exposed(sent, link, computing) if link and sent else 0.0
+    parts["link"] = links.exposed(sent, link, computing, waits) if link and sent else 0.0
     value = computing + parts["link"]
     most = max(parts, key=parts.__getitem__)
     return Seconds(value * band[0], value, value * band[1], most, parts)

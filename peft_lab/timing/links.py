@@ -20,8 +20,11 @@ def check(link: str) -> None:
         raise UnknownName("link", link, LINKS, "link")
 
 
-def exposed(sent: float, link: str, computing: float) -> float:
-    """Seconds of communication that stay visible beside ``computing`` seconds. Raises UnknownName for other links."""
+def exposed(sent: float, link: str, computing: float, waits: bool = False) -> float:
+    """Seconds of communication that stay visible beside ``computing`` seconds: all of them where the next operation
+    ``waits`` for what is sent, as under tensor parallelism. Raises UnknownName for other links."""
     check(link)
     taken = sent / (LINKS[link] * REACHED)
+    if waits:
+        return taken
     return max(taken - OVERLAPPED * computing, (1 - OVERLAPPED) * taken)

@@ -81,6 +81,8 @@ def run(text: str, folder: Path, rows: Path, ranks: int) -> list[float]:
         ("full", "fsdp2", False, "whole", "sgd"),
         ("full", "ddp", False, "whole", "adafactor"),
         ("full", "ddp", False, "whole", "muon"),
+        ("lora", "tp", True, "whole", "adamw"),
+        ("full", "tp", False, "whole", "adamw"),
     ],
 )
 def test_two_processes_learn_what_one_does(
@@ -94,6 +96,8 @@ def test_two_processes_learn_what_one_does(
     tmp_path: Path,
 ) -> None:
     how = {"checkpointing": checkpointing, "loss": loss, "optimizer": optimizer}
+    if sharding == "tp":
+        how["accumulate"] = 4  # all ranks read the same rows, so that as many passes are twice as many
     text = script.script(planned(method, sharding, tiny["causal-lm"], **how))
     assert ("\nwithout_logits(model)\n" in text) == (loss == "chunked")
     alone, shared = run(text, tmp_path, rows_file, 1), run(text, tmp_path, rows_file, 2)
@@ -112,6 +116,8 @@ def test_two_processes_learn_what_one_does(
         ("full", "ddp", "muon"),
         ("full", "ddp", "adafactor"),
         ("lora", "none", "lorafa"),
+        ("lora", "tp", "adamw"),
+        ("full", "tp", "adamw"),
     ],
 )
 def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(
@@ -125,7 +131,7 @@ def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(
     text = script.script(
         planned(
             method, sharding, tiny["causal-lm"], values=spec.require(entry.shape, told), settings=settings,
-            devices=ranks, optimizer=optimizer,
+            devices=ranks, optimizer=optimizer, accumulate=4 if sharding == "tp" else 2,
         )
     )  # fmt: skip
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -253,6 +259,9 @@ def test_packed_weights_are_stored_in_the_computing_precision_where_they_are_spl
         ("full", "fsdp2", {"optimizer": "adafactor"}, "squares a norm"),
         ("lora", "fsdp2+offload", {"optimizer": "muon"}, "whole matrices"),
         ("lora", "ddp", {"optimizer": "lorafa"}, "DDP waits"),
+        ("qlora", "tp", {}, "QLoRA is not split by tensor parallelism"),
+        ("lora", "tp", {"devices": 5}, "heads, which 5 devices cannot share"),
+        ("full", "tp", {"optimizer": "adamw8bit"}, "AdamW and SGD are"),
     ],
 )
 def test_what_no_script_does_says_why(

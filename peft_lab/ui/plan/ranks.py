@@ -31,19 +31,23 @@ _DOES = {
         "ddp": "Every rank has all weights and all moments.",
         "zero1": "Every rank has all weights, and its share of the moments.",
         "fsdp2": "Every rank has its share of weights and moments, and nothing more.",
+        "tp": "Every rank has its columns or rows of each matrix, and their moments.",
     },
     "forward": {
         "ddp": "Each computes its own rows; nothing is sent.", "zero1": "Each computes its own rows; nothing is sent.",
         "fsdp2": "Layer after layer is gathered from all ranks, computes, and is let go.",
+        "tp": "All read the same rows; what each has of a layer's output is summed up, and all wait for it.",
     },
     "backward": {
         "ddp": "Gradients are averaged over the ranks, bucket by bucket.",
         "zero1": "Gradients are averaged over the ranks, bucket by bucket.",
         "fsdp2": "Layers are gathered again; each rank keeps the sum of its share of the gradients.",
+        "tp": "Gradients of what goes into a layer are summed up; those of its matrices stay where these are.",
     },
     "optimizer": {
         "ddp": "Every rank makes the same update.", "zero1": "Each updates its share and sends the new weights round.",
         "fsdp2": "Each updates its own share; nothing is sent.",
+        "tp": "Each updates its own part; only the norm of all gradients is summed up.",
     },
 }  # fmt: skip
 

@@ -112,7 +112,13 @@ def why(drawn: Drawn, beside: Drawn | None) -> None:
         f"On each of {drawn.devices} ranks a step of {get_method(drawn.method).title} with one row holds at most "
         f"{units.size(most.total)} with {KINDS[drawn.kind]}. {figures.badge('simulated')}"
     ]
-    if beside is not None and beside.kind != drawn.kind:
+    if drawn.kind == "tp":
+        lines.append(
+            "**Activations are split in part.** Heads, and what is inside the MLP, are a rank's own; what goes from "
+            "layer to layer, and the logits, are whole on each. All ranks read the same rows, so that more "
+            f"ranks make a step smaller and not more of them. {figures.badge('simulated')}"
+        )
+    elif beside is not None and beside.kind != drawn.kind:
         whole = max(moment.parts["activations"] for moment in beside.moments)
         lines.append(
             f"**Activations are not split.** They belong to a rank's own rows: {units.size(kept)} here, "

@@ -1,0 +1,226 @@
+"""Tensor parallelism: like real processes, like one process, and like itself at its own depth."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+from typing import Any
+
+import pytest
+
+from peft_lab.errors import Unsupported
+from peft_lab.memory import running
+from peft_lab.memory.request import StepRequest
+from peft_lab.memory.setting import Setting
+from peft_lab.models.catalogue import get_model
+from peft_lab.plan.steps import split_seconds
+from peft_lab.sharding.how import Sharding, notes
+from peft_lab.sharding.result import ShardedResult
+from peft_lab.sharding.simulate import simulate_sharded
+from peft_lab.timing import links
+
+MODEL = "llama-3.2-1b"
+LAYERS = get_model(MODEL).shape.num_layers
+#: How far sums in another order may move a loss.
+CLOSE = 2e-5
+
+
+def ask(
+    method: str = "lora", devices: int = 4, *, model: str = MODEL, checkpointing: bool = False, **changes: Any
+) -> ShardedResult:
+    values = changes.pop("values", {})
+    accumulate = changes.pop("accumulate", 1)
+    kind = changes.pop("kind", "tp")
+    setting = Setting(**{"batch": 2, "seq": 64, **changes})
+    request = StepRequest(model, method, values, setting, checkpointing=checkpointing)
+    return simulate_sharded(request, Sharding(kind, devices, accumulate=accumulate))
+
+
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize(
+    ("method", "checkpointing", "accumulate"), [("lora", False, 1), ("full", True, 1), ("lora", True, 3)]
+)
+def test_a_few_layers_show_what_all_of_them_do(
+    method: str, checkpointing: bool, accumulate: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = ask(method, checkpointing=checkpointing, accumulate=accumulate)
+    assert short.unrolled
+    monkeypatch.setattr(running, "_unrolled", lambda *_: None)
+    deep = ask(method, checkpointing=checkpointing, accumulate=accumulate)
+    assert not deep.unrolled
+    assert (short.peak_bytes, short.reserved_bytes, short.parts) == (
+        deep.peak_bytes,
+        deep.reserved_bytes,
+        deep.parts,
+    )
+    assert [(e.kind, e.count) for e in short.exchanges] == [(e.kind, e.count) for e in deep.exchanges]
+    assert short.sent_bytes == pytest.approx(deep.sent_bytes, rel=1e-4)  # the list of norms is of few layers
+    assert sum(held.nbytes for held in short.peak) == short.peak_bytes
+
+
+def most(result: ShardedResult, part: str) -> int:
+    return max(point.parts[part] for point in result.points)
+
+
+def test_every_device_has_its_part_of_each_matrix_and_of_what_lies_between_two() -> None:
+    whole = ask("full", 1, kind="none")
+    for devices in (2, 8):
+        split = ask("full", devices)
+        for part in ("weights", "optimizer", "gradients"):
+            assert most(split, part) == pytest.approx(most(whole, part) / devices, rel=2e-3), part
+        # queries, keys, values and the MLP's inside are split; what goes from layer to layer is not
+        assert 1 / devices < most(split, "activations") / most(whole, "activations") < 1
+    # logits are put together again on every device
+    assert most(ask("lora", 8), "logits") == pytest.approx(
+        most(ask("lora", 1, kind="none"), "logits"), rel=1e-3
+    )
+
+
+def test_what_is_summed_up_is_what_is_cut() -> None:
+    """Forward after the output map and the down map; backward before queries, keys, values, gate and up. LoRA on
+    queries and values adds what comes back to its two A in every layer."""
+    every = 2 * 64 * get_model(MODEL).shape.hidden * 2  # rows, tokens, width and bytes of a number
+    found = {exchange.kind: exchange for exchange in ask("full").exchanges}
+    sums = LAYERS * (2 + 5) + 2 + 1  # the embeddings' rows, the gradient before the head, and the norm of all
+    assert found["all-reduce"].count == sums
+    assert found["all-reduce"].nbytes == pytest.approx((sums - 1) * every, rel=1e-5)
+    assert found["all-gather"].count == 1  # the logits
+    adapted = {exchange.kind: exchange for exchange in ask("lora").exchanges}
+    # nothing is learned before the first layer's queries, keys and values
+    assert adapted["all-reduce"].count == sums - 3 + 2 * LAYERS
+    assert adapted["all-reduce"].nbytes < found["all-reduce"].nbytes
+    # a layer that is made again sums up again, up to its last map, whose sum nobody needs
+    again = {exchange.kind: exchange for exchange in ask("full", checkpointing=True).exchanges}
+    assert again["all-reduce"].count == sums + LAYERS
+    passes = {exchange.kind: exchange for exchange in ask("full", accumulate=3).exchanges}
+    assert passes["all-reduce"].count == 3 * (sums - 1) + 1
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "reason"),
+    [
+        ("qlora", {}, "QLoRA is not split by tensor parallelism"),
+        ("ia3", {}, "IA³ is not split"),
+        ("lora", {"values": {"use_dora": True}}, "DoRA needs"),
+        ("lora", {"devices": 16}, "up to 8 devices, not over 16"),
+        ("lora", {"devices": 3}, "32 heads, which 3 devices cannot share"),
+        ("lora", {"model": "qwen2.5-7b", "devices": 7}, "4 heads of keys and values, which 7"),
+        ("lora", {"loss": "chunked"}, "A loss in chunks"),
+        ("lora", {"optimizer": "adamw8bit"}, "AdamW and SGD are"),
+        ("lora", {"model": "gpt2", "devices": 2}, "no plan for the matrices of GPT2LMHeadModel"),
+    ],
+)
+def test_what_is_not_split_says_why(method: str, asked: dict[str, Any], reason: str) -> None:
+    with pytest.raises(Exception, match=reason) as error:
+        ask(method, **asked)
+    assert isinstance(error.value, Unsupported) or "could not be simulated" in str(error.value)
+
+
+def test_seconds_hide_nothing_that_is_sent() -> None:
+    found = ask("lora", seq=512)
+    slow, fast = (split_seconds((), found, "a100-80", link) for link in ("pcie", "nvlink"))
+    for link, one in (("pcie", slow), ("nvlink", fast)):
+        assert one.parts["link"] == pytest.approx(found.sent_bytes / (links.LINKS[link] * links.REACHED))
+    assert slow.value - slow.parts["link"] == pytest.approx(fast.value - fast.parts["link"])
+    alone = split_seconds((), ask("lora", 2, seq=512), "a100-80", "nvlink")
+    assert fast.parts["compute"] < alone.parts["compute"]
+    assert any("nothing computes meanwhile" in note for note in notes(found.sharding))
+
+
+def build(full: bool, tied: bool) -> Any:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    model: Any = LlamaForCausalLM(
+        LlamaConfig(
+            hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+            vocab_size=101, tie_word_embeddings=tied, use_cache=False,
+        )
+    )  # fmt: skip
+    if not full:
+        targets = ["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"]
+        model = get_peft_model(
+            model, LoraConfig(r=4, target_modules=targets, use_rslora=tied, task_type="CAUSAL_LM")
+        )
+    return model
+
+
+def losses(model: Any, checkpointing: bool, kind: str) -> list[tuple[float, float]]:
+    """Of six steps, each with the norm of its gradients before they are clipped."""
+    import torch
+
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    ids = torch.randint(0, 101, (2, 16), generator=torch.Generator().manual_seed(1))
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer: Any = (
+        torch.optim.SGD(trained, lr=0.5) if kind == "sgd" else torch.optim.AdamW(trained, lr=1e-2)
+    )
+    found = []
+    for _ in range(6):
+        optimizer.zero_grad()
+        loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        norm: Any = torch.nn.utils.clip_grad_norm_(trained, 0.5)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        optimizer.step()
+        found.append((float(loss.detach()), float(norm)))
+    return found
+
+
+CASES = [
+    (full, tied, checkpointing, kind)
+    for full, tied, checkpointing in [
+        (False, False, False), (False, True, True), (True, False, True), (True, True, False)
+    ]
+    for kind in ("sgd", "adamw")
+]  # fmt: skip
+
+
+def one_of_two(rank: int, port: int, results: Any) -> None:
+    import torch
+    import torch.distributed as dist
+    from torch.distributed.device_mesh import init_device_mesh
+
+    from peft_lab.sharding.tensor import split_matrices
+
+    torch.set_num_threads(1)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    try:
+        mesh = init_device_mesh("cpu", (2,))
+        for full, tied, checkpointing, kind in CASES:
+            alone = losses(build(full, tied), checkpointing, kind) if rank == 0 else []
+            model = split_matrices(build(full, tied), mesh, "cpu")
+            shared = losses(model, checkpointing, kind)
+            results.put((rank, alone, shared))
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does() -> None:
+    context = multiprocessing.get_context("spawn")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    results = context.SimpleQueue()
+    processes = [context.Process(target=one_of_two, args=(rank, port, results)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert not any(process.exitcode for process in processes)
+    found = [results.get() for _ in range(2 * len(CASES))]  # short enough to wait in the pipe
+    for case, (_, alone, shared), (_, _, other) in zip(
+        CASES, [one for one in found if one[0] == 0], [one for one in found if one[0] == 1], strict=True
+    ):
+        assert shared == other, case
+        assert alone[-1][0] < alone[0][0] - 0.01
+        for (loss, norm), (split, whole) in zip(alone, shared, strict=True):
+            assert split == pytest.approx(loss, abs=CLOSE if case[-1] == "sgd" else 10 * CLOSE), case
+            assert whole == pytest.approx(norm, rel=2e-3), case
