@@ -78,10 +78,10 @@ class Room:
 
     def _copies(self, method: str, run: Run) -> int:
         """What the simulation of one device leaves out, or of its part of each matrix; that of FSDP2 has it."""
-        if run.in_main_memory:
-            return 0
-        parts = {SPLIT: 0, TENSOR: 1 / self.devices}.get(run.sharding.partition(OFFLOAD)[0], 1)
-        return int(parts * states.copies(self._situation.shape, method, run.dtype))
+        part = {SPLIT: 0, TENSOR: 1 / self.devices}.get(run.sharding.partition(OFFLOAD)[0], 1)
+        return (
+            0 if run.in_main_memory else int(part * states.copies(self._situation.shape, method, run.dtype))
+        )
 
     def between(self, method: str, values: Mapping[str, Any], run: Run) -> tuple[float, float]:
         """Bytes on one device at least and at most, without asking the simulation."""

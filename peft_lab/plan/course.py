@@ -36,7 +36,7 @@ def course(rows: int, epochs: float, batch: int, devices: int, accumulate: int, 
     """Of ``rows`` rows, ``batch`` of a device at once and ``accumulate`` passes before an update.
 
     Args:
-        packed: rows of the step that all rows fill; 0: each is one.
+        devices: those that read rows of their own. packed: rows of the step that all rows fill; 0: each is one.
 
     >>> course(1000, 2, batch=2, devices=4, accumulate=2)
     Course(learned=950, held=50, packed=950, updates=119, looks=11, passes=7)
@@ -55,7 +55,7 @@ def settled(plan: StepPlan, made: Course, packs: bool) -> StepPlan:
     rows = f"{made.learned:,} rows"
     if packs:
         rows += f", packed into {made.packed:,}"
-    each = plan.batch * plan.devices * plan.accumulate
+    each = plan.batch * plan.readers * plan.accumulate
     why = (
         f"{rows}, {figure(plan.settings['epochs'].value)} times, {each:,} a step. {made.held:,} are held out."
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from peft_lab import published, units
+from peft_lab import units
 from peft_lab.choose import plan as plans
 from peft_lab.choose.advice import Advice
 from peft_lab.choose.leaves import ADVICE
@@ -15,11 +15,11 @@ from peft_lab.choose.recommend import walk
 from peft_lab.choose.room import HEADROOM, HEADROOM_SPLIT, Room, room_of
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.step import SPLIT, TENSOR, Step
-from peft_lab.choose.words import PUBLISHED
 from peft_lab.errors import PeftLabError
 from peft_lab.methods import get_method
 from peft_lab.plan import steps
 from peft_lab.plan.course import Course, course, settled
+from peft_lab.plan.quality import Quality, quality
 from peft_lab.plan.verdict import Change, change
 from peft_lab.plan.wanted import HOUR, Wanted
 from peft_lab.sharding import tensor
@@ -44,15 +44,6 @@ class Candidate:
     def title(self) -> str:
         more = ", checkpointed" if self.checkpointing else ""
         return f"{get_method(self.method).title}, {SHARDINGS[self.sharding]}{more}"
-
-
-@dataclass(frozen=True)
-class Quality:
-    """What is known of how good it gets. ``accuracy`` is ``None`` where nothing is."""
-
-    accuracy: float | None
-    text: str
-    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -181,7 +172,7 @@ def _by_matrices(wanted: Wanted, asked: Sequence[str]) -> list[Candidate]:
     shape = wanted.situation().shape
     found = []
     for method in (method for method in tensor.METHODS if method in asked):
-        works = not tensor.why_not(shape, get_method(method), {}, wanted.devices)
+        works = not wanted.packed and not tensor.why_not(shape, get_method(method), {}, wanted.devices)
         found += [Candidate(method, TENSOR, again) for again in ((True, False) if works else (True,))]
     return found
 
@@ -234,7 +225,7 @@ def _planned(wanted: Wanted, candidate: Candidate, situation: Situation, room: R
     plan = plans.make(situation, room, advice, step, wanted.packed)
     step = replace(step, batch=plan.batch)
     epochs = float(plan.settings["epochs"].value)
-    made = course(wanted.rows, epochs, plan.batch, plan.devices, plan.accumulate, wanted.packed)
+    made = course(wanted.rows, epochs, plan.batch, plan.readers, plan.accumulate, wanted.packed)
     plan = settled(plan, made, bool(wanted.packed))
 
     def pace_of(step: Step, accumulate: int) -> steps.Pace | None:
@@ -272,19 +263,6 @@ def advice_for(situation: Situation, room: Room, method: str) -> Advice:
     named = [leaf, *(ADVICE[name] for name in leaf.others)]
     plainest = {"full": "full-text"}.get(method, method)
     return next((one for one in named if one.method == method), ADVICE[plainest])
-
-
-def quality(wanted: Wanted, method: str) -> Quality:
-    """From published trainings of the same model for the same kind of task; nothing is carried over to others."""
-    same = wanted.model == published.MODEL and wanted.situation().purpose == "sft"
-    if not same or method not in PUBLISHED:
-        return Quality(
-            None, "Unknown: no training of this model with this method that we know was published."
-        )
-    row = published.rows()[PUBLISHED[method]]
-    return Quality(
-        row.accuracy, f"{units.percent(100 * row.accuracy)} right on MetaMathQA's test", published.SOURCE
-    )
 
 
 def front(found: Sequence[Planned]) -> list[Planned]:

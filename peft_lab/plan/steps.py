@@ -74,6 +74,10 @@ def fitting(
         return _whole(room, situation, method, values, sharding, checkpointing, each)
     if reason := optimizing.why_not(room.optimizer or "adamw", TENSOR if sharding == TENSOR else SPLIT):
         raise Unsupported(reason, "optimizer")
+    if sharding == TENSOR and room.packed:
+        raise Unsupported(
+            "Packed rows were not tried with tensor parallelism: leave packing out for it.", "packed"
+        )
     limit = room.usable_split
     least = 0
     logits = int(MARGIN * LOGIT_BYTES * situation.pairs * situation.seq * situation.shape.vocab)
@@ -232,7 +236,7 @@ def pace(
         SimulationError: as :func:`peft_lab.memory.simulate.simulate`.
     """
     if step.sharding == TENSOR:
-        tokens = situation.seq if step.packed else min(situation.seq, situation.row_tokens or situation.seq)
+        tokens = min(situation.seq, situation.row_tokens or situation.seq)
         return _by_matrices(replace(situation, seq=tokens), method, values, step, accumulate)
     passing, ending = parted(_traced(situation, method, values, step))
     apart = _traced(situation, method, values, replace(step, packed=False, offload=False))  # held-out rows
@@ -285,13 +289,17 @@ def _by_matrices(
     run = how_run(method, step.batch, step.checkpointing, step.loss, step.optimizer)
     one = split_step(situation, method, values, replace(run, dtype="bfloat16"), TENSOR)
     passing, ending = parted(one.work)
+    looking = tuple(piece for piece in passing if piece.phase == "forward")
+    # as much is summed up on the way back as forward, and again where a layer is made again for it
+    ahead = one.sent_bytes / (3 if step.checkpointing else 2)
     device, devices, link = situation.device, situation.devices, link_of(situation)
     try:
         made = estimate.seconds(passing, device, devices, link, one.sent_bytes, waits=True).times(accumulate)
         found = added([made, estimate.seconds(ending, device, devices, link)])
+        look = estimate.seconds(looking, device, devices, link, ahead, waits=True)
     except UnknownName:
         return None
-    return Pace(found, accumulate, one.sent_bytes * accumulate)
+    return Pace(found, accumulate, one.sent_bytes * accumulate, look)
 
 
 def link_of(situation: Situation) -> str:

@@ -17,6 +17,7 @@ from peft_lab.choose.situation import Situation
 from peft_lab.errors import UnknownName
 from peft_lab.plan import ranking
 from peft_lab.plan.moments import PARTS, PHASES, Drawn, Moment
+from peft_lab.plan.quality import quality
 from peft_lab.plan.wanted import TYPICAL, Wanted, read
 from peft_lab.ui.choose.outcome import planned, way_back
 from peft_lab.ui.components import figures
@@ -170,7 +171,7 @@ def test_the_best_is_said_once_all_are_tried(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_quality_of_a_further_method_is_that_of_a_published_training_or_unknown() -> None:
     known = Wanted("llama-3.2-3b", "sft", also="ia3,bitfit").check()
-    assert ranking.quality(known, "ia3").accuracy and ranking.quality(known, "bitfit").accuracy is None
+    assert quality(known, "ia3").accuracy and quality(known, "bitfit").accuracy is None
     assert {one.method for one in ranking.candidates(known)} == {"full", "lora", "qlora", "ia3"}
     assert "bitfit" in ranking.get_refusals(known), "this model has no biases"
     with pytest.raises(UnknownName, match="dora"):
