@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from peft_lab.runs.view import Status
 from peft_lab.tracking.base import PROJECT, Point
 
@@ -28,14 +30,17 @@ class ToMlflow:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         self._entities: Any = importlib.import_module("mlflow.entities")
         uri = os.environ.get("MLFLOW_TRACKING_URI") or own_store(home)
-        self._client: Any = importlib.import_module("mlflow").MlflowClient(tracking_uri=uri)
         self._uri = uri
+        # the first of several runs that begin at once makes the store's tables and the experiment
+        with FileLock(home / ".mlflow.lock"):
+            self._client: Any = importlib.import_module("mlflow").MlflowClient(tracking_uri=uri)
+            experiment = self._experiment(home)
         if identity:
             self._client.update_run(identity, status="RUNNING")
             self.identity = identity
         else:
             tags = {"mlflow.source.name": "PEFT Lab", "peft_lab.run": run}
-            made = self._client.create_run(self._experiment(home), run_name=run, tags=tags)
+            made = self._client.create_run(experiment, run_name=run, tags=tags)
             self.identity = str(made.info.run_id)
         params = [self._entities.Param(name, value[:LONGEST]) for name, value in parameters.items()]
         self._client.log_batch(self.identity, params=params)

@@ -75,6 +75,33 @@ def _wait(home: Path, ids: Iterable[str], trackers: tuple[str, ...]) -> None:
         start.wait(Run(identity, home / "runs" / identity), trackers)
 
 
+_OPENS = """
+import sys
+from pathlib import Path
+from peft_lab.runs.view import Status
+from peft_lab.tracking.to_mlflow import ToMlflow
+ToMlflow(sys.argv[2], {}, Path(sys.argv[1]), "").end(Status.DONE, "")
+"""
+
+
+def test_runs_that_begin_at_once_make_one_new_store(trackers: dict[str, str], tmp_path: Path) -> None:
+    """As on a cluster: MLflow's own first steps in a new store failed where two took them at once."""
+    paths = os.pathsep.join((trackers["PYTHONPATH"], str(Path(__file__).parents[2])))
+    environment = {**os.environ, **trackers, "PYTHONPATH": paths}
+    store = tmp_path / "trackers"
+    store.mkdir()
+    opening = [
+        subprocess.Popen(
+            [sys.executable, "-c", _OPENS, str(store), f"run-{number}"],
+            env=environment, stderr=subprocess.PIPE, text=True,
+        )
+        for number in range(3)
+    ]  # fmt: skip
+    told = [(each.communicate()[1], each.returncode) for each in opening]
+    assert [code for _, code in told] == [0, 0, 0], told
+    assert sorted(run["name"] for run in _in_mlflow(tmp_path, trackers)) == ["run-0", "run-1", "run-2"]
+
+
 def test_a_run_stands_in_both_with_parameters_curves_and_adapter(
     trackers: dict[str, str], tmp_path: Path, run_process: Command
 ) -> None:
