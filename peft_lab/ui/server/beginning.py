@@ -11,9 +11,17 @@ from peft_lab.errors import PeftLabError
 from peft_lab.tasks import all_tasks
 from peft_lab.workers import inspector
 
+_begun = threading.Event()
+
+
+def begun() -> bool:
+    """Whether a server makes ready; a page that is drawn without one, as AppTest does, starts what it needs itself."""
+    return _begun.is_set()
+
 
 def begin(first: Callable[[], None]) -> None:
     """Begin with it, ``first`` first. Returns at once."""
+    _begun.set()
     threading.Thread(target=_ready, args=(first,), name="beginning", daemon=True).start()
 
 

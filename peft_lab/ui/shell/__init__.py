@@ -12,7 +12,7 @@ from peft_lab.classroom import mode
 from peft_lab.classroom.asking import NobodyAsks
 from peft_lab.ui import pages
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.server import metrics, sessions
+from peft_lab.ui.server import beginning, metrics, sessions
 from peft_lab.ui.shell import dress, surroundings
 
 _HERE = Path(__file__).parents[1]
@@ -21,6 +21,10 @@ _HERE = Path(__file__).parents[1]
 @st.cache_resource
 def _start_services() -> bool:
     """Once per server; what it makes ready before anybody comes is in :mod:`peft_lab.ui.server.beginning`."""
+    if not beginning.begun():
+        from peft_lab.workers import inspector
+
+        inspector.warm()
     if mode.on():
         from peft_lab.teaching import expiry
 
