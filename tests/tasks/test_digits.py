@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from peft_lab.assets import store
+from peft_lab.assets.fetching import sha256
 from peft_lab.assets.pins import ASSETS
 from peft_lab.assets.store import PROVENANCE
 from peft_lab.errors import AssetError, BadInput
@@ -65,7 +66,7 @@ def test_a_file_that_holds_no_digits_is_refused_in_a_sentence(content: bytes, ow
     file = folder / digits.FILE
     file.write_bytes(content)
     found = file.stat()
-    record = {"bytes": found.st_size, "mtime_ns": found.st_mtime_ns, "sha256": store.sha256(file)}
+    record = {"bytes": found.st_size, "mtime_ns": found.st_mtime_ns, "sha256": sha256(file)}
     (folder / PROVENANCE).write_text(json.dumps({"sha256": asset.sha256, "files": {digits.FILE: record}}))
     with pytest.raises(AssetError, match="Fetch 'digits' again"):
         get_task("digits").load()

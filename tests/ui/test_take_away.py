@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from peft_lab import export
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.methods import all_methods
-from peft_lab.models.catalogue import catalogue, get_model
+from peft_lab.models.catalogue import catalogue, get_model, readers_of_text
 from peft_lab.quiz.bank import all_questions
 from peft_lab.quiz.question import LEVELS
 from peft_lab.ui.method.sections import interview
@@ -87,7 +87,7 @@ def test_settings_that_cannot_be_written_say_why_and_leave_the_rest(monkeypatch:
 
 
 @pytest.mark.parametrize("slug", method_pages())
-@pytest.mark.parametrize("model", catalogue())
+@pytest.mark.parametrize("model", readers_of_text())
 def test_questions_that_fit_the_model_are_computed_for_it(slug: str, model: str) -> None:
     spec = all_methods()[slug]
     for question, about in chosen_questions(spec, get_model(model)):
@@ -102,6 +102,11 @@ def test_questions_that_fit_the_model_are_computed_for_it(slug: str, model: str)
             assert about is None or not question.computed
         question.ask(about)
         question.explain(question.compute(about), about)
+
+
+def test_of_a_model_of_images_nothing_is_asked() -> None:
+    asked = chosen_questions(all_methods()["lora"], get_model("dinov2-small"))
+    assert asked and all(about is None for _, about in asked)
 
 
 def test_a_choice_shows_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
