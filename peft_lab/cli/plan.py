@@ -154,7 +154,7 @@ def _human(wanted: Wanted, ranked: list[Planned], found: list[Planned]) -> list[
     parts: list[Any] = [output.table("Plans that fit, the best first", heads, rows)]
     parts += [f"  {title}: {reason}" for title, reason in ranking.refusing(found)]
     if wanted.packed:
-        parts.append(f"{wanted.rows:,} rows fill {wanted.packed:,} of {wanted.seq:,} tokens.")
+        parts.append(f"{wanted.rows:,} rows fit into {wanted.packed:,} of {wanted.seq:,} tokens.")
     for one in ranked:
         if one.saved is not None:
             more = f"{abs(one.saved):.0%} {'less' if one.saved >= 0 else 'more'} time than padded rows, as many at once"

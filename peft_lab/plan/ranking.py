@@ -231,7 +231,8 @@ def _planned(wanted: Wanted, candidate: Candidate, situation: Situation, room: R
     def pace_of(step: Step, accumulate: int) -> steps.Pace | None:
         return steps.pace(situation, candidate.method, plan.values, step, accumulate, plan.trainable)
 
-    pace, saved = pace_of(step, plan.accumulate), None
+    pace = pace_of(step, plan.accumulate)
+    saved: float | None = None
     if pace is not None and step.packed:  # an update of as many rows, each of its own
         passes = plan.accumulate * wanted.rows / wanted.packed
         padded = pace_of(replace(step, packed=False), max(1, round(passes)))

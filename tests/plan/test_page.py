@@ -96,7 +96,7 @@ def test_an_optimizer_is_chosen_and_says_where_it_does_not_work() -> None:
 def test_packed_rows_come_from_the_address_and_say_what_they_save() -> None:
     app = settled(opened(**SMALL | {"packed": "420"}), "the best first")
     (toggle,) = [one for one in app.toggle if one.label == "Pack short rows"]
-    assert toggle.value and "500 rows fill 420 of 128 tokens" in "".join(one.value for one in app.caption)
+    assert toggle.value and "500 rows fit into 420 of 128 tokens" in "".join(one.value for one in app.caption)
     app = settled(app, "**Packed.**")
     app = settled(app, "#### Files that carry it out")
     assert any("collate_packed(" in code.value for code in app.code)

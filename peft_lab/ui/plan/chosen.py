@@ -94,9 +94,9 @@ def in_full(wanted: Wanted, one: Planned) -> None:
     else:
         st.markdown(f"**Quality.** {one.quality.text} ({one.quality.source}). {figures.badge('cited')}")
     if one.saved is not None:
-        share = f"{abs(one.saved):.0%} {'less' if one.saved >= 0 else 'more'} time"
+        beside = f"{abs(one.saved):.0%} {'less' if one.saved >= 0 else 'more'} time"
         st.markdown(
-            f"**Packed.** {share} than padded rows of average length, as many at once. {figures.badge('simulated')}"
+            f"**Packed.** {beside} than padded rows of average length, as many at once. {figures.badge('simulated')}"
         )
     if plan.host_bytes:
         st.markdown(f"Main memory: {units.size(plan.host_bytes)} for each GPU. {figures.badge('simulated')}")

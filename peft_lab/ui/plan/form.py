@@ -188,7 +188,9 @@ def _packed(wanted: Wanted, before: Wanted, lengths: Lengths | None) -> int:
             "Rows are padded now, as they are others than those that were packed. Give their lengths again."
         )
         return 0
-    st.caption(f"{wanted.rows:,} rows fill {found:,} of {wanted.seq:,} tokens. {figures.badge('counted')}")
+    st.caption(
+        f"{wanted.rows:,} rows fit into {found:,} of {wanted.seq:,} tokens. {figures.badge('counted')}"
+    )
     return found
 
 
