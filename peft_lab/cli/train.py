@@ -23,7 +23,7 @@ from peft_lab.cli.run_table import result_lines
 from peft_lab.cli.subjects import known_run
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.queue.queue import RunQueue, get_queue
-from peft_lab.runs import going_on, record, simulated, store
+from peft_lab.runs import going_on, opened, record, simulated, store
 from peft_lab.runs.spec import STEPS, RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status
@@ -68,6 +68,14 @@ def train(
             help="CSV or JSONL: text,label or prompt,completion; JSONL of messages; a folder of images.",
         ),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--start",
+            metavar="FOLDER",
+            help="Train on from an adapter that the adapters library saved there.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Copy the trained adapter to this folder.")
     ] = None,
@@ -99,11 +107,15 @@ def train(
         _require_alone(context)
         _go_on(continued, out, as_json)
         return
+    if start is not None and method is None:
+        method = "adapters"
     if model is None or method is None:
         raise BadInput(
             "Name what to train with --model and --method, or a run that ended too early with --continue RUN_ID."
         )
     chosen, values = options.one_method(method, sets or ())
+    if start is not None:
+        values = {**opened.values(start, model), **values}
     spec = RunRequest(
         model=model,
         method=chosen.slug,
@@ -116,6 +128,7 @@ def train(
         max_length=max_length,
         eval_rows=eval_rows,
         own_data=str(own_file) if own_file else None,
+        start=str(start.absolute()) if start else None,
         probes=tuple(probes or ()),
     ).complete()
     if preview:

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from peft_lab import kinds, tasks
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
+from peft_lab.methods.adapters import library, library_files
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models import catalogue as models
 from peft_lab.models import own as own_models
@@ -44,6 +46,7 @@ class RunRequest:
         clip: gradients are scaled down to this norm; 0 leaves them.
         eval_rows: held-out rows to score base and tuned model on, at most what the task has; 0 leaves it out.
         own_data: for the task ``own``: the learner's file.
+        start: a folder of the adapters library (or a zip of one) whose adapter is trained on, with the settings it has.
         probes: the learner's sentences, answered by base and tuned model.
         compared: also measure what a comparison of methods needs (:mod:`peft_lab.runs.beyond`): the time of inference
             beside the base's, and the loss on text that has nothing to do with the task.
@@ -65,6 +68,7 @@ class RunRequest:
     clip: float = 1.0
     eval_rows: int | None = None
     own_data: str | None = None
+    start: str | None = None
     probes: tuple[str, ...] = ()
     compared: bool = False
 
@@ -112,6 +116,8 @@ class RunRequest:
         if entry.kind not in task.model_kinds:
             raise BadInput(_mismatch(entry, task), "task")
         values = spec.require(entry.shape, self.values)
+        if self.start is not None:
+            _require_start(Path(self.start), entry, spec, values, task)
         rate = spec.learning_rate(entry.kind, values) if self.learning_rate is None else self.learning_rate
         found: dict[str, Any] = {
             "values": values,
@@ -173,6 +179,30 @@ def _check_ranges(run: RunSpec, entry: ModelEntry, spec: MethodSpec) -> None:
         if not probe.strip() or len(probe) > PROBE_CHARACTERS:
             message = f"A sentence to try has 1 to {PROBE_CHARACTERS} characters; one has {len(probe)}."
             raise BadInput(message, "probes")
+
+
+def _require_start(
+    place: Path, entry: ModelEntry, spec: MethodSpec, values: Mapping[str, Any], task: Task
+) -> None:
+    """Raises BadInput for a folder that is not opened, or one of other settings than those of the run."""
+    if spec.slug != "adapters":
+        raise BadInput(
+            f"A folder of the adapters library is trained on with the method adapters, not {spec.slug}.",
+            "start",
+        )
+    found = library.values_of(library_files.read_content(place), entry.shape)
+    for name, value in found.items():
+        if values[name] != value:
+            raise BadInput(
+                f"The folder has {name} {value}, and the settings say {values[name]}: set it as the folder has it.",
+                name,
+            )
+    labels = library_files.labels_of(place)
+    if task.kind == "classification" and labels and labels != task.labels:
+        raise BadInput(
+            f"The folder's head tells {', '.join(labels)} apart, and '{task.name}' has {', '.join(task.labels)}.",
+            "start",
+        )
 
 
 def _check_images(run: RunRequest, entry: ModelEntry) -> None:
