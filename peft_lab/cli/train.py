@@ -27,7 +27,7 @@ from peft_lab.runs import going_on, opened, record, simulated, store
 from peft_lab.runs.spec import STEPS, RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status
-from peft_lab.tasks import own
+from peft_lab.tasks import hub, hub_file, own
 
 _POLL = 0.1  # seconds
 _LONGEST_STOP = 60.0  # seconds; the queue has forced a run to end long before
@@ -65,7 +65,8 @@ def train(
         typer.Option(
             "--own",
             metavar="FILE",
-            help="CSV or JSONL: text,label or prompt,completion; JSONL of messages; a folder of images.",
+            help="CSV or JSONL: text,label or prompt,completion; JSONL of messages; a folder of images; "
+            "hf:owner/name:split of the Hugging Face Hub.",
         ),
     ] = None,
     start: Annotated[
@@ -116,6 +117,11 @@ def train(
     chosen, values = options.one_method(method, sets or ())
     if start is not None:
         values = {**opened.values(start, model), **values}
+    data, source = None if own_file is None else str(own_file), None
+    if hub.is_hub(data):
+        data, fetched = hub_file.kept(str(own_file))
+        source = str(fetched.asked)
+        output.note(f"note: {fetched.said}")
     spec = RunRequest(
         model=model,
         method=chosen.slug,
@@ -127,7 +133,8 @@ def train(
         learning_rate=lr,
         max_length=max_length,
         eval_rows=eval_rows,
-        own_data=str(own_file) if own_file else None,
+        own_data=data,
+        own_source=source,
         start=str(start.absolute()) if start else None,
         probes=tuple(probes or ()),
     ).complete()

@@ -4,7 +4,7 @@ with the run as a :class:`RunSpec`."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,7 +17,7 @@ from peft_lab.models import catalogue as models
 from peft_lab.models import own as own_models
 from peft_lab.models.catalogue import ModelEntry
 from peft_lab.runs import inference_forgetting, preview
-from peft_lab.tasks import apart, own
+from peft_lab.tasks import apart, hub, hub_file, own
 from peft_lab.tasks.base import Task
 
 Schedule = Literal["linear", "cosine", "constant"]  # the last in scripts of a plan only
@@ -28,6 +28,7 @@ PROBES = 8
 PROBE_CHARACTERS = 2000
 MOST_EVAL_ROWS = 100_000
 SHORTEST = 8
+_TERMS = "as its page on the hub says"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class RunRequest:
         warmup: share of the steps in which the learning rate rises; then it falls to zero by ``schedule``.
         clip: gradients are scaled down to this norm; 0 leaves them.
         eval_rows: held-out rows to score base and tuned model on, at most what the task has; 0 leaves it out.
-        own_data: for the task ``own``: the learner's file.
+        own_data: for the task ``own``: the learner's file, or a dataset of the hub (:mod:`peft_lab.tasks.hub`), whose
+            rows :meth:`complete` fetches. own_source: of such rows, the dataset with its commit.
         start: a folder of the adapters library (or a zip of one) whose adapter is trained on, with the settings it has.
         probes: the learner's sentences, answered by base and tuned model.
         compared: also measure what a comparison of methods needs (:mod:`peft_lab.runs.beyond`): the time of inference
@@ -68,6 +70,7 @@ class RunRequest:
     clip: float = 1.0
     eval_rows: int | None = None
     own_data: str | None = None
+    own_source: str | None = None
     start: str | None = None
     probes: tuple[str, ...] = ()
     compared: bool = False
@@ -100,7 +103,12 @@ class RunRequest:
                 "folder of images.",
                 "own_data",
             )
-        return apart.load_file(self.own_data)
+        task = apart.load_file(self.own_data)
+        return (
+            task
+            if self.own_source is None
+            else replace(task, source=hub.source(self.own_source), license=_TERMS)
+        )
 
     def complete(self) -> RunSpec:
         """The run that is asked for, every default filled in.
@@ -109,6 +117,9 @@ class RunRequest:
             BadInput: the first thing that cannot work, before anything runs; ``field`` names the setting.
             AssetError: weights or sentences that have to be fetched first.
         """
+        if self.task == own.NAME and self.own_data is not None and hub.is_hub(self.own_data):
+            path, found = hub_file.kept(self.own_data)
+            return replace(self, own_data=path, own_source=str(found.asked)).complete()
         spec, entry, task = get_method(self.method), entry_of(self.model), self.task_object()
         _require_trainable(self.model)
         if task.images and entry.kind == "vision":

@@ -35,8 +35,8 @@ def classifier(adapters: Any) -> Any:
     """A BERT with three labels, every weight from its name."""
     import transformers
 
-    config = transformers.BertConfig(**made._ENCODER, num_labels=LABELS)
-    model = transformers.BertForSequenceClassification(config).double()
+    config: Any = transformers.AutoConfig.for_model("bert", **made._ENCODER, num_labels=LABELS)
+    model: Any = transformers.BertForSequenceClassification(config).double()
     if adapters is not None:
         adapters.init(model)
     made.fill(model, keep=".adapters.")
