@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from peft_lab import units
+from peft_lab.counting.count import count
 from peft_lab.errors import PeftLabError
 from peft_lab.methods.adapters import library_files
 from peft_lab.runs import opened
@@ -50,8 +51,15 @@ def start(choice: Choice, own: str | None, locked: bool) -> None:
 
 def _opened(choice: Choice, place: str, read: dict[str, Any], own: str | None, locked: bool) -> None:
     said = ", ".join(f"{name} {value}" for name, value in read.items())
-    trained = choice.spec.formula(choice.shape, choice.spec.complete(choice.shape, read)).trainable
-    st.markdown(f"Opened: {plain(said)}. {units.count(trained)} parameters {figures.badge(Source.COUNTED)}")
+    try:
+        with st.spinner("Counting…"):
+            report = inspector.ask(count, choice.entry.name, METHOD, read)
+    except PeftLabError as error:
+        st.markdown(f":red[:material/error: {plain(error)}]")
+        return
+    st.markdown(
+        f"Opened: {plain(said)}. {units.count(report.trainable)} parameters {figures.badge(Source.COUNTED)}"
+    )
     differ = {name: value for name, value in read.items() if choice.values[name] != value}
     with st.container(horizontal=True):
         if differ:
