@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from peft_lab.classroom import places
 from peft_lab.methods.adapters import library_files
@@ -36,4 +37,5 @@ def keep(spec: RunSpec, files: Contents, folder: Path) -> RunSpec:
     """Write them into a run's folder, and name them there. Raises OSError."""
     for name, data in files.values():
         (folder / name).write_bytes(data)
-    return replace(spec, **{setting: str(folder / name) for setting, (name, _) in files.items()})
+    changed: dict[str, Any] = {setting: str(folder / name) for setting, (name, _) in files.items()}
+    return replace(spec, **changed)

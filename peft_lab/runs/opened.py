@@ -17,8 +17,9 @@ def values(place: Path, model: str) -> dict[str, Any]:
     """The knobs of the adapter in a folder, or a zip of one, on a model.
 
     Raises:
-        BadInput: it is not opened, or belongs to another model.
+        BadInput: it is not opened, belongs to another model, or, in a class, to somebody else.
     """
+    places.require_mine(place)
     return library.values_of(library_files.read_content(place), entry_of(model).shape)
 
 

@@ -118,8 +118,8 @@ class RunRequest:
             AssetError: weights or sentences that have to be fetched first.
         """
         if self.task == own.NAME and self.own_data is not None and hub.is_hub(self.own_data):
-            path, found = hub_file.kept(self.own_data)
-            return replace(self, own_data=path, own_source=str(found.asked)).complete()
+            path, fetched = hub_file.kept(self.own_data)
+            return replace(self, own_data=path, own_source=str(fetched.asked)).complete()
         spec, entry, task = get_method(self.method), entry_of(self.model), self.task_object()
         _require_trainable(self.model)
         if task.images and entry.kind == "vision":

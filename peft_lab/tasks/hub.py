@@ -246,7 +246,7 @@ def _file(repo: str, name: str, revision: str, reached: bool) -> Path:
             hf_hub_download(
                 repo, name, repo_type="dataset", revision=revision,
                 cache_dir=constants.HF_HUB_CACHE, etag_timeout=SECONDS, local_files_only=not reached,
-            )  # type: ignore[arg-type]
+            )
         )  # fmt: skip
     except Exception as error:  # as above
         raise BadInput(f"{name} of {repo} could not be fetched: {_line(error)}", FIELD) from error

@@ -148,7 +148,7 @@ def _wanted(names: Sequence[str], columns: Mapping[str, str], file: str) -> dict
 
 
 def _parquet(path: Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    from pyarrow import parquet
+    from pyarrow import parquet  # type: ignore[import-untyped]
 
     with parquet.ParquetFile(path) as file:
         wanted = _wanted(file.schema_arrow.names, columns, path.name)

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.assets import adapters_library as made
 
-FOLDER = Path(__file__).with_suffix("")
+FOLDER = Path(__file__).with_name("adapters_saved")
 FILE = Path(__file__).with_suffix(".json")
 LABELS = 3
 #: Kept whole: model type and placement, and whether it was saved as safetensors. The first is a classifier.

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from peft_lab.errors import BadInput
-from peft_lab.export import gather, library_folder, model_card
+from peft_lab.export import library_folder, model_card
+from peft_lab.export.facts import gather
 from peft_lab.methods import get_method
 from peft_lab.methods.adapters import library_files
 from peft_lab.runs import course, opened

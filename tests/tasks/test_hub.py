@@ -11,10 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import pyarrow as pa  # type: ignore[import-untyped]
 import pytest
 from pyarrow import parquet
 
+from peft_lab.classroom import mode
 from peft_lab.errors import BadInput
 from peft_lab.tasks import apart, hub, hub_file, hub_rows
 
@@ -204,7 +205,7 @@ def test_more_than_is_fetched_is_refused_before(served: Hub, monkeypatch: pytest
 
 
 def test_a_class_fetches_nothing(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub.mode, "on", lambda: True)
+    monkeypatch.setattr(mode, "on", lambda: True)
     with pytest.raises(BadInput, match="In a class nothing is fetched"):
         hub.fetch(f"hf:{REPO}")
     assert not served.asked

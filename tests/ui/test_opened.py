@@ -65,18 +65,6 @@ def a_folder() -> dict[str, bytes]:
 def test_a_folder_is_opened_counted_and_its_settings_become_knobs(
     own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files(monkeypatch, a_folder())
-    app = AppTest.from_function(_page, default_timeout=120).run()
-    assert not app.exception
-    trained = 6 * (2 * 24 * 384 + 384 + 24)
-    assert f"placement par\\_bn, bottleneck 24, nonlinearity gelu, scale 2.0. {trained:,} parameters" in told(
-        app
-    )
-    kept = Path(app.session_state["start"])
-    assert kept.parent == own_home / "uploads" and opened.values(kept, "minilm-l6")["placement"] == "par_bn"
-    app.button(key="adapters-start-knobs").click().run()
-    assert app.session_state["settings"]["adapters"]["placement"] == "par_bn"
-    assert not [each for each in app.button if each.key == "adapters-start-knobs"]
     asked: list[Any] = []
 
     def scores(*arguments: Any) -> dict[str, Any]:
@@ -95,9 +83,21 @@ def test_a_folder_is_opened_counted_and_its_settings_become_knobs(
         return scores(*arguments) if function is opened.scores else function(*arguments)
 
     monkeypatch.setattr(inspector, "get_inspector", lambda *_: SimpleNamespace(ask=ask))
+    files(monkeypatch, a_folder())
+    app = AppTest.from_function(_page, default_timeout=120).run()
+    assert not app.exception
+    trained = 6 * (2 * 24 * 384 + 384 + 24)
+    assert f"placement par\\_bn, bottleneck 24, nonlinearity gelu, scale 2.0. {trained:,} parameters" in told(
+        app
+    )
+    kept = Path(app.session_state["start"])
+    assert kept.parent == own_home / "uploads" and opened.values(kept, "minilm-l6")["placement"] == "par_bn"
+    app.button(key="adapters-start-knobs").click().run()
+    assert app.session_state["settings"]["adapters"]["placement"] == "par_bn"
+    assert not [each for each in app.button if each.key == "adapters-start-knobs"]
     app.button(key="adapters-start-score").click().run()
     assert asked == [(str(kept), "minilm-l6", "sentiment", None)]
-    assert "Accuracy: base 50.0%, opened adapter **75.0%**, on 8 held-out rows" in told(app)
+    assert "Accuracy: base 50%, opened adapter **75%**, on 8 held-out rows" in told(app)
     monkeypatch.setattr(st, "file_uploader", lambda *_, **__: [])
     app.button(key="adapters-start-out").click().run()
     assert app.session_state["start"] is None

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from peft_lab.classroom import mode
 from peft_lab.errors import BadInput
 from peft_lab.methods.adapters import library, library_files
 from peft_lab.methods.shared import own_format
@@ -244,7 +245,7 @@ def test_a_pickle_is_read_as_tensors_alone_and_not_in_a_class(
     with pytest.raises(BadInput, match="cannot be read"):
         opened(folder)
     assert not witness.exists()
-    monkeypatch.setattr(library_files.mode, "on", lambda: True)
+    monkeypatch.setattr(mode, "on", lambda: True)
     with pytest.raises(BadInput, match=r"In a class adapter\.safetensors is read alone"):
         opened(saved.FOLDER / "llama-par_bn")
 
