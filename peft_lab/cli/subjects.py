@@ -10,9 +10,9 @@ from peft_lab.cli import options, output
 from peft_lab.cli.options import AdapterConfigFile
 from peft_lab.errors import BadInput
 from peft_lab.methods import all_methods, get_method
-from peft_lab.methods.adapters import library
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.knobs import Values
+from peft_lab.methods.shared import adapters_library as library
 from peft_lab.models.catalogue import ModelEntry
 from peft_lab.runs import store
 from peft_lab.runs.store import Run

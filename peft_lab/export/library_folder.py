@@ -9,7 +9,8 @@ from pathlib import Path
 from peft_lab.classroom.asking import in_person
 from peft_lab.errors import BadInput
 from peft_lab.export.facts import RunOutcome, outcome
-from peft_lab.methods.adapters import library, library_files
+from peft_lab.methods.shared import adapters_files as library_files
+from peft_lab.methods.shared import adapters_library as library
 from peft_lab.methods.shared.own_format import CONFIG_FILE, WEIGHTS_FILE
 from peft_lab.runs import kept, store
 from peft_lab.runs.store import Run

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from peft_lab import machine
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.methods.adapters import library_files
 from peft_lab.methods.base import MethodSpec, TaskType, classifying_task, plain_task
+from peft_lab.methods.shared import adapters_files as library_files
 from peft_lab.models import loading
 from peft_lab.models.catalogue import resolve
 from peft_lab.models.shapes import ModelKind

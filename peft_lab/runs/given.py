@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.classroom import places
-from peft_lab.methods.adapters import library_files
+from peft_lab.methods.shared import adapters_files as library_files
 from peft_lab.runs.spec import RunSpec
 from peft_lab.tasks import pictures
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from peft_lab.classroom import places
 from peft_lab.classroom.asking import in_person
-from peft_lab.methods.adapters import library, library_files
+from peft_lab.methods.shared import adapters_files as library_files
+from peft_lab.methods.shared import adapters_library as library
 from peft_lab.runs import course
 from peft_lab.runs.spec import RunRequest, entry_of
 

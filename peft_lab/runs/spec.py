@@ -11,8 +11,9 @@ from typing import Any, Literal, Self
 from peft_lab import kinds, tasks
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.methods.adapters import library, library_files
 from peft_lab.methods.base import MethodSpec
+from peft_lab.methods.shared import adapters_files as library_files
+from peft_lab.methods.shared import adapters_library as library
 from peft_lab.models import catalogue as models
 from peft_lab.models import own as own_models
 from peft_lab.models.catalogue import ModelEntry

@@ -23,8 +23,8 @@ from peft_lab.compare import store as comparisons
 from peft_lab.errors import BadInput, PeftLabError, RunError
 from peft_lab.export import library_folder
 from peft_lab.learners.schedule import Learners
-from peft_lab.methods.adapters import library_files
 from peft_lab.methods.lora import blending, intruding
+from peft_lab.methods.shared import adapters_files as library_files
 from peft_lab.queue.ahead import ahead
 from peft_lab.queue.queue import get_queue
 from peft_lab.runs import opened as opened_folders

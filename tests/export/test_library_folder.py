@@ -15,7 +15,7 @@ from peft_lab.errors import BadInput
 from peft_lab.export import library_folder, model_card
 from peft_lab.export.facts import gather
 from peft_lab.methods import get_method
-from peft_lab.methods.adapters import library_files
+from peft_lab.methods.shared import adapters_files as library_files
 from peft_lab.runs import course, opened
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run

@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.methods import get_method
-from peft_lab.methods.adapters import library
+from peft_lab.methods.shared import adapters_library as library
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs import opened
 from tests.assets import adapters_folders as saved

@@ -17,7 +17,8 @@ import pytest
 
 from peft_lab.classroom import mode
 from peft_lab.errors import BadInput
-from peft_lab.methods.adapters import library, library_files
+from peft_lab.methods.shared import adapters_files as library_files
+from peft_lab.methods.shared import adapters_library as library
 from peft_lab.methods.shared import own_format
 from peft_lab.models import meta
 from peft_lab.models.catalogue import get_model

@@ -10,7 +10,7 @@ import streamlit as st
 from peft_lab import units
 from peft_lab.counting.count import count
 from peft_lab.errors import PeftLabError
-from peft_lab.methods.adapters import library_files
+from peft_lab.methods.shared import adapters_files as library_files
 from peft_lab.runs import opened
 from peft_lab.ui import state
 from peft_lab.ui.components import figures, own_data

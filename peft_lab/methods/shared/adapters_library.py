@@ -10,7 +10,7 @@ Its weights stand beside the module that they adapt, and ours under it:
     llama     model.layers.0.output_adapters.adapters.NAME.adapter_up   model.layers.0.mlp.down_proj.bottleneck.up
     t5        encoder.block.0.layer.1.adapters.NAME.adapter_up          ...layer.1.DenseReluDense.wo.bottleneck.up
 
-This module reads no tensors: :mod:`peft_lab.methods.adapters.library_files` does.
+This module reads no tensors: :mod:`peft_lab.methods.shared.adapters_files` does.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from peft_lab.errors import BadInput
-from peft_lab.methods.adapters import places
 from peft_lab.methods.knobs import Values
+from peft_lab.methods.shared import adapters_places as places
 from peft_lab.methods.shared import bottleneck
 from peft_lab.models.shapes import ModelShape
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.classroom import mode
 from peft_lab.errors import BadInput
-from peft_lab.methods.adapters import library
 from peft_lab.methods.base import CLASSIFYING, TaskType
+from peft_lab.methods.shared import adapters_library as library
 from peft_lab.methods.shared import bottleneck, own_format
 from peft_lab.models import heads
 from peft_lab.models.shapes import ModelShape
