@@ -197,6 +197,17 @@ def packed_rows() -> None:
     assert "find_packed_sequence_indices(" in inspect.getsource(masking_utils._preprocess_mask_arguments)
 
 
+def grouped_product() -> None:
+    rows, experts = torch.empty(6, 16, device="meta"), torch.empty(2, 16, 8, device="meta")
+    ends = torch.empty(2, dtype=torch.int32, device="meta")
+    with pytest.raises(RuntimeError, match="BF16"):  # once torch lays it out: needless
+        torch.nn.functional.grouped_mm(rows, experts, offs=ends)
+    with fake.GROUPED_PRODUCT.by(_call), pytest.raises(Called):
+        torch.nn.functional.grouped_mm(rows, experts, offs=ends)
+    with fake.GROUPED_PRODUCT.by(fake._grouped_product()):
+        assert torch.nn.functional.grouped_mm(rows, experts, offs=ends).shape == (6, 8)
+
+
 def _source(module: str) -> str:
     return inspect.getsource(importlib.import_module(f"torch.distributed.fsdp._fully_shard.{module}"))
 
@@ -301,6 +312,7 @@ TRIPWIRES: dict[str, Callable[[], None]] = {
     "main script": main_script,
     "deferred download": deferred_download,
     "packed rows": packed_rows,
+    "grouped product": grouped_product,
     "meta parameters": meta_parameters,
     "gathered freed": gathered_freed,
     "gathered filled": gathered_filled,

@@ -40,7 +40,9 @@ Sets = Annotated[
 ]
 AdapterConfigs = Annotated[
     list[Path] | None,
-    typer.Option("--adapter-config", metavar="FILE", help="Any PEFT adapter_config.json; repeatable."),
+    typer.Option(
+        "--adapter-config", metavar="FILE", help="Any adapter_config.json, of PEFT or adapters; repeatable."
+    ),
 ]
 
 

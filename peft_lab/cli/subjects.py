@@ -9,9 +9,10 @@ from pathlib import Path
 from peft_lab.cli import options, output
 from peft_lab.cli.options import AdapterConfigFile
 from peft_lab.errors import BadInput
-from peft_lab.methods import all_methods
+from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.knobs import Values
+from peft_lab.methods.shared import adapters_library as library
 from peft_lab.models.catalogue import ModelEntry
 from peft_lab.runs import store
 from peft_lab.runs.store import Run
@@ -47,9 +48,11 @@ def choose(
     Raises:
         BadInput: a name, value or file that cannot work, or nothing that applies.
     """
-    files = tuple(options.read_adapter_config(path) for path in adapter_configs or ())
+    given = tuple(options.read_adapter_config(path) for path in adapter_configs or ())
+    opened = [file for file in given if library.is_library(file.content)]
+    files = tuple(file for file in given if file not in opened)
     named = options.choose_methods(methods or ())
-    every = not named and not files
+    every = not named and not given
     specs = list(all_methods().values()) if every else named
     values = options.parse_sets(sets or (), specs)
     kept: list[tuple[MethodSpec, Values]] = []
@@ -63,6 +66,14 @@ def choose(
         complete = spec.require(entry.shape, values[spec.slug])
         notes += [f"note: {spec.slug}: {problem.message}" for problem in problems]
         kept.append((spec, complete))
+    for file in opened:
+        read = library.values_of(file.content or {}, entry.shape)
+        spec = get_method("adapters")
+        kept.append((spec, spec.require(entry.shape, read)))
+        notes.append(
+            f"note: {file.path}: the adapters library's {read['placement']} of width {read['bottleneck']}, counted as "
+            "the method adapters."
+        )
     if not kept and not files:
         raise BadInput(f"No method applies to {entry.title} with these settings.", "method")
     return Subjects(tuple(kept), files, tuple(notes))

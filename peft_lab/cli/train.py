@@ -23,11 +23,11 @@ from peft_lab.cli.run_table import result_lines
 from peft_lab.cli.subjects import known_run
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.queue.queue import RunQueue, get_queue
-from peft_lab.runs import going_on, record, simulated, store
+from peft_lab.runs import going_on, opened, record, simulated, store
 from peft_lab.runs.spec import STEPS, RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status
-from peft_lab.tasks import own
+from peft_lab.tasks import hub, hub_file, own
 
 _POLL = 0.1  # seconds
 _LONGEST_STOP = 60.0  # seconds; the queue has forced a run to end long before
@@ -65,7 +65,16 @@ def train(
         typer.Option(
             "--own",
             metavar="FILE",
-            help="CSV or JSONL: text,label or prompt,completion; JSONL of messages; a folder of images.",
+            help="CSV or JSONL: text,label or prompt,completion; JSONL of messages; a folder of images; "
+            "hf:owner/name:split of the Hugging Face Hub.",
+        ),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--start",
+            metavar="FOLDER",
+            help="Train on from an adapter that the adapters library saved there.",
         ),
     ] = None,
     out: Annotated[
@@ -99,11 +108,20 @@ def train(
         _require_alone(context)
         _go_on(continued, out, as_json)
         return
+    if start is not None and method is None:
+        method = "adapters"
     if model is None or method is None:
         raise BadInput(
             "Name what to train with --model and --method, or a run that ended too early with --continue RUN_ID."
         )
     chosen, values = options.one_method(method, sets or ())
+    if start is not None:
+        values = {**opened.values(start, model), **values}
+    data, source = None if own_file is None else str(own_file), None
+    if hub.is_hub(data):
+        data, fetched = hub_file.kept(str(own_file))
+        source = str(fetched.asked)
+        output.note(f"note: {fetched.said}")
     spec = RunRequest(
         model=model,
         method=chosen.slug,
@@ -115,7 +133,9 @@ def train(
         learning_rate=lr,
         max_length=max_length,
         eval_rows=eval_rows,
-        own_data=str(own_file) if own_file else None,
+        own_data=data,
+        own_source=source,
+        start=str(start.absolute()) if start else None,
         probes=tuple(probes or ()),
     ).complete()
     if preview:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from peft_lab.export import bundle, card, files
 from peft_lab.export.facts import gather, outcome
+from peft_lab.export.library_folder import library_zip
 from peft_lab.export.living_page import living_html
 from peft_lab.export.snippet import config_code
 from peft_lab.runs.store import Run
 
-__all__ = ["adapter_zip", "config_code", "living_html", "model_card", "notebook", "script"]
+__all__ = ["adapter_zip", "config_code", "library_zip", "living_html", "model_card", "notebook", "script"]
 
 
 def script(run: Run) -> str:

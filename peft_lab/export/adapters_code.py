@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from peft_lab.methods.adapters import places
 from peft_lab.methods.adapters.spec import Adapters
+from peft_lab.methods.shared import adapters_places as places
 from peft_lab.models.shapes import ModelShape, ModuleGroup
 
 

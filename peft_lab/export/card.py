@@ -104,6 +104,7 @@ def _training(known: RunOutcome) -> str:
     spec, record = known.spec, known.record
     stopped = f"{known.made} of {spec.steps} (stopped)" if known.made < spec.steps else str(spec.steps)
     rows = [
+        *([("trained on from", "an adapter that the adapters library saved")] if spec.start else []),
         ("steps", stopped),
         ("batch size", spec.batch),
         ("seed", spec.seed),

@@ -26,7 +26,8 @@ from peft_lab.tasks.base import Row, Task
 _FOLLOWED = frozenset(
     {
         "model", "method", "task", "values", "steps", "batch", "seed", "learning_rate", "head_learning_rate",
-        "max_length", "schedule", "warmup", "weight_decay", "clip", "eval_rows", "own_data", "probes", "compared",
+        "max_length", "schedule", "warmup", "weight_decay", "clip", "eval_rows", "own_data", "own_source", "probes",
+        "compared",
     }
 )  # fmt: skip
 

@@ -41,6 +41,28 @@ FOREACH_DEVICES = Replacement(
     "_get_foreach_kernels_supported_devices",
     "A device works on many gradients at once when it clips them; torch does so for no tensor that is on none.",
 )
+GROUPED_PRODUCT = Replacement(
+    "grouped product",
+    "torch._meta_registrations",
+    "_meta_grouped_mm_common",
+    "torch lays out the experts' common product without values in bfloat16 only, and computes it in float32 as well.",
+)
+
+
+def _grouped_product() -> Callable[..., Any]:
+    """The library's own, and in float32 the output as the library lays it out once its checks are passed."""
+    import torch
+
+    own = GROUPED_PRODUCT.original()
+    from torch._meta_registrations import _create_grouped_mm_output_tensor as laid_out
+
+    def product(mat_a: torch.Tensor, mat_b: torch.Tensor, scale_a: Any, scale_b: Any, **more: Any) -> Any:
+        single = mat_a.dtype == mat_b.dtype == torch.float32
+        if single and scale_a is None and scale_b is None and more.get("bias") is None:
+            return laid_out(mat_a, mat_b, more.get("offs"), more.get("out_dtype"))
+        return own(mat_a, mat_b, scale_a, scale_b, **more)
+
+    return product
 
 
 @contextmanager
@@ -80,6 +102,7 @@ def fake_device(
         if not packed:
             stack.enter_context(PACKED_ROWS.by(looked_up))
         stack.enter_context(FOREACH_DEVICES.by(lambda: ["meta"]))
+        stack.enter_context(GROUPED_PRODUCT.by(_grouped_product()))
         stack.enter_context(sparse.sparse_as_dense())
         yield begin
 

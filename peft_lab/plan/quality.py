@@ -18,6 +18,9 @@ class Quality:
     source: str = ""
 
 
+UNKNOWN = Quality(None, "")
+
+
 def quality(wanted: Wanted, method: str) -> Quality:
     """From published trainings of the same model for the same kind of task; nothing is carried over to others."""
     same = wanted.model == published.MODEL and wanted.situation().purpose == "sft"

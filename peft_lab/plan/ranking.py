@@ -19,7 +19,7 @@ from peft_lab.errors import PeftLabError
 from peft_lab.methods import get_method
 from peft_lab.plan import steps
 from peft_lab.plan.course import Course, course, settled
-from peft_lab.plan.quality import Quality, quality
+from peft_lab.plan.quality import UNKNOWN, Quality, quality
 from peft_lab.plan.verdict import Change, change
 from peft_lab.plan.wanted import HOUR, Wanted
 from peft_lab.sharding import tensor
@@ -68,7 +68,7 @@ class Planned:
     looking: Seconds | None = None
     saved: float | None = None
     price: float | None = None
-    quality: Quality = Quality(None, "")
+    quality: Quality = UNKNOWN
     change: Change | None = None
 
     @property

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_lab import machine
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType, classifying_task, plain_task
+from peft_lab.methods.shared import adapters_files as library_files
 from peft_lab.models import loading
 from peft_lab.models.catalogue import resolve
 from peft_lab.models.shapes import ModelKind
@@ -89,6 +91,8 @@ def prepare(spec: RunSpec, begins: Callable[[str], object] = lambda phase: None)
     base = fresh_base(spec, task)
     seed_everything(spec.seed)
     model = method.apply(base.model, base.entry.shape, spec.values, task_type(task, base.entry.kind))
+    if spec.start is not None:
+        library_files.put(model, base.entry.shape, Path(spec.start), task_type(task, base.entry.kind))
     cast_added(model, base.dtype)
     begins("Reading the images" if task.images else "Reading the sentences")
     splits = task.load()

@@ -27,6 +27,8 @@ def hashes(spec: RunSpec, task: Task, entry: ModelEntry) -> dict[str, dict[str, 
     Raises AssetError: what was fetched is damaged.
     """
     found = {**_model(spec.model, entry), **task.inputs()}
+    if spec.start is not None:
+        found["start"] = {Path(spec.start).name: soundness.digest(Path(spec.start))}
     if spec.compared and entry.kind == "causal-lm":
         found |= tasks.get_task(inference_forgetting.UNRELATED_TASK).inputs()
     return found

@@ -56,4 +56,5 @@ def needed_bytes(spec: RunSpec) -> int:
     events = spec.steps * (_STEP + 24) + 2 * _EVALUATION * _LINE + _ONCE
     data = Path(spec.own_data) if spec.own_data else None
     own = 0 if data is None or not data.exists() else MAX_BYTES if data.is_dir() else data.stat().st_size
-    return adapter + events + _PICTURE + own
+    start = 0 if spec.start is None else adapter  # a copy of what is trained on
+    return adapter + events + _PICTURE + own + 2 * start

@@ -4,18 +4,21 @@ with the run as a :class:`RunSpec`."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from peft_lab import kinds, tasks
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
+from peft_lab.methods.shared import adapters_files as library_files
+from peft_lab.methods.shared import adapters_library as library
 from peft_lab.models import catalogue as models
 from peft_lab.models import own as own_models
 from peft_lab.models.catalogue import ModelEntry
 from peft_lab.runs import inference_forgetting, preview
-from peft_lab.tasks import apart, own
+from peft_lab.tasks import apart, hub, hub_file, own
 from peft_lab.tasks.base import Task
 
 Schedule = Literal["linear", "cosine", "constant"]  # the last in scripts of a plan only
@@ -26,6 +29,7 @@ PROBES = 8
 PROBE_CHARACTERS = 2000
 MOST_EVAL_ROWS = 100_000
 SHORTEST = 8
+_TERMS = "as its page on the hub says"
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,9 @@ class RunRequest:
         warmup: share of the steps in which the learning rate rises; then it falls to zero by ``schedule``.
         clip: gradients are scaled down to this norm; 0 leaves them.
         eval_rows: held-out rows to score base and tuned model on, at most what the task has; 0 leaves it out.
-        own_data: for the task ``own``: the learner's file.
+        own_data: for the task ``own``: the learner's file, or a dataset of the hub (:mod:`peft_lab.tasks.hub`), whose
+            rows :meth:`complete` fetches. own_source: of such rows, the dataset with its commit.
+        start: a folder of the adapters library (or a zip of one) whose adapter is trained on, with the settings it has.
         probes: the learner's sentences, answered by base and tuned model.
         compared: also measure what a comparison of methods needs (:mod:`peft_lab.runs.beyond`): the time of inference
             beside the base's, and the loss on text that has nothing to do with the task.
@@ -65,6 +71,8 @@ class RunRequest:
     clip: float = 1.0
     eval_rows: int | None = None
     own_data: str | None = None
+    own_source: str | None = None
+    start: str | None = None
     probes: tuple[str, ...] = ()
     compared: bool = False
 
@@ -96,7 +104,12 @@ class RunRequest:
                 "folder of images.",
                 "own_data",
             )
-        return apart.load_file(self.own_data)
+        task = apart.load_file(self.own_data)
+        return (
+            task
+            if self.own_source is None
+            else replace(task, source=hub.source(self.own_source), license=_TERMS)
+        )
 
     def complete(self) -> RunSpec:
         """The run that is asked for, every default filled in.
@@ -105,6 +118,9 @@ class RunRequest:
             BadInput: the first thing that cannot work, before anything runs; ``field`` names the setting.
             AssetError: weights or sentences that have to be fetched first.
         """
+        if self.task == own.NAME and self.own_data is not None and hub.is_hub(self.own_data):
+            path, fetched = hub_file.kept(self.own_data)
+            return replace(self, own_data=path, own_source=str(fetched.asked)).complete()
         spec, entry, task = get_method(self.method), entry_of(self.model), self.task_object()
         _require_trainable(self.model)
         if task.images and entry.kind == "vision":
@@ -112,6 +128,8 @@ class RunRequest:
         if entry.kind not in task.model_kinds:
             raise BadInput(_mismatch(entry, task), "task")
         values = spec.require(entry.shape, self.values)
+        if self.start is not None:
+            _require_start(Path(self.start), entry, spec, values, task)
         rate = spec.learning_rate(entry.kind, values) if self.learning_rate is None else self.learning_rate
         found: dict[str, Any] = {
             "values": values,
@@ -173,6 +191,30 @@ def _check_ranges(run: RunSpec, entry: ModelEntry, spec: MethodSpec) -> None:
         if not probe.strip() or len(probe) > PROBE_CHARACTERS:
             message = f"A sentence to try has 1 to {PROBE_CHARACTERS} characters; one has {len(probe)}."
             raise BadInput(message, "probes")
+
+
+def _require_start(
+    place: Path, entry: ModelEntry, spec: MethodSpec, values: Mapping[str, Any], task: Task
+) -> None:
+    """Raises BadInput for a folder that is not opened, or one of other settings than those of the run."""
+    if spec.slug != "adapters":
+        raise BadInput(
+            f"A folder of the adapters library is trained on with the method adapters, not {spec.slug}.",
+            "start",
+        )
+    found = library.values_of(library_files.read_content(place), entry.shape)
+    for name, value in found.items():
+        if values[name] != value:
+            raise BadInput(
+                f"The folder has {name} {value}, and the settings say {values[name]}: set it as the folder has it.",
+                name,
+            )
+    labels = library_files.labels_of(place)
+    if task.kind == "classification" and labels and labels != task.labels:
+        raise BadInput(
+            f"The folder's head tells {', '.join(labels)} apart, and '{task.name}' has {', '.join(task.labels)}.",
+            "start",
+        )
 
 
 def _check_images(run: RunRequest, entry: ModelEntry) -> None:

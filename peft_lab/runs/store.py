@@ -3,6 +3,7 @@
 spec.json       what was to be trained        events.jsonl   everything that happened (events.py)
 record.json     the figures at the end        adapter/       the trained adapter in PEFT's format
 insight.json, insight.npz   what the method's own picture needs      worker.log   what the process printed
+start.zip           an adapter that it was trained on from, as the adapters library saved it
 trajectory.json     what it recorded of its states, rewritten while it trains (peft_lab.trajectory.format)
 checkpoint-*.pt   where it goes on from if it ends too early (checkpoints.py)
 """
@@ -17,7 +18,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,12 @@ from typing import Any
 from peft_lab import disk as storage
 from peft_lab.classroom import places
 from peft_lab.errors import PeftLabError, RunError
-from peft_lab.runs import kept, owners, said
+from peft_lab.runs import given, kept, owners, said
 from peft_lab.runs.events import FOLLOWED, Event, EventLog, read_events
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.summary import DAMAGED, RunSummary
 from peft_lab.runs.view import RunView, Status, Viewer, classify
-from peft_lab.tasks import pictures
 from peft_lab.trajectory.format import Trajectory
 
 STOP = "stop"
@@ -161,18 +161,12 @@ def create(spec: RunSpec, owner: Owner | None = None, carrier: str = "") -> Run:
     Raises:
         RunError: nothing can be written there, in one sentence. BadInput: in a class, data of somebody else.
     """
-    if spec.own_data is not None:
-        places.require_mine(spec.own_data)
     folder: Path | None = None
     try:
         root().mkdir(parents=True, exist_ok=True)
-        ending, data = pictures.whole(Path(spec.own_data)) if spec.own_data is not None else ("", b"")
+        files = given.contents(spec)
         folder = _new_folder(spec)
-        if spec.own_data is not None:
-            # The learner's file may be gone tomorrow; the run keeps what it was trained on.
-            copy = folder / f"data{ending}"
-            copy.write_bytes(data)
-            spec = replace(spec, own_data=str(copy))
+        spec = given.keep(spec, files, folder)
         write_json(folder / "spec.json", spec.to_dict())
         run = Run(folder.name, folder)
         if owner is not None:

@@ -21,10 +21,13 @@ from peft_lab.classroom import shown as class_shown
 from peft_lab.classroom.asking import Asker, NobodyAsks, acting_for
 from peft_lab.compare import store as comparisons
 from peft_lab.errors import BadInput, PeftLabError, RunError
+from peft_lab.export import library_folder
 from peft_lab.learners.schedule import Learners
 from peft_lab.methods.lora import blending, intruding
+from peft_lab.methods.shared import adapters_files as library_files
 from peft_lab.queue.ahead import ahead
 from peft_lab.queue.queue import get_queue
+from peft_lab.runs import opened as opened_folders
 from peft_lab.runs import preview, respond, store
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.view import Status
@@ -33,11 +36,12 @@ from peft_lab.sweeping import store as sweeps
 from peft_lab.tasks import apart, pictures
 from peft_lab.teaching import predictions, roll
 from peft_lab.ui import pages
-from peft_lab.ui.components.own_data import _keep
+from peft_lab.ui.components.own_data import _keep, stored
 from peft_lab.ui.runs import shown
 from peft_lab.ui.server import sessions
 from peft_lab.workers import processes
 from peft_lab.workers.inspector import Inspector
+from tests.assets import adapters_folders
 from tests.models import homemade
 from tests.ui.test_pages import opened
 
@@ -64,6 +68,7 @@ OPERATIONS: dict[str, Callable[[Room], Any]] = {
     "methods.lora.blending.ask": lambda room: blending.ask(room.run, room.run, "a text"),
     "methods.lora.intruding.look": lambda room: intruding.look(room.run),
     "methods.lora.intruding.ask": lambda room: intruding.ask(room.run).result(),
+    "export.library_folder.zipped": lambda room: library_folder.zipped(room.run),
     "serving.measure.measure": lambda room: measure.measure(
         {method: dict.fromkeys(("movies", "products", "tweets"), room.run) for method in ("adapters", "lora")}
     ),
@@ -171,7 +176,15 @@ def test_questions_to_worker_processes_about_runs_are_asked_in_person() -> None:
 
     assert all(
         is_in_person(each)
-        for each in (respond.respond, blending.blend, intruding.look, measure.measure, preview.look)
+        for each in (
+            respond.respond,
+            blending.blend,
+            intruding.look,
+            measure.measure,
+            preview.look,
+            opened_folders.scores,
+            library_folder.zipped,
+        )
     )
 
 
@@ -282,6 +295,37 @@ def test_anothers_file_trains_nothing(room: Room) -> None:
         get_queue().submit(asked)
     with acting_for(room.bob):
         assert store.runs() == []
+
+
+def test_anothers_adapter_is_not_opened(room: Room) -> None:
+    folder = adapters_folders.FOLDER / adapters_folders.CLASSIFIER
+    with acting_for(room.ada):
+        mine = Path(stored("adapter.zip", library_files.packed(folder)))
+        assert mine.is_relative_to(places.mine())
+        with pytest.raises(BadInput, match="made for a bert model of width 16"):
+            opened_folders.values(mine, "minilm-l6")
+    asked = RunSpec(
+        "minilm-l6",
+        "adapters",
+        "sentiment",
+        start=str(mine),
+        batch=2,
+        learning_rate=1e-3,
+        max_length=17,
+        eval_rows=2,
+    )
+    try:
+        with acting_for(room.bob):
+            for look in (
+                lambda: opened_folders.values(mine, "minilm-l6"),
+                lambda: opened_folders.scores(str(mine), "minilm-l6", "sentiment"),
+                lambda: store.create(asked),
+            ):
+                with pytest.raises(BadInput, match="only a file that you uploaded"):
+                    look()
+            assert store.runs() == []
+    finally:
+        mine.unlink()
 
 
 def test_anothers_images_train_nothing(room: Room, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from peft_lab.drawing import Layout, draw_block
 from peft_lab.methods import all_methods, get_method
-from peft_lab.methods.adapters import places
 from peft_lab.methods.base import Part
+from peft_lab.methods.shared import adapters_places as places
 from peft_lab.models.catalogue import catalogue, get_model
 from tests.drawing.geometry import read
 

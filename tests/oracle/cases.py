@@ -12,6 +12,12 @@ from tests.oracle.architectures import EXPERTS
 
 Values = dict[str, Any]
 TOKENS = ("num_virtual_tokens",)
+#: Where the adapters library puts adapters, and on which models the lab does so.
+LIBRARY = ("double_seq_bn", "seq_bn", "par_bn")
+PER_LAYER = {
+    name: {"double_seq_bn": 2, "seq_bn": 1, "par_bn": 1}
+    for name in ("bert", "roberta", "xlm-roberta", "llama", "mistral", "gpt2", "t5")
+}
 
 
 def leaves(shape: ModelShape) -> list[str]:
@@ -84,10 +90,29 @@ def ptuning(random: Random, shape: ModelShape) -> Values:
 
 
 def adapters(random: Random, shape: ModelShape) -> Values:
+    papers = ("houlsby", "pfeiffer", "parallel")
+    # mostly where there are any: a refusal proves little
+    known = shape.model_type in PER_LAYER or random.random() < 0.1
     return {
-        "placement": random.choice(("houlsby", "pfeiffer", "parallel")),
+        "placement": random.choice((*papers, *LIBRARY) if known else papers),
         "bottleneck": random.choice((1, 4, 9)),
     }
+
+
+def library_parameters(config: dict[str, Any], values: Values) -> int | None:
+    """What the adapters library's placements train, from a model's config alone; ``None`` for another placement.
+
+    An encoder-decoder's layers count twice, its cross-attention not at all.
+    """
+    each = PER_LAYER.get(config["model_type"], {}).get(values["placement"])
+    if each is None:
+        return None
+    width = config.get("hidden_size") or config.get("n_embd") or config["d_model"]
+    layers = config.get("num_hidden_layers") or config.get("n_layer") or config["num_layers"]
+    layers += config.get("num_decoder_layers", 0)
+    m = values["bottleneck"]
+    total: int = layers * each * (2 * m * width + width + m)
+    return total
 
 
 def bitfit(random: Random, shape: ModelShape) -> Values:

@@ -178,6 +178,11 @@ def one(random: Random, folder: Path, types: list[str]) -> tuple[str, str, str |
         config = cases.peft_config(slug, values, entry.shape, task, conv)
         return by_the_method(entry, slug, values, labels) if config is None else by_peft(model, config)
 
+    if slug == "adapters" and report is not None:
+        by_hand = cases.library_parameters(config, values)
+        if by_hand not in (None, report.trainable):
+            return asked, "wrong", f"counted {report.trainable}, by hand {by_hand}"
+
     real, peft = real_or_refusal(method_on_real)
     return asked, *compare(report, refusal, real, peft)
 

@@ -32,6 +32,7 @@ OTHER: dict[str, Any] = {
     "model": "smollm2-135m", "method": "ia3", "task": "tweets", "steps": 3, "batch": 4, "seed": 1,
     "learning_rate": 2e-3, "head_learning_rate": 0.1, "max_length": 9, "schedule": "cosine", "warmup": 0.0,
     "weight_decay": 0.1, "clip": 0.0, "eval_rows": 8, "own_data": "mine.csv",
+    "own_source": "hf:owner/name@main:train", "start": "adapter.zip",
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -136,3 +137,46 @@ def test_a_conversation_whose_answers_are_cut_off_is_refused_at_the_upload(
         app.run()
     assert "line 11 cannot be trained on: its first answer begins after token 64" in _told(app)
     assert not app.get("html")
+
+
+def test_a_dataset_of_the_hub_is_fetched_once_and_an_upload_takes_its_place(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft_lab.tasks import hub
+
+    fetched: list[str] = []
+
+    def fetch(text: str) -> hub.Fetched:
+        fetched.append(text)
+        rows = b"".join(
+            b'{"text": "sentence %d", "label": "%s"}\n' % (n, (b"a", b"b")[n % 2]) for n in range(20)
+        )
+        return hub.Fetched(
+            "owner-name-train.jsonl", rows, replace(hub.parse(text), revision="f" * 40), 20, 30
+        )
+
+    monkeypatch.setattr(hub, "fetch", fetch)
+    app = AppTest.from_function(_page, default_timeout=60).run()
+    assert app.session_state["path"] is None
+    app.text_input[0].set_value("hf:owner/name").run()
+    app.run()
+    assert not app.exception
+    assert fetched == ["hf:owner/name"]
+    assert f"commit {'f' * 40}. 20 of its 30 rows were taken" in _told(app)
+    assert "16 rows to train on, 4 held out" in _told(app)
+    assert app.session_state["settings"]["own"]["source.encoder"] == f"hf:owner/name@{'f' * 40}:train"
+    _uploaded(monkeypatch, "mine.csv", GOOD)
+    app.run()
+    assert app.session_state["settings"]["own"]["source.encoder"] is None
+
+
+def test_a_hub_that_is_not_reached_is_one_sentence(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(own_home / "nothing"))
+    app = AppTest.from_function(_page, default_timeout=60).run()
+    app.text_input[0].set_value("hf:owner/name").run()
+    assert not app.exception
+    assert "The Hugging Face Hub is not reached from here" in _told(app)
+    assert app.session_state["path"] is None

@@ -26,9 +26,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.methods.adapters import places
 from peft_lab.methods.base import CLASSIFYING, Formula, MethodSpec, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
+from peft_lab.methods.shared import adapters_places as places
 from peft_lab.methods.shared import bottleneck, own_format, task_heads
 from peft_lab.models import heads
 from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup

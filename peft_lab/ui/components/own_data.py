@@ -10,12 +10,12 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from peft_lab.classroom import places
+from peft_lab.classroom import mode, places
 from peft_lab.classroom.limits import of_asker
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.models.shapes import ModelKind
 from peft_lab.queue import limits
-from peft_lab.tasks import apart, own, pictures
+from peft_lab.tasks import apart, hub, hub_file, own, pictures
 from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
 
@@ -44,7 +44,9 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
     try:
         if file is not None:
             kept = _keep(file.name, file.getvalue(), lambda: _reading(slot))
-            state.remember("own", "file", kept, kind)
+            _remember(kind, kept, None)
+        elif kind != "vision" and not mode.on():
+            _from_hub(kind, locked)
         path = state.remembered("own", "file", None, kind)
         if path is None:
             what = "a zip with" if kind == "vision" else "a file with the columns"
@@ -65,6 +67,35 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
         f"{len(splits.train):,} {noun} to train on, {len(splits.test):,} held out."
     )
     return str(path)
+
+
+def source_of(kind: ModelKind) -> str | None:
+    """The dataset that the kept file was made of, with its commit; ``None`` for one that was uploaded."""
+    found = state.remembered("own", "source", None, kind)
+    return None if found is None else str(found)
+
+
+def _remember(kind: ModelKind, path: str, source: str | None) -> None:
+    state.remember("own", "file", path, kind)
+    state.remember("own", "source", source, kind)
+
+
+def _from_hub(kind: ModelKind, locked: bool) -> None:
+    """A dataset by its name, fetched once it is another than before. Raises PeftLabError."""
+    named = st.text_input(
+        "Or a dataset of the Hugging Face Hub", state.remembered("own", "hub", "", kind), disabled=locked,
+        key=f"own-hub.{kind}", placeholder=f"{hub.MARK}owner/name:{hub.SPLIT}",
+        help="hf:owner/name:split. Where its columns are called otherwise, say which is which: "
+        "hf:owner/name?text=sentence&label=label. Parquet, JSON Lines and CSV are read; no code of it is run.",
+    ).strip()  # fmt: skip
+    if named and named != state.remembered("own", "hub", "", kind):
+        with st.spinner("Fetching the dataset…"):
+            path, found = hub_file.kept(named)
+        state.remember("own", "hub", named, kind)
+        state.remember("own", "said", found.said, kind)
+        _remember(kind, path, str(found.asked))
+    if source_of(kind) is not None:
+        st.caption(plain(str(state.remembered("own", "said", "", kind))))
 
 
 def _images(locked: bool) -> Any:
@@ -96,6 +127,15 @@ def _keep(name: str, data: bytes, tick: Callable[[], object]) -> str:
     Raises PeftLabError; nothing is kept then.
     """
     apart.load(data, name, tick)
+    return stored(name, data)
+
+
+def stored(name: str, data: bytes) -> str:
+    """The path of a file under PEFT_LAB_HOME with these bytes, named by its content.
+
+    Raises:
+        BadInput: in a class, more than a learner may keep.
+    """
     folder = places.mine() / limits.UPLOADS
     folder.mkdir(parents=True, exist_ok=True)
     safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in Path(name).name)[-60:]

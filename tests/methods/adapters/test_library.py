@@ -9,8 +9,8 @@ import pytest
 
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.methods.adapters import places
 from peft_lab.methods.adapters.spec import Adapters
+from peft_lab.methods.shared import adapters_places as places
 from peft_lab.methods.shared import bottleneck
 from peft_lab.models import meta
 from peft_lab.models.catalogue import get_model

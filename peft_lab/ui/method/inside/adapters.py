@@ -8,8 +8,8 @@ from typing import Any
 import streamlit as st
 
 from peft_lab import units
-from peft_lab.methods.adapters.places import SCALED, SUMMED, words
 from peft_lab.methods.knobs import read
+from peft_lab.methods.shared.adapters_places import SCALED, SUMMED, words
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.summary import RunSummary

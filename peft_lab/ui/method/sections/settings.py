@@ -14,9 +14,11 @@ from peft_lab.runs.spec import BATCH, EVAL_ROWS, STEPS, RunRequest, RunSpec
 from peft_lab.tasks import apart
 from peft_lab.tasks.base import Task
 from peft_lab.ui import state
+from peft_lab.ui.components import own_data
 from peft_lab.ui.components.knobs import OWN_TASK, Choice, tasks_for
 
 SAY = "say"
+START = "start"
 # Name, label, reader, help. The address and the form are both made from this list.
 FIELDS = {
     "steps": ("Steps", int, "Optimizer steps. The defaults learn visibly within these."),
@@ -104,8 +106,16 @@ def request_of(
         eval_rows=int(values["rows"]),
         learning_rate=float(values["lr"]),
         own_data=own,
+        own_source=None if own is None else own_data.source_of(choice.entry.kind),
+        start=start_of(choice),
         probes=probes,
     )
+
+
+def start_of(choice: Choice) -> str | None:
+    """The adapter that is trained on from, where the learner opened one for this kind of model."""
+    found = state.remembered(choice.spec.slug, START, None, choice.entry.kind)
+    return None if found is None else str(found)
 
 
 def planned(choice: Choice) -> RunSpec | None:

@@ -78,11 +78,19 @@ _FILES: tuple[tuple[str, Callable[[Run], str | bytes], str, str, str], ...] = (
         "The block with this run's steps inside: one file that plays without a server.",
     ),
 )
+_LIBRARY = (
+    "For the adapters library",
+    export.library_zip,
+    "zip",
+    "application/zip",
+    "The same adapter as a folder for its `model.load_adapter(folder)`.",
+)
 
 
 def _downloads(identity: str) -> None:
     run = store.get(identity)
-    for label, make, ending, mime, text in _FILES:
+    files = (*_FILES, _LIBRARY) if run.spec.method == "adapters" else _FILES
+    for label, make, ending, mime, text in files:
         button, message = st.columns(2, vertical_alignment="center")
         try:
             data = make(run)
@@ -92,7 +100,7 @@ def _downloads(identity: str) -> None:
         button.download_button(
             label,
             data,
-            file_name=f"{identity}.{ending}",
+            file_name=f"{identity}{'-for-adapters' * (label == _LIBRARY[0])}.{ending}",
             mime=mime,
             width="stretch",
             icon=":material/download:",

@@ -16,7 +16,7 @@ from peft_lab.ui import state
 from peft_lab.ui.components import fetch_again, own_data, token_preview
 from peft_lab.ui.components.knobs import OWN_TASK, Choice
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.sections import duration, settings
+from peft_lab.ui.method.sections import duration, opened, settings
 from peft_lab.ui.method.sections.live import beside_simulation, live, try_it
 from peft_lab.ui.method.sections.live_memory import memory_beside
 from peft_lab.ui.method.sections.settings import FIELDS, SAY, task_of
@@ -123,6 +123,8 @@ def _form(choice: Choice, locked: bool) -> None:
         _sentence(choice, locked)
     slots[SAY] = st.empty()
     path = own_data.upload(choice.entry.kind, locked) if choice.task == OWN_TASK else None
+    if slug == opened.METHOD and choice.entry.kind != "vision":
+        opened.start(choice, path, locked)
     if choice.task == OWN_TASK and path is None:
         return
     try:

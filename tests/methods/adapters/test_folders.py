@@ -1,0 +1,296 @@
+"""Folders of the adapters library: what it saved is opened with its answers, what is written here is what it writes.
+
+With ``PEFT_LAB_ADAPTERS_PYTHON`` (a Python that has the library, see ``tests/assets/adapters_folders.py``) it loads
+folders written here and has to answer as the model here does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peft_lab.classroom import mode
+from peft_lab.errors import BadInput
+from peft_lab.methods.shared import adapters_files as library_files
+from peft_lab.methods.shared import adapters_library as library
+from peft_lab.methods.shared import own_format
+from peft_lab.models import meta
+from peft_lab.models.catalogue import get_model
+from peft_lab.models.shapes import ModelShape
+from tests.assets import adapters_folders as saved
+from tests.assets import adapters_library as made
+from tests.methods.adapters.test_library import CASES, CLOSE, FOUND, SPEC, adapted, built
+
+STORED: dict[str, Any] = json.loads(saved.FILE.read_text("utf-8"))
+PYTHON = os.environ.get("PEFT_LAB_ADAPTERS_PYTHON", "")
+
+
+def classifier() -> tuple[Any, ModelShape]:
+    model = saved.classifier(None)
+    return model, meta.read_shape(built("bert")[0], model.config, "encoder", "bert", "bert")
+
+
+def opened(folder: Path) -> tuple[Any, str]:
+    """The model with what a folder holds, and its kind."""
+    model_type, _, placement = folder.name.partition("-")
+    if folder.name == saved.CLASSIFIER:
+        (model, shape), task, kind = classifier(), "SEQ_CLS", "encoder"
+        made.fill(model, keep="bert.")  # another head than the folder's
+        made.fill(model.bert, keep="nothing")
+        made.fill(model, keep="classifier")
+    else:
+        model, shape, task = built(model_type)
+        kind = made.MODELS[model_type][0]
+    content = library_files.read_content(folder)
+    values = SPEC.require(shape, library.values_of(content, shape))
+    assert values["placement"] == placement
+    assert values["bottleneck"] == made.WIDTH
+    SPEC.apply(model, shape, values, task)  # type: ignore[arg-type]
+    library_files.put(model.double(), shape, folder, task)  # type: ignore[arg-type]
+    return model, kind
+
+
+@pytest.mark.parametrize("name", [f"{model}-{placement}" for model, placement, _ in saved.WHOLE])
+def test_its_folders_answer_as_it_does(name: str) -> None:
+    model, kind = opened(saved.FOLDER / name)
+    model_type, _, placement = name.partition("-")
+    wanted = STORED["classifier"] if name == saved.CLASSIFIER else FOUND[model_type][placement]["answer"]
+    assert saved.logits(model, kind) == pytest.approx(wanted, rel=0, abs=CLOSE[model_type])
+
+
+def test_the_head_of_a_folder_is_taken(tmp_path: Path) -> None:
+    """Another head in the folder gives other answers: it is not the model's own that speaks."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / saved.CLASSIFIER
+    shutil.copytree(saved.FOLDER / saved.CLASSIFIER, folder)
+    head = load_file(str(folder / library_files.HEAD[0]))
+    save_file({name: tensor + 1 for name, tensor in head.items()}, str(folder / library_files.HEAD[0]))
+    first, second = (saved.logits(*opened(each)) for each in (saved.FOLDER / saved.CLASSIFIER, folder))
+    assert first != pytest.approx(second, abs=0.1)
+
+
+@pytest.mark.parametrize(("model_type", "placement"), CASES)
+def test_what_is_written_is_what_it_writes(model_type: str, placement: str, tmp_path: Path) -> None:
+    """Config, files and names are equal to the library's own; its tensors are known by the answers above."""
+    from safetensors.torch import load_file
+
+    folder = written(adapted(model_type, placement), built(model_type)[1], placement, tmp_path / "made")
+    wanted = STORED["configs"][f"{model_type}-{placement}"]
+    content = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+    assert {**content, "model_name": ""} == wanted
+    state = load_file(str(folder / "adapter.safetensors"))
+    assert sorted(state) == STORED["names"][f"{model_type}-{placement}"]
+    import torch
+
+    pickled = torch.load(folder / "pytorch_adapter.bin", weights_only=True)
+    assert pickled.keys() == state.keys()
+    assert all(torch.equal(pickled[name], state[name]) for name in state)
+
+
+def written(
+    model: Any, shape: ModelShape, placement: str, folder: Path, labels: tuple[str, ...] = ()
+) -> Path:
+    SPEC.save(model, folder / "ours")
+    values = {
+        "placement": placement,
+        "bottleneck": made.WIDTH,
+        "nonlinearity": made.NONLINEARITY,
+        "scale": made.SCALE,
+    }
+    complete = SPEC.require(shape, values)
+    theirs = folder / f"{shape.model_type}-{placement}{'-head' * bool(labels)}"
+    library_files.write(theirs, folder / "ours", shape, complete, "here", "a-base", labels)
+    return theirs
+
+
+def test_a_round_trip_of_a_classifier(tmp_path: Path) -> None:
+    import torch
+
+    model, shape = classifier()
+    SPEC.apply(
+        model,
+        shape,
+        SPEC.require(shape, {"placement": "seq_bn", "bottleneck": 4, "init_std": 0.3}),
+        "SEQ_CLS",
+    )
+    values = {"placement": "seq_bn", "bottleneck": 4, "nonlinearity": "gelu"}
+    before = saved.logits(model.double(), "encoder")
+    SPEC.save(model, tmp_path / "ours")
+    folder = tmp_path / saved.CLASSIFIER
+    library_files.write(
+        folder, tmp_path / "ours", shape, SPEC.require(shape, values), "here", "b", ("bad", "good", "so so")
+    )
+    assert library_files.labels_of(folder) == ("bad", "good", "so so")
+    head = json.loads((folder / "head_config.json").read_text("utf-8"))
+    recorded = json.loads((saved.FOLDER / saved.CLASSIFIER / "head_config.json").read_text("utf-8"))
+    assert head.keys() == recorded.keys()
+    assert head["model_class"] == recorded["model_class"] == "BertForSequenceClassification"
+    torch.manual_seed(1)
+    assert saved.logits(*opened(folder)) == pytest.approx(before, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("placement", "same", "elsewhere"),
+    [("houlsby", "double_seq_bn", "t5"), ("parallel", "par_bn", "llama"), ("pfeiffer", None, "bert")],
+)
+def test_the_papers_placements_are_written_where_they_are_the_same(
+    placement: str, same: str | None, elsewhere: str
+) -> None:
+    """Which are the same is measured in ``test_how_they_differ_from_the_papers``."""
+    values = SPEC.complete(built("bert")[1], {"placement": placement})
+    if same is not None:
+        content = library.content_of(built("bert")[1], values, "here", "BertModel", "")
+        assert library.values_of(content, built("bert")[1])["placement"] == same
+    with pytest.raises(BadInput, match=f"no placement that is {placement} on"):
+        library.content_of(built(elsewhere)[1], values, "here", "X", "")
+
+
+@pytest.mark.parametrize("name", saved.OTHERS)
+def test_what_is_not_built_is_refused_in_a_sentence(name: str) -> None:
+    with pytest.raises(
+        BadInput, match=r"^This folder of the adapters library holds .+; opened are .+ as they are\.$"
+    ):
+        library.values_of(STORED["others"][name], built("bert")[1])
+
+
+def changed(**settings: Any) -> dict[str, Any]:
+    content: dict[str, Any] = STORED["configs"]["bert-seq_bn"]
+    return {**content, "config": {**content["config"], **settings}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"leave_out": [0]}, "leaves layers out"),
+        ({"dropout": 0.1}, "dropout"),
+        ({"reduction_factor": {"0": 8, "default": 16}}, "width differs by layer"),
+        ({"non_linearity": "gelu_new"}, "function gelu_new"),
+        ({"scaling": 2.0}, "multiplied by 2"),
+        ({"original_ln_before": False}, "a placement of one's own"),
+    ],
+)
+def test_a_setting_that_is_not_built_is_named(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        library.values_of(changed(**settings), built("bert")[1])
+
+
+def test_widths_come_back() -> None:
+    """The library rounds the quotient down, so that not every factor gives the width back."""
+    shape = get_model("bert-base").shape
+    for width in range(1, 800):
+        values = SPEC.require(shape, {"placement": "seq_bn", "bottleneck": width})
+        content = library.content_of(shape, values, "here", "BertModel", "")
+        assert library.values_of(content, shape)["bottleneck"] == width
+
+
+def test_functions_before_a_release_was_named() -> None:
+    shape = built("bert")[1]
+    old = {key: value for key, value in changed(non_linearity="gelu_orig").items() if key != "version"}
+    assert library.values_of(old, shape)["nonlinearity"] == "gelu"
+    with pytest.raises(BadInput, match="gelu_new"):
+        library.values_of({**old, "config": {**old["config"], "non_linearity": "gelu"}}, shape)
+    assert library.values_of(changed(non_linearity="swish"), shape)["nonlinearity"] == "silu"
+
+
+def test_another_models_folder_is_refused() -> None:
+    with pytest.raises(BadInput, match="made for a bert model of width 16"):
+        library.values_of(STORED["configs"]["bert-seq_bn"], get_model("roberta-base").shape)
+
+
+def copied(name: str, tmp_path: Path) -> Path:
+    folder = tmp_path / name
+    shutil.copytree(saved.FOLDER / name, folder)
+    return folder
+
+
+def test_damaged_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    folder = copied("llama-par_bn", tmp_path)
+    state = torch.load(folder / "pytorch_adapter.bin", weights_only=True)
+    state.pop(next(iter(state)))
+    torch.save(state, folder / "pytorch_adapter.bin")
+    with pytest.raises(BadInput, match=r"not whole: it lacks 'layers\.0"):
+        opened(folder)
+    (folder / "pytorch_adapter.bin").write_bytes(b"no zip")
+    with pytest.raises(BadInput, match=r"pytorch_adapter\.bin cannot be read"):
+        opened(folder)
+    (folder / "pytorch_adapter.bin").unlink()
+    with pytest.raises(BadInput, match=r"neither adapter\.safetensors nor"):
+        opened(folder)
+
+
+def test_a_pickle_is_read_as_tensors_alone_and_not_in_a_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    folder = copied("llama-par_bn", tmp_path)
+    witness = tmp_path / "ran"
+
+    class Harm:
+        def __reduce__(self) -> Any:
+            return Path.touch, (witness,)
+
+    torch.save(
+        {"model.layers.0.output_adapters.adapters.here.adapter_up.bias": Harm()},
+        folder / "pytorch_adapter.bin",
+    )
+    with pytest.raises(BadInput, match="cannot be read"):
+        opened(folder)
+    assert not witness.exists()
+    monkeypatch.setattr(mode, "on", lambda: True)
+    with pytest.raises(BadInput, match=r"In a class adapter\.safetensors is read alone"):
+        opened(saved.FOLDER / "llama-par_bn")
+
+
+def test_a_head_is_wanted_of_a_classifier_alone(tmp_path: Path) -> None:
+    folder = copied(saved.CLASSIFIER, tmp_path)
+    (folder / library_files.HEAD[0]).unlink()
+    with pytest.raises(BadInput, match="no classification head"):
+        opened(folder)
+
+
+def test_pefts_configs_are_not_the_librarys() -> None:
+    assert not library.is_library({"peft_type": "LORA", "config": {}})
+    assert not library.is_library([])
+    assert own_format.CONFIG_FILE == "adapter_config.json"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PYTHON, reason="PEFT_LAB_ADAPTERS_PYTHON names no Python with the adapters library")
+def test_the_library_answers_with_our_folders_as_we_do(tmp_path: Path) -> None:
+    wanted: dict[str, list[float]] = {}
+    (tmp_path / "all").mkdir()
+    for model_type, placement in CASES:
+        model = adapted(model_type, placement)
+        folder = written(model, built(model_type)[1], placement, tmp_path / f"{model_type}-{placement}")
+        shutil.move(folder, tmp_path / "all")
+        wanted[folder.name] = saved.logits(model, made.MODELS[model_type][0])
+    model, shape = classifier()
+    SPEC.apply(
+        model,
+        shape,
+        SPEC.require(shape, {"placement": "seq_bn", "bottleneck": 4, "init_std": 0.3}),
+        "SEQ_CLS",
+    )
+    folder = written(model.double(), shape, "seq_bn", tmp_path / "head", ("a", "b", "c"))
+    shutil.move(folder, tmp_path / "all")
+    wanted[folder.name] = saved.logits(model, "encoder")
+    done = subprocess.run(
+        [PYTHON, "-m", "tests.assets.adapters_folders", "answer", str(tmp_path / "all")],
+        cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    line = next(line for line in done.stdout.splitlines() if line.startswith("ANSWERS "))
+    found = json.loads(line.removeprefix("ANSWERS "))
+    assert len(found) == 2 * len(wanted)
+    for name, answer in found.items():
+        kind = name.partition("-")[0]
+        assert answer == pytest.approx(wanted[name.split()[0]], rel=0, abs=CLOSE[kind]), name
