@@ -45,8 +45,7 @@ def test_matrices_are_read_back_under_the_name_of_their_module(tmp_path: Path) -
 
 @pytest.mark.weights
 def test_its_values_are_the_graphs() -> None:
-    """The fixture has some of the graph's last values, as onnxruntime gave them for the pinned file with its input set
-    to 84 × 84 pixels."""
+    """The fixture: some of the graph's last values, by onnxruntime, its input's size set to 84 × 84 pixels."""
     import torch
 
     model: Any = load_base("dinov2-small", dtype=torch.float32, attention="eager").model.eval()
