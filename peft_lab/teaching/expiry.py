@@ -53,9 +53,11 @@ def clear(now: float | None = None) -> Removed:
                 if _changed(run) < before and not _going(run):
                     store.remove(run)
                     removed.runs += 1
-            for asked in (*sweeps.sweeps(), *comparisons.comparisons()):
-                if _touched(asked.folder) < before and not asked.running:
-                    shutil.rmtree(asked.folder)
+            asked = [(one.folder, one.running) for one in sweeps.sweeps()]
+            asked += [(one.folder, one.running) for one in comparisons.comparisons()]
+            for folder, running in asked:
+                if _touched(folder) < before and not running:
+                    shutil.rmtree(folder)
                     removed.asked += 1
             for file in _uploads():
                 if file.stat().st_mtime < before:

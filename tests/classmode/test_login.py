@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from importlib import util
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -230,7 +231,7 @@ def test_settings_that_let_nobody_sign_in_are_refused_at_the_start(
             return str(error)
         return ""
 
-    monkeypatch.setattr(login.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(util, "find_spec", lambda name: object())
     assert said() == ""
     signing.secrets(tmp_path, "http://lab/elsewhere", HERE)
     assert "redirect_uri" in said()
@@ -238,5 +239,5 @@ def test_settings_that_let_nobody_sign_in_are_refused_at_the_start(
     assert "at least 32 characters" in said()
     (tmp_path / ".streamlit/secrets.toml").write_text("[auth]\n")
     assert "redirect_uri" in said()
-    monkeypatch.setattr(login.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(util, "find_spec", lambda name: None)
     assert "oidc" in said()
