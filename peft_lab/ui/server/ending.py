@@ -11,7 +11,6 @@ import peft_lab
 from peft_lab import journal
 from peft_lab.classroom import mode
 from peft_lab.ui.server import beginning, downloads
-from peft_lab.ui.server.promptly import promptly
 
 
 def in_order(first: Callable[[], None]) -> Callable[[Any], AbstractAsyncContextManager[None]]:
@@ -28,7 +27,6 @@ def in_order(first: Callable[[], None]) -> Callable[[Any], AbstractAsyncContextM
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
         journal.note("server started", version=peft_lab.__version__, of_class=mode.on())
-        promptly()
         beginning.begin(first)
         with downloads.noted():
             yield

@@ -1,28 +1,9 @@
-"""What the server answers leaves at once, and the first page finds ready what it needs."""
+"""The first page finds ready what it needs."""
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
-
-import pytest
-
-from peft_lab.ui.server.promptly import promptly
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no number for a socket, so none is found")
-def test_whoever_connects_is_answered_without_waiting_for_what_was_sent_before() -> None:
-    """Made as Streamlit makes it: without naming the protocol, for which asyncio changes nothing."""
-    with socket.socket(socket.AF_INET) as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        with socket.create_connection(listening.getsockname()), listening.accept()[0] as before:
-            assert not before.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert promptly() >= 1
-        with socket.create_connection(listening.getsockname()), listening.accept()[0] as after:
-            assert after.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-
 
 _FIRST = """
 import sys
