@@ -56,6 +56,7 @@ def severe(page: Page) -> list[str]:
     ]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     "address", [f"{'' if name == 'home' else name}{QUERY.get(name, '')}" for name in PAGES] + STATES
 )
@@ -84,6 +85,7 @@ NARROW = (
 STOP = "lora?stop=newcomer.2&model=smollm2-135m"  # its bar has icons alone on a phone
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", [*titles(), STOP])
 def test_a_page_on_a_phone_has_no_serious_violation(name: str, reader: Page, app_url: str) -> None:
     """Every page of the registry, in both themes, as wide as a phone."""
@@ -108,6 +110,7 @@ _UNFOLD = """() => document.querySelectorAll('[data-testid="stMain"] details:not
 _SIDEWAYS = "document.documentElement.scrollWidth > window.innerWidth"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("address", NARROW)
 def test_a_narrow_screen_with_everything_unfolded(address: str, reader: Page, app_url: str) -> None:
     size = reader.viewport_size

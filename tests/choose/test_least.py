@@ -61,6 +61,7 @@ def test_what_is_known_changes_no_answer(seed: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(3)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("seed", range(1000, 1008))
 def test_what_ships_changes_no_answer(seed: int) -> None:

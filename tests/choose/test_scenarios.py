@@ -88,6 +88,7 @@ def test_an_expert_would_take_it(scenario: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(3)
 @pytest.mark.usefixtures("nothing_kept")
 @pytest.mark.parametrize("scenario", SCENARIOS[4::12], ids=lambda scenario: scenario["name"])
 def test_the_simulation_still_says_the_same(scenario: dict[str, Any]) -> None:

@@ -200,6 +200,7 @@ def test_kept_results_of_other_libraries_are_shown_as_that(monkeypatch: pytest.M
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("claim", [c for c in all_claims().values() if c.needs == "torch"], ids=by_id)
 def test_kept_results_are_found_again(claim: Claim) -> None:
     found, known = claim.check(Subject(claim.model or "llama-3.2-3b")), kept.found(claim.id)

@@ -401,6 +401,7 @@ def _addresses(room: Room) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("page", list(pages.titles()))
 def test_no_page_shows_a_stranger_anything(page: str, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     _as(room.bob, monkeypatch)

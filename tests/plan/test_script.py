@@ -70,6 +70,7 @@ def run(text: str, folder: Path, rows: Path, ranks: int) -> list[float]:
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("method", "sharding", "checkpointing", "loss", "optimizer"),
     [
@@ -108,6 +109,7 @@ def test_two_processes_learn_what_one_does(
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("method", "sharding", "optimizer"),
     [

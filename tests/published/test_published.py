@@ -131,6 +131,7 @@ def test_kept_figures_are_what_the_code_says(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(7)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", [name for name in published.rows() if name not in QUICK])
 def test_all_kept_figures_are_what_the_code_says(name: str) -> None:

@@ -154,6 +154,7 @@ def test_a_stop_during_the_evaluation_goes_on_with_the_evaluation(unbroken: Run)
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("slug", [slug for slug in all_methods() if slug != "lora"])
 @pytest.mark.usefixtures("every_third")
 def test_every_method_goes_on_to_the_last_digit(slug: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ def another(field: NumberInput) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("page", "tab"),
     [(page, "") for page in sorted(titles())]
