@@ -24,12 +24,18 @@ from peft_lab.tasks.base import Task
 Schedule = Literal["linear", "cosine", "constant"]  # the last in scripts of a plan only
 STEPS = 60
 BATCH = {"classification": 32, "generation": 8, "chat": 8}
-EVAL_ROWS = {"classification": 1000, "generation": 64, "chat": 64}
+_EVAL_ROWS = {"classification": 1000, "generation": 64, "chat": 64}
+_IMAGES = 500  # all that the digits hold out
 PROBES = 8
 PROBE_CHARACTERS = 2000
 MOST_EVAL_ROWS = 100_000
 SHORTEST = 8
 _TERMS = "as its page on the hub says"
+
+
+def usual_eval_rows(kind: str, model_kind: str) -> int:
+    """Held-out rows that a run on a task and a model of these kinds is scored on, if nothing else is wanted."""
+    return _IMAGES if model_kind == "vision" else _EVAL_ROWS[kind]
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,7 @@ class RunRequest:
             "learning_rate": rate,
             "head_learning_rate": self._head_rate(task, spec, rate),
             "max_length": _length(task, entry, spec, values) if self.max_length is None else self.max_length,
-            "eval_rows": EVAL_ROWS[task.kind] if self.eval_rows is None else self.eval_rows,
+            "eval_rows": usual_eval_rows(task.kind, entry.kind) if self.eval_rows is None else self.eval_rows,
         }
         full = RunSpec(**{**vars(self), **found})
         _check_ranges(full, entry, spec)

@@ -14,7 +14,7 @@ from peft_lab.choose.situation import Situation
 from peft_lab.compare.shipped import all_shipped
 from peft_lab.errors import AssetError, BadInput, UnknownName, Unsupported
 from peft_lab.memory import protocol
-from peft_lab.runs.spec import BATCH, RunRequest, RunSpec
+from peft_lab.runs.spec import BATCH, RunRequest, RunSpec, usual_eval_rows
 from peft_lab.tasks import get_task
 from peft_lab.ui.memory.controls import DEFAULTS
 from peft_lab.workers import inspector
@@ -146,3 +146,12 @@ def closing() -> Iterator[None]:
 def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path, closing: None) -> None:
     with pytest.raises(BadInput, match="could not be read as a model"):
         RunRequest(**{**GOOD, "model": str(tmp_path)}).complete()
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    ("task", "model"), [("sentiment", "encoder"), ("json", "causal-lm"), ("digits", "vision")]
+)
+def test_no_more_rows_are_scored_than_a_task_has(task: str, model: str) -> None:
+    found = get_task(task)
+    assert usual_eval_rows(found.kind, model) <= len(found.load().test)

@@ -12,7 +12,7 @@ from peft_lab.compare.store import Comparison
 from peft_lab.errors import BadInput, PeftLabError, UnknownName
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import ModelEntry, catalogue
-from peft_lab.runs.spec import BATCH, EVAL_ROWS, STEPS
+from peft_lab.runs.spec import BATCH, STEPS, usual_eval_rows
 from peft_lab.tasks import all_tasks, get_task
 from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
@@ -49,7 +49,8 @@ def _kind(model: str) -> str:
 
 def _default(name: str, model: str) -> int:
     kind = _kind(model)
-    return {"steps": STEPS, "seeds": len(SEEDS), "batch": BATCH[kind], "rows": EVAL_ROWS[kind]}[name]
+    rows = usual_eval_rows(kind, catalogue()[model].kind)
+    return {"steps": STEPS, "seeds": len(SEEDS), "batch": BATCH[kind], "rows": rows}[name]
 
 
 def _variants(name: str, model: str) -> tuple[str, ...]:

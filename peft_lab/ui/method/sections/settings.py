@@ -10,7 +10,7 @@ from peft_lab import tasks
 from peft_lab.errors import BadInput
 from peft_lab.models.catalogue import untrainable
 from peft_lab.models.shapes import CLASSIFIERS, ModelKind
-from peft_lab.runs.spec import BATCH, EVAL_ROWS, STEPS, RunRequest, RunSpec
+from peft_lab.runs.spec import BATCH, STEPS, RunRequest, RunSpec, usual_eval_rows
 from peft_lab.tasks import apart
 from peft_lab.tasks.base import Task
 from peft_lab.ui import state
@@ -62,7 +62,8 @@ def words(choice: Choice, name: str) -> tuple[str, str]:
 def default(choice: Choice, name: str) -> Any:
     kind = "classification" if choice.entry.kind in CLASSIFIERS else "generation"
     rate = choice.spec.learning_rate(choice.entry.kind, choice.values)
-    return {"steps": STEPS, "batch": BATCH[kind], "lr": rate, "seed": 0, "rows": EVAL_ROWS[kind]}[name]
+    rows = usual_eval_rows(kind, choice.entry.kind)
+    return {"steps": STEPS, "batch": BATCH[kind], "lr": rate, "seed": 0, "rows": rows}[name]
 
 
 def kept(choice: Choice, name: str) -> Any:
