@@ -78,15 +78,14 @@ class Room:
 
     def _copies(self, method: str, run: Run) -> int:
         """What the simulation of one device leaves out, or of its part of each matrix; that of FSDP2 has it."""
-        part = {SPLIT: 0, TENSOR: 1 / self.devices}.get(run.sharding.partition(OFFLOAD)[0], 1)
-        return (
-            0 if run.in_main_memory else int(part * states.copies(self._situation.shape, method, run.dtype))
-        )
+        kind = run.sharding.partition(OFFLOAD)[0]
+        part = 0 if run.in_main_memory else {SPLIT: 0, TENSOR: 1 / self.devices}.get(kind, 1)
+        return int(part * states.copies(self._situation.shape, method, run.dtype))
 
     def between(self, method: str, values: Mapping[str, Any], run: Run) -> tuple[float, float]:
         """Bytes on one device at least and at most, without asking the simulation."""
-        run = replace(run, packed=self.packed)
-        known = self._recall(self._situation, method, values, run) if self._recall else {}
+        ran = replace(run, packed=self.packed)
+        known = self._recall(self._situation, method, values, ran) if self._recall else {}
         shape, rows, seq = self._situation.shape, run.batch * self._situation.pairs, self._situation.seq
         if not known:
             return float(0 if run.split else states.weights(shape, method, run)), inf
@@ -239,8 +238,7 @@ class Room:
             yield Run(1, False, "adamw8bit", "float32", loss)
         hardware = self._situation.hardware
         if hardware.kind != "cuda" or hardware.capability >= BFLOAT16:
-            for loss in losses:
-                yield Run(1, False, loss=loss)
+            yield from (Run(1, False, loss=loss) for loss in losses)
 
     def usual(self, method: str) -> Mapping[str, Any]:
         """The values of a method where none are given: LoRA's are those of the usual advice."""

@@ -219,7 +219,11 @@ def _chunk_the_loss(model: torch.nn.Module) -> None:
 
 
 def away(stage: Stage) -> AbstractContextManager[Any]:
-    """For as long as what is saved for a backward pass waits in main memory, where the setting has it wait there."""
+    """For as long as what is saved for a backward pass waits in main memory, where the setting has it wait there.
+
+    Raises:
+        Unsupported: weights that are split over devices.
+    """
     import torch
 
     recorder = stage.recorder

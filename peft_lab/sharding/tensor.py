@@ -2,7 +2,7 @@
 tensors with values and without, and written scripts hold these functions as their source.
 
 Which matrix is split how is the model's own plan in transformers (``tp_plan``; of a Llama as in Megatron-LM, Shoeybi
-et al. 2019, arXiv 1909.08053, section 3: queries, keys, values, gate and up by columns, so that each device has some
+et al. 2019, arXiv 1909.08053: queries, keys, values, gate and up by columns, so that each device has some
 heads, output and down by rows, embeddings and head by the vocabulary). torch's ``parallelize_module`` carries it out.
 The logits are put together again on every device, as that plan says.
 """

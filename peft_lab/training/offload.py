@@ -42,7 +42,8 @@ def offloading(
     """A context in which what is saved for the backward pass waits in main memory.
 
     Args:
-        model: whose parameters and buffers stay where they are. leave: copies a tensor away. back: copies it back.
+        model: whose parameters and buffers stay where they are.
+        leave: copies a tensor of any shape away. back: copies it back.
         least: bytes of the smallest tensor that is copied.
     """
     import torch

@@ -78,8 +78,8 @@ def collate_packed(packs: Sequence[Packed], pad: int, device: str) -> dict[str, 
     """A batch of packed rows, filled up at the end with a row of padding that nothing is learned from.
 
     Returns:
-        input_ids, position_ids and labels, each (packs, tokens of the longest). There is no mask: positions that start
-        again say where a row begins. The first token of a row is predicted by nothing.
+        input_ids, position_ids and labels, each of shape (packs, longest), tokens of the longest. There is no mask:
+        positions that start again say where a row begins. The first token of a row is predicted by nothing.
     """
     import torch
 

@@ -13,12 +13,17 @@ import importlib
 import json
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from tests.assets import adapters_library as made
 
-FOLDER = Path(__file__).with_name("adapters_saved")
+ZIP = Path(__file__).with_name("adapters_saved.zip")  # weights lie in no folder of this project
+_unpacked = tempfile.TemporaryDirectory(prefix="adapters_saved")  # removed when the process ends
+FOLDER = Path(_unpacked.name)
+if ZIP.exists():
+    shutil.unpack_archive(ZIP, FOLDER)
 FILE = Path(__file__).with_suffix(".json")
 LABELS = 3
 #: Kept whole: model type and placement, and whether it was saved as safetensors. The first is a classifier.
@@ -103,6 +108,7 @@ def record() -> None:
         model.save_adapter(str(scratch), "here", with_head=False)
         found["others"][each] = json.loads((scratch / "adapter_config.json").read_text("utf-8"))
     shutil.rmtree(scratch)
+    shutil.make_archive(str(ZIP.with_suffix("")), "zip", FOLDER)
     groups = [f' "{key}": {json.dumps(found.pop("classifier"))}' for key in ("classifier",)]
     for key, rows in found.items():
         lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in rows.items())

@@ -341,7 +341,7 @@ def test_pins_are_complete() -> None:
         assert name == asset.name
         assert len(asset.sha256) == 64
         assert set(asset.sha256) <= set("0123456789abcdef")
-        assert asset.license in ("Apache-2.0", "MIT", "MIT and Apache-2.0")
+        assert asset.license in ("Apache-2.0", "MIT", "MIT and Apache-2.0", "CC BY-SA 3.0")
         assert len(set(asset.members.values())) == len(asset.members)
 
 

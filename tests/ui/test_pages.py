@@ -115,7 +115,7 @@ def test_a_link_leads_on_although_the_page_before_starts_over(kept: bool) -> Non
 def test_home_says_why_a_method_does_not_apply() -> None:
     app = opened("home")
     helps = [element.proto.help for element in app.markdown if element.value == "does not apply"]
-    assert len(helps) == 3 and all(helps)
+    assert len(helps) == 6 and all(helps)
 
 
 class BusyPool:

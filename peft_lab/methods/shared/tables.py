@@ -14,7 +14,7 @@ from pathlib import Path
 
 from peft_lab.errors import PeftLabError
 
-#: Python 3.11 fails where two threads build syntax trees at once ("recursion depth mismatch", python/cpython#106905).
+#: Python 3.11 fails where two threads build syntax trees at once ("recursion depth mismatch", CPython issue 106905).
 _parsing = threading.Lock()
 #: Architecture (``model_type``) to target names, or to a regular expression over whole paths.
 Table = Mapping[str, tuple[str, ...] | str]
