@@ -40,6 +40,7 @@ from peft_lab.ui.pages import method_pages, titles
 
 WITHIN = 2.0  # seconds in which all open their first page
 TRAINING = "model=minilm-l6&task=sentiment&tab=train&steps={}"
+AGAIN = 10.0  # seconds until a page is opened again to see whether its training has ended
 ENDLESS = 10**9
 NOT_A_LEARNERS = ("classroom",)
 
@@ -145,15 +146,18 @@ class Learner:
             self._seen.note("slider with figures", since)
 
     async def train(self, until: float) -> None:
-        """Keep one training under way until then, by the page's button, and watch it as one would."""
+        """Train until then, by the page's button, and reload the page now and then to see whether it has ended."""
+        address = TRAINING.format(self._given.steps)
         while time.monotonic() < until:
             try:
-                await self._browser.open("lora", TRAINING.format(self._given.steps))
+                await self._browser.open("lora", address)
                 await self._browser.complete()
                 await self._browser.press("Train")
                 while time.monotonic() < until:
-                    await asyncio.sleep(2)
-                    if "Train" in self._browser.buttons and "Stop" not in self._browser.buttons:
+                    await asyncio.sleep(AGAIN)
+                    await self._browser.open("lora", address)  # a part drawn by itself names no other buttons
+                    await self._browser.complete()
+                    if "Stop" not in self._browser.buttons:
                         self._seen.trained += 1
                         break
                 await asyncio.sleep(min(self._given.rest, max(0.0, until - time.monotonic())))
