@@ -10,6 +10,7 @@ a process to start: the answer takes so much longer.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import threading
 from collections import OrderedDict
@@ -19,6 +20,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import cache, partial
+from multiprocessing import util
 from typing import Any, TypeVar
 
 from peft_lab import machine
@@ -160,6 +162,13 @@ def _begin(settings: _Settings, threads: int | None, after: int) -> None:
             os.environ[name] = value
     processes.give_way(after)
     processes.settle_child(settings.home, threads)
+    # A worker that has asked another would wait for it at its own end, for ever: nothing tells that one to end.
+    util.Finalize(None, _end_children, exitpriority=100)
+
+
+def _end_children() -> None:
+    for child in multiprocessing.active_children():
+        child.terminate()
 
 
 def question_key(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

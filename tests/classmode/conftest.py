@@ -20,9 +20,11 @@ from peft_lab.runs.view import Status
 from peft_lab.sweeping import store as sweeps
 from peft_lab.ui.components.own_data import _keep
 from peft_lab.ui.server import sessions
+from tests.browser.conftest import chromium
 from tests.conftest import link
 from tests.runs.driving import PATIENCE
 
+__all__ = ["chromium"]  # a fixture, of which there may be one
 CODE = "blue-whale"
 SECRET = "xylophonequark"
 PRACTISES = "Countess of Lovelace"

@@ -12,14 +12,12 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from peft_lab.classroom import marks, mode, verified
-from tests.browser.conftest import chromium, served
+from tests.browser.conftest import served
 from tests.classmode import signing
 from tests.classmode.conftest import CODE
 from tests.classmode.provider import Provider, answering
 from tests.classmode.test_two_browsers import QUICK, trained
 from tests.conftest import link, missing
-
-__all__ = ["chromium"]  # a fixture
 
 pytestmark = [pytest.mark.slow, pytest.mark.weights, pytest.mark.browser]
 PEOPLE = {

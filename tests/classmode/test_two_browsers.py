@@ -11,12 +11,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from peft_lab.classroom import limits, mode
-from tests.browser.conftest import chromium, served
+from tests.browser.conftest import served
 from tests.conftest import link
 
 from .conftest import CODE
-
-__all__ = ["chromium"]  # a fixture
 
 pytestmark = [pytest.mark.slow, pytest.mark.weights, pytest.mark.browser]
 QUICK = "/bitfit?model=minilm-l6&task=sentiment&tab=train&steps=2&batch=2&rows=4"

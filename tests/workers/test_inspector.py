@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -160,3 +161,24 @@ def test_warm_returns_at_once() -> None:
     assert time.monotonic() - start < 1.0
     assert inspector.ask(process_id) != os.getpid()
     inspector.get_inspector().close()
+
+
+_ASKS = """
+from peft_lab.workers import inspector
+from tests.workers.asking_another import there
+print(*inspector.ask(there))
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_asked_another_ends_with_its_app_and_so_does_the_other() -> None:
+    """They waited for each other for ever, and a server that was asked to end never did."""
+    done = subprocess.run(
+        [sys.executable, "-c", _ASKS], capture_output=True, text=True, check=True, timeout=180
+    )
+    first, second = map(int, done.stdout.split())
+    assert first != second
+    until = time.monotonic() + 30
+    while any(Path(f"/proc/{one}").exists() for one in (first, second)) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not any(Path(f"/proc/{one}").exists() for one in (first, second))
