@@ -65,6 +65,9 @@ CSS = (
   :is(.st-key-memory-controls, .st-key-claims-controls) [data-testid="stHorizontalBlock"] { flex-wrap: wrap; }
   :is(.st-key-memory-controls, .st-key-claims-controls) [data-testid="stColumn"] { min-width: calc(50% - 1rem); }
 }
+/* a figure is not cut: where three are too wide for a row the third goes below */
+.st-key-plan-figures [data-testid="stHorizontalBlock"] { flex-wrap: wrap; }
+.st-key-plan-figures [data-testid="stColumn"] { min-width: 12rem; }
 /* a card, until its form is there or there is none, and the tab that it stands in */
 .st-key-practice-body:not(:has([role="tabpanel"] [data-testid="stElementContainer"])) { min-height: 44rem; }
 .st-key-practice-table:not(:has([data-testid="stFormSubmitButton"], [data-testid="stAlert"])) { min-height: 33rem; }

@@ -50,7 +50,8 @@ def in_full(wanted: Wanted, one: Planned) -> None:
     """Everything about a plan that fits."""
     assert one.plan is not None
     plan = one.plan
-    cells = st.columns(3)
+    with st.container(key="plan-figures"):
+        cells = st.columns(3)
     low, high = one.peak
     with cells[0]:
         peak = Finding(plan.needed_bytes, "bytes", Source.SIMULATED)
