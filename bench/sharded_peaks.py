@@ -17,6 +17,7 @@ from typing import Any
 
 from peft_lab.memory.build import Blueprint
 from peft_lab.memory.setting import Setting
+from peft_lab.plan.spread import end
 from peft_lab.sharding.how import Sharding
 
 LAYERS, BATCH, SEQ = 7, 2, 96
@@ -102,10 +103,8 @@ def measure(rank: int, devices: int, asked: list[Case], port: int, results: Any)
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")
     dist.init_process_group("gloo", rank=rank, world_size=devices)
-    try:
-        results.put((rank, [_peak(case) for case in asked]))
-    finally:
-        dist.destroy_process_group()
+    results.put((rank, [_peak(case) for case in asked]))
+    end("cpu", devices)
 
 
 def _peak(case: Case) -> int:

@@ -100,7 +100,7 @@ def _settings(facts: Facts) -> Section:
         "logging.set_verbosity_error()",
     ]
     imports = ("sys", "os", "math", "pathlib:Path", "torch", "transformers:logging", "transformers:set_seed")
-    functions = printed(machine.device_of_rank, spread.begin)
+    functions = printed(machine.device_of_rank, spread.begin, spread.end)
     return Section("Settings", "Those of the plan.", f"{functions}\n\n" + "\n".join(lines), imports)
 
 
@@ -262,7 +262,7 @@ def _saving(facts: Facts, how: Applied) -> Section:
         "if RUN is not None and (OUT / 'adapter_config.json').exists() and not (RUN / 'adapter').exists():\n"
         "    (RUN / 'adapter').symlink_to(OUT.resolve(), target_is_directory=True)\n"
         "tell(RUN, 'done', message='')\n"
-        "if WORLD > 1:\n    torch.distributed.destroy_process_group()\n"
+        "end(DEVICE, WORLD)\n"
     )
     imports = () if full or not whole else how.save_imports
     return Section("Saving", "What was learned, by the first rank.", f"{functions}{code}{end}", imports)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,21 @@ def begin(device: str) -> tuple[int, int]:
     if world > 1:
         torch.distributed.init_process_group("gloo" if device == "cpu" else "nccl")
     return rank, world
+
+
+def end(device: str, world: int) -> None:
+    """Leave the other ranks, which must be the last thing that a process does."""
+    import torch
+
+    if world == 1:
+        return
+    torch.distributed.destroy_process_group()
+    if device == "cpu":
+        # gloo's threads may still hold a tensor, and abort the process where Python is taken down before they let go
+        # (github.com/pytorch/pytorch/pull/179291). All is written by now, so Python is not taken down.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def layers_of(model: Any) -> list[torch.nn.Module]:

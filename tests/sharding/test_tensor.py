@@ -186,20 +186,19 @@ def one_of_two(rank: int, port: int, results: Any) -> None:
     import torch.distributed as dist
     from torch.distributed.device_mesh import init_device_mesh
 
+    from peft_lab.plan.spread import end
     from peft_lab.sharding.tensor import split_matrices
 
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")
     dist.init_process_group("gloo", rank=rank, world_size=2)
-    try:
-        mesh = init_device_mesh("cpu", (2,))
-        for full, tied, checkpointing, kind in CASES:
-            alone = losses(build(full, tied), checkpointing, kind) if rank == 0 else []
-            model = split_matrices(build(full, tied), mesh, "cpu")
-            shared = losses(model, checkpointing, kind)
-            results.put((rank, alone, shared))
-    finally:
-        dist.destroy_process_group()
+    mesh = init_device_mesh("cpu", (2,))
+    for full, tied, checkpointing, kind in CASES:
+        alone = losses(build(full, tied), checkpointing, kind) if rank == 0 else []
+        model = split_matrices(build(full, tied), mesh, "cpu")
+        shared = losses(model, checkpointing, kind)
+        results.put((rank, alone, shared))
+    end("cpu", 2)
 
 
 @pytest.mark.slow
