@@ -27,6 +27,7 @@ from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.sweeping import store as sweeps
+from peft_lab.tasks import kept_files
 from peft_lab.teaching import expiry, roll
 from peft_lab.teaching.roll import QUIET, WAITING, Place
 from tests.runs.driving import PATIENCE, until
@@ -191,7 +192,7 @@ def test_old_runs_and_uploads_go_and_others_stay(empty_class: Path) -> None:
     for run in (old, new):
         run.log.emit("done")
     with acting_for(ada):
-        uploads = places.mine() / limits.UPLOADS
+        uploads = places.mine() / kept_files.UPLOADS
     uploads.mkdir()
     for name, age in (("old.csv", days + 1), ("new.csv", days - 1)):
         (uploads / name).touch()
