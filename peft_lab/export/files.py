@@ -44,8 +44,8 @@ def _method(facts: Facts, how: Applied) -> Section:
     code = f"{started.define.strip()}\n\n\n{code}{started.put}"
     return Section(
         method.title,
-        f"{prose} It is trained on from an adapter that the adapters library saved: ADAPTER names the run's copy of it, "
-        "a zip. Elsewhere set it to yours, or give a script the path when you start it.",
+        f"{prose} It is trained on from an adapter that the adapters library saved: ADAPTER names the run's copy of "
+        "it, a zip. Elsewhere set it to yours, or give a script the path when you start it.",
         f"{started.find}\n\n{code}",
         (*how.imports, *started.imports),
         notebook_code=f"{started.notebook_find}\n\n{code}",

@@ -72,8 +72,8 @@ def _reading(held: frozenset[str], names: tuple[str, str]) -> tuple[str, tuple[s
 _CHECK = """\
 if not Path(ADAPTER).is_file():
     raise SystemExit(
-        f"{ADAPTER} is not on this machine: set ADAPTER to your copy of the run's start.zip, which the zip of its adapter "
-        "holds too."
+        f"{ADAPTER} is not on this machine: set ADAPTER to your copy of the run's start.zip, which the zip of its "
+        "adapter holds too."
     )
 if hashlib.sha256(Path(ADAPTER).read_bytes()).hexdigest() != "<DIGEST>":
     raise SystemExit(f"{ADAPTER} is not the adapter that the run started from.")
