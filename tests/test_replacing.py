@@ -156,7 +156,7 @@ def xlora_adapters() -> None:
     )  # fmt: skip
 
     def base() -> Any:
-        model = small.blueprint("llama", 1, None).build()
+        model: Any = small.blueprint("llama", 1, None).build()
         model.config.use_cache = False
         return model
 
