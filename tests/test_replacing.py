@@ -144,6 +144,33 @@ def adamss_clusters() -> None:
     assert "clustering_Z(" in inspect.getsource(layer.AdamssLayer)
 
 
+def xlora_adapters() -> None:
+    from peft import PeftConfig, get_peft_model
+
+    from peft_lab.models import shapes_only
+    from tests.memory import small
+
+    config = PeftConfig.from_peft_type(
+        peft_type="XLORA", task_type="CAUSAL_LM", hidden_size=64,
+        adapters={"0": {"r": 2, "target_modules": ["q_proj"]}},
+    )  # fmt: skip
+
+    def base() -> Any:
+        model: Any = small.blueprint("llama", 1, None).build()
+        model.config.use_cache = False
+        return model
+
+    with standins.MIXED_ADAPTERS.by(_call), pytest.raises(Called):
+        get_peft_model(base(), config)
+    with pytest.raises(Exception):  # noqa: B017  once PEFT takes settings: needless
+        get_peft_model(base(), config)
+    with standins.MIXED_ADAPTERS.by(shapes_only.untrained_adapter), torch.device("meta"):
+        names = [name for name, _ in get_peft_model(base(), config).named_parameters()]
+    assert any("lora_A.0" in name for name in names) and any(
+        "internal_xlora_classifier" in name for name in names
+    )
+
+
 def frod_basis() -> None:
     from peft.tuners.frod import model
 
@@ -308,6 +335,7 @@ TRIPWIRES: dict[str, Callable[[], None]] = {
     "sparse product": sparse_product,
     "AdaMSS clusters": adamss_clusters,
     "FRoD basis": frod_basis,
+    "X-LoRA adapters": xlora_adapters,
     "FRoD coordinates": frod_coordinates,
     "main script": main_script,
     "deferred download": deferred_download,

@@ -1,9 +1,10 @@
 """Record the trajectories that come with the app: a real run of each method, every state and answer of it.
 
-    python -m tools.record_trajectories [--steps N] [--share PART] [SLUG ...]
+    python -m tools.record_trajectories [--steps N] [--share PART] [NAME ...]
 
 Each run is kept in ``PEFT_LAB_HOME/runs`` like any other; its ``trajectory.json`` is copied to
-``peft_lab/trajectory/data/<slug>.json``. The models are those that the methods' pages begin with.
+``peft_lab/trajectory/data/<name>.json``. A name is a method, on the model that its page begins with, or a method, a
+dot, and another model.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from peft_lab.trajectory.format import FILE_BYTES
 from peft_lab.trajectory.shipped import DATA
 from peft_lab.trajectory.states import Budget
 
-ENCODER, DECODER = ("minilm-l6", "sentiment"), ("smollm2-135m", "json")
+ENCODER, DECODER, IMAGES = ("minilm-l6", "sentiment"), ("smollm2-135m", "json"), ("dinov2-small", "digits")
 RUNS = {
     "lora": DECODER,
     "qlora": DECODER,
@@ -30,22 +31,23 @@ RUNS = {
     "adapters": ENCODER,
     "ia3": ENCODER,
     "bitfit": ENCODER,
+    "lora.dinov2-small": IMAGES,
 }
 SCORED = 4  # held-out rows: nothing of the scores is shipped, but a run is scored
 
 
-def record(slug: str, steps: int, share: float | None) -> int:
+def record(name: str, steps: int, share: float | None) -> int:
     """One run of a method, and its trajectory shipped. Returns the bytes of the file."""
-    model, task = RUNS[slug]
+    slug, (model, task) = name.partition(".")[0], RUNS[name]
     run = store.create(RunRequest(model, slug, task, steps=steps, eval_rows=SCORED).complete())
     run.log.emit("queued")
     run.log.emit("starting")
     ending.end(run, *training.train(run, Budget(share)))
     found = run.trajectory()
     if found is None or not found.ended:
-        raise SystemExit(f"{slug}: {run.view().message or 'nothing was recorded'}")
+        raise SystemExit(f"{name}: {run.view().message or 'nothing was recorded'}")
     DATA.mkdir(exist_ok=True)
-    target = DATA / f"{slug}.json"
+    target = DATA / f"{name}.json"
     shutil.copyfile(run.folder / kept.TRAJECTORY, target)
     size = target.stat().st_size
     if size > FILE_BYTES:
@@ -57,14 +59,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("slugs", nargs="*", default=list(RUNS), help="methods, by default all of them")
+    parser.add_argument("names", nargs="*", default=list(RUNS), help="by default all of them")
     parser.add_argument("--steps", type=int, default=STEPS, help="of each run")
     parser.add_argument("--share", type=float, help="of the run's time that recording may take; without, any")
     asked = parser.parse_args()
-    for slug in asked.slugs:
+    for name in asked.names:
         start = time.monotonic()
-        size = record(slug, asked.steps, asked.share)
-        print(f"{slug}: {size:,} bytes in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+        size = record(name, asked.steps, asked.share)
+        print(f"{name}: {size:,} bytes in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,8 @@ class AtlasType:
         settings: fields besides the usual ones; a callable is asked for the value on a model.
         targets: roles of the adapted matrices; empty where the config names none.
         form: the closed form as text, with ``each`` and ``once`` to compute it; empty: counted only.
-        rate: learning rate of a short training. task_needed: PEFT refuses it without a task type.
+        rate: learning rate of a short training. taught: slug of the method's own page, where it has one.
+        stand_in: a field that it is counted and simulated with, in place of files that somebody has to have.
     """
 
     type: str
@@ -99,6 +100,7 @@ class AtlasType:
     once: Once | None = None
     rate: float = 1e-3
     taught: str = ""
+    stand_in: Usual | None = None
 
     @property
     def name(self) -> str:
@@ -123,6 +125,11 @@ class AtlasType:
             if not chosen["target_modules"]:
                 raise BadInput(f"{shape.title} has no matrices that {self.title} adapts.", "model")
         return {"peft_type": self.type, **chosen}
+
+    def counted_config(self, shape: ModelShape, **changes: Any) -> dict[str, Any]:
+        """:meth:`config` with what stands in for files. Raises what that raises."""
+        config, held = self.config(shape, **changes), self.stand_in
+        return config if held is None else {**config, held.name: held.values[0](shape)}
 
     def formula(self, shape: ModelShape, config: Settings) -> int | None:
         """The closed form's count of trained parameters on one model; ``None`` where there is no closed form."""

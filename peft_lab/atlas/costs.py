@@ -61,7 +61,7 @@ def simulated(name: str) -> Cost:
     from peft_lab.memory.simulate import simulate_config
     from peft_lab.timing import estimate
 
-    config = get_entry(name).config(get_model(MODEL).shape)
+    config = get_entry(name).counted_config(get_model(MODEL).shape)
     done = simulate_config(ConfigRequest(MODEL, config, SETTING))
     step = estimate.seconds(done.work[-1], DEVICE)
     return Cost(done.peak_bytes, done.reserved_bytes, step.value, step.low, step.high, step.bottleneck)

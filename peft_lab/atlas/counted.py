@@ -30,5 +30,5 @@ def counted(name: str, model: str, **changes: Any) -> Counted:
         BadInput: PEFT cannot put it on this model, with the reason.
     """
     entry, shape = get_entry(name), resolve(model).shape
-    config = entry.config(shape, **changes)
+    config = entry.counted_config(shape, **changes)
     return Counted(count_config(model, config), entry.formula(shape, config), config)

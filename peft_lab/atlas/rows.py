@@ -52,6 +52,7 @@ def row(entry: AtlasType, model: str, with_count: bool = True) -> dict[str, Any]
         "formula": entry.form or None,
         "counted": "closed form" if entry.form else "counted only",
         "knobs": [{"name": knob.name, "usual": list(knob.values), "help": knob.what} for knob in entry.knobs],
+        "stand_in": entry.stand_in and entry.stand_in.what,
         "differs": entry.differs,
         "when": entry.when,
         "capabilities": capabilities,

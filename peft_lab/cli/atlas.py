@@ -80,6 +80,7 @@ def _one(found: dict[str, Any]) -> list[Any]:
         f"Paper: {found['paper']['cite']} {found['paper']['url']} (looked up in: {found['paper']['checked']})",
         f"Trained on {count['model']}: {_trainable(found)}"
         + (f" ({found['formula']})" if found["formula"] else ""),
+        *([found["stand_in"]] if found["stand_in"] else []),
         *([count["why"]] if count.get("why") else []),
     ]
     marks = {True: "yes", False: "no", None: "not probed"}

@@ -30,9 +30,9 @@ _REQUIRED = {
 }
 # Those of them that are sizes; PEFT builds on any value and fails later, or makes an adapter of nothing.
 _NUMBERS = frozenset({"adapter_len", "adapter_layers", "num_virtual_tokens", "num_tasks"})
-_IMPOSSIBLE = {
-    "XLORA": "X-LoRA mixes LoRA adapters that are already trained; without those folders there is nothing to count.",
-}
+_NO_ADAPTERS = (
+    "X-LoRA mixes LoRA adapters that are already trained; without those folders there is nothing to count."
+)
 # Starts of LoRA that need a pass over data or a quantiser before; what is trained is that of the default start.
 _PREPARED = ("corda", "loftq")
 # Starts that a simulated step keeps: they read no values, or (MiCA) freeze something. The others change neither shapes
@@ -56,8 +56,10 @@ def parse(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
     kind = content.get("peft_type")
     if not isinstance(kind, str) or kind not in set(PEFT_TYPE_TO_CONFIG_MAPPING):
         raise BadInput(f"This is not a PEFT adapter config: its peft_type is {kind!r}.", "adapter_config")
-    if kind in _IMPOSSIBLE:
-        raise BadInput(_IMPOSSIBLE[kind], "adapter_config")
+    if kind == "XLORA" and not _mixes_settings(content):
+        raise BadInput(_NO_ADAPTERS, "adapter_config")
+    if kind == "XLORA" and entry.kind != "causal-lm":
+        raise BadInput("PEFT loads the adapters that X-LoRA mixes into decoders alone.", "adapter_config")
     for name in _REQUIRED.get(kind, ()):
         value = content.get(name)
         if value is None:
@@ -82,6 +84,22 @@ def parse(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
     if config.is_prompt_learning:
         _check_sizes(entry, kind, config)
     return config
+
+
+def _mixes_settings(content: Mapping[str, Any]) -> bool:
+    """Whether the adapters that X-LoRA mixes are given by LoRA's settings, as the atlas does, instead of by folders."""
+    mixed = content.get("adapters")
+    return (
+        isinstance(mixed, Mapping)
+        and bool(mixed)
+        and all(isinstance(each, Mapping) for each in mixed.values())
+    )
+
+
+def make_ready(model: Any, config: PeftConfig) -> None:
+    """What PEFT wants of a model before it puts a config on it: X-LoRA runs it twice, without a cache."""
+    if config.peft_type == "XLORA":
+        model.config.use_cache = False
 
 
 def _check_values(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> None:
@@ -197,6 +215,7 @@ def apply(
     if getattr(config, "init_lora_weights", True) in _PREPARED:
         config.init_lora_weights = True  # type: ignore[attr-defined]
     model: Any = build_base(entry, content) if base is None else base
+    make_ready(model, config)
     try:
         with shapes_only():
             adapted: Any = get_peft_model(model, config)

@@ -152,7 +152,10 @@ def _frozen(tree: Iterable[GroupCount]) -> str | None:
     if not kept:
         return None
     names = sorted(
-        {group.module.rpartition(".")[2] if group.name == "weight" else group.name for group in kept}
+        {
+            group.module.rstrip(".0123456789").rpartition(".")[2] if group.name == "weight" else group.name
+            for group in kept
+        }
     )
     total = sum(group.parameters for group in kept)
     return f"PEFT also puts in {total:,} parameters that stay frozen ({', '.join(names)})."

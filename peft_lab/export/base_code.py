@@ -35,8 +35,9 @@ def settings(facts: Facts) -> Section:
         lines.insert(2, f"MADE = {facts.made}  # steps after which the run was stopped")
     if facts.classifies:
         lines.append(f"LABELS = {literal(facts.task.labels)}")
+        begins = "at random" if spec.start is None else "as ADAPTER holds it"
         lines.append(
-            f"HEAD_RATE = {spec.head_learning_rate or spec.learning_rate}  # the head starts at random"
+            f"HEAD_RATE = {spec.head_learning_rate or spec.learning_rate}  # the head starts {begins}"
         )
     if facts.scored:
         lines.append(f"ROWS_AT_ONCE = {ROWS_AT_ONCE[facts.task.kind]}  # when scoring")

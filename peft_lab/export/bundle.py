@@ -14,6 +14,7 @@ from peft_lab.export.facts import Facts, RunOutcome, outcome
 from peft_lab.methods.shared.own_format import CONFIG_FILE, WEIGHTS_FILE, read_any_config
 from peft_lab.models.catalogue import resolve
 from peft_lab.runs import kept
+from peft_lab.runs.given import START
 from peft_lab.runs.store import Run
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that zip files know: equal runs make equal files
@@ -54,6 +55,8 @@ def adapter_zip(facts: Facts) -> bytes:
                 _add(archive, f"{facts.run.id}/{name}", path.read_bytes(), zipfile.ZIP_STORED)
         for name, text in texts.items():
             _add(archive, f"{facts.run.id}/{name}", text.encode(), zipfile.ZIP_DEFLATED)
+        if facts.spec.start is not None:  # what the run's script starts from
+            _add(archive, f"{facts.run.id}/{START}", Path(facts.spec.start).read_bytes(), zipfile.ZIP_STORED)
     return made.getvalue()
 
 

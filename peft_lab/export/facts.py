@@ -27,7 +27,7 @@ _FOLLOWED = frozenset(
     {
         "model", "method", "task", "values", "steps", "batch", "seed", "learning_rate", "head_learning_rate",
         "max_length", "schedule", "warmup", "weight_decay", "clip", "eval_rows", "own_data", "own_source", "probes",
-        "compared",
+        "start", "compared",
     }
 )  # fmt: skip
 

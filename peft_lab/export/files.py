@@ -8,6 +8,7 @@ from peft_lab.export import base_code, image_code, loop_code, task_code
 from peft_lab.export.facts import Facts
 from peft_lab.export.layout import WIDTH, Section, as_notebook, as_script
 from peft_lab.export.method_code import Applied, applied
+from peft_lab.export.start_code import start_code
 
 _INDENT = 8
 
@@ -36,7 +37,19 @@ def _method(facts: Facts, how: Applied) -> Section:
     head = " The classification head is trained as well." if facts.classifies else ""
     define = f"{how.define.strip()}\n\n\n" if how.define else ""
     code = f"{define}model = load_base()\nset_seed(SEED)  # of the method's own start\n{how.code}"
-    return Section(method.title, f"{method.summary}{head} {method.paper}.", code, how.imports)
+    prose = f"{method.summary}{head} {method.paper}."
+    started = start_code(facts)
+    if started is None:
+        return Section(method.title, prose, code, how.imports)
+    code = f"{started.define.strip()}\n\n\n{code}{started.put}"
+    return Section(
+        method.title,
+        f"{prose} It is trained on from an adapter that the adapters library saved: ADAPTER names the run's copy of "
+        "it, a zip. Elsewhere set it to yours, or give a script the path when you start it.",
+        f"{started.find}\n\n{code}",
+        (*how.imports, *started.imports),
+        notebook_code=f"{started.notebook_find}\n\n{code}",
+    )
 
 
 def requirements(facts: Facts, how: Applied) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.counting.adapter_configs import drop_values
+from peft_lab.counting.adapter_configs import drop_values, make_ready
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.memory import quantised, standins
 from peft_lab.memory.fake import tensors_held
@@ -216,6 +216,7 @@ def _apply(model: torch.nn.Module, config: PeftConfig, depth: int) -> torch.nn.M
     # Stored prompt configs note the depth of the model they were made for.
     if getattr(config, "num_layers", None) is not None:
         config.num_layers = depth  # type: ignore[attr-defined]
+    make_ready(model, config)
     try:
         adapted: torch.nn.Module = get_peft_model(model, config)
     except REFUSALS as error:

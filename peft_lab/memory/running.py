@@ -15,6 +15,7 @@ from peft_lab.errors import PeftLabError, SimulationError, Unsupported
 from peft_lab.memory import chunks, optimizers, step
 from peft_lab.memory.build import Blueprint, adapted_modules, make_subject, names_layers, tensors_of
 from peft_lab.memory.fake import HOST, fake_device
+from peft_lab.memory.known_text import known_text
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.standins import needs_real_adapter, refusal
 from peft_lab.memory.trace import Trace
@@ -269,7 +270,10 @@ def _run_at(
             subject = make_subject(model, blueprint, recorder, depth, devices.split)
             optimizer = devices.optimizer(setting.optimizer, subject.model, foreach)
             stage = Stage(subject, recorder, optimizer, setting)
-            with begin(), step.watching(subject, recorder), chunks.visible(setting.device), away(stage):
+            with (
+                begin(), step.watching(subject, recorder), chunks.visible(setting.device), away(stage),
+                known_text(blueprint.method, setting.seq),
+            ):  # fmt: skip
                 schedule(stage)
             return recorder.stop(), stage
     except NotImplementedError as error:

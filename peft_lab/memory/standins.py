@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.models.shapes_only import untrained_adapter
 from peft_lab.replacing import Replacement
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ def refusal(config: Any, checkpointing: bool) -> str | None:
     """Why a step with a PEFT config (or a callable, or None) cannot be simulated, where no stand-in would do."""
     peft_type = getattr(config, "peft_type", None)
     kind = str(getattr(peft_type, "value", peft_type))
-    if kind == "CPT":
-        return "CPT's loss goes by which tokens are context, input and label: without a text it cannot be simulated."
     if getattr(config, "alora_invocation_tokens", None):
         return "aLoRA starts where its invocation tokens stand in the text: without a text it cannot be simulated."
     if kind == "POLY" and checkpointing:
@@ -136,7 +135,14 @@ BASIS_COORDINATES = Replacement(
     "FrodLayer._calculate_frod_u_and_lambda",
     "Solving for the weights of the base reads them, and it has no values.",
 )
+MIXED_ADAPTERS = Replacement(
+    "X-LoRA adapters",
+    "peft.tuners.xlora.model",
+    "_load_adapter_into_lora_model",
+    "The adapters that are mixed are read from folders, whose weights a model without values has no use for.",
+)
 _BUILDING: dict[str, tuple[tuple[Replacement, Callable[..., Any]], ...]] = {
     "ADAMSS": ((CLUSTERS, _even_clusters),),
+    "XLORA": ((MIXED_ADAPTERS, untrained_adapter),),
     "FROD": ((SHARED_BASIS, _shared_basis), (BASIS_COORDINATES, _basis_coordinates)),
 }

@@ -120,6 +120,8 @@ def phases(subject: Subject, recorder: Recorder) -> Phase:
 def label_gradients(model: torch.nn.Module, recorder: Recorder) -> None:
     """Note the parameters' gradients as such, each in its parameter's layer."""
     for parameter in model.parameters():
+        if parameter.requires_grad:
+            recorder.replaced(parameter)
         number = None if parameter.grad is None else recorder.number(parameter.grad)
         # Some lie in a buffer that is sent.
         if number is not None and number >= 0 and recorder.trace.storages[number].part != "buffers":

@@ -195,6 +195,22 @@ class Recorder:
         """The number of the tensor's storage, None if it was never seen. ``tensor`` of any shape."""
         return self._known.get(own_part(tensor).untyped_storage()._cdata)
 
+    def replaced(self, tensor: torch.Tensor) -> None:
+        """Note that a trained tensor, of any shape, may have another storage by now: CPT gives its parameter a new one
+        in every pass. The part goes over from the one that has ended, so that as many storages have it as before."""
+        number, storages = self.number(tensor), self.trace.storages
+        if number is None or number < 0 or storages[number].part not in ("", "activations"):
+            return
+        here = set(self._known.values())
+        for old in reversed(range(number)):
+            if (
+                storages[old].part == "adapter"
+                and old not in here
+                and storages[old].nbytes == storages[number].nbytes
+            ):
+                storages[old].part, storages[number].part = storages[number].part, "adapter"
+                return
+
     def _birth(self, nbytes: int, part: str, layer: int | None) -> int:
         index = len(self.trace.storages)
         made = Storage(nbytes, part or self.part, layer, self.logits, 0, self.stream, self.module)

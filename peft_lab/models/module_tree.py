@@ -21,8 +21,8 @@ Role = Literal["method", "head", "frozen"]
 # Path segments that wrappers put in: PEFT's base layer and its copies of modules it saves whole, the one adapter's
 # name, and the container of our own adapters.
 _INSERTED = frozenset({"base_layer", "modules_to_save", "original_module", "default", "adapters"})
-# A model wrapped by a tuner is below base_model.model, one with a prompt below base_model.
-_WRAPPERS = ("base_model.model.", "base_model.")
+# A model wrapped by a tuner is below base_model.model, X-LoRA's one further down, one with a prompt below base_model.
+_WRAPPERS = ("base_model.lora_model.model.", "base_model.model.", "base_model.")
 _SHORT = {
     "float64": "F64", "float32": "F32", "bfloat16": "BF16", "float16": "F16",
     "int64": "I64", "int32": "I32", "uint8": "U8", "int8": "I8", "bool": "BOOL",

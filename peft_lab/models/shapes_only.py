@@ -9,7 +9,7 @@ holds the two equal.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,14 @@ def shapes_only() -> Iterator[None]:
         stack.enter_context(torch.device("meta"))
         stack.enter_context(_mode())
         yield
+
+
+def untrained_adapter(lora_model: Any, adapter_name: str, model_id: Mapping[str, Any], **_: Any) -> None:
+    """For X-LoRA's reading of an adapter's folder: an adapter of these settings of LoRA, without weights."""
+    from peft import LoraConfig
+
+    lora_model.peft_config[adapter_name] = LoraConfig(**model_id)
+    lora_model.inject_adapter(lora_model.model, adapter_name)
 
 
 def _mode() -> Any:
@@ -94,6 +102,7 @@ def _stand_ins() -> list[tuple[Any, str, Any]]:
     from peft.tuners.lora import monteclora as lora_monteclora
     from peft.tuners.lora.layer import Embedding, LoraLayer
     from peft.tuners.lora.variants import KasaLinearVariant, MontecloraLinearVariant
+    from peft.tuners.xlora import model as xlora
 
     def slice_pca(tensor: torch.Tensor, r: int, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """The factors' shapes; the values would come from a decomposition of the weight."""
@@ -148,4 +157,5 @@ def _stand_ins() -> list[tuple[Any, str, Any]]:
         (adamss, "clustering_Z", clustering),
         (BOFTLayer, "perm2mat", permutation),
         (CPTEmbedding, "get_projection", unprojected),
+        (xlora, "_load_adapter_into_lora_model", untrained_adapter),
     ]

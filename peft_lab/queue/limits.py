@@ -17,8 +17,8 @@ from peft_lab.errors import RunError
 from peft_lab.queue.unended import unfinished
 from peft_lab.runs import room, store
 from peft_lab.runs.spec import RunSpec
+from peft_lab.tasks.kept_files import UPLOADS
 
-UPLOADS = "uploads"
 MEGABYTE = 10**6
 _FRESH = 3.0  # seconds: pages ask at every turn
 #: Held from asking to creating, so that two tabs at once get no more than one.
@@ -78,7 +78,7 @@ def refusal_of_upload(more: int) -> str | None:
         return None
     return (
         f"Your files take {units.size(taken)} and this one {units.size(more)} more; each learner of this class may "
-        f"keep {units.size(most)}. Files are removed {found.days} days after their upload."
+        f"keep {units.size(most)}. Files go {found.days} days after their upload; the Runs page removes them now."
     )
 
 

@@ -7,7 +7,6 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,10 @@ from peft_lab.classroom.asking import Asker, acting_for
 from peft_lab.classroom.limits import limits
 from peft_lab.compare import store as comparisons
 from peft_lab.errors import PeftLabError
-from peft_lab.queue.limits import UPLOADS
 from peft_lab.runs import store
 from peft_lab.runs.store import Run
 from peft_lab.sweeping import store as sweeps
+from peft_lab.tasks import kept_files
 
 EVERY = 3600.0  # seconds between looks
 _DAY = 24 * 3600.0
@@ -59,10 +58,7 @@ def clear(now: float | None = None) -> Removed:
                 if _touched(folder) < before and not running:
                     shutil.rmtree(folder)
                     removed.asked += 1
-            for file in _uploads():
-                if file.stat().st_mtime < before:
-                    file.unlink()
-                    removed.uploads += 1
+            removed.uploads += kept_files.remove_unused(before)
     return removed
 
 
@@ -81,11 +77,6 @@ def _changed(run: Run) -> float:
 def _touched(folder: Path) -> float:
     """When a sweep or comparison was last asked for or carried out: both write into its folder."""
     return max((file.stat().st_mtime for file in folder.iterdir()), default=0.0)
-
-
-def _uploads() -> Iterator[Path]:
-    folder = places.mine() / UPLOADS
-    return (path for path in list(folder.iterdir()) if path.is_file()) if folder.is_dir() else iter(())
 
 
 def start() -> None:

@@ -21,7 +21,7 @@ from peft_lab.models.catalogue import get_model
 
 CLOSED = [name for name, entry in entries().items() if entry.form]
 #: Of the types that cannot be counted, what PEFT or the lab says.
-NOT_COUNTED = {"xlora": "already trained", "arrow": "PEFT cannot apply"}
+NOT_COUNTED = {"arrow": "PEFT cannot apply"}
 #: The models that forms are asked of, by what transformers calls them.
 MODELS = {
     "smollm2-135m": "LlamaForCausalLM",

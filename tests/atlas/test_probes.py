@@ -56,14 +56,26 @@ def test_a_picture_says_how_large_it_is() -> None:
     assert with_entries["supertuning"]["zeros"] == pytest.approx(0.95, abs=0.01)
 
 
-def test_the_cost_of_a_step_is_stored_or_refused_with_a_reason() -> None:
+def test_the_cost_of_a_step_is_stored_for_every_type() -> None:
     for name in all_types():
         assert costs.asked(name), name
-        assert (costs.cost(name) is None) == bool(costs.refusal(name)), name
+        assert costs.cost(name) is not None and not costs.refusal(name), name
     lora = costs.cost("lora")
     assert lora is not None and lora.low < lora.seconds < lora.high
     assert 6e9 < lora.peak_bytes < 24e9  # the weights alone are 6.4 GB
     assert costs.simulated("lora").peak_bytes == lora.peak_bytes
+    assert costs.cost("arrow") is None and costs.refusal("arrow"), (
+        "a variant that starts from trained adapters"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cpt", "xlora"])
+def test_what_needs_a_text_or_adapters_is_simulated_with_stand_ins(name: str) -> None:
+    kept = costs.cost(name)
+    assert kept is not None
+    again = costs.simulated(name)
+    assert again.peak_bytes == kept.peak_bytes and again.seconds == pytest.approx(kept.seconds)
 
 
 def test_known_reports_are_told_while_they_hold() -> None:

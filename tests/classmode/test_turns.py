@@ -16,7 +16,7 @@ from peft_lab.classroom import joining, keys, places, shown
 from peft_lab.classroom import limits as allowed
 from peft_lab.classroom.asking import OPERATOR, Asker, acting_for, carried
 from peft_lab.compare import store as comparisons
-from peft_lab.errors import RunError
+from peft_lab.errors import BadInput, RunError
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
 from peft_lab.queue import fair, limits, unended
@@ -27,6 +27,7 @@ from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.sweeping import store as sweeps
+from peft_lab.tasks import kept_files
 from peft_lab.teaching import expiry, roll
 from peft_lab.teaching.roll import QUIET, WAITING, Place
 from tests.runs.driving import PATIENCE, until
@@ -184,6 +185,36 @@ def _age(path: Path, days: float) -> None:
     os.utime(path, (at, at))
 
 
+def test_a_learner_sees_and_removes_their_own_files_alone(empty_class: Path) -> None:
+    ada, bob = joined("Ada"), joined("Bob")
+    with acting_for(ada):
+        mine = places.mine() / kept_files.UPLOADS / "0123456789ab-mine.csv"
+        mine.parent.mkdir()
+        mine.touch()
+        assert [each.path for each in kept_files.kept_files()] == [mine]
+    with acting_for(bob):
+        assert kept_files.kept_files() == []
+        with pytest.raises(BadInput, match="none of your files"):
+            kept_files.remove(mine)
+    with acting_for(ada):
+        kept_files.remove(mine)
+    assert not mine.exists()
+
+
+@pytest.mark.weights
+def test_a_learner_trains_the_model_of_images_on_the_digits(assets_home: Path, empty_class: Path) -> None:
+    """Model and task are everybody's; images of one's own are a zip that one uploaded."""
+    empty_class.mkdir(exist_ok=True)
+    for folder in ("models", "data"):
+        (empty_class / folder).symlink_to(assets_home / folder)
+    with acting_for(joined("Ada")):
+        spec = RunRequest("dinov2-small", "lora", "digits", steps=20).complete()
+        assert (spec.batch, spec.eval_rows) == (32, 500)
+        assert limits.refusal(spec) is None
+        with pytest.raises(BadInput, match="cannot be read"):
+            RunRequest("dinov2-small", "lora", "own", own_data=str(assets_home), steps=20).complete()
+
+
 def test_old_runs_and_uploads_go_and_others_stay(empty_class: Path) -> None:
     ada = joined("Ada")
     days = allowed.Limits().days
@@ -191,7 +222,7 @@ def test_old_runs_and_uploads_go_and_others_stay(empty_class: Path) -> None:
     for run in (old, new):
         run.log.emit("done")
     with acting_for(ada):
-        uploads = places.mine() / limits.UPLOADS
+        uploads = places.mine() / kept_files.UPLOADS
     uploads.mkdir()
     for name, age in (("old.csv", days + 1), ("new.csv", days - 1)):
         (uploads / name).touch()

@@ -13,7 +13,6 @@ import pytest
 
 from peft_lab.errors import BadInput
 from peft_lab.export import library_folder, model_card
-from peft_lab.export.facts import gather
 from peft_lab.methods import get_method
 from peft_lab.methods.shared import adapters_files as library_files
 from peft_lab.runs import course, opened
@@ -59,8 +58,6 @@ def test_a_folder_scores_as_the_run_that_wrote_it_and_is_trained_on(trained: Run
     assert before.keys() == now.keys()
     assert all((before[name] - now[name]).abs().max() < 1e-2 for name in before)
     assert "| trained on from | an adapter that the adapters library saved |" in model_card(run)
-    with pytest.raises(BadInput, match="cannot repeat the setting 'start'"):
-        gather(run)
 
 
 def test_what_a_folder_does_not_fit_is_refused(train: Train, tmp_path: Path) -> None:

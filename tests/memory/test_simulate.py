@@ -222,15 +222,15 @@ FIELDS: dict[str, dict[str, Any]] = {
     "FROD": {"progressbar": False},
     "ROAD": {"group_size": 8},
     "ADAMSS": {"r": 8, "num_subspaces": 2, "subspace_rank": 1},
+    "XLORA": {"hidden_size": 64, "adapters": {"0": {"r": 2}, "1": {"r": 2}}},
+    "CPT": {"cpt_token_ids": [1, 2], "cpt_mask": [1, 1], "cpt_tokens_type_mask": [1, 2]},
 }
-#: CPT's loss sorts tokens by their kinds, X-LoRA mixes trained adapters: there is nothing to simulate without values.
-WITHOUT = {"CPT", "XLORA"}
 
 
 def _all_types() -> list[str]:
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
-    return sorted(str(kind.value) for kind in PEFT_TYPE_TO_CONFIG_MAPPING if kind.value not in WITHOUT)
+    return sorted(str(kind.value) for kind in PEFT_TYPE_TO_CONFIG_MAPPING)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -246,9 +246,6 @@ def test_every_method_of_peft_runs(peft_type: str) -> None:
 
 
 def test_what_needs_values_says_so() -> None:
-    config = small.adapter("CPT", cpt_token_ids=[1, 2], cpt_mask=[1, 1], cpt_tokens_type_mask=[1, 2])
-    with pytest.raises(SimulationError, match="which tokens are context, input and label"):
-        _run("llama", config, Setting(2, 8))
     with pytest.raises(SimulationError, match="invocation tokens"):
         _run("llama", small.adapter("LORA", alora_invocation_tokens=[3]), Setting(2, 8))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from typing import Any
 
-from peft_lab.atlas.base import AtlasType, Paper, Settings, Usual
+from peft_lab.atlas.base import AtlasType, Paper, Settings, Usual, target_names
 from peft_lab.models.module_groups import ModuleGroup
 from peft_lab.models.shapes import ModelShape
 
@@ -27,6 +29,17 @@ def _lily(shape: ModelShape, groups: tuple[ModuleGroup, ...], c: Settings) -> in
         math.ceil(depth / c["stride_A"]) * rank * into + many * rank * (out + depth)
         for (_, into, out), depth in layers.items()
     )
+
+
+def _mixed(shape: ModelShape) -> dict[str, Any]:
+    """Two LoRAs of rank 4 on queries and values, by their settings: X-LoRA itself takes the folders of trained ones."""
+    return {str(at): {"r": 4, "target_modules": list(target_names(shape, ("q", "v")))} for at in range(2)}
+
+
+def _gates(shape: ModelShape, groups: tuple[ModuleGroup, ...], c: Settings) -> int:
+    """A network from the last hidden state to one gate for each adapter; 2,048 wide between, as PEFT has it."""
+    wide = [shape.hidden, *[c.get("xlora_size", 2048)] * (c["xlora_depth"] - 1), len(c["adapters"])]
+    return sum((into + 1) * out for into, out in itertools.pairwise(wide))
 
 
 POLY = AtlasType(
@@ -61,7 +74,14 @@ XLORA = AtlasType(
     targets=(),
     differs="Its LoRAs are trained before and stay as they are; the gates are trained.",
     when="When several good adapters exist and each token should find its own.",
+    form="(h + 1)·E for E adapters; deeper, a network 2,048 wide between",
+    once=_gates,
     rate=1e-2,
+    stand_in=Usual(
+        "adapters",
+        (_mixed,),
+        "Two untrained LoRAs of rank 4 on queries and values stand in for those that it mixes.",
+    ),
 )
 SHADOW = AtlasType(
     type="SHADOW",

@@ -70,6 +70,11 @@ def packed(place: Path) -> bytes:
     return pack({name: content for name, content in found.items() if content is not None})
 
 
+def held(place: Path) -> frozenset[str]:
+    """Which of the library's files a folder holds, or a zip of one. Raises BadInput where it cannot be read."""
+    return frozenset(name for name in FILES if _bytes(place, name) is not None)
+
+
 def _bytes(place: Path, name: str) -> bytes | None:
     """A file of the folder or zip; ``None`` where there is none of that name. Raises BadInput."""
     try:

@@ -67,8 +67,8 @@ _FUNCTIONS: Mapping[str, str] = {
 }
 #: Before files named a release, two functions had other names.
 _OLD_FUNCTIONS: Mapping[str, str] = {"gelu": "gelu_new", "gelu_orig": "gelu"}
-_PARTS: Mapping[str, str] = {"down": "adapter_down.0", "up": "adapter_up"}
-_PREFIXES = ("bert.", "roberta.", "model.", "transformer.")
+PARTS: Mapping[str, str] = {"down": "adapter_down.0", "up": "adapter_up"}
+PREFIXES = ("bert.", "roberta.", "model.", "transformer.")
 
 
 def is_library(content: Any) -> bool:
@@ -216,12 +216,12 @@ def _factor(hidden: int, width: int) -> float:
     return exact if int(hidden // exact) == width else hidden / (width + 0.5)
 
 
-def theirs(shape: ModelShape, host: str, name: str) -> str:
+def theirs(model_type: str, host: str, name: str) -> str:
     """Where the library keeps the adapter of a host."""
     parts = host.split(".")
-    if shape.model_type in ("bert", "roberta", "xlm-roberta"):
+    if model_type in ("bert", "roberta", "xlm-roberta"):
         return ".".join([*parts[:-1], "adapters", name])
-    if shape.model_type == "t5":
+    if model_type == "t5":
         return ".".join([*parts[:-2], "adapters", name])
     where = "attention_adapters" if "attn" in parts[-2] else "output_adapters"
     return ".".join([*parts[:-2], where, "adapters", name])
@@ -230,9 +230,9 @@ def theirs(shape: ModelShape, host: str, name: str) -> str:
 def names(shape: ModelShape, hosts: Iterable[str], name: str) -> dict[str, str]:
     """The library's name of each tensor by ours. ``hosts``: their paths in the model that holds the adapter."""
     return {
-        f"{host}.{bottleneck.CHILD}.{part}.{kind}": f"{theirs(shape, host, name)}.{called}.{kind}"
+        f"{host}.{bottleneck.CHILD}.{part}.{kind}": f"{theirs(shape.model_type, host, name)}.{called}.{kind}"
         for host in hosts
-        for part, called in _PARTS.items()
+        for part, called in PARTS.items()
         for kind in ("weight", "bias")
     }
 
@@ -243,5 +243,5 @@ def bare(name: str) -> str:
     >>> bare("bert.encoder.layer.0.output.adapters.here.adapter_up.bias")
     'encoder.layer.0.output.adapters.here.adapter_up.bias'
     """
-    prefix = next((each for each in _PREFIXES if name.startswith(each)), "")
+    prefix = next((each for each in PREFIXES if name.startswith(each)), "")
     return name.removeprefix(prefix)

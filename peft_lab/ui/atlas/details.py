@@ -41,6 +41,8 @@ def details(entry: AtlasType, model: ModelEntry, side: str, narrow: bool = False
             icon=":material/arrow_forward:",
         )  # fmt: skip
     _figures(entry, model, narrow)
+    if entry.stand_in is not None:
+        st.markdown(f":small[{plain(entry.stand_in.what)}]")
     _picture(entry, side)
     _capabilities(entry)
     _published(entry)

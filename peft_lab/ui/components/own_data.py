@@ -15,7 +15,7 @@ from peft_lab.classroom.limits import of_asker
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.models.shapes import ModelKind
 from peft_lab.queue import limits
-from peft_lab.tasks import apart, hub, hub_file, own, pictures
+from peft_lab.tasks import apart, hub, hub_file, kept_files, own, pictures
 from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
 
@@ -48,7 +48,7 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
         elif kind != "vision" and not mode.on():
             _from_hub(kind, locked)
         path = state.remembered("own", "file", None, kind)
-        if path is None:
+        if path is None or not Path(path).exists():  # removed on the Runs page, or old
             what = "a zip with" if kind == "vision" else "a file with the columns"
             st.caption(f"Choose {what} {wanted} to train on it.")
             return None
@@ -136,7 +136,7 @@ def stored(name: str, data: bytes) -> str:
     Raises:
         BadInput: in a class, more than a learner may keep.
     """
-    folder = places.mine() / limits.UPLOADS
+    folder = places.mine() / kept_files.UPLOADS
     folder.mkdir(parents=True, exist_ok=True)
     safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in Path(name).name)[-60:]
     path = folder / f"{hashlib.sha256(data).hexdigest()[:12]}-{safe}"

@@ -21,6 +21,7 @@ from peft_lab.ui.components import figures
 from peft_lab.ui.components.parts import part
 from peft_lab.ui.components.rows import Column, RowOf, rows
 from peft_lab.ui.foreign import code, plain
+from peft_lab.ui.runs.files import own_files
 from peft_lab.ui.runs.opening import open_run
 from peft_lab.ui.runs.outside import outside
 from peft_lab.ui.runs.shown import go_on, summaries
@@ -71,6 +72,7 @@ def runs_page() -> None:
             st.rerun()
 
     part(table, every=REFRESH if going else None)
+    own_files()
 
 
 def _final(line: RunSummary) -> bool:
