@@ -96,5 +96,5 @@ def told(seconds: float, ratios: Sequence[float]) -> str:
     low, high = min(ratios), max(ratios)
     if len(ratios) >= 2 * ENOUGH:
         low, *_, high = quantiles(ratios, n=10)
-    text = units.span(seconds * low, seconds * high)
-    return text if " to " in text else f"about {text}"
+    ends = [units.roughly(seconds * end) for end in (low, high)]
+    return f"about {ends[0]}" if ends[0] == ends[1] else units.span(seconds * low, seconds * high)
