@@ -89,7 +89,7 @@ def told(seconds: float, ratios: Sequence[float]) -> str:
     """What a button says: ``about 50 s``, or what the errors of enough runs make of it.
 
     >>> told(48.2, []), told(48.2, [0.9, 0.95, 1.0, 1.1, 1.3])
-    ('about 48 s', '43 to 60 s')
+    ('about 48 s', '43 to 63 s')
     """
     if len(ratios) < ENOUGH:
         return f"about {units.roughly(seconds)}"
