@@ -107,10 +107,10 @@ def percent(number: float) -> str:
 
 
 def seconds(number: float) -> str:
-    """'12 µs', '4.2 ms', '0.42 s', '37 s', '4 min 10 s'.
+    """'12 µs', '4.2 ms', '0.42 s', '37 s', '4 min 10 s', '3 h 20 min', '2 days 4 h'.
 
-    >>> seconds(0.0042), seconds(37), seconds(250)
-    ('4.2 ms', '37 s', '4 min 10 s')
+    >>> seconds(0.0042), seconds(37), seconds(250), seconds(12_000)
+    ('4.2 ms', '37 s', '4 min 10 s', '3 h 20 min')
     """
     for limit, unit, scale in ((1e-3, "µs", 1e6), (0.1, "ms", 1e3)):
         if 0 < number < limit:
@@ -121,7 +121,65 @@ def seconds(number: float) -> str:
     if number < 90:
         return f"{number:.0f} s"
     minutes, rest = divmod(round(number), 60)
-    return f"{minutes} min {rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, rest = divmod(round(number / 60), 60)
+    if hours < 48:
+        return f"{hours} h {rest} min"
+    days, rest = divmod(round(number / 3600), 24)
+    return f"{days:,} days {rest} h"
+
+
+def roughly(number: float) -> str:
+    """An estimate of seconds, which is not told to the second: tens of them from a minute, minutes from ten.
+
+    >>> roughly(7.3), roughly(127), roughly(3247), roughly(4200)
+    ('7 s', '2 min 10 s', '54 min', '1 h 10 min')
+    """
+    if number < 59.5:
+        return f"{max(1, round(number))} s"
+    if number < 595:
+        return seconds(10 * round(number / 10))
+    minutes = round(number / 60)
+    return f"{minutes} min" if minutes < 60 else seconds(60 * minutes)
+
+
+def span(low: float, high: float, to: str = " to ") -> str:
+    """Seconds from ``low`` to ``high``, both in the unit and with the decimals that suit the larger.
+
+    >>> span(1620, 3180), span(2016, 3960), span(1450, 7975), span(0.0942, 0.114), span(90_000, 4e6)
+    ('27 to 53 min', '34 to 66 min', '0.4 to 2.2 h', '94 to 114 ms', '1 to 46 days')
+    """
+    unit, each = next((name, size) for name, size, least in _SPANS if high >= least)
+    digits = 1 if high / each < 9.95 else 0
+    ends = []
+    for end in (low / each, high / each):
+        text = f"{end:,.{digits}f}"
+        # A small end is not none.
+        ends.append(f"{end:.1g}" if end and not float(text.replace(",", "")) else text)
+    return f"{ends[1]} {unit}" if ends[0] == ends[1] else f"{ends[0]}{to}{ends[1]} {unit}"
+
+
+#: Units of a span, the seconds of each, and from how many on it is used: two of the next smaller one's.
+_SPANS = (
+    ("days", 86_400, 172_800), ("h", 3600, 7200), ("min", 60, 120), ("s", 1, 1), ("ms", 1e-3, 1e-3), ("µs", 1e-6, 0.0),
+)  # fmt: skip
+
+
+def coarse(number: float) -> str:
+    """How far away something is, in one whole unit, a minute at least: '6 min', '3 h', '12 days'.
+
+    >>> coarse(20), coarse(3 * 3600 + 700), coarse(86_400)
+    ('1 min', '3 h', '1 day')
+    """
+    minutes = max(1, round(number / 60))
+    if minutes < 60:
+        return f"{minutes} min"
+    hours = round(minutes / 60)
+    if hours < 24:
+        return f"{hours} h"
+    days = round(hours / 24)
+    return f"{days} day" if days == 1 else f"{days:,} days"
 
 
 def spread_seconds(mean: float, deviation: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -65,11 +66,73 @@ def test_percent(value: float, text: str) -> None:
     ("value", "text"),
     [
         (1.2e-5, "12 µs"), (4.9e-4, "490 µs"), (0.0042, "4.2 ms"), (0.421, "0.42 s"), (9.9, "9.9 s"),
-        (37.2, "37 s"), (90, "1 min 30 s"), (250, "4 min 10 s"),
+        (37.2, "37 s"), (90, "1 min 30 s"), (250, "4 min 10 s"), (3599.4, "59 min 59 s"), (3599.6, "1 h 0 min"),
+        (12_000, "3 h 20 min"), (172_740, "47 h 59 min"), (172_799, "2 days 0 h"), (4e5, "4 days 15 h"),
     ],
 )  # fmt: skip
 def test_seconds(value: float, text: str) -> None:
     assert units.seconds(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.2, "1 s"), (7.3, "7 s"), (59.4, "59 s"), (59.6, "60 s"), (89, "1 min 30 s"), (594, "9 min 50 s"),
+        (596, "10 min"), (3247, "54 min"), (3600, "1 h 0 min"), (7500, "2 h 5 min"), (2e5, "2 days 8 h"),
+    ],
+)  # fmt: skip
+def test_an_estimate_is_not_told_to_the_second(value: float, text: str) -> None:
+    assert units.roughly(value) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (1620, 3180, "27 to 53 min"), (2016, 3960, "34 to 66 min"), (4000, 7300, "1.1 to 2.0 h"),
+        (9000, 1.3e5, "2 to 36 h"), (1.6e5, 1.8e5, "1.9 to 2.1 days"), (43, 119, "43 to 119 s"),
+        (43, 121, "0.7 to 2.0 min"), (1.93, 2.34, "1.9 to 2.3 s"), (0.0942, 0.114, "94 to 114 ms"),
+        (2e-6, 4e-6, "2.0 to 4.0 µs"),
+        (60, 40_000, "0.02 to 11 h"), (0, 300, "0.0 to 5.0 min"),
+        (7200, 7201, "2.0 h"), (9.96, 9.97, "10 s"),
+    ],
+)  # fmt: skip
+def test_a_span_has_one_unit_and_the_decimals_of_its_larger_end(low: float, high: float, text: str) -> None:
+    assert units.span(low, high) == text
+
+
+@given(st.floats(1e-6, 1e8), st.floats(1, 1e4))
+def test_a_span_is_as_exact_as_it_is_written(low: float, times: float) -> None:
+    """Both ends are within a twentieth of what is meant, but for an end that is small beside the other."""
+    high = low * times
+    *rest, last = units.span(low, high).split(" to ")
+    number, unit = last.split(" ")
+    each = {"µs": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "days": 86_400}[unit]
+    assert float(number.replace(",", "")) * each == pytest.approx(high, rel=0.051)
+    if rest:
+        read = float(rest[0].replace(",", ""))
+        assert abs(read * each - low) <= max(0.05 * high, 0.51 * each) and (read > 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(5, "1 min"), (3540, "59 min"), (3580, "1 h"), (84_000, "23 h"), (86_000, "1 day"), (1e6, "12 days")],
+)
+def test_how_far_away_is_told_in_one_unit(value: float, text: str) -> None:
+    assert units.coarse(value) == text
+
+
+def test_no_other_module_writes_durations() -> None:
+    """Minutes or hours that are worked out in a text of their own would be rounded in a way of their own."""
+    own = re.compile(r"\{[^{}]*/ ?(?:60|3600|86_?400|HOUR)\b[^{}]*\} ?(?:s|min|h|minutes|hours|days)\b")
+    package = Path(units.__file__).parent
+    found = [
+        f"{file.relative_to(package)}: {line.strip()}"
+        for file in package.rglob("*.py")
+        if file.name != "units.py"
+        for line in file.read_text("utf-8").splitlines()
+        if own.search(line)
+    ]
+    assert found == []
 
 
 def test_count() -> None:

@@ -63,17 +63,3 @@ def seconds(
 
 def _run(step: Step) -> Run:
     return Run(step.batch, step.checkpointing, step.optimizer, step.dtype)
-
-
-def span(low: float, high: float) -> str:
-    """Both ends in one unit, to two digits, as a sentence would have them.
-
-    >>> span(1450, 7975), span(30, 200), span(90_000, 4e6)
-    ('0.4 to 2.2 hours', '0.5 to 3.3 minutes', '1 to 46 days')
-    """
-    unit, each = next(
-        (name, size)
-        for name, size in (("days", 86_400), ("hours", 3600), ("minutes", 60))
-        if high >= size or size == 60
-    )
-    return " to ".join(f"{float(f'{end / each:.2g}'):,g}" for end in (low, high)) + f" {unit}"

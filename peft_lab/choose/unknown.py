@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from peft_lab import units
-from peft_lab.choose import duration
 from peft_lab.choose.advice import UNTRAINED, Advice
 from peft_lab.choose.plan import StepPlan
 from peft_lab.choose.situation import Situation
 from peft_lab.models.catalogue import catalogue
 from peft_lab.units import Source
 
-_FIGURE = re.compile(r"\d[\d.,]* (?:[kMGT]?B|days|hours|minutes)\b")
+_FIGURE = re.compile(r"\d[\d.,]* (?:[kMGT]?B|days|hours|h|min)\b")
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:
         return
     tasks = situation.tasks  # one after the other, on the devices there are
     low, high = (end * tasks for end in plan.seconds)
-    span = duration.span(low, high)
+    span = units.span(low, high)
     yield "How long it takes within that range: no step of it was timed."
     limit = situation.deadline_hours
     if limit is not None and high > 3600 * limit:

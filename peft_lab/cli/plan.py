@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from peft_lab import units
-from peft_lab.choose.duration import span
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.cli.progress import ProgressBars
@@ -143,7 +142,7 @@ def _human(wanted: Wanted, ranked: list[Planned], found: list[Planned]) -> list[
     for one in ranked:
         plan, hours, cost = one.plan, one.hours, one.cost
         assert plan is not None
-        time = "speed not known" if hours is None else span(hours[0] * HOUR, hours[1] * HOUR)
+        time = "speed not known" if hours is None else units.span(hours[0] * HOUR, hours[1] * HOUR)
         money = "" if cost is None else f"{cost[0]:,.2f} to {cost[1]:,.2f}"
         rows.append(
             (

@@ -7,6 +7,7 @@ from typing import Any
 
 from peft_lab import units
 from peft_lab.cli import output
+from peft_lab.runs import said
 from peft_lab.tasks import pictures
 
 
@@ -36,4 +37,7 @@ def result_lines(result: Mapping[str, Any]) -> list[Any]:
     if result.get("simulated_peak_bytes"):
         rows.append(("the same step", units.size(result["simulated_peak_bytes"]), "simulated"))
     figures = output.table(title, {"": "left", "figure": "right", "source": "left"}, rows)
-    return [figures, f"run: {result['run_id']}", f"adapter: {result['adapter_dir'] or 'none saved'}"]
+    expected = result.get("expected")
+    took = [] if expected is None else [said.beside(expected["seconds"], expected["took"])]
+    lines = [*took, f"run: {result['run_id']}", f"adapter: {result['adapter_dir'] or 'none saved'}"]
+    return [figures, *filter(None, lines)]

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from peft_lab import units
-from peft_lab.cli import options, output, own_tokens, tracked
+from peft_lab.cli import expected, options, output, own_tokens, tracked
 from peft_lab.cli.application import FAILED, command
 from peft_lab.cli.progress import ProgressBars
 from peft_lab.cli.run_table import result_lines
@@ -24,7 +24,7 @@ from peft_lab.cli.subjects import known_run
 from peft_lab.errors import BadInput, SimulationError
 from peft_lab.queue.queue import RunQueue, get_queue
 from peft_lab.runs import going_on, opened, record, simulated, store
-from peft_lab.runs.spec import STEPS, RunRequest
+from peft_lab.runs.spec import STEPS, RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status
 from peft_lab.tasks import hub, hub_file, own
@@ -143,7 +143,7 @@ def train(
         return
     if out is not None:
         _prepare(out)
-    run, interrupt = _watched(lambda queue: queue.submit(spec))
+    run, interrupt = _watched(lambda queue: queue.submit(spec), spec)
     _report(run, interrupt, out, as_json)
 
 
@@ -229,11 +229,16 @@ def _prepare(out: Path) -> None:
         raise BadInput(f"--out {out} holds other files; name a new or empty folder.", "out")
 
 
-def _watched(begin: Callable[[RunQueue], str]) -> tuple[Run, int | None]:
-    """Train, drawing progress, until the run has ended; also the number of the signal that ended it early."""
+def _watched(begin: Callable[[RunQueue], str], new: RunSpec | None = None) -> tuple[Run, int | None]:
+    """Train, drawing progress, until the run has ended; also the number of the signal that ended it early.
+
+    How long a ``new`` run will take is said before it begins.
+    """
     queue = training_queue()
+    told = expected.tell(new) if new is not None else None
     with _interruptible(), ProgressBars() as bars:
         run = store.get(begin(queue))
+        expected.keep(run, told)
         try:
             _follow(run, queue, bars)
         except _Interrupted as interruption:
@@ -295,7 +300,7 @@ def _draw(bars: ProgressBars, seen: RunView, waiting: int) -> None:
     elif seen.status is Status.STARTING:
         bars.update("Training", 0.0, seen.message)
     elif seen.losses:
-        left = f", {units.seconds(seen.eta)} left" if seen.eta else ""
+        left = f", {units.roughly(seen.eta)} left" if seen.eta else ""
         bars.update(
             "Training", training, f"step {seen.step} of {seen.steps}, loss {seen.losses[-1]:.3f}{left}"
         )

@@ -258,6 +258,13 @@ def steps_of(stretches: Iterable[Stretch]) -> list[Work]:
     return [tuple(step) for step in steps]
 
 
+def copied(work: Work) -> int:
+    """Bytes that a step copies to pinned main memory and back, both ways together."""
+    return sum(
+        op.nbytes * count * piece.times for piece in work for op, count in piece.ops if op.kind == "offload"
+    )
+
+
 def left(work: Work) -> int:
     """Bytes that a step leaves in main memory for its backward pass, all of them there when the forward ends."""
     return sum(

@@ -34,6 +34,14 @@ class Written:
     files: Mapping[str, str]
     missing: Mapping[str, str]
 
+    @property
+    def reasons(self) -> dict[str, tuple[str, ...]]:
+        """The files that are missing, by why: what two tools lack for one reason is said once."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name, reason in self.missing.items():
+            found[reason] = (*found.get(reason, ()), name)
+        return found
+
     def zipped(self) -> bytes:
         """All files in one; equal plans make equal bytes."""
         made = io.BytesIO()

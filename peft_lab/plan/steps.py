@@ -147,9 +147,9 @@ def _in_place(
         if weights > room.usable - buckets:
             least = weights + buckets
             continue
-        if not room.may_help(
-            method, values, replace(run, checkpointing=checkpointing), room.usable - buckets
-        ):
+        asked = replace(run, checkpointing=checkpointing)
+        # Where activations wait, chunks can save more than the shortcut takes for all: the step itself is asked.
+        if not offload and not room.may_help(method, values, asked, room.usable - buckets):
             continue
 
         def needs(rows: int, run: Run = run) -> int:

@@ -14,9 +14,11 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from peft_lab import machine
+from peft_lab.classroom import mode
 from peft_lab.runs import base_scores
 from peft_lab.runs.said import EVENT, where
 from peft_lab.runs.spec import RunSpec
+from peft_lab.tasks import own
 from peft_lab.timing import here
 from peft_lab.timing.kernels import Speed, Table, step
 from peft_lab.trajectory.states import FREE, SHARE
@@ -46,9 +48,11 @@ class Forecast:
     like: int = 0
 
 
-def predicts() -> bool:
-    """Whether runs here can be predicted once the machine is measured: those on a processor are."""
-    return not machine.may_have_gpu()
+def predicts(kind: str, task: str) -> bool:
+    """Whether runs of a model of this ``kind`` on this task can be predicted once the machine is measured: those on a
+    processor are, but not beside those of a class, which share it, nor on images of one's own, as what reading them
+    takes depends on them."""
+    return not machine.may_have_gpu() and not mode.on() and not (kind == "vision" and task == own.NAME)
 
 
 def forecast(work: RunWork, spec: RunSpec, past: Iterable[RunSummary] = ()) -> Forecast:

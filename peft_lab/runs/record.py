@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from peft_lab.runs import said
 from peft_lab.runs.events import Event
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run, write_json
 from peft_lab.runs.versions import versions
-from peft_lab.runs.view import RunView, view
+from peft_lab.runs.view import RunView, Status, view
 from peft_lab.training.scores import Evaluation
 
 
@@ -70,11 +71,15 @@ def result(run: Run, further: Sequence[Event] = ()) -> dict[str, Any]:
     seen = view(events, spec.steps, run.gone(events))
     adapter = str(run.adapter) if (run.adapter / "adapter_config.json").exists() else None
     weights = run.adapter / "adapter_model.safetensors"
+    kept = said.kept(events, seen.took if seen.status is Status.DONE else None)
     stored = weights.stat().st_size if weights.exists() else None
     return {
         **record_of(run.id, spec, seen, adapter, stored, run.folder.is_symlink()),
         "inputs": inputs_of(events),
         "niceness": niceness_of(events),
+        "expected": None
+        if kept is None
+        else {"seconds": kept.seconds, "took": kept.took, "source": "simulated"},
     }
 
 

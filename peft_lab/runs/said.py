@@ -63,29 +63,38 @@ def typical_error(ratios: Sequence[float]) -> float:
     return median(abs(1 / ratio - 1) for ratio in ratios)
 
 
+def made_of(like: int) -> str:
+    """What an expectation was made of. ``like``: runs of before that corrected it."""
+    if not like:
+        return "Simulated at this machine's measured speed."
+    runs = "a run" if like == 1 else f"{like} runs"
+    return f"Simulated, and corrected by {runs} like it."
+
+
+def beside(seconds: float, took: float | None) -> str:
+    """What a run ``took`` beside the ``seconds`` that were said of it, as a sentence; empty as long as it goes.
+
+    >>> beside(60.0, 48.0)
+    'Took 48 s from its start to the last score; 60 s were expected (+25%).'
+    """
+    if not took:
+        return ""
+    return (
+        f"Took {units.seconds(took)} from its start to the last score; {units.roughly(seconds)} were expected "
+        f"({seconds / took - 1:+.0%})."
+    )
+
+
 def told(seconds: float, ratios: Sequence[float]) -> str:
     """What a button says: ``about 50 s``, or what the errors of enough runs make of it.
 
     >>> told(48.2, []), told(48.2, [0.9, 0.95, 1.0, 1.1, 1.3])
-    ('about 48 s', '43 to 60 s')
+    ('about 48 s', '43 to 63 s')
     """
     if len(ratios) < ENOUGH:
-        return f"about {units.seconds(_round(seconds))}"
+        return f"about {units.roughly(seconds)}"
     low, high = min(ratios), max(ratios)
     if len(ratios) >= 2 * ENOUGH:
         low, *_, high = quantiles(ratios, n=10)
-    ends = [units.seconds(_round(seconds * end)) for end in (low, high)]
-    if ends[0] == ends[1]:
-        return f"about {ends[0]}"
-    return f"{ends[0].removesuffix(' s') if 'min' not in ends[1] else ends[0]} to {ends[1]}"
-
-
-def _round(seconds: float) -> float:
-    """Two figures, whole seconds below a minute and tens of them above.
-
-    >>> _round(4.26), _round(48.2), _round(127.0)
-    (4, 48, 130)
-    """
-    if seconds < 60:
-        return max(1, round(seconds))
-    return 10 * round(seconds / 10)
+    ends = [units.roughly(seconds * end) for end in (low, high)]
+    return f"about {ends[0]}" if ends[0] == ends[1] else units.span(seconds * low, seconds * high)

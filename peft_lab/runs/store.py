@@ -243,7 +243,6 @@ def summary(run: Run) -> RunSummary:
     except PeftLabError as error:
         return RunSummary(run.id, DAMAGED, _created(run), problem=str(error))
     before, after = (which.metrics.get(metric) if which else None for which in (seen.before, seen.after))
-    took = seen.ended - seen.begun if seen.ended and seen.begun else seen.seconds
     return RunSummary(
         id=run.id,
         status=str(seen.status),
@@ -259,10 +258,10 @@ def summary(run: Run) -> RunSummary:
         after=after,
         peak_bytes=seen.memory.get("peak_bytes"),
         trainable=seen.ready.get("trainable"),
-        seconds=took,
+        seconds=seen.took,
         spec=spec,
         problem=seen.message if seen.status in (Status.FAILED, Status.LOST) else "",
-        kept=said.kept(run.events(), took if seen.status is Status.DONE else None),
+        kept=said.kept(run.events(), seen.took if seen.status is Status.DONE else None),
     )
 
 

@@ -113,6 +113,11 @@ class RunView:
     ended: float | None
     first_loss_after: float | None
 
+    @property
+    def took(self) -> float:
+        """Seconds from the start of its process to its end, or of training until now."""
+        return self.ended - self.begun if self.ended and self.begun else self.seconds
+
 
 def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
     """The figures of a run of ``steps`` steps from its events, complete or not; ``gone`` as in :func:`classify`.

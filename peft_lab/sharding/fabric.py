@@ -81,21 +81,29 @@ class Streams:
 
 
 @contextmanager
-def process_group(devices: int) -> Iterator[Any]:
-    """A group of so many processes of which this is the first, and whose others are nobody; gives its mesh.
+def process_group(devices: int, rank: int = 0) -> Iterator[Any]:
+    """A group of so many processes of which this is the one of this rank, and whose others are nobody; gives its mesh.
 
     Raises:
         ValueError: this process is in a group already.
     """
     import torch.distributed as dist
     from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor.debug import _clear_sharding_prop_cache
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
-    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=devices)
+    def forget() -> None:
+        """torch remembers the shapes of a process's parts, and takes itself for the same process for ever."""
+        if rank:
+            _clear_sharding_prop_cache()
+
+    dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=devices)
+    forget()
     try:
         yield init_device_mesh("meta", (devices,))
     finally:
         dist.destroy_process_group()
+        forget()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A step on several devices, simulated as the first of them sees it. Imports torch inside; ask it in the inspector's
+"""A step on several devices, simulated as the fullest of them sees it. Imports torch inside; ask it in the inspector's
 process (:mod:`peft_lab.workers.inspector`)."""
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 
 class _Several(Devices):
-    """As many as ``how`` says, of which all but the first are not there."""
+    """As many as ``how`` says, of which all but one, of this rank, are not there."""
 
-    def __init__(self, how: Sharding) -> None:
+    def __init__(self, how: Sharding, rank: int = 0) -> None:
         super().__init__()
-        self.how = how
+        self.how, self.rank = how, rank
         # Whole parameters' states are handed out one by one, so that a device has some layers' and not others'.
         self.alike = how.kind != "zero1"
         self._recorder: Recorder | None = None
@@ -49,7 +49,7 @@ class _Several(Devices):
             # It compiles functions when it is imported, which it cannot while others stand in torch's place.
             import_module("torch.distributed.optim")
         with ExitStack() as stack:
-            self._mesh = stack.enter_context(fabric.process_group(self.how.devices))
+            self._mesh = stack.enter_context(fabric.process_group(self.how.devices, self.rank))
             stack.enter_context(fabric.streams(recorder))
             stack.enter_context(watch.following(recorder))
             self.watched = watch.watched(recorder)
@@ -127,14 +127,19 @@ def simulate_blueprint(
     how.check()
     gc.freeze()
     try:
-        trace, host, unrolled = run(
-            blueprint, setting, schedule(how), _Several(how) if how.runs != "none" else None
-        )
+        found = [
+            run(blueprint, setting, schedule(how), _Several(how, rank) if how.runs != "none" else None)
+            for rank in _unlike(blueprint, how)
+        ]
     finally:
         gc.unfreeze()
+    seen = [account.timeline(trace, SHARDED_PARTS) for trace, _, _ in found]
+    fullest = max(range(len(found)), key=lambda index: largest(seen[index]).nbytes)
+    trace, host, unrolled = found[fullest]
+    points = seen[fullest]
     if unrolled and how.runs == "ddp":
         trace = deepen(trace, [p for p in blueprint.build().parameters() if p.requires_grad], how)
-    points = account.timeline(trace, SHARDED_PARTS)
+        points = account.timeline(trace, SHARDED_PARTS)
     top = largest(points)
     reserved = None
     if setting.device == "cuda":
@@ -156,6 +161,13 @@ def simulate_blueprint(
         seconds=time.perf_counter() - start,
         work=steps_of(trace.work)[-1] if how.runs == "tp" else (),
     )
+
+
+def _unlike(blueprint: Blueprint, how: Sharding) -> tuple[int, ...]:
+    """Ranks of which each may be the fullest: the first has the larger parts. Where a vocabulary is split unevenly, the
+    last, whose part is smaller, makes a larger copy of its logits before all are put together."""
+    vocabulary = getattr(blueprint.config.get_text_config(), "vocab_size", 0) if how.runs == "tp" else 0
+    return (0, how.devices - 1) if vocabulary % how.devices else (0,)
 
 
 def simulate_sharded(request: StepRequest, how: Sharding) -> ShardedResult:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from peft_lab import units
 from peft_lab.classroom import joining, places
 from peft_lab.classroom.asking import Asker, acting_for
 from peft_lab.classroom.joining import Learner
@@ -90,9 +91,9 @@ def _stuck(latest: RunSummary | None, place: Place | None, now: float) -> str:
     if latest is not None and latest.status in (Status.FAILED, Status.LOST):
         return f"the last run {'failed' if latest.status == Status.FAILED else 'was lost'}"
     if latest is not None and latest.status == Status.QUEUED and now - latest.created > WAITING:
-        return f"has waited {(now - latest.created) / 60:.0f} min for a run"
+        return f"has waited {units.coarse(now - latest.created)} for a run"
     if place is not None and place.since > QUIET:
-        return f"nothing done for {place.since / 60:.0f} min"
+        return f"nothing done for {units.coarse(place.since)}"
     return ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from peft_lab import units
 from peft_lab.memory.devices import THIS
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.work import Work
@@ -44,8 +45,7 @@ class Seconds:
         >>> Seconds(0.094, 0.1, 0.114, "compute", {}).span
         '94 to 114 ms'
         """
-        unit, each = ("ms", 1e-3) if self.high < 1 else ("s", 1)
-        return " to ".join(f"{end / each:.3g}" for end in (self.low, self.high)) + f" {unit}"
+        return units.span(self.low, self.high)
 
     def times(self, steps: float) -> Seconds:
         """So many steps one after the other."""

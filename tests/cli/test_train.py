@@ -8,15 +8,23 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from peft_lab import units
 from peft_lab.cli import train
-from peft_lab.runs import owners, store
-from peft_lab.runs.spec import RunRequest
+from peft_lab.memory.work import Op, Piece
+from peft_lab.runs import owners, said, store
+from peft_lab.runs.run_work import RunWork
+from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.view import Status
+from peft_lab.timing import here
+from peft_lab.timing.kernels import CONSTANTS
+from peft_lab.workers import inspector
 from tests.conftest import link
 from tests.tasks.test_chat import ASKS, SAYS, file_of
 
@@ -87,6 +95,44 @@ def test_the_exit_status_tells_how_the_run_ended(run: Run, ends: object, ending:
     assert ending in shown
     assert "0.700" in shown
     assert document["run_id"] in run("runs").stdout
+
+
+@pytest.mark.weights
+def test_how_long_it_takes_is_said_before_and_compared_after(
+    run: Run, ends: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the words of Train's button and of its tab, and kept with the run."""
+    ends("done")
+    asked: list[RunSpec] = []
+
+    def ask(_: object, work: object, spec: dict[str, Any]) -> RunWork:
+        asked.append(RunSpec.from_dict(spec))
+        forward = Piece("forward", 1, ((Op("matmul16", 1000, 0), 1),))
+        return RunWork((forward,), 10.0, 80.0, (), (0, 0), 50, False, {"model": "minilm-l6"})
+
+    monkeypatch.setattr(inspector.Inspector, "ask", ask)
+    assert "Train:" not in run("train", *TINY, "--method", "lora").stderr  # nobody measured the machine
+    assert not asked
+    quick = dict.fromkeys(("start", "column", "ask", "view"), 0.0)
+    constants = dict.fromkeys(CONSTANTS, 1e12) | quick | {"matmul16": 100.0}
+    here.keep({"constants": constants, "loading": {"models": {"minilm-l6": [2.0, 50.0]}, "pack": 1.0}})
+    done = run("train", *TINY, "--method", "lora", "--json")
+    assert [(spec.method, spec.steps, spec.eval_rows) for spec in asked] == [("lora", 3, 8)]
+    # loading, three steps of 10 s, what recording may take, eight rows of ten tokens at 1 s each; and the base's
+    seconds = 2 + 30 + (1 + 0.04 * 30) + 80 + 2 + 80
+    assert (
+        f"Train: about {units.roughly(seconds)}. Simulated at this machine's measured speed." in done.stderr
+    )
+    expected = done.document["expected"]
+    assert expected["seconds"] == pytest.approx(seconds) and expected["source"] == "simulated"
+    line = store.summary(store.get(done.document["run_id"]))
+    assert line.kept is not None and line.kept.took == expected["took"] == line.seconds
+    words = said.beside(expected["seconds"], expected["took"])
+    assert f"{units.roughly(seconds)} were expected (+" in words
+    assert words in run("runs", done.document["run_id"]).stdout
+    # the next is corrected by what this one took
+    again = run("train", *TINY, "--method", "lora").stderr
+    assert "Simulated, and corrected by a run like it." in again
 
 
 @pytest.mark.weights

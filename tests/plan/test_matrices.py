@@ -66,6 +66,6 @@ def test_a_plan_says_what_its_ranks_wait_for_and_brings_its_script() -> None:
     written = write(asdict(wanted), one)
     assert "split_matrices(model, mesh, device)" in written.files["train.py"]
     assert "torchrun --nproc-per-node 3" in written.files["skypilot.yaml"]
-    assert set(written.missing) == {"axolotl.yaml", "llama_factory.yaml"}
+    assert list(written.reasons.values()) == [("axolotl.yaml", "llama_factory.yaml")]
     refused = ranking.evaluate(asdict(wanted) | {"devices": 2}, asdict(Candidate("lora", "tp", True)))
     assert refused.plan is None and "9 heads, which 2 devices cannot share" in refused.reason

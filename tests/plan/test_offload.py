@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -11,8 +12,12 @@ import yaml
 from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.step import Needed, Run
-from peft_lab.plan import configs, steps
+from peft_lab.models.catalogue import resolve
+from peft_lab.plan import configs, ranking, script, steps
+from peft_lab.plan.facts import gather
 from peft_lab.plan.ranking import Candidate, Planned
+from peft_lab.plan.wanted import Wanted
+from peft_lab.timing import kernels
 from tests.plan.test_script import planned
 
 GIB = 2**30
@@ -53,6 +58,25 @@ def test_they_go_where_nothing_else_fits(
         return
     assert step is not None and step.offload == offload
     assert step.host == (7 * GIB if offload else 0)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_long_row_of_a_real_model_is_planned_so() -> None:
+    """Nothing here stands for the simulation: what does not fit on a real card fits once its activations wait."""
+    wanted = Wanted(model="llama-3.2-1b", gpu="rtx-4090", rows=100, row_tokens=65_536, seq=65_536).check()
+    one = ranking.evaluate(asdict(wanted), asdict(Candidate("lora", "none", True)))
+    plan = one.plan
+    assert plan is not None and plan.offload and one.title.endswith("activations in main memory")
+    room = ranking.room_for(wanted)
+    assert plan.needed_bytes <= room.usable < plan.memory_bytes
+    run = Run(plan.batch, True, plan.optimizer, plan.dtype, loss=plan.loss)
+    assert room.needs("lora", plan.values, run) > room.usable, "the same step with all of it on the card"
+    # at least each layer's input: 16 layers of 65,536 tokens, 2,048 wide, two bytes a number
+    assert plan.host_bytes >= 16 * 65_536 * 2_048 * 2
+    assert one.update is not None and one.update.parts["host"] >= 2 * plan.host_bytes / kernels.PINNED
+    facts = gather(resolve(wanted.model), "lora", plan, wanted.situation().purpose)
+    assert ", offloading(model)" in script.script(facts)
 
 
 def test_the_title_and_other_tools_files_say_it(tiny: dict[str, str]) -> None:

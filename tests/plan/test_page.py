@@ -38,6 +38,18 @@ SMALL = {
 }
 
 
+def test_what_two_tools_lack_for_one_reason_is_said_once() -> None:
+    def drawn() -> None:
+        from peft_lab.plan.files import Written
+        from peft_lab.ui.plan.chosen import missing
+
+        two = {"axolotl.yaml": "Both do not.", "llama_factory.yaml": "Both do not."}
+        missing(Written({}, {"train.py": "It is not.", **two}))
+
+    lines = [line.value for line in AppTest.from_function(drawn, default_timeout=SECONDS).run().markdown]
+    assert lines == ["No `train.py`: It is not.", "No `axolotl.yaml` or `llama_factory.yaml`: Both do not."]
+
+
 def opened(**address: str) -> AppTest:
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
     for name, value in address.items():

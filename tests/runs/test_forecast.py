@@ -135,7 +135,7 @@ def test_a_band_is_said_once_there_are_enough_runs() -> None:
     four = said.errors(_line(took).kept for took in (8.0, 9.0, 11.0, 12.0))
     assert said.told(50, four) == "about 50 s"
     assert said.told(50, [*four, 1.0]) == "40 to 60 s"
-    assert said.told(130, [*four, 1.0]) == "1 min 40 s to 2 min 40 s"
+    assert said.told(130, [*four, 1.0]) == "1.7 to 2.6 min"
     assert said.told(1, [*four, 1.0]) == "about 1 s"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bench import sharded_peaks
 from peft_lab.errors import Unsupported
 from peft_lab.memory import running
 from peft_lab.memory.request import StepRequest
@@ -95,6 +96,18 @@ def test_what_is_summed_up_is_what_is_cut() -> None:
     assert again["all-reduce"].count == sums + LAYERS
     passes = {exchange.kind: exchange for exchange in ask("full", accumulate=3).exchanges}
     assert passes["all-reduce"].count == 3 * (sums - 1) + 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_where_a_vocabulary_is_split_unevenly_the_fullest_process_is_simulated() -> None:
+    """4,001 words on two: the second has 2,000 of them, and fills its logits up to 2,001 before both are put together.
+    What is left are step counters, which a device leaves on its host."""
+    asked = [case for case in sharded_peaks.cases(2) if case.name.startswith("LoRA, tensor parallelism")]
+    assert sharded_peaks.blueprint(asked[0]).config.vocab_size % 2
+    for case, peaks in zip(asked, sharded_peaks.measured(asked, 2), strict=True):
+        assert peaks[1] > peaks[0] * 1.004, case.name
+        assert 0 <= max(peaks) - sharded_peaks.simulated(case) < 2**15, case.name
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_once_the_machine_is_measured_the_button_says_how_long() -> None:
 def test_in_a_class_nothing_is_said_as_others_train_beside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor is a step traced for it at each move of a slider."""
     here.keep({"constants": SPEED, "loading": {"models": {"minilm-l6": [1.0, 45e6]}, "pack": 1e9}})
-    choice: Any = SimpleNamespace(valid=True, entry=SimpleNamespace(kind="encoder"))
+    choice: Any = SimpleNamespace(valid=True, entry=SimpleNamespace(kind="encoder"), task="sentiment")
     monkeypatch.setattr(mode, "on", lambda: True)
     monkeypatch.setattr(settings, "planned", lambda _: pytest.fail("a run was planned"))
     assert duration.ask_work(choice) is None

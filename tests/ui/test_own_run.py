@@ -16,7 +16,6 @@ from peft_lab.runs.owners import myself
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.ui.method import drawing
-from peft_lab.ui.method.sections.turn import roughly
 from peft_lab.ui.runs.shown import read_insight
 from peft_lab.ui.server import browser_mark
 from tests.conftest import link
@@ -207,10 +206,6 @@ def test_a_queued_run_waits_for_no_one_who_is_gone(runs: Any) -> None:
     queued = runs()
     app = opened("bitfit", model="minilm-l6", tab="train", run=queued.id)
     assert "**Queued** · next in line" in told(app)
-
-
-def test_an_estimate_is_not_told_to_the_second() -> None:
-    assert [roughly(seconds) for seconds in (2, 89, 3600, 7500)] == ["10 s", "90 s", "1 h 0 min", "2 h 5 min"]
 
 
 def test_a_damaged_note_of_who_started_a_run_is_nobodys(runs: Any) -> None:

@@ -38,7 +38,7 @@ from peft_lab.quiz.transcript import NO_STRENGTH, look_next
 from peft_lab.runs import store
 from peft_lab.runs.same import stands_for
 from peft_lab.ui import state, theme
-from peft_lab.ui.practice.cards import date, span
+from peft_lab.ui.practice.cards import away, date
 from peft_lab.ui.practice.evidence import chart_of
 from peft_lab.ui.practice.learner import anki_deck
 from peft_lab.ui.practice.reading import NO_READING
@@ -117,7 +117,7 @@ def test_a_rated_card_goes_to_its_due_date_and_a_new_session_knows(clock: Clock)
     press(app, "I don't know")
     name = "lora-one-map"
     promised = Learners(clock=clock).preview("Me", name)["easy"]
-    assert any(button.label == f"Easy · {span(promised - clock.now)}" for button in app.button)
+    assert any(button.label == f"Easy · {away(promised - clock.now)}" for button in app.button)
     press(app, "Easy")
     card = Learners(clock=clock).cards("Me")[name]
     assert card.due == promised > clock.now

@@ -40,7 +40,9 @@ MAKE_SAFE = {
     "html.escape",
     "form.error_line",
 }
-_FIGURES = "badge len int float min max sum round count size seconds percent titles topic_title"
+_FIGURES = (
+    "badge len int float min max sum round count size seconds roughly span coarse percent titles topic_title"
+)
 _SAME = "str strip rstrip capitalize lower upper replace removesuffix sorted list tuple dict items values keys fromkeys"
 OF_FIGURES, SAME_TEXT = set(_FIGURES.split()), set(_SAME.split())
 NUMBERS = {"int", "float", "bool", "Source", "int | None", "float | None", "Source | str"}

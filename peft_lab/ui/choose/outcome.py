@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from peft_lab import units
-from peft_lab.choose import duration
 from peft_lab.choose.answers import GIVEN, OWN_LIMIT
 from peft_lab.choose.fields import told_by
 from peft_lab.choose.flips import Flip
@@ -56,10 +55,10 @@ def headline(situation: Situation, found: Recommendation) -> None:
         figures.card("A training step", needed, f"of {units.size(plan.memory_bytes)}{each}, {free} free")
     if plan.seconds is not None:
         low, high = plan.seconds
-        span, tasks = duration.span(low, high), situation.tasks
+        span, tasks = units.span(low, high), situation.tasks
         takes = f"Training takes {span}"
         if tasks > 1:
-            every = duration.span(low * tasks, high * tasks)
+            every = units.span(low * tasks, high * tasks)
             takes = f"Training one task takes {span}, all {tasks:,} one after the other {every}"
         st.markdown(
             f":small[{takes}: the work of its steps, counted, at the share of the device's data sheet that published "

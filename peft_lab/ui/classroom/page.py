@@ -69,7 +69,7 @@ def _everybody() -> None:
     if row is None:
         st.caption(
             f"Choose a row to end a run. Help may be needed where the last run failed or was lost, a run has waited "
-            f"{WAITING / 60:.0f} minutes, or nothing was done on an open page for {QUIET / 60:.0f}."
+            f"{units.coarse(WAITING)}, or nothing was done on an open page for {units.coarse(QUIET)}."
         )
         return
     _chosen(row)
@@ -100,7 +100,7 @@ def _kinds(row: Row) -> tuple[str, ...]:
 def _ago(place: Place | None) -> str:
     if place is None:
         return "–"
-    return "just now" if place.since < 60 else f"{place.since / 60:.0f} min ago"
+    return "just now" if place.since < 60 else f"{units.coarse(place.since)} ago"
 
 
 def _chosen(row: Row) -> None:

@@ -33,7 +33,7 @@ def draw(row: PublishedRow) -> None:
             ("Versions", ", ".join(f"{name} {version}" for name, version in row.versions.items())),
             (
                 f"Training, by {interval} steps",
-                f"{units.seconds(min(row.intervals))} to {units.seconds(max(row.intervals))}",
+                units.span(min(row.intervals), max(row.intervals)),
             ),
         ],
     )

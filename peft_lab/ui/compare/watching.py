@@ -65,7 +65,7 @@ def _bar(comparison: Comparison, plan: ComparisonPlan, standing: Standing) -> No
         break
     left = _left(standing)
     if left:
-        text += f" · about {units.seconds(left)} left at this pace"
+        text += f" · about {units.roughly(left)} left at this pace"
     bar, stop = st.columns([6, 1], vertical_alignment="center")
     bar.progress(min(1.0, (done + STEPS_SHARE * share) / total), text=text)
     if comparison.asked_to_stop():

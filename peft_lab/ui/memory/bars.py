@@ -88,20 +88,21 @@ def verdict(need: int, device: Device) -> str:
 
 def _table(answers: Answers, chosen: Chosen) -> None:
     device, rows = chosen.device, []
+    # What is paged or offloaded; most settings have none of it.
+    hosts = any(one.host_bytes for one in answers.found.values())
     for slug, one in answers.found.items():
         need = fits.needed(one)
+        host = (units.size(one.host_bytes),) if hosts else ()
         rows.append(
-            (
-                figures.unbroken(all_methods()[slug].title),
-                units.size(need),
-                verdict(need, device),
-            )
+            (figures.unbroken(all_methods()[slug].title), units.size(need), *host, verdict(need, device))
         )
-    figures.table(("Method", "Reserved", "On device"), rows, numeric=(1,))
+    heads = ("Method", "Reserved", *(("Main memory",) if hosts else ()), "On device")
+    figures.table(heads, rows, numeric=(1, 2) if hosts else (1,))
+    waiting = " Main memory: what is offloaded or paged to it." if hosts else ""
     st.caption(
         f"{_settings(answers, chosen)} Reserved: what PyTorch's caching allocator would reserve under its "
-        f"documented rules; the device must have that much. In the bars: the tensors alive at the peak, and what it "
-        f"holds beside them. Usable on {device.holding}: "
+        f"documented rules; the device must have that much.{waiting} In the bars: the tensors alive at the "
+        f"peak, and what it holds beside them. Usable on {device.holding}: "
         f"{units.size(device.memory)}, {device.source}.{f' {SOLD}' if device.holding != device.title else ''}"
     )
     if chosen.targets == OWN and {"lora", "qlora"} <= answers.found.keys():

@@ -36,6 +36,7 @@ DEFAULTS: dict[str, Any] = {
     "dtype": "bfloat16",
     "optimizer": "adamw",
     "checkpointing": False,
+    "offload": False,
     "targets": "query-value",
     "method": "lora",
     "tab": "timeline",
@@ -59,6 +60,14 @@ _TARGETS_HELP = (
     "With the same targets, the bars of LoRA and QLoRA differ only by the method. By default LoRA adapts query "
     "and value, and QLoRA every linear map, which keeps far more activations."
 )
+_CHECKPOINTING_HELP = (
+    "Gradient checkpointing keeps only every layer's input and recomputes the rest in the backward pass: less memory, "
+    "more time."
+)
+_OFFLOAD_HELP = (
+    "Activation offloading copies what the backward pass needs to main memory in the forward pass, and back when it is "
+    "needed. With checkpointing that is only every layer's input."
+)
 
 
 @dataclass(frozen=True)
@@ -74,11 +83,12 @@ class Chosen:
     checkpointing: bool
     problems: Mapping[str, str]
     targets: str = DEFAULTS["targets"]
+    offload: bool = False
 
     def request(self, slug: str, model: str | None = None) -> StepRequest:
         """One method's step as set here, of this or another model, the rest at its defaults."""
         values, dtype = self.base_for(slug, model)
-        setting = Setting(self.batch, self.seq, optimizer=self.optimizer)
+        setting = Setting(self.batch, self.seq, optimizer=self.optimizer, offload=self.offload)
         asked = StepRequest(model or self.entry.name, slug, values, setting, dtype, self.checkpointing)
         # A capability is asked for in any case; a processor's kernels ignore it.
         return asked.on(self.device) if self.device.kind == "cuda" else asked.at(device=self.device.kind)
@@ -115,7 +125,7 @@ class Chosen:
         """By which what was found for these settings is told from what was found for others."""
         return (
             self.entry.name, self.device.name, self.batch, self.seq, self.dtype, self.optimizer,
-            self.checkpointing, self.targets,
+            self.checkpointing, self.targets, self.offload,
         )  # fmt: skip
 
 
@@ -180,18 +190,25 @@ def controls() -> Chosen:
     dtype = pick(bottom[0], "dtype", "The base is stored in")
     optimizer = pick(bottom[1], "optimizer", "Optimizer")
     targets = pick(bottom[2], "targets", "LoRA and QLoRA adapt", _TARGETS_HELP)
-    checkpointing = bottom[3].toggle(
-        "Checkpointing",
-        value=bool(state.remembered(SCOPE, "checkpointing", False)),
-        key=state.widget_key(SCOPE, "checkpointing"),
-        disabled=state.is_fixed("checkpointing"),
-        help="Gradient checkpointing keeps only every layer's input and recomputes the rest in the backward pass: "
-        "less memory, more time.",
-    )
-    state.remember(SCOPE, "checkpointing", checkpointing)
-    with bottom[3]:
-        address_problem("checkpointing")
-    return Chosen(entry, device, batch, seq, dtype, optimizer, checkpointing, problems, targets)
+    checkpointing = _switch(bottom[3], "checkpointing", "Checkpointing", _CHECKPOINTING_HELP)
+    # What a processor keeps is in main memory in any case.
+    apart = device.kind == "cuda"
+    offload = _switch(bottom[3], "offload", "Offloading", _OFFLOAD_HELP) if apart else False
+    return Chosen(entry, device, batch, seq, dtype, optimizer, checkpointing, problems, targets, offload)
+
+
+def _switch(cell: Any, name: str, label: str, explanation: str) -> bool:
+    with cell:
+        value = st.toggle(
+            label,
+            value=bool(state.remembered(SCOPE, name, DEFAULTS[name])),
+            key=state.widget_key(SCOPE, name),
+            disabled=state.is_fixed(name),
+            help=explanation,
+        )
+        address_problem(name)
+    state.remember(SCOPE, name, value)
+    return value
 
 
 def pick(cell: Any, name: str, label: str, explanation: str | None = None) -> str:
@@ -258,6 +275,7 @@ def address(chosen: Chosen) -> dict[str, tuple[Any, Any]]:
         "optimizer": chosen.optimizer,
         "checkpointing": chosen.checkpointing,
         "targets": chosen.targets,
+        "offload": chosen.offload,
         "method": state.remembered(SCOPE, "method", DEFAULTS["method"]),
         "tab": state.remembered(SCOPE, "tab", DEFAULTS["tab"]),
         "row": state.remembered(SCOPE, "row", DEFAULTS["row"]),

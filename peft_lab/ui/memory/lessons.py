@@ -52,6 +52,11 @@ class Lesson:
 
 
 def lessons(chosen: Chosen, answers: Answers) -> None:
+    if chosen.offload:
+        st.info("The lessons are about activations that stay on the device; now they wait in main memory.")
+        if st.button("Keep activations on the device", key="lessons-keep"):
+            set_page(offload=False)
+        return
     toggled = collect({name: chosen.simulate(TAB, "lora", checkpointing=name == ON) for name in (ON, OFF)})
     found = {**answers.found, **toggled.found}
     columns = st.columns(2, gap="medium")
@@ -85,7 +90,7 @@ def _draw(lesson: Lesson, chosen: Chosen, found: Mapping[str, Simulation]) -> No
 
 
 def is_set(chosen: Chosen, preset: Mapping[str, Any]) -> bool:
-    names = ("model", "device", "batch", "seq", "dtype", "optimizer", "checkpointing", "targets")
+    names = ("model", "device", "batch", "seq", "dtype", "optimizer", "checkpointing", "targets", "offload")
     return chosen.key() == tuple(preset[name] for name in names)
 
 

@@ -15,6 +15,7 @@ from peft_lab.ui.memory.controls import DEFAULTS, SCOPE, TABS, address, controls
 from peft_lab.ui.memory.curves import curves
 from peft_lab.ui.memory.fitting import fitting
 from peft_lab.ui.memory.lessons import lessons
+from peft_lab.ui.memory.offloaded import offloaded
 from peft_lab.ui.memory.published import published_peaks
 from peft_lab.ui.memory.timeline import timeline
 
@@ -29,7 +30,11 @@ def memory_page() -> None:
     )
     with st.container(key="memory-controls"):
         chosen = controls()
+        below = st.container(key="memory-offload")
     answers = overview(chosen) if not chosen.problems else None
+    if answers is not None and chosen.offload:
+        with below:
+            offloaded(answers)
     if answers is None:
         st.info(
             "One of the settings above is not possible; the reason is written under it. Change it to see the bars."

@@ -67,7 +67,7 @@ def in_full(wanted: Wanted, one: Planned) -> None:
         )
         if one.course is not None and one.looking is not None and one.course.looks:
             note += (
-                f"; {one.course.looks:,} looks at held-out rows, {units.seconds(one.looking.value)} in all"
+                f"; {one.course.looks:,} looks at held-out rows, {units.roughly(one.looking.value)} in all"
             )
         figures.card("Time", hours, note, shown.time_of(one), "No data sheet of this card is here.")
     with cells[2]:
@@ -124,8 +124,7 @@ def _files(wanted: Wanted, one: Planned) -> None:
     except PeftLabError as error:
         st.markdown(f":red[:material/error: {plain(error)}]")
         return
-    for name, reason in written.missing.items():
-        st.markdown(f"No `{name}`: {plain(reason)}")
+    missing(written)
     if not written.files:
         return
     names = list(written.files)
@@ -141,3 +140,9 @@ def _files(wanted: Wanted, one: Planned) -> None:
         icon=":material/download:",
         type="primary",
     )
+
+
+def missing(written: Written) -> None:
+    """Which files there are not, and why, each reason once."""
+    for reason, names in written.reasons.items():
+        st.markdown(f"No {' or '.join(f'`{name}`' for name in names)}: {plain(reason)}")

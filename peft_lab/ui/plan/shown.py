@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import streamlit as st
 
 from peft_lab import units
-from peft_lab.choose.duration import span
 from peft_lab.methods import get_method
 from peft_lab.plan import ranking
 from peft_lab.plan.moments import KINDS, Drawn
@@ -20,7 +19,6 @@ from peft_lab.ui.plan.form import METHOD, SCOPE
 
 #: A dash at which no cell breaks.
 _TO = "\N{WORD JOINER}\N{EN DASH}\N{WORD JOINER}"
-_SHORT = {"minutes": "min", "hours": "h"}
 
 
 def method_title(slug: str) -> str:
@@ -31,9 +29,7 @@ def time_of(one: Planned) -> str:
     """Hours as a range, in the unit that suits them, short enough for a card."""
     if one.hours is None:
         return "not known"
-    low, _, rest = span(one.hours[0] * HOUR, one.hours[1] * HOUR).partition(" to ")
-    high, _, unit = rest.partition(" ")
-    return f"{low}{_TO}{high} {_SHORT.get(unit, unit)}"
+    return units.span(one.hours[0] * HOUR, one.hours[1] * HOUR, _TO)
 
 
 def cost_of(one: Planned) -> str:

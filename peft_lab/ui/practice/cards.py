@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import streamlit as st
 
+from peft_lab import units
 from peft_lab.learners.records import RATINGS, RatingName
 from peft_lab.learners.schedule import Learners
 from peft_lab.quiz.answers import Grade, Verdict, judge
@@ -85,7 +86,7 @@ def _nothing_due(file: Learners, learner: str, names: list[str]) -> None:
     known = {name: card.due for name, card in file.cards(learner).items() if name in names}
     soonest = min(known.values())
     st.success(
-        f"Nothing is due in this selection. The next card comes up in {span(soonest - file.now())}, {date(soonest)}.",
+        f"Nothing is due in this selection. The next card comes up in {away(soonest - file.now())}, {date(soonest)}.",
         icon=":material/event_available:",
     )
     if st.button("Look again", icon=":material/refresh:"):
@@ -164,7 +165,7 @@ def _rating(
     row = st.container(horizontal=True)
     for rating in RATINGS:
         pressed = row.button(
-            f"{rating.capitalize()} · {span(coming[rating] - file.now())}",
+            f"{rating.capitalize()} · {away(coming[rating] - file.now())}",
             key=f"rate-{rating}",
             type="primary" if rating == fitting else "secondary",
             width="stretch",
@@ -182,16 +183,9 @@ def _rating(
             st.rerun()
 
 
-def span(length: timedelta) -> str:
-    """'6 min', '3 h', '12 days': how long until then, rounded."""
-    minutes = max(1, round(length / timedelta(minutes=1)))
-    if minutes < 60:
-        return f"{minutes} min"
-    hours = round(minutes / 60)
-    if hours < 24:
-        return f"{hours} h"
-    days = round(hours / 24)
-    return f"{days} day" if days == 1 else f"{days} days"
+def away(length: timedelta) -> str:
+    """'6 min', '3 h', '12 days': how long until then."""
+    return units.coarse(length.total_seconds())
 
 
 def date(moment: datetime) -> str:

@@ -82,7 +82,9 @@ def _before(file: Learners, learner: str) -> None:
         model or None,
         frozenset() if fixed else _had(file, learner),
     )
-    if st.button(f"Start · {plan.seconds // 60} min", type="primary", icon=":material/timer:", key="start"):
+    if st.button(
+        f"Start · {units.coarse(plan.seconds)}", type="primary", icon=":material/timer:", key="start"
+    ):
         _keep(file, learner, begin(plan, file.now()))
         st.rerun()
     _past(file, learner)

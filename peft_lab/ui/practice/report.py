@@ -26,7 +26,7 @@ def show_report(held: Interview) -> None:
     st.markdown("## How it went")
     left, middle, right = st.columns(3)
     left.metric("Points", f"{total.points:.3g} of {total.questions}", border=True)
-    middle.metric(f"Time, of {held.plan.seconds // 60} min", units.seconds(summed.seconds), border=True)
+    middle.metric(f"Time, of {units.coarse(held.plan.seconds)}", units.seconds(summed.seconds), border=True)
     answered = sum(bool(reply.text) for reply in held.replies)
     right.metric("Answered", f"{answered} of {total.questions}", border=True)
     st.caption(

@@ -13,7 +13,7 @@ from peft_lab.ui.foreign import plain
 def outside(run: Run) -> None:
     """How far it is, at which speed, and its loss."""
     seen = run.view()
-    left = f", {units.seconds(seen.eta)} left" if seen.eta else ""
+    left = f", {units.roughly(seen.eta)} left" if seen.eta else ""
     where = f"{run.folder.readlink()}"
     st.markdown(
         f"Started outside the lab, and followed in {plain(where)}: step {seen.step:,} of {seen.steps:,}{left}. "

@@ -122,7 +122,7 @@ def _cells(line: RunSummary) -> tuple[str, ...]:
         _share(line.after),
         units.size(line.peak_bytes) if line.peak_bytes else "–",
         units.seconds(line.seconds) if line.seconds else "–",
-        units.seconds(line.kept.seconds) if line.kept else "–",
+        units.roughly(line.kept.seconds) if line.kept else "–",
     )
 
 

@@ -12,7 +12,7 @@ _FREE = frozenset({"tab", "run", "profile", "method"})
 _LABELS = {
     "model": "Model", "task": "Task", "steps": "Steps", "batch": "Batch size", "lr": "Learning rate", "seed": "Seed",
     "rows": "Held-out rows", "seq": "Tokens per row", "device": "Device", "dtype": "The base is stored in",
-    "optimizer": "Optimizer", "checkpointing": "Gradient checkpointing",
+    "optimizer": "Optimizer", "checkpointing": "Gradient checkpointing", "offload": "Offloading",
     "targets": "LoRA and QLoRA adapt", "topic": "Topic", "level": "Level",
 }  # fmt: skip
 

@@ -121,8 +121,7 @@ def slower(timed: dict[str, Any]) -> str:
     if rounds is None:  # a run of an earlier version kept the medians only
         return "The spread of the single rounds was not recorded: a small difference may be noise."
     spread = ", ".join(
-        f"{units.seconds(rounds[name][0])} to {units.seconds(rounds[name][-1])} {name}"
-        for name in ("without", "with")
+        f"{units.span(rounds[name][0], rounds[name][-1])} {name}" for name in ("without", "with")
     )
     medians = f"Medians of {len(rounds['with'])} rounds ({spread})"
     if rounds["with"][0] <= rounds["without"][-1] and rounds["without"][0] <= rounds["with"][-1]:

@@ -23,7 +23,7 @@ from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.sections import duration, settings
 from peft_lab.ui.runs.shown import show_run, shown_run
 from peft_lab.ui.server.browser_mark import browser_mark
-from peft_lab.units import seconds
+from peft_lab.units import roughly
 
 TRAIN = "Train"  # the tab's title and the button's
 REFRESH = 1.0  # seconds between looks at a run that is going
@@ -96,7 +96,7 @@ def _words(seen: RunView) -> str:
     if seen.status is Status.RUNNING:
         if not seen.step:
             return f"Taking the first of {seen.steps} steps"
-        left = f" · {seconds(seen.eta)} left" if seen.eta else ""
+        left = f" · {roughly(seen.eta)} left" if seen.eta else ""
         return f"Step {seen.step} of {seen.steps}{left}"
     return {Status.QUEUED: "Queued", Status.STARTING: "Starting"}.get(seen.status, "Scoring")
 

@@ -7,7 +7,6 @@ from concurrent.futures import Future
 import streamlit as st
 
 from peft_lab import units
-from peft_lab.classroom import mode
 from peft_lab.errors import PeftLabError
 from peft_lab.queue import calibrating
 from peft_lab.runs import forecast, said
@@ -17,7 +16,7 @@ from peft_lab.runs.said import Kept
 from peft_lab.runs.spec import RunSpec
 from peft_lab.timing import here
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.knobs import OWN_TASK, Choice
+from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.sections import settings
 from peft_lab.ui.runs.shown import summaries
@@ -39,10 +38,7 @@ def ask_work(choice: Choice) -> Future[RunWork] | None:
 
 
 def _predicts(choice: Choice) -> bool:
-    """Whether runs of the kind can be predicted here: not beside those of a class, which share the processor, nor on
-    images of one's own, as what reading them takes depends on them."""
-    theirs = choice.entry.kind == "vision" and choice.task == OWN_TASK
-    return forecast.predicts() and not mode.on() and not theirs
+    return forecast.predicts(choice.entry.kind, choice.task or "")
 
 
 def expected(work: Future[RunWork] | None, spec: RunSpec) -> Forecast | None:
@@ -90,10 +86,7 @@ def below(choice: Choice, found: Forecast | None) -> None:
 
 
 def _made_of(found: Forecast) -> str:
-    if not found.like:
-        return "Simulated at this machine's measured speed. " + figures.badge(Source.SIMULATED)
-    runs = "a run" if found.like == 1 else f"{found.like} runs"
-    return f"Simulated, and corrected by {runs} like it. " + figures.badge(Source.SIMULATED)
+    return f"{said.made_of(found.like)} {figures.badge(Source.SIMULATED)}"
 
 
 def _parts(found: Forecast) -> str:
@@ -104,11 +97,6 @@ def _parts(found: Forecast) -> str:
 
 
 def beside(kept: Kept | None) -> str:
-    """After a run: what it took beside what was said, as a sentence with its source; empty where nothing was said."""
-    if kept is None or not kept.took:
-        return ""
-    off = kept.seconds / kept.took - 1
-    return (
-        f"Took {units.seconds(kept.took)} from its start to the last score; {units.seconds(kept.seconds)} were "
-        f"expected ({off:+.0%}). {figures.badge(Source.MEASURED)}"
-    )
+    """After a run: what it took beside what was said, with its source; empty where nothing was said."""
+    sentence = "" if kept is None else said.beside(kept.seconds, kept.took)
+    return f"{sentence} {figures.badge(Source.MEASURED)}" if sentence else ""

@@ -81,7 +81,7 @@ def _line(seen: RunView) -> str:
     if seen.status is Status.STARTING:
         return f"**Starting** · {plain(seen.message or 'starting a process')}"
     if seen.status is Status.RUNNING:
-        left = f" · {units.seconds(seen.eta)} left" if seen.eta else ""
+        left = f" · {units.roughly(seen.eta)} left" if seen.eta else ""
         return f"**Training** · {step}{speed}{left}"
     if seen.status is Status.EVALUATING:
         return f"**Trained** · scoring the {seen.evaluating} model on what was held out · {seen.progress:.0%} done"

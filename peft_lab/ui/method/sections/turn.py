@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from peft_lab import units
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import model_title
 from peft_lab.queue.ahead import Before, ahead, starts_in
@@ -23,7 +24,7 @@ def turn(run: Run, slug: str) -> None:
         st.markdown("**Queued** · next in line")
         return
     seconds = starts_in(before)
-    when = "" if seconds is None else f" · starts in about {roughly(seconds)}"
+    when = "" if seconds is None else f" · starts in about {units.roughly(seconds)}"
     number = len(before)
     st.markdown(f"**Queued** · {number} {'run' if number == 1 else 'runs'} before this one{when}")
     for other in before[:SHOWN]:
@@ -42,15 +43,6 @@ def turn(run: Run, slug: str) -> None:
             open_run(line)
     if number > SHOWN:
         st.caption(f"and {number - SHOWN} more")
-
-
-def roughly(seconds: float) -> str:
-    """An estimate is not told to the second: '20 s', '3 min', '1 h 10 min'."""
-    tens = max(10, 10 * round(seconds / 10))
-    if tens < 120:
-        return f"{tens} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def described(run: Before) -> str:
