@@ -15,9 +15,10 @@ from peft_lab.memory import account
 from peft_lab.memory.build import Blueprint, Quantise, layers_alike
 from peft_lab.memory.request import ConfigRequest, StepRequest
 from peft_lab.memory.result import Simulation, largest
-from peft_lab.memory.running import Devices, Schedule, run, two_steps
+from peft_lab.memory.running import Devices, Schedule, noting_last, run, two_steps
 from peft_lab.memory.setting import PRECISIONS, Setting, torch_dtype
-from peft_lab.memory.work import left, steps_of
+from peft_lab.memory.trace import Trace
+from peft_lab.memory.work import Work, left, steps_of
 from peft_lab.models import images
 from peft_lab.models.meta import uncollected
 from peft_lab.models.refusals import REFUSALS, reason
@@ -66,10 +67,7 @@ def simulate_blueprint(
         trace, host_bytes, unrolled = run(blueprint, setting, schedule, Devices(works or setting.offload))
         points = account.timeline(trace)
         top = largest(points)
-        reserved = None
-        if setting.device == "cuda":
-            weights = sum(s.nbytes for s in trace.storages if s.part in ("weights", "quantisation"))
-            reserved = account.reserve(trace, setting.capability, setting.capacity, warm_up=weights).reserved
+        reserved = _reserved(trace, setting)
     steps = steps_of(trace.work)
     last = next((i for i in range(len(points) - 1, -1, -1) if points[i].phase == "zero_grad"), 0)
     return Simulation(
@@ -84,6 +82,37 @@ def simulate_blueprint(
         seconds=time.perf_counter() - start,
         work=tuple(steps),
     )
+
+
+def _reserved(trace: Trace, setting: Setting) -> int | None:
+    """Bytes that the device's allocator holds at most; ``None`` where there is no such allocator."""
+    if setting.device != "cuda":
+        return None
+    weights = sum(s.nbytes for s in trace.storages if s.part in ("weights", "quantisation"))
+    return account.reserve(trace, setting.capability, setting.capacity, warm_up=weights).reserved
+
+
+def bytes_needed(request: StepRequest) -> int:
+    """Bytes that a device must have for a step: :func:`peft_lab.memory.fits.needed` of its :func:`simulate`, without
+    what else that says. Raises as that does."""
+    trace = _traced(request, two_steps, works=False)
+    return _reserved(trace, request.setting) or largest(account.timeline(trace)).nbytes
+
+
+def work_of(request: StepRequest) -> Work:
+    """What the step of :func:`simulate` does, without the rest of its answer. Raises as that does."""
+    setting = request.setting
+    schedule = two_steps if setting.offload or setting.generate else noting_last
+    return steps_of(_traced(request, schedule, works=True).work)[-1]
+
+
+def _traced(request: StepRequest, schedule: Schedule, works: bool) -> Trace:
+    """What a step leaves: the whole of a simulation that takes time."""
+    entry, spec = check(request)
+    blueprint = blueprint_of(request)
+    request.setting.check()
+    with refusing(entry, spec), uncollected():
+        return run(blueprint, request.setting, schedule, Devices(works or request.setting.offload))[0]
 
 
 def simulate(request: StepRequest, works: bool = True) -> Simulation:
