@@ -212,7 +212,9 @@ def folded_stack() -> None:
     from peft.tuners.lora import layer
 
     stack = torch.empty(2, 8, 16, device="meta")
-    proxy = layer._LoraFactorsProxy(torch.empty(2, 8, 4, device="meta"), torch.empty(2, 4, 16, device="meta"), 2.0)
+    proxy = layer._LoraFactorsProxy(
+        torch.empty(2, 8, 4, device="meta"), torch.empty(2, 4, 16, device="meta"), 2.0
+    )
     with pytest.raises(RuntimeError):  # once autocast knows tensors that are on no device: needless
         proxy(stack)
     with fake.FOLDED_STACK.by(_call), pytest.raises(Called):

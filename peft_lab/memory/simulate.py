@@ -6,7 +6,7 @@ Imports torch inside; pages and commands call this in the inspector process.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +27,8 @@ from peft_lab.models.shapes import CLASSIFIERS
 if TYPE_CHECKING:
     import torch
 
-    from peft_lab.methods.base import MethodSpec, Part
+    from peft_lab.methods.base import MethodSpec
     from peft_lab.models.catalogue import ModelEntry
-    from peft_lab.models.shapes import ModelShape
 
 
 _TASKS = (None, "CAUSAL_LM", "SEQ_2_SEQ_LM", "SEQ_CLS")
@@ -131,7 +130,7 @@ def check(request: StepRequest) -> tuple[ModelEntry, MethodSpec]:
     """The model and the method of a step that can be meant.
 
     Raises:
-        BadInput: unknown names or values out of range. Unsupported: what is not simulated.
+        BadInput: unknown names or values out of range.
     """
     from peft_lab.methods import get_method
     from peft_lab.models.catalogue import resolve
@@ -139,7 +138,6 @@ def check(request: StepRequest) -> tuple[ModelEntry, MethodSpec]:
     entry, spec = resolve(request.model), get_method(request.method)
     full = spec.require(entry.shape, request.values)
     _check_length(entry, entry.kind, request.setting, spec.virtual_tokens(full))
-    _check_stacks(entry.shape, spec.parts(entry.shape, full))
     return entry, spec
 
 
@@ -156,18 +154,6 @@ def refusing(entry: ModelEntry, spec: MethodSpec) -> Iterator[None]:
         raise SimulationError(
             f"A step of {entry.title} with {spec.title} could not be simulated: {reason(error)}."
         ) from error
-
-
-def _check_stacks(shape: ModelShape, parts: Sequence[Part]) -> None:
-    """Raises Unsupported for corrections of parameters that are no linear maps."""
-    stacks = {group.path for group in shape.bare}
-    if any(part.kind == "low_rank" and part.at in stacks for part in parts):
-        raise Unsupported(
-            f"The memory simulation cannot follow LoRA into the router and the stacked experts of {shape.title}: PEFT "
-            "rebuilds a stack with its correction in every pass, which torch does not do without values. Target the "
-            "attention's maps alone.",
-            "target_modules",
-        )
 
 
 def _check_length(entry: ModelEntry, kind: str, setting: Setting, virtual: int) -> None:
