@@ -235,6 +235,25 @@ def grouped_product() -> None:
         assert torch.nn.functional.grouped_mm(rows, experts, offs=ends).shape == (6, 8)
 
 
+def folded_stack() -> None:
+    from peft.tuners.lora import layer
+
+    stack = torch.empty(2, 8, 16, device="meta")
+    proxy = layer._LoraFactorsProxy(
+        torch.empty(2, 8, 4, device="meta"), torch.empty(2, 4, 16, device="meta"), 2.0
+    )
+    with pytest.raises(RuntimeError):  # once autocast knows tensors that are on no device: needless
+        proxy(stack)
+    with fake.FOLDED_STACK.by(_call), pytest.raises(Called):
+        proxy(stack)
+    with fake.FOLDED_STACK.by(fake._folded):
+        assert proxy(stack).shape == (2, 8, 16)
+    torch.manual_seed(0)
+    valued = layer._LoraFactorsProxy(torch.randn(2, 8, 4), torch.randn(2, 4, 16), 2.0)
+    weights = torch.randn(2, 8, 16)
+    assert torch.equal(fake._folded(valued, weights), valued(weights))
+
+
 def _source(module: str) -> str:
     return inspect.getsource(importlib.import_module(f"torch.distributed.fsdp._fully_shard.{module}"))
 
@@ -341,6 +360,7 @@ TRIPWIRES: dict[str, Callable[[], None]] = {
     "deferred download": deferred_download,
     "packed rows": packed_rows,
     "grouped product": grouped_product,
+    "folded stack": folded_stack,
     "meta parameters": meta_parameters,
     "gathered freed": gathered_freed,
     "gathered filled": gathered_filled,

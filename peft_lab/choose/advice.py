@@ -12,6 +12,7 @@ from typing import Any
 
 from peft_lab.errors import BadInput
 from peft_lab.methods import get_method
+from peft_lab.methods.shared import experts
 from peft_lab.models.shapes import ModelShape
 from peft_lab.units import Source
 
@@ -81,7 +82,8 @@ class Advice:
         return self.named or _SHORT.get(self.method) or self.title
 
     def knobs(self, shape: ModelShape) -> dict[str, Any]:
-        """The values for a model: ``query-value`` is what LoRA adapts there by default, ``keys`` its map of keys.
+        """The values for a model: ``query-value`` is what LoRA adapts there by default, ``keys`` its map of keys; every
+        linear map of a mixture of experts is each but its router, and the experts' stacks.
 
         Raises:
             BadInput: a model without such a map, where the advice names it.
@@ -90,6 +92,9 @@ class Advice:
         named = values.get("target_modules")
         if named == QUERY_VALUE:
             values["target_modules"] = get_method("lora").defaults(shape)["target_modules"]
+        usual = ALL if self.method == "qlora" else None
+        if shape.mixtures and values.get("target_modules", usual) == ALL:
+            values |= experts.every_map(shape)
         if named in _ROLES:
             block = shape.block
             role = next((role for role in _ROLES[named] if role in block), None)

@@ -31,13 +31,16 @@ def seconds(
     tokens: float,
     link: str = "",
 ) -> tuple[float, float] | None:
-    """Seconds for so many tokens, at least and at most; ``None`` for a device of which no speed is known.
+    """Seconds for so many tokens, at least and at most; ``None`` for a device of which no speed is known, and for a
+    mixture of experts, whose products are not counted.
 
     ``length``: tokens of a row. ``link``: what connects the devices; empty: PCIe.
     """
     if device not in SHEETS and device != THIS:
         return None
     if device == THIS and here.known() is None:
+        return None
+    if shape.mixtures:  # what a router sends where is not counted, and Plan traces it
         return None
     formula = get_method(method).formula(shape, values)
     trainable, full = formula.trainable, method == "full"

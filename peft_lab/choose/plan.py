@@ -225,6 +225,8 @@ def _settled(
     for name, value in values.items():
         if name not in said:
             why = "The method's default." if value == usual[name] else "Chosen for the room there is."
+            if name == "target_parameters" and value:
+                why = "All experts: they are stacked in parameters, which no name of a module reaches."
             settled[name] = replace(_own(name, value, why), kind=LAB)
     return {**{name: one for name, one in said.items() if name not in settled}, **settled}
 

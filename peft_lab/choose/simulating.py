@@ -15,7 +15,7 @@ from peft_lab.memory import fits
 from peft_lab.memory.kernels import stands_for
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.setting import Setting
-from peft_lab.memory.simulate import simulate
+from peft_lab.memory.simulate import bytes_needed, simulate
 from peft_lab.sharding.how import Sharding
 from peft_lab.sharding.result import ShardedResult
 from peft_lab.sharding.simulate import simulate_sharded
@@ -75,7 +75,7 @@ def _simulated(request: StepRequest) -> int:
     key = kept.key(request)
     known = kept.simulations().get(key)
     if known is None:
-        known = fits.needed(simulate(request, works=False))
+        known = bytes_needed(request)
     kept.note(key, known)
     return known
 

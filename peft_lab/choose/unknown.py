@@ -77,6 +77,9 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
 
 
 def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:
+    if plan.seconds is None and situation.shape.mixtures:
+        yield "How long it takes: the products of experts are not counted here. Plan traces the step and says it."
+        return
     if plan.seconds is None:
         yield f"How long it takes: no speed of {situation.hardware.title} is known here. Time a few steps."
         return

@@ -20,6 +20,7 @@ from peft_lab.plan.files import Written, write
 from peft_lab.plan.lengths import Lengths, read_lengths
 from peft_lab.plan.packed import rows_of
 from peft_lab.plan.ranking import Candidate, Planned
+from peft_lab.plan.verdict import unmeasured
 from peft_lab.plan.wanted import FURTHER, HOUR, Wanted, read
 from peft_lab.workers.pool import get_pool
 
@@ -152,6 +153,8 @@ def _human(wanted: Wanted, ranked: list[Planned], found: list[Planned]) -> list[
         )  # fmt: skip
     parts: list[Any] = [output.table("Plans that fit, the best first", heads, rows)]
     parts += [f"  {title}: {reason}" for title, reason in ranking.refusing(found)]
+    if unsure := unmeasured(wanted.situation().shape):
+        parts.append(unsure)
     if wanted.packed:
         parts.append(f"{wanted.rows:,} rows fit into {wanted.packed:,} of {wanted.seq:,} tokens.")
     for one in ranked:

@@ -12,7 +12,7 @@ from peft_lab.cli.fitting import Found, Room
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.setting import Setting
-from peft_lab.memory.simulate import simulate
+from peft_lab.memory.simulate import work_of
 from peft_lab.plan.steps import split_seconds
 from peft_lab.timing import estimate
 from peft_lab.timing.estimate import Seconds
@@ -48,7 +48,7 @@ def timed(one: Simulated, gpu: str, link: str, asked: StepRequest | None, settin
     else:
         assert asked is not None, "configs from files are not split"
         devices = found.sharding.readers
-        step = split_seconds(() if found.work else simulate(asked).work[-1], found, gpu, link)
+        step = split_seconds(() if found.work else work_of(asked), found, gpu, link)
     return replace(one, step=step, tokens=setting.batch * setting.seq * devices)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from peft_lab.memory.allocator import CachingAllocator, round_size
 from peft_lab.memory.kernels import cublas_workspace
@@ -72,7 +73,7 @@ def walk(trace: Trace) -> list[tuple[int, str, int | None]]:
     phase, layer, start = "load", None, 0
     for mark in (*trace.marks, None):
         stop = len(trace.events) if mark is None else mark.at
-        out += [(event, phase, layer) for event in trace.events[start:stop]]
+        out += zip(trace.events[start:stop], repeat(phase), repeat(layer), strict=False)
         if mark is not None:
             phase, layer, start = mark.phase or phase, mark.layer, stop
     trace.walked = out
@@ -143,17 +144,15 @@ def reserve(
     workspace = cublas_workspace(capability)
     taken: set[str] = set()
     blocks = {}
+    before = "load"  # in which nothing is computed
     for event, phase, _ in walk(trace):
-        thread = (
-            "backward"
-            if phase == "backward"
-            else "forward"
-            if phase not in ("load", "idle", "zero_grad")
-            else ""
-        )
-        if thread and thread in threads and thread not in taken:
-            taken.add(thread)
-            allocator.malloc(workspace)
+        if phase != before:
+            before = phase
+            idle = phase in ("load", "idle", "zero_grad")
+            thread = "backward" if phase == "backward" else "" if idle else "forward"
+            if thread and thread in threads and thread not in taken:
+                taken.add(thread)
+                allocator.malloc(workspace)
         if event >= 0:
             made = trace.storages[event]
             if made.nbytes:

@@ -47,6 +47,20 @@ GROUPED_PRODUCT = Replacement(
     "_meta_grouped_mm_common",
     "torch lays out the experts' common product without values in bfloat16 only, and computes it in float32 as well.",
 )
+FOLDED_STACK = Replacement(
+    "folded stack",
+    "peft.tuners.lora.layer",
+    "_LoraFactorsProxy.forward",
+    "PEFT folds a correction into a stack of experts without autocast, of which torch knows none for tensors that are "
+    "on no device.",
+)
+
+
+def _folded(self: Any, stack: torch.Tensor) -> torch.Tensor:
+    """What the library's own does: the stack, of shape (experts, out, in) as it is stored, with its correction."""
+    import torch
+
+    return torch.baddbmm(stack, self.lhs, self.rhs, alpha=self.scaling)
 
 
 def _grouped_product() -> Callable[..., Any]:
@@ -103,6 +117,7 @@ def fake_device(
             stack.enter_context(PACKED_ROWS.by(looked_up))
         stack.enter_context(FOREACH_DEVICES.by(lambda: ["meta"]))
         stack.enter_context(GROUPED_PRODUCT.by(_grouped_product()))
+        stack.enter_context(FOLDED_STACK.by(_folded))
         stack.enter_context(sparse.sparse_as_dense())
         yield begin
 

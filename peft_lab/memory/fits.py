@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from peft_lab.errors import PeftLabError
 from peft_lab.memory.devices import Device
 from peft_lab.memory.request import StepRequest
-from peft_lab.memory.simulate import simulate
+from peft_lab.memory.simulate import bytes_needed
 
 LARGEST = {"batch": 4096, "seq": 131_072}
 
@@ -58,7 +58,7 @@ def largest_that_fits(
     """
     asked = request.on(device)
     return largest(
-        lambda size: needed(simulate(asked.at(**{what: size}))) <= device.memory,
+        lambda size: bytes_needed(asked.at(**{what: size})) <= device.memory,
         min(most or LARGEST[what], LARGEST[what]),
     )
 
@@ -91,7 +91,7 @@ def models_that_fit(
         about = (entry.name, entry.title, entry.parameters)
         asked = replace(request, model=entry.name).on(device)
         try:
-            need = needed(simulate(asked.at(seq=longest_row(asked))))
+            need = bytes_needed(asked.at(seq=longest_row(asked)))
         except PeftLabError as error:
             found.append(ModelFit(*about, None, False, str(error)))
         else:

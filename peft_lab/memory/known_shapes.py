@@ -25,7 +25,7 @@ class _Unknown(Exception):
 def carry_out(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """``func(*args, **kwargs)``, from what is known where that is the same."""
     if not _is_pure(func):
-        return func(*args, **kwargs)
+        return _changed(func, args, kwargs) if _changes_lists(func) else func(*args, **kwargs)
     try:
         key = (func, _key(args), _key(tuple(kwargs.items())) if kwargs else ())
         known = _known.get(key)
@@ -43,6 +43,29 @@ def carry_out(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return result
 
 
+def _changed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """A kernel over lists that changes what it is given: of the same shapes it does nothing where there are no values,
+    whatever the numbers beside them are."""
+    try:
+        key = (func, _key(args, numbers=False), _key(tuple(kwargs.items()), numbers=False))
+        known = key in _known
+    except (_Unknown, TypeError):
+        func(*args, **kwargs)
+        return
+    if not known:
+        func(*args, **kwargs)
+        if len(_known) >= _KEPT:
+            _known.clear()
+        _known[key] = None
+
+
+@cache
+def _changes_lists(func: Any) -> bool:
+    """Whether an operation changes tensors of lists and returns nothing."""
+    name = func.__name__.partition(".")[0]
+    return name.startswith("_foreach_") and name.endswith("_") and not func._schema.returns
+
+
 @cache
 def _is_pure(func: Any) -> bool:
     """Whether an operation reads its inputs and returns something new, by its schema."""
@@ -52,8 +75,9 @@ def _is_pure(func: Any) -> bool:
     )
 
 
-def _key(value: Any) -> Any:
-    """A value, with tensors by their shape, strides and type. Equal numbers of different types differ."""
+def _key(value: Any, numbers: bool = True) -> Any:
+    """A value, with tensors by their shape, strides and type. Equal numbers of different types differ. ``numbers``:
+    whether other numbers of a type are another value."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -61,8 +85,8 @@ def _key(value: Any) -> Any:
             raise _Unknown
         return value.shape, value.stride(), value.dtype, value.storage_offset()
     if isinstance(value, tuple | list):
-        return tuple(map(_key, value))
-    return type(value), value
+        return tuple(_key(each, numbers) for each in value)
+    return (type(value), value) if numbers or not isinstance(value, int | float) else type(value)
 
 
 def _maker(result: Any) -> Callable[[], Any] | None:

@@ -107,6 +107,16 @@ def two_steps(stage: Stage) -> None:
         stage.generate(stage.setting.seq)
 
 
+def noting_last(stage: Stage) -> None:
+    """Two optimizer steps. What operations do is noted of the second alone, which has the optimizer's states."""
+    recorder = stage.recorder
+    stage.subject.model.train()
+    works, recorder.works = recorder.works, False
+    stage.train()
+    recorder.works = works
+    stage.train()
+
+
 def run(
     blueprint: Blueprint, setting: Setting, schedule: Schedule = two_steps, devices: Devices | None = None
 ) -> tuple[Trace, int, bool]:

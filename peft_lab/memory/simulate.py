@@ -6,7 +6,7 @@ Imports torch inside; pages and commands call this in the inspector process.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,10 @@ from peft_lab.memory import account
 from peft_lab.memory.build import Blueprint, Quantise, layers_alike
 from peft_lab.memory.request import ConfigRequest, StepRequest
 from peft_lab.memory.result import Simulation, largest
-from peft_lab.memory.running import Devices, Schedule, run, two_steps
+from peft_lab.memory.running import Devices, Schedule, noting_last, run, two_steps
 from peft_lab.memory.setting import PRECISIONS, Setting, torch_dtype
-from peft_lab.memory.work import left, steps_of
+from peft_lab.memory.trace import Trace
+from peft_lab.memory.work import Work, left, steps_of
 from peft_lab.models import images
 from peft_lab.models.meta import uncollected
 from peft_lab.models.refusals import REFUSALS, reason
@@ -26,9 +27,8 @@ from peft_lab.models.shapes import CLASSIFIERS
 if TYPE_CHECKING:
     import torch
 
-    from peft_lab.methods.base import MethodSpec, Part
+    from peft_lab.methods.base import MethodSpec
     from peft_lab.models.catalogue import ModelEntry
-    from peft_lab.models.shapes import ModelShape
 
 
 _TASKS = (None, "CAUSAL_LM", "SEQ_2_SEQ_LM", "SEQ_CLS")
@@ -66,10 +66,7 @@ def simulate_blueprint(
         trace, host_bytes, unrolled = run(blueprint, setting, schedule, Devices(works or setting.offload))
         points = account.timeline(trace)
         top = largest(points)
-        reserved = None
-        if setting.device == "cuda":
-            weights = sum(s.nbytes for s in trace.storages if s.part in ("weights", "quantisation"))
-            reserved = account.reserve(trace, setting.capability, setting.capacity, warm_up=weights).reserved
+        reserved = _reserved(trace, setting)
     steps = steps_of(trace.work)
     last = next((i for i in range(len(points) - 1, -1, -1) if points[i].phase == "zero_grad"), 0)
     return Simulation(
@@ -84,6 +81,37 @@ def simulate_blueprint(
         seconds=time.perf_counter() - start,
         work=tuple(steps),
     )
+
+
+def _reserved(trace: Trace, setting: Setting) -> int | None:
+    """Bytes that the device's allocator holds at most; ``None`` where there is no such allocator."""
+    if setting.device != "cuda":
+        return None
+    weights = sum(s.nbytes for s in trace.storages if s.part in ("weights", "quantisation"))
+    return account.reserve(trace, setting.capability, setting.capacity, warm_up=weights).reserved
+
+
+def bytes_needed(request: StepRequest) -> int:
+    """Bytes that a device must have for a step: :func:`peft_lab.memory.fits.needed` of its :func:`simulate`, without
+    what else that says. Raises as that does."""
+    trace = _traced(request, two_steps, works=False)
+    return _reserved(trace, request.setting) or largest(account.timeline(trace)).nbytes
+
+
+def work_of(request: StepRequest) -> Work:
+    """What the step of :func:`simulate` does, without the rest of its answer. Raises as that does."""
+    setting = request.setting
+    schedule = two_steps if setting.offload or setting.generate else noting_last
+    return steps_of(_traced(request, schedule, works=True).work)[-1]
+
+
+def _traced(request: StepRequest, schedule: Schedule, works: bool) -> Trace:
+    """What a step leaves: the whole of a simulation that takes time."""
+    entry, spec = check(request)
+    blueprint = blueprint_of(request)
+    request.setting.check()
+    with refusing(entry, spec), uncollected():
+        return run(blueprint, request.setting, schedule, Devices(works or request.setting.offload))[0]
 
 
 def simulate(request: StepRequest, works: bool = True) -> Simulation:
@@ -102,7 +130,7 @@ def check(request: StepRequest) -> tuple[ModelEntry, MethodSpec]:
     """The model and the method of a step that can be meant.
 
     Raises:
-        BadInput: unknown names or values out of range. Unsupported: what is not simulated.
+        BadInput: unknown names or values out of range.
     """
     from peft_lab.methods import get_method
     from peft_lab.models.catalogue import resolve
@@ -110,7 +138,6 @@ def check(request: StepRequest) -> tuple[ModelEntry, MethodSpec]:
     entry, spec = resolve(request.model), get_method(request.method)
     full = spec.require(entry.shape, request.values)
     _check_length(entry, entry.kind, request.setting, spec.virtual_tokens(full))
-    _check_stacks(entry.shape, spec.parts(entry.shape, full))
     return entry, spec
 
 
@@ -127,18 +154,6 @@ def refusing(entry: ModelEntry, spec: MethodSpec) -> Iterator[None]:
         raise SimulationError(
             f"A step of {entry.title} with {spec.title} could not be simulated: {reason(error)}."
         ) from error
-
-
-def _check_stacks(shape: ModelShape, parts: Sequence[Part]) -> None:
-    """Raises Unsupported for corrections of parameters that are no linear maps."""
-    stacks = {group.path for group in shape.bare}
-    if any(part.kind == "low_rank" and part.at in stacks for part in parts):
-        raise Unsupported(
-            f"The memory simulation cannot follow LoRA into the router and the stacked experts of {shape.title}: PEFT "
-            "rebuilds a stack with its correction in every pass, which torch does not do without values. Target the "
-            "attention's maps alone.",
-            "target_modules",
-        )
 
 
 def _check_length(entry: ModelEntry, kind: str, setting: Setting, virtual: int) -> None:

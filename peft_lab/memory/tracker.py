@@ -274,6 +274,10 @@ def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watch
     any_of = {aten.any.default, aten.any.dim}
 
     class Recording(TorchDispatchMode):
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return False  # nothing compiles here, and to say so around every operation takes as long as some of them
+
         def __torch_dispatch__(
             self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
         ) -> Any:

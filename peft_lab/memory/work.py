@@ -158,6 +158,8 @@ def _single(func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
         size = (batch, left.shape[-2], right.shape[-1], left.shape[-1])
         # A bias is a vector spread over the rows.
         return Op("matmul16" if left.element_size() <= 2 else "matmul32", 2 * prod(size), moved, size)
+    if name == "_grouped_mm":
+        return _grouped(args[0], args[1], read, written)
     if "attention" in name and ("flash" in name or "efficient" in name):
         return _attention(name, args, moved)
     if name in _COPIES and _crosses(read, written):
@@ -189,6 +191,19 @@ def _single(func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
     if name in _WRITES_ONLY:
         moved -= _nbytes(written[0]) if written else 0
     return Op("stream", 0, moved)
+
+
+def _grouped(left: Any, right: Any, read: list[torch.Tensor], written: list[torch.Tensor]) -> Op:
+    """The experts' products as one kernel, each expert's rows by its own matrix: of as many rows as the router sent,
+    which are those of the experts that are used. An expert without rows is not read; without values rows are taken to
+    reach as many experts as they can."""
+    rows, inner, out = left.shape[-2], left.shape[-1], right.shape[-1]
+    batch = left.shape[0] if left.dim() == 3 else 1
+    stack = right if right.dim() == 3 else written[0]  # rows come together in the gradient of a stack
+    used = min(stack.shape[0], rows) if right.dim() == 3 else stack.shape[0]
+    moved = sum(map(_nbytes, (*read, *written))) - _nbytes(stack) + _nbytes(stack) * used // stack.shape[0]
+    size = (batch, rows, out, inner)
+    return Op("matmul16" if left.element_size() <= 2 else "matmul32", 2 * prod(size), moved, size)
 
 
 def _attention(name: str, args: Sequence[Any], moved: int) -> Op:

@@ -104,6 +104,8 @@ def axolotl_refusal(facts: Facts) -> str:
         return "Axolotl and LLaMA-Factory train decoders with LoRA, QLoRA or in full."
     if facts.objective in ("rl", "embedding"):
         return "Rewards and embeddings take settings that a plan does not have."
+    if facts.values.get("target_parameters"):
+        return "How Axolotl and LLaMA-Factory adapt stacks of experts was not tried: the script adapts them."
     if facts.by_matrices:
         return (
             "How Axolotl and LLaMA-Factory split matrices was not tried, and of LLaMA-Factory it was reported to fail "

@@ -20,7 +20,7 @@ from peft_lab.choose.step import SPLIT, TENSOR, Run, Step
 from peft_lab.errors import UnknownName, Unsupported
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.setting import Setting
-from peft_lab.memory.simulate import simulate
+from peft_lab.memory.simulate import work_of
 from peft_lab.memory.work import Work
 from peft_lab.sharding import optimizing
 from peft_lab.sharding.result import ShardedResult
@@ -198,7 +198,7 @@ class Pace:
 
 @lru_cache(maxsize=256)
 def _work(request: StepRequest) -> Work:
-    return simulate(request).work[-1]
+    return work_of(request)
 
 
 def split_seconds(work: Work, split: ShardedResult, gpu: str, link: str) -> Seconds:

@@ -9,6 +9,7 @@ from peft_lab.choose.plan import StepPlan
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.step import Step
 from peft_lab.errors import PeftLabError
+from peft_lab.models.shapes import ModelShape
 from peft_lab.plan import steps
 from peft_lab.plan.steps import Pace
 
@@ -30,6 +31,17 @@ class Change:
 
     text: str
     factor: float
+
+
+def unmeasured(shape: ModelShape) -> str:
+    """What of a model's seconds no published step stands behind; empty where they are as sure as any."""
+    if not shape.mixtures:
+        return ""
+    return (
+        f"Time is that of the experts which a token uses ({shape.mixtures[0].chosen}). No step of such a model is "
+        "among those that the band comes from: what a card's kernel for many experts loses is not known, so the real "
+        "time may lie above the band."
+    )
 
 
 def change(situation: Situation, method: str, plan: StepPlan, step: Step, pace: Pace) -> Change | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from peft_lab import references as src
 from peft_lab.methods import get_method
+from peft_lab.methods.shared import experts
 from peft_lab.models.catalogue import get_model
 from peft_lab.recipes import rates, rates_small, runs, sizes, stepping
 from peft_lab.recipes.advice import NEXT, figure
@@ -243,6 +244,8 @@ def _step(job: Job, name: str, value: Any) -> Setting:
 def _targets(job: Job, names: tuple[str, ...]) -> str:
     """A list of targets in the sources' words."""
     if tuple(names) == (sizes.ALL_LINEAR,) or set(names) >= set(job.shape.target_names):
+        return sizes.ALL_LINEAR
+    if job.shape.mixtures and tuple(names) == experts.every_map(job.shape)["target_modules"]:
         return sizes.ALL_LINEAR
     usual = get_method("lora").defaults(job.shape)["target_modules"]
     return "query and value" if tuple(names) == tuple(usual) else ", ".join(names)

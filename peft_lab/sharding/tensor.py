@@ -30,6 +30,11 @@ def why_not(shape: ModelShape, spec: MethodSpec, values: Mapping[str, Any], devi
         return f"{spec.title} is not split by tensor parallelism here: LoRA and full fine-tuning are."
     if values.get("use_dora"):
         return "DoRA needs the lengths of whole rows, which tensor parallelism leaves to no device."
+    if shape.mixtures:
+        return (
+            f"How tensor parallelism splits the experts of {shape.title} was not tried here: FSDP2 splits them by "
+            "layers."
+        )
     if devices > NODE:
         return (
             f"Tensor parallelism is simulated within one node of up to {NODE} devices, not over {devices:,}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peft_lab.memory.request import StepRequest
-from peft_lab.memory.simulate import simulate
+from peft_lab.memory.simulate import work_of
 from peft_lab.memory.work import Work
 from peft_lab.workers import inspector
 
@@ -14,7 +14,7 @@ def traced(request: StepRequest) -> Work:
     Raises:
         BadInput, SimulationError: as :func:`peft_lab.memory.simulate.simulate`.
     """
-    return simulate(request).work[-1]
+    return work_of(request)
 
 
 def work(request: StepRequest) -> Work:

@@ -22,6 +22,7 @@ def kept_simulations(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         raise AssertionError(f"not kept: {arguments}; run tools.refresh_choices")
 
     monkeypatch.setattr(kept, "simulations", lambda: known)
+    monkeypatch.setattr(simulating, "bytes_needed", refuse)
     monkeypatch.setattr(simulating, "simulate", refuse)
     simulating._simulated.cache_clear()
     yield

@@ -18,6 +18,7 @@ from tests.methods.mixtures import CONFIGS
 
 WITHIN = 0.02
 NAMES = ("mixtral", "qwen2_moe", "qwen3_moe")
+EXPERTS = {"r": 4, "target_parameters": ("experts.gate_up_proj", "experts.down_proj")}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("method", ["lora", "adapters", "full"])
+@pytest.mark.parametrize("method", ["lora", "lora on experts", "adapters", "full"])
 @pytest.mark.parametrize("name", NAMES)
 def test_simulated_is_measured(
     name: str,
@@ -59,8 +60,9 @@ def test_simulated_is_measured(
     run = finish(
         RunRequest(
             folders[name],
-            method,
+            method.partition(" ")[0],
             "own",
+            values=EXPERTS if method == "lora on experts" else {},
             own_data=str(rows),
             steps=3,
             batch=8,

@@ -193,6 +193,14 @@ def parameter_names(shape: ModelShape) -> tuple[str, ...]:
     return tuple(dict.fromkeys(".".join(group.path.split(".")[-2:]) for group in stacked))
 
 
+def every_map(shape: ModelShape) -> dict[str, tuple[str, ...]]:
+    """Targets for all that tokens pass on a mixture of experts but the router: linear maps by name, and the experts'
+    stacks as parameters. A linear map whose name PEFT takes for a stack cannot be named and is left out."""
+    routers = {shape.target_name(group) for group in linear_routers(shape)}
+    names = (name for name in shape.target_names if name not in routers and not _old_name(shape, name))
+    return {"target_modules": tuple(names), "target_parameters": parameter_names(shape)}
+
+
 def share(shape: ModelShape) -> str:
     """How much of a model its stacked experts are, such as ``96.6%``."""
     stacks = {path for mixture in shape.mixtures for path in mixture.stacks}

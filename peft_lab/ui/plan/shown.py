@@ -11,6 +11,7 @@ from peft_lab.methods import get_method
 from peft_lab.plan import ranking
 from peft_lab.plan.moments import KINDS, Drawn
 from peft_lab.plan.ranking import Planned
+from peft_lab.plan.verdict import unmeasured
 from peft_lab.plan.wanted import HOUR, Wanted
 from peft_lab.ui import state
 from peft_lab.ui.components import figures
@@ -69,6 +70,8 @@ def table(wanted: Wanted, ranked: Sequence[Planned], untried: int) -> None:
         "Batch size × passes that make an update. First stand plans that meet the deadline, then those that no other "
         "plan of the same method beats in time, room and cost at once."
     )
+    if unsure := unmeasured(wanted.situation().shape):
+        st.caption(unsure)
     limit = wanted.hours()
     if limit is not None and all(one.hours is not None and one.hours[1] > limit for one in ranked):
         st.markdown(
