@@ -24,8 +24,9 @@ from typing import Any
 from peft_lab.clinic import reading, reliability
 from peft_lab.clinic.diagnose import SUSPECTED, Diagnosis, diagnose
 from peft_lab.clinic.reliability import TENTHS, tenth
-from tools.clinic_faults import NEEDS, SPOILS
-from tools.clinic_runs import ENCODER, TARGETS, TINY, WRITER, Ran, Setup, run, write_log
+from tools.clinic_made.faults import NEEDS, SPOILS
+from tools.clinic_made.runs import Ran, run, write_log
+from tools.clinic_made.setup import ENCODER, TARGETS, TINY, WRITER, Setup
 
 FORMATS = ("state", "jsonl", "csv", "console")
 #: Rates that a healthy run draws from, by method: within a factor of three of what learns on these models.

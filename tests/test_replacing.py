@@ -8,6 +8,7 @@ import importlib
 import inspect
 import re
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -23,8 +24,9 @@ from peft_lab.errors import PeftLabError
 from peft_lab.memory import chunks, fake, kernels, sparse, standins
 from peft_lab.replacing import Replacement
 from peft_lab.sharding import fabric
-from peft_lab.ui.server import downloads
+from peft_lab.ui.server import downloads, turns
 from peft_lab.workers import processes
+from tests.ui import late_turn
 
 PACKAGE = Path(peft_lab.__file__).parent
 
@@ -343,6 +345,15 @@ def deferred_download() -> None:
     assert ".execute_deferred" in inspect.getsource(backend_operation_handler.DeferredFileHandler)
 
 
+def thread_for_a_part() -> None:
+    """Streamlit drops the last messages of a run when a part is asked for as it ends."""
+    with tempfile.TemporaryDirectory() as folder:
+        dropped = late_turn.sent(Path(folder))
+        with turns.STARTS.by(_call), pytest.raises(AssertionError, match="does not answer"):
+            late_turn.sent(Path(folder), patience=0.5)
+    assert late_turn.WHOLE not in late_turn.finished(dropped), "the page's end is told: needless"
+
+
 TRIPWIRES: dict[str, Callable[[], None]] = {
     "attention": attention,
     "chunked loop": chunked_loop,
@@ -358,6 +369,7 @@ TRIPWIRES: dict[str, Callable[[], None]] = {
     "FRoD coordinates": frod_coordinates,
     "main script": main_script,
     "deferred download": deferred_download,
+    "thread for a part": thread_for_a_part,
     "packed rows": packed_rows,
     "grouped product": grouped_product,
     "folded stack": folded_stack,

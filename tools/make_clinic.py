@@ -24,8 +24,9 @@ from peft_lab.clinic import cases
 from peft_lab.compare.machine import describe
 from peft_lab.models import loading
 from peft_lab.runs.versions import PACKAGES
-from tools.clinic_faults import NEEDS, SPOILS
-from tools.clinic_runs import TINY, WRITER, Ran, Setup, collator, finite, rows_of, run
+from tools.clinic_made.faults import NEEDS, SPOILS
+from tools.clinic_made.runs import Ran, finite, run
+from tools.clinic_made.setup import TINY, WRITER, Setup, collator, rows_of
 
 LINES, WIDTH = 8, 220  # of a console that are kept
 SKIPPED = ("```", "Loading weights", "Notes:", "- MISSING", "Key ", "---")

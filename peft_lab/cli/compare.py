@@ -75,6 +75,7 @@ def compare(
     ended, signalled = _watched(comparison)
     found = results.document(comparison, axes=front)
     output.show(found, as_json, human=lambda: comparison_lines(found))
+    tracked.tell_of_all(list(comparison.standing().runs.values()))
     if not ended:
         output.note(f"{comparison.id} stopped: {found['done']} of {found['total']} runs are done")
         raise typer.Exit(128 + signalled if signalled else FAILED)

@@ -125,7 +125,9 @@ def _login(who: list[str], teachers: list[str]) -> dict[str, str]:
     if teachers and not who:
         raise typer.BadParameter("--teacher says which of those who sign in is one: add --login.")
     if who and util.find_spec("authlib") is None:
-        raise typer.BadParameter("--login needs Authlib: pip install '.[oidc]'.")
+        raise typer.BadParameter(
+            "--login needs Authlib: pip install 'peft-lab[oidc]' (in a clone, '.[oidc]')."
+        )
     said = {verified.WHO: ",".join(who), verified.TEACHERS: ",".join(teachers)}
     return {name: value for name, value in said.items() if value}
 

@@ -17,6 +17,7 @@ from peft_lab.cli import options, output, tracked
 from peft_lab.cli.application import FAILED, command
 from peft_lab.cli.progress import ProgressBars
 from peft_lab.cli.train import training_queue
+from peft_lab.compare.found import runs_of
 from peft_lab.errors import BadInput
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
@@ -36,7 +37,7 @@ class Kind(StrEnum):
 def sweep(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML or JSON: model, task, methods, grid.")],
     executor: Annotated[
-        Kind, typer.Option(help="This machine's queue, or a Ray cluster (pip install ray).")
+        Kind, typer.Option(help="This machine's queue, or a Ray cluster (pip install 'peft-lab[cluster]').")
     ] = Kind.LOCAL,
     address: Annotated[
         str | None, typer.Option(help="Of the Ray cluster; RAY_ADDRESS, or this machine alone.")
@@ -65,6 +66,7 @@ def sweep(
         finally:
             carrier.close()
     output.show({"rows": rows}, as_json, human=lambda: [_table(rows)])
+    tracked.tell_of_all([run for run in runs_of(wanted.specs) if run])
     if signals:
         raise typer.Exit(128 + signals[-1])
     lacking = [row for row in rows if row["status"] != Status.DONE and not row["ended_early"]]

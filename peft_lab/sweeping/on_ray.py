@@ -58,11 +58,16 @@ class OnRay:
             raise BadInput(
                 f"No Ray cluster answers {at}: {' '.join(str(error).split())[:200]}", "address"
             ) from error
-        if not any(self._fit(node) for node in self._nodes()):
+        nodes = self._nodes()
+        if not any(self._fit(node) for node in nodes):
             self.close()
+            has = " or ".join(
+                dict.fromkeys(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
+            )
             raise BadInput(
                 f"No node of this Ray cluster has {cpus} processors"
-                + (f" and {gpus:g} GPUs." if gpus else "."),
+                + (f" and {gpus:g} GPUs" if gpus else "")
+                + f" (a node's processors and GPUs: {has or 'there is none'}): ask for fewer with --cpus and --gpus.",
                 "cpus",
             )
         # A process trains one run: the next begins with nothing of this one in its memory.
@@ -155,5 +160,8 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise BadInput("Ray is not installed here: pip install ray.", "executor") from None
+        raise BadInput(
+            "Ray is not installed here: pip install 'peft-lab[cluster]' (in a clone, '.[cluster]').",
+            "executor",
+        ) from None
     return ray

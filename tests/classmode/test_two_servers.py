@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import pytest
 import yaml
 
 from bench.load.browser import Browser
-from peft_lab.classroom import mode
+from peft_lab.classroom import mode, verified
 from peft_lab.ui.server import watched
 from tests.browser.conftest import ROOT, _free_port, served
 from tests.conftest import awaited, link, missing
@@ -54,6 +55,21 @@ def test_compose_starts_the_servers_with_options_that_there_are() -> None:
     )
     asked = re.findall(r"--[a-z-]+", COMPOSE["services"]["one"]["command"])
     assert len(asked) > 4 and all(option in said for option in asked)
+
+
+def test_compose_hands_the_servers_all_that_signing_in_needs() -> None:
+    server = COMPOSE["services"]["one"]
+    assert server == COMPOSE["services"]["two"]
+    assert {verified.WHO, verified.TEACHERS} <= server["environment"].keys()
+    assert "oidc" in server["build"]["args"]["EXTRAS"].split(",")
+    (mounted,) = server["secrets"]
+    default = re.fullmatch(r"\$\{\w+:-\./(.+)\}", COMPOSE["secrets"][mounted["source"]]["file"])
+    assert default is not None and tomllib.loads((ROOT / default[1]).read_text("utf-8")) == {}
+    image = (ROOT / "Dockerfile").read_text("utf-8")
+    folder = re.findall(r"^WORKDIR (.+)$", image, re.M)[-1]
+    assert mounted["target"] == f"{folder}/.streamlit/secrets.toml"
+    assert "COPY --chown=learner . ." in image
+    assert ".streamlit/secrets.toml" in (ROOT / ".dockerignore").read_text("utf-8").splitlines()
 
 
 @dataclass

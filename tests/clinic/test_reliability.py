@@ -10,7 +10,7 @@ from bench import clinic as bench
 from peft_lab.clinic import reliability
 from peft_lab.clinic.diagnose import LISTED, MOST
 from peft_lab.clinic.reliability import FEW, Reliability, in_words
-from tools.clinic_runs import ENCODER, TINY, WRITER
+from tools.clinic_made.setup import ENCODER, TINY, WRITER
 
 
 def test_the_kept_counts_are_counts() -> None:

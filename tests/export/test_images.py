@@ -52,6 +52,7 @@ def test_without_the_lab_a_script_fetches_and_rebuilds_the_same(
     run = finish(RunRequest("dinov2-small", "bitfit", "digits", {}, steps=2, batch=4, eval_rows=4))
     text = export.script(run)
     assert "onnx" in text
+    assert text.count("def fetched(") == 1, "weights and images are fetched by the same function"
     monkeypatch.setenv("PEFT_LAB_HOME", str(tmp_path / "nowhere"))
     (tmp_path / "apart").mkdir()
     (tmp_path / "apart/repeat.py").write_text(text, "utf-8")

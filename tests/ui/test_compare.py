@@ -22,6 +22,8 @@ from peft_lab.recipes.replications import Verdict, replications
 from peft_lab.sweep import again
 from peft_lab.sweep import landscape as landscapes
 from peft_lab.sweep.points import shipped as shipped_sweep
+from peft_lab.tracking import kept as tracking
+from peft_lab.tracking.kept import Told
 from peft_lab.ui import state, theme
 from peft_lab.ui.compare import drawings, landscape, landscape_figure, page, table, watching
 from tests.compare.conftest import WISH, FakeQueue
@@ -331,6 +333,17 @@ def test_what_was_interrupted_goes_on_without_repeating(runner: FakeQueue) -> No
     settle(app)
     assert [(spec.method, spec.seed) for spec in runner.submitted[before:]] == [("lora", 1), ("bitfit", 1)]
     assert not [button for button in app.button if button.label == "Go on"]
+
+
+def test_what_a_tracker_was_not_told_is_said_under_the_comparison(runner: FakeQueue) -> None:
+    comparison = store.keep(make_plan(WISH))
+    carrying.carry_out(comparison, runner)
+    ended = list(comparison.standing().runs.values())
+    for run in ended:
+        tracking.write(run.folder, Told("trackio", "a folder", run.id, complete=True))
+    assert f"trackio: all of these {len(ended)} runs, in a folder." in told(opened())
+    tracking.failed(ended[0].folder, "trackio", "The disk is full.")
+    assert f"trackio was not told all of 1 of these {len(ended)} runs: The disk is full." in told(opened())
 
 
 def test_while_it_goes_on_it_can_be_stopped(runner: FakeQueue) -> None:

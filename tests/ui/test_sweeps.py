@@ -15,6 +15,7 @@ from peft_lab.runs import store as runs
 from peft_lab.sweep.landscape import METRIC
 from peft_lab.sweeping import asked, example, picture, trials
 from peft_lab.sweeping import store as keeping
+from peft_lab.tracking import kept as tracking
 from peft_lab.ui import theme
 from peft_lab.ui.compare.landscape_figure import RATES
 from peft_lab.ui.sweeps import pictures
@@ -108,6 +109,21 @@ def test_it_follows_what_is_under_way() -> None:
     runs.get(under_way.run).log.emit("done", message="")
     app.run()
     assert "2 of 12 runs done" in said(app) and app.warning
+
+
+def test_what_a_tracker_was_not_told_is_said_once_the_sweep_has_ended() -> None:
+    kept = made.kept()
+    for trial in trials.trials(kept.specs)[:2]:
+        tracking.failed(runs.get(trial.run).folder, "mlflow", "The [network] is gone.")
+    text = told(opened("sweeps"))
+    assert text.count("MLflow was not told all of 2 of these 2 runs: The ") == 1
+    assert "MLflow" not in told_of_one_under_way()
+
+
+def told_of_one_under_way() -> str:
+    kept = made.kept({"seeds": [7]}, fate=lambda number, _: "done" if number == 0 else "running")
+    tracking.failed(runs.get(trials.trials(kept.specs)[0].run).folder, "mlflow", "The network is gone.")
+    return told(opened("sweeps", sweep=kept.id))
 
 
 def test_what_a_sweep_ended_early_is_told_apart_from_what_failed() -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from streamlit.testing.v1 import AppTest
+
+from tests.conftest import link
+from tests.ui.test_pages import opened
 
 SCRIPT = """
 import streamlit as st
@@ -22,6 +28,15 @@ def identity(app: AppTest) -> str:
 def test_only_the_open_tab_is_drawn_and_it_opens_where_asked() -> None:
     app = AppTest.from_string(SCRIPT).run()
     assert [text.value for text in app.markdown] == ["drawn Two"]
+
+
+@pytest.mark.weights
+def test_where_no_run_has_ended_a_button_leads_to_the_tab_that_starts_one(own_home: Path) -> None:
+    link(own_home)
+    app = opened("prompt", tab="look inside")
+    assert any("No finished run yet" in each.value for each in app.info)
+    next(button for button in app.button if button.label == "Open Train").click().run()
+    assert app.query_params["tab"] in ("train", ["train"])
 
 
 def test_the_tabs_keep_their_identity_when_another_is_remembered() -> None:

@@ -16,6 +16,7 @@ from peft_lab.runs.view import Status
 from peft_lab.ui import state
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components.parts import part
+from peft_lab.ui.components.trackers import told_to
 from peft_lab.ui.foreign import plain
 
 REFRESH = 1.0  # seconds between looks
@@ -31,10 +32,10 @@ def watch(comparison: Comparison, plan: ComparisonPlan) -> None:
     """Draw how far it is; comes back by itself while it goes on, and draws the page anew when a run is done."""
     standing = comparison.standing(plan)
     going = standing.running or carrying.at_work(comparison)
-    if standing.status == "done" and not going:
-        return
     if not going:
-        _rest(comparison, standing, plan)
+        if standing.status != "done":
+            _rest(comparison, standing, plan)
+        told_to(list(standing.runs.values()))
         return
     before = len(standing.done) + len(standing.failed)
 

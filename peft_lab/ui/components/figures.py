@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 
 import streamlit as st
@@ -50,6 +51,10 @@ def whole(text: str) -> str:
     return text.replace("e-", "e\N{NON-BREAKING HYPHEN}")
 
 
+_LONG = 30  # letters of a name in a folded table that may have to be broken on a phone: after a dot or an underscore
+_PARTS = re.compile(r"(?<=[._])(?=\w)")
+
+
 def table(
     header: Sequence[str],
     rows: Iterable[Sequence[str]],
@@ -71,6 +76,8 @@ def table(
         inner = (
             f"<code>{html.escape(text[1:-1])}</code>" if text[:1] == text[-1:] == "`" else html.escape(text)
         )
+        if fold and not index and len(text) > _LONG and " " not in text:
+            inner = _PARTS.sub("<wbr>", inner)
         if link:
             inner = f'<a href="{html.escape(link)}">{inner}</a>'
         scope = (

@@ -23,7 +23,7 @@ from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.drawing import drawing, strip
 from peft_lab.ui.method.inside import view_of
 from peft_lab.ui.method.peak import expect
-from peft_lab.ui.method.sections.bar import TRAIN, train_bar
+from peft_lab.ui.method.sections.bar import train_bar
 from peft_lab.ui.method.sections.duration import ask_work
 from peft_lab.ui.method.sections.headline import headline
 from peft_lab.ui.method.sections.idea import Words
@@ -36,7 +36,7 @@ from peft_lab.ui.method.sections.since import what_changed
 from peft_lab.ui.method.sections.take_away import take_away
 from peft_lab.ui.method.sections.train import train
 from peft_lab.ui.method.sections.try_it import try_it
-from peft_lab.ui.runs.shown import show_run
+from peft_lab.ui.runs.shown import TRAIN, show_run
 from peft_lab.ui.server.browser_mark import keep_mark
 from peft_lab.workers import inspector
 

@@ -20,8 +20,11 @@ from peft_lab.trajectory.format import Trajectory
 from peft_lab.ui import state
 from peft_lab.ui.components.apart import apart
 from peft_lab.ui.components.knobs import Choice
+from peft_lab.ui.components.tabs import show_tab
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server.browser_mark import browser_mark
+
+TRAIN = "Train"  # the title of a method's tab, and of the button there
 
 
 def shown_run(slug: str) -> Run | None:
@@ -198,9 +201,11 @@ def nothing_to_open(slug: str, what: str, verb: str = "is") -> None:
     """Says why a method's picture is not there yet, and when it will be."""
     run = shown_run(slug)
     if run is not None and not run.view().status.final:
-        st.info(f"A run is under way (see the Train tab). When it has ended, {what} {verb} shown here.")
+        st.info(f"A run is under way. When it has ended, {what} {verb} shown here.")
     else:
-        st.info(f"No finished run yet. Start one on the Train tab; then {what} {verb} shown here.")
+        st.info(f"No finished run yet. Start one on the {TRAIN} tab; then {what} {verb} shown here.")
+    key = state.widget_key(slug, "to-train")
+    st.button(f"Open {TRAIN}", icon=":material/play_arrow:", key=key, on_click=show_tab, args=(slug, TRAIN))
 
 
 def pick_run(slug: str, runs: list[RunSummary], model: str) -> str:

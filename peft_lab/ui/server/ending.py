@@ -10,7 +10,7 @@ from typing import Any
 import peft_lab
 from peft_lab import journal
 from peft_lab.classroom import mode
-from peft_lab.ui.server import beginning, downloads
+from peft_lab.ui.server import beginning, downloads, turns
 
 
 def in_order(first: Callable[[], None]) -> Callable[[Any], AbstractAsyncContextManager[None]]:
@@ -28,7 +28,7 @@ def in_order(first: Callable[[], None]) -> Callable[[Any], AbstractAsyncContextM
     async def lifespan(app: Any) -> AsyncIterator[None]:
         journal.note("server started", version=peft_lab.__version__, of_class=mode.on())
         beginning.begin(first)
-        with downloads.noted():
+        with downloads.noted(), turns.in_order():
             yield
         journal.note("server ended")
         if hasattr(signal, "pthread_sigmask"):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import streamlit as st
 
 from peft_lab import units
+from peft_lab.compare.found import runs_of
 from peft_lab.runs.view import Status
 from peft_lab.sweeping import trials
 from peft_lab.sweeping.store import KeptSweep
 from peft_lab.sweeping.trials import EARLY, TO_COME, Trial
 from peft_lab.ui.components.parts import part
+from peft_lab.ui.components.trackers import told_to
 from peft_lab.ui.foreign import plain
 
 REFRESH = 1.0  # seconds between looks
@@ -22,6 +24,7 @@ def watch(sweep: KeptSweep) -> list[Trial]:
     found = trials.trials(sweep.specs)
     if not _going(sweep, found):
         _bar(found, going=False)
+        told_to([run for run in runs_of(sweep.specs) if run])
         return found
     before = _ended(found)
 

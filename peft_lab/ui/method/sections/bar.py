@@ -21,11 +21,10 @@ from peft_lab.ui.components.parts import part
 from peft_lab.ui.components.tabs import show_tab
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.sections import duration, settings
-from peft_lab.ui.runs.shown import show_run, shown_run
+from peft_lab.ui.runs.shown import TRAIN, show_run, shown_run
 from peft_lab.ui.server.browser_mark import browser_mark
 from peft_lab.units import roughly
 
-TRAIN = "Train"  # the tab's title and the button's
 REFRESH = 1.0  # seconds between looks at a run that is going
 _BEGIN = "begin"
 

@@ -1,0 +1,109 @@
+"""A part of a page asked for in the moment when the page's run has ended and the server has not yet taken in its last
+messages: a loop that is busy with other learners comes to the request first.
+
+It is made to happen: the server's loop is held while the script ends, and the request handed to it before it goes on.
+"""
+
+# It looks into parts of Streamlit that are exported by nobody.
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.runtime import Runtime, RuntimeConfig
+from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.scriptrunner_utils.script_requests import ScriptRequestType
+from streamlit.runtime.session_manager import SessionClient
+
+WHOLE = ForwardMsg.FINISHED_SUCCESSFULLY
+PART = ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY
+LAST = "the page's last words"
+GATE = threading.Event()
+SCRIPT = """
+import streamlit as st
+from tests.ui import late_turn
+
+st.fragment(lambda: st.write("part"), run_every=60)()
+late_turn.GATE.wait(20)
+st.write(late_turn.LAST)
+"""
+
+
+class _Client(SessionClient):
+    def __init__(self) -> None:
+        self.sent: list[ForwardMsg] = []
+
+    def write_forward_msg(self, msg: ForwardMsg) -> None:
+        self.sent.append(msg)
+
+
+def sent(folder: Path, patience: float = 20.0) -> list[ForwardMsg]:
+    """All that a browser is sent whose request for a part comes in that moment, until the part is drawn.
+
+    Raises AssertionError when something has not come within ``patience`` seconds."""
+    script = folder / "page.py"
+    script.write_text(SCRIPT, "utf-8")
+    before, Runtime._instance = Runtime._instance, None
+    try:
+        return asyncio.run(_all_sent(script, patience))
+    finally:
+        Runtime._instance = before
+
+
+async def _all_sent(script: Path, patience: float) -> list[ForwardMsg]:
+    GATE.clear()
+    client = _Client()
+    runtime = Runtime(
+        RuntimeConfig(str(script), MemoryMediaFileStorage("/media"), MemoryUploadedFileManager("/upload"))
+    )
+    await runtime.start()
+    try:
+        session = runtime.connect_session(client, {})
+        message = BackMsg()
+        message.rerun_script.query_string = ""
+        runtime.handle_backmsg(session, message)
+        await _until(lambda: bool(_parts(client)), patience)
+        known: Any = runtime._session_mgr.get_active_session_info(session)
+        runner = known.session._scriptrunner
+
+        GATE.set()
+        held = time.monotonic()
+        while runner._requests._state is not ScriptRequestType.STOP:  # the loop does nothing meanwhile
+            assert time.monotonic() - held < patience
+            time.sleep(0.005)
+        message.rerun_script.fragment_id = _parts(client)[0]
+        runtime.handle_backmsg(session, message)
+
+        await _until(lambda: PART in finished(client.sent), patience)
+        return client.sent
+    finally:
+        runtime.stop()
+        await runtime.stopped
+
+
+def finished(messages: list[ForwardMsg]) -> list[int]:
+    """How the runs ended of which the browser was told."""
+    return [each.script_finished for each in messages if each.HasField("script_finished")]
+
+
+def words(messages: list[ForwardMsg]) -> list[str]:
+    """What stands on the page."""
+    return [each.delta.new_element.markdown.body for each in messages if each.HasField("delta")]
+
+
+def _parts(client: _Client) -> list[str]:
+    return [each.auto_rerun.fragment_id for each in client.sent if each.HasField("auto_rerun")]
+
+
+async def _until(met: Callable[[], bool], patience: float) -> None:
+    began = time.monotonic()
+    while not met():
+        assert time.monotonic() - began < patience, "the server does not answer"
+        await asyncio.sleep(0.01)
