@@ -201,13 +201,9 @@ class Recorder:
         number, storages = self.number(tensor), self.trace.storages
         if number is None or number < 0 or storages[number].part not in ("", "activations"):
             return
-        here = set(self._known.values())
+        here, size = set(self._known.values()), storages[number].nbytes
         for old in reversed(range(number)):
-            if (
-                storages[old].part == "adapter"
-                and old not in here
-                and storages[old].nbytes == storages[number].nbytes
-            ):
+            if storages[old].part == "adapter" and old not in here and storages[old].nbytes == size:
                 storages[old].part, storages[number].part = storages[number].part, "adapter"
                 return
 
