@@ -21,6 +21,7 @@ STATES = [
     "practice?tab=predict",
     # a stop of the tour, a lesson with everything locked, a room
     "lora?stop=newcomer.2&model=smollm2-135m",
+    "memory?model=minilm-l6&device=this-machine&batch=2&seq=16&tab=curves",
     "ia3?stop=newcomer.2",
     "lora?model=gpt2&r=16&lora_alpha=16&use_dora=true&target_modules=c_attn&fixed=model,r,lora_alpha,use_dora,target_modules",
     "home?projector=on",
