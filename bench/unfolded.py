@@ -69,6 +69,7 @@ def faults(page: Page) -> list[str]:
     for scheme in ("dark", "light"):
         page.emulate_media(color_scheme=scheme)
         page.wait_for_timeout(400)
+        settled(page, 120)  # the page is drawn again in its other colours, paler meanwhile
         found += [f"{scheme}: {line}" for line in severe(page)]
     return found
 

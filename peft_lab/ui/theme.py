@@ -101,8 +101,8 @@ table.compare .head { display: none; }
 [data-testid="stPageLink-NavLink"]:focus-visible { outline: 2px solid var(--peft-accent); outline-offset: 1px; }
 /* Streamlit pales the label of a locked control to a contrast of 2.6 */
 [data-testid="stWidgetLabel"] p { color: var(--peft-ink); }
-[data-testid^="stBaseButton-primary"], [data-testid^="stBaseButton-primary"]:hover {
-  color: var(--peft-page); }
+[data-testid^="stBaseButton-primary"], [data-testid^="stBaseButton-primary"]:hover,
+[data-testid="stMultiSelectTagsContainer"] [data-tag] { color: var(--peft-page); }
 [data-testid="stSidebarNavLink"]:focus-visible { outline: 2px solid var(--peft-accent); outline-offset: -2px; }
 /* a circle that is not chosen has to be seen */
 [data-testid="stRadioOption"] > div > div:first-child { box-shadow: 0 0 0 1px var(--peft-ink); border-radius: 50%; }

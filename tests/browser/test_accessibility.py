@@ -21,6 +21,7 @@ STATES = [
     "practice?tab=predict",
     # a stop of the tour, a lesson with everything locked, a room
     "lora?stop=newcomer.2&model=smollm2-135m",
+    "memory?model=minilm-l6&device=this-machine&batch=2&seq=16&tab=curves",
     "ia3?stop=newcomer.2",
     "lora?model=gpt2&r=16&lora_alpha=16&use_dora=true&target_modules=c_attn&fixed=model,r,lora_alpha,use_dora,target_modules",
     "home?projector=on",
@@ -103,6 +104,21 @@ def test_a_page_on_a_phone_has_no_serious_violation(name: str, reader: Page, app
         assert sticks_out(reader) == 0
     finally:
         reader.set_viewport_size(wide)
+
+
+def test_what_opens_over_a_page_has_the_ink_of_its_theme(reader: Page, app_url: str) -> None:
+    """It stands beside the app in the document: in the dark theme its labels were near black on near black."""
+    for scheme in ("light", "dark"):
+        reader.emulate_media(color_scheme=scheme)
+        visit(reader, f"{app_url}/practice")
+        reader.evaluate(_UNFOLD)
+        settled(reader)
+        opener = reader.locator('[data-testid="stMain"] [data-testid="stPopover"] button:visible').first
+        opener.click()
+        reader.locator('[data-testid="stPopoverBody"] label').first.wait_for()
+        settled(reader)
+        assert severe(reader) == [], scheme
+        reader.keyboard.press("Escape")
 
 
 _UNFOLD = """() => document.querySelectorAll('[data-testid="stMain"] details:not([open]) > summary')

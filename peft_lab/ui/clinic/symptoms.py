@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from math import ceil
 from typing import Any
 
 import streamlit as st
@@ -12,12 +11,12 @@ import streamlit as st
 from peft_lab import palette
 from peft_lab.clinic.cases import Case, Shown
 from peft_lab.methods import get_method
-from peft_lab.ui import rooms
 from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.listing import listing
 from peft_lab.ui.foreign import plain
 from peft_lab.units import Source
 
-WIDE, NARROW = 56, 35  # letters in a line of code: in the wide column, in the narrow one and on a phone
+WIDE = 56  # letters in a line of code in the wide column
 _QUIET = ("seed", "finetuning_type", "lr_scheduler_type")
 _MODELS = {"tiny-llama": "a small Llama of two layers", "minilm-l6": "MiniLM", "smollm2-135m": "SmolLM2-135M"}
 
@@ -79,22 +78,9 @@ def _settings(run: Shown, which: str) -> None:
     told = {name: value for name, value in run.arguments.items() if name not in _QUIET}
     tokens = {name: value for name, value in run.tokens.items() if value is not None}
     st.caption("adapter_config.json")
-    _code(_lines(run.config), f"{which}-config")
+    listing(_lines(run.config), f"{which}-config")
     st.caption("Training arguments and tokenizer")
-    _code(_lines({**told, "tokenizer": tokens}), f"{which}-arguments")
-
-
-def _code(text: str, name: str, across: int = NARROW) -> None:
-    """As it was written; its room is kept until what draws it has come.
-
-    ``across``: letters in a line on a wide page.
-    """
-    wide, narrow = (
-        min(rooms.MOST_LINES, sum(max(1, ceil(len(line) / width)) for line in text.split("\n")))
-        for width in (across, NARROW)
-    )
-    with st.container(key=f"lines-{wide}-narrow-{narrow}-{name}"):
-        st.code(text, language=None, wrap_lines=True)
+    listing(_lines({**told, "tokenizer": tokens}), f"{which}-arguments")
 
 
 def _lines(fields: Mapping[str, Any]) -> str:
@@ -105,13 +91,13 @@ def _lines(fields: Mapping[str, Any]) -> str:
 def _console(run: Shown, which: str) -> None:
     if run.console:
         st.caption("Console")
-        _code("\n".join(run.console), f"{which}-console", WIDE)
+        listing("\n".join(run.console), f"{which}-console", WIDE)
 
 
 def _outputs(run: Shown, which: str) -> None:
     for number, (prompt, answer) in enumerate(run.outputs):
         st.caption("Output")
-        _code(f"{prompt}\n\n→ {answer}", f"{which}-output-{number}", WIDE)
+        listing(f"{prompt}\n\n→ {answer}", f"{which}-output-{number}", WIDE)
 
 
 def _tensors(run: Shown) -> None:

@@ -51,8 +51,8 @@ def whole(text: str) -> str:
     return text.replace("e-", "e\N{NON-BREAKING HYPHEN}")
 
 
-_LONG = 30  # letters of a name in a folded table that may have to be broken on a phone: after a dot or an underscore
-_PARTS = re.compile(r"(?<=[._])(?=\w)")
+_LONG = 30  # letters of a name in a folded table that may have to be broken on a phone: after a dot
+_PARTS = re.compile(r"(?<=\.)(?=\w)")
 
 
 def table(

@@ -1,8 +1,9 @@
-"""Two flaws of Streamlit's own side bar, on every page, mended in the browser.
+"""Flaws of Streamlit's own, on every page, mended in the browser: two of its side bar, one of what opens over a page.
 
 With sections the navigation puts blocks between its list and the entries, so that neither is a list any more: each
 section is made a list of its own, named by its heading. On a phone the side bar lies over the page, and stayed there
-for seconds after a page was chosen in it: it is closed at once.
+for seconds after a page was chosen in it: it is closed at once. What opens over a page stands beside the app in the
+document, and only the app says which theme holds: in the dark one its labels had the light one's ink.
 """
 
 from __future__ import annotations
@@ -27,12 +28,20 @@ export default function () {
     if (innerWidth > 768 || !event.target.closest?.('[data-testid="stSidebarNavLink"]')) return;
     setTimeout(() => document.querySelector('[data-testid="stSidebarCollapseButton"] button')?.click());
   };
+  const app = document.querySelector(".stApp");
+  const shade = () => { document.body.style.colorScheme = getComputedStyle(app).colorScheme; };
+  const themes = new MutationObserver(shade);
+  if (app !== null) {
+    shade();
+    themes.observe(app, { attributes: true, attributeFilter: ["class"] });
+  }
   mend();
   document.addEventListener("click", close);
   const watcher = new MutationObserver(mend);
   watcher.observe(document.body, { childList: true, subtree: true });
   return () => {
     watcher.disconnect();
+    themes.disconnect();
     document.removeEventListener("click", close);
   };
 }

@@ -14,9 +14,12 @@ from peft_lab.sweeping.store import KeptSweep
 from peft_lab.tasks.titles import task_title
 from peft_lab.ui import pages, state
 from peft_lab.ui.components.apart import apart
+from peft_lab.ui.components.listing import listing
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.sweeps import best, choosing, landscape, parallel, table, watching
 from peft_lab.ui.sweeps.choosing import SCOPE, SWEEP
+
+_WIDE = 100  # letters in a line of code on a wide page
 
 
 def sweeps_page() -> None:
@@ -57,13 +60,10 @@ def _empty() -> None:
 
 
 def _how() -> None:
-    lines = len(example.FILE.strip().splitlines())
     st.markdown("Lines of a file that works:")
-    with st.container(key=f"lines-{lines}-narrow-{lines}-sweep-file"):  # its room is kept
-        st.code(example.FILE, language=None)  # the colours of code are too pale here
+    listing(example.FILE.strip(), "sweep-file", _WIDE)
     st.markdown("and the command; given again after whatever ended it, it trains what is missing:")
-    with st.container(key="lines-1-narrow-1-sweep-command"):
-        st.code(example.COMMAND, language=None)
+    listing(example.COMMAND, "sweep-command", _WIDE)
 
 
 def _choose(kept: list[KeptSweep]) -> KeptSweep:
