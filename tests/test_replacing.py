@@ -238,8 +238,7 @@ def grouped_product() -> None:
 
 
 def folded_stack() -> None:
-    from peft.tuners.lora import layer
-
+    layer: Any = importlib.import_module("peft.tuners.lora.layer")
     stack = torch.empty(2, 8, 16, device="meta")
     proxy = layer._LoraFactorsProxy(
         torch.empty(2, 8, 4, device="meta"), torch.empty(2, 4, 16, device="meta"), 2.0

@@ -70,7 +70,8 @@ def walk(trace: Trace) -> list[tuple[int, str, int | None]]:
     if len(trace.walked) == len(trace.events):
         return trace.walked
     out: list[tuple[int, str, int | None]] = []
-    phase, layer, start = "load", None, 0
+    layer: int | None = None
+    phase, start = "load", 0
     for mark in (*trace.marks, None):
         stop = len(trace.events) if mark is None else mark.at
         out += zip(trace.events[start:stop], repeat(phase), repeat(layer), strict=False)

@@ -25,7 +25,10 @@ class _Unknown(Exception):
 def carry_out(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """``func(*args, **kwargs)``, from what is known where that is the same."""
     if not _is_pure(func):
-        return _changed(func, args, kwargs) if _changes_lists(func) else func(*args, **kwargs)
+        if not _changes_lists(func):
+            return func(*args, **kwargs)
+        _changed(func, args, kwargs)
+        return None
     try:
         key = (func, _key(args), _key(tuple(kwargs.items())) if kwargs else ())
         known = _known.get(key)
