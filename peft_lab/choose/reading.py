@@ -111,7 +111,7 @@ def read_value(name: str, text: str) -> Any:
             resolve(text)
         return text
     if name == "device":
-        return device_of(text) and text
+        return device_of(text).name
     words = WORDS.get(name, {})
     text = MEANT.get(name, {}).get(text.lower(), text)
     if text in words:

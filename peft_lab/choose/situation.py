@@ -12,7 +12,7 @@ from peft_lab.choose import examples
 from peft_lab.choose.cited import MANY_ROWS
 from peft_lab.choose.tree import FEW_ROWS, QUESTIONS
 from peft_lab.errors import BadInput, UnknownName
-from peft_lab.memory.devices import TAKEN, THIS, Device, devices, get_device, sold_as
+from peft_lab.memory.devices import TAKEN, Device, devices, get_device, sold_as, spelt
 from peft_lab.methods import get_method
 from peft_lab.models import images
 from peft_lab.models.catalogue import resolve
@@ -150,7 +150,7 @@ def device_of(text: str) -> Device:
     peft_lab.errors.BadInput: '24MB' is not a memory size; write it as 24GB.
     """
     match = SIZE.fullmatch(text.strip())
-    known = text if text in devices() else _spelt(text)
+    known = spelt(text)
     if known is not None:
         return get_device(known)
     if match is None or not match[2]:
@@ -180,18 +180,3 @@ def stored_bytes(shape: ModelShape, method: str, values: Mapping[str, Any]) -> i
     """
     spec = get_method(method)
     return spec.formula(shape, spec.require(shape, values)).stored * BYTES
-
-
-def _spelt(text: str) -> str | None:
-    """The device that is meant by another spelling of its name or title, such as ``A100-80GB`` or ``cpu``."""
-    bare = _bare(text)
-    if bare == "cpu":
-        return THIS
-    for name, device in devices().items():
-        if bare in (_bare(name), _bare(name) + "gb", _bare(device.title)):
-            return name
-    return None
-
-
-def _bare(text: str) -> str:
-    return "".join(letter for letter in text.lower() if letter.isalnum())

@@ -102,6 +102,7 @@ def memory_command(
     entry = resolve(model)
     how = _sharing(devices, sharding, adapter_config, protocol)
     card = None if gpu is None else get_device(gpu)
+    gpu = None if card is None else card.name
     device = None if fits is None else get_device(fits)
     if protocol:
         if device:

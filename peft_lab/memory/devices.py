@@ -154,8 +154,29 @@ def card_size(needed: int) -> str:
 
 
 def get_device(name: str) -> Device:
-    """Raises :class:`UnknownName` with the nearest name."""
-    try:
-        return devices()[name]
-    except KeyError:
-        raise UnknownName("device", name, devices(), "device") from None
+    """By its name in any spelling. Raises :class:`UnknownName` with the nearest name."""
+    known = spelt(name)
+    if known is None:
+        raise UnknownName("device", name, devices(), "device")
+    return devices()[known]
+
+
+def spelt(text: str) -> str | None:
+    """The name of the device that is meant by a spelling of its name or title, such as ``A100-80GB`` or ``cpu``.
+
+    >>> spelt("RTX 4090"), spelt("H100 80GB"), spelt("abacus")
+    ('rtx-4090', 'h100', None)
+    """
+    if text in devices():
+        return text
+    bare = _bare(text)
+    if bare == "cpu":
+        return THIS
+    for name, device in devices().items():
+        if bare in (_bare(name), _bare(name) + "gb", _bare(device.title)):
+            return name
+    return None
+
+
+def _bare(text: str) -> str:
+    return "".join(letter for letter in text.lower() if letter.isalnum())

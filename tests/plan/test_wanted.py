@@ -7,11 +7,13 @@ from datetime import datetime
 import pytest
 
 from peft_lab.errors import BadInput, UnknownName
+from peft_lab.memory.devices import THIS_GPU, devices
 from peft_lab.plan import ranking
 from peft_lab.plan.course import course
 from peft_lab.plan.lengths import read_lengths
 from peft_lab.plan.packed import rows_of
 from peft_lab.plan.wanted import TYPICAL, Wanted, read
+from peft_lab.timing.estimate import speed_named
 
 
 @pytest.mark.parametrize(
@@ -104,3 +106,17 @@ def test_what_puts_virtual_tokens_before_a_row_is_not_packed() -> None:
 def test_a_file_without_lengths_is_refused(text: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         read_lengths(text)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, device in devices().items() if device.kind == "cuda" and name != THIS_GPU]
+)
+def test_a_gpu_in_any_spelling_is_the_gpu_of_which_the_speed_is_known(name: str) -> None:
+    title = devices()[name].title
+    for text in (name, name.upper(), name.replace("-", " "), title):
+        assert read({"gpu": text}).gpu == name
+    assert speed_named(read({"gpu": title}).gpu)
+
+
+def test_a_size_stays_as_it_was_written() -> None:
+    assert read({"gpu": "24GB"}).gpu == "24GB"
