@@ -97,7 +97,7 @@ def _table(answers: Answers, chosen: Chosen) -> None:
             (figures.unbroken(all_methods()[slug].title), units.size(need), *host, verdict(need, device))
         )
     heads = ("Method", "Reserved", *(("Main memory",) if hosts else ()), "On device")
-    figures.table(heads, rows, numeric=(1, 2) if hosts else (1,))
+    figures.table(heads, rows, numeric=(1, 2) if hosts else (1,), fold=hosts)
     waiting = " Main memory: what is offloaded or paged to it." if hosts else ""
     st.caption(
         f"{_settings(answers, chosen)} Reserved: what PyTorch's caching allocator would reserve under its "
