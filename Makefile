@@ -56,7 +56,7 @@ slow: $(VENV)/.dev trackers
 	$(PY) $(PAIR) tests/browser -m "slow and not further"
 
 # Of a test with many dear cases one in n is in the two above (sampled, tests/conftest.py); here are the others.
-further: $(VENV)/.dev
+further: $(VENV)/.dev trackers
 	$(PY) -m peft_lab fetch
 	$(PY) $(PAIR) --ignore tests/browser -m further
 	$(PY) $(PAIR) tests/browser -m further

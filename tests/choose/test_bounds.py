@@ -102,7 +102,7 @@ def test_another_length_takes_one_simulation() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("model", ["llama-3.2-1b", "gpt2", "bert-base", "t5-base", "qwen2.5-0.5b"])
 @pytest.mark.parametrize("checkpointing", [False, True])

@@ -49,6 +49,7 @@ def test_what_cannot_be_is_one_line(run: Run, more: tuple[str, str], message: st
 
 
 @pytest.mark.slow
+@pytest.mark.further
 def test_plan_and_choose_say_the_same(run: Run) -> None:
     """The plan that Choose makes for one device is among those ranked here, with its settings and its peak."""
     answers = ("model=smollm2-135m", "device=rtx-4090", "rows=500", "row_tokens=100", "seq=128")

@@ -221,6 +221,7 @@ def test_training_to_the_end(run_process: Run, assets_home: Path, tmp_path: Path
 
 @pytest.mark.weights
 @pytest.mark.slow
+@pytest.mark.sampled(2)
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of process groups are POSIX")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_run_and_keeps_its_adapter(

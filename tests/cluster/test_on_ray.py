@@ -90,6 +90,7 @@ def far(runs: list[Run], steps: int) -> list[Run]:
     return [run for run in runs if run.view().step >= steps]
 
 
+@pytest.mark.further
 def test_two_nodes_train_two_at_a_time_what_this_machine_trains(home: Path, cluster: Cluster) -> None:
     together: set[int] = set()
 
@@ -130,6 +131,7 @@ def test_a_node_that_is_killed_in_the_middle_repeats_no_finished_step(home: Path
     assert len(went_on) == 1 and went_on[0] >= 10, "it went on from its state, not from the start"
 
 
+@pytest.mark.further
 def test_a_driver_that_is_killed_is_followed_by_one_that_repeats_nothing(
     home: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -175,6 +177,7 @@ def _command(file: Path, cluster: Cluster) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.further
 def test_runs_of_a_cluster_are_ended_early_and_the_next_command_keeps_to_it(
     home: Path, cluster: Cluster
 ) -> None:

@@ -137,6 +137,7 @@ def test_settings_are_repeated(
 
 
 @pytest.mark.slow
+@pytest.mark.further
 def test_a_model_without_a_chat_format(
     tiny: dict[str, str], train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +232,7 @@ def test_the_text_of_a_script_is_clean(kind: str, plain: Plain, tmp_path: Path) 
 
 @pytest.mark.weights
 @pytest.mark.slow
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("model", "task", "scored"), [("minilm-l6", "sentiment", 8), ("smollm2-135m", "json", 0)]
 )
@@ -314,6 +316,7 @@ def test_a_base_that_is_here_and_damaged_is_not_said_to_be_missing(
 
 @pytest.mark.weights
 @pytest.mark.slow
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("model", "task"), [("minilm-l6", "sentiment"), ("smollm2-135m", "json")])
 def test_a_live_models_script_without_network_ends_in_one_sentence(
     model: str, task: str, session_home: Path, tmp_path: Path

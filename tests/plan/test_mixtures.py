@@ -107,7 +107,7 @@ def test_a_mixture_is_planned(folders: dict[str, str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize(
     ("name", "method", "sharding", "checkpointing"),
     [

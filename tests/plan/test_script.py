@@ -70,7 +70,7 @@ def run(text: str, folder: Path, rows: Path, ranks: int) -> list[float]:
 
 
 @pytest.mark.slow
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("method", "sharding", "checkpointing", "loss", "optimizer"),
     [
@@ -109,7 +109,7 @@ def test_two_processes_learn_what_one_does(
 
 
 @pytest.mark.slow
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     ("method", "sharding", "optimizer"),
     [
@@ -156,6 +156,7 @@ def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(
 
 
 @pytest.mark.slow
+@pytest.mark.further
 def test_a_checkpoint_of_other_rows_is_not_gone_on_from(
     tiny: dict[str, str], rows_file: Path, tmp_path: Path
 ) -> None:
@@ -172,6 +173,7 @@ def test_a_checkpoint_of_other_rows_is_not_gone_on_from(
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize(
     ("method", "sharding", "checkpointing", "loss"),
     [("lora", "ddp", False, "whole"), ("lora", "fsdp2", True, "chunked"), ("full", "fsdp2", False, "whole")],
@@ -196,6 +198,7 @@ def test_packed_rows_are_learned_alike_by_one_process_and_two(
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("loss", ["whole", "chunked"])
 def test_what_waits_in_main_memory_changes_no_loss(
     loss: str, tiny: dict[str, str], rows_file: Path, tmp_path: Path
@@ -216,6 +219,7 @@ def printed_packs(folder: Path) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.further
 def test_an_update_of_all_rows_is_the_same_packed_and_padded(
     tiny: dict[str, str], rows_file: Path, tmp_path: Path
 ) -> None:
@@ -229,6 +233,7 @@ def test_an_update_of_all_rows_is_the_same_packed_and_padded(
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_the_plan_counts_the_updates_and_looks_that_the_script_makes(
     epochs: int, tiny: dict[str, str], rows_file: Path, tmp_path: Path
@@ -296,6 +301,7 @@ def test_accelerate_reads_its_config(
 
 
 @pytest.mark.slow
+@pytest.mark.further
 def test_lora_fa_learns_on_one_gpu_and_leaves_every_a(
     tiny: dict[str, str], rows_file: Path, tmp_path: Path
 ) -> None:

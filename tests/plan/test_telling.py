@@ -62,6 +62,7 @@ def test_a_loss_that_is_no_number_is_not_told_as_one(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("method", "sharding"), [("lora", "ddp"), ("lora", "fsdp2")])
 def test_accelerate_launches_two_processes_that_are_followed_and_adopted(
     method: str, sharding: str, tiny: dict[str, str], rows_file: Path, tmp_path: Path, folder: Path,

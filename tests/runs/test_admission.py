@@ -57,6 +57,7 @@ def test_a_run_that_obviously_fits_asks_nobody(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.slow
+@pytest.mark.further
 @pytest.mark.weights
 def test_one_line_says_how_much_and_what_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = RUN.complete()

@@ -89,6 +89,7 @@ def test_sigterm_to_the_app_saves_its_run(tmp_path: Path, everyone: bool) -> Non
     assert saved(run)
 
 
+@pytest.mark.further
 def test_a_run_outlives_the_process_that_starts_others_and_the_next_one_starts() -> None:
     identity, waiting = get_queue().submit(replace(QUICK, steps=40)), get_queue().submit(QUICK)
     started(identity)
@@ -97,6 +98,7 @@ def test_a_run_outlives_the_process_that_starts_others_and_the_next_one_starts()
     assert get_queue().wait(waiting, PATIENCE) is Status.DONE
 
 
+@pytest.mark.further
 def test_a_run_that_is_killed_with_the_process_that_starts_others_says_so() -> None:
     identity = get_queue().submit(LONG)
     process = started(identity)

@@ -213,6 +213,7 @@ def test_a_loss_that_is_no_number_leaves_nothing_to_go_on_from(every_third: None
 
 
 @pytest.mark.slow
+@pytest.mark.further
 def test_killed_at_random_moments_a_run_still_ends_as_an_unbroken_one() -> None:
     """``kill -9`` of its process, anywhere: while it loads, in a step, while a state is kept, in the evaluation."""
     chance = random.Random(18)

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.weights
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("method", ["full", "qlora", "ia3"])
 def test_a_real_run_writes_no_more_than_it_was_said_to_need(method: str) -> None:
     identity = get_queue().submit(replace(QUICK, method=method, steps=9, probes=("A film.",), eval_rows=200))

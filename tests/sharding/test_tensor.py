@@ -99,6 +99,7 @@ def test_what_is_summed_up_is_what_is_cut() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.further
 @pytest.mark.filterwarnings("ignore")
 def test_where_a_vocabulary_is_split_unevenly_the_fullest_process_is_simulated() -> None:
     """4,001 words on two: the second has 2,000 of them, and fills its logits up to 2,001 before both are put together.

@@ -146,6 +146,7 @@ def test_a_sweep_is_carried_out_by_one_command_at_a_time(home: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.further
 def test_the_command_killed_at_random_moments_ends_as_one_that_was_not(home: Path, tmp_path: Path) -> None:
     """``kill -9`` of the driver, for real; its run goes on from its last state."""
     file = tmp_path / "sweep.yaml"

@@ -84,6 +84,7 @@ ToMlflow(sys.argv[2], {}, Path(sys.argv[1]), "").end(Status.DONE, "")
 """
 
 
+@pytest.mark.further
 def test_runs_that_begin_at_once_make_one_new_store(trackers: dict[str, str], tmp_path: Path) -> None:
     """As on a cluster: MLflow's own first steps in a new store failed where two took them at once."""
     paths = os.pathsep.join((trackers["PYTHONPATH"], str(Path(__file__).parents[2])))
@@ -131,6 +132,7 @@ def test_a_run_stands_in_both_with_parameters_curves_and_adapter(
     assert other["artifacts"] == [record["run_id"]]
 
 
+@pytest.mark.further
 def test_a_past_run_is_sent_and_those_of_a_sweep_go_by_themselves(
     trackers: dict[str, str], tmp_path: Path, run_process: Command
 ) -> None:
@@ -156,6 +158,7 @@ def test_a_past_run_is_sent_and_those_of_a_sweep_go_by_themselves(
     assert all(len(run["history"]["loss"]) == 2 and run["status"] == "FINISHED" for run in found.values())
 
 
+@pytest.mark.further
 def test_a_comparisons_runs_stand_in_both(
     trackers: dict[str, str], tmp_path: Path, run_process: Command
 ) -> None:
@@ -182,6 +185,7 @@ def test_a_comparisons_runs_stand_in_both(
     assert {run["params"]["method"] for run in found.values()} == {"bitfit", "lora"}
 
 
+@pytest.mark.further
 def test_runs_on_ray_are_told_by_the_command_that_hands_them_out(
     trackers: dict[str, str], tmp_path: Path, run_process: Command
 ) -> None:

@@ -44,6 +44,7 @@ def disk(tmp_path: Path, assets_home: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("fault", ["full", "read-only"])
 def test_every_page_opens(disk: Disk, fault: str) -> None:
     disk.fill() if fault == "full" else disk.read_only()

@@ -58,6 +58,7 @@ def shown(slug: str) -> AppTest:
 
 @pytest.mark.weights
 @pytest.mark.slow
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("slug", SLUGS)
 def test_a_run_is_opened_up_and_played(slug: str, runs: dict[str, Run]) -> None:
     app = shown(slug)

@@ -37,6 +37,7 @@ def run(request: pytest.FixtureRequest, assets_home: Path) -> Iterator[Run]:
 
 @pytest.mark.weights
 @pytest.mark.slow
+@pytest.mark.sampled(4)
 def test_a_run_is_opened_up_and_played(run: Run) -> None:
     spec = run.spec
     app = opened(spec.method, tab="look inside", model=spec.model, task=spec.task)
@@ -55,6 +56,7 @@ def test_a_run_is_opened_up_and_played(run: Run) -> None:
 
 @pytest.mark.weights
 @pytest.mark.slow
+@pytest.mark.sampled(4)
 def test_its_step_stands_measured_beside_simulated(run: Run) -> None:
     spec = run.spec
     app = opened(spec.method, tab="memory", model=spec.model, task=spec.task)
