@@ -253,8 +253,7 @@ def _simulate_all(
                 if device is None:
                     results.append(Simulated(job(setting), file))
                 else:
-                    limit = entry.shape.max_positions
-                    limit = limit and limit - virtual
+                    limit = entry.shape.max_positions and entry.shape.max_positions - virtual
                     simulation, room = fitting.search(job, setting, device, limit)
                     results.append(Simulated(simulation, file, room, _at_least(room, limit)))
             except Unsupported as error:

@@ -223,18 +223,23 @@ def test_a_count_that_differs_says_where(counted: Count, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("name", ["mixtral", "gpt_oss", "llama4_text"])
-def test_memory_is_simulated_or_refused_in_a_sentence(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from peft_lab.errors import Unsupported
+def test_memory_is_simulated_with_stacks_adapted_and_without(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real steps of such models have these peaks: tests/memory/test_mixtures.py."""
     from peft_lab.memory.request import StepRequest
     from peft_lab.memory.setting import Setting
     from peft_lab.memory.simulate import simulate
     from peft_lab.models import catalogue as models
 
     monkeypatch.setattr(models, "resolve", entry_of)
-    assert simulate(StepRequest(name, "lora", {}, Setting(batch=2, seq=16))).peak_bytes > 0
-    with pytest.raises(Unsupported, match="stacked experts"):
-        values = {"target_modules": ("q_proj",), "target_parameters": ("experts.down_proj",)}
+    attention = {"target_modules": ("q_proj",)}
+    alone, stacks = (
         simulate(StepRequest(name, "lora", values, Setting(batch=2, seq=16)))
+        for values in (attention, {**attention, "target_parameters": ("experts.down_proj",)})
+    )
+    assert stacks.parts["adapter"] > alone.parts["adapter"] > 0
+    assert stacks.peak_bytes > alone.peak_bytes
 
 
 def test_mixtral_8x7b_counts_what_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
