@@ -102,6 +102,7 @@ def killed(url: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.weights
+@pytest.mark.further
 def test_a_comparison_outlives_the_app(page: Page, tmp_path: Path) -> None:
     """The app is killed in the middle of the second run; started again, it goes on with that one."""
     home = tmp_path / "home"

@@ -80,6 +80,7 @@ def test_a_page_opened_by_its_address_makes_its_link(
 
 
 @pytest.mark.slow
+@pytest.mark.further
 def test_every_page_reached_by_a_click_makes_its_link(page: Page, app_url: str) -> None:
     visit(page, app_url)
     for name in reversed(SHARED):
@@ -132,6 +133,7 @@ def check_from_everywhere(page: Page, browser: Browser, root: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.further
 def test_below_a_folder(page: Page, chromium: Browser, below_a_folder: str) -> None:
     check_from_everywhere(page, chromium, below_a_folder)
 

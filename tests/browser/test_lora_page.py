@@ -147,6 +147,7 @@ def test_stop_stops_and_keeps_what_was_learnt(page: Page, app_url: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.further
 def test_a_killed_worker_shows_a_failed_run_and_the_next_one_works(
     page: Page, app_url: str, app_home: Path
 ) -> None:

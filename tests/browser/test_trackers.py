@@ -60,6 +60,7 @@ def _serving(command: list[str], environment: dict[str, str], port: int, log: Pa
         server.wait()
 
 
+@pytest.mark.further
 def test_mlflow_draws_the_loss_of_a_run(
     tracked: tuple[Path, dict[str, str], str], page: Page, tmp_path: Path
 ) -> None:
