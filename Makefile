@@ -1,6 +1,6 @@
 # make app     run the app            make test   checks and tests, some ten minutes
 # make fetch   weights and data only  make slow   the tests that take longest
-# make further  the cases of both that are many of a kind and dear (half an hour)
+# make further  the cases of both that are many of a kind and dear, and the dearest tests (half an hour)
 # make bench   benchmarks against other tools
 # make ends    the tests nearest to the libraries, with the oldest and the newest releases allowed
 # make faults  kills, full disks, damaged files, by the hundred: the table of bench/RESULTS.md (an hour; root for the disks)
@@ -55,7 +55,8 @@ slow: $(VENV)/.dev trackers
 	$(PY) $(PAIR) --ignore tests/browser -m "slow and not further"
 	$(PY) $(PAIR) tests/browser -m "slow and not further"
 
-# Of a test with many dear cases one in n is in the two above (sampled, tests/conftest.py); here are the others.
+# Of a test with many dear cases one in n is in the two above (sampled, tests/conftest.py); here are the others, and the
+# dearest tests: clusters, trackers, kills at random moments.
 further: $(VENV)/.dev trackers
 	$(PY) -m peft_lab fetch
 	$(PY) $(PAIR) --ignore tests/browser -m further
