@@ -152,7 +152,8 @@ class Learner:
             try:
                 await self._browser.open("lora", address)
                 await self._browser.complete()
-                await self._browser.press("Train")
+                if "Stop" not in self._browser.buttons:  # a run that an error hid goes on
+                    await self._browser.press("Train")
                 while time.monotonic() < until:
                     await asyncio.sleep(AGAIN)
                     await self._browser.open("lora", address)  # a part drawn by itself names no other buttons

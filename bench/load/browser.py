@@ -57,6 +57,7 @@ class Browser:
         self._changed = asyncio.Condition()
         self._runs = self._asked = 0
         self._drawing = False
+        self._drawn: set[str] = set()  # sliders and buttons of the full run that is under way
         self._lost = ""
         self._widgets: dict[str, WidgetState] = {}
         self._query = self._page = self._script = ""
@@ -202,6 +203,7 @@ class Browser:
         if kind == "new_session":
             if not message.metadata.run.fragment_ids:
                 self._drawing = True
+                self._drawn = set()
                 self._stop_coming()
             self._script = message.new_session.page_script_hash
         elif kind == "navigation":
@@ -219,6 +221,7 @@ class Browser:
             if message.script_finished == _FULL:
                 self._runs += 1
                 self._drawing = False
+                self._forget()
             async with self._changed:
                 self._changed.notify_all()
 
@@ -236,15 +239,22 @@ class Browser:
             async with self._changed:
                 self._changed.notify_all()
 
+    def _forget(self) -> None:
+        """Leave what was not drawn again: nobody could move it, and the server does not answer for its part."""
+        self.sliders = {name: slider for name, slider in self.sliders.items() if name in self._drawn}
+        self.buttons = {words: name for words, name in self.buttons.items() if name in self._drawn}
+
     def _keep(self, message: ForwardMsg) -> None:
         element, fragment = message.delta.new_element, message.delta.fragment_id
         kind = element.WhichOneof("type")
         if kind == "slider" and not element.slider.disabled:
             self.sliders[element.slider.id] = element.slider
             self._fragment_of[element.slider.id] = fragment
+            self._drawn.add(element.slider.id)
         elif kind == "button" and not element.button.disabled:
             self.buttons[element.button.label] = element.button.id
             self._fragment_of[element.button.id] = fragment
+            self._drawn.add(element.button.id)
         elif kind == "exception":
             self.troubles.append(element.exception.message)
         elif kind == "alert" and element.alert.format == element.alert.ERROR:

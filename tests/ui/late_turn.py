@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
@@ -22,6 +22,7 @@ from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileMan
 from streamlit.runtime.scriptrunner_utils.script_requests import ScriptRequestType
 from streamlit.runtime.session_manager import SessionClient
 
+Answer = TypeVar("Answer")
 WHOLE = ForwardMsg.FINISHED_SUCCESSFULLY
 PART = ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY
 LAST = "the page's last words"
@@ -36,7 +37,9 @@ st.write(late_turn.LAST)
 """
 
 
-class _Client(SessionClient):
+class Client(SessionClient):
+    """A browser's end of the connection: it keeps what it is sent."""
+
     def __init__(self) -> None:
         self.sent: list[ForwardMsg] = []
 
@@ -48,28 +51,15 @@ def sent(folder: Path, patience: float = 20.0) -> list[ForwardMsg]:
     """All that a browser is sent whose request for a part comes in that moment, until the part is drawn.
 
     Raises AssertionError when something has not come within ``patience`` seconds."""
-    script = folder / "page.py"
-    script.write_text(SCRIPT, "utf-8")
-    before, Runtime._instance = Runtime._instance, None
-    try:
-        return asyncio.run(_all_sent(script, patience))
-    finally:
-        Runtime._instance = before
 
-
-async def _all_sent(script: Path, patience: float) -> list[ForwardMsg]:
-    GATE.clear()
-    client = _Client()
-    runtime = Runtime(
-        RuntimeConfig(str(script), MemoryMediaFileStorage("/media"), MemoryUploadedFileManager("/upload"))
-    )
-    await runtime.start()
-    try:
+    async def asked_too_soon(runtime: Runtime) -> list[ForwardMsg]:
+        GATE.clear()
+        client = Client()
         session = runtime.connect_session(client, {})
         message = BackMsg()
         message.rerun_script.query_string = ""
         runtime.handle_backmsg(session, message)
-        await _until(lambda: bool(_parts(client)), patience)
+        await until(lambda: bool(_parts(client)), patience)
         known: Any = runtime._session_mgr.get_active_session_info(session)
         runner = known.session._scriptrunner
 
@@ -81,11 +71,33 @@ async def _all_sent(script: Path, patience: float) -> list[ForwardMsg]:
         message.rerun_script.fragment_id = _parts(client)[0]
         runtime.handle_backmsg(session, message)
 
-        await _until(lambda: PART in finished(client.sent), patience)
+        await until(lambda: PART in finished(client.sent), patience)
         return client.sent
+
+    return served(folder, SCRIPT, asked_too_soon)
+
+
+def served(folder: Path, script: str, meanwhile: Callable[[Runtime], Awaitable[Answer]]) -> Answer:
+    """What ``meanwhile`` finds at a server of this script."""
+    page = folder / "page.py"
+    page.write_text(script, "utf-8")
+
+    async def work() -> Answer:
+        runtime = Runtime(
+            RuntimeConfig(str(page), MemoryMediaFileStorage("/media"), MemoryUploadedFileManager("/upload"))
+        )
+        await runtime.start()
+        try:
+            return await meanwhile(runtime)
+        finally:
+            runtime.stop()
+            await runtime.stopped
+
+    before, Runtime._instance = Runtime._instance, None
+    try:
+        return asyncio.run(work())
     finally:
-        runtime.stop()
-        await runtime.stopped
+        Runtime._instance = before
 
 
 def finished(messages: list[ForwardMsg]) -> list[int]:
@@ -98,11 +110,12 @@ def words(messages: list[ForwardMsg]) -> list[str]:
     return [each.delta.new_element.markdown.body for each in messages if each.HasField("delta")]
 
 
-def _parts(client: _Client) -> list[str]:
+def _parts(client: Client) -> list[str]:
     return [each.auto_rerun.fragment_id for each in client.sent if each.HasField("auto_rerun")]
 
 
-async def _until(met: Callable[[], bool], patience: float) -> None:
+async def until(met: Callable[[], bool], patience: float) -> None:
+    """Raises AssertionError when it is not so within ``patience`` seconds."""
     began = time.monotonic()
     while not met():
         assert time.monotonic() - began < patience, "the server does not answer"

@@ -8,7 +8,7 @@ import threading
 import time
 
 import streamlit as st
-from streamlit.runtime import get_instance
+from streamlit.runtime import exists, get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from peft_lab.classroom import asking, joining, marks, mode
@@ -23,10 +23,17 @@ _sessions: dict[str, tuple[str, float, str]] = {}  # owner, when it last ran (mo
 
 
 def who_asks() -> Asker | None:
-    """Who this page's thread works for, by the cookie that its browser sent; ``None`` outside of one."""
-    if get_script_run_ctx(suppress_warning=True) is None:
+    """Who this page's thread works for, by the cookie that its browser sent; ``None`` outside of one.
+
+    A browser that has left takes its cookies with it: the run ends here, as Streamlit asked it to.
+    """
+    context = get_script_run_ctx(suppress_warning=True)
+    if context is None:
         return None
-    return joining.admitted(str(st.context.cookies.get(marks.COOKIE, "")))
+    found = joining.admitted(str(st.context.cookies.get(marks.COOKIE, "")))
+    if found is None and exists() and not get_instance().is_active_session(context.session_id):
+        st.stop()
+    return found
 
 
 asking.told_by(lambda: who_asks())

@@ -1,0 +1,81 @@
+"""A learner leaves while a page of theirs is drawn: that run ends without a word, and no other does."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.runtime import Runtime
+
+from peft_lab.classroom import joining, limits, marks, mode
+from tests.ui.late_turn import Client, served, until
+
+from .conftest import CODE
+
+STANDS, GATE = threading.Event(), threading.Event()
+ENDS: list[str] = []
+SCRIPT = """
+from peft_lab.classroom import asking
+from peft_lab.ui.server import sessions
+from tests.classmode import test_leaving
+
+test_leaving.STANDS.set()
+test_leaving.GATE.wait(20)
+try:
+    asking.asker()
+except BaseException as end:
+    test_leaving.ENDS.append(type(end).__name__)
+    raise
+test_leaving.ENDS.append("known")
+"""
+
+
+class Browser(Client):
+    def __init__(self, cookie: str) -> None:
+        super().__init__()
+        self._cookie = cookie
+
+    @property
+    def client_context(self) -> SimpleNamespace:
+        return SimpleNamespace(cookies={marks.COOKIE: self._cookie}, headers=[], remote_ip=None)
+
+
+@pytest.fixture
+def cookie(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Ada's, who has just joined."""
+    monkeypatch.setenv(mode.VARIABLE, CODE)
+    monkeypatch.delenv(limits.VARIABLE, raising=False)
+    return joining.join(CODE, "Ada")[1]
+
+
+def ended(folder: Path, cookie: str, leaves: bool) -> str:
+    """How a run goes on that is half done when its browser leaves, or stays."""
+    STANDS.clear()
+    GATE.clear()
+    ENDS.clear()
+
+    async def seen(runtime: Runtime) -> str:
+        session = runtime.connect_session(Browser(cookie), {})
+        message = BackMsg()
+        message.rerun_script.query_string = ""
+        runtime.handle_backmsg(session, message)
+        await until(STANDS.is_set, 20)
+        if leaves:
+            runtime.disconnect_session(session)
+        GATE.set()
+        await until(lambda: bool(ENDS), 20)
+        return ENDS[0]
+
+    return served(folder, SCRIPT, seen)
+
+
+@pytest.mark.parametrize(("leaves", "end"), [(False, "known"), (True, "StopException")])
+def test_who_leaves_ends_the_run(cookie: str, leaves: bool, end: str, tmp_path: Path) -> None:
+    assert ended(tmp_path, cookie, leaves) == end
+
+
+def test_who_is_nobody_and_stays_is_told(cookie: str, tmp_path: Path) -> None:
+    assert ended(tmp_path, "", leaves=False) == "NobodyAsks"
