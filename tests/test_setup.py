@@ -121,7 +121,8 @@ def test_what_is_made_here_is_ignored_by_git(name: str) -> None:
     assert _git("check-ignore", name).strip() == name
 
 
-def test_no_weights_or_large_files_are_tracked() -> None:
+def test_no_links_weights_or_large_files_are_tracked() -> None:
+    assert not [line for line in _git("ls-files", "--stage").splitlines() if line.startswith("120000")]
     files = [ROOT / name for name in _git("ls-files", "-z").split("\0") if name]
     large = [file.name for file in files if file.exists() and file.stat().st_size > MAX_TRACKED_BYTES]
     assert not large
