@@ -199,6 +199,7 @@ def test_kept_results_of_other_libraries_are_shown_as_that(monkeypatch: pytest.M
     assert kept.found("nf4-better") is not None
 
 
+@pytest.mark.further
 @pytest.mark.slow
 @pytest.mark.sampled(5)
 @pytest.mark.parametrize("claim", [c for c in all_claims().values() if c.needs == "torch"], ids=by_id)

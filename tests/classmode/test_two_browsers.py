@@ -48,6 +48,7 @@ def trained(page: Page) -> str:
     return re.search(r"run=([\w.-]+)", page.url).group(1)  # type: ignore[union-attr]
 
 
+@pytest.mark.further
 def test_two_learners_and_their_teacher(chromium: Browser, lab: tuple[str, Path]) -> None:
     url, home = lab
     ada = join(chromium, url, QUICK, "blue whale", "Ada")

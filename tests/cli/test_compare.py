@@ -119,6 +119,7 @@ def test_killed_in_its_middle_it_goes_on_and_repeats_nothing(own_home: Path, ass
     )
 
 
+@pytest.mark.further
 @pytest.mark.slow
 def test_a_signal_stops_it_after_the_step(own_home: Path, assets_home: Path) -> None:
     link(own_home)

@@ -64,6 +64,7 @@ def test_plan_and_choose_say_the_same(run: Run) -> None:
     assert match[0]["peak_bytes_per_device"] == advised["peak_bytes"]
 
 
+@pytest.mark.further
 @pytest.mark.slow
 def test_rows_are_packed_by_their_lengths(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "lengths.txt"

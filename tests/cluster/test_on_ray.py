@@ -110,6 +110,7 @@ def test_two_nodes_train_two_at_a_time_what_this_machine_trains(home: Path, clus
     assert list(run.view().losses) == rows[0]["loss"]
 
 
+@pytest.mark.further
 def test_a_node_that_is_killed_in_the_middle_repeats_no_finished_step(home: Path, cluster: Cluster) -> None:
     (node, _) = cluster.worker_nodes
     killed: list[Run] = []

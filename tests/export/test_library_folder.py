@@ -37,6 +37,7 @@ def tuned(run: Run) -> Any:
     return model
 
 
+@pytest.mark.sampled(3)
 def test_a_folder_scores_as_the_run_that_wrote_it_and_is_trained_on(trained: Run, tmp_path: Path) -> None:
     folder, spec = tmp_path / "theirs", trained.spec
     library_folder.write(trained, folder)

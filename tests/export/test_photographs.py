@@ -39,6 +39,7 @@ def tiles(tmp_path: Path) -> Path:
     return tmp_path / "photographs"
 
 
+@pytest.mark.further
 @pytest.mark.slow
 @pytest.mark.weights
 def test_a_folder_of_photographs_is_learned_and_repeated(

@@ -48,6 +48,7 @@ def trained_on(train: Train, kind: str, folder: Path, pickled: bool = False) -> 
     )  # fmt: skip
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_from_someones_adapter_is_repeated_to_the_last_digit(
     kind: str, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -106,6 +106,7 @@ def test_a_mixture_is_planned(folders: dict[str, str]) -> None:
     assert "experts" in by_way["lora", "tp"].reason and by_way["lora", "tp"].plan is None
 
 
+@pytest.mark.further
 @pytest.mark.slow
 @pytest.mark.sampled(9)
 @pytest.mark.parametrize(

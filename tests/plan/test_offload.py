@@ -60,6 +60,7 @@ def test_they_go_where_nothing_else_fits(
     assert step.host == (7 * GIB if offload else 0)
 
 
+@pytest.mark.further
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_long_row_of_a_real_model_is_planned_so() -> None:

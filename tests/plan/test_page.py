@@ -91,6 +91,7 @@ def test_what_is_wrong_is_said_where_it_is() -> None:
         assert any(message in line for line in lines), message
 
 
+@pytest.mark.slow
 def test_an_optimizer_is_chosen_and_says_where_it_does_not_work() -> None:
     app = opened(**SMALL | {"optimizer": "muon", "devices": "2"})
     (box,) = [one for one in app.selectbox if one.label == "Optimizer"]
@@ -105,6 +106,7 @@ def test_an_optimizer_is_chosen_and_says_where_it_does_not_work() -> None:
     assert any("no optimizer called 'lion'" in line for line in told(opened(optimizer="lion")).split("\n"))
 
 
+@pytest.mark.slow
 def test_packed_rows_come_from_the_address_and_say_what_they_save() -> None:
     app = settled(opened(**SMALL | {"packed": "420"}), "the best first")
     (toggle,) = [one for one in app.toggle if one.label == "Pack short rows"]
@@ -151,6 +153,7 @@ def test_choose_hands_its_situation_over() -> None:
     assert read(planned(situation, "ia3")).further == ("ia3",) and read(planned(situation, "lora")).also == ""
 
 
+@pytest.mark.slow
 def test_the_way_from_choose_opens_its_method_and_leads_back() -> None:
     situation = Situation(
         model="smollm2-135m", device="rtx-4090", rows=500, seq=128, row_tokens=100, tasks=20, serving="vllm"

@@ -108,6 +108,7 @@ def test_two_processes_learn_what_one_does(
     assert saved & {"adapter_model.safetensors", "model.safetensors"}
 
 
+@pytest.mark.further
 @pytest.mark.slow
 @pytest.mark.sampled(7)
 @pytest.mark.parametrize(
@@ -172,6 +173,7 @@ def test_a_checkpoint_of_other_rows_is_not_gone_on_from(
         run(text, tmp_path, other, 1)
 
 
+@pytest.mark.further
 @pytest.mark.slow
 @pytest.mark.sampled(9)
 @pytest.mark.parametrize(
@@ -197,6 +199,7 @@ def test_packed_rows_are_learned_alike_by_one_process_and_two(
     assert packs < 23 / 2 and len(alone) == course(24, 4, 1, 2, 2, packs).updates
 
 
+@pytest.mark.further
 @pytest.mark.slow
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("loss", ["whole", "chunked"])

@@ -104,6 +104,7 @@ def test_noise_opens_a_verdict_and_more_groups_close_it() -> None:
     assert few.high / few.low > 2 * many.high / many.low
 
 
+@pytest.mark.slow
 def test_the_truth_lies_in_the_interval_as_often_as_it_says() -> None:
     """A hundred made-up sweeps, each with noise of its curves and of its groups."""
     held = 0

@@ -56,6 +56,7 @@ def told(run: Run) -> dict[str, Any]:
     return asdict(seen.before)
 
 
+@pytest.mark.slow
 def test_the_second_run_knows_the_base_before_its_first_step(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,7 +157,12 @@ def test_a_run_that_went_on_took_other_seconds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "task"), [("minilm-l6", "sentiment"), ("flan-t5-small", "fields"), ("dinov2-small", "digits")]
+    ("model", "task"),
+    [
+        ("minilm-l6", "sentiment"),
+        pytest.param("flan-t5-small", "fields", marks=pytest.mark.slow),
+        ("dinov2-small", "digits"),
+    ],
 )
 def test_the_work_of_a_run_is_traced(model: str, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()

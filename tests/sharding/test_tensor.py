@@ -215,6 +215,7 @@ def one_of_two(rank: int, port: int, results: Any) -> None:
     end("cpu", 2)
 
 
+@pytest.mark.further
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does() -> None:
     context = multiprocessing.get_context("spawn")

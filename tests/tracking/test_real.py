@@ -103,6 +103,7 @@ def test_runs_that_begin_at_once_make_one_new_store(trackers: dict[str, str], tm
     assert sorted(run["name"] for run in _in_mlflow(tmp_path, trackers)) == ["run-0", "run-1", "run-2"]
 
 
+@pytest.mark.further
 def test_a_run_stands_in_both_with_parameters_curves_and_adapter(
     trackers: dict[str, str], tmp_path: Path, run_process: Command
 ) -> None:
@@ -208,6 +209,7 @@ def test_runs_on_ray_are_told_by_the_command_that_hands_them_out(
     assert all(len(run["history"]["loss"]) == 2 and run["status"] == "FINISHED" for run in found.values())
 
 
+@pytest.mark.further
 def test_a_server_that_does_not_answer_fails_no_run(
     trackers: dict[str, str], tmp_path: Path, run_process: Command
 ) -> None:

@@ -27,6 +27,7 @@ METHODS = [
 METHODS.sort(key=lambda pair: pair[1] == "full")  # dear: not the case that is always run
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(9)
 @pytest.mark.parametrize(("model", "slug"), METHODS)
 def test_every_method_trains_and_answers(model: str, slug: str, monkeypatch: pytest.MonkeyPatch) -> None:

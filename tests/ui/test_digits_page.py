@@ -15,6 +15,7 @@ from tests.conftest import link
 from .test_pages import opened, told
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 def test_digits_are_offered_and_trained_on(own_home: Path) -> None:
     link(own_home)

@@ -56,6 +56,7 @@ def shown(slug: str) -> AppTest:
     return app
 
 
+@pytest.mark.further
 @pytest.mark.weights
 @pytest.mark.slow
 @pytest.mark.sampled(3)

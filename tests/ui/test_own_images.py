@@ -35,6 +35,7 @@ def vit(tmp_path: Path) -> str:
     return folder
 
 
+@pytest.mark.slow
 def test_a_zip_of_images_is_uploaded_and_trained_on(vit: str, tmp_path: Path) -> None:
     data = pictures.pack(Path(homemade.images(tmp_path / "images")))
     app = opened("lora", model=vit, task="own", tab="train", steps="2", batch="4", rows="2")
