@@ -48,6 +48,7 @@ def rot(file: Path) -> None:
     assert (file.stat().st_size, file.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
 
 
+@pytest.mark.further
 @pytest.mark.slow
 @pytest.mark.parametrize("part", [pytest.param(WEIGHTS, marks=pytest.mark.slow), SENTENCES])
 def test_nothing_is_trained_on_damaged_bytes(copied: Path, run_process: Run, part: str) -> None:  # noqa: F811

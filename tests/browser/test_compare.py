@@ -39,6 +39,7 @@ def begin(page: Page) -> Locator:
     return stop
 
 
+@pytest.mark.further
 @pytest.mark.slow
 @pytest.mark.weights
 def test_a_comparison_is_stopped_goes_on_and_is_saved(page: Page, app_url: str) -> None:

@@ -138,6 +138,7 @@ def test_below_a_folder(page: Page, chromium: Browser, below_a_folder: str) -> N
     check_from_everywhere(page, chromium, below_a_folder)
 
 
+@pytest.mark.further
 @pytest.mark.slow
 def test_behind_a_proxy_with_another_name_and_scheme(
     chromium: Browser, below_a_folder: str, tmp_path: Path

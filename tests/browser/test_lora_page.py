@@ -85,6 +85,7 @@ def test_a_misspelt_target_is_named_at_its_control(page: Page, app_url: str) -> 
     assert page.get_by_role("button", name="Train", exact=True).count() == 0
 
 
+@pytest.mark.further
 @pytest.mark.slow
 def test_a_run_trains_to_the_end_and_base_and_tuned_answers_differ(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/lora?tab=train&steps=60&rows=8")

@@ -152,6 +152,7 @@ def tile(page: Page, label: str) -> Locator:
     )
 
 
+@pytest.mark.further
 @pytest.mark.slow
 def test_a_page_in_a_new_tab_knows_of_the_run_and_both_places_say_the_same_peak(
     page: Page, app_url: str, chromium: Browser

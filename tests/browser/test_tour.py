@@ -48,6 +48,7 @@ def newcomers_url(tmp_path: FilePath) -> Iterator[str]:
         yield url
 
 
+@pytest.mark.further
 @pytest.mark.slow
 def test_the_whole_tour_by_keyboard(page: Page, newcomers_url: str) -> None:
     visit(page, f"{newcomers_url}/tour")

@@ -89,6 +89,7 @@ def test_mlflow_draws_the_loss_of_a_run(
         expect(page.get_by_text("adapter_model.safetensors").first).to_be_visible()
 
 
+@pytest.mark.further
 def test_trackio_draws_the_loss_of_a_run(
     tracked: tuple[Path, dict[str, str], str], page: Page, tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ def test_every_type_with_all_that_is_known(run: Run) -> None:
     assert len(with_runs) > 30
 
 
+@pytest.mark.further
 @pytest.mark.slow
 def test_a_variant_and_its_type(run: Run) -> None:
     [row] = json.loads(run("atlas", "LoRA", "--model", "smollm2-135m", "--json").stdout)

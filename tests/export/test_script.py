@@ -230,6 +230,7 @@ def test_the_text_of_a_script_is_clean(kind: str, plain: Plain, tmp_path: Path) 
     assert run.id in code and "pip install torch==" in code
 
 
+@pytest.mark.further
 @pytest.mark.weights
 @pytest.mark.slow
 @pytest.mark.sampled(2)

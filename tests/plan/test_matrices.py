@@ -54,6 +54,7 @@ def test_the_drawing_says_what_the_ranks_do_and_not_what_fsdp2_does() -> None:
     assert "same rows" in ranks.does("forward", "tp")
 
 
+@pytest.mark.further
 @pytest.mark.slow
 def test_a_plan_says_what_its_ranks_wait_for_and_brings_its_script() -> None:
     wanted = Wanted(**ASKED, devices=3, price=1.0).check()  # type: ignore[arg-type]

@@ -61,6 +61,7 @@ def test_a_loss_that_is_no_number_is_not_told_as_one(folder: Path) -> None:
         telling.tell(folder, "step", loss=float("nan"))
 
 
+@pytest.mark.further
 @pytest.mark.slow
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize(("method", "sharding"), [("lora", "ddp"), ("lora", "fsdp2")])

@@ -170,6 +170,7 @@ print(*inspector.ask(there))
 """
 
 
+@pytest.mark.further
 @pytest.mark.slow
 def test_a_worker_that_asked_another_ends_with_its_app_and_so_does_the_other() -> None:
     """They waited for each other for ever, and a server that was asked to end never did."""
