@@ -10,7 +10,7 @@ from typing import Any
 import peft_lab
 from peft_lab import journal
 from peft_lab.classroom import mode
-from peft_lab.ui.server import beginning, downloads, turns
+from peft_lab.ui.server import arenas, beginning, downloads, turns
 
 
 def in_order(first: Callable[[], None]) -> Callable[[Any], AbstractAsyncContextManager[None]]:
@@ -26,6 +26,7 @@ def in_order(first: Callable[[], None]) -> Callable[[Any], AbstractAsyncContextM
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
+        arenas.few()
         journal.note("server started", version=peft_lab.__version__, of_class=mode.on())
         beginning.begin(first)
         with downloads.noted(), turns.in_order():
