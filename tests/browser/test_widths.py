@@ -37,6 +37,13 @@ def test_on_a_tablet_no_word_is_cut(name: str, page: Page, app_url: str) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [WIDE], indirect=True)
+def test_on_a_wide_screen_no_choice_is_cut(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/fact_check", 120)
+    assert page.evaluate(_CUT) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [WIDE], indirect=True)
 def test_a_last_row_of_two_numbers_is_not_stretched(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/choose", 120)
     boxes = [
