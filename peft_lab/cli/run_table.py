@@ -9,12 +9,13 @@ from peft_lab import units
 from peft_lab.cli import output
 from peft_lab.runs import said
 from peft_lab.tasks import pictures
+from peft_lab.tasks.titles import each_of
 
 
 def result_lines(result: Mapping[str, Any]) -> list[Any]:
     """A run's record for a person, ended or not."""
     spec, metric, memory, loss = result["spec"], result["metric"], result["memory"] or {}, result["loss"]
-    held = "images" if str(spec["own_data"]).endswith(pictures.ZIP) else "rows"
+    each = "image" if str(spec["own_data"]).endswith(pictures.ZIP) else each_of(spec["task"])
     rows: list[tuple[str, str, str]] = []
     if result["trainable"] is not None:
         rows.append(("trainable parameters", units.count(result["trainable"]), "counted"))
@@ -25,7 +26,7 @@ def result_lines(result: Mapping[str, Any]) -> list[Any]:
         rows.append(("loss, first to last step", f"{loss[0]:.3f} to {loss[-1]:.3f}", "measured"))
     for which in ("before", "after"):
         if metric[which] is not None:
-            label = f"{metric['name'].replace('_', ' ')} {which}, {metric['rows']:,} held-out {held}"
+            label = f"{metric['name'].replace('_', ' ')} {which}, {metric['rows']:,} held-out {each}s"
             rows.append((label, f"{metric[which]:.3f}", "measured"))
     rows.append(("training time", units.seconds(result["seconds"]), "measured"))
     for key, unit in (("steps_per_second", "steps/s"), ("tokens_per_second", "tokens/s")):

@@ -54,7 +54,9 @@ def document(
             "title": task.metric.replace("_", " ").capitalize(),
             "rows": one["metric"]["rows"] if one else 0,
         },
-        "inference_unit": inference_forgetting.UNIT[task.kind],
+        "inference_unit": task.each
+        if task.kind == "classification"
+        else inference_forgetting.UNIT[task.kind],
         "machines": comparison.machines,
         "packages": _versions(records.values()),
         "device": one.get("device"),

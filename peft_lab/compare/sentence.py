@@ -7,7 +7,7 @@ from typing import Any
 
 from peft_lab.compare.spread import FACTOR, Pair, sampling_error
 from peft_lab.models.catalogue import model_title
-from peft_lab.tasks.titles import task_title
+from peft_lab.tasks.titles import each_of, task_title
 
 MOST_NAMED = 6  # pairs named in a sentence; the rest is counted
 
@@ -20,7 +20,7 @@ def says(found: Mapping[str, Any], pairs: Sequence[Pair]) -> list[str]:
     titles = {row["method"]: row["title"] for row in found["rows"]}
     return [
         *_verdict(pairs, titles, len(found["plan"]["seeds"]), scored),
-        *_sample(scored, found["metric"]),
+        *_sample(scored, found["metric"], f"{each_of(found['plan']['task'])}s"),
         *_forgetting(scored),
         _limits(found),
         *_missing(found),
@@ -45,7 +45,7 @@ def _verdict(
     if not apart:
         return [
             rule,
-            f"None of the {len(pairs)} pairs differs by that much: this comparison cannot rank the methods.",
+            f"{_none_of(len(pairs))} by that much: this comparison cannot rank the methods.",
         ]
     summary = f"{len(apart)} of {len(pairs)} pairs differ{'s' if len(apart) == 1 else ''} by that much"
     if not noise:
@@ -60,6 +60,10 @@ def _verdict(
     return [rule, f"{summary}: {_list([_over(pair, titles) for pair in apart])}."]
 
 
+def _none_of(pairs: int) -> str:
+    return "The two do not differ" if pairs == 1 else f"None of the {pairs} pairs differs"
+
+
 def _over(pair: Pair, titles: Mapping[str, str]) -> str:
     return f"{titles[pair.better]} beats {titles[pair.worse]} by {100 * pair.difference:.1f} points"
 
@@ -69,13 +73,13 @@ def _list(names: Sequence[str]) -> str:
     return "; ".join(names[:MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _sample(scored: Sequence[Mapping[str, Any]], metric: Mapping[str, Any]) -> list[str]:
+def _sample(scored: Sequence[Mapping[str, Any]], metric: Mapping[str, Any], named: str) -> list[str]:
     rows = metric["rows"]
     if not rows:
         return []
     error = max(sampling_error(row["metric_mean"], rows) for row in scored)
     return [
-        f"All were scored on the same {rows:,} held-out rows; on other rows a score would differ by about "
+        f"All were scored on the same {rows:,} held-out {named}; on other {named} a score would differ by about "
         f"{100 * error:.1f} points (one standard error at most), which more seeds do not reduce."
     ]
 
@@ -96,7 +100,7 @@ def _limits(found: Mapping[str, Any]) -> str:
     settings = "with its default settings" if not plan["values"] else "with one setting"
     return (
         f"Each method ran {settings}; the app's defaults were chosen by trying them on its own models and tasks. "
-        f"{plan['steps']:,} step{'' if plan['steps'] == 1 else 's'} of {plan['batch']} rows on "
+        f"{plan['steps']:,} step{'' if plan['steps'] == 1 else 's'} of {plan['batch']} {each_of(plan['task'])}s on "
         f"{model_title(plan['model'])} and {task_title(plan['task'])} say nothing about other models, tasks, "
         "or longer training."
     )

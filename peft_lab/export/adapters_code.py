@@ -30,9 +30,11 @@ def adapters_code(method: Adapters, shape: ModelShape, values: Mapping[str, Any]
     found, after = [], None
     for host, entrance in method.hosts(shape, values):
         after = places.norm_after(shape, placement, host)
-        reads = "".join(f', paths(r"{_pattern(group)}")' for group in (entrance, after) if group is not None)
+        reads = "".join(
+            f', paths(model, r"{_pattern(group)}")' for group in (entrance, after) if group is not None
+        )
         inputs = places.inputs(host, entrance)
-        found.append(f'    (paths(r"{_pattern(host)}"), {inputs}, {host.out_features}{reads}),\n')
+        found.append(f'    (paths(model, r"{_pattern(host)}"), {inputs}, {host.out_features}{reads}),\n')
     attach = _PARALLEL if _reads(values) else _SEQUENTIAL
     if after is not None:
         attach = _THROUGH_NORM
@@ -94,7 +96,7 @@ class Bottleneck(torch.nn.Module):
 '''
 
 _PATHS = '''\
-def paths(pattern):
+def paths(model, pattern):
     """The modules whose path is the pattern, in the order of the layers."""
     return [path for path, _ in model.named_modules() if re.fullmatch(rf"(?:.*\\.)?{pattern}", path)]
 '''

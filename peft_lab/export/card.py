@@ -70,10 +70,9 @@ def _results(known: RunOutcome) -> str:
         if known.classifies
         else ""
     )
-    held = "images" if known.task.images else "rows"
     return (
         f"## Result (measured)\n\n{_table(('', 'base', 'tuned'), rows)}\n"
-        f"On {after['rows']:,} held-out {held}. {known.task.metric_help}{untrained}\n"
+        f"On {after['rows']:,} held-out {known.task.each}s. {known.task.metric_help}{untrained}\n"
     )
 
 

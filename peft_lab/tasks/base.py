@@ -90,6 +90,11 @@ class Task(ABC):
         """Whether its rows are images, each with a name for its text."""
         return "vision" in self.model_kinds
 
+    @property
+    def each(self) -> str:
+        """What one of its rows is called where they are counted; several take an s."""
+        return "image" if self.images else "row"
+
     def pictures(self, names: Iterable[str]) -> Iterator[bytes]:
         """The files of images by their names. Raises BadInput for one that is gone, ValueError where there are none."""
         raise ValueError(f"the rows of '{self.name}' are no images")

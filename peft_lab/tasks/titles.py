@@ -17,3 +17,12 @@ def task_title(name: str) -> str:
     """
     titles = {task.name: task.title for task in all_tasks()} | {own.NAME: OWN_FILE}
     return titles.get(name, name)
+
+
+def each_of(name: str) -> str:
+    """What one of a task's rows is called; of a task that is not known here, a row.
+
+    >>> each_of("digits"), each_of("json")
+    ('image', 'row')
+    """
+    return next((task.each for task in all_tasks() if task.name == name), "row")

@@ -62,8 +62,8 @@ CSS = (
 @media (min-width: 1000px) { .st-key-choose-tree { min-height: 56rem; } }
 /* on a tablet two beside each other, so that no name of a model and no label is cut */
 @media (min-width: 641px) and (max-width: 900px) {
-  :is(.st-key-memory-controls, .st-key-claims-controls) [data-testid="stHorizontalBlock"] { flex-wrap: wrap; }
-  :is(.st-key-memory-controls, .st-key-claims-controls) [data-testid="stColumn"] { min-width: calc(50% - 1rem); }
+  :is(.st-key-memory-controls, .st-key-claim-controls) [data-testid="stHorizontalBlock"] { flex-wrap: wrap; }
+  :is(.st-key-memory-controls, .st-key-claim-controls) [data-testid="stColumn"] { min-width: calc(50% - 1rem); }
 }
 /* a figure is not cut: where three are too wide for a row the third goes below */
 .st-key-plan-figures [data-testid="stHorizontalBlock"] { flex-wrap: wrap; }

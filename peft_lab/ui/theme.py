@@ -94,6 +94,9 @@ table.compare .head { display: none; }
   font-size: 0.84rem; line-height: 1.3; }
 .tour-points-here { outline: 2px solid var(--peft-accent); outline-offset: 1px; border-radius: 6px; }
 .st-key-tour-stops a p, .st-key-tour-stops a span { white-space: normal; overflow: visible; }
+/* a long formula breaks between its terms: one that scrolls is cut, and cannot be reached by keyboard */
+.katex-display > .katex { white-space: normal !important; line-height: 1.5; }
+.katex-display { padding: 3px; }
 /* links to headings: a stop of the Tab key each, and no address that the app itself would write */
 [data-testid="stHeaderActionElements"] { display: none !important; }
 [data-testid="stRadioOption"]:has(input:focus-visible) { outline: 2px solid var(--peft-accent); outline-offset: 2px;
@@ -129,7 +132,7 @@ table.compare .head { display: none; }
   /* under 16 pixels a phone's browser zooms into a field that is written in */
   [data-testid="stMain"] :is(input, textarea) { font-size: 16px !important; }
   [data-testid="stMain"] [data-testid="stCheckbox"] label { align-items: center; }
-  [data-testid="stMain"] [data-testid="stRadio"] label { align-items: center; }
+  [data-testid="stMain"] [data-testid="stRadio"] label { align-items: center; padding-block: 0.6rem; }
   .st-key-tour-stops a { padding-block: 0 !important; }
   .st-key-tour-stops a :is(p, span) { line-height: 1.35; }
   /* two lines: where one is and the way on, then what to do */
@@ -162,9 +165,6 @@ table.compare .head { display: none; }
   [class*="-standing"] [data-testid="stColumn"]:last-child { flex: 0 0 6.5rem; }
   /* all tabs in view, the open one too: Streamlit lets them scroll away sideways */
   [data-testid="stTabs"] [role="tablist"] { flex-wrap: wrap; row-gap: 0; }
-  /* a long formula breaks between its terms: one that scrolls cannot be reached by keyboard */
-  .katex-display > .katex { white-space: normal !important; line-height: 1.5; }
-  .katex-display { padding: 3px; }
   /* a method's row as a card: its name, then its figures three in a line, each under its heading */
   table.compare, table.compare tbody { display: block; }
   table.compare thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
@@ -175,6 +175,8 @@ table.compare .head { display: none; }
   table.compare .head { display: block; font-size: 0.85em; line-height: 1.5; }
   table.compare .why div { max-width: none; }
   h1 { font-size: 1.8rem !important; } }
+/* beside a long value a setting's name is not broken between letters */
+table.figures td:first-child:nth-last-child(2):has(> code) { min-width: 9.5rem; }
 /* a table folds where it is, not where the window is, narrow */
 .figures-scroll { container-type: inline-size; }
 @container (max-width: 600px) {
@@ -199,6 +201,5 @@ html { font-size: 21px !important; }
 [data-testid="stSidebar"], [data-testid="stHeader"], [data-testid="stExpandSidebarButton"] { display: none !important; }
 .block-container { max-width: 100% !important; padding-top: 1.2rem !important; }
 .js-plotly-plot text, #js-plotly-tester text { font-size: 16px !important; }
-.katex-display > .katex { white-space: normal !important; line-height: 1.5; }
 </style>
 """

@@ -16,6 +16,8 @@ _CUT = """() => [...document.querySelectorAll('[data-testid="stMain"] *')].filte
   && it.scrollWidth > it.clientWidth + 1 && !it.closest('[data-testid="stFileUploader"]')
   && (it.matches('[data-testid="stSelectbox"] input') || getComputedStyle(it).textOverflow === 'ellipsis')
 ).map((it) => it.value ?? it.innerText)"""
+_FORMULAS_CUT = """() => [...document.querySelectorAll('.katex-display')].filter((it) => it.offsetParent
+  && it.scrollWidth > it.clientWidth + 1).map((it) => it.innerText)"""
 # Streamlit's sign that a page is being drawn, with the button that stops that
 _DRAWING = """() => {
   const sign = document.createElement('div');
@@ -30,6 +32,13 @@ _DRAWING = """() => {
 @pytest.mark.parametrize("name", ["memory", "fact_check", "plan"])
 def test_on_a_tablet_no_word_is_cut(name: str, page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/{name}", 120)
+    assert page.evaluate(_CUT) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [WIDE], indirect=True)
+def test_on_a_wide_screen_no_choice_is_cut(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/fact_check", 120)
     assert page.evaluate(_CUT) == []
 
 
@@ -57,6 +66,17 @@ def test_the_tour_of_who_has_begun_stands_still(chromium: Browser, app_url: str)
     shift = cumulative(page.evaluate("window.shifts"))
     context.close()
     assert shift <= MOST_SHIFT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lora", "ptuning"])
+def test_no_formula_is_cut(name: str, page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/{name}", 120)
+    expect(page.locator(".katex-display").first).to_be_visible()
+    for width in (390, 768, 1280, 1920, 2560):
+        page.set_viewport_size({"width": width, "height": 1000})
+        settled(page)
+        assert page.evaluate(_FORMULAS_CUT) == [], width
 
 
 def test_the_only_stop_is_that_of_a_training(page: Page, app_url: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab.compare import pareto, spread
+from peft_lab.compare import pareto, sentence, spread
 from peft_lab.errors import UnknownName
 
 SHARES = st.lists(st.floats(0, 1), min_size=2, max_size=5)
@@ -84,3 +84,30 @@ def test_every_point_is_on_the_front_or_beaten_by_one_that_is(points: list[tuple
     for number, (x, y) in enumerate(points):
         beaten = any(a <= x and b >= y and (a, b) != (x, y) for a, b in (points[int(name)] for name in kept))
         assert (str(number) in kept) != beaten
+
+
+@pytest.mark.parametrize(("task", "each"), [("digits", "images"), ("sentiment", "rows")])
+def test_sentences_name_what_was_scored(task: str, each: str) -> None:
+    scores = {"lora": [0.5, 0.6], "bitfit": [0.5, 0.6]}
+    found = {
+        "rows": [
+            {
+                "method": name,
+                "title": name,
+                "metric_values": known,
+                "metric_mean": 0.55,
+                "forgetting_change": None,
+            }
+            for name, known in scores.items()
+        ],
+        "plan": {"model": "m", "task": task, "seeds": [0, 1], "values": {}, "steps": 5, "batch": 32},
+        "metric": {"rows": 40},
+        "done": 4,
+        "total": 4,
+    }
+    told = " ".join(sentence.says(found, spread.pairs(scores, 40)))
+    assert (
+        f"the same 40 held-out {each}; on other {each} a score" in told
+        and f"5 steps of 32 {each} on m" in told
+    )
+    assert "The two do not differ by that much" in told and "1 pairs" not in told

@@ -219,6 +219,14 @@ def test_a_method_that_is_only_ours_is_imported_and_says_so(
     assert_same_adapter(run, left)
 
 
+@pytest.mark.parametrize("slug", all_methods())
+def test_every_method_is_written_cleanly(slug: str, plain: Plain, tmp_path: Path) -> None:
+    """No text of a method names what the script has put away by then."""
+    path = tmp_path / "repeat.py"
+    path.write_text(export.script(plain("causal-lm" if slug == "prefix" else "encoder", slug)), "utf-8")
+    assert_clean(path)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_text_of_a_script_is_clean(kind: str, plain: Plain, tmp_path: Path) -> None:
     run = plain(kind, "ptuning")

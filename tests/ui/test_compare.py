@@ -19,6 +19,7 @@ from peft_lab.compare.plan import make_plan
 from peft_lab.methods import all_methods
 from peft_lab.recipes.advice import figure as figure_of
 from peft_lab.recipes.replications import Verdict, replications
+from peft_lab.runs.spec import usual_eval_rows
 from peft_lab.sweep import again
 from peft_lab.sweep import landscape as landscapes
 from peft_lab.sweep.points import shipped as shipped_sweep
@@ -470,3 +471,14 @@ def test_shipped_documents_draw() -> None:
     for found in shipped.all_shipped().values():
         assert table.html_table(found).count("<tr") == len(found["rows"]) + 1
         drawings.learning_curves([row for row in found["rows"] if row["loss"]["mean"]])
+
+
+def test_a_model_of_images_is_asked_about_images(runner: FakeQueue) -> None:
+    app = opened(model="minilm-l6", steps="4")
+    boxes = {box.label: box.value for box in app.number_input}
+    assert boxes["Held-out rows"] == usual_eval_rows("classification", "encoder")
+    next(box for box in app.selectbox if box.label == "Model").set_value("dinov2-small").run()
+    assert not app.exception
+    boxes = {box.label: box.value for box in app.number_input}
+    assert boxes["Held-out images"] == usual_eval_rows("classification", "vision"), "not the other model's"
+    assert "Held-out rows" not in boxes

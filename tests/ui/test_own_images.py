@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from peft_lab.errors import BadInput
 from peft_lab.queue import calibrating
@@ -21,7 +22,7 @@ from peft_lab.ui import state
 from peft_lab.ui.components.model_choice import entry_of
 from tests.models import homemade
 
-from .test_pages import opened
+from .test_pages import ROOT, opened
 
 PATIENCE = 120.0
 
@@ -59,6 +60,17 @@ def test_a_zip_of_images_is_uploaded_and_trained_on(vit: str, tmp_path: Path) ->
     assert record.result(run)["metric"]["name"] == "accuracy"
     assert any("The whole process peaked at" in each.value for each in app.markdown)
     assert not [box for box in app.text_area if box.label == "Another sentence"]
+
+    later = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE)
+    later.session_state[state._SETTINGS] = {"runs": {"chosen": identity}}
+    later.switch_page("pages/runs.py")
+    later.run()
+    later.button(key="run-open").click().run()
+    assert not later.exception
+    assert any(
+        f"What {identity} had: 12 images to train on, 4 held out." in each.value for each in later.caption
+    )
+    assert any(button.label == "Train" and not button.disabled for button in later.button)
 
 
 def test_a_zip_without_images_is_refused_at_the_control(vit: str) -> None:

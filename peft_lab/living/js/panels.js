@@ -167,7 +167,7 @@ export class Answers {
     if (this.node.hidden) return;
     say(this.question, run.question);
     const [first, answer] = [run.answers[0], run.answerAt(state)];
-    this.#fill(this.before, `Before, step ${first.step}`, first);
+    this.#fill(this.before, first.step ? `Step ${first.step}` : "Before, step 0", first);
     this.before.hidden = !answer || answer === first;
     const here = answer?.step === run.steps[state];
     if (answer) this.#fill(this.now, here ? `Now, step ${answer.step}` : `Step ${answer.step}, the latest it was asked at`, answer);

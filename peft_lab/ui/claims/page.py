@@ -32,7 +32,7 @@ def fact_check_page() -> None:
         "Claims from a widely read answer on PEFT, and other common claims, **checked by code**: "
         "counted, simulated, measured, or looked up. Change the model to see when a claim holds."
     )
-    with st.container(key="claims-controls"):
+    with st.container(key="claim-controls"):
         chosen = _controls()
     claims = _select(chosen)
     hide = chosen["hide"] == "yes"

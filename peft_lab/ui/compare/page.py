@@ -82,7 +82,7 @@ def _opening(title: str, readers: Readers) -> Readers:
 def _runs() -> Address:
     """The comparisons made here, and those that come with the app; what the address has to say of them."""
     st.markdown(
-        "Compare methods on the same rows in the same order, with several seeds each. They run one after another; "
+        "Compare methods on the same data in the same order, with several seeds each. They run one after another; "
         "every run is also on the Runs page, and a run that already exists is not repeated."
     )
     try:

@@ -18,17 +18,17 @@ from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
 
 SCOPE = "compare"
-# label, help; the address names them so too
+# label, help, with a word for what a task's rows are; the address names them so too
 NUMBERS = {
     "steps": ("Steps", "Optimizer steps of each run."),
     "seeds": (
         "Seeds",
         "Runs per method, each with a seed of its own, counting from zero. With a single seed the spread is unknown.",
     ),
-    "batch": ("Batch size", "Rows in each optimizer step, the same for all methods."),
+    "batch": ("Batch size", "{Each}s in each optimizer step, the same for all methods."),
     "rows": (
-        "Held-out rows",
-        "Held-out rows on which each run is scored. More rows make the score more reliable and take longer.",
+        "Held-out {each}s",
+        "Held-out {each}s on which each run is scored. More {each}s make the score more reliable and take longer.",
     ),
 }
 _FIELD = {"eval_rows": "rows"}  # where a setting of the run is set
@@ -54,8 +54,8 @@ def _default(name: str, model: str) -> int:
 
 
 def _variants(name: str, model: str) -> tuple[str, ...]:
-    """Sizes of a batch and of a test set are remembered for each kind of task."""
-    return (_kind(model),) if name in ("batch", "rows") else ()
+    """Sizes of a batch and of a test set are remembered for each kind of model, as they have other defaults."""
+    return (catalogue()[model].kind,) if name in ("batch", "rows") else ()
 
 
 # -- the address -------------------------------------------------------------------------------------------------
@@ -178,7 +178,8 @@ def _select(
 
 
 def _number(name: str, model: str, slots: dict[str, Any]) -> int:
-    label, text = NUMBERS[name]
+    each = get_task(tasks_of(model)[0]).each
+    label, text = (part.format(each=each, Each=each.capitalize()) for part in NUMBERS[name])
     variants = _variants(name, model)
     start = int(state.remembered(SCOPE, name, _default(name, model), *variants))
     value = int(

@@ -11,7 +11,7 @@ from peft_lab import units
 from peft_lab.compare import pareto
 from peft_lab.compare.pareto import AXES, Axis
 from peft_lab.models.catalogue import model_title
-from peft_lab.tasks.titles import task_title
+from peft_lab.tasks.titles import each_of, task_title
 from peft_lab.ui import state
 from peft_lab.ui.compare import drawings, table
 from peft_lab.ui.compare.setup import SCOPE
@@ -39,7 +39,7 @@ def show(found: Document) -> None:
     latest = f" and the latest {window} steps" if window > 1 else ""
     st.markdown(
         f"Training loss, mean over seeds{latest}; the bands are one standard deviation over the seeds. All methods "
-        f"see the same rows in the same order. {figures.badge('measured')}"
+        f"see the same {each_of(found['plan']['task'])}s in the same order. {figures.badge('measured')}"
     )
     figure = drawings.learning_curves([row for row in scored if row["loss"]["mean"]])
     st.plotly_chart(figure, key="compare-curves", config=drawings.config(f"{found['id']}-curves"))
@@ -50,7 +50,8 @@ def _sentences(found: Document) -> None:
     if not found["pairs"]:
         return
     titles = {row["method"]: row["title"] for row in found["rows"]}
-    with st.expander(f"All {len(found['pairs'])} pairs"):
+    pairs = len(found["pairs"])
+    with st.expander(f"All {pairs} pairs" if pairs > 1 else "The pair in figures"):
         figures.table(
             ("Better", "Worse", "Difference, points", "Noise, points", ""),
             [
@@ -97,6 +98,13 @@ def _before(found: Document) -> str:
     return f"{found['metric']['title']} before training: {low if low == high else f'{low} to {high}'}."
 
 
+def _cut(found: Document) -> str:
+    """Where long texts end; images are read whole."""
+    if each_of(found["plan"]["task"]) == "image":
+        return ""
+    return f"; rows are cut at {found['plan']['max_length']} tokens"
+
+
 def _how(found: Document) -> str:
     """How each figure was taken, as a list."""
     versions = ", ".join(f"{name} {' and '.join(each)}" for name, each in found["packages"].items())
@@ -116,7 +124,7 @@ def _how(found: Document) -> str:
         "Stored: the file of what was trained. Training: the steps alone.",
         f"Added per {found['inference_unit']}: one request at a time, adapter unmerged, alternating with the "
         f"base model in its own precision; the median difference.",
-        f"Learning rates are each method's default; rows are cut at {found['plan']['max_length']} tokens.",
+        f"Learning rates are each method's default{_cut(found)}.",
         f"Python {python}, {versions}.",
     ]
     if missing:

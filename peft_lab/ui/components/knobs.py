@@ -18,6 +18,7 @@ from peft_lab.runs.spec import RunSpec
 from peft_lab.tasks import all_tasks
 from peft_lab.tasks.titles import task_title
 from peft_lab.ui import state
+from peft_lab.ui.components import own_data
 from peft_lab.ui.components.model_choice import entry_of, from_address, model_control
 from peft_lab.ui.foreign import plain
 
@@ -153,19 +154,20 @@ def address(choice: Choice, first: str) -> dict[str, tuple[Any, Any]]:
 
 
 def restore(run: RunSpec) -> None:
-    """Set model, task and knobs as a run had them; nothing where its model's folder is gone."""
+    """Set model, task, data of one's own and knobs as a run had them; nothing where its model's folder is gone."""
     try:
-        spec, shape = get_method(run.method), entry_of(run.model).shape
+        spec, entry = get_method(run.method), entry_of(run.model)
     except (PeftLabError, TimeoutError):
         return
     state.forget(run.method)
     state.renew("shared")
     state.remember("shared", "model", run.model)
     state.remember("shared", "task", run.task)
+    own_data.choose_of(run, entry.kind)
     for name, value in run.values.items():
         knob = spec.knob(name)
         if knob.kind == "modules":
-            _remember_modules(spec, knob, shape, value)
+            _remember_modules(spec, knob, entry.shape, value)
         else:
             state.remember(run.method, name, value)
 

@@ -15,6 +15,7 @@ from peft_lab.classroom.limits import of_asker
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.models.shapes import ModelKind
 from peft_lab.queue import limits
+from peft_lab.runs.spec import RunSpec
 from peft_lab.tasks import apart, hub, hub_file, kept_files, own, pictures
 from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
@@ -63,7 +64,7 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
     splits = task.load()
     noun = "images" if task.images else "conversations" if task.kind == "chat" else "rows"
     st.caption(
-        f"{plain(Path(path).name.split('-', 1)[1])}: "
+        f"{plain(_called(Path(path)))}: "
         f"{len(splits.train):,} {noun} to train on, {len(splits.test):,} held out."
     )
     return str(path)
@@ -73,6 +74,22 @@ def source_of(kind: ModelKind) -> str | None:
     """The dataset that the kept file was made of, with its commit; ``None`` for one that was uploaded."""
     found = state.remembered("own", "source", None, kind)
     return None if found is None else str(found)
+
+
+def choose_of(spec: RunSpec, kind: ModelKind) -> None:
+    """Choose the data that a run was trained on, of which it has a copy, for the next run."""
+    if spec.own_data is not None:
+        state.remember("own", "said", spec.own_source or "", kind)
+        _remember(kind, spec.own_data, spec.own_source)
+
+
+def _called(path: Path) -> str:
+    """What a kept file is called: by its own name, which follows the mark of its content; a run's copy by the run."""
+    return (
+        path.name.split("-", 1)[1]
+        if path.parent.name == kept_files.UPLOADS
+        else f"What {path.parent.name} had"
+    )
 
 
 def _remember(kind: ModelKind, path: str, source: str | None) -> None:

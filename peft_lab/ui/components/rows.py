@@ -30,12 +30,12 @@ button {{ all: unset; cursor: pointer; overflow-wrap: anywhere; }}
 button:focus-visible {{ outline: 2px solid var(--st-primary-color); outline-offset: 2px; }}
 @container (max-width: {FOLD_BELOW}px) {{
   thead {{ position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }}
-  tbody tr {{ display: grid; grid-template-columns: repeat(3, auto); justify-content: space-between;
-    padding: 0.25rem 0; }}
+  tbody tr {{ display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); padding: 0.25rem 0; }}
   tbody th {{ grid-column: 1 / -1; padding-bottom: 0; }}
-  tbody td {{ padding-top: 0.1rem; text-align: left; }}
-  tbody td.n {{ white-space: normal; }}
-  tbody td::before {{ content: attr(data-label) " "; opacity: 0.72; font-weight: 400; color: var(--st-text-color); }}
+  tbody td {{ padding-top: 0.1rem; overflow-wrap: break-word; }}
+  tbody td.n {{ white-space: normal; text-align: left; }}
+  tbody td::before {{ content: attr(data-label); display: block; font-size: 0.85em; opacity: 0.72; font-weight: 400;
+    color: var(--st-text-color); }}
 }}
 """
 

@@ -72,8 +72,6 @@ _BENCH = """
 /* a column as narrow as a phone's page stacks its own columns as a phone does */
 .st-key-bench [role="tabpanel"] > [data-testid="stVerticalBlock"] { container-type: inline-size; }
 @container (max-width: 620px) {
-  .katex-display > .katex { white-space: normal !important; line-height: 1.5; }
-  .katex-display { padding: 3px; }
   .st-key-bench [role="tabpanel"] [data-testid="stHorizontalBlock"] { flex-wrap: wrap; }
   .st-key-bench [role="tabpanel"] [data-testid="stColumn"] { min-width: 100%; }
   .st-key-bench [role="tabpanel"] [data-testid="stColumn"]:has([data-testid="stNumberInput"]) { min-width: 9.5rem; }

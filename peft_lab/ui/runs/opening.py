@@ -1,4 +1,4 @@
-"""Opening a run: its method's page with the knobs and settings that it had, and the run itself."""
+"""Opening a run: its method's page with the knobs and the data of one's own that it had, and the run itself."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import streamlit as st
 from peft_lab import units
 from peft_lab.methods.lora.insight import GRID
 from peft_lab.runs import store
+from peft_lab.runs.spec import entry_of
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
@@ -50,7 +51,7 @@ def trained(slug: str, identity: str) -> None:
         _gradients(found["step0_gradients"])
     if found["merge"]:
         with right:
-            _merge(found["merge"])
+            _merge(found["merge"], held_out(identity))
 
 
 def chosen_run(slug: str, model: str) -> str | None:
@@ -197,7 +198,14 @@ def _range(values: list[float]) -> str:
     return f"{high:.3g} in all {len(values)}" if low == high else f"{low:.3g} to {high:.3g}"
 
 
-def _merge(rows: list[Row]) -> None:
+def held_out(identity: str) -> str:
+    """What a run's model was asked when no sentence or image of its training was to be used."""
+    return (
+        f"held-out {'images' if entry_of(store.get(identity).spec.model).kind == 'vision' else 'sentences'}"
+    )
+
+
+def _merge(rows: list[Row], held: str) -> None:
     st.markdown(f"#### Merged, and unmerged again {figures.badge(Source.MEASURED)}")
     lines: tuple[tuple[str, Callable[[Row], str]], ...] = (
         ("Merged: outputs differ by", lambda row: f"{row['max_difference']:.2g}"),
@@ -208,6 +216,6 @@ def _merge(rows: list[Row]) -> None:
     cells = [(title, *(written(row) for row in rows)) for title, written in lines]
     figures.table(("", *(row["dtype"] for row in rows)), cells, numeric=range(1, len(rows) + 1))
     st.caption(
-        "The same held-out sentences with the adapter beside W, with BA added into W, and with BA taken out again. "
+        f"The same {held} with the adapter beside W, with BA added into W, and with BA taken out again. "
         "What differs is rounding: a merged W that is unmerged is not bit for bit what it was, so keep the base."
     )

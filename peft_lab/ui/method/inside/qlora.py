@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from peft_lab import units
+from peft_lab.models.shapes import CLASSIFIERS, ModelKind
 from peft_lab.runs import store
 from peft_lab.runs.spec import entry_of
 from peft_lab.ui.components import figures
@@ -43,26 +44,27 @@ def show(choice: Choice) -> None:
         return
     known = read_insight(identity)
     rounding = known.get("rounding", {})
-    _rounding(rounding, entry_of(store.get(identity).spec.model).kind)
-    _merges(known.get("merges", []), rounding.get("bits", 4))
+    kind, held = entry_of(store.get(identity).spec.model).kind, lora.held_out(identity)
+    _rounding(rounding, kind, held)
+    _merges(known.get("merges", []), rounding.get("bits", 4), held)
     lora.trained(choice.spec.slug, identity)
 
 
-def _rounding(found: dict[str, Any], kind: str) -> None:
+def _rounding(found: dict[str, Any], kind: ModelKind, held: str) -> None:
     """What the fewer bits of the base did to its outputs, beside what training did. Earlier runs did not note it."""
     if not found:
         return
     st.markdown(f"#### What rounding the base does {figures.badge(Source.MEASURED)}")
     outputs, training = (units.percent(100 * found[name]) for name in ("outputs", "training"))
-    small = " Its head starts at random, so they are small." if kind == "encoder" else ""
+    small = " Its head starts at random, so they are small." if kind in CLASSIFIERS else ""
     st.markdown(
         f"Without an adapter, the outputs of the rounded base differ by **{outputs}** from those of the base in its "
         f"own precision; the trained adapter then moves them by **{training}**. Both in percent of the norm of the "
-        f"base's outputs, on held-out sentences.{small}"
+        f"base's outputs, on {held}.{small}"
     )
 
 
-def _merges(rows: list[dict[str, Any]], bits: int) -> None:
+def _merges(rows: list[dict[str, Any]], bits: int, held: str) -> None:
     if not rows:
         return
     st.markdown(f"#### Ways to merge {figures.badge(Source.MEASURED)}")
@@ -75,7 +77,7 @@ def _merges(rows: list[dict[str, Any]], bits: int) -> None:
     st.markdown("\n".join(lines))
     repacking = " So that none is merged wrongly, repacking is switched off here." if bits == 4 else ""
     st.caption(
-        "Against the trained model, adapter beside rounded base, on held-out sentences. 100% is as far as the "
+        f"Against the trained model, adapter beside rounded base, on {held}. 100% is as far as the "
         "adapter itself moved the outputs, or the weights. Merged weights are rounded to the base's own precision, "
         f"which takes away much of a small correction.{repacking}"
     )

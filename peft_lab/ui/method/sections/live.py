@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from peft_lab import units
@@ -10,6 +12,7 @@ from peft_lab.runs import going_on, record, respond, simulated
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status
 from peft_lab.training.scores import Answer
+from peft_lab.trajectory.format import Answer as Recorded
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.parts import part
@@ -109,25 +112,34 @@ def _now(run: Run, seen: RunView) -> None:
     found = trajectory_of(run) if not seen.probes_after else None
     if found is None or found.example is None or not found.answers:
         return
-    first, latest = found.answers[0], found.answers[-1]
-    rows = [("Input", found.example.text), (f"Before, step {first.step}", first.text)]
-    if latest.step != first.step:
-        rows.append((f"Now, step {latest.step}", latest.text))
-    figures.table(("", "One held-out row"), rows)
+    figures.table(("", "One held-out row"), [("Input", found.example.text), *said(found.answers)])
     st.markdown(figures.badge(Source.MEASURED))
+
+
+def said(answers: Sequence[Recorded]) -> list[tuple[str, str]]:
+    """The first and the latest of a run's answers, each with its step: one that was not asked at the start, for lack of
+    time, is not what the base says.
+
+    >>> said([Recorded(3, "1.4", 0.0)])
+    [('Now, step 3', '1.4')]
+    """
+    first, latest = answers[0], answers[-1]
+    told = (
+        [(f"{'Step' if first.step else 'Before, step'} {first.step}", first.text)] if first != latest else []
+    )
+    return [*told, (f"{'Now' if latest.step else 'Before'}, step {latest.step}", latest.text)]
 
 
 def _results(run: Run, seen: RunView) -> None:
     rows = []
     if seen.after:
         task = run.spec.task_object()
-        held = "images" if task.images else "rows"
         for name, after in seen.after.metrics.items():
             before = f"{seen.before.metrics[name]:.1%}" if seen.before else "…"
             marked = name.replace("_", " ") + (
                 " (main score)" if name == task.metric and len(seen.after.metrics) > 1 else ""
             )
-            rows.append((f"{marked}, {seen.after.rows:,} held-out {held}", before, f"{after:.1%}"))
+            rows.append((f"{marked}, {seen.after.rows:,} held-out {task.each}s", before, f"{after:.1%}"))
         rows.append(
             (
                 "held-out loss (nats)",
