@@ -69,8 +69,9 @@ def table(wanted: Wanted, ranked: Sequence[Planned], untried: int) -> None:
     st.caption(f"Batch size × passes that make an update. {ranking.ORDER}")
     if unsure := unmeasured(wanted.situation().shape):
         st.caption(unsure)
-    if late := nowhere.late(wanted, ranked):
-        st.markdown(f":material/schedule: {late} {figures.badge('simulated')}")
+    late = "" if untried else nowhere.late(wanted, ranked)
+    if late:
+        st.markdown(f":material/schedule: {plain(late)} {figures.badge('simulated')}")
 
 
 def pick(ranked: Sequence[Planned]) -> Planned:
