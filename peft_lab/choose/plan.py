@@ -17,6 +17,7 @@ from peft_lab.choose.tree import FEW_ROWS
 from peft_lab.methods import get_method
 from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS, Job, job
 from peft_lab.recipes.recipe import LAB, TOLD, Setting, recipe
+from peft_lab.recipes.stepping import ADAMW, PAGED
 from peft_lab.units import Source
 
 SEEDS = (3, 5)
@@ -191,10 +192,10 @@ def _settled(
             why=f"{step.batch} × {f'{devices} × ' if devices > 1 else ''}{accumulate} rows for one update"
             f"{f', which hold {read} of the data' if step.packed else ''}; the band is of those.",
         ),
-        "optimizer": said["optimizer"]
-        if step.optimizer == "adamw"
-        else _own("optimizer", step.optimizer, f"{how}: states of full width do not fit. {src.BLOCKWISE}."),
-        "quantization": _own("quantization", "nf4", f"{how}: 16 bits do not fit. {src.QLORA}, section 3.")
+        "optimizer": _optimizer(step, said["optimizer"], how),
+        "quantization": replace(
+            _own("quantization", "nf4", f"QLoRA's own: {src.QLORA}, section 3."), kind=str(Source.CITED)
+        )
         if advice.method == "qlora"
         else _own("quantization", "none", f"{how}: the base fits in 16 bits."),
         "sharding": _own("sharding", step.sharding, _shared(step, devices)),
@@ -250,6 +251,16 @@ def _with_optimizer(name: str, settings: Mapping[str, Setting]) -> dict[str, Set
         scaled = f"AdamW's rate: Muon's updates are scaled to be as large as AdamW's ({src.MUON})."
         found["learning_rate"] = replace(rate, why=f"{rate.why} {scaled}".strip())
     return found
+
+
+def _optimizer(step: Step, said: Setting, how: str) -> Setting:
+    """The one that the step was simulated with, and that scripts have."""
+    if step.optimizer != "adamw":
+        return _own("optimizer", step.optimizer, f"{how}: states of full width do not fit. {src.BLOCKWISE}.")
+    if said.value == PAGED:
+        why = f"AdamW's states fit on the device. {src.QLORA}, section 3, has them make room in it for long rows."
+        return _own("optimizer", ADAMW, f"{how}: {why}")
+    return said
 
 
 def _own(name: str, value: Any, why: str) -> Setting:

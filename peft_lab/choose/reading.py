@@ -34,6 +34,7 @@ MEANT = {
 #: Rows longer than this are cut for a training step unless it is said otherwise.
 LONGEST = 4096
 #: So short that none is infinite.
+_SIGNED = re.compile(r"-[0-9][0-9_,.]{0,40}")
 _DIGITS = re.compile(r"[0-9][0-9_,]{0,40}(\.[0-9]{1,40})?(e[0-9]{1,2})?")
 _TIMES = re.compile(r"([0-9]{1,4})\s*[x×*]\s*(\S.*)", re.IGNORECASE)
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "gib": GIB}
@@ -126,9 +127,9 @@ def read_value(name: str, text: str) -> Any:
 def _number(name: str, text: str, words: Mapping[str, Any]) -> float | int:
     bare = text.removesuffix("%") if name == "latency" else text
     match = _DIGITS.fullmatch(bare.strip())
-    if match is None:
+    if match is None and (name not in MOST or not _SIGNED.fullmatch(bare.strip())):
         raise _no_value(name, text, words)
-    value = float(bare.replace(",", "").replace("_", ""))
+    value = -1.0 if match is None else float(bare.replace(",", "").replace("_", ""))
     if name == "deadline_hours" and value <= 0:
         raise _no_value(name, text, words)
     if name in ("latency", "deadline_hours"):

@@ -20,7 +20,7 @@ from peft_lab.plan.files import Written, write
 from peft_lab.plan.lengths import Lengths, read_lengths
 from peft_lab.plan.packed import rows_of
 from peft_lab.plan.ranking import Candidate, Planned
-from peft_lab.plan.verdict import unmeasured
+from peft_lab.plan.verdict import MEANS, unmeasured
 from peft_lab.plan.wanted import FURTHER, HOUR, Wanted, read
 from peft_lab.workers.pool import get_pool
 
@@ -151,7 +151,13 @@ def _human(wanted: Wanted, ranked: list[Planned], found: list[Planned]) -> list[
                 units.percent(100 * plan.headroom), time, money, one.update.bottleneck if one.update else "",
             )
         )  # fmt: skip
-    parts: list[Any] = [output.table("Plans that fit, the best first", heads, rows)]
+    data = f"{wanted.rows:,} rows of {wanted.row_tokens:,} tokens, cut at {wanted.seq:,}"
+    where = f"Peaks are simulated at rows of {wanted.seq:,} tokens; time is estimated from the same steps."
+    parts: list[Any] = [
+        output.table("Plans that fit, the best first", heads, rows),
+        f"For {data}. {where} {ranking.ORDER}",
+        *_moves(ranked[0]),
+    ]
     parts += [f"  {title}: {reason}" for title, reason in ranking.refusing(found)]
     if unsure := unmeasured(wanted.situation().shape):
         parts.append(unsure)
@@ -161,7 +167,16 @@ def _human(wanted: Wanted, ranked: list[Planned], found: list[Planned]) -> list[
         if one.saved is not None:
             more = f"{abs(one.saved):.0%} {'less' if one.saved >= 0 else 'more'} time than padded rows, as many at once"
             parts.append(f"  {one.title}, packed: {more}.")
-    left = wanted.hours()
-    if left is not None and all(one.hours is None or one.hours[1] > left for one in ranked):
-        parts.append(f"No plan is sure to end within {left:,.3g} hours.")
+    if late := nowhere.late(wanted, ranked):
+        parts.append(late)
     return parts
+
+
+def _moves(best: Planned) -> list[str]:
+    """What the first plan waits for, and the cheapest thing that moves it."""
+    if best.update is None:
+        return []
+    more = ""
+    if best.change is not None:
+        more = f" {best.change.text}: {1 - best.change.factor:.0%} less time."
+    return [f"{best.title}: {MEANS[best.update.bottleneck]}{more}"]

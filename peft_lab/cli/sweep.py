@@ -37,7 +37,8 @@ class Kind(StrEnum):
 def sweep(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML or JSON: model, task, methods, grid.")],
     executor: Annotated[
-        Kind, typer.Option(help="This machine's queue, or a Ray cluster (pip install 'peft-lab[cluster]').")
+        # help is rich's markup, in which brackets mean something
+        Kind, typer.Option(help=r"This machine's queue, or a Ray cluster (pip install 'peft-lab\[cluster]').")
     ] = Kind.LOCAL,
     address: Annotated[
         str | None, typer.Option(help="Of the Ray cluster; RAY_ADDRESS, or this machine alone.")

@@ -43,6 +43,10 @@ class Moment:
         return sum(self.parts.values())
 
 
+#: In which weights are kept, whichever way they are shared, so that ways can be compared.
+KEPT = "bfloat16"
+
+
 @dataclass(frozen=True)
 class Drawn:
     """A step as its ranks share it."""
@@ -66,7 +70,7 @@ def moments(fields: Mapping[str, Any], method: str, kind: str) -> Drawn:
     spec = get_method(method)
     values = spec.require(situation.shape, advice.knobs(situation.shape))
     setting = Setting(1, wanted.seq, optimizer=wanted.optimizer or "adamw", packed=bool(wanted.packed))
-    asked = StepRequest(wanted.model, method, values, setting, "bfloat16", False)
+    asked = StepRequest(wanted.model, method, values, setting, KEPT, False)
     result = simulate_sharded(asked.on(situation.hardware), Sharding(kind, wanted.devices))
     return Drawn(kind, method, wanted.devices, tuple(_moment(result, phase) for phase in PHASES))
 

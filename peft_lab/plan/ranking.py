@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from peft_lab import units
 from peft_lab.choose import plan as plans
 from peft_lab.choose.advice import Advice
 from peft_lab.choose.leaves import ADVICE
@@ -14,17 +13,22 @@ from peft_lab.choose.plan import StepPlan
 from peft_lab.choose.recommend import walk
 from peft_lab.choose.room import HEADROOM, HEADROOM_SPLIT, Room, room_of
 from peft_lab.choose.situation import Situation
-from peft_lab.choose.step import SPLIT, TENSOR, Step
+from peft_lab.choose.step import TENSOR, Step
 from peft_lab.errors import PeftLabError
 from peft_lab.methods import get_method
 from peft_lab.plan import steps
 from peft_lab.plan.course import Course, course, settled
 from peft_lab.plan.quality import UNKNOWN, Quality, quality
-from peft_lab.plan.verdict import Change, change
+from peft_lab.plan.verdict import Change, change, short
 from peft_lab.plan.wanted import HOUR, Wanted
 from peft_lab.sharding import tensor
 from peft_lab.timing.estimate import Seconds
 
+#: How plans stand, for their reader.
+ORDER = (
+    "First stand plans that meet the deadline, then those that no other plan of the same method beats in time, room "
+    "and cost at once."
+)
 #: What is planned, the most capable first: what trainings of several GPUs are published with.
 METHODS = ("full", "lora", "qlora")
 SHARDINGS = {
@@ -217,11 +221,9 @@ def _planned(wanted: Wanted, candidate: Candidate, situation: Situation, room: R
         room, situation, candidate.method, values, candidate.sharding, candidate.checkpointing
     )
     if step is None:
-        usable = room.usable_split if candidate.sharding.startswith((SPLIT, TENSOR)) else room.usable
         return Planned(
-            candidate, None, least,
-            f"Even one row needs {units.size(least)}; of {units.size(room.memory)} a plan takes {units.size(usable)}.",
-        )  # fmt: skip
+            candidate, None, least, short(room, situation, candidate.method, candidate.sharding, least)
+        )
     plan = plans.make(situation, room, advice, step, wanted.packed)
     step = replace(step, batch=plan.batch)
     epochs = float(plan.settings["epochs"].value)

@@ -155,9 +155,8 @@ def _in_place(place: _Place) -> tuple[Step | None, int]:
         if weights > usable:
             least = weights + buckets
             continue
-        asked = replace(run, checkpointing=place.checkpointing)
-        # Where activations wait, chunks can save more than the shortcut takes for all: the step itself is asked.
-        if not place.offload and not room.may_help(method, values, asked, usable):
+        asked = replace(run, checkpointing=place.checkpointing, offload=place.offload)
+        if not room.may_help(method, values, asked, usable):
             continue
         needs = partial(place.needs, run)
         try:
@@ -214,7 +213,7 @@ def split_seconds(work: Work, split: ShardedResult, gpu: str, link: str) -> Seco
     sent = split.sent_bytes
     return added(
         [
-            estimate.seconds(passing, gpu, devices, link, sent),
+            estimate.seconds(passing, gpu, devices, link, sent, copied=split.copied_bytes),
             estimate.seconds(ending, gpu, devices, link).times(own),
         ]
     )
@@ -241,29 +240,26 @@ def pace(
     apart = _traced(situation, method, values, replace(step, packed=False, offload=False))  # held-out rows
     looking = tuple(piece for piece in apart if piece.phase == "forward")
     share = (situation.devices - 1) / situation.devices
-    each, once, own, ahead = 0.0, 0.0, 1.0, 0.0
+    each, once, own, ahead, copied = 0.0, 0.0, 1.0, 0.0, 0.0
     if step.split:
-        one = split_step(
-            situation,
-            method,
-            values,
-            how_run(method, 1, step.checkpointing, step.loss, step.optimizer, step.packed),
-            step.sharding,
-        )
-        each, own = one.sent_bytes, 1 / situation.devices  # each runs the optimizer on its own part
+        run = how_run(method, 1, step.checkpointing, step.loss, step.optimizer, step.packed)
+        one = split_step(situation, method, values, run, step.sharding)
+        each, copied = one.sent_bytes, one.copied_bytes
+        own = 1 / situation.devices  # each runs the optimizer on its own part
         # a layer is gathered twice in a pass, and once where there is no way back
         ahead = sum(sent.nbytes for sent in one.exchanges if sent.kind == "all-gather") * share / 2
     elif situation.devices > 1:
         once = 2 * share * states.BYTES[step.dtype if method == "full" else "float32"] * trainable
 
-    def timed(part: Work, sent: float = 0.0) -> Seconds:
-        return estimate.seconds(part, situation.device, situation.devices, link_of(situation), sent)
+    def timed(part: Work, sent: float = 0.0, copied: float = 0.0) -> Seconds:
+        link = link_of(situation)
+        return estimate.seconds(part, situation.device, situation.devices, link, sent, copied=copied)
 
     try:
-        last = timed(passing, each + once)
-        parts = [timed(passing, each).times(accumulate - 1), last] if accumulate > 1 else [last]
+        last = timed(passing, each + once, copied)
+        parts = [timed(passing, each, copied).times(accumulate - 1), last] if accumulate > 1 else [last]
         found = added([*parts, timed(ending).times(own)])
-        look = timed(looking, ahead)
+        look = timed(looking, ahead, copied / 2)
     except UnknownName:
         return None
     return Pace(found, accumulate, each * accumulate + once, look)

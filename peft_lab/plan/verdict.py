@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from peft_lab import units
 from peft_lab.choose.plan import StepPlan
+from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation
-from peft_lab.choose.step import Step
+from peft_lab.choose.step import SPLIT, TENSOR, Step
 from peft_lab.errors import PeftLabError
+from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.models.shapes import ModelShape
 from peft_lab.plan import steps
 from peft_lab.plan.steps import Pace
@@ -31,6 +34,19 @@ class Change:
 
     text: str
     factor: float
+
+
+def short(room: Room, situation: Situation, method: str, sharding: str, least: int) -> str:
+    """Why nothing fits where one row needs ``least`` bytes on each device: how much there is, and in full fine-tuning
+    how wide the weights are kept, as that differs where they are split."""
+    split = sharding.startswith((SPLIT, TENSOR))
+    run = steps.how_run(method, 1, True, optimizer=room.optimizer) if split else list(room.states(method))[-1]
+    wide = (
+        f" with {OPTIMIZER_TITLES[run.optimizer]} and weights kept in {run.dtype}" if method == "full" else ""
+    )
+    usable = room.usable_split if split else room.usable
+    needed, there, taken = map(units.size, (least, room.memory, usable))
+    return f"Even one row needs at least {needed}{wide}; of {there} a plan takes {taken}."
 
 
 def unmeasured(shape: ModelShape) -> str:
@@ -72,9 +88,11 @@ def change(situation: Situation, method: str, plan: StepPlan, step: Step, pace: 
             replace(step, checkpointing=False),
             plan.accumulate,
         )
+    if situation.hardware.kind == "cuda" and bottleneck == "compute" and not step.split and not tried:
+        more = replace(situation, devices=2 * situation.devices)
+        again(
+            "Twice the cards with DDP, each with half the rows of an update", more,
+            replace(step, sharding="ddp"), (plan.accumulate + 1) // 2,
+        )  # fmt: skip
     worth = [one for one in tried if one.factor < 1 - _LEAST]
-    if worth:
-        return min(worth, key=lambda one: one.factor)
-    if situation.hardware.kind == "cuda" and bottleneck == "compute" and not step.split:
-        return Change("Twice the cards with DDP, each with half the rows of an update", 0.5)
-    return None
+    return min(worth, key=lambda one: one.factor, default=None)

@@ -80,6 +80,15 @@ class ShardedResult:
         share = (self.sharding.devices - 1) / self.sharding.devices
         return sum(one.nbytes * share * (2 if one.kind == "all-reduce" else 1) for one in self.exchanges)
 
+    @property
+    def copied_bytes(self) -> float:
+        """What one device copies in a pass where parts wait in main memory: its own part of all that is gathered, and
+        back that of all that is scattered."""
+        if not self.sharding.offload:
+            return 0.0
+        own = (one.nbytes for one in self.exchanges if one.kind in ("all-gather", "reduce-scatter"))
+        return sum(own) / self.sharding.devices
+
     def as_dict(self) -> dict[str, Any]:
         """The command line's JSON: as of a step on one device, and what is sent, held at the peak and left out."""
         coarse = {name: self.parts[name] for name in OWN_NAMES}

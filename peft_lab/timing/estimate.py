@@ -10,7 +10,7 @@ from peft_lab.memory.devices import THIS
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.work import Work
 from peft_lab.timing import ask, fitted, here, links
-from peft_lab.timing.kernels import Speed, Table, step
+from peft_lab.timing.kernels import PINNED, Speed, Table, step
 
 #: Parts of a step's seconds, and the kinds of operations in each.
 PARTS = {
@@ -57,19 +57,25 @@ class Seconds:
 
 
 def seconds(
-    work: Work, gpu: str, devices: int = 1, link: str = "pcie", sent: float = 0.0, waits: bool = False
+    work: Work,
+    gpu: str,
+    devices: int = 1,
+    link: str = "pcie",
+    sent: float = 0.0,
+    waits: bool = False,
+    copied: float = 0.0,
 ) -> Seconds:
     """One step of this work on each of ``devices`` of this kind.
 
     Args:
         sent: bytes that each device sends in the step, all collectives together. waits: whether nothing is computed
-            meanwhile.
+            meanwhile. copied: bytes of what is sent that each device first brings from main memory, or takes back.
 
     Raises:
         UnknownName: a GPU or link of which no speed is known.
     """
     speed, band = speed_named(gpu, devices)
-    return with_speed(work, speed, band, link if devices > 1 else "", sent, waits)
+    return with_speed(work, speed, band, link if devices > 1 else "", sent, waits, copied)
 
 
 def speed_named(gpu: str, devices: int = 1) -> tuple[Speed, tuple[float, float]]:
@@ -90,14 +96,22 @@ def with_speed(
     link: str = "",
     sent: float = 0.0,
     waits: bool = False,
+    copied: float = 0.0,
 ) -> Seconds:
     """The same at a known speed. ``band``: factors below and above the value."""
     table = Table(work)
     computing, each = step(table, speed), table.on_device(speed)
     parts = {part: table.total(each, *kinds) for part, kinds in PARTS.items()}
     parts["launch"] = max(computing - sum(parts.values()), 0.0)
-    parts["link"] = links.exposed(sent, link, computing, waits) if link and sent else 0.0
-    value = computing + parts["link"]
+    sending = links.seconds(sent, link) if link else 0.0
+    # A layer is gathered after its parts have come, over the same lanes where cards have no link of their own. Both are
+    # asked for ahead, so they hide behind the same computing.
+    copying = copied / PINNED
+    visible = links.exposed(sending + copying, computing, waits)
+    ours = copying / (sending + copying) if copying else 0.0
+    parts["link"] = visible * (1 - ours)
+    parts["host"] += visible * ours
+    value = computing + visible
     most = max(parts, key=parts.__getitem__)
     return Seconds(value * band[0], value, value * band[1], most, parts)
 

@@ -20,11 +20,15 @@ def check(link: str) -> None:
         raise UnknownName("link", link, LINKS, "link")
 
 
-def exposed(sent: float, link: str, computing: float, waits: bool = False) -> float:
-    """Seconds of communication that stay visible beside ``computing`` seconds: all of them where the next operation
-    ``waits`` for what is sent, as under tensor parallelism. Raises UnknownName for other links."""
+def seconds(sent: float, link: str) -> float:
+    """Of sending so many bytes. Raises UnknownName for other links."""
     check(link)
-    taken = sent / (LINKS[link] * REACHED)
+    return sent / (LINKS[link] * REACHED)
+
+
+def exposed(taken: float, computing: float, waits: bool = False) -> float:
+    """What of so many seconds of communication stays visible beside ``computing`` seconds: all of them where the next
+    operation ``waits`` for what is sent, as under tensor parallelism."""
     if waits:
         return taken
     return max(taken - OVERLAPPED * computing, (1 - OVERLAPPED) * taken)

@@ -21,6 +21,8 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_not_about_kernels)
 logging.getLogger("bitsandbytes.autograd._functions").addFilter(_not_about_float16)
 # PEFT asks transformers for a property that transformers has renamed.
 warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+# The new name of this one is not in every release that the lab works with.
+warnings.filterwarnings("ignore", "`gradient_checkpointing_enable` is deprecated", FutureWarning)
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

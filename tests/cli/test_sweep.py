@@ -90,3 +90,8 @@ def test_ray_that_is_not_installed_is_told(run: Run, tmp_path: Path, monkeypatch
     )
     said = run("sweep", str(file), "--executor", "ray").refused()
     assert "Ray is not installed here: pip install 'peft-lab[cluster]' (in a clone, '.[cluster]')." in said
+
+
+def test_help_names_what_ray_needs(run: Run) -> None:
+    """Help is markup, in which an extra's brackets would vanish."""
+    assert "'peft-lab[cluster]'" in run("sweep", "--help").stdout

@@ -202,3 +202,16 @@ def test_the_drawing_has_a_bar_for_each_rank_and_stops() -> None:
     assert "prefers-reduced-motion" in ranks.CSS and f"{ranks.ROUNDS};" in ranks.CSS
     heights = [float(text) for text in re.findall(r'height="([\d.]+)"', found)]
     assert sum(heights[: len(PARTS)]) == pytest.approx(ranks.HEIGHT - 4, abs=0.1)
+
+
+def test_full_fine_tuning_is_drawn_with_its_precision_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The drawing compares ways in one precision, which is not that of the plans beside it."""
+    said: list[str] = []
+    monkeypatch.setattr(st, "markdown", said.append)
+    parts = dict.fromkeys(PARTS, 10)
+    for method in ("full", "lora"):
+        shown_plans.why(Drawn("fsdp2", method, 2, tuple(Moment(phase, parts) for phase in PHASES)), None)
+    assert [("kept in bfloat16" in line, "float32" in line) for line in said if "On each of" in line] == [
+        (True, True),
+        (False, False),
+    ]

@@ -8,7 +8,7 @@ import pytest
 
 from peft_lab.memory.work import Op, Piece, Work
 from peft_lab.timing import estimate, fitted, links
-from peft_lab.timing.kernels import Speed, Table, step
+from peft_lab.timing.kernels import PINNED, Speed, Table, step
 
 _SPEED = Speed(
     matmul16=1e12, matmul32=1e11, memory=1e9, cache=4e9, held=1000, bus=1e8, start=1e-6, column=1e-6, ask=2e-6,
@@ -66,12 +66,24 @@ def test_parts_add_up_and_the_longest_is_named() -> None:
 
 
 def test_communication_hides_behind_computing_up_to_a_share() -> None:
-    slow = links.LINKS["pcie"] * links.REACHED
-    assert links.exposed(slow, "pcie", 100.0) == pytest.approx(1 - links.OVERLAPPED)
-    assert links.exposed(slow * 10, "pcie", 1.0) == pytest.approx(10 - links.OVERLAPPED)
-    assert links.exposed(slow, "nvlink", 0.0) < links.exposed(slow, "pcie", 0.0)
+    assert links.exposed(1.0, 100.0) == pytest.approx(1 - links.OVERLAPPED)
+    assert links.exposed(10.0, 1.0) == pytest.approx(10 - links.OVERLAPPED)
+    assert links.exposed(1.0, 100.0, waits=True) == 1.0
+    assert links.seconds(1e9, "nvlink") < links.seconds(1e9, "pcie")
     with pytest.raises(Exception, match="no link called 'string'"):
-        links.exposed(1.0, "string", 1.0)
+        links.seconds(1.0, "string")
+
+
+def test_copies_from_main_memory_come_before_what_is_sent() -> None:
+    """Both hide behind the same computing; what stays visible is parted by what each takes."""
+    computed = work((Op("matmul16", 10**12, 10**8, (1, 4096, 4096, 4096)), 10))
+    sent = 60e9
+    split = estimate.seconds(computed, "l40s", 2, "pcie", sent)
+    away = estimate.seconds(computed, "l40s", 2, "pcie", sent, copied=30e9)
+    assert away.value - split.value == pytest.approx(30e9 / PINNED), "more than computing hides already"
+    assert sum(away.parts.values()) == pytest.approx(away.value)
+    assert away.parts["host"] == pytest.approx(away.parts["link"] / 2)
+    assert split.parts["host"] == 0
 
 
 def test_faster_cards_are_not_slower() -> None:

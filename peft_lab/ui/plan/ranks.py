@@ -103,6 +103,8 @@ def drawing(drawn: Drawn) -> str:
 def _phase(drawn: Drawn, moment: Moment, turn: int, tallest: int) -> str:
     shown = min(drawn.devices, MOST)
     width = shown * (WIDTH + GAP) + GAP
+    whole = MOST * (WIDTH + GAP) + GAP  # few ranks are drawn as large as many, and their names with them
+    view = f"{(width - whole) / 2:g} 0 {whole} {HEIGHT + 18}"
     bars = "".join(_bar(moment, GAP + rank * (WIDTH + GAP), tallest) for rank in range(shown))
     names = "".join(
         f'<text x="{GAP + rank * (WIDTH + GAP) + WIDTH / 2}" y="{HEIGHT + 13}">rank {rank}</text>'
@@ -114,7 +116,7 @@ def _phase(drawn: Drawn, moment: Moment, turn: int, tallest: int) -> str:
     )
     return (
         f'<section class="phase" style="--turn:{turn}"><h4>{title}</h4>'
-        f'<svg viewBox="0 0 {width} {HEIGHT + 18}" role="img" aria-label="{said}"><g class="held">{bars}</g>'
+        f'<svg viewBox="{view}" role="img" aria-label="{said}"><g class="held">{bars}</g>'
         f'<path class="base" d="M0 {HEIGHT}H{width}"/>{names}</svg>'
         f'<p class="bytes">{total} on each rank</p><p>{html.escape(does(moment.phase, drawn.kind))}</p></section>'
     )

@@ -8,8 +8,8 @@ import streamlit as st
 
 from peft_lab import units
 from peft_lab.methods import get_method
-from peft_lab.plan import ranking
-from peft_lab.plan.moments import KINDS, Drawn
+from peft_lab.plan import nowhere, ranking
+from peft_lab.plan.moments import KEPT, KINDS, Drawn
 from peft_lab.plan.ranking import Planned
 from peft_lab.plan.verdict import unmeasured
 from peft_lab.plan.wanted import HOUR, Wanted
@@ -66,17 +66,12 @@ def table(wanted: Wanted, ranked: Sequence[Planned], untried: int) -> None:
     with st.container(key="plans"):
         st.markdown(f"### Plans that fit, {order} {figures.badge('simulated')}")
         figures.table(heads, rows, numeric=(2, 3), fold=True)
-    st.caption(
-        "Batch size × passes that make an update. First stand plans that meet the deadline, then those that no other "
-        "plan of the same method beats in time, room and cost at once."
-    )
+    st.caption(f"Batch size × passes that make an update. {ranking.ORDER}")
     if unsure := unmeasured(wanted.situation().shape):
         st.caption(unsure)
-    limit = wanted.hours()
-    if limit is not None and all(one.hours is not None and one.hours[1] > limit for one in ranked):
-        st.markdown(
-            f":material/schedule: No plan is sure to end within {limit:,.3g} hours. {figures.badge('simulated')}"
-        )
+    late = "" if untried else nowhere.late(wanted, ranked)
+    if late:
+        st.markdown(f":material/schedule: {plain(late)} {figures.badge('simulated')}")
 
 
 def pick(ranked: Sequence[Planned]) -> Planned:
@@ -107,9 +102,10 @@ def why(drawn: Drawn, beside: Drawn | None) -> None:
     """What the drawing shows, in words with its figures."""
     most = max(drawn.moments, key=lambda moment: moment.total)
     kept = max(moment.parts["activations"] for moment in drawn.moments)
+    held = f", weights kept in {KEPT} (plans that split them keep float32)" if drawn.method == "full" else ""
     lines = [
         f"On each of {drawn.devices} ranks a step of {get_method(drawn.method).title} with one row holds at most "
-        f"{units.size(most.total)} with {KINDS[drawn.kind]}. {figures.badge('simulated')}"
+        f"{units.size(most.total)} with {KINDS[drawn.kind]}{held}. {figures.badge('simulated')}"
     ]
     if drawn.kind == "tp":
         lines.append(
