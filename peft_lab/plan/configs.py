@@ -14,6 +14,7 @@ from peft_lab.export.snippet import hub_id
 from peft_lab.memory.devices import devices
 from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.plan.facts import NAME, ROWS, Facts, needed
+from peft_lab.plan.keeping import HELD, PARTS
 from peft_lab.recipes.sizes import ALL_LINEAR
 
 #: Versions whose sources the keys were read in.
@@ -162,9 +163,15 @@ def axolotl(facts: Facts, layer: str) -> str:
         "bf16": plan.dtype == "bfloat16",
         "fp16": plan.dtype == "float16",
         "gradient_checkpointing": plan.checkpointing and not facts.sharded,
+        "val_set_size": HELD,
+        "eval_batch_size": plan.batch,
+        **dict.fromkeys(("eval_steps", "save_steps"), 1 / PARTS),  # of all updates
+        "load_best_model_at_end": False,  # it would where it looks as often as it saves
         "seed": 0,
         "output_dir": "out",
     }
+    if plan.packed:  # held-out rows are few: as in the script, each stands for itself
+        content["eval_sample_packing"] = False
     if plan.offload:  # layers' inputs, as in the script
         content["activation_offloading"] = "hidden_states"
     if plan.loss == "chunked":  # Liger's is of the same kind as the script's
@@ -240,6 +247,10 @@ def llama_factory(facts: Facts) -> str:
         "fp16": plan.dtype == "float16",
         "pure_bf16": facts.method.slug == "full" and plan.remembered == "bfloat16",
         "disable_gradient_checkpointing": not plan.checkpointing,
+        "val_size": HELD,
+        "per_device_eval_batch_size": plan.batch,
+        **dict.fromkeys(("eval_strategy", "save_strategy"), "steps"),
+        **dict.fromkeys(("eval_steps", "save_steps"), 1 / PARTS),  # of all updates
         "seed": 0,
         "output_dir": "out",
     }

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import yaml
 
-from peft_lab.plan import configs
+from peft_lab.plan import configs, keeping
 from peft_lab.plan.files import _dataset
 from tests.plan.test_script import planned
 
@@ -17,14 +17,16 @@ AXOLOTL = {
     "load_in_4bit", "lora_r", "lora_alpha", "lora_dropout", "peft_use_rslora", "lora_target_linear",
     "lora_target_modules", "micro_batch_size", "gradient_accumulation_steps", "num_epochs", "optimizer",
     "learning_rate", "lr_scheduler", "warmup_ratio", "weight_decay", "max_grad_norm", "bf16", "fp16",
-    "gradient_checkpointing", "seed", "output_dir", "fsdp_version", "fsdp_config", "rl",
+    "gradient_checkpointing", "val_set_size", "eval_batch_size", "eval_steps", "save_steps",
+    "load_best_model_at_end", "seed", "output_dir", "fsdp_version", "fsdp_config", "rl",
 }  # fmt: skip
 LLAMA_FACTORY = {
     "model_name_or_path", "stage", "do_train", "finetuning_type", "lora_rank", "lora_alpha", "lora_dropout",
     "lora_target", "use_rslora", "quantization_bit", "quantization_type", "double_quantization", "dataset",
     "dataset_dir", "template", "cutoff_len", "packing", "per_device_train_batch_size", "gradient_accumulation_steps",
     "num_train_epochs", "learning_rate", "lr_scheduler_type", "warmup_ratio", "optim", "max_grad_norm", "bf16", "fp16",
-    "pure_bf16", "disable_gradient_checkpointing", "seed", "output_dir",
+    "pure_bf16", "disable_gradient_checkpointing", "val_size", "per_device_eval_batch_size", "eval_strategy",
+    "save_strategy", "eval_steps", "save_steps", "seed", "output_dir",
 }  # fmt: skip
 
 
@@ -36,6 +38,19 @@ def test_axolotl_is_told_the_plan(tiny: dict[str, str]) -> None:
     assert (found["micro_batch_size"], found["gradient_accumulation_steps"]) == (2, 2)
     assert found["fsdp_config"]["activation_checkpointing"] and not found["gradient_checkpointing"]
     assert not found["fsdp_config"]["cpu_ram_efficient_loading"], "Axolotl refuses it with 4 bits"
+
+
+def test_other_tools_hold_out_and_keep_what_the_script_does(tiny: dict[str, str]) -> None:
+    facts = planned("lora", "ddp", tiny["causal-lm"], packed=True)
+    first = yaml.safe_load(configs.axolotl(facts, "LlamaDecoderLayer"))
+    second = yaml.safe_load(configs.llama_factory(facts))
+    assert first["val_set_size"] == second["val_size"] == keeping.HELD
+    assert first["eval_steps"] == first["save_steps"] == second["eval_steps"] == second["save_steps"]
+    assert first["eval_steps"] * keeping.PARTS == 1, "a share of the updates"
+    assert (
+        first["eval_sample_packing"] is False
+        and second["eval_strategy"] == second["save_strategy"] == "steps"
+    )
 
 
 def test_packed_rows_are_packed_alike_by_other_tools_or_it_is_said_why_not(tiny: dict[str, str]) -> None:
