@@ -27,8 +27,7 @@ BFLOAT16 = (8, 0)  # compute capability from which a GPU multiplies it
 #: Kept free: more than the simulation was off at any published peak, and twice as much where a step is split: NCCL's
 #: buffers are in none of its figures.
 HEADROOM, HEADROOM_SPLIT = 0.05, 0.10
-#: Of one logit at most: itself in 16 bits; its copy, its logarithm and the gradients of both in 32. 14 are alive at
-#: once, but the allocator holds a block for each (bench/RESULTS.md has what was seen).
+#: Of one logit at most: itself in 16 bits; in 32 its copy, its logarithm and their gradients (bench/RESULTS.md).
 LOGIT_BYTES = 2 + 4 + 4 + 4 + 4
 #: How a model says that it cannot take its loss so.
 _NO_CHUNKS: Mapping[str, tuple[type[Exception], ...]] = {"whole": (), "chunked": (Unsupported,)}
