@@ -7,6 +7,7 @@ most then, so of the waiting questions the most urgent one that was asked last i
 from __future__ import annotations
 
 import heapq
+import pickle
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -21,7 +22,9 @@ from peft_lab.workers import processes
 from peft_lab.workers.inspector import Inspector, question_key
 
 Answer = TypeVar("Answer")
-KEPT = 2048  # answers; one is some 50 kB
+KEPT = 2048  # answers
+#: Bytes of them, as they were sent between processes: a simulated step is 50 kB, and six times as much in memory.
+KEPT_BYTES = 16_000_000
 WAITING = 96  # questions that may wait; of more, those asked longest ago are cancelled
 MOST_MEMBERS = 4
 
@@ -37,9 +40,16 @@ class _Question:
 class Pool:
     """Worker processes behind one list of questions. Safe to use from any thread."""
 
-    def __init__(self, members: Sequence[Inspector], kept: int = KEPT, waiting: int = WAITING) -> None:
+    def __init__(
+        self,
+        members: Sequence[Inspector],
+        kept: int = KEPT,
+        waiting: int = WAITING,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> None:
         self._idle = list(members)
-        self._kept, self._most_waiting = kept, waiting
+        self._kept, self._most_waiting, self._most_bytes = kept, waiting, kept_bytes
+        self._sizes: dict[str, int] = {}  # of the answers that are kept
         self._lock = threading.RLock()
         self._answers: OrderedDict[str, Future[Any]] = OrderedDict()
         self._waiting: dict[str, _Question] = {}
@@ -75,9 +85,16 @@ class Pool:
             oldest = min(self._waiting, key=lambda key: self._waiting[key].asked)
             self._waiting.pop(oldest).answer.cancel()
             del self._answers[oldest]
-        for key in list(self._answers)[: max(0, len(self._answers) - self._kept)]:
+        beyond, held = len(self._answers) - self._kept, sum(self._sizes.values())
+        if beyond <= 0 and held <= self._most_bytes:
+            return
+        for key in list(self._answers):
+            if beyond <= 0 and held <= self._most_bytes:
+                break
+            beyond -= 1
             if self._answers[key].done():
                 del self._answers[key]
+                held -= self._sizes.pop(key, 0)
 
     def _dispatch(self) -> None:
         while True:
@@ -105,14 +122,22 @@ class Pool:
             if isinstance(error, RunError | AssetError) and self._answers.get(key) is question.answer:
                 del self._answers[key]
         if error is None:
+            self._weigh(key, question, inner.result())
             question.answer.set_result(inner.result())
         else:
             question.answer.set_exception(error)
         self._dispatch()
+
+    def _weigh(self, key: str, question: _Question, result: Any) -> None:
+        size = len(pickle.dumps(result, pickle.HIGHEST_PROTOCOL))
+        with self._lock:
+            if self._answers.get(key) is question.answer:
+                self._sizes[key] = size
 
 
 @cache
 def get_pool() -> Pool:
     """This process's pool, for simulations: a process for each core, two at least."""
     size = min(MOST_MEMBERS, max(2, machine.cores()))
-    return Pool([Inspector(threads=1, after=processes.SIMULATES_AFTER) for _ in range(size)])
+    # its members keep nothing: what the pool lets go of would stay with them
+    return Pool([Inspector(threads=1, kept=0, after=processes.SIMULATES_AFTER) for _ in range(size)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from concurrent.futures import Future
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from peft_lab.errors import BadInput, RunError
 from peft_lab.workers.inspector import Inspector
-from peft_lab.workers.pool import WAITING, Pool
+from peft_lab.workers.pool import WAITING, Pool, get_pool
 
 
 class Member:
@@ -23,6 +24,18 @@ class Member:
         self.asked.append(args[0])
         self.open = Future()
         return self.open
+
+
+class Taken:
+    """A process that answers at once."""
+
+    def submit(self, function: Any, *args: Any) -> Future[Any]:
+        answer: Future[Any] = Future()
+        answer.set_result(function(*args))
+        return answer
+
+    def close(self) -> None:
+        pass
 
 
 def pool(*members: Member, **limits: int) -> Pool:
@@ -93,6 +106,29 @@ def test_old_answers_are_dropped() -> None:
     alone.submit(0, double, 2)
     one.open.set_result(4)
     assert alone.submit(0, double, 1) is not first
+
+
+def test_answers_are_dropped_by_what_they_weigh() -> None:
+    one = Member()
+    alone = pool(one, kept_bytes=2500)
+    asked = []
+    for number in range(3):
+        asked.append(alone.submit(0, double, number))
+        one.open.set_result(bytes(1000))
+    assert all(alone.submit(0, double, number) is asked[number] for number in (2, 1)), (
+        "two weigh less than that"
+    )
+    again = alone.submit(0, double, 0)
+    assert again is not asked[0] and len(one.asked) == 4
+    one.open.set_result(b"")
+    assert alone.submit(0, double, 1) is asked[1], "a small one drove nothing out"
+
+
+def test_what_the_pool_lets_go_of_stays_with_no_member() -> None:
+    for member in get_pool.__wrapped__()._idle:
+        member._running_pool = Taken  # type: ignore[assignment, method-assign]
+        gone = weakref.ref(member.submit(double, 1))
+        assert gone() is None
 
 
 def test_all_that_wait_hear_of_a_member_that_takes_nothing_any_more() -> None:
