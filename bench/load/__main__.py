@@ -53,6 +53,7 @@ class Seen:
     errors: Counter[str] = field(default_factory=Counter)
     received: int = 0
     trained: int = 0
+    refused: int = 0
     _told: dict[str, int] = field(default_factory=dict)
 
     def note(self, what: str, since: float) -> None:
@@ -162,9 +163,12 @@ class Learner:
                         self._seen.trained += 1
                         break
                 await asyncio.sleep(min(self._given.rest, max(0.0, until - time.monotonic())))
-            except (Failed, OSError, WebSocketException, KeyError) as trouble:
+            except (Failed, OSError, WebSocketException) as trouble:
                 self._seen.errors[f"training: {type(trouble).__name__}: {trouble}"[:200]] += 1
                 await asyncio.sleep(5)
+            except KeyError:  # what a learner may take up is taken up: the page says so, and has no button
+                self._seen.refused += 1
+                await asyncio.sleep(AGAIN)
         await self._browser.close()
 
 
@@ -250,7 +254,8 @@ def main() -> None:
         print(
             f"{what:>22}: {len(seconds):5}   p50 {middle:6.2f} s   p95 {high:6.2f} s   longest {most:6.2f} s"
         )
-    print(f"{sum(seen.errors.values())} errors; {seen.trained} trainings to their end; "
+    print(f"{sum(seen.errors.values())} errors; {seen.trained} trainings to their end, no button to "
+          f"start one at {seen.refused} looks; "
           f"{seen.received / 1e6:.1f} MB over WebSockets")  # fmt: skip
     for words, times in seen.errors.most_common(10):
         print(f"  {times} × {words}")

@@ -26,6 +26,7 @@ from peft_lab.ui.components.waiting import LOOKS
 
 _FILES = re.compile(r"""(?:src|href)=["']\./([\w./-]+\.(?:js|css))["']""")
 _FULL = ForwardMsg.FINISHED_SUCCESSFULLY
+_PART = ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY
 PATIENCE = 300.0  # seconds before an answer counts as an error: a browser waits on and on
 
 
@@ -56,6 +57,7 @@ class Browser:
         self._fragment_of: dict[str, str] = {}
         self._changed = asyncio.Condition()
         self._runs = self._asked = 0
+        self._part = False  # whether a part alone was asked for, whose run ends as one of a part
         self._drawing = False
         self._drawn: set[str] = set()  # sliders and buttons of the full run that is under way
         self._lost = ""
@@ -139,7 +141,7 @@ class Browser:
         asked.widget_states.widgets.extend(self._widgets.values())
         asked.cached_message_hashes.extend(self._known)
         if not automatic:
-            self._asked = self._runs
+            self._asked, self._part = self._runs, bool(fragment)
         if self._socket is None:
             raise Failed("no session is open")
         await self._socket.send(message.SerializeToString())
@@ -222,6 +224,8 @@ class Browser:
                 self._runs += 1
                 self._drawing = False
                 self._forget()
+            elif message.script_finished == _PART and self._part:
+                self._runs += 1
             async with self._changed:
                 self._changed.notify_all()
 
