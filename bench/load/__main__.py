@@ -155,9 +155,11 @@ class Learner:
                 await self._browser.complete()
                 if "Stop" not in self._browser.buttons:  # a run that an error hid goes on
                     await self._browser.press("Train")
+                    await self._browser.complete()
+                there = self._browser.query  # names the run by now, as after a reload
                 while time.monotonic() < until:
                     await asyncio.sleep(AGAIN)
-                    await self._browser.open("lora", address)  # a part drawn by itself names no other buttons
+                    await self._browser.open("lora", there)  # a part drawn by itself names no other buttons
                     await self._browser.complete()
                     if "Stop" not in self._browser.buttons:
                         self._seen.trained += 1

@@ -163,6 +163,11 @@ class Browser:
         await self._ask(self._fragment_of.get(identity, ""))
         del self._widgets[identity]
 
+    @property
+    def query(self) -> str:
+        """What stands in the address behind the page's name."""
+        return self._query
+
     async def answered(self) -> None:
         """Until the run that was asked for last has ended. Raises Failed."""
         await self._until(lambda: self._runs > self._asked)
