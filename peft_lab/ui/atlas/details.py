@@ -181,10 +181,11 @@ def _training(entry: AtlasType, side: str) -> None:
     """A short training on the live decoder, on demand, and its script."""
     asked_key = f"atlas-run-{side}-{entry.name}"
     st.markdown("#### Try it")
-    title = get_model(live.LIVE["causal"]).title
-    if st.button(f"Train {live.SHOWN} steps on {title}", key=f"{asked_key}-button"):
-        st.session_state[asked_key] = True
-    _script(entry, side)
+    name = live.LIVE["causal"]
+    with st.container(horizontal=True):
+        if st.button(f"Train {live.SHOWN} steps on {get_model(name).title}", key=f"{asked_key}-button"):
+            st.session_state[asked_key] = True
+        _script(entry, side)
     if not st.session_state.get(asked_key):
         return
     worker = inspector.get_inspector(inspector.Worker.ANSWERS)
@@ -200,9 +201,10 @@ def _training(entry: AtlasType, side: str) -> None:
         return
     many, longest = live.SIZES["causal"]
     made = len(run.steps)
-    less = "" if made == live.SHOWN else f" of {live.SHOWN}, since {live.PATIENCE:.0f} seconds were over"
+    left = live.SHOWN - made
+    less = f"; the other {left} did not fit into {live.PATIENCE:.0f} seconds" if left else ""
     st.markdown(
-        f"Loss {run.before:.3f} → {run.after:.3f} nats in {made} steps{less}, at rate {run.rate:g}. "
+        f"Loss {run.before:.3f} → {run.after:.3f} nats at rate {run.rate:g} in {made} steps{less}. "
         f"{figures.badge(Source.MEASURED)} :small[{longest * many} tokens learnt by heart: it shows that it trains, "
         "not how well.]"
     )
@@ -217,4 +219,7 @@ def _script(entry: AtlasType, side: str) -> None:
         st.markdown(f":small[{plain(reason)}]")
         return
     name = f"{entry.name}.py"
-    st.download_button("Its script", script.script(entry), name, "text/x-python", key=f"atlas-script-{side}")
+    st.download_button(
+        "Script", script.script(entry), name, "text/x-python", key=f"atlas-script-{side}",
+        icon=":material/download:", on_click="ignore",
+    )  # fmt: skip
