@@ -52,11 +52,16 @@ def attach(
     for name, quiet in (("progressbar", False), ("prompt_tuning_init", "RANDOM")):
         if hasattr(config, name) and entry.variant == "":
             setattr(config, name, quiet)
-    start = _STARTS.get(entry.name)
+    start = start_of(entry)
     adapted: torch.nn.Module = (
         start(model, config, shape, batch) if start is not None else get_peft_model(model, config)
     )
     return adapted
+
+
+def start_of(entry: AtlasType) -> Callable[[Any, Any, ModelShape, Batch], Any] | None:
+    """What puts a type on a model that needs more than its config; ``None``: ``get_peft_model`` does."""
+    return _STARTS.get(entry.name)
 
 
 def _lora_ga(model: Any, config: Any, shape: ModelShape, batch: Batch) -> Any:

@@ -29,6 +29,8 @@ CAPABILITIES: dict[str, tuple[str, str]] = {
     "on_conv1d": ("Conv1D", "It adapts GPT-2's maps, which are stored the other way round."),
     "on_embedding": ("Embedding", "It adapts the embedding."),
     "on_experts": ("Experts", "It adapts the stacked experts of a mixture."),
+    "with_ddp": ("DDP", "Two processes with half a batch each train what one with all of it does; DDP's defaults."),
+    "exports": ("Exports", "Merged, saved and loaded by transformers without PEFT, it gives the same outputs."),
     "trains_causal": ("Trains a decoder", "In 20 steps on 32 tokens or fewer, SmolLM2's first 4 layers learn them."),
     "trains_encoder": ("Trains an encoder", "In 20 steps on two rows, MiniLM's loss falls, with its head frozen."),
     "trains_seq2seq": ("Trains a seq2seq", "In 20 steps on three rows, the loss of a tiny random T5 falls."),

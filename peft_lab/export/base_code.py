@@ -129,6 +129,11 @@ def _where(facts: Facts, imports: list[str]) -> tuple[str, str]:
             f"{facts.entry.title}, from the folder that the run had it from, once its files are known to be the same.",
             f"{named}\nFILES = {{\n{listed}}}\n{_SAME_FILES}",
         )
+    return asset_place(asset, imports)
+
+
+def asset_place(asset: Asset, imports: list[str]) -> tuple[str, str]:
+    """Where the weights of a live model come from: in words, and as code that sets MODEL; ``imports`` gets its own."""
     imports.append("os")
     home = (
         f'HOME = Path(os.environ.get("PEFT_LAB_HOME") or Path.home() / {literal(default_home())})\n'

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
 import pytest
 
-from peft_lab.atlas import all_types, live, probes
-from tools.atlas_probe import cells, training
+from peft_lab.atlas import all_types, get_entry, live, probes
+from tools.atlas_probe import cells, tiny, training
 
 KINDS = {"encoder": "trains_encoder", "causal": "trains_causal"}
 #: What no encoder trains, in a word of PEFT's reason: what the test below asks of the decoder.
@@ -47,6 +48,15 @@ def test_what_cannot_train_on_an_encoder_says_why(name: str) -> None:
     assert found["value"] is False
     assert NOT_ON_AN_ENCODER[name] in found["why"]
     assert found["why"] == probes.why(name, "trains_encoder")
+
+
+@pytest.mark.parametrize(("seconds", "made"), [(0.0, live.STEPS), (math.inf, live.SHOWN)])
+def test_a_run_that_takes_too_long_ends_after_its_least_steps(seconds: float, made: int) -> None:
+    model, shape = tiny.build("llama")
+    lora = get_entry("lora")
+    run = live.short_run(model, lora, shape, "CAUSAL_LM", tiny.batch(), lora.rate, live.SHOWN, seconds)
+    assert len(run.steps) == made < 100
+    assert run.fell
 
 
 def test_every_type_trains_on_one_of_the_live_models() -> None:

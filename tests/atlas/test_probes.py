@@ -94,6 +94,8 @@ def test_known_reports_are_told_while_they_hold() -> None:
         ("prefix_tuning", "generates"),
         ("lora", "on_experts"),
         ("poly", "merges"),
+        ("vera", "exports"),
+        ("xlora", "exports"),
     ],
 )
 def test_asking_again_gives_the_stored_answer(name: str, cell: str) -> None:

@@ -39,7 +39,7 @@ def test_every_type_with_all_that_is_known(run: Run) -> None:
                 model,
             )
         assert any(count["trainable"] for count in row["trainable"].values()) or name == "XLORA"
-        assert len(row["capabilities"]) == 21 and set(row["why"]) >= {
+        assert len(row["capabilities"]) == 23 and set(row["why"]) >= {
             c for c, v in row["capabilities"].items() if not v
         }
         assert row["simulated"]["model"] == "llama-3.2-3b"

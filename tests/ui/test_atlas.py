@@ -26,6 +26,7 @@ def test_one_type_in_full() -> None:
 def test_two_types_side_by_side() -> None:
     shown = told(opened("atlas", type="xlora", beside="dora", model="smollm2-135m"))
     assert "## X-LoRA" in shown and "## DoRA" in shown
+    assert shown.count("so there is no script") == 1, "X-LoRA's, and not DoRA's"
 
 
 def test_an_address_that_names_nothing_is_told() -> None:
@@ -40,6 +41,8 @@ def test_filters() -> None:
     assert {entry.name for entry in matching(ALL, "householder", ())} == {"hra"}
     able = matching("inputs", "", ("merges",))
     assert able == []
+    both = {entry.name for entry in matching(ALL, "", ("with_ddp", "exports"))}
+    assert "lora" in both and not both & {"shadow", "lily", "prompt_tuning"}
     for entry in matching(ALL, "", ("merges", "mixed_batch")):
         assert probes.value(entry.name, "merges") and probes.value(entry.name, "mixed_batch")
 

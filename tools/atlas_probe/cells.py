@@ -12,6 +12,7 @@ from peft_lab.atlas import get_entry
 from peft_lab.atlas.base import AtlasType
 from tools.atlas_probe import tiny
 from tools.atlas_probe.held import EQUAL, Held, No, apart, hold, move, want_equal
+from tools.atlas_probe.pair import Lost, with_ddp
 from tools.atlas_probe.training import trains_causal, trains_encoder, trains_seq2seq
 
 CLOSE = 5e-2  # the same after a merge in bfloat16
@@ -78,12 +79,18 @@ def saves(entry: AtlasType) -> dict[str, float]:
     return {"off": want_equal(held.logits(), wanted, "Loaded onto a fresh base it is another adapter")}
 
 
-def _merge(entry: AtlasType, kind: str, limit: float) -> dict[str, float]:
+def _merged(entry: AtlasType, kind: str) -> tuple[Held, Any]:
+    """The model with the type folded into it, and the logits from before."""
     held = hold(entry, dtype=kind)
     wanted = held.logits()
     if apart(wanted, held.base) < 1e-6:
         raise No("Moving its trained parameters changes no output, so there is nothing to merge.")
     held.model = held.model.merge_and_unload()
+    return held, wanted
+
+
+def _merge(entry: AtlasType, kind: str, limit: float) -> dict[str, float]:
+    held, wanted = _merged(entry, kind)
     off = want_equal(held.logits(), wanted, f"After merging in {kind} the outputs differ", limit)
     return {"off": off}
 
@@ -245,11 +252,33 @@ def on_experts(entry: AtlasType) -> dict[str, float]:
     return _steps(hold(entry, "mixtral", target_modules=[], target_parameters=["mlp.experts.down_proj"]))
 
 
+def exports(entry: AtlasType) -> dict[str, float]:
+    """As a folder of plain transformers: its names and logits, and nothing of PEFT in it."""
+    from transformers import AutoModelForCausalLM
+
+    held, wanted = _merged(entry, "float32")
+    with tempfile.TemporaryDirectory() as folder:
+        held.model.save_pretrained(folder)
+        names = {file.name for file in Path(folder).iterdir()}
+        if "model.safetensors" not in names or "adapter_config.json" in names:
+            raise No(f"Merged and saved, it is no plain model: the folder has {', '.join(sorted(names))}.")
+        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+        held.model, told = loaded
+    lost = [*told["missing_keys"], *told["mismatched_keys"]]
+    if lost:
+        raise No(
+            f"Merged and saved, the file lacks {len(lost)} weights of a plain model, {lost[0]} among them."
+        )
+    off = want_equal(held.logits(), wanted, "Merged, saved and loaded as a plain model, the outputs differ")
+    return {"off": off, "unexpected": len(told["unexpected_keys"])}
+
+
 CELLS: dict[str, Callable[[AtlasType], dict[str, float]]] = {
     "attaches": attaches, "equal_at_start": equal_at_start, "gradients": gradients, "saves": saves, "merges": merges,
     "merges_bf16": merges_bf16, "unmerges": unmerges, "disables": disables, "several": several,
     "mixed_batch": mixed_batch, "combines": combines, "generates": generates, "on_8bit": on_8bit, "on_4bit": on_4bit,
     "on_linear": on_linear, "on_conv1d": on_conv1d, "on_embedding": on_embedding, "on_experts": on_experts,
+    "with_ddp": with_ddp, "exports": exports,
     "trains_causal": trains_causal, "trains_encoder": trains_encoder, "trains_seq2seq": trains_seq2seq,
 }  # fmt: skip
 
@@ -265,6 +294,8 @@ def run(name: str, cell: str) -> dict[str, Any]:
         numbers = CELLS[cell](get_entry(name))
     except No as reason:
         return {"value": False, "why": str(reason)}
+    except Lost as reason:
+        return {"value": None, "why": str(reason)}
     except Exception as error:  # noqa: BLE001  whatever PEFT raises is the answer
         text = " ".join(str(error).split())
         if "not compiled with CUDA" in text:

@@ -51,16 +51,19 @@ def hold(
     bits: int = 16,
     moved: bool = True,
     dtype: str = "float32",
+    seed: int = 1,
+    rows: int = tiny.ROWS,
     **changes: Any,
 ) -> Held:
-    """A tiny model with the type on it; ``moved``: its trained parameters are no longer where they start."""
+    """A tiny model with the type on it; ``moved``: its trained parameters are no longer where they start; ``seed``: of
+    the type's start; ``rows``: of what it reads."""
     import torch
 
     model, shape = tiny.build(architecture, bits, dtype)
-    batch = tiny.batch(architecture)
+    batch = tiny.batch(rows)
     with torch.no_grad():
         base = model(**batch).logits.float()
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     adapted = attach(
         model, entry, shape, "SEQ_2_SEQ_LM" if architecture == "t5" else "CAUSAL_LM", batch, **changes
     )

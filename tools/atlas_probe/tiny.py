@@ -55,10 +55,10 @@ def build(architecture: str, bits: int = 16, dtype: str = "float32") -> tuple[An
     return model.eval(), shape
 
 
-def batch(architecture: str = "llama") -> dict[str, torch.Tensor]:
+def batch(rows: int = ROWS) -> dict[str, torch.Tensor]:
     """Token ids (rows, tokens), mask and labels. The tokens 1 2 3, which call an aLoRA, stand near the start."""
     import torch
 
-    ids = torch.randint(8, VOCAB, (ROWS, TOKENS), generator=torch.Generator().manual_seed(3))
+    ids = torch.randint(8, VOCAB, (rows, TOKENS), generator=torch.Generator().manual_seed(3))
     ids[:, 2:5] = torch.tensor([1, 2, 3])
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.clone()}

@@ -54,7 +54,7 @@ def trains_seq2seq(entry: AtlasType) -> dict[str, float]:
         # So small a model with random weights jumps where a trained one does not: a hundredth is tried as well.
         for rate in (entry.rate, entry.rate * 10, entry.rate / 10, entry.rate / 100):
             model, shape = tiny.build("t5")
-            run = short_run(model, entry, shape, "SEQ_2_SEQ_LM", tiny.batch("t5"), rate, STEPS)
+            run = short_run(model, entry, shape, "SEQ_2_SEQ_LM", tiny.batch(), rate, STEPS)
             if run.fell:
                 return {"before": run.before, "after": run.after, "rate": run.rate}
     assert run is not None

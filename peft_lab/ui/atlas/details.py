@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from peft_lab import published, units
-from peft_lab.atlas import FAMILIES, costs, counted, get_entry, live, probes
+from peft_lab.atlas import FAMILIES, costs, counted, get_entry, live, probes, script
 from peft_lab.atlas.base import AtlasType
 from peft_lab.atlas.counted import Counted
 from peft_lab.atlas.rows import published_rows
@@ -178,16 +178,18 @@ def _take_away(entry: AtlasType, model: ModelEntry, side: str) -> None:
 
 
 def _training(entry: AtlasType, side: str) -> None:
-    """A short training on the live decoder, on demand."""
-    name = live.LIVE["causal"]
+    """A short training on the live decoder, on demand, and its script."""
     asked_key = f"atlas-run-{side}-{entry.name}"
     st.markdown("#### Try it")
-    if st.button(f"Train {live.STEPS} steps on {get_model(name).title}", key=f"{asked_key}-button"):
-        st.session_state[asked_key] = True
+    name = live.LIVE["causal"]
+    with st.container(horizontal=True):
+        if st.button(f"Train {live.SHOWN} steps on {get_model(name).title}", key=f"{asked_key}-button"):
+            st.session_state[asked_key] = True
+        _script(entry, side)
     if not st.session_state.get(asked_key):
         return
     worker = inspector.get_inspector(inspector.Worker.ANSWERS)
-    asked: Future[Any] = worker.submit(live.try_live, entry.name, "causal", live.STEPS, (entry.rate,))
+    asked: Future[Any] = worker.submit(live.try_live, entry.name, "causal", live.SHOWN, (entry.rate,))
     try:
         run = asked.result(timeout=PATIENCE)
     except TimeoutError:
@@ -198,10 +200,26 @@ def _training(entry: AtlasType, side: str) -> None:
         st.markdown(f":red[:material/error: {plain(error)}]")
         return
     many, longest = live.SIZES["causal"]
+    made = len(run.steps)
+    left = live.SHOWN - made
+    less = f"; the other {left} did not fit into {live.PATIENCE:.0f} seconds" if left else ""
     st.markdown(
-        f"Loss {run.before:.3f} → {run.after:.3f} nats at rate {run.rate:g}. {figures.badge(Source.MEASURED)} "
-        f":small[{longest * many} tokens learnt by heart: it shows that it trains, not how well.]"
+        f"Loss {run.before:.3f} → {run.after:.3f} nats at rate {run.rate:g} in {made} steps{less}. "
+        f"{figures.badge(Source.MEASURED)} :small[{longest * many} tokens learnt by heart: it shows that it trains, "
+        "not how well.]"
     )
     st.line_chart(
         {"loss": list(run.steps)}, height=160, x_label="step", y_label="loss, nats", color=cards.PLUS
     )
+
+
+def _script(entry: AtlasType, side: str) -> None:
+    reason = script.refusal(entry)
+    if reason:
+        st.markdown(f":small[{plain(reason)}]")
+        return
+    name = f"{entry.name}.py"
+    st.download_button(
+        "Script", script.script(entry), name, "text/x-python", key=f"atlas-script-{side}",
+        icon=":material/download:", on_click="ignore",
+    )  # fmt: skip

@@ -1,0 +1,71 @@
+"""A type on two processes: what counts as the same, and that no is said where it is due."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from peft_lab.atlas import get_entry, probes
+from tools.atlas_probe import cells, pair
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_processes() -> Iterator[None]:
+    yield
+    pair.end()
+
+
+def _after(inputs: Any) -> tuple[list[Any], list[Any]]:
+    """LoRA's weights before and after the steps on these rows."""
+    held = pair._held(get_entry("lora"), 1, drawing=False)
+    trained = pair._trained(held.model)
+    start = pair._copies(trained)
+    pair._steps(held.model, inputs(held.inputs), trained, {})
+    return start, pair._copies(trained)
+
+
+def test_half_a_batch_alone_is_not_the_whole() -> None:
+    """What a rank would have whose gradients nobody averages is far off, and the same rows again are not."""
+    start, whole = _after(dict)
+    _, half = _after(lambda inputs: pair._half(inputs, 0))
+    assert pair.furthest(half, whole, start) > 100 * pair.SAME
+    assert pair.furthest(_after(dict)[1], whole, start) < pair.SAME
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ({"moved": True, "ranks": 0.0, "off": 0.0, "draws": False}, ""),
+        ({"moved": False, "ranks": 0.0, "off": 0.0, "draws": False}, "change no trained weight"),
+        ({"moved": True, "ranks": 0.5, "off": 0.0, "draws": True}, "the two ranks have different weights"),
+        ({"moved": True, "ranks": 0.0, "off": 0.5, "draws": False}, "off by up to 50% of the way"),
+        ({"moved": True, "ranks": 0.0, "off": 0.5, "draws": True}, ""),
+        (
+            {"raised": "RuntimeError", "text": pair.UNUSED, "unused": 1, "trained": 3},
+            "1 of 3 trained tensors",
+        ),
+    ],
+)
+def test_an_answer_in_words(answer: dict[str, Any], why: str) -> None:
+    found = pair._why(answer)
+    assert why in found and bool(found) == bool(why)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lora", "monteclora", "lily", "shadow", "arrow"])
+def test_two_processes_answer_as_stored(name: str) -> None:
+    """One that works, one that draws in training, and the three ways in which it does not."""
+    found = cells.run(name, "with_ddp")
+    assert found["value"] == probes.value(name, "with_ddp"), found["why"]
+    assert found["why"] == probes.why(name, "with_ddp")
+
+
+@pytest.mark.slow
+def test_a_process_that_died_is_told_and_the_next_question_gets_another_pair() -> None:
+    assert cells.run("vera", "with_ddp")["value"] is True
+    pair._running[0].ranks[1].kill()
+    died = cells.run("vera", "with_ddp")
+    assert died["value"] is None and "One of two processes died" in died["why"]
+    assert cells.run("vera", "with_ddp")["value"] is True

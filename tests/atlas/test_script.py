@@ -1,0 +1,51 @@
+"""The short run's script: Python that a linter accepts, and the losses of the page's run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from peft_lab.atlas import all_types, entries, get_entry, live, script
+from peft_lab.errors import Unsupported
+from tests.export.test_script import assert_clean
+
+
+def test_every_script_is_python_without_this_package(tmp_path: Path) -> None:
+    for name, entry in entries().items():
+        if script.refusal(entry):
+            with pytest.raises(Unsupported, match="there is no script"):
+                script.script(entry)
+            continue
+        text = script.script(entry)
+        assert f'"peft_type": "{entry.type}"' in text and "peft_lab" not in text
+        (tmp_path / f"{name}.py").write_text(text, "utf-8")
+    assert_clean(tmp_path)
+    assert len(list(tmp_path.iterdir())) == len(entries()) - len(script.MIXING)
+
+
+@pytest.mark.slow
+@pytest.mark.sampled(11)
+@pytest.mark.parametrize("name", [name for name in all_types() if name not in script.MIXING])
+def test_its_losses_are_those_of_the_page(name: str, tmp_path: Path) -> None:
+    """In three steps: those that follow are made by the same lines."""
+    entry = get_entry(name)
+    run = live.try_live(name, "causal", 3, (entry.rate,))
+    text, changed = re.subn(r"STEPS = \S+ \d+", f"STEPS = {entry.rate!r}, 3", script.script(entry))
+    assert changed == 1
+    (tmp_path / "run.py").write_text(text, "utf-8")
+    done = subprocess.run(
+        [sys.executable, "run.py"],
+        cwd=tmp_path,
+        env={**os.environ},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    losses = [float(value) for value in re.findall(r"^step .*loss (\S+)$", done.stdout, re.MULTILINE)]
+    assert losses == pytest.approx(run.steps, abs=2e-4 * max(1.0, *run.steps))
