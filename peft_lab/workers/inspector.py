@@ -184,6 +184,7 @@ class Worker(StrEnum):
     COUNTING = "counting"
     MODELS = "models"  #: shapes of models by foreign names
     ANSWERS = "answers"  #: what runs models; a slow reply never delays a count
+    ATLAS = "atlas"  #: its short runs, a minute each: no reply waits for one
     MEMORY = "memory"
     CLAIMS = "claims"
     CHOOSE = "choose"

@@ -188,7 +188,7 @@ def _training(entry: AtlasType, side: str) -> None:
         _script(entry, side)
     if not st.session_state.get(asked_key):
         return
-    worker = inspector.get_inspector(inspector.Worker.ANSWERS)
+    worker = inspector.get_inspector(inspector.Worker.ATLAS)
     asked: Future[Any] = worker.submit(live.try_live, entry.name, "causal", live.SHOWN, (entry.rate,))
     try:
         run = asked.result(timeout=PATIENCE)
