@@ -146,7 +146,7 @@ def _prose(text: str) -> bool:
 
 def test_all_texts_are_read() -> None:
     assert len(TEXTS) > 3000
-    assert any(text.startswith("Compare methods on the same rows") for _, text in TEXTS)
+    assert any(text.startswith("Compare methods on the same data") for _, text in TEXTS)
 
 
 @pytest.mark.parametrize("phrase", STOPPED_AT)
