@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, ScriptRequests
 
 import peft_lab
 from peft_lab.errors import PeftLabError
@@ -353,6 +354,16 @@ def thread_for_a_part() -> None:
     assert late_turn.WHOLE not in late_turn.finished(dropped), "the page's end is told: needless"
 
 
+def request_of_a_timer() -> None:
+    """Streamlit lets a timer's request behind a click name the page."""
+    click = RerunData(page_script_hash="new")
+    timer = RerunData(page_script_hash="old", fragment_id="part", is_auto_rerun=True)
+    requests = ScriptRequests()
+    assert requests.request_rerun(click) and requests.request_rerun(timer)
+    assert requests.on_scriptrunner_ready().rerun_data.page_script_hash == "old", "needless"
+    assert ".request_rerun(" in inspect.getsource(turns.STARTS.original().__globals__["AppSession"])
+
+
 TRIPWIRES: dict[str, Callable[[], None]] = {
     "attention": attention,
     "chunked loop": chunked_loop,
@@ -369,6 +380,7 @@ TRIPWIRES: dict[str, Callable[[], None]] = {
     "main script": main_script,
     "deferred download": deferred_download,
     "thread for a part": thread_for_a_part,
+    "request of a timer": request_of_a_timer,
     "packed rows": packed_rows,
     "grouped product": grouped_product,
     "folded stack": folded_stack,

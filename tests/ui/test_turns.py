@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, ScriptRequests
 
 from peft_lab.ui.server import ending, turns
 from tests.ui.late_turn import LAST, PART, WHOLE, finished, sent, words
@@ -17,6 +19,32 @@ def test_the_end_of_the_page_comes_before_the_part(tmp_path: Path) -> None:
     assert finished(messages) == [WHOLE, PART]
     assert words(messages).index(LAST) < len(words(messages)) - 1
     assert words(messages)[-1] == "part"
+
+
+def pending(*requests: RerunData) -> RerunData:
+    """What a script that is at work finds to be done next."""
+    at_work = ScriptRequests()
+    assert all(at_work.request_rerun(request) for request in requests)
+    return at_work.on_scriptrunner_ready().rerun_data
+
+
+CLICK = RerunData(page_script_hash="lora")
+TIMER = RerunData(page_script_hash="ia3", fragment_id="figures", is_auto_rerun=True)
+
+
+def test_a_timer_does_not_undo_a_click() -> None:
+    assert pending(CLICK, TIMER).page_script_hash == "ia3", "Streamlit's own: needless"
+    with turns.in_order():
+        assert pending(CLICK, TIMER) == CLICK
+        assert pending(TIMER, CLICK).page_script_hash == "lora"
+        assert pending(TIMER).fragment_id_queue == ["figures"], "alone it is answered"
+        assert pending(TIMER, replace(TIMER, fragment_id="more")).fragment_id_queue == ["figures", "more"]
+
+
+def test_a_slider_behind_a_click_counts() -> None:
+    slider = replace(TIMER, is_auto_rerun=False)
+    with turns.in_order():
+        assert pending(CLICK, slider) == replace(slider, fragment_id=None)
 
 
 def test_the_server_does_so_while_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:

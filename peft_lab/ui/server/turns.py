@@ -1,10 +1,14 @@
-"""A part's turn waits until the end of its page's run has been taken in.
+"""A part's turn waits until the end of its page's run has been taken in, and never takes that of another page.
 
 Streamlit runs the script in a thread, whose messages the server's loop takes in one after the other. A request for a
 part that comes when the thread has ended, and its last messages are still to be taken in, gets a new thread, and what
 the old one had to say is dropped: the end of the page, and that it is drawn. It stayed "drawn again" for good, until
 somebody moved something. On a machine that has nothing else to do the moment is too short; with a hundred learners it
 was met (bench/RESULTS.md).
+
+A part that is drawn again by a timer asks with the page that it stands on. Where a click on a link to another page
+waits to be taken in, Streamlit makes one request of both, with the page that was named last: the old one, and the click
+is lost.
 """
 
 from __future__ import annotations
@@ -12,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from streamlit.runtime.scriptrunner_utils.script_requests import ScriptRequestType
 
 from peft_lab.replacing import Replacement
 
@@ -21,13 +27,19 @@ STARTS = Replacement(
     "AppSession._create_scriptrunner",
     "A part that is asked for as its page's run ends gets a thread at once, and the page's last messages are dropped.",
 )
+REQUESTS = Replacement(
+    "request of a timer",
+    "streamlit.runtime.scriptrunner_utils.script_requests",
+    "ScriptRequests.request_rerun",
+    "A timer's request for a part, right behind a click on a link, names the page before and undoes the click.",
+)
 PAUSE = 0.01  # seconds between looks whether they have been taken in
 
 
 @contextmanager
 def in_order() -> Iterator[None]:
-    """While this lasts, no message of a page's run is dropped for a part of it."""
-    own = STARTS.original()
+    """While this lasts, no message of a page's run is dropped for a part of it, and no click for a timer."""
+    own, own_request = STARTS.original(), REQUESTS.original()
 
     def start(session: Any, asked: Any) -> None:
         # A request for the whole page has let go of the thread before: that one's messages are for nobody.
@@ -46,5 +58,13 @@ def in_order() -> Iterator[None]:
         if session._scriptrunner is None or not session._scriptrunner.request_rerun(asked):
             start(session, asked)
 
-    with STARTS.by(start):
+    def request(requests: Any, asked: Any) -> bool:
+        if asked.is_auto_rerun and asked.fragment_id:
+            with requests._lock:
+                waiting = requests._rerun_data if requests._state is ScriptRequestType.RERUN else None
+            if waiting is not None and not (waiting.fragment_id or waiting.fragment_id_queue):
+                return True  # the whole page draws that part as well, and another page has none
+        return bool(own_request(requests, asked))
+
+    with STARTS.by(start), REQUESTS.by(request):
         yield
