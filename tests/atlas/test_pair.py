@@ -62,6 +62,7 @@ def test_two_processes_answer_as_stored(name: str) -> None:
     assert found["why"] == probes.why(name, "with_ddp")
 
 
+@pytest.mark.further
 @pytest.mark.slow
 def test_a_process_that_died_is_told_and_the_next_question_gets_another_pair() -> None:
     assert cells.run("vera", "with_ddp")["value"] is True

@@ -106,6 +106,7 @@ def test_an_optimizer_is_chosen_and_says_where_it_does_not_work() -> None:
     assert any("no optimizer called 'lion'" in line for line in told(opened(optimizer="lion")).split("\n"))
 
 
+@pytest.mark.further
 @pytest.mark.slow
 def test_packed_rows_come_from_the_address_and_say_what_they_save() -> None:
     app = settled(opened(**SMALL | {"packed": "420"}), "the best first")

@@ -28,7 +28,7 @@ METHODS.sort(key=lambda pair: pair[1] == "full")  # dear: not the case that is a
 
 
 @pytest.mark.slow
-@pytest.mark.sampled(9)
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize(("model", "slug"), METHODS)
 def test_every_method_trains_and_answers(model: str, slug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # a whole answer would take most of the time

@@ -72,6 +72,7 @@ def test_a_run_is_opened_up_and_played(slug: str, runs: dict[str, Run]) -> None:
     assert "After **0 steps**" in told(app)
 
 
+@pytest.mark.further
 @pytest.mark.weights
 @pytest.mark.slow
 def test_what_each_shows(runs: dict[str, Run]) -> None:
