@@ -14,17 +14,25 @@ VARIABLE = "PEFT_LAB_CLASS_LIMITS"
 @dataclass(frozen=True)
 class Limits:
     """Attributes:
-    runs: that have not ended, waiting ones too. steps: of one run.
+    runs: that have not ended, waiting ones too. steps: of one run. minutes: of training, within a day.
     megabytes: all runs of a learner on disk. upload_megabytes: all uploads. learners: in one class.
     days: after which ended runs and uploads are removed, and learners who have not come.
     """
 
     runs: int = 6
     steps: int = 500
+    minutes: int = 60
     megabytes: int = 1000
     upload_megabytes: int = 20
     learners: int = 60
     days: int = 60
+
+    def in_words(self) -> str:
+        """What each learner may have, as the end of a sentence."""
+        return (
+            f"{self.runs} runs that have not ended, of {self.steps:,} steps at most, {self.minutes:,} minutes of "
+            f"training within a day, {self.megabytes:,} MB of runs and {self.upload_megabytes:,} MB of uploads"
+        )
 
 
 def limits() -> Limits:

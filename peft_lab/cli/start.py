@@ -103,10 +103,7 @@ def serve_command(
         learners_code, each = mode.join_code(), limits.limits()
         output.note(f"Learners join with the code {learners_code}")
         output.note(f"You open the teacher's page with the code {keys.keys().teacher}")
-        output.note(
-            f"Each may have {each.runs} runs that have not ended, of {each.steps} steps at most, "
-            f"{each.megabytes} MB of runs and {each.upload_megabytes} MB of uploads."
-        )
+        output.note(f"Each may have {each.in_words()}.")
         if verified.on():
             output.note(f"They join by signing in, too: {', '.join(verified.listed(verified.WHO))}")
         if folders.allowed():

@@ -14,6 +14,7 @@ from peft_lab import units
 from peft_lab.classroom import places
 from peft_lab.classroom.limits import Limits, of_asker
 from peft_lab.errors import RunError
+from peft_lab.queue import minutes
 from peft_lab.queue.unended import unfinished
 from peft_lab.runs import room, store
 from peft_lab.runs.spec import RunSpec
@@ -51,6 +52,9 @@ def refusal(spec: RunSpec, new: bool = True) -> str | None:
             f"{going} of your runs have not ended; each learner of this class may have {found.runs}. Wait for one, or "
             "stop one on the Runs page."
         )
+    used_up = minutes.refusal()
+    if used_up is not None:
+        return used_up
     taken, needed = size(store.root()), room.needed_bytes(spec) if new else 0
     if taken + needed > found.megabytes * MEGABYTE:
         return (
@@ -89,6 +93,7 @@ def said() -> str:
         return ""
     return (
         f"In this class: at most {_runs(found)} at a time ({under_way()} now), {found.steps:,} steps each, "
+        f"{minutes.said(found)}, "
         f"{units.size(found.megabytes * MEGABYTE)} in all ({units.size(size(store.root()))} taken)."
     )
 

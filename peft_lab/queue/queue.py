@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import signal
 import threading
 import time
 from contextlib import suppress
@@ -22,11 +21,11 @@ from peft_lab import disk as storage
 from peft_lab import journal
 from peft_lab.classroom import places
 from peft_lab.classroom.asking import acting_for
-from peft_lab.errors import PeftLabError, RunError
-from peft_lab.queue import fair, limits
-from peft_lab.queue.child import Child
+from peft_lab.classroom.limits import of_asker
+from peft_lab.errors import RunError
+from peft_lab.queue import fair, limits, turn
 from peft_lab.queue.unended import before, mark_lost, unfinished
-from peft_lab.runs import admission, events, going_on, hold, kept, owners, room, store
+from peft_lab.runs import admission, events, going_on, kept, owners, room, store
 from peft_lab.runs.owners import Heart
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
@@ -35,9 +34,7 @@ from peft_lab.tracking import wanted
 from peft_lab.workers import processes
 
 POLL = 0.1  # seconds between looks at a waiting or running run
-PATIENCE = 6.0  # seconds a run gets to stop by itself, at the end of a step
 AGAIN = 2.0  # seconds between looks at who goes first, while runs of other processes do
-FORCE = 2.0  # seconds after terminate, before kill
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +47,7 @@ class RunQueue:
         self._mine: list[Run] = []
         self._ordered: list[Run] = []  # what _mine was when it was last put in order
         self._stopping: set[Path] = set()
+        self._timed: set[Path] = set()  # of learners, whose minutes are counted; a teacher's are not
         self._thread: threading.Thread | None = None
         self._heart = Heart(lambda: [run.folder for run in list(self._mine)])
 
@@ -71,7 +69,7 @@ class RunQueue:
         with limits.creating:
             limits.require(complete)
             run = store.create(complete, owners.myself())
-            self._take(run)
+            self._take(run, timed=of_asker() is not None)
         return run.id
 
     def go_on(self, identity: str, anew: bool = False) -> None:
@@ -89,14 +87,16 @@ class RunQueue:
             processes.start_server()
             with storage.writing(run.folder):
                 going_on.reopen(run, owners.myself(), anew)
-            self._take(run)
+            self._take(run, timed=of_asker() is not None)
 
-    def _take(self, run: Run) -> None:
+    def _take(self, run: Run, timed: bool = False) -> None:
         owners.touch(run.folder)
         journal.note(
             "run queued", run=run.id, method=run.spec.method, model=run.spec.model, steps=run.spec.steps
         )
         with self._wake:
+            if timed:
+                self._timed.add(run.folder)
             self._mine.append(run)
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._work, name="run-queue", daemon=True)
@@ -170,12 +170,13 @@ class RunQueue:
                 if reason is None:
                     _log.exception("the queue met an error while %s had its turn", run.id)
                     reason = f"An error in the app itself ended this run ({type(error).__name__}: {error})."
-                _end(run, "failed", reason)
+                turn.end(run, "failed", reason)
                 done = True
             with self._wake:
                 if not done:
                     continue
                 self._stopping.discard(run.folder)
+                self._timed.discard(run.folder)
                 self._mine.remove(run)
 
     def _turn(self, run: Run) -> bool:
@@ -190,7 +191,7 @@ class RunQueue:
         while run.folder.exists():
             self._dismiss_waiting()
             if self._wants_stop(run):
-                _end(run, "stopped", "Stopped before it started.")
+                turn.end(run, "stopped", "Stopped before it started.")
                 return True
             while ahead and _let_go(ahead[0]):
                 del ahead[0]
@@ -232,46 +233,19 @@ class RunQueue:
             for run in self._mine[1:]:
                 if not run.folder.exists() or self._wants_stop(run):
                     self._mine.remove(run)
-                    _end(run, "stopped", "Stopped before it started.")
+                    self._timed.discard(run.folder)
+                    turn.end(run, "stopped", "Stopped before it started.")
 
     def _run(self, run: Run) -> None:
         began = time.monotonic()
         journal.note("run starts", run=run.id)
-        self._train(run)
+        turn.carry_out(
+            run, lambda: self._wants_stop(run), self._dismiss_waiting, timed=run.folder in self._timed
+        )
         with suppress(RunError):  # deleted meanwhile
             journal.note(
                 "run ended", run=run.id, status=str(run.status()), seconds=round(time.monotonic() - began, 1)
             )
-
-    def _train(self, run: Run) -> None:
-        """One child process from start to end, and a final event whatever becomes of it."""
-        problem = _refusal(run)
-        if problem is not None:
-            _end(run, "failed", problem)
-            return
-        fair.note_turn(run)
-        run.log.emit("starting")
-        try:
-            child = Child(run)
-        except RunError as error:
-            _end(run, "failed", str(error))
-            return
-        asked: float | None = None
-        while child.alive():
-            child.wait(POLL)
-            self._dismiss_waiting()
-            if asked is None and self._wants_stop(run):
-                asked = time.monotonic()
-                if not run.asked_to_stop():
-                    child.signal(signal.SIGTERM)
-            if asked is not None:
-                _urge(child, time.monotonic() - asked)
-        if not run.folder.exists() or classify(run.events(), gone="").final or hold.turn(run) != child.turn:
-            return  # of another turn it is for others to tell the end
-        if asked is not None:
-            _end(run, "stopped", going_on.words_of_a_stop(run))
-        else:
-            _end(run, "failed", child.cause())
 
 
 def _write_endings() -> None:
@@ -287,26 +261,6 @@ def _let_go(run: Run) -> bool:
         return run.status().final
     except RunError:
         return True
-
-
-def _refusal(run: Run) -> str | None:
-    """Why there is no room for a run now. Where that cannot be found out, the run itself will say what is wrong."""
-    try:
-        return room.refusal(run.spec) or admission.refusal(run.spec)
-    except PeftLabError:
-        return None
-
-
-def _end(run: Run, ending: str, message: str) -> None:
-    if run.folder.exists():
-        run.log.end(ending, message=message)
-
-
-def _urge(child: Child, waited: float) -> None:
-    if waited > PATIENCE + FORCE:
-        child.signal(signal.SIGKILL)
-    elif waited > PATIENCE:
-        child.signal(signal.SIGTERM)
 
 
 def _machine_key() -> str:

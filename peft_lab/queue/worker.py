@@ -12,6 +12,7 @@ from peft_lab.classroom.asking import acting_for
 from peft_lab.errors import PeftLabError
 from peft_lab.runs import hold, owners, stopping
 from peft_lab.runs.store import Run
+from peft_lab.runs.view import Status
 from peft_lab.workers import processes
 
 #: Exit code, plus the system's number of the fault, of a process that could not write its ending down.
@@ -44,7 +45,8 @@ def _trained(run: Run) -> tuple[str, str]:
     from peft_lab.runs import training
 
     try:
-        return training.train(run)
+        ending, message = training.train(run)
+        return ending, f"{message} {run.why_stopped()}".strip() if ending == Status.STOPPED else message
     except PeftLabError as error:
         return "failed", str(error)
     except Exception as error:

@@ -22,11 +22,14 @@ def step_of(run: Run) -> int | None:
 
 
 def words_of_a_stop(run: Run) -> str:
-    """What is left of a run that was ended in the middle of a step."""
+    """What is left of a run that was ended in the middle of a step, and why it was where it knows."""
     found = checkpoints.latest(run.folder)
-    if found is None:
-        return "Stopped in the middle of a step: nothing was saved."
-    return f"Stopped in the middle of a step. It can go on from step {found.step}, which was saved."
+    said = (
+        "Stopped in the middle of a step: nothing was saved."
+        if found is None
+        else f"Stopped in the middle of a step. It can go on from step {found.step}, which was saved."
+    )
+    return f"{said} {run.why_stopped()}".strip()
 
 
 def require(run: Run, anew: bool = False) -> None:

@@ -118,14 +118,21 @@ class Run:
 
     # -- stopping: a file, so that any process may ask -----------------------------------------------------------
 
-    def ask_to_stop(self) -> None:
-        """Raises RunError for one that a script outside the lab carries out, which does not listen. OSError."""
+    def ask_to_stop(self, why: str = "") -> None:
+        """``why``: a sentence that its ending then says; empty where a person wants it.
+
+        Raises RunError for one that a script outside the lab carries out, which does not listen. OSError.
+        """
         if self.folder.is_symlink():
             raise RunError(f"'{self.id}' was started outside the lab; end it where it was started.")
-        (self.folder / STOP).touch()
+        (self.folder / STOP).write_text(why, "utf-8")
 
     def asked_to_stop(self) -> bool:
         return (self.folder / STOP).exists()
+
+    def why_stopped(self) -> str:
+        """The sentence that it was asked to stop with; empty without one."""
+        return (self.folder / STOP).read_text("utf-8") if self.asked_to_stop() else ""
 
 
 _viewer = lru_cache(maxsize=FOLLOWED)(lambda folder: Viewer())

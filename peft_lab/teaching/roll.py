@@ -11,7 +11,7 @@ from peft_lab.classroom import joining, places
 from peft_lab.classroom.asking import Asker, acting_for
 from peft_lab.classroom.joining import Learner
 from peft_lab.errors import PeftLabError
-from peft_lab.queue import limits
+from peft_lab.queue import limits, minutes
 from peft_lab.queue.queue import get_queue
 from peft_lab.runs import store
 from peft_lab.runs.store import Run
@@ -77,7 +77,7 @@ def _row(learner: Learner, place: Place | None, now: float) -> Row:
             len(found),
             latest,
             progress,
-            _stuck(latest, place, now),
+            _stuck(latest, place, now, minutes.over(now)),
             limits.size(store.root()),
         )
 
@@ -87,11 +87,13 @@ def _progress(run: Run) -> str:
     return f"step {seen.step} of {seen.steps}" if seen.status is Status.RUNNING else str(seen.status)
 
 
-def _stuck(latest: RunSummary | None, place: Place | None, now: float) -> str:
+def _stuck(latest: RunSummary | None, place: Place | None, now: float, out_of_minutes: bool) -> str:
     if latest is not None and latest.status in (Status.FAILED, Status.LOST):
         return f"the last run {'failed' if latest.status == Status.FAILED else 'was lost'}"
     if latest is not None and latest.status == Status.QUEUED and now - latest.created > WAITING:
         return f"has waited {units.coarse(now - latest.created)} for a run"
+    if out_of_minutes:
+        return "no minutes of training left"
     if place is not None and place.since > QUIET:
         return f"nothing done for {units.coarse(place.since)}"
     return ""

@@ -19,7 +19,7 @@ from peft_lab.compare import store as comparisons
 from peft_lab.errors import BadInput, RunError
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
-from peft_lab.queue import fair, limits, unended
+from peft_lab.queue import fair, limits, minutes, unended
 from peft_lab.queue.ahead import ahead
 from peft_lab.queue.queue import RunQueue
 from peft_lab.runs import owners, store
@@ -164,6 +164,64 @@ def test_so_many_bytes(tight: Asker) -> None:
         assert "Delete runs" in str(limits.refusal(SPEC))
         assert limits.refusal_of_upload(1_000_000) is None
         assert "may keep 1.00 MB" in str(limits.refusal_of_upload(1_000_001))
+
+
+def test_so_many_minutes_within_a_day(tight: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(allowed.VARIABLE, "minutes=10")
+    now = time.time()
+    with acting_for(joined("Bob")):
+        assert minutes.left(now) == 600 and minutes.refusal(now) is None
+    with acting_for(tight):
+        minutes.note(120, now - 20 * 3600)
+        minutes.note(479, now - 3600)
+        assert minutes.left(now) == pytest.approx(1) and limits.refusal(SPEC) is None
+        assert "10 minutes of training within a day (10 minutes taken)" in limits.said()
+        minutes.note(2, now)
+        assert minutes.over(now)
+        said = str(limits.refusal(SPEC))
+        assert "trained for 10 minutes within a day" in said and "may train for 10 minutes" in said
+        assert "You can train again in 4 h." in said, "when the turn of 20 hours ago is a day old"
+        assert minutes.left(now + 5 * 3600) == pytest.approx(119) and not minutes.over(now + 5 * 3600)
+        (places.mine() / minutes.TAKEN).write_text("[[")
+        assert minutes.left(now) == 600, "a damaged note says nothing"
+
+
+def test_deleting_runs_gives_no_minutes_back_and_what_trains_counts(tight: Asker) -> None:
+    run = queued(tight)
+    with acting_for(tight):
+        run.log.emit("starting")
+        assert minutes.taken(time.time() + 90) == pytest.approx(90, abs=5)
+        run.log.emit("done")
+        minutes.note(90)
+        store.remove(run)
+        assert minutes.taken() == pytest.approx(90)
+
+
+@pytest.mark.weights
+def test_a_run_ends_with_its_owners_minutes_and_the_next_does_not_start(
+    assets_home: Path, empty_class: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(allowed.VARIABLE, "minutes=1")
+    empty_class.mkdir(exist_ok=True)
+    for folder in ("models", "data"):
+        (empty_class / folder).symlink_to(assets_home / folder)
+    queue, long = RunQueue(), RunRequest("minilm-l6", "bitfit", "sentiment", steps=500, eval_rows=4)
+    with acting_for(joined("Ada")):
+        first, second = queue.submit(long), queue.submit(long)
+        minutes.note(50)
+        assert queue.wait(first, PATIENCE) is Status.STOPPED
+        assert "the last of your 1 minute of training within a day" in store.get(first).view().message
+        assert store.get(first).adapter.is_dir(), "what it learned is kept"
+        assert queue.wait(second, PATIENCE) is Status.STOPPED
+        assert "may train for 1 minute" in store.get(second).view().message
+        with pytest.raises(RunError, match="You can train again in 1 day"):
+            queue.submit(long)
+
+
+def test_a_teacher_has_all_the_time(tight: Asker) -> None:
+    with acting_for(joined("Grace", keys.keys().teacher)):
+        minutes.note(10**6)
+        assert minutes.left() is None and minutes.refusal() is None and not minutes.over(time.time())
 
 
 def test_teacher_and_operator_have_no_limits(tight: Asker) -> None:

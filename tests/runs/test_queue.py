@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from peft_lab.errors import BadInput, RunError
-from peft_lab.queue import queue, unended
+from peft_lab.queue import queue, turn, unended
 from peft_lab.queue.queue import RunQueue, get_queue
 from peft_lab.runs import owners, store
 from peft_lab.runs.events import read_events
@@ -72,7 +72,7 @@ def test_stop_ends_a_run_after_its_step_and_keeps_the_adapter() -> None:
     asked = time.monotonic()
     get_queue().stop(running)
     assert get_queue().wait(running, PATIENCE) is Status.STOPPED
-    assert time.monotonic() - asked < queue.PATIENCE + queue.FORCE + 1
+    assert time.monotonic() - asked < turn.PATIENCE + turn.FORCE + 1
     run = store.get(running)
     assert "the adapter is saved as it was then" in run.view().message
     assert (run.adapter / "adapter_model.safetensors").exists()
@@ -81,8 +81,8 @@ def test_stop_ends_a_run_after_its_step_and_keeps_the_adapter() -> None:
 
 
 def test_a_child_that_does_not_listen_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "PATIENCE", 0.2)
-    monkeypatch.setattr(queue, "FORCE", 0.2)
+    monkeypatch.setattr(turn, "PATIENCE", 0.2)
+    monkeypatch.setattr(turn, "FORCE", 0.2)
     identity = get_queue().submit(LONG)
     child = started(identity)
     child.suspend()

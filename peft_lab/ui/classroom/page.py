@@ -38,8 +38,7 @@ def class_page() -> None:
     found = limits()
     st.markdown(
         f"Learners join at this address with the code **{plain(mode.join_code())}**. Each may have "
-        f"{found.runs} runs that have not ended, of {found.steps:,} steps at most, {found.megabytes:,} MB of runs and "
-        f"{found.upload_megabytes} MB of uploads; what is older than {found.days} days is removed."
+        f"{found.in_words()}; what is older than {found.days} days is removed."
     )
     take_back_button()
     part(_everybody, every=REFRESH)
