@@ -14,6 +14,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 
+# Whatever the shell says, Python keeps what it has compiled: hundreds of processes that tests start load the package.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help app fetch test slow further ends ends-oldest ends-newest lint types tests trackers contract mutants bench faults clean
 
@@ -91,7 +94,7 @@ lint: $(VENV)/.dev
 	$(PY) -m ruff format --check .
 
 types: $(VENV)/.dev
-	$(PY) -m mypy
+	$(PY) -m mypy --num-workers 2
 
 # for people at work: without a browser
 tests: $(VENV)/.dev

@@ -30,7 +30,6 @@ _PARAMETERS = """
 COLD_SECONDS = (
     150  # for a new server's first page: worker processes start and load torch, a minute on busy cores
 )
-QUICK = ("lora",)  # the others are in make further
 # Where the address says nothing, or nothing that is shown.
 SILENT = ("home", "runs", "teach")
 # An address that begins with # is a place on the same page: Streamlit makes one from a heading's letters.
@@ -62,9 +61,8 @@ def check(page: Page, asked: list[str]) -> str:
     return page.get_by_test_id("stApp").inner_text()
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.further) for name in titles()]
-)
+@pytest.mark.further
+@pytest.mark.parametrize("name", titles())
 def test_a_hostile_address_shows_its_letters_and_no_more(name: str, page: Page, hostile_url: str) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

@@ -146,6 +146,7 @@ def test_merging_shows_what_was_measured(page: Page, block_url: str) -> None:
     expect(page.locator(".merged-words")).to_contain_text("float32: outputs differ by at most 1.2e-07")
 
 
+@pytest.mark.sampled(3)  # the narrow in the light, the wide in the dark
 @pytest.mark.parametrize(
     "page",
     [
