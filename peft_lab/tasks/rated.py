@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -29,10 +29,17 @@ TEST_SHARE = 0.1
 _reading = threading.Lock()
 
 
+@dataclass(frozen=True)
+class _File:
+    """The same bytes are one file, whichever lab folder they lie in."""
+
+    sha256: str
+    path: Path = field(compare=False)
+
+
 @lru_cache(maxsize=16)
-def _splits(folder: Path, file: str, sha256: str) -> Splits:
-    """``sha256`` is of the file: other bytes are read anew."""
-    rows = read_ratings(folder / file)
+def _splits(file: _File) -> Splits:
+    rows = read_ratings(file.path)
     return hold_out(rows, round(TEST_SHARE * different_texts(rows)))
 
 
@@ -81,7 +88,7 @@ class RatedSentences(Task):
         with (
             _reading
         ):  # of thirty pages that open at once on a new server one reads, and the others have it from there
-            return _splits(assets.path(ASSET), self.file, self.inputs()[ASSET][self.file])
+            return _splits(_File(self.inputs()[ASSET][self.file], assets.path(ASSET) / self.file))
 
     def inputs(self) -> dict[str, dict[str, str]]:
         from peft_lab.assets import store as assets
