@@ -77,7 +77,7 @@ def note(seconds: float, now: float | None = None) -> None:
 
 def said(found: Limits) -> str:
     """What each learner may train, and how much of it who asks has."""
-    return f"{_words(found.minutes)} of training within a day ({_words(taken() / 60)} taken)"
+    return f"{_words(found.minutes)} of training within a day ({taken() / 60:,.0f} taken)"
 
 
 def _words(minutes: float) -> str:

@@ -16,13 +16,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_lab import disk as storage
 from peft_lab import machine
 from peft_lab.errors import RunError
+from peft_lab.runs.versions import versions
 
 if TYPE_CHECKING:
     import torch
@@ -171,7 +171,8 @@ def _attributes(noted: Any) -> dict[str, Any]:
 
 
 def _made_by() -> dict[str, str]:
-    return {**{name: metadata.version(name) for name in _PACKAGES}, "device": machine.in_use().kind}
+    found = versions()
+    return {**{name: found[name] for name in _PACKAGES}, "device": machine.in_use().kind}
 
 
 def _random() -> dict[str, Any]:

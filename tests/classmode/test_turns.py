@@ -175,7 +175,7 @@ def test_so_many_minutes_within_a_day(tight: Asker, monkeypatch: pytest.MonkeyPa
         minutes.note(120, now - 20 * 3600)
         minutes.note(479, now - 3600)
         assert minutes.left(now) == pytest.approx(1) and limits.refusal(SPEC) is None
-        assert "10 minutes of training within a day (10 minutes taken)" in limits.said()
+        assert "10 minutes of training within a day (10 taken)" in limits.said()
         minutes.note(2, now)
         assert minutes.over(now)
         said = str(limits.refusal(SPEC))
