@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import streamlit as st
 
 from peft_lab.errors import BadInput, PeftLabError
-from peft_lab.plan import ranking
+from peft_lab.plan import nowhere, ranking
+from peft_lab.plan.meant import meant
 from peft_lab.plan.moments import KINDS, moments
+from peft_lab.plan.nowhere import Way
 from peft_lab.plan.ranking import Candidate, Planned
 from peft_lab.plan.wanted import Wanted
 from peft_lab.ui import pages, state
@@ -41,9 +43,11 @@ def plan_page() -> None:
     wrong = form.problem(wanted)
     if wrong is not None:
         left.markdown(f":red[:material/error: {plain(wrong)}]")
+        with right:
+            _instead(wanted, wrong)
     else:
         with right:
-            _plans(wanted)
+            _late(wanted, _plans(wanted))
         if state.remembered(SCOPE, BUYING, False):
             buying.what_to_buy(wanted)
         _ranks(wanted)
@@ -51,12 +55,52 @@ def plan_page() -> None:
     state.write_address(form.address(wanted))
 
 
-def _plans(wanted: Wanted) -> None:
+def _instead(wanted: Wanted, wrong: BadInput) -> None:
+    """What is meant by what cannot be, planned, and taken up with a click."""
+    instead = meant(wrong.field, str(getattr(wanted, wrong.field or "", "")))
+    if instead is None:
+        return
+    other = replace(wanted, **instead.changes)
+    if form.problem(other) is not None:
+        return
+    st.markdown(f"{plain(instead.hint)} Planned here: **{plain(instead.said)}**.".strip())
+    timeless = "deadline" in instead.changes
+    if not timeless:
+        form.offers([Way(instead.said, instead.short, instead.changes)])
+    ranked = _plans(other)
+    best = nowhere.quickest(ranked)
+    if timeless and best is not None:
+        _near(nowhere.Nearest("", (nowhere.until(best),)))
+
+
+def _late(wanted: Wanted, ranked: list[Planned]) -> None:
+    """Where no plan is sure to meet the deadline: one sentence, and what would."""
+    problem, best = nowhere.late(wanted, ranked), nowhere.quickest(ranked)
+    if not problem or best is None:
+        return
+    future = get_pool().submit(0, chosen.meeting, asdict(wanted), best)
+    if not future.done():
+        st.markdown(
+            f":material/schedule: {plain(problem)} Looking for what would… {figures.badge('simulated')}"
+        )
+        come_back([future])
+        return
+    _near(nowhere.Nearest(problem, future.result()))
+
+
+def _near(found: nowhere.Nearest) -> None:
+    """The sentence, and a button for each way."""
+    st.markdown(f":material/schedule: {plain(found)} {figures.badge('simulated')}")
+    form.offers(found.ways)
+
+
+def _plans(wanted: Wanted) -> list[Planned]:
+    """Plans as they are found; all of them ranked once they are there, none before."""
     asked = ranking.candidates(wanted)
     refused = ranking.get_refusals(wanted)
     if not asked:
         st.markdown(f":red[:material/error: {plain('; '.join(refused.values()))}]")
-        return
+        return []
     stopped = state.remembered(SCOPE, _STOPPED, None) == asdict(wanted)
     found, open_ = _answers(wanted, asked, stopped)
     _progress(wanted, len(found), len(asked), stopped)
@@ -69,6 +113,7 @@ def _plans(wanted: Wanted) -> None:
         _nowhere(wanted)
     shown.refused(found)
     come_back(open_)
+    return ranked if len(found) == len(asked) else []
 
 
 def _answers(
@@ -116,9 +161,12 @@ def _nowhere(wanted: Wanted) -> None:
         come_back([future])
         return
     try:
-        st.markdown(f":red[:material/error: {plain(future.result())}] {figures.badge('simulated')}")
+        found = future.result()
     except PeftLabError as error:
         st.markdown(f":red[:material/error: {plain(error)}]")
+        return
+    st.markdown(f":red[:material/error: {plain(found)}] {figures.badge('simulated')}")
+    form.offers(found.ways)
 
 
 def _ranks(wanted: Wanted) -> None:
