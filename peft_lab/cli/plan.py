@@ -19,7 +19,7 @@ from peft_lab.memory.optimizers import OPTIMIZERS
 from peft_lab.plan import nowhere, ranking
 from peft_lab.plan.files import Written, write
 from peft_lab.plan.lengths import Lengths, read_lengths
-from peft_lab.plan.meant import meant
+from peft_lab.plan.meant import meant, said_of
 from peft_lab.plan.packed import rows_of
 from peft_lab.plan.ranking import Candidate, Planned
 from peft_lab.plan.verdict import MEANS, unmeasured
@@ -105,8 +105,7 @@ def _instead(told: Mapping[str, str], error: BadInput) -> BadInput:
         found = nowhere.instead(wanted, instead, _ask, lambda wanted: tried(wanted, lines=False))
     except BadInput:
         return error  # something else cannot be either
-    problem = " ".join(filter(None, (str(error), instead.hint)))
-    return BadInput(replace(found, problem=problem).told(), error.field)
+    return BadInput(replace(found, problem=said_of(error, instead)).told(), error.field)
 
 
 def _late(wanted: Wanted, ranked: list[Planned]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peft_lab.choose.situation import MOST
+from peft_lab.errors import BadInput, UnknownName
 from peft_lab.memory.devices import devices
 from peft_lab.plan.wanted import Wanted
 from peft_lab.references import LIMA
@@ -31,6 +32,14 @@ class Meant:
     said: str
     short: str
     hint: str = ""
+
+
+def said_of(error: BadInput, instead: Meant) -> str:
+    """What is wrong, and the names that are near: all of them, in place of the one that the error has."""
+    wrong = str(error)
+    if isinstance(error, UnknownName) and instead.hint:
+        wrong = wrong.partition("'. ")[0] + "'."
+    return " ".join(filter(None, (wrong, instead.hint)))
 
 
 def meant(name: str | None, text: str) -> Meant | None:
@@ -62,7 +71,7 @@ def _card(text: str) -> Meant:
     order = sorted(cards, key=lambda name: (-alike[name], cards[name].memory))
     near = [name for name in order if alike[name] >= _ALIKE][:_NEAR]
     name = near[0] if near else Wanted().gpu
-    names = f"Near it in name: {', '.join(near)}; any" if len(near) > 1 else "Any"
-    hint = f"{names} other card goes by its memory, such as 24GB."
+    names = f"Near it in name: {', '.join(near)}." if near else f"Known: {', '.join(cards)}."
+    hint = f"{names} Any other card goes by its memory, such as 24GB."
     title = cards[name].title
     return Meant({"gpu": name}, title, title, hint)

@@ -129,7 +129,9 @@ def meeting(wanted: Wanted, best: Planned, ask: Ask) -> tuple[Way, ...]:
     left = wanted.hours()
     assert left is not None and best.hours is not None
     found = [_more_cards(wanted, best, left, ask), _fewer_rows(wanted, best, left, ask)]
-    return (*(way for way in found if way is not None), until(best))
+    last = until(best)
+    last = replace(last, text=last.short)  # how long the quickest takes is said before
+    return (*(way for way in found if way is not None), last)
 
 
 def _more_cards(wanted: Wanted, best: Planned, left: float, ask: Ask) -> Way | None:
@@ -175,8 +177,9 @@ def until(best: Planned) -> Way:
     assert best.hours is not None
     scale = 10 if best.hours[1] < 10 else 1
     hours = f"{math.ceil(best.hours[1] * scale) / scale:g}"
-    text = f"a deadline of {hours} hours, as the quickest, {best.title}, takes {_takes(best)}"
-    return Way(text, f"{hours} hours", {"deadline": hours})
+    short = f"a deadline of {hours} hours"
+    text = f"{short}, as the quickest, {best.title}, takes {_takes(best)}"
+    return Way(text, short, {"deadline": hours})
 
 
 # -- what is no question at all ----------------------------------------------------------------------------------------

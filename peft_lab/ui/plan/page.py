@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from typing import Any
@@ -10,7 +11,7 @@ import streamlit as st
 
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.plan import nowhere, ranking
-from peft_lab.plan.meant import meant
+from peft_lab.plan.meant import meant, said_of
 from peft_lab.plan.moments import KINDS, moments
 from peft_lab.plan.nowhere import Way
 from peft_lab.plan.ranking import Candidate, Planned
@@ -42,12 +43,12 @@ def plan_page() -> None:
         wanted = form.form()
     wrong = form.problem(wanted)
     if wrong is not None:
-        left.markdown(f":red[:material/error: {plain(wrong)}]")
         with right:
-            _instead(wanted, wrong)
+            said = _instead(wanted, wrong)
+        left.markdown(f":red[:material/error: {plain(said)}]")
     else:
         with right:
-            _late(wanted, _plans(wanted))
+            _plans(wanted, _late)
         if state.remembered(SCOPE, BUYING, False):
             buying.what_to_buy(wanted)
         _ranks(wanted)
@@ -55,22 +56,29 @@ def plan_page() -> None:
     state.write_address(form.address(wanted))
 
 
-def _instead(wanted: Wanted, wrong: BadInput) -> None:
-    """What is meant by what cannot be, planned, and taken up with a click."""
+def _instead(wanted: Wanted, wrong: BadInput) -> str:
+    """What is meant by what cannot be, planned, and taken up with a click. Returns what is said of it."""
     instead = meant(wrong.field, str(getattr(wanted, wrong.field or "", "")))
     if instead is None:
-        return
+        return str(wrong)
     other = replace(wanted, **instead.changes)
     if form.problem(other) is not None:
-        return
-    st.markdown(f"{plain(instead.hint)} Planned here: **{plain(instead.said)}**.".strip())
-    timeless = "deadline" in instead.changes
-    if not timeless:
+        return str(wrong)
+    st.markdown(f"Planned here: **{plain(instead.said)}**.")
+    if "deadline" in instead.changes:
+        _plans(other, _until)
+    else:
         form.offers([Way(instead.said, instead.short, instead.changes)])
-    ranked = _plans(other)
+        _plans(other, _late)
+    return said_of(wrong, instead)
+
+
+def _until(wanted: Wanted, ranked: list[Planned]) -> None:
+    """The deadline that the quickest plan meets."""
     best = nowhere.quickest(ranked)
-    if timeless and best is not None:
-        _near(nowhere.Nearest("", (nowhere.until(best),)))
+    if best is not None:
+        way = nowhere.until(best)
+        _near(f"The nearest that works: {way.text}.", (way,))
 
 
 def _late(wanted: Wanted, ranked: list[Planned]) -> None:
@@ -79,41 +87,41 @@ def _late(wanted: Wanted, ranked: list[Planned]) -> None:
     if not problem or best is None:
         return
     future = get_pool().submit(0, chosen.meeting, asdict(wanted), best)
-    if not future.done():
-        st.markdown(
-            f":material/schedule: {plain(problem)} Looking for what would… {figures.badge('simulated')}"
-        )
-        come_back([future])
+    if future.done():
+        found = nowhere.Nearest(problem, future.result())
+        _near(str(found), found.ways)
         return
-    _near(nowhere.Nearest(problem, future.result()))
+    st.markdown(f":material/schedule: {plain(problem)} Looking for what would… {figures.badge('simulated')}")
+    come_back([future])
 
 
-def _near(found: nowhere.Nearest) -> None:
+def _near(text: str, ways: Sequence[Way]) -> None:
     """The sentence, and a button for each way."""
-    st.markdown(f":material/schedule: {plain(found)} {figures.badge('simulated')}")
-    form.offers(found.ways)
+    st.markdown(f":material/schedule: {plain(text)} {figures.badge('simulated')}")
+    form.offers(ways)
 
 
-def _plans(wanted: Wanted) -> list[Planned]:
-    """Plans as they are found; all of them ranked once they are there, none before."""
+def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> None:
+    """Plans as they are found. ``beneath``: what is said under their table once all of them are there."""
     asked = ranking.candidates(wanted)
     refused = ranking.get_refusals(wanted)
     if not asked:
         st.markdown(f":red[:material/error: {plain('; '.join(refused.values()))}]")
-        return []
+        return
     stopped = state.remembered(SCOPE, _STOPPED, None) == asdict(wanted)
     found, open_ = _answers(wanted, asked, stopped)
     _progress(wanted, len(found), len(asked), stopped)
     ranked = ranking.rank(wanted, found)
     if ranked:
         shown.table(wanted, ranked, untried=len(asked) - len(found))
+        if len(found) == len(asked):
+            beneath(wanted, ranked)
         one = shown.pick(ranked)
         chosen.in_full(wanted, one)
     elif len(found) == len(asked):
         _nowhere(wanted)
     shown.refused(found)
     come_back(open_)
-    return ranked if len(found) == len(asked) else []
 
 
 def _answers(
