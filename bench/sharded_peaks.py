@@ -44,6 +44,8 @@ def cases(devices: int) -> list[Case]:
         Case("LoRA, FSDP2, layers kept whole", "lora", Sharding("fsdp2", devices, reshard=False)),
         Case("LoRA in float32 beside bfloat16, FSDP2", "lora", Sharding("fsdp2", devices), "bfloat16"),
         Case("full, FSDP2", "full", Sharding("fsdp2", devices)),
+        Case("full in bfloat16, FSDP2", "full", Sharding("fsdp2", devices), "bfloat16"),
+        Case("full in bfloat16, FSDP2, checkpointing", "full", Sharding("fsdp2", devices), "bfloat16", True),
         Case("full, FSDP2, checkpointing", "full", Sharding("fsdp2", devices), checkpointing=True),
         Case(
             "full, FSDP2, computing in bfloat16", "full",
@@ -62,6 +64,7 @@ def cases(devices: int) -> list[Case]:
         Case("LoRA, tensor parallelism, checkpointing", "lora", Sharding("tp", devices), checkpointing=True),
         Case("LoRA in float32 beside bfloat16, tensor parallelism", "lora", Sharding("tp", devices), "bfloat16"),
         Case("full, tensor parallelism", "full", Sharding("tp", devices)),
+        Case("full in bfloat16, tensor parallelism", "full", Sharding("tp", devices), "bfloat16"),
         Case("full, tensor parallelism, two passes", "full", Sharding("tp", devices, accumulate=2)),
     ]  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import wait
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from peft_lab.memory.optimizers import OPTIMIZERS
 from peft_lab.plan import nowhere, ranking
 from peft_lab.plan.files import Written, write
 from peft_lab.plan.lengths import Lengths, read_lengths
+from peft_lab.plan.meant import meant, said_of
 from peft_lab.plan.packed import rows_of
 from peft_lab.plan.ranking import Candidate, Planned
 from peft_lab.plan.verdict import MEANS, unmeasured
@@ -72,18 +74,46 @@ def plan_command(
     known = None if lengths is None else read_lengths(_text(lengths))
     if known is not None:
         told = {**known.fields(), **told}
-    wanted = read(told)
+    try:
+        wanted = read(told)
+    except BadInput as error:
+        raise _instead(told, error) from None
     if packing and known is not None:
         wanted = _packed(wanted, known)
     found = tried(wanted)
     ranked = ranking.rank(wanted, found)
     if not ranked:
-        raise BadInput(nowhere.nearest(wanted, _ask), "gpu")
+        raise BadInput(nowhere.nearest(wanted, _ask).told(), "gpu")
     written = [get_pool().submit(0, write, asdict(wanted), one).result() for one in ranked]
     if out is not None:
         _save(out, written[0])
     documents = [_document(one, files) for one, files in zip(ranked, written, strict=True)]
-    output.show(documents, as_json, human=lambda: _human(wanted, ranked, found))
+    late = _late(wanted, ranked)
+    if late and as_json:
+        output.note(late)
+    output.show(documents, as_json, human=lambda: [*_human(wanted, ranked, found), *([late] if late else [])])
+
+
+def _instead(told: Mapping[str, str], error: BadInput) -> BadInput:
+    """The error with the nearest plan that works, where what was meant can be told."""
+    instead = meant(error.field, told.get(error.field or "", ""))
+    if instead is None:
+        return error
+    texts = {name: str(value) for name, value in instead.changes.items()}
+    try:
+        wanted = read({name: text for name, text in {**told, **texts}.items() if text})
+        found = nowhere.instead(wanted, instead, _ask, lambda wanted: tried(wanted, lines=False))
+    except BadInput:
+        return error  # something else cannot be either
+    return BadInput(replace(found, problem=said_of(error, instead)).told(), error.field)
+
+
+def _late(wanted: Wanted, ranked: list[Planned]) -> str:
+    """What to say of a deadline that no plan is sure to meet, and what would; empty where one is."""
+    problem, best = nowhere.late(wanted, ranked), nowhere.quickest(ranked)
+    if not problem or best is None:
+        return ""
+    return nowhere.Nearest(problem, nowhere.meeting(wanted, best, _ask)).told()
 
 
 def _packed(wanted: Wanted, lengths: Lengths) -> Wanted:
@@ -106,13 +136,13 @@ def _text(file: Path) -> str:
         raise BadInput(f"{file} cannot be read as text: {error}.", "lengths") from None
 
 
-def tried(wanted: Wanted) -> list[Planned]:
-    """Every candidate, two or more at once, with a bar."""
+def tried(wanted: Wanted, lines: bool = True) -> list[Planned]:
+    """Every candidate, two or more at once, with a bar; ``lines``: or else lines where there is no terminal."""
     asked = ranking.candidates(wanted)
     if not asked:
         raise BadInput("; ".join(ranking.get_refusals(wanted).values()), "model")
     futures = [get_pool().submit(0, ranking.evaluate, asdict(wanted), asdict(one)) for one in asked]
-    with ProgressBars() as bars:
+    with ProgressBars(lines) as bars:
         waiting = set(futures)
         while waiting:
             _, waiting = wait(waiting, return_when="FIRST_COMPLETED")
@@ -167,8 +197,6 @@ def _human(wanted: Wanted, ranked: list[Planned], found: list[Planned]) -> list[
         if one.saved is not None:
             more = f"{abs(one.saved):.0%} {'less' if one.saved >= 0 else 'more'} time than padded rows, as many at once"
             parts.append(f"  {one.title}, packed: {more}.")
-    if late := nowhere.late(wanted, ranked):
-        parts.append(late)
     return parts
 
 

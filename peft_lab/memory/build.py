@@ -67,6 +67,7 @@ class Blueprint:
         kind: ``causal-lm``, ``seq2seq``, ``vision``, or ``encoder``: what reads text and has a classification head.
         num_labels: classes of that head.
         alike: every layer is known to get the same, so that a few of them show all there is (see :func:`layers_alike`).
+        source: a text that is equal where equal models are built; empty where that is not known.
     """
 
     config: PretrainedConfig
@@ -77,6 +78,7 @@ class Blueprint:
     checkpointing: bool = False
     num_labels: int = 2
     alike: bool = False
+    source: str = ""
 
     @property
     def depth(self) -> int:

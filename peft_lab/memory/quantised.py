@@ -6,6 +6,7 @@ quantisation state of such tensors; the operations that run are the library's (t
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.models.heads import in_head
@@ -169,6 +170,7 @@ def scratch() -> dict[Any, Any]:
     return {torch.ops.bitsandbytes.gemm_4bit.default: gemm}
 
 
+@cache  # a class for each map would be looked up anew by everything that asks what it is
 def _four_bit_class() -> Any:
     from bitsandbytes.autograd._functions import MatMul4Bit
     from bitsandbytes.nn.modules import Linear4bit
@@ -184,6 +186,7 @@ def _four_bit_class() -> Any:
     return SimulatedLinear4bit
 
 
+@cache
 def _eight_bit_class() -> Any:
     from bitsandbytes.autograd import _functions
     from bitsandbytes.autograd._functions import MatMul8bitLt

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.errors import PeftLabError, SimulationError, Unsupported
-from peft_lab.memory import chunks, optimizers, step
+from peft_lab.memory import chunks, optimizers, prototypes, step
 from peft_lab.memory.build import Blueprint, adapted_modules, make_subject, names_layers, tensors_of
 from peft_lab.memory.fake import HOST, fake_device
 from peft_lab.memory.known_text import known_text
@@ -59,6 +59,10 @@ class Stage:
         setting = self.setting
         inputs = step.training_batch(self.subject, setting.batch, setting.seq, setting.padded, setting.packed)
         step.accumulate(self.subject, self.recorder, inputs)
+
+    def settle(self) -> None:
+        """The optimizer's states as the first step leaves them, without its passes: of gradients from nowhere."""
+        step.settle(self.subject, self.recorder, self.optimizer)
 
     def generate(self, prompt: int) -> None:
         """The setting's rows and new tokens after prompts of ``prompt`` tokens; what the step put out is gone then."""
@@ -107,12 +111,12 @@ def two_steps(stage: Stage) -> None:
         stage.generate(stage.setting.seq)
 
 
-def noting_last(stage: Stage) -> None:
-    """Two optimizer steps. What operations do is noted of the second alone, which has the optimizer's states."""
+def settled(stage: Stage) -> None:
+    """One optimizer step that has the optimizer's states from the start. What operations do is noted of it alone."""
     recorder = stage.recorder
     stage.subject.model.train()
     works, recorder.works = recorder.works, False
-    stage.train()
+    stage.settle()
     recorder.works = works
     stage.train()
 
@@ -263,7 +267,7 @@ def away(stage: Stage) -> AbstractContextManager[Any]:
 def _run_at(
     blueprint: Blueprint, setting: Setting, schedule: Schedule, depth: int, devices: Devices | None = None
 ) -> tuple[Trace, Stage]:
-    model = blueprint.build(depth)
+    model = prototypes.fresh(blueprint, depth)
     if setting.loss == "chunked":
         _chunk_the_loss(model)
     if setting.packed:

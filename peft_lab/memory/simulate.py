@@ -5,6 +5,7 @@ Imports torch inside; pages and commands call this in the inspector process.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from peft_lab.memory import account
 from peft_lab.memory.build import Blueprint, Quantise, layers_alike
 from peft_lab.memory.request import ConfigRequest, StepRequest
 from peft_lab.memory.result import Simulation, largest
-from peft_lab.memory.running import Devices, Schedule, noting_last, run, two_steps
+from peft_lab.memory.running import Devices, Schedule, run, settled, two_steps
 from peft_lab.memory.setting import PRECISIONS, Setting, torch_dtype
 from peft_lab.memory.trace import Trace
 from peft_lab.memory.work import Work, left, steps_of
@@ -101,7 +102,7 @@ def bytes_needed(request: StepRequest) -> int:
 def work_of(request: StepRequest) -> Work:
     """What the step of :func:`simulate` does, without the rest of its answer. Raises as that does."""
     setting = request.setting
-    schedule = two_steps if setting.offload or setting.generate else noting_last
+    schedule = two_steps if setting.offload or setting.generate else settled
     return steps_of(_traced(request, schedule, works=True).work)[-1]
 
 
@@ -233,7 +234,11 @@ def blueprint_of(request: StepRequest) -> Blueprint:
         quantise=packed if how is None else _quantise(how),
         checkpointing=request.checkpointing,
         alike=layers_alike(entry.shape, spec.formula(entry.shape, full)),
-    )
+        source=json.dumps(
+            [entry.config, entry.kind, spec.slug, full, request.dtype, request.checkpointing],
+            sort_keys=True, default=str,
+        ),
+    )  # fmt: skip
 
 
 def _check_trainable(method: str, packed: Quantise | None, dora: bool = False) -> None:

@@ -152,6 +152,19 @@ def train(subject: Subject, recorder: Recorder, optimizer: Any, batch: dict[str,
     recorder.enter("idle")
 
 
+def settle(subject: Subject, recorder: Recorder, optimizer: Any) -> None:
+    """An update by gradients that no pass has made: it leaves the optimizer's states as a step does."""
+    import torch
+
+    enter = phases(subject, recorder)
+    for parameter in subject.parameters:
+        if parameter.requires_grad:
+            parameter.grad = torch.empty_like(parameter)
+    enter("optimizer")
+    optimizer.step()
+    recorder.enter("idle")
+
+
 def accumulate(subject: Subject, recorder: Recorder, batch: dict[str, Any]) -> None:
     """A pass whose gradients are added up for a later step."""
     add_gradients(subject.model, batch, lambda _, batch: _loss(subject, batch), phases(subject, recorder))

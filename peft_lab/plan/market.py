@@ -10,7 +10,7 @@ from peft_lab.choose.room import HEADROOM, HEADROOM_SPLIT
 from peft_lab.choose.step import SPLIT
 from peft_lab.memory.devices import Device, card_size, devices
 from peft_lab.methods import get_method
-from peft_lab.plan import steps
+from peft_lab.plan.fitting import how_run, widths
 from peft_lab.plan.ranking import advice_for, room_for
 from peft_lab.plan.wanted import Wanted
 
@@ -46,7 +46,9 @@ def need(fields: Mapping[str, Any], method: str, cards: int) -> Need:
     if cards == 1:
         taken = room.least(method, values)
     else:
-        run = replace(steps.how_run(method, 1, True, optimizer=wanted.optimizer), sharding=SPLIT)
+        narrow = widths(situation, method)[-1]
+        run = how_run(method, 1, True, optimizer=wanted.optimizer, dtype=narrow)
+        run = replace(run, sharding=SPLIT)
         taken = room.needs(method, values, run)
     smallest = _smallest(taken, cards)
     return Need(method, cards, taken, smallest.title if smallest else "")

@@ -1,37 +1,97 @@
-"""What to say of a model that fits nowhere, and of a deadline that no plan meets."""
+"""What to say of what cannot be planned as it was asked, and the nearest plans that work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from peft_lab import units
+from peft_lab.choose.step import OFFLOAD, SPLIT, TENSOR
+from peft_lab.choose.words import larger_device, smaller_model
+from peft_lab.models.catalogue import catalogue
 from peft_lab.plan import ranking
-from peft_lab.plan.ranking import Planned
+from peft_lab.plan.meant import Meant
+from peft_lab.plan.ranking import Candidate, Planned
 from peft_lab.plan.wanted import HOUR, Wanted
 
+#: Tries a candidate.
+Ask = Callable[[Wanted, Candidate], Planned]
 #: How a base in 4 bits is split, and what to say of it beside.
 _WAYS = {"fsdp2": "", "fsdp2+offload": ", offloaded to {} of main memory for each"}
+_COUNTS = (2, 4, 8, 16, 32)
+_TRIES = 8  # numbers of rows that are tried until one meets a deadline
 
 
-def nearest(wanted: Wanted, ask: Callable[[Wanted, ranking.Candidate], Planned]) -> str:
-    """One sentence for a model that fits nowhere: the nearest plan that works. ``ask`` tries a candidate."""
+@dataclass(frozen=True)
+class Way:
+    """A plan that works.
+
+    Attributes:
+        text: as a sentence has it. short: as a button has it.
+        changes: the fields of :class:`Wanted` that lead to it.
+    """
+
+    text: str
+    short: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def options(self) -> str:
+        """As they are given to the command."""
+        said = (f"--{name.replace('_', '-')} {value}" for name, value in self.changes.items())
+        return " ".join(said)
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """One sentence for what does not work as asked, and what does."""
+
+    problem: str
+    ways: tuple[Way, ...] = ()
+
+    def __str__(self) -> str:
+        return self.said(lambda way: way.text)
+
+    def told(self) -> str:
+        """With the command's options for each way."""
+        return self.said(lambda way: f"{way.text} ({way.options})" if way.changes else way.text)
+
+    def said(self, of: Callable[[Way], str]) -> str:
+        """With each way as ``of`` has it."""
+        if not self.ways:
+            return f"{self.problem} Nothing that we know works."
+        return f"{self.problem} The nearest that works: {'; or '.join(map(of, self.ways))}."
+
+
+def nearest(wanted: Wanted, ask: Ask) -> Nearest:
+    """For a model that fits nowhere."""
     situation = wanted.situation()
     start = f"{situation.shape.title} fits in no way on {_cards(wanted)}."
-    for devices in (2, 4, 8, 16, 32):
+    for devices in _COUNTS:
         if devices <= wanted.devices or situation.hardware.kind != "cuda":
             continue
         more = replace(wanted, devices=devices)
         for way, offloaded in _WAYS.items():
-            plan = ask(more, ranking.Candidate("qlora", way, True)).plan
+            plan = ask(more, Candidate("qlora", way, True)).plan
             if plan is not None:
                 where = offloaded.format(units.size(plan.host_bytes)) if offloaded else ""
-                return f"{start} The nearest that works: QLoRA split over {devices} of these cards with FSDP2{where}."
-    from peft_lab.choose.words import nearest as other
+                text = f"QLoRA split over {devices} of these cards with FSDP2{where}"
+                return Nearest(start, (Way(text, f"{devices} of these cards", {"devices": devices}),))
+    return Nearest(start, tuple(_others(wanted)))
 
-    ways = other(situation, ranking.room_for(wanted))
-    said = "; ".join(ways.values())
-    return f"{start} The nearest that works: {said}." if said else f"{start} Nothing that we know works."
+
+def _others(wanted: Wanted) -> Iterator[Way]:
+    """Another device, and a smaller model, on which QLoRA's step has room."""
+    situation, room = wanted.situation(), ranking.room_for(wanted)
+    device = larger_device(situation, room)
+    if device is not None:
+        yield Way(f"QLoRA on one {device.title}", f"One {device.title}", {"gpu": device.name, "devices": 1})
+    title = smaller_model(situation, room, "qlora")
+    names = [name for name, entry in catalogue().items() if entry.title == title]
+    if names:
+        yield Way(f"QLoRA of {title}", f"{title}", {"model": names[0]})
 
 
 def _cards(wanted: Wanted) -> str:
@@ -39,15 +99,114 @@ def _cards(wanted: Wanted) -> str:
     return device.title if wanted.devices == 1 else f"{wanted.devices:,} × {device.title}"
 
 
+# -- deadlines ---------------------------------------------------------------------------------------------------------
+
+
+def quickest(ranked: Sequence[Planned]) -> Planned | None:
+    """That is sure to end first; ``None`` where no speed is known."""
+    timed = [(one.hours[1], number) for number, one in enumerate(ranked) if one.hours is not None]
+    return ranked[min(timed)[1]] if timed else None
+
+
+def _takes(one: Planned) -> str:
+    assert one.hours is not None
+    return units.span(one.hours[0] * HOUR, one.hours[1] * HOUR)
+
+
 def late(wanted: Wanted, ranked: Sequence[Planned]) -> str:
     """What to say where no plan is sure to meet the deadline: how long the quickest takes. Empty where one is, or where
     no speed is known."""
-    left = wanted.hours()
-    timed = [(one.hours, one.title) for one in ranked if one.hours is not None]
-    if left is None or not timed or any(hours[1] <= left for hours, _ in timed):
+    left, best = wanted.hours(), quickest(ranked)
+    if left is None or best is None or best.hours is None or best.hours[1] <= left:
         return ""
-    (low, high), title = min(timed, key=lambda one: one[0][1])
     return (
-        f"No plan is sure to end within {left:,.3g} hours. The quickest, {title}, takes "
-        f"{units.span(low * HOUR, high * HOUR)}."
+        f"No plan is sure to end within {left:,.3g} hours. The quickest, {best.title}, takes {_takes(best)}."
     )
+
+
+def meeting(wanted: Wanted, best: Planned, ask: Ask) -> tuple[Way, ...]:
+    """What ends in time where ``best``, the quickest, does not: more cards, a part of the rows, or a later deadline."""
+    left = wanted.hours()
+    assert left is not None and best.hours is not None
+    found = [_more_cards(wanted, best, left, ask), _fewer_rows(wanted, best, left, ask)]
+    last = until(best)
+    last = replace(last, text=last.short)  # how long the quickest takes is said before
+    return (*(way for way in found if way is not None), last)
+
+
+def _more_cards(wanted: Wanted, best: Planned, left: float, ask: Ask) -> Way | None:
+    """The fewest on which the same method ends in time."""
+    if wanted.situation().hardware.kind != "cuda":
+        return None
+    several = "ddp" if best.candidate.sharding == "none" else best.candidate.sharding
+    for devices in _COUNTS:
+        if devices <= wanted.devices or (several == TENSOR and devices % wanted.devices):
+            continue
+        made = ask(replace(wanted, devices=devices), replace(best.candidate, sharding=several))
+        if made.hours is not None and made.hours[1] <= left:
+            text = f"{devices} of these cards, where {made.title} takes {_takes(made)}"
+            return Way(text, f"{devices} of these cards", {"devices": devices})
+    return None
+
+
+def _fewer_rows(wanted: Wanted, best: Planned, left: float, ask: Ask) -> Way | None:
+    """About as many as there is time for. Few rows are read more often, so that they are tried and not divided."""
+    made, rows = best, wanted.rows
+    for _ in range(_TRIES if not wanted.packed else 0):
+        assert made.hours is not None
+        rows = _rounded(min(rows - 1, rows * left / made.hours[1]))
+        if rows < 1:
+            return None
+        made = ask(replace(wanted, rows=rows), best.candidate)
+        if made.hours is None:
+            return None
+        if made.hours[1] <= left:
+            text = f"{rows:,} of the {wanted.rows:,} rows, for which {made.title} takes {_takes(made)}"
+            return Way(text, f"{rows:,} rows", {"rows": rows})
+    return None
+
+
+def _rounded(rows: float) -> int:
+    """Down to two digits."""
+    grain = 10 ** max(0, len(str(int(rows))) - 2)
+    return int(rows) // grain * grain
+
+
+def until(best: Planned) -> Way:
+    """The deadline that the quickest meets, in hours."""
+    assert best.hours is not None
+    scale = 10 if best.hours[1] < 10 else 1
+    hours = f"{math.ceil(best.hours[1] * scale) / scale:g}"
+    short = f"a deadline of {hours} hours"
+    text = f"{short}, as the quickest, {best.title}, takes {_takes(best)}"
+    return Way(text, short, {"deadline": hours})
+
+
+# -- what is no question at all ----------------------------------------------------------------------------------------
+
+
+def instead(wanted: Wanted, meant: Meant, ask: Ask, every: Callable[[Wanted], Sequence[Planned]]) -> Nearest:
+    """Plans for what is meant by a question that cannot be, the problem left open.
+
+    Args:
+        wanted: with what is ``meant`` in it. every: tries all candidates, as only they tell which is the quickest.
+    """
+    if "deadline" in meant.changes:
+        best = quickest(ranking.rank(wanted, every(wanted)))
+        found = None if best is None else until(best)
+    else:
+        found = _first(wanted, ask, meant)
+    return nearest(wanted, ask) if found is None else Nearest("", (found,))
+
+
+def _first(wanted: Wanted, ask: Ask, meant: Meant) -> Way | None:
+    """One that fits, found with as few simulations as may be."""
+    ways = ("none",) if wanted.devices == 1 else ("ddp", SPLIT, SPLIT + OFFLOAD)
+    refused = ranking.get_refusals(wanted)
+    for candidate in (Candidate(method, way, True) for way in ways for method in ("lora", "qlora")):
+        made = None if candidate.method in refused else ask(wanted, candidate)
+        if made is not None and made.plan is not None:
+            time = f" and takes {_takes(made)}" if made.hours is not None else ""
+            text = f"{meant.said}, where {made.title} needs {units.size(made.plan.needed_bytes)} on each device{time}"
+            return Way(text, meant.short, meant.changes)
+    return None

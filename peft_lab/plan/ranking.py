@@ -18,6 +18,7 @@ from peft_lab.errors import PeftLabError
 from peft_lab.methods import get_method
 from peft_lab.plan import steps
 from peft_lab.plan.course import Course, course, settled
+from peft_lab.plan.fitting import fitting
 from peft_lab.plan.quality import UNKNOWN, Quality, quality
 from peft_lab.plan.verdict import Change, change, short
 from peft_lab.plan.wanted import HOUR, Wanted
@@ -79,7 +80,13 @@ class Planned:
     def title(self) -> str:
         """The candidate's, and what it takes to fit."""
         away = self.plan is not None and self.plan.offload
-        return f"{self.candidate.title}, activations in main memory" if away else self.candidate.title
+        more = [", weights in bfloat16"] * self.rounds + [", activations in main memory"] * away
+        return self.candidate.title + "".join(more)
+
+    @property
+    def rounds(self) -> bool:
+        """Whether small updates are lost: all weights learn and are kept in the 16 bits in which they compute."""
+        return self.candidate.method == "full" and self.plan is not None and self.plan.remembered != "float32"
 
     @property
     def peak(self) -> tuple[int, int]:
@@ -129,6 +136,7 @@ class Planned:
             "batch": plan.batch,
             "accumulation": plan.accumulate,
             "checkpointing": plan.checkpointing,
+            "rounds_updates_away": self.rounds,
             "peak_bytes_per_device": plan.needed_bytes,
             "peak_band": list(self.peak),
             "device_bytes": plan.memory_bytes,
@@ -217,7 +225,7 @@ def _planned(wanted: Wanted, candidate: Candidate, situation: Situation, room: R
     advice = advice_for(situation, room, candidate.method)
     shape, spec = situation.shape, get_method(candidate.method)
     values = spec.require(shape, advice.knobs(shape))
-    step, least = steps.fitting(
+    step, least = fitting(
         room, situation, candidate.method, values, candidate.sharding, candidate.checkpointing
     )
     if step is None:
@@ -269,7 +277,8 @@ def advice_for(situation: Situation, room: Room, method: str) -> Advice:
 
 
 def front(found: Sequence[Planned]) -> list[Planned]:
-    """Those that no other beats in hours, memory head room and cost at once. Quality counts where both have one."""
+    """Those that no other beats in hours, memory head room and cost at once. Quality counts where both have one; what
+    loses small updates beats nothing that keeps them."""
 
     def figures(one: Planned) -> tuple[float, ...]:
         assert one.plan is not None
@@ -279,7 +288,7 @@ def front(found: Sequence[Planned]) -> list[Planned]:
 
     def beaten(one: Planned, by: Planned) -> bool:
         first, second = one.quality.accuracy, by.quality.accuracy
-        mine, other = list(figures(one)), list(figures(by))
+        mine, other = [float(one.rounds), *figures(one)], [float(by.rounds), *figures(by)]
         if one.candidate.method != by.candidate.method:
             if first is None or second is None:
                 return False  # which of two methods learns more is not known, so neither beats the other

@@ -1,48 +1,24 @@
-"""A step of a plan: what of it fits a device, simulated on one or split over several, and how long it takes.
-
-The questions are those of :mod:`peft_lab.choose.room`, of a split step as well, so that both pages say the same.
-"""
+"""How long a step of a plan takes, on one device or split over several."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from math import ceil
+from functools import lru_cache
 from typing import Any
 
 from peft_lab.choose import simulating, states
-from peft_lab.choose.bounds import MARGIN, largest_rows
-from peft_lab.choose.plan import readers
-from peft_lab.choose.room import LOGIT_BYTES, Room
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.step import SPLIT, TENSOR, Run, Step
-from peft_lab.errors import UnknownName, Unsupported
+from peft_lab.errors import UnknownName
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import work_of
 from peft_lab.memory.work import Work
-from peft_lab.sharding import optimizing
+from peft_lab.plan.fitting import how_run
 from peft_lab.sharding.result import ShardedResult
 from peft_lab.timing import estimate
 from peft_lab.timing.estimate import Seconds
-
-#: How weights are remembered in training all of them; beside what is frozen, adapters are in float32 anyway.
-_MASTERS = {"full": "float32"}
-
-
-def how_run(
-    method: str,
-    rows: int,
-    checkpointing: bool,
-    loss: str = "whole",
-    optimizer: str = "",
-    packed: bool = False,
-) -> Run:
-    """One device's step as it is split: if nothing else is wanted with AdamW, as bitsandbytes' optimizers do not work
-    on split parameters."""
-    dtype = _MASTERS.get(method, "bfloat16")
-    return Run(rows, checkpointing, optimizer or "adamw", dtype, loss, packed=packed)
 
 
 def split_step(
@@ -54,129 +30,6 @@ def split_step(
     how = simulating.sharding(situation, run)
     assert how is not None
     return simulating.split(simulating.request(situation, method, values, run), how)
-
-
-def fitting(
-    room: Room,
-    situation: Situation,
-    method: str,
-    values: Mapping[str, Any],
-    sharding: str,
-    checkpointing: bool,
-) -> tuple[Step | None, int]:
-    """The step with the most rows that fit, up to a share of the batch, and the bytes that one row needs.
-
-    Raises:
-        BadInput, SimulationError: a method that cannot be applied or simulated so.
-    """
-    each = ceil(room.batch / readers(sharding, room.devices))
-    if not sharding.startswith((SPLIT, TENSOR)):
-        return _whole(_Place(room, situation, method, values, sharding, checkpointing, each))
-    if reason := optimizing.why_not(room.optimizer or "adamw", TENSOR if sharding == TENSOR else SPLIT):
-        raise Unsupported(reason, "optimizer")
-    if sharding == TENSOR and room.packed:
-        raise Unsupported(
-            "Packed rows were not tried with tensor parallelism: leave packing out for it.", "packed"
-        )
-    limit = room.usable_split
-    least = 0
-    logits = int(MARGIN * LOGIT_BYTES * situation.pairs * situation.seq * situation.shape.vocab)
-    for loss in dict.fromkeys(run.loss for run in room.states(method)):
-        run = replace(how_run(method, 1, checkpointing, loss, room.optimizer), sharding=sharding)
-
-        def needs(rows: int, run: Run = run) -> int:
-            return room.needs(method, values, replace(run, batch=rows))
-
-        if loss == "chunked" and least - logits > limit:
-            break  # a loss in chunks saves no more than that
-        try:
-            least = needs(1)
-        except Unsupported:
-            if loss == "whole":
-                raise
-            break  # no loss in chunks
-        if least > limit:
-            continue
-        found = largest_rows(needs, each, limit)
-        rows, taken = found if found is not None else (1, least)
-        host = (
-            room.needs(method, values, replace(run, batch=rows, in_main_memory=True)) if run.offloads else 0
-        )
-        return Step(
-            rows, checkpointing, taken, ceil(each / rows), run.optimizer, run.dtype, sharding, host, loss,
-            packed=room.packed,
-        ), least  # fmt: skip
-    return None, least
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a step with all of the model on each device is looked for.
-
-    Attributes:
-        each: the most rows of one device. offload: what the backward pass needs waits in main memory.
-    """
-
-    room: Room
-    situation: Situation
-    method: str
-    values: Mapping[str, Any]
-    sharding: str
-    checkpointing: bool
-    each: int
-    offload: bool = False
-
-    def needs(self, run: Run, rows: int, in_main_memory: bool = False) -> int:
-        """Bytes of a step of so many rows, of the device or of main memory."""
-        asked = replace(run, batch=rows, checkpointing=self.checkpointing, offload=self.offload)
-        return self.room.needs(self.method, self.values, replace(asked, in_main_memory=in_main_memory))
-
-
-def _whole(place: _Place) -> tuple[Step | None, int]:
-    """In the cheapest of the states that fit, as the room has them; what the backward pass needs goes to main memory
-    where nothing fits without."""
-    if reason := optimizing.why_not(place.room.optimizer, place.sharding):
-        raise Unsupported(reason, "optimizer")
-    step, least = _in_place(place)
-    if step is not None or not place.checkpointing:
-        return step, least
-    away, less = _in_place(replace(place, offload=True))
-    return away, (less if away is not None else least)
-
-
-def _in_place(place: _Place) -> tuple[Step | None, int]:
-    """The same for one place of what the backward pass needs."""
-    room, shape, method, values = place.room, place.situation.shape, place.method, place.values
-    least = 0
-    for run in room.states(method):
-        buckets = states.buckets(shape, method, values, run.dtype) if room.devices > 1 else 0
-        usable = room.usable - buckets
-        weights = states.weights(shape, method, run)
-        if weights > usable:
-            least = weights + buckets
-            continue
-        asked = replace(run, checkpointing=place.checkpointing, offload=place.offload)
-        if not room.may_help(method, values, asked, usable):
-            continue
-        needs = partial(place.needs, run)
-        try:
-            found = largest_rows(needs, place.each, usable, weights > usable / 2)
-            least = needs(1) + buckets if found is None else least
-        except Unsupported:
-            if run.loss == "whole":
-                raise
-            continue  # no loss in chunks
-        if found is not None:
-            rows, taken = found
-            return Step(
-                rows, place.checkpointing, taken + buckets, ceil(place.each / rows), run.optimizer, run.dtype,
-                place.sharding, needs(rows, True) if place.offload else 0, run.loss, packed=room.packed,
-                offload=place.offload,
-            ), taken + buckets  # fmt: skip
-    return None, least
-
-
-# -- seconds -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -242,7 +95,7 @@ def pace(
     share = (situation.devices - 1) / situation.devices
     each, once, own, ahead, copied = 0.0, 0.0, 1.0, 0.0, 0.0
     if step.split:
-        run = how_run(method, 1, step.checkpointing, step.loss, step.optimizer, step.packed)
+        run = how_run(method, 1, step.checkpointing, step.loss, step.optimizer, step.packed, step.dtype)
         one = split_step(situation, method, values, run, step.sharding)
         each, copied = one.sent_bytes, one.copied_bytes
         own = 1 / situation.devices  # each runs the optimizer on its own part

@@ -14,6 +14,7 @@ from peft_lab.errors import PeftLabError
 from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.models.shapes import ModelShape
 from peft_lab.plan import steps
+from peft_lab.plan.fitting import how_run, widths
 from peft_lab.plan.steps import Pace
 
 #: What each bottleneck means, as a sentence.
@@ -40,7 +41,8 @@ def short(room: Room, situation: Situation, method: str, sharding: str, least: i
     """Why nothing fits where one row needs ``least`` bytes on each device: how much there is, and in full fine-tuning
     how wide the weights are kept, as that differs where they are split."""
     split = sharding.startswith((SPLIT, TENSOR))
-    run = steps.how_run(method, 1, True, optimizer=room.optimizer) if split else list(room.states(method))[-1]
+    narrow = how_run(method, 1, True, optimizer=room.optimizer, dtype=widths(situation, method)[-1])
+    run = narrow if split else list(room.states(method))[-1]
     wide = (
         f" with {OPTIMIZER_TITLES[run.optimizer]} and weights kept in {run.dtype}" if method == "full" else ""
     )

@@ -107,6 +107,10 @@ class Wanted:
             raise UnknownName("optimizer", self.optimizer, OPTIMIZERS, "optimizer")
         if self.price is not None:
             checked_price(self.price)
+        if self.rows < 1:
+            raise BadInput(
+                "There has to be a row to learn from: give the number of your training rows.", "rows"
+            )
         if self.row_tokens > self.seq:
             raise BadInput(
                 f"Rows of {self.row_tokens:,} tokens on average cannot be cut at {self.seq:,}.", "row_tokens"

@@ -23,6 +23,8 @@ logging.getLogger("bitsandbytes.autograd._functions").addFilter(_not_about_float
 warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 # The new name of this one is not in every release that the lab works with.
 warnings.filterwarnings("ignore", "`gradient_checkpointing_enable` is deprecated", FutureWarning)
+# Of a split base in 4 bits; nothing here writes into what such a module returns.
+warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

@@ -18,7 +18,8 @@ from peft_lab.choose.simulating import recalling, simulating
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.step import Run
 from peft_lab.memory import fits
-from peft_lab.plan.steps import fitting, how_run, split_step
+from peft_lab.plan.fitting import fitting, how_run
+from peft_lab.plan.steps import split_step
 
 _coefficients = st.tuples(st.integers(0, 10**9), st.integers(0, 10**6), st.integers(0, 10**3))
 _sizes = st.lists(st.tuples(st.integers(1, 64), st.integers(1, 8192)), min_size=1, max_size=4, unique=True)

@@ -37,15 +37,28 @@ def test_the_contracts_fields(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--gpu", "gtx-1"), "no device called 'gtx-1'"),
-        (("--rows", "0"), "rows is a whole number from 1"),
-        (("--deadline", "2020-01-01"), "The deadline has passed"),
         (("--price", "free"), "price is a number"),
         (("--devices", "none"), "devices"),
     ],
 )
 def test_what_cannot_be_is_one_line(run: Run, more: tuple[str, str], message: str) -> None:
     assert message in run(*SMALL, *more).refused()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "message", "option"),
+    [
+        (("--gpu", "rtx-3090"), "no device called 'rtx-3090'", "(--gpu rtx-3060)."),
+        (("--rows", "0"), "rows is a whole number from 1", "(--rows 1000)."),
+        (("--deadline", "2020-01-01"), "The deadline has passed", "(--deadline "),
+    ],
+)
+def test_what_cannot_be_is_one_line_with_the_nearest_plan(
+    run: Run, more: tuple[str, str], message: str, option: str
+) -> None:
+    line = run(*SMALL, *more).refused()
+    assert message in line and "The nearest that works: " in line and option in line
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation
-from peft_lab.plan.nowhere import late, nearest
+from peft_lab.plan.meant import meant
+from peft_lab.plan.nowhere import instead, late, meeting, nearest
+from peft_lab.plan.quality import UNKNOWN
 from peft_lab.plan.ranking import Candidate, Planned
 from peft_lab.plan.verdict import short
 from peft_lab.plan.wanted import Wanted
@@ -31,7 +34,9 @@ def test_the_fewest_cards_are_named_also_where_they_need_main_memory(
         plan: Any = SimpleNamespace(host_bytes=21 * GB)
         return Planned(candidate, plan if (wanted.devices, candidate.sharding) in fits else None)
 
-    sentence = nearest(Wanted("llama-3.1-70b"), ask)
+    found = nearest(Wanted("llama-3.1-70b"), ask)
+    sentence = str(found)
+    assert found.told().endswith(f"(--devices {found.ways[0].changes['devices']}).")
     assert said in sentence and "fits in no way on GeForce RTX 4090" in sentence and "\n" not in sentence
 
 
@@ -46,13 +51,88 @@ def test_a_deadline_that_none_meets_names_the_quickest() -> None:
     assert late(Wanted(deadline="1"), [unknown]) == "", "of what takes nobody knows how long nothing is said"
 
 
-def test_what_does_not_fit_says_how_full_fine_tuning_keeps_its_weights() -> None:
-    """Split weights are kept in 32 bits and others in 16 where they must be: without that, more cards need more."""
-    situation = Situation(model="llama-3.1-8b", device="rtx-4090", devices=2)
-    room = Room(situation, lambda _: lambda *_: 0)
-    split, each, lora = (
-        short(room, situation, method, kind, 92 * GB)
-        for method, kind in (("full", "fsdp2"), ("full", "ddp"), ("lora", "fsdp2"))
+def takes(low: float, high: float, candidate: Candidate, needed: int = 20 * GB) -> Any:
+    """A plan that takes from ``low`` to ``high`` hours."""
+    plan = SimpleNamespace(needed_bytes=needed, host_bytes=0, headroom=0.1)
+    return SimpleNamespace(
+        hours=(low, high), cost=None, title=candidate.title, plan=plan, candidate=candidate, quality=UNKNOWN,
+        rounds=False,
+    )  # fmt: skip
+
+
+def test_what_would_meet_a_deadline_is_tried() -> None:
+    """Time is in proportion to rows, less a tenth for each further card, and small numbers of rows are read twice."""
+
+    def ask(wanted: Wanted, candidate: Candidate) -> Planned:
+        passes = 2 if wanted.rows < 5_000 else 1
+        hours = 4 * passes * wanted.rows / 10_000 / wanted.devices * (1 + 0.1 * (wanted.devices - 1))
+        made: Planned = takes(hours / 2, hours, candidate)
+        return made
+
+    best = Candidate("qlora", "none", False)
+    wanted = Wanted(deadline="1.5")
+    ways = meeting(wanted, ask(wanted, best), ask)
+    assert [dict(way.changes) for way in ways] == [{"devices": 4}, {"rows": 1_800}, {"deadline": "4"}]
+    assert ask(replace(wanted, rows=1_800), best).hours[1] <= 1.5  # type: ignore[index]
+    assert "QLoRA, DDP takes" in ways[0].text and "1,800 of the 10,000 rows" in ways[1].text
+    packed = meeting(replace(wanted, packed=500), ask(wanted, best), ask)
+    assert [list(way.changes) for way in packed] == [["devices"], ["deadline"]]
+    hopeless = meeting(Wanted(deadline="0.0001"), ask(wanted, best), ask)
+    assert {"deadline": "4"} in [way.changes for way in hopeless] and all(
+        "devices" not in way.changes for way in hopeless
     )
-    assert "with AdamW and weights kept in float32;" in split and "kept in bfloat16;" in each
-    assert "kept" not in lora
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "changes", "said"),
+    [
+        ("gpu", "RTX 3090", {"gpu": "rtx-3060"}, "such as 24GB"),
+        ("gpu", "h1000", {"gpu": "h100"}, "Near it in name: h100"),
+        ("gpu", "\N{GRINNING FACE}", {"gpu": "rtx-4090"}, "Known: rtx-3060"),
+        ("rows", "0", {"rows": 1_000}, "LIMA"),
+        ("rows", "99999999999", {"rows": 10**10}, "10,000,000,000"),
+        ("devices", "0", {"devices": 1}, "one GPU"),
+        ("deadline", "2020-01-01", {"deadline": ""}, "no deadline"),
+    ],
+)  # fmt: skip
+def test_what_is_planned_instead(name: str, text: str, changes: dict[str, Any], said: str) -> None:
+    found = meant(name, text)
+    assert found is not None and found.changes == changes and said in f"{found.said} {found.hint}"
+    assert replace(Wanted(), **found.changes).check()
+
+
+def test_a_price_that_is_none_has_nothing_in_its_place() -> None:
+    assert meant("price", "free") is meant(None, "") is None
+
+
+def test_the_plan_in_place_of_a_question_that_cannot_be_is_the_first_that_fits() -> None:
+    asked: list[Candidate] = []
+
+    def ask(wanted: Wanted, candidate: Candidate) -> Planned:
+        asked.append(candidate)
+        made: Planned = takes(1, 2, candidate)
+        return made if candidate.method == "qlora" else Planned(candidate, None)
+
+    rows = meant("rows", "0")
+    assert rows is not None
+    found = instead(Wanted(rows=1_000), rows, ask, lambda _: [])
+    assert [one.method for one in asked] == ["lora", "qlora"]
+    assert "QLoRA, one GPU, checkpointed needs 20.0 GB on each device and takes" in found.told()
+    assert "(--rows 1000)" in found.told()
+    past = meant("deadline", "-1")
+    assert past is not None
+    quick = instead(Wanted(), past, ask, lambda _: [ask(Wanted(), Candidate("qlora", "none", True))])
+    assert "a deadline of 2 hours" in str(quick) and quick.ways[0].changes == {"deadline": "2"}
+
+
+def test_what_does_not_fit_says_how_full_fine_tuning_keeps_its_weights() -> None:
+    """In the narrowest precision that the card multiplies."""
+    said = dict[str, str]()
+    for card in ("rtx-4090", "t4"):
+        situation = Situation(model="llama-3.1-8b", device=card, devices=2)
+        room = Room(situation, lambda _: lambda *_: 0)
+        for kind in ("fsdp2", "ddp"):
+            said[f"{card} {kind}"] = short(room, situation, "full", kind, 92 * GB)
+        assert "kept" not in short(room, situation, "lora", "fsdp2", 92 * GB)
+    assert all("kept in bfloat16;" in said[f"rtx-4090 {kind}"] for kind in ("fsdp2", "ddp"))
+    assert "with AdamW and weights kept in float32;" in said["t4 fsdp2"]

@@ -13,8 +13,9 @@ from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.step import Needed, Run
 from peft_lab.models.catalogue import resolve
-from peft_lab.plan import configs, ranking, script, steps
+from peft_lab.plan import configs, ranking, script
 from peft_lab.plan.facts import gather
+from peft_lab.plan.fitting import fitting
 from peft_lab.plan.ranking import Candidate, Planned
 from peft_lab.plan.wanted import Wanted
 from peft_lab.timing import kernels
@@ -52,7 +53,7 @@ def test_they_go_where_nothing_else_fits(
 ) -> None:
     situation = Situation(model="smollm2-135m", device="rtx-4090")
     room = Room(situation, asking(here, away))
-    step, least = steps.fitting(room, situation, "lora", {}, "none", checkpointing)
+    step, least = fitting(room, situation, "lora", {}, "none", checkpointing)
     if offload is None:
         assert step is None and least >= here, "what is said to be missing is that of the usual step"
         return

@@ -91,6 +91,31 @@ def test_what_is_wrong_is_said_where_it_is() -> None:
         assert any(message in line for line in lines), message
 
 
+def test_what_cannot_be_is_planned_as_it_is_meant_and_taken_up_with_a_click() -> None:
+    app = opened(**SMALL)
+    app.number_input[0].set_value(0).run()
+    assert "There has to be a row to learn from" in told(app) and "1,000 rows, as many as in" in told(app)
+    app.button(key="plan-way-rows").click().run()
+    assert app.query_params["rows"] == "1000" and "There has to be a row" not in told(app)
+
+
+@pytest.mark.slow
+def test_a_deadline_that_has_passed_or_is_too_short_is_planned_and_mended() -> None:
+    app = opened(**SMALL)
+    (field,) = [one for one in app.text_input if one.label == "Deadline"]
+    field.set_value("2020-01-01").run()
+    assert "The deadline has passed" in told(app)
+    app = settled(app, "a deadline of")
+    (field,) = [one for one in app.text_input if one.label == "Deadline"]
+    field.set_value("0.0001").run()
+    app = settled(app, "No plan is sure to end within 0.0001 hours")
+    app = settled(app, "The nearest that works")
+    app.button(key="plan-way-deadline").click().run()
+    assert float(app.query_params["deadline"]) > 0.0001
+    app = settled(app, "the best first")
+    assert "No plan is sure" not in told(app)
+
+
 @pytest.mark.slow
 def test_an_optimizer_is_chosen_and_says_where_it_does_not_work() -> None:
     app = opened(**SMALL | {"optimizer": "muon", "devices": "2"})

@@ -55,4 +55,7 @@ def what_to_buy(wanted: Wanted) -> None:
             numeric=(2,),
             fold=True,
         )
-        st.caption("One row of a device at once, checkpointed; several cards split it with FSDP2.")
+        st.caption(
+            "One row of a device at once, checkpointed; several cards split it with FSDP2. Full fine-tuning with "
+            "weights kept in bfloat16, which rounds small updates away; plans try float32 first."
+        )

@@ -37,13 +37,18 @@ _PACKED = (
 )
 
 
-def nearest(fields: Mapping[str, Any]) -> str:
+def _ask(wanted: Wanted, candidate: ranking.Candidate) -> Planned:
+    return ranking.evaluate(asdict(wanted), asdict(candidate))
+
+
+def nearest(fields: Mapping[str, Any]) -> nowhere.Nearest:
     """:func:`peft_lab.plan.nowhere.nearest`, asked in one process. Imports torch. Raises as the candidates do."""
+    return nowhere.nearest(Wanted(**fields), _ask)
 
-    def ask(wanted: Wanted, candidate: ranking.Candidate) -> Planned:
-        return ranking.evaluate(asdict(wanted), asdict(candidate))
 
-    return nowhere.nearest(Wanted(**fields), ask)
+def meeting(fields: Mapping[str, Any], best: Planned) -> tuple[nowhere.Way, ...]:
+    """:func:`peft_lab.plan.nowhere.meeting`, likewise."""
+    return nowhere.meeting(Wanted(**fields), best, _ask)
 
 
 def in_full(wanted: Wanted, one: Planned) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -17,6 +17,7 @@ from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import readers_of_text
 from peft_lab.plan.lengths import Lengths, read_lengths
+from peft_lab.plan.nowhere import Way
 from peft_lab.plan.packed import rows_of, why_not
 from peft_lab.plan.wanted import FURTHER, KEYS, TYPICAL, Typical, Wanted, read_field
 from peft_lab.recipes.job import OBJECTIVES
@@ -98,6 +99,22 @@ def take(typical: Typical) -> None:
     state.renew(SCOPE)
 
 
+def take_up(changes: Mapping[str, Any]) -> None:
+    """Set some fields, the others as they are, and draw the controls afresh."""
+    for name, value in changes.items():
+        state.remember(SCOPE, name, value)
+    state.renew(SCOPE)
+
+
+def offers(ways: Sequence[Way]) -> None:
+    """A button for each way that works."""
+    with st.container(horizontal=True):
+        for way in ways:
+            if way.changes:
+                key = "plan-way-" + "-".join(way.changes)
+                st.button(f"Plan with {plain(way.short)}", key=key, on_click=take_up, args=(way.changes,))
+
+
 def questions() -> None:
     """The typical questions, one click each."""
     with st.container(horizontal=True, key="typical"):
@@ -121,9 +138,9 @@ def form() -> Wanted:
         )  # fmt: skip
     first, second = (st.columns(2, vertical_alignment="bottom") for _ in range(2))
     packing = st.container()
-    gpu = _choice(st, "gpu", "GPU", _gpus(start.gpu), start.gpu, _gpu_title)  # its name fills a line
+    gpu = _card(start.gpu)  # its name fills a line
     third = st.columns(2, vertical_alignment="bottom")
-    rows = _number(first[0], "rows", "Training rows", start.rows)
+    rows = _number(first[0], "rows", "Training rows", start.rows, least=0)
     tokens = _number(
         first[1], "row_tokens", "Tokens of a row", start.row_tokens, "On average: it decides the time."
     )
@@ -232,8 +249,26 @@ def _gpus(current: str) -> list[str]:
 
 
 def _gpu_title(name: str) -> str:
-    title = device_of(name).title
+    """As it is sold; what no GPU is called as it was typed."""
+    try:
+        title = device_of(name).title
+    except BadInput:
+        return name
     return title[:1].upper() + title[1:]
+
+
+def _card(current: str) -> str:
+    """One of the list, or another one's memory, typed. What is neither comes back as it is, for the check to refuse."""
+    options = _gpus(current)
+    typed: str = st.selectbox(
+        "GPU", options, options.index(current), key=state.widget_key(SCOPE, "gpu"), format_func=_gpu_title,
+        accept_new_options=True, help="Another card goes by its memory: type 24GB.",
+    )  # fmt: skip
+    _problem(st, "gpu")
+    try:
+        return device_of(typed).name
+    except BadInput:
+        return typed
 
 
 def _choice(cell: Any, name: str, text: str, options: list[str], current: str, titled: Any) -> str:
@@ -243,9 +278,9 @@ def _choice(cell: Any, name: str, text: str, options: list[str], current: str, t
     return chosen
 
 
-def _number(cell: Any, name: str, text: str, current: int, help_: str | None = None) -> int:
+def _number(cell: Any, name: str, text: str, current: int, help_: str | None = None, least: int = 1) -> int:
     key = state.widget_key(SCOPE, name)
-    value = cell.number_input(text, 1, MOST[name], value=current, step=1, key=key, help=help_)
+    value = cell.number_input(text, least, MOST[name], value=current, step=1, key=key, help=help_)
     _problem(cell, name)
     return int(value)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import streamlit as st
 
 from peft_lab.errors import BadInput, PeftLabError
-from peft_lab.plan import ranking
+from peft_lab.plan import nowhere, ranking
+from peft_lab.plan.meant import meant, said_of
 from peft_lab.plan.moments import KINDS, moments
+from peft_lab.plan.nowhere import Way
 from peft_lab.plan.ranking import Candidate, Planned
 from peft_lab.plan.wanted import Wanted
 from peft_lab.ui import pages, state
@@ -40,10 +43,12 @@ def plan_page() -> None:
         wanted = form.form()
     wrong = form.problem(wanted)
     if wrong is not None:
-        left.markdown(f":red[:material/error: {plain(wrong)}]")
+        with right:
+            said = _instead(wanted, wrong)
+        left.markdown(f":red[:material/error: {plain(said)}]")
     else:
         with right:
-            _plans(wanted)
+            _plans(wanted, _late)
         if state.remembered(SCOPE, BUYING, False):
             buying.what_to_buy(wanted)
         _ranks(wanted)
@@ -51,7 +56,53 @@ def plan_page() -> None:
     state.write_address(form.address(wanted))
 
 
-def _plans(wanted: Wanted) -> None:
+def _instead(wanted: Wanted, wrong: BadInput) -> str:
+    """What is meant by what cannot be, planned, and taken up with a click. Returns what is said of it."""
+    instead = meant(wrong.field, str(getattr(wanted, wrong.field or "", "")))
+    if instead is None:
+        return str(wrong)
+    other = replace(wanted, **instead.changes)
+    if form.problem(other) is not None:
+        return str(wrong)
+    st.markdown(f"Planned here: **{plain(instead.said)}**.")
+    if "deadline" in instead.changes:
+        _plans(other, _until)
+    else:
+        form.offers([Way(instead.said, instead.short, instead.changes)])
+        _plans(other, _late)
+    return said_of(wrong, instead)
+
+
+def _until(wanted: Wanted, ranked: list[Planned]) -> None:
+    """The deadline that the quickest plan meets."""
+    best = nowhere.quickest(ranked)
+    if best is not None:
+        way = nowhere.until(best)
+        _near(f"The nearest that works: {way.text}.", (way,))
+
+
+def _late(wanted: Wanted, ranked: list[Planned]) -> None:
+    """Where no plan is sure to meet the deadline: one sentence, and what would."""
+    problem, best = nowhere.late(wanted, ranked), nowhere.quickest(ranked)
+    if not problem or best is None:
+        return
+    future = get_pool().submit(0, chosen.meeting, asdict(wanted), best)
+    if future.done():
+        found = nowhere.Nearest(problem, future.result())
+        _near(str(found), found.ways)
+        return
+    st.markdown(f":material/schedule: {plain(problem)} Looking for what would… {figures.badge('simulated')}")
+    come_back([future])
+
+
+def _near(text: str, ways: Sequence[Way]) -> None:
+    """The sentence, and a button for each way."""
+    st.markdown(f":material/schedule: {plain(text)} {figures.badge('simulated')}")
+    form.offers(ways)
+
+
+def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> None:
+    """Plans as they are found. ``beneath``: what is said under their table once all of them are there."""
     asked = ranking.candidates(wanted)
     refused = ranking.get_refusals(wanted)
     if not asked:
@@ -63,6 +114,8 @@ def _plans(wanted: Wanted) -> None:
     ranked = ranking.rank(wanted, found)
     if ranked:
         shown.table(wanted, ranked, untried=len(asked) - len(found))
+        if len(found) == len(asked):
+            beneath(wanted, ranked)
         one = shown.pick(ranked)
         chosen.in_full(wanted, one)
     elif len(found) == len(asked):
@@ -116,9 +169,12 @@ def _nowhere(wanted: Wanted) -> None:
         come_back([future])
         return
     try:
-        st.markdown(f":red[:material/error: {plain(future.result())}] {figures.badge('simulated')}")
+        found = future.result()
     except PeftLabError as error:
         st.markdown(f":red[:material/error: {plain(error)}]")
+        return
+    st.markdown(f":red[:material/error: {plain(found)}] {figures.badge('simulated')}")
+    form.offers(found.ways)
 
 
 def _ranks(wanted: Wanted) -> None:

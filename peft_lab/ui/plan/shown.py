@@ -8,7 +8,7 @@ import streamlit as st
 
 from peft_lab import units
 from peft_lab.methods import get_method
-from peft_lab.plan import nowhere, ranking
+from peft_lab.plan import ranking
 from peft_lab.plan.moments import KEPT, KINDS, Drawn
 from peft_lab.plan.ranking import Planned
 from peft_lab.plan.verdict import unmeasured
@@ -69,9 +69,6 @@ def table(wanted: Wanted, ranked: Sequence[Planned], untried: int) -> None:
     st.caption(f"Batch size × passes that make an update. {ranking.ORDER}")
     if unsure := unmeasured(wanted.situation().shape):
         st.caption(unsure)
-    late = "" if untried else nowhere.late(wanted, ranked)
-    if late:
-        st.markdown(f":material/schedule: {plain(late)} {figures.badge('simulated')}")
 
 
 def pick(ranked: Sequence[Planned]) -> Planned:
