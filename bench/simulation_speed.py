@@ -19,7 +19,7 @@ import psutil
 
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.setting import Setting
-from peft_lab.memory.simulate import simulate
+from peft_lab.memory.simulate import memory_of
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
 from peft_lab.workers.inspector import Inspector
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
     inspector = Inspector()
-    inspector.ask(simulate, StepRequest("smollm2-135m", "lora", {}, Setting(2, 32)))
+    inspector.ask(memory_of, StepRequest("smollm2-135m", "lora", {}, Setting(2, 32)))
     print(f"{'case':<44}{'processor':>12}{'wall':>9}")
     for model, method, batch, seq, checkpointing in CASES:
         used, waited = [], []
@@ -51,7 +51,7 @@ def main() -> None:
             setting = Setting(batch, seq - _APART * number)
             asked = StepRequest(model, method, {}, setting, checkpointing=checkpointing)
             before, start = _processor(), time.perf_counter()
-            inspector.ask(simulate, asked)
+            inspector.ask(memory_of, asked)
             waited.append(time.perf_counter() - start)
             used.append(_processor() - before)
         name = f"{model}, {method}{', checkpointing' if checkpointing else ''}"
@@ -72,7 +72,7 @@ def _bars(repeats: int) -> Iterator[float]:
     for number in range(repeats + 1):
         setting = Setting(batch, seq - _APART * number)
         start = time.perf_counter()
-        wait([get_pool().submit(0, simulate, StepRequest(model, slug, {}, setting)) for slug in slugs])
+        wait([get_pool().submit(0, memory_of, StepRequest(model, slug, {}, setting)) for slug in slugs])
         if number:  # the first one warms the processes
             yield time.perf_counter() - start
 

@@ -2,7 +2,8 @@
 
 On the meta device many operations run in Python, and a step repeats most of them layer after layer. Only operations
 that neither change nor return one of their inputs are kept, and what they return is made anew each time. A simulation
-takes half the time (bench/RESULTS.md).
+takes half the time (bench/RESULTS.md). What such an operation does (:mod:`peft_lab.memory.work`) follows from the same
+shapes, and is kept beside it.
 """
 
 from __future__ import annotations
@@ -14,36 +15,51 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from peft_lab.memory.work import Op
+
 _KEPT = 50_000  # operations; all are dropped when there are more
-_known: dict[Any, Any] = {}
+
+
+class Known:
+    """An operation that was carried out before. ``make``: makes what it returns. ``op``: what it does, once noted."""
+
+    __slots__ = ("make", "op")
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.make = make
+        self.op: Op | None = None
+
+
+_known: dict[Any, Known | None] = {}
 
 
 class _Unknown(Exception):
     """Inputs that cannot be told by their shapes."""
 
 
-def carry_out(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """``func(*args, **kwargs)``, from what is known where that is the same."""
+def carry_out(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Known | None]:
+    """``func(*args, **kwargs)``, from what is known where that is the same; and what is known of it, if it is kept."""
     if not _is_pure(func):
         if not _changes_lists(func):
-            return func(*args, **kwargs)
+            return func(*args, **kwargs), None
         _changed(func, args, kwargs)
-        return None
+        return None, None
     try:
         key = (func, _key(args), _key(tuple(kwargs.items())) if kwargs else ())
         known = _known.get(key)
     except (_Unknown, TypeError):
-        return func(*args, **kwargs)
+        return func(*args, **kwargs), None
     if known is not None:
-        return known()
+        return known.make(), known
     result = func(*args, **kwargs)
     # Some return an input although their schema says otherwise (_unsafe_view); for the same shapes they always do.
     make = None if _places(result) & _places((args, tuple(kwargs.values()))) else _maker(result)
-    if make is not None:
-        if len(_known) >= _KEPT:
-            _known.clear()
-        _known[key] = make
-    return result
+    if make is None:
+        return result, None
+    if len(_known) >= _KEPT:
+        _known.clear()
+    found = _known[key] = Known(make)
+    return result, found
 
 
 def _changed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -88,7 +104,7 @@ def _key(value: Any, numbers: bool = True) -> Any:
             raise _Unknown
         return value.shape, value.stride(), value.dtype, value.storage_offset()
     if isinstance(value, tuple | list):
-        return tuple(_key(each, numbers) for each in value)
+        return tuple([_key(each, numbers) for each in value])
     return (type(value), value) if numbers or not isinstance(value, int | float) else type(value)
 
 

@@ -127,6 +127,12 @@ def simulate(request: StepRequest, works: bool = True) -> Simulation:
         return simulate_blueprint(blueprint, request.setting, entry.name, spec.slug, works=works)
 
 
+def memory_of(request: StepRequest) -> Simulation:
+    """What the step of :func:`simulate` keeps, and what it does only where that waits in main memory. Raises as that
+    does."""
+    return simulate(request, works=False)
+
+
 def check(request: StepRequest) -> tuple[ModelEntry, MethodSpec]:
     """The model and the method of a step that can be meant.
 

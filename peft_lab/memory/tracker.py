@@ -9,14 +9,15 @@ an allocator would reserve are all computed from that afterwards.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.memory.known_shapes import carry_out
+from peft_lab.memory.noting import first_tensor, noted, tensors_in
 from peft_lab.memory.trace import EMPTY_CACHE, Mark, Sent, Storage, Trace
 from peft_lab.memory.valueless import BROKEN, scalar_standin, without_masks
-from peft_lab.memory.work import Op, Stretch, operations
+from peft_lab.memory.work import Op, Stretch
 
 if TYPE_CHECKING:
     import torch
@@ -104,14 +105,12 @@ class Recorder:
         ``tensor`` of any shape.
         """
         tensor = own_part(tensor)
-        if self._elsewhere(tensor):
-            return -1
         storage = tensor.untyped_storage()
         key = storage._cdata
         known = self._known.get(key)
         if known is not None:
             return known
-        if not storage.nbytes():
+        if self._elsewhere(tensor) or not storage.nbytes():
             return -1
         index = self._birth(storage.nbytes(), part, self._layer if layer is None else layer)
         self._known[key] = index
@@ -156,10 +155,10 @@ class Recorder:
         last layer's output belongs to none.
         """
         for position, tensor in enumerate(tensors_in(result)):
-            if self.number(tensor) is not None or self._elsewhere(tensor):
-                continue
             if self._layer is not None:
                 self.see(tensor)
+                continue
+            if self.number(tensor) is not None or self._elsewhere(tensor):
                 continue
             index = self.see(tensor, layer=self._layer_of_result(func, args, position, tensor))
             if index >= 0 and self._phase == "optimizer" and func.__name__ in _JOINS:
@@ -224,26 +223,20 @@ class Recorder:
         return self.trace
 
 
+@cache
+def _whole() -> frozenset[type]:
+    import torch
+
+    return frozenset({torch.Tensor, torch.nn.Parameter})
+
+
 def own_part(tensor: torch.Tensor) -> torch.Tensor:
     """Of a tensor that is split over devices (torch's DTensor) this device's share, of one that is still being sent
     (AsyncCollectiveTensor) what it will be; any other, of any shape, itself."""
+    if type(tensor) in _whole():  # nearly all; to look for what a tensor lacks takes longer
+        return tensor
     found: torch.Tensor = getattr(tensor, "_local_tensor", tensor)
     return getattr(found, "elem", found)
-
-
-def tensors_in(result: Any) -> Iterable[torch.Tensor]:
-    """The tensors an operation returned: itself, or those in a tuple or list of outputs. Of any shape."""
-    import torch
-
-    if isinstance(result, torch.Tensor):
-        yield result
-    elif isinstance(result, (tuple, list)):
-        for item in result:
-            yield from tensors_in(item)
-
-
-def _first_tensor(args: Any, result: Any) -> Any:
-    return next(iter((*tensors_in(args), *tensors_in(result))), None)
 
 
 def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watched | None = None) -> Any:
@@ -267,7 +260,7 @@ def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watch
         aten._unsafe_index_put.default,
     }
     broken = {aten.isinf.default, aten.isnan.default}
-    any_of = {aten.any.default, aten.any.dim}
+    says_broken = broken | {aten.any.default, aten.any.dim}
 
     class Recording(TorchDispatchMode):
         @classmethod
@@ -290,17 +283,18 @@ def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watch
                 return torch.ops.aten.alias.default(args[0])
             if func in indexing and args[0].is_meta:
                 args = (args[0], without_masks(recorder.see, args[1]), *args[2:])
-            result = carry_out(func, args, kwargs)
-            if func in broken or (func in any_of and hasattr(args[0], BROKEN)):
+            result, known = carry_out(func, args, kwargs)
+            if func in says_broken and (func in broken or hasattr(args[0], BROKEN)):
                 setattr(result, BROKEN, True)
             recorder.see_results(func, args, result)
-            if recorder.works:
-                for op, owner in operations(func, args, kwargs, result):
-                    recorder.did(op, owner if owner is not None else _first_tensor(args, result))
+            if recorder.works:  # whose it is is asked outside the layers alone
+                first = None if recorder.layer is not None else first_tensor(args, result)
+                for op, owner in noted(known, func, args, kwargs, result):
+                    recorder.did(op, first if owner is None else owner)
             needs = inside.get(func)
             if needs is not None:
                 recorder.scratch(needs(*args, **kwargs))
-            if func in told:
+            if told and func in told:
                 told[func](result, *args, **kwargs)
             return result
 

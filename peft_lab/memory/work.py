@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from math import log2, prod
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,10 @@ class Op:
     flops: int
     nbytes: int
     size: tuple[int, ...] = ()
+
+
+#: No kernel at all.
+NOTHING = Op("view", 0, 0)
 
 
 @dataclass
@@ -123,13 +128,33 @@ def operations(
 
     One kernel over a list of tensors is one ``view`` (what it costs to ask for) and ``each`` of them.
     """
-    name = func.__name__.partition(".")[0]
-    first = args[0] if args else None
-    if isinstance(first, (list, tuple)) and name.startswith("_f"):
-        yield Op("view", 0, 0), None
-        yield from _each(name, args, kwargs, result)
-        return
-    yield _single(func, name, args, kwargs, result), None
+    if is_over_lists(func, args):
+        yield NOTHING, None
+        yield from _each(_name(func), args, kwargs, result)
+    else:
+        yield operation(func, args, kwargs, result), None
+
+
+def is_over_lists(func: Any, args: Sequence[Any]) -> bool:
+    """Whether an operation is one kernel over lists of tensors."""
+    return bool(args) and isinstance(args[0], (list, tuple)) and _name(func).startswith("_f")
+
+
+def operation(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Op:
+    """What an operation did that is not over lists."""
+    name = _name(func)
+    return NOTHING if _is_view(func) else _single(func, name, args, kwargs, result)
+
+
+@cache
+def _name(func: Any) -> str:
+    name: str = func.__name__
+    return name.partition(".")[0]
+
+
+@cache
+def _is_view(func: Any) -> bool:
+    return _name(func) in _NO_KERNEL or bool(func.is_view)
 
 
 def _each(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Iterable[tuple[Op, Any]]:
@@ -147,8 +172,6 @@ def _each(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any
 
 
 def _single(func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Op:
-    if name in _NO_KERNEL or func.is_view:
-        return Op("view", 0, 0)
     read = list(_tensors((*args, *kwargs.values())))
     written = list(_tensors(result))
     moved = sum(map(_nbytes, read)) + sum(map(_nbytes, written))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from peft_lab.memory import build, tracker
+from peft_lab.memory import build, noting, tracker
 from peft_lab.memory.account import timeline
 from peft_lab.memory.result import largest
 from peft_lab.memory.step import Subject, phases, watching
@@ -80,7 +80,7 @@ def _present(
     yield from ((buffer, "weights") for buffer in model.buffers())
     yield from ((master.detach(), "optimizer") for master in masters.parameters)
     states = (value for state in optimizer.state.values() for value in state.values())
-    yield from ((tensor, "optimizer") for value in states for tensor in tracker.tensors_in(value))
+    yield from ((tensor, "optimizer") for value in states for tensor in noting.tensors_in(value))
 
 
 def _constants(parameter: Any) -> Iterator[torch.Tensor]:

@@ -203,8 +203,9 @@ class TrajectoryRecorder:
         for part, rows, drawn in zip(self.watched.parts, self._rows, self._pictured, strict=True):
             rows.share.append(_short(part.share))
             rows.gradient.append(None)
-            rows.change.append(_short(part.change()))
-            rows.spectrum.append([_short(value) for value in part.spectrum()])
+            change, spectrum = part.changed()
+            rows.change.append(_short(change))
+            rows.spectrum.append([_short(value) for value in spectrum])
             rows.tensors.append(part.tensors() if drawn else {})
 
     def _shared_out(self, attention: list[float]) -> None:

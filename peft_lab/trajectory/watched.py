@@ -72,6 +72,10 @@ class Watched:
         """Singular values of ΔW, falling."""
         return []
 
+    def changed(self) -> tuple[float | None, list[float]]:
+        """:meth:`change` and :meth:`spectrum` of one state, of which a part may work out one from the other."""
+        return self.change(), self.spectrum()
+
     def tensors(self) -> dict[str, dict[str, Any]]:
         """Pictures of its tensors, by name."""
         return {}

@@ -20,7 +20,7 @@ from peft_lab.choose.simulating import request, simulating
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.step import Run
 from peft_lab.memory import fits
-from peft_lab.memory.simulate import simulate
+from peft_lab.memory.simulate import memory_of, simulate
 from peft_lab.models.catalogue import catalogue
 from tests.choose import standin
 
@@ -110,7 +110,7 @@ def test_a_step_takes_the_same_whether_its_work_is_noted_or_not() -> None:
     one = request(Situation(model="smollm2-135m", seq=32), "lora", {}, Run(1, False))
     noted, bare = simulate(one), simulate(one, works=False)
     assert fits.needed(noted) == fits.needed(bare) and noted.points == bare.points
-    assert noted.work and not bare.work
+    assert noted.work and not bare.work and replace(memory_of(one), seconds=bare.seconds) == bare
 
 
 def test_where_nothing_fits_the_rows_that_would_are_named() -> None:

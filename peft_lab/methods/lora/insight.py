@@ -49,6 +49,8 @@ def singular_values(a: torch.Tensor, b: torch.Tensor, scale: float) -> list[floa
     """
     import torch
 
+    if not bool(b.any()):  # before the first step, which waits for this
+        return [0.0] * min(*a.shape, b.shape[0])
     right = torch.linalg.qr(a.float().T).R
     left = torch.linalg.qr(b.float()).R
     values: list[float] = (torch.linalg.svdvals(left @ right.T) * abs(scale)).tolist()
@@ -80,6 +82,8 @@ def grid(a: torch.Tensor, b: torch.Tensor, scale: float, size: int = GRID) -> to
     """
     import torch
 
+    if not bool(b.any()):
+        return torch.zeros(min(size, b.shape[0]), min(size, a.shape[1]), device=b.device)
     left, tall = _grams(b.float(), size)
     right, wide = _grams(a.float().T, size)
     mean = left @ right.T / (tall[:, None] * wide[None, :])
@@ -92,7 +96,7 @@ def _grams(matrix: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]
 
     parts = torch.tensor_split(matrix, min(size, matrix.shape[0]))
     grams = torch.stack([(part.T @ part).flatten() for part in parts])
-    return grams, torch.tensor([float(len(part)) for part in parts])
+    return grams, torch.tensor([float(len(part)) for part in parts], device=matrix.device)
 
 
 Factors = tuple["torch.Tensor", "torch.Tensor"]

@@ -50,9 +50,16 @@ class LowRank(Watched):
         )
 
     def change(self) -> float:
+        return self.changed()[0]
+
+    def changed(self) -> tuple[float, list[float]]:
+        values = self.spectrum()
+        size = math.hypot(*values)
+        if not size:  # as before the first step, which need not wait for the size of W
+            return 0.0, values
         if self._weight is None:
             self._weight = float(lora.base_weight(self._module).norm())
-        return math.hypot(*self.spectrum()) / self._weight
+        return size / self._weight, values
 
     def spectrum(self) -> list[float]:
         return lora.singular_values(*lora.change(self._module, self._begun))

@@ -17,7 +17,7 @@ from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.setting import PRECISIONS, Setting
-from peft_lab.memory.simulate import simulate
+from peft_lab.memory.simulate import memory_of
 from peft_lab.methods import all_methods
 from peft_lab.models import images
 from peft_lab.models.catalogue import ModelEntry, get_model
@@ -104,7 +104,7 @@ class Chosen:
         """:meth:`request` but for what is given. Answers are kept for all visitors."""
         kept = self.checkpointing if checkpointing is None else checkpointing
         asked = replace(self.request(slug, model).at(**(sizes or {})), checkpointing=kept)
-        return get_pool().submit(urgency, simulate, asked)
+        return get_pool().submit(urgency, memory_of, asked)
 
     def base_for(self, slug: str, model: str | None = None) -> tuple[dict[str, Any], str]:
         """The knobs and the precision by which a method gets targets and base as set here: QLoRA packs it itself."""

@@ -107,3 +107,20 @@ def test_unmerging_in_bfloat16_leaves_traces_in_the_weights_and_in_float32_hardl
     assert plain["unmerged_difference"] < 1e-5
     assert 0 < half["changed_share"] < 1
     assert all(not module.merged for _, module in lora.layers(model)), "the model itself is left as it is"
+
+
+@pytest.mark.parametrize(("rank", "wide", "tall"), [(8, 64, 40), (2, 3, 1), (16, 10, 300)])
+def test_before_training_there_is_nothing_to_decompose(
+    rank: int, wide: int, tall: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B starts at zero: what is said of ΔW without working it out is what working it out says."""
+    import torch
+
+    a, b = torch.randn(rank, wide), torch.zeros(tall, rank)
+    right, left = torch.linalg.qr(a.T).R, torch.linalg.qr(b).R
+    values = (torch.linalg.svdvals(left @ right.T) * 2.0).tolist()
+    monkeypatch.setattr(torch.linalg, "qr", lambda _: pytest.fail("the first loss waits for this"))
+    assert lora.singular_values(a, b, 2.0) == values
+    cells = lora.grid(a, b, 2.0)
+    assert cells.shape == (min(lora.GRID, tall), min(lora.GRID, wide)) and cells.dtype == torch.float32
+    assert not cells.any()

@@ -15,7 +15,7 @@ from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.result import Simulation
 from peft_lab.memory.setting import Setting
-from peft_lab.memory.simulate import simulate
+from peft_lab.memory.simulate import memory_of
 from peft_lab.models.shapes import CLASSIFIERS
 from peft_lab.runs import store
 from peft_lab.runs.spec import BATCH
@@ -151,7 +151,7 @@ def _pick(cell: Any, slug: str, name: str, label: str, titles: dict[str, str]) -
 
 def ask_step(step: StepRequest, urgency: int = 0) -> Future[Simulation]:
     """Asked of processes of their own, as a count must not wait for it; refusals are kept like any other answer."""
-    return get_pool().submit(urgency, simulate, step)
+    return get_pool().submit(urgency, memory_of, step)
 
 
 def _answer(future: Future[Simulation]) -> Simulation | None:
