@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.assets import store as assets
+from peft_lab.compare import machine
 from peft_lab.errors import BadInput, RunError
 from peft_lab.runs import going_on, hold, owners, room, store
 from peft_lab.runs.spec import RunSpec
@@ -22,6 +23,7 @@ from peft_lab.tracking import wanted
 
 CARRIER = "ray"
 PATIENCE = 10.0  # seconds to wait for a cluster's address to answer
+START_PATIENCE = 120.0  # seconds: a node starts a Python for its first task
 RETRIES = 3  # times that Ray starts a task again whose node or process was lost
 
 
@@ -109,6 +111,30 @@ class OnRay:
                 why = f"Ray gave up on it: {' '.join(str(error).split())[:300]}"
             if run.folder.exists() and not run.status().final:
                 run.log.end("lost", message=why)
+
+    def machines(self) -> list[dict[str, Any]]:
+        """The nodes that can train, each different one once, as :func:`peft_lab.compare.machine.describe` has them.
+
+        Raises:
+            BadInput: one of them does not answer, or has no PEFT Lab.
+        """
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        asking = self._ray.remote(num_cpus=0, max_retries=RETRIES)(machine.describe)
+        able = [
+            node["NodeID"] for node in self._ray.nodes() if node["Alive"] and self._fit(node["Resources"])
+        ]
+        asked = [
+            asking.options(scheduling_strategy=NodeAffinitySchedulingStrategy(each, soft=False)).remote()
+            for each in able
+        ]
+        try:
+            answers: list[dict[str, Any]] = self._ray.get(asked, timeout=START_PATIENCE)
+        except Exception as error:
+            raise BadInput(
+                f"A node of this Ray cluster does not say what it is: {' '.join(str(error).split())[:300]}"
+            ) from error
+        return [each for at, each in enumerate(answers) if each not in answers[:at]]
 
     def close(self) -> None:
         with suppress(Exception):

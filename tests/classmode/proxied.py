@@ -43,7 +43,7 @@ def proxied(servers: Sequence[str], base: str, port: int, folder: Path) -> Itera
     for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"):
         whole = whole.replace("http {", f"http {{ {kind}_temp_path {folder}/{kind};", 1)
     (folder / "nginx.conf").write_text(whole, "utf-8")
-    command = [nginx, "-e", folder / "error.log", "-p", folder, "-c", folder / "nginx.conf"]
+    command = [nginx, "-e", f"{folder}/error.log", "-p", str(folder), "-c", f"{folder}/nginx.conf"]
     proxy = subprocess.Popen(command)
     try:
         deadline = time.monotonic() + 30

@@ -21,7 +21,7 @@ from bench.load.browser import Browser
 from peft_lab.classroom import mode, verified
 from peft_lab.ui.server import watched
 from tests.browser.conftest import ROOT, _free_port, served
-from tests.conftest import awaited, link, missing
+from tests.conftest import awaited, link
 
 from .conftest import CODE
 from .proxied import TEMPLATE, proxied, require_nginx
