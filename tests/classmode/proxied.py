@@ -36,7 +36,7 @@ def proxied(servers: Sequence[str], base: str, port: int, folder: Path) -> Itera
     nginx, log = require_nginx(), folder / "access.log"
     one, two = (server.split("/")[2].replace("localhost", "127.0.0.1") for server in servers)
     values = {
-        "LAB_ONE": one, "LAB_TWO": two, "LISTEN": f"127.0.0.1:{port}", "BASE_PATH": f"/{base}",
+        "LAB_ONE": one, "LAB_TWO": two, "LISTEN": f"127.0.0.1:{port}", "BASE_PATH": f"/{base}" if base else "",
         "SCHEME": "$scheme", "ACCESS_LOG": str(log),
     }  # fmt: skip
     whole = f"daemon off; pid {folder}/pid; worker_processes 1; events {{}} http {{ {filled(values)} }}"
