@@ -59,6 +59,7 @@ def compare(
     address: carriers.Address = None,
     cpus: carriers.Cpus = 1,
     gpus: carriers.Gpus = 0.0,
+    store_at: carriers.Store = None,
     track: tracked.Track = None,
     as_json: options.Json = False,
 ) -> None:
@@ -81,7 +82,7 @@ def compare(
     comparison = store.keep(made)
     for slug, why in made.refused.items():
         output.note(f"does not apply: {slug}: {why}")
-    on_ray = carriers.chosen(executor, address, cpus, gpus)
+    on_ray = carriers.chosen(executor, address, cpus, gpus, store_at)
     ended, signalled = _watched(comparison) if on_ray is None else _on_cluster(comparison, on_ray)
     found = results.document(comparison, axes=front)
     output.show(found, as_json, human=lambda: comparison_lines(found))

@@ -31,12 +31,13 @@ def sweep(
     address: carriers.Address = None,
     cpus: carriers.Cpus = 1,
     gpus: carriers.Gpus = 0.0,
+    store_at: carriers.Store = None,
     track: tracked.Track = None,
     as_json: options.Json = False,
 ) -> None:
     """Train every setting of a file; finished runs are never repeated, those cut off go on."""
     wanted = asked.read(file)
-    on_ray = carriers.chosen(executor, address, cpus, gpus)
+    on_ray = carriers.chosen(executor, address, cpus, gpus, store_at)
     carrier: Executor = on_ray or Local(training_queue())
     with _stopping() as signals, ProgressBars() as bars:
 
