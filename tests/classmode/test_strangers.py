@@ -375,7 +375,7 @@ def test_only_the_teacher_sees_who_is_there(room: Room) -> None:
     with acting_for(room.bob), pytest.raises(places.NotATeacher):
         joining.learners()
     with acting_for(room.teacher):
-        assert [one.title for one in joining.learners()] == ["Ada", "Bob", "Grace"]
+        assert [one.title for one in joining.learners()] == ["Ada", "Bob"]
 
 
 # -- pages -------------------------------------------------------------------------------------------------------
