@@ -32,6 +32,7 @@ class Learner:
     Attributes:
         number: by the order in which they joined. name: what they gave themselves, empty for nothing.
         joined, seen: seconds since 1970; seen to some minutes.
+        teacher: they came with the teacher's code at least once, or signed in as one the last time.
     """
 
     owner: str
@@ -39,6 +40,7 @@ class Learner:
     name: str
     joined: float
     seen: float
+    teacher: bool = False
 
     @property
     def title(self) -> str:
@@ -66,6 +68,8 @@ def join(code: str, name: str = "", before: Asker | None = None) -> tuple[Asker,
         raise BadInput("This is not the code of this class.", "code")
     if before is not None and places.of(before.owner).is_dir():
         owner = before.owner
+        if teacher:
+            _note_role(owner, True)
     else:
         owner = _new(_tidy(name), teacher)
     who = Asker(owner, teacher, before.login if before is not None and owner == before.owner else 0)
@@ -85,6 +89,8 @@ def join_verified(claims: Mapping[str, Any]) -> tuple[Asker, str]:
     found = verified.verified(claims, known.secret)
     if not places.of(found.owner).is_dir():
         _new(_tidy(found.name), found.teacher, found.owner)
+    else:
+        _note_role(found.owner, found.teacher)
     who = Asker(found.owner, found.teacher, int(found.at))
     return who, marks.signed(who, known.secret)
 
@@ -99,16 +105,28 @@ def _new(name: str, teacher: bool, owner: str = "") -> str:
         there = places.owners()
         if owner in there:  # a second page of theirs came first
             return owner
-        most = limits().learners
-        if len(there) >= most and not teacher:
+        most, known = limits().learners, [learner_of(each) for each in there]
+        if sum(not each.teacher for each in known) >= most and not teacher:
             raise BadInput(f"This class is full: {most} learners have joined. Ask your teacher.", "code")
-        number = 1 + max((learner.number for learner in map(learner_of, there)), default=0)
+        number = 1 + max((each.number for each in known), default=0)
         owner = owner or marks.new_owner()
         folder = top / owner
         folder.mkdir(mode=0o700)
-        said = {"number": number, "name": name, "joined": time.time()}
+        said = {"number": number, "name": name, "joined": time.time(), "teacher": teacher}
         (folder / WHO).write_text(json.dumps(said, ensure_ascii=False), "utf-8")
     return owner
+
+
+def _note_role(owner: str, teacher: bool) -> None:
+    """Of who is a teacher from now on, or no more; a note that is damaged stays so."""
+    path = places.of(owner) / WHO
+    if learner_of(owner).teacher is teacher:
+        return
+    with suppress(OSError, ValueError, TypeError):
+        said = {**json.loads(path.read_text("utf-8")), "teacher": teacher}
+        scratch = path.with_name(f".{WHO}.{secrets.token_hex(4)}")
+        scratch.write_text(json.dumps(said, ensure_ascii=False), "utf-8")
+        scratch.replace(path)
 
 
 def learner_of(owner: str) -> Learner:
@@ -117,16 +135,17 @@ def learner_of(owner: str) -> Learner:
     try:
         said = json.loads(path.read_text("utf-8"))
         number, name, joined = int(said["number"]), str(said["name"]), float(said["joined"])
-        seen = max(joined, path.stat().st_mtime)
+        seen, teacher = max(joined, path.stat().st_mtime), said.get("teacher") is True
     except (OSError, ValueError, KeyError, TypeError):
-        number, name, joined, seen = 0, "", 0.0, _changed(path.parent)
-    return Learner(owner, number, name[:LONGEST_NAME], joined, seen)
+        number, name, joined, seen, teacher = 0, "", 0.0, _changed(path.parent), False
+    return Learner(owner, number, name[:LONGEST_NAME], joined, seen, teacher)
 
 
 def learners() -> list[Learner]:
-    """Everybody, in the order in which they joined. For the teacher. Raises NotATeacher."""
+    """Everybody but teachers, in the order in which they joined. For the teacher. Raises NotATeacher."""
     places.require_teacher()
-    return sorted(map(learner_of, places.owners()), key=lambda one: (one.number, one.owner))
+    found = [one for one in map(learner_of, places.owners()) if not one.teacher]
+    return sorted(found, key=lambda one: (one.number, one.owner))
 
 
 def note_visit(owner: str) -> None:

@@ -1,4 +1,5 @@
-"""``compare``: methods by seeds on one model and task, one run after another; the same command again goes on.
+"""``compare``: methods by seeds on one model and task, one run after another, or on a cluster several at a time; the
+same command again goes on.
 
 Ctrl-C (or a scheduler's SIGTERM) stops the run under way and the comparison with it; what is finished stays. A command
 that was killed leaves as much.
@@ -7,7 +8,7 @@ that was killed leaves as much.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, Any
@@ -15,8 +16,9 @@ from typing import Annotated, Any
 import typer
 
 from peft_lab import units
-from peft_lab.cli import options, output, tracked
+from peft_lab.cli import carriers, options, output, tracked
 from peft_lab.cli.application import FAILED, command
+from peft_lab.cli.carriers import Kind
 from peft_lab.cli.progress import ProgressBars
 from peft_lab.cli.train import training_queue
 from peft_lab.compare import carrying, pareto, plan, results, store
@@ -25,6 +27,9 @@ from peft_lab.compare.store import Comparison
 from peft_lab.errors import BadInput
 from peft_lab.methods import all_methods
 from peft_lab.runs.spec import STEPS
+from peft_lab.runs.store import Run
+from peft_lab.sweeping import comparing
+from peft_lab.sweeping.on_ray import OnRay
 
 ALL = "all"
 
@@ -50,6 +55,11 @@ def compare(
     axes: Annotated[
         str, typer.Option("--axes", metavar="X,Y", help="The two figures of the Pareto front.")
     ] = ",".join(pareto.DEFAULT),
+    executor: carriers.Executor = Kind.LOCAL,
+    address: carriers.Address = None,
+    cpus: carriers.Cpus = 1,
+    gpus: carriers.Gpus = 0.0,
+    store_at: carriers.Store = None,
     track: tracked.Track = None,
     as_json: options.Json = False,
 ) -> None:
@@ -72,7 +82,8 @@ def compare(
     comparison = store.keep(made)
     for slug, why in made.refused.items():
         output.note(f"does not apply: {slug}: {why}")
-    ended, signalled = _watched(comparison)
+    on_ray = carriers.chosen(executor, address, cpus, gpus, store_at)
+    ended, signalled = _watched(comparison) if on_ray is None else _on_cluster(comparison, on_ray)
     found = results.document(comparison, axes=front)
     output.show(found, as_json, human=lambda: comparison_lines(found))
     tracked.tell_of_all(list(comparison.standing().runs.values()))
@@ -131,6 +142,23 @@ def _watched(comparison: Comparison) -> tuple[bool, int]:
         ended = carrying.carry_out(comparison, training_queue(), draw)
         if ended:
             bars.update("Comparing", 1.0)
+    return ended, signals[-1] if signals else 0
+
+
+def _on_cluster(comparison: Comparison, cluster: OnRay) -> tuple[bool, int]:
+    """The same, as many runs at a time as the cluster has room for."""
+    try:
+        if not comparison.running:
+            comparison.begin_afresh()
+        with _stopping(comparison) as signals, ProgressBars() as bars:
+
+            def draw(done: int, total: int, going: Sequence[Run]) -> None:
+                shares = [run.view().progress for run in going]
+                bars.update("Comparing", (done + 0.9 * sum(shares)) / total, f"{done} of {total} runs done")
+
+            ended = comparing.carry_out(comparison, cluster, draw)
+    finally:
+        cluster.close()
     return ended, signals[-1] if signals else 0
 
 

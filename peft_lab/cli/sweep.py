@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -13,49 +12,33 @@ from typing import Annotated, Any
 import typer
 
 from peft_lab import units
-from peft_lab.cli import options, output, tracked
+from peft_lab.cli import carriers, options, output, tracked
 from peft_lab.cli.application import FAILED, command
+from peft_lab.cli.carriers import Kind
 from peft_lab.cli.progress import ProgressBars
 from peft_lab.cli.train import training_queue
 from peft_lab.compare.found import runs_of
-from peft_lab.errors import BadInput
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.sweeping import asked, carrying
 from peft_lab.sweeping.executor import Executor, Local
-from peft_lab.sweeping.on_ray import OnRay
-
-
-class Kind(StrEnum):
-    """Who carries the runs out."""
-
-    LOCAL = "local"
-    RAY = "ray"
 
 
 @command("sweep")
 def sweep(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML or JSON: model, task, methods, grid.")],
-    executor: Annotated[
-        # help is rich's markup, in which brackets mean something
-        Kind, typer.Option(help=r"This machine's queue, or a Ray cluster (pip install 'peft-lab\[cluster]').")
-    ] = Kind.LOCAL,
-    address: Annotated[
-        str | None, typer.Option(help="Of the Ray cluster; RAY_ADDRESS, or this machine alone.")
-    ] = None,
-    cpus: Annotated[int, typer.Option(help="With Ray: processors for a training.")] = 1,
-    gpus: Annotated[float, typer.Option(help="With Ray: GPUs for a training, or a share of one.")] = 0.0,
+    executor: carriers.Executor = Kind.LOCAL,
+    address: carriers.Address = None,
+    cpus: carriers.Cpus = 1,
+    gpus: carriers.Gpus = 0.0,
+    store_at: carriers.Store = None,
     track: tracked.Track = None,
     as_json: options.Json = False,
 ) -> None:
     """Train every setting of a file; finished runs are never repeated, those cut off go on."""
     wanted = asked.read(file)
-    carrier: Executor
-    if executor is Kind.RAY:
-        carrier = OnRay(address, cpus, gpus)
-    else:
-        _only_with_ray(address, cpus, gpus)
-        carrier = Local(training_queue())
+    on_ray = carriers.chosen(executor, address, cpus, gpus, store_at)
+    carrier: Executor = on_ray or Local(training_queue())
     with _stopping() as signals, ProgressBars() as bars:
 
         def draw(done: int, total: int, going: Sequence[Run]) -> None:
@@ -75,13 +58,6 @@ def sweep(
         for row in lacking:
             output.note(f"error: {row['method']}, seed {row['seed']}: {row['message'] or row['status']}")
         raise typer.Exit(FAILED)
-
-
-def _only_with_ray(address: str | None, cpus: int, gpus: float) -> None:
-    given = {"address": address is not None, "cpus": cpus != 1, "gpus": gpus != 0}
-    for name, is_given in given.items():
-        if is_given:
-            raise BadInput(f"--{name} says something about Ray's cluster: add --executor ray.", name)
 
 
 @contextmanager

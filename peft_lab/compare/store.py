@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,8 +122,12 @@ class Comparison:
         owners.touch(self.folder)
 
     @contextmanager
-    def claimed(self) -> Iterator[None]:
+    def claimed(self, machines: Sequence[Mapping[str, Any]] = ()) -> Iterator[None]:
         """While this lasts, this process carries the comparison out. A request to stop is answered with its end.
+
+        Args:
+            machines: those that train for it, as :func:`peft_lab.compare.machine.describe` has them; this one by
+                default.
 
         Raises:
             RunError: another process, or another thread of this one, does.
@@ -141,9 +145,10 @@ class Comparison:
             self.beat()
             with storage.writing(self.folder):
                 write_json(self.folder / "owner.json", {**me, "at_work": True})
-                here = machine.describe()
-                if here not in self.machines:
-                    write_json(self.folder / "machines.json", [*self.machines, here])
+                known = self.machines
+                new = [dict(each) for each in machines or [machine.describe()] if each not in known]
+                if new:
+                    write_json(self.folder / "machines.json", [*known, *new])
             yield
         finally:
             _asked_here.discard(self.folder)

@@ -77,26 +77,35 @@ def carry_out(
     kept = keeping.keep(specs, ending_early)
     judge = None if ending_early is None else Judge(ending_early, kept.id)
     with kept.claimed():
-        rows = [_Standing(spec, run) for spec, run in zip(specs, runs_of(specs), strict=True)]
-        while not stop():
-            executor.look()
-            if judge is not None:
-                judge.look([row.run for row in rows if row.run is not None])
-            going = [row for row in rows if (status := row.status()) and not status.final]
-            waiting = [
-                row for row in rows if row not in going and not row.settled(judge) and not row.ending()
-            ]
-            watch(
-                sum(row.status() is Status.DONE for row in rows),
-                len(rows),
-                [row.run for row in going if row.run],
-            )
-            if not going and not waiting and not any(row.ending() for row in rows):
-                break
-            for row in waiting[: max(0, executor.slots - len(going))]:
-                _begin(row, executor)
-            time.sleep(POLL)
-        _end([row.run for row in rows if row.run is not None], executor)
+        return made(specs, executor, watch, stop, judge)
+
+
+def made(
+    specs: Sequence[RunSpec],
+    executor: Executor,
+    watch: Watch,
+    stop: Callable[[], bool],
+    judge: Judge | None = None,
+) -> list[dict[str, Any]]:
+    """The same for whoever has claimed these runs: as many at a time as the executor takes."""
+    rows = [_Standing(spec, run) for spec, run in zip(specs, runs_of(specs), strict=True)]
+    while not stop():
+        executor.look()
+        if judge is not None:
+            judge.look([row.run for row in rows if row.run is not None])
+        going = [row for row in rows if (status := row.status()) and not status.final]
+        waiting = [row for row in rows if row not in going and not row.settled(judge) and not row.ending()]
+        watch(
+            sum(row.status() is Status.DONE for row in rows),
+            len(rows),
+            [row.run for row in going if row.run],
+        )
+        if not going and not waiting and not any(row.ending() for row in rows):
+            break
+        for row in waiting[: max(0, executor.slots - len(going))]:
+            _begin(row, executor)
+        time.sleep(POLL)
+    _end([row.run for row in rows if row.run is not None], executor)
     return [_row(row, judge) for row in rows]
 
 

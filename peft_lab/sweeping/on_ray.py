@@ -1,4 +1,5 @@
-"""A sweep's runs as Ray tasks: on every node of a cluster, whose nodes share the lab folder under the same path.
+"""A sweep's runs as Ray tasks: on every node of a cluster, whose nodes share the lab folder under the same path, or get
+runs at a URL (:mod:`.by_url`).
 
 Ray places the tasks, waits for processors or GPUs, and starts a task again elsewhere when its node is lost. What a run
 is, it does not know: that stands in the run store, where the pages and the next command find it.
@@ -8,36 +9,45 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from peft_lab.assets import store as assets
-from peft_lab.errors import BadInput, RunError
-from peft_lab.runs import going_on, hold, owners, room, store
+from peft_lab.compare import machine
+from peft_lab.errors import BadInput
+from peft_lab.runs import going_on, hold, owners, room
+from peft_lab.runs import store as runs
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
+from peft_lab.sweeping import on_node
+from peft_lab.sweeping.by_store import Store
 from peft_lab.tracking import start as tracking
 from peft_lab.tracking import wanted
 
 CARRIER = "ray"
 PATIENCE = 10.0  # seconds to wait for a cluster's address to answer
+START_PATIENCE = 120.0  # seconds: a node starts a Python for its first task
 RETRIES = 3  # times that Ray starts a task again whose node or process was lost
 
 
 class OnRay:
     """Hands runs to Ray, as many at a time as the cluster has room for."""
 
-    def __init__(self, address: str | None = None, cpus: int = 1, gpus: float = 0.0) -> None:
+    def __init__(
+        self, address: str | None = None, cpus: int = 1, gpus: float = 0.0, store: str | None = None
+    ) -> None:
         """Join a cluster, or start one on this machine.
 
         Args:
             address: of the head node, such as ``10.0.0.1:6379``; ``None``: what RAY_ADDRESS names, else a cluster of
                 this machine alone, which ends with this process.
             cpus, gpus: what one training takes; a GPU can be shared (0.5).
+            store: an fsspec URL by which runs go to nodes and come back, such as ``s3://bucket/lab``; ``None``: all
+                nodes see the lab folder under the same path.
 
         Raises:
-            BadInput: Ray is not installed, there is no cluster at that address, or none of its nodes has so much.
+            BadInput: Ray is not installed, there is no cluster at that address, none of its nodes has so much, or the
+                URL cannot be written.
         """
         if cpus < 1:
             raise BadInput(f"A training takes at least one processor, not {cpus}.", "cpus")
@@ -45,6 +55,7 @@ class OnRay:
             raise BadInput(f"A training cannot take {gpus:g} GPUs.", "gpus")
         self._ray = _ray()
         _require_answer(address)
+        self._store = None if store is None else Store(store)
         self._cpus, self._gpus = cpus, gpus
         self._tasks: dict[Any, Run] = {}
         self._waiting: list[Run] = []  # for a place in the cluster
@@ -71,7 +82,9 @@ class OnRay:
                 "cpus",
             )
         # A process trains one run: the next begins with nothing of this one in its memory.
-        self._task = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=RETRIES)(_carry)
+        self._task = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=RETRIES)(
+            on_node.carry if self._store is None else on_node.carry_by_url
+        )
 
     @property
     def slots(self) -> int:
@@ -81,9 +94,11 @@ class OnRay:
     def start(self, spec: RunSpec) -> str:
         room.require(spec)
         wanted.require()
-        return self._hand_over(store.create(spec, owners.myself(), CARRIER)).id
+        return self._hand_over(runs.create(spec, owners.myself(), CARRIER)).id
 
     def again(self, run: Run) -> None:
+        if self._store is not None:
+            self._store.left(run)
         going_on.require(run, anew=True)
         room.require(run.spec)
         going_on.reopen(run, owners.myself(), anew=True, carrier=CARRIER)
@@ -96,6 +111,8 @@ class OnRay:
             tracking.begin(run)
         if not self._tasks:
             return
+        if self._store is not None:
+            self._store.look()
         ended, _ = self._ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=0)
         for task in ended:
             run = self._tasks[task]
@@ -107,8 +124,34 @@ class OnRay:
                 self._ray.get(task)
             except Exception as error:  # noqa: BLE001  whatever it was on that node, it ends this one run
                 why = f"Ray gave up on it: {' '.join(str(error).split())[:300]}"
+            if self._store is not None:
+                why = self._store.over(run) or why
             if run.folder.exists() and not run.status().final:
                 run.log.end("lost", message=why)
+
+    def machines(self) -> list[dict[str, Any]]:
+        """The nodes that can train, each different one once, as :func:`peft_lab.compare.machine.describe` has them.
+
+        Raises:
+            BadInput: one of them does not answer, or has no PEFT Lab.
+        """
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        asking = self._ray.remote(num_cpus=0, max_retries=RETRIES)(machine.describe)
+        able = [
+            node["NodeID"] for node in self._ray.nodes() if node["Alive"] and self._fit(node["Resources"])
+        ]
+        asked = [
+            asking.options(scheduling_strategy=NodeAffinitySchedulingStrategy(each, soft=False)).remote()
+            for each in able
+        ]
+        try:
+            answers: list[dict[str, Any]] = self._ray.get(asked, timeout=START_PATIENCE)
+        except Exception as error:
+            raise BadInput(
+                f"A node of this Ray cluster does not say what it is: {' '.join(str(error).split())[:300]}"
+            ) from error
+        return [each for at, each in enumerate(answers) if each not in answers[:at]]
 
     def close(self) -> None:
         with suppress(Exception):
@@ -116,7 +159,13 @@ class OnRay:
 
     def _hand_over(self, run: Run) -> Run:
         owners.touch(run.folder)
-        self._tasks[self._task.remote(str(run.folder), str(assets.home()), hold.turn(run), self._cpus)] = run
+        turn = hold.turn(run)
+        if self._store is None:
+            task = self._task.remote(str(run.folder), str(assets.home()), turn, self._cpus)
+        else:
+            self._store.hand_over(run, turn)
+            task = self._task.remote(self._store.url, run.id, turn, self._cpus)
+        self._tasks[task] = run
         self._waiting.append(run)
         self._heart.start()
         return run
@@ -128,17 +177,6 @@ class OnRay:
         """How many trainings a node has room for."""
         many = int(node.get("CPU", 0) // self._cpus)
         return min(many, int(node.get("GPU", 0) / self._gpus + 1e-9)) if self._gpus else many
-
-
-def _carry(folder: str, home: str, turn: float, threads: int) -> str:
-    """What runs on a node."""
-    from peft_lab.queue import elsewhere
-
-    if not Path(folder).is_dir():
-        raise RunError(
-            f"This node does not see {folder}: the lab folder has to be shared under the same path."
-        )
-    return elsewhere.carry(folder, home, turn, threads)
 
 
 def _require_answer(address: str | None) -> None:

@@ -102,6 +102,19 @@ def test_who_joins_again_keeps_their_work_and_may_become_the_teacher(empty_class
     assert places.owners() == [ada.owner]
 
 
+def test_a_teacher_is_none_of_the_learners(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(limits.VARIABLE, "learners=2")
+    first, later = joined("Grace", keys.keys().teacher), joined("Alan")
+    ada = joined("Ada")
+    with acting_for(first):
+        assert [one.name for one in joining.learners()] == ["Alan", "Ada"]
+        joining.join(keys.keys().teacher, "", later)
+        assert [one.name for one in joining.learners()] == ["Ada"]
+    assert joined("Bob").owner != ada.owner, "there is room for two learners, whoever teaches"
+    with pytest.raises(BadInput, match="full: 2 learners"):
+        joined("Eve")
+
+
 def test_a_class_has_room_for_so_many(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(limits.VARIABLE, "learners=1")
     joined("Ada")

@@ -164,6 +164,16 @@ def test_a_code_prolongs_no_sign_in(school: Path) -> None:
     assert marks.read(cookie, keys.keys().secret, time.time() + marks.LOGIN_LASTS) is None
 
 
+def test_who_signs_in_as_a_teacher_no_more_is_a_learner_again(
+    school: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = signed_in(signing.cookie(claims("grace"))).owner
+    assert joining.learner_of(owner).teacher
+    monkeypatch.setenv(verified.TEACHERS, "")
+    assert signed_in(signing.cookie(claims("grace"))).owner == owner
+    assert not joining.learner_of(owner).teacher and joining.learner_of(owner).name == "Grace"
+
+
 def test_a_mark_of_one_kind_is_none_of_the_other(school: Path) -> None:
     cookie = marks.signed(joining.join_verified(claims())[0], keys.keys().secret)
     assert cookie[0] == "2" and marks.read(f"1{cookie[1:]}", keys.keys().secret) is None

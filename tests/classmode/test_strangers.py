@@ -123,6 +123,7 @@ PAST = {
     "workers/inspector.py": "tells a process where weights lie",
     "queue/child.py": "tells a process where weights lie",
     "sweeping/on_ray.py": "tells a process where weights lie",
+    "sweeping/on_node.py": "where weights lie, and runs that came by a URL; a class sends none",
     "tracking/start.py": "where the trackers' stores of the machine's own user lie",
     "tracking/wanted.py": "whose run it is: a learner's goes to no tracker",
     "queue/unended.py": "the queue trains for all",
@@ -374,7 +375,7 @@ def test_only_the_teacher_sees_who_is_there(room: Room) -> None:
     with acting_for(room.bob), pytest.raises(places.NotATeacher):
         joining.learners()
     with acting_for(room.teacher):
-        assert [one.title for one in joining.learners()] == ["Ada", "Bob", "Grace"]
+        assert [one.title for one in joining.learners()] == ["Ada", "Bob"]
 
 
 # -- pages -------------------------------------------------------------------------------------------------------

@@ -4,8 +4,6 @@ protocol. The container images themselves are not built here."""
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import time
 import tomllib
 import urllib.error
@@ -23,19 +21,14 @@ from bench.load.browser import Browser
 from peft_lab.classroom import mode, verified
 from peft_lab.ui.server import watched
 from tests.browser.conftest import ROOT, _free_port, served
-from tests.conftest import awaited, link, missing
+from tests.conftest import awaited, link
 
 from .conftest import CODE
+from .proxied import TEMPLATE, proxied, require_nginx
 
 pytestmark = [pytest.mark.slow, pytest.mark.weights]
 BASE, TOKEN = "teach/lab", "a-token-of-this-test"
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))
-TEMPLATE = (ROOT / "deploy/nginx.conf.template").read_text("utf-8")
-
-
-def filled(values: dict[str, str]) -> str:
-    """The template as nginx's image fills it in: names of the environment, and no others."""
-    return re.sub(r"\$\{(\w+)\}", lambda found: values.get(found[1], found[0]), TEMPLATE)
 
 
 def test_compose_gives_the_template_all_that_it_asks_for() -> None:
@@ -90,12 +83,9 @@ class Lab:
 
 @pytest.fixture
 def lab(assets_home: Path, tmp_path: Path) -> Iterator[Lab]:
-    nginx = shutil.which("nginx")
-    if nginx is None:
-        missing("no nginx here: on Debian, apt install nginx")
-    assert nginx is not None
+    require_nginx()
     link(home := tmp_path / "home")
-    log, port = tmp_path / "access.log", _free_port()
+    port = _free_port()
     environment = {mode.VARIABLE: CODE, watched.VARIABLE: TOKEN, "STREAMLIT_SERVER_ADDRESS": "127.0.0.1"}
     with ExitStack() as all_:
         stops = [all_.enter_context(ExitStack()) for _ in range(2)]
@@ -103,31 +93,7 @@ def lab(assets_home: Path, tmp_path: Path) -> Iterator[Lab]:
             stop.enter_context(served(home, tmp_path / f"{number}.txt", BASE, **environment))
             for number, stop in enumerate(stops)
         ]
-        values = {
-            "LAB_ONE": servers[0].split("/")[2].replace("localhost", "127.0.0.1"),
-            "LAB_TWO": servers[1].split("/")[2].replace("localhost", "127.0.0.1"),
-            "LISTEN": f"127.0.0.1:{port}", "BASE_PATH": f"/{BASE}", "SCHEME": "$scheme", "ACCESS_LOG": str(log),
-        }  # fmt: skip
-        whole = f"daemon off; pid {tmp_path}/pid; worker_processes 1; events {{}} http {{ {filled(values)} }}"
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"):
-            whole = whole.replace("http {", f"http {{ {kind}_temp_path {tmp_path}/{kind};", 1)
-        (tmp_path / "nginx.conf").write_text(whole, "utf-8")
-        command = [
-            nginx,
-            "-e",
-            str(tmp_path / "error.log"),
-            "-p",
-            str(tmp_path),
-            "-c",
-            str(tmp_path / "nginx.conf"),
-        ]
-        proxy = subprocess.Popen(command)
-        all_.callback(proxy.wait)
-        all_.callback(proxy.terminate)
-        deadline = time.monotonic() + 30
-        while not log.exists() and time.monotonic() < deadline and proxy.poll() is None:
-            time.sleep(0.1)
-        assert proxy.poll() is None, (tmp_path / "error.log").read_text("utf-8")
+        log = all_.enter_context(proxied(servers, BASE, port, tmp_path))
         yield Lab(f"http://127.0.0.1:{port}/{BASE}", servers, log, stops)
 
 

@@ -18,6 +18,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from peft_lab.compare.machine import describe
 from peft_lab.errors import BadInput
 from peft_lab.queue import elsewhere
 from peft_lab.queue.unended import unfinished
@@ -169,6 +170,28 @@ def test_a_dead_address_is_told_at_once(home: Path) -> None:
     with pytest.raises(BadInput, match=f"No Ray cluster answers at 127.0.0.1:{port}: .*refused"):
         OnRay(f"127.0.0.1:{port}")
     assert not ray.is_initialized()
+
+
+@pytest.mark.further
+def test_a_comparison_trains_on_two_nodes_and_is_not_repeated(home: Path, cluster: Cluster) -> None:
+    command = ["compare", "--model", "minilm-l6", "--task", "sentiment", "--methods", "bitfit,ia3", "--seeds"]
+    command += ["0,1", "--steps", "20", "--batch", "4", "--eval-rows", "8", "--json", "--executor", "ray"]
+    whole = [sys.executable, "-m", "peft_lab", *command, "--address", cluster.address]
+    first = subprocess.run(whole, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert first.returncode == 0, first.stderr
+    told = json.loads(first.stdout)
+    assert (told["done"], told["total"], told["status"]) == (4, 4, "done")
+    assert [(row["method"], row["status"]) for row in told["rows"]] == [("bitfit", "done"), ("ia3", "done")]
+    assert told["machines"] == [describe()], "the nodes', which are this machine twice"
+    before = {run.id: run.events() for run in store.runs()}
+    assert {
+        event.get("carrier") for seen in before.values() for event in seen if event["type"] == "queued"
+    } == {"ray"}
+    spans = [(seen[0]["time"], seen[-1]["time"]) for seen in before.values()]
+    assert any(a[0] < b[0] < a[1] for a in spans for b in spans if a != b), "two at a time"
+    again = subprocess.run(whole, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert again.returncode == 0, again.stderr
+    assert {run.id: run.events() for run in store.runs()} == before
 
 
 def _command(file: Path, cluster: Cluster) -> subprocess.Popen[str]:

@@ -101,12 +101,13 @@ def test_fifty_kills_lose_nothing_and_do_nothing_twice(home: Path, slots: int) -
     while kills < 50:
         try:
             carrying.carry_out(specs, Stand(slots, chance.randint(1, 12)), lambda *_: None, lambda: False)
-            break
         except Killed:
             kills += 1
             lose(specs)
+        else:  # carried out to its end before the fiftieth: once more from the start
+            for run in store.runs():
+                store.remove(run)
     rows = carrying.carry_out(specs, Stand(slots, 0), lambda *_: None, lambda: False)
-    assert kills > 10
     assert [(row["status"], row["seed"], row["values"]["learning_rate"]) for row in rows] == [
         ("done", spec.seed, spec.learning_rate) for spec in specs
     ]

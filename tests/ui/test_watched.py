@@ -13,7 +13,7 @@ from peft_lab.classroom import joining, keys
 from peft_lab.errors import BadInput
 from peft_lab.queue import standing
 from peft_lab.runs.view import Status
-from peft_lab.ui.server import metrics, watched
+from peft_lab.ui.server import guard, metrics, watched
 from peft_lab.ui.server.door import Door
 from peft_lab.ui.server.watched import Watched
 from tests.classmode.conftest import CODE, empty_class
@@ -89,6 +89,8 @@ def test_a_token_that_keeps_nobody_out_is_told_at_the_start(monkeypatch: pytest.
     monkeypatch.setenv(watched.VARIABLE, "short")
     with pytest.raises(BadInput, match="at least 16 characters"):
         Watched(Door(_inside))
+    with pytest.raises(BadInput, match="keeps nobody out"):
+        guard.middleware()  # before the server listens, not with its first answer
 
 
 def test_what_is_counted(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from peft_lab import journal
 from peft_lab.classroom import mode
+from peft_lab.ui.server import watched
 from peft_lab.ui.server.door import Door, ready
 from peft_lab.ui.server.hosts import VARIABLE, Hosts, from_environment, name_of
 from peft_lab.ui.server.watched import Watched
@@ -28,6 +29,7 @@ _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 def middleware() -> list[Middleware]:
     """For ``st.App``."""
     journal.begin()
+    watched.token()  # one that is too short ends the start, not every answer
     before = [Middleware(Guard, hosts=Hosts((*from_environment(), *_configured()))), Middleware(Watched)]
     if not mode.on():
         return before

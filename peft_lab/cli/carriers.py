@@ -1,0 +1,53 @@
+"""Who carries out the runs of ``sweep`` and ``compare``: this machine's queue, or a Ray cluster."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from peft_lab.errors import BadInput
+from peft_lab.sweeping.on_ray import OnRay
+
+
+class Kind(StrEnum):
+    """Who carries the runs out."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+Executor = Annotated[
+    # help is rich's markup, in which brackets mean something
+    Kind, typer.Option(help=r"This machine's queue, or a Ray cluster (pip install 'peft-lab\[cluster]').")
+]  # fmt: skip
+Address = Annotated[str | None, typer.Option(help="Of the Ray cluster; RAY_ADDRESS, or this machine alone.")]
+Cpus = Annotated[int, typer.Option(help="With Ray: processors for a training.")]
+Gpus = Annotated[float, typer.Option(help="With Ray: GPUs for a training, or a share of one.")]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="With Ray: by which fsspec URL runs go to the nodes and come back, such as s3://bucket/lab; without it "
+        "all nodes see the lab folder under the same path.",
+    ),
+]
+
+
+def chosen(
+    executor: Kind, address: str | None, cpus: int, gpus: float, store: str | None = None
+) -> OnRay | None:
+    """The cluster that is asked for; ``None`` for this machine's queue.
+
+    Raises:
+        BadInput: there is no such cluster, or a setting of one without it.
+    """
+    if executor is Kind.RAY:
+        return OnRay(address, cpus, gpus, store)
+    given = {"address": address is not None, "cpus": cpus != 1, "gpus": gpus != 0, "store": store is not None}
+    for name, is_given in given.items():
+        if is_given:
+            raise BadInput(f"--{name} says something about Ray's cluster: add --executor ray.", name)
+    return None

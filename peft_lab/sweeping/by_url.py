@@ -1,0 +1,314 @@
+"""Runs whose folder a node does not see: it gets them at an fsspec URL (``s3://bucket/lab``), and what it makes comes
+back the same way, while it trains. The run store of whoever asked stays the one place where a run is.
+
+URL/<run>/<turn>/0/        the folder as it was handed over
+URL/<run>/<turn>/1/        as the node has it that carries it out; 2 is the node after that, where the first was lost
+URL/<run>/<turn>/asked/    stop and rungs.json, from whoever asked
+
+A node that was taken for lost and lives finds a number above its own, or the turn gone: it writes nothing more.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from peft_lab.errors import BadInput, RunError
+from peft_lab.runs import early, owners, store
+
+EVENTS, SPEC = "events.jsonl", "spec.json"
+ASKED = "asked"
+EVERY = 1.0  # seconds between looks
+#: Told by whoever asked for the run; never brought back.
+FROM_DRIVER = (store.STOP, early.FILE)
+# no hidden name, and none that leads out of the folder: a bucket may hold anything
+_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)*", re.ASCII)
+_TURN = re.compile(r"\d+\.\d+")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Somewhere at a URL."""
+
+    files: Any
+    path: str
+
+    def below(self, *names: object) -> Place:
+        return Place(self.files, "/".join((self.path, *map(str, names))))
+
+    def names(self) -> list[str]:
+        """What lies here, by the last part of its name; nothing where there is none."""
+        try:
+            found = self.files.ls(self.path, detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted({str(each).rstrip("/").rpartition("/")[2] for each in found})
+
+    def read(self, name: str) -> bytes | None:
+        """``None`` where there is none."""
+        try:
+            return bytes(self.files.cat_file(f"{self.path}/{name}"))
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        target = f"{self.path}/{name}"
+        self.files.makedirs(target.rpartition("/")[0], exist_ok=True)  # object stores have none and need none
+        self.files.pipe_file(target, data)
+
+    def remove(self) -> None:
+        with suppress(FileNotFoundError):
+            self.files.rm(self.path, recursive=True)
+
+
+def place(url: str) -> Place:
+    """A URL that can be written and read.
+
+    Raises:
+        BadInput: it cannot, or the library for its kind is not installed.
+    """
+    if "://" not in url:
+        raise BadInput(f"'{url}' is no URL: --store takes one such as s3://bucket/lab.", "store")
+    try:
+        from fsspec.core import url_to_fs
+
+        files, path = url_to_fs(url, use_listings_cache=False)
+        found = Place(files, str(path).rstrip("/"))
+        mark = f".tried-{secrets.token_hex(4)}"
+        found.write(mark, b"tried")
+        if found.read(mark) != b"tried":
+            raise OSError("what was written there does not come back")
+        files.rm_file(f"{found.path}/{mark}")
+    except Exception as error:  # whatever the library of that kind of URL raises
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise BadInput(f"Runs cannot go by {url}: {reason}", "store") from error
+    return found
+
+
+def turns(at: Place, run: str) -> list[Place]:
+    """The turns of a run that were handed over there, the latest last."""
+    names = [name for name in at.below(run).names() if _TURN.fullmatch(name)]
+    return [at.below(run, name) for name in sorted(names, key=float)]
+
+
+def turn_of(at: Place, run: str, turn: float) -> Place:
+    return at.below(run, f"{turn:.6f}")
+
+
+def attempts(turn: Place) -> list[int]:
+    """Who has had a turn: 0 for whoever handed it over, then the nodes. Empty once it is over."""
+    return sorted(int(name) for name in turn.names() if name.isdigit())
+
+
+@dataclass
+class Bringing:
+    """A folder brought to a place: at each call what has changed since the one before."""
+
+    folder: Path
+    to: Place
+    without: tuple[str, ...] = FROM_DRIVER
+    _sent: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _events: bytes = b""
+
+    def bring(self) -> None:
+        """The events last, and as they stood before the others: whoever reads of an end finds what it left."""
+        with suppress(FileNotFoundError):
+            events = (self.folder / EVENTS).read_bytes()
+            found = self._found()
+            for name, stamp in found.items():
+                if self._sent.get(name) != stamp:
+                    with suppress(FileNotFoundError):  # replaced by another meanwhile
+                        self.to.write(name, (self.folder / name).read_bytes())
+                        self._sent[name] = stamp
+            if events != self._events:
+                self.to.write(EVENTS, events)
+                self._events = events
+            for name in self._sent.keys() - found.keys():
+                with suppress(FileNotFoundError):
+                    self.to.files.rm_file(f"{self.to.path}/{name}")
+                del self._sent[name]
+
+    def _found(self) -> dict[str, tuple[int, int]]:
+        found = {}
+        for path in sorted(self.folder.rglob("*")):
+            name = path.relative_to(self.folder).as_posix()
+            with suppress(FileNotFoundError):
+                if _goes(name) and name not in self.without and path.is_file():
+                    stat = path.stat()
+                    found[name] = (stat.st_mtime_ns, stat.st_size)
+        return found
+
+
+def _goes(name: str) -> bool:
+    return name not in (EVENTS, owners.BEAT) and _NAME.fullmatch(name) is not None
+
+
+@dataclass
+class Fetching:
+    """What nodes make of a turn, fetched into the run's folder: at each call what has changed since."""
+
+    turn: Place
+    folder: Path
+    _attempt: int = 0
+    _got: dict[str, Any] = field(default_factory=dict)
+    _told: dict[str, bytes] = field(default_factory=dict)
+
+    def fetch(self) -> None:
+        """Raises what the library of the URL raises, and OSError."""
+        for attempt in reversed(attempts(self.turn)):
+            source = self.turn.below(attempt)
+            if attempt == 0 or (events := source.read(EVENTS)) is None:
+                continue
+            if attempt != self._attempt:
+                self._attempt, self._got = attempt, {}
+            there = fetched(source, self.folder, self._got)
+            for path in self.folder.glob("checkpoint-*.pt"):
+                if path.name not in there:
+                    path.unlink(missing_ok=True)
+            take_events(self.folder / EVENTS, events)
+            return
+
+    def tell(self) -> None:
+        """What was decided about the run meanwhile, for the node."""
+        for name in FROM_DRIVER:
+            with suppress(FileNotFoundError):
+                data = (self.folder / name).read_bytes()
+                if self._told.get(name) != data:
+                    self.turn.below(ASKED).write(name, data)
+                    self._told[name] = data
+
+
+def fetched(source: Place, folder: Path, got: dict[str, Any], first: bool = False) -> set[str]:
+    """Bring the files of a place into a folder, but for those that ``got`` names as they are; the names of all.
+
+    Args:
+        first: the spec too, and what was told, which later only the folder itself says.
+    """
+    names = set()
+    for path, info in source.files.find(source.path, detail=True).items():
+        name = str(path)[len(source.path) + 1 :]
+        if not _goes(name) or (not first and name in (SPEC, *FROM_DRIVER)):
+            continue
+        names.add(name)
+        stamp = (info.get("size"), str(info.get("ETag") or info.get("mtime") or info.get("created")))
+        if got.get(name) == stamp:
+            continue
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = target.with_name(f".{target.name}.fetched")
+        with suppress(FileNotFoundError):  # gone since it was listed
+            source.files.get_file(path, str(scratch))
+            scratch.replace(target)
+            got[name] = stamp
+    return names
+
+
+def take_events(path: Path, events: bytes) -> None:
+    """Make a run's file of events these: added to where it has the first of them, else in its place in one step."""
+    whole = events[: events.rfind(b"\n") + 1]
+    have = path.read_bytes() if path.exists() else b""
+    if whole == have:
+        return
+    if have and whole.startswith(have):
+        with path.open("ab") as file:
+            file.write(whole[len(have) :])
+        return
+    scratch = path.with_name(f".{path.name}.fetched")
+    scratch.write_bytes(whole)
+    scratch.replace(path)
+
+
+def handed_over(at: Place, run: store.Run, turn: float) -> Fetching:
+    """Bring a run's folder there, for a node; what fetches it back. Raises RunError."""
+    to = turn_of(at, run.id, turn)
+    try:
+        # the spec last: a turn with one is whole
+        Bringing(run.folder, to.below(0), (SPEC, *FROM_DRIVER)).bring()
+        to.below(0).write(SPEC, (run.folder / SPEC).read_bytes())
+    except Exception as error:
+        raise RunError(
+            f"'{run.id}' cannot be brought to {to.path}: {' '.join(str(error).split())[:300]}"
+        ) from error
+    return Fetching(to, run.folder)
+
+
+@dataclass
+class Carried:
+    """A turn as the node that carries it out has it."""
+
+    turn: Place
+    folder: Path
+    number: int
+
+    @contextmanager
+    def kept_up(self) -> Iterator[None]:
+        """While this lasts, what the folder holds is brought to the turn, and what is asked there is heard here."""
+        bringing = Bringing(self.folder, self.turn.below(self.number), (SPEC, *FROM_DRIVER))
+        over = threading.Event()
+
+        def work() -> None:
+            while not over.wait(EVERY):
+                with suppress(Exception):  # a network that is away for a while: the next look brings it
+                    self._look(bringing)
+
+        thread = threading.Thread(target=work, name="bringing", daemon=True)
+        bringing.bring()
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+        self._look(bringing)
+
+    def _look(self, bringing: Bringing) -> None:
+        there = attempts(self.turn)
+        if not there or there[0] != 0 or there[-1] != self.number:
+            (self.folder / store.STOP).touch()  # another carries it out, or nobody wants it any more
+            return
+        bringing.bring()
+        for name in FROM_DRIVER:
+            data = self.turn.below(ASKED).read(name)
+            if data is not None and (not (path := self.folder / name).exists() or path.read_bytes() != data):
+                scratch = self.folder / f".{name}.fetched"
+                scratch.write_bytes(data)
+                scratch.replace(path)
+
+
+def begun(turn: Place, folder: Path) -> Carried:
+    """Take a turn up on a node: its folder as the one before left it, under the next number.
+
+    Raises:
+        RunError: there is no such turn.
+    """
+    there = attempts(turn)
+    if not there or turn.below(0).read(SPEC) is None:
+        raise RunError(f"There is no run to carry out at {turn.path}.")
+    latest = next(each for each in reversed(there) if turn.below(each).read(EVENTS) is not None)
+    folder.mkdir(parents=True)
+    source = turn.below(latest)
+    events = source.read(EVENTS) or b""
+    fetched(turn.below(0), folder, {}, first=True)
+    if latest:
+        for path in folder.glob("checkpoint-*.pt"):
+            path.unlink()
+        fetched(source, folder, {})
+    take_events(folder / EVENTS, events)
+    _name_files_here(folder)
+    return Carried(turn, folder, there[-1] + 1)
+
+
+def _name_files_here(folder: Path) -> None:
+    """A run's own files, which its spec names where they lie for whoever asked for it."""
+    spec = json.loads((folder / SPEC).read_text("utf-8"))
+    for setting in ("own_data", "start"):
+        if spec.get(setting):
+            spec[setting] = str(folder / Path(spec[setting]).name)
+    store.write_json(folder / SPEC, spec)
