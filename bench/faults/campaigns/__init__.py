@@ -1,4 +1,4 @@
 """One campaign a file; a new one is listed here."""
 
 #: The cheapest first.
-CAMPAIGNS = ("cuts", "knobs", "uploads", "corrupt", "configs", "disk", "kills", "addresses")
+CAMPAIGNS = ("cuts", "knobs", "uploads", "corrupt", "configs", "disk", "kills", "sweeps", "addresses")
