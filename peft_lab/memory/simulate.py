@@ -101,8 +101,7 @@ def bytes_needed(request: StepRequest) -> int:
 
 def work_of(request: StepRequest) -> Work:
     """What the step of :func:`simulate` does, without the rest of its answer. Raises as that does."""
-    setting = request.setting
-    schedule = two_steps if setting.offload or setting.generate else settled
+    schedule = two_steps if request.setting.offload or request.setting.generate else settled
     return steps_of(_traced(request, schedule, works=True).work)[-1]
 
 
@@ -128,8 +127,7 @@ def simulate(request: StepRequest, works: bool = True) -> Simulation:
 
 
 def memory_of(request: StepRequest) -> Simulation:
-    """What the step of :func:`simulate` keeps, and what it does only where that waits in main memory. Raises as that
-    does."""
+    """What the step of :func:`simulate` keeps; what it does only where it offloads. Raises as that does."""
     return simulate(request, works=False)
 
 
@@ -241,10 +239,9 @@ def blueprint_of(request: StepRequest) -> Blueprint:
         checkpointing=request.checkpointing,
         alike=layers_alike(entry.shape, spec.formula(entry.shape, full)),
         source=json.dumps(
-            [entry.config, entry.kind, spec.slug, full, request.dtype, request.checkpointing],
-            sort_keys=True, default=str,
+            [entry.config, entry.kind, spec.slug, full, request.dtype, request.checkpointing], default=str
         ),
-    )  # fmt: skip
+    )
 
 
 def _check_trainable(method: str, packed: Quantise | None, dora: bool = False) -> None:
