@@ -27,12 +27,6 @@ DAY = 24 * 3600.0
 Turn = tuple[float, float]  #: when it ended, seconds since 1970, and how many seconds it took
 
 
-def left(now: float | None = None) -> float | None:
-    """Seconds that who asks may still train; ``None`` where nothing limits them."""
-    found = of_asker()
-    return None if found is None else _left(found, _turns(time.time() if now is None else now))
-
-
 def taken(now: float | None = None) -> float:
     """Seconds that who asks has trained within a day, what trains now included."""
     return sum(seconds for _, seconds in _turns(time.time() if now is None else now))

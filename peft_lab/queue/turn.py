@@ -15,6 +15,7 @@ from peft_lab.runs.store import Run
 from peft_lab.runs.view import classify
 
 LOOK = 0.1  # seconds between looks at the child
+MINUTES = 2.0  # seconds between looks at what its owner may still train
 PATIENCE = 6.0  # seconds a run gets to stop by itself, at the end of a step
 FORCE = 2.0  # seconds after terminate, before kill
 
@@ -31,7 +32,7 @@ def carry_out(
     if problem is not None:
         end(run, "failed", problem)
         return
-    used_up, left = (minutes.refusal(), minutes.left()) if timed else (None, None)
+    used_up = minutes.refusal() if timed else None
     if used_up is not None:
         end(run, "stopped", used_up)
         return
@@ -42,15 +43,17 @@ def carry_out(
     except RunError as error:
         end(run, "failed", str(error))
         return
-    began = time.monotonic()
+    began = looked = time.monotonic()
     asked: float | None = None
     while child.alive():
         child.wait(LOOK)
         meanwhile()
-        if asked is None and left is not None and time.monotonic() - began > left:
-            with suppress(OSError):
-                run.ask_to_stop(minutes.why_ended())
-            asked = _told_to_stop(run, child)
+        if timed and asked is None and time.monotonic() - looked > MINUTES:
+            looked = time.monotonic()
+            if minutes.refusal() is not None:
+                with suppress(OSError):
+                    run.ask_to_stop(minutes.why_ended())
+                asked = _told_to_stop(run, child)
         if asked is None and wants_stop():
             asked = _told_to_stop(run, child)
         if asked is not None:
