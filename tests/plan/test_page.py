@@ -99,13 +99,41 @@ def test_what_cannot_be_is_planned_as_it_is_meant_and_taken_up_with_a_click() ->
     assert app.query_params["rows"] == "1000" and "There has to be a row" not in told(app)
 
 
+def test_of_several_fields_that_cannot_be_each_is_said_and_one_plan_is_for_all() -> None:
+    app = opened(**SMALL)
+    app.number_input[0].set_value(0).run()
+    (field,) = [one for one in app.selectbox if one.label == "GPU"]
+    field.set_value("rtx-3090").run()
+    for message in ("There has to be a row to learn from", "no device called 'rtx-3090'"):
+        assert told(app).count(message) == 1
+    planned_here = [one.value for one in app.markdown if one.value.startswith("Planned here")]
+    assert len(planned_here) == 1 and "RTX 3060" in planned_here[0] and "1,000 rows" in planned_here[0]
+    app.button(key="plan-way-gpu").click().run()
+    assert "There has to be a row" in told(app) and "no device called" not in told(app)
+    app.button(key="plan-way-rows").click().run()
+    assert "There has to be a row" not in told(app) and app.query_params["gpu"] == "rtx-3060"
+
+
+def test_rows_longer_than_their_limit_are_cut_later_with_a_click() -> None:
+    app = opened(**SMALL)
+    (field,) = [one for one in app.number_input if one.label == "Tokens of a row"]
+    field.set_value(200).run()
+    assert "Rows of 200 tokens on average cannot be cut at 128." in told(app)
+    app.button(key="plan-way-seq").click().run()
+    assert app.query_params["seq"] == "256" and "cannot be cut" not in told(app)
+
+
 @pytest.mark.slow
 def test_a_deadline_that_has_passed_or_is_too_short_is_planned_and_mended() -> None:
     app = opened(**SMALL)
     (field,) = [one for one in app.text_input if one.label == "Deadline"]
     field.set_value("2020-01-01").run()
     assert "The deadline has passed" in told(app)
+    assert app.button(key="plan-way-deadline-none").label == "Plan with no deadline"
     app = settled(app, "a deadline of")
+    app.button(key="plan-way-deadline").click().run()
+    app = settled(app, "the best first")
+    assert "No plan is sure" not in told(app) and "The deadline has passed" not in told(app)
     (field,) = [one for one in app.text_input if one.label == "Deadline"]
     field.set_value("0.0001").run()
     app = settled(app, "No plan is sure to end within 0.0001 hours")

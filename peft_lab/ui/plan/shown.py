@@ -16,7 +16,9 @@ from peft_lab.plan.wanted import HOUR, Wanted
 from peft_lab.ui import state
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.plan.form import METHOD, SCOPE
+from peft_lab.ui.plan.controls import SCOPE
+from peft_lab.ui.plan.form import METHOD
+from peft_lab.units import Finding, Source
 
 #: A dash at which no cell breaks.
 _TO = "\N{WORD JOINER}\N{EN DASH}\N{WORD JOINER}"
@@ -39,6 +41,21 @@ def cost_of(one: Planned) -> str:
         return ""
     digits = 2 if one.cost[1] < 100 else 0
     return f"{one.cost[0]:,.{digits}f}{_TO}{one.cost[1]:,.{digits}f}"
+
+
+def cost(one: Planned) -> None:
+    """A card with what it costs; without a price, the hours to pay for."""
+    assert one.plan is not None
+    cards = one.plan.devices
+    if one.cost is not None:
+        money = Finding(one.cost[1], "money", Source.SIMULATED)
+        figures.card("Cost", money, f"{cards} × your price × time", cost_of(one))
+        return
+    paid = None if one.hours is None else [hours * cards for hours in one.hours]
+    found = None if paid is None else Finding(paid[1], "GPU hours", Source.SIMULATED)
+    text = None if paid is None else f"{paid[0]:.2g}{_TO}{paid[1]:.2g} GPU hours"
+    note = f"{cards} × time. Say a price for one to have it in money."
+    figures.card("Cost", found, note, text, "Say a price for an hour.")
 
 
 def table(wanted: Wanted, ranked: Sequence[Planned], untried: int) -> None:
