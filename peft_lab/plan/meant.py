@@ -58,9 +58,9 @@ def meant(name: str | None, text: str) -> Meant | None:
         room = min(MOST["seq"], 1 << (int(text) - 1).bit_length())
         return Meant({"seq": room}, f"rows cut at {room:,} tokens", f"rows cut at {room:,}")
     if name == "devices":
-        return Meant({"devices": 1}, "one GPU", "One GPU")
+        return Meant({"devices": 1}, "one GPU", "one GPU")
     if name == "deadline":
-        return Meant({"deadline": ""}, "no deadline", "No deadline")
+        return Meant({"deadline": ""}, "no deadline", "no deadline")
     return None
 
 

@@ -90,7 +90,7 @@ def _others(wanted: Wanted) -> Iterator[Way]:
     situation, room = wanted.situation(), ranking.room_for(wanted)
     device = larger_device(situation, room)
     if device is not None:
-        yield Way(f"QLoRA on one {device.title}", f"One {device.title}", {"gpu": device.name, "devices": 1})
+        yield Way(f"QLoRA on one {device.title}", f"one {device.title}", {"gpu": device.name, "devices": 1})
     title = smaller_model(situation, room, "qlora")
     names = [name for name, entry in catalogue().items() if entry.title == title]
     if names:

@@ -137,7 +137,7 @@ def test_what_is_meant_by_several_fields_is_one_plan() -> None:
     several = [meant("gpu", "rtx-3090"), meant("rows", "0"), meant("deadline", "-1")]
     every = together([one for one in several if one is not None])
     assert every.changes == {"gpu": "rtx-3060", "rows": 1_000, "deadline": ""}
-    assert every.short == "GeForce RTX 3060, 12 GB; 1,000 rows; No deadline"
+    assert every.short == "GeForce RTX 3060, 12 GB; 1,000 rows; no deadline"
 
 
 def test_what_does_not_fit_says_how_full_fine_tuning_keeps_its_weights() -> None:

@@ -6,6 +6,8 @@ import re
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
@@ -102,16 +104,16 @@ def test_what_cannot_be_is_planned_as_it_is_meant_and_taken_up_with_a_click() ->
 def test_of_several_fields_that_cannot_be_each_is_said_and_one_plan_is_for_all() -> None:
     app = opened(**SMALL)
     app.number_input[0].set_value(0).run()
-    (field,) = [one for one in app.selectbox if one.label == "GPU"]
-    field.set_value("rtx-3090").run()
-    for message in ("There has to be a row to learn from", "no device called 'rtx-3090'"):
+    (field,) = [one for one in app.text_input if one.label == "Deadline"]
+    field.set_value("2020-01-01").run()
+    for message in ("There has to be a row to learn from", "The deadline has passed"):
         assert told(app).count(message) == 1
     planned_here = [one.value for one in app.markdown if one.value.startswith("Planned here")]
-    assert len(planned_here) == 1 and "RTX 3060" in planned_here[0] and "1,000 rows" in planned_here[0]
-    app.button(key="plan-way-gpu").click().run()
-    assert "There has to be a row" in told(app) and "no device called" not in told(app)
+    assert len(planned_here) == 1 and "no deadline" in planned_here[0] and "1,000 rows" in planned_here[0]
+    app.button(key="plan-way-deadline-none").click().run()
+    assert "There has to be a row" in told(app) and "The deadline has passed" not in told(app)
     app.button(key="plan-way-rows").click().run()
-    assert "There has to be a row" not in told(app) and app.query_params["gpu"] == "rtx-3060"
+    assert "There has to be a row" not in told(app) and app.query_params["rows"] == "1000"
 
 
 def test_rows_longer_than_their_limit_are_cut_later_with_a_click() -> None:
@@ -269,3 +271,26 @@ def test_full_fine_tuning_is_drawn_with_its_precision_said(monkeypatch: pytest.M
         (True, True),
         (False, False),
     ]
+
+
+def test_a_drawing_says_whether_its_step_is_checkpointed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the plan's is, whose bytes would not be those beside it."""
+    moment = tuple(Moment(phase, dict.fromkeys(PARTS, 10)) for phase in PHASES)
+    beside = Drawn("ddp", "lora", 2, moment)
+    for again in (False, True):
+        said: list[str] = []
+        monkeypatch.setattr(st, "markdown", said.append)
+        shown_plans.why(Drawn("fsdp2", "lora", 2, moment, again), beside)
+        assert any("a checkpointed step of LoRA" in line for line in said) is again
+        assert any("or tokens, or checkpointing." in line for line in said) is not again
+
+
+def test_without_a_price_the_hours_to_pay_for_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told_: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(figures, "card", lambda *found: told_.append(found))
+    plan = SimpleNamespace(devices=2)
+    for hours, cost in (((1.5, 3.0), None), ((8.0, 16.0), None), (None, None), ((1.5, 3.0), (3.0, 6.0))):
+        one: Any = SimpleNamespace(plan=plan, hours=hours, cost=cost)
+        shown_plans.cost(one)
+    said = [(found[3] or "").replace("\N{WORD JOINER}", "") for found in told_]
+    assert said == ["3.0\N{EN DASH}6.0 GPU hours", "16\N{EN DASH}32 GPU hours", "", "3.00\N{EN DASH}6.00"]

@@ -129,6 +129,7 @@ def _drawn(controls: Controls) -> Wanted:
         )  # fmt: skip
     first, second = st.columns(2), st.columns(2)  # from the top: what is wrong stands below
     packing = st.container()
+    controls.below(st, "packed")
     gpu = controls.card(start.gpu)  # its name fills a line
     third = st.columns(2)
     rows = controls.number(first[0], "rows", "Training rows", start.rows, least=0)
@@ -169,15 +170,14 @@ def _drawn(controls: Controls) -> Wanted:
         optimizer,
     )  # fmt: skip
     with packing:
-        wanted = replace(wanted, packed=_packed(controls, wanted, start, lengths))
+        wanted = replace(wanted, packed=_packed(wanted, start, lengths))
     for name, value in asdict(wanted).items():
         state.remember(SCOPE, name, value)
     return wanted
 
 
-def _packed(controls: Controls, wanted: Wanted, before: Wanted, lengths: Lengths | None) -> int:
+def _packed(wanted: Wanted, before: Wanted, lengths: Lengths | None) -> int:
     """Rows that all rows fill together; 0 where they are padded. Only lengths say it, or an address that had them."""
-    controls.below(st, "packed")
     if (lengths is None and not before.packed) or why_not(entry_of(wanted.model), wanted.situation().purpose):
         return 0
     on = st.toggle(

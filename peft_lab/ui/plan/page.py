@@ -51,8 +51,8 @@ def plan_page() -> None:
         with right:
             if state.remembered(SCOPE, BUYING, False):
                 buying.what_to_buy(wanted)
-            method = _plans(wanted, _late)
-        _ranks(wanted, method)
+            planned = _plans(wanted, _late)
+        _ranks(wanted, planned)
     form.back(wanted)
     state.write_address(form.address(wanted))
 
@@ -105,31 +105,31 @@ def _near(text: str) -> str:
     return f":material/schedule: {plain(text)} {figures.badge('simulated')}"
 
 
-def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> str:
+def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> Candidate | None:
     """Plans as they are found. ``beneath``: what is said under their table once all of them are there. Returns the
-    method of the plan that is shown in full; empty while there may be a better one."""
+    one that is shown in full; ``None`` while there may be a better one."""
     asked = ranking.candidates(wanted)
     refused = ranking.get_refusals(wanted)
     if not asked:
         st.markdown(f":red[:material/error: {plain('; '.join(refused.values()))}]")
-        return ""
+        return None
     stopped = state.remembered(SCOPE, _STOPPED, None) == asdict(wanted)
     found, open_ = _answers(wanted, asked, stopped)
     _progress(wanted, len(found), len(asked), stopped)
     ranked = ranking.rank(wanted, found)
-    method = ""
+    settled = None
     if ranked:
         shown.table(wanted, ranked, untried=len(asked) - len(found))
         if len(found) == len(asked):
             beneath(wanted, ranked)
         one = shown.pick(ranked)
         chosen.in_full(wanted, one)
-        method = one.candidate.method if stopped or len(found) == len(asked) else ""
+        settled = one.candidate if stopped or len(found) == len(asked) else None
     elif len(found) == len(asked):
         _nowhere(wanted)
     shown.refused(found)
     come_back(open_)
-    return method
+    return settled
 
 
 def _answers(
@@ -185,8 +185,8 @@ def _nowhere(wanted: Wanted) -> None:
     offers(found.ways)
 
 
-def _ranks(wanted: Wanted, planned: str) -> None:
-    """The drawing, and what it explains, first of the method that is ``planned``."""
+def _ranks(wanted: Wanted, planned: Candidate | None) -> None:
+    """The drawing, and what it explains, first of what is ``planned``."""
     st.markdown(f"### Who holds what when {figures.badge('simulated')}")
     cells = st.columns([2, 2, 5], vertical_alignment="bottom")
     kinds = list(KINDS)
@@ -198,7 +198,8 @@ def _ranks(wanted: Wanted, planned: str) -> None:
         format_func=KINDS.__getitem__,
     )
     methods = [slug for slug in ranking.methods(wanted) if slug not in ranking.get_refusals(wanted)]
-    start = planned if planned in methods else next((slug for slug in methods if slug != "full"), methods[0])
+    start = planned.method if planned else next((slug for slug in methods if slug != "full"), methods[0])
+    again = planned is not None and planned.checkpointing
     method = cells[1].selectbox(
         "Method",
         methods,
@@ -208,7 +209,7 @@ def _ranks(wanted: Wanted, planned: str) -> None:
     )
     pairs = [(method, kind), (method, "ddp")]
     asked: list[Future[Any]] = [
-        get_pool().submit(1, moments, asdict(wanted), which, how) for which, how in pairs
+        get_pool().submit(1, moments, asdict(wanted), which, how, again) for which, how in pairs
     ]
     come_back(asked)
     if not asked[0].done():

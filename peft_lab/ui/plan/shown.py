@@ -53,8 +53,9 @@ def cost(one: Planned) -> None:
         return
     paid = None if one.hours is None else [hours * cards for hours in one.hours]
     found = None if paid is None else Finding(paid[1], "GPU hours", Source.SIMULATED)
-    text = None if paid is None else f"{paid[0]:.2g}{_TO}{paid[1]:.2g} GPU hours"
-    note = f"{cards} × time. Say a price for one to have it in money."
+    digits = 1 if paid is not None and paid[1] < 10 else 0
+    text = None if paid is None else f"{paid[0]:,.{digits}f}{_TO}{paid[1]:,.{digits}f} GPU hours"
+    note = f"{cards} × time. Say the price of a GPU hour to see it in money."
     figures.card("Cost", found, note, text, "Say a price for an hour.")
 
 
@@ -117,8 +118,10 @@ def why(drawn: Drawn, beside: Drawn | None) -> None:
     most = max(drawn.moments, key=lambda moment: moment.total)
     kept = max(moment.parts["activations"] for moment in drawn.moments)
     held = f", weights kept in {KEPT} (plans that split them keep float32)" if drawn.method == "full" else ""
+    step = "checkpointed step" if drawn.checkpointing else "step"
+    cuts = "fewer rows or tokens" if drawn.checkpointing else "fewer rows or tokens, or checkpointing"
     lines = [
-        f"On each of {drawn.devices} ranks a step of {get_method(drawn.method).title} with one row holds at most "
+        f"On each of {drawn.devices} ranks a {step} of {get_method(drawn.method).title} with one row holds at most "
         f"{units.size(most.total)} with {KINDS[drawn.kind]}{held}. {figures.badge('simulated')}"
     ]
     if drawn.kind == "tp":
@@ -131,7 +134,7 @@ def why(drawn: Drawn, beside: Drawn | None) -> None:
         whole = max(moment.parts["activations"] for moment in beside.moments)
         lines.append(
             f"**Activations are not split.** They belong to a rank's own rows: {units.size(kept)} here, "
-            f"{units.size(whole)} with {KINDS[beside.kind]}. What cuts them is fewer rows or tokens, or checkpointing. "
+            f"{units.size(whole)} with {KINDS[beside.kind]}. What cuts them is {cuts}. "
             f"{figures.badge('simulated')}"
         )
     lines.append(
