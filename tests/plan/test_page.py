@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,14 +17,15 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.choose.reading import read_value
 from peft_lab.choose.situation import Situation
-from peft_lab.errors import UnknownName
+from peft_lab.errors import UnknownName, Unsupported
 from peft_lab.plan import ranking
+from peft_lab.plan.market import Need
 from peft_lab.plan.moments import PARTS, PHASES, Drawn, Moment
 from peft_lab.plan.quality import quality
 from peft_lab.plan.wanted import TYPICAL, Wanted, read
 from peft_lab.ui.choose.outcome import planned, way_back
 from peft_lab.ui.components import figures
-from peft_lab.ui.plan import ranks
+from peft_lab.ui.plan import buying, ranks
 from peft_lab.ui.plan import shown as shown_plans
 from tests.ui.badges import without_badge
 from tests.ui.test_choose import told
@@ -294,3 +296,30 @@ def test_without_a_price_the_hours_to_pay_for_are_told(monkeypatch: pytest.Monke
         shown_plans.cost(one)
     said = [(found[3] or "").replace("\N{WORD JOINER}", "") for found in told_]
     assert said == ["3.0\N{EN DASH}6.0 GPU hours", "16\N{EN DASH}32 GPU hours", "", "3.00\N{EN DASH}6.00"]
+
+
+def test_what_to_buy_has_a_row_for_each_number_of_cards_from_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def submit(_: int, what: object, wanted: object, method: str, cards: int) -> Future[Need]:
+        made = Future[Need]()
+        if method == "full":
+            made.set_exception(Unsupported("not here"))
+        elif cards < 4:
+            card = "L40S, 48 GB" if method == "qlora" else ""
+            made.set_result(Need(method, cards, 42 * 10**9, card))
+        return made
+
+    shown: list[tuple[Any, ...]] = []
+    said: list[str] = []
+    monkeypatch.setattr(buying, "get_pool", lambda: SimpleNamespace(submit=submit))
+    monkeypatch.setattr(buying, "come_back", lambda _: None)
+    monkeypatch.setattr(figures, "table", lambda *found, **_: shown.append(found))
+    monkeypatch.setattr(st, "progress", lambda _, text: said.append(text))
+    buying.what_to_buy(Wanted())
+    ((heads, rows),) = shown
+    assert heads == ("Cards", "QLoRA", "LoRA", "Full fine-tuning")
+    size = figures.unbroken("(42.0 GB)")
+    assert rows[0] == ("1 card", f"L40S, 48 GB {size}", f"none here {size}", "not split")
+    assert [row[0] for row in rows] == ["1 card", "2 cards", "4 cards", "8 cards"]
+    assert rows[3][1:] == ("…", "…", "not split") and said == ["Simulating: 4 of 12 steps to go"]

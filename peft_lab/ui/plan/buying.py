@@ -31,7 +31,7 @@ def what_to_buy(wanted: Wanted) -> None:
     rows = [
         (
             f"{count} card{'s' if count > 1 else ''}",
-            *(figures.unbroken(_cell(asked[count, slug])) for slug in methods),
+            *(_cell(asked[count, slug]) for slug in methods),
         )
         for count in COUNTS
     ]
@@ -40,9 +40,9 @@ def what_to_buy(wanted: Wanted) -> None:
     if waiting:
         st.progress(1 - waiting / len(asked), text=f"Simulating: {waiting} of {len(asked)} steps to go")
     st.caption(
-        "The smallest card here that does it, and what a step takes of each: one row at once, checkpointed; several "
-        "cards split it with FSDP2. Full fine-tuning with weights kept in bfloat16, which rounds small updates away; "
-        "plans try float32 first."
+        "The smallest card here that does it, and in brackets what a step takes of each: one row at once, "
+        "checkpointed; several cards split it with FSDP2. Full fine-tuning with weights kept in bfloat16, which rounds "
+        "small updates away; plans try float32 first."
     )
     come_back(list(asked.values()))
 
@@ -54,4 +54,4 @@ def _cell(asked: Future[Need]) -> str:
         found = asked.result()
     except PeftLabError:
         return "not split"  # the plans say why
-    return f"{found.card or 'none'}: {units.size(found.nbytes)}"
+    return f"{found.card or 'none here'} ({figures.unbroken(units.size(found.nbytes))})"

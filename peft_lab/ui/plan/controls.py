@@ -12,6 +12,7 @@ from peft_lab.errors import BadInput
 from peft_lab.memory.devices import devices
 from peft_lab.plan.nowhere import Way
 from peft_lab.ui import state
+from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
 
 SCOPE = "plan"
@@ -41,7 +42,7 @@ class Controls:
         self.below(cell, name)
         return int(value)
 
-    def card(self, current: str) -> str:
+    def gpu(self, current: str) -> str:
         """One of the list, or another one's memory, typed. What is neither comes back as it is, for the check to
         refuse."""
         options = _gpus(current)
@@ -71,11 +72,16 @@ class Controls:
     def offer(self, name: str, text: str, ways: Sequence[Way]) -> None:
         """Say at a control what works, likewise."""
         with self._at(name):
-            st.markdown(text)
+            near(text)
             offers(ways)
 
     def _at(self, name: str | None) -> Any:
         return self._below.get(name or "", self._foot)
+
+
+def near(text: str) -> None:
+    """A sentence about time, which is simulated."""
+    st.markdown(f":material/schedule: {plain(text)} {figures.badge('simulated')}")
 
 
 def take_up(changes: Mapping[str, Any]) -> None:

@@ -130,7 +130,7 @@ def _drawn(controls: Controls) -> Wanted:
     first, second = st.columns(2), st.columns(2)  # from the top: what is wrong stands below
     packing = st.container()
     controls.below(st, "packed")
-    gpu = controls.card(start.gpu)  # its name fills a line
+    gpu = controls.gpu(start.gpu)  # its name fills a line
     third = st.columns(2)
     rows = controls.number(first[0], "rows", "Training rows", start.rows, least=0)
     tokens = controls.number(
@@ -142,8 +142,8 @@ def _drawn(controls: Controls) -> Wanted:
     count = controls.number(third[0], "devices", "How many", start.devices)
     link = controls.choice(third[1], "link", "Between them", list(LINKS), start.link, LINKS.__getitem__)
     price = second[1].number_input(
-        "Price of a GPU hour", min_value=0.0, value=start.price, placeholder="yours",
-        key=state.widget_key(SCOPE, "price"), help="In any currency. The lab has no price list.",
+        "Price per hour", min_value=0.0, value=start.price, placeholder="yours",
+        key=state.widget_key(SCOPE, "price"), help="Of one GPU, in any currency. The lab has no price list.",
     )  # fmt: skip
     controls.below(second[1], "price")
     deadline = st.text_input(

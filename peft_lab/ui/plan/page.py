@@ -22,7 +22,7 @@ from peft_lab.ui.components import figures
 from peft_lab.ui.components.waiting import come_back
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.plan import buying, chosen, form, ranks, shown
-from peft_lab.ui.plan.controls import SCOPE, Controls, offers
+from peft_lab.ui.plan.controls import SCOPE, Controls, near, offers
 from peft_lab.ui.plan.form import BUYING
 from peft_lab.workers.pool import get_pool
 
@@ -82,7 +82,7 @@ def _until(controls: Controls, wanted: Wanted, ranked: list[Planned]) -> None:
     best = nowhere.quickest(ranked)
     if best is not None:
         way = nowhere.until(best)
-        controls.offer("deadline", _near(f"The nearest that works: {way.text}."), (way,))
+        controls.offer("deadline", f"The nearest that works: {way.text}.", (way,))
 
 
 def _late(wanted: Wanted, ranked: list[Planned]) -> None:
@@ -93,16 +93,11 @@ def _late(wanted: Wanted, ranked: list[Planned]) -> None:
     future = get_pool().submit(0, chosen.meeting, asdict(wanted), best)
     if future.done():
         found = nowhere.Nearest(problem, future.result())
-        st.markdown(_near(str(found)))
+        near(str(found))
         offers(found.ways)
         return
-    st.markdown(_near(f"{problem} Looking for what would…"))
+    near(f"{problem} Looking for what would…")
     come_back([future])
-
-
-def _near(text: str) -> str:
-    """A sentence about time."""
-    return f":material/schedule: {plain(text)} {figures.badge('simulated')}"
 
 
 def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> Candidate | None:

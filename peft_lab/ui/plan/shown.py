@@ -55,7 +55,7 @@ def cost(one: Planned) -> None:
     found = None if paid is None else Finding(paid[1], "GPU hours", Source.SIMULATED)
     digits = 1 if paid is not None and paid[1] < 10 else 0
     text = None if paid is None else f"{paid[0]:,.{digits}f}{_TO}{paid[1]:,.{digits}f} GPU hours"
-    note = f"{cards} × time. Say the price of a GPU hour to see it in money."
+    note = f"{cards} × time. Say the price of one per hour to see it in money."
     figures.card("Cost", found, note, text, "Say a price for an hour.")
 
 
