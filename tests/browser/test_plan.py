@@ -60,6 +60,8 @@ def test_what_is_wrong_stands_at_its_control_with_what_mends_it(page: Page, app_
         assert 0 < text["y"] - (box["y"] + box["height"]) < NEAR, sentence
         assert 0 < press["y"] - (text["y"] + text["height"]) < NEAR, mends
         assert abs(text["x"] - box["x"]) < NEAR, "in the column of its control"
+        cut = "it => [it, ...it.querySelectorAll('*')].some((one) => one.scrollWidth > one.clientWidth + 1)"
+        assert not button.locator("xpath=.//p/..").evaluate(cut), "its words are whole"
     if page.viewport_size == WIDE["viewport"]:
         assert _top(beside) - _top(rows) == apart, "what is beside it stays where it is"
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
