@@ -19,7 +19,7 @@ from peft_lab.workers.pool import get_pool
 
 
 def what_to_buy(wanted: Wanted) -> None:
-    """The smallest card for each method, by how many there are. As high from the start as it is in the end."""
+    """The smallest card for each method, in a row for each number of cards, which are all there from the start."""
     st.markdown(f"### What to buy {figures.badge('simulated')}")
     refused = ranking.get_refusals(wanted)
     methods = [slug for slug in reversed(ranking.METHODS) if slug not in refused]
@@ -35,7 +35,8 @@ def what_to_buy(wanted: Wanted) -> None:
         )
         for count in COUNTS
     ]
-    figures.table(("Cards", *map(method_title, methods)), rows, fold=True)
+    with st.container(key="what-to-buy"):
+        figures.table(("Cards", *map(method_title, methods)), rows, fold=True)
     waiting = sum(not future.done() for future in asked.values())
     if waiting:
         st.progress(1 - waiting / len(asked), text=f"Simulating: {waiting} of {len(asked)} steps to go")
