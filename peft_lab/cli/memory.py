@@ -219,7 +219,7 @@ def _published(entry: ModelEntry, chosen: Subjects) -> Iterator[Named]:
         config = spec.config(entry.shape, values, plain_task(entry.kind))
         if (config is None and spec.slug != "full") or spec.quantization(values):
             raise BadInput(
-                f"The published runs are of PEFT's methods on a 16-bit base; {spec.title} is not one of them.",
+                f"The published runs are of PEFT's methods on a 16-bit base, and none is of {spec.title}.",
                 "method",
             )
         yield spec.slug, partial(run, config and config.to_dict()), None, 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,11 +19,11 @@ from peft_lab.memory.optimizers import OPTIMIZERS
 from peft_lab.plan import nowhere, ranking
 from peft_lab.plan.files import Written, write
 from peft_lab.plan.lengths import Lengths, read_lengths
-from peft_lab.plan.meant import meant, said_of
+from peft_lab.plan.meant import meant, said_of, together
 from peft_lab.plan.packed import rows_of
 from peft_lab.plan.ranking import Candidate, Planned
 from peft_lab.plan.verdict import MEANS, unmeasured
-from peft_lab.plan.wanted import FURTHER, HOUR, Wanted, read
+from peft_lab.plan.wanted import FURTHER, HOUR, Wanted, look
 from peft_lab.workers.pool import get_pool
 
 
@@ -74,10 +74,9 @@ def plan_command(
     known = None if lengths is None else read_lengths(_text(lengths))
     if known is not None:
         told = {**known.fields(), **told}
-    try:
-        wanted = read(told)
-    except BadInput as error:
-        raise _instead(told, error) from None
+    wanted, wrong = look(told)
+    if wrong:
+        raise _instead(told, wrong)
     if packing and known is not None:
         wanted = _packed(wanted, known)
     found = tried(wanted)
@@ -94,18 +93,17 @@ def plan_command(
     output.show(documents, as_json, human=lambda: [*_human(wanted, ranked, found), *([late] if late else [])])
 
 
-def _instead(told: Mapping[str, str], error: BadInput) -> BadInput:
-    """The error with the nearest plan that works, where what was meant can be told."""
-    instead = meant(error.field, told.get(error.field or "", ""))
-    if instead is None:
-        return error
-    texts = {name: str(value) for name, value in instead.changes.items()}
-    try:
-        wanted = read({name: text for name, text in {**told, **texts}.items() if text})
-        found = nowhere.instead(wanted, instead, _ask, lambda wanted: tried(wanted, lines=False))
-    except BadInput:
-        return error  # something else cannot be either
-    return BadInput(replace(found, problem=said_of(error, instead)).told(), error.field)
+def _instead(told: Mapping[str, str], wrong: Sequence[BadInput]) -> BadInput:
+    """One error for all that is wrong, with the nearest plan that works, where what was meant can be told."""
+    found = [meant(error.field, told.get(error.field or "", "")) for error in wrong]
+    said = " ".join(said_of(error, one) for error, one in zip(wrong, found, strict=True))
+    several = [one for one in found if one is not None]
+    texts = {name: str(value) for name, value in together(several).changes.items()}
+    wanted, left = look({name: text for name, text in {**told, **texts}.items() if text})
+    if left or len(several) < len(wrong):
+        return BadInput(said, wrong[0].field)
+    nearest = nowhere.instead(wanted, several, _ask, lambda wanted: tried(wanted, lines=False))
+    return BadInput(replace(nearest, problem=said).told(), wrong[0].field)
 
 
 def _late(wanted: Wanted, ranked: list[Planned]) -> str:

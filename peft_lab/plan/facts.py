@@ -97,7 +97,7 @@ def refusal(facts: Facts) -> str:
             "script does not do."
         )
     if facts.sharded and facts.call is None and facts.method.slug != "full":
-        return f"{facts.method.title} is not in PEFT, and its own parts are not split by layers."
+        return f"PEFT does not have {facts.method.title}: what is the method's own is not split by layers."
     if facts.by_matrices and (
         reason := tensor.why_not(facts.entry.shape, facts.method, facts.values, plan.devices)
     ):

@@ -8,7 +8,7 @@ from typing import Any
 
 from peft_lab.choose.room import HEADROOM, HEADROOM_SPLIT
 from peft_lab.choose.step import SPLIT
-from peft_lab.memory.devices import Device, card_size, devices
+from peft_lab.memory.devices import Device, devices
 from peft_lab.methods import get_method
 from peft_lab.plan.fitting import how_run, widths
 from peft_lab.plan.ranking import advice_for, room_for
@@ -25,11 +25,6 @@ class Need:
     cards: int
     nbytes: int
     card: str
-
-    @property
-    def size(self) -> str:
-        """Under which size such a card is sold."""
-        return card_size(int(self.nbytes / (1 - _kept_free(self.cards))))
 
 
 def need(fields: Mapping[str, Any], method: str, cards: int) -> Need:

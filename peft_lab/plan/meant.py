@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,9 +34,11 @@ class Meant:
     hint: str = ""
 
 
-def said_of(error: BadInput, instead: Meant) -> str:
+def said_of(error: BadInput, instead: Meant | None) -> str:
     """What is wrong, and the names that are near: all of them, in place of the one that the error has."""
     wrong = str(error)
+    if instead is None:
+        return wrong
     if isinstance(error, UnknownName) and instead.hint:
         wrong = wrong.partition("'. ")[0] + "'."
     return " ".join(filter(None, (wrong, instead.hint)))
@@ -52,11 +54,20 @@ def meant(name: str | None, text: str) -> Meant | None:
         many = most if digits.isdecimal() and int(digits[:20]) > most else LEAST_ROWS
         source = "" if many == most else f", as many as in {LIMA}"
         return Meant({"rows": many}, f"{many:,} rows{source}", f"{many:,} rows")
+    if name == "row_tokens" and text.strip().isdecimal() and 0 < int(text) <= MOST["seq"]:
+        room = min(MOST["seq"], 1 << (int(text) - 1).bit_length())
+        return Meant({"seq": room}, f"rows cut at {room:,} tokens", f"rows cut at {room:,}")
     if name == "devices":
-        return Meant({"devices": 1}, "one GPU", "One GPU")
+        return Meant({"devices": 1}, "one GPU", "one GPU")
     if name == "deadline":
-        return Meant({"deadline": ""}, "no deadline", "No deadline")
+        return Meant({"deadline": ""}, "no deadline", "no deadline")
     return None
+
+
+def together(several: Sequence[Meant]) -> Meant:
+    """All of them at once, in their order."""
+    changes = {name: value for one in several for name, value in one.changes.items()}
+    return Meant(changes, "; ".join(one.said for one in several), "; ".join(one.short for one in several))
 
 
 def _card(text: str) -> Meant:

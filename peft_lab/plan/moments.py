@@ -55,9 +55,10 @@ class Drawn:
     method: str
     devices: int
     moments: tuple[Moment, ...]
+    checkpointing: bool = False
 
 
-def moments(fields: Mapping[str, Any], method: str, kind: str) -> Drawn:
+def moments(fields: Mapping[str, Any], method: str, kind: str, checkpointing: bool = False) -> Drawn:
     """The step of a method at its recipe's knobs, one row of a rank at once. Imports torch.
 
     Raises:
@@ -70,9 +71,10 @@ def moments(fields: Mapping[str, Any], method: str, kind: str) -> Drawn:
     spec = get_method(method)
     values = spec.require(situation.shape, advice.knobs(situation.shape))
     setting = Setting(1, wanted.seq, optimizer=wanted.optimizer or "adamw", packed=bool(wanted.packed))
-    asked = StepRequest(wanted.model, method, values, setting, KEPT, False)
+    asked = StepRequest(wanted.model, method, values, setting, KEPT, checkpointing)
     result = simulate_sharded(asked.on(situation.hardware), Sharding(kind, wanted.devices))
-    return Drawn(kind, method, wanted.devices, tuple(_moment(result, phase) for phase in PHASES))
+    drawn = tuple(_moment(result, phase) for phase in PHASES)
+    return Drawn(kind, method, wanted.devices, drawn, checkpointing)
 
 
 def _moment(result: ShardedResult, phase: str) -> Moment:

@@ -12,7 +12,7 @@ from peft_lab.choose.step import OFFLOAD, SPLIT, TENSOR
 from peft_lab.choose.words import larger_device, smaller_model
 from peft_lab.models.catalogue import catalogue
 from peft_lab.plan import ranking
-from peft_lab.plan.meant import Meant
+from peft_lab.plan.meant import Meant, together
 from peft_lab.plan.ranking import Candidate, Planned
 from peft_lab.plan.wanted import HOUR, Wanted
 
@@ -40,8 +40,11 @@ class Way:
     @property
     def options(self) -> str:
         """As they are given to the command."""
-        said = (f"--{name.replace('_', '-')} {value}" for name, value in self.changes.items())
-        return " ".join(said)
+        names = {name: f"--{name.replace('_', '-')}" for name in self.changes}
+        return " ".join(
+            f"{names[name]} {value}" if value != "" else f"no {names[name]}"
+            for name, value in self.changes.items()
+        )
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def _others(wanted: Wanted) -> Iterator[Way]:
     situation, room = wanted.situation(), ranking.room_for(wanted)
     device = larger_device(situation, room)
     if device is not None:
-        yield Way(f"QLoRA on one {device.title}", f"One {device.title}", {"gpu": device.name, "devices": 1})
+        yield Way(f"QLoRA on one {device.title}", f"one {device.title}", {"gpu": device.name, "devices": 1})
     title = smaller_model(situation, room, "qlora")
     names = [name for name, entry in catalogue().items() if entry.title == title]
     if names:
@@ -185,18 +188,32 @@ def until(best: Planned) -> Way:
 # -- what is no question at all ----------------------------------------------------------------------------------------
 
 
-def instead(wanted: Wanted, meant: Meant, ask: Ask, every: Callable[[Wanted], Sequence[Planned]]) -> Nearest:
-    """Plans for what is meant by a question that cannot be, the problem left open.
+def instead(
+    wanted: Wanted, several: Sequence[Meant], ask: Ask, every: Callable[[Wanted], Sequence[Planned]]
+) -> Nearest:
+    """The plan for what is meant by a question that cannot be, the problem left open.
 
     Args:
-        wanted: with what is ``meant`` in it. every: tries all candidates, as only they tell which is the quickest.
+        wanted: with what is meant, all of ``several``, in it.
+        every: tries all candidates, as only they tell which is the quickest.
     """
-    if "deadline" in meant.changes:
+    late = [one for one in several if "deadline" in one.changes]
+    found = None
+    if late:
         best = quickest(ranking.rank(wanted, every(wanted)))
-        found = None if best is None else until(best)
-    else:
-        found = _first(wanted, ask, meant)
+        found = (
+            None if best is None else _and(together([one for one in several if one not in late]), until(best))
+        )
+    found = found or _first(wanted, ask, together(several))
     return nearest(wanted, ask) if found is None else Nearest("", (found,))
+
+
+def _and(other: Meant, way: Way) -> Way:
+    """A way with what else is meant before it."""
+    text, short = (
+        "; ".join(filter(None, pair)) for pair in ((other.said, way.text), (other.short, way.short))
+    )
+    return Way(text, short, {**other.changes, **way.changes})
 
 
 def _first(wanted: Wanted, ask: Ask, meant: Meant) -> Way | None:

@@ -20,7 +20,7 @@ from peft_lab.plan import steps
 from peft_lab.plan.course import Course, course, settled
 from peft_lab.plan.fitting import fitting
 from peft_lab.plan.quality import UNKNOWN, Quality, quality
-from peft_lab.plan.verdict import Change, change, short
+from peft_lab.plan.verdict import UNCHECKED, Change, change, short
 from peft_lab.plan.wanted import HOUR, Wanted
 from peft_lab.sharding import tensor
 from peft_lab.timing.estimate import Seconds
@@ -250,17 +250,11 @@ def _planned(wanted: Wanted, candidate: Candidate, situation: Situation, room: R
             None if padded is None else 1 - pace.update.value / padded.update.value * padded.passes / passes
         )
     return Planned(
-        candidate,
-        plan,
-        least,
-        course=made,
-        update=None if pace is None else pace.update,
-        looking=None if pace is None else pace.look.times(made.looks * made.passes),
-        saved=saved,
-        price=wanted.price,
+        candidate, plan, least, course=made, update=None if pace is None else pace.update,
+        looking=None if pace is None else pace.look.times(made.looks * made.passes), saved=saved, price=wanted.price,
         quality=quality(wanted, candidate.method),
         change=None if pace is None else change(situation, candidate.method, plan, step, pace),
-    )
+    )  # fmt: skip
 
 
 def room_for(wanted: Wanted) -> Room:
@@ -299,9 +293,10 @@ def front(found: Sequence[Planned]) -> list[Planned]:
     return [one for one in found if not any(beaten(one, by) for by in found if by is not one)]
 
 
-def rank(wanted: Wanted, found: Iterable[Planned]) -> list[Planned]:
+def rank(wanted: Wanted, found: Sequence[Planned]) -> list[Planned]:
     """Plans that fit, those that meet the deadline first, then those of the front, the cheapest or quickest first."""
-    fits = [one for one in found if one.plan is not None]
+    full = [one.candidate for one in found if one.plan is None]
+    fits = [_without_none(one, full) for one in found if one.plan is not None]
     ahead = {id(one) for one in front(fits)}
     left = wanted.hours()
 
@@ -312,6 +307,12 @@ def rank(wanted: Wanted, found: Iterable[Planned]) -> list[Planned]:
         return late, id(one) not in ahead, sum(middle), -(one.plan.headroom if one.plan else 0.0)
 
     return sorted(fits, key=order)
+
+
+def _without_none(one: Planned, full: Sequence[Candidate]) -> Planned:
+    """Not with a change that was tried and has no room. ``full``: what does not fit."""
+    tried = replace(one.candidate, checkpointing=False) in full
+    return replace(one, change=None) if tried and one.change and one.change.text == UNCHECKED else one
 
 
 def refusing(found: Iterable[Planned]) -> list[tuple[str, str]]:

@@ -25,6 +25,8 @@ MEANS: Mapping[str, str] = {
     "host": "The GPU waits for copies from main memory.",
     "link": "The GPUs wait for each other: what they exchange takes longer than what it hides behind.",
 }
+#: Also a way that is tried for itself.
+UNCHECKED = "No gradient checkpointing, if there is room"
 #: A change that saves less is not worth the words.
 _LEAST = 0.03
 
@@ -85,7 +87,7 @@ def change(situation: Situation, method: str, plan: StepPlan, step: Step, pace: 
         )  # fmt: skip
     if bottleneck in ("compute", "memory") and step.checkpointing:
         again(
-            "No gradient checkpointing, if there is room",
+            UNCHECKED,
             situation,
             replace(step, checkpointing=False),
             plan.accumulate,

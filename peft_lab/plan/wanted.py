@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from peft_lab.choose.reading import read_value
@@ -91,40 +92,75 @@ class Wanted:
 
     def check(self) -> Wanted:
         """Itself. Raises BadInput for what contradicts itself, UnknownName for names that are none."""
-        entry = resolve(self.model)
-        shape = entry.shape
-        images.require_text(shape, "Plan")
-        if self.objective and self.objective not in OBJECTIVES:
-            raise UnknownName("objective", self.objective, OBJECTIVES, "objective")
+        for error in self.problems():
+            raise error
+        return self
+
+    def problems(self) -> tuple[BadInput, ...]:
+        """What contradicts itself and names that are none, at most one for each field."""
+        found: dict[str | None, BadInput] = {}
+
+        def works(look: Callable[[], object]) -> bool:
+            try:
+                look()
+            except BadInput as error:
+                error.field = "gpu" if error.field == "device" else error.field
+                found.setdefault(error.field, error)
+                return False
+            return True
+
+        known = works(self._check_model)
+        names = ((self.link, "link", LINKS), (self.optimizer or "adamw", "optimizer", OPTIMIZERS))
+        for name, what, all_ in names:
+            works(partial(_in, what, name, all_))
+        for name in self.further:
+            works(partial(_in, "method to rank beside the usual ones", name, FURTHER, "also"))
+        works(lambda: None if self.price is None else checked_price(self.price))
+        works(self._check_rows)
+        works(self._check_tokens)
+        works(self.hours)
+        situation = self.situation()
+        if not works(lambda: situation.hardware):
+            situation = replace(situation, device=Wanted.gpu)  # what else cannot be is said as well
+        if known:
+            if not works(self._check_objective):
+                situation = replace(situation, objective="")
+            if self.packed:
+                works(self._check_packed)
+            works(situation.check)
+        return tuple(found.values())
+
+    def _check_model(self) -> None:
+        images.require_text(resolve(self.model).shape, "Plan")
+
+    def _check_objective(self) -> None:
+        shape = resolve(self.model).shape
+        if self.objective:
+            _in("objective", self.objective, OBJECTIVES)
         if shape.kind == "encoder" and self.objective and self.objective not in OF_ENCODERS:
             raise BadInput(f"{shape.title} writes no text: choose {', '.join(OF_ENCODERS)}.", "objective")
-        if self.link not in LINKS:
-            raise UnknownName("link", self.link, LINKS, "link")
-        for name in self.further:
-            if name not in FURTHER:
-                raise UnknownName("method to rank beside the usual ones", name, FURTHER, "also")
-        if self.optimizer and self.optimizer not in OPTIMIZERS:
-            raise UnknownName("optimizer", self.optimizer, OPTIMIZERS, "optimizer")
-        if self.price is not None:
-            checked_price(self.price)
+
+    def _check_rows(self) -> None:
         if self.rows < 1:
             raise BadInput(
                 "There has to be a row to learn from: give the number of your training rows.", "rows"
             )
+
+    def _check_tokens(self) -> None:
         if self.row_tokens > self.seq:
             raise BadInput(
                 f"Rows of {self.row_tokens:,} tokens on average cannot be cut at {self.seq:,}.", "row_tokens"
             )
-        self.hours()
-        situation = self.situation()
-        if self.packed:
-            packed.check(entry, situation.purpose, self.packed, self.rows, self.row_tokens, self.seq)
-        try:
-            situation.check()
-        except BadInput as error:
-            error.field = "gpu" if error.field == "device" else error.field
-            raise
-        return self
+
+    def _check_packed(self) -> None:
+        purpose = self.situation().purpose
+        packed.check(resolve(self.model), purpose, self.packed, self.rows, self.row_tokens, self.seq)
+
+
+def _in(what: str, name: str, known: Collection[str], field: str = "") -> None:
+    """Raises UnknownName for a name that is not among those known."""
+    if name not in known:
+        raise UnknownName(what, name, known, field or what)
 
 
 def checked_price(price: float) -> float:
@@ -177,12 +213,37 @@ def read(told: Mapping[str, str]) -> Wanted:
     Raises:
         BadInput, UnknownName: what cannot be read, or contradicts itself.
     """
-    wanted = replace(Wanted(), **{name: read_field(name, text) for name, text in told.items()})
-    if "row_tokens" in told and "seq" not in told:
-        limit = resolve(wanted.model).shape.max_positions
+    wanted, wrong = look(told)
+    for error in wrong:
+        raise error
+    return wanted
+
+
+def look(told: Mapping[str, str]) -> tuple[Wanted, tuple[BadInput, ...]]:
+    """What is asked, from texts, as :func:`read` has it, and what cannot be: at most one error for each field, and the
+    usual in place of what cannot be read."""
+    values, wrong = dict[str, Any](), dict[str | None, BadInput]()
+    for name, text in told.items():
+        try:
+            values[name] = read_field(name, text)
+        except BadInput as error:
+            wrong[name] = error
+    wanted = replace(Wanted(), **values)
+    if "row_tokens" in values and "seq" not in values:
         room = 1 << (wanted.row_tokens - 1).bit_length()
+        limit = _most_tokens(wanted.model)
         wanted = replace(wanted, seq=min(room, limit) if limit else room)
-    return wanted.check()
+    for problem in wanted.problems():
+        wrong.setdefault(problem.field, problem)
+    return wanted, tuple(wrong.values())
+
+
+def _most_tokens(model: str) -> int | None:
+    """Of a row; ``None`` also of a model that is none, which is said elsewhere."""
+    try:
+        return resolve(model).shape.max_positions
+    except BadInput:
+        return None
 
 
 def plain(wanted: Wanted) -> dict[str, Any]:

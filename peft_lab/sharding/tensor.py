@@ -27,7 +27,7 @@ METHODS, OPTIMIZERS = ("full", "lora"), ("adamw", "sgd")
 def why_not(shape: ModelShape, spec: MethodSpec, values: Mapping[str, Any], devices: int) -> str:
     """Why a method on a model is not split by matrices over so many devices; empty where it is."""
     if spec.slug not in METHODS:
-        return f"{spec.title} is not split by tensor parallelism here: LoRA and full fine-tuning are."
+        return f"Tensor parallelism splits LoRA and full fine-tuning here, not {spec.title}."
     if values.get("use_dora"):
         return "DoRA needs the lengths of whole rows, which tensor parallelism leaves to no device."
     if shape.mixtures:

@@ -68,6 +68,8 @@ CSS = (
 /* a figure is not cut: where three are too wide for a row the third goes below */
 .st-key-plan-figures [data-testid="stHorizontalBlock"] { flex-wrap: wrap; }
 .st-key-plan-figures [data-testid="stColumn"] { min-width: 12rem; }
+/* what mends a control may stand in half a column, and is not cut there */
+[class*="st-key-plan-way-"] button * { white-space: normal; overflow: visible; text-align: left; }
 /* a card, until its form is there or there is none, and the tab that it stands in */
 .st-key-practice-body:not(:has([role="tabpanel"] [data-testid="stElementContainer"])) { min-height: 44rem; }
 .st-key-practice-table:not(:has([data-testid="stFormSubmitButton"], [data-testid="stAlert"])) { min-height: 33rem; }

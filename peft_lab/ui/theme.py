@@ -187,7 +187,7 @@ table.figures td:first-child:nth-last-child(2):has(> code) { min-width: 9.5rem; 
   table.figures.fold td { border: 0; padding: 0.1rem 0.6rem; text-align: left; overflow-wrap: anywhere; }
   table.figures.fold td:first-child, table.figures.fold td:nth-child(n+5) { grid-column: 1 / -1; }
   table.figures.fold td:empty { display: none; }
-  .st-key-plans table.figures.fold tr { grid-template-columns: repeat(3, 1fr); }
+  :is(.st-key-plans, .st-key-what-to-buy) table.figures.fold tr { grid-template-columns: repeat(3, 1fr); }
   .st-key-plans table.figures.fold td:nth-child(n+5) { grid-column: auto; }
   table.figures.fold td:nth-child(n+2)::before { content: attr(data-label); display: block; font-size: 0.85em;
     opacity: 0.75; } }

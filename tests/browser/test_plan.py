@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.driver import visit
 
 PHONE = {"viewport": {"width": 390, "height": 844}}
+WIDE = {"viewport": {"width": 1280, "height": 800}}
+NEAR = 40  # pixels between a control and what is said of it
 SECONDS = 240_000
 ADDRESS = "plan?model=smollm2-135m&gpu=rtx-4090&rows=500&row_tokens=100&seq=128&price=0.5"
 
@@ -33,6 +35,42 @@ def test_a_plan_on_a_phone_without_motion(page: Page, app_url: str) -> None:
     )
     assert names and set(names) == {"none"}
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("page", [PHONE, WIDE], indirect=True)
+def test_what_is_wrong_stands_at_its_control_with_what_mends_it(page: Page, app_url: str) -> None:
+    visit(page, f"{app_url}/{ADDRESS}")
+    rows = page.get_by_role("spinbutton", name="Training rows")
+    beside = page.get_by_role("spinbutton", name="Tokens of a row")
+    apart = _top(beside) - _top(rows)
+    rows.fill("0")
+    rows.press("Enter")
+    deadline = page.get_by_role("textbox", name="Deadline")
+    deadline.fill("2020-01-01")
+    deadline.press("Enter")
+    for control, sentence, mends in (
+        (rows, "There has to be a row to learn from", "Plan with 1,000 rows"),
+        (deadline, "The deadline has passed", "Plan with no deadline"),
+    ):
+        said, button = page.get_by_text(sentence), page.get_by_role("button", name=mends)
+        expect(said).to_be_visible(timeout=SECONDS)
+        expect(button).to_be_visible(timeout=SECONDS)
+        box, text, press = control.bounding_box(), said.bounding_box(), button.bounding_box()
+        assert box is not None and text is not None and press is not None
+        assert 0 < text["y"] - (box["y"] + box["height"]) < NEAR, sentence
+        assert 0 < press["y"] - (text["y"] + text["height"]) < NEAR, mends
+        assert abs(text["x"] - box["x"]) < NEAR, "in the column of its control"
+        cut = "it => [it, ...it.querySelectorAll('*')].some((one) => one.scrollWidth > one.clientWidth + 1)"
+        assert not button.locator("xpath=.//p/..").evaluate(cut), "its words are whole"
+    if page.viewport_size == WIDE["viewport"]:
+        assert _top(beside) - _top(rows) == apart, "what is beside it stays where it is"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def _top(control: Locator) -> float:
+    box = control.bounding_box()
+    assert box is not None
+    return box["y"]
 
 
 def test_a_card_is_typed_and_one_that_is_none_is_mended_with_a_click(page: Page, app_url: str) -> None:

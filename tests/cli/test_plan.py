@@ -39,6 +39,8 @@ def test_the_contracts_fields(run: Run, tmp_path: Path) -> None:
     [
         (("--price", "free"), "price is a number"),
         (("--devices", "none"), "devices"),
+        (("--price", "free", "--rows", "0"), "rows is a whole number"),
+        (("--price", "free", "--rows", "0", "--json"), "price is a number"),
     ],
 )
 def test_what_cannot_be_is_one_line(run: Run, more: tuple[str, str], message: str) -> None:
@@ -52,6 +54,11 @@ def test_what_cannot_be_is_one_line(run: Run, more: tuple[str, str], message: st
         (("--gpu", "rtx-3090"), "no device called 'rtx-3090'", "(--gpu rtx-3060)."),
         (("--rows", "0"), "rows is a whole number from 1", "(--rows 1000)."),
         (("--deadline", "2020-01-01"), "The deadline has passed", "(--deadline "),
+        (
+            ("--gpu", "rtx-3090", "--devices", "0", "--json"),
+            "devices is a whole",
+            "(--gpu rtx-3060 --devices 1).",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line_with_the_nearest_plan(

@@ -10,7 +10,7 @@ import pytest
 
 from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation
-from peft_lab.plan.meant import meant
+from peft_lab.plan.meant import meant, together
 from peft_lab.plan.nowhere import instead, late, meeting, nearest
 from peft_lab.plan.quality import UNKNOWN
 from peft_lab.plan.ranking import Candidate, Planned
@@ -92,6 +92,7 @@ def test_what_would_meet_a_deadline_is_tried() -> None:
         ("rows", "0", {"rows": 1_000}, "LIMA"),
         ("rows", "99999999999", {"rows": 10**10}, "10,000,000,000"),
         ("devices", "0", {"devices": 1}, "one GPU"),
+        ("row_tokens", "1500", {"seq": 2_048}, "rows cut at 2,048 tokens"),
         ("deadline", "2020-01-01", {"deadline": ""}, "no deadline"),
     ],
 )  # fmt: skip
@@ -102,7 +103,7 @@ def test_what_is_planned_instead(name: str, text: str, changes: dict[str, Any], 
 
 
 def test_a_price_that_is_none_has_nothing_in_its_place() -> None:
-    assert meant("price", "free") is meant(None, "") is None
+    assert meant("price", "free") is meant("row_tokens", "many") is meant(None, "") is None
 
 
 def test_the_plan_in_place_of_a_question_that_cannot_be_is_the_first_that_fits() -> None:
@@ -115,14 +116,28 @@ def test_the_plan_in_place_of_a_question_that_cannot_be_is_the_first_that_fits()
 
     rows = meant("rows", "0")
     assert rows is not None
-    found = instead(Wanted(rows=1_000), rows, ask, lambda _: [])
+    found = instead(Wanted(rows=1_000), [rows], ask, lambda _: [])
     assert [one.method for one in asked] == ["lora", "qlora"]
     assert "QLoRA, one GPU, checkpointed needs 20.0 GB on each device and takes" in found.told()
     assert "(--rows 1000)" in found.told()
     past = meant("deadline", "-1")
     assert past is not None
-    quick = instead(Wanted(), past, ask, lambda _: [ask(Wanted(), Candidate("qlora", "none", True))])
+    tried = [ask(Wanted(), Candidate("qlora", "none", True))]
+    quick = instead(Wanted(), [past], ask, lambda _: tried)
     assert "a deadline of 2 hours" in str(quick) and quick.ways[0].changes == {"deadline": "2"}
+    both = instead(Wanted(rows=1_000), [rows, past], ask, lambda _: tried)
+    assert both.told().endswith("(--rows 1000 --deadline 2).") and "; a deadline of 2 hours, as" in str(both)
+    timeless = instead(Wanted(), [past], ask, lambda _: [])
+    assert "no deadline, where QLoRA" in str(timeless) and timeless.told().endswith("(no --deadline)."), (
+        "of a card whose speed nobody knows"
+    )
+
+
+def test_what_is_meant_by_several_fields_is_one_plan() -> None:
+    several = [meant("gpu", "rtx-3090"), meant("rows", "0"), meant("deadline", "-1")]
+    every = together([one for one in several if one is not None])
+    assert every.changes == {"gpu": "rtx-3060", "rows": 1_000, "deadline": ""}
+    assert every.short == "GeForce RTX 3060, 12 GB; 1,000 rows; no deadline"
 
 
 def test_what_does_not_fit_says_how_full_fine_tuning_keeps_its_weights() -> None:

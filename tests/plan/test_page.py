@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import time
+from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
@@ -14,14 +17,15 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.choose.reading import read_value
 from peft_lab.choose.situation import Situation
-from peft_lab.errors import UnknownName
+from peft_lab.errors import UnknownName, Unsupported
 from peft_lab.plan import ranking
+from peft_lab.plan.market import Need
 from peft_lab.plan.moments import PARTS, PHASES, Drawn, Moment
 from peft_lab.plan.quality import quality
 from peft_lab.plan.wanted import TYPICAL, Wanted, read
 from peft_lab.ui.choose.outcome import planned, way_back
 from peft_lab.ui.components import figures
-from peft_lab.ui.plan import ranks
+from peft_lab.ui.plan import buying, ranks
 from peft_lab.ui.plan import shown as shown_plans
 from tests.ui.badges import without_badge
 from tests.ui.test_choose import told
@@ -99,13 +103,41 @@ def test_what_cannot_be_is_planned_as_it_is_meant_and_taken_up_with_a_click() ->
     assert app.query_params["rows"] == "1000" and "There has to be a row" not in told(app)
 
 
+def test_of_several_fields_that_cannot_be_each_is_said_and_one_plan_is_for_all() -> None:
+    app = opened(**SMALL)
+    app.number_input[0].set_value(0).run()
+    (field,) = [one for one in app.text_input if one.label == "Deadline"]
+    field.set_value("2020-01-01").run()
+    for message in ("There has to be a row to learn from", "The deadline has passed"):
+        assert told(app).count(message) == 1
+    planned_here = [one.value for one in app.markdown if one.value.startswith("Planned here")]
+    assert len(planned_here) == 1 and "no deadline" in planned_here[0] and "1,000 rows" in planned_here[0]
+    app.button(key="plan-way-deadline-none").click().run()
+    assert "There has to be a row" in told(app) and "The deadline has passed" not in told(app)
+    app.button(key="plan-way-rows").click().run()
+    assert "There has to be a row" not in told(app) and app.query_params["rows"] == "1000"
+
+
+def test_rows_longer_than_their_limit_are_cut_later_with_a_click() -> None:
+    app = opened(**SMALL)
+    (field,) = [one for one in app.number_input if one.label == "Tokens of a row"]
+    field.set_value(200).run()
+    assert "Rows of 200 tokens on average cannot be cut at 128." in told(app)
+    app.button(key="plan-way-seq").click().run()
+    assert app.query_params["seq"] == "256" and "cannot be cut" not in told(app)
+
+
 @pytest.mark.slow
 def test_a_deadline_that_has_passed_or_is_too_short_is_planned_and_mended() -> None:
     app = opened(**SMALL)
     (field,) = [one for one in app.text_input if one.label == "Deadline"]
     field.set_value("2020-01-01").run()
     assert "The deadline has passed" in told(app)
+    assert app.button(key="plan-way-deadline-none").label == "Plan with no deadline"
     app = settled(app, "a deadline of")
+    app.button(key="plan-way-deadline").click().run()
+    app = settled(app, "the best first")
+    assert "No plan is sure" not in told(app) and "The deadline has passed" not in told(app)
     (field,) = [one for one in app.text_input if one.label == "Deadline"]
     field.set_value("0.0001").run()
     app = settled(app, "No plan is sure to end within 0.0001 hours")
@@ -241,3 +273,53 @@ def test_full_fine_tuning_is_drawn_with_its_precision_said(monkeypatch: pytest.M
         (True, True),
         (False, False),
     ]
+
+
+def test_a_drawing_says_whether_its_step_is_checkpointed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the plan's is, whose bytes would not be those beside it."""
+    moment = tuple(Moment(phase, dict.fromkeys(PARTS, 10)) for phase in PHASES)
+    beside = Drawn("ddp", "lora", 2, moment)
+    for again in (False, True):
+        said: list[str] = []
+        monkeypatch.setattr(st, "markdown", said.append)
+        shown_plans.why(Drawn("fsdp2", "lora", 2, moment, again), beside)
+        assert any("a checkpointed step of LoRA" in line for line in said) is again
+        assert any("or tokens, or checkpointing." in line for line in said) is not again
+
+
+def test_without_a_price_the_hours_to_pay_for_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told_: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(figures, "card", lambda *found: told_.append(found))
+    plan = SimpleNamespace(devices=2)
+    for hours, cost in (((1.5, 3.0), None), ((8.0, 16.0), None), (None, None), ((1.5, 3.0), (3.0, 6.0))):
+        one: Any = SimpleNamespace(plan=plan, hours=hours, cost=cost)
+        shown_plans.cost(one)
+    said = [(found[3] or "").replace("\N{WORD JOINER}", "") for found in told_]
+    assert said == ["3.0\N{EN DASH}6.0 GPU hours", "16\N{EN DASH}32 GPU hours", "", "3.00\N{EN DASH}6.00"]
+
+
+def test_what_to_buy_has_a_row_for_each_number_of_cards_from_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def submit(_: int, what: object, wanted: object, method: str, cards: int) -> Future[Need]:
+        made = Future[Need]()
+        if method == "full":
+            made.set_exception(Unsupported("not here"))
+        elif cards < 4:
+            card = "L40S, 48 GB" if method == "qlora" else ""
+            made.set_result(Need(method, cards, 42 * 10**9, card))
+        return made
+
+    shown: list[tuple[Any, ...]] = []
+    said: list[str] = []
+    monkeypatch.setattr(buying, "get_pool", lambda: SimpleNamespace(submit=submit))
+    monkeypatch.setattr(buying, "come_back", lambda _: None)
+    monkeypatch.setattr(figures, "table", lambda *found, **_: shown.append(found))
+    monkeypatch.setattr(st, "progress", lambda _, text: said.append(text))
+    buying.what_to_buy(Wanted())
+    ((heads, rows),) = shown
+    assert heads == ("Cards", "QLoRA", "LoRA", "Full fine-tuning")
+    size = figures.unbroken("(42.0 GB)")
+    assert rows[0] == ("1 card", f"L40S, 48 GB {size}", f"none here {size}", "not split")
+    assert [row[0] for row in rows] == ["1 card", "2 cards", "4 cards", "8 cards"]
+    assert rows[3][1:] == ("…", "…", "not split") and said == ["Simulating: 4 of 12 steps to go"]

@@ -264,11 +264,11 @@ def test_packed_weights_are_stored_in_the_computing_precision_where_they_are_spl
     [
         ("lora", "ddp", {"dtype": "float16"}, "losses need scaling"),
         ("full", "fsdp2", {"optimizer": "adamw8bit"}, "bitsandbytes', whose optimizers"),
-        ("adapters", "fsdp2", {}, "not in PEFT"),
+        ("adapters", "fsdp2", {}, "PEFT does not have Adapters:"),
         ("full", "fsdp2", {"optimizer": "adafactor"}, "squares a norm"),
         ("lora", "fsdp2+offload", {"optimizer": "muon"}, "whole matrices"),
         ("lora", "ddp", {"optimizer": "lorafa"}, "DDP waits"),
-        ("qlora", "tp", {}, "QLoRA is not split by tensor parallelism"),
+        ("qlora", "tp", {}, "full fine-tuning here, not QLoRA"),
         ("lora", "tp", {"devices": 5}, "heads, which 5 devices cannot share"),
         ("full", "tp", {"optimizer": "adamw8bit"}, "AdamW and SGD are"),
     ],

@@ -12,7 +12,7 @@ from peft_lab.plan import ranking
 from peft_lab.plan.course import course
 from peft_lab.plan.lengths import read_lengths
 from peft_lab.plan.packed import rows_of
-from peft_lab.plan.wanted import TYPICAL, Wanted, read
+from peft_lab.plan.wanted import TYPICAL, Wanted, look, read
 from peft_lab.timing.estimate import speed_named
 
 
@@ -45,6 +45,32 @@ def test_what_cannot_be_is_said_at_its_field(told: dict[str, str], field: str, m
         read(told)
     assert caught.value.field == field
     assert "\n" not in str(caught.value)
+
+
+def test_all_that_cannot_be_is_said_each_at_its_field() -> None:
+    told = {
+        "gpu": "gtx-1", "rows": "0", "row_tokens": "900", "seq": "600", "deadline": "-1", "price": "free",
+        "model": "bert-base", "objective": "sft",
+    }  # fmt: skip
+    _, wrong = look(told)
+    assert {error.field for error in wrong} == {
+        "gpu", "rows", "row_tokens", "deadline", "price", "objective", "seq",
+    }  # fmt: skip
+    same = Wanted("bert-base", "sft", 0, 900, 600, "gtx-1", price=-1, deadline="-1").problems()
+    assert {error.field for error in same} == {error.field for error in wrong}
+    assert len(same) == len(wrong)
+
+
+def test_of_what_cannot_be_read_nothing_else_is_said() -> None:
+    """A limit that was not read contradicts nothing, nor does what depends on a model that is none."""
+    for told in (
+        {"seq": "x", "row_tokens": "5000"},
+        {"row_tokens": "x", "seq": "128"},
+        {"model": "lama", "row_tokens": "9000"},
+        {"gpu": "gtx-1", "devices": "2"},
+    ):
+        _, wrong = look(told)
+        assert len(wrong) == 1 and wrong[0].field == next(iter(told)), told
 
 
 def test_a_model_that_is_none() -> None:

@@ -114,8 +114,9 @@ def test_where_a_vocabulary_is_split_unevenly_the_fullest_process_is_simulated()
 @pytest.mark.parametrize(
     ("method", "asked", "reason"),
     [
-        ("qlora", {}, "QLoRA is not split by tensor parallelism"),
-        ("ia3", {}, "IA³ is not split"),
+        ("qlora", {}, "full fine-tuning here, not QLoRA"),
+        ("ia3", {}, "splits LoRA and full fine-tuning here, not IA³"),
+        ("adapters", {}, "splits LoRA and full fine-tuning here, not Adapters"),
         ("lora", {"values": {"use_dora": True}}, "DoRA needs"),
         ("lora", {"devices": 16}, "up to 8 devices, not over 16"),
         ("lora", {"devices": 3}, "32 heads, which 3 devices cannot share"),

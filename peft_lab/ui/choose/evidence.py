@@ -54,7 +54,7 @@ def _own(method: str) -> None:
 def _cited(method: str) -> None:
     shown = [slug for slug in dict.fromkeys((method, "lora", "full")) if slug in PUBLISHED]
     if method not in PUBLISHED:
-        st.markdown(f"{get_method(method).title} is not among the published rows; these are for comparison.")
+        st.markdown(f"No published row is of {get_method(method).title}; these are for comparison.")
     rows, tests = [], []
     for slug in shown:
         row = published.rows()[PUBLISHED[slug]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import asdict
 
 import streamlit as st
@@ -18,44 +19,40 @@ from peft_lab.workers.pool import get_pool
 
 
 def what_to_buy(wanted: Wanted) -> None:
-    """A table of methods and numbers of cards."""
+    """The smallest card for each method, in a row for each number of cards, which are all there from the start."""
     st.markdown(f"### What to buy {figures.badge('simulated')}")
     refused = ranking.get_refusals(wanted)
-    methods = [slug for slug in ranking.METHODS if slug not in refused]
+    methods = [slug for slug in reversed(ranking.METHODS) if slug not in refused]
     asked = {
-        (slug, count): get_pool().submit(1, need, asdict(wanted), slug, count)
+        (count, slug): get_pool().submit(0, need, asdict(wanted), slug, count)
         for count in COUNTS
-        for slug in reversed(methods)
+        for slug in methods
     }
-    come_back(list(asked.values()))
-    found: dict[tuple[str, int], Need] = {}
-    for key, future in asked.items():
-        if future.done() and not future.cancelled():
-            try:
-                found[key] = future.result()
-            except PeftLabError:
-                continue  # what cannot be split is left out; the plans above say why
-    waiting = sum(not future.done() for future in asked.values())
-    if waiting:
-        st.progress(1 - waiting / len(asked), text=f"Simulating: {waiting} of {len(asked)} steps to go")
     rows = [
         (
             f"{count} card{'s' if count > 1 else ''}",
-            method_title(slug),
-            units.size(one.nbytes),
-            one.size,
-            one.card or "none here",
+            *(_cell(asked[count, slug]) for slug in methods),
         )
-        for (slug, count), one in sorted(found.items(), key=lambda item: (item[0][1], item[1].nbytes))
+        for count in COUNTS
     ]
-    if rows:
-        figures.table(
-            ("Cards", "Method", "Each needs", "Sold as, at least", "Smallest here"),
-            rows,
-            numeric=(2,),
-            fold=True,
-        )
-        st.caption(
-            "One row of a device at once, checkpointed; several cards split it with FSDP2. Full fine-tuning with "
-            "weights kept in bfloat16, which rounds small updates away; plans try float32 first."
-        )
+    with st.container(key="what-to-buy"):
+        figures.table(("Cards", *map(method_title, methods)), rows, fold=True)
+    waiting = sum(not future.done() for future in asked.values())
+    if waiting:
+        st.progress(1 - waiting / len(asked), text=f"Simulating: {waiting} of {len(asked)} steps to go")
+    st.caption(
+        "The smallest card here that does it, and in brackets what a step takes of each: one row at once, "
+        "checkpointed; several cards split it with FSDP2. Full fine-tuning with weights kept in bfloat16, which rounds "
+        "small updates away; plans try float32 first."
+    )
+    come_back(list(asked.values()))
+
+
+def _cell(asked: Future[Need]) -> str:
+    if not asked.done() or asked.cancelled():
+        return "…"
+    try:
+        found = asked.result()
+    except PeftLabError:
+        return "not split"  # the plans say why
+    return f"{found.card or 'none here'} ({figures.unbroken(units.size(found.nbytes))})"

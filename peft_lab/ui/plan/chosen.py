@@ -76,14 +76,7 @@ def in_full(wanted: Wanted, one: Planned) -> None:
             )
         figures.card("Time", hours, note, shown.time_of(one), "No data sheet of this card is here.")
     with cells[2]:
-        cost = None if one.cost is None else Finding(one.cost[1], "money", Source.SIMULATED)
-        figures.card(
-            "Cost",
-            cost,
-            f"{plan.devices} × your price × time",
-            shown.cost_of(one),
-            "Say a price for an hour.",
-        )
+        shown.cost(one)
     if one.update is not None:
         means = MEANS.get(one.update.bottleneck, "")
         share = one.update.parts[one.update.bottleneck] / one.update.value

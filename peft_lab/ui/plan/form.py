@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -10,14 +10,12 @@ from urllib.parse import parse_qsl, urlencode
 import streamlit as st
 
 from peft_lab.choose.situation import KEYS as CHOOSE
-from peft_lab.choose.situation import LINKS, MOST, OF_ENCODERS, device_of
+from peft_lab.choose.situation import LINKS, OF_ENCODERS
 from peft_lab.errors import BadInput
-from peft_lab.memory.devices import devices
 from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import readers_of_text
 from peft_lab.plan.lengths import Lengths, read_lengths
-from peft_lab.plan.nowhere import Way
 from peft_lab.plan.packed import rows_of, why_not
 from peft_lab.plan.wanted import FURTHER, KEYS, TYPICAL, Typical, Wanted, read_field
 from peft_lab.recipes.job import OBJECTIVES
@@ -25,9 +23,9 @@ from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.model_choice import entry_of, from_address, model_control
 from peft_lab.ui.foreign import plain
+from peft_lab.ui.plan.controls import SCOPE, Controls
 from peft_lab.workers.pool import get_pool
 
-SCOPE = "plan"
 USUAL = Wanted()
 BUYING = "buying"
 #: In the address: the method whose plan is shown in full, and what Choose knew beside, as its own address.
@@ -99,22 +97,6 @@ def take(typical: Typical) -> None:
     state.renew(SCOPE)
 
 
-def take_up(changes: Mapping[str, Any]) -> None:
-    """Set some fields, the others as they are, and draw the controls afresh."""
-    for name, value in changes.items():
-        state.remember(SCOPE, name, value)
-    state.renew(SCOPE)
-
-
-def offers(ways: Sequence[Way]) -> None:
-    """A button for each way that works."""
-    with st.container(horizontal=True):
-        for way in ways:
-            if way.changes:
-                key = "plan-way-" + "-".join(way.changes)
-                st.button(f"Plan with {plain(way.short)}", key=key, on_click=take_up, args=(way.changes,))
-
-
 def questions() -> None:
     """The typical questions, one click each."""
     with st.container(horizontal=True, key="typical"):
@@ -122,51 +104,61 @@ def questions() -> None:
             st.button(typical.title, key=f"typical-{typical.name}", on_click=take, args=(typical,))
 
 
-def form() -> Wanted:
-    """Draw the controls and return what they say."""
+def form() -> tuple[Wanted, Controls]:
+    """Draw the controls and return what they say, and them."""
+    body = st.container()
+    controls = Controls(st.container())
+    with body:
+        return _drawn(controls), controls
+
+
+def _drawn(controls: Controls) -> Wanted:
     start = Wanted(**{name: state.remembered(SCOPE, name, getattr(USUAL, name)) for name in KEYS})
     entry = model_control(entry_of(start.model), state.widget_key(SCOPE, "model"))
-    _problem(st, "model")
+    controls.below(st, "model")
     encoder = entry.kind == "encoder"
     offered = [name for name in _PURPOSES if not encoder or name in ("", start.objective, *OF_ENCODERS)]
-    objective = _choice(st, "objective", "What is trained?", offered, start.objective, _PURPOSES.__getitem__)
+    objective = controls.choice(
+        st, "objective", "What is trained?", offered, start.objective, _PURPOSES.__getitem__
+    )
     lengths = _lengths()
     if lengths is not None:
         said = lengths.fields()
         start = replace(
             start, rows=int(said["rows"]), row_tokens=int(said["row_tokens"]), seq=max(start.seq, int(said["seq"]))
         )  # fmt: skip
-    first, second = (st.columns(2, vertical_alignment="bottom") for _ in range(2))
+    first, second = st.columns(2), st.columns(2)  # from the top: what is wrong stands below
     packing = st.container()
-    gpu = _card(start.gpu)  # its name fills a line
-    third = st.columns(2, vertical_alignment="bottom")
-    rows = _number(first[0], "rows", "Training rows", start.rows, least=0)
-    tokens = _number(
+    controls.below(st, "packed")
+    gpu = controls.gpu(start.gpu)  # its name fills a line
+    third = st.columns(2)
+    rows = controls.number(first[0], "rows", "Training rows", start.rows, least=0)
+    tokens = controls.number(
         first[1], "row_tokens", "Tokens of a row", start.row_tokens, "On average: it decides the time."
     )
-    seq = _number(
+    seq = controls.number(
         second[0], "seq", "Tokens at most", start.seq, "Longer rows are cut: it decides the memory."
     )
-    count = _number(third[0], "devices", "How many", start.devices)
-    link = _choice(third[1], "link", "Between them", list(LINKS), start.link, LINKS.__getitem__)
-    price = st.number_input(
-        "Price, one GPU for an hour", min_value=0.0, value=start.price, placeholder="yours",
-        key=state.widget_key(SCOPE, "price"), help="In any currency. The lab has no price list.",
+    count = controls.number(third[0], "devices", "How many", start.devices)
+    link = controls.choice(third[1], "link", "Between them", list(LINKS), start.link, LINKS.__getitem__)
+    price = second[1].number_input(
+        "Price per hour", min_value=0.0, value=start.price, placeholder="yours",
+        key=state.widget_key(SCOPE, "price"), help="Of one GPU, in any currency. The lab has no price list.",
     )  # fmt: skip
-    _problem(st, "price")
-    deadline = second[1].text_input(
+    controls.below(second[1], "price")
+    deadline = st.text_input(
         "Deadline", start.deadline, key=state.widget_key(SCOPE, "deadline"), placeholder="none",
         help="Hours from now, such as 12, or a moment, such as 2026-11-27T08:00.",
     )  # fmt: skip
-    _problem(second[1], "deadline")
+    controls.below(st, "deadline")
     also = st.multiselect(
         "Also rank", FURTHER, start.further, key=state.widget_key(SCOPE, "also"), placeholder="no other method",
         format_func=lambda slug: get_method(slug).title,
         help="Beside full fine-tuning, LoRA and QLoRA. How good a method gets is told where a training of the same "
         "model was published. Else it is unknown, and its plans beat no other method's.",
     )  # fmt: skip
-    _problem(st, "also")
-    optimizer = _choice(
+    controls.below(st, "also")
+    optimizer = controls.choice(
         st, "optimizer", "Optimizer", list(_OPTIMIZERS), start.optimizer, _OPTIMIZERS.__getitem__
     )
     if optimizer == "adafactor":
@@ -186,7 +178,6 @@ def form() -> Wanted:
 
 def _packed(wanted: Wanted, before: Wanted, lengths: Lengths | None) -> int:
     """Rows that all rows fill together; 0 where they are padded. Only lengths say it, or an address that had them."""
-    _problem(st, "packed")
     if (lengths is None and not before.packed) or why_not(entry_of(wanted.model), wanted.situation().purpose):
         return 0
     on = st.toggle(
@@ -211,15 +202,6 @@ def _packed(wanted: Wanted, before: Wanted, lengths: Lengths | None) -> int:
     return found
 
 
-def problem(wanted: Wanted) -> BadInput | None:
-    """What contradicts itself, or cannot be."""
-    try:
-        wanted.check()
-    except BadInput as error:
-        return error
-    return None
-
-
 def _lengths() -> Lengths | None:
     """Rows and their lengths from a file, drawn as a histogram."""
     with st.expander("Lengths from a file"):
@@ -241,51 +223,3 @@ def _lengths() -> Lengths | None:
         )
         st.plotly_chart(figure, key="plan-histogram", config=charts.CONFIG)
         return found
-
-
-def _gpus(current: str) -> list[str]:
-    cards = [name for name, device in devices().items() if device.kind == "cuda"]
-    return list(dict.fromkeys([*cards, current]))
-
-
-def _gpu_title(name: str) -> str:
-    """As it is sold; what no GPU is called as it was typed."""
-    try:
-        title = device_of(name).title
-    except BadInput:
-        return name
-    return title[:1].upper() + title[1:]
-
-
-def _card(current: str) -> str:
-    """One of the list, or another one's memory, typed. What is neither comes back as it is, for the check to refuse."""
-    options = _gpus(current)
-    typed: str = st.selectbox(
-        "GPU", options, options.index(current), key=state.widget_key(SCOPE, "gpu"), format_func=_gpu_title,
-        accept_new_options=True, help="Another card goes by its memory: type 24GB.",
-    )  # fmt: skip
-    _problem(st, "gpu")
-    try:
-        return device_of(typed).name
-    except BadInput:
-        return typed
-
-
-def _choice(cell: Any, name: str, text: str, options: list[str], current: str, titled: Any) -> str:
-    index = options.index(current) if current in options else 0
-    chosen: str = cell.selectbox(text, options, index, key=state.widget_key(SCOPE, name), format_func=titled)
-    _problem(cell, name)
-    return chosen
-
-
-def _number(cell: Any, name: str, text: str, current: int, help_: str | None = None, least: int = 1) -> int:
-    key = state.widget_key(SCOPE, name)
-    value = cell.number_input(text, least, MOST[name], value=current, step=1, key=key, help=help_)
-    _problem(cell, name)
-    return int(value)
-
-
-def _problem(cell: Any, name: str) -> None:
-    told = state.address_problem(SCOPE, name)
-    if told:
-        cell.markdown(f":red[:material/link_off: From the address: {plain(told)} The default is used.]")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.plan import nowhere, ranking
-from peft_lab.plan.meant import meant, said_of
+from peft_lab.plan.meant import meant, said_of, together
 from peft_lab.plan.moments import KINDS, moments
 from peft_lab.plan.nowhere import Way
 from peft_lab.plan.ranking import Candidate, Planned
@@ -21,7 +22,8 @@ from peft_lab.ui.components import figures
 from peft_lab.ui.components.waiting import come_back
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.plan import buying, chosen, form, ranks, shown
-from peft_lab.ui.plan.form import BUYING, SCOPE
+from peft_lab.ui.plan.controls import SCOPE, Controls, near, offers
+from peft_lab.ui.plan.form import BUYING
 from peft_lab.workers.pool import get_pool
 
 AT_ONCE = 2  # candidates that are asked for before another one is answered
@@ -40,45 +42,47 @@ def plan_page() -> None:
     left, right = st.columns([4, 7], gap="large")
     with left, st.container(border=True, key="wanted"):
         st.markdown("### Your training")
-        wanted = form.form()
-    wrong = form.problem(wanted)
-    if wrong is not None:
+        wanted, controls = form.form()
+    wrong = wanted.problems()
+    if wrong:
         with right:
-            said = _instead(wanted, wrong)
-        left.markdown(f":red[:material/error: {plain(said)}]")
+            _instead(wanted, wrong, controls)
     else:
         with right:
-            _plans(wanted, _late)
-        if state.remembered(SCOPE, BUYING, False):
-            buying.what_to_buy(wanted)
-        _ranks(wanted)
+            if state.remembered(SCOPE, BUYING, False):
+                buying.what_to_buy(wanted)
+            planned = _plans(wanted, _late)
+        _ranks(wanted, planned)
     form.back(wanted)
     state.write_address(form.address(wanted))
 
 
-def _instead(wanted: Wanted, wrong: BadInput) -> str:
-    """What is meant by what cannot be, planned, and taken up with a click. Returns what is said of it."""
-    instead = meant(wrong.field, str(getattr(wanted, wrong.field or "", "")))
-    if instead is None:
-        return str(wrong)
-    other = replace(wanted, **instead.changes)
-    if form.problem(other) is not None:
-        return str(wrong)
-    st.markdown(f"Planned here: **{plain(instead.said)}**.")
-    if "deadline" in instead.changes:
-        _plans(other, _until)
-    else:
-        form.offers([Way(instead.said, instead.short, instead.changes)])
-        _plans(other, _late)
-    return said_of(wrong, instead)
+def _instead(wanted: Wanted, wrong: Sequence[BadInput], controls: Controls) -> None:
+    """What is wrong, each at its control with a button that mends it; and the plan for what is meant by all that."""
+    several = []
+    for error in wrong:
+        instead = meant(error.field, str(getattr(wanted, error.field or "", "")))
+        if instead is None or len(replace(wanted, **instead.changes).problems()) >= len(wrong):
+            controls.refuse(error.field, str(error))
+            continue
+        way = Way(instead.said, instead.short, instead.changes)
+        controls.refuse(error.field, said_of(error, instead), [way])
+        several.append(instead)
+    if len(several) < len(wrong):
+        return
+    every = together(several)
+    st.markdown(f"Planned here: **{plain(every.said)}**.")
+    _plans(
+        replace(wanted, **every.changes), partial(_until, controls) if "deadline" in every.changes else _late
+    )
 
 
-def _until(wanted: Wanted, ranked: list[Planned]) -> None:
-    """The deadline that the quickest plan meets."""
+def _until(controls: Controls, wanted: Wanted, ranked: list[Planned]) -> None:
+    """At the deadline that has passed, the one that the quickest plan meets."""
     best = nowhere.quickest(ranked)
     if best is not None:
         way = nowhere.until(best)
-        _near(f"The nearest that works: {way.text}.", (way,))
+        controls.offer("deadline", f"The nearest that works: {way.text}.", (way,))
 
 
 def _late(wanted: Wanted, ranked: list[Planned]) -> None:
@@ -89,39 +93,38 @@ def _late(wanted: Wanted, ranked: list[Planned]) -> None:
     future = get_pool().submit(0, chosen.meeting, asdict(wanted), best)
     if future.done():
         found = nowhere.Nearest(problem, future.result())
-        _near(str(found), found.ways)
+        near(str(found))
+        offers(found.ways)
         return
-    st.markdown(f":material/schedule: {plain(problem)} Looking for what would… {figures.badge('simulated')}")
+    near(f"{problem} Looking for what would…")
     come_back([future])
 
 
-def _near(text: str, ways: Sequence[Way]) -> None:
-    """The sentence, and a button for each way."""
-    st.markdown(f":material/schedule: {plain(text)} {figures.badge('simulated')}")
-    form.offers(ways)
-
-
-def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> None:
-    """Plans as they are found. ``beneath``: what is said under their table once all of them are there."""
+def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> Candidate | None:
+    """Plans as they are found. ``beneath``: what is said under their table once all of them are there. Returns the
+    one that is shown in full; ``None`` while there may be a better one."""
     asked = ranking.candidates(wanted)
     refused = ranking.get_refusals(wanted)
     if not asked:
         st.markdown(f":red[:material/error: {plain('; '.join(refused.values()))}]")
-        return
+        return None
     stopped = state.remembered(SCOPE, _STOPPED, None) == asdict(wanted)
     found, open_ = _answers(wanted, asked, stopped)
     _progress(wanted, len(found), len(asked), stopped)
     ranked = ranking.rank(wanted, found)
+    settled = None
     if ranked:
         shown.table(wanted, ranked, untried=len(asked) - len(found))
         if len(found) == len(asked):
             beneath(wanted, ranked)
         one = shown.pick(ranked)
         chosen.in_full(wanted, one)
+        settled = one.candidate if stopped or len(found) == len(asked) else None
     elif len(found) == len(asked):
         _nowhere(wanted)
     shown.refused(found)
     come_back(open_)
+    return settled
 
 
 def _answers(
@@ -174,11 +177,11 @@ def _nowhere(wanted: Wanted) -> None:
         st.markdown(f":red[:material/error: {plain(error)}]")
         return
     st.markdown(f":red[:material/error: {plain(found)}] {figures.badge('simulated')}")
-    form.offers(found.ways)
+    offers(found.ways)
 
 
-def _ranks(wanted: Wanted) -> None:
-    """The drawing, and what it explains."""
+def _ranks(wanted: Wanted, planned: Candidate | None) -> None:
+    """The drawing, and what it explains, first of what is ``planned``."""
     st.markdown(f"### Who holds what when {figures.badge('simulated')}")
     cells = st.columns([2, 2, 5], vertical_alignment="bottom")
     kinds = list(KINDS)
@@ -190,12 +193,18 @@ def _ranks(wanted: Wanted) -> None:
         format_func=KINDS.__getitem__,
     )
     methods = [slug for slug in ranking.methods(wanted) if slug not in ranking.get_refusals(wanted)]
+    start = planned.method if planned else next((slug for slug in methods if slug != "full"), methods[0])
+    again = planned is not None and planned.checkpointing
     method = cells[1].selectbox(
-        "Method", methods, 0, key=state.widget_key(SCOPE, "drawn"), format_func=shown.method_title
+        "Method",
+        methods,
+        methods.index(start),
+        key=state.widget_key(SCOPE, "drawn", start),
+        format_func=shown.method_title,
     )
     pairs = [(method, kind), (method, "ddp")]
     asked: list[Future[Any]] = [
-        get_pool().submit(1, moments, asdict(wanted), which, how) for which, how in pairs
+        get_pool().submit(1, moments, asdict(wanted), which, how, again) for which, how in pairs
     ]
     come_back(asked)
     if not asked[0].done():

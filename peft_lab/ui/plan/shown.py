@@ -16,7 +16,9 @@ from peft_lab.plan.wanted import HOUR, Wanted
 from peft_lab.ui import state
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.plan.form import METHOD, SCOPE
+from peft_lab.ui.plan.controls import SCOPE
+from peft_lab.ui.plan.form import METHOD
+from peft_lab.units import Finding, Source
 
 #: A dash at which no cell breaks.
 _TO = "\N{WORD JOINER}\N{EN DASH}\N{WORD JOINER}"
@@ -39,6 +41,22 @@ def cost_of(one: Planned) -> str:
         return ""
     digits = 2 if one.cost[1] < 100 else 0
     return f"{one.cost[0]:,.{digits}f}{_TO}{one.cost[1]:,.{digits}f}"
+
+
+def cost(one: Planned) -> None:
+    """A card with what it costs; without a price, the hours to pay for."""
+    assert one.plan is not None
+    cards = one.plan.devices
+    if one.cost is not None:
+        money = Finding(one.cost[1], "money", Source.SIMULATED)
+        figures.card("Cost", money, f"{cards} × your price × time", cost_of(one))
+        return
+    paid = None if one.hours is None else [hours * cards for hours in one.hours]
+    found = None if paid is None else Finding(paid[1], "GPU hours", Source.SIMULATED)
+    digits = 1 if paid is not None and paid[1] < 10 else 0
+    text = None if paid is None else f"{paid[0]:,.{digits}f}{_TO}{paid[1]:,.{digits}f} GPU hours"
+    note = f"{cards} × time. Say the price of one per hour to see it in money."
+    figures.card("Cost", found, note, text, "Say a price for an hour.")
 
 
 def table(wanted: Wanted, ranked: Sequence[Planned], untried: int) -> None:
@@ -100,8 +118,10 @@ def why(drawn: Drawn, beside: Drawn | None) -> None:
     most = max(drawn.moments, key=lambda moment: moment.total)
     kept = max(moment.parts["activations"] for moment in drawn.moments)
     held = f", weights kept in {KEPT} (plans that split them keep float32)" if drawn.method == "full" else ""
+    step = "checkpointed step" if drawn.checkpointing else "step"
+    cuts = "fewer rows or tokens" if drawn.checkpointing else "fewer rows or tokens, or checkpointing"
     lines = [
-        f"On each of {drawn.devices} ranks a step of {get_method(drawn.method).title} with one row holds at most "
+        f"On each of {drawn.devices} ranks a {step} of {get_method(drawn.method).title} with one row holds at most "
         f"{units.size(most.total)} with {KINDS[drawn.kind]}{held}. {figures.badge('simulated')}"
     ]
     if drawn.kind == "tp":
@@ -114,7 +134,7 @@ def why(drawn: Drawn, beside: Drawn | None) -> None:
         whole = max(moment.parts["activations"] for moment in beside.moments)
         lines.append(
             f"**Activations are not split.** They belong to a rank's own rows: {units.size(kept)} here, "
-            f"{units.size(whole)} with {KINDS[beside.kind]}. What cuts them is fewer rows or tokens, or checkpointing. "
+            f"{units.size(whole)} with {KINDS[beside.kind]}. What cuts them is {cuts}. "
             f"{figures.badge('simulated')}"
         )
     lines.append(
