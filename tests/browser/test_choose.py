@@ -86,6 +86,7 @@ def test_the_form_comes_first_and_shows_its_fields_whole(page: Page, app_url: st
     assert over["y"] + over["height"] <= tree["y"] and over["y"] < 200
 
 
+@pytest.mark.further
 @pytest.mark.parametrize("page", [PHONE], indirect=True)
 def test_the_path_on_a_phone(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/choose?tasks=20&model=bert-base&device=t4")

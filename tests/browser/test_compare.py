@@ -85,11 +85,8 @@ _CONTRASTS = """() => {
 }"""
 
 
-@pytest.mark.parametrize(
-    "page",
-    [pytest.param({"color_scheme": "light"}, marks=pytest.mark.further), {"color_scheme": "dark"}],
-    indirect=True,
-)
+@pytest.mark.further
+@pytest.mark.parametrize("page", [{"color_scheme": "light"}, {"color_scheme": "dark"}], indirect=True)
 def test_the_axes_of_a_chart_can_be_read(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/compare?tab=learning+rates")
     expect(page.locator(".js-plotly-plot .xtick text").first).to_be_visible()

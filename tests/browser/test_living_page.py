@@ -12,6 +12,7 @@ from peft_lab.models.catalogue import get_model
 from peft_lab.trajectory.shipped import names, shipped
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", names())
 def test_the_page_plays_offline(chromium: Browser, tmp_path: Path, name: str) -> None:
     found = shipped(name)

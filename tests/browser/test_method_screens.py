@@ -220,6 +220,7 @@ _SMALLEST = """() => Math.min(...[...document.querySelectorAll('[data-testid^="s
   .map((it) => parseFloat(getComputedStyle(it).fontSize) * it.ownerSVGElement.getScreenCTM().a))"""
 
 
+@pytest.mark.sampled(3)  # one method at each width
 @SIZES
 @pytest.mark.parametrize("method", ["lora", "ia3"])
 def test_no_type_in_the_drawing_is_smaller_than_eleven_pixels(page: Page, app_url: str, method: str) -> None:

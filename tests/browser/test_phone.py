@@ -37,6 +37,7 @@ def test_a_stop_says_what_to_do_above_its_control(page: Page, app_url: str) -> N
     assert words[0] <= words[1]  # nothing cut
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.weights
 @pytest.mark.parametrize("method", ["lora", "bitfit"])
 @pytest.mark.parametrize("page", [PHONE], indirect=True)

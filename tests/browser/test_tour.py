@@ -107,6 +107,7 @@ def test_projector_mode_hides_all_but_the_page(page: Page, app_url: str) -> None
     assert large > 1.2 * page.evaluate(size)
 
 
+@pytest.mark.further
 def test_in_projector_mode_keys_turn_stops_and_pages(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/lora?stop=newcomer.2&projector=on")
     page.keyboard.press("PageDown")

@@ -32,6 +32,7 @@ def test_a_run_on_images_is_repeated(slug: str, tmp_path: Path, monkeypatch: pyt
     assert_loads(run, card, Path(left["OUT"]))
 
 
+@pytest.mark.further
 @pytest.mark.weights
 def test_a_run_on_the_digits_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = finish(RunRequest("dinov2-small", "lora", "digits", {}, steps=2, batch=4, eval_rows=4))

@@ -75,7 +75,7 @@ def assert_same_adapter(run: Run, left: dict[str, Any]) -> None:
         torch.testing.assert_close(tensor, other, atol=SAME, rtol=0, msg=partial("{}: {}".format, name))
 
 
-@pytest.mark.sampled(11)
+@pytest.mark.sampled(22)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("slug", all_methods())
 def test_every_method_is_repeated(
@@ -116,7 +116,7 @@ SETTINGS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize(("kind", "slug", "values", "settings"), SETTINGS, ids=lambda part: str(part)[:40])
 def test_settings_are_repeated(
     kind: str,

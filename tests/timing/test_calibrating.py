@@ -18,6 +18,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibrating, "_asked", [])
 
 
+@pytest.mark.further
 def test_what_another_process_measures_is_kept() -> None:
     asked = calibrating.begin()
     assert calibrating.under_way() is asked

@@ -21,6 +21,7 @@ print("LARGE", [name for name in ("pandas", "pyarrow", "torch") if name in sys.m
 """
 
 
+@pytest.mark.further
 def test_home_imports_nothing_that_was_not_made_ready_and_no_pandas() -> None:
     """In a process of its own, where nothing has been imported yet."""
     done = subprocess.run([sys.executable, "-c", _FIRST], capture_output=True, text=True, check=True)
