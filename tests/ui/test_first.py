@@ -8,6 +8,8 @@ import sys
 _FIRST = """
 import sys
 import app
+import pytest
+
 from peft_lab.ui.shell import first
 first.ready()
 known = set(sys.modules)
