@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 _FIRST = """
 import sys
 import app
-import pytest
-
 from peft_lab.ui.shell import first
 first.ready()
 known = set(sys.modules)
