@@ -10,7 +10,7 @@ from contextlib import suppress
 from peft_lab.errors import PeftLabError, RunError
 from peft_lab.queue import fair, minutes
 from peft_lab.queue.child import Child
-from peft_lab.runs import admission, going_on, hold, room
+from peft_lab.runs import admission, going_on, hold, kept, room
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import classify
 
@@ -61,8 +61,11 @@ def carry_out(
     if timed:
         with suppress(OSError):
             minutes.note(time.monotonic() - began)
-    if not run.folder.exists() or classify(run.events(), gone="").final or hold.turn(run) != child.turn:
+    if not run.folder.exists() or hold.turn(run) != child.turn:
         return  # of another turn it is for others to tell the end
+    kept.clear(run.folder)  # nobody saves any more
+    if classify(run.events(), gone="").final:
+        return
     if asked is not None:
         end(run, "stopped", going_on.words_of_a_stop(run))
     else:

@@ -29,7 +29,7 @@ def test_every_script_is_python_without_this_package(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.sampled(40)
+@pytest.mark.sampled(60)
 @pytest.mark.parametrize("name", [name for name in all_types() if name not in script.MIXING])
 def test_its_losses_are_those_of_the_page(name: str, tmp_path: Path) -> None:
     """In three steps: those that follow are made by the same lines."""

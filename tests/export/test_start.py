@@ -62,6 +62,7 @@ def test_a_run_from_someones_adapter_is_repeated_to_the_last_digit(
     assert from_scratch.record()["loss"] != run.record()["loss"]
 
 
+@pytest.mark.further
 def test_the_start_is_given_by_its_path_and_checked(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

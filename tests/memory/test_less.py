@@ -28,7 +28,7 @@ ASKED = {
 }  # fmt: skip
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("named", list(ASKED))
 def test_one_figure_alone_is_that_of_the_whole(named: str) -> None:
     whole = simulate(ASKED[named])

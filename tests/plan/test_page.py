@@ -127,6 +127,7 @@ def test_rows_longer_than_their_limit_are_cut_later_with_a_click() -> None:
     assert app.query_params["seq"] == "256" and "cannot be cut" not in told(app)
 
 
+@pytest.mark.further
 @pytest.mark.slow
 def test_a_deadline_that_has_passed_or_is_too_short_is_planned_and_mended() -> None:
     app = opened(**SMALL)
@@ -148,6 +149,7 @@ def test_a_deadline_that_has_passed_or_is_too_short_is_planned_and_mended() -> N
     assert "No plan is sure" not in told(app)
 
 
+@pytest.mark.further
 @pytest.mark.slow
 def test_an_optimizer_is_chosen_and_says_where_it_does_not_work() -> None:
     app = opened(**SMALL | {"optimizer": "muon", "devices": "2"})

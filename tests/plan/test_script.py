@@ -70,7 +70,7 @@ def run(text: str, folder: Path, rows: Path, ranks: int) -> list[float]:
 
 
 @pytest.mark.slow
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize(
     ("method", "sharding", "checkpointing", "loss", "optimizer"),
     [
@@ -343,6 +343,7 @@ def test_the_script_installs_and_makes_what_the_plan_says(optimizer: str, tiny: 
     assert bool(others) == (optimizer in ("adafactor", "muon", "lorafa"))
 
 
+@pytest.mark.further
 @pytest.mark.slow
 def test_an_encoder_reads_the_prompt_and_never_the_answer(
     tiny: dict[str, str], rows_file: Path, tmp_path: Path

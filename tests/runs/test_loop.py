@@ -186,6 +186,7 @@ def test_nothing_is_scored_or_asked_unasked(spec: RunRequest) -> None:
     assert run.insight() == {} and run.view().status == "done"
 
 
+@pytest.mark.further
 @pytest.mark.weights
 def test_a_comparison_times_both_models_and_reads_unrelated_text(
     spec: RunRequest, generates: RunRequest, monkeypatch: pytest.MonkeyPatch
