@@ -29,9 +29,10 @@ class Limits:
 
     def in_words(self) -> str:
         """What each learner may have, as the end of a sentence."""
+        runs = "1 run that has" if self.runs == 1 else f"{self.runs} runs that have"
         return (
-            f"{self.runs} runs that have not ended, of {self.steps:,} steps at most, {self.minutes:,} minutes of "
-            f"training within a day, {self.megabytes:,} MB of runs and {self.upload_megabytes:,} MB of uploads"
+            f"{runs} not ended, of {self.steps:,} steps at most, {self.minutes:,} minutes of training within a day, "
+            f"{self.megabytes:,} MB of runs and {self.upload_megabytes:,} MB of uploads"
         )
 
 

@@ -53,6 +53,7 @@ class Pool:
         self._lock = threading.RLock()
         # What is waited for, refusals, and answers as they were sent.
         self._answers: OrderedDict[str, Future[Any] | bytes] = OrderedDict()
+        self._held = 0  # bytes of those
         self._waiting: dict[str, _Question] = {}
         self._order: list[tuple[int, int, str]] = []
         self._serial = 0
@@ -87,15 +88,14 @@ class Pool:
             self._waiting.pop(oldest).answer.cancel()
             del self._answers[oldest]
         beyond = len(self._answers) - self._kept
-        held = sum(len(answer) for answer in self._answers.values() if isinstance(answer, bytes))
-        if beyond <= 0 and held <= self._most_bytes:
+        if beyond <= 0 and self._held <= self._most_bytes:
             return
         for key in list(self._answers):
-            if beyond <= 0 and held <= self._most_bytes:
+            if beyond <= 0 and self._held <= self._most_bytes:
                 break
             answer = self._answers[key]
             if isinstance(answer, bytes):
-                held -= len(answer)
+                self._held -= len(answer)
             elif not answer.done():
                 continue
             beyond -= 1
@@ -138,6 +138,7 @@ class Pool:
         with self._lock:
             if self._answers.get(key) is question.answer:
                 self._answers[key] = sent
+                self._held += len(sent)
 
 
 def _read(sent: bytes) -> Future[Any]:
