@@ -22,23 +22,28 @@ from tests.workers.test_late import together
 SOON = 120  # seconds, of a busy machine
 
 
+THREADS = 2  # of no other inspector here: whose start it was
+
+
 class Gate:
-    """The inspector's own start, kept waiting until the test opens."""
+    """The inspector's own start, kept waiting until the test opens. Other inspectors of this process, asked by what an
+    earlier test has left running, pass through it too."""
 
     def __init__(self) -> None:
         self.open = threading.Event()
         self.error: Exception | None = None
-        self.begun = 0
+        self.started = 0
         self.processes: list[Any] = []
         self._original = inspector._started
 
-    def __call__(self, *given: Any) -> ProcessPoolExecutor:
-        self.begun += 1
+    def __call__(self, settings: Any, threads: int | None, after: int) -> ProcessPoolExecutor:
         assert self.open.wait(SOON)
         if self.error is not None:
             raise self.error
-        pool = self._original(*given)
-        self.processes += (pool._processes or {}).values()
+        pool = self._original(settings, threads, after)
+        if threads == THREADS:
+            self.started += 1
+            self.processes += (pool._processes or {}).values()
         return pool
 
 
@@ -52,7 +57,7 @@ def gate(session_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 
 @pytest.fixture
 def slow(gate: Gate) -> Iterator[Inspector]:
-    made = Inspector()
+    made = Inspector(THREADS)
     yield made
     made.close()
 
@@ -67,7 +72,7 @@ def test_thirty_ask_at_once_and_none_waits_for_the_start(slow: Inspector, gate: 
     assert len({id(future) for future in asked}) == 5, "equal questions share one answer"
     gate.open.set()
     assert [future.result(SOON) for future in asked] == [2 * (at % 5) for at in range(30)]
-    assert gate.begun == 1
+    assert gate.started == 1
 
 
 def test_closed_while_it_starts(slow: Inspector, gate: Gate) -> None:
