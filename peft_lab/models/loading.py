@@ -120,30 +120,27 @@ def load_base(
         options["ignore_mismatched_sizes"] = True  # of a head for other classes; all else is looked at below
     if num_labels is not None:
         options["num_labels"] = num_labels
-    try:
-        with _verified(source):
+    with _verified(source):
+        try:
             model, told = factory.from_pretrained(source, **options, output_loading_info=True)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise BadInput(
-            f"The weights of '{name}' could not be loaded: {_first_line(error)}", "model"
-        ) from error
-    _require_whole(name, [*told["missing_keys"], *(key for key, *_ in told["mismatched_keys"])])
+        except (OSError, ValueError, SafetensorError) as error:
+            raise BadInput(
+                f"The weights of '{name}' could not be loaded: {_first_line(error)}", "model"
+            ) from error
+        _require_whole(name, [*told["missing_keys"], *(key for key, *_ in told["mismatched_keys"])])
+        reader = _reader(entry, source)
     if quantization is None:
         model.to(device.kind)
     else:
         quantise.settle(model)
     model.config.use_cache = True
-    return Base(model, load_reader(entry, source), entry, dtype, device.kind)
+    return Base(model, reader, entry, dtype, device.kind)
 
 
-def load_reader(entry: ModelEntry, source: str) -> Any:
-    """What turns a row into numbers: the tokenizer, or how a model of images sees.
-
-    Raises:
-        BadInput, AssetError: as :func:`load_tokenizer`, and settings of images that are none.
-    """
+def _reader(entry: ModelEntry, source: str) -> Any:
+    """What turns a row into numbers: the tokenizer, or how a model of images sees. Raises BadInput."""
     if entry.kind != "vision":
-        return load_tokenizer(source)
+        return _tokenizer(source)
     from transformers.utils.hub import cached_file
 
     from peft_lab.models import looks
@@ -161,11 +158,15 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     Raises:
         BadInput: none there, or one that needs code of its own. AssetError: it is damaged.
     """
+    with _verified(source):
+        return _tokenizer(source)
+
+
+def _tokenizer(source: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        with _verified(source):
-            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise BadInput(
             f"No tokenizer could be loaded from '{source}': {_first_line(error)}", "model"
