@@ -14,8 +14,7 @@ from peft_lab import units
 from peft_lab.classroom import places
 from peft_lab.classroom.limits import Limits, of_asker
 from peft_lab.errors import RunError
-from peft_lab.queue import minutes
-from peft_lab.queue.unended import unfinished
+from peft_lab.queue import minutes, unended
 from peft_lab.runs import room, store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.tasks.kept_files import UPLOADS
@@ -104,8 +103,7 @@ def _runs(found: Limits) -> str:
 
 def under_way() -> int:
     """How many runs of who asks have not ended."""
-    top = store.root()
-    return sum(run.folder.parent == top for _, run in unfinished())
+    return len(unended.mine())
 
 
 def size(folder: Path, fresh: bool = False) -> int:

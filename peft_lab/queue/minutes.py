@@ -17,8 +17,7 @@ from peft_lab import units
 from peft_lab.classroom import places
 from peft_lab.classroom.limits import Limits, of_asker
 from peft_lab.errors import RunError
-from peft_lab.queue.unended import unfinished
-from peft_lab.runs import store
+from peft_lab.queue import unended
 from peft_lab.runs.store import write_json
 
 TAKEN = ".trained.json"
@@ -109,10 +108,8 @@ def _written(now: float) -> list[Turn]:
 
 
 def _going(now: float) -> list[Turn]:
-    top, turns = store.root(), []
-    for _, run in unfinished():
-        if run.folder.parent != top:
-            continue
+    turns = []
+    for _, run in unended.mine():
         with suppress(RunError):
             began = [event["time"] for event in run.events() if event["type"] == "starting"]
             turns += [(now, max(0.0, now - began[-1]))] if began else []

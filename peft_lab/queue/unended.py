@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from peft_lab.errors import RunError
@@ -16,12 +17,16 @@ from peft_lab.runs.view import classify
 _ended: dict[Path, int] = {}  # folders of runs that have, unless they go on: then their stamp is another
 
 
-def _open_runs() -> list[tuple[float, Run, Owner, str]]:
-    """Runs without a final event: when they were queued, their owner, and why it is gone. Those whose owner cannot be
-    read, and those that an engine such as Ray carries out, are left out: they hold up nobody here."""
+def _everyones() -> list[Run]:
     listed = store.everyones()
     for folder in _ended.keys() - {run.folder for run in listed}:
         _ended.pop(folder, None)
+    return listed
+
+
+def _open_runs(listed: Sequence[Run]) -> list[tuple[float, Run, Owner, str]]:
+    """Runs without a final event: when they were queued, their owner, and why it is gone. Those whose owner cannot be
+    read, and those that an engine such as Ray carries out, are left out: they hold up nobody here."""
     rows = [_open_run(run) for run in listed if _ended.get(run.folder) != run.stamp()]
     return [row for row in rows if row is not None]
 
@@ -42,8 +47,19 @@ def _open_run(run: Run) -> tuple[float, Run, Owner, str] | None:
 
 def unfinished() -> list[tuple[float, Run]]:
     """Runs on this machine that are held by a living process and have not ended, with the time they were queued."""
+    return _held(_everyones())
+
+
+def mine() -> list[tuple[float, Run]]:
+    """Those of :func:`unfinished` that belong to who asks. Nobody else's are looked at: pages ask at every turn."""
+    return _held(store.runs())
+
+
+def _held(listed: Sequence[Run]) -> list[tuple[float, Run]]:
     return [
-        (queued, run) for queued, run, owner, gone in _open_runs() if owners.same_machine(owner) and not gone
+        (queued, run)
+        for queued, run, owner, gone in _open_runs(listed)
+        if owners.same_machine(owner) and not gone
     ]
 
 
@@ -63,7 +79,7 @@ def mark_lost() -> list[str]:
     table. Runs of other hosts are left alone, as silence may be the network's.
     """
     lost = []
-    for _, run, owner, gone in _open_runs():
+    for _, run, owner, gone in _open_runs(_everyones()):
         if gone and owners.here(owner) and not owners.running(owner):
             try:
                 run.log.emit("lost", message=gone)
