@@ -30,6 +30,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -39,7 +40,7 @@ from typing import Any
 
 Event = dict[str, Any]
 _TAIL = 256  # bytes by which a file is known again
-FOLLOWED = 64  # files whose events this process keeps; those of 300 steps take a third of a megabyte
+FOLLOWED = 32  # files whose events this process keeps; those of 300 steps take 0.2 MB
 
 # What could not be written: readers of this process see it all the same. By file.
 _unwritten: dict[Path, Event] = {}
@@ -184,10 +185,15 @@ def _no_number(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
+def _named(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """One object for each name: those of every line anew are half of what a server holds of ended runs."""
+    return {sys.intern(name): value for name, value in pairs}
+
+
 def _parse(lines: Iterable[bytes]) -> Iterable[Event]:
     for line in lines:
         try:
-            event = json.loads(line, parse_constant=_no_number)
+            event = json.loads(line, parse_constant=_no_number, object_pairs_hook=_named)
         except (ValueError, RecursionError):
             continue
         if (
