@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pickle
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -31,7 +32,7 @@ from peft_lab.workers import processes
 from peft_lab.workers.late import LatePool, NotStarted
 
 Answer = TypeVar("Answer")
-KEPT = 256
+KEPT = 256  # answers, as they were sent between processes: a count takes 2 kB then, 15 as an object
 # Of a class: what may be named there holds for who answers, too.
 _OF_A_CLASS = (mode.VARIABLE, folders.VARIABLE)
 
@@ -54,7 +55,8 @@ class Inspector:
         self._lock = threading.Lock()
         self._pool: LatePool | None = None
         self._settings: _Settings | None = None
-        self._answers: OrderedDict[str, Future[Any]] = OrderedDict()
+        # What is waited for, refusals, and answers as they were sent.
+        self._answers: OrderedDict[str, Future[Any] | bytes] = OrderedDict()
 
     def submit(self, function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Future[Answer]:
         """The answer as a future, at once. Errors of this package come back as themselves; see :meth:`ask`."""
@@ -68,7 +70,7 @@ class Inspector:
             known = self._answers.get(key)
             if known is not None:
                 self._answers.move_to_end(key)
-                return known
+                return known if isinstance(known, Future) else read(known)
             outer: Future[Answer] = Future()
             self._answers[key] = outer
             while len(self._answers) > self._kept:
@@ -133,6 +135,10 @@ class Inspector:
         elif broken:
             error = RunError("The process that answers questions about models was ended; try again.")
         if error is None:
+            sent = pickle.dumps(inner.result(), pickle.HIGHEST_PROTOCOL)
+            with self._lock:
+                if self._answers.get(key) is outer:
+                    self._answers[key] = sent
             outer.set_result(inner.result())
             return
         # What cannot be is an answer like any other. Other failures may be mended (weights fetched, memory freed).
@@ -145,6 +151,13 @@ class Inspector:
             if broken and self._pool is pool:
                 self._pool = None
         outer.set_exception(error)
+
+
+def read(sent: bytes) -> Future[Any]:
+    """An answer that is there, as each who asks for it gets it: their own."""
+    found: Future[Any] = Future()
+    found.set_result(pickle.loads(sent))
+    return found
 
 
 def _started(*given: Any) -> ProcessPoolExecutor:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from peft_lab import machine
 from peft_lab.errors import AssetError, RunError
 from peft_lab.workers import processes
-from peft_lab.workers.inspector import Inspector, question_key
+from peft_lab.workers.inspector import Inspector, question_key, read
 
 Answer = TypeVar("Answer")
 KEPT = 2048  # answers
@@ -80,7 +80,7 @@ class Pool:
                 heapq.heappush(self._order, (urgency, -self._serial, key))
             self._trim()
         self._dispatch()
-        return known if isinstance(known, Future) else _read(known)
+        return known if isinstance(known, Future) else read(known)
 
     def _trim(self) -> None:
         while len(self._waiting) > self._most_waiting:
@@ -139,13 +139,6 @@ class Pool:
             if self._answers.get(key) is question.answer:
                 self._answers[key] = sent
                 self._held += len(sent)
-
-
-def _read(sent: bytes) -> Future[Any]:
-    """An answer that is there, as each who asks for it gets it: their own."""
-    found: Future[Any] = Future()
-    found.set_result(pickle.loads(sent))
-    return found
 
 
 @cache

@@ -103,7 +103,7 @@ def test_forgotten_while_it_starts(slow: Inspector, gate: Gate) -> None:
     assert after is not before
     gate.open.set()
     assert before.result(SOON) == after.result(SOON) == 2
-    assert slow.submit(double, 1) is after
+    assert slow.submit(double, 1).result(0) == 2  # nobody is asked again
 
 
 def test_a_process_that_cannot_start_is_an_error_for_all_and_may_start_later(

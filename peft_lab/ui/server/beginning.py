@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from peft_lab.errors import PeftLabError
 from peft_lab.tasks import all_tasks
+from peft_lab.ui.server import lasting
 from peft_lab.workers import inspector
 
 _begun = threading.Event()
@@ -37,3 +38,4 @@ def _ready(first: Callable[[], None]) -> None:
     for task in all_tasks():
         with suppress(PeftLabError):  # what is not there is told where it is needed
             task.load()
+    lasting.set_apart()
