@@ -11,6 +11,11 @@ from collections.abc import Iterable
 from typing import Any
 
 
+def in_short(error: BaseException, most: int = 300) -> str:
+    """What another library's error says, in one line of at most ``most`` characters; its type where it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 class PeftLabError(Exception):
     """Base of everything this package raises on purpose. Travels between processes as it is, message and fields."""
 

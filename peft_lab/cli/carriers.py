@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from peft_lab.cli import output
 from peft_lab.errors import BadInput
 from peft_lab.sweeping.on_ray import OnRay
 
@@ -22,7 +23,12 @@ Executor = Annotated[
     # help is rich's markup, in which brackets mean something
     Kind, typer.Option(help=r"This machine's queue, or a Ray cluster (pip install 'peft-lab\[cluster]').")
 ]  # fmt: skip
-Address = Annotated[str | None, typer.Option(help="Of the Ray cluster; RAY_ADDRESS, or this machine alone.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the Ray cluster; without it RAY_ADDRESS, what 'ray start' began here, or this machine alone."
+    ),
+]
 Cpus = Annotated[int, typer.Option(help="With Ray: processors for a training.")]
 Gpus = Annotated[float, typer.Option(help="With Ray: GPUs for a training, or a share of one.")]
 Store = Annotated[
@@ -45,7 +51,7 @@ def chosen(
         BadInput: there is no such cluster, or a setting of one without it.
     """
     if executor is Kind.RAY:
-        return OnRay(address, cpus, gpus, store)
+        return OnRay(address, cpus, gpus, store, output.note)
     given = {"address": address is not None, "cpus": cpus != 1, "gpus": gpus != 0, "store": store is not None}
     for name, is_given in given.items():
         if is_given:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from peft_lab.errors import BadInput, RunError
+from peft_lab.errors import BadInput, RunError, in_short
 from peft_lab.runs import early, owners, store
 
 EVENTS, SPEC = "events.jsonl", "spec.json"
@@ -87,8 +87,7 @@ def place(url: str) -> Place:
             raise OSError("what was written there does not come back")
         files.rm_file(f"{found.path}/{mark}")
     except Exception as error:  # whatever the library of that kind of URL raises
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise BadInput(f"Runs cannot go by {url}: {reason}", "store") from error
+        raise BadInput(f"Runs cannot go by {url}: {in_short(error)}", "store") from error
     return found
 
 
@@ -233,9 +232,7 @@ def handed_over(at: Place, run: store.Run, turn: float) -> Fetching:
         Bringing(run.folder, to.below(0), (SPEC, *FROM_DRIVER)).bring()
         to.below(0).write(SPEC, (run.folder / SPEC).read_bytes())
     except Exception as error:
-        raise RunError(
-            f"'{run.id}' cannot be brought to {to.path}: {' '.join(str(error).split())[:300]}"
-        ) from error
+        raise RunError(f"'{run.id}' cannot be brought to {to.path}: {in_short(error)}") from error
     return Fetching(to, run.folder)
 
 

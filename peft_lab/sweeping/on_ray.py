@@ -8,12 +8,13 @@ is, it does not know: that stands in the run store, where the pages and the next
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from peft_lab.assets import store as assets
 from peft_lab.compare import machine
-from peft_lab.errors import BadInput
+from peft_lab.errors import BadInput, in_short
 from peft_lab.runs import going_on, hold, owners, room
 from peft_lab.runs import store as runs
 from peft_lab.runs.spec import RunSpec
@@ -34,16 +35,22 @@ class OnRay:
     """Hands runs to Ray, as many at a time as the cluster has room for."""
 
     def __init__(
-        self, address: str | None = None, cpus: int = 1, gpus: float = 0.0, store: str | None = None
+        self,
+        address: str | None = None,
+        cpus: int = 1,
+        gpus: float = 0.0,
+        store: str | None = None,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Join a cluster, or start one on this machine.
 
         Args:
-            address: of the head node, such as ``10.0.0.1:6379``; ``None``: what RAY_ADDRESS names, else a cluster of
-                this machine alone, which ends with this process.
+            address: of the head node, such as ``10.0.0.1:6379``; ``None``: what RAY_ADDRESS names, else the one
+                that ``ray start`` began on this machine, else one of this machine alone, which ends with this process.
             cpus, gpus: what one training takes; a GPU can be shared (0.5).
             store: an fsspec URL by which runs go to nodes and come back, such as ``s3://bucket/lab``; ``None``: all
                 nodes see the lab folder under the same path.
+            tell: gets a sentence for the person who waits: that the URL is away, and that it is back.
 
         Raises:
             BadInput: Ray is not installed, there is no cluster at that address, none of its nodes has so much, or the
@@ -55,7 +62,7 @@ class OnRay:
             raise BadInput(f"A training cannot take {gpus:g} GPUs.", "gpus")
         self._ray = _ray()
         _require_answer(address)
-        self._store = None if store is None else Store(store)
+        self._store = None if store is None else Store(store, tell)
         self._cpus, self._gpus = cpus, gpus
         self._tasks: dict[Any, Run] = {}
         self._waiting: list[Run] = []  # for a place in the cluster
@@ -66,9 +73,7 @@ class OnRay:
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
             at = f"at {address}" if address else "where RAY_ADDRESS points"
-            raise BadInput(
-                f"No Ray cluster answers {at}: {' '.join(str(error).split())[:200]}", "address"
-            ) from error
+            raise BadInput(f"No Ray cluster answers {at}: {in_short(error, 200)}", "address") from error
         nodes = self._nodes()
         if not any(self._fit(node) for node in nodes):
             self.close()
@@ -123,7 +128,7 @@ class OnRay:
             try:
                 self._ray.get(task)
             except Exception as error:  # noqa: BLE001  whatever it was on that node, it ends this one run
-                why = f"Ray gave up on it: {' '.join(str(error).split())[:300]}"
+                why = f"Ray gave up on it: {in_short(error)}"
             if self._store is not None:
                 why = self._store.over(run) or why
             if run.folder.exists() and not run.status().final:
@@ -149,7 +154,7 @@ class OnRay:
             answers: list[dict[str, Any]] = self._ray.get(asked, timeout=START_PATIENCE)
         except Exception as error:
             raise BadInput(
-                f"A node of this Ray cluster does not say what it is: {' '.join(str(error).split())[:300]}"
+                f"A node of this Ray cluster does not say what it is: {in_short(error)}"
             ) from error
         return [each for at, each in enumerate(answers) if each not in answers[:at]]
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from peft_lab.errors import BadInput, RunError
+from peft_lab.errors import BadInput, RunError, in_short
 
 FIELD = "own_data"
 #: Formats that are read, the first before the others where a split is there in several.
@@ -127,8 +127,7 @@ def _lines(paths: Sequence[Path], columns: Mapping[str, str]) -> Iterator[bytes]
         except MemoryError:
             raise
         except Exception as error:  # whatever a damaged file makes its reader raise
-            reason = " ".join(str(error).split())[:200]
-            raise BadInput(f"{path.name} cannot be read: {reason or type(error).__name__}.", FIELD) from error
+            raise BadInput(f"{path.name} cannot be read: {in_short(error, 200)}.", FIELD) from error
 
 
 def _wanted(names: Sequence[str], columns: Mapping[str, str], file: str) -> dict[str, str]:

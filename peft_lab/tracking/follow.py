@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from peft_lab.errors import in_short
 from peft_lab.runs.events import Event
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status, classify
@@ -82,7 +83,7 @@ def _tell(each: _Telling, run: Run, home: Path, events: Sequence[Event], status:
             each.told = replace(each.told, complete=True)
     except Exception as error:  # noqa: BLE001  whatever a tracker's library raises is told on the run, once
         each.tracker = None
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = in_short(error)
         each.told = replace(each.told, problem=reason if reason.endswith(".") else f"{reason}.")
 
 

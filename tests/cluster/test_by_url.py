@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import ray
 from ray.cluster_utils import Cluster
 
-from peft_lab.queue import elsewhere
-from peft_lab.runs import hold, owners, store
-from peft_lab.runs.store import Run
-from peft_lab.sweeping import asked, carrying
+from peft_lab.runs import store
+from peft_lab.sweeping.by_store import UNTOLD
 from peft_lab.sweeping.on_node import FOLDER
-from peft_lab.sweeping.on_ray import OnRay
-from peft_lab.workers import processes
-from tests.cluster.test_on_ray import SECONDS, WISH, far, trained_once
+from tests.cluster.test_on_ray import (
+    SECONDS,
+    WISH,
+    carried_past_a_killed_driver,
+    carried_past_a_killed_node,
+    command,
+    far,
+    trained_here,
+    two_nodes,
+)
 from tests.conftest import link
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow, pytest.mark.further]
@@ -55,73 +54,48 @@ def apart(own_home: Path, tmp_path: Path) -> Iterator[Apart]:
     link(own_home)
     nodes = [tmp_path / "node-1", tmp_path / "node-2"]
     (bucket := tmp_path / "bucket").mkdir()
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     for node in nodes:
         link(node)
-        made.add_node(num_cpus=1, env_vars={"PEFT_LAB_HOME": str(node)})
-    made.wait_for_nodes()
-    yield Apart(made, own_home, nodes, bucket)
-    ray.shutdown()
-    made.shutdown()  # type: ignore[no-untyped-call]
+    with two_nodes(*nodes) as made:
+        yield Apart(made, own_home, nodes, bucket)
 
 
 def test_a_node_that_is_killed_loses_nothing_of_what_came_by_the_url(apart: Apart) -> None:
-    (node, _) = apart.cluster.worker_nodes
-    killed: list[Run] = []
-    executor, until = OnRay(apart.cluster.address, store=apart.url), time.monotonic() + SECONDS
+    def here() -> None:
+        assert all(list((each / FOLDER).glob("*/*/spec.json")) for each in apart.nodes)
 
-    def watch(_done: int, _all: int, going: Any) -> None:
-        if not killed and len(far(list(going), 15)) == 2:
-            assert all(list((each / FOLDER).glob("*/*/spec.json")) for each in apart.nodes)
-            killed.extend(going)
-            apart.cluster.remove_node(node, allow_graceful=False)
-
-    try:
-        rows = carrying.carry_out(asked.of(WISH).specs, executor, watch, lambda: time.monotonic() > until)
-    finally:
-        executor.close()
-    assert len(killed) == 2
-    trained_once(rows)
-    went_on = [
-        event["continued"]
-        for run in killed
-        for event in run.events()
-        if event["type"] == "queued" and "continued" in event
-    ]
-    assert len(went_on) == 1 and went_on[0] >= 10, "it went on from its state, not from the start"
+    rows = carried_past_a_killed_node(apart.cluster, apart.url, here)
     for row in rows:
         run = store.get(row["run_id"])
         assert (run.adapter / "adapter_model.safetensors").is_file() and run.record()["status"] == "done"
     apart.nothing_left()
-
     # the same figures as on this machine, also of the run that was cut off
-    made = store.create(asked.of(WISH).specs[0], owners.myself())
-    making: Any = processes.context()
-    turn = (str(made.folder), str(apart.home), hold.turn(made), 1)
-    here = making.Process(target=elsewhere.carry, args=turn)
-    here.start()
-    here.join(SECONDS)
-    assert list(made.view().losses) == rows[0]["loss"]
+    assert trained_here(apart.home) == rows[0]["loss"]
 
 
 def test_a_driver_that_is_killed_is_followed_by_one_that_fetches_what_there_is(
     apart: Apart, tmp_path: Path
 ) -> None:
+    carried_past_a_killed_driver(apart.cluster, tmp_path, "--store", apart.url)
+    apart.nothing_left()
+
+
+def test_a_url_that_is_away_for_a_while_is_told_once_and_loses_nothing(apart: Apart, tmp_path: Path) -> None:
     file = tmp_path / "sweep.yaml"
-    file.write_text(json.dumps(WISH))
-    command = [sys.executable, "-m", "peft_lab", "sweep", str(file), "--json", "--executor", "ray"]
-    command += ["--address", apart.cluster.address, "--store", apart.url]
-    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    file.write_text(json.dumps({**WISH, "steps": 300, "seeds": [0]}))
+    asking = command(file, apart.cluster, "--store", apart.url)
     until = time.monotonic() + SECONDS
-    while not far(store.runs(), 12):
-        assert first.poll() is None and time.monotonic() < until
+    while len(far(store.runs(), 5)) < 2:
+        assert asking.poll() is None and time.monotonic() < until
         time.sleep(0.2)
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
-    before = {run.id for run in store.runs()}
-    second = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-    assert second.returncode == 0, second.stderr
-    rows = json.loads(second.stdout)["rows"]
-    trained_once(rows)
-    assert before <= {row["run_id"] for row in rows}
+    kept = apart.bucket.rename(tmp_path / "away")
+    apart.bucket.write_text("no folder: everything that is asked of it fails")
+    time.sleep(UNTOLD + 4)
+    apart.bucket.unlink()
+    kept.rename(apart.bucket)
+    out, told = asking.communicate(timeout=SECONDS)
+    assert asking.returncode == 0, told
+    assert [(row["status"], len(row["loss"])) for row in json.loads(out)["rows"]] == [("done", 300)] * 2
+    assert told.count(f"cannot be fetched from {apart.url} since") == 1
+    assert told.count(f"{apart.url} answers again, after") == 1
     apart.nothing_left()

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +52,31 @@ def home(own_home: Path) -> Path:
     return own_home
 
 
+@contextmanager
+def two_nodes(*homes: Path) -> Iterator[Cluster]:
+    """A head that trains nothing, and two nodes with a processor each; ``homes``: lab folders of their own."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for home in homes or (None, None):
+            its_own: dict[str, Any] = {"env_vars": {"PEFT_LAB_HOME": str(home)}} if home else {}
+            made.add_node(num_cpus=1, **its_own)
+        made.wait_for_nodes()
+        yield made
+    finally:
+        ray.shutdown()
+        made.shutdown()  # type: ignore[no-untyped-call]
+
+
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """A head that trains nothing, and two nodes with a processor each."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    made.add_node(num_cpus=1)
-    made.add_node(num_cpus=1)
-    made.wait_for_nodes()
-    yield made
-    ray.shutdown()
-    made.shutdown()  # type: ignore[no-untyped-call]
+    with two_nodes() as made:
+        yield made
 
 
-def carried(cluster: Cluster, watch: Callable[[list[Run]], None] = lambda _: None) -> list[dict[str, Any]]:
-    executor = OnRay(cluster.address)
+def carried(
+    cluster: Cluster, watch: Callable[[list[Run]], None] = lambda _: None, url: str | None = None
+) -> list[dict[str, Any]]:
+    executor = OnRay(cluster.address, store=url)
     until = time.monotonic() + SECONDS
     try:
         return carrying.carry_out(
@@ -91,6 +103,72 @@ def far(runs: list[Run], steps: int) -> list[Run]:
     return [run for run in runs if run.view().step >= steps]
 
 
+def command(file: Path, cluster: Cluster, *options: str) -> subprocess.Popen[str]:
+    line = [sys.executable, "-m", "peft_lab", "sweep", str(file), "--json", "--executor", "ray"]
+    line += ["--address", cluster.address, *options]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def carried_past_a_killed_node(
+    cluster: Cluster, url: str | None = None, before: Callable[[], None] = lambda: None
+) -> list[dict[str, Any]]:
+    """The sweep's rows, one of whose two nodes is killed in the middle: the run that was there goes on from its state.
+
+    ``before`` is called just before the kill.
+    """
+    (node, _) = cluster.worker_nodes
+    killed: list[Run] = []
+
+    def watch(going: list[Run]) -> None:
+        if not killed and len(far(going, 15)) == 2:
+            before()
+            killed.extend(going)
+            cluster.remove_node(node, allow_graceful=False)
+
+    rows = carried(cluster, watch, url)
+    assert len(killed) == 2
+    trained_once(rows)
+    went_on = [
+        event["continued"]
+        for run in killed
+        for event in run.events()
+        if event["type"] == "queued" and "continued" in event
+    ]
+    assert len(went_on) == 1 and went_on[0] >= 10, "it went on from its state, not from the start"
+    return rows
+
+
+def carried_past_a_killed_driver(cluster: Cluster, tmp_path: Path, *options: str) -> None:
+    """The command is killed in the middle; the same command again repeats nothing and leaves out nothing."""
+    file = tmp_path / "sweep.yaml"
+    file.write_text(json.dumps(WISH))
+    first = command(file, cluster, *options)
+    until = time.monotonic() + SECONDS
+    while not far(store.runs(), 12):
+        assert first.poll() is None and time.monotonic() < until
+        time.sleep(0.2)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    before = {run.id for run in store.runs()}
+    second = command(file, cluster, *options)
+    out, problem = second.communicate(timeout=SECONDS)
+    assert second.returncode == 0, problem
+    rows = json.loads(out)["rows"]
+    trained_once(rows)
+    assert before <= {row["run_id"] for row in rows}
+
+
+def trained_here(home: Path) -> list[float]:
+    """The losses of the sweep's first run on this machine, with as many threads as a node's processor: more of them add
+    up in another order."""
+    run = store.create(asked.of(WISH).specs[0], owners.myself())
+    making: Any = processes.context()
+    here = making.Process(target=elsewhere.carry, args=(str(run.folder), str(home), hold.turn(run), 1))
+    here.start()
+    here.join(SECONDS)
+    return list(run.view().losses)
+
+
 @pytest.mark.further
 def test_two_nodes_train_two_at_a_time_what_this_machine_trains(home: Path, cluster: Cluster) -> None:
     together: set[int] = set()
@@ -102,57 +180,19 @@ def test_two_nodes_train_two_at_a_time_what_this_machine_trains(home: Path, clus
     rows = carried(cluster, watch)
     trained_once(rows)
     assert 2 in together
-    run = store.create(asked.of(WISH).specs[0], owners.myself())
-    making: Any = processes.context()
-    # with as many threads as a node's processor: more of them add up in another order
-    here = making.Process(target=elsewhere.carry, args=(str(run.folder), str(home), hold.turn(run), 1))
-    here.start()
-    here.join(SECONDS)
-    assert list(run.view().losses) == rows[0]["loss"]
+    assert trained_here(home) == rows[0]["loss"]
 
 
 @pytest.mark.further
 def test_a_node_that_is_killed_in_the_middle_repeats_no_finished_step(home: Path, cluster: Cluster) -> None:
-    (node, _) = cluster.worker_nodes
-    killed: list[Run] = []
-
-    def watch(going: list[Run]) -> None:
-        if not killed and len(far(going, 15)) == 2:
-            killed.extend(going)
-            cluster.remove_node(node, allow_graceful=False)
-
-    rows = carried(cluster, watch)
-    assert len(killed) == 2
-    trained_once(rows)
-    went_on = [
-        event["continued"]
-        for run in killed
-        for event in run.events()
-        if event["type"] == "queued" and "continued" in event
-    ]
-    assert len(went_on) == 1 and went_on[0] >= 10, "it went on from its state, not from the start"
+    carried_past_a_killed_node(cluster)
 
 
 @pytest.mark.further
 def test_a_driver_that_is_killed_is_followed_by_one_that_repeats_nothing(
     home: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
-    file = tmp_path / "sweep.yaml"
-    file.write_text(json.dumps(WISH))
-    first = _command(file, cluster)
-    until = time.monotonic() + SECONDS
-    while not far(store.runs(), 12):
-        assert first.poll() is None and time.monotonic() < until
-        time.sleep(0.2)
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
-    before = {run.id for run in store.runs()}
-    second = _command(file, cluster)
-    out, problem = second.communicate(timeout=SECONDS)
-    assert second.returncode == 0, problem
-    rows = json.loads(out)["rows"]
-    trained_once(rows)
-    assert before <= {row["run_id"] for row in rows}
+    carried_past_a_killed_driver(cluster, tmp_path)
 
 
 def test_what_no_node_has_is_told_before_anything_starts(home: Path, cluster: Cluster) -> None:
@@ -174,9 +214,9 @@ def test_a_dead_address_is_told_at_once(home: Path) -> None:
 
 @pytest.mark.further
 def test_a_comparison_trains_on_two_nodes_and_is_not_repeated(home: Path, cluster: Cluster) -> None:
-    command = ["compare", "--model", "minilm-l6", "--task", "sentiment", "--methods", "bitfit,ia3", "--seeds"]
-    command += ["0,1", "--steps", "20", "--batch", "4", "--eval-rows", "8", "--json", "--executor", "ray"]
-    whole = [sys.executable, "-m", "peft_lab", *command, "--address", cluster.address]
+    asking = ["compare", "--model", "minilm-l6", "--task", "sentiment", "--methods", "bitfit,ia3", "--seeds"]
+    asking += ["0,1", "--steps", "20", "--batch", "4", "--eval-rows", "8", "--json", "--executor", "ray"]
+    whole = [sys.executable, "-m", "peft_lab", *asking, "--address", cluster.address]
     first = subprocess.run(whole, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert first.returncode == 0, first.stderr
     told = json.loads(first.stdout)
@@ -192,13 +232,6 @@ def test_a_comparison_trains_on_two_nodes_and_is_not_repeated(home: Path, cluste
     again = subprocess.run(whole, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert again.returncode == 0, again.stderr
     assert {run.id: run.events() for run in store.runs()} == before
-
-
-def _command(file: Path, cluster: Cluster) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "peft_lab", "sweep", str(file), "--json", "--executor", "ray"]
-    return subprocess.Popen(
-        [*command, "--address", cluster.address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
 
 
 @pytest.mark.further

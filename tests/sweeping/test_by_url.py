@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from peft_lab.errors import BadInput, RunError
 from peft_lab.runs import checkpoints, hold, store
 from peft_lab.runs.store import Run
-from peft_lab.sweeping import by_url
+from peft_lab.sweeping import by_store, by_url
 from peft_lab.sweeping.by_store import Store
 from peft_lab.sweeping.by_url import Carried, Fetching, Place
 
@@ -168,6 +169,57 @@ def test_the_next_driver_fetches_what_a_killed_one_did_not(at: Place, run: Run, 
         there.log.emit("step", step=1, loss=0.5)
     Store(URL).left(run)
     assert steps(run) == [1]
+
+
+def away(_run: str) -> None:
+    raise OSError("no route\nto host.")
+
+
+def slow(_run: str) -> None:
+    time.sleep(0.3)
+
+
+@pytest.mark.parametrize(("trouble", "said"), [(away, "no route to host"), (slow, "no answer within 0.1 s")])
+def test_a_url_that_is_away_for_long_is_told_once_and_so_is_its_return(
+    at: Place, run: Run, monkeypatch: pytest.MonkeyPatch, trouble: Callable[[str], None], said: str
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(by_url, "EVERY", 0.0)
+    driver = Store(URL, told.append)
+    driver.hand_over(run, hold.turn(run))
+    with monkeypatch.context() as patch:
+        patch.setattr(Fetching, "fetch", lambda _: trouble(NAME))
+        driver.look()
+        assert told == [], "a moment is not worth a word"
+        patch.setattr(by_store, "UNTOLD", 0.1)
+        time.sleep(0.1)
+        for _ in range(3):
+            driver.look()
+        assert len(told) == 1
+        since = time.localtime(driver._away)
+        assert told[0].startswith(f"what nodes make cannot be fetched from {URL} since {since.tm_hour:02d}:")
+        assert f" ({said}): tried again every second" in told[0]
+    driver.look()
+    driver.look()
+    assert len(told) == 2 and told[1].startswith(f"{URL} answers again, after 0.")
+
+
+def test_a_url_that_is_away_for_a_moment_is_not_worth_a_word(
+    at: Place, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(by_url, "EVERY", 0.0)
+    driver = Store(URL, told.append)
+    driver.hand_over(run, hold.turn(run))
+    with monkeypatch.context() as patch:
+        patch.setattr(Fetching, "fetch", lambda _: away(NAME))
+        driver.look()
+    driver.look()
+    monkeypatch.setattr(by_store, "UNTOLD", 0.0)
+    assert told == []
+    monkeypatch.setattr(Fetching, "fetch", lambda _: away(NAME))
+    driver.look()
+    assert len(told) == 1, "counted anew: the moment before is over"
 
 
 def test_names_that_lead_out_of_the_folder_are_left(at: Place, run: Run, tmp_path: Path) -> None:
