@@ -13,7 +13,7 @@ import streamlit as st
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.plan import nowhere, ranking
 from peft_lab.plan.meant import meant, said_of, together
-from peft_lab.plan.moments import KINDS, moments
+from peft_lab.plan.moments import AWAY, KINDS, kind_of, moments
 from peft_lab.plan.nowhere import Way
 from peft_lab.plan.ranking import Candidate, Planned
 from peft_lab.plan.wanted import Wanted
@@ -100,7 +100,7 @@ def _late(wanted: Wanted, ranked: list[Planned]) -> None:
     come_back([future])
 
 
-def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> Candidate | None:
+def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> Planned | None:
     """Plans as they are found. ``beneath``: what is said under their table once all of them are there. Returns the
     one that is shown in full; ``None`` while there may be a better one."""
     asked = ranking.candidates(wanted)
@@ -119,7 +119,7 @@ def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> 
             beneath(wanted, ranked)
         one = shown.pick(ranked)
         chosen.in_full(wanted, one)
-        settled = one.candidate if stopped or len(found) == len(asked) else None
+        settled = one if stopped or len(found) == len(asked) else None
     elif len(found) == len(asked):
         _nowhere(wanted)
     shown.refused(found)
@@ -180,21 +180,25 @@ def _nowhere(wanted: Wanted) -> None:
     offers(found.ways)
 
 
-def _ranks(wanted: Wanted, planned: Candidate | None) -> None:
+def _ranks(wanted: Wanted, planned: Planned | None) -> None:
     """The drawing, and what it explains, first of what is ``planned``."""
     st.markdown(f"### Who holds what when {figures.badge('simulated')}")
     cells = st.columns([2, 2, 5], vertical_alignment="bottom")
-    kinds = list(KINDS)
+    kinds, first = list(KINDS), kind_of(planned)
     kind = cells[0].selectbox(
         "Shared by",
         kinds,
-        kinds.index("fsdp2"),
-        key=state.widget_key(SCOPE, _KIND),
+        kinds.index(first),
+        key=state.widget_key(SCOPE, _KIND, first),
         format_func=KINDS.__getitem__,
     )
     methods = [slug for slug in ranking.methods(wanted) if slug not in ranking.get_refusals(wanted)]
-    start = planned.method if planned else next((slug for slug in methods if slug != "full"), methods[0])
-    again = planned is not None and planned.checkpointing
+    start = (
+        planned.candidate.method
+        if planned
+        else next((slug for slug in methods if slug != "full"), methods[0])
+    )
+    again = kind == AWAY or (planned is not None and planned.candidate.checkpointing)
     method = cells[1].selectbox(
         "Method",
         methods,
