@@ -34,7 +34,7 @@ _DOES = {
         "zero1": "Every rank has all weights, and its share of the moments.",
         "fsdp2": "Every rank has its share of weights and moments, and nothing more.",
         "tp": "Every rank has its columns or rows of each matrix, and their moments.",
-        OFFLOADED: "Shares of weights and moments wait in main memory; the cards hold little but what the model put out.",
+        OFFLOADED: "Shares of weights and moments wait in main memory; a card holds little but what the model put out.",
         AWAY: "Every rank has all weights and all moments.",
     },
     "forward": {

@@ -53,7 +53,7 @@ def cost(one: Planned) -> None:
         return
     paid = None if one.hours is None else [hours * cards for hours in one.hours]
     found = None if paid is None else Finding(paid[1], "GPU hours", Source.SIMULATED)
-    digits = 1 if paid is not None and paid[1] < 10 else 0
+    digits = 0 if paid is None or paid[1] >= 10 else 1 if paid[1] >= 1 else 2
     text = None if paid is None else f"{paid[0]:,.{digits}f}{_TO}{paid[1]:,.{digits}f} GPU hours"
     note = f"{cards} × time. Say the price of one per hour to see it in money."
     figures.card("Cost", found, note, text, "Say a price for an hour.")
