@@ -38,13 +38,13 @@ class Controls:
         return chosen
 
     def number(
-        self, cell: Any, name: str, text: str, current: int | str, help_: str | None = None, least: int = 1
+        self, cell: Any, name: str, text: str, current: int | str, help_: str | None = None
     ) -> int | None:
         """A whole number, beyond its bounds too where an address has it so. In place of none stands what was said, and
         ``None`` comes back until a number is typed."""
         number, said = (None, current) if isinstance(current, str) else (current, None)
         value = cell.number_input(
-            text, least if number is None else min(least, number), max(MOST[name], number or 0), value=number, step=1,
+            text, min(0, number or 0), max(MOST[name], number or 0), value=number, step=1,
             key=_key(name), help=help_, placeholder=said,
         )  # fmt: skip
         self.below(cell, name)

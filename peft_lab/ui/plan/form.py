@@ -152,9 +152,9 @@ def _drawn(controls: Controls) -> Asked:
         )  # fmt: skip
         lost = {name: one for name, one in lost.items() if name not in said}
 
-    def number(cell: Any, name: str, text: str, help_: str | None = None, least: int = 1) -> int:
+    def number(cell: Any, name: str, text: str, help_: str | None = None) -> int:
         current: int = getattr(start, name)
-        found = controls.number(cell, name, text, lost[name].text if name in lost else current, help_, least)
+        found = controls.number(cell, name, text, lost[name].text if name in lost else current, help_)
         if found is None and name in lost:
             still[name] = lost[name]
         return current if found is None else found
@@ -164,7 +164,7 @@ def _drawn(controls: Controls) -> Asked:
     controls.below(st, "packed")
     gpu = controls.gpu(start.gpu)  # its name fills a line
     third = st.columns(2)
-    rows = number(first[0], "rows", "Training rows", least=0)
+    rows = number(first[0], "rows", "Training rows")
     tokens = number(first[1], "row_tokens", "Tokens of a row", "On average: it decides the time.")
     seq = number(second[0], "seq", "Tokens at most", "Longer rows are cut: it decides the memory.")
     count = number(third[0], "devices", "How many")

@@ -82,6 +82,7 @@ CSS = f"""
 .phase {{ animation: now {SECONDS}s ease-out {ROUNDS}; animation-delay: calc(var(--turn) * {SECONDS / 4}s); }}
 .phase .held {{ transform-origin: 0 var(--ground); animation: grow {SECONDS}s ease-out {ROUNDS};
   animation-delay: calc(var(--turn) * {SECONDS / 4}s); }}
+@media (max-width: 480px) {{ .phase text {{ font-size: 11.5px; }} }}
 {lane.moving(ROUNDS, SECONDS)}
 @media (prefers-reduced-motion: reduce) {{ .phase, .phase .held, .phase .dot {{ animation: none; }} }}
 """
@@ -131,7 +132,8 @@ def _phase(drawn: Drawn, moment: Moment, turn: int, scale: lane.Scale) -> str:
     ground = scale.ground
     bars = "".join(_bar(moment.parts, x, ground, scale.each) for x in places)
     names = "".join(
-        f'<text x="{x + WIDTH / 2}" y="{ground + 13:g}">rank {rank}</text>' for rank, x in enumerate(places)
+        f'<text x="{x + WIDTH / 2}" y="{ground + 13:g}">{rank or "rank 0"}</text>'
+        for rank, x in enumerate(places)
     )
     title, total = html.escape(PHASES[moment.phase]), units.size(moment.total)
     said = f"{KINDS[drawn.kind]}, {PHASES[moment.phase].lower()}: {total} on each of {drawn.devices} ranks"
