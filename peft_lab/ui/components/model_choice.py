@@ -44,6 +44,8 @@ def entry_of(name: str, patience: float = ADDRESS_PATIENCE) -> ModelEntry:
         return catalogue()[name]
     known: ModelEntry | None = state.remembered(SCOPE, name, None)
     if known is None:
+        if not models.looks_external(name):
+            return models.resolve(name)  # which says at once that there is none
         known = _look_up(name).result(timeout=patience)
         state.remember(SCOPE, name, known)
     return known
@@ -99,9 +101,11 @@ class Chosen:
     error: PeftLabError | None = None
 
 
-def choose_model(current: ModelEntry, key: str, typed: str = "") -> Chosen:
+def choose_model(
+    current: ModelEntry, key: str, typed: str = "", because: PeftLabError | None = None
+) -> Chosen:
     """Draw the control without what is wrong, which is left to whoever asks. ``typed``: what stands in it at first,
-    where that is no model."""
+    where that is no model, ``because`` of this."""
     names = list(dict.fromkeys([*catalogue(), *state.scope(SCOPE), current.name, *filter(None, [typed])]))
     text = st.selectbox(
         "Model",
@@ -113,6 +117,8 @@ def choose_model(current: ModelEntry, key: str, typed: str = "") -> Chosen:
         accept_new_options=True,
         disabled=state.is_fixed("model"),
     )
+    if because is not None and text == typed:  # which was looked up before
+        return Chosen(current, typed, because)
     try:
         name = normal(text or current.name)
         entry = entry_of(name, PATIENCE)

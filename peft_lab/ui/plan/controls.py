@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.choose.situation import MOST, device_of
+from peft_lab.choose.situation import device_of
 from peft_lab.errors import BadInput
 from peft_lab.memory.devices import devices
 from peft_lab.plan.asked import Unread
@@ -40,13 +40,12 @@ class Controls:
     def number(
         self, cell: Any, name: str, text: str, current: int | str, help_: str | None = None
     ) -> int | None:
-        """A whole number, beyond its bounds too where an address has it so. In place of none stands what was said, and
-        ``None`` comes back until a number is typed."""
+        """A whole number, whichever: what it may be says the check. In place of none stands what was said, and ``None``
+        comes back until a number is typed."""
         number, said = (None, current) if isinstance(current, str) else (current, None)
         value = cell.number_input(
-            text, min(0, number or 0), max(MOST[name], number or 0), value=number, step=1,
-            key=_key(name), help=help_, placeholder=said,
-        )  # fmt: skip
+            text, value=number, step=1, key=_key(name), help=help_, placeholder=said or None
+        )
         self.below(cell, name)
         return None if value is None else int(value)
 

@@ -132,8 +132,9 @@ def form() -> tuple[Asked, Controls]:
 def _drawn(controls: Controls) -> Asked:
     start = Wanted(**{name: state.remembered(SCOPE, name, getattr(USUAL, name)) for name in KEYS})
     lost, still = unread(), dict[str, Unread]()
+    none = lost.get("model", Unread("", BadInput("")))
     chosen = choose_model(
-        entry_of(start.model), state.widget_key(SCOPE, "model"), lost["model"].text if "model" in lost else ""
+        entry_of(start.model), state.widget_key(SCOPE, "model"), none.text, none.error if none.text else None
     )
     entry = chosen.entry
     if chosen.error is not None:
@@ -170,7 +171,7 @@ def _drawn(controls: Controls) -> Asked:
     count = number(third[0], "devices", "How many")
     link = controls.choice(third[1], "link", "Between them", list(LINKS), start.link, _titled(LINKS))
     price = second[1].number_input(
-        "Price per hour", min_value=min(0.0, start.price or 0.0), value=None if "price" in lost else start.price,
+        "Price per hour", value=None if "price" in lost else start.price,
         placeholder=lost["price"].text if "price" in lost else "yours",
         key=state.widget_key(SCOPE, "price"), help="Of one GPU, in any currency. The lab has no price list.",
     )  # fmt: skip

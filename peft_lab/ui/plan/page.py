@@ -68,6 +68,8 @@ def _instead(asked: Asked, controls: Controls) -> None:
         return
     every = together(found.several)
     st.markdown(f"Planned here: **{plain(every.said)}**.")
+    if state.remembered(SCOPE, BUYING, False):
+        buying.what_to_buy(found.asked.wanted)
     _plans(found.asked.wanted, partial(_until, controls) if "deadline" in every.changes else _late)
 
 
