@@ -17,9 +17,10 @@ from peft_lab.cli.progress import ProgressBars
 from peft_lab.errors import BadInput
 from peft_lab.memory.optimizers import OPTIMIZERS
 from peft_lab.plan import nowhere, ranking
+from peft_lab.plan.asked import ask, mend
 from peft_lab.plan.files import Written, write
 from peft_lab.plan.lengths import Lengths, read_lengths
-from peft_lab.plan.meant import meant, said_of, together
+from peft_lab.plan.meant import said_of
 from peft_lab.plan.packed import rows_of
 from peft_lab.plan.ranking import Candidate, Planned
 from peft_lab.plan.verdict import MEANS, unmeasured
@@ -95,14 +96,13 @@ def plan_command(
 
 def _instead(told: Mapping[str, str], wrong: Sequence[BadInput]) -> BadInput:
     """One error for all that is wrong, with the nearest plan that works, where what was meant can be told."""
-    found = [meant(error.field, told.get(error.field or "", "")) for error in wrong]
-    said = " ".join(said_of(error, one) for error, one in zip(wrong, found, strict=True))
-    several = [one for one in found if one is not None]
-    texts = {name: str(value) for name, value in together(several).changes.items()}
-    wanted, left = look({name: text for name, text in {**told, **texts}.items() if text})
-    if left or len(several) < len(wrong):
+    found = mend(ask(told))
+    said = " ".join(said_of(error, one) for error, one in found.each)
+    if not found.several:
         return BadInput(said, wrong[0].field)
-    nearest = nowhere.instead(wanted, several, _ask, lambda wanted: tried(wanted, lines=False))
+    nearest = nowhere.instead(
+        found.asked.wanted, found.several, _ask, lambda wanted: tried(wanted, lines=False)
+    )
     return BadInput(replace(nearest, problem=said).told(), wrong[0].field)
 
 

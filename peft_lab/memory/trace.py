@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from peft_lab.memory.work import Stretch
@@ -68,7 +69,8 @@ class Sent:
 class Trace:
     """Events in order: ``i`` is the birth of ``storages[i]``, ``~i`` its end, EMPTY_CACHE the cache's release.
 
-    ``sent``: what devices exchange meanwhile. ``work``: what each does, stretch by stretch.
+    ``sent``: what devices exchange meanwhile. ``work``: what each does, stretch by stretch. ``aside``: bytes of the
+    model that lie in main memory, by part and layer.
     """
 
     storages: list[Storage] = field(default_factory=list)
@@ -76,4 +78,5 @@ class Trace:
     marks: list[Mark] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
     work: list[Stretch] = field(default_factory=list)
+    aside: Counter[tuple[str, int | None]] = field(default_factory=Counter)
     walked: list[tuple[int, str, int | None]] = field(default_factory=list, repr=False, compare=False)

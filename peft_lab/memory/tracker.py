@@ -110,7 +110,11 @@ class Recorder:
         known = self._known.get(key)
         if known is not None:
             return known
-        if self._elsewhere(tensor) or not storage.nbytes():
+        if self._elsewhere(tensor):
+            if part:  # of the model, not what is computed with there
+                self.trace.aside[part, layer] += storage.nbytes()
+            return -1
+        if not storage.nbytes():
             return -1
         index = self._birth(storage.nbytes(), part, self._layer if layer is None else layer)
         self._known[key] = index

@@ -67,6 +67,9 @@ def unroll(trace: Trace, depth: int, trained_per_layer: int) -> Trace | None:
     out.trace.work = [
         replace(stretch, times=1 + extra) if stretch.layer == TEMPLATE else stretch for stretch in trace.work
     ]
+    out.trace.aside.update(
+        {key: nbytes * (1 + extra if key[1] == TEMPLATE else 1) for key, nbytes in trace.aside.items()}
+    )
     return out.trace
 
 
@@ -242,4 +245,4 @@ def without_scalars(trace: Trace) -> Trace:
         if (event if event >= 0 else ~event) not in gone:
             events.append(event)
     moved += [replace(mark, at=len(events)) for mark in trace.marks[at:]]
-    return Trace(trace.storages, events, moved, trace.sent, trace.work)
+    return Trace(trace.storages, events, moved, trace.sent, trace.work, trace.aside)

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from peft_lab.choose.situation import MOST
+from peft_lab.choose.situation import LINKS, MOST, OF_ENCODERS
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.memory.devices import devices
-from peft_lab.plan.wanted import Wanted
+from peft_lab.memory.optimizers import OPTIMIZER_TITLES, OPTIMIZERS
+from peft_lab.methods import get_method
+from peft_lab.models.catalogue import catalogue, readers_of_text, resolve
+from peft_lab.plan.wanted import FURTHER, Wanted, checked_price, most_tokens, room
+from peft_lab.recipes.job import OBJECTIVES
 from peft_lab.references import LIMA
 
 #: The fewest rows of which a training is known to have made a model that answers.
 LEAST_ROWS = 1_000
 _NEAR, _ALIKE = 3, 0.5  # how many names are said, and how much they have in common at least
 _LONGEST = 40  # letters of a name that are looked at
+_IN_WORDS = re.compile(r"([0-9][0-9,_ ]*(?:\.[0-9]+)?)\s*([km](?![a-z]))?")
+_COMMA = re.compile(r"[0-9],[0-9]{1,2}(?![0-9,])")
 
 
 @dataclass(frozen=True)
@@ -44,24 +52,13 @@ def said_of(error: BadInput, instead: Meant | None) -> str:
     return " ".join(filter(None, (wrong, instead.hint)))
 
 
-def meant(name: str | None, text: str) -> Meant | None:
-    """In place of a field's text; ``None`` where nothing is as good as another."""
-    if name == "gpu":
-        return _card(text)
-    if name == "rows":
-        most = MOST["rows"]
-        digits = text.strip().replace(",", "").replace("_", "")
-        many = most if digits.isdecimal() and int(digits[:20]) > most else LEAST_ROWS
-        source = "" if many == most else f", as many as in {LIMA}"
-        return Meant({"rows": many}, f"{many:,} rows{source}", f"{many:,} rows")
-    if name == "row_tokens" and text.strip().isdecimal() and 0 < int(text) <= MOST["seq"]:
-        room = min(MOST["seq"], 1 << (int(text) - 1).bit_length())
-        return Meant({"seq": room}, f"rows cut at {room:,} tokens", f"rows cut at {room:,}")
-    if name == "devices":
-        return Meant({"devices": 1}, "one GPU", "one GPU")
-    if name == "deadline":
-        return Meant({"deadline": ""}, "no deadline", "no deadline")
-    return None
+def meant(name: str | None, text: str, wanted: Wanted | None = None) -> Meant | None:
+    """In place of a field's text; ``None`` for what is no field.
+
+    ``wanted``: the rest of the question, which decides how long rows may be and what the model can be trained for.
+    """
+    found = _MEANT.get(name or "")
+    return None if found is None else found(text, wanted or Wanted())
 
 
 def together(several: Sequence[Meant]) -> Meant:
@@ -70,7 +67,122 @@ def together(several: Sequence[Meant]) -> Meant:
     return Meant(changes, "; ".join(one.said for one in several), "; ".join(one.short for one in several))
 
 
-def _card(text: str) -> Meant:
+def _rows(text: str, _: Wanted) -> Meant:
+    many, most = _number(text), MOST["rows"]
+    if many is None or many < 1:
+        return Meant(
+            {"rows": LEAST_ROWS}, f"{LEAST_ROWS:,} rows, as many as in {LIMA}", f"{LEAST_ROWS:,} rows"
+        )
+    many = min(round(many), most)
+    return Meant({"rows": many}, f"{many:,} rows", f"{many:,} rows")
+
+
+def _row_tokens(text: str, wanted: Wanted) -> Meant:
+    many, most = _number(text), most_tokens(wanted.model)
+    if many is None or many < 1:
+        usual = min(Wanted().row_tokens, wanted.seq if wanted.seq > 0 else most, most)
+        return Meant({"row_tokens": usual}, f"rows of {usual:,} tokens", f"rows of {usual:,} tokens")
+    tokens = round(many)
+    if tokens > most:
+        said = f"rows of {most:,} tokens, the longest here"
+        return Meant({"row_tokens": most, "seq": most}, said, f"rows of {most:,} tokens")
+    own = {} if text.strip().isdecimal() else {"row_tokens": tokens}
+    if tokens > wanted.seq:
+        cut = room(replace(wanted, row_tokens=tokens))
+        return Meant({**own, "seq": cut}, f"rows cut at {cut:,} tokens", f"rows cut at {cut:,}")
+    return Meant({"row_tokens": tokens}, f"rows of {tokens:,} tokens", f"rows of {tokens:,} tokens")
+
+
+def _seq(text: str, wanted: Wanted) -> Meant:
+    many = _number(text)
+    cut = room(wanted) if many is None or many < 1 else min(round(many), most_tokens(wanted.model))
+    return Meant({"seq": cut}, f"rows cut at {cut:,} tokens", f"rows cut at {cut:,}")
+
+
+def _devices(text: str, _: Wanted) -> Meant:
+    many, most = _number(text), MOST["devices"]
+    count = 1 if many is None or many < 1 else min(round(many), most)
+    if count == 1 or text.strip() == str(count):  # what can be read is too many for this device
+        return Meant({"devices": 1}, "one GPU", "one GPU")
+    return Meant({"devices": count}, f"{count:,} GPUs", f"{count:,} GPUs")
+
+
+def _price(text: str, _: Wanted) -> Meant:
+    comma = _COMMA.search(text)  # of a decimal, not of thousands
+    found = _number(text if comma is None else text.replace(",", "."))
+    try:
+        if found is not None:
+            price = checked_price(found)
+            return Meant({"price": price}, f"a price of {price:g}", f"a price of {price:g}")
+    except BadInput:
+        pass
+    return Meant({"price": None}, "no price, so that hours decide the order and no cost is told", "no price")
+
+
+def _deadline(_: str, __: Wanted) -> Meant:
+    return Meant({"deadline": ""}, "no deadline", "no deadline")
+
+
+def _objective(text: str, wanted: Wanted) -> Meant:
+    encoder = resolve(wanted.model).shape.kind == "encoder"
+    near = _nearest(text, OF_ENCODERS if encoder else OBJECTIVES)
+    said = OBJECTIVES[near] if near else "what suits the model"
+    return Meant({"objective": near}, said, said)
+
+
+def _link(text: str, _: Wanted) -> Meant:
+    near = _nearest(text, LINKS) or Wanted().link
+    return Meant({"link": near}, LINKS[near], LINKS[near])
+
+
+def _optimizer(text: str, _: Wanted) -> Meant:
+    near = _nearest(text, OPTIMIZERS)
+    title = OPTIMIZER_TITLES[near] if near else "the usual optimizer"
+    return Meant({"optimizer": near}, title, title)
+
+
+def _also(text: str, _: Wanted) -> Meant:
+    kept = [name for name in dict.fromkeys(Wanted(also=text).further) if name in FURTHER]
+    titles = " and ".join(get_method(name).title for name in kept)
+    said = f"{titles} ranked beside the usual methods" if kept else "the usual methods alone"
+    return Meant({"also": ",".join(kept)}, said, titles or "the usual methods alone")
+
+
+def _packed(_: str, __: Wanted) -> Meant:
+    return Meant({"packed": 0}, "rows that are padded", "padded rows")
+
+
+def _model(text: str, _: Wanted) -> Meant:
+    """The one whose name, or title, is nearest, else the usual one."""
+    known = {name: name for name in readers_of_text()}
+    known |= {catalogue()[name].title.lower(): name for name in known}
+    near = "" if text in catalogue() else _nearest(text.rpartition("/")[2], known)  # or else it reads no text
+    name = known[near] if near else Wanted().model
+    title = catalogue()[name].title
+    return Meant({"model": name}, title, title)
+
+
+def _nearest(text: str, known: Iterable[str]) -> str:
+    """Of these names, the one that has most in common with a text; empty where none has much."""
+    found = difflib.get_close_matches(text.strip().lower()[:_LONGEST], list(known), 1, _ALIKE)
+    return found[0] if found else ""
+
+
+def _number(text: str) -> float | None:
+    """The number in a text such as ``10k``, ``500 rows`` or ``$2``; ``None`` for none and for what is below 0."""
+    text = text.strip().lower()[:_LONGEST]
+    try:
+        value = float(text)
+    except ValueError:
+        found = _IN_WORDS.search(text)
+        if found is None or text.startswith("-"):
+            return None
+        digits = re.sub(r"[,_ ]", "", found[1])
+        value = float(digits) * {"k": 1e3, "m": 1e6}.get(found[2] or "", 1.0)
+    return value if math.isfinite(value) and value >= 0 else None
+
+
+def _card(text: str, _: Wanted) -> Meant:
     """The GPU whose name has most in common with the text, else the usual one."""
     cards = {name: card for name, card in devices().items() if card.kind == "cuda"}
     typed = difflib.SequenceMatcher(b=text.strip().lower().replace(" ", "-")[:_LONGEST])
@@ -86,3 +198,10 @@ def _card(text: str) -> Meant:
     hint = f"{names} Any other card goes by its memory, such as 24GB."
     title = cards[name].title
     return Meant({"gpu": name}, title, title, hint)
+
+
+_MEANT: Mapping[str, Callable[[str, Wanted], Meant]] = {
+    "model": _model, "objective": _objective, "rows": _rows, "row_tokens": _row_tokens, "seq": _seq, "gpu": _card,
+    "devices": _devices, "link": _link, "price": _price, "deadline": _deadline, "also": _also,
+    "optimizer": _optimizer, "packed": _packed,
+}  # fmt: skip

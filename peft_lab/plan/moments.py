@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from peft_lab.choose.step import TENSOR
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.setting import Setting
 from peft_lab.methods import get_method
-from peft_lab.plan.ranking import advice_for, room_for
+from peft_lab.plan.ranking import Planned, advice_for, room_for
 from peft_lab.plan.wanted import Wanted
 from peft_lab.sharding.how import Sharding
 from peft_lab.sharding.result import ShardedResult
@@ -17,7 +18,8 @@ from peft_lab.sharding.simulate import simulate_sharded
 
 #: Ways to share a step that are drawn.
 KINDS = {
-    "ddp": "DDP", "zero1": "ZeRO-1", "zero2": "ZeRO-2", "zero3": "ZeRO-3", "fsdp2": "FSDP2", "tp": "tensor parallelism",
+    "ddp": "DDP", "ddp+away": "DDP, activations in main memory", "zero1": "ZeRO-1", "zero2": "ZeRO-2",
+    "zero3": "ZeRO-3", "fsdp2": "FSDP2", "fsdp2+offload": "FSDP2, offloaded", "tp": "tensor parallelism",
 }  # fmt: skip
 #: Parts that are drawn, from the ground up, and what each of them is called.
 PARTS = {
@@ -31,16 +33,35 @@ PHASES = {
 _INTO = {"quantisation": "weights", "unreduced": "gradients", "logits": "activations"}
 
 
+#: Kinds of which something waits in main memory: parameters, or what the backward pass needs.
+OFFLOADED, AWAY = "fsdp2+offload", "ddp+away"
+
+
 @dataclass(frozen=True)
 class Moment:
-    """One phase's fullest moment on each rank. ``parts``: bytes, all of :data:`PARTS`."""
+    """One phase's fullest moment on each rank.
+
+    Attributes:
+        parts: bytes, all of :data:`PARTS`. host: of what waits in main memory meanwhile, at most.
+        brought: bytes that are copied to the rank in this phase. taken: that are copied to main memory. layers: of
+            activations that are copied, those of the layers.
+    """
 
     phase: str
     parts: Mapping[str, int]
+    host: Mapping[str, int] = field(default_factory=dict)
+    brought: int = 0
+    taken: int = 0
+    layers: int = 0
 
     @property
     def total(self) -> int:
         return sum(self.parts.values())
+
+    @property
+    def waiting(self) -> int:
+        """Bytes in main memory."""
+        return sum(self.host.values())
 
 
 #: In which weights are kept, whichever way they are shared, so that ways can be compared.
@@ -49,17 +70,34 @@ KEPT = "bfloat16"
 
 @dataclass(frozen=True)
 class Drawn:
-    """A step as its ranks share it."""
+    """A step as its ranks share it. ``depth``: how many layers it goes through."""
 
     kind: str
     method: str
     devices: int
     moments: tuple[Moment, ...]
     checkpointing: bool = False
+    depth: int = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything of it waits in main memory."""
+        return any(moment.waiting for moment in self.moments)
+
+
+def kind_of(planned: Planned | None) -> str:
+    """The kind to draw first: the one of a plan that offloads or splits matrices, else FSDP2."""
+    if planned is None or planned.plan is None:
+        return "fsdp2"
+    if planned.plan.offload:
+        return AWAY
+    return planned.candidate.sharding if planned.candidate.sharding in (OFFLOADED, TENSOR) else "fsdp2"
 
 
 def moments(fields: Mapping[str, Any], method: str, kind: str, checkpointing: bool = False) -> Drawn:
     """The step of a method at its recipe's knobs, one row of a rank at once. Imports torch.
+
+    What waits in main memory for the backward pass is that of a checkpointed step, as plans have it.
 
     Raises:
         BadInput, SimulationError: what cannot be, or cannot be simulated.
@@ -70,18 +108,34 @@ def moments(fields: Mapping[str, Any], method: str, kind: str, checkpointing: bo
     advice = advice_for(situation, room_for(wanted), method)
     spec = get_method(method)
     values = spec.require(situation.shape, advice.knobs(situation.shape))
-    setting = Setting(1, wanted.seq, optimizer=wanted.optimizer or "adamw", packed=bool(wanted.packed))
-    asked = StepRequest(wanted.model, method, values, setting, KEPT, checkpointing)
-    result = simulate_sharded(asked.on(situation.hardware), Sharding(kind, wanted.devices))
+    away = kind == AWAY
+    setting = Setting(
+        1, wanted.seq, optimizer=wanted.optimizer or "adamw", packed=bool(wanted.packed), offload=away
+    )
+    again = checkpointing or away
+    asked = StepRequest(wanted.model, method, values, setting, KEPT, again)
+    how = Sharding(kind.partition("+")[0], wanted.devices, offload=kind == OFFLOADED)
+    result = simulate_sharded(asked.on(situation.hardware), how)
     drawn = tuple(_moment(result, phase) for phase in PHASES)
-    return Drawn(kind, method, wanted.devices, drawn, checkpointing)
+    return Drawn(kind, method, wanted.devices, drawn, again, situation.shape.num_layers)
 
 
 def _moment(result: ShardedResult, phase: str) -> Moment:
-    points = [point for point in result.points if point.phase == phase] or list(result.points)
-    top = (min if phase == "zero_grad" else max)(points, key=lambda point: point.nbytes)
+    aside = next((one for one in result.aside if one.phase == phase), None)
+    points = [point for point in result.points if point.phase == phase]
+    if points:
+        parts = _parts((min if phase == "zero_grad" else max)(points, key=lambda point: point.nbytes).parts)
+    else:
+        parts = _parts({} if aside is None else aside.here)
+    if aside is None:
+        return Moment(phase, parts)
+    return Moment(phase, parts, _parts(aside.held), aside.brought, aside.taken, aside.layers)
+
+
+def _parts(sizes: Mapping[str, int]) -> dict[str, int]:
+    """As they are drawn."""
     parts = dict.fromkeys(PARTS, 0)
-    for name, size in top.parts.items():
+    for name, size in sizes.items():
         at = _INTO.get(name, name)
         parts[at if at in parts else "rest"] += size
-    return Moment(phase, parts)
+    return parts

@@ -42,7 +42,7 @@ class Way:
         """As they are given to the command."""
         names = {name: f"--{name.replace('_', '-')}" for name in self.changes}
         return " ".join(
-            f"{names[name]} {value}" if value != "" else f"no {names[name]}"
+            f"no {names[name]}" if value in ("", None) else f"{names[name]} {value}"
             for name, value in self.changes.items()
         )
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from peft_lab.choose.reading import read_value
-from peft_lab.choose.situation import LINKS, Situation
+from peft_lab.choose.situation import LINKS, MOST, Situation
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.memory.optimizers import OPTIMIZERS
 from peft_lab.models import images
@@ -117,6 +117,8 @@ class Wanted:
             works(partial(_in, "method to rank beside the usual ones", name, FURTHER, "also"))
         works(lambda: None if self.price is None else checked_price(self.price))
         works(self._check_rows)
+        for name in ("rows", "row_tokens", "seq", "devices"):
+            works(partial(read_field, name, str(getattr(self, name))))
         works(self._check_tokens)
         works(self.hours)
         situation = self.situation()
@@ -147,7 +149,7 @@ class Wanted:
             )
 
     def _check_tokens(self) -> None:
-        if self.row_tokens > self.seq:
+        if self.row_tokens > self.seq > 0:
             raise BadInput(
                 f"Rows of {self.row_tokens:,} tokens on average cannot be cut at {self.seq:,}.", "row_tokens"
             )
@@ -222,28 +224,39 @@ def read(told: Mapping[str, str]) -> Wanted:
 def look(told: Mapping[str, str]) -> tuple[Wanted, tuple[BadInput, ...]]:
     """What is asked, from texts, as :func:`read` has it, and what cannot be: at most one error for each field, and the
     usual in place of what cannot be read."""
-    values, wrong = dict[str, Any](), dict[str | None, BadInput]()
-    for name, text in told.items():
-        try:
-            values[name] = read_field(name, text)
-        except BadInput as error:
-            wrong[name] = error
-    wanted = replace(Wanted(), **values)
-    if "row_tokens" in values and "seq" not in values:
-        room = 1 << (wanted.row_tokens - 1).bit_length()
-        limit = _most_tokens(wanted.model)
-        wanted = replace(wanted, seq=min(room, limit) if limit else room)
+    wanted, unread = values(told)
+    wrong = dict[str | None, BadInput](unread.items())
     for problem in wanted.problems():
         wrong.setdefault(problem.field, problem)
     return wanted, tuple(wrong.values())
 
 
-def _most_tokens(model: str) -> int | None:
-    """Of a row; ``None`` also of a model that is none, which is said elsewhere."""
+def values(told: Mapping[str, str]) -> tuple[Wanted, dict[str, BadInput]]:
+    """What can be read of the texts, with the usual in place of the rest, and why that cannot, by field."""
+    read_, wrong = dict[str, Any](), dict[str, BadInput]()
+    for name, text in told.items():
+        try:
+            read_[name] = read_field(name, text)
+        except BadInput as error:
+            wrong[name] = error
+    wanted = replace(Wanted(), **read_)
+    if "row_tokens" in read_ and "seq" not in read_:
+        wanted = replace(wanted, seq=room(wanted))
+    return wanted, wrong
+
+
+def room(wanted: Wanted) -> int:
+    """Tokens in which rows of average length have room, as far as the model goes: a power of two."""
+    return min(1 << max(wanted.row_tokens - 1, 0).bit_length(), most_tokens(wanted.model))
+
+
+def most_tokens(model: str) -> int:
+    """That a row may have; also of a model that is none, which is said elsewhere."""
     try:
-        return resolve(model).shape.max_positions
+        limit = resolve(model).shape.max_positions
     except BadInput:
-        return None
+        limit = None
+    return min(limit or MOST["seq"], MOST["seq"])
 
 
 def plain(wanted: Wanted) -> dict[str, Any]:

@@ -60,6 +60,11 @@ def check(name: str, runs: str) -> None:
         raise Unsupported(reason, "optimizer")
 
 
+def moments(name: str) -> int:
+    """Numbers that an optimizer keeps for each that it trains; 0 of those that take no part in offloading."""
+    return _MOMENTS.get(name, 0)
+
+
 class Hosted:
     """An optimizer whose parameters, gradients and states are in main memory: there it works, here it takes nothing."""
 

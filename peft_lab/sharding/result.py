@@ -8,6 +8,7 @@ from typing import Any
 from peft_lab.memory.account import PARTS, Point
 from peft_lab.memory.result import OWN_NAMES
 from peft_lab.memory.work import Work
+from peft_lab.sharding.aside import Aside
 from peft_lab.sharding.how import Sharding
 
 #: Beside the parts that a step on one device has: weights gathered from all devices, gradients not yet summed up and
@@ -55,6 +56,7 @@ class ShardedResult:
         unrolled: whether five layers stood for all. seconds: that it took, without imports.
         work: what one device does in the last pass and the step after it, where that is not what one device alone would
             do (under tensor parallelism); else empty.
+        aside: phase by phase, what waits in main memory and is copied; empty where nothing does.
     """
 
     model: str
@@ -72,6 +74,7 @@ class ShardedResult:
     seconds: float = 0.0
     source: str = "simulated"
     work: Work = ()
+    aside: tuple[Aside, ...] = ()
 
     @property
     def sent_bytes(self) -> float:

@@ -21,6 +21,7 @@ from peft_lab.memory.simulate import blueprint_of, check, refusing
 from peft_lab.memory.tracker import Recorder
 from peft_lab.memory.work import steps_of
 from peft_lab.sharding import fabric, optimizing, tensor, watch, wrap
+from peft_lab.sharding.aside import aside
 from peft_lab.sharding.buckets import deepen
 from peft_lab.sharding.held import exchanged, held_at_peak
 from peft_lab.sharding.how import Sharding, notes
@@ -137,6 +138,9 @@ def simulate_blueprint(
     fullest = max(range(len(found)), key=lambda index: largest(seen[index]).nbytes)
     trace, host, unrolled = found[fullest]
     points = seen[fullest]
+    trained = "weights" if blueprint.method is None else "adapter"
+    depth = blueprint.depth // blueprint.period if unrolled else None
+    waits = aside(trace, how, trained, optimizing.moments(setting.optimizer), depth)
     if unrolled and how.runs == "ddp":
         trace = deepen(trace, [p for p in blueprint.build().parameters() if p.requires_grad], how)
         points = account.timeline(trace, SHARDED_PARTS)
@@ -154,12 +158,13 @@ def simulate_blueprint(
         parts=top.parts,
         peak=held_at_peak(trace),
         points=tuple(points[last:]),
-        exchanges=exchanged(trace, blueprint.depth // blueprint.period if unrolled else None, how.accumulate),
+        exchanges=exchanged(trace, depth, how.accumulate),
         host_bytes=host,
         notes=notes(how),
         unrolled=unrolled,
         seconds=time.perf_counter() - start,
         work=steps_of(trace.work)[-1] if how.runs == "tp" else (),
+        aside=waits,
     )
 
 

@@ -34,6 +34,7 @@ def test_the_contracts_fields(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "plan/train.py").read_text("utf-8") == found[0]["files"]["train.py"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -53,6 +54,7 @@ def test_what_cannot_be_is_one_line(run: Run, more: tuple[str, str], message: st
     [
         (("--gpu", "rtx-3090"), "no device called 'rtx-3090'", "(--gpu rtx-3060)."),
         (("--rows", "0"), "rows is a whole number from 1", "(--rows 1000)."),
+        (("--price", "-2"), "A price is above 0", "(no --price)."),
         (("--deadline", "2020-01-01"), "The deadline has passed", "(--deadline "),
         (
             ("--gpu", "rtx-3090", "--devices", "0", "--json"),

@@ -94,6 +94,31 @@ def test_what_would_meet_a_deadline_is_tried() -> None:
         ("devices", "0", {"devices": 1}, "one GPU"),
         ("row_tokens", "1500", {"seq": 2_048}, "rows cut at 2,048 tokens"),
         ("deadline", "2020-01-01", {"deadline": ""}, "no deadline"),
+        ("rows", "10k", {"rows": 10_000}, "10,000 rows"),
+        ("rows", "-5", {"rows": 1_000}, "LIMA"),
+        ("row_tokens", "many", {"row_tokens": 512}, "rows of 512 tokens"),
+        ("row_tokens", "1.5k", {"row_tokens": 1_500, "seq": 2_048}, "rows cut at 2,048"),
+        ("row_tokens", "999999", {"row_tokens": 131_072, "seq": 131_072}, "the longest here"),
+        ("seq", "x", {"seq": 512}, "rows cut at 512"),
+        ("devices", "9999", {"devices": 1_024}, "1,024 GPUs"),
+        ("devices", "2 cards", {"devices": 2}, "2 GPUs"),
+        ("price", "free", {"price": None}, "hours decide the order and no cost is told"),
+        ("price", "-2", {"price": None}, "no price"),
+        ("price", "99999", {"price": None}, "no price"),
+        ("price", "0,5", {"price": 0.5}, "a price of 0.5"),
+        ("price", "$1,200.50", {"price": 1_200.5}, "a price of 1200.5"),
+        ("price", "inf", {"price": None}, "no price"),
+        ("objective", "preferences", {"objective": "preference"}, "preference training"),
+        ("objective", "magic", {"objective": ""}, "what suits the model"),
+        ("link", "nvlnk", {"link": "nvlink"}, "NVLink"),
+        ("link", "string", {"link": "pcie"}, "PCIe"),
+        ("optimizer", "adam", {"optimizer": "adamw"}, "AdamW"),
+        ("also", "dora,ia3", {"also": "ia3"}, "IA"),
+        ("also", "dora", {"also": ""}, "the usual methods alone"),
+        ("packed", "many", {"packed": 0}, "padded"),
+        ("model", "lama-3.1-8b", {"model": "llama-3.1-8b"}, "Llama 3.1 8B"),
+        ("model", "nobody/mistral-7b", {"model": "mistral-7b"}, "Mistral 7B"),
+        ("model", "dinov2-small", {"model": "llama-3.1-8b"}, "Llama 3.1 8B"),
     ],
 )  # fmt: skip
 def test_what_is_planned_instead(name: str, text: str, changes: dict[str, Any], said: str) -> None:
@@ -102,8 +127,8 @@ def test_what_is_planned_instead(name: str, text: str, changes: dict[str, Any], 
     assert replace(Wanted(), **found.changes).check()
 
 
-def test_a_price_that_is_none_has_nothing_in_its_place() -> None:
-    assert meant("price", "free") is meant("row_tokens", "many") is meant(None, "") is None
+def test_what_is_no_field_has_nothing_in_its_place() -> None:
+    assert meant(None, "") is meant("method", "magic") is None
 
 
 def test_the_plan_in_place_of_a_question_that_cannot_be_is_the_first_that_fits() -> None:

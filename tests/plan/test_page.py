@@ -25,7 +25,7 @@ from peft_lab.plan.quality import quality
 from peft_lab.plan.wanted import TYPICAL, Wanted, read
 from peft_lab.ui.choose.outcome import planned, way_back
 from peft_lab.ui.components import figures
-from peft_lab.ui.plan import buying, ranks
+from peft_lab.ui.plan import buying, page, ranks
 from peft_lab.ui.plan import shown as shown_plans
 from tests.ui.badges import without_badge
 from tests.ui.test_choose import told
@@ -91,8 +91,99 @@ def test_plans_are_ranked_with_badges_files_and_the_ranks_drawing() -> None:
 def test_what_is_wrong_is_said_where_it_is() -> None:
     app = opened(**SMALL | {"gpu": "gtx-1", "rows": "0", "deadline": "2020-01-01T00:00"})
     lines = [line for line in told(app).split("\n") if line.startswith(":red[")]
-    for message in ("no device called 'gtx-1'", "rows is a whole number from 1", "The deadline has passed"):
+    for message in (
+        "no device called 'gtx-1'",
+        "There has to be a row to learn from",
+        "The deadline has passed",
+    ):
         assert any(message in line for line in lines), message
+
+
+#: A value of each field that cannot be, as an address has it, what its control shows, what is said of it, the button
+#: that mends it, and what the address says then.
+BROKEN = [
+    ("gpu", "gtx-1", "gtx-1", "no device called 'gtx-1'", "plan-way-gpu", None),
+    ("rows", "0", 0, "There has to be a row to learn from", "plan-way-rows", "1000"),
+    ("rows", "-5", -5, "There has to be a row to learn from", "plan-way-rows", "1000"),
+    ("rows", "ten", "ten", "a number; 'ten' is not", "plan-way-rows", "1000"),
+    ("row_tokens", "many", "many", "is a number; 'many' is not", "plan-way-row_tokens", "128"),
+    ("row_tokens", "0", 0, "whole number from 1", "plan-way-row_tokens", "128"),
+    ("seq", "x", "x", "seq is a number", "plan-way-seq", "128"),
+    ("devices", "0", 0, "whole number from 1", "plan-way-devices", None),
+    ("price", "-2", -2.0, "A price is above 0", "plan-way-price-none", None),
+    ("price", "free", "free", "price is a number for one GPU", "plan-way-price-none", None),
+    ("price", "99999", 99_999.0, "at most 10,000 an hour", "plan-way-price-none", None),
+    ("deadline", "2020-01-01", "2020-01-01", "The deadline has passed", "plan-way-deadline-none", None),
+    ("objective", "magic", "magic", "no objective called 'magic'", "plan-way-objective-none", None),
+    ("link", "nvlnk", "nvlnk", "no link called 'nvlnk'", "plan-way-link", "nvlink"),
+    ("optimizer", "adam", "adam", "no optimizer called 'adam'", "plan-way-optimizer", "adamw"),
+    ("also", "dora,ia3", ["dora", "ia3"], "called 'dora'", "plan-way-also", "ia3"),
+    ("model", "smollm-135m", "smollm-135m", "Did you mean 'smollm2-135m'", "plan-way-model", "smollm2-135m"),
+    ("packed", "many", None, "packed is a whole number", "plan-way-packed-none", None),
+]
+_LABELS = {
+    "gpu": "GPU", "rows": "Training rows", "row_tokens": "Tokens of a row", "seq": "Tokens at most",
+    "devices": "How many", "price": "Price per hour", "deadline": "Deadline", "objective": "What is trained?",
+    "link": "Between them", "optimizer": "Optimizer", "also": "Also rank", "model": "Model",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "shows", "said", "button", "then"), BROKEN, ids=lambda one: str(one)[:12]
+)
+def test_what_an_address_says_wrong_is_shown_said_planned_and_mended(
+    name: str,
+    text: str,
+    shows: Any,
+    said: str,
+    button: str,
+    then: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when it is typed, and with all else that the address says."""
+    planned: list[Wanted] = []
+
+    def noted(wanted: Wanted, _: object) -> None:
+        planned.append(wanted)
+
+    monkeypatch.setattr(page, "_plans", noted)
+    monkeypatch.setattr(page, "_ranks", noted)
+    told_ = SMALL | {name: text}
+    app = opened(**told_)
+    assert said in told(app) and "The default is used" not in told(app) and "Planned here" in told(app)
+    assert dict(app.query_params) | {"gpu": told_["gpu"]} == told_, "copied, it opens the same"
+    if shows is not None:
+        (field,) = [
+            one
+            for one in (*app.number_input, *app.text_input, *app.selectbox, *app.multiselect)
+            if one.label == _LABELS[name]
+        ]
+        assert shows in (
+            field.value,
+            field.placeholder if name in ("rows", "row_tokens", "seq", "price") else None,
+        )
+    assert planned and not planned[-1].problems()
+    at = getattr(planned[-1], name)
+    app.button(key=button).click().run()
+    assert not app.exception and said not in told(app)
+    assert getattr(planned[-1], name) == at, "what was planned is what is taken up"
+    usual = {"gpu": SMALL["gpu"]}  # an address says what differs
+    kept = {other: value for other, value in SMALL.items() if other != name}
+    assert usual | dict(app.query_params) == usual | kept | ({} if then is None else {name: then})
+
+
+def test_a_number_in_place_of_what_was_no_number_ends_the_matter() -> None:
+    app = opened(**SMALL | {"rows": "ten", "price": "free"})
+    (rows,) = [one for one in app.number_input if one.label == "Training rows"]
+    assert rows.value is None and rows.placeholder == "ten"
+    rows.set_value(700).run()
+    assert "'ten' is not" not in told(app) and "'free' is not" in told(app)
+    assert (app.query_params["rows"], app.query_params["price"]) == ("700", "free")
+
+
+def test_what_has_no_control_is_said_at_the_foot() -> None:
+    app = opened(**SMALL | {"buying": "perhaps", "method": "magic"})
+    assert told(app).count("The default is used") == 2
 
 
 def test_what_cannot_be_is_planned_as_it_is_meant_and_taken_up_with_a_click() -> None:
@@ -181,9 +272,11 @@ def test_packed_rows_come_from_the_address_and_say_what_they_save() -> None:
     assert "packed" not in app.query_params
 
 
-def test_a_contradiction_is_one_sentence_and_nothing_is_simulated() -> None:
+def test_a_contradiction_is_one_sentence_and_the_nearest_is_planned() -> None:
     app = opened(model="bert-base", gpu="t4", seq="600", row_tokens="100")
-    assert "512 positions" in told(app) and "Plans that fit" not in told(app)
+    assert told(app).count("512 positions") == 1 and "Planned here: **rows cut at 512 tokens**" in told(app)
+    app.button(key="plan-way-seq").click().run()
+    assert "512 positions" not in told(app) and app.query_params["seq"] == "512"
 
 
 def test_a_typical_question_is_one_click() -> None:
@@ -293,11 +386,17 @@ def test_without_a_price_the_hours_to_pay_for_are_told(monkeypatch: pytest.Monke
     told_: list[tuple[Any, ...]] = []
     monkeypatch.setattr(figures, "card", lambda *found: told_.append(found))
     plan = SimpleNamespace(devices=2)
-    for hours, cost in (((1.5, 3.0), None), ((8.0, 16.0), None), (None, None), ((1.5, 3.0), (3.0, 6.0))):
+    short = (0.021, 0.043)
+    for hours, cost in (
+        ((1.5, 3.0), None), ((8.0, 16.0), None), (short, None), (None, None), ((1.5, 3.0), (3.0, 6.0)),
+    ):  # fmt: skip
         one: Any = SimpleNamespace(plan=plan, hours=hours, cost=cost)
         shown_plans.cost(one)
     said = [(found[3] or "").replace("\N{WORD JOINER}", "") for found in told_]
-    assert said == ["3.0\N{EN DASH}6.0 GPU hours", "16\N{EN DASH}32 GPU hours", "", "3.00\N{EN DASH}6.00"]
+    assert said == [
+        "3.0\N{EN DASH}6.0 GPU hours", "16\N{EN DASH}32 GPU hours", "0.04\N{EN DASH}0.09 GPU hours", "",
+        "3.00\N{EN DASH}6.00",
+    ]  # fmt: skip
 
 
 def test_what_to_buy_has_a_row_for_each_number_of_cards_from_the_start(

@@ -8,6 +8,7 @@ the control says what is wrong with it.
 from __future__ import annotations
 
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
@@ -43,6 +44,8 @@ def entry_of(name: str, patience: float = ADDRESS_PATIENCE) -> ModelEntry:
         return catalogue()[name]
     known: ModelEntry | None = state.remembered(SCOPE, name, None)
     if known is None:
+        if not models.looks_external(name):
+            return models.resolve(name)  # which says at once that there is none
         known = _look_up(name).result(timeout=patience)
         state.remember(SCOPE, name, known)
     return known
@@ -81,23 +84,53 @@ def from_address(text: str) -> str:
 def model_control(current: ModelEntry, key: str) -> ModelEntry:
     """Draw the control, with what is wrong under it, and return the model that is chosen: ``current`` while there is
     none of the name that was typed."""
-    names = list(dict.fromkeys([*catalogue(), *state.scope(SCOPE), current.name]))
-    typed = st.selectbox(
+    chosen = choose_model(current, key)
+    if chosen.error is not None:
+        still = f"The page still shows {plain(current.title)}."
+        st.markdown(f":red[:material/error: {plain(chosen.error)} {still}]")
+    return chosen.entry
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the control says. ``entry``: the model, or that before while there is none of the name ``typed``, for which
+    ``error`` has the reason."""
+
+    entry: ModelEntry
+    typed: str
+    error: PeftLabError | None = None
+
+
+def choose_model(
+    current: ModelEntry, key: str, typed: str = "", because: PeftLabError | None = None
+) -> Chosen:
+    """Draw the control without what is wrong, which is left to whoever asks. ``typed``: what stands in it at first,
+    where that is no model, ``because`` of this."""
+    names = list(dict.fromkeys([*catalogue(), *state.scope(SCOPE), current.name, *filter(None, [typed])]))
+    text = st.selectbox(
         "Model",
         names,
-        index=names.index(current.name),
+        index=names.index(typed or current.name),
         key=key,
         format_func=_title,
         help=HELP,
         accept_new_options=True,
         disabled=state.is_fixed("model"),
     )
-    entry, remark = _chosen(typed, current)
-    if remark:
-        st.markdown(remark)
-    elif entry.name not in catalogue():
+    if because is not None and text == typed:  # which was looked up before
+        return Chosen(current, typed, because)
+    try:
+        name = normal(text or current.name)
+        entry = entry_of(name, PATIENCE)
+    except TimeoutError:
+        come_back([_look_up(name)])
+        st.markdown(f"Looking for '{plain(name)}'…")
+        return Chosen(current, name)
+    except PeftLabError as error:
+        return Chosen(current, text or "", error)
+    if entry.name not in catalogue():
         st.caption(plain(_own(entry)))
-    return entry
+    return Chosen(entry, name)
 
 
 def _own(entry: ModelEntry) -> str:
@@ -108,17 +141,6 @@ def _own(entry: ModelEntry) -> str:
     if models.weights_here(entry):
         return "Its weights are on this machine: it can be trained."
     return "Its weights are fetched from the Hugging Face Hub when it is first trained."
-
-
-def _chosen(typed: str | None, current: ModelEntry) -> tuple[ModelEntry, str]:
-    try:
-        name = normal(typed or current.name)
-        return entry_of(name, PATIENCE), ""
-    except TimeoutError:
-        come_back([_look_up(name)])
-        return current, f"Looking for '{plain(name)}'…"
-    except PeftLabError as error:
-        return current, f":red[:material/error: {plain(error)} The page still shows {plain(current.title)}.]"
 
 
 def _look_up(name: str) -> Future[ModelEntry]:

@@ -7,15 +7,16 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.choose.situation import MOST, device_of
+from peft_lab.choose.situation import device_of
 from peft_lab.errors import BadInput
 from peft_lab.memory.devices import devices
+from peft_lab.plan.asked import Unread
 from peft_lab.plan.nowhere import Way
 from peft_lab.ui import state
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
 
-SCOPE = "plan"
+SCOPE, UNREAD = "plan", "unread"
 
 
 class Controls:
@@ -28,19 +29,25 @@ class Controls:
     def choice(
         self, cell: Any, name: str, text: str, options: Sequence[str], current: str, titled: Any
     ) -> str:
-        """One of several."""
-        index = options.index(current) if current in options else 0
-        chosen: str = cell.selectbox(text, options, index, key=_key(name), format_func=titled)
+        """One of several, or what was said in place of them."""
+        options = list(dict.fromkeys([*options, current]))
+        chosen: str = cell.selectbox(
+            text, options, options.index(current), key=_key(name), format_func=titled
+        )
         self.below(cell, name)
         return chosen
 
     def number(
-        self, cell: Any, name: str, text: str, current: int, help_: str | None = None, least: int = 1
-    ) -> int:
-        """A whole number."""
-        value = cell.number_input(text, least, MOST[name], value=current, step=1, key=_key(name), help=help_)
+        self, cell: Any, name: str, text: str, current: int | str, help_: str | None = None
+    ) -> int | None:
+        """A whole number, whichever: what it may be says the check. In place of none stands what was said, and ``None``
+        comes back until a number is typed."""
+        number, said = (None, current) if isinstance(current, str) else (current, None)
+        value = cell.number_input(
+            text, value=number, step=1, key=_key(name), help=help_, placeholder=said or None
+        )
         self.below(cell, name)
-        return int(value)
+        return None if value is None else int(value)
 
     def gpu(self, current: str) -> str:
         """One of the list, or another one's memory, typed. What is neither comes back as it is, for the check to
@@ -57,11 +64,16 @@ class Controls:
             return typed
 
     def below(self, cell: Any, name: str) -> None:
-        """Keep a place under the control that was just drawn, and say there why the address's value is not used."""
-        place = self._below[name] = cell.container()
+        """Keep a place under the control that was just drawn."""
+        self._below[name] = cell.container()
+
+    def unused(self, name: str) -> None:
+        """Say why a value of the address that has no control is not used."""
         told = state.address_problem(SCOPE, name)
         if told:
-            place.markdown(f":red[:material/link_off: From the address: {plain(told)} The default is used.]")
+            self._foot.markdown(
+                f":red[:material/link_off: From the address: {plain(told)} The default is used.]"
+            )
 
     def refuse(self, name: str | None, text: str, ways: Sequence[Way] = ()) -> None:
         """Say at a control what is wrong with it, with a button for each way that works."""
@@ -88,7 +100,15 @@ def take_up(changes: Mapping[str, Any]) -> None:
     """Set some fields, the others as they are, and draw the controls afresh."""
     for name, value in changes.items():
         state.remember(SCOPE, name, value)
+    left = {name: one for name, one in unread().items() if name not in changes}
+    state.remember(SCOPE, UNREAD, left)
     state.renew(SCOPE)
+
+
+def unread() -> dict[str, Unread]:
+    """What was said of fields that is no value of theirs."""
+    found: dict[str, Unread] = state.remembered(SCOPE, UNREAD, {})
+    return found
 
 
 def offers(ways: Sequence[Way]) -> None:

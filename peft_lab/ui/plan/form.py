@@ -15,15 +15,16 @@ from peft_lab.errors import BadInput
 from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import readers_of_text
+from peft_lab.plan.asked import Asked, Unread, as_typed
 from peft_lab.plan.lengths import Lengths, read_lengths
 from peft_lab.plan.packed import rows_of, why_not
 from peft_lab.plan.wanted import FURTHER, KEYS, TYPICAL, Typical, Wanted, read_field
 from peft_lab.recipes.job import OBJECTIVES
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
-from peft_lab.ui.components.model_choice import entry_of, from_address, model_control
+from peft_lab.ui.components.model_choice import choose_model, entry_of, from_address
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.plan.controls import SCOPE, Controls
+from peft_lab.ui.plan.controls import SCOPE, UNREAD, Controls, unread
 from peft_lab.workers.pool import get_pool
 
 USUAL = Wanted()
@@ -39,8 +40,16 @@ def readers() -> dict[str, Callable[[str], None]]:
 
     def reader(name: str) -> Callable[[str], None]:
         def read(text: str) -> None:
-            value = from_address(text) if name == "model" else read_field(name, text)
-            state.remember(SCOPE, name, value)
+            lost = {field: one for field, one in unread().items() if field != name}
+            try:
+                value = from_address(text) if name == "model" else read_field(name, text)
+            except BadInput as error:
+                value = as_typed(name, text)
+                if value is None:
+                    lost[name] = Unread(text, error)
+            state.remember(SCOPE, UNREAD, lost)
+            if name not in lost:
+                state.remember(SCOPE, name, value)
 
         return read
 
@@ -78,10 +87,11 @@ def back(wanted: Wanted) -> None:
     st.markdown(f"Which method suits this? [Choose a method with the same](choose?{urlencode(query)}).")
 
 
-def address(wanted: Wanted) -> Mapping[str, tuple[Any, Any]]:
+def address(asked: Asked) -> Mapping[str, tuple[Any, Any]]:
     """What the address has to say: ``name: (value, default)``."""
     usual = asdict(USUAL)
-    found = {name: (value, usual[name]) for name, value in asdict(wanted).items()}
+    said = asdict(asked.wanted) | {name: one.text for name, one in asked.unread.items()}
+    found = {name: (value, usual[name]) for name, value in said.items()}
     more = {name: (state.remembered(SCOPE, name, ""), "") for name in (METHOD, CHOSEN)}
     return {**found, **more, BUYING: (state.remembered(SCOPE, BUYING, False), False)}
 
@@ -94,6 +104,7 @@ def take(typical: Typical) -> None:
     state.remember(SCOPE, BUYING, typical.buying)
     for name in (METHOD, CHOSEN):  # of another question
         state.remember(SCOPE, name, "")
+    state.remember(SCOPE, UNREAD, {})
     state.renew(SCOPE)
 
 
@@ -104,22 +115,35 @@ def questions() -> None:
             st.button(typical.title, key=f"typical-{typical.name}", on_click=take, args=(typical,))
 
 
-def form() -> tuple[Wanted, Controls]:
+def form() -> tuple[Asked, Controls]:
     """Draw the controls and return what they say, and them."""
     body = st.container()
     controls = Controls(st.container())
     with body:
-        return _drawn(controls), controls
+        asked = _drawn(controls)
+    for name in (BUYING, METHOD, CHOSEN):
+        controls.unused(name)
+    for name, value in asdict(asked.wanted).items():
+        state.remember(SCOPE, name, value)
+    state.remember(SCOPE, UNREAD, asked.unread)
+    return asked, controls
 
 
-def _drawn(controls: Controls) -> Wanted:
+def _drawn(controls: Controls) -> Asked:
     start = Wanted(**{name: state.remembered(SCOPE, name, getattr(USUAL, name)) for name in KEYS})
-    entry = model_control(entry_of(start.model), state.widget_key(SCOPE, "model"))
+    lost, still = unread(), dict[str, Unread]()
+    none = lost.get("model", Unread("", BadInput("")))
+    chosen = choose_model(
+        entry_of(start.model), state.widget_key(SCOPE, "model"), none.text, none.error if none.text else None
+    )
+    entry = chosen.entry
+    if chosen.error is not None:
+        still["model"] = Unread(chosen.typed, BadInput(str(chosen.error), "model"))
     controls.below(st, "model")
     encoder = entry.kind == "encoder"
     offered = [name for name in _PURPOSES if not encoder or name in ("", start.objective, *OF_ENCODERS)]
     objective = controls.choice(
-        st, "objective", "What is trained?", offered, start.objective, _PURPOSES.__getitem__
+        st, "objective", "What is trained?", offered, start.objective, _titled(_PURPOSES)
     )
     lengths = _lengths()
     if lengths is not None:
@@ -127,24 +151,32 @@ def _drawn(controls: Controls) -> Wanted:
         start = replace(
             start, rows=int(said["rows"]), row_tokens=int(said["row_tokens"]), seq=max(start.seq, int(said["seq"]))
         )  # fmt: skip
+        lost = {name: one for name, one in lost.items() if name not in said}
+
+    def number(cell: Any, name: str, text: str, help_: str | None = None) -> int:
+        current: int = getattr(start, name)
+        found = controls.number(cell, name, text, lost[name].text if name in lost else current, help_)
+        if found is None and name in lost:
+            still[name] = lost[name]
+        return current if found is None else found
+
     first, second = st.columns(2), st.columns(2)  # from the top: what is wrong stands below
     packing = st.container()
     controls.below(st, "packed")
     gpu = controls.gpu(start.gpu)  # its name fills a line
     third = st.columns(2)
-    rows = controls.number(first[0], "rows", "Training rows", start.rows, least=0)
-    tokens = controls.number(
-        first[1], "row_tokens", "Tokens of a row", start.row_tokens, "On average: it decides the time."
-    )
-    seq = controls.number(
-        second[0], "seq", "Tokens at most", start.seq, "Longer rows are cut: it decides the memory."
-    )
-    count = controls.number(third[0], "devices", "How many", start.devices)
-    link = controls.choice(third[1], "link", "Between them", list(LINKS), start.link, LINKS.__getitem__)
+    rows = number(first[0], "rows", "Training rows")
+    tokens = number(first[1], "row_tokens", "Tokens of a row", "On average: it decides the time.")
+    seq = number(second[0], "seq", "Tokens at most", "Longer rows are cut: it decides the memory.")
+    count = number(third[0], "devices", "How many")
+    link = controls.choice(third[1], "link", "Between them", list(LINKS), start.link, _titled(LINKS))
     price = second[1].number_input(
-        "Price per hour", min_value=0.0, value=start.price, placeholder="yours",
+        "Price per hour", value=None if "price" in lost else start.price,
+        placeholder=lost["price"].text if "price" in lost else "yours",
         key=state.widget_key(SCOPE, "price"), help="Of one GPU, in any currency. The lab has no price list.",
     )  # fmt: skip
+    if price is None and "price" in lost:
+        still["price"] = lost["price"]
     controls.below(second[1], "price")
     deadline = st.text_input(
         "Deadline", start.deadline, key=state.widget_key(SCOPE, "deadline"), placeholder="none",
@@ -152,14 +184,15 @@ def _drawn(controls: Controls) -> Wanted:
     )  # fmt: skip
     controls.below(st, "deadline")
     also = st.multiselect(
-        "Also rank", FURTHER, start.further, key=state.widget_key(SCOPE, "also"), placeholder="no other method",
-        format_func=lambda slug: get_method(slug).title,
+        "Also rank", list(dict.fromkeys([*FURTHER, *start.further])), start.further,
+        key=state.widget_key(SCOPE, "also"), placeholder="no other method",
+        format_func=_method_title,
         help="Beside full fine-tuning, LoRA and QLoRA. How good a method gets is told where a training of the same "
         "model was published. Else it is unknown, and its plans beat no other method's.",
     )  # fmt: skip
     controls.below(st, "also")
     optimizer = controls.choice(
-        st, "optimizer", "Optimizer", list(_OPTIMIZERS), start.optimizer, _OPTIMIZERS.__getitem__
+        st, "optimizer", "Optimizer", list(_OPTIMIZERS), start.optimizer, _titled(_OPTIMIZERS)
     )
     if optimizer == "adafactor":
         st.caption(
@@ -171,9 +204,19 @@ def _drawn(controls: Controls) -> Wanted:
     )  # fmt: skip
     with packing:
         wanted = replace(wanted, packed=_packed(wanted, start, lengths))
-    for name, value in asdict(wanted).items():
-        state.remember(SCOPE, name, value)
-    return wanted
+    if "packed" in lost and lengths is None:
+        still["packed"] = lost["packed"]
+    return Asked(wanted, still)
+
+
+def _titled(titles: Mapping[str, str]) -> Callable[[str], str]:
+    """What each is called; what is none of them as it was said."""
+    return lambda name: titles.get(name, name)
+
+
+def _method_title(slug: str) -> str:
+    """Likewise."""
+    return get_method(slug).title if slug in FURTHER else slug
 
 
 def _packed(wanted: Wanted, before: Wanted, lengths: Lengths | None) -> int:

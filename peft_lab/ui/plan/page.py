@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -12,8 +12,9 @@ import streamlit as st
 
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.plan import nowhere, ranking
-from peft_lab.plan.meant import meant, said_of, together
-from peft_lab.plan.moments import KINDS, moments
+from peft_lab.plan.asked import Asked, mend
+from peft_lab.plan.meant import said_of, together
+from peft_lab.plan.moments import AWAY, KINDS, kind_of, moments
 from peft_lab.plan.nowhere import Way
 from peft_lab.plan.ranking import Candidate, Planned
 from peft_lab.plan.wanted import Wanted
@@ -42,11 +43,11 @@ def plan_page() -> None:
     left, right = st.columns([4, 7], gap="large")
     with left, st.container(border=True, key="wanted"):
         st.markdown("### Your training")
-        wanted, controls = form.form()
-    wrong = wanted.problems()
-    if wrong:
+        asked, controls = form.form()
+    wanted = asked.wanted
+    if asked.problems():
         with right:
-            _instead(wanted, wrong, controls)
+            _instead(asked, controls)
     else:
         with right:
             if state.remembered(SCOPE, BUYING, False):
@@ -54,27 +55,22 @@ def plan_page() -> None:
             planned = _plans(wanted, _late)
         _ranks(wanted, planned)
     form.back(wanted)
-    state.write_address(form.address(wanted))
+    state.write_address(form.address(asked))
 
 
-def _instead(wanted: Wanted, wrong: Sequence[BadInput], controls: Controls) -> None:
+def _instead(asked: Asked, controls: Controls) -> None:
     """What is wrong, each at its control with a button that mends it; and the plan for what is meant by all that."""
-    several = []
-    for error in wrong:
-        instead = meant(error.field, str(getattr(wanted, error.field or "", "")))
-        if instead is None or len(replace(wanted, **instead.changes).problems()) >= len(wrong):
-            controls.refuse(error.field, str(error))
-            continue
-        way = Way(instead.said, instead.short, instead.changes)
-        controls.refuse(error.field, said_of(error, instead), [way])
-        several.append(instead)
-    if len(several) < len(wrong):
+    found = mend(asked)
+    for error, instead in found.each:
+        way = () if instead is None else (Way(instead.said, instead.short, instead.changes),)
+        controls.refuse(error.field, said_of(error, instead), way)
+    if not found.several:
         return
-    every = together(several)
+    every = together(found.several)
     st.markdown(f"Planned here: **{plain(every.said)}**.")
-    _plans(
-        replace(wanted, **every.changes), partial(_until, controls) if "deadline" in every.changes else _late
-    )
+    if state.remembered(SCOPE, BUYING, False):
+        buying.what_to_buy(found.asked.wanted)
+    _plans(found.asked.wanted, partial(_until, controls) if "deadline" in every.changes else _late)
 
 
 def _until(controls: Controls, wanted: Wanted, ranked: list[Planned]) -> None:
@@ -100,7 +96,7 @@ def _late(wanted: Wanted, ranked: list[Planned]) -> None:
     come_back([future])
 
 
-def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> Candidate | None:
+def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> Planned | None:
     """Plans as they are found. ``beneath``: what is said under their table once all of them are there. Returns the
     one that is shown in full; ``None`` while there may be a better one."""
     asked = ranking.candidates(wanted)
@@ -119,7 +115,7 @@ def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> 
             beneath(wanted, ranked)
         one = shown.pick(ranked)
         chosen.in_full(wanted, one)
-        settled = one.candidate if stopped or len(found) == len(asked) else None
+        settled = one if stopped or len(found) == len(asked) else None
     elif len(found) == len(asked):
         _nowhere(wanted)
     shown.refused(found)
@@ -180,21 +176,25 @@ def _nowhere(wanted: Wanted) -> None:
     offers(found.ways)
 
 
-def _ranks(wanted: Wanted, planned: Candidate | None) -> None:
+def _ranks(wanted: Wanted, planned: Planned | None) -> None:
     """The drawing, and what it explains, first of what is ``planned``."""
     st.markdown(f"### Who holds what when {figures.badge('simulated')}")
     cells = st.columns([2, 2, 5], vertical_alignment="bottom")
-    kinds = list(KINDS)
+    kinds, first = list(KINDS), kind_of(planned)
     kind = cells[0].selectbox(
         "Shared by",
         kinds,
-        kinds.index("fsdp2"),
-        key=state.widget_key(SCOPE, _KIND),
+        kinds.index(first),
+        key=state.widget_key(SCOPE, _KIND, first),
         format_func=KINDS.__getitem__,
     )
     methods = [slug for slug in ranking.methods(wanted) if slug not in ranking.get_refusals(wanted)]
-    start = planned.method if planned else next((slug for slug in methods if slug != "full"), methods[0])
-    again = planned is not None and planned.checkpointing
+    start = (
+        planned.candidate.method
+        if planned
+        else next((slug for slug in methods if slug != "full"), methods[0])
+    )
+    again = kind == AWAY or (planned is not None and planned.candidate.checkpointing)
     method = cells[1].selectbox(
         "Method",
         methods,

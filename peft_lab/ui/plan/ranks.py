@@ -7,11 +7,13 @@ all phases side by side either way. Its heights are the simulation's bytes.
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 
 import streamlit as st
 
 from peft_lab import palette, units
-from peft_lab.plan.moments import KINDS, PARTS, PHASES, Drawn, Moment
+from peft_lab.plan.moments import AWAY, KINDS, OFFLOADED, PARTS, PHASES, Drawn, Moment
+from peft_lab.ui.plan import lane
 
 MOST = 4  # ranks that are drawn
 HEIGHT, WIDTH, GAP = 150, 26, 8
@@ -32,22 +34,30 @@ _DOES = {
         "zero1": "Every rank has all weights, and its share of the moments.",
         "fsdp2": "Every rank has its share of weights and moments, and nothing more.",
         "tp": "Every rank has its columns or rows of each matrix, and their moments.",
+        OFFLOADED: "Shares of weights and moments wait in main memory; a card holds little but what the model put out.",
+        AWAY: "Every rank has all weights and all moments.",
     },
     "forward": {
         "ddp": "Each computes its own rows; nothing is sent.", "zero1": "Each computes its own rows; nothing is sent.",
         "fsdp2": "Layer after layer is gathered from all ranks, computes, and is let go.",
         "tp": "All read the same rows; what each has of a layer's output is summed up, and all wait for it.",
+        OFFLOADED: "Before a layer computes, each rank copies its share in and all gather it; then it is let go.",
+        AWAY: "What the backward pass needs leaves for main memory: the input of each layer, and what the loss reads.",
     },
     "backward": {
         "ddp": "Gradients are averaged over the ranks, bucket by bucket.",
         "zero1": "Gradients are averaged over the ranks, bucket by bucket.",
         "fsdp2": "Layers are gathered again; each rank keeps the sum of its share of the gradients.",
         "tp": "Gradients of what goes into a layer are summed up; those of its matrices stay where these are.",
+        OFFLOADED: "Layers are copied in and gathered again; each rank's share of the summed gradients goes back.",
+        AWAY: "Layer by layer an input comes back and the layer is computed again. Gradients are averaged.",
     },
     "optimizer": {
         "ddp": "Every rank makes the same update.", "zero1": "Each updates its share and sends the new weights round.",
         "fsdp2": "Each updates its own share; nothing is sent.",
         "tp": "Each updates its own part; only the norm of all gradients is summed up.",
+        OFFLOADED: "The processor makes the update in main memory. The cards have nothing to do.",
+        AWAY: "Every rank makes the same update.",
     },
 }  # fmt: skip
 
@@ -70,9 +80,11 @@ CSS = f"""
 }}
 @keyframes grow {{ 0% {{ transform: scaleY(0.15); }} 12%, 100% {{ transform: scaleY(1); }} }}
 .phase {{ animation: now {SECONDS}s ease-out {ROUNDS}; animation-delay: calc(var(--turn) * {SECONDS / 4}s); }}
-.phase .held {{ transform-origin: 0 {HEIGHT}px; animation: grow {SECONDS}s ease-out {ROUNDS};
+.phase .held {{ transform-origin: 0 var(--ground); animation: grow {SECONDS}s ease-out {ROUNDS};
   animation-delay: calc(var(--turn) * {SECONDS / 4}s); }}
-@media (prefers-reduced-motion: reduce) {{ .phase, .phase .held {{ animation: none; }} }}
+@media (max-width: 480px) {{ .phase text {{ font-size: 11.5px; }} }}
+{lane.moving(ROUNDS, SECONDS)}
+@media (prefers-reduced-motion: reduce) {{ .phase, .phase .held, .phase .dot {{ animation: none; }} }}
 """
 
 JS = """
@@ -93,45 +105,69 @@ def does(phase: str, kind: str) -> str:
 
 def drawing(drawn: Drawn) -> str:
     """The phases as HTML with an SVG each."""
-    tallest = max(moment.total for moment in drawn.moments)
-    phases = "".join(_phase(drawn, moment, turn, tallest) for turn, moment in enumerate(drawn.moments))
-    there = [part for part in PARTS if any(moment.parts[part] for moment in drawn.moments)]
+    scale = _scale(drawn)
+    phases = "".join(_phase(drawn, moment, turn, scale) for turn, moment in enumerate(drawn.moments))
+    there = [
+        part for part in PARTS if any(moment.parts[part] or moment.host.get(part) for moment in drawn.moments)
+    ]
     key = "".join(f'<span><i style="background:{_COLOURS[part]}"></i>{PARTS[part]}</span>' for part in there)
     return f'<div class="step">{phases}</div><div class="key">{key}</div>'
 
 
-def _phase(drawn: Drawn, moment: Moment, turn: int, tallest: int) -> str:
+def _scale(drawn: Drawn) -> lane.Scale:
+    """One for all that is drawn: the tallest bar of a rank, and where something waits the tallest there below it."""
+    tallest = max(moment.total for moment in drawn.moments)
+    waiting = max(moment.waiting for moment in drawn.moments)
+    if not waiting:
+        return lane.Scale((HEIGHT - 4) / tallest, HEIGHT)
+    each = lane.ROOM / (tallest + waiting)
+    return lane.Scale(each, max(tallest * each, lane.LEAST) + 4, max(waiting * each, lane.LEAST) + 4)
+
+
+def _phase(drawn: Drawn, moment: Moment, turn: int, scale: lane.Scale) -> str:
     shown = min(drawn.devices, MOST)
     width = shown * (WIDTH + GAP) + GAP
     whole = MOST * (WIDTH + GAP) + GAP  # few ranks are drawn as large as many, and their names with them
-    view = f"{(width - whole) / 2:g} 0 {whole} {HEIGHT + 18}"
-    bars = "".join(_bar(moment, GAP + rank * (WIDTH + GAP), tallest) for rank in range(shown))
+    places = [GAP + rank * (WIDTH + GAP) for rank in range(shown)]
+    ground = scale.ground
+    bars = "".join(_bar(moment.parts, x, ground, scale.each) for x in places)
     names = "".join(
-        f'<text x="{GAP + rank * (WIDTH + GAP) + WIDTH / 2}" y="{HEIGHT + 13}">rank {rank}</text>'
-        for rank in range(shown)
+        f'<text x="{x + WIDTH / 2}" y="{ground + 13:g}">{rank or "rank 0"}</text>'
+        for rank, x in enumerate(places)
     )
     title, total = html.escape(PHASES[moment.phase]), units.size(moment.total)
-    said = html.escape(
-        f"{KINDS[drawn.kind]}, {PHASES[moment.phase].lower()}: {total} on each of {drawn.devices} ranks"
-    )
+    said = f"{KINDS[drawn.kind]}, {PHASES[moment.phase].lower()}: {total} on each of {drawn.devices} ranks"
+    below, more, height = "", "", ground + 18
+    if drawn.waits:
+        floor = lane.floor(scale)
+        waiting = "".join(_bar(moment.host, x, floor, scale.each) for x in places)
+        moved = {way: _COLOURS[part] for way, part in lane.travels(drawn.kind, moment).items()}
+        below = lane.box(scale, width, waiting) + "".join(
+            lane.arrows(scale, x + WIDTH / 2, moved) for x in places
+        )
+        more = "".join(f'<p class="bytes">{html.escape(line)}</p>' for line in lane.told(moment))
+        said = "; ".join([said, *lane.told(moment)])
+        height = floor + 20
+    view = f"{(width - whole) / 2:g} 0 {whole} {height:g}"
     return (
         f'<section class="phase" style="--turn:{turn}"><h4>{title}</h4>'
-        f'<svg viewBox="{view}" role="img" aria-label="{said}"><g class="held">{bars}</g>'
-        f'<path class="base" d="M0 {HEIGHT}H{width}"/>{names}</svg>'
-        f'<p class="bytes">{total} on each rank</p><p>{html.escape(does(moment.phase, drawn.kind))}</p></section>'
+        f'<svg viewBox="{view}" role="img" aria-label="{html.escape(said)}">'
+        f'<g class="held" style="--ground:{ground:g}px">{bars}</g>'
+        f'<path class="base" d="M0 {ground:g}H{width}"/>{names}{below}</svg>'
+        f'<p class="bytes">{total} on each rank</p>{more}<p>{html.escape(does(moment.phase, drawn.kind))}</p></section>'
     )
 
 
-def _bar(moment: Moment, x: int, tallest: int) -> str:
-    made, top = [], float(HEIGHT)
+def _bar(parts: Mapping[str, int], x: float, ground: float, each: float) -> str:
+    made, top = [], ground
     for part in PARTS:
-        height = moment.parts[part] / tallest * (HEIGHT - 4)
+        height = parts.get(part, 0) * each
         if height <= 0:
             continue
         top -= height
         made.append(
             f'<rect x="{x}" y="{top:.2f}" width="{WIDTH}" height="{max(height, 0.5):.2f}" fill="{_COLOURS[part]}">'
-            f"<title>{PARTS[part]}: {units.size(moment.parts[part])}</title></rect>"
+            f"<title>{PARTS[part]}: {units.size(parts[part])}</title></rect>"
         )
     return "".join(made)
 

@@ -9,7 +9,7 @@ import streamlit as st
 from peft_lab import units
 from peft_lab.methods import get_method
 from peft_lab.plan import ranking
-from peft_lab.plan.moments import KEPT, KINDS, Drawn
+from peft_lab.plan.moments import AWAY, KEPT, KINDS, Drawn
 from peft_lab.plan.ranking import Planned
 from peft_lab.plan.verdict import unmeasured
 from peft_lab.plan.wanted import HOUR, Wanted
@@ -53,7 +53,7 @@ def cost(one: Planned) -> None:
         return
     paid = None if one.hours is None else [hours * cards for hours in one.hours]
     found = None if paid is None else Finding(paid[1], "GPU hours", Source.SIMULATED)
-    digits = 1 if paid is not None and paid[1] < 10 else 0
+    digits = 0 if paid is None or paid[1] >= 10 else 1 if paid[1] >= 1 else 2
     text = None if paid is None else f"{paid[0]:,.{digits}f}{_TO}{paid[1]:,.{digits}f} GPU hours"
     note = f"{cards} × time. Say the price of one per hour to see it in money."
     figures.card("Cost", found, note, text, "Say a price for an hour.")
@@ -113,6 +113,26 @@ def refused(found: Sequence[Planned]) -> None:
             st.markdown("\n".join(f"- **{title}**: {plain(reason)}" for title, reason in reasons))
 
 
+def _waiting(drawn: Drawn) -> str:
+    """What main memory is used for, and what that copies."""
+    phases = {moment.phase: moment for moment in drawn.moments}
+    forward, backward = phases["forward"], phases["backward"]
+    most = max(moment.waiting for moment in drawn.moments)
+    badge = figures.badge("simulated")
+    if drawn.kind == AWAY:
+        around = forward.taken - forward.layers
+        return (
+            f"**Activations wait in main memory.** {units.size(forward.taken)} leave each rank on the way forward and "
+            f"come back on the way back. {units.size(forward.layers)} of them belong to the {drawn.depth} layers, "
+            f"{units.size(around)} to what stands around them, such as the logits. {badge}"
+        )
+    return (
+        f"**Shares wait in main memory**, {units.size(most)} for each rank. A step copies "
+        f"{units.size(forward.brought + backward.brought)} of weights to it and {units.size(backward.taken)} of "
+        f"gradients back; moments never leave. {badge}"
+    )
+
+
 def why(drawn: Drawn, beside: Drawn | None) -> None:
     """What the drawing shows, in words with its figures."""
     most = max(drawn.moments, key=lambda moment: moment.total)
@@ -124,13 +144,15 @@ def why(drawn: Drawn, beside: Drawn | None) -> None:
         f"On each of {drawn.devices} ranks a {step} of {get_method(drawn.method).title} with one row holds at most "
         f"{units.size(most.total)} with {KINDS[drawn.kind]}{held}. {figures.badge('simulated')}"
     ]
+    if drawn.waits:
+        lines.append(_waiting(drawn))
     if drawn.kind == "tp":
         lines.append(
             "**Activations are split in part.** Heads, and what is inside the MLP, are a rank's own; what goes from "
             "layer to layer, and the logits, are whole on each. All ranks read the same rows, so that more "
             f"ranks make a step smaller and not more of them. {figures.badge('simulated')}"
         )
-    elif beside is not None and beside.kind != drawn.kind:
+    elif beside is not None and beside.kind != drawn.kind and drawn.kind != AWAY:
         whole = max(moment.parts["activations"] for moment in beside.moments)
         lines.append(
             f"**Activations are not split.** They belong to a rank's own rows: {units.size(kept)} here, "
