@@ -184,7 +184,7 @@ def _by_matrices(wanted: Wanted, asked: Sequence[str]) -> list[Candidate]:
     shape = wanted.situation().shape
     found = []
     for method in (method for method in tensor.METHODS if method in asked):
-        works = not wanted.packed and not tensor.why_not(shape, get_method(method), {}, wanted.devices)
+        works = not tensor.why_not(shape, get_method(method), {}, wanted.devices)
         found += [Candidate(method, TENSOR, again) for again in ((True, False) if works else (True,))]
     return found
 
