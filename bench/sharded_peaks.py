@@ -39,6 +39,7 @@ class Case:
     dtype: str = "float32"
     checkpointing: bool = False
     values: Mapping[str, Any] = field(default_factory=dict)
+    packed: bool = False
 
 
 def cases(devices: int) -> list[Case]:
@@ -87,6 +88,10 @@ def _by_matrices(devices: int) -> list[Case]:
         for slug, title in titles.items()
         if slug != "prefix"  # its keys and values wait in a cache, which is off then
     ]
+    found += [
+        Case(f"{title}, packed, tensor parallelism", slug, how, packed=True)
+        for slug, title in (("lora", "LoRA"), ("full", "full"))
+    ]
     v2, mlp = {"version": "v2"}, {"prefix_projection": True}
     found += [
         Case("P-Tuning v2, tensor parallelism", "ptuning", how, values=v2),
@@ -132,9 +137,9 @@ def blueprint(case: Case) -> Blueprint:
     )
 
 
-def setting() -> Setting:
+def setting(packed: bool = False) -> Setting:
     """The step's sizes, on the processor."""
-    return Setting(BATCH, SEQ, device="cpu")
+    return Setting(BATCH, SEQ, device="cpu", packed=packed)
 
 
 def measure(rank: int, devices: int, asked: list[Case], port: int, results: Any) -> None:
@@ -187,8 +192,8 @@ def _peak(case: Case) -> int:
     with torch.no_grad():
         for each in (*model.parameters(), *model.buffers()):
             each.normal_(0, 0.02)
-    for name, ids in getattr(model, "prompt_tokens", {}).items():
-        model.prompt_tokens[name] = torch.arange(len(ids))
+    prompts: Any = getattr(model, "prompt_tokens", {})
+    prompts |= {name: torch.arange(len(ids)) for name, ids in prompts.items()}
     recorder = Recorder()
 
     def split(model: torch.nn.Module, layers: Any) -> torch.nn.Module:
@@ -206,7 +211,7 @@ def _peak(case: Case) -> int:
             _resting() if case.how.runs == "tp" else nullcontext(),
             recording(recorder, watched=watch.watched(recorder)), step.watching(subject, recorder),
         ):  # fmt: skip
-            schedule(case.how)(Stage(subject, recorder, optimizer, setting()))
+            schedule(case.how)(Stage(subject, recorder, optimizer, setting(case.packed)))
     top = max(timeline(recorder.stop(), SHARDED_PARTS), key=lambda point: point.nbytes)
     return top.nbytes
 
@@ -238,7 +243,9 @@ def simulated(case: Case) -> int:
     """The fullest process's peak in bytes."""
     from peft_lab.sharding.simulate import simulate_blueprint
 
-    return simulate_blueprint(blueprint(case), setting(), case.how, "llama", case.method).peak_bytes
+    return simulate_blueprint(
+        blueprint(case), setting(case.packed), case.how, "llama", case.method
+    ).peak_bytes
 
 
 def rows(
@@ -265,7 +272,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--devices", type=int, nargs="*", default=[2, 4])
     parser.add_argument("--kinds", nargs="*", default=[], help="such as tp; all of them where none is named")
-    parser.add_argument("--methods", nargs="*", default=[], help="such as ia3; all of them where none is named")
+    parser.add_argument(
+        "--methods", nargs="*", default=[], help="such as ia3; all of them where none is named"
+    )
     given = parser.parse_args()
     found = rows(tuple(given.devices), tuple(given.kinds), tuple(given.methods))
     if given.json:

@@ -29,12 +29,12 @@ def why_not(shape: ModelShape, spec: MethodSpec, values: Mapping[str, Any], devi
     """Why a method on a model is not split by matrices over so many devices; empty where it is."""
     if spec.slug not in METHODS:
         return (
-            f"{spec.title}'s matrices are packed into few bits, in which torch finds neither rows nor columns to split: "
-            "LoRA beside plain ones works."
+            f"{spec.title}'s matrices are packed into few bits, in which torch finds no rows and columns: LoRA "
+            "beside plain ones works."
         )
     if values.get("version", "v1") == "v1" and values.get("encoder_reparameterization_type") == "LSTM":
         return (
-            f"torch does not carry out an LSTM whose weights it knows to be on several devices: {spec.title}'s MLP "
+            f"torch's styles do not reach an LSTM's weights, which it keeps in a list of its own: {spec.title}'s MLP "
             "works."
         )
     if values.get("use_dora"):

@@ -172,7 +172,9 @@ def rows(packed: bool) -> dict[str, Any]:
     import torch
 
     if packed:
-        made = [Encoded(tuple(range(start, start + length)), 2) for start, length in ((3, 9), (40, 6), (60, 14))]
+        made = [
+            Encoded(tuple(range(start, start + length)), 2) for start, length in ((3, 9), (40, 6), (60, 14))
+        ]
         return collate_packed([Packed(tuple(made[:2])), Packed((made[2],))], 0, "cpu")
     ids = torch.randint(0, 101, (2, 16), generator=torch.Generator().manual_seed(1))
     return {"input_ids": ids, "labels": ids}
