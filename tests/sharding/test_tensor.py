@@ -45,8 +45,12 @@ def ask(
 
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize(
-    ("method", "checkpointing", "accumulate"), [("lora", False, 1), ("full", True, 1), ("lora", True, 3)]
-)
+    ("method", "checkpointing", "accumulate"),
+    [
+        ("lora", False, 1), ("full", True, 1), ("lora", True, 3), ("ia3", True, 1), ("prompt", True, 1),
+        ("ptuning", False, 1), ("adapters", False, 1),
+    ],
+)  # fmt: skip
 def test_a_few_layers_show_what_all_of_them_do(
     method: str, checkpointing: bool, accumulate: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
