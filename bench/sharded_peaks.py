@@ -1,6 +1,6 @@
 """Peaks of a step on several devices, simulated beside measured: real processes that talk over gloo, a tracker in each.
 
-    python -m bench.sharded_peaks [--kinds tp] [--json]
+    python -m bench.sharded_peaks [--kinds tp] [--methods ia3] [--json]
 
 Small Llama-shaped models on this machine's processor, 2 and 4 processes. What is measured is each process's tensors, by
 the tracker that the simulation uses too; the simulation runs for the processor as well (its kernels, its optimizer).
@@ -13,28 +13,33 @@ import json
 import os
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from peft_lab.memory.build import Blueprint
 from peft_lab.memory.setting import Setting
+from peft_lab.methods import get_method
 from peft_lab.plan.spread import end
 from peft_lab.sharding.how import Sharding
 
 LAYERS, BATCH, SEQ = 7, 2, 96
 REST = 0.02  # seconds
+_BESIDE = ("ia3", "bitfit", "prompt", "ptuning", "adapters", "prefix")
 
 
 @dataclass(frozen=True)
 class Case:
-    """A model adapted (``lora``, ``full``), put on devices, and the weights' precision."""
+    """A model adapted by one of the lab's methods, put on devices, and the weights' precision."""
 
     name: str
     method: str
     how: Sharding
     dtype: str = "float32"
     checkpointing: bool = False
+    values: Mapping[str, Any] = field(default_factory=dict)
+    packed: bool = False
 
 
 def cases(devices: int) -> list[Case]:
@@ -66,7 +71,34 @@ def cases(devices: int) -> list[Case]:
         Case("full, tensor parallelism", "full", Sharding("tp", devices)),
         Case("full in bfloat16, tensor parallelism", "full", Sharding("tp", devices), "bfloat16"),
         Case("full, tensor parallelism, two passes", "full", Sharding("tp", devices, accumulate=2)),
+        *_by_matrices(devices),
     ]  # fmt: skip
+
+
+def _by_matrices(devices: int) -> list[Case]:
+    """What tensor parallelism splits beside LoRA and full fine-tuning."""
+    how, titles = Sharding("tp", devices), {slug: get_method(slug).title for slug in _BESIDE}
+    found = [Case(f"{title}, tensor parallelism", slug, how) for slug, title in titles.items()]
+    found += [
+        Case(f"{title} in float32 beside bfloat16, tensor parallelism", slug, how, "bfloat16")
+        for slug, title in titles.items()
+    ]
+    found += [
+        Case(f"{title}, tensor parallelism, checkpointing", slug, how, checkpointing=True)
+        for slug, title in titles.items()
+        if slug != "prefix"  # its keys and values wait in a cache, which is off then
+    ]
+    found += [
+        Case(f"{title}, packed, tensor parallelism", slug, how, packed=True)
+        for slug, title in (("lora", "LoRA"), ("full", "full"))
+    ]
+    v2, mlp = {"version": "v2"}, {"prefix_projection": True}
+    found += [
+        Case("P-Tuning v2, tensor parallelism", "ptuning", how, values=v2),
+        Case("Prefix Tuning through its MLP, tensor parallelism", "prefix", how, values=mlp),
+        Case("parallel Adapters, tensor parallelism", "adapters", how, values={"placement": "parallel"}),
+    ]
+    return found
 
 
 def blueprint(case: Case) -> Blueprint:
@@ -74,6 +106,8 @@ def blueprint(case: Case) -> Blueprint:
     import torch
     from peft import LoraConfig
     from transformers import LlamaConfig
+
+    from peft_lab.models import meta
 
     heads = (8, 4) if case.how.runs == "tp" else (6, 2)  # four devices share what they divide
     config = LlamaConfig(
@@ -83,22 +117,29 @@ def blueprint(case: Case) -> Blueprint:
         num_attention_heads=heads[0],
         num_key_value_heads=heads[1],
         vocab_size=4001,
-        use_cache=False,
+        use_cache=case.method in ("prefix", "ptuning"),
+        attention_bias=case.method == "bitfit",
+        mlp_bias=case.method == "bitfit",
     )
     lora = LoraConfig(r=8, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM")
+
+    def apply(model: Any, depth: int) -> Any:
+        spec, shape = get_method(case.method), meta.read_shape(model, config, "causal-lm", "llama", "Llama")
+        return spec.apply(model, shape, spec.require(shape, case.values), "CAUSAL_LM")
+
     return Blueprint(
         config=config,
         kind="causal-lm",
-        method=lora if case.method == "lora" else None,
+        method={"lora": lora, "full": None}.get(case.method, apply),
         dtype=getattr(torch, case.dtype),
         checkpointing=case.checkpointing,
         alike=True,
     )
 
 
-def setting() -> Setting:
+def setting(packed: bool = False) -> Setting:
     """The step's sizes, on the processor."""
-    return Setting(BATCH, SEQ, device="cpu")
+    return Setting(BATCH, SEQ, device="cpu", packed=packed)
 
 
 def measure(rank: int, devices: int, asked: list[Case], port: int, results: Any) -> None:
@@ -151,6 +192,8 @@ def _peak(case: Case) -> int:
     with torch.no_grad():
         for each in (*model.parameters(), *model.buffers()):
             each.normal_(0, 0.02)
+    prompts: Any = getattr(model, "prompt_tokens", {})
+    prompts |= {name: torch.arange(len(ids)) for name, ids in prompts.items()}
     recorder = Recorder()
 
     def split(model: torch.nn.Module, layers: Any) -> torch.nn.Module:
@@ -168,7 +211,7 @@ def _peak(case: Case) -> int:
             _resting() if case.how.runs == "tp" else nullcontext(),
             recording(recorder, watched=watch.watched(recorder)), step.watching(subject, recorder),
         ):  # fmt: skip
-            schedule(case.how)(Stage(subject, recorder, optimizer, setting()))
+            schedule(case.how)(Stage(subject, recorder, optimizer, setting(case.packed)))
     top = max(timeline(recorder.stop(), SHARDED_PARTS), key=lambda point: point.nbytes)
     return top.nbytes
 
@@ -200,14 +243,19 @@ def simulated(case: Case) -> int:
     """The fullest process's peak in bytes."""
     from peft_lab.sharding.simulate import simulate_blueprint
 
-    return simulate_blueprint(blueprint(case), setting(), case.how, "llama", case.method).peak_bytes
+    return simulate_blueprint(
+        blueprint(case), setting(case.packed), case.how, "llama", case.method
+    ).peak_bytes
 
 
-def rows(counts: tuple[int, ...] = (2, 4), kinds: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """Every case, or those of some kinds of sharing a step, measured and simulated, in bytes."""
+def rows(
+    counts: tuple[int, ...] = (2, 4), kinds: tuple[str, ...] = (), methods: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
+    """Every case, or those of some kinds of sharing a step and of some methods, measured and simulated, in bytes."""
     found = []
     for devices in counts:
         asked = [case for case in cases(devices) if not kinds or case.how.kind in kinds]
+        asked = [case for case in asked if not methods or case.method in methods]
         for case, peaks in zip(asked, measured(asked, devices), strict=True):
             expected = simulated(case)
             row = {"name": case.name, "devices": devices, "measured": peaks, "simulated": expected}
@@ -224,8 +272,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--devices", type=int, nargs="*", default=[2, 4])
     parser.add_argument("--kinds", nargs="*", default=[], help="such as tp; all of them where none is named")
+    parser.add_argument(
+        "--methods", nargs="*", default=[], help="such as ia3; all of them where none is named"
+    )
     given = parser.parse_args()
-    found = rows(tuple(given.devices), tuple(given.kinds))
+    found = rows(tuple(given.devices), tuple(given.kinds), tuple(given.methods))
     if given.json:
         print(json.dumps(found))
         return

@@ -234,10 +234,14 @@ _SAVE_PEFT = """\
 model.save_pretrained(OUT)
 (OUT / "README.md").unlink(missing_ok=True)  # PEFT's blank model card
 """
+#: What a method in plain torch saves, where one process has all of it.
+TRAINED = (
+    "state = {name: parameter.detach().clone() for name, parameter in model.named_parameters() if "
+    "parameter.requires_grad}\n"
+)
 _SAVE = f"""\
 OUT.mkdir(exist_ok=True)
-state = {{name: parameter.detach().clone() for name, parameter in model.named_parameters() if parameter.requires_grad}}
-save_file(state, OUT / {literal(WEIGHTS_FILE)})
+{TRAINED}save_file(state, OUT / {literal(WEIGHTS_FILE)})
 config = <CONFIG>
 (OUT / {literal(CONFIG_FILE)}).write_text(json.dumps(config, indent=2) + "\\n", "utf-8")
 """

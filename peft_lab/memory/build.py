@@ -179,14 +179,19 @@ class Blueprint:
             return _apply(replace(self, method=None).build(), config, self.depth)
 
 
-def layers_alike(shape: ModelShape, formula: Formula) -> bool:
+def layers_alike(shape: ModelShape, formula: Callable[[ModelShape], Formula]) -> bool:
     """Whether a model's layers all have the same modules, and a method adds the same to each of them and nothing that
-    layers share. The formulas are held equal to PEFT's own count by tests; nothing has to be built to ask them."""
+    layers share, virtual tokens before the first of them apart. The formulas are held equal to PEFT's own count by
+    tests; nothing has to be built to ask them."""
     every = tuple(range(shape.num_layers))
     outside = tuple(group.path for group in shape.groups if not group.layers)
+    terms = formula(shape).terms
+    before = [term for term in terms if term.module.startswith("prompt_encoder.")]
+    if before:  # a prefix of keys and values grows with the layers
+        deeper = formula(replace(shape, num_layers=shape.num_layers + 1)).terms
+        outside += tuple(term.module for term in before if term in deeper)
     return all(group.layers in ((), every) for group in shape.groups) and all(
-        term.count == len(every) if "{}" in term.module else term.module.startswith(outside)
-        for term in formula.terms
+        term.count == len(every) if "{}" in term.module else term.module.startswith(outside) for term in terms
     )
 
 

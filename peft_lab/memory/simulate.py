@@ -237,7 +237,7 @@ def blueprint_of(request: StepRequest) -> Blueprint:
         dtype=precision,
         quantise=packed if how is None else _quantise(how),
         checkpointing=request.checkpointing,
-        alike=layers_alike(entry.shape, spec.formula(entry.shape, full)),
+        alike=layers_alike(entry.shape, lambda shape: spec.formula(shape, full)),
         source=json.dumps(
             [entry.config, entry.kind, spec.slug, full, request.dtype, request.checkpointing], default=str
         ),

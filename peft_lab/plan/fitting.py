@@ -67,10 +67,6 @@ def fitting(
         return _whole(_Place(room, situation, method, values, sharding, checkpointing, each))
     if reason := optimizing.why_not(room.optimizer or "adamw", TENSOR if sharding == TENSOR else SPLIT):
         raise Unsupported(reason, "optimizer")
-    if sharding == TENSOR and room.packed:
-        raise Unsupported(
-            "Packed rows were not tried with tensor parallelism: leave packing out for it.", "packed"
-        )
     least = 0
     for dtype in widths(situation, method):
         run = how_run(method, 1, checkpointing, optimizer=room.optimizer, dtype=dtype)

@@ -9,7 +9,7 @@ from peft_lab import machine
 from peft_lab.errors import Unsupported
 from peft_lab.export.calls import literal, quantisation_source
 from peft_lab.export.layout import WIDTH, Section, as_script
-from peft_lab.export.method_code import Applied, applied
+from peft_lab.export.method_code import TRAINED, Applied, applied
 from peft_lab.export.snippet import hub_id
 from peft_lab.export.source import constants, printed
 from peft_lab.plan import keeping, loop, spread, telling
@@ -249,8 +249,10 @@ def _together(facts: Facts) -> Section:
 def _saving(facts: Facts, how: Applied) -> Section:
     full = facts.method.slug == "full"
     whole = not (facts.sharded or facts.by_matrices)
+    own = not full and facts.call is None  # no library saves it
     if not whole:
-        code = "state = gathered(model)\nif RANK == 0:\n    model.save_pretrained(OUT, state_dict=state)\n"
+        save = how.save.replace(TRAINED, "") if own else "model.save_pretrained(OUT, state_dict=state)\n"
+        code = f"state = gathered(model)\nif RANK == 0:\n{textwrap.indent(save, '    ')}"
         functions = f"{printed(spread.gathered)}\n\n"
     else:
         save = "model.save_pretrained(OUT)\n" if full else how.save
@@ -264,5 +266,5 @@ def _saving(facts: Facts, how: Applied) -> Section:
         "tell(RUN, 'done', message='')\n"
         "end(DEVICE, WORLD)\n"
     )
-    imports = () if full or not whole else how.save_imports
+    imports = how.save_imports if own or (whole and not full) else ()
     return Section("Saving", "What was learned, by the first rank.", f"{functions}{code}{end}", imports)

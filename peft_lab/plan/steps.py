@@ -87,8 +87,7 @@ def pace(
         SimulationError: as :func:`peft_lab.memory.simulate.simulate`.
     """
     if step.sharding == TENSOR:
-        tokens = min(situation.seq, situation.row_tokens or situation.seq)
-        return _by_matrices(replace(situation, seq=tokens), method, values, step, accumulate)
+        return _by_matrices(situation, method, values, step, accumulate)
     passing, ending = parted(_traced(situation, method, values, step))
     apart = _traced(situation, method, values, replace(step, packed=False, offload=False))  # held-out rows
     looking = tuple(piece for piece in apart if piece.phase == "forward")
@@ -134,12 +133,14 @@ def _by_matrices(
     situation: Situation, method: str, values: Mapping[str, Any], step: Step, accumulate: int
 ) -> Pace | None:
     """As :func:`pace` where every matrix is split: what one device does of a step, and sums that are waited for."""
-    run = how_run(method, step.batch, step.checkpointing, step.loss, step.optimizer)
-    one = split_step(situation, method, values, replace(run, dtype="bfloat16"), TENSOR)
+    run = how_run(method, step.batch, step.checkpointing, step.loss, step.optimizer, dtype="bfloat16")
+    average = replace(situation, seq=min(situation.seq, situation.row_tokens or situation.seq))
+    apart = split_step(average, method, values, run, TENSOR)  # held-out rows too
+    one = split_step(situation, method, values, replace(run, packed=True), TENSOR) if step.packed else apart
     passing, ending = parted(one.work)
-    looking = tuple(piece for piece in passing if piece.phase == "forward")
+    looking = tuple(piece for piece in apart.work if piece.phase == "forward")
     # as much is summed up on the way back as forward, and again where a layer is made again for it
-    ahead = one.sent_bytes / (3 if step.checkpointing else 2)
+    ahead = apart.sent_bytes / (3 if step.checkpointing else 2)
     device, devices, link = situation.device, situation.devices, link_of(situation)
     try:
         made = estimate.seconds(passing, device, devices, link, one.sent_bytes, waits=True).times(accumulate)

@@ -21,13 +21,22 @@ if TYPE_CHECKING:
 #: Devices of one node: what is summed up in every layer needs the links within one.
 NODE = 8
 #: Tried on two processes with values, losses beside one process's.
-METHODS, OPTIMIZERS = ("full", "lora"), ("adamw", "sgd")
+METHODS = ("full", "lora", "prefix", "prompt", "ptuning", "adapters", "ia3", "bitfit")
+OPTIMIZERS = ("adamw", "sgd")
 
 
 def why_not(shape: ModelShape, spec: MethodSpec, values: Mapping[str, Any], devices: int) -> str:
     """Why a method on a model is not split by matrices over so many devices; empty where it is."""
     if spec.slug not in METHODS:
-        return f"Tensor parallelism splits LoRA and full fine-tuning here, not {spec.title}."
+        return (
+            f"{spec.title}'s matrices are packed into few bits, in which torch finds no rows and columns: LoRA "
+            "beside plain ones works."
+        )
+    if values.get("version", "v1") == "v1" and values.get("encoder_reparameterization_type") == "LSTM":
+        return (
+            f"torch's styles do not reach an LSTM's weights, which it keeps in a list of its own: {spec.title}'s MLP "
+            "works."
+        )
     if values.get("use_dora"):
         return "DoRA needs the lengths of whole rows, which tensor parallelism leaves to no device."
     if shape.mixtures:
@@ -60,7 +69,8 @@ def split_styles(model: Any, devices: int) -> dict[str, str]:
     style of transformers' plan, or ``whole``.
 
     LoRA beside columns has its B by columns and its A whole; beside rows its A by rows and its B whole. Then what a
-    device adds is the correction of what it has. What is trained and in no plan is whole on each device.
+    device adds is the correction of what it has. IA³'s factors are split as what they multiply: those of a map's output
+    beside columns, those of its input beside rows. What is trained and in no plan is whole on each device.
 
     Raises:
         ValueError: what cannot be split so, with the reason.
@@ -98,6 +108,10 @@ def split_styles(model: Any, devices: int) -> dict[str, str]:
             raise ValueError(f"{devices} devices cannot share {name} evenly")
         elif base is module:
             found[name] = style
+        elif hasattr(module, "ia3_l"):
+            found[f"{name}.base_layer"] = style
+            split = (style == "rowwise") if module.is_feedforward else (style == "colwise")
+            found[f"{name}.ia3_l"] = ("columns" if module.is_feedforward else "rows") if split else "factors"
         elif not hasattr(module, "lora_A") or any(getattr(module, "lora_variant", {}).values()):
             raise ValueError(f"what is beside {name} is no plain LoRA")
         else:
@@ -117,7 +131,10 @@ def split_matrices(model: Any, mesh: Any, device: Any) -> Any:
     Raises:
         ValueError: as :func:`split_styles`, or heads that cannot be shared out evenly.
     """
-    from torch.distributed.tensor import DTensor, Replicate, distribute_module
+    from functools import partial
+
+    import torch
+    from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_module, distribute_tensor
     from torch.distributed.tensor.parallel import (
         ColwiseParallel,
         ParallelStyle,
@@ -139,6 +156,25 @@ def split_matrices(model: Any, mesh: Any, device: Any) -> Any:
 
             return distribute_module(module, device_mesh, None, enters, leaves)
 
+    class Read(torch.nn.ParameterDict):
+        """Whoever reads a parameter gets what this device has of it."""
+
+        def __getitem__(self, key: str) -> Any:
+            return super().__getitem__(key).to_local()
+
+    class Factors(ParallelStyle):
+        """Factors that multiply what a device has of a map's output or input."""
+
+        def __init__(self, placement: Any) -> None:
+            self.placement = placement
+
+        def _apply(self, module: Any, device_mesh: Any) -> Any:
+            for name, factors in list(module.items()):
+                own = distribute_tensor(factors, device_mesh, [self.placement], src_data_rank=None)
+                module[name] = torch.nn.Parameter(own, factors.requires_grad)
+            module.__class__ = Read
+            return module
+
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     config = inner.config.get_text_config()
     plan = split_styles(model, mesh.size())
@@ -152,11 +188,25 @@ def split_matrices(model: Any, mesh: Any, device: Any) -> Any:
         "rowwise_split_input": RowwiseParallel(input_layouts=Replicate()),
         "embedding_rowwise": RowwiseParallel(input_layouts=Replicate()),
         "whole": Whole(),
+        "factors": Factors(Replicate()),
+        "rows": Factors(Shard(0)),
+        "columns": Factors(Shard(1)),
     }
     ends = inner.get_input_embeddings(), inner.get_output_embeddings()
     shared = ends[1] is not None and ends[0].weight is ends[1].weight
     # Every device has the same to begin with, so each takes its part of its own, and nothing is sent.
-    parallelize_module(inner, mesh, {name: styles[how] for name, how in plan.items()}, src_data_rank=None)
+    for name, how in plan.items():
+        module = inner.get_submodule(name)
+        # What hangs on a map is not split with it, and what was hooked onto it reads what it put out before: its sum.
+        inside, hooked = dict(module._modules), list(module._forward_hooks)
+        module._modules.clear()
+        parallelize_module(module, mesh, styles[how], src_data_rank=None)
+        module._modules.update(inside)
+        for hook in hooked:
+            module._forward_hooks.move_to_end(hook)
+    for module in getattr(model, "prompt_encoder", torch.nn.ModuleDict()).modules():
+        if list(module.parameters(recurse=False)):
+            parallelize_module(module, mesh, styles["whole"], src_data_rank=None)
 
     def waits(module: Any, inputs: Any, output: Any) -> None:
         # torch waits where a sum is first used. A pass that is made again for its gradients ends before that, and what
@@ -164,8 +214,19 @@ def split_matrices(model: Any, mesh: Any, device: Any) -> Any:
         if hasattr(output, "trigger_wait"):
             output.trigger_wait()
 
+    def own_heads(made: Any, *args: Any, **kwargs: Any) -> Any:
+        """A prefix's keys and values, each of shape (rows, heads, tokens, width): those of this device's heads."""
+        cache = made(*args, **kwargs)
+        for layer in getattr(cache, "layers", ()):
+            for name in ("keys", "values"):
+                every = DTensor.from_local(getattr(layer, name), mesh, [Replicate()], run_check=False)
+                setattr(layer, name, every.redistribute(placements=[Shard(1)]).to_local())
+        return cache
+
+    if hasattr(model, "prompt_encoder"):
+        model.get_prompt = partial(own_heads, model.get_prompt)
     for name in plan:
-        inner.get_submodule(name).register_forward_hook(waits)
+        inner.get_submodule(name).register_forward_hook(waits)  # what holds factors alone is never called
     if shared:  # both are split by the vocabulary
         ends[1].weight = ends[0].weight
     for tensor in (*model.parameters(), *model.buffers()):

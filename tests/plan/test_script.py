@@ -268,7 +268,7 @@ def test_packed_weights_are_stored_in_the_computing_precision_where_they_are_spl
         ("full", "fsdp2", {"optimizer": "adafactor"}, "squares a norm"),
         ("lora", "fsdp2+offload", {"optimizer": "muon"}, "whole matrices"),
         ("lora", "ddp", {"optimizer": "lorafa"}, "DDP waits"),
-        ("qlora", "tp", {}, "full fine-tuning here, not QLoRA"),
+        ("qlora", "tp", {}, "QLoRA's matrices are packed into few bits"),
         ("lora", "tp", {"devices": 5}, "heads, which 5 devices cannot share"),
         ("full", "tp", {"optimizer": "adamw8bit"}, "AdamW and SGD are"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -14,12 +15,16 @@ from peft_lab.errors import Unsupported
 from peft_lab.memory import running
 from peft_lab.memory.request import StepRequest
 from peft_lab.memory.setting import Setting
+from peft_lab.methods import get_method
+from peft_lab.models import meta
 from peft_lab.models.catalogue import get_model
 from peft_lab.plan.steps import split_seconds
 from peft_lab.sharding.how import Sharding, notes
 from peft_lab.sharding.result import ShardedResult
 from peft_lab.sharding.simulate import simulate_sharded
 from peft_lab.timing import links
+from peft_lab.training.batches import Encoded
+from peft_lab.training.packing import Packed, collate_packed, no_cache
 
 MODEL = "llama-3.2-1b"
 LAYERS = get_model(MODEL).shape.num_layers
@@ -40,8 +45,12 @@ def ask(
 
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize(
-    ("method", "checkpointing", "accumulate"), [("lora", False, 1), ("full", True, 1), ("lora", True, 3)]
-)
+    ("method", "checkpointing", "accumulate"),
+    [
+        ("lora", False, 1), ("full", True, 1), ("lora", True, 3), ("ia3", True, 1), ("prompt", True, 1),
+        ("ptuning", False, 1), ("adapters", False, 1),
+    ],
+)  # fmt: skip
 def test_a_few_layers_show_what_all_of_them_do(
     method: str, checkpointing: bool, accumulate: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,9 +123,8 @@ def test_where_a_vocabulary_is_split_unevenly_the_fullest_process_is_simulated()
 @pytest.mark.parametrize(
     ("method", "asked", "reason"),
     [
-        ("qlora", {}, "full fine-tuning here, not QLoRA"),
-        ("ia3", {}, "splits LoRA and full fine-tuning here, not IA³"),
-        ("adapters", {}, "splits LoRA and full fine-tuning here, not Adapters"),
+        ("qlora", {}, "QLoRA's matrices are packed into few bits"),
+        ("ptuning", {"values": {"encoder_reparameterization_type": "LSTM"}}, "P-Tuning's MLP works"),
         ("lora", {"values": {"use_dora": True}}, "DoRA needs"),
         ("lora", {"devices": 16}, "up to 8 devices, not over 16"),
         ("lora", {"devices": 3}, "32 heads, which 3 devices cannot share"),
@@ -143,57 +151,125 @@ def test_seconds_hide_nothing_that_is_sent() -> None:
     assert any("nothing computes meanwhile" in note for note in notes(found.sharding))
 
 
-def build(full: bool, tied: bool) -> Any:
+def build(method: str, values: dict[str, Any], tied: bool) -> Any:
+    """A small Llama that every process makes alike. Those that train biases have some."""
     import torch
-    from peft import LoraConfig, get_peft_model
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    model: Any = LlamaForCausalLM(
-        LlamaConfig(
-            hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-            vocab_size=101, tie_word_embeddings=tied, use_cache=False,
-        )
+    biases = method in ("bitfit", "ia3")
+    config = LlamaConfig(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=101, tie_word_embeddings=tied, use_cache=method in ("prefix", "ptuning"), attention_bias=biases,
+        mlp_bias=biases,
     )  # fmt: skip
-    if not full:
-        targets = ["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"]
-        model = get_peft_model(
-            model, LoraConfig(r=4, target_modules=targets, use_rslora=tied, task_type="CAUSAL_LM")
-        )
-    return model
+    model: Any = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(0, 0.1)
+    spec, shape = get_method(method), meta.read_shape(model, config, "causal-lm", "llama", "Llama")
+    return spec.apply(model, shape, spec.require(shape, values), "CAUSAL_LM")
 
 
-def losses(model: Any, checkpointing: bool, kind: str) -> list[tuple[float, float]]:
-    """Of six steps, each with the norm of its gradients before they are clipped."""
+def rows(packed: bool) -> dict[str, Any]:
     import torch
 
-    if checkpointing:
+    if packed:
+        made = [
+            Encoded(tuple(range(start, start + length)), 2) for start, length in ((3, 9), (40, 6), (60, 14))
+        ]
+        return collate_packed([Packed(tuple(made[:2])), Packed((made[2],))], 0, "cpu")
+    ids = torch.randint(0, 101, (2, 16), generator=torch.Generator().manual_seed(1))
+    return {"input_ids": ids, "labels": ids}
+
+
+Seen = tuple[list[tuple[float, float]], dict[str, Any]]
+
+
+def learned(model: Any, case: Case) -> Seen:
+    """Of six steps the loss, and the norm of the gradients before they are clipped; and the first step's gradients."""
+    import torch
+
+    if case.checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
-    ids = torch.randint(0, 101, (2, 16), generator=torch.Generator().manual_seed(1))
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if case.packed:
+        no_cache(model)
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     optimizer: Any = (
-        torch.optim.SGD(trained, lr=0.5) if kind == "sgd" else torch.optim.AdamW(trained, lr=1e-2)
+        torch.optim.SGD(trained.values(), lr=0.5)
+        if case.optimizer == "sgd"
+        else torch.optim.AdamW(trained.values(), lr=1e-2)
     )
-    found = []
+    found: list[tuple[float, float]] = []
+    first: dict[str, Any] = {}
     for _ in range(6):
         optimizer.zero_grad()
-        loss = model(input_ids=ids, labels=ids).loss
+        loss = model(**rows(case.packed)).loss
         loss.backward()
-        norm: Any = torch.nn.utils.clip_grad_norm_(trained, 0.5)
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        first = first or {name: whole(parameter.grad).clone() for name, parameter in trained.items()}
+        norm: Any = torch.nn.utils.clip_grad_norm_(trained.values(), 0.5)
         optimizer.step()
-        found.append((float(loss.detach()), float(norm)))
-    return found
+        found.append((float(loss.detach()), float(whole(norm))))
+    return found, first
 
 
+def whole(tensor: Any) -> Any:
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def apart(alone: dict[str, Any], shared: dict[str, Any]) -> float:
+    """The largest difference of any gradient, as a share of the largest entry of all of them."""
+    assert alone.keys() == shared.keys()
+    largest = max(float(each.abs().max()) for each in alone.values())
+    return max(float((shared[name] - each).abs().max()) for name, each in alone.items()) / largest
+
+
+@dataclass(frozen=True)
+class Case:
+    method: str
+    tied: bool = False
+    checkpointing: bool = False
+    optimizer: str = "adamw"
+    values: dict[str, Any] = field(default_factory=dict)
+    packed: bool = False
+
+
+LORA = {"r": 4, "target_modules": ("q_proj", "v_proj", "o_proj", "up_proj", "down_proj")}
+MIXED = {
+    "target_modules": ("q_proj", "o_proj", "up_proj", "down_proj"),
+    "feedforward_modules": ("up_proj",),
+}
 CASES = [
-    (full, tied, checkpointing, kind)
-    for full, tied, checkpointing in [
-        (False, False, False), (False, True, True), (True, False, True), (True, True, False)
-    ]
-    for kind in ("sgd", "adamw")
-]  # fmt: skip
+    Case("lora", values=LORA, optimizer="sgd"),
+    Case("lora", values=LORA),
+    Case("lora", True, True, "sgd", {**LORA, "use_rslora": True}),
+    Case("lora", True, True, "adamw", {**LORA, "use_rslora": True}),
+    Case("lora", values=LORA, packed=True),
+    Case("full", False, True, "sgd"),
+    Case("full", False, True),
+    Case("full", True, False, "sgd"),
+    Case("full", True, False),
+    Case("full", packed=True),
+    Case("ia3", optimizer="sgd"),
+    Case("ia3", True, True),
+    Case("ia3", values=MIXED),  # factors of a map's whole input, and of its summed output
+    Case("ia3", packed=True),
+    Case("bitfit", optimizer="sgd"),
+    Case("bitfit", True, True),
+    Case("bitfit", values={"subset": "query_mlp"}, packed=True),
+    Case("prompt", optimizer="sgd"),
+    Case("prompt", True, True),
+    Case("ptuning", optimizer="sgd"),
+    Case("ptuning", True, True),
+    Case("ptuning", values={"version": "v2", "init_weights": "random"}),
+    Case("prefix", optimizer="sgd", values={"init_weights": "random"}),
+    Case("prefix", True, values={"prefix_projection": True, "init_weights": "random"}),
+    Case("adapters", optimizer="sgd"),
+    Case("adapters", True, True),
+    Case("adapters", values={"placement": "parallel"}, packed=True),
+]
 
 
 def one_of_two(rank: int, port: int, results: Any) -> None:
@@ -208,11 +284,12 @@ def one_of_two(rank: int, port: int, results: Any) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")
     dist.init_process_group("gloo", rank=rank, world_size=2)
     mesh = init_device_mesh("cpu", (2,))
-    for full, tied, checkpointing, kind in CASES:
-        alone = losses(build(full, tied), checkpointing, kind) if rank == 0 else []
-        model = split_matrices(build(full, tied), mesh, "cpu")
-        shared = losses(model, checkpointing, kind)
-        results.put((rank, alone, shared))
+    for case in CASES:
+        shared, gradients = learned(
+            split_matrices(build(case.method, case.values, case.tied), mesh, "cpu"), case
+        )
+        alone, wanted = learned(build(case.method, case.values, case.tied), case) if rank == 0 else ([], {})
+        results.put((rank, alone, shared, apart(wanted, gradients) if rank == 0 else 0.0))
     end("cpu", 2)
 
 
@@ -231,11 +308,12 @@ def test_two_processes_learn_what_one_does() -> None:
         process.join()
     assert not any(process.exitcode for process in processes)
     found = [results.get() for _ in range(2 * len(CASES))]  # short enough to wait in the pipe
-    for case, (_, alone, shared), (_, _, other) in zip(
+    for case, (_, alone, shared, off), (_, _, other, _) in zip(
         CASES, [one for one in found if one[0] == 0], [one for one in found if one[0] == 1], strict=True
     ):
         assert shared == other, case
-        assert alone[-1][0] < alone[0][0] - 0.01
-        for (loss, norm), (split, whole) in zip(alone, shared, strict=True):
-            assert split == pytest.approx(loss, abs=CLOSE if case[-1] == "sgd" else 10 * CLOSE), case
-            assert whole == pytest.approx(norm, rel=2e-3), case
+        assert off < 1e-4, case
+        assert alone[-1][0] < alone[0][0] - 0.01 * (case.method in ("full", "lora")), case
+        for (loss, norm), (split, altogether) in zip(alone, shared, strict=True):
+            assert split == pytest.approx(loss, abs=CLOSE if case.optimizer == "sgd" else 10 * CLOSE), case
+            assert altogether == pytest.approx(norm, rel=2e-3), case
