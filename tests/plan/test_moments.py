@@ -117,6 +117,7 @@ def test_the_plan_in_full_says_what_is_drawn_first() -> None:
     assert kind_of(planned("none", True)) == kind_of(planned("ddp", True)) == AWAY
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_drawn_is_what_is_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing stands for the simulation: what lies in main memory is off the cards, and words have the same bytes."""

@@ -63,6 +63,7 @@ def test_of_a_step_that_keeps_all_on_its_devices_nothing_is_said() -> None:
         assert ask("lora", how).aside == ()
 
 
+@pytest.mark.slow
 def test_a_few_layers_show_what_all_of_them_keep_aside(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = [("lora", Sharding("fsdp2", 2, offload=True), False), ("lora", Sharding("ddp", 2), True)]
     short = [ask(*one) for one in asked]
