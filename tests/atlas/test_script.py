@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from peft_lab.atlas import all_types, entries, get_entry, live, script
 from peft_lab.errors import Unsupported
+from tests import forked
 from tests.export.test_script import assert_clean
 
 
@@ -38,14 +36,7 @@ def test_its_losses_are_those_of_the_page(name: str, tmp_path: Path) -> None:
     text, changed = re.subn(r"STEPS = \S+ \d+", f"STEPS = {entry.rate!r}, 3", script.script(entry))
     assert changed == 1
     (tmp_path / "run.py").write_text(text, "utf-8")
-    done = subprocess.run(
-        [sys.executable, "run.py"],
-        cwd=tmp_path,
-        env={**os.environ},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = forked.run(tmp_path / "run.py")
     assert done.returncode == 0, done.stderr[-2000:]
     losses = [float(value) for value in re.findall(r"^step .*loss (\S+)$", done.stdout, re.MULTILINE)]
     assert losses == pytest.approx(run.steps, abs=2e-4 * max(1.0, *run.steps))
