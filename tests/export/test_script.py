@@ -77,7 +77,9 @@ def assert_same_adapter(run: Run, left: dict[str, Any]) -> None:
 
 @pytest.mark.sampled(19)
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("slug", sorted(all_methods(), key=lambda slug: slug == "full"))  # dear: not always run
+@pytest.mark.parametrize(
+    "slug", sorted(all_methods(), key=lambda slug: slug == "full")
+)  # dear: not always run
 def test_every_method_is_repeated(
     slug: str, kind: str, plain: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
