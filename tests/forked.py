@@ -70,8 +70,8 @@ class Ended(Exception):
 
 
 @cache
-def _forking(torch_threads: int) -> subprocess.Popen[str]:
-    env = {**os.environ, "OMP_NUM_THREADS": str(torch_threads), "CUDA_VISIBLE_DEVICES": ""}
+def _forking() -> subprocess.Popen[str]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     env.pop("PYTHONPATH", None)
     process = subprocess.Popen(
         [sys.executable, "-c", _FORKING],
@@ -109,7 +109,7 @@ def run(
     Raises:
         Ended: after ``timeout`` seconds.
     """
-    folder, process = script.parent, _forking(1)
+    folder, process = script.parent, _forking()
     beside = [str(folder / f".{script.stem}-{number}") for number in range(len(ranks))]
     names = [(f"{name}.out", f"{name}.err") for name in beside]
     told = [

@@ -135,10 +135,11 @@ class Inspector:
         elif broken:
             error = RunError("The process that answers questions about models was ended; try again.")
         if error is None:
-            sent = pickle.dumps(inner.result(), pickle.HIGHEST_PROTOCOL)
-            with self._lock:
-                if self._answers.get(key) is outer:
-                    self._answers[key] = sent
+            if self._answers.get(key) is outer:  # a pool's member keeps nothing, and weighs nothing
+                sent = pickle.dumps(inner.result(), pickle.HIGHEST_PROTOCOL)
+                with self._lock:
+                    if self._answers.get(key) is outer:
+                        self._answers[key] = sent
             outer.set_result(inner.result())
             return
         # What cannot be is an answer like any other. Other failures may be mended (weights fetched, memory freed).
