@@ -58,6 +58,22 @@ def missing(reason: str) -> None:
     pytest.skip(reason)
 
 
+# What picks few tests of few files, in make slow and make further: half of all files have none and are not imported.
+FEW = ("slow and not further", "further")
+MARKS = ("mark.slow", "mark.sampled", "mark.further")
+
+
+@cache
+def _has_few(path: Path) -> bool:
+    text = path.read_text(encoding="utf-8")
+    return any(mark in text for mark in MARKS)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    few = config.option.markexpr in FEW and collection_path.name.startswith("test_")
+    return True if few and not _has_few(collection_path) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     first = {Path(__file__).parent / name: at for at, name in enumerate(LONGEST)}
     items.sort(key=lambda item: first.get(item.path, len(first)))
@@ -69,6 +85,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if cases[function] % sampled.args[0]:
                 item.add_marker(pytest.mark.further)
             cases[function] += 1
+        few = item.get_closest_marker("slow") or item.get_closest_marker("further")
+        if few and not _has_few(item.path):
+            raise pytest.UsageError(
+                f"{item.nodeid} has a mark that its file does not name: make slow misses it"
+            )
         if item.get_closest_marker("weights") and isinstance(item, pytest.Function):
             item.fixturenames.append("assets_home")
         if Path(__file__).parent / "browser" in item.path.parents:

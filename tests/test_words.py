@@ -7,6 +7,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -108,7 +109,9 @@ def _texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.value
 
 
+@cache
 def _all_texts() -> list[tuple[str, str]]:
+    """Read when the first test asks: three seconds, which every session would spend to know what tests there are."""
     found = []
     for place in PLACES:
         for path in sorted(place.rglob("*.py")):
@@ -119,9 +122,6 @@ def _all_texts() -> list[tuple[str, str]]:
         (f"found.json: {name}", one[part]) for name, one in kept.items() for part in ("found", "why", "cited")
     ]
     return found
-
-
-TEXTS = _all_texts()
 
 
 def _prose(text: str) -> bool:
@@ -145,8 +145,8 @@ def _prose(text: str) -> bool:
 
 
 def test_all_texts_are_read() -> None:
-    assert len(TEXTS) > 3000
-    assert any(text.startswith("Compare methods on the same data") for _, text in TEXTS)
+    assert len(_all_texts()) > 3000
+    assert any(text.startswith("Compare methods on the same data") for _, text in _all_texts())
 
 
 @pytest.mark.parametrize("phrase", STOPPED_AT)
@@ -154,7 +154,7 @@ def test_what_readers_stopped_at_is_gone(phrase: str) -> None:
     wanted = re.compile(
         rf"(?<![A-Za-z]){re.escape(phrase)}(?![a-z])" if phrase[-1].isalpha() else re.escape(phrase)
     )
-    assert [where for where, text in TEXTS if wanted.search(text)] == []
+    assert [where for where, text in _all_texts() if wanted.search(text)] == []
 
 
 @pytest.mark.parametrize("fault", MECHANICAL)
@@ -162,7 +162,7 @@ def test_what_a_machine_can_see(fault: str) -> None:
     wanted = re.compile(MECHANICAL[fault])
     found = [
         (where, seen.group())
-        for where, text in TEXTS
+        for where, text in _all_texts()
         if _prose(text)
         for seen in wanted.finditer(text)
         if seen.group() not in ALLOWED
