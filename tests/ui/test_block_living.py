@@ -44,10 +44,10 @@ def _page(ended: bool) -> None:
 def data(ended: bool = True) -> dict[str, Any]:
     app = AppTest.from_function(_page, kwargs={"ended": ended}).run(timeout=60)
     assert not app.exception
-    (component,) = app.get("bidi_component")
-    found: dict[str, Any]
-    (found,) = json.loads(component.proto.json)
-    return found
+    # the record is a part of its own, which the drawing's names
+    record, drawing = (json.loads(part.proto.json)[0] for part in app.get("bidi_component"))
+    assert drawing["record"] == record["id"]
+    return {**drawing, "run": record}
 
 
 def test_the_run_is_sent_with_its_name_and_the_drawings_paths() -> None:

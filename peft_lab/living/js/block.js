@@ -95,6 +95,8 @@ class Living {
     this.size.observe(this.pictures);
     document.addEventListener("visibilitychange", () => this.player.wake(), { signal: end.signal });
     this.still.addEventListener("change", () => this.calm(), { signal: end.signal });
+    const come = ({ detail }) => this.data?.record === detail && this.runId !== detail && this.again();
+    window.addEventListener("peft-record", come, { signal: end.signal });
     this.end = () => {
       end.abort();
       this.sight.disconnect();
@@ -150,6 +152,7 @@ class Living {
   }
 
   takeRun(run) {
+    if (run === undefined) return false;
     this.under.hidden = !run;
     this.host.classList.toggle("runs", Boolean(run));
     if (this.runId === run?.id) return false;
@@ -343,10 +346,14 @@ class Living {
   }
 }
 
+/** A run, null where there is none. In the app its record is a part of its own: undefined until that has come. */
+const recorded = ({ run = null, record }) => (record ? globalThis.peftRecords?.get(record) : run);
+
 export default function ({ data: [data], parentElement, setTriggerValue }) {
   const host = parentElement.querySelector(".host");
   const living = (host.living ??= new Living(host));
-  living.take(data, setTriggerValue);
+  living.again = () => living.take({ ...data, run: recorded(data) }, setTriggerValue);
+  living.again();
   host.onclick = (event) => living.choose(event);
   host.onkeydown = (event) => {
     if ((event.key === "Enter" || event.key === " ") && event.target.closest("[data-path]")) living.choose(event);

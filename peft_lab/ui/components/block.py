@@ -20,6 +20,7 @@ from peft_lab.models.shapes import ModelShape
 from peft_lab.trajectory.format import Trajectory
 from peft_lab.ui.components.living.handles import Handle
 from peft_lab.ui.components.part_details import HEADER, Detail
+from peft_lab.ui.components.record import record
 
 Size = Literal["full", "bench", "small"]
 Panel = Literal["phases", "layers", "numbers", "curve", "answers"]
@@ -82,27 +83,32 @@ def block(
         if values and on_values:
             on_values(values)
 
-    result = _mount(
-        key=key,
-        # In a list Streamlit looks for no tables, for which it would import pandas: half a second of a first page.
-        data=[
-            {
-                "wide": wide.svg,
-                "narrow": narrow.svg,
-                "words": wide.description,
-                "selected": just_chosen or selected,
-                "details": {path: asdict(one) for path, one in (details or {}).items()},
-                "header": HEADER,
-                "run": sent(trajectory, live_events) if trajectory else None,
-                "title": title,
-                "playing": playing,
-                "size": size,
-                "show": list(show),
-                "handles": [handle.to_dict() for handle in handles],
-            }
-        ],
-        on_chosen_change=lambda: None,
-        on_values_change=released,
-    )
+    run = sent(trajectory, live_events) if trajectory else None
+    # Two parts, one above the other: the one that shows nothing takes no room.
+    with st.container(gap=None):
+        if run:
+            record(run, f"{key}-record")
+        result = _mount(
+            key=key,
+            # In a list Streamlit looks for no tables, for which it would import pandas: half a second of a first page.
+            data=[
+                {
+                    "wide": wide.svg,
+                    "narrow": narrow.svg,
+                    "words": wide.description,
+                    "selected": just_chosen or selected,
+                    "details": {path: asdict(one) for path, one in (details or {}).items()},
+                    "header": HEADER,
+                    "record": run["id"] if run else None,
+                    "title": title,
+                    "playing": playing,
+                    "size": size,
+                    "show": list(show),
+                    "handles": [handle.to_dict() for handle in handles],
+                }
+            ],
+            on_chosen_change=lambda: None,
+            on_values_change=released,
+        )
     chosen: str | None = result.chosen
     return chosen
