@@ -103,8 +103,8 @@ def run(
     """A script's processes, one for each of ``ranks``, which are their environments beside this one's.
 
     Returns:
-        An exit code that is not zero where there is one, and what all of them printed. Where one ends so, the others
-        are killed.
+        The exit code of the first of them whose own is not zero, and what all of them printed. Where one ends so, the
+        others are killed.
 
     Raises:
         Ended: after ``timeout`` seconds.
@@ -128,5 +128,5 @@ def run(
         for name in pair:
             Path(name).unlink()
     return subprocess.CompletedProcess(
-        [str(script)], max(codes, key=lambda code: (code != 0, code)), printed, errors
+        [str(script)], next((code for code in codes if code), 0), printed, errors
     )

@@ -28,6 +28,7 @@ from peft_lab.tracking import wanted
 CARRIER = "ray"
 PATIENCE = 10.0  # seconds to wait for a cluster's address to answer
 START_PATIENCE = 120.0  # seconds: a node starts a Python for its first task
+LAST_PATIENCE = 20.0  # seconds: for tasks whose runs have ended to end themselves
 RETRIES = 3  # times that Ray starts a task again whose node or process was lost
 
 
@@ -159,6 +160,12 @@ class OnRay:
         return [each for at, each in enumerate(answers) if each not in answers[:at]]
 
     def close(self) -> None:
+        """What the last runs have at the URL goes once their tasks have ended: a run's end is fetched before that."""
+        with suppress(Exception):
+            ending = [task for task, run in self._tasks.items() if run.status().final]
+            if ending and self._store is not None:
+                self._ray.wait(ending, num_returns=len(ending), timeout=LAST_PATIENCE)
+                self.look()
         with suppress(Exception):
             self._ray.shutdown()
 

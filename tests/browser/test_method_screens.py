@@ -93,6 +93,7 @@ def assert_in_view(page: Page, place: Locator) -> None:
     assert found["y"] >= 0 and found["y"] + found["height"] <= size["height"]
 
 
+@pytest.mark.sampled(2)
 @SIZES
 def test_a_chosen_part_is_answered_beside_it_in_view(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/lora?tab=idea")
@@ -184,6 +185,7 @@ def test_a_page_in_a_new_tab_knows_of_the_run_and_both_places_say_the_same_peak(
         stranger.close()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("page", [WIDE, PHONE], indirect=True, ids=["1280", "390"])
 def test_by_tab_one_comes_to_the_tabs_before_what_stands_below_them(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/lora")

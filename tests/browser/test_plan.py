@@ -37,6 +37,7 @@ def test_a_plan_on_a_phone_without_motion(page: Page, app_url: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("page", [PHONE, WIDE], indirect=True)
 def test_what_is_wrong_stands_at_its_control_with_what_mends_it(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/{ADDRESS}")

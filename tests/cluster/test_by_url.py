@@ -82,7 +82,7 @@ def test_a_driver_that_is_killed_is_followed_by_one_that_fetches_what_there_is(
 
 def test_a_url_that_is_away_for_a_while_is_told_once_and_loses_nothing(apart: Apart, tmp_path: Path) -> None:
     file = tmp_path / "sweep.yaml"
-    file.write_text(json.dumps({**WISH, "steps": 300, "seeds": [0]}))
+    file.write_text(json.dumps({**WISH, "steps": 300, "seeds": [0, 1]}))
     asking = command(file, apart.cluster, "--store", apart.url)
     until = time.monotonic() + SECONDS
     while len(far(store.runs(), 5)) < 2:

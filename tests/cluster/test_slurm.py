@@ -89,7 +89,7 @@ def test_rays_own_symmetric_run_trains_the_sweep_and_ends_its_cluster(own_home: 
         pytest.skip("this machine lets nobody make processes and a network apart (unshare, ip)")
     link(own_home)
     file = tmp_path / "sweep.yaml"
-    file.write_text(json.dumps({**WISH, "steps": 4, "seeds": [0]}))
+    file.write_text(json.dumps({**WISH, "steps": 4, "seeds": [0, 1]}))
     inside = """ip link set lo up; mkdir -p /tmp/ray; mount -t tmpfs none /tmp/ray; "$@"; code=$?
         echo "left: $(grep -al 'gcs_serve[r]' /proc/[0-9]*/cmdline | wc -l)"; exit $code"""
     done = batch(tmp_path, str(file), before=(*APART, "bash", "-c", inside, "apart"))

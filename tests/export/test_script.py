@@ -75,7 +75,7 @@ def assert_same_adapter(run: Run, left: dict[str, Any]) -> None:
         torch.testing.assert_close(tensor, other, atol=SAME, rtol=0, msg=partial("{}: {}".format, name))
 
 
-@pytest.mark.sampled(19)
+@pytest.mark.sampled(27)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "slug", sorted(all_methods(), key=lambda slug: slug == "full")

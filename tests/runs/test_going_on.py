@@ -14,13 +14,14 @@ import psutil
 import pytest
 import torch
 
-from peft_lab import disk
+from peft_lab import disk, tasks
 from peft_lab.errors import BadInput, RunError
+from peft_lab.insight import attention
 from peft_lab.methods import all_methods
 from peft_lab.queue import ending
 from peft_lab.queue.queue import get_queue
 from peft_lab.runs import checkpoints, following, going_on, owners, stopping, store, training
-from peft_lab.runs.spec import RunRequest
+from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.training.loop import Made
@@ -161,6 +162,10 @@ def test_every_method_goes_on_to_the_last_digit(slug: str, monkeypatch: pytest.M
     spec = replace(SPEC, method=slug, values={}, steps=7, batch=2, eval_rows=2)
     if slug == "prefix":  # not on encoders
         spec = replace(spec, model="smollm2-135m", task="json", max_length=48)
+        # whole answers, and writing timed again and again, would take most of the time
+        monkeypatch.setattr(attention, "ROUNDS", 1)
+        short = replace(tasks.get_task("json"), max_new_tokens=3)
+        monkeypatch.setattr(RunSpec, "task_object", lambda self: short)
     whole = carry_on(new(spec))
     assert left_behind(broken(spec, 5, monkeypatch)) == left_behind(whole)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from peft_lab.insight import attention
 from peft_lab.queue import ending
 from peft_lab.runs import store, training
-from peft_lab.runs.spec import RunRequest
+from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.ui.method.inside.trained_keys import slower
 
@@ -30,7 +32,14 @@ SPECS = {
 def run(request: pytest.FixtureRequest, assets_home: Path) -> Iterator[Run]:
     made = store.create(SPECS[request.param].complete())
     made.log.emit("queued", owner={})
-    ending.end(made, *training.train(made))
+    task = made.spec.task_object()
+    with pytest.MonkeyPatch.context() as patch:
+        # whole answers, and writing timed again and again, would take most of the time
+        patch.setattr(attention, "ROUNDS", 2)
+        if task.max_new_tokens:
+            short = replace(task, max_new_tokens=3)
+            patch.setattr(RunSpec, "task_object", lambda self: short)
+        ending.end(made, *training.train(made))
     yield made
     store.delete(made.id)
 
