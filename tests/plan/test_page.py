@@ -76,6 +76,24 @@ def settled(app: AppTest, text: str) -> AppTest:
     return app
 
 
+def test_a_file_of_lengths_sets_the_rows_once_and_what_is_typed_then_holds() -> None:
+    app = opened(**SMALL)
+    app.file_uploader(key="plan-lengths").upload("rows.txt", b"100\n300\n200\n", "text/plain")
+    app.run()
+    assert not app.exception
+    rows = next(item for item in app.number_input if item.label == "Training rows")
+    assert (rows.value, app.query_params["rows"]) == (3, "3")
+    assert (app.query_params["row_tokens"], app.query_params["seq"]) == ("200", "300")
+    next(item for item in app.toggle if item.label == "Pack short rows").set_value(True).run()
+    assert any(one.value.startswith("3 rows fit into 2 of 300 tokens") for one in app.caption)
+    assert app.query_params["packed"] == "2"
+    rows.set_value(40).run()
+    rows = next(item for item in app.number_input if item.label == "Training rows")
+    assert (rows.value, app.query_params["rows"]) == (40, "40")
+    assert app.query_params["row_tokens"] == "200"
+    assert any(one.value.startswith("Rows are padded now") for one in app.caption)
+
+
 def test_plans_are_ranked_with_badges_files_and_the_ranks_drawing() -> None:
     app = settled(settled(opened(**SMALL), "the best first"), "#### Files that carry it out")
     app = settled(app, "Activations are not split")

@@ -24,13 +24,14 @@ from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.model_choice import choose_model, entry_of, from_address
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.plan.controls import SCOPE, UNREAD, Controls, unread
+from peft_lab.ui.plan.controls import SCOPE, UNREAD, Controls, take_up, unread
 from peft_lab.workers.pool import get_pool
 
 USUAL = Wanted()
 BUYING = "buying"
 #: In the address: the method whose plan is shown in full, and what Choose knew beside, as its own address.
 METHOD, CHOSEN = "method", "chosen"
+OF_FILE = "of-file"  # what the last file of lengths said
 _OPTIMIZERS = {"": "AdamW, 8 bits if needed", **OPTIMIZER_TITLES}
 _PURPOSES = {"": "What suits the model", **{name: text.capitalize() for name, text in OBJECTIVES.items()}}
 
@@ -146,12 +147,12 @@ def _drawn(controls: Controls) -> Asked:
         st, "objective", "What is trained?", offered, start.objective, _titled(_PURPOSES)
     )
     lengths = _lengths()
-    if lengths is not None:
-        said = lengths.fields()
-        start = replace(
-            start, rows=int(said["rows"]), row_tokens=int(said["row_tokens"]), seq=max(start.seq, int(said["seq"]))
-        )  # fmt: skip
-        lost = {name: one for name, one in lost.items() if name not in said}
+    said = {} if lengths is None else {name: int(text) for name, text in lengths.fields().items()}
+    if said != state.remembered(SCOPE, OF_FILE, {}):
+        state.remember(SCOPE, OF_FILE, said)
+        if said:  # a control keeps what it has until it is drawn afresh
+            take_up({**said, "seq": max(start.seq, said["seq"])})
+            st.rerun()
 
     def number(cell: Any, name: str, text: str, help_: str | None = None) -> int:
         current: int = getattr(start, name)
@@ -230,9 +231,9 @@ def _packed(wanted: Wanted, before: Wanted, lengths: Lengths | None) -> int:
     )  # fmt: skip
     if not on:
         return 0
-    if lengths is not None:
+    if lengths is not None and wanted.rows == len(lengths.tokens):
         found: int = get_pool().submit(0, rows_of, lengths.tokens, wanted.seq).result()
-    elif (wanted.rows, wanted.seq) == (before.rows, before.seq):
+    elif before.packed and (wanted.rows, wanted.seq) == (before.rows, before.seq):
         found = before.packed
     else:
         st.caption(
