@@ -14,6 +14,7 @@ import json
 import re
 import secrets
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from peft_lab.runs import early, owners, store
 EVENTS, SPEC = "events.jsonl", "spec.json"
 ASKED = "asked"
 EVERY = 1.0  # seconds between looks
+LAST = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # between tries to bring an end, of which a node has the only copy
 #: Told by whoever asked for the run; never brought back.
 FROM_DRIVER = (store.STOP, early.FILE)
 # no hidden name, and none that leads out of the folder: a bucket may hold anything
@@ -246,7 +248,8 @@ class Carried:
 
     @contextmanager
     def kept_up(self) -> Iterator[None]:
-        """While this lasts, what the folder holds is brought to the turn, and what is asked there is heard here."""
+        """While this lasts, what the folder holds is brought to the turn, and what is asked there is heard here.
+        Raises what the library of the URL raises, where it is away at the start, or for a minute at the end."""
         bringing = Bringing(self.folder, self.turn.below(self.number), (SPEC, *FROM_DRIVER))
         over = threading.Event()
 
@@ -263,6 +266,11 @@ class Carried:
         finally:
             over.set()
             thread.join()
+        for pause in LAST:
+            with suppress(Exception):  # a network that is away, as above
+                self._look(bringing)
+                return
+            time.sleep(pause)
         self._look(bringing)
 
     def _look(self, bringing: Bringing) -> None:

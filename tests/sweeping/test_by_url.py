@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,33 @@ def test_a_node_gets_the_run_and_brings_back_what_it_makes(at: Place, run: Run, 
     asked.fetch()
     assert steps(run) == [1, 2] and (run.folder / "adapter/weights").read_bytes() == b"second"
     assert run.stamp() == inode, "what is added is added: whoever follows the file reads on"
+
+
+@pytest.mark.parametrize(("times", "arrives"), [(2, True), (9, False)])
+def test_an_end_is_brought_once_the_url_is_back(
+    at: Place, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, arrives: bool
+) -> None:
+    monkeypatch.setattr(by_url, "LAST", (0.0,) * 4)
+    asked = by_url.handed_over(at, run, hold.turn(run))
+    carried, there = begun(asked.turn, tmp_path, "node")
+    ended, failures = threading.Event(), list[str]()
+
+    class Files:
+        def __getattr__(self, name: str) -> object:
+            return getattr(at.files, name)
+
+        def pipe_file(self, path: str, data: bytes) -> None:
+            if ended.is_set() and len(failures) < times:
+                failures.append(path)
+                raise OSError("no route to host")
+            at.files.pipe_file(path, data)
+
+    carried.turn = Place(Files(), asked.turn.path)
+    with nullcontext() if arrives else pytest.raises(OSError, match="no route"), carried.kept_up():
+        there.log.emit("done")
+        ended.set()
+    asked.fetch()
+    assert failures and [event["type"] for event in run.events()] == ["queued", "done"][: 1 + arrives]
 
 
 def test_an_end_is_told_only_with_what_it_left(at: Place, run: Run, tmp_path: Path) -> None:
