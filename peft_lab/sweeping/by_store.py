@@ -89,14 +89,21 @@ class Store:
                 why = f"What it made cannot be fetched from {self.url}: {in_short(error)}"
                 time.sleep(each)
                 continue
-            with suppress(Exception):  # what stays there takes room, and is looked at by nobody
-                self._at.below(run.id).remove()
+            self.clear(run)
             return ""
+        self._known.discard(run.folder)  # it is there still, for when the run is begun again
         return why
 
+    def clear(self, run: Run) -> None:
+        """Remove what a run has there."""
+        with suppress(Exception):  # what stays there takes room, and is looked at by nobody
+            self._at.below(run.id).remove()
+
     def left(self, run: Run) -> None:
-        """Fetch what nodes made of a run for a driver that was killed meanwhile. Raises RunError."""
-        if run.folder in self._known:
+        """Fetch what nodes made of a run for a driver that was killed meanwhile, unless it has gone on here since.
+        Raises RunError."""
+        queued = next((event for event in reversed(run.events()) if event["type"] == "queued"), {})
+        if run.folder in self._known or "carrier" not in queued:
             return
         try:
             for turn in by_url.turns(self._at, run.id)[-1:]:

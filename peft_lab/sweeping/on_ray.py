@@ -105,6 +105,9 @@ class OnRay:
     def again(self, run: Run) -> None:
         if self._store is not None:
             self._store.left(run)
+            if run.status() is Status.DONE:
+                self._store.clear(run)
+                return
         going_on.require(run, anew=True)
         room.require(run.spec)
         going_on.reopen(run, owners.myself(), anew=True, carrier=CARRIER)

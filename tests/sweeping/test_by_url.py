@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from peft_lab.errors import BadInput, RunError
-from peft_lab.runs import checkpoints, hold, store
+from peft_lab.runs import checkpoints, going_on, hold, owners, store
 from peft_lab.runs.store import Run
 from peft_lab.sweeping import by_store, by_url
 from peft_lab.sweeping.by_store import Store
@@ -37,7 +37,7 @@ def run(tmp_path: Path) -> Run:
     spec = {"model": "minilm-l6", "own_data": str(made.folder / "data.csv")}
     (made.folder / "spec.json").write_text(json.dumps(spec))
     (made.folder / "data.csv").write_text("text,label\n")
-    made.log.emit("queued", owner={})
+    made.log.emit("queued", owner={}, carrier="ray")
     return made
 
 
@@ -198,6 +198,41 @@ def test_the_next_driver_fetches_what_a_killed_one_did_not(at: Place, run: Run, 
         there.log.emit("step", step=1, loss=0.5)
     Store(URL).left(run)
     assert steps(run) == [1]
+
+
+def test_what_went_on_here_since_is_newer_than_what_a_killed_driver_left(
+    at: Place, run: Run, tmp_path: Path
+) -> None:
+    turn = hold.turn(run)
+    Store(URL).hand_over(run, turn)
+    carried, there = begun(by_url.turn_of(at, NAME, turn), tmp_path, "node")
+    with carried.kept_up():
+        there.log.emit("step", step=1, loss=0.5)
+    run.log.emit("lost", message="its command was killed")
+    going_on.reopen(run, owners.myself(), anew=True)
+    for step in (1, 2):
+        run.log.emit("step", step=step, loss=0.5)
+    state = run.folder / f"checkpoint-2-{run.log.path.stat().st_size}.pt"
+    state.write_bytes(b"state")
+    Store(URL).left(run)
+    assert steps(run) == [1, 2] and state.exists()
+
+
+def test_an_end_that_could_not_be_fetched_is_fetched_when_the_run_is_begun_again(
+    at: Place, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, turn = Store(URL), hold.turn(run)
+    driver.hand_over(run, turn)
+    carried, there = begun(by_url.turn_of(at, NAME, turn), tmp_path, "node")
+    with carried.kept_up():
+        there.log.emit("done")
+    monkeypatch.setattr(by_store, "TRIES", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Fetching, "fetch", lambda _: away(NAME))
+        assert "no route to host" in driver.over(run)
+    run.log.emit("lost", message="")
+    driver.left(run)
+    assert [event["type"] for event in run.events()] == ["queued", "done"]
 
 
 def away(_run: str) -> None:

@@ -88,6 +88,19 @@ def test_a_task_that_returns_late_tells_nothing_of_the_run_begun_again(
     assert run.status() is Status.LOST and by_url.turns(at, NAME) == []
 
 
+def test_what_a_node_had_done_for_a_killed_driver_is_not_begun_again(
+    at: Place, ray: Ray, driver: OnRay, run: Run, tmp_path: Path
+) -> None:
+    turn = hold.turn(run)
+    Store(URL).hand_over(run, turn)
+    carried = by_url.begun(by_url.turn_of(at, NAME, turn), tmp_path / "node" / NAME)
+    with carried.kept_up():
+        Run(NAME, carried.folder).log.emit("done", message="")
+    run.log.emit("lost", message="its command was killed")
+    driver.again(run)
+    assert run.status() is Status.DONE and ray.handed_over == [] and by_url.turns(at, NAME) == []
+
+
 def test_a_run_that_took_long_to_hand_over_is_not_taken_for_lost(
     driver: OnRay, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
