@@ -49,9 +49,14 @@ class Store:
         """Fetch what has come of the runs under way, once in a second. A store that is away is asked again."""
         if time.monotonic() - self._looked < by_url.EVERY:
             return
-        begun = time.time()
-        asked = [self._pool.submit(_look, each) for each in self._going.values()]
-        slow = bool(wait(asked, timeout=UNTOLD).not_done)
+        begun, since, going = time.time(), time.monotonic(), list(self._going.values())
+        asked = [self._pool.submit(_look, each) for each in going]
+        late = wait(asked, timeout=UNTOLD).not_done
+        # One that answered is busy with a large file; one that has not begun waits for such.
+        slow = any(
+            one in late and one.running() and each.answered < since
+            for each, one in zip(going, asked, strict=True)
+        )
         if slow:
             self._note(begun, f"no answer within {units.seconds(UNTOLD)}")
         problems = [each for each in [look.result() for look in asked] if each is not None]

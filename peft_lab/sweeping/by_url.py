@@ -157,6 +157,7 @@ class Fetching:
 
     turn: Place
     folder: Path
+    answered: float = 0.0  # when the place last did, by time.monotonic()
     _attempt: int = 0
     _got: dict[str, Any] = field(default_factory=dict)
     _told: dict[str, bytes] = field(default_factory=dict)
@@ -167,6 +168,7 @@ class Fetching:
             source = self.turn.below(attempt)
             if attempt == 0 or (events := source.read(EVENTS)) is None:
                 continue
+            self.answered = time.monotonic()
             if attempt != self._attempt:
                 self._attempt, self._got = attempt, {}
             there = fetched(source, self.folder, self._got)
@@ -230,9 +232,8 @@ def handed_over(at: Place, run: store.Run, turn: float) -> Fetching:
     """Bring a run's folder there, for a node; what fetches it back. Raises RunError."""
     to = turn_of(at, run.id, turn)
     try:
-        # the spec last: a turn with one is whole
         Bringing(run.folder, to.below(0), (SPEC, *FROM_DRIVER)).bring()
-        to.below(0).write(SPEC, (run.folder / SPEC).read_bytes())
+        to.below(0).write(SPEC, (run.folder / SPEC).read_bytes())  # last: a turn with one is whole
     except Exception as error:
         raise RunError(f"'{run.id}' cannot be brought to {to.path}: {in_short(error)}") from error
     return Fetching(to, run.folder)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -266,6 +267,27 @@ def test_a_url_that_is_away_for_long_is_told_once_and_so_is_its_return(
     driver.look()
     driver.look()
     assert len(told) == 2 and told[1].startswith(f"{URL} answers again, after 0.")
+
+
+def test_a_url_that_brings_a_large_file_is_not_away(
+    at: Place, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    driver, turn = Store(URL, told.append), hold.turn(run)
+    driver.hand_over(run, turn)
+    carried, there = begun(by_url.turn_of(at, NAME, turn), tmp_path, "node")
+    with carried.kept_up():
+        there.log.emit("step", step=1, loss=0.5)
+    real = by_url.fetched
+
+    def large(source: Place, folder: Path, got: dict[str, Any]) -> set[str]:
+        time.sleep(0.5)
+        return real(source, folder, got)
+
+    monkeypatch.setattr(by_store, "UNTOLD", 0.2)
+    monkeypatch.setattr(by_url, "fetched", large)
+    driver.look()
+    assert told == [] and steps(run) == [1]
 
 
 def test_a_url_that_is_away_for_a_moment_is_not_worth_a_word(
