@@ -20,14 +20,16 @@ def carry(folder: str, home: str, turn: float, threads: int) -> str:
 
     Args:
         home: the lab folder, with the weights.
-        turn: what of the run's turns it is asked for; one that was queued again since is left alone.
+        turn: what of the run's turns it is asked for, the same each time that the engine starts it again; one that was
+            queued again by its owner since is left alone.
         threads: that torch may compute with.
 
     Raises:
         RunError: the process that trained it before does not end, or the run cannot be read.
     """
     run = Run(Path(folder).name, Path(folder))
-    if hold.turn(run) == turn and going_on.begun(run) and not run.status().final:
-        turn = going_on.taken_over(run, LOST)
+    if going_on.asked(run) == turn and not run.status().final:
+        # One that was lost before it had begun leaves the turn that it had made of it.
+        turn = going_on.taken_over(run, LOST) if going_on.begun(run) else hold.turn(run)
     worker.main(folder, home, turn, threads)
     return str(run.status())

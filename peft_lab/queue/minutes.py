@@ -111,6 +111,11 @@ def _going(now: float) -> list[Turn]:
     turns = []
     for _, run in unended.mine():
         with suppress(RunError):
-            began = [event["time"] for event in run.events() if event["type"] == "starting"]
-            turns += [(now, max(0.0, now - began[-1]))] if began else []
+            began: float | None = None
+            for event in run.events():
+                if event["type"] == "queued":
+                    began = None  # one that goes on keeps its events, of a turn that was noted when it ended
+                elif event["type"] == "starting":
+                    began = event["time"]
+            turns += [] if began is None else [(now, max(0.0, now - began))]
     return turns

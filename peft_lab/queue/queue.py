@@ -215,7 +215,7 @@ class RunQueue:
 
     def _first(self) -> Run:
         """The one of this process's runs whose turn it is, put in front of the others."""
-        with suppress(RunError):  # where the runs cannot be listed, they stay as they came
+        with suppress(RunError, OSError):  # where the runs cannot be listed, they stay as they came
             order = {run.folder: place for place, run in enumerate(fair.in_turn(unfinished()))}
             with self._wake:
                 # One that is not among them has ended, or cannot be read, and is soon out of the way.

@@ -45,19 +45,23 @@ def carry_out(
         return
     began = looked = time.monotonic()
     asked: float | None = None
-    while child.alive():
-        child.wait(LOOK)
-        meanwhile()
-        if timed and asked is None and time.monotonic() - looked > MINUTES:
-            looked = time.monotonic()
-            if minutes.refusal() is not None:
-                with suppress(OSError):
-                    run.ask_to_stop(minutes.why_ended())
+    try:
+        while child.alive():
+            child.wait(LOOK)
+            meanwhile()
+            if timed and asked is None and time.monotonic() - looked > MINUTES:
+                looked = time.monotonic()
+                if minutes.refusal() is not None:
+                    with suppress(OSError):
+                        run.ask_to_stop(minutes.why_ended())
+                    asked = _told_to_stop(run, child)
+            if asked is None and wants_stop():
                 asked = _told_to_stop(run, child)
-        if asked is None and wants_stop():
-            asked = _told_to_stop(run, child)
-        if asked is not None:
-            _urge(child, time.monotonic() - asked)
+            if asked is not None:
+                _urge(child, time.monotonic() - asked)
+    except BaseException:
+        child.kill(FORCE)  # its run ends as failed: it would train on beside the next, and none could stop it
+        raise
     if timed:
         with suppress(OSError):
             minutes.note(time.monotonic() - began)

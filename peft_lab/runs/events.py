@@ -3,7 +3,7 @@
 Every event has ``type`` and ``time`` (seconds since 1970). Types and their fields:
 
     queued      owner {pid, started, host, name} (owners.py): the process whose queue holds the run; carrier, where
-                an engine such as Ray carries it out
+                an engine such as Ray carries it out; asked, where that took it over again: the turn it was asked for
     expected    seconds, plain, parts {}, where: what was said of it before it started (forecast.py)
     starting    the child is being made
     worker      owner {pid, started, host, name}: the child; niceness, as the system has it

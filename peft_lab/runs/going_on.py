@@ -56,12 +56,20 @@ def begun(run: Run) -> bool:
     return "worker" in kinds and ("queued" not in kinds or _last(kinds, "worker") > _last(kinds, "queued"))
 
 
+def asked(run: Run) -> float:
+    """For which turn an engine was asked to carry the run out: it asks for that again, however often the run was
+    :func:`taken_over` since. Raises RunError when its events cannot be read."""
+    queued = next((event for event in reversed(run.events()) if event["type"] == "queued"), {})
+    return float(queued.get("asked") or hold.turn(run))
+
+
 def _last(kinds: list[str], kind: str) -> int:
     return len(kinds) - 1 - kinds[::-1].index(kind)
 
 
 def taken_over(run: Run, why: str) -> float:
     """Put a run back to its latest state whose process was lost while its owner lives; its new turn (:mod:`hold`).
+    What its owner decided about it stays: that it stop, or end early.
 
     Raises:
         BadInput: it has ended meanwhile. RunError: the process that trained it is still there. OSError.
@@ -75,7 +83,7 @@ def taken_over(run: Run, why: str) -> float:
         if run.status().final:
             raise BadInput(f"'{run.id}' has ended: {run.status()}.", "run")
         run.log.emit("lost", message=why)
-        _put_back(run, owner, str(queued.get("carrier") or ""))
+        _put_back(run, owner, str(queued.get("carrier") or ""), asked=asked(run))
     return hold.turn(run)
 
 
@@ -93,17 +101,17 @@ def reopen(run: Run, owner: Owner, anew: bool = False, carrier: str = "") -> Non
     require(run, anew)
     with hold.reopening(run):
         require(run, anew)  # what was about to end may have ended otherwise meanwhile
+        (run.folder / store.STOP).unlink(missing_ok=True)
+        early.forget_ending(run.folder)
         _put_back(run, owner, carrier)
 
 
-def _put_back(run: Run, owner: Owner, carrier: str) -> None:
+def _put_back(run: Run, owner: Owner, carrier: str, **more: float) -> None:
     found = checkpoints.latest(run.folder)
     offset, step = (found.offset, found.step) if found else (0, 0)
     # The record vouches for files that are about to change.
     (run.folder / kept.RECORD).unlink(missing_ok=True)
-    (run.folder / store.STOP).unlink(missing_ok=True)
-    early.forget_ending(run.folder)
-    queued = {"type": "queued", "owner": owner.to_dict(), "continued": step, **store.carried(carrier)}
+    queued = {"type": "queued", "owner": owner.to_dict(), "continued": step, **store.carried(carrier), **more}
     # Of a run that was taken for lost and trained on, the ending stands before the state.
     endings = frozenset(str(status) for status in Status if status.final)
     events.cut(run.log.path, offset, queued, without=endings)

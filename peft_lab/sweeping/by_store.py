@@ -49,9 +49,14 @@ class Store:
         """Fetch what has come of the runs under way, once in a second. A store that is away is asked again."""
         if time.monotonic() - self._looked < by_url.EVERY:
             return
-        begun = time.time()
-        asked = [self._pool.submit(_look, each) for each in self._going.values()]
-        slow = bool(wait(asked, timeout=UNTOLD).not_done)
+        begun, since, going = time.time(), time.monotonic(), list(self._going.values())
+        asked = [self._pool.submit(_look, each) for each in going]
+        late = wait(asked, timeout=UNTOLD).not_done
+        # One that answered is busy with a large file; one that has not begun waits for such.
+        slow = any(
+            one in late and one.running() and each.answered < since
+            for each, one in zip(going, asked, strict=True)
+        )
         if slow:
             self._note(begun, f"no answer within {units.seconds(UNTOLD)}")
         problems = [each for each in [look.result() for look in asked] if each is not None]
@@ -89,14 +94,21 @@ class Store:
                 why = f"What it made cannot be fetched from {self.url}: {in_short(error)}"
                 time.sleep(each)
                 continue
-            with suppress(Exception):  # what stays there takes room, and is looked at by nobody
-                self._at.below(run.id).remove()
+            self.clear(run)
             return ""
+        self._known.discard(run.folder)  # it is there still, for when the run is begun again
         return why
 
+    def clear(self, run: Run) -> None:
+        """Remove what a run has there."""
+        with suppress(Exception):  # what stays there takes room, and is looked at by nobody
+            self._at.below(run.id).remove()
+
     def left(self, run: Run) -> None:
-        """Fetch what nodes made of a run for a driver that was killed meanwhile. Raises RunError."""
-        if run.folder in self._known:
+        """Fetch what nodes made of a run for a driver that was killed meanwhile, unless it has gone on here since.
+        Raises RunError."""
+        queued = next((event for event in reversed(run.events()) if event["type"] == "queued"), {})
+        if run.folder in self._known or "carrier" not in queued:
             return
         try:
             for turn in by_url.turns(self._at, run.id)[-1:]:

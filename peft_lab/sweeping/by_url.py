@@ -14,6 +14,7 @@ import json
 import re
 import secrets
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from peft_lab.runs import early, owners, store
 EVENTS, SPEC = "events.jsonl", "spec.json"
 ASKED = "asked"
 EVERY = 1.0  # seconds between looks
+LAST = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # between tries to bring an end, of which a node has the only copy
 #: Told by whoever asked for the run; never brought back.
 FROM_DRIVER = (store.STOP, early.FILE)
 # no hidden name, and none that leads out of the folder: a bucket may hold anything
@@ -155,6 +157,7 @@ class Fetching:
 
     turn: Place
     folder: Path
+    answered: float = 0.0  # when the place last did, by time.monotonic()
     _attempt: int = 0
     _got: dict[str, Any] = field(default_factory=dict)
     _told: dict[str, bytes] = field(default_factory=dict)
@@ -165,6 +168,7 @@ class Fetching:
             source = self.turn.below(attempt)
             if attempt == 0 or (events := source.read(EVENTS)) is None:
                 continue
+            self.answered = time.monotonic()
             if attempt != self._attempt:
                 self._attempt, self._got = attempt, {}
             there = fetched(source, self.folder, self._got)
@@ -228,9 +232,8 @@ def handed_over(at: Place, run: store.Run, turn: float) -> Fetching:
     """Bring a run's folder there, for a node; what fetches it back. Raises RunError."""
     to = turn_of(at, run.id, turn)
     try:
-        # the spec last: a turn with one is whole
         Bringing(run.folder, to.below(0), (SPEC, *FROM_DRIVER)).bring()
-        to.below(0).write(SPEC, (run.folder / SPEC).read_bytes())
+        to.below(0).write(SPEC, (run.folder / SPEC).read_bytes())  # last: a turn with one is whole
     except Exception as error:
         raise RunError(f"'{run.id}' cannot be brought to {to.path}: {in_short(error)}") from error
     return Fetching(to, run.folder)
@@ -246,7 +249,8 @@ class Carried:
 
     @contextmanager
     def kept_up(self) -> Iterator[None]:
-        """While this lasts, what the folder holds is brought to the turn, and what is asked there is heard here."""
+        """While this lasts, what the folder holds is brought to the turn, and what is asked there is heard here.
+        Raises what the library of the URL raises, where it is away at the start, or for a minute at the end."""
         bringing = Bringing(self.folder, self.turn.below(self.number), (SPEC, *FROM_DRIVER))
         over = threading.Event()
 
@@ -263,6 +267,11 @@ class Carried:
         finally:
             over.set()
             thread.join()
+        for pause in LAST:
+            with suppress(Exception):  # a network that is away, as above
+                self._look(bringing)
+                return
+            time.sleep(pause)
         self._look(bringing)
 
     def _look(self, bringing: Bringing) -> None:

@@ -105,6 +105,9 @@ class OnRay:
     def again(self, run: Run) -> None:
         if self._store is not None:
             self._store.left(run)
+            if run.status() is Status.DONE:
+                self._store.clear(run)
+                return
         going_on.require(run, anew=True)
         room.require(run.spec)
         going_on.reopen(run, owners.myself(), anew=True, carrier=CARRIER)
@@ -125,6 +128,8 @@ class OnRay:
             if hold.held(run):
                 continue  # a process that Ray takes for lost still writes it: looked at again
             del self._tasks[task]
+            if run in self._tasks.values():
+                continue  # it was begun again before this task had returned: the end of that is for its own to tell
             why = "Its Ray task ended without an ending of the run."
             try:
                 self._ray.get(task)
@@ -178,6 +183,7 @@ class OnRay:
             self._store.hand_over(run, turn)
             task = self._task.remote(self._store.url, run.id, turn, self._cpus)
         self._tasks[task] = run
+        owners.touch(run.folder)  # bringing it to a URL may have taken longer than owners.SILENT
         self._waiting.append(run)
         self._heart.start()
         return run

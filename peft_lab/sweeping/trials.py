@@ -17,7 +17,7 @@ from peft_lab.runs import early
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.summary import DAMAGED
-from peft_lab.runs.view import RunView, Status
+from peft_lab.runs.view import RunView, Status, classify
 from peft_lab.sweep.groups import quantile
 from peft_lab.sweep.landscape import LOSS, METRIC
 
@@ -86,7 +86,7 @@ _ended: dict[Path, tuple[int, Trial]] = {}  # with the run's stamp: one that end
 
 
 def trials(specs: Sequence[RunSpec]) -> list[Trial]:
-    """The runs of a sweep as they stand now, in order. What has ended is read once."""
+    """The runs of a sweep as they stand now, in order. What has its ending is read once."""
     return [_trial(spec, run) for spec, run in zip(specs, runs_of(specs), strict=True)]
 
 
@@ -102,7 +102,8 @@ def _trial(spec: RunSpec, run: Run | None) -> Trial:
         found = _read(spec, run, status, run.view())
     except PeftLabError as error:
         return Trial(spec, run.id, DAMAGED, str(error))
-    if status.final:
+    # What is only silent may be heard again, under the same stamp: of a machine that slept, say.
+    if status.final and classify(run.events(), gone="").final:
         _ended[run.folder] = (stamp, found)
     return found
 

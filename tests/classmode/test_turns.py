@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -22,7 +23,7 @@ from peft_lab.models.catalogue import get_model
 from peft_lab.queue import fair, limits, minutes, unended
 from peft_lab.queue.ahead import ahead
 from peft_lab.queue.queue import RunQueue
-from peft_lab.runs import owners, store
+from peft_lab.runs import going_on, owners, store
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
@@ -195,6 +196,24 @@ def test_deleting_runs_gives_no_minutes_back_and_what_trains_counts(tight: Asker
         minutes.note(90)
         store.remove(run)
         assert minutes.taken() == pytest.approx(90)
+
+
+def test_a_run_that_goes_on_is_counted_from_its_new_turn(
+    tight: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(allowed.VARIABLE, "minutes=60")
+    run = queued(tight)
+    with acting_for(tight):
+        line = {"time": time.time() - 2 * 3600, "type": "starting"}
+        with run.log.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        (run.folder / f"checkpoint-1-{run.log.path.stat().st_size}.pt").write_bytes(b"state")
+        run.log.emit("stopped", message="")
+        going_on.reopen(run, owners.myself())
+        assert [event["type"] for event in run.events()] == ["queued", "starting", "queued"]
+        assert minutes.taken() == 0 and minutes.refusal() is None
+        run.log.emit("starting")
+        assert minutes.taken(time.time() + 90) == pytest.approx(90, abs=5)
 
 
 @pytest.mark.weights

@@ -10,8 +10,8 @@ from filelock import FileLock
 
 from peft_lab.assets import store as assets
 from peft_lab.errors import RunError
-from peft_lab.queue import worker
-from peft_lab.runs import going_on, hold, owners, stopping, store, training
+from peft_lab.queue import elsewhere, worker
+from peft_lab.runs import early, going_on, hold, owners, stopping, store, training
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
@@ -74,6 +74,46 @@ def test_a_child_that_comes_late_leaves_a_run_alone_that_has_ended(
     run.log.emit("lost", message="gone")
     assert not child(run, hold.turn(run))
     assert run.status() is Status.LOST
+
+
+def began(run: Run) -> None:
+    """As a process that an engine started, and that was lost."""
+    run.log.emit("worker", owner=owners.myself().to_dict(), niceness=0)
+
+
+def test_an_engine_that_loses_a_run_again_and_again_takes_it_over_each_time(
+    run: Run, child: Callable[[Run, float], bool]
+) -> None:
+    turn = hold.turn(run)
+    began(run)
+    assert going_on.taken_over(run, "lost") > turn
+    began(run)
+    going_on.taken_over(run, "lost once more")  # and lost before it has begun
+    assert elsewhere.carry(str(run.folder), str(assets.home()), turn, 1) == Status.DONE
+
+
+def test_an_engine_leaves_a_run_alone_that_its_owner_has_queued_again(
+    run: Run, child: Callable[[Run, float], bool]
+) -> None:
+    turn = hold.turn(run)
+    began(run)
+    going_on.taken_over(run, "lost")
+    run.log.emit("lost", message="gone")
+    going_on.reopen(run, owners.myself(), anew=True)
+    before = run.events()
+    assert elsewhere.carry(str(run.folder), str(assets.home()), turn, 1) == Status.QUEUED
+    assert run.events() == before
+
+
+def test_who_takes_a_run_over_does_as_its_owner_decided_before(run: Run) -> None:
+    began(run)
+    run.ask_to_stop()
+    early.note(run, early.Verdicts("sweep", (early.Rung(1, 0.5, goes_on=False),)))
+    going_on.taken_over(run, "lost")
+    assert run.asked_to_stop() and early.ended_by(run) is not None
+    run.log.emit("stopped", message="")
+    going_on.reopen(run, owners.myself(), anew=True)
+    assert not run.asked_to_stop() and early.ended_by(run) is None
 
 
 def test_a_run_is_not_opened_again_while_a_process_writes_it(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +18,7 @@ import psutil
 import pytest
 
 from peft_lab.errors import BadInput, RunError
-from peft_lab.queue import queue, turn, unended
+from peft_lab.queue import fair, queue, turn, unended
 from peft_lab.queue.queue import RunQueue, get_queue
 from peft_lab.runs import owners, store
 from peft_lab.runs.events import read_events
@@ -89,6 +92,49 @@ def test_a_child_that_does_not_listen_is_ended(monkeypatch: pytest.MonkeyPatch) 
     get_queue().stop(identity)
     assert get_queue().wait(identity, PATIENCE) is Status.STOPPED
     until(lambda: not child.is_running())
+
+
+def test_a_run_that_can_no_longer_be_watched_trains_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, broken = RunQueue(), threading.Event()
+    look = mine._dismiss_waiting
+
+    def dismiss() -> None:
+        if broken.is_set():
+            broken.clear()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        look()
+
+    monkeypatch.setattr(mine, "_dismiss_waiting", dismiss)
+    identity = mine.submit(LONG)
+    child = started(identity)
+    broken.set()
+    try:
+        assert mine.wait(identity, PATIENCE) is Status.FAILED
+        assert not child.is_running(), "nobody could stop it"
+    finally:
+        if child.is_running():
+            child.kill()
+
+
+def test_runs_that_cannot_be_listed_for_a_moment_do_not_end_the_queue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls, real = list[int](), fair.in_turn
+
+    def in_turn(rows: Iterable[fair.Waiting]) -> list[store.Run]:
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(rows)
+
+    monkeypatch.setattr(fair, "in_turn", in_turn)
+    mine = RunQueue()
+    identity = mine.submit(QUICK)
+    try:
+        assert mine.wait(identity, 30) is Status.DONE
+    finally:
+        if not store.get(identity).status().final:
+            store.get(identity).log.emit("stopped", message="left by a test")
 
 
 def test_an_error_that_is_a_bug_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from peft_lab.errors import BadInput, RunError
-from peft_lab.runs import checkpoints, hold, store
+from peft_lab.runs import checkpoints, going_on, hold, owners, store
 from peft_lab.runs.store import Run
 from peft_lab.sweeping import by_store, by_url
 from peft_lab.sweeping.by_store import Store
@@ -35,7 +38,7 @@ def run(tmp_path: Path) -> Run:
     spec = {"model": "minilm-l6", "own_data": str(made.folder / "data.csv")}
     (made.folder / "spec.json").write_text(json.dumps(spec))
     (made.folder / "data.csv").write_text("text,label\n")
-    made.log.emit("queued", owner={})
+    made.log.emit("queued", owner={}, carrier="ray")
     return made
 
 
@@ -70,6 +73,33 @@ def test_a_node_gets_the_run_and_brings_back_what_it_makes(at: Place, run: Run, 
     asked.fetch()
     assert steps(run) == [1, 2] and (run.folder / "adapter/weights").read_bytes() == b"second"
     assert run.stamp() == inode, "what is added is added: whoever follows the file reads on"
+
+
+@pytest.mark.parametrize(("times", "arrives"), [(2, True), (9, False)])
+def test_an_end_is_brought_once_the_url_is_back(
+    at: Place, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, arrives: bool
+) -> None:
+    monkeypatch.setattr(by_url, "LAST", (0.0,) * 4)
+    asked = by_url.handed_over(at, run, hold.turn(run))
+    carried, there = begun(asked.turn, tmp_path, "node")
+    ended, failures = threading.Event(), list[str]()
+
+    class Files:
+        def __getattr__(self, name: str) -> object:
+            return getattr(at.files, name)
+
+        def pipe_file(self, path: str, data: bytes) -> None:
+            if ended.is_set() and len(failures) < times:
+                failures.append(path)
+                raise OSError("no route to host")
+            at.files.pipe_file(path, data)
+
+    carried.turn = Place(Files(), asked.turn.path)
+    with nullcontext() if arrives else pytest.raises(OSError, match="no route"), carried.kept_up():
+        there.log.emit("done")
+        ended.set()
+    asked.fetch()
+    assert failures and [event["type"] for event in run.events()] == ["queued", "done"][: 1 + arrives]
 
 
 def test_an_end_is_told_only_with_what_it_left(at: Place, run: Run, tmp_path: Path) -> None:
@@ -171,6 +201,41 @@ def test_the_next_driver_fetches_what_a_killed_one_did_not(at: Place, run: Run, 
     assert steps(run) == [1]
 
 
+def test_what_went_on_here_since_is_newer_than_what_a_killed_driver_left(
+    at: Place, run: Run, tmp_path: Path
+) -> None:
+    turn = hold.turn(run)
+    Store(URL).hand_over(run, turn)
+    carried, there = begun(by_url.turn_of(at, NAME, turn), tmp_path, "node")
+    with carried.kept_up():
+        there.log.emit("step", step=1, loss=0.5)
+    run.log.emit("lost", message="its command was killed")
+    going_on.reopen(run, owners.myself(), anew=True)
+    for step in (1, 2):
+        run.log.emit("step", step=step, loss=0.5)
+    state = run.folder / f"checkpoint-2-{run.log.path.stat().st_size}.pt"
+    state.write_bytes(b"state")
+    Store(URL).left(run)
+    assert steps(run) == [1, 2] and state.exists()
+
+
+def test_an_end_that_could_not_be_fetched_is_fetched_when_the_run_is_begun_again(
+    at: Place, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, turn = Store(URL), hold.turn(run)
+    driver.hand_over(run, turn)
+    carried, there = begun(by_url.turn_of(at, NAME, turn), tmp_path, "node")
+    with carried.kept_up():
+        there.log.emit("done")
+    monkeypatch.setattr(by_store, "TRIES", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Fetching, "fetch", lambda _: away(NAME))
+        assert "no route to host" in driver.over(run)
+    run.log.emit("lost", message="")
+    driver.left(run)
+    assert [event["type"] for event in run.events()] == ["queued", "done"]
+
+
 def away(_run: str) -> None:
     raise OSError("no route\nto host.")
 
@@ -202,6 +267,27 @@ def test_a_url_that_is_away_for_long_is_told_once_and_so_is_its_return(
     driver.look()
     driver.look()
     assert len(told) == 2 and told[1].startswith(f"{URL} answers again, after 0.")
+
+
+def test_a_url_that_brings_a_large_file_is_not_away(
+    at: Place, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    driver, turn = Store(URL, told.append), hold.turn(run)
+    driver.hand_over(run, turn)
+    carried, there = begun(by_url.turn_of(at, NAME, turn), tmp_path, "node")
+    with carried.kept_up():
+        there.log.emit("step", step=1, loss=0.5)
+    real = by_url.fetched
+
+    def large(source: Place, folder: Path, got: dict[str, Any]) -> set[str]:
+        time.sleep(0.5)
+        return real(source, folder, got)
+
+    monkeypatch.setattr(by_store, "UNTOLD", 0.2)
+    monkeypatch.setattr(by_url, "fetched", large)
+    driver.look()
+    assert told == [] and steps(run) == [1]
 
 
 def test_a_url_that_is_away_for_a_moment_is_not_worth_a_word(

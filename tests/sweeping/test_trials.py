@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
+import time
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from peft_lab.runs import owners
 from peft_lab.runs import store as runs
 from peft_lab.sweep.landscape import LOSS, METRIC
 from peft_lab.sweeping import asked, picture, trials
+from peft_lab.ui.runs import shown
 from tests.conftest import link
 from tests.sweeping import made
 
@@ -43,6 +47,19 @@ def test_runs_are_told_apart_by_what_became_of_them() -> None:
     assert found[0].figure(METRIC) == pytest.approx(made.accuracy(kept.specs[0])) and found[1].step == 3
     (runs.get(found[0].run).folder / "events.jsonl").unlink()
     assert trials.trials(kept.specs)[0].status != "done", "what was kept of it holds no more"
+
+
+def test_a_run_that_was_silent_for_a_moment_is_not_lost_for_ever() -> None:
+    (spec, *_) = asked.of(made.EXAMPLE).specs
+    run = runs.create(spec, owners.myself())
+    owners.touch(run.folder)
+    before = time.time() - 2 * owners.SILENT
+    os.utime(run.folder / owners.BEAT, (before, before))
+    assert [trial.status for trial in trials.trials([spec])] == ["lost"]
+    assert [line.status for line in shown.summaries()] == ["lost"]
+    owners.touch(run.folder)
+    assert [trial.status for trial in trials.trials([spec])] == ["queued"]
+    assert [line.status for line in shown.summaries()] == ["queued"]
 
 
 def test_the_best_has_the_best_mean_of_those_with_the_most_seeds() -> None:
