@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from peft_lab.plan.moments import PARTS, PHASES, Drawn, Moment
 from peft_lab.plan.quality import quality
 from peft_lab.plan.wanted import TYPICAL, Wanted, read
 from peft_lab.ui.choose.outcome import planned, way_back
-from peft_lab.ui.components import figures
+from peft_lab.ui.components import figures, waiting
 from peft_lab.ui.plan import buying, page, ranks
 from peft_lab.ui.plan import shown as shown_plans
 from tests.ui.badges import without_badge
@@ -414,7 +415,7 @@ def test_what_to_buy_has_a_row_for_each_number_of_cards_from_the_start(
     shown: list[tuple[Any, ...]] = []
     said: list[str] = []
     monkeypatch.setattr(buying, "get_pool", lambda: SimpleNamespace(submit=submit))
-    monkeypatch.setattr(buying, "come_back", lambda _: None)
+    monkeypatch.setattr(buying, "come_back", lambda *_, **__: None)
     monkeypatch.setattr(figures, "table", lambda *found, **_: shown.append(found))
     monkeypatch.setattr(st, "progress", lambda _, text: said.append(text))
     buying.what_to_buy(Wanted())
@@ -424,3 +425,31 @@ def test_what_to_buy_has_a_row_for_each_number_of_cards_from_the_start(
     assert rows[0] == ("1 card", f"L40S, 48 GB {size}", f"none here {size}", "not split")
     assert [row[0] for row in rows] == ["1 card", "2 cards", "4 cards", "8 cards"]
     assert rows[3][1:] == ("…", "…", "not split") and said == ["Simulating: 4 of 12 steps to go"]
+
+
+def test_plans_that_are_found_while_the_page_is_drawn_are_drawn_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[Callable[[], None]] = []
+    begun: list[None] = []
+    answers: dict[str, Future[Any]] = {}
+    monkeypatch.setattr(waiting, "part", lambda draw, every=None: looks.append(draw))
+    monkeypatch.setattr(waiting, "_waiting", {})
+    monkeypatch.setattr(st, "rerun", lambda: begun.append(None))
+    submit = lambda *asked: answers.setdefault(str(asked), Future())  # noqa: E731
+    monkeypatch.setattr(page, "get_pool", lambda: SimpleNamespace(submit=submit))
+
+    def arrive(_: object) -> None:  # with the last that is drawn
+        for one in answers.values():
+            if not one.done():
+                one.set_exception(Unsupported("not here"))
+
+    monkeypatch.setattr(shown_plans, "refused", arrive)
+    for drawn in range(1, 30):
+        known = len(answers)
+        page._plans(Wanted(), lambda wanted, ranked: None)
+        if len(answers) == known:
+            break
+        assert len(looks) == drawn
+        looks[-1]()
+        looks[-1]()
+        assert len(begun) == drawn
+    assert len(looks) == drawn - 1 > 0, "what is drawn is not waited for"

@@ -93,7 +93,7 @@ def _late(wanted: Wanted, ranked: list[Planned]) -> None:
         offers(found.ways)
         return
     near(f"{problem} Looking for what would…")
-    come_back([future])
+    come_back([future], unseen=True)
 
 
 def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> Planned | None:
@@ -119,7 +119,7 @@ def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> 
     elif len(found) == len(asked):
         _nowhere(wanted)
     shown.refused(found)
-    come_back(open_)
+    come_back(open_, unseen=True)
     return settled
 
 
@@ -165,7 +165,7 @@ def _nowhere(wanted: Wanted) -> None:
     future = get_pool().submit(0, chosen.nearest, asdict(wanted))
     if not future.done():
         st.markdown("Nothing fits. Looking for the nearest plan that works…")
-        come_back([future])
+        come_back([future], unseen=True)
         return
     try:
         found = future.result()
