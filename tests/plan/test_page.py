@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.choose.reading import read_value
 from peft_lab.choose.situation import Situation
-from peft_lab.errors import UnknownName, Unsupported
+from peft_lab.errors import RunError, UnknownName, Unsupported
 from peft_lab.plan import ranking
 from peft_lab.plan.market import Need
 from peft_lab.plan.moments import PARTS, PHASES, Drawn, Moment
@@ -453,3 +453,38 @@ def test_plans_that_are_found_while_the_page_is_drawn_are_drawn_next(monkeypatch
         looks[-1]()
         assert len(begun) == drawn
     assert len(looks) == drawn - 1 > 0, "what is drawn is not waited for"
+
+
+def test_what_meets_a_moment_is_asked_anew_as_time_passes_and_hours_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deadlines: list[str] = []
+    pending: Future[Any] = Future()
+
+    def submit(_: int, what: object, fields: dict[str, Any], best: object) -> Future[Any]:
+        deadlines.append(fields["deadline"])
+        return pending
+
+    monkeypatch.setattr(page, "get_pool", lambda: SimpleNamespace(submit=submit))
+    monkeypatch.setattr(page, "come_back", lambda *_, **__: None)
+    ranked: Any = [SimpleNamespace(hours=(50.0, 60.0), title="LoRA")]
+    for left in (10.07, 10.04, 5.0, 0.002):
+        monkeypatch.setattr(Wanted, "hours", lambda self, left=left: left)
+        page._late(Wanted(deadline="2030-01-01T08:00"), ranked)
+    assert deadlines == ["10", "10", "5", "0.01"]
+    page._late(Wanted(deadline="0.0025"), ranked)
+    assert deadlines[-1] == "0.0025"
+
+
+def test_a_search_for_what_meets_a_deadline_that_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed: Future[Any] = Future()
+    failed.set_exception(RunError("The process was ended."))
+    said: list[str] = []
+    monkeypatch.setattr(page, "get_pool", lambda: SimpleNamespace(submit=lambda *_: failed))
+    monkeypatch.setattr(page, "near", said.append)
+    ranked: Any = [SimpleNamespace(hours=(50.0, 60.0), title="LoRA")]
+    page._late(Wanted(deadline="5"), ranked)
+    (line,) = said
+    assert line.startswith("No plan is sure to end within 5 hours.") and line.endswith(
+        "The process was ended."
+    )
