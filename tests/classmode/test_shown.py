@@ -19,7 +19,8 @@ from .conftest import joined
 
 
 def lines(app: AppTest) -> list[Any]:
-    return [link for link in app.get("page_link") if "Your teacher shows" in link.label]
+    links: list[Any] = list(app.get("page_link"))
+    return [link for link in links if "Your teacher shows" in link.label]
 
 
 @pytest.mark.parametrize(
