@@ -142,7 +142,7 @@ def _optimizer(text: str, _: Wanted) -> Meant:
 
 
 def _also(text: str, _: Wanted) -> Meant:
-    kept = [name for name in dict.fromkeys(Wanted(also=text).further) if name in FURTHER]
+    kept = [name for name in Wanted(also=text).further if name in FURTHER]
     titles = " and ".join(get_method(name).title for name in kept)
     said = f"{titles} ranked beside the usual methods" if kept else "the usual methods alone"
     return Meant({"also": ",".join(kept)}, said, titles or "the usual methods alone")

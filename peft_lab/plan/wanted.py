@@ -56,8 +56,8 @@ class Wanted:
 
     @property
     def further(self) -> tuple[str, ...]:
-        """Those of ``also``."""
-        return tuple(filter(None, (name.strip() for name in self.also.split(","))))
+        """Those of ``also``, each once."""
+        return tuple(dict.fromkeys(filter(None, (name.strip() for name in self.also.split(",")))))
 
     def hours(self, now: datetime | None = None) -> float | None:
         """Until the deadline; ``None`` without one. Raises BadInput for one that is past, or none that can be read."""

@@ -9,6 +9,7 @@ a process to start: the answer takes so much longer.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -33,6 +34,8 @@ from peft_lab.workers.late import LatePool, NotStarted
 
 Answer = TypeVar("Answer")
 KEPT = 256  # answers, as they were sent between processes: a count takes 2 kB then, 15 as an object
+#: Characters of a question that its key spells out. The lengths of a file's rows take megabytes, which nobody counts.
+_LONGEST = 1000
 # Of a class: what may be named there holds for who answers, too.
 _OF_A_CLASS = (mode.VARIABLE, folders.VARIABLE)
 
@@ -189,6 +192,8 @@ def question_key(function: Callable[..., Any], args: tuple[Any, ...], kwargs: di
     """A question by value: equal keys mean equal questions. Raises TypeError for what is neither JSON-able nor a
     dataclass."""
     asked = json.dumps([args, kwargs], sort_keys=True, default=asdict)
+    if len(asked) > _LONGEST:
+        asked = hashlib.sha256(asked.encode()).hexdigest()
     return f"{function.__module__}.{function.__qualname__}{asked}"
 
 

@@ -10,6 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
+from peft_lab.living.bundle import module
 from tests.browser.conftest import ROOT, served
 from tests.browser.driver import pulled, settled, visit
 
@@ -85,6 +86,31 @@ def test_it_plays_to_the_end_and_then_rests(page: Page, block_url: str) -> None:
     expect(page.get_by_role("button", name="Play")).to_be_visible(timeout=60_000)
     frames = "() => document.querySelector('[data-testid=stBidiComponentIsolated]').shadowRoot"
     assert page.evaluate(f"({frames})().querySelector('.host').living.player.frame") == 0
+
+
+def test_a_call_that_was_overtaken_ends_nothing_and_one_whose_drawing_is_gone_ends_all(
+    page: Page, block_url: str
+) -> None:
+    """Streamlit cleans up after a call whose data changed while its script was fetched: the drawing is in use."""
+    visit(page, f"{block_url}?play=1")
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    page.evaluate(
+        """async (script) => {
+          const made = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+          const root = document.querySelector("[data-testid=stBidiComponentIsolated]").shadowRoot;
+          window.host = root.querySelector(".host");
+          const data = [window.host.living.data];
+          const draw = (await import(made)).default;
+          window.clean = draw({ data, parentElement: root, setTriggerValue: () => {} });
+        }""",
+        module(),
+    )
+    plays = "() => window.host.living.player.frame !== 0"
+    assert page.evaluate(plays)
+    page.evaluate("() => { window.clean(); }")
+    assert page.evaluate(plays)
+    page.evaluate("() => { window.host.remove(); window.clean(); }")
+    assert not page.evaluate(plays)
 
 
 def test_space_plays_and_pauses(page: Page, block_url: str) -> None:

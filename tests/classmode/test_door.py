@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -165,6 +167,28 @@ def test_a_session_is_taken_up_by_its_owner_alone(
     named = {"sec-websocket-protocol": "streamlit, xsrf, s-ada"}
     assert asked("/_stcore/stream", cookies[0], kind="websocket", more=named)[0] == 101
     assert asked("/_stcore/stream", cookies[1], kind="websocket", more=named)[0] == 403
+
+
+def test_a_session_that_is_open_stays_its_owners_however_long_nothing_ran(
+    cookies: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts of a page that are drawn again by themselves are no runs that are noted."""
+    ada, bob = cookies
+    long_ago = time.monotonic() - 7 * 3600
+    noted = {name: (owner(ada), long_ago, "lora") for name in ("s-open", "s-closed")}
+    monkeypatch.setattr(sessions, "_sessions", noted)
+    monkeypatch.setattr(sessions, "exists", lambda: True)
+    monkeypatch.setattr(
+        sessions, "get_instance", lambda: SimpleNamespace(is_active_session=lambda name: name == "s-open")
+    )
+    monkeypatch.setattr(sessions, "get_script_run_ctx", lambda **_: SimpleNamespace(session_id="s-bob"))
+    monkeypatch.setattr(sessions, "who_asks", lambda: joining.admitted(bob))
+    sessions.begin("lora")
+    assert set(noted) == {"s-open", "s-bob"}
+    named = {"sec-websocket-protocol": "streamlit, xsrf, s-open"}
+    assert asked("/_stcore/stream", bob, kind="websocket", more=named)[0] == 403
+    assert asked("/_stcore/stream", ada, kind="websocket", more=named)[0] == 101
+    assert asked("/_stcore/upload_file/s-open/f1", ada, "PUT")[0] == 200
 
 
 def test_uploads_go_into_ones_own_session(cookies: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

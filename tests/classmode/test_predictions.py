@@ -40,6 +40,8 @@ def test_each_ones_latest_answer_counts(people: tuple[Asker, ...]) -> None:
     answers(bob, 1)
     answers(eve, 0)
     answers(eve, 0, prediction="another")
+    answers(teacher, 1)
+    answers(teacher, 1, prediction="shown by the teacher alone")
     with acting_for(teacher):
         found = predictions.of_class()
     assert [(row.id, row.counts, row.people) for row in found] == [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,14 +18,14 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.choose.reading import read_value
 from peft_lab.choose.situation import Situation
-from peft_lab.errors import UnknownName, Unsupported
+from peft_lab.errors import RunError, UnknownName, Unsupported
 from peft_lab.plan import ranking
 from peft_lab.plan.market import Need
 from peft_lab.plan.moments import PARTS, PHASES, Drawn, Moment
 from peft_lab.plan.quality import quality
 from peft_lab.plan.wanted import TYPICAL, Wanted, read
 from peft_lab.ui.choose.outcome import planned, way_back
-from peft_lab.ui.components import figures
+from peft_lab.ui.components import figures, waiting
 from peft_lab.ui.plan import buying, page, ranks
 from peft_lab.ui.plan import shown as shown_plans
 from tests.ui.badges import without_badge
@@ -432,7 +433,7 @@ def test_what_to_buy_has_a_row_for_each_number_of_cards_from_the_start(
     shown: list[tuple[Any, ...]] = []
     said: list[str] = []
     monkeypatch.setattr(buying, "get_pool", lambda: SimpleNamespace(submit=submit))
-    monkeypatch.setattr(buying, "come_back", lambda _: None)
+    monkeypatch.setattr(buying, "come_back", lambda *_, **__: None)
     monkeypatch.setattr(figures, "table", lambda *found, **_: shown.append(found))
     monkeypatch.setattr(st, "progress", lambda _, text: said.append(text))
     buying.what_to_buy(Wanted())
@@ -442,3 +443,66 @@ def test_what_to_buy_has_a_row_for_each_number_of_cards_from_the_start(
     assert rows[0] == ("1 card", f"L40S, 48 GB {size}", f"none here {size}", "not split")
     assert [row[0] for row in rows] == ["1 card", "2 cards", "4 cards", "8 cards"]
     assert rows[3][1:] == ("…", "…", "not split") and said == ["Simulating: 4 of 12 steps to go"]
+
+
+def test_plans_that_are_found_while_the_page_is_drawn_are_drawn_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[Callable[[], None]] = []
+    begun: list[None] = []
+    answers: dict[str, Future[Any]] = {}
+    monkeypatch.setattr(waiting, "part", lambda draw, every=None: looks.append(draw))
+    monkeypatch.setattr(waiting, "_waiting", {})
+    monkeypatch.setattr(st, "rerun", lambda: begun.append(None))
+    submit = lambda *asked: answers.setdefault(str(asked), Future())  # noqa: E731
+    monkeypatch.setattr(page, "get_pool", lambda: SimpleNamespace(submit=submit))
+
+    def arrive(_: object) -> None:  # with the last that is drawn
+        for one in answers.values():
+            if not one.done():
+                one.set_exception(Unsupported("not here"))
+
+    monkeypatch.setattr(shown_plans, "refused", arrive)
+    for drawn in range(1, 30):
+        known = len(answers)
+        page._plans(Wanted(), lambda wanted, ranked: None)
+        if len(answers) == known:
+            break
+        assert len(looks) == drawn
+        looks[-1]()
+        looks[-1]()
+        assert len(begun) == drawn
+    assert len(looks) == drawn - 1 > 0, "what is drawn is not waited for"
+
+
+def test_what_meets_a_moment_is_asked_anew_as_time_passes_and_hours_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deadlines: list[str] = []
+    pending: Future[Any] = Future()
+
+    def submit(_: int, what: object, fields: dict[str, Any], best: object) -> Future[Any]:
+        deadlines.append(fields["deadline"])
+        return pending
+
+    monkeypatch.setattr(page, "get_pool", lambda: SimpleNamespace(submit=submit))
+    monkeypatch.setattr(page, "come_back", lambda *_, **__: None)
+    ranked: Any = [SimpleNamespace(hours=(50.0, 60.0), title="LoRA")]
+    for left in (10.07, 10.04, 5.0, 0.002):
+        monkeypatch.setattr(Wanted, "hours", lambda self, left=left: left)
+        page._late(Wanted(deadline="2030-01-01T08:00"), ranked)
+    assert deadlines == ["10", "10", "5", "0.01"]
+    page._late(Wanted(deadline="0.0025"), ranked)
+    assert deadlines[-1] == "0.0025"
+
+
+def test_a_search_for_what_meets_a_deadline_that_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed: Future[Any] = Future()
+    failed.set_exception(RunError("The process was ended."))
+    said: list[str] = []
+    monkeypatch.setattr(page, "get_pool", lambda: SimpleNamespace(submit=lambda *_: failed))
+    monkeypatch.setattr(page, "near", said.append)
+    ranked: Any = [SimpleNamespace(hours=(50.0, 60.0), title="LoRA")]
+    page._late(Wanted(deadline="5"), ranked)
+    (line,) = said
+    assert line.startswith("No plan is sure to end within 5 hours.") and line.endswith(
+        "The process was ended."
+    )

@@ -146,3 +146,10 @@ def test_a_gpu_in_any_spelling_is_the_gpu_of_which_the_speed_is_known(name: str)
 
 def test_a_size_stays_as_it_was_written() -> None:
     assert read({"gpu": "24GB"}).gpu == "24GB"
+
+
+def test_a_method_that_is_named_twice_is_ranked_once() -> None:
+    wanted = Wanted("smollm2-135m", also="ia3, prompt,ia3").check()
+    assert wanted.further == ("ia3", "prompt")
+    tried = ranking.candidates(wanted)
+    assert {"ia3", "prompt"} <= {one.method for one in tried} and len(set(tried)) == len(tried)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from streamlit.testing.v1 import AppTest
 
+from peft_lab.errors import Unsupported
 from peft_lab.ui.components import waiting
 from peft_lab.ui.components.waiting import LOOKS, MOST, come_back, every
+from peft_lab.ui.memory import answers
+from peft_lab.ui.method import page as method_page
+from peft_lab.ui.method.peak import Expected
 
 
 @pytest.fixture
@@ -68,3 +74,81 @@ def test_an_answer_that_comes_while_the_page_is_drawn_does_not_begin_it_again(
     assert not begun
     looks[0]()  # and again when its turn has come
     assert len(begun) == 1
+
+
+def test_an_answer_that_came_before_the_page_waits_brings_it_back_where_it_was_not_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[None] = []
+    looks: list[Callable[[], None]] = []
+    monkeypatch.setattr(waiting, "part", lambda draw, every=None: looks.append(draw))
+    monkeypatch.setattr(waiting, "_waiting", {})
+    monkeypatch.setattr("streamlit.rerun", lambda: begun.append(None))
+    answer: Future[int] = Future()
+    answer.set_result(1)
+    come_back([answer])
+    assert not looks, "it was drawn"
+    come_back([answer], unseen=True)
+    for look in looks:
+        look()
+        look()
+    assert len(looks) == len(begun) == 1
+
+
+def test_what_was_pushed_out_is_asked_for_again_but_not_while_another_answer_is_to_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[None] = []
+    looks: list[Callable[[], None]] = []
+    monkeypatch.setattr(waiting, "part", lambda draw, every=None: looks.append(draw))
+    monkeypatch.setattr(waiting, "_waiting", {})
+    monkeypatch.setattr("streamlit.rerun", lambda: begun.append(None))
+    pushed_out, open_ = Future[int](), Future[int]()
+    pushed_out.cancel()
+    come_back([pushed_out, open_], unseen=True)
+    looks[0]()
+    looks[0]()
+    assert not begun
+    open_.set_result(1)
+    looks[0]()
+    assert len(begun) == 1
+    come_back([pushed_out], unseen=True)
+    looks[1]()
+    looks[1]()
+    assert len(begun) == 2
+
+
+def test_memory_waits_for_what_it_has_not_sorted(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Comes(Future[Any]):
+        """There when it is looked at for the second time."""
+
+        def done(self) -> bool:
+            if not self.running():
+                self.set_running_or_notify_cancel()
+                return False
+            return True
+
+    asked: list[tuple[list[Future[Any]], bool]] = []
+    monkeypatch.setattr(answers, "come_back", lambda futures, unseen: asked.append((futures, unseen)))
+    there, refused, comes = Future[Any](), Future[Any](), Comes()
+    there.set_result("a step")
+    refused.set_exception(Unsupported("not here"))
+    found = answers.collect({"a": there, "b": refused, "c": comes})
+    assert asked == [([comes], True)] and found.waiting == 1 and comes.done()
+
+
+def test_a_method_page_waits_for_what_comes_while_it_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    late: Future[Any] = Future()
+    asked: list[tuple[list[Future[Any]], bool]] = []
+    monkeypatch.setattr(method_page, "expect", lambda choice: Expected(late))
+    monkeypatch.setattr(
+        method_page, "strip", lambda choice, report: late.set_exception(Unsupported("not here"))
+    )
+    monkeypatch.setattr(
+        method_page, "come_back", lambda futures, unseen=False: asked.append((list(futures), unseen))
+    )
+    app = AppTest.from_file(str(Path(__file__).parents[2] / "app.py"), default_timeout=240)
+    app.switch_page("pages/bitfit.py").run()
+    assert not app.exception and late.done()
+    ((futures, unseen),) = asked
+    assert late in futures and unseen

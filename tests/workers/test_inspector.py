@@ -147,6 +147,16 @@ def test_questions_are_compared_by_value() -> None:
         question_key(count, (object(),), {})
 
 
+def test_a_long_question_is_kept_by_a_short_key_of_its_own() -> None:
+    lengths = tuple(range(1, 100_000))
+    key = question_key(count, (lengths, 512), {})
+    assert len(key) < 200 and key == question_key(count, (list(lengths), 512), {})
+    assert (
+        key != question_key(count, ((*lengths[:-1], 1), 512), {}) != question_key(count, (lengths, 511), {})
+    )
+    assert key != question_key(process_id, (lengths, 512), {})
+
+
 def test_errors_survive_pickling() -> None:
     import pickle
 

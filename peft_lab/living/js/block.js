@@ -359,5 +359,7 @@ export default function ({ data: [data], parentElement, setTriggerValue }) {
     if ((event.key === "Enter" || event.key === " ") && event.target.closest("[data-path]")) living.choose(event);
     else if (event.key === "Escape") living.details.shut();
   };
-  return () => living.end();
+  // A call that was overtaken is told to clean up, too, while its host goes on with the newer one's data. What ends for
+  // good has left the document before it is told.
+  return () => host.isConnected || living.end();
 }

@@ -9,6 +9,7 @@ import streamlit as st
 from peft_lab.classroom import shown
 from peft_lab.errors import PeftLabError
 from peft_lab.ui import pages, state
+from peft_lab.ui.components import frame
 from peft_lab.ui.foreign import plain
 
 SCOPE = "shown-to-class"
@@ -30,7 +31,7 @@ def shown_bar(page: str) -> None:
             pages.page(found.page, title),
             label=f"Your teacher shows: {plain(title)}",
             icon=":material/cast_for_education:",
-            query_params=dict(found.settings),
+            query_params={**found.settings, frame.SHOWN: "1"},
         )
 
 

@@ -13,6 +13,8 @@ from peft_lab.ui import state, theme
 from peft_lab.ui.foreign import plain
 
 SCOPE = "frame"
+#: In the address that the line of :mod:`peft_lab.ui.classroom.bar` opens, and gone once that was read.
+SHOWN = "shown"
 # Who practises is no setting of a page: a stop must not make it somebody else.
 _KEPT = ("profile",)
 
@@ -27,6 +29,8 @@ def enter(page: str, lockable: bool) -> bool:
         whether a stop has just been arrived at, and its progress is to be noted.
     """
     state.enter(page)
+    # A learner who was on the page before sees what the teacher shows, not what they had set themselves.
+    shown = st.query_params.pop(SHOWN, None) is not None
     address = st.query_params.to_dict()
     if not state.remembered(SCOPE, "entered", False):
         state.remember(SCOPE, "entered", True)
@@ -35,7 +39,7 @@ def enter(page: str, lockable: bool) -> bool:
     if arrived:
         state.carry("stop", address["stop"])
     fixed = _fixed(address) if lockable else {}
-    if arrived or (fixed and fixed != state.fixed_on(page)):
+    if arrived or shown or (fixed and fixed != state.fixed_on(page)):
         state.begin_afresh(page, _KEPT)
         state.fix(page, fixed)
     return arrived

@@ -24,9 +24,17 @@ _lock = threading.Lock()
 _waiting: dict[str, tuple[Future[Any], ...]] = {}  # by session
 
 
-def come_back(asked: Sequence[Future[Any]]) -> None:
-    """Draw the page again as soon as another of the answers is there. Does nothing when all are."""
-    open_ = tuple(future for future in asked if not future.done())
+def come_back(asked: Sequence[Future[Any]], unseen: bool = False) -> None:
+    """Draw the page again as soon as another of the answers is there. Does nothing when all are.
+
+    Args:
+        unseen: the page was drawn without any of them, those too that have come since: it comes back for these as
+            well. Never for an answer that was drawn, or the page would begin again for ever.
+    """
+    open_ = tuple(future for future in asked if not future.done() or (unseen and not future.cancelled()))
+    # What too many others have pushed out is asked for again with the next answer; where none is to come, at once.
+    if unseen and not open_:
+        open_ = tuple(asked)
     if not open_:
         return
 

@@ -43,8 +43,9 @@ def collect(asked: Mapping[Any, Future[Simulation]], patience: float = 0) -> Ans
             found[name] = future.result()
         except PeftLabError as error:
             refused[name] = str(error)
-    come_back(list(asked.values()))
-    return Answers(found, refused, len(asked) - len(found) - len(refused))
+    missing = [future for name, future in asked.items() if name not in found and name not in refused]
+    come_back(missing, unseen=True)
+    return Answers(found, refused, len(missing))
 
 
 def progress(answers: Answers, what: str) -> None:

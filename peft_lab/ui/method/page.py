@@ -76,6 +76,7 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
         counted = _ask(choice)
         report = _count(counted, PATIENCE if st.session_state.get(_DRAWN) == slug else 0)
         expected = expect(choice)
+        missing = [one for one in (counted, expected.answer) if one is not None and not one.done()]
         with figures:
             headline(choice, report, expected)
         with st.container(key="bench-strip"):
@@ -89,9 +90,8 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
             train_bar(choice, tab == TRAIN, work)
     if report is not None:
         st.session_state[_DRAWN] = slug
-    come_back(
-        [asked for asked in (counted, expected.answer, work, calibrating.under_way()) if asked is not None]
-    )
+    others = [one for one in (work, calibrating.under_way()) if one is not None and not one.done()]
+    come_back(missing + others, unseen=True)
     keep_mark()
     state.write_address(
         address(choice, first_model) | training_address(choice) | {"tab": (tab.lower(), "idea")}

@@ -17,6 +17,8 @@ from peft_lab.ui.components.waiting import come_back
 from peft_lab.ui.plan.shown import method_title
 from peft_lab.workers.pool import get_pool
 
+_OPEN = "…"  # in the cell of what is still simulated
+
 
 def what_to_buy(wanted: Wanted) -> None:
     """The smallest card for each method, in a row for each number of cards, which are all there from the start."""
@@ -28,29 +30,27 @@ def what_to_buy(wanted: Wanted) -> None:
         for count in COUNTS
         for slug in methods
     }
+    cells = {which: _cell(future) for which, future in asked.items()}
     rows = [
-        (
-            f"{count} card{'s' if count > 1 else ''}",
-            *(_cell(asked[count, slug]) for slug in methods),
-        )
+        (f"{count} card{'s' if count > 1 else ''}", *(cells[count, slug] for slug in methods))
         for count in COUNTS
     ]
     with st.container(key="what-to-buy"):
         figures.table(("Cards", *map(method_title, methods)), rows, fold=True)
-    waiting = sum(not future.done() for future in asked.values())
-    if waiting:
-        st.progress(1 - waiting / len(asked), text=f"Simulating: {waiting} of {len(asked)} steps to go")
+    open_ = [asked[which] for which, text in cells.items() if text == _OPEN]
+    if open_:
+        st.progress(1 - len(open_) / len(asked), text=f"Simulating: {len(open_)} of {len(asked)} steps to go")
     st.caption(
         "The smallest card here that does it, and in brackets what a step takes of each: one row at once, "
         "checkpointed; several cards split it with FSDP2. Full fine-tuning with weights kept in bfloat16, which rounds "
         "small updates away; plans try float32 first."
     )
-    come_back(list(asked.values()))
+    come_back(open_, unseen=True)
 
 
 def _cell(asked: Future[Need]) -> str:
     if not asked.done() or asked.cancelled():
-        return "…"
+        return _OPEN
     try:
         found = asked.result()
     except PeftLabError:

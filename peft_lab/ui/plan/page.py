@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -86,14 +88,28 @@ def _late(wanted: Wanted, ranked: list[Planned]) -> None:
     problem, best = nowhere.late(wanted, ranked), nowhere.quickest(ranked)
     if not problem or best is None:
         return
-    future = get_pool().submit(0, chosen.meeting, asdict(wanted), best)
+    future = get_pool().submit(0, chosen.meeting, asdict(_in_hours(wanted)), best)
     if future.done():
-        found = nowhere.Nearest(problem, future.result())
+        try:
+            found = nowhere.Nearest(problem, future.result())
+        except PeftLabError as error:
+            near(f"{problem} {error}")
+            return
         near(str(found))
         offers(found.ways)
         return
     near(f"{problem} Looking for what would…")
-    come_back([future])
+    come_back([future], unseen=True)
+
+
+def _in_hours(wanted: Wanted) -> Wanted:
+    """With a moment as the hours that are left, in tenths, rounded down: the pool keeps answers by what was asked, and
+    what met the deadline this morning may not meet it now."""
+    with suppress(ValueError):
+        float(wanted.deadline)
+        return wanted
+    left = math.floor((wanted.hours() or 0) * 10) / 10
+    return replace(wanted, deadline=f"{max(left, 0.01):g}")  # the last minutes are no time that has passed
 
 
 def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> Planned | None:
@@ -119,7 +135,7 @@ def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> 
     elif len(found) == len(asked):
         _nowhere(wanted)
     shown.refused(found)
-    come_back(open_)
+    come_back(open_, unseen=True)
     return settled
 
 
@@ -165,7 +181,7 @@ def _nowhere(wanted: Wanted) -> None:
     future = get_pool().submit(0, chosen.nearest, asdict(wanted))
     if not future.done():
         st.markdown("Nothing fits. Looking for the nearest plan that works…")
-        come_back([future])
+        come_back([future], unseen=True)
         return
     try:
         found = future.result()

@@ -15,9 +15,9 @@ from peft_lab.classroom import asking, joining, marks, mode
 from peft_lab.classroom.asking import Asker
 from peft_lab.teaching.roll import Place
 
-_KEPT = (
-    6 * 3600.0
-)  # seconds after a session's last run; Streamlit itself lets go of a closed one after minutes
+#: Seconds after the last run of a session that is closed; Streamlit itself lets go of it after minutes. One that is
+#: open stays somebody's: parts of its page that are drawn again by themselves are no runs that come by here.
+_KEPT = 6 * 3600.0
 _lock = threading.Lock()
 _sessions: dict[str, tuple[str, float, str]] = {}  # owner, when it last ran (monotonic), page
 
@@ -53,11 +53,16 @@ def begin(page: str = "") -> None:
         return
     now = time.monotonic()
     with _lock:
-        for identity in [name for name, (_, at, _) in _sessions.items() if now - at > _KEPT]:
+        old = [name for name, (_, at, _) in _sessions.items() if now - at > _KEPT]
+        for identity in [name for name in old if not _open(name)]:
             del _sessions[identity]
         before = _sessions.get(context.session_id)
         _sessions[context.session_id] = (who.owner, now, page or (before[2] if before else ""))
     joining.note_visit(who.owner)
+
+
+def _open(session: str) -> bool:
+    return exists() and get_instance().is_active_session(session)
 
 
 def owner_of(session: str) -> str | None:

@@ -1,0 +1,54 @@
+"""What the teacher shows is what a learner sees, whatever they had set on the page themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from peft_lab.classroom import keys, shown
+from peft_lab.classroom.asking import acting_for
+from peft_lab.ui import state
+from peft_lab.ui.server import sessions
+from tests.ui.test_tour import address_of, again, opened
+
+from .conftest import joined
+
+
+def lines(app: AppTest) -> list[Any]:
+    links: list[Any] = list(app.get("page_link"))
+    return [link for link in links if "Your teacher shows" in link.label]
+
+
+@pytest.mark.parametrize(
+    ("page", "name", "own", "theirs"),
+    [
+        ("plan", "rows", {"rows": "500"}, {"rows": "700"}),
+        ("lora", "r", {"r": "64", "fixed": "r"}, {"r": "4"}),
+    ],
+)
+def test_a_page_that_was_open_before_takes_what_is_shown(
+    page: str,
+    name: str,
+    own: dict[str, str],
+    theirs: dict[str, str],
+    empty_class: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ada, teacher = joined("Ada"), joined("Grace", keys.keys().teacher)
+    with acting_for(teacher):
+        shown.show(page, theirs)
+    monkeypatch.setattr(sessions, "who_asks", lambda: ada)
+    app = opened(page, **own)
+    assert app.session_state[state._COMPLETE][name] == own[name]
+    (line,) = lines(app)
+    app.query_params.clear()
+    for each, value in parse_qsl(line.proto.query_string):
+        app.query_params[each] = value
+    for _ in range(2):
+        again(app)
+        assert app.session_state[state._COMPLETE][name] == theirs[name]
+        assert address_of(app) == theirs and not lines(app), "the learner is where the teacher is"
