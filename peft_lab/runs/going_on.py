@@ -59,8 +59,8 @@ def begun(run: Run) -> bool:
 def asked(run: Run) -> float:
     """For which turn an engine was asked to carry the run out: it asks for that again, however often the run was
     :func:`taken_over` since. Raises RunError when its events cannot be read."""
-    queued = next((event for event in reversed(run.events()) if event["type"] == "queued"), {})
-    return float(queued.get("asked") or hold.turn(run))
+    queued = hold.queued(run)
+    return float(queued.get("asked") or queued.get("time", 0.0))
 
 
 def _last(kinds: list[str], kind: str) -> int:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from filelock import FileLock, Timeout
 
 from peft_lab.errors import RunError
+from peft_lab.runs.events import Event
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import classify
 
@@ -20,9 +21,14 @@ LOCK = ".training.lock"
 WAIT = 30.0  # seconds: a process whose command was killed ends after its step (stopping.GRACE), once it has started
 
 
+def queued(run: Run) -> Event:
+    """The event that began a run's latest turn; empty where none did. Raises RunError if it cannot be read."""
+    return next((event for event in reversed(run.events()) if event["type"] == "queued"), {})
+
+
 def turn(run: Run) -> float:
     """What tells a run's latest turn from those before: when it was queued. Raises RunError if it cannot be read."""
-    return next((float(event["time"]) for event in reversed(run.events()) if event["type"] == "queued"), 0.0)
+    return float(queued(run).get("time", 0.0))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from peft_lab import units
 from peft_lab.errors import RunError, in_short
+from peft_lab.runs import hold
 from peft_lab.runs.store import Run
 from peft_lab.sweeping import by_url
 from peft_lab.sweeping.by_url import Fetching
@@ -107,8 +108,7 @@ class Store:
     def left(self, run: Run) -> None:
         """Fetch what nodes made of a run for a driver that was killed meanwhile, unless it has gone on here since.
         Raises RunError."""
-        queued = next((event for event in reversed(run.events()) if event["type"] == "queued"), {})
-        if run.folder in self._known or "carrier" not in queued:
+        if run.folder in self._known or "carrier" not in hold.queued(run):
             return
         try:
             for turn in by_url.turns(self._at, run.id)[-1:]:
