@@ -184,3 +184,9 @@ def test_phases_are_marked_where_they_begin_but_for_those_too_short_for_a_name()
     assert [line["x0"] for line in layout["shapes"]] == [2, 22]
     # neighbours stand in two lines by turns
     assert [mark["yshift"] for mark in layout["annotations"]] == [0, charts.LABEL_LINE]
+
+
+@pytest.mark.parametrize(("xs", "step"), [([1, 2, 8], 1), ([100, 200, 300], None)])
+def test_every_whole_number_is_written_where_there_is_room(xs: list[float], step: int | None) -> None:
+    _, layout = plain(charts.columns(xs, [1, 2, 3], "tokens, up to", "rows"))
+    assert layout["xaxis"].get("dtick") == step

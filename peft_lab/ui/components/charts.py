@@ -76,7 +76,9 @@ def columns(
         )
     )
     figure.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 40}, height=height, bargap=0.25)
-    figure.update_xaxes(title=x, dtick=1 if len(xs) <= 20 else None)
+    # further apart their numbers would lie over each other
+    few = len(xs) <= 20 and max(xs, default=0) - min(xs, default=0) <= 20
+    figure.update_xaxes(title=x, dtick=1 if few else None)
     figure.update_yaxes(title=y)
     return figure
 
