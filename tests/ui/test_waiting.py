@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.errors import Unsupported
 from peft_lab.ui.components import waiting
-from peft_lab.ui.components.waiting import LOOKS, MOST, come_back, every
+from peft_lab.ui.components.waiting import LOOKS, MOST, come_back, every, is_open
 from peft_lab.ui.memory import answers
 from peft_lab.ui.method import page as method_page
 from peft_lab.ui.method.peak import Expected
@@ -52,21 +52,28 @@ def test_thirty_pages_look_less_often_and_again_when_the_answers_came(
         draw_as(monkeypatch, f"page {number}", answer)  # drawn again, it is still one page
     assert drawn[0] == LOOKS[0] and drawn[-1] == every(30) > LOOKS[0]
     answer.set_result(1)
-    draw_as(monkeypatch, "page 0", answer)
+    draw_as(monkeypatch, "page 0")
     assert len(drawn) == 60, "nothing is waited for"
-    draw_as(monkeypatch, "page 0", answer, Future())
+    draw_as(monkeypatch, "page 0", Future())
     assert drawn[-1] == LOOKS[0]
 
 
-def test_an_answer_that_comes_while_the_page_is_drawn_does_not_begin_it_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A press that the page has not come to yet would be lost."""
-    begun: list[None] = []
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[Callable[[], None]], list[None]]]:
+    """What looks for the answers, and how often the page was begun again."""
     looks: list[Callable[[], None]] = []
+    begun: list[None] = []
     monkeypatch.setattr(waiting, "part", lambda draw, every=None: looks.append(draw))
     monkeypatch.setattr(waiting, "_waiting", {})
     monkeypatch.setattr("streamlit.rerun", lambda: begun.append(None))
+    yield looks, begun
+
+
+def test_an_answer_that_comes_while_the_page_is_drawn_does_not_begin_it_again(
+    watched: tuple[list[Callable[[], None]], list[None]],
+) -> None:
+    """A press that the page has not come to yet would be lost."""
+    looks, begun = watched
     answer: Future[int] = Future()
     come_back([answer])
     answer.set_result(1)
@@ -76,43 +83,36 @@ def test_an_answer_that_comes_while_the_page_is_drawn_does_not_begin_it_again(
     assert len(begun) == 1
 
 
-def test_an_answer_that_came_before_the_page_waits_brings_it_back_where_it_was_not_drawn(
-    monkeypatch: pytest.MonkeyPatch,
+def test_an_answer_that_came_after_the_page_looked_brings_it_back(
+    watched: tuple[list[Callable[[], None]], list[None]],
 ) -> None:
-    begun: list[None] = []
-    looks: list[Callable[[], None]] = []
-    monkeypatch.setattr(waiting, "part", lambda draw, every=None: looks.append(draw))
-    monkeypatch.setattr(waiting, "_waiting", {})
-    monkeypatch.setattr("streamlit.rerun", lambda: begun.append(None))
+    looks, begun = watched
+    come_back([])
+    assert not looks, "all was drawn"
     answer: Future[int] = Future()
+    open_ = [one for one in (answer,) if is_open(one)]
     answer.set_result(1)
-    come_back([answer])
-    assert not looks, "it was drawn"
-    come_back([answer], unseen=True)
-    for look in looks:
-        look()
-        look()
-    assert len(looks) == len(begun) == 1
+    come_back(open_)
+    looks[0]()
+    looks[0]()
+    assert len(looks) == len(begun) == 1 and not is_open(answer)
 
 
 def test_what_was_pushed_out_is_asked_for_again_but_not_while_another_answer_is_to_come(
-    monkeypatch: pytest.MonkeyPatch,
+    watched: tuple[list[Callable[[], None]], list[None]],
 ) -> None:
-    begun: list[None] = []
-    looks: list[Callable[[], None]] = []
-    monkeypatch.setattr(waiting, "part", lambda draw, every=None: looks.append(draw))
-    monkeypatch.setattr(waiting, "_waiting", {})
-    monkeypatch.setattr("streamlit.rerun", lambda: begun.append(None))
+    looks, begun = watched
     pushed_out, open_ = Future[int](), Future[int]()
     pushed_out.cancel()
-    come_back([pushed_out, open_], unseen=True)
+    assert is_open(pushed_out)
+    come_back([pushed_out, open_])
     looks[0]()
     looks[0]()
     assert not begun
     open_.set_result(1)
     looks[0]()
     assert len(begun) == 1
-    come_back([pushed_out], unseen=True)
+    come_back([pushed_out])
     looks[1]()
     looks[1]()
     assert len(begun) == 2
@@ -128,27 +128,25 @@ def test_memory_waits_for_what_it_has_not_sorted(monkeypatch: pytest.MonkeyPatch
                 return False
             return True
 
-    asked: list[tuple[list[Future[Any]], bool]] = []
-    monkeypatch.setattr(answers, "come_back", lambda futures, unseen: asked.append((futures, unseen)))
+    asked: list[list[Future[Any]]] = []
+    monkeypatch.setattr(answers, "come_back", asked.append)
     there, refused, comes = Future[Any](), Future[Any](), Comes()
     there.set_result("a step")
     refused.set_exception(Unsupported("not here"))
     found = answers.collect({"a": there, "b": refused, "c": comes})
-    assert asked == [([comes], True)] and found.waiting == 1 and comes.done()
+    assert asked == [[comes]] and found.waiting == 1 and comes.done()
 
 
 def test_a_method_page_waits_for_what_comes_while_it_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     late: Future[Any] = Future()
-    asked: list[tuple[list[Future[Any]], bool]] = []
+    asked: list[list[Future[Any]]] = []
     monkeypatch.setattr(method_page, "expect", lambda choice: Expected(late))
     monkeypatch.setattr(
         method_page, "strip", lambda choice, report: late.set_exception(Unsupported("not here"))
     )
-    monkeypatch.setattr(
-        method_page, "come_back", lambda futures, unseen=False: asked.append((list(futures), unseen))
-    )
+    monkeypatch.setattr(method_page, "come_back", asked.append)
     app = AppTest.from_file(str(Path(__file__).parents[2] / "app.py"), default_timeout=240)
     app.switch_page("pages/bitfit.py").run()
     assert not app.exception and late.done()
-    ((futures, unseen),) = asked
-    assert late in futures and unseen
+    (futures,) = asked
+    assert late in futures

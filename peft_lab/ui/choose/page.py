@@ -61,7 +61,7 @@ def choose_page() -> None:
     if found is not None:
         _outcome(situation, found)
         _below(situation, found)
-    come_back([asked] if asked is not None else [], unseen=True)
+    come_back([asked] if asked is not None else [])
     state.write_address(form.address(situation))
 
 
@@ -131,7 +131,7 @@ def _flips(situation: Situation) -> Flip | None:
     except TimeoutError:
         st.markdown("#### What would change the answer")
         st.markdown("Changing one answer at a time…")
-        come_back([asked], unseen=True)
+        come_back([asked])
         return None
     except PeftLabError as error:
         st.markdown(f":red[:material/error: {plain(error)}]")

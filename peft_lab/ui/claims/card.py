@@ -27,7 +27,7 @@ BADGES: dict[str, str] = {
 }
 NOT_RUN = ":gray-badge[not run yet]"
 PATIENCE = 1.0  # seconds
-SCOPE = "facts"
+SCOPE = "fact_check"  # the page's name, under which it is begun afresh
 _RUN = "facts-run"
 
 

@@ -9,9 +9,11 @@ import streamlit as st
 
 from peft_lab.claims.base import VERDICTS, Claim, Verdict
 from peft_lab.ui import state
-from peft_lab.ui.claims.card import BADGES, SCOPE, finding, found_on, verdict_of
+from peft_lab.ui.claims.card import BADGES, finding, found_on, verdict_of
 from peft_lab.ui.foreign import plain
 
+# not the page's: they stay when it is begun afresh
+SCOPE = "claims-guessed"
 _GUESSES, _FEATURED = "guesses", "featured"
 
 

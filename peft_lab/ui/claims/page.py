@@ -13,11 +13,10 @@ from peft_lab.errors import UnknownName
 from peft_lab.models.catalogue import get_model, readers_of_text
 from peft_lab.quiz.question import topics
 from peft_lab.ui import pages, state
-from peft_lab.ui.claims.card import BADGES, card, verdict_of
+from peft_lab.ui.claims.card import BADGES, SCOPE, card, verdict_of
 from peft_lab.ui.claims.featured import featured
 from peft_lab.ui.foreign import plain
 
-SCOPE = "facts"
 ALL = "all"
 ORIGINS = {ALL: "All", "text": "The source text", "saying": "Often said"}
 OWN = "own"  # each claim's own model

@@ -13,7 +13,7 @@ from peft_lab.runs import preview
 from peft_lab.runs.preview import Preview, Token
 from peft_lab.runs.preview_words import heading, headline, notes, visible
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
 from peft_lab.units import Source
 
@@ -33,7 +33,7 @@ def tokens_of(model: str, path: str, max_length: int) -> None:
     """The preview of a checked file, under the upload; says that it is being made until it is there."""
     try:
         asked = preview.ask(model, path, max_length)
-        if not asked.done():
+        if is_open(asked):
             st.caption("Reading the rows as tokens")
             come_back([asked])
             return

@@ -24,17 +24,20 @@ _lock = threading.Lock()
 _waiting: dict[str, tuple[Future[Any], ...]] = {}  # by session
 
 
-def come_back(asked: Sequence[Future[Any]], unseen: bool = False) -> None:
-    """Draw the page again as soon as another of the answers is there. Does nothing when all are.
+def is_open(asked: Future[Any]) -> bool:
+    """Whether there is nothing to draw yet: it is still to come, or too many others pushed it out."""
+    return not asked.done() or asked.cancelled()
+
+
+def come_back(undrawn: Sequence[Future[Any]]) -> None:
+    """Draw the page again as soon as one of the answers is there, or at once for one that came since the page looked.
 
     Args:
-        unseen: the page was drawn without any of them, those too that have come since: it comes back for these as
-            well. Never for an answer that was drawn, or the page would begin again for ever.
+        undrawn: what was open when the page looked (:func:`is_open`). Never what it found there, or it would begin
+            again for ever.
     """
-    open_ = tuple(future for future in asked if not future.done() or (unseen and not future.cancelled()))
-    # What too many others have pushed out is asked for again with the next answer; where none is to come, at once.
-    if unseen and not open_:
-        open_ = tuple(asked)
+    # What was pushed out is asked for again with the next answer; where none is to come, at once.
+    open_ = tuple(future for future in undrawn if not future.cancelled()) or tuple(undrawn)
     if not open_:
         return
 

@@ -11,7 +11,7 @@ import streamlit as st
 
 from peft_lab.errors import PeftLabError
 from peft_lab.memory.result import Simulation
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.waiting import come_back, is_open
 
 #: What is answered first. Bars are what every change is for.
 BARS, TAB, SEARCH = 0, 1, 2
@@ -37,14 +37,14 @@ def collect(asked: Mapping[Any, Future[Simulation]], patience: float = 0) -> Ans
     found: dict[Any, Simulation] = {}
     refused: dict[Any, str] = {}
     for name, future in asked.items():
-        if not future.done() or future.cancelled():
+        if is_open(future):
             continue
         try:
             found[name] = future.result()
         except PeftLabError as error:
             refused[name] = str(error)
     missing = [future for name, future in asked.items() if name not in found and name not in refused]
-    come_back(missing, unseen=True)
+    come_back(missing)
     return Answers(found, refused, len(missing))
 
 

@@ -12,7 +12,7 @@ from peft_lab.memory import fits
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model, readers_of_text
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.answers import SEARCH, Answers, collect, progress
 from peft_lab.ui.memory.bars import refusals, verdict
@@ -50,8 +50,8 @@ def fitting(chosen: Chosen, answers: Answers) -> None:
 
 def _size(what: Literal["batch", "seq"], chosen: Chosen, slug: str) -> None:
     future = chosen.search(SEARCH, what, slug)
-    come_back([future])
-    if not future.done():
+    if is_open(future):
+        come_back([future])
         st.markdown("Searching: about ten simulations…")
         return
     try:

@@ -8,7 +8,7 @@ from peft_lab import published, units
 from peft_lab.errors import PeftLabError
 from peft_lab.models.catalogue import get_model
 from peft_lab.ui.components import charts, figures
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.answers import TAB
 from peft_lab.ui.memory.controls import pick
@@ -87,8 +87,9 @@ def _one_row() -> None:
         return
     counting = get_pool().submit(TAB, published.count, name)
     simulating = get_pool().submit(TAB, published.simulate, name)
-    come_back([counting, simulating])
-    if not (counting.done() and simulating.done()):
+    open_ = [future for future in (counting, simulating) if is_open(future)]
+    come_back(open_)
+    if open_:
         st.markdown(
             "Counting what this run trained, and simulating its evaluation, its step and the allocator…"
         )

@@ -18,7 +18,7 @@ from peft_lab.queue import calibrating
 from peft_lab.ui import pages, state
 from peft_lab.ui.components.knobs import Choice, address, knobs_card, readers
 from peft_lab.ui.components.tabs import tab_list
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.drawing import drawing, strip
 from peft_lab.ui.method.inside import view_of
@@ -76,7 +76,7 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
         counted = _ask(choice)
         report = _count(counted, PATIENCE if st.session_state.get(_DRAWN) == slug else 0)
         expected = expect(choice)
-        missing = [one for one in (counted, expected.answer) if one is not None and not one.done()]
+        missing = [one for one in (counted, expected.answer) if one is not None and is_open(one)]
         with figures:
             headline(choice, report, expected)
         with st.container(key="bench-strip"):
@@ -86,12 +86,12 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
         with open_tab:
             _section(tab, choice, words, report, selected)
         work = ask_work(choice)
+        missing += [one for one in (work, calibrating.under_way()) if one is not None and is_open(one)]
         with foot:
             train_bar(choice, tab == TRAIN, work)
     if report is not None:
         st.session_state[_DRAWN] = slug
-    others = [one for one in (work, calibrating.under_way()) if one is not None and not one.done()]
-    come_back(missing + others, unseen=True)
+    come_back(missing)
     keep_mark()
     state.write_address(
         address(choice, first_model) | training_address(choice) | {"tab": (tab.lower(), "idea")}

@@ -13,7 +13,7 @@ from peft_lab.plan import ranking
 from peft_lab.plan.market import COUNTS, Need, need
 from peft_lab.plan.wanted import Wanted
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.plan.shown import method_title
 from peft_lab.workers.pool import get_pool
 
@@ -45,11 +45,11 @@ def what_to_buy(wanted: Wanted) -> None:
         "checkpointed; several cards split it with FSDP2. Full fine-tuning with weights kept in bfloat16, which rounds "
         "small updates away; plans try float32 first."
     )
-    come_back(open_, unseen=True)
+    come_back(open_)
 
 
 def _cell(asked: Future[Need]) -> str:
-    if not asked.done() or asked.cancelled():
+    if is_open(asked):
         return _OPEN
     try:
         found = asked.result()

@@ -117,7 +117,7 @@ def _files(wanted: Wanted, one: Planned) -> None:
         written: Written = asked.result(timeout=PATIENCE)
     except TimeoutError:
         st.markdown("Writing files…")
-        come_back([asked], unseen=True)
+        come_back([asked])
         return
     except PeftLabError as error:
         st.markdown(f":red[:material/error: {plain(error)}]")

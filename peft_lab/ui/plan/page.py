@@ -22,7 +22,7 @@ from peft_lab.plan.ranking import Candidate, Planned
 from peft_lab.plan.wanted import Wanted
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.plan import buying, chosen, form, ranks, shown
 from peft_lab.ui.plan.controls import SCOPE, Controls, near, offers
@@ -89,7 +89,7 @@ def _late(wanted: Wanted, ranked: list[Planned]) -> None:
     if not problem or best is None:
         return
     future = get_pool().submit(0, chosen.meeting, asdict(_in_hours(wanted)), best)
-    if future.done():
+    if not is_open(future):
         try:
             found = nowhere.Nearest(problem, future.result())
         except PeftLabError as error:
@@ -99,7 +99,7 @@ def _late(wanted: Wanted, ranked: list[Planned]) -> None:
         offers(found.ways)
         return
     near(f"{problem} Looking for what would…")
-    come_back([future], unseen=True)
+    come_back([future])
 
 
 def _in_hours(wanted: Wanted) -> Wanted:
@@ -135,7 +135,7 @@ def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> 
     elif len(found) == len(asked):
         _nowhere(wanted)
     shown.refused(found)
-    come_back(open_, unseen=True)
+    come_back(open_)
     return settled
 
 
@@ -152,7 +152,7 @@ def _answers(
             break
         begun[key] = max(begun.get(key, 0), number + 1)
         future = get_pool().submit(0, ranking.evaluate, asdict(wanted), asdict(candidate))
-        if not future.done() or future.cancelled():
+        if is_open(future):
             open_.append(future)
             continue
         try:
@@ -179,9 +179,9 @@ def _progress(wanted: Wanted, done: int, all_: int, stopped: bool) -> None:
 def _nowhere(wanted: Wanted) -> None:
     """One sentence, and the nearest that works."""
     future = get_pool().submit(0, chosen.nearest, asdict(wanted))
-    if not future.done():
+    if is_open(future):
         st.markdown("Nothing fits. Looking for the nearest plan that works…")
-        come_back([future], unseen=True)
+        come_back([future])
         return
     try:
         found = future.result()
@@ -222,13 +222,14 @@ def _ranks(wanted: Wanted, planned: Planned | None) -> None:
     asked: list[Future[Any]] = [
         get_pool().submit(1, moments, asdict(wanted), which, how, again) for which, how in pairs
     ]
-    come_back(asked)
-    if not asked[0].done():
+    open_ = [future for future in asked if is_open(future)]
+    come_back(open_)
+    if asked[0] in open_:
         st.markdown("Simulating the step of one rank…")
         return
     try:
         drawn = asked[0].result()
         ranks.draw(drawn, f"ranks-{kind}-{method}")
-        shown.why(drawn, asked[1].result() if asked[1].done() else None)
+        shown.why(drawn, None if asked[1] in open_ else asked[1].result())
     except (BadInput, PeftLabError) as error:
         st.markdown(f":red[:material/error: {plain(error)}]")

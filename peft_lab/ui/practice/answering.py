@@ -12,7 +12,7 @@ from peft_lab.quiz.bank import compute_answer
 from peft_lab.quiz.computed import Answer
 from peft_lab.quiz.question import Question
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.filters import topic_title
 from peft_lab.ui.practice.following import defended, followed_up
@@ -63,8 +63,10 @@ def solution(question: Question, model: str | None) -> tuple[Answer | None, bool
     if question.needs == "shape":
         return question.compute(model), True
     future = inspector.get_inspector(inspector.Worker.ANSWERS).submit(compute_answer, question.id, model)
-    come_back([future])
-    return (future.result(), True) if future.done() else (None, False)
+    if is_open(future):
+        come_back([future])
+        return None, False
+    return future.result(), True
 
 
 def shown_solution(question: Question, model: str | None) -> tuple[Answer | None, bool]:

@@ -20,7 +20,7 @@ from peft_lab.quiz.predictions import Contest, Prediction, PredictionOutcome, de
 from peft_lab.quiz.stored import stored
 from peft_lab.teaching import predictions
 from peft_lab.ui import state
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.contest import contest, forget_runs
 from peft_lab.ui.practice.learner import GUESSES
@@ -170,9 +170,9 @@ def _values(prediction: Prediction) -> list[float] | None:
     if isinstance(prediction.experiment, Contest):
         return contest(prediction)
     future = _asked(prediction)
-    come_back([future])
-    if future.done():
+    if not is_open(future):
         return list(future.result())
+    come_back([future])
     doing = "Simulating…" if prediction.experiment.source is Source.SIMULATED else "Running…"
     st.markdown(f":material/hourglass_top: {doing}")
     return None

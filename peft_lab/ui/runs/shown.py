@@ -14,7 +14,7 @@ from peft_lab.runs import adopted, starters, store
 from peft_lab.runs.kept import TRAJECTORY
 from peft_lab.runs.store import Run
 from peft_lab.runs.summary import DAMAGED, RunSummary
-from peft_lab.runs.view import Status, classify
+from peft_lab.runs.view import Status, has_ended
 from peft_lab.tasks.titles import task_title
 from peft_lab.trajectory.format import Trajectory
 from peft_lab.ui import state
@@ -113,8 +113,7 @@ def _summary(run: Run) -> RunSummary:
     if known is not None and known[0] == stamp:
         return known[1]
     line = store.summary(run)
-    # A line is lost too where nobody is heard of its run, who may be heard again: of a machine that slept, say.
-    if line.status in _FINAL and classify(run.events(), gone="").final:
+    if line.status in _FINAL and has_ended(run.events()):
         kept[run.folder] = (stamp, line)
     return line
 

@@ -19,7 +19,7 @@ from peft_lab.runs.view import Status
 from peft_lab.serving.measure import measure
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.parts import part
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.shown import summaries
 from peft_lab.units import Source
@@ -119,7 +119,7 @@ def _served(found: Found) -> None:
     seen = serving.kept(runs)
     if seen is None:
         asked = inspector.get_inspector(inspector.Worker.ANSWERS).submit(measure, runs)
-        if not asked.done():
+        if is_open(asked):
             st.markdown("All six are trained. Serving the held-out rows of all three domains takes a minute…")
             come_back([asked])
             return

@@ -14,7 +14,7 @@ from peft_lab.methods.ia3 import targets as ia3_targets
 from peft_lab.ui import state, theme
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.inside.playing import played
 from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_insight
@@ -170,7 +170,7 @@ def _twins(twins: dict[str, Any]) -> None:
 def _targets() -> None:
     st.markdown(f"#### The paper's targets and PEFT's defaults {figures.badge(Source.COUNTED)}")
     asked = inspector.submit(ia3_targets.table)
-    if not asked.done():
+    if is_open(asked):
         st.markdown("Counting…")
         come_back([asked])
         return

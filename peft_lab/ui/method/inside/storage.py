@@ -14,7 +14,7 @@ from peft_lab.models.catalogue import weights_here
 from peft_lab.ui import state, theme
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
 from peft_lab.units import Source
 
@@ -31,7 +31,7 @@ def stored_base(choice: Choice) -> None:
         )
         return
     asked = storage.ask(choice.entry.name)
-    if not asked.done():
+    if is_open(asked):
         st.markdown("Quantising every matrix of the model in each format…")
         come_back([asked])
         return

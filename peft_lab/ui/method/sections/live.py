@@ -16,7 +16,7 @@ from peft_lab.trajectory.format import Answer as Recorded
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.parts import part
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.sections.turn import turn
 from peft_lab.ui.runs.shown import go_on, trajectory_of
@@ -197,7 +197,7 @@ def beside_simulation(run: Run, heading: str = "") -> None:
         if asked is None:
             return
         st.markdown(heading)
-        if not asked.done():
+        if is_open(asked):
             st.markdown("Simulating the measured step…")
             come_back([asked])
             return

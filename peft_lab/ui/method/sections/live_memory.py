@@ -15,7 +15,7 @@ from peft_lab.runs.spec import RunSpec, entry_of
 from peft_lab.runs.store import Run
 from peft_lab.ui.components.grown_bars import Bar, grown_bars
 from peft_lab.ui.components.parts import part
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
 from peft_lab.units import Source
 from peft_lab.workers.pool import get_pool
@@ -40,8 +40,9 @@ def memory_beside(run: Run) -> None:
         rows.insert(1, Bar("This run, measured", measured, Source.MEASURED, waiting))
         grown_bars(rows, key=f"{spec.method}-peaks")
 
+    open_ = [future for future in asked.values() if is_open(future)]
     part(bars, every=None if run.view().status.final else REFRESH)
-    come_back(list(asked.values()))
+    come_back(open_)
 
 
 def _full(spec: RunSpec) -> RunSpec:
@@ -55,7 +56,7 @@ def _ask(spec: RunSpec) -> Future[dict[str, int]]:
 
 
 def _told(asked: Future[dict[str, int]]) -> tuple[dict[str, Any], Source, str]:
-    if not asked.done() or asked.cancelled():
+    if is_open(asked):
         return {}, Source.SIMULATED, "Simulating…"
     try:
         return asked.result(), Source.SIMULATED, ""

@@ -22,7 +22,7 @@ from peft_lab.runs.spec import BATCH
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.sections.live import beside_simulation
 from peft_lab.ui.runs.shown import last_finished, short_id
@@ -38,10 +38,11 @@ def memory(choice: Choice) -> None:
     asked = {choice.spec.title: ask_step(step)}
     if choice.spec.slug != FULL:
         asked["Full fine-tuning"] = ask_step(replace(step, method=FULL, values={}))
-    come_back(list(asked.values()))
+    open_ = [future for future in asked.values() if is_open(future)]
+    come_back(open_)
     found = {name: answer for name, future in asked.items() if (answer := _answer(future)) is not None}
     if not found:
-        st.markdown("Simulating a step…" if not all(f.done() for f in asked.values()) else "")
+        st.markdown("Simulating a step…" if open_ else "")
         return
     st.markdown(f"#### Peak of one training step {figures.badge('simulated')}")
     rows = {name: answer.parts for name, answer in found.items()}
@@ -155,7 +156,7 @@ def ask_step(step: StepRequest, urgency: int = 0) -> Future[Simulation]:
 
 
 def _answer(future: Future[Simulation]) -> Simulation | None:
-    if not future.done():
+    if is_open(future):
         return None
     try:
         return future.result()
