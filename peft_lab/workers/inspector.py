@@ -29,7 +29,8 @@ from peft_lab import machine
 from peft_lab.assets import store as assets
 from peft_lab.classroom import asking, folders, mode
 from peft_lab.errors import RunError, SimulationError, Unsupported
-from peft_lab.workers import processes
+from peft_lab.workers import failed, processes
+from peft_lab.workers.failed import Failed
 from peft_lab.workers.late import LatePool, NotStarted
 
 Answer = TypeVar("Answer")
@@ -58,7 +59,7 @@ class Inspector:
         self._lock = threading.Lock()
         self._pool: LatePool | None = None
         self._settings: _Settings | None = None
-        # What is waited for, refusals, and answers as they were sent.
+        # What is waited for, refusals, failures for a while, and answers as they were sent.
         self._answers: OrderedDict[str, Future[Any] | bytes] = OrderedDict()
 
     def submit(self, function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Future[Answer]:
@@ -71,7 +72,7 @@ class Inspector:
         self._follow_settings()
         with self._lock:
             known = self._answers.get(key)
-            if known is not None:
+            if known is not None and not failed.is_over(known):
                 self._answers.move_to_end(key)
                 return known if isinstance(known, Future) else read(known)
             outer: Future[Answer] = Future()
@@ -151,7 +152,10 @@ class Inspector:
             return
         with self._lock:
             if self._answers.get(key) is outer:
-                del self._answers[key]
+                if inner.cancelled():  # closed: whoever asks now means the next process
+                    del self._answers[key]
+                else:
+                    self._answers[key] = Failed(error)
             if broken and self._pool is pool:
                 self._pool = None
         outer.set_exception(error)

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 
 from peft_lab import machine
 from peft_lab.errors import AssetError, RunError
-from peft_lab.workers import processes
+from peft_lab.workers import failed, processes
+from peft_lab.workers.failed import Failed
 from peft_lab.workers.inspector import Inspector, question_key, read
 
 Answer = TypeVar("Answer")
@@ -51,7 +52,7 @@ class Pool:
         self._idle = list(members)
         self._kept, self._most_waiting, self._most_bytes = kept, waiting, kept_bytes
         self._lock = threading.RLock()
-        # What is waited for, refusals, and answers as they were sent.
+        # What is waited for, refusals, failures for a while, and answers as they were sent.
         self._answers: OrderedDict[str, Future[Any] | bytes] = OrderedDict()
         self._held = 0  # bytes of those
         self._waiting: dict[str, _Question] = {}
@@ -69,7 +70,7 @@ class Pool:
         key = question_key(function, args, {})
         with self._lock:
             known = self._answers.get(key)
-            if known is None or (isinstance(known, Future) and known.cancelled()):
+            if known is None or failed.is_over(known) or (isinstance(known, Future) and known.cancelled()):
                 known = Future()
                 self._answers[key] = known
                 self._waiting[key] = _Question(function, args, known)
@@ -125,7 +126,7 @@ class Pool:
             self._idle.append(member)
             # A process that was lost or weights that are missing may be mended; all else stays as it is.
             if isinstance(error, RunError | AssetError) and self._answers.get(key) is question.answer:
-                del self._answers[key]
+                self._answers[key] = Failed(error)
         if error is None:
             self._keep(key, question, inner.result())
             question.answer.set_result(inner.result())

@@ -14,7 +14,7 @@ from peft_lab.assets import store as assets
 from peft_lab.classroom import mode
 from peft_lab.counting.count import count
 from peft_lab.errors import BadInput, PeftLabError, RunError, UnknownName
-from peft_lab.workers import inspector
+from peft_lab.workers import failed, inspector
 from peft_lab.workers.inspector import Inspector, question_key
 
 
@@ -31,6 +31,11 @@ def wait_and_note(path: str) -> int:
     with Path(path).open("a") as file:
         file.write("x")
     return Path(path).stat().st_size
+
+
+def note_and_fail(path: str, about: float) -> None:
+    wait_and_note(path)
+    raise RunError("no memory")
 
 
 def die(code: int) -> None:
@@ -121,6 +126,21 @@ def test_errors_come_back_as_themselves(asked: Inspector) -> None:
         asked.ask(count, "gpt2", "lora", {"r": 0})
     with pytest.raises(ZeroDivisionError):
         asked.ask(refuse, "bug")
+
+
+def test_a_failure_is_told_for_a_while_and_then_asked_anew(
+    asked: Inspector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that waited longer than its patience asks again when the answer has come."""
+    asked.forget()
+    path = tmp_path / "notes"
+    for told, begun in ((60.0, 1), (0.0, 2)):
+        monkeypatch.setattr(failed, "TOLD_FOR", told)
+        path.unlink(missing_ok=True)
+        for _ in range(2):
+            with pytest.raises(RunError, match="no memory"):
+                asked.ask(note_and_fail, str(path), told)
+        assert path.stat().st_size == begun
 
 
 def test_a_dead_worker_fails_its_question_and_no_other(asked: Inspector) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from peft_lab.errors import BadInput, RunError
+from peft_lab.workers import failed
 from peft_lab.workers.inspector import Inspector
 from peft_lab.workers.pool import WAITING, Pool, get_pool
 
@@ -70,7 +71,8 @@ def test_urgent_questions_first_then_the_newest() -> None:
     assert one.asked == [0, 1, 2, 11, 10]
 
 
-def test_refusals_are_kept_and_losses_are_not() -> None:
+def test_refusals_are_kept_and_losses_are_told_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page asks again when an answer has come: what fails each time would be begun at each of its looks."""
     one = Member()
     alone = pool(one)
     refused = alone.submit(0, double, 1)
@@ -80,8 +82,14 @@ def test_refusals_are_kept_and_losses_are_not() -> None:
     one.open.set_exception(RunError("gone"))
     with pytest.raises(RunError):
         lost.result(0)
-    assert alone.submit(0, double, 2) is not lost
-    assert one.asked == [1, 2, 2]
+    with pytest.raises(RunError, match="gone"):
+        alone.submit(0, double, 2).result(0)
+    assert one.asked == [1, 2], "a page that looks again is told what happened"
+    monkeypatch.setattr(failed, "TOLD_FOR", 0)
+    alone.submit(0, double, 3)
+    one.open.set_exception(RunError("gone"))
+    assert not alone.submit(0, double, 3).done(), "it may have been mended"
+    assert one.asked == [1, 2, 3, 3]
 
 
 def test_far_too_many_questions_are_cut_and_may_come_again() -> None:
