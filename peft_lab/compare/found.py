@@ -10,7 +10,7 @@ from peft_lab.runs import store
 from peft_lab.runs.same import stands_for
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.runs.view import Status, classify
+from peft_lab.runs.view import Status, classify, has_ended
 
 _specs: dict[Path, RunSpec] = {}  # a run's spec never changes
 _ended: dict[Path, tuple[int, Status]] = {}  # with its stamp: a run that ended too early may go on
@@ -34,7 +34,7 @@ def status_of(run: Run) -> Status:
     if _ended.get(run.folder, (None,))[0] != stamp:
         events = run.events()
         status = classify(events, run.gone(events))
-        if not status.final or not classify(events, gone="").final:
+        if not has_ended(events):
             return status
         _ended[run.folder] = (stamp, status)
     return _ended[run.folder][1]

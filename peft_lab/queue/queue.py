@@ -29,7 +29,7 @@ from peft_lab.runs import admission, events, going_on, kept, owners, room, store
 from peft_lab.runs.owners import Heart
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
-from peft_lab.runs.view import Status, classify
+from peft_lab.runs.view import Status, has_ended
 from peft_lab.tracking import wanted
 from peft_lab.workers import processes
 
@@ -117,7 +117,7 @@ class RunQueue:
         """:meth:`stop` for whoever has the run in hand."""
         seen = run.events()
         gone = run.gone(seen)
-        if classify(seen, gone="").final:
+        if has_ended(seen):
             return
         try:
             if gone:

@@ -12,7 +12,7 @@ from peft_lab.queue import fair, minutes
 from peft_lab.queue.child import Child
 from peft_lab.runs import admission, going_on, hold, kept, room
 from peft_lab.runs.store import Run
-from peft_lab.runs.view import classify
+from peft_lab.runs.view import has_ended
 
 LOOK = 0.1  # seconds between looks at the child
 MINUTES = 2.0  # seconds between looks at what its owner may still train
@@ -68,7 +68,7 @@ def carry_out(
     if not run.folder.exists() or hold.turn(run) != child.turn:
         return  # of another turn it is for others to tell the end
     kept.clear(run.folder)  # nobody saves any more
-    if classify(run.events(), gone="").final:
+    if has_ended(run.events()):
         return
     if asked is not None:
         end(run, "stopped", going_on.words_of_a_stop(run))

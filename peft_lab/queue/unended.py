@@ -12,7 +12,7 @@ from peft_lab.runs import owners, store
 from peft_lab.runs.events import Event
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.store import Run
-from peft_lab.runs.view import classify
+from peft_lab.runs.view import has_ended
 
 _ended: dict[Path, int] = {}  # folders of runs that have, unless they go on: then their stamp is another
 
@@ -37,7 +37,7 @@ def _open_run(run: Run) -> tuple[float, Run, Owner, str] | None:
         seen = run.events()
     except RunError:
         return None  # it will be read when it can be
-    if classify(seen, gone="").final:
+    if has_ended(seen):
         _ended[run.folder] = stamp
         return None
     owner = run.owner(seen)

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from peft_lab.errors import RunError
 from peft_lab.runs.events import Event
 from peft_lab.runs.store import Run
-from peft_lab.runs.view import classify
+from peft_lab.runs.view import has_ended
 
 LOCK = ".training.lock"
 WAIT = 30.0  # seconds: a process whose command was killed ends after its step (stopping.GRACE), once it has started
@@ -42,7 +42,7 @@ def training(run: Run, wanted: float) -> Iterator[bool]:
         OSError: the folder cannot be written to, or is gone. RunError: its events cannot be read.
     """
     with FileLock(run.folder / LOCK):
-        yield turn(run) == wanted and not classify(run.events(), gone="").final
+        yield turn(run) == wanted and not has_ended(run.events())
 
 
 @contextmanager

@@ -64,6 +64,12 @@ def classify(events: Sequence[Event], gone: str) -> Status:
     return Status.LOST if gone else status
 
 
+def has_ended(events: Sequence[Event]) -> bool:
+    """Whether an event ends the run. One that is only silent may be heard again, of a machine that slept, say: such a
+    run is lost to whoever asks, but nothing may be kept of it."""
+    return classify(events, gone="").final
+
+
 @dataclass(frozen=True)
 class RunView:
     """Everything a page shows of a run.
@@ -125,7 +131,7 @@ def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
     Raises:
         RunError: an event that is not what events are.
     """
-    damage = event_fields.damage(events, ended=classify(events, gone="").final)
+    damage = event_fields.damage(events, ended=has_ended(events))
     if damage:
         raise RunError(f"Its events cannot be read: {damage}.")
     status = classify(events, gone)

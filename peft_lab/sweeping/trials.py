@@ -17,7 +17,7 @@ from peft_lab.runs import early
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.summary import DAMAGED
-from peft_lab.runs.view import RunView, Status, classify
+from peft_lab.runs.view import RunView, Status, has_ended
 from peft_lab.sweep.groups import quantile
 from peft_lab.sweep.landscape import LOSS, METRIC
 
@@ -102,8 +102,7 @@ def _trial(spec: RunSpec, run: Run | None) -> Trial:
         found = _read(spec, run, status, run.view())
     except PeftLabError as error:
         return Trial(spec, run.id, DAMAGED, str(error))
-    # What is only silent may be heard again, under the same stamp: of a machine that slept, say.
-    if status.final and classify(run.events(), gone="").final:
+    if status.final and has_ended(run.events()):
         _ended[run.folder] = (stamp, found)
     return found
 
